@@ -1,0 +1,42 @@
+# Two commands to know: `make demo` and `make test`. They need Python 3.11 or newer, make, and a package index.
+# The first run of each builds an environment; later runs find it ready until pyproject.toml or constraints.txt changes.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# Pyright comes whole from the package index and need not look for a newer self.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+.PHONY: demo test bench clean
+
+demo: .venv/ready-demo
+	.venv/bin/hesse demo
+
+test: .venv/ready-dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/pyright --pythonpath .venv/bin/python
+	.venv/bin/pytest -n 2
+
+bench: .venv-bench/ready
+	for part in dense diagonal memory startup scaling tables; do .venv-bench/bin/python -m bench.$$part || exit 1; done
+
+clean:
+	rm -rf .venv .venv-bench
+
+# ready-demo and ready-dev: the extra of that name, installed in .venv.
+.venv/ready-%: pyproject.toml constraints.txt
+	$(call environment,.venv)
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+.venv-bench/ready: pyproject.toml constraints.txt bench/requirements.txt
+	$(call environment,.venv-bench)
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	.venv-bench/bin/python -m pip install --quiet --no-deps --requirement bench/requirements.txt
+	@touch $@
+
+define environment
+@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+$(PYTHON) -m venv $(1)
+endef
