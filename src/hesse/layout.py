@@ -1,0 +1,100 @@
+"""The layout: the order of the parameters and where each lies in the flat vector."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from hesse.errors import HesseKeyError, HesseValueError, nearest
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter lies in the flat vector of length P, row-major, in the order given.
+
+    Attributes:
+        names: parameter names, in order.
+        shapes: their shapes, in the same order.
+
+    Example:
+        >>> layout = Layout(("w", "b"), ((2, 3), (2,)))
+        >>> layout.size, layout.slice("b")
+        (8, slice(6, 8, None))
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> "Layout":
+        """The layout of a dictionary of tensors, in its order."""
+        return Layout(tuple(tensors), tuple(tuple(t.shape) for t in tensors.values()))
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of entries of each parameter."""
+        return {name: math.prod(shape) for name, shape in zip(self.names, self.shapes, strict=True)}
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Where each parameter begins in the flat vector."""
+        offsets, at = {}, 0
+        for name in self.names:
+            offsets[name] = at
+            at += self.sizes[name]
+        return offsets
+
+    @cached_property
+    def size(self) -> int:
+        """P, the length of the flat vector."""
+        return sum(self.sizes.values())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one parameter.
+
+        Raises:
+            HesseKeyError: no such parameter; the text offers the nearest names.
+        """
+        return self.shapes[self.index(name)]
+
+    def index(self, name: str) -> int:
+        """The place of one parameter in the order."""
+        if name not in self.offsets:
+            raise HesseKeyError(
+                f"no parameter is named {name!r}; the nearest of the {len(self.names)} in this layout: "
+                f"{nearest(name, list(self.names))}"
+            )
+        return self.names.index(name)
+
+    def slice(self, name: str) -> slice:
+        """The entries of one parameter in the flat vector."""
+        self.index(name)
+        return slice(self.offsets[name], self.offsets[name] + self.sizes[name])
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Shaped[Tensor, " P"]:
+        """One flat vector from a dictionary with exactly these names and shapes."""
+        missing = [name for name in self.names if name not in tensors]
+        extra = [name for name in tensors if name not in self.offsets]
+        if missing or extra:
+            raise HesseKeyError(
+                f"the dictionary does not have this layout's names: missing {missing or 'none'}, unknown {extra or 'none'}"
+            )
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            if tuple(tensors[name].shape) != shape:
+                raise HesseValueError(f"{name!r} has shape {tuple(tensors[name].shape)}; this layout expects {shape}")
+        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+
+    def unflatten(self, vector: Shaped[Tensor, "..."]) -> dict[str, Tensor]:
+        """The dictionary of views of a flat vector, or of the last axis of a stack of them."""
+        if vector.shape[-1] != self.size:
+            raise HesseValueError(
+                f"a flat vector for this layout has {self.size} entries, got {vector.shape[-1]} (shape {tuple(vector.shape)})"
+            )
+        return {
+            name: vector[..., self.slice(name)].reshape((*vector.shape[:-1], *shape))
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        }

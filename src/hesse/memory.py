@@ -1,0 +1,64 @@
+"""How much memory there is to work with: the only place that asks the machine."""
+
+import os
+from pathlib import Path
+
+import torch
+
+# Where nothing can be learnt: little enough for any machine that runs PyTorch.
+_UNKNOWN = 2 * 1024**3
+# The two versions of Linux control groups: controllers in /proc/self/cgroup, mount, limit, use, reclaimable pages.
+_GROUPS = (
+    ("", "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that can be allocated on a device without swapping or pushing others out; rather too few than too many.
+
+    On the CPU the smallest of what the system calls available and what the limits of the process's control
+    group (a container's) leave; on a CUDA device what the driver has free, with what PyTorch holds unused.
+    Callers take a share of it, since other processes take from it too.
+
+    Example:
+        >>> import torch
+        >>> available_bytes(torch.device("cpu")) > 0
+        True
+    """
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + idle
+    found = [_system(), *(_group(*version) for version in _GROUPS)]
+    return max(0, min((figure for figure in found if figure is not None), default=_UNKNOWN))
+
+
+def _system() -> int | None:
+    """MemAvailable where there is /proc, otherwise half of the physical memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _group(controllers: str, mount: str, limit: str, used: str, reclaimable: str) -> int | None:
+    """What a control group's memory limit leaves to this process; ``None`` where there is none."""
+    try:
+        memberships = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        own = next(path for _, names, path in memberships if names == controllers)
+    except (OSError, StopIteration, ValueError):
+        return None
+    # Inside a container the mount may begin at the group itself.
+    for room in (Path(mount + own), Path(mount)):
+        try:
+            stat = dict(line.split() for line in (room / "memory.stat").read_text().splitlines())
+            # File pages not in use count as used, and are given back on demand. No limit reads "max".
+            return int((room / limit).read_text()) - int((room / used).read_text()) + int(stat.get(reclaimable, 0))
+        except (OSError, ValueError):
+            continue
+    return None
