@@ -1,0 +1,112 @@
+"""From a cost to its graph, through `torch.export`. Nothing else in hesse knows how PyTorch is traced."""
+
+import operator
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from hesse.capture.graph import Graph, Node, Pick, Ref
+from hesse.capture.rewrites import rewrite
+from hesse.data import Batch
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+
+# Fused recurrent layers, taken apart into their dense slots, one for each step.
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
+
+class NotCaptured(Exception):
+    """The cost has no graph; the text says why, for the plan."""
+
+
+def trace(cost: "Cost", batch: Batch) -> Graph:
+    """The graph of one sample's loss.
+
+    Raises:
+        NotCaptured: the export failed; the work goes on without a graph.
+    """
+    sample = batch.take(slice(0, 1))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(_SampleLoss(cost), (cost.parameters, cost.fixed, sample.x, sample.y))
+            nodes = list(program.graph.nodes)
+            if any(_needs_lowering(node) for node in nodes):
+                table = {op: rule for op, rule in torch.export.default_decompositions().items() if _is_recurrent(op)}
+                program = program.run_decompositions(table)
+    except Exception as error:
+        text = (str(error).strip().splitlines() or [""])[0]
+        raise NotCaptured(f"torch.export failed ({type(error).__name__}: {text[:120]})") from error
+    return _read(program, cost)
+
+
+class _SampleLoss(nn.Module):
+    """One sample's loss as a module of nothing but inputs, so that parameters keep their names."""
+
+    def __init__(self, cost: "Cost") -> None:
+        super().__init__()
+        self._held = [cost]  # in a list: the traced module must own no parameters
+
+    def forward(self, parameters: dict[str, Tensor], fixed: dict[str, Tensor], x: Any, y: Any) -> Tensor:
+        cost = self._held[0]
+        return cost.total({**fixed, **parameters}, Batch(x, y))
+
+
+def _needs_lowering(node: Any) -> bool:
+    return node.op == "call_function" and (_is_recurrent(node.target) or getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+
+
+def _is_recurrent(op: Any) -> bool:
+    return any(str(op).startswith(f"aten.{name}.") for name in _RECURRENT)
+
+
+def _read(program: Any, cost: "Cost") -> Graph:
+    specs = program.graph_signature.input_specs
+    brought = {**program.state_dict, **program.constants}
+    names = [spec.arg.name for spec in specs if spec.kind.name == "USER_INPUT"]
+    owned = list(cost.parameters) + list(cost.fixed)
+    parameters = dict(zip(names, cost.parameters, strict=False))
+    fixed = dict(zip(names[len(parameters) : len(owned)], cost.fixed, strict=True))
+    constants = {spec.arg.name: brought[spec.target] for spec in specs if spec.target is not None and spec.target in brought}
+    fx_nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    shapes = {node.name: _shape(node) for node in program.graph.nodes if _shape(node) is not None}
+    nodes = rewrite([_node(node) for node in fx_nodes if _shape(node) is not None], shapes)
+    (output,) = next(node for node in program.graph.nodes if node.op == "output").args[0][-1:]
+    graph = Graph(tuple(nodes), parameters, fixed, constants, tuple(names[len(owned) :]), output.name, shapes)
+    needed = graph.upstream(graph.output)
+    live = tuple(node for node in nodes if node.name in needed)
+    return Graph(live, parameters, fixed, constants, graph.data, graph.output, shapes)
+
+
+def _shape(node: Any) -> Any:
+    value = node.meta.get("val")
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _node(node: Any) -> Node:
+    if node.target is operator.getitem:
+        producer, index = node.args
+        return Node(node.name, Pick(producer.target, index), _refs(producer.args), _refs(producer.kwargs), _shape(node))
+    return Node(node.name, node.target, _refs(node.args), _refs(node.kwargs), _shape(node))
+
+
+def _refs(arguments: Any) -> Any:
+    """Plain containers with `Ref` in place of graph nodes."""
+    if isinstance(arguments, torch.fx.Node):
+        return Ref(arguments.name)
+    if isinstance(arguments, tuple):
+        return tuple(_refs(item) for item in arguments)
+    if isinstance(arguments, list):
+        return [_refs(item) for item in arguments]
+    if isinstance(arguments, dict):
+        return {key: _refs(item) for key, item in arguments.items()}
+    return arguments
+
+
+def data_leaves(batch: Batch) -> list[Any]:
+    """A batch's tensors in the order of the graph's data values."""
+    return pytree.tree_leaves((batch.x, batch.y))

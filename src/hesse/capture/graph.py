@@ -1,0 +1,119 @@
+"""The captured cost of one sample: straight-line code in which every value has a name.
+
+A `Graph` says what the user's model and loss compute for a *single* sample (its tensors keep a leading axis of
+length 1). Many samples are served by mapping over a new leading axis, so no rule has to know where an operation
+keeps its samples.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A use of a named value."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: ``name = op(*args, **kwargs)``.
+
+    Attributes:
+        name: the value it makes.
+        op: what computes it.
+        args: arguments, with `Ref` where a value goes in.
+        kwargs: keyword arguments, likewise.
+        shape: the value's shape for one sample.
+    """
+
+    name: str
+    op: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    shape: tuple[int, ...]
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The distinct values that go in, in the order of their first use."""
+        leaves = pytree.tree_leaves((self.args, dict(self.kwargs)), is_leaf=lambda a: isinstance(a, Ref))
+        return tuple(dict.fromkeys(leaf.name for leaf in leaves if isinstance(leaf, Ref)))
+
+    @cached_property
+    def size(self) -> int:
+        """Number of entries of the value, for one sample."""
+        return torch.Size(self.shape).numel()
+
+    def evaluate(self, values: Mapping[str, Any]) -> Any:
+        """Run the operation on named values."""
+        args, kwargs = pytree.tree_map_only(Ref, lambda ref: values[ref.name], (self.args, dict(self.kwargs)))
+        return self.op(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One of the results of an operation that has several: ``pick(...) = op(...)[index]``."""
+
+    op: Callable[..., Any]
+    index: int
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.op(*args, **kwargs)[self.index]
+
+    def __str__(self) -> str:
+        return f"{self.op}[{self.index}]"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes in an order in which they can be run, and the names of what goes in and comes out.
+
+    Attributes:
+        nodes: the operations.
+        parameters: value name -> parameter name, for the parameters asked about.
+        fixed: value name -> name in the cost's fixed tensors (frozen parameters, buffers).
+        constants: value name -> tensor that the trace brought along.
+        data: the values that hold one sample's inputs and target, in the order of the flattened batch.
+        output: the value that holds the sample's loss.
+    """
+
+    nodes: tuple[Node, ...]
+    parameters: dict[str, str]
+    fixed: dict[str, str]
+    constants: dict[str, Tensor]
+    data: tuple[str, ...]
+    output: str
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def node(self) -> dict[str, Node]:
+        """The node that makes each value."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Where each value is made in the order of the nodes; -1 for what goes in."""
+        return {node.name: index for index, node in enumerate(self.nodes)}
+
+    def downstream(self, roots: set[str]) -> set[str]:
+        """The values that depend on any of the roots, the roots among them."""
+        reached = set(roots)
+        for node in self.nodes:
+            if reached.intersection(node.inputs):
+                reached.add(node.name)
+        return reached
+
+    def upstream(self, root: str) -> set[str]:
+        """The values that a value depends on, itself among them."""
+        needed = {root}
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+        return needed

@@ -1,0 +1,136 @@
+"""Rewrites of captured operations into forms that have slots and second derivatives.
+
+Each rewrite takes a node and gives the nodes that replace it; the last one keeps the node's name. They are listed in
+`REWRITES`, by operation.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.capture.graph import Node, Ref
+
+aten = torch.ops.aten
+Shapes = dict[str, tuple[int, ...]]
+Rewrite = Callable[[Node, Shapes], list[Node]]
+
+
+def scale_shift(x: Tensor, scale: Tensor | None, shift: Tensor | None, axis: int) -> Tensor:
+    """x ∘ scale + shift, both laid along the axes of ``x`` that begin at ``axis``."""
+    given = scale if scale is not None else shift
+    assert given is not None
+    trailing = x.ndim - (axis % x.ndim) - given.ndim
+    for vector, combine in ((scale, torch.mul), (shift, torch.add)):
+        if vector is not None:
+            x = combine(x, vector.reshape(vector.shape + (1,) * trailing))
+    return x
+
+
+def standardise(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    """(x − mean) / √(variance + eps) over axis 1: BatchNorm with its running statistics."""
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    return (x - mean.reshape(shape)) * (variance.reshape(shape) + eps).rsqrt()
+
+
+def _argument(node: Node, place: int, default: Any = None) -> Any:
+    return node.args[place] if len(node.args) > place else default
+
+
+def _with_affine(node: Node, plain: Node, weight: Any, bias: Any, axis: int) -> list[Node]:
+    if weight is None and bias is None:
+        return [Node(node.name, plain.op, plain.args, plain.kwargs, node.shape)]
+    return [plain, Node(node.name, scale_shift, (Ref(plain.name), weight, bias, axis), {}, node.shape)]
+
+
+def _layer_norm(node: Node, shapes: Shapes) -> list[Node]:
+    x, normalised, eps = node.args[0], node.args[1], _argument(node, 4, 1e-5)
+    plain = Node(f"{node.name}__normalised", aten.layer_norm.default, (x, normalised, None, None, eps), {}, node.shape)
+    return _with_affine(node, plain, _argument(node, 2), _argument(node, 3), -len(normalised))
+
+
+def _group_norm(node: Node, shapes: Shapes) -> list[Node]:
+    x, groups, eps = node.args[0], node.args[1], _argument(node, 4, 1e-5)
+    plain = Node(f"{node.name}__normalised", aten.group_norm.default, (x, groups, None, None, eps), {}, node.shape)
+    return _with_affine(node, plain, _argument(node, 2), _argument(node, 3), 1)
+
+
+def _instance_norm(node: Node, shapes: Shapes) -> list[Node]:
+    x, weight, bias, *statistics = node.args
+    plain = Node(f"{node.name}__normalised", node.op, (x, None, None, *statistics), node.kwargs, node.shape)
+    return _with_affine(node, plain, weight, bias, 1)
+
+
+def _batch_norm(node: Node, shapes: Shapes) -> list[Node]:
+    x, weight, bias, mean, variance, training, _, eps, *_ = node.args
+    if training or mean is None:
+        return [node]
+    plain = Node(f"{node.name}__normalised", standardise, (x, mean, variance, eps), {}, node.shape)
+    return _with_affine(node, plain, weight, bias, 1)
+
+
+def _attention(node: Node, shapes: Shapes) -> list[Node]:
+    """softmax(q kᵀ / √d + mask) v, in operations that can be differentiated twice."""
+    options = dict(zip(("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"), node.args[3:], strict=False), **node.kwargs)
+    q, k, v = node.args[:3]
+    if options.get("dropout_p") or options.get("enable_gqa"):
+        return [node]
+    *lead, length, width = shapes[q.name]
+    keys = shapes[k.name][-2]
+    square, name = (*lead, length, keys), node.name
+    scale = options.get("scale") or 1 / math.sqrt(width)
+    nodes = [
+        Node(f"{name}__q", aten.mul.Scalar, (q, scale), {}, shapes[q.name]),
+        Node(f"{name}__k", aten.transpose.int, (k, -2, -1), {}, (*shapes[k.name][:-2], width, keys)),
+        Node(f"{name}__scores", aten.matmul.default, (Ref(f"{name}__q"), Ref(f"{name}__k")), {}, square),
+    ]
+    mask = options.get("attn_mask")
+    if options.get("is_causal"):
+        nodes.append(Node(f"{name}__masked", _causal, (Ref(nodes[-1].name),), {}, square))
+    elif mask is not None:
+        nodes.append(Node(f"{name}__masked", _masked, (Ref(nodes[-1].name), mask), {}, square))
+    nodes.append(Node(f"{name}__weights", aten.softmax.int, (Ref(nodes[-1].name), -1), {}, square))
+    nodes.append(Node(name, aten.matmul.default, (Ref(nodes[-1].name), v), {}, node.shape))
+    return nodes
+
+
+def _causal(scores: Tensor) -> Tensor:
+    keep = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return scores.masked_fill(~keep, -math.inf)
+
+
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+
+
+def _dropout(node: Node, shapes: Shapes) -> list[Node]:
+    rate, training = node.args[1], node.args[2]
+    return [node] if training and rate > 0 else [Node(node.name, aten.clone.default, node.args[:1], {}, node.shape)]
+
+
+def _square(node: Node, shapes: Shapes) -> list[Node]:
+    return [Node(node.name, aten.square.default, node.args[:1], {}, node.shape)] if node.args[1] == 2 else [node]
+
+
+REWRITES: dict[Any, Rewrite] = {
+    aten.layer_norm.default: _layer_norm,
+    aten.group_norm.default: _group_norm,
+    aten.instance_norm.default: _instance_norm,
+    aten.batch_norm.default: _batch_norm,
+    aten.scaled_dot_product_attention.default: _attention,
+    aten.dropout.default: _dropout,
+    aten.feature_dropout.default: _dropout,
+    aten.pow.Tensor_Scalar: _square,
+}
+
+
+def rewrite(nodes: list[Node], shapes: Shapes) -> list[Node]:
+    """Apply the rewrites; shapes of new values are added to ``shapes``."""
+    result: list[Node] = []
+    for node in nodes:
+        made = REWRITES[node.op](node, shapes) if node.op in REWRITES else [node]
+        shapes.update({new.name: new.shape for new in made})
+        result.extend(made)
+    return result
