@@ -1,0 +1,90 @@
+"""Columns: rows of the Hessian by Hessian-vector products, for what has no slots. Slower, never wrong."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.func import grad, vjp, vmap
+
+from hesse.data import Batch
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+
+Function = Callable[[dict[str, Tensor]], Tensor]
+# At most this many products share one evaluation of the model.
+WIDEST = 256
+
+
+def column_width(cost: "Cost", budget: int) -> int:
+    """How many products fit side by side into a budget of bytes, judged by what one gradient keeps."""
+    kept = 0
+    batch = next(iter(cost.batches()))
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    leaves = {name: value.clone().requires_grad_() for name, value in cost.parameters.items()}
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        cost.batch_cost(leaves, batch)
+    # A product holds cotangents of what the gradient keeps, and works on some more of them.
+    return max(1, min(WIDEST, budget // max(1, 4 * kept + 4 * cost.layout.size * cost.dtype.itemsize)))
+
+
+def rows(cost: "Cost", name: str, batch: Batch | None, width: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """Rows H[name, ·] of one batch's share of the Hessian, some at a time.
+
+    Yields:
+        The entries of the parameter, and for every parameter b the rows as (rows, *b.shape).
+    """
+    yield from _rows(lambda parameters: cost.batch_cost(parameters, batch), cost.parameters, name, width)
+
+
+def penalty_rows(cost: "Cost", name: str) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """Likewise for the Hessian of the penalty."""
+    yield from _rows(cost.penalty_cost, cost.parameters, name, WIDEST)
+
+
+def _rows(function: Function, parameters: dict[str, Tensor], name: str, width: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    size = parameters[name].numel()
+    product = _product(function, parameters, name)
+    for start in range(0, size, width):
+        stop = min(size, start + width)
+        basis = torch.zeros(stop - start, size, dtype=parameters[name].dtype, device=parameters[name].device)
+        basis[torch.arange(stop - start), torch.arange(start, stop)] = 1
+        yield slice(start, stop), product(basis.reshape(-1, *parameters[name].shape))
+
+
+def _product(function: Function, parameters: dict[str, Tensor], name: str) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Products with tangents in one parameter, reverse over reverse: H is symmetric, so H v is vᵀ ∂(∂J/∂a)/∂θ.
+
+    One evaluation of the gradient serves all tangents. Where an operation cannot be mapped over, they go one by one.
+    """
+
+    def together(tangents: Tensor) -> dict[str, Tensor]:
+        _, back = vjp(lambda parameters: grad(function)(parameters)[name], parameters)
+        return vmap(lambda tangent: back(tangent)[0])(tangents)
+
+    def singly(tangents: Tensor) -> dict[str, Tensor]:
+        leaves = {key: value.clone().requires_grad_() for key, value in parameters.items()}
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(function(leaves), [leaves[name]], create_graph=True, materialize_grads=True)
+            made = [
+                torch.autograd.grad(slope, list(leaves.values()), tangent, retain_graph=True, materialize_grads=True)
+                if slope.requires_grad
+                else [torch.zeros_like(leaf) for leaf in leaves.values()]
+                for tangent in tangents
+            ]
+        return {key: torch.stack([row[place] for row in made]) for place, key in enumerate(leaves)}
+
+    def product(tangents: Tensor) -> dict[str, Tensor]:
+        try:
+            made = together(tangents)
+        except (RuntimeError, NotImplementedError):
+            made = singly(tangents)
+        return {key: value.detach() for key, value in made.items()}
+
+    return product

@@ -1,0 +1,384 @@
+"""Contractions: from the signals at two slots to the block of the Hessian, by large matrix products.
+
+For one sample, with slot l at or before slot m in the network,
+
+    H[(g,o,i),(h,p,j)] = Σ_{t,s} a[g,t,i] ( S[h,s,p; g,t,o] b[h,s,j]  +  δ[h,s,p] D[h,s,j; g,t,o] )
+                                            curvature from above         product-rule term
+
+and the block is the sum over samples. There are several orders to do it in, each best somewhere; `Order.cost` estimates
+each and the cheapest runs. Those for plain slots (one group, one position: dense layers) are
+
+    pairs      [(o,p) × n]·[n × (i,j)]; halves of both symmetric pairs on a diagonal block, a quarter of the work
+    gram       for each o ≤ p: (a ∘ S[:,o,p])ᵀ a, upper tiles only, straight into the block
+    rows       for each o: aᵀ · [n × (p,j)], straight into the block
+    diagonal   S diagonal, or diagonal minus rank one (softmax at the last layer): [o × n]·[n × (i,j)] and one Gram matrix
+
+and for slots with positions or groups
+
+    first l    contract the positions of l, then those of m        first m    the other way about
+
+Index letters, for the whole module: n sample; g t o i group, position, output, input of l; h s p j those of m; x the entries of m's input.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hesse.capture.slots import Slot
+from hesse.exact.rules import Curvature, Diagonal, RankOne
+
+# One number written and read again costs as much time as this many operations of a matrix product.
+_MOVE = 150.0
+_TILES = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The signals of one chunk at two slots, arranged.
+
+    Attributes:
+        left, right: the slots l and m; m is the same site or one that the sweep passed before.
+        a: features of l, (n, g, t, i).
+        b: features of m, (n, h, s, j).
+        signal: S, (n, h, s, p, g, t, o); for one site also a structure; ``None`` where zero.
+        delta: δ of m, (n, h, s, p).
+        transport: D as columns on m's input, (n, x, g, t, o); `Diagonal` where it is one; ``None`` where zero or not needed.
+        input_shape: the shape of m's input for one sample.
+        same: both slots are the same use of the same parameter.
+    """
+
+    left: Slot
+    right: Slot
+    a: Tensor
+    b: Tensor
+    signal: Tensor | Diagonal | RankOne | None
+    delta: Tensor
+    transport: Tensor | Diagonal | None
+    input_shape: tuple[int, ...]
+    same: bool
+
+    @property
+    def sizes(self) -> "Sizes":
+        """The lengths behind the index letters."""
+        _, g, t, i = self.a.shape
+        _, h, s, j = self.b.shape
+        x = torch.Size(self.input_shape).numel()
+        # A plain slot's features are its input as it stands, so D needs no mapping to features.
+        plain = g == t == h == s == 1 and self.right.kind in ("dense", "shift", "leaf")
+        return Sizes(g, t, self.left.shape[1], i, h, s, self.right.shape[1], j, x, *_structure(self), plain)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The lengths of the axes of a pair, and the structure of its S and D: what the estimates of cost are made from."""
+
+    g: int
+    t: int
+    o: int
+    i: int
+    h: int
+    s: int
+    p: int
+    j: int
+    x: int
+    signal: str  # "dense", "diagonal", "rank one" or "zero"
+    transport: str  # "dense", "diagonal" or "zero"
+    same: bool
+    plain: bool  # neither slot has groups or positions
+
+
+def _structure(pair: Pair) -> tuple[str, str, bool]:
+    kinds: dict[type, str] = {Tensor: "dense", Diagonal: "diagonal", RankOne: "rank one", type(None): "zero"}
+    return kinds[type(pair.signal)], kinds[type(pair.transport)], pair.same
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate: multiply-adds count as two operations; ``moved`` counts numbers written and read in intermediates."""
+
+    operations: float
+    moved: float
+    held: float
+
+    @property
+    def time(self) -> float:
+        """In units of one operation of a matrix product."""
+        return self.operations + _MOVE * self.moved
+
+
+@dataclass(frozen=True)
+class Order:
+    """One way to contract a pair.
+
+    Attributes:
+        name: what a plan calls it.
+        applies: whether it can contract a pair of these sizes.
+        cost: estimate for one sample; ``held`` is the numbers alive at once.
+        run: adds the chunk's contribution to the target, (|l|, |m|) in the slots' own order.
+        finish: completes the target after the last chunk.
+    """
+
+    name: str
+    applies: Callable[[Sizes], bool]
+    cost: Callable[[Sizes], Cost]
+    run: Callable[[Pair, Tensor], None]
+    finish: Callable[[Pair | Sizes, Tensor], None] = lambda sizes, target: None
+
+
+def choose(sizes: Sizes) -> tuple[Order, Cost]:
+    """The cheapest order for a pair, with its cost for one sample."""
+    estimates = [(order, order.cost(sizes)) for order in ORDERS if order.applies(sizes)]
+    return min(estimates, key=lambda estimate: estimate[1].time)
+
+
+# ---------------------------------------------------------------- plain slots: one block of one layer with itself
+
+
+def _half(n: int) -> float:
+    return n * (n + 1) / 2
+
+
+def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows, columns = torch.triu_indices(n, n, device=device)
+    return rows, columns
+
+
+def _products(features: Tensor) -> Tensor:
+    """a_i a_j for i <= j, (pairs, n), rows contiguous."""
+    rows = features.mT.contiguous()
+    first, second = _triangle(len(rows), rows.device)
+    return rows.index_select(0, first).mul_(rows.index_select(0, second))
+
+
+def _spread(pairs: Tensor, size: int) -> Tensor:
+    """(k, i ≤ j) -> (k, i, j), both halves."""
+    first, second = _triangle(size, pairs.device)
+    place = torch.empty(size, size, dtype=torch.long, device=pairs.device)
+    place[first, second] = place[second, first] = torch.arange(len(first), device=pairs.device)
+    return pairs.index_select(1, place.reshape(-1)).reshape(-1, size, size)
+
+
+def _flat(pair: Pair) -> tuple[Tensor, Tensor]:
+    return pair.a[:, 0, 0], pair.b[:, 0, 0]
+
+
+def _pairs_self(pair: Pair, target: Tensor) -> None:
+    a, _ = _flat(pair)
+    assert isinstance(pair.signal, Tensor)
+    n, o, i = len(a), pair.left.shape[1], a.shape[1]
+    first, second = _triangle(o, a.device)
+    signal = pair.signal.reshape(n, o * o).mT.contiguous().index_select(0, first * o + second)
+    product = signal @ _products(a).mT
+    blocks = target.view(o, i, o, i)
+    start = 0
+    for row in range(o):
+        stop = start + o - row
+        blocks[row, :, row:].add_(_spread(product[start:stop], i).permute(1, 0, 2))
+        start = stop
+
+
+def _gram_self(pair: Pair, target: Tensor) -> None:
+    a, _ = _flat(pair)
+    assert isinstance(pair.signal, Tensor)
+    o, i = pair.left.shape[1], a.shape[1]
+    signal = pair.signal.reshape(len(a), o, o)
+    blocks = target.view(o, i, o, i)
+    rows = a.mT
+    edges = _edges(i)
+    for column in range(o):
+        for row in range(column + 1):
+            weighed = a * signal[:, row, column].unsqueeze(1)
+            for low, high in edges:
+                blocks[row, low:high, column, low:].addmm_(rows[low:high], weighed[:, low:])
+
+
+def _gram_finish(sizes: "Pair | Sizes", target: Tensor) -> None:
+    assert isinstance(sizes, Sizes)
+    o, i = sizes.o, sizes.i
+    blocks = target.view(o, i, o, i)
+    for row in range(o):
+        for column in range(row + 1, o):
+            block = blocks[row, :, column]
+            for low, high in _edges(i):
+                block[high:, low:high] = block[low:high, high:].mT
+
+
+def _edges(size: int) -> list[tuple[int, int]]:
+    step = max(64, -(-size // _TILES))
+    return [(low, min(size, low + step)) for low in range(0, size, step)]
+
+
+def _diagonal_self(pair: Pair, target: Tensor) -> None:
+    a, _ = _flat(pair)
+    n, o, i = len(a), pair.left.shape[1], a.shape[1]
+    assert isinstance(pair.signal, Diagonal | RankOne)
+    weights = pair.signal.values if isinstance(pair.signal, Diagonal) else pair.signal.diagonal
+    own = weights.reshape(n, o).mT.contiguous() @ _products(a).mT
+    target.view(o, i, o, i).diagonal(dim1=0, dim2=2).add_(_spread(own, i).permute(1, 2, 0))
+    if isinstance(pair.signal, RankOne):
+        outer = (pair.signal.factor.reshape(n, o, 1) * a.unsqueeze(1)).reshape(n, o * i)
+        rows = outer.mT
+        for low, high in _edges(o * i):
+            target[low:high, low:].addmm_(rows[low:high], outer[:, low:], alpha=-1)
+
+
+# ---------------------------------------------------------------- plain slots: two layers, or two parameters of one
+
+
+def _pairs(pair: Pair, target: Tensor) -> None:
+    a, b = _flat(pair)
+    n, o, i, p, j = len(a), pair.left.shape[1], a.shape[1], pair.right.shape[1], b.shape[1]
+    blocks = target.view(o, i, p, j)
+    signal = _dense(pair.signal)
+    if signal is not None:
+        both = (a.unsqueeze(2) * b.unsqueeze(1)).reshape(n, i * j)
+        blocks.add_((signal.reshape(n, p * o).mT @ both).view(p, o, i, j).permute(1, 2, 0, 3))
+    if isinstance(pair.transport, Diagonal):
+        _add_diagonal_transport(pair, blocks)
+    elif pair.transport is not None:
+        both = (a.unsqueeze(2) * pair.delta.reshape(n, 1, p)).reshape(n, i * p)
+        blocks.add_((pair.transport.reshape(n, j * o).mT @ both).view(j, o, i, p).permute(1, 2, 3, 0))
+
+
+def _rows(pair: Pair, target: Tensor) -> None:
+    a, b = _flat(pair)
+    n, o, i, p, j = len(a), pair.left.shape[1], a.shape[1], pair.right.shape[1], b.shape[1]
+    signal = _dense(pair.signal)
+    signal = signal.reshape(n, p, 1, o) if signal is not None else None
+    delta, columns = pair.delta.reshape(n, p, 1), b.unsqueeze(1)
+    transport = pair.transport.reshape(n, 1, j, o) if isinstance(pair.transport, Tensor) else None
+    rows = a.mT
+    for row in range(o):
+        mixed = signal[..., row] * columns if signal is not None else torch.zeros(n, p, j, dtype=a.dtype, device=a.device)
+        if transport is not None:
+            mixed.addcmul_(delta, transport[..., row])
+        target[row * i : (row + 1) * i].addmm_(rows, mixed.reshape(n, p * j))
+    if isinstance(pair.transport, Diagonal):
+        _add_diagonal_transport(pair, target.view(o, i, p, j))
+
+
+def _add_diagonal_transport(pair: Pair, blocks: Tensor) -> None:
+    """The product-rule term where m's input is f(z_l): D is diagonal, so it stands at j = o alone."""
+    assert isinstance(pair.transport, Diagonal)
+    a, _ = _flat(pair)
+    n, o, p = len(a), blocks.shape[0], blocks.shape[2]
+    weights = (pair.delta.reshape(n, p, 1) * pair.transport.values.reshape(n, 1, o)).reshape(n, p * o)
+    blocks.diagonal(dim1=0, dim2=3).add_((a.mT @ weights).view(-1, p, o))
+
+
+# ---------------------------------------------------------------- slots with positions or groups
+
+
+def _dense(signal: Curvature | None) -> Tensor | None:
+    return signal if signal is None or isinstance(signal, Tensor) else signal.dense()
+
+
+def _general_signal(pair: Pair) -> Tensor | None:
+    n, g, t, _ = pair.a.shape
+    _, h, s, _ = pair.b.shape
+    signal = _dense(pair.signal)
+    return None if signal is None else signal.reshape(n, h, s, pair.right.shape[1], g, t, pair.left.shape[1])
+
+
+def _general_transport(pair: Pair) -> Tensor | None:
+    n, g, t, _ = pair.a.shape
+    transport = _dense(pair.transport)
+    return None if transport is None else transport.reshape(n, -1, g, t, pair.left.shape[1])
+
+
+def _features_of(pair: Pair, columns: Tensor) -> Tensor:
+    """Features of m of columns on its input: (k, n, x) -> (k, n, h, s, j)."""
+    assert pair.right.features is not None
+    made = pair.right.features(columns.reshape(-1, *pair.input_shape))
+    return made.reshape(*columns.shape[:2], *made.shape[1:])
+
+
+def _first_l(pair: Pair, target: Tensor) -> None:
+    signal, transport, a, b = _general_signal(pair), _general_transport(pair), pair.a, pair.b
+    shape = (*pair.left.shape, *pair.right.shape)
+    if signal is not None:
+        summed = torch.einsum("nhspgto,ngti->nhspgoi", signal, a)
+        target.add_(torch.einsum("nhspgoi,nhsj->goihpj", summed, b).reshape(target.shape))
+    if transport is not None:
+        summed = torch.einsum("nxgto,ngti->goinx", transport, a).flatten(0, 2)
+        moved = _features_of(pair, summed)
+        target.add_(torch.einsum("knhsj,nhsp->khpj", moved, pair.delta).reshape(shape).reshape(target.shape))
+
+
+def _first_m(pair: Pair, target: Tensor) -> None:
+    signal, transport, a, b = _general_signal(pair), _general_transport(pair), pair.a, pair.b
+    n, g, t, o = len(a), pair.a.shape[1], pair.a.shape[2], pair.left.shape[1]
+    mixed = None if signal is None else torch.einsum("nhspgto,nhsj->ngtohpj", signal, b)
+    if transport is not None:
+        moved = _features_of(pair, transport.permute(2, 3, 4, 0, 1).flatten(0, 2))
+        product_rule = torch.einsum("knhsj,nhsp->nkhpj", moved, pair.delta).reshape(n, g, t, o, *pair.right.shape)
+        mixed = product_rule if mixed is None else mixed + product_rule
+    if mixed is not None:
+        target.add_(torch.einsum("ngti,ngtohpj->goihpj", a, mixed).reshape(target.shape))
+
+
+# ---------------------------------------------------------------- the table
+
+
+def _cost_pairs_self(z: Sizes) -> Cost:
+    moved = _half(z.o) + z.o**2 + 3 * _half(z.i)
+    return Cost(2 * _half(z.o) * _half(z.i), moved, moved)
+
+
+def _cost_gram(z: Sizes) -> Cost:
+    tiles = len(_edges(z.i))
+    return Cost(2 * _half(z.o) * z.i**2 * (1 + 1 / tiles) / 2, _half(z.o) * z.i, z.i)
+
+
+def _cost_diagonal(z: Sizes) -> Cost:
+    rank_one = z.signal == "rank one"
+    operations = 2 * z.o * _half(z.i) + rank_one * (z.o * z.i) ** 2 * (1 + 1 / len(_edges(z.o * z.i)))
+    moved = z.o + 3 * _half(z.i) + rank_one * z.o * z.i
+    return Cost(operations, moved, moved)
+
+
+def _cost_pairs(z: Sizes) -> Cost:
+    terms = (z.signal != "zero") + (z.transport == "dense")
+    moved = (z.signal != "zero") * (z.o * z.p + z.i * z.j) + (z.transport == "dense") * (z.j * z.o + z.i * z.p)
+    diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
+    return Cost(2 * z.o * z.p * z.i * z.j * terms + diagonal, moved, moved)
+
+
+def _cost_rows(z: Sizes) -> Cost:
+    diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
+    passes = 1 + (z.transport == "dense")
+    return Cost(2 * z.o * z.p * z.i * z.j + diagonal, z.o * z.p * z.j * passes, z.p * z.j)
+
+
+def _cost_first_l(z: Sizes) -> Cost:
+    left, right = z.g * z.o * z.i, z.h * z.p * z.j
+    signal, transport = z.signal != "zero", z.transport != "zero"
+    operations = 2 * signal * (z.h * z.s * z.p * z.t * left + left * z.s * right)
+    operations += 2 * transport * (z.x * z.t * left + left * z.s * right)
+    moved = signal * z.h * z.s * z.p * left + transport * (z.x + z.h * z.s * z.j) * left
+    return Cost(operations, 2 * moved, 2 * moved)
+
+
+def _cost_first_m(z: Sizes) -> Cost:
+    left, right, rows = z.g * z.o * z.i, z.h * z.p * z.j, z.g * z.t * z.o
+    signal, transport = z.signal != "zero", z.transport != "zero"
+    operations = 2 * (signal + transport) * rows * z.s * right + 2 * z.t * left * right
+    moved = (1 + transport) * rows * right + transport * rows * z.h * z.s * z.j
+    return Cost(operations, 2 * moved, 2 * moved)
+
+
+def _is_self(z: Sizes) -> bool:
+    return z.plain and z.same
+
+
+ORDERS = (
+    Order("pairs", lambda z: _is_self(z) and z.signal == "dense", _cost_pairs_self, _pairs_self),
+    Order("gram", lambda z: _is_self(z) and z.signal == "dense", _cost_gram, _gram_self, _gram_finish),
+    Order("diagonal", lambda z: _is_self(z) and z.signal in ("diagonal", "rank one"), _cost_diagonal, _diagonal_self),
+    Order("pairs", lambda z: z.plain and not z.same, _cost_pairs, _pairs),
+    Order("rows", lambda z: z.plain and not z.same, _cost_rows, _rows),
+    Order("first l", lambda z: not z.plain, _cost_first_l, _first_l),
+    Order("first m", lambda z: not z.plain, _cost_first_m, _first_m),
+)

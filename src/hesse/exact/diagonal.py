@@ -1,0 +1,182 @@
+"""`diagonal`: the exact diagonal of the Hessian from the same signals, without any block of it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hesse.capture import data_leaves
+from hesse.cost import Cost
+from hesse.exact.columns import column_width, penalty_rows, rows
+from hesse.exact.contract import Pair, choose
+from hesse.exact.hessian import chunks
+from hesse.exact.plan import Plan, diagonal_plan
+from hesse.exact.rules import Diagonal, RankOne
+from hesse.exact.signals import Passed, pairs_at, passed
+from hesse.exact.sweep import Evaluation, Sweep
+from hesse.progress import Progress
+
+
+def diagonal(cost: Cost, *, memory: int | None = None, progress: bool | None = None) -> dict[str, Tensor]:
+    """The exact diagonal of the Hessian, ∂²J/∂θ_k², by parameter name; H itself is never built.
+
+    For a dense layer it is ∂²J/∂W[o,i]² = Σ_n a[n,i]² S[n,o,o]: only the signals are carried down the graph, with
+    no columns for mixed blocks. Parameters without slots take one product for each entry.
+
+    Args:
+        cost: the cost.
+        memory: bytes that the work may use; by default a share of what is free.
+        progress: as for `hessian`.
+
+    Returns:
+        Tensors of the parameters' shapes.
+
+    Example:
+        >>> import torch, hesse
+        >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, torch.zeros(2, 1)))
+        >>> hesse.diagonal(cost)
+        {'weight': tensor([[10., 20.]])}
+    """
+    made = diagonal_plan(cost, memory)
+    sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
+    steps = (-(-cost.samples // made.chunk) if made.contractions else 0) + sum(cost.layout.sizes[name] for name in made.by_columns)
+    with torch.no_grad(), Progress("diagonal", steps, progress) as bar:
+        if made.contractions:
+            _contract(cost, made, sums, bar)
+        for name in made.by_columns:
+            width = column_width(cost, made.column_budget)
+            for batch in cost.batches():
+                for at, products in rows(cost, name, batch, width):
+                    sums[name][at] += _own_entries(products[name], at)
+                    bar.advance((at.stop - at.start) * (batch.size if batch else 1) / cost.samples)
+    _add_penalty(cost, sums)
+    return {name: sums[name].reshape(cost.layout.shape(name)) for name in cost.layout.names}
+
+
+def _own_entries(products: Tensor, at: slice) -> Tensor:
+    return products.reshape(at.stop - at.start, -1)[:, at].diagonal()
+
+
+def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
+    for name, total in sums.items():
+        if isinstance(cost.penalty, float):
+            total += cost.penalty
+        elif cost.penalty is not None:
+            for at, products in penalty_rows(cost, name):
+                total[at] += _own_entries(products[name], at)
+
+
+def _contract(cost: Cost, made: Plan, sums: dict[str, Tensor], bar: Progress) -> None:
+    captured = made.capture
+    assert captured is not None
+    evaluation = Evaluation(captured.graph, made.sites, cost.fixed, cost.parameters)
+    sweep = Sweep(captured.graph, made.sites, made.partners, only_diagonal=True)
+    wanted = set(made.contractions)
+    for chunk in chunks(cost, made.chunk):
+        values = evaluation.run(data_leaves(chunk))
+        before: dict[str, Passed] = {}
+        for arrival in sweep.arrivals(values, evaluation.batched, cost.scale):
+            here = passed(arrival)
+            for key, pair in pairs_at(arrival, here, before, wanted):
+                _add_entries(pair, sums[made.contractions[key].names[0]])
+            before[arrival.site.value] = here
+        bar.advance(1)
+
+
+def _add_entries(pair: Pair, total: Tensor) -> None:
+    """Add to a parameter's diagonal what a pair of its slots brings; a pair of two different uses meets in both orders."""
+    index = pair.left.index
+    if pair.same:
+        made = _self_entries(pair)
+        total.index_add_(0, _entries(index, total), made.reshape(-1)) if index is not None else total.add_(made.reshape(-1))
+        return
+    for matches, entries in _ALIGNMENTS:
+        if matches(pair):
+            total.index_add_(0, _entries(index, total), 2 * entries(pair).reshape(-1))
+            return
+    block = torch.zeros(pair.left.size, pair.right.size, dtype=total.dtype, device=total.device)
+    choose(pair.sizes)[0].run(pair, block)
+    left, right = _entries(pair.left.index, total), _entries(pair.right.index, total)
+    same = left.unsqueeze(1) == right
+    total.index_add_(0, left, 2 * (block * same).sum(1))
+
+
+def _entries(index: Tensor | None, total: Tensor) -> Tensor:
+    return torch.arange(len(total), device=total.device) if index is None else index.to(total.device)
+
+
+def _self_entries(pair: Pair) -> Tensor:
+    """Σ_n Σ_ts a[g,t,i] S[g,s,o; g,t,o] a[g,s,i], shape (g, o, i)."""
+    n, g, t, _ = pair.a.shape
+    o = pair.left.shape[1]
+    if isinstance(pair.signal, Diagonal | RankOne):
+        weights = pair.signal.values if isinstance(pair.signal, Diagonal) else pair.signal.diagonal - pair.signal.factor.square()
+        if (g, t) == (1, 1):
+            return (weights.reshape(n, o).mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
+    signal = pair.signal if isinstance(pair.signal, Tensor) else pair.signal.dense()  # type: ignore[union-attr]
+    if (g, t) == (1, 1):
+        weights = signal.reshape(n, o, o).diagonal(dim1=1, dim2=2)
+        return (weights.mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
+    return _aligned_signal(signal.reshape(n, g, t, o, g, t, o), pair.a, pair.b)
+
+
+def _aligned_signal(signal: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Entries with the same group, output and input on both sides."""
+    own = signal.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=4)  # (n, s, t, g, o)
+    return torch.einsum("nsgoi,ngsi->goi", torch.einsum("nstgo,ngti->nsgoi", own, a), b)
+
+
+def _same_order(pair: Pair) -> bool:
+    left, right = pair.left, pair.right
+    same_index = left.index is right.index or (left.index is not None and right.index is not None and torch.equal(left.index, right.index))
+    return same_index and left.shape == right.shape
+
+
+def _aligned(pair: Pair) -> Tensor:
+    """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h, p, j)."""
+    (n, g, t, _), s, o = pair.a.shape, pair.b.shape[2], pair.left.shape[1]
+    made = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
+    if isinstance(pair.signal, Tensor):
+        made += _aligned_signal(pair.signal.reshape(n, g, s, o, g, t, o), pair.a, pair.b)
+    if pair.transport is not None:
+        moved = _moved(pair).diagonal(dim1=0, dim2=4)  # (t, o, n, s, j, g)
+        made += torch.einsum("tonsig,ngso,ngti->goi", moved, pair.delta, pair.a)
+    return made
+
+
+def _is_crossed(pair: Pair) -> bool:
+    """One use has the parameter as (o, i), the other as (i, o): an embedding tied to the last layer."""
+    (g, o, i), (h, p, j) = pair.left.shape, pair.right.shape
+    if (g, h) != (1, 1) or (o, i) != (j, p):
+        return False
+    size = o * i
+    plain = torch.arange(size)
+    left = plain if pair.left.index is None else pair.left.index.cpu()
+    right = plain if pair.right.index is None else pair.right.index.cpu()
+    return torch.equal(left.reshape(o, i), right.reshape(p, j).T)
+
+
+def _crossed(pair: Pair) -> Tensor:
+    """The entries of the block where (o, i) = (j, p)."""
+    (n, _, t, i), s, o = pair.a.shape, pair.b.shape[2], pair.left.shape[1]
+    made = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
+    if isinstance(pair.signal, Tensor):
+        made += torch.einsum("nsito,nti,nso->oi", pair.signal.reshape(n, s, i, t, o), pair.a[:, 0], pair.b[:, 0])
+    if pair.transport is not None:
+        moved = _moved(pair)[0, :, :, :, 0]  # (t, o, n, s, j)
+        made += torch.einsum("tonso,nsi,nti->oi", moved, pair.delta[:, 0], pair.a[:, 0])
+    return made.unsqueeze(0)
+
+
+def _moved(pair: Pair) -> Tensor:
+    """D in the features of m: (g, t, o, n, h, s, j)."""
+    n, g, t, _ = pair.a.shape
+    transport = pair.transport.dense() if isinstance(pair.transport, Diagonal) else pair.transport
+    assert transport is not None and pair.right.features is not None
+    columns = transport.reshape(n, -1, g, t, pair.left.shape[1]).permute(2, 3, 4, 0, 1)
+    features = pair.right.features(columns.reshape(-1, *pair.input_shape))
+    return features.reshape(*columns.shape[:4], *features.shape[1:])
+
+
+_ALIGNMENTS: tuple[tuple[Callable[[Pair], bool], Callable[[Pair], Tensor]], ...] = ((_same_order, _aligned), (_is_crossed, _crossed))

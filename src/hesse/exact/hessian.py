@@ -1,0 +1,251 @@
+"""`hessian`: run the plan and put the blocks together."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.capture import data_leaves
+from hesse.cost import Cost
+from hesse.data import Batch, concatenate
+from hesse.exact.block_hessian import BlockHessian
+from hesse.exact.columns import column_width, penalty_rows, rows
+from hesse.exact.contract import Pair, Sizes, choose
+from hesse.exact.plan import Contraction, NamePair, Plan, plan
+from hesse.exact.signals import PairKey, Passed, pairs_at, passed
+from hesse.exact.sweep import Evaluation, Sweep
+from hesse.progress import Progress
+
+
+def hessian(
+    cost: Cost,
+    *,
+    pairs: Iterable[NamePair] | None = None,
+    block_diagonal: bool = False,
+    memory: int | None = None,
+    progress: bool | None = None,
+) -> BlockHessian:
+    """The exact Hessian ∂²J/∂θ², by blocks H[a, b] = ∂²J/∂a∂b.
+
+    Args:
+        cost: the cost.
+        pairs: the blocks to compute, as pairs of parameter names; by default all.
+        block_diagonal: only the blocks of each parameter with itself.
+        memory: bytes that the work may use beyond the result; by default as much as the result takes, within what is free.
+            Samples are worked on in chunks that fit.
+        progress: show a progress bar; by default where the work takes more than two seconds and a terminal is watching.
+
+    Returns:
+        The blocks, exactly symmetric, in the dtype of the parameters (float32 for narrower ones) and on their device.
+
+    Raises:
+        HesseError: names that are not parameters, or a result that does not fit into memory (use `hesse.operator`).
+
+    Source: for dense layers the recursion of Bishop (1992), "Exact calculation of the Hessian matrix for the multilayer
+    perceptron"; here for any graph of known operations, and contracted by matrix products.
+
+    Example:
+        >>> import torch, hesse
+        >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, torch.zeros(2, 1)))
+        >>> hesse.hessian(cost).dense()  # XᵀX
+        tensor([[10., 14.],
+                [14., 20.]])
+    """
+    made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, memory=memory)
+    start = time.perf_counter()
+    storage = _Storage(cost, [block.names for block in made.blocks])
+    steps = _steps(cost, made)
+    with torch.no_grad(), Progress("hessian", steps, progress) as bar:
+        if made.contractions:
+            _contract(cost, made, storage, bar)
+        if made.by_columns:
+            _columns(cost, made, storage, bar)
+    _penalty(cost, made, storage)
+    matrix, blocks = storage.finished()
+    seconds = time.perf_counter() - start
+    return BlockHessian(cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds))
+
+
+def _steps(cost: Cost, made: Plan) -> int:
+    chunks = -(-cost.samples // made.chunk) if made.contractions else 0
+    return chunks + sum(cost.layout.sizes[name] for name in made.by_columns)
+
+
+def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
+    from hesse import __version__
+
+    return {
+        "cost": repr(cost),
+        "hesse": __version__,
+        "torch": torch.__version__,
+        "seconds": f"{seconds:.6g}",
+        "notes": "; ".join(made.notes),
+    }
+
+
+def chunks(cost: Cost, size: int) -> Iterator[Batch]:
+    """The samples of all batches, cut and joined into chunks of one size; the last may be smaller."""
+    held: list[Batch] = []
+    count = 0
+    for batch in cost.batches():
+        assert batch is not None
+        start = 0
+        while start < batch.size:
+            take = min(size - count, batch.size - start)
+            held.append(batch if take == batch.size else batch.take(slice(start, start + take)))
+            start, count = start + take, count + take
+            if count == size:
+                yield concatenate(held)
+                held, count = [], 0
+    if held:
+        yield concatenate(held)
+
+
+class _Storage:
+    """The result while it is made: one matrix when every block is wanted, else one tensor for each. Only rows <= columns are written."""
+
+    def __init__(self, cost: Cost, wanted: list[NamePair]) -> None:
+        self._layout, self._wanted = cost.layout, wanted
+        self._options: dict[str, Any] = {"dtype": cost.dtype, "device": cost.device}
+        count, P = len(cost.layout.names), cost.layout.size
+        self._matrix = torch.zeros(P, P, **self._options) if len(wanted) == count * (count + 1) // 2 else None
+        sizes = cost.layout.sizes
+        self._blocks = {} if self._matrix is not None else {(a, b): torch.zeros(sizes[a], sizes[b], **self._options) for a, b in wanted}
+
+    def block(self, first: str, second: str) -> Tensor:
+        """A block as a matrix, to be added to; in either order."""
+        if self._layout.index(first) > self._layout.index(second):
+            return self.block(second, first).mT
+        if self._matrix is None:
+            return self._blocks[first, second]
+        return self._matrix[self._layout.slice(first), self._layout.slice(second)]
+
+    def has(self, first: str, second: str) -> bool:
+        return self._matrix is not None or (first, second) in self._blocks or (second, first) in self._blocks
+
+    def finished(self) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
+        """The matrix or the blocks, the lower halves of what is symmetric filled in from the upper."""
+        if self._matrix is not None:
+            mirror(self._matrix)
+            return self._matrix, None
+        for (a, b), block in self._blocks.items():
+            if a == b:
+                mirror(block)
+        return None, self._blocks
+
+
+def mirror(matrix: Tensor, step: int = 512) -> None:
+    """Copy the upper triangle onto the lower, so that the matrix is exactly symmetric."""
+    size = len(matrix)
+    for low in range(0, size, step):
+        high = min(low + step, size)
+        corner = matrix[low:high, low:high]
+        corner.copy_(corner.triu() + corner.triu(1).mT)
+        matrix[high:, low:high].copy_(matrix[low:high, high:].mT)
+
+
+class _Target:
+    """Where a pair of slots is contracted to: the block itself where it can be, else a matrix laid into the block at the end."""
+
+    def __init__(self, storage: _Storage, key: PairKey, pair: Pair, contraction: Contraction, alone: bool) -> None:
+        first, second = contraction.names
+        self._left, self._right, self._names = pair.left, pair.right, (first, second)
+        self._contraction, self._same = contraction, pair.same
+        self.sizes = pair.sizes
+        block = storage.block(first, second)
+        direct = alone and pair.left.index is None and pair.right.index is None and (pair.same or first != second)
+        direct = direct and tuple(block.shape) == (pair.left.size, pair.right.size)
+        self.matrix = block if direct else torch.zeros(pair.left.size, pair.right.size, dtype=block.dtype, device=block.device)
+        self._block = None if direct else block
+
+    def add(self, pair: Pair) -> None:
+        sizes = pair.sizes
+        # The structure of one sample, from which the plan was made, may differ from a chunk's.
+        order = self._contraction.order if self._contraction.order.applies(sizes) else choose(sizes)[0]
+        order.run(pair, self.matrix)
+
+    def finish(self) -> None:
+        self._contraction.order.finish(self.sizes, self.matrix)
+        if self._block is None:
+            return
+        if self._same:
+            mirror(self.matrix)
+        own = self._names[0] == self._names[1]
+        # Two uses of one parameter meet in both orders.
+        made = [self.matrix] if self._same or not own else [self.matrix, self.matrix.mT]
+        indices = [(self._left.index, self._right.index), (self._right.index, self._left.index)]
+        for matrix, (rows, columns) in zip(made, indices, strict=False):
+            _add_at(self._block, matrix, rows, columns)
+
+
+def _add_at(block: Tensor, matrix: Tensor, rows: Tensor | None, columns: Tensor | None) -> None:
+    if rows is None and columns is None and block.shape == matrix.shape:
+        block.add_(matrix)
+        return
+    device = block.device
+    rows = torch.arange(len(matrix), device=device) if rows is None else rows.to(device)
+    columns = torch.arange(matrix.shape[1], device=device) if columns is None else columns.to(device)
+    block.index_put_((rows.unsqueeze(1), columns), matrix, accumulate=True)
+
+
+def _contract(cost: Cost, made: Plan, storage: _Storage, bar: Progress) -> None:
+    captured = made.capture
+    assert captured is not None
+    evaluation = Evaluation(captured.graph, made.sites, cost.fixed, cost.parameters)
+    sweep = Sweep(captured.graph, made.sites, made.partners)
+    uses: dict[frozenset[str], int] = {}
+    for contraction in made.contractions.values():
+        names = frozenset(contraction.names)
+        uses[names] = uses.get(names, 0) + 1
+    targets: dict[PairKey, _Target] = {}
+    wanted = set(made.contractions)
+    for chunk in chunks(cost, made.chunk):
+        values = evaluation.run(data_leaves(chunk))
+        before: dict[str, Passed] = {}
+        for arrival in sweep.arrivals(values, evaluation.batched, cost.scale):
+            here = passed(arrival)
+            for key, pair in pairs_at(arrival, here, before, wanted):
+                contraction = made.contractions[key]
+                if key not in targets:
+                    targets[key] = _Target(storage, key, pair, contraction, uses[frozenset(contraction.names)] == 1)
+                targets[key].add(pair)
+            before[arrival.site.value] = here
+        bar.advance(1)
+    for target in targets.values():
+        target.finish()
+
+
+def _columns(cost: Cost, made: Plan, storage: _Storage, bar: Progress) -> None:
+    """Rows of the parameters without slots; where two such meet, the earlier in the layout brings the block."""
+    width = column_width(cost, made.column_budget)
+    for place, name in enumerate(made.by_columns):
+        done = made.by_columns[:place]
+        others = [other for other in cost.layout.names if other not in done and storage.has(name, other)]
+        for batch in cost.batches():
+            for at, products in rows(cost, name, batch, width):
+                _add_rows(storage, name, others, at, products)
+                bar.advance((at.stop - at.start) * (batch.size if batch else 1) / cost.samples)
+
+
+def _add_rows(storage: _Storage, name: str, others: list[str], at: slice, products: dict[str, Tensor]) -> None:
+    for other in others:
+        block = storage.block(name, other)
+        block[at].add_(products[other].reshape(at.stop - at.start, -1))
+
+
+def _penalty(cost: Cost, made: Plan, storage: _Storage) -> None:
+    if cost.penalty is None:
+        return
+    if isinstance(cost.penalty, float):
+        for name in cost.layout.names:
+            if storage.has(name, name):
+                storage.block(name, name).diagonal().add_(cost.penalty)
+        return
+    for place, name in enumerate(cost.layout.names):
+        others = [other for other in cost.layout.names[place:] if storage.has(name, other)]
+        if others:
+            for at, products in penalty_rows(cost, name):
+                _add_rows(storage, name, others, at, products)

@@ -1,0 +1,408 @@
+"""What the sweep knows of each operation: how its Jacobian's transpose is applied, and its own second derivative.
+
+Structure is declared in the tables below. It is a fast path, never a condition of being right: an operation in no table is
+pulled back by automatic differentiation, and its second derivative is taken by reverse over reverse, per sample.
+(Not by `torch.func.hessian`: with torch 2.13 its forward-over-`jacrev` is silently wrong for normalisation layers.)
+
+Index letters: n sample, k column, then the axes of the value.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import grad, jacrev, vjp, vmap
+
+from hesse.capture.graph import Node, Pick
+from hesse.capture.rewrites import _causal, _masked, scale_shift, standardise
+
+aten = torch.ops.aten
+Values = Mapping[str, Any]
+
+
+
+def _ops(names: str) -> set[Any]:
+    """The operations of these names that the installed PyTorch has."""
+    return {getattr(aten, name) for name in names.split() if hasattr(aten, name)}
+
+
+# f acts entry by entry on one input; everything else in the call is a constant.
+ELEMENTWISE = _ops(
+    "tanh sigmoid silu gelu softplus elu selu celu mish log_sigmoid exp expm1 log log1p sin cos tan sinh cosh "
+    "asinh atan erf sqrt rsqrt square reciprocal logit tanhshrink softsign"
+)
+# Likewise, and f'' is zero wherever it exists.
+ELEMENTWISE_FLAT = _ops("relu relu6 leaky_relu hardtanh abs clamp clamp_min clamp_max threshold hardshrink softshrink hardsigmoid")
+# Entry by entry in one input whose shape is the result's, the other inputs given; f'' is zero except for a power's.
+_POWERS = _ops("pow")
+_BINARY_FLAT = _ops("add sub rsub mul neg masked_fill") | {_masked, _causal, standardise}
+# Losses that are sums over entries: their second derivative in the prediction is diagonal.
+ENTRYWISE_LOSSES = _ops(
+    "mse_loss huber_loss smooth_l1_loss l1_loss binary_cross_entropy binary_cross_entropy_with_logits "
+    "poisson_nll_loss soft_margin_loss kl_div"
+)
+# Linear in all active inputs together.
+LINEAR = _ops(
+    "add sub rsub neg sum mean cat stack view reshape flatten unflatten transpose permute t numpy_T mT squeeze "
+    "unsqueeze select slice split split_with_sizes chunk unbind expand repeat clone contiguous alias index "
+    "index_select gather pad constant_pad_nd avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "masked_fill movedim roll flip broadcast_tensors tril triu diagonal expand_as view_as to _to_copy type_as "
+    "upsample_nearest2d upsample_bilinear2d unfold im2col"
+) | {_masked, _causal}
+# Linear where they select: the second derivative is zero wherever it exists.
+PIECEWISE_LINEAR = _ops("max_pool1d max_pool2d adaptive_max_pool2d amax amin max min maximum minimum where sort topk")
+# Linear in each input by itself.
+MULTILINEAR = _ops("mul matmul mm bmm linear addmm baddbmm conv1d conv2d conv3d dot mv einsum bilinear outer embedding") | {scale_shift, standardise}
+# Linear in the first input by itself.
+LINEAR_IN_FIRST = _ops("div prelu")
+# The same entries in the same order: a diagonal stays one.
+RELABEL = _ops("view reshape flatten unflatten squeeze unsqueeze clone contiguous alias")
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """Columns that form a diagonal: column k is ``values[n].flatten()[k]`` at entry k, zero elsewhere. Shape (n, *value)."""
+
+    values: Tensor
+
+    def dense(self) -> Tensor:
+        """(n, k, *value)."""
+        n, shape = len(self.values), self.values.shape[1:]
+        return self.values.reshape(n, -1).diag_embed().reshape(n, -1, *shape)
+
+    def columns(self) -> int:
+        """k, the number of entries of the value."""
+        return math.prod(self.values.shape[1:])
+
+
+@dataclass(frozen=True)
+class RankOne:
+    """diag(d) − u uᵀ per sample, the second derivative of softmax cross entropy in the logits. Both (n, *value)."""
+
+    diagonal: Tensor
+    factor: Tensor
+
+    def dense(self) -> Tensor:
+        """(n, k, *value)."""
+        n, shape = len(self.factor), self.factor.shape[1:]
+        flat = self.factor.reshape(n, -1)
+        full = -(flat.unsqueeze(2) * flat.unsqueeze(1))
+        full.diagonal(dim1=1, dim2=2).add_(self.diagonal.reshape(n, -1))
+        return full.reshape(n, -1, *shape)
+
+
+Columns = Tensor | Diagonal
+Curvature = Tensor | Diagonal | RankOne
+
+
+def transposed(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(n, |u|, *v) -> (n, |v|, *u), where ``shape`` is u's."""
+    n, k = columns.shape[:2]
+    return columns.reshape(n, k, -1).mT.reshape(n, -1, *shape)
+
+
+def _reshaped(own: Curvature, shape: torch.Size) -> Curvature:
+    if isinstance(own, Diagonal):
+        return Diagonal(own.values.reshape(shape))
+    if isinstance(own, RankOne):
+        return RankOne(own.diagonal.reshape(shape), own.factor.reshape(shape))
+    return own.reshape(*own.shape[:2], *shape[1:])
+
+
+def packet(node: Node) -> Any:
+    """The operation without its overload, for looking it up."""
+    op = node.op.op if isinstance(node.op, Pick) else node.op
+    return getattr(op, "overloadpacket", op)
+
+
+def is_elementwise(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether the node is one function applied to each entry of its single active input."""
+    kind = packet(node)
+    if len(active) != 1 or not _appears_once(node, active[0]):
+        return False
+    if kind in ELEMENTWISE or kind in ELEMENTWISE_FLAT or kind in _POWERS:
+        return _is_first(node, active)
+    # Other inputs broadcast against a leading sample axis only where their rank is the same.
+    ranks = {len(shapes[name]) for name in node.inputs}
+    same_shape = shapes[active[0]] == node.shape
+    return same_shape and ((kind in _BINARY_FLAT and len(ranks) == 1) or (kind is aten.div and _is_first(node, active) and len(ranks) == 1))
+
+
+def _is_first(node: Node, active: tuple[str, ...]) -> bool:
+    return getattr(node.args[0], "name", None) == active[0] and all(
+        getattr(argument, "name", None) != active[0] for argument in node.args[1:]
+    )
+
+
+def second_derivative_is_zero(node: Node, active: tuple[str, ...]) -> bool:
+    """Whether the node is (piecewise) linear in its active inputs together."""
+    kind = packet(node)
+    single = len(active) == 1 and _appears_once(node, active[0])
+    return (
+        kind in LINEAR
+        or kind in PIECEWISE_LINEAR
+        or (kind in ELEMENTWISE_FLAT and single and _is_first(node, active))
+        or (kind in MULTILINEAR and single)
+        or (kind in LINEAR_IN_FIRST and single and _is_first(node, active))
+    )
+
+
+def _appears_once(node: Node, name: str) -> bool:
+    return sum(getattr(argument, "name", None) == name for argument in (*node.args, *node.kwargs.values())) == 1
+
+
+class Operation:
+    """A node at the values of some samples, ready to be pulled back.
+
+    Args:
+        node: the operation.
+        active: its inputs that derivatives flow through.
+        values: every value by name, with a leading sample axis where it is in ``batched``.
+        batched: the names of the values that have a sample axis.
+    """
+
+    def __init__(self, node: Node, active: tuple[str, ...], values: Values, batched: set[str]) -> None:
+        self.node, self.active, self._values, self._batched = node, active, values, batched
+        self.kind = packet(node)
+        shapes = {name: tuple(values[name].shape)[name in batched :] for name in node.inputs}
+        self.elementwise = is_elementwise(node, active, shapes)
+        self.linear = second_derivative_is_zero(node, active)
+        varying = [name for name in node.inputs if name in batched and name not in active]
+        # One Jacobian serves all samples.
+        self.constant = self.linear and not varying and self.kind not in PIECEWISE_LINEAR and self.kind not in ELEMENTWISE_FLAT
+        self._slopes: tuple[Tensor, Tensor] | None = None
+        self._jacobian: tuple[Tensor, ...] | None = None
+
+    def local(self, inputs: dict[str, Any]) -> Callable[..., Any]:
+        """The node as a function of its active inputs, its other inputs given."""
+
+        def function(*actives: Any) -> Any:
+            return self.node.evaluate({**inputs, **dict(zip(self.active, actives, strict=True))})
+
+        return function
+
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        """f'(x) and f''(x) of an elementwise operation, by differentiating Σ f(x) once and twice."""
+        if self._slopes is None:
+            f = self.local({name: self._values[name] for name in self.node.inputs})
+            x = self._values[self.active[0]]
+            first = grad(lambda x: f(x).sum())
+            self._slopes = (first(x), torch.zeros_like(x)) if self.linear else (first(x), grad(lambda x: first(x).sum())(x))
+        return self._slopes
+
+    def pull(self, columns: Tensor) -> tuple[Tensor, ...]:
+        """Jᵀ on columns: (n, k, *value) -> (n, k, *input), one for each active input."""
+        if self.elementwise:
+            return (columns * self.slopes()[0].unsqueeze(1),)
+        if self.kind in _PULLS and len(self.active) == 1:
+            pulled = _PULLS[self.kind](self, columns)
+            if pulled is not None:
+                return (pulled,)
+        if self.constant:
+            return self._pull_constant(columns)
+        return self._pull_by_sample(columns)
+
+    def _pull_constant(self, columns: Tensor) -> tuple[Tensor, ...]:
+        """One Jacobian for all samples: the columns of all samples are one batch."""
+        given = {name: self._values[name] for name in self.node.inputs if name not in self.active}
+        at = [self._values[name][0] for name in self.active]
+        _, back = vjp(self.local(given), *at)
+        n, k = columns.shape[:2]
+        return tuple(part.reshape(n, k, *part.shape[1:]) for part in vmap(back)(columns.flatten(0, 1)))
+
+    def _pull_by_sample(self, columns: Tensor) -> tuple[Tensor, ...]:
+        names = list(self.node.inputs)
+        axes = tuple(0 if name in self._batched else None for name in names)
+
+        def one(columns: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+            given = dict(zip(names, inputs, strict=True))
+            _, back = vjp(self.local(given), *(given[name] for name in self.active))
+            return vmap(back)(columns)
+
+        return vmap(one, in_dims=(0, *axes))(columns, *(self._values[name] for name in names))
+
+    def pull_diagonal(self, columns: Diagonal) -> tuple[Columns, ...]:
+        """Jᵀ on diagonal columns; diagonal again where the operation allows."""
+        if self.elementwise:
+            return (Diagonal(columns.values * self.slopes()[0]),)
+        if self.kind in RELABEL:
+            return (Diagonal(columns.values.reshape(self._values[self.active[0]].shape)),)
+        if not self.constant:
+            return self.pull(columns.dense())
+        n = len(columns.values)
+        rows = columns.values.reshape(n, -1)
+        return tuple(rows.reshape(n, -1, *(1,) * (j.ndim - 2)) * j for j in self.jacobian())
+
+    def jacobian(self) -> tuple[Tensor, ...]:
+        """J of a constant operation, (1, entries, *input), one for each active input."""
+        if self._jacobian is None:
+            self._jacobian = self.pull(Diagonal(torch.ones_like(self._values[self.node.name][:1])).dense())
+        return self._jacobian
+
+    def pull_curvature(self, own: Curvature, halves: bool, thin: bool = False) -> "tuple[tuple[Columns, ...], list[list[Curvature | None]]]":
+        """Jᵀ S J of the value's curvature S.
+
+        Args:
+            own: S, (n, entries, *value) or its structure.
+            halves: whether the columns S J, (n, entries, *input), are wanted too.
+            thin: of the block of a single input only the diagonal will be used.
+
+        Returns:
+            The halves, one for each active input (empty if not wanted), and the blocks, (n, |input i|, *input j) for i <= j.
+        """
+        single = len(self.active) == 1
+        if single and not halves and self.kind in RELABEL:
+            return (), [[_reshaped(own, self._values[self.active[0]].shape)]]
+        if single and self.elementwise and (not halves or isinstance(own, Diagonal)):
+            slope = self.slopes()[0]
+            if isinstance(own, Diagonal):
+                half = Diagonal(own.values * slope)
+                return (half,), [[Diagonal(half.values * slope)]]
+            if isinstance(own, RankOne):
+                return (), [[RankOne(own.diagonal * slope.square(), own.factor * slope)]]
+            n = len(own)
+            return (), [[own * slope.unsqueeze(1) * slope.reshape(n, -1, *(1,) * (own.ndim - 2))]]
+        pulled = self._pull_half(own)
+        if thin and self.constant and isinstance(pulled[0], Tensor):
+            return pulled if halves else (), [[Diagonal(torch.einsum("nk...,lk...->n...", pulled[0], self.jacobian()[0]))]]
+        shape = self._values[self.node.name].shape[1:]
+        blocks: list[list[Curvature | None]] = [[None] * len(self.active) for _ in self.active]
+        for i, half in enumerate(pulled):
+            rows = self.pull(transposed(half if isinstance(half, Tensor) else half.dense(), shape))
+            blocks[i][i:] = rows[i:]
+        return pulled if halves else (), blocks
+
+    def _pull_half(self, own: Curvature) -> tuple[Columns, ...]:
+        if isinstance(own, Diagonal):
+            return self.pull_diagonal(own)
+        if isinstance(own, RankOne):
+            n = len(own.factor)
+            straight, factor = self.pull_diagonal(Diagonal(own.diagonal)), self.pull(own.factor.unsqueeze(1))
+            flat = own.factor.reshape(n, -1)
+            dense = [part if isinstance(part, Tensor) else part.dense() for part in straight]
+            return tuple(s - flat.reshape(n, -1, *(1,) * (s.ndim - 2)) * f for s, f in zip(dense, factor, strict=True))
+        return self.pull(own)
+
+    def curvature(self, delta: Tensor) -> "list[list[Curvature | None]]":
+        """Σ δ · ∂²value/∂inputs², blocks (n, entries of one active input, *other active input).
+
+        Args:
+            delta: (n, *value), the loss's first derivative in the value.
+        """
+        if self.linear:
+            return [[None] * len(self.active) for _ in self.active]
+        if self.elementwise:
+            return [[Diagonal(self.slopes()[1] * delta)]]
+        if self.kind in _CURVATURES:
+            known = _CURVATURES[self.kind](self, delta)
+            if known is not None:
+                return known
+        names = list(self.node.inputs)
+        axes = tuple(0 if name in self._batched else None for name in names)
+        places = tuple(range(len(self.active)))
+
+        def one(delta: Tensor, *inputs: Any) -> Any:
+            given = dict(zip(names, inputs, strict=True))
+            scalar = self.local(given)
+            return jacrev(grad(lambda *a: (scalar(*a) * delta).sum(), argnums=places), argnums=places)(*(given[name] for name in self.active))
+
+        blocks = vmap(one, in_dims=(0, *axes))(delta, *(self._values[name] for name in names))
+        sizes = [math.prod(self._values[name].shape[1:]) for name in self.active]
+        return [
+            [blocks[i][j].reshape(len(delta), sizes[i], *self._values[self.active[j]].shape[1:]) for j in places] for i in places
+        ]
+
+    def value(self, name: str) -> Any:
+        """One of the operation's inputs."""
+        return self._values[name]
+
+    def is_batched(self, name: str) -> bool:
+        """Whether an input has a sample axis."""
+        return name in self._batched
+
+
+# ---------------------------------------------------------------- pulls worth writing out
+
+
+def _pull_linear(op: Operation, columns: Tensor) -> Tensor | None:
+    x, weight = op.node.args[0], op.node.args[1]
+    if x.name != op.active[0] or op.is_batched(weight.name):
+        return None
+    return columns @ op.value(weight.name)
+
+
+def _pull_relabel(op: Operation, columns: Tensor) -> Tensor | None:
+    return columns.reshape(*columns.shape[:2], *op.value(op.active[0]).shape[1:])
+
+
+def _pull_conv2d(op: Operation, columns: Tensor) -> Tensor | None:
+    """The transposed convolution, for all samples and columns in one call."""
+    x, weight, _, stride, padding, dilation, groups = (*op.node.args, *(None, None, None, [1], [0], [1], 1)[len(op.node.args) :])
+    if x.name != op.active[0] or op.is_batched(weight.name) or isinstance(padding, str):
+        return None
+    shape = op.value(x.name).shape[1:]
+    images = columns.reshape(-1, *columns.shape[-3:])
+    pulled = torch.nn.grad.conv2d_input(
+        (len(images), *shape[-3:]), op.value(weight.name), images, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    return pulled.reshape(*columns.shape[:2], *shape)
+
+
+_PULLS: dict[Any, Callable[[Operation, Tensor], Tensor | None]] = {
+    aten.linear: _pull_linear,
+    aten.conv2d: _pull_conv2d,
+    **dict.fromkeys(RELABEL, _pull_relabel),
+}
+
+
+# ---------------------------------------------------------------- second derivatives worth writing out
+
+
+def _cross_entropy(op: Operation, delta: Tensor) -> "list[list[Curvature | None]] | None":
+    """w (diag(p) − p pᵀ) in the logits of one class target; w is the class weight, or Σ weights with label smoothing.
+
+    Source: Bishop (2006), eq. 4.106, for one sample.
+    """
+    logits, target, weight, _, ignore, smoothing = (*op.node.args, *(None, None, None, 1, -100, 0.0)[len(op.node.args) :])
+    if op.active != (logits.name,) or len(op.value(logits.name).shape) != 3:  # (n, 1, classes)
+        return None
+    z, y = op.value(logits.name), op.value(target.name)
+    if y.is_floating_point() or smoothing or not op.is_batched(target.name):
+        return None
+    p = F.softmax(z, dim=-1)
+    scale = (y != ignore).to(z.dtype) * delta.reshape(-1, 1)
+    if weight is not None:
+        scale = scale * op.value(weight.name)[y.clamp(min=0)]
+    scale = scale.reshape(-1, 1, 1)
+    if bool((scale < 0).any()):
+        return None
+    root = scale.sqrt()
+    return [[RankOne(scale * p, root * p)]]
+
+
+def _entrywise_loss(op: Operation, delta: Tensor) -> "list[list[Curvature | None]] | None":
+    """The diagonal is H·1, one product for all entries at once."""
+    prediction = op.node.args[0].name
+    if op.active != (prediction,) or op.node.shape != ():
+        return None
+    names = list(op.node.inputs)
+
+    def diagonal(*inputs: Any) -> Tensor:
+        given = dict(zip(names, inputs, strict=True))
+        z = given[prediction]
+        slope = grad(lambda z: op.local(given)(z).sum())
+        return grad(lambda z: slope(z).sum())(z)
+
+    axes = tuple(0 if op.is_batched(name) else None for name in names)
+    entries = vmap(diagonal, in_dims=axes)(*(op.value(name) for name in names))
+    return [[Diagonal(entries * delta.reshape(-1, *(1,) * (entries.ndim - 1)))]]
+
+
+_CURVATURES: dict[Any, Callable[[Operation, Tensor], Any]] = {
+    aten.cross_entropy_loss: _cross_entropy,
+    **dict.fromkeys(ENTRYWISE_LOSSES, _entrywise_loss),
+}

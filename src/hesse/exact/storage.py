@@ -1,0 +1,158 @@
+"""A Hessian in a safetensors file.
+
+The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being places in the layout. The layout, the pairs and the
+provenance are one JSON text in the file's metadata, under ``hesse``.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from hesse.errors import HesseFileError
+from hesse.layout import Layout
+
+if TYPE_CHECKING:
+    from hesse.exact.block_hessian import BlockHessian
+
+FORMAT = 1
+_DTYPES = ("F32", "F64")
+
+
+def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
+    """Write a Hessian: beside the place first, then renamed, so that the file is there whole or not at all.
+
+    Raises:
+        HesseFileError: the file cannot be written.
+    """
+    target, layout = Path(path), hessian.layout
+    places = [(layout.index(a), layout.index(b)) for a, b in hessian.pairs] if hessian.matrix is None else None
+    if hessian.matrix is not None:
+        tensors = {"matrix": hessian.matrix.detach().contiguous()}
+    else:
+        tensors = {_key(i, j): _own(hessian.flat(layout.names[i], layout.names[j]).detach()) for i, j in places or ()}
+    header = {
+        "format": FORMAT,
+        "names": layout.names,
+        "shapes": layout.shapes,
+        "blocks": places,
+        "provenance": dict(hessian.provenance),
+    }
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        safetensors.torch.save_file(tensors, partial, metadata={"hesse": json.dumps(header)})
+        os.replace(partial, target)
+    except (OSError, safetensors.SafetensorError) as error:
+        why = "its folder does not exist" if not target.parent.is_dir() else str(error)
+        raise HesseFileError(f"save: cannot write {str(target)!r}: {why}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> "BlockHessian":
+    """Read a Hessian that `BlockHessian.save` wrote; onto the CPU.
+
+    Raises:
+        HesseFileError: there is no such file, it is cut short, or it is not a Hessian of hesse.
+
+    Example:
+        >>> import tempfile, torch, hesse
+        >>> from hesse.exact.block_hessian import BlockHessian
+        >>> H = BlockHessian(hesse.Layout(("w",), ((2,),)), matrix=torch.eye(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     H.save(f"{folder}/h.safetensors")
+        ...     load(f"{folder}/h.safetensors")["w", "w"]
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    from hesse.exact.block_hessian import BlockHessian
+
+    name = repr(os.fspath(path))
+    if not Path(path).is_file():
+        raise HesseFileError(f"load: there is no file {name}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            layout, places, provenance = _header(file.metadata() or {})
+            shapes = _expected(layout, places)
+            found, kinds = set(file.keys()), set()
+            _need(found == set(shapes), f"it holds {len(found)} tensors, not the {len(shapes)} that it describes")
+            # Shapes are read from the header of the file, before any of the entries.
+            for key, shape in shapes.items():
+                described = file.get_slice(key)
+                kind, got = described.get_dtype(), tuple(described.get_shape())
+                _need(kind in _DTYPES and got == shape, f"{key!r} is {kind} {got}, not F32 or F64 {shape}")
+                kinds.add(kind)
+            _need(len(kinds) == 1, "its blocks have several dtypes")
+            tensors = {key: file.get_tensor(key) for key in shapes}
+    except _Unfit as error:
+        raise HesseFileError(f"load: {name} is not a Hessian that hesse saved: {error}") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise HesseFileError(f"load: {name} cannot be read as safetensors; is it cut short? ({error})") from error
+    if places is None:
+        return BlockHessian(layout, matrix=tensors["matrix"], provenance=provenance)
+    blocks = {(layout.names[i], layout.names[j]): tensors[_key(i, j)] for i, j in places}
+    return BlockHessian(layout, blocks=blocks, provenance=provenance)
+
+
+class _Unfit(Exception):
+    """What of a readable file is not as `save` writes it."""
+
+
+def _key(i: int, j: int) -> str:
+    return f"block {i} {j}"
+
+
+def _own(block: Tensor) -> Tensor:
+    """The block in memory of its own: the format refuses tensors that share it."""
+    alone = block.is_contiguous() and block.untyped_storage().nbytes() == block.nbytes
+    return block if alone else block.clone().contiguous()
+
+
+def _header(metadata: Mapping[str, str]) -> tuple[Layout, list[tuple[int, int]] | None, dict[str, str]]:
+    """Layout, places of the blocks and provenance, each checked: a file's text is not to be trusted."""
+    _need("hesse" in metadata, "its metadata has no 'hesse' entry")
+    try:
+        header: Any = json.loads(metadata["hesse"])
+    except (ValueError, RecursionError) as error:
+        raise _Unfit(f"its description is not JSON ({error})") from error
+    _need(isinstance(header, dict), "its description is not a JSON object")
+    _need(header.get("format") == FORMAT, f"its format is {header.get('format')!r}, and this hesse reads {FORMAT}")
+    names, shapes, places, provenance = (header.get(key) for key in ("names", "shapes", "blocks", "provenance"))
+    _need(_list_of(names, str) and len(set(names)) == len(names) > 0, "its parameters have no names, or one name twice")
+    _need(
+        _list_of(shapes, list) and len(shapes) == len(names) and all(_list_of(s, int) and min(s, default=0) >= 0 for s in shapes),
+        "its shapes do not fit its names",
+    )
+    _need(isinstance(provenance, dict) and _list_of(list(provenance.values()), str), "its provenance is not text by name")
+    layout = Layout(tuple(names), tuple(tuple(shape) for shape in shapes))
+    if places is None:
+        return layout, None, provenance
+    _need(
+        _list_of(places, list)
+        and len(places) > 0
+        and all(_list_of(place, int) and len(place) == 2 and 0 <= place[0] <= place[1] < len(names) for place in places),
+        "its list of blocks does not fit its layout",
+    )
+    return layout, [(i, j) for i, j in places], provenance
+
+
+def _need(condition: bool, problem: str) -> None:
+    if not condition:
+        raise _Unfit(problem)
+
+
+def _list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _expected(layout: Layout, places: list[tuple[int, int]] | None) -> dict[str, tuple[int, int]]:
+    """The shape of every tensor that the file must hold."""
+    if places is None:
+        return {"matrix": (layout.size, layout.size)}
+    sizes = [layout.sizes[name] for name in layout.names]
+    return {_key(i, j): (sizes[i], sizes[j]) for i, j in places}
