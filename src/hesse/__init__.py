@@ -15,6 +15,7 @@ from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan, plan
 from hesse.exact.storage import load
 from hesse.layout import Layout
+from hesse.operators.operator import HessianOperator, operator
 
 __version__ = "0.1.0"
-__all__ = ["BlockHessian", "Cost", "HesseError", "Layout", "Plan", "diagonal", "gradient", "hessian", "load", "plan", "value"]
+__all__ = ["BlockHessian", "Cost", "HesseError", "HessianOperator", "Layout", "Plan", "diagonal", "gradient", "hessian", "load", "operator", "plan", "value"]

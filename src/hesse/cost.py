@@ -400,4 +400,3 @@ _CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = w
 def _captures_of(model: Any, loss: Any) -> dict[Any, Any]:
     """What capture keeps for a module and a loss: a cost made anew after a step of training is not traced again."""
     return _CAPTURES.setdefault(model, {}).setdefault(loss, {}) if isinstance(model, nn.Module) else {}
-

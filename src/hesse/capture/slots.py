@@ -16,6 +16,7 @@ with a the slot's *features* of the site's input: the input itself (dense), its 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,23 +34,39 @@ LARGEST_LEAF = 256
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How a value's axes become (g, t, o): reshape to ``split``, then permute by ``order`` and merge by ``sizes``."""
+    """How a value's axes become (g, t, o).
+
+    Attributes:
+        split: the shape that the value is brought to first.
+        order: for each of g, t and o the axes of ``split`` that it is made of.
+    """
 
     split: tuple[int, ...]
-    order: tuple[int, ...]
-    sizes: tuple[int, int, int]
+    order: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int]:
+        """The lengths of g, t and o."""
+        g, t, o = (math.prod(self.split[axis] for axis in axes) for axes in self.order)
+        return g, t, o
 
     def __call__(self, value: Tensor, lead: int, tail: int = 0) -> Tensor:
-        """(*lead, *z, *tail) -> (*lead, g, t, o, *tail), for ``lead`` leading and ``tail`` trailing axes."""
+        """(*lead, *z, *tail) -> (*lead, g, t, o, *tail), for ``lead`` leading and ``tail`` trailing axes; a view where possible."""
         head, rest = value.shape[:lead], value.shape[value.ndim - tail :]
         width = len(self.split)
-        axes = (*range(lead), *(lead + axis for axis in self.order), *range(lead + width, lead + width + tail))
-        return value.reshape(*head, *self.split, *rest).permute(axes).reshape(*head, *self.sizes, *rest)
+        flat = [axis for axes in self.order for axis in axes]
+        axes = (*range(lead), *(lead + axis for axis in flat), *range(lead + width, lead + width + tail))
+        moved = value.reshape(*head, *self.split, *rest).permute(axes)
+        return moved.reshape(*head, *self.sizes, *rest)
 
     @property
     def is_plain(self) -> bool:
         """One group and one position: z is the outputs."""
         return self.sizes[:2] == (1, 1)
+
+
+# A value whose axes already are (g, t, o).
+_PLAIN = ((0,), (1,), (2,))
 
 
 @dataclass(frozen=True)
@@ -123,7 +140,7 @@ def find_sites(graph: Graph) -> tuple[Graph, tuple[Site, ...], dict[str, str]]:
         graph.shapes[leaf.name] = leaf.shape
         leaves.append(leaf)
         replaced[value] = leaf.name
-        arrange = Arrangement((1, 1, size), (0, 1, 2), (1, 1, size))
+        arrange = Arrangement((1, 1, size), _PLAIN)
         sites.insert(len(leaves) - 1, Site(leaf.name, None, arrange, (Slot(name, "leaf", None, (1, size, 1), None),)))
     if leaves:
         # A parameter is either a leaf or enters through slots, never both: its other sites dissolve.
@@ -234,7 +251,7 @@ def _dense(node: Node, x: Any, weight: _View | None, bias: _View | None, views: 
     source = _input(x, views)
     o = node.shape[-1]
     positions = math.prod(node.shape[:-1])
-    arrange = Arrangement((1, positions, o), (0, 1, 2), (1, positions, o))
+    arrange = Arrangement((1, positions, o), _PLAIN)
     slots = []
     if weight is not None and source is not None:
         i = weight.entries.shape[-1]
@@ -263,7 +280,7 @@ def _matmul(node: Node, views: dict[str, _View], shapes: dict[str, tuple[int, ..
         return None
     # z = W x with x (i, t): the outputs are the rows of z.
     (o, i), t = weight.entries.shape, node.shape[-1]
-    arrange = Arrangement((1, o, t), (0, 2, 1), (1, t, o))
+    arrange = Arrangement((1, o, t), ((0,), (2,), (1,)))
     return Site(
         node.name, x, arrange, (_slot("dense", weight, weight.entries[None], lambda a: a.mT.reshape(len(a), 1, t, i)),)
     )
@@ -289,7 +306,7 @@ def _embedding(node: Node, views: dict[str, _View], shapes: dict[str, tuple[int,
             rows = rows * (torch.arange(vocabulary, device=rows.device) != padding)
         return rows
 
-    arrange = Arrangement((1, positions, width), (0, 1, 2), (1, positions, width))
+    arrange = Arrangement((1, positions, width), _PLAIN)
     return Site(node.name, tokens, arrange, (_slot("embedding", table, table.entries.T.unsqueeze(0), one_hot),))
 
 
@@ -302,7 +319,7 @@ def _convolution(node: Node, views: dict[str, _View], shapes: dict[str, tuple[in
         return None
     channels, positions = node.shape[1], math.prod(node.shape[2:])
     lead = node.shape[0]
-    arrange = Arrangement((lead, groups, channels // groups, positions), (1, 0, 3, 2), (groups, lead * positions, channels // groups))
+    arrange = Arrangement((lead, groups, channels // groups, positions), ((1,), (0, 3), (2,)))
     slots = []
     if kernel is not None:
         window = tuple(kernel.entries.shape[2:])
@@ -332,8 +349,7 @@ def _along(shape: tuple[int, ...], entries: Tensor) -> Arrangement:
     full = (1,) * (len(shape) - entries.ndim) + tuple(entries.shape)
     own = [axis for axis, n in enumerate(full) if n > 1]
     shared = [axis for axis, n in enumerate(full) if n == 1]
-    groups, positions = math.prod(shape[axis] for axis in own), math.prod(shape[axis] for axis in shared)
-    return Arrangement(shape, (*own, *shared), (groups, positions, 1))
+    return Arrangement(shape, (tuple(own), tuple(shared), ()))
 
 
 def _elementwise_site(node: Node, x: Any, scale: _View | None, shift: _View | None, views: dict[str, _View], entries: Tensor) -> Site | None:

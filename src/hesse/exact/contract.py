@@ -5,8 +5,8 @@ For one sample, with slot l at or before slot m in the network,
     H[(g,o,i),(h,p,j)] = Σ_{t,s} a[g,t,i] ( S[h,s,p; g,t,o] b[h,s,j]  +  δ[h,s,p] D[h,s,j; g,t,o] )
                                             curvature from above         product-rule term
 
-and the block is the sum over samples. There are several orders to do it in, each best somewhere; `Order.cost` estimates
-each and the cheapest runs. Those for plain slots (one group, one position: dense layers) are
+and the block is the sum over samples. There are several orders to do it in, each best somewhere; `Order.estimate` says what
+each costs, and the cheapest runs. Those for plain slots (one group, one position: dense layers) are
 
     pairs      [(o,p) × n]·[n × (i,j)]; halves of both symmetric pairs on a diagonal block, a quarter of the work
     gram       for each o ≤ p: (a ∘ S[:,o,p])ᵀ a, upper tiles only, straight into the block
@@ -29,8 +29,9 @@ from torch import Tensor
 from hesse.capture.slots import Slot
 from hesse.exact.rules import Curvature, Diagonal, RankOne
 
-# One number written and read again costs as much time as this many operations of a matrix product.
+# One number written and read again, and starting one call, cost as much time as this many operations of a matrix product.
 _MOVE = 150.0
+_CALL = 3e6
 _TILES = 8
 
 
@@ -42,9 +43,9 @@ class Pair:
         left, right: the slots l and m; m is the same site or one that the sweep passed before.
         a: features of l, (n, g, t, i).
         b: features of m, (n, h, s, j).
-        signal: S, (n, h, s, p, g, t, o); for one site also a structure; ``None`` where zero.
+        signal: S, (n, h, s, p, g, o, t); for a plain site also a structure; ``None`` where zero.
         delta: δ of m, (n, h, s, p).
-        transport: D as columns on m's input, (n, x, g, t, o); `Diagonal` where it is one; ``None`` where zero or not needed.
+        transport: D as columns on m's input, (n, x, g, o, t); `Diagonal` where it is one; ``None`` where zero or not needed.
         input_shape: the shape of m's input for one sample.
         same: both slots are the same use of the same parameter.
     """
@@ -95,17 +96,26 @@ def _structure(pair: Pair) -> tuple[str, str, bool]:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """An estimate: multiply-adds count as two operations; ``moved`` counts numbers written and read in intermediates."""
+class Estimate:
+    """What an order costs: the first three for each sample, the last two once for a chunk.
+
+    Attributes:
+        operations: floating point operations, two for a multiply-add.
+        moved: numbers written and read again in intermediates.
+        held: numbers of intermediates alive at once.
+        calls: how many matrix products or passes are started.
+        laid: numbers of the result that are written and read again on their way into the block.
+    """
 
     operations: float
     moved: float
     held: float
+    calls: float = 1
+    laid: float = 0
 
-    @property
-    def time(self) -> float:
-        """In units of one operation of a matrix product."""
-        return self.operations + _MOVE * self.moved
+    def time(self, samples: int) -> float:
+        """For a chunk of samples, in units of one operation of a matrix product."""
+        return samples * (self.operations + _MOVE * self.moved) + _CALL * self.calls + _MOVE * self.laid
 
 
 @dataclass(frozen=True)
@@ -115,22 +125,22 @@ class Order:
     Attributes:
         name: what a plan calls it.
         applies: whether it can contract a pair of these sizes.
-        cost: estimate for one sample; ``held`` is the numbers alive at once.
+        estimate: what it costs.
         run: adds the chunk's contribution to the target, (|l|, |m|) in the slots' own order.
         finish: completes the target after the last chunk.
     """
 
     name: str
     applies: Callable[[Sizes], bool]
-    cost: Callable[[Sizes], Cost]
+    estimate: Callable[[Sizes], Estimate]
     run: Callable[[Pair, Tensor], None]
     finish: Callable[[Pair | Sizes, Tensor], None] = lambda sizes, target: None
 
 
-def choose(sizes: Sizes) -> tuple[Order, Cost]:
-    """The cheapest order for a pair, with its cost for one sample."""
-    estimates = [(order, order.cost(sizes)) for order in ORDERS if order.applies(sizes)]
-    return min(estimates, key=lambda estimate: estimate[1].time)
+def choose(sizes: Sizes, samples: int) -> tuple[Order, Estimate]:
+    """The cheapest order for a pair and so many samples."""
+    estimates = [(order, order.estimate(sizes)) for order in ORDERS if order.applies(sizes)]
+    return min(estimates, key=lambda made: made[1].time(samples))
 
 
 # ---------------------------------------------------------------- plain slots: one block of one layer with itself
@@ -213,15 +223,29 @@ def _edges(size: int) -> list[tuple[int, int]]:
 def _diagonal_self(pair: Pair, target: Tensor) -> None:
     a, _ = _flat(pair)
     n, o, i = len(a), pair.left.shape[1], a.shape[1]
-    assert isinstance(pair.signal, Diagonal | RankOne)
-    weights = pair.signal.values if isinstance(pair.signal, Diagonal) else pair.signal.diagonal
-    own = weights.reshape(n, o).mT.contiguous() @ _products(a).mT
+    own = _diagonal_weights(pair, o).mT.contiguous() @ _products(a).mT
     target.view(o, i, o, i).diagonal(dim1=0, dim2=2).add_(_spread(own, i).permute(1, 2, 0))
     if isinstance(pair.signal, RankOne):
         outer = (pair.signal.factor.reshape(n, o, 1) * a.unsqueeze(1)).reshape(n, o * i)
         rows = outer.mT
         for low, high in _edges(o * i):
             target[low:high, low:].addmm_(rows[low:high], outer[:, low:], alpha=-1)
+
+
+def _diagonal(pair: Pair, target: Tensor) -> None:
+    a, b = _flat(pair)
+    n, o, i, j = len(a), pair.left.shape[1], a.shape[1], b.shape[1]
+    own = _diagonal_weights(pair, o).mT @ (a.unsqueeze(2) * b.unsqueeze(1)).reshape(n, i * j)
+    target.view(o, i, o, j).diagonal(dim1=0, dim2=2).add_(own.view(o, i, j).permute(1, 2, 0))
+    if isinstance(pair.signal, RankOne):
+        left, right = ((pair.signal.factor.reshape(n, o, 1) * side.unsqueeze(1)).reshape(n, -1) for side in (a, b))
+        target.addmm_(left.mT, right, alpha=-1)
+
+
+def _diagonal_weights(pair: Pair, o: int) -> Tensor:
+    assert isinstance(pair.signal, Diagonal | RankOne)
+    weights = pair.signal.values if isinstance(pair.signal, Diagonal) else pair.signal.diagonal
+    return weights.reshape(-1, o)
 
 
 # ---------------------------------------------------------------- plain slots: two layers, or two parameters of one
@@ -275,17 +299,12 @@ def _dense(signal: Curvature | None) -> Tensor | None:
     return signal if signal is None or isinstance(signal, Tensor) else signal.dense()
 
 
-def _general_signal(pair: Pair) -> Tensor | None:
-    n, g, t, _ = pair.a.shape
-    _, h, s, _ = pair.b.shape
-    signal = _dense(pair.signal)
-    return None if signal is None else signal.reshape(n, h, s, pair.right.shape[1], g, t, pair.left.shape[1])
-
-
-def _general_transport(pair: Pair) -> Tensor | None:
-    n, g, t, _ = pair.a.shape
-    transport = _dense(pair.transport)
-    return None if transport is None else transport.reshape(n, -1, g, t, pair.left.shape[1])
+def _over_positions(columns: Tensor, a: Tensor) -> Tensor:
+    """Σ_t columns[n, ..., g, o, t] a[n, g, t, i] -> (n, ..., g, o, i)."""
+    n, g, t, i = a.shape
+    if g == 1:
+        return torch.bmm(columns.reshape(n, -1, t), a.reshape(n, t, i)).reshape(*columns.shape[:-1], i)
+    return torch.einsum("nkgot,ngti->nkgoi", columns.reshape(n, -1, *columns.shape[-3:]), a).reshape(*columns.shape[:-1], i)
 
 
 def _features_of(pair: Pair, columns: Tensor) -> Tensor:
@@ -296,89 +315,120 @@ def _features_of(pair: Pair, columns: Tensor) -> Tensor:
 
 
 def _first_l(pair: Pair, target: Tensor) -> None:
-    signal, transport, a, b = _general_signal(pair), _general_transport(pair), pair.a, pair.b
-    shape = (*pair.left.shape, *pair.right.shape)
+    signal, transport, a, b = _dense(pair.signal), _dense(pair.transport), pair.a, pair.b
+    (g, o, i), (h, p, j) = pair.left.shape, pair.right.shape
+    blocks = target.view(g * o * i, h, p, j)
     if signal is not None:
-        summed = torch.einsum("nhspgto,ngti->nhspgoi", signal, a)
-        target.add_(torch.einsum("nhspgoi,nhsj->goihpj", summed, b).reshape(target.shape))
+        summed = _over_positions(signal, a)  # (n, h, s, p, g, o, i)
+        if h == 1:
+            made = summed.reshape(-1, p * g * o * i).mT @ b.reshape(-1, j)
+            blocks[:, 0].add_(made.view(p, g * o * i, j).transpose(0, 1))
+        else:
+            blocks.add_(torch.einsum("nhspl,nhsj->lhpj", summed.reshape(*summed.shape[:4], -1), b))
     if transport is not None:
-        summed = torch.einsum("nxgto,ngti->goinx", transport, a).flatten(0, 2)
-        moved = _features_of(pair, summed)
-        target.add_(torch.einsum("knhsj,nhsp->khpj", moved, pair.delta).reshape(shape).reshape(target.shape))
+        summed = _over_positions(transport, a).flatten(2)  # (n, x, goi)
+        moved = _features_of(pair, summed.permute(2, 0, 1))  # (goi, n, h, s, j)
+        if h == 1:
+            made = moved.permute(1, 3, 2, 0, 4).reshape(-1, g * o * i * j).mT @ pair.delta.reshape(-1, p)
+            blocks[:, 0].add_(made.view(g * o * i, j, p).transpose(1, 2))
+        else:
+            blocks.add_(torch.einsum("lnhsj,nhsp->lhpj", moved, pair.delta))
 
 
 def _first_m(pair: Pair, target: Tensor) -> None:
-    signal, transport, a, b = _general_signal(pair), _general_transport(pair), pair.a, pair.b
-    n, g, t, o = len(a), pair.a.shape[1], pair.a.shape[2], pair.left.shape[1]
-    mixed = None if signal is None else torch.einsum("nhspgto,nhsj->ngtohpj", signal, b)
+    signal, transport, a, b = _dense(pair.signal), _dense(pair.transport), pair.a, pair.b
+    n, g, t, _ = a.shape
+    (_, o, i), (h, p, j) = pair.left.shape, pair.right.shape
+    # Rows are the signals of l in the order (t, g, o), so that (n, t) is one axis to sum over.
+    mixed = None
+    if signal is not None:
+        if h == 1:
+            rows = signal.permute(0, 6, 4, 5, 1, 3, 2).reshape(n, -1, b.shape[2])  # (n, t g o p, s)
+            mixed = torch.bmm(rows, b.reshape(n, -1, j)).view(n, t, g, o, p * j)
+        else:
+            mixed = torch.einsum("nhspgot,nhsj->ntgohpj", signal, b).flatten(4)
     if transport is not None:
-        moved = _features_of(pair, transport.permute(2, 3, 4, 0, 1).flatten(0, 2))
-        product_rule = torch.einsum("knhsj,nhsp->nkhpj", moved, pair.delta).reshape(n, g, t, o, *pair.right.shape)
-        mixed = product_rule if mixed is None else mixed + product_rule
-    if mixed is not None:
-        target.add_(torch.einsum("ngti,ngtohpj->goihpj", a, mixed).reshape(target.shape))
+        columns = _features_of(pair, transport.permute(4, 2, 3, 0, 1).flatten(0, 2))  # (t g o, n, h, s, j)
+        product_rule = torch.einsum("knhsj,nhsp->nkhpj", columns, pair.delta).reshape(n, t, g, o, -1)
+        mixed = product_rule if mixed is None else mixed.add_(product_rule)
+    if mixed is None:
+        return
+    if g == 1:
+        made = a.reshape(n * t, i).mT @ mixed.reshape(n * t, -1)
+        target.view(o, i, -1).add_(made.view(i, o, -1).transpose(0, 1))
+    else:
+        target.view(g, o, i, -1).add_(torch.einsum("ngti,ntgom->goim", a, mixed))
 
 
 # ---------------------------------------------------------------- the table
 
 
-def _cost_pairs_self(z: Sizes) -> Cost:
+def _estimate_pairs_self(z: Sizes) -> Estimate:
     moved = _half(z.o) + z.o**2 + 3 * _half(z.i)
-    return Cost(2 * _half(z.o) * _half(z.i), moved, moved)
+    return Estimate(2 * _half(z.o) * _half(z.i), moved, moved, 3 * z.o + 5, 3 * _half(z.o) * z.i**2)
 
 
-def _cost_gram(z: Sizes) -> Cost:
+def _estimate_gram(z: Sizes) -> Estimate:
     tiles = len(_edges(z.i))
-    return Cost(2 * _half(z.o) * z.i**2 * (1 + 1 / tiles) / 2, _half(z.o) * z.i, z.i)
+    operations = _half(z.o) * z.i**2 * (1 + 1 / tiles)
+    return Estimate(operations, _half(z.o) * z.i, z.i, _half(z.o) * (1 + tiles), _half(z.o) * z.i**2 / 2)
 
 
-def _cost_diagonal(z: Sizes) -> Cost:
+def _estimate_diagonal_self(z: Sizes) -> Estimate:
+    tiles = len(_edges(z.o * z.i))
     rank_one = z.signal == "rank one"
-    operations = 2 * z.o * _half(z.i) + rank_one * (z.o * z.i) ** 2 * (1 + 1 / len(_edges(z.o * z.i)))
+    operations = 2 * z.o * _half(z.i) + rank_one * (z.o * z.i) ** 2 * (1 + 1 / tiles)
     moved = z.o + 3 * _half(z.i) + rank_one * z.o * z.i
-    return Cost(operations, moved, moved)
+    return Estimate(operations, moved, moved, 5 + tiles)
 
 
-def _cost_pairs(z: Sizes) -> Cost:
+def _estimate_diagonal(z: Sizes) -> Estimate:
+    rank_one = z.signal == "rank one"
+    moved = z.o + z.i * z.j + rank_one * z.o * (z.i + z.j)
+    return Estimate(2 * z.o * z.i * z.j + 2 * rank_one * z.o**2 * z.i * z.j, moved, moved, 5)
+
+
+def _estimate_pairs(z: Sizes) -> Estimate:
     terms = (z.signal != "zero") + (z.transport == "dense")
     moved = (z.signal != "zero") * (z.o * z.p + z.i * z.j) + (z.transport == "dense") * (z.j * z.o + z.i * z.p)
     diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
-    return Cost(2 * z.o * z.p * z.i * z.j * terms + diagonal, moved, moved)
+    return Estimate(2 * z.o * z.p * z.i * z.j * terms + diagonal, moved, moved, 4 * terms, terms * z.o * z.p * z.i * z.j)
 
 
-def _cost_rows(z: Sizes) -> Cost:
+def _estimate_rows(z: Sizes) -> Estimate:
     diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
     passes = 1 + (z.transport == "dense")
-    return Cost(2 * z.o * z.p * z.i * z.j + diagonal, z.o * z.p * z.j * passes, z.p * z.j)
+    return Estimate(2 * z.o * z.p * z.i * z.j + diagonal, z.o * z.p * z.j * passes, z.p * z.j, z.o * (1 + passes))
 
 
-def _cost_first_l(z: Sizes) -> Cost:
+def _estimate_first_l(z: Sizes) -> Estimate:
     left, right = z.g * z.o * z.i, z.h * z.p * z.j
     signal, transport = z.signal != "zero", z.transport != "zero"
     operations = 2 * signal * (z.h * z.s * z.p * z.t * left + left * z.s * right)
     operations += 2 * transport * (z.x * z.t * left + left * z.s * right)
     moved = signal * z.h * z.s * z.p * left + transport * (z.x + z.h * z.s * z.j) * left
-    return Cost(operations, 2 * moved, 2 * moved)
+    return Estimate(operations, 2 * moved, 2 * moved, 10)
 
 
-def _cost_first_m(z: Sizes) -> Cost:
+def _estimate_first_m(z: Sizes) -> Estimate:
     left, right, rows = z.g * z.o * z.i, z.h * z.p * z.j, z.g * z.t * z.o
     signal, transport = z.signal != "zero", z.transport != "zero"
     operations = 2 * (signal + transport) * rows * z.s * right + 2 * z.t * left * right
     moved = (1 + transport) * rows * right + transport * rows * z.h * z.s * z.j
-    return Cost(operations, 2 * moved, 2 * moved)
+    return Estimate(operations, 2 * moved, 2 * moved, 10)
 
 
-def _is_self(z: Sizes) -> bool:
-    return z.plain and z.same
+def _structured(z: Sizes) -> bool:
+    return z.signal in ("diagonal", "rank one") and z.transport == "zero"
 
 
 ORDERS = (
-    Order("pairs", lambda z: _is_self(z) and z.signal == "dense", _cost_pairs_self, _pairs_self),
-    Order("gram", lambda z: _is_self(z) and z.signal == "dense", _cost_gram, _gram_self, _gram_finish),
-    Order("diagonal", lambda z: _is_self(z) and z.signal in ("diagonal", "rank one"), _cost_diagonal, _diagonal_self),
-    Order("pairs", lambda z: z.plain and not z.same, _cost_pairs, _pairs),
-    Order("rows", lambda z: z.plain and not z.same, _cost_rows, _rows),
-    Order("first l", lambda z: not z.plain, _cost_first_l, _first_l),
-    Order("first m", lambda z: not z.plain, _cost_first_m, _first_m),
+    Order("pairs", lambda z: z.plain and z.same and z.signal == "dense", _estimate_pairs_self, _pairs_self),
+    Order("gram", lambda z: z.plain and z.same and z.signal == "dense", _estimate_gram, _gram_self, _gram_finish),
+    Order("diagonal", lambda z: z.plain and z.same and _structured(z), _estimate_diagonal_self, _diagonal_self),
+    Order("diagonal", lambda z: z.plain and not z.same and _structured(z), _estimate_diagonal, _diagonal),
+    Order("pairs", lambda z: z.plain and not z.same and not _structured(z), _estimate_pairs, _pairs),
+    Order("rows", lambda z: z.plain and not z.same and not _structured(z), _estimate_rows, _rows),
+    Order("first l", lambda z: not z.plain, _estimate_first_l, _first_l),
+    Order("first m", lambda z: not z.plain, _estimate_first_m, _first_m),
 )

@@ -96,7 +96,7 @@ def _add_entries(pair: Pair, total: Tensor) -> None:
             total.index_add_(0, _entries(index, total), 2 * entries(pair).reshape(-1))
             return
     block = torch.zeros(pair.left.size, pair.right.size, dtype=total.dtype, device=total.device)
-    choose(pair.sizes)[0].run(pair, block)
+    choose(pair.sizes, len(pair.a))[0].run(pair, block)
     left, right = _entries(pair.left.index, total), _entries(pair.right.index, total)
     same = left.unsqueeze(1) == right
     total.index_add_(0, left, 2 * (block * same).sum(1))
@@ -118,12 +118,12 @@ def _self_entries(pair: Pair) -> Tensor:
     if (g, t) == (1, 1):
         weights = signal.reshape(n, o, o).diagonal(dim1=1, dim2=2)
         return (weights.mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
-    return _aligned_signal(signal.reshape(n, g, t, o, g, t, o), pair.a, pair.b)
+    return _aligned_signal(signal, pair.a, pair.b)
 
 
 def _aligned_signal(signal: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Entries with the same group, output and input on both sides."""
-    own = signal.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=4)  # (n, s, t, g, o)
+    own = signal.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=3)  # (n, s, t, g, o)
     return torch.einsum("nsgoi,ngsi->goi", torch.einsum("nstgo,ngti->nsgoi", own, a), b)
 
 
@@ -138,7 +138,7 @@ def _aligned(pair: Pair) -> Tensor:
     (n, g, t, _), s, o = pair.a.shape, pair.b.shape[2], pair.left.shape[1]
     made = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
     if isinstance(pair.signal, Tensor):
-        made += _aligned_signal(pair.signal.reshape(n, g, s, o, g, t, o), pair.a, pair.b)
+        made += _aligned_signal(pair.signal, pair.a, pair.b)
     if pair.transport is not None:
         moved = _moved(pair).diagonal(dim1=0, dim2=4)  # (t, o, n, s, j, g)
         made += torch.einsum("tonsig,ngso,ngti->goi", moved, pair.delta, pair.a)
@@ -162,7 +162,7 @@ def _crossed(pair: Pair) -> Tensor:
     (n, _, t, i), s, o = pair.a.shape, pair.b.shape[2], pair.left.shape[1]
     made = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
     if isinstance(pair.signal, Tensor):
-        made += torch.einsum("nsito,nti,nso->oi", pair.signal.reshape(n, s, i, t, o), pair.a[:, 0], pair.b[:, 0])
+        made += torch.einsum("nsiot,nti,nso->oi", pair.signal[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0])
     if pair.transport is not None:
         moved = _moved(pair)[0, :, :, :, 0]  # (t, o, n, s, j)
         made += torch.einsum("tonso,nsi,nti->oi", moved, pair.delta[:, 0], pair.a[:, 0])
@@ -174,7 +174,7 @@ def _moved(pair: Pair) -> Tensor:
     n, g, t, _ = pair.a.shape
     transport = pair.transport.dense() if isinstance(pair.transport, Diagonal) else pair.transport
     assert transport is not None and pair.right.features is not None
-    columns = transport.reshape(n, -1, g, t, pair.left.shape[1]).permute(2, 3, 4, 0, 1)
+    columns = transport.reshape(n, -1, g, pair.left.shape[1], t).permute(2, 4, 3, 0, 1)
     features = pair.right.features(columns.reshape(-1, *pair.input_shape))
     return features.reshape(*columns.shape[:4], *features.shape[1:])
 

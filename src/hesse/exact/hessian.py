@@ -164,7 +164,7 @@ class _Target:
     def add(self, pair: Pair) -> None:
         sizes = pair.sizes
         # The structure of one sample, from which the plan was made, may differ from a chunk's.
-        order = self._contraction.order if self._contraction.order.applies(sizes) else choose(sizes)[0]
+        order = self._contraction.order if self._contraction.order.applies(sizes) else choose(sizes, len(pair.a))[0]
         order.run(pair, self.matrix)
 
     def finish(self) -> None:

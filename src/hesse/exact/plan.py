@@ -12,15 +12,14 @@ from hesse.capture import Captured, NotCaptured, capture, data_leaves
 from hesse.capture.slots import Site
 from hesse.cost import Cost
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
-from hesse.exact.contract import Cost as Estimate
-from hesse.exact.contract import Order, Sizes, choose
+from hesse.exact.contract import Estimate, Order, Sizes, choose
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
 from hesse.exact.sweep import Evaluation, Sweep
 from hesse.memory import available_bytes
 
 NamePair = tuple[str, str]
 # Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
-_LEAST_WORKING = 128 * 10**6
+_LEAST_WORKING = 256 * 10**6
 _SHARE = 0.5
 # Forward over reverse costs this many forward passes; the sweep's pulls, per column, about one.
 _PASSES_PER_COLUMN = 8
@@ -233,7 +232,7 @@ def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int
         if request not in captured.rehearsals:
             captured.rehearsals[request] = _rehearse(cost, captured, sites, partners, keys)
         rehearsal = captured.rehearsals[request]
-    contractions = _contractions(rehearsal.sizes, sites)
+    contractions = _contractions(rehearsal.sizes, sites, cost.samples)
     itemsize = cost.dtype.itemsize
     held = max([c.estimate.held for c in contractions.values()], default=0.0)
     per_sample = itemsize * (2 * rehearsal.entries + held)
@@ -323,10 +322,10 @@ def _rehearse(cost: Cost, captured: Captured, sites: tuple[Site, ...], partners:
     return _Rehearsal(sizes, most + kept, float(counter.get_total_flops()))
 
 
-def _contractions(sizes: dict[PairKey, Sizes], sites: tuple[Site, ...]) -> dict[PairKey, Contraction]:
+def _contractions(sizes: dict[PairKey, Sizes], sites: tuple[Site, ...], samples: int) -> dict[PairKey, Contraction]:
     parameter = {(site.value, place): slot.parameter for site in sites for place, slot in enumerate(site.slots)}
     return {
-        (left, right): Contraction((parameter[left], parameter[right]), *choose(found), found) for (left, right), found in sizes.items()
+        (left, right): Contraction((parameter[left], parameter[right]), *choose(found, samples), found) for (left, right), found in sizes.items()
     }
 
 

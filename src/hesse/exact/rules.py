@@ -177,6 +177,11 @@ class Operation:
         self._slopes: tuple[Tensor, Tensor] | None = None
         self._jacobian: tuple[Tensor, ...] | None = None
 
+    @property
+    def is_light(self) -> bool:
+        """Whether a pull costs little to start, so that columns need not be joined for it."""
+        return self.elementwise or self.kind in _PULLS
+
     def local(self, inputs: dict[str, Any]) -> Callable[..., Any]:
         """The node as a function of its active inputs, its other inputs given."""
 
@@ -198,10 +203,10 @@ class Operation:
         """Jᵀ on columns: (n, k, *value) -> (n, k, *input), one for each active input."""
         if self.elementwise:
             return (columns * self.slopes()[0].unsqueeze(1),)
-        if self.kind in _PULLS and len(self.active) == 1:
+        if self.kind in _PULLS:
             pulled = _PULLS[self.kind](self, columns)
             if pulled is not None:
-                return (pulled,)
+                return pulled
         if self.constant:
             return self._pull_constant(columns)
         return self._pull_by_sample(columns)
@@ -265,7 +270,7 @@ class Operation:
             if isinstance(own, RankOne):
                 return (), [[RankOne(own.diagonal * slope.square(), own.factor * slope)]]
             n = len(own)
-            return (), [[own * slope.unsqueeze(1) * slope.reshape(n, -1, *(1,) * (own.ndim - 2))]]
+            return (), [[(own * slope.unsqueeze(1)).mul_(slope.reshape(n, -1, *(1,) * (own.ndim - 2)))]]
         pulled = self._pull_half(own)
         if thin and self.constant and isinstance(pulled[0], Tensor):
             return pulled if halves else (), [[Diagonal(torch.einsum("nk...,lk...->n...", pulled[0], self.jacobian()[0]))]]
@@ -273,7 +278,8 @@ class Operation:
         blocks: list[list[Curvature | None]] = [[None] * len(self.active) for _ in self.active]
         for i, half in enumerate(pulled):
             rows = self.pull(transposed(half if isinstance(half, Tensor) else half.dense(), shape))
-            blocks[i][i:] = rows[i:]
+            # Each block is its own tensor, to be added to.
+            blocks[i][i:] = [row if j == i or row is not rows[i] else row.clone() for j, row in enumerate(rows[i:], start=i)]
         return pulled if halves else (), blocks
 
     def _pull_half(self, own: Curvature) -> tuple[Columns, ...]:
@@ -328,33 +334,73 @@ class Operation:
 # ---------------------------------------------------------------- pulls worth writing out
 
 
-def _pull_linear(op: Operation, columns: Tensor) -> Tensor | None:
+def _pull_linear(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
     x, weight = op.node.args[0], op.node.args[1]
-    if x.name != op.active[0] or op.is_batched(weight.name):
+    if op.active != (x.name,) or op.is_batched(weight.name):
         return None
-    return columns @ op.value(weight.name)
+    # One large product; matmul would split a strided batch into many small ones.
+    matrix = op.value(weight.name)
+    return ((columns.reshape(-1, len(matrix)) @ matrix).reshape(*columns.shape[:-1], -1),)
 
 
-def _pull_relabel(op: Operation, columns: Tensor) -> Tensor | None:
-    return columns.reshape(*columns.shape[:2], *op.value(op.active[0]).shape[1:])
+def _pull_relabel(op: Operation, columns: Tensor) -> tuple[Tensor]:
+    return (columns.reshape(*columns.shape[:2], *op.value(op.active[0]).shape[1:]),)
 
 
-def _pull_conv2d(op: Operation, columns: Tensor) -> Tensor | None:
+def _pull_add(op: Operation, columns: Tensor) -> tuple[Tensor, Tensor] | None:
+    """x + y of one shape: the same columns go to both."""
+    same = len(op.active) == 2 and all(tuple(op.value(name).shape[1:]) == op.node.shape for name in op.active)
+    return (columns, columns) if same and not op.node.kwargs and len(op.node.args) == 2 else None
+
+
+def _pull_transpose(op: Operation, columns: Tensor) -> tuple[Tensor]:
+    first, second = (axis % len(op.node.shape) for axis in op.node.args[1:3])
+    return (columns.transpose(first + 2, second + 2),)
+
+
+def _pull_permute(op: Operation, columns: Tensor) -> tuple[Tensor]:
+    axes = [axis % len(op.node.shape) for axis in op.node.args[1]]
+    return (columns.permute(0, 1, *(2 + axes.index(place) for place in range(len(axes)))),)
+
+
+def _pull_conv2d(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
     """The transposed convolution, for all samples and columns in one call."""
     x, weight, _, stride, padding, dilation, groups = (*op.node.args, *(None, None, None, [1], [0], [1], 1)[len(op.node.args) :])
-    if x.name != op.active[0] or op.is_batched(weight.name) or isinstance(padding, str):
+    if op.active != (x.name,) or op.is_batched(weight.name) or isinstance(padding, str):
         return None
     shape = op.value(x.name).shape[1:]
     images = columns.reshape(-1, *columns.shape[-3:])
     pulled = torch.nn.grad.conv2d_input(
         (len(images), *shape[-3:]), op.value(weight.name), images, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
-    return pulled.reshape(*columns.shape[:2], *shape)
+    return (pulled.reshape(*columns.shape[:2], *shape),)
 
 
-_PULLS: dict[Any, Callable[[Operation, Tensor], Tensor | None]] = {
+def _pull_avg_pool2d(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
+    """Windows that tile the image: every entry goes to its window, divided by the window's size."""
+    shape = op.value(op.active[0]).shape[1:]
+    window = _pair(op.node.args[1])
+    stride = _pair(op.node.args[2]) if len(op.node.args) > 2 and op.node.args[2] else window
+    tiled = stride == window and len(op.node.args) <= 3 and all(n % w == 0 for n, w in zip(shape[-2:], window, strict=True))
+    if not tiled:
+        return None
+    *lead, rows, across = columns.shape
+    spread = (columns / (window[0] * window[1]))[..., :, None, :, None].expand(*lead, rows, window[0], across, window[1])
+    return (spread.reshape(*columns.shape[:2], *shape),)
+
+
+def _pair(option: Any) -> tuple[int, int]:
+    values = tuple(option) if isinstance(option, list | tuple) else (option, option)
+    return (values[0], values[-1])
+
+
+_PULLS: dict[Any, Callable[[Operation, Tensor], tuple[Tensor, ...] | None]] = {
     aten.linear: _pull_linear,
+    aten.add: _pull_add,
+    aten.transpose: _pull_transpose,
+    aten.permute: _pull_permute,
     aten.conv2d: _pull_conv2d,
+    aten.avg_pool2d: _pull_avg_pool2d,
     **dict.fromkeys(RELABEL, _pull_relabel),
 }
 

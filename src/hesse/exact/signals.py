@@ -57,8 +57,7 @@ def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: 
         for x, left in enumerate(here.site.slots):
             for y, right in enumerate(here.site.slots[x:], start=x):
                 if ((value, x), (value, y)) in wanted:
-                    signal = own if x == y else _as_signal(arrival.curvature, here, here_at)
-                    pair = Pair(left, right, here.features[x], here.features[y], signal, here.delta, None, here.input_shape, x == y)
+                    pair = Pair(left, right, here.features[x], here.features[y], own, here.delta, None, here.input_shape, x == y)
                     yield ((value, x), (value, y)), pair
     for name in {*arrival.signals, *arrival.transports}:
         there = before[name]
@@ -66,11 +65,13 @@ def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: 
         signal = None if signal is None else _as_signal(signal, there, here_at)
         transport = arrival.transports.get(name)
         plain = here_at.is_plain and there.site.arrange.is_plain
+        dense = any(slot.kind == "dense" for slot in there.site.slots)
+        carried_by = None if transport is None else _as_transport(transport, here_at, plain and dense)
         for x, left in enumerate(here.site.slots):
             for y, right in enumerate(there.site.slots):
                 if ((value, x), (name, y)) not in wanted:
                     continue
-                carried = None if right.features is None or transport is None else _as_transport(transport, here_at, plain and right.kind == "dense")
+                carried = None if right.features is None else carried_by
                 if signal is not None or carried is not None:
                     yield (
                         ((value, x), (name, y)),
@@ -86,16 +87,17 @@ def _own(curvature: Curvature, here: Passed) -> Curvature:
 
 
 def _as_signal(columns: Curvature, there: Passed, here: Arrangement) -> Tensor:
-    """(n, |z_m|, *z_l) -> (n, h, s, p, g, t, o)."""
+    """(n, |z_m|, *z_l) -> (n, h, s, p, g, o, t), laid so once for all pairs of the two sites."""
     dense = columns if isinstance(columns, Tensor) else columns.dense()
     right = here(dense, 2)
-    return there.site.arrange(right.reshape(len(right), *there.shape, *right.shape[2:]), 1, tail=3)
+    left = there.site.arrange(right.unflatten(1, there.shape), 1, tail=3)
+    return left.transpose(-1, -2).contiguous()
 
 
 def _as_transport(columns: Columns, here: Arrangement, plain: bool) -> Columns:
-    """(n, |x|, *z_l) -> (n, |x|, g, t, o); a diagonal stays one between plain dense slots."""
+    """(n, |x|, *z_l) -> (n, |x|, g, o, t); a diagonal stays one between plain dense slots."""
     if isinstance(columns, Diagonal):
         if plain:
             return columns
         columns = columns.dense()
-    return here(columns, 2)
+    return here(columns, 2).transpose(-1, -2).contiguous()

@@ -298,17 +298,11 @@ def _accumulated(held: Curvature, more: Curvature) -> Curvature:
 
 
 def _pull_all(op: Operation, held: dict[Key, Columns]) -> dict[Key, tuple[Columns, ...]]:
-    """Jᵀ on every column set: dense ones together, diagonal ones by the rows of J."""
-    pulled: dict[Key, tuple[Columns, ...]] = {}
-    dense: dict[Key, Tensor] = {}
-    for key, columns in held.items():
-        if isinstance(columns, Diagonal):
-            pulled[key] = op.pull_diagonal(columns)
-        else:
-            dense[key] = columns
-    if dense:
-        together = torch.cat(list(dense.values()), dim=1) if len(dense) > 1 else next(iter(dense.values()))
-        sizes = [columns.shape[1] for columns in dense.values()]
-        split = [part.split(sizes, dim=1) for part in op.pull(together)]
-        pulled |= dict(zip(dense, zip(*split, strict=True), strict=True))
-    return pulled
+    """Jᵀ on every column set: diagonal ones by the rows of J, dense ones together where starting a pull is costly."""
+    pulled: dict[Key, tuple[Columns, ...]] = {key: op.pull_diagonal(part) for key, part in held.items() if isinstance(part, Diagonal)}
+    dense = {key: part for key, part in held.items() if isinstance(part, Tensor)}
+    if op.is_light or len(dense) == 1:
+        return pulled | {key: op.pull(part) for key, part in dense.items()}
+    sizes = [part.shape[1] for part in dense.values()]
+    split = [part.split(sizes, dim=1) for part in op.pull(torch.cat(list(dense.values()), dim=1))]
+    return pulled | dict(zip(dense, zip(*split, strict=True), strict=True))

@@ -1,0 +1,113 @@
+"""The commands, each a thin layer over the library's function of the same name."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+import hesse
+from hesse.cli.inputs import build_cost, check_writable, parse_bytes, require
+from hesse.cli.output import FIGURES, save_figure, say
+
+EXAMPLE = "model.py:net --data digits.npz --loss cross_entropy"
+
+app = App(
+    name="hesse",
+    help="The second derivatives of a neural network's cost function: exact, by parameter name.",
+    version=hesse.__version__,
+    help_format="plaintext",
+    default_parameter=Parameter(negative=()),
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked about: the arguments that every command on a model has."""
+
+    model: Annotated[
+        str,
+        Parameter(
+            help="file.py:name, where name is a trained nn.Module, or a function of no arguments that makes one. The file is run."
+        ),
+    ] = field(kw_only=False)
+    data: Annotated[
+        str,
+        Parameter(
+            help="A .npz or .safetensors file with arrays X and y; or file.py:name, where name is (X, y), a DataLoader, "
+            "or a function of no arguments that makes one."
+        ),
+    ]
+    loss: Annotated[
+        str,
+        Parameter(
+            help="half_sse, mse, cross_entropy or bce (on logits); or file.py:name, where name is a function "
+            "(prediction, target) -> scalar."
+        ),
+    ]
+    params: Annotated[
+        list[str] | None,
+        Parameter(help="Differentiate these: a name, or a pattern such as '*.weight'. May be repeated. Default: all that train."),
+    ] = None
+    penalty: Annotated[float | None, Parameter(help="Add 1/2 * PENALTY * ||parameters||^2 to the cost.")] = None
+    dtype: Annotated[
+        Literal["float32", "float64"] | None, Parameter(help="Convert the model and the data. Default: the model's own.")
+    ] = None
+    block_diagonal: Annotated[
+        bool, Parameter(show_default=False, help="Only the block of each parameter with itself, none of the mixed ones.")
+    ] = False
+    memory: Annotated[
+        str | None, Parameter(help="How much memory to work in, such as 500MB or 2GB. Default: from what is free.")
+    ] = None
+
+    def cost(self) -> hesse.Cost:
+        """The cost that is asked about."""
+        return build_cost(self.model, self.data, self.loss, params=self.params, penalty=self.penalty, dtype=self.dtype)
+
+    @property
+    def bytes(self) -> int | None:
+        """The memory budget."""
+        return None if self.memory is None else parse_bytes(self.memory)
+
+
+@app.command(help_epilogue=f"Example: hesse plan {EXAMPLE}", sort_key=2)
+def plan(question: Question) -> None:
+    """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, peak memory."""
+    budget = question.bytes
+    say(hesse.plan(question.cost(), block_diagonal=question.block_diagonal, memory=budget))
+
+
+@app.command(help_epilogue=f"Example: hesse hessian {EXAMPLE} --out h.safetensors --figure h.png", sort_key=3)
+def hessian(
+    question: Question,
+    *,
+    out: Annotated[Path | None, Parameter(help="Write the Hessian to this .safetensors file, for hesse.load.")] = None,
+    figure: Annotated[Path | None, Parameter(help="Draw its heat map to this .png, .pdf or .svg file.")] = None,
+) -> None:
+    """Compute the exact Hessian, print the table of its blocks, save it and draw it."""
+    check_writable("--out", out, (".safetensors",))
+    check_writable("--figure", figure, FIGURES)
+    if figure is not None:
+        require("matplotlib", "plot", "--figure")
+    budget = question.bytes
+    cost = question.cost()
+    start = time.perf_counter()
+    H = hesse.hessian(cost, block_diagonal=question.block_diagonal, memory=budget)
+    say(f"{cost}: the Hessian in {time.perf_counter() - start:.2f} s\n")
+    say(H)
+    if out is not None:
+        H.save(out)
+        say(f"wrote {out}")
+    if figure is not None:
+        save_figure(H.plot, figure)
+        say(f"wrote {figure}")
+
+
+@app.command(help_epilogue="Needs: pip install 'hesse[demo]'", sort_key=1)
+def demo(*, out: Annotated[Path, Parameter(help="The folder to write to; made where there is none.")] = Path("demo")) -> None:
+    """The main job on real data, in under a minute: a small network that reads handwritten digits."""
+    from hesse.cli.demo import run
+
+    run(out)

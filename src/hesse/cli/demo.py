@@ -1,0 +1,163 @@
+"""`hesse demo`: the main job on real data, from training to pictures, each number beside a check."""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import hesse
+from hesse.cli.inputs import require
+from hesse.cli.output import save_figure, say
+from hesse.errors import HesseFileError
+from hesse.plot import Spectrum
+
+PENALTY = 1e-3
+WIDTHS = (64, 32, 10)
+CHUNK = 256
+
+
+def run(folder: Path) -> None:
+    """Train, plan, compute, check, time, and write the results to a folder.
+
+    Raises:
+        HesseImportError: scikit-learn or matplotlib is missing.
+        HesseFileError: the folder cannot be made.
+    """
+    require("sklearn", "demo", "the demo")
+    require("matplotlib", "demo", "the demo")
+    _make(folder)
+    X, y = digits()
+
+    _heading("Handwritten digits")
+    net, seconds = timed(lambda: train(X, y))
+    cost = hesse.Cost(net, "cross_entropy", (X, y), penalty=PENALTY)
+    right = float((net(X).argmax(1) == y).float().mean())
+    say(f"data      {len(X):,} images of 8 x 8 pixels from scikit-learn, 10 classes, in float64")
+    say(f"network   {'-'.join(map(str, WIDTHS))}, tanh, P = {cost.layout.size:,}; trained in {seconds:.1f} s, {right:.1%} right")
+    say(f"cost      J = mean cross entropy + 1/2 * {PENALTY:g} * ||parameters||^2 = {hesse.value(cost):.4f}")
+
+    _heading("The plan")
+    plan, tracing = timed(lambda: hesse.plan(cost))
+    say(plan)
+
+    _heading("The exact Hessian")
+    H = hesse.hessian(cost)
+    ours = min(timed(lambda: hesse.hessian(cost))[1] for _ in range(3))
+    say(H)
+
+    _heading("Agreement with automatic differentiation (largest difference / largest entry)")
+    product, size = hessian_vector_product(cost), cost.layout.size
+    V = torch.randn(size, 8, dtype=cost.dtype, generator=torch.Generator().manual_seed(1))
+    columns, taken = columns_within(5.0, product, cost.theta)
+    count = len(columns)
+    say(f"along {V.shape[1]} random directions       {difference(H @ V, torch.func.vmap(product)(V.T).T):.0e}")
+    say(f"in {count:,} of the {size:,} columns   {difference(H.dense()[:count], columns):.0e}")
+
+    _heading("Time")
+    whole = taken * size / count
+    how = "" if count == size else f", extrapolated from {taken:.1f} s for the first {count:,}"
+    say(f"hesse.plan                  {tracing:7.2f} s   traces the network, once")
+    say(f"hesse.hessian               {ours:7.2f} s")
+    say(f"automatic differentiation   {whole:7.2f} s   {size:,} Hessian-vector products, vmap(jvp(grad)) by {CHUNK}{how}")
+    say(f"ratio                       {whole / ours:5.0f}")
+
+    _heading("Curvature")
+    values, seconds = timed(H.eigvalsh)
+    inertia = H.inertia()
+    say(f"smallest eigenvalues   {_listed(values[:4])}")
+    say(f"largest eigenvalues    {_listed(values[-4:])}   all {size:,} in {seconds:.1f} s")
+    say(f"inertia                {inertia.negative:,} negative, {inertia.zero:,} zero, {inertia.positive:,} positive")
+    say(f"condition number       {H.condition_number():.3g}")
+
+    _heading("Written")
+    H.save(folder / "hessian.safetensors")
+    save_figure(H.plot, folder / "hessian.png")
+    save_figure(Spectrum.from_hessian(H).plot, folder / "spectrum.png")
+    for name in ("hessian.png", "spectrum.png", "hessian.safetensors"):
+        say(folder / name)
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """scikit-learn's handwritten digits: (1797, 64) grey values in [0, 1] in float64, and their classes."""
+    from sklearn.datasets import load_digits
+
+    loaded: Any = load_digits()
+    return torch.tensor(loaded.data / 16), torch.tensor(loaded.target)
+
+
+def train(X: Tensor, y: Tensor) -> nn.Module:
+    """A small tanh network near a minimum of its cost, the same one every time.
+
+    Its weights are drawn from a generator of its own: torch's global random state is not touched.
+    """
+    generator = torch.Generator().manual_seed(0)
+    layers = [nn.utils.skip_init(nn.Linear, n, m, dtype=X.dtype) for n, m in pairwise(WIDTHS)]
+    net = nn.Sequential(layers[0], nn.Tanh(), layers[1])
+    for p in net.parameters():
+        nn.init.xavier_uniform_(p, generator=generator) if p.ndim == 2 else nn.init.zeros_(p)
+    optimiser = torch.optim.LBFGS(net.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        J = F.cross_entropy(net(X), y) + 0.5 * PENALTY * torch.stack([p.square().sum() for p in net.parameters()]).sum()
+        J.backward()
+        return J
+
+    optimiser.step(closure)
+    return net
+
+
+def hessian_vector_product(cost: hesse.Cost) -> Callable[[Tensor], Tensor]:
+    """v -> H v by forward over reverse mode, torch's fastest, with nothing of hesse's own rules."""
+    batches, theta = list(cost.batches()), cost.theta
+
+    def J(theta: Tensor) -> Tensor:
+        parameters = cost.layout.unflatten(theta)
+        return torch.stack([cost.batch_cost(parameters, batch) for batch in batches]).sum() + cost.penalty_cost(parameters)
+
+    return lambda v: torch.func.jvp(torch.func.grad(J), (theta,), (v,))[1]
+
+
+def columns_within(seconds: float, product: Callable[[Tensor], Tensor], theta: Tensor) -> tuple[Tensor, float]:
+    """The first columns of H, as rows: all of them, or as many as the time allows; and the time they took."""
+    mapped, units = torch.func.vmap(product), torch.eye(len(theta), dtype=theta.dtype)
+    mapped(units[:CHUNK])  # a first call warms up
+    done: list[Tensor] = []
+    start = time.perf_counter()
+    for chunk in units.split(CHUNK):
+        done.append(mapped(chunk))
+        if time.perf_counter() - start > seconds:
+            break
+    return torch.cat(done), time.perf_counter() - start
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, relative to the largest entry."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """A result and the seconds it took."""
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def _listed(values: Tensor) -> str:
+    return ", ".join(f"{value:.3g}" for value in values.tolist())
+
+
+def _heading(title: str) -> None:
+    say(f"\n{title}", style="bold")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HesseFileError(f"--out: the folder {str(folder)!r} cannot be made: {error.strerror}") from error

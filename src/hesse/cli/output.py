@@ -1,0 +1,33 @@
+"""What every command does with its results: print text as it is, and write figures."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FIGURES = (".png", ".pdf", ".svg")
+
+
+def say(what: object = "", *, style: str = "") -> None:
+    """Print a text as it is: names from models and files are not read as markup, and tables are not wrapped."""
+    Console().print(Text(str(what), style=style), soft_wrap=True)
+
+
+def save_figure(draw: Callable[["Axes"], Any], path: Path) -> None:
+    """Draw a figure and write it: beside the place first, then renamed, so that the file is there whole or not at all."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 6.0), layout="constrained")  # not pyplot's: no window, nothing to close
+    draw(figure.add_subplot())
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        figure.savefig(partial, dpi=160)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,287 @@
+"""One term of the cost, linearised: v -> H v at a fixed θ, by the best method that works for it.
+
+Three methods, in the order in which they are tried. In units of one gradient, a product after the first takes:
+
+    straight line        1.0 to 1.7    traced once per shape of batch; see `hesse.operators.straight`
+    autograd's graph     1.4 to 1.9    g = ∇J with its graph kept; H v = ∂(g·v)/∂θ, for H is symmetric
+    nothing kept         3 to 5        d/dε ∇J(θ + ε v), all of it again for every v
+
+The bound, on dense layers: a gradient takes three matrix products per layer (two at the first) and H v six (two at the
+first, where the input has no derivative). A straight line runs these and one or two passes over each activation; autograd
+adds its bookkeeping, products in poor shapes for convolutions, and parts of its double backward that do not depend on v.
+"""
+
+import abc
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from hesse.cost import Cost
+from hesse.data import Batch
+from hesse.errors import HesseValueError
+from hesse.operators.straight import Program, Tensors, Unsuitable, trace
+
+# A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only the first few.
+_MOST_SHAPES = 4
+# More columns at once than a processor's caches hold take longer, not less.
+_CACHES = 32 * 1024**2
+# Of the largest entry of H v: what regrouping sums may change.
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
+
+# The programs of a cost, by the shapes they were traced for; a text where the trace failed and why.
+Programs = dict[Hashable, Program | str]
+_PROGRAMS: "weakref.WeakKeyDictionary[Callable[..., Tensor], Programs]" = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of J, as a function of θ and of the tensors of one batch.
+
+    Attributes:
+        cost: (θ, inputs) -> the summand.
+        theta: the parameters, in layout order.
+        inputs: the tensors of the batch.
+        key: what else the function depends on; terms of equal key and shapes share a program.
+        programs: the programs known already.
+    """
+
+    cost: Callable[[Tensors, Tensors], Tensor]
+    theta: Tensors
+    inputs: Tensors
+    key: Hashable = None
+    programs: Programs = field(default_factory=dict)
+
+
+def batch_term(cost: Cost, batch: Batch | None) -> Term:
+    """What one batch adds to J. Frozen parameters and buffers are inputs, so that a trace knows nothing of their values."""
+    leaves, spec = pytree.tree_flatten(None if batch is None else (batch.x, batch.y))
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    names = (*cost.layout.names, *cost.fixed)
+
+    def value(theta: Tensors, inputs: Tensors) -> Tensor:
+        filled = list(others)
+        for place, tensor in zip(places, inputs, strict=False):
+            filled[place] = tensor
+        pair = pytree.tree_unflatten(filled, spec)
+        tensors = dict(zip(names, (*theta, *inputs[len(places) :]), strict=True))
+        return cost.batch_cost(tensors, None if pair is None else Batch(*pair))
+
+    inputs = [tensor.detach() for tensor in (*(leaves[place] for place in places), *cost.fixed.values())]
+    key = (cost.scale, names, repr(spec), repr(others))
+    return Term(value, list(cost.parameters.values()), inputs, key, _PROGRAMS.setdefault(cost.total, {}))
+
+
+def penalty_term(cost: Cost) -> Term:
+    """The penalty, where it is a function."""
+    return Term(
+        lambda theta, _: cost.penalty_cost(dict(zip(cost.layout.names, theta, strict=True))), list(cost.parameters.values()), []
+    )
+
+
+class Linear(abc.ABC):
+    """v -> H v of one term.
+
+    Attributes:
+        name: the method.
+        bytes: what is held for it, beyond θ.
+    """
+
+    name: ClassVar[str]
+    bytes: int = 0
+
+    @abc.abstractmethod
+    def __init__(self, term: Term) -> None: ...
+
+    @abc.abstractmethod
+    def product(self, v: Tensors) -> Tensors:
+        """H v: v and the result as one tensor per parameter. The result may share memory with what is kept."""
+
+    def products(self, columns: Tensors, memory: int) -> Tensors:
+        """H V for directions stacked along the first axis; one by one where there is no better way."""
+        each = [self.product([part[k] for part in columns]) for k in range(len(columns[0]))]
+        return [torch.stack(parts) for parts in zip(*each, strict=True)]
+
+
+@final
+class StraightLine(Linear):
+    """Everything that does not depend on v is kept, and the rest is run as it was traced."""
+
+    name = "straight line"
+
+    def __init__(self, term: Term) -> None:
+        self._program = _program_of(term)
+        with torch.no_grad():
+            self._kept: Tensors = self._program.prepare(*term.theta, *term.inputs)
+        self.bytes = _bytes(_storages(self._kept), without=term.theta)
+
+    def product(self, v: Tensors) -> Tensors:
+        with torch.no_grad():
+            return self._program.apply(*self._kept, *v)
+
+    def products(self, columns: Tensors, memory: int) -> Tensors:
+        count = len(columns[0])
+        if columns[0].device.type == "cpu":
+            memory = min(memory, _CACHES)
+        chunk = max(1, min(count, memory // max(1, self._program.workspace)))
+        if chunk == 1:
+            return super().products(columns, memory)
+        several = torch.func.vmap(lambda *v: self._program.apply(*self._kept, *v))
+        try:
+            with torch.no_grad():
+                parts = [several(*(part[at : at + chunk] for part in columns)) for at in range(0, count, chunk)]
+        except RuntimeError:  # an operation without a rule for several at once
+            return super().products(columns, memory)
+        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+
+@final
+class GraphKept(Linear):
+    """The gradient with autograd's graph: H v is the gradient of g·v."""
+
+    name = "autograd's graph"
+
+    def __init__(self, term: Term) -> None:
+        held: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            # Neither the tensor nor a list of them: the graph would hold itself through this function, for ever.
+            held.update(_storages([tensor]))
+            return tensor.detach()
+
+        self._theta = theta = [p.detach().requires_grad_() for p in term.theta]
+        counting = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+        with torch.inference_mode(False), torch.enable_grad(), counting:
+            value = term.cost(theta, term.inputs)
+            # Never backward(create_graph=True): it ties .grad to the graph in a cycle.
+            gradient = torch.autograd.grad(value, theta, create_graph=True, allow_unused=True) if value.requires_grad else ()
+        # Where a parameter enters linearly, or not at all, its gradient does not depend on θ.
+        self._gradient = {i: g for i, g in enumerate(gradient) if g is not None and g.requires_grad}
+        self.bytes = _bytes(held, without=term.theta)
+
+    def product(self, v: Tensors) -> Tensors:
+        if not self._gradient:
+            return [torch.zeros_like(p) for p in self._theta]
+        gradient, directions = list(self._gradient.values()), [v[i] for i in self._gradient]
+        kept: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        return list(torch.autograd.grad(gradient, self._theta, directions, **kept))
+
+
+@final
+class NothingKept(Linear):
+    """Forward over reverse, anew for every v."""
+
+    name = "nothing kept"
+
+    def __init__(self, term: Term) -> None:
+        self._term = term
+
+    def product(self, v: Tensors) -> Tensors:
+        def gradient(theta: Tensors) -> Tensors:
+            return torch.func.grad(lambda theta: self._term.cost(theta, self._term.inputs))(theta)
+
+        with torch.inference_mode(False):
+            return [part.detach() for part in torch.func.jvp(gradient, (self._term.theta,), (v,))[1]]
+
+
+METHODS: tuple[type[Linear], ...] = (StraightLine, GraphKept, NothingKept)
+
+
+def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ...]]:
+    """The first method that works for a term, and why the ones before it did not.
+
+    Args:
+        term: what to differentiate twice.
+        trusted: the kinds of term whose products were checked already; a new kind is checked, and added.
+
+    Raises:
+        HesseValueError: PyTorch cannot differentiate the term twice by any of the methods.
+    """
+    notes: list[str] = []
+    key = _key(term)
+    for method in METHODS:
+        try:
+            linear = method(term)
+            if key not in trusted:
+                _check(linear, term)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        # Tracing runs the user's code and PyTorch's on tensors without values: anything may come.
+        except Exception as error:
+            notes.append(f"{method.name} is not possible: {_short(error)}")
+            if method is StraightLine:
+                term.programs[key] = _short(error)
+        else:
+            trusted.add(key)
+            return linear, tuple(notes)
+    raise HesseValueError(
+        "cost: PyTorch cannot differentiate it twice. " + "; ".join(notes) + ". Is there an operation in the model or the "
+        "loss without a right second derivative (a fused kernel, a custom autograd function)?"
+    )
+
+
+def _program_of(term: Term) -> Program:
+    key = _key(term)
+    found = term.programs.get(key)
+    if isinstance(found, str):
+        raise Unsuitable(found)
+    if found is None:
+        if sum(isinstance(program, Program) for program in term.programs.values()) >= _MOST_SHAPES:
+            raise Unsuitable(f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own")
+        found = term.programs[key] = trace(term.cost, term.theta, term.inputs)
+    return found
+
+
+def _key(term: Term) -> Hashable:
+    return (term.key, *((tuple(t.shape), t.stride(), t.dtype, t.device) for t in (*term.theta, *term.inputs)))
+
+
+def _check(linear: Linear, term: Term) -> None:
+    """No product is trusted unseen: w·H v = v·H w, and a program agrees with what it was traced from.
+
+    PyTorch has double backwards that are wrong without a word (its fused weight norm); H then is not symmetric.
+    """
+    random = torch.Generator().manual_seed(0)
+    v, w = ([torch.randn(p.shape, generator=random, dtype=p.dtype).to(p.device) for p in term.theta] for _ in range(2))
+    product_v, product_w = linear.product(v), linear.product(w)
+    tolerance = max(_TOLERANCE[p.dtype] for p in term.theta)
+    size = sum(p.numel() for p in term.theta)
+    scale = (_dot(w, w) * _dot(product_v, product_v)) ** 0.5 + (_dot(v, v) * _dot(product_w, product_w)) ** 0.5
+    gap = abs(_dot(w, product_v) - _dot(v, product_w))
+    if gap > 10 * tolerance * scale / max(1, size) ** 0.5:
+        raise Unsuitable(f"its second derivatives are not symmetric (w·H v and v·H w differ by {gap:.2g})")
+    if not isinstance(linear, StraightLine):
+        return
+    expected = NothingKept(term).product(v)
+    largest = max((float(e.abs().max()) for e in expected if e.numel()), default=0.0)
+    for e, got in zip(expected, product_v, strict=True):
+        if not torch.allclose(got, e, rtol=0.0, atol=tolerance * largest, equal_nan=True):
+            error = float((got - e).abs().max())
+            raise Unsuitable(f"a product differs from d/dε ∇J(θ + ε v) by {error:.2g} where that is up to {largest:.2g}")
+
+
+def _dot(a: Tensors, b: Tensors) -> float:
+    return sum(float(torch.dot(x.reshape(-1).double(), y.reshape(-1).double())) for x, y in zip(a, b, strict=True))
+
+
+def _short(error: Exception) -> str:
+    """The first line of an error, with its kind unless it is ours."""
+    if isinstance(error, Unsuitable):
+        return str(error)
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+
+
+def _storages(tensors: Tensors) -> dict[int, int]:
+    """Address and bytes of what some tensors lie in; views share one."""
+    return {(storage := tensor.untyped_storage()).data_ptr(): storage.nbytes() for tensor in tensors}
+
+
+def _bytes(storages: dict[int, int], *, without: Tensors) -> int:
+    """What some storages take together, those of θ left out."""
+    return sum(storages[address] for address in storages.keys() - _storages(without))

@@ -1,0 +1,182 @@
+"""The heat map of a Hessian."""
+
+import math
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hesse.errors import HesseValueError
+from hesse.plot.canvas import axes_for, signed_ticks
+from hesse.plot.labels import layer_of, write_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+
+    from hesse.exact.block_hessian import BlockHessian
+
+PIXELS = 500  # a little less than the drawing has on a screen, so that none is lost there either
+_LEAST = 0.012  # of the axis, for every parameter: biases can be seen
+_DECADES = 4  # the most that the colours reach below the largest entry
+_COLOURS = "RdBu_r"  # diverging and colour-blind safe (Brewer)
+
+
+@final
+@dataclass(eq=False)
+class HeatMap:
+    """The entries of a Hessian as an image, with layer borders and parameter names.
+
+    A large Hessian is reduced: a pixel shows the entry of largest |H_ij| of its patch, with its sign, so that no large
+    entry is lost. A parameter gets at least about 1% of the axis, so axes are not to scale where one is very small.
+
+    Attributes:
+        image: signed entries, NaN where a block was not computed.
+        edges: the pixel where each parameter begins, and the end of the last.
+        names: the parameters.
+        size: P.
+        patch: entries along one side of the largest pixel.
+        ax, figure, artists: what `plot` drew last.
+
+    Example:
+        >>> import torch
+        >>> from hesse.layout import Layout
+        >>> from hesse.exact.block_hessian import BlockHessian
+        >>> H = BlockHessian(Layout(("w", "b"), ((2,), (1,))), matrix=torch.eye(3))
+        >>> HeatMap.from_hessian(H).edges
+        (0, 2, 3)
+    """
+
+    image: np.ndarray
+    edges: tuple[int, ...]
+    names: tuple[str, ...]
+    size: int
+    patch: int
+    ax: "Axes | None" = field(default=None, init=False)
+    figure: "Figure | None" = field(default=None, init=False)
+    artists: dict[str, Any] = field(default_factory=dict, init=False)
+
+    @staticmethod
+    def from_hessian(hessian: "BlockHessian") -> "HeatMap":
+        """Reduce a Hessian to an image of some 500 × 500 pixels.
+
+        Raises:
+            HesseValueError: P is 0.
+        """
+        layout, names = hessian.layout, hessian.layout.names
+        if not layout.size:
+            raise HesseValueError("plot: there is nothing to draw: the parameters have no entries (P = 0)")
+        scales = {name: _scale(size, layout.size) for name, size in layout.sizes.items()}
+        edges = (0, *accumulate(scale.drawn * scale.repeat for scale in scales.values()))
+        spans = dict(zip(names, (slice(i, j) for i, j in pairwise(edges)), strict=True))
+        image = np.full((edges[-1], edges[-1]), np.nan)
+        if hessian.matrix is not None:
+            image[:] = _reduced(hessian.matrix, list(scales.values()), list(scales.values()))
+        for a, b in () if hessian.matrix is not None else hessian.pairs:
+            block = _reduced(hessian.flat(a, b), [scales[a]], [scales[b]])
+            image[spans[a], spans[b]], image[spans[b], spans[a]] = block, block.T
+        return HeatMap(image, edges, names, layout.size, max(scale.step for scale in scales.values()))
+
+    def plot(self, ax: "Axes | None" = None) -> "HeatMap":
+        """Draw, on the axes given or on new ones, and keep what was drawn."""
+        ax = axes_for(ax, (7.6, 6.8))
+        from matplotlib import colormaps
+        from matplotlib.colors import SymLogNorm
+
+        figure, end = ax.get_figure(root=True), self.edges[-1]
+        assert figure is not None
+        threshold, largest = self._range()
+        image = ax.imshow(
+            np.ma.masked_invalid(self.image),
+            cmap=colormaps[_COLOURS].with_extremes(bad="0.85"),
+            norm=SymLogNorm(linthresh=threshold, vmin=-largest, vmax=largest),
+            extent=(0, end, end, 0),
+            interpolation="nearest",
+        )
+        ax.set(xticks=[], yticks=[], title=self._title())
+        borders, thin = [], min(1.0, 30 / len(self.names))  # so that many borders do not hide the image
+        for k in range(1, len(self.names)):
+            new_layer = layer_of(self.names[k]) != layer_of(self.names[k - 1])
+            style = {"color": "0.2" if new_layer else "0.6", "linewidth": thin * (0.9 if new_layer else 0.4)}
+            borders += [ax.axhline(self.edges[k], **style), ax.axvline(self.edges[k], **style)]
+        # Beside the image itself, so that it stays as tall as the image in any figure.
+        beside = ax.inset_axes((1.03, 0, 0.035, 1))
+        bar = figure.colorbar(
+            image,
+            cax=beside,
+            label=r"$\partial^2 J\;/\;\partial\theta_i\,\partial\theta_j$",
+            ticks=signed_ticks(threshold, largest),
+        )
+        labels = self._write_names(ax)
+        if figure.get_layout_engine() is not None:
+            # The names took room from the image: write them again for the size that it has now.
+            figure.draw_without_rendering()
+            for label in labels:
+                label.remove()
+            labels = self._write_names(ax)
+        self.ax, self.figure = ax, figure
+        self.artists = {"image": image, "borders": borders, "labels": labels, "colorbar": bar}
+        return self
+
+    def _write_names(self, ax: "Axes") -> list["Annotation"]:
+        return [label for side in ("left", "bottom") for label in write_names(ax, self.names, self.edges, side)]
+
+    def _range(self) -> tuple[float, float]:
+        """Where the colours turn from linear to logarithmic, and where they end: the largest entry."""
+        sizes = np.abs(self.image[np.isfinite(self.image) & (self.image != 0)])
+        if not sizes.size:
+            return 0.1, 1.0
+        largest = float(sizes.max())
+        decades = np.clip(np.log10(largest / np.quantile(sizes, 0.05)), 1, _DECADES)
+        return largest * 10.0 ** -float(decades), largest
+
+    def _title(self) -> str:
+        notes = [f"largest entry of each {self.patch} × {self.patch} patch"] if self.patch > 1 else []
+        notes += ["grey: not computed"] if np.isnan(self.image).any() else []
+        return f"Hessian, P = {self.size}" + (f"\n({'; '.join(notes)})" if notes else "")
+
+
+class _Scale(NamedTuple):
+    """How one parameter is drawn: its entries, how many of them a pixel takes, and how often a pixel is repeated."""
+
+    size: int
+    step: int
+    repeat: int
+
+    @property
+    def drawn(self) -> int:
+        """Pixels, before they are repeated."""
+        return math.ceil(self.size / self.step)
+
+
+def _scale(size: int, total: int) -> _Scale:
+    """The scale of a parameter of this size among ``total`` entries."""
+    pixels = min(total, PIXELS)
+    least = math.ceil(_LEAST * pixels)
+    step = math.ceil(size / max(least, size * pixels // total)) if size else 1
+    scale = _Scale(size, step, 1)
+    return scale._replace(repeat=math.ceil(least / scale.drawn)) if 0 < scale.drawn < least else scale
+
+
+def _reduced(matrix: Tensor, rows: list[_Scale], columns: list[_Scale]) -> np.ndarray:
+    """The pixels of a matrix whose rows and columns are those of some parameters, one after the other."""
+    small = _largest(_largest(matrix.detach(), rows).T, columns).T.cpu().double().numpy()
+    for axis, scales in enumerate((rows, columns)):
+        small = small.repeat(np.repeat([s.repeat for s in scales], [s.drawn for s in scales]), axis=axis)
+    return small
+
+
+def _largest(matrix: Tensor, scales: list[_Scale]) -> Tensor:
+    """Of each run of ``step`` rows, the entry of largest size in every column, with its sign."""
+    pooled = []
+    for part, scale in zip(matrix.split([scale.size for scale in scales]), scales, strict=True):
+        whole = len(part) - len(part) % scale.step
+        runs = [part[:whole].unflatten(0, (-1, scale.step)), part[None, whole:]]
+        # amax and amin apart: aminmax is several times slower along this axis.
+        extremes = [(run.amin(dim=1), run.amax(dim=1)) for run in runs if run.numel()]
+        pooled += [torch.where(-low > high, low, high) for low, high in extremes]
+    return torch.cat(pooled) if pooled else matrix

@@ -1,0 +1,86 @@
+"""The eigenvalues of a Hessian."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from hesse.plot.canvas import BLUE, GREY, VERMILION, axes_for, signed_ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from hesse.exact.block_hessian import BlockHessian
+
+
+@final
+@dataclass(eq=False)
+class Spectrum:
+    """The eigenvalues in ascending order, on an axis that is logarithmic beyond the rounding level and linear within it.
+
+    Attributes:
+        values: eigenvalues, ascending.
+        tolerance: what counts as zero, P · eps · max|λ|.
+        ax, figure, artists: what `plot` drew last.
+
+    Example:
+        >>> import torch
+        >>> from hesse.layout import Layout
+        >>> from hesse.exact.block_hessian import BlockHessian
+        >>> H = BlockHessian(Layout(("w",), ((2,),)), matrix=torch.diag(torch.tensor([3.0, -1.0])))
+        >>> Spectrum.from_hessian(H).counts
+        {'negative': 1, 'zero': 0, 'positive': 1}
+    """
+
+    values: np.ndarray
+    tolerance: float
+    ax: "Axes | None" = field(default=None, init=False)
+    figure: "Figure | None" = field(default=None, init=False)
+    artists: dict[str, Any] = field(default_factory=dict, init=False)
+
+    @staticmethod
+    def from_hessian(hessian: "BlockHessian") -> "Spectrum":
+        """The eigenvalues of a Hessian, computed here unless it has them."""
+        return Spectrum(hessian.eigvalsh().detach().cpu().double().numpy(), hessian.tolerance)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The inertia: how many are negative, zero and positive."""
+        return {sign: int(part.sum()) for sign, part in self._parts().items()}
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        negative, positive = self.values < -self.tolerance, self.values > self.tolerance
+        return {"negative": negative, "zero": ~(negative | positive), "positive": positive}
+
+    def plot(self, ax: "Axes | None" = None) -> "Spectrum":
+        """Draw, on the axes given or on new ones, and keep what was drawn."""
+        ax = axes_for(ax, (7.2, 4.4))
+        from matplotlib.ticker import NullLocator
+
+        order = np.arange(1, len(self.values) + 1)
+        # Few values are seen as points, many as a line of them.
+        size = float(np.clip(3000 / max(len(self.values), 1), 9, 36))
+        points = {}
+        styles = {"negative": (VERMILION, "v"), "zero": (GREY, "o"), "positive": (BLUE, "^")}
+        for sign, part in self._parts().items():
+            colour, marker = styles[sign]
+            within = f" (|λ| ≤ {self.tolerance:.2g})" if sign == "zero" else ""
+            label = f"{int(part.sum())} {sign}{within}"
+            points[sign] = ax.scatter(order[part], self.values[part], s=size, c=colour, marker=marker, linewidths=0, label=label)
+        largest = float(np.abs(self.values).max(initial=0.0))
+        ax.set_yscale("symlog", linthresh=self.tolerance or 1.0)
+        low, high = self.values.min(initial=0.0), self.values.max(initial=0.0)
+        ax.set_yticks([tick for tick in signed_ticks(self.tolerance, largest) if low <= tick <= high])
+        ax.yaxis.set_minor_locator(NullLocator())
+        zero = ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
+        extremes = f": λ from {self.values[0]:.3g} to {self.values[-1]:.3g}" if len(self.values) else ""
+        ax.set(xlabel="index, in ascending order", ylabel="eigenvalue λ")
+        ax.set_title(f"Spectrum of the Hessian{extremes}", pad=26)
+        ax.grid(axis="y", color="0.92", linewidth=0.6)
+        ax.set_axisbelow(True)
+        # Above the axes, where no point can be.
+        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+        self.ax, self.figure = ax, ax.get_figure(root=True)
+        self.artists = {"points": points, "zero": zero, "legend": legend}
+        return self
