@@ -290,15 +290,16 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def _survey(data: Data, predict: Callable[..., Any], parameters: Parameters, loss: Any) -> tuple[Loss, int, float]:
+def _survey(data: Data, predict: Callable[..., Any], parameters: Parameters, loss: Loss | Any) -> tuple[Loss, int, float]:
     """Read the data once: settle the loss, count samples and sum the divisor, and refuse what cannot be used."""
     settled = loss if isinstance(loss, Loss) else None
+    function: Any = loss.total if isinstance(loss, Loss) else loss
     weight, batches, mixes = 0.0, 0, False
     pending: list[Batch] = []  # predictions and targets that are not yet weighed, because they do not tell what the loss is
 
     def visit(index: int, batch: Batch) -> None:
         nonlocal settled, weight, batches, mixes
-        total = settled.total if settled else loss
+        total = settled.total if settled else function
         prediction = predict(parameters, batch.x)
         _check_aligned(settled, prediction, batch.y)
         found = _check_scalar(lambda: total(prediction, batch.y), f"loss on batch {index}")
@@ -308,7 +309,7 @@ def _survey(data: Data, predict: Callable[..., Any], parameters: Parameters, los
         pending.append(Batch(prediction, batch.y))
         if settled is None:
             together = concatenate(pending)
-            settled = custom_loss(loss, together.x, together.y, sum(batch_size(batch.x) for batch in pending))
+            settled = custom_loss(function, together.x, together.y, sum(batch_size(batch.x) for batch in pending))
         if settled is not None:
             weight += sum(settled.weight(part.x, part.y) for part in pending) if settled.weight else 0.0
             pending.clear()
@@ -317,7 +318,7 @@ def _survey(data: Data, predict: Callable[..., Any], parameters: Parameters, los
     with _quietly():
         samples = data.survey(visit)
         if settled is None:
-            settled = mean_over_samples(loss)
+            settled = mean_over_samples(function)
             weight = float(samples)
     if batches > 1 and not settled.separable:
         raise HesseValueError(
@@ -381,7 +382,7 @@ def _check_scalar(compute: Callable[[], Any], what: str) -> Tensor:
     return result
 
 
-def _check_penalty(penalty: Any, parameters: Parameters) -> Penalty | None:
+def _check_penalty(penalty: Any, parameters: Parameters) -> Any:
     if penalty is None:
         return None
     if isinstance(penalty, int | float) and not isinstance(penalty, bool):

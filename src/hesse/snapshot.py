@@ -111,7 +111,7 @@ def snapshot(model: nn.Module, held: tuple[str, ...], wide: torch.dtype | None) 
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
         if isinstance(module, nn.utils.parametrizations._WeightNorm):
-            module.forward = functools.partial(_weight_norm, dim=module.dim)
+            setattr(module, "forward", functools.partial(_weight_norm, dim=module.dim))  # noqa: B010 (a method, to the type checker)
     if wide is not None:
         private = private.to(wide)
     tensors = {**dict(private.named_parameters()), **dict(private.named_buffers())}
@@ -119,7 +119,7 @@ def snapshot(model: nn.Module, held: tuple[str, ...], wide: torch.dtype | None) 
 
 
 def _weight_norm(magnitude: Tensor, direction: Tensor, dim: int) -> Tensor:
-    """g v / ‖v‖ in plain operations: the second derivatives of torch's fused kernel are wrong (torch 2.13; not even symmetric)."""
+    """g v / ‖v‖ in plain operations: the second derivatives of torch's fused kernel are wrong (2.13; not even symmetric)."""
     return direction * (magnitude / torch.norm_except_dim(direction, 2, dim))
 
 

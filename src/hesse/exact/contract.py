@@ -16,6 +16,7 @@ each costs, and the cheapest runs. Those for plain slots (one group, one positio
 and for slots with positions or groups
 
     first l    contract the positions of l, then those of m        first m    the other way about
+    narrow     where S and D pass through a value with fewer entries than z_l: contract the positions of that value's Jacobian first
 
 Index letters, for the whole module: n sample; g t o i group, position, output, input of l; h s p j those of m; x the entries of m's input.
 """
@@ -33,6 +34,23 @@ from hesse.exact.rules import Curvature, Diagonal, RankOne
 _MOVE = 150.0
 _CALL = 3e6
 _TILES = 8
+
+
+@dataclass(frozen=True)
+class Factored:
+    """Signals that reach z_l through one value v with fewer entries: columns = coefficients · ∂v/∂z_l.
+
+    Attributes:
+        coefficients: (n, h, s, p, v) for S of another site, (n, x, v) for D, and (n, v, v), the curvature of v, for a site with itself.
+        left: Σ_t ∂v/∂z_l[g,t,o] a[g,t,i], (n, v, g, o, i).
+        right: likewise with the features of the other slot, for a site with itself.
+        local: for a site with itself, what the operations below v add to S: (n, g, t, o) as a diagonal, or dense; ``None`` where nothing.
+    """
+
+    coefficients: Tensor
+    left: Tensor
+    right: Tensor | None = None
+    local: Tensor | Diagonal | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +72,9 @@ class Pair:
     right: Slot
     a: Tensor
     b: Tensor
-    signal: Tensor | Diagonal | RankOne | None
+    signal: Tensor | Diagonal | RankOne | Factored | None
     delta: Tensor
-    transport: Tensor | Diagonal | None
+    transport: Tensor | Diagonal | Factored | None
     input_shape: tuple[int, ...]
     same: bool
 
@@ -67,8 +85,10 @@ class Pair:
         _, h, s, j = self.b.shape
         x = torch.Size(self.input_shape).numel()
         # A plain slot's features are its input as it stands, so D needs no mapping to features.
-        plain = g == t == h == s == 1 and self.right.kind in ("dense", "shift", "leaf")
-        return Sizes(g, t, self.left.shape[1], i, h, s, self.right.shape[1], j, x, *_structure(self), plain)
+        factored = isinstance(self.signal, Factored) or isinstance(self.transport, Factored)
+        plain = not factored and g == t == h == s == 1 and self.right.kind in ("dense", "shift", "leaf")
+        narrow = next((part.left.shape[1] for part in (self.signal, self.transport) if isinstance(part, Factored)), 0)
+        return Sizes(g, t, self.left.shape[1], i, h, s, self.right.shape[1], j, x, *_structure(self), plain, narrow)
 
 
 @dataclass(frozen=True)
@@ -84,14 +104,15 @@ class Sizes:
     p: int
     j: int
     x: int
-    signal: str  # "dense", "diagonal", "rank one" or "zero"
-    transport: str  # "dense", "diagonal" or "zero"
+    signal: str  # "dense", "diagonal", "rank one", "factored" or "zero"
+    transport: str  # "dense", "diagonal", "factored" or "zero"
     same: bool
     plain: bool  # neither slot has groups or positions
+    narrow: int  # entries of the value that factored signals pass through; 0 where they are not factored
 
 
 def _structure(pair: Pair) -> tuple[str, str, bool]:
-    kinds: dict[type, str] = {Tensor: "dense", Diagonal: "diagonal", RankOne: "rank one", type(None): "zero"}
+    kinds: dict[type, str] = {Tensor: "dense", Diagonal: "diagonal", RankOne: "rank one", Factored: "factored", type(None): "zero"}
     return kinds[type(pair.signal)], kinds[type(pair.transport)], pair.same
 
 
@@ -295,11 +316,12 @@ def _add_diagonal_transport(pair: Pair, blocks: Tensor) -> None:
 # ---------------------------------------------------------------- slots with positions or groups
 
 
-def _dense(signal: Curvature | None) -> Tensor | None:
+def _dense(signal: Curvature | Factored | None) -> Tensor | None:
+    assert not isinstance(signal, Factored)
     return signal if signal is None or isinstance(signal, Tensor) else signal.dense()
 
 
-def _over_positions(columns: Tensor, a: Tensor) -> Tensor:
+def over_positions(columns: Tensor, a: Tensor) -> Tensor:
     """Σ_t columns[n, ..., g, o, t] a[n, g, t, i] -> (n, ..., g, o, i)."""
     n, g, t, i = a.shape
     if g == 1:
@@ -315,24 +337,62 @@ def _features_of(pair: Pair, columns: Tensor) -> Tensor:
 
 
 def _first_l(pair: Pair, target: Tensor) -> None:
-    signal, transport, a, b = _dense(pair.signal), _dense(pair.transport), pair.a, pair.b
-    (g, o, i), (h, p, j) = pair.left.shape, pair.right.shape
-    blocks = target.view(g * o * i, h, p, j)
+    signal, transport = _dense(pair.signal), _dense(pair.transport)
     if signal is not None:
-        summed = _over_positions(signal, a)  # (n, h, s, p, g, o, i)
-        if h == 1:
-            made = summed.reshape(-1, p * g * o * i).mT @ b.reshape(-1, j)
-            blocks[:, 0].add_(made.view(p, g * o * i, j).transpose(0, 1))
-        else:
-            blocks.add_(torch.einsum("nhspl,nhsj->lhpj", summed.reshape(*summed.shape[:4], -1), b))
+        _add_signal(pair, over_positions(signal, pair.a), target)
     if transport is not None:
-        summed = _over_positions(transport, a).flatten(2)  # (n, x, goi)
-        moved = _features_of(pair, summed.permute(2, 0, 1))  # (goi, n, h, s, j)
-        if h == 1:
-            made = moved.permute(1, 3, 2, 0, 4).reshape(-1, g * o * i * j).mT @ pair.delta.reshape(-1, p)
-            blocks[:, 0].add_(made.view(g * o * i, j, p).transpose(1, 2))
+        _add_transport(pair, over_positions(transport, pair.a), target)
+
+
+def _add_signal(pair: Pair, summed: Tensor, target: Tensor) -> None:
+    """Contract m, that of l done: ``summed`` is (n, h, s, p, g, o, i)."""
+    h, p, j = pair.right.shape
+    rows = pair.left.size
+    blocks = target.view(rows, h, p, j)
+    if h == 1:
+        made = summed.reshape(-1, p * rows).mT @ pair.b.reshape(-1, j)
+        blocks[:, 0].add_(made.view(p, rows, j).transpose(0, 1))
+    else:
+        blocks.add_(torch.einsum("nhspl,nhsj->lhpj", summed.reshape(*summed.shape[:4], rows), pair.b))
+
+
+def _add_transport(pair: Pair, summed: Tensor, target: Tensor) -> None:
+    """The product-rule term, that of l done: ``summed`` is (n, x, g, o, i)."""
+    h, p, j = pair.right.shape
+    rows = pair.left.size
+    blocks = target.view(rows, h, p, j)
+    moved = _features_of(pair, summed.flatten(2).permute(2, 0, 1))  # (goi, n, h, s, j)
+    if h == 1:
+        made = moved.permute(1, 3, 2, 0, 4).reshape(-1, rows * j).mT @ pair.delta.reshape(-1, p)
+        blocks[:, 0].add_(made.view(rows, j, p).transpose(1, 2))
+    else:
+        blocks.add_(torch.einsum("lnhsj,nhsp->lhpj", moved, pair.delta))
+
+
+def _narrow(pair: Pair, target: Tensor) -> None:
+    if isinstance(pair.signal, Factored):
+        left = pair.signal.left
+        if pair.signal.right is not None:
+            _narrow_self(pair, pair.signal, pair.signal.right, target)
         else:
-            blocks.add_(torch.einsum("lnhsj,nhsp->lhpj", moved, pair.delta))
+            through = torch.bmm(pair.signal.coefficients.flatten(1, 3), left.flatten(2))
+            _add_signal(pair, through.view(*pair.signal.coefficients.shape[:4], *left.shape[2:]), target)
+    if isinstance(pair.transport, Factored):
+        left = pair.transport.left
+        through = torch.bmm(pair.transport.coefficients, left.flatten(2))
+        _add_transport(pair, through.view(*through.shape[:2], *left.shape[2:]), target)
+
+
+def _narrow_self(pair: Pair, signal: Factored, right: Tensor, target: Tensor) -> None:
+    through = torch.bmm(signal.coefficients, right.flatten(2))
+    target.add_(signal.left.flatten(2).flatten(0, 1).mT @ through.flatten(0, 1))
+    (g, o, i), (_, _, j) = pair.left.shape, pair.right.shape
+    if isinstance(signal.local, Diagonal):
+        weighed = pair.a.unsqueeze(3) * signal.local.values.unsqueeze(4)  # (n, g, t, o, i)
+        made = torch.einsum("ngtoi,ngtj->goij", weighed, pair.b)
+        target.view(g, o, i, g, o, j).diagonal(dim1=0, dim2=3).diagonal(dim1=0, dim2=2).add_(made.permute(2, 3, 0, 1))
+    elif signal.local is not None:
+        _add_signal(pair, over_positions(signal.local, pair.a), target)
 
 
 def _first_m(pair: Pair, target: Tensor) -> None:
@@ -418,6 +478,18 @@ def _estimate_first_m(z: Sizes) -> Estimate:
     return Estimate(operations, 2 * moved, 2 * moved, 10)
 
 
+def _estimate_narrow(z: Sizes) -> Estimate:
+    left, right = z.g * z.o * z.i, z.h * z.p * z.j
+    signal, transport = z.signal == "factored", z.transport == "factored"
+    operations = 2 * left * (signal * (z.h * z.s * z.p * z.narrow + z.s * right) + transport * (z.x * z.narrow + z.s * right))
+    moved = left * (signal * z.h * z.s * z.p + transport * (z.x + z.h * z.s * z.j) + z.narrow)
+    return Estimate(operations, moved, 2 * moved, 10)
+
+
+def _is_factored(z: Sizes) -> bool:
+    return z.narrow > 0
+
+
 def _structured(z: Sizes) -> bool:
     return z.signal in ("diagonal", "rank one") and z.transport == "zero"
 
@@ -429,6 +501,7 @@ ORDERS = (
     Order("diagonal", lambda z: z.plain and not z.same and _structured(z), _estimate_diagonal, _diagonal),
     Order("pairs", lambda z: z.plain and not z.same and not _structured(z), _estimate_pairs, _pairs),
     Order("rows", lambda z: z.plain and not z.same and not _structured(z), _estimate_rows, _rows),
-    Order("first l", lambda z: not z.plain, _estimate_first_l, _first_l),
-    Order("first m", lambda z: not z.plain, _estimate_first_m, _first_m),
+    Order("first l", lambda z: not z.plain and not _is_factored(z), _estimate_first_l, _first_l),
+    Order("first m", lambda z: not z.plain and not _is_factored(z), _estimate_first_m, _first_m),
+    Order("narrow", _is_factored, _estimate_narrow, _narrow),
 )

@@ -1,15 +1,16 @@
 """From the sweep's arrivals to pairs of slots, arranged for contraction."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hesse.capture.slots import Arrangement, Site, Slot
-from hesse.exact.contract import Pair
+from hesse.exact.contract import Factored, Pair, over_positions
 from hesse.exact.rules import Columns, Curvature, Diagonal
-from hesse.exact.sweep import Arrival
+from hesse.exact.sweep import Arrival, Narrow
 
 # A slot of a site: (value of the site, place of the slot in it).
 SlotKey = tuple[str, int]
@@ -51,32 +52,77 @@ def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: 
         before: the sites passed before.
         wanted: the keys (l, m) of the pairs to make; l is here.
     """
-    here_at, value = here.site.arrange, here.site.value
-    if arrival.curvature is not None:
-        own = _own(arrival.curvature, here)
-        for x, left in enumerate(here.site.slots):
-            for y, right in enumerate(here.site.slots[x:], start=x):
-                if ((value, x), (value, y)) in wanted:
-                    pair = Pair(left, right, here.features[x], here.features[y], own, here.delta, None, here.input_shape, x == y)
-                    yield ((value, x), (value, y)), pair
+    value, slots = here.site.value, here.site.slots
+    make = _Narrowed(arrival.narrow, here) if arrival.narrow is not None else _Direct(here)
+    own = make.own(arrival.curvature)
+    for x, left in enumerate(slots):
+        for y, right in enumerate(slots[x:], start=x):
+            signal = own(x, y)
+            if ((value, x), (value, y)) in wanted and signal is not None:
+                pair = Pair(left, right, here.features[x], here.features[y], signal, here.delta, None, here.input_shape, x == y)
+                yield ((value, x), (value, y)), pair
     for name in {*arrival.signals, *arrival.transports}:
         there = before[name]
-        signal = arrival.signals.get(name)
-        signal = None if signal is None else _as_signal(signal, there, here_at)
-        transport = arrival.transports.get(name)
-        plain = here_at.is_plain and there.site.arrange.is_plain
-        dense = any(slot.kind == "dense" for slot in there.site.slots)
-        carried_by = None if transport is None else _as_transport(transport, here_at, plain and dense)
-        for x, left in enumerate(here.site.slots):
+        signals, transports = make.signal(arrival.signals.get(name), there), make.transport(arrival.transports.get(name), there)
+        for x, left in enumerate(slots):
             for y, right in enumerate(there.site.slots):
-                if ((value, x), (name, y)) not in wanted:
-                    continue
-                carried = None if right.features is None else carried_by
-                if signal is not None or carried is not None:
-                    yield (
-                        ((value, x), (name, y)),
-                        Pair(left, right, here.features[x], there.features[y], signal, there.delta, carried, there.input_shape, False),
-                    )
+                signal, transport = signals(x), None if right.features is None else transports(x)
+                if ((value, x), (name, y)) in wanted and (signal is not None or transport is not None):
+                    features = here.features[x], there.features[y]
+                    yield ((value, x), (name, y)), Pair(left, right, *features, signal, there.delta, transport, there.input_shape, False)
+
+
+class _Direct:
+    """Signals as the sweep brings them: arranged once, the same for every slot of the site."""
+
+    def __init__(self, here: Passed) -> None:
+        self._here = here
+
+    def own(self, curvature: Curvature | None) -> Callable[[int, int], Any]:
+        made = None if curvature is None else _own(curvature, self._here)
+        return lambda x, y: made
+
+    def signal(self, columns: Curvature | None, there: Passed) -> Callable[[int], Any]:
+        made = None if columns is None else _as_signal(columns, there, self._here.site.arrange)
+        return lambda x: made
+
+    def transport(self, columns: Columns | None, there: Passed) -> Callable[[int], Any]:
+        at = self._here.site.arrange
+        plain = at.is_plain and there.site.arrange.is_plain and any(slot.kind == "dense" for slot in there.site.slots)
+        made = None if columns is None else _as_transport(columns, at, plain)
+        return lambda x: made
+
+
+class _Narrowed:
+    """Signals through a narrow value v: its Jacobian is summed over positions with each slot's features, and shared."""
+
+    def __init__(self, narrow: Narrow, here: Passed) -> None:
+        self._narrow, self._here = narrow, here
+        base = here.site.arrange(narrow.base, 2).transpose(-1, -2).contiguous()
+        self._summed = [over_positions(base, features) for features in here.features]
+
+    def own(self, curvature: Curvature | None) -> Callable[[int, int], Any]:
+        held = self._narrow.curvature
+        if held is None and curvature is None:
+            return lambda x, y: None
+        held = self._narrow.base.new_zeros(self._narrow.base.shape[0], *2 * self._narrow.base.shape[1:2]) if held is None else held
+        at = self._here.site.arrange
+        diagonal = isinstance(curvature, Diagonal)
+        local = Diagonal(at(curvature.values, 1)) if diagonal else None if curvature is None else _as_signal(curvature, self._here, at)
+        return lambda x, y: Factored(held, self._summed[x], self._summed[y], local)
+
+    def signal(self, columns: Curvature | None, there: Passed) -> Callable[[int], Any]:
+        if columns is None:
+            return lambda x: None
+        coefficients = there.site.arrange(_as_tensor(columns).unflatten(1, there.shape), 1, tail=1)
+        return lambda x: Factored(coefficients, self._summed[x])
+
+    def transport(self, columns: Columns | None, there: Passed) -> Callable[[int], Any]:
+        return lambda x: None if columns is None else Factored(_as_tensor(columns), self._summed[x])
+
+
+def _as_tensor(columns: Curvature) -> Tensor:
+    return columns if isinstance(columns, Tensor) else columns.dense()
 
 
 def _own(curvature: Curvature, here: Passed) -> Curvature:
@@ -88,8 +134,7 @@ def _own(curvature: Curvature, here: Passed) -> Curvature:
 
 def _as_signal(columns: Curvature, there: Passed, here: Arrangement) -> Tensor:
     """(n, |z_m|, *z_l) -> (n, h, s, p, g, o, t), laid so once for all pairs of the two sites."""
-    dense = columns if isinstance(columns, Tensor) else columns.dense()
-    right = here(dense, 2)
+    right = here(_as_tensor(columns), 2)
     left = there.site.arrange(right.unflatten(1, there.shape), 1, tail=3)
     return left.transpose(-1, -2).contiguous()
 

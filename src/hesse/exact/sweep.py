@@ -27,6 +27,20 @@ from hesse.exact.rules import Columns, Curvature, Diagonal, Operation, is_elemen
 
 Key = tuple[str, str]
 _DELTA: Key = ("delta", "")
+_BASE: Key = ("base", "")
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A value v that everything passes through on its way to the lowest site, with fewer entries than that site.
+
+    Attributes:
+        curvature: of v, (n, |v|, |v|); ``None`` where zero.
+        base: ∂v/∂z as columns (n, |v|, *z).
+    """
+
+    curvature: Tensor | None
+    base: Tensor
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,8 @@ class Arrival:
         input: the value of the site's input, (n, *x); ``None`` where it has none.
         signals: by later site m, S_ml as columns (n, |z_m|, *z_l); absent where zero.
         transports: by later site m, ∂x_m/∂z_l as columns (n, |x_m|, *z_l); absent where zero.
+        narrow: set at the lowest site where all signals pass through one narrow value v. Then ``curvature`` is what is added below v
+            alone, and the columns are (n, k, |v|), to be multiplied by ``narrow.base``.
     """
 
     site: Site
@@ -48,6 +64,7 @@ class Arrival:
     input: Tensor | None
     signals: dict[str, Columns]
     transports: dict[str, Columns]
+    narrow: Narrow | None
 
 
 class Evaluation:
@@ -116,7 +133,26 @@ class Sweep:
             for m in {m for needed in partners.values() for m in needed}
         }
 
+        self._narrow = self._narrowest() if sites and not only_diagonal else None
         self._thin = self._diagonal_suffices() if only_diagonal and sites else frozenset()
+
+    def _narrowest(self) -> str | None:
+        """The smallest value, smaller than the lowest site's, that alone separates that site from all others and the loss."""
+        graph = self._graph
+        lowest = min(self._sites, key=lambda name: graph.place[name])
+        others = [graph.place[name] for name in self._sites if name != lowest]
+        below = graph.downstream({lowest})
+        best, least = None, graph.node[lowest].size
+        for node in graph.nodes[graph.place[lowest] + 1 : min(others, default=graph.place[graph.output])]:
+            crossing = {
+                name
+                for user in graph.nodes[graph.place[node.name] + 1 :]
+                for name in user.inputs
+                if name in below and graph.place[name] <= graph.place[node.name]
+            }
+            if crossing == {node.name} and node.size < least:
+                best, least = node.name, node.size
+        return best
 
     def _diagonal_suffices(self) -> frozenset[str]:
         """The values from the lowest site, where it is plain, up to the first operation that mixes entries."""
@@ -146,15 +182,18 @@ class Sweep:
         frontier = _Frontier(graph, values)
         frontier.add(graph.output, _DELTA, torch.full_like(values[graph.output], scale).unsqueeze(1))
         lowest = min(graph.place[value] for value in self._sites)
+        held: tuple[dict[Key, Tensor], Tensor | None] | None = None
         for place in range(graph.place[graph.output], lowest - 1, -1):
             node = graph.nodes[place]
             if not frontier.has(node.name):
                 continue
             site = self._sites.get(node.name)
             if site is not None:
-                yield self._arrive(site, frontier, values, batched)
+                yield self._arrive(site, frontier, values, batched, held)
             frontier.retire({m for m, last in self._last_use.items() if last >= place})
             active = tuple(name for name in node.inputs if name in self._active)
+            if node.name == self._narrow:
+                held = frontier.begin_narrow(node.name)
             begins = site is not None and self._last_use.get(node.name, place) < place
             if begins:
                 frontier.begin_signals(node.name)
@@ -165,8 +204,18 @@ class Sweep:
             if self._observe is not None:
                 self._observe(frontier.entries())
 
-    def _arrive(self, site: Site, frontier: "_Frontier", values: dict[str, Any], batched: set[str]) -> Arrival:
-        columns, wanted = frontier.columns(site.value), self._partners[site.value]
+    def _arrive(
+        self,
+        site: Site,
+        frontier: "_Frontier",
+        values: dict[str, Any],
+        batched: set[str],
+        held: tuple[dict[Key, Tensor], Tensor | None] | None,
+    ) -> Arrival:
+        columns, wanted, narrow = frontier.columns(site.value), self._partners[site.value], None
+        if held is not None:
+            narrow = Narrow(held[1], _as_tensor(columns[_BASE]))
+            columns = dict(held[0])
         x = None if site.input is None else values[site.input]
         if x is not None and site.input not in batched:
             x = x.expand(len(values[site.value]), *x.shape)
@@ -177,6 +226,7 @@ class Sweep:
             x,
             {m: c for (kind, m), c in columns.items() if kind == "S" and m in wanted},
             {m: c for (kind, m), c in columns.items() if kind == "D" and m in wanted},
+            narrow,
         )
 
 
@@ -213,6 +263,14 @@ class _Frontier:
         for held in self._columns.values():
             for key in [key for key in held if key[1] in sites]:
                 del held[key]
+
+    def begin_narrow(self, value: str) -> tuple[dict[Key, Tensor], Tensor | None]:
+        """Set aside a value's columns and curvature, each (n, k, |value|), and carry its own identity down instead."""
+        columns, own = self._columns[value], self.own.pop(value, None)
+        aside = {key: _as_tensor(part).flatten(2) for key, part in columns.items() if key != _DELTA}
+        delta = columns[_DELTA]
+        self._columns[value] = {_DELTA: delta, _BASE: Diagonal(torch.ones_like(self._values[value]))}
+        return aside, None if own is None else _as_tensor(own).flatten(2)
 
     def begin_signals(self, site: str) -> None:
         """Start the S columns of a site at the other frontier values; `take` starts them at its inputs."""
