@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hesse.data import Batch, Data, batch_size, concatenate
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.losses import Loss, custom_loss, known_loss, mean_over_samples, private
+from hesse.losses import Loss, custom_loss, identity, known_loss, mean_over_samples, private
 from hesse.snapshot import Choice, Parameters, check_finite, check_parameters, choose, given, snapshot
 
 Penalty = float | Callable[[Parameters], Tensor]
@@ -75,8 +75,8 @@ class Cost:
         notes, wide = check_parameters(chosen)
         parameters = {name: value.detach().to(wide or value.dtype, copy=True) for name, value in chosen.items()}
         device = next(iter(parameters.values())).device
-        loss = private(loss, device, wide)
-        known = known_loss(loss)
+        own_loss = private(loss, device, wide)
+        known = known_loss(own_loss)
         penalty = _check_penalty(penalty, parameters)
         read = Data(data, device, wide)
         source, fixed = snapshot(model, held, wide) if isinstance(model, nn.Module) else (model, {})
@@ -84,7 +84,7 @@ class Cost:
         def predict(parameters: Parameters, x: Any) -> Any:
             return _call(source, {**fixed, **parameters}, x)
 
-        settled, samples, weight = _survey(read, predict, parameters, known or loss)
+        settled, samples, weight = _survey(read, predict, parameters, known or own_loss)
 
         def total(parameters: Parameters, batch: Batch | None) -> Tensor:
             assert batch is not None
@@ -400,4 +400,4 @@ _CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = w
 
 def _captures_of(model: Any, loss: Any) -> dict[Any, Any]:
     """What capture keeps for a module and a loss: a cost made anew after a step of training is not traced again."""
-    return _CAPTURES.setdefault(model, {}).setdefault(loss, {}) if isinstance(model, nn.Module) else {}
+    return _CAPTURES.setdefault(model, {}).setdefault(identity(loss), {}) if isinstance(model, nn.Module) else {}

@@ -7,7 +7,7 @@ totals by the sum of weights over the whole data set.
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +164,18 @@ def private(loss: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     if not options:
         return loss
     return functools.partial(function, **pytree.tree_map_only(Tensor, lambda t: moved(t, device, dtype).clone(), options))
+
+
+def identity(loss: Any) -> Hashable:
+    """What tells losses apart: for a known one its function and every option, tensors by value; else the very object."""
+    if known_loss(loss) is not None and not isinstance(loss, str):
+        function, options = (
+            (type(loss), {**vars(loss), **loss._buffers}) if isinstance(loss, nn.Module) else _unwrap_partial(loss)
+        )
+        values = {name: tuple(v.reshape(-1).tolist()) if isinstance(v, Tensor) else v for name, v in options.items()}
+        values = {name: value for name, value in values.items() if isinstance(value, Hashable)}
+        return function, tuple(sorted(values.items(), key=lambda item: item[0]))
+    return loss if isinstance(loss, Hashable) else object()
 
 
 def _unwrap_partial(loss: Any) -> tuple[Any, dict[str, Any]]:

@@ -349,7 +349,12 @@ def _add_signal(pair: Pair, summed: Tensor, target: Tensor) -> None:
     h, p, j = pair.right.shape
     rows = pair.left.size
     blocks = target.view(rows, h, p, j)
-    if h == 1:
+    if pair.same and h == 1:  # the upper half is enough: o <= p
+        outputs, features = summed.reshape(-1, p, rows), pair.b.reshape(-1, j)
+        for column in range(p):
+            upper = (column + 1) * rows // p
+            blocks[:upper, 0, column].addmm_(outputs[:, column, :upper].mT, features)
+    elif h == 1:
         made = summed.reshape(-1, p * rows).mT @ pair.b.reshape(-1, j)
         blocks[:, 0].add_(made.view(p, rows, j).transpose(0, 1))
     else:
@@ -464,7 +469,8 @@ def _estimate_rows(z: Sizes) -> Estimate:
 def _estimate_first_l(z: Sizes) -> Estimate:
     left, right = z.g * z.o * z.i, z.h * z.p * z.j
     signal, transport = z.signal != "zero", z.transport != "zero"
-    operations = 2 * signal * (z.h * z.s * z.p * z.t * left + left * z.s * right)
+    half = (z.p + 1) / (2 * z.p) if z.same and z.h == 1 else 1
+    operations = 2 * signal * (z.h * z.s * z.p * z.t * left + half * left * z.s * right)
     operations += 2 * transport * (z.x * z.t * left + left * z.s * right)
     moved = signal * z.h * z.s * z.p * left + transport * (z.x + z.h * z.s * z.j) * left
     return Estimate(operations, 2 * moved, 2 * moved, 10)

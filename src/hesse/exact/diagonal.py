@@ -79,7 +79,7 @@ def _contract(cost: Cost, made: Plan, sums: dict[str, Tensor], bar: Progress) ->
         for arrival in sweep.arrivals(values, evaluation.batched, cost.scale):
             here = passed(arrival)
             for key, pair in pairs_at(arrival, here, before, wanted):
-                _add_entries(pair, sums[made.contractions[key].names[0]])
+                _add_entries(pair, sums[made.contractions[key].blocks[0][0]])
             before[arrival.site.value] = here
         bar.advance(1)
 

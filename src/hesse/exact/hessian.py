@@ -1,5 +1,6 @@
 """`hessian`: run the plan and put the blocks together."""
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,11 +9,12 @@ import torch
 from torch import Tensor
 
 from hesse.capture import data_leaves
+from hesse.capture.slots import Slot
 from hesse.cost import Cost
 from hesse.data import Batch, concatenate
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.columns import column_width, penalty_rows, rows
-from hesse.exact.contract import Pair, Sizes, choose
+from hesse.exact.contract import Pair, choose
 from hesse.exact.plan import Contraction, NamePair, Plan, plan
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
 from hesse.exact.sweep import Evaluation, Sweep
@@ -148,18 +150,17 @@ def mirror(matrix: Tensor, step: int = 512) -> None:
 
 
 class _Target:
-    """Where a pair of slots is contracted to: the block itself where it can be, else a matrix laid into the block at the end."""
+    """Where a pair of slots is contracted to: the block itself where it can be, else a matrix laid into its blocks at the end."""
 
-    def __init__(self, storage: _Storage, key: PairKey, pair: Pair, contraction: Contraction, alone: bool) -> None:
-        first, second = contraction.names
-        self._left, self._right, self._names = pair.left, pair.right, (first, second)
-        self._contraction, self._same = contraction, pair.same
+    def __init__(self, storage: _Storage, pair: Pair, contraction: Contraction, alone: bool) -> None:
+        self._pair, self._contraction, self._storage = (pair.left, pair.right, pair.same), contraction, storage
         self.sizes = pair.sizes
+        shape = (pair.left.size, pair.right.size)
+        first, second = contraction.blocks[0]
+        single = alone and not pair.left.parts and not pair.right.parts and (pair.same or first != second)
         block = storage.block(first, second)
-        direct = alone and pair.left.index is None and pair.right.index is None and (pair.same or first != second)
-        direct = direct and tuple(block.shape) == (pair.left.size, pair.right.size)
-        self.matrix = block if direct else torch.zeros(pair.left.size, pair.right.size, dtype=block.dtype, device=block.device)
-        self._block = None if direct else block
+        self._direct = single and pair.left.index is None and pair.right.index is None and tuple(block.shape) == shape
+        self.matrix = block if self._direct else block.new_zeros(shape)
 
     def add(self, pair: Pair) -> None:
         sizes = pair.sizes
@@ -169,16 +170,27 @@ class _Target:
 
     def finish(self) -> None:
         self._contraction.order.finish(self.sizes, self.matrix)
-        if self._block is None:
+        if self._direct:
             return
-        if self._same:
+        left, right, same = self._pair
+        if same:
             mirror(self.matrix)
-        own = self._names[0] == self._names[1]
-        # Two uses of one parameter meet in both orders.
-        made = [self.matrix] if self._same or not own else [self.matrix, self.matrix.mT]
-        indices = [(self._left.index, self._right.index), (self._right.index, self._left.index)]
-        for matrix, (rows, columns) in zip(made, indices, strict=False):
-            _add_at(self._block, matrix, rows, columns)
+        matrix = self.matrix.view(*left.shape, *right.shape)
+        for x, (first, rows) in enumerate(_parts(left)):
+            for y, (second, columns) in enumerate(_parts(right)):
+                names = (first.parameter, second.parameter)
+                if names not in self._contraction.blocks or (same and y < x):
+                    continue
+                part = matrix[:, :, rows, :, :, columns].reshape(first.size, second.size)
+                _add_at(self._storage.block(*names), part, first.index, second.index)
+                if names[0] == names[1] and not same:  # two uses of one parameter meet in both orders
+                    _add_at(self._storage.block(*names), part.mT, second.index, first.index)
+
+
+def _parts(slot: Slot) -> list[tuple[Slot, slice]]:
+    """The slots that one is made of, and which of its inputs each has."""
+    edges = list(itertools.accumulate((part.shape[2] for part in slot.own), initial=0))
+    return [(part, slice(low, high)) for part, low, high in zip(slot.own, edges, edges[1:], strict=False)]
 
 
 def _add_at(block: Tensor, matrix: Tensor, rows: Tensor | None, columns: Tensor | None) -> None:
@@ -197,8 +209,7 @@ def _contract(cost: Cost, made: Plan, storage: _Storage, bar: Progress) -> None:
     evaluation = Evaluation(captured.graph, made.sites, cost.fixed, cost.parameters)
     sweep = Sweep(captured.graph, made.sites, made.partners)
     uses: dict[frozenset[str], int] = {}
-    for contraction in made.contractions.values():
-        names = frozenset(contraction.names)
+    for names in (frozenset(block) for contraction in made.contractions.values() for block in contraction.blocks):
         uses[names] = uses.get(names, 0) + 1
     targets: dict[PairKey, _Target] = {}
     wanted = set(made.contractions)
@@ -210,7 +221,7 @@ def _contract(cost: Cost, made: Plan, storage: _Storage, bar: Progress) -> None:
             for key, pair in pairs_at(arrival, here, before, wanted):
                 contraction = made.contractions[key]
                 if key not in targets:
-                    targets[key] = _Target(storage, key, pair, contraction, uses[frozenset(contraction.names)] == 1)
+                    targets[key] = _Target(storage, pair, contraction, uses[frozenset(contraction.blocks[0])] == 1)
                 targets[key].add(pair)
             before[arrival.site.value] = here
         bar.advance(1)

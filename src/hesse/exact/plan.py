@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
-from hesse.capture.slots import Site
+from hesse.capture.slots import Site, joined
 from hesse.cost import Cost
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.exact.contract import Estimate, Order, Sizes, choose
@@ -27,9 +27,9 @@ _PASSES_PER_COLUMN = 8
 
 @dataclass(frozen=True)
 class Contraction:
-    """How the block of one pair of slots is contracted."""
+    """How a pair of slots is contracted, and the blocks that it brings: more than one where a slot is joined."""
 
-    names: NamePair
+    blocks: tuple[NamePair, ...]
     order: Order
     estimate: Estimate
     sizes: Sizes
@@ -175,7 +175,7 @@ def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     if not isinstance(cost, Cost):
         raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)")
     budget = _check_memory(memory) if memory is not None else int(_SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1)
-    return make_plan(cost, wanted_blocks(cost, None, True), budget, 0)
+    return make_plan(cost, wanted_blocks(cost, None, True), budget, 0, join=False)
 
 
 def _check_memory(memory: Any) -> int:
@@ -213,7 +213,7 @@ class _Rehearsal:
     operations: float
 
 
-def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int) -> Plan:
+def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, join: bool = True) -> Plan:
     """The plan for blocks already checked and a budget already set."""
     notes = list(cost.notes)
     captured: Captured | None = None
@@ -223,16 +223,16 @@ def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int
     except NotCaptured as reason:
         notes.append(f"no graph: {reason}; everything goes by columns")
         refused = dict.fromkeys(cost.layout.names, "no graph")
-    sites, partners, rehearsal = (), {}, _Rehearsal({}, 0, 0.0)
+    sites, partners, keys, rehearsal = (), {}, {}, _Rehearsal({}, 0, 0.0)
     if captured is not None:
         refused = {**captured.refused, **_too_many_signals(cost, captured, budget)}
         notes += [f"{name} goes by columns: {reason}" for name, reason in refused.items()]
-        sites, partners, keys = _sites_for(captured, wanted, refused)
-        request = (wanted, tuple(refused))
+        sites, partners, keys = _sites_for(captured, wanted, refused, join)
+        request = (wanted, tuple(refused), join)
         if request not in captured.rehearsals:
             captured.rehearsals[request] = _rehearse(cost, captured, sites, partners, keys)
         rehearsal = captured.rehearsals[request]
-    contractions = _contractions(rehearsal.sizes, sites, cost.samples)
+    contractions = {key: Contraction(keys[key], *choose(found, cost.samples), found) for key, found in rehearsal.sizes.items()}
     itemsize = cost.dtype.itemsize
     held = max([c.estimate.held for c in contractions.values()], default=0.0)
     per_sample = itemsize * (2 * rehearsal.entries + held)
@@ -276,32 +276,31 @@ def _too_many_signals(cost: Cost, captured: Captured, budget: int) -> dict[str, 
 
 
 def _sites_for(
-    captured: Captured, wanted: tuple[NamePair, ...], refused: dict[str, str]
-) -> tuple[tuple[Site, ...], dict[str, set[str]], dict[PairKey, NamePair]]:
-    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of slots to contract."""
-    asked = set(wanted) | {(b, a) for a, b in wanted}
+    captured: Captured, wanted: tuple[NamePair, ...], refused: dict[str, str], join: bool
+) -> tuple[tuple[Site, ...], dict[str, set[str]], dict[PairKey, tuple[NamePair, ...]]]:
+    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of slots to contract with their blocks."""
+    asked = {(a, b) for a, b in wanted if not refused.keys() & {a, b}}
+    asked |= {(b, a) for a, b in asked}
     place = captured.graph.place
-    sites = tuple(
-        site for site in captured.sites if any(slot.parameter not in refused and any(slot.parameter in p for p in wanted) for slot in site.slots)
-    )
-    keys: dict[PairKey, NamePair] = {}
+    named = {name for pair in asked for name in pair}
+    sites = tuple(site for site in captured.sites if any(slot.parameter in named for slot in site.slots))
+    sites = tuple(joined(site) for site in sites) if join else sites
+    keys: dict[PairKey, tuple[NamePair, ...]] = {}
     partners: dict[str, set[str]] = {site.value: set() for site in sites}
     for left in sites:
-        for right in sites:
-            if place[left.value] > place[right.value]:
-                continue
+        for right in (site for site in sites if place[left.value] <= place[site.value]):
             for x, first in enumerate(left.slots):
                 for y, second in enumerate(right.slots):
-                    names = (first.parameter, second.parameter)
-                    if names not in asked or refused.keys() & set(names) or (left is right and y < x):
+                    blocks = tuple((a.parameter, b.parameter) for a in first.own for b in second.own if (a.parameter, b.parameter) in asked)
+                    if not blocks or (left is right and y < x):
                         continue
-                    keys[(left.value, x), (right.value, y)] = names
+                    keys[(left.value, x), (right.value, y)] = blocks
                     if left is not right:
                         partners[left.value].add(right.value)
     return sites, partners, keys
 
 
-def _rehearse(cost: Cost, captured: Captured, sites: tuple[Site, ...], partners: dict[str, set[str]], keys: dict[PairKey, NamePair]) -> _Rehearsal:
+def _rehearse(cost: Cost, captured: Captured, sites: tuple[Site, ...], partners: dict[str, set[str]], keys: dict[PairKey, tuple[NamePair, ...]]) -> _Rehearsal:
     batch = next(iter(cost.batches()))
     assert batch is not None
     evaluation = Evaluation(captured.graph, sites, cost.fixed, cost.parameters)
@@ -322,13 +321,6 @@ def _rehearse(cost: Cost, captured: Captured, sites: tuple[Site, ...], partners:
     return _Rehearsal(sizes, most + kept, float(counter.get_total_flops()))
 
 
-def _contractions(sizes: dict[PairKey, Sizes], sites: tuple[Site, ...], samples: int) -> dict[PairKey, Contraction]:
-    parameter = {(site.value, place): slot.parameter for site in sites for place, slot in enumerate(site.slots)}
-    return {
-        (left, right): Contraction((parameter[left], parameter[right]), *choose(found, samples), found) for (left, right), found in sizes.items()
-    }
-
-
 def _block(
     cost: Cost, names: NamePair, refused: dict[str, str], contractions: dict[PairKey, Contraction], chunk: int, captured: Captured | None
 ) -> BlockPlan:
@@ -336,13 +328,19 @@ def _block(
     if refused.keys() & set(names):
         fewest = min(cost.layout.sizes[name] for name in names if name in refused)
         return BlockPlan(names, shape, "columns", f"{fewest} products", 0.0, 0.0)
-    own = [c for c in contractions.values() if set(c.names) == set(names)]
+    own = [c for c in contractions.values() if names in c.blocks or names[::-1] in c.blocks]
     if not own:
         return BlockPlan(names, shape, "zero", "no path", 0.0, 0.0)
     orders = {}
     for contraction in own:
         orders[contraction.order.name] = orders.get(contraction.order.name, 0) + 1
     text = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in orders.items())
-    operations = sum(c.estimate.operations for c in own) * cost.samples
+    operations = sum(c.estimate.operations * _share(cost, names, c) for c in own) * cost.samples
     held = max(c.estimate.held for c in own) * chunk * cost.dtype.itemsize
     return BlockPlan(names, shape, "contraction", text, operations, held)
+
+
+def _share(cost: Cost, names: NamePair, contraction: Contraction) -> float:
+    """A block's part of a contraction that brings several, by size."""
+    sizes = [cost.layout.sizes[a] * cost.layout.sizes[b] for a, b in contraction.blocks]
+    return cost.layout.sizes[names[0]] * cost.layout.sizes[names[1]] / sum(sizes) if len(sizes) > 1 else 1.0

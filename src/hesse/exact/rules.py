@@ -132,6 +132,12 @@ def is_elementwise(node: Node, active: tuple[str, ...], shapes: Mapping[str, tup
     return same_shape and ((kind in _BINARY_FLAT and len(ranks) == 1) or (kind is aten.div and _is_first(node, active) and len(ranks) == 1))
 
 
+def is_costly(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether Jᵀ differs from sample to sample and is neither diagonal nor written out below."""
+    constant = second_derivative_is_zero(node, active) and packet(node) not in PIECEWISE_LINEAR and len(node.inputs) == len(active)
+    return not constant and packet(node) not in _PULLS and not is_elementwise(node, active, shapes)
+
+
 def _is_first(node: Node, active: tuple[str, ...]) -> bool:
     return getattr(node.args[0], "name", None) == active[0] and all(
         getattr(argument, "name", None) != active[0] for argument in node.args[1:]

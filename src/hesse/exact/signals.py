@@ -40,7 +40,10 @@ def passed(arrival: Arrival) -> Passed:
 
 def _features(slot: Slot, value: Tensor | None, dtype: torch.dtype) -> Tensor:
     assert slot.features is not None and value is not None
-    return slot.features(value).to(dtype)
+    made = slot.features(value).to(dtype)
+    if slot.parts:
+        made[..., -1] = 1
+    return made
 
 
 def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: set[PairKey]) -> Iterator[tuple[PairKey, Pair]]:

@@ -23,11 +23,12 @@ from torch.func import vmap
 
 from hesse.capture.graph import Graph
 from hesse.capture.slots import Site
-from hesse.exact.rules import Columns, Curvature, Diagonal, Operation, is_elementwise, transposed
+from hesse.exact.rules import Columns, Curvature, Diagonal, Operation, is_costly, is_elementwise, transposed
 
 Key = tuple[str, str]
 _DELTA: Key = ("delta", "")
 _BASE: Key = ("base", "")
+_CUT: Key = ("cut", "")
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,27 @@ class Sweep:
             for m in {m for needed in partners.values() for m in needed}
         }
 
+        self._costly_cuts = self._before_costly_operations() if sites else frozenset()
         self._narrow = self._narrowest() if sites and not only_diagonal else None
         self._thin = self._diagonal_suffices() if only_diagonal and sites else frozenset()
+
+    def _before_costly_operations(self) -> frozenset[str]:
+        """The values that alone separate what is above from a costly operation below: where columns are worth collapsing."""
+        graph, active = self._graph, self._active
+        lowest = min(graph.place[name] for name in self._sites)
+        chosen, crossing, cut = set(), set(), None
+        for node in reversed(graph.nodes[lowest : graph.place[graph.output] + 1]):
+            if node.name not in active:
+                continue
+            inputs = tuple(name for name in node.inputs if name in active)
+            crossing.add(node.name)
+            if crossing == {node.name}:
+                cut = node.name
+            if cut is not None and inputs and is_costly(node, inputs, graph.shapes):
+                chosen.add(cut)
+            crossing.remove(node.name)
+            crossing.update(inputs)
+        return frozenset(chosen)
 
     def _narrowest(self) -> str | None:
         """The smallest value, smaller than the lowest site's, that alone separates that site from all others and the loss."""
@@ -192,6 +212,8 @@ class Sweep:
                 yield self._arrive(site, frontier, values, batched, held)
             frontier.retire({m for m, last in self._last_use.items() if last >= place})
             active = tuple(name for name in node.inputs if name in self._active)
+            if node.name in self._costly_cuts:
+                frontier.collapse(node.name)
             if node.name == self._narrow:
                 held = frontier.begin_narrow(node.name)
             begins = site is not None and self._last_use.get(node.name, place) < place
@@ -212,7 +234,8 @@ class Sweep:
         batched: set[str],
         held: tuple[dict[Key, Tensor], Tensor | None] | None,
     ) -> Arrival:
-        columns, wanted, narrow = frontier.columns(site.value), self._partners[site.value], None
+        wanted, narrow = self._partners[site.value], None
+        columns = frontier.expanded(site.value, wanted) if held is None else frontier.columns(site.value)
         if held is not None:
             narrow = Narrow(held[1], _as_tensor(columns[_BASE]))
             columns = dict(held[0])
@@ -237,6 +260,8 @@ class _Frontier:
         self._place, self._values = graph.place, values
         self._columns: dict[str, dict[Key, Columns]] = {}
         self.own: dict[str, Curvature] = {}
+        # Columns collapsed onto a value passed before, (n, k, |value|), to be multiplied by that value's Jacobian, the columns _CUT.
+        self._collapsed: dict[Key, Tensor] = {}
         self._cross: dict[str, dict[str, Tensor]] = {}  # later value -> {earlier value: (n, |earlier|, *later)}
 
     def has(self, value: str) -> bool:
@@ -252,7 +277,7 @@ class _Frontier:
         """How many numbers are held."""
         held = [part for columns in self._columns.values() for part in columns.values()] + list(self.own.values())
         crossed = [part.numel() for parts in self._cross.values() for part in parts.values()]
-        return sum(_numel(part) for part in held) + sum(crossed)
+        return sum(_numel(part) for part in held) + sum(crossed) + sum(part.numel() for part in self._collapsed.values())
 
     def add(self, value: str, key: Key, columns: Columns) -> None:
         held = self._columns.setdefault(value, {})
@@ -263,10 +288,42 @@ class _Frontier:
         for held in self._columns.values():
             for key in [key for key in held if key[1] in sites]:
                 del held[key]
+        self._collapsed = {key: part for key, part in self._collapsed.items() if key[1] not in sites}
+
+    def collapse(self, value: str) -> None:
+        """Where a value that stands alone holds more columns than it has entries, carry its identity down instead of them."""
+        columns = self._columns[value]
+        size = self._values[value][0].numel()
+        movable = {key: part for key, part in columns.items() if key[0] in "SD" and isinstance(part, Tensor)}
+        count = sum(part.shape[1] for part in movable.values())
+        if _CUT in columns:
+            count += columns[_CUT].shape[1] if isinstance(columns[_CUT], Tensor) else 0
+        if count < 2 * size:
+            return
+        if _CUT in columns:
+            jacobian = _as_tensor(columns.pop(_CUT)).flatten(2)
+            self._collapsed = {key: torch.bmm(part, jacobian) for key, part in self._collapsed.items()}
+        for key, part in movable.items():
+            del columns[key]
+            self._collapsed[key] = self._collapsed[key] + part.flatten(2) if key in self._collapsed else part.flatten(2)
+        columns[_CUT] = Diagonal(torch.ones_like(self._values[value]))
+
+    def expanded(self, value: str, sites: set[str]) -> dict[Key, Columns]:
+        """The columns of a value, those of these sites that were collapsed multiplied out."""
+        columns = dict(self._columns[value])
+        cut = columns.pop(_CUT, None)
+        if cut is None:
+            return columns
+        jacobian = _as_tensor(cut).flatten(2)
+        for key, part in self._collapsed.items():
+            if key[1] in sites:
+                made = torch.bmm(part, jacobian).reshape(*part.shape[:2], *self._shape(value))
+                columns[key] = _sum(columns[key], made) if key in columns else made
+        return columns
 
     def begin_narrow(self, value: str) -> tuple[dict[Key, Tensor], Tensor | None]:
         """Set aside a value's columns and curvature, each (n, k, |value|), and carry its own identity down instead."""
-        columns, own = self._columns[value], self.own.pop(value, None)
+        columns, own = self.expanded(value, {site for _, site in self._collapsed}), self.own.pop(value, None)
         aside = {key: _as_tensor(part).flatten(2) for key, part in columns.items() if key != _DELTA}
         delta = columns[_DELTA]
         self._columns[value] = {_DELTA: delta, _BASE: Diagonal(torch.ones_like(self._values[value]))}
