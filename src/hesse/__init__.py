@@ -18,4 +18,18 @@ from hesse.layout import Layout
 from hesse.operators.operator import HessianOperator, operator
 
 __version__ = "0.1.0"
-__all__ = ["BlockHessian", "Cost", "HesseError", "HessianOperator", "Layout", "Plan", "diagonal", "gradient", "hessian", "load", "operator", "plan", "value"]
+__all__ = [
+    "BlockHessian",
+    "Cost",
+    "HesseError",
+    "HessianOperator",
+    "Layout",
+    "Plan",
+    "diagonal",
+    "gradient",
+    "hessian",
+    "load",
+    "operator",
+    "plan",
+    "value",
+]

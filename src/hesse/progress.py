@@ -24,7 +24,9 @@ class Progress:
 
     def __init__(self, what: str, total: float, show: bool | None = None) -> None:
         hidden = not sys.stderr.isatty() if show is None else not show
-        self._bar = tqdm(total=total, desc=what, disable=hidden, delay=_DELAY if show is None else 0, leave=False, bar_format=_FORMAT)
+        self._bar = tqdm(
+            total=total, desc=what, disable=hidden, delay=_DELAY if show is None else 0, leave=False, bar_format=_FORMAT
+        )
 
     def __enter__(self) -> "Progress":
         return self

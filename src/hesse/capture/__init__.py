@@ -10,7 +10,8 @@ from torch.func import grad, vjp, vmap
 
 from hesse.capture.export import NotCaptured, data_leaves, trace
 from hesse.capture.graph import Graph
-from hesse.capture.slots import Site, find_sites
+from hesse.capture.sites import Site
+from hesse.capture.slots import find_sites
 from hesse.data import Batch
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
     graph = trace(cost, batch)
     if not _agrees(cost, graph, batch):
         raise NotCaptured(
-            "the samples are not independent (as with BatchNorm in training mode): a batch's loss or its derivatives differ from the sum "
-            "of its samples' own"
+            "the samples are not independent (as with BatchNorm in training mode): a batch's loss or its derivatives differ "
+            "from the sum of its samples' own"
         )
     return Captured(*find_sites(graph))
 
@@ -90,12 +91,13 @@ def _key(cost: "Cost", batch: Batch) -> Any:
 
 
 def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
-    """Value, gradient and one Hessian-vector product: the user's function of a batch beside the sum over the graph's samples."""
+    """Value, gradient and two Hessian-vector products: the user's function of a batch beside the sum over the graph's samples.
+
+    The products must also be symmetric, uᵀHv = vᵀHu: an operation whose second derivative is wrong seldom is.
+    """
     probes = batch.take(slice(0, _PROBES))
     generator = torch.Generator().manual_seed(0)
-    direction = {
-        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value) for name, value in cost.parameters.items()
-    }
+    u, v = (_random_like(cost.parameters, generator) for _ in range(2))
     leaves = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in data_leaves(probes)]
     axes = tuple(0 if isinstance(leaf, Tensor) else None for leaf in leaves)
 
@@ -107,16 +109,29 @@ def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
 
     tolerance = 1e-3 if cost.dtype == torch.float32 else 1e-8
     try:
-        ours, theirs = (_derivatives(function, cost.parameters, direction) for function in (by_graph, by_user))
+        ours, theirs = (_derivatives(function, cost.parameters, (u, v)) for function in (by_graph, by_user))
     except (RuntimeError, NotImplementedError) as error:
-        raise NotCaptured(f"an operation cannot be differentiated twice with torch.func: {str(error).splitlines()[0][:120]}") from error
+        raise NotCaptured(
+            f"an operation cannot be differentiated twice with torch.func: {str(error).splitlines()[0][:120]}"
+        ) from error
+    *_, bend_u, bend_v = ours
+    flat_u, flat_v = cost.layout.flatten(u), cost.layout.flatten(v)
+    skew = float(flat_v @ bend_u - flat_u @ bend_v)
+    if abs(skew) > tolerance * (float(flat_v.norm() * bend_u.norm()) + tolerance):
+        raise NotCaptured("an operation's second derivative is not symmetric, so PyTorch's rule for it is wrong")
     return all(float((a - b).norm()) <= tolerance * (float(b.norm()) + tolerance) for a, b in zip(ours, theirs, strict=True))
 
 
-def _derivatives(function: Any, parameters: dict[str, Tensor], direction: dict[str, Tensor]) -> list[Tensor]:
-    slope, back = vjp(grad(function), parameters)
-    (bend,) = back(direction)
-    return [function(parameters).detach().reshape(1), *(torch.cat([t.detach().reshape(-1) for t in d.values()]) for d in (slope, bend))]
+def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    return {
+        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value) for name, value in parameters.items()
+    }
+
+
+def _derivatives(function: Any, parameters: dict[str, Tensor], directions: tuple[dict[str, Tensor], ...]) -> list[Tensor]:
+    slope, back, *_ = vjp(grad(function), parameters)
+    vectors = [slope, *(back(direction)[0] for direction in directions)]
+    return [function(parameters).detach().reshape(1), *(torch.cat([t.detach().reshape(-1) for t in d.values()]) for d in vectors)]
 
 
 def sample_loss(graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: tuple[Any, ...]) -> Tensor:

@@ -39,7 +39,7 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
                 table = {op: rule for op, rule in torch.export.default_decompositions().items() if _is_recurrent(op)}
                 program = program.run_decompositions(table)
     except Exception as error:
-        text = (str(error).strip().splitlines() or [""])[0]
+        text = " ".join((str(error).strip().splitlines() or [""])[0].split())
         raise NotCaptured(f"torch.export failed ({type(error).__name__}: {text[:120]})") from error
     return _read(program, cost)
 
@@ -57,7 +57,9 @@ class _SampleLoss(nn.Module):
 
 
 def _needs_lowering(node: Any) -> bool:
-    return node.op == "call_function" and (_is_recurrent(node.target) or getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+    return node.op == "call_function" and (
+        _is_recurrent(node.target) or getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+    )
 
 
 def _is_recurrent(op: Any) -> bool:

@@ -51,6 +51,10 @@ class Node:
         """Number of entries of the value, for one sample."""
         return torch.Size(self.shape).numel()
 
+    def arguments(self, *defaults: Any) -> tuple[Any, ...]:
+        """The positional arguments, those left out filled in from a default for each place."""
+        return (*self.args, *defaults[len(self.args) :])
+
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """Run the operation on named values."""
         args, kwargs = pytree.tree_map_only(Ref, lambda ref: values[ref.name], (self.args, dict(self.kwargs)))
@@ -102,11 +106,11 @@ class Graph:
         """Where each value is made in the order of the nodes; -1 for what goes in."""
         return {node.name: index for index, node in enumerate(self.nodes)}
 
-    def downstream(self, roots: set[str]) -> set[str]:
-        """The values that depend on any of the roots, the roots among them."""
+    def downstream(self, roots: set[str], barred: Callable[[Node], bool] = lambda node: False) -> set[str]:
+        """The values that depend on any of the roots, the roots among them, not through a node that is barred."""
         reached = set(roots)
         for node in self.nodes:
-            if reached.intersection(node.inputs):
+            if reached.intersection(node.inputs) and not barred(node):
                 reached.add(node.name)
         return reached
 

@@ -73,7 +73,9 @@ def _batch_norm(node: Node, shapes: Shapes) -> list[Node]:
 
 def _attention(node: Node, shapes: Shapes) -> list[Node]:
     """softmax(q kᵀ / √d + mask) v, in operations that can be differentiated twice."""
-    options = dict(zip(("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"), node.args[3:], strict=False), **node.kwargs)
+    options = dict(
+        zip(("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"), node.args[3:], strict=False), **node.kwargs
+    )
     q, k, v = node.args[:3]
     if options.get("dropout_p") or options.get("enable_gqa"):
         return [node]
@@ -88,20 +90,22 @@ def _attention(node: Node, shapes: Shapes) -> list[Node]:
     ]
     mask = options.get("attn_mask")
     if options.get("is_causal"):
-        nodes.append(Node(f"{name}__masked", _causal, (Ref(nodes[-1].name),), {}, square))
+        nodes.append(Node(f"{name}__masked", causal, (Ref(nodes[-1].name),), {}, square))
     elif mask is not None:
-        nodes.append(Node(f"{name}__masked", _masked, (Ref(nodes[-1].name), mask), {}, square))
+        nodes.append(Node(f"{name}__masked", masked, (Ref(nodes[-1].name), mask), {}, square))
     nodes.append(Node(f"{name}__weights", aten.softmax.int, (Ref(nodes[-1].name), -1), {}, square))
     nodes.append(Node(name, aten.matmul.default, (Ref(nodes[-1].name), v), {}, node.shape))
     return nodes
 
 
-def _causal(scores: Tensor) -> Tensor:
+def causal(scores: Tensor) -> Tensor:
+    """Scores of later keys are taken out."""
     keep = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     return scores.masked_fill(~keep, -math.inf)
 
 
-def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+def masked(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scores under a mask: kept where it is true, or added to."""
     return scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
 
 
@@ -114,7 +118,23 @@ def _square(node: Node, shapes: Shapes) -> list[Node]:
     return [Node(node.name, aten.square.default, node.args[:1], {}, node.shape)] if node.args[1] == 2 else [node]
 
 
+def _prelu(node: Node, shapes: Shapes) -> list[Node]:
+    """x where x > 0, else w x: a scale slot and a selection."""
+    x, weight = node.args
+    if not isinstance(x, Ref) or not isinstance(weight, Ref):
+        return [node]
+    slope = (*shapes[weight.name], *(1,) * max(0, len(node.shape) - 2)) if shapes[weight.name] != (1,) else (1,)
+    names = [f"{node.name}__{part}" for part in ("slope", "scaled", "positive")]
+    return [
+        Node(names[0], aten.view.default, (weight, list(slope)), {}, slope),
+        Node(names[1], aten.mul.Tensor, (x, Ref(names[0])), {}, node.shape),
+        Node(names[2], aten.gt.Scalar, (x, 0), {}, node.shape),
+        Node(node.name, aten.where.self, (Ref(names[2]), x, Ref(names[1])), {}, node.shape),
+    ]
+
+
 REWRITES: dict[Any, Rewrite] = {
+    aten.prelu.default: _prelu,
     aten.layer_norm.default: _layer_norm,
     aten.group_norm.default: _group_norm,
     aten.instance_norm.default: _instance_norm,

@@ -65,7 +65,7 @@ def _product(function: Function, parameters: dict[str, Tensor], name: str) -> Ca
     """
 
     def together(tangents: Tensor) -> dict[str, Tensor]:
-        _, back = vjp(lambda parameters: grad(function)(parameters)[name], parameters)
+        _, back, *_ = vjp(lambda parameters: grad(function)(parameters)[name], parameters)
         return vmap(lambda tangent: back(tangent)[0])(tangents)
 
     def singly(tangents: Tensor) -> dict[str, Tensor]:

@@ -8,12 +8,14 @@ from torch import Tensor
 from hesse.capture import data_leaves
 from hesse.cost import Cost
 from hesse.exact.columns import column_width, penalty_rows, rows
-from hesse.exact.contract import Pair, choose
+from hesse.exact.contract import choose
+from hesse.exact.evaluation import Evaluation
 from hesse.exact.hessian import chunks
+from hesse.exact.pair import Pair, dense
 from hesse.exact.plan import Plan, diagonal_plan
-from hesse.exact.rules import Diagonal, RankOne
 from hesse.exact.signals import Passed, pairs_at, passed
-from hesse.exact.sweep import Evaluation, Sweep
+from hesse.exact.structures import Diagonal, RankOne
+from hesse.exact.sweep import Sweep
 from hesse.progress import Progress
 
 
@@ -40,7 +42,9 @@ def diagonal(cost: Cost, *, memory: int | None = None, progress: bool | None = N
     """
     made = diagonal_plan(cost, memory)
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
-    steps = (-(-cost.samples // made.chunk) if made.contractions else 0) + sum(cost.layout.sizes[name] for name in made.by_columns)
+    steps = (-(-cost.samples // made.chunk) if made.contractions else 0) + sum(
+        cost.layout.sizes[name] for name in made.by_columns
+    )
     with torch.no_grad(), Progress("diagonal", steps, progress) as bar:
         if made.contractions:
             _contract(cost, made, sums, bar)
@@ -129,13 +133,14 @@ def _aligned_signal(signal: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _same_order(pair: Pair) -> bool:
     left, right = pair.left, pair.right
-    same_index = left.index is right.index or (left.index is not None and right.index is not None and torch.equal(left.index, right.index))
+    same_index = left.index is right.index or (
+        left.index is not None and right.index is not None and torch.equal(left.index, right.index)
+    )
     return same_index and left.shape == right.shape
 
 
 def _aligned(pair: Pair) -> Tensor:
     """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h, p, j)."""
-    (n, g, t, _), s, o = pair.a.shape, pair.b.shape[2], pair.left.shape[1]
     made = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
     if isinstance(pair.signal, Tensor):
         made += _aligned_signal(pair.signal, pair.a, pair.b)
@@ -159,7 +164,7 @@ def _is_crossed(pair: Pair) -> bool:
 
 def _crossed(pair: Pair) -> Tensor:
     """The entries of the block where (o, i) = (j, p)."""
-    (n, _, t, i), s, o = pair.a.shape, pair.b.shape[2], pair.left.shape[1]
+    _, o, i = pair.left.shape
     made = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
     if isinstance(pair.signal, Tensor):
         made += torch.einsum("nsiot,nti,nso->oi", pair.signal[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0])
@@ -172,11 +177,14 @@ def _crossed(pair: Pair) -> Tensor:
 def _moved(pair: Pair) -> Tensor:
     """D in the features of m: (g, t, o, n, h, s, j)."""
     n, g, t, _ = pair.a.shape
-    transport = pair.transport.dense() if isinstance(pair.transport, Diagonal) else pair.transport
+    transport = dense(pair.transport)
     assert transport is not None and pair.right.features is not None
     columns = transport.reshape(n, -1, g, pair.left.shape[1], t).permute(2, 4, 3, 0, 1)
     features = pair.right.features(columns.reshape(-1, *pair.input_shape))
     return features.reshape(*columns.shape[:4], *features.shape[1:])
 
 
-_ALIGNMENTS: tuple[tuple[Callable[[Pair], bool], Callable[[Pair], Tensor]], ...] = ((_same_order, _aligned), (_is_crossed, _crossed))
+_ALIGNMENTS: tuple[tuple[Callable[[Pair], bool], Callable[[Pair], Tensor]], ...] = (
+    (_same_order, _aligned),
+    (_is_crossed, _crossed),
+)

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from hesse.capture import data_leaves
-from hesse.capture.slots import Slot
+from hesse.capture.sites import Slot
 from hesse.cost import Cost
 from hesse.data import Batch, concatenate
+from hesse.exact import columns as by_columns
 from hesse.exact.block_hessian import BlockHessian
-from hesse.exact.columns import column_width, penalty_rows, rows
-from hesse.exact.contract import Pair, choose
+from hesse.exact.columns import column_width, penalty_rows
+from hesse.exact.contract import choose
+from hesse.exact.evaluation import Evaluation
+from hesse.exact.pair import Pair
 from hesse.exact.plan import Contraction, NamePair, Plan, plan
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
-from hesse.exact.sweep import Evaluation, Sweep
+from hesse.exact.sweep import Sweep
 from hesse.progress import Progress
 
 
@@ -107,7 +110,10 @@ def chunks(cost: Cost, size: int) -> Iterator[Batch]:
 
 
 class _Storage:
-    """The result while it is made: one matrix when every block is wanted, else one tensor for each. Only rows <= columns are written."""
+    """The result while it is made: one matrix when every block is wanted, else one tensor for each.
+
+    Of a symmetric block only the upper triangle counts.
+    """
 
     def __init__(self, cost: Cost, wanted: list[NamePair]) -> None:
         self._layout, self._wanted = cost.layout, wanted
@@ -115,7 +121,9 @@ class _Storage:
         count, P = len(cost.layout.names), cost.layout.size
         self._matrix = torch.zeros(P, P, **self._options) if len(wanted) == count * (count + 1) // 2 else None
         sizes = cost.layout.sizes
-        self._blocks = {} if self._matrix is not None else {(a, b): torch.zeros(sizes[a], sizes[b], **self._options) for a, b in wanted}
+        self._blocks = (
+            {} if self._matrix is not None else {(a, b): torch.zeros(sizes[a], sizes[b], **self._options) for a, b in wanted}
+        )
 
     def block(self, first: str, second: str) -> Tensor:
         """A block as a matrix, to be added to; in either order."""
@@ -236,7 +244,7 @@ def _columns(cost: Cost, made: Plan, storage: _Storage, bar: Progress) -> None:
         done = made.by_columns[:place]
         others = [other for other in cost.layout.names if other not in done and storage.has(name, other)]
         for batch in cost.batches():
-            for at, products in rows(cost, name, batch, width):
+            for at, products in by_columns.rows(cost, name, batch, width):
                 _add_rows(storage, name, others, at, products)
                 bar.advance((at.stop - at.start) * (batch.size if batch else 1) / cost.samples)
 

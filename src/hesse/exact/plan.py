@@ -1,6 +1,7 @@
 """The plan: what `hessian` would do, block by block, before anything is computed."""
 
 import math
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
-from hesse.capture.slots import Site, joined
+from hesse.capture.sites import Site, joined
 from hesse.cost import Cost
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
-from hesse.exact.contract import Estimate, Order, Sizes, choose
+from hesse.exact.contract import choose
+from hesse.exact.evaluation import Evaluation
+from hesse.exact.pair import Estimate, Order, Sizes
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
-from hesse.exact.sweep import Evaluation, Sweep
+from hesse.exact.sweep import Sweep
 from hesse.memory import available_bytes
 
 NamePair = tuple[str, str]
@@ -101,21 +104,39 @@ class Plan:
         raise HesseValueError(f"the block ({first!r}, {second!r}) is not part of this plan")
 
     def __str__(self) -> str:
-        rows = [(f"{b.names[0]} × {b.names[1]}", f"{b.shape[0]} × {b.shape[1]}", b.strategy, b.order, _count(b.operations), readable_bytes(b.intermediate)) for b in self._shown()]
+        rows = [
+            (
+                f"{b.names[0]} × {b.names[1]}",
+                f"{b.shape[0]} × {b.shape[1]}",
+                b.strategy,
+                b.order,
+                _count(b.operations),
+                readable_bytes(b.intermediate),
+            )
+            for b in self._shown()
+        ]
         head = ("block", "size", "strategy", "order", "operations", "intermediates")
         widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
         lines = [self.title, ""]
         for row in [head, *rows]:
             left = [cell.ljust(width) for cell, width in zip(row[:4], widths[:4], strict=True)]
-            lines.append("  ".join([*left, *(cell.rjust(width) for cell, width in zip(row[4:], widths[4:], strict=True))]).rstrip())
+            lines.append(
+                "  ".join([*left, *(cell.rjust(width) for cell, width in zip(row[4:], widths[4:], strict=True))]).rstrip()
+            )
         hidden = len(self.blocks) - len(rows)
         if hidden:
             lines.append(f"... and {hidden} smaller blocks")
-        lines += ["", f"operations   {_count(self.operations)}, of them {_count(self.sweep_operations)} to carry the signals down the graph"]
+        lines += [
+            "",
+            f"operations   {_count(self.operations)}, {_count(self.sweep_operations)} of them to carry signals down the graph",
+        ]
         if self.captured:
             lines.append(f"samples      {self.samples} in chunks of {self.chunk}")
-        lines.append(f"memory       {readable_bytes(self.peak_bytes)} at the peak, {readable_bytes(self.result_bytes)} of it the result")
-        lines += [f"note         {note}" for note in self.notes]
+        lines.append(
+            f"memory       {readable_bytes(self.peak_bytes)} at the peak, {readable_bytes(self.result_bytes)} of it the result"
+        )
+        for note in self.notes:
+            lines += textwrap.wrap(note, 96, initial_indent="note         ", subsequent_indent=" " * 13, break_on_hyphens=False)
         return "\n".join(lines)
 
     def _shown(self) -> list[BlockPlan]:
@@ -153,8 +174,7 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
     """
-    if not isinstance(cost, Cost):
-        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)")
+    _check_cost(cost)
     wanted = wanted_blocks(cost, pairs, block_diagonal)
     itemsize = cost.dtype.itemsize
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
@@ -163,19 +183,25 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
     free = available_bytes(cost.device)
     if result > free:
         raise HesseMemoryError(
-            f"the result has P = {cost.layout.size} and takes {readable_bytes(result)}, and {readable_bytes(free)} are free; use hesse.operator(cost) for "
-            "products without building it, block_diagonal=True, or pairs= for chosen blocks"
+            f"the result has P = {cost.layout.size} and takes {readable_bytes(result)}, and {readable_bytes(free)} are free; "
+            "use hesse.operator(cost) for products without building it, block_diagonal=True, or pairs= for chosen blocks"
         )
-    budget = _check_memory(memory) if memory is not None else int(min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 0) + 1))
-    return make_plan(cost, wanted, budget, result)
+    default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 0) + 1)
+    return make_plan(cost, wanted, _check_memory(default if memory is None else memory), result)
 
 
 def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     """The plan for `diagonal`: the pairs of slots of the block diagonal, nothing held for a result."""
+    _check_cost(cost)
+    default = _SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1
+    return make_plan(cost, wanted_blocks(cost, None, True), _check_memory(default if memory is None else memory), 0, join=False)
+
+
+def _check_cost(cost: Any) -> None:
     if not isinstance(cost, Cost):
-        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)")
-    budget = _check_memory(memory) if memory is not None else int(_SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1)
-    return make_plan(cost, wanted_blocks(cost, None, True), budget, 0, join=False)
+        raise HesseTypeError(
+            f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)"
+        )
 
 
 def _check_memory(memory: Any) -> int:
@@ -189,7 +215,9 @@ def wanted_blocks(cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: 
     names = cost.layout.names
     if block_diagonal:
         if pairs is not None:
-            raise HesseValueError("pairs and block_diagonal: give one of the two; block_diagonal=True is every parameter with itself")
+            raise HesseValueError(
+                "pairs and block_diagonal: give one of the two; block_diagonal=True is every parameter with itself"
+            )
         return tuple((name, name) for name in names)
     if pairs is None:
         return tuple((a, b) for place, a in enumerate(names) for b in names[place:])
@@ -291,7 +319,9 @@ def _sites_for(
         for right in (site for site in sites if place[left.value] <= place[site.value]):
             for x, first in enumerate(left.slots):
                 for y, second in enumerate(right.slots):
-                    blocks = tuple((a.parameter, b.parameter) for a in first.own for b in second.own if (a.parameter, b.parameter) in asked)
+                    blocks = tuple(
+                        (a.parameter, b.parameter) for a in first.own for b in second.own if (a.parameter, b.parameter) in asked
+                    )
                     if not blocks or (left is right and y < x):
                         continue
                     keys[(left.value, x), (right.value, y)] = blocks
@@ -300,7 +330,13 @@ def _sites_for(
     return sites, partners, keys
 
 
-def _rehearse(cost: Cost, captured: Captured, sites: tuple[Site, ...], partners: dict[str, set[str]], keys: dict[PairKey, tuple[NamePair, ...]]) -> _Rehearsal:
+def _rehearse(
+    cost: Cost,
+    captured: Captured,
+    sites: tuple[Site, ...],
+    partners: dict[str, set[str]],
+    keys: dict[PairKey, tuple[NamePair, ...]],
+) -> _Rehearsal:
     batch = next(iter(cost.batches()))
     assert batch is not None
     evaluation = Evaluation(captured.graph, sites, cost.fixed, cost.parameters)
@@ -322,7 +358,12 @@ def _rehearse(cost: Cost, captured: Captured, sites: tuple[Site, ...], partners:
 
 
 def _block(
-    cost: Cost, names: NamePair, refused: dict[str, str], contractions: dict[PairKey, Contraction], chunk: int, captured: Captured | None
+    cost: Cost,
+    names: NamePair,
+    refused: dict[str, str],
+    contractions: dict[PairKey, Contraction],
+    chunk: int,
+    captured: Captured | None,
 ) -> BlockPlan:
     shape = (cost.layout.sizes[names[0]], cost.layout.sizes[names[1]])
     if refused.keys() & set(names):

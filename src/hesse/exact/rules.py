@@ -9,156 +9,36 @@ Index letters: n sample, k column, then the axes of the value.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad, jacrev, vjp, vmap
+from torch.nn.grad import conv2d_input
 
-from hesse.capture.graph import Node, Pick
-from hesse.capture.rewrites import _causal, _masked, scale_shift, standardise
+from hesse.capture.graph import Node
+from hesse.exact.operations import (
+    ELEMENTWISE_FLAT,
+    ENTRYWISE_LOSSES,
+    PIECEWISE_LINEAR,
+    RELABEL,
+    is_elementwise,
+    packet,
+    second_derivative_is_zero,
+)
+from hesse.exact.structures import Columns, Curvature, Diagonal, RankOne, reshaped, transposed
 
 aten = torch.ops.aten
 Values = Mapping[str, Any]
 
 
-
-def _ops(names: str) -> set[Any]:
-    """The operations of these names that the installed PyTorch has."""
-    return {getattr(aten, name) for name in names.split() if hasattr(aten, name)}
-
-
-# f acts entry by entry on one input; everything else in the call is a constant.
-ELEMENTWISE = _ops(
-    "tanh sigmoid silu gelu softplus elu selu celu mish log_sigmoid exp expm1 log log1p sin cos tan sinh cosh "
-    "asinh atan erf sqrt rsqrt square reciprocal logit tanhshrink softsign"
-)
-# Likewise, and f'' is zero wherever it exists.
-ELEMENTWISE_FLAT = _ops("relu relu6 leaky_relu hardtanh abs clamp clamp_min clamp_max threshold hardshrink softshrink hardsigmoid")
-# Entry by entry in one input whose shape is the result's, the other inputs given; f'' is zero except for a power's.
-_POWERS = _ops("pow")
-_BINARY_FLAT = _ops("add sub rsub mul neg masked_fill") | {_masked, _causal, standardise}
-# Losses that are sums over entries: their second derivative in the prediction is diagonal.
-ENTRYWISE_LOSSES = _ops(
-    "mse_loss huber_loss smooth_l1_loss l1_loss binary_cross_entropy binary_cross_entropy_with_logits "
-    "poisson_nll_loss soft_margin_loss kl_div"
-)
-# Linear in all active inputs together.
-LINEAR = _ops(
-    "add sub rsub neg sum mean cat stack view reshape flatten unflatten transpose permute t numpy_T mT squeeze "
-    "unsqueeze select slice split split_with_sizes chunk unbind expand repeat clone contiguous alias index "
-    "index_select gather pad constant_pad_nd avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
-    "masked_fill movedim roll flip broadcast_tensors tril triu diagonal expand_as view_as to _to_copy type_as "
-    "upsample_nearest2d upsample_bilinear2d unfold im2col"
-) | {_masked, _causal}
-# Linear where they select: the second derivative is zero wherever it exists.
-PIECEWISE_LINEAR = _ops("max_pool1d max_pool2d adaptive_max_pool2d amax amin max min maximum minimum where sort topk")
-# Linear in each input by itself.
-MULTILINEAR = _ops("mul matmul mm bmm linear addmm baddbmm conv1d conv2d conv3d dot mv einsum bilinear outer embedding") | {scale_shift, standardise}
-# Linear in the first input by itself.
-LINEAR_IN_FIRST = _ops("div prelu")
-# The same entries in the same order: a diagonal stays one.
-RELABEL = _ops("view reshape flatten unflatten squeeze unsqueeze clone contiguous alias")
-
-
-@dataclass(frozen=True)
-class Diagonal:
-    """Columns that form a diagonal: column k is ``values[n].flatten()[k]`` at entry k, zero elsewhere. Shape (n, *value)."""
-
-    values: Tensor
-
-    def dense(self) -> Tensor:
-        """(n, k, *value)."""
-        n, shape = len(self.values), self.values.shape[1:]
-        return self.values.reshape(n, -1).diag_embed().reshape(n, -1, *shape)
-
-    def columns(self) -> int:
-        """k, the number of entries of the value."""
-        return math.prod(self.values.shape[1:])
-
-
-@dataclass(frozen=True)
-class RankOne:
-    """diag(d) − u uᵀ per sample, the second derivative of softmax cross entropy in the logits. Both (n, *value)."""
-
-    diagonal: Tensor
-    factor: Tensor
-
-    def dense(self) -> Tensor:
-        """(n, k, *value)."""
-        n, shape = len(self.factor), self.factor.shape[1:]
-        flat = self.factor.reshape(n, -1)
-        full = -(flat.unsqueeze(2) * flat.unsqueeze(1))
-        full.diagonal(dim1=1, dim2=2).add_(self.diagonal.reshape(n, -1))
-        return full.reshape(n, -1, *shape)
-
-
-Columns = Tensor | Diagonal
-Curvature = Tensor | Diagonal | RankOne
-
-
-def transposed(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(n, |u|, *v) -> (n, |v|, *u), where ``shape`` is u's."""
-    n, k = columns.shape[:2]
-    return columns.reshape(n, k, -1).mT.reshape(n, -1, *shape)
-
-
-def _reshaped(own: Curvature, shape: torch.Size) -> Curvature:
-    if isinstance(own, Diagonal):
-        return Diagonal(own.values.reshape(shape))
-    if isinstance(own, RankOne):
-        return RankOne(own.diagonal.reshape(shape), own.factor.reshape(shape))
-    return own.reshape(*own.shape[:2], *shape[1:])
-
-
-def packet(node: Node) -> Any:
-    """The operation without its overload, for looking it up."""
-    op = node.op.op if isinstance(node.op, Pick) else node.op
-    return getattr(op, "overloadpacket", op)
-
-
-def is_elementwise(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the node is one function applied to each entry of its single active input."""
-    kind = packet(node)
-    if len(active) != 1 or not _appears_once(node, active[0]):
-        return False
-    if kind in ELEMENTWISE or kind in ELEMENTWISE_FLAT or kind in _POWERS:
-        return _is_first(node, active)
-    # Other inputs broadcast against a leading sample axis only where their rank is the same.
-    ranks = {len(shapes[name]) for name in node.inputs}
-    same_shape = shapes[active[0]] == node.shape
-    return same_shape and ((kind in _BINARY_FLAT and len(ranks) == 1) or (kind is aten.div and _is_first(node, active) and len(ranks) == 1))
-
-
 def is_costly(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether Jᵀ differs from sample to sample and is neither diagonal nor written out below."""
-    constant = second_derivative_is_zero(node, active) and packet(node) not in PIECEWISE_LINEAR and len(node.inputs) == len(active)
+    constant = (
+        second_derivative_is_zero(node, active) and packet(node) not in PIECEWISE_LINEAR and len(node.inputs) == len(active)
+    )
     return not constant and packet(node) not in _PULLS and not is_elementwise(node, active, shapes)
-
-
-def _is_first(node: Node, active: tuple[str, ...]) -> bool:
-    return getattr(node.args[0], "name", None) == active[0] and all(
-        getattr(argument, "name", None) != active[0] for argument in node.args[1:]
-    )
-
-
-def second_derivative_is_zero(node: Node, active: tuple[str, ...]) -> bool:
-    """Whether the node is (piecewise) linear in its active inputs together."""
-    kind = packet(node)
-    single = len(active) == 1 and _appears_once(node, active[0])
-    return (
-        kind in LINEAR
-        or kind in PIECEWISE_LINEAR
-        or (kind in ELEMENTWISE_FLAT and single and _is_first(node, active))
-        or (kind in MULTILINEAR and single)
-        or (kind in LINEAR_IN_FIRST and single and _is_first(node, active))
-    )
-
-
-def _appears_once(node: Node, name: str) -> bool:
-    return sum(getattr(argument, "name", None) == name for argument in (*node.args, *node.kwargs.values())) == 1
 
 
 class Operation:
@@ -221,7 +101,7 @@ class Operation:
         """One Jacobian for all samples: the columns of all samples are one batch."""
         given = {name: self._values[name] for name in self.node.inputs if name not in self.active}
         at = [self._values[name][0] for name in self.active]
-        _, back = vjp(self.local(given), *at)
+        _, back, *_ = vjp(self.local(given), *at)
         n, k = columns.shape[:2]
         return tuple(part.reshape(n, k, *part.shape[1:]) for part in vmap(back)(columns.flatten(0, 1)))
 
@@ -231,7 +111,7 @@ class Operation:
 
         def one(columns: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
             given = dict(zip(names, inputs, strict=True))
-            _, back = vjp(self.local(given), *(given[name] for name in self.active))
+            _, back, *_ = vjp(self.local(given), *(given[name] for name in self.active))
             return vmap(back)(columns)
 
         return vmap(one, in_dims=(0, *axes))(columns, *(self._values[name] for name in names))
@@ -254,7 +134,9 @@ class Operation:
             self._jacobian = self.pull(Diagonal(torch.ones_like(self._values[self.node.name][:1])).dense())
         return self._jacobian
 
-    def pull_curvature(self, own: Curvature, halves: bool, thin: bool = False) -> "tuple[tuple[Columns, ...], list[list[Curvature | None]]]":
+    def pull_curvature(
+        self, own: Curvature, halves: bool, thin: bool = False
+    ) -> "tuple[tuple[Columns, ...], list[list[Curvature | None]]]":
         """Jᵀ S J of the value's curvature S.
 
         Args:
@@ -267,7 +149,7 @@ class Operation:
         """
         single = len(self.active) == 1
         if single and not halves and self.kind in RELABEL:
-            return (), [[_reshaped(own, self._values[self.active[0]].shape)]]
+            return (), [[reshaped(own, self._values[self.active[0]].shape)]]
         if single and self.elementwise and (not halves or isinstance(own, Diagonal)):
             slope = self.slopes()[0]
             if isinstance(own, Diagonal):
@@ -320,7 +202,9 @@ class Operation:
         def one(delta: Tensor, *inputs: Any) -> Any:
             given = dict(zip(names, inputs, strict=True))
             scalar = self.local(given)
-            return jacrev(grad(lambda *a: (scalar(*a) * delta).sum(), argnums=places), argnums=places)(*(given[name] for name in self.active))
+            return jacrev(grad(lambda *a: (scalar(*a) * delta).sum(), argnums=places), argnums=places)(
+                *(given[name] for name in self.active)
+            )
 
         blocks = vmap(one, in_dims=(0, *axes))(delta, *(self._values[name] for name in names))
         sizes = [math.prod(self._values[name].shape[1:]) for name in self.active]
@@ -371,13 +255,19 @@ def _pull_permute(op: Operation, columns: Tensor) -> tuple[Tensor]:
 
 def _pull_conv2d(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
     """The transposed convolution, for all samples and columns in one call."""
-    x, weight, _, stride, padding, dilation, groups = (*op.node.args, *(None, None, None, [1], [0], [1], 1)[len(op.node.args) :])
+    x, weight, _, stride, padding, dilation, groups = op.node.arguments(None, None, None, [1], [0], [1], 1)
     if op.active != (x.name,) or op.is_batched(weight.name) or isinstance(padding, str):
         return None
     shape = op.value(x.name).shape[1:]
     images = columns.reshape(-1, *columns.shape[-3:])
-    pulled = torch.nn.grad.conv2d_input(
-        (len(images), *shape[-3:]), op.value(weight.name), images, stride=stride, padding=padding, dilation=dilation, groups=groups
+    pulled = conv2d_input(
+        (len(images), *shape[-3:]),
+        op.value(weight.name),
+        images,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
     )
     return (pulled.reshape(*columns.shape[:2], *shape),)
 
@@ -419,7 +309,7 @@ def _cross_entropy(op: Operation, delta: Tensor) -> "list[list[Curvature | None]
 
     Source: Bishop (2006), eq. 4.106, for one sample.
     """
-    logits, target, weight, _, ignore, smoothing = (*op.node.args, *(None, None, None, 1, -100, 0.0)[len(op.node.args) :])
+    logits, target, weight, _, ignore, smoothing = op.node.arguments(None, None, None, 1, -100, 0.0)
     if op.active != (logits.name,) or len(op.value(logits.name).shape) != 3:  # (n, 1, classes)
         return None
     z, y = op.value(logits.name), op.value(target.name)

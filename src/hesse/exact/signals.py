@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.capture.slots import Arrangement, Site, Slot
-from hesse.exact.contract import Factored, Pair, over_positions
-from hesse.exact.rules import Columns, Curvature, Diagonal
+from hesse.capture.sites import Arrangement, Site, Slot
+from hesse.exact.pair import Factored, Pair
+from hesse.exact.positions import over_positions
+from hesse.exact.structures import Columns, Curvature, Diagonal, as_tensor
 from hesse.exact.sweep import Arrival, Narrow
 
 # A slot of a site: (value of the site, place of the slot in it).
@@ -72,7 +73,10 @@ def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: 
                 signal, transport = signals(x), None if right.features is None else transports(x)
                 if ((value, x), (name, y)) in wanted and (signal is not None or transport is not None):
                     features = here.features[x], there.features[y]
-                    yield ((value, x), (name, y)), Pair(left, right, *features, signal, there.delta, transport, there.input_shape, False)
+                    yield (
+                        ((value, x), (name, y)),
+                        Pair(left, right, *features, signal, there.delta, transport, there.input_shape, False),
+                    )
 
 
 class _Direct:
@@ -108,24 +112,28 @@ class _Narrowed:
         held = self._narrow.curvature
         if held is None and curvature is None:
             return lambda x, y: None
-        held = self._narrow.base.new_zeros(self._narrow.base.shape[0], *2 * self._narrow.base.shape[1:2]) if held is None else held
+        held = (
+            self._narrow.base.new_zeros(self._narrow.base.shape[0], *2 * self._narrow.base.shape[1:2]) if held is None else held
+        )
         at = self._here.site.arrange
         diagonal = isinstance(curvature, Diagonal)
-        local = Diagonal(at(curvature.values, 1)) if diagonal else None if curvature is None else _as_signal(curvature, self._here, at)
+        local = (
+            Diagonal(at(curvature.values, 1))
+            if diagonal
+            else None
+            if curvature is None
+            else _as_signal(curvature, self._here, at)
+        )
         return lambda x, y: Factored(held, self._summed[x], self._summed[y], local)
 
     def signal(self, columns: Curvature | None, there: Passed) -> Callable[[int], Any]:
         if columns is None:
             return lambda x: None
-        coefficients = there.site.arrange(_as_tensor(columns).unflatten(1, there.shape), 1, tail=1)
+        coefficients = there.site.arrange(as_tensor(columns).unflatten(1, there.shape), 1, tail=1)
         return lambda x: Factored(coefficients, self._summed[x])
 
     def transport(self, columns: Columns | None, there: Passed) -> Callable[[int], Any]:
-        return lambda x: None if columns is None else Factored(_as_tensor(columns), self._summed[x])
-
-
-def _as_tensor(columns: Curvature) -> Tensor:
-    return columns if isinstance(columns, Tensor) else columns.dense()
+        return lambda x: None if columns is None else Factored(as_tensor(columns), self._summed[x])
 
 
 def _own(curvature: Curvature, here: Passed) -> Curvature:
@@ -137,7 +145,7 @@ def _own(curvature: Curvature, here: Passed) -> Curvature:
 
 def _as_signal(columns: Curvature, there: Passed, here: Arrangement) -> Tensor:
     """(n, |z_m|, *z_l) -> (n, h, s, p, g, o, t), laid so once for all pairs of the two sites."""
-    right = here(_as_tensor(columns), 2)
+    right = here(as_tensor(columns), 2)
     left = there.site.arrange(right.unflatten(1, there.shape), 1, tail=3)
     return left.transpose(-1, -2).contiguous()
 

@@ -1,0 +1,127 @@
+"""Slots: where parameters enter the network through operations linear in them.
+
+A *site* is one value z of the graph together with the parameters that enter there, for instance a dense layer's
+weight and bias. Every site, whatever its operation, is brought to one form. Its value is arranged on three axes,
+
+    g  groups that do not mix      t  positions that share the parameter      o  outputs
+
+and a slot's parameter, arranged as (g, o, i), enters as
+
+    z[g, t, o] = Σ_i  W[g, o, i] · a[g, t, i]  +  (what does not depend on W)
+
+with a the slot's *features* of the site's input: the input itself (dense), its patches (convolution), a one-hot row
+(embedding), the normalised value (scale), or 1 (shift, bias, and a parameter that is its own slot).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How a value's axes become (g, t, o).
+
+    Attributes:
+        split: the shape that the value is brought to first.
+        order: for each of g, t and o the axes of ``split`` that it is made of.
+    """
+
+    split: tuple[int, ...]
+    order: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int]:
+        """The lengths of g, t and o."""
+        g, t, o = (math.prod(self.split[axis] for axis in axes) for axes in self.order)
+        return g, t, o
+
+    def __call__(self, value: Tensor, lead: int, tail: int = 0) -> Tensor:
+        """(*lead, *z, *tail) -> (*lead, g, t, o, *tail), for ``lead`` leading and ``tail`` trailing axes."""
+        head, rest = value.shape[:lead], value.shape[value.ndim - tail :]
+        width = len(self.split)
+        flat = [axis for axes in self.order for axis in axes]
+        axes = (*range(lead), *(lead + axis for axis in flat), *range(lead + width, lead + width + tail))
+        moved = value.reshape(*head, *self.split, *rest).permute(axes)
+        return moved.reshape(*head, *self.sizes, *rest)
+
+    @property
+    def is_plain(self) -> bool:
+        """One group and one position: z is the outputs."""
+        return self.sizes[:2] == (1, 1)
+
+
+# A value whose axes already are (g, t, o).
+PLAIN = ((0,), (1,), (2,))
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One parameter at one site.
+
+    Attributes:
+        parameter: its name.
+        kind: dense, convolution, embedding, scale, shift or leaf.
+        index: flat entries of the parameter in the order (g, o, i); ``None`` where that is its own order.
+        shape: (g, o, i).
+        features: (B, *input) -> (B, g, t, i); ``None`` where a = 1.
+        parts: for a slot made by `joined`, the two that it stands for.
+    """
+
+    parameter: str
+    kind: str
+    index: Tensor | None
+    shape: tuple[int, int, int]
+    features: Callable[[Tensor], Tensor] | None
+    parts: "tuple[Slot, ...]" = ()
+
+    @property
+    def own(self) -> "tuple[Slot, ...]":
+        """The slots of single parameters that this one is made of."""
+        return self.parts or (self,)
+
+    @property
+    def size(self) -> int:
+        """Number of parameter entries that enter here."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A value z and the slots that end in it.
+
+    Attributes:
+        value: name of z.
+        input: name of the value that the features are made of; ``None`` where every slot is a shift.
+        arrange: z -> (g, t, o).
+        slots: the parameters that enter.
+    """
+
+    value: str
+    input: str | None
+    arrange: Arrangement
+    slots: tuple[Slot, ...]
+
+    @property
+    def signals(self) -> int:
+        """Positions × outputs: how many tangents the site's S takes."""
+        return math.prod(self.arrange.sizes)
+
+
+def joined(site: Site) -> Site:
+    """The site with a weight and its bias as one slot, the bias as the weight's last input, which is always 1.
+
+    Worth it where the slots share positions: one contraction instead of two, four with another such site.
+    """
+    if site.arrange.is_plain or [slot.features is not None for slot in site.slots] != [True, False]:
+        return site
+    weight, bias = site.slots
+    features = weight.features
+    assert features is not None
+    (g, o, i), name = weight.shape, f"{weight.parameter}, {bias.parameter}"
+    both = Slot(name, weight.kind, None, (g, o, i + 1), lambda x: F.pad(features(x), (0, 1)), (weight, bias))
+    return Site(site.value, site.input, site.arrange, (both,))

@@ -1,0 +1,48 @@
+"""Every value of the graph, for a chunk of samples."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from hesse.capture.graph import Graph
+from hesse.capture.sites import Site
+
+
+class Evaluation:
+    """Every value of the graph for a chunk of samples."""
+
+    def __init__(self, graph: Graph, sites: tuple[Site, ...], fixed: dict[str, Tensor], parameters: dict[str, Tensor]) -> None:
+        self._graph = graph
+        static: dict[str, Any] = {value: parameters[name] for value, name in graph.parameters.items()}
+        static |= {value: fixed[name] for value, name in graph.fixed.items()} | graph.constants
+        # A site has signals of its own for every sample, also where its value is the same for all.
+        self.batched = graph.downstream({*graph.data, *(site.value for site in sites)})
+        self._spread = {site.value for site in sites if site.slots[0].kind == "leaf"}
+        with torch.no_grad():
+            for node in graph.nodes:
+                if node.name not in self.batched or node.name in self._spread:
+                    static[node.name] = node.evaluate(static)
+        self._static = static
+
+    def run(self, leaves: list[Any]) -> dict[str, Any]:
+        """Values by name; those in ``batched`` have a leading sample axis.
+
+        Args:
+            leaves: the samples' tensors in the order of the graph's data values, (n, ...).
+        """
+        graph, n = self._graph, len(leaves[0])
+        names = [node.name for node in graph.nodes if node.name in self.batched and node.name not in self._spread]
+
+        def one(*sample: Any) -> dict[str, Any]:
+            values = {**self._static, **dict(zip(graph.data, sample, strict=True))}
+            for name in names:
+                values[name] = graph.node[name].evaluate(values)
+            return {name: values[name] for name in names}
+
+        tensors = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        with torch.no_grad():
+            made = vmap(one, in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors))(*tensors)
+        expanded = {name: self._static[name].expand(n, *self._static[name].shape) for name in self._spread}
+        return {**self._static, **dict(zip(graph.data, tensors, strict=True)), **expanded, **made}

@@ -1,0 +1,89 @@
+"""What columns and curvatures can look like: dense, or with a structure that is worth keeping.
+
+Index letters: n sample, k column, then the axes of the value.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """Columns that form a diagonal: column k is ``values[n].flatten()[k]`` at entry k, zero elsewhere. Shape (n, *value)."""
+
+    values: Tensor
+
+    def dense(self) -> Tensor:
+        """(n, k, *value)."""
+        n, shape = len(self.values), self.values.shape[1:]
+        return self.values.reshape(n, -1).diag_embed().reshape(n, -1, *shape)
+
+
+@dataclass(frozen=True)
+class RankOne:
+    """diag(d) − u uᵀ per sample, the second derivative of softmax cross entropy in the logits. Both (n, *value)."""
+
+    diagonal: Tensor
+    factor: Tensor
+
+    def dense(self) -> Tensor:
+        """(n, k, *value)."""
+        n, shape = len(self.factor), self.factor.shape[1:]
+        flat = self.factor.reshape(n, -1)
+        full = -(flat.unsqueeze(2) * flat.unsqueeze(1))
+        full.diagonal(dim1=1, dim2=2).add_(self.diagonal.reshape(n, -1))
+        return full.reshape(n, -1, *shape)
+
+
+Columns = Tensor | Diagonal
+Curvature = Tensor | Diagonal | RankOne
+
+
+def transposed(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(n, |u|, *v) -> (n, |v|, *u), where ``shape`` is u's."""
+    n, k = columns.shape[:2]
+    return columns.reshape(n, k, -1).mT.reshape(n, -1, *shape)
+
+
+def reshaped(own: Curvature, shape: torch.Size) -> Curvature:
+    """The curvature of a value under another shape of the same entries."""
+    if isinstance(own, Diagonal):
+        return Diagonal(own.values.reshape(shape))
+    if isinstance(own, RankOne):
+        return RankOne(own.diagonal.reshape(shape), own.factor.reshape(shape))
+    return own.reshape(*own.shape[:2], *shape[1:])
+
+
+def as_tensor(columns: Curvature) -> Tensor:
+    """The columns written out."""
+    return columns if isinstance(columns, Tensor) else columns.dense()
+
+
+def numel(part: Curvature) -> int:
+    """How many numbers are held."""
+    if isinstance(part, Tensor):
+        return part.numel()
+    return part.values.numel() if isinstance(part, Diagonal) else 2 * part.factor.numel()
+
+
+def added(first: Columns, second: Columns) -> Columns:
+    """The sum of two column sets; of two diagonals a diagonal."""
+    if isinstance(first, Diagonal) and isinstance(second, Diagonal):
+        return Diagonal(first.values + second.values)
+    return as_tensor(first) + as_tensor(second)
+
+
+def accumulated(held: Curvature, more: Curvature) -> Curvature:
+    """held + more; a diagonal goes into a dense tensor in place, for that tensor is the frontier's own."""
+    if isinstance(held, Diagonal) and isinstance(more, Diagonal):
+        return Diagonal(held.values + more.values)
+    if isinstance(held, Diagonal):
+        held, more = more, held
+    total = as_tensor(held)
+    if not isinstance(more, Diagonal):
+        return total + as_tensor(more)
+    n, total = len(total), total.contiguous()
+    total.view(n, total.shape[1], -1).diagonal(dim1=1, dim2=2).add_(more.values.reshape(n, -1))
+    return total
