@@ -1,0 +1,67 @@
+"""Clocks, memory and the speed of the machine: what every measurement needs and nothing about Hessians."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def timed(run: Callable[[], T]) -> tuple[float, T]:
+    """Seconds by the wall clock, and what came back."""
+    start = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start, result
+
+
+def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each run in each round, taken in turn, so that a slow minute of the machine falls on all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            seconds[name].append(timed(run)[0])
+    return seconds
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held. Linux.
+
+    Not ``ru_maxrss``: a child process starts with its parent's there.
+    """
+    return _kilobytes("/proc/self/status", "VmHWM") * 1024
+
+
+def available_memory() -> int:
+    """Bytes that could be taken now without swapping. Linux."""
+    return _kilobytes("/proc/meminfo", "MemAvailable") * 1024
+
+
+def _kilobytes(file: str, key: str) -> int:
+    lines = Path(file).read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
+
+
+def product_rate(size: int = 2048, tries: int = 10) -> float:
+    """Floating point operations per second of a float32 matrix product, the best of several; a multiply-add is two."""
+    import torch
+
+    a, b, out = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
+    best = min(timed(lambda: torch.mm(a, b, out=out))[0] for _ in range(tries))
+    return 2 * size**3 / best
+
+
+def machine() -> dict[str, str]:
+    """The processor and the versions that a result belongs to."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    about = {"processor": name, "cores": str(os.cpu_count()), "python": platform.python_version()}
+    for package in ("torch", "jax", "curvlinops-for-pytorch", "backpack-for-pytorch"):
+        try:
+            about[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return about

@@ -1,0 +1,259 @@
+"""One Hessian-vector product after the first, in units of one gradient of the same batch. Agreement first, then time.
+
+``python -m bench.operator``. hesse's operator beside `torch.func.linearize`, autograd's graph kept (double backward),
+``jvp(grad)`` anew for every v, and curvlinops where it is installed.
+"""
+
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import hesse
+from bench import report
+from bench.cases import Arrays, Case, Problem, dense, gaussian
+from bench.measure import interleaved, timed
+from bench.peers import Skipped
+from hesse.operators import operator
+
+TOLERANCE = 1e-5
+ROUNDS = 25
+# On a busy machine fewer rounds are taken, and never fewer than three.
+PATIENCE = 25.0
+
+Product = Callable[[], Tensor]
+
+
+def convolutional() -> nn.Module:
+    """Two convolutions of 8 and 16 channels on a 28 × 28 image, with average pooling."""
+    first, second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+    return nn.Sequential(first, nn.Tanh(), nn.AvgPool2d(2), second, nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(784, 10))
+
+
+class Transformer(nn.Module):
+    """Two encoder layers of width 64 with 4 heads, over 32 tokens from a vocabulary of 50; it scores every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 64)
+        self.position = nn.Parameter(torch.randn(32, 64))
+        layers = [nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, activation="gelu", batch_first=True) for _ in range(2)]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(64, 50)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Scores of shape (samples, vocabulary, tokens), as cross entropy wants them."""
+        return self.head(self.layers(self.embedding(tokens) + self.position)).transpose(1, 2)
+
+
+def images() -> Arrays:
+    """64 images of noise, each with a label."""
+    return torch.randn(64, 1, 28, 28), torch.randint(10, (64,))
+
+
+def tokens() -> Arrays:
+    """16 sentences of 32 tokens, each with a label."""
+    return torch.randint(50, (16, 32)), torch.randint(50, (16, 32))
+
+
+CASES = [
+    Case("784-512-512-10", dense(784, 512, 512, 10), gaussian(512, 784, 10), {"gradient": 1.6}),
+    Case("convolutional, 28 × 28", convolutional, images, {"gradient": 1.6}),
+    Case("transformer, two layers", Transformer, tokens, {"gradient": 2.5}),
+]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """One way to the products of a problem: ``run()`` is H v as a flat vector."""
+
+    run: Product
+    seconds: float
+
+
+class Setting:
+    """A problem, a direction, and the gradient that the ratios are measured by."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.parameters = {name: p.detach().clone().requires_grad_() for name, p in problem.model.named_parameters()}
+        self.flat = torch.randn(problem.size, generator=torch.Generator().manual_seed(1))
+        sizes = [p.numel() for p in self.parameters.values()]
+        pieces = zip(self.parameters.items(), self.flat.split(sizes), strict=True)
+        self.direction = {name: piece.reshape(p.shape) for (name, p), piece in pieces}
+
+    def cost(self, parameters: dict[str, Tensor]) -> Tensor:
+        """J, the mean cross entropy."""
+        return F.cross_entropy(torch.func.functional_call(self.problem.model, parameters, (self.problem.x,)), self.problem.y)
+
+    def gradient(self) -> list[Tensor]:
+        """∇J by `torch.autograd.grad`, the fastest plain gradient."""
+        return list(torch.autograd.grad(self.cost(self.parameters), list(self.parameters.values())))
+
+    def reference(self) -> Tensor:
+        """H v in float64, by double backward."""
+        wide = {name: p.detach().double().requires_grad_() for name, p in self.parameters.items()}
+        x = self.problem.x.double() if self.problem.x.is_floating_point() else self.problem.x
+        cost = F.cross_entropy(torch.func.functional_call(self.problem.model, wide, (x,)), self.problem.y)
+        gradient = torch.autograd.grad(cost, list(wide.values()), create_graph=True)
+        directions = [v.double() for v in self.direction.values()]
+        return flat(torch.autograd.grad(gradient, list(wide.values()), directions))
+
+
+def flat(parts: Any) -> Tensor:
+    """One vector of many tensors."""
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def by_hesse(setting: Setting) -> Product:
+    """``hesse.operator(cost) @ v``."""
+    made = operator(hesse.Cost(setting.problem.model, "cross_entropy", (setting.problem.x, setting.problem.y)))
+    return lambda: made @ setting.flat
+
+
+def by_linearize(setting: Setting) -> Product:
+    """`torch.func.linearize` of the gradient."""
+    detached = {name: p.detach() for name, p in setting.parameters.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own graph
+        linear = torch.func.linearize(torch.func.grad(setting.cost), detached)[1]
+    return lambda: flat(linear(setting.direction).values())
+
+
+def by_graph(setting: Setting) -> Product:
+    """The gradient's graph, kept: each product is one more backward."""
+    leaves = list(setting.parameters.values())
+    gradient = torch.autograd.grad(setting.cost(setting.parameters), leaves, create_graph=True)
+    return lambda: flat(torch.autograd.grad(gradient, leaves, list(setting.direction.values()), retain_graph=True))
+
+
+def by_jvp(setting: Setting) -> Product:
+    """Forward over reverse, all of it for every v."""
+    detached = {name: p.detach() for name, p in setting.parameters.items()}
+    return lambda: flat(torch.func.jvp(torch.func.grad(setting.cost), (detached,), (setting.direction,))[1].values())
+
+
+def by_curvlinops(setting: Setting) -> Product:
+    """curvlinops' ``HessianLinearOperator @ v``."""
+    try:
+        from curvlinops import HessianLinearOperator  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise Skipped(str(error)) from error
+    problem = setting.problem
+    parameters = list(problem.model.parameters())
+    data = [(problem.x, problem.y)]
+    made = HessianLinearOperator(problem.model, nn.CrossEntropyLoss(), parameters, data, check_deterministic=False)
+    return lambda: (made @ setting.flat).detach()
+
+
+WAYS: dict[str, Callable[[Setting], Product]] = {
+    "hesse": by_hesse,
+    "linearize": by_linearize,
+    "graph kept": by_graph,
+    "jvp(grad)": by_jvp,
+    "curvlinops": by_curvlinops,
+}
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Every number of one row.
+
+    Raises:
+        AssertionError: hesse's product is not H v. A peer's that is not is shown, and not timed.
+    """
+    setting = Setting(case.build())
+    ready: dict[str, Ready] = {}
+    skipped: dict[str, str] = {}
+    errors: dict[str, float] = {}
+    # Attention's fused kernels have no second derivative; the gradient has the same form, so that the units are the same.
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = setting.reference()
+        for name, way in WAYS.items():
+            try:
+                seconds, run = timed(lambda way=way: way(setting))
+            except Skipped as reason:
+                skipped[name] = f"not here: {reason}"
+                continue
+            errors[name] = float((run().double() - expected).abs().max() / expected.abs().max())
+            assert errors[name] < TOLERANCE or name != "hesse", f"hesse on {case.name}: off by {errors[name]:.2g}"
+            if errors[name] < TOLERANCE:
+                ready[name] = Ready(run, seconds)
+            else:
+                skipped[name] = f"off by {errors[name]:.1g}"
+        runs: dict[str, Callable[[], object]] = {"gradient": setting.gradient, **{name: made.run for name, made in ready.items()}}
+        rounds = in_turn(runs)
+    seconds = {name: statistics.median(taken) for name, taken in rounds.items()}
+    return {
+        "case": case.name,
+        "P": setting.problem.size,
+        "samples": len(setting.problem.x),
+        "seconds": seconds,
+        "rounds": len(rounds["gradient"]),
+        "ratios": {name: seconds[name] / seconds["gradient"] for name in ready},
+        "preparation": {name: made.seconds for name, made in ready.items()},
+        "errors": errors,
+        "skipped": skipped,
+        "bound": case.targets["gradient"],
+    }
+
+
+def in_turn(runs: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of every run in every round."""
+    start = time.perf_counter()
+    rounds = interleaved(runs, 3)
+    while len(rounds["gradient"]) < ROUNDS and time.perf_counter() - start < PATIENCE:
+        for name, taken in interleaved(runs, 1).items():
+            rounds[name] += taken
+    return rounds
+
+
+def row(measured: dict[str, Any]) -> list[str]:
+    """The cells of one measurement."""
+    ratios = measured["ratios"]
+    met = "met" if ratios["hesse"] <= measured["bound"] else "MISSED"
+    return [
+        measured["case"],
+        str(measured["samples"]),
+        str(measured["P"]),
+        report.seconds(measured["seconds"]["gradient"]),
+        *[f"{ratios[name]:.2f}×" if name in ratios else measured["skipped"][name] for name in WAYS],
+        f"≤ {measured['bound']}×: {met}",
+        report.seconds(measured["preparation"]["hesse"]),
+        f"{measured['errors']['hesse']:.1e}",
+    ]
+
+
+def main() -> None:
+    """Measure all cases, print the table and record it."""
+    measured = []
+    for case in CASES:
+        print(f"{case.name} ...", file=sys.stderr, flush=True)
+        measured.append(measure(case))
+    result = report.Report(
+        name="operator",
+        title=f"One product H v in gradients, {torch.get_num_threads()} threads",
+        header=["case", "samples", "P", "gradient", *WAYS, "target", "prepared in", "error"],
+        rows=[row(m) for m in measured],
+        notes=[
+            f"Medians of up to {ROUNDS} rounds taken in turn; tanh or GELU, cross entropy, float32; each gives a flat vector.",
+            "The error is hesse's, against a float64 double backward, relative to the largest entry of H v. "
+            f"A way that is off by more than {TOLERANCE:g} is not timed.",
+            "Prepared in: hesse's cost, the trace of its product and what is computed once, not part of the ratios. "
+            "The next operator of the same cost, also at other parameters, does not trace again. The first time holds imports.",
+        ],
+        measurements=measured,
+    )
+    print(result.markdown())
+    result.save()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Rewrite the tables of README.md from results/*.json. ``python -m bench.tables``."""
+
+import os
+from pathlib import Path
+
+from bench.report import RESULTS, Report
+
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+# The order on the page; results of other names follow in alphabetical order.
+ORDER = ["dense", "diagonal", "operator", "memory", "startup", "scaling"]
+
+
+def place(path: Path) -> tuple[int, str]:
+    """Where a result stands on the page."""
+    return ORDER.index(path.stem) if path.stem in ORDER else len(ORDER), path.stem
+
+
+def section() -> str:
+    """All tables, each with the machine that it was measured on."""
+    parts = []
+    for path in sorted(RESULTS.glob("*.json"), key=place):
+        result = Report.load(path)
+        machine = ", ".join(f"{key} {value}" for key, value in result.machine.items())
+        parts.append(f"{result.markdown()}- Measured on: {machine}.\n")
+    return "\n".join(parts) or "Nothing has been measured yet.\n"
+
+
+def main() -> None:
+    """Replace what stands between the two marks; everything else on the page is written by hand."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    part = README.with_suffix(".part")
+    part.write_text(f"{before}{BEGIN}\n\n{section()}\n{END}{after}", encoding="utf-8")
+    os.replace(part, README)
+
+
+if __name__ == "__main__":
+    main()
