@@ -72,8 +72,14 @@ class Data:
         _check_readable(source, self.is_single)
         self._randomness = _Randomness(getattr(source, "generator", None))
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the batches lie in a list, so that reading them draws on no random state."""
+        return isinstance(self._source, list | tuple)
+
     def __iter__(self) -> Iterator[Batch]:
-        for index, item in enumerate(self._randomness.iterate(self._source)):
+        items = self._source if self.is_ordered else self._randomness.iterate(self._source)
+        for index, item in enumerate(items):
             if not _is_pair(item) or not _has_tensor(item[0]):
                 raise HesseTypeError(f"data: batch {index} is a {_described(item)}; expected a pair (inputs, targets) of tensors")
             batch = Batch(item[0], item[1]).to(self._device, self._widen)
@@ -89,7 +95,7 @@ class Data:
         Raises:
             HesseValueError: no samples, lengths that differ, numbers that are not finite, or other samples each time.
         """
-        repeats = isinstance(self._source, list | tuple)
+        repeats = self.is_ordered
         samples, first = 0, _Sums()
         for index, batch in enumerate(self):
             _check_batch(index, batch)

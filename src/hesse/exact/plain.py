@@ -22,10 +22,14 @@ def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _products(features: Tensor) -> Tensor:
-    """a_i a_j for i <= j, (pairs, n), rows contiguous."""
+    """a_i a_j for i <= j, (pairs, n), in the order of `_triangle`."""
     rows = features.mT.contiguous()
-    first, second = _triangle(len(rows), rows.device)
-    return rows.index_select(0, first).mul_(rows.index_select(0, second))
+    size, samples = rows.shape
+    made, start = rows.new_empty(size * (size + 1) // 2, samples), 0
+    for i in range(size):
+        torch.mul(rows[i:], rows[i], out=made[start : start + size - i])
+        start += size - i
+    return made
 
 
 def _spread(pairs: Tensor, size: int) -> Tensor:

@@ -24,8 +24,10 @@ NamePair = tuple[str, str]
 # Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
 _LEAST_WORKING = 256 * 10**6
 _SHARE = 0.5
-# Forward over reverse costs this many forward passes; the sweep's pulls, per column, about one.
-_PASSES_PER_COLUMN = 8
+# How often the S of a site is passed over and held at once, and a product passes over the activations, each as measured.
+_PASSES_OVER_S = 6
+_COPIES_OF_S = 4
+_PASSES_OF_A_PRODUCT = 20
 
 
 @dataclass(frozen=True)
@@ -290,16 +292,18 @@ def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int
 
 def _too_many_signals(cost: Cost, captured: Captured, budget: int) -> dict[str, str]:
     """Parameters whose sites have so many positions × outputs that their own S would cost more than columns."""
-    signals: dict[str, int] = {}
-    for site in captured.sites:
-        for slot in site.slots:
-            signals[slot.parameter] = signals.get(slot.parameter, 0) + site.signals
+    activations = sum(node.size for node in captured.graph.nodes)
     refused = {}
-    for name, count in signals.items():
-        if count**2 * cost.dtype.itemsize * 4 > budget:
-            refused[name] = f"its S has {count} × {count} entries for each sample, more than the memory allows"
-        elif count > _PASSES_PER_COLUMN * max(64, cost.layout.sizes[name]):
-            refused[name] = f"{count} tangents (positions × outputs) would cost more than its {cost.layout.sizes[name]} columns"
+    for site in captured.sites:
+        names = {slot.parameter for slot in site.slots}
+        entries, size = site.signals**2, sum(cost.layout.sizes[name] for name in names)
+        if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
+            reason = f"its S has {site.signals} × {site.signals} entries for each sample, more than the memory allows"
+        elif _PASSES_OVER_S * entries > _PASSES_OF_A_PRODUCT * size * activations:
+            reason = f"its {site.signals} tangents (positions × outputs) would cost more than {size} products"
+        else:
+            continue
+        refused |= dict.fromkeys(names, reason)
     return refused
 
 

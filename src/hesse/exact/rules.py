@@ -82,7 +82,11 @@ class Operation:
             f = self.local({name: self._values[name] for name in self.node.inputs})
             x = self._values[self.active[0]]
             first = grad(lambda x: f(x).sum())
-            self._slopes = (first(x), torch.zeros_like(x)) if self.linear else (first(x), grad(lambda x: first(x).sum())(x))
+            if self.linear:
+                self._slopes = first(x), torch.zeros_like(x)
+            else:
+                slope, back, *_ = vjp(first, x)
+                self._slopes = slope, back(torch.ones_like(x))[0]
         return self._slopes
 
     def pull(self, columns: Tensor) -> tuple[Tensor, ...]:
@@ -159,9 +163,9 @@ class Operation:
                 return (), [[RankOne(own.diagonal * slope.square(), own.factor * slope)]]
             n = len(own)
             return (), [[(own * slope.unsqueeze(1)).mul_(slope.reshape(n, -1, *(1,) * (own.ndim - 2)))]]
+        if thin and self.constant and not halves:
+            return (), [[self._pull_thin(own)]]
         pulled = self._pull_half(own)
-        if thin and self.constant and isinstance(pulled[0], Tensor):
-            return pulled if halves else (), [[Diagonal(torch.einsum("nk...,lk...->n...", pulled[0], self.jacobian()[0]))]]
         shape = self._values[self.node.name].shape[1:]
         blocks: list[list[Curvature | None]] = [[None] * len(self.active) for _ in self.active]
         for i, half in enumerate(pulled):
@@ -169,6 +173,20 @@ class Operation:
             # Each block is its own tensor, to be added to.
             blocks[i][i:] = [row if j == i or row is not rows[i] else row.clone() for j, row in enumerate(rows[i:], start=i)]
         return pulled if halves else (), blocks
+
+    def _pull_thin(self, own: Curvature) -> Diagonal:
+        """The diagonal of Jᵀ S J alone, J being the same for all samples: Σ_kl J_k S_kl J_l."""
+        x = self._values[self.active[0]]
+        jacobian = self.jacobian()[0].reshape(-1, x[0].numel())
+        n = len(x)
+        if isinstance(own, Tensor):
+            entries = (own.reshape(n, -1, len(jacobian)) @ jacobian).mul_(jacobian).sum(1)
+        else:
+            weights = own.values if isinstance(own, Diagonal) else own.diagonal
+            entries = weights.reshape(n, -1) @ jacobian.square()
+            if isinstance(own, RankOne):
+                entries -= (own.factor.reshape(n, -1) @ jacobian).square()
+        return Diagonal(entries.reshape(x.shape))
 
     def _pull_half(self, own: Curvature) -> tuple[Columns, ...]:
         if isinstance(own, Diagonal):
@@ -290,8 +308,33 @@ def _pair(option: Any) -> tuple[int, int]:
     return (values[0], values[-1])
 
 
+def _pull_cross_entropy(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
+    """w (p − e_y): the derivative in the logits of one class target."""
+    known = _one_class(op)
+    if known is None:
+        return None
+    p, weight, y = known
+    slope = weight * (p - F.one_hot(y, p.shape[-1]))
+    return (columns[:, :, None, None] * slope.unsqueeze(1),)
+
+
+def _one_class(op: Operation) -> tuple[Tensor, Tensor, Tensor] | None:
+    """p (n, 1, classes), weight (n, 1, 1) and class (n, 1) of a cross entropy with one class target for each sample."""
+    logits, target, weight, reduction, ignore, smoothing = op.node.arguments(None, None, None, 1, -100, 0.0)
+    if op.active != (logits.name,) or op.value(logits.name).ndim != 3 or not op.is_batched(target.name):
+        return None
+    z, y = op.value(logits.name), op.value(target.name)
+    # A mean divides by the class weight again; only a sum keeps it.
+    if y.is_floating_point() or smoothing or (weight is not None and reduction != 2):
+        return None
+    kept, y = (y != ignore).to(z.dtype), y.clamp(min=0)
+    kept = kept if weight is None else kept * op.value(weight.name)[y]
+    return F.softmax(z, dim=-1), kept.unsqueeze(-1), y
+
+
 _PULLS: dict[Any, Callable[[Operation, Tensor], tuple[Tensor, ...] | None]] = {
     aten.linear: _pull_linear,
+    aten.cross_entropy_loss: _pull_cross_entropy,
     aten.add: _pull_add,
     aten.transpose: _pull_transpose,
     aten.permute: _pull_permute,
@@ -305,25 +348,16 @@ _PULLS: dict[Any, Callable[[Operation, Tensor], tuple[Tensor, ...] | None]] = {
 
 
 def _cross_entropy(op: Operation, delta: Tensor) -> "list[list[Curvature | None]] | None":
-    """w (diag(p) − p pᵀ) in the logits of one class target; w is the class weight, or Σ weights with label smoothing.
+    """w (diag(p) − p pᵀ) in the logits of one class target; w is the class weight.
 
     Source: Bishop (2006), eq. 4.106, for one sample.
     """
-    logits, target, weight, _, ignore, smoothing = op.node.arguments(None, None, None, 1, -100, 0.0)
-    if op.active != (logits.name,) or len(op.value(logits.name).shape) != 3:  # (n, 1, classes)
+    known = _one_class(op)
+    if known is None or bool((delta < 0).any()):
         return None
-    z, y = op.value(logits.name), op.value(target.name)
-    if y.is_floating_point() or smoothing or not op.is_batched(target.name):
-        return None
-    p = F.softmax(z, dim=-1)
-    scale = (y != ignore).to(z.dtype) * delta.reshape(-1, 1)
-    if weight is not None:
-        scale = scale * op.value(weight.name)[y.clamp(min=0)]
-    scale = scale.reshape(-1, 1, 1)
-    if bool((scale < 0).any()):
-        return None
-    root = scale.sqrt()
-    return [[RankOne(scale * p, root * p)]]
+    p, weight, _ = known
+    scale = weight * delta.reshape(-1, 1, 1)
+    return [[RankOne(scale * p, scale.sqrt() * p)]]
 
 
 def _entrywise_loss(op: Operation, delta: Tensor) -> "list[list[Curvature | None]] | None":

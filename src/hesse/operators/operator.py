@@ -252,4 +252,4 @@ def _keep(cost: Cost, memory: int, trusted: set[Hashable]) -> tuple[list[Linear 
 
 def _in_order(cost: Cost) -> bool:
     """Whether every pass has the same batches in the same places; a shuffling loader promises the same samples only."""
-    return cost.data is None or cost.data.is_single or isinstance(cost.data._source, list | tuple)
+    return cost.data is None or cost.data.is_ordered
