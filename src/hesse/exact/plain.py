@@ -60,16 +60,16 @@ def pairs_self(pair: Pair, target: Tensor) -> None:
 
 
 def gram_self(pair: Pair, target: Tensor) -> None:
+    """For each o <= p: (a ∘ S[:,o,p])ᵀ a, the tiles above the diagonal of (i, j)."""
     a, _ = _flat(pair)
     assert isinstance(pair.signal, Tensor)
     o, i = pair.left.shape[1], a.shape[1]
-    signal = pair.signal.reshape(len(a), o, o)
-    blocks = target.view(o, i, o, i)
-    rows = a.mT
-    edges = _edges(i)
+    signal = pair.signal.reshape(len(a), o, o).permute(1, 2, 0).contiguous().unsqueeze(-1)
+    blocks, weighed = target.view(o, i, o, i), torch.empty_like(a)
+    rows, edges = a.mT, _edges(i)
     for column in range(o):
         for row in range(column + 1):
-            weighed = a * signal[:, row, column].unsqueeze(1)
+            torch.mul(a, signal[row, column], out=weighed)
             for low, high in edges:
                 blocks[row, low:high, column, low:].addmm_(rows[low:high], weighed[:, low:])
 

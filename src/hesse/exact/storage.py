@@ -45,7 +45,10 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
     }
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # what any new file has here; safetensors makes its own private
         safetensors.torch.save_file(tensors, partial, metadata={"hesse": json.dumps(header)})
+        partial.chmod(mode)
         os.replace(partial, target)
     except (OSError, safetensors.SafetensorError) as error:
         why = "its folder does not exist" if not target.parent.is_dir() else str(error)

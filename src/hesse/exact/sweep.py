@@ -121,9 +121,14 @@ class Sweep:
         return frozenset(chosen)
 
     def _narrowest(self) -> str | None:
-        """The smallest value, smaller than the lowest site's, that alone separates that site from all others and the loss."""
+        """The smallest value, smaller than the lowest site's, that alone separates that site from all others and the loss.
+
+        Where that site is plain its S is contracted in symmetric halves, which is less work than through any such value.
+        """
         graph = self._graph
         lowest = min(self._sites, key=lambda name: graph.place[name])
+        if self._sites[lowest].arrange.is_plain:
+            return None
         others = [graph.place[name] for name in self._sites if name != lowest]
         below = graph.downstream({lowest}) & self._active
         best, least = None, graph.node[lowest].size

@@ -69,9 +69,12 @@ class Spectrum:
             label = f"{int(part.sum())} {sign}{within}"
             points[sign] = ax.scatter(order[part], self.values[part], s=size, c=colour, marker=marker, linewidths=0, label=label)
         largest = float(np.abs(self.values).max(initial=0.0))
-        ax.set_yscale("symlog", linthresh=self.tolerance or 1.0)
+        # Linear between zero and the smallest eigenvalue that is not zero, so that no empty decades are drawn.
+        nonzero = np.abs(self.values)[np.abs(self.values) > self.tolerance]
+        linear = float(nonzero.min(initial=largest)) or 1.0
+        ax.set_yscale("symlog", linthresh=linear)
         low, high = self.values.min(initial=0.0), self.values.max(initial=0.0)
-        ax.set_yticks([tick for tick in signed_ticks(self.tolerance, largest) if low <= tick <= high])
+        ax.set_yticks([tick for tick in signed_ticks(linear, largest) if low <= tick <= high])
         ax.yaxis.set_minor_locator(NullLocator())
         zero = ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
         extremes = f": λ from {self.values[0]:.3g} to {self.values[-1]:.3g}" if len(self.values) else ""
