@@ -9,8 +9,7 @@ from hesse.capture import data_leaves
 from hesse.cost import Cost
 from hesse.exact.columns import column_width, penalty_rows, rows
 from hesse.exact.contract import choose
-from hesse.exact.evaluation import Evaluation
-from hesse.exact.hessian import chunks
+from hesse.exact.evaluation import Evaluation, chunks
 from hesse.exact.pair import Pair, dense
 from hesse.exact.plan import Plan, diagonal_plan
 from hesse.exact.signals import Passed, pairs_at, passed

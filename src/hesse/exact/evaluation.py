@@ -1,5 +1,6 @@
-"""Every value of the graph, for a chunk of samples."""
+"""The samples in chunks, and every value of the graph for a chunk."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,6 +9,26 @@ from torch.func import vmap
 
 from hesse.capture.graph import Graph
 from hesse.capture.sites import Site
+from hesse.cost import Cost
+from hesse.data import Batch, concatenate
+
+
+def chunks(cost: Cost, size: int) -> Iterator[Batch]:
+    """The samples of all batches, cut and joined into chunks of one size; the last may be smaller."""
+    held: list[Batch] = []
+    count = 0
+    for batch in cost.batches():
+        assert batch is not None
+        start = 0
+        while start < batch.size:
+            take = min(size - count, batch.size - start)
+            held.append(batch if take == batch.size else batch.take(slice(start, start + take)))
+            start, count = start + take, count + take
+            if count == size:
+                yield concatenate(held)
+                held, count = [], 0
+    if held:
+        yield concatenate(held)
 
 
 class Evaluation:

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,12 +11,11 @@ from torch import Tensor
 from hesse.capture import data_leaves
 from hesse.capture.sites import Slot
 from hesse.cost import Cost
-from hesse.data import Batch, concatenate
 from hesse.exact import columns as by_columns
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contract import choose
-from hesse.exact.evaluation import Evaluation
+from hesse.exact.evaluation import Evaluation, chunks
 from hesse.exact.pair import Pair
 from hesse.exact.plan import Contraction, NamePair, Plan, plan
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
@@ -89,24 +88,6 @@ def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
         "seconds": f"{seconds:.6g}",
         "notes": "; ".join(made.notes),
     }
-
-
-def chunks(cost: Cost, size: int) -> Iterator[Batch]:
-    """The samples of all batches, cut and joined into chunks of one size; the last may be smaller."""
-    held: list[Batch] = []
-    count = 0
-    for batch in cost.batches():
-        assert batch is not None
-        start = 0
-        while start < batch.size:
-            take = min(size - count, batch.size - start)
-            held.append(batch if take == batch.size else batch.take(slice(start, start + take)))
-            start, count = start + take, count + take
-            if count == size:
-                yield concatenate(held)
-                held, count = [], 0
-    if held:
-        yield concatenate(held)
 
 
 class _Storage:
