@@ -4,7 +4,6 @@ Each figure is the peak resident memory of a fresh process, which reads its data
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 import hesse
 from bench import report
 from bench.cases import CASES, Case, Problem
+from bench.child import figures
 from bench.measure import peak_memory
 
 ALLOWANCE = 300e6
@@ -56,14 +56,7 @@ def fresh(case: Case, what: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "data.npz"
         np.savez(file, x=problem.x.numpy(), y=problem.y.numpy())
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.memory", "--child", case.name, what, str(file)],
-            cwd=Path(__file__).parents[1],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+        return figures("bench.memory", case.name, what, str(file))
 
 
 def main() -> None:
@@ -74,8 +67,8 @@ def main() -> None:
         limit = FACTOR * taken["held"] + ALLOWANCE
         verdict = report.target(taken["peak"], limit, f"{limit / 1e6:.0f} MB", least=False)
         over = (taken["peak"] - baseline["peak"]) / taken["held"]
-        figures = [f"{value / 1e6:.0f} MB" for value in (taken["held"], baseline["peak"], taken["peak"], taken["planned"])]
-        rows.append([case.name, f"{taken['samples']}", f"{taken['P']}", *figures, f"{over:.2f}", verdict])
+        cells = [f"{value / 1e6:.0f} MB" for value in (taken["held"], baseline["peak"], taken["peak"], taken["planned"])]
+        rows.append([case.name, f"{taken['samples']}", f"{taken['P']}", *cells, f"{over:.2f}", verdict])
         measured.append({**taken, "baseline": baseline["peak"], "limit": limit})
     result = report.Report(
         name="memory",

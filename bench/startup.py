@@ -4,11 +4,11 @@ Every figure comes from fresh processes. Nothing heavy may be imported at the to
 """
 
 import json
-import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
+
+from bench.child import figures
 
 PROCESSES = 5
 REPEATS = 20
@@ -63,22 +63,10 @@ def child() -> None:
     print(json.dumps(seconds))
 
 
-def fresh() -> dict[str, float]:
-    """The child's figures."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.startup", "--child"],
-        cwd=Path(__file__).parents[1],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     """Measure, print and record."""
-    fresh()  # Files into the page cache, bytecode to disk: a first import after installing is not what is asked.
-    runs = [fresh() for _ in range(PROCESSES)]
+    figures("bench.startup")  # Files into the page cache, bytecode to disk: a first import after installing is not what is asked.
+    runs = [figures("bench.startup") for _ in range(PROCESSES)]
     from bench import report
 
     rows = []

@@ -106,6 +106,11 @@ class Graph:
         """Where each value is made in the order of the nodes; -1 for what goes in."""
         return {node.name: index for index, node in enumerate(self.nodes)}
 
+    def given(self, parameters: Mapping[str, Tensor], fixed: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The values that do not come from the data, by name: parameters, fixed tensors and constants."""
+        values: dict[str, Any] = {value: parameters[name] for value, name in self.parameters.items()}
+        return values | {value: fixed[name] for value, name in self.fixed.items()} | self.constants
+
     def downstream(self, roots: set[str], barred: Callable[[Node], bool] = lambda node: False) -> set[str]:
         """The values that depend on any of the roots, the roots among them, not through a node that is barred."""
         reached = set(roots)

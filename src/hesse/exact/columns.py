@@ -64,27 +64,36 @@ def _product(function: Function, parameters: dict[str, Tensor], name: str) -> Ca
     One evaluation of the gradient serves all tangents. Where an operation cannot be mapped over, they go one by one.
     """
 
-    def together(tangents: Tensor) -> dict[str, Tensor]:
+    def together() -> Callable[[Tensor], dict[str, Tensor]]:
         _, back, *_ = vjp(lambda parameters: grad(function)(parameters)[name], parameters)
-        return vmap(lambda tangent: back(tangent)[0])(tangents)
+        return vmap(lambda tangent: back(tangent)[0])
 
-    def singly(tangents: Tensor) -> dict[str, Tensor]:
+    def singly() -> Callable[[Tensor], dict[str, Tensor]]:
         leaves = {key: value.clone().requires_grad_() for key, value in parameters.items()}
         with torch.enable_grad():
             (slope,) = torch.autograd.grad(function(leaves), [leaves[name]], create_graph=True, materialize_grads=True)
+
+        def product(tangents: Tensor) -> dict[str, Tensor]:
             made = [
                 torch.autograd.grad(slope, list(leaves.values()), tangent, retain_graph=True, materialize_grads=True)
                 if slope.requires_grad
                 else [torch.zeros_like(leaf) for leaf in leaves.values()]
                 for tangent in tangents
             ]
-        return {key: torch.stack([row[place] for row in made]) for place, key in enumerate(leaves)}
+            return {key: torch.stack([row[place] for row in made]) for place, key in enumerate(leaves)}
+
+        return product
+
+    chosen: Callable[[Tensor], dict[str, Tensor]] | None = None
 
     def product(tangents: Tensor) -> dict[str, Tensor]:
+        nonlocal chosen
         try:
-            made = together(tangents)
-        except (RuntimeError, NotImplementedError):
-            made = singly(tangents)
+            chosen = chosen or together()
+            made = chosen(tangents)
+        except RuntimeError:  # an operation without a batching rule; what fails one by one as well is raised from there
+            chosen = singly()
+            made = chosen(tangents)
         return {key: value.detach() for key, value in made.items()}
 
     return product

@@ -5,16 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hesse.capture import data_leaves
 from hesse.cost import Cost
-from hesse.exact.columns import column_width, penalty_rows, rows
+from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contract import choose
-from hesse.exact.evaluation import Evaluation, chunks
+from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.pair import Pair, dense
-from hesse.exact.plan import Plan, diagonal_plan
-from hesse.exact.signals import Passed, pairs_at, passed
+from hesse.exact.plan import diagonal_plan
 from hesse.exact.structures import Diagonal, RankOne
-from hesse.exact.sweep import Sweep
 from hesse.progress import Progress
 
 
@@ -41,18 +38,12 @@ def diagonal(cost: Cost, *, memory: int | None = None, progress: bool | None = N
     """
     made = diagonal_plan(cost, memory)
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
-    steps = (-(-cost.samples // made.chunk) if made.contractions else 0) + sum(
-        cost.layout.sizes[name] for name in made.by_columns
-    )
-    with torch.no_grad(), Progress("diagonal", steps, progress) as bar:
-        if made.contractions:
-            _contract(cost, made, sums, bar)
+    with torch.no_grad(), Progress("diagonal", steps(cost, made), progress) as bar:
+        for key, pair in pairs_by_chunk(cost, made, bar, only_diagonal=True):
+            _add_entries(pair, sums[made.contractions[key].blocks[0][0]])
         for name in made.by_columns:
-            width = column_width(cost, made.column_budget)
-            for batch in cost.batches():
-                for at, products in rows(cost, name, batch, width):
-                    sums[name][at] += _own_entries(products[name], at)
-                    bar.advance((at.stop - at.start) * (batch.size if batch else 1) / cost.samples)
+            for at, products in rows_by_batch(cost, name, column_width(cost, made.column_budget), bar):
+                sums[name][at] += _own_entries(products[name], at)
     _add_penalty(cost, sums)
     return {name: sums[name].reshape(cost.layout.shape(name)) for name in cost.layout.names}
 
@@ -68,23 +59,6 @@ def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
         elif cost.penalty is not None:
             for at, products in penalty_rows(cost, name):
                 total[at] += _own_entries(products[name], at)
-
-
-def _contract(cost: Cost, made: Plan, sums: dict[str, Tensor], bar: Progress) -> None:
-    captured = made.capture
-    assert captured is not None
-    evaluation = Evaluation(captured.graph, made.sites, cost.fixed, cost.parameters)
-    sweep = Sweep(captured.graph, made.sites, made.partners, only_diagonal=True)
-    wanted = set(made.contractions)
-    for chunk in chunks(cost, made.chunk):
-        values = evaluation.run(data_leaves(chunk))
-        before: dict[str, Passed] = {}
-        for arrival in sweep.arrivals(values, evaluation.batched, cost.scale):
-            here = passed(arrival)
-            for key, pair in pairs_at(arrival, here, before, wanted):
-                _add_entries(pair, sums[made.contractions[key].blocks[0][0]])
-            before[arrival.site.value] = here
-        bar.advance(1)
 
 
 def _add_entries(pair: Pair, total: Tensor) -> None:

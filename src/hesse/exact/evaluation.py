@@ -36,8 +36,7 @@ class Evaluation:
 
     def __init__(self, graph: Graph, sites: tuple[Site, ...], fixed: dict[str, Tensor], parameters: dict[str, Tensor]) -> None:
         self._graph = graph
-        static: dict[str, Any] = {value: parameters[name] for value, name in graph.parameters.items()}
-        static |= {value: fixed[name] for value, name in graph.fixed.items()} | graph.constants
+        static = graph.given(parameters, fixed)
         # A site has signals of its own for every sample, also where its value is the same for all.
         self.batched = graph.downstream({*graph.data, *(site.value for site in sites)})
         self._spread = {site.value for site in sites if site.slots[0].kind == "leaf"}

@@ -2,24 +2,22 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hesse.capture import data_leaves
 from hesse.capture.sites import Slot
 from hesse.cost import Cost
-from hesse.exact import columns as by_columns
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contract import choose
-from hesse.exact.evaluation import Evaluation, chunks
+from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.pair import Pair
 from hesse.exact.plan import Contraction, NamePair, Plan, plan
-from hesse.exact.signals import PairKey, Passed, pairs_at, passed
-from hesse.exact.sweep import Sweep
+from hesse.exact.signals import PairKey
 from hesse.progress import Progress
 
 
@@ -61,21 +59,14 @@ def hessian(
     made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, memory=memory)
     start = time.perf_counter()
     storage = _Storage(cost, [block.names for block in made.blocks])
-    steps = _steps(cost, made)
-    with torch.no_grad(), Progress("hessian", steps, progress) as bar:
-        if made.contractions:
-            _contract(cost, made, storage, bar)
+    with torch.no_grad(), Progress("hessian", steps(cost, made), progress) as bar:
+        _contract(cost, made, storage, bar)
         if made.by_columns:
             _columns(cost, made, storage, bar)
-    _penalty(cost, made, storage)
+    _penalty(cost, storage)
     matrix, blocks = storage.finished()
     seconds = time.perf_counter() - start
     return BlockHessian(cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds))
-
-
-def _steps(cost: Cost, made: Plan) -> int:
-    chunks = -(-cost.samples // made.chunk) if made.contractions else 0
-    return chunks + sum(cost.layout.sizes[name] for name in made.by_columns)
 
 
 def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
@@ -193,27 +184,13 @@ def _add_at(block: Tensor, matrix: Tensor, rows: Tensor | None, columns: Tensor 
 
 
 def _contract(cost: Cost, made: Plan, storage: _Storage, bar: Progress) -> None:
-    captured = made.capture
-    assert captured is not None
-    evaluation = Evaluation(captured.graph, made.sites, cost.fixed, cost.parameters)
-    sweep = Sweep(captured.graph, made.sites, made.partners)
-    uses: dict[frozenset[str], int] = {}
-    for names in (frozenset(block) for contraction in made.contractions.values() for block in contraction.blocks):
-        uses[names] = uses.get(names, 0) + 1
+    uses = Counter(frozenset(names) for contraction in made.contractions.values() for names in contraction.blocks)
     targets: dict[PairKey, _Target] = {}
-    wanted = set(made.contractions)
-    for chunk in chunks(cost, made.chunk):
-        values = evaluation.run(data_leaves(chunk))
-        before: dict[str, Passed] = {}
-        for arrival in sweep.arrivals(values, evaluation.batched, cost.scale):
-            here = passed(arrival)
-            for key, pair in pairs_at(arrival, here, before, wanted):
-                contraction = made.contractions[key]
-                if key not in targets:
-                    targets[key] = _Target(storage, pair, contraction, uses[frozenset(contraction.blocks[0])] == 1)
-                targets[key].add(pair)
-            before[arrival.site.value] = here
-        bar.advance(1)
+    for key, pair in pairs_by_chunk(cost, made, bar):
+        contraction = made.contractions[key]
+        if key not in targets:
+            targets[key] = _Target(storage, pair, contraction, uses[frozenset(contraction.blocks[0])] == 1)
+        targets[key].add(pair)
     for target in targets.values():
         target.finish()
 
@@ -224,10 +201,8 @@ def _columns(cost: Cost, made: Plan, storage: _Storage, bar: Progress) -> None:
     for place, name in enumerate(made.by_columns):
         done = made.by_columns[:place]
         others = [other for other in cost.layout.names if other not in done and storage.has(name, other)]
-        for batch in cost.batches():
-            for at, products in by_columns.rows(cost, name, batch, width):
-                _add_rows(storage, name, others, at, products)
-                bar.advance((at.stop - at.start) * (batch.size if batch else 1) / cost.samples)
+        for at, products in rows_by_batch(cost, name, width, bar):
+            _add_rows(storage, name, others, at, products)
 
 
 def _add_rows(storage: _Storage, name: str, others: list[str], at: slice, products: dict[str, Tensor]) -> None:
@@ -236,7 +211,7 @@ def _add_rows(storage: _Storage, name: str, others: list[str], at: slice, produc
         block[at].add_(products[other].reshape(at.stop - at.start, -1))
 
 
-def _penalty(cost: Cost, made: Plan, storage: _Storage) -> None:
+def _penalty(cost: Cost, storage: _Storage) -> None:
     if cost.penalty is None:
         return
     if isinstance(cost.penalty, float):

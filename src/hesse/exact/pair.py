@@ -142,7 +142,7 @@ class Order:
     applies: Callable[[Sizes], bool]
     estimate: Callable[[Sizes], Estimate]
     run: Callable[[Pair, Tensor], None]
-    finish: Callable[[Pair | Sizes, Tensor], None] = lambda sizes, target: None
+    finish: Callable[[Sizes, Tensor], None] = lambda sizes, target: None
 
 
 def dense(signal: Curvature | Factored | None) -> Tensor | None:

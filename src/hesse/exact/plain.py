@@ -75,8 +75,8 @@ def gram_self(pair: Pair, target: Tensor) -> None:
                 blocks[row, low:high, column, low:].addmm_(rows[low:high], weighed[:, low:])
 
 
-def gram_finish(sizes: "Pair | Sizes", target: Tensor) -> None:
-    assert isinstance(sizes, Sizes)
+def gram_finish(sizes: Sizes, target: Tensor) -> None:
+    """Fill the tiles below the diagonal of (i, j) from those above."""
     o, i = sizes.o, sizes.i
     blocks = target.view(o, i, o, i)
     for row in range(o):

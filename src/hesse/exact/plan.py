@@ -267,7 +267,7 @@ def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int
     held = max([c.estimate.held for c in contractions.values()], default=0.0)
     per_sample = itemsize * (2 * rehearsal.entries + held)
     chunk = max(1, min(cost.samples, int(budget / per_sample))) if per_sample else cost.samples
-    blocks = tuple(_block(cost, names, refused, contractions, chunk, captured) for names in wanted)
+    blocks = tuple(_block(cost, names, refused, contractions, chunk) for names in wanted)
     by_columns = tuple(name for name in cost.layout.names if name in refused and any(name in pair for pair in wanted))
     sweep_operations = rehearsal.operations * cost.samples
     return Plan(
@@ -367,7 +367,6 @@ def _block(
     refused: dict[str, str],
     contractions: dict[PairKey, Contraction],
     chunk: int,
-    captured: Captured | None,
 ) -> BlockPlan:
     shape = (cost.layout.sizes[names[0]], cost.layout.sizes[names[1]])
     if refused.keys() & set(names):

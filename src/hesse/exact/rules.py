@@ -1,7 +1,7 @@
 """What the sweep knows of each operation: how its Jacobian's transpose is applied, and its own second derivative.
 
-Structure is declared in the tables below. It is a fast path, never a condition of being right: an operation in no table is
-pulled back by automatic differentiation, and its second derivative is taken by reverse over reverse, per sample.
+Structure is declared in `hesse.exact.operations`. It is a fast path, never a condition of being right: an operation in no
+table is pulled back by automatic differentiation, and its second derivative is taken by reverse over reverse, per sample.
 (Not by `torch.func.hessian`: with torch 2.13 its forward-over-`jacrev` is silently wrong for normalisation layers.)
 
 Index letters: n sample, k column, then the axes of the value.

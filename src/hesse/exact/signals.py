@@ -65,7 +65,7 @@ def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: 
             if ((value, x), (value, y)) in wanted and signal is not None:
                 pair = Pair(left, right, here.features[x], here.features[y], signal, here.delta, None, here.input_shape, x == y)
                 yield ((value, x), (value, y)), pair
-    for name in {*arrival.signals, *arrival.transports}:
+    for name in arrival.signals | arrival.transports:
         there = before[name]
         signals, transports = make.signal(arrival.signals.get(name), there), make.transport(arrival.transports.get(name), there)
         for x, left in enumerate(slots):
