@@ -59,7 +59,7 @@ def machine() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     about = {"processor": name, "cores": str(os.cpu_count()), "python": platform.python_version()}
-    for package in ("torch", "jax", "curvlinops-for-pytorch", "backpack-for-pytorch"):
+    for package in ("torch", "jax", "curvlinops-for-pytorch", "backpack-for-pytorch", "pytorch-minimize", "scipy"):
         try:
             about[package] = version(package)
         except PackageNotFoundError:

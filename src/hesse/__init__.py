@@ -7,6 +7,8 @@ Everything is a function of an immutable `Cost`:
     H["0.weight", "2.weight"]
 """
 
+from typing import TYPE_CHECKING, Any
+
 from hesse.cost import Cost, gradient, value
 from hesse.errors import HesseError
 from hesse.exact.block_hessian import BlockHessian
@@ -16,20 +18,44 @@ from hesse.exact.plan import Plan, plan
 from hesse.exact.storage import load
 from hesse.layout import Layout
 from hesse.operators.operator import HessianOperator, operator
+from hesse.quadratic import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
+
+if TYPE_CHECKING:
+    from hesse.plot import ErrorCurve, HeatMap, Plane, Slice, Spectrum
 
 __version__ = "0.1.0"
 __all__ = [
     "BlockHessian",
     "Cost",
+    "ErrorCurve",
+    "HeatMap",
     "HesseError",
     "HessianOperator",
     "Layout",
     "Plan",
+    "Plane",
+    "QuadraticModel",
+    "Slice",
+    "Spectrum",
+    "StationaryPoint",
+    "Step",
+    "Trust",
     "diagonal",
     "gradient",
     "hessian",
     "load",
+    "minimize",
     "operator",
     "plan",
+    "quadratic",
     "value",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The pictures, fetched when they are first asked for: what draws nothing should not wait for them."""
+    if name not in ("ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"):
+        raise AttributeError(f"module 'hesse' has no attribute {name!r}")
+    from hesse import plot
+
+    return getattr(plot, name)

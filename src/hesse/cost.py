@@ -62,6 +62,8 @@ class Cost:
     # What capture traces: the snapshot of the module, or of the function, and the values held fixed.
     source: Any = field(repr=False)
     fixed: Parameters = field(repr=False)
+    # The user's module, which is only ever changed where that is asked for; None for a function.
+    origin: "Callable[[], nn.Module | None] | None" = field(repr=False)
     # One capture serves every cost of the same module and shapes; see hesse.capture.
     captures: dict[Any, Any] = field(repr=False)
 
@@ -103,6 +105,7 @@ class Cost:
             total=total,
             source=source,
             fixed=fixed,
+            origin=weakref.ref(model) if isinstance(model, nn.Module) else None,
             captures=_captures_of(model, loss),
         )
 
@@ -170,6 +173,7 @@ class Cost:
             total=total,
             source=None,
             fixed={},
+            origin=None,
             captures={},
         )
         return cost

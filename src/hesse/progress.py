@@ -1,12 +1,15 @@
 """A progress bar for work that turns out to take long."""
 
 import sys
+import time
 from types import TracebackType
 
 from tqdm import tqdm
 
 # Seconds before a bar appears.
 _DELAY = 2.0
+# Seconds for which a line can be read.
+_INTERVAL = 0.2
 
 
 class Progress:
@@ -37,6 +40,43 @@ class Progress:
     def advance(self, steps: float) -> None:
         """So many steps are done."""
         self._bar.update(steps)
+
+
+class Line:
+    """A line that is rewritten while work of unknown length goes on; appears and disappears as a `Progress` does.
+
+    Args:
+        show: as for `Progress`.
+
+    Example:
+        >>> with Line(show=False) as line:
+        ...     line.due
+        False
+    """
+
+    def __init__(self, show: bool | None = None) -> None:
+        self._hidden = not sys.stderr.isatty() if show is None else not show
+        self._next = time.monotonic() + (_DELAY if show is None else 0)
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def due(self) -> bool:
+        """Whether a new text would be shown now."""
+        return not self._hidden and time.monotonic() >= self._next
+
+    def show(self, text: str) -> None:
+        """Replace the line."""
+        if self._bar is None:
+            self._bar = tqdm(bar_format="{desc}", leave=False)
+        self._bar.set_description_str(text)
+        self._next = time.monotonic() + _INTERVAL
 
 
 _FORMAT = "{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed, {remaining} left"
