@@ -55,9 +55,6 @@ class Question:
     dtype: Annotated[
         Literal["float32", "float64"] | None, Parameter(help="Convert the model and the data. Default: the model's own.")
     ] = None
-    block_diagonal: Annotated[
-        bool, Parameter(show_default=False, help="Only the block of each parameter with itself, none of the mixed ones.")
-    ] = False
     memory: Annotated[
         str | None, Parameter(help="How much memory to work in, such as 500MB or 2GB. Default: from what is free.")
     ] = None
@@ -72,17 +69,23 @@ class Question:
         return None if self.memory is None else parse_bytes(self.memory)
 
 
+BlockDiagonal = Annotated[
+    bool, Parameter(show_default=False, help="Only the block of each parameter with itself, none of the mixed ones.")
+]
+
+
 @app.command(help_epilogue=f"Example: hesse plan {EXAMPLE}", sort_key=2)
-def plan(question: Question) -> None:
+def plan(question: Question, *, block_diagonal: BlockDiagonal = False) -> None:
     """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, peak memory."""
     budget = question.bytes
-    say(hesse.plan(question.cost(), block_diagonal=question.block_diagonal, memory=budget))
+    say(hesse.plan(question.cost(), block_diagonal=block_diagonal, memory=budget))
 
 
 @app.command(help_epilogue=f"Example: hesse hessian {EXAMPLE} --out h.safetensors --figure h.png", sort_key=3)
 def hessian(
     question: Question,
     *,
+    block_diagonal: BlockDiagonal = False,
     out: Annotated[Path | None, Parameter(help="Write the Hessian to this .safetensors file, for hesse.load.")] = None,
     figure: Annotated[Path | None, Parameter(help="Draw its heat map to this .png, .pdf or .svg file.")] = None,
 ) -> None:
@@ -94,15 +97,70 @@ def hessian(
     budget = question.bytes
     cost = question.cost()
     start = time.perf_counter()
-    H = hesse.hessian(cost, block_diagonal=question.block_diagonal, memory=budget)
+    H = hesse.hessian(cost, block_diagonal=block_diagonal, memory=budget)
     say(f"{cost}: the Hessian in {time.perf_counter() - start:.2f} s\n")
     say(H)
     if out is not None:
         H.save(out)
         say(f"wrote {out}")
     if figure is not None:
-        save_figure(H.plot, figure)
+        save_figure(figure, H.plot)
         say(f"wrote {figure}")
+
+
+@app.command(help_epilogue=f"Example: hesse quadratic {EXAMPLE} --figure q.png", sort_key=4)
+def quadratic(
+    question: Question,
+    *,
+    tolerance: Annotated[float, Parameter(help="Of the model's relative error, within the trust radius.")] = 0.1,
+    figure: Annotated[
+        Path | None,
+        Parameter(help="Draw cost and model along a line and over a plane, the spectrum and the error, to this file."),
+    ] = None,
+) -> None:
+    """Show the quadratic model of the cost: how far to trust it, the step that each method proposes, and what it achieves."""
+    from hesse.cli.quadratic import pictures, report
+    from hesse.quadratic.refuse import positive
+
+    check_writable("--figure", figure, FIGURES)
+    if figure is not None:
+        require("matplotlib", "plot", "--figure")
+    positive(tolerance, "tolerance")
+    budget = question.bytes
+    q = hesse.quadratic(question.cost(), memory=budget)
+    trust = report(q, tolerance)
+    if figure is not None:
+        save_figure(figure, *pictures(q, trust))
+        say(f"wrote {figure}")
+
+
+@app.command(help_epilogue=f"Example: hesse minimize {EXAMPLE} --penalty 1e-3 --out net.safetensors", sort_key=5)
+def minimize(
+    question: Question,
+    *,
+    method: Annotated[
+        Literal["trust-exact", "cubic", "trust-krylov", "trust-ncg", "dogleg", "Newton-CG"],
+        Parameter(
+            help="How steps are found. trust-exact and dogleg build H, cubic where it fits, the others take products with it."
+        ),
+    ] = "trust-exact",
+    tolerance: Annotated[float, Parameter(help="Stop where no entry of the gradient is larger.")] = 1e-6,
+    maxiter: Annotated[int, Parameter(help="Stop after so many iterations.")] = 1000,
+    radius: Annotated[float | None, Parameter(help="The first trust radius. Default: 1, or that of the file of --start.")] = None,
+    start: Annotated[Path | None, Parameter(help="Start from this .safetensors file, from --out of an earlier run.")] = None,
+    out: Annotated[Path | None, Parameter(help="Write the parameters found to this .safetensors file, by name.")] = None,
+) -> None:
+    """Minimise the cost by steps from its exact Hessian, from the model's parameters on."""
+    from hesse.cli.minimize import read, run, write
+
+    check_writable("--out", out, (".safetensors",))
+    budget = question.bytes
+    before = None if start is None else read(start)
+    cost = question.cost()
+    result = run(cost, method, before, tolerance=tolerance, maxiter=maxiter, radius=radius, memory=budget)
+    if out is not None:
+        write(result, out)
+        say(f"wrote {out}")
 
 
 @app.command(help_epilogue="Needs: pip install 'hesse[demo]'", sort_key=1)

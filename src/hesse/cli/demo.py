@@ -13,12 +13,14 @@ from torch.nn import functional as F
 import hesse
 from hesse.cli.inputs import require
 from hesse.cli.output import save_figure, say
+from hesse.cli.quadratic import pictures, report
 from hesse.errors import HesseFileError
 from hesse.plot import Spectrum
 
 PENALTY = 1e-3
 WIDTHS = (64, 32, 10)
 CHUNK = 256
+EARLY = 5  # iterations: far from a minimum, where steps differ
 
 
 def run(folder: Path) -> None:
@@ -74,11 +76,16 @@ def run(folder: Path) -> None:
     say(f"inertia                {inertia.negative:,} negative, {inertia.zero:,} zero, {inertia.positive:,} positive")
     say(f"condition number       {H.condition_number():.3g}")
 
+    _heading(f"The quadratic model of the cost early in training, after {EARLY} iterations")
+    q = hesse.quadratic(hesse.Cost(train(X, y, EARLY), "cross_entropy", (X, y), penalty=PENALTY))
+    trust = report(q)
+
     _heading("Written")
     H.save(folder / "hessian.safetensors")
-    save_figure(H.plot, folder / "hessian.png")
-    save_figure(Spectrum.from_hessian(H).plot, folder / "spectrum.png")
-    for name in ("hessian.png", "spectrum.png", "hessian.safetensors"):
+    save_figure(folder / "hessian.png", H.plot)
+    save_figure(folder / "spectrum.png", Spectrum.from_hessian(H).plot)
+    save_figure(folder / "quadratic.png", *pictures(q, trust))
+    for name in ("hessian.png", "spectrum.png", "quadratic.png", "hessian.safetensors"):
         say(folder / name)
 
 
@@ -90,8 +97,8 @@ def digits() -> tuple[Tensor, Tensor]:
     return torch.tensor(loaded.data / 16), torch.tensor(loaded.target)
 
 
-def train(X: Tensor, y: Tensor) -> nn.Module:
-    """A small tanh network near a minimum of its cost, the same one every time.
+def train(X: Tensor, y: Tensor, iterations: int = 100) -> nn.Module:
+    """A small tanh network near a minimum of its cost, or on its way there, the same one every time.
 
     Its weights are drawn from a generator of its own: torch's global random state is not touched.
     """
@@ -100,7 +107,7 @@ def train(X: Tensor, y: Tensor) -> nn.Module:
     net = nn.Sequential(layers[0], nn.Tanh(), layers[1])
     for p in net.parameters():
         nn.init.xavier_uniform_(p, generator=generator) if p.ndim == 2 else nn.init.zeros_(p)
-    optimiser = torch.optim.LBFGS(net.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(net.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()

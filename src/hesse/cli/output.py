@@ -19,12 +19,16 @@ def say(what: object = "", *, style: str = "") -> None:
     Console().print(Text(str(what), style=style), soft_wrap=True)
 
 
-def save_figure(draw: Callable[["Axes"], Any], path: Path) -> None:
-    """Draw a figure and write it: beside the place first, then renamed, so that the file is there whole or not at all."""
+def save_figure(path: Path, *draws: Callable[["Axes"], Any]) -> None:
+    """Draw one picture or several, two in a row, and write them: beside the place first, then renamed: whole or not at all."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.6, 6.0), layout="constrained")  # not pyplot's: no window, nothing to close
-    draw(figure.add_subplot())
+    columns = min(2, len(draws))
+    rows = -(-len(draws) // columns)
+    # Not pyplot's: no window, nothing to close.
+    figure = Figure(figsize=(7.6 * columns, 6.0 * rows), layout="constrained")
+    for place, draw in enumerate(draws, start=1):
+        draw(figure.add_subplot(rows, columns, place))
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         figure.savefig(partial, dpi=160)

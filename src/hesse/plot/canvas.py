@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito (2008): colours that people with any common colour blindness tell apart.
-VERMILION, GREY, BLUE = "#D55E00", "#666666", "#0072B2"
+VERMILION, GREY, BLUE, GREEN, ORANGE, PURPLE = "#D55E00", "#666666", "#0072B2", "#009E73", "#E69F00", "#CC79A7"
+INK = "#222222"
 
 
 def axes_for(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
@@ -37,3 +38,14 @@ def signed_ticks(threshold: float, largest: float, most: int = 6) -> list[float]
     low, high = math.ceil(math.log10(threshold)), math.floor(math.log10(largest))
     powers = [10.0**k for k in range(high, low - 1, -max(1, -(-(high - low + 1) // most)))]
     return [*(-power for power in powers), 0.0, *reversed(powers)]
+
+
+def signed(value: float) -> str:
+    """Three digits, with a minus sign as the axes write it.
+
+    Example:
+        >>> signed(-0.25)
+        '−0.25'
+    """
+    sign = "−" if value < 0 else ""
+    return sign + (f"{abs(value):.3g}" if math.isfinite(value) else "∞")

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from hesse.plot.canvas import BLUE, GREY, VERMILION, axes_for, signed_ticks
+from hesse.errors import HesseTypeError
+from hesse.exact.block_hessian import BlockHessian
+from hesse.operators.operator import HessianOperator
+from hesse.plot.canvas import BLUE, GREY, VERMILION, axes_for, signed, signed_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from hesse.exact.block_hessian import BlockHessian
 
 
 @final
@@ -40,8 +41,17 @@ class Spectrum:
     artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     @staticmethod
-    def from_hessian(hessian: "BlockHessian") -> "Spectrum":
-        """The eigenvalues of a Hessian, computed here unless it has them."""
+    def from_hessian(hessian: BlockHessian | HessianOperator) -> "Spectrum":
+        """The eigenvalues of a Hessian, computed here unless it has them.
+
+        Raises:
+            HesseTypeError: an operator, whose eigenvalues are not all known.
+        """
+        if not isinstance(hessian, BlockHessian):
+            raise HesseTypeError(
+                f"Spectrum: expected a BlockHessian, got {type(hessian).__name__}: a Hessian known by its products does not "
+                "show all its eigenvalues; use hesse.hessian(cost), or hesse.quadratic(cost, dense=True)"
+            )
         return Spectrum(hessian.eigvalsh().detach().cpu().double().numpy(), hessian.tolerance)
 
     @property
@@ -77,13 +87,13 @@ class Spectrum:
         ax.set_yticks([tick for tick in signed_ticks(linear, largest) if low <= tick <= high])
         ax.yaxis.set_minor_locator(NullLocator())
         zero = ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
-        extremes = f": λ from {self.values[0]:.3g} to {self.values[-1]:.3g}" if len(self.values) else ""
+        extremes = f": λ from {signed(self.values[0])} to {signed(self.values[-1])}" if len(self.values) else ""
         ax.set(xlabel="index, in ascending order", ylabel="eigenvalue λ")
         ax.set_title(f"Spectrum of the Hessian{extremes}", pad=26)
         ax.grid(axis="y", color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)
         # Above the axes, where no point can be.
-        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, markerscale=6 / size**0.5)
         self.ax, self.figure = ax, ax.get_figure(root=True)
         self.artists = {"points": points, "zero": zero, "legend": legend}
         return self

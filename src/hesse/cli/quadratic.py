@@ -1,0 +1,83 @@
+"""`hesse quadratic`: the quadratic model of a cost in words, a table of steps, and pictures."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hesse.cli.output import say
+from hesse.errors import HesseError
+from hesse.exact.block_hessian import BlockHessian
+from hesse.plot import ErrorCurve, Plane, Slice, Spectrum
+from hesse.quadratic import QuadraticModel, Step, Trust
+
+
+class Scale(NamedTuple):
+    """What the steps are asked for with: a radius, a bound M of how fast H changes, and a damping."""
+
+    radius: float
+    M: float
+    damping: float
+
+
+def asked(scale: Scale) -> dict[str, Callable[[QuadraticModel], Step]]:
+    """Each step as it is asked for, without those whose number would be zero: an exact model, a minimum within the radius."""
+    radius, M, damping = scale
+    calls: dict[str, Callable[[QuadraticModel], Step]] = {
+        "newton()": lambda q: q.newton(),
+        f"newton(damping={damping:.3g})": lambda q: q.newton(damping),
+        "levenberg_marquardt(damping=1)": lambda q: q.levenberg_marquardt(1.0),
+        f"trust_region(radius={radius:.3g})": lambda q: q.trust_region(radius),
+        f"cubic(M={M:.3g})": lambda q: q.cubic(M),
+        f"saddle_free(damping={damping:.3g})": lambda q: q.saddle_free(damping),
+        f"negative_curvature(length={radius:.3g})": lambda q: q.negative_curvature(radius),
+    }
+    return {call: make for call, make in calls.items() if (M or "M=" not in call) and "(damping=0)" not in call}
+
+
+def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
+    """Print what the model is, how far it can be trusted, and what each step promises and achieves."""
+    trust = q.trust(tolerance=tolerance)
+    say(q)
+    say(f"stationary point: {q.stationary_point()}")
+    say(f"\n{trust}\n")
+    say(steps_table(q, trust))
+    return trust
+
+
+def scale_of(q: QuadraticModel, trust: Trust) -> Scale:
+    """The trust radius, the M that the error shows within it (\\|error\\| = M/6 ‖s‖³), a damping from the step to it."""
+    radius = trust.radius if 0 < trust.radius < math.inf else float(trust.norms[-1])
+    curve = ErrorCurve.from_trust(trust)
+    known = curve.clear & (curve.norms <= radius)
+    M = float((6 * curve.error[known] / curve.norms[known] ** 3).max(initial=0.0))
+    return Scale(radius, M, 1.1 * q.trust_region(radius).multiplier)
+
+
+def steps_table(q: QuadraticModel, trust: Trust) -> str:
+    """A line for each method: ‖s‖, predicted and actual decrease, and their ratio; or why it refuses."""
+    scale = scale_of(q, trust)
+    rows, refused = [], []
+    for name, make in asked(scale).items():
+        try:
+            step = make(q)
+        except HesseError as error:
+            refused.append(f"{name} refused: {str(error).partition(': ')[2]}")
+            continue
+        predicted, actual = step.predicted, step.actual()
+        ratio = f"{actual / predicted:.3f}" if predicted > 0 else ""
+        rows.append([name, f"{step.norm:.4g}", f"{predicted:.4g}", f"{actual:.4g}", ratio, step.reason])
+    head = ["step", "‖s‖", "predicted decrease", "actual", "ratio", "how"]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(row: list[str]) -> str:
+        numbers = (cell.rjust(width) for cell, width in zip(row[1:5], widths[1:5], strict=True))
+        return "  ".join([row[0].ljust(widths[0]), *numbers, row[5]])
+
+    return "\n".join([*map(line, [head, *rows]), *refused])
+
+
+def pictures(q: QuadraticModel, trust: Trust) -> list[Callable[..., Any]]:
+    """The cost and its model along a line and over a plane, the spectrum where H is built, and the error: each ready to draw."""
+    line, plane = (display.from_model(q, tolerance=trust.tolerance) for display in (Slice, Plane))
+    spectrum = [Spectrum.from_hessian(q.hessian).plot] if isinstance(q.hessian, BlockHessian) else []
+    return [line.plot, plane.plot, *spectrum, ErrorCurve.from_trust(trust).plot]

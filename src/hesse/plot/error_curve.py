@@ -1,0 +1,103 @@
+"""The error of a quadratic model against the length of the step."""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for
+from hesse.quadratic import Trust
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# As for the fit of the order: what stands clear of rounding, and how many of the smallest of these the line goes through.
+_CLEAR, _FITTED = 30.0, 6
+_ORDERS = {"inf": "exact to rounding near θ", "nan": "lost in rounding"}
+
+
+@final
+@dataclass(eq=False)
+class ErrorCurve:
+    """|true cost − model| against ‖s‖ on logarithmic axes, beside a line of slope 3: what a smooth cost follows.
+
+    Attributes:
+        norms, error, rounding: ‖s‖, |error|, and how much of it rounding can be.
+        order: the fitted slope.
+        radius: up to which ‖s‖ the model can be trusted.
+        tolerance: of the relative error, for that.
+        ax, figure, artists: what `plot` drew last.
+
+    Example:
+        >>> import torch, hesse
+        >>> cost = hesse.Cost.from_function(lambda p: p["x"].exp().sum(), {"x": torch.zeros(1).double()})
+        >>> curve = ErrorCurve.from_trust(hesse.quadratic(cost).trust())
+        >>> round(curve.cubic(2.0) / curve.cubic(1.0), 6)
+        8.0
+    """
+
+    norms: np.ndarray
+    error: np.ndarray
+    rounding: np.ndarray
+    order: float
+    radius: float
+    tolerance: float
+    ax: "Axes | None" = field(default=None, init=False)
+    figure: "Figure | None" = field(default=None, init=False)
+    artists: dict[str, Any] = field(default_factory=dict, init=False)
+
+    @staticmethod
+    def from_trust(trust: Trust) -> "ErrorCurve":
+        """The errors that `QuadraticModel.trust` found; those that are not finite are left out."""
+        kept = np.isfinite(trust.error)
+        error, rounding = np.abs(trust.error[kept]), trust.rounding[kept]
+        return ErrorCurve(trust.norms[kept], error, rounding, trust.order, trust.radius, trust.tolerance)
+
+    @property
+    def clear(self) -> np.ndarray:
+        """Which errors stand clear of rounding."""
+        return self.error > _CLEAR * self.rounding
+
+    def cubic(self, norm: Any) -> Any:
+        """C ‖s‖³, through the smallest errors that stand clear of rounding; nan where none does."""
+        smallest = np.flatnonzero(self.clear)[:_FITTED]
+        if not len(smallest):
+            return math.nan * norm
+        return math.exp(float(np.mean(np.log(self.error[smallest]) - 3 * np.log(self.norms[smallest])))) * norm**3
+
+    def plot(self, ax: "Axes | None" = None) -> "ErrorCurve":
+        """Draw, on the axes given or on new ones, and keep what was drawn."""
+        ax = axes_for(ax, (7.2, 4.6))
+        ax.set(xscale="log", yscale="log")
+        clear, seen = self.clear, self.error > 0
+        points = {}
+        for name, part, colour, label in (
+            ("clear", clear & seen, BLUE, "|true cost − model|"),
+            ("rounding", ~clear & seen, GREY, "the same, at the level of rounding"),
+        ):
+            face = colour if name == "clear" else "none"
+            (points[name],) = ax.plot(
+                self.norms[part], self.error[part], "o", markersize=5, color=colour, markerfacecolor=face, label=label
+            )
+        lines = {}
+        if seen.any():
+            ax.set_ylim(self.error[seen].min() / 10, self.error.max() * 10)
+        if math.isfinite(self.order) and clear.any():
+            (lines["cubic"],) = ax.plot(
+                self.norms, self.cubic(self.norms), color=VERMILION, linewidth=1.4, linestyle=(0, (5, 2)), label="slope 3"
+            )
+        if 0 < self.radius < math.inf:
+            label = f"trust radius {self.radius:.3g} (error within {self.tolerance:.0%})"
+            lines["radius"] = ax.axvline(self.radius, color=INK, linewidth=1, linestyle=":", label=label)
+        ax.set(xlabel="length of the step ‖s‖  (units of the parameters)", ylabel="error  (units of the loss)")
+        order = _ORDERS.get(str(self.order), f"order {self.order:.2f}")
+        ax.set_title(f"Error of the quadratic model: {order}", pad=46)
+        ax.grid(color="0.92", linewidth=0.6)
+        ax.set_axisbelow(True)
+        # Above the axes, where no point can be.
+        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        self.ax, self.figure = ax, ax.get_figure(root=True)
+        self.artists = {"points": points, "lines": lines, "legend": legend}
+        return self

@@ -1,0 +1,89 @@
+"""The paths that methods take over the true cost when they may move within a plane only."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Float
+
+from hesse.errors import HesseValueError
+from hesse.plot.section import Section
+from hesse.quadratic.subproblem import spectral
+
+Place = Float[np.ndarray, " 2"]
+Path = Float[np.ndarray, "N 2"]
+_STEPS = 25
+_REST = 1e-6  # of the first slope, or of the picture's size
+
+
+def newton(plane: Section, radius: float) -> Iterator[Place]:
+    """c ← c − H⁻¹ g: to the stationary point of each model, whatever its kind."""
+    place = np.zeros(2)
+    while np.linalg.cond(plane.hessian) < 1 / np.finfo(float).eps:
+        move = -np.linalg.solve(plane.hessian, plane.gradient)
+        yield (place := place + move)
+        plane = plane.moved(move)
+
+
+def gradient_descent(plane: Section, radius: float) -> Iterator[Place]:
+    """c ← c − g / L, L the largest |eigenvalue| of H at θ."""
+    place, largest = np.zeros(2), float(np.abs(np.linalg.eigvalsh(plane.hessian)).max())
+    while largest > 0:
+        move = -plane.gradient / largest
+        yield (place := place + move)
+        plane = plane.moved(move)
+
+
+def trust_region(plane: Section, radius: float) -> Iterator[Place]:
+    """The minimiser of each model within a radius that shrinks where the model is wrong and grows where it is right.
+
+    Source:
+        J. Nocedal and S. J. Wright, Numerical Optimization, 2nd ed. (2006), algorithm 4.1.
+    """
+    place, least = np.zeros(2), _REST * radius
+    while radius > least:
+        values, vectors = np.linalg.eigh(plane.hessian)
+        solution = spectral.trust_region(values, vectors.T @ plane.gradient, radius)
+        move = vectors @ solution.coefficients
+        slope, bend = plane.parts(move[:, None])
+        predicted = -float(slope[0] + bend[0])
+        if not predicted > 0:
+            return
+        right = (plane.q.value - plane.q.true(plane.step(move))) / predicted
+        if right < 0.25:
+            radius = float(np.linalg.norm(move)) / 4
+        elif right > 0.75 and solution.multiplier > 0:
+            radius *= 2
+        if right > 0.1:
+            yield (place := place + move)
+            plane = plane.moved(move)
+
+
+METHODS: dict[str, Callable[[Section, float], Iterator[Place]]] = {
+    "Newton": newton,
+    "trust region": trust_region,
+    "gradient descent": gradient_descent,
+}
+
+
+def path(method: str, plane: Section, radius: float, reach: float) -> Path:
+    """The places that a method comes to, θ first: until it rests, leaves the picture, or meets a cost that is not finite.
+
+    Args:
+        method: a name in ``METHODS``.
+        plane: where.
+        radius: the first trust radius.
+        reach: how far from θ the picture goes.
+    """
+    places = [np.zeros(2)]
+    steps = islice(METHODS[method](plane, radius), _STEPS)
+    try:
+        for place in steps:
+            length = float(np.linalg.norm(place - places[-1]))
+            if length > _REST * reach:
+                places.append(place)
+            if length <= _REST * reach or np.abs(place).max() > 2 * reach:
+                break
+    except HesseValueError:  # the way leads to where the cost has no model
+        pass
+    return np.array(places)

@@ -1,0 +1,119 @@
+"""A cost and its quadratic model cut by a line or a plane through θ: what the pictures of both are computed from."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.errors import HesseValueError
+from hesse.progress import Progress
+from hesse.quadratic import QuadraticModel, quadratic
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Section:
+    """θ + U c, for the columns of U orthonormal: distances in c are distances between parameters.
+
+    Attributes:
+        q: the model, at θ.
+        basis: U, (P, 1) for a line and (P, 2) for a plane.
+    """
+
+    q: QuadraticModel
+    basis: Float[Tensor, "P k"]
+
+    @cached_property
+    def gradient(self) -> Float[np.ndarray, " k"]:
+        """Uᵀ g."""
+        return _numpy(self.basis.T @ self.q.gradient)
+
+    @cached_property
+    def hessian(self) -> Float[np.ndarray, "k k"]:
+        """Uᵀ H U."""
+        bent = _numpy(self.basis.T @ (self.q.hessian @ self.basis))
+        return (bent + bent.T) / 2
+
+    def parts(self, c: Float[np.ndarray, "k N"]) -> tuple[np.ndarray, np.ndarray]:
+        """gᵀs and ½ sᵀHs at s = U c."""
+        return self.gradient @ c, 0.5 * (c * (self.hessian @ c)).sum(0)
+
+    def model(self, c: Float[np.ndarray, "k N"]) -> Float[np.ndarray, " N"]:
+        """The quadratic at each place."""
+        linear, bent = self.parts(c)
+        return self.q.value + linear + bent
+
+    def true(self, c: Float[np.ndarray, "k N"]) -> Float[np.ndarray, " N"]:
+        """J at each place; nan where it is not finite."""
+        found = np.empty(c.shape[1])
+        with Progress("costs", len(found)) as bar:
+            for k, place in enumerate(c.T):
+                found[k] = self.q.true(self.step(place))
+                bar.advance(1)
+        return np.where(np.isfinite(found), found, np.nan)
+
+    def step(self, c: Float[np.ndarray, " k"]) -> Float[Tensor, " P"]:
+        """U c."""
+        return self.basis @ torch.from_numpy(np.asarray(c, dtype=np.float64)).to(self.basis)
+
+    def moved(self, c: Float[np.ndarray, " k"]) -> "Section":
+        """The same directions through θ + U c, with the model of the cost there, by products alone.
+
+        Raises:
+            HesseValueError: the cost or its gradient is not finite there.
+        """
+        cost = self.q.cost.at(self.q.cost.theta + self.step(c))
+        return Section(quadratic(cost, curvature=self.q.curvature, dense=False), self.basis)
+
+
+def direction(q: QuadraticModel, given: Any, what: str) -> Float[Tensor, " P"]:
+    """One direction in any of the forms that a step has.
+
+    Raises:
+        HesseError: another size, type or names than the parameters', several at once, or nothing but zeros.
+    """
+    vector = q.steps(given, what)
+    if vector.ndim != 1:
+        raise HesseValueError(f"{what}: expected one direction, got a matrix of {vector.shape[1]}")
+    if not bool(vector.any()):
+        raise HesseValueError(f"{what}: is zero, and a direction is not")
+    return vector
+
+
+def count(points: int) -> None:
+    """Refuse too few points to draw between.
+
+    Raises:
+        HesseValueError: not a whole number, or fewer than two.
+    """
+    if not isinstance(points, int) or isinstance(points, bool) or points < 2:
+        raise HesseValueError(f"points: expected a whole number >= 2, got {points!r}")
+
+
+def random(q: QuadraticModel, seed: int) -> Float[Tensor, " P"]:
+    """A direction of no preference, always the same."""
+    drawn = torch.randn(q.layout.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn.to(q.gradient)
+
+
+def orthonormal(*directions: Float[Tensor, " P"]) -> Float[Tensor, "P k"] | None:
+    """The directions made orthonormal in their order (Gram and Schmidt); ``None`` where they are dependent to rounding."""
+    columns: list[Tensor] = []
+    for vector in directions:
+        rest = vector / torch.linalg.vector_norm(vector)
+        for _ in range(2):  # twice is enough (Kahan)
+            for column in columns:
+                rest = rest - (column @ rest) * column
+        size = torch.linalg.vector_norm(rest)
+        if not float(size) > torch.finfo(rest.dtype).eps ** 0.5:
+            return None
+        columns.append(rest / size)
+    return torch.stack(columns, dim=1)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()

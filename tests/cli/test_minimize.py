@@ -1,0 +1,62 @@
+"""`hesse minimize`, as a user gives it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import hesse
+from hesse.cli.app import main
+from hesse.cli.inputs import build_cost
+
+QUESTION = ["model.py:net", "--data", "data.npz", "--loss", "mse", "--penalty", "0.1", "--dtype", "float64"]
+
+
+def cost() -> hesse.Cost:
+    return build_cost("model.py:net", "data.npz", "mse", params=None, penalty=0.1, dtype="float64")
+
+
+def test_it_minimises_tells_and_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["minimize", *QUESTION, "--out", "net.safetensors"]) == 0
+    printed = capsys.readouterr().out
+    expected = hesse.minimize(cost())
+    assert f"trust-exact, {expected.nit} iterations in" in printed
+    assert f"cost {hesse.value(cost()):.9g} -> {expected.fun:.9g}, ‖g‖∞" in printed and "smallest eigenvalue" in printed
+    assert "converged: ‖g‖∞ = " in printed and "wrote net.safetensors" in printed
+    found = load_file("net.safetensors")
+    assert all(torch.allclose(found[name], value) for name, value in expected.parameters.items())
+    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("method", ["trust-krylov", "Newton-CG"])
+def test_a_later_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
+    arguments = ["minimize", *QUESTION, "--method", method]
+    assert main([*arguments, "--maxiter", "2", "--out", "half.safetensors"]) == 0
+    assert "not converged: stopped by maxiter after 2 iterations" in capsys.readouterr().out
+    with safe_open("half.safetensors", framework="pt") as file:
+        radius = file.metadata().get("radius")
+    assert (radius is None) is (method == "Newton-CG")
+    assert main([*arguments, "--start", "half.safetensors", "--out", "half.safetensors"]) == 0
+    printed = capsys.readouterr().out
+    assert "\nconverged" in printed and "<= " in printed, "products bound the smallest eigenvalue from above"
+    assert hesse.value(cost().at(load_file("half.safetensors"))) == pytest.approx(hesse.minimize(cost()).fun, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--start", "none.safetensors"], "--start: there is no file 'none.safetensors'"),
+        (["--start", "model.py"], "--start: 'model.py' cannot be read as parameters"),
+        (["--start", "other.safetensors"], "unknown ['v']"),
+        (["--out", "net.pt"], "--out: 'net.pt' should end with .safetensors"),
+        (["--tolerance", "-1"], "tolerance: expected a number >= 0"),
+        (["--radius", "0"], "radius: expected a number > 0"),
+    ],
+)
+def test_bad_input_is_one_message(folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], text: str) -> None:
+    save_file({"v": torch.zeros(2)}, "other.safetensors")
+    assert main(["minimize", *QUESTION, *options]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("hesse: ") and text in printed.err and printed.out == ""
