@@ -10,6 +10,7 @@ Everything is a function of an immutable `Cost`:
 from typing import TYPE_CHECKING, Any
 
 from hesse.cost import Cost, gradient, value
+from hesse.derive import Derivation, Formula, Network, derive
 from hesse.errors import HesseError
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.diagonal import diagonal
@@ -27,11 +28,14 @@ __version__ = "0.1.0"
 __all__ = [
     "BlockHessian",
     "Cost",
+    "Derivation",
     "ErrorCurve",
+    "Formula",
     "HeatMap",
     "HesseError",
     "HessianOperator",
     "Layout",
+    "Network",
     "Plan",
     "Plane",
     "QuadraticModel",
@@ -40,6 +44,7 @@ __all__ = [
     "StationaryPoint",
     "Step",
     "Trust",
+    "derive",
     "diagonal",
     "gradient",
     "hessian",

@@ -1,0 +1,58 @@
+"""ASCII names for Python code, from the names of a derivation: δ3 becomes delta3, ŷ becomes y_hat."""
+
+import builtins
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_MARKS = {"CIRCUMFLEX ACCENT": "_hat", "TILDE": "_tilde", "MACRON": "_bar", "DOT ABOVE": "_dot"}
+_SIGNS = {"′": "_prime", "'": "_prime", "∂": "d", "→": "_to_", "″": "_prime2", "∘": "_", "⊙": "_", "−": "_", "ᵀ": "T"}
+_TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "numpy", "torch", "math", "scipy"})
+
+
+def identifier(name: str) -> str:
+    """A name in ASCII letters, digits and underscores.
+
+    Example:
+        >>> identifier("δ3"), identifier("ŷ"), identifier("inv(X)"), identifier("0.weight"), identifier("lambda")
+        ('delta3', 'y_hat', 'inv_X', 'p0_weight', 'lambda_')
+    """
+    letters = []
+    for sign in unicodedata.normalize("NFKD", "".join(_SIGNS.get(sign, sign) for sign in name)):
+        full = unicodedata.name(sign, "")
+        if sign.isascii():
+            letters.append(sign if sign.isalnum() else "_")
+        elif full.startswith("GREEK") and "LETTER" in full:
+            word = full.split("LETTER ")[1].split(" ")[0]
+            word = {"LAMDA": "LAMBDA"}.get(word, word).lower()
+            letters.append(word.capitalize() if "CAPITAL" in full else word)
+        elif full.startswith("COMBINING"):
+            letters.append(_MARKS.get(full.removeprefix("COMBINING "), ""))
+        else:
+            letters.append(f"_{ord(sign):x}_")
+    text = re.sub("__+", "_", "".join(letters)).strip("_") or "value"
+    text = f"p{text}" if text[0].isdigit() else text
+    return f"{text}_" if text in _TAKEN else text
+
+
+class Names:
+    """Identifiers of one function, none twice.
+
+    Example:
+        >>> names = Names(["w"])
+        >>> names.new("w"), names.new("δ"), names.new("delta")
+        ('w_2', 'delta', 'delta_2')
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+
+    def new(self, name: str) -> str:
+        """An identifier for a name; with a number where it is taken."""
+        wanted = identifier(name)
+        found, number = wanted, 2
+        while found in self._taken:
+            found, number = f"{wanted}_{number}", number + 1
+        self._taken.add(found)
+        return found

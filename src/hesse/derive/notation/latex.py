@@ -1,0 +1,431 @@
+r"""A derivation in LaTeX, which needs no packages but amsmath and xcolor."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from hesse.derive.derivation import Block, Derivation, Line
+from hesse.derive.expression import Entry, Expression, Kind, Partial, Size, of
+from hesse.derive.notation import matrices
+from hesse.derive.notation.factoring import factored
+from hesse.derive.notation.matrices import Forms, Shown
+from hesse.derive.notation.names import escaped, latex_function, latex_index, latex_name, typewriter
+from hesse.derive.notation.outline import (
+    EACH,
+    View,
+    block_shape,
+    blocks_of,
+    checked,
+    conventions,
+    forward,
+    labels_of,
+    name_of,
+    named_by,
+    number,
+    runs,
+    said,
+    shape_text,
+    shapes,
+    signals,
+    views,
+)
+from hesse.derive.notation.readings import TITLES, Reading, known_reading, scalar, scalar_definition
+from hesse.derive.notation.text import TextWriter, decimal
+from hesse.derive.notation.writer import Piece, Writer
+from hesse.derive.program import Program, Quantity
+
+# Base colours of xcolor that stay apart for every common colour blindness, and dark enough to read.
+COLOURS: dict[Kind, str] = {"curvature from above": "blue", "product-rule term": "brown"}
+_SIGNS = str.maketrans({"·": r" \cdot ", "−": "-", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "→": r"\to ", "∞": r"\infty "})
+
+
+class LatexWriter(Writer):
+    """Formulas in LaTeX's math mode.
+
+    Args:
+        program: whose names are written.
+        shaped: whether the shape of each array stands under it.
+    """
+
+    minus = "-"
+
+    def __init__(self, program: Program, shaped: bool = False) -> None:
+        super().__init__(program)
+        self.shaped = shaped
+
+    def word(self, text: str) -> str:
+        """A name that is no symbol."""
+        return typewriter(text)
+
+    def named(self, name: str, written: str) -> str:
+        """A symbol, with its shape under it where shapes are asked for."""
+        sizes = self.sizes(name)
+        if not self.shaped or not sizes:
+            return written
+        below = r" \times ".join(map(self.size, sizes))
+        return rf"\underset{{{below}}}{{{written}}}"
+
+    def sizes(self, name: str) -> tuple[Size, ...]:
+        """The shape of a leaf or quantity."""
+        known = name in self.program.leaves or name in self.program.by_name
+        return self.program.shape(name) if known else ()
+
+    def symbol(self, name: str) -> str:
+        return self.named(name, latex_name(name, (), self.word))
+
+    def entry(self, entry: Entry) -> str:
+        return self.named(entry.name, latex_name(entry.name, [index.name for index in entry.indices], self.word))
+
+    def delta(self, left: str, right: str) -> str:
+        return f"[{left} = {right}]"
+
+    def index(self, name: str) -> str:
+        return latex_index(name)
+
+    def size(self, size: int | str) -> str:
+        return str(size) if isinstance(size, int) else latex_name(size, (), self.word)
+
+    def call(self, function: str, order: int, argument: str) -> str:
+        if function == "abs" and not order:
+            return rf"\left|{argument}\right|"
+        return latex_function(function, order, self.word) + self.parentheses(argument)
+
+    def raised(self, base: str, exponent: str) -> str:
+        return f"{{{base}}}^{{{exponent}}}"
+
+    def root(self, inside: str) -> str:
+        return rf"\sqrt{{{inside}}}"
+
+    def quotient(self, above: str, below: Sequence[str]) -> str:
+        bottom = r" \, ".join(below)
+        return rf"\frac{{{above}}}{{{bottom}}}"
+
+    def number(self, value: Fraction) -> str:
+        if value.denominator == 1:
+            return str(value.numerator)
+        return decimal(value) or rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}"
+
+    def summation(self, over: Sequence[str]) -> str:
+        return rf"\sum_{{{','.join(over)}}}"
+
+    def parentheses(self, inside: str) -> str:
+        tall = any(command in inside for command in (r"\frac", r"\sum", r"\underset"))
+        return rf"\left({inside}\right)" if tall else f"({inside})"
+
+    def partial(self, of: str | None, by: Sequence[str]) -> str:
+        power = "^{2}" if len(by) == 2 else ""
+        below = r" \, ".join(rf"\partial {variable}" for variable in by)
+        return rf"\frac{{\partial{power} {of or ''}}}{{{below}}}"
+
+    def product(self, parts: Sequence[str], dotted: bool) -> str:
+        return (r" \cdot " if dotted else r" \, ").join(parts)
+
+    def moving(self, part: str) -> str:
+        return rf"\underline{{{part}}}"
+
+    def plain(self, text: str) -> str:
+        return text.translate(_SIGNS)
+
+    def whole(self, operation: str, argument: str) -> str:
+        name = latex_name(argument, (), self.word)
+        match operation:
+            case "inv":
+                return f"{{{name}}}^{{-1}}"
+            case "logdet":
+                return rf"\log\left|\det {name}\right|"
+            case _:
+                return f"{latex_function(operation, 0, self.word)}({name})"
+
+    def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
+        return f"{latex_function(operation, order, self.word)}({', '.join(arguments)})"
+
+
+def latex(
+    expression: Expression, program: Program, reading: str = "indices", rows: Entry | None = None, columns: Entry | None = None
+) -> str:
+    r"""One formula, for LaTeX's math mode.
+
+    Args:
+        expression: what to write.
+        program: whose names it uses.
+        reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
+        rows, columns: what stands for rows and columns in the matrix reading. A formula without matrix form stays in indices.
+
+    Raises:
+        HesseValueError: there is no such reading.
+
+    Example:
+        >>> from hesse.derive.expression import Delta, Index
+        >>> latex(of(Delta(Index("o", "h"), Index("q", "h"))), Program({}, ()))
+        '[o = q]'
+    """
+    kind = known_reading(reading)
+    if kind == "matrix":
+        shown = Forms(program).whole(expression, rows, columns)
+        if shown is not None:
+            return shown.latex
+    return LatexWriter(program).expression(scalar(expression, program) if kind == "scalar" else expression)
+
+
+# ---------------------------------------------------------------- one document
+
+_PREAMBLE = r"""\documentclass[10pt]{article}
+\usepackage{amsmath}
+\usepackage{xcolor}
+\setlength{\textwidth}{17cm}
+\setlength{\oddsidemargin}{-5mm}
+\setlength{\textheight}{24cm}
+\setlength{\topmargin}{-15mm}
+\setlength{\parindent}{0pt}
+\setlength{\parskip}{4pt}
+\allowdisplaybreaks
+\begin{document}
+"""
+_LINE = 84  # columns of the plain text that fit a line of the document
+
+
+def document(derivation: Derivation, reading: str = "indices") -> str:
+    """The whole derivation as a document that compiles as it stands.
+
+    Args:
+        derivation: what to show.
+        reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
+
+    Raises:
+        HesseValueError: there is no such reading.
+    """
+    body = _Document(derivation, known_reading(reading))
+    return _PREAMBLE + "\n".join(body.rows()) + "\n\\end{document}\n"
+
+
+def block_latex(block: Block, derivation: Derivation, reading: str = "indices") -> str:
+    """One block's result, for LaTeX's math mode: to stand between dollar signs, with amsmath and xcolor loaded.
+
+    Raises:
+        HesseValueError: there is no such reading.
+    """
+    rows = _Document(derivation, known_reading(reading)).formula(block)
+    inner = " \\\\\n".join(rows)
+    return f"\\begin{{aligned}}\n{inner}\n\\end{{aligned}}" if len(rows) > 1 else inner.replace("&", "", 1)
+
+
+def lines_latex(block: Block, derivation: Derivation, reading: str = "indices", forms: Forms | None = None) -> str:
+    """One block's lines and result, to stand in a document that loads amsmath and xcolor.
+
+    Args:
+        block: what to show.
+        derivation: what it belongs to.
+        reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
+        forms: the matrix forms that are known already.
+
+    Raises:
+        HesseValueError: there is no such reading.
+    """
+    return "\n".join(_Document(derivation, known_reading(reading), forms).block(block)) + "\n"
+
+
+class _Document:
+    def __init__(self, derivation: Derivation, reading: Reading, forms: Forms | None = None) -> None:
+        self.forms = forms or Forms(derivation.program)
+        self.derivation = derivation
+        self.reading: Reading = reading
+        self.program = derivation.program
+        self.write = LatexWriter(self.program)
+        self.shaped = LatexWriter(self.program, shaped=reading != "scalar")
+        self.measure = TextWriter(self.program)
+
+    def rows(self) -> Iterator[str]:
+        d = self.derivation
+        yield r"\section*{Second derivatives}"
+        if d.source:
+            yield rf"{typewriter(d.source)}" + "\n"
+        yield from self.header()
+        for slope in d.slopes.values():
+            yield rf"\subsection*{{First derivative ${self.write.expression(of(self._first(slope.parameter)))}$}}"
+            yield from self.lines(views(slope.lines, self.program, self.reading))
+        for stage in d.stages:
+            yield rf"\subsection*{{{escaped(stage.name)}}}"
+            yield from self.lines(views(stage.lines, self.program, self.reading))
+        for block in d:
+            yield from self.block(block)
+        yield r"\subsection*{Checked}" + "\n" + escaped(checked(d))
+
+    # ------------------------------------------------------------ what is given
+
+    def header(self) -> Iterator[str]:
+        d = self.derivation
+        if self.reading == "scalar":
+            yield f"{escaped(TITLES['scalar'][:1].upper() + TITLES['scalar'][1:])}: every axis has length one.\n"
+        yield from self.definitions("", forward(self.program))
+        yield from self.definitions("Signals", signals(d))
+        if self.reading != "scalar":
+            given = [f"${latex_name(name)}$: ${self._sizes(sizes)}$" for name, sizes in shapes(d)]
+            yield "Shapes: " + ", ".join(given) + ".\n" if given else ""
+            said_of = [
+                f"${', '.join(map(latex_index, run.letters))} = 1 \\ldots {self.write.size(run.size)}$ ({escaped(run.counts)})"
+                for run in runs(d)
+            ]
+            yield "Indices: " + "; ".join(said_of) + ".\n" if said_of else ""
+        grid = blocks_of(d)
+        if grid:
+            inner = r" \\ ".join(" & ".join(cell.replace("^T", r"^{\top}") for cell in row) for row in grid)
+            yield rf"\[ H = \begin{{pmatrix}} {inner} \end{{pmatrix}} \]"
+        for sentence in (*conventions(d, self.reading), *d.notes):
+            yield escaped(sentence) + "\n"
+
+    def definitions(self, title: str, quantities: Sequence[Quantity]) -> Iterator[str]:
+        rows = [row for quantity in quantities for row in self.defined(quantity, self.shaped)]
+        if rows:
+            yield f"{title}:" if title else ""
+            yield "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
+
+    def _sizes(self, sizes: Sequence[Size]) -> str:
+        return r" \times ".join(map(self.write.size, sizes)) or "1"
+
+    # ------------------------------------------------------------ lines
+
+    def block(self, block: Block) -> Iterator[str]:
+        d = self.derivation
+        title = f"${self.write.expression(of(self._second(block)))}$ --- {escaped(name_of(d, block))}"
+        if self.reading != "scalar":
+            title += f", shape ${latex_shape(block_shape(block), self.write)}$"
+        yield rf"\subsection*{{{title}}}"
+        yield from self.lines(views(block.lines, self.program, self.reading, block))
+        yield r"\paragraph{Result}"
+        yield from self.result(block)
+
+    def lines(self, shown: Sequence[View]) -> Iterator[str]:
+        for view in shown:
+            yield rf"\paragraph{{{escaped(view.line.label)}\quad {escaped(view.line.rule)}}} {self._reason(view.line)}"
+            yield self.display(self.equation(view))
+
+    def _reason(self, line: Line) -> str:
+        stamp = "" if math.isnan(line.deviation) else rf" \hfill {{\footnotesize deviation {number(line.deviation)}}}"
+        return escaped(said(line.reason, self.program, self.reading)) + stamp
+
+    def equation(self, view: View) -> list[str]:
+        """A line of the derivation as rows of an alignment."""
+        shown = self.forms.sides(view) if self.reading == "matrix" else None
+        quantity = named_by(view, self.program)
+        if shown is not None:
+            left, right = shown
+            written = self.write.expression(left) if isinstance(left, Expression) else left.latex if left else ""
+            name = rf" =: {self.write.symbol(view.name.name)}" if view.name and quantity is None else ""
+            labels = matrices.labels_of(right, view.marks)
+            rows = self.wrapped(f"{written} &= ", _matrix_pieces(right), [len(part.text) for part in right], labels, name)
+        else:
+            name = f" =: {self.write.entry(view.name)}" if view.name and quantity is None else ""
+            written = "" if view.continued else self.write.expression(view.before)
+            rows = self.broken(written, view.after, self.write, marks=view.marks, tail=name)
+            if view.before == view.after:
+                rows[0] = rows[0].split("&= ", 1)[1]
+        return [*rows, *self.defined(quantity, self.write)] if quantity else rows
+
+    def defined(self, quantity: Quantity, write: LatexWriter) -> list[str]:
+        """The definition of a quantity as rows of an alignment."""
+        right, left = quantity.definition, quantity.entry
+        if self.reading == "scalar":
+            right, left = scalar_definition(right, self.program), Entry(quantity.name)
+        if not isinstance(right, Expression):
+            return [rf"{write.symbol(quantity.name)} &= {write.definition(right)}"]
+        return self.broken(write.entry(left), right, write)
+
+    def broken(
+        self,
+        left: str,
+        right: Expression,
+        write: LatexWriter,
+        marks: Sequence[str] = (),
+        front: str = "",
+        tail: str = "",
+        always: bool = False,
+    ) -> list[str]:
+        """``left &= right`` in rows, broken at signs where a row becomes too long."""
+        widths = [len(piece.body) for piece in self.measure.pieces(right)]
+        return self.wrapped(f"{left} &= {front}", write.pieces(right), widths, labels_of(right, marks), tail, always)
+
+    def wrapped(
+        self,
+        left: str,
+        pieces: Sequence[Piece],
+        widths: Sequence[int],
+        labels: Sequence[str] = (),
+        tail: str = "",
+        always: bool = False,
+    ) -> list[str]:
+        """Pieces after what stands left of them, in rows that are not too long."""
+        row, used, rows = left, len(left) // 3, []
+        for k, (piece, width) in enumerate(zip(pieces, widths, strict=True)):
+            if k and used + width > _LINE:
+                rows.append(row)
+                row, used = r"&\quad ", 0
+            sign = self.write.minus if piece.negative else (self.write.plus if k else "")
+            label = labels[k] if k < len(labels) else ""
+            row += f"{' ' if used and k else ''}{sign}{' ' if k else ''}{self._labelled(piece, label, always)}"
+            used += width + 3
+        return [*rows, row + tail]
+
+    def _labelled(self, piece: Piece, label: str, always: bool) -> str:
+        coloured = rf"\textcolor{{{COLOURS[piece.kind]}}}{{{piece.body}}}" if piece.kind and (label or always) else piece.body
+        return rf"\underbrace{{{coloured}}}_{{\text{{{escaped(label)}}}}}" if label else coloured
+
+    def display(self, rows: Sequence[str]) -> str:
+        """Rows as an alignment."""
+        return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
+
+    # ------------------------------------------------------------ results
+
+    def result(self, block: Block) -> Iterator[str]:
+        """The result, shapes under the symbols, and what its kinds are; then as a matrix."""
+        yield self.display(self.in_entries(block, self.shaped))
+        kinds = {term.kind for term in block.expression.terms}
+        if len(kinds) == 1 and None not in kinds:
+            whole = "All of it" if len(block.expression.terms) == 1 else "Every term"
+            yield escaped(f"{whole} is {EACH[kinds.pop()]}.") + "\n"
+        shown = self.forms.by_kind(block.expression, block.rows, block.columns) if self.reading != "scalar" else []
+        if shown:
+            yield "As a matrix, rows and columns counted row by row:"
+            yield self.display(self.wrapped("&", _matrix_pieces(shown), [len(part.text) for part in shown], always=True))
+            for remark in matrices.remarks_of(shown):
+                yield escaped(f"{remark}.") + "\n"
+
+    def formula(self, block: Block) -> list[str]:
+        """The result in the reading, as rows of an alignment."""
+        shown = self.forms.by_kind(block.expression, block.rows, block.columns) if self.reading == "matrix" else []
+        if not shown:
+            return self.in_entries(block, self.write)
+        left = self.write.expression(of(self._second(block)))
+        labels = matrices.labels_of(shown)
+        return self.wrapped(f"{left} &= ", _matrix_pieces(shown), [len(part.text) for part in shown], labels, always=True)
+
+    def in_entries(self, block: Block, write: LatexWriter) -> list[str]:
+        """The result in indices: what its terms have in common in front of braces."""
+        left, after = Partial(self.program.cost.entry, (block.rows, block.columns)), block.expression
+        if self.reading == "scalar":
+            after = scalar(after, self.program)
+            left = self._second(block)
+        pulled = factored(after)
+        front, tail = "", ""
+        if not pulled.is_plain:
+            front, tail = rf"{write.outside(pulled.outer)} \Bigl\{{ ", r" \Bigr\}"
+        return self.broken(self.write.expression(of(left)), pulled.inner, write, front=front, tail=tail, always=True)
+
+    def _first(self, parameter: Entry) -> Partial:
+        at = Entry(parameter.name) if self.reading != "indices" else parameter
+        return Partial(Entry(self.program.cost.name), (at,))
+
+    def _second(self, block: Block) -> Partial:
+        entries = (block.rows, block.columns)
+        if self.reading != "indices":
+            entries = tuple(replace(entry, indices=()) for entry in entries)
+        return Partial(self.program.cost.entry, entries)
+
+
+def _matrix_pieces(shown: Sequence[Shown]) -> list[Piece]:
+    return [Piece(part.negative, part.latex, part.kind) for part in shown]
+
+
+def latex_shape(sizes: Sequence[Size], write: LatexWriter) -> str:
+    """``(h, d, m, h)``"""
+    return f"({', '.join(map(write.size, sizes))})" if sizes else shape_text(())

@@ -1,0 +1,168 @@
+"""Names as symbols: ``W1`` is a W with the number 1, ``ŷ`` a y under a hat, ``S2,3`` an S of two layers, ``0.weight`` a word."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "ι": "iota",
+    "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "υ": "upsilon",
+    "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "ϕ": "phi", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda",
+    "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
+_SPELLED = {name: name for name in GREEK.values()} | {"epsilon": "varepsilon", "phi": "varphi"}
+_ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar", "\u0307": "dot", "\u0308": "ddot"}
+_SYMBOL = re.compile(r"(?P<base>[^\W\d_]+)(?P<number>\d*)(?P<inverse>⁻¹)?(?P<again>\d*)(?P<primes>[′']*)")
+_BETWEEN = re.compile(r"(?P<base>[SDδ])(?P<first>[^,→]+)(?P<sign>[,→])?(?P<second>[^,→]*?)(?P<primes>[′']*)")
+_ESCAPED = {
+    "_": r"\_", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\ensuremath{<}", ">": r"\ensuremath{>}", '"': "''", "`": "'",
+    "→": r"\ensuremath{\to}", "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}", "⁻": r"\ensuremath{{}^{-}}",
+    "¹": r"\ensuremath{{}^{1}}", "²": r"\ensuremath{{}^{2}}", "′": "'", "…": r"\ldots{}", "½": r"\ensuremath{\frac{1}{2}}",
+    "∘": r"\ensuremath{\circ}", "⊗": r"\ensuremath{\otimes}", "∂": r"\ensuremath{\partial}", "ᵀ": r"\ensuremath{{}^{\top}}",
+    "Σ": r"\ensuremath{\sum}", "·": r"\ensuremath{\cdot}", "⁻ᵀ": r"\ensuremath{{}^{-\top}}", "≤": r"\ensuremath{\le}",
+    "≥": r"\ensuremath{\ge}", "≠": r"\ensuremath{\ne}", "√": r"\ensuremath{\sqrt{\;}}", "∞": r"\ensuremath{\infty}",
+    "‖": r"\ensuremath{\|}", "∈": r"\ensuremath{\in}", "–": "--", "—": "---", "“": "``", "”": "''", "’": "'",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A name that can be written as one symbol: letters, an accent, a number, an inverse, primes."""
+
+    base: str
+    accent: str = ""
+    number: str = ""
+    inverse: bool = False
+    primes: int = 0
+
+
+@cache
+def symbol_of(name: str) -> Symbol | None:
+    """A name taken apart; None where it is not letters and a number, as a layer's name is not.
+
+    Example:
+        >>> symbol_of("ŷ3")
+        Symbol(base='y', accent='hat', number='3', inverse=False, primes=0)
+        >>> symbol_of("layers.0.weight") is None
+        True
+    """
+    inner = re.fullmatch(r"inv\((.*)\)", name)
+    plain = unicodedata.normalize("NFD", f"{inner[1]}⁻¹" if inner else name)
+    accents = [command for mark, command in _ACCENTS.items() if mark in plain]
+    match = _SYMBOL.fullmatch("".join(character for character in plain if character not in _ACCENTS))
+    if match is None or (accents and len(match["base"]) > 1):
+        return None
+    if not all(character.isascii() or character in GREEK for character in match["base"]):
+        return None
+    number = match["number"] + match["again"]
+    return Symbol(match["base"], "".join(accents), number, bool(match["inverse"]), len(match["primes"]))
+
+
+def escaped(text: str) -> str:
+    """Any text as LaTeX in text mode: ASCII, with nothing that is read as a command. Letters that LaTeX has no sign for
+    are given by their number.
+
+    Example:
+        >>> escaped("self_attn 50%")
+        'self\\\\_attn 50\\\\%'
+    """
+    return "".join(map(_escaped, unicodedata.normalize("NFC", text)))
+
+
+def _escaped(character: str) -> str:
+    if character in _ESCAPED:
+        return _ESCAPED[character]
+    if character.isascii():
+        return character if character.isprintable() else " "
+    if character in GREEK:
+        return rf"\ensuremath{{\{GREEK[character]}}}"
+    letter, *marks = unicodedata.normalize("NFD", character)
+    if letter.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
+        return rf"\ensuremath{{\{_ACCENTS[marks[0]]}{{{letter}}}}}"
+    return letter if letter.isascii() else f"[U+{ord(character):04X}]"
+
+
+def typewriter(text: str) -> str:
+    """A word that is no symbol, in LaTeX."""
+    return rf"\texttt{{{escaped(text)}}}"
+
+
+def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = typewriter) -> str:
+    r"""A name in LaTeX's math mode, at some indices: a single one as a subscript, several in brackets.
+
+    Args:
+        name: of a leaf or a quantity.
+        at: names of indices.
+        word: how a name that is no symbol is written.
+
+    Example:
+        >>> latex_name("W1", ("o", "i")), latex_name("ŷ", ("p",)), latex_name("D2→3")
+        ('W_{1}[o,i]', '\\hat{y}_{p}', 'D_{2 \\to 3}')
+        >>> latex_name("z_m"), latex_name("0.in_proj")
+        ('z_{m}', '\\texttt{0.in\\_proj}')
+    """
+    indices = [latex_index(index) for index in at]
+    single = indices[0] if len(indices) == 1 else ""
+    brackets = f"[{','.join(indices)}]" if len(indices) > 1 else ""
+    found = symbol_of(name)
+    if found is not None:
+        letter, below = _letter(found, word)
+        subscript = ",".join(part for part in (below, found.number, single) if part)
+        above = ("-1" if found.inverse else "") + r"\prime" * found.primes
+        return letter + (f"^{{{above}}}" if above else "") + (f"_{{{subscript}}}" if subscript else "") + brackets
+    under = re.fullmatch(r"([^\W\d_])_([^\W_]+)", name)
+    if under:
+        subscript = under[2] if under[2].isdigit() else latex_name(under[2], (), word)
+        return f"{latex_name(under[1])}_{{{subscript}{f',{single}' if single else ''}}}" + brackets
+    call = re.fullmatch(r"(\w+)\((.+)\)", name)
+    if call:
+        written = f"{latex_function(call[1], 0, word)}({latex_name(call[2], (), word)})"
+        return f"{{{written}}}_{{{single}}}" if single else written + brackets
+    between = _BETWEEN.fullmatch(name)
+    if between and (between["sign"] or name[0] == "δ"):
+        ends = [end if end.isdigit() else latex_name(end, (), word) for end in (between["first"], between["second"]) if end]
+        joined = (r" \to " if between["sign"] == "→" else ",").join(ends)
+        base = r"\delta" if between["base"] == "δ" else between["base"]
+        above = f"^{{{chr(92)}prime}}" if between["primes"] else ""
+        return base + above + f"_{{{joined}{f',{single}' if single else ''}}}" + brackets
+    return word(name) + (f"_{{{single}}}" if single else brackets)
+
+
+def latex_index(name: str) -> str:
+    """The name of an index: i, or i with a number."""
+    match = re.fullmatch(r"([^\W\d_]+)(\d*)", name)
+    if match is None:
+        return typewriter(name)
+    letter = f"\\{GREEK[match[1]]}" if match[1] in GREEK else match[1] if len(match[1]) == 1 else rf"\mathrm{{{match[1]}}}"
+    return f"{letter}_{{{match[2]}}}" if match[2] else letter
+
+
+def _letter(symbol: Symbol, word: Callable[[str], str]) -> tuple[str, str]:
+    """The letter of a symbol, and what belongs into its subscript: δW is a δ with the subscript W."""
+    base = symbol.base
+    if base[0] in GREEK and len(base) > 1:
+        return f"\\{GREEK[base[0]]}", latex_name(base[1:], (), word)
+    command = GREEK.get(base) or _SPELLED.get(base)
+    letter = f"\\{command}" if command else base if len(base) == 1 else word(base)
+    return (f"\\{symbol.accent}{{{letter}}}" if symbol.accent else letter), ""
+
+
+FUNCTIONS = {
+    **{name: f"\\{name}" for name in ("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "det")},
+    "sigmoid": r"\sigma", "normcdf": r"\Phi", "normpdf": r"\varphi",
+}  # fmt: skip
+LETTERS = {"sigmoid": "σ", "normcdf": "Φ", "normpdf": "φ"}  # functions that people write with a letter
+
+
+def latex_function(name: str, order: int, word: Callable[[str], str] = typewriter) -> str:
+    """An elementwise function, differentiated ``order`` times, without its argument."""
+    if name in FUNCTIONS:
+        written = FUNCTIONS[name]
+    elif name.isascii() and name.isalpha():
+        written = name if len(name) == 1 else rf"\operatorname{{{name}}}"
+    else:
+        written = latex_name(name, (), word)
+    return written + ("'" * order if order <= 3 else f"^{{({order})}}")

@@ -1,0 +1,134 @@
+"""One table of costs that every test of derivations runs over. A new operation joins by adding a row."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cost as a user would write it.
+
+    Attributes:
+        positive: the arrays must be, for a logarithm or a root.
+    """
+
+    name: str
+    text: str
+    wrt: str
+    shapes: str | None = None
+    given: tuple[str, ...] = ()
+    positive: bool = False
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(self.wrt.split())
+
+
+CLOSED_FORMS = (
+    Case("quadratic form", "x.T @ A @ x", "x"),
+    Case("least squares", "1/2*sum((y - X @ w)**2)", "w"),
+    Case("least squares by norm", "1/2*norm2(y - X @ w)**2", "w"),
+    Case("logistic regression", "-sum(y*log(sigmoid(X @ w)) + (1 - y)*log(1 - sigmoid(X @ w)))", "w", "X[n,d] w[d] y[n]"),
+    Case("logistic regression by softplus", "sum(log(1 + exp(X @ w)) - y*(X @ w))", "w", "X[n,d] w[d] y[n]"),
+    Case("logistic regression with signs", "mean(log(1 + exp(-y*(X @ w))))", "w", "X[n,d] w[d] y[n]"),
+    Case("cross entropy in the logits", "-sum(y*log(softmax(z)))", "z", given=("sum(y) == 1",)),
+    Case("cross entropy, log_softmax", "-sum(y*log_softmax(z))", "z", given=("sum(y) == 1",)),
+    Case("cross entropy, samples", "-sum(Y*log_softmax(X @ W))", "W", "Y[n,k] X[n,d] W[d,k]", ("sum(Y) == 1",)),
+    Case("matrix factorisation", "sum((Omega*(T - U @ V.T))**2)", "U V", "T[n,m] U[n,k] V[m,k]", ("Omega == 1",)),
+    Case("matrix completion", "sum((Omega*(T - U @ V.T))**2)", "U V", "T[n,m] U[n,k] V[m,k]"),
+    Case("logsumexp", "logsumexp(z)", "z"),
+    Case("logsumexp written out", "log(sum(exp(z)))", "z"),
+    Case("log determinant", "logdet(X)", "X"),
+    Case("linear network of two layers", "1/2*sum((y - W2 @ W1 @ x)**2)", "W1 W2", "W1[h,d] W2[m,h] x[d] y[m]"),
+    Case("network of two layers", "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", "W1 W2"),
+    Case("network of one weight a layer", "1/2*(y - f(w2*f(w1*x)))**2", "w1 w2"),
+)
+
+NETWORKS = (
+    Case("two layers, sigmoid", "1/2*sum((y - sigmoid(W2 @ sigmoid(W1 @ x)))**2)", "W1 W2"),
+    Case("two layers, biases", "1/2*sum((y - W2 @ tanh(W1 @ x + b1) - b2)**2)", "W1 b1 W2 b2"),
+    Case("two layers, samples", "1/2*sum((Y - f(f(X @ W1) @ W2))**2)", "W1 W2"),
+    Case("two layers, two functions", "1/2*sum((y - g(W2 @ f(W1 @ x)))**2)", "W1 W2"),
+    Case("three layers", "1/2*sum((y - f(W3 @ f(W2 @ f(W1 @ x))))**2)", "W1 W2 W3"),
+    Case("residual", "1/2*sum((y - f(W2 @ f(W1 @ x) + x))**2)", "W1 W2"),
+    Case("tied weights", "1/2*sum((y - f(W @ f(W @ x)))**2)", "W"),
+    Case("classifier", "-sum(y*log(softmax(W2 @ tanh(W1 @ x))))", "W1 W2", given=("sum(y) == 1",)),
+    Case("classifier, target free", "-sum(y*log(softmax(W2 @ tanh(W1 @ x))))", "W1 W2"),
+    Case("autoencoder", "1/2*sum((x - W.T @ f(W @ x))**2)", "W"),
+    Case("gated unit", "1/2*sum((y - (W1 @ x)*sigmoid(W2 @ x))**2)", "W1 W2"),
+    Case("attention of one query", "q.T @ V @ softmax(K @ q)", "q K", "q[d] V[d,n] K[n,d]"),
+)
+
+ELEMENTWISE = tuple(
+    Case(name, f"sum(c*{name}(A @ x))", "A x", positive=name in ("log", "sqrt"))
+    for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "softplus", "gelu", "silu", "erf", "f")
+)
+
+REDUCTIONS = (
+    Case("sum of a vector", "sum(x)", "x"),
+    Case("sum along rows", "sum(sum(A**2, axis=1)**2)", "A"),
+    Case("sum along columns", "sum(sum(A, axis=0)*sin(b))", "A b", "A[n,d] b[d]"),
+    Case("mean", "mean((X @ w - y)**2)", "w"),
+    Case("mean along an axis", "sum(mean(A, axis=-1)**3)", "A"),
+    Case("mean over a number of entries", "mean((A @ x)**2)", "x", "A[3,2] x[2]"),
+    Case("norm", "norm2(x - c)", "x", "x[d] c[d]"),
+    Case("norms of rows", "sum(norm2(A, axis=1))", "A"),
+    Case("norm to the fourth", "norm2(A @ x)**4", "x"),
+    Case("trace", "trace(A @ B @ A)", "A B", "A[n,n] B[n,n]"),
+    Case("trace of a gram matrix", "trace(X.T @ X)", "X"),
+    Case("determinant", "det(A)", "A"),
+    Case("determinant of a gram matrix", "det(X.T @ X)", "X", "X[4,2]"),
+    Case("log determinant of a gram matrix", "logdet(X.T @ X)", "X", "X[4,2]"),
+    Case("inverse form", "b.T @ inv(A) @ b", "A b", "A[n,n] b[n]"),
+    Case("trace of an inverse", "trace(inv(A) @ B)", "A", "A[n,n] B[n,n]"),
+    Case("inverse of a transpose", "sum(inv(A.T)**2)", "A"),
+    Case("Gaussian log-likelihood", "1/2*logdet(S) + 1/2*x.T @ inv(S) @ x", "S x", "S[n,n] x[n]"),
+    Case("softmax of rows", "sum(C*softmax(Z))", "Z", "C[n,k] Z[n,k]"),
+    Case("softmax of columns", "sum(C*softmax(Z, axis=0))", "Z", "C[n,k] Z[n,k]"),
+    Case("log_softmax of columns", "sum(C*log_softmax(Z, axis=0)**2)", "Z", "C[n,k] Z[n,k]"),
+    Case("logsumexp of rows", "sum(c*logsumexp(X @ W))", "W", "c[n] X[n,d] W[d,k]"),
+    Case("logsumexp of columns", "sum(c*log(sum(exp(Z), axis=0)))", "Z", "c[k] Z[n,k]"),
+    Case("softmax written out", "sum(c*exp(z)/sum(exp(z)))", "z", "c[k] z[k]"),
+    Case("sum of exponentials of a matrix", "log(sum(exp(Z)))", "Z"),
+)
+
+SHAPES = (
+    Case("scalars", "a*b**2 + sin(a)", "a b", "a[] b[]"),
+    Case("scalar and vector", "exp(a)*sum(x**3)", "a x"),
+    Case("scalar and matrix", "sum((Y - a*A @ X)**2)", "a A", "a[] Y[n,m] A[n,k] X[k,m]"),
+    Case("row of a matrix", "sum((A*x + b)**2)", "A x b", "A[n,d] x[d] b[d]"),
+    Case("column of a matrix", "sum((A - m)**3)", "A m", "A[n,d] m[n,1]"),
+    Case("column beside a row", "sum(sin(u*v))", "u v", "u[n,1] v[d]"),
+    Case("vector times matrix", "sum(f(x @ A))", "A x", "x[n] A[n,d]"),
+    Case("outer product of matrices", "sum(sin(A @ B.T))", "A B", "A[n,k] B[m,k]"),
+    Case("bilinear form", "u.T @ A @ v", "u A v"),
+    Case("diagonal matrix", "x.T @ diag(w) @ x + sum(diag(A)**2)", "x w A", "x[n] w[n] A[n,n]"),
+    Case("ridge on a determinant", "logdet(X.T @ X + lam*eye(d))", "X lam", "X[n,d] lam[]"),
+    Case("identity of a number", "sum((A @ A - eye(3))**2)", "A", "A[3,3]"),
+    Case("orthogonality", "1/4*sum((W.T @ W - eye(k))**2)", "W", "W[n,k]"),
+    Case("a size as a number", "1/(2*n)*sum((y - X @ w)**2) + lam/2*norm2(w)**2", "w lam", "X[n,d] y[n] w[d] lam[]"),
+    Case("three axes", "sum(sin(T)*a)", "T a", "T[2,3,2] a[3,2]"),
+    Case("a batch of products", "sum((T @ A)**2)", "T A", "T[2,3,2] A[2,2]"),
+    Case("data of size one", "sum((y - X @ w)**2)", "w", "X[1,1] w[1] y[1]"),
+)
+
+ARITHMETIC = (
+    Case("Rayleigh quotient", "x.T @ A @ x/(x.T @ x)", "x"),
+    Case("quotient", "sum(x/(1 + y**2))", "x y", "x[d] y[d]"),
+    Case("power of a vector", "sum(x**y)", "x y", "x[d] y[d]", positive=True),
+    Case("root", "sum(sqrt(1 + x**2))", "x"),
+    Case("root of a square", "sqrt(x**2)", "x"),
+    Case("negative power", "sum(x**-2)", "x", positive=True),
+    Case("fractional power", "sum(x**1.5)", "x", positive=True),
+    Case("number to a power", "sum(2**x)", "x"),
+    Case("Gaussian", "exp(-norm2(x - c)**2/2)", "x"),
+    Case("functions within functions", "sum(f(g(x)*h(x)))", "x", "x[d]"),
+    Case("the same value twice", "(x.T @ A @ x)*exp(-x.T @ A @ x)", "x"),
+    Case("the same residual twice", "(y - X @ w) @ (y - X @ w)", "w"),
+    Case("Rosenbrock", "100*(b - a**2)**2 + (1 - a)**2", "a b"),
+    Case("no second derivative", "c.T @ x", "x", "c[d] x[d]"),
+    Case("a parameter that does not occur", "sum(x**2)", "x w", "w[3]"),
+    Case("letters that are not ASCII", "sum((θ - μ)**2*σ)", "θ σ", "θ[d] μ[d] σ[]"),
+    Case("names that indices like", "sum((i*A @ j - o)**2)", "i j A", "i[] A[p,k] j[k] o[p]"),
+)
+
+CASES = (*CLOSED_FORMS, *NETWORKS, *ELEMENTWISE, *REDUCTIONS, *SHAPES, *ARITHMETIC)

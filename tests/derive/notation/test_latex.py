@@ -1,0 +1,88 @@
+"""The LaTeX: read strictly, and compiled where there is a TeX."""
+
+import shutil
+import subprocess
+
+import pytest
+
+import hesse
+from derive.expressions import CLOSED_FORMS
+from derive.notation.conftest import two_layers
+from derive.notation.tex import TexError, check
+from hesse.derive.notation.latex import block_latex, document, latex, lines_latex
+from hesse.derive.notation.readings import READINGS
+from hesse.errors import HesseValueError
+
+NAMES = [
+    ("W1", "W2", "x"),
+    ("encoder.layers.0.self_attn.in_proj_weight", "0.weight", "x_in"),
+    ("W_1", "weight_matrix_2", "ξ"),
+    ("<script>alert(1)</script>", '"><img src=x>', "50% & #1 {a}^b~c\\"),
+    ("Ω̂", "名前", "é"),
+]
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("names", NAMES, ids=lambda names: names[0])
+def test_whatever_the_names_the_document_is_read(names, reading):
+    found = two_layers(*names)
+    check(document(found, reading))
+    for block in found:
+        check(block_latex(block, found, reading), maths=True)
+        check(lines_latex(block, found, reading))
+
+
+@pytest.mark.parametrize("case", [*CLOSED_FORMS[1:14:2], CLOSED_FORMS[-2]], ids=lambda case: case.name)
+def test_real_derivations_are_read(case):
+    found = hesse.derive(case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False)
+    for reading in READINGS:
+        check(document(found, reading))
+
+
+def test_kinds_have_their_colours_and_labels_and_symbols_their_shapes(derivation):
+    source = document(derivation)
+    assert r"\underbrace{\textcolor{blue}" in source and r"_{\text{curvature from above}}" in source
+    assert r"\underbrace{\textcolor{brown}" in source and r"_{\text{product-rule term}}" in source
+    assert (
+        r"\underset{m \times h}{W_{2}[p,o]}" in source
+        and r"\underset{d}{x_{i}} \, f'\left(\underset{h}{z_{2,o}}\right) \Bigl\{" in source
+    )
+    assert [line for line in source.splitlines() if line.startswith(r"\usepackage")] == [
+        r"\usepackage{amsmath}",
+        r"\usepackage{xcolor}",
+    ]
+
+
+def test_one_formula(derivation):
+    (block,) = derivation
+    program = derivation.program
+    assert (
+        latex(block.expression, program, "scalar") == r"x \, f'(z_{2}) \, S_{3} \, W_{2} \, a_{2} + x \, f'(z_{2}) \, \delta_{3}"
+    )
+    assert latex(block.expression, program, "matrix", block.rows, block.columns).endswith("K")
+    with pytest.raises(HesseValueError, match="reading"):
+        latex(block.expression, program, "index")
+
+
+WRONG = [
+    *("a_b", "$a_{b}_{c}$", "$a^{2}'$", r"\frac{a}", r"$\frac a b$", "{", r"\foo", "a & b"),
+    *(r"\begin{align*} a", r"$\left( a$", "é", "50%"),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_reader_is_strict(wrong):
+    with pytest.raises(TexError):
+        check(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("names", NAMES, ids=lambda names: names[0])
+@pytest.mark.parametrize("reading", READINGS)
+def test_it_compiles(names, reading, tmp_path):
+    (tmp_path / "page.tex").write_text(document(two_layers(*names), reading), encoding="ascii")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
