@@ -21,7 +21,9 @@ def test_demo_checks_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture
     agreement = [float(line.split()[-1]) for line in printed.splitlines() if line.startswith(("along 8 random", "in "))]
     assert len(agreement) == 2 and max(agreement) < 1e-12
     written = {p.name for p in (tmp_path / "new" / "demo").iterdir()}
-    assert written == {"hessian.png", "spectrum.png", "hessian.safetensors"}
+    assert written == {"hessian.png", "spectrum.png", "quadratic.png", "hessian.safetensors", "derivation.html"}
+    assert "saddle: " in printed and "error of order 3" in printed and "newton() refused: H is indefinite" in printed
+    assert all(f"\n{step}(" in printed for step in ("trust_region", "cubic", "saddle_free", "negative_curvature"))
     assert hesse.load(tmp_path / "new" / "demo" / "hessian.safetensors").layout.size == 2410
 
 

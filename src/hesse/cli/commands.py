@@ -163,6 +163,78 @@ def minimize(
         say(f"wrote {out}")
 
 
+DERIVE = """Examples:
+hesse derive "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)" --wrt W1,W2
+hesse derive --network 2-3-1 --html page.html
+hesse derive model.py:net --data digits.npz --loss cross_entropy"""
+
+
+@app.command(help_epilogue=DERIVE, sort_key=6)
+def derive(
+    source: Annotated[
+        str | None, Parameter(help="A cost as text, in Python's syntax; or file.py:name, a model. The file is run.")
+    ] = None,
+    *,
+    wrt: Annotated[
+        str | None, Parameter(help="The parameters of an expression, such as W1,W2; of a model, all by default.")
+    ] = None,
+    shapes: Annotated[
+        str | None, Parameter(help='Of an expression, where they cannot be inferred: "W1[h,d] x[d] a[]", [] a scalar.')
+    ] = None,
+    given: Annotated[
+        list[str] | None, Parameter(help='What is known of its data: "sum(y) == 1", "Omega == 1". May be repeated.')
+    ] = None,
+    network: Annotated[str | None, Parameter(help="A dense network by its widths, such as 2-3-1 or d-h-m.")] = None,
+    activation: Annotated[str, Parameter(help="Of --network: sigmoid, tanh, relu, ..., or an unknown f.")] = "sigmoid",
+    loss: Annotated[
+        str | None, Parameter(help="Of --network (half_sse by default) or of a model: half_sse, mse, cross_entropy or bce.")
+    ] = None,
+    no_bias: Annotated[bool, Parameter(show_default=False, help="Of --network: without biases.")] = False,
+    data: Annotated[str | None, Parameter(help="Of a model: as for hesse hessian.")] = None,
+    stagewise: Annotated[
+        bool, Parameter(show_default=False, help="Layer by layer in δ, S and D, as from four layers on, not written out.")
+    ] = False,
+    block: Annotated[str | None, Parameter(help="Only this block, such as W1,W2.")] = None,
+    reading: Annotated[
+        Literal["indices", "matrix", "scalar"], Parameter(help="How text is written; scalar is one weight per layer.")
+    ] = "indices",
+    latex: Annotated[bool, Parameter(show_default=False, help="Print a LaTeX document instead.")] = False,
+    python: Annotated[
+        Literal["numpy", "torch"] | None, Parameter(help="Print functions that compute the blocks, for NumPy or torch, instead.")
+    ] = None,
+    html: Annotated[Path | None, Parameter(help="Write one self-contained page to this .html file.")] = None,
+) -> None:
+    """Derive the formula of every Hessian block, line by line, each line certified."""
+    from hesse.cli.derive import derivation_of, pair_of, python_of, write_text
+
+    check_writable("--html", html, (".html",))
+    if html is not None:
+        require("latex2mathml", "html", "--html")
+        require("jinja2", "html", "--html")
+    pair = None if block is None else pair_of(block)
+    d = derivation_of(
+        source,
+        wrt=wrt,
+        shapes=shapes,
+        given=given,
+        network=network,
+        activation=activation,
+        loss=loss,
+        no_bias=no_bias,
+        data=data,
+        stagewise=stagewise,
+    )
+    if html is not None:
+        write_text(html, d.html() if pair is None else d.block(*pair).html())
+        say(f"wrote {html}")
+    elif latex:
+        say(d.latex())
+    elif python is not None:
+        say(python_of(d, block, python))
+    else:
+        say(d.text(reading) if pair is None else d.block(*pair).text(reading))
+
+
 @app.command(help_epilogue="Needs: pip install 'hesse[demo]'", sort_key=1)
 def demo(*, out: Annotated[Path, Parameter(help="The folder to write to; made where there is none.")] = Path("demo")) -> None:
     """The main job on real data, in under a minute: a small network that reads handwritten digits."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hesse
+from hesse.cli.derive import write_text
 from hesse.cli.inputs import require
 from hesse.cli.output import save_figure, say
 from hesse.cli.quadratic import pictures, report
@@ -31,7 +32,8 @@ def run(folder: Path) -> None:
         HesseFileError: the folder cannot be made.
     """
     require("sklearn", "demo", "the demo")
-    require("matplotlib", "demo", "the demo")
+    for package in ("matplotlib", "latex2mathml", "jinja2"):
+        require(package, "demo", "the demo")
     _make(folder)
     X, y = digits()
 
@@ -80,12 +82,20 @@ def run(folder: Path) -> None:
     q = hesse.quadratic(hesse.Cost(train(X, y, EARLY), "cross_entropy", (X, y), penalty=PENALTY))
     trust = report(q)
 
+    _heading("The formula")
+    derivation, seconds = timed(lambda: hesse.derive(cost))
+    first, last = derivation.parameters[0], derivation.parameters[2]
+    say(f"{derivation.certificate}; in {seconds:.1f} s")
+    say(f"the mixed block, d2J / d{first} d{last}, of one sample:")
+    say(f"  {derivation.block(first, last).matrix()}")
+
     _heading("Written")
+    write_text(folder / "derivation.html", derivation.html())
     H.save(folder / "hessian.safetensors")
     save_figure(folder / "hessian.png", H.plot)
     save_figure(folder / "spectrum.png", Spectrum.from_hessian(H).plot)
     save_figure(folder / "quadratic.png", *pictures(q, trust))
-    for name in ("hessian.png", "spectrum.png", "quadratic.png", "hessian.safetensors"):
+    for name in ("hessian.png", "spectrum.png", "quadratic.png", "hessian.safetensors", "derivation.html"):
         say(folder / name)
 
 
