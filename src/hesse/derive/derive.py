@@ -14,7 +14,7 @@ from hesse.derive.differentiate import with_companions
 from hesse.derive.expression import Size
 from hesse.derive.language import program as program_of_text
 from hesse.derive.lines import Block, Slope
-from hesse.derive.networks import Network, program_of
+from hesse.derive.networks.network import Network
 from hesse.derive.page import Page
 from hesse.derive.program import Program
 from hesse.derive.stagewise import Stages, stages
@@ -96,6 +96,8 @@ def derive(
 
 def _of_cost(cost: Cost, wrt: str | Sequence[str] | None, *, stagewise: bool | None, certify: bool) -> Derivation:
     """The derivation for the loss of one sample, certified on the cost's own parameters and first samples too."""
+    from hesse.derive.networks.graph import program_of  # the rules of all traced operations, which only a cost needs
+
     found = program_of(cost)
     whole = cost.scale * cost.samples
     samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None

@@ -15,8 +15,8 @@ from hesse.derive.adjoints import adjoints
 from hesse.derive.algebra import same
 from hesse.derive.differentiate import with_companions
 from hesse.derive.expression import Entry, Expression, Index, Partial, Power, constant, indices, of
-from hesse.derive.networks import GraphProgram, program_of
 from hesse.derive.networks.conditions import Affine
+from hesse.derive.networks.graph import GraphProgram, program_of
 from hesse.derive.networks.view import number
 from hesse.derive.program import Opaque, Program, Quantity, Whole
 from hesse.derive.valuation import Valuation, relative

@@ -10,8 +10,8 @@ from torch import Tensor
 from hesse.derive.adjoints import adjoints
 from hesse.derive.differentiate import with_companions
 from hesse.derive.expression import Count, Entry, Power
-from hesse.derive.networks import Network
 from hesse.derive.networks.letters import IndexLetters
+from hesse.derive.networks.network import Network
 from hesse.derive.valuation import Valuation, relative
 from hesse.errors import HesseError, HesseTypeError, HesseValueError
 

@@ -12,7 +12,6 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from hesse.errors import HesseValueError
@@ -86,6 +85,8 @@ class Krylov(Space):
             bar.advance(self.products)
             self._grow_to(1, bar)
             while True:
+                from scipy.linalg import eigh_tridiagonal  # SciPy's linear algebra takes a tenth of a second to import
+
                 values, vectors = eigh_tridiagonal(np.array(self._diagonal), np.array(self._off[:-1]))
                 along = vectors.T @ np.array(self._along)
                 complete = self.products == len(self._gradient)

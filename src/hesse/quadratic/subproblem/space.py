@@ -8,7 +8,6 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import norm
 from torch import Tensor
 
 from hesse.quadratic.subproblem.spectral import Solution
@@ -114,7 +113,7 @@ def reduce(values: np.ndarray, coefficients: np.ndarray, rounding: float, reach:
         whole: whether the basis is that of the whole space.
     """
     largest = float(np.abs(values).max(initial=0.0))
-    tolerance, noise = rounding * largest, rounding * (float(norm(coefficients)) + largest * reach)
+    tolerance, noise = rounding * largest, rounding * (float(np.linalg.norm(coefficients)) + largest * reach)
     flat = (np.abs(values) <= tolerance) & (np.abs(coefficients) <= noise)
     return Reduced(np.where(flat, 0.0, values), np.where(flat, 0.0, coefficients), tolerance, whole)
 
