@@ -51,8 +51,8 @@ def test_a_later_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], m
         (["--start", "model.py"], "--start: 'model.py' cannot be read as parameters"),
         (["--start", "other.safetensors"], "unknown ['v']"),
         (["--out", "net.pt"], "--out: 'net.pt' should end with .safetensors"),
-        (["--tolerance", "-1"], "tolerance: expected a number >= 0"),
-        (["--radius", "0"], "radius: expected a number > 0"),
+        (["--tolerance", "-1"], "tolerance: expected a finite number >= 0"),
+        (["--radius", "0"], "radius: expected a finite number > 0"),
     ],
 )
 def test_bad_input_is_one_message(folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], text: str) -> None:

@@ -1,5 +1,6 @@
 """`hesse quadratic`: what it prints is what the library says, and what it draws is there."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,21 @@ def q(folder: Path) -> hesse.QuadraticModel:
     return hesse.quadratic(build_cost("model.py:net", "data.npz", "mse", params=None, penalty=None, dtype="float64"))
 
 
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of few points, which is enough to see that they are there."""
+    for display in (hesse.Slice, hesse.Plane):
+        few = functools.partial(display.from_model, points=5)
+        monkeypatch.setattr(display, "from_model", staticmethod(few))
+
+
 def rows(table: str) -> dict[str, list[str]]:
     """By the name of the step: its numbers."""
-    return {line.split()[0]: line.split()[1:5] for line in table.splitlines() if ")" in line.split()[0]}
+    return {line.split()[0]: line.split()[1:5] for line in table.splitlines() if ")" in line.partition(" ")[0]}
 
 
 def test_it_prints_the_model_its_trust_and_the_steps(
-    folder: Path, q: hesse.QuadraticModel, capsys: pytest.CaptureFixture[str]
+    folder: Path, q: hesse.QuadraticModel, coarse: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["quadratic", *QUESTION, "--figure", "q.png"]) == 0
     printed = capsys.readouterr().out
@@ -38,12 +47,14 @@ def test_it_prints_the_model_its_trust_and_the_steps(
 def test_each_line_is_the_step_that_it_names(q: hesse.QuadraticModel) -> None:
     trust = q.trust(tolerance=0.05)
     scale = scale_of(q, trust)
-    assert scale.radius == trust.radius and scale.damping >= 0 and scale.M > 0
+    along = q.trust(q.trust_region(trust.radius), 0.05)
+    assert scale.radius == min(trust.radius, along.radius) and scale.damping >= 0 and scale.M > 0
+    assert ("the steps here keep to it" in steps_table(q, trust)) == (along.radius < trust.radius)
     found = rows(steps_table(q, trust))
-    step = q.trust_region(trust.radius)
+    step = q.trust_region(scale.radius)
     ratio = f"{step.actual() / step.predicted:.3f}"
     numbers = [f"{step.norm:.4g}", f"{step.predicted:.4g}", f"{step.actual():.4g}", ratio]
-    assert found[f"trust_region(radius={trust.radius:.3g})"] == numbers
+    assert found[f"trust_region(radius={scale.radius:.3g})"] == numbers
     refused = [line for line in steps_table(q, trust).splitlines() if " refused: " in line]
     assert len(found) == len(asked(scale)) and 0 < len(refused) < len(found)
 
@@ -65,7 +76,7 @@ def test_an_exact_model_is_asked_for_no_cubic_step() -> None:
     assert "cubic" not in table and "negative_curvature" in table and "inf" not in table
 
 
-def test_without_the_matrix_there_is_no_spectrum(q: hesse.QuadraticModel) -> None:
+def test_without_the_matrix_there_is_no_spectrum(q: hesse.QuadraticModel, coarse: None) -> None:
     free = hesse.quadratic(q.cost, dense=False)
     trust = free.trust()
     assert len(pictures(free, trust)) == 3 and len(pictures(q, trust)) == 4

@@ -27,6 +27,7 @@ FORMS = [
     ("linear network, last layer", "1/2*sum((y - W2 @ W1 @ x)**2)", "W1,W2", (), ("W2", "W2"), "I ⊗ W1 x xᵀ W1ᵀ"),
     ("output block", "1/2*sum((Y - f(X @ W1.T) @ W2.T)**2)", "W1,W2", (), ("W2", "W2"), "I ⊗ a2ᵀa2"),
     ("two layers, first block", "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", "W1,W2", (), ("W2", "W2"), "diag(S3) ⊗ a2 a2ᵀ"),
+    ("Kullback-Leibler divergence", "sum(p*log(p/q))", "p,q", (), ("p", "p"), "diag(p^∘(−1))"),
     ("trace", "trace(X.T @ A @ X)", "X", (), ("X", "X"), "(A + Aᵀ) ⊗ I"),
     ("relu has no f''", "sum(relu(A @ x))", "x", (), ("x", "x"), "0"),
 ]

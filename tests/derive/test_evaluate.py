@@ -16,6 +16,7 @@ from hesse.derive.array_code import CODE, Backend, callable_of, spelled
 from hesse.derive.evaluate import evaluate
 from hesse.derive.expression import Apply, Delta, Entry, Expression, Index, Partial, Power, Term, constant, of
 from hesse.derive.functions import FUNCTIONS
+from hesse.derive.networks.graph import AT_ONCE
 from hesse.derive.program import Leaf, Opaque, Program, Quantity, Whole
 from hesse.derive.samples import batched
 from hesse.derive.schedule import schedule
@@ -195,6 +196,84 @@ def test_a_network_over_samples(loss: str) -> None:
         assert relative(block.evaluate(**arrays), each.mean(0) if program.samples == "mean" else each.sum(0)) < 1e-12
 
 
+# ---------------------------------------------------------------- a cost's own parameters and data
+
+
+class Cumulative(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = torch.nn.Linear(3, 3), torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.cumprod(1.5 + torch.tanh(self.fc(x)), -1))
+
+
+def _with(activation: torch.nn.Module) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), activation, torch.nn.Linear(4, 2))
+
+
+OWN = {
+    "a function with a row": (lambda: _with(torch.nn.Tanh()), "half_sse"),
+    "one without": (lambda: _with(torch.nn.LeakyReLU()), "cross_entropy"),
+    "another": (lambda: _with(torch.nn.Mish()), torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]).double())),
+    "a kink": (lambda: _with(torch.nn.ELU()), torch.nn.CrossEntropyLoss(reduction="sum")),
+    "a named map": (Cumulative, "cross_entropy"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_cost_s_own_parameters_and_samples_give_its_hessian(name: str) -> None:
+    make, loss = OWN[name]
+    torch.manual_seed(0)
+    model = make().double()
+    generator = torch.Generator().manual_seed(1)
+    samples = 7 if name == "a named map" else AT_ONCE + 6
+    X = torch.randn(samples, 3, generator=generator, dtype=torch.float64)
+    y = torch.randint(2, (samples,), generator=generator)
+    target = torch.nn.functional.one_hot(y, 2).double()
+    y = target if loss == "half_sse" else y
+    cost = hesse.Cost(model, loss, [(X[:-3], y[:-3]), (X[-3:], y[-3:])])
+    H, d = hesse.hessian(cost), hesse.derive(cost, certify=False)
+    parameters = {key: value.detach() for key, value in model.named_parameters()}
+    first, *_, last = d.parameters
+    for rows, columns in [(first, first), (first, last), (last, first)]:
+        block, expected = d.block(rows, columns), H[rows, columns]
+        assert relative(block.evaluate(), expected) < 1e-12
+        other = block.evaluate(**{key: value.numpy() for key, value in parameters.items()})
+        assert isinstance(other, numpy.ndarray) and relative(torch.as_tensor(other), expected) < 1e-12
+        if isinstance(loss, str):
+            assert relative(block.evaluate(x=X, y=target), expected) < 1e-12
+            found = block.evaluate(x=X.numpy(), y=target.numpy())
+            assert isinstance(found, numpy.ndarray) and relative(torch.as_tensor(found), expected) < 1e-12
+        one = block.evaluate(x=X[0], y=target[0], **parameters)
+        assert one.shape == expected.shape
+
+
+def test_a_cost_s_own_data_are_all_or_none() -> None:
+    data = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    d = hesse.derive(hesse.Cost(_with(torch.nn.Tanh()).double(), "cross_entropy", data), "2.bias", certify=False)
+    block = d.block("2.bias", "2.bias")
+    with pytest.raises(
+        hesse.HesseError,
+        match=r"y: expected shape \(5, 2\), one-hot where they are classes, as x holds 5 samples; got shape \(5,\)",
+    ):
+        block.evaluate(x=data[0], y=data[1])
+    with pytest.raises(hesse.HesseError, match="no array is called 'z'"):
+        block.evaluate(z=1.0)
+
+
+def test_a_function_without_a_row_is_an_argument_of_the_code_and_a_named_map_has_none() -> None:
+    data = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    leaky, cumulative = (
+        hesse.derive(hesse.Cost(model.double(), "cross_entropy", data), certify=False)
+        for model in (_with(torch.nn.LeakyReLU()), Cumulative())
+    )
+    assert "leaky_relu, dleaky_relu):" in leaky.block("0.weight", "2.weight").python()
+    assert "∂²J/∂0.weight[o,i]∂2.weight[p,j] = leaky_relu'(z(0)[o])" in leaky.block("0.weight", "2.weight").python()
+    with pytest.raises(hesse.HesseError, match=r"python: cumprod has no formula, .* evaluate\(\) computes this block"):
+        cumulative.block("fc.weight", "out.weight").python()
+
+
 # ---------------------------------------------------------------- the schedule
 
 
@@ -296,7 +375,7 @@ def test_samples_must_be_given_for_all_or_none() -> None:
     program = Program({"x": Leaf("x", ("d",), per_sample=True), "y": Leaf("y", ("d",), per_sample=True)}, ())
     expression = Expression((Term(Fraction(1), (Entry("x", (P,)), Entry("y", (P,))), (P,)),))
     with pytest.raises(
-        ValueError, match=r"x has one axis more than the program, \(4, 3\), one for the samples, and y has not, \(3,\)"
+        ValueError, match=r"y: expected shape \(4, d\), as x holds 4 samples; got shape \(3,\); give both for many"
     ):
         evaluate(expression, (), program, {"x": numpy.ones((4, 3)), "y": numpy.ones(3)})
 

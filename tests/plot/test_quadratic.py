@@ -1,5 +1,6 @@
 """The pictures of a quadratic model hold what the model and the cost say, and draw it."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -232,7 +233,23 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: hesse.Plane.from_model(of("saddle"), "gradients"),
         "directions: expected two directions or one of 'eigenvectors', 'newton'; got 'gradients'",
     ),
-    "three directions": (lambda: hesse.Plane.from_model(of("saddle"), (1, 2, 3)), "expected two directions or one of"),
+    "three directions": (lambda: hesse.Plane.from_model(of("saddle"), (1, 2, 3)), "expected two directions .* got a tuple of 3"),
+    "a matrix of directions": (
+        lambda: inspect.unwrap(hesse.Plane.from_model)(of("saddle"), torch.eye(2).double()),
+        "directions: expected two directions .* got a Tensor",
+    ),
+    "a cost, for a slice": (
+        lambda: inspect.unwrap(hesse.Slice.from_model)(COSTS["saddle"]()),
+        r"q: expected a hesse.QuadraticModel, got Cost: hesse.quadratic\(cost\)",
+    ),
+    "a cost, for a plane": (
+        lambda: inspect.unwrap(hesse.Plane.from_model)(COSTS["saddle"]()),
+        "q: expected a hesse.QuadraticModel, got Cost",
+    ),
+    "a model, for its error": (
+        lambda: inspect.unwrap(hesse.ErrorCurve.from_trust)(of("saddle")),
+        r"trust: expected a hesse.Trust, got QuadraticModel: q.trust\(\)",
+    ),
     "parallel directions": (
         lambda: hesse.Plane.from_model(of("saddle"), (torch.ones(2).double(), -3 * torch.ones(2).double())),
         "directions: they lie on one line; give two that span a plane",
@@ -269,7 +286,7 @@ def test_wrong_input_is_told(case: str) -> None:
 
 def test_orders_are_written_as_they_are() -> None:
     curve = hesse.ErrorCurve.from_trust(of("network").trust())
-    for order, words in ((np.inf, "exact to rounding near θ"), (np.nan, "lost in rounding"), (1.98, "order 1.98")):
+    for order, words in ((np.inf, "exact to rounding near θ"), (1.98, "order 1.98")):
         display = replace(curve, order=order).plot()
         assert display.ax is not None and words in display.ax.get_title()
         assert ("cubic" in display.artists["lines"]) == np.isfinite(order)

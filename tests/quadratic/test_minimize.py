@@ -1,6 +1,7 @@
 """`minimize`: it ends where it should, goes SciPy's ways where they are SciPy's, says why it stopped, and changes nothing."""
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import hesse
 from hesse.errors import HesseError, HesseKeyError, HesseMemoryError, HesseTypeError, HesseValueError
 from hesse.quadratic import Iterate
+from hesse.quadratic.points import Evaluator
 from hesse.quadratic.proposals import METHODS
 from hesse.quadratic.subproblem import spectral
 from hesse.quadratic.subproblem.cholesky import Ball, Bound, Cubic, Guess, Shifted, step
@@ -277,6 +279,23 @@ def test_a_kink_is_said(method: str, dense: bool) -> None:
     assert "H is not finite here" in result.message
 
 
+def test_an_eigenvalue_that_is_not_there_is_said_and_never_nan() -> None:
+    cost = cost_of(lambda p: (p["x"].abs() ** 1.5).sum() + p["x"].sum(), 0.0)
+    for dense in (True, False):
+        point = Evaluator(cost, dense, None).at(cost.theta)
+        assert point is not None
+        iterate = Iterate(0, None, point)
+        assert iterate.lowest == "no smallest eigenvalue, for H is not finite"
+        with pytest.raises(HesseValueError, match="H is not finite here"):
+            _ = iterate.smallest_eigenvalue
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    unwrapped: Any = inspect.unwrap(hesse.minimize)  # as a user without runtime type checks calls it
+    result = unwrapped(network_cost(), radius=np.float32(2), maxiter=np.int64(2), tolerance=np.float32(1e-3))
+    assert result.nit == 2
+
+
 def test_dogleg_says_that_h_is_not_definite() -> None:
     result = hesse.minimize(cost_of(saddle, 0.3, 0.1), "dogleg")
     assert not result.success and result.status == 3
@@ -399,11 +418,11 @@ def test_apply_to_chosen_and_narrow_parameters() -> None:
     ("options", "error", "text"),
     [
         ({"method": "newton"}, HesseValueError, "method: expected one of 'trust-exact', 'cubic', .* got 'newton'"),
-        ({"tolerance": -1.0}, HesseValueError, "tolerance: expected a number >= 0"),
-        ({"tolerance": math.nan}, HesseValueError, "tolerance: expected a number >= 0"),
+        ({"tolerance": -1.0}, HesseValueError, "tolerance: expected a finite number >= 0"),
+        ({"tolerance": math.nan}, HesseValueError, "tolerance: expected a finite number >= 0"),
         ({"maxiter": 1.5}, HesseValueError, "maxiter: expected a whole number >= 0, got 1.5"),
-        ({"radius": 0.0}, HesseValueError, "radius: expected a number > 0, got 0.0"),
-        ({"radius": math.inf}, HesseValueError, "radius: expected a number > 0, got inf"),
+        ({"radius": 0.0}, HesseValueError, "radius: expected a finite number > 0, got 0.0"),
+        ({"radius": math.inf}, HesseValueError, "radius: expected a finite number > 0, got inf"),
         ({"dense": "yes"}, HesseTypeError, "dense: expected True, False or None"),
         ({"dense": False}, HesseValueError, "dense: trust-exact needs H itself; method='trust-krylov'"),
         ({"callback": 3}, HesseTypeError, "callback: expected a function of an Iterate, got int"),

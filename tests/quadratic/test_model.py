@@ -167,7 +167,8 @@ STATIONARY = [
         [1.0, 2.0],
         "unbounded",
         (0, 1, 1),
-        "unbounded below: H is zero along 1 direction, and g is not; no stationary point",
+        "unbounded below: 0 negative and 1 positive direction; along 1 more H is zero to rounding and g is not: no point "
+        "is stationary",
     ),
 ]
 
@@ -221,6 +222,11 @@ unwrapped: Any = inspect.unwrap(hesse.quadratic)
 
 def model() -> Q:
     return hesse.quadratic(cost())
+
+
+def at_a_kink(dense: bool) -> Q:
+    """g = (0, 1.5), and H is infinite along the first parameter."""
+    return of(lambda x: (x**1.5).sum(), [0.0, 1.0], dense=dense)
 
 
 NAN = torch.full((32,), torch.nan).double()
@@ -307,13 +313,26 @@ REFUSED = [
         HesseValueError,
         r"newton: H is indefinite: \d negative, 0 zero and \d positive of 4 Ritz values in a Krylov space.*as far as they show",
     ),
-    (
-        lambda: of(lambda x: (x**1.5).sum(), [0.0, 1.0], dense=False).trust_region(1.0),
-        HesseValueError,
-        "entries that are not finite",
+    *(
+        (lambda ask=ask, dense=dense: ask(at_a_kink(dense)), HesseValueError, r"has entries that are not finite.*kink.*cost\.at")
+        for dense in (True, False)
+        for ask in (
+            lambda q: q.trust_region(1.0),
+            lambda q: q.levenberg_marquardt(1.0),
+            lambda q: q.stationary_point(),
+            lambda q: q.trust(),
+            lambda q: q(q.gradient),
+            lambda q: q.error(q.gradient),
+        )
     ),
-    (lambda: of(lambda x: (x**1.5).sum(), [0.0, 1.0]).trust_region(1.0), HesseValueError, "H has entries that are not finite"),
 ]
+
+
+def test_a_krylov_space_that_was_refused_is_refused_again() -> None:
+    q = at_a_kink(dense=False)
+    for _ in range(2):
+        with pytest.raises(HesseValueError, match="H s has entries that are not finite"):
+            q.newton()
 
 
 @pytest.mark.parametrize(("call", "kind", "text"), REFUSED)

@@ -79,6 +79,12 @@ def test_kinks_have_order_one_or_two_and_it_is_said(f: Any, x: list[float], orde
         assert "kink" in trust.reason
 
 
+def test_where_no_step_is_short_enough_there_is_no_radius() -> None:
+    trust = of(lambda x: x.abs().sum(), [0.0, 0.0]).trust()
+    assert trust.radius == 0
+    assert str(trust).endswith("no trust: the error is over 0.1 of the change, however short the step")
+
+
 def test_a_network_at_a_kink() -> None:
     c = network_cost(nn.ReLU, "mse", 0)
     dead = {**c.parameters, "0.bias": 0 * c.parameters["0.bias"], "0.weight": 0 * c.parameters["0.weight"]}
@@ -110,6 +116,7 @@ def test_an_exact_model_has_no_order_and_no_end(dtype: torch.dtype) -> None:
     trust = hesse.quadratic(c).trust()
     assert (trust.order, trust.radius) == (math.inf, math.inf)
     assert trust.reason.startswith("no error stands clear of rounding: the model is exact")
+    assert str(trust).endswith("no end to the trust: the error is under 0.1 of the change as far as was looked")
 
 
 def test_a_vanishing_third_derivative_has_order_four() -> None:

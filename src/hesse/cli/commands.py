@@ -172,7 +172,10 @@ hesse derive model.py:net --data digits.npz --loss cross_entropy"""
 @app.command(help_epilogue=DERIVE, sort_key=6)
 def derive(
     source: Annotated[
-        str | None, Parameter(help="A cost as text, in Python's syntax; or file.py:name, a model. The file is run.")
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True, help="A cost as text, in Python's syntax; or file.py:name, a model. The file is run."
+        ),
     ] = None,
     *,
     wrt: Annotated[
@@ -185,7 +188,9 @@ def derive(
         list[str] | None, Parameter(help='What is known of its data: "sum(y) == 1", "Omega == 1". May be repeated.')
     ] = None,
     network: Annotated[str | None, Parameter(help="A dense network by its widths, such as 2-3-1 or d-h-m.")] = None,
-    activation: Annotated[str, Parameter(help="Of --network: sigmoid, tanh, relu, ..., or an unknown f.")] = "sigmoid",
+    activation: Annotated[
+        str | None, Parameter(help="Of --network: tanh, relu, ..., or an unknown f; sigmoid by default.")
+    ] = None,
     loss: Annotated[
         str | None, Parameter(help="Of --network (half_sse by default) or of a model: half_sse, mse, cross_entropy or bce.")
     ] = None,
@@ -196,22 +201,20 @@ def derive(
     ] = False,
     block: Annotated[str | None, Parameter(help="Only this block, such as W1,W2.")] = None,
     reading: Annotated[
-        Literal["indices", "matrix", "scalar"], Parameter(help="How text is written; scalar is one weight per layer.")
-    ] = "indices",
+        Literal["indices", "matrix", "scalar"] | None,
+        Parameter(help="How text is written: in indices by default; scalar is one weight per layer."),
+    ] = None,
     latex: Annotated[bool, Parameter(show_default=False, help="Print a LaTeX document instead.")] = False,
-    python: Annotated[
-        Literal["numpy", "torch"] | None, Parameter(help="Print functions that compute the blocks, for NumPy or torch, instead.")
+    python: Annotated[bool, Parameter(show_default=False, help="Print functions that compute the blocks instead.")] = False,
+    backend: Annotated[
+        Literal["numpy", "torch"] | None, Parameter(help="Of --python: what the functions use; numpy by default.")
     ] = None,
     html: Annotated[Path | None, Parameter(help="Write one self-contained page to this .html file.")] = None,
 ) -> None:
     """Derive the formula of every Hessian block, line by line, each line certified."""
-    from hesse.cli.derive import derivation_of, pair_of, python_of, write_text
+    from hesse.cli.derive import Output, derivation_of, pair_of
 
-    check_writable("--html", html, (".html",))
-    if html is not None:
-        require("latex2mathml", "html", "--html")
-        require("jinja2", "html", "--html")
-    pair = None if block is None else pair_of(block)
+    output = Output(None if block is None else pair_of(block), reading, latex, python, backend, html)
     d = derivation_of(
         source,
         wrt=wrt,
@@ -224,15 +227,7 @@ def derive(
         data=data,
         stagewise=stagewise,
     )
-    if html is not None:
-        write_text(html, d.html() if pair is None else d.block(*pair).html())
-        say(f"wrote {html}")
-    elif latex:
-        say(d.latex())
-    elif python is not None:
-        say(python_of(d, block, python))
-    else:
-        say(d.text(reading) if pair is None else d.block(*pair).text(reading))
+    say(output.of(d))
 
 
 @app.command(help_epilogue="Needs: pip install 'hesse[demo]'", sort_key=1)

@@ -1,10 +1,14 @@
 """`hesse derive`: from a command line to a derivation, and to text, LaTeX, Python or a page."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hesse
-from hesse.cli.inputs import build_cost
+from hesse.cli.inputs import build_cost, check_writable, require
+from hesse.derive.derivation import Formula
+from hesse.derive.identifiers import Names
 from hesse.errors import HesseValueError
 
 
@@ -15,7 +19,7 @@ def derivation_of(
     shapes: str | None,
     given: list[str] | None,
     network: str | None,
-    activation: str,
+    activation: str | None,
     loss: str | None,
     no_bias: bool,
     data: str | None,
@@ -27,6 +31,8 @@ def derivation_of(
         HesseValueError: none of the three was named, or two of them; or what belongs to another.
     """
     way = True if stagewise else None
+    if source is not None and source.endswith(".py"):
+        raise HesseValueError(f"{source!r} is a file; name the model in it, such as {source}:net")
     if (source is None) == (network is None):
         raise HesseValueError("give one of an expression, file.py:name, and --network, such as --network 2-3-1")
     model = source is not None and ".py:" in source
@@ -34,12 +40,14 @@ def derivation_of(
         model or network is not None, {"--shapes": shapes, "--given": given}, "an expression: a network or a model knows its own"
     )
     _refuse(not model, {"--data": data}, "a model, file.py:name")
-    _refuse(network is None, {"--no-bias": no_bias or None}, "--network")
+    _refuse(network is None, {"--activation": activation, "--no-bias": no_bias or None}, "--network")
     _refuse(network is None and not model, {"--loss": loss}, "--network or a model: an expression has its loss in it")
     if network is not None:
-        return hesse.derive(hesse.Network(network, activation, loss or "half_sse", not no_bias), wrt, stagewise=way)
+        return hesse.derive(hesse.Network(network, activation or "sigmoid", loss or "half_sse", not no_bias), wrt, stagewise=way)
     assert source is not None
     if not model:
+        if wrt is None:
+            raise HesseValueError("--wrt: an expression needs the names of its parameters, such as --wrt W1,W2")
         return hesse.derive(source, wrt, shapes=shapes, given=given or (), stagewise=way)
     if data is None or loss is None:
         missing = "--data" if data is None else "--loss"
@@ -48,10 +56,62 @@ def derivation_of(
     return hesse.derive(cost, wrt, stagewise=way)
 
 
-def python_of(derivation: hesse.Derivation, block: str | None, backend: str) -> str:
-    """The code of one block, or of all."""
-    pairs = list(derivation.blocks) if block is None else [pair_of(block)]
-    return "\n\n\n".join(derivation.block(*pair).python(backend) for pair in pairs)
+@dataclass(frozen=True)
+class Output:
+    """What is made of a derivation: text, unless LaTeX, Python or a page is asked for.
+
+    Attributes:
+        block: the rows and columns of the only block that is wanted; None for all.
+        reading: of text, as in `hesse.Derivation.text`.
+        latex, python: whether one of them is printed.
+        backend: of Python.
+        html: the page that is written.
+
+    Raises:
+        HesseError: what cannot go together, or a page that could not be written.
+    """
+
+    block: tuple[str, str] | None = None
+    reading: str | None = None
+    latex: bool = False
+    python: bool = False
+    backend: str | None = None
+    html: Path | None = None
+
+    def __post_init__(self) -> None:
+        chosen = {"--html": self.html is not None, "--latex": self.latex, "--python": self.python}
+        asked = [name for name, wanted in chosen.items() if wanted]
+        if len(asked) > 1:
+            raise HesseValueError(f"{' and '.join(asked)}: give one of them, or call hesse derive once for each")
+        _refuse(bool(asked), {"--reading": self.reading}, f"text; leave it out beside {asked[0]}" if asked else "")
+        _refuse(not self.python, {"--backend": self.backend}, "--python")
+        if self.html is not None:
+            check_writable("--html", self.html, (".html",))
+            require("latex2mathml", "html", "--html")
+            require("jinja2", "html", "--html")
+
+    def of(self, d: hesse.Derivation) -> str:
+        """What is to be printed; a page is written first."""
+        formula = None if self.block is None else d.block(*self.block)
+        if self.html is not None:
+            write_text(self.html, (formula or d).html())
+            return f"wrote {self.html}"
+        if self.latex:
+            return (d if formula is None else replace(formula.derivation, blocks={self.block: formula.block}, stages=())).latex()
+        if self.python:
+            return module([formula] if formula else [d.block(*pair) for pair in d.blocks], self.backend or "numpy")
+        return (formula or d).text(self.reading or "indices")
+
+
+def module(formulas: Sequence[Formula], backend: str) -> str:
+    """One Python module with a function for each block, such as ``hessian_W1_W2``."""
+    names, heads, bodies = Names(), dict[str, None](), []
+    for formula in formulas:
+        code = formula.python(backend, names.new(f"hessian_{formula.rows.name}_{formula.columns.name}"))
+        head, body = code.split("\n\n\n", 1)
+        heads |= dict.fromkeys(head.splitlines())
+        bodies.append(body)
+    return "\n\n\n".join(["\n".join(sorted(heads)), *bodies])
 
 
 def pair_of(block: str) -> tuple[str, str]:

@@ -45,16 +45,30 @@ def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
 
 
 def scale_of(q: QuadraticModel, trust: Trust) -> Scale:
-    """The trust radius, the M that the error shows within it (\\|error\\| = M/6 ‖s‖³), a damping from the step to it."""
+    """A radius, the M that the error shows within it (\\|error\\| = M/6 ‖s‖³), a damping from the step to it.
+
+    The step of the trust region seldom goes along −g. So the model is tried along that step as well, and the smaller radius and
+    the larger M are taken.
+    """
     radius = trust.radius if 0 < trust.radius < math.inf else float(trust.norms[-1])
-    curve = ErrorCurve.from_trust(trust)
-    known = curve.clear & (curve.norms <= radius)
-    M = float((6 * curve.error[known] / curve.norms[known] ** 3).max(initial=0.0))
+    step, tried = q.trust_region(radius), [trust]
+    if step.norm > 0:
+        tried.append(q.trust(step, trust.tolerance))
+        radius = min(radius, tried[1].radius or radius)
+    M = max(_change_of_curvature(ErrorCurve.from_trust(along), radius) for along in tried)
     return Scale(radius, M, 1.1 * q.trust_region(radius).multiplier)
 
 
+def _change_of_curvature(curve: ErrorCurve, radius: float) -> float:
+    known = curve.clear & (curve.norms <= radius)
+    return float((6 * curve.error[known] / curve.norms[known] ** 3).max(initial=0.0))
+
+
 def steps_table(q: QuadraticModel, trust: Trust) -> str:
-    """A line for each method: ‖s‖, predicted and actual decrease, and their ratio; or why it refuses."""
+    """A line for each method: ‖s‖, predicted and actual decrease, and their ratio; or why it refuses.
+
+    Before them the radius that bounds them, where it is not that of the line that the trust was sought along.
+    """
     scale = scale_of(q, trust)
     rows, refused = [], []
     for name, make in asked(scale).items():
@@ -73,7 +87,11 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
         numbers = (cell.rjust(width) for cell, width in zip(row[1:5], widths[1:5], strict=True))
         return "  ".join([row[0].ljust(widths[0]), *numbers, row[5]])
 
-    return "\n".join([*map(line, [head, *rows]), *refused])
+    lines = [*map(line, [head, *rows]), *refused]
+    if scale.radius < trust.radius < math.inf:
+        wide, narrow = f"trust_region(radius={trust.radius:.3g})", f"{scale.radius:.3g}"
+        lines.insert(0, f"along the step of {wide} the radius is {narrow}; the steps here keep to it\n")
+    return "\n".join(lines)
 
 
 def pictures(q: QuadraticModel, trust: Trust) -> list[Callable[..., Any]]:

@@ -1,7 +1,8 @@
 """Arrays and functions for the names of a program: are they all there, and do their sizes fit?"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy
@@ -9,7 +10,7 @@ import torch
 
 from hesse.derive.array_code import Backend
 from hesse.derive.expression import Size
-from hesse.derive.functions import FUNCTIONS
+from hesse.derive.functions import FUNCTIONS, nth_derivative
 from hesse.derive.program import Leaf, Program
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 
@@ -94,9 +95,11 @@ def with_samples(given: Mapping[str, Any], program: Program) -> bool:
     more = {name: numpy.ndim(given[name]) == len(program.leaves[name].sizes) + 1 for name in own}
     if any(more.values()) and not all(more.values()):
         many, one = (next(name for name in own if more[name] is kind) for kind in (True, False))
+        leaf, count = program.leaves[one], len(given[many])
+        classes = ", one-hot where they are classes" if leaf.sums_to == 1 else ""
         raise HesseValueError(
-            f"{many} has one axis more than the program, {tuple(given[many].shape)}, one for the samples, and {one} has not, "
-            f"{tuple(numpy.shape(given[one]))}: give both for one sample or both for many"
+            f"{one}: expected {_axes(replace(leaf, sizes=(count, *leaf.sizes)))}{classes}, as {many} holds {count} samples; got "
+            f"shape {tuple(numpy.shape(given[one]))}; give both for many samples or both for one"
         )
     return any(more.values())
 
@@ -171,6 +174,21 @@ def bound_functions(given: Mapping[str, Any], program: Program) -> tuple[dict[st
                 f"got {type(value).__name__}"
             )
     return names, own
+
+
+@lru_cache
+def differentiated(f: Callable[[torch.Tensor], torch.Tensor]) -> Derivatives:
+    """(f, f', f'') of a function of tensors, by automatic differentiation; each takes tensors and NumPy arrays."""
+
+    def derivative(order: int) -> Callable[[Any], Any]:
+        def at(z: Any) -> Any:
+            if isinstance(z, torch.Tensor):
+                return nth_derivative(f, order, z)
+            return nth_derivative(f, order, torch.tensor(z)).numpy(force=True)
+
+        return at
+
+    return tuple(derivative(order) for order in range(3))
 
 
 def derivative_of(functions: Mapping[str, Derivatives], name: str, order: int) -> Callable[[Any], Any]:

@@ -9,8 +9,10 @@ from torch import Tensor
 from hesse.derive.expression import Entry, Expression, Index, Partial, of
 from hesse.derive.lines import Block, Certificate, Line, Slope, Stage
 from hesse.derive.program import Program
+from hesse.derive.samples import Own
 from hesse.derive.valuation import Valuation
 from hesse.errors import HesseKeyError, nearest
+from hesse.progress import Progress
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,11 +81,17 @@ class Formula:
         found = matrix_form(self.expression, self.rows.indices, self.columns.indices, self.derivation.program)
         return None if found is None else matrix_text(found)
 
-    def python(self, backend: str = "numpy") -> str:
-        """A standalone function of the leaves, with named intermediates.
+    def python(self, backend: str = "numpy", name: str = "hessian_block") -> str:
+        """A standalone function of the leaves, with named intermediates and the formula in its docstring.
+
+        A function without a row in the table of functions, such as ``f``, is an argument, and so are its derivatives.
 
         Args:
             backend: ``"numpy"`` or ``"torch"``.
+            name: of the function.
+
+        Raises:
+            HesseValueError: the block needs an operation of a model that has no formula.
 
         Example:
             >>> import hesse
@@ -91,12 +99,18 @@ class Formula:
             >>> "def " in code and "import numpy" in code
             True
         """
+        from hesse.derive.notation.text_writer import text
         from hesse.derive.python import python
 
-        return python(self.block, self.derivation.program, backend)
+        program = self.derivation.program
+        left = text(of(Partial(program.cost.entry, (self.rows, self.columns))), program)
+        return python(self.block, program, backend, name, formula=f"{left} = {text(self.expression, program)}")
 
     def evaluate(self, **arrays: Any) -> Any:
         """The array at given leaves, of shape (*rows.shape, *columns.shape).
+
+        Of a `Cost` that was derived, what is not given is its own: ``evaluate()`` is the block at its parameters, over all its
+        samples, in float64 and without its penalty.
 
         Args:
             **arrays: NumPy arrays, which give a NumPy array, or tensors, which give a tensor. For a network, ``x`` and ``y``
@@ -110,17 +124,29 @@ class Formula:
             array([[2., 2.],
                    [2., 6.]])
         """
-        from hesse.derive.binding import with_samples
+        from hesse.derive.binding import differentiated, with_samples
         from hesse.derive.evaluate import evaluate
 
-        program = self.derivation.program
+        program, own = self.derivation.program, self.derivation.own
         functions: dict[str, str | tuple[Callable[..., Any], ...]] = {
-            name: arrays.pop(name) for name in sorted(program.unknown) if name in arrays
+            name: differentiated(f) for name, f in self.derivation.functions.items() if name in program.unknown
         }
+        functions |= {name: arrays.pop(name) for name in sorted(program.unknown) if name in arrays}
+        data = [name for name, leaf in program.leaves.items() if leaf.role != "parameter" and name in arrays]
+        if own is not None and not data:
+            total: Any = 0
+            with Progress("samples", own.count) as bar:
+                for count, some in own.samples():
+                    here = {**_alike(some, arrays), **arrays}
+                    total = total + evaluate(self.expression, self.indices, program, here, functions)
+                    bar.advance(count)
+            return total * own.scale
+        if own is not None:
+            arrays = {**_alike(own.parameters, arrays), **arrays}
         found = evaluate(self.expression, self.indices, program, arrays, functions)
         if program.samples == "mean" and with_samples(arrays, program):
-            own = next(name for name, leaf in program.leaves.items() if leaf.per_sample and name in arrays)
-            return found / len(arrays[own])
+            some = next(name for name, leaf in program.leaves.items() if leaf.per_sample and name in arrays)
+            return found / len(arrays[some])
         return found
 
     def _repr_latex_(self) -> str:
@@ -145,6 +171,7 @@ class Derivation:
         writer: writes a block that is not there yet, and the program with the names it needed.
         at: the point at which everything was certified.
         functions: what stands for functions that have no formula of their own, in a captured model.
+        own: the parameters and the data of a cost that was derived.
     """
 
     source: str
@@ -158,6 +185,7 @@ class Derivation:
     writer: Callable[[str, str], tuple[Block, Program]] | None = field(default=None, repr=False, compare=False)
     at: Valuation | None = field(default=None, repr=False, compare=False)
     functions: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    own: Own | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks.values())
@@ -202,6 +230,19 @@ class Derivation:
 
         return text.page(self, reading)
 
+    def write(self, expression: Expression, reading: str = "indices") -> str:
+        """One expression of this derivation, such as a side of a line, as text on one line.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("x @ A @ x", wrt=["x"])
+            >>> d.write(d.slopes["x"].expression, "scalar")
+            '2 A x'
+        """
+        from hesse.derive.notation.text_writer import text
+
+        return text(expression, self.program, reading)
+
     def latex(self) -> str:
         """A LaTeX document that compiles as it stands."""
         from hesse.derive.notation import latex
@@ -238,6 +279,13 @@ class Derivation:
         from hesse.derive.notation import html
 
         return html.fragment(self)
+
+
+def _alike(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A cost's own tensors as arrays of the kind that was given."""
+    if not given or any(isinstance(value, Tensor) for value in given.values()):
+        return own
+    return {name: value.numpy() for name, value in own.items()}
 
 
 def _formula(derivation: Derivation, rows: str, columns: str) -> Formula:

@@ -112,7 +112,7 @@ def _of_cost(cost: Cost, wrt: str | Sequence[str] | None, *, stagewise: bool | N
             f"{max(one.deviation for one in checked):.0e}"
             + (f"; {checked[0].skipped} lines are too large for that." if checked[0].skipped else ".")
         )
-    return replace(result, notes=(*result.notes, *notes))
+    return replace(result, notes=(*result.notes, *notes), own=found.own())
 
 
 def _over_samples(cost: Cost, samples: str | None) -> str:

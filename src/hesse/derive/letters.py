@@ -8,6 +8,7 @@ from hesse.derive.expression import (
     Delta,
     Entry,
     Expression,
+    Factor,
     Group,
     Index,
     Partial,
@@ -68,22 +69,44 @@ class Letters:
         return Entry(entry.name, tuple(at))
 
     def nice(self, expression: Expression, free: Iterable[Index] = ()) -> Expression:
-        """The expression with each bound index named by a letter of its size, none of them that of a free index."""
+        """The expression with each bound index named by a letter of its size, none that means something else there."""
         names = {index.name for index in free}
         return Expression(tuple(self._nice(term, names) for term in expression.terms))
 
     def _nice(self, term: Term, free: set[str]) -> Term:
-        if not term.bound:
-            return term
         taken = free | {index.name for index in indices(term)}
-        keep = {index: index for index in term.bound if index.name in self._own.get(index.size, ()) and index.name not in taken}
-        taken |= {index.name for index in keep}
-        to = {index: keep.get(index) or self.pick(index, taken) for index in term.bound}
-        # By way of names that nothing has, so that two indices can change places.
-        away = {index: Index(f"*{place}", index.size) for place, index in enumerate(term.bound)}
-        back = {away[index]: to[index] for index in term.bound}
-        factors = tuple(rename_factor(rename_factor(factor, away), back) for factor in term.factors)
-        return replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
+        if term.bound:
+            names = set(taken)
+            keep = {i: i for i in term.bound if i.name in self._own.get(i.size, ()) and i.name not in names}
+            names |= {index.name for index in keep}
+            to = {index: keep.get(index) or self.pick(index, names) for index in term.bound}
+            # By way of names that nothing has, so that two indices can change places.
+            away = {index: Index(f"*{place}", index.size) for place, index in enumerate(term.bound)}
+            back = {away[index]: to[index] for index in term.bound}
+            factors = tuple(rename_factor(rename_factor(factor, away), back) for factor in term.factors)
+            term = replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
+        seen = taken | {index.name for index in term.bound}
+        return replace(term, factors=tuple(self._within(factor, seen) for factor in term.factors))
+
+    def _within(self, factor: Factor, seen: set[str]) -> Factor:
+        """A factor whose own sums run over no letter that is seen around it."""
+        match factor:
+            case Group(body):
+                return Group(self._beneath(body, seen))
+            case Power(base, exponent):
+                return Power(self._within(base, seen), self._beneath(exponent, seen))
+            case Apply(function, order, argument):
+                return Apply(function, order, self._within(argument, seen))
+        return factor
+
+    def _beneath(self, body: Expression, seen: set[str]) -> Expression:
+        def own(term: Term) -> Term:
+            if any(index.name in seen for index in term.bound):
+                return self._nice(term, seen)
+            further = seen | {index.name for index in (*indices(term), *term.bound)}
+            return replace(term, factors=tuple(self._within(factor, further) for factor in term.factors))
+
+        return Expression(tuple(map(own, body.terms)))
 
 
 def _every(value: object) -> list[Index]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from textwrap import TextWrapper
 
 import torch
 
@@ -32,6 +33,7 @@ from hesse.errors import HesseValueError, nearest
 _SHORT = 28
 _LINE = 60  # within a result that is that alone
 _WIDTH = 96
+_FILL = TextWrapper(_WIDTH - 8, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 # A constant with more entries than this is an argument.
 _WRITTEN_OUT = 64
 
@@ -163,10 +165,9 @@ class _Function:
         axes = ", ".join(index.name for index in self.made.free)
         lines = [f'"""An array of shape {whole}, with the axes [{axes}].', ""]
         if formula:
-            lines += [
-                *(f"    {line}" if line else "" for line in formula.replace("\\", "\\\\").replace('"""', "'''").splitlines()),
-                "",
-            ]
+            safe = formula.replace("\\", "\\\\").replace('"""', "'''").splitlines()
+            rows = (row for line in safe for row in (_FILL.wrap(line) or [""]))
+            lines += [*(f"    {row}".rstrip() for row in rows), ""]
         kind = "array" if self.writer.backend == "numpy" else "tensor"
         about = []
         for leaf in self.leaves:

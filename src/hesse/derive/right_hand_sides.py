@@ -12,7 +12,7 @@ from hesse.derive.array_code import CODE, Backend, modules
 from hesse.derive.array_code import spelled as function_code
 from hesse.derive.expression import Index, Size
 from hesse.derive.identifiers import Names
-from hesse.derive.program import Program
+from hesse.derive.program import Opaque, Program
 from hesse.derive.statements import (
     Argument,
     Combination,
@@ -36,6 +36,7 @@ from hesse.derive.statements import (
     lowered,
     spelled,
 )
+from hesse.errors import HesseValueError
 
 _LEVELS: dict[type[ast.operator], int] = {ast.Mult: 1, ast.Div: 1, ast.MatMult: 1, ast.Pow: 3}
 
@@ -241,9 +242,12 @@ def _(node: WholeArray, statement: Statement, writer: Writer) -> Code:
 
 @code.register
 def _(node: NamedMap, statement: Statement, writer: Writer) -> Code:
-    own = writer.functions.setdefault((node.name, 0), "") or writer.names.new(f"{node.name} of")
-    writer.functions[node.name, 0] = own
-    return Code(f"{own}({', '.join(writer.codes[value.id].text for value in node.arguments)})")
+    definition = writer.program.by_name[node.name].definition
+    operation = definition.operation if isinstance(definition, Opaque) else node.name
+    raise HesseValueError(
+        f"python: {operation} has no formula, so no code that stands alone can be written for {node.name}; "
+        "evaluate() computes this block, with the model's own operation"
+    )
 
 
 @code.register

@@ -1,7 +1,7 @@
 """From one sample to all: a program and an expression with an index of samples, summed over."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,24 @@ from hesse.derive.expression import (
     fresh_name,
 )
 from hesse.derive.program import Definition, Opaque, Program, Whole
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's own numbers: the parameters of a cost and the data of its samples, in float64.
+
+    Attributes:
+        parameters: by name.
+        samples: some of the samples after others, how many and the arrays of all leaves; those that each sample has of its own
+            have one more axis, in front.
+        count: how many samples there are.
+        scale: the cost is the sum over them times this.
+    """
+
+    parameters: Mapping[str, Tensor]
+    samples: Callable[[], Iterator[tuple[int, Mapping[str, Tensor]]]]
+    count: int
+    scale: float
 
 
 def batched(expression: Expression, program: Program) -> tuple[Expression, Program]:

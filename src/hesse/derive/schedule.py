@@ -355,9 +355,12 @@ class _Builder:
         numbers = groups.pop(frozenset(), [])
         if not groups:
             return [self._product(numbers)]
-        groups[min(groups, key=lambda axes: self._count(tuple(axes)))].extend(numbers)
-        if len(groups) == len(found):
-            return found
+        if all(len(group) == 1 for group in groups.values()):
+            if not numbers:
+                return found
+            smallest = min(groups, key=lambda axes: self._count(tuple(axes)))
+            groups[smallest] = [self._product([*numbers, *groups[smallest]])]
+            return [value for (value,) in groups.values()]
         gathered = []
         for axes, group in groups.items():
             others = frozenset[Index]().union(*(other for other in groups if other != axes))
@@ -365,7 +368,7 @@ class _Builder:
             first, last = group[:-1], group[-1]
             gathered.append(self._pair(self._product(first), last, kept) if first else last)
         # A sum may leave arrays of axes that others have.
-        return self._gathered(gathered, wanted)
+        return self._gathered([*numbers, *gathered], wanted)
 
     def _product(self, group: list[Value]) -> Value:
         if len(group) == 1:
@@ -377,6 +380,7 @@ class _Builder:
         if shared <= set(out):
             larger, smaller = (a, b) if self._count(a.axes) >= self._count(b.axes) else (b, a)
             axes = out if set(out) != set(larger.axes) else larger.axes
+            assert set(axes) == {*a.axes, *b.axes}, "a product sums over nothing"
             return self._add(Product((smaller, larger)), axes)
         if out and out[0] in b.axes and out[0] not in a.axes:
             a, b = b, a

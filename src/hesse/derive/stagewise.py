@@ -8,7 +8,7 @@ A block needs one S and, where one of its parameters feeds the other, one D.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from hesse.derive.algebra import add, multiply, renamed_to, simplify, total
+from hesse.derive.algebra import add, multiply, renamed_to, simplify, total, weight
 from hesse.derive.diagonals import on_diagonals
 from hesse.derive.differentiate import Rule, derivative, directly, same_entry, unfolded
 from hesse.derive.expression import (
@@ -154,12 +154,13 @@ class Stages:
         return diagonal.named(named)
 
     def _is_short(self, entry: Entry, expression: Expression) -> bool:
-        """A D that needs no name: diagonal, or a single product on the way to an activation."""
+        """A D that needs no name: diagonal, another D, or a single product on the way to an activation."""
         if len(expression.terms) != 1:
             return False
         term = expression.terms[0]
         diagonal = not term.bound and any(isinstance(factor, Delta) for factor in term.factors)
-        return diagonal or self.page.program.by_name[entry.name].role == "preactivation"
+        same = len(term.factors) == 1 and not term.bound and term.coefficient == 1
+        return diagonal or same or self.page.program.by_name[entry.name].role == "preactivation"
 
     def _name(self, kind: str, entry: Entry, by: Entry) -> str:
         program = self.page.program
@@ -271,11 +272,11 @@ def _curvatures(found: Stages, place: int) -> list[Line]:
 
 def _transport(found: Stages, name: str, place: int) -> list[Line]:
     """D from any earlier layer to a quantity of this one."""
+    if found.page.program.cost.name == name:
+        return []
     earlier = found.slots[:place][::-1]
     others = [line for other in dict.fromkeys((*earlier[:2], *earlier[-1:])) if (line := found.line(name, other)) is not None]
     named = [line for line in others if line.name is not None]
-    if found.page.program.cost.name == name:
-        return []
     return _for_any("D, pushed up", others, named, "l", "for every layer l before" if len(earlier) > 1 else "")
 
 
@@ -283,10 +284,11 @@ def _for_any(rule: str, all_of_them: list["Named"], fit: list["Named"], letter: 
     """One line that stands for all, written for the longest; where each names its own layer, they are written one by one."""
     if not fit:
         return []
-    general = [line for line in fit if line.by.name not in names_in(line.expression)]
+    own = {line.by.name: {line.by.name, f"S{tail(line.by.name)}"} for line in fit}
+    general = [line for line in fit if own[line.by.name].isdisjoint(names_in(line.expression))]
     if not general:
         return [_line(rule, line, "") for line in fit]
-    shown = max(general, key=lambda line: len(line.expression.terms))
+    shown = max(general, key=lambda line: (len(line.expression.terms), weight(line.expression)))
     return [_generic(rule, shown, all_of_them, shown.by.name, letter, reason)]
 
 
@@ -306,8 +308,8 @@ def _generic(rule: str, shown: "Named", others: list["Named"], layer: str, lette
             return f"z_{letter}"
         if name[:1] == "S" and name.endswith(f",{tail(layer)}"):
             return f"{name.removesuffix(tail(layer))}{letter}"
-        if name == f"S{tail(layer)}":
-            return name
+        if name.startswith(f"S{tail(layer)},"):
+            return f"S{letter},{name.removeprefix(f'S{tail(layer)},')}"
         if name[:1] == "D" and name.startswith(f"D{tail(layer)}→"):
             return f"D{letter}{name.removeprefix(f'D{tail(layer)}')}"
         return name

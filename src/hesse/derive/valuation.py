@@ -75,8 +75,9 @@ class Valuation:
 
     def extended(self, program: Program) -> "Valuation":
         """The same arrays, for a program with more names."""
-        self.program = program
-        return self
+        other = copy.copy(self)
+        other.program = program
+        return other
 
     def value(self, name: str) -> Tensor:
         """The array of a leaf or quantity."""

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for
-from hesse.quadratic import Trust
+from hesse.quadratic import Trust, refuse
+from hesse.quadratic.trust import CLEAR, FITTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# As for the fit of the order: what stands clear of rounding, and how many of the smallest of these the line goes through.
-_CLEAR, _FITTED = 30.0, 6
-_ORDERS = {"inf": "exact to rounding near θ", "nan": "lost in rounding"}
 
 
 @final
@@ -50,7 +47,12 @@ class ErrorCurve:
 
     @staticmethod
     def from_trust(trust: Trust) -> "ErrorCurve":
-        """The errors that `QuadraticModel.trust` found; those that are not finite are left out."""
+        """The errors that `QuadraticModel.trust` found; those that are not finite are left out.
+
+        Raises:
+            HesseTypeError: not a `Trust`.
+        """
+        refuse.other(trust, Trust, "trust", "q.trust()")
         kept = np.isfinite(trust.error)
         error, rounding = np.abs(trust.error[kept]), trust.rounding[kept]
         return ErrorCurve(trust.norms[kept], error, rounding, trust.order, trust.radius, trust.tolerance)
@@ -58,11 +60,11 @@ class ErrorCurve:
     @property
     def clear(self) -> np.ndarray:
         """Which errors stand clear of rounding."""
-        return self.error > _CLEAR * self.rounding
+        return self.error > CLEAR * self.rounding
 
     def cubic(self, norm: Any) -> Any:
         """C ‖s‖³, through the smallest errors that stand clear of rounding; nan where none does."""
-        smallest = np.flatnonzero(self.clear)[:_FITTED]
+        smallest = np.flatnonzero(self.clear)[:FITTED]
         if not len(smallest):
             return math.nan * norm
         return math.exp(float(np.mean(np.log(self.error[smallest]) - 3 * np.log(self.norms[smallest])))) * norm**3
@@ -92,7 +94,7 @@ class ErrorCurve:
             label = f"trust radius {self.radius:.3g} (error within {self.tolerance:.0%})"
             lines["radius"] = ax.axvline(self.radius, color=INK, linewidth=1, linestyle=":", label=label)
         ax.set(xlabel="length of the step ‖s‖  (units of the parameters)", ylabel="error  (units of the loss)")
-        order = _ORDERS.get(str(self.order), f"order {self.order:.2f}")
+        order = f"order {self.order:.2f}" if math.isfinite(self.order) else "exact to rounding near θ"
         ax.set_title(f"Error of the quadratic model: {order}", pad=46)
         ax.grid(color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)

@@ -12,8 +12,9 @@ from torch import Tensor
 from hesse.errors import HesseValueError
 from hesse.plot.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, axes_for, signed
 from hesse.plot.paths import METHODS, path
-from hesse.plot.section import Section, count, direction, orthonormal, random
+from hesse.plot.section import Section, check, direction, orthonormal
 from hesse.quadratic import QuadraticModel, refuse
+from hesse.quadratic.subproblem.space import random_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,11 +92,11 @@ class Plane:
             HesseError: directions that do not fit the model or lie on one line; fewer than two parameter entries; a span,
                 a tolerance or points that cannot be used.
         """
+        points = check(q, points)
         if q.layout.size < 2:
             raise HesseValueError("Plane: a plane needs two parameter entries, and this cost has one; draw a hesse.Slice")
         tolerance = refuse.positive(tolerance, "tolerance")
-        count(points)
-        chosen = directions or ("eigenvectors" if q.dense else "newton")
+        chosen = ("eigenvectors" if q.dense else "newton") if directions is None else directions
         axes = CHOICES[chosen](q) if isinstance(chosen, str) and chosen in CHOICES else _given(q, chosen)
         basis = orthonormal(*(axis.vector for axis in axes))
         if basis is None:
@@ -188,7 +189,7 @@ def _newton(q: QuadraticModel) -> tuple[Axis, Axis]:
     """−g and Newton's step; random directions in the place of one that is not there, or that adds nothing."""
     found = q.stationary_point().vector
     candidates = [Axis(-q.gradient, "−g"), *([] if found is None else [Axis(found, "Newton's step, across −g")])]
-    candidates += [Axis(random(q, seed), "a random direction") for seed in range(2)]
+    candidates += [Axis(random_unit(q.gradient, seed), "a random direction") for seed in range(2)]
     kept: list[Axis] = []
     for axis in candidates:
         if bool(axis.vector.any()) and orthonormal(*(other.vector for other in kept), axis.vector) is not None:
@@ -201,9 +202,9 @@ CHOICES: dict[str, Callable[[QuadraticModel], tuple[Axis, Axis]]] = {"eigenvecto
 
 def _given(q: QuadraticModel, directions: Any) -> tuple[Axis, Axis]:
     if not (isinstance(directions, tuple | list) and len(directions) == 2):
-        raise HesseValueError(
-            f"directions: expected two directions or one of {', '.join(map(repr, CHOICES))}; got {directions!r}"
-        )
+        many = f" of {len(directions)}" if isinstance(directions, tuple | list) else ""
+        got = repr(directions) if isinstance(directions, str) else f"a {type(directions).__name__}{many}"
+        raise HesseValueError(f"directions: expected two directions or one of {', '.join(map(repr, CHOICES))}; got {got}")
     first, second = (
         Axis(direction(q, given, f"directions[{k}]"), getattr(given, "method", f"direction {k + 1}").replace("_", " "))
         for k, given in enumerate(directions)

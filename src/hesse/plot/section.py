@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.progress import Progress
-from hesse.quadratic import QuadraticModel, quadratic
+from hesse.quadratic import QuadraticModel, quadratic, refuse
 
 
 @final
@@ -35,7 +35,7 @@ class Section:
     @cached_property
     def hessian(self) -> Float[np.ndarray, "k k"]:
         """Uᵀ H U."""
-        bent = _numpy(self.basis.T @ (self.q.hessian @ self.basis))
+        bent = _numpy(self.basis.T @ self.q.product(self.basis))
         return (bent + bent.T) / 2
 
     def parts(self, c: Float[np.ndarray, "k N"]) -> tuple[np.ndarray, np.ndarray]:
@@ -84,20 +84,15 @@ def direction(q: QuadraticModel, given: Any, what: str) -> Float[Tensor, " P"]:
     return vector
 
 
-def count(points: int) -> None:
-    """Refuse too few points to draw between.
+def check(q: Any, points: Any) -> int:
+    """Refuse what is no model, and too few points to draw between.
 
     Raises:
-        HesseValueError: not a whole number, or fewer than two.
+        HesseTypeError: not a `QuadraticModel`.
+        HesseValueError: not a whole number of points, or fewer than two.
     """
-    if not isinstance(points, int) or isinstance(points, bool) or points < 2:
-        raise HesseValueError(f"points: expected a whole number >= 2, got {points!r}")
-
-
-def random(q: QuadraticModel, seed: int) -> Float[Tensor, " P"]:
-    """A direction of no preference, always the same."""
-    drawn = torch.randn(q.layout.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return drawn.to(q.gradient)
+    refuse.other(q, QuadraticModel, "q", "hesse.quadratic(cost)")
+    return refuse.whole(points, "points", 2)
 
 
 def orthonormal(*directions: Float[Tensor, " P"]) -> Float[Tensor, "P k"] | None:

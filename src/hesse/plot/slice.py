@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, signed
-from hesse.plot.section import Section, count
+from hesse.plot.section import Section, check
 from hesse.quadratic import QuadraticModel, refuse
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Slice:
         Raises:
             HesseError: a direction that does not fit the model or is zero; a span, a tolerance or points that cannot be used.
         """
-        count(points)
+        points = check(q, points)
         ahead = q.trust(direction, tolerance)
         behind = q.trust(-ahead.direction, tolerance)
         line = Section(q, ahead.direction[:, None])

@@ -25,7 +25,6 @@ _NOISE = 10
 # The status of a result: the gradient is small enough; or why the run ended before.
 REACHED, ITERATIONS, PRECISION, CURVATURE, CALLBACK = range(5)
 
-_NO_CURVATURE = "H is not finite here, or too large to calculate with: the cost has a kink or a pole"
 _LEFT = "the line search left the region in which the cost is finite"
 
 Watch = Callable[[Iterate], bool]
@@ -79,7 +78,7 @@ def within_radius(evaluator: Evaluator, method: Method, state: State, goal: Goal
             if watch(Iterate(state.iteration, state.radius, state.point)):
                 return CALLBACK, "the callback asked to stop"
     except (NotFinite, OverflowError):
-        return CURVATURE, _NO_CURVATURE
+        return CURVATURE, str(NotFinite())
     except NotDefinite:
         return CURVATURE, "H is not positive definite here, which this method needs; trust-exact and cubic do without"
 
@@ -171,7 +170,7 @@ def newton_cg(evaluator: Evaluator, state: State, goal: Goal, watch: Watch) -> S
                 value, start, jac=gradient, hessp=product, method="Newton-CG", options=options, callback=lambda x: after(x)
             )
     except NotFinite:
-        return CURVATURE, _NO_CURVATURE
+        return CURVATURE, str(NotFinite())
     if stops:
         return stops[0]
     return (ITERATIONS, _unfinished(state.point, goal)) if found.status == 1 else (PRECISION, _exhausted(state.point))

@@ -1,6 +1,5 @@
 """`minimize`: go down the cost by steps from its quadratic models."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from hesse.cost import Cost
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.memory import available_bytes
 from hesse.progress import Line
+from hesse.quadratic import refuse
 from hesse.quadratic.descent import REACHED, Goal, State, newton_cg, within_radius
 from hesse.quadratic.points import Evaluator, Iterate
 from hesse.quadratic.proposals import METHODS
@@ -98,7 +98,9 @@ def minimize(
         >>> result.success, result.x.round(6)
         (True, array([1., 1.]))
     """
-    _check(cost, method, tolerance=tolerance, maxiter=maxiter, radius=radius, dense=dense, callback=callback)
+    _check(cost, method, dense, callback)
+    goal = Goal(refuse.positive(tolerance, "tolerance", zero=True), refuse.whole(maxiter, "maxiter", 0))
+    radius = None if radius is None else refuse.positive(radius, "radius")
     from scipy.optimize import OptimizeResult
 
     model = _model_of(cost) if apply else None
@@ -111,7 +113,7 @@ def minimize(
         where = "at the start" if start is not None else "at its parameters"
         raise HesseValueError(f"cost: its value or gradient is not finite {where}; start elsewhere, with start=")
     first = radius if radius is not None else earlier.get("radius") or 1.0
-    make, goal = METHODS[method].make, Goal(tolerance, maxiter)
+    make = METHODS[method].make
     state = State(point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0))
     with Line(progress) as line:
         watch = _Watch(line, callback)
@@ -194,26 +196,13 @@ def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
     )
 
 
-def _check(cost: Any, method: Any, **others: Any) -> None:
-    if not isinstance(cost, Cost):
-        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
+def _check(cost: Any, method: Any, dense: Any, callback: Any) -> None:
+    refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
     if method not in METHODS:
         raise HesseValueError(f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    tolerance, maxiter, radius, dense, callback = others.values()
-    if not _is_number(tolerance) or not 0 <= tolerance < math.inf:
-        raise HesseValueError(f"tolerance: expected a number >= 0 for ‖g‖∞, got {tolerance!r}")
-    if not isinstance(maxiter, int) or isinstance(maxiter, bool) or maxiter < 0:
-        raise HesseValueError(f"maxiter: expected a whole number >= 0, got {maxiter!r}")
-    if radius is not None and (not _is_number(radius) or not 0 < radius < math.inf):
-        raise HesseValueError(f"radius: expected a number > 0, got {radius!r}")
-    if dense not in (None, True, False):
-        raise HesseTypeError(f"dense: expected True, False or None (as the method prefers), got {dense!r}")
+    refuse.dense(dense, "the method prefers")
     if callback is not None and not callable(callback):
         raise HesseTypeError(f"callback: expected a function of an Iterate, got {type(callback).__name__}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _parameters(start: Any) -> Any:

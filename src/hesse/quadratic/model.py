@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.cost import Cost, gradient, value
-from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
+from hesse.errors import HesseValueError, readable_bytes
 from hesse.exact.block_hessian import BlockHessian, Eigen
 from hesse.layout import Layout
 from hesse.memory import available_bytes
@@ -22,7 +22,7 @@ from hesse.quadratic.stationary import StationaryPoint, stationary_point
 from hesse.quadratic.step import Step, make_step
 from hesse.quadratic.subproblem import spectral
 from hesse.quadratic.subproblem.krylov import Krylov
-from hesse.quadratic.subproblem.space import Reduced, Solver, Space, Whole
+from hesse.quadratic.subproblem.space import Reduced, Solver, Space, Whole, random_unit
 from hesse.quadratic.subproblem.spectral import Solution
 from hesse.quadratic.trust import Trust, make_trust
 
@@ -65,14 +65,11 @@ def quadratic(
         >>> q.newton()
         Step(method='newton', vector=tensor([-0.3333]), ...)
     """
-    if not isinstance(cost, Cost):
-        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
+    refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
     chosen = curvature_named(curvature)
-    if dense not in (None, True, False):
-        raise HesseTypeError(f"dense: expected True, False or None (as memory allows), got {dense!r}")
-    for name, number in (("memory", memory), ("products", products)):
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
-            raise HesseValueError(f"{name}: expected a whole number >= 1, got {number!r}")
+    refuse.dense(dense, "memory allows")
+    products = refuse.whole(products, "products", 1)
+    memory = None if memory is None else refuse.whole(memory, "memory", 1)
     at = value(cost)
     if not math.isfinite(at):
         raise HesseValueError(f"cost: its value is {at} at these parameters; a quadratic model needs a finite cost")
@@ -80,13 +77,14 @@ def quadratic(
     refuse.gradient(slopes)
     room = available_bytes(cost.device) // 2 if memory is None else memory
     needed = _COPIES * cost.dtype.itemsize * cost.layout.size**2
+    built = needed <= room if dense is None else dense
     return QuadraticModel(
         cost=cost,
         value=at,
         gradient=cost.layout.flatten(slopes).to(cost.dtype),
         curvature=curvature,
-        dense=needed <= room if dense is None else dense,
-        plan=_plan(cost, dense, needed, room, products),
+        dense=built,
+        plan=_plan(cost.layout.size, built, dense is not None, needed, room, products),
         _curvature=chosen,
         _memory=memory,
         _products=min(products, max(2, room // (cost.dtype.itemsize * max(cost.layout.size, 1)))),
@@ -94,10 +92,9 @@ def quadratic(
     )
 
 
-def _plan(cost: Cost, asked: bool | None, needed: int, room: int, products: int) -> str:
-    size = f"P = {cost.layout.size}, so that H and its eigenvectors take {readable_bytes(needed)}"
-    dense = needed <= room if asked is None else asked
-    why = "as asked" if asked is not None else f"{'within' if dense else 'more than'} {readable_bytes(room)}"
+def _plan(P: int, dense: bool, asked: bool, needed: int, room: int, products: int) -> str:
+    size = f"P = {P}, so that H and its eigenvectors take {readable_bytes(needed)}"
+    why = "as asked" if asked else f"{'within' if dense else 'more than'} {readable_bytes(room)}"
     how = "" if dense else f"; H is known by its products, and steps are sought in Krylov spaces of up to {products} of them"
     return f"{'dense' if dense else 'matrix-free'}: {size}, {why}{how}"
 
@@ -140,10 +137,21 @@ class QuadraticModel:
 
     @cached_property
     def hessian(self) -> BlockHessian | Operator:
-        """H: a `BlockHessian`, or an operator where it is not built. Both take ``H @ s``."""
-        if self.dense:
-            return self._curvature.dense(self.cost, self._progress)
-        return self._curvature.operator(self.cost, self._memory)
+        """H: a `BlockHessian`, or an operator where it is not built. Both take ``H @ s``.
+
+        Raises:
+            HesseValueError: it is built and has entries that are not finite: θ is at a kink or a pole.
+        """
+        if not self.dense:
+            return self._curvature.operator(self.cost, self._memory)
+        H = self._curvature.dense(self.cost, self._progress)
+        refuse.curvature(H.dense(), "H")
+        return H
+
+    def product(self, V: Float[Tensor, "P *K"]) -> Float[Tensor, "P *K"]:
+        """H V, refused where it is not finite."""
+        refuse.curvature(found := self.hessian @ V, "H s")
+        return found
 
     def eigh(self) -> Eigen:
         """Eigenvalues of H in ascending order and eigenvectors as columns, computed once.
@@ -154,8 +162,6 @@ class QuadraticModel:
         if not isinstance(self.hessian, BlockHessian):
             raise HesseValueError("eigh(): H is not built here, it is known by its products; hesse.quadratic(cost, dense=True)")
         return self.hessian.eigh()
-
-    # ---------------------------------------------------------------- the model and the truth
 
     def __call__(self, s: Any) -> Float[Tensor, "*K"]:
         """J + gᵀs + ½ sᵀHs, for each step: one number, or (K,) of them.
@@ -197,7 +203,7 @@ class QuadraticModel:
     def _changes(self, steps: Float[Tensor, "P *K"]) -> Float[Tensor, "*K"]:
         """gᵀs + ½ sᵀHs of each column, summed in float64."""
         wide = steps.double()
-        return self.gradient.double() @ wide + (wide * (self.hessian @ steps).double()).sum(0) / 2
+        return self.gradient.double() @ wide + (wide * self.product(steps).double()).sum(0) / 2
 
     def steps(self, s: Any, what: str = "s") -> Float[Tensor, "P *K"]:
         """Steps in any of the forms that are taken, as a flat vector or as columns; checked."""
@@ -223,8 +229,6 @@ class QuadraticModel:
             3.0
         """
         return make_trust(self, direction, refuse.positive(tolerance, "tolerance"), self._progress)
-
-    # ---------------------------------------------------------------- steps
 
     def stationary_point(self) -> StationaryPoint:
         """Where the model's gradient is zero, named for what it is: minimum, maximum, saddle, flat valley, or none.
@@ -355,8 +359,6 @@ class QuadraticModel:
     def _step(self, method: str, solver: Solver) -> Step:
         return make_step(self, method, self.space.solve(solver))
 
-    # ---------------------------------------------------------------- spaces
-
     @cached_property
     def space(self) -> Space:
         """Where steps are sought: all of the space, or the Krylov space of g."""
@@ -369,8 +371,7 @@ class QuadraticModel:
         """Where extreme eigenvectors are sought: all of the space, or the Krylov space of a random vector."""
         if self.dense:
             return self.space
-        start = torch.randn(len(self.gradient), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        return self._krylov(start=start.to(self.gradient))
+        return self._krylov(start=random_unit(self.gradient, seed=1))
 
     @cached_property
     def _scaled(self) -> tuple[Space, Tensor]:
@@ -379,6 +380,7 @@ class QuadraticModel:
             diagonal = self.hessian.dense().diagonal().abs()
         else:
             diagonal = self.layout.flatten(self._curvature.diagonal(self.cost)).abs().to(self.gradient)
+            refuse.curvature(diagonal, "H")
         largest = torch.where(diagonal.any(), diagonal.max(), torch.ones_like(diagonal.max()))
         rounding = torch.finfo(diagonal.dtype).eps * largest
         scale = torch.where(diagonal > rounding, diagonal, largest).sqrt()
@@ -388,9 +390,9 @@ class QuadraticModel:
         return self._krylov(scale), scale
 
     def _krylov(self, scale: Tensor | None = None, start: Tensor | None = None) -> Krylov:
-        H, g = self.hessian, self.gradient
-        product = H.__matmul__ if scale is None else lambda v: (H @ (v / scale)) / scale
-        g = g if scale is None else g / scale
+        product, g = self.product, self.gradient
+        if scale is not None:
+            product, g = lambda v: self.product(v / scale) / scale, g / scale
         return Krylov(product, g, self._products, start=start, reach=self._reach, progress=self._progress)
 
     @property

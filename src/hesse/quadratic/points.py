@@ -5,24 +5,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hesse.cost import Cost
+from hesse.errors import HesseValueError
 from hesse.exact.hessian import hessian
 from hesse.operators.operator import HessianOperator, operator
 from hesse.quadratic.subproblem.krylov import Krylov
-from hesse.quadratic.subproblem.space import Reduced
-from hesse.quadratic.subproblem.spectral import Solution
+from hesse.quadratic.subproblem.space import lowest
 
 # Products for the smallest eigenvalue where H is not built.
 _PRODUCTS = 40
 
 
-class NotFinite(Exception):
+class NotFinite(HesseValueError):
     """H is not finite where the cost and its gradient are: it, or the squares of its entries, which every step needs."""
+
+    def __init__(self) -> None:
+        super().__init__("H is not finite here, or too large to calculate with: the cost has a kink or a pole")
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -139,15 +141,7 @@ class Point:
         if self.dense:
             return float(torch.linalg.eigvalsh(self.matrix)[0])
         space = Krylov(self.product, self.gradient, _PRODUCTS, progress=False)
-        return float(space.solve(_lowest).reduced.values.min())
-
-
-def _lowest(reduced: Reduced) -> Solution:
-    """A step along the lowest Ritz vector, so that its residual decides how far the space grows."""
-    coefficients = np.zeros_like(reduced.coefficients)
-    lowest = int(reduced.values.argmin())
-    coefficients[lowest] = 1.0
-    return Solution(coefficients, -float(reduced.values[lowest]), "")
+        return float(space.solve(lowest).reduced.values.min())
 
 
 @final
@@ -186,13 +180,20 @@ class Iterate:
 
     @property
     def smallest_eigenvalue(self) -> float:
-        """The smallest eigenvalue of H, computed when it is asked for; where H is not built, an upper bound by 40 products."""
+        """The smallest eigenvalue of H, computed when it is asked for; where H is not built, an upper bound by 40 products.
+
+        Raises:
+            HesseValueError: H is not finite here.
+        """
         return self._point.smallest_eigenvalue
 
     @property
     def lowest(self) -> str:
         """The smallest eigenvalue in words."""
-        return f"smallest eigenvalue {'' if self._point.dense else '<= '}{self.smallest_eigenvalue:.2e}"
+        try:
+            return f"smallest eigenvalue {'' if self._point.dense else '<= '}{self.smallest_eigenvalue:.2e}"
+        except NotFinite:
+            return "no smallest eigenvalue, for H is not finite"
 
     def __str__(self) -> str:
         radius = "" if self.radius is None else f"   radius {self.radius:.2e}"

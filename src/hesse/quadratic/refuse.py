@@ -21,6 +21,25 @@ def positive(number: Any, name: str, zero: bool = False) -> float:
     return float(number)
 
 
+def other(given: Any, kind: type, name: str, how: str) -> None:
+    """What is of another type; how one has one that is not."""
+    if not isinstance(given, kind):
+        raise HesseTypeError(f"{name}: expected a hesse.{kind.__name__}, got {type(given).__name__}: {how}")
+
+
+def whole(number: Any, name: str, least: int) -> int:
+    """A whole number that is at least so large."""
+    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < least:
+        raise HesseValueError(f"{name}: expected a whole number >= {least}, got {number!r}")
+    return int(number)
+
+
+def dense(asked: Any, by: str) -> None:
+    """What is neither a request to build H, nor never to, nor to decide by something."""
+    if not (asked is None or isinstance(asked, bool)):
+        raise HesseTypeError(f"dense: expected True, False or None (as {by}), got {asked!r}")
+
+
 def gradient(parts: Mapping[str, Tensor]) -> None:
     """A gradient that is not finite."""
     for name, part in parts.items():
@@ -30,6 +49,16 @@ def gradient(parts: Mapping[str, Tensor]) -> None:
                 f"cost: {bad} of the {part.numel()} entries of its gradient in {name!r} are not finite; the cost has a kink or "
                 "a pole at these parameters (a square root or a logarithm at zero?): move them with cost.at(...), or smooth it"
             )
+
+
+def curvature(H: Tensor, what: str) -> None:
+    """A Hessian, or products with it, that are not finite."""
+    if not bool(H.isfinite().all()):
+        bad = int((~H.isfinite()).sum())
+        raise HesseValueError(
+            f"{what} has entries that are not finite ({bad} of {H.numel()}): the cost has a kink or a pole at these parameters, "
+            "without a second derivative there; move them with cost.at(...), or smooth it"
+        )
 
 
 def steps(s: Any, like: Float[Tensor, " P"], what: str) -> Float[Tensor, "P *K"]:

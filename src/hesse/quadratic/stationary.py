@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.quadratic.subproblem import spectral
-from hesse.quadratic.subproblem.space import Reduced
+from hesse.quadratic.subproblem.space import Reduced, lowest
 from hesse.quadratic.subproblem.spectral import Solution
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ class StationaryPoint:
     def __str__(self) -> str:
         flat = f", flat along {_directions(self.zero)}" if self.zero else ""
         at_least = "" if self.complete else "at least "
+        both = f"{at_least}{self.negative} negative and {_directions(self.positive, 'positive')}"
         said = {
             "minimum": f"{at_least}{_directions(self.positive, 'positive')}",
             "maximum": f"{at_least}{_directions(self.negative, 'negative')}{flat}, unbounded below",
-            "saddle": f"{at_least}{self.negative} negative and {_directions(self.positive, 'positive')}{flat}, unbounded below",
+            "saddle": f"{both}{flat}, unbounded below",
             "flat valley": f"{at_least}rank {self.positive}{flat}",
-            "unbounded": f"H is zero along {_directions(self.zero)}, and g is not; no stationary point",
+            "unbounded": f"{both}; along {self.zero} more H is zero to rounding and g is not: no point is stationary",
         }[self.kind]
         if self.vector is None:
             return f"{self.kind} below: {said}"
@@ -73,18 +74,12 @@ def stationary_point(model: "QuadraticModel") -> StationaryPoint:
     found = model.space.solve(solver)
     reduced = found.reduced
     # Two spaces are better than one: g may have no part where H is lowest.
-    seen = [space.solve(_lowest).reduced for space in ([] if reduced.whole else [model.wandering])]
+    seen = [space.solve(lowest).reduced for space in ([] if reduced.whole else [model.wandering])]
     negative, zero, positive = (max(counts) for counts in zip(*(r.counts for r in (reduced, *seen)), strict=True))
     if reduced.falls_where_flat:
         return StationaryPoint("unbounded", negative, zero, positive, None, float("-inf"), reduced.whole)
     value = model.value + found.slope + found.bend / 2
     return StationaryPoint(_kind(negative, zero, positive), negative, zero, positive, found.vector, value, reduced.whole)
-
-
-def _lowest(reduced: Reduced) -> Solution:
-    step = 0 * reduced.values
-    step[int(reduced.values.argmin())] = 1.0
-    return Solution(step, 0.0, "")
 
 
 def _kind(negative: int, zero: int, positive: int) -> str:

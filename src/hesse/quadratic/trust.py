@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.progress import Progress
+from hesse.quadratic.subproblem.space import random_unit
 
 if TYPE_CHECKING:
     from hesse.quadratic.model import QuadraticModel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # Norms for each factor of ten, and how many factors are looked at below the largest.
 _PER_DECADE, _DECADES = 4, 6
 # How many norms the order is fitted to, and how many times the rounding their error must be.
-_FITTED, _CLEAR = 6, 30.0
+FITTED, CLEAR = 6, 30.0
 # Of the logarithm to base 10: how far a power law may be missed.
 _POWER = 0.1
 # The radius is sought inward and outward from a length of the problem, by so many powers of two.
@@ -70,7 +71,11 @@ class Trust:
             for t, true, model, error, noise in rows
         ]
         said = f"error of order {self.order:.3g}: {self.reason}" if math.isfinite(self.order) else self.reason
-        within = f"radius {self.radius:.4g}, within which the error is under {self.tolerance:.3g} of the change"
+        part = f"{self.tolerance:.3g} of the change"
+        within = {
+            math.inf: f"no end to the trust: the error is under {part} as far as was looked",
+            0.0: f"no trust: the error is over {part}, however short the step",
+        }.get(self.radius, f"radius {self.radius:.4g}, within which the error is under {part}")
         return "\n".join([head, *lines, said, within])
 
 
@@ -90,7 +95,7 @@ class _Line:
     def __init__(self, model: "QuadraticModel", direction: Tensor, bar: Progress) -> None:
         self._model, self._direction, self._bar = model, direction, bar
         self._slope = float(direction.double() @ model.gradient.double())
-        self._bend = float(direction.double() @ (model.hessian @ direction).double())
+        self._bend = float(direction.double() @ model.product(direction).double())
         self._rows: dict[float, _Row] = {}
         self.slopes = float(torch.linalg.vector_norm(model.gradient))
 
@@ -128,7 +133,7 @@ def make_trust(model: "QuadraticModel", direction: Any, tolerance: float, progre
         lines = [line]
         if direction is None and line.slopes:
             # At a kink g can be zero along what the kink bends, so that −g does not meet it.
-            lines.append(_Line(model, _random(model), bar))
+            lines.append(_Line(model, random_unit(model.gradient), bar))
             told += " and a random direction"
         order, meaning = min(_order([(other.row(t), other.row(-t)) for t in norms], rounding, radius) for other in lines)
     noise = [rounding(row) for row in rows]
@@ -160,14 +165,9 @@ def _direction(model: "QuadraticModel", direction: Any) -> tuple[Tensor, str]:
     elif bool(model.gradient.any()):
         d, told = -model.gradient, "along −g"
     else:
-        return _random(model), "along a random direction, for g is zero"
+        return random_unit(model.gradient), "along a random direction, for g is zero"
     d = d / d.abs().max()
     return d / torch.linalg.vector_norm(d), told
-
-
-def _random(model: "QuadraticModel") -> Tensor:
-    v = torch.randn(len(model.gradient), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (v / torch.linalg.vector_norm(v)).to(model.gradient)
 
 
 def _rounding(model: "QuadraticModel", line: _Line) -> Callable[[_Row], float]:
@@ -221,8 +221,8 @@ def _order(pairs: list[tuple[_Row, _Row]], rounding: Callable[[_Row], float], ra
     for sign in (-1, 1):
         points = [(p.norm, abs(p.error + sign * m.error) / 2, max(rounding(p), rounding(m))) for p, m in near]
         # From the largest norm down to the first that is not clear: single ones below it may be so by chance.
-        first = max((place + 1 for place, (_, error, n) in enumerate(points) if error <= _CLEAR * n), default=0)
-        fitted = points[first:][:_FITTED]
+        first = max((place + 1 for place, (_, error, n) in enumerate(points) if error <= CLEAR * n), default=0)
+        fitted = points[first:][:FITTED]
         if len(fitted) > 1:
             x, y = np.log10([norm for norm, _, _ in fitted]), np.log10([error for _, error, _ in fitted])
             line = np.polyfit(x, y, 1)

@@ -7,7 +7,7 @@ import torch
 
 from hesse.derive.expression import Apply, Delta, Entry, Expression, Factor, Index, Power, Term, constant
 from hesse.derive.notation.factoring import factored
-from hesse.derive.notation.text import text
+from hesse.derive.notation.text_writer import text
 from hesse.derive.program import Leaf, Program
 from hesse.derive.valuation import Valuation
 

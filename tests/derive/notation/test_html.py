@@ -2,13 +2,19 @@
 
 import builtins
 import re
+from collections import OrderedDict
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+import torch
+from torch import nn
 
 import hesse
 from derive.notation.conftest import two_layers
+from hesse.derive.expression import Index
 from hesse.derive.notation.html import fragment, page
+from hesse.derive.program import Opaque, Quantity
 from hesse.errors import HesseImportError
 
 pytest.importorskip("latex2mathml")
@@ -110,6 +116,27 @@ def test_both_kinds_the_legend_the_shapes_and_the_three_readings(derivation):
 def test_every_formula_becomes_mathml(real):
     """What the converter cannot read is shown as LaTeX: never here."""
     assert not UNREAD.search(real)
+
+
+def test_words_within_names_are_words_in_every_reading():
+    d = hesse.derive(hesse.Cost(nn.Sequential(OrderedDict(in_proj=nn.Linear(2, 2))), "mse", (torch.ones(1, 2), torch.ones(1, 2))))
+    maths = "".join(re.findall("<math.*?</math>", page(d)))
+    assert "in_proj.weight" in maths and "\\_" not in maths
+
+
+def test_primes_follow_their_function(derivation):
+    assert '<msup><mi>f</mi><mi class="prime">″</mi></msup><mo stretchy="false">(</mo>' in page(derivation)
+
+
+def test_maps_without_a_formula_are_named():
+    indices = (Index("k", "n"),)
+    pooled = Quantity("pooled", indices, Opaque("max_pool2d", ("x",), abs))
+    slope = Quantity("∂pooled/∂x", (*indices, Index("i", "d")), Opaque("max_pool2d", ("x",), abs, 1))
+    found = two_layers()
+    program = replace(found.program, quantities=(pooled, slope, *found.program.quantities))
+    source = page(replace(found, program=program))
+    Valid(source)
+    assert "<code>max_pool2d</code>" in source and "Maps without a formula" in source and "<mo>↦</mo>" in source
 
 
 def test_light_and_dark_phone_and_paper(derivation):

@@ -24,7 +24,8 @@ from hesse.derive.expression import (
     of,
 )
 from hesse.derive.notation.readings import READINGS
-from hesse.derive.notation.text import block_text, page, text
+from hesse.derive.notation.text import block_text, page
+from hesse.derive.notation.text_writer import text
 from hesse.derive.program import Leaf, Opaque, Program, Quantity, Whole
 from hesse.errors import HesseValueError
 
@@ -173,7 +174,16 @@ def test_maps_without_a_formula_are_shown_by_name():
         Quantity("J", (), of(Entry("c")), "cost"),
     )
     shown = page(replace(two_layers(), program=replace(PROGRAM, quantities=quantities), slopes={}, blocks={}))
-    assert "pooled = max_pool2d(a)" in shown and "p = softmax(pooled)" in shown
+    assert "max_pool2d: a (n,) ↦ pooled (n,)" in shown and "p = softmax(pooled)" in shown
+    assert "automatic\n            differentiation evaluates" in shown
+
+
+def test_the_derivative_of_a_named_map_reads_as_one():
+    pooled = Quantity("u", (ROW,), Opaque("pool", ("a",), abs))
+    program = replace(PROGRAM, quantities=(pooled, *PROGRAM.quantities))
+    slope = Entry("∂u/∂a", (ROW, J))
+    assert text(Expression((term(A, slope),)), program) == "a_i · ∂u_i/∂a_j"
+    assert text(of(Power(slope, constant(2))), program) == "(∂u_i/∂a_j)²"
 
 
 # The derivations of networks are long; one in a few is enough here.

@@ -33,6 +33,7 @@ _HINTS: dict[type[ast.AST], str] = {
     ast.List: "give the array a name",
     ast.NamedExpr: "write only the cost; equal subexpressions are found and named",
 }
+_LIBRARIES = frozenset({"np", "numpy", "torch", "jnp", "F", "math", "np.linalg", "numpy.linalg", "torch.linalg", "tf"})
 
 
 def normal(name: str) -> str:
@@ -170,7 +171,11 @@ class _Reader:
 
     def call(self, node: ast.Call, depth: int) -> Call:
         if not isinstance(node.func, ast.Name):
-            raise self.error("only a function with a plain name can be called; a product is written with *", node.func)
+            hint = "a product is written with *"
+            if isinstance(node.func, ast.Attribute) and node.func.attr in KNOWN:
+                inner = ast.unparse(node.func.value)
+                hint = f"write {node.func.attr}(x)" if inner in _LIBRARIES else f"write {node.func.attr}({inner})"
+            raise self.error(f"only a function with a plain name can be called; {hint}", node.func)
         name = node.func.id
         self.check_name(name, node.func)
         if name not in KNOWN and not is_unknown(name):

@@ -77,6 +77,20 @@ def _axis(tree: Tree, rank: Rank) -> Tree | None:
     return None
 
 
+def _is_positive(tree: Tree) -> bool:
+    """Whether a subtree is above zero wherever all arrays are, so that the logarithm of a quotient may be taken apart."""
+    match tree:
+        case Number(value):
+            return value > 0
+        case Symbol() | Call("exp" | "sigmoid" | "softplus" | "softmax"):
+            return True
+        case Binary("+" | "*" | "/" | "@", left, right):
+            return _is_positive(left) and _is_positive(right)
+        case Binary("**", base, _) | Transpose(base) | Call("sum" | "mean" | "norm2" | "sqrt", base):
+            return _is_positive(base)
+    return False
+
+
 def _log(tree: Tree, rank: Rank) -> Tree | None:
     """log of what has a name of its own"""
     match tree:
@@ -94,6 +108,9 @@ def _log(tree: Tree, rank: Rank) -> Tree | None:
             return Call("logdet", X)
         case Call("log", Call("exp", z)):
             return z
+        case Call("log", Binary("/", u, v)) if _is_positive(u) and _is_positive(v):
+            below = Call("log", v)
+            return Negative(below) if u == _ONE else Binary("-", Call("log", u), below)
     return None
 
 

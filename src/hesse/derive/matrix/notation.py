@@ -36,6 +36,7 @@ from hesse.derive.matrix.nodes import (
     walk,
 )
 from hesse.derive.notation.names import LETTERS, latex_function
+from hesse.derive.notation.numerals import primes, raised, rational
 
 # How tightly a node binds: what stands inside another and binds less is put in parentheses.
 _SUM, _SUM_OVER, _TIMES, _QUOTIENT, _PRODUCT, _ATOM = range(6)
@@ -103,28 +104,32 @@ class _Style:
     plus: str
     minus: str
     sign: str
+    beside: str  # between the factors of a product
     ones: str
 
 
 HALF = Fraction(1, 2)
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_VULGAR = {Fraction(1, 2): "½", Fraction(1, 4): "¼", Fraction(3, 4): "¾", Fraction(1, 3): "⅓", Fraction(2, 3): "⅔"}
 
 
 def _text_exponent(number: Fraction, each: bool) -> str:
     signed = str(number).replace("-", "−")
     if each:
         return f"^∘{signed}" if number.denominator == 1 and number > 0 else f"^∘({signed})"
-    return str(number).translate(_SUPERSCRIPTS) if number.denominator == 1 else f"^({signed})"
+    return raised(number) if number.denominator == 1 else f"^({signed})"
+
+
+def _text_number(value: Fraction) -> str:
+    written = rational(value)
+    return f"({written})" if "/" in written else written
 
 
 _TEXT = _Style(
     symbol=text_symbol,
     commutation=str,
-    function=lambda name, order: LETTERS.get(name, name) + ("'" * order if order < 4 else f"^({order})"),
+    function=lambda name, order: LETTERS.get(name, name) + primes(order),
     call=lambda name, inner: f"{name}({inner})",
     parentheses=lambda inner: f"({inner})",
-    number=lambda value: _VULGAR.get(value, str(value) if value.denominator == 1 else f"({value})"),
+    number=_text_number,
     quotient=lambda top, bottom: f"{top}/{bottom}",
     power=lambda base, exponent: base + exponent,
     exponent=_text_exponent,
@@ -141,6 +146,7 @@ _TEXT = _Style(
     plus=" + ",
     minus=" − ",
     sign="−",
+    beside=" ",
     ones="1",
 )
 
@@ -152,7 +158,7 @@ def _latex_exponent(number: Fraction, each: bool) -> str:
 
 def _latex_parentheses(inner: str) -> str:
     """As tall as what they hold."""
-    return rf"\left({inner}\right)" if re.search(r"\\(t?frac|sum|left)|\(", inner) else f"({inner})"
+    return rf"\left({inner}\right)" if re.search(r"\\(t?frac|sum|left)", inner) else f"({inner})"
 
 
 def _latex_number(value: Fraction) -> str:
@@ -182,6 +188,7 @@ _LATEX = _Style(
     plus=" + ",
     minus=" - ",
     sign="-",
+    beside=r" \, ",
     ones=r"\mathbf{1}",
 )
 
@@ -273,7 +280,7 @@ class _Writer:
         for before, factor in pairwise(factors):
             # XᵀX is read as one thing.
             gram = isinstance(before, Transpose) and before.body == factor and isinstance(factor, Symbol)
-            written += ("" if gram else " ") + self.write(factor, _PRODUCT)
+            written += ("" if gram else self.style.beside) + self.write(factor, _PRODUCT)
         return written
 
     def _sum(self, terms: tuple[Matrix, ...]) -> str:
@@ -303,7 +310,7 @@ class _Writer:
         else:
             parts = [style.number(number)] if number != 1 or (bare and not above) else []
             alone = _PRODUCT if bare and len(above) == 1 else _ATOM
-            front = " ".join(parts + [self.write(scalar, alone) for scalar in above])
+            front = style.beside.join(parts + [self.write(scalar, alone) for scalar in above])
         sign = style.sign if node.number < 0 else ""
         if bare:
             return sign + front, _SUM if sign else _PRODUCT
@@ -311,16 +318,16 @@ class _Writer:
         _, binds = self._written(body)
         inner = self.write(body, _SUM_OVER)
         binds = min(_SUM_OVER if binds <= _SUM_OVER else binds, _PRODUCT)
-        return sign + (f"{front} " if front else "") + inner, _SUM if sign else binds
+        return sign + (front + style.beside if front else "") + inner, _SUM if sign else binds
 
     def _quotient(self, number: Fraction, above: list[Matrix], below: list[Matrix], bare: bool) -> str:
         style = self.style
         tops = [str(number.numerator)] if number.numerator != 1 or not above else []
         bottoms = [str(number.denominator)] if number.denominator != 1 else []
         latex = style is _LATEX
-        top = " ".join(tops + [self.write(scalar, _ATOM) for scalar in above])
+        top = style.beside.join(tops + [self.write(scalar, _ATOM) for scalar in above])
         single = latex and len(below) == 1 and not bottoms
-        bottom = " ".join(bottoms + [self.write(scalar, _SUM if single else _ATOM) for scalar in below])
+        bottom = style.beside.join(bottoms + [self.write(scalar, _SUM if single else _ATOM) for scalar in below])
         if latex:
             return style.quotient(top, bottom)
         bottom = style.parentheses(bottom) if len(bottoms) + len(below) > 1 else bottom

@@ -21,10 +21,13 @@ from hesse.derive.networks.fallback import without_rule
 from hesse.derive.networks.registry import Call, rule_of
 from hesse.derive.networks.view import View, number
 from hesse.derive.program import Leaf, Program, Quantity, names_in
+from hesse.derive.samples import Own
 from hesse.errors import HesseValueError
 from hesse.exact.operations import RELABEL, packet
 
 aten = torch.ops.aten
+
+AT_ONCE = 64  # samples that a formula is evaluated for together
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,22 @@ class GraphProgram:
             left -= min(left, batch.size)
             if not left:
                 return
+
+    def own(self) -> Own:
+        """The cost's own parameters and data."""
+        parameters = {name: value.detach().double().cpu() for name, value in self.cost.parameters.items()}
+        return Own(parameters, self._chunks, self.cost.samples, self.cost.scale)
+
+    def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """How many samples, and their arrays: all of the cost's, some at a time."""
+        stacked = [name for name in self.given if self.program.leaves[name].per_sample]
+        at_once = AT_ONCE if stacked else 1
+        for batch in self.cost.batches():
+            assert batch is not None
+            for start in range(0, batch.size, at_once):
+                some = range(start, min(start + at_once, batch.size))
+                each = [self.arrays(batch.take(slice(at, at + 1))) for at in some]
+                yield len(each), each[0] | {name: torch.stack([arrays[name] for arrays in each]) for name in stacked}
 
 
 def program_of(cost: Cost) -> GraphProgram:

@@ -9,6 +9,7 @@ from typing import Any
 from hesse.derive.algebra import add, multiply, product, scale, total
 from hesse.derive.expression import Apply, Count, Entry, Expression, Group, Index, Power, Size, constant, of
 from hesse.derive.functions import FUNCTIONS
+from hesse.derive.language.vocabulary import KNOWN, advice, is_unknown
 from hesse.derive.networks.letters import IndexLetters
 from hesse.derive.program import Leaf, Program, Quantity, Whole
 from hesse.derive.wholes import WHOLES
@@ -24,7 +25,7 @@ class Network:
 
     Args:
         widths: of the layers, inputs first: ``"2-3-1"`` or ``(2, 3, 1)``; letters stand for sizes left open: ``"d-h-m"``.
-        activation: a function's name (``sigmoid``, ``tanh``, ``relu`` …), ``identity``, or a name that hesse does not know,
+        activation: a function's name (``sigmoid``, ``tanh``, ``relu`` …), ``identity``, or a letter for one that is not known,
             such as ``f``, of which f' and f'' stay symbols; or a name for each hidden layer, or one more for the output.
         loss: ``half_sse`` is ½ Σ (y − ŷ)², ``mse`` the mean of the squares over the outputs, ``cross_entropy`` compares
             logits with a one-hot y, ``bce`` logits with numbers in [0, 1].
@@ -214,6 +215,8 @@ def _activations(given: Any, output: str | None, layers: int, loss: str) -> tupl
     for name in (*names, output):
         if not isinstance(name, str) or not name.isidentifier():
             raise HesseValueError(f"activation: {name!r} is not the name of a function, such as 'tanh', 'identity' or 'f'")
+        if name not in {*FUNCTIONS, *WHOLES, "identity"} and not is_unknown(name):
+            raise HesseValueError(f"activation: {f'{name} is none' if name in KNOWN else advice(name)}")
         if name in WHOLES:
             raise HesseValueError(
                 f"activation: {name} does not act on each unit by itself"

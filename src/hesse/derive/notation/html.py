@@ -3,18 +3,19 @@
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
-from xml.etree import ElementTree
 
 from hesse.derive.derivation import Block, Derivation, Line
 from hesse.derive.expression import Entry, Expression, Partial, of
 from hesse.derive.notation import matrices
 from hesse.derive.notation.factoring import factored
-from hesse.derive.notation.latex import LatexWriter, lines_latex
+from hesse.derive.notation.given import ABOUT_MAPS, MAPS, Map, forward, maps, note_of
+from hesse.derive.notation.latex import lines_latex
+from hesse.derive.notation.mathml import Maths, PageWriter
 from hesse.derive.notation.matrices import Forms, Shown
-from hesse.derive.notation.names import symbol_of, typewriter
+from hesse.derive.notation.names import latex_name, typewriter
 from hesse.derive.notation.outline import (
     EACH,
     KINDS,
@@ -23,7 +24,6 @@ from hesse.derive.notation.outline import (
     blocks_of,
     checked,
     conventions,
-    forward,
     labels_of,
     name_of,
     named_by,
@@ -36,18 +36,12 @@ from hesse.derive.notation.outline import (
     views,
 )
 from hesse.derive.notation.readings import READINGS, TITLES, Reading, scalar, scalar_definition
-from hesse.derive.notation.text import TextWriter
+from hesse.derive.notation.text_writer import TextWriter
 from hesse.derive.notation.writer import Piece
 from hesse.derive.program import Quantity
 from hesse.errors import HesseError, HesseImportError
 
-_WORD = "hesseword{}x"  # stands for a name that is no symbol until the MathML is there
 _CLASSES = {"curvature from above": "above", "product-rule term": "product"}
-# All else that the converter may write is left out.
-_ELEMENTS = {"math", "mrow", "mi", "mn", "mo", "mtext", "mstyle", "mspace", "mfrac", "msqrt", "mtable", "mtr", "mtd"}
-_ELEMENTS |= {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
-_ATTRIBUTES = {"class", "display", "displaystyle", "scriptlevel", "mathvariant", "width", "linebreak"}
-_ATTRIBUTES |= {"stretchy", "fence", "form", "accent", "accentunder", "minsize", "maxsize"}
 
 
 def page(derivation: Derivation) -> str:
@@ -85,78 +79,6 @@ def _environment() -> Any:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-# ---------------------------------------------------------------- mathematics
-
-
-class PageWriter(LatexWriter):
-    """LaTeX for the converter: symbols know their arrays' shapes, and words are kept out of its way."""
-
-    def __init__(self, program: Any, shaped: bool = False) -> None:
-        super().__init__(program, shaped)
-        self.words: list[str] = []
-        self.arrays: list[str] = []
-
-    def word(self, text: str) -> str:
-        if text not in self.words:
-            self.words.append(text)
-        return rf"\text{{{_WORD.format(self.words.index(text))}}}"
-
-    def named(self, name: str, written: str) -> str:
-        if not self.sizes(name):
-            return super().named(name, written)
-        if name not in self.arrays:
-            self.arrays.append(name)
-        return rf"\class{{array{self.arrays.index(name)}}}{{{super().named(name, written)}}}"
-
-    def moving(self, part: str) -> str:
-        return rf"\class{{moving}}{{{part}}}"
-
-
-@dataclass
-class Maths:
-    """Converts LaTeX to MathML, each formula once."""
-
-    writers: Sequence[PageWriter]
-    known: dict[tuple[int, str], str] = field(default_factory=dict)
-
-    def __call__(self, latex: str, writer: PageWriter) -> str:
-        key = id(writer), latex
-        if key not in self.known:
-            self.known[key] = self._converted(latex, writer)
-        return self.known[key]
-
-    def _converted(self, latex: str, writer: PageWriter) -> str:
-        from latex2mathml.converter import convert
-        from markupsafe import Markup, escape
-
-        try:
-            root = ElementTree.fromstring(convert(latex).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
-        except Exception:  # a formula that the converter cannot read is shown as it is written
-            return Markup("<code>") + escape(latex) + Markup("</code>")
-        for element in root.iter():
-            self._cleaned(element, writer)
-        root.set("displaystyle", "true")
-        return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-    def _cleaned(self, element: ElementTree.Element, writer: PageWriter) -> None:
-        """Known elements and attributes only; words and shapes put in."""
-        if element.tag not in _ELEMENTS:
-            element.tag = "mrow"
-        for name in [name for name in element.attrib if name not in _ATTRIBUTES]:
-            del element.attrib[name]
-        if element.get("mathvariant") not in (None, "normal"):
-            del element.attrib["mathvariant"]
-        array = re.fullmatch(r"array(\d+)", element.get("class", ""))
-        if array:
-            name = writer.arrays[int(array[1])]
-            element.set("class", "array")
-            element.set("data-shape", f"{name} {shape_text(writer.sizes(name))}")
-        word = re.fullmatch(_WORD.format(r"(\d+)"), (element.text or "").strip())
-        if word:
-            element.text = writer.words[int(word[1])]
-            element.set("class", "word")
-
-
 @dataclass(frozen=True)
 class Part:
     """A piece of a formula: its MathML, the sign before it, its kind's class, its label, and the shapes of what it mentions."""
@@ -178,8 +100,15 @@ class _Content:
         self.maths = Maths((self.write, self.shaped))
         self.plain, self.forms = TextWriter(self.program), Forms(self.program)
         self.reading: Reading = "indices"
-        named = {*self.program.leaves, *self.program.by_name}
-        self.names = sorted((name for name in named if symbol_of(name) is None), key=len, reverse=True)
+        words: set[str] = set()  # that stand in names
+
+        def note(word: str) -> str:
+            words.add(word)
+            return ""
+
+        for name in (*self.program.leaves, *self.program.by_name):
+            latex_name(name, (), note)
+        self.words = sorted(words, key=len, reverse=True)
         self.codes: dict[tuple[str, str], str] = {}
 
     def model(self) -> dict[str, Any]:
@@ -190,6 +119,7 @@ class _Content:
             "title": f"Second derivatives of {self.plain.symbol(self.program.cost.name)}",
             "readings": [self.read(reading) for reading in READINGS],
             "default": "indices",
+            "maps": (MAPS, ABOUT_MAPS),
             "kinds": [(_CLASSES[kind], kind, (EACH[kind] or "").partition(": ")[2]) for kind in KINDS],
             "notes": d.notes,
             "checked": checked(d),
@@ -203,6 +133,7 @@ class _Content:
             "name": reading,
             "title": TITLES[reading],
             "definitions": [self.definition(quantity) for quantity in forward(self.program)],
+            "maps": [self.mapped(one) for one in maps(self.program)],
             "signals": [self.definition(quantity) for quantity in signals(d)],
             "shapes": [] if bare else [(self.math(self.write.symbol(name)), shape_text(sizes)) for name, sizes in shapes(d)],
             "runs": []
@@ -250,9 +181,14 @@ class _Content:
 
     def definition(self, quantity: Quantity) -> dict[str, Any]:
         """A quantity: its name, what it is, and a note."""
-        note = quantity.note if quantity.role not in ("preactivation", "activation") else ""
         formula = self.defined(quantity, self.shaped if self.reading == "indices" else self.write)
-        return {"formula": formula, "note": note}
+        return {"formula": formula, "note": note_of(quantity)}
+
+    def mapped(self, one: Map) -> dict[str, Any]:
+        """A map without a formula: from what to what, and its derivatives."""
+        given = ", ".join(map(self.write.symbol, one.arguments))
+        arrow = self.part(rf"{given} \mapsto {self.write.symbol(one.value)}")
+        return {"name": one.operation, "formula": [arrow], "slopes": [self.part(self.write.symbol(name)) for name in one.slopes]}
 
     def defined(self, quantity: Quantity, used: PageWriter) -> list[Part]:
         shown = self.forms.definition(quantity) if self.reading == "matrix" else None
@@ -319,8 +255,8 @@ class _Content:
 
     def matrix(self, latex: str) -> str:
         """A matrix formula with its words kept out of the converter's way."""
-        for name in self.names:
-            latex = latex.replace(typewriter(name), self.write.word(name))
+        for word in self.words:
+            latex = latex.replace(typewriter(word), self.write.word(word))
         return latex
 
     # ------------------------------------------------------------ blocks
@@ -359,7 +295,7 @@ class _Content:
         parts = self.parts(pulled.inner, labels_of(pulled.inner), used, always=True)
         if pulled.is_plain:
             return [*head, *parts]
-        outer = self.part(rf"{used.outside(pulled.outer)} \{{", writer=used)
+        outer = self.part(rf"{used.outside(pulled.outer)} \, \{{", writer=used)
         return [*head, outer, *parts, self.part(r"\}")]
 
     def first(self, parameter: Entry) -> Partial:

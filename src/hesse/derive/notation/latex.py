@@ -3,14 +3,15 @@ r"""A derivation in LaTeX, which needs no packages but amsmath and xcolor."""
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 from hesse.derive.derivation import Block, Derivation, Line
 from hesse.derive.expression import Entry, Expression, Kind, Partial, Size, of
 from hesse.derive.notation import matrices
 from hesse.derive.notation.factoring import factored
+from hesse.derive.notation.given import ABOUT_MAPS, MAPS, forward, maps
+from hesse.derive.notation.latex_writer import LatexWriter
 from hesse.derive.notation.matrices import Forms, Shown
-from hesse.derive.notation.names import escaped, latex_function, latex_index, latex_name, typewriter
+from hesse.derive.notation.names import escaped, latex_index, latex_name, typewriter
 from hesse.derive.notation.outline import (
     EACH,
     View,
@@ -18,7 +19,6 @@ from hesse.derive.notation.outline import (
     blocks_of,
     checked,
     conventions,
-    forward,
     labels_of,
     name_of,
     named_by,
@@ -31,145 +31,12 @@ from hesse.derive.notation.outline import (
     views,
 )
 from hesse.derive.notation.readings import TITLES, Reading, known_reading, scalar, scalar_definition
-from hesse.derive.notation.text import TextWriter, decimal
-from hesse.derive.notation.writer import Piece, Writer
-from hesse.derive.program import Program, Quantity
+from hesse.derive.notation.text_writer import TextWriter
+from hesse.derive.notation.writer import Piece
+from hesse.derive.program import Quantity
 
 # Base colours of xcolor that stay apart for every common colour blindness, and dark enough to read.
 COLOURS: dict[Kind, str] = {"curvature from above": "blue", "product-rule term": "brown"}
-_SIGNS = str.maketrans({"·": r" \cdot ", "−": "-", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "→": r"\to ", "∞": r"\infty "})
-
-
-class LatexWriter(Writer):
-    """Formulas in LaTeX's math mode.
-
-    Args:
-        program: whose names are written.
-        shaped: whether the shape of each array stands under it.
-    """
-
-    minus = "-"
-
-    def __init__(self, program: Program, shaped: bool = False) -> None:
-        super().__init__(program)
-        self.shaped = shaped
-
-    def word(self, text: str) -> str:
-        """A name that is no symbol."""
-        return typewriter(text)
-
-    def named(self, name: str, written: str) -> str:
-        """A symbol, with its shape under it where shapes are asked for."""
-        sizes = self.sizes(name)
-        if not self.shaped or not sizes:
-            return written
-        below = r" \times ".join(map(self.size, sizes))
-        return rf"\underset{{{below}}}{{{written}}}"
-
-    def sizes(self, name: str) -> tuple[Size, ...]:
-        """The shape of a leaf or quantity."""
-        known = name in self.program.leaves or name in self.program.by_name
-        return self.program.shape(name) if known else ()
-
-    def symbol(self, name: str) -> str:
-        return self.named(name, latex_name(name, (), self.word))
-
-    def entry(self, entry: Entry) -> str:
-        return self.named(entry.name, latex_name(entry.name, [index.name for index in entry.indices], self.word))
-
-    def delta(self, left: str, right: str) -> str:
-        return f"[{left} = {right}]"
-
-    def index(self, name: str) -> str:
-        return latex_index(name)
-
-    def size(self, size: int | str) -> str:
-        return str(size) if isinstance(size, int) else latex_name(size, (), self.word)
-
-    def call(self, function: str, order: int, argument: str) -> str:
-        if function == "abs" and not order:
-            return rf"\left|{argument}\right|"
-        return latex_function(function, order, self.word) + self.parentheses(argument)
-
-    def raised(self, base: str, exponent: str) -> str:
-        return f"{{{base}}}^{{{exponent}}}"
-
-    def root(self, inside: str) -> str:
-        return rf"\sqrt{{{inside}}}"
-
-    def quotient(self, above: str, below: Sequence[str]) -> str:
-        bottom = r" \, ".join(below)
-        return rf"\frac{{{above}}}{{{bottom}}}"
-
-    def number(self, value: Fraction) -> str:
-        if value.denominator == 1:
-            return str(value.numerator)
-        return decimal(value) or rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}"
-
-    def summation(self, over: Sequence[str]) -> str:
-        return rf"\sum_{{{','.join(over)}}}"
-
-    def parentheses(self, inside: str) -> str:
-        tall = any(command in inside for command in (r"\frac", r"\sum", r"\underset"))
-        return rf"\left({inside}\right)" if tall else f"({inside})"
-
-    def partial(self, of: str | None, by: Sequence[str]) -> str:
-        power = "^{2}" if len(by) == 2 else ""
-        below = r" \, ".join(rf"\partial {variable}" for variable in by)
-        return rf"\frac{{\partial{power} {of or ''}}}{{{below}}}"
-
-    def product(self, parts: Sequence[str], dotted: bool) -> str:
-        return (r" \cdot " if dotted else r" \, ").join(parts)
-
-    def moving(self, part: str) -> str:
-        return rf"\underline{{{part}}}"
-
-    def plain(self, text: str) -> str:
-        return text.translate(_SIGNS)
-
-    def whole(self, operation: str, argument: str) -> str:
-        name = latex_name(argument, (), self.word)
-        match operation:
-            case "inv":
-                return f"{{{name}}}^{{-1}}"
-            case "logdet":
-                return rf"\log\left|\det {name}\right|"
-            case _:
-                return f"{latex_function(operation, 0, self.word)}({name})"
-
-    def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
-        return f"{latex_function(operation, order, self.word)}({', '.join(arguments)})"
-
-
-def latex(
-    expression: Expression, program: Program, reading: str = "indices", rows: Entry | None = None, columns: Entry | None = None
-) -> str:
-    r"""One formula, for LaTeX's math mode.
-
-    Args:
-        expression: what to write.
-        program: whose names it uses.
-        reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
-        rows, columns: what stands for rows and columns in the matrix reading. A formula without matrix form stays in indices.
-
-    Raises:
-        HesseValueError: there is no such reading.
-
-    Example:
-        >>> from hesse.derive.expression import Delta, Index
-        >>> latex(of(Delta(Index("o", "h"), Index("q", "h"))), Program({}, ()))
-        '[o = q]'
-    """
-    kind = known_reading(reading)
-    if kind == "matrix":
-        shown = Forms(program).whole(expression, rows, columns)
-        if shown is not None:
-            return shown.latex
-    return LatexWriter(program).expression(scalar(expression, program) if kind == "scalar" else expression)
-
-
-# ---------------------------------------------------------------- one document
-
 _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage{amsmath}
 \usepackage{xcolor}
@@ -259,6 +126,7 @@ class _Document:
             yield f"{escaped(TITLES['scalar'][:1].upper() + TITLES['scalar'][1:])}: every axis has length one.\n"
         yield from self.definitions("", forward(self.program))
         yield from self.definitions("Signals", signals(d))
+        yield from self.maps()
         if self.reading != "scalar":
             given = [f"${latex_name(name)}$: ${self._sizes(sizes)}$" for name, sizes in shapes(d)]
             yield "Shapes: " + ", ".join(given) + ".\n" if given else ""
@@ -279,6 +147,20 @@ class _Document:
         if rows:
             yield f"{title}:" if title else ""
             yield "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
+
+    def maps(self) -> Iterator[str]:
+        """The maps without a formula: from what to what, and their derivatives."""
+        found = maps(self.program)
+        if found:
+            yield f"{MAPS}:\n"
+        for one in found:
+            symbols = [", ".join(map(self.write.symbol, names)) for names in (one.arguments, (one.value,))]
+            slopes = r", \allowbreak ".join(map(self.write.symbol, one.slopes))
+            yield f"{escaped(one.operation)}: ${symbols[0]} \\mapsto {symbols[1]}$" + (
+                f", with derivatives ${slopes}$.\n" if slopes else ".\n"
+            )
+        if found:
+            yield f"{ABOUT_MAPS}\n"
 
     def _sizes(self, sizes: Sequence[Size]) -> str:
         return r" \times ".join(map(self.write.size, sizes)) or "1"

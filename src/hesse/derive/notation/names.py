@@ -61,6 +61,32 @@ def symbol_of(name: str) -> Symbol | None:
     return Symbol(match["base"], "".join(accents), number, bool(match["inverse"]), len(match["primes"]))
 
 
+def derivative(name: str) -> tuple[str, list[str]] | None:
+    """What a name of a derivative is of and by; None where it names none.
+
+    Example:
+        >>> derivative("∂∂pool(a)/∂a/∂a"), derivative("a")
+        (('pool(a)', ['a', 'a']), None)
+    """
+    order = len(name) - len(name.lstrip("∂"))
+    of, *by = name[order:].rsplit("/∂", order)
+    return (of, by) if order and len(by) == order else None
+
+
+def text_name(name: str, at: Sequence[str] = ()) -> str:
+    """A name in Unicode, at some indices: a single one after a low line where the name is a symbol, others in brackets.
+
+    Example:
+        >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",)), text_name("inv(X)")
+        ('W1[o,i]', 'ŷ_p', '0.bias[o]', 'X⁻¹')
+    """
+    call = re.fullmatch(r"(inv|logdet)\((.*)\)", name)
+    written = name if call is None else f"{call[2]}⁻¹" if call[1] == "inv" else f"log|det {call[2]}|"
+    if not at:
+        return written
+    return f"{written}_{at[0]}" if len(at) == 1 and symbol_of(name) else f"{written}[{','.join(at)}]"
+
+
 def escaped(text: str) -> str:
     """Any text as LaTeX in text mode: ASCII, with nothing that is read as a command. Letters that LaTeX has no sign for
     are given by their number.
@@ -117,6 +143,13 @@ def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = t
     if under:
         subscript = under[2] if under[2].isdigit() else latex_name(under[2], (), word)
         return f"{latex_name(under[1])}_{{{subscript}{f',{single}' if single else ''}}}" + brackets
+    slope = derivative(name)
+    if slope:
+        of, by = slope
+        power = f"^{{{len(by)}}}" if len(by) > 1 else ""
+        below = r" \, ".join(rf"\partial {latex_name(variable, (), word)}" for variable in by)
+        written = rf"\frac{{\partial{power} {latex_name(of, (), word)}}}{{{below}}}"
+        return f"{{{written}}}_{{{single}}}" if single else written + brackets
     call = re.fullmatch(r"(\w+)\((.+)\)", name)
     if call:
         written = f"{latex_function(call[1], 0, word)}({latex_name(call[2], (), word)})"
@@ -132,7 +165,9 @@ def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = t
 
 
 def latex_index(name: str) -> str:
-    """The name of an index: i, or i with a number."""
+    """The name of an index: i, or i with a number; ``:`` for a whole axis."""
+    if name == ":":
+        return name
     match = re.fullmatch(r"([^\W\d_]+)(\d*)", name)
     if match is None:
         return typewriter(name)

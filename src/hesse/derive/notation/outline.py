@@ -29,7 +29,7 @@ EACH: dict[str | None, str] = {
     "curvature from above": "curvature from above: the slope δ itself moves, and with it all that stands above",
     "product-rule term": "product-rule term: the slope δ is held, what it multiplies moves",
 }
-_SIGNALS = ("delta", "curvature", "transport")
+SIGNALS = ("delta", "curvature", "transport")
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,6 @@ def said(reason: str, program: Program, reading: Reading) -> str:
 # ---------------------------------------------------------------- quantities
 
 
-def forward(program: Program) -> list[Quantity]:
-    """The quantities of the cost itself, in order; the cost last."""
-    return [quantity for quantity in program.quantities if quantity.role not in _SIGNALS]
-
-
 def all_lines(derivation: Derivation) -> Iterator[Line]:
     """Every line: of the first derivatives, of the stages, of the blocks."""
     for part in (*derivation.slopes.values(), *derivation.stages, *derivation):
@@ -110,9 +105,19 @@ def all_lines(derivation: Derivation) -> Iterator[Line]:
 
 
 def signals(derivation: Derivation) -> list[Quantity]:
-    """The δ, S and D that no line of the derivation defines where it stands."""
-    named = {line.name.name for line in all_lines(derivation) if line.name is not None}
-    return [quantity for quantity in derivation.program.quantities if quantity.role in _SIGNALS and quantity.name not in named]
+    """The δ, S and D that what is shown mentions and no line of it defines; stages define theirs, for any two layers."""
+    if derivation.stages:
+        return []
+    program, lines = derivation.program, list(all_lines(derivation))
+    named = {line.name.name for line in lines if line.name is not None}
+    shown = [*(line.after for line in lines), *(block.expression for block in derivation)]
+    return [
+        quantity
+        for quantity in program.quantities
+        if quantity.role in SIGNALS
+        and quantity.name not in named
+        and any(program.depends(expression, quantity.name) for expression in shown)
+    ]
 
 
 def named_by(view: View, program: Program) -> Quantity | None:
@@ -153,8 +158,8 @@ def runs(derivation: Derivation) -> list[Run]:
     for name, sizes in shapes(derivation):
         for axis, size in enumerate(sizes):
             axes.setdefault(size, []).append(_axis(axis, len(sizes), name))
-    for quantity in forward(program):
-        if len(quantity.indices) == 1:
+    for quantity in program.quantities:
+        if len(quantity.indices) == 1 and quantity.role not in SIGNALS:
             axes.setdefault(quantity.indices[0].size, []).append(f"entries of {quantity.name}")
     return [Run(tuple(names), size, _listed(axes.get(size, []))) for size, names in letters.items()]
 

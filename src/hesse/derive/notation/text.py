@@ -1,17 +1,15 @@
 """A derivation in plain Unicode text, on lines of at most a hundred columns."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 
 from hesse.derive.derivation import Block, Derivation, Slope
 from hesse.derive.expression import Entry, Expression, Partial, of
 from hesse.derive.notation import matrices
 from hesse.derive.notation.factoring import factored
-from hesse.derive.notation.layout import MARK_OFF, MARK_ON, Part, broken, laid_out, prose, table, underlined, wide
+from hesse.derive.notation.given import ABOUT_MAPS, MAPS, forward, maps, note_of
+from hesse.derive.notation.layout import Part, broken, laid_out, prose, table, underlined, wide
 from hesse.derive.notation.matrices import Forms, Shown
-from hesse.derive.notation.names import LETTERS, symbol_of
 from hesse.derive.notation.outline import (
     EACH,
     View,
@@ -19,7 +17,6 @@ from hesse.derive.notation.outline import (
     blocks_of,
     checked,
     conventions,
-    forward,
     labels_of,
     name_of,
     named_by,
@@ -32,141 +29,10 @@ from hesse.derive.notation.outline import (
     views,
 )
 from hesse.derive.notation.readings import Reading, known_reading, scalar, scalar_definition
-from hesse.derive.notation.writer import Writer
-from hesse.derive.program import Program, Quantity
+from hesse.derive.notation.text_writer import TextWriter
+from hesse.derive.program import Quantity
 
 WIDTH = 100
-_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-_VULGAR = {
-    Fraction(1, 2): "½", Fraction(1, 3): "⅓", Fraction(2, 3): "⅔", Fraction(1, 4): "¼", Fraction(3, 4): "¾",
-    Fraction(1, 5): "⅕", Fraction(1, 6): "⅙", Fraction(5, 6): "⅚", Fraction(1, 8): "⅛", Fraction(3, 8): "⅜",
-}  # fmt: skip
-
-
-class TextWriter(Writer):
-    """Formulas in Unicode."""
-
-    def symbol(self, name: str) -> str:
-        call = re.fullmatch(r"(inv|logdet)\((.*)\)", name)
-        return name if call is None else f"{call[2]}⁻¹" if call[1] == "inv" else f"log|det {call[2]}|"
-
-    def entry(self, entry: Entry) -> str:
-        name, at = self.symbol(entry.name), [index.name for index in entry.indices]
-        if not at:
-            return name
-        return f"{name}_{at[0]}" if len(at) == 1 and symbol_of(entry.name) else f"{name}[{','.join(at)}]"
-
-    def delta(self, left: str, right: str) -> str:
-        return f"[{left} = {right}]"
-
-    def index(self, name: str) -> str:
-        return name
-
-    def size(self, size: int | str) -> str:
-        return str(size)
-
-    def call(self, function: str, order: int, argument: str) -> str:
-        if function == "abs" and not order:
-            return f"|{argument}|"
-        letter = LETTERS.get(function, function)
-        name = function if letter in self.program.leaves or letter in self.program.by_name else letter
-        return f"{name}{primes(order)}({argument})"
-
-    def raised(self, base: str, exponent: str) -> str:
-        if exponent.lstrip("−").isdigit():
-            return base + exponent.replace("−", "-").translate(_SUPERSCRIPT)
-        return f"{base}^{exponent}" if exponent.isalnum() else f"{base}^({exponent})"
-
-    def root(self, inside: str) -> str:
-        return f"√({inside})"
-
-    def quotient(self, above: str, below: Sequence[str]) -> str:
-        single = len(below) == 1 and _stands_alone(below[0])
-        bottom = below[0] if single else f"({' '.join(below)})"
-        return f"{above}/{bottom}" if above.isalnum() and (bottom.isalnum() or not single) else f"{above} / {bottom}"
-
-    def number(self, value: Fraction) -> str:
-        return decimal(value) or _VULGAR.get(value) or str(value)
-
-    def summation(self, over: Sequence[str]) -> str:
-        return f"Σ_{over[0]}" if len(over) == 1 else f"Σ_{{{','.join(over)}}}"
-
-    def parentheses(self, inside: str) -> str:
-        return f"({inside})"
-
-    def partial(self, of: str | None, by: Sequence[str]) -> str:
-        power = "²" if len(by) == 2 else ""
-        return f"∂{power}{of or ''}/{''.join(f'∂{variable}' for variable in by)}"
-
-    def product(self, parts: Sequence[str], dotted: bool) -> str:
-        return (" · " if dotted else " ").join(parts)
-
-    def moving(self, part: str) -> str:
-        return f"{MARK_ON}{part}{MARK_OFF}"
-
-    def plain(self, text: str) -> str:
-        return text
-
-    def whole(self, operation: str, argument: str) -> str:
-        return self.symbol(f"{operation}({self.symbol(argument)})")
-
-    def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
-        return f"{operation}{primes(order)}({', '.join(arguments)})"
-
-
-def primes(order: int) -> str:
-    """The primes of a derivative: ``''`` for the second."""
-    return "'" * order if order <= 3 else f"⁽{str(order).translate(_SUPERSCRIPT)}⁾"
-
-
-def decimal(value: Fraction) -> str | None:
-    """A number as a decimal where a fraction would be longer: 0.001 for 1/1000."""
-    return f"{float(value):.12g}" if value.denominator > 100 else None
-
-
-def _stands_alone(text: str) -> bool:
-    """Whether no space is outside brackets: then it needs none of its own below a fraction line."""
-    depth = 0
-    for character in text:
-        depth += (character in "([") - (character in ")]")
-        if character == " " and not depth:
-            return False
-    return True
-
-
-def _unmarked(text: str) -> str:
-    return text.replace(MARK_ON, "").replace(MARK_OFF, "")
-
-
-def text(
-    expression: Expression, program: Program, reading: str = "indices", rows: Entry | None = None, columns: Entry | None = None
-) -> str:
-    """One formula on one line.
-
-    Args:
-        expression: what to write.
-        program: whose names it uses.
-        reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
-        rows, columns: what stands for rows and columns in the matrix reading. A formula without matrix form stays in indices.
-
-    Raises:
-        HesseValueError: there is no such reading.
-
-    Example:
-        >>> from hesse.derive.expression import Delta, Index
-        >>> o, q = Index("o", "h"), Index("q", "h")
-        >>> text(of(Delta(o, q)), Program({}, ()))
-        '[o = q]'
-    """
-    kind = known_reading(reading)
-    if kind == "matrix":
-        shown = Forms(program).whole(expression, rows, columns)
-        if shown is not None:
-            return shown.text
-    return _unmarked(TextWriter(program).expression(scalar(expression, program) if kind == "scalar" else expression))
-
-
-# ---------------------------------------------------------------- pages
 
 
 def page(derivation: Derivation, reading: str = "indices") -> str:
@@ -234,6 +100,7 @@ class _Page:
         elif shown:
             yield from _field("Shapes", "   ".join(shown))
         yield from _field("Names", self.definitions(forward(self.program)))
+        yield from _field("Maps", self.maps())
         if self.reading != "scalar":
             yield from _field("Indices", self.indices())
         yield from _field("Signals", self.definitions(signals(d)))
@@ -261,15 +128,28 @@ class _Page:
             return rows
         return [row for run in found for row in prose(f"{', '.join(run.letters)}: 1 … {run.size}, {run.counts}", WIDTH - _MARGIN)]
 
+    def maps(self) -> list[str]:
+        """The maps without a formula: from what to what, and their derivatives."""
+        rows, room = [], WIDTH - _MARGIN
+        for one in maps(self.program):
+            given = ", ".join(map(self.array, one.arguments))
+            rows += laid_out(f"{one.operation}:", [Part("+", f"{given} ↦ {self.array(one.value)}")], room)
+            if one.slopes:
+                slopes = ", ".join(map(self.write.symbol, one.slopes))
+                rows += [f"    {row}" for row in broken(f"derivatives {slopes}", room - 4)]
+        return [*rows, *prose(f"{MAPS}. {ABOUT_MAPS}", room)] if rows else []
+
+    def array(self, name: str) -> str:
+        """A name with its shape."""
+        shape = "" if self.reading == "scalar" else f" {shape_text(self.program.shape(name))}"
+        return self.write.symbol(name) + shape
+
     def definitions(self, quantities: Sequence[Quantity]) -> list[str]:
         rows: list[str] = []
         cells: list[tuple[str, str]] = []
         for quantity in quantities:
             left, right = self.definition(quantity)
-            told = quantity.note and quantity.role not in ("preactivation", "activation") and quantity.note != right
-            note = f"   {quantity.note}" if told else ""
-            if left == right:
-                continue
+            note = f"   {told}" if (told := note_of(quantity)) else ""
             matrix = self.matrix_definition(quantity)
             if matrix and self.reading == "matrix":
                 cells.append((f"{matrix}{note}", ""))
@@ -377,7 +257,8 @@ class _Page:
             return laid_out(head, parts, width, f"=: {name}" if name else "")
         left, right = self.definition(quantity)
         matrix = self.matrix_definition(quantity) if self.reading == "matrix" else None
-        defined = [matrix] if matrix else laid_out(f"{left} =", [Part("+", right)], width - 6)
+        left, _, right = matrix.partition(" = ") if matrix else (left, "=", right)
+        defined = laid_out(f"{left} =", [Part("+", right)], width - 6)
         return [*laid_out(head, parts, width), *(("with  " if not k else " " * 6) + row for k, row in enumerate(defined))]
 
     def _parts(self, expression: Expression, marks: Sequence[str] = ()) -> list[Part]:

@@ -21,6 +21,7 @@ from hesse.derive.expression import (
     freshen,
     indices,
 )
+from hesse.derive.notation.names import derivative
 from hesse.derive.program import Definition, Opaque, Program, Whole
 
 
@@ -207,12 +208,25 @@ class Writer(ABC):
             case Partial(inner, by):
                 return self._derivative(inner, by)
 
+    def slope(self, entry: Entry) -> str | None:
+        """``∂pool(a)_k/∂a_i`` for an entry of a named map's derivative, whose indices are those of all that it is of and by."""
+        found = derivative(entry.name)
+        known = self.program.by_name
+        if found is None or not all(name in known or name in self.program.leaves for name in (found[0], *found[1])):
+            return None
+        rest, parts = entry.indices, []
+        for name in (found[0], *found[1]):
+            rank = len(self.program.shape(name))
+            parts.append(self.entry(Entry(name, rest[:rank])))
+            rest = rest[rank:]
+        return self.partial(parts[0], parts[1:])
+
     def inside(self, factor: Factor) -> str:
         """A factor where it stands between brackets of its own."""
         return self.expression(factor.body) if isinstance(factor, Group) else self.factor(factor)
 
     def _dotted(self, factors: Sequence[Factor]) -> bool:
-        return self._variable is not None or any(isinstance(factor, Partial) for factor in factors)
+        return self._variable is not None or any(map(_is_quotient, factors))
 
     def _power(self, base: Factor, exponent: Expression) -> str:
         number = exponent.number
@@ -221,14 +235,15 @@ class Writer(ABC):
         if number == Fraction(1, 2):
             return self.root(self.inside(base))
         below = self.factor(base)
-        if isinstance(base, Power | Partial) or (isinstance(base, Apply) and base.function == "exp"):
+        if isinstance(base, Power) or _is_quotient(base) or (isinstance(base, Apply) and base.function == "exp"):
             below = self.parentheses(below)
         return self.raised(below, self.expression(exponent))
 
     def _derivative(self, inner: Factor, by: tuple[Entry, ...]) -> str:
         variables = [self.entry(entry) for entry in by]
         if isinstance(inner, Entry):
-            return self.partial(self.entry(inner), variables)
+            written = self.entry(inner)
+            return self.partial(self.parentheses(written) if _is_quotient(inner) else written, variables)
         body = inner.body if isinstance(inner, Group) else Expression((Term(Fraction(1), (inner,)),))
         taken = {index.name for entry in by for index in entry.indices}
         self._variable = by[-1].name
@@ -253,6 +268,11 @@ class Writer(ABC):
     @abstractmethod
     def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
         """``max_pool2d(a)``, a map without a formula, or the symbol of its derivative."""
+
+
+def _is_quotient(factor: Factor) -> bool:
+    """Whether a factor is written as a derivative."""
+    return isinstance(factor, Partial) or (isinstance(factor, Entry) and derivative(factor.name) is not None)
 
 
 def _divided(factors: Sequence[Factor]) -> tuple[list[Factor], list[Factor]]:

@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.quadratic.subproblem.space import random_unit
+
 # How far the length may be off, and which part of the model's decrease the hard case may miss.
 _LENGTH = 0.1
 _DECREASE = 0.2
@@ -186,7 +188,7 @@ def step(shifted: Shifted, gradient: Float[Tensor, " P"], bound: Bound, guess: G
     """
     slope = float(torch.linalg.vector_norm(gradient))
     low, high = bound.limits(slope, shifted.norm)
-    z = _random_like(gradient) if guess.lowest is None else guess.lowest
+    z = random_unit(gradient) if guess.lowest is None else guess.lowest
     low = max(low, shifted.least(z))
     shift = min(max(guess.multiplier, low), high)
     before = shifted.factors
@@ -223,8 +225,3 @@ def _fill(s: Tensor, z: Tensor, length: float) -> float:
     """The smaller t with ‖s + t z‖ = length, for a unit z."""
     along, missing = float(s @ z), length**2 - float(s @ s)
     return missing / (along + math.copysign(math.sqrt(along**2 + missing), along))
-
-
-def _random_like(v: Tensor) -> Tensor:
-    drawn = torch.randn(len(v), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (drawn / torch.linalg.vector_norm(drawn)).to(v)

@@ -33,7 +33,7 @@ class Krylov(Space):
     exhausted, or g is zero, it grows on from a random vector to the last product, so that small problems are seen whole.
 
     Args:
-        product: v -> H v.
+        product: v -> H v, which raises where that is not finite.
         gradient: g.
         start: v; by default g, or a random vector where g is zero.
         limit: the most products.
@@ -118,17 +118,13 @@ class Krylov(Space):
     def _grow(self, bar: Progress) -> None:
         """One product, one more column of Q."""
         count, q = self.products, self._next
+        w = self._product(q)  # first: where it is refused, nothing has changed
         if count == len(self._rooms) * _ROOM:
             self._rooms.append(q.new_empty(_ROOM, len(q)))
         self._rooms[-1][count % _ROOM] = q
         # Where g spans the space the others are at right angles to it; to compute that would bring rounding.
         self._along.append(float(q @ self._gradient) if self._wanders or not count else 0.0)
-        w = self._product(q)
         self._diagonal.append(float(q @ w))
-        if not math.isfinite(self._diagonal[-1]):
-            raise HesseValueError(
-                "H v has entries that are not finite: the cost has a kink or a pole here, without a second derivative"
-            )
         # The products may share memory with what the operator keeps.
         w = torch.sub(w, q, alpha=self._diagonal[-1])
         if count and self._off[-1]:

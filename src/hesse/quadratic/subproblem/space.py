@@ -44,6 +44,20 @@ class Reduced:
 Solver = Callable[[Reduced], Solution]
 
 
+def random_unit(like: Float[Tensor, " P"], seed: int = 0) -> Float[Tensor, " P"]:
+    """A unit vector of no preference, the same for each seed."""
+    drawn = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (drawn / torch.linalg.vector_norm(drawn)).to(like)
+
+
+def lowest(reduced: Reduced) -> Solution:
+    """The `Solver` of the lowest (Ritz) vector: its residual decides how far a Krylov space grows."""
+    coefficients = np.zeros_like(reduced.coefficients)
+    place = int(reduced.values.argmin())
+    coefficients[place] = 1.0
+    return Solution(coefficients, -float(reduced.values[place]), "")
+
+
 @dataclass(frozen=True)
 class Found:
     """A step of the whole model, with how it was found in words.
