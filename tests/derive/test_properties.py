@@ -21,8 +21,9 @@ from hesse.derive.valuation import relative
 
 TOLERANCE = 1e-9
 
-# Found by such searches: numbers beside arrays of the same axes, which are summed over.
+# Found by such searches: numbers beside arrays of the same axes, which are summed over; blocks of zeros of different sizes.
 HARD = (
+    Case("two blocks of zeros", "sum(A) - trace(S)", "A S", "A[n,m] S[n,n]"),
     Case("numbers beside a sum", "log(1 + u**2) @ (u/(1 + a**2))", "a", "u[m] a[]"),
     Case("a trace beside a number", "trace((S @ S)/(1 + a**2))", "a", "S[n,n] a[]"),
     Case("a square of a product", "sqrt(1 + (x @ y)**2)", "x y", "x[n] y[n]"),

@@ -65,7 +65,8 @@ def evaluate(
     shapes = tuple([(name, array.shape) for name, array in ready.values.items()])
     names, own = bound_functions(functions or {}, program)
     kind = ready.like.dtype, getattr(ready.like, "device", None)
-    key = (id(expression), id(program), free, kind, shapes, tuple(names.items()), tuple(own.items()))
+    axes = tuple([(index.name, index.size) for index in free])  # indices of one name are equal, whatever their sizes
+    key = (id(expression), id(program), axes, kind, shapes, tuple(names.items()), tuple(own.items()))
     with _lock:
         found = _plans.get(key)
         if found is not None:
