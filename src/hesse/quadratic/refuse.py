@@ -11,6 +11,9 @@ from torch import Tensor
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.quadratic.subproblem.space import Reduced
 
+# Of the last digit shown: a number that exceeds a two-digit one by less is that number, one operation's rounding away.
+_ROUNDING = 1e-6
+
 
 def positive(number: Any, name: str, zero: bool = False) -> float:
     """A finite number > 0 (>= 0 where zero is allowed)."""
@@ -129,11 +132,11 @@ def inertia(reduced: Reduced) -> str:
 
 
 def rounded_up(number: float) -> float:
-    """The next number with two digits.
+    """The next number with two digits; what is one to rounding stays.
 
     Example:
-        >>> rounded_up(0.01234)
-        0.013
+        >>> rounded_up(0.01234), rounded_up(1.1000000000000003)
+        (0.013, 1.1)
     """
     unit = 10.0 ** (math.floor(math.log10(number)) - 1)
-    return float(f"{math.ceil(number / unit) * unit:.2g}")
+    return float(f"{math.ceil(number / unit - _ROUNDING) * unit:.2g}")
