@@ -324,6 +324,7 @@ CASES: tuple[Case, ...] = (
     Case("parametric relu", lambda: regression(dense(3, 4, 2, f=nn.PReLU), 6, 3)),
     Case("parametrised weight", lambda: regression(nets.parametrised(), 6, 3)),
     Case("autoencoder with one matrix", lambda: regression(nets.Autoencoder(), 6, 3, outputs=3)),
+    Case("overlapping slices of one matrix", lambda: regression(nets.Overlapping(), 6, 3)),
     Case("matrix from the left", lambda: regression(nets.FromTheLeft(), 5, 3, 2)),
     Case(
         "transposed convolution",

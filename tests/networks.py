@@ -232,6 +232,17 @@ class FromTheLeft(nn.Module):
         return self.head(torch.tanh(self.W @ x).mean(-1))
 
 
+class Overlapping(nn.Module):
+    """Two layers whose weights are slices of one matrix, with entries in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.randn(3, 3) / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.W[:2].T) @ self.W[1:, :2].T
+
+
 class TwoInputs(nn.Module):
     """A model whose input is a pair of tensors."""
 

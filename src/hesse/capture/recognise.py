@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hesse.capture.graph import Graph, Node, Ref
 from hesse.capture.rewrites import scale_shift
-from hesse.capture.sites import PLAIN, Arrangement, Site, Slot
+from hesse.capture.sites import PLAIN, Arrangement, Moves, Site, Slot
 
 aten = torch.ops.aten
 
@@ -33,28 +33,30 @@ _SPLITS = {aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default,
 class View:
     parameter: str
     entries: Tensor  # flat entry of the parameter behind each entry of the view
+    size: int  # how many entries the parameter has
 
 
 def parameter_views(graph: Graph) -> dict[str, View]:
-    views = {
-        value: View(name, torch.arange(math.prod(graph.shapes[value])).reshape(graph.shapes[value]))
-        for value, name in graph.parameters.items()
-    }
+    views = {}
+    for value, name in graph.parameters.items():
+        size = math.prod(graph.shapes[value])
+        views[value] = View(name, torch.arange(size).reshape(graph.shapes[value]), size)
     for node in graph.nodes:
         base = getattr(node.op, "op", node.op)
         if len(node.inputs) == 1 and node.inputs[0] in views and (node.op in _MOVES or base in _SPLITS):
             source = views[node.inputs[0]]
-            views[node.name] = View(source.parameter, node.evaluate({node.inputs[0]: source.entries}))
+            views[node.name] = View(source.parameter, node.evaluate({node.inputs[0]: source.entries}), source.size)
     return views
 
 
-def _slot(kind: str, view: View, entries: Tensor, features: Callable[[Tensor], Tensor] | None) -> Slot:
-    """A slot whose entries (g, o, i) are given; they need an index unless they are the parameter in its own order."""
+def _slot(
+    kind: str, view: View, entries: Tensor, features: Callable[[Tensor], Tensor] | None, moves: Moves | None = None
+) -> Slot:
+    """A slot whose entries (g, o, i) are given; they need an index unless they are the whole parameter in its own order."""
     g, o, i = entries.shape
     flat = entries.reshape(-1)
-    start = int(flat[0])
-    plain = start == 0 and bool((flat == torch.arange(flat.numel())).all())
-    return Slot(view.parameter, kind, None if plain else flat, (g, o, i), features)
+    plain = flat.numel() == view.size and bool((flat == torch.arange(view.size)).all())
+    return Slot(view.parameter, kind, None if plain else flat, (g, o, i), features, moves=moves)
 
 
 def _bias_slot(view: View, shape: tuple[int, int]) -> Slot:
@@ -83,7 +85,8 @@ def _dense(node: Node, x: Any, weight: View | None, bias: View | None, views: di
     slots = []
     if weight is not None and source is not None:
         i = weight.entries.shape[-1]
-        slots.append(_slot("dense", weight, weight.entries.unsqueeze(0), lambda a: a.reshape(len(a), 1, positions, i)))
+        moves = Moves(Arrangement((1, positions, i), PLAIN))
+        slots.append(_slot("dense", weight, weight.entries.unsqueeze(0), lambda a: a.reshape(len(a), 1, positions, i), moves))
     if bias is not None:
         slots.append(_bias_slot(bias, (1, o)))
     return Site(node.name, source, arrange, tuple(slots)) if slots else None
@@ -95,7 +98,7 @@ def _linear(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, ...
 
 
 def _transposed(view: View | None) -> View | None:
-    return None if view is None or view.entries.ndim != 2 else View(view.parameter, view.entries.T)
+    return None if view is None or view.entries.ndim != 2 else View(view.parameter, view.entries.T, view.size)
 
 
 def _matmul(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, ...]]) -> Site | None:
@@ -109,7 +112,9 @@ def _matmul(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, ...
     # z = W x with x (i, t): the outputs are the rows of z.
     (o, i), t = weight.entries.shape, node.shape[-1]
     arrange = Arrangement((1, o, t), ((0,), (2,), (1,)))
-    return Site(node.name, x, arrange, (_slot("dense", weight, weight.entries[None], lambda a: a.mT.reshape(len(a), 1, t, i)),))
+    moves = Moves(Arrangement((1, i, t), ((0,), (2,), (1,))))
+    slot = _slot("dense", weight, weight.entries[None], lambda a: a.mT.reshape(len(a), 1, t, i), moves)
+    return Site(node.name, x, arrange, (slot,))
 
 
 def _addmm(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, ...]]) -> Site | None:
@@ -157,10 +162,29 @@ def _convolution(node: Node, views: dict[str, View], shapes: dict[str, tuple[int
             rows = columns.reshape(len(a), lead, groups, entries.shape[-1], positions)
             return rows.permute(0, 2, 1, 4, 3).reshape(len(a), groups, lead * positions, -1)
 
-        slots.append(_slot("convolution", kernel, entries, patches))
+        slots.append(_slot("convolution", kernel, entries, patches, _moves_of_patches(shapes[source], groups, patches)))
     if offset is not None:
         slots.append(_bias_slot(offset, (groups, channels // groups)))
     return Site(node.name, source, arrange, tuple(slots)) if slots else None
+
+
+def _moves_of_patches(shape: tuple[int, ...], groups: int, patches: Callable[[Tensor], Tensor]) -> Moves:
+    """How patches (n, g, s, (c, w)) take up the places u of an image (lead, channels, *u): each at most once for every w."""
+    lead, channels, places = shape[0], shape[1], math.prod(shape[2:])
+    numbered = (torch.arange(lead * places, dtype=torch.float64) + 1).reshape(lead, 1, *shape[2:]).expand(shape)
+    taken = patches(numbered.unsqueeze(0))[0, 0].long()  # 1 + place behind (s, (c, w)); 0 for the padding
+    positions, window = len(taken), taken.shape[1] * groups // channels
+    # The position s whose patch has the place u at w; beyond the last where none has.
+    position = torch.full((lead * places + 1, window), positions)
+    rows = taken[:, :window]
+    position.scatter_(0, rows, torch.arange(positions).unsqueeze(1).expand_as(rows))
+    order = position[1:].reshape(-1)
+
+    def spread(delta: Tensor) -> Tensor:
+        padded = F.pad(delta, (0, 0, 0, 1))
+        return padded.index_select(2, order.to(delta.device)).unflatten(2, (lead * places, window))
+
+    return Moves(Arrangement((lead, groups, channels // groups, places), ((1,), (0, 3), (2,))), spread)
 
 
 def _pad_to_2d(option: Any, dims: int, fill: int) -> tuple[int, int]:
@@ -178,7 +202,13 @@ def _along(shape: tuple[int, ...], entries: Tensor) -> Arrangement:
 
 
 def _elementwise_site(
-    node: Node, x: Any, scale: View | None, shift: View | None, views: dict[str, View], entries: Tensor
+    node: Node,
+    x: Any,
+    scale: View | None,
+    shift: View | None,
+    views: dict[str, View],
+    entries: Tensor,
+    shapes: dict[str, tuple[int, ...]],
 ) -> Site | None:
     source = _input(x, views)
     if any(n not in (1, m) for n, m in zip(reversed(entries.shape), reversed(node.shape), strict=False)) or entries.ndim > len(
@@ -193,7 +223,8 @@ def _elementwise_site(
             wide = a.reshape(len(a), *(1,) * (len(node.shape) - a.ndim + 1), *a.shape[1:]).expand(len(a), *node.shape)
             return arrange(wide, 1)
 
-        slots.append(_slot("scale", scale, scale.entries.reshape(-1, 1, 1), aligned))
+        moves = Moves(arrange) if shapes[source] == node.shape else None
+        slots.append(_slot("scale", scale, scale.entries.reshape(-1, 1, 1), aligned, moves))
     if shift is not None:
         slots.append(_slot("shift", shift, shift.entries.reshape(-1, 1, 1), None))
     return Site(node.name, source, arrange, tuple(slots)) if slots else None
@@ -204,7 +235,7 @@ def _multiply(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, .
     for x, weight in ((left, right), (right, left)):
         view = views.get(_name(weight) or "")
         if view is not None and _input(x, views) is not None:
-            return _elementwise_site(node, x, view, None, views, view.entries)
+            return _elementwise_site(node, x, view, None, views, view.entries, shapes)
     return None
 
 
@@ -215,7 +246,7 @@ def _add(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, ...]])
     for x, weight in ((left, right), (right, left)):
         view = views.get(_name(weight) or "")
         if view is not None and _name(x) not in views:
-            return _elementwise_site(node, x, None, view, views, view.entries)
+            return _elementwise_site(node, x, None, view, views, view.entries, shapes)
     return None
 
 
@@ -227,7 +258,7 @@ def _scale_shift(node: Node, views: dict[str, View], shapes: dict[str, tuple[int
         return None
     trailing = len(node.shape) - axis % len(node.shape) - given.entries.ndim
     entries = given.entries.reshape(tuple(given.entries.shape) + (1,) * trailing)
-    return _elementwise_site(node, x, seen[0], seen[1], views, entries)
+    return _elementwise_site(node, x, seen[0], seen[1], views, entries, shapes)
 
 
 RECOGNISE: dict[Any, Callable[[Node, dict[str, View], dict[str, tuple[int, ...]]], Site | None]] = {

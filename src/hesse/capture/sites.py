@@ -60,6 +60,26 @@ PLAIN = ((0,), (1,), (2,))
 
 
 @dataclass(frozen=True)
+class Moves:
+    """What a slot's features do with the entries of its input: they move them about, channel by channel.
+
+    With the input arranged as (h, u, c), group, place and channel, a[h, s, (c, w)] is the entry c at one place u(s, w) or
+    zero. Summed with weights over the positions s the features of D are then D summed with those weights laid at the places,
+
+        Σ_s δ[h,s,p] a(D)[h,s,(c,w)] = Σ_u δ'[h,u,w,p] D[h,u,c],
+
+    which saves laying D itself out: a convolution's patches are as many times larger than its input as its window.
+
+    Attributes:
+        arrange: the input -> (h, u, c).
+        spread: δ -> δ', (n, h, s, p) -> (n, h, u, w, p).
+    """
+
+    arrange: Arrangement
+    spread: Callable[[Tensor], Tensor] = lambda delta: delta.unsqueeze(3)
+
+
+@dataclass(frozen=True)
 class Slot:
     """One parameter at one site.
 
@@ -70,6 +90,7 @@ class Slot:
         shape: (g, o, i).
         features: (B, *input) -> (B, g, t, i); ``None`` where a = 1.
         parts: for a slot made by `joined`, the two that it stands for.
+        moves: how the features take up the input's entries, where they only move them.
     """
 
     parameter: str
@@ -78,6 +99,7 @@ class Slot:
     shape: tuple[int, int, int]
     features: Callable[[Tensor], Tensor] | None
     parts: "tuple[Slot, ...]" = ()
+    moves: Moves | None = None
 
     @property
     def own(self) -> "tuple[Slot, ...]":
@@ -115,13 +137,13 @@ class Site:
 def joined(site: Site) -> Site:
     """The site with a weight and its bias as one slot, the bias as the weight's last input, which is always 1.
 
-    Worth it where the slots share positions: one contraction instead of two, four with another such site.
+    One contraction instead of three, and one instead of four with another such site.
     """
-    if site.arrange.is_plain or [slot.features is not None for slot in site.slots] != [True, False]:
+    if [slot.features is not None for slot in site.slots] != [True, False]:
         return site
     weight, bias = site.slots
     features = weight.features
     assert features is not None
     (g, o, i), name = weight.shape, f"{weight.parameter}, {bias.parameter}"
-    both = Slot(name, weight.kind, None, (g, o, i + 1), lambda x: F.pad(features(x), (0, 1)), (weight, bias))
+    both = Slot(name, weight.kind, None, (g, o, i + 1), lambda x: F.pad(features(x), (0, 1)), (weight, bias), weight.moves)
     return Site(site.value, site.input, site.arrange, (both,))

@@ -22,32 +22,41 @@ Index letters, here and in the modules of the orders: n sample; g t o i group, p
 of m; x the entries of m's input.
 """
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from hesse.exact import plain, positions
-from hesse.exact.pair import Estimate, Order, Sizes
+from hesse.exact.grid import Grid
+from hesse.exact.pair import Estimate, Order, Pair, Sizes
 
 
 def choose(sizes: Sizes, samples: int) -> tuple[Order, Estimate]:
     """The cheapest order for a pair and so many samples."""
-    estimates = [(order, order.estimate(sizes)) for order in ORDERS if order.applies(sizes)]
+    estimates = [(order, order.estimate(sizes).times(sizes.positions)) for order in ORDERS if order.applies(sizes)]
     return min(estimates, key=lambda made: made[1].time(samples))
-
-
-def _is_factored(z: Sizes) -> bool:
-    return z.narrow > 0
 
 
 def _structured(z: Sizes) -> bool:
     return z.signal in ("diagonal", "rank one") and z.transport == "zero"
 
 
+def _dense_self(z: Sizes) -> bool:
+    return z.plain and z.same and z.signal == "dense"
+
+
+def _whole(run: Callable[[Pair, Tensor], None]) -> Callable[[Pair, Grid], None]:
+    return lambda pair, grid: run(pair, grid.whole)
+
+
 ORDERS = (
-    Order("pairs", lambda z: z.plain and z.same and z.signal == "dense", plain.estimate_pairs_self, plain.pairs_self),
-    Order("gram", lambda z: z.plain and z.same and z.signal == "dense", plain.estimate_gram, plain.gram_self, plain.gram_finish),
+    Order("pairs", _dense_self, plain.estimate_pairs_self, plain.pairs_self, complete=True),
+    Order("gram", _dense_self, plain.estimate_gram, plain.gram_self, plain.gram_finish, complete=True),
     Order("diagonal", lambda z: z.plain and z.same and _structured(z), plain.estimate_diagonal_self, plain.diagonal_self),
     Order("diagonal", lambda z: z.plain and not z.same and _structured(z), plain.estimate_diagonal, plain.diagonal),
     Order("pairs", lambda z: z.plain and not z.same and not _structured(z), plain.estimate_pairs, plain.pairs),
     Order("rows", lambda z: z.plain and not z.same and not _structured(z), plain.estimate_rows, plain.rows),
-    Order("first l", lambda z: not z.plain and not _is_factored(z), positions.estimate_first_l, positions.first_l),
-    Order("first m", lambda z: not z.plain and not _is_factored(z), positions.estimate_first_m, positions.first_m),
-    Order("narrow", _is_factored, positions.estimate_narrow, positions.narrow),
+    Order("first l", lambda z: not z.plain and not z.narrow, positions.estimate_first_l, _whole(positions.first_l), whole=True),
+    Order("first m", lambda z: not z.plain and not z.narrow, positions.estimate_first_m, _whole(positions.first_m), whole=True),
+    Order("narrow", lambda z: z.narrow > 0, positions.estimate_narrow, _whole(positions.narrow), whole=True),
 )

@@ -9,6 +9,7 @@ from hesse.cost import Cost
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contract import choose
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
+from hesse.exact.grid import Grid
 from hesse.exact.pair import Pair, dense
 from hesse.exact.plan import diagonal_plan
 from hesse.exact.structures import Diagonal, RankOne
@@ -73,7 +74,8 @@ def _add_entries(pair: Pair, total: Tensor) -> None:
             total.index_add_(0, _entries(index, total), 2 * entries(pair).reshape(-1))
             return
     block = torch.zeros(pair.left.size, pair.right.size, dtype=total.dtype, device=total.device)
-    choose(pair.sizes, len(pair.a))[0].run(pair, block)
+    grid = Grid((slice(0, pair.left.shape[2]),), (slice(0, pair.right.shape[2]),), {(0, 0): block})
+    choose(pair.sizes, len(pair.a))[0].run(pair, grid)
     left, right = _entries(pair.left.index, total), _entries(pair.right.index, total)
     same = left.unsqueeze(1) == right
     total.index_add_(0, left, 2 * (block * same).sum(1))
@@ -118,8 +120,9 @@ def _aligned(pair: Pair) -> Tensor:
     if isinstance(pair.signal, Tensor):
         made += _aligned_signal(pair.signal, pair.a, pair.b)
     if pair.transport is not None:
-        moved = _moved(pair).diagonal(dim1=0, dim2=4)  # (t, o, n, s, j, g)
-        made += torch.einsum("tonsig,ngso,ngti->goi", moved, pair.delta, pair.a)
+        moved, weights = _moved(pair)
+        a = pair.a.unflatten(3, (moved.shape[3], -1))
+        made += torch.einsum("nucotg,nguwo,ngtcw->gocw", moved.diagonal(dim1=1, dim2=4), weights, a).flatten(2)
     return made
 
 
@@ -142,19 +145,19 @@ def _crossed(pair: Pair) -> Tensor:
     if isinstance(pair.signal, Tensor):
         made += torch.einsum("nsiot,nti,nso->oi", pair.signal[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0])
     if pair.transport is not None:
-        moved = _moved(pair)[0, :, :, :, 0]  # (t, o, n, s, j)
-        made += torch.einsum("tonso,nsi,nti->oi", moved, pair.delta[:, 0], pair.a[:, 0])
+        moved, weights = _moved(pair)
+        own = moved[:, 0, :, :, 0].unflatten(3, (moved.shape[3], -1))  # o as (c, w)
+        made += torch.einsum("nuccwt,nuwi,nti->cwi", own, weights[:, 0], pair.a[:, 0]).flatten(0, 1)
     return made.unsqueeze(0)
 
 
-def _moved(pair: Pair) -> Tensor:
-    """D in the features of m: (g, t, o, n, h, s, j)."""
-    n, g, t, _ = pair.a.shape
-    transport = dense(pair.transport)
-    assert transport is not None and pair.right.features is not None
-    columns = transport.reshape(n, -1, g, pair.left.shape[1], t).permute(2, 4, 3, 0, 1)
-    features = pair.right.features(columns.reshape(-1, *pair.input_shape))
-    return features.reshape(*columns.shape[:4], *features.shape[1:])
+def _moved(pair: Pair) -> tuple[Tensor, Tensor]:
+    """D, (n, h, u, c, g, o, t), and the weights δ' that it is summed with, (n, h, u, w, p)."""
+    transport, moves = dense(pair.transport), pair.right.moves
+    assert transport is not None
+    if transport.ndim != 7:  # a diagonal between plain slots
+        transport = transport.reshape(len(transport), 1, 1, transport.shape[1], 1, -1, 1)
+    return transport, pair.delta.unsqueeze(3) if moves is None else moves.spread(pair.delta)
 
 
 _ALIGNMENTS: tuple[tuple[Callable[[Pair], bool], Callable[[Pair], Tensor]], ...] = (

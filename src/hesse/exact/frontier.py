@@ -1,13 +1,15 @@
 """The frontier of the sweep: the values that separate what is done from what is not, and what is carried at each."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hesse.capture.graph import Graph
+from hesse.exact.operations import SELECTED, packet
 from hesse.exact.rules import Operation
-from hesse.exact.structures import Columns, Curvature, Diagonal, accumulated, added, as_tensor, numel, transposed
+from hesse.exact.structures import Columns, Curvature, Diagonal, accumulated, added, as_tensor, identity, numel, transposed
 
 Key = tuple[str, str]
 DELTA: Key = ("delta", "")
@@ -19,12 +21,13 @@ class Frontier:
     """The frontier: columns of each value, each value's own curvature, and that of pairs, kept at the later of the two."""
 
     def __init__(self, graph: Graph, values: dict[str, Any]) -> None:
-        self._place, self._values = graph.place, values
+        self._place, self._node, self._values = graph.place, graph.node, values
         self._columns: dict[str, dict[Key, Columns]] = {}
         self.own: dict[str, Curvature] = {}
         # Columns collapsed onto a value passed before, (n, k, |value|); the columns CUT, its Jacobian, multiply them out.
         self._collapsed: dict[Key, Tensor] = {}
         self._cross: dict[str, dict[str, Tensor]] = {}  # later value -> {earlier value: (n, |earlier|, *later)}
+        self._rooms: list[Tensor] = []  # those of the tensors above that were made to be added to
 
     def has(self, value: str) -> bool:
         return value in self._columns
@@ -66,7 +69,7 @@ class Frontier:
         for key, part in movable.items():
             del columns[key]
             self._collapsed[key] = self._collapsed[key] + part.flatten(2) if key in self._collapsed else part.flatten(2)
-        columns[CUT] = Diagonal(torch.ones_like(self._values[value]))
+        columns[CUT] = identity(self._values[value])
 
     def expanded(self, value: str, sites: set[str]) -> dict[Key, Columns]:
         """The columns of a value, those of these sites that were collapsed multiplied out."""
@@ -86,7 +89,7 @@ class Frontier:
         columns, own = self.expanded(value, {site for _, site in self._collapsed}), self.own.pop(value, None)
         aside = {key: as_tensor(part).flatten(2) for key, part in columns.items() if key != DELTA}
         delta = columns[DELTA]
-        self._columns[value] = {DELTA: delta, BASE: Diagonal(torch.ones_like(self._values[value]))}
+        self._columns[value] = {DELTA: delta, BASE: identity(self._values[value])}
         return aside, None if own is None else as_tensor(own).flatten(2)
 
     def begin_signals(self, site: str) -> None:
@@ -97,7 +100,13 @@ class Frontier:
     def take(self, value: str, op: Operation | None, begins: bool, thin: bool) -> None:
         """Replace a value by its active inputs: Jᵀ on every column, Jᵀ S J on its curvature, and the operation's own ∂²."""
         held, own, crosses = self._columns.pop(value), self.own.pop(value, None), self._cross.pop(value, {})
+        # What is passed on may be shared, so it is added to no more.
+        gone = {id(part) for part in (*held.values(), own, *crosses.values())}
+        self._rooms = [room for room in self._rooms if id(room) not in gone]
         if op is None:
+            return
+        if op.kind in SELECTED and not begins:
+            self._put_back(op, held, own, crosses)
             return
         delta = as_tensor(held[DELTA]).squeeze(1)
         together: dict[Key, Columns] = {**held, **{("cross", other): cross for other, cross in crosses.items()}}
@@ -113,6 +122,47 @@ class Frontier:
             for name, half in zip(op.active, halves, strict=False):
                 self.add(name, ("S", value), half)
         self._add_blocks(op.active, op.curvature(delta))
+
+    def _put_back(self, op: Operation, held: dict[Key, Columns], own: Curvature | None, crosses: dict[str, Tensor]) -> None:
+        """Entries selected from a value: everything goes to where they were, into one tensor for all that was selected."""
+        name, at = op.active[0], SELECTED[op.kind]
+        x, z, n = self._shape(name), op.node.shape, len(self._values[name])
+        size = math.prod(x)
+        for key, part in held.items():
+            columns = as_tensor(part)
+            room = self._room(self._columns.setdefault(name, {}), key, (n, columns.shape[1], *x), columns)
+            at(op.node, room, 2).add_(columns)
+        if own is not None:
+            dense = as_tensor(own)
+            room = self._room(self.own, name, (n, size, *x), dense).view(n, *x, *x)
+            at(op.node, at(op.node, room, 1), 1 + len(z)).add_(dense.reshape(n, *z, *z))
+        for other, cross in crosses.items():
+            across = transposed(cross, self._shape(other)).reshape(n, *z, -1)
+            beside = self._node.get(other)
+            if beside is not None and packet(beside) in SELECTED and beside.inputs == (name,):
+                # Both were selected from one value, where they go at once.
+                room, y = self._room(self.own, name, (n, size, *x), cross).view(n, *x, *x), beside.shape
+                at_other = SELECTED[packet(beside)]
+                at(op.node, at_other(beside, room, 1), 1 + len(y)).add_(cross.reshape(n, *y, *z))
+                at_other(beside, at(op.node, room, 1), 1 + len(z)).add_(across.reshape(n, *z, *y))
+            elif other == name:
+                room = self._room(self.own, name, (n, size, *x), cross)
+                at(op.node, room, 2).add_(cross)
+                at(op.node, room.view(n, *x, size), 1).add_(across)
+            elif self._place[name] > self._place[other]:
+                at(op.node, self._room(self._cross.setdefault(name, {}), other, (n, cross.shape[1], *x), cross), 2).add_(cross)
+            else:
+                room = self._room(self._cross.setdefault(other, {}), name, (n, size, *self._shape(other)), cross)
+                at(op.node, room.view(n, *x, -1), 1).add_(across)
+
+    def _room(self, store: dict[Any, Any], key: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """What is held under a key as a tensor that may be added to in place."""
+        held = store.get(key)
+        if held is None or not any(held is room for room in self._rooms):
+            held = like.new_zeros(shape) if held is None else as_tensor(held).clone(memory_format=torch.contiguous_format)
+            self._rooms.append(held)
+            store[key] = held
+        return held
 
     def _add_blocks(self, names: tuple[str, ...], blocks: list[list[Any]]) -> None:
         """Curvature of the inputs, block[i][j] being (n, |input i|, *input j) for i <= j."""

@@ -3,10 +3,11 @@
 Structure is a fast path, never a condition of being right: an operation in no table is differentiated automatically.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hesse.capture.graph import Node, Pick
 from hesse.capture.rewrites import causal, masked, scale_shift, standardise
@@ -60,6 +61,11 @@ DISCRETE = _ops(
 )
 # The same entries in the same order: a diagonal stays one.
 RELABEL = _ops("view reshape flatten unflatten squeeze unsqueeze clone contiguous alias")
+
+# Some of the entries of one input: (node, tensor, how many axes lead) -> the part of the tensor, in place, that is selected.
+SELECTED: dict[Any, Callable[[Node, Tensor, int], Tensor]] = {
+    aten.select: lambda node, whole, lead: whole.select(lead + node.args[1] % (len(node.shape) + 1), node.args[2]),
+}
 
 
 def packet(node: Node) -> Any:

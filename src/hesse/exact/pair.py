@@ -4,12 +4,13 @@ Index letters, as in `hesse.exact.contract`: n sample; g t o i group, position, 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from hesse.capture.sites import Slot
+from hesse.exact.grid import Grid
 from hesse.exact.structures import Curvature, Diagonal, RankOne
 
 # One number written and read again, and starting one call, cost as much time as this many operations of a matrix product.
@@ -22,7 +23,7 @@ class Factored:
     """Signals that reach z_l through one value v with fewer entries: columns = coefficients · ∂v/∂z_l.
 
     Attributes:
-        coefficients: (n, h, s, p, v) for S of another site, (n, x, v) for D; for a site with itself (n, v, v), v's curvature.
+        coefficients: (n, h, s, p, v) for S of another site, (n, h, u, c, v) for D; (n, v, v) for a site with itself.
         left: Σ_t ∂v/∂z_l[g,t,o] a[g,t,i], (n, v, g, o, i).
         right: likewise with the features of the other slot, for a site with itself.
         local: for a site with itself, what the operations below v add to S: a diagonal (n, g, t, o), or dense; ``None`` for none.
@@ -44,9 +45,11 @@ class Pair:
         b: features of m, (n, h, s, j).
         signal: S, (n, h, s, p, g, o, t); for a plain site also a structure; ``None`` where zero.
         delta: δ of m, (n, h, s, p).
-        transport: D as columns on m's input, (n, x, g, o, t); `Diagonal` where it is one; ``None`` where zero or not needed.
+        transport: D, (n, h, u, c, g, o, t), with m's input as in `hesse.capture.sites.Moves`; `Diagonal` where it is one;
+            ``None`` where zero or not needed.
         input_shape: the shape of m's input for one sample.
         same: both slots are the same use of the same parameter.
+        positions: how many positions of every sample stand as samples of their own.
     """
 
     left: Slot
@@ -58,6 +61,7 @@ class Pair:
     transport: Tensor | Diagonal | Factored | None
     input_shape: tuple[int, ...]
     same: bool
+    positions: int = 1
 
     @property
     def sizes(self) -> "Sizes":
@@ -69,7 +73,9 @@ class Pair:
         factored = isinstance(self.signal, Factored) or isinstance(self.transport, Factored)
         plain = not factored and g == t == h == s == 1 and self.right.kind in ("dense", "shift", "leaf")
         narrow = next((part.left.shape[1] for part in (self.signal, self.transport) if isinstance(part, Factored)), 0)
-        return Sizes(g, t, self.left.shape[1], i, h, s, self.right.shape[1], j, x, *_structure(self), plain, narrow)
+        return Sizes(
+            g, t, self.left.shape[1], i, h, s, self.right.shape[1], j, x, *_structure(self), plain, narrow, self.positions
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Sizes:
     same: bool
     plain: bool  # neither slot has groups or positions
     narrow: int  # entries of the value that factored signals pass through; 0 where they are not factored
+    positions: int  # how many positions of every sample stand as samples of their own
 
 
 def _structure(pair: Pair) -> tuple[str, str, bool]:
@@ -105,7 +112,7 @@ def _structure(pair: Pair) -> tuple[str, str, bool]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an order costs: the first three for each sample, the last two once for a chunk.
+    """What an order costs: the first three for each sample, the others once for a chunk.
 
     Attributes:
         operations: floating point operations, two for a multiply-add.
@@ -113,6 +120,7 @@ class Estimate:
         held: numbers of intermediates alive at once.
         calls: how many matrix products or passes are started.
         laid: numbers of the result that are written and read again on their way into the block.
+        fixed: numbers held in any case, however few the samples.
     """
 
     operations: float
@@ -120,6 +128,13 @@ class Estimate:
     held: float
     calls: float = 1
     laid: float = 0
+    fixed: float = 0
+
+    def times(self, positions: int) -> "Estimate":
+        """For so many positions of a sample, each a sample of its own."""
+        if positions == 1:
+            return self
+        return replace(self, operations=positions * self.operations, moved=positions * self.moved, held=positions * self.held)
 
     def time(self, samples: int) -> float:
         """For a chunk of samples, in units of one operation of a matrix product."""
@@ -134,15 +149,20 @@ class Order:
         name: what a plan calls it.
         applies: whether it can contract a pair of these sizes.
         estimate: what it costs.
-        run: adds the chunk's contribution to the target, (|l|, |m|) in the slots' own order.
-        finish: completes the target after the last chunk.
+        run: adds the chunk's contribution to the blocks.
+        finish: completes the blocks after the last chunk.
+        whole: whether it writes one matrix (|l|, |m|), also where the slots have parts.
+        complete: whether it leaves the block of a slot with itself whole, and exactly symmetric; otherwise what is below the
+            diagonal does not count.
     """
 
     name: str
     applies: Callable[[Sizes], bool]
     estimate: Callable[[Sizes], Estimate]
-    run: Callable[[Pair, Tensor], None]
-    finish: Callable[[Sizes, Tensor], None] = lambda sizes, target: None
+    run: Callable[[Pair, Grid], None]
+    finish: Callable[[Sizes, Grid], None] = lambda sizes, grid: None
+    whole: bool = False
+    complete: bool = False
 
 
 def dense(signal: Curvature | Factored | None) -> Tensor | None:

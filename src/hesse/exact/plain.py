@@ -1,116 +1,173 @@
 """Orders of contraction for plain slots, those with one group and one position: dense layers on vectors.
 
-Index letters as in `hesse.exact.contract`. A block of one slot with itself is filled where o <= p; the rest is its mirror image.
+Index letters as in `hesse.exact.contract`. Features are laid (i, n), their products (i, j, n): long rows to multiply and to
+sum over.
 """
+
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from hesse.exact.grid import Grid
 from hesse.exact.pair import Estimate, Pair, Sizes, dense
 from hesse.exact.structures import Diagonal, RankOne
 
 # Tiles of a symmetric product: more of them save operations, and each runs further below the rate of a large product.
-_TILES = 4
+_TILES, _LEAST_TILE = 4, 64
+# Numbers of an intermediate that are made at a time: few enough to stay in a cache, and in memory that is used again.
+_AT_ONCE = 2**21
+# Numbers of a block in another order than its own, before they are laid into it.
+_IN_THE_MAKING = 2**22
+# Samples that are summed over at a time, at least: with fewer a product of matrices is slow.
+_LEAST_SAMPLES = 256
 
 
 def _half(n: int) -> float:
     return n * (n + 1) / 2
 
 
+def _features(pair: Pair) -> tuple[Tensor, Tensor]:
+    """a and b, (i, n) and (j, n)."""
+    return pair.a[:, 0, 0].mT.contiguous(), pair.b[:, 0, 0].mT.contiguous()
+
+
 def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    rows, columns = torch.triu_indices(n, n, device=device)
-    return rows, columns
+    """The pairs o <= p as entries of (n, n) counted row by row, and where each entry's pair stands among them, (n, n)."""
+    first, second = torch.triu_indices(n, n, device=device)
+    place = torch.empty(n, n, dtype=torch.long, device=device)
+    place[first, second] = place[second, first] = torch.arange(len(first), device=device)
+    return first * n + second, place
 
 
-def _products(features: Tensor) -> Tensor:
+def _squares(a: Tensor) -> Tensor:
     """a_i a_j for i <= j, (pairs, n), in the order of `_triangle`."""
-    rows = features.mT.contiguous()
-    size, samples = rows.shape
-    made, start = rows.new_empty(size * (size + 1) // 2, samples), 0
+    size, samples = a.shape
+    made, start = a.new_empty(size * (size + 1) // 2, samples), 0
     for i in range(size):
-        torch.mul(rows[i:], rows[i], out=made[start : start + size - i])
+        torch.mul(a[i:], a[i], out=made[start : start + size - i])
         start += size - i
     return made
 
 
-def _spread(pairs: Tensor, size: int) -> Tensor:
-    """(k, i ≤ j) -> (k, i, j), both halves."""
-    first, second = _triangle(size, pairs.device)
-    place = torch.empty(size, size, dtype=torch.long, device=pairs.device)
-    place[first, second] = place[second, first] = torch.arange(len(first), device=pairs.device)
-    return pairs.index_select(1, place.reshape(-1)).reshape(-1, size, size)
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """a_i b_j, (i j, n)."""
+    return (a.unsqueeze(1) * b).flatten(0, 1)
 
 
-def _flat(pair: Pair) -> tuple[Tensor, Tensor]:
-    return pair.a[:, 0, 0], pair.b[:, 0, 0]
+def _summed(signal: Tensor, width: int, make: Callable[[slice], Tensor]) -> Tensor:
+    """Σ_n signal[n, k] made[w, n] -> (k, w), the products made for some samples at a time.
+
+    Args:
+        signal: (n, k).
+        width: how many products w there are.
+        make: the products of some samples, (w, samples).
+    """
+    samples, total = len(signal), signal.new_empty(signal.shape[1], width)
+    step = max(_LEAST_SAMPLES, _AT_ONCE // width)
+    for low in range(0, samples, step):
+        part = slice(low, min(low + step, samples))
+        total.addmm_(signal[part].mT, make(part).mT, beta=1 if low else 0)
+    return total
 
 
-def pairs_self(pair: Pair, target: Tensor) -> None:
-    a, _ = _flat(pair)
+def _split(matrix: Tensor, o: int, p: int) -> Tensor:
+    """A block as (o, i, p, j)."""
+    return matrix.view(o, len(matrix) // o, p, matrix.shape[1] // p)
+
+
+def pairs_self(pair: Pair, grid: Grid) -> None:
+    a, _ = _features(pair)
     assert isinstance(pair.signal, Tensor)
-    n, o, i = len(a), pair.left.shape[1], a.shape[1]
-    first, second = _triangle(o, a.device)
-    signal = pair.signal.reshape(n, o * o).mT.contiguous().index_select(0, first * o + second)
-    product = signal @ _products(a).mT
-    blocks = target.view(o, i, o, i)
-    start = 0
-    for row in range(o):
-        stop = start + o - row
-        blocks[row, :, row:].add_(_spread(product[start:stop], i).permute(1, 0, 2))
-        start = stop
+    n, o = a.shape[1], pair.left.shape[1]
+    upper, outputs = _triangle(o, a.device)
+    _, inputs = _triangle(len(a), a.device)
+    signal = pair.signal.reshape(n, o * o).index_select(1, upper)
+    product = _summed(signal, int(_half(len(a))), lambda part: _squares(a[:, part]))  # (o <= p, i <= j)
+    for rows, columns, matrix in grid.parts():
+        block, chosen = _split(matrix, o, o), inputs[rows, columns]
+        if o**2 * chosen.numel() < _AT_ONCE:
+            block.add_(product.index_select(1, chosen.reshape(-1)).view(-1, *chosen.shape)[outputs].transpose(1, 2))
+            continue
+        start = 0
+        for row in range(o):  # the same numbers for (o, p) and (p, o), while they are at hand
+            own = product[start : start + o - row].index_select(1, chosen.reshape(-1)).view(-1, *chosen.shape)
+            block[row, :, row:].add_(own.transpose(0, 1))
+            block[row + 1 :, :, row].add_(own[1:])
+            start += o - row
 
 
-def gram_self(pair: Pair, target: Tensor) -> None:
-    """For each o <= p: (a ∘ S[:,o,p])ᵀ a, the tiles above the diagonal of (i, j)."""
-    a, _ = _flat(pair)
+def gram_self(pair: Pair, grid: Grid) -> None:
+    """For each o <= p: (a ∘ S[:,o,p]) aᵀ, the tiles above the diagonal of (i, j)."""
+    a, _ = _features(pair)
     assert isinstance(pair.signal, Tensor)
-    o, i = pair.left.shape[1], a.shape[1]
-    signal = pair.signal.reshape(len(a), o, o).permute(1, 2, 0).contiguous().unsqueeze(-1)
-    blocks, weighed = target.view(o, i, o, i), torch.empty_like(a)
-    rows, edges = a.mT.contiguous(), _edges(i)
-    for column in range(o):
-        for row in range(column + 1):
-            torch.mul(a, signal[row, column], out=weighed)
-            for low, high in edges:
-                blocks[row, low:high, column, low:].addmm_(rows[low:high], weighed[:, low:])
+    n, o = a.shape[1], pair.left.shape[1]
+    signal = pair.signal.reshape(n, o * o)
+    weights, weighed = signal.mT.contiguous().view(o, o, n), torch.empty_like(a)
+    for rows, columns, matrix in grid.parts():
+        block, left, right = _split(matrix, o, o), a[rows], a[columns]
+        if rows != columns:
+            for inputs, product in _by_inputs(signal, left, right):
+                block[:, inputs].add_(product.view(o, o, -1, len(right)).permute(1, 2, 0, 3))
+            continue
+        for row, column in itertools.combinations_with_replacement(range(o), 2):
+            torch.mul(left, weights[row, column], out=weighed[rows])
+            for tall, wide in _tiles(len(left), True):
+                block[row, tall, column, wide].addmm_(left[tall], weighed[rows][wide].mT)
 
 
-def gram_finish(sizes: Sizes, target: Tensor) -> None:
-    """Fill the tiles below the diagonal of (i, j) from those above."""
-    o, i = sizes.o, sizes.i
-    blocks = target.view(o, i, o, i)
-    for row in range(o):
-        for column in range(row + 1, o):
-            block = blocks[row, :, column]
-            for low, high in _edges(i):
-                block[high:, low:high] = block[low:high, high:].mT
+def gram_finish(sizes: Sizes, grid: Grid) -> None:
+    """Fill the tiles below the diagonal of (i, j) from those above, and the blocks o > p from those above."""
+    for rows, columns, matrix in grid.parts():
+        if rows != columns:
+            continue
+        block = _split(matrix, sizes.o, sizes.o)
+        for row, column in itertools.combinations_with_replacement(range(sizes.o), 2):
+            own = block[row, :, column]
+            for tall, _ in _tiles(len(own), True):
+                own[tall.stop :, tall] = own[tall, tall.stop :].mT
+                if row == column:
+                    corner = own[tall, tall]
+                    corner.copy_(corner.triu() + corner.triu(1).mT)
+            if row < column:
+                block[column, :, row] = own.mT
 
 
-def _edges(size: int) -> list[tuple[int, int]]:
-    step = max(64, -(-size // _TILES))
-    return [(low, min(size, low + step)) for low in range(0, size, step)]
+def _tiles(size: int, symmetric: bool) -> list[tuple[slice, slice]]:
+    """Rows and columns that together make a matrix; of a symmetric one its upper half."""
+    if not symmetric:
+        return [(slice(0, size), slice(None))]
+    step = max(_LEAST_TILE, -(-size // _TILES))
+    return [(slice(low, min(size, low + step)), slice(low, size)) for low in range(0, size, step)]
 
 
-def diagonal_self(pair: Pair, target: Tensor) -> None:
-    a, _ = _flat(pair)
-    n, o, i = len(a), pair.left.shape[1], a.shape[1]
-    own = _diagonal_weights(pair, o).mT.contiguous() @ _products(a).mT
-    target.view(o, i, o, i).diagonal(dim1=0, dim2=2).add_(_spread(own, i).permute(1, 2, 0))
-    if isinstance(pair.signal, RankOne):
-        outer = (pair.signal.factor.reshape(n, o, 1) * a.unsqueeze(1)).reshape(n, o * i)
-        rows = outer.mT
-        for low, high in _edges(o * i):
-            target[low:high, low:].addmm_(rows[low:high], outer[:, low:], alpha=-1)
+def diagonal_self(pair: Pair, grid: Grid) -> None:
+    a, _ = _features(pair)
+    o = pair.left.shape[1]
+    _, inputs = _triangle(len(a), a.device)
+    weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
+    own = _summed(weights, int(_half(len(a))), lambda part: _squares(a[:, part]))  # (o, i <= j)
+    outer = {rows.start: _products(factor, a[rows]) for rows in grid.rows} if factor is not None else {}
+    for rows, columns, matrix in grid.parts():
+        chosen = inputs[rows, columns]
+        part = own.index_select(1, chosen.reshape(-1)).view(o, *chosen.shape)
+        _split(matrix, o, o).diagonal(dim1=0, dim2=2).add_(part.permute(1, 2, 0))
+        if factor is not None:
+            left, right = outer[rows.start], outer[columns.start]
+            for tall, wide in _tiles(len(left), rows == columns):
+                matrix[tall, wide].addmm_(left[tall], right[wide].mT, alpha=-1)
 
 
-def diagonal(pair: Pair, target: Tensor) -> None:
-    a, b = _flat(pair)
-    n, o, i, j = len(a), pair.left.shape[1], a.shape[1], b.shape[1]
-    own = _diagonal_weights(pair, o).mT @ (a.unsqueeze(2) * b.unsqueeze(1)).reshape(n, i * j)
-    target.view(o, i, o, j).diagonal(dim1=0, dim2=2).add_(own.view(o, i, j).permute(1, 2, 0))
-    if isinstance(pair.signal, RankOne):
-        left, right = ((pair.signal.factor.reshape(n, o, 1) * side.unsqueeze(1)).reshape(n, -1) for side in (a, b))
-        target.addmm_(left.mT, right, alpha=-1)
+def diagonal(pair: Pair, grid: Grid) -> None:
+    a, b = _features(pair)
+    o = pair.left.shape[1]
+    weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
+    own = _summed(weights, len(a) * len(b), lambda part: _products(a[:, part], b[:, part])).view(o, len(a), len(b))
+    for rows, columns, matrix in grid.parts():
+        _split(matrix, o, o).diagonal(dim1=0, dim2=2).add_(own[:, rows, columns].permute(1, 2, 0))
+        if factor is not None:
+            matrix.addmm_(_products(factor, a[rows]), _products(factor, b[columns]).mT, alpha=-1)
 
 
 def _diagonal_weights(pair: Pair, o: int) -> Tensor:
@@ -119,86 +176,120 @@ def _diagonal_weights(pair: Pair, o: int) -> Tensor:
     return weights.reshape(-1, o)
 
 
+def _factor(pair: Pair, o: int) -> Tensor | None:
+    """u, (o, n), of a curvature less u uᵀ."""
+    return pair.signal.factor.reshape(-1, o).mT.contiguous() if isinstance(pair.signal, RankOne) else None
+
+
 # ---------------------------------------------------------------- plain slots: two layers, or two parameters of one
 
 
-def pairs(pair: Pair, target: Tensor) -> None:
-    a, b = _flat(pair)
-    n, o, i, p, j = len(a), pair.left.shape[1], a.shape[1], pair.right.shape[1], b.shape[1]
-    blocks = target.view(o, i, p, j)
-    signal = dense(pair.signal)
+def pairs(pair: Pair, grid: Grid) -> None:
+    (a, b), signal, transport = _features(pair), dense(pair.signal), pair.transport
+    n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
     if signal is not None:
-        both = (a.unsqueeze(2) * b.unsqueeze(1)).reshape(n, i * j)
-        blocks.add_((signal.reshape(n, p * o).mT @ both).view(p, o, i, j).permute(1, 2, 0, 3))
-    if isinstance(pair.transport, Diagonal):
-        _add_diagonal_transport(pair, blocks)
-    elif isinstance(pair.transport, Tensor):
-        both = (a.unsqueeze(2) * pair.delta.reshape(n, 1, p)).reshape(n, i * p)
-        blocks.add_((pair.transport.reshape(n, j * o).mT @ both).view(j, o, i, p).permute(1, 2, 3, 0))
+        for inputs, product in _by_inputs(signal.reshape(n, p * o), a, b):
+            above = product.view(p, o, -1, len(b)).permute(1, 2, 0, 3)
+            for rows, columns, matrix in grid.parts():
+                _add_inputs(_split(matrix, o, p), rows, inputs, above[..., columns])
+    if isinstance(transport, Tensor):
+        for inputs, product in _by_inputs(transport.reshape(n, -1), a, pair.delta.reshape(n, p).mT.contiguous()):
+            rule = product.view(-1, o, product.shape[1] // p, p).permute(1, 2, 3, 0)
+            for rows, columns, matrix in grid.parts():
+                if columns.start == 0:  # the inputs of m that are features, not its bias
+                    _add_inputs(_split(matrix, o, p)[..., : rule.shape[3]], rows, inputs, rule)
+    _add_diagonal_transport(pair, a, grid)
 
 
-def rows(pair: Pair, target: Tensor) -> None:
-    a, b = _flat(pair)
-    n, o, i, p, j = len(a), pair.left.shape[1], a.shape[1], pair.right.shape[1], b.shape[1]
-    signal = dense(pair.signal)
-    signal = signal.reshape(n, p, 1, o) if signal is not None else None
-    delta, columns = pair.delta.reshape(n, p, 1), b.unsqueeze(1)
-    transport = pair.transport.reshape(n, 1, j, o) if isinstance(pair.transport, Tensor) else None
-    rows = a.mT
-    for row in range(o):
-        mixed = signal[..., row] * columns if signal is not None else torch.zeros(n, p, j, dtype=a.dtype, device=a.device)
-        if transport is not None:
-            mixed.addcmul_(delta, transport[..., row])
-        target[row * i : (row + 1) * i].addmm_(rows, mixed.reshape(n, p * j))
-    if isinstance(pair.transport, Diagonal):
-        _add_diagonal_transport(pair, target.view(o, i, p, j))
+def _by_inputs(signal: Tensor, a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Σ_n signal[n, k] a[i, n] b[j, n], for so many of the inputs i at a time that what is in the making stays small."""
+    step = max(1, _IN_THE_MAKING // (signal.shape[1] * len(b)))
+    for low in range(0, len(a), step):
+        some = a[low : low + step]
+        product = _summed(signal, len(some) * len(b), lambda part, some=some: _products(some[:, part], b[:, part]))
+        yield slice(low, low + len(some)), product
 
 
-def _add_diagonal_transport(pair: Pair, blocks: Tensor) -> None:
+def _add_inputs(block: Tensor, rows: slice, inputs: slice, value: Tensor) -> None:
+    """Add what is known for some inputs i, value (o, inputs, p, j), to a block that has the inputs ``rows``."""
+    low, high = max(rows.start, inputs.start), min(rows.stop, inputs.stop)
+    if low < high:
+        block[:, low - rows.start : high - rows.start].add_(value[:, low - inputs.start : high - inputs.start])
+
+
+def rows(pair: Pair, grid: Grid) -> None:
+    """For each o: a [n × (p, j)], the bracket of S and D made for one o at a time."""
+    (a, b), signal, transport = _features(pair), dense(pair.signal), pair.transport
+    n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
+    signal = signal.reshape(n, p, o).permute(2, 1, 0).unsqueeze(2).contiguous() if signal is not None else None
+    delta = pair.delta.reshape(n, p).mT.unsqueeze(1)
+    moved = transport.reshape(n, -1, o).permute(2, 1, 0).contiguous() if isinstance(transport, Tensor) else None
+    for y, columns in enumerate(grid.columns):
+        features = b[columns]
+        blocks = [(grid.rows[x], matrix) for (x, at), matrix in grid.matrices.items() if at == y]
+        for row in range(o):
+            mixed = signal[row] * features if signal is not None else a.new_zeros(p, len(features), n)
+            if moved is not None and columns.start == 0:
+                mixed[:, : moved.shape[1]].addcmul_(delta, moved[row])
+            for inputs, matrix in blocks:
+                left = a[inputs]
+                matrix[row * len(left) : (row + 1) * len(left)].addmm_(left, mixed.flatten(0, 1).mT)
+    _add_diagonal_transport(pair, a, grid)
+
+
+def _add_diagonal_transport(pair: Pair, a: Tensor, grid: Grid) -> None:
     """The product-rule term where m's input is f(z_l): D is diagonal, so it stands at j = o alone."""
-    assert isinstance(pair.transport, Diagonal)
-    a, _ = _flat(pair)
-    n, o, p = len(a), blocks.shape[0], blocks.shape[2]
+    if not isinstance(pair.transport, Diagonal):
+        return
+    n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
     weights = (pair.delta.reshape(n, p, 1) * pair.transport.values.reshape(n, 1, o)).reshape(n, p * o)
-    blocks.diagonal(dim1=0, dim2=3).add_((a.mT @ weights).view(-1, p, o))
+    made = (a @ weights).view(-1, p, o)
+    for rows, columns, matrix in grid.parts():
+        if columns.start == 0:
+            _split(matrix, o, p).diagonal(dim1=0, dim2=3).add_(made[rows])
 
 
 # ---------------------------------------------------------------- what they cost
 
 
 def estimate_pairs_self(z: Sizes) -> Estimate:
-    moved = _half(z.o) + z.o**2 + 3 * _half(z.i)
-    return Estimate(2 * _half(z.o) * _half(z.i), moved, moved, 3 * z.o + 5, 3 * _half(z.o) * z.i**2)
+    packed = _half(z.o) * _half(z.i)
+    moved = _half(z.o) + z.o**2 + 2 * _half(z.i)
+    return Estimate(2 * packed, moved, _half(z.o) + z.i, 3 * z.i + 5, packed + 2 * (z.o * z.i) ** 2, packed)
 
 
 def estimate_gram(z: Sizes) -> Estimate:
-    tiles = len(_edges(z.i))
+    tiles = len(_tiles(z.i, True))
     operations = _half(z.o) * z.i**2 * (1 + 1 / tiles)
-    return Estimate(operations, _half(z.o) * z.i, z.i, _half(z.o) * (1 + tiles), _half(z.o) * z.i**2 / 2)
+    return Estimate(operations, z.o**2 + _half(z.o) * z.i, z.o**2 + 2 * z.i, _half(z.o) * (1 + tiles), (z.o * z.i) ** 2)
 
 
 def estimate_diagonal_self(z: Sizes) -> Estimate:
-    tiles = len(_edges(z.o * z.i))
+    tiles = len(_tiles(z.o * z.i, True))
     rank_one = z.signal == "rank one"
     operations = 2 * z.o * _half(z.i) + rank_one * (z.o * z.i) ** 2 * (1 + 1 / tiles)
-    moved = z.o + 3 * _half(z.i) + rank_one * z.o * z.i
-    return Estimate(operations, moved, moved, 5 + tiles)
+    moved = z.o + 2 * _half(z.i) + rank_one * 2 * z.o * z.i
+    return Estimate(operations, moved, z.o + z.i + rank_one * 2 * z.o * z.i, 5 + tiles, 0, z.o * _half(z.i))
 
 
 def estimate_diagonal(z: Sizes) -> Estimate:
     rank_one = z.signal == "rank one"
     moved = z.o + z.i * z.j + rank_one * z.o * (z.i + z.j)
-    return Estimate(2 * z.o * z.i * z.j + 2 * rank_one * z.o**2 * z.i * z.j, moved, moved, 5)
+    operations = 2 * z.o * z.i * z.j + 2 * rank_one * z.o**2 * z.i * z.j
+    return Estimate(operations, moved, z.o + z.i + z.j + rank_one * z.o * (z.i + z.j), 5, 0, z.o * z.i * z.j)
 
 
 def estimate_pairs(z: Sizes) -> Estimate:
-    terms = (z.signal != "zero") + (z.transport == "dense")
-    moved = (z.signal != "zero") * (z.o * z.p + z.i * z.j) + (z.transport == "dense") * (z.j * z.o + z.i * z.p)
+    signal, transport, size = z.signal != "zero", z.transport == "dense", z.o * z.p * z.i * z.j
+    moved = signal * (z.o * z.p + z.i * z.j) + transport * (z.j * z.o + z.i * z.p)
     diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
-    return Estimate(2 * z.o * z.p * z.i * z.j * terms + diagonal, moved, moved, 4 * terms, terms * z.o * z.p * z.i * z.j)
+    terms = signal + transport
+    return Estimate(2 * size * terms + diagonal, moved, z.i + z.j + z.p, 4 * terms, 2 * terms * size, min(size, _IN_THE_MAKING))
 
 
 def estimate_rows(z: Sizes) -> Estimate:
+    transport = z.transport == "dense"
     diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
-    passes = 1 + (z.transport == "dense")
-    return Estimate(2 * z.o * z.p * z.i * z.j + diagonal, z.o * z.p * z.j * passes, z.p * z.j, z.o * (1 + passes))
+    moved = z.o * z.p * (z.j * (1 + transport) + 1)
+    held = z.p * z.j + z.p * z.o + transport * z.j * z.o
+    return Estimate(2 * z.o * z.p * z.i * z.j + diagonal, moved, held, z.o * (2 + transport))

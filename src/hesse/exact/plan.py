@@ -22,7 +22,7 @@ from hesse.memory import available_bytes
 
 NamePair = tuple[str, str]
 # Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
-_LEAST_WORKING = 256 * 10**6
+_LEAST_WORKING = 100 * 10**6
 _SHARE = 0.5
 # How often the S of a site is passed over and held at once, and a product passes over the activations, each as measured.
 _PASSES_OVER_S = 6
@@ -265,8 +265,10 @@ def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int
     contractions = {key: Contraction(keys[key], *choose(found, cost.samples), found) for key, found in rehearsal.sizes.items()}
     itemsize = cost.dtype.itemsize
     held = max([c.estimate.held for c in contractions.values()], default=0.0)
+    fixed = itemsize * max([c.estimate.fixed for c in contractions.values()], default=0.0)
     per_sample = itemsize * (2 * rehearsal.entries + held)
-    chunk = max(1, min(cost.samples, int(budget / per_sample))) if per_sample else cost.samples
+    most = max(1, min(cost.samples, int((budget - fixed) / per_sample))) if per_sample else cost.samples
+    chunk = -(-cost.samples // -(-cost.samples // most))  # as many chunks as it takes, of like size
     blocks = tuple(_block(cost, names, refused, contractions, chunk) for names in wanted)
     by_columns = tuple(name for name in cost.layout.names if name in refused and any(name in pair for pair in wanted))
     sweep_operations = rehearsal.operations * cost.samples
@@ -278,7 +280,7 @@ def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int
         samples=cost.samples,
         chunk=chunk,
         result_bytes=result,
-        peak_bytes=result + min(budget, chunk * per_sample) if not by_columns else result + budget,
+        peak_bytes=result + (budget if by_columns else fixed + chunk * per_sample),
         notes=tuple(notes),
         sweep_operations=sweep_operations,
         by_columns=by_columns,
@@ -380,7 +382,7 @@ def _block(
         orders[contraction.order.name] = orders.get(contraction.order.name, 0) + 1
     text = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in orders.items())
     operations = sum(c.estimate.operations * _share(cost, names, c) for c in own) * cost.samples
-    held = max(c.estimate.held for c in own) * chunk * cost.dtype.itemsize
+    held = max(c.estimate.fixed + c.estimate.held * chunk for c in own) * cost.dtype.itemsize
     return BlockPlan(names, shape, "contraction", text, operations, held)
 
 

@@ -12,25 +12,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad, jacrev, vjp, vmap
-from torch.nn.grad import conv2d_input
 
 from hesse.capture.graph import Node
+from hesse.exact.curvatures import CURVATURES
 from hesse.exact.operations import (
     ELEMENTWISE_FLAT,
-    ENTRYWISE_LOSSES,
     PIECEWISE_LINEAR,
     RELABEL,
     is_elementwise,
     packet,
     second_derivative_is_zero,
 )
-from hesse.exact.structures import Columns, Curvature, Diagonal, RankOne, reshaped, transposed
+from hesse.exact.pulls import COSTLY, PULLS
+from hesse.exact.structures import Columns, Curvature, Diagonal, LowRank, RankOne, as_tensor, reshaped, transposed
 
-aten = torch.ops.aten
 Values = Mapping[str, Any]
+
+# A curvature is kept by its factor where an operation's input has at least so many times the entries of its value.
+_WIDENS = 2
 
 
 def is_costly(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
@@ -38,7 +39,8 @@ def is_costly(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[in
     constant = (
         second_derivative_is_zero(node, active) and packet(node) not in PIECEWISE_LINEAR and len(node.inputs) == len(active)
     )
-    return not constant and packet(node) not in _PULLS and not is_elementwise(node, active, shapes)
+    written_out = packet(node) in PULLS and packet(node) not in COSTLY
+    return not constant and not written_out and not is_elementwise(node, active, shapes)
 
 
 class Operation:
@@ -51,7 +53,7 @@ class Operation:
         batched: the names of the values that have a sample axis.
     """
 
-    def __init__(self, node: Node, active: tuple[str, ...], values: Values, batched: set[str]) -> None:
+    def __init__(self, node: Node, active: tuple[str, ...], values: Values, batched: set[str], low_rank: bool = False) -> None:
         self.node, self.active, self._values, self._batched = node, active, values, batched
         self.kind = packet(node)
         shapes = {name: tuple(values[name].shape)[name in batched :] for name in node.inputs}
@@ -60,13 +62,15 @@ class Operation:
         varying = [name for name in node.inputs if name in batched and name not in active]
         # One Jacobian serves all samples.
         self.constant = self.linear and not varying and self.kind not in PIECEWISE_LINEAR and self.kind not in ELEMENTWISE_FLAT
+        # Whether a curvature of few entries is to be kept as such on its way down.
+        self.low_rank = low_rank
         self._slopes: tuple[Tensor, Tensor] | None = None
         self._jacobian: tuple[Tensor, ...] | None = None
 
     @property
     def is_light(self) -> bool:
         """Whether a pull costs little to start, so that columns need not be joined for it."""
-        return self.elementwise or self.kind in _PULLS
+        return self.elementwise or self.kind in PULLS
 
     def local(self, inputs: dict[str, Any]) -> Callable[..., Any]:
         """The node as a function of its active inputs, its other inputs given."""
@@ -93,8 +97,8 @@ class Operation:
         """Jᵀ on columns: (n, k, *value) -> (n, k, *input), one for each active input."""
         if self.elementwise:
             return (columns * self.slopes()[0].unsqueeze(1),)
-        if self.kind in _PULLS:
-            pulled = _PULLS[self.kind](self, columns)
+        if self.kind in PULLS:
+            pulled = PULLS[self.kind](self, columns)
             if pulled is not None:
                 return pulled
         if self.constant:
@@ -125,10 +129,12 @@ class Operation:
         if self.elementwise:
             return (Diagonal(columns.values * self.slopes()[0]),)
         if self.kind in RELABEL:
-            return (Diagonal(columns.values.reshape(self._values[self.active[0]].shape)),)
+            return (Diagonal(columns.values.reshape(self._values[self.active[0]].shape), columns.unit),)
         if not self.constant:
             return self.pull(columns.dense())
         n = len(columns.values)
+        if columns.unit:
+            return tuple(j.expand(n, *j.shape[1:]) for j in self.jacobian())
         rows = columns.values.reshape(n, -1)
         return tuple(rows.reshape(n, -1, *(1,) * (j.ndim - 2)) * j for j in self.jacobian())
 
@@ -144,7 +150,7 @@ class Operation:
         """Jᵀ S J of the value's curvature S.
 
         Args:
-            own: S, (n, entries, *value) or its structure.
+            own: S, (n, entries, *value) or its structure; the frontier's own, it may be written over.
             halves: whether the columns S J, (n, entries, *input), are wanted too.
             thin: of the block of a single input only the diagonal will be used.
 
@@ -161,10 +167,17 @@ class Operation:
                 return (half,), [[Diagonal(half.values * slope)]]
             if isinstance(own, RankOne):
                 return (), [[RankOne(own.diagonal * slope.square(), own.factor * slope)]]
-            n = len(own)
-            return (), [[(own * slope.unsqueeze(1)).mul_(slope.reshape(n, -1, *(1,) * (own.ndim - 2)))]]
+            if isinstance(own, LowRank):
+                return (), [[own.scaled(slope)]]
+            # In place where it can be: memory fresh from the system would take longer to fill than to multiply.
+            once = (own.mul_ if own.is_contiguous() else own.mul)(slope.unsqueeze(1))
+            return (), [[once.mul_(slope.reshape(len(own), -1, *(1,) * (own.ndim - 2)))]]
         if thin and self.constant and not halves:
             return (), [[self._pull_thin(own)]]
+        if single and self.constant and not thin:
+            known = self._pull_low_rank(own, halves)
+            if known is not None:
+                return known
         pulled = self._pull_half(own)
         shape = self._values[self.node.name].shape[1:]
         blocks: list[list[Curvature | None]] = [[None] * len(self.active) for _ in self.active]
@@ -174,13 +187,42 @@ class Operation:
             blocks[i][i:] = [row if j == i or row is not rows[i] else row.clone() for j, row in enumerate(rows[i:], start=i)]
         return pulled if halves else (), blocks
 
+    def _pull_low_rank(self, own: Curvature, halves: bool) -> "tuple[tuple[Columns, ...], list[list[Curvature | None]]] | None":
+        """A curvature of few entries goes down to many by its factor: Jᵀ (Cᵀ K C + diag r) J = (C J)ᵀ K (C J) + Jᵀ diag(r) J."""
+        x, z = self._values[self.active[0]], self._values[self.node.name]
+        if not isinstance(own, LowRank):
+            if not self.low_rank or x[0].numel() < _WIDENS * z[0].numel():
+                return None
+            jacobian = self.jacobian()[0]
+            columns = jacobian.expand(len(z), *jacobian.shape[1:])
+            return self._pull_half(own) if halves else (), [[LowRank(columns, own)]]
+        columns = self.pull(own.columns)[0]
+        if own.rest is None and not halves:
+            return (), [[LowRank(columns, own.core)]]
+        flat = columns.flatten(2)
+        n, size = len(flat), flat.shape[2]
+        weighed = torch.bmm(own.core_matrix(), flat)
+        made = torch.bmm(flat.mT, weighed)
+        jacobian = self.jacobian()[0].reshape(-1, size)
+        if own.rest is not None:
+            # Laid out so that all samples' rows make one matrix.
+            rest = own.rest.reshape(n, 1, -1) * jacobian.mT.contiguous()  # (n, |x|, |z|)
+            made += (rest.reshape(n * size, -1) @ jacobian).view(n, size, size)
+        block: list[list[Curvature | None]] = [[made.reshape(n, size, *x.shape[1:])]]
+        if not halves:
+            return (), block
+        half = torch.bmm(own.columns.flatten(2).mT, weighed)
+        if own.rest is not None:
+            half.addcmul_(own.rest.reshape(n, -1, 1), jacobian)
+        return (half.reshape(n, -1, *x.shape[1:]),), block
+
     def _pull_thin(self, own: Curvature) -> Diagonal:
         """The diagonal of Jᵀ S J alone, J being the same for all samples: Σ_kl J_k S_kl J_l."""
         x = self._values[self.active[0]]
         jacobian = self.jacobian()[0].reshape(-1, x[0].numel())
         n = len(x)
-        if isinstance(own, Tensor):
-            entries = (own.reshape(n, -1, len(jacobian)) @ jacobian).mul_(jacobian).sum(1)
+        if isinstance(own, Tensor | LowRank):
+            entries = (as_tensor(own).reshape(n, -1, len(jacobian)) @ jacobian).mul_(jacobian).sum(1)
         else:
             weights = own.values if isinstance(own, Diagonal) else own.diagonal
             entries = weights.reshape(n, -1) @ jacobian.square()
@@ -197,7 +239,7 @@ class Operation:
             flat = own.factor.reshape(n, -1)
             dense = [part if isinstance(part, Tensor) else part.dense() for part in straight]
             return tuple(s - flat.reshape(n, -1, *(1,) * (s.ndim - 2)) * f for s, f in zip(dense, factor, strict=True))
-        return self.pull(own)
+        return self.pull(as_tensor(own))
 
     def curvature(self, delta: Tensor) -> "list[list[Curvature | None]]":
         """Σ δ · ∂²value/∂inputs², blocks (n, entries of one active input, *other active input).
@@ -209,8 +251,8 @@ class Operation:
             return [[None] * len(self.active) for _ in self.active]
         if self.elementwise:
             return [[Diagonal(self.slopes()[1] * delta)]]
-        if self.kind in _CURVATURES:
-            known = _CURVATURES[self.kind](self, delta)
+        if self.kind in CURVATURES:
+            known = CURVATURES[self.kind](self, delta)
             if known is not None:
                 return known
         names = list(self.node.inputs)
@@ -237,148 +279,3 @@ class Operation:
     def is_batched(self, name: str) -> bool:
         """Whether an input has a sample axis."""
         return name in self._batched
-
-
-# ---------------------------------------------------------------- pulls worth writing out
-
-
-def _pull_linear(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
-    x, weight = op.node.args[0], op.node.args[1]
-    if op.active != (x.name,) or op.is_batched(weight.name):
-        return None
-    # One large product; matmul would split a strided batch into many small ones.
-    matrix = op.value(weight.name)
-    return ((columns.reshape(-1, len(matrix)) @ matrix).reshape(*columns.shape[:-1], -1),)
-
-
-def _pull_relabel(op: Operation, columns: Tensor) -> tuple[Tensor]:
-    return (columns.reshape(*columns.shape[:2], *op.value(op.active[0]).shape[1:]),)
-
-
-def _pull_add(op: Operation, columns: Tensor) -> tuple[Tensor, Tensor] | None:
-    """x + y of one shape: the same columns go to both."""
-    same = len(op.active) == 2 and all(tuple(op.value(name).shape[1:]) == op.node.shape for name in op.active)
-    return (columns, columns) if same and not op.node.kwargs and len(op.node.args) == 2 else None
-
-
-def _pull_transpose(op: Operation, columns: Tensor) -> tuple[Tensor]:
-    first, second = (axis % len(op.node.shape) for axis in op.node.args[1:3])
-    return (columns.transpose(first + 2, second + 2),)
-
-
-def _pull_permute(op: Operation, columns: Tensor) -> tuple[Tensor]:
-    axes = [axis % len(op.node.shape) for axis in op.node.args[1]]
-    return (columns.permute(0, 1, *(2 + axes.index(place) for place in range(len(axes)))),)
-
-
-def _pull_conv2d(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
-    """The transposed convolution, for all samples and columns in one call."""
-    x, weight, _, stride, padding, dilation, groups = op.node.arguments(None, None, None, [1], [0], [1], 1)
-    if op.active != (x.name,) or op.is_batched(weight.name) or isinstance(padding, str):
-        return None
-    shape = op.value(x.name).shape[1:]
-    images = columns.reshape(-1, *columns.shape[-3:])
-    pulled = conv2d_input(
-        (len(images), *shape[-3:]),
-        op.value(weight.name),
-        images,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    return (pulled.reshape(*columns.shape[:2], *shape),)
-
-
-def _pull_avg_pool2d(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
-    """Windows that tile the image: every entry goes to its window, divided by the window's size."""
-    shape = op.value(op.active[0]).shape[1:]
-    window = _pair(op.node.args[1])
-    stride = _pair(op.node.args[2]) if len(op.node.args) > 2 and op.node.args[2] else window
-    tiled = stride == window and len(op.node.args) <= 3 and all(n % w == 0 for n, w in zip(shape[-2:], window, strict=True))
-    if not tiled:
-        return None
-    *lead, rows, across = columns.shape
-    spread = (columns / (window[0] * window[1]))[..., :, None, :, None].expand(*lead, rows, window[0], across, window[1])
-    return (spread.reshape(*columns.shape[:2], *shape),)
-
-
-def _pair(option: Any) -> tuple[int, int]:
-    values = tuple(option) if isinstance(option, list | tuple) else (option, option)
-    return (values[0], values[-1])
-
-
-def _pull_cross_entropy(op: Operation, columns: Tensor) -> tuple[Tensor] | None:
-    """w (p − e_y): the derivative in the logits of one class target."""
-    known = _one_class(op)
-    if known is None:
-        return None
-    p, weight, y = known
-    slope = weight * (p - F.one_hot(y, p.shape[-1]))
-    return (columns[:, :, None, None] * slope.unsqueeze(1),)
-
-
-def _one_class(op: Operation) -> tuple[Tensor, Tensor, Tensor] | None:
-    """p (n, 1, classes), weight (n, 1, 1) and class (n, 1) of a cross entropy with one class target for each sample."""
-    logits, target, weight, reduction, ignore, smoothing = op.node.arguments(None, None, None, 1, -100, 0.0)
-    if op.active != (logits.name,) or op.value(logits.name).ndim != 3 or not op.is_batched(target.name):
-        return None
-    z, y = op.value(logits.name), op.value(target.name)
-    # A mean divides by the class weight again; only a sum keeps it.
-    if y.is_floating_point() or smoothing or (weight is not None and reduction != 2):
-        return None
-    kept, y = (y != ignore).to(z.dtype), y.clamp(min=0)
-    kept = kept if weight is None else kept * op.value(weight.name)[y]
-    return F.softmax(z, dim=-1), kept.unsqueeze(-1), y
-
-
-_PULLS: dict[Any, Callable[[Operation, Tensor], tuple[Tensor, ...] | None]] = {
-    aten.linear: _pull_linear,
-    aten.cross_entropy_loss: _pull_cross_entropy,
-    aten.add: _pull_add,
-    aten.transpose: _pull_transpose,
-    aten.permute: _pull_permute,
-    aten.conv2d: _pull_conv2d,
-    aten.avg_pool2d: _pull_avg_pool2d,
-    **dict.fromkeys(RELABEL, _pull_relabel),
-}
-
-
-# ---------------------------------------------------------------- second derivatives worth writing out
-
-
-def _cross_entropy(op: Operation, delta: Tensor) -> "list[list[Curvature | None]] | None":
-    """w (diag(p) − p pᵀ) in the logits of one class target; w is the class weight.
-
-    Source: Bishop (2006), eq. 4.106, for one sample.
-    """
-    known = _one_class(op)
-    if known is None or bool((delta < 0).any()):
-        return None
-    p, weight, _ = known
-    scale = weight * delta.reshape(-1, 1, 1)
-    return [[RankOne(scale * p, scale.sqrt() * p)]]
-
-
-def _entrywise_loss(op: Operation, delta: Tensor) -> "list[list[Curvature | None]] | None":
-    """The diagonal is H·1, one product for all entries at once."""
-    prediction = op.node.args[0].name
-    if op.active != (prediction,) or op.node.shape != ():
-        return None
-    names = list(op.node.inputs)
-
-    def diagonal(*inputs: Any) -> Tensor:
-        given = dict(zip(names, inputs, strict=True))
-        z = given[prediction]
-        slope = grad(lambda z: op.local(given)(z).sum())
-        return grad(lambda z: slope(z).sum())(z)
-
-    axes = tuple(0 if op.is_batched(name) else None for name in names)
-    entries = vmap(diagonal, in_dims=axes)(*(op.value(name) for name in names))
-    return [[Diagonal(entries * delta.reshape(-1, *(1,) * (entries.ndim - 1)))]]
-
-
-_CURVATURES: dict[Any, Callable[[Operation, Tensor], Any]] = {
-    aten.cross_entropy_loss: _cross_entropy,
-    **dict.fromkeys(ENTRYWISE_LOSSES, _entrywise_loss),
-}

@@ -11,9 +11,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Columns that form a diagonal: column k is ``values[n].flatten()[k]`` at entry k, zero elsewhere. Shape (n, *value)."""
+    """Columns that form a diagonal: column k is ``values[n].flatten()[k]`` at entry k, zero elsewhere. Shape (n, *value).
+
+    ``unit`` says that they are all 1.
+    """
 
     values: Tensor
+    unit: bool = False
 
     def dense(self) -> Tensor:
         """(n, k, *value)."""
@@ -37,8 +41,41 @@ class RankOne:
         return full.reshape(n, -1, *shape)
 
 
+@dataclass(frozen=True)
+class LowRank:
+    """Cᵀ K C + diag(r): a curvature K of fewer entries seen from further down, and what the way down adds entry by entry.
+
+    Attributes:
+        columns: C, (n, k, *value).
+        core: K, (n, k, k) or (n, k, *core value), or its structure.
+        rest: r, (n, *value); ``None`` where zero.
+    """
+
+    columns: Tensor
+    core: "Tensor | Diagonal | RankOne"
+    rest: Tensor | None = None
+
+    def core_matrix(self) -> Tensor:
+        """K, (n, k, k)."""
+        return as_tensor(self.core).flatten(2)
+
+    def dense(self) -> Tensor:
+        """(n, k, *value)."""
+        n, shape = len(self.columns), self.columns.shape[2:]
+        flat = self.columns.flatten(2)
+        full = torch.bmm(flat.mT, torch.bmm(self.core_matrix(), flat))
+        if self.rest is not None:
+            full.diagonal(dim1=1, dim2=2).add_(self.rest.reshape(n, -1))
+        return full.reshape(n, -1, *shape)
+
+    def scaled(self, slope: Tensor) -> "LowRank":
+        """diag(slope) (·) diag(slope)."""
+        rest = None if self.rest is None else self.rest * slope.square()
+        return LowRank(self.columns * slope.unsqueeze(1), self.core, rest)
+
+
 Columns = Tensor | Diagonal
-Curvature = Tensor | Diagonal | RankOne
+Curvature = Tensor | Diagonal | RankOne | LowRank
 
 
 def transposed(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -47,12 +84,20 @@ def transposed(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
     return columns.reshape(n, k, -1).mT.reshape(n, -1, *shape)
 
 
+def identity(value: Tensor) -> Diagonal:
+    """A value's own entries as columns."""
+    return Diagonal(torch.ones_like(value), unit=True)
+
+
 def reshaped(own: Curvature, shape: torch.Size) -> Curvature:
     """The curvature of a value under another shape of the same entries."""
     if isinstance(own, Diagonal):
         return Diagonal(own.values.reshape(shape))
     if isinstance(own, RankOne):
         return RankOne(own.diagonal.reshape(shape), own.factor.reshape(shape))
+    if isinstance(own, LowRank):
+        rest = None if own.rest is None else own.rest.reshape(shape)
+        return LowRank(own.columns.reshape(*own.columns.shape[:2], *shape[1:]), own.core, rest)
     return own.reshape(*own.shape[:2], *shape[1:])
 
 
@@ -65,6 +110,8 @@ def numel(part: Curvature) -> int:
     """How many numbers are held."""
     if isinstance(part, Tensor):
         return part.numel()
+    if isinstance(part, LowRank):
+        return part.columns.numel() + numel(part.core) + (0 if part.rest is None else part.rest.numel())
     return part.values.numel() if isinstance(part, Diagonal) else 2 * part.factor.numel()
 
 
@@ -81,6 +128,8 @@ def accumulated(held: Curvature, more: Curvature) -> Curvature:
         return Diagonal(held.values + more.values)
     if isinstance(held, Diagonal):
         held, more = more, held
+    if isinstance(held, LowRank) and isinstance(more, Diagonal):
+        return LowRank(held.columns, held.core, more.values if held.rest is None else held.rest + more.values)
     total = as_tensor(held)
     if not isinstance(more, Diagonal):
         return total + as_tensor(more)

@@ -13,13 +13,14 @@ Hessians, on a graph. On a chain of dense layers this is the recursion S_lm = f'
 generalisation. (Gower and Mello 2012, "A new framework for the computation of Hessians", carry second derivatives down
 a graph in the same way, entry by entry, for one function; here they are blocks, for many samples at once.)
 
-Two shortcuts keep the columns few. Where one value alone separates what is above from a costly operation below, its
+Where positions do not meet above some value, the sweep down to it takes them for samples (`hesse.exact.apart`). Two
+shortcuts keep the columns few. Where one value alone separates what is above from a costly operation below, its
 identity is carried on in place of its columns, which are multiplied by it on arrival (`Frontier.collapse`). And the lowest site,
 below which nothing is needed, is reached through the smallest value on the way to it (`Narrow`).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,10 +28,11 @@ from torch import Tensor
 
 from hesse.capture.graph import Graph
 from hesse.capture.sites import Site
+from hesse.exact.apart import Apart, find_apart
 from hesse.exact.frontier import BASE, DELTA, Frontier, Key
 from hesse.exact.operations import DISCRETE, is_elementwise, packet
 from hesse.exact.rules import Operation, is_costly
-from hesse.exact.structures import Columns, Curvature, Diagonal, as_tensor
+from hesse.exact.structures import Columns, Curvature, as_tensor, identity
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,21 @@ class Narrow:
 
 
 @dataclass(frozen=True)
+class Above:
+    """What a site below the cut is told of the sites above it, whose samples are positions; see `hesse.exact.apart`.
+
+    Attributes:
+        base: ∂cut/∂z as columns by position, (n, t, c, *z).
+        signals: by site m above the cut, ∂δ_m/∂cut, (n t, |z_m|, *cut), to be multiplied by ``base``; absent where zero.
+        transports: by site m above the cut, ∂x_m/∂cut, likewise.
+    """
+
+    base: Tensor
+    signals: dict[str, Columns]
+    transports: dict[str, Columns]
+
+
+@dataclass(frozen=True)
 class Arrival:
     """What is known when the sweep arrives at a site l.
 
@@ -59,6 +76,8 @@ class Arrival:
         transports: by later site m, ∂x_m/∂z_l as columns (n, |x_m|, *z_l); absent where zero.
         narrow: set at the lowest site where all signals pass through one narrow value v. Then ``curvature`` is only what is
             added below v, and the columns are (n, k, |v|), to be multiplied by ``narrow.base``.
+        above: set where the sites above a cut come by position.
+        positions: how many positions of every sample stand as samples of their own.
     """
 
     site: Site
@@ -68,6 +87,8 @@ class Arrival:
     signals: dict[str, Columns]
     transports: dict[str, Columns]
     narrow: Narrow | None
+    above: Above | None = None
+    positions: int = 1
 
 
 class Sweep:
@@ -79,6 +100,7 @@ class Sweep:
         partners: for each site, the sites passed before it whose S and D it needs.
         observe: called with the number of tensor entries alive at each node, for the plan.
         only_diagonal: where nothing but the diagonal of a curvature will be used, carry only that.
+        split: whether positions may be taken for samples where they do not meet.
     """
 
     def __init__(
@@ -88,19 +110,36 @@ class Sweep:
         partners: dict[str, set[str]],
         observe: Callable[[int], None] | None = None,
         only_diagonal: bool = False,
+        split: bool = True,
     ) -> None:
         self._graph, self._partners, self._observe = graph, partners, observe
         self._sites = {site.value: site for site in sites}
         self._active = graph.downstream(set(self._sites), lambda node: packet(node) in DISCRETE) if sites else set()
+        self.apart = find_apart(graph, self._sites, self._active) if sites and split and not only_diagonal else None
+        self._needs_above: dict[str, set[str]] = {}
+        if self.apart is not None:
+            self._split(self.apart)
         # Where the last site lies that needs the columns of m.
         self._last_use = {
-            m: min(graph.place[site] for site, needed in partners.items() if m in needed)
-            for m in {m for needed in partners.values() for m in needed}
+            m: min(graph.place[site] for site, needed in self._partners.items() if m in needed)
+            for m in {m for needed in self._partners.values() for m in needed}
         }
 
         self._costly_cuts = self._before_costly_operations() if sites else frozenset()
-        self._narrow = self._narrowest() if sites and not only_diagonal else None
+        self._narrow = self._narrowest() if sites and not only_diagonal and self.apart is None else None
+        # Sites with positions are contracted through the few entries that a curvature comes from.
+        self._low_rank = not only_diagonal and any(not site.arrange.is_plain for site in sites)
         self._thin = self._diagonal_suffices() if only_diagonal and sites else frozenset()
+
+    def _split(self, apart: Apart) -> None:
+        """Leave the sites above the cut to a sweep of their own, which ends at the cut as at a site that needs them."""
+        above = {site.value for site in apart.sites}
+        self._sites = {value: site for value, site in self._sites.items() if value not in above}
+        self._needs_above = {value: self._partners[value] & above for value in self._sites}
+        needed = {value: self._partners[value] & above for value in above}
+        needed[apart.cut] = set().union(*self._needs_above.values())
+        self._partners = {value: self._partners[value] - above for value in self._sites}
+        self._above = Sweep(apart.graph, (*apart.sites, apart.end), needed, self._observe, split=False)
 
     def _before_costly_operations(self) -> frozenset[str]:
         """The values that alone separate what is above from a costly operation below: where columns are worth collapsing."""
@@ -165,20 +204,35 @@ class Sweep:
             batched: names of the values with a sample axis.
             scale: what the sum over samples is multiplied by: δ of the loss itself.
         """
-        graph = self._graph
+        graph, frontier = self._graph, Frontier(self._graph, values)
         if graph.output not in self._active:
             return
-        frontier = Frontier(graph, values)
-        frontier.add(graph.output, DELTA, torch.full_like(values[graph.output], scale).unsqueeze(1))
+        start, handed = graph.output, None
+        if self.apart is None:
+            frontier.add(start, DELTA, torch.full_like(values[start], scale).unsqueeze(1))
+        else:
+            start = self.apart.cut
+            for arrival in self._above.arrivals(self.apart.values(values), batched, scale):
+                if arrival.site.value == start:
+                    handed = arrival
+                else:
+                    yield replace(arrival, positions=self.apart.count)
+            if handed is None:
+                return
+            frontier.add(start, DELTA, self.apart.joined(handed.delta).unsqueeze(1))
+            if handed.curvature is not None:
+                frontier.own[start] = self.apart.curvature(handed.curvature)
+            if handed.signals or handed.transports:
+                frontier.add(start, BASE, identity(values[start]))
         lowest = min(graph.place[value] for value in self._sites)
         held: tuple[dict[Key, Tensor], Tensor | None] | None = None
-        for place in range(graph.place[graph.output], lowest - 1, -1):
+        for place in range(graph.place[start], lowest - 1, -1):
             node = graph.nodes[place]
             if not frontier.has(node.name):
                 continue
             site = self._sites.get(node.name)
             if site is not None:
-                yield self._arrive(site, frontier, values, batched, held)
+                yield self._arrive(site, frontier, values, batched, held, handed)
             frontier.retire({m for m, last in self._last_use.items() if last >= place})
             active = tuple(name for name in node.inputs if name in self._active)
             if node.name in self._costly_cuts:
@@ -189,7 +243,7 @@ class Sweep:
             if begins:
                 frontier.begin_signals(node.name)
             thin = len(active) == 1 and active[0] in self._thin
-            frontier.take(node.name, Operation(node, active, values, batched) if active else None, begins, thin)
+            frontier.take(node.name, Operation(node, active, values, batched, self._low_rank) if active else None, begins, thin)
             if (
                 begins
                 and site is not None
@@ -197,7 +251,7 @@ class Sweep:
                 and site.input in active
                 and any(slot.features for slot in site.slots)
             ):
-                frontier.add(site.input, ("D", node.name), Diagonal(torch.ones_like(values[site.input])))
+                frontier.add(site.input, ("D", node.name), identity(values[site.input]))
             if self._observe is not None:
                 self._observe(frontier.entries())
 
@@ -208,12 +262,20 @@ class Sweep:
         values: dict[str, Any],
         batched: set[str],
         held: tuple[dict[Key, Tensor], Tensor | None] | None,
+        handed: Arrival | None,
     ) -> Arrival:
-        wanted, narrow = self._partners[site.value], None
+        wanted, narrow, above = self._partners[site.value], None, None
         columns = frontier.expanded(site.value, wanted) if held is None else frontier.columns(site.value)
         if held is not None:
             narrow = Narrow(held[1], as_tensor(columns[BASE]))
             columns = dict(held[0])
+        if handed is not None and self.apart is not None and BASE in columns:
+            needed = self._needs_above[site.value]
+            above = Above(
+                self.apart.by_position(as_tensor(columns[BASE])),
+                {m: part for m, part in handed.signals.items() if m in needed},
+                {m: part for m, part in handed.transports.items() if m in needed},
+            )
         x = None if site.input is None else values[site.input]
         if x is not None and site.input not in batched:
             x = x.expand(len(values[site.value]), *x.shape)
@@ -225,4 +287,5 @@ class Sweep:
             {m: c for (kind, m), c in columns.items() if kind == "S" and m in wanted},
             {m: c for (kind, m), c in columns.items() if kind == "D" and m in wanted},
             narrow,
+            above,
         )

@@ -1,0 +1,163 @@
+"""Putting the Hessian together: the result while it is made, and where each pair of slots goes in it."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.capture.sites import Slot
+from hesse.cost import Cost
+from hesse.exact.contract import choose
+from hesse.exact.grid import Grid
+from hesse.exact.pair import Order, Pair
+from hesse.exact.plan import Contraction, NamePair
+from hesse.memory import zeros
+
+
+class Storage:
+    """The result while it is made: one matrix when every block is wanted, else one tensor for each.
+
+    Of a symmetric block only the upper triangle counts, unless it is said to be complete.
+    """
+
+    def __init__(self, cost: Cost, wanted: list[NamePair]) -> None:
+        self._layout, self._wanted = cost.layout, wanted
+        options: dict[str, Any] = {"dtype": cost.dtype, "device": cost.device}
+        count, P, sizes = len(cost.layout.names), cost.layout.size, cost.layout.sizes
+        whole = len(wanted) == count * (count + 1) // 2
+        self._matrix = zeros(P, P, **options) if whole else None
+        self._blocks = {} if whole else {(a, b): zeros(sizes[a], sizes[b], **options) for a, b in wanted}
+        self.complete: set[str] = set()  # parameters whose own block is there in both halves, equal bit by bit
+
+    def block(self, first: str, second: str) -> Tensor:
+        """A block as a matrix, to be added to; in either order."""
+        if self._layout.index(first) > self._layout.index(second):
+            return self.block(second, first).mT
+        if self._matrix is None:
+            return self._blocks[first, second]
+        return self._matrix[self._layout.slice(first), self._layout.slice(second)]
+
+    def has(self, first: str, second: str) -> bool:
+        """Whether a block is part of the result, in either order."""
+        return self._matrix is not None or (first, second) in self._blocks or (second, first) in self._blocks
+
+    def finished(self) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
+        """The matrix or the blocks, the lower halves of what is symmetric filled in from the upper."""
+        if self._matrix is not None:
+            mirror(self._matrix, [self._layout.slice(name) for name in self._layout.names if name in self.complete])
+            return self._matrix, None
+        for (a, b), block in self._blocks.items():
+            if a == b and a not in self.complete:
+                mirror(block)
+        return None, self._blocks
+
+
+def mirror(matrix: Tensor, complete: Iterable[slice] = (), step: int = 512) -> None:
+    """Copy the upper triangle onto the lower, so that the matrix is exactly symmetric.
+
+    Args:
+        matrix: (P, P).
+        complete: where blocks on the diagonal are symmetric already, in order.
+        step: the most rows at a time, for the sake of the cache.
+    """
+    edges = [0, *(edge for part in complete for edge in (part.start, part.stop)), len(matrix)]
+    for place, (start, stop) in enumerate(itertools.pairwise(edges)):
+        for low in range(start, stop, step):
+            high = min(low + step, stop)
+            below = high
+            if place % 2:
+                below = stop
+            else:
+                corner = matrix[low:high, low:high]
+                corner.copy_(corner.triu() + corner.triu(1).mT)
+            matrix[below:, low:high].copy_(matrix[low:high, below:].mT)
+
+
+class Target:
+    """Where a pair of slots is contracted to: the blocks themselves where it can be, else a matrix laid into them at the end.
+
+    Args:
+        storage: the result.
+        pair: the pair, of any chunk.
+        contraction: how it is contracted.
+        alone: whether no other pair brings the same blocks.
+    """
+
+    def __init__(self, storage: Storage, pair: Pair, contraction: Contraction, alone: bool) -> None:
+        self._storage, self._contraction = storage, contraction
+        self._left, self._right, self._same = pair.left, pair.right, pair.same
+        self._used: dict[Order, None] = {}
+        self.sizes = pair.sizes
+        direct = self._direct() if alone else None
+        self._is_direct = direct is not None
+        if direct is None:
+            matrix = storage.block(*contraction.blocks[0]).new_zeros(pair.left.size, pair.right.size)
+            direct = Grid((slice(0, self.sizes.i),), (slice(0, self.sizes.j),), {(0, 0): matrix})
+        self._grid = direct
+
+    def _direct(self) -> Grid | None:
+        """The blocks themselves; ``None`` where their entries are in another order, or both orders of two uses meet in one."""
+        left, right = _parts(self._left), _parts(self._right)
+        parted = len(left) > 1 or len(right) > 1
+        if self._contraction.order.whole and parted:
+            return None
+        matrices = {}
+        for x, (first, _) in enumerate(left):
+            for y, (second, _) in enumerate(right):
+                if first.index is not None or second.index is not None:
+                    return None
+                if first.parameter == second.parameter and not self._same:
+                    return None
+                if (first.parameter, second.parameter) in self._contraction.blocks and not (self._same and y < x):
+                    block = self._storage.block(first.parameter, second.parameter)
+                    if tuple(block.shape) != (first.size, second.size):
+                        return None
+                    matrices[x, y] = block
+        return Grid(tuple(inputs for _, inputs in left), tuple(inputs for _, inputs in right), matrices)
+
+    def add(self, pair: Pair) -> None:
+        """Add a chunk's share."""
+        sizes = pair.sizes
+        # The structure of one sample, from which the plan was made, may differ from a chunk's.
+        order = self._contraction.order if self._contraction.order.applies(sizes) else choose(sizes, len(pair.a))[0]
+        self._used[order] = None
+        order.run(pair, self._grid)
+
+    def finish(self) -> None:
+        """After the last chunk: complete the blocks."""
+        for order in self._used:
+            order.finish(self.sizes, self._grid)
+        complete = self._same and all(order.complete for order in self._used)
+        if self._is_direct:
+            self._storage.complete |= {slot.parameter for slot in self._left.own} if complete else set()
+            return
+        if self._same and not complete:
+            mirror(self._grid.whole)
+        matrix = self._grid.whole.view(*self._left.shape, *self._right.shape)
+        for x, (first, rows) in enumerate(_parts(self._left)):
+            for y, (second, columns) in enumerate(_parts(self._right)):
+                names = (first.parameter, second.parameter)
+                if names not in self._contraction.blocks or (self._same and y < x):
+                    continue
+                part = matrix[:, :, rows, :, :, columns].reshape(first.size, second.size)
+                _add_at(self._storage.block(*names), part, first.index, second.index)
+                if names[0] == names[1] and not self._same:  # two uses of one parameter meet in both orders
+                    _add_at(self._storage.block(*names), part.mT, second.index, first.index)
+
+
+def _parts(slot: Slot) -> list[tuple[Slot, slice]]:
+    """The slots that one is made of, and which of its inputs each has."""
+    edges = list(itertools.accumulate((part.shape[2] for part in slot.own), initial=0))
+    return [(part, slice(low, high)) for part, low, high in zip(slot.own, edges, edges[1:], strict=False)]
+
+
+def _add_at(block: Tensor, matrix: Tensor, rows: Tensor | None, columns: Tensor | None) -> None:
+    if rows is None and columns is None and block.shape == matrix.shape:
+        block.add_(matrix)
+        return
+    device = block.device
+    rows = torch.arange(len(matrix), device=device) if rows is None else rows.to(device)
+    columns = torch.arange(matrix.shape[1], device=device) if columns is None else columns.to(device)
+    block.index_put_((rows.unsqueeze(1), columns), matrix, accumulate=True)

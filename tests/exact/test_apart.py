@@ -1,0 +1,123 @@
+"""Positions that do not meet above some value stand as samples of their own: the same Hessian, and found where they are."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import hesse
+from hesse.capture import capture
+from hesse.exact.plan import plan
+from hesse.exact.sweep import Sweep
+from reference import relative
+
+TOLERANCE = 1e-10
+
+
+class Mixed(nn.Module):
+    """Linear maps along the positions and along the features, then an upper part of its own."""
+
+    def __init__(self, upper: nn.Module) -> None:
+        super().__init__()
+        self.along, self.across, self.upper = nn.Linear(4, 4), nn.Linear(3, 5), upper
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.upper(self.across(torch.tanh(self.along(x.mT).mT)))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.first, self.second = nn.LayerNorm(5), nn.Linear(5, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(torch.sigmoid(self.first(self.norm(x))))
+
+
+class ClassesFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Tanh(), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).transpose(1, 2)
+
+
+class Reversed(nn.Module):
+    """The positions are weighed unlike, so that they are not alike above this."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weigh = torch.linspace(0.5, 2, 4).reshape(4, 1)
+        self.last = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.last(torch.tanh(x))) * self.weigh
+
+
+def classes() -> Tensor:
+    return torch.randint(3, (6, 4))
+
+
+def numbers(width: int) -> Callable[[], Tensor]:
+    return lambda: torch.randn(6, 4, width, dtype=torch.float64)
+
+
+def by_differentiation(cost: hesse.Cost) -> Tensor:
+    """Reverse over reverse; forward over reverse is wrong for layer normalisation in some versions of PyTorch."""
+
+    def value(flat: Tensor) -> Tensor:
+        return cost.total(cost.layout.unflatten(flat), next(iter(cost.batches()))) * cost.scale
+
+    return torch.func.jacrev(torch.func.grad(value))(cost.layout.flatten(cost.parameters))
+
+
+ROWS = [
+    (Residual, "half_sse", numbers(5), True),
+    (Residual, "mse", numbers(5), True),
+    (Residual, "bce", lambda: torch.rand(6, 4, 5, dtype=torch.float64), True),
+    (ClassesFirst, "cross_entropy", classes, True),
+    (lambda: nn.Sequential(nn.Softmax(-1), nn.Linear(5, 2), nn.ReLU(), nn.Linear(2, 2)), "half_sse", numbers(2), True),
+    (Reversed, "half_sse", numbers(2), False),
+    (lambda: nn.Sequential(nn.Tanh(), nn.Linear(5, 3), nn.Softmax(1)), "half_sse", numbers(3), False),
+]
+
+
+@pytest.mark.parametrize(("upper", "loss", "target", "apart"), ROWS)
+def test_the_hessian_is_the_same(upper: Callable[[], nn.Module], loss: str, target: Callable[[], Tensor], apart: bool) -> None:
+    torch.manual_seed(0)
+    model = Mixed(upper()).double()
+    x, y = torch.randn(6, 4, 3, dtype=torch.float64), target()
+    cost = hesse.Cost(model, loss, (x, y))
+    made = plan(cost)
+    sweep = Sweep(capture(cost).graph, made.sites, made.partners)
+    assert (sweep.apart is not None) is apart
+    found = hesse.hessian(cost).dense()
+    expected = by_differentiation(cost)
+    assert relative(found, expected) < TOLERANCE
+    blocks = hesse.hessian(cost, block_diagonal=True)
+    sizes = cost.layout.sizes
+    for name in cost.layout.names:
+        part = cost.layout.slice(name)
+        assert relative(blocks[name, name].reshape(sizes[name], sizes[name]), expected[part, part], expected) < TOLERANCE
+
+
+class Selections(nn.Module):
+    """Parts of one value selected and multiplied, and the sum that they are parts of used in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 5), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.first(x), self.second(x)
+        both = a + b
+        return both[:, 0] * torch.tanh(both[:, 1]) * both[:, 3] + a[:, 2] * torch.sin(b[:, 2]) + a[:, 0] * a[:, 1] * b[:, -1]
+
+
+def test_what_was_selected_goes_back() -> None:
+    torch.manual_seed(0)
+    model = Selections().double()
+    cost = hesse.Cost(model, "half_sse", (torch.randn(6, 4, 3, dtype=torch.float64), numbers(5)()[:, 0]))
+    assert relative(hesse.hessian(cost).dense(), by_differentiation(cost)) < TOLERANCE
