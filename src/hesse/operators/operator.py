@@ -186,7 +186,8 @@ class HessianOperator:
             raise HesseTypeError(f"{what}: expected {dtype} like the parameters, got {v.dtype}; convert it with .to({dtype})")
         if v.device != self.device:
             raise HesseValueError(f"{what}: expected a tensor on {self.device}, where the parameters are, got {v.device}")
-        if not bool(torch.isfinite(v).all()):
+        # A sum is one pass, and finite only where every entry is.
+        if not bool(v.sum().isfinite()) and not bool(v.isfinite().all()):
             bad = int((~torch.isfinite(v)).sum())
             raise HesseValueError(f"{what}: {bad} of its {v.numel()} entries are not finite (nan or inf)")
 
@@ -212,11 +213,12 @@ class HessianOperator:
 
     def _total(self, product: Callable[[Linear], Tensor], v: Tensor) -> Tensor:
         """The sum over batches and penalty. The products are new memory by then, and may be added to."""
-        penalty = self.cost.penalty
-        total = penalty * v if isinstance(penalty, int | float) else torch.zeros_like(v)
-        for linear in self._linears():
-            total += product(linear)
-        return total
+        products = map(product, self._linears())
+        total = next(products, None)
+        total = torch.zeros_like(v) if total is None else total
+        for more in products:
+            total += more
+        return total.add_(v, alpha=self.cost.penalty) if isinstance(self.cost.penalty, int | float) else total
 
     def _linears(self) -> Iterator[Linear]:
         if self._penalty is not None:
