@@ -23,7 +23,7 @@ class Storage:
     """
 
     def __init__(self, cost: Cost, wanted: list[NamePair]) -> None:
-        self._layout, self._wanted = cost.layout, wanted
+        self._layout = cost.layout
         options: dict[str, Any] = {"dtype": cost.dtype, "device": cost.device}
         count, P, sizes = len(cost.layout.names), cost.layout.size, cost.layout.sizes
         whole = len(wanted) == count * (count + 1) // 2
@@ -66,10 +66,9 @@ def mirror(matrix: Tensor, complete: Iterable[slice] = (), step: int = 512) -> N
     for place, (start, stop) in enumerate(itertools.pairwise(edges)):
         for low in range(start, stop, step):
             high = min(low + step, stop)
-            below = high
-            if place % 2:
-                below = stop
-            else:
+            is_complete = place % 2 == 1  # every second stretch
+            below = stop if is_complete else high
+            if not is_complete:
                 corner = matrix[low:high, low:high]
                 corner.copy_(corner.triu() + corner.triu(1).mT)
             matrix[below:, low:high].copy_(matrix[low:high, below:].mT)

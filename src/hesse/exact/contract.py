@@ -9,7 +9,7 @@ and the block is the sum over samples. There are several orders to do it in, eac
 each costs, and the cheapest runs. Those for plain slots (one group, one position: dense layers) are
 
     pairs      [(o,p) × n]·[n × (i,j)]; halves of both symmetric pairs on a diagonal block, a quarter of the work
-    gram       for each o ≤ p: (a ∘ S[:,o,p])ᵀ a, upper tiles only, straight into the block
+    gram       for each o ≤ p: (a ∘ S[:,o,p]) aᵀ, upper tiles only, straight into the block
     rows       for each o: aᵀ · [n × (p,j)], straight into the block
     diagonal   S diagonal, or diagonal minus rank one (softmax at the last layer): [o × n]·[n × (i,j)] and one Gram matrix
 
@@ -22,13 +22,8 @@ Index letters, here and in the modules of the orders: n sample; g t o i group, p
 of m; x the entries of m's input.
 """
 
-from collections.abc import Callable
-
-from torch import Tensor
-
 from hesse.exact import plain, positions
-from hesse.exact.grid import Grid
-from hesse.exact.pair import Estimate, Order, Pair, Sizes
+from hesse.exact.pair import Estimate, Order, Sizes
 
 
 def choose(sizes: Sizes, samples: int) -> tuple[Order, Estimate]:
@@ -45,10 +40,6 @@ def _dense_self(z: Sizes) -> bool:
     return z.plain and z.same and z.signal == "dense"
 
 
-def _whole(run: Callable[[Pair, Tensor], None]) -> Callable[[Pair, Grid], None]:
-    return lambda pair, grid: run(pair, grid.whole)
-
-
 ORDERS = (
     Order("pairs", _dense_self, plain.estimate_pairs_self, plain.pairs_self, complete=True),
     Order("gram", _dense_self, plain.estimate_gram, plain.gram_self, plain.gram_finish, complete=True),
@@ -56,7 +47,7 @@ ORDERS = (
     Order("diagonal", lambda z: z.plain and not z.same and _structured(z), plain.estimate_diagonal, plain.diagonal),
     Order("pairs", lambda z: z.plain and not z.same and not _structured(z), plain.estimate_pairs, plain.pairs),
     Order("rows", lambda z: z.plain and not z.same and not _structured(z), plain.estimate_rows, plain.rows),
-    Order("first l", lambda z: not z.plain and not z.narrow, positions.estimate_first_l, _whole(positions.first_l), whole=True),
-    Order("first m", lambda z: not z.plain and not z.narrow, positions.estimate_first_m, _whole(positions.first_m), whole=True),
-    Order("narrow", lambda z: z.narrow > 0, positions.estimate_narrow, _whole(positions.narrow), whole=True),
+    Order("first l", lambda z: not z.plain and not z.narrow, positions.estimate_first_l, positions.first_l, whole=True),
+    Order("first m", lambda z: not z.plain and not z.narrow, positions.estimate_first_m, positions.first_m, whole=True),
+    Order("narrow", lambda z: z.narrow > 0, positions.estimate_narrow, positions.narrow, whole=True),
 )

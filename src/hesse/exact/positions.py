@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hesse.exact.grid import Grid
 from hesse.exact.pair import Estimate, Factored, Pair, Sizes, dense
 from hesse.exact.structures import Diagonal
 
@@ -71,8 +72,8 @@ def _through(columns: Tensor, left: Tensor) -> Iterator[tuple[slice, Tensor]]:
 Summed = Iterator[tuple[slice, Tensor]]
 
 
-def first_l(pair: Pair, target: Tensor) -> None:
-    signal, transport = dense(pair.signal), dense(pair.transport)
+def first_l(pair: Pair, grid: Grid) -> None:
+    signal, transport, target = dense(pair.signal), dense(pair.transport), grid.whole
     if signal is not None:
         _add_signal(pair, _summed(signal, pair.a), target)
     if transport is not None:
@@ -131,7 +132,8 @@ def _add_weighed(summed: Summed, weights: Tensor, blocks: Tensor) -> None:
         blocks.add_(total.view(h, *rest, q, rows).movedim(-1, 0).movedim(-1, 2))
 
 
-def narrow(pair: Pair, target: Tensor) -> None:
+def narrow(pair: Pair, grid: Grid) -> None:
+    target = grid.whole
     if isinstance(pair.signal, Factored):
         if pair.signal.right is not None:
             _narrow_self(pair, pair.signal, pair.signal.right, target)
@@ -171,12 +173,12 @@ def _add_local(pair: Pair, local: Tensor, target: Tensor) -> None:
         blocks.add_(total.view(g, o, i, j).permute(2, 3, 0, 1))
 
 
-def first_m(pair: Pair, target: Tensor) -> None:
+def first_m(pair: Pair, grid: Grid) -> None:
     signal, transport, a = dense(pair.signal), dense(pair.transport), pair.a
     n, g, t, i = a.shape
     o, right = pair.left.shape[1], pair.right.shape
     weights = None if transport is None else _spread(pair)
-    blocks, total = target.view(g, o, i, -1), None
+    blocks, total = grid.whole.view(g, o, i, -1), None
     for part in _in_parts(n, g * t * o * pair.right.size):
         mixed = a.new_empty(part.stop - part.start, t, g, o, *right)
         if signal is not None:
