@@ -1,7 +1,6 @@
 """Putting the Hessian together: the result while it is made, and where each pair of slots goes in it."""
 
 import itertools
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from hesse.capture.sites import Slot
 from hesse.cost import Cost
 from hesse.exact.contract import choose
-from hesse.exact.grid import Grid
+from hesse.exact.grid import Grid, mirror
 from hesse.exact.pair import Order, Pair
 from hesse.exact.plan import Contraction, NamePair
 from hesse.memory import zeros
@@ -54,26 +53,6 @@ class Storage:
         return None, self._blocks
 
 
-def mirror(matrix: Tensor, complete: Iterable[slice] = (), step: int = 512) -> None:
-    """Copy the upper triangle onto the lower, so that the matrix is exactly symmetric.
-
-    Args:
-        matrix: (P, P).
-        complete: where blocks on the diagonal are symmetric already, in order.
-        step: the most rows at a time, for the sake of the cache.
-    """
-    edges = [0, *(edge for part in complete for edge in (part.start, part.stop)), len(matrix)]
-    for place, (start, stop) in enumerate(itertools.pairwise(edges)):
-        for low in range(start, stop, step):
-            high = min(low + step, stop)
-            is_complete = place % 2 == 1  # every second stretch
-            below = stop if is_complete else high
-            if not is_complete:
-                corner = matrix[low:high, low:high]
-                corner.copy_(corner.triu() + corner.triu(1).mT)
-            matrix[below:, low:high].copy_(matrix[low:high, below:].mT)
-
-
 class Target:
     """Where a pair of slots is contracted to: the blocks themselves where it can be, else a matrix laid into them at the end.
 
@@ -89,14 +68,14 @@ class Target:
         self._left, self._right, self._same = pair.left, pair.right, pair.same
         self._used: dict[Order, None] = {}
         self.sizes = pair.sizes
-        direct = self._direct() if alone else None
-        self._is_direct = direct is not None
-        if direct is None:
+        grid = self._in_place() if alone else None
+        self._is_in_place = grid is not None
+        if grid is None:
             matrix = storage.block(*contraction.blocks[0]).new_zeros(pair.left.size, pair.right.size)
-            direct = Grid((slice(0, self.sizes.i),), (slice(0, self.sizes.j),), {(0, 0): matrix})
-        self._grid = direct
+            grid = Grid.of(matrix, self.sizes.i, self.sizes.j)
+        self._grid = grid
 
-    def _direct(self) -> Grid | None:
+    def _in_place(self) -> Grid | None:
         """The blocks themselves; ``None`` where their entries are in another order, or both orders of two uses meet in one."""
         left, right = _parts(self._left), _parts(self._right)
         parted = len(left) > 1 or len(right) > 1
@@ -129,7 +108,7 @@ class Target:
         for order in self._used:
             order.finish(self.sizes, self._grid)
         complete = self._same and all(order.complete for order in self._used)
-        if self._is_direct:
+        if self._is_in_place:
             self._storage.complete |= {slot.parameter for slot in self._left.own} if complete else set()
             return
         if self._same and not complete:

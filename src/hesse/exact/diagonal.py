@@ -12,6 +12,7 @@ from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.grid import Grid
 from hesse.exact.pair import Pair, dense
 from hesse.exact.plan import diagonal_plan
+from hesse.exact.positions import spread
 from hesse.exact.structures import Diagonal, RankOne
 from hesse.progress import Progress
 
@@ -74,8 +75,7 @@ def _add_entries(pair: Pair, total: Tensor) -> None:
             total.index_add_(0, _entries(index, total), 2 * entries(pair).reshape(-1))
             return
     block = torch.zeros(pair.left.size, pair.right.size, dtype=total.dtype, device=total.device)
-    grid = Grid((slice(0, pair.left.shape[2]),), (slice(0, pair.right.shape[2]),), {(0, 0): block})
-    choose(pair.sizes, len(pair.a))[0].run(pair, grid)
+    choose(pair.sizes, len(pair.a))[0].run(pair, Grid.of(block, pair.sizes.i, pair.sizes.j))
     left, right = _entries(pair.left.index, total), _entries(pair.right.index, total)
     same = left.unsqueeze(1) == right
     total.index_add_(0, left, 2 * (block * same).sum(1))
@@ -153,11 +153,11 @@ def _crossed(pair: Pair) -> Tensor:
 
 def _moved(pair: Pair) -> tuple[Tensor, Tensor]:
     """D, (n, h, u, c, g, o, t), and the weights δ' that it is summed with, (n, h, u, w, p)."""
-    transport, moves = dense(pair.transport), pair.right.moves
+    transport = dense(pair.transport)
     assert transport is not None
     if transport.ndim != 7:  # a diagonal between plain slots
         transport = transport.reshape(len(transport), 1, 1, transport.shape[1], 1, -1, 1)
-    return transport, pair.delta.unsqueeze(3) if moves is None else moves.spread(pair.delta)
+    return transport, spread(pair)
 
 
 _ALIGNMENTS: tuple[tuple[Callable[[Pair], bool], Callable[[Pair], Tensor]], ...] = (

@@ -1,6 +1,7 @@
-"""Where a contraction goes: the blocks of the Hessian that a pair of slots brings, as matrices to be added to."""
+"""Where a contraction goes: the blocks of the Hessian that a pair of slots brings, as matrices to be added to, and mirrored."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -21,6 +22,11 @@ class Grid:
     columns: tuple[slice, ...]
     matrices: Mapping[tuple[int, int], Tensor]
 
+    @staticmethod
+    def of(matrix: Tensor, i: int, j: int) -> "Grid":
+        """One matrix (|l|, |m|) for slots with i and j inputs, whatever parts they have."""
+        return Grid((slice(0, i),), (slice(0, j),), {(0, 0): matrix})
+
     @property
     def whole(self) -> Tensor:
         """(|l|, |m|), of slots with one part."""
@@ -30,3 +36,23 @@ class Grid:
         """Every block with the inputs i and j that it has."""
         for (x, y), matrix in self.matrices.items():
             yield self.rows[x], self.columns[y], matrix
+
+
+def mirror(matrix: Tensor, complete: Iterable[slice] = (), step: int = 512) -> None:
+    """Copy the upper triangle onto the lower, so that the matrix is exactly symmetric.
+
+    Args:
+        matrix: (P, P).
+        complete: where blocks on the diagonal are symmetric already, in order.
+        step: the most rows at a time, for the sake of the cache.
+    """
+    edges = [0, *(edge for part in complete for edge in (part.start, part.stop)), len(matrix)]
+    for place, (start, stop) in enumerate(itertools.pairwise(edges)):
+        for low in range(start, stop, step):
+            high = min(low + step, stop)
+            is_complete = place % 2 == 1  # every second stretch
+            below = stop if is_complete else high
+            if not is_complete:
+                corner = matrix[low:high, low:high]
+                corner.copy_(corner.triu() + corner.triu(1).mT)
+            matrix[below:, low:high].copy_(matrix[low:high, below:].mT)

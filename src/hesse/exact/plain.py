@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from hesse.exact.grid import Grid
+from hesse.exact.grid import Grid, mirror
 from hesse.exact.pair import Estimate, Pair, Sizes, dense
 from hesse.exact.structures import Diagonal, RankOne
 
@@ -28,9 +28,9 @@ def _half(n: int) -> float:
     return n * (n + 1) / 2
 
 
-def _features(pair: Pair) -> tuple[Tensor, Tensor]:
-    """a and b, (i, n) and (j, n)."""
-    return pair.a[:, 0, 0].mT.contiguous(), pair.b[:, 0, 0].mT.contiguous()
+def _by_input(features: Tensor) -> Tensor:
+    """(n, 1, 1, i) -> (i, n)."""
+    return features[:, 0, 0].mT.contiguous()
 
 
 def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ def _split(matrix: Tensor, o: int, p: int) -> Tensor:
 
 
 def pairs_self(pair: Pair, grid: Grid) -> None:
-    a, _ = _features(pair)
+    a = _by_input(pair.a)
     assert isinstance(pair.signal, Tensor)
     n, o = a.shape[1], pair.left.shape[1]
     upper, outputs = _triangle(o, a.device)
@@ -100,7 +100,7 @@ def pairs_self(pair: Pair, grid: Grid) -> None:
 
 def gram_self(pair: Pair, grid: Grid) -> None:
     """For each o <= p: (a ∘ S[:,o,p]) aᵀ, the tiles above the diagonal of (i, j)."""
-    a, _ = _features(pair)
+    a = _by_input(pair.a)
     assert isinstance(pair.signal, Tensor)
     n, o = a.shape[1], pair.left.shape[1]
     signal = pair.signal.reshape(n, o * o)
@@ -124,14 +124,9 @@ def gram_finish(sizes: Sizes, grid: Grid) -> None:
             continue
         block = _split(matrix, sizes.o, sizes.o)
         for row, column in itertools.combinations_with_replacement(range(sizes.o), 2):
-            own = block[row, :, column]
-            for tall, _ in _tiles(len(own), True):
-                own[tall.stop :, tall] = own[tall, tall.stop :].mT
-                if row == column:
-                    corner = own[tall, tall]
-                    corner.copy_(corner.triu() + corner.triu(1).mT)
+            mirror(block[row, :, column])
             if row < column:
-                block[column, :, row] = own.mT
+                block[column, :, row] = block[row, :, column]
 
 
 def _tiles(size: int, symmetric: bool) -> list[tuple[slice, slice]]:
@@ -143,7 +138,7 @@ def _tiles(size: int, symmetric: bool) -> list[tuple[slice, slice]]:
 
 
 def diagonal_self(pair: Pair, grid: Grid) -> None:
-    a, _ = _features(pair)
+    a = _by_input(pair.a)
     o = pair.left.shape[1]
     _, inputs = _triangle(len(a), a.device)
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
@@ -160,7 +155,7 @@ def diagonal_self(pair: Pair, grid: Grid) -> None:
 
 
 def diagonal(pair: Pair, grid: Grid) -> None:
-    a, b = _features(pair)
+    a, b = _by_input(pair.a), _by_input(pair.b)
     o = pair.left.shape[1]
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
     own = _summed(weights, len(a) * len(b), lambda part: _products(a[:, part], b[:, part])).view(o, len(a), len(b))
@@ -185,7 +180,7 @@ def _factor(pair: Pair, o: int) -> Tensor | None:
 
 
 def pairs(pair: Pair, grid: Grid) -> None:
-    (a, b), signal, transport = _features(pair), dense(pair.signal), pair.transport
+    a, b, signal, transport = _by_input(pair.a), _by_input(pair.b), dense(pair.signal), pair.transport
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
     if signal is not None:
         for inputs, product in _by_inputs(signal.reshape(n, p * o), a, b):
@@ -219,7 +214,7 @@ def _add_inputs(block: Tensor, rows: slice, inputs: slice, value: Tensor) -> Non
 
 def rows(pair: Pair, grid: Grid) -> None:
     """For each o: a [n × (p, j)], the bracket of S and D made for one o at a time."""
-    (a, b), signal, transport = _features(pair), dense(pair.signal), pair.transport
+    a, b, signal, transport = _by_input(pair.a), _by_input(pair.b), dense(pair.signal), pair.transport
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
     signal = signal.reshape(n, p, o).permute(2, 1, 0).unsqueeze(2).contiguous() if signal is not None else None
     delta = pair.delta.reshape(n, p).mT.unsqueeze(1)

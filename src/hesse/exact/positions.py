@@ -104,11 +104,11 @@ def _add_upper(pair: Pair, summed: Summed, blocks: Tensor) -> None:
 
 def _add_transport(pair: Pair, summed: Summed, channels: int, target: Tensor) -> None:
     """The product-rule term, that of l done."""
-    weights, blocks = _spread(pair), target.view(pair.left.size, *pair.right.shape)
+    weights, blocks = spread(pair), target.view(pair.left.size, *pair.right.shape)
     _add_weighed(summed, weights.flatten(3), _laid(blocks, channels, weights.shape[3]))
 
 
-def _spread(pair: Pair) -> Tensor:
+def spread(pair: Pair) -> Tensor:
     """The weights δ' of D, (n, h, u, w, p)."""
     moves = pair.right.moves
     return pair.delta.unsqueeze(3) if moves is None else moves.spread(pair.delta)
@@ -177,7 +177,7 @@ def first_m(pair: Pair, grid: Grid) -> None:
     signal, transport, a = dense(pair.signal), dense(pair.transport), pair.a
     n, g, t, i = a.shape
     o, right = pair.left.shape[1], pair.right.shape
-    weights = None if transport is None else _spread(pair)
+    weights = None if transport is None else spread(pair)
     blocks, total = grid.whole.view(g, o, i, -1), None
     for part in _in_parts(n, g * t * o * pair.right.size):
         mixed = a.new_empty(part.stop - part.start, t, g, o, *right)
