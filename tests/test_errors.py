@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import hesse
 import hesse.errors
 from cases import dense
-from hesse.cost import _check_penalty
 from hesse.errors import nearest, readable_bytes
 from hesse.snapshot import choose
+from hesse.survey import check_penalty
 
 X, Y = torch.linspace(-1, 1, 12).reshape(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
 
@@ -62,10 +62,10 @@ class Sampling(nn.Module):
         return self.head(x + torch.randn_like(x))
 
 
-class Remembers(nn.Linear):
+class Reads(nn.Linear):
     def __init__(self) -> None:
         super().__init__(2, 2)
-        self.last = self(torch.ones(1, 2))
+        self.reading = (line for line in ())
 
 
 class Drifting:
@@ -129,9 +129,9 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"model: two evaluations gave .* and .*; the cost is random.*model\.eval\(\)",
     ),
     "a model that cannot be copied": (
-        lambda: cost(Remembers()),
+        lambda: cost(Reads()),
         TypeError,
-        r"model: this Remembers cannot be copied \(.*\).*Cost\.from_function",
+        r"model: this Reads cannot be copied \(.*\).*Cost\.from_function",
     ),
     "batch norm over several batches": (
         lambda: cost(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), data=two_batches()),
@@ -298,7 +298,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     # penalty
     "a negative penalty": (lambda: cost(penalty=-1.0), ValueError, r"penalty: expected a finite number >= 0, got -1\.0"),
     "a penalty that is none": (
-        lambda: _check_penalty("l2", {}),
+        lambda: check_penalty("l2", {}),
         TypeError,
         r"penalty: expected a number or a function of \{name: Tensor\}, got str",
     ),

@@ -136,8 +136,13 @@ def test_a_weighed_mean_is_found_out_though_one_cut_is_balanced() -> None:
     assert loss is not None and not loss.separable
 
 
+def test_a_single_sample_is_taken_twice() -> None:
+    for function, kind in ((lambda p, y: (p - y).sum(), "sum"), (lambda p, y: (p - y).mean(), "mean")):
+        loss = custom(function, SCORES[:1], REAL[:1])
+        assert loss is not None and kind in loss.name
+
+
 def test_some_samples_do_not_tell() -> None:
-    assert custom(lambda p, y: (p - y).sum(), SCORES[:1], REAL[:1]) is None
     assert custom(lambda p, y: (p - y).relu().sum(), SCORES, SCORES) is None
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from hesse.data import Batch, Data, batch_size, concatenate
+from hesse.data import Batch, Data
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.losses import Loss, custom_loss, identity, known_loss, mean_over_samples, private
-from hesse.snapshot import Choice, Parameters, check_finite, check_parameters, choose, given, snapshot
+from hesse.losses import Loss, identity, known_loss, private
+from hesse.snapshot import Choice, Modules, Parameters, check_finite, check_parameters, choose, given, own_tensors, snapshot
+from hesse.survey import Subject, check_penalty, survey, survey_function
+from hesse.undisturbed import undisturbed
 
 Penalty = float | Callable[[Parameters], Tensor]
 
@@ -57,21 +59,26 @@ class Cost:
     loss: Loss | None
     name: str
     penalty: Penalty | None
+    # How many samples there are of each signature of a batch, in the order of their first.
+    signatures: dict[Hashable, int] = field(repr=False)
     # The user's function of the chosen parameters and one batch: its total, not yet divided by w.
     total: Callable[[Parameters, Batch | None], Tensor] = field(repr=False)
-    # What capture traces: the snapshot of the module, or of the function, and the values held fixed.
-    source: Any = field(repr=False)
+    # The private modules, empty for a function, and the values held fixed.
+    modules: Modules = field(repr=False)
     fixed: Parameters = field(repr=False)
-    # The user's module, which is only ever changed where that is asked for; None for a function.
-    origin: "Callable[[], nn.Module | None] | None" = field(repr=False)
+    # The user's own parameters, which are only ever changed where that is asked for; None for a function.
+    origin: "Callable[[], dict[str, nn.Parameter] | None] | None" = field(repr=False)
     # One capture serves every cost of the same module and shapes; see hesse.capture.
     captures: dict[Any, Any] = field(repr=False)
 
+    @undisturbed()
     def __init__(self, model: Any, loss: Any, data: Any, *, params: Choice = None, penalty: Penalty | None = None) -> None:
+        own = loss if isinstance(loss, nn.Module) and known_loss(loss) is None else None
         if isinstance(model, nn.Module):
-            chosen, held = choose(model, params)
+            chosen, held = choose(model, params, own)
         elif callable(model):
             chosen, held = given(params, "Cost(f, loss, data, params={name: Tensor})"), ()
+            chosen |= {name: value for name, value in own_tensors(own)[0] if value.requires_grad}
         else:
             raise HesseTypeError(f"model: expected an nn.Module or a function f(params, x), got {type(model).__name__}")
         notes, wide = check_parameters(chosen)
@@ -79,37 +86,51 @@ class Cost:
         device = next(iter(parameters.values())).device
         own_loss = private(loss, device, wide)
         known = known_loss(own_loss)
-        penalty = _check_penalty(penalty, parameters)
+        penalty = check_penalty(penalty, parameters)
         read = Data(data, device, wide)
-        source, fixed = snapshot(model, held, wide) if isinstance(model, nn.Module) else (model, {})
+        source = snapshot(model, wide) if isinstance(model, nn.Module) else None
+        modules = Modules(source, own_loss if own is not None else None)
+        # Tensors of the loss that is not a parameter asked about stay as they are in its private copy.
+        fixed = {name: tensor.detach() for name, tensor in modules.tensors.items() if name in held}
+        if source is None:
+            asked = [name for name in parameters if name not in modules.tensors]
 
-        def predict(parameters: Parameters, x: Any) -> Any:
-            return _call(source, {**fixed, **parameters}, x)
+            def call(parameters: Parameters, x: Any) -> Any:
+                return model({name: parameters[name] for name in asked}, x)
+        else:
 
-        settled, samples, weight = _survey(read, predict, parameters, known or own_loss)
+            def call(parameters: Parameters, x: Any) -> Any:
+                return source(x)
+
+        subject = Subject(modules, fixed, call)
+        surveyed = survey(subject, read, parameters, known or own_loss, list(chosen.values()))
 
         def total(parameters: Parameters, batch: Batch | None) -> Tensor:
             assert batch is not None
-            return settled.total(predict(parameters, batch.x), batch.y)
+            with subject.evaluating(parameters) as owned:
+                batch = subject.taken(batch)
+                return surveyed.loss.total(call(owned, batch.x), batch.y)
 
         self._set(
             parameters=parameters,
             layout=Layout.of(parameters),
-            samples=samples,
-            scale=1.0 / weight,
-            notes=notes,
+            samples=surveyed.samples,
+            scale=1.0 / surveyed.weight,
+            notes=(*notes, *surveyed.notes),
             data=read,
-            loss=settled,
+            loss=surveyed.loss,
             name=type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", type(model).__name__),
             penalty=penalty,
+            signatures=surveyed.signatures,
             total=total,
-            source=source,
+            modules=modules,
             fixed=fixed,
-            origin=weakref.ref(model) if isinstance(model, nn.Module) else None,
+            origin=_origin(model, own) if isinstance(model, nn.Module) else None,
             captures=_captures_of(model, loss),
         )
 
     @staticmethod
+    @undisturbed()
     def from_function(
         f: Callable[..., Tensor],
         params: Mapping[str, Tensor],
@@ -143,35 +164,30 @@ class Cost:
         parameters = {name: value.detach().to(wide or value.dtype, copy=True) for name, value in chosen.items()}
         device = next(iter(parameters.values())).device
         read = None if data is None else Data(data, device, wide)
+        subject = Subject(Modules(None), {}, f)
 
         def total(parameters: Parameters, batch: Batch | None) -> Tensor:
-            if batch is None:
-                return f(parameters)
-            return f(parameters, (batch.x, batch.y)) * (batch.size if reduction == "mean" else 1)
+            with subject.evaluating(parameters) as owned:
+                if batch is None:
+                    return f(owned)
+                batch = subject.taken(batch)
+                return f(owned, (batch.x, batch.y)) * (batch.size if reduction == "mean" else 1)
 
-        def visit(index: int, batch: Batch | None) -> None:
-            what = "f(params)" if batch is None else f"f(params, batch {index})"
-            found = _check_scalar(lambda: total(parameters, batch), what)
-            if index == 0:
-                _check_same_twice(lambda: total(parameters, batch), "f", found)
-
-        with _quietly():
-            if read is None:
-                visit(0, None)
-            samples = read.survey(visit) if read else 1
+        surveyed = survey_function(subject, total, read, parameters, list(chosen.values()))
         cost = object.__new__(Cost)
         cost._set(
             parameters=parameters,
             layout=Layout.of(parameters),
-            samples=samples,
-            scale=1.0 / samples if read is not None and reduction == "mean" else 1.0,
-            notes=notes,
+            samples=surveyed.samples,
+            scale=1.0 / surveyed.samples if read is not None and reduction == "mean" else 1.0,
+            notes=(*notes, *surveyed.notes),
             data=read,
             loss=None,
             name=getattr(f, "__name__", type(f).__name__),
-            penalty=_check_penalty(penalty, parameters),
+            penalty=check_penalty(penalty, parameters),
+            signatures=surveyed.signatures,
             total=total,
-            source=None,
+            modules=subject.modules,
             fixed={},
             origin=None,
             captures={},
@@ -223,6 +239,10 @@ class Cost:
         """What one batch adds to J, penalty left out: a scalar that can be differentiated in the parameters."""
         return self.total(parameters, batch).reshape(()) * self.scale
 
+    def holding(self, parameters: Parameters) -> contextlib.AbstractContextManager[None]:
+        """Keep these in the private modules while something is differentiated: a layer may run again on the way back."""
+        return self.modules.holding({**self.fixed, **parameters})
+
     def penalty_cost(self, parameters: Parameters) -> Tensor:
         """penalty(θ), a scalar that can be differentiated; zero where there is none."""
         if self.penalty is None:
@@ -233,6 +253,7 @@ class Cost:
         return self.penalty(parameters).reshape(())
 
 
+@undisturbed()
 def value(cost: Cost) -> float:
     """J(θ), over the whole data set.
 
@@ -242,9 +263,8 @@ def value(cost: Cost) -> float:
         >>> hesse.value(cost)
         5.0
     """
-    with torch.no_grad():
-        shares = [float(cost.batch_cost(cost.parameters, batch)) for batch in cost.batches()]
-        return sum(shares) + float(cost.penalty_cost(cost.parameters))
+    shares = [float(cost.batch_cost(cost.parameters, batch)) for batch in cost.batches()]
+    return sum(shares) + float(cost.penalty_cost(cost.parameters))
 
 
 def gradient(cost: Cost) -> dict[str, Tensor]:
@@ -256,147 +276,43 @@ def gradient(cost: Cost) -> dict[str, Tensor]:
         >>> hesse.gradient(cost)
         {'x': tensor([2., 4.])}
     """
-    sums = torch.func.grad(cost.penalty_cost)(cost.parameters)
+    return value_and_gradient(cost)[1]
+
+
+@undisturbed()
+def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
+    """J and ∂J/∂θ from one pass over the data."""
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    sums = {name: torch.zeros_like(parameter) for name, parameter in cost.parameters.items()}
+    value = 0.0
+
+    def add(share: Tensor) -> None:
+        nonlocal value
+        value += float(share.detach())
+        if share.requires_grad:
+            slopes = torch.autograd.grad(share, list(leaves.values()), materialize_grads=True)
+            for total, slope in zip(sums.values(), slopes, strict=True):
+                total += slope
+
+    if cost.penalty is not None:
+        add(cost.penalty_cost(leaves))
     for batch in cost.batches():
-        for name, part in torch.func.grad(cost.batch_cost)(cost.parameters, batch).items():
-            sums[name] = sums[name] + part
-    return {name: part.detach() for name, part in sums.items()}
+        with cost.holding(leaves):
+            add(cost.batch_cost(leaves, batch))
+    return value, sums
 
 
-@contextlib.contextmanager
-def _differentiable_twice(source: Any) -> Iterator[None]:
-    """Attention in its mathematical form and recurrent cells unfused: the fused kernels have no second derivative."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
+def _origin(model: nn.Module, loss: nn.Module | None) -> Callable[[], dict[str, nn.Parameter] | None]:
+    """The user's own parameters by name, as long as their model is there."""
+    held = [weakref.ref(module) for module in (model, loss) if module is not None]
 
-    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
-    recurrent = isinstance(source, nn.Module) and any(isinstance(module, nn.RNNBase) for module in source.modules())
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(onednn and not recurrent)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=not recurrent):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        torch._C._set_mkldnn_enabled(onednn)
+    def find() -> dict[str, nn.Parameter] | None:
+        found = [module() for module in held]
+        if found[0] is None:
+            return None
+        return dict(found[0].named_parameters()) | dict(own_tensors(found[1])[0] if len(found) > 1 else ())
 
-
-def _call(source: Any, tensors: Parameters, x: Any) -> Any:
-    with _differentiable_twice(source):
-        if isinstance(source, nn.Module):
-            return torch.func.functional_call(source, tensors, (x,))
-        return source(tensors, x)
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Evaluate without derivatives and without being seen in the caller's random state."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        yield
-
-
-def _survey(data: Data, predict: Callable[..., Any], parameters: Parameters, loss: Loss | Any) -> tuple[Loss, int, float]:
-    """Read the data once: settle the loss, count samples and sum the divisor, and refuse what cannot be used."""
-    settled = loss if isinstance(loss, Loss) else None
-    function: Any = loss.total if isinstance(loss, Loss) else loss
-    weight, batches, mixes = 0.0, 0, False
-    pending: list[Batch] = []  # predictions and targets that are not yet weighed, because they do not tell what the loss is
-
-    def visit(index: int, batch: Batch) -> None:
-        nonlocal settled, weight, batches, mixes
-        total = settled.total if settled else function
-        prediction = predict(parameters, batch.x)
-        _check_aligned(settled, prediction, batch.y)
-        found = _check_scalar(lambda: total(prediction, batch.y), f"loss on batch {index}")
-        if index == 0:
-            _check_same_twice(lambda: total(predict(parameters, batch.x), batch.y), "model", found)
-            mixes = not data.is_single and _mixes_samples(predict, parameters, batch, prediction)
-        pending.append(Batch(prediction, batch.y))
-        if settled is None:
-            together = concatenate(pending)
-            settled = custom_loss(function, together.x, together.y, sum(batch_size(batch.x) for batch in pending))
-        if settled is not None:
-            weight += sum(settled.weight(part.x, part.y) for part in pending) if settled.weight else 0.0
-            pending.clear()
-        batches += 1
-
-    with _quietly():
-        samples = data.survey(visit)
-        if settled is None:
-            settled = mean_over_samples(function)
-            weight = float(samples)
-    if batches > 1 and not settled.separable:
-        raise HesseValueError(
-            f"loss: {settled.name.split(' (')[0]} is neither a sum nor a mean over samples, so its value over {batches} batches "
-            "is not defined; pass the data as one batch (X, y)"
-        )
-    if batches > 1 and mixes:
-        raise HesseValueError(
-            "model: the prediction for one sample depends on the others of its batch (BatchNorm in training mode?), so the cost "
-            f"over {batches} batches depends on how they are cut; call model.eval(), or pass the data as one batch (X, y)"
-        )
-    if settled.weight is not None and not weight > 0:
-        raise HesseValueError("loss: the mean has nothing to divide by: every target is ignored or has class weight 0")
-    return settled, samples, weight if settled.weight else 1.0
-
-
-def _check_aligned(loss: Loss | None, prediction: Any, target: Any) -> None:
-    """Broadcasting (N, 1) against (N,) would compare every sample with every other one's target."""
-    if loss is None or not loss.elementwise or not isinstance(prediction, Tensor) or not isinstance(target, Tensor):
-        return
-    if prediction.ndim != target.ndim:
-        raise HesseValueError(
-            f"loss: {loss.name} got predictions of shape {tuple(prediction.shape)} and targets of shape {tuple(target.shape)}, "
-            "which would be compared across samples; give both the same shape, for instance with y.reshape(-1, 1)"
-        )
-
-
-def _check_same_twice(evaluate: Callable[[], Tensor], what: str, first: Tensor | None = None) -> None:
-    first, second = evaluate() if first is None else first, evaluate()
-    if not torch.allclose(first, second, rtol=1e-5, atol=0.0):
-        raise HesseValueError(
-            f"{what}: two evaluations gave {float(first):.6g} and {float(second):.6g}; the cost is random "
-            "(dropout or sampling inside?): make it deterministic, for instance with model.eval()"
-        )
-
-
-def _mixes_samples(predict: Callable[..., Any], parameters: Parameters, batch: Batch, prediction: Any) -> bool:
-    """Whether the prediction for some samples changes when another sample leaves their batch."""
-    n = batch.size - 1
-    if n < 1 or not isinstance(prediction, Tensor) or prediction.ndim == 0 or len(prediction) != batch.size:
-        return False
-    try:
-        alone = predict(parameters, batch.take(slice(0, n)).x)
-    except ValueError:  # normalising over a single sample is refused by torch
-        return True
-    scale = float(prediction.abs().max()) if prediction.numel() else 0.0
-    return alone.shape != prediction[:n].shape or not torch.allclose(alone, prediction[:n], rtol=0.0, atol=1e-3 * scale)
-
-
-def _check_scalar(compute: Callable[[], Any], what: str) -> Tensor:
-    with torch.no_grad():
-        result = compute()
-    if not isinstance(result, Tensor):
-        raise HesseTypeError(f"{what}: expected a tensor with one number, got {type(result).__name__}; compute it with torch")
-    if result.numel() != 1:
-        raise HesseValueError(
-            f"{what}: expected one number, got a tensor of shape {tuple(result.shape)}; reduce it with .mean() or .sum()"
-        )
-    if not bool(torch.isfinite(result)):
-        raise HesseValueError(f"{what}: the value is {float(result)}; check the parameters and the data of that batch")
-    return result
-
-
-def _check_penalty(penalty: Any, parameters: Parameters) -> Any:
-    if penalty is None:
-        return None
-    if isinstance(penalty, int | float) and not isinstance(penalty, bool):
-        if not 0 <= penalty < float("inf"):
-            raise HesseValueError(f"penalty: expected a finite number >= 0, got {penalty}")
-        return float(penalty)
-    if not callable(penalty):
-        raise HesseTypeError(f"penalty: expected a number or a function of {{name: Tensor}}, got {type(penalty).__name__}")
-    _check_scalar(lambda: penalty(parameters), "penalty(params)")
-    return penalty
+    return find
 
 
 _CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = weakref.WeakKeyDictionary()

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,22 @@ class Batch:
         """On a device, and with floating tensors narrower than ``dtype`` widened to it."""
         return Batch(*pytree.tree_map_only(Tensor, lambda t: moved(t, device, dtype), (self.x, self.y)))
 
+    def clone(self) -> "Batch":
+        """The same numbers in memory of their own."""
+        return Batch(*pytree.tree_map_only(Tensor, Tensor.clone, (self.x, self.y)))
+
+    @property
+    def signature(self) -> Hashable:
+        """What batches must share to be worked on together: how they are nested, every axis but the first, what is no tensor."""
+        leaves, spec = pytree.tree_flatten((self.x, self.y))
+        return spec, tuple((tuple(t.shape[1:]), t.dtype) if isinstance(t, Tensor) else repr(t) for t in leaves)
+
 
 def moved(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
     """On a device, and widened to ``dtype`` where it is floating and narrower."""
     narrow = dtype is not None and tensor.is_floating_point() and tensor.dtype.itemsize < dtype.itemsize
+    # Tensors of inference mode cannot be differentiated through; no derivative goes into the data.
+    tensor = tensor.clone() if tensor.is_inference() else tensor.detach()
     return tensor.to(device, dtype if narrow else tensor.dtype)
 
 
@@ -50,7 +62,7 @@ def batch_size(x: Any) -> int:
 
 
 def concatenate(batches: list[Batch]) -> Batch:
-    """One batch of several."""
+    """One batch of several that have one signature."""
     if len(batches) == 1:
         return batches[0]
     return Batch(

@@ -188,28 +188,30 @@ def custom_loss(function: Callable[[Any, Any], Tensor], prediction: Any, target:
     """Find out, on some samples, whether a function of the user's is a sum or a mean over samples.
 
     The samples are cut in two parts of n₁ and n₂, in several ways. A sum obeys L = L₁ + L₂; a mean obeys
-    n L = n₁ L₁ + n₂ L₂; a loss that does neither couples its samples (``separable=False``).
+    n L = n₁ L₁ + n₂ L₂; a loss that does neither couples its samples (``separable=False``). A single sample is taken twice.
 
     Returns:
-        The loss, or ``None`` where these samples do not tell (a single one, or all losses zero).
+        The loss, or ``None`` where these samples do not tell (all losses zero).
     """
     name = getattr(function, "__name__", type(function).__name__)
     coupled = Loss(f"{name} (couples its samples)", function, None, separable=False)
     tensors = [leaf for leaf in pytree.tree_leaves((prediction, target)) if isinstance(leaf, Tensor)]
     if any(tensor.ndim == 0 or len(tensor) != samples for tensor in tensors):
         return coupled  # not arranged by sample
-    if samples < 2:
-        return None
+    if samples == 1:
+        prediction, target = pytree.tree_map_only(Tensor, lambda t: torch.cat([t, t]), (prediction, target))
+        samples = 2
 
     def evaluate(part: Tensor) -> float:
         return float(function(*pytree.tree_map_only(Tensor, lambda t: t[part.to(t.device)], (prediction, target))))
 
     order = torch.arange(samples)
-    whole = function(prediction, target)
+    drawn = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
     fits_mean = fits_sum = True
-    for cut in (order < 1, order < max(1, samples // 3), order % 2 == 0):
+    for cut in (order < 1, order < max(1, samples // 3), order % 2 == 0, drawn < max(1, samples // 2)):
         n = int(cut.sum())
         try:
+            whole = function(prediction, target)
             first, second = evaluate(cut), evaluate(~cut)
         except Exception:  # a function of the whole batch and of nothing less
             return coupled

@@ -1,33 +1,46 @@
 """What a cost keeps of the user's model: the parameters asked about, the values held fixed, and a private copy of the module."""
 
+import contextlib
 import copy
 import fnmatch
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.weight_norm import WeightNorm
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 
 Parameters = dict[str, Tensor]
 Choice = Sequence[str] | str | Callable[[str], bool] | Mapping[str, Tensor] | None
 
+# What the names of a loss's own parameters begin with.
+LOSS = "loss."
 # Wide enough to differentiate twice; narrower parameters are computed in float32.
 _COMPUTED = (torch.float32, torch.float64)
 
 
-def choose(model: nn.Module, params: Any) -> tuple[Parameters, tuple[str, ...]]:
+def choose(model: nn.Module, params: Any, loss: nn.Module | None = None) -> tuple[Parameters, tuple[str, ...]]:
     """The tensors asked about, and the names of those held fixed (other parameters and buffers).
 
-    A tied parameter stands once, under its first name, and is chosen by any of its names.
+    A tied parameter stands once, under its first name, and is chosen by any of its names. The parameters of a loss stand under
+    ``loss.*``.
     """
     if isinstance(params, Mapping):
         raise HesseTypeError("params: for a module give names, glob patterns or a predicate; tensors are for a plain function")
-    named = dict(model.named_parameters())
-    first = {id(parameter): name for name, parameter in named.items()}
-    known = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    everything = list(model.named_parameters(remove_duplicate=False)) + own_tensors(loss)[0]
+    first: dict[int, str] = {}
+    for name, parameter in everything:
+        first.setdefault(id(parameter), name)
+    known = {name: first[id(parameter)] for name, parameter in everything}
+    named = {name: parameter for name, parameter in everything if first[id(parameter)] == name}
+    clash = [name for name, _ in own_tensors(loss)[0] if name in dict(model.named_parameters())]
+    if clash:
+        raise HesseValueError(
+            f"loss: its parameter would stand as {clash[0]!r}, which is a parameter of the model too; rename one"
+        )
     if params is None:
         picked = {name for name, parameter in named.items() if parameter.requires_grad}
         if not picked:
@@ -39,7 +52,16 @@ def choose(model: nn.Module, params: Any) -> tuple[Parameters, tuple[str, ...]]:
     if not picked:
         raise HesseValueError(f"params: the choice is empty; the parameters are {nearest('', list(named))}")
     held = [name for name in named if name not in picked] + [name for name, _ in model.named_buffers()]
+    held += [name for name, _ in own_tensors(loss)[1]]
     return {name: named[name] for name in named if name in picked}, tuple(held)
+
+
+def own_tensors(loss: nn.Module | None) -> tuple[list[tuple[str, nn.Parameter]], list[tuple[str, Tensor]]]:
+    """The parameters and the buffers of a loss, by the names that they have in a cost."""
+    if loss is None:
+        return [], []
+    parameters = [(f"{LOSS}{name}", parameter) for name, parameter in loss.named_parameters()]
+    return parameters, [(f"{LOSS}{name}", buffer) for name, buffer in loss.named_buffers()]
 
 
 def _patterns(params: Any) -> list[str]:
@@ -95,15 +117,16 @@ def check_finite(parameters: Mapping[str, Tensor]) -> None:
             raise HesseValueError(f"params: {name!r} has {bad} entries that are not finite (nan or inf); has training diverged?")
 
 
-def snapshot(model: nn.Module, held: tuple[str, ...], wide: torch.dtype | None) -> tuple[nn.Module, Parameters]:
-    """A private copy of the module and its held tensors, so that later training and our evaluations do not meet."""
+def snapshot(model: nn.Module, wide: torch.dtype | None) -> nn.Module:
+    """A private copy of the module, so that later training and our evaluations do not meet."""
     _check_dropout(model)
+    _check_embeddings(model)
     try:
-        private = copy.deepcopy(model)
+        private = copy.deepcopy(model, _computed(model))
     except Exception as error:
         raise HesseTypeError(
             f"model: this {type(model).__name__} cannot be copied ({error}); a cost keeps a private copy of the module: "
-            "remove tensors that were computed with gradients from its attributes, or use Cost.from_function"
+            "remove what cannot be copied from its attributes, or use Cost.from_function"
         ) from error
     for module in private.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.instancenorm._InstanceNorm) and module.training:
@@ -112,15 +135,82 @@ def snapshot(model: nn.Module, held: tuple[str, ...], wide: torch.dtype | None) 
             module.running_mean = module.running_var = module.num_batches_tracked = None
         if isinstance(module, nn.utils.parametrizations._WeightNorm):
             setattr(module, "forward", functools.partial(_weight_norm, dim=module.dim))  # noqa: B010 (a method, to the type checker)
-    if wide is not None:
-        private = private.to(wide)
-    tensors = {**dict(private.named_parameters()), **dict(private.named_buffers())}
-    return private, {name: tensors[name].detach() for name in held if name in tensors}
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                setattr(hook, "compute_weight", functools.partial(_weight_of_hook, hook))  # noqa: B010
+    return private if wide is None else private.to(wide)
+
+
+@final
+class Modules:
+    """The private modules of a cost: the model, and a loss that has tensors of its own, its names beginning with ``loss.``.
+
+    Attributes:
+        model: the model.
+        recurrent: whether there are recurrent layers in it.
+        tensors: all parameters and buffers by name, tied ones under every name.
+    """
+
+    def __init__(self, model: nn.Module | None, loss: nn.Module | None = None) -> None:
+        self.model = model
+        self._places: dict[str, tuple[dict[str, Any], str]] = {}
+        self._tied: dict[int, list[str]] = {}
+        for prefix, top in (("", model), (LOSS, loss)):
+            for path, module in [] if top is None else top.named_modules(remove_duplicate=False):
+                for store in (module._parameters, module._buffers):
+                    for key, tensor in store.items():
+                        if tensor is not None:
+                            name = f"{prefix}{path}.{key}" if path else f"{prefix}{key}"
+                            self._places[name] = (store, key)
+                            self._tied.setdefault(id(tensor), []).append(name)
+        self.recurrent = model is not None and any(isinstance(module, nn.RNNBase) for module in model.modules())
+
+    @property
+    def tensors(self) -> Parameters:
+        """What lies in the modules now."""
+        return {name: store[key] for name, (store, key) in self._places.items()}
+
+    @contextlib.contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Evaluate with these in the places of their names, and of the names tied to them."""
+        names = {name: tied for tied in self._tied.values() for name in tied if name in tensors}
+        put = {other: tensors[name] for name, tied in names.items() for other in tied if other == name or other not in tensors}
+        before = {name: self._places[name][0][self._places[name][1]] for name in put}
+        try:
+            self._put(put)
+            yield
+        finally:
+            self._put(before)
+
+    def _put(self, tensors: Mapping[str, Any]) -> None:
+        for name, tensor in tensors.items():
+            store, key = self._places[name]
+            store[key] = tensor
+
+
+def _computed(model: nn.Module) -> dict[int, Tensor]:
+    """What a copy takes in place of tensors that a forward left on its module: their values, for their graphs have no copy."""
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return {id(value): value.detach().clone() for value in kept if not value.is_leaf}
+
+
+def _weight_of_hook(hook: Any, module: nn.Module) -> Tensor:
+    """The weight that `torch.nn.utils.weight_norm` makes, likewise."""
+    return _weight_norm(getattr(module, hook.name + "_g"), getattr(module, hook.name + "_v"), hook.dim)
 
 
 def _weight_norm(magnitude: Tensor, direction: Tensor, dim: int) -> Tensor:
     """g v / ‖v‖ in plain operations: the second derivatives of torch's fused kernel are wrong (2.13; not even symmetric)."""
     return direction * (magnitude / torch.norm_except_dim(direction, 2, dim))
+
+
+def _check_embeddings(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.scale_grad_by_freq:
+            raise HesseValueError(
+                f"model: {name or 'the model'!r} has scale_grad_by_freq=True, which divides gradients by how often a token "
+                "occurs: they are the derivatives of no cost, and have no Hessian; set it to False"
+            )
 
 
 def _check_dropout(model: nn.Module) -> None:

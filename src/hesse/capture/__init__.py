@@ -1,6 +1,7 @@
 """Capture: from a cost to the graph of one sample's loss, with its slots. The only package that knows how PyTorch is traced."""
 
 import weakref
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +42,17 @@ class Captured:
     checked: "weakref.WeakSet[Any]" = field(default_factory=weakref.WeakSet)
 
 
-def capture(cost: "Cost") -> Captured:
+def capture(cost: "Cost", signature: Hashable = None) -> Captured:
     """Trace a cost, or find it traced, and check that its samples are independent and the graph computes the same.
+
+    Args:
+        cost: the cost.
+        signature: of the batches that it is traced for (`Batch.signature`); by default that of the first one.
 
     Raises:
         NotCaptured: there is no graph that can be used; the text says why.
     """
-    batch = next(iter(cost.batches()))
+    batch = next(batch for batch in cost.batches() if batch is None or signature in (None, batch.signature))
     if batch is None:
         raise NotCaptured("a function of the parameters alone has no samples to share work over")
     if cost.loss is not None and not cost.loss.separable:
@@ -66,7 +71,7 @@ def capture(cost: "Cost") -> Captured:
     elif cost.total not in known.checked and not _agrees(cost, known.graph, batch):
         # The same module with another behaviour: an attribute was changed since it was traced.
         del cost.captures[key]
-        return capture(cost)
+        return capture(cost, signature)
     known.checked.add(cost.total)
     return known
 
@@ -78,48 +83,43 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
             "the samples are not independent (as with BatchNorm in training mode): a batch's loss or its derivatives differ "
             "from the sum of its samples' own"
         )
-    return Captured(*find_sites(graph))
+    values = sample_values(graph, cost, cost.parameters, data_leaves(batch.take(slice(0, 1))))
+    return Captured(*find_sites(graph, values))
 
 
 def _key(cost: "Cost", batch: Batch) -> Any:
-    def signature(leaf: Any) -> Any:
-        return (tuple(leaf.shape[1:]), leaf.dtype) if isinstance(leaf, Tensor) else repr(leaf)
-
-    training = tuple(m.training for m in cost.source.modules()) if isinstance(cost.source, torch.nn.Module) else ()
+    training = () if cost.modules.model is None else tuple(module.training for module in cost.modules.model.modules())
     fixed = tuple((name, tuple(value.shape)) for name, value in cost.fixed.items())
-    return cost.layout, cost.dtype, str(cost.device), tuple(signature(leaf) for leaf in data_leaves(batch)), training, fixed
+    return cost.layout, cost.dtype, str(cost.device), batch.signature, training, fixed
 
 
 def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
-    """Value, gradient and two Hessian-vector products: the user's function of a batch beside the sum over the graph's samples.
-
-    The products must also be symmetric, uᵀHv = vᵀHu: an operation whose second derivative is wrong seldom is.
-    """
+    """Value, gradient and a Hessian-vector product: the user's function of a batch beside the sum over the graph's samples."""
     probes = batch.take(slice(0, _PROBES))
-    generator = torch.Generator().manual_seed(0)
-    u, v = (_random_like(cost.parameters, generator) for _ in range(2))
+    v = _random_like(cost.parameters, torch.Generator().manual_seed(0))
     leaves = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in data_leaves(probes)]
     axes = tuple(0 if isinstance(leaf, Tensor) else None for leaf in leaves)
 
     def by_graph(parameters: dict[str, Tensor]) -> Tensor:
-        return vmap(lambda *sample: sample_loss(graph, cost, parameters, sample), in_dims=axes)(*leaves).sum()
+        return vmap(lambda *sample: sample_values(graph, cost, parameters, sample)[graph.output], in_dims=axes)(*leaves).sum()
 
     def by_user(parameters: dict[str, Tensor]) -> Tensor:
         return cost.total(parameters, probes)
 
     tolerance = 1e-3 if cost.dtype == torch.float32 else 1e-8
     try:
-        ours, theirs = (_derivatives(function, cost.parameters, (u, v)) for function in (by_graph, by_user))
-    except RuntimeError as error:
-        raise NotCaptured(
-            f"an operation cannot be differentiated twice with torch.func: {str(error).splitlines()[0][:120]}"
-        ) from error
-    *_, bend_u, bend_v = ours
-    flat_u, flat_v = cost.layout.flatten(u), cost.layout.flatten(v)
-    skew = float(flat_v @ bend_u - flat_u @ bend_v)
-    if abs(skew) > tolerance * (float(flat_v.norm() * bend_u.norm()) + tolerance):
-        raise NotCaptured("an operation's second derivative is not symmetric, so PyTorch's rule for it is wrong")
+        ours, theirs = (_derivatives(function, cost.parameters, v) for function in (by_graph, by_user))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of the user's code on other samples than they meant it for, or of an operation
+        raise NotCaptured(f"it cannot be run and differentiated twice sample by sample: {first_line(error)}") from error
     return all(float((a - b).norm()) <= tolerance * (float(b.norm()) + tolerance) for a, b in zip(ours, theirs, strict=True))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, for a note."""
+    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    return f"{type(error).__name__}: {text[:120]}"
 
 
 def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
@@ -128,15 +128,15 @@ def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> d
     }
 
 
-def _derivatives(function: Any, parameters: dict[str, Tensor], directions: tuple[dict[str, Tensor], ...]) -> list[Tensor]:
+def _derivatives(function: Any, parameters: dict[str, Tensor], direction: dict[str, Tensor]) -> list[Tensor]:
     slope, back, *_ = vjp(grad(function), parameters)
-    vectors = [slope, *(back(direction)[0] for direction in directions)]
+    vectors = [slope, back(direction)[0]]
     return [function(parameters).detach().reshape(1), *(torch.cat([t.detach().reshape(-1) for t in d.values()]) for d in vectors)]
 
 
-def sample_loss(graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: tuple[Any, ...]) -> Tensor:
-    """The graph's value for one sample."""
+def sample_values(graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: Sequence[Any]) -> dict[str, Any]:
+    """Every value of the graph for one sample, the last of them its loss."""
     values = graph.given(parameters, cost.fixed) | dict(zip(graph.data, sample, strict=True))
     for node in graph.nodes:
         values[node.name] = node.evaluate(values)
-    return values[graph.output]
+    return values

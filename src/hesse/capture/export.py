@@ -74,7 +74,10 @@ def _read(program: Any, cost: "Cost") -> Graph:
     parameters = dict(zip(names, cost.parameters, strict=False))
     fixed = dict(zip(names[len(parameters) : len(owned)], cost.fixed, strict=True))
     constants = {spec.arg.name: brought[spec.target] for spec in specs if spec.target is not None and spec.target in brought}
+    constants = {name: value.detach() if isinstance(value, Tensor) else value for name, value in constants.items()}
     fx_nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    for node in fx_nodes:
+        _check(node)
     shapes = {node.name: _shape(node) for node in program.graph.nodes if _shape(node) is not None}
     nodes = rewrite([_node(node) for node in fx_nodes if _shape(node) is not None], shapes)
     (output,) = next(node for node in program.graph.nodes if node.op == "output").args[0][-1:]
@@ -84,16 +87,30 @@ def _read(program: Any, cost: "Cost") -> Graph:
     return Graph(live, parameters, fixed, constants, graph.data, graph.output, shapes)
 
 
+def _check(node: Any) -> None:
+    """Refuse what the values of a graph cannot say."""
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        raise NotCaptured(
+            f"the model runs a block of its own kind ({node.target}: no_grad, autocast, checkpointing or control flow)"
+        )
+    value = node.meta.get("val")
+    if isinstance(value, Tensor) and value.is_complex():
+        raise NotCaptured(f"{node.target} has complex values")
+    if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+        raise NotCaptured(f"{node.target} has a size that depends on the data")
+
+
 def _shape(node: Any) -> Any:
     value = node.meta.get("val")
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def _node(node: Any) -> Node:
+    floating = node.meta["val"].is_floating_point()
     if node.target is operator.getitem:
         producer, index = node.args
-        return Node(node.name, Pick(producer.target, index), _refs(producer.args), _refs(producer.kwargs), _shape(node))
-    return Node(node.name, node.target, _refs(node.args), _refs(node.kwargs), _shape(node))
+        return Node(node.name, Pick(producer.target, index), _refs(producer.args), _refs(producer.kwargs), _shape(node), floating)
+    return Node(node.name, node.target, _refs(node.args), _refs(node.kwargs), _shape(node), floating)
 
 
 def _refs(arguments: Any) -> Any:

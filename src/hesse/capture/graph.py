@@ -32,6 +32,7 @@ class Node:
         args: arguments, with `Ref` where a value goes in.
         kwargs: keyword arguments, likewise.
         shape: the value's shape for one sample.
+        floating: False for integers and booleans, which no derivative passes through.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Node:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     shape: tuple[int, ...]
+    floating: bool = True
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:

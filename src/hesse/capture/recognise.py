@@ -5,7 +5,7 @@ One function for each operation, listed in `RECOGNISE`. See `hesse.capture.sites
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,18 +34,19 @@ class View:
     parameter: str
     entries: Tensor  # flat entry of the parameter behind each entry of the view
     size: int  # how many entries the parameter has
+    value: str  # the value of the graph that is the view
 
 
 def parameter_views(graph: Graph) -> dict[str, View]:
     views = {}
     for value, name in graph.parameters.items():
         size = math.prod(graph.shapes[value])
-        views[value] = View(name, torch.arange(size).reshape(graph.shapes[value]), size)
+        views[value] = View(name, torch.arange(size).reshape(graph.shapes[value]), size, value)
     for node in graph.nodes:
         base = getattr(node.op, "op", node.op)
         if len(node.inputs) == 1 and node.inputs[0] in views and (node.op in _MOVES or base in _SPLITS):
             source = views[node.inputs[0]]
-            views[node.name] = View(source.parameter, node.evaluate({node.inputs[0]: source.entries}), source.size)
+            views[node.name] = View(source.parameter, node.evaluate({node.inputs[0]: source.entries}), source.size, node.name)
     return views
 
 
@@ -56,7 +57,7 @@ def _slot(
     g, o, i = entries.shape
     flat = entries.reshape(-1)
     plain = flat.numel() == view.size and bool((flat == torch.arange(view.size)).all())
-    return Slot(view.parameter, kind, None if plain else flat, (g, o, i), features, moves=moves)
+    return Slot(view.parameter, kind, None if plain else flat, (g, o, i), features, moves=moves, use=view.value)
 
 
 def _bias_slot(view: View, shape: tuple[int, int]) -> Slot:
@@ -98,7 +99,7 @@ def _linear(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, ...
 
 
 def _transposed(view: View | None) -> View | None:
-    return None if view is None or view.entries.ndim != 2 else View(view.parameter, view.entries.T, view.size)
+    return None if view is None or view.entries.ndim != 2 else replace(view, entries=view.entries.T)
 
 
 def _matmul(node: Node, views: dict[str, View], shapes: dict[str, tuple[int, ...]]) -> Site | None:

@@ -133,7 +133,23 @@ def _prelu(node: Node, shapes: Shapes) -> list[Node]:
     ]
 
 
+def _addmm(node: Node, shapes: Shapes) -> list[Node]:
+    """beta b + alpha x w, its factors as operations of their own."""
+    factors = {"beta": node.kwargs.get("beta", 1), "alpha": node.kwargs.get("alpha", 1)}
+    if not node.kwargs:
+        return [node]
+    bias, x, weight = node.args
+    product, scaled, shift = (f"{node.name}__{part}" for part in ("product", "scaled", "shift"))
+    return [
+        Node(product, aten.mm.default, (x, weight), {}, node.shape),
+        Node(scaled, aten.mul.Scalar, (Ref(product), factors["alpha"]), {}, node.shape),
+        Node(shift, aten.mul.Scalar, (bias, factors["beta"]), {}, shapes[bias.name]),
+        Node(node.name, aten.add.Tensor, (Ref(scaled), Ref(shift)), {}, node.shape),
+    ]
+
+
 REWRITES: dict[Any, Rewrite] = {
+    aten.addmm.default: _addmm,
     aten.prelu.default: _prelu,
     aten.layer_norm.default: _layer_norm,
     aten.group_norm.default: _group_norm,

@@ -91,6 +91,7 @@ class Slot:
         features: (B, *input) -> (B, g, t, i); ``None`` where a = 1.
         parts: for a slot made by `joined`, the two that it stands for.
         moves: how the features take up the input's entries, where they only move them.
+        use: the argument of the operation that it stands for, a view of the parameter, by name.
     """
 
     parameter: str
@@ -100,6 +101,7 @@ class Slot:
     features: Callable[[Tensor], Tensor] | None
     parts: "tuple[Slot, ...]" = ()
     moves: Moves | None = None
+    use: str = ""
 
     @property
     def own(self) -> "tuple[Slot, ...]":
@@ -142,6 +144,8 @@ def joined(site: Site) -> Site:
     if [slot.features is not None for slot in site.slots] != [True, False]:
         return site
     weight, bias = site.slots
+    if weight.parameter == bias.parameter:  # their mixed block is then part of that parameter's own, in both orders
+        return site
     features = weight.features
     assert features is not None
     (g, o, i), name = weight.shape, f"{weight.parameter}, {bias.parameter}"

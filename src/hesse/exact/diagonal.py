@@ -15,8 +15,10 @@ from hesse.exact.plan import diagonal_plan
 from hesse.exact.positions import spread
 from hesse.exact.structures import Diagonal, RankOne
 from hesse.progress import Progress
+from hesse.undisturbed import undisturbed
 
 
+@undisturbed()
 def diagonal(cost: Cost, *, memory: int | None = None, progress: bool | None = None) -> dict[str, Tensor]:
     """The exact diagonal of the Hessian, ∂²J/∂θ_k², by parameter name; H itself is never built.
 
@@ -40,7 +42,7 @@ def diagonal(cost: Cost, *, memory: int | None = None, progress: bool | None = N
     """
     made = diagonal_plan(cost, memory)
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
-    with torch.no_grad(), Progress("diagonal", steps(cost, made), progress) as bar:
+    with Progress("diagonal", steps(cost, made), progress) as bar:
         for key, pair in pairs_by_chunk(cost, made, bar, only_diagonal=True):
             _add_entries(pair, sums[made.contractions[key].blocks[0][0]])
         for name in made.by_columns:

@@ -1,6 +1,7 @@
 """The frontier of the sweep: the values that separate what is done from what is not, and what is carried at each."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from hesse.capture.graph import Graph
 from hesse.exact.operations import SELECTED, packet
 from hesse.exact.rules import Operation
-from hesse.exact.structures import Columns, Curvature, Diagonal, accumulated, added, as_tensor, identity, numel, transposed
+from hesse.exact.structures import Columns, Curvature, Diagonal, accumulated, added, as_tensor, flat, identity, numel, transposed
 
 Key = tuple[str, str]
 DELTA: Key = ("delta", "")
@@ -64,11 +65,11 @@ class Frontier:
         if count < 2 * size:
             return
         if CUT in columns:
-            jacobian = as_tensor(columns.pop(CUT)).flatten(2)
+            jacobian = flat(as_tensor(columns.pop(CUT)))
             self._collapsed = {key: torch.bmm(part, jacobian) for key, part in self._collapsed.items()}
         for key, part in movable.items():
             del columns[key]
-            self._collapsed[key] = self._collapsed[key] + part.flatten(2) if key in self._collapsed else part.flatten(2)
+            self._collapsed[key] = self._collapsed[key] + flat(part) if key in self._collapsed else flat(part)
         columns[CUT] = identity(self._values[value])
 
     def expanded(self, value: str, sites: set[str]) -> dict[Key, Columns]:
@@ -77,7 +78,7 @@ class Frontier:
         cut = columns.pop(CUT, None)
         if cut is None:
             return columns
-        jacobian = as_tensor(cut).flatten(2)
+        jacobian = flat(as_tensor(cut))
         for key, part in self._collapsed.items():
             if key[1] in sites:
                 made = torch.bmm(part, jacobian).reshape(*part.shape[:2], *self._shape(value))
@@ -87,10 +88,10 @@ class Frontier:
     def begin_narrow(self, value: str) -> tuple[dict[Key, Tensor], Tensor | None]:
         """Set aside a value's columns and curvature, each (n, k, |value|), and carry its own identity down instead."""
         columns, own = self.expanded(value, {site for _, site in self._collapsed}), self.own.pop(value, None)
-        aside = {key: as_tensor(part).flatten(2) for key, part in columns.items() if key != DELTA}
+        aside = {key: flat(as_tensor(part)) for key, part in columns.items() if key != DELTA}
         delta = columns[DELTA]
         self._columns[value] = {DELTA: delta, BASE: identity(self._values[value])}
-        return aside, None if own is None else as_tensor(own).flatten(2)
+        return aside, None if own is None else flat(as_tensor(own))
 
     def begin_signals(self, site: str) -> None:
         """Start the S columns of a site at the other frontier values; `take` starts them at its inputs."""
@@ -118,7 +119,7 @@ class Frontier:
                     self.add(name, key, part)
         if own is not None:
             halves, blocks = op.pull_curvature(own, halves=begins, thin=thin)
-            self._add_blocks(op.active, blocks)
+            self._add_blocks(op.active, _in_own_memory(blocks, halves))
             for name, half in zip(op.active, halves, strict=False):
                 self.add(name, ("S", value), half)
         self._add_blocks(op.active, op.curvature(delta))
@@ -190,6 +191,25 @@ class Frontier:
 
     def _shape(self, value: str) -> tuple[int, ...]:
         return tuple(self._values[value].shape[1:])
+
+
+def _in_own_memory(blocks: list[list[Curvature | None]], halves: tuple[Columns, ...]) -> list[list[Curvature | None]]:
+    """The blocks, each input's own one in memory that nothing else lies in.
+
+    A curvature is written over on its way down, and many an operation hands on what it was given: both summands of x + y get
+    the very tensor that arrived.
+    """
+    uses = Counter(_address(part) for part in (*halves, *(block for row in blocks for block in row)) if isinstance(part, Tensor))
+    made = [list(row) for row in blocks]
+    for i, row in enumerate(made):
+        block = row[i]
+        if isinstance(block, Tensor) and uses[_address(block)] > 1:
+            row[i] = block.clone()
+    return made
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _pull_all(op: Operation, held: dict[Key, Columns]) -> dict[Key, tuple[Columns, ...]]:

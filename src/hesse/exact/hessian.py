@@ -16,8 +16,10 @@ from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.plan import NamePair, Plan, plan
 from hesse.exact.signals import PairKey
 from hesse.progress import Progress
+from hesse.undisturbed import undisturbed
 
 
+@undisturbed()
 def hessian(
     cost: Cost,
     *,
@@ -56,7 +58,7 @@ def hessian(
     made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, memory=memory)
     start = time.perf_counter()
     storage = Storage(cost, [block.names for block in made.blocks])
-    with torch.no_grad(), Progress("hessian", steps(cost, made), progress) as bar:
+    with Progress("hessian", steps(cost, made), progress) as bar:
         _contract(cost, made, storage, bar)
         if made.by_columns:
             _columns(cost, made, storage, bar)

@@ -79,14 +79,13 @@ def is_elementwise(node: Node, active: tuple[str, ...], shapes: Mapping[str, tup
     kind = packet(node)
     if len(active) != 1 or not appears_once(node, active[0]):
         return False
-    if kind in ELEMENTWISE or kind in ELEMENTWISE_FLAT or kind in _POWERS:
-        return is_first(node, active)
     # Other inputs broadcast against a leading sample axis only where their rank is the same.
     ranks = {len(shapes[name]) for name in node.inputs}
-    same_shape = shapes[active[0]] == node.shape
-    return same_shape and (
-        (kind in _BINARY_FLAT and len(ranks) == 1) or (kind is aten.div and is_first(node, active) and len(ranks) == 1)
-    )
+    if shapes[active[0]] != node.shape or len(ranks) > 1:
+        return False
+    if kind in ELEMENTWISE or kind in ELEMENTWISE_FLAT or kind in _POWERS or kind is aten.div:
+        return is_first(node, active)
+    return kind in _BINARY_FLAT
 
 
 def is_first(node: Node, active: tuple[str, ...]) -> bool:

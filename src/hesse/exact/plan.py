@@ -19,6 +19,7 @@ from hesse.exact.pair import Estimate, Order, Sizes
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
 from hesse.exact.sweep import Sweep
 from hesse.memory import available_bytes
+from hesse.undisturbed import undisturbed
 
 NamePair = tuple[str, str]
 # Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
@@ -155,6 +156,7 @@ def _count(operations: float) -> str:
     return f"{operations:.0f} FLOP"
 
 
+@undisturbed()
 def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal: bool = False, memory: int | None = None) -> Plan:
     """What `hessian(cost)` with the same arguments would do: strategy and order per block, operations, memory, fallbacks.
 
@@ -354,7 +356,7 @@ def _rehearse(
         nonlocal most
         most = max(most, entries)
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         for arrival in Sweep(captured.graph, sites, partners, observe).arrivals(values, evaluation.batched, cost.scale):
             here: Passed = passed(arrival)
             sizes |= {key: pair.sizes for key, pair in pairs_at(arrival, here, before, set(keys))}

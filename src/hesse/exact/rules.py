@@ -26,7 +26,7 @@ from hesse.exact.operations import (
     second_derivative_is_zero,
 )
 from hesse.exact.pulls import COSTLY, PULLS
-from hesse.exact.structures import Columns, Curvature, Diagonal, LowRank, RankOne, as_tensor, reshaped, transposed
+from hesse.exact.structures import Columns, Curvature, Diagonal, LowRank, RankOne, as_tensor, flat, reshaped, transposed
 
 Values = Mapping[str, Any]
 
@@ -150,12 +150,13 @@ class Operation:
         """Jᵀ S J of the value's curvature S.
 
         Args:
-            own: S, (n, entries, *value) or its structure; the frontier's own, it may be written over.
+            own: S, (n, entries, *value) or its structure; nothing else lies in its memory, and it may be written over.
             halves: whether the columns S J, (n, entries, *input), are wanted too.
             thin: of the block of a single input only the diagonal will be used.
 
         Returns:
             The halves, one for each active input (empty if not wanted), and the blocks, (n, |input i|, *input j) for i <= j.
+            They may share memory.
         """
         single = len(self.active) == 1
         if single and not halves and self.kind in RELABEL:
@@ -182,9 +183,7 @@ class Operation:
         shape = self._values[self.node.name].shape[1:]
         blocks: list[list[Curvature | None]] = [[None] * len(self.active) for _ in self.active]
         for i, half in enumerate(pulled):
-            rows = self.pull(transposed(half if isinstance(half, Tensor) else half.dense(), shape))
-            # Each block is its own tensor, to be added to.
-            blocks[i][i:] = [row if j == i or row is not rows[i] else row.clone() for j, row in enumerate(rows[i:], start=i)]
+            blocks[i][i:] = self.pull(transposed(half if isinstance(half, Tensor) else half.dense(), shape))[i:]
         return pulled if halves else (), blocks
 
     def _pull_low_rank(self, own: Curvature, halves: bool) -> "tuple[tuple[Columns, ...], list[list[Curvature | None]]] | None":
@@ -199,10 +198,10 @@ class Operation:
         columns = self.pull(own.columns)[0]
         if own.rest is None and not halves:
             return (), [[LowRank(columns, own.core)]]
-        flat = columns.flatten(2)
-        n, size = len(flat), flat.shape[2]
-        weighed = torch.bmm(own.core_matrix(), flat)
-        made = torch.bmm(flat.mT, weighed)
+        rows = flat(columns)
+        n, size = len(rows), rows.shape[2]
+        weighed = torch.bmm(own.core_matrix(), rows)
+        made = torch.bmm(rows.mT, weighed)
         jacobian = self.jacobian()[0].reshape(-1, size)
         if own.rest is not None:
             # Laid out so that all samples' rows make one matrix.
@@ -211,7 +210,7 @@ class Operation:
         block: list[list[Curvature | None]] = [[made.reshape(n, size, *x.shape[1:])]]
         if not halves:
             return (), block
-        half = torch.bmm(own.columns.flatten(2).mT, weighed)
+        half = torch.bmm(flat(own.columns).mT, weighed)
         if own.rest is not None:
             half.addcmul_(own.rest.reshape(n, -1, 1), jacobian)
         return (half.reshape(n, -1, *x.shape[1:]),), block
@@ -236,9 +235,9 @@ class Operation:
         if isinstance(own, RankOne):
             n = len(own.factor)
             straight, factor = self.pull_diagonal(Diagonal(own.diagonal)), self.pull(own.factor.unsqueeze(1))
-            flat = own.factor.reshape(n, -1)
+            rows = own.factor.reshape(n, -1)
             dense = [part if isinstance(part, Tensor) else part.dense() for part in straight]
-            return tuple(s - flat.reshape(n, -1, *(1,) * (s.ndim - 2)) * f for s, f in zip(dense, factor, strict=True))
+            return tuple(s - rows.reshape(n, -1, *(1,) * (s.ndim - 2)) * f for s, f in zip(dense, factor, strict=True))
         return self.pull(as_tensor(own))
 
     def curvature(self, delta: Tensor) -> "list[list[Curvature | None]]":

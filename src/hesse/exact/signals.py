@@ -10,7 +10,7 @@ from torch import Tensor
 from hesse.capture.sites import Arrangement, Site, Slot
 from hesse.exact.pair import Factored, Pair
 from hesse.exact.positions import over_positions
-from hesse.exact.structures import Columns, Curvature, Diagonal, LowRank, as_tensor
+from hesse.exact.structures import Columns, Curvature, Diagonal, LowRank, as_tensor, flat, unflat
 from hesse.exact.sweep import Arrival, Narrow
 
 # A slot of a site: (value of the site, place of the slot in it).
@@ -140,13 +140,13 @@ class _Through:
     def signal(self, columns: Columns | None, there: Passed) -> Callable[[int], Any]:
         if columns is None:
             return lambda x: None
-        coefficients = there.site.arrange(as_tensor(columns).flatten(2).unflatten(1, there.shape), 1, tail=1)
+        coefficients = there.site.arrange(unflat(flat(as_tensor(columns)), there.shape), 1, tail=1)
         return lambda x: Factored(coefficients, self._summed[x])
 
     def transport(self, columns: Columns | None, there: Passed) -> Callable[[int], Any]:
         if columns is None:
             return lambda x: None
-        coefficients = _by_channel(as_tensor(columns).flatten(2), there)
+        coefficients = _by_channel(flat(as_tensor(columns)), there)
         return lambda x: Factored(coefficients, self._summed[x])
 
 
@@ -186,7 +186,7 @@ def _own(curvature: Curvature, here: Passed) -> Curvature:
 def _as_signal(columns: Curvature, there: Passed, here: Arrangement) -> Tensor:
     """(n, |z_m|, *z_l) -> (n, h, s, p, g, o, t), laid so once for all pairs of the two sites."""
     right = here(as_tensor(columns), 2)
-    left = there.site.arrange(right.unflatten(1, there.shape), 1, tail=3)
+    left = there.site.arrange(unflat(right, there.shape), 1, tail=3)
     return left.transpose(-1, -2).contiguous()
 
 
@@ -204,7 +204,7 @@ def _by_channel(columns: Tensor, there: Passed) -> Tensor:
     slot = next(slot for slot in there.site.slots if slot.features is not None)
     rest = columns.shape[2:]
     if slot.moves is not None:
-        return slot.moves.arrange(columns.unflatten(1, there.input_shape), 1, tail=len(rest))
+        return slot.moves.arrange(unflat(columns, there.input_shape), 1, tail=len(rest))
     assert slot.features is not None
     n, x = columns.shape[:2]
     made = slot.features(columns.reshape(n, x, -1).mT.reshape(-1, *there.input_shape))

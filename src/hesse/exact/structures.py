@@ -3,6 +3,7 @@
 Index letters: n sample, k column, then the axes of the value.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +36,8 @@ class RankOne:
     def dense(self) -> Tensor:
         """(n, k, *value)."""
         n, shape = len(self.factor), self.factor.shape[1:]
-        flat = self.factor.reshape(n, -1)
-        full = -(flat.unsqueeze(2) * flat.unsqueeze(1))
+        rows = self.factor.reshape(n, -1)
+        full = -(rows.unsqueeze(2) * rows.unsqueeze(1))
         full.diagonal(dim1=1, dim2=2).add_(self.diagonal.reshape(n, -1))
         return full.reshape(n, -1, *shape)
 
@@ -57,13 +58,13 @@ class LowRank:
 
     def core_matrix(self) -> Tensor:
         """K, (n, k, k)."""
-        return as_tensor(self.core).flatten(2)
+        return flat(as_tensor(self.core))
 
     def dense(self) -> Tensor:
         """(n, k, *value)."""
         n, shape = len(self.columns), self.columns.shape[2:]
-        flat = self.columns.flatten(2)
-        full = torch.bmm(flat.mT, torch.bmm(self.core_matrix(), flat))
+        rows = flat(self.columns)
+        full = torch.bmm(rows.mT, torch.bmm(self.core_matrix(), rows))
         if self.rest is not None:
             full.diagonal(dim1=1, dim2=2).add_(self.rest.reshape(n, -1))
         return full.reshape(n, -1, *shape)
@@ -76,6 +77,16 @@ class LowRank:
 
 Columns = Tensor | Diagonal
 Curvature = Tensor | Diagonal | RankOne | LowRank
+
+
+def flat(columns: Tensor) -> Tensor:
+    """(n, k, *v) -> (n, k, |v|); of a value without axes too."""
+    return columns.reshape(*columns.shape[:2], math.prod(columns.shape[2:]))
+
+
+def unflat(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(n, |u|, ...) -> (n, *u, ...), where ``shape`` is u's."""
+    return columns.reshape(len(columns), *shape, *columns.shape[2:])
 
 
 def transposed(columns: Tensor, shape: tuple[int, ...]) -> Tensor:

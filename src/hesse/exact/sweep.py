@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.capture.graph import Graph
+from hesse.capture.graph import Graph, Node
 from hesse.capture.sites import Site
 from hesse.exact.apart import Apart, find_apart
 from hesse.exact.frontier import BASE, DELTA, Frontier, Key
@@ -91,6 +91,11 @@ class Arrival:
     positions: int = 1
 
 
+def _is_step(node: Node) -> bool:
+    """Whether no derivative passes through."""
+    return packet(node) in DISCRETE or not node.floating
+
+
 class Sweep:
     """One pass down the graph.
 
@@ -114,7 +119,7 @@ class Sweep:
     ) -> None:
         self._graph, self._partners, self._observe = graph, partners, observe
         self._sites = {site.value: site for site in sites}
-        self._active = graph.downstream(set(self._sites), lambda node: packet(node) in DISCRETE) if sites else set()
+        self._active = graph.downstream(set(self._sites), _is_step) if sites else set()
         self.apart = find_apart(graph, self._sites, self._active) if sites and split and not only_diagonal else None
         self._needs_above: dict[str, set[str]] = {}
         if self.apart is not None:

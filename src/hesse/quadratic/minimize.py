@@ -103,7 +103,7 @@ def minimize(
     radius = None if radius is None else refuse.positive(radius, "radius")
     from scipy.optimize import OptimizeResult
 
-    model = _model_of(cost) if apply else None
+    own = _own_parameters(cost) if apply else None
     earlier: Any = start if isinstance(start, OptimizeResult) else {}
     begin = cost if start is None else cost.at(_parameters(start))
     built = _is_dense(cost, method, dense)
@@ -122,8 +122,8 @@ def minimize(
         else:
             status, reason = within_radius(evaluator, make(built), state, goal, watch)
     result = _result(evaluator, state, status, reason, method, earlier)
-    if model is not None:
-        _apply(model, result.parameters)
+    if own is not None:
+        _apply(own, result.parameters)
     return result
 
 
@@ -220,17 +220,16 @@ def _parameters(start: Any) -> Any:
     return start.parameters
 
 
-def _model_of(cost: Cost) -> nn.Module:
-    """The user's model, which a cost otherwise keeps only a copy of."""
-    model = cost.origin() if cost.origin is not None else None
-    if model is None:
+def _own_parameters(cost: Cost) -> dict[str, nn.Parameter]:
+    """The user's own parameters, which a cost otherwise keeps only copies of."""
+    own = cost.origin() if cost.origin is not None else None
+    if own is None:
         which = "is of a function" if cost.origin is None else "is of a model that is gone"
         raise HesseTypeError(f"apply: this cost {which}, so there is no model to change; take result.parameters")
-    return model
+    return own
 
 
-def _apply(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
-    own = dict(model.named_parameters())
+def _apply(own: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in parameters.items():
             own[name].copy_(value)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.cost import Cost
+from hesse.cost import Cost, value_and_gradient
 from hesse.errors import HesseValueError
 from hesse.exact.hessian import hessian
 from hesse.operators.operator import HessianOperator, operator
@@ -55,23 +55,13 @@ class Evaluator:
         """The cost at θ, or ``None`` where it or its gradient is not finite."""
         if _is_finite(theta):
             cost = self.cost.at(theta)
-            value, gradient = _value_and_gradient(cost)
+            value, slopes = value_and_gradient(cost)
+            gradient = cost.layout.flatten(slopes).to(cost.dtype)
             self.evaluations += 1
             if math.isfinite(value) and _is_finite(gradient):
                 return Point(self, cost, value, gradient)
         self.shortened += 1
         return None
-
-
-def _value_and_gradient(cost: Cost) -> tuple[float, Tensor]:
-    """J and ∇J, flat, from one pass over the data."""
-    sums, penalty = torch.func.grad_and_value(cost.penalty_cost)(cost.parameters)
-    value = float(penalty)
-    for batch in cost.batches():
-        slopes, share = torch.func.grad_and_value(cost.batch_cost)(cost.parameters, batch)
-        sums = {name: part + slopes[name] for name, part in sums.items()}
-        value += float(share)
-    return value, cost.layout.flatten(sums).detach().to(cost.dtype)
 
 
 @final

@@ -1,0 +1,119 @@
+"""PyTorch's process-wide switches that decide whether a model can be differentiated twice; the only place that turns them.
+
+Fused attention and fused recurrent cells have no second derivative, and checkpointing runs layers again at a moment, and with
+parameters, of its own. None of the three changes what is computed. They are turned off while any thread evaluates a cost and
+turned back when the last one is done.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.utils.checkpoint as checkpointing
+
+_LOCK = threading.Lock()
+
+
+@dataclass
+class _Switch:
+    """Something that is off while anybody needs it off.
+
+    Attributes:
+        read: the state, to go back to.
+        write: brings a state about.
+        off: the state while it is needed off.
+    """
+
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    off: Any
+    _users: int = 0
+    _before: Any = field(default=None, repr=False)
+
+    @contextlib.contextmanager
+    def turned(self) -> Iterator[None]:
+        entered = False
+        try:
+            with _LOCK:
+                if self._users == 0:
+                    self._before = self.read()
+                    self.write(self.off)
+                self._users, entered = self._users + 1, True
+            yield
+        finally:
+            if entered:
+                with _LOCK:
+                    self._users -= 1
+                    if self._users == 0:
+                        self.write(self._before)
+
+
+def _read_attention() -> tuple[bool, ...]:
+    cuda = torch.backends.cuda
+    return (
+        torch.backends.mha.get_fastpath_enabled(),
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+    )
+
+
+def _write_attention(state: tuple[bool, ...]) -> None:
+    cuda = torch.backends.cuda
+    torch.backends.mha.set_fastpath_enabled(state[0])
+    for enable, value in zip(
+        (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_cudnn_sdp, cuda.enable_math_sdp),
+        state[1:],
+        strict=True,
+    ):
+        enable(value)
+
+
+def _read_recurrent() -> tuple[bool, bool]:
+    return torch._C._get_mkldnn_enabled(), torch.backends.cudnn.enabled
+
+
+def _write_recurrent(state: tuple[bool, bool]) -> None:
+    torch._C._set_mkldnn_enabled(state[0])
+    torch._C._set_cudnn_enabled(state[1])
+
+
+class _Straight:
+    """In place of checkpointing by a function of its own: the function is called, and that is all."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        return function(*args)
+
+
+def _straight(*args: Any, **kwargs: Any) -> Iterator[None]:
+    """In place of what checkpointing does before a function and after it."""
+    yield
+
+
+_CHECKPOINTS = ("CheckpointFunction", "_checkpoint_without_reentrant_generator")
+
+
+def _read_checkpoints() -> tuple[Any, ...]:
+    return tuple(getattr(checkpointing, name) for name in _CHECKPOINTS)
+
+
+def _write_checkpoints(state: tuple[Any, ...]) -> None:
+    for name, value in zip(_CHECKPOINTS, state, strict=True):
+        setattr(checkpointing, name, value)
+
+
+_ATTENTION = _Switch(_read_attention, _write_attention, (False, False, False, False, True))
+_CHECKPOINTING = _Switch(_read_checkpoints, _write_checkpoints, (_Straight, _straight))
+_RECURRENT = _Switch(_read_recurrent, _write_recurrent, (False, False))
+
+
+@contextlib.contextmanager
+def differentiable_twice(recurrent: bool) -> Iterator[None]:
+    """Attention in its mathematical form, nothing checkpointed and, where there are any, recurrent cells unfused."""
+    with _ATTENTION.turned(), _CHECKPOINTING.turned(), _RECURRENT.turned() if recurrent else contextlib.nullcontext():
+        yield
