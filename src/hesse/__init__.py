@@ -9,13 +9,15 @@ Everything is a function of an immutable `Cost`:
 
 from typing import TYPE_CHECKING, Any
 
+from hesse.certify import Certificate
 from hesse.cost import Cost, gradient, value
 from hesse.derive import Derivation, Formula, Network, derive
 from hesse.errors import HesseError
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
-from hesse.exact.plan import Plan, plan
+from hesse.exact.plan import Plan
+from hesse.exact.planning import plan
 from hesse.exact.storage import load
 from hesse.layout import Layout
 from hesse.operators.operator import HessianOperator, operator
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "BlockHessian",
+    "Certificate",
     "Cost",
     "Derivation",
     "ErrorCurve",

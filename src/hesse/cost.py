@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from hesse.data import Batch, Data
 from hesse.errors import HesseTypeError, HesseValueError
@@ -63,6 +64,8 @@ class Cost:
     signatures: dict[Hashable, int] = field(repr=False)
     # The user's function of the chosen parameters and one batch: its total, not yet divided by w.
     total: Callable[[Parameters, Batch | None], Tensor] = field(repr=False)
+    # The user's prediction for the inputs of one batch; None where there is none.
+    predict: Callable[[Parameters, Batch], Any] | None = field(repr=False)
     # The private modules, empty for a function, and the values held fixed.
     modules: Modules = field(repr=False)
     fixed: Parameters = field(repr=False)
@@ -105,6 +108,10 @@ class Cost:
         subject = Subject(modules, fixed, call)
         surveyed = survey(subject, read, parameters, known or own_loss, list(chosen.values()))
 
+        def predict(parameters: Parameters, batch: Batch) -> Any:
+            with subject.evaluating(parameters) as owned:
+                return call(owned, subject.taken(batch).x)
+
         def total(parameters: Parameters, batch: Batch | None) -> Tensor:
             assert batch is not None
             with subject.evaluating(parameters) as owned:
@@ -123,6 +130,7 @@ class Cost:
             penalty=penalty,
             signatures=surveyed.signatures,
             total=total,
+            predict=predict,
             modules=modules,
             fixed=fixed,
             origin=_origin(model, own) if isinstance(model, nn.Module) else None,
@@ -187,6 +195,7 @@ class Cost:
             penalty=check_penalty(penalty, parameters),
             signatures=surveyed.signatures,
             total=total,
+            predict=None,
             modules=subject.modules,
             fixed={},
             origin=None,
@@ -242,6 +251,22 @@ class Cost:
     def holding(self, parameters: Parameters) -> contextlib.AbstractContextManager[None]:
         """Keep these in the private modules while something is differentiated: a layer may run again on the way back."""
         return self.modules.holding({**self.fixed, **parameters})
+
+    def of_predictions(self) -> "Cost | None":
+        """½ Σ ‖ŷ(θ) − ŷ‖² with ŷ held fixed, scaled as J is: its Hessian here is JᵀJ, H before the loss's curvature."""
+        predict = self.predict
+        if predict is None:
+            return None
+
+        def total(parameters: Parameters, batch: Batch | None) -> Tensor:
+            assert batch is not None
+            leaves = [leaf for leaf in pytree.tree_leaves(predict(parameters, batch)) if isinstance(leaf, Tensor)]
+            parts = [0.5 * (leaf - leaf.detach()).square().sum() for leaf in leaves if leaf.is_floating_point()]
+            return torch.stack(parts).sum()
+
+        other = copy.copy(self)
+        other._set(total=total, penalty=None)
+        return other
 
     def penalty_cost(self, parameters: Parameters) -> Tensor:
         """penalty(θ), a scalar that can be differentiated; zero where there is none."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import hesse
 from cases import Problem
 from hesse.capture import capture
-from hesse.exact.plan import plan
+from hesse.exact.planning import plan
 from hesse.exact.sweep import Sweep
 from reference import hessian, relative
 
@@ -83,7 +83,7 @@ def test_the_hessian_is_the_same(upper: Callable[[], nn.Module], loss: str, targ
     problem = Problem(model, loss, (torch.randn(6, 4, 3, dtype=torch.float64), target()))
     cost = problem.cost()
     made = plan(cost)
-    sweep = Sweep(capture(cost).graph, made.sites, made.partners)
+    sweep = Sweep(capture(cost).graph, made.parts[0].sites, made.parts[0].partners)
     assert (sweep.apart is not None) is apart
     found = hesse.hessian(cost).dense()
     expected = hessian(problem, cost.layout.names)

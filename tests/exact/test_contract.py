@@ -5,7 +5,7 @@ import torch
 
 import hesse
 from cases import CASES, cost_of, dense
-from hesse.exact import assemble, contract, plain, plan
+from hesse.exact import assemble, contract, plain, planning
 from hesse.exact.pair import Estimate, Order, Sizes
 from reference import expected_hessian, relative
 
@@ -22,7 +22,7 @@ def prefer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         of_that_name = [order for order in contract.ORDERS if order.name == name and order.applies(sizes)]
         return (of_that_name[0], of_that_name[0].estimate(sizes)) if of_that_name else contract.choose(sizes, samples)
 
-    monkeypatch.setattr(plan, "choose", chosen)
+    monkeypatch.setattr(planning, "choose", chosen)
     monkeypatch.setattr(assemble, "choose", chosen)
 
 

@@ -62,6 +62,8 @@ def run(folder: Path) -> None:
     say(f"along {V.shape[1]} random directions       {difference(H @ V, torch.func.vmap(product)(V.T).T):.0e}")
     say(f"in {count:,} of the {size:,} columns   {difference(H.dense()[:count], columns):.0e}")
 
+    say(f"its certificate: {H.certificate}")
+
     _heading("Time")
     whole = taken * size / count
     how = "" if count == size else f", extrapolated from {taken:.1f} s for the first {count:,}"

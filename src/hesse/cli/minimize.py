@@ -30,6 +30,8 @@ def run(cost: hesse.Cost, method: str, start: OptimizeResult | None, **options: 
     say(f"{cost}: {method}, {result.nit} iterations in {seconds:.2f} s{each}")
     say(f"cost {before:.9g} -> {result.fun:.9g}, ‖g‖∞ {abs(result.jac).max():.2e}" + "".join(f", {it.lowest}" for it in last))
     say(f"{result.nfev} evaluations with gradient, {result.nhev} Hessians or products with it")
+    for where, certificate in zip(("at the first iterate", "at the last"), result.certificates, strict=False):
+        say(f"certificate of H {where}: {certificate}")
     say(f"{'converged' if result.success else 'not converged'}: {result.message}")
     return result
 

@@ -38,6 +38,7 @@ def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
     """Print what the model is, how far it can be trusted, and what each step promises and achieves."""
     trust = q.trust(tolerance=tolerance)
     say(q)
+    say(f"certificate of H: {q.hessian.certificate}")
     say(f"stationary point: {q.stationary_point()}")
     say(f"\n{trust}\n")
     say(steps_table(q, trust))

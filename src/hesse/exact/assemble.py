@@ -28,7 +28,9 @@ class Storage:
         whole = len(wanted) == count * (count + 1) // 2
         self._matrix = zeros(P, P, **options) if whole else None
         self._blocks = {} if whole else {(a, b): zeros(sizes[a], sizes[b], **options) for a, b in wanted}
-        self.complete: set[str] = set()  # parameters whose own block is there in both halves, equal bit by bit
+        # Parameters whose own block is there in both halves, equal bit by bit, and those where something added to it was not.
+        self.complete: set[str] = set()
+        self.rounded: set[str] = set()
 
     def block(self, first: str, second: str) -> Tensor:
         """A block as a matrix, to be added to; in either order."""
@@ -44,11 +46,12 @@ class Storage:
 
     def finished(self) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
         """The matrix or the blocks, the lower halves of what is symmetric filled in from the upper."""
+        complete = self.complete - self.rounded
         if self._matrix is not None:
-            mirror(self._matrix, [self._layout.slice(name) for name in self._layout.names if name in self.complete])
+            mirror(self._matrix, [self._layout.slice(name) for name in self._layout.names if name in complete])
             return self._matrix, None
         for (a, b), block in self._blocks.items():
-            if a == b and a not in self.complete:
+            if a == b and a not in complete:
                 mirror(block)
         return None, self._blocks
 
@@ -109,10 +112,12 @@ class Target:
             order.finish(self.sizes, self._grid)
         complete = self._same and all(order.complete for order in self._used)
         if self._is_in_place:
-            self._storage.complete |= {slot.parameter for slot in self._left.own} if complete else set()
+            names = {slot.parameter for slot in self._left.own} if self._same else set()
+            (self._storage.complete if complete else self._storage.rounded).update(names)
             return
         if self._same and not complete:
             mirror(self._grid.whole)
+        self._storage.rounded |= {slot.parameter for slot in (*self._left.own, *self._right.own)}
         matrix = self._grid.whole.view(*self._left.shape, *self._right.shape)
         for x, (first, rows) in enumerate(_parts(self._left)):
             for y, (second, columns) in enumerate(_parts(self._right)):

@@ -1,5 +1,6 @@
 """The Hessian as a value: one symmetric matrix, or some of its blocks, by parameter name."""
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.certify.certificate import Certificate
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.exact import storage, tables
 from hesse.layout import Layout
@@ -51,6 +53,7 @@ class BlockHessian:
         matrix: the whole matrix (P, P), exactly symmetric.
         blocks: or some of it, ``{(a, b): (size_a, size_b)}`` with a not after b in the layout.
         provenance: what it was computed from, as text; kept in the file that `save` writes.
+        certificate: what it was held against; kept likewise. ``None`` where it was not.
 
     Raises:
         HesseValueError: neither or both of matrix and blocks, or shapes that do not fit the layout.
@@ -70,12 +73,14 @@ class BlockHessian:
            parameter  shape     0  1
         0  w          (2,)   3.16  0
         1  b          (1,)         1
+        not certified
     """
 
     layout: Layout
     matrix: Tensor | None
     blocks: Mapping[Pair, Tensor]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    certificate: Certificate | None = None
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class BlockHessian:
         matrix: Tensor | None = None,
         blocks: Mapping[Pair, Tensor] | None = None,
         provenance: Mapping[str, str] | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         if (matrix is None) == (blocks is None):
             raise HesseValueError("BlockHessian: give either matrix= (all blocks) or blocks= (some of them)")
@@ -104,8 +110,8 @@ class BlockHessian:
             raise HesseValueError("blocks: expected at least one block, got none")
         if len({(block.dtype, block.device) for block in blocks.values()}) > 1:
             raise HesseValueError("blocks: expected one dtype and one device for all blocks")
-        values = {"layout": layout, "matrix": matrix, "blocks": blocks, "provenance": dict(provenance or {})}
-        for name, value in values.items():
+        values = {"layout": layout, "matrix": matrix, "blocks": blocks, "certificate": certificate}
+        for name, value in {**values, "provenance": dict(provenance or {})}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -303,7 +309,7 @@ class BlockHessian:
         return HeatMap.from_hessian(self).plot(ax)
 
     def __repr__(self) -> str:
-        return f"{self.summary}\n{tables.text(self)}"
+        return "\n".join([self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)])
 
     def _repr_html_(self) -> str:
         return tables.html(self)
@@ -324,6 +330,18 @@ class BlockHessian:
             f"BlockHessian: P = {self.layout.size}, {count} parameter{'s' * (count != 1)}, {_dtype(self._any)} on {self.device}, "
             f"{held} ({readable_bytes(float(size))})"
         )
+
+    def with_certificate(self, certificate: Certificate) -> "BlockHessian":
+        """The same numbers, certified."""
+        blocks, provenance = self.blocks or None, self.provenance
+        return BlockHessian(self.layout, matrix=self.matrix, blocks=blocks, provenance=provenance, certificate=certificate)
+
+    @property
+    def certified(self) -> str:
+        """One line: what it was held against."""
+        if self.certificate is not None:
+            return f"certificate: {self.certificate}"
+        return "not certified"
 
     def _refuse(self, what: str) -> NoReturn:
         missing = [pair for pair in combinations_with_replacement(self.layout.names, 2) if pair not in self.blocks]

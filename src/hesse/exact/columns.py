@@ -28,29 +28,37 @@ def column_width(cost: "Cost", budget: int) -> int:
         return tensor
 
     leaves = {name: value.clone().requires_grad_() for name, value in cost.parameters.items()}
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        cost.batch_cost(leaves, batch)
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            cost.batch_cost(leaves, batch)
+    except RuntimeError:  # torch.func inside the user's function does not go with such hooks
+        return 1
     # A product holds cotangents of what the gradient keeps, and works on some more of them.
     return max(1, min(WIDEST, budget // max(1, 4 * kept + 4 * cost.layout.size * cost.dtype.itemsize)))
 
 
-def rows(cost: "Cost", name: str, batch: Batch | None, width: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+def rows(
+    cost: "Cost", name: str, batch: Batch | None, width: int, singly: bool = False
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Rows H[name, ·] of one batch's share of the Hessian, some at a time.
 
     Yields:
         The entries of the parameter, and for every parameter b the rows as (rows, *b.shape).
     """
-    yield from _rows(lambda parameters: cost.batch_cost(parameters, batch), cost.parameters, name, width)
+    yield from _rows(cost, lambda parameters: cost.batch_cost(parameters, batch), name, width, singly)
 
 
 def penalty_rows(cost: "Cost", name: str) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Likewise for the Hessian of the penalty."""
-    yield from _rows(cost.penalty_cost, cost.parameters, name, WIDEST)
+    yield from _rows(cost, cost.penalty_cost, name, WIDEST)
 
 
-def _rows(function: Function, parameters: dict[str, Tensor], name: str, width: int) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+def _rows(
+    cost: "Cost", function: Function, name: str, width: int, singly: bool = False
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    parameters = cost.parameters
     size = parameters[name].numel()
-    product = _product(function, parameters, name)
+    product = _product(cost, function, name, singly)
     for start in range(0, size, width):
         stop = min(size, start + width)
         basis = torch.zeros(stop - start, size, dtype=parameters[name].dtype, device=parameters[name].device)
@@ -58,42 +66,49 @@ def _rows(function: Function, parameters: dict[str, Tensor], name: str, width: i
         yield slice(start, stop), product(basis.reshape(-1, *parameters[name].shape))
 
 
-def _product(function: Function, parameters: dict[str, Tensor], name: str) -> Callable[[Tensor], dict[str, Tensor]]:
+def _product(cost: "Cost", function: Function, name: str, singly: bool) -> Callable[[Tensor], dict[str, Tensor]]:
     """Products with tangents in one parameter, reverse over reverse: H is symmetric, so H v is vᵀ ∂(∂J/∂a)/∂θ.
 
     One evaluation of the gradient serves all tangents. Where an operation cannot be mapped over, they go one by one.
     """
-
-    def together() -> Callable[[Tensor], dict[str, Tensor]]:
-        _, back, *_ = vjp(lambda parameters: grad(function)(parameters)[name], parameters)
-        return vmap(lambda tangent: back(tangent)[0])
-
-    def singly() -> Callable[[Tensor], dict[str, Tensor]]:
-        leaves = {key: value.clone().requires_grad_() for key, value in parameters.items()}
-        with torch.enable_grad():
-            (slope,) = torch.autograd.grad(function(leaves), [leaves[name]], create_graph=True, materialize_grads=True)
-
-        def product(tangents: Tensor) -> dict[str, Tensor]:
-            made = [
-                torch.autograd.grad(slope, list(leaves.values()), tangent, retain_graph=True, materialize_grads=True)
-                if slope.requires_grad
-                else [torch.zeros_like(leaf) for leaf in leaves.values()]
-                for tangent in tangents
-            ]
-            return {key: torch.stack([row[place] for row in made]) for place, key in enumerate(leaves)}
-
-        return product
-
+    parameters = cost.parameters
     chosen: Callable[[Tensor], dict[str, Tensor]] | None = None
 
     def product(tangents: Tensor) -> dict[str, Tensor]:
-        nonlocal chosen
-        try:
-            chosen = chosen or together()
-            made = chosen(tangents)
-        except RuntimeError:  # an operation without a batching rule; what fails one by one as well is raised from there
-            chosen = singly()
-            made = chosen(tangents)
-        return {key: value.detach() for key, value in made.items()}
+        nonlocal chosen, singly
+        if not singly:
+            try:
+                chosen = chosen or _together(function, parameters, name)
+                made = chosen(tangents)
+                return {key: value.detach() for key, value in made.items()}
+            except RuntimeError:  # an operation without a batching rule; what fails one by one as well is raised from there
+                chosen, singly = None, True
+        chosen = chosen or _one_by_one(cost, function, name)
+        return chosen(tangents)
+
+    return product
+
+
+def _together(function: Function, parameters: dict[str, Tensor], name: str) -> Callable[[Tensor], dict[str, Tensor]]:
+    _, back, *_ = vjp(lambda parameters: grad(function)(parameters)[name], parameters)
+    return vmap(lambda tangent: back(tangent)[0])
+
+
+def _one_by_one(cost: "Cost", function: Function, name: str) -> Callable[[Tensor], dict[str, Tensor]]:
+    leaves = {key: value.clone().requires_grad_() for key, value in cost.parameters.items()}
+    with torch.enable_grad(), cost.holding(leaves):
+        value, slope = function(leaves), None
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(value, [leaves[name]], create_graph=True, materialize_grads=True)
+    if slope is None or not slope.requires_grad:
+        return lambda tangents: {key: leaf.new_zeros(len(tangents), *leaf.shape) for key, leaf in leaves.items()}
+
+    def product(tangents: Tensor) -> dict[str, Tensor]:
+        with cost.holding(leaves):
+            made = [
+                torch.autograd.grad(slope, list(leaves.values()), tangent, retain_graph=True, materialize_grads=True)
+                for tangent in tangents
+            ]
+        return {key: torch.stack([row[place] for row in made]).detach() for place, key in enumerate(leaves)}
 
     return product

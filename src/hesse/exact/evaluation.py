@@ -1,6 +1,6 @@
 """The samples in chunks, and every value of the graph for a chunk."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
@@ -13,12 +13,13 @@ from hesse.cost import Cost
 from hesse.data import Batch, concatenate
 
 
-def chunks(cost: Cost, size: int) -> Iterator[Batch]:
-    """The samples of all batches, cut and joined into chunks of one size; the last may be smaller."""
+def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
+    """The samples of all batches of a signature, cut and joined into chunks of one size; the last may be smaller."""
     held: list[Batch] = []
     count = 0
     for batch in cost.batches():
-        assert batch is not None
+        if batch is None or batch.signature != signature:
+            continue
         start = 0
         while start < batch.size:
             take = min(size - count, batch.size - start)

@@ -9,27 +9,30 @@ from hesse.cost import Cost
 from hesse.exact.columns import rows
 from hesse.exact.evaluation import Evaluation, chunks
 from hesse.exact.pair import Pair
-from hesse.exact.plan import Plan
+from hesse.exact.plan import Part, Plan
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
 from hesse.exact.sweep import Sweep
 from hesse.progress import Progress
 
 
-def steps(cost: Cost, made: Plan) -> int:
+def steps(cost: Cost, made: Plan) -> float:
     """How far the progress of a plan goes: its chunks, and the products of what goes by columns."""
-    count = -(-cost.samples // made.chunk) if made.contractions else 0
-    return count + sum(cost.layout.sizes[name] for name in made.by_columns)
+    count = 0.0
+    for part in made.parts:
+        count += -(-part.samples // part.chunk) if part.contractions else 0
+        count += sum(cost.layout.sizes[name] for name in part.by_columns) * part.samples / cost.samples
+    return count
 
 
-def pairs_by_chunk(cost: Cost, made: Plan, bar: Progress, only_diagonal: bool = False) -> Iterator[tuple[PairKey, Pair]]:
+def pairs_by_chunk(cost: Cost, part: Part, bar: Progress, only_diagonal: bool = False) -> Iterator[tuple[PairKey, Pair]]:
     """Carry every chunk of samples down the graph, and yield each pair of slots of the plan when it is complete."""
-    captured = made.capture
-    if captured is None or not made.contractions:
+    captured = part.capture
+    if captured is None or not part.contractions:
         return
-    evaluation = Evaluation(captured.graph, made.sites, cost.fixed, cost.parameters)
-    sweep = Sweep(captured.graph, made.sites, made.partners, only_diagonal=only_diagonal)
-    wanted = set(made.contractions)
-    for chunk in chunks(cost, made.chunk):
+    evaluation = Evaluation(captured.graph, part.sites, cost.fixed, cost.parameters)
+    sweep = Sweep(captured.graph, part.sites, part.partners, only_diagonal=only_diagonal)
+    wanted = set(part.contractions)
+    for chunk in chunks(cost, part.chunk, part.signature):
         values = evaluation.run(data_leaves(chunk))
         before: dict[str, Passed] = {}
         for arrival in sweep.arrivals(values, evaluation.batched, cost.scale):
@@ -39,9 +42,11 @@ def pairs_by_chunk(cost: Cost, made: Plan, bar: Progress, only_diagonal: bool = 
         bar.advance(1)
 
 
-def rows_by_batch(cost: Cost, name: str, width: int, bar: Progress) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+def rows_by_batch(cost: Cost, part: Part, name: str, width: int, bar: Progress) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Rows of the Hessian for a parameter that goes by columns, the share of each batch in turn."""
     for batch in cost.batches():
-        for at, products in rows(cost, name, batch, width):
+        if batch is not None and batch.signature != part.signature:
+            continue
+        for at, products in rows(cost, name, batch, width, singly=name in part.singly):
             yield at, products
             bar.advance((at.stop - at.start) * (batch.size if batch else 1) / cost.samples)

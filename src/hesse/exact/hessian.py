@@ -1,6 +1,7 @@
 """`hessian`: run the plan and put the blocks together."""
 
 import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -8,12 +9,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from hesse.certify.matrix import certify_matrix
+from hesse.certify.soundness import require_sound
 from hesse.cost import Cost
+from hesse.errors import HesseError, HesseValueError
 from hesse.exact.assemble import Storage, Target
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
-from hesse.exact.plan import NamePair, Plan, plan
+from hesse.exact.fallback import error_of, fall_back
+from hesse.exact.plan import NamePair, Part, Plan
+from hesse.exact.planning import plan
 from hesse.exact.signals import PairKey
 from hesse.progress import Progress
 from hesse.undisturbed import undisturbed
@@ -26,6 +32,7 @@ def hessian(
     pairs: Iterable[NamePair] | None = None,
     block_diagonal: bool = False,
     memory: int | None = None,
+    certify: bool = True,
     progress: bool | None = None,
 ) -> BlockHessian:
     """The exact Hessian ∂²J/∂θ², by blocks H[a, b] = ∂²J/∂a∂b.
@@ -36,13 +43,16 @@ def hessian(
         block_diagonal: only the blocks of each parameter with itself.
         memory: bytes that the work may use beyond the result; by default as much as the result takes, within what is free.
             Samples are worked on in chunks that fit.
+        certify: hold the result against double backward of the function as given, on all the data (see `H.certificate`), which
+            takes up to 15 % of the time, or some six gradients. What is wrong is computed again in a slower way.
         progress: show a progress bar; by default where the work takes more than two seconds and a terminal is watching.
 
     Returns:
         The blocks, exactly symmetric, in the dtype of the parameters (float32 for narrower ones) and on their device.
 
     Raises:
-        HesseError: names that are not parameters, or a result that does not fit into memory (use `hesse.operator`).
+        HesseError: names that are not parameters, a result that does not fit into memory (use `hesse.operator`), or a cost
+            whose second derivatives no way of computing them agrees on, or that PyTorch gets wrong.
 
     Source: for dense layers the recursion of Bishop (1992), "Exact calculation of the Hessian matrix for the multilayer
     perceptron"; here for any graph of known operations, and contracted by matrix products.
@@ -55,17 +65,52 @@ def hessian(
         tensor([[10., 14.],
                 [14., 20.]])
     """
-    made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, memory=memory)
-    start = time.perf_counter()
+    while True:
+        made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, memory=memory)
+        start = time.perf_counter()
+        try:
+            matrix, blocks = _carried_out(cost, made, progress)
+        except (HesseError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of an operation that a path does not know how to take
+            fall_back(cost, error_of(cost, error), made.by_columns, "Hessian")
+            continue
+        seconds = time.perf_counter() - start
+        H = BlockHessian(cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds))
+        if not certify:
+            return H
+        verdict = certify_matrix(cost, H, seconds, require_sound(cost))
+        if not fall_back(cost, verdict.wrong, made.by_columns, "Hessian"):
+            if verdict.undefined or not H.is_complete:  # a product of a whole matrix shows what is not finite in it
+                _refuse_undefined(H)
+            return H.with_certificate(verdict.certificate)
+
+
+def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
     storage = Storage(cost, [block.names for block in made.blocks])
     with Progress("hessian", steps(cost, made), progress) as bar:
-        _contract(cost, made, storage, bar)
-        if made.by_columns:
-            _columns(cost, made, storage, bar)
+        targets = [target for part in made.parts for target in _contract(cost, part, storage, bar)]
+        for target in targets:
+            target.finish()
+        for part in made.parts:
+            _columns(cost, made, part, storage, bar)
     _penalty(cost, storage)
-    matrix, blocks = storage.finished()
-    seconds = time.perf_counter() - start
-    return BlockHessian(cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds))
+    return storage.finished()
+
+
+def _refuse_undefined(H: BlockHessian) -> None:
+    """Refuse entries that are no numbers, which no path, and not double backward either, gives a number for."""
+    bad = [pair for pair, norm in H.norms.items() if not norm < math.inf]
+    if bad:
+        a, b = bad[0]
+        block = H.flat(a, b)
+        row, column = (~block.isfinite()).nonzero()[0].tolist()
+        entry = float(block[row, column])
+        raise HesseValueError(
+            f"cost: its second derivatives are not finite at these parameters: the block ({a!r}, {b!r}) has {entry} in "
+            f"row {row}, column {column}, by every way of computing it, and the cost is finite. Is there a root, a norm or a "
+            "logarithm at zero? Move the parameters, add a small number under the root, or ask for other blocks with pairs="
+        )
 
 
 def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
@@ -80,30 +125,30 @@ def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
     }
 
 
-def _contract(cost: Cost, made: Plan, storage: Storage, bar: Progress) -> None:
-    brought = {key: {frozenset(names) for names in contraction.blocks} for key, contraction in made.contractions.items()}
+def _contract(cost: Cost, part: Part, storage: Storage, bar: Progress) -> list[Target]:
+    brought = {key: {frozenset(names) for names in contraction.blocks} for key, contraction in part.contractions.items()}
     uses = Counter(itertools.chain.from_iterable(brought.values()))
     targets: dict[PairKey, Target] = {}
-    for key, pair in pairs_by_chunk(cost, made, bar):
+    for key, pair in pairs_by_chunk(cost, part, bar):
         if key not in targets:
             alone = all(uses[names] == 1 for names in brought[key])
-            targets[key] = Target(storage, pair, made.contractions[key], alone)
+            targets[key] = Target(storage, pair, part.contractions[key], alone)
         targets[key].add(pair)
-    for target in targets.values():
-        target.finish()
+    return list(targets.values())
 
 
-def _columns(cost: Cost, made: Plan, storage: Storage, bar: Progress) -> None:
+def _columns(cost: Cost, made: Plan, part: Part, storage: Storage, bar: Progress) -> None:
     """Rows of the parameters without slots; where two such meet, the earlier in the layout brings the block."""
-    width = column_width(cost, made.column_budget)
-    for place, name in enumerate(made.by_columns):
-        done = made.by_columns[:place]
+    width = column_width(cost, made.column_budget) if part.by_columns else 0
+    for place, name in enumerate(part.by_columns):
+        done = part.by_columns[:place]
         others = [other for other in cost.layout.names if other not in done and storage.has(name, other)]
-        for at, products in rows_by_batch(cost, name, width, bar):
+        for at, products in rows_by_batch(cost, part, name, width, bar):
             _add_rows(storage, name, others, at, products)
 
 
 def _add_rows(storage: Storage, name: str, others: list[str], at: slice, products: dict[str, Tensor]) -> None:
+    storage.rounded.add(name)  # the two halves of what is added are equal to rounding only
     for other in others:
         block = storage.block(name, other)
         block[at].add_(products[other].reshape(at.stop - at.start, -1))
@@ -117,7 +162,6 @@ def _penalty(cost: Cost, storage: Storage) -> None:
             if storage.has(name, name):
                 storage.block(name, name).diagonal().add_(cost.penalty)
         return
-    storage.complete.clear()  # the two halves of what is added are equal to rounding only
     for place, name in enumerate(cost.layout.names):
         others = [other for other in cost.layout.names[place:] if storage.has(name, other)]
         if others:

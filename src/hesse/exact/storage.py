@@ -14,6 +14,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from hesse.certify.certificate import Certificate
 from hesse.errors import HesseFileError
 from hesse.layout import Layout
 
@@ -42,6 +43,7 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         "shapes": layout.shapes,
         "blocks": places,
         "provenance": dict(hessian.provenance),
+        "certificate": None if hessian.certificate is None else hessian.certificate.to_json(),
     }
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -80,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> "BlockHessian":
         raise HesseFileError(f"load: there is no file {name}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            layout, places, provenance = _header(file.metadata() or {})
+            layout, places, provenance, certificate = _header(file.metadata() or {})
             shapes = _expected(layout, places)
             found, kinds = set(file.keys()), set()
             _need(found == set(shapes), f"it holds {len(found)} tensors, not the {len(shapes)} that it describes")
@@ -97,9 +99,9 @@ def load(path: str | os.PathLike[str]) -> "BlockHessian":
     except (safetensors.SafetensorError, OSError) as error:
         raise HesseFileError(f"load: {name} cannot be read as safetensors; is it cut short? ({error})") from error
     if places is None:
-        return BlockHessian(layout, matrix=tensors["matrix"], provenance=provenance)
+        return BlockHessian(layout, matrix=tensors["matrix"], provenance=provenance, certificate=certificate)
     blocks = {(layout.names[i], layout.names[j]): tensors[_key(i, j)] for i, j in places}
-    return BlockHessian(layout, blocks=blocks, provenance=provenance)
+    return BlockHessian(layout, blocks=blocks, provenance=provenance, certificate=certificate)
 
 
 class _Unfit(Exception):
@@ -116,8 +118,8 @@ def _own(block: Tensor) -> Tensor:
     return block if alone else block.clone().contiguous()
 
 
-def _header(metadata: Mapping[str, str]) -> tuple[Layout, list[tuple[int, int]] | None, dict[str, str]]:
-    """Layout, places of the blocks and provenance, each checked: a file's text is not to be trusted."""
+def _header(metadata: Mapping[str, str]) -> tuple[Layout, list[tuple[int, int]] | None, dict[str, str], Certificate | None]:
+    """Layout, places of the blocks, provenance and certificate, each checked: a file's text is not to be trusted."""
     _need("hesse" in metadata, "its metadata has no 'hesse' entry")
     try:
         header: Any = json.loads(metadata["hesse"])
@@ -132,16 +134,21 @@ def _header(metadata: Mapping[str, str]) -> tuple[Layout, list[tuple[int, int]] 
         "its shapes do not fit its names",
     )
     _need(isinstance(provenance, dict) and _list_of(list(provenance.values()), str), "its provenance is not text by name")
+    try:
+        found = header.get("certificate")
+        certificate = None if found is None else Certificate.from_json(found)
+    except ValueError as error:
+        raise _Unfit(str(error)) from error
     layout = Layout(tuple(names), tuple(tuple(shape) for shape in shapes))
     if places is None:
-        return layout, None, provenance
+        return layout, None, provenance, certificate
     _need(
         _list_of(places, list)
         and len(places) > 0
         and all(_list_of(place, int) and len(place) == 2 and 0 <= place[0] <= place[1] < len(names) for place in places),
         "its list of blocks does not fit its layout",
     )
-    return layout, [(i, j) for i, j in places], provenance
+    return layout, [(i, j) for i, j in places], provenance, certificate
 
 
 def _need(condition: bool, problem: str) -> None:

@@ -44,7 +44,7 @@ def html(hessian: "BlockHessian") -> str:
         return f"<tr>{''.join(cell(tag, value, column) for column, value in enumerate(cells))}</tr>"
 
     return (
-        f"<p>{escaping.escape(hessian.summary)}<br>{escaping.escape(table.title)}</p>"
+        f"<p>{escaping.escape(hessian.summary)}<br>{escaping.escape(hessian.certified)}<br>{escaping.escape(table.title)}</p>"
         f"<table><thead>{row('th', table.head)}</thead><tbody>{''.join(row('td', cells) for cells in table.rows)}</tbody></table>"
     )
 

@@ -7,17 +7,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.certify.certificate import Certificate
+from hesse.certify.product import certify_product
+from hesse.certify.soundness import require_sound
 from hesse.cost import Cost
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
 from hesse.layout import Layout
 from hesse.memory import available_bytes
-from hesse.operators.linearize import Linear, batch_term, linearize, penalty_term
+from hesse.operators.linearize import Linear, batch_term, leave, linearize, penalty_term
+from hesse.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
-def operator(cost: Cost, *, memory: int | None = None) -> "HessianOperator":
+@undisturbed()
+def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> "HessianOperator":
     """The Hessian of a cost as a linear operator: H v for any v, at about the price of one and a half gradients.
 
         H v = d/dε ∇J(θ + ε v) at ε = 0,    J = Σ_batches + penalty
@@ -29,10 +34,12 @@ def operator(cost: Cost, *, memory: int | None = None) -> "HessianOperator":
         cost: the cost.
         memory: bytes to use, half for what is kept and half for the columns of a matrix that are multiplied
             together. By default half of what is free. Batches that do not fit are computed again in every product.
+        certify: hold one product, here and now, against double backward of the function as given, on all the data. A method
+            that is wrong is left for the next slower one.
 
     Raises:
         HesseTypeError: not a cost, or memory that is not a whole number.
-        HesseValueError: a negative memory, or a cost that PyTorch cannot differentiate twice.
+        HesseValueError: a negative memory, or a cost that PyTorch cannot differentiate twice, or gets wrong.
 
     Source:
         B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994), 147.
@@ -45,7 +52,20 @@ def operator(cost: Cost, *, memory: int | None = None) -> "HessianOperator":
     """
     if not isinstance(cost, Cost):
         raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
-    return HessianOperator(cost, _checked_memory(cost, memory))
+    room = _checked_memory(cost, memory)
+    if not certify:
+        return HessianOperator(cost, room)
+    notes = require_sound(cost)
+    while True:
+        made = HessianOperator(cost, room)
+        verdict = certify_product(cost, lambda v, made=made: made @ v, notes)
+        if not verdict.wrong:
+            made.certificate = verdict.certificate
+            return made
+        name, difference = next(iter(verdict.wrong.items()))
+        reason = f"{difference}, of the part of H v of {name!r}"
+        if not leave(cost, made.methods, reason):
+            raise HesseValueError(f"cost: its products cannot be certified: every method {reason}. Is the model random?")
 
 
 def _checked_memory(cost: Cost, memory: Any) -> int:
@@ -68,6 +88,8 @@ class HessianOperator:
     Attributes:
         cost: the cost that it belongs to.
         notes: what could not be done the best way, and why.
+        methods: how products are taken.
+        certificate: what a product was held against; ``None`` where it was not.
 
     Example:
         >>> import torch, hesse
@@ -81,7 +103,8 @@ class HessianOperator:
         self.cost = cost
         self._workspace = memory - memory // 2
         self._trusted: set[Hashable] = set()
-        self._held, self._methods, notes = _keep(cost, memory // 2, self._trusted)
+        self.certificate: Certificate | None = None
+        self._held, self.methods, notes = _keep(cost, memory // 2, self._trusted)
         self._penalty: Linear | None = None
         if callable(cost.penalty):
             self._penalty, why = linearize(penalty_term(cost), set())
@@ -123,9 +146,10 @@ class HessianOperator:
         parts = [
             repr(self.cost),
             str(self.dtype).removeprefix("torch."),
-            ", ".join(self._methods),
+            ", ".join(self.methods),
             f"{kept} of {count} batch{'es' * (count != 1)} kept in {readable_bytes(self.bytes)}",
             *(["see .notes"] if self.notes else []),
+            f"certificate: {self.certificate}" if self.certificate else "not certified",
         ]
         return f"HessianOperator({', '.join(parts)})"
 

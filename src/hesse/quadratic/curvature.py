@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from hesse.certify import Certificate
 from hesse.cost import Cost
 from hesse.errors import HesseValueError, nearest
 from hesse.exact.block_hessian import BlockHessian
@@ -21,6 +22,8 @@ class Operator(Protocol):
 
     @property
     def dtype(self) -> torch.dtype: ...
+    @property
+    def certificate(self) -> Certificate | None: ...
     def __matmul__(self, v: Any) -> Any: ...
 
 

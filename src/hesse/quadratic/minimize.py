@@ -12,7 +12,7 @@ from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, read
 from hesse.memory import available_bytes
 from hesse.progress import Line
 from hesse.quadratic import refuse
-from hesse.quadratic.descent import REACHED, Goal, State, newton_cg, within_radius
+from hesse.quadratic.descent import CURVATURE, REACHED, Goal, State, newton_cg, within_radius
 from hesse.quadratic.points import Evaluator, Iterate
 from hesse.quadratic.proposals import METHODS
 from hesse.quadratic.subproblem.cholesky import Guess
@@ -39,6 +39,7 @@ def minimize(
     dense: bool | None = None,
     memory: int | None = None,
     callback: Callback | None = None,
+    certify: bool = True,
     apply: bool = False,
     progress: bool | None = None,
 ) -> "OptimizeResult":
@@ -69,6 +70,7 @@ def minimize(
         dense: build H, or never; by default as in the table.
         memory: bytes for H, as for `hesse.hessian` and `hesse.operator`.
         callback: called with an `Iterate` after every iteration; returning true or raising StopIteration stops.
+        certify: hold H at the first iterate and at the last against double backward of the function as given.
         apply: copy the parameters found into the model that the cost was made of.
         progress: show a line with the cost, ‖g‖∞, the radius and the smallest eigenvalue; by default where the work takes more
             than two seconds and a terminal is watching.
@@ -77,8 +79,8 @@ def minimize(
         SciPy's result: ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``nhev`` (Hessians, or products), ``success``,
         ``message``; ``status`` 0 for the tolerance reached, 1 for maxiter, 2 for the end of the dtype's precision, 3 for an H
         that is not finite or not definite, 4 for the callback. Also ``parameters`` {name: Tensor}, ``cost`` (the cost there),
-        ``method``, ``shortened`` (how many steps met a cost that is not finite), and what a run needs to go on from here:
-        ``radius`` and ``guess``. Such a run adds to the counts.
+        ``method``, ``certificates`` (of H at the first iterate and the last), ``shortened`` (how many steps met a cost that is
+        not finite), and what a run needs to go on from here: ``radius`` and ``guess``. Such a run adds to the counts.
 
     Raises:
         HesseTypeError: an argument of another type; ``apply`` with a cost of a function, which has no model.
@@ -114,6 +116,7 @@ def minimize(
         raise HesseValueError(f"cost: its value or gradient is not finite {where}; start elsewhere, with start=")
     first = radius if radius is not None else earlier.get("radius") or 1.0
     make = METHODS[method].make
+    certificates = [point.certify()] if certify else []
     state = State(point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0))
     with Line(progress) as line:
         watch = _Watch(line, callback)
@@ -121,7 +124,13 @@ def minimize(
             status, reason = newton_cg(evaluator, state, goal, watch)
         else:
             status, reason = within_radius(evaluator, make(built), state, goal, watch)
+    if certify and state.point is not point:
+        try:
+            certificates.append(state.point.certify())
+        except HesseValueError as error:
+            status, reason = CURVATURE, f"{reason}; but H there is not to be believed: {error}"
     result = _result(evaluator, state, status, reason, method, earlier)
+    result.certificates = tuple(certificate for certificate in certificates if certificate is not None)
     if own is not None:
         _apply(own, result.parameters)
     return result

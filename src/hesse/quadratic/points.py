@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.certify import Certificate
 from hesse.cost import Cost, value_and_gradient
 from hesse.errors import HesseValueError
+from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.hessian import hessian
 from hesse.operators.operator import HessianOperator, operator
 from hesse.quadratic.subproblem.krylov import Krylov
@@ -76,6 +78,7 @@ class Point:
 
     def __init__(self, evaluator: Evaluator, cost: Cost, value: float, gradient: Tensor) -> None:
         self._evaluator, self.cost, self.value, self.gradient = evaluator, cost, value, gradient
+        self._known: BlockHessian | HessianOperator | None = None
 
     @cached_property
     def theta(self) -> Float[Tensor, " P"]:
@@ -100,14 +103,34 @@ class Point:
             NotFinite: it has entries that are not.
         """
         self._evaluator.hessians += 1
-        H = hessian(self.cost, memory=self._evaluator.memory, progress=False).dense()
-        if not _is_finite(H):
+        known, memory = self._known, self._evaluator.memory
+        H = known if isinstance(known, BlockHessian) else hessian(self.cost, memory=memory, certify=False, progress=False)
+        if not _is_finite(H.dense()):
             raise NotFinite
-        return H
+        return H.dense()
 
     @cached_property
     def _operator(self) -> HessianOperator:
-        return operator(self.cost, memory=self._evaluator.memory)
+        known, memory = self._known, self._evaluator.memory
+        return known if isinstance(known, HessianOperator) else operator(self.cost, memory=memory, certify=False)
+
+    def certify(self) -> Certificate | None:
+        """Make H here and certify it; ``None`` where it is not finite.
+
+        Raises:
+            HesseValueError: no way of computing it agrees with double backward.
+        """
+        memory = self._evaluator.memory
+        try:
+            if self.dense:
+                self._known = hessian(self.cost, memory=memory, progress=False)
+            else:
+                self._known = operator(self.cost, memory=memory)
+        except HesseValueError:
+            if self.dense and not _is_finite(hessian(self.cost, memory=memory, certify=False, progress=False).dense()):
+                return None
+            raise
+        return self._known.certificate
 
     def product(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """H v.

@@ -1,0 +1,79 @@
+"""The certificate: what numbers were held against, how much of them, and how far the two were apart."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What numbers were held against. ``print(certificate)`` says it in a line.
+
+    Attributes:
+        deviation: the largest difference found, relative to the scale of what was compared.
+        compared: what was compared, and how much of all there is.
+        method: the independent way.
+        samples: how many samples both ways saw.
+        seconds: what it took.
+        rounding: differences up to this, on the same scale, are rounding, and an error below it could hide there.
+        notes: what else is to be known.
+
+    Example:
+        >>> import torch, hesse
+        >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 3).sum(), {"x": torch.ones(2).double()})
+        >>> hesse.hessian(cost).certificate.deviation < 1e-12
+        True
+    """
+
+    deviation: float
+    compared: str
+    method: str
+    samples: int
+    seconds: float
+    rounding: float
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        samples = f"{self.samples} sample{'s' * (self.samples != 1)}"
+        return "; ".join(
+            [
+                f"within {self.deviation:.1g} of {self.method}: {self.compared}, {samples}, {self.seconds:.2g} s",
+                f"rounding could hide {self.rounding:.1g}",
+                *self.notes,
+            ]
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a file."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Any) -> "Certificate":
+        """Back from plain values, each checked: a file's text is not to be trusted.
+
+        Raises:
+            ValueError: they are not a certificate's.
+        """
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "deviation": (int, float),
+            "compared": str,
+            "method": str,
+            "samples": int,
+            "seconds": (int, float),
+            "rounding": (int, float),
+            "notes": list,
+        }
+        if not isinstance(values, Mapping) or set(values) != set(kinds):
+            raise ValueError("its certificate has other entries")
+        for name, kind in kinds.items():
+            if not isinstance(values[name], kind) or isinstance(values[name], bool):
+                raise ValueError(f"the {name} of its certificate is not of its kind")
+        if not all(isinstance(note, str) for note in values["notes"]):
+            raise ValueError("the notes of its certificate are not text")
+        return Certificate(**{**values, "notes": tuple(values["notes"])})
+
+
+def worst(*deviations: float) -> float:
+    """The largest of some deviations, nan counting as larger than any."""
+    return max((math.inf if math.isnan(d) else d for d in deviations), default=0.0)

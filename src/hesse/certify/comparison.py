@@ -1,0 +1,176 @@
+"""When two ways of getting the same numbers agree: to rounding, at the scale of what is compared."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hesse.certify.reference import Parts, Request, products
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+
+# Relative differences that are rounding without a further look.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+# A part of H v this much smaller, entry by entry, than the largest is compared at the larger scale: what it is made of cancels.
+_SMALL = {torch.float32: 1e-2, torch.float64: 1e-3}
+# What other roundings of the same computation may add up to, in units of the one that is looked at.
+_ROUNDINGS = 16.0
+_SEEDS = itertools.count()
+
+
+def generator() -> torch.Generator:
+    """A generator of the certificates' own: the user's random state is not touched, and no two certificates draw alike."""
+    return torch.Generator().manual_seed(next(_SEEDS))
+
+
+def drawn(like: Tensor, random: torch.Generator) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(like.shape, generator=random, dtype=torch.float64).to(like)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two ways of getting a number that do not agree.
+
+    Attributes:
+        ours: an entry of the part of H v, where they are furthest apart.
+        theirs: the same by the independent way.
+        share: how far apart they are, relative to the typical entry of the largest part.
+    """
+
+    ours: float
+    theirs: float
+    share: float
+
+    def __str__(self) -> str:
+        return f"gave {self.ours:.6g} for a number that is {self.theirs:.6g} by double backward"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways of getting some products.
+
+    Attributes:
+        deviations: for each product and parameter, how far they are apart, relative to the scale.
+        rounding: up to where differences are rounding, on the same scale.
+        wrong: for each product the parameters whose parts are further apart.
+        undefined: parameters for which the independent way gives no number.
+    """
+
+    deviations: list[dict[str, float]]
+    rounding: float
+    wrong: list[dict[str, Difference]]
+    undefined: tuple[str, ...] = ()
+
+    @property
+    def deviation(self) -> float:
+        """The largest."""
+        return max((d for each in self.deviations for d in each.values()), default=0.0)
+
+
+def compare(
+    cost: "Cost",
+    requests: Sequence[Request],
+    found: Sequence[Parts],
+    made: Sequence[Parts],
+    pick: Callable[[int, Parts], Parts] = lambda place, parts: parts,
+    typical: float = 0.0,
+) -> Comparison:
+    """Hold products that hesse gave against the independent ones; where they differ, ask what rounding could do.
+
+    Args:
+        cost: the cost.
+        requests: what was asked of both.
+        found: what hesse gave.
+        made: the independent products.
+        pick: what of the product at a place is compared.
+        typical: the size of the entries of what is compared, where the products show only some of it.
+
+    Returns:
+        The comparison; in ``wrong``, the largest entries of both for what differs by more than rounding explains.
+    """
+    expected = [pick(place, parts) for place, parts in enumerate(made)]
+    tolerance = max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values())
+    small = max(_SMALL[parameter.dtype] for parameter in cost.parameters.values())
+    scales = [_scales(ours, theirs, small, typical) for ours, theirs in zip(found, expected, strict=True)]
+    deviations = [
+        {name: _apart(ours[name], theirs[name], scale[name]) for name in theirs}
+        for ours, theirs, scale in zip(found, expected, scales, strict=True)
+    ]
+    undefined = {name for theirs in expected for name, part in theirs.items() if not bool(part.isfinite().all())}
+    suspects = [{name for name, d in each.items() if not d <= tolerance and name not in undefined} for each in deviations]
+    rounding, wrong = tolerance, [dict[str, Difference]() for _ in found]
+    if any(suspects):
+        noise = _noise(cost, requests[: len(found)], expected, pick)
+        for place, names in enumerate(suspects):
+            for name in names:
+                hidden = _ROUNDINGS * noise[place][name] / scales[place][name] if scales[place][name] else 0.0
+                if not deviations[place][name] <= max(hidden, tolerance):
+                    wrong[place][name] = _difference(found[place], expected[place], name, typical)
+                elif math.isfinite(hidden):
+                    rounding = max(rounding, hidden)
+    kept = [{name: d for name, d in each.items() if name not in undefined} for each in deviations]
+    return Comparison(kept, rounding, wrong, tuple(sorted(undefined)))
+
+
+def _scales(found: Parts, expected: Parts, small: float, typical: float) -> dict[str, float]:
+    """For each parameter the size of its part, or that of as many typical entries of the largest part where it is much less."""
+    norms = {name: max(_norm(found[name]), _norm(part)) for name, part in expected.items()}
+    entry = small * max(typical, _typical(expected))
+    return {name: max(norm, entry * math.sqrt(expected[name].numel())) for name, norm in norms.items()}
+
+
+def _typical(parts: Parts) -> float:
+    """The largest root mean square of the entries of a part."""
+    return max((_norm(part) / math.sqrt(part.numel()) for part in parts.values() if part.numel()), default=0.0)
+
+
+def _norm(part: Tensor) -> float:
+    found = float(torch.linalg.vector_norm(part.double()))
+    return found if math.isfinite(found) else 0.0
+
+
+def _apart(found: Tensor, expected: Tensor, scale: float) -> float:
+    difference = float(torch.linalg.vector_norm(found.double() - expected.double()))
+    if difference == 0:
+        return 0.0
+    return difference / scale if scale and math.isfinite(difference) else math.inf
+
+
+def _difference(found: Parts, expected: Parts, name: str, typical: float) -> Difference:
+    """Where a parameter's part differs most."""
+    gap = (found[name].double() - expected[name].double()).abs().nan_to_num(nan=math.inf).flatten()
+    place, typical = int(gap.argmax()), max(typical, _typical(expected))
+    share = float(gap[place]) / typical if typical else math.inf
+    return Difference(float(found[name].flatten()[place]), float(expected[name].flatten()[place]), share)
+
+
+def _noise(
+    cost: "Cost", requests: Sequence[Request], expected: Sequence[Parts], pick: Callable[[int, Parts], Parts]
+) -> list[dict[str, float]]:
+    """What rounding does to each product: the change where θ is rounded otherwise, and the rounding of the loss's own curvature.
+
+    That of a confident classifier, p (1 − p), is nothing but rounding. It is of the size of the rounding of 1, times JᵀJ v.
+    """
+    random = generator()
+    eps = max(torch.finfo(parameter.dtype).eps for parameter in cost.parameters.values())
+    noise = [dict.fromkeys(theirs, 0.0) for theirs in expected]
+    for _ in range(2):
+        moved = {
+            name: parameter * (1 + 2 * torch.finfo(parameter.dtype).eps * drawn(parameter, random).sign())
+            for name, parameter in cost.parameters.items()
+        }
+        for place, parts in enumerate(products(cost.at(moved), requests)):
+            for name, part in pick(place, parts).items():
+                noise[place][name] = max(noise[place][name], _norm(part.double() - expected[place][name].double()))
+    plain = cost.of_predictions()
+    if plain is not None:
+        for place, parts in enumerate(products(plain, requests)):
+            for name, part in pick(place, parts).items():
+                noise[place][name] += eps * _norm(part)
+    return noise

@@ -1,0 +1,58 @@
+"""What of a diagonal is held against double backward: single entries, drawn at random."""
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hesse.certify.comparison import compare, generator
+from hesse.certify.matrix import Verdict, certificate_of
+from hesse.certify.reference import Limit, Parts, Request, products
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+
+# More entries than this tell nothing more.
+_MOST = 64
+
+
+def certify_diagonal(cost: "Cost", made: dict[str, Tensor], seconds: float, notes: tuple[str, ...] = ()) -> Verdict:
+    """Hold entries of a diagonal against double backward: at least one, and as many parameters as 15 % or six gradients allow."""
+    start = time.perf_counter()
+    random = generator()
+    names = [name for name in cost.layout.names if cost.layout.sizes[name]]
+    order = [names[int(k)] for k in torch.randperm(len(names), generator=random)]
+    # First one of every parameter, drawn by size, for a wrong factor shows where there is something to multiply; then any.
+    drawings = [(name, _by_size(made[name], random)) for name in order]
+    drawings += [(name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random))) for name in order]
+    requests = [_entry(cost, name, place) for name, place in drawings[:_MOST]]
+    expected = products(cost, requests, Limit(1, 0.15 * seconds))
+    done = drawings[: len(expected)]
+
+    def pick(place: int, parts: Parts) -> Parts:
+        name, entry = done[place]
+        return {name: parts[name].flatten()[entry]}
+
+    sizes = [float(part.double().square().mean().sqrt()) for part in made.values() if part.numel()]
+    typical = max((size for size in sizes if math.isfinite(size)), default=0.0)
+    comparison = compare(cost, requests[: len(done)], [pick(place, made) for place in range(len(done))], expected, pick, typical)
+    seen = len({name for name, _ in done})
+    compared = f"{len(done)} entr{'ies' if len(done) != 1 else 'y'} of {seen} of {len(cost.layout.names)} parameters"
+    wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
+    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong)
+
+
+def _by_size(entries: Tensor, random: torch.Generator) -> int:
+    weights = entries.detach().double().abs().flatten().cpu()
+    finite = bool(weights.isfinite().all()) and float(weights.sum()) > 0 and weights.numel() < 2**24
+    if not finite:
+        return int(torch.randint(weights.numel(), (1,), generator=random))
+    return int(torch.multinomial(weights / weights.max(), 1, generator=random))
+
+
+def _entry(cost: "Cost", name: str, place: int) -> Request:
+    unit = torch.zeros_like(cost.parameters[name])
+    unit.view(-1)[place] = 1
+    return Request({name: unit}, (name,))

@@ -1,0 +1,159 @@
+"""What of a Hessian is held against double backward: products that see its blocks, all alike."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hesse.certify.certificate import Certificate
+from hesse.certify.comparison import Comparison, Difference, compare, drawn, generator
+from hesse.certify.reference import METHOD, Limit, Parts, Request, products
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+    from hesse.exact.block_hessian import BlockHessian
+
+# Rows by which the size of a column block is judged, and rows that one product passes over at once.
+_ROWS = 128
+_TILE = 64
+# A column block's size counts as at least so much of the largest: v is larger where a block is smaller, and so is its rounding.
+_LEAST = {torch.float32: 3e-2, torch.float64: 1e-3}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether what was made can be believed.
+
+    Attributes:
+        certificate: what was compared.
+        wrong: by parameter, where what was made and the independent way differ.
+        undefined: whether the independent way gave no number somewhere.
+    """
+
+    certificate: Certificate
+    wrong: dict[str, Difference]
+    undefined: bool = False
+
+
+class Matrix:
+    """Products with a Hessian and with its blocks, and what they are to be held against.
+
+    Args:
+        cost: the cost that it is of.
+        made: the Hessian, whole or some of its blocks.
+    """
+
+    def __init__(self, cost: "Cost", made: "BlockHessian") -> None:
+        self._cost, self._made, self._random = cost, made, generator()
+        names = cost.layout.names
+        self._held = {pair for a, b in made.pairs for pair in ((a, b), (b, a))}
+        self._rows = {b: tuple(a for a in names if (a, b) in self._held) for b in names}
+
+    def requests(self) -> tuple[list[Request], int]:
+        """The products, the first ones the most telling, and how many are to be made in any case.
+
+        Of a whole matrix: one of all columns, scaled so that every block weighs alike, and one of a single parameter's. Of some
+        blocks: those of one parameter's columns that have the same rows, until every block is seen.
+        """
+        cost, names = self._cost, self._cost.layout.names
+        drawings = {name: drawn(cost.parameters[name], self._random) for name in names}
+        if self._made.is_complete:
+            sizes = self._sizes()
+            least = max(sizes.values(), default=0.0) * _LEAST[self._made.dtype]
+            scaled = {name: v / (max(sizes[name], least) or 1.0) for name, v in drawings.items()}
+            one = names[int(torch.randint(len(names), (1,), generator=self._random))]
+            alone = {one: drawn(cost.parameters[one], self._random)}
+            return [Request(scaled, names), *([Request(alone, names)] if len(names) > 1 else [])], 2
+        unseen, requests = {frozenset(pair) for pair in self._held}, list[Request]()
+        order = [names[int(k)] for k in torch.randperm(len(names), generator=self._random)]
+        for name in sorted(order, key=lambda name: -len(self._rows[name])):
+            seen = {frozenset((a, name)) for a in self._rows[name]} & unseen
+            if seen:
+                rows = tuple(a for a in self._rows[name] if frozenset((a, name)) in seen)
+                requests.append(Request({name: drawings[name]}, rows))
+                unseen -= seen
+        places = torch.randperm(len(requests), generator=self._random).tolist()
+        return [requests[place] for place in places], 1
+
+    def _sizes(self) -> dict[str, float]:
+        """The typical size of H v for a normal v in one parameter, from some of the rows."""
+        matrix, layout = self._made.dense(), self._cost.layout
+        count = len(matrix)
+        picked = torch.arange(count) if count <= _ROWS else torch.randint(count, (_ROWS,), generator=self._random)
+        rows = matrix[picked.to(matrix.device)]
+        sizes = {name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)])) for name in layout.names}
+        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}
+
+    @property
+    def typical(self) -> float:
+        """The largest size of an entry of a block times a normal v; a product of all columns shows it by itself."""
+        if self._made.is_complete:
+            return 0.0
+        sizes = self._cost.layout.sizes
+        norms = [norm / math.sqrt(max(1, min(sizes[a], sizes[b]))) for (a, b), norm in self._made.norms.items()]
+        return max((norm for norm in norms if math.isfinite(norm)), default=0.0)
+
+    def products(self, requests: list[Request]) -> list[Parts]:
+        """What the Hessian gives for them."""
+        if not self._made.is_complete:
+            return [{a: self._block(a, request) for a in request.rows} for request in requests]
+        layout, matrix = self._cost.layout, self._made.dense()
+        made = [matrix.new_zeros(len(matrix)) for _ in requests]
+        # All products while a few rows are in the cache: the matrix is read once.
+        for at in range(0, len(matrix), _TILE):
+            rows = matrix[at : at + _TILE]
+            for total, request in zip(made, requests, strict=True):
+                if len(request.columns) == len(layout.names):
+                    total[at : at + _TILE] = rows @ layout.flatten(request.columns).to(matrix.dtype)
+                else:
+                    for name, v in request.columns.items():
+                        total[at : at + _TILE] += rows[:, layout.slice(name)] @ v.flatten().to(matrix.dtype)
+        return [layout.unflatten(total) for total in made]
+
+    def _block(self, a: str, request: Request) -> Tensor:
+        parts = [self._made.flat(a, b) @ v.flatten().to(self._made.dtype) for b, v in request.columns.items()]
+        return torch.stack(parts).sum(0).reshape(self._cost.layout.shape(a))
+
+
+def certify_matrix(cost: "Cost", made: "BlockHessian", seconds: float, notes: tuple[str, ...] = ()) -> Verdict:
+    """Hold a Hessian against double backward, within 15 % of what it took, or six gradients.
+
+    Args:
+        cost: the cost.
+        made: its Hessian.
+        seconds: what making it took.
+        notes: for the certificate.
+    """
+    start = time.perf_counter()
+    matrix = Matrix(cost, made)
+    requests, least = matrix.requests()
+    expected = products(cost, requests, Limit(least, 0.15 * seconds))
+    done = requests[: len(expected)]
+    comparison = compare(cost, done, matrix.products(done), expected, typical=matrix.typical)
+    wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
+    if made.is_complete:
+        # What the product of all columns does not show lies in the columns of the other one.
+        wrong = comparison.wrong[0] or {name: next(iter(each.values())) for each, name in _single(comparison, done)}
+        count = len(cost.layout.names)
+        compared = f"{len(done)} product{'s' * (len(done) != 1)} with all {count} parameter{'s' * (count != 1)}"
+    else:
+        seen = sum(len(request.rows) for request in done)
+        compared = f"{seen} of {len(made.pairs)} blocks" if seen < len(made.pairs) else f"all {seen} blocks"
+    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, bool(comparison.undefined))
+
+
+def _single(comparison: Comparison, done: list[Request]) -> Iterable[tuple[dict[str, Difference], str]]:
+    return [(each, next(iter(r.columns))) for each, r in zip(comparison.wrong[1:], done[1:], strict=True) if each]
+
+
+def certificate_of(cost: "Cost", comparison: Comparison, compared: str, start: float, notes: tuple[str, ...] = ()) -> Certificate:
+    """The certificate of a comparison that began at ``start``."""
+    if comparison.undefined:
+        names = ", ".join(comparison.undefined[:3]) + (", ..." if len(comparison.undefined) > 3 else "")
+        notes = (*notes, f"double backward gives no number for {names}, which is not compared")
+    seconds = time.perf_counter() - start
+    return Certificate(comparison.deviation, compared, METHOD, cost.samples, seconds, comparison.rounding, notes)

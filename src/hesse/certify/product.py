@@ -1,0 +1,30 @@
+"""What of an operator is held against double backward: one product."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hesse.certify.comparison import compare, drawn, generator
+from hesse.certify.matrix import Verdict, certificate_of
+from hesse.certify.reference import Parts, Request, products
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+
+
+def certify_product(cost: "Cost", product: Callable[[Parts], Parts], notes: tuple[str, ...] = ()) -> Verdict:
+    """Hold a product with a random v, of all parameters, against double backward.
+
+    Args:
+        cost: the cost.
+        product: v -> H v, both by parameter.
+        notes: for the certificate.
+    """
+    start = time.perf_counter()
+    random = generator()
+    v = {name: drawn(parameter, random) for name, parameter in cost.parameters.items()}
+    requests = [Request(v, cost.layout.names)]
+    comparison = compare(cost, requests, [product(v)], products(cost, requests))
+    count = len(cost.layout.names)
+    compared = f"1 product with all {count} parameter{'s' * (count != 1)}"
+    return Verdict(certificate_of(cost, comparison, compared, start, notes), comparison.wrong[0], bool(comparison.undefined))

@@ -1,0 +1,135 @@
+"""The independent way: double backward of the function as the user gave it, over all of their data.
+
+    H v = ∂(g·v)/∂θ,    g = ∂J/∂θ
+
+by `torch.autograd` alone. Neither the captured graph nor any rule of hesse is used here.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hesse.data import Batch
+from hesse.errors import HesseValueError
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+
+Parts = dict[str, Tensor]
+
+# What g with its graph takes, in units of one gradient, as measured (bench.dense).
+_GRAPH = 1.3
+METHOD = "double backward on the function as given"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A product with H to be known.
+
+    Attributes:
+        columns: v by parameter; zero in those left out.
+        rows: the parameters whose part of H v is wanted.
+    """
+
+    columns: dict[str, Tensor]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long the independent way may take.
+
+    Attributes:
+        least: requests that are answered in any case.
+        seconds: what the others must stay within.
+        gradients: or within so many gradients of the whole data, where that is more.
+    """
+
+    least: int
+    seconds: float
+    gradients: float = 6.0
+
+
+def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = None) -> list[Parts]:
+    """H v for each request, or for the first of them that the limit allows, by parameter, summed in float64.
+
+    Raises:
+        HesseValueError: the function cannot be differentiated twice.
+    """
+    names = [name for name in cost.layout.names if any(name in request.columns for request in requests)]
+    sums: list[Parts] = [
+        {name: torch.zeros_like(cost.parameters[name], dtype=torch.float64) for name in request.rows} for request in requests
+    ]
+    count: int | None = None if limit is not None else len(requests)
+    if cost.penalty is not None:
+        _add(sums, _of_term(cost, None, requests, names, len(requests), penalty=True)[0])
+    for batch in cost.batches():
+        made, count = _of_term(cost, batch, requests, names, count, limit=limit)
+        _add(sums, made)
+    return sums[: count or 0]
+
+
+def _add(sums: list[Parts], made: list[Parts]) -> None:
+    for total, parts in zip(sums, made, strict=False):
+        for name, part in parts.items():
+            total[name] += part
+
+
+def _of_term(
+    cost: "Cost",
+    batch: Batch | None,
+    requests: Sequence[Request],
+    names: list[str],
+    count: int | None,
+    limit: Limit | None = None,
+    penalty: bool = False,
+) -> tuple[list[Parts], int]:
+    """What one batch, or the penalty, adds to each product, and how many products there is time for."""
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    made: list[Parts] = []
+    start = time.perf_counter()
+    try:
+        with torch.enable_grad(), cost.holding(leaves):
+            value = cost.penalty_cost(leaves) if penalty else cost.batch_cost(leaves, batch)
+            slopes: Sequence[Any] = [None] * len(names)
+            if value.requires_grad:
+                slopes = torch.autograd.grad(value, [leaves[name] for name in names], create_graph=True, allow_unused=True)
+            gradient = {name: g for name, g in zip(names, slopes, strict=True) if g is not None and g.requires_grad}
+            graph = time.perf_counter() - start
+            for request in requests[:count]:
+                made.append(_product(gradient, leaves, request))
+                if count is None and limit is not None:
+                    whole = cost.samples / batch.size if batch is not None else 1.0
+                    spent = time.perf_counter() - start
+                    each = (spent - graph) / len(made)
+                    allowed = max(limit.seconds, limit.gradients * graph * whole / _GRAPH)
+                    if len(made) >= limit.least and (spent + each) * whole > allowed:
+                        break
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of an operation without a second derivative, a once-differentiable function, ...
+        raise HesseValueError(
+            f"cost: PyTorch cannot differentiate it twice ({_first_line(error)}); is there an operation in the model or the loss "
+            "without a second derivative (a fused kernel, a custom autograd Function that is once_differentiable)?"
+        ) from error
+    return made, count if count is not None else len(made)
+
+
+def _product(gradient: dict[str, Tensor], leaves: dict[str, Tensor], request: Request) -> dict[str, Tensor]:
+    outputs = [(gradient[name], v) for name, v in request.columns.items() if name in gradient]
+    if not outputs:
+        return {name: torch.zeros_like(leaves[name]) for name in request.rows}
+    slopes, directions = zip(*outputs, strict=True)
+    found = torch.autograd.grad(
+        slopes, [leaves[name] for name in request.rows], directions, retain_graph=True, materialize_grads=True
+    )
+    return dict(zip(request.rows, found, strict=True))
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    return f"{type(error).__name__}: {text[:160]}"

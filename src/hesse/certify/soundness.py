@@ -1,0 +1,283 @@
+"""Whether double backward of the user's function is its second derivative at all; only differences of gradients can tell.
+
+A custom `autograd.Function` whose backward uses a detached value, ``no_grad`` or NumPy has a right gradient and a wrong
+derivative of it, and so have some operations of PyTorch. Every way of automatic differentiation then agrees on a wrong H.
+So, once for a model and a loss, on few samples, in float64 where the function can be cast,
+
+    H v  is held against  (g(θ + h v) − g(θ − h v)) / 2h        for h from 1e-4 to 1e-9 of θ.
+
+Where the two differ at every h there are three cases. If the difference quotients forward and backward differ as well, θ
+lies at a kink (ReLU, max-pooling), and nothing can be told. If g·v is not the slope of the value either, the user holds a
+value fixed (``detach``, ``no_grad``, a derivative of their own): double backward is then the definition, as long as it is
+symmetric. Otherwise H v is wrong.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from hesse.certify.comparison import drawn
+from hesse.certify.widened import Widened
+from hesse.data import Batch
+from hesse.errors import HesseValueError
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+
+Parts = dict[str, Tensor]
+
+_SAMPLES = 32
+# By the dtype that could be had: the steps, the best first, and what a difference quotient of such steps may be off by.
+_STEPS = {torch.float64: (1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1e-9), torch.float32: (3e-3, 1e-3, 1e-2)}
+_TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}
+# Rounding of a value or a gradient, in units of its last place.
+_ROUNDINGS = 30.0
+# Quotients forward and backward that are so much nearer to each other than to H v tell that H v is wrong, and not θ at a kink.
+_NEARER = 0.1
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """What was found.
+
+    Attributes:
+        wrong: why no second derivative of the function can be believed; ``None`` where nothing speaks against them.
+        notes: for the plan and the certificate.
+    """
+
+    wrong: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def soundness(cost: "Cost") -> Soundness:
+    """Examine a cost's function, or find it examined."""
+    batch = next(iter(cost.batches()))
+    key = ("soundness", cost.layout, cost.dtype, None if batch is None else batch.signature)
+    found = cost.captures.get(key)
+    if found is None:
+        found = cost.captures[key] = _examined(cost, batch)
+    return found
+
+
+def require_sound(cost: "Cost") -> tuple[str, ...]:
+    """The notes of a cost whose second derivatives can be believed.
+
+    Raises:
+        HesseValueError: they cannot; says which parameter, and both numbers.
+    """
+    found = soundness(cost)
+    if found.wrong is not None:
+        raise HesseValueError(found.wrong)
+    return found.notes
+
+
+def _examined(cost: "Cost", batch: Batch | None) -> Soundness:
+    some = batch if batch is None or batch.size <= _SAMPLES else batch.take(slice(0, _SAMPLES))
+    attempts = [(torch.float64, True, some), (torch.float64, True, batch), (cost.dtype, False, some), (cost.dtype, False, batch)]
+    error: Exception | None = None
+    for dtype, cast, samples in attempts:
+        try:
+            function = _Function(cost, samples, dtype, cast)
+            return _judged(function)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except _NotTwice as reason:
+            return Soundness(str(reason))
+        except Exception as reason:  # of the user's code in another dtype, or on fewer samples than it was written for
+            error = reason
+    return Soundness(notes=(f"differences of gradients could not be taken ({type(error).__name__})",))
+
+
+class _NotTwice(Exception):
+    """PyTorch says that it cannot differentiate the function twice."""
+
+
+class _Function:
+    """J of some samples as a function of θ, in another dtype where it was cast."""
+
+    def __init__(self, cost: "Cost", batch: Batch | None, dtype: torch.dtype, cast: bool) -> None:
+        def wide(value: Any) -> Any:
+            return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+        self._cost, self.dtype, self.mode = cost, dtype, Widened() if cast else None
+        self.theta: Parts = {name: wide(value) for name, value in cost.parameters.items()}
+        self._fixed = {name: wide(value) for name, value in cost.fixed.items()}
+        self._batch = None if batch is None else Batch(*pytree.tree_map(wide, (batch.x, batch.y)))
+        value = self._value(self.theta)
+        if value.dtype != dtype:
+            raise TypeError(f"the value is {value.dtype}")
+
+    def _value(self, theta: Parts) -> Tensor:
+        tensors = {**self._fixed, **theta}
+        if self.mode is None:
+            return self._cost.batch_cost(tensors, self._batch) + self._cost.penalty_cost(theta)
+        with self.mode:
+            return self._cost.batch_cost(tensors, self._batch) + self._cost.penalty_cost(theta)
+
+    def slopes(self, theta: Parts) -> tuple[float, Parts]:
+        """J and ∂J/∂θ."""
+        leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+        with self._cost.holding({**self._fixed, **leaves}):
+            value = self._value(leaves)
+            found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True) if value.requires_grad else None
+        slopes = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        return float(value.detach()), slopes if found is None else dict(zip(leaves, found, strict=True))
+
+    def products(self, *directions: Parts) -> list[Parts]:
+        """H v by double backward."""
+        leaves = {name: value.detach().requires_grad_() for name, value in self.theta.items()}
+        options: dict[str, Any] = {"materialize_grads": True, "retain_graph": True}
+        with self._cost.holding({**self._fixed, **leaves}):
+            value = self._value(leaves)
+            zero = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+            if not value.requires_grad:
+                return [zero for _ in directions]
+            slopes = torch.autograd.grad(value, list(leaves.values()), create_graph=True, materialize_grads=True)
+            kept = {name: slope for name, slope in zip(leaves, slopes, strict=True) if slope.requires_grad}
+            if not kept:
+                return [zero for _ in directions]
+            try:
+                made = [
+                    torch.autograd.grad(list(kept.values()), list(leaves.values()), [v[name] for name in kept], **options)
+                    for v in directions
+                ]
+            except RuntimeError as error:
+                text = " ".join((str(error).strip().splitlines() or [""])[0].split())[:160]
+                raise _NotTwice(
+                    f"cost: PyTorch cannot differentiate it twice ({text}); is there an operation in the model or the loss "
+                    "without a second derivative (a fused kernel, a custom autograd Function that is once_differentiable)?"
+                ) from error
+        return [dict(zip(leaves, row, strict=True)) for row in made]
+
+
+def _judged(function: _Function) -> Soundness:
+    random = torch.Generator().manual_seed(0)
+    v, u = (_direction(function.theta, random) for _ in range(2))
+    value, gradient = function.slopes(function.theta)
+    product, other = function.products(v, u)
+    notes = (
+        ["the forward runs under an autocast of its own, which stays as it is"]
+        if function.mode and function.mode.autocast
+        else []
+    )
+    if function.dtype != torch.float64:
+        share = _TOLERANCE[function.dtype]
+        notes.append(
+            f"the function cannot be cast to float64: differences of gradients in float32 show no error below {share:.0%}"
+        )
+    quotients = _Quotients(function, v, value, gradient)
+    wrong, kinks = _differing(quotients, product)
+    if not wrong and not kinks:
+        return Soundness(notes=tuple(notes))
+    if wrong and not quotients.is_slope(_dot(gradient, v)):
+        gap, scale = abs(_dot(u, product) - _dot(v, other)), abs(_dot(u, product)) + abs(_dot(v, other))
+        if gap > 1e-3 * scale + _ROUNDINGS * torch.finfo(function.dtype).eps * _norm(product) * _norm(u):
+            return Soundness(
+                "cost: its second derivatives by PyTorch are not symmetric (u·H v and v·H u are "
+                f"{_dot(u, product):.6g} and {_dot(v, other):.6g}), and its gradient is not the slope of its value: is there a "
+                "custom autograd Function, or an operation, whose backward is not a derivative? It has no Hessian"
+            )
+        notes.append(
+            "the gradient is not the slope of the value: values that the forward detaches, computes without gradients or gives a "
+            "derivative of their own are held fixed, as PyTorch does"
+        )
+        return Soundness(notes=tuple(notes))
+    if wrong:
+        name, (ours, theirs) = next(iter(wrong.items()))
+        return Soundness(
+            f"cost: PyTorch's second derivatives of it are wrong. Along a random v, an entry of H v for {name!r} is {ours:.6g} "
+            f"by double backward and {theirs:.6g} by differences of gradients. Is there a custom autograd Function whose "
+            "backward uses a detached value, no_grad or NumPy, or an operation whose second derivative PyTorch gets wrong? "
+            "Write its backward in operations that can be differentiated"
+        )
+    notes.append(
+        f"a kink lies at these parameters, or too near ({', '.join(kinks[:3])}{', ...' if len(kinks) > 3 else ''}): differences "
+        "of gradients cannot tell whether double backward is right there"
+    )
+    return Soundness(notes=tuple(notes))
+
+
+def _direction(theta: Parts, random: torch.Generator) -> Parts:
+    """Normal numbers, each parameter's at the size of its entries."""
+    sizes = {name: _norm({name: value}) / math.sqrt(max(1, value.numel())) for name, value in theta.items()}
+    typical = max(sizes.values(), default=0.0) or 1.0
+    return {name: drawn(value, random) * (sizes[name] or typical) for name, value in theta.items()}
+
+
+class _Quotients:
+    """Difference quotients of J and of its gradient along v, for one step after another."""
+
+    def __init__(self, function: _Function, v: Parts, value: float, gradient: Parts) -> None:
+        self._function, self._v, self._value, self.gradient = function, v, value, gradient
+        self.steps = _STEPS[function.dtype]
+        self.eps = torch.finfo(function.dtype).eps
+        self._known: dict[float, tuple[float, Parts, float, Parts]] = {}
+
+    def _at(self, h: float) -> tuple[float, Parts, float, Parts]:
+        if h not in self._known:
+            ends = [
+                self._function.slopes({name: p + side * h * self._v[name] for name, p in self._function.theta.items()})
+                for side in (1, -1)
+            ]
+            self._known[h] = (*ends[0], *ends[1])
+        return self._known[h]
+
+    def of_gradient(self, h: float, name: str) -> tuple[Tensor, Tensor]:
+        """Central, and forward less backward."""
+        _, plus, _, minus = self._at(h)
+        at = self.gradient[name]
+        return (plus[name] - minus[name]) / (2 * h), (plus[name] - 2 * at + minus[name]) / h
+
+    def is_slope(self, slope: float) -> bool:
+        """Whether g·v is the slope of J; also where that cannot be told."""
+        for h in self.steps:
+            plus, _, minus, _ = self._at(h)
+            central, bend = (plus - minus) / (2 * h), abs(plus - 2 * self._value + minus) / h
+            noise = _ROUNDINGS * self.eps * abs(self._value) / h
+            gap = abs(central - slope)
+            if not gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + noise or bend > gap:
+                return True
+        return False
+
+
+def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Parameters for which H v is wrong, with an entry of both, and those for which a kink keeps it from being told."""
+    waiting, nearer = dict.fromkeys(product), dict[str, tuple[float, float]]()
+    tolerance = _TOLERANCE[quotients._function.dtype]
+    for h in quotients.steps:
+        found = {name: quotients.of_gradient(h, name) for name in waiting}
+        entry = max((_rms(part) for part in product.values()), default=0.0)
+        for name, (central, bend) in found.items():
+            ours = product[name]
+            if not bool(ours.isfinite().all()) or not bool(central.isfinite().all()):
+                del waiting[name]  # nothing to compare; the certificate finds what is not finite
+                continue
+            size = math.sqrt(max(1, ours.numel()))
+            noise = _ROUNDINGS * quotients.eps * float(quotients.gradient[name].norm()) / h
+            gap = float((central - ours).norm())
+            scale = max(float(central.norm()), float(ours.norm()), tolerance * entry * size)
+            if gap <= tolerance * scale + noise:
+                del waiting[name]
+                nearer.pop(name, None)
+            elif float(bend.norm()) <= _NEARER * gap:
+                place = int((central - ours).abs().flatten().argmax())
+                nearer[name] = (float(ours.flatten()[place]), float(central.flatten()[place]))
+        if not waiting:
+            break
+    return {name: nearer[name] for name in waiting if name in nearer}, [name for name in waiting if name not in nearer]
+
+
+def _rms(part: Tensor) -> float:
+    return float(part.norm()) / math.sqrt(max(1, part.numel()))
+
+
+def _norm(parts: Parts) -> float:
+    return math.sqrt(sum(float(part.double().square().sum()) for part in parts.values()))
+
+
+def _dot(a: Parts, b: Parts) -> float:
+    return sum(float((a[name].double() * b[name].double()).sum()) for name in a)

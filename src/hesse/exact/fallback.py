@@ -1,0 +1,83 @@
+"""Paths that were seen to fail: what a parameter's rows were made by, held against double backward, and found wrong or in error.
+
+A path that failed is not taken again for that model; the plan takes the next slower one and says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hesse.capture import first_line
+from hesse.certify.comparison import Difference
+from hesse.cost import Cost
+from hesse.errors import HesseValueError
+
+# From the fastest to the slowest: matrix products, Hessian-vector products side by side, and one by one in plain autograd.
+CONTRACTION, COLUMNS, SINGLY = "contraction", "columns", "products one by one"
+PATHS = (CONTRACTION, COLUMNS, SINGLY)
+# Of the typical entry of a product's largest part: what the order of summation may change.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a path is not taken.
+
+    Attributes:
+        path: the slowest that failed.
+        reason: how.
+    """
+
+    path: str
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """For the plan."""
+        return f"by {self.path} {self.reason}"
+
+
+def failures(cost: Cost) -> dict[str, Failure]:
+    """By parameter, what was seen to fail for this model and loss; kept as long as they are."""
+    return cost.captures.setdefault("failures", {})
+
+
+def path_of(cost: Cost, name: str, by_columns: bool) -> str:
+    """The path by which a parameter's rows are made."""
+    failed = failures(cost).get(name)
+    if failed is not None:
+        return PATHS[min(len(PATHS) - 1, PATHS.index(failed.path) + 1)]
+    return COLUMNS if by_columns else CONTRACTION
+
+
+def fall_back(cost: Cost, reasons: Mapping[str, Difference | str], by_columns: tuple[str, ...], what: str) -> bool:
+    """Leave the paths of some parameters for the next slower ones.
+
+    Args:
+        cost: the cost.
+        reasons: what was seen, by parameter: a difference, or an error.
+        by_columns: the parameters that went by columns.
+        what: what was asked for.
+
+    Returns:
+        Whether there are such paths. The slowest one is the independent way itself: where it differs from that by little on the
+        scale of the whole product, it is by rounding.
+
+    Raises:
+        HesseValueError: there is no slower path.
+    """
+    fallen = False
+    for name, reason in reasons.items():
+        path = path_of(cost, name, name in by_columns)
+        if path != SINGLY:
+            failures(cost)[name], fallen = Failure(path, str(reason)), True
+        elif isinstance(reason, str) or not reason.share < _ROUNDING:
+            raise HesseValueError(
+                f"cost: the {what} cannot be certified. The rows of {name!r} were made by {path}, which {reason}; no way of "
+                "computing them agrees with it. Is the model random, or does it change with every call?"
+            )
+    return fallen
+
+
+def error_of(cost: Cost, error: Exception) -> dict[str, str]:
+    """An error on the way says nothing of which parameter it is about."""
+    return dict.fromkeys(cost.layout.names, f"ended in an error ({first_line(error)})")

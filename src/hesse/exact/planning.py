@@ -1,0 +1,340 @@
+"""Making a plan: which strategy serves each block, by what a sweep of one sample shows."""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hesse.capture import Captured, NotCaptured, capture, data_leaves, first_line
+from hesse.capture.sites import Site, joined
+from hesse.certify.soundness import soundness
+from hesse.cost import Cost
+from hesse.data import Batch
+from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
+from hesse.exact.contract import choose
+from hesse.exact.evaluation import Evaluation
+from hesse.exact.fallback import COLUMNS, failures
+from hesse.exact.pair import Sizes
+from hesse.exact.plan import BlockPlan, Contraction, NamePair, Part, Plan
+from hesse.exact.signals import PairKey, Passed, pairs_at, passed
+from hesse.exact.sweep import Sweep
+from hesse.memory import available_bytes
+from hesse.undisturbed import undisturbed
+
+# Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
+_LEAST_WORKING = 100 * 10**6
+_SHARE = 0.5
+# How often the S of a site is passed over and held at once, and a product passes over the activations, each as measured.
+_PASSES_OVER_S = 6
+_COPIES_OF_S = 4
+_PASSES_OF_A_PRODUCT = 20
+# Every shape of a batch takes a graph of its own; beyond so many, batches go by columns.
+_MOST_SHAPES = 16
+
+
+@undisturbed()
+def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal: bool = False, memory: int | None = None) -> Plan:
+    """What `hessian(cost)` with the same arguments would do: strategy and order per block, operations, memory, fallbacks.
+
+    The structure is found by carrying the signals of one sample down the graph; nothing else is computed.
+
+    Args:
+        cost: the cost.
+        pairs: blocks by name; by default all.
+        block_diagonal: only the blocks of each parameter with itself.
+        memory: bytes that the work may use beyond the result.
+
+    Raises:
+        HesseError: unknown names, both ``pairs`` and ``block_diagonal``, or a result that does not fit.
+
+    Example:
+        >>> import torch, hesse
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> cost = hesse.Cost(model, "half_sse", (torch.ones(4, 2), torch.zeros(4, 1)))
+        >>> hesse.plan(cost).strategy("0.weight", "2.weight")
+        'contraction'
+    """
+    _check_cost(cost)
+    wanted = wanted_blocks(cost, pairs, block_diagonal)
+    itemsize = cost.dtype.itemsize
+    whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
+    sizes = cost.layout.sizes
+    result = itemsize * (cost.layout.size**2 if whole else sum(sizes[a] * sizes[b] for a, b in wanted))
+    free = available_bytes(cost.device)
+    if result > free:
+        raise HesseMemoryError(
+            f"the result has P = {cost.layout.size} and takes {readable_bytes(result)}, and {readable_bytes(free)} are free; "
+            "use hesse.operator(cost) for products without building it, block_diagonal=True, or pairs= for chosen blocks"
+        )
+    default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 0) + 1)
+    return make_plan(cost, wanted, _check_memory(default if memory is None else memory), result)
+
+
+def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
+    """The plan for `diagonal`: the pairs of slots of the block diagonal, nothing held for a result."""
+    _check_cost(cost)
+    default = _SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1
+    return make_plan(cost, wanted_blocks(cost, None, True), _check_memory(default if memory is None else memory), 0, join=False)
+
+
+def _check_cost(cost: Any) -> None:
+    if not isinstance(cost, Cost):
+        raise HesseTypeError(
+            f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)"
+        )
+
+
+def _check_memory(memory: Any) -> int:
+    if not isinstance(memory, int | float) or isinstance(memory, bool) or not memory > 0:
+        raise HesseValueError(f"memory: expected a number of bytes > 0, got {memory!r}")
+    return int(memory)
+
+
+def wanted_blocks(cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: bool) -> tuple[NamePair, ...]:
+    """The blocks asked for, each pair in layout order, without repeats."""
+    names = cost.layout.names
+    if block_diagonal:
+        if pairs is not None:
+            raise HesseValueError(
+                "pairs and block_diagonal: give one of the two; block_diagonal=True is every parameter with itself"
+            )
+        return tuple((name, name) for name in names)
+    if pairs is None:
+        return tuple((a, b) for place, a in enumerate(names) for b in names[place:])
+    chosen: dict[NamePair, None] = {}
+    for pair in pairs:
+        if isinstance(pair, str) or len(tuple(pair)) != 2:
+            raise HesseTypeError(f"pairs: expected pairs of parameter names such as ('0.weight', '2.weight'), got {pair!r}")
+        a, b = sorted(pair, key=cost.layout.index)
+        chosen[a, b] = None
+    if not chosen:
+        raise HesseValueError("pairs: no pair was given")
+    return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """What one sample's sweep shows: the sizes and structure of every pair, and how much is alive at once."""
+
+    sizes: dict[PairKey, Sizes]
+    entries: int
+    operations: float
+
+
+def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, join: bool = True) -> Plan:
+    """The plan for blocks already checked and a budget already set."""
+    found = soundness(cost)
+    notes = [*cost.notes, *found.notes, *([found.wrong] if found.wrong else [])]
+    parts, blocks, most, sweep_operations = [], [], 0.0, 0.0
+    for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
+        made = _PartPlan(cost, wanted, budget, signature, samples, join, place >= _MOST_SHAPES)
+        notes += made.notes
+        parts.append(made.part)
+        blocks.append([made.block(names) for names in wanted])
+        most, sweep_operations = max(most, made.bytes), sweep_operations + made.operations
+    merged = tuple(_merged(same) for same in zip(*blocks, strict=True))
+    return Plan(
+        title=repr(cost),
+        captured=all(part.capture is not None for part in parts),
+        blocks=merged,
+        operations=sum(block.operations for block in merged) + sweep_operations,
+        samples=cost.samples,
+        chunk=max(part.chunk for part in parts),
+        result_bytes=result,
+        peak_bytes=result + most,
+        notes=tuple(dict.fromkeys(notes)),
+        sweep_operations=sweep_operations,
+        column_budget=budget,
+        parts=tuple(parts),
+    )
+
+
+def _merged(same: tuple[BlockPlan, ...]) -> BlockPlan:
+    """One block's plan out of those of all parts."""
+    strategy = next(name for name in ("columns", "contraction", "zero") if any(block.strategy == name for block in same))
+    order = ", ".join(dict.fromkeys(block.order for block in same if block.strategy == strategy))
+    operations, most = sum(block.operations for block in same), max(block.intermediate for block in same)
+    return BlockPlan(same[0].names, same[0].shape, strategy, order, operations, most)
+
+
+class _PartPlan:
+    """The plan of the samples of one signature."""
+
+    def __init__(
+        self,
+        cost: Cost,
+        wanted: tuple[NamePair, ...],
+        budget: int,
+        signature: Hashable,
+        samples: int,
+        join: bool,
+        columns: bool,
+    ) -> None:
+        self._cost, names = cost, cost.layout.names
+        self.notes: list[str] = []
+        failed = failures(cost)
+        captured, refused = None, dict.fromkeys(names, "no graph")
+        sites, partners, keys, rehearsal = (), {}, {}, _Rehearsal({}, 0, 0.0)
+        try:
+            if columns:
+                raise NotCaptured(f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own")
+            captured = capture(cost, signature)
+            refused = {name: failed[name].text for name in names if name in failed}
+            refused = {**captured.refused, **_too_many_signals(cost, captured, budget), **refused}
+            sites, partners, keys = _sites_for(captured, wanted, refused, join)
+            rehearsal = _rehearsal_of(cost, captured, signature, (wanted, tuple(refused), join), sites, partners, keys)
+            self.notes += [f"{name} goes by columns: {reason}" for name, reason in refused.items()]
+        except NotCaptured as reason:
+            captured, refused = None, dict.fromkeys(names, "no graph")
+            self.notes.append(f"no graph: {reason}; everything goes by columns")
+            self.notes += [f"{name}: {failed[name].text}" for name in names if name in failed]
+        self._refused = refused
+        contractions = {key: Contraction(keys[key], *choose(found, samples), found) for key, found in rehearsal.sizes.items()}
+        itemsize = cost.dtype.itemsize
+        held = max([c.estimate.held for c in contractions.values()], default=0.0)
+        fixed = itemsize * max([c.estimate.fixed for c in contractions.values()], default=0.0)
+        per_sample = itemsize * (2 * rehearsal.entries + held)
+        most = max(1, min(samples, int((budget - fixed) / per_sample))) if per_sample else samples
+        chunk = -(-samples // -(-samples // most))  # as many chunks as it takes, of like size
+        by_columns = tuple(name for name in names if name in refused and any(name in pair for pair in wanted))
+        self.part = Part(
+            signature,
+            samples,
+            chunk,
+            captured,
+            sites,
+            partners,
+            contractions,
+            by_columns,
+            frozenset(name for name in by_columns if name in failed and failed[name].path == COLUMNS),
+        )
+        self.operations = rehearsal.operations * samples
+        self.bytes = budget if by_columns else fixed + chunk * per_sample
+
+    def block(self, names: NamePair) -> BlockPlan:
+        """What this part's samples add to a block."""
+        sizes, contractions = self._cost.layout.sizes, self.part.contractions
+        shape = (sizes[names[0]], sizes[names[1]])
+        if self._refused.keys() & set(names):
+            fewest = min(sizes[name] for name in names if name in self._refused)
+            singly = " one by one" if self.part.singly.intersection(names) else ""
+            return BlockPlan(names, shape, "columns", f"{fewest} products{singly}", 0.0, 0.0)
+        own = [c for c in contractions.values() if names in c.blocks or names[::-1] in c.blocks]
+        if not own:
+            return BlockPlan(names, shape, "zero", "no path", 0.0, 0.0)
+        orders = {}
+        for contraction in own:
+            orders[contraction.order.name] = orders.get(contraction.order.name, 0) + 1
+        text = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in orders.items())
+        operations = sum(c.estimate.operations * _share(self._cost, names, c) for c in own) * self.part.samples
+        held = max(c.estimate.fixed + c.estimate.held * self.part.chunk for c in own) * self._cost.dtype.itemsize
+        return BlockPlan(names, shape, "contraction", text, operations, held)
+
+
+def _too_many_signals(cost: Cost, captured: Captured, budget: int) -> dict[str, str]:
+    """Parameters whose sites have so many positions × outputs that their own S would cost more than columns."""
+    activations = sum(node.size for node in captured.graph.nodes)
+    refused = {}
+    for site in captured.sites:
+        names = {slot.parameter for slot in site.slots}
+        entries, size = site.signals**2, sum(cost.layout.sizes[name] for name in names)
+        if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
+            reason = f"its S has {site.signals} × {site.signals} entries for each sample, more than the memory allows"
+        elif _PASSES_OVER_S * entries > _PASSES_OF_A_PRODUCT * size * activations:
+            reason = f"its {site.signals} tangents (positions × outputs) would cost more than {size} products"
+        else:
+            continue
+        refused |= dict.fromkeys(names, reason)
+    return refused
+
+
+def _sites_for(
+    captured: Captured, wanted: tuple[NamePair, ...], refused: dict[str, str], join: bool
+) -> tuple[tuple[Site, ...], dict[str, set[str]], dict[PairKey, tuple[NamePair, ...]]]:
+    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of slots to contract with their blocks."""
+    asked = {(a, b) for a, b in wanted if not refused.keys() & {a, b}}
+    asked |= {(b, a) for a, b in asked}
+    place = captured.graph.place
+    named = {name for pair in asked for name in pair}
+    sites = tuple(site for site in captured.sites if any(slot.parameter in named for slot in site.slots))
+    sites = tuple(joined(site) for site in sites) if join else sites
+    keys: dict[PairKey, tuple[NamePair, ...]] = {}
+    partners: dict[str, set[str]] = {site.value: set() for site in sites}
+    for left in sites:
+        for right in (site for site in sites if place[left.value] <= place[site.value]):
+            for x, first in enumerate(left.slots):
+                for y, second in enumerate(right.slots):
+                    blocks = tuple(
+                        (a.parameter, b.parameter) for a in first.own for b in second.own if (a.parameter, b.parameter) in asked
+                    )
+                    if not blocks or (left is right and y < x):
+                        continue
+                    keys[(left.value, x), (right.value, y)] = blocks
+                    if left is not right:
+                        partners[left.value].add(right.value)
+    return sites, partners, keys
+
+
+def _rehearsal_of(
+    cost: Cost,
+    captured: Captured,
+    signature: Hashable,
+    request: tuple[Any, ...],
+    sites: tuple[Site, ...],
+    partners: dict[str, set[str]],
+    keys: dict[PairKey, tuple[NamePair, ...]],
+) -> _Rehearsal:
+    """What the sweep of one sample shows, found once for each request.
+
+    Raises:
+        NotCaptured: an operation cannot be carried down.
+    """
+    known = captured.rehearsals.get(request)
+    if known is None:
+        batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)
+        try:
+            known = _rehearse(cost, captured, batch, sites, partners, keys)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except (
+            Exception
+        ) as error:  # of an operation on values that it cannot be differentiated at, or that is of a kind of its own
+            known = f"its signals cannot be carried down the graph: {first_line(error)}"
+        captured.rehearsals[request] = known
+    if isinstance(known, str):
+        raise NotCaptured(known)
+    return known
+
+
+def _rehearse(
+    cost: Cost,
+    captured: Captured,
+    batch: Batch,
+    sites: tuple[Site, ...],
+    partners: dict[str, set[str]],
+    keys: dict[PairKey, tuple[NamePair, ...]],
+) -> _Rehearsal:
+    evaluation = Evaluation(captured.graph, sites, cost.fixed, cost.parameters)
+    values = evaluation.run(data_leaves(batch.take(slice(0, 1))))
+    kept = sum(values[name].numel() for name in evaluation.batched if isinstance(values.get(name), torch.Tensor))
+    most, sizes, before = 0, {}, {}
+
+    def observe(entries: int) -> None:
+        nonlocal most
+        most = max(most, entries)
+
+    with FlopCounterMode(display=False) as counter:
+        for arrival in Sweep(captured.graph, sites, partners, observe).arrivals(values, evaluation.batched, cost.scale):
+            here: Passed = passed(arrival)
+            sizes |= {key: pair.sizes for key, pair in pairs_at(arrival, here, before, set(keys))}
+            before[arrival.site.value] = here
+            kept += here.delta.numel() + sum(feature.numel() for feature in here.features)
+    return _Rehearsal(sizes, most + kept, float(counter.get_total_flops()))
+
+
+def _share(cost: Cost, names: NamePair, contraction: Contraction) -> float:
+    """A block's part of a contraction that brings several, by size."""
+    sizes = [cost.layout.sizes[a] * cost.layout.sizes[b] for a, b in contraction.blocks]
+    return cost.layout.sizes[names[0]] * cost.layout.sizes[names[1]] / sum(sizes) if len(sizes) > 1 else 1.0
