@@ -19,7 +19,7 @@ test: .venv/ready-dev
 	.venv/bin/pytest -n 2
 
 bench: .venv-bench/ready
-	for part in dense diagonal operator derivations formulas memory startup scaling quadratic minimize tables; do .venv-bench/bin/python -m bench.$$part || exit 1; done
+	for part in dense certificates diagonal operator derivations formulas memory startup scaling quadratic minimize tables; do .venv-bench/bin/python -m bench.$$part || exit 1; done
 
 clean:
 	rm -rf .venv .venv-bench

@@ -8,7 +8,19 @@ from bench.report import RESULTS, Report
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 # The order on the page; results of other names follow in alphabetical order.
-ORDER = ["dense", "diagonal", "operator", "derivations", "formulas", "quadratic", "minimize", "memory", "startup", "scaling"]
+ORDER = [
+    "dense",
+    "certificates",
+    "diagonal",
+    "operator",
+    "derivations",
+    "formulas",
+    "quadratic",
+    "minimize",
+    "memory",
+    "startup",
+    "scaling",
+]
 
 
 def place(path: Path) -> tuple[int, str]:

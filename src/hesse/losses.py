@@ -202,17 +202,17 @@ def custom_loss(function: Callable[[Any, Any], Tensor], prediction: Any, target:
         prediction, target = pytree.tree_map_only(Tensor, lambda t: torch.cat([t, t]), (prediction, target))
         samples = 2
 
-    def evaluate(part: Tensor) -> float:
-        return float(function(*pytree.tree_map_only(Tensor, lambda t: t[part.to(t.device)], (prediction, target))))
+    def evaluate(part: Tensor) -> Tensor:
+        return function(*pytree.tree_map_only(Tensor, lambda t: t[part.to(t.device)], (prediction, target))).detach()
 
     order = torch.arange(samples)
     drawn = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
-    fits_mean = fits_sum = True
+    everything, fits_mean, fits_sum = torch.ones(samples, dtype=torch.bool), True, True
     for cut in (order < 1, order < max(1, samples // 3), order % 2 == 0, drawn < max(1, samples // 2)):
         n = int(cut.sum())
         try:
-            whole = function(prediction, target)
-            first, second = evaluate(cut), evaluate(~cut)
+            # Each on a copy of its own, for a function may write into what it is given.
+            whole, first, second = evaluate(everything), float(evaluate(cut)), float(evaluate(~cut))
         except Exception:  # a function of the whole batch and of nothing less
             return coupled
         tolerance = torch.finfo(whole.dtype).eps ** 0.5 * (abs(float(whole)) + abs(first) + abs(second))

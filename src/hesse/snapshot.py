@@ -163,12 +163,32 @@ class Modules:
                             name = f"{prefix}{path}.{key}" if path else f"{prefix}{key}"
                             self._places[name] = (store, key)
                             self._tied.setdefault(id(tensor), []).append(name)
+        self._all = [module for top in (model, loss) if top is not None for module in top.modules()]
         self.recurrent = model is not None and any(isinstance(module, nn.RNNBase) for module in model.modules())
 
     @property
     def tensors(self) -> Parameters:
         """What lies in the modules now."""
         return {name: store[key] for name, (store, key) in self._places.items()}
+
+    def attributes(self) -> list[tuple[nn.Module, dict[str, Any]]]:
+        """The plain attributes of the modules: counters, a last output, a switch."""
+        return [(module, _plain(module)) for module in self._all]
+
+    def put_back(self, before: list[tuple[nn.Module, dict[str, Any]]]) -> bool:
+        """Give modules the plain attributes that they had; says whether any had another."""
+        changed = False
+        for module, attributes in before:
+            now = _plain(module)
+            for name in now.keys() | attributes.keys():
+                if name not in attributes:
+                    vars(module).pop(name)
+                elif name not in now or now[name] is not attributes[name]:
+                    vars(module)[name] = attributes[name]
+                else:
+                    continue
+                changed = True
+        return changed
 
     @contextlib.contextmanager
     def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
@@ -192,6 +212,11 @@ def _computed(model: nn.Module) -> dict[int, Tensor]:
     """What a copy takes in place of tensors that a forward left on its module: their values, for their graphs have no copy."""
     kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return {id(value): value.detach().clone() for value in kept if not value.is_leaf}
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    """The attributes of a module that are its own affair: not its tensors, modules and hooks, nor PyTorch's flat weights."""
+    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
 
 
 def _weight_of_hook(hook: Any, module: nn.Module) -> Tensor:

@@ -26,19 +26,24 @@ class Subject:
         call: the user's function.
         writes: the tensors held fixed that it writes into, which are cloned for it each time.
         writes_data: whether it writes into its data, likewise.
+        counts: whether it changes plain attributes of its modules, which are put back.
     """
 
     def __init__(self, modules: Modules, fixed: Parameters, call: Callable[..., Any]) -> None:
         self.modules, self.fixed, self.call = modules, fixed, call
         self.writes: set[str] = set()
-        self.writes_data = False
+        self.writes_data = self.counts = False
 
     @contextlib.contextmanager
     def evaluating(self, tensors: Parameters) -> Iterator[Parameters]:
         """Run the user's function with these in the place of parameters and tensors held fixed; gives those for a function."""
         held = {name: value.clone() if name in self.writes else value for name, value in {**self.fixed, **tensors}.items()}
-        with differentiable_twice(self.modules.recurrent), self.modules.holding(held):
-            yield tensors
+        before = self.modules.attributes() if self.counts else []
+        try:
+            with differentiable_twice(self.modules.recurrent), self.modules.holding(held):
+                yield tensors
+        finally:
+            self.modules.put_back(before)
 
     def taken(self, batch: Batch) -> Batch:
         """The batch as the user's function may have it."""
@@ -53,16 +58,18 @@ class Subject:
         given = {name: value.clone() for name, value in parameters.items()}
         fixed, self.fixed = self.fixed, {name: value.clone() for name, value in self.fixed.items()}
         held = None if batch is None else batch.clone()
+        attributes = self.modules.attributes()
         try:
             result = evaluate(given, held)
             self.writes |= {name for name, value in fixed.items() if not _same(value, self.fixed[name])}
         finally:
             self.fixed = fixed
+            self.counts |= self.modules.put_back(attributes)
         for name, value in parameters.items():
             if not _same(value, given[name]):
                 raise HesseValueError(
-                    f"model: its forward writes into {name!r}, which is a parameter of the cost; a cost holds its parameters "
-                    "still: write into a copy, or leave it out with params="
+                    f"params: the model, loss or penalty writes into {name!r}, a parameter of the cost; a cost holds its "
+                    "parameters still: write into a copy, or leave it out with params="
                 )
         if batch is not None and held is not None and not self.writes_data:
             pairs = zip(_tensors(batch), _tensors(held), strict=True)
@@ -346,7 +353,8 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
         return float(penalty)
     if not callable(penalty):
         raise HesseTypeError(f"penalty: expected a number or a function of {{name: Tensor}}, got {type(penalty).__name__}")
-    found = _check_scalar(lambda: penalty(parameters), "penalty(params)")
+    subject = Subject(Modules(None), {}, penalty)
+    found = subject.watch(lambda given, _: _check_scalar(lambda: penalty(given), "penalty(params)"), parameters, None)
     if _leaves(found):
         raise HesseValueError(
             f"penalty: it depends on {_described(_leaves(found))}, other than through its argument, and the derivatives would "

@@ -1,6 +1,5 @@
 """When two ways of getting the same numbers agree: to rounding, at the scale of what is compared."""
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hesse.certify.drawing import drawn, generator
 from hesse.certify.reference import Parts, Request, products
+from hesse.certify.soundness import AUTOCAST, soundness
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -20,17 +21,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 _SMALL = {torch.float32: 1e-2, torch.float64: 1e-3}
 # What other roundings of the same computation may add up to, in units of the one that is looked at.
 _ROUNDINGS = 16.0
-_SEEDS = itertools.count()
-
-
-def generator() -> torch.Generator:
-    """A generator of the certificates' own: the user's random state is not touched, and no two certificates draw alike."""
-    return torch.Generator().manual_seed(next(_SEEDS))
-
-
-def drawn(like: Tensor, random: torch.Generator) -> Tensor:
-    """Normal numbers."""
-    return torch.randn(like.shape, generator=random, dtype=torch.float64).to(like)
 
 
 @dataclass(frozen=True)
@@ -159,10 +149,12 @@ def _noise(
     """
     random = generator()
     eps = max(torch.finfo(parameter.dtype).eps for parameter in cost.parameters.values())
+    if AUTOCAST in soundness(cost).notes:
+        eps = max(eps, torch.finfo(torch.bfloat16).eps)
     noise = [dict.fromkeys(theirs, 0.0) for theirs in expected]
     for _ in range(2):
         moved = {
-            name: parameter * (1 + 2 * torch.finfo(parameter.dtype).eps * drawn(parameter, random).sign())
+            name: parameter * (1 + 2 * max(eps, torch.finfo(parameter.dtype).eps) * drawn(parameter, random).sign())
             for name, parameter in cost.parameters.items()
         }
         for place, parts in enumerate(products(cost.at(moved), requests)):

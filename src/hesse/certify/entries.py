@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hesse.certify.comparison import compare, generator
+from hesse.certify.comparison import compare
+from hesse.certify.drawing import generator
 from hesse.certify.matrix import Verdict, certificate_of
 from hesse.certify.reference import Limit, Parts, Request, products
 
@@ -41,7 +42,7 @@ def certify_diagonal(cost: "Cost", made: dict[str, Tensor], seconds: float, note
     seen = len({name for name, _ in done})
     compared = f"{len(done)} entr{'ies' if len(done) != 1 else 'y'} of {seen} of {len(cost.layout.names)} parameters"
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
-    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong)
+    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined)
 
 
 def _by_size(entries: Tensor, random: torch.Generator) -> int:

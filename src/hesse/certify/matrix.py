@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hesse.certify.certificate import Certificate
-from hesse.certify.comparison import Comparison, Difference, compare, drawn, generator
+from hesse.certify.comparison import Comparison, Difference, compare
+from hesse.certify.drawing import drawn, generator
 from hesse.certify.reference import METHOD, Limit, Parts, Request, products
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ class Verdict:
     Attributes:
         certificate: what was compared.
         wrong: by parameter, where what was made and the independent way differ.
-        undefined: whether the independent way gave no number somewhere.
+        undefined: the parameters for which the independent way gave no number.
     """
 
     certificate: Certificate
     wrong: dict[str, Difference]
-    undefined: bool = False
+    undefined: tuple[str, ...] = ()
 
 
 class Matrix:
@@ -138,12 +139,21 @@ def certify_matrix(cost: "Cost", made: "BlockHessian", seconds: float, notes: tu
     if made.is_complete:
         # What the product of all columns does not show lies in the columns of the other one.
         wrong = comparison.wrong[0] or {name: next(iter(each.values())) for each, name in _single(comparison, done)}
-        count = len(cost.layout.names)
-        compared = f"{len(done)} product{'s' * (len(done) != 1)} with all {count} parameter{'s' * (count != 1)}"
+        compared = f"{len(done)} product{'s' * (len(done) != 1)} with {all_of(cost)}"
     else:
         seen = sum(len(request.rows) for request in done)
-        compared = f"{seen} of {len(made.pairs)} blocks" if seen < len(made.pairs) else f"all {seen} blocks"
-    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, bool(comparison.undefined))
+        compared = (
+            f"{seen} of {len(made.pairs)} blocks"
+            if seen < len(made.pairs)
+            else (f"all {seen} blocks" if seen > 1 else "the block")
+        )
+    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined)
+
+
+def all_of(cost: "Cost") -> str:
+    """All parameters, in words."""
+    count = len(cost.layout.names)
+    return f"all {count} parameters" if count > 1 else "the only parameter"
 
 
 def _single(comparison: Comparison, done: list[Request]) -> Iterable[tuple[dict[str, Difference], str]]:

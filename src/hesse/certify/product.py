@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hesse.certify.comparison import compare, drawn, generator
-from hesse.certify.matrix import Verdict, certificate_of
+from hesse.certify.comparison import compare
+from hesse.certify.drawing import drawn, generator
+from hesse.certify.matrix import Verdict, all_of, certificate_of
 from hesse.certify.reference import Parts, Request, products
 
 if TYPE_CHECKING:
@@ -25,6 +26,6 @@ def certify_product(cost: "Cost", product: Callable[[Parts], Parts], notes: tupl
     v = {name: drawn(parameter, random) for name, parameter in cost.parameters.items()}
     requests = [Request(v, cost.layout.names)]
     comparison = compare(cost, requests, [product(v)], products(cost, requests))
-    count = len(cost.layout.names)
-    compared = f"1 product with all {count} parameter{'s' * (count != 1)}"
-    return Verdict(certificate_of(cost, comparison, compared, start, notes), comparison.wrong[0], bool(comparison.undefined))
+    compared = f"1 product with {all_of(cost)}"
+    certificate = certificate_of(cost, comparison, compared, start, notes)
+    return Verdict(certificate, comparison.wrong[0], comparison.undefined)

@@ -9,10 +9,12 @@ So, once for a model and a loss, on few samples, in float64 where the function c
 Where the two differ at every h there are three cases. If the difference quotients forward and backward differ as well, θ
 lies at a kink (ReLU, max-pooling), and nothing can be told. If g·v is not the slope of the value either, the user holds a
 value fixed (``detach``, ``no_grad``, a derivative of their own): double backward is then the definition, as long as it is
-symmetric. Otherwise H v is wrong.
+symmetric. Otherwise H v is wrong. Where the function can be cast, what it detaches or computes under ``no_grad`` is seen and
+held fixed in the differences too (`hesse.certify.widened`), so that a wrong backward shows beside it.
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.certify.comparison import drawn
+from hesse.certify.drawing import drawn
 from hesse.certify.widened import Widened
-from hesse.data import Batch
+from hesse.data import Batch, concatenate
 from hesse.errors import HesseValueError
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 Parts = dict[str, Tensor]
 
 _SAMPLES = 32
+_MOST_SIGNATURES = 8
+# The note of a forward that rounds to half precision of its own accord.
+AUTOCAST = "the forward runs under an autocast of its own, which stays as it is"
 # By the dtype that could be had: the steps, the best first, and what a difference quotient of such steps may be off by.
 _STEPS = {torch.float64: (1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1e-9), torch.float32: (3e-3, 1e-3, 1e-2)}
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}
@@ -54,13 +59,36 @@ class Soundness:
 
 
 def soundness(cost: "Cost") -> Soundness:
-    """Examine a cost's function, or find it examined."""
-    batch = next(iter(cost.batches()))
-    key = ("soundness", cost.layout, cost.dtype, None if batch is None else batch.signature)
+    """Examine a cost's function, on samples of every signature of its batches, or find it examined."""
+    found = [_known(cost, signature) for signature in list(cost.signatures)[:_MOST_SIGNATURES] or [None]]
+    wrong = next((each.wrong for each in found if each.wrong is not None), None)
+    return Soundness(wrong, tuple(dict.fromkeys(note for each in found for note in each.notes)))
+
+
+def _known(cost: "Cost", signature: Hashable) -> Soundness:
+    key = ("soundness", cost.layout, cost.dtype, signature)
     found = cost.captures.get(key)
     if found is None:
-        found = cost.captures[key] = _examined(cost, batch)
+        found = cost.captures[key] = _examined(cost, signature)
     return found
+
+
+def _some_samples(cost: "Cost", signature: Hashable) -> tuple[Batch | None, Batch | None]:
+    """A few samples from all over the batches of a signature, and the first such batch whole."""
+    count = cost.signatures.get(signature)
+    if count is None:
+        return None, None
+    every = max(1, -(-count // _SAMPLES))
+    first, taken, seen = None, list[Batch](), 0
+    for batch in cost.batches():
+        if batch is None or batch.signature != signature:
+            continue
+        first = first or batch
+        start = -seen % every
+        if start < batch.size:
+            taken.append(batch.take(slice(start, None, every)))
+        seen += batch.size
+    return concatenate(taken), first
 
 
 def require_sound(cost: "Cost") -> tuple[str, ...]:
@@ -75,8 +103,8 @@ def require_sound(cost: "Cost") -> tuple[str, ...]:
     return found.notes
 
 
-def _examined(cost: "Cost", batch: Batch | None) -> Soundness:
-    some = batch if batch is None or batch.size <= _SAMPLES else batch.take(slice(0, _SAMPLES))
+def _examined(cost: "Cost", signature: Hashable) -> Soundness:
+    some, batch = _some_samples(cost, signature)
     attempts = [(torch.float64, True, some), (torch.float64, True, batch), (cost.dtype, False, some), (cost.dtype, False, batch)]
     error: Exception | None = None
     for dtype, cast, samples in attempts:
@@ -115,8 +143,10 @@ class _Function:
         tensors = {**self._fixed, **theta}
         if self.mode is None:
             return self._cost.batch_cost(tensors, self._batch) + self._cost.penalty_cost(theta)
-        with self.mode:
-            return self._cost.batch_cost(tensors, self._batch) + self._cost.penalty_cost(theta)
+        with self.mode.again():
+            value = self._cost.batch_cost(tensors, self._batch) + self._cost.penalty_cost(theta)
+        self.mode.finished()
+        return value
 
     def slopes(self, theta: Parts) -> tuple[float, Parts]:
         """J and ∂J/∂θ."""
@@ -159,11 +189,15 @@ def _judged(function: _Function) -> Soundness:
     v, u = (_direction(function.theta, random) for _ in range(2))
     value, gradient = function.slopes(function.theta)
     product, other = function.products(v, u)
-    notes = (
-        ["the forward runs under an autocast of its own, which stays as it is"]
-        if function.mode and function.mode.autocast
-        else []
-    )
+    notes = []
+    if function.mode is not None:
+        if function.mode.scaled:
+            return Soundness(
+                "cost: it looks up an embedding with scale_grad_by_freq=True, which divides gradients by how often a token "
+                "occurs: they are the derivatives of no cost, and have no Hessian; set it to False"
+            )
+        if function.mode.autocast:
+            notes.append(AUTOCAST)
     if function.dtype != torch.float64:
         share = _TOLERANCE[function.dtype]
         notes.append(
@@ -171,19 +205,22 @@ def _judged(function: _Function) -> Soundness:
         )
     quotients = _Quotients(function, v, value, gradient)
     wrong, kinks = _differing(quotients, product)
+    if function.mode is not None and function.mode.fixed:
+        notes.append("values that the forward detaches or computes without gradients are held fixed, as PyTorch does")
     if not wrong and not kinks:
         return Soundness(notes=tuple(notes))
+    gap, scale = abs(_dot(u, product) - _dot(v, other)), abs(_dot(u, product)) + abs(_dot(v, other))
+    skew = gap > 1e-3 * scale + _ROUNDINGS * torch.finfo(function.dtype).eps * _norm(product) * _norm(u)
     if wrong and not quotients.is_slope(_dot(gradient, v)):
-        gap, scale = abs(_dot(u, product) - _dot(v, other)), abs(_dot(u, product)) + abs(_dot(v, other))
-        if gap > 1e-3 * scale + _ROUNDINGS * torch.finfo(function.dtype).eps * _norm(product) * _norm(u):
+        if skew:
             return Soundness(
                 "cost: its second derivatives by PyTorch are not symmetric (u·H v and v·H u are "
                 f"{_dot(u, product):.6g} and {_dot(v, other):.6g}), and its gradient is not the slope of its value: is there a "
                 "custom autograd Function, or an operation, whose backward is not a derivative? It has no Hessian"
             )
         notes.append(
-            "the gradient is not the slope of the value: values that the forward detaches, computes without gradients or gives a "
-            "derivative of their own are held fixed, as PyTorch does"
+            "the gradient is not the slope of the value: what the forward gives a derivative of its own (a custom autograd "
+            "Function) is taken by that, and what it detaches is held fixed, as PyTorch does"
         )
         return Soundness(notes=tuple(notes))
     if wrong:
@@ -193,6 +230,12 @@ def _judged(function: _Function) -> Soundness:
             f"by double backward and {theirs:.6g} by differences of gradients. Is there a custom autograd Function whose "
             "backward uses a detached value, no_grad or NumPy, or an operation whose second derivative PyTorch gets wrong? "
             "Write its backward in operations that can be differentiated"
+        )
+    if skew:
+        return Soundness(
+            "cost: its second derivatives by PyTorch are not symmetric at these parameters (u·H v and v·H u are "
+            f"{_dot(u, product):.6g} and {_dot(v, other):.6g}), where its gradient has a kink ({', '.join(kinks[:3])}): it has "
+            "no Hessian there. Move the parameters"
         )
     notes.append(
         f"a kink lies at these parameters, or too near ({', '.join(kinks[:3])}{', ...' if len(kinks) > 3 else ''}): differences "
@@ -233,20 +276,24 @@ class _Quotients:
         return (plus[name] - minus[name]) / (2 * h), (plus[name] - 2 * at + minus[name]) / h
 
     def is_slope(self, slope: float) -> bool:
-        """Whether g·v is the slope of J; also where that cannot be told."""
+        """Whether g·v is the slope of J; also where no step tells them apart, as at a kink or a pole."""
+        before = math.nan
         for h in self.steps:
             plus, _, minus, _ = self._at(h)
             central, bend = (plus - minus) / (2 * h), abs(plus - 2 * self._value + minus) / h
             noise = _ROUNDINGS * self.eps * abs(self._value) / h
             gap = abs(central - slope)
-            if not gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + noise or bend > gap:
-                return True
-        return False
+            apart = gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + noise
+            if apart and bend <= _NEARER * gap and abs(central - before) <= _NEARER * gap:
+                return False
+            before = central
+        return True
 
 
 def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[float, float]], list[str]]:
     """Parameters for which H v is wrong, with an entry of both, and those for which a kink keeps it from being told."""
     waiting, nearer = dict.fromkeys(product), dict[str, tuple[float, float]]()
+    before: dict[str, Tensor] = {}
     tolerance = _TOLERANCE[quotients._function.dtype]
     for h in quotients.steps:
         found = {name: quotients.of_gradient(h, name) for name in waiting}
@@ -263,7 +310,10 @@ def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[f
             if gap <= tolerance * scale + noise:
                 del waiting[name]
                 nearer.pop(name, None)
-            elif float(bend.norm()) <= _NEARER * gap:
+                continue
+            settled = name in before and float((before[name] - central).norm()) <= _NEARER * gap
+            before[name] = central
+            if settled and float(bend.norm()) <= _NEARER * gap:
                 place = int((central - ours).abs().flatten().argmax())
                 nearer[name] = (float(ours.flatten()[place]), float(central.flatten()[place]))
         if not waiting:

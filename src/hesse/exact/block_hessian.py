@@ -16,6 +16,7 @@ from hesse.certify.certificate import Certificate
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.exact import storage, tables
 from hesse.layout import Layout
+from hesse.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -199,6 +200,7 @@ class BlockHessian:
     def __matmul__(self, v: Tensor) -> Tensor: ...
     @overload
     def __matmul__(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    @undisturbed()
     def __matmul__(self, v: Any) -> Any:
         """H v, for a flat vector (P,), a matrix (P, K), or a dictionary by parameter name.
 

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hesse.capture import first_line
-from hesse.certify.comparison import Difference
+from hesse.certify.comparison import TOLERANCE, Difference
 from hesse.cost import Cost
 from hesse.errors import HesseValueError
 
 # From the fastest to the slowest: matrix products, Hessian-vector products side by side, and one by one in plain autograd.
 CONTRACTION, COLUMNS, SINGLY = "contraction", "columns", "products one by one"
 PATHS = (CONTRACTION, COLUMNS, SINGLY)
-# Of the typical entry of a product's largest part: what the order of summation may change.
-_ROUNDING = 1e-5
+# Of the typical entry of a product's largest part, in units of what is taken for rounding at once: what the order of summation
+# may change.
+_ROUNDINGS = 10.0
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ def fall_back(cost: Cost, reasons: Mapping[str, Difference | str], by_columns: t
     Raises:
         HesseValueError: there is no slower path.
     """
-    fallen = False
+    fallen, limit = False, _ROUNDINGS * max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values())
     for name, reason in reasons.items():
         path = path_of(cost, name, name in by_columns)
         if path != SINGLY:
             failures(cost)[name], fallen = Failure(path, str(reason)), True
-        elif isinstance(reason, str) or not reason.share < _ROUNDING:
+        elif isinstance(reason, str) or not reason.share < limit:
             raise HesseValueError(
                 f"cost: the {what} cannot be certified. The rows of {name!r} were made by {path}, which {reason}; no way of "
                 "computing them agrees with it. Is the model random, or does it change with every call?"

@@ -1,6 +1,5 @@
 """`hessian`: run the plan and put the blocks together."""
 
-import itertools
 import math
 import time
 from collections import Counter
@@ -89,8 +88,9 @@ def hessian(
 def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
     storage = Storage(cost, [block.names for block in made.blocks])
     with Progress("hessian", steps(cost, made), progress) as bar:
-        targets = [target for part in made.parts for target in _contract(cost, part, storage, bar)]
-        for target in targets:
+        brought = [{frozenset(names) for names in c.blocks} for part in made.parts for c in part.contractions.values()]
+        uses = Counter(names for each in brought for names in each)
+        for target in [target for part in made.parts for target in _contract(cost, part, storage, uses, bar)]:
             target.finish()
         for part in made.parts:
             _columns(cost, made, part, storage, bar)
@@ -125,13 +125,12 @@ def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
     }
 
 
-def _contract(cost: Cost, part: Part, storage: Storage, bar: Progress) -> list[Target]:
-    brought = {key: {frozenset(names) for names in contraction.blocks} for key, contraction in part.contractions.items()}
-    uses = Counter(itertools.chain.from_iterable(brought.values()))
+def _contract(cost: Cost, part: Part, storage: Storage, uses: Counter[frozenset[str]], bar: Progress) -> list[Target]:
+    """The pairs of slots of a part, each contracted; ``uses`` counts what brings each block, in all parts."""
     targets: dict[PairKey, Target] = {}
     for key, pair in pairs_by_chunk(cost, part, bar):
         if key not in targets:
-            alone = all(uses[names] == 1 for names in brought[key])
+            alone = all(uses[frozenset(names)] == 1 for names in part.contractions[key].blocks)
             targets[key] = Target(storage, pair, part.contractions[key], alone)
         targets[key].add(pair)
     return list(targets.values())

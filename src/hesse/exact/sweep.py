@@ -199,6 +199,8 @@ class Sweep:
             users = [node for node in graph.nodes if value in node.inputs]
             if len(users) != 1 or users[0].name in self._sites or not is_elementwise(users[0], (value,), graph.shapes):
                 return frozenset(thin)
+            if [name for name in users[0].inputs if name in self._active] != [value]:
+                return frozenset(thin)  # another way up ends here, which needs more than the diagonal
             value = users[0].name
 
     def arrivals(self, values: dict[str, Any], batched: set[str], scale: float) -> Iterator[Arrival]:

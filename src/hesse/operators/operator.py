@@ -59,6 +59,8 @@ def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> 
     while True:
         made = HessianOperator(cost, room)
         verdict = certify_product(cost, lambda v, made=made: made @ v, notes)
+        if verdict.undefined:
+            _refuse_undefined(cost, verdict.undefined)
         if not verdict.wrong:
             made.certificate = verdict.certificate
             return made
@@ -66,6 +68,14 @@ def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> 
         reason = f"{difference}, of the part of H v of {name!r}"
         if not leave(cost, made.methods, reason):
             raise HesseValueError(f"cost: its products cannot be certified: every method {reason}. Is the model random?")
+
+
+def _refuse_undefined(cost: Cost, names: tuple[str, ...]) -> None:
+    raise HesseValueError(
+        f"cost: its products with H are not finite at these parameters: the part of H v of {', '.join(map(repr, names[:3]))}, by "
+        "double backward, where the cost is finite. Is there a root, a norm or a logarithm at zero? Move the parameters, add a "
+        "small number under the root, or leave those parameters out with params="
+    )
 
 
 def _checked_memory(cost: Cost, memory: Any) -> int:
@@ -157,6 +167,7 @@ class HessianOperator:
     def __matmul__(self, v: Tensor) -> Tensor: ...
     @overload
     def __matmul__(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    @undisturbed()
     def __matmul__(self, v: Any) -> Any:
         """H v, for a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor}.
 

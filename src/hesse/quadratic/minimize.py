@@ -16,6 +16,7 @@ from hesse.quadratic.descent import CURVATURE, REACHED, Goal, State, newton_cg, 
 from hesse.quadratic.points import Evaluator, Iterate
 from hesse.quadratic.proposals import METHODS
 from hesse.quadratic.subproblem.cholesky import Guess
+from hesse.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -28,6 +29,7 @@ _SHARE = 0.2
 Callback = Callable[[Iterate], Any]
 
 
+@undisturbed()
 def minimize(
     cost: Cost,
     method: str = "trust-exact",

@@ -25,6 +25,7 @@ from hesse.quadratic.subproblem.krylov import Krylov
 from hesse.quadratic.subproblem.space import Reduced, Solver, Space, Whole, random_unit
 from hesse.quadratic.subproblem.spectral import Solution
 from hesse.quadratic.trust import Trust, make_trust
+from hesse.undisturbed import undisturbed
 
 # H, its eigenvectors, and what LAPACK holds while it finds them.
 _COPIES = 4
@@ -163,6 +164,7 @@ class QuadraticModel:
             raise HesseValueError("eigh(): H is not built here, it is known by its products; hesse.quadratic(cost, dense=True)")
         return self.hessian.eigh()
 
+    @undisturbed()
     def __call__(self, s: Any) -> Float[Tensor, "*K"]:
         """J + gᵀs + ½ sᵀHs, for each step: one number, or (K,) of them.
 
@@ -171,6 +173,7 @@ class QuadraticModel:
         """
         return (self.value + self._changes(self.steps(s))).to(self.gradient.dtype)
 
+    @undisturbed()
     def error(self, s: Any) -> Float[Tensor, "*K"]:
         """J(θ + s) less the model there, in the same shapes; infinite where the cost is not a number.
 
@@ -181,6 +184,7 @@ class QuadraticModel:
         errors = torch.tensor([true - model for true, model in columns], dtype=self.gradient.dtype, device=self.gradient.device)
         return errors if steps.ndim == 2 else errors[0]
 
+    @undisturbed()
     def compare(self, s: Float[Tensor, " P"]) -> tuple[float, float]:
         """The change of the true cost and that of the model, at the step that θ + s rounds to."""
         theta = self.cost.theta
@@ -209,6 +213,7 @@ class QuadraticModel:
         """Steps in any of the forms that are taken, as a flat vector or as columns; checked."""
         return refuse.steps(self.layout.flatten(s) if isinstance(s, Mapping) else getattr(s, "vector", s), self.gradient, what)
 
+    @undisturbed()
     def trust(self, direction: Any = None, tolerance: float = 0.1) -> Trust:
         """How far the model can be trusted along a line: a table of true cost and model, the order of the error, the radius.
 
@@ -230,6 +235,7 @@ class QuadraticModel:
         """
         return make_trust(self, direction, refuse.positive(tolerance, "tolerance"), self._progress)
 
+    @undisturbed()
     def stationary_point(self) -> StationaryPoint:
         """Where the model's gradient is zero, named for what it is: minimum, maximum, saddle, flat valley, or none.
 
@@ -356,6 +362,7 @@ class QuadraticModel:
         refuse.no_negative_curvature(found.reduced)
         return make_step(self, "negative_curvature", found)
 
+    @undisturbed()
     def _step(self, method: str, solver: Solver) -> Step:
         return make_step(self, method, self.space.solve(solver))
 

@@ -1,0 +1,18 @@
+"""The random numbers of certificates, from generators of their own."""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+_SEEDS = itertools.count()
+
+
+def generator() -> torch.Generator:
+    """A generator of the certificates' own: the user's random state is not touched, and no two certificates draw alike."""
+    return torch.Generator().manual_seed(next(_SEEDS))
+
+
+def drawn(like: Tensor, random: torch.Generator) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(like.shape, generator=random, dtype=torch.float64).to(like)
