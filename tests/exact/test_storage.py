@@ -41,6 +41,20 @@ def test_blocks_come_back_though_they_share_memory(tmp_path: Path) -> None:
     assert all(torch.equal(back[pair], hessian[pair]) for pair in pairs)
 
 
+def test_a_bit_that_was_flipped_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "h.safetensors"
+    BlockHessian(LAYOUT, matrix=symmetric()).save(path)
+    content = bytearray(path.read_bytes())
+    for place in (len(content) - 1, len(content) - 100, len(content) - LAYOUT.size**2 * 8 + 3):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(HesseFileError, match=r"'matrix' is not as it was written: the file is damaged"):
+            load(path)
+    path.write_bytes(content)
+    assert torch.equal(load(path).dense(), symmetric())
+
+
 def test_a_loaded_hessian_can_be_saved_over_its_own_file(tmp_path: Path) -> None:
     path = tmp_path / "h.safetensors"
     BlockHessian(LAYOUT, matrix=symmetric()).save(path)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import hesse
 from hesse.errors import HesseError, HesseKeyError, HesseMemoryError, HesseTypeError, HesseValueError
 from hesse.quadratic import Iterate
-from hesse.quadratic.points import Evaluator
+from hesse.quadratic.points import Evaluator, Point
 from hesse.quadratic.proposals import METHODS
 from hesse.quadratic.subproblem import spectral
 from hesse.quadratic.subproblem.cholesky import Ball, Bound, Cubic, Guess, Shifted, step
@@ -91,6 +91,29 @@ def test_network_ends_at_a_stationary_point(method: str, dense: bool) -> None:
     assert hesse.value(result.cost) == hesse.value(there)
     assert torch.equal(cost.layout.flatten(result.parameters), torch.from_numpy(result.x))
     assert float(hesse.hessian(there).eigvalsh()[0]) > 0
+    first, last = result.certificates
+    assert max(first.deviation, last.deviation) < 1e-9 and first.samples == last.samples == cost.samples
+
+
+def test_without_certificates() -> None:
+    result = hesse.minimize(network_cost(), certify=False)
+    assert result.success and result.certificates == ()
+
+
+def test_a_wrong_h_at_the_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters found are kept; that H cannot be believed there is in the status."""
+    certified, asked = Point.certify, list[Point]()
+
+    def certify(point: Point) -> Any:
+        asked.append(point)
+        if len(asked) == 2:
+            raise HesseValueError("no way of computing them agrees")
+        return certified(point)
+
+    monkeypatch.setattr(Point, "certify", certify)
+    result = hesse.minimize(network_cost())
+    assert not result.success and result.status == 3 and "H there is not to be believed: no way" in result.message
+    assert is_finite(result) and len(result.certificates) == 1
 
 
 @pytest.mark.parametrize("method", METHODS)

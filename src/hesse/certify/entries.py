@@ -19,8 +19,18 @@ if TYPE_CHECKING:
 _MOST = 64
 
 
-def certify_diagonal(cost: "Cost", made: dict[str, Tensor], seconds: float, notes: tuple[str, ...] = ()) -> Verdict:
-    """Hold entries of a diagonal against double backward: at least one, and as many parameters as 15 % or six gradients allow."""
+def certify_diagonal(
+    cost: "Cost", made: dict[str, Tensor], seconds: float, notes: tuple[str, ...] = (), memory: int | None = None
+) -> Verdict:
+    """Hold entries of a diagonal against double backward: at least one, and as many parameters as 15 % or six gradients allow.
+
+    Args:
+        cost: the cost.
+        made: its diagonal.
+        seconds: what making it took.
+        notes: for the certificate.
+        memory: bytes to work in, where samples are known to be independent.
+    """
     start = time.perf_counter()
     random = generator()
     names = [name for name in cost.layout.names if cost.layout.sizes[name]]
@@ -29,7 +39,7 @@ def certify_diagonal(cost: "Cost", made: dict[str, Tensor], seconds: float, note
     drawings = [(name, _by_size(made[name], random)) for name in order]
     drawings += [(name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random))) for name in order]
     requests = [_entry(cost, name, place) for name, place in drawings[:_MOST]]
-    expected = products(cost, requests, Limit(1, 0.15 * seconds))
+    expected = products(cost, requests, Limit(1, 0.15 * seconds, memory))
     done = drawings[: len(expected)]
 
     def pick(place: int, parts: Parts) -> Parts:

@@ -120,7 +120,9 @@ class Matrix:
         return torch.stack(parts).sum(0).reshape(self._cost.layout.shape(a))
 
 
-def certify_matrix(cost: "Cost", made: "BlockHessian", seconds: float, notes: tuple[str, ...] = ()) -> Verdict:
+def certify_matrix(
+    cost: "Cost", made: "BlockHessian", seconds: float, notes: tuple[str, ...] = (), memory: int | None = None
+) -> Verdict:
     """Hold a Hessian against double backward, within 15 % of what it took, or six gradients.
 
     Args:
@@ -128,11 +130,12 @@ def certify_matrix(cost: "Cost", made: "BlockHessian", seconds: float, notes: tu
         made: its Hessian.
         seconds: what making it took.
         notes: for the certificate.
+        memory: bytes to work in, where samples are known to be independent.
     """
     start = time.perf_counter()
     matrix = Matrix(cost, made)
     requests, least = matrix.requests()
-    expected = products(cost, requests, Limit(least, 0.15 * seconds))
+    expected = products(cost, requests, Limit(least, 0.15 * seconds, memory))
     done = requests[: len(expected)]
     comparison = compare(cost, done, matrix.products(done), expected, typical=matrix.typical)
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}

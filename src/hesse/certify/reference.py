@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from hesse.data import Batch
 from hesse.errors import HesseValueError
@@ -23,6 +24,9 @@ Parts = dict[str, Tensor]
 
 # What g with its graph takes, in units of one gradient, as measured (bench.dense).
 _GRAPH = 1.3
+# A batch so many times smaller than the memory needs no look; else what a gradient keeps is counted on a few samples, of which
+# double backward keeps some times more. Pieces are not made smaller than some samples.
+_SMALL, _PROBE, _TWICE, _LEAST_PIECE = 100, 16, 4, 64
 METHOD = "double backward on the function as given"
 
 
@@ -46,11 +50,13 @@ class Limit:
     Attributes:
         least: requests that are answered in any case.
         seconds: what the others must stay within.
+        memory: bytes to work in. Batches that take more are cut, which is only right where samples are independent.
         gradients: or within so many gradients of the whole data, where that is more.
     """
 
     least: int
     seconds: float
+    memory: int | None = None
     gradients: float = 6.0
 
 
@@ -68,9 +74,34 @@ def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = No
     if cost.penalty is not None:
         _add(sums, _of_term(cost, None, requests, names, len(requests), penalty=True)[0])
     for batch in cost.batches():
-        made, count = _of_term(cost, batch, requests, names, count, limit=limit)
-        _add(sums, made)
+        for piece in _pieces(cost, batch, limit.memory if limit is not None else None):
+            made, count = _of_term(cost, piece, requests, names, count, limit=limit)
+            _add(sums, made)
     return sums[: count or 0]
+
+
+def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch | None]:
+    """The batch, or the batch cut, where double backward of all of it at once would keep more than there is room for."""
+    if batch is None or memory is None or cost.loss is None or not cost.loss.separable:
+        return [batch]
+    data = sum(leaf.nbytes for leaf in pytree.tree_leaves((batch.x, batch.y)) if isinstance(leaf, Tensor))
+    if _SMALL * data <= memory:
+        return [batch]
+    some, kept = batch.take(slice(0, _PROBE)), 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor.detach()
+
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            cost.batch_cost(leaves, some)
+    except RuntimeError:  # torch.func inside the user's function does not go with such hooks
+        return [batch]
+    most = max(_LEAST_PIECE, memory * some.size // max(1, _TWICE * kept))
+    return [batch] if most >= batch.size else [batch.take(slice(at, at + most)) for at in range(0, batch.size, most)]
 
 
 def _add(sums: list[Parts], made: list[Parts]) -> None:

@@ -25,7 +25,8 @@ from torch.utils import _pytree as pytree
 from hesse.certify.drawing import drawn
 from hesse.certify.widened import Widened
 from hesse.data import Batch, concatenate
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, readable_bytes
+from hesse.memory import available_bytes
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -34,6 +35,8 @@ Parts = dict[str, Tensor]
 
 _SAMPLES = 32
 _MOST_SIGNATURES = 8
+# How often θ is held at once, in gradients, products and directions.
+_COPIES = 16
 # The note of a forward that rounds to half precision of its own accord.
 AUTOCAST = "the forward runs under an autocast of its own, which stays as it is"
 # By the dtype that could be had: the steps, the best first, and what a difference quotient of such steps may be off by.
@@ -104,6 +107,9 @@ def require_sound(cost: "Cost") -> tuple[str, ...]:
 
 
 def _examined(cost: "Cost", signature: Hashable) -> Soundness:
+    needed = _COPIES * torch.float64.itemsize * cost.layout.size
+    if needed > available_bytes(cost.device) // 2:
+        return Soundness(notes=(f"differences of gradients were not taken: they need {readable_bytes(needed)}",))
     some, batch = _some_samples(cost, signature)
     attempts = [(torch.float64, True, some), (torch.float64, True, batch), (cost.dtype, False, some), (cost.dtype, False, batch)]
     error: Exception | None = None

@@ -65,7 +65,8 @@ def diagonal(cost: Cost, *, memory: int | None = None, certify: bool = True, pro
             continue
         if not certify:
             return Entries(entries)
-        verdict = certify_diagonal(cost, entries, time.perf_counter() - start, require_sound(cost))
+        seconds, room = time.perf_counter() - start, made.column_budget if made.captured else None
+        verdict = certify_diagonal(cost, entries, seconds, require_sound(cost), room)
         undefined = {
             name: "gave entries that are not finite" for name, part in entries.items() if not bool(part.isfinite().all())
         }

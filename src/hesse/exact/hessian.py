@@ -78,7 +78,8 @@ def hessian(
         H = BlockHessian(cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds))
         if not certify:
             return H
-        verdict = certify_matrix(cost, H, seconds, require_sound(cost))
+        room = made.column_budget if made.captured else None
+        verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
         if not fall_back(cost, verdict.wrong, made.by_columns, "Hessian"):
             if verdict.undefined or not H.is_complete:  # a product of a whole matrix shows what is not finite in it
                 _refuse_undefined(H)

@@ -1,17 +1,19 @@
 """A Hessian in a safetensors file.
 
-The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being places in the layout. The layout, the pairs and the
-provenance are one JSON text in the file's metadata, under ``hesse``.
+The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being places in the layout. The layout, the pairs, the
+provenance, the certificate and a checksum of each tensor are one JSON text in the file's metadata, under ``hesse``.
 """
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from hesse.certify.certificate import Certificate
@@ -43,6 +45,7 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         "shapes": layout.shapes,
         "blocks": places,
         "provenance": dict(hessian.provenance),
+        "checksums": {key: _checksum(tensor) for key, tensor in tensors.items()},
         "certificate": None if hessian.certificate is None else hessian.certificate.to_json(),
     }
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -82,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> "BlockHessian":
         raise HesseFileError(f"load: there is no file {name}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            layout, places, provenance, certificate = _header(file.metadata() or {})
+            layout, places, provenance, certificate, checksums = _header(file.metadata() or {})
             shapes = _expected(layout, places)
             found, kinds = set(file.keys()), set()
             _need(found == set(shapes), f"it holds {len(found)} tensors, not the {len(shapes)} that it describes")
@@ -94,6 +97,8 @@ def load(path: str | os.PathLike[str]) -> "BlockHessian":
                 kinds.add(kind)
             _need(len(kinds) == 1, "its blocks have several dtypes")
             tensors = {key: file.get_tensor(key) for key in shapes}
+            damaged = [key for key in checksums if key not in tensors or _checksum(tensors[key]) != checksums[key]]
+            _need(not damaged, f"{damaged[0] if damaged else ''!r} is not as it was written: the file is damaged")
     except _Unfit as error:
         raise HesseFileError(f"load: {name} is not a Hessian that hesse saved: {error}") from error
     except (safetensors.SafetensorError, OSError) as error:
@@ -108,6 +113,14 @@ class _Unfit(Exception):
     """What of a readable file is not as `save` writes it."""
 
 
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of the entries, in slices, for a checksum of gigabytes is one of their pieces too."""
+    flat, found = tensor.detach().cpu().contiguous().view(-1), 0
+    for part in flat.split(2**24):
+        found = zlib.crc32(part.view(torch.uint8).numpy().data, found)
+    return found
+
+
 def _key(i: int, j: int) -> str:
     return f"block {i} {j}"
 
@@ -118,8 +131,18 @@ def _own(block: Tensor) -> Tensor:
     return block if alone else block.clone().contiguous()
 
 
-def _header(metadata: Mapping[str, str]) -> tuple[Layout, list[tuple[int, int]] | None, dict[str, str], Certificate | None]:
-    """Layout, places of the blocks, provenance and certificate, each checked: a file's text is not to be trusted."""
+class _Described(NamedTuple):
+    """What a file says of its tensors; files of before there were certificates and checksums have none."""
+
+    layout: Layout
+    places: list[tuple[int, int]] | None
+    provenance: dict[str, str]
+    certificate: Certificate | None
+    checksums: dict[str, int]
+
+
+def _header(metadata: Mapping[str, str]) -> _Described:
+    """What a file says of its tensors, each part checked: a file's text is not to be trusted."""
     _need("hesse" in metadata, "its metadata has no 'hesse' entry")
     try:
         header: Any = json.loads(metadata["hesse"])
@@ -134,6 +157,10 @@ def _header(metadata: Mapping[str, str]) -> tuple[Layout, list[tuple[int, int]] 
         "its shapes do not fit its names",
     )
     _need(isinstance(provenance, dict) and _list_of(list(provenance.values()), str), "its provenance is not text by name")
+    checksums: Any = header.get("checksums") or {}
+    _need(
+        isinstance(checksums, dict) and all(type(value) is int for value in checksums.values()), "its checksums are not numbers"
+    )
     try:
         found = header.get("certificate")
         certificate = None if found is None else Certificate.from_json(found)
@@ -141,14 +168,14 @@ def _header(metadata: Mapping[str, str]) -> tuple[Layout, list[tuple[int, int]] 
         raise _Unfit(str(error)) from error
     layout = Layout(tuple(names), tuple(tuple(shape) for shape in shapes))
     if places is None:
-        return layout, None, provenance, certificate
+        return _Described(layout, None, provenance, certificate, checksums)
     _need(
         _list_of(places, list)
         and len(places) > 0
         and all(_list_of(place, int) and len(place) == 2 and 0 <= place[0] <= place[1] < len(names) for place in places),
         "its list of blocks does not fit its layout",
     )
-    return layout, [(i, j) for i, j in places], provenance, certificate
+    return _Described(layout, [(i, j) for i, j in places], provenance, certificate, checksums)
 
 
 def _need(condition: bool, problem: str) -> None:
