@@ -83,8 +83,13 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
             "the samples are not independent (as with BatchNorm in training mode): a batch's loss or its derivatives differ "
             "from the sum of its samples' own"
         )
-    values = sample_values(graph, cost, cost.parameters, data_leaves(batch.take(slice(0, 1))))
-    return Captured(*find_sites(graph, values))
+    try:
+        values = sample_values(graph, cost, cost.parameters, data_leaves(batch.take(slice(0, 1))))
+        return Captured(*find_sites(graph, values))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of an operation in a form that nothing here knows
+        raise NotCaptured(f"where its parameters enter is not understood: {first_line(error)}") from error
 
 
 def _key(cost: "Cost", batch: Batch) -> Any:

@@ -88,6 +88,8 @@ def _dense(node: Node, x: Any, weight: View | None, bias: View | None, views: di
         i = weight.entries.shape[-1]
         moves = Moves(Arrangement((1, positions, i), PLAIN))
         slots.append(_slot("dense", weight, weight.entries.unsqueeze(0), lambda a: a.reshape(len(a), 1, positions, i), moves))
+    if bias is not None and bias.entries.numel() != o:  # one number for all outputs
+        return None
     if bias is not None:
         slots.append(_bias_slot(bias, (1, o)))
     return Site(node.name, source, arrange, tuple(slots)) if slots else None

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,7 @@ from torch import Tensor
 from hesse.certify.drawing import drawn, generator
 from hesse.certify.reference import Parts, Request, products
 from hesse.certify.soundness import AUTOCAST, soundness
-
-if TYPE_CHECKING:
-    from hesse.cost import Cost
+from hesse.cost import Cost, value_and_gradient
 
 # Relative differences that are rounding without a further look.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -21,6 +18,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 _SMALL = {torch.float32: 1e-2, torch.float64: 1e-3}
 # What other roundings of the same computation may add up to, in units of the one that is looked at.
 _ROUNDINGS = 16.0
+# By how much more than its last place a gradient is rounded, which may be all that H is made of.
+_OF_GRADIENT = {torch.float32: 10.0, torch.float64: 1e4}
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Comparison:
 
 
 def compare(
-    cost: "Cost",
+    cost: Cost,
     requests: Sequence[Request],
     found: Sequence[Parts],
     made: Sequence[Parts],
@@ -141,11 +140,12 @@ def _difference(found: Parts, expected: Parts, name: str, typical: float) -> Dif
 
 
 def _noise(
-    cost: "Cost", requests: Sequence[Request], expected: Sequence[Parts], pick: Callable[[int, Parts], Parts]
+    cost: Cost, requests: Sequence[Request], expected: Sequence[Parts], pick: Callable[[int, Parts], Parts]
 ) -> list[dict[str, float]]:
-    """What rounding does to each product: the change where θ is rounded otherwise, and the rounding of the loss's own curvature.
+    """What rounding does to each product: the change where θ is rounded otherwise, and what all of it may be made of.
 
-    That of a confident classifier, p (1 − p), is nothing but rounding. It is of the size of the rounding of 1, times JᵀJ v.
+    The curvature of a confident classifier's loss, p (1 − p), is nothing but rounding, of the size of the rounding of 1, times
+    JᵀJ v. And where H is zero, H v is the rounding of a gradient over the size of θ, times v.
     """
     random = generator()
     eps = max(torch.finfo(parameter.dtype).eps for parameter in cost.parameters.values())
@@ -160,6 +160,10 @@ def _noise(
         for place, parts in enumerate(products(cost.at(moved), requests)):
             for name, part in pick(place, parts).items():
                 noise[place][name] = max(noise[place][name], _norm(part.double() - expected[place][name].double()))
+    gradient, length = value_and_gradient(cost)[1], _typical(cost.parameters) or 1.0
+    for each, request in zip(noise, requests, strict=True):
+        for name in each:
+            each[name] += _OF_GRADIENT[cost.dtype] * eps * _norm(gradient[name]) * _typical(request.columns) / length
     plain = cost.of_predictions()
     if plain is not None:
         for place, parts in enumerate(products(plain, requests)):
