@@ -108,9 +108,9 @@ def _refuse_undefined(H: BlockHessian) -> None:
         row, column = (~block.isfinite()).nonzero()[0].tolist()
         entry = float(block[row, column])
         raise HesseValueError(
-            f"cost: its second derivatives are not finite at these parameters: the block ({a!r}, {b!r}) has {entry} in "
-            f"row {row}, column {column}, by every way of computing it, and the cost is finite. Is there a root, a norm or a "
-            "logarithm at zero? Move the parameters, add a small number under the root, or ask for other blocks with pairs="
+            f"cost: H has entries that are not finite: {entry} in row {row}, column {column} of the block ({a!r}, {b!r}), by "
+            "every way of computing it. The cost has a kink or a pole at these parameters (a root, a norm or a logarithm at zero?), "
+            "without a second derivative there; move them with cost.at(...), smooth it, or ask for other blocks with pairs="
         )
 
 

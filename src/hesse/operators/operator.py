@@ -72,9 +72,9 @@ def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> 
 
 def _refuse_undefined(cost: Cost, names: tuple[str, ...]) -> None:
     raise HesseValueError(
-        f"cost: its products with H are not finite at these parameters: the part of H v of {', '.join(map(repr, names[:3]))}, by "
-        "double backward, where the cost is finite. Is there a root, a norm or a logarithm at zero? Move the parameters, add a "
-        "small number under the root, or leave those parameters out with params="
+        f"cost: H v has entries that are not finite, for {', '.join(map(repr, names[:3]))}, by double backward too. The cost has "
+        "a kink or a pole at these parameters (a root, a norm or a logarithm at zero?), without a second derivative there; move "
+        "them with cost.at(...), smooth it, or leave those out with params="
     )
 
 

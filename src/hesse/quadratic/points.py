@@ -127,10 +127,17 @@ class Point:
             else:
                 self._known = operator(self.cost, memory=memory)
         except HesseValueError:
-            if self.dense and not _is_finite(hessian(self.cost, memory=memory, certify=False, progress=False).dense()):
-                return None
-            raise
+            if self._is_finite_here():
+                raise
+            return None
         return self._known.certificate
+
+    def _is_finite_here(self) -> bool:
+        """Whether H, or a product with it, has only numbers, believed or not."""
+        try:
+            return _is_finite(self.matrix if self.dense else self._operator @ self.gradient)
+        except NotFinite:
+            return False
 
     def product(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """H v.
