@@ -109,7 +109,7 @@ def _refuse_undefined(H: BlockHessian) -> None:
         entry = float(block[row, column])
         raise HesseValueError(
             f"cost: H has entries that are not finite: {entry} in row {row}, column {column} of the block ({a!r}, {b!r}), by "
-            "every way of computing it. The cost has a kink or a pole at these parameters (a root, a norm or a logarithm at zero?), "
+            "every way of computing it. The cost has a kink or a pole at these parameters (a root or a norm at zero?), "
             "without a second derivative there; move them with cost.at(...), smooth it, or ask for other blocks with pairs="
         )
 
