@@ -36,7 +36,7 @@ class Evaluation:
     """Every value of the graph for a chunk of samples."""
 
     def __init__(self, graph: Graph, sites: tuple[Site, ...], fixed: dict[str, Tensor], parameters: dict[str, Tensor]) -> None:
-        self._graph = graph
+        self.graph = graph
         static = graph.given(parameters, fixed)
         # A site has signals of its own for every sample, also where its value is the same for all.
         self.batched = graph.downstream({*graph.data, *(site.value for site in sites)})
@@ -53,7 +53,7 @@ class Evaluation:
         Args:
             leaves: the samples' tensors in the order of the graph's data values, (n, ...).
         """
-        graph, n = self._graph, len(leaves[0])
+        graph, n = self.graph, len(leaves[0])
         names = [node.name for node in graph.nodes if node.name in self.batched and node.name not in self._spread]
 
         def one(*sample: Any) -> dict[str, Any]:

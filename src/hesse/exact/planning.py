@@ -19,7 +19,8 @@ from hesse.exact.fallback import COLUMNS, failures
 from hesse.exact.pair import Sizes
 from hesse.exact.plan import BlockPlan, Contraction, NamePair, Part, Plan
 from hesse.exact.signals import PairKey, Passed, pairs_at, passed
-from hesse.exact.sweep import Sweep
+from hesse.exact.sweep import Sweep, active_values
+from hesse.exact.trial import wrong_rule
 from hesse.memory import available_bytes
 from hesse.undisturbed import undisturbed
 
@@ -32,6 +33,8 @@ _COPIES_OF_S = 4
 _PASSES_OF_A_PRODUCT = 20
 # Every shape of a batch takes a graph of its own; beyond so many, batches go by columns.
 _MOST_SHAPES = 16
+# Where a capture keeps what the trial of its rules found, and on how many samples they are tried.
+_TRIAL, _TRIED = "trial", 3
 
 
 @undisturbed()
@@ -295,7 +298,7 @@ def _rehearsal_of(
     if known is None:
         batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)
         try:
-            known = _rehearse(cost, captured, batch, sites, partners, keys)
+            known = _on_trial(cost, captured, batch) or _rehearse(cost, captured, batch, sites, partners, keys)
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except (
@@ -306,6 +309,17 @@ def _rehearsal_of(
     if isinstance(known, str):
         raise NotCaptured(known)
     return known
+
+
+def _on_trial(cost: Cost, captured: Captured, batch: Batch) -> str | None:
+    """Why no signal is to be carried down the graph; found once for a capture."""
+    if _TRIAL not in captured.rehearsals:
+        evaluation = Evaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
+        values = evaluation.run(data_leaves(batch.take(slice(0, _TRIED))))
+        wrong = wrong_rule(evaluation, values, active_values(captured.graph, captured.sites))
+        reason = f"PyTorch's derivatives of {wrong} for several samples side by side are wrong"
+        captured.rehearsals[_TRIAL] = reason if wrong else None
+    return captured.rehearsals[_TRIAL]
 
 
 def _rehearse(

@@ -96,6 +96,11 @@ def _is_step(node: Node) -> bool:
     return packet(node) in DISCRETE or not node.floating
 
 
+def active_values(graph: Graph, sites: tuple[Site, ...]) -> set[str]:
+    """The values that derivatives flow through on their way to the sites."""
+    return graph.downstream({site.value for site in sites}, _is_step) if sites else set()
+
+
 class Sweep:
     """One pass down the graph.
 
@@ -119,7 +124,7 @@ class Sweep:
     ) -> None:
         self._graph, self._partners, self._observe = graph, partners, observe
         self._sites = {site.value: site for site in sites}
-        self._active = graph.downstream(set(self._sites), _is_step) if sites else set()
+        self._active = active_values(graph, sites)
         self.apart = find_apart(graph, self._sites, self._active) if sites and split and not only_diagonal else None
         self._needs_above: dict[str, set[str]] = {}
         if self.apart is not None:

@@ -1,0 +1,90 @@
+"""Rules on trial: what each operation of a graph is pulled back by, held against plain autograd on a few samples, once a capture.
+
+Most rules are PyTorch's own derivatives, taken for many samples and columns side by side, and side by side some of them are
+wrong where one by one they are right (`torch.linalg.solve` with a right-hand side that broadcasts).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hesse.capture.graph import Node
+from hesse.exact.evaluation import Evaluation
+from hesse.exact.rules import Operation, Values
+from hesse.exact.structures import as_tensor, transposed
+
+# Operations whose second derivative has more entries than this are left to the certificate of the whole.
+_LARGEST = 10**6
+_TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-6}
+
+
+def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str | None:
+    """The first operation with a wrong rule; ``None`` where all agree with plain autograd.
+
+    Args:
+        evaluation: of the graph.
+        values: every value for a few samples.
+        active: those that derivatives flow through.
+    """
+    random = torch.Generator().manual_seed(0)
+    for node in evaluation.graph.nodes:
+        names = tuple(name for name in node.inputs if name in active)
+        if not names or node.name not in active:
+            continue
+        op = Operation(node, names, values, evaluation.batched)
+        if op.elementwise and op.linear:
+            continue
+        sizes = [values[name][0].numel() for name in names]
+        if max(sizes, default=0) * max(*sizes, values[node.name][0].numel()) > _LARGEST:
+            continue
+        for ours, theirs in _both(op, node, names, values, random):
+            if not bool(ours.isfinite().all()) or not bool(theirs.isfinite().all()):
+                continue  # the certificate finds a way that gives a number
+            if float((ours - theirs).norm()) > _TOLERANCE[theirs.dtype] * float(theirs.norm() + 1e-6 * ours.norm()):
+                return str(op.kind)
+    return None
+
+
+def _both(
+    op: Operation, node: Node, names: tuple[str, ...], values: Values, random: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Jᵀ δ and (Σ δ ∂²) v by the rule and one sample at a time, for each input."""
+
+    def draw(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=random, dtype=torch.float64).to(like)
+
+    delta, v = draw(values[node.name]), [draw(values[name]) for name in names]
+    alone = [_alone(op, node, names, values, delta, v, sample) for sample in range(len(delta))]
+    for place, part in enumerate(op.pull(delta.unsqueeze(1))):
+        yield part.squeeze(1), torch.stack([first[place] for first, _ in alone])
+    blocks = op.curvature(delta)
+    for i, name in enumerate(names):
+        total = torch.zeros_like(values[name])
+        for j, other in enumerate(names):
+            block = blocks[min(i, j)][max(i, j)]
+            if block is None:
+                continue
+            # (n, |first|, *second), the first input's rows whichever is asked about.
+            dense = as_tensor(block) if i <= j else transposed(as_tensor(block), tuple(values[other].shape[1:]))
+            rows = dense.reshape(len(delta), total[0].numel(), -1)
+            total = total + torch.bmm(rows, v[j].reshape(len(delta), -1, 1)).reshape(total.shape)
+        yield total, torch.stack([second[i] for _, second in alone])
+
+
+def _alone(
+    op: Operation, node: Node, names: tuple[str, ...], values: Values, delta: Tensor, v: list[Tensor], sample: int
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The same of one sample by double backward."""
+    given = {name: values[name][sample] if op.is_batched(name) else values[name] for name in node.inputs}
+    leaves = [given[name].detach().clone().requires_grad_() for name in names]
+    zeros = tuple(torch.zeros_like(leaf) for leaf in leaves)
+    value = (op.local(given)(*leaves) * delta[sample]).sum()
+    if not value.requires_grad:
+        return zeros, zeros
+    slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+    outputs = [(slope, part[sample]) for slope, part in zip(slopes, v, strict=True) if slope.requires_grad]
+    if not outputs:
+        return tuple(slope.detach() for slope in slopes), zeros
+    bent, directions = zip(*outputs, strict=True)
+    return tuple(slope.detach() for slope in slopes), torch.autograd.grad(bent, leaves, directions, materialize_grads=True)

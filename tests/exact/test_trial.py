@@ -1,0 +1,97 @@
+"""Rules are tried on a few samples before they are used: a wrong one sends the network another way, certificate or not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import hesse
+from cases import Problem, dense
+from hesse.exact.curvatures import CURVATURES
+from hesse.exact.pulls import PULLS
+from hesse.exact.rules import Operation
+from reference import hessian, relative
+
+aten = torch.ops.aten
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(self.q(z), self.k(z), torch.tanh(z)).sum(1)
+
+
+class Equilibrium(nn.Module):
+    """A right-hand side with an axis more than the matrix: side by side PyTorch's second derivatives of it are wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.W, self.u = nn.Parameter(2 * torch.eye(2) + torch.randn(2, 2) / 3), nn.Linear(2, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.linalg.solve(self.W, self.u(z)[..., None])[..., 0]
+
+
+def problem(model: nn.Module, *shape: int) -> Problem:
+    return Problem(model.double(), "half_sse", (torch.randn(*shape).double(), torch.randn(shape[0], 2).double()))
+
+
+def turned(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule with the sign of its first part turned."""
+
+    def wrong(*arguments: Any) -> Any:
+        made = rule(*arguments)
+        return None if made is None else (-made[0], *made[1:])
+
+    return wrong
+
+
+def bent_the_other_way(op: Operation) -> tuple[Tensor, Tensor]:
+    first, second = SLOPES(op)
+    return first, -second
+
+
+SLOPES = Operation.slopes
+
+
+@pytest.mark.parametrize("kind", [aten.linear, aten.softmax, aten.matmul], ids=str)
+def test_a_wrong_pull_is_found(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    tried = problem(dense(2, 3, 2), 5, 2) if kind is aten.linear else problem(Attention(), 4, 3, 2)
+    monkeypatch.setitem(PULLS, kind, turned(PULLS[kind]))
+    check(tried, str(kind))
+
+
+def test_a_wrong_slope_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(Operation, "slopes", bent_the_other_way)
+    check(problem(dense(2, 3, 2), 5, 2), "tanh")
+
+
+def test_a_wrong_curvature_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    right = CURVATURES[aten.softmax]
+    monkeypatch.setitem(CURVATURES, aten.softmax, lambda op, delta: [[-right(op, delta)[0][0]]])
+    check(problem(Attention(), 4, 3, 2), "softmax")
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_what_pytorch_gets_wrong_side_by_side(samples: int) -> None:
+    torch.manual_seed(0)
+    equilibrium = problem(Equilibrium(), samples, 2)
+    cost = equilibrium.cost()
+    assert relative(hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)) < 1e-10
+
+
+def check(wrong: Problem, name: str) -> None:
+    """The number is right without a certificate, and the plan says why it goes by columns."""
+    cost = wrong.cost()
+    assert relative(hesse.hessian(cost, certify=False).dense(), hessian(wrong, cost.layout.names)) < 1e-10
+    notes = " ".join(hesse.plan(cost).notes)
+    assert "side by side are wrong" in notes and name.split(".")[-1] in notes and not hesse.plan(cost).captured
