@@ -69,6 +69,17 @@ def inner_step(m: Any, z: Tensor) -> Tensor:
     return m.b(torch.tanh(m.a(z - 0.1 * g)))
 
 
+def padded() -> Subject:
+    """The vector of the padding enters, also where it is not looked up, and takes no gradient by being looked up."""
+    table = nn.Embedding(4, 3, padding_idx=0)
+    with torch.no_grad():
+        table.weight[0] = 0.5
+    model = Formula(
+        lambda m, z: m.b(torch.tanh(m.table(z).mean(1))) + m.table.weight.square().sum(), table=table, b=nn.Linear(3, 2)
+    )
+    return of(model, "half_sse", (torch.tensor([[0, 1], [2, 0], [3, 3]]), x(3, 2)))
+
+
 FIXED: dict[str, Make] = {
     "a gate": lambda: two(lambda m, z: m.b(torch.tanh(m.a(z)) * torch.sigmoid(m.a(z)).detach())),
     "a gate under no_grad": lambda: two(under_no_grad),
@@ -79,6 +90,7 @@ FIXED: dict[str, Make] = {
     "a target of its own": lambda: two(lambda m, z: m.b(torch.tanh(m.a(z))), bootstrapped),
     "data of a parameter": lambda: two(lambda m, z: m.b(torch.tanh(m.a(z))) * (1 + m.b.weight.data.square().sum())),
     "a step inside": lambda: two(inner_step),
+    "the padding of an embedding": padded,
 }
 
 

@@ -44,6 +44,8 @@ _STEPS = {torch.float64: (1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1e-9), torch.float32: (3
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}
 # Rounding of a value or a gradient, in units of its last place.
 _ROUNDINGS = 30.0
+# By how much more than the last place of J a part of its second derivatives is rounded that cancels.
+_CANCELS = 1e4
 # Quotients forward and backward that are so much nearer to each other than to H v tell that H v is wrong, and not θ at a kink.
 _NEARER = 0.1
 
@@ -216,7 +218,9 @@ def _judged(function: _Function) -> Soundness:
     if not wrong and not kinks:
         return Soundness(notes=tuple(notes))
     gap, scale = abs(_dot(u, product) - _dot(v, other)), abs(_dot(u, product)) + abs(_dot(v, other))
-    skew = gap > 1e-3 * scale + _ROUNDINGS * torch.finfo(function.dtype).eps * _norm(product) * _norm(u)
+    # u and v are of the size of θ, so that u·H v is of that of J where nothing cancels.
+    rounding = torch.finfo(function.dtype).eps * (_ROUNDINGS * _norm(product) * _norm(u) + _CANCELS * abs(value))
+    skew = gap > 1e-3 * scale + rounding
     if wrong and not quotients.is_slope(_dot(gradient, v)):
         if skew:
             return Soundness(
@@ -275,6 +279,11 @@ class _Quotients:
             self._known[h] = (*ends[0], *ends[1])
         return self._known[h]
 
+    def size(self, name: str) -> float:
+        """That of a parameter's part of the gradient, or of what it is made of where that cancels: J over its own size."""
+        length = float(self._v[name].norm())
+        return float(self.gradient[name].norm()) + (abs(self._value) / length if length else 0.0)
+
     def of_gradient(self, h: float, name: str) -> tuple[Tensor, Tensor]:
         """Central, and forward less backward."""
         _, plus, _, minus = self._at(h)
@@ -310,7 +319,7 @@ def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[f
                 del waiting[name]  # nothing to compare; the certificate finds what is not finite
                 continue
             size = math.sqrt(max(1, ours.numel()))
-            noise = _ROUNDINGS * quotients.eps * float(quotients.gradient[name].norm()) / h
+            noise = _ROUNDINGS * quotients.eps * quotients.size(name) / h
             gap = float((central - ours).norm())
             scale = max(float(central.norm()), float(ours.norm()), tolerance * entry * size)
             if gap <= tolerance * scale + noise:

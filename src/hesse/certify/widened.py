@@ -63,10 +63,18 @@ class Widened(TorchFunctionMode):
         else:
             first = args[:1] if in_place else pytree.tree_map(_wide, args[:1])
             rest, wide = pytree.tree_map(_wide, (args[1:], options))
+            padding = options.get("padding_idx", args[2] if len(args) > 2 else None) if name == "embedding" else None
+            if padding is not None and len(rest) > 0:
+                rest = (self._padded(rest[0], padding), *rest[1:])
             result = func(*first, *rest, **wide)
             if not in_place and "out" not in options:
                 result = pytree.tree_map_only(Tensor, _wide, result)
         return self._held(result, in_place or "out" in options) if self._without_gradients or detaches else result
+
+    def _padded(self, table: Tensor, padding: int) -> Tensor:
+        """An embedding's vectors, that of the padding held fixed: its gradient is zero by definition."""
+        row = self._held(table[padding].detach(), written=False)
+        return table.index_copy(0, torch.tensor([padding % len(table)], device=table.device), row.unsqueeze(0))
 
     def _switched(self, on: bool, was_on: bool) -> None:
         if on and not was_on:
