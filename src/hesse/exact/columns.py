@@ -1,7 +1,7 @@
 """Columns: rows of the Hessian by Hessian-vector products, for what has no slots. Slower, never wrong."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,20 +46,21 @@ def rows(
     Yields:
         The entries of the parameter, and for every parameter b the rows as (rows, *b.shape).
     """
-    yield from _rows(cost, lambda parameters: cost.batch_cost(parameters, batch), name, width, singly)
+    form = None if batch is None else (batch.size, batch.signature)
+    yield from _rows(cost, lambda parameters: cost.batch_cost(parameters, batch), name, form, width, singly)
 
 
 def penalty_rows(cost: "Cost", name: str) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Likewise for the Hessian of the penalty."""
-    yield from _rows(cost, cost.penalty_cost, name, WIDEST)
+    yield from _rows(cost, cost.penalty_cost, name, "penalty", WIDEST)
 
 
 def _rows(
-    cost: "Cost", function: Function, name: str, width: int, singly: bool = False
+    cost: "Cost", function: Function, name: str, form: Hashable, width: int, singly: bool = False
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     parameters = cost.parameters
     size = parameters[name].numel()
-    product = _product(cost, function, name, singly)
+    product = _product(cost, function, name, form, singly)
     for start in range(0, size, width):
         stop = min(size, start + width)
         basis = torch.zeros(stop - start, size, dtype=parameters[name].dtype, device=parameters[name].device)
@@ -67,7 +68,7 @@ def _rows(
         yield slice(start, stop), product(basis.reshape(-1, *parameters[name].shape))
 
 
-def _product(cost: "Cost", function: Function, name: str, singly: bool) -> Callable[[Tensor], dict[str, Tensor]]:
+def _product(cost: "Cost", function: Function, name: str, form: Hashable, singly: bool) -> Callable[[Tensor], dict[str, Tensor]]:
     """Products with tangents in one parameter, reverse over reverse: H is symmetric, so H v is vᵀ ∂(∂J/∂a)/∂θ.
 
     One evaluation of the gradient serves all tangents. Where an operation cannot be mapped over, they go one by one.
@@ -81,7 +82,7 @@ def _product(cost: "Cost", function: Function, name: str, singly: bool) -> Calla
             try:
                 chosen = chosen or _together(function, parameters, name)
                 made = {key: value.detach() for key, value in chosen(tangents).items()}
-                if _agree(cost, function, name, tangents, made):
+                if _agree(cost, function, name, form, tangents, made):
                     return made
                 chosen, singly = None, True
             except RuntimeError:  # an operation without a batching rule; what fails one by one as well is raised from there
@@ -92,16 +93,16 @@ def _product(cost: "Cost", function: Function, name: str, singly: bool) -> Calla
     return product
 
 
-def _agree(cost: "Cost", function: Function, name: str, tangents: Tensor, made: dict[str, Tensor]) -> bool:
-    """Whether products side by side are right, tried once for a parameter: of a few operations they are not."""
+def _agree(cost: "Cost", function: Function, name: str, form: Hashable, tangents: Tensor, made: dict[str, Tensor]) -> bool:
+    """Whether products side by side are right, tried once for a parameter and a form of batch; some are not."""
     tried = cost.captures.setdefault("columns", {})
-    if name not in tried:
+    if (name, form) not in tried:
         expected = _one_by_one(cost, function, name)(tangents[:1])
         limit = torch.finfo(cost.dtype).eps ** 0.5
         gaps = [float((made[key][:1] - value).norm()) for key, value in expected.items()]
         size = sum(float(value.norm()) for value in expected.values())
-        tried[name] = sum(gaps) <= limit * (size + limit) or not math.isfinite(size)
-    return tried[name]
+        tried[name, form] = sum(gaps) <= limit * (size + limit) or not math.isfinite(size)
+    return tried[name, form]
 
 
 def _together(function: Function, parameters: dict[str, Tensor], name: str) -> Callable[[Tensor], dict[str, Tensor]]:

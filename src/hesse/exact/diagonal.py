@@ -15,7 +15,7 @@ from hesse.errors import HesseError
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contract import choose
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
-from hesse.exact.fallback import error_of, fall_back
+from hesse.exact.fallback import error_of, fall_back, leave_undefined
 from hesse.exact.grid import Grid
 from hesse.exact.pair import Pair, dense
 from hesse.exact.plan import Plan
@@ -63,13 +63,14 @@ def diagonal(cost: Cost, *, memory: int | None = None, certify: bool = True, pro
         except Exception as error:  # of an operation that a path does not know how to take
             fall_back(cost, error_of(cost, error), made.by_columns, "diagonal")
             continue
+        bad = {name for name, part in entries.items() if not bool(part.isfinite().all())}
+        if leave_undefined(cost, bad, made.by_columns):
+            continue
         if not certify:
             return Entries(entries)
         seconds, room = time.perf_counter() - start, made.column_budget if made.captured else None
         verdict = certify_diagonal(cost, entries, seconds, require_sound(cost), room)
-        undefined = {
-            name: "gave entries that are not finite" for name, part in entries.items() if not bool(part.isfinite().all())
-        }
+        undefined = dict.fromkeys(bad, "gave entries that are not finite")
         if not fall_back(cost, {**verdict.wrong, **undefined}, made.by_columns, "diagonal"):
             return Entries(entries, verdict.certificate)
 

@@ -3,7 +3,7 @@
 A path that failed is not taken again for that model; the plan takes the next slower one and says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from hesse.capture import first_line
@@ -77,6 +77,12 @@ def fall_back(cost: Cost, reasons: Mapping[str, Difference | str], by_columns: t
                 "computing them agrees with it. Is the model random, or does it change with every call?"
             )
     return fallen
+
+
+def leave_undefined(cost: Cost, names: Collection[str], by_columns: tuple[str, ...]) -> bool:
+    """Leave the paths that gave no number, without a certificate too; says whether there are slower ones."""
+    slower = {name: "gave entries that are not finite" for name in names if path_of(cost, name, name in by_columns) != SINGLY}
+    return bool(slower) and fall_back(cost, slower, by_columns, "Hessian")
 
 
 def error_of(cost: Cost, error: Exception) -> dict[str, str]:

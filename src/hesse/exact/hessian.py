@@ -16,7 +16,7 @@ from hesse.exact.assemble import Storage, Target
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
-from hesse.exact.fallback import error_of, fall_back
+from hesse.exact.fallback import error_of, fall_back, leave_undefined
 from hesse.exact.plan import NamePair, Part, Plan
 from hesse.exact.planning import plan
 from hesse.exact.signals import PairKey
@@ -77,7 +77,9 @@ def hessian(
         seconds = time.perf_counter() - start
         H = BlockHessian(cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds))
         if not certify:
-            return H
+            if not leave_undefined(cost, _undefined(H), made.by_columns):
+                return H
+            continue
         room = made.column_budget if made.captured else None
         verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
         if not fall_back(cost, verdict.wrong, made.by_columns, "Hessian"):
@@ -97,6 +99,14 @@ def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> tuple[Tensor 
             _columns(cost, made, part, storage, bar)
     _penalty(cost, storage)
     return storage.finished()
+
+
+def _undefined(H: BlockHessian) -> set[str]:
+    """The parameters with rows that are not finite. A sum is one pass, and finite only where every entry is."""
+    held = [H.matrix] if H.matrix is not None else list(H.blocks.values())
+    if all(bool(part.sum().isfinite()) for part in held):
+        return set()
+    return {name for pair, norm in H.norms.items() if not norm < math.inf for name in pair}
 
 
 def _refuse_undefined(H: BlockHessian) -> None:
