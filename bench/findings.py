@@ -100,7 +100,7 @@ def summary(found: list[Point], skipped: Counter[str], elapsed: float) -> report
             f"Not looked at: {listed(skipped)}.",
             f"One thread, {report.seconds(elapsed)}.",
         ],
-        measurements=[record(point) for point in found],
+        measurements=records(found),
     )
 
 
@@ -109,34 +109,59 @@ def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common()) or "none"
 
 
-def record(point: Point) -> dict[str, Any]:
-    """A point as it is kept: how often each way was right, and everything else in full."""
-    kept = {"operation": point.operation, "call": point.call, "point": point.point}
-    if point.doubt:
-        return {**kept, "cannot tell": point.doubt}
-    right = Counter(finding.name for finding in point.findings if finding.verdict == "right")
-    others: dict[str, Any] = {}
-    for finding in point.findings:
-        if finding.verdict != "right":
-            what = str(finding.deviation) if finding.deviation else finding.error
-            others.setdefault(finding.name, {}).setdefault(finding.verdict, {}).setdefault(what, []).append(
-                " + ".join(finding.where) or "nothing around"
-            )
-    return {**kept, "right": dict(right), "not right": others}
+def records(found: list[Point]) -> dict[str, Any]:
+    """What is kept: the operations where everything is right, and of the others what is not, by whom, where and how badly."""
+    possible = circumstances(found)
+    others: dict[str, dict[str, Any]] = {}
+    for name, verdict in dict.fromkeys((f.name, f.verdict) for point in found for f in point.findings if f.verdict != "right"):
+        for operation, pairs in _cases(found, name, verdict).items():
+            point, worst = max(pairs, key=lambda pair: size(pair[1]))
+            others.setdefault(operation, {})[f"{name} {verdict}"] = {
+                "around": around({finding.where for _, finding in pairs}, possible[name]),
+                "points": ", ".join(dict.fromkeys(p.point for p, _ in pairs)),
+                "worst": f"{worst.deviation or worst.error[:120]} at {point.point} of ({point.call})",
+            }
+    told = {point.operation for point in found if not point.doubt}
+    return {
+        "right everywhere": sorted(told - others.keys()),
+        "cannot tell anywhere": sorted({point.operation for point in found} - told),
+        "not right everywhere": others,
+    }
+
+
+def _cases(found: list[Point], name: str, verdict: str) -> dict[str, list[tuple[Point, Finding]]]:
+    cases: dict[str, list[tuple[Point, Finding]]] = {}
+    for point in found:
+        for finding in point.findings:
+            if (finding.name, finding.verdict) == (name, verdict):
+                cases.setdefault(point.operation, []).append((point, finding))
+    return cases
+
+
+def circumstances(found: list[Point]) -> dict[str, set[tuple[str, ...]]]:
+    """What ever stood around each way."""
+    possible: dict[str, set[tuple[str, ...]]] = {}
+    for finding in (finding for point in found for finding in point.findings):
+        possible.setdefault(finding.name, set()).add(finding.where)
+    return possible
+
+
+def size(finding: Finding) -> float:
+    """How wrong; 0 for what raised."""
+    return finding.deviation.size if finding.deviation else 0.0
 
 
 def wrong(found: list[Point], names: tuple[str, ...], verdict: str, title: str) -> report.Report:
     """Where a way is wrong (or raw): a row for each operation and way, the generic point apart, with the worst entry."""
     cases: dict[tuple[str, str, bool], list[tuple[Point, Finding]]] = {}
-    possible: dict[str, set[tuple[str, ...]]] = {}
+    possible = circumstances(found)
     for point in found:
         for finding in point.findings:
-            possible.setdefault(finding.name, set()).add(finding.where)
             if finding.name in names and finding.verdict == verdict:
                 cases.setdefault((point.operation, finding.name, point.point == "generic"), []).append((point, finding))
     rows = []
     for (operation, name, _), several in cases.items():
-        point, worst = max(several, key=lambda pair: pair[1].deviation.size if pair[1].deviation else 0.0)
+        point, worst = max(several, key=lambda pair: size(pair[1]))
         where = around({finding.where for _, finding in several}, possible[name])
         at = ", ".join(dict.fromkeys(p.point for p, _ in several))
         rows.append([operation, name, where, at, f"{worst.deviation or worst.error} at {point.point} of ({point.call})"])

@@ -3,15 +3,14 @@
 import contextlib
 import copy
 import fnmatch
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.weight_norm import WeightNorm
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.written_out import WrittenOut
 
 Parameters = dict[str, Tensor]
 Choice = Sequence[str] | str | Callable[[str], bool] | Mapping[str, Tensor] | None
@@ -133,11 +132,6 @@ def snapshot(model: nn.Module, wide: torch.dtype | None) -> nn.Module:
             # In training mode these buffers are written and never read; writing has no derivative.
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
-        if isinstance(module, nn.utils.parametrizations._WeightNorm):
-            setattr(module, "forward", functools.partial(_weight_norm, dim=module.dim))  # noqa: B010 (a method, to the type checker)
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, WeightNorm):
-                setattr(hook, "compute_weight", functools.partial(_weight_of_hook, hook))  # noqa: B010
     return private if wide is None else private.to(wide)
 
 
@@ -149,10 +143,12 @@ class Modules:
         model: the model.
         recurrent: whether there are recurrent layers in it.
         tensors: all parameters and buffers by name, tied ones under every name.
+        written_out: the functions that run in them and are wrong in PyTorch; see `hesse.written_out`.
     """
 
     def __init__(self, model: nn.Module | None, loss: nn.Module | None = None) -> None:
         self.model = model
+        self.written_out: set[str] = set()
         self._places: dict[str, tuple[dict[str, Any], str]] = {}
         self._tied: dict[int, list[str]] = {}
         for prefix, top in (("", model), (LOSS, loss)):
@@ -198,7 +194,8 @@ class Modules:
         before = {name: self._places[name][0][self._places[name][1]] for name in put}
         try:
             self._put(put)
-            yield
+            with WrittenOut() if self.written_out else contextlib.nullcontext():
+                yield
         finally:
             self._put(before)
 
@@ -217,16 +214,6 @@ def _computed(model: nn.Module) -> dict[int, Tensor]:
 def _plain(module: nn.Module) -> dict[str, Any]:
     """The attributes of a module that are its own affair: not its tensors, modules and hooks, nor PyTorch's flat weights."""
     return {name: value for name, value in vars(module).items() if not name.startswith("_")}
-
-
-def _weight_of_hook(hook: Any, module: nn.Module) -> Tensor:
-    """The weight that `torch.nn.utils.weight_norm` makes, likewise."""
-    return _weight_norm(getattr(module, hook.name + "_g"), getattr(module, hook.name + "_v"), hook.dim)
-
-
-def _weight_norm(magnitude: Tensor, direction: Tensor, dim: int) -> Tensor:
-    """g v / ‖v‖ in plain operations: the second derivatives of torch's fused kernel are wrong (2.13; not even symmetric)."""
-    return direction * (magnitude / torch.norm_except_dim(direction, 2, dim))
 
 
 def _check_embeddings(model: nn.Module) -> None:

@@ -14,6 +14,7 @@ from hesse.errors import HesseTypeError, HesseValueError
 from hesse.losses import Loss, custom_loss, mean_over_samples
 from hesse.snapshot import Modules, Parameters
 from hesse.switches import differentiable_twice
+from hesse.written_out import WrittenOut
 
 
 @final
@@ -60,7 +61,9 @@ class Subject:
         held = None if batch is None else batch.clone()
         attributes = self.modules.attributes()
         try:
-            result = evaluate(given, held)
+            with WrittenOut() as mode:
+                result = evaluate(given, held)
+            self.modules.written_out |= mode.ran
             self.writes |= {name for name, value in fixed.items() if not _same(value, self.fixed[name])}
         finally:
             self.fixed = fixed
@@ -75,6 +78,10 @@ class Subject:
             pairs = zip(_tensors(batch), _tensors(held), strict=True)
             self.writes_data = any(not _same(before, after) for before, after in pairs)
         return result
+
+
+def _written_out(subject: Subject) -> list[str]:
+    return [f"{name} is written out, for PyTorch's second derivatives of it are wrong" for name in subject.modules.written_out]
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
@@ -168,7 +175,7 @@ def survey(subject: Subject, data: Data, parameters: Parameters, loss: Loss | An
         )
     if settled.weight is not None and not weight > 0:
         raise HesseValueError("loss: the mean has nothing to divide by: every target is ignored or has class weight 0")
-    return Surveyed(settled, samples, weight if settled.weight else 1.0, signatures, notes)
+    return Surveyed(settled, samples, weight if settled.weight else 1.0, signatures, (*notes, *_written_out(subject)))
 
 
 def survey_function(
@@ -197,7 +204,7 @@ def survey_function(
         if data is None:
             visit(0, None)
         samples = data.survey(visit) if data else 1
-    return Surveyed(mean_over_samples(total), samples, 1.0, signatures, notes)
+    return Surveyed(mean_over_samples(total), samples, 1.0, signatures, (*notes, *_written_out(subject)))
 
 
 # ---------------------------------------------------------------- what kind of mean a loss is

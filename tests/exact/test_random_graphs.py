@@ -9,14 +9,14 @@ from random_graphs import Graph, check, graph_of
 from random_graphs.check import WAYS
 from random_graphs.graphs import modules_used
 
-GRAPHS = 220
-MOST = 6  # values before a network ends, or ends a block: tracing it takes the time; every twelfth is larger
+GRAPHS = 230
+MOST = 4  # values before a network ends, or ends a block: tracing it takes the time; some are larger
 # What a graph is tried in beside the whole Hessian, in turn; an operator is traced anew, which takes as long as all the rest.
-TURNS = ["memory", "block diagonal", "pairs", "diagonal"]
+TURNS = ["memory", "block diagonal", "pairs", "diagonal", "elsewhere"]
 
 
 def graph(seed: int) -> Graph:
-    return graph_of(seed, 24 if seed % 12 == 0 else MOST)
+    return graph_of(seed, 24 if seed % 25 == 0 else MOST)
 
 
 @pytest.mark.parametrize("seed", range(GRAPHS))
@@ -35,7 +35,7 @@ def test_the_graphs_are_what_they_should_be() -> None:
         kinds |= set(modules_used(made.net))
         sites = [step for step in made.net.walk() if any(True for _ in step.module.parameters())]
         assert 3 <= len(sites) <= 10
-        assert sum(parameter.numel() for parameter in made.net.parameters()) <= 60
+        assert sum(parameter.numel() for parameter in made.net.parameters()) <= 360
         several += len(made.batches) > 1
         unlike += len({y.shape[1:] for _, y in made.batches}) > 1
     assert len(kinds) > 400

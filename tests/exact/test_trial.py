@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import hesse
 from cases import Problem, dense
+from hesse.exact import columns
 from hesse.exact.curvatures import CURVATURES
 from hesse.exact.pulls import PULLS
 from hesse.exact.rules import Operation
@@ -85,6 +86,26 @@ def test_a_wrong_curvature_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_pytorch_gets_wrong_side_by_side(samples: int) -> None:
     torch.manual_seed(0)
     equilibrium = problem(Equilibrium(), samples, 2)
+    cost = equilibrium.cost()
+    assert relative(hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)) < 1e-10
+
+
+def test_columns_of_which_only_some_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side the first product may be right where the second is not."""
+    torch.manual_seed(0)
+    together = columns._together
+
+    def but_one(*arguments: Any) -> Callable[[Tensor], dict[str, Tensor]]:
+        product = together(*arguments)
+
+        def wrong(tangents: Tensor) -> dict[str, Tensor]:
+            made = product(tangents)
+            return {key: torch.cat([rows[:-1], 1.001 * rows[-1:]]) for key, rows in made.items()}
+
+        return wrong
+
+    monkeypatch.setattr(columns, "_together", but_one)
+    equilibrium = problem(Equilibrium(), 4, 2)
     cost = equilibrium.cost()
     assert relative(hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)) < 1e-10
 

@@ -224,6 +224,33 @@ def test_what_looks_at_values_falls_back_to_autograd_and_says_so(loss: Any) -> N
     assert agree(op @ direction(26, 2), dense(cost) @ direction(26, 2))
 
 
+class Physical(nn.Module):
+    """A network together with its derivatives in the input, by `torch.func`, as physics-informed networks have them."""
+
+    def __init__(self, derivative: Any) -> None:
+        super().__init__()
+        self.net, self.derivative = network(), derivative
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.func.vmap(self.derivative(lambda z: self.net(z).square().sum()))(x).reshape(len(x), -1)
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [torch.func.grad, torch.func.jacfwd, torch.func.hessian, lambda u: torch.func.jacrev(torch.func.grad(u))],
+    ids=["grad", "jacfwd", "hessian", "jacrev of grad"],
+)
+def test_a_forward_that_differentiates(derivative: Any) -> None:
+    model, x = Physical(derivative), data()[0]
+    cost = hesse.Cost(model, "half_sse", (x, torch.zeros_like(model(x))))
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    value = torch.func.functional_call(model, leaves, (x,)).square().sum() / 2
+    slopes = torch.autograd.grad(value, list(leaves.values()), create_graph=True)
+    v = direction(26)
+    product = torch.autograd.grad(slopes, list(leaves.values()), list(cost.layout.unflatten(v).values()))
+    assert agree(operator(cost) @ v, torch.cat([part.reshape(-1) for part in product]))
+
+
 class Cube(torch.autograd.Function):
     """x³ without a forward derivative."""
 

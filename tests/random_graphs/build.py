@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from random_graphs.dense import dense
+from random_graphs.dense import dense, wide
 from random_graphs.joins import JOINS, SEVERAL, several
 from random_graphs.layers import LAYERS
 from random_graphs.plain import PLAIN, Apply, Maker, gathered, smooth
@@ -322,9 +322,13 @@ class Builder:
                 self.pool.begin()
                 self.add(embedding(self.pool, vocabulary), place)
 
-    def run(self, sites: int, vocabulary: int) -> None:
-        """Pieces until there are as many with parameters as asked, or no more fit."""
+    def run(self, sites: int, vocabulary: int, wide_too: bool) -> None:
+        """Pieces until there are as many with parameters as asked, or no more fit; ``wide_too``: one with a large parameter."""
         self.start(vocabulary)
+        if wide_too:
+            self.limit += 300
+            self.pool.begin()
+            self.add(wide(self.pool, self.shape(self.usable[-1])), self.usable[-1])
         actions = [self.layer, self.plain, self.again, self.join, self.residual, self.flow, self.densenet]
         tries = 0
         while self.sites < sites and tries < 30 and len(self.steps) < self.most:

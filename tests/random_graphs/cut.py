@@ -48,7 +48,7 @@ def _outcome(graph: Graph, wanted: Outcome) -> Outcome | None:
         return None
     if not bool(torch.isfinite(expected).all()) or not float(expected.abs().max()) > 1e-6:
         return None
-    return tried(name, cost, expected, certified == "certified", graph.seed)
+    return tried(name, graph, cost, expected, certified == "certified")
 
 
 def _candidates(graph: Graph) -> Iterator[Graph]:

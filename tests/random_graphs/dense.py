@@ -6,9 +6,11 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 from random_graphs.plain import Apply, Function
-from random_graphs.weights import Pool, Shape
+from random_graphs.weights import Pool, Shape, Weight
 
 BUCKETS = torch.tensor([-0.3, 0.3], dtype=torch.float64)
 
@@ -80,6 +82,21 @@ def _mapped(x: Tensor, w: Tensor) -> Tensor:
     return torch.vmap(lambda row: torch.tanh(row) @ w)(x)
 
 
+def _slope(x: Tensor, w: Tensor) -> Tensor:
+    """The derivative of a small network in its input, as in a network for a physical law."""
+    return torch.vmap(torch.func.jacrev(lambda row: torch.tanh(row @ w)))(x).sum(1) if x.ndim == 2 else x @ w @ w.T
+
+
+def _recomputed(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    made = checkpoint(lambda x, w, b: torch.tanh(x @ w + b), x, w, b, use_reentrant=False)
+    assert isinstance(made, Tensor)
+    return made
+
+
+def _wide(x: Tensor, w: Tensor) -> Tensor:
+    return (x @ w.exp() / 2).unflatten(-1, (2, -1)).sin().mean(-1)
+
+
 def _batched(alpha: float, beta: float, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """`baddbmm` with one weight for all samples; a vector is one row."""
     rows = x.unsqueeze(1) if x.ndim == 2 else x
@@ -124,6 +141,8 @@ LINEAR: list[tuple[str, str, Function]] = [
     ("solve(W, x)", "dd", _solved),
     ("x logdet(1 + W Wᵀ)", "od", _log_determinant),
     ("zeros + x @ W + b in place", "do o", _in_place),
+    ("slope of tanh(x @ W)", "do", _slope),
+    ("checkpoint(tanh(x @ W + b))", "do o", _recomputed),
     ("cat(x, 1) @ W", "eo", lambda x, w: torch.cat([x, torch.ones_like(x[..., :1])], -1) @ w),
 ]
 VECTORS: list[tuple[str, str, Function]] = [
@@ -176,8 +195,14 @@ def _linear_by_hand(pool: Pool, shape: Shape, o: int) -> Apply:
 def dense(pool: Pool, shape: Shape, outputs: int | None = None) -> nn.Module:
     """A linear map of the last axis: torch's layer, or by hand."""
     o = outputs or pool.width()
-    if pool.chance(0.35):
-        return adopted(pool, nn.Linear(shape[-1], o, bias=pool.chance(0.7)))
+    if pool.chance(0.4):
+        layer = adopted(pool, nn.Linear(shape[-1], o, bias=pool.chance(0.7)))
+        way = pool.draw.choice(["plain"] * 10 + ["weight norm", "orthogonal"])
+        if way == "weight norm":
+            return parametrizations.weight_norm(layer)
+        if way == "orthogonal":
+            return parametrizations.orthogonal(layer, orthogonal_map="matrix_exp")
+        return layer
     return _linear_by_hand(pool, shape, o)
 
 
@@ -197,3 +222,9 @@ def from_the_left(pool: Pool, shape: Shape) -> nn.Module | None:
     ]
     text, function, of = pool.draw.choice(ways)
     return Apply(text, function, pool.weight(of))
+
+
+def wide(pool: Pool, shape: Shape) -> nn.Module:
+    """More entries than a parameter may have that is its own slot."""
+    columns = 2 * (280 // (2 * shape[-1]))
+    return Apply("exp of a wide W", _wide, Weight("{}", torch.clone, pool.fresh((shape[-1], columns))))

@@ -72,7 +72,7 @@ def _drawn(seed: int, draw: random.Random, most: int) -> Graph | None:
     pool = Pool(draw)
     xs, varied = _inputs(draw)
     builder = Builder(pool, xs, draw.choice([20, 30, 40, 60]), most)
-    builder.run(draw.randint(3, 9), VOCABULARY)
+    builder.run(draw.randint(3, 9), VOCABULARY, wide_too=pool.chance(0.02))
     outputs, ending = _ended(builder, single=len(xs) == 1)
     if outputs is None or ending is None:
         return None
@@ -93,17 +93,17 @@ def _inputs(draw: random.Random) -> tuple[list[Input], bool]:
     kind = draw.choice(["vector", "vector", "tokens", "tokens", "image", "numbers", "two"])
     d, t = draw.choice([1, 2, 2, 3]), draw.choice([2, 3, 4])
     sizes = draw.choice([[1], [2], [3], [4], [5], [2, 1], [2, 2, 1], [3, 2], [1, 2, 2], [1, 1]])
-    varied = len(sizes) > 1 and kind in ("tokens", "numbers") and draw.random() < 0.5
+    varied = len(sizes) > 1 and kind in ("tokens", "numbers", "two") and draw.random() < 0.5
     lengths = [draw.choice([2, 3, 4]) if varied else t for _ in sizes]
     if varied and len(set(lengths)) == 1:
         lengths[-1] = lengths[0] % 4 + 1
     image = draw.choice([(1, 3, 3), (2, 2, 3), (1, 4, 3), (2, 3, 2)])
     xs: list[Input] = []
-    for n, length in zip(sizes if kind != "two" else [sum(sizes)], lengths, strict=False):
+    for n, length in zip(sizes, lengths, strict=True):
         if kind == "numbers":
             xs.append(torch.randint(VOCABULARY, (n, length)))
         elif kind == "two":
-            xs.append((_x(n, d), _x(n, length, draw.choice([d, 2]))))
+            xs.append((_x(n, d), _x(n, length, d)))
         else:
             xs.append(_x(n, *{"vector": (d,), "tokens": (length, d), "image": image}[kind]))
     return xs, varied
@@ -204,10 +204,10 @@ def _data(pool: Pool, batches: list[tuple[Input, Tensor]], notes: list[str]) -> 
     even = (
         len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0] and len({(prediction_shape(x), y.shape[1:]) for x, y in batches}) == 1
     )
-    if even and pool.chance(0.4):
+    xs = [x for x, _ in batches if isinstance(x, Tensor)]
+    if xs and even and pool.chance(0.4):
         notes.append("a DataLoader")
-        whole = TensorDataset(*(torch.cat(part) for part in zip(*batches, strict=True)))  # type: ignore[arg-type]
-        return DataLoader(whole, batch_size=sizes[0])
+        return DataLoader(TensorDataset(torch.cat(xs), torch.cat([y for _, y in batches])), batch_size=sizes[0])
     return batches
 
 

@@ -117,6 +117,29 @@ def evidence(prediction: Tensor, target: Tensor) -> Tensor:
     return -(log_p * F.one_hot(target, prediction.shape[1]).movedim(-1, 1)).sum() + 0.1 * (log_p.exp() * log_p).sum()
 
 
+def gaussian(prediction: Tensor, target: Tensor) -> Tensor:
+    return F.gaussian_nll_loss(prediction, target, prediction.detach().square() + 0.5, full=True)
+
+
+def log_probability(prediction: Tensor, target: Tensor) -> Tensor:
+    return -torch.distributions.StudentT(3.0, prediction, 1 + target.square(), validate_args=False).log_prob(target).sum()
+
+
+def correlation(prediction: Tensor, target: Tensor) -> Tensor:
+    """A mean over samples of something that is no sum over entries."""
+    return (1 - F.cosine_similarity(prediction.flatten(1), target.flatten(1) + 0.1, dim=1)).mean()
+
+
+def masked_mean(prediction: Tensor, target: Tensor) -> Tensor:
+    """A mean over the entries that count: how many do differs from sample to sample."""
+    mask = (target > -0.3).to(prediction)
+    return ((prediction - target).square() * mask).sum() / mask.sum().clamp(min=1)
+
+
+def several_terms(prediction: Tensor, target: Tensor) -> Tensor:
+    return F.mse_loss(prediction, target) + 0.3 * F.l1_loss(prediction.sin(), target) + 0.1 * prediction.square().mean()
+
+
 def contrast(prediction: Tensor, target: Tensor) -> Tensor:
     """Every sample is held against every other one."""
     flat, wanted = prediction.flatten(1), target.flatten(1)
@@ -172,6 +195,12 @@ def of_numbers(pool: Pool) -> Ending:
         Ending(weighed_by_target, numbers, None),
         Ending(Charbonnier(0.1), numbers, by_samples),
         Ending(ScaledLoss(), numbers, None),
+        Ending(gaussian, numbers, by_samples),
+        Ending(log_probability, numbers, None),
+        Ending(correlation, numbers, by_samples),
+        Ending(several_terms, numbers, by_samples),
+        Ending(nn.MultiLabelSoftMarginLoss(), bits, by_samples, last=("flatten", lambda x: x.flatten(1))),
+        Ending(masked_mean, numbers, None, single=True),
         Ending(root_of_sum, numbers, None, single=True),
         Ending(contrast, numbers, None, single=True),
     ]

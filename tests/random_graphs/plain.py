@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,30 @@ def _in_place(x: Tensor) -> Tensor:
     made[..., 0] = x[..., 0].sin()
     made *= 1.5
     return made.tanh_()
+
+
+def _held(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return x.sigmoid() + 0.5
+
+
+class OwnSquare(torch.autograd.Function):
+    """x², with a backward of its own that can be differentiated and mapped."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (x,), (grad,) = ctx.saved_tensors, grad_outputs
+        return 2 * x * grad
 
 
 ELEMENTWISE: dict[str, Function] = {
@@ -112,6 +137,8 @@ ELEMENTWISE: dict[str, Function] = {
     "negated": lambda x: -x,
     "dropout off": lambda x: F.dropout(x, 0.3, training=False),
     "detached gate": lambda x: x * x.sigmoid().detach(),
+    "gate without gradients": lambda x: x * _held(x),
+    "square of the user's own": lambda x: OwnSquare.apply(x) / 2,
     "straight through": lambda x: x.tanh() + (x.round() - x.tanh()).detach(),
     "nan to num": lambda x: torch.nan_to_num(x.sin()),
     "in place": _in_place,

@@ -237,11 +237,23 @@ def embedding(pool: Pool, vocabulary: int) -> nn.Module:
         lambda: Apply("W[x] + P[:t]", lambda x, w, p: w[x] + p[: x.shape[1]], pool.weight((vocabulary, d)), pool.weight((4, d))),
         lambda: Apply("W[x] * E[x]", lambda x, w, e: w[x] * e[x], pool.weight((vocabulary, d)), pool.weight((vocabulary, 1))),
     ]
+    ways += [lambda: Positions(nn.Embedding(vocabulary, d), nn.Embedding(4, d))]
     return adopted(pool, pool.draw.choice(ways)())
+
+
+class Positions(nn.Module):
+    """Token and position embeddings summed, as in GPT-2."""
+
+    def __init__(self, tokens: nn.Embedding, positions: nn.Embedding) -> None:
+        super().__init__()
+        self.tokens, self.positions = tokens, positions
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tokens(x) + self.positions(torch.arange(x.shape[1], device=x.device))
 
 
 def _selected(x: Tensor, w: Tensor) -> Tensor:
     return w.index_select(0, x.flatten()).unflatten(0, x.shape)
 
 
-SEQUENCES: list[tuple[float, Maker]] = [(6, attention), (5, recurrence)]
+SEQUENCES: list[tuple[float, Maker]] = [(7, attention), (8, recurrence)]

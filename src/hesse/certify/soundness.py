@@ -13,6 +13,7 @@ symmetric. Otherwise H v is wrong. Where the function can be cast, what it detac
 held fixed in the differences too (`hesse.certify.widened`), so that a wrong backward shows beside it.
 """
 
+import dataclasses
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -57,10 +58,12 @@ class Soundness:
     Attributes:
         wrong: why no second derivative of the function can be believed; ``None`` where nothing speaks against them.
         notes: for the plan and the certificate.
+        lasting: whether it holds for other θ and data too.
     """
 
     wrong: str | None = None
     notes: tuple[str, ...] = ()
+    lasting: bool = True
 
 
 def soundness(cost: "Cost") -> Soundness:
@@ -73,7 +76,7 @@ def soundness(cost: "Cost") -> Soundness:
 def _known(cost: "Cost", signature: Hashable) -> Soundness:
     key = ("soundness", cost.layout, cost.dtype, signature)
     found = cost.captures.get(key)
-    if found is None:
+    if found is None or not found.lasting:
         found = cost.captures[key] = _examined(cost, signature)
     return found
 
@@ -118,7 +121,9 @@ def _examined(cost: "Cost", signature: Hashable) -> Soundness:
     for dtype, cast, samples in attempts:
         try:
             function = _Function(cost, samples, dtype, cast)
-            return _judged(function)
+            return dataclasses.replace(
+                _judged(function), lasting=function.mode is None or not function.mode.wrong_near_some_values
+            )
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except _NotTwice as reason:

@@ -11,6 +11,8 @@ from torch.utils import _pytree as pytree
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 # Methods of a tensor that name a dtype by their own name.
 _CASTS = {"float", "half", "bfloat16"}
+# Functions whose second derivative PyTorch gets wrong near some values only: being right at one θ says nothing of another.
+_WRONG_NEAR_SOME_VALUES = {"binary_cross_entropy"}
 _DATA = Tensor.data.__get__  # type: ignore[attr-defined]
 
 
@@ -24,11 +26,12 @@ class Widened(TorchFunctionMode):
         autocast: whether anything ran under autocast.
         fixed: whether floating tensors were held fixed that would have moved with θ.
         scaled: whether an embedding's gradient is scaled by frequency.
+        wrong_near_some_values: whether a function ran whose second derivative PyTorch gets wrong near some values only.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.autocast = self.scaled = self.fixed = False
+        self.autocast = self.scaled = self.fixed = self.wrong_near_some_values = False
         self._kept: list[Any] = []
         self._place: int | None = None
         # Inside a block of the user's without gradients; how deep in blocks with gradients inside a custom function's forward,
@@ -56,6 +59,7 @@ class Widened(TorchFunctionMode):
         self.autocast |= torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
         name = getattr(func, "__name__", "")
         self.scaled |= name == "embedding" and bool(options.get("scale_grad_by_freq", args[5] if len(args) > 5 else False))
+        self.wrong_near_some_values |= name in _WRONG_NEAR_SOME_VALUES
         detaches = torch.is_grad_enabled() and not self._inside and (name == "detach" or func == _DATA)
         in_place = (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "__set__")
         if name in _CASTS:

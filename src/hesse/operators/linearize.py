@@ -157,7 +157,7 @@ class StraightLine(Linear):
 
 @final
 class GraphKept(Linear):
-    """The gradient with autograd's graph: H v is the gradient of g·v."""
+    """The gradient with autograd's graph. What a forward that differentiates by `torch.func` keeps cannot be counted."""
 
     name = "autograd's graph"
 
@@ -169,24 +169,12 @@ class GraphKept(Linear):
             held.update(_storages([tensor]))
             return tensor.detach()
 
-        self._theta = theta = [p.detach().requires_grad_() for p in term.theta]
-        self._holding = term.holding
-        counting = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-        with torch.inference_mode(False), torch.enable_grad(), term.holding(theta), counting:
-            value = term.cost(theta, term.inputs)
-            # Never backward(create_graph=True): it ties .grad to the graph in a cycle.
-            gradient = torch.autograd.grad(value, theta, create_graph=True, allow_unused=True) if value.requires_grad else ()
-        # Where a parameter enters linearly, or not at all, its gradient does not depend on θ.
-        self._gradient = {i: g for i, g in enumerate(gradient) if g is not None and g.requires_grad}
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            self._gradient = _Gradient(term)
         self.bytes = _bytes(held, without=term.theta)
 
     def product(self, v: Tensors) -> Tensors:
-        if not self._gradient:
-            return [torch.zeros_like(p) for p in self._theta]
-        gradient, directions = list(self._gradient.values()), [v[i] for i in self._gradient]
-        kept: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-        with self._holding(self._theta):
-            return list(torch.autograd.grad(gradient, self._theta, directions, **kept))
+        return self._gradient.product(v)
 
 
 @final
@@ -200,7 +188,30 @@ class NothingKept(Linear):
 
     def product(self, v: Tensors) -> Tensors:
         # Not forward over reverse, which carries a tangent through what was computed without gradients.
-        return [part.detach() for part in GraphKept(self._term).product(v)]
+        return [part.detach() for part in _Gradient(self._term).product(v)]
+
+
+class _Gradient:
+    """∇J of a term as autograd's graph."""
+
+    def __init__(self, term: Term) -> None:
+        self._theta = theta = [p.detach().requires_grad_() for p in term.theta]
+        self._holding = term.holding
+        with torch.inference_mode(False), torch.enable_grad(), term.holding(theta):
+            value = term.cost(theta, term.inputs)
+            # Never backward(create_graph=True): it ties .grad to the graph in a cycle.
+            gradient = torch.autograd.grad(value, theta, create_graph=True, allow_unused=True) if value.requires_grad else ()
+        # Where a parameter enters linearly, or not at all, its gradient does not depend on θ.
+        self._parts = {i: g for i, g in enumerate(gradient) if g is not None and g.requires_grad}
+
+    def product(self, v: Tensors) -> Tensors:
+        """H v, the gradient of g·v."""
+        if not self._parts:
+            return [torch.zeros_like(p) for p in self._theta]
+        parts, directions = list(self._parts.values()), [v[i] for i in self._parts]
+        kept: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        with self._holding(self._theta):
+            return list(torch.autograd.grad(parts, self._theta, directions, **kept))
 
 
 METHODS: tuple[type[Linear], ...] = (StraightLine, GraphKept, NothingKept)
