@@ -143,12 +143,13 @@ class Modules:
         model: the model.
         recurrent: whether there are recurrent layers in it.
         tensors: all parameters and buffers by name, tied ones under every name.
-        written_out: the functions that run in them and are wrong in PyTorch; see `hesse.written_out`.
+        written_out: the functions that run in them as hesse writes them out, with what is amiss with them in PyTorch; see
+            `hesse.written_out`.
     """
 
     def __init__(self, model: nn.Module | None, loss: nn.Module | None = None) -> None:
         self.model = model
-        self.written_out: set[str] = set()
+        self.written_out: dict[str, str] = {}
         self._places: dict[str, tuple[dict[str, Any], str]] = {}
         self._tied: dict[int, list[str]] = {}
         for prefix, top in (("", model), (LOSS, loss)):

@@ -81,7 +81,8 @@ class Subject:
 
 
 def _written_out(subject: Subject) -> list[str]:
-    return [f"{name} is written out, for PyTorch's second derivatives of it are wrong" for name in subject.modules.written_out]
+    amiss = subject.modules.written_out
+    return [f"{name} is written out, for PyTorch's second derivatives of it are {fault}" for name, fault in amiss.items()]
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -59,18 +59,21 @@ class Soundness:
         wrong: why no second derivative of the function can be believed; ``None`` where nothing speaks against them.
         notes: for the plan and the certificate.
         lasting: whether it holds for other θ and data too.
+        missing: whether PyTorch has no second derivatives of it, so that no way of computing them is worth trying.
     """
 
     wrong: str | None = None
     notes: tuple[str, ...] = ()
     lasting: bool = True
+    missing: bool = False
 
 
 def soundness(cost: "Cost") -> Soundness:
     """Examine a cost's function, on samples of every signature of its batches, or find it examined."""
     found = [_known(cost, signature) for signature in list(cost.signatures)[:_MOST_SIGNATURES] or [None]]
     wrong = next((each.wrong for each in found if each.wrong is not None), None)
-    return Soundness(wrong, tuple(dict.fromkeys(note for each in found for note in each.notes)))
+    notes = tuple(dict.fromkeys(note for each in found for note in each.notes))
+    return Soundness(wrong, notes, missing=any(each.missing for each in found))
 
 
 def _known(cost: "Cost", signature: Hashable) -> Soundness:
@@ -111,6 +114,18 @@ def require_sound(cost: "Cost") -> tuple[str, ...]:
     return found.notes
 
 
+def require_differentiable(cost: "Cost") -> Soundness:
+    """What was found of a cost that PyTorch can differentiate twice, rightly or wrongly.
+
+    Raises:
+        HesseValueError: it cannot; says which operation has no second derivative.
+    """
+    found = soundness(cost)
+    if found.missing and found.wrong is not None:
+        raise HesseValueError(found.wrong)
+    return found
+
+
 def _examined(cost: "Cost", signature: Hashable) -> Soundness:
     needed = _COPIES * torch.float64.itemsize * cost.layout.size
     if needed > available_bytes(cost.device) // 2:
@@ -118,6 +133,7 @@ def _examined(cost: "Cost", signature: Hashable) -> Soundness:
     some, batch = _some_samples(cost, signature)
     attempts = [(torch.float64, True, some), (torch.float64, True, batch), (cost.dtype, False, some), (cost.dtype, False, batch)]
     error: Exception | None = None
+    missing: _NotTwice | None = None
     for dtype, cast, samples in attempts:
         try:
             function = _Function(cost, samples, dtype, cast)
@@ -127,9 +143,11 @@ def _examined(cost: "Cost", signature: Hashable) -> Soundness:
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except _NotTwice as reason:
-            return Soundness(str(reason))
+            missing = reason
         except Exception as reason:  # of the user's code in another dtype, or on fewer samples than it was written for
             error = reason
+    if missing is not None:
+        return Soundness(str(missing), missing=True)
     return Soundness(notes=(f"differences of gradients could not be taken ({type(error).__name__})",))
 
 

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.capture import Captured, NotCaptured, capture, data_leaves, first_line
 from hesse.capture.sites import Site, joined
-from hesse.certify.soundness import soundness
+from hesse.certify.soundness import require_differentiable
 from hesse.cost import Cost
 from hesse.data import Batch
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
@@ -50,7 +50,8 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
         memory: bytes that the work may use beyond the result.
 
     Raises:
-        HesseError: unknown names, both ``pairs`` and ``block_diagonal``, or a result that does not fit.
+        HesseError: unknown names, both ``pairs`` and ``block_diagonal``, a result that does not fit, or a cost that PyTorch
+            cannot differentiate twice.
 
     Example:
         >>> import torch, hesse
@@ -128,7 +129,7 @@ class _Rehearsal:
 
 def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, join: bool = True) -> Plan:
     """The plan for blocks already checked and a budget already set."""
-    found = soundness(cost)
+    found = require_differentiable(cost)
     notes = [*cost.notes, *found.notes, *([found.wrong] if found.wrong else [])]
     parts, blocks, most, sweep_operations = [], [], 0.0, 0.0
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):

@@ -1,0 +1,35 @@
+"""Functions of a tensor: sinc, and the weight of weight normalisation."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.written_out.replacement import WRONG, Replacement
+
+aten = torch.ops.aten
+
+
+def _sinc(x: Tensor) -> Tensor:
+    """sin(πx) / πx. PyTorch's second derivative is 0 or noise within 1e-8 of 0, where it is −π²/3."""
+    u = math.pi * x
+    small = u.abs() < 1
+    square = torch.where(small, u, 0.0).square()
+    series = torch.ones_like(u)
+    for k in range(9, 0, -1):  # Σ (−u²)ᵏ / (2k + 1)!
+        series = 1 - square * series / (2 * k * (2 * k + 1))
+    away = torch.where(small, 1.0, u)
+    return torch.where(small, series, away.sin() / away)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g v / ‖v‖. The second derivatives of PyTorch's fused kernel are wrong (2.13; not even symmetric)."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+FUNCTIONS: dict[Any, Replacement] = {
+    **dict.fromkeys((torch.sinc, torch.special.sinc, Tensor.sinc, aten.sinc, aten.sinc.default), Replacement(_sinc, WRONG)),
+    Tensor.sinc_: Replacement(lambda x: x.copy_(_sinc(x.clone())), WRONG),
+    **dict.fromkeys((torch._VF._weight_norm, aten._weight_norm, aten._weight_norm.default), Replacement(_weight_norm, WRONG)),
+}

@@ -1,0 +1,52 @@
+"""Losses of which PyTorch has no second derivatives."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import _reduction
+
+from hesse.written_out.replacement import MISSING, Replacement
+
+aten = torch.ops.aten
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def _multi_margin(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """`torch.nn.functional.multi_margin_loss`: w_y / C Σ_{i ≠ y} max(0, margin − x_y + x_i)ᵖ."""
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce, emit_warning=False)
+    own = target.unsqueeze(-1)
+    excess = (margin - input.gather(-1, own) + input).clamp(min=0)
+    others = torch.arange(input.shape[-1], device=input.device) != own
+    each = torch.where(others, excess if p == 1 else excess.square(), 0.0).sum(-1) / input.shape[-1]
+    each = each if weight is None else each * weight[target]
+    return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
+
+
+def _multi_margin_kernel(
+    self: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: int = 1
+) -> Tensor:
+    return _multi_margin(self, target, p, margin, weight, reduction=_REDUCTIONS[reduction])
+
+
+_MULTI_MARGIN_KERNELS = (
+    torch._C._nn.multi_margin_loss,  # type: ignore[attr-defined]
+    aten.multi_margin_loss,
+    aten.multi_margin_loss.default,
+)
+
+LOSSES: dict[Any, Replacement] = {
+    F.multi_margin_loss: Replacement(_multi_margin, MISSING),
+    **dict.fromkeys(_MULTI_MARGIN_KERNELS, Replacement(_multi_margin_kernel, MISSING)),
+}
