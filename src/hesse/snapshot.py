@@ -101,6 +101,9 @@ def check_parameters(chosen: Parameters) -> tuple[tuple[str, ...], torch.dtype |
         raise HesseValueError(
             f"params: the parameters lie on several devices ({', '.join(sorted(devices))}); move the model to one"
         )
+    if not any(parameter.numel() for parameter in chosen.values()):
+        shapes = ", ".join(f"{name!r} of shape {tuple(parameter.shape)}" for name, parameter in list(chosen.items())[:3])
+        raise HesseValueError(f"params: none of them has an entry ({shapes}), so there is nothing to differentiate in")
     check_finite(chosen)
     narrow = sorted({str(p.dtype).removeprefix("torch.") for p in chosen.values() if p.dtype not in _COMPUTED})
     if not narrow:
@@ -121,7 +124,7 @@ def snapshot(model: nn.Module, wide: torch.dtype | None) -> nn.Module:
     _check_dropout(model)
     _check_embeddings(model)
     try:
-        private = copy.deepcopy(model, _computed(model))
+        private = _copied(model)
     except Exception as error:
         raise HesseTypeError(
             f"model: this {type(model).__name__} cannot be copied ({error}); a cost keeps a private copy of the module: "
@@ -204,6 +207,38 @@ class Modules:
         for name, tensor in tensors.items():
             store, key = self._places[name]
             store[key] = tensor
+
+
+# What wraps a module to run it faster or on several devices, with the name that the module has in it. By their own names: the
+# compiler takes seconds to load.
+_WRAPPERS = {
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+}
+
+
+class _Unwrapped(nn.Module):
+    """In the place of a wrapper, the module alone: its parameters keep the names that they have in the wrapper."""
+
+    def __init__(self, name: str, module: nn.Module, training: bool) -> None:
+        super().__init__()
+        self.add_module(name, module)
+        self._name, self.training = name, training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self._name)(*args, **kwargs)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy in which nothing speaks to other devices or processes."""
+    memory: dict[int, Any] = dict(_computed(model))
+    for wrapper in reversed(list(model.modules())):  # the innermost first
+        kinds = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(wrapper).__mro__)
+        name = next((_WRAPPERS[kind] for kind in kinds if kind in _WRAPPERS), None)
+        if name is not None:
+            memory[id(wrapper)] = _Unwrapped(name, copy.deepcopy(getattr(wrapper, name), memory), wrapper.training)
+    return copy.deepcopy(model, memory)
 
 
 def _computed(model: nn.Module) -> dict[int, Tensor]:

@@ -1,11 +1,12 @@
 """PyTorch's process-wide switches that decide whether a model can be differentiated twice; the only place that turns them.
 
-Fused attention and fused recurrent cells have no second derivative, and checkpointing runs layers again at a moment, and with
-parameters, of its own. None of the three changes what is computed. They are turned off while any thread evaluates a cost and
-turned back when the last one is done.
+Fused attention, fused recurrent cells and compiled code have no second derivative, and checkpointing runs layers again at a
+moment, and with parameters, of its own. None of the four changes what is computed. They are turned off while any thread evaluates
+a cost and turned back when the last one is done.
 """
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -107,13 +108,31 @@ def _write_checkpoints(state: tuple[Any, ...]) -> None:
         setattr(checkpointing, name, value)
 
 
+_COMPILER = "torch._dynamo.eval_frame"
+
+
+def _read_compiling() -> Any:
+    compiler: Any = sys.modules.get(_COMPILER)
+    return "default" if compiler is None else compiler._stance
+
+
+def _write_compiling(stance: Any) -> None:
+    # Not by torch.compiler.set_stance, which would load the compiler: before somebody has, nothing is compiled.
+    compiler: Any = sys.modules.get(_COMPILER)
+    if compiler is not None:
+        compiler._stance = compiler.DynamoStance(stance) if isinstance(stance, str) else stance
+
+
 _ATTENTION = _Switch(_read_attention, _write_attention, (False, False, False, False, True))
 _CHECKPOINTING = _Switch(_read_checkpoints, _write_checkpoints, (_Straight, _straight))
+_COMPILING = _Switch(_read_compiling, _write_compiling, "force_eager")
 _RECURRENT = _Switch(_read_recurrent, _write_recurrent, (False, False))
 
 
 @contextlib.contextmanager
 def differentiable_twice(recurrent: bool) -> Iterator[None]:
-    """Attention in its mathematical form, nothing checkpointed and, where there are any, recurrent cells unfused."""
-    with _ATTENTION.turned(), _CHECKPOINTING.turned(), _RECURRENT.turned() if recurrent else contextlib.nullcontext():
+    """Attention in its mathematical form, nothing checkpointed or compiled and, where there are any, recurrent cells unfused."""
+    with contextlib.ExitStack() as stack:
+        for switch in (_ATTENTION, _CHECKPOINTING, _COMPILING, *([_RECURRENT] if recurrent else [])):
+            stack.enter_context(switch.turned())
         yield

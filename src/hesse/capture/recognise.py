@@ -38,10 +38,12 @@ class View:
 
 
 def parameter_views(graph: Graph) -> dict[str, View]:
+    """The values that are a parameter or a view of one; an empty one is none, for it has no derivatives."""
     views = {}
     for value, name in graph.parameters.items():
         size = math.prod(graph.shapes[value])
-        views[value] = View(name, torch.arange(size).reshape(graph.shapes[value]), size, value)
+        if size:
+            views[value] = View(name, torch.arange(size).reshape(graph.shapes[value]), size, value)
     for node in graph.nodes:
         base = getattr(node.op, "op", node.op)
         if len(node.inputs) == 1 and node.inputs[0] in views and (node.op in _MOVES or base in _SPLITS):

@@ -36,7 +36,7 @@ def find_sites(graph: Graph, values: dict[str, Any]) -> tuple[Graph, tuple[Site,
     # Uses outside any site: the parameter becomes its own slot where it is small, and goes by columns elsewhere.
     leaves: list[Node] = []
     replaced: dict[str, str] = {}
-    for value, name in graph.parameters.items():
+    for value, name in ((value, name) for value, name in graph.parameters.items() if value in views):
         stray = [node for node in graph.nodes if _uses_outside_sites(node, value, views, claimed)]
         if not stray:
             continue
