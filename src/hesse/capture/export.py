@@ -15,8 +15,9 @@ from hesse.data import Batch
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# Fused recurrent layers, taken apart into their dense slots, one for each step.
-_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+# Fused recurrent layers and cells, taken apart into their dense slots, one for each step.
+_LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_RECURRENT = (*_LAYERS, *(f"{layer}_cell" for layer in _LAYERS))
 
 
 class NotCaptured(Exception):

@@ -77,15 +77,21 @@ def _attention(node: Node, shapes: Shapes) -> list[Node]:
         zip(("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"), node.args[3:], strict=False), **node.kwargs
     )
     q, k, v = node.args[:3]
-    if options.get("dropout_p") or options.get("enable_gqa"):
+    if options.get("dropout_p"):
         return [node]
-    *lead, length, width = shapes[q.name]
-    keys = shapes[k.name][-2]
-    square, name = (*lead, length, keys), node.name
+    name, length, width = node.name, *shapes[q.name][-2:]
+    nodes = []
+    if options.get("enable_gqa"):
+        (more, k), (others, v) = (
+            _for_each_head(f"{name}__{part}", shared, shapes[q.name][-3], shapes) for part, shared in (("keys", k), ("values", v))
+        )
+        nodes += [*more, *others]
+    *lead, keys, _ = shapes[k.name]
+    square = (*torch.broadcast_shapes(lead, shapes[q.name][:-2]), length, keys)
     scale = options.get("scale") or 1 / math.sqrt(width)
-    nodes = [
+    nodes += [
         Node(f"{name}__q", aten.mul.Scalar, (q, scale), {}, shapes[q.name]),
-        Node(f"{name}__k", aten.transpose.int, (k, -2, -1), {}, (*shapes[k.name][:-2], width, keys)),
+        Node(f"{name}__k", aten.transpose.int, (k, -2, -1), {}, (*lead, width, keys)),
         Node(f"{name}__scores", aten.matmul.default, (Ref(f"{name}__q"), Ref(f"{name}__k")), {}, square),
     ]
     mask = options.get("attn_mask")
@@ -96,6 +102,26 @@ def _attention(node: Node, shapes: Shapes) -> list[Node]:
     nodes.append(Node(f"{name}__weights", aten.softmax.int, (Ref(nodes[-1].name), -1), {}, square))
     nodes.append(Node(name, aten.matmul.default, (Ref(nodes[-1].name), v), {}, node.shape))
     return nodes
+
+
+def _for_each_head(name: str, shared: Ref, heads: int, shapes: Shapes) -> tuple[list[Node], Ref]:
+    """Keys or values that several heads of queries share, (*lead, groups, s, d) -> (*lead, heads, s, d)."""
+    *lead, groups, length, width = shapes[shared.name]
+    if groups == heads:
+        return [], shared
+    one, several = (*lead, groups, 1, length, width), (*lead, groups, heads // groups, length, width)
+    shapes[name] = (*lead, heads, length, width)
+    made = [
+        Node(f"{name}__one", aten.unsqueeze.default, (shared, -3), {}, one),
+        Node(f"{name}__several", aten.expand.default, (Ref(f"{name}__one"), list(several)), {}, several),
+        Node(name, aten.reshape.default, (Ref(f"{name}__several"), list(shapes[name])), {}, shapes[name]),
+    ]
+    return made, Ref(name)
+
+
+def _reshape(node: Node, shapes: Shapes) -> list[Node]:
+    """A view of what is laid out otherwise here than where it was traced."""
+    return [Node(node.name, aten.reshape.default, node.args, node.kwargs, node.shape, node.floating)]
 
 
 def causal(scores: Tensor) -> Tensor:
@@ -159,6 +185,7 @@ REWRITES: dict[Any, Rewrite] = {
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,
     aten.pow.Tensor_Scalar: _square,
+    aten.view.default: _reshape,
 }
 
 
