@@ -1,14 +1,15 @@
 """When two ways of getting the same numbers agree: to rounding, at the scale of what is compared."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hesse.certify.drawing import drawn, generator
-from hesse.certify.reference import Parts, Request, products
+from hesse.certify.reference import Parts, Request, of_batch, products
+from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.certify.soundness import AUTOCAST, soundness
 from hesse.cost import Cost, value_and_gradient
 
@@ -16,10 +17,10 @@ from hesse.cost import Cost, value_and_gradient
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 # A part of H v this much smaller, entry by entry, than the largest is compared at the larger scale: what it is made of cancels.
 _SMALL = {torch.float32: 1e-2, torch.float64: 1e-3}
-# What other roundings of the same computation may add up to, in units of the one that is looked at.
-_ROUNDINGS = 16.0
 # By how much more than its last place a gradient is rounded, which may be all that H is made of.
 _OF_GRADIENT = {torch.float32: 10.0, torch.float64: 1e4}
+# What rounding may hide is looked for on so many samples and products, of models that are not too large for more of them.
+_SAMPLES, _PRODUCTS, _MOST_PARAMETERS = 32, 4, 10**6
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def compare(
     made: Sequence[Parts],
     pick: Callable[[int, Parts], Parts] = lambda place, parts: parts,
     typical: float = 0.0,
+    overall: tuple[Request, dict[str, float]] | None = None,
 ) -> Comparison:
     """Hold products that hesse gave against the independent ones; where they differ, ask what rounding could do.
 
@@ -79,6 +81,7 @@ def compare(
         made: the independent products.
         pick: what of the product at a place is compared.
         typical: the size of the entries of what is compared, where the products show only some of it.
+        overall: a product, and the sizes of its parts, that tells what rounding may hide, where those compared show only some.
 
     Returns:
         The comparison; in ``wrong``, the largest entries of both for what differs by more than rounding explains.
@@ -95,14 +98,17 @@ def compare(
     suspects = [{name for name, d in each.items() if not d <= tolerance and name not in undefined} for each in deviations]
     rounding, wrong = tolerance, [dict[str, Difference]() for _ in found]
     if any(suspects):
-        noise = _noise(cost, requests[: len(found)], expected, pick)
+        roundings = _roundings(cost, requests[: len(found)], expected, pick)
         for place, names in enumerate(suspects):
             for name in names:
-                hidden = _ROUNDINGS * noise[place][name] / scales[place][name] if scales[place][name] else 0.0
+                hidden = ROUNDINGS * roundings[place][name] / scales[place][name] if scales[place][name] else 0.0
                 if not deviations[place][name] <= max(hidden, tolerance):
                     wrong[place][name] = _difference(found[place], expected[place], name, typical)
                 elif math.isfinite(hidden):
                     rounding = max(rounding, hidden)
+    if not any(wrong):
+        looks = [overall] if overall is not None else list(zip(requests, scales, strict=False))[:_PRODUCTS]
+        rounding = _rounding_of_some(cost, [each for each, _ in looks], [scale for _, scale in looks], rounding)
     kept = [{name: d for name, d in each.items() if name not in undefined} for each in deviations]
     return Comparison(kept, rounding, wrong, tuple(sorted(undefined)))
 
@@ -139,19 +145,52 @@ def _difference(found: Parts, expected: Parts, name: str, typical: float) -> Dif
     return Difference(float(found[name].flatten()[place]), float(expected[name].flatten()[place]), share)
 
 
-def _noise(
+def _rounding_of_some(cost: Cost, requests: Sequence[Request], scales: Sequence[dict[str, float]], least: float) -> float:
+    """What rounding may hide, judged by some samples: both ways may agree on what is rounding alike.
+
+    Looked for where H v is small beside JᵀJ v: what a loss's curvature cancels from is mostly no larger than 1.
+    """
+    plain = cost.of_predictions() if cost.loss is not None and cost.loss.separable else None
+    if plain is None or cost.layout.size > _MOST_PARAMETERS:
+        return least
+    try:
+        some = next(batch for batch in cost.batches() if batch is not None).take(slice(0, _SAMPLES))
+        # Roundings of different samples add up in squares.
+        more = ROUNDINGS * math.sqrt(cost.samples / some.size)
+        eps, known = torch.finfo(cost.dtype).eps, [scale for each in scales for scale in each.values()]
+        of_predictions, of_cost = (lambda of=of: _parts(of_batch(of, some, requests)) for of in (plain, cost))
+        if _largest((more * eps * _norm(part) for part in of_predictions()), known) <= least:
+            return least
+        found = _largest((more * size for size in noise(of_cost)), known)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:  # of a model that has to have a whole batch
+        return least
+    return max(least, found) if math.isfinite(found) else least
+
+
+def _parts(made: Sequence[Parts]) -> list[Tensor]:
+    return [part for parts in made for part in parts.values()]
+
+
+def _largest(sizes: Iterable[float], scales: Sequence[float]) -> float:
+    """Of some sizes, relative to scales."""
+    return max((size / scale for size, scale in zip(sizes, scales, strict=True) if scale), default=0.0)
+
+
+def _roundings(
     cost: Cost, requests: Sequence[Request], expected: Sequence[Parts], pick: Callable[[int, Parts], Parts]
 ) -> list[dict[str, float]]:
     """What rounding does to each product: the change where θ is rounded otherwise, and what all of it may be made of.
 
-    The curvature of a confident classifier's loss, p (1 − p), is nothing but rounding, of the size of the rounding of 1, times
-    JᵀJ v. And where H is zero, H v is the rounding of a gradient over the size of θ, times v.
+    Where H is zero, H v is the rounding of a gradient over the size of θ, times v. And where it cancels, as p − p² does for a
+    confident classifier, it is the roundings of the steps.
     """
     random = generator()
     eps = max(torch.finfo(parameter.dtype).eps for parameter in cost.parameters.values())
     if AUTOCAST in soundness(cost).notes:
         eps = max(eps, torch.finfo(torch.bfloat16).eps)
-    noise = [dict.fromkeys(theirs, 0.0) for theirs in expected]
+    found = [dict.fromkeys(theirs, 0.0) for theirs in expected]
     for _ in range(2):
         moved = {
             name: parameter * (1 + 2 * max(eps, torch.finfo(parameter.dtype).eps) * drawn(parameter, random).sign())
@@ -159,14 +198,10 @@ def _noise(
         }
         for place, parts in enumerate(products(cost.at(moved), requests)):
             for name, part in pick(place, parts).items():
-                noise[place][name] = max(noise[place][name], _norm(part.double() - expected[place][name].double()))
+                found[place][name] = max(found[place][name], _norm(part.double() - expected[place][name].double()))
     gradient, length = value_and_gradient(cost)[1], _typical(cost.parameters) or 1.0
-    for each, request in zip(noise, requests, strict=True):
+    for each, request in zip(found, requests, strict=True):
         for name in each:
             each[name] += _OF_GRADIENT[cost.dtype] * eps * _norm(gradient[name]) * _typical(request.columns) / length
-    plain = cost.of_predictions()
-    if plain is not None:
-        for place, parts in enumerate(products(plain, requests)):
-            for name, part in pick(place, parts).items():
-                noise[place][name] += eps * _norm(part)
-    return noise
+    steps = iter(noise(lambda: _parts([pick(place, parts) for place, parts in enumerate(products(cost, requests))])))
+    return [{name: size + next(steps) for name, size in each.items()} for each in found]

@@ -8,9 +8,9 @@ from torch import Tensor
 _SEEDS = itertools.count()
 
 
-def generator() -> torch.Generator:
+def generator(device: torch.device | None = None) -> torch.Generator:
     """A generator of the certificates' own: the user's random state is not touched, and no two certificates draw alike."""
-    return torch.Generator().manual_seed(next(_SEEDS))
+    return torch.Generator(device or "cpu").manual_seed(next(_SEEDS))
 
 
 def drawn(like: Tensor, random: torch.Generator) -> Tensor:

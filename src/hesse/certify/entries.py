@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hesse.certify.comparison import compare
-from hesse.certify.drawing import generator
+from hesse.certify.drawing import drawn, generator
 from hesse.certify.matrix import Verdict, certificate_of
 from hesse.certify.reference import Limit, Parts, Request, products
 
@@ -48,11 +48,18 @@ def certify_diagonal(
 
     sizes = [float(part.double().square().mean().sqrt()) for part in made.values() if part.numel()]
     typical = max((size for size in sizes if math.isfinite(size)), default=0.0)
-    comparison = compare(cost, requests[: len(done)], [pick(place, made) for place in range(len(done))], expected, pick, typical)
+    found = [pick(place, made) for place in range(len(done))]
+    comparison = compare(cost, requests[: len(done)], found, expected, pick, typical, _overall(cost, made, random))
     seen = len({name for name, _ in done})
     compared = f"{len(done)} entr{'ies' if len(done) != 1 else 'y'} of {seen} of {len(cost.layout.names)} parameters"
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
     return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined)
+
+
+def _overall(cost: "Cost", made: dict[str, Tensor], random: torch.Generator) -> tuple[Request, dict[str, float]]:
+    """All columns at once: roundings in one entry or another show as they do in the diagonal, and are held against its size."""
+    signs = {name: drawn(parameter, random).sign() for name, parameter in cost.parameters.items()}
+    return Request(signs, cost.layout.names), {name: float(part.double().norm()) for name, part in made.items()}
 
 
 def _by_size(entries: Tensor, random: torch.Generator) -> int:

@@ -80,6 +80,12 @@ def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = No
     return sums[: count or 0]
 
 
+def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> list[Parts]:
+    """What one batch, or some of it, adds to H v for each request."""
+    names = [name for name in cost.layout.names if any(name in request.columns for request in requests)]
+    return _of_term(cost, batch, requests, names, len(requests))[0]
+
+
 def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch | None]:
     """The batch, or the batch cut, where double backward of all of it at once would keep more than there is room for."""
     if batch is None or memory is None or cost.loss is None or not cost.loss.separable:

@@ -17,6 +17,7 @@ import dataclasses
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hesse.certify.drawing import drawn
+from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.certify.widened import Widened
 from hesse.data import Batch, concatenate
 from hesse.errors import HesseValueError, readable_bytes
@@ -307,6 +309,20 @@ class _Quotients:
         length = float(self._v[name].norm())
         return float(self.gradient[name].norm()) + (abs(self._value) / length if length else 0.0)
 
+    @cached_property
+    def _roundings(self) -> dict[str | None, float]:
+        """What the steps within J, under ``None``, and within its gradient are rounded by, which may be all that they are."""
+
+        def compute() -> list[Tensor]:
+            value, slopes = self._function.slopes(self._function.theta)
+            return [torch.tensor(value, dtype=torch.float64), *slopes.values()]
+
+        return dict(zip((None, *self._v), noise(compute), strict=True))
+
+    def hidden(self, h: float, name: str | None = None) -> float:
+        """What those may change in a quotient, of J or of a part of its gradient."""
+        return ROUNDINGS * self._roundings[name] / h
+
     def of_gradient(self, h: float, name: str) -> tuple[Tensor, Tensor]:
         """Central, and forward less backward."""
         _, plus, _, minus = self._at(h)
@@ -319,10 +335,11 @@ class _Quotients:
         for h in self.steps:
             plus, _, minus, _ = self._at(h)
             central, bend = (plus - minus) / (2 * h), abs(plus - 2 * self._value + minus) / h
-            noise = _ROUNDINGS * self.eps * abs(self._value) / h
+            last = _ROUNDINGS * self.eps * abs(self._value) / h
             gap = abs(central - slope)
-            apart = gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + noise
-            if apart and bend <= _NEARER * gap and abs(central - before) <= _NEARER * gap:
+            apart = gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + last
+            settled = apart and bend <= _NEARER * gap and abs(central - before) <= _NEARER * gap
+            if settled and gap > self.hidden(h):
                 return False
             before = central
         return True
@@ -342,10 +359,10 @@ def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[f
                 del waiting[name]  # nothing to compare; the certificate finds what is not finite
                 continue
             size = math.sqrt(max(1, ours.numel()))
-            noise = _ROUNDINGS * quotients.eps * quotients.size(name) / h
+            last = _ROUNDINGS * quotients.eps * quotients.size(name) / h
             gap = float((central - ours).norm())
             scale = max(float(central.norm()), float(ours.norm()), tolerance * entry * size)
-            if gap <= tolerance * scale + noise:
+            if gap <= tolerance * scale + last or gap <= quotients.hidden(h, name):
                 del waiting[name]
                 nearer.pop(name, None)
                 continue

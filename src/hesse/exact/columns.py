@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import grad, vjp, vmap
 
 from hesse.certify.drawing import drawn, generator
+from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.data import Batch
 
 if TYPE_CHECKING:
@@ -102,11 +103,15 @@ def _agree(cost: "Cost", function: Function, name: str, form: Hashable, tangents
     tried = cost.captures.setdefault("columns", {})
     if (name, form) not in tried:
         weights = drawn(tangents.new_empty(len(tangents)), generator())
-        expected = _one_by_one(cost, function, name)(torch.tensordot(weights, tangents, 1)[None])
+        total = torch.tensordot(weights, tangents, 1)[None]
+        expected = _one_by_one(cost, function, name)(total)
         limit = torch.finfo(cost.dtype).eps ** 0.5
-        gaps = [float((torch.tensordot(weights, made[key], 1) - value[0]).norm()) for key, value in expected.items()]
+        apart = sum(float((torch.tensordot(weights, made[key], 1) - value[0]).norm()) for key, value in expected.items())
         size = sum(float(value.norm()) for value in expected.values())
-        tried[name, form] = sum(gaps) <= limit * (size + limit) or not math.isfinite(size)
+        alike = apart <= limit * (size + limit) or not math.isfinite(size)
+        tried[name, form] = alike or apart <= ROUNDINGS * sum(
+            noise(lambda: list(_one_by_one(cost, function, name)(total).values()))
+        )
     return tried[name, form]
 
 

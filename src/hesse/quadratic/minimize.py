@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hesse.cost import Cost
-from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
+from hesse.errors import HesseError, HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.memory import available_bytes
 from hesse.progress import Line
 from hesse.quadratic import refuse
@@ -80,15 +80,16 @@ def minimize(
     Returns:
         SciPy's result: ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``nhev`` (Hessians, or products), ``success``,
         ``message``; ``status`` 0 for the tolerance reached, 1 for maxiter, 2 for the end of the dtype's precision, 3 for an H
-        that is not finite or not definite, 4 for the callback. Also ``parameters`` {name: Tensor}, ``cost`` (the cost there),
-        ``method``, ``certificates`` (of H at the first iterate and the last), ``shortened`` (how many steps met a cost that is
-        not finite), and what a run needs to go on from here: ``radius`` and ``guess``. Such a run adds to the counts.
+        that is not finite, not definite or refused, 4 for the callback. Also ``parameters`` {name: Tensor}, ``cost`` (the cost
+        there), ``method``, ``certificates`` (of H at the first iterate and the last), ``shortened`` (how many steps met a cost
+        that is not finite), and what a run needs to go on from here: ``radius`` and ``guess``. Such a run adds to the counts.
 
     Raises:
         HesseTypeError: an argument of another type; ``apply`` with a cost of a function, which has no model.
         HesseValueError: an unknown method, a number out of range, or a start whose cost is not finite.
         HesseKeyError: a start with other names.
         HesseMemoryError: H does not fit and the method needs it.
+        HesseError: the cost is refused at the start. Refused later, the result is the best point so far, and says so.
 
     Source:
         J. Nocedal and S. J. Wright, Numerical Optimization (2006), algorithm 4.1; for ``cubic`` C. Cartis, N. I. M. Gould and
@@ -122,10 +123,16 @@ def minimize(
     state = State(point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0))
     with Line(progress) as line:
         watch = _Watch(line, callback)
-        if make is None:
-            status, reason = newton_cg(evaluator, state, goal, watch)
-        else:
-            status, reason = within_radius(evaluator, make(built), state, goal, watch)
+        try:
+            if make is None:
+                status, reason = newton_cg(evaluator, state, goal, watch)
+            else:
+                status, reason = within_radius(evaluator, make(built), state, goal, watch)
+        except HesseError as error:
+            # Of the start, or the caller's own; else what was found on the way is not lost.
+            if state.point is point or error is watch.error:
+                raise
+            status, reason, certify = CURVATURE, f"the cost is refused here, at ‖g‖∞ = {state.point.norm:.2e}: {error}", False
     if certify and state.point is not point:
         try:
             certificates.append(state.point.certify())
@@ -139,11 +146,16 @@ def minimize(
 
 
 class _Watch:
-    """Shows an iterate on the progress line and to the callback; says whether to stop."""
+    """Shows an iterate on the progress line and to the callback; says whether to stop.
+
+    Attributes:
+        error: what the callback raised.
+    """
 
     def __init__(self, line: Line, callback: Callback | None) -> None:
         self._line, self._callback = line, callback
         self._start, self._spent, self._eigenvalue = time.perf_counter(), 0.0, ""
+        self.error: HesseError | None = None
 
     def __call__(self, iterate: Iterate) -> bool:
         if self._line.due:
@@ -152,6 +164,9 @@ class _Watch:
             return self._callback is not None and bool(self._callback(iterate))
         except StopIteration:
             return True
+        except HesseError as error:
+            self.error = error
+            raise
 
     def _smallest(self, iterate: Iterate) -> str:
         """The smallest eigenvalue, or that of an earlier iterate where finding it would take too much of the time."""

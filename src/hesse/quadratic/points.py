@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hesse.certify import Certificate
 from hesse.cost import Cost, value_and_gradient
-from hesse.errors import HesseValueError
+from hesse.errors import HesseError, HesseValueError
 from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.hessian import hessian
 from hesse.operators.operator import HessianOperator, operator
@@ -214,6 +214,8 @@ class Iterate:
             return f"smallest eigenvalue {'' if self._point.dense else '<= '}{self.smallest_eigenvalue:.2e}"
         except NotFinite:
             return "no smallest eigenvalue, for H is not finite"
+        except HesseError:
+            return "no smallest eigenvalue, for H is refused"
 
     def __str__(self) -> str:
         radius = "" if self.radius is None else f"   radius {self.radius:.2e}"
