@@ -12,6 +12,7 @@ adds its bookkeeping, products in poor shapes for convolutions, and parts of its
 """
 
 import abc
+import dataclasses
 import weakref
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ from hesse.cost import Cost
 from hesse.data import Batch
 from hesse.errors import HesseValueError
 from hesse.operators.straight import Program, Tensors, Unsuitable, trace
+from hesse.operators.surroundings import watched
 
 # A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only the first few.
 _MOST_SHAPES = 4
@@ -229,13 +231,16 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
         HesseValueError: PyTorch cannot differentiate the term twice by any of the methods.
     """
     notes: list[str] = []
-    key = _key(term)
     for method in METHODS:
         if method.name in term.failed:
             notes.append(f"{method.name} {term.failed[method.name]}")
             continue
+        given, key = term, _key(term)
         try:
-            linear = method(term)
+            if method is StraightLine:
+                given = _closed(term)
+                key = _key(given)
+            linear = method(given)
             if isinstance(linear, StraightLine) and key not in trusted:
                 _check(linear, term)
             elif key not in trusted:
@@ -254,6 +259,19 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
         "cost: PyTorch cannot differentiate it twice. " + "; ".join(notes) + ". Is there an operation in the model or the "
         "loss without a right second derivative (a fused kernel, a custom autograd function)?"
     )
+
+
+def _closed(term: Term) -> Term:
+    """The term with what it takes from around it among its inputs, copied: they are as they were when the operator was made."""
+    if _key(term) in term.programs:
+        return term  # it was seen to take nothing, or has failed
+    theta = [p.detach().requires_grad_() for p in term.theta]
+    with torch.inference_mode(False), torch.enable_grad(), term.holding(theta):
+        met = watched(term.cost, theta, term.inputs)
+    if not met.tensors and not met.reads:
+        return term
+    inputs = [*term.inputs, *(tensor.detach().clone() for tensor in met.tensors)]
+    return dataclasses.replace(term, cost=met.replayed(term.cost), inputs=inputs, key=(term.key, met.key))
 
 
 def _program_of(term: Term) -> Program:

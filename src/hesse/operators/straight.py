@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from hesse.operators.norms import NormsApart
+
 Tensors = list[Tensor]
 aten = torch.ops.aten
 
@@ -62,8 +64,9 @@ class Program:
 def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Tensors) -> Program:
     """Trace d/dε ∇cost(θ + ε v, inputs) for tensors of these shapes, and cut it by what depends on v.
 
-    Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a branch on data,
-    a mask that selects) stops it instead of being frozen into the program.
+    Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a mask that selects) stops it
+    instead of being frozen into the program. What a function takes from around it is given to it, and known, by
+    `hesse.operators.surroundings`.
 
     Raises:
         Unsuitable: the program would not be a pure function of its arguments.
@@ -73,8 +76,12 @@ def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Te
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.graph import CodeGen
 
+    def value(theta: Tensors, inputs: Tensors) -> Tensor:
+        with NormsApart():
+            return cost(theta, inputs)
+
     def product(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
-        return torch.func.jvp(torch.func.grad(lambda theta: cost(theta, inputs)), (theta,), (v,))[1]
+        return torch.func.jvp(torch.func.grad(lambda theta: value(theta, inputs)), (theta,), (v,))[1]
 
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's thread-local dispatch
     # state broken, so that the next plain autograd.grad fails.
@@ -85,6 +92,8 @@ def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Te
     graph.set_codegen(CodeGen())
     for node in graph.nodes:
         _check(node)
+        if node.op == "get_attr":  # the memory of an array, perhaps, which somebody else may write into
+            setattr(traced, node.target, getattr(traced, node.target).clone())
     _drop_copies(graph)
     _merge_equal(graph)
     _fuse_additions(graph)
