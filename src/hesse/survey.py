@@ -368,4 +368,9 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
             f"penalty: it depends on {_described(_leaves(found))}, other than through its argument, and the derivatives would "
             "leave that out; take them from the dictionary that it is called with"
         )
-    return penalty
+
+    def evaluated(parameters: Parameters) -> Tensor:
+        with subject.evaluating(parameters):
+            return penalty(parameters)
+
+    return evaluated

@@ -238,7 +238,7 @@ def test_second_derivatives_are_right(kind: Make, way: str) -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_values_are_the_users(kind: Make) -> None:
     subject = made(kind)
-    assert math.isclose(hesse.value(subject.cost), float(subject.J()), rel_tol=1e-12)
+    assert math.isclose(hesse.value(subject.cost), float(subject.J().detach()), rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("name", [*BAG_ROWS, *SPARSE_ROWS, *DISTANCE_ROWS])
@@ -321,7 +321,57 @@ LOSSES: dict[str, Make] = {
 @pytest.mark.parametrize("kind", LOSSES.values(), ids=LOSSES)
 def test_multi_margin(kind: Make, way: str) -> None:
     check_right(kind, way)
-    assert math.isclose(hesse.value(made(kind).cost), float(made(kind).J()), rel_tol=1e-12)
+    assert math.isclose(hesse.value(made(kind).cost), float(made(kind).J().detach()), rel_tol=1e-12)
+
+
+LABELS = torch.tensor([[2, 0, -1], [1, -1, 0], [-1, 0, 1], [0, 1, 2]])
+
+
+def labelled(z: Tensor, targets: Tensor) -> Tensor:
+    each = []
+    for scores, row in zip(z, targets.tolist(), strict=True):
+        own = row[: row.index(-1)] if -1 in row else row
+        terms = [(1 - scores[j] + scores[i]).clamp(min=0) for j in own for i in range(len(scores)) if i not in own]
+        each.append(sum(terms, start=z.new_zeros(())) / len(scores))
+    return torch.stack(each)
+
+
+def multilabel(loss: Callable[[Tensor, Tensor], Tensor], reduced: Callable[[Tensor], Tensor]) -> Subject:
+    model, X = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3)).double(), x(4, 2)
+    cost = hesse.Cost(model, loss, (X, LABELS))
+    return Subject(cost, lambda: reduced(labelled(model(X), LABELS)), dict(model.named_parameters()))
+
+
+MULTILABEL: dict[str, Make] = {
+    "the module": lambda: multilabel(nn.MultiLabelMarginLoss(), Tensor.mean),
+    "a sum": lambda: multilabel(nn.MultiLabelMarginLoss(reduction="sum"), Tensor.sum),
+    "each": lambda: multilabel(
+        lambda z, y: F.multilabel_margin_loss(z, y, reduction="none").square().sum(), lambda t: t.square().sum()
+    ),
+    "the kernel": lambda: multilabel(lambda z, y: aten.multilabel_margin_loss(z, y, 2), Tensor.sum),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", MULTILABEL.values(), ids=MULTILABEL)
+def test_multilabel_margin(kind: Make, way: str) -> None:
+    check_right(kind, way)
+    assert math.isclose(hesse.value(made(kind).cost), float(made(kind).J().detach()), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_penalty_is_written_out_too(way: str) -> None:
+    def make() -> Subject:
+        model, X, y = nn.Linear(3, 4).double(), x(5, 3), x(5, 4)
+        cost = hesse.Cost(model, "half_sse", (X, y), penalty=lambda p: F.pdist(p["weight"]).exp().sum())
+
+        def J() -> Tensor:
+            rows = [distance(model.weight[i], model.weight[j], 2.0).exp() for i in range(4) for j in range(i + 1, 4)]
+            return (model(X) - y).square().sum() / 2 + torch.stack(rows).sum()
+
+        return Subject(cost, J, dict(model.named_parameters()))
+
+    check_right(make, way)
 
 
 # ---------------------------------------------------------------- the convention at distance 0

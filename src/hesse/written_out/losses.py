@@ -24,14 +24,12 @@ def _multi_margin(
     reduction: str = "mean",
 ) -> Tensor:
     """`torch.nn.functional.multi_margin_loss`: w_y / C Σ_{i ≠ y} max(0, margin − x_y + x_i)ᵖ."""
-    if size_average is not None or reduce is not None:
-        reduction = _reduction.legacy_get_string(size_average, reduce, emit_warning=False)
     own = target.unsqueeze(-1)
     excess = (margin - input.gather(-1, own) + input).clamp(min=0)
     others = torch.arange(input.shape[-1], device=input.device) != own
     each = torch.where(others, excess if p == 1 else excess.square(), 0.0).sum(-1) / input.shape[-1]
     each = each if weight is None else each * weight[target]
-    return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
+    return _reduced(each, size_average, reduce, reduction)
 
 
 def _multi_margin_kernel(
@@ -40,13 +38,43 @@ def _multi_margin_kernel(
     return _multi_margin(self, target, p, margin, weight, reduction=_REDUCTIONS[reduction])
 
 
+def _multilabel_margin(
+    input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
+) -> Tensor:
+    """`torch.nn.functional.multilabel_margin_loss`: 1 / C Σ_j Σ_i max(0, 1 − x_{y_j} + x_i), the y_j before the first −1, i no y_j."""
+    listed, classes = (target >= 0).cumprod(-1).bool(), torch.arange(input.shape[-1], device=input.device)
+    others = ~((target.unsqueeze(-1) == classes) & listed.unsqueeze(-1)).any(-2)
+    own = input.gather(-1, target.clamp(min=0)).unsqueeze(-1)
+    excess = (1 - own + input.unsqueeze(-2)).clamp(min=0)
+    each = torch.where(listed.unsqueeze(-1) & others.unsqueeze(-2), excess, 0.0).sum((-2, -1)) / input.shape[-1]
+    return _reduced(each, size_average, reduce, reduction)
+
+
+def _multilabel_margin_kernel(self: Tensor, target: Tensor, reduction: int = 1) -> Tensor:
+    return _multilabel_margin(self, target, reduction=_REDUCTIONS[reduction])
+
+
+def _reduced(each: Tensor, size_average: bool | None, reduce: bool | None, reduction: str) -> Tensor:
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce, emit_warning=False)
+    return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
+
+
 _MULTI_MARGIN_KERNELS = (
     torch._C._nn.multi_margin_loss,  # type: ignore[attr-defined]
     aten.multi_margin_loss,
     aten.multi_margin_loss.default,
 )
 
+_MULTILABEL_MARGIN_KERNELS = (
+    torch._C._nn.multilabel_margin_loss,  # type: ignore[attr-defined]
+    aten.multilabel_margin_loss,
+    aten.multilabel_margin_loss.default,
+)
+
 LOSSES: dict[Any, Replacement] = {
     F.multi_margin_loss: Replacement(_multi_margin, MISSING),
     **dict.fromkeys(_MULTI_MARGIN_KERNELS, Replacement(_multi_margin_kernel, MISSING)),
+    F.multilabel_margin_loss: Replacement(_multilabel_margin, MISSING),
+    **dict.fromkeys(_MULTILABEL_MARGIN_KERNELS, Replacement(_multilabel_margin_kernel, MISSING)),
 }
