@@ -369,7 +369,7 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
             "leave that out; take them from the dictionary that it is called with"
         )
 
-    def evaluated(parameters: Parameters) -> Tensor:
+    def evaluated(parameters: Parameters) -> Any:
         with subject.evaluating(parameters):
             return penalty(parameters)
 

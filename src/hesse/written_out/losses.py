@@ -41,7 +41,10 @@ def _multi_margin_kernel(
 def _multilabel_margin(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """`torch.nn.functional.multilabel_margin_loss`: 1 / C Σ_j Σ_i max(0, 1 − x_{y_j} + x_i), the y_j before the first −1, i no y_j."""
+    """`torch.nn.functional.multilabel_margin_loss`: 1 / C Σ_j Σ_i max(0, 1 − x_{y_j} + x_i).
+
+    The y_j are those before the first −1, and i is none of them.
+    """
     listed, classes = (target >= 0).cumprod(-1).bool(), torch.arange(input.shape[-1], device=input.device)
     others = ~((target.unsqueeze(-1) == classes) & listed.unsqueeze(-1)).any(-2)
     own = input.gather(-1, target.clamp(min=0)).unsqueeze(-1)
