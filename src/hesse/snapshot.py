@@ -24,6 +24,7 @@ _COMPUTED = (torch.float32, torch.float64)
 def choose(model: nn.Module, params: Any, loss: nn.Module | None = None) -> tuple[Parameters, tuple[str, ...]]:
     """The tensors asked about, and the names of those held fixed (other parameters and buffers).
 
+    Names are those of ``model.named_parameters()``, also where the model is wrapped (``module.*``, ``_orig_mod.*``).
     A tied parameter stands once, under its first name, and is chosen by any of its names. The parameters of a loss stand under
     ``loss.*``.
     """
