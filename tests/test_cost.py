@@ -242,9 +242,9 @@ def test_a_cost_cannot_be_assigned_to() -> None:
     [
         (None, ["0.weight", "0.bias", "2.weight", "2.bias"]),
         ("2.weight", ["2.weight"]),
-        (["2.bias", "0.bias"], ["0.bias", "2.bias"]),
+        (["2.bias", "0.bias"], ["2.bias", "0.bias"]),
         ("*.weight", ["0.weight", "2.weight"]),
-        (["0.*", "*.bias"], ["0.weight", "0.bias", "2.bias"]),
+        (["*.bias", "0.*"], ["0.bias", "2.bias", "0.weight"]),
         (lambda name: "0" in name, ["0.weight", "0.bias"]),
     ],
     ids=["all", "name", "names", "glob", "globs", "predicate"],

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from hesse.data import Batch, Data, batch_size, concatenate
+from hesse.batch import Batch, concatenate
+from hesse.data import Data
 
 CPU = torch.device("cpu")
 X, Y = torch.arange(14.0).reshape(7, 2), torch.arange(7)
@@ -48,7 +49,7 @@ def test_every_form_gives_the_samples_in_order(source: Any) -> None:
 
 def test_inputs_may_be_nested() -> None:
     (batch,) = read(({"a": X, "b": [Y]}, Y))
-    assert batch.size == batch_size(batch.x) == 7
+    assert batch.size == 7
     part = batch.take(slice(2, 5))
     assert torch.equal(part.x["b"][0], Y[2:5]) and part.size == 3
     together = concatenate([batch.take(slice(0, 2)), batch.take(slice(2, 7))])

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hesse.losses import NAMED, custom_loss, identity, known_loss, private
+from hesse.losses import NAMED, identity, known_loss, private
+from hesse.means import custom_loss
 
 G = torch.Generator().manual_seed(0)
 SCORES = torch.randn(7, 3, generator=G).double()
@@ -126,7 +127,7 @@ def custom(function: Any, prediction: Tensor = SCORES, target: Tensor = REAL) ->
 def test_custom_functions_are_found_out(function: Any, kind: str) -> None:
     loss = custom(function)
     assert kind in loss.name
-    assert loss.separable == (kind != "couples") and (loss.weight is not None) == (kind == "mean")
+    assert loss.separable == (kind != "couples") and loss.is_mean == (kind == "mean")
 
 
 def test_a_weighed_mean_is_found_out_though_one_cut_is_balanced() -> None:

@@ -12,12 +12,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from hesse.data import Batch, Data
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.batch import Batch
+from hesse.calls import spread
+from hesse.data import Data
+from hesse.errors import HesseError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.losses import Loss, identity, known_loss, private
+from hesse.losses import Loss, identity, is_known, known_loss, own_loss, private, weighed
 from hesse.snapshot import Choice, Modules, Parameters, check_finite, check_parameters, choose, given, own_tensors, snapshot
-from hesse.survey import Subject, check_penalty, survey, survey_function
+from hesse.subject import Subject
+from hesse.survey import Surveyed, check_penalty, survey, survey_function
 from hesse.undisturbed import undisturbed
 
 Penalty = float | Callable[[Parameters], Tensor]
@@ -75,8 +78,10 @@ class Cost:
     captures: dict[Any, Any] = field(repr=False)
 
     @undisturbed()
-    def __init__(self, model: Any, loss: Any, data: Any, *, params: Choice = None, penalty: Penalty | None = None) -> None:
-        own = loss if isinstance(loss, nn.Module) and known_loss(loss) is None else None
+    def __init__(
+        self, model: Any, loss: Any = None, data: Any = None, *, params: Choice = None, penalty: Penalty | None = None
+    ) -> None:
+        own = loss if isinstance(loss, nn.Module) and not is_known(loss) else None
         if isinstance(model, nn.Module):
             chosen, held = choose(model, params, own)
         elif callable(model):
@@ -87,26 +92,31 @@ class Cost:
         notes, wide = check_parameters(chosen)
         parameters = {name: value.detach().to(wide or value.dtype, copy=True) for name, value in chosen.items()}
         device = next(iter(parameters.values())).device
-        own_loss = private(loss, device, wide)
-        known = known_loss(own_loss)
+        loss_copy = private(loss, device, wide)
         penalty = check_penalty(penalty, parameters)
         read = Data(data, device, wide)
         source = snapshot(model, wide) if isinstance(model, nn.Module) else None
-        modules = Modules(source, own_loss if own is not None else None)
+        modules = Modules(source, loss_copy if own is not None else None)
         # Tensors of the loss that is not a parameter asked about stay as they are in its private copy.
         fixed = {name: tensor.detach() for name, tensor in modules.tensors.items() if name in held}
         if source is None:
             asked = [name for name in parameters if name not in modules.tensors]
 
             def call(parameters: Parameters, x: Any) -> Any:
-                return model({name: parameters[name] for name in asked}, x)
+                args, kwargs = spread(model, x, {name: parameters[name] for name in asked})
+                return model(*args, **kwargs)
         else:
 
             def call(parameters: Parameters, x: Any) -> Any:
-                return source(x)
+                args, kwargs = spread(source.forward, x)
+                return source(*args, **kwargs)
 
         subject = Subject(modules, fixed, call)
-        surveyed = survey(subject, read, parameters, known or own_loss, list(chosen.values()))
+
+        def surveyed_as(reading: Data) -> Surveyed:
+            return survey(subject, reading, parameters, lambda form: _loss_for(form, loss_copy), list(chosen.values()))
+
+        read, surveyed = _fitting(read, surveyed_as) if read.is_ambiguous else (read, surveyed_as(read))
 
         def predict(parameters: Parameters, batch: Batch) -> Any:
             with subject.evaluating(parameters) as owned:
@@ -116,7 +126,7 @@ class Cost:
             assert batch is not None
             with subject.evaluating(parameters) as owned:
                 batch = subject.taken(batch)
-                return surveyed.loss.total(call(owned, batch.x), batch.y)
+                return surveyed.loss.of_batch(call(owned, batch.x), batch)
 
         self._set(
             parameters=parameters,
@@ -179,7 +189,7 @@ class Cost:
                 if batch is None:
                     return f(owned)
                 batch = subject.taken(batch)
-                return f(owned, (batch.x, batch.y)) * (batch.size if reduction == "mean" else 1)
+                return f(owned, batch.item) * (batch.size if reduction == "mean" else 1)
 
         surveyed = survey_function(subject, total, read, parameters, list(chosen.values()))
         cost = object.__new__(Cost)
@@ -288,8 +298,8 @@ def value(cost: Cost) -> float:
         >>> hesse.value(cost)
         5.0
     """
-    shares = [float(cost.batch_cost(cost.parameters, batch)) for batch in cost.batches()]
-    return sum(shares) + float(cost.penalty_cost(cost.parameters))
+    shares = [float(cost.batch_cost(cost.parameters, batch).detach()) for batch in cost.batches()]
+    return sum(shares) + float(cost.penalty_cost(cost.parameters).detach())
 
 
 def gradient(cost: Cost) -> dict[str, Tensor]:
@@ -325,6 +335,42 @@ def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
         with cost.holding(leaves):
             add(cost.batch_cost(leaves, batch))
     return value, sums
+
+
+def _loss_for(form: str, loss: Any) -> Any:
+    """The loss that data of a form asks for: a `Loss`, or a function of the user's that is to be found out about."""
+    if loss is None:
+        if form in ("pair", "weighted"):
+            raise HesseTypeError(
+                "loss: expected a name, a loss module or a function (prediction, target) -> scalar for data of (X, y), got None; "
+                "without a loss the model's output is the cost, or holds it, and a batch is a mapping of its arguments"
+            )
+        return own_loss
+    return weighed(loss) if form == "weighted" else known_loss(loss) or loss
+
+
+def _fitting(data: Data, survey: Callable[[Data], Surveyed]) -> tuple[Data, Surveyed]:
+    """Of ``((a, b), (c, d))``, one pair of nested tensors or two batches, the reading that the model and the loss can take.
+
+    Raises:
+        HesseValueError: both fit.
+        HesseError: none does; what several batches say.
+    """
+    fitting: list[tuple[Data, Surveyed]] = []
+    errors: list[HesseError] = []
+    for reading in (data.read_as(single=False), data.read_as(single=True)):
+        try:
+            fitting.append((reading, survey(reading)))
+        except HesseError as error:
+            errors.append(error)
+    if len(fitting) == 2:
+        raise HesseValueError(
+            "data: it can be read as two batches, (X1, y1) and (X2, y2), and as one batch of nested inputs and targets, "
+            "X = (a, b) and y = (c, d), and the model and the loss take both; pass [batch] for one batch, or a list of more"
+        )
+    if not fitting:
+        raise errors[0]
+    return fitting[0]
 
 
 def _origin(model: nn.Module, loss: nn.Module | None) -> Callable[[], dict[str, nn.Parameter] | None]:

@@ -2,72 +2,15 @@
 
 import math
 import random
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from hesse.batch import Batch, check, check_kinds
 from hesse.errors import HesseTypeError, HesseValueError
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Inputs and targets of some samples; the first axis of every tensor counts them."""
-
-    x: Any
-    y: Any
-
-    @property
-    def size(self) -> int:
-        """How many samples."""
-        return batch_size(self.x)
-
-    def take(self, samples: slice) -> "Batch":
-        """Some of the samples."""
-        return Batch(*pytree.tree_map_only(Tensor, lambda t: t[samples], (self.x, self.y)))
-
-    def to(self, device: torch.device, dtype: torch.dtype | None) -> "Batch":
-        """On a device, and with floating tensors narrower than ``dtype`` widened to it."""
-        return Batch(*pytree.tree_map_only(Tensor, lambda t: moved(t, device, dtype), (self.x, self.y)))
-
-    def clone(self) -> "Batch":
-        """The same numbers in memory of their own."""
-        return Batch(*pytree.tree_map_only(Tensor, Tensor.clone, (self.x, self.y)))
-
-    @property
-    def signature(self) -> Hashable:
-        """What batches must share to be worked on together: how they are nested, every axis but the first, what is no tensor."""
-        leaves, spec = pytree.tree_flatten((self.x, self.y))
-        return spec, tuple((tuple(t.shape[1:]), t.dtype) if isinstance(t, Tensor) else repr(t) for t in leaves)
-
-
-def moved(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
-    """On a device, and widened to ``dtype`` where it is floating and narrower."""
-    narrow = dtype is not None and tensor.is_floating_point() and tensor.dtype.itemsize < dtype.itemsize
-    # Tensors of inference mode cannot be differentiated through; no derivative goes into the data.
-    tensor = tensor.clone() if tensor.is_inference() else tensor.detach()
-    return tensor.to(device, dtype if narrow else tensor.dtype)
-
-
-def batch_size(x: Any) -> int:
-    """The length of the first axis of the first tensor in a nest of tensors."""
-    first = next(leaf for leaf in pytree.tree_leaves(x) if isinstance(leaf, Tensor))
-    if first.ndim == 0:
-        raise HesseValueError("data: an input is a tensor without axes; the first axis of every tensor counts the samples")
-    return first.shape[0]
-
-
-def concatenate(batches: list[Batch]) -> Batch:
-    """One batch of several that have one signature."""
-    if len(batches) == 1:
-        return batches[0]
-    return Batch(
-        *pytree.tree_map(lambda *ts: torch.cat(ts) if isinstance(ts[0], Tensor) else ts[0], *[(b.x, b.y) for b in batches])
-    )
 
 
 class Data:
@@ -77,12 +20,28 @@ class Data:
     same batches each time; the state outside stays as it was.
     """
 
-    def __init__(self, source: Any, device: torch.device, widen: torch.dtype | None = None) -> None:
-        self.is_single = _is_pair(source) and not all(_is_pair(part) for part in source)
-        self._source: Iterable[Any] = [tuple(source)] if self.is_single else source
+    def __init__(self, source: Any, device: torch.device, widen: torch.dtype | None = None, single: bool | None = None) -> None:
+        """Data to be read.
+
+        Args:
+            source: what the user gave.
+            device: where the batches go.
+            widen: the dtype that narrower floating tensors are widened to.
+            single: whether the source is one batch, where it may be read both ways; by default it is several then.
+        """
+        # A list of mappings holds batches; a tuple of two may hold inputs and targets.
+        nested = isinstance(source, tuple) or (isinstance(source, list) and not any(isinstance(part, Mapping) for part in source))
+        self.is_ambiguous = nested and len(source) == 2 and all(map(_is_item, source))
+        self.is_single = _is_item(source) if single is None else single
+        self._given = source
+        self._source: Iterable[Any] = [source] if self.is_single else source
         self._device, self._widen = device, widen
         _check_readable(source, self.is_single)
         self._randomness = _Randomness(getattr(source, "generator", None))
+
+    def read_as(self, single: bool) -> "Data":
+        """The same read as one batch, or as several."""
+        return Data(self._given, self._device, self._widen, single)
 
     @property
     def is_ordered(self) -> bool:
@@ -92,9 +51,14 @@ class Data:
     def __iter__(self) -> Iterator[Batch]:
         items = self._source if self.is_ordered else self._randomness.iterate(self._source)
         for index, item in enumerate(items):
-            if not _is_pair(item) or not _has_tensor(item[0]):
-                raise HesseTypeError(f"data: batch {index} is a {_described(item)}; expected a pair (inputs, targets) of tensors")
-            batch = Batch(item[0], item[1]).to(self._device, self._widen)
+            batch = Batch.read(item)
+            if batch is None:
+                raise HesseTypeError(
+                    f"data: batch {index} is a {_described(item)}; expected a pair (inputs, targets) of tensors, a triple with "
+                    "weights of the samples behind them, or a mapping of the model's arguments"
+                )
+            check_kinds(index, batch)
+            batch = batch.to(self._device, self._widen)
             if batch.size:
                 yield batch
 
@@ -110,7 +74,7 @@ class Data:
         repeats = self.is_ordered
         samples, first = 0, _Sums()
         for index, batch in enumerate(self):
-            _check_batch(index, batch)
+            check(index, batch)
             visit(index, batch)
             samples += batch.size
             if not repeats:
@@ -167,12 +131,11 @@ class _Randomness:
             yield item
 
 
-def _is_pair(item: Any) -> bool:
-    return isinstance(item, tuple | list) and len(item) == 2
-
-
-def _has_tensor(part: Any) -> bool:
-    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(part))
+def _is_item(source: Any) -> bool:
+    """Whether this is one batch rather than several: a pair or triple of parts that are not batches themselves, a mapping, ..."""
+    if isinstance(source, tuple | list):
+        return len(source) in (2, 3) and not all(map(_is_item, source))
+    return not isinstance(source, Tensor) and Batch.read(source) is not None
 
 
 def _described(item: Any) -> str:
@@ -182,11 +145,9 @@ def _described(item: Any) -> str:
 
 def _check_readable(source: Any, is_single: bool) -> None:
     if is_single:
-        if not _has_tensor(source[0]):
-            raise HesseTypeError(
-                f"data: expected tensors (X, y), got ({_described(source[0])}, {_described(source[1])}); "
-                "convert arrays with torch.as_tensor"
-            )
+        if Batch.read(source) is None:
+            parts = ", ".join(map(_described, source)) if isinstance(source, tuple | list) else _described(source)
+            raise HesseTypeError(f"data: expected tensors (X, y), got ({parts}); convert arrays with torch.as_tensor")
         return
     if isinstance(source, Tensor) or not isinstance(source, Iterable):
         raise HesseTypeError(
@@ -199,23 +160,6 @@ def _check_readable(source: Any, is_single: bool) -> None:
         )
 
 
-def _check_batch(index: int, batch: Batch) -> None:
-    for what, value in (("inputs", batch.x), ("targets", batch.y)):
-        for leaf in pytree.tree_leaves(value):
-            if not isinstance(leaf, Tensor):
-                continue
-            if leaf.ndim == 0 or leaf.shape[0] != batch.size:
-                raise HesseValueError(
-                    f"data: batch {index} has {batch.size} inputs, and its {what} have shape {tuple(leaf.shape)}; "
-                    "the first axis of every tensor counts the samples"
-                )
-            if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
-                bad = int((~torch.isfinite(leaf)).sum())
-                raise HesseValueError(
-                    f"data: batch {index} has {bad} {what} that are not finite (nan or inf); remove those samples"
-                )
-
-
 class _Sums:
     """Sums over the samples that do not depend on their order, to tell one pass from another."""
 
@@ -225,8 +169,8 @@ class _Sums:
     def add(self, batch: Batch) -> None:
         """Count a batch in."""
         self._sums[0] += batch.size
-        for place, leaf in enumerate(leaf for leaf in pytree.tree_leaves((batch.x, batch.y)) if isinstance(leaf, Tensor)):
-            rows = leaf.double().reshape(len(leaf), -1)
+        for place, leaf in enumerate(batch.tensors):
+            rows = leaf.double().reshape(1 if batch.whole else len(leaf), -1)
             self._sums[1] += float(rows.sum()) * (place + 1)
             self._sums[2] += float(rows.square().sum())
             self._sums[3] += float(rows.sum(1).square().sum())

@@ -7,7 +7,7 @@ totals by the sum of weights over the whole data set.
 
 import copy
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from hesse.data import moved
+from hesse.batch import Batch, moved
 from hesse.errors import HesseTypeError, HesseValueError, nearest
 
 Total = Callable[[Any, Any], Tensor]
@@ -33,6 +33,8 @@ class Loss:
         weight: (prediction, target) -> what the batch adds to the divisor of the mean; ``None`` for a sum.
         separable: False where the loss of a batch is not the sum of its samples' losses.
         elementwise: True where predictions and targets are compared entry by entry.
+        by_samples: True where ``total`` gives the mean over the samples of its batch, and the divisor is their number.
+        ignored: the label that is left out, where targets are the numbers of classes; ``None`` where they are not.
     """
 
     name: str
@@ -40,6 +42,24 @@ class Loss:
     weight: Weight | None
     separable: bool = True
     elementwise: bool = False
+    by_samples: bool = False
+    ignored: int | None = None
+
+    def of_batch(self, prediction: Any, batch: Batch) -> Tensor:
+        """The sum over a batch."""
+        total = self.total(prediction, batch.targets)
+        return total * batch.size if self.by_samples else total
+
+    def divisor(self, prediction: Any, batch: Batch) -> float:
+        """What a batch adds to the divisor of the mean; 0 for a sum."""
+        if self.by_samples:
+            return float(batch.size)
+        return self.weight(prediction, batch.targets) if self.weight else 0.0
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is divided by anything."""
+        return self.by_samples or self.weight is not None
 
 
 def half_sse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -150,10 +170,17 @@ def known_loss(loss: Any) -> Loss | None:
     if reduction == "none":
         raise HesseValueError(
             f"loss: {name} with reduction='none' gives one number per sample; the cost is one number: "
-            "use reduction='mean' or 'sum'"
+            "use reduction='mean' or 'sum', or give the samples weights, data=(X, y, w)"
         )
     weight = None if reduction == "sum" else _DIVISORS[name]({**options, "reduction": reduction})
-    return Loss(name, total, weight, elementwise=elementwise)
+    ignored = options.get("ignore_index", -100) if _DIVISORS[name] is _class_weight else None
+    return Loss(name, total, weight, elementwise=elementwise, ignored=ignored)
+
+
+def is_known(loss: Any) -> bool:
+    """Whether a loss is one of PyTorch's, or hesse's own."""
+    function = _unwrap_partial(loss)[0]
+    return type(loss) in _MODULES or (isinstance(function, Hashable) and (function in _FUNCTIONS or function is half_sse))
 
 
 def private(loss: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
@@ -168,7 +195,7 @@ def private(loss: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
 
 def identity(loss: Any) -> Hashable:
     """What tells losses apart: for a known one its function and every option, tensors by value; else the very object."""
-    if known_loss(loss) is not None and not isinstance(loss, str):
+    if not isinstance(loss, str) and is_known(loss):
         function, options = (
             (type(loss), {**vars(loss), **loss._buffers}) if isinstance(loss, nn.Module) else _unwrap_partial(loss)
         )
@@ -184,54 +211,68 @@ def _unwrap_partial(loss: Any) -> tuple[Any, dict[str, Any]]:
     return loss, {}
 
 
-def custom_loss(function: Callable[[Any, Any], Tensor], prediction: Any, target: Any, samples: int) -> Loss | None:
-    """Find out, on some samples, whether a function of the user's is a sum or a mean over samples.
+def counted(function: Callable[..., Any]) -> Loss:
+    """A function of the user's that gives ``(total, count)``, its own divisor."""
+    return Loss(f"{name_of(function)} (total, count)", lambda p, t: function(p, t)[0], lambda p, t: float(function(p, t)[1]))
 
-    The samples are cut in two parts of n₁ and n₂, in several ways. A sum obeys L = L₁ + L₂; a mean obeys
-    n L = n₁ L₁ + n₂ L₂; a loss that does neither couples its samples (``separable=False``). A single sample is taken twice.
 
-    Returns:
-        The loss, or ``None`` where these samples do not tell (all losses zero).
+def name_of(function: Callable[..., Any]) -> str:
+    """What to call a function of the user's."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+# ---------------------------------------------------------------- a loss beside weights, and none at all
+
+
+def own_loss(output: Any, batch: Any) -> Tensor:
+    """The cost that a model's output is or holds: a number, ``output["loss"]`` or ``output.loss``."""
+    held = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", output)
+    if not isinstance(held, Tensor):
+        raise HesseValueError(
+            f"model: without a loss its output is the cost or holds it, and this {type(output).__name__} has no tensor as its "
+            ".loss; does the batch hold the labels? Or give a loss(output, batch)"
+        )
+    return held
+
+
+def weighed(loss: Any) -> Loss:
+    """Σ w ℓ / Σ w of a loss that gives one number ℓ for each sample; the target comes with the weights.
+
+    Raises:
+        HesseValueError: it gives one number for the batch.
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    coupled = Loss(f"{name} (couples its samples)", function, None, separable=False)
-    tensors = [leaf for leaf in pytree.tree_leaves((prediction, target)) if isinstance(leaf, Tensor)]
-    if any(tensor.ndim == 0 or len(tensor) != samples for tensor in tensors):
-        return coupled  # not arranged by sample
-    if samples == 1:
-        prediction, target = pytree.tree_map_only(Tensor, lambda t: torch.cat([t, t]), (prediction, target))
-        samples = 2
+    loss = NAMED.get(loss, loss) if isinstance(loss, str) else loss
+    if not callable(loss):
+        known_loss(loss)  # which says what a loss may be
+        raise AssertionError(loss)
+    if loss is half_sse:
+        raise HesseValueError(
+            "loss: half_sse is a sum over the whole batch, and the data is (X, y, w), with a weight for each sample; give "
+            "'mse', or a function that returns one number per sample"
+        )
+    known = is_known(loss)
+    single: Callable[[Any, Any], Any] = loss
+    if known and isinstance(loss, nn.Module):
+        single = copy.copy(loss)
+        vars(single)["reduction"] = "none"
+    elif known:
+        function, options = _unwrap_partial(loss)
+        single = functools.partial(function, **{**options, "reduction": "none"})
 
-    def evaluate(part: Tensor) -> Tensor:
-        return function(*pytree.tree_map_only(Tensor, lambda t: t[part.to(t.device)], (prediction, target))).detach()
-
-    order = torch.arange(samples)
-    drawn = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
-    everything, fits_mean, fits_sum = torch.ones(samples, dtype=torch.bool), True, True
-    for cut in (order < 1, order < max(1, samples // 3), order % 2 == 0, drawn < max(1, samples // 2)):
-        n = int(cut.sum())
-        try:
-            # Each on a copy of its own, for a function may write into what it is given.
-            whole, first, second = evaluate(everything), float(evaluate(cut)), float(evaluate(~cut))
-        except Exception:  # a function of the whole batch and of nothing less
-            return coupled
-        tolerance = torch.finfo(whole.dtype).eps ** 0.5 * (abs(float(whole)) + abs(first) + abs(second))
-        fits_mean &= abs(samples * float(whole) - n * first - (samples - n) * second) <= tolerance * samples
-        fits_sum &= abs(float(whole) - first - second) <= tolerance
-    if fits_mean and fits_sum:
-        return None
-    if fits_mean:
-        return mean_over_samples(function)
-    return Loss(f"{name} (sum over samples)", function, None) if fits_sum else coupled
-
-
-def mean_over_samples(function: Callable[[Any, Any], Tensor]) -> Loss:
-    """A function of the user's that is the mean of its samples' losses."""
+    def each(prediction: Any, target: Any, samples: int) -> Tensor:
+        found = single(prediction, target)
+        if known and found.ndim > 1:
+            found = found.flatten(1).mean(1)
+        if not isinstance(found, Tensor) or found.shape != (samples,):
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise HesseValueError(
+                f"loss: the data is (X, y, w), so that it has to give one number for each of the {samples} samples, to be "
+                f"weighed by w, and it gave {got}; return a tensor of shape (samples,), for instance with reduction='none'"
+            )
+        return found
 
     def total(prediction: Any, target: Any) -> Tensor:
-        return function(prediction, target) * pytree.tree_leaves(prediction)[0].shape[0]
+        y, w = target
+        return (w * each(prediction, y, len(w))).sum()
 
-    def samples(prediction: Any, target: Any) -> float:
-        return float(pytree.tree_leaves(prediction)[0].shape[0])
-
-    return Loss(f"{getattr(function, '__name__', type(function).__name__)} (mean over samples)", total, samples)
+    return Loss(f"{name_of(_unwrap_partial(loss)[0])} (weighed by w)", total, lambda prediction, target: float(target[1].sum()))

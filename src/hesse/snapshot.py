@@ -48,12 +48,14 @@ def choose(model: nn.Module, params: Any, loss: nn.Module | None = None) -> tupl
     elif callable(params):
         picked = {known[name] for name in known if params(name)}
     else:
-        picked = {known[name] for pattern in _patterns(params) for name in _matching(pattern, list(known))}
+        picked = dict.fromkeys(known[name] for pattern in _patterns(params) for name in _matching(pattern, list(known)))
     if not picked:
         raise HesseValueError(f"params: the choice is empty; the parameters are {nearest('', list(named))}")
     held = [name for name in named if name not in picked] + [name for name, _ in model.named_buffers()]
     held += [name for name, _ in own_tensors(loss)[1]]
-    return {name: named[name] for name in named if name in picked}, tuple(held)
+    # As the caller names them, where there is an order in that; else as the model has them.
+    order = picked if isinstance(params, list | tuple) else [name for name in named if name in picked]
+    return {name: named[name] for name in order}, tuple(held)
 
 
 def own_tensors(loss: nn.Module | None) -> tuple[list[tuple[str, nn.Parameter]], list[tuple[str, Tensor]]]:

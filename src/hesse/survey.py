@@ -1,96 +1,22 @@
 """The checking pass: a cost reads its data once when it is made, to settle its loss and to refuse what cannot be used."""
 
-import contextlib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.data import Batch, Data, concatenate
+from hesse.batch import Batch
+from hesse.data import Data
+from hesse.diagnosis import check_aligned, check_labels, diagnosed
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.losses import Loss, custom_loss, mean_over_samples
+from hesse.losses import Loss, counted, own_loss
+from hesse.means import Means, custom_loss, mean_over_samples
+from hesse.reads import Reads, described, held_fixed, leaves, refuse_hidden, refuse_own
 from hesse.snapshot import Modules, Parameters
-from hesse.switches import differentiable_twice
-from hesse.written_out import WrittenOut
-
-
-@final
-class Subject:
-    """The user's function, evaluated so that nothing it does reaches out of the evaluation.
-
-    Attributes:
-        modules: the private modules that it runs, if any.
-        fixed: the tensors held fixed.
-        call: the user's function.
-        writes: the tensors held fixed that it writes into, which are cloned for it each time.
-        writes_data: whether it writes into its data, likewise.
-        counts: whether it changes plain attributes of its modules, which are put back.
-    """
-
-    def __init__(self, modules: Modules, fixed: Parameters, call: Callable[..., Any]) -> None:
-        self.modules, self.fixed, self.call = modules, fixed, call
-        self.writes: set[str] = set()
-        self.writes_data = self.counts = False
-
-    @contextlib.contextmanager
-    def evaluating(self, tensors: Parameters) -> Iterator[Parameters]:
-        """Run the user's function with these in the place of parameters and tensors held fixed; gives those for a function."""
-        held = {name: value.clone() if name in self.writes else value for name, value in {**self.fixed, **tensors}.items()}
-        before = self.modules.attributes() if self.counts else []
-        try:
-            with differentiable_twice(self.modules.recurrent), self.modules.holding(held):
-                yield tensors
-        finally:
-            self.modules.put_back(before)
-
-    def taken(self, batch: Batch) -> Batch:
-        """The batch as the user's function may have it."""
-        return batch.clone() if self.writes_data else batch
-
-    def watch(self, evaluate: Callable[[Parameters, Batch | None], Any], parameters: Parameters, batch: Batch | None) -> Any:
-        """Evaluate on clones of everything, and learn what is written into.
-
-        Raises:
-            HesseValueError: the parameters are.
-        """
-        given = {name: value.clone() for name, value in parameters.items()}
-        fixed, self.fixed = self.fixed, {name: value.clone() for name, value in self.fixed.items()}
-        held = None if batch is None else batch.clone()
-        attributes = self.modules.attributes()
-        try:
-            with WrittenOut() as mode:
-                result = evaluate(given, held)
-            self.modules.written_out |= mode.ran
-            self.writes |= {name for name, value in fixed.items() if not _same(value, self.fixed[name])}
-        finally:
-            self.fixed = fixed
-            self.counts |= self.modules.put_back(attributes)
-        for name, value in parameters.items():
-            if not _same(value, given[name]):
-                raise HesseValueError(
-                    f"params: the model, loss or penalty writes into {name!r}, a parameter of the cost; a cost holds its "
-                    "parameters still: write into a copy, or leave it out with params="
-                )
-        if batch is not None and held is not None and not self.writes_data:
-            pairs = zip(_tensors(batch), _tensors(held), strict=True)
-            self.writes_data = any(not _same(before, after) for before, after in pairs)
-        return result
-
-
-def _written_out(subject: Subject) -> list[str]:
-    amiss = subject.modules.written_out
-    return [f"{name} is written out, for PyTorch's second derivatives of it are {fault}" for name, fault in amiss.items()]
-
-
-def _tensors(batch: Batch) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves((batch.x, batch.y)) if isinstance(leaf, Tensor)]
-
-
-def _same(before: Tensor, after: Tensor) -> bool:
-    return before.shape == after.shape and torch.equal(before, after)
+from hesse.subject import Subject
 
 
 @dataclass
@@ -112,71 +38,107 @@ class Surveyed:
     notes: tuple[str, ...] = ()
 
 
-def survey(subject: Subject, data: Data, parameters: Parameters, loss: Loss | Any, originals: list[Tensor]) -> Surveyed:
+def survey(
+    subject: Subject,
+    data: Data,
+    parameters: Parameters,
+    loss_for: Callable[[str], Loss | Callable[[Any, Any], Any]],
+    originals: list[Tensor],
+) -> Surveyed:
     """Read the data once: settle the loss, count samples and sum the divisor, and refuse what cannot be used.
 
     Args:
         subject: the user's model.
         data: the batches.
         parameters: θ.
-        loss: the loss, or the user's function that is to be found out about.
+        loss_for: the form of a batch -> the loss, or the user's function that is to be found out about.
         originals: the user's own tensors behind θ.
     """
-    settled = loss if isinstance(loss, Loss) else None
-    function: Any = loss.total if isinstance(loss, Loss) else loss
+    settled: Loss | None = None
+    function: Any = None
+    means = Means(subject, parameters)
     signatures: dict[Hashable, int] = {}
-    kinds: dict[int, Loss] = {}
-    before: Batch | None = None
-    weight, batches, mixes = 0.0, 0, False
     notes: tuple[str, ...] = ()
+    divisor, batches, mixes, form = 0.0, 0, False, ""
+
+    def evaluate(tensors: Parameters, batch: Batch | None) -> tuple[Any, Any, Reads]:
+        assert batch is not None
+        where = f"batch {batches}"
+        with subject.evaluating(tensors) as owned:
+            with diagnosed("model", where, parameters, batch.x):
+                prediction = subject.call(owned, batch.x)
+            check_aligned(settled, prediction, batch, batches)
+            check_labels(settled, prediction, batch.targets, batches)
+            with diagnosed("loss", where, parameters, (prediction, batch.targets)):
+                value = function(prediction, batch.targets)
+                apart = pytree.tree_map_only(Tensor, Tensor.detach, prediction)
+                reads = Reads(leaves(prediction), leaves(function(apart, batch.targets))) if batches == 0 else Reads()
+        if batches == 0:
+            refuse_own(prediction, originals, "model")
+        return apart, value, reads
 
     def visit(index: int, batch: Batch) -> None:
-        nonlocal weight, batches, mixes, before, notes
-
-        def evaluate(tensors: Parameters, given: Batch | None) -> tuple[Any, Tensor]:
-            assert given is not None
-            with subject.evaluating(tensors) as owned:
-                prediction = subject.call(owned, given.x)
-                _check_aligned(settled, prediction, given.y)
-                found = _check_scalar(lambda: function(prediction, given.y), f"loss on batch {index}")
-                if index == 0:
-                    _check_reads(subject, function, prediction, given.y, originals)
-                return pytree.tree_map_only(Tensor, Tensor.detach, prediction), found
-
-        prediction, found = subject.watch(evaluate, parameters, batch)
-        signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
-        pair = Batch(prediction, batch.y)
+        nonlocal divisor, batches, mixes, form, notes, settled, function
         if index == 0:
-            notes = _reads_fixed(found)
-            _check_same_twice(lambda: subject.watch(evaluate, parameters, batch)[1], "model", found)
+            loss, form = loss_for(batch.form), batch.form
+            settled, function = (loss, loss.total) if isinstance(loss, Loss) else (None, loss)
+        if batch.form != form:
+            raise HesseValueError(f"data: batch {index} is a {_FORMS[batch.form]}, and batch 0 a {_FORMS[form]}; give one form")
+        prediction, value, reads = subject.watch(evaluate, parameters, batch)
+        if settled is None and isinstance(value, tuple | list) and len(value) == 2:
+            settled = counted(function)
+            function, value = settled.total, value[0]
+            _check_total(function, prediction, batch)
+        found = _scalar(value, f"loss on batch {index}")
+        signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
+        if index == 0:
+            _, again, others = subject.watch(evaluate, parameters, batch)
+            _check_same_twice(_scalar(again, "loss on batch 0"), "model", found)
+            hidden = reads.kept(others)
+            notes = held_fixed(hidden.model)
+            refuse_hidden(hidden if subject.modules.model is not None else Reads(loss=hidden.loss))
             mixes = not data.is_single and _mixes_samples(subject, parameters, batch, prediction)
-        if settled is not None:
-            weight += settled.weight(prediction, batch.y) if settled.weight else 0.0
+            if batch.whole:
+                notes = (*notes, "the first axes of a batch do not count samples: it is taken whole, and goes by columns")
+        if settled is None:
+            means.add(function, index, batch, prediction)
         else:
-            with subject.evaluating(parameters):
-                kinds.update(_kinds(function, index, pair, batch.size, before))
-            before = pair
+            divisor += settled.divisor(prediction, batch)
         batches += 1
 
     with torch.random.fork_rng(devices=[]):
         samples = data.survey(visit)
     if settled is None:
-        settled = _agreed(function, kinds)
-        weight = float(samples)
+        settled = means.agreed(function)
+        divisor = float(samples)
     if batches > 1 and not settled.separable:
-        where = next((index for index, kind in kinds.items() if not kind.separable), 0)
-        raise HesseValueError(
-            f"loss: {settled.name.split(' (')[0]} is neither a sum nor a mean over samples (see batch {where}), so its value "
-            f"over {batches} batches is not defined; pass the data as one batch (X, y)"
-        )
+        reason = _COUPLED_OWN if function is own_loss else _COUPLED
+        raise HesseValueError(reason.format(settled.name.split(" (")[0], means.coupling, batches))
     if batches > 1 and mixes:
         raise HesseValueError(
             "model: the prediction for one sample depends on the others of its batch (BatchNorm in training mode?), so the cost "
             f"over {batches} batches depends on how they are cut; call model.eval(), or pass the data as one batch (X, y)"
         )
-    if settled.weight is not None and not weight > 0:
+    if settled.is_mean and not divisor > 0:
         raise HesseValueError("loss: the mean has nothing to divide by: every target is ignored or has class weight 0")
-    return Surveyed(settled, samples, weight if settled.weight else 1.0, signatures, (*notes, *_written_out(subject)))
+    return Surveyed(settled, samples, divisor if settled.is_mean else 1.0, signatures, (*notes, *_written_out(subject)))
+
+
+_FORMS = {
+    "pair": "pair (X, y)",
+    "weighted": "triple (X, y, w)",
+    "mapping": "mapping",
+    "object": "single object",
+}
+_COUPLED = (
+    "loss: {} is neither a sum nor a mean over samples (see batch {}), so its value over {} batches is not defined; pass the "
+    "data as one batch (X, y), or return (total, count), the sum over the batch and what its mean divides by"
+)
+_COUPLED_OWN = (
+    "model: its own loss is neither a sum nor a mean over samples (see batch {1}; a mean over tokens, with padding?), so its "
+    "value over {2} batches is not defined; pass one batch, or loss=lambda output, batch: (output.loss * n, n) with n what its "
+    "mean divides by"
+)
 
 
 def survey_function(
@@ -193,13 +155,19 @@ def survey_function(
     def visit(index: int, batch: Batch | None) -> None:
         nonlocal notes
         what = "f(params)" if batch is None else f"f(params, batch {index})"
-        found = subject.watch(lambda *given: _check_scalar(lambda: total(*given), what), parameters, batch)
+
+        def evaluate(tensors: Parameters, given: Batch | None) -> Tensor:
+            with diagnosed("f", "its parameters" if batch is None else f"batch {index}", parameters, batch and batch.item):
+                return _scalar(total(tensors, given), what)
+
+        found = subject.watch(evaluate, parameters, batch)
         if batch is not None:
             signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
         if index == 0:
-            _refuse_own(found, originals, "f")
-            notes = _reads_fixed(found)
-            _check_same_twice(lambda: subject.watch(total, parameters, batch), "f", found)
+            refuse_own(found, originals, "f")
+            again = subject.watch(evaluate, parameters, batch)
+            notes = held_fixed(Reads(leaves(found)).kept(Reads(leaves(again))).model)
+            _check_same_twice(again, "f", found)
 
     with torch.random.fork_rng(devices=[]):
         if data is None:
@@ -208,115 +176,26 @@ def survey_function(
     return Surveyed(mean_over_samples(total), samples, 1.0, signatures, (*notes, *_written_out(subject)))
 
 
-# ---------------------------------------------------------------- what kind of mean a loss is
-
-
-def _kinds(function: Any, index: int, pair: Batch, samples: int, before: Batch | None) -> dict[int, Loss]:
-    """What a batch says of the loss, by itself and beside the batch before it."""
-    kind = custom_loss(function, pair.x, pair.y, samples)
-    if before is not None and (kind is None or kind.separable) and before.signature == pair.signature:
-        both = concatenate([before, pair])
-        kind = custom_loss(function, both.x, both.y, both.size) or kind
-    return {} if kind is None else {index: kind}
-
-
-def _agreed(function: Any, kinds: dict[int, Loss]) -> Loss:
-    """The kind that all batches say; a mean where none of them tells.
-
-    Raises:
-        HesseValueError: one batch says another than one before it.
-    """
-    coupled = next((kind for kind in kinds.values() if not kind.separable), None)
-    if coupled is not None:
-        return coupled
-    first = next(iter(kinds), None)
-    for index, kind in kinds.items():
-        if first is not None and kind.name != kinds[first].name:
-            raise HesseValueError(
-                f"loss: {kinds[first].name} on batch {first}, {kind.name.split(' (')[-1].rstrip(')')} on batch {index}: its "
-                "value over several batches is not defined; pass the data as one batch (X, y)"
-            )
-    return mean_over_samples(function) if first is None else kinds[first]
+def _written_out(subject: Subject) -> list[str]:
+    amiss = subject.modules.written_out
+    return [f"{name} is written out, for PyTorch's second derivatives of it are {fault}" for name, fault in amiss.items()]
 
 
 # ---------------------------------------------------------------- what cannot be used
 
 
-def _leaves(result: Any) -> list[Tensor]:
-    """The tensors that require a gradient and that a result was computed from."""
-    found: dict[int, Tensor] = {}
-    seen: set[Any] = set()
-    waiting: list[Any] = []
-    for tensor in pytree.tree_leaves(result):
-        if isinstance(tensor, Tensor) and tensor.requires_grad:
-            if tensor.grad_fn is None:
-                found[id(tensor)] = tensor
-            else:
-                waiting.append(tensor.grad_fn)
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found[id(node.variable)] = node.variable
-        waiting.extend(following for following, _ in node.next_functions)
-    return list(found.values())
-
-
-def _check_reads(subject: Subject, function: Any, prediction: Any, target: Any, originals: list[Tensor]) -> None:
-    """Refuse a model or a loss with parameters that it does not get from the cost, whose derivatives would be left out."""
-    _refuse_own(prediction, originals, "model")
-    if subject.modules.model is not None and _leaves(prediction):
+def _check_total(total: Callable[[Any, Any], Tensor], prediction: Any, batch: Batch) -> None:
+    """A loss that gives (total, count) gives a sum over samples, or the batches' totals do not add up."""
+    kind = None if batch.whole else custom_loss(total, prediction, batch.targets, batch.size)
+    if kind is not None and kind.by_samples:
         raise HesseValueError(
-            f"model: its prediction depends on {_described(_leaves(prediction))}, which no module registers (held in a list, or "
-            "in a closure?), so the derivatives would leave out how it enters; register it, or call requires_grad_(False) on it"
-        )
-    apart = pytree.tree_map_only(Tensor, Tensor.detach, prediction)
-    hidden = _leaves(function(apart, target))
-    if hidden:
-        raise HesseValueError(
-            f"loss: it depends on {_described(hidden)}, other than through its prediction (an L2 term over the model's "
-            "parameters?), and the derivatives would leave that out; give such a term as penalty=, make the loss an nn.Module "
-            "that holds its own parameters, or detach them"
+            "loss: it returned (total, count), and the total is a mean over samples; return the sum, for instance "
+            "(mean * count, count)"
         )
 
 
-def _refuse_own(result: Any, originals: list[Tensor], what: str) -> None:
-    """Refuse a function that reads the very tensors that it is to be differentiated in other than through its argument."""
-    places = {original.untyped_storage().data_ptr() for original in originals}
-    own = [leaf for leaf in _leaves(result) if leaf.untyped_storage().data_ptr() in places]
-    if own:
-        raise HesseValueError(
-            f"{what}: it reads {_described(own)}, given in params, other than through its argument, and the derivatives would "
-            "leave that out; take it from the dictionary that the function is called with"
-        )
-
-
-def _reads_fixed(found: Tensor) -> tuple[str, ...]:
-    hidden = _leaves(found)
-    return (f"{_described(hidden)}, not among params, held fixed",) if hidden else ()
-
-
-def _described(tensors: list[Tensor]) -> str:
-    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors[:3])
-    many = len(tensors) != 1
-    return f"{len(tensors)} tensor{'s' * many} that require{'s' * (not many)} a gradient (shape{'s' * many} {shapes})"
-
-
-def _check_aligned(loss: Loss | None, prediction: Any, target: Any) -> None:
-    """Broadcasting (N, 1) against (N,) would compare every sample with every other one's target."""
-    if loss is None or not loss.elementwise or not isinstance(prediction, Tensor) or not isinstance(target, Tensor):
-        return
-    if prediction.ndim != target.ndim:
-        raise HesseValueError(
-            f"loss: {loss.name} got predictions of shape {tuple(prediction.shape)} and targets of shape {tuple(target.shape)}, "
-            "which would be compared across samples; give both the same shape, for instance with y.reshape(-1, 1)"
-        )
-
-
-def _check_same_twice(evaluate: Callable[[], Tensor], what: str, first: Tensor) -> None:
-    first, second = first.detach(), evaluate().detach()
+def _check_same_twice(second: Tensor, what: str, first: Tensor) -> None:
+    first, second = first.detach(), second.detach()
     if not torch.allclose(first, second, rtol=1e-5, atol=0.0):
         raise HesseValueError(
             f"{what}: two evaluations gave {float(first):.6g} and {float(second):.6g}; the cost is random "
@@ -338,8 +217,7 @@ def _mixes_samples(subject: Subject, parameters: Parameters, batch: Batch, predi
     return alone.shape != prediction[:n].shape or not torch.allclose(alone, prediction[:n], rtol=0.0, atol=1e-3 * scale)
 
 
-def _check_scalar(compute: Callable[[], Any], what: str) -> Tensor:
-    result = compute()
+def _scalar(result: Any, what: str) -> Tensor:
     if not isinstance(result, Tensor):
         raise HesseTypeError(f"{what}: expected a tensor with one number, got {type(result).__name__}; compute it with torch")
     if result.numel() != 1:
@@ -362,10 +240,10 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
     if not callable(penalty):
         raise HesseTypeError(f"penalty: expected a number or a function of {{name: Tensor}}, got {type(penalty).__name__}")
     subject = Subject(Modules(None), {}, penalty)
-    found = subject.watch(lambda given, _: _check_scalar(lambda: penalty(given), "penalty(params)"), parameters, None)
-    if _leaves(found):
+    found = subject.watch(lambda given, _: _scalar(penalty(given), "penalty(params)"), parameters, None)
+    if leaves(found):
         raise HesseValueError(
-            f"penalty: it depends on {_described(_leaves(found))}, other than through its argument, and the derivatives would "
+            f"penalty: it depends on {described(leaves(found))}, other than through its argument, and the derivatives would "
             "leave that out; take them from the dictionary that it is called with"
         )
 

@@ -108,7 +108,7 @@ WRONG = {
     "not data": ({"data": "model.py:number"}, "data: expected a pair (X, y)"),
     "other width": (
         {"data": "wide.npz"},
-        "could not be evaluated on --data wide.npz (float32 (6, 5), float32 (6, 2)): RuntimeError:",
+        "could not be evaluated on --data wide.npz: model: it failed on batch 0 (float32 (6, 5)) with RuntimeError:",
     ),
     "loss": ({"loss": "msee"}, "loss: no loss is named 'msee'"),
     "loss in a file": ({"loss": "model.py:cubic"}, "--loss: model.py has no 'cubic'"),

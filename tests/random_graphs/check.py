@@ -84,7 +84,7 @@ def objective(graph: Graph, net: Net) -> Tensor:
     if len(graph.batches) == 1:
         x, y = graph.batches[0]
         return loss(net(x), y)
-    if len({x.shape[1:] if isinstance(x, Tensor) else None for x, _ in graph.batches} - {None}) == 1:
+    if _alike(graph):
         x, y = whole(graph.batches)
         return loss(net(x), y)
     shares, total = [], 0.0
@@ -99,6 +99,21 @@ def objective(graph: Graph, net: Net) -> Tensor:
 def _weight_norm(v: Tensor, g: Tensor, dim: int) -> Tensor:
     """Written out, because the second derivative of PyTorch's own is wrong."""
     return g * v / v.square().sum([axis for axis in range(v.ndim) if axis != dim], keepdim=True).sqrt()
+
+
+def _alike(graph: Graph) -> bool:
+    """Whether the batches can be put together."""
+    return len({x.shape[1:] if isinstance(x, Tensor) else None for x, _ in graph.batches} - {None}) == 1
+
+
+def _coupled(graph: Graph) -> str:
+    """Why the cost is none of its samples', where the batches are put together; the two values may differ then."""
+    if len(graph.batches) == 1 or not _alike(graph):
+        return ""
+    apart = [graph.net(x).detach() for x, _ in graph.batches]
+    together = graph.net(whole(graph.batches)[0]).detach()
+    parts = torch.cat(apart)
+    return "" if together.shape == parts.shape and torch.allclose(together, parts) else "the network couples its samples"
 
 
 def _penalty(penalty: Any, parameters: dict[str, Tensor]) -> Tensor:
@@ -206,7 +221,7 @@ def check(graph: Graph, ways: tuple[str, ...] = tuple(WAYS), certified: tuple[st
         expected = expected_hessian(graph, cost.layout.names)
     except (RuntimeError, NotImplementedError) as error:
         return Verdict(graph.seed, unsound=f"no reference, {_first_line(error)}", description=described)
-    unsound = _unsound(expected)
+    unsound = _unsound(expected) or _coupled(graph)
     if unsound:
         return Verdict(graph.seed, unsound=unsound, description=described)
     outcomes = [tried(name, graph, cost, expected, False) for name in ways]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
+from hesse.batch import Batch
 from hesse.capture.export import NotCaptured, data_leaves, trace
 from hesse.capture.graph import Graph
 from hesse.capture.sites import Site
 from hesse.capture.slots import find_sites
-from hesse.data import Batch
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -55,6 +55,8 @@ def capture(cost: "Cost", signature: Hashable = None) -> Captured:
     batch = next(batch for batch in cost.batches() if batch is None or signature in (None, batch.signature))
     if batch is None:
         raise NotCaptured("a function of the parameters alone has no samples to share work over")
+    if batch.whole:
+        raise NotCaptured("the first axes of a batch do not count samples, as for a graph")
     if cost.loss is not None and not cost.loss.separable:
         raise NotCaptured("the loss couples its samples: its value on a batch is not a sum or mean over samples")
     key = _key(cost, batch)

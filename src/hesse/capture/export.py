@@ -1,5 +1,6 @@
 """From a cost to its graph, through `torch.export`. Nothing else in hesse knows how PyTorch is traced."""
 
+import dataclasses
 import operator
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from hesse.batch import Batch
 from hesse.capture.graph import Graph, Node, Pick, Ref
 from hesse.capture.rewrites import rewrite
-from hesse.data import Batch
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -34,7 +35,7 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.export(_SampleLoss(cost), (cost.parameters, cost.fixed, sample.x, sample.y))
+            program = torch.export.export(_SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y))
             nodes = list(program.graph.nodes)
             if any(_needs_lowering(node) for node in nodes):
                 table = {op: rule for op, rule in torch.export.default_decompositions().items() if _is_recurrent(op)}
@@ -48,13 +49,13 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
 class _SampleLoss(nn.Module):
     """One sample's loss as a module of nothing but inputs, so that parameters keep their names."""
 
-    def __init__(self, cost: "Cost") -> None:
+    def __init__(self, cost: "Cost", sample: Batch) -> None:
         super().__init__()
-        self._held = [cost]  # in a list: the traced module must own no parameters
+        self._held = [(cost, sample)]  # in a list: the traced module must own no parameters
 
     def forward(self, parameters: dict[str, Tensor], fixed: dict[str, Tensor], x: Any, y: Any) -> Tensor:
-        cost = self._held[0]
-        return cost.total({**fixed, **parameters}, Batch(x, y))
+        cost, sample = self._held[0]
+        return cost.total({**fixed, **parameters}, dataclasses.replace(sample, x=x, y=y))
 
 
 def _needs_lowering(node: Any) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.data import Batch
+from hesse.batch import Batch
 from hesse.errors import HesseValueError
 
 if TYPE_CHECKING:

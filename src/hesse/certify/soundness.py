@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from hesse.batch import Batch, concatenate
 from hesse.certify.drawing import drawn
 from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.certify.widened import Widened
-from hesse.data import Batch, concatenate
 from hesse.errors import HesseValueError, readable_bytes
 from hesse.memory import available_bytes
 
@@ -97,6 +96,8 @@ def _some_samples(cost: "Cost", signature: Hashable) -> tuple[Batch | None, Batc
         if batch is None or batch.signature != signature:
             continue
         first = first or batch
+        if batch.whole:
+            return batch, batch
         start = -seen % every
         if start < batch.size:
             taken.append(batch.take(slice(start, None, every)))
@@ -167,7 +168,7 @@ class _Function:
         self._cost, self.dtype, self.mode = cost, dtype, Widened() if cast else None
         self.theta: Parts = {name: wide(value) for name, value in cost.parameters.items()}
         self._fixed = {name: wide(value) for name, value in cost.fixed.items()}
-        self._batch = None if batch is None else Batch(*pytree.tree_map(wide, (batch.x, batch.y)))
+        self._batch = None if batch is None else batch.map(wide)
         value = self._value(self.theta)
         if value.dtype != dtype:
             raise TypeError(f"the value is {value.dtype}")

@@ -52,12 +52,11 @@ def build_cost(
     criterion = _named_object("--loss", loss) if _is_reference(loss) else loss
     try:
         return hesse.Cost(module, criterion, samples, params=params or None, penalty=penalty)
-    except HesseError:
-        raise
-    except Exception as error:  # from the user's model or loss: torch's own words, and what they were given
-        raise HesseValueError(
-            f"MODEL: {model} and --loss {loss} could not be evaluated on --data {data} ({_shapes(samples)}): "
-            f"{type(error).__name__}: {error}"
+    except HesseError as error:
+        if error.__cause__ is None:
+            raise
+        raise HesseValueError(  # the user's own model or loss failed
+            f"MODEL: {model} and --loss {loss} could not be evaluated on --data {data}: {error}"
         ) from error
 
 
@@ -246,10 +245,3 @@ def _tensor(spec: str, array: Tensor | np.ndarray, dtype: torch.dtype) -> Tensor
     if array.is_floating_point():
         return array.to(dtype)
     return array if array.is_complex() or array.dtype == torch.bool else array.to(torch.int64)
-
-
-def _shapes(data: Any) -> str:
-    if not isinstance(data, tuple | list):
-        return type(data).__name__
-    leaves = [leaf for leaf in pytree.tree_leaves(data) if isinstance(leaf, Tensor)]
-    return ", ".join(f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in leaves[:4])

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from hesse.batch import Batch, concatenate
 from hesse.capture.graph import Graph
 from hesse.capture.sites import Site
 from hesse.cost import Cost
-from hesse.data import Batch, concatenate
 
 
 def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:

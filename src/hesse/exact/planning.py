@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hesse.batch import Batch
 from hesse.capture import Captured, NotCaptured, capture, data_leaves, first_line
 from hesse.capture.sites import Site, joined
 from hesse.certify.soundness import require_differentiable
 from hesse.cost import Cost
-from hesse.data import Batch
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.exact.contract import choose
 from hesse.exact.evaluation import Evaluation

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from hesse.batch import Batch
 from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.cost import Cost
-from hesse.data import Batch
 from hesse.errors import HesseValueError
 from hesse.operators.straight import Program, Tensors, Unsuitable, trace
 from hesse.operators.surroundings import watched
@@ -78,7 +78,7 @@ def batch_term(cost: Cost, batch: Batch | None) -> Term:
             filled[place] = tensor
         pair = pytree.tree_unflatten(filled, spec)
         tensors = dict(zip(names, (*theta, *inputs[len(places) :]), strict=True))
-        return cost.batch_cost(tensors, None if pair is None else Batch(*pair))
+        return cost.batch_cost(tensors, None if batch is None else dataclasses.replace(batch, x=pair[0], y=pair[1]))
 
     inputs = [tensor.detach() for tensor in (*(leaves[place] for place in places), *cost.fixed.values())]
     key = (cost.scale, names, repr(spec), repr(others))

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hesse.batch import Batch
 from hesse.capture import NotCaptured, capture, data_leaves
 from hesse.capture.graph import Graph, Node
 from hesse.capture.rewrites import scale_shift
 from hesse.cost import Cost
-from hesse.data import Batch
 from hesse.derive.expression import ZERO, Entry, of
 from hesse.derive.functions import FUNCTIONS
 from hesse.derive.networks import convolutions, costs, layers, operations, products  # noqa: F401  (they enter their rules)
