@@ -19,7 +19,7 @@ _LOCK = threading.Lock()
 
 
 @dataclass
-class _Switch:
+class Switch:
     """Something that is off while anybody needs it off.
 
     Attributes:
@@ -123,10 +123,10 @@ def _write_compiling(stance: Any) -> None:
         compiler._stance = compiler.DynamoStance(stance) if isinstance(stance, str) else stance
 
 
-_ATTENTION = _Switch(_read_attention, _write_attention, (False, False, False, False, True))
-_CHECKPOINTING = _Switch(_read_checkpoints, _write_checkpoints, (_Straight, _straight))
-_COMPILING = _Switch(_read_compiling, _write_compiling, "force_eager")
-_RECURRENT = _Switch(_read_recurrent, _write_recurrent, (False, False))
+_ATTENTION = Switch(_read_attention, _write_attention, (False, False, False, False, True))
+_CHECKPOINTING = Switch(_read_checkpoints, _write_checkpoints, (_Straight, _straight))
+_COMPILING = Switch(_read_compiling, _write_compiling, "force_eager")
+_RECURRENT = Switch(_read_recurrent, _write_recurrent, (False, False))
 
 
 @contextlib.contextmanager

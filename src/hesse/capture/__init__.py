@@ -14,6 +14,7 @@ from hesse.capture.export import NotCaptured, data_leaves, trace
 from hesse.capture.graph import Graph
 from hesse.capture.sites import Site
 from hesse.capture.slots import find_sites
+from hesse.errors import in_a_line
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -91,7 +92,7 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of an operation in a form that nothing here knows
-        raise NotCaptured(f"where its parameters enter is not understood: {first_line(error)}") from error
+        raise NotCaptured(f"where its parameters enter is not understood: {in_a_line(error)}") from error
 
 
 def _key(cost: "Cost", batch: Batch) -> Any:
@@ -119,14 +120,8 @@ def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of the user's code on other samples than they meant it for, or of an operation
-        raise NotCaptured(f"it cannot be run and differentiated twice sample by sample: {first_line(error)}") from error
+        raise NotCaptured(f"it cannot be run and differentiated twice sample by sample: {in_a_line(error)}") from error
     return all(float((a - b).norm()) <= tolerance * (float(b.norm()) + tolerance) for a, b in zip(ours, theirs, strict=True))
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first, for a note."""
-    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
-    return f"{type(error).__name__}: {text[:120]}"
 
 
 def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:

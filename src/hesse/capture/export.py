@@ -2,7 +2,6 @@
 
 import dataclasses
 import operator
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,8 @@ from torch.utils import _pytree as pytree
 from hesse.batch import Batch
 from hesse.capture.graph import Graph, Node, Pick, Ref
 from hesse.capture.rewrites import rewrite
+from hesse.errors import in_a_line
+from hesse.quiet import quiet
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -33,16 +34,14 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
     """
     sample = batch.take(slice(0, 1))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(printed=True):
             program = torch.export.export(_SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y))
             nodes = list(program.graph.nodes)
             if any(_needs_lowering(node) for node in nodes):
                 table = {op: rule for op, rule in torch.export.default_decompositions().items() if _is_recurrent(op)}
                 program = program.run_decompositions(table)
     except Exception as error:
-        text = " ".join((str(error).strip().splitlines() or [""])[0].split())
-        raise NotCaptured(f"torch.export failed ({type(error).__name__}: {text[:120]})") from error
+        raise NotCaptured(f"torch.export failed ({in_a_line(error)})") from error
     return _read(program, cost)
 
 

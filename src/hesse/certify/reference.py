@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hesse.batch import Batch
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, in_a_line
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -150,7 +150,7 @@ def _of_term(
         raise
     except Exception as error:  # of an operation without a second derivative, a once-differentiable function, ...
         raise HesseValueError(
-            f"cost: PyTorch cannot differentiate it twice ({_first_line(error)}); is there an operation in the model or the loss "
+            f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an operation in the model or the loss "
             "without a second derivative (a fused kernel, a custom autograd Function that is once_differentiable)?"
         ) from error
     return made, count if count is not None else len(made)
@@ -165,8 +165,3 @@ def _product(gradient: dict[str, Tensor], leaves: dict[str, Tensor], request: Re
         slopes, [leaves[name] for name in request.rows], directions, retain_graph=True, materialize_grads=True
     )
     return dict(zip(request.rows, found, strict=True))
-
-
-def _first_line(error: Exception) -> str:
-    text = " ".join((str(error).strip().splitlines() or [""])[0].split())
-    return f"{type(error).__name__}: {text[:160]}"

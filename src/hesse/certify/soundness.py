@@ -27,7 +27,7 @@ from hesse.batch import Batch, concatenate
 from hesse.certify.drawing import drawn
 from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.certify.widened import Widened
-from hesse.errors import HesseValueError, readable_bytes
+from hesse.errors import HesseValueError, in_a_line, readable_bytes
 from hesse.memory import available_bytes
 
 if TYPE_CHECKING:
@@ -210,10 +210,10 @@ class _Function:
                     for v in directions
                 ]
             except RuntimeError as error:
-                text = " ".join((str(error).strip().splitlines() or [""])[0].split())[:160]
                 raise _NotTwice(
-                    f"cost: PyTorch cannot differentiate it twice ({text}); is there an operation in the model or the loss "
-                    "without a second derivative (a fused kernel, a custom autograd Function that is once_differentiable)?"
+                    f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an operation in the model or "
+                    "the loss without a second derivative (a fused kernel, a custom autograd Function that is "
+                    "once_differentiable)?"
                 ) from error
         return [dict(zip(leaves, row, strict=True)) for row in made]
 

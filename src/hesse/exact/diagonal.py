@@ -23,10 +23,12 @@ from hesse.exact.planning import diagonal_plan
 from hesse.exact.positions import spread
 from hesse.exact.structures import Diagonal, RankOne
 from hesse.progress import Progress
+from hesse.quiet import quiet
 from hesse.undisturbed import undisturbed
 
 
 @undisturbed()
+@quiet()
 def diagonal(cost: Cost, *, memory: int | None = None, certify: bool = True, progress: bool | None = None) -> "Entries":
     """The exact diagonal of the Hessian, ∂²J/∂θ_k², by parameter name; H itself is never built.
 

@@ -6,10 +6,9 @@ A path that failed is not taken again for that model; the plan takes the next sl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from hesse.capture import first_line
 from hesse.certify.comparison import TOLERANCE, Difference
 from hesse.cost import Cost
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, in_a_line
 
 # From the fastest to the slowest: matrix products, Hessian-vector products side by side, and one by one in plain autograd.
 CONTRACTION, COLUMNS, SINGLY = "contraction", "columns", "products one by one"
@@ -87,4 +86,4 @@ def leave_undefined(cost: Cost, names: Collection[str], by_columns: tuple[str, .
 
 def error_of(cost: Cost, error: Exception) -> dict[str, str]:
     """An error on the way says nothing of which parameter it is about."""
-    return dict.fromkeys(cost.layout.names, f"ended in an error ({first_line(error)})")
+    return dict.fromkeys(cost.layout.names, f"ended in an error ({in_a_line(error)})")

@@ -21,10 +21,12 @@ from hesse.exact.plan import NamePair, Part, Plan
 from hesse.exact.planning import plan
 from hesse.exact.signals import PairKey
 from hesse.progress import Progress
+from hesse.quiet import quiet
 from hesse.undisturbed import undisturbed
 
 
 @undisturbed()
+@quiet()
 def hessian(
     cost: Cost,
     *,

@@ -8,11 +8,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.batch import Batch
-from hesse.capture import Captured, NotCaptured, capture, data_leaves, first_line
+from hesse.capture import Captured, NotCaptured, capture, data_leaves
 from hesse.capture.sites import Site, joined
 from hesse.certify.soundness import require_differentiable
 from hesse.cost import Cost
-from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
+from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, in_a_line, readable_bytes
 from hesse.exact.contract import choose
 from hesse.exact.evaluation import Evaluation
 from hesse.exact.fallback import COLUMNS, failures
@@ -22,6 +22,7 @@ from hesse.exact.signals import PairKey, Passed, pairs_at, passed
 from hesse.exact.sweep import Sweep, active_values
 from hesse.exact.trial import wrong_rule
 from hesse.memory import available_bytes
+from hesse.quiet import quiet
 from hesse.undisturbed import undisturbed
 
 # Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
@@ -38,6 +39,7 @@ _TRIAL, _TRIED = "trial", 3
 
 
 @undisturbed()
+@quiet()
 def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal: bool = False, memory: int | None = None) -> Plan:
     """What `hessian(cost)` with the same arguments would do: strategy and order per block, operations, memory, fallbacks.
 
@@ -305,7 +307,7 @@ def _rehearsal_of(
         except (
             Exception
         ) as error:  # of an operation on values that it cannot be differentiated at, or that is of a kind of its own
-            known = f"its signals cannot be carried down the graph: {first_line(error)}"
+            known = f"its signals cannot be carried down the graph: {in_a_line(error)}"
         captured.rehearsals[request] = known
     if isinstance(known, str):
         raise NotCaptured(known)

@@ -26,9 +26,10 @@ from torch.utils import _pytree as pytree
 from hesse.batch import Batch
 from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.cost import Cost
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, in_a_line
 from hesse.operators.straight import Program, Tensors, Unsuitable, trace
 from hesse.operators.surroundings import watched
+from hesse.quiet import quiet
 
 # A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only the first few.
 _MOST_SHAPES = 4
@@ -151,7 +152,7 @@ class StraightLine(Linear):
             return super().products(columns, memory)
         several = torch.func.vmap(lambda *v: self._program.apply(*self._kept, *v))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), quiet():
                 parts = [several(*(part[at : at + chunk] for part in columns)) for at in range(0, count, chunk)]
         except RuntimeError:  # an operation without a rule for several at once
             return super().products(columns, memory)
@@ -249,9 +250,9 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
             raise
         # Tracing runs the user's code and PyTorch's on tensors without values: anything may come.
         except Exception as error:
-            notes.append(f"{method.name} is not possible: {_short(error)}")
+            notes.append(f"{method.name} is not possible: {_reason(error)}")
             if method is StraightLine:
-                term.programs[key] = _short(error)
+                term.programs[key] = _reason(error)
         else:
             trusted.add(key)
             return linear, tuple(notes)
@@ -311,17 +312,14 @@ def _within(found: Tensor, expected: Tensor, limit: float) -> bool:
     return torch.allclose(found, expected, rtol=0.0, atol=limit, equal_nan=True)
 
 
-def _short(error: Exception) -> str:
-    """The first line of an error, with its kind unless it is ours."""
-    if isinstance(error, Unsuitable):
-        return str(error)
-    text = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Unsuitable) else in_a_line(error)
 
 
 def _storages(tensors: Tensors) -> dict[int, int]:
-    """Address and bytes of what some tensors lie in; views share one."""
-    return {(storage := tensor.untyped_storage()).data_ptr(): storage.nbytes() for tensor in tensors}
+    """Address and bytes of what some tensors lie in; views share one, and zeros that PyTorch keeps without memory have none."""
+    held = [tensor.untyped_storage() for tensor in tensors if not tensor._is_zerotensor()]
+    return {storage.data_ptr(): storage.nbytes() for storage in held}
 
 
 def _bytes(storages: dict[int, int], *, without: Tensors) -> int:

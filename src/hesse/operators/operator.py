@@ -15,6 +15,7 @@ from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
 from hesse.layout import Layout
 from hesse.memory import available_bytes
 from hesse.operators.linearize import Linear, batch_term, leave, linearize, penalty_term
+from hesse.quiet import quiet
 from hesse.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 @undisturbed()
+@quiet()
 def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> "HessianOperator":
     """The Hessian of a cost as a linear operator: H v for any v, at about the price of one and a half gradients.
 

@@ -21,6 +21,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from hesse.operators.norms import NormsApart
+from hesse.quiet import quiet
 
 Tensors = list[Tensor]
 aten = torch.ops.aten
@@ -86,7 +87,7 @@ def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Te
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's thread-local dispatch
     # state broken, so that the next plain autograd.grad fails.
     with ThreadPoolExecutor(1) as thread:
-        tracing = make_fx(torch.func.functionalize(product), tracing_mode="fake")
+        tracing = quiet()(make_fx(torch.func.functionalize(product), tracing_mode="fake"))
         traced = thread.submit(tracing, theta, inputs, [torch.zeros_like(p) for p in theta]).result()
     graph = traced.graph
     graph.set_codegen(CodeGen())
@@ -102,7 +103,9 @@ def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Te
 
 
 def _check(node: fx.Node) -> None:
-    """Refuse draws, effects, and what depends on where a tensor lies in memory."""
+    """Refuse draws, effects, sizes that depend on the data, and what depends on where a tensor lies in memory."""
+    if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
+        raise Unsuitable(f"{node.target} has a size that depends on the data")
     if not isinstance(node.target, torch._ops.OpOverload):
         return
     if torch.Tag.nondeterministic_seeded in node.target.tags:
