@@ -37,10 +37,15 @@ class Cost:
     Args:
         model: an `nn.Module`, or a function ``f(params, x)`` of a dictionary of tensors.
         loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"``, a loss module, or a function
-            ``(prediction, target) -> scalar`` that is a mean or a sum over samples.
-        data: ``(X, y)``, or a re-iterable of such batches. The first axis counts samples.
-        params: for a module, which parameters: names, glob patterns or a predicate of the name; by default all that require
-            a gradient. For a function, the tensors themselves, ``{name: Tensor}``.
+            ``(prediction, target) -> scalar`` that is a mean or a sum over samples, or gives ``(total, count)``, its own
+            divisor. ``None`` where the model's output is the cost, or holds it as ``.loss`` or ``["loss"]``.
+        data: ``(X, y)``; ``(X, y, w)`` with a weight for each sample, for a loss that gives one number each, and the cost is
+            Σ w ℓ / Σ w; a mapping of the model's arguments, its labels among them, which the loss gets as the target; or a
+            re-iterable of such batches. The model is called as ``model(**X)`` with a mapping and ``model(*X)`` with a tuple where
+            its forward takes them so, else as ``model(X)``. The first axis of every tensor counts samples (targets may have
+            several rows a sample); where it does not, as for ``((x, edge_index), y)``, a batch is taken whole.
+        params: for a module, which parameters: names or glob patterns, in the order of the result, or a predicate of the name;
+            by default all that require a gradient. For a function, the tensors themselves, ``{name: Tensor}``.
         penalty: a number λ adds ½ λ ‖θ‖² over the chosen parameters; a function of ``{name: Tensor}`` adds its value.
 
     Raises:
@@ -162,7 +167,7 @@ class Cost:
         Args:
             f: ``f(params)``; or, with ``data``, ``f(params, batch)``, where a batch is what the data yields.
             params: the tensors, by name.
-            data: one ``(X, y)``, or a re-iterable of such batches.
+            data: one ``(X, y)``, ``(X, y, w)`` or mapping, or a re-iterable of such batches, which ``f`` gets as they are.
             reduction: with data, whether ``f`` is a ``"mean"`` or a ``"sum"`` over the samples of its batch.
             penalty: as for `Cost`.
 

@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import hesse
@@ -110,10 +111,13 @@ def _coupled(graph: Graph) -> str:
     """Why the cost is none of its samples', where the batches are put together; the two values may differ then."""
     if len(graph.batches) == 1 or not _alike(graph):
         return ""
-    apart = [graph.net(x).detach() for x, _ in graph.batches]
-    together = graph.net(whole(graph.batches)[0]).detach()
-    parts = torch.cat(apart)
-    return "" if together.shape == parts.shape and torch.allclose(together, parts) else "the network couples its samples"
+    apart = zip(*(pytree.tree_leaves(graph.net(x)) for x, _ in graph.batches), strict=True)
+    together = pytree.tree_leaves(graph.net(whole(graph.batches)[0]))
+    for parts, part in zip(apart, together, strict=True):
+        joined_parts = torch.cat(parts)
+        if part.shape != joined_parts.shape or not torch.allclose(part, joined_parts):
+            return "the network couples its samples"
+    return ""
 
 
 def _penalty(penalty: Any, parameters: dict[str, Tensor]) -> Tensor:
