@@ -81,7 +81,7 @@ def _write_said(quiet: bool) -> None:
 @functools.cache
 def _says_slow() -> bool:
     """Whether PyTorch says where it maps over an operation one by one: that can be set and not be read, so it is heard."""
-    torch.func.vmap(lambda x: torch.kl_div(x, x))(torch.zeros(2, 1))
+    torch.func.vmap(lambda x: torch.kl_div(x, x))(torch.zeros(2, 1, device="cpu"))
     return _UNHEARD.slow
 
 

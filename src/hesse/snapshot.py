@@ -124,6 +124,7 @@ def check_finite(parameters: Mapping[str, Tensor]) -> None:
 
 def snapshot(model: nn.Module, wide: torch.dtype | None) -> nn.Module:
     """A private copy of the module, so that later training and our evaluations do not meet."""
+    _check_devices(model)
     _check_dropout(model)
     _check_embeddings(model)
     try:
@@ -253,6 +254,17 @@ def _computed(model: nn.Module) -> dict[int, Tensor]:
 def _plain(module: nn.Module) -> dict[str, Any]:
     """The attributes of a module that are its own affair: not its tensors, modules and hooks, nor PyTorch's flat weights."""
     return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+
+
+def _check_devices(model: nn.Module) -> None:
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    # A number on the CPU goes with tensors on any device.
+    places = {str(tensor.device): name for name, tensor in tensors if tensor.ndim or tensor.device.type != "cpu"}
+    if len(places) > 1:
+        raise HesseValueError(
+            f"model: its tensors lie on several devices ({', '.join(f'{name!r} on {place}' for place, name in places.items())}); "
+            "a cost works on one: move the model with model.to(device), its data are moved there"
+        )
 
 
 def _check_embeddings(model: nn.Module) -> None:

@@ -126,7 +126,8 @@ def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
 
 def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
     return {
-        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value) for name, value in parameters.items()
+        name: torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").to(value)
+        for name, value in parameters.items()
     }
 
 

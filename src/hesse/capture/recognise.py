@@ -43,7 +43,7 @@ def parameter_views(graph: Graph) -> dict[str, View]:
     for value, name in graph.parameters.items():
         size = math.prod(graph.shapes[value])
         if size:
-            views[value] = View(name, torch.arange(size).reshape(graph.shapes[value]), size, value)
+            views[value] = View(name, torch.arange(size, device="cpu").reshape(graph.shapes[value]), size, value)
     for node in graph.nodes:
         base = getattr(node.op, "op", node.op)
         if len(node.inputs) == 1 and node.inputs[0] in views and (node.op in _MOVES or base in _SPLITS):
@@ -58,7 +58,7 @@ def _slot(
     """A slot whose entries (g, o, i) are given; they need an index unless they are the whole parameter in its own order."""
     g, o, i = entries.shape
     flat = entries.reshape(-1)
-    plain = flat.numel() == view.size and bool((flat == torch.arange(view.size)).all())
+    plain = flat.numel() == view.size and bool((flat == torch.arange(view.size, device="cpu")).all())
     return Slot(view.parameter, kind, None if plain else flat, (g, o, i), features, moves=moves, use=view.value)
 
 
@@ -176,13 +176,13 @@ def _convolution(node: Node, views: dict[str, View], shapes: dict[str, tuple[int
 def _moves_of_patches(shape: tuple[int, ...], groups: int, patches: Callable[[Tensor], Tensor]) -> Moves:
     """How patches (n, g, s, (c, w)) take up the places u of an image (lead, channels, *u): each at most once for every w."""
     lead, channels, places = shape[0], shape[1], math.prod(shape[2:])
-    numbered = (torch.arange(lead * places, dtype=torch.float64) + 1).reshape(lead, 1, *shape[2:]).expand(shape)
+    numbered = (torch.arange(lead * places, dtype=torch.float64, device="cpu") + 1).reshape(lead, 1, *shape[2:]).expand(shape)
     taken = patches(numbered.unsqueeze(0))[0, 0].long()  # 1 + place behind (s, (c, w)); 0 for the padding
     positions, window = len(taken), taken.shape[1] * groups // channels
     # The position s whose patch has the place u at w; beyond the last where none has.
-    position = torch.full((lead * places + 1, window), positions)
+    position = torch.full((lead * places + 1, window), positions, device="cpu")
     rows = taken[:, :window]
-    position.scatter_(0, rows, torch.arange(positions).unsqueeze(1).expand_as(rows))
+    position.scatter_(0, rows, torch.arange(positions, device="cpu").unsqueeze(1).expand_as(rows))
     order = position[1:].reshape(-1)
 
     def spread(delta: Tensor) -> Tensor:

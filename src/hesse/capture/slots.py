@@ -82,7 +82,7 @@ def _adds_up(node: Node, site: Site, views: dict[str, View], values: dict[str, A
     random = torch.Generator().manual_seed(0)
 
     def draw(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=random, dtype=torch.float64).to(like)
+        return torch.randn(like.shape, generator=random, dtype=torch.float64, device="cpu").to(like)
 
     parameters = {slot.parameter: draw(values[slot.use].new_empty(views[slot.use].size)) for slot in site.slots}
     names = [slot.use for slot in site.slots]
@@ -101,7 +101,7 @@ def _adds_up(node: Node, site: Site, views: dict[str, View], values: dict[str, A
         by_entry = [expected.new_zeros(views[name].size) for _ in range(2)]
         device = expected.device
         by_entry[0].index_add_(0, views[name].entries.flatten().to(device), expected.flatten())
-        rows = torch.arange(views[name].size) if slot.index is None else slot.index
+        rows = torch.arange(views[name].size, device="cpu") if slot.index is None else slot.index
         by_entry[1].index_add_(0, rows.to(device), found.flatten())
         tolerance = torch.finfo(delta.dtype).eps ** 0.5
         if not float((by_entry[0] - by_entry[1]).norm()) <= tolerance * float(by_entry[0].norm() + by_entry[1].norm()):

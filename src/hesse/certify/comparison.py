@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hesse.certify.drawing import drawn, generator
+from hesse.certify.precision import eps_of
 from hesse.certify.reference import Parts, Request, of_batch, products
 from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.certify.soundness import AUTOCAST, soundness
@@ -157,7 +158,7 @@ def _rounding_of_some(cost: Cost, requests: Sequence[Request], scales: Sequence[
         some = next(batch for batch in cost.batches() if batch is not None).take(slice(0, _SAMPLES))
         # Roundings of different samples add up in squares.
         more = ROUNDINGS * math.sqrt(cost.samples / some.size)
-        eps, known = torch.finfo(cost.dtype).eps, [scale for each in scales for scale in each.values()]
+        eps, known = eps_of(cost.dtype, cost.device), [scale for each in scales for scale in each.values()]
         of_predictions, of_cost = (lambda of=of: _parts(of_batch(of, some, requests)) for of in (plain, cost))
         if _largest((more * eps * _norm(part) for part in of_predictions()), known) <= least:
             return least
@@ -187,7 +188,7 @@ def _roundings(
     confident classifier, it is the roundings of the steps.
     """
     random = generator()
-    eps = max(torch.finfo(parameter.dtype).eps for parameter in cost.parameters.values())
+    eps = max(eps_of(parameter.dtype, parameter.device) for parameter in cost.parameters.values())
     if AUTOCAST in soundness(cost).notes:
         eps = max(eps, torch.finfo(torch.bfloat16).eps)
     found = [dict.fromkeys(theirs, 0.0) for theirs in expected]

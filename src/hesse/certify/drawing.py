@@ -1,4 +1,4 @@
-"""The random numbers of certificates, from generators of their own."""
+"""The random numbers of certificates, from generators of their own, which are on the CPU whatever the default device is."""
 
 import itertools
 
@@ -15,4 +15,4 @@ def generator(device: torch.device | None = None) -> torch.Generator:
 
 def drawn(like: Tensor, random: torch.Generator) -> Tensor:
     """Normal numbers."""
-    return torch.randn(like.shape, generator=random, dtype=torch.float64).to(like)
+    return torch.randn(like.shape, generator=random, dtype=torch.float64, device=random.device).to(like)

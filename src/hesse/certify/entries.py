@@ -34,10 +34,10 @@ def certify_diagonal(
     start = time.perf_counter()
     random = generator()
     names = [name for name in cost.layout.names if cost.layout.sizes[name]]
-    order = [names[int(k)] for k in torch.randperm(len(names), generator=random)]
+    order = [names[int(k)] for k in torch.randperm(len(names), generator=random, device="cpu")]
     # First one of every parameter, drawn by size, for a wrong factor shows where there is something to multiply; then any.
     drawings = [(name, _by_size(made[name], random)) for name in order]
-    drawings += [(name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random))) for name in order]
+    drawings += [(name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random, device="cpu"))) for name in order]
     requests = [_entry(cost, name, place) for name, place in drawings[:_MOST]]
     expected = products(cost, requests, Limit(1, 0.15 * seconds, memory))
     done = drawings[: len(expected)]
@@ -66,7 +66,7 @@ def _by_size(entries: Tensor, random: torch.Generator) -> int:
     weights = entries.detach().double().abs().flatten().cpu()
     finite = bool(weights.isfinite().all()) and float(weights.sum()) > 0 and weights.numel() < 2**24
     if not finite:
-        return int(torch.randint(weights.numel(), (1,), generator=random))
+        return int(torch.randint(weights.numel(), (1,), generator=random, device="cpu"))
     return int(torch.multinomial(weights / weights.max(), 1, generator=random))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from hesse.certify.certificate import Certificate
 from hesse.certify.comparison import Comparison, Difference, compare
 from hesse.certify.drawing import drawn, generator
+from hesse.certify.precision import tf32_notes
 from hesse.certify.reference import METHOD, Limit, Parts, Request, products
 
 if TYPE_CHECKING:
@@ -66,25 +67,29 @@ class Matrix:
             sizes = self._sizes()
             least = max(sizes.values(), default=0.0) * _LEAST[self._made.dtype]
             scaled = {name: v / (max(sizes[name], least) or 1.0) for name, v in drawings.items()}
-            one = names[int(torch.randint(len(names), (1,), generator=self._random))]
+            one = names[int(torch.randint(len(names), (1,), generator=self._random, device="cpu"))]
             alone = {one: drawn(cost.parameters[one], self._random)}
             return [Request(scaled, names), *([Request(alone, names)] if len(names) > 1 else [])], 2
         unseen, requests = {frozenset(pair) for pair in self._held}, list[Request]()
-        order = [names[int(k)] for k in torch.randperm(len(names), generator=self._random)]
+        order = [names[int(k)] for k in torch.randperm(len(names), generator=self._random, device="cpu")]
         for name in sorted(order, key=lambda name: -len(self._rows[name])):
             seen = {frozenset((a, name)) for a in self._rows[name]} & unseen
             if seen:
                 rows = tuple(a for a in self._rows[name] if frozenset((a, name)) in seen)
                 requests.append(Request({name: drawings[name]}, rows))
                 unseen -= seen
-        places = torch.randperm(len(requests), generator=self._random).tolist()
+        places = torch.randperm(len(requests), generator=self._random, device="cpu").tolist()
         return [requests[place] for place in places], 1
 
     def _sizes(self) -> dict[str, float]:
         """The typical size of H v for a normal v in one parameter, from some of the rows."""
         matrix, layout = self._made.dense(), self._cost.layout
         count = len(matrix)
-        picked = torch.arange(count) if count <= _ROWS else torch.randint(count, (_ROWS,), generator=self._random)
+        picked = (
+            torch.arange(count, device="cpu")
+            if count <= _ROWS
+            else torch.randint(count, (_ROWS,), generator=self._random, device="cpu")
+        )
         rows = matrix[picked.to(matrix.device)]
         sizes = {name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)])) for name in layout.names}
         return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}
@@ -169,4 +174,5 @@ def certificate_of(cost: "Cost", comparison: Comparison, compared: str, start: f
         names = ", ".join(comparison.undefined[:3]) + (", ..." if len(comparison.undefined) > 3 else "")
         notes = (*notes, f"double backward gives no number for {names}, which is not compared")
     seconds = time.perf_counter() - start
+    notes = (*notes, *tf32_notes(cost.dtype, cost.device))
     return Certificate(comparison.deviation, compared, METHOD, cost.samples, seconds, comparison.rounding, notes)

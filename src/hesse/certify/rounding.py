@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hesse.certify.drawing import generator
+from hesse.certify.precision import eps_of
 
 # What other roundings of the same computation may add up to, in units of those that were seen.
 ROUNDINGS = 16.0
@@ -94,9 +95,10 @@ class _Otherwise(TorchDispatchMode):
         result = func(*args, **options)
         if any(returned.alias_info is not None for returned in func._schema.returns):
             return result  # a view, or what was written into
-        return pytree.tree_map_only(Tensor, self._otherwise, result)
+        convolution = "convolution" in str(func)
+        return pytree.tree_map_only(Tensor, lambda part: self._otherwise(part, convolution), result)
 
-    def _otherwise(self, result: Tensor) -> Tensor:
+    def _otherwise(self, result: Tensor, convolution: bool) -> Tensor:
         if not (result.is_floating_point() or result.is_complex()):
             return self._decided(result)
         # Zeros without memory end the process in arithmetic.
@@ -104,7 +106,7 @@ class _Otherwise(TorchDispatchMode):
             return result
         if result.device not in self._random:
             self._random[result.device] = generator(result.device)
-        most = 2 * torch.finfo(result.dtype).eps
+        most = 2 * eps_of(result.dtype, result.device, convolution)
         off = torch.empty_like(result, dtype=result.dtype.to_real())
         return result * off.uniform_(-most, most, generator=self._random[result.device]).add_(1)
 

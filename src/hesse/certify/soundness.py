@@ -316,7 +316,7 @@ class _Quotients:
 
         def compute() -> list[Tensor]:
             value, slopes = self._function.slopes(self._function.theta)
-            return [torch.tensor(value, dtype=torch.float64), *slopes.values()]
+            return [torch.tensor(value, dtype=torch.float64, device="cpu"), *slopes.values()]
 
         return dict(zip((None, *self._v), noise(compute), strict=True))
 

@@ -285,7 +285,7 @@ def _alike(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> Mapping[str, 
     """A cost's own tensors as arrays of the kind that was given."""
     if not given or any(isinstance(value, Tensor) for value in given.values()):
         return own
-    return {name: value.numpy() for name, value in own.items()}
+    return {name: value.cpu().numpy() for name, value in own.items()}
 
 
 def _formula(derivation: Derivation, rows: str, columns: str) -> Formula:

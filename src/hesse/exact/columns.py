@@ -66,7 +66,7 @@ def _rows(
     for start in range(0, size, width):
         stop = min(size, start + width)
         basis = torch.zeros(stop - start, size, dtype=parameters[name].dtype, device=parameters[name].device)
-        basis[torch.arange(stop - start), torch.arange(start, stop)] = 1
+        basis.diagonal(start).fill_(1)
         yield slice(start, stop), product(basis.reshape(-1, *parameters[name].shape))
 
 

@@ -294,7 +294,7 @@ def _key(term: Term) -> Hashable:
 def _check(linear: StraightLine, term: Term) -> None:
     """A program agrees with what it was traced from, here on one batch and one v, also where no certificate is asked for."""
     random = torch.Generator().manual_seed(0)
-    v = [torch.randn(p.shape, generator=random, dtype=p.dtype).to(p.device) for p in term.theta]
+    v = [torch.randn(p.shape, generator=random, dtype=p.dtype, device="cpu").to(p.device) for p in term.theta]
     tolerance = max(_TOLERANCE[p.dtype] for p in term.theta)
     found, expected = linear.product(v), NothingKept(term).product(v)
     largest = max((float(e.abs().max()) for e in expected if e.numel()), default=0.0)

@@ -214,7 +214,7 @@ class HessianOperator:
             return (self @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy().reshape(x.shape)
 
         products: dict[str, Any] = dict.fromkeys(("matvec", "rmatvec", "matmat", "rmatmat"), product)
-        return LinearOperator(shape=self.shape, dtype=torch.empty((), dtype=self.dtype).numpy().dtype, **products)
+        return LinearOperator(shape=self.shape, dtype=torch.empty((), dtype=self.dtype, device="cpu").numpy().dtype, **products)
 
     def _check(self, v: Any, what: str, dtype: torch.dtype) -> None:
         if not isinstance(v, Tensor):

@@ -144,7 +144,7 @@ class Krylov(Space):
 
     def _fresh(self) -> Tensor:
         """A random unit vector at right angles to the basis."""
-        v = torch.randn(len(self._gradient), generator=self._random, dtype=torch.float64).to(self._gradient)
+        v = torch.randn(len(self._gradient), generator=self._random, dtype=torch.float64, device="cpu").to(self._gradient)
         for _ in range(2):
             self._project_out(v)
         return v / torch.linalg.vector_norm(v)

@@ -46,7 +46,7 @@ Solver = Callable[[Reduced], Solution]
 
 def random_unit(like: Float[Tensor, " P"], seed: int = 0) -> Float[Tensor, " P"]:
     """A unit vector of no preference, the same for each seed."""
-    drawn = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
     return (drawn / torch.linalg.vector_norm(drawn)).to(like)
 
 
