@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # Fused recurrent layers and cells, taken apart into their dense slots, one for each step.
 _LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RECURRENT = (*_LAYERS, *(f"{layer}_cell" for layer in _LAYERS))
+
+# What a model in float64 computes in float32 is computed in float64.
+_WIDER = {torch.float32: torch.float64}
 
 
 class NotCaptured(Exception):
@@ -77,15 +81,37 @@ def _read(program: Any, cost: "Cost") -> Graph:
     constants = {spec.arg.name: brought[spec.target] for spec in specs if spec.target is not None and spec.target in brought}
     constants = {name: value.detach() if isinstance(value, Tensor) else value for name, value in constants.items()}
     fx_nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    narrow = _narrow(fx_nodes, set(parameters), cost)
     for node in fx_nodes:
         _check(node)
     shapes = {node.name: _shape(node) for node in program.graph.nodes if _shape(node) is not None}
-    nodes = rewrite([_node(node) for node in fx_nodes if _shape(node) is not None], shapes)
+    made = [_node(node, _WIDER if node in narrow else {}) for node in fx_nodes if _shape(node) is not None]
+    nodes = rewrite(made, shapes)
     (output,) = next(node for node in program.graph.nodes if node.op == "output").args[0][-1:]
-    graph = Graph(tuple(nodes), parameters, fixed, constants, tuple(names[len(owned) :]), output.name, shapes)
+    data = tuple(names[len(owned) :])
+    graph = Graph(tuple(nodes), parameters, fixed, constants, data, output.name, shapes, bool(narrow))
     needed = graph.upstream(graph.output)
-    live = tuple(node for node in nodes if node.name in needed)
-    return Graph(live, parameters, fixed, constants, graph.data, graph.output, shapes)
+    return dataclasses.replace(graph, nodes=tuple(node for node in nodes if node.name in needed))
+
+
+def _narrow(nodes: list[Any], parameters: set[str], cost: "Cost") -> set[Any]:
+    """The nodes between the parameters and the loss that a model in float64 computes in float32.
+
+    The graph computes them in float64, so that its signals are of one dtype: what differs is the model's own rounding. What the
+    parameters do not reach (angles, masks) stays as it is rounded.
+    """
+    owned = [*cost.parameters.values(), *cost.fixed.values()]
+    if any(tensor.is_floating_point() and tensor.dtype != torch.float64 for tensor in owned):
+        return set()
+    active, narrow = set(parameters), set()
+    for node in nodes:
+        if active.isdisjoint(source.name for source in node.all_input_nodes):
+            continue
+        active.add(node.name)
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and value.dtype in _WIDER:
+            narrow.add(node)
+    return narrow
 
 
 def _check(node: Any) -> None:
@@ -106,24 +132,27 @@ def _shape(node: Any) -> Any:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _node(node: Any) -> Node:
+def _node(node: Any, dtypes: Mapping[torch.dtype, torch.dtype]) -> Node:
     floating = node.meta["val"].is_floating_point()
-    if node.target is operator.getitem:
+    op, (args, kwargs) = node.target, (node.args, node.kwargs)
+    if op is operator.getitem:
         producer, index = node.args
-        return Node(node.name, Pick(producer.target, index), _refs(producer.args), _refs(producer.kwargs), _shape(node), floating)
-    return Node(node.name, node.target, _refs(node.args), _refs(node.kwargs), _shape(node), floating)
+        op, args, kwargs = Pick(producer.target, index), producer.args, producer.kwargs
+    return Node(node.name, op, _refs(args, dtypes), _refs(kwargs, dtypes), _shape(node), floating)
 
 
-def _refs(arguments: Any) -> Any:
-    """Plain containers with `Ref` in place of graph nodes."""
+def _refs(arguments: Any, dtypes: Mapping[torch.dtype, torch.dtype]) -> Any:
+    """Plain containers with `Ref` in place of graph nodes, and with other dtypes in place of some."""
     if isinstance(arguments, torch.fx.Node):
         return Ref(arguments.name)
+    if isinstance(arguments, torch.dtype):
+        return dtypes.get(arguments, arguments)
     if isinstance(arguments, tuple):
-        return tuple(_refs(item) for item in arguments)
+        return tuple(_refs(item, dtypes) for item in arguments)
     if isinstance(arguments, list):
-        return [_refs(item) for item in arguments]
+        return [_refs(item, dtypes) for item in arguments]
     if isinstance(arguments, dict):
-        return {key: _refs(item) for key, item in arguments.items()}
+        return {key: _refs(item, dtypes) for key, item in arguments.items()}
     return arguments
 
 

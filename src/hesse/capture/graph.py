@@ -88,6 +88,8 @@ class Graph:
         constants: value name -> tensor that the trace brought along.
         data: the values that hold one sample's inputs and target, in the order of the flattened batch.
         output: the value that holds the sample's loss.
+        shapes: of every value.
+        widened: whether it computes in float64 what the user's function computes in float32.
     """
 
     nodes: tuple[Node, ...]
@@ -97,6 +99,7 @@ class Graph:
     data: tuple[str, ...]
     output: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    widened: bool = False
 
     @cached_property
     def node(self) -> dict[str, Node]:

@@ -174,6 +174,13 @@ def _addmm(node: Node, shapes: Shapes) -> list[Node]:
     ]
 
 
+def _slice_scatter(node: Node, shapes: Shapes) -> list[Node]:
+    """What is written into a slice, its ends counted from the front: mapped over samples, torch cannot count from the back."""
+    x, written, axis, start, end, step = node.arguments(None, None, 0, None, None, 1)
+    start, end, _ = slice(start, end).indices(shapes[x.name][axis])
+    return [Node(node.name, node.op, (x, written, axis, start, end, step), {}, node.shape, node.floating)]
+
+
 REWRITES: dict[Any, Rewrite] = {
     aten.addmm.default: _addmm,
     aten.prelu.default: _prelu,
@@ -186,6 +193,7 @@ REWRITES: dict[Any, Rewrite] = {
     aten.feature_dropout.default: _dropout,
     aten.pow.Tensor_Scalar: _square,
     aten.view.default: _reshape,
+    aten.slice_scatter.default: _slice_scatter,
 }
 
 

@@ -1,6 +1,7 @@
 """All sites of a graph: where its parameters enter, and which of them have no slot."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def find_sites(graph: Graph, values: dict[str, Any]) -> tuple[Graph, tuple[Site,
         # A parameter is either a leaf or enters through slots, never both: its other sites dissolve.
         gone = {graph.parameters[value] for value in replaced}
         nodes = tuple(_redirect(node, replaced) for node in graph.nodes)
-        graph = Graph((*leaves, *nodes), graph.parameters, graph.fixed, graph.constants, graph.data, graph.output, graph.shapes)
+        graph = replace(graph, nodes=(*leaves, *nodes))
         sites = [kept for site in sites if (kept := _without(site, gone)) is not None]
     return graph, tuple(sites), refused
 
