@@ -13,6 +13,9 @@ from hesse.losses import Loss, name_of
 from hesse.snapshot import Parameters
 from hesse.subject import Subject
 
+# Places of samples are counted there, whatever the default device is.
+_CPU = torch.device("cpu")
+
 
 class Means:
     """What the batches say of a loss, one after another, each by itself and beside the one before it."""
@@ -126,11 +129,11 @@ def kind_of_mean(function: Callable[..., Any], evaluate: Callable[[Tensor], Tens
         The loss, or ``None`` where these samples do not tell (all losses zero).
     """
     name = name_of(function)
-    places = torch.tensor([0, 0]) if samples == 1 else torch.arange(samples)
+    places = torch.tensor([0, 0], device=_CPU) if samples == 1 else torch.arange(samples, device=_CPU)
     samples = len(places)
-    order = torch.arange(samples)
-    drawn = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
-    everything, fits_mean, fits_sum = torch.ones(samples, dtype=torch.bool), True, True
+    order = torch.arange(samples, device=_CPU)
+    drawn = torch.randperm(samples, generator=torch.Generator(_CPU).manual_seed(0), device=_CPU)
+    everything, fits_mean, fits_sum = torch.ones(samples, dtype=torch.bool, device=_CPU), True, True
     for cut in (order < 1, order < max(1, samples // 3), order % 2 == 0, drawn < max(1, samples // 2)):
         n = int(cut.sum())
         try:

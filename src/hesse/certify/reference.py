@@ -51,13 +51,14 @@ class Limit:
         least: requests that are answered in any case.
         seconds: what the others must stay within.
         memory: bytes to work in. Batches that take more are cut, which is only right where samples are independent.
-        gradients: or within so many gradients of the whole data, where that is more.
+        gradients: or within so many gradients of the whole data, where that is more. A certificate may take six; the others go to
+            what rounding may hide.
     """
 
     least: int
     seconds: float
     memory: int | None = None
-    gradients: float = 6.0
+    gradients: float = 4.0
 
 
 def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = None) -> list[Parts]:
