@@ -7,10 +7,10 @@ So, once for a model and a loss, on few samples, in float64 where the function c
     H v  is held against  (g(θ + h v) − g(θ − h v)) / 2h        for h from 1e-4 to 1e-9 of θ.
 
 Where the two differ at every h there are three cases. If the difference quotients forward and backward differ as well, θ
-lies at a kink (ReLU, max-pooling), and nothing can be told. If g·v is not the slope of the value either, the user holds a
-value fixed (``detach``, ``no_grad``, a derivative of their own): double backward is then the definition, as long as it is
-symmetric. Otherwise H v is wrong. Where the function can be cast, what it detaches or computes under ``no_grad`` is seen and
-held fixed in the differences too (`hesse.certify.widened`), so that a wrong backward shows beside it.
+lies at a kink (ReLU, max-pooling), and nothing can be told. If g·v is not the slope of the value either, not even nearly, the
+user holds a value fixed (``detach``, ``no_grad``, a derivative of their own): double backward is then the definition, as long
+as it is symmetric. Otherwise H v is wrong. Where the function can be cast, what it detaches or computes under ``no_grad`` is
+seen and held fixed in the differences too (`hesse.certify.widened`), so that a wrong backward shows beside it.
 """
 
 import dataclasses
@@ -48,6 +48,9 @@ _TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}
 _ROUNDINGS = 30.0
 # By how much more than the last place of J a part of its second derivatives is rounded that cancels.
 _CANCELS = 1e4
+# What is held fixed being seen, a gradient so much nearer to the slope than H v is to its differences is a gradient, computed
+# approximately (by a solver that runs backward), and H v is wrong.
+_APPROXIMATE = 1e-2
 # Quotients forward and backward that are so much nearer to each other than to H v tell that H v is wrong, and not θ at a kink.
 _NEARER = 0.1
 
@@ -247,7 +250,9 @@ def _judged(function: _Function) -> Soundness:
     # u and v are of the size of θ, so that u·H v is of that of J where nothing cancels.
     rounding = torch.finfo(function.dtype).eps * (_ROUNDINGS * _norm(product) * _norm(u) + _CANCELS * abs(value))
     skew = gap > 1e-3 * scale + rounding
-    if wrong and not quotients.is_slope(_dot(gradient, v)):
+    off_slope = quotients.off_slope(_dot(gradient, v)) if wrong else 0.0
+    seen = function.mode is not None
+    if off_slope and not (seen and off_slope <= _APPROXIMATE * max(_share(*pair) for pair in wrong.values())):
         if skew:
             return Soundness(
                 "cost: its second derivatives by PyTorch are not symmetric (u·H v and v·H u are "
@@ -330,8 +335,8 @@ class _Quotients:
         at = self.gradient[name]
         return (plus[name] - minus[name]) / (2 * h), (plus[name] - 2 * at + minus[name]) / h
 
-    def is_slope(self, slope: float) -> bool:
-        """Whether g·v is the slope of J; also where no step tells them apart, as at a kink or a pole."""
+    def off_slope(self, slope: float) -> float:
+        """How far g·v is from the slope of J, relative; zero where no step tells them apart, as at a kink or a pole."""
         before = math.nan
         for h in self.steps:
             plus, _, minus, _ = self._at(h)
@@ -341,9 +346,9 @@ class _Quotients:
             apart = gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + last
             settled = apart and bend <= _NEARER * gap and abs(central - before) <= _NEARER * gap
             if settled and gap > self.hidden(h):
-                return False
+                return gap / max(abs(central), abs(slope))
             before = central
-        return True
+        return 0.0
 
 
 def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[float, float]], list[str]]:
@@ -375,6 +380,10 @@ def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[f
         if not waiting:
             break
     return {name: nearer[name] for name in waiting if name in nearer}, [name for name in waiting if name not in nearer]
+
+
+def _share(ours: float, theirs: float) -> float:
+    return abs(ours - theirs) / max(abs(ours), abs(theirs), torch.finfo(torch.float64).tiny)
 
 
 def _rms(part: Tensor) -> float:
