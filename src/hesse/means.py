@@ -47,9 +47,15 @@ class Means:
         if kind is None or kind.separable or _arranged(prediction, batch.size):
             return kind
 
-        def evaluate(part: Tensor) -> Tensor:
+        def evaluate(part: Tensor) -> list[Tensor]:
+            # Of a model that was just made all losses are alike, and no mean is told from another; its slopes are not.
+            leaves = {name: value.detach().requires_grad_() for name, value in self._parameters.items()}
             some = batch.take(part).clone()
-            return function(self._subject.call(self._parameters, some.x), some.targets)
+            with self._subject.evaluating(leaves) as owned:
+                value = function(self._subject.call(owned, some.x), some.targets)
+                slopes = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True) if value.requires_grad else ()
+            # What a model in float64 computes in float32 by itself is seen in them.
+            return [value, torch.cat([value.new_zeros(0), *(slope.flatten() for slope in slopes)]).float()]
 
         return kind_of_mean(function, evaluate, batch.size)
 
@@ -96,8 +102,8 @@ def _joined(*predictions: Any) -> Any:
 def custom_loss(function: Callable[[Any, Any], Tensor], prediction: Any, target: Any, samples: int) -> Loss | None:
     """Find out, on some samples, whether a function of the user's is a sum or a mean over samples; see `kind_of_mean`."""
 
-    def evaluate(part: Tensor) -> Tensor:
-        return function(*pytree.tree_map_only(Tensor, lambda t: _rows(t, part, samples), (prediction, target)))
+    def evaluate(part: Tensor) -> list[Tensor]:
+        return [function(*pytree.tree_map_only(Tensor, lambda t: _rows(t, part, samples), (prediction, target)))]
 
     return kind_of_mean(function, evaluate, samples) if _arranged((prediction, target), samples) else coupled(function)
 
@@ -114,7 +120,7 @@ def _rows(tensor: Tensor, samples: Tensor, count: int) -> Tensor:
     return tensor[samples] if len(tensor) == count else tensor.unflatten(0, (count, -1))[samples].flatten(0, 1)
 
 
-def kind_of_mean(function: Callable[..., Any], evaluate: Callable[[Tensor], Tensor], samples: int) -> Loss | None:
+def kind_of_mean(function: Callable[..., Any], evaluate: Callable[[Tensor], list[Tensor]], samples: int) -> Loss | None:
     """Whether a function of the user's is a sum or a mean over samples.
 
     The samples are cut in two parts of n₁ and n₂, in several ways. A sum obeys L = L₁ + L₂; a mean obeys
@@ -122,7 +128,7 @@ def kind_of_mean(function: Callable[..., Any], evaluate: Callable[[Tensor], Tens
 
     Args:
         function: the user's function.
-        evaluate: its value on some samples, by their places.
+        evaluate: its value on some samples, by their places, and what else obeys the same.
         samples: how many there are.
 
     Returns:
@@ -138,12 +144,13 @@ def kind_of_mean(function: Callable[..., Any], evaluate: Callable[[Tensor], Tens
         n = int(cut.sum())
         try:
             # Each on a copy of its own, for a function may write into what it is given.
-            whole, first, second = (evaluate(places[part]).detach() for part in (everything, cut, ~cut))
+            found = [[each.detach() for each in evaluate(places[part])] for part in (everything, cut, ~cut)]
         except Exception:  # a function of the whole batch and of nothing less
             return coupled(function)
-        tolerance = torch.finfo(whole.dtype).eps ** 0.5 * float(whole.abs() + first.abs() + second.abs())
-        fits_mean &= abs(float(samples * whole - n * first - (samples - n) * second)) <= tolerance * samples
-        fits_sum &= abs(float(whole - first - second)) <= tolerance
+        for whole, first, second in zip(*found, strict=True):
+            tolerance = torch.finfo(whole.dtype).eps ** 0.5 * float(whole.norm() + first.norm() + second.norm())
+            fits_mean &= float((samples * whole - n * first - (samples - n) * second).norm()) <= tolerance * samples
+            fits_sum &= float((whole - first - second).norm()) <= tolerance
     if fits_mean and fits_sum:
         return None
     if fits_mean:

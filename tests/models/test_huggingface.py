@@ -289,3 +289,12 @@ def test_padding_over_batches_needs_a_count(name: str) -> None:
         hesse.HesseError, match=r"model: its own loss is neither .* loss=lambda output, batch: \(output.loss \* n, n\)"
     ):
         hesse.Cost(model(name), data=halves(PADDED[name]))
+
+
+def test_padding_is_seen_in_a_model_that_was_just_made() -> None:
+    """Its losses are all but alike, so that the mean of means is nearly the mean over words."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = llama().eval()
+    with pytest.raises(hesse.HesseError, match="model: its own loss is neither"):
+        hesse.Cost(net, data=halves(PADDED["Llama"]))
