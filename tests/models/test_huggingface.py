@@ -296,5 +296,7 @@ def test_padding_is_seen_in_a_model_that_was_just_made() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = llama().eval()
+    with torch.no_grad():
+        net.get_parameter("lm_head.weight").mul_(0.1)
     with pytest.raises(hesse.HesseError, match="model: its own loss is neither"):
         hesse.Cost(net, data=halves(PADDED["Llama"]))
