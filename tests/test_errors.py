@@ -222,7 +222,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "batches that are no pairs": (
         lambda: cost(data=DataLoader(TensorDataset(X), batch_size=3)),
         TypeError,
-        r"data: batch 0 is a list of 1 \(Tensor\); expected a pair \(inputs, targets\) of tensors",
+        r"data: batch 0 holds inputs only; expected a pair \(inputs, targets\) of tensors",
     ),
     "lengths that differ": (
         lambda: cost(data=[(X, Y), (X, Y[:5])] * 2),

@@ -37,12 +37,14 @@ class Batch:
         if isinstance(item, Mapping):
             return cls(_plain(item), None, "mapping")._arranged() if _tensors(_plain(item)) else None
         if isinstance(item, tuple | list):
-            if len(item) not in (2, 3) or not _tensors(x := _plain(item[0])):
+            if len(item) not in (1, 2, 3) or not _tensors(x := _plain(item[0])):
                 return None
+            if len(item) == 1:
+                return cls(x, None, "inputs")._arranged()
             y = _plain(item[1])
             return cls(x, y if len(item) == 2 else (y, item[2]), "pair" if len(item) == 2 else "weighted")._arranged()
         if isinstance(item, Tensor):
-            return None
+            return cls(item, None, "tensor")._arranged() if item.ndim else None
         return cls(item, None, "object", whole=True) if _tensors(item) else None
 
     def _arranged(self) -> "Batch":
@@ -82,6 +84,8 @@ class Batch:
         """What the user's data gave, for a function of a batch."""
         if self.form == "pair":
             return self.x, self.targets
+        if self.form == "inputs":
+            return (self.x,)
         return (self.x, *self.targets) if self.form == "weighted" else self.x
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -162,9 +166,11 @@ def check(index: int, batch: Batch) -> None:
     if batch.form == "weighted":
         weights = batch.y[1]
         if not isinstance(weights, Tensor) or weights.shape != (batch.size,) or bool((weights < 0).any()):
+            shape = tuple(weights.shape) if isinstance(weights, Tensor) else None
+            got = type(weights).__name__ if shape is None else "negative ones" if shape == (batch.size,) else f"shape {shape}"
+            samples = len(_tensors(batch.x)[0])
             raise HesseValueError(
-                f"data: batch {index} is (X, y, w); w has to be a weight >= 0 for each of its {batch.size} samples, got "
-                f"{f'shape {tuple(weights.shape)}' if isinstance(weights, Tensor) else type(weights).__name__}"
+                f"data: batch {index} is (X, y, w); w has to be a weight >= 0 for each of its {samples} samples, got {got}"
             )
 
 

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from hesse.batch import Batch
 from hesse.calls import spread
 from hesse.data import Data
+from hesse.diagnosis import diagnosed
 from hesse.errors import HesseError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
 from hesse.losses import Loss, identity, is_known, known_loss, own_loss, private, weighed
@@ -196,7 +197,7 @@ class Cost:
                 batch = subject.taken(batch)
                 return f(owned, batch.item) * (batch.size if reduction == "mean" else 1)
 
-        surveyed = survey_function(subject, total, read, parameters, list(chosen.values()))
+        surveyed = survey_function(subject, total, read, parameters, list(chosen.values()), reduction)
         cost = object.__new__(Cost)
         cost._set(
             parameters=parameters,
@@ -303,8 +304,10 @@ def value(cost: Cost) -> float:
         >>> hesse.value(cost)
         5.0
     """
-    shares = [float(cost.batch_cost(cost.parameters, batch).detach()) for batch in cost.batches()]
-    return sum(shares) + float(cost.penalty_cost(cost.parameters).detach())
+    # A loss may differentiate in its prediction, which then has to depend on something.
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    shares = [_share(cost, leaves, index, batch).detach() for index, batch in enumerate(cost.batches())]
+    return sum(map(float, shares)) + float(cost.penalty_cost(cost.parameters).detach())
 
 
 def gradient(cost: Cost) -> dict[str, Tensor]:
@@ -336,14 +339,21 @@ def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
 
     if cost.penalty is not None:
         add(cost.penalty_cost(leaves))
-    for batch in cost.batches():
+    for index, batch in enumerate(cost.batches()):
         with cost.holding(leaves):
-            add(cost.batch_cost(leaves, batch))
+            add(_share(cost, leaves, index, batch))
     return value, sums
 
 
 def _loss_for(form: str, loss: Any) -> Any:
     """The loss that data of a form asks for: a `Loss`, or a function of the user's that is to be found out about."""
+    if isinstance(loss, type):
+        raise HesseTypeError(f"loss: expected a loss module, got the class {loss.__name__}; call it, {loss.__name__}()")
+    if loss is not None and form in ("inputs", "tensor"):
+        raise HesseTypeError(
+            "data: batch 0 holds inputs only; expected a pair (inputs, targets) of tensors, a triple with weights of the samples "
+            "behind them, or a mapping of the model's arguments"
+        )
     if loss is None:
         if form in ("pair", "weighted"):
             raise HesseTypeError(
@@ -376,6 +386,12 @@ def _fitting(data: Data, survey: Callable[[Data], Surveyed]) -> tuple[Data, Surv
     if not fitting:
         raise errors[0]
     return fitting[0]
+
+
+def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) -> Tensor:
+    """What one batch adds to J; where the user's code fails now, an error that says so."""
+    with diagnosed("cost", "its parameters" if batch is None else f"batch {index}", parameters, batch and batch.item):
+        return cost.batch_cost(parameters, batch)
 
 
 def _origin(model: nn.Module, loss: nn.Module | None) -> Callable[[], dict[str, nn.Parameter] | None]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hesse.batch import Batch, check, check_kinds
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import HesseError, HesseTypeError, HesseValueError, in_a_line
 
 
 class Data:
@@ -34,10 +34,13 @@ class Data:
         self.is_ambiguous = nested and len(source) == 2 and all(map(_is_item, source))
         self.is_single = _is_item(source) if single is None else single
         self._given = source
-        self._source: Iterable[Any] = [source] if self.is_single else source
+        self._source: Any = [source] if self.is_single else source
         self._device, self._widen = device, widen
         _check_readable(source, self.is_single)
         self._randomness = _Randomness(getattr(source, "generator", None))
+        held = self._source if self.is_ordered else ()
+        self._held = [(t, t._version) for item in held for t in _tensors_of(item) if not t.is_inference()]
+        self._count = len(held) if self.is_ordered else 0
 
     def read_as(self, single: bool) -> "Data":
         """The same read as one batch, or as several."""
@@ -48,7 +51,26 @@ class Data:
         """Whether the batches lie in a list, so that reading them draws on no random state."""
         return isinstance(self._source, list | tuple)
 
+    def check_unchanged(self) -> None:
+        """Refuse tensors that were written into, or a list that was added to, since the data was first read.
+
+        Raises:
+            HesseValueError: what was summed over the old data, the divisor of a mean, does not fit the new.
+        """
+        if self.is_ordered and len(self._source) != self._count:
+            raise HesseValueError(
+                f"data: the list held {self._count} batches when the cost was made and holds {len(self._source)} now; "
+                "make the cost anew"
+            )
+        for tensor, version in self._held:
+            if tensor._version != version:
+                raise HesseValueError(
+                    f"data: a tensor of shape {tuple(tensor.shape)} was written into after the cost was made, which is of the "
+                    "data as it was; make the cost anew, or give it a copy"
+                )
+
     def __iter__(self) -> Iterator[Batch]:
+        self.check_unchanged()
         items = self._source if self.is_ordered else self._randomness.iterate(self._source)
         for index, item in enumerate(items):
             batch = Batch.read(item)
@@ -125,6 +147,12 @@ class _Randomness:
                 item = next(iterator)
             except StopIteration:
                 return
+            except HesseError:
+                raise
+            except Exception as error:  # of the user's data set, sampler or collate function
+                raise HesseValueError(
+                    f"data: reading a batch of this {type(source).__name__} failed: {in_a_line(error)}"
+                ) from error
             finally:
                 inside = self._read()
                 self._write(outside)
@@ -134,8 +162,13 @@ class _Randomness:
 def _is_item(source: Any) -> bool:
     """Whether this is one batch rather than several: a pair or triple of parts that are not batches themselves, a mapping, ..."""
     if isinstance(source, tuple | list):
-        return len(source) in (2, 3) and not all(map(_is_item, source))
+        return len(source) in (1, 2, 3) and not all(map(_is_item, source))
     return not isinstance(source, Tensor) and Batch.read(source) is not None
+
+
+def _tensors_of(item: Any) -> list[Tensor]:
+    batch = Batch.read(item)
+    return [] if batch is None else batch.tensors
 
 
 def _described(item: Any) -> str:

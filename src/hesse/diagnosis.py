@@ -30,7 +30,7 @@ def diagnosed(what: str, where: str, parameters: Parameters, given: Any) -> Iter
         raise
     except Exception as error:
         text = " ".join((str(error).strip().splitlines() or [""])[0].split())[:200]
-        advice = next((found for remedy in _REMEDIES if (found := remedy(error, parameters, _tensors(given)))), "")
+        advice = next((found for remedy in _REMEDIES if (found := remedy(what, error, parameters, _tensors(given)))), "")
         raise HesseValueError(
             f"{what}: it failed on {where}{_shapes(given)} with {type(error).__name__}: {text}"
             + (f"; {advice}" if advice else "")
@@ -53,10 +53,10 @@ def _name(dtype: torch.dtype) -> str:
 
 # ---------------------------------------------------------------- what may help
 
-Remedy = Callable[[Exception, Parameters, list[Tensor]], str]
+Remedy = Callable[[str, Exception, Parameters, list[Tensor]], str]
 
 
-def _of_complex(error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
+def _of_complex(what: str, error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
     return (
         "an input is complex: give its real and imaginary parts, torch.view_as_real(x)"
         if any(map(torch.is_complex, given))
@@ -64,7 +64,7 @@ def _of_complex(error: Exception, parameters: Parameters, given: list[Tensor]) -
     )
 
 
-def _of_dtype(error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
+def _of_dtype(what: str, error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
     if not any(word in str(error) for word in ("dtype", "scalar type", "not implemented for")):
         return ""
     computed = {p.dtype for p in parameters.values()}
@@ -79,8 +79,8 @@ def _of_dtype(error: Exception, parameters: Parameters, given: list[Tensor]) -> 
     return ""
 
 
-def _of_arguments(error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
-    if not isinstance(error, TypeError | AttributeError):
+def _of_arguments(what: str, error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
+    if what != "model" or not isinstance(error, TypeError | AttributeError):
         return ""
     return (
         "a mapping X is given as model(**X) where its keys are the forward's arguments, a tuple as model(*X) where the forward "
@@ -88,7 +88,7 @@ def _of_arguments(error: Exception, parameters: Parameters, given: list[Tensor])
     )
 
 
-def _of_shapes(error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
+def _of_shapes(what: str, error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
     if not any(word in str(error) for word in ("shape", "size", "dimension", "channels")):
         return ""
     return "do the inputs have as many features as the model expects, and the targets as many entries as it predicts?"
@@ -110,6 +110,11 @@ def check_aligned(loss: Loss | None, prediction: Any, batch: Batch, index: int) 
             f"data: batch {index} has {batch.size} inputs, and its targets have shape {tuple(target.shape)}; the first axis of "
             "every tensor counts the samples, or the rows of the prediction, which has shape "
             f"{tuple(prediction.shape)}"
+        )
+    if loss is not None and "binary_cross_entropy" in loss.name and not target.is_floating_point():
+        raise HesseValueError(
+            f"data: the targets of batch {index} are {_name(target.dtype)}, and {loss.name} takes probabilities: cast them, "
+            "y.float()"
         )
     # Broadcasting (N, 1) against (N,) would compare every sample with every other one's target.
     if loss is not None and loss.elementwise and prediction.ndim != target.ndim:

@@ -213,7 +213,18 @@ def _unwrap_partial(loss: Any) -> tuple[Any, dict[str, Any]]:
 
 def counted(function: Callable[..., Any]) -> Loss:
     """A function of the user's that gives ``(total, count)``, its own divisor."""
-    return Loss(f"{name_of(function)} (total, count)", lambda p, t: function(p, t)[0], lambda p, t: float(function(p, t)[1]))
+
+    def count(prediction: Any, target: Any) -> float:
+        found = function(prediction, target)[1]
+        tensor = isinstance(found, Tensor)
+        if not (isinstance(found, int | float) or (tensor and found.numel() == 1 and not found.is_complex())):
+            kind = f"a tensor of shape {tuple(found.shape)}" if tensor else type(found).__name__
+            raise HesseValueError(f"loss: it returned (total, count) with {kind} as the count; expected one number, the divisor")
+        if not 0 <= float(found) < float("inf"):
+            raise HesseValueError(f"loss: it returned (total, count) with the count {float(found):g}; expected a number >= 0")
+        return float(found)
+
+    return Loss(f"{name_of(function)} (total, count)", lambda p, t: function(p, t)[0], count)
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -226,6 +237,8 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def own_loss(output: Any, batch: Any) -> Tensor:
     """The cost that a model's output is or holds: a number, ``output["loss"]`` or ``output.loss``."""
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor) and output[0].numel() == 1:
+        return output[0]  # as Hugging Face's models give it without dictionaries
     held = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", output)
     if not isinstance(held, Tensor):
         raise HesseValueError(

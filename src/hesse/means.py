@@ -44,7 +44,7 @@ class Means:
         if batch.whole:
             return coupled(function)
         kind = custom_loss(function, prediction, batch.targets, batch.size)
-        if kind is None or kind.separable or _arranged(prediction, batch.size):
+        if kind is None or kind.separable:
             return kind
 
         def evaluate(part: Tensor) -> list[Tensor]:
@@ -103,7 +103,8 @@ def custom_loss(function: Callable[[Any, Any], Tensor], prediction: Any, target:
     """Find out, on some samples, whether a function of the user's is a sum or a mean over samples; see `kind_of_mean`."""
 
     def evaluate(part: Tensor) -> list[Tensor]:
-        return [function(*pytree.tree_map_only(Tensor, lambda t: _rows(t, part, samples), (prediction, target)))]
+        some, targets = pytree.tree_map_only(Tensor, lambda t: _rows(t, part, samples), (prediction, target))
+        return [function(pytree.tree_map_only(Tensor, may_be_differentiated, some), targets)]
 
     return kind_of_mean(function, evaluate, samples) if _arranged((prediction, target), samples) else coupled(function)
 
@@ -112,6 +113,11 @@ def _arranged(nest: Any, samples: int) -> bool:
     """Whether every tensor has rows by sample, one or several of each."""
     tensors = [leaf for leaf in pytree.tree_leaves(nest) if isinstance(leaf, Tensor)]
     return bool(tensors) and all(tensor.ndim > 0 and len(tensor) % samples == 0 for tensor in tensors)
+
+
+def may_be_differentiated(tensor: Tensor) -> Tensor:
+    """The same numbers as a leaf, for a loss that differentiates in its prediction."""
+    return tensor.detach().requires_grad_(tensor.is_floating_point() or tensor.is_complex())
 
 
 def _rows(tensor: Tensor, samples: Tensor, count: int) -> Tensor:

@@ -3,13 +3,14 @@
 import contextlib
 import copy
 import fnmatch
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, in_a_line, nearest
 from hesse.written_out import WrittenOut
 
 Parameters = dict[str, Tensor]
@@ -46,7 +47,10 @@ def choose(model: nn.Module, params: Any, loss: nn.Module | None = None) -> tupl
         if not picked:
             raise HesseValueError("params: no parameter of the model requires a gradient; name those to differentiate in params=")
     elif callable(params):
-        picked = {known[name] for name in known if params(name)}
+        try:
+            picked = {known[name] for name in known if params(name)}
+        except Exception as error:
+            raise HesseValueError(f"params: the predicate failed on a name: {in_a_line(error)}") from error
     else:
         picked = dict.fromkeys(known[name] for pattern in _patterns(params) for name in _matching(pattern, list(known)))
     if not picked:
@@ -94,6 +98,8 @@ def given(params: Any, usage: str) -> Parameters:
 def check_parameters(chosen: Parameters) -> tuple[tuple[str, ...], torch.dtype | None]:
     """Notes for the plan, and the dtype to widen narrow parameters to (``None`` where nothing is narrow)."""
     for name, parameter in chosen.items():
+        if nn.parameter.is_lazy(parameter):
+            raise HesseValueError(f"params: {name!r} has no values yet; run the model once on some data first")
         if parameter.is_complex() or not parameter.is_floating_point():
             raise HesseTypeError(
                 f"params: {name!r} is {str(parameter.dtype).removeprefix('torch.')}; second derivatives are taken in real "
@@ -107,6 +113,8 @@ def check_parameters(chosen: Parameters) -> tuple[tuple[str, ...], torch.dtype |
     if not any(parameter.numel() for parameter in chosen.values()):
         shapes = ", ".join(f"{name!r} of shape {tuple(parameter.shape)}" for name, parameter in list(chosen.items())[:3])
         raise HesseValueError(f"params: none of them has an entry ({shapes}), so there is nothing to differentiate in")
+    if devices == {"meta"}:
+        raise HesseValueError("params: the parameters lie on the meta device and have no values; load them")
     check_finite(chosen)
     narrow = sorted({str(p.dtype).removeprefix("torch.") for p in chosen.values() if p.dtype not in _COMPUTED})
     if not narrow:
@@ -156,6 +164,8 @@ class Modules:
 
     def __init__(self, model: nn.Module | None, loss: nn.Module | None = None) -> None:
         self.model = model
+        # Threads that share a cost take turns: what one of them holds in the modules, all of them would see.
+        self._turn = threading.RLock()
         self.written_out: dict[str, str] = {}
         self._places: dict[str, tuple[dict[str, Any], str]] = {}
         self._tied: dict[int, list[str]] = {}
@@ -199,13 +209,14 @@ class Modules:
         """Evaluate with these in the places of their names, and of the names tied to them."""
         names = {name: tied for tied in self._tied.values() for name in tied if name in tensors}
         put = {other: tensors[name] for name, tied in names.items() for other in tied if other == name or other not in tensors}
-        before = {name: self._places[name][0][self._places[name][1]] for name in put}
-        try:
-            self._put(put)
-            with WrittenOut() if self.written_out else contextlib.nullcontext():
-                yield
-        finally:
-            self._put(before)
+        with self._turn:
+            before = {name: self._places[name][0][self._places[name][1]] for name in put}
+            try:
+                self._put(put)
+                with WrittenOut() if self.written_out else contextlib.nullcontext():
+                    yield
+            finally:
+                self._put(before)
 
     def _put(self, tensors: Mapping[str, Any]) -> None:
         for name, tensor in tensors.items():

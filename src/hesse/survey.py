@@ -13,7 +13,7 @@ from hesse.data import Data
 from hesse.diagnosis import check_aligned, check_labels, diagnosed
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.losses import Loss, counted, own_loss
-from hesse.means import Means, custom_loss, mean_over_samples
+from hesse.means import Means, custom_loss, kind_of_mean, may_be_differentiated, mean_over_samples
 from hesse.reads import Reads, described, held_fixed, leaves, refuse_hidden, refuse_own
 from hesse.snapshot import Modules, Parameters
 from hesse.subject import Subject
@@ -70,9 +70,12 @@ def survey(
             check_aligned(settled, prediction, batch, batches)
             check_labels(settled, prediction, batch.targets, batches)
             with diagnosed("loss", where, parameters, (prediction, batch.targets)):
-                value = function(prediction, batch.targets)
-                apart = pytree.tree_map_only(Tensor, Tensor.detach, prediction)
-                reads = Reads(leaves(prediction), leaves(function(apart, batch.targets))) if batches == 0 else Reads()
+                # Parameters require no gradient here; a loss may differentiate in its prediction, and so be seen to.
+                connected = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(prediction))
+                given = prediction if connected else pytree.tree_map_only(Tensor, may_be_differentiated, prediction)
+                value = function(given, batch.targets)
+            apart = pytree.tree_map_only(Tensor, Tensor.detach, prediction)
+            reads = Reads(leaves(prediction), _reads_of_loss(function, apart, batch)) if batches == 0 else Reads()
         if batches == 0:
             refuse_own(prediction, originals, "model")
         return apart, value, reads
@@ -86,8 +89,13 @@ def survey(
             raise HesseValueError(f"data: batch {index} is a {_FORMS[batch.form]}, and batch 0 a {_FORMS[form]}; give one form")
         prediction, value, reads = subject.watch(evaluate, parameters, batch)
         if settled is None and isinstance(value, tuple | list) and len(value) == 2:
+            if isinstance(value[1], Tensor) and value[1].requires_grad:
+                raise HesseValueError(
+                    "loss: it returned (total, count), and the count depends on the parameters, so that the cost is no sum "
+                    "divided by a number; return the ratio itself, over one batch of all the data"
+                )
             settled = counted(function)
-            function, value = settled.total, value[0]
+            function, value = settled.total, _scalar(value[0], f"the total of the loss on batch {index}")
             _check_total(function, prediction, batch)
         found = _scalar(value, f"loss on batch {index}")
         signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
@@ -128,6 +136,8 @@ _FORMS = {
     "pair": "pair (X, y)",
     "weighted": "triple (X, y, w)",
     "mapping": "mapping",
+    "tensor": "tensor",
+    "inputs": "tuple of inputs only",
     "object": "single object",
 }
 _COUPLED = (
@@ -147,10 +157,12 @@ def survey_function(
     data: Data | None,
     parameters: Parameters,
     originals: list[Tensor],
+    reduction: str = "mean",
 ) -> Surveyed:
     """The same for a function of the parameters, and of the data if there are any."""
     signatures: dict[Hashable, int] = {}
     notes: tuple[str, ...] = ()
+    kinds: dict[int, Loss | None] = {}
 
     def visit(index: int, batch: Batch | None) -> None:
         nonlocal notes
@@ -161,6 +173,8 @@ def survey_function(
                 return _scalar(total(tensors, given), what)
 
         found = subject.watch(evaluate, parameters, batch)
+        if batch is not None and reduction == "mean" and not batch.whole:
+            kinds[index] = _kind_of(subject, total, parameters, batch)
         if batch is not None:
             signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
         if index == 0:
@@ -173,7 +187,25 @@ def survey_function(
         if data is None:
             visit(0, None)
         samples = data.survey(visit) if data else 1
+    odd = next((index for index, kind in kinds.items() if len(kinds) > 1 and kind is not None and not kind.by_samples), None)
+    if odd is not None:
+        is_sum = (kind := kinds[odd]) is not None and kind.separable
+        raise HesseValueError(
+            f"f: on batch {odd} it is {'a sum' if is_sum else 'neither a sum nor a mean'} over samples, and with "
+            f"reduction='mean' its value over {len(kinds)} batches is the mean of its samples'; "
+            + ("pass reduction='sum'" if is_sum else "pass the data as one batch")
+        )
     return Surveyed(mean_over_samples(total), samples, 1.0, signatures, (*notes, *_written_out(subject)))
+
+
+def _kind_of(subject: Subject, total: Any, parameters: Parameters, batch: Batch) -> Loss | None:
+    """Whether f is a mean over the samples of a batch; ``total`` multiplies it by how many they are."""
+
+    def evaluate(part: Tensor) -> list[Tensor]:
+        some = batch.take(part).clone()
+        return [total(parameters, some) / some.size]
+
+    return kind_of_mean(subject.call, evaluate, batch.size)
 
 
 def _written_out(subject: Subject) -> list[str]:
@@ -192,6 +224,16 @@ def _check_total(total: Callable[[Any, Any], Tensor], prediction: Any, batch: Ba
             "loss: it returned (total, count), and the total is a mean over samples; return the sum, for instance "
             "(mean * count, count)"
         )
+
+
+def _reads_of_loss(function: Any, prediction: Any, batch: Batch) -> tuple[Tensor, ...]:
+    """What a loss depends on besides the prediction, cut off here."""
+    cut = pytree.tree_map_only(Tensor, may_be_differentiated, prediction)
+    try:
+        found = leaves(function(cut, batch.targets))
+    except Exception:  # of a loss that differentiates a prediction in an input, which are no longer connected
+        return ()
+    return tuple(leaf for leaf in found if not any(leaf is own for own in pytree.tree_leaves(cut)))
 
 
 def _check_same_twice(second: Tensor, what: str, first: Tensor) -> None:
@@ -224,6 +266,8 @@ def _scalar(result: Any, what: str) -> Tensor:
         raise HesseValueError(
             f"{what}: expected one number, got a tensor of shape {tuple(result.shape)}; reduce it with .mean() or .sum()"
         )
+    if not result.is_floating_point():
+        raise HesseTypeError(f"{what}: expected a floating number, got {str(result.dtype).removeprefix('torch.')}")
     if not bool(torch.isfinite(result)):
         raise HesseValueError(f"{what}: the value is {float(result)}; check the parameters and the data of that batch")
     return result
@@ -240,7 +284,12 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
     if not callable(penalty):
         raise HesseTypeError(f"penalty: expected a number or a function of {{name: Tensor}}, got {type(penalty).__name__}")
     subject = Subject(Modules(None), {}, penalty)
-    found = subject.watch(lambda given, _: _scalar(penalty(given), "penalty(params)"), parameters, None)
+
+    def evaluate(given: Parameters, _: Batch | None) -> Tensor:
+        with diagnosed("penalty", f"the parameters {', '.join(given)[:80]}", given, ()):
+            return _scalar(penalty(given), "penalty(params)")
+
+    found = subject.watch(evaluate, parameters, None)
     if leaves(found):
         raise HesseValueError(
             f"penalty: it depends on {described(leaves(found))}, other than through its argument, and the derivatives would "

@@ -2,6 +2,7 @@
 
 from collections import UserDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -91,6 +92,11 @@ class OwnAttribute(Own):
 
 class OwnNumber(Own):
     way = "number"
+
+
+class OwnTuple(Own):
+    def forward(self, x: Tensor, labels: Tensor) -> Any:
+        return super().forward(x, labels)["loss"], x
 
 
 class Rows(Module):
@@ -239,6 +245,13 @@ FORMS: dict[str, tuple[type[Module], Any, Any, Callable[[Any], Any]]] = {
         NODES,
         lambda net: sum(F.cross_entropy(net(*given), y, reduction="sum") for given, y in NODES) / 7,
     ),
+    "a loss that differentiates": (
+        dense,
+        lambda z, t: (torch.autograd.grad((z**3).sum(), z, create_graph=True)[0] - t).square().mean(),
+        cut(P, Y),
+        lambda net: (3 * net(P).square() - Y).square().mean(),
+    ),  # type: ignore[dict-item]
+    "its own loss in a tuple": (OwnTuple, None, LABELLED, lambda net: net(P, LABELS)[0]),
     "derivatives inside": (Physical, "half_sse", (Q, Y[:, :1]), lambda net: (net(Q) - Y[:, :1]).square().sum() / 2),
     "derivatives inside, in place": (
         PhysicalInPlace,
@@ -247,7 +260,8 @@ FORMS: dict[str, tuple[type[Module], Any, Any, Callable[[Any], Any]]] = {
         lambda net: (net(Q.clone()) - Y[:, :1]).square().sum() / 2,
     ),
 }
-CAPTURED = [name for name in FORMS if not any(word in name for word in ("graph", "derivatives", "left out", "with a count"))]
+APART = ("graph", "derivatives", "differentiates", "left out", "with a count")
+CAPTURED = [name for name in FORMS if not any(word in name for word in APART)]
 
 
 def subject(name: str) -> Subject:
@@ -378,6 +392,31 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: hesse.Cost(Rows(), lambda z, y: (flat(z, y), y.numel()), cut(TOKENS, NEXT)),
         r"loss: it returned \(total, count\), and the total is a mean over samples; return the sum",
     ),
+    "a count that moves": (
+        lambda: hesse.Cost(_dense(), lambda z, t: (z.square().sum(), z.exp().sum()), (P, Y)),
+        r"loss: it returned \(total, count\), and the count depends on the parameters",
+    ),
+    "no number as a count": (
+        lambda: hesse.Cost(_dense(), lambda z, t: (z.sum(), None), (P, Y)),
+        r"loss: it returned \(total, count\) with NoneType as the count",
+    ),
+    "a class as a loss": (
+        lambda: hesse.Cost(_dense(), nn.MSELoss, (P, Y)),
+        r"loss: .* got the class MSELoss; call it, MSELoss\(\)",
+    ),
+    "probabilities of integers": (
+        lambda: hesse.Cost(_dense(), "bce", (P, torch.ones(5, 2, dtype=torch.int64))),
+        r"data: the targets of batch 0 are int64, .* takes probabilities: cast them, y.float\(\)",
+    ),
+    "parameters without values": (lambda: hesse.Cost(nn.LazyLinear(2), "mse", (P, Y)), "params: 'weight' has no values yet"),
+    "a penalty that fails": (
+        lambda: hesse.Cost(_dense(), "mse", (P, Y), params="2.*", penalty=lambda p: p["0.weight"].sum()),
+        "penalty: it failed on the parameters 2.weight, 2.bias with KeyError",
+    ),
+    "a sum that is called a mean": (
+        lambda: hesse.Cost.from_function(lambda p, b: (b[0] @ p["w"]).sum(), {"w": x(3)}, cut(P, Y)),
+        "f: on batch 0 it is a sum over samples, .* pass reduction='sum'",
+    ),
     "weights and one number": (
         lambda: hesse.Cost(_dense(), flat, (P, LABELS % 2, WEIGHTS)),
         r"loss: the data is \(X, y, w\), so that it has to give one number for each of the 5 samples, .* it gave shape \(\)",
@@ -448,3 +487,65 @@ def test_the_users_error_is_the_cause() -> None:
     with pytest.raises(hesse.HesseError) as caught:
         hesse.Cost(Failing(), "mse", (f32(4, 3), f32(4, 2)))
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+# ---------------------------------------------------------------- what a cost is of stays so
+
+
+@pytest.mark.parametrize("ask", [hesse.value, hesse.gradient, hesse.hessian, hesse.diagonal, hesse.operator, hesse.plan])
+@pytest.mark.parametrize("part", range(3))
+def test_data_written_into_is_refused(ask: Callable[[hesse.Cost], Any], part: int) -> None:
+    data = [P.clone(), Y.clone(), WEIGHTS.clone()]
+    cost = hesse.Cost(_dense(), "mse", tuple(data))
+    data[part].mul_(2)
+    with pytest.raises(hesse.HesseError, match=r"data: a tensor of shape .* was written into after the cost was made"):
+        ask(cost)
+
+
+def test_an_operator_of_data_written_into_is_refused() -> None:
+    data = P.clone()
+    product = hesse.operator(hesse.Cost(_dense(), "mse", [(data, Y)]))
+    data.zero_()
+    with pytest.raises(hesse.HesseError, match="was written into"):
+        _ = product @ torch.ones(product.shape[0], dtype=torch.float64)
+
+
+def test_a_list_that_grew_is_refused() -> None:
+    batches = cut(P, Y)
+    cost = hesse.Cost(_dense(), "mse", batches)
+    batches.append((P, Y))
+    with pytest.raises(hesse.HesseError, match="data: the list held 2 batches when the cost was made and holds 3 now"):
+        hesse.hessian(cost)
+
+
+def test_threads_may_share_a_cost() -> None:
+    cost = hesse.Cost(_dense(), "mse", cut(P, Y))
+    expected = hesse.hessian(cost).dense()
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: hesse.hessian(cost).dense(), range(12)))
+    assert all(bool((H - expected).abs().max() <= 1e-12 * expected.abs().max()) for H in found)
+
+
+def test_what_is_random_is_no_rounding() -> None:
+    """A function that gives other numbers each time excuses no difference."""
+    size = [0.0]
+
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        return ((1 + size[0] * torch.rand((), dtype=torch.float64)) * prediction - target).square().mean()
+
+    cost = hesse.Cost(_dense(), loss, (P, Y))
+    size[0] = 1.0
+    with pytest.raises(hesse.HesseError, match="cannot be certified"):
+        hesse.hessian(cost)
+
+
+def test_columns_of_nothing_but_rounding_do_not_count_as_far_apart() -> None:
+    """The last bias moves all predictions alike, and their distances not at all."""
+    for seed in range(4):
+        torch.manual_seed(seed)
+        certificate = hesse.hessian(hesse.Cost(dense(3, 4, 4).double(), distances, (P, Y))).certificate
+        assert certificate is not None and certificate.deviation < 1e-10 and certificate.rounding < 1e-6
+
+
+def distances(prediction: Tensor, target: Tensor) -> Tensor:
+    return F.pdist(prediction, 3.0).sum() + 0 * target.sum()

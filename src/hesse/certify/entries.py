@@ -49,7 +49,7 @@ def certify_diagonal(
     sizes = [float(part.double().square().mean().sqrt()) for part in made.values() if part.numel()]
     typical = max((size for size in sizes if math.isfinite(size)), default=0.0)
     found = [pick(place, made) for place in range(len(done))]
-    comparison = compare(cost, requests[: len(done)], found, expected, pick, typical, _overall(cost, made, random))
+    comparison = compare(cost, requests[: len(done)], found, expected, [typical] * len(done), pick, _overall(cost, made, random))
     seen = len({name for name, _ in done})
     compared = f"{len(done)} entr{'ies' if len(done) != 1 else 'y'} of {seen} of {len(cost.layout.names)} parameters"
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}

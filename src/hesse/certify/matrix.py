@@ -50,7 +50,7 @@ class Matrix:
     """
 
     def __init__(self, cost: "Cost", made: "BlockHessian") -> None:
-        self._cost, self._made, self._random = cost, made, generator()
+        self._cost, self._made, self._random, self._most = cost, made, generator(), 0.0
         names = cost.layout.names
         self._held = {pair for a, b in made.pairs for pair in ((a, b), (b, a))}
         self._rows = {b: tuple(a for a in names if (a, b) in self._held) for b in names}
@@ -64,7 +64,9 @@ class Matrix:
         cost, names = self._cost, self._cost.layout.names
         drawings = {name: drawn(cost.parameters[name], self._random) for name in names}
         if self._made.is_complete:
-            sizes = self._sizes()
+            sizes, rows = self._sizes()
+            # What a normal v in one parameter gives an entry of, where that is most.
+            self._most = max(sizes.values(), default=0.0) / math.sqrt(max(1, rows))
             least = max(sizes.values(), default=0.0) * _LEAST[self._made.dtype]
             scaled = {name: v / (max(sizes[name], least) or 1.0) for name, v in drawings.items()}
             one = names[int(torch.randint(len(names), (1,), generator=self._random, device="cpu"))]
@@ -81,8 +83,8 @@ class Matrix:
         places = torch.randperm(len(requests), generator=self._random, device="cpu").tolist()
         return [requests[place] for place in places], 1
 
-    def _sizes(self) -> dict[str, float]:
-        """The typical size of H v for a normal v in one parameter, from some of the rows."""
+    def _sizes(self) -> tuple[dict[str, float], int]:
+        """The typical size of H v for a normal v in one parameter, from some of the rows, and how many."""
         matrix, layout = self._made.dense(), self._cost.layout
         count = len(matrix)
         picked = (
@@ -92,16 +94,15 @@ class Matrix:
         )
         rows = matrix[picked.to(matrix.device)]
         sizes = {name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)])) for name in layout.names}
-        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}
+        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(picked)
 
-    @property
-    def typical(self) -> float:
-        """The largest size of an entry of a block times a normal v; a product of all columns shows it by itself."""
+    def typical(self, requests: list[Request]) -> list[float]:
+        """For each product the largest size of an entry of a block times a normal v; one of all columns shows it by itself."""
         if self._made.is_complete:
-            return 0.0
+            return [0.0 if len(request.columns) == len(self._cost.layout.names) else self._most for request in requests]
         sizes = self._cost.layout.sizes
         norms = [norm / math.sqrt(max(1, min(sizes[a], sizes[b]))) for (a, b), norm in self._made.norms.items()]
-        return max((norm for norm in norms if math.isfinite(norm)), default=0.0)
+        return [max((norm for norm in norms if math.isfinite(norm)), default=0.0)] * len(requests)
 
     def products(self, requests: list[Request]) -> list[Parts]:
         """What the Hessian gives for them."""
@@ -142,7 +143,7 @@ def certify_matrix(
     requests, least = matrix.requests()
     expected = products(cost, requests, Limit(least, 0.15 * seconds, memory))
     done = requests[: len(expected)]
-    comparison = compare(cost, done, matrix.products(done), expected, typical=matrix.typical)
+    comparison = compare(cost, done, matrix.products(done), expected, typical=matrix.typical(done))
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
     if made.is_complete:
         # What the product of all columns does not show lies in the columns of the other one.

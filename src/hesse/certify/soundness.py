@@ -172,7 +172,8 @@ class _Function:
         self.theta: Parts = {name: wide(value) for name, value in cost.parameters.items()}
         self._fixed = {name: wide(value) for name, value in cost.fixed.items()}
         self._batch = None if batch is None else batch.map(wide)
-        value = self._value(self.theta)
+        # A loss may differentiate in its prediction, which then has to depend on something.
+        value = self._value({name: value.detach().requires_grad_() for name, value in self.theta.items()}).detach()
         if value.dtype != dtype:
             raise TypeError(f"the value is {value.dtype}")
 

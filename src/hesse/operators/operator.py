@@ -178,6 +178,8 @@ class HessianOperator:
             HesseValueError: a wrong shape, another device, or entries that are not finite.
             HesseKeyError: a dictionary with missing or unknown names.
         """
+        if self.cost.data is not None:
+            self.cost.data.check_unchanged()
         if isinstance(v, Mapping):
             for name, part in v.items():
                 if name in self.cost.parameters:
