@@ -22,6 +22,8 @@ _SMALL = {torch.float32: 1e-2, torch.float64: 1e-3}
 _OF_GRADIENT = {torch.float32: 10.0, torch.float64: 1e4}
 # What rounding may hide is looked for on so many samples and products, of models that are not too large for more of them.
 _SAMPLES, _PRODUCTS, _MOST_PARAMETERS = 32, 4, 10**6
+# So much is said as it is; where more could be hidden, it is measured, which takes some gradients' time.
+_LITTLE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,9 @@ def _rounding_of_some(cost: Cost, requests: Sequence[Request], scales: Sequence[
         more = ROUNDINGS * math.sqrt(cost.samples / some.size)
         eps, known = eps_of(cost.dtype, cost.device), [scale for each in scales for scale in each.values()]
         of_predictions, of_cost = (lambda of=of: _parts(of_batch(of, some, requests)) for of in (plain, cost))
-        if _largest((more * eps * _norm(part) for part in of_predictions()), known) <= least:
-            return least
+        bound = _largest((more * eps * _norm(part) for part in of_predictions()), known)
+        if bound <= _LITTLE:
+            return max(least, bound)
         found = _largest((more * size for size in noise(of_cost)), known)
     except (MemoryError, torch.OutOfMemoryError):
         raise
