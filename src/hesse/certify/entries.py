@@ -10,7 +10,7 @@ from torch import Tensor
 from hesse.certify.comparison import compare
 from hesse.certify.drawing import drawn, generator
 from hesse.certify.matrix import Verdict, certificate_of
-from hesse.certify.reference import Limit, Parts, Request, products
+from hesse.certify.reference import SHARE, Limit, Parts, Request, products
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -39,7 +39,7 @@ def certify_diagonal(
     drawings = [(name, _by_size(made[name], random)) for name in order]
     drawings += [(name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random, device="cpu"))) for name in order]
     requests = [_entry(cost, name, place) for name, place in drawings[:_MOST]]
-    expected = products(cost, requests, Limit(1, 0.15 * seconds, memory))
+    expected = products(cost, requests, Limit(1, SHARE * seconds, memory))
     done = drawings[: len(expected)]
 
     def pick(place: int, parts: Parts) -> Parts:

@@ -13,7 +13,7 @@ from hesse.certify.certificate import Certificate
 from hesse.certify.comparison import Comparison, Difference, compare
 from hesse.certify.drawing import drawn, generator
 from hesse.certify.precision import tf32_notes
-from hesse.certify.reference import METHOD, Limit, Parts, Request, products
+from hesse.certify.reference import METHOD, SHARE, Limit, Parts, Request, products
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -141,7 +141,7 @@ def certify_matrix(
     start = time.perf_counter()
     matrix = Matrix(cost, made)
     requests, least = matrix.requests()
-    expected = products(cost, requests, Limit(least, 0.15 * seconds, memory))
+    expected = products(cost, requests, Limit(least, SHARE * seconds, memory))
     done = requests[: len(expected)]
     comparison = compare(cost, done, matrix.products(done), expected, typical=matrix.typical(done))
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
