@@ -83,7 +83,7 @@ def test_other_arguments_that_are_written_over() -> None:
     costs: list[tuple[hesse.Cost, Callable[[], Tensor], list[Tensor]]] = [
         (hesse.Cost(net, loss, (X, y)), lambda: (net(X) - y / 2).square().mean(), list(net.parameters())),
         (
-            hesse.Cost(Formula(lambda m, b: m.net(centred(b["x"])), net=net), "mse", ({"x": X}, y)),
+            hesse.Cost(Formula(lambda m, b: m.net(centred(b["given"])), net=net), "mse", ({"given": X}, y)),
             lambda: (net(2 * (X - 0.5)) - y).square().mean(),
             list(net.parameters()),
         ),
