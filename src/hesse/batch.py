@@ -35,9 +35,10 @@ class Batch:
     def read(cls, item: Any) -> "Batch | None":
         """An item of the user's data; ``None`` where it has no form that is known."""
         if isinstance(item, Mapping):
-            return cls(_plain(item), None, "mapping")._arranged() if _tensors(_plain(item)) else None
+            x = _plain(item)
+            return cls(x, None, "mapping")._arranged() if tensors_in(x) else None
         if isinstance(item, tuple | list):
-            if len(item) not in (1, 2, 3) or not _tensors(x := _plain(item[0])):
+            if len(item) not in (1, 2, 3) or not tensors_in(x := _plain(item[0])):
                 return None
             if len(item) == 1:
                 return cls(x, None, "inputs")._arranged()
@@ -45,16 +46,15 @@ class Batch:
             return cls(x, y if len(item) == 2 else (y, item[2]), "pair" if len(item) == 2 else "weighted")._arranged()
         if isinstance(item, Tensor):
             return cls(item, None, "tensor")._arranged() if item.ndim else None
-        return cls(item, None, "object", whole=True) if _tensors(item) else None
+        return cls(item, None, "object", whole=True) if tensors_in(item) else None
 
     def _arranged(self) -> "Batch":
         """Whole, or with every tensor's first axis the samples'."""
-        inputs, targets = _tensors(self.x), pytree.tree_leaves(self.y)
+        inputs, targets = tensors_in(self.x), pytree.tree_leaves(self.y)
         if isinstance(self.x, Tensor) and self.x.ndim == 0:
             raise HesseValueError("data: an input is a tensor without axes; the first axis of every tensor counts the samples")
         n = self.size if inputs[0].ndim else 0
-        rows = [len(t) // n if isinstance(t, Tensor) and t.ndim and n and len(t) % n == 0 else 0 for t in targets]
-        rows = [count if isinstance(t, Tensor) else 1 for count, t in zip(rows, targets, strict=True)]
+        rows = [_rows(target, n) for target in targets]
         if any(t.ndim == 0 or len(t) != n for t in inputs) or (0 in rows and n):
             simple = isinstance(self.x, Tensor) and isinstance(self.y, Tensor)
             # Of one tensor each, lengths that do not fit are a slip.
@@ -67,7 +67,7 @@ class Batch:
     @property
     def size(self) -> int:
         """How many samples."""
-        return 1 if self.whole else len(_tensors(self.x)[0])
+        return 1 if self.whole else len(tensors_in(self.x)[0])
 
     @property
     def targets(self) -> Any:
@@ -112,7 +112,7 @@ class Batch:
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors."""
-        return _tensors((self.x, self.y))
+        return tensors_in((self.x, self.y))
 
     @property
     def signature(self) -> Hashable:
@@ -152,7 +152,7 @@ def check_kinds(index: int, batch: Batch) -> None:
 def check(index: int, batch: Batch) -> None:
     """Refuse a batch of which the lengths differ, or with numbers that are not finite."""
     for what, value in (("inputs", batch.x), ("targets", batch.y)):
-        for leaf in _tensors(value):
+        for leaf in tensors_in(value):
             if not batch.whole and (leaf.ndim == 0 or leaf.shape[0] != batch.size):
                 raise HesseValueError(
                     f"data: batch {index} has {batch.size} inputs, and its {what} have shape {tuple(leaf.shape)}; "
@@ -168,10 +168,17 @@ def check(index: int, batch: Batch) -> None:
         if not isinstance(weights, Tensor) or weights.shape != (batch.size,) or bool((weights < 0).any()):
             shape = tuple(weights.shape) if isinstance(weights, Tensor) else None
             got = type(weights).__name__ if shape is None else "negative ones" if shape == (batch.size,) else f"shape {shape}"
-            samples = len(_tensors(batch.x)[0])
+            samples = len(tensors_in(batch.x)[0])
             raise HesseValueError(
                 f"data: batch {index} is (X, y, w); w has to be a weight >= 0 for each of its {samples} samples, got {got}"
             )
+
+
+def _rows(target: Any, samples: int) -> int:
+    """How many rows a target has for each sample; 0 where its first axis does not count them."""
+    if not isinstance(target, Tensor):
+        return 1
+    return len(target) // samples if target.ndim and samples and len(target) % samples == 0 else 0
 
 
 def _plain(nest: Any) -> Any:
@@ -181,7 +188,7 @@ def _plain(nest: Any) -> Any:
     return type(nest)(map(_plain, nest)) if type(nest) in (tuple, list) else nest
 
 
-def _tensors(nest: Any) -> list[Tensor]:
+def tensors_in(nest: Any) -> list[Tensor]:
     """The tensors in a nest, and in an object that shows itself as a dictionary (torch_geometric's Data)."""
     leaves = pytree.tree_leaves(nest)
     shown = [leaf.to_dict() if hasattr(leaf, "to_dict") else leaf for leaf in leaves]

@@ -10,16 +10,26 @@ from typing import Any
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch
+from hesse.batch import Batch, tensors_in
 from hesse.calls import spread
 from hesse.data import Data
 from hesse.diagnosis import diagnosed
 from hesse.errors import HesseError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
 from hesse.losses import Loss, identity, is_known, known_loss, own_loss, private, weighed
-from hesse.snapshot import Choice, Modules, Parameters, check_finite, check_parameters, choose, given, own_tensors, snapshot
+from hesse.snapshot import (
+    Choice,
+    Modules,
+    Parameters,
+    as_leaves,
+    check_finite,
+    check_parameters,
+    choose,
+    given,
+    own_tensors,
+    snapshot,
+)
 from hesse.subject import Subject
 from hesse.survey import Surveyed, check_penalty, survey, survey_function
 from hesse.undisturbed import undisturbed
@@ -276,8 +286,8 @@ class Cost:
 
         def total(parameters: Parameters, batch: Batch | None) -> Tensor:
             assert batch is not None
-            leaves = [leaf for leaf in pytree.tree_leaves(predict(parameters, batch)) if isinstance(leaf, Tensor)]
-            parts = [0.5 * (leaf - leaf.detach()).square().sum() for leaf in leaves if leaf.is_floating_point()]
+            predicted = tensors_in(predict(parameters, batch))
+            parts = [0.5 * (part - part.detach()).square().sum() for part in predicted if part.is_floating_point()]
             return torch.stack(parts).sum()
 
         other = copy.copy(self)
@@ -305,7 +315,7 @@ def value(cost: Cost) -> float:
         5.0
     """
     # A loss may differentiate in its prediction, which then has to depend on something.
-    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    leaves = as_leaves(cost.parameters)
     shares = [_share(cost, leaves, index, batch).detach() for index, batch in enumerate(cost.batches())]
     return sum(map(float, shares)) + float(cost.penalty_cost(cost.parameters).detach())
 
@@ -325,7 +335,7 @@ def gradient(cost: Cost) -> dict[str, Tensor]:
 @undisturbed()
 def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
     """J and ∂J/∂θ from one pass over the data."""
-    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    leaves = as_leaves(cost.parameters)
     sums = {name: torch.zeros_like(parameter) for name, parameter in cost.parameters.items()}
     value = 0.0
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch
-from hesse.errors import HesseError, HesseValueError
+from hesse.batch import Batch, tensors_in
+from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.losses import Loss
 from hesse.snapshot import Parameters
 
@@ -29,20 +28,13 @@ def diagnosed(what: str, where: str, parameters: Parameters, given: Any) -> Iter
     except (HesseError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        text = " ".join((str(error).strip().splitlines() or [""])[0].split())[:200]
-        advice = next((found for remedy in _REMEDIES if (found := remedy(what, error, parameters, _tensors(given)))), "")
-        raise HesseValueError(
-            f"{what}: it failed on {where}{_shapes(given)} with {type(error).__name__}: {text}"
-            + (f"; {advice}" if advice else "")
-        ) from error
-
-
-def _tensors(given: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
+        advice = next((found for remedy in _REMEDIES if (found := remedy(what, error, parameters, tensors_in(given)))), "")
+        failure = f"{what}: it failed on {where}{_shapes(given)} with {in_a_line(error)}"
+        raise HesseValueError(f"{failure}; {advice}" if advice else failure) from error
 
 
 def _shapes(given: Any) -> str:
-    shapes = [f"{_name(tensor.dtype)} {tuple(tensor.shape)}" for tensor in _tensors(given)]
+    shapes = [f"{_name(tensor.dtype)} {tuple(tensor.shape)}" for tensor in tensors_in(given)]
     more = ", ..." if len(shapes) > 4 else ""
     return f" ({', '.join(shapes[:4])}{more})" if shapes else ""
 

@@ -139,15 +139,7 @@ def known_loss(loss: Any) -> Loss | None:
         >>> known_loss("mse").name
         'mse_loss'
     """
-    if isinstance(loss, str):
-        if loss not in NAMED:
-            raise HesseValueError(f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(NAMED))}")
-        loss = NAMED[loss]
-    if not callable(loss):
-        raise HesseTypeError(
-            f"loss: expected a name ({', '.join(NAMED)}), a loss module or a function (prediction, target) -> scalar, "
-            f"got {type(loss).__name__}"
-        )
+    loss = _named(loss)
     if loss is half_sse:
         return Loss("half_sse", half_sse, None, elementwise=True)
     if isinstance(loss, nn.Module):
@@ -155,14 +147,11 @@ def known_loss(loss: Any) -> Loss | None:
         if name is None:
             return None
         options = {**vars(loss), **dict(loss.named_buffers())}
-        total = copy.copy(loss)
-        vars(total)["reduction"] = "sum"
     else:
         function, options = _unwrap_partial(loss)
         name = _FUNCTIONS.get(function)
         if name is None:
             return None
-        total = functools.partial(function, **{**options, "reduction": "sum"})
     elementwise = _DIVISORS[name] is _over_elements
     if elementwise and options.get("weight") is not None:
         return None  # it may have the shape of one batch; asking the function tells
@@ -174,7 +163,31 @@ def known_loss(loss: Any) -> Loss | None:
         )
     weight = None if reduction == "sum" else _DIVISORS[name]({**options, "reduction": reduction})
     ignored = options.get("ignore_index", -100) if _DIVISORS[name] is _class_weight else None
-    return Loss(name, total, weight, elementwise=elementwise, ignored=ignored)
+    return Loss(name, _reduced(loss, "sum"), weight, elementwise=elementwise, ignored=ignored)
+
+
+def _named(loss: Any) -> Callable[..., Any]:
+    """The function or module behind a loss as the user gives it."""
+    if isinstance(loss, str):
+        if loss not in NAMED:
+            raise HesseValueError(f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(NAMED))}")
+        return NAMED[loss]
+    if not callable(loss):
+        raise HesseTypeError(
+            f"loss: expected a name ({', '.join(NAMED)}), a loss module or a function (prediction, target) -> scalar, "
+            f"got {type(loss).__name__}"
+        )
+    return loss
+
+
+def _reduced(loss: Callable[..., Any], reduction: str) -> Callable[..., Any]:
+    """One of PyTorch's losses with another reduction; the user's stays as it is."""
+    if isinstance(loss, nn.Module):
+        other = copy.copy(loss)
+        vars(other)["reduction"] = reduction
+        return other
+    function, options = _unwrap_partial(loss)
+    return functools.partial(function, **{**options, "reduction": reduction})
 
 
 def is_known(loss: Any) -> bool:
@@ -254,23 +267,14 @@ def weighed(loss: Any) -> Loss:
     Raises:
         HesseValueError: it gives one number for the batch.
     """
-    loss = NAMED.get(loss, loss) if isinstance(loss, str) else loss
-    if not callable(loss):
-        known_loss(loss)  # which says what a loss may be
-        raise AssertionError(loss)
+    loss = _named(loss)
     if loss is half_sse:
         raise HesseValueError(
             "loss: half_sse is a sum over the whole batch, and the data is (X, y, w), with a weight for each sample; give "
             "'mse', or a function that returns one number per sample"
         )
     known = is_known(loss)
-    single: Callable[[Any, Any], Any] = loss
-    if known and isinstance(loss, nn.Module):
-        single = copy.copy(loss)
-        vars(single)["reduction"] = "none"
-    elif known:
-        function, options = _unwrap_partial(loss)
-        single = functools.partial(function, **{**options, "reduction": "none"})
+    single = _reduced(loss, "none") if known else loss
 
     def each(prediction: Any, target: Any, samples: int) -> Tensor:
         found = single(prediction, target)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch, concatenate
+from hesse.batch import Batch, concatenate, tensors_in
 from hesse.errors import HesseValueError
 from hesse.losses import Loss, name_of
-from hesse.snapshot import Parameters
+from hesse.snapshot import Parameters, as_leaves
 from hesse.subject import Subject
 
 # Places of samples are counted there, whatever the default device is.
@@ -47,17 +47,10 @@ class Means:
         if kind is None or kind.separable:
             return kind
 
-        def evaluate(part: Tensor) -> list[Tensor]:
-            # Of a model that was just made all losses are alike, and no mean is told from another; its slopes are not.
-            leaves = {name: value.detach().requires_grad_() for name, value in self._parameters.items()}
-            some = batch.take(part).clone()
-            with self._subject.evaluating(leaves) as owned:
-                value = function(self._subject.call(owned, some.x), some.targets)
-                slopes = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True) if value.requires_grad else ()
-            # What a model in float64 computes in float32 by itself is seen in them.
-            return [value, torch.cat([value.new_zeros(0), *(slope.flatten() for slope in slopes)]).float()]
+        def of_some(owned: Parameters, some: Batch) -> Tensor:
+            return function(self._subject.call(owned, some.x), some.targets)
 
-        return kind_of_mean(function, evaluate, batch.size)
+        return by_running(self._subject, function, of_some, self._parameters, batch)
 
     def agreed(self, function: Callable[[Any, Any], Any]) -> Loss:
         """The kind that all batches say; a mean where none of them tells.
@@ -87,6 +80,29 @@ class Means:
         return next((index for index, kind in self._kinds.items() if not kind.separable), 0)
 
 
+def by_running(
+    subject: Subject,
+    function: Callable[..., Any],
+    value: Callable[[Parameters, Batch], Tensor],
+    parameters: Parameters,
+    batch: Batch,
+) -> Loss | None:
+    """The kind of mean that a function of the user's is, found out by its values on some samples of a batch, and their slopes.
+
+    Of a model that was just made all losses are alike, and no mean is told from another; its slopes are not.
+    """
+
+    def evaluate(part: Tensor) -> list[Tensor]:
+        leaves = as_leaves(parameters)
+        with subject.evaluating(leaves) as owned:
+            found = value(owned, batch.take(part).clone())
+            slopes = torch.autograd.grad(found, list(leaves.values()), materialize_grads=True) if found.requires_grad else ()
+        # What a model in float64 computes in float32 by itself is seen in them.
+        return [found, torch.cat([found.new_zeros(0), *(slope.flatten() for slope in slopes)]).float()]
+
+    return kind_of_mean(function, evaluate, batch.size)
+
+
 def _joined(*predictions: Any) -> Any:
     """Predictions of two batches as of one; ``None`` where they are not of one form."""
     leaves, specs = zip(*(pytree.tree_flatten(prediction) for prediction in predictions), strict=True)
@@ -111,7 +127,7 @@ def custom_loss(function: Callable[[Any, Any], Tensor], prediction: Any, target:
 
 def _arranged(nest: Any, samples: int) -> bool:
     """Whether every tensor has rows by sample, one or several of each."""
-    tensors = [leaf for leaf in pytree.tree_leaves(nest) if isinstance(leaf, Tensor)]
+    tensors = tensors_in(nest)
     return bool(tensors) and all(tensor.ndim > 0 and len(tensor) % samples == 0 for tensor in tensors)
 
 

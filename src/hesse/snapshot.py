@@ -22,6 +22,11 @@ LOSS = "loss."
 _COMPUTED = (torch.float32, torch.float64)
 
 
+def as_leaves(parameters: Mapping[str, Tensor]) -> Parameters:
+    """The same numbers as leaves to differentiate in."""
+    return {name: value.detach().requires_grad_() for name, value in parameters.items()}
+
+
 def choose(model: nn.Module, params: Any, loss: nn.Module | None = None) -> tuple[Parameters, tuple[str, ...]]:
     """The tensors asked about, and the names of those held fixed (other parameters and buffers).
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch
+from hesse.batch import Batch, tensors_in
 from hesse.data import Data
 from hesse.diagnosis import check_aligned, check_labels, diagnosed
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.losses import Loss, counted, own_loss
-from hesse.means import Means, custom_loss, kind_of_mean, may_be_differentiated, mean_over_samples
+from hesse.means import Means, by_running, custom_loss, may_be_differentiated, mean_over_samples
 from hesse.reads import Reads, described, held_fixed, leaves, refuse_hidden, refuse_own
 from hesse.snapshot import Modules, Parameters
 from hesse.subject import Subject
@@ -71,7 +71,7 @@ def survey(
             check_labels(settled, prediction, batch.targets, batches)
             with diagnosed("loss", where, parameters, (prediction, batch.targets)):
                 # Parameters require no gradient here; a loss may differentiate in its prediction, and so be seen to.
-                connected = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(prediction))
+                connected = any(tensor.requires_grad for tensor in tensors_in(prediction))
                 given = prediction if connected else pytree.tree_map_only(Tensor, may_be_differentiated, prediction)
                 value = function(given, batch.targets)
             apart = pytree.tree_map_only(Tensor, Tensor.detach, prediction)
@@ -174,7 +174,7 @@ def survey_function(
 
         found = subject.watch(evaluate, parameters, batch)
         if batch is not None and reduction == "mean" and not batch.whole:
-            kinds[index] = _kind_of(subject, total, parameters, batch)
+            kinds[index] = by_running(subject, subject.call, lambda own, some: total(own, some) / some.size, parameters, batch)
         if batch is not None:
             signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
         if index == 0:
@@ -196,16 +196,6 @@ def survey_function(
             + ("pass reduction='sum'" if is_sum else "pass the data as one batch")
         )
     return Surveyed(mean_over_samples(total), samples, 1.0, signatures, (*notes, *_written_out(subject)))
-
-
-def _kind_of(subject: Subject, total: Any, parameters: Parameters, batch: Batch) -> Loss | None:
-    """Whether f is a mean over the samples of a batch; ``total`` multiplies it by how many they are."""
-
-    def evaluate(part: Tensor) -> list[Tensor]:
-        some = batch.take(part).clone()
-        return [total(parameters, some) / some.size]
-
-    return kind_of_mean(subject.call, evaluate, batch.size)
 
 
 def _written_out(subject: Subject) -> list[str]:

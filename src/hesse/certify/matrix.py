@@ -50,13 +50,15 @@ class Matrix:
     """
 
     def __init__(self, cost: "Cost", made: "BlockHessian") -> None:
-        self._cost, self._made, self._random, self._most = cost, made, generator(), 0.0
+        self._cost, self._made, self._random = cost, made, generator()
         names = cost.layout.names
         self._held = {pair for a, b in made.pairs for pair in ((a, b), (b, a))}
         self._rows = {b: tuple(a for a in names if (a, b) in self._held) for b in names}
 
-    def requests(self) -> tuple[list[Request], int]:
+    def requests(self) -> tuple[list[Request], list[float], int]:
         """The products, the first ones the most telling, and how many are to be made in any case.
+
+        Beside each stands the largest size of an entry of a block times a normal v, where the product does not show it itself.
 
         Of a whole matrix: one of all columns, scaled so that every block weighs alike, and one of a single parameter's. Of some
         blocks: those of one parameter's columns that have the same rows, until every block is seen.
@@ -65,13 +67,14 @@ class Matrix:
         drawings = {name: drawn(cost.parameters[name], self._random) for name in names}
         if self._made.is_complete:
             sizes, rows = self._sizes()
-            # What a normal v in one parameter gives an entry of, where that is most.
-            self._most = max(sizes.values(), default=0.0) / math.sqrt(max(1, rows))
+            typical = max(sizes.values(), default=0.0) / math.sqrt(max(1, rows))
             least = max(sizes.values(), default=0.0) * _LEAST[self._made.dtype]
             scaled = {name: v / (max(sizes[name], least) or 1.0) for name, v in drawings.items()}
             one = names[int(torch.randint(len(names), (1,), generator=self._random, device="cpu"))]
             alone = {one: drawn(cost.parameters[one], self._random)}
-            return [Request(scaled, names), *([Request(alone, names)] if len(names) > 1 else [])], 2
+            if len(names) == 1:
+                return [Request(scaled, names)], [0.0], 1
+            return [Request(scaled, names), Request(alone, names)], [0.0, typical], 2
         unseen, requests = {frozenset(pair) for pair in self._held}, list[Request]()
         order = [names[int(k)] for k in torch.randperm(len(names), generator=self._random, device="cpu")]
         for name in sorted(order, key=lambda name: -len(self._rows[name])):
@@ -81,7 +84,7 @@ class Matrix:
                 requests.append(Request({name: drawings[name]}, rows))
                 unseen -= seen
         places = torch.randperm(len(requests), generator=self._random, device="cpu").tolist()
-        return [requests[place] for place in places], 1
+        return [requests[place] for place in places], [self._typical()] * len(requests), 1
 
     def _sizes(self) -> tuple[dict[str, float], int]:
         """The typical size of H v for a normal v in one parameter, from some of the rows, and how many."""
@@ -96,13 +99,11 @@ class Matrix:
         sizes = {name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)])) for name in layout.names}
         return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(picked)
 
-    def typical(self, requests: list[Request]) -> list[float]:
-        """For each product the largest size of an entry of a block times a normal v; one of all columns shows it by itself."""
-        if self._made.is_complete:
-            return [0.0 if len(request.columns) == len(self._cost.layout.names) else self._most for request in requests]
+    def _typical(self) -> float:
+        """The largest size of an entry of a block times a normal v."""
         sizes = self._cost.layout.sizes
         norms = [norm / math.sqrt(max(1, min(sizes[a], sizes[b]))) for (a, b), norm in self._made.norms.items()]
-        return [max((norm for norm in norms if math.isfinite(norm)), default=0.0)] * len(requests)
+        return max((norm for norm in norms if math.isfinite(norm)), default=0.0)
 
     def products(self, requests: list[Request]) -> list[Parts]:
         """What the Hessian gives for them."""
@@ -140,10 +141,10 @@ def certify_matrix(
     """
     start = time.perf_counter()
     matrix = Matrix(cost, made)
-    requests, least = matrix.requests()
+    requests, typical, least = matrix.requests()
     expected = products(cost, requests, Limit(least, SHARE * seconds, memory))
     done = requests[: len(expected)]
-    comparison = compare(cost, done, matrix.products(done), expected, typical=matrix.typical(done))
+    comparison = compare(cost, done, matrix.products(done), expected, typical=typical[: len(done)])
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
     if made.is_complete:
         # What the product of all columns does not show lies in the columns of the other one.

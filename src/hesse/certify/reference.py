@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from hesse.batch import Batch
 from hesse.errors import HesseValueError, in_a_line
+from hesse.snapshot import as_leaves
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -103,7 +104,7 @@ def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch
         kept += tensor.nbytes
         return tensor.detach()
 
-    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    leaves = as_leaves(cost.parameters)
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             cost.batch_cost(leaves, some)
@@ -129,7 +130,7 @@ def _of_term(
     penalty: bool = False,
 ) -> tuple[list[Parts], int]:
     """What one batch, or the penalty, adds to each product, and how many products there is time for."""
-    leaves = {name: parameter.detach().requires_grad_() for name, parameter in cost.parameters.items()}
+    leaves = as_leaves(cost.parameters)
     made: list[Parts] = []
     start = time.perf_counter()
     try:

@@ -29,6 +29,7 @@ from hesse.certify.rounding import ROUNDINGS, noise
 from hesse.certify.widened import Widened
 from hesse.errors import HesseValueError, in_a_line, readable_bytes
 from hesse.memory import available_bytes
+from hesse.snapshot import as_leaves
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -173,7 +174,7 @@ class _Function:
         self._fixed = {name: wide(value) for name, value in cost.fixed.items()}
         self._batch = None if batch is None else batch.map(wide)
         # A loss may differentiate in its prediction, which then has to depend on something.
-        value = self._value({name: value.detach().requires_grad_() for name, value in self.theta.items()}).detach()
+        value = self._value(as_leaves(self.theta)).detach()
         if value.dtype != dtype:
             raise TypeError(f"the value is {value.dtype}")
 
@@ -188,7 +189,7 @@ class _Function:
 
     def slopes(self, theta: Parts) -> tuple[float, Parts]:
         """J and ∂J/∂θ."""
-        leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+        leaves = as_leaves(theta)
         with self._cost.holding({**self._fixed, **leaves}):
             value = self._value(leaves)
             found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True) if value.requires_grad else None
@@ -197,7 +198,7 @@ class _Function:
 
     def products(self, *directions: Parts) -> list[Parts]:
         """H v by double backward."""
-        leaves = {name: value.detach().requires_grad_() for name, value in self.theta.items()}
+        leaves = as_leaves(self.theta)
         options: dict[str, Any] = {"materialize_grads": True, "retain_graph": True}
         with self._cost.holding({**self._fixed, **leaves}):
             value = self._value(leaves)
