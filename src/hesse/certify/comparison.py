@@ -21,7 +21,7 @@ _SMALL = {torch.float32: 1e-2, torch.float64: 1e-3}
 # By how much more than its last place a gradient is rounded, which may be all that H is made of.
 _OF_GRADIENT = {torch.float32: 10.0, torch.float64: 1e4}
 # What rounding may hide is looked for on so many samples and products, of models that are not too large for more of them.
-_SAMPLES, _PRODUCTS, _MOST_PARAMETERS = 32, 4, 10**6
+_SAMPLES, _PRODUCTS, _MOST_PARAMETERS = 32, 2, 10**6
 # So much is said as it is; where more could be hidden, it is measured, which takes some gradients' time.
 _LITTLE = 1e-2
 

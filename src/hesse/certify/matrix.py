@@ -89,21 +89,24 @@ class Matrix:
     def _sizes(self) -> tuple[dict[str, float], int]:
         """The typical size of H v for a normal v in one parameter, from some of the rows, and how many."""
         matrix, layout = self._made.dense(), self._cost.layout
-        count = len(matrix)
-        picked = (
-            torch.arange(count, device="cpu")
-            if count <= _ROWS
-            else torch.randint(count, (_ROWS,), generator=self._random, device="cpu")
-        )
-        rows = matrix[picked.to(matrix.device)]
+        rows = matrix[self._some_of(matrix)]
         sizes = {name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)])) for name in layout.names}
-        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(picked)
+        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(rows)
 
     def _typical(self) -> float:
         """The largest size of an entry of a block times a normal v."""
-        sizes = self._cost.layout.sizes
-        norms = [norm / math.sqrt(max(1, min(sizes[a], sizes[b]))) for (a, b), norm in self._made.norms.items()]
-        return max((norm for norm in norms if math.isfinite(norm)), default=0.0)
+        norms = []
+        for a, b in self._made.pairs:
+            block = self._made.flat(a, b)
+            rows = block[self._some_of(block)]
+            norms.append(torch.linalg.vector_norm(rows) * math.sqrt(len(block) / max(1, len(rows) * min(block.shape))))
+        return max((norm for norm in torch.stack(norms).tolist() if math.isfinite(norm)), default=0.0)
+
+    def _some_of(self, matrix: Tensor) -> Tensor | slice:
+        """Some of its rows at random, or all of not many: to say how large its entries are, not all of it need be read."""
+        if len(matrix) <= _ROWS:
+            return slice(None)
+        return torch.randint(len(matrix), (_ROWS,), generator=self._random, device="cpu").to(matrix.device)
 
     def products(self, requests: list[Request]) -> list[Parts]:
         """What the Hessian gives for them."""

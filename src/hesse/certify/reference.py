@@ -26,7 +26,7 @@ Parts = dict[str, Tensor]
 # What g with its graph takes, in units of one gradient, as measured (bench.dense).
 _GRAPH = 1.3
 # Of the time that a number took, products may take so much: 15 % with what is left to say what rounding may hide.
-SHARE = 0.07
+SHARE = 0.05
 # A batch so many times smaller than the memory needs no look; else what a gradient keeps is counted on a few samples, of which
 # double backward keeps some times more. Pieces are not made smaller than some samples.
 _SMALL, _PROBE, _TWICE, _LEAST_PIECE = 100, 16, 4, 64
