@@ -22,7 +22,7 @@ from bench import report
 from bench.cases import Arrays, Case, Problem, dense, gaussian
 from bench.measure import interleaved, timed
 from bench.peers import Skipped
-from hesse.operators import operator
+from hesse.products import operator
 
 TOLERANCE = 1e-5
 ROUNDS = 25

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import hesse
-from hesse.derive.derivation import Derivation
-from hesse.derive.program import Program
+from hesse.derivation.derivation import Derivation
+from hesse.derivation.program import Program
 
 FUNCTIONS: dict[str, Any] = {
     **{name: getattr(torch, name) for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf")},

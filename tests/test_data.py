@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from hesse.batch import Batch, concatenate
-from hesse.data import Data
+from hesse.data.batch import Batch, concatenate
+from hesse.data.readings import Data
 
 CPU = torch.device("cpu")
 X, Y = torch.arange(14.0).reshape(7, 2), torch.arange(7)

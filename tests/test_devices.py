@@ -8,7 +8,7 @@ from torch import nn
 
 import hesse
 from cases import CASES, Case
-from hesse.certify.precision import convolutions_in_tf32, eps_of, products_in_tf32, tf32_notes
+from hesse.certificates.precision import convolutions_in_tf32, eps_of, products_in_tf32, tf32_notes
 from reference import expected_hessian, relative
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import hesse
 from hesse.errors import in_a_line
-from hesse.quiet import quiet
+from hesse.process.quiet import quiet
 from loud import LOUD
 
 TABLE = Path(__file__).with_name("loud.py")

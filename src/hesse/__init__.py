@@ -9,24 +9,26 @@ Everything is a function of an immutable `Cost`:
 
 from typing import TYPE_CHECKING, Any
 
-from hesse.certify import Certificate
+from hesse.certificates import Certificate
 from hesse.cost import Cost, gradient, value
-from hesse.derive import Derivation, Formula, Network, derive
+from hesse.derivation import Derivation, Formula, Network
+from hesse.derivation.derive import derive
 from hesse.errors import HesseError
-from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan
 from hesse.exact.planning import plan
-from hesse.exact.storage import load
 from hesse.layout import Layout
-from hesse.operators.operator import HessianOperator, operator
-from hesse.quadratic import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.loading import load
+from hesse.products.hessian_operator import HessianOperator, operator
+from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
     from hesse.plot import ErrorCurve, HeatMap, Plane, Slice, Spectrum
 
-__version__ = "0.1.0"
+from hesse.version import __version__ as __version__
+
 __all__ = [
     "BlockHessian",
     "Certificate",

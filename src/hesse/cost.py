@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from hesse.batch import Batch, tensors_in
-from hesse.calls import spread
-from hesse.data import Data
+from hesse.data.batch import Batch, tensors_in
+from hesse.data.calls import spread
+from hesse.data.readings import Data
 from hesse.diagnosis import diagnosed
 from hesse.errors import HesseError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
 from hesse.losses import Loss, identity, is_known, known_loss, own_loss, private, weighed
+from hesse.process.undisturbed import undisturbed
 from hesse.snapshot import (
     Choice,
     Modules,
@@ -32,7 +33,6 @@ from hesse.snapshot import (
 )
 from hesse.subject import Subject
 from hesse.survey import Surveyed, check_penalty, survey, survey_function
-from hesse.undisturbed import undisturbed
 
 Penalty = float | Callable[[Parameters], Tensor]
 

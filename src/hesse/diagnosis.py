@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.batch import Batch, tensors_in
+from hesse.data.batch import Batch, tensors_in
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.losses import Loss
 from hesse.snapshot import Parameters

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch, moved
+from hesse.data.batch import Batch, moved
 from hesse.errors import HesseTypeError, HesseValueError, nearest
 
 Total = Callable[[Any, Any], Tensor]

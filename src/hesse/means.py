@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch, concatenate, tensors_in
+from hesse.data.batch import Batch, concatenate, tensors_in
 from hesse.errors import HesseValueError
 from hesse.losses import Loss, name_of
 from hesse.snapshot import Parameters, as_leaves

@@ -7,10 +7,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from hesse.batch import Batch
+from hesse.data.batch import Batch
 from hesse.errors import HesseValueError
+from hesse.process.switches import differentiable_twice
 from hesse.snapshot import Modules, Parameters
-from hesse.switches import differentiable_twice
 from hesse.written_out import WrittenOut
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch, tensors_in
-from hesse.data import Data
+from hesse.data.batch import Batch, tensors_in
+from hesse.data.readings import Data
 from hesse.diagnosis import check_aligned, check_labels, diagnosed
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.losses import Loss, counted, own_loss

@@ -10,7 +10,7 @@ import hesse
 from cases import Problem
 from hesse.capture import capture
 from hesse.exact.planning import plan
-from hesse.exact.sweep import Sweep
+from hesse.exact.propagation.sweep import Sweep
 from reference import hessian, relative
 
 TOLERANCE = 1e-10

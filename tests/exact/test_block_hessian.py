@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
-from hesse.exact.block_hessian import BlockHessian, Inertia
 from hesse.layout import Layout
+from hesse.matrix.block_hessian import BlockHessian, Inertia
 
 LAYOUT = Layout(("w", "b", "scale"), ((2, 3), (3,), ()))
 PAIRS = [("w", "w"), ("w", "b"), ("w", "scale"), ("b", "b"), ("b", "scale"), ("scale", "scale")]

@@ -5,8 +5,10 @@ import torch
 
 import hesse
 from cases import CASES, cost_of, dense
-from hesse.exact import assemble, contract, plain, planning
-from hesse.exact.pair import Estimate, Order, Sizes
+from hesse.exact import assemble, planning
+from hesse.exact.contraction import choice as contract
+from hesse.exact.contraction import dense_layers as plain
+from hesse.exact.contraction.pair import Estimate, Order, Sizes
 from reference import expected_hessian, relative
 
 TOLERANCE = 1e-10

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hesse.errors import HesseFileError
-from hesse.exact.block_hessian import BlockHessian
-from hesse.exact.storage import load
 from hesse.layout import Layout
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.loading import load
 
 LAYOUT = Layout(("0.weight", 'odd "name" ∂\n', "scale"), ((2, 3), (3,), ()))
 PROVENANCE = {"model": "Sequential", "note": 'quotes " and λ'}

@@ -12,8 +12,8 @@ import hesse
 from cases import Problem, dense
 from hesse.exact import columns
 from hesse.exact.curvatures import CURVATURES
+from hesse.exact.propagation.rules import Operation
 from hesse.exact.pulls import PULLS
-from hesse.exact.rules import Operation
 from reference import hessian, relative
 
 aten = torch.ops.aten

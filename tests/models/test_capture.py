@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from certify.kinds import WAYS, Formula, Make, Subject, check_right, made, of, parameter, x
+from certificates.kinds import WAYS, Formula, Make, Subject, check_right, made, of, parameter, x
 
 TOKENS = torch.tensor([[1, 2, 3, 0], [4, 1, 0, 0], [2, 2, 4, 1]])
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, vmap
 
 import hesse
-from certify.kinds import TOLERANCE, WAYS, Subject, made, of, off, x
+from certificates.kinds import TOLERANCE, WAYS, Subject, made, of, off, x
 from networks import dense
 
 # ---------------------------------------------------------------- solvers

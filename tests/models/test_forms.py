@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import hesse
-from certify.kinds import WAYS, Subject, double_backward, off
+from certificates.kinds import WAYS, Subject, double_backward, off
 from networks import dense
 
 

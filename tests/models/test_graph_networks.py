@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from certify.kinds import TOLERANCE, WAYS, Subject, off, x
+from certificates.kinds import TOLERANCE, WAYS, Subject, off, x
 
 gnn = pytest.importorskip("torch_geometric.nn")
 from torch_geometric.data import Data  # noqa: E402

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 import hesse
-from certify.kinds import WAYS, double_backward, off
+from certificates.kinds import WAYS, double_backward, off
 
 hf = pytest.importorskip("transformers")
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import hesse
-from certify.kinds import TOLERANCE, WAYS, Subject, made, off, x
+from certificates.kinds import TOLERANCE, WAYS, Subject, made, off, x
 from networks import dense
 
 peft = pytest.importorskip("peft")

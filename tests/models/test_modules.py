@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import hesse
-from certify.kinds import WAYS, Formula, Make, Subject, check_right, made, of, parameter, x
+from certificates.kinds import WAYS, Formula, Make, Subject, check_right, made, of, parameter, x
 
 # torch.jit and parts of the compiler warn that they are old.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:Initializing zero-element")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from certify.kinds import WAYS, Formula, Make, Subject, check_right, made, parameter, x
+from certificates.kinds import WAYS, Formula, Make, Subject, check_right, made, parameter, x
 
 aten = torch.ops.aten
 BAGS = torch.tensor([[0, 1, 1], [2, 4, 0], [3, 3, 3], [1, 2, 4]])

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hesse.errors import HesseImportError, HesseValueError
-from hesse.exact.block_hessian import BlockHessian
 from hesse.layout import Layout
+from hesse.matrix.block_hessian import BlockHessian
 from hesse.plot import HeatMap, Spectrum
 from hesse.plot.canvas import signed_ticks
 from hesse.plot.labels import chosen, spread
@@ -176,5 +176,5 @@ def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch: pytest.Mon
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
-    code = "import sys, hesse.plot, hesse.exact.block_hessian; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, hesse.plot, hesse.matrix.block_hessian; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

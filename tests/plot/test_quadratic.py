@@ -16,7 +16,7 @@ import hesse
 from hesse.errors import HesseError, HesseImportError
 from hesse.plot.paths import METHODS, path
 from hesse.plot.section import Section, orthonormal
-from hesse.quadratic import QuadraticModel
+from hesse.taylor import QuadraticModel
 
 matplotlib = pytest.importorskip("matplotlib")
 pyplot = pytest.importorskip("matplotlib.pyplot")

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
-from hesse.batch import Batch
 from hesse.capture.export import NotCaptured, data_leaves, trace
-from hesse.capture.graph import Graph
-from hesse.capture.sites import Site
 from hesse.capture.slots import find_sites
+from hesse.data.batch import Batch
 from hesse.errors import in_a_line
+from hesse.graph.graph import Graph
+from hesse.graph.sites import Site
 
 if TYPE_CHECKING:
     from hesse.cost import Cost

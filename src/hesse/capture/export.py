@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from hesse.batch import Batch
-from hesse.capture.graph import Graph, Node, Pick, Ref
 from hesse.capture.rewrites import rewrite
+from hesse.data.batch import Batch
 from hesse.errors import in_a_line
-from hesse.quiet import quiet
+from hesse.graph.graph import Graph, Node, Pick, Ref
+from hesse.process.quiet import quiet
 
 if TYPE_CHECKING:
     from hesse.cost import Cost

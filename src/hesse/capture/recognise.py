@@ -1,6 +1,6 @@
 """Recognition of sites: for each operation that parameters enter linearly, the site it makes.
 
-One function for each operation, listed in `RECOGNISE`. See `hesse.capture.sites` for the form that all are brought to.
+One function for each operation, listed in `RECOGNISE`. See `hesse.graph.sites` for the form that all are brought to.
 """
 
 import math
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesse.capture.graph import Graph, Node, Ref
 from hesse.capture.rewrites import scale_shift
-from hesse.capture.sites import PLAIN, Arrangement, Moves, Site, Slot
+from hesse.graph.graph import Graph, Node, Ref
+from hesse.graph.sites import PLAIN, Arrangement, Moves, Site, Slot
 
 aten = torch.ops.aten
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.capture.graph import Node, Ref
+from hesse.graph.graph import Node, Ref
 
 aten = torch.ops.aten
 Shapes = dict[str, tuple[int, ...]]

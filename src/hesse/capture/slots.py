@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.func import vjp
 from torch.utils import _pytree as pytree
 
-from hesse.capture.graph import Graph, Node, Ref
 from hesse.capture.recognise import RECOGNISE, View, parameter_views
-from hesse.capture.sites import PLAIN, Arrangement, Site, Slot
+from hesse.graph.graph import Graph, Node, Ref
+from hesse.graph.sites import PLAIN, Arrangement, Site, Slot
 
 aten = torch.ops.aten
 

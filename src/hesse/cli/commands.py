@@ -120,7 +120,7 @@ def quadratic(
 ) -> None:
     """Show the quadratic model of the cost: how far to trust it, the step that each method proposes, and what it achieves."""
     from hesse.cli.quadratic import pictures, report
-    from hesse.quadratic.refuse import positive
+    from hesse.taylor.refuse import positive
 
     check_writable("--figure", figure, FIGURES)
     if figure is not None:

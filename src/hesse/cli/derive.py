@@ -7,8 +7,8 @@ from pathlib import Path
 
 import hesse
 from hesse.cli.inputs import build_cost, check_writable, require
-from hesse.derive.derivation import Formula
-from hesse.derive.identifiers import Names
+from hesse.derivation.derivation import Formula
+from hesse.derivation.identifiers import Names
 from hesse.errors import HesseValueError
 
 

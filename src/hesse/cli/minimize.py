@@ -12,7 +12,7 @@ from scipy.optimize import OptimizeResult
 import hesse
 from hesse.cli.output import say
 from hesse.errors import HesseFileError
-from hesse.quadratic import Iterate
+from hesse.taylor import Iterate
 
 
 def run(cost: hesse.Cost, method: str, start: OptimizeResult | None, **options: Any) -> OptimizeResult:

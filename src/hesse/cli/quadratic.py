@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from hesse.cli.output import say
 from hesse.errors import HesseError
-from hesse.exact.block_hessian import BlockHessian
+from hesse.matrix.block_hessian import BlockHessian
 from hesse.plot import ErrorCurve, Plane, Slice, Spectrum
-from hesse.quadratic import QuadraticModel, Step, Trust
+from hesse.taylor import QuadraticModel, Step, Trust
 
 
 class Scale(NamedTuple):

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.capture.sites import Slot
 from hesse.cost import Cost
-from hesse.exact.contract import choose
-from hesse.exact.grid import Grid, mirror
-from hesse.exact.pair import Order, Pair
+from hesse.exact.contraction.choice import choose
+from hesse.exact.contraction.grid import Grid, mirror
+from hesse.exact.contraction.pair import Order, Pair
 from hesse.exact.plan import Contraction, NamePair
-from hesse.memory import zeros
+from hesse.graph.sites import Slot
+from hesse.process.memory import zeros
 
 
 class Storage:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
-from hesse.batch import Batch
-from hesse.certify.drawing import drawn, generator
-from hesse.certify.rounding import ROUNDINGS, noise
+from hesse.certificates.drawing import drawn, generator
+from hesse.certificates.rounding import ROUNDINGS, noise
+from hesse.data.batch import Batch
 
 if TYPE_CHECKING:
     from hesse.cost import Cost

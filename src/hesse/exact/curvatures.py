@@ -13,10 +13,10 @@ from torch.func import grad, vmap
 
 from hesse.exact.operations import ENTRYWISE_LOSSES
 from hesse.exact.pulls import normalised, one_class
-from hesse.exact.structures import Curvature, Diagonal, RankOne
+from hesse.graph.structures import Curvature, Diagonal, RankOne
 
 if TYPE_CHECKING:
-    from hesse.exact.rules import Operation
+    from hesse.exact.propagation.rules import Operation
 
 aten = torch.ops.aten
 Blocks = list[list[Curvature | None]]

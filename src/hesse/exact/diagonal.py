@@ -7,24 +7,24 @@ from typing import final
 import torch
 from torch import Tensor
 
-from hesse.certify.certificate import Certificate
-from hesse.certify.entries import certify_diagonal
-from hesse.certify.soundness import require_sound
+from hesse.certificates.certificate import Certificate
+from hesse.certificates.entries import certify_diagonal
+from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
 from hesse.errors import HesseError
 from hesse.exact.columns import column_width, penalty_rows
-from hesse.exact.contract import choose
+from hesse.exact.contraction.choice import choose
+from hesse.exact.contraction.grid import Grid
+from hesse.exact.contraction.pair import Pair, dense
+from hesse.exact.contraction.shared_positions import spread
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, leave_undefined
-from hesse.exact.grid import Grid
-from hesse.exact.pair import Pair, dense
 from hesse.exact.plan import Plan
 from hesse.exact.planning import diagonal_plan
-from hesse.exact.positions import spread
-from hesse.exact.structures import Diagonal, RankOne
-from hesse.progress import Progress
-from hesse.quiet import quiet
-from hesse.undisturbed import undisturbed
+from hesse.graph.structures import Diagonal, RankOne
+from hesse.process.progress import Progress
+from hesse.process.quiet import quiet
+from hesse.process.undisturbed import undisturbed
 
 
 @undisturbed()

@@ -7,12 +7,12 @@ from torch import Tensor
 from hesse.capture import data_leaves
 from hesse.cost import Cost
 from hesse.exact.columns import rows
-from hesse.exact.evaluation import Evaluation, chunks
-from hesse.exact.pair import Pair
+from hesse.exact.contraction.pair import Pair
+from hesse.exact.contraction.signals import PairKey, Passed, pairs_at, passed
 from hesse.exact.plan import Part, Plan
-from hesse.exact.signals import PairKey, Passed, pairs_at, passed
-from hesse.exact.sweep import Sweep
-from hesse.progress import Progress
+from hesse.exact.propagation.evaluation import Evaluation, chunks
+from hesse.exact.propagation.sweep import Sweep
+from hesse.process.progress import Progress
 
 
 def steps(cost: Cost, made: Plan) -> float:

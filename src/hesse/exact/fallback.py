@@ -6,7 +6,7 @@ A path that failed is not taken again for that model; the plan takes the next sl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from hesse.certify.comparison import TOLERANCE, Difference
+from hesse.certificates.comparison import TOLERANCE, Difference
 from hesse.cost import Cost
 from hesse.errors import HesseValueError, in_a_line
 

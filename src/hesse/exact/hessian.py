@@ -8,21 +8,21 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from hesse.certify.matrix import certify_matrix
-from hesse.certify.soundness import require_sound
+from hesse.certificates.matrix import certify_matrix
+from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
 from hesse.errors import HesseError, HesseValueError
 from hesse.exact.assemble import Storage, Target
-from hesse.exact.block_hessian import BlockHessian
 from hesse.exact.columns import column_width, penalty_rows
+from hesse.exact.contraction.signals import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, leave_undefined
 from hesse.exact.plan import NamePair, Part, Plan
 from hesse.exact.planning import plan
-from hesse.exact.signals import PairKey
-from hesse.progress import Progress
-from hesse.quiet import quiet
-from hesse.undisturbed import undisturbed
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.process.progress import Progress
+from hesse.process.quiet import quiet
+from hesse.process.undisturbed import undisturbed
 
 
 @undisturbed()
@@ -127,7 +127,7 @@ def _refuse_undefined(H: BlockHessian) -> None:
 
 
 def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
-    from hesse import __version__
+    from hesse.version import __version__
 
     return {
         "cost": repr(cost),

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.capture.graph import Node, Pick
 from hesse.capture.rewrites import causal, masked, scale_shift, standardise
+from hesse.graph.graph import Node, Pick
 
 aten = torch.ops.aten
 

@@ -6,10 +6,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from hesse.capture import Captured
-from hesse.capture.sites import Site
 from hesse.errors import HesseValueError, readable_bytes
-from hesse.exact.pair import Estimate, Order, Sizes
-from hesse.exact.signals import PairKey
+from hesse.exact.contraction.pair import Estimate, Order, Sizes
+from hesse.exact.contraction.signals import PairKey
+from hesse.graph.sites import Site
 
 NamePair = tuple[str, str]
 
@@ -29,7 +29,7 @@ class Part:
     """What is done with the samples of one signature.
 
     Attributes:
-        signature: of their batches (`hesse.data.Batch.signature`).
+        signature: of their batches (`hesse.data.readings.Batch.signature`).
         samples: how many there are.
         chunk: how many are worked on at once.
         capture: their graph, if there is one.

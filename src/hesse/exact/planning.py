@@ -7,23 +7,23 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hesse.batch import Batch
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
-from hesse.capture.sites import Site, joined
-from hesse.certify.soundness import require_differentiable
+from hesse.certificates.soundness import require_differentiable
 from hesse.cost import Cost
+from hesse.data.batch import Batch
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, in_a_line, readable_bytes
-from hesse.exact.contract import choose
-from hesse.exact.evaluation import Evaluation
+from hesse.exact.contraction.choice import choose
+from hesse.exact.contraction.pair import Sizes
+from hesse.exact.contraction.signals import PairKey, Passed, pairs_at, passed
 from hesse.exact.fallback import COLUMNS, failures
-from hesse.exact.pair import Sizes
 from hesse.exact.plan import BlockPlan, Contraction, NamePair, Part, Plan
-from hesse.exact.signals import PairKey, Passed, pairs_at, passed
-from hesse.exact.sweep import Sweep, active_values
+from hesse.exact.propagation.evaluation import Evaluation
+from hesse.exact.propagation.sweep import Sweep, active_values
 from hesse.exact.trial import wrong_rule
-from hesse.memory import available_bytes
-from hesse.quiet import quiet
-from hesse.undisturbed import undisturbed
+from hesse.graph.sites import Site, joined
+from hesse.process.memory import available_bytes
+from hesse.process.quiet import quiet
+from hesse.process.undisturbed import undisturbed
 
 # Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
 _LEAST_WORKING = 100 * 10**6

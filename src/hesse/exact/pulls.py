@@ -15,7 +15,7 @@ from hesse.capture.rewrites import scale_shift
 from hesse.exact.operations import RELABEL
 
 if TYPE_CHECKING:
-    from hesse.exact.rules import Operation
+    from hesse.exact.propagation.rules import Operation
 
 aten = torch.ops.aten
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hesse.certify.drawing import drawn
-from hesse.certify.rounding import ROUNDINGS, noise
-from hesse.exact.evaluation import Evaluation
-from hesse.exact.rules import Operation, Values
-from hesse.exact.structures import as_tensor, transposed
+from hesse.certificates.drawing import drawn
+from hesse.certificates.rounding import ROUNDINGS, noise
+from hesse.exact.propagation.evaluation import Evaluation
+from hesse.exact.propagation.rules import Operation, Values
+from hesse.graph.structures import as_tensor, transposed
 
 # Operations whose second derivative has more entries than this are left to the certificate of the whole.
 _LARGEST = 10**6

@@ -1,9 +1,23 @@
 """Pictures: each display computes once and draws as often as asked. Needs matplotlib (``pip install hesse[plot]``)."""
 
-from hesse.plot.error_curve import ErrorCurve
-from hesse.plot.heat_map import HeatMap
-from hesse.plot.plane import Plane
-from hesse.plot.slice import Slice
-from hesse.plot.spectrum import Spectrum
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hesse.plot.error_curve import ErrorCurve
+    from hesse.plot.heat_map import HeatMap
+    from hesse.plot.plane import Plane
+    from hesse.plot.slice import Slice
+    from hesse.plot.spectrum import Spectrum
+
+# A picture is fetched when it is asked for: a result can draw itself (`BlockHessian.plot`) without knowing the others, some of
+# which stand on what is made of results.
+_ROOMS = {"ErrorCurve": "error_curve", "HeatMap": "heat_map", "Plane": "plane", "Slice": "slice", "Spectrum": "spectrum"}
 
 __all__ = ["ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'hesse.plot' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"hesse.plot.{_ROOMS[name]}"), name)

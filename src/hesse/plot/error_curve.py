@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for
-from hesse.quadratic import Trust, refuse
-from hesse.quadratic.trust import CLEAR, FITTED
+from hesse.taylor import Trust, refuse
+from hesse.taylor.trust import CLEAR, FITTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
-    from hesse.exact.block_hessian import BlockHessian
+    from hesse.matrix.block_hessian import BlockHessian
 
 PIXELS = 500  # a little less than the drawing has on a screen, so that none is lost there either
 _LEAST = 0.012  # of the axis, for every parameter: biases can be seen
@@ -45,7 +45,7 @@ class HeatMap:
     Example:
         >>> import torch
         >>> from hesse.layout import Layout
-        >>> from hesse.exact.block_hessian import BlockHessian
+        >>> from hesse.matrix.block_hessian import BlockHessian
         >>> H = BlockHessian(Layout(("w", "b"), ((2,), (1,))), matrix=torch.eye(3))
         >>> HeatMap.from_hessian(H).edges
         (0, 2, 3)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from hesse.exact.tables import printable, shortened
+from hesse.matrix.tables import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

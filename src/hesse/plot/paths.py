@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from hesse.errors import HesseValueError
 from hesse.plot.section import Section
-from hesse.quadratic.subproblem import spectral
+from hesse.taylor.subproblem import spectral
 
 Place = Float[np.ndarray, " 2"]
 Path = Float[np.ndarray, "N 2"]

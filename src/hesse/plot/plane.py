@@ -13,8 +13,8 @@ from hesse.errors import HesseValueError
 from hesse.plot.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, axes_for, signed
 from hesse.plot.paths import METHODS, path
 from hesse.plot.section import Section, check, direction, orthonormal
-from hesse.quadratic import QuadraticModel, refuse
-from hesse.quadratic.subproblem.space import random_unit
+from hesse.taylor import QuadraticModel, refuse
+from hesse.taylor.subproblem.space import random_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

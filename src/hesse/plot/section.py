@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError
-from hesse.progress import Progress
-from hesse.quadratic import QuadraticModel, quadratic, refuse
+from hesse.process.progress import Progress
+from hesse.taylor import QuadraticModel, quadratic, refuse
 
 
 @final

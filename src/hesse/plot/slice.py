@@ -8,7 +8,7 @@ import numpy as np
 
 from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, signed
 from hesse.plot.section import Section, check
-from hesse.quadratic import QuadraticModel, refuse
+from hesse.taylor import QuadraticModel, refuse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

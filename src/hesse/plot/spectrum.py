@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.errors import HesseTypeError
-from hesse.exact.block_hessian import BlockHessian
-from hesse.operators.operator import HessianOperator
+from hesse.matrix.block_hessian import BlockHessian
 from hesse.plot.canvas import BLUE, GREY, VERMILION, axes_for, signed, signed_ticks
+from hesse.products.hessian_operator import HessianOperator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ class Spectrum:
     Example:
         >>> import torch
         >>> from hesse.layout import Layout
-        >>> from hesse.exact.block_hessian import BlockHessian
+        >>> from hesse.matrix.block_hessian import BlockHessian
         >>> H = BlockHessian(Layout(("w",), ((2,),)), matrix=torch.diag(torch.tensor([3.0, -1.0])))
         >>> Spectrum.from_hessian(H).counts
         {'negative': 1, 'zero': 0, 'positive': 1}

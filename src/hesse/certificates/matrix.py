@@ -1,0 +1,183 @@
+"""What of a Hessian is held against double backward: products that see its blocks, all alike."""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hesse.certificates.certificate import Certificate
+from hesse.certificates.comparison import Comparison, Difference, compare
+from hesse.certificates.drawing import drawn, generator
+from hesse.certificates.precision import tf32_notes
+from hesse.certificates.reference import METHOD, SHARE, Limit, Parts, Request, products
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+    from hesse.matrix.block_hessian import BlockHessian
+
+# Rows by which the size of a column block is judged, and rows that one product passes over at once.
+_ROWS = 128
+_TILE = 64
+# A column block's size counts as at least so much of the largest: v is larger where a block is smaller, and so is its rounding.
+_LEAST = {torch.float32: 3e-2, torch.float64: 1e-3}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether what was made can be believed.
+
+    Attributes:
+        certificate: what was compared.
+        wrong: by parameter, where what was made and the independent way differ.
+        undefined: the parameters for which the independent way gave no number.
+    """
+
+    certificate: Certificate
+    wrong: dict[str, Difference]
+    undefined: tuple[str, ...] = ()
+
+
+class Matrix:
+    """Products with a Hessian and with its blocks, and what they are to be held against.
+
+    Args:
+        cost: the cost that it is of.
+        made: the Hessian, whole or some of its blocks.
+    """
+
+    def __init__(self, cost: "Cost", made: "BlockHessian") -> None:
+        self._cost, self._made, self._random = cost, made, generator()
+        names = cost.layout.names
+        self._held = {pair for a, b in made.pairs for pair in ((a, b), (b, a))}
+        self._rows = {b: tuple(a for a in names if (a, b) in self._held) for b in names}
+
+    def requests(self) -> tuple[list[Request], list[float], int]:
+        """The products, the first ones the most telling, and how many are to be made in any case.
+
+        Beside each stands the largest size of an entry of a block times a normal v, where the product does not show it itself.
+
+        Of a whole matrix: one of all columns, scaled so that every block weighs alike, and one of a single parameter's. Of some
+        blocks: those of one parameter's columns that have the same rows, until every block is seen.
+        """
+        cost, names = self._cost, self._cost.layout.names
+        drawings = {name: drawn(cost.parameters[name], self._random) for name in names}
+        if self._made.is_complete:
+            sizes, rows = self._sizes()
+            typical = max(sizes.values(), default=0.0) / math.sqrt(max(1, rows))
+            least = max(sizes.values(), default=0.0) * _LEAST[self._made.dtype]
+            scaled = {name: v / (max(sizes[name], least) or 1.0) for name, v in drawings.items()}
+            one = names[int(torch.randint(len(names), (1,), generator=self._random, device="cpu"))]
+            alone = {one: drawn(cost.parameters[one], self._random)}
+            if len(names) == 1:
+                return [Request(scaled, names)], [0.0], 1
+            return [Request(scaled, names), Request(alone, names)], [0.0, typical], 2
+        unseen, requests = {frozenset(pair) for pair in self._held}, list[Request]()
+        order = [names[int(k)] for k in torch.randperm(len(names), generator=self._random, device="cpu")]
+        for name in sorted(order, key=lambda name: -len(self._rows[name])):
+            seen = {frozenset((a, name)) for a in self._rows[name]} & unseen
+            if seen:
+                rows = tuple(a for a in self._rows[name] if frozenset((a, name)) in seen)
+                requests.append(Request({name: drawings[name]}, rows))
+                unseen -= seen
+        places = torch.randperm(len(requests), generator=self._random, device="cpu").tolist()
+        return [requests[place] for place in places], [self._typical()] * len(requests), 1
+
+    def _sizes(self) -> tuple[dict[str, float], int]:
+        """The typical size of H v for a normal v in one parameter, from some of the rows, and how many."""
+        matrix, layout = self._made.dense(), self._cost.layout
+        rows = matrix[self._some_of(matrix)]
+        sizes = {name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)])) for name in layout.names}
+        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(rows)
+
+    def _typical(self) -> float:
+        """The largest size of an entry of a block times a normal v."""
+        norms = []
+        for a, b in self._made.pairs:
+            block = self._made.flat(a, b)
+            rows = block[self._some_of(block)]
+            norms.append(torch.linalg.vector_norm(rows) * math.sqrt(len(block) / max(1, len(rows) * min(block.shape))))
+        return max((norm for norm in torch.stack(norms).tolist() if math.isfinite(norm)), default=0.0)
+
+    def _some_of(self, matrix: Tensor) -> Tensor | slice:
+        """Some of its rows at random, or all of not many: to say how large its entries are, not all of it need be read."""
+        if len(matrix) <= _ROWS:
+            return slice(None)
+        return torch.randint(len(matrix), (_ROWS,), generator=self._random, device="cpu").to(matrix.device)
+
+    def products(self, requests: list[Request]) -> list[Parts]:
+        """What the Hessian gives for them."""
+        if not self._made.is_complete:
+            return [{a: self._block(a, request) for a in request.rows} for request in requests]
+        layout, matrix = self._cost.layout, self._made.dense()
+        made = [matrix.new_zeros(len(matrix)) for _ in requests]
+        # All products while a few rows are in the cache: the matrix is read once.
+        for at in range(0, len(matrix), _TILE):
+            rows = matrix[at : at + _TILE]
+            for total, request in zip(made, requests, strict=True):
+                if len(request.columns) == len(layout.names):
+                    total[at : at + _TILE] = rows @ layout.flatten(request.columns).to(matrix.dtype)
+                else:
+                    for name, v in request.columns.items():
+                        total[at : at + _TILE] += rows[:, layout.slice(name)] @ v.flatten().to(matrix.dtype)
+        return [layout.unflatten(total) for total in made]
+
+    def _block(self, a: str, request: Request) -> Tensor:
+        parts = [self._made.flat(a, b) @ v.flatten().to(self._made.dtype) for b, v in request.columns.items()]
+        return torch.stack(parts).sum(0).reshape(self._cost.layout.shape(a))
+
+
+def certify_matrix(
+    cost: "Cost", made: "BlockHessian", seconds: float, notes: tuple[str, ...] = (), memory: int | None = None
+) -> Verdict:
+    """Hold a Hessian against double backward, within 15 % of what it took, or six gradients.
+
+    Args:
+        cost: the cost.
+        made: its Hessian.
+        seconds: what making it took.
+        notes: for the certificate.
+        memory: bytes to work in, where samples are known to be independent.
+    """
+    start = time.perf_counter()
+    matrix = Matrix(cost, made)
+    requests, typical, least = matrix.requests()
+    expected = products(cost, requests, Limit(least, SHARE * seconds, memory))
+    done = requests[: len(expected)]
+    comparison = compare(cost, done, matrix.products(done), expected, typical=typical[: len(done)])
+    wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
+    if made.is_complete:
+        # What the product of all columns does not show lies in the columns of the other one.
+        wrong = comparison.wrong[0] or {name: next(iter(each.values())) for each, name in _single(comparison, done)}
+        compared = f"{len(done)} product{'s' * (len(done) != 1)} with {all_of(cost)}"
+    else:
+        seen = sum(len(request.rows) for request in done)
+        compared = (
+            f"{seen} of {len(made.pairs)} blocks"
+            if seen < len(made.pairs)
+            else (f"all {seen} blocks" if seen > 1 else "the block")
+        )
+    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined)
+
+
+def all_of(cost: "Cost") -> str:
+    """All parameters, in words."""
+    count = len(cost.layout.names)
+    return f"all {count} parameters" if count > 1 else "the only parameter"
+
+
+def _single(comparison: Comparison, done: list[Request]) -> Iterable[tuple[dict[str, Difference], str]]:
+    return [(each, next(iter(r.columns))) for each, r in zip(comparison.wrong[1:], done[1:], strict=True) if each]
+
+
+def certificate_of(cost: "Cost", comparison: Comparison, compared: str, start: float, notes: tuple[str, ...] = ()) -> Certificate:
+    """The certificate of a comparison that began at ``start``."""
+    if comparison.undefined:
+        names = ", ".join(comparison.undefined[:3]) + (", ..." if len(comparison.undefined) > 3 else "")
+        notes = (*notes, f"double backward gives no number for {names}, which is not compared")
+    seconds = time.perf_counter() - start
+    notes = (*notes, *tf32_notes(cost.dtype, cost.device))
+    return Certificate(comparison.deviation, compared, METHOD, cost.samples, seconds, comparison.rounding, notes)

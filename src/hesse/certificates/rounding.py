@@ -1,0 +1,119 @@
+"""What rounding does to a computation: it is carried out again, with every result in it rounded otherwise.
+
+The last place of a result says nothing of how it came about. The curvature of a confident classifier's loss is p − p²: where p is
+near 1 that is the rounding of 1, however small it is itself. So it is with every gradient and second derivative that cancels.
+What the roundings of all the steps do together shows where they are made otherwise.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hesse.certificates.drawing import generator
+from hesse.certificates.precision import eps_of
+
+# What other roundings of the same computation may add up to, in units of those that were seen.
+ROUNDINGS = 16.0
+# How often it is carried out; signs agree by chance in one.
+_DRAWS = 3
+# Kernels of several steps that may cancel within: taken apart, so that each step is rounded.
+_SEVERAL_STEPS = (
+    *("_log_softmax", "_log_softmax_backward_data", "_softmax", "_softmax_backward_data", "logsumexp"),
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy_backward"),
+    *("sigmoid_backward", "tanh_backward", "log_sigmoid_forward", "log_sigmoid_backward", "softplus", "softplus_backward"),
+    *("gelu_backward", "silu_backward", "native_layer_norm", "native_layer_norm_backward"),
+    *("native_group_norm", "native_group_norm_backward"),
+)
+
+
+def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
+    """How far the roundings within move each tensor of a computation (2-norm); zero for what cannot be carried out so.
+
+    Args:
+        compute: always gives the same tensors.
+
+    Example:
+        >>> import torch
+        >>> one = torch.ones(())
+        >>> noise(lambda: [one.exp() / one.exp() - 1])[0] > 0  # zero, and all rounding
+        True
+    """
+    try:
+        with _Otherwise(None) as first:
+            plain = compute()
+        largest = [0.0 for _ in plain]
+        for _ in range(_DRAWS):
+            with _Otherwise(first.decisions):
+                again = compute()
+            gaps = [float(torch.linalg.vector_norm(b.double() - a.double())) for a, b in zip(plain, again, strict=True)]
+            largest = [max(so_far, gap) for so_far, gap in zip(largest, gaps, strict=True)]
+        return largest
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:  # of an operation that does not go with such a mode: then nothing is excused by rounding
+        return [0.0 for _ in compute()]
+
+
+@cache
+def _steps() -> Mapping[Any, Callable[..., Any]]:
+    from torch._decomp import get_decompositions
+
+    return get_decompositions([getattr(torch.ops.aten, name) for name in _SEVERAL_STEPS])
+
+
+@final
+class _Otherwise(TorchDispatchMode):
+    """While it is entered, floating results are off by one rounding, by up to two units of its last place.
+
+    Whole numbers and truth values come out as they did the first time: which branch or entry is taken is no rounding.
+
+    Attributes:
+        decisions: those, in their order; kept the first time, where nothing is rounded otherwise.
+    """
+
+    def __init__(self, decisions: list[Tensor] | None) -> None:
+        super().__init__()
+        self._first, self.decisions = decisions is None, decisions or []
+        self._random: dict[torch.device, torch.Generator] = {}
+        self._place = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        steps = _steps().get(func)
+        if steps is not None:
+            with self:
+                result = steps(*args, **options)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **options)
+        if any(returned.alias_info is not None for returned in func._schema.returns):
+            return result  # a view, or what was written into
+        convolution = "convolution" in str(func)
+        return pytree.tree_map_only(Tensor, lambda part: self._otherwise(part, convolution), result)
+
+    def _otherwise(self, result: Tensor, convolution: bool) -> Tensor:
+        if not (result.is_floating_point() or result.is_complex()):
+            return self._decided(result)
+        # Zeros without memory end the process in arithmetic.
+        if self._first or result.is_meta or result.layout != torch.strided or result._is_zerotensor():
+            return result
+        if result.device not in self._random:
+            self._random[result.device] = generator(result.device)
+        most = 2 * eps_of(result.dtype, result.device, convolution)
+        off = torch.empty_like(result, dtype=result.dtype.to_real())
+        return result * off.uniform_(-most, most, generator=self._random[result.device]).add_(1)
+
+    def _decided(self, result: Tensor) -> Tensor:
+        if self._first:
+            self.decisions.append(result.clone())
+            return result
+        self._place += 1
+        kept = self.decisions[self._place - 1] if self._place <= len(self.decisions) else result
+        return kept.clone() if (kept.shape, kept.dtype) == (result.shape, result.dtype) else result

@@ -1,5 +1,0 @@
-"""Certificates: every number that leaves hesse is held against an independent way of getting it, on the user's own function."""
-
-from hesse.certify.certificate import Certificate
-
-__all__ = ["Certificate"]

@@ -1,0 +1,329 @@
+"""A derivation, and one block of it as a formula: to read, to print, to run."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from hesse.derivation.expression import Entry, Expression, Index, Partial, of
+from hesse.derivation.lines import Block, Certificate, Line, Slope, Stage
+from hesse.derivation.program import Program
+from hesse.derivation.samples import Own
+from hesse.derivation.valuation import Valuation
+from hesse.errors import HesseKeyError, nearest
+from hesse.process.progress import Progress
+
+
+@dataclass(frozen=True, repr=False)
+class Formula:
+    """∂²J/∂rows ∂columns, of shape (*rows.shape, *columns.shape).
+
+    Attributes:
+        block: rows, columns, the expression and its lines.
+        derivation: what it belongs to.
+    """
+
+    block: Block
+    derivation: "Derivation"
+
+    @property
+    def rows(self) -> Entry:
+        """The parameter of the first axes, with its indices."""
+        return self.block.rows
+
+    @property
+    def columns(self) -> Entry:
+        """The parameter of the last axes, with its indices."""
+        return self.block.columns
+
+    @property
+    def expression(self) -> Expression:
+        """The collected result, in the indices of rows and columns."""
+        return self.block.expression
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """From the first derivative to the result."""
+        return self.block.lines
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        """Those of the rows, then those of the columns: the axes of the array."""
+        return (*self.rows.indices, *self.columns.indices)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def text(self, reading: str = "indices") -> str:
+        """The lines and the result as text, at most 100 columns wide; ``reading`` as in `Derivation.text`."""
+        from hesse.derivation.notation import text
+
+        return text.block_text(self.block, self.derivation, reading)
+
+    def latex(self, reading: str = "indices") -> str:
+        """The result as LaTeX, to be put between dollar signs."""
+        from hesse.derivation.notation import latex
+
+        return latex.block_latex(self.block, self.derivation, reading)
+
+    def html(self) -> str:
+        """The block as one self-contained page."""
+        from hesse.derivation.notation import html
+
+        key = (self.rows.name, self.columns.name)
+        return html.page(replace(self.derivation, blocks={key: self.block}, stages=()))
+
+    def matrix(self) -> str | None:
+        """The result as a product of matrices, rows and columns counted row by row; None where it has no such form."""
+        from hesse.derivation.matrix import matrix_form, matrix_text
+
+        found = matrix_form(self.expression, self.rows.indices, self.columns.indices, self.derivation.program)
+        return None if found is None else matrix_text(found)
+
+    def python(self, backend: str = "numpy", name: str = "hessian_block") -> str:
+        """A standalone function of the leaves, with named intermediates and the formula in its docstring.
+
+        A function without a row in the table of functions, such as ``f``, is an argument, and so are its derivatives.
+
+        Args:
+            backend: ``"numpy"`` or ``"torch"``.
+            name: of the function.
+
+        Raises:
+            HesseValueError: the block needs an operation of a model that has no formula.
+
+        Example:
+            >>> import hesse
+            >>> code = hesse.derive("x @ A @ x", wrt=["x"]).block("x", "x").python()
+            >>> "def " in code and "import numpy" in code
+            True
+        """
+        from hesse.derivation.notation.text_writer import text
+        from hesse.derivation.python import python
+
+        program = self.derivation.program
+        left = text(of(Partial(program.cost.entry, (self.rows, self.columns))), program)
+        return python(self.block, program, backend, name, formula=f"{left} = {text(self.expression, program)}")
+
+    def evaluate(self, **arrays: Any) -> Any:
+        """The array at given leaves, of shape (*rows.shape, *columns.shape).
+
+        Of a `Cost` that was derived, what is not given is its own: ``evaluate()`` is the block at its parameters, over all its
+        samples, in float64 and without its penalty.
+
+        Args:
+            **arrays: NumPy arrays, which give a NumPy array, or tensors, which give a tensor. For a network, ``x`` and ``y``
+                with one more axis in front hold samples, and the block is that of their sum or mean. An unknown function is
+                the name of a known one, ``f="tanh"``, or its derivatives (f, f', f'').
+
+        Example:
+            >>> import numpy, hesse
+            >>> d = hesse.derive("x @ A @ x", wrt=["x"])
+            >>> d.block("x", "x").evaluate(A=numpy.array([[1.0, 2.0], [0.0, 3.0]]))
+            array([[2., 2.],
+                   [2., 6.]])
+        """
+        from hesse.derivation.binding import differentiated, with_samples
+        from hesse.derivation.evaluate import evaluate
+
+        program, own = self.derivation.program, self.derivation.own
+        functions: dict[str, str | tuple[Callable[..., Any], ...]] = {
+            name: differentiated(f) for name, f in self.derivation.functions.items() if name in program.unknown
+        }
+        functions |= {name: arrays.pop(name) for name in sorted(program.unknown) if name in arrays}
+        data = [name for name, leaf in program.leaves.items() if leaf.role != "parameter" and name in arrays]
+        if own is not None and not data:
+            total: Any = 0
+            with Progress("samples", own.count) as bar:
+                for count, some in own.samples():
+                    here = {**_alike(some, arrays), **arrays}
+                    total = total + evaluate(self.expression, self.indices, program, here, functions)
+                    bar.advance(count)
+            return total * own.scale
+        if own is not None:
+            arrays = {**_alike(own.parameters, arrays), **arrays}
+        found = evaluate(self.expression, self.indices, program, arrays, functions)
+        if program.samples == "mean" and with_samples(arrays, program):
+            some = next(name for name, leaf in program.leaves.items() if leaf.per_sample and name in arrays)
+            return found / len(arrays[some])
+        return found
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """The derivation of a Hessian: every line with its rule, every line certified.
+
+    Made by `hesse.derive`. ``print`` shows it; in a notebook it shows itself.
+
+    Attributes:
+        source: what was asked about, as text.
+        program: the cost as named quantities, and every δ, S and D that got a name.
+        parameters: in the order in which the flat Hessian has them.
+        slopes: the first derivatives.
+        blocks: the second ones, by rows and columns, ``rows`` not after ``columns``.
+        stages: for a derivation stage by stage, from the first layer up; else none.
+        notes: sentences on conventions and on what is special here.
+        certificate: what was checked; None where certification was turned off.
+        writer: writes a block that is not there yet, and the program with the names it needed.
+        at: the point at which everything was certified.
+        functions: what stands for functions that have no formula of their own, in a captured model.
+        own: the parameters and the data of a cost that was derived.
+    """
+
+    source: str
+    program: Program
+    parameters: tuple[str, ...]
+    slopes: Mapping[str, Slope]
+    blocks: Mapping[tuple[str, str], Block] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    notes: tuple[str, ...] = ()
+    certificate: Certificate | None = None
+    writer: Callable[[str, str], tuple[Block, Program]] | None = field(default=None, repr=False, compare=False)
+    at: Valuation | None = field(default=None, repr=False, compare=False)
+    functions: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    own: Own | None = field(default=None, repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.blocks.values())
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def block(self, rows: str, columns: str) -> "Formula":
+        """The formula of one block, ∂²J/∂rows ∂columns.
+
+        The one with the two exchanged is its transpose, with one line more that says so.
+
+        Raises:
+            HesseKeyError: a name that is not a parameter of this derivation.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("x @ A @ x", wrt=["x"])
+            >>> print(d.block("x", "x").matrix())
+            A + Aᵀ
+        """
+        return _formula(self, rows, columns)
+
+    def steps(self, rows: str, columns: str) -> tuple[Line, ...]:
+        """The lines of one block: rule, before, after, reason.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", wrt=["W1", "W2"])
+            >>> [line.rule for line in d.steps("W1", "W2")][:3]
+            ['start', 'product rule', 'chain rule']
+        """
+        return self.block(rows, columns).lines
+
+    def text(self, reading: str = "indices") -> str:
+        """The whole derivation as text, at most 100 columns wide.
+
+        Args:
+            reading: ``"indices"``, ``"matrix"``, or ``"scalar"``: one weight per layer.
+        """
+        from hesse.derivation.notation import text
+
+        return text.page(self, reading)
+
+    def write(self, expression: Expression, reading: str = "indices") -> str:
+        """One expression of this derivation, such as a side of a line, as text on one line.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("x @ A @ x", wrt=["x"])
+            >>> d.write(d.slopes["x"].expression, "scalar")
+            '2 A x'
+        """
+        from hesse.derivation.notation.text_writer import text
+
+        return text(expression, self.program, reading)
+
+    def latex(self) -> str:
+        """A LaTeX document that compiles as it stands."""
+        from hesse.derivation.notation import latex
+
+        return latex.document(self)
+
+    def html(self) -> str:
+        """One self-contained page: MathML, steps that unfold, light and dark; nothing is loaded from elsewhere.
+
+        Raises:
+            HesseImportError: the extra ``html`` is not installed.
+        """
+        from hesse.derivation.notation import html
+
+        return html.page(self)
+
+    def certify(self, seed: int = 0) -> Certificate:
+        """Check every line again, at other random points.
+
+        Raises:
+            HesseValueError: a line is wrong; the text names it.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("sum(exp(A @ x))", wrt=["A", "x"])
+            >>> d.certify(seed=1).deviation < 1e-10
+            True
+        """
+        from hesse.derivation.certify import certified, valuation
+
+        return certified(self, valuation(self.program, seed, self.functions))[1]
+
+    def _repr_html_(self) -> str:
+        from hesse.derivation.notation import html
+
+        return html.fragment(self)
+
+
+def _alike(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A cost's own tensors as arrays of the kind that was given."""
+    if not given or any(isinstance(value, Tensor) for value in given.values()):
+        return own
+    return {name: value.cpu().numpy() for name, value in own.items()}
+
+
+def _formula(derivation: Derivation, rows: str, columns: str) -> Formula:
+    """A block of a derivation, written now where it is not there yet."""
+    for name in (rows, columns):
+        if name not in derivation.parameters:
+            close = nearest(name, list(derivation.parameters))
+            raise HesseKeyError(f"block: {name!r} is not a parameter of this derivation; the nearest: {close}")
+    order = derivation.parameters.index
+    if order(rows) > order(columns):
+        return _transposed(_formula(derivation, columns, rows))
+    if (rows, columns) not in derivation.blocks:
+        derivation = _with_block(derivation, rows, columns)
+    return Formula(derivation.blocks[rows, columns], derivation)
+
+
+def _with_block(derivation: Derivation, rows: str, columns: str) -> Derivation:
+    """The derivation with one more block, certified at the same point as the others."""
+    from hesse.derivation.certify import certified
+
+    assert derivation.writer is not None, "a derivation without a writer has all its blocks"
+    block, program = derivation.writer(rows, columns)
+    alone = replace(derivation, program=program, slopes={}, stages=(), blocks={(rows, columns): block})
+    if derivation.at is not None:
+        alone, _ = certified(alone, derivation.at.extended(alone.program))
+    return replace(derivation, program=alone.program, blocks={**derivation.blocks, **alone.blocks})
+
+
+def _transposed(other: Formula) -> Formula:
+    block = other.block
+    cost = other.derivation.program.cost.entry
+    last = Line(
+        str(sum(line.label.isdigit() for line in block.lines) + 1),
+        "symmetry",
+        of(Partial(cost, (block.columns, block.rows))),
+        block.expression,
+        "the order of differentiation does not matter: the transpose of the block above",
+        deviation=block.deviation,
+    )
+    turned = replace(block, rows=block.columns, columns=block.rows, lines=(*block.lines, last))
+    return Formula(turned, other.derivation)

@@ -1,0 +1,170 @@
+"""`hesse.derive`: from an expression, a network or a cost to the derivation of its Hessian."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from hesse.cost import Cost
+from hesse.derivation.adjoints import adjoints
+from hesse.derivation.carry_out import CarryOut
+from hesse.derivation.certify import certified, certified_at
+from hesse.derivation.derivation import Derivation
+from hesse.derivation.differentiate import with_companions
+from hesse.derivation.expression import Size
+from hesse.derivation.language import program as program_of_text
+from hesse.derivation.lines import Block, Slope
+from hesse.derivation.networks.network import Network
+from hesse.derivation.page import Page
+from hesse.derivation.program import Program
+from hesse.derivation.stagewise import Stages, stages
+from hesse.derivation.steps import Expander, block, slope
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+
+WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
+OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of random points
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the slopes and blocks of one derivation."""
+
+    page: Page
+    expander: Expander
+
+    def slope(self, name: str) -> Slope:
+        """A first derivative."""
+        return slope(self.page, name, signals=not isinstance(self.expander, Stages))
+
+    def block(self, rows: str, columns: str) -> Block:
+        """A second derivative."""
+        return block(self.page, self.expander, rows, columns)
+
+    def with_program(self, rows: str, columns: str) -> tuple[Block, Program]:
+        """A second derivative, and the program with the names that it needed."""
+        return self.block(rows, columns), self.page.program
+
+
+def derive(
+    source: str | Network | Cost,
+    wrt: str | Sequence[str] | None = None,
+    *,
+    shapes: str | Mapping[str, Sequence[Size]] | None = None,
+    given: str | Iterable[str] = (),
+    stagewise: bool | None = None,
+    certify: bool = True,
+) -> Derivation:
+    """Derive every block of a Hessian, line by line, each line with its rule and each line certified.
+
+    Args:
+        source: a cost as text, such as ``"1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"``; a `Network`; or a `Cost`, whose model is
+            traced.
+        wrt: the parameters, by name. An expression needs them; of a network or a cost they are all, unless some are named.
+        shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as letters or numbers, ``[]`` a
+            scalar.
+        given: what is known of an expression's data: ``"sum(y) == 1"`` along the last axis, ``"Omega == 1"`` for every entry.
+        stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows linearly with the depth,
+            rather than every block being written out down to the parameters. By default from four layers on.
+        certify: whether to evaluate every line at random points, and every block against automatic differentiation.
+
+    Raises:
+        HesseError: text that is not a cost, names or shapes that do not fit; or a line that does not hold, which is a fault
+            of hesse.
+
+    Example:
+        >>> import hesse
+        >>> d = hesse.derive("1/2*sum((y - X @ w)**2)", wrt=["w"])
+        >>> print(d.block("w", "w").matrix())
+        XᵀX
+        >>> d.certificate.lines
+        3
+    """
+    if isinstance(source, str):
+        if wrt is None:
+            raise HesseValueError("wrt: an expression needs the names of its parameters, such as wrt=['W1', 'W2']")
+        program, parameters = program_of_text(source, wrt, shapes, given)
+        return written(source, program, parameters, stagewise=stagewise, certify=certify)
+    if shapes is not None or tuple(given):
+        raise HesseValueError("shapes and given are for expressions; a network or a cost knows its own")
+    if isinstance(source, Network):
+        program, names = source.program()
+        return written(repr(source), program, _chosen(wrt, names), stagewise=stagewise, certify=certify)
+    if isinstance(source, Cost):
+        return _of_cost(source, wrt, stagewise=stagewise, certify=certify)
+    raise HesseTypeError(f"source: expected an expression as text, a hesse.Network or a hesse.Cost, got {type(source).__name__}")
+
+
+def _of_cost(cost: Cost, wrt: str | Sequence[str] | None, *, stagewise: bool | None, certify: bool) -> Derivation:
+    """The derivation for the loss of one sample, certified on the cost's own parameters and first samples too."""
+    from hesse.derivation.networks.graph import program_of  # the rules of all traced operations, which only a cost needs
+
+    found = program_of(cost)
+    whole = cost.scale * cost.samples
+    samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None
+    program = replace(found.program, samples=samples)
+    chosen = _chosen(wrt, found.parameters)
+    result = written(repr(cost), program, chosen, stagewise=stagewise, certify=certify, functions=found.functions)
+    notes = [_over_samples(cost, samples), *_of_penalty(cost)]
+    if certify:
+        checked = [certified_at(result, arrays) for arrays in found.samples(OWN_SAMPLES)]
+        notes.append(
+            f"Checked on the model's own parameters at {len(checked)} of its samples as well: largest deviation "
+            f"{max(one.deviation for one in checked):.0e}"
+            + (f"; {checked[0].skipped} lines are too large for that." if checked[0].skipped else ".")
+        )
+    return replace(result, notes=(*result.notes, *notes), own=found.own())
+
+
+def _over_samples(cost: Cost, samples: str | None) -> str:
+    how = f"{cost.scale:.6g} times its sum" if samples is None else f"its {samples}"
+    return f"J is the loss of one sample. The cost is {how} over {cost.samples} samples, and so is each block."
+
+
+def _of_penalty(cost: Cost) -> list[str]:
+    if cost.penalty is None:
+        return []
+    if isinstance(cost.penalty, int | float):
+        return [f"The penalty 1/2 · {cost.penalty:g} ‖θ‖² adds {cost.penalty:g} to the diagonal of each parameter's own block."]
+    return ["The penalty is a function of its own; its second derivatives are added to those below."]
+
+
+def _chosen(wrt: str | Sequence[str] | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The parameters that are named, in the order of the layout."""
+    if wrt is None:
+        return names
+    asked = wrt.replace(",", " ").split() if isinstance(wrt, str) else list(wrt)
+    for name in asked:
+        if name not in names:
+            raise HesseKeyError(f"wrt: there is no parameter {name!r}; the nearest: {nearest(name, list(names))}")
+    return tuple(name for name in names if name in asked)
+
+
+def written(
+    source: str,
+    program: Program,
+    parameters: tuple[str, ...],
+    *,
+    stagewise: bool | None,
+    certify: bool,
+    functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+) -> Derivation:
+    """The derivation of a program."""
+    program = with_companions(program)
+    first = adjoints(program, parameters)
+    layers = sum(quantity.role == "preactivation" for quantity in first.program.quantities)
+    deep = layers > WRITTEN_OUT if stagewise is None else stagewise
+    if deep:
+        first = adjoints(program, parameters, every_slot=True)
+    page = Page(first.program, first)
+    expander = Stages(page) if deep else CarryOut(page)
+    writer = Writer(page, expander)
+    slopes = {name: writer.slope(name) for name in parameters}
+    wanted = [(a, b) for k, a in enumerate(parameters) for b in parameters[k:]]
+    if isinstance(expander, Stages):
+        wanted = [*((name, name) for name in parameters), *expander.example(parameters)]
+    blocks = {pair: writer.block(*pair) for pair in wanted}
+    levels = stages(expander) if isinstance(expander, Stages) else ()
+    result = Derivation(
+        source, page.program, parameters, slopes, blocks, levels, writer=writer.with_program, functions=functions or {}
+    )
+    return certified(result)[0] if certify else result

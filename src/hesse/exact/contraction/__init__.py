@@ -1,0 +1,1 @@
+"""From signals to blocks: the orders in which a pair of slots is contracted, and which one is cheapest."""

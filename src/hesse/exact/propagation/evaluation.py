@@ -1,0 +1,69 @@
+"""The samples in chunks, and every value of the graph for a chunk."""
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from hesse.cost import Cost
+from hesse.data.batch import Batch, concatenate
+from hesse.graph.graph import Graph
+from hesse.graph.sites import Site
+
+
+def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
+    """The samples of all batches of a signature, cut and joined into chunks of one size; the last may be smaller."""
+    held: list[Batch] = []
+    count = 0
+    for batch in cost.batches():
+        if batch is None or batch.signature != signature:
+            continue
+        start = 0
+        while start < batch.size:
+            take = min(size - count, batch.size - start)
+            held.append(batch if take == batch.size else batch.take(slice(start, start + take)))
+            start, count = start + take, count + take
+            if count == size:
+                yield concatenate(held)
+                held, count = [], 0
+    if held:
+        yield concatenate(held)
+
+
+class Evaluation:
+    """Every value of the graph for a chunk of samples."""
+
+    def __init__(self, graph: Graph, sites: tuple[Site, ...], fixed: dict[str, Tensor], parameters: dict[str, Tensor]) -> None:
+        self.graph = graph
+        static = graph.given(parameters, fixed)
+        # A site has signals of its own for every sample, also where its value is the same for all.
+        self.batched = graph.downstream({*graph.data, *(site.value for site in sites)})
+        self._spread = {site.value for site in sites if site.slots[0].kind == "leaf"}
+        with torch.no_grad():
+            for node in graph.nodes:
+                if node.name not in self.batched or node.name in self._spread:
+                    static[node.name] = node.evaluate(static)
+        self._static = static
+
+    def run(self, leaves: list[Any]) -> dict[str, Any]:
+        """Values by name; those in ``batched`` have a leading sample axis.
+
+        Args:
+            leaves: the samples' tensors in the order of the graph's data values, (n, ...).
+        """
+        graph, n = self.graph, len(leaves[0])
+        names = [node.name for node in graph.nodes if node.name in self.batched and node.name not in self._spread]
+
+        def one(*sample: Any) -> dict[str, Any]:
+            values = {**self._static, **dict(zip(graph.data, sample, strict=True))}
+            for name in names:
+                values[name] = graph.node[name].evaluate(values)
+            return {name: values[name] for name in names}
+
+        tensors = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        with torch.no_grad():
+            made = vmap(one, in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors))(*tensors)
+        expanded = {name: self._static[name].expand(n, *self._static[name].shape) for name in self._spread}
+        return {**self._static, **dict(zip(graph.data, tensors, strict=True)), **expanded, **made}

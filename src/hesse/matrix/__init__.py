@@ -1,0 +1,1 @@
+"""The result: a Hessian by blocks, how it is printed and kept in a file."""

@@ -1,0 +1,363 @@
+"""The Hessian as a value: one symmetric matrix, or some of its blocks, by parameter name."""
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations_with_replacement
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.certificates.certificate import Certificate
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, readable_bytes
+from hesse.layout import Layout
+from hesse.matrix import storage, tables
+from hesse.process.undisturbed import undisturbed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from hesse.plot.heat_map import HeatMap
+
+Pair = tuple[str, str]
+
+
+class Eigen(NamedTuple):
+    """H = V diag(λ) Vᵀ: the values in ascending order, the vectors as columns."""
+
+    values: Float[Tensor, " P"]
+    vectors: Float[Tensor, "P P"]
+
+
+class Inertia(NamedTuple):
+    """How many eigenvalues are negative, zero to rounding, and positive."""
+
+    negative: int
+    zero: int
+    positive: int
+
+
+@final
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class BlockHessian:
+    """H[a, b] = ∂²J/∂a∂b for the parameters of a layout.
+
+    It holds either the whole (P, P) matrix or chosen blocks of it, and never copies what it is given: what it returns are views
+    wherever that is possible, so treat them as read-only.
+
+    Args:
+        layout: the parameters, in order.
+        matrix: the whole matrix (P, P), exactly symmetric.
+        blocks: or some of it, ``{(a, b): (size_a, size_b)}`` with a not after b in the layout.
+        provenance: what it was computed from, as text; kept in the file that `save` writes.
+        certificate: what it was held against; kept likewise. ``None`` where it was not.
+
+    Raises:
+        HesseValueError: neither or both of matrix and blocks, or shapes that do not fit the layout.
+
+    Example:
+        >>> import torch
+        >>> from hesse.layout import Layout
+        >>> layout = Layout(("w", "b"), ((2,), (1,)))
+        >>> H = BlockHessian(layout, matrix=torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, -1.0]]))
+        >>> H["w", "b"].shape
+        torch.Size([2, 1])
+        >>> H.inertia()
+        Inertia(negative=1, zero=0, positive=2)
+        >>> H
+        BlockHessian: P = 3, 2 parameters, float32 on cpu, all blocks (36 B)
+        Frobenius norm of each block:
+           parameter  shape     0  1
+        0  w          (2,)   3.16  0
+        1  b          (1,)         1
+        not certified
+    """
+
+    layout: Layout
+    matrix: Tensor | None
+    blocks: Mapping[Pair, Tensor]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    certificate: Certificate | None = None
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        matrix: Tensor | None = None,
+        blocks: Mapping[Pair, Tensor] | None = None,
+        provenance: Mapping[str, str] | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
+        if (matrix is None) == (blocks is None):
+            raise HesseValueError("BlockHessian: give either matrix= (all blocks) or blocks= (some of them)")
+        blocks = dict(blocks or {})
+        if len(layout.names) == 1 and blocks:  # the one block is the whole matrix
+            matrix = blocks.pop((layout.names[0], layout.names[0]), None)
+        if matrix is not None and tuple(matrix.shape) != (layout.size, layout.size):
+            raise HesseValueError(
+                f"matrix: expected shape {(layout.size, layout.size)} for this layout, got {tuple(matrix.shape)}"
+            )
+        for (a, b), block in blocks.items():
+            if layout.index(a) > layout.index(b):
+                raise HesseValueError(f"blocks: {a!r} comes after {b!r} in the layout; give the pair as {(b, a)}, transposed")
+            expected = (layout.sizes[a], layout.sizes[b])
+            if tuple(block.shape) != expected:
+                raise HesseValueError(f"blocks: {(a, b)} has shape {tuple(block.shape)}, expected {expected}")
+        if matrix is None and not blocks:
+            raise HesseValueError("blocks: expected at least one block, got none")
+        if len({(block.dtype, block.device) for block in blocks.values()}) > 1:
+            raise HesseValueError("blocks: expected one dtype and one device for all blocks")
+        values = {"layout": layout, "matrix": matrix, "blocks": blocks, "certificate": certificate}
+        for name, value in {**values, "provenance": dict(provenance or {})}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the entries."""
+        return self._any.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the entries lie."""
+        return self._any.device
+
+    @property
+    def _any(self) -> Tensor:
+        return self.matrix if self.matrix is not None else next(iter(self.blocks.values()))
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs (a, b) that are held, a not after b in the layout. Their transposes are there too."""
+        every = combinations_with_replacement(self.layout.names, 2)
+        return tuple(every if self.matrix is not None else (pair for pair in every if pair in self.blocks))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every block is held."""
+        count = len(self.layout.names)
+        return len(self.pairs) == count * (count + 1) // 2
+
+    @property
+    def is_block_diagonal(self) -> bool:
+        """Whether what is held is each parameter's own block, and nothing else."""
+        return self.pairs == tuple((name, name) for name in self.layout.names)
+
+    def __getitem__(self, pair: Any) -> Float[Tensor, "..."]:
+        """One block, of shape (*a.shape, *b.shape): a view. ``H[b, a]`` is the transpose of ``H[a, b]``.
+
+        Raises:
+            HesseKeyError: an unknown name, or a pair that was not computed.
+        """
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise HesseTypeError(f"H[...]: a block is named by two parameters, H['a', 'b']; got {pair!r}")
+        a, b = pair
+        return self.flat(a, b).reshape((*self.layout.shape(a), *self.layout.shape(b)))
+
+    def flat(self, a: str, b: str) -> Float[Tensor, "A B"]:
+        """One block as a matrix (size of a, size of b): a view."""
+        rows, columns = self.layout.slice(a), self.layout.slice(b)
+        if self.matrix is not None:
+            return self.matrix[rows, columns]
+        if (a, b) in self.blocks:
+            return self.blocks[a, b]
+        if (b, a) in self.blocks:
+            return self.blocks[b, a].T
+        raise HesseKeyError(f"H[{a!r}, {b!r}] was not computed; those that were: {_listed(self.pairs)}")
+
+    def dense(self) -> Float[Tensor, "P P"]:
+        """The whole matrix (P, P), exactly symmetric, in layout order; the one that is held, not a copy.
+
+        Raises:
+            HesseValueError: some blocks were not computed.
+        """
+        if self.matrix is not None:
+            return self.matrix
+        if not self.is_complete:
+            self._refuse("dense()")
+        matrix = self._any.new_empty(self.layout.size, self.layout.size)
+        for (a, b), block in self.blocks.items():
+            matrix[self.layout.slice(a), self.layout.slice(b)] = block
+            matrix[self.layout.slice(b), self.layout.slice(a)] = block.T
+        return matrix
+
+    def diagonal(self) -> dict[str, Tensor]:
+        """∂²J/∂θ_i² by parameter name, each of its parameter's shape.
+
+        Raises:
+            HesseValueError: a parameter's own block was not computed.
+        """
+        names = self.layout.names
+        missing = [(name, name) for name in names if (name, name) not in self.pairs]
+        if missing:
+            raise HesseValueError(f"diagonal(): not computed: {_listed(missing)}; hesse.diagonal(cost) gives them all")
+        return {name: self.flat(name, name).diagonal().clone().reshape(self.layout.shape(name)) for name in names}
+
+    @overload
+    def __matmul__(self, v: Tensor) -> Tensor: ...
+    @overload
+    def __matmul__(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    @undisturbed()
+    def __matmul__(self, v: Any) -> Any:
+        """H v, for a flat vector (P,), a matrix (P, K), or a dictionary by parameter name.
+
+        Where only the block diagonal is held, the product is with the block-diagonal matrix.
+
+        Raises:
+            HesseValueError: v has another size or dtype, or only some other blocks are held.
+        """
+        if isinstance(v, Mapping):
+            return self.layout.unflatten(self @ self.layout.flatten(v))
+        if not isinstance(v, Tensor):
+            raise HesseTypeError(f"H @ v: expected a tensor or a dictionary of tensors, got {type(v).__name__}")
+        if v.ndim not in (1, 2) or v.shape[0] != self.layout.size:
+            size = self.layout.size
+            raise HesseValueError(f"H @ v: expected a vector ({size},) or a matrix ({size}, K), got shape {tuple(v.shape)}")
+        if (v.dtype, v.device) != (self.dtype, self.device):
+            have, got = (f"{_dtype(t)} on {t.device}" for t in (self._any, v))
+            raise HesseValueError(f"H @ v: H is {have} and v is {got}; pass v.to(H.device, H.dtype)")
+        if self.matrix is not None:
+            return self.matrix @ v
+        if not (self.is_complete or self.is_block_diagonal):
+            self._refuse("H @ v")
+        product = torch.zeros_like(v)
+        for (a, b), block in self.blocks.items():
+            rows, columns = self.layout.slice(a), self.layout.slice(b)
+            product[rows] += block @ v[columns]
+            if a != b:
+                product[columns] += block.T @ v[rows]
+        return product
+
+    def eigh(self) -> Eigen:
+        """Eigenvalues in ascending order and eigenvectors as columns, H = V diag(λ) Vᵀ.
+
+        Computed once and kept: another P² entries for as long as this object lives, and up to 2 P² more while LAPACK
+        runs. `eigvalsh` keeps only P.
+
+        Raises:
+            HesseValueError: some blocks were not computed, or an entry is not finite.
+
+        Example:
+            >>> import torch
+            >>> from hesse.layout import Layout
+            >>> H = BlockHessian(Layout(("w",), ((2,),)), matrix=torch.tensor([[3.0, 0.0], [0.0, -1.0]]))
+            >>> values, vectors = H.eigh()
+            >>> values
+            tensor([-1.,  3.])
+        """
+        return self._eigen
+
+    def eigvalsh(self) -> Float[Tensor, " P"]:
+        """The eigenvalues in ascending order, computed once and kept; from `eigh` where that has run."""
+        return self._eigenvalues
+
+    @cached_property
+    def _eigen(self) -> Eigen:
+        return Eigen(*torch.linalg.eigh(self._finite()))
+
+    @cached_property
+    def _eigenvalues(self) -> Tensor:
+        return self._eigen.values if "_eigen" in self.__dict__ else torch.linalg.eigvalsh(self._finite())
+
+    def _finite(self) -> Tensor:
+        """The whole matrix, checked: LAPACK's own word on a nan is about conditioning."""
+        if not self.is_complete:
+            self._refuse("the spectrum")
+        matrix = self.dense()
+        # The extremes carry any nan or inf along and, unlike isfinite, need no P² of their own.
+        if matrix.numel() and not all(bool(extreme.isfinite()) for extreme in torch.aminmax(matrix)):
+            bad = [pair for pair, norm in self.norms.items() if not norm < float("inf")]
+            raise HesseValueError(f"H has entries that are not finite, in the blocks {_listed(bad)}")
+        return matrix
+
+    @property
+    def tolerance(self) -> float:
+        """P · eps · max|λ|: an eigenvalue no larger than this is zero to the rounding of the eigenvalue solver."""
+        values = self.eigvalsh()
+        if not len(values):
+            return 0.0
+        return len(values) * torch.finfo(values.dtype).eps * float(values.abs().max())
+
+    def inertia(self) -> Inertia:
+        """How many eigenvalues are negative, zero (|λ| ≤ P · eps · max|λ|) and positive."""
+        values, tolerance = self.eigvalsh(), self.tolerance
+        negative, positive = int((values < -tolerance).sum()), int((values > tolerance).sum())
+        return Inertia(negative, len(values) - negative - positive, positive)
+
+    def condition_number(self) -> float:
+        """max|λ| / min|λ|; infinite where the smallest is zero to rounding."""
+        sizes = self.eigvalsh().abs()
+        if not len(sizes) or float(sizes.min()) <= self.tolerance:
+            return float("inf")
+        return float(sizes.max() / sizes.min())
+
+    @cached_property
+    def norms(self) -> Mapping[Pair, float]:
+        """The Frobenius norm of every block held."""
+        norms = [torch.linalg.vector_norm(self.flat(a, b)) for a, b in self.pairs]
+        return dict(zip(self.pairs, torch.stack(norms).tolist(), strict=True))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it to a safetensors file, with its layout and provenance; `hesse.load` reads it back."""
+        storage.save(self, path)
+
+    def plot(self, ax: "Axes | None" = None) -> "HeatMap":
+        """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install hesse[plot]``)."""
+        from hesse.plot.heat_map import HeatMap
+
+        return HeatMap.from_hessian(self).plot(ax)
+
+    def __repr__(self) -> str:
+        return "\n".join([self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)])
+
+    def _repr_html_(self) -> str:
+        return tables.html(self)
+
+    @property
+    def summary(self) -> str:
+        """One line: size, dtype, device, which blocks, bytes."""
+        count = len(self.layout.names)
+        held = (
+            "all blocks"
+            if self.is_complete
+            else "block diagonal"
+            if self.is_block_diagonal
+            else f"{len(self.pairs)} of {count * (count + 1) // 2} blocks"
+        )
+        size = sum(t.nbytes for t in ([self.matrix] if self.matrix is not None else self.blocks.values()))
+        return (
+            f"BlockHessian: P = {self.layout.size}, {count} parameter{'s' * (count != 1)}, {_dtype(self._any)} on {self.device}, "
+            f"{held} ({readable_bytes(float(size))})"
+        )
+
+    def with_certificate(self, certificate: Certificate) -> "BlockHessian":
+        """The same numbers, certified."""
+        blocks, provenance = self.blocks or None, self.provenance
+        return BlockHessian(self.layout, matrix=self.matrix, blocks=blocks, provenance=provenance, certificate=certificate)
+
+    @property
+    def certified(self) -> str:
+        """One line: what it was held against."""
+        if self.certificate is not None:
+            return f"certificate: {self.certificate}"
+        return "not certified"
+
+    def _refuse(self, what: str) -> NoReturn:
+        missing = [pair for pair in combinations_with_replacement(self.layout.names, 2) if pair not in self.blocks]
+        raise HesseValueError(
+            f"{what} needs blocks that were not computed: {_listed(missing)}; "
+            "hesse.hessian(cost) without pairs= and block_diagonal= computes all of them"
+        )
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _listed(pairs: tuple[Pair, ...] | list[Pair]) -> str:
+    """The first few pairs, and how many more."""
+    more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
+    return ", ".join(f"({a!r}, {b!r})" for a, b in pairs[:4]) + more

@@ -1,0 +1,191 @@
+"""A Hessian in a safetensors file.
+
+The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being places in the layout. The layout, the pairs, the
+provenance, the certificate and a checksum of each tensor are one JSON text in the file's metadata, under ``hesse``.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from hesse.certificates.certificate import Certificate
+from hesse.errors import HesseFileError
+from hesse.layout import Layout
+
+if TYPE_CHECKING:
+    from hesse.matrix.block_hessian import BlockHessian
+
+FORMAT = 1
+_DTYPES = ("F32", "F64")
+
+
+class Stored(NamedTuple):
+    """What a file holds: tensors by name, and which pairs of parameters they are of; ``places`` is None for a whole matrix."""
+
+    layout: Layout
+    places: list[tuple[int, int]] | None
+    provenance: dict[str, str]
+    certificate: Certificate | None
+    tensors: dict[str, Tensor]
+
+
+def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
+    """Write a Hessian: beside the place first, then renamed, so that the file is there whole or not at all.
+
+    Raises:
+        HesseFileError: the file cannot be written.
+    """
+    target, layout = Path(path), hessian.layout
+    places = [(layout.index(a), layout.index(b)) for a, b in hessian.pairs] if hessian.matrix is None else None
+    if hessian.matrix is not None:
+        tensors = {"matrix": hessian.matrix.detach().contiguous()}
+    else:
+        tensors = {key_of(i, j): _own(hessian.flat(layout.names[i], layout.names[j]).detach()) for i, j in places or ()}
+    header = {
+        "format": FORMAT,
+        "names": layout.names,
+        "shapes": layout.shapes,
+        "blocks": places,
+        "provenance": dict(hessian.provenance),
+        "checksums": {key: _checksum(tensor) for key, tensor in tensors.items()},
+        "certificate": None if hessian.certificate is None else hessian.certificate.to_json(),
+    }
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode  # what any new file has here; safetensors makes its own private
+        safetensors.torch.save_file(tensors, partial, metadata={"hesse": json.dumps(header)})
+        partial.chmod(mode)
+        os.replace(partial, target)
+    except (OSError, safetensors.SafetensorError) as error:
+        why = "its folder does not exist" if not target.parent.is_dir() else str(error)
+        raise HesseFileError(f"save: cannot write {str(target)!r}: {why}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike[str]) -> "Stored":
+    """What a file holds, all of it checked.
+
+    Raises:
+        HesseFileError: there is no such file, it is cut short, or it is not a Hessian of hesse.
+    """
+    name = repr(os.fspath(path))
+    if not Path(path).is_file():
+        raise HesseFileError(f"load: there is no file {name}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            layout, places, provenance, certificate, checksums = _header(file.metadata() or {})
+            shapes = _expected(layout, places)
+            found, kinds = set(file.keys()), set()
+            _need(found == set(shapes), f"it holds {len(found)} tensors, not the {len(shapes)} that it describes")
+            # Shapes are read from the header of the file, before any of the entries.
+            for key, shape in shapes.items():
+                described = file.get_slice(key)
+                kind, got = described.get_dtype(), tuple(described.get_shape())
+                _need(kind in _DTYPES and got == shape, f"{key!r} is {kind} {got}, not F32 or F64 {shape}")
+                kinds.add(kind)
+            _need(len(kinds) == 1, "its blocks have several dtypes")
+            tensors = {key: file.get_tensor(key) for key in shapes}
+            damaged = [key for key in checksums if key not in tensors or _checksum(tensors[key]) != checksums[key]]
+            _need(not damaged, f"{damaged[0] if damaged else ''!r} is not as it was written: the file is damaged")
+    except _Unfit as error:
+        raise HesseFileError(f"load: {name} is not a Hessian that hesse saved: {error}") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise HesseFileError(f"load: {name} cannot be read as safetensors; is it cut short? ({error})") from error
+    return Stored(layout, places, provenance, certificate, tensors)
+
+
+class _Unfit(Exception):
+    """What of a readable file is not as `save` writes it."""
+
+
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of the entries, in slices, for a checksum of gigabytes is one of their pieces too."""
+    flat, found = tensor.detach().cpu().contiguous().view(-1), 0
+    for part in flat.split(2**24):
+        found = zlib.crc32(part.view(torch.uint8).numpy().data, found)
+    return found
+
+
+def key_of(i: int, j: int) -> str:
+    """The name of a block's tensor, by the places of its two parameters."""
+    return f"block {i} {j}"
+
+
+def _own(block: Tensor) -> Tensor:
+    """The block in memory of its own: the format refuses tensors that share it."""
+    alone = block.is_contiguous() and block.untyped_storage().nbytes() == block.nbytes
+    return block if alone else block.clone().contiguous()
+
+
+class _Described(NamedTuple):
+    """What a file says of its tensors; files of before there were certificates and checksums have none."""
+
+    layout: Layout
+    places: list[tuple[int, int]] | None
+    provenance: dict[str, str]
+    certificate: Certificate | None
+    checksums: dict[str, int]
+
+
+def _header(metadata: Mapping[str, str]) -> _Described:
+    """What a file says of its tensors, each part checked: a file's text is not to be trusted."""
+    _need("hesse" in metadata, "its metadata has no 'hesse' entry")
+    try:
+        header: Any = json.loads(metadata["hesse"])
+    except (ValueError, RecursionError) as error:
+        raise _Unfit(f"its description is not JSON ({error})") from error
+    _need(isinstance(header, dict), "its description is not a JSON object")
+    _need(header.get("format") == FORMAT, f"its format is {header.get('format')!r}, and this hesse reads {FORMAT}")
+    names, shapes, places, provenance = (header.get(key) for key in ("names", "shapes", "blocks", "provenance"))
+    _need(_list_of(names, str) and len(set(names)) == len(names) > 0, "its parameters have no names, or one name twice")
+    _need(
+        _list_of(shapes, list) and len(shapes) == len(names) and all(_list_of(s, int) and min(s, default=0) >= 0 for s in shapes),
+        "its shapes do not fit its names",
+    )
+    _need(isinstance(provenance, dict) and _list_of(list(provenance.values()), str), "its provenance is not text by name")
+    checksums: Any = header.get("checksums") or {}
+    _need(
+        isinstance(checksums, dict) and all(type(value) is int for value in checksums.values()), "its checksums are not numbers"
+    )
+    try:
+        found = header.get("certificate")
+        certificate = None if found is None else Certificate.from_json(found)
+    except ValueError as error:
+        raise _Unfit(str(error)) from error
+    layout = Layout(tuple(names), tuple(tuple(shape) for shape in shapes))
+    if places is None:
+        return _Described(layout, None, provenance, certificate, checksums)
+    _need(
+        _list_of(places, list)
+        and len(places) > 0
+        and all(_list_of(place, int) and len(place) == 2 and 0 <= place[0] <= place[1] < len(names) for place in places),
+        "its list of blocks does not fit its layout",
+    )
+    return _Described(layout, [(i, j) for i, j in places], provenance, certificate, checksums)
+
+
+def _need(condition: bool, problem: str) -> None:
+    if not condition:
+        raise _Unfit(problem)
+
+
+def _list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _expected(layout: Layout, places: list[tuple[int, int]] | None) -> dict[str, tuple[int, int]]:
+    """The shape of every tensor that the file must hold."""
+    if places is None:
+        return {"matrix": (layout.size, layout.size)}
+    sizes = [layout.sizes[name] for name in layout.names]
+    return {key_of(i, j): (sizes[i], sizes[j]) for i, j in places}

@@ -1,5 +1,0 @@
-"""Matrix-free products with the Hessian."""
-
-from hesse.operators.operator import HessianOperator, operator
-
-__all__ = ["HessianOperator", "operator"]

@@ -1,0 +1,1 @@
+"""The process around the work: memory, progress, what PyTorch prints, and the switches that are off meanwhile."""

@@ -1,0 +1,296 @@
+"""The Hessian as something to multiply with, without its matrix."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, final, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.certificates.certificate import Certificate
+from hesse.certificates.product import certify_product
+from hesse.certificates.soundness import require_sound
+from hesse.cost import Cost
+from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
+from hesse.layout import Layout
+from hesse.process.memory import available_bytes
+from hesse.process.quiet import quiet
+from hesse.process.undisturbed import undisturbed
+from hesse.products.linearize import Linear, batch_term, leave, linearize, penalty_term
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+
+@undisturbed()
+@quiet()
+def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> "HessianOperator":
+    """The Hessian of a cost as a linear operator: H v for any v, at about the price of one and a half gradients.
+
+        H v = d/dε ∇J(θ + ε v) at ε = 0,    J = Σ_batches + penalty
+
+    What does not depend on v is computed here, once per batch, and kept while it fits. The first operator of a cost
+    traces its product (up to a second or two); the next ones, also at other θ, find it traced.
+
+    Args:
+        cost: the cost.
+        memory: bytes to use, half for what is kept and half for the columns of a matrix that are multiplied
+            together. By default half of what is free. Batches that do not fit are computed again in every product.
+        certify: hold one product, here and now, against double backward of the function as given, on all the data. A method
+            that is wrong is left for the next slower one.
+
+    Raises:
+        HesseTypeError: not a cost, or memory that is not a whole number.
+        HesseValueError: a negative memory, or a cost that PyTorch cannot differentiate twice, or gets wrong.
+
+    Source:
+        B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994), 147.
+
+    Example:
+        >>> import torch, hesse
+        >>> cost = hesse.Cost.from_function(lambda p: p["x"].prod(), {"x": torch.tensor([2.0, 3.0])})
+        >>> hesse.operator(cost) @ torch.tensor([1.0, 0.0])
+        tensor([0., 1.])
+    """
+    if not isinstance(cost, Cost):
+        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
+    room = _checked_memory(cost, memory)
+    if not certify:
+        return HessianOperator(cost, room)
+    notes = require_sound(cost)
+    while True:
+        made = HessianOperator(cost, room)
+        verdict = certify_product(cost, lambda v, made=made: made @ v, notes)
+        if verdict.undefined:
+            _refuse_undefined(cost, verdict.undefined)
+        if not verdict.wrong:
+            made.certificate = verdict.certificate
+            return made
+        name, difference = next(iter(verdict.wrong.items()))
+        reason = f"{difference}, of the part of H v of {name!r}"
+        if not leave(cost, made.methods, reason):
+            raise HesseValueError(f"cost: its products cannot be certified: every method {reason}. Is the model random?")
+
+
+def _refuse_undefined(cost: Cost, names: tuple[str, ...]) -> None:
+    raise HesseValueError(
+        f"cost: H v has entries that are not finite, for {', '.join(map(repr, names[:3]))}, by double backward too. The cost has "
+        "a kink or a pole at these parameters (a root, a norm or a logarithm at zero?), without a second derivative there; move "
+        "them with cost.at(...), smooth it, or leave those out with params="
+    )
+
+
+def _checked_memory(cost: Cost, memory: Any) -> int:
+    if memory is None:
+        return available_bytes(cost.device) // 2
+    if not isinstance(memory, int) or isinstance(memory, bool):
+        raise HesseTypeError(f"memory: expected a whole number of bytes, got {type(memory).__name__}; 2 GB are 2 * 10**9")
+    if memory < 0:
+        raise HesseValueError(f"memory: expected a number of bytes >= 0, got {memory}; 0 keeps nothing")
+    return memory
+
+
+@final
+class HessianOperator:
+    """H of a cost, as an operator; made by `hesse.operator`.
+
+    ``H @ v`` takes a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor} and returns the same kind,
+    detached. H is symmetric and holds the penalty.
+
+    Attributes:
+        cost: the cost that it belongs to.
+        notes: what could not be done the best way, and why.
+        methods: how products are taken.
+        certificate: what a product was held against; ``None`` where it was not.
+
+    Example:
+        >>> import torch, hesse
+        >>> cost = hesse.Cost.from_function(lambda p: p["x"].square().sum(), {"x": torch.ones(3)})
+        >>> H = hesse.operator(cost)
+        >>> H.shape, H @ {"x": torch.tensor([1.0, 0.0, 2.0])}
+        ((3, 3), {'x': tensor([2., 0., 4.])})
+    """
+
+    def __init__(self, cost: Cost, memory: int) -> None:
+        self.cost = cost
+        self._workspace = memory - memory // 2
+        self._trusted: set[Hashable] = set()
+        self.certificate: Certificate | None = None
+        self._held, self.methods, notes = _keep(cost, memory // 2, self._trusted)
+        self._penalty: Linear | None = None
+        if callable(cost.penalty):
+            self._penalty, why = linearize(penalty_term(cost), set())
+            notes += tuple(f"penalty: {note}" for note in why)
+        self.notes: tuple[str, ...] = (*cost.notes, *notes)
+
+    @property
+    def layout(self) -> Layout:
+        """The order of the parameters in flat vectors."""
+        return self.cost.layout
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+        return self.layout.size, self.layout.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of flat vectors and matrices."""
+        return self.cost.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where vectors are expected, and results lie."""
+        return self.cost.device
+
+    @property
+    def T(self) -> "HessianOperator":
+        """The transpose, which is H itself."""
+        return self
+
+    @property
+    def bytes(self) -> int:
+        """What is kept from one product to the next."""
+        return sum(linear.bytes for linear in (self._penalty, *self._held) if linear is not None)
+
+    def __repr__(self) -> str:
+        count, kept = len(self._held), sum(linear is not None for linear in self._held)
+        parts = [
+            repr(self.cost),
+            str(self.dtype).removeprefix("torch."),
+            ", ".join(self.methods),
+            f"{kept} of {count} batch{'es' * (count != 1)} kept in {readable_bytes(self.bytes)}",
+            *(["see .notes"] if self.notes else []),
+            f"certificate: {self.certificate}" if self.certificate else "not certified",
+        ]
+        return f"HessianOperator({', '.join(parts)})"
+
+    @overload
+    def __matmul__(self, v: Tensor) -> Tensor: ...
+    @overload
+    def __matmul__(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    @undisturbed()
+    def __matmul__(self, v: Any) -> Any:
+        """H v, for a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor}.
+
+        Raises:
+            HesseTypeError: neither of these, or another dtype than the operator's.
+            HesseValueError: a wrong shape, another device, or entries that are not finite.
+            HesseKeyError: a dictionary with missing or unknown names.
+        """
+        if self.cost.data is not None:
+            self.cost.data.check_unchanged()
+        if isinstance(v, Mapping):
+            for name, part in v.items():
+                if name in self.cost.parameters:
+                    self._check(part, f"v[{name!r}]", self.cost.parameters[name].dtype)
+            product = self.layout.unflatten(self._vector(self.layout.flatten(v).detach()))
+            return {name: part.to(self.cost.parameters[name].dtype) for name, part in product.items()}
+        if not isinstance(v, Tensor):
+            raise HesseTypeError(
+                f"v: expected a flat tensor of P = {self.layout.size} entries, a (P, K) matrix or a dictionary {{name: Tensor}}, "
+                f"got {type(v).__name__}; for NumPy arrays there is op.to_scipy()"
+            )
+        if v.ndim not in (1, 2) or v.shape[0] != self.layout.size:
+            raise HesseValueError(f"v: expected shape ({self.layout.size},) or ({self.layout.size}, K), got {tuple(v.shape)}")
+        self._check(v, "v", self.dtype)
+        return self._vector(v.detach()) if v.ndim == 1 else self._matrix(v.detach())
+
+    def to_scipy(self) -> "LinearOperator":
+        """H for SciPy's iterative solvers: NumPy arrays in and out, of the operator's dtype.
+
+        Example:
+            >>> import torch, hesse
+            >>> from scipy.sparse.linalg import eigsh
+            >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum() / 12, {"x": torch.tensor([1.0, 2.0, 3.0]).double()})
+            >>> values = eigsh(hesse.operator(cost).to_scipy(), k=1, return_eigenvectors=False)
+            >>> round(float(values[0]), 6)
+            9.0
+        """
+        from scipy.sparse.linalg import LinearOperator
+
+        def product(x: Any) -> Any:
+            if x.dtype.kind == "c":
+                raise HesseTypeError("v: expected real numbers, got complex ones; multiply real and imaginary parts apart")
+            v = torch.tensor(x.reshape(x.shape[0], -1), dtype=self.dtype, device=self.device)
+            return (self @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy().reshape(x.shape)
+
+        products: dict[str, Any] = dict.fromkeys(("matvec", "rmatvec", "matmat", "rmatmat"), product)
+        return LinearOperator(shape=self.shape, dtype=torch.empty((), dtype=self.dtype, device="cpu").numpy().dtype, **products)
+
+    def _check(self, v: Any, what: str, dtype: torch.dtype) -> None:
+        if not isinstance(v, Tensor):
+            raise HesseTypeError(f"{what}: expected a tensor, got {type(v).__name__}")
+        if v.dtype != dtype:
+            raise HesseTypeError(f"{what}: expected {dtype} like the parameters, got {v.dtype}; convert it with .to({dtype})")
+        if v.device != self.device:
+            raise HesseValueError(f"{what}: expected a tensor on {self.device}, where the parameters are, got {v.device}")
+        # A sum is one pass, and finite only where every entry is.
+        if not bool(v.sum().isfinite()) and not bool(v.isfinite().all()):
+            bad = int((~torch.isfinite(v)).sum())
+            raise HesseValueError(f"{what}: {bad} of its {v.numel()} entries are not finite (nan or inf)")
+
+    def _vector(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        directions = self._parts(v)
+        return self._total(lambda linear: torch.cat([part.reshape(-1) for part in linear.product(directions)]), v)
+
+    def _matrix(self, v: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
+        if v.shape[1] == 0:
+            return torch.zeros_like(v)
+        rows = v.T.contiguous()
+        directions = self._parts(rows)
+        count = len(rows)
+
+        def product(linear: Linear) -> Tensor:
+            return torch.cat([part.reshape(count, -1) for part in linear.products(directions, self._workspace)], dim=1)
+
+        return self._total(product, rows).T
+
+    def _parts(self, v: Float[Tensor, "... P"]) -> list[Tensor]:
+        parts = self.layout.unflatten(v)
+        return [parts[name].to(parameter.dtype) for name, parameter in self.cost.parameters.items()]
+
+    def _total(self, product: Callable[[Linear], Tensor], v: Tensor) -> Tensor:
+        """The sum over batches and penalty. The products are new memory by then, and may be added to."""
+        products = map(product, self._linears())
+        total = next(products, None)
+        total = torch.zeros_like(v) if total is None else total
+        for more in products:
+            total += more
+        return total.add_(v, alpha=self.cost.penalty) if isinstance(self.cost.penalty, int | float) else total
+
+    def _linears(self) -> Iterator[Linear]:
+        if self._penalty is not None:
+            yield self._penalty
+        # Where all is kept the data are not read again.
+        batches = self.cost.batches() if None in self._held else [None] * len(self._held)
+        for linear, batch in zip(self._held, batches, strict=True):
+            yield linear or linearize(batch_term(self.cost, batch), self._trusted)[0]
+
+
+def _keep(cost: Cost, memory: int, trusted: set[Hashable]) -> tuple[list[Linear | None], tuple[str, ...], tuple[str, ...]]:
+    """Linearise the batches and hold what fits: ``None`` for a batch that does not; the methods; the notes."""
+    held: list[Linear | None] = []
+    methods: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    room = memory
+    for batch in cost.batches():
+        if None in held:
+            held.append(None)
+            continue
+        linear, why = linearize(batch_term(cost, batch), trusted)
+        methods[linear.name] = None
+        notes |= dict.fromkeys(why)
+        held.append(linear if linear.bytes <= room else None)
+        room -= linear.bytes
+    if None in held and not _in_order(cost):
+        held = [None] * len(held)
+    if None in held:
+        again = f"{held.count(None)} of {len(held)} batches do not fit into {readable_bytes(memory)}"
+        notes[f"{again} and are computed again in every product"] = None
+    return held, tuple(methods), tuple(notes)
+
+
+def _in_order(cost: Cost) -> bool:
+    """Whether every pass has the same batches in the same places; a shuffling loader promises the same samples only."""
+    return cost.data is None or cost.data.is_ordered

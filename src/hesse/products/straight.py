@@ -1,0 +1,215 @@
+"""The product H v of one term of the cost as a straight line of tensor operations, traced once and linear in v.
+
+    H v = d/dε ∇J(θ + ε v) at ε = 0
+
+is traced forward over reverse with placeholders for θ, for the batch and for v. What does not depend on v (the
+activations, the backward signals, f' and f'') goes to one program, ``prepare``, and the rest, linear in v, to
+another, ``apply``. One trace serves every batch of the same shapes and every θ.
+
+`torch.func.linearize` has the same idea and stops short of it: it traces anew for every batch and every θ,
+and in-place operations keep it from moving everything that it could out of the product.
+"""
+
+import operator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from hesse.process.quiet import quiet
+from hesse.products.norms import NormsApart
+
+Tensors = list[Tensor]
+aten = torch.ops.aten
+
+# Where their result has the shape, strides and dtype of this argument it also has its values.
+_COPIES: dict[Any, int] = {
+    aten.alias.default: 0,
+    aten.clone.default: 0,
+    aten.copy.default: 1,
+    aten.detach.default: 0,
+    aten.expand.default: 0,
+    aten.lift_fresh.default: 0,
+    aten.lift_fresh_copy.default: 0,
+    aten.view.default: 0,
+    aten._to_copy.default: 0,
+    aten._unsafe_view.default: 0,
+}
+# a + b @ c in one pass over the result.
+_FUSED: dict[Any, Any] = {aten.mm.default: aten.addmm.default, aten.bmm.default: aten.baddbmm.default}
+
+
+class Unsuitable(Exception):
+    """A method would not give right products for this function; says why."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """H v of one term, cut in two.
+
+    Attributes:
+        prepare: (*θ, *inputs) -> everything that ``apply`` needs and that does not depend on v.
+        apply: (*kept, *v) -> H v, a list with one tensor per parameter.
+        workspace: the most bytes that ``apply`` holds at once for one v, with its result and without what is kept.
+    """
+
+    prepare: fx.GraphModule
+    apply: fx.GraphModule
+    workspace: int
+
+
+def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Tensors) -> Program:
+    """Trace d/dε ∇cost(θ + ε v, inputs) for tensors of these shapes, and cut it by what depends on v.
+
+    Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a mask that selects) stops it
+    instead of being frozen into the program. What a function takes from around it is given to it, and known, by
+    `hesse.products.surroundings`.
+
+    Raises:
+        Unsuitable: the program would not be a pure function of its arguments.
+        Exception: whatever PyTorch raises for what it cannot trace or differentiate twice.
+    """
+    # Imported here: this brings PyTorch's symbolic shapes, which take a second to load.
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.graph import CodeGen
+
+    def value(theta: Tensors, inputs: Tensors) -> Tensor:
+        with NormsApart():
+            return cost(theta, inputs)
+
+    def product(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
+        return torch.func.jvp(torch.func.grad(lambda theta: value(theta, inputs)), (theta,), (v,))[1]
+
+    # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's thread-local dispatch
+    # state broken, so that the next plain autograd.grad fails.
+    with ThreadPoolExecutor(1) as thread:
+        tracing = quiet()(make_fx(torch.func.functionalize(product), tracing_mode="fake"))
+        traced = thread.submit(tracing, theta, inputs, [torch.zeros_like(p) for p in theta]).result()
+    graph = traced.graph
+    graph.set_codegen(CodeGen())
+    for node in graph.nodes:
+        _check(node)
+        if node.op == "get_attr":  # the memory of an array, perhaps, which somebody else may write into
+            setattr(traced, node.target, getattr(traced, node.target).clone())
+    _drop_copies(graph)
+    _merge_equal(graph)
+    _fuse_additions(graph)
+    graph.eliminate_dead_code()
+    return _cut(traced, len(theta))
+
+
+def _check(node: fx.Node) -> None:
+    """Refuse draws, effects, sizes that depend on the data, and what depends on where a tensor lies in memory."""
+    if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
+        raise Unsuitable(f"{node.target} has a size that depends on the data")
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return
+    if torch.Tag.nondeterministic_seeded in node.target.tags:
+        raise Unsuitable(f"{node.target} draws at random")
+    if node.target._schema.is_mutable:
+        raise Unsuitable(f"{node.target} writes into its argument")
+    if "as_strided" in str(node.target):
+        raise Unsuitable(f"{node.target} looks at memory rather than at a tensor")
+
+
+def _form(node: Any) -> Any:
+    """Shape, dtype, device and strides of a node's value."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return (value.shape, value.dtype, value.device, value.stride()) if isinstance(value, Tensor) else None
+
+
+def _drop_copies(graph: fx.Graph) -> None:
+    """Nothing in the graph writes, so a copy may be its original."""
+    for node in list(graph.nodes):
+        if node.target not in _COPIES:
+            continue
+        original = node.args[_COPIES[node.target]]
+        of_node, of_original = _form(node), _form(original)
+        if node.target is aten.copy.default and of_node and of_original:
+            of_node, of_original = of_node[:3], of_original[:3]
+        if of_node is not None and of_node == of_original:
+            node.replace_all_uses_with(original)
+            graph.erase_node(node)
+        elif node.target in (aten.view.default, aten._unsafe_view.default):
+            # What is seen of strides here need not hold once copies are gone or several v run at once.
+            node.target = aten.reshape.default
+
+
+def _merge_equal(graph: fx.Graph) -> None:
+    """The same operation on the same arguments is done once."""
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op not in ("call_function", "get_attr"):
+            continue
+        key = repr((node.target, node.args, node.kwargs))
+        first = seen.setdefault(key, node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            graph.erase_node(node)
+
+
+def _fuse_additions(graph: fx.Graph) -> None:
+    """a + b @ c, where the product is used nowhere else, becomes one operation."""
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2:
+            continue
+        # The later of two products, so that the other one stands before it.
+        for product in sorted((a for a in node.args if isinstance(a, fx.Node)), key=order.__getitem__, reverse=True):
+            (addend,) = [a for a in node.args if a is not product] or [None]
+            fused = _FUSED.get(product.target)
+            if fused is None or len(product.users) > 1 or not isinstance(addend, fx.Node) or _form(addend) is None:
+                continue
+            if _form(addend)[:3] != _form(product)[:3]:
+                continue
+            node.target, node.args = fused, (addend, *product.args)
+            graph.erase_node(product)
+            break
+
+
+def _cut(traced: fx.GraphModule, parameters: int) -> Program:
+    graph = traced.graph
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    tangents = places[-parameters:]
+    output = graph.output_node()
+    linear = set(tangents)
+    for node in graph.nodes:
+        if not linear.isdisjoint(node.all_input_nodes):
+            linear.add(node)
+    kept = [node for node in graph.nodes if node not in linear and any(user in linear or user is output for user in node.users)]
+
+    prepare, apply = fx.Graph(), fx.Graph()
+    workspace = _workspace(graph, linear - set(tangents) - {output})
+    before: dict[fx.Node, fx.Node] = {}
+    # First in both programs, so that they are called with what they need and nothing else.
+    after = {node: apply.placeholder(f"kept_{i}") for i, node in enumerate(kept)}
+    after |= {node: apply.placeholder(f"v_{i}") for i, node in enumerate(tangents)}
+    for node in graph.nodes:
+        if node is output or node in tangents:
+            continue
+        graph_of, known = (apply, after) if node in linear else (prepare, before)
+        known[node] = graph_of.node_copy(node, known.__getitem__)
+        known[node].meta = {}
+    prepare.output([before[node] for node in kept])
+    apply.output(fx.map_arg(output.args[0], after.__getitem__))
+    prepare.eliminate_dead_code()
+    return Program(fx.GraphModule(traced, prepare), fx.GraphModule(traced, apply), workspace)
+
+
+def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> int:
+    """The most bytes that the values of some nodes take at once, when each is let go after its last use."""
+    last = {source: node for node in graph.nodes for source in node.all_input_nodes}
+    alive = most = 0
+    held: dict[fx.Node, int] = {}
+    for node in graph.nodes:
+        if node in nodes:
+            leaves = pytree.tree_leaves(node.meta.get("val"))
+            held[node] = 0 if node.target is operator.getitem else sum(t.nbytes for t in leaves if isinstance(t, Tensor))
+            alive += held[node]
+            most = max(most, alive)
+        alive -= sum(held.pop(source, 0) for source in node.all_input_nodes if last[source] is node)
+    return most

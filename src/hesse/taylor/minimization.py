@@ -1,0 +1,261 @@
+"""`minimize`: go down the cost by steps from its quadratic models."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from hesse.cost import Cost
+from hesse.errors import HesseError, HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
+from hesse.process.memory import available_bytes
+from hesse.process.progress import Line
+from hesse.process.undisturbed import undisturbed
+from hesse.taylor import refuse
+from hesse.taylor.descent import CURVATURE, REACHED, Goal, State, newton_cg, within_radius
+from hesse.taylor.points import Evaluator, Iterate
+from hesse.taylor.proposals import METHODS
+from hesse.taylor.subproblem.cholesky import Guess
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+# H, its factor, and the next H while it is made, with what that takes.
+_COPIES = 4
+# Of the time of a run: what the smallest eigenvalue on the progress line may take.
+_SHARE = 0.2
+
+Callback = Callable[[Iterate], Any]
+
+
+@undisturbed()
+def minimize(
+    cost: Cost,
+    method: str = "trust-exact",
+    *,
+    start: "OptimizeResult | Mapping[str, Tensor] | Tensor | None" = None,
+    tolerance: float = 1e-6,
+    maxiter: int = 1000,
+    radius: float | None = None,
+    dense: bool | None = None,
+    memory: int | None = None,
+    callback: Callback | None = None,
+    certify: bool = True,
+    apply: bool = False,
+    progress: bool | None = None,
+) -> "OptimizeResult":
+    """Minimise a cost by second-order steps, from its exact Hessian or from products with it.
+
+    Each iteration evaluates J and ∇J once, together, and H at most once. With m(s) = gᵀs + ½ sᵀHs:
+
+    | method | the step s | H |
+    |---|---|---|
+    | ``trust-exact`` | minimises m over ‖s‖ <= radius | built |
+    | ``cubic`` | minimises m + M/6 ‖s‖³; here radius stands for 1/M | built where it fits |
+    | ``trust-krylov`` | as trust-exact, in a Krylov space | products |
+    | ``trust-ncg`` | as trust-exact, by conjugate gradients up to the boundary | products |
+    | ``dogleg`` | as trust-exact, on the way to Newton's step by the steepest descent; for a positive definite H | built |
+    | ``Newton-CG`` | along conjugate gradients' direction, by a line search | products |
+
+    The steps of trust-krylov, trust-ncg, dogleg and Newton-CG are SciPy's. A step to where the cost or its gradient is not finite
+    is shortened, and the message says so. trust-exact and cubic leave saddles as well, where H is built: they stop only where no
+    eigenvalue is below −√tolerance.
+
+    Args:
+        cost: the cost; the run starts at its parameters.
+        method: one of the above.
+        start: where to start instead: parameters, or an earlier result, from which the run goes on as if it had not stopped.
+        tolerance: stop where no entry of the gradient is larger.
+        maxiter: the most iterations of this run.
+        radius: the first radius; by default 1, or that of the result that the run goes on from.
+        dense: build H, or never; by default as in the table.
+        memory: bytes for H, as for `hesse.hessian` and `hesse.operator`.
+        callback: called with an `Iterate` after every iteration; returning true or raising StopIteration stops.
+        certify: hold H at the first iterate and at the last against double backward of the function as given.
+        apply: copy the parameters found into the model that the cost was made of.
+        progress: show a line with the cost, ‖g‖∞, the radius and the smallest eigenvalue; by default where the work takes more
+            than two seconds and a terminal is watching.
+
+    Returns:
+        SciPy's result: ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``nhev`` (Hessians, or products), ``success``,
+        ``message``; ``status`` 0 for the tolerance reached, 1 for maxiter, 2 for the end of the dtype's precision, 3 for an H
+        that is not finite, not definite or refused, 4 for the callback. Also ``parameters`` {name: Tensor}, ``cost`` (the cost
+        there), ``method``, ``certificates`` (of H at the first iterate and the last), ``shortened`` (how many steps met a cost
+        that is not finite), and what a run needs to go on from here: ``radius`` and ``guess``. Such a run adds to the counts.
+
+    Raises:
+        HesseTypeError: an argument of another type; ``apply`` with a cost of a function, which has no model.
+        HesseValueError: an unknown method, a number out of range, or a start whose cost is not finite.
+        HesseKeyError: a start with other names.
+        HesseMemoryError: H does not fit and the method needs it.
+        HesseError: the cost is refused at the start. Refused later, the result is the best point so far, and says so.
+
+    Source:
+        J. Nocedal and S. J. Wright, Numerical Optimization (2006), algorithm 4.1; for ``cubic`` C. Cartis, N. I. M. Gould and
+        Ph. L. Toint, Adaptive cubic regularisation methods, Math. Program. 127 (2011), 245.
+
+    Example:
+        >>> import torch, hesse
+        >>> rosenbrock = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
+        >>> cost = hesse.Cost.from_function(rosenbrock, {"x": torch.tensor(-1.2).double(), "y": torch.tensor(1.0).double()})
+        >>> result = hesse.minimize(cost)
+        >>> result.success, result.x.round(6)
+        (True, array([1., 1.]))
+    """
+    _check(cost, method, dense, callback)
+    goal = Goal(refuse.positive(tolerance, "tolerance", zero=True), refuse.whole(maxiter, "maxiter", 0))
+    radius = None if radius is None else refuse.positive(radius, "radius")
+    from scipy.optimize import OptimizeResult
+
+    own = _own_parameters(cost) if apply else None
+    earlier: Any = start if isinstance(start, OptimizeResult) else {}
+    begin = cost if start is None else cost.at(_parameters(start))
+    built = _is_dense(cost, method, dense)
+    evaluator = Evaluator(begin, built, memory)
+    point = evaluator.at(begin.theta.to(begin.dtype))
+    if point is None:
+        where = "at the start" if start is not None else "at its parameters"
+        raise HesseValueError(f"cost: its value or gradient is not finite {where}; start elsewhere, with start=")
+    first = radius if radius is not None else earlier.get("radius") or 1.0
+    make = METHODS[method].make
+    certificates = [point.certify()] if certify else []
+    state = State(point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0))
+    with Line(progress) as line:
+        watch = _Watch(line, callback)
+        try:
+            if make is None:
+                status, reason = newton_cg(evaluator, state, goal, watch)
+            else:
+                status, reason = within_radius(evaluator, make(built), state, goal, watch)
+        except HesseError as error:
+            # Of the start, or the caller's own; else what was found on the way is not lost.
+            if state.point is point or error is watch.error:
+                raise
+            status, reason, certify = CURVATURE, f"the cost is refused here, at ‖g‖∞ = {state.point.norm:.2e}: {error}", False
+    if certify and state.point is not point:
+        try:
+            certificates.append(state.point.certify())
+        except HesseValueError as error:
+            status, reason = CURVATURE, f"{reason}; but H there is not to be believed: {error}"
+    result = _result(evaluator, state, status, reason, method, earlier)
+    result.certificates = tuple(certificate for certificate in certificates if certificate is not None)
+    if own is not None:
+        _apply(own, result.parameters)
+    return result
+
+
+class _Watch:
+    """Shows an iterate on the progress line and to the callback; says whether to stop.
+
+    Attributes:
+        error: what the callback raised.
+    """
+
+    def __init__(self, line: Line, callback: Callback | None) -> None:
+        self._line, self._callback = line, callback
+        self._start, self._spent, self._eigenvalue = time.perf_counter(), 0.0, ""
+        self.error: HesseError | None = None
+
+    def __call__(self, iterate: Iterate) -> bool:
+        if self._line.due:
+            self._line.show(f"{iterate}{self._smallest(iterate)}")
+        try:
+            return self._callback is not None and bool(self._callback(iterate))
+        except StopIteration:
+            return True
+        except HesseError as error:
+            self.error = error
+            raise
+
+    def _smallest(self, iterate: Iterate) -> str:
+        """The smallest eigenvalue, or that of an earlier iterate where finding it would take too much of the time."""
+        begin = time.perf_counter()
+        if not self._eigenvalue or self._spent <= _SHARE * (begin - self._start):
+            self._eigenvalue = f"   {iterate.lowest} (at {iterate.iteration})"
+            self._spent += time.perf_counter() - begin
+        return self._eigenvalue
+
+
+def _result(evaluator: Evaluator, state: State, status: int, reason: str, method: str, earlier: Any) -> "OptimizeResult":
+    from scipy.optimize import OptimizeResult
+
+    shortened = earlier.get("shortened", 0) + evaluator.shortened
+    if evaluator.shortened:
+        several = "s" * (evaluator.shortened > 1)
+        reason += f"; shortened {evaluator.shortened} step{several} to where the cost is not finite"
+    point = state.point
+    return OptimizeResult(
+        x=point.theta.cpu().numpy(),
+        fun=point.value,
+        jac=point.gradient.cpu().numpy(),
+        parameters=dict(point.cost.parameters),
+        cost=point.cost,
+        success=status == REACHED,
+        status=status,
+        message=reason,
+        method=method,
+        nit=state.iteration,
+        nfev=earlier.get("nfev", 0) + evaluator.evaluations,
+        njev=earlier.get("njev", 0) + evaluator.evaluations,
+        nhev=earlier.get("nhev", 0) + evaluator.hessians,
+        shortened=shortened,
+        radius=state.radius,
+        guess=state.guess,
+    )
+
+
+def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
+    """Whether H is built."""
+    builds = METHODS[method].builds
+    if builds and dense is False:
+        raise HesseValueError(f"dense: {method} needs H itself; method='trust-krylov' or 'cubic' takes products with it")
+    wanted = dense if dense is not None else builds is not False
+    needed, room = _COPIES * cost.dtype.itemsize * cost.layout.size**2, available_bytes(cost.device)
+    if not wanted or needed <= room:
+        return wanted
+    if dense is None and builds is None:
+        return False
+    raise HesseMemoryError(
+        f"method: {method} builds H: with P = {cost.layout.size} it takes {readable_bytes(needed)} to work with, and "
+        f"{readable_bytes(room)} are free; method='trust-krylov' needs only products with H"
+    )
+
+
+def _check(cost: Any, method: Any, dense: Any, callback: Any) -> None:
+    refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
+    if method not in METHODS:
+        raise HesseValueError(f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    refuse.dense(dense, "the method prefers")
+    if callback is not None and not callable(callback):
+        raise HesseTypeError(f"callback: expected a function of an Iterate, got {type(callback).__name__}")
+
+
+def _parameters(start: Any) -> Any:
+    """The parameters that a start names: an earlier result holds them beside much else."""
+    from scipy.optimize import OptimizeResult
+
+    if not isinstance(start, OptimizeResult):
+        if not isinstance(start, Mapping | Tensor):
+            raise HesseTypeError(
+                f"start: expected an earlier result, {{name: Tensor}} or a flat tensor, got {type(start).__name__}"
+            )
+        return start
+    if "parameters" not in start:
+        raise HesseValueError("start: expected a result of hesse.minimize, which has .parameters; otherwise give a flat tensor")
+    return start.parameters
+
+
+def _own_parameters(cost: Cost) -> dict[str, nn.Parameter]:
+    """The user's own parameters, which a cost otherwise keeps only copies of."""
+    own = cost.origin() if cost.origin is not None else None
+    if own is None:
+        which = "is of a function" if cost.origin is None else "is of a model that is gone"
+        raise HesseTypeError(f"apply: this cost {which}, so there is no model to change; take result.parameters")
+    return own
+
+
+def _apply(own: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in parameters.items():
+            own[name].copy_(value)

@@ -1,0 +1,407 @@
+"""The quadratic model of a cost: J(θ + s) ≈ J + gᵀs + ½ sᵀHs, as a thing to call, to judge and to step with."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.cost import Cost, gradient, value
+from hesse.errors import HesseValueError, readable_bytes
+from hesse.layout import Layout
+from hesse.matrix.block_hessian import BlockHessian, Eigen
+from hesse.process.memory import available_bytes
+from hesse.process.undisturbed import undisturbed
+from hesse.taylor import refuse
+from hesse.taylor.curvature import Curvature, Operator, curvature_named
+from hesse.taylor.stationary import StationaryPoint, stationary_point
+from hesse.taylor.step import Step, make_step
+from hesse.taylor.subproblem import spectral
+from hesse.taylor.subproblem.krylov import Krylov
+from hesse.taylor.subproblem.space import Reduced, Solver, Space, Whole, random_unit
+from hesse.taylor.subproblem.spectral import Solution
+from hesse.taylor.trust import Trust, make_trust
+
+# H, its eigenvectors, and what LAPACK holds while it finds them.
+_COPIES = 4
+
+
+def quadratic(
+    cost: Cost,
+    *,
+    curvature: str = "hessian",
+    memory: int | None = None,
+    dense: bool | None = None,
+    products: int = 100,
+    progress: bool | None = None,
+) -> "QuadraticModel":
+    """The quadratic model of a cost at its parameters, J(θ + s) ≈ J + gᵀs + ½ sᵀHs.
+
+    J and g are computed here; H and its eigenvectors when they are first needed. Where they do not fit, H is known by its
+    products alone and steps are sought in Krylov spaces; ``model.plan`` says which.
+
+    Args:
+        cost: the cost.
+        curvature: what stands for H: ``"hessian"``, the exact one.
+        memory: bytes to decide by; by default half of what is free.
+        dense: build H (``True``) or never (``False``), whatever fits.
+        products: the most products with H for one Krylov space, where H is not built.
+        progress: show progress bars; by default where work takes more than two seconds and a terminal is watching.
+
+    Raises:
+        HesseTypeError: an argument of another type.
+        HesseValueError: an unknown curvature, or a cost or gradient that is not finite at its parameters.
+
+    Example:
+        >>> import torch, hesse
+        >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum(), {"x": torch.tensor([1.0])})
+        >>> q = hesse.quadratic(cost)
+        >>> q.value, q.gradient, q(torch.tensor([0.5])), q.error(torch.tensor([0.5]))
+        (1.0, tensor([4.]), tensor(4.5000), tensor(0.5625))
+        >>> q.newton()
+        Step(method='newton', vector=tensor([-0.3333]), ...)
+    """
+    refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
+    chosen = curvature_named(curvature)
+    refuse.dense(dense, "memory allows")
+    products = refuse.whole(products, "products", 1)
+    memory = None if memory is None else refuse.whole(memory, "memory", 1)
+    at = value(cost)
+    if not math.isfinite(at):
+        raise HesseValueError(f"cost: its value is {at} at these parameters; a quadratic model needs a finite cost")
+    slopes = gradient(cost)
+    refuse.gradient(slopes)
+    room = available_bytes(cost.device) // 2 if memory is None else memory
+    needed = _COPIES * cost.dtype.itemsize * cost.layout.size**2
+    built = needed <= room if dense is None else dense
+    return QuadraticModel(
+        cost=cost,
+        value=at,
+        gradient=cost.layout.flatten(slopes).to(cost.dtype),
+        curvature=curvature,
+        dense=built,
+        plan=_plan(cost.layout.size, built, dense is not None, needed, room, products),
+        _curvature=chosen,
+        _memory=memory,
+        _products=min(products, max(2, room // (cost.dtype.itemsize * max(cost.layout.size, 1)))),
+        _progress=progress,
+    )
+
+
+def _plan(P: int, dense: bool, asked: bool, needed: int, room: int, products: int) -> str:
+    size = f"P = {P}, so that H and its eigenvectors take {readable_bytes(needed)}"
+    why = "as asked" if asked else f"{'within' if dense else 'more than'} {readable_bytes(room)}"
+    how = "" if dense else f"; H is known by its products, and steps are sought in Krylov spaces of up to {products} of them"
+    return f"{'dense' if dense else 'matrix-free'}: {size}, {why}{how}"
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class QuadraticModel:
+    """J(θ + s) ≈ J + gᵀs + ½ sᵀHs; made by `hesse.quadratic`.
+
+    ``q(s)`` takes a flat vector (P,), a matrix (P, K) of steps as its columns, a dictionary {name: Tensor} or a `Step`.
+
+    Attributes:
+        cost: the cost, at θ.
+        value: J(θ).
+        gradient: g, flat, in layout order.
+        curvature: what H is.
+        dense: whether H is built; if not, it is known by its products.
+        plan: which of the two, and why.
+    """
+
+    cost: Cost
+    value: float
+    gradient: Float[Tensor, " P"]
+    curvature: str
+    dense: bool
+    plan: str
+    _curvature: Curvature = field(repr=False)
+    _memory: int | None = field(repr=False)
+    _products: int = field(repr=False)
+    _progress: bool | None = field(repr=False)
+
+    def __repr__(self) -> str:
+        slope = float(torch.linalg.vector_norm(self.gradient))
+        return f"QuadraticModel({self.cost!r}: J = {self.value:.6g}, ‖g‖ = {slope:.4g}, H = {self.curvature})\n{self.plan}"
+
+    @property
+    def layout(self) -> Layout:
+        """The order of the parameters in flat vectors."""
+        return self.cost.layout
+
+    @cached_property
+    def hessian(self) -> BlockHessian | Operator:
+        """H: a `BlockHessian`, or an operator where it is not built. Both take ``H @ s``.
+
+        Raises:
+            HesseValueError: it is built and has entries that are not finite: θ is at a kink or a pole.
+        """
+        if not self.dense:
+            return self._curvature.operator(self.cost, self._memory)
+        H = self._curvature.dense(self.cost, self._progress)
+        refuse.curvature(H.dense(), "H")
+        return H
+
+    def product(self, V: Float[Tensor, "P *K"]) -> Float[Tensor, "P *K"]:
+        """H V, refused where it is not finite."""
+        refuse.curvature(found := self.hessian @ V, "H s")
+        return found
+
+    def eigh(self) -> Eigen:
+        """Eigenvalues of H in ascending order and eigenvectors as columns, computed once.
+
+        Raises:
+            HesseValueError: H is not built.
+        """
+        if not isinstance(self.hessian, BlockHessian):
+            raise HesseValueError("eigh(): H is not built here, it is known by its products; hesse.quadratic(cost, dense=True)")
+        return self.hessian.eigh()
+
+    @undisturbed()
+    def __call__(self, s: Any) -> Float[Tensor, "*K"]:
+        """J + gᵀs + ½ sᵀHs, for each step: one number, or (K,) of them.
+
+        Raises:
+            HesseError: steps of another size, type or names, or that are not finite.
+        """
+        return (self.value + self._changes(self.steps(s))).to(self.gradient.dtype)
+
+    @undisturbed()
+    def error(self, s: Any) -> Float[Tensor, "*K"]:
+        """J(θ + s) less the model there, in the same shapes; infinite where the cost is not a number.
+
+        The model is taken at the step that θ + s rounds to, so that rounding of θ is not seen as an error.
+        """
+        steps = self.steps(s)
+        columns = [self.compare(step) for step in (steps.unbind(1) if steps.ndim == 2 else [steps])]
+        errors = torch.tensor([true - model for true, model in columns], dtype=self.gradient.dtype, device=self.gradient.device)
+        return errors if steps.ndim == 2 else errors[0]
+
+    @undisturbed()
+    def compare(self, s: Float[Tensor, " P"]) -> tuple[float, float]:
+        """The change of the true cost and that of the model, at the step that θ + s rounds to."""
+        theta = self.cost.theta
+        moved = self.layout.unflatten(theta + s)
+        rounded = self.layout.flatten({name: moved[name].to(p.dtype) for name, p in self.cost.parameters.items()})
+        return self.true(s) - self.value, self.change((rounded - theta).to(s.dtype))
+
+    def change(self, s: Float[Tensor, " P"]) -> float:
+        """gᵀs + ½ sᵀHs."""
+        return float(self._changes(s))
+
+    def true(self, s: Float[Tensor, " P"]) -> float:
+        """J(θ + s); infinite where it is not a number."""
+        moved = self.cost.theta + s
+        if not bool(moved.isfinite().all()):
+            return math.inf
+        found = value(self.cost.at(moved))
+        return math.inf if math.isnan(found) else found
+
+    def _changes(self, steps: Float[Tensor, "P *K"]) -> Float[Tensor, "*K"]:
+        """gᵀs + ½ sᵀHs of each column, summed in float64."""
+        wide = steps.double()
+        return self.gradient.double() @ wide + (wide * self.product(steps).double()).sum(0) / 2
+
+    def steps(self, s: Any, what: str = "s") -> Float[Tensor, "P *K"]:
+        """Steps in any of the forms that are taken, as a flat vector or as columns; checked."""
+        return refuse.steps(self.layout.flatten(s) if isinstance(s, Mapping) else getattr(s, "vector", s), self.gradient, what)
+
+    @undisturbed()
+    def trust(self, direction: Any = None, tolerance: float = 0.1) -> Trust:
+        """How far the model can be trusted along a line: a table of true cost and model, the order of the error, the radius.
+
+        See `Trust` for what is computed.
+
+        Args:
+            direction: a step whose length does not matter; by default downhill, −g (a random one where g is zero).
+            tolerance: of the relative error within the radius, |error| / (|gᵀs| + ½ |sᵀHs|).
+
+        Raises:
+            HesseError: a direction that is no step, or zero; a tolerance that is not positive.
+
+        Example:
+            >>> import torch, hesse
+            >>> cost = hesse.Cost.from_function(lambda p: torch.exp(p["x"]).sum(), {"x": torch.zeros(1).double()})
+            >>> trust = hesse.quadratic(cost).trust()
+            >>> round(trust.order, 1)
+            3.0
+        """
+        return make_trust(self, direction, refuse.positive(tolerance, "tolerance"), self._progress)
+
+    @undisturbed()
+    def stationary_point(self) -> StationaryPoint:
+        """Where the model's gradient is zero, named for what it is: minimum, maximum, saddle, flat valley, or none.
+
+        Example:
+            >>> import torch, hesse
+            >>> cost = hesse.Cost.from_function(lambda p: p["x"].prod(), {"x": torch.tensor([1.0, 2.0])})
+            >>> print(hesse.quadratic(cost).stationary_point())
+            saddle: 1 negative and 1 positive direction, unbounded below; ...
+        """
+        return stationary_point(self)
+
+    def minimizer(self) -> Step:
+        """The step to the model's minimum; in a flat valley, to its nearest point.
+
+        Raises:
+            HesseValueError: the model has no minimum; says the inertia of H, or that it falls without end where H is flat.
+        """
+
+        def solver(reduced: Reduced) -> Solution:
+            refuse.no_minimum(reduced)
+            flat = reduced.counts[1]
+            reason = f"the nearest point of a flat valley of dimension {flat}" if flat else "the minimum of the model"
+            return Solution(spectral.damped(reduced.values, reduced.coefficients, 0.0), 0.0, reason)
+
+        return self._step("minimizer", solver)
+
+    def newton(self, damping: float = 0.0) -> Step:
+        """(H + damping I) s = −g, where the matrix is positive definite.
+
+        Raises:
+            HesseValueError: it is not: says its inertia, the damping that makes it definite, and what else there is.
+        """
+        damping = refuse.positive(damping, "damping", zero=True)
+
+        def solver(reduced: Reduced) -> Solution:
+            refuse.indefinite(reduced, damping, "newton", f"H + {damping:g} I" if damping else "H")
+            reason = "the minimum of the damped model" if damping else "the minimum of the model"
+            return Solution(spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason)
+
+        return self._step("newton", solver)
+
+    def levenberg_marquardt(self, damping: float) -> Step:
+        """(H + damping D) s = −g, D = |diag H|: Newton's step damped in each parameter's own units.
+
+        Rescaling single parameters changes nothing, where `newton(damping)` is what rotations do not change. Where the
+        diagonal is zero, D is its largest entry.
+
+        Raises:
+            HesseValueError: H + damping D is not positive definite; says which damping makes it so.
+
+        Source:
+            D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, J. SIAM 11 (1963), 431.
+        """
+        damping = refuse.positive(damping, "damping")
+
+        def solver(reduced: Reduced) -> Solution:
+            refuse.indefinite(reduced, damping, "levenberg_marquardt", f"H + {damping:g} |diag H|")
+            reason = "the minimum of the model damped by |diag H|"
+            return Solution(spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason)
+
+        space, scale = self._scaled
+        found = space.solve(solver)
+        return make_step(self, "levenberg_marquardt", replace(found, vector=found.vector / scale))
+
+    def trust_region(self, radius: float) -> Step:
+        """The model's minimiser over ‖s‖ <= radius: exact where H is built, else in the Krylov space.
+
+            (H + λ I) s = −g,   λ >= 0,   λ (radius − ‖s‖) = 0,   H + λ I positive semidefinite
+
+        Source:
+            Moré and Sorensen (1983); Gould, Lucidi, Roma and Toint (1999) for the Krylov space.
+        """
+        radius = refuse.positive(radius, "radius")
+        return self._step("trust_region", lambda r: spectral.trust_region(r.values, r.coefficients, radius))
+
+    def cubic(self, M: float) -> Step:
+        """The minimiser of gᵀs + ½ sᵀHs + M/6 ‖s‖³, an upper bound of the cost where M bounds the change of H.
+
+            (H + λ I) s = −g,   λ = M ‖s‖ / 2,   H + λ I positive semidefinite
+
+        Source:
+            Nesterov and Polyak (2006).
+        """
+        M = refuse.positive(M, "M")
+        return self._step("cubic", lambda r: spectral.cubic(r.values, r.coefficients, M))
+
+    def saddle_free(self, damping: float = 0.0) -> Step:
+        """(|H| + damping I) s = −g, |H| with the absolute eigenvalues: away from saddles, where Newton's step runs to them.
+
+        Raises:
+            HesseValueError: |H| + damping I is singular.
+
+        Source:
+            Y. Dauphin et al., Identifying and attacking the saddle point problem in high-dimensional non-convex
+            optimization, NeurIPS (2014).
+        """
+        damping = refuse.positive(damping, "damping", zero=True)
+
+        def solver(reduced: Reduced) -> Solution:
+            sizes = Reduced(np.abs(reduced.values), reduced.coefficients, reduced.tolerance, reduced.whole)
+            refuse.indefinite(sizes, damping, "saddle_free", f"|H| + {damping:g} I" if damping else "|H|")
+            negative = reduced.counts[0]
+            reason = f"{negative} negative direction{'s' * (negative != 1)} turned round"
+            return Solution(spectral.damped(sizes.values, sizes.coefficients, damping), damping, reason)
+
+        return self._step("saddle_free", solver)
+
+    def negative_curvature(self, length: float = 1.0) -> Step:
+        """A step of this length along the eigenvector of the lowest eigenvalue, to the side where gᵀs <= 0.
+
+        Raises:
+            HesseValueError: no eigenvalue is negative (none was met, where H is not built).
+        """
+        length = refuse.positive(length, "length")
+
+        def solver(reduced: Reduced) -> Solution:
+            lowest = int(reduced.values.argmin())
+            step = np.zeros_like(reduced.values)
+            step[lowest] = -length if reduced.coefficients[lowest] > 0 else length
+            reason = f"along the lowest eigenvalue, {reduced.values[lowest]:.4g}"
+            return Solution(step, -float(reduced.values[lowest]), reason)
+
+        found = self.wandering.solve(solver)
+        refuse.no_negative_curvature(found.reduced)
+        return make_step(self, "negative_curvature", found)
+
+    @undisturbed()
+    def _step(self, method: str, solver: Solver) -> Step:
+        return make_step(self, method, self.space.solve(solver))
+
+    @cached_property
+    def space(self) -> Space:
+        """Where steps are sought: all of the space, or the Krylov space of g."""
+        if self.dense:
+            return Whole(*self.eigh(), self.gradient, self._reach)
+        return self._krylov()
+
+    @cached_property
+    def wandering(self) -> Space:
+        """Where extreme eigenvectors are sought: all of the space, or the Krylov space of a random vector."""
+        if self.dense:
+            return self.space
+        return self._krylov(start=random_unit(self.gradient, seed=1))
+
+    @cached_property
+    def _scaled(self) -> tuple[Space, Tensor]:
+        """The model in the units of its own diagonal, √D s, and √D."""
+        if isinstance(self.hessian, BlockHessian):
+            diagonal = self.hessian.dense().diagonal().abs()
+        else:
+            diagonal = self.layout.flatten(self._curvature.diagonal(self.cost)).abs().to(self.gradient)
+            refuse.curvature(diagonal, "H")
+        largest = torch.where(diagonal.any(), diagonal.max(), torch.ones_like(diagonal.max()))
+        rounding = torch.finfo(diagonal.dtype).eps * largest
+        scale = torch.where(diagonal > rounding, diagonal, largest).sqrt()
+        if isinstance(self.hessian, BlockHessian):
+            values, vectors = torch.linalg.eigh(self.hessian.dense() / scale / scale.unsqueeze(1))
+            return Whole(values, vectors, self.gradient / scale), scale
+        return self._krylov(scale), scale
+
+    def _krylov(self, scale: Tensor | None = None, start: Tensor | None = None) -> Krylov:
+        product, g = self.product, self.gradient
+        if scale is not None:
+            product, g = lambda v: self.product(v / scale) / scale, g / scale
+        return Krylov(product, g, self._products, start=start, reach=self._reach, progress=self._progress)
+
+    @property
+    def _reach(self) -> float:
+        return float(torch.linalg.vector_norm(self.cost.theta))

@@ -1,0 +1,96 @@
+"""The second engine: a cost evaluated as it is written, by PyTorch alone. Nothing of hesse.derive reads the text here."""
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hesse.derivation.functions import sample_function
+from hesse.derivation.program import Program
+
+WIDTHS = (3, 2, 4, 5, 2, 3)
+
+
+def arrays(program: Program, seed: int = 0, positive: bool = False) -> dict[str, Tensor]:
+    """Random float64 arrays for the leaves of a program: a small number for each size, no two alike if it can be."""
+    generator = torch.Generator().manual_seed(seed)
+    letters = dict.fromkeys(size for leaf in program.leaves.values() for size in leaf.sizes if isinstance(size, str))
+    number = {letter: WIDTHS[k % len(WIDTHS)] for k, letter in enumerate(letters)}
+    result = {}
+    for name, leaf in program.leaves.items():
+        shape = [size if isinstance(size, int) else number[size] for size in leaf.sizes]
+        found = torch.randn(shape, generator=generator, dtype=torch.float64)
+        if positive or leaf.sums_to is not None:
+            found = found.abs() + 0.3
+        if leaf.sums_to is not None:
+            found = leaf.sums_to * found / found.sum(-1, keepdim=True)
+        result[name] = found
+    return result
+
+
+def sizes(program: Program, values: Mapping[str, Tensor]) -> dict[str, int]:
+    """The number for each letter of a size."""
+    return {
+        size: found
+        for name, leaf in program.leaves.items()
+        for size, found in zip(leaf.sizes, values[name].shape, strict=True)
+        if isinstance(size, str)
+    }
+
+
+def functions(program: Program) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What stands for each unknown function."""
+    return {name: sample_function(k) for k, name in enumerate(sorted(program.unknown))}
+
+
+def _along(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda x, axis=None: reduce(x) if axis is None else reduce(x, dim=axis)
+
+
+def _last(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda x, axis=-1: reduce(x, dim=axis)
+
+
+def _lifted(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    return lambda x: function(torch.as_tensor(x, dtype=torch.float64))
+
+
+WORDS: dict[str, Callable[..., Tensor]] = {
+    **{
+        name: _lifted(getattr(torch, name))
+        for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf")
+    },
+    "softplus": _lifted(F.softplus),
+    "gelu": _lifted(F.gelu),
+    "silu": _lifted(F.silu),
+    "sum": _along(torch.sum),
+    "mean": _along(torch.mean),
+    "norm2": _along(torch.linalg.vector_norm),
+    "softmax": _last(torch.softmax),
+    "log_softmax": _last(torch.log_softmax),
+    "logsumexp": _last(torch.logsumexp),
+    "trace": torch.trace,
+    "det": torch.linalg.det,
+    "logdet": lambda x: torch.linalg.slogdet(x)[1],
+    "inv": torch.linalg.inv,
+    "diag": torch.diag,
+    "eye": lambda n: torch.eye(n, dtype=torch.float64),
+}
+
+
+def evaluate(
+    text: str,
+    program: Program,
+    values: Mapping[str, Tensor],
+    given: tuple[str, ...] = (),
+) -> Tensor:
+    """The cost at some arrays; it can be differentiated in them."""
+    fixed = {
+        left.strip(): torch.tensor(float(right)) for left, _, right in (fact.partition("==") for fact in given) if "(" not in left
+    }
+    unknown = {name: _lifted(function) for name, function in functions(program).items()}
+    names = {**WORDS, **unknown, **sizes(program, values), **fixed, **values}
+    code = re.sub(r"\.T\b", ".t()", text)  # in PyTorch, .T is for matrices alone
+    return torch.as_tensor(eval(code, {"__builtins__": {}}, names), dtype=torch.float64)

@@ -1,0 +1,112 @@
+"""What holds of every derivation, over random costs: certified, the same numbers in every way, written within its page."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor
+
+import hesse
+from derivation.expressions import Case
+from derivation.notation.tex import check
+from derivation.strategies import Drawn, costs
+from hesse.derivation.binding import differentiated
+from hesse.derivation.expression import Apply, Expression, Factor, Group, Power, indices
+from hesse.derivation.matrix import evaluate as value_of
+from hesse.derivation.matrix import matrix_form
+from hesse.derivation.valuation import relative
+
+TOLERANCE = 1e-9
+
+# Found by such searches: numbers beside arrays of the same axes, which are summed over; blocks of zeros of different sizes.
+HARD = (
+    Case("two blocks of zeros", "sum(A) - trace(S)", "A S", "A[n,m] S[n,n]"),
+    Case("numbers beside a sum", "log(1 + u**2) @ (u/(1 + a**2))", "a", "u[m] a[]"),
+    Case("a trace beside a number", "trace((S @ S)/(1 + a**2))", "a", "S[n,n] a[]"),
+    Case("a square of a product", "sqrt(1 + (x @ y)**2)", "x y", "x[n] y[n]"),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(costs(4))
+def test_every_way_to_the_numbers_is_the_same(drawn: Drawn) -> None:
+    assert_same_in_every_way(drawn.case)
+
+
+@pytest.mark.parametrize("case", HARD, ids=lambda case: case.name.replace(" ", "-"))
+def test_what_once_was_not_the_same(case: Case) -> None:
+    assert_same_in_every_way(case)
+
+
+def assert_same_in_every_way(case: Case) -> None:
+    """Certified; then evaluated, printed and run, and read as a matrix: each time the array that the certificate is about."""
+    d = hesse.derive(case.text, case.parameters, shapes=case.shapes)
+    assert d.at is not None and d.certificate is not None and d.certificate.block_deviation < 1e-8
+    leaves = {name: d.at.value(name) for name in d.program.leaves}
+    functions = {name: differentiated(d.at.functions[name]) for name in d.program.unknown}
+    for rows in d.parameters:
+        block = d.block(rows, d.parameters[-1])
+        expected = d.at.array(block.expression, block.indices)
+        assert relative(block.evaluate(**leaves, **functions), expected) < TOLERANCE
+        for backend in ("numpy", "torch"):
+            assert relative(printed(block.python(backend), backend, leaves, functions), expected) < TOLERANCE
+        form = matrix_form(block.expression, block.rows.indices, block.columns.indices, d.program)
+        if form is not None:
+            found = value_of(form, d.at)
+            assert relative(found, expected.reshape(found.shape)) < TOLERANCE
+
+
+def printed(source: str, backend: str, leaves: dict[str, Tensor], functions: dict[str, tuple[Callable, ...]]) -> Tensor:
+    """What printed code computes."""
+    space: dict[str, Any] = {}
+    exec(compile(source, "<printed>", "exec"), space)
+    function = space["hessian_block"]
+    names: dict[str, Any] = {name: array.numpy() if backend == "numpy" else array for name, array in leaves.items()}
+    for name, (f, df, d2f) in functions.items():
+        names |= {name: f, f"d{name}": df, f"d2{name}": d2f}
+    return torch.as_tensor(function(**{name: names[name] for name in inspect.signature(function).parameters}))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(costs(4))
+def test_every_page_is_within_its_width_and_every_letter_means_one_thing(drawn: Drawn) -> None:
+    case = drawn.case
+    d = hesse.derive(case.text, case.parameters, shapes=case.shapes, certify=False)
+    for reading in ("indices", "matrix", "scalar"):
+        assert max(len(line) for line in d.text(reading).splitlines()) <= 100
+    check(d.latex())
+    for block in d:
+        assert_no_letter_twice(block.expression, {index.name for index in (*block.rows.indices, *block.columns.indices)})
+
+
+@pytest.mark.parametrize("text", ["norm2(x)", "x @ y/(norm2(x)*norm2(y))", "sum((y @ x - sqrt(1 + x @ x)*x)**2)"])
+def test_sums_within_a_quotient_run_over_letters_of_their_own(text: str) -> None:
+    d = hesse.derive(text, "x", shapes="x[d]" + " y[d]" * ("y" in text))
+    block = d.block("x", "x")
+    assert_no_letter_twice(block.expression, {index.name for index in block.indices})
+
+
+def assert_no_letter_twice(expression: Expression, seen: set[str]) -> None:
+    """No sum runs over a letter that already means something around it."""
+    for term in expression.terms:
+        own = {index.name for index in term.bound}
+        assert not own & seen
+        around = seen | own | {index.name for index in indices(term)}
+        for factor in term.factors:
+            for body in _inside(factor):
+                assert_no_letter_twice(body, around)
+
+
+def _inside(factor: Factor) -> list[Expression]:
+    match factor:
+        case Group(body):
+            return [body]
+        case Power(base, exponent):
+            return [*_inside(base), exponent]
+        case Apply(_, _, argument):
+            return _inside(argument)
+        case _:
+            return []
