@@ -1,5 +1,6 @@
 """Costs as text for the tests of code that is printed and run, and their Hessians by automatic differentiation."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import hesse
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.program import Program
 
+# Where functions are defined that are not everywhere.
+DOMAIN = {"log": (0, math.inf), "sqrt": (0, math.inf), "log1p": (-1, math.inf), "logit": (0, 1), "atanh": (-1, 1)}
 FUNCTIONS: dict[str, Any] = {
     **{name: getattr(torch, name) for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf")},
     **{name: getattr(torch.nn.functional, name) for name in ("gelu", "silu")},

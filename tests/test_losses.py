@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hesse.losses import NAMED, identity, known_loss, private
+from hesse.losses import identity, known_loss, names, private
 from hesse.means import custom_loss
 
 G = torch.Generator().manual_seed(0)
@@ -49,7 +49,7 @@ KNOWN: dict[str, tuple[Any, Tensor, Tensor]] = {
 
 
 def original(loss: Any) -> Any:
-    return NAMED[loss] if isinstance(loss, str) else loss
+    return names()[loss] if isinstance(loss, str) else loss
 
 
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hesse.certificates import Certificate
 from hesse.cost import Cost, gradient, value
-from hesse.derivation import Derivation, Formula, Network
+from hesse.derivation.derivation import Derivation, Formula
 from hesse.derivation.derive import derive
+from hesse.derivation.networks.network import Network
 from hesse.errors import HesseError
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from hesse.data.batch import Batch, moved
 from hesse.errors import HesseTypeError, HesseValueError, nearest
+from hesse.operations.record import Operation
+from hesse.operations.registry import RECORDS
 
 Total = Callable[[Any, Any], Tensor]
 Weight = Callable[[Any, Any], float]
@@ -92,40 +93,27 @@ def _over_elements(options: dict[str, Any]) -> Weight:
     return _samples if options.get("reduction") == "batchmean" else _elements
 
 
-# What the mean of each known loss divides by, given its options.
+# What the mean of a known loss divides by, given its options.
 _DIVISORS: dict[str, Callable[[dict[str, Any]], Weight]] = {
-    "cross_entropy": _class_weight,
-    "nll_loss": _class_weight,
-    "mse_loss": _over_elements,
-    "l1_loss": _over_elements,
-    "huber_loss": _over_elements,
-    "smooth_l1_loss": _over_elements,
-    "binary_cross_entropy": _over_elements,
-    "binary_cross_entropy_with_logits": _over_elements,
-    "poisson_nll_loss": _over_elements,
-    "soft_margin_loss": _over_elements,
-    "kl_div": _over_elements,
+    "entries": _over_elements,
+    "samples": lambda options: _samples,
+    "class weights": _class_weight,
 }
-_FUNCTIONS = {getattr(F, name): name for name in _DIVISORS}
-_MODULES: dict[type[nn.Module], str] = {
-    nn.CrossEntropyLoss: "cross_entropy",
-    nn.NLLLoss: "nll_loss",
-    nn.MSELoss: "mse_loss",
-    nn.L1Loss: "l1_loss",
-    nn.HuberLoss: "huber_loss",
-    nn.SmoothL1Loss: "smooth_l1_loss",
-    nn.BCELoss: "binary_cross_entropy",
-    nn.BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
-    nn.PoissonNLLLoss: "poisson_nll_loss",
-    nn.SoftMarginLoss: "soft_margin_loss",
-    nn.KLDivLoss: "kl_div",
-}
-NAMED: dict[str, Any] = {
-    "half_sse": half_sse,
-    "mse": F.mse_loss,
-    "cross_entropy": F.cross_entropy,
-    "bce": F.binary_cross_entropy_with_logits,
-}
+
+
+def _record(loss: Any) -> Operation | None:
+    """The record of a `torch.nn` loss module or of a `torch.nn.functional` loss, in a partial or not."""
+    if isinstance(loss, nn.Module):
+        return next((record for record in RECORDS if record.loss is not None and record.loss.module is type(loss)), None)
+    function, _ = _unwrap_partial(loss)
+    return next((record for record in RECORDS if record.loss is not None and record.loss.function is function), None)
+
+
+def names() -> dict[str, Any]:
+    """The losses that have a name, by it."""
+    return {"half_sse": half_sse} | {
+        record.loss.word: record.loss.function for record in RECORDS if record.loss is not None and record.loss.word
+    }
 
 
 def known_loss(loss: Any) -> Loss | None:
@@ -142,18 +130,12 @@ def known_loss(loss: Any) -> Loss | None:
     loss = _named(loss)
     if loss is half_sse:
         return Loss("half_sse", half_sse, None, elementwise=True)
-    if isinstance(loss, nn.Module):
-        name = _MODULES.get(type(loss))
-        if name is None:
-            return None
-        options = {**vars(loss), **dict(loss.named_buffers())}
-    else:
-        function, options = _unwrap_partial(loss)
-        name = _FUNCTIONS.get(function)
-        if name is None:
-            return None
-    elementwise = _DIVISORS[name] is _over_elements
-    if elementwise and options.get("weight") is not None:
+    record = _record(loss)
+    if record is None or record.loss is None:
+        return None
+    options = {**vars(loss), **dict(loss.named_buffers())} if isinstance(loss, nn.Module) else _unwrap_partial(loss)[1]
+    name, divisor = record.name, record.loss.divisor
+    if divisor == "entries" and options.get("weight") is not None:
         return None  # it may have the shape of one batch; asking the function tells
     reduction = options.get("reduction", "mean")
     if reduction == "none":
@@ -161,20 +143,21 @@ def known_loss(loss: Any) -> Loss | None:
             f"loss: {name} with reduction='none' gives one number per sample; the cost is one number: "
             "use reduction='mean' or 'sum', or give the samples weights, data=(X, y, w)"
         )
-    weight = None if reduction == "sum" else _DIVISORS[name]({**options, "reduction": reduction})
-    ignored = options.get("ignore_index", -100) if _DIVISORS[name] is _class_weight else None
-    return Loss(name, _reduced(loss, "sum"), weight, elementwise=elementwise, ignored=ignored)
+    weight = None if reduction == "sum" else _DIVISORS[divisor]({**options, "reduction": reduction})
+    ignored = options.get("ignore_index", -100) if divisor == "class weights" else None
+    return Loss(name, _reduced(loss, "sum"), weight, elementwise=divisor == "entries", ignored=ignored)
 
 
 def _named(loss: Any) -> Callable[..., Any]:
     """The function or module behind a loss as the user gives it."""
     if isinstance(loss, str):
-        if loss not in NAMED:
-            raise HesseValueError(f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(NAMED))}")
-        return NAMED[loss]
+        known = names()
+        if loss not in known:
+            raise HesseValueError(f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(known))}")
+        return known[loss]
     if not callable(loss):
         raise HesseTypeError(
-            f"loss: expected a name ({', '.join(NAMED)}), a loss module or a function (prediction, target) -> scalar, "
+            f"loss: expected a name ({', '.join(names())}), a loss module or a function (prediction, target) -> scalar, "
             f"got {type(loss).__name__}"
         )
     return loss
@@ -192,8 +175,7 @@ def _reduced(loss: Callable[..., Any], reduction: str) -> Callable[..., Any]:
 
 def is_known(loss: Any) -> bool:
     """Whether a loss is one of PyTorch's, or hesse's own."""
-    function = _unwrap_partial(loss)[0]
-    return type(loss) in _MODULES or (isinstance(function, Hashable) and (function in _FUNCTIONS or function is half_sse))
+    return _record(loss) is not None or _unwrap_partial(loss)[0] is half_sse
 
 
 def private(loss: Any, device: torch.device, dtype: torch.dtype | None) -> Any:

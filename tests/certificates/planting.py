@@ -16,12 +16,13 @@ from hesse import capture
 from hesse.certificates import entries, matrix
 from hesse.certificates.reference import Limit
 from hesse.cost import Cost
-from hesse.exact import assemble, columns, curvatures, diagonal, execution, hessian, pulls
+from hesse.exact import assemble, columns, diagonal, execution, hessian
 from hesse.exact.contraction import choice as contract
 from hesse.exact.contraction.pair import Estimate, Order, Pair
-from hesse.exact.propagation import frontier, rules
+from hesse.exact.propagation import frontier, pullback
 from hesse.exact.propagation import independent_positions as apart
 from hesse.graph.structures import Diagonal, LowRank, RankOne
+from hesse.operations.registry import BY_TARGET
 from hesse.products import linearize
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -64,13 +65,15 @@ def pull(operation: Any, factor: float = -1.0) -> Plant:
     """Jᵀ of an operation that is written out, with a wrong sign."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        rule = pulls.PULLS[operation]
+        record = BY_TARGET[operation]
+        rule = record.pull
+        assert rule is not None
 
         def wrong(op: Any, columns: Tensor) -> Any:
             made = rule(op, columns)
             return made if made is None else tuple(times(part, factor) for part in made)
 
-        patch.setitem(pulls.PULLS, operation, wrong)
+        patch.setitem(BY_TARGET, operation, replace(record, pull=wrong))
 
     return plant
 
@@ -79,13 +82,15 @@ def curvature(operation: Any, factor: float = -1.0) -> Plant:
     """The second derivative of an operation that is written out, with a wrong sign."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        rule = curvatures.CURVATURES[operation]
+        record = BY_TARGET[operation]
+        rule = record.second
+        assert rule is not None
 
         def wrong(op: Any, delta: Tensor) -> Any:
             made = rule(op, delta)
             return made if made is None else [[times(part, factor) for part in row] for row in made]
 
-        patch.setitem(curvatures.CURVATURES, operation, wrong)
+        patch.setitem(BY_TARGET, operation, replace(record, second=wrong))
 
     return plant
 
@@ -94,8 +99,10 @@ def slopes(first: float, second: float) -> Plant:
     """f' and f'' of every function that acts entry by entry, each times a number."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        right = rules.Operation.slopes
-        patch.setattr(rules.Operation, "slopes", lambda op: tuple(s * f for s, f in zip(right(op), (first, second), strict=True)))
+        right = pullback.Pullback.slopes
+        patch.setattr(
+            pullback.Pullback, "slopes", lambda op: tuple(s * f for s, f in zip(right(op), (first, second), strict=True))
+        )
 
     return plant
 
@@ -104,8 +111,10 @@ def by_differentiation(factor: float) -> Plant:
     """Jᵀ of what is in no table, each sample's own."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        right = rules.Operation._pull_by_sample
-        patch.setattr(rules.Operation, "_pull_by_sample", lambda op, columns: tuple(part * factor for part in right(op, columns)))
+        right = pullback.Pullback._pull_by_sample
+        patch.setattr(
+            pullback.Pullback, "_pull_by_sample", lambda op, columns: tuple(part * factor for part in right(op, columns))
+        )
 
     return plant
 

@@ -15,9 +15,9 @@ import hesse
 from certificates import planting as plants
 from certificates.kinds import WAYS, Formula, Subject, linears, made, of, off, parameter, x
 from certificates.planting import Plant, aten
-from hesse.capture.rewrites import scale_shift
 from hesse.exact import columns, planning
 from hesse.exact.contraction import choice as contract
+from hesse.operations.normalisation import scale_shift
 from networks import DataBranch, ScaleShift, TokenLogits, Twice, dense
 
 Network = Callable[[], Subject]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from derivation.expressions import Case
 from hesse.derivation.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, symbols, unparse
-from hesse.derivation.language.vocabulary import ALONG_AN_AXIS, ELEMENTWISE
+from hesse.derivation.language.vocabulary import along_an_axis, elementwise
 
 Shape = tuple[str, ...]
 
@@ -41,8 +41,8 @@ def trees() -> st.SearchStrategy[Tree]:
             st.builds(Negative, inner),
             st.builds(Transpose, inner),
             st.builds(Binary, st.sampled_from(["+", "-", "*", "/", "**", "@"]), inner, inner),
-            st.builds(Call, st.sampled_from(["f", "sigma_1", "inv", *sorted(ELEMENTWISE)]), inner),
-            st.builds(Call, st.sampled_from(sorted(ALONG_AN_AXIS)), inner, st.sampled_from([None, 0, 1, -1])),
+            st.builds(Call, st.sampled_from(["f", "sigma_1", "inv", *sorted(elementwise())]), inner),
+            st.builds(Call, st.sampled_from(sorted(along_an_axis())), inner, st.sampled_from([None, 0, 1, -1])),
         ),
         max_leaves=12,
     )

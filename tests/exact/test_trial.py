@@ -1,6 +1,7 @@
 """Rules are tried on a few samples before they are used: a wrong one sends the network another way, certificate or not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,8 @@ from torch import Tensor, nn
 import hesse
 from cases import Problem, dense
 from hesse.exact import columns
-from hesse.exact.curvatures import CURVATURES
-from hesse.exact.propagation.rules import Operation
-from hesse.exact.pulls import PULLS
+from hesse.exact.propagation.pullback import Pullback
+from hesse.operations.registry import BY_TARGET
 from reference import hessian, relative
 
 aten = torch.ops.aten
@@ -53,32 +53,37 @@ def turned(rule: Callable[..., Any]) -> Callable[..., Any]:
     return wrong
 
 
-def bent_the_other_way(op: Operation) -> tuple[Tensor, Tensor]:
+def bent_the_other_way(op: Pullback) -> tuple[Tensor, Tensor]:
     first, second = SLOPES(op)
     return first, -second
 
 
-SLOPES = Operation.slopes
+SLOPES = Pullback.slopes
 
 
 @pytest.mark.parametrize("kind", [aten.linear, aten.softmax, aten.matmul], ids=str)
 def test_a_wrong_pull_is_found(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     tried = problem(dense(2, 3, 2), 5, 2) if kind is aten.linear else problem(Attention(), 4, 3, 2)
-    monkeypatch.setitem(PULLS, kind, turned(PULLS[kind]))
+    record = BY_TARGET[kind]
+    assert record.pull is not None
+    monkeypatch.setitem(BY_TARGET, kind, replace(record, pull=turned(record.pull)))
     check(tried, str(kind))
 
 
 def test_a_wrong_slope_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(Operation, "slopes", bent_the_other_way)
+    monkeypatch.setattr(Pullback, "slopes", bent_the_other_way)
     check(problem(dense(2, 3, 2), 5, 2), "tanh")
 
 
 def test_a_wrong_curvature_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    right = CURVATURES[aten.softmax]
-    monkeypatch.setitem(CURVATURES, aten.softmax, lambda op, delta: [[-right(op, delta)[0][0]]])
+    record = BY_TARGET[aten.softmax]
+    right = record.second
+    assert right is not None
+    wrong = replace(record, second=lambda op, delta: [[-right(op, delta)[0][0]]])
+    monkeypatch.setitem(BY_TARGET, aten.softmax, wrong)
     check(problem(Attention(), 4, 3, 2), "softmax")
 
 

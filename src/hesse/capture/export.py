@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from hesse.capture.rewrites import rewrite
+from hesse.capture.rewriting import rewritten
 from hesse.data.batch import Batch
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph, Node, Pick, Ref
@@ -86,7 +86,7 @@ def _read(program: Any, cost: "Cost") -> Graph:
         _check(node)
     shapes = {node.name: _shape(node) for node in program.graph.nodes if _shape(node) is not None}
     made = [_node(node, _WIDER if node in narrow else {}) for node in fx_nodes if _shape(node) is not None]
-    nodes = rewrite(made, shapes)
+    nodes = rewritten(made, shapes)
     (output,) = next(node for node in program.graph.nodes if node.op == "output").args[0][-1:]
     data = tuple(names[len(owned) :])
     graph = Graph(tuple(nodes), parameters, fixed, constants, data, output.name, shapes, bool(narrow))

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.func import vjp
 from torch.utils import _pytree as pytree
 
-from hesse.capture.recognise import RECOGNISE, View, parameter_views
+from hesse.capture.parameter_views import parameter_views
 from hesse.graph.graph import Graph, Node, Ref
+from hesse.graph.parameter_view import Views
 from hesse.graph.sites import PLAIN, Arrangement, Site, Slot
+from hesse.operations.registry import record_of
 
 aten = torch.ops.aten
 
@@ -29,8 +31,9 @@ def find_sites(graph: Graph, values: dict[str, Any]) -> tuple[Graph, tuple[Site,
     views = parameter_views(graph)
     sites, claimed, refused = [], _Claims(), {}
     for node in graph.nodes:
-        if node.op in RECOGNISE:
-            site = RECOGNISE[node.op](node, views, graph.shapes)
+        recognise = record_of(node).site
+        if recognise is not None:
+            site = recognise(node, views, graph.shapes)
             if site is not None and _adds_up(node, site, views, values):
                 sites.append(site)
                 claimed.add(node, site)
@@ -75,7 +78,7 @@ class _Claims:
         return argument in self._nodes.get(node.name, ()) and leaves.count(Ref(argument)) == 1
 
 
-def _adds_up(node: Node, site: Site, views: dict[str, View], values: dict[str, Any]) -> bool:
+def _adds_up(node: Node, site: Site, views: Views, values: dict[str, Any]) -> bool:
     """Whether the slots together are all that the operation does with these arguments: Σ_t δ[g,t,o] a[g,t,i] is its derivative.
 
     Held against automatic differentiation at parameters that are drawn, since a slot says that they do not matter.
@@ -129,7 +132,7 @@ def _op_name(op: Any) -> str:
     return str(getattr(op, "overloadpacket", getattr(op, "__name__", op)))
 
 
-def _uses_outside_sites(node: Node, value: str, views: dict[str, View], claimed: _Claims) -> bool:
+def _uses_outside_sites(node: Node, value: str, views: Views, claimed: _Claims) -> bool:
     if node.name in views:
         return False
     used = [name for name in node.inputs if name in views and views[name].parameter == views[value].parameter]

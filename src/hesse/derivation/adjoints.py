@@ -6,6 +6,7 @@ from hesse.derivation.algebra import add, multiply, simplify, total
 from hesse.derivation.differentiate import directly, unfolded
 from hesse.derivation.expression import ONE, Entry, Expression, Index, fresh, of, rename
 from hesse.derivation.program import Program, Quantity, Whole, names_in
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ def ones(program: Program) -> frozenset[str]:
     """The arrays whose entries along the last axis add to one."""
     leaves = {name for name, leaf in program.leaves.items() if leaf.sums_to == 1}
     return frozenset(
-        leaves | {q.name for q in program.quantities if isinstance(q.definition, Whole) and q.definition.operation == "softmax"}
+        leaves
+        | {
+            quantity.name
+            for quantity in program.quantities
+            if isinstance(quantity.definition, Whole) and ARRAY_FUNCTIONS[quantity.definition.operation].distribution
+        }
     )
 
 

@@ -10,9 +10,10 @@ import torch
 
 from hesse.derivation.array_code import Backend
 from hesse.derivation.expression import Size
-from hesse.derivation.functions import FUNCTIONS, nth_derivative
+from hesse.derivation.functions import nth_derivative
 from hesse.derivation.program import Leaf, Program
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.operations.registry import FUNCTIONS
 
 
 @dataclass(frozen=True)

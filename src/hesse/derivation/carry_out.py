@@ -10,7 +10,7 @@ from hesse.derivation.lines import Line
 from hesse.derivation.page import Page, listed
 from hesse.derivation.partials import partials_in, put_in
 from hesse.derivation.program import Opaque, Quantity, Whole, mentioned, names_in
-from hesse.derivation.wholes import WHOLES
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
 SHORT = 9  # what weighs no more, such as diag(p) − p pᵀ, is put in rather than looked up
 
@@ -158,7 +158,7 @@ class CarryOut:
         """The name of the rule by which a quantity's definition was differentiated, and why it holds."""
         definition = self.page.program.by_name[entry.name].definition
         if isinstance(definition, Whole):
-            return f"{definition.operation} rule", WHOLES[definition.operation].reason
+            return f"{definition.operation} rule", ARRAY_FUNCTIONS[definition.operation].reason
         if isinstance(definition, Opaque):
             return "chain rule", f"{definition.operation} has no rule here: its derivative is a symbol, evaluated automatically"
         moving = [factor for term in definition.terms for factor in term.factors if self.page.program.depends(factor, by.name)]

@@ -14,6 +14,7 @@ from hesse.derivation.lines import Block, Certificate, Line, Slope, Stage
 from hesse.derivation.program import Program, Whole
 from hesse.derivation.valuation import Valuation, relative
 from hesse.errors import HesseValueError
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
 if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation
@@ -75,7 +76,7 @@ def _square(program: Program) -> set[str]:
     """Leaves that go into an inverse or a determinant."""
     below: set[str] = set()
     for quantity in program.quantities:
-        if isinstance(quantity.definition, Whole) and quantity.definition.operation in ("inv", "logdet", "det"):
+        if isinstance(quantity.definition, Whole) and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2:
             name = quantity.definition.argument.name
             below |= {name, *program.ancestors(name)}
     return {

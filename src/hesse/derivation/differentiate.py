@@ -25,10 +25,10 @@ from hesse.derivation.expression import (
     freshen,
     of,
 )
-from hesse.derivation.functions import FUNCTIONS, closed_form
+from hesse.derivation.functions import closed_form
 from hesse.derivation.opaque import opaque_slope, opaque_slopes
 from hesse.derivation.program import Definition, Opaque, Program, Quantity, Whole
-from hesse.derivation.wholes import WHOLES
+from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # How an entry is differentiated: given the entry and the variable, its derivative.
 Rule = Callable[[Entry, Entry], Expression]
@@ -137,7 +137,7 @@ def unfolded(program: Program, entry: Entry, by: Entry, rule: Rule) -> Expressio
 
 def _whole(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule) -> Expression:
     assert isinstance(quantity.definition, Whole)
-    operation, argument = WHOLES[quantity.definition.operation], quantity.definition.argument
+    operation, argument = ARRAY_FUNCTIONS[quantity.definition.operation], quantity.definition.argument
     lead = len(argument.indices) - operation.axes
     taken = {index.name for index in (*entry.indices, *by.indices)}
     over = tuple(fresh(index, taken) for index in argument.indices[lead:])
@@ -177,9 +177,6 @@ def companion(program: Program, operation: str, argument: str) -> str:
     raise AssertionError(f"{operation}({argument}) has no name")
 
 
-COMPANIONS = {"logsumexp": "softmax", "log_softmax": "softmax", "logdet": "inv", "det": "inv"}
-
-
 def with_companions(program: Program) -> Program:
     """The program with a name for each array that a derivative will mention: softmax(z) beside logsumexp(z)."""
     quantities: list[Quantity] = []
@@ -187,11 +184,13 @@ def with_companions(program: Program) -> Program:
     have = {(q.definition.operation, q.definition.argument.name) for q in program.quantities if isinstance(q.definition, Whole)}
     for quantity in program.quantities:
         definition = quantity.definition
-        if isinstance(definition, Whole) and definition.operation in COMPANIONS:
-            wanted, argument = COMPANIONS[definition.operation], definition.argument
+        wanted = ARRAY_FUNCTIONS[definition.operation].companion if isinstance(definition, Whole) else ""
+        if isinstance(definition, Whole) and wanted:
+            argument, written = definition.argument, ARRAY_FUNCTIONS[wanted]
             if (wanted, argument.name) not in have:
                 have.add((wanted, argument.name))
-                name = probability_name(program, names) if wanted == "softmax" else _free_name(f"{argument.name}⁻¹", names)
+                text = written.text or f"{wanted}({{}})"
+                name = probability_name(program, names) if written.base else _free_name(text.format(argument.name), names)
                 quantities.append(Quantity(name, argument.indices, Whole(wanted, argument), note=f"{wanted}({argument.name})"))
         quantities.append(quantity)
         if isinstance(definition, Opaque):

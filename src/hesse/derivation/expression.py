@@ -6,7 +6,7 @@ matrices and the blocks of order three and four between them.
 
 An `Expression` is a sum of `Term`s; a term is a rational number times a product of factors, summed over its bound indices.
 The factors are a closed set: `Entry`, `Delta`, `Apply`, `Power`, `Group`, `Count`, `Partial`. Operations are an open one: each
-has its place in a table (`hesse.derivation.functions`, `hesse.derivation.wholes`).
+has its place in a table (`hesse.operations`).
 """
 
 from collections.abc import Iterable, Mapping

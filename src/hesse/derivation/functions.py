@@ -1,66 +1,15 @@
-"""Elementwise functions: their values, and their first and second derivatives as a person would write them.
-
-A derivative is text in ``z``, the argument, and ``a``, the function's own value: sigmoid's is ``a*(1 - a)``. A function that
-has no row here is unknown: f, f', f'' stay symbols.
-"""
+"""Functions of each entry in formulas: the derivatives that their records write out, and those of unknown ones."""
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hesse.derivation.algebra import add, multiply, scale
 from hesse.derivation.expression import Apply, Expression, Factor, Power, constant, grouped, of
-
-
-@dataclass(frozen=True)
-class Function:
-    """One elementwise function.
-
-    Attributes:
-        value: on a tensor; automatic differentiation gives every derivative that a check needs.
-        derivatives: of order one and two, as text in ``z`` and ``a``.
-        at_once: whether a derivation writes the derivative out at once (log' is 1/z) rather than as f' first.
-        kink: where the derivatives hold, for a function that has a kink.
-    """
-
-    value: Callable[[Tensor], Tensor]
-    derivatives: tuple[str, str]
-    at_once: bool = False
-    kink: str = ""
-
-
-_PHI = 0.3989422804014327  # 1/√(2π)
-
-FUNCTIONS: dict[str, Function] = {
-    "exp": Function(torch.exp, ("a", "a"), at_once=True),
-    "log": Function(torch.log, ("1/z", "-1/z**2"), at_once=True),
-    "sin": Function(torch.sin, ("cos(z)", "-a"), at_once=True),
-    "cos": Function(torch.cos, ("-sin(z)", "-a"), at_once=True),
-    # Not torch.abs: differentiating it twice makes torch load its compiler, for seconds.
-    "abs": Function(lambda z: torch.where(z < 0, -z, z), ("sign(z)", "0"), at_once=True, kink="where the argument is not zero"),
-    "sign": Function(torch.sign, ("0", "0"), at_once=True, kink="where the argument is not zero"),
-    "step": Function(lambda z: (z > 0).to(z.dtype), ("0", "0"), at_once=True, kink="where the argument is not zero"),
-    "relu": Function(torch.relu, ("step(z)", "0"), kink="where the argument is not zero"),
-    "tanh": Function(torch.tanh, ("1 - a**2", "-2*a*(1 - a**2)")),
-    "sigmoid": Function(torch.sigmoid, ("a*(1 - a)", "a*(1 - a)*(1 - 2*a)")),
-    "softplus": Function(lambda z: F.softplus(z, threshold=1e9), ("sigmoid(z)", "sigmoid(z)*(1 - sigmoid(z))")),
-    "silu": Function(
-        lambda z: z * torch.sigmoid(z),
-        ("sigmoid(z)*(1 + z*(1 - sigmoid(z)))", "sigmoid(z)*(1 - sigmoid(z))*(2 + z*(1 - 2*sigmoid(z)))"),
-    ),
-    "gelu": Function(
-        lambda z: z * torch.special.ndtr(z),
-        ("normcdf(z) + z*normpdf(z)", "(2 - z**2)*normpdf(z)"),
-    ),
-    "normcdf": Function(torch.special.ndtr, ("normpdf(z)", "-z*normpdf(z)"), at_once=True),
-    "normpdf": Function(lambda z: _PHI * torch.exp(-z * z / 2), ("-z*a", "(z**2 - 1)*a"), at_once=True),
-    "erf": Function(torch.erf, ("2*2**(1/2)*normpdf(2**(1/2)*z)", "-4*2**(1/2)*z*normpdf(2**(1/2)*z)"), at_once=True),
-}
+from hesse.operations.registry import FUNCTIONS
 
 
 def closed_form(function: str, order: int, argument: Factor, value: Factor | None = None) -> Expression | None:
@@ -84,7 +33,7 @@ def _parsed(text: str) -> ast.expr:
 
 
 def _build(node: ast.expr, names: dict[str, Expression]) -> Expression:
-    """An expression from the small language of the table above."""
+    """An expression from the small language in which records write derivatives."""
     match node:
         case ast.Constant(value=int(number)):
             return constant(number)

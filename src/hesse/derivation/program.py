@@ -34,7 +34,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Whole:
-    """A function of a whole array, such as softmax or the inverse: an operation of `hesse.derivation.wholes` at one entry.
+    """A function of a whole array, such as softmax or the inverse: a record of `hesse.operations` at one entry.
 
     ``argument`` has the indices that the operation sees: softmax(z) over the last of them.
     """

@@ -6,7 +6,7 @@ from textwrap import TextWrapper
 
 import torch
 
-from hesse.derivation.array_code import CODE
+from hesse.derivation.array_code import BACKENDS
 from hesse.derivation.expression import Expression, Index, Size, indices
 from hesse.derivation.identifiers import Names
 from hesse.derivation.lines import Block
@@ -87,7 +87,7 @@ def python(
     """
     if backend != "numpy" and backend != "torch":
         raise HesseValueError(
-            f"backend: expected 'numpy' or 'torch', got {backend!r}; nearest: {nearest(str(backend), list(CODE))}"
+            f"backend: expected 'numpy' or 'torch', got {backend!r}; nearest: {nearest(str(backend), list(BACKENDS))}"
         )
     if not name.isidentifier():
         raise HesseValueError(f"name: expected a name for a function, got {name!r}")

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from hesse.derivation.array_code import CODE, Backend, modules
+from hesse.derivation.array_code import Backend, modules
+from hesse.derivation.array_code import code as code_of
 from hesse.derivation.array_code import spelled as function_code
 from hesse.derivation.expression import Index, Size
 from hesse.derivation.identifiers import Names
@@ -128,7 +129,7 @@ class Writer:
 
     def call(self, function: str, order: int, argument: Code) -> Code:
         """An elementwise function."""
-        if function in CODE[self.backend] and function not in self.program.unknown and order == 0:
+        if code_of(self.backend, function) and function not in self.program.unknown and order == 0:
             return self.known(function, argument)
         if (function, order) not in self.functions:
             self.functions[function, order] = self.names.new(self.derivative_name(function, order))

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from hesse.derivation.algebra import collect, multiply
 from hesse.derivation.differentiate import probability_name
 from hesse.derivation.expression import Apply, Entry, Expression, Factor, Group, Partial, Power, Term, of
-from hesse.derivation.functions import FUNCTIONS, closed_form
+from hesse.derivation.functions import closed_form
 from hesse.derivation.lines import Line
 from hesse.derivation.program import Program, Quantity
+from hesse.operations.registry import FUNCTIONS
 
 
 @dataclass(frozen=True)

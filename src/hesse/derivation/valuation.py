@@ -28,9 +28,9 @@ from hesse.derivation.expression import (
     freshen,
     indices,
 )
-from hesse.derivation.functions import FUNCTIONS, nth_derivative, sample_function
+from hesse.derivation.functions import nth_derivative, sample_function
 from hesse.derivation.program import Opaque, Program, Whole
-from hesse.derivation.wholes import WHOLES
+from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 
 class Valuation:
@@ -91,7 +91,7 @@ class Valuation:
         else:
             quantity = self.program.by_name[name]
             if isinstance(quantity.definition, Whole):
-                found = WHOLES[quantity.definition.operation].value(self.value(quantity.definition.argument.name))
+                found = ARRAY_FUNCTIONS[quantity.definition.operation].value(self.value(quantity.definition.argument.name))
             elif isinstance(quantity.definition, Opaque):
                 found = quantity.definition.function(*(self.value(argument) for argument in quantity.definition.arguments))
             else:

@@ -13,7 +13,8 @@ from torch import Tensor
 from hesse.certificates.drawing import drawn
 from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.exact.propagation.evaluation import Evaluation
-from hesse.exact.propagation.rules import Operation, Values
+from hesse.exact.propagation.pullback import Pullback
+from hesse.graph.local import Values
 from hesse.graph.structures import as_tensor, transposed
 
 # Operations whose second derivative has more entries than this are left to the certificate of the whole.
@@ -34,7 +35,7 @@ def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str 
         names = tuple(name for name in node.inputs if name in active)
         if not names or node.name not in active:
             continue
-        op = Operation(node, names, values, evaluation.batched)
+        op = Pullback(node, names, values, evaluation.batched)
         if op.elementwise and op.linear:
             continue
         sizes = [values[name][0].numel() for name in names]
@@ -42,7 +43,7 @@ def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str 
             continue
         delta, v = drawn(values[node.name], random), [drawn(values[name], random) for name in names]
 
-        def plain(op: Operation = op, delta: Tensor = delta, v: list[Tensor] = v) -> list[Tensor]:
+        def plain(op: Pullback = op, delta: Tensor = delta, v: list[Tensor] = v) -> list[Tensor]:
             return _one_by_one(op, values, delta, v)
 
         ours, theirs = list(_by_rule(op, values, delta, v)), plain()
@@ -52,11 +53,11 @@ def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str 
         apart = [place for place, gap in enumerate(gaps) if math.isfinite(gap) and gap > limits[place]]
         rounding = noise(plain) if apart else []
         if any(gaps[place] > limits[place] + ROUNDINGS * rounding[place] for place in apart):
-            return str(op.kind)
+            return str(op.node.kind)
     return None
 
 
-def _by_rule(op: Operation, values: Values, delta: Tensor, v: list[Tensor]) -> Iterator[Tensor]:
+def _by_rule(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> Iterator[Tensor]:
     """Jᵀ δ for each input, then (Σ δ ∂²) v, by the rule."""
     names = op.active
     for part in op.pull(delta.unsqueeze(1)):
@@ -75,20 +76,20 @@ def _by_rule(op: Operation, values: Values, delta: Tensor, v: list[Tensor]) -> I
         yield total
 
 
-def _one_by_one(op: Operation, values: Values, delta: Tensor, v: list[Tensor]) -> list[Tensor]:
+def _one_by_one(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> list[Tensor]:
     """The same, one sample at a time."""
     alone = [_alone(op, values, delta, v, sample) for sample in range(len(delta))]
     return [torch.stack(parts) for each in zip(*alone, strict=True) for parts in zip(*each, strict=True)]
 
 
 def _alone(
-    op: Operation, values: Values, delta: Tensor, v: list[Tensor], sample: int
+    op: Pullback, values: Values, delta: Tensor, v: list[Tensor], sample: int
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The same of one sample by double backward."""
     given = {name: values[name][sample] if op.is_batched(name) else values[name] for name in op.node.inputs}
     leaves = [given[name].detach().clone().requires_grad_() for name in op.active]
     zeros = tuple(torch.zeros_like(leaf) for leaf in leaves)
-    value = (op.local(given)(*leaves) * delta[sample]).sum()
+    value = (op.function(given)(*leaves) * delta[sample]).sum()
     if not value.requires_grad:
         return zeros, zeros
     slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)

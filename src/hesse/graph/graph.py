@@ -53,6 +53,22 @@ class Node:
         """Number of entries of the value, for one sample."""
         return torch.Size(self.shape).numel()
 
+    @property
+    def kind(self) -> Any:
+        """The operation without its overload, for looking it up."""
+        op = self.op.op if isinstance(self.op, Pick) else self.op
+        return getattr(op, "overloadpacket", op)
+
+    def takes_once(self, name: str) -> bool:
+        """Whether a value is exactly one of the arguments."""
+        return sum(getattr(argument, "name", None) == name for argument in (*self.args, *self.kwargs.values())) == 1
+
+    def takes_first(self, name: str) -> bool:
+        """Whether a value is the first argument and no other."""
+        return getattr(self.args[0], "name", None) == name and all(
+            getattr(argument, "name", None) != name for argument in self.args[1:]
+        )
+
     def arguments(self, *defaults: Any) -> tuple[Any, ...]:
         """The positional arguments, those left out filled in from a default for each place."""
         return (*self.args, *defaults[len(self.args) :])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from hesse.capture.rewrites import scale_shift
+from hesse.operations.normalisation import scale_shift
 
 # Where the weight stands among the arguments, the bias after it, and from which axis of the value on they are laid.
 _NORMS: dict[Any, tuple[int, Callable[[Tensor], int]]] = {

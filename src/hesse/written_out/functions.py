@@ -1,12 +1,13 @@
-"""Functions of a tensor: sinc, and the weight of weight normalisation."""
+"""Functions of a tensor: sinc, the hard sigmoid, and the weight of weight normalisation."""
 
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from hesse.written_out.replacement import WRONG, Replacement
+from hesse.written_out.replacement import MISSING, WRONG, Replacement
 
 aten = torch.ops.aten
 
@@ -23,6 +24,12 @@ def _sinc(x: Tensor) -> Tensor:
     return torch.where(small, series, away.sin() / away)
 
 
+def _hard_sigmoid(z: Tensor, inplace: bool = False) -> Tensor:
+    """z/6 + ½ between 0 and 1. PyTorch has no second derivatives of it."""
+    found = (z / 6 + 1 / 2).clamp(0, 1)
+    return z.copy_(found) if inplace else found
+
+
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """g v / ‖v‖. The second derivatives of PyTorch's fused kernel are wrong (2.13; not even symmetric)."""
     return v * (g / torch.norm_except_dim(v, 2, dim))
@@ -31,5 +38,8 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
 FUNCTIONS: dict[Any, Replacement] = {
     **dict.fromkeys((torch.sinc, torch.special.sinc, Tensor.sinc, aten.sinc, aten.sinc.default), Replacement(_sinc, WRONG)),
     Tensor.sinc_: Replacement(lambda x: x.copy_(_sinc(x.clone())), WRONG),
+    **dict.fromkeys(
+        (F.hardsigmoid, torch._C._nn.hardsigmoid, aten.hardsigmoid, aten.hardsigmoid.default), Replacement(_hard_sigmoid, MISSING)
+    ),
     **dict.fromkeys((torch._VF._weight_norm, aten._weight_norm, aten._weight_norm.default), Replacement(_weight_norm, WRONG)),
 }

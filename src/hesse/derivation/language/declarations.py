@@ -8,7 +8,7 @@ from typing import Any
 from hesse.derivation.expression import Size
 from hesse.derivation.language.parsing import normal
 from hesse.derivation.language.place import pointed
-from hesse.derivation.language.vocabulary import KNOWN
+from hesse.derivation.language.vocabulary import known
 from hesse.errors import HesseTypeError, HesseValueError
 
 Shape = tuple[Size, ...]
@@ -44,7 +44,7 @@ def declared(shapes: Any) -> dict[str, Shape]:
     for name, sizes in pairs:
         if (name := normal(name)) in result:
             raise HesseValueError(f"the shape of {name!r} is declared twice")
-        if "__" in name or name in KNOWN:
+        if "__" in name or name in known():
             raise HesseValueError(f"{name!r} cannot be the name of an array")
         result[name] = tuple(_size(size, name) for size in sizes)
     both = [name for name in result if any(name in sizes for sizes in result.values())]

@@ -21,15 +21,15 @@ from hesse.derivation.expression import (
     grouped,
     of,
 )
-from hesse.derivation.language.names import SOFTMAXES, IndexNames, Names, is_whole
+from hesse.derivation.language.names import IndexNames, Names, is_whole
 from hesse.derivation.language.place import pointed
 from hesse.derivation.language.rewrites import rewritten
 from hesse.derivation.language.shapes import Shapes
 from hesse.derivation.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, children, symbols, walk
-from hesse.derivation.language.vocabulary import KNOWN
+from hesse.derivation.language.vocabulary import along_the_last, known
 from hesse.derivation.program import Leaf, Program, Quantity, Whole
-from hesse.derivation.wholes import WHOLES
 from hesse.errors import HesseValueError
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
 At = tuple[Index, ...]
 
@@ -58,7 +58,7 @@ class _Lowering:
     def __init__(self, tree: Tree, shapes: Shapes, wrt: Sequence[str], fixed: dict[str, Fraction], sums: dict[str, int]) -> None:
         self.tree, self.shapes, self.fixed = tree, shapes, fixed
         called = {part.function for part in walk(tree) if isinstance(part, Call)}
-        self.unknown = frozenset(called - KNOWN)
+        self.unknown = frozenset(called - known())
         leaves = [name for name in dict.fromkeys((*symbols(tree), *wrt)) if name not in fixed and name not in shapes.counts]
         self.leaves = {
             name: Leaf(name, shapes.leaves[name], "parameter" if name in wrt else "data", sums_to=sums.get(name))
@@ -67,7 +67,7 @@ class _Lowering:
         sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
         taken = {*shapes.leaves, *sizes, *called}
         self.names = Names(tree, self.is_constant, taken)
-        letters = taken | {"z", "a", "u", self.names.cost} | ({"p"} if called & SOFTMAXES else set())
+        letters = taken | {"z", "a", "u", self.names.cost} | ({"p"} if called & along_the_last() else set())
         products = [part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"]
         summed = (shapes.of(part.left)[-1] for part in products)
         self.indices = IndexNames(summed, (size for part in products for size in shapes.of(part)), letters)
@@ -104,7 +104,7 @@ class _Lowering:
         at = self.fresh(self.shapes.of(tree.argument), set())
         factor = grouped(self.value(tree.argument, at, set()))
         assert isinstance(factor, Entry)
-        function = WHOLES[tree.function]
+        function = ARRAY_FUNCTIONS[tree.function]
         kept = at[: len(at) - function.axes] + at[len(at) - function.axes :][: function.keeps]
         return Quantity(self.names.name(tree, factor.name), kept, Whole(tree.function, factor), self.names.role(tree))
 

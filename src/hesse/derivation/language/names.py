@@ -6,20 +6,20 @@ from typing import TypeGuard
 
 from hesse.derivation.expression import LETTERS, Index, Size, fresh_name
 from hesse.derivation.language.tree import Binary, Call, Negative, Symbol, Transpose, Tree, children, walk
-from hesse.derivation.wholes import WHOLES
+from hesse.derivation.language.vocabulary import along_the_last
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
-SOFTMAXES = frozenset({"softmax", "log_softmax", "logsumexp"})
 _ARITHMETIC = frozenset({"sum", "mean", "norm2", "trace", "diag", "eye", "sqrt"})
 
 
 def is_whole(tree: Tree) -> TypeGuard[Call]:
     """Whether a tree is a function of a whole array."""
-    return isinstance(tree, Call) and tree.function in WHOLES
+    return isinstance(tree, Call) and tree.function in ARRAY_FUNCTIONS
 
 
 def is_elementwise(tree: Tree) -> TypeGuard[Call]:
     """Whether a tree is a nonlinear function of each entry. A square root is a power: its argument stands in parentheses."""
-    return isinstance(tree, Call) and tree.function not in WHOLES and tree.function not in _ARITHMETIC
+    return isinstance(tree, Call) and tree.function not in ARRAY_FUNCTIONS and tree.function not in _ARITHMETIC
 
 
 class Names:
@@ -44,7 +44,7 @@ class Names:
         within = Counter(child for part in parts for child in children(part))
         for part in parts:
             if is_whole(part):
-                self._plan[part] = ("p" if part.function == "softmax" else "", "value")
+                self._plan[part] = (ARRAY_FUNCTIONS[part.function].base, "value")
                 if not isinstance(part.argument, Symbol) or constant(part.argument):
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif is_elementwise(part):
@@ -90,7 +90,9 @@ class Names:
     def _is_layer(self, tree: Tree) -> TypeGuard[Call]:
         """Whether a tree is a function of a weighted sum, σ(W x + b)."""
         return (
-            isinstance(tree, Call) and (is_elementwise(tree) or tree.function in SOFTMAXES) and self._is_weighted(tree.argument)
+            isinstance(tree, Call)
+            and (is_elementwise(tree) or tree.function in along_the_last())
+            and self._is_weighted(tree.argument)
         )
 
     def _is_weighted(self, tree: Tree) -> bool:

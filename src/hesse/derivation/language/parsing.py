@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from hesse.derivation.language.place import pointed
 from hesse.derivation.language.tree import Binary, Call, Negative, Number, Operator, Span, Symbol, Transpose, Tree
-from hesse.derivation.language.vocabulary import ALONG_AN_AXIS, KNOWN, advice, is_unknown
+from hesse.derivation.language.vocabulary import advice, along_an_axis, is_unknown, known
 from hesse.errors import HesseValueError
 
 DEEPEST = 100  # forms within forms; every walk over a tree is recursive
@@ -172,13 +172,13 @@ class _Reader:
     def call(self, node: ast.Call, depth: int) -> Call:
         if not isinstance(node.func, ast.Name):
             hint = "a product is written with *"
-            if isinstance(node.func, ast.Attribute) and node.func.attr in KNOWN:
+            if isinstance(node.func, ast.Attribute) and node.func.attr in known():
                 inner = ast.unparse(node.func.value)
                 hint = f"write {node.func.attr}(x)" if inner in _LIBRARIES else f"write {node.func.attr}({inner})"
             raise self.error(f"only a function with a plain name can be called; {hint}", node.func)
         name = node.func.id
         self.check_name(name, node.func)
-        if name not in KNOWN and not is_unknown(name):
+        if name not in known() and not is_unknown(name):
             raise self.error(advice(name), node.func)
         self._called.setdefault(name, self.span(node.func))
         if not node.args:
@@ -187,14 +187,14 @@ class _Reader:
             if isinstance(extra, ast.Starred):
                 raise self.refused(extra, extra)
         axis: int | None = None
-        if len(node.args) == 2 and name in ALONG_AN_AXIS and not node.keywords:
+        if len(node.args) == 2 and name in along_an_axis() and not node.keywords:
             axis = self.axis(node.args[1])
         elif len(node.args) > 1:
-            unknown = "" if name in KNOWN else "; an unknown function is applied to each entry of one array"
+            unknown = "" if name in known() else "; an unknown function is applied to each entry of one array"
             raise self.error(f"{name}() takes one argument and got {len(node.args)}{unknown}", node.args[1])
         for pair in node.keywords:
-            if pair.arg != "axis" or name not in ALONG_AN_AXIS:
-                allowed = "only axis= is allowed" if name in ALONG_AN_AXIS else "it takes one argument and nothing else"
+            if pair.arg != "axis" or name not in along_an_axis():
+                allowed = "only axis= is allowed" if name in along_an_axis() else "it takes one argument and nothing else"
                 raise self.error(f"{name}() has no argument {pair.arg or '**'}; {allowed}", pair.value)
             axis = self.axis(pair.value)
         return Call(name, self.tree(node.args[0], depth + 1), axis, self.span(node))
@@ -209,7 +209,7 @@ class _Reader:
 
     def check_names(self) -> None:
         for name, span in self._read.items():
-            if name in KNOWN:
+            if name in known():
                 raise pointed(f"{name!r} is a function; call it, or choose another name for the array", self.text, span)
             if name in self._called:
                 raise pointed(f"{name!r} is also called as a function; choose another name for the array", self.text, span)

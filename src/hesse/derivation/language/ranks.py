@@ -17,7 +17,9 @@ from hesse.derivation.language.tree import (
     unparse,
     walk,
 )
+from hesse.derivation.language.vocabulary import along_the_last, of_a_matrix
 from hesse.errors import HesseValueError
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
 class RankError(Exception):
@@ -49,13 +51,13 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             if of[0] not in (1, 2):
                 raise RankError("diag is for a vector, which it makes a matrix, or a matrix, whose diagonal it takes")
             return 3 - of[0]
-        case Call("trace" | "det" | "logdet" | "inv" as name):
+        case Call(name) if name in of_a_matrix():
             if of[0] < 2:
                 raise RankError(f"{name} is for square matrices")
-            return of[0] if name == "inv" else of[0] - 2
-        case Call("softmax" | "log_softmax" | "logsumexp" as name, _, axis):
+            return of[0] - 2 + _kept(name)
+        case Call(name, _, axis) if name in along_the_last():
             _axis(axis if axis is not None else -1, of[0], name)
-            return of[0] - 1 if name == "logsumexp" else of[0]
+            return of[0] - 1 + _kept(name)
         case Call("sum" | "mean" | "norm2" as name, _, axis):
             if axis is None:
                 return 0
@@ -63,6 +65,11 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             return of[0] - 1
         case Call():
             return of[0]
+
+
+def _kept(name: str) -> int:
+    """How many of the axes that a function sees its result has."""
+    return ARRAY_FUNCTIONS[name].keeps if name in ARRAY_FUNCTIONS else 0
 
 
 def _at_most(found: int, most: int, message: str) -> int:

@@ -5,7 +5,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from hesse.derivation.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, rebuilt
-from hesse.derivation.language.vocabulary import ALONG_AN_AXIS, OF_A_MATRIX
+from hesse.derivation.language.vocabulary import along_an_axis, along_the_last, of_a_matrix
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
 Rank = Callable[[Tree], int]
 _ONE, _TWO = Number(Fraction(1)), Number(Fraction(2))
@@ -56,7 +57,7 @@ def _transpose(tree: Tree, rank: Rank) -> Tree | None:
             return u
         case Transpose(Transpose(u)):
             return u
-        case Call(name, Transpose(u)) if name == "inv" or name not in ALONG_AN_AXIS | OF_A_MATRIX:
+        case Call(name, Transpose(u)) if name == "inv" or name not in along_an_axis() | of_a_matrix():
             return Transpose(Call(name, u))
         case Call("det" | "logdet" | "trace" as name, Transpose(u)) if rank(u) == 2:
             return Call(name, u)
@@ -66,12 +67,12 @@ def _transpose(tree: Tree, rank: Rank) -> Tree | None:
 def _axis(tree: Tree, rank: Rank) -> Tree | None:
     """The functions of a whole array act along its last axis: softmax(X, axis=0) = softmax(X.T).T"""
     match tree:
-        case Call("softmax" | "log_softmax" | "logsumexp" as name, u, int(axis)):
+        case Call(name, u, int(axis)) if name in along_the_last():
             if axis % rank(u) == rank(u) - 1:
                 return Call(name, u)
             if rank(u) == 2:
                 flipped = Call(name, Transpose(u))
-                return flipped if name == "logsumexp" else Transpose(flipped)
+                return Transpose(flipped) if ARRAY_FUNCTIONS[name].keeps else flipped
         case Call("sum" | "mean" | "norm2" as name, u, int(axis)):
             return Call(name, u) if rank(u) == 1 else Call(name, u, axis % rank(u))
     return None

@@ -3,10 +3,38 @@
 import re
 from difflib import get_close_matches
 
-ELEMENTWISE = frozenset(["exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "softplus", "gelu", "silu", "erf"])
-ALONG_AN_AXIS = frozenset(["sum", "mean", "norm2", "softmax", "log_softmax", "logsumexp"])
-OF_A_MATRIX = frozenset(["trace", "det", "logdet", "inv", "diag", "eye"])
-KNOWN = ELEMENTWISE | ALONG_AN_AXIS | OF_A_MATRIX
+from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
+
+# What the language itself knows; functions come from the records of `hesse.operations`.
+_ROOT = frozenset({"sqrt"})  # a power
+_REDUCTIONS = frozenset({"sum", "mean", "norm2"})
+_MATRICES = frozenset({"trace", "diag", "eye"})
+
+
+def elementwise() -> frozenset[str]:
+    """The functions of each entry."""
+    return _ROOT | {name for name, function in FUNCTIONS.items() if function.word}
+
+
+def along_an_axis() -> frozenset[str]:
+    """Those that take ``axis=``."""
+    return _REDUCTIONS | along_the_last()
+
+
+def along_the_last() -> frozenset[str]:
+    """Functions of a whole array along one axis."""
+    return frozenset(name for name, function in ARRAY_FUNCTIONS.items() if function.axes == 1)
+
+
+def of_a_matrix() -> frozenset[str]:
+    """Those of a matrix."""
+    return _MATRICES | {name for name, function in ARRAY_FUNCTIONS.items() if function.axes == 2}
+
+
+def known() -> frozenset[str]:
+    """All of them."""
+    return elementwise() | along_an_axis() | of_a_matrix()
+
 
 _JUMPS = "it is not differentiable where it jumps, and its derivative is zero elsewhere"
 
@@ -46,15 +74,16 @@ _UNKNOWN = re.compile(rf"(?:[^\W\d_]|{_GREEK}|{_GREEK.title()})(?:\d+|_\w+)?")
 def is_unknown(name: str) -> bool:
     """Whether a called name stands for an unknown elementwise function: one letter, Greek ones spelled out or not, with or
     without a number or a subscript, such as ``f``, ``g2``, ``phi``, ``σ``, ``h_out``. Longer names are more often misspelled."""
-    return name not in KNOWN and name not in INSTEAD and _UNKNOWN.fullmatch(name) is not None
+    return name not in known() and name not in INSTEAD and _UNKNOWN.fullmatch(name) is not None
 
 
 def advice(name: str) -> str:
     """What to write instead of a name that cannot be called."""
     if name in INSTEAD:
         return f"{name!r} cannot be used here: {INSTEAD[name]}"
-    close = get_close_matches(name, sorted(KNOWN), n=1, cutoff=0.6) or [known for known in sorted(KNOWN) if known == name.lower()]
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(KNOWN))}."
+    words = sorted(known())
+    close = get_close_matches(name, words, n=1, cutoff=0.6) or [word for word in words if word == name.lower()]
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(words)}."
     return (
         f"unknown function {name!r}; {hint} "
         "An unknown elementwise function is a letter with or without a subscript, such as f, g2, phi, sigma_1"

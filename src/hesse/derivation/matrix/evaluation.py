@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hesse.derivation.expression import Entry, Index
-from hesse.derivation.functions import FUNCTIONS, nth_derivative
+from hesse.derivation.functions import nth_derivative
 from hesse.derivation.matrix.nodes import (
     Array,
     BlockDiag,
@@ -36,6 +36,7 @@ from hesse.derivation.matrix.nodes import (
     Zeros,
 )
 from hesse.derivation.valuation import Valuation
+from hesse.operations.registry import FUNCTIONS
 
 _FLOAT = torch.float64
 

@@ -35,7 +35,7 @@ from hesse.derivation.matrix.nodes import (
     Zeros,
     walk,
 )
-from hesse.derivation.notation.names import LETTERS, latex_function
+from hesse.derivation.notation.names import latex_function, text_function
 from hesse.derivation.notation.numerals import primes, raised, rational
 
 # How tightly a node binds: what stands inside another and binds less is put in parentheses.
@@ -126,7 +126,7 @@ def _text_number(value: Fraction) -> str:
 _TEXT = _Style(
     symbol=text_symbol,
     commutation=str,
-    function=lambda name, order: LETTERS.get(name, name) + primes(order),
+    function=lambda name, order: text_function(name) + primes(order),
     call=lambda name, inner: f"{name}({inner})",
     parentheses=lambda inner: f"({inner})",
     number=_text_number,

@@ -14,7 +14,6 @@ from hesse.derivation.networks.conditions import Affine, composed, contracted
 from hesse.derivation.networks.letters import IndexLetters
 from hesse.derivation.networks.view import Axis, View, length, times
 from hesse.derivation.program import Definition, Leaf, Quantity, Whole, mentioned
-from hesse.derivation.wholes import WHOLES
 from hesse.errors import HesseMemoryError, readable_bytes
 
 # Conditions on indices are held as arrays of up to so many entries.
@@ -201,7 +200,7 @@ class Builder:
         result = View(of(Apply(function, 0, entry)), argument.axes)
         return self.named(result, name, "activation")
 
-    def whole(self, operation: str, view: View, axis: int, base: str = "") -> View:
+    def whole(self, operation: str, view: View, axis: int, base: str = "", keeps: bool = True) -> View:
         """softmax, log_softmax or logsumexp of a view along one axis; logsumexp takes the axis away."""
         view = self.joined(self.settled(view), axis)
         (along,) = view.axes[axis]
@@ -209,7 +208,6 @@ class Builder:
         if entry is None or entry.indices[-1] != along:
             rest = [index for index in view.indices if index != along]
             entry = self.define(self.name("u", number=True), (*rest, along), view.expression)
-        keeps = WHOLES[operation].keeps
         name = self.name(base or f"{operation}({entry.name})")
         result = self.define(name, entry.indices if keeps else entry.indices[:-1], Whole(operation, entry))
         axes = view.axes if keeps else (*view.axes[:axis], *view.axes[axis + 1 :])

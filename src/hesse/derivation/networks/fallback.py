@@ -8,11 +8,11 @@ from torch import Tensor
 
 from hesse.derivation.algebra import add, total
 from hesse.derivation.expression import Entry, of
-from hesse.derivation.networks.registry import Call
+from hesse.derivation.networks.call import Call
 from hesse.derivation.networks.view import Axis, View, times
 from hesse.derivation.program import Opaque
-from hesse.exact.operations import LINEAR, PIECEWISE_LINEAR, packet
 from hesse.graph.graph import Pick
+from hesse.operations.record import Structure
 
 # A linear operation is written with its coefficients up to this many.
 LARGEST_ARRAY = 1 << 20
@@ -22,7 +22,7 @@ def without_rule(call: Call) -> View:
     """The value of an operation that no rule knows."""
     moving = [name for name in call.node.inputs if call.value(name) is None]
     if (
-        packet(call.node) in LINEAR
+        call.record.has(Structure.LINEAR)
         and len(moving) == 1
         and all(call.known(n) is not None for n in call.node.inputs if n not in moving)
     ):
@@ -80,7 +80,7 @@ def _named(call: Call, moving: list[str]) -> View:
         values = {name: readers[name](arrays[place]) for name, place in places.items()}
         return call.node.evaluate({**fixed, **values}).reshape(sizes).double()
 
-    curved = packet(call.node) not in PIECEWISE_LINEAR and packet(call.node) not in LINEAR
+    curved = not call.record.has(Structure.PIECEWISE_LINEAR | Structure.LINEAR)
     name = build.name(f"{operation}({arguments[0]})")
     definition = Opaque(operation, tuple(arguments), function, curved=curved)
     entry = build.define(name, out, definition, note=f"{operation}, by automatic differentiation")

@@ -9,21 +9,20 @@ import torch
 from torch import Tensor
 
 from hesse.capture import NotCaptured, capture, data_leaves
-from hesse.capture.rewrites import scale_shift
 from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.derivation.expression import ZERO, Entry, of
-from hesse.derivation.functions import FUNCTIONS
-from hesse.derivation.networks import convolutions, costs, layers, operations, products  # noqa: F401  (they enter their rules)
 from hesse.derivation.networks.builder import Builder, Given, layer_of
+from hesse.derivation.networks.call import Call
 from hesse.derivation.networks.fallback import without_rule
-from hesse.derivation.networks.registry import Call, rule_of
 from hesse.derivation.networks.view import View, number
 from hesse.derivation.program import Leaf, Program, Quantity, names_in
 from hesse.derivation.samples import Own
 from hesse.errors import HesseValueError
-from hesse.exact.operations import RELABEL, packet
 from hesse.graph.graph import Graph, Node
+from hesse.operations.normalisation import scale_shift
+from hesse.operations.record import Structure
+from hesse.operations.registry import FUNCTIONS, record_of
 
 aten = torch.ops.aten
 
@@ -174,18 +173,19 @@ class _Translation:
 
     def _translated(self, node: Node) -> View:
         call = self._call(node)
-        known = rule_of(node)
-        view = known(call) if known is not None else None
+        view = call.record.formula(call) if call.record.formula is not None else None
         return without_rule(call) if view is None else view
 
     def _call(self, node: Node) -> Call:
-        return Call(self.build, node, self.view, self.given, self.known, self.shape, self.dtype, self._never_holds)
+        return Call(
+            self.build, node, record_of(node), self.view, self.given, self.known, self.shape, self.dtype, self._never_holds
+        )
 
     # ---------------------------------------------------------------- what goes in
 
     def _parameter(self, value: str, name: str) -> View:
         shape = self.graph.shapes[value]
-        kinds = next((_KINDS[packet(node)] for node in self._users(value) if packet(node) in _KINDS), ("output", "input"))
+        kinds = next((kinds for node in self._users(value) if (kinds := record_of(node).kinds) is not None), ("output", "input"))
         extra = ["kernel"] * (len(shape) - len(kinds))
         leaf = Leaf(name, shape, "parameter")
         return self.build.leaf(leaf, [*kinds[: len(shape)], *extra], lambda values: values[value])
@@ -243,7 +243,7 @@ class _Translation:
         if name in self.graph.data:
             _, *rest = self.shape(name)
             leaf = Leaf(self.build.name(_short(name)), tuple(rest), "data", per_sample=True)
-            rows = any(packet(node) in (aten.conv1d, aten.conv_transpose1d) for node in self._users(name))
+            rows = any(node.kind in (aten.conv1d, aten.conv_transpose1d) for node in self._users(name))
             kinds = (
                 ["channel", "token"]
                 if rows and len(rest) == 2
@@ -252,9 +252,9 @@ class _Translation:
             view = self.build.leaf(leaf, kinds, lambda values: values[name].reshape(rest))
             return view.over(((), *view.axes))
         node = self.graph.node[name]
-        known = rule_of(node)
-        if packet(node) in _MOVES and len(node.inputs) == 1 and known is not None:
-            found = known(self._call(node))
+        record = record_of(node)
+        if record.has(_MOVES) and len(node.inputs) == 1 and record.formula is not None:
+            found = record.formula(self._call(node))
             if found is not None and found.entry is not None:
                 return found
         shape = self.shape(name)
@@ -273,15 +273,10 @@ class _Translation:
         return not any(bool((data_leaves(batch)[place] == number).any()) for batch in self.cost.batches() if batch is not None)
 
 
-# Kinds of the axes of data, by their number; of parameters, by what takes them.
+# Kinds of the axes of data, by their number.
 _AXES = {1: ("input",), 2: ("token", "input"), 3: ("channel", "row", "column"), 4: ("channel", "depth", "row", "column")}
-_KINDS = {
-    aten.embedding: ("word", "output"),
-    **dict.fromkeys((aten.conv1d, aten.conv2d, aten.conv3d), ("output", "channel")),
-    **dict.fromkeys((aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d), ("channel", "output")),
-}
 # Operations that only move data to other places.
-_MOVES = RELABEL | {aten.transpose, aten.permute, aten.t, aten.mT, aten.numpy_T, aten.movedim, aten.detach}
+_MOVES = Structure.RELABELS | Structure.PERMUTES
 
 
 def _short(name: str) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 
 from hesse.derivation.algebra import add, multiply, product, scale, total
 from hesse.derivation.expression import Apply, Count, Entry, Expression, Group, Index, Power, Size, constant, of
-from hesse.derivation.functions import FUNCTIONS
-from hesse.derivation.language.vocabulary import KNOWN, advice, is_unknown
+from hesse.derivation.language.vocabulary import advice, is_unknown, known
 from hesse.derivation.networks.letters import IndexLetters
 from hesse.derivation.program import Leaf, Program, Quantity, Whole
-from hesse.derivation.wholes import WHOLES
 from hesse.errors import HesseTypeError, HesseValueError, nearest
+from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # A loss: from the quantity that is compared with y, and its index, to the cost and the quantities that it needs first.
 Loss = Callable[[Entry, Index], tuple[Expression, tuple[Quantity, ...]]]
@@ -215,9 +214,9 @@ def _activations(given: Any, output: str | None, layers: int, loss: str) -> tupl
     for name in (*names, output):
         if not isinstance(name, str) or not name.isidentifier():
             raise HesseValueError(f"activation: {name!r} is not the name of a function, such as 'tanh', 'identity' or 'f'")
-        if name not in {*FUNCTIONS, *WHOLES, "identity"} and not is_unknown(name):
-            raise HesseValueError(f"activation: {f'{name} is none' if name in KNOWN else advice(name)}")
-        if name in WHOLES:
+        if name not in {*FUNCTIONS, *ARRAY_FUNCTIONS, "identity"} and not is_unknown(name):
+            raise HesseValueError(f"activation: {f'{name} is none' if name in known() else advice(name)}")
+        if name in ARRAY_FUNCTIONS:
             raise HesseValueError(
                 f"activation: {name} does not act on each unit by itself"
                 + (": use loss='cross_entropy', which has the softmax of its logits in it" if "softmax" in name else "")

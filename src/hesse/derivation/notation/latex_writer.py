@@ -10,6 +10,7 @@ from hesse.derivation.notation.numerals import decimal
 from hesse.derivation.notation.readings import known_reading, scalar
 from hesse.derivation.notation.writer import Writer
 from hesse.derivation.program import Program
+from hesse.operations.registry import ARRAY_FUNCTIONS
 
 _SIGNS = str.maketrans({"·": r" \cdot ", "−": "-", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "→": r"\to ", "∞": r"\infty "})
 
@@ -104,13 +105,8 @@ class LatexWriter(Writer):
 
     def whole(self, operation: str, argument: str) -> str:
         name = latex_name(argument, (), self.word)
-        match operation:
-            case "inv":
-                return f"{{{name}}}^{{-1}}"
-            case "logdet":
-                return rf"\log\left|\det {name}\right|"
-            case _:
-                return f"{latex_function(operation, 0, self.word)}({name})"
+        written = ARRAY_FUNCTIONS[operation].latex
+        return written.format(name) if written else f"{latex_function(operation, 0, self.word)}({name})"
 
     def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
         return f"{latex_function(operation, order, self.word)}({', '.join(arguments)})"

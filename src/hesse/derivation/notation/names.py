@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
+
 GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "ι": "iota",
     "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "υ": "upsilon",
@@ -80,8 +82,9 @@ def text_name(name: str, at: Sequence[str] = ()) -> str:
         >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",)), text_name("inv(X)")
         ('W1[o,i]', 'ŷ_p', '0.bias[o]', 'X⁻¹')
     """
-    call = re.fullmatch(r"(inv|logdet)\((.*)\)", name)
-    written = name if call is None else f"{call[2]}⁻¹" if call[1] == "inv" else f"log|det {call[2]}|"
+    call = re.fullmatch(r"(\w+)\((.*)\)", name)
+    array = ARRAY_FUNCTIONS.get(call[1]) if call is not None else None
+    written = array.text.format(call[2]) if call is not None and array is not None and array.text else name
     if not at:
         return written
     return f"{written}_{at[0]}" if len(at) == 1 and symbol_of(name) else f"{written}[{','.join(at)}]"
@@ -185,17 +188,15 @@ def _letter(symbol: Symbol, word: Callable[[str], str]) -> tuple[str, str]:
     return (f"\\{symbol.accent}{{{letter}}}" if symbol.accent else letter), ""
 
 
-FUNCTIONS = {
-    **{name: f"\\{name}" for name in ("exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "det")},
-    "sigmoid": r"\sigma", "normcdf": r"\Phi", "normpdf": r"\varphi",
-}  # fmt: skip
-LETTERS = {"sigmoid": "σ", "normcdf": "Φ", "normpdf": "φ"}  # functions that people write with a letter
+def text_function(name: str) -> str:
+    """An elementwise function in Unicode: the letter that people write for it, or its name."""
+    return FUNCTIONS[name].letter or name if name in FUNCTIONS else name
 
 
 def latex_function(name: str, order: int, word: Callable[[str], str] = typewriter) -> str:
     """An elementwise function, differentiated ``order`` times, without its argument."""
-    if name in FUNCTIONS:
-        written = FUNCTIONS[name]
+    if name in FUNCTIONS and FUNCTIONS[name].latex:
+        written = FUNCTIONS[name].latex
     elif name.isascii() and name.isalpha():
         written = name if len(name) == 1 else rf"\operatorname{{{name}}}"
     else:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from hesse.derivation.expression import Entry, Expression
 from hesse.derivation.notation.layout import MARK_OFF, MARK_ON
 from hesse.derivation.notation.matrices import Forms
-from hesse.derivation.notation.names import LETTERS, text_name
+from hesse.derivation.notation.names import text_function, text_name
 from hesse.derivation.notation.numerals import primes, raised, rational
 from hesse.derivation.notation.readings import known_reading, scalar
 from hesse.derivation.notation.writer import Writer
@@ -34,7 +34,7 @@ class TextWriter(Writer):
     def call(self, function: str, order: int, argument: str) -> str:
         if function == "abs" and not order:
             return f"|{argument}|"
-        letter = LETTERS.get(function, function)
+        letter = text_function(function)
         name = function if letter in self.program.leaves or letter in self.program.by_name else letter
         return f"{name}{primes(order)}({argument})"
 

@@ -2,17 +2,20 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hesse.exact.operations import SELECTED, packet
-from hesse.exact.propagation.rules import Operation
-from hesse.graph.graph import Graph
+from hesse.exact.propagation.pullback import Pullback
+from hesse.graph.graph import Graph, Node
 from hesse.graph.structures import Columns, Curvature, Diagonal, accumulated, added, as_tensor, flat, identity, numel, transposed
+from hesse.operations.registry import record_of
 
 Key = tuple[str, str]
+# Where the entries that a node selects lie in a tensor: (node, tensor, how many axes lead) -> that part of it, in place.
+Selection = Callable[[Node, Tensor, int], Tensor]
 DELTA: Key = ("delta", "")
 BASE: Key = ("base", "")
 CUT: Key = ("cut", "")
@@ -98,7 +101,7 @@ class Frontier:
         for other, cross in self._cross.get(site, {}).items():
             self.add(other, ("S", site), transposed(cross, self._shape(other)))
 
-    def take(self, value: str, op: Operation | None, begins: bool, thin: bool) -> None:
+    def take(self, value: str, op: Pullback | None, begins: bool, thin: bool) -> None:
         """Replace a value by its active inputs: Jᵀ on every column, Jᵀ S J on its curvature, and the operation's own ∂²."""
         held, own, crosses = self._columns.pop(value), self.own.pop(value, None), self._cross.pop(value, {})
         # What is passed on may be shared, so it is added to no more.
@@ -106,8 +109,8 @@ class Frontier:
         self._rooms = [room for room in self._rooms if id(room) not in gone]
         if op is None:
             return
-        if op.kind in SELECTED and not begins:
-            self._put_back(op, held, own, crosses)
+        if op.record.selected is not None and not begins:
+            self._put_back(op, op.record.selected, held, own, crosses)
             return
         delta = as_tensor(held[DELTA]).squeeze(1)
         together: dict[Key, Columns] = {**held, **{("cross", other): cross for other, cross in crosses.items()}}
@@ -124,9 +127,11 @@ class Frontier:
                 self.add(name, ("S", value), half)
         self._add_blocks(op.active, op.curvature(delta))
 
-    def _put_back(self, op: Operation, held: dict[Key, Columns], own: Curvature | None, crosses: dict[str, Tensor]) -> None:
+    def _put_back(
+        self, op: Pullback, at: Selection, held: dict[Key, Columns], own: Curvature | None, crosses: dict[str, Tensor]
+    ) -> None:
         """Entries selected from a value: everything goes to where they were, into one tensor for all that was selected."""
-        name, at = op.active[0], SELECTED[op.kind]
+        name = op.active[0]
         x, z, n = self._shape(name), op.node.shape, len(self._values[name])
         size = math.prod(x)
         for key, part in held.items():
@@ -140,10 +145,10 @@ class Frontier:
         for other, cross in crosses.items():
             across = transposed(cross, self._shape(other)).reshape(n, *z, -1)
             beside = self._node.get(other)
-            if beside is not None and packet(beside) in SELECTED and beside.inputs == (name,):
+            at_other = None if beside is None else record_of(beside).selected
+            if beside is not None and at_other is not None and beside.inputs == (name,):
                 # Both were selected from one value, where they go at once.
                 room, y = self._room(self.own, name, (n, size, *x), cross).view(n, *x, *x), beside.shape
-                at_other = SELECTED[packet(beside)]
                 at(op.node, at_other(beside, room, 1), 1 + len(y)).add_(cross.reshape(n, *y, *z))
                 at_other(beside, at(op.node, room, 1), 1 + len(z)).add_(across.reshape(n, *z, *y))
             elif other == name:
@@ -212,7 +217,7 @@ def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _pull_all(op: Operation, held: dict[Key, Columns]) -> dict[Key, tuple[Columns, ...]]:
+def _pull_all(op: Pullback, held: dict[Key, Columns]) -> dict[Key, tuple[Columns, ...]]:
     """Jᵀ on every column set: diagonal ones by the rows of J, dense ones together where starting a pull is costly."""
     pulled: dict[Key, tuple[Columns, ...]] = {
         key: op.pull_diagonal(part) for key, part in held.items() if isinstance(part, Diagonal)

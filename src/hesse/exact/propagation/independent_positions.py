@@ -6,26 +6,18 @@ of one position; the sweep carries its signals down to the cut and goes on below
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from hesse.capture.recognise import RECOGNISE, parameter_views
-from hesse.capture.rewrites import scale_shift
-from hesse.exact.operations import ELEMENTWISE, ELEMENTWISE_FLAT, RELABEL, appears_once, is_first, packet
-from hesse.graph.graph import Graph, Node, Ref
+from hesse.capture.parameter_views import parameter_views
+from hesse.graph.graph import Graph
 from hesse.graph.sites import PLAIN, Arrangement, Site, joined
 from hesse.graph.structures import Curvature, as_tensor
-
-aten = torch.ops.aten
-Shapes = Mapping[str, tuple[int, ...]]
-Axes = dict[str, int]
-# In place of an axis: the positions have been summed.
-SUMMED = -1
-_SUM = 2  # the code of reduction="sum"
+from hesse.operations.record import SUMMED, Axes
+from hesse.operations.registry import record_of
 
 
 @dataclass(frozen=True)
@@ -124,9 +116,10 @@ def _axes(graph: Graph, cut: str, axis: int, active: set[str], batched: set[str]
         if node.name not in active:
             continue
         inputs = {name: axes[name] for name in node.inputs if name in axes and name in active}
-        if not inputs or any(name in active and name not in inputs for name in node.inputs) or packet(node) not in _RULES:
+        if not inputs or any(name in active and name not in inputs for name in node.inputs):
             return None
-        found = _RULES[packet(node)](node, inputs, graph.shapes)
+        follow = record_of(node).positions
+        found = follow(node, inputs, graph.shapes) if follow is not None else None
         others = {name for name in node.inputs if name in batched and name not in inputs}
         # What is the same for all samples must be the same for all positions.
         static = set(node.inputs) - batched
@@ -151,7 +144,8 @@ def _of_one_position(graph: Graph, cut: str, count: int, axes: Axes, above: list
     views, sites = parameter_views(graph), []
     for site in above:
         node = replace(graph.node[site.value], shape=shapes[site.value])
-        made = RECOGNISE[node.op](node, views, shapes) if node.op in RECOGNISE else None
+        recognise = record_of(node).site
+        made = recognise(node, views, shapes) if recognise is not None else None
         if made is None:
             return None
         known = {(slot.parameter, slot.kind): slot for slot in made.slots}
@@ -167,124 +161,3 @@ def _of_one_position(graph: Graph, cut: str, count: int, axes: Axes, above: list
     end = Site(cut, None, Arrangement((1, 1, size), PLAIN), ())
     whole = Graph(nodes, graph.parameters, graph.fixed, graph.constants, graph.data, graph.output, dict(shapes))
     return Apart(cut, count, axes, whole, tuple(sites), end)
-
-
-# ---------------------------------------------------------------- where an operation takes an axis that it leaves alone
-
-Rule = Callable[[Node, Axes, Shapes], Axes | None]
-
-
-def _name(argument: Any) -> str | None:
-    return argument.name if isinstance(argument, Ref) else None
-
-
-def _first(rule: Callable[[Node, int, Shapes], int | None]) -> Rule:
-    """A rule for operations on their first argument, the others being the same for all positions."""
-
-    def follow(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
-        x = _name(node.args[0])
-        if x is None or set(axes) != {x} or axes[x] == SUMMED:
-            return None
-        made = rule(node, axes[x], shapes)
-        return None if made is None else {node.name: made}
-
-    return follow
-
-
-def _linear(node: Node, axis: int, shapes: Shapes) -> int | None:
-    return axis if axis < len(node.shape) - 1 else None
-
-
-def _layer_norm(node: Node, axis: int, shapes: Shapes) -> int | None:
-    return axis if axis < len(node.shape) - len(node.args[1]) else None
-
-
-def _scale_shift(node: Node, axis: int, shapes: Shapes) -> int | None:
-    return axis if axis < node.args[3] % len(node.shape) else None
-
-
-def _softmax(node: Node, axis: int, shapes: Shapes) -> int | None:
-    return axis if axis != node.args[1] % len(node.shape) else None
-
-
-def _transpose(node: Node, axis: int, shapes: Shapes) -> int | None:
-    first, second = (place % len(node.shape) for place in node.args[1:3])
-    return {first: second, second: first}.get(axis, axis)
-
-
-def _permute(node: Node, axis: int, shapes: Shapes) -> int | None:
-    return [place % len(node.shape) for place in node.args[1]].index(axis)
-
-
-def _relabel(node: Node, axis: int, shapes: Shapes) -> int | None:
-    """The axis with as many entries before it and as long."""
-    shape = shapes[node.inputs[0]]
-    before = math.prod(shape[:axis])
-    for place, length in enumerate(node.shape):
-        if math.prod(node.shape[:place]) == before and length == shape[axis]:
-            return place
-    return None
-
-
-def _sum(node: Node, axis: int, shapes: Shapes) -> int | None:
-    return SUMMED if len(node.args) == 1 else None
-
-
-def _entrywise(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
-    """Entry by entry: what has all the positions has them on the same axis, what has one is the same for all."""
-    found = set(axes.values())
-    if found == {SUMMED}:
-        scaled = packet(node) in (aten.mul, aten.neg) or (packet(node) is aten.div and is_first(node, node.inputs))
-        return {node.name: SUMMED} if scaled and len(node.inputs) == 1 and appears_once(node, node.inputs[0]) else None
-    if len(found) != 1 or any(shapes[name] != node.shape for name in axes):
-        return None
-    axis = found.pop()
-    for name in node.inputs:
-        place = axis - len(node.shape) + len(shapes[name])
-        if name not in axes and shapes[name] != node.shape and place >= 0 and shapes[name][place] != 1:
-            return None
-    alike = {name: axis for name in node.inputs if shapes[name] == node.shape}
-    return {node.name: axis, **alike}
-
-
-def _cross_entropy(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
-    """Over the class axis; the target, a class for every position, lacks that axis."""
-    logits, target, _, reduction, *_ = node.arguments(None, None, None, 1)
-    axis, width = axes.get(logits.name), len(shapes[logits.name])
-    classes = 1 if width > 1 else 0
-    if set(axes) != {logits.name} or axis in (None, SUMMED, classes) or reduction != _SUM:
-        return None
-    if len(shapes[target.name]) != width - 1:
-        return None
-    return {node.name: SUMMED, target.name: axis - (axis > classes)}
-
-
-def _entrywise_loss(place: int) -> Rule:
-    """A loss summed over entries, its reduction the argument at a place."""
-
-    def follow(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
-        refs = [argument.name for argument in node.args if isinstance(argument, Ref)]
-        found = set(axes.values())
-        if len(node.args) <= place or node.args[place] != _SUM or len(found) != 1 or found == {SUMMED}:
-            return None
-        alike = len({shapes[name] for name in refs}) == 1
-        return {node.name: SUMMED, **dict.fromkeys(refs, found.pop())} if alike else None
-
-    return follow
-
-
-_RULES: dict[Any, Rule] = {
-    **dict.fromkeys(ELEMENTWISE | ELEMENTWISE_FLAT, _entrywise),
-    **dict.fromkeys((aten.add, aten.sub, aten.rsub, aten.mul, aten.div, aten.neg, aten.broadcast_tensors), _entrywise),
-    **dict.fromkeys(RELABEL, _first(_relabel)),
-    aten.linear: _first(_linear),
-    aten.layer_norm: _first(_layer_norm),
-    scale_shift: _first(_scale_shift),
-    aten.softmax: _first(_softmax),
-    aten.transpose: _first(_transpose),
-    aten.permute: _first(_permute),
-    aten.sum: _first(_sum),
-    aten.cross_entropy_loss: _cross_entropy,
-    aten.mse_loss: _entrywise_loss(2),
-    aten.binary_cross_entropy_with_logits: _entrywise_loss(4),
-}

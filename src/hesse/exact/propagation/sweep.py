@@ -26,13 +26,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.exact.operations import DISCRETE, is_elementwise, packet
 from hesse.exact.propagation.frontier import BASE, DELTA, Frontier, Key
 from hesse.exact.propagation.independent_positions import Apart, find_apart
-from hesse.exact.propagation.rules import Operation, is_costly
+from hesse.exact.propagation.pullback import Pullback, is_costly
 from hesse.graph.graph import Graph, Node
 from hesse.graph.sites import Site
 from hesse.graph.structures import Columns, Curvature, as_tensor, identity
+from hesse.operations.record import Structure
+from hesse.operations.registry import record_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Arrival:
 
 def _is_step(node: Node) -> bool:
     """Whether no derivative passes through."""
-    return packet(node) in DISCRETE or not node.floating
+    return record_of(node).has(Structure.STEP) or not node.floating
 
 
 def active_values(graph: Graph, sites: tuple[Site, ...]) -> set[str]:
@@ -202,7 +203,11 @@ class Sweep:
         while True:
             thin.add(value)
             users = [node for node in graph.nodes if value in node.inputs]
-            if len(users) != 1 or users[0].name in self._sites or not is_elementwise(users[0], (value,), graph.shapes):
+            if (
+                len(users) != 1
+                or users[0].name in self._sites
+                or not record_of(users[0]).is_elementwise(users[0], (value,), graph.shapes)
+            ):
                 return frozenset(thin)
             if [name for name in users[0].inputs if name in self._active] != [value]:
                 return frozenset(thin)  # another way up ends here, which needs more than the diagonal
@@ -255,7 +260,7 @@ class Sweep:
             if begins:
                 frontier.begin_signals(node.name)
             thin = len(active) == 1 and active[0] in self._thin
-            frontier.take(node.name, Operation(node, active, values, batched, self._low_rank) if active else None, begins, thin)
+            frontier.take(node.name, Pullback(node, active, values, batched, self._low_rank) if active else None, begins, thin)
             if (
                 begins
                 and site is not None

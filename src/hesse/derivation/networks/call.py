@@ -1,4 +1,4 @@
-"""The table of operations: for each ATen operation the rule that writes its value as an expression."""
+"""One node of a graph while it is translated: what a formula of an operation is given."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hesse.derivation.expression import Expression
 from hesse.derivation.networks.builder import Builder, Given
 from hesse.derivation.networks.view import View, number
 from hesse.graph.graph import Node, Pick, Ref
-
-aten = torch.ops.aten
+from hesse.operations.record import Operation
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Call:
     Attributes:
         build: where leaves and quantities are made.
         node: the operation.
+        record: what is known of it.
         view: the view of a value of the graph.
         value: of a value that depends on no parameter, a function of one sample's values; None for one that does.
         known: its number where it has the same for every sample, else None.
@@ -31,6 +32,7 @@ class Call:
 
     build: Builder
     node: Node
+    record: Operation
     view: Callable[[str], View]
     value: Callable[[str], Given | None]
     known: Callable[[str], Tensor | None]
@@ -55,28 +57,16 @@ class Call:
         """A value or a number as a view."""
         return self.view(argument.name) if isinstance(argument, Ref) else View(number(argument))
 
+    def combined(self, a: Any, b: Any, how: Callable[[Expression, Expression], Expression]) -> View:
+        """Two operands with broadcasting."""
+        (left, right), axes = self.build.aligned([self.operand(a), self.operand(b)])
+        return View(how(left, right), axes)
 
-# What a rule gives: the value, or None where it does not know this form of the operation.
-Rule = Callable[[Call], View | None]
-RULES: dict[Any, Rule] = {}
-
-
-def rule(*operations: Any) -> Callable[[Rule], Rule]:
-    """Enter a rule for operations: names in `torch.ops.aten`, or functions."""
-
-    def enter(function: Rule) -> Rule:
-        for operation in operations:
-            for name in operation.split() if isinstance(operation, str) else [operation]:
-                if not isinstance(name, str):
-                    RULES[name] = function
-                elif hasattr(aten, name):
-                    RULES[getattr(aten, name)] = function
-        return function
-
-    return enter
-
-
-def rule_of(node: Node) -> Rule | None:
-    """The rule for a node's operation, where there is one."""
-    op = node.op.op if isinstance(node.op, Pick) else node.op
-    return RULES.get(getattr(op, "overloadpacket", op))
+    def variant(self, options: Any) -> str:
+        """A name for a function with these options: the plain one, or with a number where it means another already."""
+        name = self.record.name
+        known = self.build.variants.setdefault(name, [])
+        if repr(options) not in known:
+            known.append(repr(options))
+        place, plain = known.index(repr(options)) + 1, self.record.function is None
+        return name if place == 1 and plain else f"{name}{place + (not plain)}"

@@ -1,68 +1,58 @@
-"""What the sweep knows of each operation: how its Jacobian's transpose is applied, and its own second derivative.
+"""How columns and curvature are pulled back through one operation, and what its own second derivative adds.
 
-Structure is declared in `hesse.exact.operations`. It is a fast path, never a condition of being right: an operation in no
-table is pulled back by automatic differentiation, and its second derivative is taken by reverse over reverse, per sample.
+What a record declares or writes out (`hesse.operations`) is a fast path, never a condition of being right: an operation without
+one is pulled back by automatic differentiation, and its second derivative is taken by reverse over reverse, per sample.
 (Not by `torch.func.hessian`: with torch 2.13 its forward-over-`jacrev` is silently wrong for normalisation layers.)
 
 Index letters: n sample, k column, then the axes of the value.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad, jacrev, vjp, vmap
 
-from hesse.exact.curvatures import CURVATURES
-from hesse.exact.operations import (
-    ELEMENTWISE_FLAT,
-    PIECEWISE_LINEAR,
-    RELABEL,
-    is_elementwise,
-    packet,
-    second_derivative_is_zero,
-)
-from hesse.exact.pulls import COSTLY, PULLS
 from hesse.graph.graph import Node
+from hesse.graph.local import Local, Values
 from hesse.graph.structures import Columns, Curvature, Diagonal, LowRank, RankOne, as_tensor, flat, reshaped, transposed
-
-Values = Mapping[str, Any]
+from hesse.operations.record import Structure
+from hesse.operations.registry import record_of
 
 # A curvature is kept by its factor where an operation's input has at least so many times the entries of its value.
 _WIDENS = 2
 
 
 def is_costly(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether Jᵀ differs from sample to sample and is neither diagonal nor written out below."""
-    constant = (
-        second_derivative_is_zero(node, active) and packet(node) not in PIECEWISE_LINEAR and len(node.inputs) == len(active)
-    )
-    written_out = packet(node) in PULLS and packet(node) not in COSTLY
-    return not constant and not written_out and not is_elementwise(node, active, shapes)
+    """Whether Jᵀ differs from sample to sample and is neither diagonal nor written out."""
+    record = record_of(node)
+    constant = record.is_linear(node, active) and not record.has(Structure.PIECEWISE_LINEAR) and len(node.inputs) == len(active)
+    written_out = record.pull is not None and not record.costly
+    return not constant and not written_out and not record.is_elementwise(node, active, shapes)
 
 
-class Operation:
-    """A node at the values of some samples, ready to be pulled back.
+class Pullback(Local):
+    """A node at the values of some samples, with what pulls columns and curvature back through it.
 
     Args:
         node: the operation.
         active: its inputs that derivatives flow through.
         values: every value by name, with a leading sample axis where it is in ``batched``.
         batched: the names of the values that have a sample axis.
+        low_rank: whether a curvature of few entries is to be kept as such on its way down.
     """
 
     def __init__(self, node: Node, active: tuple[str, ...], values: Values, batched: set[str], low_rank: bool = False) -> None:
-        self.node, self.active, self._values, self._batched = node, active, values, batched
-        self.kind = packet(node)
+        super().__init__(node, active, values, batched)
+        self.record = record_of(node)
         shapes = {name: tuple(values[name].shape)[name in batched :] for name in node.inputs}
-        self.elementwise = is_elementwise(node, active, shapes)
-        self.linear = second_derivative_is_zero(node, active)
+        self.elementwise = self.record.is_elementwise(node, active, shapes)
+        self.linear = self.record.is_linear(node, active)
         varying = [name for name in node.inputs if name in batched and name not in active]
         # One Jacobian serves all samples.
-        self.constant = self.linear and not varying and self.kind not in PIECEWISE_LINEAR and self.kind not in ELEMENTWISE_FLAT
-        # Whether a curvature of few entries is to be kept as such on its way down.
+        self.constant = self.linear and not varying and not self.record.has(Structure.PIECEWISE_LINEAR | Structure.FLAT)
         self.low_rank = low_rank
         self._slopes: tuple[Tensor, Tensor] | None = None
         self._jacobian: tuple[Tensor, ...] | None = None
@@ -70,20 +60,12 @@ class Operation:
     @property
     def is_light(self) -> bool:
         """Whether a pull costs little to start, so that columns need not be joined for it."""
-        return self.elementwise or self.kind in PULLS
-
-    def local(self, inputs: dict[str, Any]) -> Callable[..., Any]:
-        """The node as a function of its active inputs, its other inputs given."""
-
-        def function(*actives: Any) -> Any:
-            return self.node.evaluate({**inputs, **dict(zip(self.active, actives, strict=True))})
-
-        return function
+        return self.elementwise or self.record.pull is not None
 
     def slopes(self) -> tuple[Tensor, Tensor]:
         """f'(x) and f''(x) of an elementwise operation, by differentiating Σ f(x) once and twice."""
         if self._slopes is None:
-            f = self.local({name: self._values[name] for name in self.node.inputs})
+            f = self.function({name: self._values[name] for name in self.node.inputs})
             x = self._values[self.active[0]]
             first = grad(lambda x: f(x).sum())
             if self.linear:
@@ -97,8 +79,8 @@ class Operation:
         """Jᵀ on columns: (n, k, *value) -> (n, k, *input), one for each active input."""
         if self.elementwise:
             return (columns * self.slopes()[0].unsqueeze(1),)
-        if self.kind in PULLS:
-            pulled = PULLS[self.kind](self, columns)
+        if self.record.pull is not None:
+            pulled = self.record.pull(self, columns)
             if pulled is not None:
                 return pulled
         if self.constant:
@@ -109,7 +91,7 @@ class Operation:
         """One Jacobian for all samples: the columns of all samples are one batch."""
         given = {name: self._values[name] for name in self.node.inputs if name not in self.active}
         at = [self._values[name][0] for name in self.active]
-        _, back, *_ = vjp(self.local(given), *at)
+        _, back, *_ = vjp(self.function(given), *at)
         n, k = columns.shape[:2]
         return tuple(part.reshape(n, k, *part.shape[1:]) for part in vmap(back)(columns.flatten(0, 1)))
 
@@ -119,7 +101,7 @@ class Operation:
 
         def one(columns: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
             given = dict(zip(names, inputs, strict=True))
-            _, back, *_ = vjp(self.local(given), *(given[name] for name in self.active))
+            _, back, *_ = vjp(self.function(given), *(given[name] for name in self.active))
             return vmap(back)(columns)
 
         return vmap(one, in_dims=(0, *axes))(columns, *(self._values[name] for name in names))
@@ -128,7 +110,7 @@ class Operation:
         """Jᵀ on diagonal columns; diagonal again where the operation allows."""
         if self.elementwise:
             return (Diagonal(columns.values * self.slopes()[0]),)
-        if self.kind in RELABEL:
+        if self.record.has(Structure.RELABELS):
             return (Diagonal(columns.values.reshape(self._values[self.active[0]].shape), columns.unit),)
         if not self.constant:
             return self.pull(columns.dense())
@@ -159,7 +141,7 @@ class Operation:
             They may share memory.
         """
         single = len(self.active) == 1
-        if single and not halves and self.kind in RELABEL:
+        if single and not halves and self.record.has(Structure.RELABELS):
             return (), [[reshaped(own, self._values[self.active[0]].shape)]]
         if single and self.elementwise and (not halves or isinstance(own, Diagonal)):
             slope = self.slopes()[0]
@@ -250,8 +232,8 @@ class Operation:
             return [[None] * len(self.active) for _ in self.active]
         if self.elementwise:
             return [[Diagonal(self.slopes()[1] * delta)]]
-        if self.kind in CURVATURES:
-            known = CURVATURES[self.kind](self, delta)
+        if self.record.second is not None:
+            known = self.record.second(self, delta)
             if known is not None:
                 return known
         names = list(self.node.inputs)
@@ -260,7 +242,7 @@ class Operation:
 
         def one(delta: Tensor, *inputs: Any) -> Any:
             given = dict(zip(names, inputs, strict=True))
-            scalar = self.local(given)
+            scalar = self.function(given)
             return jacrev(grad(lambda *a: (scalar(*a) * delta).sum(), argnums=places), argnums=places)(
                 *(given[name] for name in self.active)
             )
@@ -270,11 +252,3 @@ class Operation:
         return [
             [blocks[i][j].reshape(len(delta), sizes[i], *self._values[self.active[j]].shape[1:]) for j in places] for i in places
         ]
-
-    def value(self, name: str) -> Any:
-        """One of the operation's inputs."""
-        return self._values[name]
-
-    def is_batched(self, name: str) -> bool:
-        """Whether an input has a sample axis."""
-        return name in self._batched

@@ -1,0 +1,39 @@
+"""A node at the values of some samples: what a rule for it is given."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hesse.graph.graph import Node
+
+Values = Mapping[str, Any]
+
+
+class Local:
+    """A node at the values of some samples.
+
+    Args:
+        node: the operation.
+        active: its inputs that derivatives flow through.
+        values: every value by name, with a leading sample axis where it is in ``batched``.
+        batched: the names of the values that have a sample axis.
+    """
+
+    def __init__(self, node: Node, active: tuple[str, ...], values: Values, batched: set[str]) -> None:
+        self.node, self.active = node, active
+        self._values, self._batched = values, batched
+
+    def value(self, name: str) -> Any:
+        """One of the operation's inputs, or its value."""
+        return self._values[name]
+
+    def is_batched(self, name: str) -> bool:
+        """Whether an input has a sample axis."""
+        return name in self._batched
+
+    def function(self, inputs: Mapping[str, Any]) -> Callable[..., Any]:
+        """The node as a function of its active inputs, its other inputs given."""
+
+        def function(*actives: Any) -> Any:
+            return self.node.evaluate({**inputs, **dict(zip(self.active, actives, strict=True))})
+
+        return function

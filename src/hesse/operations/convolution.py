@@ -1,0 +1,288 @@
+"""Convolutions and transposed convolutions of one to three dimensions."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.grad import conv1d_input, conv2d_input, conv3d_input
+
+from hesse.derivation.algebra import add, total
+from hesse.derivation.expression import Expression, Index
+from hesse.derivation.networks.view import View, times
+from hesse.graph.graph import Node
+from hesse.graph.local import Local
+from hesse.graph.parameter_view import Views, input_of, view_of
+from hesse.graph.sites import Arrangement, Moves, Site
+from hesse.operations.record import Operation, Shapes, Structure
+
+if TYPE_CHECKING:
+    from hesse.derivation.networks.call import Call
+
+# What the axes of an image are, for the letters of formulas.
+SPATIAL = {1: ("token",), 2: ("row", "column"), 3: ("depth", "row", "column")}
+
+
+def each(option: Any, rank: int) -> list[int]:
+    """An option for every dimension."""
+    values = [option] if isinstance(option, int) else list(option)
+    return values * rank if len(values) == 1 else values
+
+
+# ---------------------------------------------------------------- how parameters enter
+
+
+def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
+    dims = len(node.shape) - 2
+    x, weight, bias, stride, padding, dilation, groups = node.arguments(None, None, None, [1], [0], [1], 1)
+    source, kernel, offset = input_of(x, views), view_of(weight, views), view_of(bias, views)
+    if source is None or dims not in (1, 2, 3) or len(shapes[source]) != dims + 2 or isinstance(padding, str):
+        return None
+    channels, positions = node.shape[1], math.prod(node.shape[2:])
+    lead = node.shape[0]
+    arrange = Arrangement((lead, groups, channels // groups, positions), ((1,), (0, 3), (2,)))
+    slots = []
+    if kernel is not None:
+        window = tuple(kernel.entries.shape[2:])
+        entries = kernel.entries.reshape(groups, channels // groups, -1)
+
+        def patches(a: Tensor) -> Tensor:
+            columns = _windows(a.reshape(-1, *a.shape[-1 - dims :]), window, dilation, padding, stride)
+            rows = columns.reshape(len(a), lead, groups, entries.shape[-1], positions)
+            return rows.permute(0, 2, 1, 4, 3).reshape(len(a), groups, lead * positions, -1)
+
+        slots.append(kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)))
+    if offset is not None:
+        slots.append(offset.shift((groups, channels // groups)))
+    return Site(node.name, source, arrange, tuple(slots)) if slots else None
+
+
+def _windows(images: Tensor, window: tuple[int, ...], dilation: Any, padding: Any, stride: Any) -> Tensor:
+    """What each output place sees, (n, channels · window, places). PyTorch unfolds two dimensions; three go slice by slice."""
+    dims = len(window)
+    dilation, padding, stride = (each(option, dims) for option in (dilation, padding, stride))
+    if dims == 1:
+        return F.unfold(images.unsqueeze(-2), (1, *window), (1, *dilation), (0, *padding), (1, *stride))
+    if dims == 2:
+        return F.unfold(images, window, dilation, padding, stride)
+    n, channels = images.shape[:2]
+    depths = F.pad(images, (0, 0, 0, 0, padding[0], padding[0])).unfold(2, dilation[0] * (window[0] - 1) + 1, stride[0])
+    taken = depths[..., :: dilation[0]].permute(0, 2, 1, 5, 3, 4)  # (n, depths, channels, window in depth, rows, columns)
+    flat = taken.reshape(n * taken.shape[1], channels * window[0], *taken.shape[-2:])
+    columns = F.unfold(flat, window[1:], dilation[1:], padding[1:], stride[1:])
+    parted = columns.reshape(n, taken.shape[1], channels * math.prod(window), -1)
+    return parted.transpose(1, 2).reshape(n, channels * math.prod(window), -1)
+
+
+def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
+    dims = len(node.shape) - 2
+    x, weight, bias, stride, padding, _, groups, dilation = node.arguments(None, None, None, [1], [0], [0], 1, [1])
+    source, kernel, offset = input_of(x, views), view_of(weight, views), view_of(bias, views)
+    if source is None or dims not in (1, 2, 3) or len(shapes[source]) != dims + 2:
+        return None
+    lead, channels, positions = node.shape[0], node.shape[1], math.prod(node.shape[2:])
+    arrange = Arrangement((lead, groups, channels // groups, positions), ((1,), (0, 3), (2,)))
+    slots = []
+    if kernel is not None:
+        inputs, outputs, *window = kernel.entries.shape
+        taken = _sources(shapes[source][2:], node.shape[2:], window, *(each(o, dims) for o in (stride, dilation, padding)))
+        entries = kernel.entries.reshape(groups, inputs // groups, outputs, -1).transpose(1, 2).reshape(groups, outputs, -1)
+
+        def patches(a: Tensor) -> Tensor:
+            places = F.pad(a.reshape(len(a), lead, groups, inputs // groups, -1), (1, 0))
+            seen = places.index_select(-1, taken.flatten().to(a.device)).unflatten(-1, tuple(taken.shape))
+            return seen.permute(0, 2, 1, 4, 3, 5).reshape(len(a), groups, lead * positions, -1)
+
+        slots.append(kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)))
+    if offset is not None:
+        slots.append(offset.shift((groups, channels // groups)))
+    return Site(node.name, source, arrange, tuple(slots)) if slots else None
+
+
+def _sources(
+    inputs: Sequence[int], outputs: Sequence[int], window: Sequence[int], stride: list[int], dilation: list[int], pad: list[int]
+) -> Tensor:
+    """1 + the place u behind each output place s at each k of the window, s = stride · u + dilation · k − pad; 0 for none."""
+    found = torch.zeros(1, 1, dtype=torch.long, device="cpu")
+    valid = torch.ones(1, 1, dtype=torch.bool, device="cpu")
+    for length, reach, width, step, wide, off in zip(inputs, outputs, window, stride, dilation, pad, strict=True):
+        s, k = torch.arange(reach, device="cpu")[:, None], torch.arange(width, device="cpu")[None, :]
+        u, left = (s + off - wide * k).div(step, rounding_mode="floor"), (s + off - wide * k) % step
+        here = (left == 0) & (u >= 0) & (u < length)
+        # Axis by axis, the last one fastest.
+        found = (found[:, None, :, None] * length + u[None, :, None, :]).reshape(len(found) * reach, -1)
+        valid = (valid[:, None, :, None] & here[None, :, None, :]).reshape(found.shape)
+    return torch.where(valid, found + 1, 0)
+
+
+def _moves_of_patches(shape: tuple[int, ...], groups: int, patches: Callable[[Tensor], Tensor]) -> Moves:
+    """How patches (n, g, s, (c, w)) take up the places u of an image (lead, channels, *u): each at most once for every w."""
+    lead, channels, places = shape[0], shape[1], math.prod(shape[2:])
+    numbered = (torch.arange(lead * places, dtype=torch.float64, device="cpu") + 1).reshape(lead, 1, *shape[2:]).expand(shape)
+    taken = patches(numbered.unsqueeze(0))[0, 0].long()  # 1 + place behind (s, (c, w)); 0 for the padding
+    positions, window = len(taken), taken.shape[1] * groups // channels
+    # The position s whose patch has the place u at w; beyond the last where none has.
+    position = torch.full((lead * places + 1, window), positions, device="cpu")
+    rows = taken[:, :window]
+    position.scatter_(0, rows, torch.arange(positions, device="cpu").unsqueeze(1).expand_as(rows))
+    order = position[1:].reshape(-1)
+
+    def spread(delta: Tensor) -> Tensor:
+        padded = F.pad(delta, (0, 0, 0, 1))
+        return padded.index_select(2, order.to(delta.device)).unflatten(2, (lead * places, window))
+
+    return Moves(Arrangement((lead, groups, channels // groups, places), ((1,), (0, 3), (2,))), spread)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def _pull(dims: int, back: Callable[..., Tensor]) -> Callable[[Local, Tensor], tuple[Tensor] | None]:
+    def pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
+        """The transposed convolution, for all samples and columns in one call."""
+        x, weight, _, stride, padding, dilation, groups = op.node.arguments(None, None, None, [1], [0], [1], 1)
+        if op.active != (x.name,) or op.is_batched(weight.name) or isinstance(padding, str):
+            return None
+        shape = op.value(x.name).shape[1:]
+        images = columns.reshape(-1, *columns.shape[-1 - dims :])
+        size = (len(images), *shape[-1 - dims :])
+        kernel = op.value(weight.name)
+        pulled = back(size, kernel, images, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return (pulled.reshape(*columns.shape[:2], *shape),)
+
+    return pull
+
+
+def _pull_transposed(dims: int, forth: Callable[..., Tensor]) -> Callable[[Local, Tensor], tuple[Tensor] | None]:
+    def pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
+        """The convolution that it is the transpose of, for all samples and columns in one call."""
+        x, weight, _, stride, padding, _, groups, dilation = op.node.arguments(None, None, None, 1, 0, 0, 1, 1)
+        if op.active != (x.name,) or op.is_batched(weight.name):
+            return None
+        images = columns.reshape(-1, *columns.shape[-1 - dims :])
+        pulled = forth(images, op.value(weight.name), None, stride, padding, dilation, groups)
+        return (pulled.reshape(*columns.shape[:2], *op.value(x.name).shape[1:]),)
+
+    return pull
+
+
+# ---------------------------------------------------------------- formulas
+
+
+def _convolution(call: "Call") -> View:
+    """z[o,u,v] = Σ W[o,c,k,l] x[c, 2u + k − 1, 2v + l − 1] + b[o]"""
+    x, W, bias, stride, padding, dilation, groups = call.arguments(
+        ("input", None), ("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1)
+    )
+    weight, image = call.operand(W), call.build.operand(call.operand(x))
+    rank = len(weight.axes) - 2
+    strides, dilations = (each(option, rank) for option in (stride, dilation))
+    kernel = weight.shape[2:]
+    if padding == "same":
+        # PyTorch pads the odd one at the end.
+        pads = [d * (k - 1) // 2 for k, d in zip(kernel, dilations, strict=True)]
+    else:
+        pads = [0] * rank if padding == "valid" else each(padding, rank)
+    steps = list(zip(strides, dilations, pads, strict=True))
+    return _correlation(call, weight, image, bias, steps, groups, transposed=False)
+
+
+def _transposed_convolution(call: "Call") -> View:
+    """z[o,s,r] = Σ W[c,o,k,l] x[c,u,v] over 2u + k − 1 = s, 2v + l − 1 = r"""
+    x, W, bias, stride, padding, _, groups, dilation = call.arguments(
+        ("input", None), ("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("output_padding", 0), ("groups", 1),
+        ("dilation", 1),
+    )  # fmt: skip
+    weight, image = call.operand(W), call.build.operand(call.operand(x))
+    rank = len(weight.axes) - 2
+    steps = list(zip(*(each(option, rank) for option in (stride, dilation, padding)), strict=True))
+    return _correlation(call, weight, image, bias, steps, groups, transposed=True)
+
+
+def _correlation(
+    call: "Call", weight: View, image: View, bias: Any, steps: Sequence[tuple[int, int, int]], groups: int, transposed: bool
+) -> View:
+    build, rank = call.build, len(steps)
+    batched = len(image.axes) == rank + 2
+    for axis in range(len(image.axes) - rank - 1, len(image.axes)):
+        image = build.joined(image, axis)
+    kernel = [f"k{d}" for d in range(rank)]
+    inside = [f"in{d}" for d in range(rank)]
+    grouped = groups > 1
+    labels = [["c'" if grouped else "c", "o", *kernel] if transposed else ["o", "c'" if grouped else "c", *kernel]]
+    if transposed and grouped:
+        labels = [["c", "o'", *kernel]]
+    labels.append([*(["batch"] if batched else []), "c", *inside])
+    expressions, along = build.unified([weight, image], labels)
+    taken = {index.name for axis in along.values() for index in axis}
+    value = expressions[0]
+    out: list[Index] = []
+    summed = [
+        index
+        for label in dict.fromkeys(label for axes in labels for label in axes)
+        if label not in ("o", "batch")
+        for index in along[label]
+    ]
+    sizes = call.node.shape[len(call.node.shape) - rank :]
+    for d, (stride, dilation, pad) in enumerate(steps):
+        (k,), (s,) = along[f"k{d}"], along[f"in{d}"]
+        u = build.letters.known(SPATIAL[rank][d], sizes[d], taken)
+        taken.add(u.name)
+        out.append(u)
+        value = times(value, _window(call, (u, s) if transposed else (s, u), k, stride, dilation, pad))
+    channels = along.get("o", ())
+    if grouped:
+        channels, condition = _groups(call, along, groups, transposed, taken)
+        value = times(value, condition)
+    value = total(times(value, expressions[1]), summed)
+    axes = [*([along["batch"]] if batched else []), channels, *((u,) for u in out)]
+    view = View(value, tuple(axes))
+    if bias is not None:
+        b = call.operand(bias)
+        (z, added), found = build.unified([view, b], [list(range(len(axes))), [len(axes) - rank - 1]])
+        view = View(add(z, added), tuple(found[k] for k in range(len(axes))))
+    return build.slot(view)
+
+
+def _window(call: "Call", places: tuple[Index, Index], k: Index, stride: int, dilation: int, pad: int) -> Expression:
+    """[s = 2u + k − 1]; with the two places exchanged for a transposed convolution."""
+    s, u = places
+    return call.build.affine(s, -pad, [(stride, u), (dilation, k)])
+
+
+def _groups(call: "Call", along: Any, groups: int, transposed: bool, taken: set[str]) -> tuple[tuple[Index, ...], Any]:
+    """The output channels, and the condition that ties them to the input channels of their group."""
+    (c,) = along["c"]
+    per = int(c.size) // groups
+    if transposed:
+        (inner,) = along["o'"]
+        o = call.build.letters.new("output", int(inner.size) * groups, taken)
+        C, N, K = (torch.arange(int(index.size)) for index in (c, inner, o))
+        array = K[:, None, None] == int(inner.size) * (C[None, :, None] // per) + N[None, None, :]
+        shown = f"[{{0}} = {inner.size}⌊{{1}}/{per}⌋ + {{2}}]"
+        return (o,), call.build.condition(shown, (o, c, inner), array)
+    (o,), (inner,) = along["o"], along["c'"]
+    outputs = int(o.size) // groups
+    C, K, N = (torch.arange(int(index.size)) for index in (c, o, inner))
+    array = C[:, None, None] == per * (K[None, :, None] // outputs) + N[None, None, :]
+    near = "{1}" if outputs == 1 else f"⌊{{1}}/{outputs}⌋"
+    right = f"{'' if per == 1 else per}{near}" + ("" if per == 1 else " + {2}")
+    return (o,), call.build.condition(f"[{{0}} = {right}]", (c, o, inner), array)
+
+
+RECORDS = [
+    *(
+        Operation(
+            name=f"conv{dims}d", aten=f"conv{dims}d", structure=Structure.MULTILINEAR, site=_site, kinds=("output", "channel"),
+            pull=_pull(dims, back), formula=_convolution)
+        for dims, back in ((1, conv1d_input), (2, conv2d_input), (3, conv3d_input))
+    ),
+    *(
+        Operation(
+            name=f"conv_transpose{dims}d", aten=f"conv_transpose{dims}d", structure=Structure.MULTILINEAR, site=_transposed_site,
+            kinds=("channel", "output"), pull=_pull_transposed(dims, forth), formula=_transposed_convolution)
+        for dims, forth in ((1, F.conv1d), (2, F.conv2d), (3, F.conv3d))
+    ),
+]  # fmt: skip

@@ -1,0 +1,76 @@
+"""Tables of rows that whole numbers pick."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hesse.derivation.networks.view import View
+from hesse.derivation.program import Leaf
+from hesse.graph.graph import Node, Ref
+from hesse.graph.parameter_view import Views, view_of
+from hesse.graph.sites import PLAIN, Arrangement, Site
+from hesse.operations.record import Operation, Shapes, Structure
+
+if TYPE_CHECKING:
+    from hesse.derivation.networks.call import Call
+
+
+def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
+    table, tokens = view_of(node.args[0], views), node.args[1]
+    padding = node.args[2] if len(node.args) > 2 else -1
+    if table is None or not isinstance(tokens, Ref) or any(node.args[3:]):
+        return None
+    vocabulary, width = table.entries.shape
+    positions = torch.Size(node.shape[:-1]).numel()
+
+    def one_hot(indices: Tensor) -> Tensor:
+        rows = F.one_hot(indices.reshape(len(indices), 1, positions), vocabulary)
+        if padding >= 0:  # the padding row takes no derivative
+            rows = rows * (torch.arange(vocabulary, device=rows.device) != padding)
+        return rows
+
+    arrange = Arrangement((1, positions, width), PLAIN)
+    return Site(node.name, tokens.name, arrange, (table.slot("embedding", table.entries.T.unsqueeze(0), one_hot),))
+
+
+def _formula(call: "Call") -> View | None:
+    """z[t,d] = Σ_w W[w,d] [w = x_t]"""
+    weight, ids, padding = call.arguments(("weight", None), ("indices", None), ("padding_idx", -1))
+    given = call.value(ids.name)
+    build, W = call.build, call.operand(weight)
+    words = W.shape[0]
+    if given is None or padding >= 0:  # the row of a padding word has a value and, by PyTorch's rule, no derivative
+        return None
+    shape = call.node.shape[:-1]
+    sizes = [size for size in shape if size > 1]
+    label = ids.name if ids.name not in build.leaves else f"{ids.name}′"
+    at = "_{0}" if len(sizes) == 1 else f"[{','.join(f'{{{k}}}' for k in range(len(sizes)))}]" if sizes else ""
+    leaf = Leaf(
+        build.name(f"onehot({label})"),
+        (*sizes, words),
+        "data",
+        sums_to=1,
+        per_sample=True,
+        shown=f"[{{{len(sizes)}}} = {label}{at}]",
+    )
+    kinds = [*["part"] * (len(sizes) - 1), "token"] if sizes else []
+    hot = build.leaf(leaf, [*kinds, "word"], lambda values: F.one_hot(given(values).reshape(sizes), words))
+    letters = iter(hot.axes)
+    axes = tuple(next(letters) if size > 1 else () for size in shape)
+    hot = View(hot.expression, (*axes, *letters))
+    lead = list(range(len(shape)))
+    return build.slot(build.contract([W, hot], [["w", "d"], [*lead, "w"]], [*lead, "d"]))
+
+
+RECORDS = [
+    Operation(
+        name="embedding",
+        aten="embedding",
+        structure=Structure.MULTILINEAR,
+        site=_site,
+        kinds=("word", "output"),
+        formula=_formula,
+    ),
+]
