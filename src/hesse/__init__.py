@@ -7,13 +7,11 @@ Everything is a function of an immutable `Cost`:
     H["0.weight", "2.weight"]
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from hesse.certificates import Certificate
 from hesse.cost import Cost, gradient, value
-from hesse.derivation.derivation import Derivation, Formula
-from hesse.derivation.derive import derive
-from hesse.derivation.networks.network import Network
 from hesse.errors import HesseError
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
@@ -26,6 +24,9 @@ from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
+    from hesse.derivation.derivation import Derivation, Formula
+    from hesse.derivation.derive import derive
+    from hesse.derivation.networks.network import Network
     from hesse.plot import ErrorCurve, HeatMap, Plane, Slice, Spectrum
 
 from hesse.version import __version__ as __version__
@@ -63,10 +64,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The pictures, fetched when they are first asked for: what draws nothing should not wait for them."""
-    if name not in ("ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"):
-        raise AttributeError(f"module 'hesse' has no attribute {name!r}")
-    from hesse import plot
+# Formulas and pictures are fetched when they are first asked for: what wants numbers should not wait for them.
+_LATER = {
+    "derive": "hesse.derivation.derive",
+    "Derivation": "hesse.derivation.derivation",
+    "Formula": "hesse.derivation.derivation",
+    "Network": "hesse.derivation.networks.network",
+    **dict.fromkeys(("ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"), "hesse.plot"),
+}
 
-    return getattr(plot, name)
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'hesse' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
