@@ -347,11 +347,11 @@ def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
             for total, slope in zip(sums.values(), slopes, strict=True):
                 total += slope
 
-    if cost.penalty is not None:
-        add(cost.penalty_cost(leaves))
     for index, batch in enumerate(cost.batches()):
         with cost.holding(leaves):
             add(_share(cost, leaves, index, batch))
+    if cost.penalty is not None:
+        add(cost.penalty_cost(leaves))
     return value, sums
 
 
