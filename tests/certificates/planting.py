@@ -261,13 +261,13 @@ def product_of_columns(factor: float) -> Plant:
     """Rows by Hessian-vector products side by side, each times a number."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        right = columns._together
+        right = columns.side_by_side
 
-        def wrong(*arguments: Any) -> Callable[[Tensor], dict[str, Tensor]]:
+        def wrong(*arguments: Any) -> Callable[[Tensor], list[Tensor]]:
             product = right(*arguments)
-            return lambda tangents: {name: part * factor for name, part in product(tangents).items()}
+            return lambda tangents: [part * factor for part in product(tangents)]
 
-        patch.setattr(columns, "_together", wrong)
+        patch.setattr(columns, "side_by_side", wrong)
 
     return plant
 

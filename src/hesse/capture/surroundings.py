@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hesse.products.straight import Tensors, Unsuitable
+from hesse.capture.straight import Unsuitable
+from hesse.derivatives import Tensors
 
 Function = Callable[[Tensors, Tensors], Tensor]
 
