@@ -19,7 +19,7 @@ from hesse.cost import Cost
 from hesse.exact import assemble, columns, curvatures, diagonal, execution, hessian, pulls
 from hesse.exact.contraction import choice as contract
 from hesse.exact.contraction.pair import Estimate, Order, Pair
-from hesse.exact.propagation import frontier, rules
+from hesse.exact.propagation import evaluation, frontier, rules
 from hesse.exact.propagation import independent_positions as apart
 from hesse.graph.structures import Diagonal, LowRank, RankOne
 from hesse.products import linearize
@@ -157,13 +157,13 @@ def chunk_twice(patch: pytest.MonkeyPatch) -> None:
 
 def samples_mixed(patch: pytest.MonkeyPatch) -> None:
     """What the activations gave for one sample, taken for the next."""
-    right = execution.Evaluation.run
+    right = evaluation.Evaluation.run
 
     def wrong(self: Any, leaves: list[Any]) -> dict[str, Any]:
         values = right(self, leaves)
         return {name: value.roll(1, 0) if name.startswith("tanh") else value for name, value in values.items()}
 
-    patch.setattr(execution.Evaluation, "run", wrong)
+    patch.setattr(evaluation.Evaluation, "run", wrong)
 
 
 def positions_apart(patch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> dict[str, Ten
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
     with Progress("diagonal", steps(cost, made), progress) as bar:
         for part in made.parts:
-            for key, pair in pairs_by_chunk(cost, part, bar, only_diagonal=True):
+            for key, pair in pairs_by_chunk(cost, part, bar):
                 _add_entries(pair, sums[part.contractions[key].blocks[0][0]])
             for name in part.by_columns:
                 for at, products in rows_by_batch(cost, part, name, column_width(cost, made.column_budget), bar):
