@@ -62,7 +62,9 @@ def _rows(
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     parameter = cost.parameters[name]
     size = parameter.numel()
-    products = _Products(term, cost.layout.index(name), cost.captures.setdefault("columns", {}), (name, form), singly)
+    products = _Products(
+        term, cost.layout.index(name), cost.captures.setdefault("columns", {}), (cost.curvature, name, form), singly
+    )
     for start in range(0, size, width):
         stop = min(size, start + width)
         basis = torch.zeros(stop - start, size, dtype=parameter.dtype, device=parameter.device)
@@ -80,7 +82,7 @@ class _Products:
         term: what is differentiated.
         place: of the parameter.
         tried: whether products side by side were right, for what was tried already.
-        key: the parameter and the form of the batch: some are right for one and not for another.
+        key: the curvature, the parameter and the form of the batch: some are right for one and not for another.
         singly: take them one by one.
     """
 

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
 from hesse.certificates.soundness import require_differentiable
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature
 from hesse.data.batch import Batch
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, in_a_line, readable_bytes
 from hesse.exact.contraction.choice import choose
@@ -41,7 +42,14 @@ _TRIAL, _TRIED = "trial", 3
 
 @undisturbed()
 @quiet()
-def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal: bool = False, memory: int | None = None) -> Plan:
+def plan(
+    cost: Cost,
+    *,
+    pairs: Iterable[NamePair] | None = None,
+    block_diagonal: bool = False,
+    curvature: str | Curvature = "hessian",
+    memory: int | None = None,
+) -> Plan:
     """What `hessian(cost)` with the same arguments would do: strategy and order per block, operations, memory, fallbacks.
 
     The structure is found by carrying the signals of one sample down the graph; nothing else is computed.
@@ -50,6 +58,7 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
         cost: the cost.
         pairs: blocks by name; by default all.
         block_diagonal: only the blocks of each parameter with itself.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
         memory: bytes that the work may use beyond the result.
 
     Raises:
@@ -63,7 +72,7 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
     """
-    _check_cost(cost)
+    cost = asked(cost, curvature)
     wanted = wanted_blocks(cost, pairs, block_diagonal)
     itemsize = cost.dtype.itemsize
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
@@ -81,17 +90,18 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
 
 def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     """The plan for `diagonal`: the pairs of slots of the block diagonal, nothing held for a result."""
-    _check_cost(cost)
     default = _SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1
     budget = _check_memory(default if memory is None else memory)
     return make_plan(cost, wanted_blocks(cost, None, True), budget, 0, only_diagonal=True)
 
 
-def _check_cost(cost: Any) -> None:
+def asked(cost: Any, curvature: Any) -> Cost:
+    """The cost, of which a curvature is asked for; both checked."""
     if not isinstance(cost, Cost):
         raise HesseTypeError(
             f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)"
         )
+    return cost.curved(curvature)
 
 
 def _check_memory(memory: Any) -> int:
@@ -193,7 +203,7 @@ class _PartPlan:
             refused = {name: failed[name].text for name in names if name in failed}
             refused = {**captured.refused, **_too_many_signals(cost, captured, budget), **refused}
             sites, partners, keys = _sites_for(captured, wanted, refused, not only_diagonal)
-            request = (wanted, tuple(refused), only_diagonal)
+            request = (wanted, tuple(refused), cost.curvature, only_diagonal)
             descent, rehearsal = _rehearsed(cost, captured, signature, request, sites, partners, set(keys))
             self.notes += [f"{name} goes by columns: {reason}" for name, reason in refused.items()]
         except NotCaptured as reason:
@@ -304,7 +314,9 @@ def _rehearsed(
     if isinstance(known, str):
         raise NotCaptured(known)
     try:
-        sweep = known.sweep if known else Sweep(captured.graph, sites, partners, only_diagonal=request[-1])
+        sweep = known.sweep if known else None
+        if sweep is None:
+            sweep = Sweep(captured.graph, sites, partners, cost.curvature.straight(captured.graph), only_diagonal=request[-1])
         descent = Descent(sweep, captured.graph, sites, wanted, cost)
         if known is None:
             batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)

@@ -14,7 +14,7 @@ adds its bookkeeping, products in poor shapes for convolutions, and parts of its
 import abc
 import dataclasses
 from collections.abc import Hashable
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -22,11 +22,12 @@ from torch import Tensor
 from hesse.capture.straight import Program, Unsuitable, trace
 from hesse.capture.surroundings import watched
 from hesse.cost import Cost
+from hesse.curvatures.hessian import HESSIAN
 from hesse.derivatives import Forward, Taped, Tensors
 from hesse.errors import HesseValueError, in_a_line
 from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
-from hesse.products.terms import Term, batch_term, failed_methods, penalty_term
+from hesse.products.terms import Parts, Term, batch_term, failed_methods, penalty_term
 
 __all__ = ["METHODS", "Linear", "batch_term", "leave", "linearize", "penalty_term"]
 
@@ -181,7 +182,10 @@ def _closed(term: Term) -> Term:
     if not met.tensors and not met.reads:
         return term
     inputs = [*term.inputs, *(tensor.detach().clone() for tensor in met.tensors)]
-    return dataclasses.replace(term, cost=met.replayed(term.cost), inputs=inputs, key=(term.key, met.key))
+    replayed: dict[str, Any] = {"cost": met.replayed(term.cost)}
+    if term.curvature is not HESSIAN and term.parts is not None:
+        replayed["parts"] = Parts(*map(met.replayed_in_part, (term.parts.predict, term.parts.judge)))
+    return dataclasses.replace(term, inputs=inputs, key=(term.key, met.key), **replayed)
 
 
 def _program_of(term: Term) -> Program:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.cost import Cost, value
+from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseValueError, readable_bytes
 from hesse.exact.diagonal import diagonal
 from hesse.layout import Layout
@@ -20,7 +21,6 @@ from hesse.process.memory import available_bytes
 from hesse.process.undisturbed import undisturbed
 from hesse.products.hessian_operator import HessianOperator
 from hesse.taylor import refuse
-from hesse.taylor.curvature import curvature_named
 from hesse.taylor.points import Evaluator, Point
 from hesse.taylor.stationary import StationaryPoint, stationary_point
 from hesse.taylor.step import Step, make_step
@@ -37,7 +37,7 @@ _COPIES = 4
 def quadratic(
     cost: Cost,
     *,
-    curvature: str = "hessian",
+    curvature: str | Curvature = "hessian",
     memory: int | None = None,
     dense: bool | None = None,
     products: int = 100,
@@ -50,7 +50,7 @@ def quadratic(
 
     Args:
         cost: the cost.
-        curvature: what stands for H: ``"hessian"``, the exact one.
+        curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
         memory: bytes to decide by; by default half of what is free.
         dense: build H (``True``) or never (``False``), whatever fits.
         products: the most products with H for one Krylov space, where H is not built.
@@ -70,7 +70,7 @@ def quadratic(
         Step(method='newton', vector=tensor([-0.3333]), ...)
     """
     refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
-    curvature_named(curvature)
+    cost = cost.curved(curvature)
     refuse.dense(dense, "memory allows")
     products = refuse.whole(products, "products", 1)
     memory = None if memory is None else refuse.whole(memory, "memory", 1)
@@ -85,7 +85,7 @@ def quadratic(
         cost=cost,
         value=point.value,
         gradient=point.gradient,
-        curvature=curvature,
+        curvature=cost.curvature.name,
         dense=built,
         plan=_plan(cost.layout.size, built, dense is not None, needed, room, products),
         _point=point,
@@ -385,7 +385,7 @@ class QuadraticModel:
         if isinstance(self.hessian, BlockHessian):
             entries = self.hessian.dense().diagonal().abs()
         else:
-            entries = self.layout.flatten(diagonal(self.cost)).abs().to(self.gradient)
+            entries = self.layout.flatten(diagonal(self.cost, curvature=self.cost.curvature)).abs().to(self.gradient)
             refuse.curvature(entries, "H")
         largest = torch.where(entries.any(), entries.max(), torch.ones_like(entries.max()))
         rounding = torch.finfo(entries.dtype).eps * largest

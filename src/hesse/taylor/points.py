@@ -121,9 +121,11 @@ class Point:
         if self._made is None or (certify and self._made.certificate is None):
             how = self._evaluator
             if self.dense:
-                self._made = hessian(self.cost, memory=how.memory, certify=certify, progress=how.progress)
+                self._made = hessian(
+                    self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify, progress=how.progress
+                )
             else:
-                self._made = operator(self.cost, memory=how.memory, certify=certify)
+                self._made = operator(self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify)
         return self._made
 
     def certify(self) -> Certificate | None:

@@ -98,8 +98,16 @@ class Frontier:
         for other, cross in self._cross.get(site, {}).items():
             self.add(other, ("S", site), transposed(cross, self._shape(other)))
 
-    def take(self, value: str, op: Operation | None, begins: bool, thin: bool) -> None:
-        """Replace a value by its active inputs: Jᵀ on every column, Jᵀ S J on its curvature, and the operation's own ∂²."""
+    def take(self, value: str, op: Operation | None, begins: bool, thin: bool, straight: bool = False) -> None:
+        """Replace a value by its active inputs: Jᵀ on every column, Jᵀ S J on its curvature, and the operation's own ∂².
+
+        Args:
+            value: what is taken.
+            op: what makes it; ``None`` where nothing below is wanted.
+            begins: whether the S columns of a site begin here.
+            thin: of the curvature of its input only the diagonal will be used.
+            straight: the operation counts as linear, and its own ∂² is left out.
+        """
         held, own, crosses = self._columns.pop(value), self.own.pop(value, None), self._cross.pop(value, {})
         # What is passed on may be shared, so it is added to no more.
         gone = {id(part) for part in (*held.values(), own, *crosses.values())}
@@ -122,7 +130,8 @@ class Frontier:
             self._add_blocks(op.active, _in_own_memory(blocks, halves))
             for name, half in zip(op.active, halves, strict=False):
                 self.add(name, ("S", value), half)
-        self._add_blocks(op.active, op.curvature(delta))
+        if not straight:
+            self._add_blocks(op.active, op.curvature(delta))
 
     def _put_back(self, op: Operation, held: dict[Key, Columns], own: Curvature | None, crosses: dict[str, Tensor]) -> None:
         """Entries selected from a value: everything goes to where they were, into one tensor for all that was selected."""

@@ -108,6 +108,8 @@ class Sweep:
         graph: the captured sample loss.
         sites: those whose parameters are wanted.
         partners: for each site, the sites passed before it whose S and D it needs.
+        straight: the values whose operations count as linear, so that their own second derivatives, and the product-rule terms of
+            the sites among them, are left out.
         only_diagonal: where nothing but the diagonal of a curvature will be used, carry only that.
         split: whether positions may be taken for samples where they do not meet.
     """
@@ -117,10 +119,11 @@ class Sweep:
         graph: Graph,
         sites: tuple[Site, ...],
         partners: dict[str, set[str]],
+        straight: frozenset[str] = frozenset(),
         only_diagonal: bool = False,
         split: bool = True,
     ) -> None:
-        self._graph, self._partners = graph, partners
+        self._graph, self._partners, self._straight = graph, partners, straight
         self._sites = {site.value: site for site in sites}
         self._active = active_values(graph, sites)
         self.apart = find_apart(graph, self._sites, self._active) if sites and split and not only_diagonal else None
@@ -147,7 +150,7 @@ class Sweep:
         needed = {value: self._partners[value] & above for value in above}
         needed[apart.cut] = set().union(*self._needs_above.values())
         self._partners = {value: self._partners[value] - above for value in self._sites}
-        self._above = Sweep(apart.graph, (*apart.sites, apart.end), needed, split=False)
+        self._above = Sweep(apart.graph, (*apart.sites, apart.end), needed, self._straight, split=False)
 
     def _before_costly_operations(self) -> frozenset[str]:
         """The values that alone separate what is above from a costly operation below: where columns are worth collapsing."""
@@ -255,10 +258,12 @@ class Sweep:
             begins = site is not None and self._last_use.get(node.name, place) < place
             if begins:
                 frontier.begin_signals(node.name)
-            thin = len(active) == 1 and active[0] in self._thin
-            frontier.take(node.name, Operation(node, active, values, batched, self._low_rank) if active else None, begins, thin)
+            thin, straight = len(active) == 1 and active[0] in self._thin, node.name in self._straight
+            op = Operation(node, active, values, batched, self._low_rank) if active else None
+            frontier.take(node.name, op, begins, thin, straight)
             if (
                 begins
+                and not straight
                 and site is not None
                 and site.input is not None
                 and site.input in active
