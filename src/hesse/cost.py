@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from hesse.curvatures.curvature import Curvature, curvature_named
+from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch, tensors_in
 from hesse.data.calls import spread
 from hesse.data.readings import Data
@@ -85,6 +87,11 @@ class Cost:
     total: Callable[[Parameters, Batch | None], Tensor] = field(repr=False)
     # The user's prediction for the inputs of one batch; None where there is none.
     predict: Callable[[Parameters, Batch], Any] | None = field(repr=False)
+    # The user's prediction together with the total, and the total of a prediction; None where a cost is not made of the two.
+    both: Callable[[Parameters, Batch], tuple[Any, Tensor]] | None = field(repr=False)
+    judge: Callable[[Parameters, Any, Batch], Tensor] | None = field(repr=False)
+    # What of its second derivatives is asked for.
+    curvature: Curvature = field(repr=False)
     # The private modules, empty for a function, and the values held fixed.
     modules: Modules = field(repr=False)
     fixed: Parameters = field(repr=False)
@@ -138,12 +145,22 @@ class Cost:
             with subject.evaluating(parameters) as owned:
                 return call(owned, subject.taken(batch).x)
 
-        def total(parameters: Parameters, batch: Batch | None) -> Tensor:
-            assert batch is not None
+        def both(parameters: Parameters, batch: Batch) -> tuple[Any, Tensor]:
             with subject.evaluating(parameters) as owned:
                 batch = subject.taken(batch)
-                return surveyed.loss.of_batch(call(owned, batch.x), batch)
+                prediction = call(owned, batch.x)
+                return prediction, surveyed.loss.of_batch(prediction, batch)
 
+        def total(parameters: Parameters, batch: Batch | None) -> Tensor:
+            assert batch is not None
+            return both(parameters, batch)[1]
+
+        def judge(parameters: Parameters, prediction: Any, batch: Batch) -> Tensor:
+            with subject.evaluating(parameters):
+                return surveyed.loss.of_batch(prediction, subject.taken(batch))
+
+        # The loss is one of a prediction alone, which is then all that the parameters reach it through.
+        parted = surveyed.loss.total is not own_loss and not any(name in parameters for name, _ in own_tensors(own)[0])
         self._set(
             parameters=parameters,
             layout=Layout.of(parameters),
@@ -157,6 +174,9 @@ class Cost:
             signatures=surveyed.signatures,
             total=total,
             predict=predict,
+            both=both if parted else None,
+            judge=judge if parted else None,
+            curvature=HESSIAN,
             modules=modules,
             fixed=fixed,
             origin=_origin(model, own) if isinstance(model, nn.Module) else None,
@@ -222,6 +242,9 @@ class Cost:
             signatures=surveyed.signatures,
             total=total,
             predict=None,
+            both=None,
+            judge=None,
+            curvature=HESSIAN,
             modules=subject.modules,
             fixed={},
             origin=None,
@@ -290,8 +313,26 @@ class Cost:
             parts = [0.5 * (part - part.detach()).square().sum() for part in predicted if part.is_floating_point()]
             return torch.stack(parts).sum()
 
+        return self.with_total(total, penalty=None)
+
+    def with_total(self, total: Callable[[Parameters, Batch | None], Tensor], **others: Any) -> "Cost":
+        """A cost like this one of another function, of which the Hessian is asked for."""
         other = copy.copy(self)
-        other._set(total=total, penalty=None)
+        other._set(total=total, curvature=HESSIAN, **others)
+        return other
+
+    def curved(self, curvature: Any) -> "Cost":
+        """The same cost, of which this curvature is asked for: a `Curvature` or its name.
+
+        Raises:
+            HesseError: there is no such curvature, or this cost has none.
+        """
+        chosen = curvature_named(curvature)
+        if chosen is self.curvature:
+            return self
+        chosen.check(self)
+        other = copy.copy(self)
+        other._set(curvature=chosen)
         return other
 
     def penalty_cost(self, parameters: Parameters) -> Tensor:
@@ -347,11 +388,11 @@ def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
             for total, slope in zip(sums.values(), slopes, strict=True):
                 total += slope
 
-    if cost.penalty is not None:
-        add(cost.penalty_cost(leaves))
     for index, batch in enumerate(cost.batches()):
         with cost.holding(leaves):
             add(_share(cost, leaves, index, batch))
+    if cost.penalty is not None:
+        add(cost.penalty_cost(leaves))
     return value, sums
 
 

@@ -19,7 +19,7 @@ from hesse.cost import Cost
 from hesse.exact import assemble, columns, diagonal, execution, hessian
 from hesse.exact.contraction import choice as contract
 from hesse.exact.contraction.pair import Estimate, Order, Pair
-from hesse.exact.propagation import frontier, pullback
+from hesse.exact.propagation import evaluation, frontier, pullback
 from hesse.exact.propagation import independent_positions as apart
 from hesse.graph.structures import Diagonal, LowRank, RankOne
 from hesse.operations.registry import BY_TARGET
@@ -166,13 +166,13 @@ def chunk_twice(patch: pytest.MonkeyPatch) -> None:
 
 def samples_mixed(patch: pytest.MonkeyPatch) -> None:
     """What the activations gave for one sample, taken for the next."""
-    right = execution.Evaluation.run
+    right = evaluation.Evaluation.run
 
     def wrong(self: Any, leaves: list[Any]) -> dict[str, Any]:
         values = right(self, leaves)
         return {name: value.roll(1, 0) if name.startswith("tanh") else value for name, value in values.items()}
 
-    patch.setattr(execution.Evaluation, "run", wrong)
+    patch.setattr(evaluation.Evaluation, "run", wrong)
 
 
 def positions_apart(patch: pytest.MonkeyPatch) -> None:
@@ -270,13 +270,13 @@ def product_of_columns(factor: float) -> Plant:
     """Rows by Hessian-vector products side by side, each times a number."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        right = columns._together
+        right = columns.side_by_side
 
-        def wrong(*arguments: Any) -> Callable[[Tensor], dict[str, Tensor]]:
+        def wrong(*arguments: Any) -> Callable[[Tensor], list[Tensor]]:
             product = right(*arguments)
-            return lambda tangents: {name: part * factor for name, part in product(tangents).items()}
+            return lambda tangents: [part * factor for part in product(tangents)]
 
-        patch.setattr(columns, "_together", wrong)
+        patch.setattr(columns, "side_by_side", wrong)
 
     return plant
 

@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 import hesse
 from cases import Problem
-from hesse.capture import capture
 from hesse.exact.planning import plan
-from hesse.exact.propagation.sweep import Sweep
 from reference import hessian, relative
 
 TOLERANCE = 1e-10
@@ -83,8 +81,8 @@ def test_the_hessian_is_the_same(upper: Callable[[], nn.Module], loss: str, targ
     problem = Problem(model, loss, (torch.randn(6, 4, 3, dtype=torch.float64), target()))
     cost = problem.cost()
     made = plan(cost)
-    sweep = Sweep(capture(cost).graph, made.parts[0].sites, made.parts[0].partners)
-    assert (sweep.apart is not None) is apart
+    descent = made.parts[0].descent
+    assert descent is not None and (descent.sweep.apart is not None) is apart
     found = hesse.hessian(cost).dense()
     expected = hessian(problem, cost.layout.names)
     assert relative(found, expected) < TOLERANCE

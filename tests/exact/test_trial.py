@@ -98,18 +98,17 @@ def test_what_pytorch_gets_wrong_side_by_side(samples: int) -> None:
 def test_columns_of_which_only_some_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """Side by side the first product may be right where the second is not."""
     torch.manual_seed(0)
-    together = columns._together
+    together = columns.side_by_side
 
-    def but_one(*arguments: Any) -> Callable[[Tensor], dict[str, Tensor]]:
+    def but_one(*arguments: Any) -> Callable[[Tensor], list[Tensor]]:
         product = together(*arguments)
 
-        def wrong(tangents: Tensor) -> dict[str, Tensor]:
-            made = product(tangents)
-            return {key: torch.cat([rows[:-1], 1.001 * rows[-1:]]) for key, rows in made.items()}
+        def wrong(tangents: Tensor) -> list[Tensor]:
+            return [torch.cat([rows[:-1], 1.001 * rows[-1:]]) for rows in product(tangents)]
 
         return wrong
 
-    monkeypatch.setattr(columns, "_together", but_one)
+    monkeypatch.setattr(columns, "side_by_side", but_one)
     equilibrium = problem(Equilibrium(), 4, 2)
     cost = equilibrium.cost()
     assert relative(hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)) < 1e-10

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp, vmap
+from torch.func import vmap
 
 from hesse.capture.export import NotCaptured, data_leaves, trace
 from hesse.capture.slots import find_sites
 from hesse.data.batch import Batch
+from hesse.derivatives import Function, Reverse
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
@@ -132,9 +133,15 @@ def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> d
 
 
 def _derivatives(function: Any, parameters: dict[str, Tensor], direction: dict[str, Tensor]) -> list[Tensor]:
-    slope, back, *_ = vjp(grad(function), parameters)
-    vectors = [slope, back(direction)[0]]
-    return [function(parameters).detach().reshape(1), *(torch.cat([t.detach().reshape(-1) for t in d.values()]) for d in vectors)]
+    """Value, gradient and H v, each as one vector."""
+    by, at = Reverse(), list(parameters.values())
+
+    def value(tensors: list[Tensor]) -> Tensor:
+        return function(dict(zip(parameters, tensors, strict=True)))
+
+    (found,), _, pull = by.first(Function(lambda tensors: [value(tensors)]), at)
+    made = [[found], pull([torch.ones_like(found)]), by.second(Function(value), at)(list(direction.values()))]
+    return [torch.cat([part.detach().reshape(-1) for part in parts]) for parts in made]
 
 
 def sample_values(graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: Sequence[Any]) -> dict[str, Any]:

@@ -50,15 +50,20 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
 
 
 class _SampleLoss(nn.Module):
-    """One sample's loss as a module of nothing but inputs, so that parameters keep their names."""
+    """One sample's prediction and, last, its loss as a module of nothing but inputs, so that parameters keep their names."""
 
     def __init__(self, cost: "Cost", sample: Batch) -> None:
         super().__init__()
         self._held = [(cost, sample)]  # in a list: the traced module must own no parameters
 
-    def forward(self, parameters: dict[str, Tensor], fixed: dict[str, Tensor], x: Any, y: Any) -> Tensor:
+    def forward(self, parameters: dict[str, Tensor], fixed: dict[str, Tensor], x: Any, y: Any) -> tuple[Tensor, ...]:
         cost, sample = self._held[0]
-        return cost.total({**fixed, **parameters}, dataclasses.replace(sample, x=x, y=y))
+        tensors, sample = {**fixed, **parameters}, dataclasses.replace(sample, x=x, y=y)
+        if cost.both is None:
+            return (cost.total(tensors, sample),)
+        prediction, total = cost.both(tensors, sample)
+        leaves = (leaf for leaf in pytree.tree_leaves(prediction) if isinstance(leaf, Tensor))
+        return (*(leaf for leaf in leaves if leaf.is_floating_point()), total)
 
 
 def _needs_lowering(node: Any) -> bool:
@@ -87,11 +92,12 @@ def _read(program: Any, cost: "Cost") -> Graph:
     shapes = {node.name: _shape(node) for node in program.graph.nodes if _shape(node) is not None}
     made = [_node(node, _WIDER if node in narrow else {}) for node in fx_nodes if _shape(node) is not None]
     nodes = rewritten(made, shapes)
-    (output,) = next(node for node in program.graph.nodes if node.op == "output").args[0][-1:]
+    *predictions, output = (spec.arg.name for spec in program.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT")
     data = tuple(names[len(owned) :])
-    graph = Graph(tuple(nodes), parameters, fixed, constants, data, output.name, shapes, bool(narrow))
+    graph = Graph(tuple(nodes), parameters, fixed, constants, data, output, shapes, bool(narrow))
     needed = graph.upstream(graph.output)
-    return dataclasses.replace(graph, nodes=tuple(node for node in nodes if node.name in needed))
+    marked = None if cost.both is None else tuple(name for name in dict.fromkeys(predictions) if name in needed)
+    return dataclasses.replace(graph, nodes=tuple(node for node in nodes if node.name in needed), predictions=marked)
 
 
 def _narrow(nodes: list[Any], parameters: set[str], cost: "Cost") -> set[Any]:

@@ -21,7 +21,7 @@ def certify_product(cost: "Cost", product: Callable[[Parts], Parts], notes: tupl
         product: v -> H v, both by parameter.
         notes: for the certificate.
     """
-    start = time.perf_counter()
+    start, cost = time.perf_counter(), cost.curvature.reference(cost)
     random = generator()
     v = {name: drawn(parameter, random) for name, parameter in cost.parameters.items()}
     requests = [Request(v, cost.layout.names)]

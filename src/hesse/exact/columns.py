@@ -1,21 +1,21 @@
 """Columns: rows of the Hessian by Hessian-vector products, for what has no slots. Slower, never wrong."""
 
-import math
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp, vmap
+from torch.func import vmap
 
 from hesse.certificates.drawing import drawn, generator
-from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.data.batch import Batch
+from hesse.derivatives import Reverse, Taped, Tensors
+from hesse.products.agreement import difference
+from hesse.products.terms import Term, batch_term, penalty_term
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-Function = Callable[[dict[str, Tensor]], Tensor]
 # At most this many products share one evaluation of the model.
 WIDEST = 256
 
@@ -49,92 +49,81 @@ def rows(
         The entries of the parameter, and for every parameter b the rows as (rows, *b.shape).
     """
     form = None if batch is None else (batch.size, batch.signature)
-    yield from _rows(cost, lambda parameters: cost.batch_cost(parameters, batch), name, form, width, singly)
+    yield from _rows(cost, batch_term(cost, batch), name, form, width, singly)
 
 
 def penalty_rows(cost: "Cost", name: str) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Likewise for the Hessian of the penalty."""
-    yield from _rows(cost, cost.penalty_cost, name, "penalty", WIDEST)
+    yield from _rows(cost, penalty_term(cost), name, "penalty", WIDEST)
 
 
 def _rows(
-    cost: "Cost", function: Function, name: str, form: Hashable, width: int, singly: bool = False
+    cost: "Cost", term: Term, name: str, form: Hashable, width: int, singly: bool = False
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    parameters = cost.parameters
-    size = parameters[name].numel()
-    product = _product(cost, function, name, form, singly)
+    parameter = cost.parameters[name]
+    size = parameter.numel()
+    products = _Products(
+        term, cost.layout.index(name), cost.captures.setdefault("columns", {}), (cost.curvature, name, form), singly
+    )
     for start in range(0, size, width):
         stop = min(size, start + width)
-        basis = torch.zeros(stop - start, size, dtype=parameters[name].dtype, device=parameters[name].device)
+        basis = torch.zeros(stop - start, size, dtype=parameter.dtype, device=parameter.device)
         basis.diagonal(start).fill_(1)
-        yield slice(start, stop), product(basis.reshape(-1, *parameters[name].shape))
+        made = products(basis.reshape(-1, *parameter.shape))
+        yield slice(start, stop), dict(zip(cost.layout.names, made, strict=True))
 
 
-def _product(cost: "Cost", function: Function, name: str, form: Hashable, singly: bool) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Products with tangents in one parameter, reverse over reverse: H is symmetric, so H v is vᵀ ∂(∂J/∂a)/∂θ.
+class _Products:
+    """Products with tangents in one parameter: side by side where that works, else one by one in plain autograd.
 
-    One evaluation of the gradient serves all tangents. Where an operation cannot be mapped over, they go one by one.
+    One evaluation of the gradient serves all tangents.
+
+    Args:
+        term: what is differentiated.
+        place: of the parameter.
+        tried: whether products side by side were right, for what was tried already.
+        key: the curvature, the parameter and the form of the batch: some are right for one and not for another.
+        singly: take them one by one.
     """
-    parameters = cost.parameters
-    chosen: Callable[[Tensor], dict[str, Tensor]] | None = None
 
-    def product(tangents: Tensor) -> dict[str, Tensor]:
-        nonlocal chosen, singly
-        if not singly:
+    def __init__(self, term: Term, place: int, tried: dict[Hashable, bool], key: Hashable, singly: bool) -> None:
+        self._term, self._place, self._tried, self._key = term, place, tried, key
+        self._chosen = self._one_by_one() if singly else None
+        self._singly = singly
+
+    def __call__(self, tangents: Tensor) -> Tensors:
+        if not self._singly:
             try:
-                chosen = chosen or _together(function, parameters, name)
-                made = {key: value.detach() for key, value in chosen(tangents).items()}
-                if _agree(cost, function, name, form, tangents, made):
+                self._chosen = self._chosen or side_by_side(self._term, self._place)
+                made = [part.detach() for part in self._chosen(tangents)]
+                if self._are_right(tangents, made):
                     return made
-                chosen, singly = None, True
             except RuntimeError:  # an operation without a batching rule; what fails one by one as well is raised from there
-                chosen, singly = None, True
-        chosen = chosen or _one_by_one(cost, function, name)
-        return chosen(tangents)
+                pass
+            self._chosen, self._singly = self._one_by_one(), True
+        assert self._chosen is not None
+        return self._chosen(tangents)
 
-    return product
+    def _one_by_one(self) -> Callable[[Tensor], Tensors]:
+        product = self._term.product(Taped(), [self._place])
 
+        def products(tangents: Tensor) -> Tensors:
+            each = [product([tangent]) for tangent in tangents]
+            return [torch.stack(parts).detach() for parts in zip(*each, strict=True)]
 
-def _agree(cost: "Cost", function: Function, name: str, form: Hashable, tangents: Tensor, made: dict[str, Tensor]) -> bool:
-    """Whether products side by side are right, tried once for a parameter and a form of batch; some are not.
+        return products
 
-    On a random sum of them: where the first is right the second need not be.
-    """
-    tried = cost.captures.setdefault("columns", {})
-    if (name, form) not in tried:
-        weights = drawn(tangents.new_empty(len(tangents)), generator())
-        total = torch.tensordot(weights, tangents, 1)[None]
-        expected = _one_by_one(cost, function, name)(total)
-        limit = torch.finfo(cost.dtype).eps ** 0.5
-        apart = sum(float((torch.tensordot(weights, made[key], 1) - value[0]).norm()) for key, value in expected.items())
-        size = sum(float(value.norm()) for value in expected.values())
-        alike = apart <= limit * (size + limit) or not math.isfinite(size)
-        tried[name, form] = alike or apart <= ROUNDINGS * sum(
-            noise(lambda: list(_one_by_one(cost, function, name)(total).values()))
-        )
-    return tried[name, form]
+    def _are_right(self, tangents: Tensor, made: Tensors) -> bool:
+        """Tried once, on a random sum of them: where the first is right the second need not be."""
+        if self._key not in self._tried:
+            weights = drawn(tangents.new_empty(len(tangents)), generator())
+            total = torch.tensordot(weights, tangents, 1)[None]
+            found = [torch.tensordot(weights, part, 1)[None] for part in made]
+            self._tried[self._key] = difference(found, lambda: self._one_by_one()(total)) is None
+        return self._tried[self._key]
 
 
-def _together(function: Function, parameters: dict[str, Tensor], name: str) -> Callable[[Tensor], dict[str, Tensor]]:
-    _, back, *_ = vjp(lambda parameters: grad(function)(parameters)[name], parameters)
-    return vmap(lambda tangent: back(tangent)[0])
-
-
-def _one_by_one(cost: "Cost", function: Function, name: str) -> Callable[[Tensor], dict[str, Tensor]]:
-    leaves = {key: value.clone().requires_grad_() for key, value in cost.parameters.items()}
-    with torch.enable_grad(), cost.holding(leaves):
-        value, slope = function(leaves), None
-        if value.requires_grad:
-            (slope,) = torch.autograd.grad(value, [leaves[name]], create_graph=True, materialize_grads=True)
-    if slope is None or not slope.requires_grad:
-        return lambda tangents: {key: leaf.new_zeros(len(tangents), *leaf.shape) for key, leaf in leaves.items()}
-
-    def product(tangents: Tensor) -> dict[str, Tensor]:
-        with cost.holding(leaves):
-            made = [
-                torch.autograd.grad(slope, list(leaves.values()), tangent, retain_graph=True, materialize_grads=True)
-                for tangent in tangents
-            ]
-        return {key: torch.stack([row[place] for row in made]).detach() for place, key in enumerate(leaves)}
-
-    return product
+def side_by_side(term: Term, place: int) -> Callable[[Tensor], Tensors]:
+    """Products with many tangents in the parameter at a place: (k, *shape) -> (k, *b.shape) for every parameter b."""
+    product = term.product(Reverse(), [place])
+    return vmap(lambda tangent: product([tangent]))

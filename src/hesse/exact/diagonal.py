@@ -11,6 +11,7 @@ from hesse.certificates.certificate import Certificate
 from hesse.certificates.entries import certify_diagonal
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contraction.choice import choose
@@ -20,7 +21,7 @@ from hesse.exact.contraction.shared_positions import spread
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, leave_undefined
 from hesse.exact.plan import Plan
-from hesse.exact.planning import diagonal_plan
+from hesse.exact.planning import asked, diagonal_plan
 from hesse.graph.structures import Diagonal, RankOne
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
@@ -29,7 +30,14 @@ from hesse.process.undisturbed import undisturbed
 
 @undisturbed()
 @quiet()
-def diagonal(cost: Cost, *, memory: int | None = None, certify: bool = True, progress: bool | None = None) -> "Entries":
+def diagonal(
+    cost: Cost,
+    *,
+    curvature: str | Curvature = "hessian",
+    memory: int | None = None,
+    certify: bool = True,
+    progress: bool | None = None,
+) -> "Entries":
     """The exact diagonal of the Hessian, ∂²J/∂θ_k², by parameter name; H itself is never built.
 
     For a dense layer it is ∂²J/∂W[o,i]² = Σ_n a[n,i]² S[n,o,o]: only the signals are carried down the graph, with
@@ -37,6 +45,7 @@ def diagonal(cost: Cost, *, memory: int | None = None, certify: bool = True, pro
 
     Args:
         cost: the cost.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
         memory: bytes that the work may use; by default a share of what is free.
         certify: hold entries drawn at random, of as many parameters as 15 % of the time or six gradients allow, against
             double backward of the function as given. What is wrong is computed again in a slower way.
@@ -55,6 +64,7 @@ def diagonal(cost: Cost, *, memory: int | None = None, certify: bool = True, pro
         >>> hesse.diagonal(cost)
         {'weight': tensor([[10., 20.]])}
     """
+    cost = asked(cost, curvature)
     while True:
         made = diagonal_plan(cost, memory)
         start = time.perf_counter()
@@ -94,7 +104,7 @@ def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> dict[str, Ten
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
     with Progress("diagonal", steps(cost, made), progress) as bar:
         for part in made.parts:
-            for key, pair in pairs_by_chunk(cost, part, bar, only_diagonal=True):
+            for key, pair in pairs_by_chunk(cost, part, bar):
                 _add_entries(pair, sums[part.contractions[key].blocks[0][0]])
             for name in part.by_columns:
                 for at, products in rows_by_batch(cost, part, name, column_width(cost, made.column_budget), bar):

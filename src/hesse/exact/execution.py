@@ -4,14 +4,12 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from hesse.capture import data_leaves
 from hesse.cost import Cost
 from hesse.exact.columns import rows
 from hesse.exact.contraction.pair import Pair
-from hesse.exact.contraction.signals import PairKey, Passed, pairs_at, passed
+from hesse.exact.contraction.signals import PairKey
 from hesse.exact.plan import Part, Plan
-from hesse.exact.propagation.evaluation import Evaluation, chunks
-from hesse.exact.propagation.sweep import Sweep
+from hesse.exact.propagation.evaluation import chunks
 from hesse.process.progress import Progress
 
 
@@ -24,21 +22,12 @@ def steps(cost: Cost, made: Plan) -> float:
     return count
 
 
-def pairs_by_chunk(cost: Cost, part: Part, bar: Progress, only_diagonal: bool = False) -> Iterator[tuple[PairKey, Pair]]:
+def pairs_by_chunk(cost: Cost, part: Part, bar: Progress) -> Iterator[tuple[PairKey, Pair]]:
     """Carry every chunk of samples down the graph, and yield each pair of slots of the plan when it is complete."""
-    captured = part.capture
-    if captured is None or not part.contractions:
+    if part.descent is None or not part.contractions:
         return
-    evaluation = Evaluation(captured.graph, part.sites, cost.fixed, cost.parameters)
-    sweep = Sweep(captured.graph, part.sites, part.partners, only_diagonal=only_diagonal)
-    wanted = set(part.contractions)
     for chunk in chunks(cost, part.chunk, part.signature):
-        values = evaluation.run(data_leaves(chunk))
-        before: dict[str, Passed] = {}
-        for arrival in sweep.arrivals(values, evaluation.batched, cost.scale):
-            here = passed(arrival)
-            yield from pairs_at(arrival, here, before, wanted)
-            before[arrival.site.value] = here
+        yield from part.descent.run(chunk)
         bar.advance(1)
 
 

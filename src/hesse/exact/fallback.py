@@ -37,8 +37,8 @@ class Failure:
 
 
 def failures(cost: Cost) -> dict[str, Failure]:
-    """By parameter, what was seen to fail for this model and loss; kept as long as they are."""
-    return cost.captures.setdefault("failures", {})
+    """By parameter, what was seen to fail for this model, loss and curvature; kept as long as they are."""
+    return cost.captures.setdefault("failures", {}).setdefault(cost.curvature, {})
 
 
 def path_of(cost: Cost, name: str, by_columns: bool) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from hesse.certificates.matrix import certify_matrix
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError, HesseValueError
 from hesse.exact.assemble import Storage, Target
 from hesse.exact.columns import column_width, penalty_rows
@@ -18,7 +19,7 @@ from hesse.exact.contraction.signals import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, leave_undefined
 from hesse.exact.plan import NamePair, Part, Plan
-from hesse.exact.planning import plan
+from hesse.exact.planning import asked, plan
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
@@ -32,6 +33,7 @@ def hessian(
     *,
     pairs: Iterable[NamePair] | None = None,
     block_diagonal: bool = False,
+    curvature: str | Curvature = "hessian",
     memory: int | None = None,
     certify: bool = True,
     progress: bool | None = None,
@@ -42,6 +44,7 @@ def hessian(
         cost: the cost.
         pairs: the blocks to compute, as pairs of parameter names; by default all.
         block_diagonal: only the blocks of each parameter with itself.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
         memory: bytes that the work may use beyond the result; by default as much as the result takes, within what is free.
             Samples are worked on in chunks that fit.
         certify: hold the result against double backward of the function as given, on all the data (see `H.certificate`), which
@@ -66,8 +69,9 @@ def hessian(
         tensor([[10., 14.],
                 [14., 20.]])
     """
+    cost = asked(cost, curvature)
     while True:
-        made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, memory=memory)
+        made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, curvature=cost.curvature, memory=memory)
         start = time.perf_counter()
         try:
             matrix, blocks = _carried_out(cost, made, progress)
@@ -131,6 +135,7 @@ def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
 
     return {
         "cost": repr(cost),
+        "curvature": cost.curvature.name,
         "hesse": __version__,
         "torch": torch.__version__,
         "seconds": f"{seconds:.6g}",

@@ -9,7 +9,7 @@ from hesse.capture import Captured
 from hesse.errors import HesseValueError, readable_bytes
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
 from hesse.exact.contraction.signals import PairKey
-from hesse.graph.sites import Site
+from hesse.exact.descent import Descent
 
 NamePair = tuple[str, str]
 
@@ -33,8 +33,7 @@ class Part:
         samples: how many there are.
         chunk: how many are worked on at once.
         capture: their graph, if there is one.
-        sites: the sites that the wanted blocks need.
-        partners: whose S and D each needs.
+        descent: the way down the graph to the sites that the wanted blocks need.
         contractions: the pairs of slots to contract.
         by_columns: the parameters that go by columns.
         singly: those of them whose products are taken one by one.
@@ -44,8 +43,7 @@ class Part:
     samples: int
     chunk: int
     capture: Captured | None = field(repr=False)
-    sites: tuple[Site, ...] = field(repr=False)
-    partners: dict[str, set[str]] = field(repr=False)
+    descent: Descent | None = field(repr=False)
     contractions: dict[PairKey, Contraction] = field(repr=False)
     by_columns: tuple[str, ...] = ()
     singly: frozenset[str] = frozenset()

@@ -1,7 +1,7 @@
 """Making a plan: which strategy serves each block, by what a sweep of one sample shows."""
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,11 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
 from hesse.certificates.soundness import require_differentiable
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature
 from hesse.data.batch import Batch
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, in_a_line, readable_bytes
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.pair import Sizes
-from hesse.exact.contraction.signals import PairKey, Passed, pairs_at, passed
+from hesse.exact.contraction.signals import PairKey
+from hesse.exact.descent import Descent
 from hesse.exact.fallback import COLUMNS, failures
 from hesse.exact.plan import BlockPlan, Contraction, NamePair, Part, Plan
 from hesse.exact.propagation.evaluation import Evaluation
@@ -40,7 +42,14 @@ _TRIAL, _TRIED = "trial", 3
 
 @undisturbed()
 @quiet()
-def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal: bool = False, memory: int | None = None) -> Plan:
+def plan(
+    cost: Cost,
+    *,
+    pairs: Iterable[NamePair] | None = None,
+    block_diagonal: bool = False,
+    curvature: str | Curvature = "hessian",
+    memory: int | None = None,
+) -> Plan:
     """What `hessian(cost)` with the same arguments would do: strategy and order per block, operations, memory, fallbacks.
 
     The structure is found by carrying the signals of one sample down the graph; nothing else is computed.
@@ -49,6 +58,7 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
         cost: the cost.
         pairs: blocks by name; by default all.
         block_diagonal: only the blocks of each parameter with itself.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
         memory: bytes that the work may use beyond the result.
 
     Raises:
@@ -62,7 +72,7 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
     """
-    _check_cost(cost)
+    cost = asked(cost, curvature)
     wanted = wanted_blocks(cost, pairs, block_diagonal)
     itemsize = cost.dtype.itemsize
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
@@ -80,16 +90,18 @@ def plan(cost: Cost, *, pairs: Iterable[NamePair] | None = None, block_diagonal:
 
 def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     """The plan for `diagonal`: the pairs of slots of the block diagonal, nothing held for a result."""
-    _check_cost(cost)
     default = _SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1
-    return make_plan(cost, wanted_blocks(cost, None, True), _check_memory(default if memory is None else memory), 0, join=False)
+    budget = _check_memory(default if memory is None else memory)
+    return make_plan(cost, wanted_blocks(cost, None, True), budget, 0, only_diagonal=True)
 
 
-def _check_cost(cost: Any) -> None:
+def asked(cost: Any, curvature: Any) -> Cost:
+    """The cost, of which a curvature is asked for; both checked."""
     if not isinstance(cost, Cost):
         raise HesseTypeError(
             f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)"
         )
+    return cost.curved(curvature)
 
 
 def _check_memory(memory: Any) -> int:
@@ -122,20 +134,21 @@ def wanted_blocks(cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: 
 
 @dataclass(frozen=True)
 class _Rehearsal:
-    """What one sample's sweep shows: the sizes and structure of every pair, and how much is alive at once."""
+    """The way down, and what one sample shows of it: the sizes and structure of every pair, and how much is alive at once."""
 
-    sizes: dict[PairKey, Sizes]
-    entries: int
-    operations: float
+    sweep: Sweep | None = None
+    sizes: dict[PairKey, Sizes] = field(default_factory=dict)
+    entries: int = 0
+    operations: float = 0.0
 
 
-def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, join: bool = True) -> Plan:
+def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, only_diagonal: bool = False) -> Plan:
     """The plan for blocks already checked and a budget already set."""
     found = require_differentiable(cost)
     notes = [*cost.notes, *found.notes, *([found.wrong] if found.wrong else [])]
     parts, blocks, most, sweep_operations = [], [], 0.0, 0.0
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
-        made = _PartPlan(cost, wanted, budget, signature, samples, join, place >= _MOST_SHAPES)
+        made = _PartPlan(cost, wanted, budget, signature, samples, only_diagonal, place >= _MOST_SHAPES)
         notes += made.notes
         parts.append(made.part)
         blocks.append([made.block(names) for names in wanted])
@@ -175,22 +188,23 @@ class _PartPlan:
         budget: int,
         signature: Hashable,
         samples: int,
-        join: bool,
+        only_diagonal: bool,
         columns: bool,
     ) -> None:
         self._cost, names = cost, cost.layout.names
         self.notes: list[str] = []
         failed = failures(cost)
         captured, refused = None, dict.fromkeys(names, "no graph")
-        sites, partners, keys, rehearsal = (), {}, {}, _Rehearsal({}, 0, 0.0)
+        descent, keys, rehearsal = None, {}, _Rehearsal()
         try:
             if columns:
                 raise NotCaptured(f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own")
             captured = capture(cost, signature)
             refused = {name: failed[name].text for name in names if name in failed}
             refused = {**captured.refused, **_too_many_signals(cost, captured, budget), **refused}
-            sites, partners, keys = _sites_for(captured, wanted, refused, join)
-            rehearsal = _rehearsal_of(cost, captured, signature, (wanted, tuple(refused), join), sites, partners, keys)
+            sites, partners, keys = _sites_for(captured, wanted, refused, not only_diagonal)
+            request = (wanted, tuple(refused), cost.curvature, only_diagonal)
+            descent, rehearsal = _rehearsed(cost, captured, signature, request, sites, partners, set(keys))
             self.notes += [f"{name} goes by columns: {reason}" for name, reason in refused.items()]
         except NotCaptured as reason:
             captured, refused = None, dict.fromkeys(names, "no graph")
@@ -210,8 +224,7 @@ class _PartPlan:
             samples,
             chunk,
             captured,
-            sites,
-            partners,
+            descent,
             contractions,
             by_columns,
             frozenset(name for name in by_columns if name in failed and failed[name].path == COLUMNS),
@@ -283,35 +296,46 @@ def _sites_for(
     return sites, partners, keys
 
 
-def _rehearsal_of(
+def _rehearsed(
     cost: Cost,
     captured: Captured,
     signature: Hashable,
     request: tuple[Any, ...],
     sites: tuple[Site, ...],
     partners: dict[str, set[str]],
-    keys: dict[PairKey, tuple[NamePair, ...]],
-) -> _Rehearsal:
-    """What the sweep of one sample shows, found once for each request.
+    wanted: set[PairKey],
+) -> tuple[Descent, _Rehearsal]:
+    """The descent, and what one sample shows of it, which is found once for each request.
 
     Raises:
         NotCaptured: an operation cannot be carried down.
     """
     known = captured.rehearsals.get(request)
-    if known is None:
-        batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)
-        try:
-            known = _on_trial(cost, captured, batch) or _rehearse(cost, captured, batch, sites, partners, keys)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except (
-            Exception
-        ) as error:  # of an operation on values that it cannot be differentiated at, or that is of a kind of its own
-            known = f"its signals cannot be carried down the graph: {in_a_line(error)}"
-        captured.rehearsals[request] = known
     if isinstance(known, str):
         raise NotCaptured(known)
-    return known
+    try:
+        sweep = known.sweep if known else None
+        if sweep is None:
+            sweep = Sweep(captured.graph, sites, partners, cost.curvature.straight(captured.graph), only_diagonal=request[-1])
+        descent = Descent(sweep, captured.graph, sites, wanted, cost)
+        if known is None:
+            batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)
+            refused = _on_trial(cost, captured, batch)
+            known = captured.rehearsals[request] = refused or _rehearsal_of(descent, batch)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of an operation on values that it cannot be differentiated at, or that is of a kind of its own
+        refused = captured.rehearsals[request] = f"its signals cannot be carried down the graph: {in_a_line(error)}"
+        raise NotCaptured(refused) from error
+    if isinstance(known, str):
+        raise NotCaptured(known)
+    return descent, known
+
+
+def _rehearsal_of(descent: Descent, batch: Batch) -> _Rehearsal:
+    with FlopCounterMode(display=False) as counter:
+        sizes, entries = descent.rehearse(batch.take(slice(0, 1)))
+    return _Rehearsal(descent.sweep, sizes, entries, float(counter.get_total_flops()))
 
 
 def _on_trial(cost: Cost, captured: Captured, batch: Batch) -> str | None:
@@ -323,32 +347,6 @@ def _on_trial(cost: Cost, captured: Captured, batch: Batch) -> str | None:
         reason = f"PyTorch's derivatives of {wrong} for several samples side by side are wrong"
         captured.rehearsals[_TRIAL] = reason if wrong else None
     return captured.rehearsals[_TRIAL]
-
-
-def _rehearse(
-    cost: Cost,
-    captured: Captured,
-    batch: Batch,
-    sites: tuple[Site, ...],
-    partners: dict[str, set[str]],
-    keys: dict[PairKey, tuple[NamePair, ...]],
-) -> _Rehearsal:
-    evaluation = Evaluation(captured.graph, sites, cost.fixed, cost.parameters)
-    values = evaluation.run(data_leaves(batch.take(slice(0, 1))))
-    kept = sum(values[name].numel() for name in evaluation.batched if isinstance(values.get(name), torch.Tensor))
-    most, sizes, before = 0, {}, {}
-
-    def observe(entries: int) -> None:
-        nonlocal most
-        most = max(most, entries)
-
-    with FlopCounterMode(display=False) as counter:
-        for arrival in Sweep(captured.graph, sites, partners, observe).arrivals(values, evaluation.batched, cost.scale):
-            here: Passed = passed(arrival)
-            sizes |= {key: pair.sizes for key, pair in pairs_at(arrival, here, before, set(keys))}
-            before[arrival.site.value] = here
-            kept += here.delta.numel() + sum(feature.numel() for feature in here.features)
-    return _Rehearsal(sizes, most + kept, float(counter.get_total_flops()))
 
 
 def _share(cost: Cost, names: NamePair, contraction: Contraction) -> float:

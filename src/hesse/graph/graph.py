@@ -106,6 +106,7 @@ class Graph:
         output: the value that holds the sample's loss.
         shapes: of every value.
         widened: whether it computes in float64 what the user's function computes in float32.
+        predictions: the values that the model predicts and the loss is taken of; ``None`` where the two are not apart.
     """
 
     nodes: tuple[Node, ...]
@@ -116,6 +117,7 @@ class Graph:
     output: str
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     widened: bool = False
+    predictions: tuple[str, ...] | None = None
 
     @cached_property
     def node(self) -> dict[str, Node]:
@@ -139,6 +141,11 @@ class Graph:
             if reached.intersection(node.inputs) and not barred(node):
                 reached.add(node.name)
         return reached
+
+    @cached_property
+    def predicted(self) -> frozenset[str]:
+        """The predictions and the values that they depend on; none where no prediction is marked."""
+        return frozenset().union(*(self.upstream(name) for name in self.predictions or ()))
 
     def upstream(self, root: str) -> set[str]:
         """The values that a value depends on, itself among them."""

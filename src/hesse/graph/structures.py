@@ -131,19 +131,3 @@ def added(first: Columns, second: Columns) -> Columns:
     if isinstance(first, Diagonal) and isinstance(second, Diagonal):
         return Diagonal(first.values + second.values)
     return as_tensor(first) + as_tensor(second)
-
-
-def accumulated(held: Curvature, more: Curvature) -> Curvature:
-    """held + more; a diagonal goes into a dense tensor in place, for that tensor is the frontier's own."""
-    if isinstance(held, Diagonal) and isinstance(more, Diagonal):
-        return Diagonal(held.values + more.values)
-    if isinstance(held, Diagonal):
-        held, more = more, held
-    if isinstance(held, LowRank) and isinstance(more, Diagonal):
-        return LowRank(held.columns, held.core, more.values if held.rest is None else held.rest + more.values)
-    total = as_tensor(held)
-    if not isinstance(more, Diagonal):
-        return total + as_tensor(more)
-    n, total = len(total), total.contiguous()
-    total.view(n, total.shape[1], -1).diagonal(dim1=1, dim2=2).add_(more.values.reshape(n, -1))
-    return total

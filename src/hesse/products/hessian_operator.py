@@ -11,6 +11,7 @@ from hesse.certificates.certificate import Certificate
 from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
 from hesse.layout import Layout
 from hesse.process.memory import available_bytes
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 @undisturbed()
 @quiet()
-def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> "HessianOperator":
+def operator(
+    cost: Cost, *, curvature: str | Curvature = "hessian", memory: int | None = None, certify: bool = True
+) -> "HessianOperator":
     """The Hessian of a cost as a linear operator: H v for any v, at about the price of one and a half gradients.
 
         H v = d/dε ∇J(θ + ε v) at ε = 0,    J = Σ_batches + penalty
@@ -34,6 +37,7 @@ def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> 
 
     Args:
         cost: the cost.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
         memory: bytes to use, half for what is kept and half for the columns of a matrix that are multiplied
             together. By default half of what is free. Batches that do not fit are computed again in every product.
         certify: hold one product, here and now, against double backward of the function as given, on all the data. A method
@@ -54,6 +58,7 @@ def operator(cost: Cost, *, memory: int | None = None, certify: bool = True) -> 
     """
     if not isinstance(cost, Cost):
         raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
+    cost = cost.curved(curvature)
     room = _checked_memory(cost, memory)
     if not certify:
         return HessianOperator(cost, room)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError, HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.process.memory import available_bytes
 from hesse.process.progress import Line
@@ -34,6 +35,7 @@ def minimize(
     cost: Cost,
     method: str = "trust-exact",
     *,
+    curvature: str | Curvature = "hessian",
     start: "OptimizeResult | Mapping[str, Tensor] | Tensor | None" = None,
     tolerance: float = 1e-6,
     maxiter: int = 1000,
@@ -65,6 +67,7 @@ def minimize(
     Args:
         cost: the cost; the run starts at its parameters.
         method: one of the above.
+        curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
         start: where to start instead: parameters, or an earlier result, from which the run goes on as if it had not stopped.
         tolerance: stop where no entry of the gradient is larger.
         maxiter: the most iterations of this run.
@@ -104,6 +107,7 @@ def minimize(
         (True, array([1., 1.]))
     """
     _check(cost, method, dense, callback)
+    cost = cost.curved(curvature)
     goal = Goal(refuse.positive(tolerance, "tolerance", zero=True), refuse.whole(maxiter, "maxiter", 0))
     radius = None if radius is None else refuse.positive(radius, "radius")
     from scipy.optimize import OptimizeResult

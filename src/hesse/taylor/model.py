@@ -11,14 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.cost import Cost, gradient, value
+from hesse.cost import Cost, value
+from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseValueError, readable_bytes
+from hesse.exact.diagonal import diagonal
 from hesse.layout import Layout
 from hesse.matrix.block_hessian import BlockHessian, Eigen
 from hesse.process.memory import available_bytes
 from hesse.process.undisturbed import undisturbed
+from hesse.products.hessian_operator import HessianOperator
 from hesse.taylor import refuse
-from hesse.taylor.curvature import Curvature, Operator, curvature_named
+from hesse.taylor.points import Evaluator, Point
 from hesse.taylor.stationary import StationaryPoint, stationary_point
 from hesse.taylor.step import Step, make_step
 from hesse.taylor.subproblem import spectral
@@ -34,7 +37,7 @@ _COPIES = 4
 def quadratic(
     cost: Cost,
     *,
-    curvature: str = "hessian",
+    curvature: str | Curvature = "hessian",
     memory: int | None = None,
     dense: bool | None = None,
     products: int = 100,
@@ -47,7 +50,7 @@ def quadratic(
 
     Args:
         cost: the cost.
-        curvature: what stands for H: ``"hessian"``, the exact one.
+        curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
         memory: bytes to decide by; by default half of what is free.
         dense: build H (``True``) or never (``False``), whatever fits.
         products: the most products with H for one Krylov space, where H is not built.
@@ -67,27 +70,25 @@ def quadratic(
         Step(method='newton', vector=tensor([-0.3333]), ...)
     """
     refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
-    chosen = curvature_named(curvature)
+    cost = cost.curved(curvature)
     refuse.dense(dense, "memory allows")
     products = refuse.whole(products, "products", 1)
     memory = None if memory is None else refuse.whole(memory, "memory", 1)
-    at = value(cost)
-    if not math.isfinite(at):
-        raise HesseValueError(f"cost: its value is {at} at these parameters; a quadratic model needs a finite cost")
-    slopes = gradient(cost)
-    refuse.gradient(slopes)
     room = available_bytes(cost.device) // 2 if memory is None else memory
     needed = _COPIES * cost.dtype.itemsize * cost.layout.size**2
     built = needed <= room if dense is None else dense
+    point = Evaluator(cost, built, None if built else memory, progress).here()
+    if not math.isfinite(point.value):
+        raise HesseValueError(f"cost: its value is {point.value} at these parameters; a quadratic model needs a finite cost")
+    refuse.gradient(cost.layout.unflatten(point.gradient))
     return QuadraticModel(
         cost=cost,
-        value=at,
-        gradient=cost.layout.flatten(slopes).to(cost.dtype),
-        curvature=curvature,
+        value=point.value,
+        gradient=point.gradient,
+        curvature=cost.curvature.name,
         dense=built,
         plan=_plan(cost.layout.size, built, dense is not None, needed, room, products),
-        _curvature=chosen,
-        _memory=memory,
+        _point=point,
         _products=min(products, max(2, room // (cost.dtype.itemsize * max(cost.layout.size, 1)))),
         _progress=progress,
     )
@@ -122,8 +123,7 @@ class QuadraticModel:
     curvature: str
     dense: bool
     plan: str
-    _curvature: Curvature = field(repr=False)
-    _memory: int | None = field(repr=False)
+    _point: Point = field(repr=False)
     _products: int = field(repr=False)
     _progress: bool | None = field(repr=False)
 
@@ -137,16 +137,15 @@ class QuadraticModel:
         return self.cost.layout
 
     @cached_property
-    def hessian(self) -> BlockHessian | Operator:
+    def hessian(self) -> BlockHessian | HessianOperator:
         """H: a `BlockHessian`, or an operator where it is not built. Both take ``H @ s``.
 
         Raises:
             HesseValueError: it is built and has entries that are not finite: θ is at a kink or a pole.
         """
-        if not self.dense:
-            return self._curvature.operator(self.cost, self._memory)
-        H = self._curvature.dense(self.cost, self._progress)
-        refuse.curvature(H.dense(), "H")
+        H = self._point.hessian(certify=True)
+        if isinstance(H, BlockHessian):
+            refuse.curvature(H.dense(), "H")
         return H
 
     def product(self, V: Float[Tensor, "P *K"]) -> Float[Tensor, "P *K"]:
@@ -384,13 +383,13 @@ class QuadraticModel:
     def _scaled(self) -> tuple[Space, Tensor]:
         """The model in the units of its own diagonal, √D s, and √D."""
         if isinstance(self.hessian, BlockHessian):
-            diagonal = self.hessian.dense().diagonal().abs()
+            entries = self.hessian.dense().diagonal().abs()
         else:
-            diagonal = self.layout.flatten(self._curvature.diagonal(self.cost)).abs().to(self.gradient)
-            refuse.curvature(diagonal, "H")
-        largest = torch.where(diagonal.any(), diagonal.max(), torch.ones_like(diagonal.max()))
-        rounding = torch.finfo(diagonal.dtype).eps * largest
-        scale = torch.where(diagonal > rounding, diagonal, largest).sqrt()
+            entries = self.layout.flatten(diagonal(self.cost, curvature=self.cost.curvature)).abs().to(self.gradient)
+            refuse.curvature(entries, "H")
+        largest = torch.where(entries.any(), entries.max(), torch.ones_like(entries.max()))
+        rounding = torch.finfo(entries.dtype).eps * largest
+        scale = torch.where(entries > rounding, entries, largest).sqrt()
         if isinstance(self.hessian, BlockHessian):
             values, vectors = torch.linalg.eigh(self.hessian.dense() / scale / scale.unsqueeze(1))
             return Whole(values, vectors, self.gradient / scale), scale

@@ -1,4 +1,4 @@
-"""Where a minimiser has been: the cost at one θ, each of its derivatives computed once, and the line that tells of it."""
+"""The cost at one θ: J and ∇J from one pass over the data and H when it is asked for, each once; the line that tells of it."""
 
 import math
 from dataclasses import dataclass
@@ -42,6 +42,7 @@ class Evaluator:
         cost: the cost, anywhere.
         dense: whether H is built, or known by its products.
         memory: bytes for H, as for `hesse.hessian` and `hesse.operator`.
+        progress: as for `hesse.hessian`.
 
     Attributes:
         evaluations: how often J and ∇J were computed: together, in one pass.
@@ -49,26 +50,32 @@ class Evaluator:
         shortened: how many θ had a cost or a gradient that is not finite.
     """
 
-    def __init__(self, cost: Cost, dense: bool, memory: int | None) -> None:
-        self.cost, self.dense, self.memory = cost, dense, memory
+    def __init__(self, cost: Cost, dense: bool, memory: int | None, progress: bool | None = False) -> None:
+        self.cost, self.dense, self.memory, self.progress = cost, dense, memory, progress
         self.evaluations = self.hessians = self.shortened = 0
+
+    def here(self) -> "Point":
+        """The cost at its own θ, finite or not."""
+        return self._evaluated(self.cost)
 
     def at(self, theta: Float[Tensor, " P"]) -> "Point | None":
         """The cost at θ, or ``None`` where it or its gradient is not finite."""
         if _is_finite(theta):
-            cost = self.cost.at(theta)
-            value, slopes = value_and_gradient(cost)
-            gradient = cost.layout.flatten(slopes).to(cost.dtype)
-            self.evaluations += 1
-            if math.isfinite(value) and _is_finite(gradient):
-                return Point(self, cost, value, gradient)
+            point = self._evaluated(self.cost.at(theta))
+            if math.isfinite(point.value) and _is_finite(point.gradient):
+                return point
         self.shortened += 1
         return None
+
+    def _evaluated(self, cost: Cost) -> "Point":
+        value, slopes = value_and_gradient(cost)
+        self.evaluations += 1
+        return Point(self, cost, value, cost.layout.flatten(slopes).to(cost.dtype))
 
 
 @final
 class Point:
-    """One θ: J and ∇J, finite, and H when it is asked for.
+    """One θ: J and ∇J, and H when it is asked for.
 
     Attributes:
         cost: the cost at θ.
@@ -78,7 +85,7 @@ class Point:
 
     def __init__(self, evaluator: Evaluator, cost: Cost, value: float, gradient: Tensor) -> None:
         self._evaluator, self.cost, self.value, self.gradient = evaluator, cost, value, gradient
-        self._known: BlockHessian | HessianOperator | None = None
+        self._made: BlockHessian | HessianOperator | None = None
 
     @cached_property
     def theta(self) -> Float[Tensor, " P"]:
@@ -103,16 +110,23 @@ class Point:
             NotFinite: it has entries that are not.
         """
         self._evaluator.hessians += 1
-        known, memory = self._known, self._evaluator.memory
-        H = known if isinstance(known, BlockHessian) else hessian(self.cost, memory=memory, certify=False, progress=False)
+        H = self.hessian(certify=False)
+        assert isinstance(H, BlockHessian)
         if not _is_finite(H.dense()):
             raise NotFinite
         return H.dense()
 
-    @cached_property
-    def _operator(self) -> HessianOperator:
-        known, memory = self._known, self._evaluator.memory
-        return known if isinstance(known, HessianOperator) else operator(self.cost, memory=memory, certify=False)
+    def hessian(self, certify: bool) -> BlockHessian | HessianOperator:
+        """H, built or known by its products; made once, and once more where it is to be certified and was not."""
+        if self._made is None or (certify and self._made.certificate is None):
+            how = self._evaluator
+            if self.dense:
+                self._made = hessian(
+                    self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify, progress=how.progress
+                )
+            else:
+                self._made = operator(self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify)
+        return self._made
 
     def certify(self) -> Certificate | None:
         """Make H here and certify it; ``None`` where it is not finite.
@@ -120,22 +134,17 @@ class Point:
         Raises:
             HesseValueError: no way of computing it agrees with double backward.
         """
-        memory = self._evaluator.memory
         try:
-            if self.dense:
-                self._known = hessian(self.cost, memory=memory, progress=False)
-            else:
-                self._known = operator(self.cost, memory=memory)
+            return self.hessian(certify=True).certificate
         except HesseValueError:
             if self._is_finite_here():
                 raise
             return None
-        return self._known.certificate
 
     def _is_finite_here(self) -> bool:
         """Whether H, or a product with it, has only numbers, believed or not."""
         try:
-            return _is_finite(self.matrix if self.dense else self._operator @ self.gradient)
+            return _is_finite(self.matrix if self.dense else self.hessian(certify=False) @ self.gradient)
         except NotFinite:
             return False
 
@@ -150,7 +159,7 @@ class Point:
         if self.dense:
             return self.matrix @ v
         self._evaluator.hessians += 1
-        product = self._operator @ v
+        product = self.hessian(certify=False) @ v
         if not _is_finite(product):
             raise NotFinite
         return product

@@ -39,7 +39,12 @@ FUNCTIONS: dict[Any, Replacement] = {
     **dict.fromkeys((torch.sinc, torch.special.sinc, Tensor.sinc, aten.sinc, aten.sinc.default), Replacement(_sinc, WRONG)),
     Tensor.sinc_: Replacement(lambda x: x.copy_(_sinc(x.clone())), WRONG),
     **dict.fromkeys(
-        (F.hardsigmoid, torch._C._nn.hardsigmoid, aten.hardsigmoid, aten.hardsigmoid.default),
+        (
+            F.hardsigmoid,
+            torch._C._nn.hardsigmoid,  # type: ignore[attr-defined]
+            aten.hardsigmoid,
+            aten.hardsigmoid.default,
+        ),
         Replacement(_hard_sigmoid, MISSING),
     ),
     **dict.fromkeys((torch._VF._weight_norm, aten._weight_norm, aten._weight_norm.default), Replacement(_weight_norm, WRONG)),

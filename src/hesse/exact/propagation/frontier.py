@@ -1,16 +1,16 @@
 """The frontier of the sweep: the values that separate what is done from what is not, and what is carried at each."""
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hesse.exact.propagation.ownership import Written, accumulated, apart
 from hesse.exact.propagation.pullback import Pullback
 from hesse.graph.graph import Graph, Node
-from hesse.graph.structures import Columns, Curvature, Diagonal, accumulated, added, as_tensor, flat, identity, numel, transposed
+from hesse.graph.structures import Columns, Curvature, Diagonal, added, as_tensor, flat, identity, numel, transposed
 from hesse.operations.registry import record_of
 
 Key = tuple[str, str]
@@ -31,7 +31,7 @@ class Frontier:
         # Columns collapsed onto a value passed before, (n, k, |value|); the columns CUT, its Jacobian, multiply them out.
         self._collapsed: dict[Key, Tensor] = {}
         self._cross: dict[str, dict[str, Tensor]] = {}  # later value -> {earlier value: (n, |earlier|, *later)}
-        self._rooms: list[Tensor] = []  # those of the tensors above that were made to be added to
+        self._written = Written()
 
     def has(self, value: str) -> bool:
         return value in self._columns
@@ -101,12 +101,18 @@ class Frontier:
         for other, cross in self._cross.get(site, {}).items():
             self.add(other, ("S", site), transposed(cross, self._shape(other)))
 
-    def take(self, value: str, op: Pullback | None, begins: bool, thin: bool) -> None:
-        """Replace a value by its active inputs: Jᵀ on every column, Jᵀ S J on its curvature, and the operation's own ∂²."""
+    def take(self, value: str, op: Pullback | None, begins: bool, thin: bool, straight: bool = False) -> None:
+        """Replace a value by its active inputs: Jᵀ on every column, Jᵀ S J on its curvature, and the operation's own ∂².
+
+        Args:
+            value: what is taken.
+            op: what makes it; ``None`` where nothing below is wanted.
+            begins: whether the S columns of a site begin here.
+            thin: of the curvature of its input only the diagonal will be used.
+            straight: the operation counts as linear, and its own ∂² is left out.
+        """
         held, own, crosses = self._columns.pop(value), self.own.pop(value, None), self._cross.pop(value, {})
-        # What is passed on may be shared, so it is added to no more.
-        gone = {id(part) for part in (*held.values(), own, *crosses.values())}
-        self._rooms = [room for room in self._rooms if id(room) not in gone]
+        self._written.pass_on(*held.values(), own, *crosses.values())
         if op is None:
             return
         if op.record.selected is not None and not begins:
@@ -122,10 +128,11 @@ class Frontier:
                     self.add(name, key, part)
         if own is not None:
             halves, blocks = op.pull_curvature(own, halves=begins, thin=thin)
-            self._add_blocks(op.active, _in_own_memory(blocks, halves))
+            self._add_blocks(op.active, apart(blocks, halves))
             for name, half in zip(op.active, halves, strict=False):
                 self.add(name, ("S", value), half)
-        self._add_blocks(op.active, op.curvature(delta))
+        if not straight:
+            self._add_blocks(op.active, op.curvature(delta))
 
     def _put_back(
         self, op: Pullback, at: Selection, held: dict[Key, Columns], own: Curvature | None, crosses: dict[str, Tensor]
@@ -136,11 +143,11 @@ class Frontier:
         size = math.prod(x)
         for key, part in held.items():
             columns = as_tensor(part)
-            room = self._room(self._columns.setdefault(name, {}), key, (n, columns.shape[1], *x), columns)
+            room = self._written.room(self._columns.setdefault(name, {}), key, (n, columns.shape[1], *x), columns)
             at(op.node, room, 2).add_(columns)
         if own is not None:
             dense = as_tensor(own)
-            room = self._room(self.own, name, (n, size, *x), dense).view(n, *x, *x)
+            room = self._written.room(self.own, name, (n, size, *x), dense).view(n, *x, *x)
             at(op.node, at(op.node, room, 1), 1 + len(z)).add_(dense.reshape(n, *z, *z))
         for other, cross in crosses.items():
             across = transposed(cross, self._shape(other)).reshape(n, *z, -1)
@@ -148,27 +155,20 @@ class Frontier:
             at_other = None if beside is None else record_of(beside).selected
             if beside is not None and at_other is not None and beside.inputs == (name,):
                 # Both were selected from one value, where they go at once.
-                room, y = self._room(self.own, name, (n, size, *x), cross).view(n, *x, *x), beside.shape
+                room, y = self._written.room(self.own, name, (n, size, *x), cross).view(n, *x, *x), beside.shape
                 at(op.node, at_other(beside, room, 1), 1 + len(y)).add_(cross.reshape(n, *y, *z))
                 at_other(beside, at(op.node, room, 1), 1 + len(z)).add_(across.reshape(n, *z, *y))
             elif other == name:
-                room = self._room(self.own, name, (n, size, *x), cross)
+                room = self._written.room(self.own, name, (n, size, *x), cross)
                 at(op.node, room, 2).add_(cross)
                 at(op.node, room.view(n, *x, size), 1).add_(across)
             elif self._place[name] > self._place[other]:
-                at(op.node, self._room(self._cross.setdefault(name, {}), other, (n, cross.shape[1], *x), cross), 2).add_(cross)
+                at(op.node, self._written.room(self._cross.setdefault(name, {}), other, (n, cross.shape[1], *x), cross), 2).add_(
+                    cross
+                )
             else:
-                room = self._room(self._cross.setdefault(other, {}), name, (n, size, *self._shape(other)), cross)
+                room = self._written.room(self._cross.setdefault(other, {}), name, (n, size, *self._shape(other)), cross)
                 at(op.node, room.view(n, *x, -1), 1).add_(across)
-
-    def _room(self, store: dict[Any, Any], key: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """What is held under a key as a tensor that may be added to in place."""
-        held = store.get(key)
-        if held is None or not any(held is room for room in self._rooms):
-            held = like.new_zeros(shape) if held is None else as_tensor(held).clone(memory_format=torch.contiguous_format)
-            self._rooms.append(held)
-            store[key] = held
-        return held
 
     def _add_blocks(self, names: tuple[str, ...], blocks: list[list[Any]]) -> None:
         """Curvature of the inputs, block[i][j] being (n, |input i|, *input j) for i <= j."""
@@ -196,25 +196,6 @@ class Frontier:
 
     def _shape(self, value: str) -> tuple[int, ...]:
         return tuple(self._values[value].shape[1:])
-
-
-def _in_own_memory(blocks: list[list[Curvature | None]], halves: tuple[Columns, ...]) -> list[list[Curvature | None]]:
-    """The blocks, each input's own one in memory that nothing else lies in.
-
-    A curvature is written over on its way down, and many an operation hands on what it was given: both summands of x + y get
-    the very tensor that arrived.
-    """
-    uses = Counter(_address(part) for part in (*halves, *(block for row in blocks for block in row)) if isinstance(part, Tensor))
-    made = [list(row) for row in blocks]
-    for i, row in enumerate(made):
-        block = row[i]
-        if isinstance(block, Tensor) and uses[_address(block)] > 1:
-            row[i] = block.clone()
-    return made
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 def _pull_all(op: Pullback, held: dict[Key, Columns]) -> dict[Key, tuple[Columns, ...]]:

@@ -109,7 +109,8 @@ class Sweep:
         graph: the captured sample loss.
         sites: those whose parameters are wanted.
         partners: for each site, the sites passed before it whose S and D it needs.
-        observe: called with the number of tensor entries alive at each node, for the plan.
+        straight: the values whose operations count as linear, so that their own second derivatives, and the product-rule terms of
+            the sites among them, are left out.
         only_diagonal: where nothing but the diagonal of a curvature will be used, carry only that.
         split: whether positions may be taken for samples where they do not meet.
     """
@@ -119,11 +120,11 @@ class Sweep:
         graph: Graph,
         sites: tuple[Site, ...],
         partners: dict[str, set[str]],
-        observe: Callable[[int], None] | None = None,
+        straight: frozenset[str] = frozenset(),
         only_diagonal: bool = False,
         split: bool = True,
     ) -> None:
-        self._graph, self._partners, self._observe = graph, partners, observe
+        self._graph, self._partners, self._straight = graph, partners, straight
         self._sites = {site.value: site for site in sites}
         self._active = active_values(graph, sites)
         self.apart = find_apart(graph, self._sites, self._active) if sites and split and not only_diagonal else None
@@ -150,7 +151,7 @@ class Sweep:
         needed = {value: self._partners[value] & above for value in above}
         needed[apart.cut] = set().union(*self._needs_above.values())
         self._partners = {value: self._partners[value] - above for value in self._sites}
-        self._above = Sweep(apart.graph, (*apart.sites, apart.end), needed, self._observe, split=False)
+        self._above = Sweep(apart.graph, (*apart.sites, apart.end), needed, self._straight, split=False)
 
     def _before_costly_operations(self) -> frozenset[str]:
         """The values that alone separate what is above from a costly operation below: where columns are worth collapsing."""
@@ -213,13 +214,16 @@ class Sweep:
                 return frozenset(thin)  # another way up ends here, which needs more than the diagonal
             value = users[0].name
 
-    def arrivals(self, values: dict[str, Any], batched: set[str], scale: float) -> Iterator[Arrival]:
+    def arrivals(
+        self, values: dict[str, Any], batched: set[str], scale: float, observe: Callable[[int], None] | None = None
+    ) -> Iterator[Arrival]:
         """Go down from the loss and stop at every site.
 
         Args:
             values: every value, with a leading sample axis where batched.
             batched: names of the values with a sample axis.
             scale: what the sum over samples is multiplied by: δ of the loss itself.
+            observe: called with the number of tensor entries alive at each node, for the plan.
         """
         graph, frontier = self._graph, Frontier(self._graph, values)
         if graph.output not in self._active:
@@ -229,7 +233,7 @@ class Sweep:
             frontier.add(start, DELTA, torch.full_like(values[start], scale).unsqueeze(1))
         else:
             start = self.apart.cut
-            for arrival in self._above.arrivals(self.apart.values(values), batched, scale):
+            for arrival in self._above.arrivals(self.apart.values(values), batched, scale, observe):
                 if arrival.site.value == start:
                     handed = arrival
                 else:
@@ -259,18 +263,20 @@ class Sweep:
             begins = site is not None and self._last_use.get(node.name, place) < place
             if begins:
                 frontier.begin_signals(node.name)
-            thin = len(active) == 1 and active[0] in self._thin
-            frontier.take(node.name, Pullback(node, active, values, batched, self._low_rank) if active else None, begins, thin)
+            thin, straight = len(active) == 1 and active[0] in self._thin, node.name in self._straight
+            op = Pullback(node, active, values, batched, self._low_rank) if active else None
+            frontier.take(node.name, op, begins, thin, straight)
             if (
                 begins
+                and not straight
                 and site is not None
                 and site.input is not None
                 and site.input in active
                 and any(slot.features for slot in site.slots)
             ):
                 frontier.add(site.input, ("D", node.name), identity(values[site.input]))
-            if self._observe is not None:
-                self._observe(frontier.entries())
+            if observe is not None:
+                observe(frontier.entries())
 
     def _arrive(
         self,

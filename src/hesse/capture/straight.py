@@ -2,7 +2,7 @@
 
     H v = d/dε ∇J(θ + ε v) at ε = 0
 
-is traced forward over reverse with placeholders for θ, for the batch and for v. What does not depend on v (the
+is traced, forward over reverse, with placeholders for θ, for the batch and for v. What does not depend on v (the
 activations, the backward signals, f' and f'') goes to one program, ``prepare``, and the rest, linear in v, to
 another, ``apply``. One trace serves every batch of the same shapes and every θ.
 
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from hesse.capture.norms import NormsApart
+from hesse.derivatives import Tensors
 from hesse.process.quiet import quiet
-from hesse.products.norms import NormsApart
 
-Tensors = list[Tensor]
 aten = torch.ops.aten
 
 # Where their result has the shape, strides and dtype of this argument it also has its values.
@@ -62,12 +62,12 @@ class Program:
     workspace: int
 
 
-def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Tensors) -> Program:
-    """Trace d/dε ∇cost(θ + ε v, inputs) for tensors of these shapes, and cut it by what depends on v.
+def trace(product: Callable[[Tensors, Tensors, Tensors], Tensors], theta: Tensors, inputs: Tensors) -> Program:
+    """Trace (θ, inputs, v) -> H v for tensors of these shapes, and cut it by what depends on v.
 
     Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a mask that selects) stops it
     instead of being frozen into the program. What a function takes from around it is given to it, and known, by
-    `hesse.products.surroundings`.
+    `hesse.capture.surroundings`.
 
     Raises:
         Unsuitable: the program would not be a pure function of its arguments.
@@ -77,17 +77,14 @@ def trace(cost: Callable[[Tensors, Tensors], Tensor], theta: Tensors, inputs: Te
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.graph import CodeGen
 
-    def value(theta: Tensors, inputs: Tensors) -> Tensor:
+    def apart(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
         with NormsApart():
-            return cost(theta, inputs)
-
-    def product(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
-        return torch.func.jvp(torch.func.grad(lambda theta: value(theta, inputs)), (theta,), (v,))[1]
+            return product(theta, inputs, v)
 
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's thread-local dispatch
     # state broken, so that the next plain autograd.grad fails.
     with ThreadPoolExecutor(1) as thread:
-        tracing = quiet()(make_fx(torch.func.functionalize(product), tracing_mode="fake"))
+        tracing = quiet()(make_fx(torch.func.functionalize(apart), tracing_mode="fake"))
         traced = thread.submit(tracing, theta, inputs, [torch.zeros_like(p) for p in theta]).result()
     graph = traced.graph
     graph.set_codegen(CodeGen())

@@ -16,9 +16,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hesse.products.straight import Tensors, Unsuitable
+from hesse.capture.straight import Unsuitable
+from hesse.derivatives import Tensors
 
-Function = Callable[[Tensors, Tensors], Tensor]
+Function = Callable[..., Any]
 
 # What gives Python a value.
 _READS: frozenset[Any] = frozenset(
@@ -52,12 +53,23 @@ class Surroundings:
     def replayed(self, function: Function) -> Function:
         """The same function with these tensors as further inputs, the last ones, and with values read as they were."""
 
-        def replay(theta: Tensors, inputs: Tensors) -> Tensor:
+        def replay(*given: Any) -> Any:
+            *others, inputs = given
             own = len(inputs) - len(self.tensors)
             with _Replay(self, inputs[own:]):
-                return function(theta, inputs[:own])
+                return function(*others, inputs[:own])
 
         return replay
+
+    def replayed_in_part(self, part: Callable[..., Any]) -> Callable[..., Any]:
+        """Likewise of a part of the function that was run, its inputs the last argument.
+
+        Raises:
+            Unsuitable: values were read, and it is not known which of them in this part.
+        """
+        if self.reads:
+            raise Unsuitable("it reads values, and is run in parts")
+        return self.replayed(part)
 
 
 def watched(function: Function, theta: Tensors, inputs: Tensors) -> Surroundings:

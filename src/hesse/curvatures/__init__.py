@@ -1,0 +1,8 @@
+"""What of a cost's second derivatives is asked for: a curvature is an object, one file each, found by its name.
+
+A new one is a file here, which registers it, and a line below, which loads the file.
+"""
+
+from hesse.curvatures import hessian
+
+__all__ = ["hessian"]
