@@ -183,7 +183,8 @@ def test_hessian(subject: tuple[Cost, Tensor]) -> None:
     found = hesse.hessian(cost, curvature="gauss_newton")
     assert relative(found.dense(), G) < 1e-9
     assert found.certificate is not None and found.certificate.deviation < 1e-9
-    assert found.provenance["curvature"] == "gauss_newton"
+    assert found.provenance["curvature"] == "gauss_newton" and "gauss_newton" in str(found.certificate)
+    assert "gauss_newton" in str(hesse.plan(cost, curvature="gauss_newton")) and "gauss_newton" not in str(hesse.plan(cost))
     blocks = hesse.hessian(cost, curvature="gauss_newton", block_diagonal=True)
     for name in cost.layout.names:
         at, size = cost.layout.slice(name), cost.layout.sizes[name]

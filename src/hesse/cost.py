@@ -17,9 +17,9 @@ from hesse.data.batch import Batch, tensors_in
 from hesse.data.calls import spread
 from hesse.data.readings import Data
 from hesse.diagnosis import diagnosed
-from hesse.errors import HesseError, HesseTypeError, HesseValueError
+from hesse.errors import HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.losses import Loss, identity, is_known, known_loss, own_loss, private, weighed
+from hesse.losses import Loss, identity, is_known, own_loss, private
 from hesse.process.undisturbed import undisturbed
 from hesse.snapshot import (
     Choice,
@@ -34,7 +34,7 @@ from hesse.snapshot import (
     snapshot,
 )
 from hesse.subject import Subject
-from hesse.survey import Surveyed, check_penalty, survey, survey_function
+from hesse.survey import Surveyed, check_penalty, fitting, loss_for, survey, survey_function
 
 Penalty = float | Callable[[Parameters], Tensor]
 
@@ -137,9 +137,9 @@ class Cost:
         subject = Subject(modules, fixed, call)
 
         def surveyed_as(reading: Data) -> Surveyed:
-            return survey(subject, reading, parameters, lambda form: _loss_for(form, loss_copy), list(chosen.values()))
+            return survey(subject, reading, parameters, lambda form: loss_for(form, loss_copy), list(chosen.values()))
 
-        read, surveyed = _fitting(read, surveyed_as) if read.is_ambiguous else (read, surveyed_as(read))
+        read, surveyed = fitting(read, surveyed_as) if read.is_ambiguous else (read, surveyed_as(read))
 
         def predict(parameters: Parameters, batch: Batch) -> Any:
             with subject.evaluating(parameters) as owned:
@@ -262,7 +262,8 @@ class Cost:
             parts.append(f"{self.samples} sample{'s' * (self.samples != 1)}")
         if self.penalty is not None:
             parts.append(f"penalty {self.penalty:g}" if isinstance(self.penalty, int | float) else "penalty")
-        return f"Cost({', '.join(parts)}, P = {self.layout.size})"
+        asked = "" if self.curvature is HESSIAN else f", {self.curvature.name}"
+        return f"Cost({', '.join(parts)}, P = {self.layout.size}{asked})"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -394,49 +395,6 @@ def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
     if cost.penalty is not None:
         add(cost.penalty_cost(leaves))
     return value, sums
-
-
-def _loss_for(form: str, loss: Any) -> Any:
-    """The loss that data of a form asks for: a `Loss`, or a function of the user's that is to be found out about."""
-    if isinstance(loss, type):
-        raise HesseTypeError(f"loss: expected a loss module, got the class {loss.__name__}; call it, {loss.__name__}()")
-    if loss is not None and form in ("inputs", "tensor"):
-        raise HesseTypeError(
-            "data: batch 0 holds inputs only; expected a pair (inputs, targets) of tensors, a triple with weights of the samples "
-            "behind them, or a mapping of the model's arguments"
-        )
-    if loss is None:
-        if form in ("pair", "weighted"):
-            raise HesseTypeError(
-                "loss: expected a name, a loss module or a function (prediction, target) -> scalar for data of (X, y), got None; "
-                "without a loss the model's output is the cost, or holds it, and a batch is a mapping of its arguments"
-            )
-        return own_loss
-    return weighed(loss) if form == "weighted" else known_loss(loss) or loss
-
-
-def _fitting(data: Data, survey: Callable[[Data], Surveyed]) -> tuple[Data, Surveyed]:
-    """Of ``((a, b), (c, d))``, one pair of nested tensors or two batches, the reading that the model and the loss can take.
-
-    Raises:
-        HesseValueError: both fit.
-        HesseError: none does; what several batches say.
-    """
-    fitting: list[tuple[Data, Surveyed]] = []
-    errors: list[HesseError] = []
-    for reading in (data.read_as(single=False), data.read_as(single=True)):
-        try:
-            fitting.append((reading, survey(reading)))
-        except HesseError as error:
-            errors.append(error)
-    if len(fitting) == 2:
-        raise HesseValueError(
-            "data: it can be read as two batches, (X1, y1) and (X2, y2), and as one batch of nested inputs and targets, "
-            "X = (a, b) and y = (c, d), and the model and the loss take both; pass [batch] for one batch, or a list of more"
-        )
-    if not fitting:
-        raise errors[0]
-    return fitting[0]
 
 
 def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) -> Tensor:

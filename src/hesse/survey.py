@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 from hesse.data.batch import Batch, tensors_in
 from hesse.data.readings import Data
 from hesse.diagnosis import check_aligned, check_labels, diagnosed
-from hesse.errors import HesseTypeError, HesseValueError
-from hesse.losses import Loss, counted, own_loss
+from hesse.errors import HesseError, HesseTypeError, HesseValueError
+from hesse.losses import Loss, counted, known_loss, own_loss, weighed
 from hesse.means import Means, by_running, custom_loss, may_be_differentiated, mean_over_samples
 from hesse.reads import Reads, described, held_fixed, leaves, refuse_hidden, refuse_own
 from hesse.snapshot import Modules, Parameters
@@ -291,3 +291,49 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
             return penalty(parameters)
 
     return evaluated
+
+
+# ---------------------------------------------------------------- what the form of the data asks for
+
+
+def loss_for(form: str, loss: Any) -> Any:
+    """The loss that data of a form asks for: a `Loss`, or a function of the user's that is to be found out about."""
+    if isinstance(loss, type):
+        raise HesseTypeError(f"loss: expected a loss module, got the class {loss.__name__}; call it, {loss.__name__}()")
+    if loss is not None and form in ("inputs", "tensor"):
+        raise HesseTypeError(
+            "data: batch 0 holds inputs only; expected a pair (inputs, targets) of tensors, a triple with weights of the samples "
+            "behind them, or a mapping of the model's arguments"
+        )
+    if loss is None:
+        if form in ("pair", "weighted"):
+            raise HesseTypeError(
+                "loss: expected a name, a loss module or a function (prediction, target) -> scalar for data of (X, y), got None; "
+                "without a loss the model's output is the cost, or holds it, and a batch is a mapping of its arguments"
+            )
+        return own_loss
+    return weighed(loss) if form == "weighted" else known_loss(loss) or loss
+
+
+def fitting(data: Data, survey: Callable[[Data], Surveyed]) -> tuple[Data, Surveyed]:
+    """Of ``((a, b), (c, d))``, one pair of nested tensors or two batches, the reading that the model and the loss can take.
+
+    Raises:
+        HesseValueError: both fit.
+        HesseError: none does; what several batches say.
+    """
+    fitting: list[tuple[Data, Surveyed]] = []
+    errors: list[HesseError] = []
+    for reading in (data.read_as(single=False), data.read_as(single=True)):
+        try:
+            fitting.append((reading, survey(reading)))
+        except HesseError as error:
+            errors.append(error)
+    if len(fitting) == 2:
+        raise HesseValueError(
+            "data: it can be read as two batches, (X1, y1) and (X2, y2), and as one batch of nested inputs and targets, "
+            "X = (a, b) and y = (c, d), and the model and the loss take both; pass [batch] for one batch, or a list of more"
+        )
+    if not fitting:
+        raise errors[0]
+    return fitting[0]

@@ -13,7 +13,7 @@ from hesse.certificates.certificate import Certificate
 from hesse.certificates.comparison import Comparison, Difference, compare
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.precision import tf32_notes
-from hesse.certificates.reference import METHOD, SHARE, Limit, Parts, Request, products
+from hesse.certificates.reference import METHOD, SHARE, Limit, Parts, Request, independent, products
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -142,7 +142,7 @@ def certify_matrix(
         notes: for the certificate.
         memory: bytes to work in, where samples are known to be independent.
     """
-    start, cost = time.perf_counter(), cost.curvature.reference(cost)
+    start, (cost, notes) = time.perf_counter(), independent(cost, notes)
     matrix = Matrix(cost, made)
     requests, typical, least = matrix.requests()
     expected = products(cost, requests, Limit(least, SHARE * seconds, memory))

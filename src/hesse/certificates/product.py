@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hesse.certificates.comparison import compare
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.matrix import Verdict, all_of, certificate_of
-from hesse.certificates.reference import Parts, Request, products
+from hesse.certificates.reference import Parts, Request, independent, products
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -21,7 +21,7 @@ def certify_product(cost: "Cost", product: Callable[[Parts], Parts], notes: tupl
         product: v -> H v, both by parameter.
         notes: for the certificate.
     """
-    start, cost = time.perf_counter(), cost.curvature.reference(cost)
+    start, (cost, notes) = time.perf_counter(), independent(cost, notes)
     random = generator()
     v = {name: drawn(parameter, random) for name, parameter in cost.parameters.items()}
     requests = [Request(v, cost.layout.names)]

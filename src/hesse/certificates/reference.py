@@ -64,6 +64,14 @@ class Limit:
     gradients: float = 3.0
 
 
+def independent(cost: "Cost", notes: tuple[str, ...]) -> tuple["Cost", tuple[str, ...]]:
+    """The cost, made of the user's own function, whose Hessian is what is asked for; and what a certificate says of it."""
+    other = cost.curvature.reference(cost)
+    if other is cost:
+        return cost, notes
+    return other, (*notes, f"{cost.curvature.name} is the Hessian of a function that is made of the one given")
+
+
 def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = None) -> list[Parts]:
     """H v for each request, or for the first of them that the limit allows, by parameter, summed in float64.
 
