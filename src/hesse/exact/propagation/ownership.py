@@ -4,7 +4,7 @@ Many an operation hands on what it was given: both summands of x + y get the ver
 that may be written into, and these are made here and nowhere else:
 
     a value's own curvature   each lies in memory of its own (`apart`), and is added to (`accumulated`), and written over by the
-                              operation that takes it (`Operation.pull_curvature`)
+                              operation that takes it (`Pullback.pull_curvature`)
     rooms                     made to be added to (`Written.room`), until they are passed on
 
 All other tensors are read.
