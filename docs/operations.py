@@ -185,7 +185,7 @@ def page() -> str:
     parts = [HEAD]
     head = ["operation", "in the graph", "structure", "enters", "written out", "rewritten", "positions", "formula"]
     for family in FAMILIES:
-        records = [record for record in registry.RECORDS if record in getattr(registry, family).RECORDS]
+        records = [record for record in getattr(registry, family).RECORDS if record in registry.RECORDS]
         parts += [f"## {family.capitalize()}\n", table(head, [cells(record) for record in records]) + "\n"]
     around = ("linear", "tanh", "flatten", "mul", "sub", "square", "sum")
     parts += [
