@@ -36,6 +36,7 @@ class Loss:
         elementwise: True where predictions and targets are compared entry by entry.
         by_samples: True where ``total`` gives the mean over the samples of its batch, and the divisor is their number.
         ignored: the label that is left out, where targets are the numbers of classes; ``None`` where they are not.
+        given: the loss as the user gave it, where its sum and its divisor come from a record: what they are held against.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Loss:
     elementwise: bool = False
     by_samples: bool = False
     ignored: int | None = None
+    given: Total | None = None
 
     def of_batch(self, prediction: Any, batch: Batch) -> Tensor:
         """The sum over a batch."""
@@ -145,7 +147,7 @@ def known_loss(loss: Any) -> Loss | None:
         )
     weight = None if reduction == "sum" else _DIVISORS[divisor]({**options, "reduction": reduction})
     ignored = options.get("ignore_index", -100) if divisor == "class weights" else None
-    return Loss(name, _reduced(loss, "sum"), weight, elementwise=divisor == "entries", ignored=ignored)
+    return Loss(name, _reduced(loss, "sum"), weight, elementwise=divisor == "entries", ignored=ignored, given=loss)
 
 
 def _named(loss: Any) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """The checking pass: a cost reads its data once when it is made, to settle its loss and to refuse what cannot be used."""
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from hesse.diagnosis import check_aligned, check_labels, diagnosed
 from hesse.errors import HesseError, HesseTypeError, HesseValueError
 from hesse.losses import Loss, counted, known_loss, own_loss, weighed
 from hesse.means import Means, by_running, custom_loss, may_be_differentiated, mean_over_samples
+from hesse.process.quiet import quiet
 from hesse.reads import Reads, described, held_fixed, leaves, refuse_hidden, refuse_own
 from hesse.snapshot import Modules, Parameters
 from hesse.subject import Subject
@@ -98,6 +100,8 @@ def survey(
             function, value = settled.total, _scalar(value[0], f"the total of the loss on batch {index}")
             _check_total(function, prediction, batch)
         found = _scalar(value, f"loss on batch {index}")
+        if index == 0 and settled is not None and settled.given is not None:
+            _check_divisor(settled, settled.given, prediction, batch, found)
         signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
         if index == 0:
             _, again, others = subject.watch(evaluate, parameters, batch)
@@ -224,6 +228,21 @@ def _reads_of_loss(function: Any, prediction: Any, batch: Batch) -> tuple[Tensor
     except Exception:  # of a loss that differentiates a prediction in an input, which are no longer connected
         return ()
     return tuple(leaf for leaf in found if not any(leaf is own for own in pytree.tree_leaves(cut)))
+
+
+def _check_divisor(loss: Loss, given: Callable[[Any, Any], Tensor], prediction: Any, batch: Batch, total: Tensor) -> None:
+    """What is known of a loss is not believed: its sum over its divisor is what the user's own gives."""
+    divisor = loss.divisor(prediction, batch) if loss.is_mean else 1.0
+    with quiet():
+        expected = given(prediction, batch.targets).detach().double()
+    found = total.detach().double() / divisor if divisor else expected
+    limit = math.sqrt(torch.finfo(total.dtype).eps)
+    if bool((found - expected).abs() > limit * (expected.abs() + limit)):
+        raise HesseValueError(
+            f"loss: {loss.name} gives {float(expected):.6g} on batch 0, and its sum divided by {divisor:g}, which is what "
+            f"hesse's record of it says, {float(found):.6g}; please report it, and give a function of your own that returns "
+            "(total, count)"
+        )
 
 
 def _check_same_twice(second: Tensor, what: str, first: Tensor) -> None:

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from hesse.operations.record import Operation, aten
-from hesse.operations.registry import BY_TARGET, RECORDS, register
+from hesse.capture import capture
+from hesse.errors import HesseValueError
+from hesse.operations.record import Function, Operation, aten
+from hesse.operations.registry import BY_TARGET, RECORDS, register, registered, remove
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "operations.py"
 
@@ -30,7 +32,12 @@ PAGE = _page()
 
 
 def test_records_name_operations_that_there_are() -> None:
-    missing = [(record.name, name) for record in RECORDS for name in record.aten.split() if not hasattr(aten, name)]
+    missing = [
+        f"torch.ops.aten has no {name}, of {record.name}"
+        for record in RECORDS
+        for name in record.aten.split()
+        if not hasattr(aten, name)
+    ]
     assert not missing
 
 
@@ -59,6 +66,49 @@ def _known(cost: hesse.Cost) -> None:
     """Captured, all of it in records, and right."""
     assert PAGE.operations_of(cost)[1] == []
     assert hesse.hessian(cost).certificate is not None and hesse.plan(cost).captured
+
+
+@pytest.mark.parametrize("name", [*PAGE.CONVOLUTIONS.split(), "LayerNorm", "GroupNorm", "RMSNorm", "BatchNorm2d"])
+def test_parameters_enter_through_a_site_of_their_own(name: str) -> None:
+    """What a site says is held against the operation; one that is not true is left for a slot of all entries."""
+    kinds = {slot.kind for site in capture(PAGE.cost_of_layer(name)).sites for slot in site.slots}
+    assert "leaf" not in kinds
+
+
+def test_mistakes_in_a_record_are_named() -> None:
+    given: dict[str, Any] = {
+        "value": torch.sin,
+        "derivatives": ("cos(z)", "-a"),
+        "numpy": "numpy.sin(z)",
+        "torch": "torch.sin(z)",
+    }
+    for wrong, text in (
+        ({"derivatives": ("cos(x)", "-a")}, "derivative 1, 'cos\\(x\\)': write it in z"),
+        ({"torch": "torch.sinn(z)"}, "there is no torch.sinn"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            Function(**{**given, **wrong})
+    with pytest.raises(ValueError, match="its derivatives call 'coss', which has no record"):
+        register(Operation(name="sine", function=Function(**{**given, "derivatives": ("coss(z)", "-a")})))
+
+
+def test_a_wrong_divisor_is_found() -> None:
+    record = next(record for record in RECORDS if record.name == "huber_loss")
+    assert record.loss is not None
+    wrong = dataclasses.replace(record, loss=dataclasses.replace(record.loss, divisor="samples"))
+    remove(record)
+    try:
+        with registered(wrong), pytest.raises(HesseValueError, match="its sum divided by 5, which is what hesse's record"):
+            PAGE.cost_of_loss("HuberLoss")
+    finally:
+        register(record)
+
+
+def test_a_wrong_formula_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = BY_TARGET[aten.huber_loss]
+    monkeypatch.setitem(BY_TARGET, aten.huber_loss, dataclasses.replace(record, formula=BY_TARGET[aten.mse_loss].formula))
+    with pytest.raises(HesseValueError, match=r"for a sample for which the model gives .* huber_loss"):
+        hesse.derive(PAGE.cost_of_loss("HuberLoss"))
 
 
 # ---------------------------------------------------------------- the formula printed is the formula run

@@ -106,6 +106,7 @@ def _of_cost(cost: Cost, wrt: str | Sequence[str] | None, *, stagewise: bool | N
     result = written(repr(cost), program, chosen, stagewise=stagewise, certify=certify, functions=found.functions)
     notes = [_over_samples(cost, samples), *_of_penalty(cost)]
     if certify:
+        found.check_value(OWN_SAMPLES)
         checked = [certified_at(result, arrays) for arrays in found.samples(OWN_SAMPLES)]
         notes.append(
             f"Checked on the model's own parameters at {len(checked)} of its samples as well: largest deviation "

@@ -344,7 +344,7 @@ def _on_trial(cost: Cost, captured: Captured, batch: Batch) -> str | None:
         evaluation = Evaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
         values = evaluation.run(data_leaves(batch.take(slice(0, _TRIED))))
         wrong = wrong_rule(evaluation, values, active_values(captured.graph, captured.sites))
-        reason = f"PyTorch's derivatives of {wrong} for several samples side by side are wrong"
+        reason = f"{wrong} for several samples side by side are wrong"
         captured.rehearsals[_TRIAL] = reason if wrong else None
     return captured.rehearsals[_TRIAL]
 

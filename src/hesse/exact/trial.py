@@ -23,7 +23,7 @@ _TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
 def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str | None:
-    """The first operation with a wrong rule; ``None`` where all agree with plain autograd.
+    """Whose derivatives of which operation are wrong; ``None`` where all agree with plain autograd.
 
     Args:
         evaluation: of the graph.
@@ -53,7 +53,8 @@ def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str 
         apart = [place for place, gap in enumerate(gaps) if math.isfinite(gap) and gap > limits[place]]
         rounding = noise(plain) if apart else []
         if any(gaps[place] > limits[place] + ROUNDINGS * rounding[place] for place in apart):
-            return str(op.node.kind)
+            own = op.record.pull is not None or op.record.second is not None
+            return f"{'its record' if own else 'PyTorch'}'s derivatives of {op.node.kind}"
     return None
 
 

@@ -5,6 +5,7 @@ way, by automatic differentiation of that operation alone. The parts of a record
 (numbers) or of a `Call` (formulas), so that no rule knows what it is used for.
 """
 
+import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -95,6 +96,27 @@ class Function:
     letter: str = ""
     latex: str = ""
     options: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        for order, text in enumerate(self.derivatives, start=1):
+            nodes = list(ast.walk(ast.parse(text)))
+            called = [node.func for node in nodes if isinstance(node, ast.Call)]
+            names = {node.id for node in nodes if isinstance(node, ast.Name) and node not in called}
+            if not names <= {"z", "a"}:
+                raise ValueError(f"derivative {order}, {text!r}: write it in z, the argument, and a, the function's own value")
+        _check_code(self.torch, "torch", torch)
+
+
+def _check_code(text: str, name: str, module: Any) -> None:
+    """Refuse code that calls what a module does not have."""
+    for node in ast.walk(ast.parse(text)):
+        if not (isinstance(node, ast.Attribute) and ast.unparse(node).startswith(f"{name}.")):
+            continue
+        found = module
+        for part in ast.unparse(node).split(".")[1:]:
+            if not hasattr(found, part):
+                raise ValueError(f"code {text!r}: there is no {ast.unparse(node)}")
+            found = getattr(found, part)
 
 
 @dataclass(frozen=True, kw_only=True)

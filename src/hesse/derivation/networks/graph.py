@@ -18,6 +18,7 @@ from hesse.derivation.networks.fallback import without_rule
 from hesse.derivation.networks.view import View, number
 from hesse.derivation.program import Leaf, Program, Quantity, names_in
 from hesse.derivation.samples import Own
+from hesse.derivation.valuation import Valuation
 from hesse.errors import HesseValueError
 from hesse.graph.graph import Graph, Node
 from hesse.operations.normalisation import scale_shift
@@ -62,6 +63,27 @@ class GraphProgram:
             left -= min(left, batch.size)
             if not left:
                 return
+
+    def check_value(self, count: int) -> None:
+        """Hold J of the first samples against the user's own function: no formula of an operation is believed.
+
+        Raises:
+            HesseValueError: it is another number.
+        """
+        limit = 1e-4 if self.cost.dtype == torch.float32 else 1e-9
+        samples = (
+            batch.take(slice(at, at + 1)) for batch in self.cost.batches() if batch is not None for at in range(batch.size)
+        )
+        for arrays, sample in zip(self.samples(count), samples, strict=False):
+            found = float(Valuation(self.program, arrays, self.functions).value(self.program.cost.name))
+            with torch.no_grad():
+                expected = float(self.cost.total(self.cost.parameters, sample))
+            if not abs(found - expected) <= limit * (abs(expected) + limit):
+                records = sorted({record_of(node).name or str(node.kind) for node in self.graph.nodes})
+                raise HesseValueError(
+                    f"derive: the formula of {self.cost.name} gives {found:.6g} for a sample for which the model gives "
+                    f"{expected:.6g}; please report it: the formula of one of {', '.join(records)} is wrong"
+                )
 
     def own(self) -> Own:
         """The cost's own parameters and data."""
