@@ -14,10 +14,10 @@ from beartype.claw import beartype_package
 CHECK = BeartypeConf(is_pep484_tower=True)
 ROOMS = pkgutil.iter_modules([str(Path(__file__).parents[1] / "src" / "hesse")])
 jaxtyping.install_import_hook(
-    [f"hesse.{room.name}" for room in ROOMS if room.name != "derive"],
+    [f"hesse.{room.name}" for room in ROOMS if room.name != "derivation"],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
-beartype_package("hesse.derive", conf=CHECK)
+beartype_package("hesse.derivation", conf=CHECK)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))

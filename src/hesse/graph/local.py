@@ -1,6 +1,7 @@
 """A node at the values of some samples: what a rule for it is given."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from hesse.graph.graph import Node
@@ -32,8 +33,7 @@ class Local:
 
     def function(self, inputs: Mapping[str, Any]) -> Callable[..., Any]:
         """The node as a function of its active inputs, its other inputs given."""
+        return partial(self._evaluate, inputs)
 
-        def function(*actives: Any) -> Any:
-            return self.node.evaluate({**inputs, **dict(zip(self.active, actives, strict=True))})
-
-        return function
+    def _evaluate(self, inputs: Mapping[str, Any], *actives: Any) -> Any:
+        return self.node.evaluate({**inputs, **dict(zip(self.active, actives, strict=True))})
