@@ -1,5 +1,6 @@
 """For the whole run: every annotation in hesse is checked as it is called, shapes included, and workers share the cores."""
 
+import importlib
 import os
 import pkgutil
 from pathlib import Path
@@ -21,3 +22,8 @@ beartype_package("hesse.derivation", conf=CHECK)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+
+# What a module names in annotations alone is put there, so that it can be checked: importing it would close a circle.
+for _room in ("certify", "notation.html", "notation.latex", "notation.outline", "notation.text"):
+    _module = importlib.import_module(f"hesse.derivation.{_room}")
+    vars(_module)["Derivation"] = importlib.import_module("hesse.derivation.derivation").Derivation
