@@ -317,3 +317,14 @@ class TokenLogits(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).transpose(1, 2)
+
+
+class Lambda(nn.Module):
+    """A function of some layers and the input."""
+
+    def __init__(self, f: Callable[[Any, Tensor], Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.f, self.layers = f, nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(self.layers, x)

@@ -22,8 +22,8 @@ from hesse.derivatives import Derivatives, Map
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.exact import planning
 from hesse.graph.graph import Graph
-from hesse.products.linearize import METHODS, batch_term
-from hesse.products.terms import Term
+from hesse.products.linearize import METHODS
+from hesse.products.terms import Term, batch_term
 from reference import relative
 
 # ---------------------------------------------------------------- all that is to be written

@@ -30,6 +30,7 @@ from hesse.snapshot import (
     check_parameters,
     choose,
     given,
+    origin_of,
     own_tensors,
     snapshot,
 )
@@ -179,7 +180,7 @@ class Cost:
             curvature=HESSIAN,
             modules=modules,
             fixed=fixed,
-            origin=_origin(model, own) if isinstance(model, nn.Module) else None,
+            origin=origin_of(model, own) if isinstance(model, nn.Module) else None,
             captures=_captures_of(model, loss),
         )
 
@@ -346,6 +347,18 @@ class Cost:
         return self.penalty(parameters).reshape(())
 
 
+def asked(cost: Any, curvature: Any) -> Cost:
+    """The cost, of which a curvature is asked for: what every function that takes both begins with.
+
+    Raises:
+        HesseTypeError: it is no cost, or the curvature is neither a name nor a `Curvature`.
+        HesseError: there is no such curvature, or this cost has none.
+    """
+    if not isinstance(cost, Cost):
+        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
+    return cost.curved(curvature)
+
+
 @undisturbed()
 def value(cost: Cost) -> float:
     """J(θ), over the whole data set.
@@ -401,19 +414,6 @@ def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) 
     """What one batch adds to J; where the user's code fails now, an error that says so."""
     with diagnosed("cost", "its parameters" if batch is None else f"batch {index}", parameters, batch and batch.item):
         return cost.batch_cost(parameters, batch)
-
-
-def _origin(model: nn.Module, loss: nn.Module | None) -> Callable[[], dict[str, nn.Parameter] | None]:
-    """The user's own parameters by name, as long as their model is there."""
-    held = [weakref.ref(module) for module in (model, loss) if module is not None]
-
-    def find() -> dict[str, nn.Parameter] | None:
-        found = [module() for module in held]
-        if found[0] is None:
-            return None
-        return dict(found[0].named_parameters()) | dict(own_tensors(found[1])[0] if len(found) > 1 else ())
-
-    return find
 
 
 _CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = weakref.WeakKeyDictionary()

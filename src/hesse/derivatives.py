@@ -93,14 +93,18 @@ class Reverse(Derivatives):
         return First(value, lambda v: push(v)[0], lambda u: pull(u)[0])
 
     def second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> Map:
+        return self.slope_and_second(function, at, moving)[1]
+
+    def slope_and_second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> tuple[Tensors, Map]:
+        """∂f/∂ the tensors that v moves, which H v is the derivative of, and v -> H v."""
         places = _places(at, moving)
 
         def slope(at: Tensors) -> Tensors:
             made = grad(function.call)(at)
             return [made[place] for place in places]
 
-        _, back, *_ = vjp(slope, at)
-        return lambda v: back(v)[0]
+        found, back, *_ = vjp(slope, at)
+        return found, lambda v: back(v)[0]
 
 
 @final

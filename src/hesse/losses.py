@@ -105,10 +105,8 @@ _DIVISORS: dict[str, Callable[[dict[str, Any]], Weight]] = {
 
 def _record(loss: Any) -> Operation | None:
     """The record of a `torch.nn` loss module or of a `torch.nn.functional` loss, in a partial or not."""
-    if isinstance(loss, nn.Module):
-        return next((record for record in RECORDS if record.loss is not None and record.loss.module is type(loss)), None)
-    function, _ = _unwrap_partial(loss)
-    return next((record for record in RECORDS if record.loss is not None and record.loss.function is function), None)
+    known = type(loss) if isinstance(loss, nn.Module) else _unwrap_partial(loss)[0]
+    return next((r for r in RECORDS if r.loss is not None and known in (r.loss.module, r.loss.function)), None)
 
 
 def names() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import fnmatch
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
@@ -300,3 +301,16 @@ def _check_dropout(model: nn.Module) -> None:
                 f"model: dropout is active in {name or 'the model'!r} (p = {rate:g}, training mode), so the cost is random; "
                 "call model.eval(), or set the rate to 0"
             )
+
+
+def origin_of(model: nn.Module, loss: nn.Module | None) -> Callable[[], dict[str, nn.Parameter] | None]:
+    """The user's own parameters by name, as long as their model is there."""
+    held = [weakref.ref(module) for module in (model, loss) if module is not None]
+
+    def find() -> dict[str, nn.Parameter] | None:
+        found = [module() for module in held]
+        if found[0] is None:
+            return None
+        return dict(found[0].named_parameters()) | dict(own_tensors(found[1])[0] if len(found) > 1 else ())
+
+    return find

@@ -16,6 +16,7 @@ from hesse.capture import capture
 from hesse.errors import HesseValueError
 from hesse.operations.record import Function, Operation, aten
 from hesse.operations.registry import BY_TARGET, RECORDS, register, registered, remove
+from networks import Lambda
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "operations.py"
 
@@ -112,17 +113,6 @@ def test_a_wrong_formula_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---------------------------------------------------------------- the formula printed is the formula run
-
-
-class Lambda(nn.Module):
-    """A function of some layers and the input."""
-
-    def __init__(self, f: Callable[[Any, Tensor], Tensor], *layers: nn.Module) -> None:
-        super().__init__()
-        self.f, self.layers = f, nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.f(self.layers, x)
 
 
 def x(*shape: int) -> Tensor:

@@ -18,6 +18,7 @@ from hesse.errors import HesseError, HesseKeyError, HesseTypeError, HesseValueEr
 from hesse.process.memory import available_bytes
 from hesse.products import linearize as methods
 from hesse.products import operator
+from hesse.products.terms import batch_term
 
 
 def network() -> nn.Module:
@@ -169,7 +170,7 @@ def test_many_shapes_are_not_all_traced() -> None:
 
 @pytest.mark.parametrize("method", methods.METHODS, ids=lambda method: method.name)
 def test_nothing_is_left_behind(method: type[methods.Linear], cost: hesse.Cost) -> None:
-    term = methods.batch_term(cost, next(cost.batches()))
+    term = batch_term(cost, next(cost.batches()))
     linear = method(term)  # a trace leaves cycles for the collector, once
     linear.product([torch.ones_like(p) for p in term.theta])
     gc.collect()
@@ -201,7 +202,7 @@ def test_available_bytes_is_a_figure() -> None:
 
 
 def test_every_method_gives_the_same_product(cost: hesse.Cost) -> None:
-    term = methods.batch_term(cost, next(cost.batches()))
+    term = batch_term(cost, next(cost.batches()))
     v = list(cost.layout.unflatten(direction(26)).values())
     first, *others = [torch.cat([part.reshape(-1) for part in method(term).product(v)]) for method in methods.METHODS]
     assert all(agree(other, first) for other in others)

@@ -134,14 +134,15 @@ def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> d
 
 def _derivatives(function: Any, parameters: dict[str, Tensor], direction: dict[str, Tensor]) -> list[Tensor]:
     """Value, gradient and H v, each as one vector."""
-    by, at = Reverse(), list(parameters.values())
+    at = list(parameters.values())
 
     def value(tensors: list[Tensor]) -> Tensor:
         return function(dict(zip(parameters, tensors, strict=True)))
 
-    (found,), _, pull = by.first(Function(lambda tensors: [value(tensors)]), at)
-    made = [[found], pull([torch.ones_like(found)]), by.second(Function(value), at)(list(direction.values()))]
-    return [torch.cat([part.detach().reshape(-1) for part in parts]) for parts in made]
+    slope, product = Reverse().slope_and_second(Function(value), at)
+    return [
+        torch.cat([part.detach().reshape(-1) for part in parts]) for parts in ([value(at)], slope, product([*direction.values()]))
+    ]
 
 
 def sample_values(graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: Sequence[Any]) -> dict[str, Any]:

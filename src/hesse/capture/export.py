@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from hesse.capture.rewriting import rewritten
-from hesse.data.batch import Batch
+from hesse.data.batch import Batch, tensors_in
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph, Node, Pick, Ref
 from hesse.process.quiet import quiet
@@ -62,8 +62,7 @@ class _SampleLoss(nn.Module):
         if cost.both is None:
             return (cost.total(tensors, sample),)
         prediction, total = cost.both(tensors, sample)
-        leaves = (leaf for leaf in pytree.tree_leaves(prediction) if isinstance(leaf, Tensor))
-        return (*(leaf for leaf in leaves if leaf.is_floating_point()), total)
+        return (*(part for part in tensors_in(prediction) if part.is_floating_point()), total)
 
 
 def _needs_lowering(node: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.entries import certify_diagonal
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost
+from hesse.cost import Cost, asked
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError
 from hesse.exact.columns import column_width, penalty_rows
@@ -21,7 +21,7 @@ from hesse.exact.contraction.shared_positions import spread
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, leave_undefined
 from hesse.exact.plan import Plan
-from hesse.exact.planning import asked, diagonal_plan
+from hesse.exact.planning import diagonal_plan
 from hesse.graph.structures import Diagonal, RankOne
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesse.certificates.matrix import certify_matrix
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost
+from hesse.cost import Cost, asked
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError, HesseValueError
 from hesse.exact.assemble import Storage, Target
@@ -19,11 +19,12 @@ from hesse.exact.contraction.signals import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, leave_undefined
 from hesse.exact.plan import NamePair, Part, Plan
-from hesse.exact.planning import asked, plan
+from hesse.exact.planning import plan
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
+from hesse.version import __version__
 
 
 @undisturbed()
@@ -131,8 +132,6 @@ def _refuse_undefined(H: BlockHessian) -> None:
 
 
 def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
-    from hesse.version import __version__
-
     return {
         "cost": repr(cost),
         "curvature": cost.curvature.name,

@@ -29,7 +29,7 @@ class Part:
     """What is done with the samples of one signature.
 
     Attributes:
-        signature: of their batches (`hesse.data.readings.Batch.signature`).
+        signature: of their batches (`hesse.data.batch.Batch.signature`).
         samples: how many there are.
         chunk: how many are worked on at once.
         capture: their graph, if there is one.

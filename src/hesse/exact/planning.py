@@ -1,7 +1,7 @@
 """Making a plan: which strategy serves each block, by what a sweep of one sample shows."""
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
 from hesse.certificates.soundness import require_differentiable
-from hesse.cost import Cost
+from hesse.cost import Cost, asked
 from hesse.curvatures.curvature import Curvature
 from hesse.data.batch import Batch
 from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, in_a_line, readable_bytes
@@ -95,15 +95,6 @@ def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     return make_plan(cost, wanted_blocks(cost, None, True), budget, 0, only_diagonal=True)
 
 
-def asked(cost: Any, curvature: Any) -> Cost:
-    """The cost, of which a curvature is asked for; both checked."""
-    if not isinstance(cost, Cost):
-        raise HesseTypeError(
-            f"cost: expected a hesse.Cost, got {type(cost).__name__}; make one with hesse.Cost(model, loss, data)"
-        )
-    return cost.curved(curvature)
-
-
 def _check_memory(memory: Any) -> int:
     if not isinstance(memory, int | float) or isinstance(memory, bool) or not memory > 0:
         raise HesseValueError(f"memory: expected a number of bytes > 0, got {memory!r}")
@@ -134,12 +125,11 @@ def wanted_blocks(cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: 
 
 @dataclass(frozen=True)
 class _Rehearsal:
-    """The way down, and what one sample shows of it: the sizes and structure of every pair, and how much is alive at once."""
+    """What one sample's way down shows: the sizes and structure of every pair, and how much is alive at once."""
 
-    sweep: Sweep | None = None
-    sizes: dict[PairKey, Sizes] = field(default_factory=dict)
-    entries: int = 0
-    operations: float = 0.0
+    sizes: dict[PairKey, Sizes]
+    entries: int
+    operations: float
 
 
 def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, only_diagonal: bool = False) -> Plan:
@@ -195,7 +185,7 @@ class _PartPlan:
         self.notes: list[str] = []
         failed = failures(cost)
         captured, refused = None, dict.fromkeys(names, "no graph")
-        descent, keys, rehearsal = None, {}, _Rehearsal()
+        descent, keys, rehearsal = None, {}, _Rehearsal({}, 0, 0.0)
         try:
             if columns:
                 raise NotCaptured(f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own")
@@ -204,7 +194,7 @@ class _PartPlan:
             refused = {**captured.refused, **_too_many_signals(cost, captured, budget), **refused}
             sites, partners, keys = _sites_for(captured, wanted, refused, not only_diagonal)
             request = (wanted, tuple(refused), cost.curvature, only_diagonal)
-            descent, rehearsal = _rehearsed(cost, captured, signature, request, sites, partners, set(keys))
+            descent, rehearsal = _rehearsed(cost, captured, signature, request, sites, partners, set(keys), only_diagonal)
             self.notes += [f"{name} goes by columns: {reason}" for name, reason in refused.items()]
         except NotCaptured as reason:
             captured, refused = None, dict.fromkeys(names, "no graph")
@@ -300,42 +290,40 @@ def _rehearsed(
     cost: Cost,
     captured: Captured,
     signature: Hashable,
-    request: tuple[Any, ...],
+    request: Hashable,
     sites: tuple[Site, ...],
     partners: dict[str, set[str]],
     wanted: set[PairKey],
+    only_diagonal: bool,
 ) -> tuple[Descent, _Rehearsal]:
-    """The descent, and what one sample shows of it, which is found once for each request.
+    """The descent, and what one sample shows of it; the sweep is made and tried once for each request.
 
     Raises:
         NotCaptured: an operation cannot be carried down.
     """
     known = captured.rehearsals.get(request)
+    if known is None:
+        batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)
+        try:
+            known = _on_trial(cost, captured, batch)
+            if known is None:
+                sweep = Sweep(captured.graph, sites, partners, cost.curvature.straight(captured.graph), only_diagonal)
+                known = sweep, _rehearsal_of(Descent(sweep, captured.graph, sites, wanted, cost), batch)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of an operation on values that it cannot be differentiated at, or of a kind of its own
+            known = f"its signals cannot be carried down the graph: {in_a_line(error)}"
+        captured.rehearsals[request] = known
     if isinstance(known, str):
         raise NotCaptured(known)
-    try:
-        sweep = known.sweep if known else None
-        if sweep is None:
-            sweep = Sweep(captured.graph, sites, partners, cost.curvature.straight(captured.graph), only_diagonal=request[-1])
-        descent = Descent(sweep, captured.graph, sites, wanted, cost)
-        if known is None:
-            batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)
-            refused = _on_trial(cost, captured, batch)
-            known = captured.rehearsals[request] = refused or _rehearsal_of(descent, batch)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # of an operation on values that it cannot be differentiated at, or that is of a kind of its own
-        refused = captured.rehearsals[request] = f"its signals cannot be carried down the graph: {in_a_line(error)}"
-        raise NotCaptured(refused) from error
-    if isinstance(known, str):
-        raise NotCaptured(known)
-    return descent, known
+    sweep, rehearsal = known
+    return Descent(sweep, captured.graph, sites, wanted, cost), rehearsal
 
 
 def _rehearsal_of(descent: Descent, batch: Batch) -> _Rehearsal:
     with FlopCounterMode(display=False) as counter:
         sizes, entries = descent.rehearse(batch.take(slice(0, 1)))
-    return _Rehearsal(descent.sweep, sizes, entries, float(counter.get_total_flops()))
+    return _Rehearsal(sizes, entries, float(counter.get_total_flops()))
 
 
 def _on_trial(cost: Cost, captured: Captured, batch: Batch) -> str | None:

@@ -14,8 +14,8 @@ from hesse.derivation.expression import Expression, Index
 from hesse.derivation.networks.view import View, times
 from hesse.graph.graph import Node
 from hesse.graph.local import Local
-from hesse.graph.parameter_view import Views, input_of, view_of
-from hesse.graph.sites import Arrangement, Moves, Site
+from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
+from hesse.graph.sites import Arrangement, Moves, Site, Slot
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
@@ -35,27 +35,51 @@ def each(option: Any, rank: int) -> list[int]:
 
 
 def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
-    dims = len(node.shape) - 2
     x, weight, bias, stride, padding, dilation, groups = node.arguments(None, None, None, [1], [0], [1], 1)
-    source, kernel, offset = input_of(x, views), view_of(weight, views), view_of(bias, views)
-    if source is None or dims not in (1, 2, 3) or len(shapes[source]) != dims + 2 or isinstance(padding, str):
+    source, kernel = input_of(x, views), view_of(weight, views)
+    if source is None or len(shapes[source]) != len(shapes[weight.name]) or isinstance(padding, str):  # without a batch
         return None
-    channels, positions = node.shape[1], math.prod(node.shape[2:])
-    lead = node.shape[0]
-    arrange = Arrangement((lead, groups, channels // groups, positions), ((1,), (0, 3), (2,)))
-    slots = []
-    if kernel is not None:
-        window = tuple(kernel.entries.shape[2:])
-        entries = kernel.entries.reshape(groups, channels // groups, -1)
+    if kernel is None:
+        return _of_slots(node, source, groups, [], view_of(bias, views))
+    (lead, channels), window = node.shape[:2], tuple(kernel.entries.shape[2:])
+    entries = kernel.entries.reshape(groups, channels // groups, -1)
 
-        def patches(a: Tensor) -> Tensor:
-            columns = _windows(a.reshape(-1, *a.shape[-1 - dims :]), window, dilation, padding, stride)
-            rows = columns.reshape(len(a), lead, groups, entries.shape[-1], positions)
-            return rows.permute(0, 2, 1, 4, 3).reshape(len(a), groups, lead * positions, -1)
+    def patches(a: Tensor) -> Tensor:
+        columns = _windows(a.reshape(-1, *a.shape[-1 - len(window) :]), window, dilation, padding, stride)
+        rows = columns.reshape(len(a), lead, groups, entries.shape[-1], -1)
+        return rows.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
-        slots.append(kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)))
+    slot = kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches))
+    return _of_slots(node, source, groups, [slot], view_of(bias, views))
+
+
+def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
+    x, weight, bias, stride, padding, _, groups, dilation = node.arguments(None, None, None, [1], [0], [0], 1, [1])
+    source, kernel = input_of(x, views), view_of(weight, views)
+    if source is None or len(shapes[source]) != len(shapes[weight.name]):
+        return None
+    if kernel is None:
+        return _of_slots(node, source, groups, [], view_of(bias, views))
+    inputs, outputs, *window = kernel.entries.shape
+    options = (each(option, len(window)) for option in (stride, dilation, padding))
+    taken = _sources(shapes[source][2:], node.shape[2:], window, *options)
+    entries = kernel.entries.reshape(groups, inputs // groups, outputs, -1).transpose(1, 2).reshape(groups, outputs, -1)
+
+    def patches(a: Tensor) -> Tensor:
+        places = F.pad(a.reshape(len(a), node.shape[0], groups, inputs // groups, -1), (1, 0))
+        seen = places.index_select(-1, taken.flatten().to(a.device)).unflatten(-1, tuple(taken.shape))
+        return seen.permute(0, 2, 1, 4, 3, 5).flatten(4, 5).flatten(2, 3)
+
+    slot = kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches))
+    return _of_slots(node, source, groups, [slot], view_of(bias, views))
+
+
+def _of_slots(node: Node, source: str, groups: int, slots: list[Slot], offset: ParameterView | None) -> Site | None:
+    """The site of a kernel's slot, if there is one, and of a bias: an output for each channel of a group, at every place."""
+    lead, channels, *places = node.shape
     if offset is not None:
-        slots.append(offset.shift((groups, channels // groups)))
+        slots = [*slots, offset.shift((groups, channels // groups))]
+    arrange = Arrangement((lead, groups, channels // groups, math.prod(places)), ((1,), (0, 3), (2,)))
     return Site(node.name, source, arrange, tuple(slots)) if slots else None
 
 
@@ -72,33 +96,7 @@ def _windows(images: Tensor, window: tuple[int, ...], dilation: Any, padding: An
     taken = depths[..., :: dilation[0]].permute(0, 2, 1, 5, 3, 4)  # (n, depths, channels, window in depth, rows, columns)
     flat = taken.reshape(n * taken.shape[1], channels * window[0], *taken.shape[-2:])
     columns = F.unfold(flat, window[1:], dilation[1:], padding[1:], stride[1:])
-    parted = columns.reshape(n, taken.shape[1], channels * math.prod(window), -1)
-    return parted.transpose(1, 2).reshape(n, channels * math.prod(window), -1)
-
-
-def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
-    dims = len(node.shape) - 2
-    x, weight, bias, stride, padding, _, groups, dilation = node.arguments(None, None, None, [1], [0], [0], 1, [1])
-    source, kernel, offset = input_of(x, views), view_of(weight, views), view_of(bias, views)
-    if source is None or dims not in (1, 2, 3) or len(shapes[source]) != dims + 2:
-        return None
-    lead, channels, positions = node.shape[0], node.shape[1], math.prod(node.shape[2:])
-    arrange = Arrangement((lead, groups, channels // groups, positions), ((1,), (0, 3), (2,)))
-    slots = []
-    if kernel is not None:
-        inputs, outputs, *window = kernel.entries.shape
-        taken = _sources(shapes[source][2:], node.shape[2:], window, *(each(o, dims) for o in (stride, dilation, padding)))
-        entries = kernel.entries.reshape(groups, inputs // groups, outputs, -1).transpose(1, 2).reshape(groups, outputs, -1)
-
-        def patches(a: Tensor) -> Tensor:
-            places = F.pad(a.reshape(len(a), lead, groups, inputs // groups, -1), (1, 0))
-            seen = places.index_select(-1, taken.flatten().to(a.device)).unflatten(-1, tuple(taken.shape))
-            return seen.permute(0, 2, 1, 4, 3, 5).reshape(len(a), groups, lead * positions, -1)
-
-        slots.append(kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)))
-    if offset is not None:
-        slots.append(offset.shift((groups, channels // groups)))
-    return Site(node.name, source, arrange, tuple(slots)) if slots else None
+    return columns.unflatten(0, (n, -1)).transpose(1, 2).flatten(2)
 
 
 def _sources(

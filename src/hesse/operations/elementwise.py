@@ -142,12 +142,11 @@ _ACTIVATIONS = [
     entrywise("gelu", "gelu", Function(
         value=lambda z: z * torch.special.ndtr(z), derivatives=("normcdf(z) + z*normpdf(z)", "(2 - z**2)*normpdf(z)"),
         numpy="z * scipy.special.ndtr(z)", torch="z * torch.special.ndtr(z)", options=("none",))),
-    entrywise("elu", "elu", Function(
-        value=F.elu, derivatives=("step(z) + (1 - step(z))*(1 + a)", "(1 - step(z))*(1 + a)"), kink=_KINK, word=False,
-        numpy="numpy.maximum(z, 0) + numpy.expm1(numpy.minimum(z, 0))", torch="torch.nn.functional.elu(z)", options=(1, 1, 1))),
-    entrywise("celu", "celu", Function(
-        value=F.celu, derivatives=("step(z) + (1 - step(z))*(1 + a)", "(1 - step(z))*(1 + a)"), kink=_KINK, word=False,
-        numpy="numpy.maximum(z, 0) + numpy.expm1(numpy.minimum(z, 0))", torch="torch.nn.functional.celu(z)", options=(1,))),
+    # One function by its usual options, two families of them.
+    *(entrywise(name, name, Function(
+        value=getattr(F, name), derivatives=("step(z) + (1 - step(z))*(1 + a)", "(1 - step(z))*(1 + a)"), kink=_KINK, word=False,
+        numpy="numpy.maximum(z, 0) + numpy.expm1(numpy.minimum(z, 0))", torch=f"torch.nn.functional.{name}(z)", options=options))
+      for name, options in (("elu", (1, 1, 1)), ("celu", (1,)))),
     entrywise("leaky_relu", "leaky_relu", Function(
         value=F.leaky_relu, derivatives=("step(z) + (1 - step(z))/100", "0"), kink=_KINK, word=False,
         numpy="numpy.maximum(z, 0) + numpy.minimum(z, 0) / 100", torch="torch.nn.functional.leaky_relu(z)", options=(0.01,)),

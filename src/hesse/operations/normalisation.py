@@ -1,6 +1,6 @@
 """Normalisations: each is brought to one without parameters, and a scale and a shift after it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from hesse.derivation.algebra import add, scale, total
-from hesse.derivation.expression import Entry, Index, constant, of
+from hesse.derivation.expression import Entry, Expression, Index, constant, of
 from hesse.derivation.networks.maps import reshaped
-from hesse.derivation.networks.view import View, length, number, power, times
+from hesse.derivation.networks.view import Axis, View, length, number, power, times
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import Views, view_of
@@ -50,22 +50,17 @@ def _with_affine(node: Node, plain: Node, weight: Any, bias: Any, axis: int) -> 
     return [plain, Node(node.name, scale_shift, (Ref(plain.name), weight, bias, axis), {}, node.shape)]
 
 
-def _layer_norm(node: Node, shapes: Shapes) -> list[Node]:
-    x, normalised, weight, bias, eps, *_ = node.arguments(None, None, None, None, 1e-5)
-    plain = Node(f"{node.name}__normalised", aten.layer_norm.default, (x, normalised, None, None, eps), {}, node.shape)
-    return _with_affine(node, plain, weight, bias, -len(normalised))
+def _over_last_or_groups(node: Node, shapes: Shapes) -> list[Node]:
+    """Layer norm, over its last axes, and group norm, over a number of groups of the channels."""
+    x, over, weight, bias, eps, *_ = node.arguments(None, None, None, None, 1e-5)
+    plain = Node(f"{node.name}__normalised", node.op, (x, over, None, None, eps), {}, node.shape)
+    return _with_affine(node, plain, weight, bias, 1 if isinstance(over, int) else -len(over))
 
 
 def _rms_norm(node: Node, shapes: Shapes) -> list[Node]:
     x, normalised, weight, eps = node.arguments(None, None, None, None)
-    plain = Node(f"{node.name}__normalised", aten.rms_norm.default, (x, normalised, None, eps), {}, node.shape)
+    plain = Node(f"{node.name}__normalised", node.op, (x, normalised, None, eps), {}, node.shape)
     return _with_affine(node, plain, weight, None, -len(normalised))
-
-
-def _group_norm(node: Node, shapes: Shapes) -> list[Node]:
-    x, groups, weight, bias, eps, *_ = node.arguments(None, None, None, None, 1e-5)
-    plain = Node(f"{node.name}__normalised", aten.group_norm.default, (x, groups, None, None, eps), {}, node.shape)
-    return _with_affine(node, plain, weight, bias, 1)
 
 
 def _instance_norm(node: Node, shapes: Shapes) -> list[Node]:
@@ -173,17 +168,20 @@ def _before_the_scale(node: Node, axis: int, shapes: Shapes) -> int | None:
 # ---------------------------------------------------------------- formulas
 
 
+def _mean(view: View, axes: Sequence[int]) -> tuple[tuple[Axis, ...], Callable[[Expression], Expression]]:
+    """The axes of a mean over some of a view's, and how it is taken of an expression."""
+    summed = [index for axis in axes for index in view.axes[axis]]
+    share = Fraction(1, length(tuple(summed)))
+    kept = tuple(() if k in axes else axis for k, axis in enumerate(view.axes))
+    return kept, lambda value: scale(total(value, summed), share)
+
+
 def _standardised(call: "Call", view: View, axes: Sequence[int], eps: float) -> View:
     """(x − μ) / √(σ² + ε) with μ and σ² over some axes."""
     build = call.build
     view = build.settled(view)
     label = build.label(call.node.name)
-
-    def mean(value: Any) -> Any:
-        count = Fraction(1, torch.Size(length(view.axes[axis]) for axis in axes).numel())
-        return scale(total(value, [index for axis in axes for index in view.axes[axis]]), count)
-
-    kept = tuple(() if k in axes else axis for k, axis in enumerate(view.axes))
+    kept, mean = _mean(view, axes)
     centre = build.named(View(mean(view.expression), kept), build.name(f"μ({label})"), note="the mean")
     apart = View(add(view.expression, scale(centre.expression, -1)), view.axes)
     apart = build.named(apart, build.name(f"c({label})"), note="the distance from the mean")
@@ -211,10 +209,12 @@ def _root_mean_square(call: "Call") -> View | None:
     build, view = call.build, call.build.settled(call.operand(x))
     label, axes = build.label(call.node.name), range(len(view.axes) - len(normalised), len(view.axes))
     eps = torch.finfo(call.dtype(call.node.name)).eps if eps is None else eps
-    kept = tuple(() if k in axes else axis for k, axis in enumerate(view.axes))
-    count = Fraction(1, torch.Size(length(view.axes[axis]) for axis in axes).numel())
-    squares = scale(total(power(view.expression, constant(2)), [i for axis in axes for i in view.axes[axis]]), count)
-    spread = build.named(View(add(squares, number(eps)), kept), build.name(f"v({label})"), note="the mean square, and ε")
+    kept, mean = _mean(view, axes)
+    spread = build.named(
+        View(add(mean(power(view.expression, constant(2))), number(eps)), kept),
+        build.name(f"v({label})"),
+        note="the mean square, and ε",
+    )
     normal = View(times(view.expression, power(spread.expression, constant(Fraction(-1, 2)))), view.axes)
     return build.named(normal, build.name(f"n({label})"), note="mean square 1")
 
@@ -280,10 +280,10 @@ def _scaled_and_shifted(call: "Call") -> View:
 RECORDS = [
     # Written out, but with a Jacobian of its own for every sample, through which many columns are better not carried.
     Operation(
-        name="layer_norm", aten="layer_norm", rewrite=_layer_norm, pull=_pull, costly=True, second=_second,
+        name="layer_norm", aten="layer_norm", rewrite=_over_last_or_groups, pull=_pull, costly=True, second=_second,
         positions=on_first(_before_the_last), formula=_over_last),
     Operation(
-        name="group_norm", aten="group_norm", rewrite=_group_norm, pull=_pull, costly=True, second=_second,
+        name="group_norm", aten="group_norm", rewrite=_over_last_or_groups, pull=_pull, costly=True, second=_second,
         formula=_over_groups),
     Operation(
         name="rms_norm", aten="rms_norm", rewrite=_rms_norm, positions=on_first(_before_the_last), formula=_root_mean_square),

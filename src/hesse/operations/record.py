@@ -99,12 +99,22 @@ class Function:
 
     def __post_init__(self) -> None:
         for order, text in enumerate(self.derivatives, start=1):
-            nodes = list(ast.walk(ast.parse(text)))
-            called = [node.func for node in nodes if isinstance(node, ast.Call)]
-            names = {node.id for node in nodes if isinstance(node, ast.Name) and node not in called}
-            if not names <= {"z", "a"}:
+            if not _names(text)[0] <= {"z", "a"}:
                 raise ValueError(f"derivative {order}, {text!r}: write it in z, the argument, and a, the function's own value")
         _check_code(self.torch, "torch", torch)
+
+    @property
+    def mentions(self) -> set[str]:
+        """The functions that the derivatives call."""
+        return set().union(*(_names(text)[1] for text in self.derivatives))
+
+
+def _names(text: str) -> tuple[set[str], set[str]]:
+    """The names that an expression reads, and those that it calls."""
+    nodes = list(ast.walk(ast.parse(text)))
+    called = {node.func for node in nodes if isinstance(node, ast.Call)}
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and node not in called}
+    return read, {ast.unparse(function) for function in called}
 
 
 def _check_code(text: str, name: str, module: Any) -> None:
@@ -175,6 +185,8 @@ Pull = Callable[["Local", Tensor], tuple[Tensor, ...] | None]
 SecondDerivative = Callable[["Local", Tensor], Any]
 Positions = Callable[[Node, Axes, Shapes], Axes | None]
 Formula = Callable[["Call"], "View | None"]
+# (node, tensor, how many axes lead) -> the part of the tensor, in place, that the node selects.
+Selection = Callable[[Node, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -193,7 +205,7 @@ class Operation:
         pull: Jᵀ on columns, (n, k, *value) -> (n, k, *input) for each active input; ``None`` for a call that it does not know.
         costly: whether the Jacobian, though written out, is another one for every sample.
         second: Σ δ · ∂²value/∂inputs², blocks (n, entries of one active input, *other active input); ``None`` likewise.
-        selected: (node, tensor, how many axes lead) -> the part of the tensor, in place, that the node selects.
+        selected: where the entries that it selects lie.
         positions: the axes that the positions of its inputs go to where they do not meet; ``None`` where they do.
         formula: its value as an expression; ``None`` for a call that it does not know.
         function: as a function of each entry.
@@ -211,7 +223,7 @@ class Operation:
     pull: Pull | None = None
     costly: bool = False
     second: SecondDerivative | None = None
-    selected: Callable[[Node, Tensor, int], Tensor] | None = None
+    selected: Selection | None = None
     positions: Positions | None = None
     formula: Formula | None = None
     function: Function | None = None

@@ -1,6 +1,5 @@
 """Where records are looked up: by what stands in a graph, by a function's name in the language of formulas, by a loss."""
 
-import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,14 +27,13 @@ BY_TARGET: dict[Any, Operation] = {}
 FUNCTIONS: dict[str, Function] = {}
 ARRAY_FUNCTIONS: dict[str, ArrayFunction] = {}
 _UNKNOWN = Operation(name="")
-_CLOSED: list[bool] = []  # until all of hesse's own are entered, one may call another that is still to come
 
 
 def register(record: Operation) -> None:
     """Enter a record.
 
     Raises:
-        ValueError: something has its name, or stands for the same operation.
+        ValueError: something has its name, or stands for the same operation; its derivatives call a function without a record.
 
     Example:
         >>> import hesse
@@ -45,16 +43,16 @@ def register(record: Operation) -> None:
         ...     print(hesse.derive("sum(cube(x))", "x").block("x", "x").matrix())
         6 diag(x)
     """
+    unknown = record.function.mentions - {*FUNCTIONS, record.name} if record.function is not None else set()
+    if unknown:
+        raise ValueError(f"record {record.name!r}: its derivatives call {min(unknown)!r}, which has no record")
+    _enter(record)
+
+
+def _enter(record: Operation) -> None:
     taken = [target for target in record.targets if target in BY_TARGET]
     if taken or any(record.name == other.name for other in RECORDS):
         raise ValueError(f"record {record.name!r}: {taken[0] if taken else 'its name'} has a record already")
-    if record.function is not None and _CLOSED:
-        called = [
-            node.func for text in record.function.derivatives for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)
-        ]
-        unknown = {ast.unparse(function) for function in called} - {*FUNCTIONS, record.name}
-        if unknown:
-            raise ValueError(f"record {record.name!r}: its derivatives call {sorted(unknown)[0]!r}, which has no record")
     RECORDS.append(record)
     BY_TARGET.update(dict.fromkeys(record.targets, record))
     if record.function is not None:
@@ -92,5 +90,4 @@ for _family in (
     losses,
 ):  # fmt: skip
     for _record in _family.RECORDS:
-        register(_record)
-_CLOSED.append(True)
+        _enter(_record)

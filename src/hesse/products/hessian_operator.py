@@ -10,14 +10,15 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost
+from hesse.cost import Cost, asked
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
 from hesse.layout import Layout
 from hesse.process.memory import available_bytes
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-from hesse.products.linearize import Linear, batch_term, leave, linearize, penalty_term
+from hesse.products.linearize import Linear, leave, linearize
+from hesse.products.terms import batch_term, penalty_term
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -56,9 +57,7 @@ def operator(
         >>> hesse.operator(cost) @ torch.tensor([1.0, 0.0])
         tensor([0., 1.])
     """
-    if not isinstance(cost, Cost):
-        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
-    cost = cost.curved(curvature)
+    cost = asked(cost, curvature)
     room = _checked_memory(cost, memory)
     if not certify:
         return HessianOperator(cost, room)

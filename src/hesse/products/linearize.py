@@ -27,9 +27,7 @@ from hesse.derivatives import Forward, Taped, Tensors
 from hesse.errors import HesseValueError, in_a_line
 from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
-from hesse.products.terms import Parts, Term, batch_term, failed_methods, penalty_term
-
-__all__ = ["METHODS", "Linear", "batch_term", "leave", "linearize", "penalty_term"]
+from hesse.products.terms import Parts, Term, failed_methods
 
 # A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only the first few.
 _MOST_SHAPES = 4

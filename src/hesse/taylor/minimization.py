@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hesse.cost import Cost
+from hesse.cost import Cost, asked
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError, HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.process.memory import available_bytes
@@ -106,8 +106,8 @@ def minimize(
         >>> result.success, result.x.round(6)
         (True, array([1., 1.]))
     """
-    _check(cost, method, dense, callback)
-    cost = cost.curved(curvature)
+    cost = asked(cost, curvature)
+    _check(method, dense, callback)
     goal = Goal(refuse.positive(tolerance, "tolerance", zero=True), refuse.whole(maxiter, "maxiter", 0))
     radius = None if radius is None else refuse.positive(radius, "radius")
     from scipy.optimize import OptimizeResult
@@ -226,8 +226,7 @@ def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
     )
 
 
-def _check(cost: Any, method: Any, dense: Any, callback: Any) -> None:
-    refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
+def _check(method: Any, dense: Any, callback: Any) -> None:
     if method not in METHODS:
         raise HesseValueError(f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}")
     refuse.dense(dense, "the method prefers")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.cost import Cost, value
+from hesse.cost import Cost, asked, value
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseValueError, readable_bytes
 from hesse.exact.diagonal import diagonal
@@ -69,8 +69,7 @@ def quadratic(
         >>> q.newton()
         Step(method='newton', vector=tensor([-0.3333]), ...)
     """
-    refuse.other(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
-    cost = cost.curved(curvature)
+    cost = asked(cost, curvature)
     refuse.dense(dense, "memory allows")
     products = refuse.whole(products, "products", 1)
     memory = None if memory is None else refuse.whole(memory, "memory", 1)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 import hesse
 from cases import CASES, Case, cost_of
@@ -21,6 +20,7 @@ from hesse.derivation.networks.view import number
 from hesse.derivation.program import Opaque, Program, Quantity, Whole
 from hesse.derivation.valuation import Valuation, relative
 from hesse.errors import HesseMemoryError, HesseValueError
+from networks import Lambda
 
 CAPTURED = [case for case in CASES if case.captured]
 
@@ -64,17 +64,6 @@ def consistent(program: Program, quantity: Quantity) -> None:
 
 
 # ---------------------------------------------------------------- operations that the table of cases has not
-
-
-class Lambda(nn.Module):
-    """A function of some layers and the input."""
-
-    def __init__(self, f: Callable[[Any, Tensor], Tensor], *layers: nn.Module) -> None:
-        super().__init__()
-        self.f, self.layers = f, nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.f(self.layers, x)
 
 
 def line(*layers: nn.Module) -> nn.Sequential:

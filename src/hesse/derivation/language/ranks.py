@@ -17,9 +17,8 @@ from hesse.derivation.language.tree import (
     unparse,
     walk,
 )
-from hesse.derivation.language.vocabulary import along_the_last, of_a_matrix
+from hesse.derivation.language.vocabulary import along_the_last, kept_axes, of_a_matrix
 from hesse.errors import HesseValueError
-from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
 class RankError(Exception):
@@ -54,10 +53,10 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
         case Call(name) if name in of_a_matrix():
             if of[0] < 2:
                 raise RankError(f"{name} is for square matrices")
-            return of[0] - 2 + _kept(name)
+            return of[0] - 2 + kept_axes(name)
         case Call(name, _, axis) if name in along_the_last():
             _axis(axis if axis is not None else -1, of[0], name)
-            return of[0] - 1 + _kept(name)
+            return of[0] - 1 + kept_axes(name)
         case Call("sum" | "mean" | "norm2" as name, _, axis):
             if axis is None:
                 return 0
@@ -65,11 +64,6 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             return of[0] - 1
         case Call():
             return of[0]
-
-
-def _kept(name: str) -> int:
-    """How many of the axes that a function sees its result has."""
-    return ARRAY_FUNCTIONS[name].keeps if name in ARRAY_FUNCTIONS else 0
 
 
 def _at_most(found: int, most: int, message: str) -> int:

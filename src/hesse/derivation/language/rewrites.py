@@ -5,8 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from hesse.derivation.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, rebuilt
-from hesse.derivation.language.vocabulary import along_an_axis, along_the_last, of_a_matrix
-from hesse.operations.registry import ARRAY_FUNCTIONS
+from hesse.derivation.language.vocabulary import along_an_axis, along_the_last, kept_axes, of_a_matrix
 
 Rank = Callable[[Tree], int]
 _ONE, _TWO = Number(Fraction(1)), Number(Fraction(2))
@@ -72,7 +71,7 @@ def _axis(tree: Tree, rank: Rank) -> Tree | None:
                 return Call(name, u)
             if rank(u) == 2:
                 flipped = Call(name, Transpose(u))
-                return Transpose(flipped) if ARRAY_FUNCTIONS[name].keeps else flipped
+                return Transpose(flipped) if kept_axes(name) else flipped
         case Call("sum" | "mean" | "norm2" as name, u, int(axis)):
             return Call(name, u) if rank(u) == 1 else Call(name, u, axis % rank(u))
     return None

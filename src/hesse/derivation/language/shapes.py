@@ -8,9 +8,8 @@ from hesse.derivation.language.declarations import Shape
 from hesse.derivation.language.place import pointed
 from hesse.derivation.language.ranks import RankError, customary, infer_ranks, rank
 from hesse.derivation.language.tree import Binary, Call, Number, Symbol, Transpose, Tree, children, symbols, unparse, walk
-from hesse.derivation.language.vocabulary import along_an_axis, of_a_matrix
+from hesse.derivation.language.vocabulary import along_an_axis, kept_axes, of_a_matrix
 from hesse.errors import HesseKeyError, HesseValueError, nearest
-from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
 class Shapes:
@@ -85,10 +84,10 @@ class Shapes:
                 return (of[0][0], of[0][0]) if len(of[0]) == 1 else (self._unify(of[0], tree, of),)
             case Call(name) if name in of_a_matrix():
                 self._unify(of[0][-2:], tree, of)
-                return of[0] if _keeps(name) else of[0][:-2]
+                return of[0] if kept_axes(name) else of[0][:-2]
             case Call("sum" | "mean" | "norm2", _, None):
                 return ()
-            case Call(name, _, axis) if name in along_an_axis() and not _keeps(name):
+            case Call(name, _, axis) if name in along_an_axis() and not kept_axes(name):
                 gone = (-1 if axis is None else axis) % len(of[0])
                 return of[0][:gone] + of[0][gone + 1 :]
         return of[0]
@@ -104,11 +103,6 @@ class Shapes:
         lead = left[: len(left) - common] or right[: len(right) - common]
         pairs = zip(left[len(left) - common :], right[len(right) - common :], strict=True)
         return (*lead, *(self._unify(pair, tree, of, stretch=True) for pair in pairs))
-
-
-def _keeps(name: str) -> bool:
-    """Whether a function's result has the axes that it sees."""
-    return name in ARRAY_FUNCTIONS and bool(ARRAY_FUNCTIONS[name].keeps)
 
 
 def _open(size: Size) -> bool:

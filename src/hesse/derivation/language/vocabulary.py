@@ -31,6 +31,11 @@ def of_a_matrix() -> frozenset[str]:
     return _MATRICES | {name for name, function in ARRAY_FUNCTIONS.items() if function.axes == 2}
 
 
+def kept_axes(name: str) -> int:
+    """How many of the axes that a function sees its result has."""
+    return ARRAY_FUNCTIONS[name].keeps if name in ARRAY_FUNCTIONS else 0
+
+
 def known() -> frozenset[str]:
     """All of them."""
     return elementwise() | along_an_axis() | of_a_matrix()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -55,14 +56,12 @@ class GraphProgram:
 
     def samples(self, count: int) -> Iterator[dict[str, Tensor]]:
         """The arrays for the first samples of the cost's data."""
-        left = count
-        for batch in self.cost.batches():
-            assert batch is not None
-            for at in range(min(left, batch.size)):
-                yield self.arrays(batch.take(slice(at, at + 1)))
-            left -= min(left, batch.size)
-            if not left:
-                return
+        return map(self.arrays, self._first(count))
+
+    def _first(self, count: int) -> Iterator[Batch]:
+        """The first samples, a batch each."""
+        batches = (batch for batch in self.cost.batches() if batch is not None)
+        return islice((batch.take(slice(at, at + 1)) for batch in batches for at in range(batch.size)), count)
 
     def check_value(self, count: int) -> None:
         """Hold J of the first samples against the user's own function: no formula of an operation is believed.

@@ -1,7 +1,6 @@
 """The frontier of the sweep: the values that separate what is done from what is not, and what is carried at each."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,13 +8,12 @@ from torch import Tensor
 
 from hesse.exact.propagation.ownership import Written, accumulated, apart
 from hesse.exact.propagation.pullback import Pullback
-from hesse.graph.graph import Graph, Node
+from hesse.graph.graph import Graph
 from hesse.graph.structures import Columns, Curvature, Diagonal, added, as_tensor, flat, identity, numel, transposed
+from hesse.operations.record import Selection
 from hesse.operations.registry import record_of
 
 Key = tuple[str, str]
-# Where the entries that a node selects lie in a tensor: (node, tensor, how many axes lead) -> that part of it, in place.
-Selection = Callable[[Node, Tensor, int], Tensor]
 DELTA: Key = ("delta", "")
 BASE: Key = ("base", "")
 CUT: Key = ("cut", "")
