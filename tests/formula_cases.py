@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import hesse
+from hesse.derivation.calculus.program import Program
 from hesse.derivation.derivation import Derivation
-from hesse.derivation.program import Program
 
 # Where functions are defined that are not everywhere.
 DOMAIN = {"log": (0, math.inf), "sqrt": (0, math.inf), "log1p": (-1, math.inf), "logit": (0, 1), "atanh": (-1, 1)}

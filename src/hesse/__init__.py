@@ -26,7 +26,7 @@ from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize,
 if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation, Formula
     from hesse.derivation.derive import derive
-    from hesse.derivation.networks.network import Network
+    from hesse.derivation.sources.networks.network import Network
     from hesse.plot import ErrorCurve, HeatMap, Plane, Slice, Spectrum
 
 from hesse.version import __version__ as __version__
@@ -69,7 +69,7 @@ _LATER = {
     "derive": "hesse.derivation.derive",
     "Derivation": "hesse.derivation.derivation",
     "Formula": "hesse.derivation.derivation",
-    "Network": "hesse.derivation.networks.network",
+    "Network": "hesse.derivation.sources.networks.network",
     **dict.fromkeys(("ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"), "hesse.plot"),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hesse
-from derivation.notation.tex import check
+from derivation.show.tex import check
 from hesse.cli.app import main
 from hesse.cli.derive import Output, derivation_of, module, pair_of, write_text
 from hesse.cli.inputs import build_cost

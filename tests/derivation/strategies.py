@@ -7,8 +7,8 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from derivation.expressions import Case
-from hesse.derivation.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, symbols, unparse
-from hesse.derivation.language.vocabulary import along_an_axis, elementwise
+from hesse.derivation.sources.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, symbols, unparse
+from hesse.derivation.sources.language.vocabulary import along_an_axis, elementwise
 
 Shape = tuple[str, ...]
 

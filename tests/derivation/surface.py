@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hesse.derivation.functions import sample_function
-from hesse.derivation.program import Program
+from hesse.derivation.calculus.functions import sample_function
+from hesse.derivation.calculus.program import Program
 
 WIDTHS = (3, 2, 4, 5, 2, 3)
 

@@ -3,8 +3,8 @@
 import pytest
 
 import hesse
-from hesse.derivation.expression import Entry
-from hesse.derivation.program import mentioned
+from hesse.derivation.calculus.expression import Entry
+from hesse.derivation.calculus.program import mentioned
 
 LOGISTIC = "-sum(y*log(sigmoid(X @ w)) + (1 - y)*log(1 - sigmoid(X @ w)))"
 

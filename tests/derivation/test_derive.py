@@ -8,8 +8,8 @@ from torch import nn
 
 import hesse
 from derivation.expressions import CASES
-from derivation.notation.tex import check
-from hesse.derivation.lines import Certificate
+from derivation.show.tex import check
+from hesse.derivation.lines.records import Certificate
 
 
 def certificate(d: hesse.Derivation) -> Certificate:

@@ -5,7 +5,7 @@ import torch
 
 import hesse
 from derivation.expressions import CASES, Case
-from hesse.derivation.valuation import Valuation, relative
+from hesse.derivation.check.valuation import Valuation, relative
 
 STEP = 1e-5
 

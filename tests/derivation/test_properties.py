@@ -11,13 +11,13 @@ from torch import Tensor
 
 import hesse
 from derivation.expressions import Case
-from derivation.notation.tex import check
+from derivation.show.tex import check
 from derivation.strategies import Drawn, costs
-from hesse.derivation.binding import differentiated
-from hesse.derivation.expression import Apply, Expression, Factor, Group, Power, indices
-from hesse.derivation.matrix import evaluate as value_of
-from hesse.derivation.matrix import matrix_form
-from hesse.derivation.valuation import relative
+from hesse.derivation.calculus.expression import Apply, Expression, Factor, Group, Power, indices
+from hesse.derivation.check.valuation import relative
+from hesse.derivation.code.binding import differentiated
+from hesse.derivation.show.matrix import evaluate as value_of
+from hesse.derivation.show.matrix import matrix_form
 
 TOLERANCE = 1e-9
 

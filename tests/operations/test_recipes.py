@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import hesse
-from hesse.derivation.algebra import add, product, scale
-from hesse.derivation.expression import Delta, Entry, Expression, Index
-from hesse.derivation.networks.call import Call
-from hesse.derivation.networks.maps import moved, reshaped
-from hesse.derivation.networks.view import View
+from hesse.derivation.calculus.algebra import add, product, scale
+from hesse.derivation.calculus.expression import Delta, Entry, Expression, Index
+from hesse.derivation.sources.networks.call import Call
+from hesse.derivation.sources.networks.maps import moved, reshaped
+from hesse.derivation.sources.networks.view import View
 from hesse.errors import HesseValueError
 from hesse.graph.local import Local
 from hesse.operations.elementwise import entrywise

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import hesse
 from hesse.cli.inputs import build_cost, check_writable, require
+from hesse.derivation.code.identifiers import Names
 from hesse.derivation.derivation import Formula
-from hesse.derivation.identifiers import Names
 from hesse.errors import HesseValueError
 
 

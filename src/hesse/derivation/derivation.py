@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from hesse.derivation.expression import Entry, Expression, Index, Partial, of
-from hesse.derivation.lines import Block, Certificate, Line, Slope, Stage
-from hesse.derivation.program import Program
-from hesse.derivation.samples import Own
-from hesse.derivation.valuation import Valuation
+from hesse.derivation.calculus.expression import Entry, Expression, Index, Partial, of
+from hesse.derivation.calculus.program import Program
+from hesse.derivation.calculus.samples import Own
+from hesse.derivation.check.valuation import Valuation
+from hesse.derivation.lines.records import Block, Certificate, Line, Slope, Stage
 from hesse.errors import HesseKeyError, nearest
 from hesse.process.progress import Progress
 
@@ -57,26 +57,26 @@ class Formula:
 
     def text(self, reading: str = "indices") -> str:
         """The lines and the result as text, at most 100 columns wide; ``reading`` as in `Derivation.text`."""
-        from hesse.derivation.notation import text
+        from hesse.derivation.show import text
 
         return text.block_text(self.block, self.derivation, reading)
 
     def latex(self, reading: str = "indices") -> str:
         """The result as LaTeX, to be put between dollar signs."""
-        from hesse.derivation.notation import latex
+        from hesse.derivation.show import latex
 
         return latex.block_latex(self.block, self.derivation, reading)
 
     def html(self) -> str:
         """The block as one self-contained page."""
-        from hesse.derivation.notation import html
+        from hesse.derivation.show import html
 
         key = (self.rows.name, self.columns.name)
         return html.page(replace(self.derivation, blocks={key: self.block}, stages=()))
 
     def matrix(self) -> str | None:
         """The result as a product of matrices, rows and columns counted row by row; None where it has no such form."""
-        from hesse.derivation.matrix import matrix_form, matrix_text
+        from hesse.derivation.show.matrix import matrix_form, matrix_text
 
         found = matrix_form(self.expression, self.rows.indices, self.columns.indices, self.derivation.program)
         return None if found is None else matrix_text(found)
@@ -99,8 +99,8 @@ class Formula:
             >>> "def " in code and "import numpy" in code
             True
         """
-        from hesse.derivation.notation.text_writer import text
-        from hesse.derivation.python import python
+        from hesse.derivation.code.python import python
+        from hesse.derivation.show.text_writer import text
 
         program = self.derivation.program
         left = text(of(Partial(program.cost.entry, (self.rows, self.columns))), program)
@@ -124,8 +124,8 @@ class Formula:
             array([[2., 2.],
                    [2., 6.]])
         """
-        from hesse.derivation.binding import differentiated, with_samples
-        from hesse.derivation.evaluate import evaluate
+        from hesse.derivation.code.binding import differentiated, with_samples
+        from hesse.derivation.code.evaluation import evaluate
 
         program, own = self.derivation.program, self.derivation.own
         functions: dict[str, str | tuple[Callable[..., Any], ...]] = {
@@ -226,7 +226,7 @@ class Derivation:
         Args:
             reading: ``"indices"``, ``"matrix"``, or ``"scalar"``: one weight per layer.
         """
-        from hesse.derivation.notation import text
+        from hesse.derivation.show import text
 
         return text.page(self, reading)
 
@@ -239,13 +239,13 @@ class Derivation:
             >>> d.write(d.slopes["x"].expression, "scalar")
             '2 A x'
         """
-        from hesse.derivation.notation.text_writer import text
+        from hesse.derivation.show.text_writer import text
 
         return text(expression, self.program, reading)
 
     def latex(self) -> str:
         """A LaTeX document that compiles as it stands."""
-        from hesse.derivation.notation import latex
+        from hesse.derivation.show import latex
 
         return latex.document(self)
 
@@ -255,7 +255,7 @@ class Derivation:
         Raises:
             HesseImportError: the extra ``html`` is not installed.
         """
-        from hesse.derivation.notation import html
+        from hesse.derivation.show import html
 
         return html.page(self)
 
@@ -271,12 +271,12 @@ class Derivation:
             >>> d.certify(seed=1).deviation < 1e-10
             True
         """
-        from hesse.derivation.certify import certified, valuation
+        from hesse.derivation.check.certification import certified, valuation
 
         return certified(self, valuation(self.program, seed, self.functions))[1]
 
     def _repr_html_(self) -> str:
-        from hesse.derivation.notation import html
+        from hesse.derivation.show import html
 
         return html.fragment(self)
 
@@ -304,7 +304,7 @@ def _formula(derivation: Derivation, rows: str, columns: str) -> Formula:
 
 def _with_block(derivation: Derivation, rows: str, columns: str) -> Derivation:
     """The derivation with one more block, certified at the same point as the others."""
-    from hesse.derivation.certify import certified
+    from hesse.derivation.check.certification import certified
 
     assert derivation.writer is not None, "a derivation without a writer has all its blocks"
     block, program = derivation.writer(rows, columns)

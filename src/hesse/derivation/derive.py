@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from hesse.cost import Cost
-from hesse.derivation.adjoints import adjoints
-from hesse.derivation.carry_out import CarryOut
-from hesse.derivation.certify import certified, certified_at
+from hesse.derivation.calculus.differentiation import with_companions
+from hesse.derivation.calculus.expression import Size
+from hesse.derivation.calculus.program import Program
+from hesse.derivation.check.certification import certified, certified_at
 from hesse.derivation.derivation import Derivation
-from hesse.derivation.differentiate import with_companions
-from hesse.derivation.expression import Size
-from hesse.derivation.language import program as program_of_text
-from hesse.derivation.lines import Block, Slope
-from hesse.derivation.networks.network import Network
-from hesse.derivation.page import Page
-from hesse.derivation.program import Program
-from hesse.derivation.stagewise import Stages, stages
-from hesse.derivation.steps import Expander, block, slope
+from hesse.derivation.lines.adjoints import adjoints
+from hesse.derivation.lines.by_layer import Stages, stages
+from hesse.derivation.lines.in_full import CarryOut
+from hesse.derivation.lines.page import Page
+from hesse.derivation.lines.records import Block, Slope
+from hesse.derivation.lines.steps import Expander, block, slope
+from hesse.derivation.sources.language import program as program_of_text
+from hesse.derivation.sources.networks.network import Network
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 
 WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
@@ -96,7 +96,7 @@ def derive(
 
 def _of_cost(cost: Cost, wrt: str | Sequence[str] | None, *, stagewise: bool | None, certify: bool) -> Derivation:
     """The derivation for the loss of one sample, certified on the cost's own parameters and first samples too."""
-    from hesse.derivation.networks.graph import program_of  # the rules of all traced operations, which only a cost needs
+    from hesse.derivation.sources.networks.graph import program_of  # the rules of all traced operations, which only a cost needs
 
     found = program_of(cost)
     whole = cost.scale * cost.samples

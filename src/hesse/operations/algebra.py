@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from hesse.derivation.algebra import product, scale
-from hesse.derivation.expression import Entry, Expression, Index, of
+from hesse.derivation.calculus.algebra import product, scale
+from hesse.derivation.calculus.expression import Entry, Expression, Index, of
 from hesse.operations.record import ArrayFunction, Operation
 
 _Other = Callable[[str, tuple[Index, ...]], Entry]

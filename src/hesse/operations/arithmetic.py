@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hesse.derivation.algebra import add, scale
-from hesse.derivation.expression import ONE, Apply, Expression, constant, grouped, of
-from hesse.derivation.networks.view import View, number, power, times
+from hesse.derivation.calculus.algebra import add, scale
+from hesse.derivation.calculus.expression import ONE, Apply, Expression, constant, grouped, of
+from hesse.derivation.sources.networks.view import View, number, power, times
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
@@ -18,7 +18,7 @@ from hesse.operations.positions import along_all
 from hesse.operations.record import SUMMED, Axes, Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 aten = torch.ops.aten
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hesse.derivation.networks import maps
-from hesse.derivation.networks.view import View, length
+from hesse.derivation.sources.networks import maps
+from hesse.derivation.sources.networks.view import View, length
 from hesse.graph.graph import Node, Pick
 from hesse.graph.local import Local
 from hesse.operations.positions import on_first, relabelled
@@ -14,7 +14,7 @@ from hesse.operations.record import Formula, Operation, Rewrite, Shapes, Structu
 from hesse.operations.reductions import axes_of
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 aten = torch.ops.aten
 

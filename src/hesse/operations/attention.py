@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hesse.derivation.algebra import add, product, scale
-from hesse.derivation.expression import Delta, Entry, Expression, Index, constant, of
-from hesse.derivation.networks.view import View, number, times
-from hesse.derivation.program import Leaf
+from hesse.derivation.calculus.algebra import add, product, scale
+from hesse.derivation.calculus.expression import Delta, Entry, Expression, Index, constant, of
+from hesse.derivation.calculus.program import Leaf
+from hesse.derivation.sources.networks.view import View, number, times
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.operations.normalisation import along_rows
@@ -18,7 +18,7 @@ from hesse.operations.positions import on_first
 from hesse.operations.record import ArrayFunction, Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 aten = torch.ops.aten
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv1d_input, conv2d_input, conv3d_input
 
-from hesse.derivation.algebra import add, total
-from hesse.derivation.expression import Expression, Index
-from hesse.derivation.networks.view import View, times
+from hesse.derivation.calculus.algebra import add, total
+from hesse.derivation.calculus.expression import Expression, Index
+from hesse.derivation.sources.networks.view import View, times
 from hesse.graph.graph import Node
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
@@ -19,7 +19,7 @@ from hesse.graph.sites import Arrangement, Moves, Site, Slot
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 # What the axes of an image are, for the letters of formulas.
 SPATIAL = {1: ("token",), 2: ("row", "column"), 3: ("depth", "row", "column")}

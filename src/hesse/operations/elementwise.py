@@ -15,8 +15,8 @@ from hesse.operations.positions import along_all
 from hesse.operations.record import Function, Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
-    from hesse.derivation.networks.view import View
+    from hesse.derivation.sources.networks.call import Call
+    from hesse.derivation.sources.networks.view import View
 
 
 def formula(call: "Call") -> "View | None":

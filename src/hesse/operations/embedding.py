@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesse.derivation.networks.view import View
-from hesse.derivation.program import Leaf
+from hesse.derivation.calculus.program import Leaf
+from hesse.derivation.sources.networks.view import View
 from hesse.graph.graph import Node, Ref
 from hesse.graph.parameter_view import Views, view_of
 from hesse.graph.sites import PLAIN, Arrangement, Site
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 
 def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:

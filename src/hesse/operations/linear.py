@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hesse.derivation.algebra import add
-from hesse.derivation.networks.view import View
+from hesse.derivation.calculus.algebra import add
+from hesse.derivation.sources.networks.view import View
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
@@ -16,7 +16,7 @@ from hesse.operations.positions import on_first
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 aten = torch.ops.aten
 

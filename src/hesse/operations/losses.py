@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from hesse.derivation.algebra import add, scale, total
-from hesse.derivation.expression import ONE, Apply, constant, grouped, of
-from hesse.derivation.networks.view import View, power, times
-from hesse.derivation.program import Leaf
+from hesse.derivation.calculus.algebra import add, scale, total
+from hesse.derivation.calculus.expression import ONE, Apply, constant, grouped, of
+from hesse.derivation.calculus.program import Leaf
+from hesse.derivation.sources.networks.view import View, power, times
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.structures import Diagonal, RankOne
 from hesse.operations.record import SUMMED, Axes, Formula, LossFunction, Operation, Positions, Shapes
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 # PyTorch's codes of a reduction.
 MEAN, SUM = 1, 2

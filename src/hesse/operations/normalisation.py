@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hesse.derivation.algebra import add, scale, total
-from hesse.derivation.expression import Entry, Expression, Index, constant, of
-from hesse.derivation.networks.maps import reshaped
-from hesse.derivation.networks.view import Axis, View, length, number, power, times
+from hesse.derivation.calculus.algebra import add, scale, total
+from hesse.derivation.calculus.expression import Entry, Expression, Index, constant, of
+from hesse.derivation.sources.networks.maps import reshaped
+from hesse.derivation.sources.networks.view import Axis, View, length, number, power, times
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import Views, view_of
@@ -20,7 +20,7 @@ from hesse.operations.positions import on_first
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 aten = torch.ops.aten
 

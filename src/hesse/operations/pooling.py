@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesse.derivation.algebra import scale, total
-from hesse.derivation.expression import Entry, Index, of
-from hesse.derivation.networks.view import View, times
+from hesse.derivation.calculus.algebra import scale, total
+from hesse.derivation.calculus.expression import Entry, Index, of
+from hesse.derivation.sources.networks.view import View, times
 from hesse.graph.local import Local
 from hesse.operations.convolution import SPATIAL, each
 from hesse.operations.record import Operation, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 
 def _pull_average(op: Local, columns: Tensor) -> tuple[Tensor] | None:

@@ -17,9 +17,9 @@ from torch import Tensor
 from hesse.graph.graph import Node
 
 if TYPE_CHECKING:
-    from hesse.derivation.expression import Entry, Expression, Index
-    from hesse.derivation.networks.call import Call
-    from hesse.derivation.networks.view import View
+    from hesse.derivation.calculus.expression import Entry, Expression, Index
+    from hesse.derivation.sources.networks.call import Call
+    from hesse.derivation.sources.networks.view import View
     from hesse.graph.local import Local
     from hesse.graph.parameter_view import ParameterView
     from hesse.graph.sites import Site

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from hesse.derivation.algebra import scale, total
-from hesse.derivation.expression import Expression, constant
-from hesse.derivation.networks.view import View, length, power
+from hesse.derivation.calculus.algebra import scale, total
+from hesse.derivation.calculus.expression import Expression, constant
+from hesse.derivation.sources.networks.view import View, length, power
 from hesse.graph.graph import Node
 from hesse.operations.positions import on_first
 from hesse.operations.record import SUMMED, Operation, Shapes, Structure
 
 if TYPE_CHECKING:
-    from hesse.derivation.networks.call import Call
+    from hesse.derivation.sources.networks.call import Call
 
 
 def axes_of(dims: Any, view: View) -> list[int]:

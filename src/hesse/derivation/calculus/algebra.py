@@ -1,0 +1,331 @@
+"""Sums and products of expressions, and the normal form in which like terms meet."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from hesse.derivation.calculus.canonical import canonical
+from hesse.derivation.calculus.expression import (
+    ZERO,
+    Apply,
+    Count,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Partial,
+    Power,
+    Term,
+    all_names,
+    constant,
+    freshen,
+    indices,
+    of,
+    rename,
+    rename_factor,
+)
+
+
+def add(*parts: Expression) -> Expression:
+    """The sum, like terms not yet collected."""
+    return Expression(tuple(term for part in parts for term in part.terms))
+
+
+def scale(expression: Expression, by: Fraction | int) -> Expression:
+    """A number times the expression."""
+    if by == 0:
+        return ZERO
+    return Expression(tuple(replace(term, coefficient=term.coefficient * by) for term in expression.terms))
+
+
+def multiply(left: Expression, right: Expression) -> Expression:
+    """The product, sums multiplied out. Bound indices of one never catch free indices of the other."""
+    return Expression(tuple(multiply_terms(a, b) for a in left.terms for b in right.terms))
+
+
+def multiply_terms(a: Term, b: Term) -> Term:
+    """The product of two terms."""
+    b = freshen(b, all_names(a))
+    a = freshen(a, all_names(b))
+    return Term(a.coefficient * b.coefficient, (*a.factors, *b.factors), (*a.bound, *b.bound), a.kind or b.kind)
+
+
+def product(factors: Iterable[Factor]) -> Expression:
+    """Factors as one term."""
+    return Expression((Term(Fraction(1), tuple(factors)),))
+
+
+def total(expression: Expression, over: Iterable[Index]) -> Expression:
+    """Σ over indices that are free in the expression."""
+    over = tuple(over)
+    terms = []
+    for term in expression.terms:
+        term = freshen(term, {index.name for index in over})
+        present = indices(term)
+        terms.append(replace(term, bound=(*term.bound, *(index for index in over if index in present))))
+        # An index that a term does not have is summed over all the same: it counts.
+        for index in over:
+            if index not in present:
+                terms[-1] = _times_size(terms[-1], index)
+    return Expression(tuple(terms))
+
+
+def _times_size(term: Term, index: Index) -> Term:
+    if isinstance(index.size, int):
+        return replace(term, coefficient=term.coefficient * index.size)
+    return replace(term, factors=(Count(index.size), *term.factors))
+
+
+def marked(expression: Expression, kind: str | None) -> Expression:
+    """The expression with the kind of every term set."""
+    return Expression(tuple(replace(term, kind=kind) for term in expression.terms))  # pyright: ignore[reportArgumentType]
+
+
+# ---------------------------------------------------------------- the normal form
+
+
+def simplify(expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()) -> Expression:
+    """The expression a person would write: no Kronecker delta that can be summed away, equal factors as powers, no
+    term twice, and parentheses multiplied out where that leaves fewer terms.
+
+    Args:
+        expression: what to simplify.
+        ones: names of arrays whose entries along the last axis add to one (softmax values, one-hot targets).
+        prefer: of two free indices that a delta makes equal, the one to write.
+    """
+    kept = collect(expression, ones, prefer)
+    if any(isinstance(factor, Group | Power) for term in kept.terms for factor in term.factors):
+        opened = collect(expand(kept), ones, prefer)
+        if len(opened.terms) <= len(kept.terms) and weight(opened) < weight(kept):
+            return opened
+    return kept
+
+
+def weight(expression: Expression) -> int:
+    """How much there is to read."""
+    return sum(2 + sum(_weight(factor) for factor in term.factors) for term in expression.terms)
+
+
+def _weight(factor: Factor) -> int:
+    match factor:
+        case Group(body):
+            return weight(body)
+        case Power(base, _):
+            return 1 + _weight(base)
+        case Apply(_, _, argument):
+            return 1 + _weight(argument)
+        case Partial(inner, by):
+            return _weight(inner) + len(by)
+        case _:
+            return 1
+
+
+def collect(expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()) -> Expression:
+    """Contract deltas, merge powers, add like terms, drop zeros. Parentheses stay.
+
+    Under a delta of two free indices every other factor takes one of them: the one that comes first in ``prefer``.
+    """
+    rank = {index: place for place, index in enumerate(prefer)}
+    sums: dict[object, Term] = {}
+    for raw in expression.terms:
+        term = contract(_tidy(raw, ones), ones)
+        if term.coefficient == 0:
+            continue
+        term = _on_the_diagonal(term, rank)
+        key = canonical(term)
+        seen = sums.get(key)
+        if seen is None:
+            sums[key] = term
+        else:
+            kind = seen.kind if seen.kind == term.kind else None
+            sums[key] = replace(seen, coefficient=seen.coefficient + term.coefficient, kind=kind)
+    return Expression(tuple(term for term in sums.values() if term.coefficient != 0))
+
+
+def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
+    """Under deltas of free indices, every other factor takes the first of those that are equal, so that like terms look alike."""
+    first: dict[Index, Index] = {}
+
+    def root(index: Index) -> Index:
+        while first.get(index, index) != index:
+            index = first[index]
+        return index
+
+    for delta in term.factors:
+        if isinstance(delta, Delta):
+            ends = (root(delta.left), root(delta.right))
+            keep, gone = sorted(ends, key=lambda index: (rank.get(index, len(rank)), index.name))
+            first[gone] = keep
+    to = {index: root(index) for index in first if root(index) != index}
+    if not to:
+        return term
+    deltas = tuple(Delta(keep, gone) for gone, keep in to.items())
+    others = tuple(rename_factor(factor, to) for factor in term.factors if not isinstance(factor, Delta))
+    return replace(term, factors=_gather((*others, *deltas)))
+
+
+def _tidy(term: Term, ones: frozenset[str]) -> Term:
+    """Normalise each factor, and take numbers and products out of parentheses that hold a single term."""
+    coefficient, factors, bound = term.coefficient, [], list(term.bound)
+    taken = all_names(term)
+    for factor in term.factors:
+        factor = _tidy_factor(factor, ones)
+        if isinstance(factor, Group):
+            body = factor.body
+            if body.is_zero:
+                return Term(Fraction(0))
+            if len(body.terms) == 1:
+                inner = freshen(body.terms[0], taken)
+                taken |= all_names(inner)
+                coefficient *= inner.coefficient
+                factors.extend(inner.factors)
+                bound.extend(inner.bound)
+                continue
+            common = body.terms[0].coefficient
+            if all(part.coefficient < 0 for part in body.terms):
+                coefficient, factor = -coefficient, Group(scale(body, -1))
+            elif common not in (1, -1) and all(abs(part.coefficient) == abs(common) for part in body.terms):
+                coefficient, factor = coefficient * abs(common), Group(scale(body, 1 / abs(common)))
+        if isinstance(factor, Power):
+            pulled = _number_power(factor)
+            if pulled is not None:
+                coefficient *= pulled[0]
+                factors.extend(pulled[1])
+                continue
+        factors.append(factor)
+    return Term(coefficient, tuple(factors), tuple(bound), term.kind)
+
+
+def _tidy_factor(factor: Factor, ones: frozenset[str]) -> Factor:
+    match factor:
+        case Group(body):
+            return Group(simplify(body, ones))
+        case Power(base, exponent):
+            return _power(_tidy_factor(base, ones), collect(exponent))
+        case Apply(function, order, argument):
+            return Apply(function, order, _tidy_factor(argument, ones))
+        case Delta(left, right):
+            return Delta(*sorted((left, right)))
+        case _:
+            return factor
+
+
+def _power(base: Factor, exponent: Expression) -> Factor:
+    """u^{ab} for (u^a)^b, but for a root of a whole power: √(u²) is |u|, not u."""
+    if exponent == constant(1):
+        return base
+    if isinstance(base, Power):
+        inner, outer = base.exponent.number, exponent.number
+        if inner is not None and outer is not None and (outer.denominator == 1 or inner.denominator != 1):
+            return _power(base.base, constant(inner * outer))
+    return Power(base, exponent)
+
+
+def _number_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
+    """The powers that can be split: exponent zero, numbers, and whole powers of one product without a sum."""
+    exponent = power.exponent.number
+    if exponent is None:
+        return None
+    if exponent == 0:
+        return Fraction(1), []
+    if isinstance(power.base, Group) and exponent.denominator == 1:
+        body = power.base.body
+        if body.number is not None and body.number != 0:
+            return body.number ** int(exponent), []
+        if len(body.terms) == 1 and not body.terms[0].bound:
+            term = body.terms[0]
+            if term.coefficient != 0:
+                return term.coefficient ** int(exponent), [_power(factor, constant(exponent)) for factor in term.factors]
+        if body.terms and all(part.coefficient < 0 for part in body.terms):
+            return Fraction((-1) ** int(exponent)), [Power(Group(scale(body, -1)), power.exponent)]
+    return None
+
+
+def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
+    """Sum the deltas away, gather equal factors, and count what is summed over nothing."""
+    coefficient, factors, bound = term.coefficient, list(term.factors), list(term.bound)
+    changed = True
+    while changed:
+        changed = False
+        for position, delta in enumerate(factors):
+            if not isinstance(delta, Delta):
+                continue
+            if delta.left == delta.right:
+                del factors[position]
+            elif delta.right in bound or delta.left in bound:
+                gone, stays = (delta.right, delta.left) if delta.right in bound else (delta.left, delta.right)
+                del factors[position]
+                bound.remove(gone)
+                rest = Term(Fraction(1), tuple(factors), tuple(bound))
+                renamed = freshen(rest, {stays.name}) if stays not in bound else rest
+                bound = list(renamed.bound)
+                factors = [rename_factor(factor, {gone: stays}) for factor in renamed.factors]
+            else:
+                continue
+            changed = True
+            break
+    # Two equal deltas are one: [i = j]² = [i = j].
+    factors = [factor for k, factor in enumerate(factors) if not (isinstance(factor, Delta) and factor in factors[:k])]
+    # Whole arrays of entries that add to one.
+    for index in list(bound):
+        holders = [factor for factor in factors if index in indices(factor)]
+        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in ones:
+            entry = holders[0]
+            if entry.indices[-1] == index and entry.indices.count(index) == 1:
+                factors.remove(entry)
+                bound.remove(index)
+    present = {index for factor in factors for index in indices(factor)}
+    result = Term(coefficient, tuple(factors), tuple(index for index in bound if index in present), term.kind)
+    for index in bound:
+        if index not in present:
+            result = _times_size(result, index)
+    return replace(result, factors=_gather(result.factors))
+
+
+def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
+    """Equal factors as one power; numbers of entries first."""
+    exponents: dict[Factor, Expression] = {}
+    for factor in factors:
+        if isinstance(factor, Delta):
+            exponents.setdefault(factor, constant(1))
+            continue
+        base, exponent = (factor.base, factor.exponent) if isinstance(factor, Power) else (factor, constant(1))
+        exponents[base] = collect(add(exponents.get(base, ZERO), exponent))
+    return tuple(_power(base, exponent) for base, exponent in exponents.items() if not exponent.is_zero)
+
+
+def expand(expression: Expression) -> Expression:
+    """Parentheses and their whole powers multiplied out."""
+    parts = []
+    for term in expression.terms:
+        done = Expression((Term(term.coefficient, (), (), term.kind),))
+        bound = list(term.bound)
+        taken = all_names(term)
+        for factor in term.factors:
+            copies, body = 1, None
+            if isinstance(factor, Group):
+                body = factor.body
+            elif isinstance(factor, Power) and isinstance(factor.base, Group):
+                exponent = factor.exponent.number
+                if exponent is not None and exponent.denominator == 1 and 1 < exponent <= 4:
+                    copies, body = int(exponent), factor.base.body
+            if body is None:
+                done = multiply(done, of(factor))
+                continue
+            for _ in range(copies):
+                opened = Expression(tuple(freshen(part, taken) for part in expand(body).terms))
+                done = multiply(done, opened)
+        parts.append(Expression(tuple(replace(part, bound=(*part.bound, *bound), kind=term.kind) for part in done.terms)))
+    return add(*parts)
+
+
+def same(left: Expression, right: Expression) -> bool:
+    """Whether two expressions are the same sum, up to order and the names of bound indices."""
+    return collect(add(left, scale(right, -1))).is_zero
+
+
+def renamed_to(expression: Expression, old: tuple[Index, ...], new: tuple[Index, ...]) -> Expression:
+    """The expression with one list of free indices put in the place of another."""
+    return rename(expression, {a: b for a, b in zip(old, new, strict=True) if a != b})

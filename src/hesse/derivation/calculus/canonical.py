@@ -1,0 +1,96 @@
+"""Equality of terms up to the names of bound indices and the order of factors."""
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import permutations
+from zlib import crc32
+
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Partial,
+    Power,
+    Term,
+    indices,
+    rename_factor,
+)
+
+
+def canonical(term: Term) -> object:
+    """A key that two terms share if and only if they are equal up to their coefficients, the names of bound indices and the
+    order of factors (for more than six bound indices alike in all they touch: only if)."""
+    classes = _classes(term)
+    best = None
+    for order in _orders(classes):
+        names = {index: Index(f"#{position}", index.size) for position, index in enumerate(order)}
+        key = tuple(sorted((repr(rename_factor(factor, names)) for factor in map(_free_key, term.factors)), key=str))
+        if best is None or key < best:
+            best = key
+    return best, tuple(sorted(str(index.size) for index in term.bound))
+
+
+def _free_key(factor: Factor) -> Factor:
+    """A factor in a form that does not depend on the names of bound indices inside it."""
+    match factor:
+        case Group(body):
+            free = {index.name for index in indices(body)}
+            terms = sorted((_alpha(part, free) for part in body.terms), key=repr)
+            return Group(Expression(tuple(terms)))
+        case Power(base, exponent):
+            return Power(_free_key(base), exponent)
+        case Apply(function, order, argument):
+            return Apply(function, order, _free_key(argument))
+        case Partial(inner, by):
+            return Partial(_free_key(inner), by)
+        case _:
+            return factor
+
+
+def _alpha(term: Term, free: set[str]) -> Term:
+    """The term with its bound indices renamed by their place in the canonical order."""
+    best: Term | None = None
+    for order in _orders(_classes(term)):
+        names = {index: Index(f"%{position}", index.size) for position, index in enumerate(order)}
+        factors = tuple(sorted((rename_factor(_free_key(factor), names) for factor in term.factors), key=repr))
+        candidate = Term(term.coefficient, factors, tuple(names[index] for index in order))
+        if best is None or repr(candidate) < repr(best):
+            best = candidate
+    assert best is not None
+    return best
+
+
+def _classes(term: Term) -> list[list[Index]]:
+    """The bound indices in groups that cannot be told apart by what they touch."""
+    if not term.bound:
+        return []
+    colour: dict[Index, object] = {index: str(index.size) for index in term.bound}
+    for _ in range(3):
+        signature: dict[Index, Counter[object]] = {index: Counter() for index in term.bound}
+        for factor in term.factors:
+            inside = indices(factor)
+            names = {index: Index(f"~{colour.get(index, index.name)}", index.size) for index in inside}
+            for index in inside:
+                if index in signature:
+                    here = {**names, index: Index("@", index.size)}
+                    signature[index][repr(rename_factor(_free_key(factor), here))] += 1
+        colour = {
+            index: crc32(repr((str(index.size), sorted(signature[index].items(), key=repr))).encode()) for index in term.bound
+        }
+    groups: dict[object, list[Index]] = {}
+    for index in term.bound:
+        groups.setdefault(colour[index], []).append(index)
+    return [groups[key] for key in sorted(groups, key=lambda key: (len(groups[key]), str(key)))]
+
+
+def _orders(classes: list[list[Index]]) -> Iterable[tuple[Index, ...]]:
+    if not classes:
+        return ((),)
+    if sum(len(group) > 1 for group in classes) == 0 or sum(map(len, classes)) > 6:
+        return (tuple(index for group in classes for index in group),)
+    orders: list[tuple[Index, ...]] = [()]
+    for group in classes:
+        orders = [(*start, *rest) for start in orders for rest in permutations(group)]
+    return orders

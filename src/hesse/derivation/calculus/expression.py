@@ -1,0 +1,285 @@
+"""What a formula is made of: sums of products of entries, with named indices.
+
+Every value here is a scalar with free indices: ``Σ_i W[o,i] x_i`` has the free index o. Matrices are recognised when a formula
+is shown (`hesse.derivation.show.matrix`), never while it is derived, so that one small calculus serves scalars, vectors,
+matrices and the blocks of order three and four between them.
+
+An `Expression` is a sum of `Term`s; a term is a rational number times a product of factors, summed over its bound indices.
+The factors are a closed set: `Entry`, `Delta`, `Apply`, `Power`, `Group`, `Count`, `Partial`. Operations are an open one: each
+has its place in a table (`hesse.operations`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Literal
+
+Size = int | str  # a number, or the letter of one
+Kind = Literal["curvature from above", "product-rule term"]
+
+
+@dataclass(frozen=True, order=True)
+class Index:
+    """One index: its name, and how far it runs."""
+
+    name: str
+    size: Size = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``W[o,i]``: one entry of a leaf or of a named quantity. A scalar has no indices."""
+
+    name: str
+    indices: tuple[Index, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delta:
+    """``[i = j]``: one where the two indices are equal, zero elsewhere."""
+
+    left: Index
+    right: Index
+
+
+@dataclass(frozen=True)
+class Apply:
+    """``f''(z_o)``: an elementwise function, differentiated ``order`` times, at one factor."""
+
+    function: str
+    order: int
+    argument: "Factor"
+
+
+@dataclass(frozen=True)
+class Power:
+    """``base ** exponent``. A quotient is a product with the power −1."""
+
+    base: "Factor"
+    exponent: "Expression"
+
+
+@dataclass(frozen=True)
+class Group:
+    """``(y_p − ŷ_p)``: a sum kept together as one factor."""
+
+    body: "Expression"
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far an index of a symbolic size runs, as a number: the n of a mean over n."""
+
+    size: str
+
+
+@dataclass(frozen=True)
+class Partial:
+    """``∂ of / ∂ by``: a derivative not carried out, in all that ``of`` depends on; with two in ``by``, a second derivative.
+
+    Only leaves and named quantities can be in ``by``. A quantity is then moved as if it were free: what stands above it follows,
+    what it was made from does not.
+    """
+
+    of: "Factor"
+    by: tuple[Entry, ...]
+
+
+Factor = Entry | Delta | Apply | Power | Group | Count | Partial
+
+
+@dataclass(frozen=True)
+class Term:
+    """``coefficient · Σ_bound factor · factor · …``
+
+    Attributes:
+        coefficient: a rational number.
+        factors: in the order in which they are shown.
+        bound: the indices summed over.
+        kind: which of the two kinds of second-derivative term this is, where that is known.
+    """
+
+    coefficient: Fraction
+    factors: tuple[Factor, ...] = ()
+    bound: tuple[Index, ...] = ()
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A sum of terms; none is zero."""
+
+    terms: tuple[Term, ...] = ()
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing is left."""
+        return not self.terms
+
+    @property
+    def number(self) -> Fraction | None:
+        """The value of an expression that is a rational number."""
+        if self.is_zero:
+            return Fraction(0)
+        term = self.terms[0]
+        return term.coefficient if len(self.terms) == 1 and not term.factors and not term.bound else None
+
+
+ZERO = Expression()
+
+
+def constant(value: Fraction | int) -> Expression:
+    """A rational number as an expression."""
+    return Expression((Term(Fraction(value)),)) if value else ZERO
+
+
+ONE = constant(1)
+
+
+def of(factor: Factor) -> Expression:
+    """One factor as an expression."""
+    return Expression((Term(Fraction(1), (factor,)),))
+
+
+def as_factor(expression: Expression) -> tuple[Fraction, Factor] | None:
+    """The number and the single factor that an expression is, or None."""
+    if len(expression.terms) == 1:
+        term = expression.terms[0]
+        if len(term.factors) == 1 and not term.bound:
+            return term.coefficient, term.factors[0]
+    return None
+
+
+def grouped(expression: Expression) -> Factor:
+    """An expression as one factor: itself where it is one, in parentheses otherwise."""
+    single = as_factor(expression)
+    return single[1] if single and single[0] == 1 else Group(expression)
+
+
+# ---------------------------------------------------------------- indices
+
+
+def indices(value: "Factor | Term | Expression") -> tuple[Index, ...]:
+    """The free indices, each once, in the order in which they appear."""
+    match value:
+        case Entry(_, at):
+            found: Iterable[Index] = at
+        case Delta(left, right):
+            found = (left, right)
+        case Apply(_, _, argument):
+            found = indices(argument)
+        case Power(base, exponent):
+            found = (*indices(base), *indices(exponent))
+        case Group(body):
+            found = indices(body)
+        case Count():
+            found = ()
+        case Partial(inner, by):
+            found = (*indices(inner), *(index for entry in by for index in entry.indices))
+        case Term():
+            found = (index for factor in value.factors for index in indices(factor) if index not in value.bound)
+        case Expression():
+            found = (index for term in value.terms for index in indices(term))
+    return tuple(dict.fromkeys(found))
+
+
+def all_names(value: "Factor | Term | Expression") -> set[str]:
+    """The names of all indices, bound ones too."""
+    match value:
+        case Entry(_, at):
+            return {index.name for index in at}
+        case Delta(left, right):
+            return {left.name, right.name}
+        case Apply(_, _, argument):
+            return all_names(argument)
+        case Power(base, exponent):
+            return all_names(base) | all_names(exponent)
+        case Group(body):
+            return all_names(body)
+        case Count():
+            return set()
+        case Partial(inner, by):
+            return all_names(inner) | {index.name for entry in by for index in entry.indices}
+        case Term():
+            return {index.name for index in value.bound}.union(*(all_names(factor) for factor in value.factors))
+        case Expression():
+            return set().union(*(all_names(term) for term in value.terms))
+
+
+Renaming = Mapping[Index, Index]
+
+
+def rename_factor(factor: Factor, to: Renaming) -> Factor:
+    """The factor with its free indices renamed."""
+    match factor:
+        case Entry(name, at):
+            return Entry(name, tuple(to.get(index, index) for index in at))
+        case Delta(left, right):
+            return Delta(to.get(left, left), to.get(right, right))
+        case Apply(function, order, argument):
+            return Apply(function, order, rename_factor(argument, to))
+        case Power(base, exponent):
+            return Power(rename_factor(base, to), rename(exponent, to))
+        case Group(body):
+            return Group(rename(body, to))
+        case Count():
+            return factor
+        case Partial(inner, by):
+            moved = tuple(Entry(entry.name, tuple(to.get(index, index) for index in entry.indices)) for entry in by)
+            return Partial(rename_factor(inner, to), moved)
+
+
+def rename_term(term: Term, to: Renaming) -> Term:
+    """The term with its free indices renamed; bound indices that would be caught are renamed out of the way first."""
+    to = {old: new for old, new in to.items() if old not in term.bound and old != new}
+    if not to:
+        return term
+    caught = {new.name for new in to.values()}
+    if any(index.name in caught for index in term.bound):
+        term = freshen(term, caught, beside={old.name for old in to})
+    return replace(term, factors=tuple(rename_factor(factor, to) for factor in term.factors))
+
+
+def rename(expression: Expression, to: Renaming) -> Expression:
+    """The expression with its free indices renamed, all at once."""
+    return Expression(tuple(rename_term(term, to) for term in expression.terms)) if to else expression
+
+
+LETTERS = "ijklmnpqrstuvwoabcdegh"
+
+
+def fresh_name(taken: set[str], letters: str = LETTERS) -> str:
+    """A name for an index that is not taken: a letter, then letters with a number."""
+    for number in range(1_000_000):
+        for letter in letters:
+            name = letter if number == 0 else f"{letter}{number}"
+            if name not in taken:
+                return name
+    raise AssertionError("unreachable")
+
+
+def fresh(index: Index, taken: set[str]) -> Index:
+    """An index like this one, whose name is added to those taken."""
+    name = index.name if index.name not in taken else fresh_name(taken)
+    taken.add(name)
+    return Index(name, index.size)
+
+
+def freshen(term: Term, taken: Iterable[str], beside: Iterable[str] = ()) -> Term:
+    """The term with each bound index whose name is taken renamed, to names that are not ``beside`` either."""
+    taken = set(taken)
+    used = taken | all_names(term) | set(beside)
+    to: dict[Index, Index] = {}
+    for index in term.bound:
+        if index.name in taken:
+            name = fresh_name(used)
+            used.add(name)
+            to[index] = Index(name, index.size)
+    if not to:
+        return term
+    return Term(
+        term.coefficient,
+        tuple(rename_factor(factor, to) for factor in term.factors),
+        tuple(to.get(index, index) for index in term.bound),
+        term.kind,
+    )

@@ -1,0 +1,88 @@
+"""Functions of each entry in formulas: the derivatives that their records write out, and those of unknown ones."""
+
+import ast
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from hesse.derivation.calculus.algebra import add, multiply, scale
+from hesse.derivation.calculus.expression import Apply, Expression, Factor, Power, constant, grouped, of
+from hesse.operations.registry import FUNCTIONS
+
+
+def closed_form(function: str, order: int, argument: Factor, value: Factor | None = None) -> Expression | None:
+    """The derivative of a known function as an expression in its argument and its value; None for an unknown one.
+
+    Args:
+        function: its name.
+        order: 1 or 2; 0 gives the value.
+        argument: what stands for z.
+        value: what stands for a; the function applied to the argument where it has no name of its own.
+    """
+    if order == 0 or order > 2 or function not in FUNCTIONS:
+        return None
+    text = FUNCTIONS[function].derivatives[order - 1]
+    return _build(_parsed(text), {"z": of(argument), "a": of(value or Apply(function, 0, argument))})
+
+
+@cache
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _build(node: ast.expr, names: dict[str, Expression]) -> Expression:
+    """An expression from the small language in which records write derivatives."""
+    match node:
+        case ast.Constant(value=int(number)):
+            return constant(number)
+        case ast.Name(id=name):
+            return names[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return scale(_build(operand, names), -1)
+        case ast.Call(func=ast.Name(id=name), args=[argument]):
+            return of(Apply(name, 0, grouped(_build(argument, names))))
+        case ast.BinOp(left=left, op=op, right=right):
+            a, b = _build(left, names), _build(right, names)
+            match op:
+                case ast.Add():
+                    return add(a, b)
+                case ast.Sub():
+                    return add(a, scale(b, -1))
+                case ast.Mult():
+                    return multiply(_kept(a), _kept(b))
+                case ast.Div() if b.number:
+                    return scale(a, 1 / b.number)
+                case ast.Div():
+                    return multiply(_kept(a), of(Power(grouped(b), constant(-1))))
+                case ast.Pow():
+                    return of(Power(grouped(a), b))
+    raise AssertionError(f"not in the language of derivatives: {ast.dump(node)}")
+
+
+def _kept(expression: Expression) -> Expression:
+    """A sum stays in its parentheses when it is multiplied."""
+    return expression if len(expression.terms) < 2 else of(grouped(expression))
+
+
+def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tensor:
+    """f^(order) at each entry, by automatic differentiation; itself differentiable."""
+    if order == 0:
+        return f(z)
+    with torch.enable_grad():
+        point = z if z.requires_grad else z.detach().requires_grad_()
+        value = f(point)
+        for _ in range(order):
+            if not value.requires_grad:
+                return torch.zeros_like(z)
+            (slope,) = torch.autograd.grad(value.sum(), point, create_graph=True, allow_unused=True)
+            value = torch.zeros_like(z) if slope is None else slope
+    return value if z.requires_grad else value.detach()
+
+
+def sample_function(seed: int) -> Callable[[Tensor], Tensor]:
+    """A smooth bounded function, neither odd nor even, to stand for an unknown one in a check."""
+    generator = torch.Generator().manual_seed(seed)
+    weights, rates, shifts = (torch.rand(3, generator=generator, dtype=torch.float64) + 0.5 for _ in range(3))
+    return lambda z: (weights / 2 * torch.sin(z.unsqueeze(-1) * rates + shifts)).sum(-1)

@@ -1,0 +1,192 @@
+"""A cost as a list of named quantities, each defined by the leaves and the quantities before it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Count,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Partial,
+    Power,
+    Size,
+    Term,
+)
+
+Role = Literal["parameter", "data", "constant"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A name that is given: a parameter, data, or a constant with its value.
+
+    Attributes:
+        sizes: one per axis; none for a scalar.
+        role: what it is to the cost.
+        value: of a constant, an array-like; None otherwise.
+        sums_to: the number that the entries along the last axis are known to add to (1 for one-hot targets), or None.
+        per_sample: whether each sample has its own.
+        shown: how an entry of a constant that stands for a condition on its indices is written, such as ``[s = 2u + k]``.
+    """
+
+    name: str
+    sizes: tuple[Size, ...] = ()
+    role: Role = "data"
+    value: Any = field(default=None, compare=False)
+    sums_to: int | None = None
+    per_sample: bool = False
+    shown: str | None = None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A function of a whole array, such as softmax or the inverse: a record of `hesse.operations` at one entry.
+
+    ``argument`` has the indices that the operation sees: softmax(z) over the last of them.
+    """
+
+    operation: str
+    argument: Entry
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A named map that has no formula: its derivatives are symbols, and automatic differentiation gives their values.
+
+    Attributes:
+        operation: what it is called, such as ``max_pool2d``.
+        arguments: the leaves and quantities that go in, whole.
+        function: from their arrays to the quantity's.
+        order: how often ``function`` is already a derivative of the operation.
+        curved: whether the operation has a second derivative that is not zero wherever it exists.
+    """
+
+    operation: str
+    arguments: tuple[str, ...]
+    function: Callable[..., Any] = field(compare=False)
+    order: int = 0
+    curved: bool = True
+
+
+Definition = Expression | Whole | Opaque
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A named intermediate value: ``z3_p = Σ_j W2[p,j] a2_j``.
+
+    Attributes:
+        name: unique in its program. May contain letters that are not ASCII, such as ``δ3``.
+        indices: of the left-hand side.
+        definition: an expression in those indices, a function of a whole array, or a map without a formula.
+        role: "preactivation" (z), "activation" (a), "delta" (δ), "curvature" (S), "transport" (D), "cost", or "value".
+        note: half a sentence on what it is.
+    """
+
+    name: str
+    indices: tuple[Index, ...]
+    definition: Expression | Whole | Opaque
+    role: str = "value"
+    note: str = ""
+
+    @property
+    def entry(self) -> Entry:
+        """The left-hand side."""
+        return Entry(self.name, self.indices)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The leaves, and the quantities in an order in which they can be computed. The last is the cost.
+
+    Attributes:
+        leaves: by name.
+        quantities: each defined by leaves and by quantities before it.
+        unknown: names of elementwise functions of which nothing is known, such as ``f``.
+        samples: where the program is that of one sample, how the cost of many is made of theirs; None where it is not.
+    """
+
+    leaves: Mapping[str, Leaf]
+    quantities: tuple[Quantity, ...]
+    unknown: frozenset[str] = frozenset()
+    samples: Literal["sum", "mean"] | None = None
+
+    @cached_property
+    def by_name(self) -> dict[str, Quantity]:
+        """The quantities by name."""
+        return {quantity.name: quantity for quantity in self.quantities}
+
+    @property
+    def cost(self) -> Quantity:
+        """The last quantity."""
+        return self.quantities[-1]
+
+    @cached_property
+    def _ancestors(self) -> dict[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for quantity in self.quantities:
+            direct = names_in(quantity.definition)
+            found[quantity.name] = direct.union(*(found.get(name, frozenset()) for name in direct))
+        return found
+
+    def ancestors(self, name: str) -> frozenset[str]:
+        """What a quantity depends on, itself left out."""
+        return self._ancestors.get(name, frozenset())
+
+    def depends(self, value: "Factor | Term | Expression", on: str) -> bool:
+        """Whether a value depends on a leaf or quantity, or is an entry of it."""
+        return any(name == on or on in self.ancestors(name) for name in names_in(value))
+
+    def with_quantity(self, quantity: Quantity) -> "Program":
+        """The program with one more quantity (a δ, an S or a D), before the cost."""
+        return replace(self, quantities=(*self.quantities[:-1], quantity, self.quantities[-1]))
+
+    def shape(self, name: str) -> tuple[Size, ...]:
+        """The sizes of a leaf or quantity."""
+        if name in self.leaves:
+            return self.leaves[name].sizes
+        return tuple(index.size for index in self.by_name[name].indices)
+
+
+def names_in(value: "Factor | Term | Expression | Whole | Opaque") -> frozenset[str]:
+    """The leaves and quantities that a value mentions."""
+    return frozenset(_names(value))
+
+
+def mentioned(value: "Factor | Term | Expression | Whole | Opaque") -> tuple[str, ...]:
+    """The same, in the order in which they are read."""
+    return tuple(dict.fromkeys(_names(value)))
+
+
+def _names(value: "Factor | Term | Expression | Whole | Opaque") -> Iterator[str]:
+    match value:
+        case Entry(name, _):
+            yield name
+        case Delta() | Count():
+            return
+        case Apply(_, _, argument):
+            yield from _names(argument)
+        case Power(base, exponent):
+            yield from _names(base)
+            yield from _names(exponent)
+        case Group(body):
+            yield from _names(body)
+        case Partial(inner, _):
+            yield from _names(inner)
+        case Whole(_, argument):
+            yield from _names(argument)
+        case Opaque(_, arguments):
+            yield from arguments
+        case Term():
+            for factor in value.factors:
+                yield from _names(factor)
+        case Expression():
+            for term in value.terms:
+                yield from _names(term)

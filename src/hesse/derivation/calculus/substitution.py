@@ -1,0 +1,105 @@
+"""The step in which f' and f'' of known functions are written out: sigmoid' = a (1 − a), relu'' = 0."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hesse.derivation.calculus.algebra import collect, multiply
+from hesse.derivation.calculus.differentiation import probability_name
+from hesse.derivation.calculus.expression import Apply, Entry, Expression, Factor, Group, Partial, Power, Term, of
+from hesse.derivation.calculus.functions import closed_form
+from hesse.derivation.calculus.program import Program, Quantity
+from hesse.derivation.lines.records import Line
+from hesse.operations.registry import FUNCTIONS
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """What was replaced by what, for which function; the result; and the program with the values that got a name."""
+
+    expression: Expression
+    replaced: tuple[tuple[Factor, Expression, str], ...]
+    program: Program
+
+    @property
+    def lines(self) -> list[Line]:
+        """One line for each thing replaced, not yet numbered."""
+        return [
+            Line("", function, of(factor), closed, FUNCTIONS[function].kink or f"the slope of {function} from its value")
+            for factor, closed, function in self.replaced
+        ]
+
+
+def substituted(expression: Expression, program: Program) -> Substitution | None:
+    """Every derivative of a known function written out; None where there is none."""
+    replaced: dict[tuple[str, int, str], tuple[Factor, Expression, str]] = {}
+    names = [program]
+
+    def change(factor: Apply) -> Expression | None:
+        argument = factor.argument
+        closed = closed_form(factor.function, factor.order, argument, _value(names[0], factor))
+        if closed is None:
+            return None
+        closed = collect(map_applies(closed, lambda inner: _named(inner, names)))
+        key = (factor.function, factor.order, argument.name if isinstance(argument, Entry) else repr(argument))
+        replaced.setdefault(key, (factor, closed, factor.function))
+        return closed
+
+    result = map_applies(expression, change)
+    return Substitution(result, tuple(replaced.values()), names[0]) if replaced else None
+
+
+def _value(program: Program, factor: Apply) -> Factor | None:
+    """The quantity that is the function's own value at the same argument, if one has that name."""
+    if not isinstance(factor.argument, Entry):
+        return None
+    for quantity in program.quantities:
+        match quantity.definition:
+            case Expression((Term(1, (Apply(function, 0, Entry(name, at)),), ()),)):
+                if function == factor.function and name == factor.argument.name and at == quantity.indices:
+                    return Entry(quantity.name, factor.argument.indices)
+    return None
+
+
+def _named(factor: Apply, programs: list[Program]) -> Expression | None:
+    """A value that a derivative brings in, such as sigmoid(z) for softplus, gets a name where its argument is a quantity."""
+    argument = factor.argument
+    program = programs[0]
+    if factor.order or factor.function != "sigmoid" or not isinstance(argument, Entry) or argument.name not in program.by_name:
+        return None
+    known = _value(program, factor)
+    if known is None:
+        name = probability_name(program, set(program.by_name) | set(program.leaves))
+        at = program.by_name[argument.name].indices
+        definition = of(Apply(factor.function, 0, Entry(argument.name, at)))
+        programs[0] = program.with_quantity(Quantity(name, at, definition, "activation", f"{factor.function}({argument.name})"))
+        known = Entry(name, argument.indices)
+    return of(known)
+
+
+def map_applies(expression: Expression, change: Callable[[Apply], Expression | None]) -> Expression:
+    """The expression with each elementwise factor replaced by what ``change`` gives; None leaves it."""
+    parts = []
+    for term in expression.terms:
+        done = Expression((Term(term.coefficient, (), (), term.kind),))
+        for factor in term.factors:
+            done = multiply(done, _mapped(factor, change))
+        parts.extend(replace(part, bound=(*part.bound, *term.bound), kind=term.kind) for part in done.terms)
+    return Expression(tuple(parts))
+
+
+def _mapped(factor: Factor, change: Callable[[Apply], Expression | None]) -> Expression:
+    match factor:
+        case Apply():
+            changed = change(factor)
+            if changed is None:
+                return of(factor)
+            return of(Group(changed)) if len(changed.terms) > 1 else changed
+        case Power(base, exponent):
+            inner = _mapped(base, change)
+            return of(Power(inner.terms[0].factors[0], exponent)) if inner == of(base) else of(Power(Group(inner), exponent))
+        case Group(body):
+            return of(Group(map_applies(body, change)))
+        case Partial():
+            return of(factor)
+        case _:
+            return of(factor)

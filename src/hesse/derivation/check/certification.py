@@ -1,0 +1,205 @@
+"""Every line of a derivation evaluated at random points, and every block against automatic differentiation."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hesse.derivation.calculus.expression import Expression, Index, Partial, indices, of
+from hesse.derivation.calculus.program import Program, Whole
+from hesse.derivation.check.valuation import Valuation, relative
+from hesse.derivation.lines.records import Block, Certificate, Line, Slope, Stage
+from hesse.errors import HesseValueError
+from hesse.operations.registry import ARRAY_FUNCTIONS
+
+if TYPE_CHECKING:
+    from hesse.derivation.derivation import Derivation
+
+TOLERANCE = 1e-8
+SMALLEST = 2  # the first symbolic size; each next one is one larger, so that no two axes can be mistaken for each other
+LARGEST = 4
+LARGE = 2**22  # entries of an array that is still checked at a user's own sizes
+
+Functions = Mapping[str, Callable[[Tensor], Tensor]]
+
+
+def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
+    """Small numbers that differ for the sizes of a program: for its letters, and in the place of its large numbers.
+
+    Numbers stay as they are where a constant has them.
+    """
+    shapes = [program.shape(name) for name in program.leaves]
+    held = {size for name, leaf in program.leaves.items() if leaf.value is not None for size in leaf.sizes}
+    numbers = {size for shape in shapes for size in shape if isinstance(size, int)}
+    large = sorted(size for size in numbers - held if size > LARGEST) if not held else []
+    free = (n for n in count(SMALLEST) if n not in numbers - set(large))
+    letters: dict[str, int] = {}
+    resized: dict[int, int] = {}
+    for shape in shapes:
+        for size in shape:
+            if isinstance(size, str) and size not in letters:
+                letters[size] = min(next(free), LARGEST)
+            elif isinstance(size, int) and size in large and size not in resized:
+                resized[size] = min(next(free), LARGEST)
+    return letters, resized
+
+
+def random_arrays(program: Program, letters: Mapping[str, int], resized: Mapping[int, int], seed: int) -> dict[str, Tensor]:
+    """A float64 array for each leaf, with entries of either sign away from zero.
+
+    Square matrices that are inverted, or whose determinant is taken, are made well conditioned with a positive determinant.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    square = _square(program)
+    arrays: dict[str, Tensor] = {}
+    for name, leaf in program.leaves.items():
+        if leaf.value is not None:
+            continue
+        shape = [resized.get(size, size) if isinstance(size, int) else letters[size] for size in leaf.sizes]
+        array = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
+        signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) * 2 - 1
+        array = array * signs
+        if name in square:
+            array = array / 4 + 2 * torch.eye(shape[-1], dtype=torch.float64)
+        if leaf.sums_to is not None:
+            array = array.abs()
+            array = leaf.sums_to * array / array.sum(-1, keepdim=True)
+        arrays[name] = array
+    return arrays
+
+
+def _square(program: Program) -> set[str]:
+    """Leaves that go into an inverse or a determinant."""
+    below: set[str] = set()
+    for quantity in program.quantities:
+        if isinstance(quantity.definition, Whole) and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2:
+            name = quantity.definition.argument.name
+            below |= {name, *program.ancestors(name)}
+    return {
+        name for name in below if name in program.leaves and len(set(program.shape(name))) == 1 and len(program.shape(name)) == 2
+    }
+
+
+def valuation(program: Program, seed: int = 0, functions: Functions | None = None) -> Valuation:
+    """Random arrays at which every quantity and its derivatives are finite; positive ones where signs do not allow it.
+
+    Raises:
+        HesseValueError: no such point was found.
+    """
+    letters, resized = small_sizes(program)
+    for attempt in range(40):
+        arrays = random_arrays(program, letters, resized, seed + 100 * attempt)
+        if attempt % 2:
+            arrays = {name: array.abs() for name, array in arrays.items()}
+        found = Valuation(program, arrays, functions, resized)
+        values = [found.value(quantity.name) for quantity in program.quantities]
+        if all(bool(value.isfinite().all()) and float(value.abs().max()) < 1e9 for value in values if value.numel()):
+            return found
+    raise HesseValueError(
+        f"derive: no point was found at which {program.cost.name} and all that it is made of are finite (a logarithm or a root "
+        "of something that is always negative?), so nothing can be certified; check the expression"
+    )
+
+
+def certified(
+    derivation: "Derivation", at: Valuation | None = None, tolerance: float = TOLERANCE
+) -> "tuple[Derivation, Certificate]":
+    """The derivation with the deviation of each line and block filled in.
+
+    Raises:
+        HesseValueError: a line or a block is wrong; the text names it.
+    """
+    at = at or valuation(derivation.program, functions=derivation.functions)
+    seen: dict[object, float] = {}
+    lines: list[float] = []
+    where = ""
+
+    def check(line: Line) -> Line:
+        found = 0.0
+        for before, after in line.instances or ((line.before, line.after),):
+            if (before, after) not in seen:
+                seen[before, after] = deviation(before, after, at)
+            found = max(found, seen[before, after])
+        lines.append(found)
+        if not found <= tolerance:
+            raise HesseValueError(
+                f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {found:.1e} at a random point, where "
+                f"{tolerance:.0e} is allowed; please report this expression: {derivation.source}"
+            )
+        return replace(line, deviation=found)
+
+    slopes: dict[str, Slope] = {}
+    for name, slope in derivation.slopes.items():
+        where = f"∂{derivation.program.cost.name}/∂{name}"
+        slopes[name] = replace(slope, lines=tuple(map(check, slope.lines)))
+    stages: list[Stage] = []
+    for stage in derivation.stages:
+        where = f"the stage of {stage.name}"
+        stages.append(replace(stage, lines=tuple(map(check, stage.lines))))
+    blocks: dict[tuple[str, str], Block] = {}
+    worst = 0.0
+    for pair, block in derivation.blocks.items():
+        where = f"the block ({pair[0]}, {pair[1]})"
+        done = tuple(map(check, block.lines))
+        whole = of(Partial(derivation.program.cost.entry, (block.rows, block.columns)))
+        found = deviation(whole, block.expression, at)
+        if not found <= tolerance:
+            raise HesseValueError(f"derivation: {where} is off by {found:.1e} against automatic differentiation")
+        worst = max(worst, found)
+        blocks[pair] = replace(block, lines=done, deviation=found)
+    certificate = Certificate(len(lines), max(lines, default=0.0), len(blocks), worst)
+    result = replace(derivation, slopes=slopes, blocks=blocks, stages=tuple(stages), certificate=certificate, at=at)
+    return result, certificate
+
+
+def deviation(before: Expression, after: Expression, at: Valuation) -> float:
+    """The largest difference of two expressions with the same free indices, relative to the larger."""
+    free = tuple(dict.fromkeys((*indices(before), *indices(after))))
+    left, right = at.array(before, free), at.array(after, free)
+    return relative(left, right)
+
+
+def certified_at(derivation: "Derivation", arrays: Mapping[str, Tensor]) -> "OwnCheck":
+    """Every line and block once more at arrays of the user's own, as far as they are small enough.
+
+    Raises:
+        HesseValueError: a line is wrong there.
+    """
+    at = Valuation(derivation.program, arrays, derivation.functions)
+    small = replace(
+        derivation,
+        slopes={name: replace(slope, lines=_fitting(slope.lines, at)) for name, slope in derivation.slopes.items()},
+        stages=tuple(replace(stage, lines=_fitting(stage.lines, at)) for stage in derivation.stages),
+        blocks={
+            pair: replace(block, lines=_fitting(block.lines, at))
+            for pair, block in derivation.blocks.items()
+            if _entries((*block.rows.indices, *block.columns.indices), at) <= LARGE
+        },
+    )
+    _, certificate = certified(small, at)
+    assert derivation.certificate is not None
+    return OwnCheck(max(certificate.deviation, certificate.block_deviation), derivation.certificate.lines - certificate.lines)
+
+
+@dataclass(frozen=True)
+class OwnCheck:
+    """The largest deviation at the user's own arrays, and how many lines were too large to check there."""
+
+    deviation: float
+    skipped: int
+
+
+def _fitting(lines: tuple[Line, ...], at: Valuation) -> tuple[Line, ...]:
+    def fits(line: Line) -> bool:
+        pairs = line.instances or ((line.before, line.after),)
+        return all(_entries((*indices(before), *indices(after)), at) <= LARGE for before, after in pairs)
+
+    return tuple(line for line in lines if fits(line))
+
+
+def _entries(over: tuple[Index, ...], at: Valuation) -> int:
+    return math.prod(at.size(index.size) for index in dict.fromkeys(over))

@@ -1,0 +1,229 @@
+"""The numeric value of any expression, derivatives not carried out included: what every check stands on.
+
+Derivatives are taken here by automatic differentiation alone, of the values of the program. None of the rules under test is used.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from itertools import chain
+
+import opt_einsum
+import torch
+from torch import Tensor
+
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Count,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Partial,
+    Power,
+    Size,
+    Term,
+    freshen,
+    indices,
+)
+from hesse.derivation.calculus.functions import nth_derivative, sample_function
+from hesse.derivation.calculus.program import Opaque, Program, Whole
+from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
+
+
+class Valuation:
+    """Arrays for the leaves of a program, and what follows from them.
+
+    Args:
+        program: the quantities and their definitions.
+        arrays: a float64 tensor for each leaf that is not a constant.
+        functions: what stands for each unknown function.
+        resized: other numbers for some sizes that the program gives as numbers: what holds for 784 inputs holds for three.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        arrays: Mapping[str, Tensor],
+        functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        resized: Mapping[int, int] | None = None,
+    ) -> None:
+        self.program = program
+        self.resized = dict(resized or {})
+        self.arrays = dict(arrays)
+        for name, leaf in program.leaves.items():
+            if leaf.value is not None:
+                self.arrays[name] = torch.as_tensor(leaf.value, dtype=torch.float64)
+        given = functions or {}
+        self.functions = {name: given.get(name) or sample_function(k) for k, name in enumerate(sorted(program.unknown))}
+        self.sizes: dict[str, int] = {}
+        for name, array in self.arrays.items():
+            for size, found in zip(program.shape(name), array.shape, strict=True):
+                if isinstance(size, str):
+                    self.sizes[size] = found
+        # Added to a quantity, or to a leaf, where it enters what is made from it: ∂/∂z moves z alone.
+        self._moved: dict[str, Tensor] = {}
+        self._values: dict[str, Tensor] = {}
+        self._kept: dict[object, Tensor] = {}
+        self._shifts: dict[tuple[str, ...], tuple[Valuation, list[Tensor]]] = {}
+
+    def size(self, size: Size) -> int:
+        """A size as a number."""
+        return self.resized.get(size, size) if isinstance(size, int) else self.sizes[size]
+
+    def extended(self, program: Program) -> "Valuation":
+        """The same arrays, for a program with more names."""
+        other = copy.copy(self)
+        other.program = program
+        return other
+
+    def value(self, name: str) -> Tensor:
+        """The array of a leaf or quantity."""
+        if name not in self._values:
+            self._values[name] = self._compute(name)
+        return self._values[name]
+
+    def _compute(self, name: str) -> Tensor:
+        if name in self.arrays:
+            found = self.arrays[name]
+        else:
+            quantity = self.program.by_name[name]
+            if isinstance(quantity.definition, Whole):
+                found = ARRAY_FUNCTIONS[quantity.definition.operation].value(self.value(quantity.definition.argument.name))
+            elif isinstance(quantity.definition, Opaque):
+                found = quantity.definition.function(*(self.value(argument) for argument in quantity.definition.arguments))
+            else:
+                found = self.array(quantity.definition, quantity.indices)
+        return found + self._moved[name] if name in self._moved else found
+
+    # ---------------------------------------------------------------- expressions
+
+    def array(self, value: Expression | Term | Factor, free: tuple[Index, ...]) -> Tensor:
+        """The array with one axis for each free index, in that order."""
+        terms = value.terms if isinstance(value, Expression) else (value if isinstance(value, Term) else Term(_ONE, (value,)),)
+        shape = [self.size(index.size) for index in free]
+        result = torch.zeros(shape, dtype=torch.float64)
+        for term in terms:
+            result = result + self._term(term, free)
+        return result
+
+    def _term(self, term: Term, free: tuple[Index, ...]) -> Tensor:
+        # A free index that the term does not have is not the bound one of the same name.
+        term = freshen(term, {index.name for index in free})
+        coefficient = float(term.coefficient)
+        operands: list[tuple[Tensor, tuple[Index, ...]]] = []
+        for factor in term.factors:
+            if isinstance(factor, Count):
+                coefficient *= self.sizes[factor.size]
+            else:
+                operands.append(self._factor(factor))
+        seen = set(chain.from_iterable(at for _, at in operands))
+        for index in (*free, *term.bound):
+            if index not in seen:
+                operands.append((torch.ones(self.size(index.size), dtype=torch.float64), (index,)))
+        if not operands:
+            return torch.tensor(coefficient, dtype=torch.float64)
+        letters: dict[Index, str] = {}
+        for at in (*(at for _, at in operands), free):
+            for index in at:
+                letters.setdefault(index, opt_einsum.get_symbol(len(letters)))
+        inputs = ",".join("".join(letters[index] for index in at) for _, at in operands)
+        output = "".join(letters[index] for index in free)
+        return coefficient * opt_einsum.contract(f"{inputs}->{output}", *(array for array, _ in operands))
+
+    def _factor(self, factor: Factor) -> tuple[Tensor, tuple[Index, ...]]:
+        match factor:
+            case Entry(name, at):
+                return self.value(name), at
+            case Delta(left, right):
+                return torch.eye(self.size(left.size), dtype=torch.float64), (left, right)
+            case Apply(function, order, argument):
+                inner, at = self._factor(argument)
+                f = self.functions[function] if function in self.functions else FUNCTIONS[function].value
+                return nth_derivative(f, order, inner), at
+            case Power(base, exponent):
+                number = exponent.number
+                if number is not None:
+                    inner, at = self._factor(base)
+                    power = int(number) if number.denominator == 1 else float(number)
+                    return inner**power, at
+                at = indices(factor)
+                return self.array(base, at) ** self.array(exponent, at), at
+            case Group(body):
+                at = indices(body)
+                return self.array(body, at), at
+            case Partial(inner, by):
+                return self._partial(inner, by)
+            case Count(size):
+                return torch.tensor(float(self.sizes[size]), dtype=torch.float64), ()
+
+    # ---------------------------------------------------------------- derivatives not carried out
+
+    def _partial(self, inner: Factor, by: tuple[Entry, ...]) -> tuple[Tensor, tuple[Index, ...]]:
+        """The array of ∂ inner/∂ by, its axes those of ``inner`` and then one for each index in ``by``."""
+        own = tuple(index for index in indices(inner))
+        names = tuple(entry.name for entry in by)
+        key = (inner, names)
+        if key not in self._kept:
+            self._kept[key] = self.derivative(inner, own, names)
+        return self._kept[key], (*own, *(index for entry in by for index in entry.indices))
+
+    def derivative(self, inner: Factor, own: tuple[Index, ...], names: tuple[str, ...]) -> Tensor:
+        """∂ inner / ∂ names by automatic differentiation, one gradient for each entry."""
+        with torch.enable_grad():
+            moved, shifts = self._shifted(names)
+            result = moved.array(inner, own)
+            for k, shift in enumerate(shifts):
+                last = k == len(shifts) - 1
+                rows = _gradients(result.reshape(-1), shift, again=not last or bool(self._moved))
+                result = rows.reshape((*result.shape, *shift.shape))
+        return result if self._moved else result.detach()
+
+    def _shifted(self, names: tuple[str, ...]) -> tuple["Valuation", list[Tensor]]:
+        """The same values with a zero added to each of the names, to be differentiated in; kept, for the next one who asks."""
+        if names not in self._shifts:
+            shapes = [tuple(self.size(size) for size in self.program.shape(name)) for name in names]
+            shifts = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+            moved = copy.copy(self)
+            moved._values, moved._kept, moved._shifts, moved._moved = {}, {}, {}, dict(self._moved)
+            for name, shift in zip(names, shifts, strict=True):
+                moved._moved[name] = moved._moved[name] + shift if name in moved._moved else shift
+            # What does not depend on the names keeps its value.
+            program = self.program
+            for name, value in self._values.items():
+                if name not in names and not program.ancestors(name) & set(names):
+                    moved._values[name] = value
+            self._shifts[names] = moved, shifts
+        moved, shifts = self._shifts[names]
+        moved.program = self.program
+        return moved, shifts
+
+
+def _gradients(values: Tensor, by: Tensor, again: bool) -> Tensor:
+    """One row for each value: its gradient. Many rows go through automatic differentiation together."""
+    if not values.requires_grad:
+        return torch.zeros(len(values), *by.shape, dtype=by.dtype)
+    if len(values) > 16:
+        units = torch.eye(len(values), dtype=values.dtype)
+        (rows,) = torch.autograd.grad(
+            values, by, units, create_graph=again, retain_graph=True, allow_unused=True, is_grads_batched=True
+        )
+        return torch.zeros(len(values), *by.shape, dtype=by.dtype) if rows is None else rows
+    rows = []
+    for value in values:
+        (slope,) = torch.autograd.grad(value, by, create_graph=again, retain_graph=True, allow_unused=True)
+        rows.append(torch.zeros_like(by) if slope is None else slope)
+    return torch.stack(rows) if rows else torch.zeros(0, *by.shape, dtype=by.dtype)
+
+
+_ONE = Fraction(1)
+
+
+def relative(left: Tensor, right: Tensor) -> float:
+    """The largest difference, relative to the largest entry of either; below 1e-3, where terms may have cancelled, to that."""
+    if left.numel() == 0:
+        return 0.0
+    size = max(float(left.abs().max()), float(right.abs().max()), 1e-3)
+    return float((left - right).abs().max()) / size

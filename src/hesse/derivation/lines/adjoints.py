@@ -1,0 +1,155 @@
+"""First derivatives: the backward signals δ of a program, named where they are used again, and ∂J/∂parameter from them."""
+
+from dataclasses import dataclass, replace
+
+from hesse.derivation.calculus.algebra import add, multiply, simplify, total
+from hesse.derivation.calculus.differentiation import directly, unfolded
+from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
+from hesse.derivation.calculus.program import Program, Quantity, Whole, names_in
+from hesse.operations.registry import ARRAY_FUNCTIONS
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one use of a parameter adds to ∂J/∂parameter: Σ outer · inner.
+
+    ``outer`` is the signal that arrives from above (a δ); ``inner`` is the derivative of the place where the parameter enters
+    (an a). Moving the first gives the curvature from above, moving the second the product-rule term.
+    """
+
+    outer: Expression
+    inner: Expression
+    over: tuple[Index, ...]
+
+    @property
+    def product(self) -> Expression:
+        """Σ outer · inner."""
+        return total(multiply(self.outer, self.inner), self.over)
+
+    def at(self, old: tuple[Index, ...], new: tuple[Index, ...], taken: set[str]) -> "Share":
+        """The same share for other indices of the parameter, summed over names that are not taken."""
+        taken = taken | {index.name for index in old}
+        over = tuple(fresh(index, taken) for index in self.over)
+        to = {**dict(zip(self.over, over, strict=True)), **dict(zip(old, new, strict=True))}
+        return Share(rename(self.outer, to), rename(self.inner, to), over)
+
+
+@dataclass(frozen=True)
+class Adjoints:
+    """The program with its δ quantities, and the shares of each parameter's first derivative."""
+
+    program: Program
+    shares: dict[str, tuple[Share, ...]]
+    entries: dict[str, Entry]
+    moved: dict[str, str]  # for each δ, the quantity it is the signal of
+
+    def slope(self, parameter: str) -> Expression:
+        """∂J/∂parameter at the parameter's entry."""
+        return simplify(add(*(share.product for share in self.shares[parameter])), ones(self.program))
+
+
+def ones(program: Program) -> frozenset[str]:
+    """The arrays whose entries along the last axis add to one."""
+    leaves = {name for name, leaf in program.leaves.items() if leaf.sums_to == 1}
+    return frozenset(
+        leaves
+        | {
+            quantity.name
+            for quantity in program.quantities
+            if isinstance(quantity.definition, Whole) and ARRAY_FUNCTIONS[quantity.definition.operation].distribution
+        }
+    )
+
+
+def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = False) -> Adjoints:
+    """Reverse accumulation over the named quantities.
+
+    ∂J/∂q = Σ over the quantities c that mention q of ∂J/∂c · ∂c/∂q. It is named δ where q is a pre-activation, or where it is a
+    sum or is needed more than once; elsewhere it is put in. With ``every_slot``, each place where a parameter enters has its δ
+    too.
+    """
+    entries = {name: natural_entry(program, name) for name in parameters}
+    wanted = {name for name in parameters if name in program.leaves}
+    users = {name: [q for q in program.quantities if name in names_in(q.definition)] for name in (*program.by_name, *parameters)}
+    signal: dict[str, Expression] = {program.cost.name: ONE}  # at the quantity's own indices
+    named: list[Quantity] = []
+    moved: dict[str, str] = {}
+
+    def arriving(name: str, at: Entry) -> tuple[Share, ...]:
+        shares = []
+        for user in users[name]:
+            if user.name not in signal:
+                continue
+            taken = {index.name for index in at.indices}
+            over = tuple(fresh(index, taken) for index in user.indices)
+            local = unfolded(program, Entry(user.name, over), at, directly)
+            if local.is_zero:
+                continue
+            outer = rename(signal[user.name], dict(zip(user.indices, over, strict=True)))
+            shares.append(Share(outer, local, over))
+        return tuple(shares)
+
+    for quantity in reversed(program.quantities[:-1]):
+        if not any(program.depends(quantity.entry, name) for name in wanted):
+            continue
+        shares = arriving(quantity.name, quantity.entry)
+        if not shares:
+            continue
+        expression = simplify(add(*(share.product for share in shares)), ones(program))
+        uses = len(names_in(quantity.definition))
+        slot = every_slot and not wanted.isdisjoint(names_in(quantity.definition))
+        long = len(expression.terms) > 1 and (uses > 1 or quantity.role != "activation")
+        if slot or long or quantity.role == "preactivation":
+            name = delta_name(quantity.name, program, named)
+            named.append(Quantity(name, quantity.indices, expression, "delta", f"how {program.cost.name} feels {quantity.name}"))
+            signal[quantity.name] = of(Entry(name, quantity.indices))
+            moved[name] = quantity.name
+        else:
+            signal[quantity.name] = expression
+    found = {name: arriving(name, entries[name]) for name in parameters}
+    everything = (*program.quantities[:-1], *named, program.cost)
+    return Adjoints(replace(program, quantities=tuple(everything)), found, entries, moved)
+
+
+def delta_name(quantity: str, program: Program, named: list[Quantity]) -> str:
+    """δ3 for z3, δz for z, δu1 for u1."""
+    tail = quantity[1:] if quantity.startswith("z") and quantity[1:] else quantity
+    name, taken = f"δ{tail}", set(program.by_name) | set(program.leaves) | {q.name for q in named}
+    while name in taken:
+        name += "′"
+    return name
+
+
+def natural_entry(program: Program, name: str) -> Entry:
+    """An entry with the index names that the program uses itself for this leaf."""
+    sizes = program.shape(name)
+    for quantity in program.quantities:
+        found = _first_entry(quantity, name)
+        if found is not None and len(set(found.indices)) == len(found.indices):
+            return found
+    taken: set[str] = set()
+    return Entry(name, tuple(fresh(Index("i", size), taken) for size in sizes))
+
+
+def _first_entry(quantity: Quantity, name: str) -> Entry | None:
+    stack: list[object] = [quantity.definition]
+    while stack:
+        value = stack.pop(0)
+        if isinstance(value, Entry):
+            if value.name == name:
+                return value
+            continue
+        stack[:0] = _children(value)
+    return None
+
+
+def _children(value: object) -> list[object]:
+    match value:
+        case Whole(_, argument):
+            return [argument]
+        case Expression(terms):
+            return list(terms)
+        case _ if hasattr(value, "factors"):
+            return list(value.factors)  # pyright: ignore[reportAttributeAccessIssue]
+        case _:
+            return [getattr(value, key) for key in ("argument", "base", "body", "of") if hasattr(value, key)]

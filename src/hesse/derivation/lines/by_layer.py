@@ -1,0 +1,339 @@
+"""Any depth, stage by stage: every layer adds its own few lines, in the named quantities δ, S and D.
+
+S_{l,m} = ∂²J/∂z_l ∂z_m is pulled down: from ∂δ_l/∂z_m, put together from what the δ above l come to.
+D_{l→r} = ∂r/∂z_l is pushed up: from what the quantities below r come to.
+A block needs one S and, where one of its parameters feeds the other, one D.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
+from hesse.derivation.calculus.diagonals import on_diagonals
+from hesse.derivation.calculus.differentiation import Rule, derivative, directly, same_entry, unfolded
+from hesse.derivation.calculus.expression import (
+    ZERO,
+    Apply,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Partial,
+    Power,
+    all_names,
+    fresh,
+    grouped,
+    of,
+    rename,
+)
+from hesse.derivation.calculus.program import Quantity, names_in
+from hesse.derivation.calculus.substitution import substituted
+from hesse.derivation.lines.page import BACKWARD, Page
+from hesse.derivation.lines.records import Line, Stage
+
+
+@dataclass
+class Stages:
+    """The S and D of a page's program, each named when it is first needed."""
+
+    page: Page
+    order: dict[str, int] = field(init=False)
+    signals: dict[str, str] = field(init=False)  # the δ of a quantity
+    known: dict[tuple[str, str, str], tuple[Entry, Entry, Expression]] = field(default_factory=dict)
+    lines: dict[str, "Named"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.order = {quantity.name: place for place, quantity in enumerate(self.page.program.quantities)}
+        self.signals = {quantity: delta for delta, quantity in self.page.first.moved.items()}
+
+    # ---------------------------------------------------------------- what a block asks
+
+    def begin(self) -> None:
+        """Nothing is forgotten between blocks."""
+
+    def expand(self, partial: Partial) -> Expression:
+        """∂X/∂W = Σ over the places z where W enters of ∂X/∂z · ∂z/∂W, with ∂X/∂z an S or a D."""
+        entry, (by,) = partial.of, partial.by
+        assert isinstance(entry, Entry)
+        exchanged = self._exchanged(entry, by)
+        if exchanged is not None:
+            return exchanged
+        slots = [name for name in self.page.users(by.name) if self._feels(entry.name, name)]
+        asked, reached = [], []
+        for slot in slots:
+            taken = {index.name for index in (*entry.indices, *by.indices)}
+            at = self.page.letters.beside(self.page.program.by_name[slot].entry, taken)
+            local = unfolded(self.page.program, at, by, directly)
+            asked.append(total(multiply(of(Partial(entry, (at,))), local), at.indices))
+            reached.append(total(multiply(self.derivative(entry, at), local), at.indices))
+        step, result = simplify(add(*asked)), self.page.simplified(add(*reached), (*by.indices, *entry.indices))
+        self.page.write("chain rule", of(Partial(entry, (by,))), step, f"{by.name} enters through {' and '.join(slots)} alone")
+        self.page.write("put in", step, result, "by the stages")
+        return result
+
+    def _exchanged(self, entry: Entry, by: Entry) -> Expression | None:
+        """∂δ/∂W as ∂(∂J/∂W)/∂z, where W stands above z too, and so in the δ itself; None where it does not."""
+        if entry.name not in self.page.first.moved:
+            return None
+        z = Entry(self.page.first.moved[entry.name], entry.indices)
+        own = self.page.first.entries[by.name].indices
+        above, beside = [], []
+        for share in self.page.first.shares[by.name]:
+            share = share.at(own, by.indices, {index.name for index in (*entry.indices, *by.indices)})
+            above.append(total(multiply(derivative(share.outer, z, self.derivative), share.inner), share.over))
+            beside.append(total(multiply(share.outer, derivative(share.inner, z, self.derivative)), share.over))
+        if all(part.is_zero for part in beside):
+            return None
+        slope = self.page.letters.nice(renamed_to(self.page.first.slope(by.name), own, by.indices))
+        step = of(Partial(grouped(slope), (z,)))
+        result = self.page.simplified(add(*above, *beside), (*by.indices, *entry.indices))
+        why = f"{by.name} stands above {z.name} too; the order of differentiation does not matter"
+        self.page.write("exchange", of(Partial(entry, (by,))), step, why)
+        self.page.write("put in", step, result, "by the stages")
+        return result
+
+    def open(self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]) -> None:
+        """A stage's S and D keep their names."""
+
+    # ---------------------------------------------------------------- the stages
+
+    def derivative(self, entry: Entry, by: Entry) -> Expression:
+        """∂ entry/∂ by for a δ (an S) or a forward quantity (a D), in named quantities."""
+        if entry.name == by.name:
+            return same_entry(entry, by)
+        if not self._feels(entry.name, by.name):
+            return ZERO
+        moved = self.page.first.moved.get(entry.name)
+        if moved is None:
+            return self._known("D", entry, by)
+        if self.order[moved] <= self.order[by.name]:
+            return self._known("S", entry, by)
+        # S is symmetric: the lower of the two goes first.
+        return self._known("S", Entry(self.signals[by.name], by.indices), Entry(moved, entry.indices))
+
+    def _feels(self, name: str, by: str) -> bool:
+        return name == by or by in self.page.program.ancestors(name)
+
+    def _known(self, kind: str, entry: Entry, by: Entry) -> Expression:
+        key = (kind, entry.name, by.name)
+        if key not in self.known:
+            program = self.page.program
+            own = program.by_name[entry.name].entry
+            at = self.page.letters.beside(program.by_name[by.name].entry, {index.name for index in own.indices})
+            self.known[key] = (own, at, self._named(kind, own, at))
+        own, at, expression = self.known[key]
+        taken = all_names(expression) | {i.name for i in (*entry.indices, *by.indices)}
+        away = {index: fresh(Index(f"{index.name}", index.size), taken) for index in (*own.indices, *at.indices)}
+        moved = rename(expression, away)
+        return renamed_to(moved, tuple(away.values()), (*entry.indices, *by.indices))
+
+    def _named(self, kind: str, entry: Entry, by: Entry) -> Expression:
+        rule: Rule = self.derivative
+        definition = self.page.program.by_name[entry.name].definition
+        if kind == "S":
+            assert isinstance(definition, Expression)
+            raw = derivative(definition, by, rule)
+        else:
+            raw = unfolded(self.page.program, entry, by, rule)
+        free = (*entry.indices, *by.indices)
+        expression = self.page.letters.nice(self.page.simplified(raw, free), free)
+        if expression.is_zero or (kind == "D" and self._is_short(entry, expression)):
+            self.lines[f"{entry.name}|{by.name}"] = Named(kind, entry, by, expression, None)
+            return expression
+        diagonal = on_diagonals(expression, entry.indices, by.indices)
+        named = Entry(self._name(kind, entry, by), diagonal.indices)
+        if kind == "S" and self.page.first.moved[entry.name] == by.name:
+            self.page.symmetric_in(named, entry.indices, by.indices)
+        note = f"∂{entry.name}/∂{by.name}"
+        role = "curvature" if kind == "S" else "transport"
+        quantity = Quantity(named.name, named.indices, diagonal.expression, role, note)
+        self.page.program = self.page.program.with_quantity(quantity)
+        self.lines[f"{entry.name}|{by.name}"] = Named(kind, entry, by, expression, named)
+        return diagonal.named(named)
+
+    def _is_short(self, entry: Entry, expression: Expression) -> bool:
+        """A D that needs no name: diagonal, another D, or a single product on the way to an activation."""
+        if len(expression.terms) != 1:
+            return False
+        term = expression.terms[0]
+        diagonal = not term.bound and any(isinstance(factor, Delta) for factor in term.factors)
+        same = len(term.factors) == 1 and not term.bound and term.coefficient == 1
+        return diagonal or same or self.page.program.by_name[entry.name].role == "preactivation"
+
+    def _name(self, kind: str, entry: Entry, by: Entry) -> str:
+        program = self.page.program
+        lower, upper = (self.page.first.moved[entry.name], by.name) if kind == "S" else (by.name, entry.name)
+        if kind == "S":
+            name = f"S{tail(lower)}" if lower == upper else f"S{tail(lower)},{tail(upper)}"
+        else:
+            name = f"D{tail(lower)}→{tail(upper)}"
+        while name in program.by_name or name in program.leaves:
+            name += "′"
+        return name
+
+    # ---------------------------------------------------------------- which to show
+
+    @property
+    def slots(self) -> list[str]:
+        """The quantities that have a δ, from the first layer up."""
+        return sorted(self.signals, key=self.order.__getitem__)
+
+    def example(self, parameters: tuple[str, ...]) -> list[tuple[str, str]]:
+        """A mixed block of two matrices far enough apart to show both kinds of term, where there is one."""
+        rank = {name: len(self.page.program.shape(name)) for name in parameters}
+        matrices = [name for name in parameters if rank[name] >= 2 and self.page.users(name)] or list(parameters)
+        pairs = [(matrices[0], name) for name in matrices[1:]]
+        fed = [pair for pair in pairs if any(self._feels(user, self.page.users(pair[0])[0]) for user in self.page.users(pair[1]))]
+        return (fed or pairs)[1:2] or (fed or pairs)[:1]
+
+    def line(self, entry: str, by: str) -> "Named | None":
+        """∂entry/∂by as it was put together; None where it is zero."""
+        program = self.page.program
+        self.derivative(program.by_name[entry].entry, program.by_name[by].entry)
+        return self.lines.get(f"{entry}|{by}")
+
+
+@dataclass(frozen=True)
+class Named:
+    """One S or D: ∂entry/∂by = expression, under a name where it has one."""
+
+    kind: str
+    entry: Entry
+    by: Entry
+    expression: Expression
+    name: Entry | None
+
+
+def tail(name: str) -> str:
+    """What is left of z3, a3, z(fc1): the layer."""
+    return name[1:] if name[:1] in "za" and (name[1:].isdigit() or name[1:2] == "(") else name
+
+
+# ---------------------------------------------------------------- the lines of each layer
+
+
+def stages(found: Stages) -> tuple[Stage, ...]:
+    """For each layer: what it computes, its δ, its S with itself and with any later layer, and its D from any earlier one.
+
+    A line for "any" layer is written for one, and certified for the nearest, the next and the farthest.
+    """
+    page, slots = found.page, found.slots
+    forward = [q.name for q in page.program.quantities if q.role not in BACKWARD]
+    starts = [forward.index(name) for name in slots]
+    done: list[Stage] = []
+    told: set[tuple[str, int]] = set()
+    for place, name in enumerate(slots):
+        first = 0 if place == 0 else starts[place]
+        last = starts[place + 1] if place + 1 < len(slots) else len(forward)
+        own = tuple(forward[first:last])
+        pushed = [line for quantity in own for line in _transport(found, quantity, place)]
+        lines = [_signal(found, name), *_curvatures(found, place), *pushed]
+        lines.extend(_known_slopes(page, lines, told))
+        done.append(Stage(name, own, tuple(replace(line, label=str(k + 1)) for k, line in enumerate(lines))))
+    return tuple(done)
+
+
+def _known_slopes(page: Page, lines: list[Line], told: set[tuple[str, int]]) -> list[Line]:
+    """What f' and f'' are, the first time that a known function has them."""
+    found = []
+    for line in lines:
+        after = line.instances[0][1] if line.instances else line.after
+        written = substituted(after, page.program)
+        if written is None:
+            continue
+        page.program = written.program
+        for (factor, _, function), known in zip(written.replaced, written.lines, strict=True):
+            assert isinstance(factor, Apply)
+            if (function, factor.order) not in told:
+                told.add((function, factor.order))
+                found.append(known)
+    return found
+
+
+def _signal(found: Stages, name: str) -> Line:
+    quantity = found.page.program.by_name[found.signals[name]]
+    assert isinstance(quantity.definition, Expression)
+    before = of(Partial(found.page.program.cost.entry, (Entry(name, quantity.indices),)))
+    return Line("", "δ, pulled down", before, quantity.definition, found.page.through(name), quantity.entry)
+
+
+def _curvatures(found: Stages, place: int) -> list[Line]:
+    """S of a layer with itself, and with any later layer."""
+    name, later = found.slots[place], found.slots[place + 1 :]
+    signal = found.signals[name]
+    others = [line for other in dict.fromkeys((*later[:2], *later[-1:])) if (line := found.line(signal, other)) is not None]
+    why = f"for every layer m after {name}" if len(later) > 1 else ""
+    own = found.line(signal, name)
+    closed = [] if own is None else [_line("S, closed", own, "with itself: its own slope moves too")]
+    return [*_for_any("S, pulled down", others, others[1:] or others, "m", why), *closed]
+
+
+def _transport(found: Stages, name: str, place: int) -> list[Line]:
+    """D from any earlier layer to a quantity of this one."""
+    if found.page.program.cost.name == name:
+        return []
+    earlier = found.slots[:place][::-1]
+    others = [line for other in dict.fromkeys((*earlier[:2], *earlier[-1:])) if (line := found.line(name, other)) is not None]
+    named = [line for line in others if line.name is not None]
+    return _for_any("D, pushed up", others, named, "l", "for every layer l before" if len(earlier) > 1 else "")
+
+
+def _for_any(rule: str, all_of_them: list["Named"], fit: list["Named"], letter: str, reason: str) -> list[Line]:
+    """One line that stands for all, written for the longest; where each names its own layer, they are written one by one."""
+    if not fit:
+        return []
+    own = {line.by.name: {line.by.name, f"S{tail(line.by.name)}"} for line in fit}
+    general = [line for line in fit if own[line.by.name].isdisjoint(names_in(line.expression))]
+    if not general:
+        return [_line(rule, line, "") for line in fit]
+    shown = max(general, key=lambda line: (len(line.expression.terms), weight(line.expression)))
+    return [_generic(rule, shown, all_of_them, shown.by.name, letter, reason)]
+
+
+def _line(rule: str, named: "Named", reason: str) -> Line:
+    return Line("", rule, of(Partial(named.entry, (named.by,))), named.expression, reason, named.name)
+
+
+def _generic(rule: str, shown: "Named", others: list["Named"], layer: str, letter: str, reason: str) -> Line:
+    """The line of one layer, shown for any: its name becomes a letter."""
+    line = _line(rule, shown, reason)
+    if not reason:
+        return line
+    instances = tuple((one.before, one.after) for one in (_line(rule, other, "") for other in others))
+
+    def renamed(name: str) -> str:
+        if name == layer:
+            return f"z_{letter}"
+        if name[:1] == "S" and name.endswith(f",{tail(layer)}"):
+            return f"{name.removesuffix(tail(layer))}{letter}"
+        if name.startswith(f"S{tail(layer)},"):
+            return f"S{letter},{name.removeprefix(f'S{tail(layer)},')}"
+        if name[:1] == "D" and name.startswith(f"D{tail(layer)}→"):
+            return f"D{letter}{name.removeprefix(f'D{tail(layer)}')}"
+        return name
+
+    named = None if line.name is None else Entry(renamed(line.name.name), line.name.indices)
+    return replace(
+        line, before=_relabelled(line.before, renamed), after=_relabelled(line.after, renamed), name=named, instances=instances
+    )
+
+
+def _relabelled(expression: Expression, to: Callable[[str], str]) -> Expression:
+    def moved(factor: Factor) -> Factor:
+        match factor:
+            case Entry(name, at):
+                return Entry(to(name), at)
+            case Apply(function, order, argument):
+                return Apply(function, order, moved(argument))
+            case Power(base, exponent):
+                return Power(moved(base), exponent)
+            case Group(body):
+                return Group(_relabelled(body, to))
+            case Partial(inner, by):
+                return Partial(moved(inner), tuple(Entry(to(entry.name), entry.indices) for entry in by))
+            case _:
+                return factor
+
+    return Expression(tuple(replace(term, factors=tuple(map(moved, term.factors))) for term in expression.terms))

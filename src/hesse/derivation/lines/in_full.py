@@ -1,0 +1,194 @@
+"""Derivatives of named quantities carried out in full: down to the parameter, with a line for each rule on the way."""
+
+from dataclasses import dataclass, field, replace
+
+from hesse.derivation.calculus.algebra import multiply, renamed_to, same, total, weight
+from hesse.derivation.calculus.diagonals import on_diagonals
+from hesse.derivation.calculus.differentiation import unfolded, wholly
+from hesse.derivation.calculus.expression import Apply, Entry, Expression, Index, Partial, Power, Term, of
+from hesse.derivation.calculus.partials import partials_in, put_in
+from hesse.derivation.calculus.program import Opaque, Quantity, Whole, mentioned, names_in
+from hesse.derivation.lines.page import Page, listed
+from hesse.derivation.lines.records import Line
+from hesse.operations.registry import ARRAY_FUNCTIONS
+
+SHORT = 9  # what weighs no more, such as diag(p) − p pᵀ, is put in rather than looked up
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """An S once derived: ∂delta/∂at, as an expression, and the lines that gave it."""
+
+    delta: Entry
+    at: Entry
+    expression: Expression
+    lines: tuple[Line, ...]
+
+
+@dataclass
+class CarryOut:
+    """Carries derivatives out on a page; the S that one block names, the next one knows."""
+
+    page: Page
+    curvatures: dict[str, Curvature] = field(default_factory=dict)
+    known: dict[tuple[str, str], tuple[Entry, Entry, Expression]] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """A new block shows its own lines, all of them."""
+        self.known = {}
+
+    def expand(self, partial: Partial) -> Expression:
+        """The derivative of a named quantity, carried out; its lines are written the first time."""
+        entry, (by,) = partial.of, partial.by
+        assert isinstance(entry, Entry)
+        key = (entry.name, by.name)
+        if key not in self.known:
+            general = entry
+            if len(set(entry.indices)) < len(entry.indices):  # z[k,k]: the derivative of any entry, then that of this one
+                general = self.page.letters.beside(self.page.program.by_name[entry.name].entry, {i.name for i in by.indices})
+            self.known[key] = (general, by, self._derive(general, by))
+        known_entry, known_by, closed = self.known[key]
+        return renamed_to(closed, (*known_entry.indices, *known_by.indices), (*entry.indices, *by.indices))
+
+    def _derive(self, entry: Entry, by: Entry) -> Expression:
+        before = of(Partial(entry, (by,)))
+        # The parameter's own indices stay where there is a choice; else those of what is differentiated.
+        leaf = by.name in self.page.program.leaves
+        prefer = (*by.indices, *entry.indices) if leaf else (*entry.indices, *by.indices)
+        gate = self._gate(entry.name, by.name)
+        if gate is not None:
+            taken = {index.name for index in (*entry.indices, *by.indices)}
+            at = self.page.letters.beside(Entry(gate, self.page.program.by_name[gate].indices), taken)
+            inner = Partial(at, (by,))
+            step = total(multiply(of(Partial(entry, (at,))), of(inner)), at.indices)
+            self.page.write("chain rule", before, step, f"{entry.name} feels {by.name} only through {gate}")
+            S = self._curvature(entry, at)
+            reached = self.expand(inner)
+            result = self.page.simplified(total(multiply(S, reached), at.indices), prefer)
+            self.page.write("put in", before, result, "one into the other")
+            return result
+        raw = unfolded(self.page.program, entry, by, wholly(self.page.program))
+        step = self.page.letters.nice(self.page.simplified(raw, prefer), prefer)
+        rule, reason = self._rule(entry, by, step)
+        self.page.write(rule, before, step, reason, marks=_marks(step, by) if rule == "product rule" else ())
+        partials = partials_in(step)
+        if not partials:
+            return step
+        closed = {partial: self.expand(partial) for partial in partials}
+        result = self.page.simplified(put_in(step, closed), prefer)
+        if not same(result, step):
+            self.page.write("put in", before, result, "what the last lines came to")
+        return result
+
+    def _gate(self, name: str, by: str) -> str | None:
+        """The quantity whose δ this is, where the δ depends on the variable through it alone."""
+        quantity = self.page.program.by_name.get(name)
+        if quantity is None or quantity.role != "delta":
+            return None
+        gate = self.page.first.moved[name]
+        if gate == by or by not in self.page.program.ancestors(gate):
+            return None
+        return None if self._reaches(name, by, without=gate) else gate
+
+    def _reaches(self, above: str, below: str, without: str) -> bool:
+        stack, seen = [above], {without}
+        while stack:
+            name = stack.pop()
+            if name == below:
+                return True
+            if name in seen or name not in self.page.program.by_name:
+                continue
+            seen.add(name)
+            stack.extend(names_in(self.page.program.by_name[name].definition))
+        return False
+
+    def _curvature(self, delta: Entry, at: Entry) -> Expression:
+        """S = ∂δ/∂z, with a name unless it is a single product; a diagonal one as a vector."""
+        kept = self.curvatures.get(delta.name)
+        if kept is None:
+            start = len(self.page.lines)
+            derived = self.expand(Partial(delta, (at,)))
+            if len(derived.terms) > 1:
+                name, derived = self._named(delta, at, derived)
+                self.page.write("name", of(Partial(delta, (at,))), derived, self.page.program.by_name[name.name].note, name)
+            kept = Curvature(delta, at, derived, tuple(self.page.lines[start:]))
+            self.curvatures[delta.name] = kept
+        else:
+            for line in kept.lines:
+                self.page.write(line.rule, line.before, line.after, line.reason, line.name, line.marks)
+        return renamed_to(kept.expression, (*kept.delta.indices, *kept.at.indices), (*delta.indices, *at.indices))
+
+    def _named(self, delta: Entry, at: Entry, derived: Expression) -> tuple[Entry, Expression]:
+        tail = delta.name.removeprefix("δ")
+        name = f"S{tail}"
+        while name in self.page.program.by_name or name in self.page.program.leaves:
+            name += "′"
+        note = f"the curvature of {self.page.program.cost.name} in {self.page.first.moved[delta.name]}"
+        diagonal = on_diagonals(derived, delta.indices, at.indices)
+        entry = Entry(name, diagonal.indices)
+        self.page.symmetric_in(entry, delta.indices, at.indices)
+        quantity = Quantity(name, entry.indices, diagonal.expression, "curvature", note)
+        self.page.program = self.page.program.with_quantity(quantity)
+        return entry, diagonal.named(entry)
+
+    def open(self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]) -> tuple[str, Expression] | None:
+        """The block with its own S written out, where that S stands on a δ or an S above it, or is short."""
+        for name in mentioned(result):
+            quantity = self.page.program.by_name.get(name)
+            if quantity is None or quantity.role != "curvature" or not isinstance(quantity.definition, Expression):
+                continue
+            roles = {self.page.program.by_name[n].role for n in names_in(quantity.definition) if n in self.page.program.by_name}
+            short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
+            if not short and not roles & {"delta", "curvature"}:
+                continue
+            parts = []
+            for term in result.terms:
+                done = Expression((Term(term.coefficient, (), (), term.kind),))
+                for factor in term.factors:
+                    if isinstance(factor, Entry) and factor.name == name:
+                        body = renamed_to(quantity.definition, quantity.indices, factor.indices)
+                        done = multiply(done, body)
+                    else:
+                        done = multiply(done, of(factor))
+                parts.extend(replace(part, bound=(*part.bound, *term.bound), kind=term.kind) for part in done.terms)
+            return name, self.page.simplified(Expression(tuple(parts)), rows, columns)
+        return None
+
+    def _rule(self, entry: Entry, by: Entry, step: Expression) -> tuple[str, str]:
+        """The name of the rule by which a quantity's definition was differentiated, and why it holds."""
+        definition = self.page.program.by_name[entry.name].definition
+        if isinstance(definition, Whole):
+            return f"{definition.operation} rule", ARRAY_FUNCTIONS[definition.operation].reason
+        if isinstance(definition, Opaque):
+            return "chain rule", f"{definition.operation} has no rule here: its derivative is a symbol, evaluated automatically"
+        moving = [factor for term in definition.terms for factor in term.factors if self.page.program.depends(factor, by.name)]
+        most = max((sum(self.page.program.depends(f, by.name) for f in term.factors) for term in definition.terms), default=0)
+        held = sorted(
+            {
+                n
+                for n in names_in(definition)
+                if not self.page.program.depends(Entry(n), by.name) and n in self.page.program.leaves
+            }
+        )
+        fixed = f"{listed(held)} {'is' if len(held) == 1 else 'are'} held fixed" if held else ""
+        if any(isinstance(factor, Power) for factor in moving) and most == 1:
+            return "power rule", fixed
+        if most > 1:
+            return "product rule", f"one term for each factor that contains {by.name}"
+        if any(isinstance(factor, Apply) for factor in moving):
+            inner = sorted({name for f in moving for name in names_in(f)})
+            way = "directly" if inner == [by.name] else f"through {listed(inner)}"
+            return "chain rule", f"{entry.name} depends on {by.name} {way}"
+        if by.name in names_in(definition) and not partials_in(step):
+            return "linear", f"only the entries with the same indices are those of {by.name}"
+        return "linear", f"a sum is differentiated term by term{'; ' + fixed if fixed else ''}"
+
+
+def _marks(step: Expression, by: Entry) -> tuple[str, ...]:
+    """For each term of a product rule, what it is that moves."""
+    marks = []
+    for term in step.terms:
+        moving = next((f.of.name for f in term.factors if isinstance(f, Partial) and isinstance(f.of, Entry)), None)
+        slope = any(isinstance(factor, Apply) and factor.order > 1 for factor in term.factors)
+        marks.append(f"{moving or by.name} moves" if moving or not slope else "the slope itself moves")
+    return tuple(marks) if len(marks) > 1 else ()

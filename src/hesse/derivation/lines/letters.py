@@ -1,0 +1,133 @@
+"""Names for indices: each letter stands for one size throughout a derivation, as the program itself began it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Partial,
+    Power,
+    Size,
+    Term,
+    indices,
+    rename_factor,
+)
+from hesse.derivation.calculus.program import Program, Whole
+
+# What a second index over the same range is called where one is needed: q beside o, k beside i.
+PARTNER = {"o": "q", "i": "k", "p": "r", "j": "l", "n": "m", "k": "i", "q": "o"}
+SPARE = "stuvwmnlghbcdea"
+
+
+class Letters:
+    """The index letters of one program."""
+
+    def __init__(self, program: Program) -> None:
+        self._own: dict[Size, list[str]] = {}
+        for quantity in program.quantities:
+            for index in (*quantity.indices, *_every(quantity.definition)):
+                names = self._own.setdefault(index.size, [])
+                if index.name not in names:
+                    names.append(index.name)
+        self._used = {name for names in self._own.values() for name in names}
+
+    def pick(self, index: Index, taken: set[str]) -> Index:
+        """An index of the same size with a name that is not taken, which is added to those taken."""
+        own = self._own.get(index.size, [])
+        partners = [PARTNER[name] for name in (index.name, *own) if name in PARTNER]
+        spare = [letter for letter in (*partners, *SPARE) if letter not in self._used or letter in own]
+        choices = [*([index.name] if index.name in own else []), *own, *spare]
+        number = 1
+        while True:
+            for name in choices:
+                candidate = name if number == 1 else f"{name}{number}"
+                if candidate not in taken:
+                    taken.add(candidate)
+                    return Index(candidate, index.size)
+            number += 1
+
+    def beside(self, entry: Entry, taken: set[str]) -> Entry:
+        """The entry with index names that are not taken, where possible partners of its own."""
+        own = {index.name for index in entry.indices}
+        names, at = set(taken), []
+        for index in entry.indices:
+            if index.name not in taken:
+                names.add(index.name)
+                at.append(index)
+                continue
+            partner = PARTNER.get(index.name, "")
+            free = partner and partner not in names | own and (partner not in self._used or partner in self._own[index.size])
+            picked = Index(partner, index.size) if free else self.pick(Index("", index.size), names | own)
+            names.add(picked.name)
+            at.append(picked)
+        return Entry(entry.name, tuple(at))
+
+    def nice(self, expression: Expression, free: Iterable[Index] = ()) -> Expression:
+        """The expression with each bound index named by a letter of its size, none that means something else there."""
+        names = {index.name for index in free}
+        return Expression(tuple(self._nice(term, names) for term in expression.terms))
+
+    def _nice(self, term: Term, free: set[str]) -> Term:
+        taken = free | {index.name for index in indices(term)}
+        if term.bound:
+            names = set(taken)
+            keep = {i: i for i in term.bound if i.name in self._own.get(i.size, ()) and i.name not in names}
+            names |= {index.name for index in keep}
+            to = {index: keep.get(index) or self.pick(index, names) for index in term.bound}
+            # By way of names that nothing has, so that two indices can change places.
+            away = {index: Index(f"*{place}", index.size) for place, index in enumerate(term.bound)}
+            back = {away[index]: to[index] for index in term.bound}
+            factors = tuple(rename_factor(rename_factor(factor, away), back) for factor in term.factors)
+            term = replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
+        seen = taken | {index.name for index in term.bound}
+        return replace(term, factors=tuple(self._within(factor, seen) for factor in term.factors))
+
+    def _within(self, factor: Factor, seen: set[str]) -> Factor:
+        """A factor whose own sums run over no letter that is seen around it."""
+        match factor:
+            case Group(body):
+                return Group(self._beneath(body, seen))
+            case Power(base, exponent):
+                return Power(self._within(base, seen), self._beneath(exponent, seen))
+            case Apply(function, order, argument):
+                return Apply(function, order, self._within(argument, seen))
+        return factor
+
+    def _beneath(self, body: Expression, seen: set[str]) -> Expression:
+        def own(term: Term) -> Term:
+            if any(index.name in seen for index in term.bound):
+                return self._nice(term, seen)
+            further = seen | {index.name for index in (*indices(term), *term.bound)}
+            return replace(term, factors=tuple(self._within(factor, further) for factor in term.factors))
+
+        return Expression(tuple(map(own, body.terms)))
+
+
+def _every(value: object) -> list[Index]:
+    match value:
+        case Entry(_, at):
+            return list(at)
+        case Whole(_, argument):
+            return _every(argument)
+        case Apply(_, _, argument):
+            return _every(argument)
+        case Power(base, exponent):
+            return [*_every(base), *_every(exponent)]
+        case Group(body):
+            return _every(body)
+        case Partial(inner, by):
+            return [*_every(inner), *(index for entry in by for index in entry.indices)]
+        case Delta(left, right):
+            return [left, right]
+        case Term():
+            return [index for factor in value.factors for index in _every(factor)]
+        case Expression():
+            return [index for term in value.terms for index in _every(term)]
+        case _:
+            return []

@@ -1,0 +1,240 @@
+"""A single factor as a scalar, a vector or a matrix, and two indices that always go together as one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Count,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Partial,
+    Power,
+    Term,
+    indices,
+    of,
+)
+from hesse.derivation.calculus.program import Program, Whole
+from hesse.derivation.show.matrix.compose import diagonal, entry_power, inverse
+from hesse.derivation.show.matrix.nodes import Array, Dimension, Elementwise, Identity, Matrix, Shown, Sizes, Symbol
+
+Form = Callable[[Expression, tuple[Index, ...], tuple[Index, ...], frozenset[str]], Matrix | None]
+
+Pairs = dict[tuple[Index, Index], Index]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Reads single factors.
+
+    Attributes:
+        program: the leaves and quantities.
+        form: reads the expression inside a function, a power or parentheses.
+        sizes: of the indices that stand for two.
+    """
+
+    program: Program
+    form: Form
+    sizes: dict[str, Sizes] = field(default_factory=dict)
+
+    def read(self, factor: Factor, fixed: frozenset[str]) -> tuple[tuple[Index, ...], Matrix] | None:
+        """The indices of a factor, those that an enclosing sum fixes left out, and the factor as an array over them.
+
+        None where there are more than two indices, or what stands there has no name.
+        """
+        at = tuple(index for index in indices(factor) if index.name not in fixed)
+        if len(at) > 2:
+            return None
+        rows, columns = at[:1], at[1:]
+        match factor:
+            case Entry():
+                return self._symbol((factor,), fixed)
+            case Partial(Entry() as inner, by):
+                return self._symbol((inner, *by), fixed)
+            case Delta(left, _):
+                return (at, Identity(self.sizes_of(left))) if len(at) == 2 else None
+            case Count(size):
+                return (), Dimension(size)
+            case Apply(function, order, argument):
+                inner = self.form(of(argument), rows, columns, fixed)
+                return None if inner is None else (at, Elementwise(function, order, inner))
+            case Power(base, exponent):
+                inner = self.form(of(base), rows, columns, fixed)
+                number = exponent.number
+                power = number if number is not None else self._exponent(exponent, at, fixed)
+                return None if inner is None or power is None else (at, entry_power(inner, power))
+            case Group(body):
+                inner = self.form(body, rows, columns, fixed)
+                return None if inner is None else (at, inner)
+            case _:
+                return None
+
+    def _exponent(self, exponent: Expression, at: tuple[Index, ...], fixed: frozenset[str]) -> Matrix | None:
+        free = [index for index in indices(exponent) if index.name not in fixed]
+        return self.form(exponent, at[:1], at[1:], fixed) if free else self.form(exponent, (), (), fixed)
+
+    def sizes_of(self, index: Index) -> Sizes:
+        """What an index counts: one size, or those of the pair it stands for."""
+        return self.sizes.get(index.name, (index.size,))
+
+    def _symbol(self, parts: tuple[Entry, ...], fixed: frozenset[str]) -> tuple[tuple[Index, ...], Matrix] | None:
+        """An array at its indices: a matrix, one row of it at a fixed index, its diagonal where an index stands twice.
+
+        ``parts`` is one entry, or for a derivative not carried out first what is differentiated, then by what.
+        """
+        name = parts[0].name
+        axes = tuple(index for part in parts for index in part.indices)
+        free = [index for index in axes if index.name not in fixed]
+        leaf = self.program.leaves.get(name)
+        if len(free) > 2 or (leaf is not None and leaf.shown is not None):
+            return None  # a condition on indices is no matrix that has a name
+        inverted = self._inverted(parts, free)
+        if inverted is not None:
+            parts = (replace(parts[0], name=inverted),)
+        places: list[tuple[int, str]] = []
+        axis = 0
+        for index in axes:
+            if index.name in fixed:
+                places.append((axis, index.name))
+            axis += len(self.sizes_of(index))
+        rows, columns = map(self.sizes_of, free) if len(free) == 2 else (sum(map(self.sizes_of, free), ()), ())
+        array = Array(parts[0].name, tuple(part.name for part in parts[1:]))
+        shown = tuple(self._shown(part, fixed) for part in parts) if places else ()
+        node: Matrix = Symbol(array, rows, columns, tuple(places), shown)
+        if inverted is not None:
+            node = inverse(node)
+        if len(free) == 2 and free[0] == free[1]:
+            return (free[0],), diagonal(node)
+        return tuple(free), node
+
+    def _inverted(self, parts: tuple[Entry, ...], free: list[Index]) -> str | None:
+        """The matrix whose inverse an entry is of: its last two indices are those of the matrix, in the same order."""
+        entry, by = parts[0], parts[1:]
+        quantity = self.program.by_name.get(entry.name)
+        if quantity is None or by or list(entry.indices[-2:]) != free or len(free) != 2:
+            return None
+        match quantity.definition:
+            case Whole("inv", Entry(name, at)) if at == quantity.indices and len(at) == len(entry.indices):
+                return name
+        return None
+
+    def _shown(self, entry: Entry, fixed: frozenset[str]) -> Shown:
+        """Row n of X is written x_n where no other x is about, column n X[:,n], slice n of an array S S_n."""
+        name, places = entry.name, [index.name if index.name in fixed else ":" for index in entry.indices]
+        if set(places) <= {":"}:
+            return name, ()
+        first, rest = places[0], places[1:]
+        if first != ":" and set(rest) == {":"}:
+            lower = name[:1].lower() + name[1:]
+            if len(rest) > 1 or lower == name:
+                return name, (first,)
+            if lower not in self.program.leaves and lower not in self.program.by_name:
+                return lower, (first,)
+        return name, tuple(places)
+
+
+# ---------------------------------------------------------------- two indices as one
+
+
+def paired(term: Term, groups: tuple[tuple[Index, ...], ...], sizes: dict[str, Sizes]) -> tuple[Term, Pairs]:
+    """The term with pairs of indices that always stand side by side, in the same order, each as one index.
+
+    Args:
+        term: with arrays of more than two indices.
+        groups: pairs of free indices that may be one: both of a parameter's.
+        sizes: to be filled with the sizes of each pair.
+    """
+    made: Pairs = {}
+    entries = [entry for factor in term.factors for entry in _entries(factor)]
+    loose = {index for factor in term.factors for index in _loose(factor)}
+    candidates = [*(group for group in groups if len(group) == 2)]
+    for entry in entries:
+        candidates += [pair for pair in pairwise(entry) if set(pair) <= set(term.bound)]
+    used: set[Index] = set()
+    for left, right in candidates:
+        if used & {left, right} or loose & {left, right} or left == right:
+            continue
+        holders = [entry for entry in entries if left in entry or right in entry]
+        if not holders or not all(_beside(entry, left, right) for entry in holders):
+            continue
+        one = Index(f"({left.name}:{left.size},{right.name}:{right.size})", left.size)
+        sizes[one.name] = (left.size, right.size)
+        made[left, right] = one
+        used |= {left, right}
+    if not made:
+        return term, made
+    factors = tuple(_together(factor, made) for factor in term.factors)
+    gone = {index for pair in made for index in pair}
+    bound = tuple(index for index in term.bound if index not in gone)
+    return replace(term, factors=factors, bound=(*bound, *(one for pair, one in made.items() if pair[0] in term.bound))), made
+
+
+def _beside(entry: tuple[Index, ...], left: Index, right: Index) -> bool:
+    return entry.count(left) == entry.count(right) == 1 and entry.index(right) == entry.index(left) + 1
+
+
+def _entries(factor: Factor) -> list[tuple[Index, ...]]:
+    match factor:
+        case Entry(_, at):
+            return [at]
+        case Apply(_, _, argument):
+            return _entries(argument)
+        case Power(base, exponent):
+            return [*_entries(base), *(entry for term in exponent.terms for inner in term.factors for entry in _entries(inner))]
+        case Group(body):
+            return [entry for term in body.terms for inner in term.factors for entry in _entries(inner)]
+        case Partial(inner, by):
+            return [*_entries(inner), *(entry.indices for entry in by)]
+        case _:
+            return []
+
+
+def _loose(factor: Factor) -> list[Index]:
+    """The indices that stand alone somewhere: in a Kronecker delta, or summed over inside parentheses."""
+    match factor:
+        case Delta(left, right):
+            return [left, right]
+        case Apply(_, _, argument):
+            return _loose(argument)
+        case Power(base, exponent):
+            return [*_loose(base), *(index for term in exponent.terms for inner in term.factors for index in _loose(inner))]
+        case Group(body):
+            inside = [index for term in body.terms for inner in term.factors for index in _loose(inner)]
+            return [*inside, *(index for term in body.terms for index in term.bound)]
+        case Partial(inner, _):
+            return _loose(inner)
+        case _:
+            return []
+
+
+def _together(factor: Factor, made: Pairs) -> Factor:
+    def entry(value: Entry) -> Entry:
+        at = list(value.indices)
+        for (left, _), one in made.items():
+            if left in at:
+                place = at.index(left)
+                at[place : place + 2] = [one]
+        return Entry(value.name, tuple(at))
+
+    def inside(expression: Expression) -> Expression:
+        parts = (replace(term, factors=tuple(_together(part, made) for part in term.factors)) for term in expression.terms)
+        return Expression(tuple(parts))
+
+    match factor:
+        case Entry():
+            return entry(factor)
+        case Apply(function, order, argument):
+            return Apply(function, order, _together(argument, made))
+        case Power(base, exponent):
+            return Power(_together(base, made), inside(exponent))
+        case Group(body):
+            return Group(inside(body))
+        case Partial(inner, by):
+            return Partial(_together(inner, made), tuple(entry(one) for one in by))
+        case _:
+            return factor

@@ -1,0 +1,55 @@
+"""What the signs in a matrix formula mean, in words: one half-sentence for each that needs one."""
+
+from collections.abc import Iterator
+
+from hesse.derivation.show.matrix.names import text_symbol
+from hesse.derivation.show.matrix.nodes import (
+    BlockDiag,
+    Commutation,
+    EntryPower,
+    Hadamard,
+    Matrix,
+    Ones,
+    Symbol,
+    Vec,
+    shape,
+    walk,
+)
+from hesse.derivation.show.matrix.notation import commutation_name, several_commutations, sizes_text
+
+
+def remarks(node: Matrix) -> tuple[str, ...]:
+    """Each sign that a reader may not know, once.
+
+    Example:
+        >>> from hesse.derivation.show.matrix.nodes import Commutation
+        >>> remarks(Commutation(("m",), ("h",)))
+        ('K vec(V) = vec(Vᵀ) for V of shape m × h: the same entries, counted column by column',)
+    """
+    return tuple(dict.fromkeys(remark for inner in walk(node) for remark in _remark(inner, several_commutations(node))))
+
+
+def _remark(node: Matrix, several: bool) -> Iterator[str]:
+    match node:
+        case Commutation(rows, columns):
+            name = commutation_name(node) if several else "K"
+            form = f"{sizes_text(rows)} × {sizes_text(columns)}"
+            yield f"{name} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries, counted column by column"
+        case Vec():
+            yield "vec(V): the entries of V row by row, as one column"
+        case Hadamard():
+            yield "∘: entry by entry"
+        case EntryPower() if shape(node) != ((), ()):
+            yield "^∘: the power of each entry"
+        case Ones(rows) if rows:
+            yield "1: the vector of ones"
+        case BlockDiag(index, _, _):
+            yield f"blockdiag_{index}: one block for each {index}, along the diagonal"
+        case Symbol(array, _, columns, fixed, ((shown, places), *_)) if fixed and not array.by:
+            at = ", ".join(index for _, index in fixed)
+            if columns:
+                yield f"{text_symbol(node)}: slice {at} of {array.name}, a matrix"
+            elif shown != array.name:
+                yield f"{text_symbol(node)}: row {at} of {array.name}, as a column"
+            elif ":" in places:
+                yield f"{text_symbol(node)}: what {array.name} has there, as a column"

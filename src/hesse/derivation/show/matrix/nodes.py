@@ -1,0 +1,279 @@
+"""What a matrix formula is made of. Every node is a matrix; a vector has no columns to count, a scalar no rows either."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hesse.derivation.calculus.expression import Size
+
+Sizes = tuple[Size, ...]  # of one side of a matrix, counted row by row; empty for a vector's or scalar's single one
+Shape = tuple[Sizes, Sizes]
+Shown = tuple[str, tuple[str, ...]]  # a name, and the places at which it stands: x_n, X[:,n]
+
+
+@dataclass(frozen=True)
+class Array:
+    """A leaf, a quantity, or with names in ``by`` a derivative of one that is not written out: ``∂z3/∂z2``."""
+
+    name: str
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """An array as a matrix.
+
+    Attributes:
+        array: its axes are those of the rows, then those of the columns, but for the fixed ones.
+        rows, columns: the sizes of its axes, the fixed ones left out.
+        fixed: (axis, index) for each axis at which an index of an enclosing sum stands: row n of X is ``((0, "n"),)``.
+        shown: where axes are fixed, how each name in the array is written.
+    """
+
+    array: Array
+    rows: Sizes = ()
+    columns: Sizes = ()
+    fixed: tuple[tuple[int, str], ...] = ()
+    shown: tuple[Shown, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A symbolic size as a number."""
+
+    size: str
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """The zero matrix."""
+
+    rows: Sizes
+    columns: Sizes
+
+
+@dataclass(frozen=True)
+class Ones:
+    """The vector of ones; the number 1 where it has no size."""
+
+    rows: Sizes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """I."""
+
+    rows: Sizes
+
+
+@dataclass(frozen=True)
+class Commutation:
+    """K: ``K vec(V) = vec(Vᵀ)`` for V of shape rows × columns."""
+
+    rows: Sizes
+    columns: Sizes
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """``number · scalar · … · body``; none of the scalars is a number."""
+
+    number: Fraction
+    scalars: "tuple[Matrix, ...]"
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """Aᵀ."""
+
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """A⁻¹."""
+
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class Product:
+    """A B …"""
+
+    factors: "tuple[Matrix, ...]"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A + B + …"""
+
+    terms: "tuple[Matrix, ...]"
+
+
+@dataclass(frozen=True)
+class Hadamard:
+    """A ∘ B ∘ …, entry by entry."""
+
+    factors: "tuple[Matrix, ...]"
+
+
+@dataclass(frozen=True)
+class Kron:
+    """A ⊗ B ⊗ …"""
+
+    factors: "tuple[Matrix, ...]"
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """f, f', f'' … of each entry."""
+
+    function: str
+    order: int
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class EntryPower:
+    """The power of each entry; the exponent is a number, a scalar, or as large as the base."""
+
+    body: "Matrix"
+    exponent: "Fraction | Matrix"
+
+
+@dataclass(frozen=True)
+class Diag:
+    """The diagonal matrix with this vector on its diagonal."""
+
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class Vec:
+    """The entries of a matrix row by row, as one vector."""
+
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The sum of the diagonal."""
+
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class BlockDiag:
+    """The matrices that the body is for each value of the index, along the diagonal."""
+
+    index: str
+    size: Size
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class SumOver:
+    """Σ over the values of an index, which stands in the body as a fixed axis of symbols."""
+
+    index: str
+    size: Size
+    body: "Matrix"
+
+
+Matrix = (
+    Symbol
+    | Dimension
+    | Zeros
+    | Ones
+    | Identity
+    | Commutation
+    | Scaled
+    | Transpose
+    | Inverse
+    | Product
+    | Sum
+    | Hadamard
+    | Kron
+    | Elementwise
+    | EntryPower
+    | Diag
+    | Vec
+    | Trace
+    | BlockDiag
+    | SumOver
+)
+
+ONE = Ones(())
+
+
+def shape(node: Matrix) -> Shape:
+    """The sizes that are counted along the rows and along the columns."""
+    match node:
+        case Symbol(_, rows, columns) | Zeros(rows, columns):
+            return rows, columns
+        case Dimension() | Trace():
+            return (), ()
+        case Ones(rows):
+            return rows, ()
+        case Identity(rows):
+            return rows, rows
+        case Commutation(rows, columns):
+            return (*columns, *rows), (*rows, *columns)
+        case Transpose(body) | Inverse(body):
+            rows, columns = shape(body)
+            return columns, rows
+        case Scaled(body=body) | Elementwise(body=body) | EntryPower(body=body) | SumOver(body=body):
+            return shape(body)
+        case Product(factors):
+            return shape(factors[0])[0], shape(factors[-1])[1]
+        case Sum(parts) | Hadamard(parts):
+            return shape(parts[0])
+        case Kron(factors):
+            shapes = [shape(factor) for factor in factors]
+            return tuple(size for one in shapes for size in one[0]), tuple(size for one in shapes for size in one[1])
+        case Diag(body):
+            return shape(body)[0], shape(body)[0]
+        case Vec(body):
+            rows, columns = shape(body)
+            return (*rows, *columns), ()
+        case BlockDiag(_, size, body):
+            rows, columns = shape(body)
+            return (size, *rows), (size, *columns)
+
+
+def children(node: Matrix) -> "tuple[Matrix, ...]":
+    """The nodes directly inside."""
+    match node:
+        case Scaled(_, scalars, body):
+            return (*scalars, body)
+        case EntryPower(body, exponent):
+            return (body,) if isinstance(exponent, Fraction) else (body, exponent)
+        case Product(parts) | Sum(parts) | Hadamard(parts) | Kron(parts):
+            return parts
+        case Transpose() | Inverse() | Elementwise() | Diag() | Vec() | Trace() | BlockDiag() | SumOver():
+            return (node.body,)
+        case _:
+            return ()
+
+
+def walk(node: Matrix) -> "Iterator[Matrix]":
+    """The node and all inside it."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def depends(node: Matrix, index: str) -> bool:
+    """Whether a fixed axis inside stands at the index."""
+    if isinstance(node, BlockDiag | SumOver) and node.index == index:
+        return False
+    if isinstance(node, Symbol):
+        return any(at == index for _, at in node.fixed)
+    return any(depends(child, index) for child in children(node))
+
+
+def weight(node: Matrix) -> int:
+    """How much there is to read: each symbol once, and what a reader stumbles over a little more."""
+    own = {Ones: 2, SumOver: 2, BlockDiag: 1, Commutation: 1, Symbol: 1, Identity: 1, Dimension: 1, Inverse: 1, Vec: 1, Diag: 1}
+    return own.get(type(node), 0) + sum(map(weight, children(node)))

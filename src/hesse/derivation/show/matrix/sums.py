@@ -1,0 +1,176 @@
+"""Sums of matrices as a person leaves them: like terms added, and common factors in front where that leaves less to read."""
+
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import combinations
+
+from hesse.derivation.show.matrix.compose import (
+    block_diag,
+    diag,
+    hadamard,
+    is_scalar,
+    is_vector,
+    kron,
+    product,
+    scaled,
+    split,
+    sum_over,
+    transpose,
+)
+from hesse.derivation.show.matrix.nodes import (
+    ONE,
+    BlockDiag,
+    Diag,
+    Hadamard,
+    Identity,
+    Kron,
+    Matrix,
+    Product,
+    Sum,
+    SumOver,
+    Transpose,
+    Zeros,
+    shape,
+    weight,
+)
+
+Factors = tuple[Matrix, ...]
+Front = tuple[Fraction, Factors]  # a number and scalars
+
+
+def add(*parts: Matrix) -> Matrix:
+    """The sum of matrices of one shape."""
+    collected: dict[tuple[Matrix, frozenset[tuple[Matrix, int]]], tuple[Fraction, tuple[Matrix, ...]]] = {}
+    for number, scalars, body in (term for part in parts for term in _terms(part)):
+        key = body, frozenset(Counter(scalars).items())
+        before, kept = collected.get(key, (Fraction(0), scalars))
+        collected[key] = before + number, kept
+    terms = [scaled(number, scalars, body) for (body, _), (number, scalars) in collected.items() if number != 0]
+    if not terms:
+        return Zeros(*shape(parts[0]))
+    return _outside(_factored(terms))
+
+
+def _terms(node: Matrix) -> list[tuple[Fraction, tuple[Matrix, ...], Matrix]]:
+    """The terms of a sum, what stands in front of its parentheses multiplied in."""
+    number, scalars, body = split(node)
+    if isinstance(body, Zeros):
+        return []
+    if not isinstance(body, Sum):
+        return [_parts(node)]
+    return [(number * n, (*scalars, *more), inner) for term in body.terms for n, more, inner in _terms(term)]
+
+
+def _parts(node: Matrix) -> tuple[Fraction, Factors, Matrix]:
+    """The number, the scalars and the matrix; a scalar has no matrix beside it."""
+    number, scalars, body = split(node)
+    return (number, (*scalars, body), ONE) if is_scalar(body) and body != ONE else (number, scalars, body)
+
+
+def _factored(terms: list[Matrix]) -> list[Matrix]:
+    """Pairs of terms with something in common become one, as long as that shortens."""
+    for a, b in combinations(range(len(terms)), 2):
+        merged = _merged(terms[a], terms[b])
+        if merged is not None and weight(merged) < weight(terms[a]) + weight(terms[b]):
+            return _factored([merged if k == a else term for k, term in enumerate(terms) if k != b])
+    return terms
+
+
+def _outside(terms: list[Matrix]) -> Matrix:
+    """The terms as one sum, a positive one first, numbers and scalars that all share in front."""
+    if len(terms) == 1:
+        return terms[0]
+    parts = [_parts(term) for term in terms]
+    shared, rests = _shared([scalars for _, scalars, _ in parts])
+    numbers = [number for number, _, _ in parts]
+    common = abs(numbers[0]) if len({abs(number) for number in numbers}) == 1 else Fraction(1)
+    if all(number < 0 for number in numbers):
+        common = -common
+    inner = [scaled(number / common, rest, body) for (number, _, body), rest in zip(parts, rests, strict=True)]
+    # A before Aᵀ, and before all else a term that is not taken away.
+    inner.sort(key=lambda term: isinstance(split(term)[2], Transpose))
+    first = next((k for k, term in enumerate(inner) if split(term)[0] > 0), 0)
+    inner.insert(0, inner.pop(first))
+    return scaled(common, shared, Sum(tuple(inner)))
+
+
+def _shared(lists: list[tuple[Matrix, ...]]) -> tuple[tuple[Matrix, ...], list[tuple[Matrix, ...]]]:
+    """What all lists have in common, and what is left of each."""
+    common = Counter(lists[0])
+    for other in lists[1:]:
+        common &= Counter(other)
+    rests = []
+    for one in lists:
+        left, rest = Counter(common), []
+        for item in one:
+            if left[item]:
+                left[item] -= 1
+            else:
+                rest.append(item)
+        rests.append(tuple(rest))
+    return tuple(common.elements()), rests
+
+
+def _merged(a: Matrix, b: Matrix) -> Matrix | None:
+    """``a + b`` as one product, where they share a factor."""
+    (m, s, left), (n, t, right) = _parts(a), _parts(b)
+    shared, (s, t) = _shared([s, t])
+    outer = abs(m) if abs(m) == abs(n) else Fraction(1)
+    if m < 0 and n < 0:
+        outer = -outer
+    m, n = m / outer, n / outer
+    if left == right == ONE and not shared:
+        return None
+    if left == right:
+        return scaled(outer, (*shared, add(scaled(m, s, ONE), scaled(n, t, ONE))), left)
+    body = None
+    match left, right:
+        case (SumOver(index, size, x), SumOver(other, number, y)) if (index, size) == (other, number):
+            body = sum_over(index, size, add(scaled(m, s, x), scaled(n, t, y)))
+        case (BlockDiag(index, size, x), BlockDiag(other, number, y)) if (index, size) == (other, number):
+            body = block_diag(index, size, add(scaled(m, s, x), scaled(n, t, y)))
+        case (Diag(x), Diag(y)):
+            body = diag(add(scaled(m, s, x), scaled(n, t, y)))
+        case (Kron(xs), Kron(ys)):
+            body = _around(xs, ys, kron, (m, s), (n, t))
+        case (Hadamard(xs), Hadamard(ys)):
+            common, (x, y) = _shared([xs, ys])
+            if common and x and y:
+                body = hadamard(*common, add(scaled(m, s, hadamard(*x)), scaled(n, t, hadamard(*y))))
+        case (Product() | _, Product() | _):
+            xs, ys = (node.factors if isinstance(node, Product) else (node,) for node in (left, right))
+            body = _around(xs, ys, product, (m, s), (n, t))
+    if body is None and shared and left != ONE and right != ONE:
+        body = add(scaled(m, s, left), scaled(n, t, right))
+    return None if body is None else scaled(outer, shared, body)
+
+
+def _around(xs: Factors, ys: Factors, put: Callable[..., Matrix], m: Front, n: Front) -> Matrix | None:
+    """What two lists of factors begin with and end with, around the sum of what is between."""
+    length = min(len(xs), len(ys))
+    first = next((k for k in range(length) if xs[k] != ys[k]), length)
+    last = next((k for k in range(length - first) if xs[-1 - k] != ys[-1 - k]), length - first)
+    if first == last == 0:
+        return None
+    if put is product and length == first + last and not (first and last):
+        return None  # A B − A is not A (B − I)
+    middles = []
+    for factors, (number, scalars) in ((xs, m), (ys, n)):
+        inside = factors[first : len(factors) - last]
+        middles.append(scaled(number, scalars, put(*inside) if inside else _unit(factors, first, put)))
+    if shape(middles[0]) != shape(middles[1]):
+        return None
+    # u vᵀ + s u wᵀ stays: u (v + s w)ᵀ hides what is symmetric.
+    if any(is_vector(middle) or is_vector(transpose(middle)) for middle in middles) and (m[1] or n[1]):
+        return None
+    before, after = xs[:first], xs[len(xs) - last :]
+    return put(*before, add(*middles), *after)
+
+
+def _unit(factors: Factors, place: int, put: Callable[..., Matrix]) -> Matrix:
+    """What changes nothing at a place in a product."""
+    if put is kron:
+        return ONE
+    rows = shape(factors[place])[0] if place < len(factors) else shape(factors[-1])[1]
+    return Identity(rows) if rows else ONE

@@ -1,0 +1,281 @@
+"""From a tree over whole arrays to a program of named quantities, entry by entry."""
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+
+from hesse.derivation.calculus.algebra import add, collect, multiply, scale, simplify, total
+from hesse.derivation.calculus.expression import (
+    ONE,
+    ZERO,
+    Apply,
+    Count,
+    Delta,
+    Entry,
+    Expression,
+    Group,
+    Index,
+    Power,
+    Size,
+    all_names,
+    constant,
+    grouped,
+    of,
+)
+from hesse.derivation.calculus.program import Leaf, Program, Quantity, Whole
+from hesse.derivation.sources.language.names import IndexNames, Names, is_whole
+from hesse.derivation.sources.language.place import pointed
+from hesse.derivation.sources.language.rewrites import rewritten
+from hesse.derivation.sources.language.shapes import Shapes
+from hesse.derivation.sources.language.tree import (
+    Binary,
+    Call,
+    Negative,
+    Number,
+    Symbol,
+    Transpose,
+    Tree,
+    children,
+    symbols,
+    walk,
+)
+from hesse.derivation.sources.language.vocabulary import along_the_last, known
+from hesse.errors import HesseValueError
+from hesse.operations.registry import ARRAY_FUNCTIONS
+
+At = tuple[Index, ...]
+
+
+def lower(
+    tree: Tree,
+    shapes: Shapes,
+    wrt: Sequence[str],
+    fixed: Mapping[str, Fraction] | None = None,
+    sums: Mapping[str, int] | None = None,
+) -> Program:
+    """The program of a cost.
+
+    Args:
+        tree: a scalar.
+        shapes: of its names, and of those in ``wrt``.
+        wrt: the parameters.
+        fixed: arrays of which every entry is one known number.
+        sums: arrays whose entries along the last axis add to a known number.
+    """
+    tree = rewritten(tree, lambda part: len(shapes.of(part)))
+    return _Lowering(tree, shapes, wrt, dict(fixed or {}), dict(sums or {})).program()
+
+
+class _Lowering:
+    def __init__(self, tree: Tree, shapes: Shapes, wrt: Sequence[str], fixed: dict[str, Fraction], sums: dict[str, int]) -> None:
+        self.tree, self.shapes, self.fixed = tree, shapes, fixed
+        called = {part.function for part in walk(tree) if isinstance(part, Call)}
+        self.unknown = frozenset(called - known())
+        leaves = [name for name in dict.fromkeys((*symbols(tree), *wrt)) if name not in fixed and name not in shapes.counts]
+        self.leaves = {
+            name: Leaf(name, shapes.leaves[name], "parameter" if name in wrt else "data", sums_to=sums.get(name))
+            for name in leaves
+        }
+        sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
+        taken = {*shapes.leaves, *sizes, *called}
+        self.names = Names(tree, self.is_constant, taken)
+        letters = taken | {"z", "a", "u", self.names.cost} | ({"p"} if called & along_the_last() else set())
+        products = [part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"]
+        summed = (shapes.of(part.left)[-1] for part in products)
+        self.indices = IndexNames(summed, (size for part in products for size in shapes.of(part)), letters)
+        self.quantities: list[Quantity] = []
+        self.defined: dict[Tree, Quantity] = {}
+
+    def program(self) -> Program:
+        definition = simplify(self.value(self.tree, (), set()))
+        cost = Quantity(self.names.cost, (), definition, "cost")
+        return Program(self.leaves, (*self.quantities, cost), self.unknown)
+
+    def is_constant(self, tree: Tree) -> bool:
+        """Whether a subtree is a number, whatever the arrays are."""
+        if isinstance(tree, Symbol):
+            return tree.name in self.fixed or tree.name in self.shapes.counts
+        return all(self.is_constant(child) for child in children(tree))
+
+    # ---------------------------------------------------------------- quantities
+
+    def entry(self, tree: Tree, at: At) -> Entry:
+        """An entry of a quantity, which is defined where it is first asked for."""
+        if tree not in self.defined:
+            quantity = self.whole(tree) if is_whole(tree) else self.quantity(tree)
+            self.quantities.append(quantity)
+            self.defined[tree] = quantity
+        return Entry(self.defined[tree].name, at)
+
+    def quantity(self, tree: Tree) -> Quantity:
+        at = self.fresh(self.shapes.of(tree), set())
+        definition = simplify(self.opened(tree, at, set()))
+        return Quantity(self.names.name(tree), at, definition, self.names.role(tree))
+
+    def whole(self, tree: Call) -> Quantity:
+        at = self.fresh(self.shapes.of(tree.argument), set())
+        factor = grouped(self.value(tree.argument, at, set()))
+        assert isinstance(factor, Entry)
+        function = ARRAY_FUNCTIONS[tree.function]
+        kept = at[: len(at) - function.axes] + at[len(at) - function.axes :][: function.keeps]
+        return Quantity(self.names.name(tree, factor.name), kept, Whole(tree.function, factor), self.names.role(tree))
+
+    def fresh(self, shape: Sequence[Size], scope: set[str], summed: bool = False) -> At:
+        """Indices for an array, with names that differ and are not in scope."""
+        at: list[Index] = []
+        for size in shape:
+            at.append(self.indices.index(size, scope | {index.name for index in at}, summed))
+        return tuple(at)
+
+    # ---------------------------------------------------------------- entries
+
+    def value(self, tree: Tree, at: At, scope: set[str]) -> Expression:
+        """The entry of a subtree at some indices; those it sums over have names that are not in scope."""
+        return of(self.entry(tree, at)) if tree in self.names else self.opened(tree, at, scope)
+
+    def opened(self, tree: Tree, at: At, scope: set[str]) -> Expression:
+        """The same, written out even where it has a name."""
+        scope = scope | {index.name for index in at}
+        match tree:
+            case Number(value):
+                return constant(value)
+            case Symbol(name) if name in self.fixed:
+                return constant(self.fixed[name])
+            case Symbol(name) if name in self.shapes.counts:
+                return of(Count(name))
+            case Symbol(name):
+                return of(Entry(name, at))
+            case Negative(operand):
+                return scale(self.value(operand, at, scope), -1)
+            case Transpose(operand):
+                return self.value(operand, at[::-1], scope)
+            case Binary("@"):
+                return self.contraction(tree, at, scope)
+            case Binary("+" | "-" as sign, left, right):
+                second = self.stretched(right, at, scope)
+                return add(self.stretched(left, at, scope), second if sign == "+" else scale(second, -1))
+            case Binary(_, left, right):
+                first = self.stretched(left, at, scope)
+                return self.arithmetic(tree, first, self.stretched(right, at, scope | all_names(first)))
+            case Call(name) if name in _CALLS:
+                return _CALLS[name](self, tree, at, scope)
+            case Call(name, argument):
+                return of(Apply(name, 0, grouped(self.value(argument, at, scope))))
+
+    def stretched(self, tree: Tree, at: At, scope: set[str]) -> Expression:
+        """The entry of an operand at the indices of a result with more axes, or longer ones: an axis of size 1 is repeated."""
+        shape = self.shapes.of(tree)
+        at = at[len(at) - len(shape) :]
+        own = list(at)
+        for position, (size, index) in enumerate(zip(shape, at, strict=True)):
+            if size == 1 != index.size:
+                own[position] = self.indices.index(1, scope | {other.name for other in own})
+        return total(self.value(tree, tuple(own), scope), [index for index in own if index not in at])
+
+    def contraction(self, tree: Binary, at: At, scope: set[str]) -> Expression:
+        left, right = self.shapes.of(tree.left), self.shapes.of(tree.right)
+        (k,) = self.fresh(left[-1:], scope, summed=True)
+        tail = at[len(at) - (len(left) > 1) - (len(right) > 1) :]
+        batch = at[: len(at) - len(tail)]
+        row, column = tail[: len(left) > 1], tail[len(tail) - (len(right) > 1) :]
+        scope = scope | {k.name}
+        first = self.stretched(tree.left, (*batch, *row, k), scope)
+        second = self.stretched(tree.right, (*batch, k, *column), scope | all_names(first))
+        return total(times(first, second), [k])
+
+    def arithmetic(self, tree: Binary, left: Expression, right: Expression) -> Expression:
+        match tree.operator:
+            case "*":
+                return times(left, right)
+            case "/":
+                if collect(right).is_zero:
+                    raise self.error("division by zero", tree)
+                return times(left, reciprocal(right))
+        left = collect(left) if self.is_constant(tree.left) else left
+        right = collect(right) if self.is_constant(tree.right) else right
+        power = right.number
+        if left.number is not None and power is not None and power.denominator == 1:
+            if not left.number and power < 0:
+                raise self.error("division by zero", tree)
+            if abs(power) * (left.number.numerator.bit_length() + left.number.denominator.bit_length()) > 4096:
+                raise self.error("a number beyond the range of float64", tree)
+            return constant(left.number ** int(power))
+        if left.is_zero:
+            if power is None or power < 0:
+                raise self.error("a power of zero", tree)
+            return ZERO
+        if power == 0:
+            return ONE
+        return left if power == 1 else of(Power(grouped(left), right))
+
+    def error(self, message: str, tree: Tree) -> HesseValueError:
+        return pointed(message, self.shapes.text, tree.span)
+
+    # ---------------------------------------------------------------- calls that are sums or arithmetic
+
+    def summed(self, tree: Call, at: At, scope: set[str], squared: bool = False) -> tuple[Expression, At]:
+        """The sum over one axis or all, and the indices summed over."""
+        shape = self.shapes.of(tree.argument)
+        if tree.axis is None:
+            over = inner = self.fresh(shape, scope)
+        else:
+            over = self.fresh((shape[tree.axis],), scope)
+            inner = (*at[: tree.axis], *over, *at[tree.axis :])
+        body = self.value(tree.argument, inner, scope | {index.name for index in over})
+        if squared and not body.is_zero:
+            body = of(Power(grouped(body), constant(2)))
+        return total(body, over), over
+
+    def sum(self, tree: Call, at: At, scope: set[str]) -> Expression:
+        return self.summed(tree, at, scope)[0]
+
+    def mean(self, tree: Call, at: At, scope: set[str]) -> Expression:
+        result, over = self.summed(tree, at, scope)
+        for index in over:
+            share = (
+                constant(Fraction(1, index.size)) if isinstance(index.size, int) else of(Power(Count(index.size), constant(-1)))
+            )
+            result = times(share, result)
+        return result
+
+    def norm2(self, tree: Call, at: At, scope: set[str]) -> Expression:
+        return root(self.summed(tree, at, scope, squared=True)[0])
+
+    def sqrt(self, tree: Call, at: At, scope: set[str]) -> Expression:
+        return root(self.value(tree.argument, at, scope))
+
+    def trace(self, tree: Call, at: At, scope: set[str]) -> Expression:
+        (i,) = self.fresh(self.shapes.of(tree.argument)[-1:], scope)
+        return total(self.value(tree.argument, (*at, i, i), scope | {i.name}), [i])
+
+    def diag(self, tree: Call, at: At, scope: set[str]) -> Expression:
+        if len(at) == 1:
+            return self.value(tree.argument, (*at, *at), scope)
+        return times(kronecker(at), self.value(tree.argument, at[:1], scope))
+
+    def eye(self, tree: Call, at: At, scope: set[str]) -> Expression:
+        return kronecker(at)
+
+
+_CALLS: dict[str, Callable[[_Lowering, Call, At, set[str]], Expression]] = {
+    name: getattr(_Lowering, name) for name in ("sum", "mean", "norm2", "sqrt", "trace", "diag", "eye")
+}
+
+
+def times(left: Expression, right: Expression) -> Expression:
+    """The product; a sum in it stays in its parentheses."""
+    return multiply(*(part if len(part.terms) < 2 else of(Group(part)) for part in (left, right)))
+
+
+def reciprocal(expression: Expression) -> Expression:
+    """1/u"""
+    return constant(1 / expression.number) if expression.number else of(Power(grouped(expression), constant(-1)))
+
+
+def root(expression: Expression) -> Expression:
+    """√u"""
+    return expression if expression.is_zero else of(Power(grouped(expression), constant(Fraction(1, 2))))
+
+
+def kronecker(at: At) -> Expression:
+    """[i = j]"""
+    return ONE if at[0] == at[1] else of(Delta(*at))

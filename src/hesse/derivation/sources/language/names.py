@@ -1,0 +1,197 @@
+"""Names for the quantities of a program and letters for its indices, as a person would choose them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TypeGuard
+
+from hesse.derivation.calculus.expression import LETTERS, Index, Size, fresh_name
+from hesse.derivation.sources.language.tree import Binary, Call, Negative, Symbol, Transpose, Tree, children, walk
+from hesse.derivation.sources.language.vocabulary import along_the_last
+from hesse.operations.registry import ARRAY_FUNCTIONS
+
+_ARITHMETIC = frozenset({"sum", "mean", "norm2", "trace", "diag", "eye", "sqrt"})
+
+
+def is_whole(tree: Tree) -> TypeGuard[Call]:
+    """Whether a tree is a function of a whole array."""
+    return isinstance(tree, Call) and tree.function in ARRAY_FUNCTIONS
+
+
+def is_elementwise(tree: Tree) -> TypeGuard[Call]:
+    """Whether a tree is a nonlinear function of each entry. A square root is a power: its argument stands in parentheses."""
+    return isinstance(tree, Call) and tree.function not in ARRAY_FUNCTIONS and tree.function not in _ARITHMETIC
+
+
+class Names:
+    """Which subtrees of a cost are quantities of their own, and what they are called.
+
+    The arguments of nonlinear functions are; so is what occurs twice and is more than arithmetic; and so are the activations of a
+    network: functions of a weighted sum that stand within another weighted sum or are compared with data.
+
+    Args:
+        tree: the cost.
+        constant: whether a subtree is a number, whatever the arrays are.
+        taken: names that the user has given to something.
+    """
+
+    def __init__(self, tree: Tree, constant: Callable[[Tree], bool], taken: Iterable[str]) -> None:
+        self._constant = constant
+        self._taken = {*taken, "u"}  # u1, u2, ... from the first on
+        self._depth: dict[Tree, int] = {}
+        self._plan: dict[Tree, tuple[str, str]] = {}  # the name wished for, and the role
+        parts = tuple(dict.fromkeys(walk(tree)))
+        self._layers([part for part in parts if self._is_layer(part)], parts)
+        within = Counter(child for part in parts for child in children(part))
+        for part in parts:
+            if is_whole(part):
+                self._plan[part] = (ARRAY_FUNCTIONS[part.function].base, "value")
+                if not isinstance(part.argument, Symbol) or constant(part.argument):
+                    self._plan.setdefault(part.argument, ("u", "value"))
+            elif is_elementwise(part):
+                if not is_leaf(part.argument) and not constant(part.argument):
+                    self._plan.setdefault(part.argument, ("u", "value"))
+            elif within[part] > 1 and self._is_work(part):
+                self._plan.setdefault(part, ("u", "value"))
+        self.cost = self._free("J")
+
+    def __contains__(self, tree: Tree) -> bool:
+        return tree in self._plan
+
+    def role(self, tree: Tree) -> str:
+        """What a quantity is to the cost."""
+        return self._plan[tree][1]
+
+    def name(self, tree: Tree, argument: str = "") -> str:
+        """A name for a quantity that is not taken; it is taken then.
+
+        Args:
+            tree: what it stands for.
+            argument: for a function of a whole array, the name of that array.
+        """
+        wish, _ = self._plan[tree]
+        return self._free(wish or f"{tree.function}({argument})" if is_whole(tree) else wish)
+
+    def _free(self, wish: str) -> str:
+        letter, number = wish if len(wish) == 1 else "u", 0
+        while wish in self._taken:
+            number += 1
+            wish = f"{letter}{number}"
+        self._taken.add(wish)
+        return wish
+
+    def _is_work(self, tree: Tree) -> bool:
+        """Whether a subtree is worth a name where it occurs twice."""
+        return not self._constant(tree) and any(
+            isinstance(part, Call) or (isinstance(part, Binary) and part.operator == "@") for part in walk(tree)
+        )
+
+    # ---------------------------------------------------------------- networks
+
+    def _is_layer(self, tree: Tree) -> TypeGuard[Call]:
+        """Whether a tree is a function of a weighted sum, σ(W x + b)."""
+        return (
+            isinstance(tree, Call)
+            and (is_elementwise(tree) or tree.function in along_the_last())
+            and self._is_weighted(tree.argument)
+        )
+
+    def _is_weighted(self, tree: Tree) -> bool:
+        match tree:
+            case Negative(operand) | Transpose(operand):
+                return self._is_weighted(operand)
+            case Binary("+" | "-", left, right):
+                return self._is_weighted(left) or self._is_weighted(right)
+            case Binary("*" | "@", left, right):
+                free = [side for side in (left, right) if not self._constant(side)]
+                return len(free) == 2 or any(self._is_weighted(side) for side in free)
+            case Binary("/", left, right):
+                return self._constant(right) and self._is_weighted(left)
+        return False
+
+    def depth(self, tree: Tree) -> int:
+        """How many layers a value has passed, the input counted as the first."""
+        if tree not in self._depth:
+            below = max((self.depth(child) for child in children(tree)), default=1)
+            self._depth[tree] = below + self._is_layer(tree)
+        return self._depth[tree]
+
+    def _layers(self, layers: list[Call], parts: tuple[Tree, ...]) -> None:
+        weighted = dict.fromkeys(layer.argument for layer in layers)
+        active = [layer for layer in layers if is_elementwise(layer)]
+        compared = dict.fromkeys(side for part in parts for side in _compared(part))
+        # A last weighted sum that is compared with data as it is: the output of a network for regression.
+        for side in compared:
+            if side not in layers and self._is_weighted(side) and any(part in active for part in walk(side)):
+                weighted[side] = None
+        inside = {part for tree in weighted for part in walk(tree)}
+        hidden = [layer for layer in active if layer in inside]
+        numbers = self._numbers(list(weighted))
+        for tree, number in numbers.items():
+            self._plan[tree] = (f"z{number}", "preactivation")
+        outputs = [layer for layer in active if layer in compared and layer not in inside]
+        for layer in (*hidden, *outputs):
+            hat = layer in outputs and len(outputs) == 1
+            self._plan.setdefault(layer, ("ŷ" if hat else f"a{numbers[layer.argument]}", "activation"))
+
+    def _numbers(self, weighted: list[Tree]) -> dict[Tree, str]:
+        """The layer of each weighted sum; their order where two are of one layer; nothing where there is only one."""
+        if len(weighted) == 1:
+            return {weighted[0]: ""}
+        depths = [self.depth(tree) + 1 for tree in weighted]
+        distinct = len(set(depths)) == len(depths)
+        numbers = depths if distinct else range(2, 2 + len(depths))
+        return dict(zip(weighted, map(str, numbers), strict=True))
+
+
+def is_leaf(tree: Tree) -> bool:
+    """Whether a tree is an array as it is given, transposed or not."""
+    return isinstance(tree, Symbol) or (isinstance(tree, Transpose) and is_leaf(tree.operand))
+
+
+def _compared(tree: Tree) -> list[Tree]:
+    """The sides of a difference of which the other is data."""
+    match tree:
+        case Binary("-", left, right):
+            return [side for side, other in ((left, right), (right, left)) if isinstance(other, Symbol)]
+    return []
+
+
+class IndexNames:
+    """A letter for each index: one pair for each size, for where it is summed over in a product and where it stands outside.
+
+    ``W[o,i] x_i``: a size has a letter of inputs, from i on, where ``@`` sums over it, and one of outputs, from o on, where it
+    is left over. A size that is in no product has a letter of inputs.
+
+    Args:
+        summed: the sizes that ``@`` sums over, in the order in which that happens.
+        outside: the sizes of rows and outputs, in that order too.
+        taken: letters that stand for something else.
+    """
+
+    def __init__(self, summed: Iterable[Size], outside: Iterable[Size], taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+        summed, outside = list(dict.fromkeys(summed)), list(dict.fromkeys(outside))
+        used = set(self._taken)
+        self._summed: dict[Size, str] = {}
+        self._outside: dict[Size, str] = {}
+        for size in summed:
+            self._summed[size] = fresh_name(used, _INPUTS)
+            used.add(self._summed[size])
+        for size in outside:
+            self._outside[size] = fresh_name(used, _OUTPUTS)
+            used.add(self._outside[size])
+
+    def index(self, size: Size, scope: set[str], summed: bool = False) -> Index:
+        """An index of this size whose letter is not in scope."""
+        first, second = (self._summed, self._outside) if summed else (self._outside, self._summed)
+        for wish in (first.get(size), second.get(size)):
+            if wish is not None and wish not in scope:
+                return Index(wish, size)
+        foreign = {letter for own in (self._summed, self._outside) for letter in own.values()}
+        letters = _OUTPUTS if size in self._outside and size not in self._summed else _INPUTS
+        free = "".join(letter for letter in letters if letter not in foreign) or letters
+        return Index(fresh_name(self._taken | scope, free), size)
+
+
+_INPUTS = "ijklmn" + "".join(letter for letter in LETTERS if letter not in "ijklmnopqrstuvw")
+_OUTPUTS = "opqrstuvw" + "".join(letter for letter in LETTERS if letter not in "ijklmnopqrstuvw")

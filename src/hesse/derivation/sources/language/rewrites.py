@@ -1,0 +1,164 @@
+"""What a person would write first: the same cost in the form whose derivatives are known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+from hesse.derivation.sources.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, rebuilt
+from hesse.derivation.sources.language.vocabulary import along_an_axis, along_the_last, kept_axes, of_a_matrix
+
+Rank = Callable[[Tree], int]
+_ONE, _TWO = Number(Fraction(1)), Number(Fraction(2))
+
+
+def rewritten(tree: Tree, rank: Rank) -> Tree:
+    """The tree with every rewrite of `REWRITES` made, innermost first, until none fits.
+
+    Args:
+        tree: a tree whose shapes fit.
+        rank: the number of axes of a subtree.
+    """
+    tree = rebuilt(tree, lambda child: rewritten(child, rank))
+    for rewrite in REWRITES:
+        found = rewrite(tree, rank)
+        if found is not None and found != tree:
+            return rewritten(_placed(found, tree), rank)
+    return tree
+
+
+def _placed(tree: Tree, like: Tree) -> Tree:
+    """What a rewrite made stands where its original stood."""
+    return rebuilt(tree if tree.span else replace(tree, span=like.span), lambda child: _placed(child, like))
+
+
+def negated(tree: Tree) -> Tree | None:
+    """u where the tree is −u, or a product whose first factor is negative; None otherwise."""
+    match tree:
+        case Negative(operand):
+            return operand
+        case Binary("*" | "/" | "@", left, _) if (positive := negated(left)) is not None:
+            return replace(tree, left=positive)
+    return None
+
+
+def _sign(tree: Tree, rank: Rank) -> Tree | None:
+    """−(−u) = u"""
+    match tree:
+        case Negative(Negative(u)):
+            return u
+    return None
+
+
+def _transpose(tree: Tree, rank: Rank) -> Tree | None:
+    """u.T = u for a vector; X.T.T = X; f(X.T) = f(X).T; inv(X.T) = inv(X).T; det(X.T) = det(X)"""
+    match tree:
+        case Transpose(u) if rank(u) < 2:
+            return u
+        case Transpose(Transpose(u)):
+            return u
+        case Call(name, Transpose(u)) if name == "inv" or name not in along_an_axis() | of_a_matrix():
+            return Transpose(Call(name, u))
+        case Call("det" | "logdet" | "trace" as name, Transpose(u)) if rank(u) == 2:
+            return Call(name, u)
+    return None
+
+
+def _axis(tree: Tree, rank: Rank) -> Tree | None:
+    """The functions of a whole array act along its last axis: softmax(X, axis=0) = softmax(X.T).T"""
+    match tree:
+        case Call(name, u, int(axis)) if name in along_the_last():
+            if axis % rank(u) == rank(u) - 1:
+                return Call(name, u)
+            if rank(u) == 2:
+                flipped = Call(name, Transpose(u))
+                return Transpose(flipped) if kept_axes(name) else flipped
+        case Call("sum" | "mean" | "norm2" as name, u, int(axis)):
+            return Call(name, u) if rank(u) == 1 else Call(name, u, axis % rank(u))
+    return None
+
+
+def _is_positive(tree: Tree) -> bool:
+    """Whether a subtree is above zero wherever all arrays are, so that the logarithm of a quotient may be taken apart."""
+    match tree:
+        case Number(value):
+            return value > 0
+        case Symbol() | Call("exp" | "sigmoid" | "softplus" | "softmax"):
+            return True
+        case Binary("+" | "*" | "/" | "@", left, right):
+            return _is_positive(left) and _is_positive(right)
+        case Binary("**", base, _) | Transpose(base) | Call("sum" | "mean" | "norm2" | "sqrt", base):
+            return _is_positive(base)
+    return False
+
+
+def _log(tree: Tree, rank: Rank) -> Tree | None:
+    """log of what has a name of its own"""
+    match tree:
+        case Call("log", Call("sigmoid", z)):
+            return Negative(Call("softplus", Negative(z)))
+        case Call("log", Binary("-", Number(one), Call("sigmoid", z))) if one == 1:
+            return Negative(Call("softplus", z))
+        case Call("log", Binary("+", Number(one), Call("exp", z)) | Binary("+", Call("exp", z), Number(one))) if one == 1:
+            return Call("softplus", z)
+        case Call("log", Call("softmax", z)):
+            return Call("log_softmax", z)
+        case Call("log", Call("sum", Call("exp", z), axis)) if axis is not None or rank(z) == 1:
+            return Call("logsumexp", z, axis)
+        case Call("log", Call("det", X) | Call("abs", Call("det", X))):
+            return Call("logdet", X)
+        case Call("log", Call("exp", z)):
+            return z
+        case Call("log", Binary("/", u, v)) if _is_positive(u) and _is_positive(v):
+            below = Call("log", v)
+            return Negative(below) if u == _ONE else Binary("-", Call("log", u), below)
+    return None
+
+
+def _softplus(tree: Tree, rank: Rank) -> Tree | None:
+    """softplus(−z) = softplus(z) − z"""
+    match tree:
+        case Call("softplus", u) if (z := negated(u)) is not None:
+            return Binary("-", Call("softplus", z), z)
+    return None
+
+
+def _quotient(tree: Tree, rank: Rank) -> Tree | None:
+    """1/(1 + exp(−z)) = sigmoid(z) = exp(z)/(1 + exp(z)); exp(z)/sum(exp(z)) = softmax(z)"""
+    match tree:
+        case Binary("/", above, Binary("+", Number(one), Call("exp", u)) | Binary("+", Call("exp", u), Number(one))) if one == 1:
+            if above == _ONE:
+                z = negated(u)
+                return Call("sigmoid", Negative(u) if z is None else z)
+            if above == Call("exp", u):
+                return Call("sigmoid", u)
+        case Binary("/", Call("exp", z), Call("sum", Call("exp", same), None)) if z == same and rank(z) == 1:
+            return Call("softmax", z)
+    return None
+
+
+def _residual(tree: Tree, rank: Rank) -> Tree | None:
+    """y − u − v = y − (u + v): what is compared with y stands together"""
+    match tree:
+        case Binary("-", Binary("-", Symbol() as y, u), v):
+            return Binary("-", y, Binary("+", u, v))
+    return None
+
+
+def _norm(tree: Tree, rank: Rank) -> Tree | None:
+    """norm2(u)² = sum(u²)"""
+    match tree:
+        case Binary("**", Call("norm2", u, axis), Number(two)) if two == 2:
+            return Call("sum", Binary("**", u, _TWO), axis)
+    return None
+
+
+REWRITES: tuple[Callable[[Tree, Rank], Tree | None], ...] = (
+    _sign,
+    _transpose,
+    _axis,
+    _quotient,
+    _log,
+    _softplus,
+    _norm,
+    _residual,
+)

@@ -1,0 +1,210 @@
+"""The shape of every array in an expression: as declared, or as the expression forces it to be."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
+
+from hesse.derivation.calculus.expression import Size
+from hesse.derivation.sources.language.declarations import Shape
+from hesse.derivation.sources.language.place import pointed
+from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
+from hesse.derivation.sources.language.tree import Binary, Call, Number, Symbol, Transpose, Tree, children, symbols, unparse, walk
+from hesse.derivation.sources.language.vocabulary import along_an_axis, kept_axes, of_a_matrix
+from hesse.errors import HesseKeyError, HesseValueError, nearest
+
+
+class Shapes:
+    """Shapes of the leaves of an expression, and of every subtree.
+
+    Attributes:
+        text: the expression, for errors.
+        leaves: the sizes of each name. A size that was nowhere declared is a letter.
+        counts: names that stand for a size, used as a number.
+    """
+
+    def __init__(self, text: str, leaves: Mapping[str, Shape], counts: frozenset[str] = frozenset()) -> None:
+        self.text, self.leaves, self.counts = text, dict(leaves), counts
+        self._known: dict[Tree, Shape] = {}
+        self._same: dict[Size, Size] = {}
+
+    def of(self, tree: Tree) -> Shape:
+        """The shape of a subtree.
+
+        Raises:
+            HesseValueError: shapes that do not fit; both are named, and carets show the place.
+        """
+        if tree not in self._known:
+            self._known[tree] = self._shape(tree, [self.of(child) for child in children(tree)])
+        return tuple(map(self.size, self._known[tree]))
+
+    def size(self, size: Size) -> Size:
+        """A size that was open, as what it has turned out to be."""
+        while size in self._same:
+            size = self._same[size]
+        return size
+
+    def _unify(self, pair: Iterable[Size], tree: Tree, of: Sequence[Shape], stretch: bool = False) -> Size:
+        a, b = map(self.size, pair)
+        if a == b:
+            return a
+        if stretch and 1 in (a, b):
+            return b if a == 1 else a
+        for one, other in ((a, b), (b, a)):
+            if _open(one):
+                self._same[one] = other
+                return other
+        raise self._misfit(tree, of, f"{show(a)} and {show(b)} differ")
+
+    def _misfit(self, tree: Tree, of: Sequence[Shape], why: str) -> HesseValueError:
+        parts = " and ".join(
+            f"{unparse(child)} of shape {show_shape(map(self.size, shape))}"
+            for child, shape in zip(children(tree), of, strict=True)
+        )
+        return pointed(f"shapes do not fit in {unparse(tree)}: {parts}; {why}", self.text, tree.span)
+
+    def _shape(self, tree: Tree, of: list[Shape]) -> Shape:
+        try:
+            rank(tree, [len(shape) for shape in of])
+        except RankError as error:
+            raise self._misfit(tree, of, str(error)) from None
+        match tree:
+            case Symbol(name):
+                return self.leaves[name]
+            case Number():
+                return ()
+            case Transpose():
+                return of[0][::-1]
+            case Binary("@"):
+                return self._product(tree, *of)
+            case Binary():
+                return self._stretched(tree, of[0], of[1], of)
+            case Call("eye", argument):
+                size: Size = argument.name if isinstance(argument, Symbol) else int(argument.value)  # pyright: ignore[reportAttributeAccessIssue]
+                return size, size
+            case Call("diag"):
+                return (of[0][0], of[0][0]) if len(of[0]) == 1 else (self._unify(of[0], tree, of),)
+            case Call(name) if name in of_a_matrix():
+                self._unify(of[0][-2:], tree, of)
+                return of[0] if kept_axes(name) else of[0][:-2]
+            case Call("sum" | "mean" | "norm2", _, None):
+                return ()
+            case Call(name, _, axis) if name in along_an_axis() and not kept_axes(name):
+                gone = (-1 if axis is None else axis) % len(of[0])
+                return of[0][:gone] + of[0][gone + 1 :]
+        return of[0]
+
+    def _product(self, tree: Tree, left: Shape, right: Shape) -> Shape:
+        self._unify((left[-1], right[0] if len(right) == 1 else right[-2]), tree, (left, right))
+        batch = self._stretched(tree, left[:-2], right[:-2], (left, right))
+        return (*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
+
+    def _stretched(self, tree: Tree, left: Shape, right: Shape, of: Sequence[Shape]) -> Shape:
+        """NumPy's rule: axes are matched from the last, and an axis of size 1 is repeated."""
+        common = min(len(left), len(right))
+        lead = left[: len(left) - common] or right[: len(right) - common]
+        pairs = zip(left[len(left) - common :], right[len(right) - common :], strict=True)
+        return (*lead, *(self._unify(pair, tree, of, stretch=True) for pair in pairs))
+
+
+def _open(size: Size) -> bool:
+    return isinstance(size, str) and size.startswith("?")
+
+
+def show(size: Size) -> str:
+    """A size in an error."""
+    return "a size that is not known" if _open(size) else str(size)
+
+
+def show_shape(shape: Iterable[Size]) -> str:
+    """A shape in an error: ``(h, d)``, ``(d,)``, ``()``."""
+    sizes = ["?" if _open(size) else str(size) for size in shape]
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[str] = ()) -> Shapes:
+    """The shapes of all names: those declared, and of the others what the expression leaves possible.
+
+    First the numbers of axes, see `ranks.infer_ranks`. Then the sizes: equal where an operation needs it,
+    never 1 unless declared, and otherwise letters of their own, from the innermost array on. A name that is not declared and is
+    the letter of a declared size stands for that number: ``1/n*sum(x)`` with ``x[n]``.
+
+    Args:
+        tree: the expression.
+        text: as it was written.
+        shapes: what is declared.
+        extra: names that need a shape though they do not occur.
+
+    Raises:
+        HesseValueError: shapes that do not fit, a cost that is not a scalar, or a name that could have several shapes.
+        HesseKeyError: a declared name that does not occur.
+    """
+    names = tuple(dict.fromkeys((*symbols(tree), *extra)))
+    sizes = {size for shape in shapes.values() for size in shape if isinstance(size, str)}
+    calls = [part for part in walk(tree) if isinstance(part, Call)]
+    sizes |= {call.argument.name for call in calls if call.function == "eye" and isinstance(call.argument, Symbol)}
+    for name in shapes:
+        if name not in names:
+            message = f"shapes declares {name!r}, which is neither in the expression nor in wrt"
+            raise HesseKeyError(f"{message}; there are {nearest(name, list(names))}")
+    counts = frozenset(name for name in symbols(tree) if name in sizes and name not in shapes)
+    _check_eye(tree, text, counts)
+    known = {name: len(shape) for name, shape in shapes.items()} | dict.fromkeys(counts, 0)
+    ranks = {name: customary(name) for name in extra} | infer_ranks(tree, text, known)
+    leaves: dict[str, Shape] = dict.fromkeys(counts, ())
+    for name in names:
+        if name not in counts:
+            leaves[name] = shapes[name] if name in shapes else tuple(f"?{name}{axis}" for axis in range(ranks[name]))
+    open_shapes = Shapes(text, leaves, counts)
+    open_shapes.of(tree)
+    letters = _letters(sizes.union(names, (call.function for call in calls)))
+    chosen: dict[Size, Size] = {}
+    for name in (*_innermost_first(tree), *extra):
+        for size in map(open_shapes.size, reversed(leaves[name])):
+            if _open(size) and size not in chosen:
+                chosen[size] = next(letters)
+    result = {name: tuple(chosen.get(size, size) for size in map(open_shapes.size, shape)) for name, shape in leaves.items()}
+    for name in counts - {size for shape in result.values() for size in shape}:
+        raise HesseValueError(f"{name!r} is a size of no array in the expression; declare one that has it")
+    found = Shapes(text, result, counts)
+    if found.of(tree):
+        raise _not_scalar(tree, text, found.of(tree))
+    return found
+
+
+def _check_eye(tree: Tree, text: str, counts: frozenset[str]) -> None:
+    for part in walk(tree):
+        if isinstance(part, Call) and part.function == "eye":
+            match part.argument:
+                case Symbol(name) if name in counts:
+                    continue
+                case Number(value) if value.denominator == 1 and value >= 1:
+                    continue
+            raise pointed("eye takes a size: the letter of one, or a whole number", text, part.argument.span)
+
+
+def _innermost_first(tree: Tree) -> tuple[str, ...]:
+    """The names, those in the innermost forms first: the sizes of a network are lettered from its input on."""
+    depths: dict[str, int] = {}
+
+    def visit(part: Tree, depth: int) -> None:
+        if isinstance(part, Symbol):
+            depths[part.name] = max(depths.get(part.name, 0), depth)
+        for child in children(part):
+            visit(child, depth + 1)
+
+    visit(tree, 0)
+    return tuple(sorted(depths, key=lambda name: -depths[name]))
+
+
+def _letters(taken: Iterable[str]) -> Iterator[Size]:
+    taken = set(taken)
+    for number in count():
+        for letter in "dhmnkpqrstlbceguvw":
+            if (name := f"{letter}{number or ''}") not in taken:
+                yield name
+
+
+def _not_scalar(tree: Tree, text: str, shape: Shape) -> HesseValueError:
+    whole = unparse(tree)
+    short = whole if len(whole) <= 40 else "..."
+    message = f"the cost must be a scalar and has shape {show_shape(shape)}; write sum({short}) or mean({short})"
+    return pointed(message, text, tree.span)

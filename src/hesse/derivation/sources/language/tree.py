@@ -1,0 +1,172 @@
+"""A cost as it is written: a small tree with whole arrays at its leaves, and its text.
+
+`parsing` makes it, `lowering` turns it into entries with indices.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Literal
+
+Operator = Literal["+", "-", "*", "/", "**", "@"]
+Span = tuple[int, int]  # where in the text: the first character, and the one after the last
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """An array, or the letter of a size used as a number."""
+
+    name: str
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as it is written: not negative, with finitely many digits. A quotient is a `Binary`."""
+
+    value: Fraction
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Negative:
+    """``-operand``"""
+
+    operand: "Tree"
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """``left operator right``; all but ``@`` entry by entry."""
+
+    operator: Operator
+    left: "Tree"
+    right: "Tree"
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """``operand.T``"""
+
+    operand: "Tree"
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """``function(argument)`` or ``function(argument, axis=axis)``."""
+
+    function: str
+    argument: "Tree"
+    axis: int | None = None
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+Tree = Symbol | Number | Negative | Binary | Transpose | Call
+
+
+def children(tree: Tree) -> tuple[Tree, ...]:
+    """The parts that a tree is made of."""
+    match tree:
+        case Symbol() | Number():
+            return ()
+        case Negative(operand) | Transpose(operand):
+            return (operand,)
+        case Binary(_, left, right):
+            return (left, right)
+        case Call(_, argument):
+            return (argument,)
+
+
+def rebuilt(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
+    """The tree with each of its children changed."""
+    match tree:
+        case Symbol() | Number():
+            return tree
+        case Negative(operand) | Transpose(operand):
+            return replace(tree, operand=change(operand))
+        case Binary(_, left, right):
+            return replace(tree, left=change(left), right=change(right))
+        case Call(_, argument):
+            return replace(tree, argument=change(argument))
+
+
+def walk(tree: Tree) -> Iterator[Tree]:
+    """All subtrees, children first, in the order in which they are written."""
+    for child in children(tree):
+        yield from walk(child)
+    yield tree
+
+
+def symbols(tree: Tree) -> tuple[str, ...]:
+    """The names that occur, each once, in the order in which they are written."""
+    return tuple(dict.fromkeys(part.name for part in walk(tree) if isinstance(part, Symbol)))
+
+
+# How tightly each form binds. A part in a place that asks for more stands in parentheses.
+_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(5)
+_STRENGTH: dict[str, tuple[int, int, int]] = {  # its own, and what its two sides need
+    "+": (_SUM, _SUM, _PRODUCT),
+    "-": (_SUM, _SUM, _PRODUCT),
+    "*": (_PRODUCT, _PRODUCT, _SIGN),
+    "/": (_PRODUCT, _PRODUCT, _SIGN),
+    "@": (_PRODUCT, _PRODUCT, _SIGN),
+    "**": (_POWER, _ATOM, _SIGN),
+}
+_SPACED = "+-@"
+
+
+def unparse(tree: Tree) -> str:
+    """The text of a tree, with no parentheses but those it needs: ``parse(unparse(tree)) == tree``.
+
+    Example:
+        >>> from hesse.derivation.sources.language.parsing import parse
+        >>> unparse(parse("((y) - (W2@f(W1@x)))**2"))
+        '(y - W2 @ f(W1 @ x))**2'
+    """
+    return _text(tree)[0]
+
+
+def _text(tree: Tree) -> tuple[str, int]:
+    match tree:
+        case Symbol(name):
+            return name, _ATOM
+        case Number(value):
+            return decimal(value), _ATOM
+        case Negative(operand):
+            return f"-{_within(operand, _SIGN)}", _SIGN
+        case Transpose(Number(value)):
+            return f"({decimal(value)}).T", _ATOM
+        case Transpose(operand):
+            return f"{_within(operand, _ATOM)}.T", _ATOM
+        case Binary(operator, left, right):
+            own, first, second = _STRENGTH[operator]
+            sign = f" {operator} " if operator in _SPACED else operator
+            return f"{_within(left, first)}{sign}{_within(right, second)}", own
+        case Call(function, argument, axis):
+            inside = unparse(argument) if axis is None else f"{unparse(argument)}, axis={axis}"
+            return f"{function}({inside})", _ATOM
+
+
+def _within(tree: Tree, least: int) -> str:
+    text, strength = _text(tree)
+    return text if strength >= least else f"({text})"
+
+
+def decimal(value: Fraction) -> str:
+    """A number with finitely many digits, all of them: ``decimal(Fraction(1, 8)) == '0.125'``.
+
+    Raises:
+        ValueError: the number has no end, such as 1/3, or is negative.
+    """
+    rest, powers = value.denominator, {2: 0, 5: 0}
+    for prime in powers:
+        while rest % prime == 0:
+            rest, powers[prime] = rest // prime, powers[prime] + 1
+    if rest != 1 or value < 0:
+        raise ValueError(f"{value} cannot be written as a decimal number without a sign")
+    places = max(powers.values())
+    digits = str(value.numerator * 10**places // value.denominator).rjust(places + 1, "0")
+    return f"{digits[:-places]}.{digits[-places:]}" if places else digits

@@ -1,0 +1,329 @@
+"""The workshop in which a graph becomes a program: leaves, named quantities, and products of views."""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+from torch import Tensor
+
+from hesse.derivation.calculus.algebra import multiply, total
+from hesse.derivation.calculus.expression import Apply, Delta, Entry, Expression, Factor, Index, Power, of, rename
+from hesse.derivation.calculus.program import Definition, Leaf, Quantity, Whole, mentioned
+from hesse.derivation.sources.networks.conditions import Affine, composed, contracted
+from hesse.derivation.sources.networks.letters import IndexLetters
+from hesse.derivation.sources.networks.view import Axis, View, length, times
+from hesse.errors import HesseMemoryError, readable_bytes
+
+# Conditions on indices are held as arrays of up to so many entries.
+LARGEST_CONDITION = 1 << 27
+
+Given = Callable[[dict[str, Any]], Tensor]  # a leaf's array, from the values of one sample
+
+
+class Builder:
+    """Leaves and quantities, in the order in which they are made."""
+
+    def __init__(self, reserved: Sequence[str] = ()) -> None:
+        self.letters = IndexLetters()
+        self.leaves: dict[str, Leaf] = {}
+        self.quantities: list[Quantity] = []
+        self.arrays: dict[str, Given] = {}
+        self.functions: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.variants: dict[str, list[str]] = {}  # of a function without a row, the options with which it occurs
+        self.layers: dict[str, str] = {}  # of a normalisation, the layer whose scale and shift come after it
+        self._taken = set(reserved)
+        self._constants: dict[Hashable, str] = {}
+        self._temporary = 0
+        self._affine: dict[str, Affine] = {}
+
+    # ---------------------------------------------------------------- names
+
+    def name(self, base: str, number: bool = False) -> str:
+        """A name that nothing has: ``u1``, ``u2`` … where it is to be numbered, else ``p``, ``p2`` …, ``z(fc)``, ``z(fc,2)``."""
+        count = 1
+        while True:
+            if number:
+                candidate = f"{base}{count}"
+            elif base.endswith(")"):
+                candidate = base if count == 1 else f"{base[:-1]},{count})"
+            else:
+                candidate = base if count == 1 else f"{base}{count}"
+            if candidate not in self._taken:
+                self._taken.add(candidate)
+                return candidate
+            count += 1
+
+    def parameters_in(self, expression: Expression) -> list[str]:
+        """The parameters that an expression mentions itself, in order."""
+        found = [entry.name for term in expression.terms for entry in term.factors if isinstance(entry, Entry)]
+        return [name for name in dict.fromkeys(found) if name in self.leaves and self.leaves[name].role == "parameter"]
+
+    # ---------------------------------------------------------------- leaves and quantities
+
+    def leaf(self, leaf: Leaf, kinds: Sequence[str], given: Given | None = None) -> View:
+        """A new leaf, one axis for each of its sizes."""
+        self._taken.add(leaf.name)
+        self.leaves[leaf.name] = leaf
+        if given is not None:
+            self.arrays[leaf.name] = given
+        at: list[Index] = []
+        pick = self.letters.new if leaf.role == "parameter" and len(leaf.sizes) > 1 else self.letters.known
+        for size, kind in zip(leaf.sizes, kinds, strict=True):
+            at.append(pick(kind, size, {index.name for index in at}))
+        return View(of(Entry(leaf.name, tuple(at))), tuple((index,) for index in at))
+
+    def condition(self, shown: str, at: Sequence[Index], array: Tensor) -> Expression:
+        """An entry of a constant array that is one where a condition on its indices holds, and zero elsewhere.
+
+        Args:
+            shown: the condition, with ``{0}``, ``{1}`` … for the indices.
+            at: the indices.
+            array: its value.
+        """
+        return of(Entry(self.constant("I", array, shown), tuple(at)))
+
+    def affine(self, head: Index, start: int, parts: Sequence[tuple[int, Index]]) -> Expression:
+        """An entry of the condition ``[head = start + Σ stride · index]``; a delta where the head equals one index."""
+        condition = Affine(head, start, tuple(parts))
+        same = condition.same_as
+        if same is not None:
+            return of(Delta(head, same))
+        fitting(condition.at)
+        result = self.condition(condition.shown, condition.at, condition.array)
+        (term,) = result.terms
+        (entry,) = term.factors
+        assert isinstance(entry, Entry)
+        self._affine[entry.name] = condition
+        return result
+
+    def composed(self, expression: Expression) -> Expression:
+        """The expression with conditions that lead from one to the next put into one, and without deltas that are summed."""
+        parts = []
+        for term in expression.terms:
+            added, rest = composed(term, self._affine)
+            value = Expression((replace(rest, bound=()),))
+            for condition in added:
+                value = multiply(value, self.affine(condition.head, condition.start, condition.parts))
+            parts += [replace(part, bound=(*part.bound, *rest.bound)) for part in value.terms]
+        return contracted(Expression(tuple(parts)))
+
+    def constant(self, base: str, array: Tensor, shown: str | None = None) -> str:
+        """The name of a constant array; the same one for the same array."""
+        array = array.detach().double().cpu()
+        key = (shown, tuple(array.shape), array.numpy().tobytes())
+        if key not in self._constants:
+            name = self.name(base, number=shown is not None)
+            self.leaves[name] = Leaf(name, tuple(array.shape), "constant", value=array, shown=shown)
+            self._constants[key] = name
+        return self._constants[key]
+
+    def define(self, name: str, at: Sequence[Index], definition: Definition, role: str = "value", note: str = "") -> Entry:
+        """A new quantity."""
+        if isinstance(definition, Expression):
+            definition = self.composed(definition)
+        self.quantities.append(Quantity(name, tuple(at), definition, role, note))
+        return self.quantities[-1].entry
+
+    def named(self, view: View, name: str, role: str = "value", note: str = "") -> View:
+        """The view as a quantity of its own."""
+        return View(of(self.define(name, view.indices, view.expression, role, note)), view.axes)
+
+    def settled(self, view: View, base: str = "u") -> View:
+        """The view as an entry: as it is, or as a quantity that is named after the parameters that enter there."""
+        if view.entry is not None:
+            return view
+        entering = self.parameters_in(view.expression)
+        if entering:
+            return self.named(view, self.name(f"z({layer_of(entering[0])})"), "preactivation")
+        return self.named(view, self.name(base, number=base == "u"))
+
+    def slot(self, view: View) -> View:
+        """The place where a layer's parameters enter, with a name whatever it is."""
+        entering = [name for name in mentioned(view.expression) if name in self.leaves and not self._is_condition(name)]
+        owned = [name for name in entering if self.leaves[name].role in ("parameter", "constant")]
+        name = self.name(f"z({layer_of(owned[0])})") if owned else self.name("u", number=True)
+        return self.named(view, name, "preactivation")
+
+    def label(self, node: str) -> str:
+        """What a normalisation is called: its layer, or a number."""
+        if node not in self.layers:
+            self.layers[node] = str(len(self.layers) + 1)
+        return self.layers[node]
+
+    def light(self, view: View) -> bool:
+        """Whether a view is an entry up to numbers, constants and a choice of indices, so that it needs no name."""
+        if len(view.expression.terms) > 1:
+            return False
+        factors = view.expression.terms[0].factors if view.expression.terms else ()
+        moving = [f for f in factors if not self._is_number(f)]
+        return len(moving) <= 1 and all(isinstance(factor, Entry) for factor in moving)
+
+    def _is_number(self, factor: Factor) -> bool:
+        if isinstance(factor, Power):
+            return not mentioned(factor)
+        return isinstance(factor, Delta) or (
+            isinstance(factor, Entry) and factor.name in self.leaves and self._is_constant(factor.name)
+        )
+
+    def _is_constant(self, name: str) -> bool:
+        return self.leaves[name].role == "constant" or self._is_condition(name)
+
+    def _is_condition(self, name: str) -> bool:
+        return self.leaves[name].shown is not None
+
+    def _is_data(self, view: View) -> bool:
+        return all(name in self.leaves and self.leaves[name].role != "parameter" for name in mentioned(view.expression))
+
+    def operand(self, view: View) -> View:
+        """The view as something that may be multiplied: a name for a sum."""
+        return view if self.light(view) else self.settled(view)
+
+    # ---------------------------------------------------------------- functions
+
+    def apply(self, function: str, view: View, value: Callable[[Tensor], Tensor] | None = None) -> View:
+        """An elementwise function of a view, as an activation.
+
+        Args:
+            function: its name; with ``value`` one that the table of functions does not have.
+            view: its argument.
+            value: the function on tensors.
+        """
+        argument = self.settled(view)
+        if value is not None:
+            self.functions[function] = value
+        entry = argument.entry
+        assert entry is not None
+        known = entry.name.startswith("z(") and entry.name not in self.leaves
+        name = self.name(f"a{entry.name[1:]}" if known else f"{function}({entry.name})")
+        result = View(of(Apply(function, 0, entry)), argument.axes)
+        return self.named(result, name, "activation")
+
+    def whole(self, operation: str, view: View, axis: int, base: str = "", keeps: bool = True) -> View:
+        """softmax, log_softmax or logsumexp of a view along one axis; logsumexp takes the axis away."""
+        view = self.joined(self.settled(view), axis)
+        (along,) = view.axes[axis]
+        entry = view.entry
+        if entry is None or entry.indices[-1] != along:
+            rest = [index for index in view.indices if index != along]
+            entry = self.define(self.name("u", number=True), (*rest, along), view.expression)
+        name = self.name(base or f"{operation}({entry.name})")
+        result = self.define(name, entry.indices if keeps else entry.indices[:-1], Whole(operation, entry))
+        axes = view.axes if keeps else (*view.axes[:axis], *view.axes[axis + 1 :])
+        return View(of(result), axes)
+
+    # ---------------------------------------------------------------- axes
+
+    def temporary(self, size: int) -> Index:
+        """An index that gets its letter where it is used."""
+        self._temporary += 1
+        return Index(f"*{self._temporary}", size)
+
+    def lettered(self, index: Index, taken: set[str], kind: str = "part") -> Index:
+        """The index, with another letter where its own is taken; the letter is added to those taken."""
+        if index.name.startswith("*"):
+            index = self.letters.new(kind, index.size, taken)
+        elif index.name in taken:
+            index = self.letters.beside(index, taken)
+        taken.add(index.name)
+        return index
+
+    def finished(self, view: View) -> View:
+        """The view with a letter for each index that has none yet."""
+        if not any(index.name.startswith("*") for index in view.indices):
+            return view
+        taken = {index.name for index in view.indices}
+        to = {index: self.lettered(index, taken) for index in view.indices if index.name.startswith("*")}
+        axes = tuple(tuple(to.get(index, index) for index in axis) for axis in view.axes)
+        return View(rename(view.expression, to), axes)
+
+    def joined(self, view: View, axis: int) -> View:
+        """The view with a single index on one axis: ``[e = 4h + d]`` where several ran along it."""
+        own = view.axes[axis]
+        if len(own) == 1:
+            return view
+        if not own:
+            return view.over((*view.axes[:axis], (self.temporary(1),), *view.axes[axis + 1 :]))
+        whole = self.temporary(length(own))
+        joint = times(self.affine(whole, 0, list(zip(strides(own), own, strict=True))), view.expression)
+        return self.finished(View(total(joint, own), (*view.axes[:axis], (whole,), *view.axes[axis + 1 :])))
+
+    def unified(
+        self, views: Sequence[View], labels: Sequence[Sequence[Hashable]]
+    ) -> tuple[list[Expression], dict[Hashable, Axis]]:
+        """Views on common indices: their expressions, and the indices of each label.
+
+        Args:
+            views: what is to be combined. An index has the letter of the first view that has it.
+            labels: for each view a label for each axis; axes with one label run together, those of size 1 are repeated.
+        """
+        found = list(views)
+        along: dict[Hashable, Axis] = {}
+        taken: set[str] = set()
+        for label in dict.fromkeys(label for axes in labels for label in axes):
+            uses = [(k, axis) for k, axes in enumerate(labels) for axis, other in enumerate(axes) if other == label]
+            size = max(length(found[k].axes[axis]) for k, axis in uses)
+            full = [(k, axis) for k, axis in uses if length(found[k].axes[axis]) == size and found[k].axes[axis]]
+            if size > 1 and len({tuple(i.size for i in found[k].axes[axis]) for k, axis in full}) > 1:
+                for k, axis in full:
+                    found[k] = self.joined(found[k], axis)
+            # Data takes the letters of what it is compared with.
+            leading = min(full, key=lambda use: self._is_data(found[use[0]]), default=None)
+            first = found[leading[0]].axes[leading[1]] if leading else ()
+            along[label] = tuple(self.lettered(index, taken) for index in first)
+        expressions = []
+        for view, axes in zip(found, labels, strict=True):
+            to: dict[Index, Index] = {}
+            lost: list[Index] = []
+            for axis, label in zip(view.axes, axes, strict=True):
+                if len(axis) == len(along[label]) and length(axis) == length(along[label]):
+                    to |= dict(zip(axis, along[label], strict=True))
+                else:
+                    lost += axis  # of size 1, beside a longer axis
+            expressions.append(rename(total(view.expression, lost), to))
+        return expressions, along
+
+    def contract(self, views: Sequence[View], labels: Sequence[Sequence[Hashable]], out: Sequence[Hashable]) -> View:
+        """The product of views, summed over the labels that are not among those of the result: a sum as in `numpy.einsum`."""
+        expressions, along = self.unified(views, labels)
+        summed = [index for label, axis in along.items() if label not in out for index in axis]
+        return View(total(reduce(times, expressions), summed), tuple(along[label] for label in out))
+
+    def aligned(self, views: Sequence[View]) -> tuple[list[Expression], tuple[Axis, ...]]:
+        """Views on common axes, by the rules of broadcasting: their expressions, and the axes."""
+        rank = max(len(view.axes) for view in views)
+        labels = [[rank - len(view.axes) + k for k in range(len(view.axes))] for view in views]
+        expressions, along = self.unified(views, labels)
+        return expressions, tuple(along.get(label, ()) for label in range(rank))
+
+
+def fitting(at: Sequence[Index]) -> None:
+    """Refuse a condition whose array would not fit.
+
+    Raises:
+        HesseMemoryError: it has too many entries.
+    """
+    sizes = [int(index.size) for index in at]
+    if math.prod(sizes) > LARGEST_CONDITION:
+        raise HesseMemoryError(
+            f"derive: an axis of {max(sizes)} places that is merged or split needs an array of shape {tuple(sizes)}, "
+            f"{readable_bytes(8.0 * math.prod(sizes))}; a smaller model of the same layers has the same formulas: derive those"
+        )
+
+
+def strides(axis: Axis) -> list[int]:
+    """How far one step of each index goes along a flattened axis."""
+    return [length(axis[k + 1 :]) for k in range(len(axis))]
+
+
+def layer_of(parameter: str) -> str:
+    """The layer that a parameter belongs to: ``fc1`` for ``fc1.weight``, ``cell.ih_l0`` for ``cell.weight_ih_l0``.
+
+    Example:
+        >>> layer_of("fc1.weight"), layer_of("attn.in_proj_bias"), layer_of("W1")
+        ('fc1', 'attn.in_proj', 'W1')
+    """
+    *path, last = parameter.split(".")
+    words = [word for word in last.split("_") if word not in ("weight", "bias")]
+    return ".".join([*path, *(["_".join(words)] if words else [])]) or parameter

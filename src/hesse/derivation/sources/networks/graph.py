@@ -1,0 +1,306 @@
+"""From a captured cost to a program: one sample's loss, operation by operation."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.capture import NotCaptured, capture, data_leaves
+from hesse.cost import Cost
+from hesse.data.batch import Batch
+from hesse.derivation.calculus.expression import ZERO, Entry, of
+from hesse.derivation.calculus.program import Leaf, Program, Quantity, names_in
+from hesse.derivation.calculus.samples import Own
+from hesse.derivation.check.valuation import Valuation
+from hesse.derivation.sources.networks.builder import Builder, Given, layer_of
+from hesse.derivation.sources.networks.call import Call
+from hesse.derivation.sources.networks.fallback import without_rule
+from hesse.derivation.sources.networks.view import View, number
+from hesse.errors import HesseValueError
+from hesse.graph.graph import Graph, Node
+from hesse.operations.normalisation import scale_shift
+from hesse.operations.record import Structure
+from hesse.operations.registry import FUNCTIONS, record_of
+
+aten = torch.ops.aten
+
+AT_ONCE = 64  # samples that a formula is evaluated for together
+
+
+@dataclass(frozen=True, eq=False)
+class GraphProgram:
+    """A cost as formulas.
+
+    Attributes:
+        program: the loss of one sample, J.
+        parameters: the cost's parameters; they have the same names in the program.
+        functions: what stands for each elementwise function without a formula of its own.
+        cost: where it came from.
+    """
+
+    program: Program
+    parameters: tuple[str, ...]
+    functions: Mapping[str, Callable[[Tensor], Tensor]]
+    cost: Cost = field(repr=False)
+    graph: Graph = field(repr=False)
+    given: Mapping[str, Given] = field(repr=False)
+
+    def arrays(self, sample: Batch) -> dict[str, Tensor]:
+        """The float64 array of each leaf that is not a constant, for a batch of one sample."""
+        values = _Values(self.graph, self.cost, sample)
+        return {name: given(values).detach().double().cpu() for name, given in self.given.items()}
+
+    def samples(self, count: int) -> Iterator[dict[str, Tensor]]:
+        """The arrays for the first samples of the cost's data."""
+        return map(self.arrays, self._first(count))
+
+    def _first(self, count: int) -> Iterator[Batch]:
+        """The first samples, a batch each."""
+        batches = (batch for batch in self.cost.batches() if batch is not None)
+        return islice((batch.take(slice(at, at + 1)) for batch in batches for at in range(batch.size)), count)
+
+    def check_value(self, count: int) -> None:
+        """Hold J of the first samples against the user's own function: no formula of an operation is believed.
+
+        Raises:
+            HesseValueError: it is another number.
+        """
+        limit = 1e-4 if self.cost.dtype == torch.float32 else 1e-9
+        samples = (
+            batch.take(slice(at, at + 1)) for batch in self.cost.batches() if batch is not None for at in range(batch.size)
+        )
+        for arrays, sample in zip(self.samples(count), samples, strict=False):
+            found = float(Valuation(self.program, arrays, self.functions).value(self.program.cost.name))
+            with torch.no_grad():
+                expected = float(self.cost.total(self.cost.parameters, sample))
+            if not abs(found - expected) <= limit * (abs(expected) + limit):
+                records = sorted({record_of(node).name or str(node.kind) for node in self.graph.nodes})
+                raise HesseValueError(
+                    f"derive: the formula of {self.cost.name} gives {found:.6g} for a sample for which the model gives "
+                    f"{expected:.6g}; please report it: the formula of one of {', '.join(records)} is wrong"
+                )
+
+    def own(self) -> Own:
+        """The cost's own parameters and data."""
+        parameters = {name: value.detach().double().cpu() for name, value in self.cost.parameters.items()}
+        return Own(parameters, self._chunks, self.cost.samples, self.cost.scale)
+
+    def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """How many samples, and their arrays: all of the cost's, some at a time."""
+        stacked = [name for name in self.given if self.program.leaves[name].per_sample]
+        at_once = AT_ONCE if stacked else 1
+        for batch in self.cost.batches():
+            assert batch is not None
+            for start in range(0, batch.size, at_once):
+                some = range(start, min(start + at_once, batch.size))
+                each = [self.arrays(batch.take(slice(at, at + 1))) for at in some]
+                yield len(each), each[0] | {name: torch.stack([arrays[name] for arrays in each]) for name in stacked}
+
+
+def program_of(cost: Cost) -> GraphProgram:
+    """The loss of one sample as a program, its parameters under their own names.
+
+    Raises:
+        HesseValueError: the cost has no graph; the text says why.
+
+    Example:
+        >>> import torch, hesse
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> cost = hesse.Cost(model, "half_sse", (torch.ones(4, 2), torch.zeros(4, 1)))
+        >>> [quantity.name for quantity in program_of(cost).program.quantities]
+        ['z(0)', 'a(0)', 'z(2)', 'J']
+    """
+    try:
+        graph = capture(cost).graph
+    except NotCaptured as reason:
+        raise HesseValueError(
+            f"derive: {cost.name} cannot be written as formulas of one sample: {reason}; give an expression or a hesse.Network, "
+            "or change the model so that it can be captured"
+        ) from reason
+    return _Translation(cost, graph).program()
+
+
+class _Values(dict[str, Any]):
+    """The values of a graph that depend on no parameter being moved, each worked out when it is asked for."""
+
+    def __init__(self, graph: Graph, cost: Cost, sample: Batch | None) -> None:
+        super().__init__(graph.given(cost.parameters, cost.fixed))
+        if sample is not None:
+            self.update(zip(graph.data, data_leaves(sample), strict=True))
+        self._graph = graph
+
+    def __missing__(self, name: str) -> Any:
+        node = self._graph.node[name]
+        self[name] = node.evaluate({other: self[other] for other in node.inputs})
+        return self[name]
+
+
+class _Translation:
+    """One graph on its way to a program."""
+
+    def __init__(self, cost: Cost, graph: Graph) -> None:
+        self.cost, self.graph = cost, graph
+        self.moving = graph.downstream(set(graph.parameters))
+        self.sampled = graph.downstream(set(graph.data))
+        self.values = _Values(graph, cost, None)
+        first = next(iter(cost.batches()))
+        assert first is not None
+        self.sample = _Values(graph, cost, first.take(slice(0, 1)))
+        self.views: dict[str, View] = {}
+        self.build = Builder(reserved=list(cost.parameters))
+        self.uses = Counter(name for node in graph.nodes if node.name in self.moving for name in node.inputs)
+        self._name_normalisations()
+
+    def _name_normalisations(self) -> None:
+        """A normalisation has no parameters; its name is that of the scale and shift that follow."""
+        for node in self.graph.nodes:
+            if node.op is scale_shift:
+                owner = next((self._owned(ref.name) for ref in node.args[1:3] if ref is not None), None)
+                if owner is not None:
+                    self.build.layers[node.args[0].name] = layer_of(owner)
+
+    def _owned(self, value: str) -> str | None:
+        while value in self.graph.node and len(self.graph.node[value].inputs) == 1:
+            value = self.graph.node[value].inputs[0]
+        return self.graph.parameters.get(value) or self.graph.fixed.get(value)
+
+    def program(self) -> GraphProgram:
+        for value, name in self.graph.parameters.items():
+            self.views[value] = self._parameter(value, name)
+        for node in self.graph.nodes:
+            if node.name in self.moving:
+                view = self._translated(node)
+                if self.uses[node.name] > 1 and not self.build.light(view):
+                    view = self.build.settled(view)
+                self.views[node.name] = view
+        value = self.build.composed(self.view(self.graph.output).expression)
+        cost = Quantity(self.build.name("J"), (), value, "cost", "the cost of one sample")
+        used = set().union(*(names_in(quantity.definition) for quantity in (*self.build.quantities, cost)))
+        leaves = {name: leaf for name, leaf in self.build.leaves.items() if name in used or leaf.role == "parameter"}
+        unknown = frozenset(self.build.functions) - set(FUNCTIONS)
+        program = Program(leaves, (*self.build.quantities, cost), unknown)
+        return GraphProgram(
+            program,
+            tuple(self.cost.parameters),
+            dict(self.build.functions),
+            self.cost,
+            self.graph,
+            {name: given for name, given in self.build.arrays.items() if name in leaves},
+        )
+
+    def _translated(self, node: Node) -> View:
+        call = self._call(node)
+        view = call.record.formula(call) if call.record.formula is not None else None
+        return without_rule(call) if view is None else view
+
+    def _call(self, node: Node) -> Call:
+        return Call(
+            self.build, node, record_of(node), self.view, self.given, self.known, self.shape, self.dtype, self._never_holds
+        )
+
+    # ---------------------------------------------------------------- what goes in
+
+    def _parameter(self, value: str, name: str) -> View:
+        shape = self.graph.shapes[value]
+        kinds = next((kinds for node in self._users(value) if (kinds := record_of(node).kinds) is not None), ("output", "input"))
+        extra = ["kernel"] * (len(shape) - len(kinds))
+        leaf = Leaf(name, shape, "parameter")
+        return self.build.leaf(leaf, [*kinds[: len(shape)], *extra], lambda values: values[value])
+
+    def _users(self, value: str) -> Iterator[Node]:
+        return (node for node in self.graph.nodes if value in node.inputs)
+
+    def view(self, name: str) -> View:
+        """The view of a value; that of one without parameters is made when it is first asked for."""
+        if name not in self.views:
+            self.views[name] = self._constant(name) if name not in self.sampled else self._data(name)
+        return self.views[name]
+
+    def given(self, name: str) -> Given | None:
+        """How a value follows from one sample's; None where it moves with the parameters."""
+        return None if name in self.moving else lambda values: values[name]
+
+    def known(self, name: str) -> Tensor | None:
+        """A value that is the same for every sample, None for others."""
+        return None if name in self.moving or name in self.sampled else self.values[name].detach()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value, for one sample."""
+        return tuple(self.graph.shapes[name]) if name in self.graph.shapes else tuple(self.values[name].shape)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The type of the entries of a value without parameters."""
+        return self.sample[name].dtype
+
+    def _constant(self, name: str) -> View:
+        array = self.values[name].detach().double().cpu()
+        sizes = [size for size in array.shape if size > 1]
+        if array.numel() and bool((array == array.reshape(-1)[0]).all()) and bool(array.isfinite().all()):
+            value = array.reshape(-1)[0].item()
+            return self.build.finished(
+                View(number(value) if value else ZERO, tuple((self.build.temporary(s),) if s > 1 else () for s in array.shape))
+            )
+        own = self.graph.fixed.get(name, "c")
+        letter = self.build.constant(own, array.reshape(sizes))
+        return self._laid(letter, array.shape)
+
+    def _laid(self, leaf: str, shape: tuple[int, ...]) -> View:
+        """A leaf without axes of size 1 on the axes of a tensor."""
+        at, taken = [], set[str]()
+        kinds = iter(_AXES.get(sum(size > 1 for size in shape), ()))
+        for size in shape:
+            if size > 1:
+                at.append(self.build.letters.known(next(kinds, "part"), size, taken))
+                taken.add(at[-1].name)
+        letters = iter(at)
+        return View(of(Entry(leaf, tuple(at))), tuple((next(letters),) if size > 1 else () for size in shape))
+
+    def _data(self, name: str) -> View:
+        """Data as it is, or moved to other places, or whatever is made of it alone."""
+        if name in self.graph.data:
+            _, *rest = self.shape(name)
+            leaf = Leaf(self.build.name(_short(name)), tuple(rest), "data", per_sample=True)
+            rows = any(node.kind in (aten.conv1d, aten.conv_transpose1d) for node in self._users(name))
+            kinds = (
+                ["channel", "token"]
+                if rows and len(rest) == 2
+                else [*_AXES.get(len(rest), ()), *["part"] * len(rest)][: len(rest)]
+            )
+            view = self.build.leaf(leaf, kinds, lambda values: values[name].reshape(rest))
+            return view.over(((), *view.axes))
+        node = self.graph.node[name]
+        record = record_of(node)
+        if record.has(_MOVES) and len(node.inputs) == 1 and record.formula is not None:
+            found = record.formula(self._call(node))
+            if found is not None and found.entry is not None:
+                return found
+        shape = self.shape(name)
+        sizes = [size for size in shape if size > 1]
+        source = next((data for data in self.graph.data if data in self.graph.upstream(name)), "x")
+        leaf = self.build.name(_short(source))
+        self.build.leaves[leaf] = Leaf(leaf, tuple(sizes), "data", per_sample=True)
+        self.build.arrays[leaf] = lambda values: values[name].reshape(sizes)
+        return self._laid(leaf, shape)
+
+    def _never_holds(self, name: str, number: int) -> bool:
+        """Whether class numbers never are a given one, in all the data."""
+        if name not in self.graph.data:
+            return False
+        place = self.graph.data.index(name)
+        return not any(bool((data_leaves(batch)[place] == number).any()) for batch in self.cost.batches() if batch is not None)
+
+
+# Kinds of the axes of data, by their number.
+_AXES = {1: ("input",), 2: ("token", "input"), 3: ("channel", "row", "column"), 4: ("channel", "depth", "row", "column")}
+# Operations that only move data to other places.
+_MOVES = Structure.RELABELS | Structure.PERMUTES
+
+
+def _short(name: str) -> str:
+    """``x_0`` as x0."""
+    head, _, tail = name.rpartition("_")
+    return f"{head}{tail}" if head and tail.isdigit() else name

@@ -1,0 +1,163 @@
+"""The page: valid, self-contained, with nothing of the user's unescaped."""
+
+import builtins
+import re
+from collections import OrderedDict
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from torch import nn
+
+import hesse
+from derivation.show.conftest import two_layers
+from hesse.derivation.calculus.expression import Index
+from hesse.derivation.calculus.program import Opaque, Quantity
+from hesse.derivation.show.html import fragment, page
+from hesse.errors import HesseImportError
+
+pytest.importorskip("latex2mathml")
+pytest.importorskip("jinja2")
+
+VOID = {"meta", "input", "br", "hr", "link", "img"}
+# Only words and formulas can stand in these.
+PHRASING = {"p", "span", "h1", "h2", "h3", "h4", "summary", "button", "label", "title", "b", "code", "dt"}
+BLOCKS = {"div", "ul", "ol", "li", "p", "pre", "table", "section", "details", "dl", "header", "footer", "main"}
+BLOCKS |= {"h1", "h2", "h3", "h4"}
+OTHERS = {"html", "head", "body", "style", "script", "tr", "td", "tbody", "caption", "dd"}
+MATHML = {"math", "mrow", "mi", "mn", "mo", "mtext", "mfrac", "msqrt", "mstyle", "mspace", "mtable", "mtr", "mtd"}
+TAGS = PHRASING | BLOCKS | VOID | OTHERS | MATHML | {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a&b_{c}\\")
+
+
+UNREAD = re.compile(r'<span class="term"><code>')  # a formula that the converter could not read
+
+
+class Valid(HTMLParser):
+    """Every tag known, closed in order, in a place where it can stand; ids unique."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: set[str] = set()
+        self.labels: set[str] = set()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words = ""
+        self.feed(source)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+        assert self.labels <= self.ids
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in TAGS, f"unknown <{tag}> at {self.getpos()}"
+        inside = [parent for parent in self.open if parent in PHRASING]
+        assert not (tag in BLOCKS and inside), f"<{tag}> inside <{inside[-1]}> at {self.getpos()}"
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names))
+        for name, value in attrs:
+            self.attributes.append((tag, name, value or ""))
+            if name == "id":
+                assert value and value not in self.ids, f"id {value} twice"
+                self.ids.add(value)
+            if name == "for":
+                self.labels.add(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]} at {self.getpos()}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.words += data
+
+
+@pytest.fixture(scope="module")
+def real():
+    return page(hesse.derive("1/2*sum((y - sigmoid(W2 @ sigmoid(W1 @ x)))**2)", wrt=["W1", "W2"], certify=False))
+
+
+def test_a_real_page_is_valid(real):
+    Valid(real)
+
+
+@pytest.mark.parametrize("show", [page, fragment])
+def test_nothing_is_loaded_from_elsewhere(show, derivation):
+    source = show(derivation)
+    found = Valid(source)
+    loads = ("src", "href", "action", "data", "style", "srcset")
+    assert not [one for one in found.attributes if one[1] in loads or one[1].startswith("on")]
+    assert "http:" not in source and "https:" not in source and "@import" not in source and "url(" not in source
+    assert not [tag for tag, _, _ in found.attributes if tag in ("link", "img")]
+
+
+@pytest.mark.parametrize("show", [page, fragment])
+def test_hostile_names_are_only_words(show):
+    source = show(two_layers(*HOSTILE))
+    found = Valid(source)
+    assert "<img" not in source and "<script>alert" not in source
+    assert not [value for _, name, value in found.attributes if name.startswith("on")]
+    for name in HOSTILE:
+        assert name in found.words
+    assert not UNREAD.search(source)
+
+
+def test_both_kinds_the_legend_the_shapes_and_the_three_readings(derivation):
+    found = Valid(page(derivation))
+    assert {"hesse-scalar", "hesse-indices", "hesse-matrix"} <= found.ids
+    classes = {value for _, name, value in found.attributes if name == "class"}
+    assert {"part above", "part product", "legend", "branch", "copy"} <= classes
+    assert "W2 (m, h)" in {value for _, name, value in found.attributes if name == "data-shape"}
+    assert "def hessian_block(" in found.words and r"\begin{align*}" in found.words
+
+
+def test_every_formula_becomes_mathml(real):
+    """What the converter cannot read is shown as LaTeX: never here."""
+    assert not UNREAD.search(real)
+
+
+def test_words_within_names_are_words_in_every_reading():
+    d = hesse.derive(hesse.Cost(nn.Sequential(OrderedDict(in_proj=nn.Linear(2, 2))), "mse", (torch.ones(1, 2), torch.ones(1, 2))))
+    maths = "".join(re.findall("<math.*?</math>", page(d)))
+    assert "in_proj.weight" in maths and "\\_" not in maths
+
+
+def test_primes_follow_their_function(derivation):
+    assert '<msup><mi>f</mi><mi class="prime">″</mi></msup><mo stretchy="false">(</mo>' in page(derivation)
+
+
+def test_maps_without_a_formula_are_named():
+    indices = (Index("k", "n"),)
+    pooled = Quantity("pooled", indices, Opaque("max_pool2d", ("x",), abs))
+    slope = Quantity("∂pooled/∂x", (*indices, Index("i", "d")), Opaque("max_pool2d", ("x",), abs, 1))
+    found = two_layers()
+    program = replace(found.program, quantities=(pooled, slope, *found.program.quantities))
+    source = page(replace(found, program=program))
+    Valid(source)
+    assert "<code>max_pool2d</code>" in source and "Maps without a formula" in source and "<mo>↦</mo>" in source
+
+
+def test_light_and_dark_phone_and_paper(derivation):
+    source = page(derivation)
+    for query in ("prefers-color-scheme: dark", "max-width: 44rem", "@media print", "overflow-x: auto", 'name="viewport"'):
+        assert query in source
+
+
+def test_two_fragments_can_stand_on_one_page(derivation):
+    Valid(f"<div>{fragment(derivation)}{fragment(derivation)}</div>")
+
+
+@pytest.mark.parametrize("missing", ["latex2mathml.converter", "jinja2"])
+def test_what_is_missing_is_named(missing, derivation, monkeypatch):
+    found = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name == missing:
+            raise ImportError(f"No module named {name!r}")
+        return found(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(HesseImportError, match=r"pip install 'hesse\[html\]'"):
+        page(derivation)
