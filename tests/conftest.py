@@ -18,7 +18,7 @@ SOURCES = {
 
 # Before anything imports hesse. The tower lets an int stand for a float, as Python's typing does. Where shapes are annotated
 # jaxtyping holds those of one call against each other; everywhere else beartype alone is as strict, at a tenth of the time.
-beartype_package("hesse", conf=BeartypeConf(is_pep484_tower=True))
+beartype_package("hesse", conf=BeartypeConf(is_pep484_tower=True, claw_is_pep526=False))
 jaxtyping.install_import_hook(
     [name for name, source in SOURCES.items() if "from jaxtyping import" in source],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
