@@ -1,1 +1,2 @@
-"""Measurements of hesse beside its peers. Each module is one table: ``python -m bench.dense``; see README.md."""
+"""Measurements of hesse beside its peers. Each module is one table: ``python -m bench.dense``; see
+README.md."""

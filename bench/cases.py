@@ -12,7 +12,8 @@ Arrays = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """One model with its data, ready to be asked for its Hessian. The loss is the mean cross entropy."""
+    """One model with its data, ready to be asked for its Hessian. The loss is the mean cross
+    entropy."""
 
     model: nn.Module
     x: Tensor
@@ -26,7 +27,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the tables: how to make a problem, and how many times faster than each peer hesse must be on it."""
+    """A row of the tables: how to make a problem, and how many times faster than each peer hesse
+    must be on it."""
 
     name: str
     model: Callable[[], nn.Module]
@@ -34,7 +36,8 @@ class Case:
     targets: dict[str, float] = field(default_factory=dict)
 
     def build(self) -> Problem:
-        """The problem, the same in every run and every process; the caller's random state is left as it was."""
+        """The problem, the same in every run and every process; the caller's random state is left
+        as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return Problem(self.model(), *self.data())
@@ -55,11 +58,21 @@ def dense(*widths: int) -> Callable[[], nn.Module]:
 def convolutional() -> nn.Module:
     """Two convolutions of 8 and 16 channels on an 8 × 8 image, with average pooling."""
     first, second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
-    return nn.Sequential(first, nn.Tanh(), nn.AvgPool2d(2), second, nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 10))
+    return nn.Sequential(
+        first,
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        second,
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
 
 
 class Transformer(nn.Module):
-    """One encoder layer of width 16 with 2 heads, over 8 tokens from a vocabulary of 20; it scores every token."""
+    """One encoder layer of width 16 with 2 heads, over 8 tokens from a vocabulary of 20; it scores
+    every token."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,8 @@
-"""What certificates add: hesse.hessian, its block diagonal, hesse.diagonal and hesse.operator with them and without.
+"""What certificates add: hesse.hessian, its block diagonal, hesse.diagonal and hesse.operator with
+them and without.
 
-``python -m bench.certificates [CASE ...]``. A run of chosen cases prints its table and records nothing.
+``python -m bench.certificates [CASE ...]``. A run of chosen cases prints its table and records
+nothing.
 """
 
 import argparse
@@ -20,14 +22,17 @@ SHARE, GRADIENTS = 0.15, 6.0
 LARGE, LARGE_SHARE = 12_730, 0.05
 WHAT: dict[str, Callable[[hesse.Cost, bool], Any]] = {
     "hessian": lambda cost, certify: hesse.hessian(cost, certify=certify),
-    "block diagonal": lambda cost, certify: hesse.hessian(cost, block_diagonal=True, certify=certify),
+    "block diagonal": lambda cost, certify: hesse.hessian(
+        cost, block_diagonal=True, certify=certify
+    ),
     "diagonal": lambda cost, certify: hesse.diagonal(cost, certify=certify),
     "operator": lambda cost, certify: hesse.operator(cost, certify=certify),
 }
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Each with and without in turn, beside one gradient of the whole data; the certificates must say that all agrees."""
+    """Each with and without in turn, beside one gradient of the whole data; the certificates must
+    say that all agrees."""
     problem = case.build()
     cost = hesse.Cost(problem.model, "cross_entropy", (problem.x, problem.y))
     found = {name: make(cost, True).certificate for name, make in WHAT.items()}
@@ -60,7 +65,12 @@ def measure(case: Case) -> dict[str, Any]:
 def row(measured: dict[str, Any]) -> list[str]:
     """One line of the table."""
     best, added = measured["best"], measured["added"]
-    cells = [measured["case"], f"{measured['samples']}", f"{measured['P']}", report.seconds(best["gradient"])]
+    cells = [
+        measured["case"],
+        f"{measured['samples']}",
+        f"{measured['P']}",
+        report.seconds(best["gradient"]),
+    ]
     for name in WHAT:
         share, gradients = added[name] / best[name], added[name] / best["gradient"]
         bound = LARGE_SHARE if measured["P"] == LARGE and name == "hessian" else SHARE
@@ -78,14 +88,22 @@ def main() -> None:
     measured = [measure(case) for case in CASES if not chosen or case.name in chosen]
     result = report.Report(
         name="certificates",
-        title=f"What certificates add, tanh, cross entropy, float32, {torch.get_num_threads()} threads",
+        title=(
+            f"What certificates add, tanh, cross entropy, float32, {torch.get_num_threads()}"
+            " threads"
+        ),
         header=["network", "samples", "P", "gradient g", *WHAT, "largest deviation"],
         rows=[row(m) for m in measured],
         notes=[
-            f"Seconds without a certificate and with one; what it takes by itself, as it says, as a share of the former and in "
-            f"gradients of the whole data; best of {ROUNDS} each.",
-            f"It may add {SHARE:.0%} or {GRADIENTS:g} gradients, whichever is more, and to the Hessian at P = {LARGE:,} less "
-            f"than {LARGE_SHARE:.0%}.",
+            (
+                "Seconds without a certificate and with one; what it takes by itself, as it says,"
+                f" as a share of the former and in gradients of the whole data; best of {ROUNDS}"
+                " each."
+            ),
+            (
+                f"It may add {SHARE:.0%} or {GRADIENTS:g} gradients, whichever is more, and to the"
+                f" Hessian at P = {LARGE:,} less than {LARGE_SHARE:.0%}."
+            ),
         ],
         measurements=measured,
     )

@@ -1,4 +1,5 @@
-"""A bench in a process of its own, for what only a fresh process shows. Imports nothing that is measured."""
+"""A bench in a process of its own, for what only a fresh process shows. Imports nothing that is
+measured."""
 
 import json
 import subprocess

@@ -1,7 +1,9 @@
-"""Second derivatives of every operation that a network may hold: by torch's ways, and by hesse. ``python -m bench.conformance``.
+"""Second derivatives of every operation that a network may hold: by torch's ways, and by hesse.
+``python -m bench.conformance``.
 
-``python -m bench.conformance [--without torch|hesse] [PART ...]``. A run of the operations whose names hold one of the parts
-prints its tables and records nothing. The exit status is 1 where hesse gave a wrong number.
+``python -m bench.conformance [--without torch|hesse] [PART ...]``. A run of the operations whose
+names hold one of the parts prints its tables and records nothing. The exit status is 1 where hesse
+gave a wrong number.
 """
 
 import argparse
@@ -25,19 +27,31 @@ from tqdm import tqdm
 import hesse
 from bench.findings import QUANTITIES, Finding, Point, needless, summary, wrong
 from bench.operations import Problem, Skipped, points, problems, take
-from bench.second_derivatives import CIRCUMSTANCES, NAMES, WAYS, Circumstance, Reference, Way, by_differences, by_torch
+from bench.second_derivatives import (
+    CIRCUMSTANCES,
+    NAMES,
+    WAYS,
+    Circumstance,
+    Reference,
+    Way,
+    by_differences,
+    by_torch,
+)
 
-# Besides the point itself, a batch holds two samples near the generic point; the cost weighs its samples so.
+# Besides the point itself, a batch holds two samples near the generic point; the cost weighs its
+# samples so.
 NEARBY, TARGETS = 2, (1.0, 0.7, -0.5)
 PATIENCE = 60
 
 
 class TooLong(BaseException):
-    """What took longer than PATIENCE seconds; no Exception, so that hesse does not take it for a way that failed."""
+    """What took longer than PATIENCE seconds; no Exception, so that hesse does not take it for a
+    way that failed."""
 
 
 class Network(nn.Module):
-    """The operation with a parameter: x + p, x * p before it, or the operation of the parameter itself, multiplied by x."""
+    """The operation with a parameter: x + p, x * p before it, or the operation of the parameter
+    itself, multiplied by x."""
 
     base: Tensor
 
@@ -56,7 +70,11 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "p":
-            return x[:, 0] * (self.problem.value(self.p) if self.problem.whole else self.problem.shifted(self.base, self.p))
+            return x[:, 0] * (
+                self.problem.value(self.p)
+                if self.problem.whole
+                else self.problem.shifted(self.base, self.p)
+            )
         if self.kind == "x * p":
             return torch.stack([self.problem.value(z * self.p) for z in x.unbind(0)])
         return torch.stack([self.problem.shifted(z, self.p) for z in x.unbind(0)])
@@ -64,24 +82,35 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class Question:
-    """A cost that holds the operation, how to build it, and the Hessian that the differences give for it."""
+    """A cost that holds the operation, how to build it, and the Hessian that the differences give
+    for it."""
 
     kind: str
     build: Callable[[], hesse.Cost]
     reference: Reference
 
 
-def questions(networks: dict[str, Network], samples: Tensor, references: list[Reference]) -> Iterator[Question]:
-    """The costs at one point. The networks move from point to point, as a network that is trained does."""
+def questions(
+    networks: dict[str, Network], samples: Tensor, references: list[Reference]
+) -> Iterator[Question]:
+    """The costs at one point. The networks move from point to point, as a network that is trained
+    does."""
     y = torch.tensor(TARGETS).double()
     weights, factors = y.tolist(), torch.tensor([[1.0], [0.6], [0.9]]).double()
     data = {"x + p": samples, "x * p": samples, "p": factors}
-    totals = {"x + p": _sum(references, weights), "p": _sum(references[:1], [float(y @ factors[:, 0])])}
+    totals = {
+        "x + p": _sum(references, weights),
+        "p": _sum(references[:1], [float(y @ factors[:, 0])]),
+    }
     if "x * p" in networks:
-        totals["x * p"] = _sum([_scaled(r, z) for r, z in zip(references, samples, strict=True)], weights)
+        totals["x * p"] = _sum(
+            [_scaled(r, z) for r, z in zip(references, samples, strict=True)], weights
+        )
     for kind, network in networks.items():
         network.move(samples[0])
-        yield Question(kind, lambda n=network, x=data[kind]: hesse.Cost(n, weighed, (x, y)), totals[kind])
+        yield Question(
+            kind, lambda n=network, x=data[kind]: hesse.Cost(n, weighed, (x, y)), totals[kind]
+        )
 
 
 def weighed(prediction: Tensor, target: Tensor) -> Tensor:
@@ -92,11 +121,17 @@ def weighed(prediction: Tensor, target: Tensor) -> Tensor:
 def _scaled(reference: Reference, z: Tensor) -> Reference:
     """The Hessian in p of F(z * p)."""
     largest = float(z.abs().max())
-    return Reference(reference.hessian * torch.outer(z, z), reference.error * largest**2, reference.slope * largest)
+    return Reference(
+        reference.hessian * torch.outer(z, z),
+        reference.error * largest**2,
+        reference.slope * largest,
+    )
 
 
 def _sum(references: list[Reference], weights: list[float]) -> Reference:
-    terms = [weight * reference.hessian for weight, reference in zip(weights, references, strict=True)]
+    terms = [
+        weight * reference.hessian for weight, reference in zip(weights, references, strict=True)
+    ]
     errors, slopes = sum(r.error for r in references), max(r.slope for r in references)
     return Reference(torch.stack(terms).sum(0), errors, slopes)
 
@@ -118,18 +153,23 @@ def patience() -> Iterator[None]:
 
 
 def ask_torch(problem: Problem, samples: Tensor, references: list[Reference]) -> Iterator[Finding]:
-    """Every way in every circumstance. A sample of a batch that is wrong is asked alone as well: it may not be the batch."""
+    """Every way in every circumstance. A sample of a batch that is wrong is asked alone as well: it
+    may not be the batch."""
     for way in WAYS:
         for circumstance in CIRCUMSTANCES:
             try:
                 got = by_torch(problem, samples, way, circumstance)
             except Exception as error:
-                yield Finding(way.name, "raises", words(way, circumstance), error=_first_line(error))
+                yield Finding(
+                    way.name, "raises", words(way, circumstance), error=_first_line(error)
+                )
                 continue
             if got is None:
                 continue
             deviations = [reference.judge(h) for h, reference in zip(got, references, strict=False)]
-            worst = max(filter(None, deviations), key=lambda deviation: deviation.size, default=None)
+            worst = max(
+                filter(None, deviations), key=lambda deviation: deviation.size, default=None
+            )
             yield Finding(way.name, "wrong" if worst else "right", words(way, circumstance), worst)
             for i in [i for i, deviation in enumerate(deviations) if i and deviation]:
                 alone = replace(circumstance, batched=False)
@@ -140,11 +180,17 @@ def ask_torch(problem: Problem, samples: Tensor, references: list[Reference]) ->
 
 def words(way: Way, circumstance: Circumstance) -> tuple[str, ...]:
     """What stands around the call."""
-    there = {"vmap": way.columns_at_once, "no_grad": circumstance.no_grad, "batch": circumstance.batched}
+    there = {
+        "vmap": way.columns_at_once,
+        "no_grad": circumstance.no_grad,
+        "batch": circumstance.batched,
+    }
     return tuple(word for word, yes in there.items() if yes)
 
 
-def ask_hesse(networks: dict[str, Network], samples: Tensor, references: list[Reference]) -> Iterator[Finding]:
+def ask_hesse(
+    networks: dict[str, Network], samples: Tensor, references: list[Reference]
+) -> Iterator[Finding]:
     """The Hessian, the diagonal and the operator of each model that holds the operation."""
     for question in questions(networks, samples, references):
         kind, reference = question.kind, question.reference
@@ -158,7 +204,9 @@ def ask_hesse(networks: dict[str, Network], samples: Tensor, references: list[Re
         runs: dict[str, Callable[[], Tensor]] = {
             "hessian": lambda cost=cost: hesse.hessian(cost).dense(),
             "diagonal": lambda cost=cost: torch.diag(cost.layout.flatten(hesse.diagonal(cost))),
-            "operator": lambda cost=cost, size=size: hesse.operator(cost) @ torch.eye(size).double(),
+            "operator": lambda cost=cost, size=size: (
+                hesse.operator(cost) @ torch.eye(size).double()
+            ),
         }
         for name, run in runs.items():
             try:
@@ -168,7 +216,11 @@ def ask_hesse(networks: dict[str, Network], samples: Tensor, references: list[Re
                 yield Finding(name, *_raised(error, kind))
                 continue
             known = reference.hessian
-            expected = replace(reference, hessian=torch.diag(known.diagonal())) if name == "diagonal" else reference
+            expected = (
+                replace(reference, hessian=torch.diag(known.diagonal()))
+                if name == "diagonal"
+                else reference
+            )
             deviation = expected.judge(got)
             yield Finding(name, "wrong" if deviation else "right", (kind,), deviation)
 
@@ -176,8 +228,17 @@ def ask_hesse(networks: dict[str, Network], samples: Tensor, references: list[Re
 def _raised(error: BaseException, kind: str) -> tuple[str, tuple[str, ...], None, str]:
     verdict = "refuses" if isinstance(error, hesse.HesseError) else "raw"
     place = traceback.extract_tb(error.__traceback__)
-    ours = [f"{frame.filename.rpartition('/hesse/')[2]}:{frame.lineno}" for frame in place if "/hesse/" in frame.filename]
-    return verdict, (kind,), None, f"{_first_line(error)}{f' ({ours[-1]})' if ours and verdict == 'raw' else ''}"
+    ours = [
+        f"{frame.filename.rpartition('/hesse/')[2]}:{frame.lineno}"
+        for frame in place
+        if "/hesse/" in frame.filename
+    ]
+    return (
+        verdict,
+        (kind,),
+        None,
+        f"{_first_line(error)}{f' ({ours[-1]})' if ours and verdict == 'raw' else ''}",
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -193,7 +254,10 @@ def examine(operation: Any, without: str) -> list[Point]:
     found = []
     for problem in problems(operation):
         generators = [torch.Generator().manual_seed(seed) for seed in range(1, NEARBY + 1)]
-        factors = [torch.empty_like(problem.start).uniform_(0.9, 1.1, generator=generator) for generator in generators]
+        factors = [
+            torch.empty_like(problem.start).uniform_(0.9, 1.1, generator=generator)
+            for generator in generators
+        ]
         nearby = [problem.start * factor for factor in factors]
         around = [by_differences(problem, z) for z in nearby]
         kinds = ("x + p", "x * p", "p") if problem.whole else ("x + p", "p")
@@ -221,9 +285,15 @@ def examine(operation: Any, without: str) -> list[Point]:
 
 def main() -> None:
     """Examine, print, and record a run of all operations."""
-    parser = argparse.ArgumentParser(description="Second derivatives of every operation: torch's ways, and hesse.")
-    parser.add_argument("parts", nargs="*", help="parts of operation names; all operations by default")
-    parser.add_argument("--without", choices=["torch", "hesse"], default="", help="leave out one side")
+    parser = argparse.ArgumentParser(
+        description="Second derivatives of every operation: torch's ways, and hesse."
+    )
+    parser.add_argument(
+        "parts", nargs="*", help="parts of operation names; all operations by default"
+    )
+    parser.add_argument(
+        "--without", choices=["torch", "hesse"], default="", help="leave out one side"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -238,7 +308,12 @@ def main() -> None:
     result = summary(found, skipped, time.perf_counter() - start)
     tables = [
         wrong(found, NAMES, "wrong", "Where torch is wrong"),
-        wrong(needless(found), QUANTITIES, "refuses", "Where hesse refuses, and double backward is right"),
+        wrong(
+            needless(found),
+            QUANTITIES,
+            "refuses",
+            "Where hesse refuses, and double backward is right",
+        ),
         wrong(found, QUANTITIES, "raw", "Where hesse raises what is not a HesseError"),
         wrong(found, QUANTITIES, "wrong", "Where hesse is wrong"),
         result,
@@ -247,7 +322,12 @@ def main() -> None:
         print(table.markdown() if table.rows else f"**{table.title}**: nowhere\n")
     if not arguments.parts and not arguments.without:
         result.save()
-    if any(finding.verdict == "wrong" for point in found for finding in point.findings if finding.name in QUANTITIES):
+    if any(
+        finding.verdict == "wrong"
+        for point in found
+        for finding in point.findings
+        if finding.name in QUANTITIES
+    ):
         raise SystemExit(1)
 
 

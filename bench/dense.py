@@ -1,7 +1,8 @@
 """The dense Hessian: hesse beside its peers in one process. Agreement first, then time.
 
-``python -m bench.dense [--quick] [CASE ...]``. ``--quick`` times the peers that can be asked for some columns on 512 of them
-and multiplies by P / 512; everything else stays. A run of chosen cases prints its table and records nothing.
+``python -m bench.dense [--quick] [CASE ...]``. ``--quick`` times the peers that can be asked for
+some columns on 512 of them and multiplies by P / 512; everything else stays. A run of chosen cases
+prints its table and records nothing.
 """
 
 import argparse
@@ -29,7 +30,8 @@ SAMPLED_COLUMNS = 512
 
 @dataclass
 class Timing:
-    """How long one way took: every run, what those seconds are to be multiplied by where only a part was run, or why none was."""
+    """How long one way took: every run, what those seconds are to be multiplied by where only a
+    part was run, or why none was."""
 
     seconds: list[float] = field(default_factory=list)
     scale: float = 1.0
@@ -42,14 +44,16 @@ class Timing:
 
 
 def relative_error(part: Tensor, reference: Tensor) -> float:
-    """The largest difference over the largest entry; in slices, because these matrices fill much of the memory."""
+    """The largest difference over the largest entry; in slices, because these matrices fill much of
+    the memory."""
     largest = max(float(reference.abs().max()), 1e-300)
     slices = zip(part.split(512), reference.split(512), strict=True)
     return max(float((a.to(b.dtype) - b).abs().max()) for a, b in slices) / largest
 
 
 def agreement(problem: Problem, matrix: Tensor) -> float:
-    """The larger relative error of 64 columns and of 8 products, in float64, by two ways of differentiating twice.
+    """The larger relative error of 64 columns and of 8 products, in float64, by two ways of
+    differentiating twice.
 
     Two, because one way can be wrong: see README.md on the peers' Hessian of a LayerNorm.
     """
@@ -65,13 +69,17 @@ def agreement(problem: Problem, matrix: Tensor) -> float:
 
 
 def measure(case: Case, quick: bool) -> dict[str, Any]:
-    """Everything about one case. A wrong answer of ours ends the run; a peer's is not timed and the table says so."""
+    """Everything about one case. A wrong answer of ours ends the run; a peer's is not timed and the
+    table says so."""
     problem = case.build()
     cost = hesse.Cost(problem.model, "cross_entropy", (problem.x, problem.y))
     first, matrix = timed(lambda: hesse.hessian(cost).dense())
     errors = {"float64": agreement(problem, matrix)}
     if not errors["float64"] <= TOLERANCE:
-        raise SystemExit(f"{case.name}: hesse is wrong by {errors['float64']:.2e} relative in float32; nothing is timed")
+        raise SystemExit(
+            f"{case.name}: hesse is wrong by {errors['float64']:.2e} relative in float32; nothing"
+            " is timed"
+        )
 
     timings = {"hesse": Timing(preparation=first)}
     runs: dict[str, Callable[[], object]] = {"hesse": lambda: hesse.hessian(cost).dense()}
@@ -105,7 +113,9 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
     }
 
 
-def _first_run(peer: Peer, problem: Problem, matrix: Tensor, quick: bool) -> tuple[Timing, Callable[[], object] | None, float]:
+def _first_run(
+    peer: Peer, problem: Problem, matrix: Tensor, quick: bool
+) -> tuple[Timing, Callable[[], object] | None, float]:
     """Prepare a peer, warm it up, time it, and compare its H (or its first columns) with ours."""
     try:
         prepared = peer.prepare(problem)
@@ -132,7 +142,9 @@ def row(measured: dict[str, Any]) -> list[str]:
             cells.append(timing["skipped"])
             continue
         ratio = best[peer.name] / ours
-        cell = f"{'~' if timing['scale'] > 1 else ''}{report.seconds(best[peer.name])} = {ratio:.3g}×"
+        cell = (
+            f"{'~' if timing['scale'] > 1 else ''}{report.seconds(best[peer.name])} = {ratio:.3g}×"
+        )
         if peer.name in measured["targets"]:
             bound = measured["targets"][peer.name]
             cell += f" ({report.target(ratio, bound, f'{bound:g}×', least=True)})"
@@ -151,21 +163,38 @@ def notes(measured: list[dict[str, Any]], quick: bool) -> list[str]:
     """What a reader must know to read the table."""
     rates = [m["matrix product rate"] / 1e9 for m in measured]
     firsts = [m["timings"]["hesse"]["preparation"] for m in measured]
-    compiles = [m["timings"]["jax"]["preparation"] for m in measured if not m["timings"]["jax"]["skipped"]]
+    compiles = [
+        m["timings"]["jax"]["preparation"] for m in measured if not m["timings"]["jax"]["skipped"]
+    ]
     lines = [
-        f"Seconds are the best of a first run and {ROUNDS} rounds taken in turn; what takes more than {SLOW:g} s has one round. "
-        "A ratio is the peer's seconds over hesse's.",
-        "The error is the largest of all comparisons: with float64 Hessian-vector products by two ways of differentiating, and "
-        "with the result of each peer that was timed, entry by entry, over the largest entry. "
-        f"What differs by more than {TOLERANCE:g} is not timed.",
-        "Of the rate: the plan's floating point operations (a multiply-add is two) over hesse's seconds, "
-        "as a part of what a 2048 × 2048 float32 matrix product reaches in the same run "
-        f"({min(rates):.0f} to {max(rates):.0f} GFLOP/s).",
-        f"Not counted: hesse's first call with its capture ({min(firsts):.2g} to {max(firsts):.2g} s)"
-        + (f", jax's compilation ({min(compiles):.2g} to {max(compiles):.2g} s)." if compiles else "."),
+        (
+            f"Seconds are the best of a first run and {ROUNDS} rounds taken in turn; what takes"
+            f" more than {SLOW:g} s has one round. A ratio is the peer's seconds over hesse's."
+        ),
+        (
+            "The error is the largest of all comparisons: with float64 Hessian-vector products by"
+            " two ways of differentiating, and with the result of each peer that was timed, entry"
+            f" by entry, over the largest entry. What differs by more than {TOLERANCE:g} is not"
+            " timed."
+        ),
+        (
+            "Of the rate: the plan's floating point operations (a multiply-add is two) over"
+            " hesse's seconds, as a part of what a 2048 × 2048 float32 matrix product reaches in"
+            f" the same run ({min(rates):.0f} to {max(rates):.0f} GFLOP/s)."
+        ),
+        f"Not counted: hesse's first call with its capture ({min(firsts):.2g} to"
+        f" {max(firsts):.2g} s)"
+        + (
+            f", jax's compilation ({min(compiles):.2g} to {max(compiles):.2g} s)."
+            if compiles
+            else "."
+        ),
     ]
     if quick:
-        lines.append(f"~: timed on the first {SAMPLED_COLUMNS} columns and multiplied by P / {SAMPLED_COLUMNS}.")
+        lines.append(
+            f"~: timed on the first {SAMPLED_COLUMNS} columns and multiplied by P /"
+            f" {SAMPLED_COLUMNS}."
+        )
     return lines
 
 
@@ -173,9 +202,15 @@ def main() -> None:
     """Measure, print, and record a run of all cases."""
     parser = argparse.ArgumentParser(description="The dense Hessian: hesse beside its peers.")
     parser.add_argument("cases", nargs="*", help="parts of case names; all cases by default")
-    parser.add_argument("--quick", action="store_true", help="time slow peers on 512 columns and multiply")
+    parser.add_argument(
+        "--quick", action="store_true", help="time slow peers on 512 columns and multiply"
+    )
     arguments = parser.parse_args()
-    chosen = [case for case in CASES if not arguments.cases or any(part in case.name for part in arguments.cases)]
+    chosen = [
+        case
+        for case in CASES
+        if not arguments.cases or any(part in case.name for part in arguments.cases)
+    ]
     measured = []
     for case in chosen:
         print(f"{case.name} ...", file=sys.stderr, flush=True)
@@ -185,7 +220,15 @@ def main() -> None:
     result = report.Report(
         name="dense",
         title=f"The dense Hessian, {torch.get_num_threads()} threads",
-        header=["case", "samples", "P", "hesse", *[peer.name for peer in PEERS], "of the rate", "error"],
+        header=[
+            "case",
+            "samples",
+            "P",
+            "hesse",
+            *[peer.name for peer in PEERS],
+            "of the rate",
+            "error",
+        ],
         rows=[row(m) for m in measured],
         notes=notes(measured, arguments.quick),
         measurements=measured,

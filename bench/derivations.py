@@ -57,7 +57,10 @@ def main() -> None:
         title="Deriving, every line certified",
         header=HEADER,
         rows=rows,
-        notes=[f"One process, {REPEATS} times each after a first derivation; targets are for the median."],
+        notes=[
+            f"One process, {REPEATS} times each after a first derivation; targets are for the"
+            " median."
+        ],
         measurements=measurements,
     )
     print(result.markdown())

@@ -1,4 +1,5 @@
-"""The exact diagonal of the Hessian: hesse.diagonal beside BackPACK's DiagHessian. ``python -m bench.diagonal``."""
+"""The exact diagonal of the Hessian: hesse.diagonal beside BackPACK's DiagHessian. ``python -m
+bench.diagonal``."""
 
 import copy
 from collections.abc import Callable
@@ -18,7 +19,8 @@ ROUNDS = 7
 
 
 def backpack_diagonal(problem: Problem) -> Callable[[], Tensor]:
-    """BackPACK's, as one flat vector. Its backward pass gives the gradient too; that is a small part of it."""
+    """BackPACK's, as one flat vector. Its backward pass gives the gradient too; that is a small
+    part of it."""
     from backpack import backpack, extend
     from backpack.extensions import DiagHessian
 
@@ -29,7 +31,9 @@ def backpack_diagonal(problem: Problem) -> Callable[[], Tensor]:
         model.zero_grad()
         with backpack(DiagHessian()):
             loss(model(problem.x), problem.y).backward()
-        return torch.cat([vars(parameter)["diag_h"].reshape(-1) for parameter in model.parameters()])
+        return torch.cat(
+            [vars(parameter)["diag_h"].reshape(-1) for parameter in model.parameters()]
+        )
 
     return run
 
@@ -41,7 +45,8 @@ def hesse_diagonal(problem: Problem) -> Callable[[], Tensor]:
 
 
 def agreement(problem: Problem, diagonal: Tensor) -> float:
-    """The largest error on 256 entries drawn over all parameters, against float64 products, over their largest entry."""
+    """The largest error on 256 entries drawn over all parameters, against float64 products, over
+    their largest entry."""
     chosen = torch.randperm(problem.size, generator=torch.Generator().manual_seed(1))[:256]
     exact = []
     for part in chosen.split(64):
@@ -58,14 +63,20 @@ def measure(case: Case) -> dict[str, Any]:
     runs = {"hesse": hesse_diagonal(problem), "BackPACK": backpack_diagonal(problem)}
     found = {name: run() for name, run in runs.items()}
     errors = {name: agreement(problem, diagonal) for name, diagonal in found.items()}
-    errors["each other"] = float((found["hesse"] - found["BackPACK"]).abs().max() / found["BackPACK"].abs().max())
+    errors["each other"] = float(
+        (found["hesse"] - found["BackPACK"]).abs().max() / found["BackPACK"].abs().max()
+    )
     if not max(errors.values()) <= TOLERANCE:
-        raise SystemExit(f"{case.name}: the diagonals differ by more than {TOLERANCE:g} relative ({errors}); nothing is timed")
+        raise SystemExit(
+            f"{case.name}: the diagonals differ by more than {TOLERANCE:g} relative ({errors});"
+            " nothing is timed"
+        )
     for run in runs.values():
         timed(run)
     times = interleaved(runs, ROUNDS)
     best = {name: min(seconds) for name, seconds in times.items()}
-    return {"case": case.name, "samples": len(problem.x), "P": problem.size, "errors": errors, "seconds": times, "best": best,
+    return {"case": case.name, "samples": len(problem.x), "P": problem.size, "errors": errors,
+    "seconds": times, "best": best,
             "targets": case.targets}  # fmt: skip
 
 
@@ -74,8 +85,10 @@ def row(measured: dict[str, Any]) -> list[str]:
     best, bound = measured["best"], measured["targets"]["BackPACK"]
     ratio = best["BackPACK"] / best["hesse"]
     verdict = report.target(ratio, bound, f"{bound:g}×", least=True)
-    return [measured["case"], f"{measured['samples']}", f"{measured['P']}", report.seconds(best["hesse"]),
-            report.seconds(best["BackPACK"]), f"{ratio:.3g}× ({verdict})", f"{max(measured['errors'].values()):.1e}"]  # fmt: skip
+    return [measured["case"], f"{measured['samples']}", f"{measured['P']}",
+    report.seconds(best["hesse"]),
+            report.seconds(best["BackPACK"]), f"{ratio:.3g}× ({verdict})",
+            f"{max(measured['errors'].values()):.1e}"]  # fmt: skip
 
 
 def main() -> None:
@@ -87,9 +100,15 @@ def main() -> None:
         header=["network", "samples", "P", "hesse", "BackPACK DiagHessian", "ratio", "error"],
         rows=[row(m) for m in measured],
         notes=[
-            f"Seconds are the best of {ROUNDS} rounds taken in turn, hesse without its certificate (see the table of those). "
-            "BackPACK's backward pass gives the gradient as well.",
-            "The error is the largest of three: each against 256 entries by float64 Hessian-vector products, and each other.",
+            (
+                f"Seconds are the best of {ROUNDS} rounds taken in turn, hesse without its"
+                " certificate (see the table of those). BackPACK's backward pass gives the"
+                " gradient as well."
+            ),
+            (
+                "The error is the largest of three: each against 256 entries by float64"
+                " Hessian-vector products, and each other."
+            ),
         ],
         measurements=measured,
     )

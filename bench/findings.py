@@ -28,8 +28,10 @@ class Finding:
     """What one way, or one of hesse's quantities, said at one point.
 
     Attributes:
-        verdict: right, wrong, raises (torch), refuses (hesse, with a HesseError) or raw (hesse, with any other).
-        where: what stood around the call (vmap over columns, no_grad, a batch by vmap), or hesse's model.
+        verdict: right, wrong, raises (torch), refuses (hesse, with a HesseError) or raw (hesse,
+            with any other).
+        where: what stood around the call (vmap over columns, no_grad, a batch by vmap), or hesse's
+            model.
         deviation: of a wrong one.
         error: the text of what was raised.
     """
@@ -53,17 +55,26 @@ class Point:
 
 
 def verdicts(found: list[Point], name: str) -> Counter[str]:
-    """How many operations are right everywhere, wrong somewhere, and so on, by one way; the worst verdict counts."""
+    """How many operations are right everywhere, wrong somewhere, and so on, by one way; the worst
+    verdict counts."""
     counts: Counter[str] = Counter()
     by_operation: dict[str, list[tuple[str, Finding]]] = {}
     for point in found:
         by_operation.setdefault(point.operation, [])
-        by_operation[point.operation] += [(point.point, finding) for finding in point.findings if finding.name == name]
+        by_operation[point.operation] += [
+            (point.point, finding) for finding in point.findings if finding.name == name
+        ]
     for findings in by_operation.values():
         said = {finding.verdict for _, finding in findings}
-        verdict = next((v for v in ("wrong", "raw", "raises", "refuses", "right") if v in said), "cannot tell")
+        verdict = next(
+            (v for v in ("wrong", "raw", "raises", "refuses", "right") if v in said), "cannot tell"
+        )
         these = [(where, finding) for where, finding in findings if finding.verdict == verdict]
-        plain = [where for where, finding in these if finding.where == (("vmap",) if name in ALWAYS_VMAP else ())]
+        plain = [
+            where
+            for where, finding in these
+            if finding.where == (("vmap",) if name in ALWAYS_VMAP else ())
+        ]
         if verdict == "wrong":
             counts[verdict] += 1
             generic = any(where == "generic" for where, _ in these)
@@ -94,9 +105,14 @@ def summary(found: list[Point], skipped: Counter[str], elapsed: float) -> report
         header=["by", *COLUMNS.values()],
         rows=rows,
         notes=[
-            "Each operation counts once: wrong if it is wrong anywhere, else raises if it raises anywhere, right if everywhere.",
-            f"The reference: differences of the gradient in float64, at {len(told)} of {len(found)} points. "
-            f"Where they cannot tell: {listed(doubts)}.",
+            (
+                "Each operation counts once: wrong if it is wrong anywhere, else raises if it"
+                " raises anywhere, right if everywhere."
+            ),
+            (
+                f"The reference: differences of the gradient in float64, at {len(told)} of"
+                f" {len(found)} points. Where they cannot tell: {listed(doubts)}."
+            ),
             f"Not looked at: {listed(skipped)}.",
             f"One thread, {report.seconds(elapsed)}.",
         ],
@@ -110,16 +126,21 @@ def listed(counts: Counter[str]) -> str:
 
 
 def records(found: list[Point]) -> dict[str, Any]:
-    """What is kept: the operations where everything is right, and of the others what is not, by whom, where and how badly."""
+    """What is kept: the operations where everything is right, and of the others what is not, by
+    whom, where and how badly."""
     possible = circumstances(found)
     others: dict[str, dict[str, Any]] = {}
-    for name, verdict in dict.fromkeys((f.name, f.verdict) for point in found for f in point.findings if f.verdict != "right"):
+    for name, verdict in dict.fromkeys(
+        (f.name, f.verdict) for point in found for f in point.findings if f.verdict != "right"
+    ):
         for operation, pairs in _cases(found, name, verdict).items():
             point, worst = max(pairs, key=lambda pair: size(pair[1]))
             others.setdefault(operation, {})[f"{name} {verdict}"] = {
                 "around": around({finding.where for _, finding in pairs}, possible[name]),
                 "points": ", ".join(dict.fromkeys(p.point for p, _ in pairs)),
-                "worst": f"{worst.deviation or worst.error[:120]} at {point.point} of ({point.call})",
+                "worst": (
+                    f"{worst.deviation or worst.error[:120]} at {point.point} of ({point.call})"
+                ),
             }
     told = {point.operation for point in found if not point.doubt}
     return {
@@ -152,35 +173,54 @@ def size(finding: Finding) -> float:
 
 
 def wrong(found: list[Point], names: tuple[str, ...], verdict: str, title: str) -> report.Report:
-    """Where a way is wrong (or raw): a row for each operation and way, the generic point apart, with the worst entry."""
+    """Where a way is wrong (or raw): a row for each operation and way, the generic point apart,
+    with the worst entry."""
     cases: dict[tuple[str, str, bool], list[tuple[Point, Finding]]] = {}
     possible = circumstances(found)
     for point in found:
         for finding in point.findings:
             if finding.name in names and finding.verdict == verdict:
-                cases.setdefault((point.operation, finding.name, point.point == "generic"), []).append((point, finding))
+                cases.setdefault(
+                    (point.operation, finding.name, point.point == "generic"), []
+                ).append((point, finding))
     rows = []
     for (operation, name, _), several in cases.items():
         point, worst = max(several, key=lambda pair: size(pair[1]))
         where = around({finding.where for _, finding in several}, possible[name])
         at = ", ".join(dict.fromkeys(p.point for p, _ in several))
-        rows.append([operation, name, where, at, f"{worst.deviation or worst.error} at {point.point} of ({point.call})"])
+        rows.append(
+            [
+                operation,
+                name,
+                where,
+                at,
+                f"{worst.deviation or worst.error} at {point.point} of ({point.call})",
+            ]
+        )
     return report.Report("wrong", title, ["operation", "by", "around", "points", "worst"], rows)
 
 
 def needless(found: list[Point]) -> list[Point]:
-    """Points where hesse refuses although torch's double backward, with nothing around it, is right: only those refusals.
+    """Points where hesse refuses although torch's double backward, with nothing around it, is
+    right: only those refusals.
 
-    Some of a point's samples lie near the generic point, so double backward must be right there too.
+    Some of a point's samples lie near the generic point, so double backward must be right there
+    too.
     """
     right: dict[tuple[str, str, str], bool] = {}
     for point in found:
-        plain = [finding.verdict for finding in point.findings if finding.name == NAMES[0] and not finding.where]
+        plain = [
+            finding.verdict
+            for finding in point.findings
+            if finding.name == NAMES[0] and not finding.where
+        ]
         right[point.operation, point.call, point.point] = bool(plain) and set(plain) == {"right"}
     chosen = []
     for point in found:
         refusals = [finding for finding in point.findings if finding.verdict == "refuses"]
-        if refusals and all(right.get((point.operation, point.call, name)) for name in (point.point, "generic")):
+        if refusals and all(
+            right.get((point.operation, point.call, name)) for name in (point.point, "generic")
+        ):
             chosen.append(replace(point, findings=refusals))
     return chosen
 
@@ -190,4 +230,7 @@ def around(found: set[tuple[str, ...]], possible: set[tuple[str, ...]]) -> str:
     if found == possible:
         return "always"
     least = [words for words in found if not any(set(other) < set(words) for other in found)]
-    return " | ".join(" + ".join(words) or "nothing" for words in sorted(least, key=lambda words: (len(words), words)))
+    return " | ".join(
+        " + ".join(words) or "nothing"
+        for words in sorted(least, key=lambda words: (len(words), words))
+    )

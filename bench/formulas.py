@@ -1,7 +1,8 @@
-"""The Hessians that a derivation gives, run as formulas, beside torch.func.hessian and jax: ``python -m bench.formulas``.
+"""The Hessians that a derivation gives, run as formulas, beside torch.func.hessian and jax:
+``python -m bench.formulas``.
 
-Agreement first, in float64 and in float32, then time in float32. ``python -m bench.formulas CASE ...`` takes the cases whose
-names contain one of these, prints their table and records nothing.
+Agreement first, in float64 and in float32, then time in float32. ``python -m bench.formulas CASE
+...`` takes the cases whose names contain one of these, prints their table and records nothing.
 """
 
 import inspect
@@ -68,7 +69,9 @@ def _logistic(library: Any, a: Arrays) -> Any:
 
 
 def _deep(library: Any, a: Arrays) -> Any:
-    relu, log_softmax = (torch.relu, torch.log_softmax) if library is torch else (jax.nn.relu, jax.nn.log_softmax)
+    relu, log_softmax = (
+        (torch.relu, torch.log_softmax) if library is torch else (jax.nn.relu, jax.nn.log_softmax)
+    )
     value = a["x"]
     for layer in range(1, LAYERS):
         value = relu(a[f"W{layer}"] @ value)
@@ -83,7 +86,10 @@ def _deep_text() -> str:
 
 
 def _deep_arrays(random: numpy.random.Generator) -> dict[str, numpy.ndarray]:
-    weights = {f"W{k}": random.standard_normal((WIDTH, WIDTH)) * (2 / WIDTH) ** 0.5 for k in range(1, LAYERS + 1)}
+    weights = {
+        f"W{k}": random.standard_normal((WIDTH, WIDTH)) * (2 / WIDTH) ** 0.5
+        for k in range(1, LAYERS + 1)
+    }
     return {**weights, "x": random.standard_normal(WIDTH), "y": numpy.eye(WIDTH)[3]}
 
 
@@ -94,7 +100,10 @@ CASES = [
         ("x",),
         "x[n] A[n,n]",
         lambda library, a: a["x"] @ a["A"] @ a["x"],
-        lambda random: {"A": random.standard_normal((2048, 2048)), "x": random.standard_normal(2048)},
+        lambda random: {
+            "A": random.standard_normal((2048, 2048)),
+            "x": random.standard_normal(2048),
+        },
         least=8,
     ),
     Case(
@@ -118,7 +127,8 @@ CASES = [
         "T[m,n] U[m,k] V[n,k]",
         lambda library, a: ((a["T"] - a["U"] @ a["V"].T) ** 2).sum(),
         lambda random: {
-            name: random.standard_normal(shape) for name, shape in {"T": (200, 100), "U": (200, 5), "V": (100, 5)}.items()
+            name: random.standard_normal(shape)
+            for name, shape in {"T": (200, 100), "U": (200, 5), "V": (100, 5)}.items()
         },
         least=8,
     ),
@@ -141,14 +151,21 @@ def ours(case: Case) -> list[Any]:
     return [derivation.block(rows, columns) for rows in case.wrt for columns in case.wrt]
 
 
-def runs(case: Case, formulas: list[Any], arrays: dict[str, numpy.ndarray]) -> dict[str, Callable[[], Blocks]]:
+def runs(
+    case: Case, formulas: list[Any], arrays: dict[str, numpy.ndarray]
+) -> dict[str, Callable[[], Blocks]]:
     """All ways to the same blocks, in the same order."""
     tensors = {name: torch.as_tensor(array) for name, array in arrays.items()}
     found: dict[str, Callable[[], Blocks]] = {}
     for kind, given in (("torch", tensors), ("NumPy", arrays)):
-        found[f"evaluate, {kind}"] = lambda given=given: [formula.evaluate(**given) for formula in formulas]
+        found[f"evaluate, {kind}"] = lambda given=given: [
+            formula.evaluate(**given) for formula in formulas
+        ]
         functions = [_printed(formula, kind.lower()) for formula in formulas]
-        chosen = [{name: given[name] for name in inspect.signature(function).parameters} for function in functions]
+        chosen = [
+            {name: given[name] for name in inspect.signature(function).parameters}
+            for function in functions
+        ]
         found[f"python, {kind}"] = lambda functions=functions, chosen=chosen: [
             function(**own) for function, own in zip(functions, chosen, strict=True)
         ]
@@ -179,7 +196,9 @@ def _torch_func(case: Case, tensors: Arrays) -> Callable[[], Blocks]:
 def _jax(case: Case, arrays: Arrays) -> Callable[[], Blocks]:
     placed = {name: jax.numpy.asarray(array) for name, array in arrays.items()}
     moved = {name: placed.pop(name) for name in case.wrt}
-    hessian = jax.jit(jax.hessian(lambda parameters, rest: case.cost(jax.numpy, {**rest, **parameters})))
+    hessian = jax.jit(
+        jax.hessian(lambda parameters, rest: case.cost(jax.numpy, {**rest, **parameters}))
+    )
 
     def run() -> Blocks:
         result = jax.block_until_ready(hessian(moved, placed))
@@ -208,9 +227,16 @@ def measure(case: Case) -> dict[str, Any]:
         found = runs(case, formulas, {name: array.astype(kind) for name, array in arrays.items()})
         errors[kind] = disagreement(found)
         if not errors[kind] <= bound:
-            raise SystemExit(f"{case.name}: the Hessians differ by {errors[kind]:.1e} relative in {kind}; nothing is timed")
+            raise SystemExit(
+                f"{case.name}: the Hessians differ by {errors[kind]:.1e} relative in {kind};"
+                " nothing is timed"
+            )
     seconds = interleaved(found, case.rounds)
-    return {"name": case.name, "seconds": {name: min(times) for name, times in seconds.items()}, "errors": errors}
+    return {
+        "name": case.name,
+        "seconds": {name: min(times) for name, times in seconds.items()},
+        "errors": errors,
+    }
 
 
 def line(case: Case, measured: dict[str, Any]) -> list[str]:
@@ -221,13 +247,22 @@ def line(case: Case, measured: dict[str, Any]) -> list[str]:
     for peer, least in (("torch.func", case.least), ("jax", 1)):
         ratio = seconds[peer] / slowest
         ratios.append(f"{ratio:.3g}× ({report.target(ratio, least, f'{least:g}×', least=True)})")
-    return [case.name, *(report.seconds(seconds[name]) for name in HEADER[1:7]), *ratios, f"{measured['errors']['float32']:.0e}"]
+    return [
+        case.name,
+        *(report.seconds(seconds[name]) for name in HEADER[1:7]),
+        *ratios,
+        f"{measured['errors']['float32']:.0e}",
+    ]
 
 
 def main() -> None:
     """Measure, print, record."""
     jax.config.update("jax_enable_x64", True)
-    chosen = [case for case in CASES if not sys.argv[1:] or any(part in case.name for part in sys.argv[1:])]
+    chosen = [
+        case
+        for case in CASES
+        if not sys.argv[1:] or any(part in case.name for part in sys.argv[1:])
+    ]
     measured = []
     for case in chosen:
         measured.append(measure(case))
@@ -238,9 +273,18 @@ def main() -> None:
         HEADER,
         [line(case, found) for case, found in zip(chosen, measured, strict=True)],
         [
-            "Seconds are the best of 10 to 300 rounds taken in turn. The ratios are those of the slowest of our four.",
-            "`evaluate` runs the formula's schedule, with its checks of names and shapes; `python` is the printed function.",
-            "The error is the largest difference between any two ways, over the largest entry; in float64 it is below 1e-11.",
+            (
+                "Seconds are the best of 10 to 300 rounds taken in turn. The ratios are those of"
+                " the slowest of our four."
+            ),
+            (
+                "`evaluate` runs the formula's schedule, with its checks of names and shapes;"
+                " `python` is the printed function."
+            ),
+            (
+                "The error is the largest difference between any two ways, over the largest entry;"
+                " in float64 it is below 1e-11."
+            ),
             "Not counted: the derivation, which is certified, and jax's compilation.",
         ],
         measured,

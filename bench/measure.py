@@ -1,4 +1,5 @@
-"""Clocks, memory and the speed of the machine: what every measurement needs and nothing about Hessians."""
+"""Clocks, memory and the speed of the machine: what every measurement needs and nothing about
+Hessians."""
 
 import os
 import platform
@@ -19,7 +20,8 @@ def timed(run: Callable[[], T]) -> tuple[float, T]:
 
 
 def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run in each round, taken in turn, so that a slow minute of the machine falls on all of them."""
+    """Seconds of each run in each round, taken in turn, so that a slow minute of the machine falls
+    on all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -46,7 +48,8 @@ def _kilobytes(file: str, key: str) -> int:
 
 
 def product_rate(size: int = 2048, tries: int = 10) -> float:
-    """Floating point operations per second of a float32 matrix product, the best of several; a multiply-add is two."""
+    """Floating point operations per second of a float32 matrix product, the best of several; a
+    multiply-add is two."""
     import torch
 
     a, b, out = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
@@ -57,9 +60,19 @@ def product_rate(size: int = 2048, tries: int = 10) -> float:
 def machine() -> dict[str, str]:
     """The processor and the versions that a result belongs to."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    name = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     about = {"processor": name, "cores": str(os.cpu_count()), "python": platform.python_version()}
-    for package in ("torch", "jax", "curvlinops-for-pytorch", "backpack-for-pytorch", "pytorch-minimize", "scipy"):
+    for package in (
+        "torch",
+        "jax",
+        "curvlinops-for-pytorch",
+        "backpack-for-pytorch",
+        "pytorch-minimize",
+        "scipy",
+    ):
         try:
             about[package] = version(package)
         except PackageNotFoundError:

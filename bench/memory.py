@@ -1,6 +1,7 @@
 """Peak memory of a process that takes one dense Hessian, over P. ``python -m bench.memory``.
 
-Each figure is the peak resident memory of a fresh process, which reads its data from a file and imports torch and hesse only.
+Each figure is the peak resident memory of a fresh process, which reads its data from a file and
+imports torch and hesse only.
 """
 
 import json
@@ -24,7 +25,8 @@ FACTOR = 2.2
 
 
 def child(name: str, what: str, file: str) -> None:
-    """One fresh process: take the Hessian of a case, or only what comes before it, and print the peak as JSON."""
+    """One fresh process: take the Hessian of a case, or only what comes before it, and print the
+    peak as JSON."""
     case = next(case for case in CASES if case.name == name)
     arrays = np.load(file)
     problem = Problem(case.model(), torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"]))
@@ -32,7 +34,11 @@ def child(name: str, what: str, file: str) -> None:
     if what == "hessian":
         cost = hesse.Cost(problem.model, "cross_entropy", (problem.x, problem.y))
         dense = hesse.hessian(cost).dense()
-        found.update(peak=peak_memory(), held=dense.numel() * dense.element_size(), planned=hesse.plan(cost).peak_bytes)
+        found.update(
+            peak=peak_memory(),
+            held=dense.numel() * dense.element_size(),
+            planned=hesse.plan(cost).peak_bytes,
+        )
     else:
 
         class Objective(nn.Module):
@@ -67,17 +73,35 @@ def main() -> None:
         limit = FACTOR * taken["held"] + ALLOWANCE
         verdict = report.target(taken["peak"], limit, f"{limit / 1e6:.0f} MB", least=False)
         over = (taken["peak"] - baseline["peak"]) / taken["held"]
-        cells = [f"{value / 1e6:.0f} MB" for value in (taken["held"], baseline["peak"], taken["peak"], taken["planned"])]
-        rows.append([case.name, f"{taken['samples']}", f"{taken['P']}", *cells, f"{over:.2f}", verdict])
+        cells = [
+            f"{value / 1e6:.0f} MB"
+            for value in (taken["held"], baseline["peak"], taken["peak"], taken["planned"])
+        ]
+        rows.append(
+            [case.name, f"{taken['samples']}", f"{taken['P']}", *cells, f"{over:.2f}", verdict]
+        )
         measured.append({**taken, "baseline": baseline["peak"], "limit": limit})
     result = report.Report(
         name="memory",
         title="Peak memory of a process that takes one Hessian, float32",
-        header=["case", "samples", "P", "H itself", "before", "with hessian", "planned", "over before, in H", "target"],
+        header=[
+            "case",
+            "samples",
+            "P",
+            "H itself",
+            "before",
+            "with hessian",
+            "planned",
+            "over before, in H",
+            "target",
+        ],
         rows=rows,
         notes=[
-            "Each figure is the peak resident memory of a fresh process. `before`: torch and hesse imported, the model "
-            "exported by torch.export, nothing else. `planned` is the plan's own peak, of tensors only.",
+            (
+                "Each figure is the peak resident memory of a fresh process. `before`: torch and"
+                " hesse imported, the model exported by torch.export, nothing else. `planned` is"
+                " the plan's own peak, of tensors only."
+            ),
             f"The target is {FACTOR} P² itemsize + {ALLOWANCE / 1e6:.0f} MB for the whole process.",
         ],
         measurements=measured,

@@ -1,9 +1,12 @@
-"""The differentiable operations of torch's own operator database, each as a scalar function of few entries, and points for it.
+"""The differentiable operations of torch's own operator database, each as a scalar function of few
+entries, and points for it.
 
-`catalogue` reads ``torch.testing._internal.common_methods_invocations.op_db``: the table of operations, with inputs for each,
-that torch's own tests go over. `Problem` is one of them at one of its inputs:
+`catalogue` reads ``torch.testing._internal.common_methods_invocations.op_db``: the table of
+operations, with inputs for each, that torch's own tests go over. `Problem` is one of them at one of
+its inputs:
 
-    F(z) = Σ w · op(z),    z the entries of all its floating inputs, w fixed random weights of its outputs
+    F(z) = Σ w · op(z),    z the entries of all its floating inputs, w fixed random weights of its
+    outputs
 """
 
 import importlib.util
@@ -18,9 +21,11 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
-# Operations are asked for at most so many entries; of larger ones a subspace of this dimension is looked at.
+# Operations are asked for at most so many entries; of larger ones a subspace of this dimension is
+# looked at.
 MOST_ENTRIES, SUBSPACE = 12, 8
-# So many of an operation's inputs in the database are looked through, until so many can be used, and so many of those taken.
+# So many of an operation's inputs in the database are looked through, until so many can be used,
+# and so many of those taken.
 LOOKED_THROUGH, ENOUGH, TAKEN = 400, 60, 2
 MATRIX = 2
 INDICES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -31,7 +36,8 @@ class Skipped(Exception):
 
 
 def catalogue() -> list[Any]:
-    """The entries of the operator database. Its module imports expecttest, which only torch's own tests use: a stand-in does."""
+    """The entries of the operator database. Its module imports expecttest, which only torch's own
+    tests use: a stand-in does."""
     if importlib.util.find_spec("expecttest") is None and "expecttest" not in sys.modules:
         stand_in = types.ModuleType("expecttest")
         vars(stand_in)["TestCase"] = unittest.TestCase
@@ -43,7 +49,11 @@ def catalogue() -> list[Any]:
 
 def full_name(operation: Any) -> str:
     """``max/reduction_with_dim``: one line of the database has one name."""
-    return f"{operation.name}/{operation.variant_test_name}" if operation.variant_test_name else operation.name
+    return (
+        f"{operation.name}/{operation.variant_test_name}"
+        if operation.variant_test_name
+        else operation.name
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +65,8 @@ class Problem:
         sample: which of the inputs taken, from 0.
         shapes: the shapes of the floating inputs.
         start: z, flat: the input as the database makes it.
-        embedding: (N, k). Derivatives are taken in u ↦ F(z + E u) at u = 0; E is the identity where N is small.
+        embedding: (N, k). Derivatives are taken in u ↦ F(z + E u) at u = 0; E is the identity where
+            N is small.
         outputs: from the list of inputs to the outputs that have a derivative.
         words: how the operation was called, for the reader.
     """
@@ -84,7 +95,10 @@ class Problem:
         parts: list[Tensor] = []
         for output in self.outputs(self.inputs(z)):
             parts += [output.real, output.imag] if output.is_complex() else [output]
-        terms = [(part * self._weight(len(parts), index, part.shape)).sum() for index, part in enumerate(parts)]
+        terms = [
+            (part * self._weight(len(parts), index, part.shape)).sum()
+            for index, part in enumerate(parts)
+        ]
         return torch.stack(terms).sum()
 
     def shifted(self, z: Tensor, u: Tensor) -> Tensor:
@@ -101,7 +115,8 @@ class Problem:
 
 
 def problems(operation: Any) -> list[Problem]:
-    """One or two inputs of an operation, small ones first, called in different ways where there are some.
+    """One or two inputs of an operation, small ones first, called in different ways where there are
+    some.
 
     Raises:
         Skipped: there is none that can be used.
@@ -131,9 +146,16 @@ def problems(operation: Any) -> list[Problem]:
         if len(found) == ENOUGH:
             break
     if not found:
-        raise Skipped(max(reasons, key=lambda reason: reasons[reason]) if reasons else "no inputs in the database")
-    # The largest that are looked at whole, and then the smallest of the rest; what has a single entry comes last.
-    found.sort(key=lambda p: (len(p.start) == 1, not p.whole, -len(p.start) if p.whole else len(p.start)))
+        raise Skipped(
+            max(reasons, key=lambda reason: reasons[reason])
+            if reasons
+            else "no inputs in the database"
+        )
+    # The largest that are looked at whole, and then the smallest of the rest; what has a single
+    # entry comes last.
+    found.sort(
+        key=lambda p: (len(p.start) == 1, not p.whole, -len(p.start) if p.whole else len(p.start))
+    )
     taken = found[:1]
     rest = [p for p in found if len(p.start) > 1 and p.whole] or found
     for key in (lambda p: p.words.partition(";")[2], lambda p: p.shapes):
@@ -143,7 +165,8 @@ def problems(operation: Any) -> list[Problem]:
 
 
 def _samples(operation: Any) -> Iterator[Any]:
-    """The database's inputs; what is called with ``training=True`` (dropout, batch norm) also with False."""
+    """The database's inputs; what is called with ``training=True`` (dropout, batch norm) also with
+    False."""
     torch.manual_seed(sum(map(ord, full_name(operation))))
     made = iter(operation.sample_inputs("cpu", torch.float64, requires_grad=True))
     for _ in range(LOOKED_THROUGH):
@@ -162,13 +185,19 @@ def _samples(operation: Any) -> Iterator[Any]:
 def _problem(operation: Any, sample: Any, cut: int | None) -> Problem:
     """The input as a problem, every axis of every tensor cut to the given length first."""
     leaves, tree = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad and leaf.is_floating_point()]
+    places = [
+        i
+        for i, leaf in enumerate(leaves)
+        if isinstance(leaf, Tensor) and leaf.requires_grad and leaf.is_floating_point()
+    ]
     if not places:
         raise Skipped("no floating input")
     if any(isinstance(leaf, Tensor) and leaf.layout != torch.strided for leaf in leaves):
         raise Skipped("sparse")
     # An index into what was cut off would be out of bounds, which not every operation checks.
-    if cut is not None and any(isinstance(leaf, Tensor) and leaf.dtype in INDICES for leaf in leaves):
+    if cut is not None and any(
+        isinstance(leaf, Tensor) and leaf.dtype in INDICES for leaf in leaves
+    ):
         raise Skipped("too large")
     fixed = [_cut(leaf.detach(), cut) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     start = torch.cat([fixed[i].reshape(-1) for i in places])
@@ -195,7 +224,9 @@ def _problem(operation: Any, sample: Any, cut: int | None) -> Problem:
         shapes=tuple(fixed[i].shape for i in places),
         start=start,
         embedding=_embedding(len(start)),
-        outputs=lambda inputs: [output for output, wanted in zip(run(inputs), chosen, strict=True) if wanted],
+        outputs=lambda inputs: [
+            output for output, wanted in zip(run(inputs), chosen, strict=True) if wanted
+        ],
         words=_words(sample, cut),
     )
 
@@ -203,28 +234,44 @@ def _problem(operation: Any, sample: Any, cut: int | None) -> Problem:
 def _cut(tensor: Tensor, length: int | None) -> Tensor:
     if length is None:
         return tensor.clone()
-    return tensor[tuple(slice(0, length) for _ in tensor.shape)].clone(memory_format=torch.contiguous_format)
+    return tensor[tuple(slice(0, length) for _ in tensor.shape)].clone(
+        memory_format=torch.contiguous_format
+    )
 
 
 def _embedding(size: int) -> Tensor:
     if size <= MOST_ENTRIES:
         return torch.eye(size, dtype=torch.float64)
-    return torch.randn(size, SUBSPACE, dtype=torch.float64, generator=torch.Generator().manual_seed(size)) / SUBSPACE**0.5
+    return (
+        torch.randn(
+            size, SUBSPACE, dtype=torch.float64, generator=torch.Generator().manual_seed(size)
+        )
+        / SUBSPACE**0.5
+    )
 
 
 def _words(sample: Any, cut: int | None) -> str:
     """The call, with a shape for every tensor."""
 
     def word(leaf: Any) -> str:
-        return f"{'×'.join(map(str, _cut(leaf, cut).shape)) or 'scalar'}" if isinstance(leaf, Tensor) else repr(leaf)[:40]
+        return (
+            f"{'×'.join(map(str, _cut(leaf, cut).shape)) or 'scalar'}"
+            if isinstance(leaf, Tensor)
+            else repr(leaf)[:40]
+        )
 
     parts = [", ".join(map(word, pytree.tree_leaves(sample.input)))]
     parts += [", ".join(map(word, pytree.tree_leaves(argument))) for argument in sample.args]
-    parts += [f"{name}={', '.join(map(word, pytree.tree_leaves(value)))}" for name, value in sample.kwargs.items()]
+    parts += [
+        f"{name}={', '.join(map(word, pytree.tree_leaves(value)))}"
+        for name, value in sample.kwargs.items()
+    ]
     return "; ".join(part for part in parts if part)
 
 
-def _differentiable(run: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]) -> list[bool]:
+def _differentiable(
+    run: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]
+) -> list[bool]:
     """Which outputs have a derivative, of a function of its inputs alone, in float64.
 
     Raises:
@@ -250,7 +297,8 @@ def _differentiable(run: Callable[[list[Tensor]], list[Tensor]], inputs: list[Te
 
 
 def _random(run: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]) -> bool:
-    """Whether an operation draws numbers, with a seed of the database's own or without: vmap says so."""
+    """Whether an operation draws numbers, with a seed of the database's own or without: vmap says
+    so."""
 
     def mapped(shift: Tensor) -> Tensor:
         run([tensor + shift for tensor in inputs])
@@ -264,7 +312,8 @@ def _random(run: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]) -
 
 
 def points(problem: Problem) -> dict[str, Tensor]:
-    """The generic point and, for the first input of an operation, special ones. Each differs from those before it."""
+    """The generic point and, for the first input of an operation, special ones. Each differs from
+    those before it."""
     start = problem.start
     found = {"generic": start}
     if problem.sample:
@@ -314,10 +363,13 @@ def _equal_rows(tensor: Tensor) -> Tensor:
 
 
 def take(names: list[str]) -> dict[str, Any]:
-    """The operations whose names contain one of the given parts, or all; of two of one name the one that has a derivative."""
+    """The operations whose names contain one of the given parts, or all; of two of one name the one
+    that has a derivative."""
     found: dict[str, Any] = {}
     for operation in catalogue():
         name = full_name(operation)
-        if (not names or any(part in name for part in names)) and not (name in found and found[name].supports_autograd):
+        if (not names or any(part in name for part in names)) and not (
+            name in found and found[name].supports_autograd
+        ):
             found[name] = operation
     return found

@@ -1,7 +1,8 @@
-"""One Hessian-vector product after the first, in units of one gradient of the same batch. Agreement first, then time.
+"""One Hessian-vector product after the first, in units of one gradient of the same batch. Agreement
+first, then time.
 
-``python -m bench.operator``. hesse's operator beside `torch.func.linearize`, autograd's graph kept (double backward),
-``jvp(grad)`` anew for every v, and curvlinops where it is installed.
+``python -m bench.operator``. hesse's operator beside `torch.func.linearize`, autograd's graph kept
+(double backward), ``jvp(grad)`` anew for every v, and curvlinops where it is installed.
 """
 
 import statistics
@@ -35,17 +36,30 @@ Product = Callable[[], Tensor]
 def convolutional() -> nn.Module:
     """Two convolutions of 8 and 16 channels on a 28 × 28 image, with average pooling."""
     first, second = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
-    return nn.Sequential(first, nn.Tanh(), nn.AvgPool2d(2), second, nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(784, 10))
+    return nn.Sequential(
+        first,
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        second,
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(784, 10),
+    )
 
 
 class Transformer(nn.Module):
-    """Two encoder layers of width 64 with 4 heads, over 32 tokens from a vocabulary of 50; it scores every token."""
+    """Two encoder layers of width 64 with 4 heads, over 32 tokens from a vocabulary of 50; it
+    scores every token."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(50, 64)
         self.position = nn.Parameter(torch.randn(32, 64))
-        layers = [nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, activation="gelu", batch_first=True) for _ in range(2)]
+        layers = [
+            nn.TransformerEncoderLayer(64, 4, 128, dropout=0.0, activation="gelu", batch_first=True)
+            for _ in range(2)
+        ]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(64, 50)
 
@@ -84,7 +98,10 @@ class Setting:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.parameters = {name: p.detach().clone().requires_grad_() for name, p in problem.model.named_parameters()}
+        self.parameters = {
+            name: p.detach().clone().requires_grad_()
+            for name, p in problem.model.named_parameters()
+        }
         self.flat = torch.randn(problem.size, generator=torch.Generator().manual_seed(1))
         sizes = [p.numel() for p in self.parameters.values()]
         pieces = zip(self.parameters.items(), self.flat.split(sizes), strict=True)
@@ -92,7 +109,10 @@ class Setting:
 
     def cost(self, parameters: dict[str, Tensor]) -> Tensor:
         """J, the mean cross entropy."""
-        return F.cross_entropy(torch.func.functional_call(self.problem.model, parameters, (self.problem.x,)), self.problem.y)
+        return F.cross_entropy(
+            torch.func.functional_call(self.problem.model, parameters, (self.problem.x,)),
+            self.problem.y,
+        )
 
     def gradient(self) -> list[Tensor]:
         """∇J by `torch.autograd.grad`, the fastest plain gradient."""
@@ -102,7 +122,9 @@ class Setting:
         """H v in float64, by double backward."""
         wide = {name: p.detach().double().requires_grad_() for name, p in self.parameters.items()}
         x = self.problem.x.double() if self.problem.x.is_floating_point() else self.problem.x
-        cost = F.cross_entropy(torch.func.functional_call(self.problem.model, wide, (x,)), self.problem.y)
+        cost = F.cross_entropy(
+            torch.func.functional_call(self.problem.model, wide, (x,)), self.problem.y
+        )
         gradient = torch.autograd.grad(cost, list(wide.values()), create_graph=True)
         directions = [v.double() for v in self.direction.values()]
         return flat(torch.autograd.grad(gradient, list(wide.values()), directions))
@@ -115,7 +137,9 @@ def flat(parts: Any) -> Tensor:
 
 def by_hesse(setting: Setting) -> Product:
     """``hesse.operator(cost) @ v``."""
-    made = operator(hesse.Cost(setting.problem.model, "cross_entropy", (setting.problem.x, setting.problem.y)))
+    made = operator(
+        hesse.Cost(setting.problem.model, "cross_entropy", (setting.problem.x, setting.problem.y))
+    )
     return lambda: made @ setting.flat
 
 
@@ -132,13 +156,17 @@ def by_graph(setting: Setting) -> Product:
     """The gradient's graph, kept: each product is one more backward."""
     leaves = list(setting.parameters.values())
     gradient = torch.autograd.grad(setting.cost(setting.parameters), leaves, create_graph=True)
-    return lambda: flat(torch.autograd.grad(gradient, leaves, list(setting.direction.values()), retain_graph=True))
+    return lambda: flat(
+        torch.autograd.grad(gradient, leaves, list(setting.direction.values()), retain_graph=True)
+    )
 
 
 def by_jvp(setting: Setting) -> Product:
     """Forward over reverse, all of it for every v."""
     detached = {name: p.detach() for name, p in setting.parameters.items()}
-    return lambda: flat(torch.func.jvp(torch.func.grad(setting.cost), (detached,), (setting.direction,))[1].values())
+    return lambda: flat(
+        torch.func.jvp(torch.func.grad(setting.cost), (detached,), (setting.direction,))[1].values()
+    )
 
 
 def by_curvlinops(setting: Setting) -> Product:
@@ -150,7 +178,9 @@ def by_curvlinops(setting: Setting) -> Product:
     problem = setting.problem
     parameters = list(problem.model.parameters())
     data = [(problem.x, problem.y)]
-    made = HessianLinearOperator(problem.model, nn.CrossEntropyLoss(), parameters, data, check_deterministic=False)
+    made = HessianLinearOperator(
+        problem.model, nn.CrossEntropyLoss(), parameters, data, check_deterministic=False
+    )
     return lambda: (made @ setting.flat).detach()
 
 
@@ -173,7 +203,8 @@ def measure(case: Case) -> dict[str, Any]:
     ready: dict[str, Ready] = {}
     skipped: dict[str, str] = {}
     errors: dict[str, float] = {}
-    # Attention's fused kernels have no second derivative; the gradient has the same form, so that the units are the same.
+    # Attention's fused kernels have no second derivative; the gradient has the same form, so that
+    # the units are the same.
     with sdpa_kernel(SDPBackend.MATH):
         expected = setting.reference()
         for name, way in WAYS.items():
@@ -183,12 +214,17 @@ def measure(case: Case) -> dict[str, Any]:
                 skipped[name] = f"not here: {reason}"
                 continue
             errors[name] = float((run().double() - expected).abs().max() / expected.abs().max())
-            assert errors[name] < TOLERANCE or name != "hesse", f"hesse on {case.name}: off by {errors[name]:.2g}"
+            assert errors[name] < TOLERANCE or name != "hesse", (
+                f"hesse on {case.name}: off by {errors[name]:.2g}"
+            )
             if errors[name] < TOLERANCE:
                 ready[name] = Ready(run, seconds)
             else:
                 skipped[name] = f"off by {errors[name]:.1g}"
-        runs: dict[str, Callable[[], object]] = {"gradient": setting.gradient, **{name: made.run for name, made in ready.items()}}
+        runs: dict[str, Callable[[], object]] = {
+            "gradient": setting.gradient,
+            **{name: made.run for name, made in ready.items()},
+        }
         rounds = in_turn(runs)
     seconds = {name: statistics.median(taken) for name, taken in rounds.items()}
     return {
@@ -243,11 +279,19 @@ def main() -> None:
         header=["case", "samples", "P", "gradient", *WAYS, "target", "prepared in", "error"],
         rows=[row(m) for m in measured],
         notes=[
-            f"Medians of up to {ROUNDS} rounds taken in turn; tanh or GELU, cross entropy, float32; each gives a flat vector.",
-            "The error is hesse's, against a float64 double backward, relative to the largest entry of H v. "
-            f"A way that is off by more than {TOLERANCE:g} is not timed.",
-            "Prepared in: hesse's cost, the trace of its product and what is computed once, not part of the ratios. "
-            "The next operator of the same cost, also at other parameters, does not trace again. The first time holds imports.",
+            (
+                f"Medians of up to {ROUNDS} rounds taken in turn; tanh or GELU, cross entropy,"
+                " float32; each gives a flat vector."
+            ),
+            (
+                "The error is hesse's, against a float64 double backward, relative to the largest"
+                f" entry of H v. A way that is off by more than {TOLERANCE:g} is not timed."
+            ),
+            (
+                "Prepared in: hesse's cost, the trace of its product and what is computed once, not"
+                " part of the ratios. The next operator of the same cost, also at other parameters,"
+                " does not trace again. The first time holds imports."
+            ),
         ],
         measurements=measured,
     )

@@ -1,7 +1,8 @@
 """The other ways to a dense Hessian, each used as its authors would want it used.
 
-A peer prepares (copies weights, compiles) outside the clock and gives back ``run``: ``run(k)`` is the first k
-columns of H as a (P, k) tensor. Those that cannot be asked for part of H give all of it.
+A peer prepares (copies weights, compiles) outside the clock and gives back ``run``: ``run(k)`` is
+the first k columns of H as a (P, k) tensor. Those that cannot be asked for part of H give all of
+it.
 """
 
 import math
@@ -42,9 +43,13 @@ class Peer:
     partial: bool
 
 
-def flat_cost(problem: Problem, dtype: torch.dtype = torch.float32) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+def flat_cost(
+    problem: Problem, dtype: torch.dtype = torch.float32
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """J as a function of the flat vector of parameters, and that vector."""
-    parameters = {name: value.detach().to(dtype) for name, value in problem.model.named_parameters()}
+    parameters = {
+        name: value.detach().to(dtype) for name, value in problem.model.named_parameters()
+    }
     x = problem.x.to(dtype) if problem.x.is_floating_point() else problem.x
     sizes = [value.numel() for value in parameters.values()]
 
@@ -57,7 +62,8 @@ def flat_cost(problem: Problem, dtype: torch.dtype = torch.float32) -> tuple[Cal
 
 
 def hessian_products(problem: Problem, directions: Tensor) -> Tensor:
-    """H V for the columns of V (P, K), in the dtype of V: one forward-over-reverse pass for all K."""
+    """H V for the columns of V (P, K), in the dtype of V: one forward-over-reverse pass for all
+    K."""
     cost, theta = flat_cost(problem, directions.dtype)
     gradient = torch.func.grad(cost)
 
@@ -70,12 +76,16 @@ def hessian_products(problem: Problem, directions: Tensor) -> Tensor:
 
 
 def double_backward_products(problem: Problem, directions: Tensor) -> Tensor:
-    """H V by differentiating the gradient backward, one column at a time: shares no forward derivative with the above."""
+    """H V by differentiating the gradient backward, one column at a time: shares no forward
+    derivative with the above."""
     cost, theta = flat_cost(problem, directions.dtype)
     theta.requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):
         (gradient,) = torch.autograd.grad(cost(theta), theta, create_graph=True)
-        products = [torch.autograd.grad(gradient @ direction, theta, retain_graph=True)[0] for direction in directions.T]
+        products = [
+            torch.autograd.grad(gradient @ direction, theta, retain_graph=True)[0]
+            for direction in directions.T
+        ]
     return torch.stack(products, dim=1)
 
 
@@ -114,14 +124,17 @@ def whole(problem: Problem) -> Prepared:
 
 
 def jax_hessian(problem: Problem) -> Prepared:
-    """``jax.jit(jax.hessian(cost))`` of the same network written in jax.numpy; compiling is timed apart."""
+    """``jax.jit(jax.hessian(cost))`` of the same network written in jax.numpy; compiling is timed
+    apart."""
     layers = list(problem.model)[::2] if isinstance(problem.model, nn.Sequential) else []
     if not layers or not all(isinstance(layer, nn.Linear) for layer in layers):
         raise Skipped("written for the dense networks only")
     import jax
     import jax.numpy as jnp
 
-    shapes = [(layer.out_features, layer.in_features) for layer in layers if isinstance(layer, nn.Linear)]
+    shapes = [
+        (layer.out_features, layer.in_features) for layer in layers if isinstance(layer, nn.Linear)
+    ]
 
     def cost(theta, x, y):
         at, a, z = 0, x, x
@@ -139,16 +152,23 @@ def jax_hessian(problem: Problem) -> Prepared:
     needs = compiled.memory_analysis()
     if needs is not None:
         _refuse_beyond_memory(needs.temp_size_in_bytes + needs.output_size_in_bytes)
-    return Prepared(lambda count: torch.from_dlpack(compiled(*arguments).block_until_ready()), seconds)
+    return Prepared(
+        lambda count: torch.from_dlpack(compiled(*arguments).block_until_ready()), seconds
+    )
 
 
 def curvlinops(problem: Problem) -> Prepared:
-    """``HessianLinearOperator @ eye``, 256 columns at a time, for all P at once would take P copies of the activations."""
+    """``HessianLinearOperator @ eye``, 256 columns at a time, for all P at once would take P copies
+    of the activations."""
     from curvlinops import HessianLinearOperator
 
     parameters = list(problem.model.parameters())
     operator = HessianLinearOperator(
-        problem.model, nn.CrossEntropyLoss(), parameters, [(problem.x, problem.y)], check_deterministic=False
+        problem.model,
+        nn.CrossEntropyLoss(),
+        parameters,
+        [(problem.x, problem.y)],
+        check_deterministic=False,
     )
 
     def run(count: int) -> Tensor:
@@ -165,10 +185,14 @@ def curvlinops(problem: Problem) -> Prepared:
 
 
 def _tangent_bytes(problem: Problem) -> int:
-    """What P tangents of every layer's output take, with the few copies that live at once, and H."""
+    """What P tangents of every layer's output take, with the few copies that live at once, and
+    H."""
     outputs: list[int] = []
     leaves = [module for module in problem.model.modules() if not list(module.children())]
-    hooks = [leaf.register_forward_hook(lambda m, i, output: outputs.append(output.numel())) for leaf in leaves]
+    hooks = [
+        leaf.register_forward_hook(lambda m, i, output: outputs.append(output.numel()))
+        for leaf in leaves
+    ]
     with torch.no_grad():
         problem.model(problem.x)
     for hook in hooks:
@@ -182,7 +206,10 @@ LIVE_COPIES = 3
 
 def _refuse_beyond_memory(needed: int) -> None:
     if needed > 0.8 * available_memory():
-        raise Skipped(f"out of memory: needs about {math.ceil(needed / 1e9)} GB, {available_memory() / 1e9:.0f} GB are free")
+        raise Skipped(
+            f"out of memory: needs about {math.ceil(needed / 1e9)} GB,"
+            f" {available_memory() / 1e9:.0f} GB are free"
+        )
 
 
 PEERS = [

@@ -1,7 +1,9 @@
-"""Steps of the quadratic model without the Hessian, in units of one gradient of the same batch. Agreement first, then time.
+"""Steps of the quadratic model without the Hessian, in units of one gradient of the same batch.
+Agreement first, then time.
 
-``python -m bench.quadratic``. hesse's matrix-free Newton and trust-region steps from start to end (cost, gradient, linearisation,
-20 products, the step, the cost at its end) beside SciPy's conjugate gradients and Steihaug's method on the same products.
+``python -m bench.quadratic``. hesse's matrix-free Newton and trust-region steps from start to end
+(cost, gradient, linearisation, 20 products, the step, the cost at its end) beside SciPy's conjugate
+gradients and Steihaug's method on the same products.
 """
 
 import statistics
@@ -39,7 +41,9 @@ def model(cost: hesse.Cost) -> hesse.QuadraticModel:
 def damped(op: hesse.HessianOperator) -> LinearOperator:
     """H + damping I for SciPy."""
     H: Any = op.to_scipy()
-    return H + np.float32(DAMPING) * aslinearoperator(scipy.sparse.identity(op.layout.size, dtype=H.dtype))
+    return H + np.float32(DAMPING) * aslinearoperator(
+        scipy.sparse.identity(op.layout.size, dtype=H.dtype)
+    )
 
 
 def by_conjugate_gradients(cost: hesse.Cost) -> Tensor:
@@ -50,11 +54,14 @@ def by_conjugate_gradients(cost: hesse.Cost) -> Tensor:
 
 
 def by_steihaug(cost: hesse.Cost) -> Tensor:
-    """SciPy's Steihaug step, which ends at the boundary or where it first meets negative curvature."""
+    """SciPy's Steihaug step, which ends at the boundary or where it first meets negative
+    curvature."""
     g = cost.layout.flatten(hesse.gradient(cost)).numpy()
     H: Any = hesse.operator(cost).to_scipy()
     value = hesse.value(cost)
-    problem = CGSteihaugSubproblem(np.zeros_like(g), lambda x: value, lambda x: g, hessp=lambda x, v: H @ v.astype(g.dtype))
+    problem = CGSteihaugSubproblem(
+        np.zeros_like(g), lambda x: value, lambda x: g, hessp=lambda x, v: H @ v.astype(g.dtype)
+    )
     return torch.from_numpy(np.asarray(problem.solve(RADIUS)[0], dtype=np.float32))
 
 
@@ -65,7 +72,8 @@ STEPS: dict[str, tuple[Callable[[hesse.Cost], Any], Callable[[hesse.Cost], Tenso
 
 
 def check(name: str, cost: hesse.Cost, step: hesse.Step, peer: Tensor) -> float:
-    """By what part the model, damped for newton, falls more at the peer's step: nothing, for hesse's is the best of its space.
+    """By what part the model, damped for newton, falls more at the peer's step: nothing, for
+    hesse's is the best of its space.
 
     Raises:
         AssertionError: it does, or the step is not what it should be.
@@ -94,7 +102,9 @@ def main() -> None:
         ways = {"hesse": lambda ours=ours: ours(cost), "SciPy": lambda peer=peer: peer(cost)}
         rounds = in_turn({"gradient": setting.gradient, **ways})
         seconds = {way: statistics.median(taken) for way, taken in rounds.items()}
-        ratios = {way: statistics.median(np.divide(rounds[way], rounds["gradient"])) for way in ways}
+        ratios = {
+            way: statistics.median(np.divide(rounds[way], rounds["gradient"])) for way in ways
+        }
         bound = CASE.targets["gradient"]
         met = "met" if ratios["hesse"] <= bound else "MISSED"
         rows.append(
@@ -125,16 +135,28 @@ def main() -> None:
         )
     result = report.Report(
         name="quadratic",
-        title=f"A step of the quadratic model, matrix-free, {PRODUCTS} products, in gradients, {torch.get_num_threads()} threads",
+        title=(
+            f"A step of the quadratic model, matrix-free, {PRODUCTS} products, in gradients,"
+            f" {torch.get_num_threads()} threads"
+        ),
         header=["step", "samples", "P", "gradient", "hesse", "SciPy", "target", "predicted", "off"],
         rows=rows,
         notes=[
-            f"{CASE.name}, tanh, cross entropy, float32; medians of rounds taken in turn. hesse: everything from the cost to the "
-            "step, its cost included; not counted is the trace, which later steps find done "
-            f"(the first step took {report.seconds(first)}, with imports).",
-            f"SciPy, on hesse's products and their linearisation: for newton, with damping {DAMPING}, conjugate gradients; for "
-            f"trust_region, with radius {RADIUS:g}, Steihaug's step, which stops where it first meets negative curvature.",
-            "Off: how much more the model falls at SciPy's step, relative; 0 where hesse's is the better one.",
+            (
+                f"{CASE.name}, tanh, cross entropy, float32; medians of rounds taken in turn."
+                " hesse: everything from the cost to the step, its cost included; not counted is"
+                " the trace, which later steps find done (the first step took"
+                f" {report.seconds(first)}, with imports)."
+            ),
+            (
+                "SciPy, on hesse's products and their linearisation: for newton, with damping"
+                f" {DAMPING}, conjugate gradients; for trust_region, with radius {RADIUS:g},"
+                " Steihaug's step, which stops where it first meets negative curvature."
+            ),
+            (
+                "Off: how much more the model falls at SciPy's step, relative; 0 where hesse's is"
+                " the better one."
+            ),
         ],
         measurements=measured,
     )

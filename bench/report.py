@@ -1,4 +1,5 @@
-"""What a measurement leaves behind: a table on the screen and the same table, with the raw numbers, in results/*.json."""
+"""What a measurement leaves behind: a table on the screen and the same table, with the raw numbers,
+in results/*.json."""
 
 import json
 import os
@@ -38,15 +39,28 @@ class Report:
         """The table and its notes as aligned Markdown."""
         lines = [list(self.header), *map(list, self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
-        cells = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
+        cells = [
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            + " |"
+            for line in lines
+        ]
         cells.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        return "\n".join([f"**{self.title}**", "", *cells, "", *[f"- {note}" for note in self.notes]]).rstrip() + "\n"
+        return (
+            "\n".join(
+                [f"**{self.title}**", "", *cells, "", *[f"- {note}" for note in self.notes]]
+            ).rstrip()
+            + "\n"
+        )
 
     def save(self) -> Path:
-        """Write ``results/<name>.json``: beside it first, then renamed, so that no reader sees half a file."""
+        """Write ``results/<name>.json``: beside it first, then renamed, so that no reader sees half
+        a file."""
         RESULTS.mkdir(exist_ok=True)
         target = RESULTS / f"{self.name}.json"
-        with tempfile.NamedTemporaryFile("w", dir=RESULTS, suffix=".part", delete=False, encoding="utf-8") as part:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=RESULTS, suffix=".part", delete=False, encoding="utf-8"
+        ) as part:
             json.dump(asdict(self), part, indent=1, ensure_ascii=False)
             part.write("\n")
         Path(part.name).chmod(0o644)

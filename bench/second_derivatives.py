@@ -1,6 +1,8 @@
-"""The Hessian of a small function: by each of torch's ways, in each circumstance, and by differences of its gradient.
+"""The Hessian of a small function: by each of torch's ways, in each circumstance, and by
+differences of its gradient.
 
-The differences are the reference. Where they cannot tell, at a kink, a pole or a point without a gradient, nothing is judged.
+The differences are the reference. Where they cannot tell, at a kink, a pole or a point without a
+gradient, nothing is judged.
 """
 
 import contextlib
@@ -16,11 +18,14 @@ from bench.operations import Problem
 
 Function = Callable[[Tensor], Tensor]
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
-# What differs by more than this, relative to the largest entry, is wrong; differences that are apart by more cannot tell.
+# What differs by more than this, relative to the largest entry, is wrong; differences that are
+# apart by more cannot tell.
 TOLERANCE, REFERENCE = 1e-5, 1e-4
-# So much of the gradient is rounding in a second derivative: less than a change of the gradient that a float32 would show.
+# So much of the gradient is rounding in a second derivative: less than a change of the gradient
+# that a float32 would show.
 ROUNDING = 1e-7
-# A step of 1e-4 sees third derivatives: more than this between the two one-sided differences, and not shrinking, is a kink.
+# A step of 1e-4 sees third derivatives: more than this between the two one-sided differences, and
+# not shrinking, is a kink.
 ONE_SIDED = 1e-3
 SMALL = 0.1
 
@@ -66,7 +71,9 @@ def _forward_over_reverse_at_once(f: Function, u: Tensor) -> Tensor:
 
 
 def _reverse_over_forward(f: Function, u: Tensor) -> Tensor:
-    return torch.stack([grad(lambda v, unit=unit: jvp(f, (v,), (unit,))[1])(u) for unit in _units(u)]).mT
+    return torch.stack(
+        [grad(lambda v, unit=unit: jvp(f, (v,), (unit,))[1])(u) for unit in _units(u)]
+    ).mT
 
 
 def _reverse_over_forward_at_once(f: Function, u: Tensor) -> Tensor:
@@ -75,7 +82,8 @@ def _reverse_over_forward_at_once(f: Function, u: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to a Hessian: the row that it belongs to, whether vmap goes over the columns, and how it runs."""
+    """One way to a Hessian: the row that it belongs to, whether vmap goes over the columns, and how
+    it runs."""
 
     name: str
     columns_at_once: bool
@@ -106,14 +114,20 @@ class Circumstance:
     batched: bool
 
 
-CIRCUMSTANCES = tuple(Circumstance(no_grad, batched) for no_grad in (False, True) for batched in (False, True))
+CIRCUMSTANCES = tuple(
+    Circumstance(no_grad, batched) for no_grad in (False, True) for batched in (False, True)
+)
 
 
-def by_torch(problem: Problem, samples: Tensor, way: Way, circumstance: Circumstance) -> Tensor | None:
-    """The Hessians at the samples, (n, k, k), one sample where there is no batch; None where the way has no such circumstance.
+def by_torch(
+    problem: Problem, samples: Tensor, way: Way, circumstance: Circumstance
+) -> Tensor | None:
+    """The Hessians at the samples, (n, k, k), one sample where there is no batch; None where the
+    way has no such circumstance.
 
     Raises:
-        Exception: whatever torch raises; ValueError where what comes back is no Hessian by its shape.
+        Exception: whatever torch raises; ValueError where what comes back is no Hessian by its
+            shape.
     """
     size = problem.embedding.shape[1]
     start = torch.zeros(len(samples), size, dtype=torch.float64)
@@ -133,7 +147,8 @@ def by_torch(problem: Problem, samples: Tensor, way: Way, circumstance: Circumst
 
 
 def _blocks(problem: Problem, samples: Tensor, start: Tensor, *, at_once: bool) -> Tensor:
-    """Double backward through the function mapped over the samples: row j of every sample's Hessian together."""
+    """Double backward through the function mapped over the samples: row j of every sample's Hessian
+    together."""
     u = start.requires_grad_()
     (g,) = torch.autograd.grad(vmap(problem.shifted)(samples, u).sum(), u, create_graph=True)
     if not g.requires_grad:
@@ -141,12 +156,15 @@ def _blocks(problem: Problem, samples: Tensor, start: Tensor, *, at_once: bool) 
     if not at_once:
         return torch.stack([_again(column.sum(), u) for column in g.unbind(1)], dim=1)
     units = torch.eye(u.shape[1], dtype=u.dtype)[:, None, :].expand(-1, len(u), -1)
-    return torch.autograd.grad(g, u, units, is_grads_batched=True, materialize_grads=True)[0].transpose(0, 1)
+    return torch.autograd.grad(g, u, units, is_grads_batched=True, materialize_grads=True)[
+        0
+    ].transpose(0, 1)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What differences say: the Hessian, how far it may be off, and the gradient's largest entry; or why they cannot tell."""
+    """What differences say: the Hessian, how far it may be off, and the gradient's largest entry;
+    or why they cannot tell."""
 
     hessian: Tensor
     error: float = 0.0
@@ -164,12 +182,17 @@ class Reference:
             return None
         row, column = divmod(int(off.argmax()), off.shape[1])
         expected = float(self.hessian[row, column])
-        return Deviation(expected if abs(expected) > 20 * self.error else 0.0, float(got[row, column]), self.scale)
+        return Deviation(
+            expected if abs(expected) > 20 * self.error else 0.0,
+            float(got[row, column]),
+            self.scale,
+        )
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """The entry that is furthest off: what it is, what was got, and the largest entry of the Hessian."""
+    """The entry that is furthest off: what it is, what was got, and the largest entry of the
+    Hessian."""
 
     expected: float
     got: float
@@ -177,7 +200,8 @@ class Deviation:
 
     @property
     def size(self) -> float:
-        """How far off, relative to the largest entry; infinite for NaN and where there should be nothing."""
+        """How far off, relative to the largest entry; infinite for NaN and where there should be
+        nothing."""
         off = abs(self.got - self.expected)
         return off / self.scale if off < float("inf") and self.scale else float("inf")
 
@@ -188,7 +212,8 @@ class Deviation:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Central differences of the gradient with one step, a row for each direction; how far the two one-sided ones are apart."""
+    """Central differences of the gradient with one step, a row for each direction; how far the two
+    one-sided ones are apart."""
 
     step: float
     matrix: Tensor
@@ -196,10 +221,11 @@ class _Estimate:
 
 
 def by_differences(problem: Problem, z: Tensor) -> Reference:
-    """The Hessian at z by central differences of the gradient, which is itself held against differences of the value.
+    """The Hessian at z by central differences of the gradient, which is itself held against
+    differences of the value.
 
-    Steps go from 1e-4 to 1e-7, for small z also in proportion to it. The two consecutive ones that agree best are taken, and how
-    far they are apart is the error.
+    Steps go from 1e-4 to 1e-7, for small z also in proportion to it. The two consecutive ones that
+    agree best are taken, and how far they are apart is the error.
     """
 
     def gradient(point: Tensor) -> Tensor:
@@ -215,7 +241,9 @@ def by_differences(problem: Problem, z: Tensor) -> Reference:
     slope = float(middle.abs().max())
     best: list[tuple[float, _Estimate, _Estimate]] = []
     for unit in _units_of_length(z):
-        estimates = [_estimate(gradient, z, middle, problem.embedding, step * unit) for step in STEPS]
+        estimates = [
+            _estimate(gradient, z, middle, problem.embedding, step * unit) for step in STEPS
+        ]
         pairs: list[tuple[float, _Estimate, _Estimate]] = []
         for wide, narrow in itertools.pairwise(estimates):
             # Differences that rounding has made 0 agree as well as can be: what it may hide counts.
@@ -226,7 +254,11 @@ def by_differences(problem: Problem, z: Tensor) -> Reference:
     if error == float("inf"):
         return Reference(nothing, doubt="not finite nearby")
     reference = Reference(narrow.matrix, error, slope)
-    doubt = _lengths_doubt(best) or _doubt(problem, gradient, z, reference, wide, narrow) or _gradient_doubt(problem, z, middle)
+    doubt = (
+        _lengths_doubt(best)
+        or _doubt(problem, gradient, z, reference, wide, narrow)
+        or _gradient_doubt(problem, z, middle)
+    )
     return replace(reference, doubt=doubt)
 
 
@@ -236,7 +268,9 @@ def _units_of_length(z: Tensor) -> list[float]:
     return [1.0, size] if 0.0 < size < SMALL else [1.0]
 
 
-def _estimate(gradient: Function, z: Tensor, middle: Tensor, embedding: Tensor, step: float) -> _Estimate:
+def _estimate(
+    gradient: Function, z: Tensor, middle: Tensor, embedding: Tensor, step: float
+) -> _Estimate:
     rows, sides = [], 0.0
     for direction in embedding.T:
         ahead, behind = gradient(z + step * direction), gradient(z - step * direction)
@@ -251,9 +285,11 @@ def _rounding(size: float, step: float) -> float:
 
 
 def _lengths_doubt(best: list[tuple[float, _Estimate, _Estimate]]) -> str:
-    """Why steps in proportion to a small z and steps that are not tell different things, each sure of its own, or nothing.
+    """Why steps in proportion to a small z and steps that are not tell different things, each sure
+    of its own, or nothing.
 
-    Within 1e-8 of 0 PyTorch's gradient of sinc is made of rounding, and differences of it settle on a slope of that.
+    Within 1e-8 of 0 PyTorch's gradient of sinc is made of rounding, and differences of it settle on
+    a slope of that.
     """
     if len(best) == 1:
         return ""
@@ -261,10 +297,21 @@ def _lengths_doubt(best: list[tuple[float, _Estimate, _Estimate]]) -> str:
     scale = max(float(here.matrix.abs().max()), float(there.matrix.abs().max()))
     apart = float((here.matrix - there.matrix).abs().max())
     sure = max(error, other) <= REFERENCE * scale
-    return "long steps and short ones do not agree" if sure and apart > REFERENCE * scale + 20 * (error + other) else ""
+    return (
+        "long steps and short ones do not agree"
+        if sure and apart > REFERENCE * scale + 20 * (error + other)
+        else ""
+    )
 
 
-def _doubt(problem: Problem, gradient: Function, z: Tensor, found: Reference, wide: _Estimate, narrow: _Estimate) -> str:
+def _doubt(
+    problem: Problem,
+    gradient: Function,
+    z: Tensor,
+    found: Reference,
+    wide: _Estimate,
+    narrow: _Estimate,
+) -> str:
     """Why differences of the gradient are not a Hessian, or nothing."""
     scale, noise = found.scale, found.error
     if found.error > REFERENCE * scale + ROUNDING * found.slope:
@@ -273,7 +320,9 @@ def _doubt(problem: Problem, gradient: Function, z: Tensor, found: Reference, wi
         return "a kink: one-sided differences are apart"
     if float((found.hessian - found.hessian.T).abs().max()) > REFERENCE * scale + 20 * noise:
         return "differences are not symmetric"
-    v = torch.randn(len(found.hessian), dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    v = torch.randn(
+        len(found.hessian), dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
     shift = narrow.step * (problem.embedding @ v)
     slope = (gradient(z + shift) - gradient(z - shift)) / (2 * narrow.step)
     if not float((slope - found.hessian @ v).abs().max()) <= ONE_SIDED * scale + 20 * noise:
@@ -285,8 +334,17 @@ def _gradient_doubt(problem: Problem, z: Tensor, middle: Tensor) -> str:
     """Why the gradient is not the slope of the value, or nothing."""
     size, slope, best = float(problem.value(z).abs()), float(middle.abs().max()), float("inf")
     for step in (step * unit for unit in _units_of_length(z) for step in STEPS):
-        ends = [(problem.value(z + step * way), problem.value(z - step * way)) for way in problem.embedding.T]
+        ends = [
+            (problem.value(z + step * way), problem.value(z - step * way))
+            for way in problem.embedding.T
+        ]
         slopes = torch.stack([(ahead - behind) / (2 * step) for ahead, behind in ends])
         off = float((slopes - middle).abs().max())
-        best = min(best, off - 10 * _rounding(size, step) - REFERENCE * max(slope, float(slopes.abs().max())) - ROUNDING)
+        best = min(
+            best,
+            off
+            - 10 * _rounding(size, step)
+            - REFERENCE * max(slope, float(slopes.abs().max()))
+            - ROUNDING,
+        )
     return "the gradient is not the slope of the value" if best > 0 else ""

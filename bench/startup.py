@@ -1,6 +1,8 @@
-"""What a user waits for at first: importing hesse, and a small network's first Hessian. ``python -m bench.startup``.
+"""What a user waits for at first: importing hesse, and a small network's first Hessian. ``python -m
+bench.startup``.
 
-Every figure comes from fresh processes. Nothing heavy may be imported at the top of this file: the child is this file too.
+Every figure comes from fresh processes. Nothing heavy may be imported at the top of this file: the
+child is this file too.
 """
 
 import json
@@ -65,21 +67,28 @@ def child() -> None:
 
 def main() -> None:
     """Measure, print and record."""
-    figures("bench.startup")  # Files into the page cache, bytecode to disk: a first import after installing is not what is asked.
+    figures(
+        "bench.startup"
+    )  # Files into the page cache, bytecode to disk: a first import after installing is not it.
     runs = [figures("bench.startup") for _ in range(PROCESSES)]
     from bench import report
 
     rows = []
     for key, (text, bound) in LINES.items():
         values = [run[key] for run in runs]
-        verdict = "" if bound is None else report.target(median(values), bound, report.seconds(bound), least=False)
+        verdict = (
+            ""
+            if bound is None
+            else report.target(median(values), bound, report.seconds(bound), least=False)
+        )
         rows.append([text, *(report.seconds(f(values)) for f in (min, median, max)), verdict])
     result = report.Report(
         name="startup",
         title="Starting up",
         header=HEADER,
         rows=rows,
-        notes=[f"{PROCESSES} fresh processes after one that warms the disk cache; targets are for the median. "
+        notes=[f"{PROCESSES} fresh processes after one that warms the disk cache; "
+               "targets are for the median. "
                f"`again` and `other weights` are means over {REPEATS} in each process."],
         measurements=runs,
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Runs the pages beside this file and writes what their Python prints into the blocks of text below it.
+"""Runs the pages beside this file and writes what their Python prints into the blocks of text below
+it.
 
 python docs/fill.py two-layer-network.md
 """

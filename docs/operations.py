@@ -1,4 +1,5 @@
-"""Writes operations.md beside this file from the records of `hesse.operations`, and from the layers of torch.nn as captured.
+"""Writes operations.md beside this file from the records of `hesse.operations`, and from the layers
+of torch.nn as captured.
 
 python docs/operations.py
 """
@@ -19,23 +20,24 @@ from hesse.operations.record import Operation, Structure
 PAGE = Path(__file__).with_name("operations.md")
 HEAD = """# What hesse knows of each operation
 
-This page is written by `python docs/operations.py` from the records in `src/hesse/operations/`, and a test holds it against them.
+This page is written by `python docs/operations.py` from the records in `src/hesse/operations/`,
+and a test holds it against them.
 
-An operation that is in no table goes **the general way**: it is differentiated automatically by itself, and everything around it
-stays as fast as it is. What a record adds:
+An operation that is in no table goes **the general way**: it is differentiated automatically by
+itself, and everything around it stays as fast as it is. What a record adds:
 
 | | |
 |---|---|
-| structure | what is declared: the numbers need no more where an operation is linear or acts entry by entry |
+| structure | what is declared: linear or entry by entry, the numbers need no more |
 | enters | a parameter that enters through it is a site of its own, contracted in matrix products |
 | Jᵀ, ∂² | its pull-back of many columns, and its second derivative, are written out |
-| rewritten | it is replaced, when a model is captured, by operations that have second derivatives and sites |
+| rewritten | when a model is captured, operations with second derivatives and sites replace it |
 | positions | tokens that do not meet below it stay apart, each a sample of its own |
-| formula | a derivation writes it in its own terms; f', f'' where its derivatives are written out as well |
+| formula | a derivation writes it in its own terms; f', f'' where these are written out as well |
 """
 FAMILIES = (
-    "elementwise", "arithmetic", "linear", "convolution", "pooling", "embedding", "arranging", "normalisation", "attention",
-    "reductions", "algebra", "losses",
+    "elementwise", "arithmetic", "linear", "convolution", "pooling", "embedding", "arranging",
+    "normalisation", "attention", "reductions", "algebra", "losses",
 )  # fmt: skip
 _SHORT = {
     Structure.ELEMENTWISE: "each entry",
@@ -54,19 +56,35 @@ _SHORT = {
 
 def cells(record: Operation) -> list[str]:
     """One line of a family's table."""
-    stands = [f"`{name}`" for name in record.aten.split()] + [f"`{function.__name__}`" for function in record.stands_for]
+    stands = [f"`{name}`" for name in record.aten.split()] + [
+        f"`{function.__name__}`" for function in record.stands_for
+    ]
     structure = ", ".join(word for flag, word in _SHORT.items() if flag in record.structure)
     written = "Jᵀ" * (record.pull is not None) + " ∂²" * (record.second is not None)
     derivatives = record.function is not None or record.array is not None
     formula = "f, f', f''" if derivatives else "yes" if record.formula is not None else ""
-    marks = ["yes" if given is not None else "" for given in (record.site, record.rewrite, record.positions)]
-    return [record.name, " ".join(stands), structure, marks[0], written.strip(), marks[1], marks[2], formula]
+    marks = [
+        "yes" if given is not None else ""
+        for given in (record.site, record.rewrite, record.positions)
+    ]
+    return [
+        record.name,
+        " ".join(stands),
+        structure,
+        marks[0],
+        written.strip(),
+        marks[1],
+        marks[2],
+        formula,
+    ]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
+    )
 
 
 # ---------------------------------------------------------------- layers of torch.nn
@@ -78,21 +96,24 @@ def _classes(names: str) -> Iterator[type[nn.Module]]:
 
 # What a layer is made with and given, where that is not nothing and 4 numbers for each sample.
 _MADE: dict[str, tuple[Any, ...]] = {
-    "Threshold": (0.1, 0.2), "Softmax": (-1,), "LogSoftmax": (-1,), "Softmin": (-1,), "GroupNorm": (2, 4), "LayerNorm": (4,),
-    "RMSNorm": (4,), "LocalResponseNorm": (2,), "GLU": (-1,),
+    "Threshold": (0.1, 0.2), "Softmax": (-1,), "LogSoftmax": (-1,), "Softmin": (-1,),
+    "GroupNorm": (2, 4), "LayerNorm": (4,), "RMSNorm": (4,), "LocalResponseNorm": (2,),
+    "GLU": (-1,),
 }  # fmt: skip
 ACTIVATIONS = (
-    "ELU Hardshrink Hardsigmoid Hardtanh Hardswish LeakyReLU LogSigmoid PReLU ReLU ReLU6 RReLU SELU CELU GELU Sigmoid SiLU Mish "
-    "Softplus Softshrink Softsign Tanh Tanhshrink Threshold GLU Softmin Softmax Softmax2d LogSoftmax"
+    "ELU Hardshrink Hardsigmoid Hardtanh Hardswish LeakyReLU LogSigmoid PReLU ReLU ReLU6 RReLU SELU"
+    " CELU GELU Sigmoid SiLU Mish Softplus Softshrink Softsign Tanh Tanhshrink Threshold GLU"
+    " Softmin Softmax Softmax2d LogSoftmax"
 )
 NORMALISATIONS = (
-    "BatchNorm1d BatchNorm2d BatchNorm3d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm "
-    "LocalResponseNorm RMSNorm"
+    "BatchNorm1d BatchNorm2d BatchNorm3d GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d"
+    " LayerNorm LocalResponseNorm RMSNorm"
 )
 CONVOLUTIONS = "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d"
 LOSSES = (
-    "L1Loss MSELoss CrossEntropyLoss NLLLoss PoissonNLLLoss KLDivLoss BCELoss BCEWithLogitsLoss HingeEmbeddingLoss HuberLoss "
-    "SmoothL1Loss SoftMarginLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss"
+    "L1Loss MSELoss CrossEntropyLoss NLLLoss PoissonNLLLoss KLDivLoss BCELoss BCEWithLogitsLoss"
+    " HingeEmbeddingLoss HuberLoss SmoothL1Loss SoftMarginLoss MultiLabelMarginLoss"
+    " MultiLabelSoftMarginLoss MultiMarginLoss"
 )
 
 
@@ -111,15 +132,28 @@ def layer(name: str) -> tuple[nn.Module, Tensor]:
         made = kind(4, affine=True) if "Instance" in name else kind(4)
     else:
         made = kind()
-    shape = (5, 4, *(3,) * dimensions) if dimensions else (5, 4, 3, 3) if name in ("GroupNorm", "LocalResponseNorm") else (5, 4)
-    return made.double().eval(), torch.randn(shape, generator=torch.Generator().manual_seed(0)).double() + 0.1
+    shape = (
+        (5, 4, *(3,) * dimensions)
+        if dimensions
+        else (5, 4, 3, 3)
+        if name in ("GroupNorm", "LocalResponseNorm")
+        else (5, 4)
+    )
+    return (
+        made.double().eval(),
+        torch.randn(shape, generator=torch.Generator().manual_seed(0)).double() + 0.1,
+    )
 
 
 def cost_of_layer(name: str) -> hesse.Cost:
     """A layer between two dense ones, with half the sum of squares."""
     inner, x = layer(name)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(x.shape[-1], x.shape[-1]), inner, nn.Tanh(), nn.Flatten()).double().eval()
+    model = (
+        nn.Sequential(nn.Linear(x.shape[-1], x.shape[-1]), inner, nn.Tanh(), nn.Flatten())
+        .double()
+        .eval()
+    )
     with torch.no_grad():
         y = torch.zeros_like(model(x))
     return hesse.Cost(model, "half_sse", (x, y))
@@ -130,8 +164,13 @@ _PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {
     **dict.fromkeys(("NLLLoss", "KLDivLoss"), lambda z: torch.log_softmax(z, -1)),
 }
 _TARGETS: dict[str, Callable[[], Tensor]] = {
-    **dict.fromkeys(("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss"), lambda: torch.tensor([0, 2, 1, 3, 0])),
-    **dict.fromkeys(("HingeEmbeddingLoss", "SoftMarginLoss"), lambda: torch.tensor([[1.0, -1, 1, -1]] * 5).double()),
+    **dict.fromkeys(
+        ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss"), lambda: torch.tensor([0, 2, 1, 3, 0])
+    ),
+    **dict.fromkeys(
+        ("HingeEmbeddingLoss", "SoftMarginLoss"),
+        lambda: torch.tensor([[1.0, -1, 1, -1]] * 5).double(),
+    ),
     "MultiLabelMarginLoss": lambda: torch.tensor([[1, 2, -1, 0]] * 5),
 }
 
@@ -156,7 +195,8 @@ def cost_of_loss(name: str) -> hesse.Cost:
 
 
 def operations_of(cost: hesse.Cost) -> tuple[list[str], list[str]]:
-    """The records of the operations that a captured cost has between its parameters and its loss, and what has none."""
+    """The records of the operations that a captured cost has between its parameters and its loss,
+    and what has none."""
     try:
         graph = capture(cost).graph
     except NotCaptured as reason:
@@ -166,7 +206,11 @@ def operations_of(cost: hesse.Cost) -> tuple[list[str], list[str]]:
     known = {node.name: registry.record_of(node).name for node in nodes}
     return (
         list(dict.fromkeys(name for name in known.values() if name)),
-        list(dict.fromkeys(str(node.kind).removeprefix("aten.") for node in nodes if not known[node.name])),
+        list(
+            dict.fromkeys(
+                str(node.kind).removeprefix("aten.") for node in nodes if not known[node.name]
+            )
+        ),
     )
 
 
@@ -175,7 +219,9 @@ def layers(names: str, cost: Callable[[str], hesse.Cost], around: tuple[str, ...
     rows = []
     for name in names.split():
         known, general = operations_of(cost(name))
-        own = [operation for operation in known if operation not in around] or ([] if general else known)
+        own = [operation for operation in known if operation not in around] or (
+            [] if general else known
+        )
         rows.append([f"`nn.{name}`", ", ".join(own), ", ".join(general)])
     return table(["layer", "operations", "the general way"], rows)
 
@@ -183,16 +229,37 @@ def layers(names: str, cost: Callable[[str], hesse.Cost], around: tuple[str, ...
 def page() -> str:
     """All of it."""
     parts = [HEAD]
-    head = ["operation", "in the graph", "structure", "enters", "written out", "rewritten", "positions", "formula"]
+    head = [
+        "operation",
+        "in the graph",
+        "structure",
+        "enters",
+        "written out",
+        "rewritten",
+        "positions",
+        "formula",
+    ]
     for family in FAMILIES:
-        records = [record for record in getattr(registry, family).RECORDS if record in registry.RECORDS]
-        parts += [f"## {family.capitalize()}\n", table(head, [cells(record) for record in records]) + "\n"]
+        records = [
+            record for record in getattr(registry, family).RECORDS if record in registry.RECORDS
+        ]
+        parts += [
+            f"## {family.capitalize()}\n",
+            table(head, [cells(record) for record in records]) + "\n",
+        ]
     around = ("linear", "tanh", "flatten", "mul", "sub", "square", "sum")
     parts += [
         "## Layers of torch.nn\n",
-        "As they are captured, in evaluation mode, less the dense layer and the loss around them.\n",
+        (
+            "As they are captured, in evaluation mode, less the dense layer and the loss around"
+            " them.\n"
+        ),
     ]
-    for title, names in (("Activations", ACTIVATIONS), ("Normalisations", NORMALISATIONS), ("Convolutions", CONVOLUTIONS)):
+    for title, names in (
+        ("Activations", ACTIVATIONS),
+        ("Normalisations", NORMALISATIONS),
+        ("Convolutions", CONVOLUTIONS),
+    ):
         parts += [f"### {title}\n", layers(names, cost_of_layer, around) + "\n"]
     parts += ["### Losses\n", layers(LOSSES, cost_of_loss, ("linear", "tanh")) + "\n"]
     return "\n".join(parts)

@@ -1,4 +1,5 @@
-"""For the whole run: every annotation in hesse is checked as it is called, and workers share the cores."""
+"""For the whole run: every annotation in hesse is checked as it is called, and workers share the
+cores."""
 
 import ast
 import importlib
@@ -12,23 +13,32 @@ from beartype.claw import beartype_package
 
 HOUSE = Path(__file__).parents[1] / "src" / "hesse"
 SOURCES = {
-    ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
+    ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    ): path.read_text()
     for path in sorted(HOUSE.rglob("*.py"))
 }
 
-# Before anything imports hesse. The tower lets an int stand for a float, as Python's typing does. Where shapes are annotated
-# jaxtyping holds those of one call against each other; everywhere else beartype alone is as strict, at a tenth of the time.
+# Before anything imports hesse. The tower lets an int stand for a float, as Python's typing does.
+# Where shapes are annotated jaxtyping holds those of one call against each other; everywhere else
+# beartype alone is as strict, at a tenth of the time.
 beartype_package("hesse", conf=BeartypeConf(is_pep484_tower=True, claw_is_pep526=False))
 jaxtyping.install_import_hook(
     [name for name, source in SOURCES.items() if "from jaxtyping import" in source],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 
-# What a module names in annotations alone is put there, so that it can be checked: importing it would close a circle.
+# What a module names in annotations alone is put there, so that it can be checked: importing it
+# would close a circle.
 for name, source in SOURCES.items():
     for node in ast.parse(source).body if "if TYPE_CHECKING:" in source else ():
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            exec(compile(ast.Module(node.body, []), name, "exec"), vars(importlib.import_module(name)))
+            exec(
+                compile(ast.Module(node.body, []), name, "exec"),
+                vars(importlib.import_module(name)),
+            )
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    torch.set_num_threads(
+        max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    )

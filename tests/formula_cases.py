@@ -1,4 +1,5 @@
-"""Costs as text for the tests of code that is printed and run, and their Hessians by automatic differentiation."""
+"""Costs as text for the tests of code that is printed and run, and their Hessians by automatic
+differentiation."""
 
 import math
 import warnings
@@ -16,9 +17,18 @@ from hesse.derivation.calculus.program import Program
 from hesse.derivation.derivation import Derivation
 
 # Where functions are defined that are not everywhere.
-DOMAIN = {"log": (0, math.inf), "sqrt": (0, math.inf), "log1p": (-1, math.inf), "logit": (0, 1), "atanh": (-1, 1)}
+DOMAIN = {
+    "log": (0, math.inf),
+    "sqrt": (0, math.inf),
+    "log1p": (-1, math.inf),
+    "logit": (0, 1),
+    "atanh": (-1, 1),
+}
 FUNCTIONS: dict[str, Any] = {
-    **{name: getattr(torch, name) for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf")},
+    **{
+        name: getattr(torch, name)
+        for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf")
+    },
     **{name: getattr(torch.nn.functional, name) for name in ("gelu", "silu")},
     **{name: getattr(torch, name) for name in ("sum", "mean", "trace", "det", "logdet")},
     "softplus": lambda z: torch.logaddexp(z, torch.zeros_like(z)),
@@ -68,7 +78,11 @@ COSTS = [
     CostText("trace(inv(X)@A)", "X"),
     CostText("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", "W1,W2"),
     CostText("1/2*sum((y - W2 @ W1 @ x)**2)", "W1,W2"),
-    CostText("1/2*sum((y - tanh(W2 @ sigmoid(W1 @ x + b1) + b2))**2)", "W1,b1,W2,b2", "W1[h,d] W2[m,h] x[d] y[m] b1[h] b2[m]"),
+    CostText(
+        "1/2*sum((y - tanh(W2 @ sigmoid(W1 @ x + b1) + b2))**2)",
+        "W1,b1,W2,b2",
+        "W1[h,d] W2[m,h] x[d] y[m] b1[h] b2[m]",
+    ),
     CostText("-sum(y*log_softmax(W2 @ relu(W1 @ x)))", "W1,W2", "W1[h,d] W2[m,h] x[d] y[m]"),
     CostText("mean((X@w - y)**2)", "w", "X[n,d] w[d] y[n]"),
     CostText("norm2(w)", "w", "w[d]"),
@@ -98,10 +112,15 @@ def arrays_for(program: Program, seed: int = 0) -> dict[str, Tensor]:
     arrays = {}
     for name, leaf in program.leaves.items():
         if leaf.value is None:
-            shape = [size if isinstance(size, int) else sizes.setdefault(size, 2 + len(sizes)) for size in leaf.sizes]
+            shape = [
+                size if isinstance(size, int) else sizes.setdefault(size, 2 + len(sizes))
+                for size in leaf.sizes
+            ]
             array = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.3
             arrays[name] = (
-                array + 2 * torch.eye(shape[0], dtype=torch.float64) if len(shape) == 2 and shape[0] == shape[1] else array
+                array + 2 * torch.eye(shape[0], dtype=torch.float64)
+                if len(shape) == 2 and shape[0] == shape[1]
+                else array
             )
     return arrays
 
@@ -111,7 +130,9 @@ def as_numpy(arrays: Mapping[str, Tensor]) -> dict[str, numpy.ndarray]:
     return {name: array.numpy() for name, array in arrays.items()}
 
 
-def for_numpy(functions: tuple[Callable[[Tensor], Tensor], ...]) -> tuple[Callable[[numpy.ndarray], numpy.ndarray], ...]:
+def for_numpy(
+    functions: tuple[Callable[[Tensor], Tensor], ...],
+) -> tuple[Callable[[numpy.ndarray], numpy.ndarray], ...]:
     """Functions of tensors as functions of arrays."""
     return tuple(lambda z, f=f: f(torch.as_tensor(z)).numpy() for f in functions)
 
@@ -121,16 +142,27 @@ def reference(cost: CostText, rows: str, columns: str, arrays: Mapping[str, Tens
 
     def value(first: Tensor, second: Tensor) -> Tensor:
         # On a diagonal block both move the same parameter.
-        moved = {rows: first, columns: second} if rows != columns else {rows: first + second - second.detach()}
+        moved = (
+            {rows: first, columns: second}
+            if rows != columns
+            else {rows: first + second - second.detach()}
+        )
         given = {**FUNCTIONS, **arrays, **moved}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # x.T of a vector
             return eval(cost.text, {"__builtins__": {}}, given)
 
     first, second = arrays[rows].clone().requires_grad_(), arrays[columns].clone().requires_grad_()
-    (slope,) = torch.autograd.grad(value(first, second), first, create_graph=True, allow_unused=True)
+    (slope,) = torch.autograd.grad(
+        value(first, second), first, create_graph=True, allow_unused=True
+    )
     shape = (*first.shape, *second.shape)
     if slope is None or not slope.requires_grad:
         return torch.zeros(shape, dtype=torch.float64)
-    parts = [torch.autograd.grad(entry, second, retain_graph=True, allow_unused=True)[0] for entry in slope.reshape(-1)]
-    return torch.stack([torch.zeros_like(second) if part is None else part for part in parts]).reshape(shape)
+    parts = [
+        torch.autograd.grad(entry, second, retain_graph=True, allow_unused=True)[0]
+        for entry in slope.reshape(-1)
+    ]
+    return torch.stack(
+        [torch.zeros_like(second) if part is None else part for part in parts]
+    ).reshape(shape)

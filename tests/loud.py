@@ -1,4 +1,5 @@
-"""Costs that PyTorch has much to say of, on every stream that it has, while hesse tries its ways. Run, it asks all of them."""
+"""Costs that PyTorch has much to say of, on every stream that it has, while hesse tries its ways.
+Run, it asks all of them."""
 
 from collections.abc import Callable
 
@@ -89,7 +90,9 @@ class Recurrent(nn.Module):
         steps = x[:, None].expand(-1, 3, -1)
         if not self.packed:
             return self.layer(steps)[0][:, -1]
-        return self.layer(nn.utils.rnn.pack_padded_sequence(steps, torch.tensor([3, 2, 2, 1]), batch_first=True))[1][0]
+        return self.layer(
+            nn.utils.rnn.pack_padded_sequence(steps, torch.tensor([3, 2, 2, 1]), batch_first=True)
+        )[1][0]
 
 
 class Jacobian(Layer):
@@ -115,7 +118,9 @@ class Sampled(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         image = x[:, None, None].expand(-1, 2, 3, 3).contiguous()
-        return F.grid_sample(image, self.layer(x).tanh()[:, None, None], align_corners=False)[:, :, 0, 0]
+        return F.grid_sample(image, self.layer(x).tanh()[:, None, None], align_corners=False)[
+            :, :, 0, 0
+        ]
 
 
 class Scanned(Layer):
@@ -132,7 +137,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mask = torch.zeros(len(x), 3, dtype=torch.bool)
-        return self.out(self.layer(self.into(x)[:, None].expand(-1, 3, -1), src_key_padding_mask=mask)[:, 0])
+        return self.out(
+            self.layer(self.into(x)[:, None].expand(-1, 3, -1), src_key_padding_mask=mask)[:, 0]
+        )
 
 
 def _data(outputs: int = 2) -> tuple[Tensor, Tensor]:
@@ -168,7 +175,10 @@ def _divergence() -> hesse.Cost:
 
 
 LOUD: dict[str, Callable[[], hesse.Cost]] = {
-    **{kind.__name__: _of(kind) for kind in (Filled, Edges, Masked, Groups, Unique, Branch, Bilinear, Cell, Jacobian)},
+    **{
+        kind.__name__: _of(kind)
+        for kind in (Filled, Edges, Masked, Groups, Unique, Branch, Bilinear, Cell, Jacobian)
+    },
     **{kind.__name__: _of(kind) for kind in (Solve, Spectrum, Sampled, Scanned, Attention)},
     "Recurrent": _of(lambda: Recurrent(False)),
     "Packed": _of(lambda: Recurrent(True)),

@@ -48,20 +48,25 @@ class Branches(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens -> embedding + position -> one encoder layer with a causal mask -> logits of shape (N, C, T)."""
+    """Tokens -> embedding + position -> one encoder layer with a causal mask -> logits of shape (N,
+    C, T)."""
 
     def __init__(self, vocabulary: int = 4, tokens: int = 3, width: int = 4) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(torch.randn(tokens, width) / 2)
-        self.layer = nn.TransformerEncoderLayer(width, nhead=2, dim_feedforward=3, dropout=0.0, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(
+            width, nhead=2, dim_feedforward=3, dropout=0.0, batch_first=True
+        )
         self.head = nn.Linear(width, vocabulary)
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(tokens))
         self.mask: Tensor
 
     def forward(self, tokens: Tensor) -> Tensor:
         mask = self.mask.to(self.position.dtype)
-        return self.head(self.layer(self.embed(tokens) + self.position, src_mask=mask, is_causal=True)).transpose(1, 2)
+        return self.head(
+            self.layer(self.embed(tokens) + self.position, src_mask=mask, is_causal=True)
+        ).transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
@@ -142,7 +147,11 @@ class Temperature(nn.Module):
 
     def __init__(self, divide: bool) -> None:
         super().__init__()
-        self.net, self.temperature, self.divide = dense(2, 3, 3), nn.Parameter(torch.tensor(1.5)), divide
+        self.net, self.temperature, self.divide = (
+            dense(2, 3, 3),
+            nn.Parameter(torch.tensor(1.5)),
+            divide,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.net(x)
@@ -154,7 +163,11 @@ class RawMatrix(nn.Module):
 
     def __init__(self, at: bool) -> None:
         super().__init__()
-        self.W, self.b, self.at = nn.Parameter(torch.randn(3, 4) / 2), nn.Parameter(torch.randn(4) / 2), at
+        self.W, self.b, self.at = (
+            nn.Parameter(torch.randn(3, 4) / 2),
+            nn.Parameter(torch.randn(4) / 2),
+            at,
+        )
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -190,7 +203,10 @@ class ExpWeight(nn.Module):
 
     def __init__(self, inputs: int = 2, hidden: int = 3) -> None:
         super().__init__()
-        self.log_weight, self.head = nn.Parameter(torch.randn(hidden, inputs) / 2), nn.Linear(hidden, 2)
+        self.log_weight, self.head = (
+            nn.Parameter(torch.randn(hidden, inputs) / 2),
+            nn.Linear(hidden, 2),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(torch.tanh(F.linear(x, self.log_weight.exp())))
@@ -215,7 +231,11 @@ class Autoencoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.W, self.b, self.c = nn.Parameter(torch.randn(2, 3) / 2), nn.Parameter(torch.randn(2)), nn.Parameter(torch.randn(3))
+        self.W, self.b, self.c = (
+            nn.Parameter(torch.randn(2, 3) / 2),
+            nn.Parameter(torch.randn(2)),
+            nn.Parameter(torch.randn(3)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(torch.tanh(F.linear(x, self.W, self.b)), self.W.t(), self.c)
@@ -289,7 +309,8 @@ class DataBranch(nn.Module):
 
 
 def batch_norm(train: bool) -> nn.Sequential:
-    """Dense, BatchNorm, tanh, dense; in eval mode with running statistics that are not the initial ones."""
+    """Dense, BatchNorm, tanh, dense; in eval mode with running statistics that are not the initial
+    ones."""
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 2))
     spread(model)
     norm: Any = model[1]

@@ -1,7 +1,8 @@
-"""The independent reference: automatic differentiation of the user's own model and loss, nothing of hesse in between.
+"""The independent reference: automatic differentiation of the user's own model and loss, nothing of
+hesse in between.
 
-The Hessian is taken row by row by double backward in float64, on all the data at once; `gradient_differences` checks it
-in turn by central differences of the gradient.
+The Hessian is taken row by row by double backward in float64, on all the data at once;
+`gradient_differences` checks it in turn by central differences of the gradient.
 """
 
 import functools
@@ -33,7 +34,11 @@ def whole(data: Any) -> tuple[Tensor, Tensor]:
 
 def parameters(problem: Problem, names: tuple[str, ...]) -> list[Tensor]:
     """Leaves for the named parameters, at the problem's values."""
-    held = dict(problem.model.named_parameters()) if isinstance(problem.model, nn.Module) else problem.params
+    held = (
+        dict(problem.model.named_parameters())
+        if isinstance(problem.model, nn.Module)
+        else problem.params
+    )
     return [held[name].detach().clone().requires_grad_() for name in names]
 
 
@@ -42,7 +47,11 @@ def objective(problem: Problem, names: tuple[str, ...], leaves: list[Tensor]) ->
     named = dict(zip(names, leaves, strict=True))
     with sdpa_kernel(SDPBackend.MATH):
         if problem.loss is None:
-            cost = problem.model(named) if problem.data is None else problem.model(named, whole(problem.data))
+            cost = (
+                problem.model(named)
+                if problem.data is None
+                else problem.model(named, whole(problem.data))
+            )
         else:
             X, y = whole(problem.data)
             if isinstance(problem.model, nn.Module):
@@ -50,7 +59,9 @@ def objective(problem: Problem, names: tuple[str, ...], leaves: list[Tensor]) ->
                 prediction = torch.func.functional_call(problem.model, {**buffers, **named}, (X,))
             else:
                 prediction = problem.model(named, X)
-            cost = (NAMED[problem.loss] if isinstance(problem.loss, str) else problem.loss)(prediction, y)
+            cost = (NAMED[problem.loss] if isinstance(problem.loss, str) else problem.loss)(
+                prediction, y
+            )
     if isinstance(problem.penalty, float):
         cost = cost + problem.penalty / 2 * sum((leaf**2).sum() for leaf in leaves)
     elif problem.penalty is not None:
@@ -58,7 +69,9 @@ def objective(problem: Problem, names: tuple[str, ...], leaves: list[Tensor]) ->
     return cost
 
 
-def gradient(problem: Problem, names: tuple[str, ...], leaves: list[Tensor], keep_graph: bool = False) -> Tensor:
+def gradient(
+    problem: Problem, names: tuple[str, ...], leaves: list[Tensor], keep_graph: bool = False
+) -> Tensor:
     """The flat gradient, in the order of the names."""
     cost = objective(problem, names, leaves)
     parts = torch.autograd.grad(cost, leaves, create_graph=keep_graph, allow_unused=True)
@@ -67,14 +80,21 @@ def gradient(problem: Problem, names: tuple[str, ...], leaves: list[Tensor], kee
 
 def joined(parts: Sequence[Tensor | None], leaves: list[Tensor]) -> Tensor:
     """One flat vector; zeros where a derivative does not exist because the parameter is unused."""
-    return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for p, g in zip(leaves, parts, strict=True)])
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if g is None else g).reshape(-1)
+            for p, g in zip(leaves, parts, strict=True)
+        ]
+    )
 
 
 def hessian(problem: Problem, names: tuple[str, ...]) -> Tensor:
     """The full Hessian (P, P), one double backward for each row."""
     leaves = parameters(problem, names)
     rows = [
-        torch.autograd.grad(entry, leaves, retain_graph=True, allow_unused=True) if entry.requires_grad else [None] * len(leaves)
+        torch.autograd.grad(entry, leaves, retain_graph=True, allow_unused=True)
+        if entry.requires_grad
+        else [None] * len(leaves)
         for entry in gradient(problem, names, leaves, keep_graph=True)
     ]
     return torch.stack([joined(row, leaves) for row in rows])
@@ -86,14 +106,17 @@ def expected_hessian(case: Case) -> Tensor:
     return hessian(case.problem(), cost_of(case).layout.names)
 
 
-def gradient_differences(problem: Problem, names: tuple[str, ...], direction: Tensor, step: float = 1e-5) -> Tensor:
+def gradient_differences(
+    problem: Problem, names: tuple[str, ...], direction: Tensor, step: float = 1e-5
+) -> Tensor:
     """H v by central differences: (g(θ + h v) − g(θ − h v)) / 2h."""
 
     def at(shift: float) -> Tensor:
         leaves = parameters(problem, names)
         moves = direction.split([leaf.numel() for leaf in leaves])
         moved = [
-            (leaf + shift * move.reshape(leaf.shape)).detach().requires_grad_() for leaf, move in zip(leaves, moves, strict=True)
+            (leaf + shift * move.reshape(leaf.shape)).detach().requires_grad_()
+            for leaf, move in zip(leaves, moves, strict=True)
         ]
         return gradient(problem, names, moved)
 
@@ -101,6 +124,9 @@ def gradient_differences(problem: Problem, names: tuple[str, ...], direction: Te
 
 
 def relative(found: Tensor, expected: Tensor, scale: Tensor | None = None) -> float:
-    """max |found − expected| / max |scale|, where the scale is what is expected unless another is given."""
+    """max |found − expected| / max |scale|, where the scale is what is expected unless another is
+    given."""
     assert found.shape == expected.shape
-    return float((found - expected).abs().max()) / float((expected if scale is None else scale).abs().max())
+    return float((found - expected).abs().max()) / float(
+        (expected if scale is None else scale).abs().max()
+    )

@@ -56,7 +56,9 @@ LOSSES = {
     "sum": nn.CrossEntropyLoss(reduction="sum"),
     "class weights": nn.CrossEntropyLoss(weight=torch.tensor([0.2, 1.0, 5.0]).double()),
     "ignored class": nn.CrossEntropyLoss(ignore_index=0),
-    "both, smoothed": nn.CrossEntropyLoss(weight=torch.tensor([0.2, 1.0, 5.0]).double(), ignore_index=1, label_smoothing=0.1),
+    "both, smoothed": nn.CrossEntropyLoss(
+        weight=torch.tensor([0.2, 1.0, 5.0]).double(), ignore_index=1, label_smoothing=0.1
+    ),
     "custom mean": lambda p, y: F.cross_entropy(p, y),
     "custom sum": lambda p, y: F.cross_entropy(p, y, reduction="sum"),
 }
@@ -70,7 +72,12 @@ def test_batches_do_not_change_the_numbers(problem: Any, loss: Any, sizes: tuple
     assert cost.samples == 11
     whole = hesse.Cost(model, loss, (X, y))
     assert hesse.value(cost) == pytest.approx(float(loss(model(X), y).detach()), rel=1e-13)
-    assert reference.relative(cost.layout.flatten(hesse.gradient(cost)), cost.layout.flatten(hesse.gradient(whole))) < 1e-13
+    assert (
+        reference.relative(
+            cost.layout.flatten(hesse.gradient(cost)), cost.layout.flatten(hesse.gradient(whole))
+        )
+        < 1e-13
+    )
 
 
 def test_a_batch_in_which_every_target_is_ignored(problem: Any) -> None:
@@ -93,7 +100,9 @@ def test_a_data_loader_gives_what_its_samples_give(problem: Any, shuffle: bool) 
 
 
 def test_a_loss_of_one_element_may_have_an_axis() -> None:
-    cost = hesse.Cost.from_function(lambda p: p["x"] ** 2, {"x": torch.tensor([3.0])}, penalty=lambda p: p["x"])
+    cost = hesse.Cost.from_function(
+        lambda p: p["x"] ** 2, {"x": torch.tensor([3.0])}, penalty=lambda p: p["x"]
+    )
     assert hesse.value(cost) == 12.0
     assert torch.equal(hesse.gradient(cost)["x"], torch.tensor([7.0]))
 
@@ -181,10 +190,15 @@ def test_a_loader_that_draws_from_every_generator_leaves_them_alone(problem: Any
             yield X[order[6:]], y[order[6:]]
 
     own = torch.Generator().manual_seed(0)
-    for loader in (Shuffled(), DataLoader(TensorDataset(X, y), batch_size=4, shuffle=True, generator=own)):
+    for loader in (
+        Shuffled(),
+        DataLoader(TensorDataset(X, y), batch_size=4, shuffle=True, generator=own),
+    ):
         drawn, of_its_own = randomness(), own.get_state()
         cost = hesse.Cost(model, "cross_entropy", loader)
-        assert hesse.value(cost) == pytest.approx(float(F.cross_entropy(model(X), y).detach()), rel=1e-13)
+        assert hesse.value(cost) == pytest.approx(
+            float(F.cross_entropy(model(X), y).detach()), rel=1e-13
+        )
         assert randomness() == drawn
         assert torch.equal(own.get_state(), of_its_own)
 
@@ -195,21 +209,32 @@ import random, torch, hesse
 
 class Shuffled:
     def __iter__(self):
-        yield from random.sample([(torch.ones(2, 3), torch.ones(2, 1)), (torch.zeros(3, 3), torch.ones(3, 1))], 2)
+        first, second = (torch.ones(2, 3), torch.ones(2, 1)), (torch.zeros(3, 3), torch.ones(3, 1))
+        yield from random.sample([first, second], 2)
 
 before = random.getstate()
 cost = hesse.Cost(torch.nn.Linear(3, 1), "mse", Shuffled())
 hesse.value(cost), hesse.gradient(cost)
 assert random.getstate() == before
 """
-    path = os.pathsep.join(filter(None, [os.path.dirname(os.path.dirname(hesse.__file__)), os.environ.get("PYTHONPATH")]))
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": path})
+    path = os.pathsep.join(
+        filter(
+            None, [os.path.dirname(os.path.dirname(hesse.__file__)), os.environ.get("PYTHONPATH")]
+        )
+    )
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": path}
+    )
 
 
 def test_later_changes_of_model_and_loss_do_not_change_the_cost(problem: Any) -> None:
     model, X, y = problem
     loss: Any = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]).double())
-    params = {"W1": torch.ones(3, 2).double(), "b1": torch.zeros(2).double(), "W2": torch.ones(2, 3).double()}
+    params = {
+        "W1": torch.ones(3, 2).double(),
+        "b1": torch.zeros(2).double(),
+        "W2": torch.ones(2, 3).double(),
+    }
     costs = [hesse.Cost(model, loss, (X, y)), hesse.Cost(two_layers, loss, (X, y), params=params)]
     before = [(hesse.value(cost), cost.theta) for cost in costs]
     with torch.no_grad():
@@ -226,7 +251,9 @@ def test_batch_norm_in_training_mode_is_evaluated_as_it_trains() -> None:
     problem = next(case for case in CASES if case.name == "batch norm train").problem()
     X, y = problem.data
     value = hesse.value(problem.cost())
-    assert value == pytest.approx(float((problem.model(X) - y).square().sum().detach() / 2), rel=1e-13)
+    assert value == pytest.approx(
+        float((problem.model(X) - y).square().sum().detach() / 2), rel=1e-13
+    )
 
 
 def test_a_cost_cannot_be_assigned_to() -> None:
@@ -254,7 +281,9 @@ def test_parameters_by_name_glob_or_predicate(problem: Any, params: Any, names: 
     cost = hesse.Cost(model, "cross_entropy", (X, y), params=params)
     assert list(cost.layout.names) == names
     assert set(hesse.gradient(cost)) == set(names)
-    assert hesse.value(cost) == pytest.approx(float(F.cross_entropy(model(X), y).detach()), rel=1e-13)
+    assert hesse.value(cost) == pytest.approx(
+        float(F.cross_entropy(model(X), y).detach()), rel=1e-13
+    )
 
 
 def test_frozen_parameters_are_left_out_and_can_be_asked_for(problem: Any) -> None:
@@ -264,7 +293,10 @@ def test_frozen_parameters_are_left_out_and_can_be_asked_for(problem: Any) -> No
     assert hesse.Cost(model, "cross_entropy", (X, y), params="0.bias").layout.names == ("0.bias",)
 
 
-@pytest.mark.parametrize("params", [None, ["embed.*", "hidden.*"], ["head.weight", "hidden.*"], lambda name: "embed" not in name])
+@pytest.mark.parametrize(
+    "params",
+    [None, ["embed.*", "hidden.*"], ["head.weight", "hidden.*"], lambda name: "embed" not in name],
+)
 def test_a_tied_parameter_appears_once_under_its_first_name(params: Any) -> None:
     model, tokens = nets.TokenMean(tied=True), torch.tensor([[0, 1, 2], [1, 1, 3]])
     cost = hesse.Cost(model, "cross_entropy", (tokens, torch.tensor([1, 3])), params=params)
@@ -282,7 +314,9 @@ def test_at_gives_the_same_cost_at_other_parameters(problem: Any) -> None:
     for parameters in (moved, cost.layout.unflatten(moved)):
         assert hesse.value(cost.at(parameters)) == pytest.approx(expected, rel=1e-13)
         assert torch.equal(cost.at(parameters).theta, moved)
-    assert hesse.value(cost) == pytest.approx(float(F.cross_entropy(model(X), y).detach()), rel=1e-13)
+    assert hesse.value(cost) == pytest.approx(
+        float(F.cross_entropy(model(X), y).detach()), rel=1e-13
+    )
 
 
 # ---------------------------------------------------------------- precision, words
@@ -292,12 +326,20 @@ def test_at_gives_the_same_cost_at_other_parameters(problem: Any) -> None:
 def test_narrow_parameters_are_computed_in_float32_and_said_so(dtype: torch.dtype) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, X, y = dense(3, 4, 2).to(dtype), torch.randn(5, 3).to(dtype), torch.tensor([0, 1, 1, 0, 1])
+        model, X, y = (
+            dense(3, 4, 2).to(dtype),
+            torch.randn(5, 3).to(dtype),
+            torch.tensor([0, 1, 1, 0, 1]),
+        )
     loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]).to(dtype))
     cost = hesse.Cost(model, loss, (X, y))
-    assert cost.notes == (f"{str(dtype).removeprefix('torch.')} parameters are computed in float32",)
+    assert cost.notes == (
+        f"{str(dtype).removeprefix('torch.')} parameters are computed in float32",
+    )
     assert cost.dtype == torch.float32 and cost.theta.dtype == torch.float32
-    expected = F.cross_entropy(copy.deepcopy(model).float()(X.float()), y, weight=torch.tensor([1.0, 2.0]))
+    expected = F.cross_entropy(
+        copy.deepcopy(model).float()(X.float()), y, weight=torch.tensor([1.0, 2.0])
+    )
     assert hesse.value(cost) == pytest.approx(float(expected.detach()), rel=1e-6)
     assert next(model.parameters()).dtype == dtype
 
@@ -310,10 +352,14 @@ def test_wide_parameters_need_no_note(problem: Any) -> None:
 
 def test_repr_says_what_it_is(problem: Any) -> None:
     model, X, y = problem
-    assert repr(hesse.Cost(model, "cross_entropy", (X, y), penalty=0.1)) == (
-        "Cost(Sequential, cross_entropy, 11 samples, penalty 0.1, P = 31)"
+    assert (
+        repr(hesse.Cost(model, "cross_entropy", (X, y), penalty=0.1))
+        == "Cost(Sequential, cross_entropy, 11 samples, penalty 0.1, P = 31)"
     )
-    assert repr(hesse.Cost.from_function(lambda p: p["u"] ** 2, {"u": torch.tensor(1.0)})) == "Cost(<lambda>, P = 1)"
+    assert (
+        repr(hesse.Cost.from_function(lambda p: p["u"] ** 2, {"u": torch.tensor(1.0)}))
+        == "Cost(<lambda>, P = 1)"
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

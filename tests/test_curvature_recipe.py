@@ -1,6 +1,8 @@
-"""Adding a curvature: one object, registered, goes through everything that takes one. Here Gauss–Newton, G = Σ Jᵀ ∇²ℓ J.
+"""Adding a curvature: one object, registered, goes through everything that takes one. Here
+Gauss–Newton, G = Σ Jᵀ ∇²ℓ J.
 
-J is the Jacobian of the prediction ŷ in θ and ∇²ℓ the Hessian of the loss in ŷ. Held against that very formula in `torch.func`.
+J is the Jacobian of the prediction ŷ in θ and ∇²ℓ the Hessian of the loss in ŷ. Held against that
+very formula in `torch.func`.
 """
 
 import math
@@ -16,7 +18,13 @@ from torch.utils import _pytree as pytree
 import hesse
 import networks as nets
 from hesse.cost import Cost
-from hesse.curvatures.curvature import Curvature, curvature_named, register, require_prediction, unregister
+from hesse.curvatures.curvature import (
+    Curvature,
+    curvature_named,
+    register,
+    require_prediction,
+    unregister,
+)
 from hesse.data.batch import Batch
 from hesse.derivatives import Derivatives, Map
 from hesse.errors import HesseTypeError, HesseValueError
@@ -50,7 +58,8 @@ class GaussNewton(Curvature):
         return lambda v: pull(bend(push(v)))
 
     def reference(self, cost: Cost) -> Cost:
-        """ℓ(ŷ) − ∇ℓ·ŷ, ∇ℓ held fixed: no slope in ŷ, so that nothing is left of its second derivatives."""
+        """ℓ(ŷ) − ∇ℓ·ŷ, ∇ℓ held fixed: no slope in ŷ, so that nothing is left of its second
+        derivatives."""
         both, judge = cost.both, cost.judge
         assert both is not None and judge is not None
 
@@ -59,7 +68,9 @@ class GaussNewton(Curvature):
             prediction, value = both(parameters, batch)
             apart = pytree.tree_map(lambda z: z.detach().requires_grad_(), prediction)
             slopes = torch.autograd.grad(judge(parameters, apart, batch), pytree.tree_leaves(apart))
-            return value - sum((s * z).sum() for s, z in zip(slopes, pytree.tree_leaves(prediction), strict=True))
+            return value - sum(
+                (s * z).sum() for s, z in zip(slopes, pytree.tree_leaves(prediction), strict=True)
+            )
 
         return cost.with_total(total)
 
@@ -87,12 +98,16 @@ def x(*shape: int) -> Tensor:
 
 
 def convolutional() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8, 3))
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8, 3)
+    )
 
 
 def coupled() -> nn.Module:
     """BatchNorm in training mode, without statistics that it would write."""
-    return nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False), nn.Tanh(), nn.Linear(3, 2))
+    return nn.Sequential(
+        nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False), nn.Tanh(), nn.Linear(3, 2)
+    )
 
 
 class Pair(nn.Module):
@@ -112,9 +127,23 @@ def likelihood(z: dict[str, Tensor], y: Tensor) -> Tensor:
 
 
 # name: (the network, the loss given to hesse and as a function, X, y)
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], Any, Any, Callable[[], Tensor], Callable[[], Tensor]]] = {
-    "dense": (lambda: nets.dense(3, 4, 3, 2), "half_sse", half_sse, lambda: x(6, 3), lambda: x(6, 2)),
-    "dense, a loss of one's own": (lambda: nets.dense(3, 4, 2), quartic, quartic, lambda: x(6, 3), lambda: x(6, 2)),
+NETWORKS: dict[
+    str, tuple[Callable[[], nn.Module], Any, Any, Callable[[], Tensor], Callable[[], Tensor]]
+] = {
+    "dense": (
+        lambda: nets.dense(3, 4, 3, 2),
+        "half_sse",
+        half_sse,
+        lambda: x(6, 3),
+        lambda: x(6, 2),
+    ),
+    "dense, a loss of one's own": (
+        lambda: nets.dense(3, 4, 2),
+        quartic,
+        quartic,
+        lambda: x(6, 3),
+        lambda: x(6, 2),
+    ),
     "convolutional": (
         convolutional,
         "cross_entropy",
@@ -131,7 +160,13 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Any, Any, Callable[[], Tensor
         lambda: torch.randint(4, (5, 3)),
         lambda: torch.randint(4, (5, 3)),
     ),
-    "large parameter without a slot": (lambda: nets.ExpWeight(20, 13), "half_sse", half_sse, lambda: x(5, 20), lambda: x(5, 2)),
+    "large parameter without a slot": (
+        lambda: nets.ExpWeight(20, 13),
+        "half_sse",
+        half_sse,
+        lambda: x(5, 20),
+        lambda: x(5, 2),
+    ),
     "samples that are not independent": (
         coupled,
         "half_sse",
@@ -151,7 +186,9 @@ def subject(request: pytest.FixtureRequest) -> tuple[Cost, Tensor]:
         torch.manual_seed(0)
         model, X, y = make().double(), inputs(), targets()
     cost = hesse.Cost(model, loss, (X, y), penalty=0.1)
-    return cost, expected(model, function, X, y) + 0.1 * torch.eye(cost.layout.size, dtype=torch.float64)
+    return cost, expected(model, function, X, y) + 0.1 * torch.eye(
+        cost.layout.size, dtype=torch.float64
+    )
 
 
 def expected(model: nn.Module, loss: Any, X: Tensor, y: Tensor) -> Tensor:
@@ -167,7 +204,12 @@ def expected(model: nn.Module, loss: Any, X: Tensor, y: Tensor) -> Tensor:
 
     def judge(flat: Tensor) -> Tensor:
         parts = flat.split([math.prod(shape) for shape in shapes[0]])
-        return loss(pytree.tree_unflatten([p.reshape(s) for p, s in zip(parts, shapes[0], strict=True)], shapes[1]), y)
+        return loss(
+            pytree.tree_unflatten(
+                [p.reshape(s) for p, s in zip(parts, shapes[0], strict=True)], shapes[1]
+            ),
+            y,
+        )
 
     jacobian = jacrev(predict)(theta)
     z = predict(theta)
@@ -183,8 +225,12 @@ def test_hessian(subject: tuple[Cost, Tensor]) -> None:
     found = hesse.hessian(cost, curvature="gauss_newton")
     assert relative(found.dense(), G) < 1e-9
     assert found.certificate is not None and found.certificate.deviation < 1e-9
-    assert found.provenance["curvature"] == "gauss_newton" and "gauss_newton" in str(found.certificate)
-    assert "gauss_newton" in str(hesse.plan(cost, curvature="gauss_newton")) and "gauss_newton" not in str(hesse.plan(cost))
+    assert found.provenance["curvature"] == "gauss_newton" and "gauss_newton" in str(
+        found.certificate
+    )
+    assert "gauss_newton" in str(
+        hesse.plan(cost, curvature="gauss_newton")
+    ) and "gauss_newton" not in str(hesse.plan(cost))
     blocks = hesse.hessian(cost, curvature="gauss_newton", block_diagonal=True)
     for name in cost.layout.names:
         at, size = cost.layout.slice(name), cost.layout.sizes[name]
@@ -196,7 +242,11 @@ def test_no_path_was_left_for_a_slower_one(subject: tuple[Cost, Tensor]) -> None
     hesse.hessian(cost, curvature="gauss_newton")
     hesse.operator(cost, curvature="gauss_newton")
     plain, plan = hesse.plan(cost), hesse.plan(cost, curvature="gauss_newton")
-    assert plan.captured is plain.captured and plan.by_columns == plain.by_columns and plan.notes == plain.notes
+    assert (
+        plan.captured is plain.captured
+        and plan.by_columns == plain.by_columns
+        and plan.notes == plain.notes
+    )
     assert hesse.operator(cost, curvature="gauss_newton").methods == ("straight line",)
 
 
@@ -230,11 +280,15 @@ def test_operator_by_every_method(subject: tuple[Cost, Tensor]) -> None:
     v = list(cost.layout.unflatten(V[:, 0]).values())
     for method in METHODS:
         made = method(batch_term(curved, next(curved.batches()))).product(v)
-        assert relative(torch.cat([part.reshape(-1) for part in made]) + 0.1 * V[:, 0], G @ V[:, 0]) < 1e-9
+        assert (
+            relative(torch.cat([part.reshape(-1) for part in made]) + 0.1 * V[:, 0], G @ V[:, 0])
+            < 1e-9
+        )
 
 
 def test_batches() -> None:
-    """A ragged last batch, and another θ: no more is traced, and the divisor is that of all the data."""
+    """A ragged last batch, and another θ: no more is traced, and the divisor is that of all the
+    data."""
     torch.manual_seed(0)
     model, X, y = nets.dense(3, 4, 2).double(), x(7, 3), x(7, 2)
     cost = hesse.Cost(model, "mse", [(X[:3], y[:3]), (X[3:6], y[3:6]), (X[6:], y[6:])])
@@ -261,21 +315,28 @@ def test_quadratic_and_minimize() -> None:
         assert relative(q.levenberg_marquardt(0.1).vector, damped) < (1e-9 if dense else 1e-6)
     for method in ("trust-exact", "dogleg", "trust-krylov"):
         result = hesse.minimize(cost, method, curvature="gauss_newton", tolerance=1e-6)
-        assert result.success and all(certificate.deviation < 1e-9 for certificate in result.certificates)
+        assert result.success and all(
+            certificate.deviation < 1e-9 for certificate in result.certificates
+        )
 
 
 def test_a_wrong_one_is_found(gauss_newton: Curvature, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three answers hold each other to account: a sweep that leaves out too little, and a product with H in place of G."""
+    """The three answers hold each other to account: a sweep that leaves out too little, and a
+    product with H in place of G."""
     torch.manual_seed(0)
     model, X, y = nets.dense(3, 4, 2).double(), x(6, 3), x(6, 2)
     G = expected(model, half_sse, X, y)
     monkeypatch.setattr(GaussNewton, "straight", lambda self, graph: frozenset())
     cost = hesse.Cost(model, "half_sse", (X, y))
     assert relative(hesse.hessian(cost, curvature="gauss_newton").dense(), G) < 1e-9
-    assert all("by contraction gave" in note for note in hesse.plan(cost, curvature="gauss_newton").notes)
+    assert all(
+        "by contraction gave" in note for note in hesse.plan(cost, curvature="gauss_newton").notes
+    )
     assert not hesse.plan(cost).notes
     product = curvature_named("hessian").product
-    monkeypatch.setattr(GaussNewton, "product", lambda self, by, term, moving: product(by, term, moving))
+    monkeypatch.setattr(
+        GaussNewton, "product", lambda self, by, term, moving: product(by, term, moving)
+    )
     with pytest.raises(HesseValueError, match="its products cannot be certified"):
         hesse.operator(hesse.Cost(model, "half_sse", (X, y)), curvature="gauss_newton")
 
@@ -286,7 +347,11 @@ def test_the_prediction_is_marked() -> None:
     graph = planning.capture(hesse.Cost(model, "half_sse", (x(6, 3), x(6, 2)))).graph
     assert graph.predictions is not None
     (prediction,) = graph.predictions
-    assert graph.shapes[prediction] == (1, 2) and prediction in graph.predicted and graph.output not in graph.predicted
+    assert (
+        graph.shapes[prediction] == (1, 2)
+        and prediction in graph.predicted
+        and graph.output not in graph.predicted
+    )
     own = hesse.Cost(model, lambda z, y: ((z - y) ** 2).sum(), (x(6, 3), x(6, 2)))
     assert planning.capture(own).graph.predictions is not None
     linear = lambda p, batch: (batch[0] @ p["w"] - batch[1]).square().mean()  # noqa: E731
@@ -294,14 +359,26 @@ def test_the_prediction_is_marked() -> None:
     assert planning.capture(whole).graph.predictions is None
 
 
-FUNCTIONS = {"hessian": hesse.hessian, "diagonal": hesse.diagonal, "operator": hesse.operator, "plan": hesse.plan}
-TAKERS: dict[str, Callable[..., Any]] = {**FUNCTIONS, "quadratic": hesse.quadratic, "minimize": hesse.minimize}
+FUNCTIONS = {
+    "hessian": hesse.hessian,
+    "diagonal": hesse.diagonal,
+    "operator": hesse.operator,
+    "plan": hesse.plan,
+}
+TAKERS: dict[str, Callable[..., Any]] = {
+    **FUNCTIONS,
+    "quadratic": hesse.quadratic,
+    "minimize": hesse.minimize,
+}
 
 
 @pytest.mark.parametrize("name", list(TAKERS))
 def test_what_is_refused(name: str) -> None:
     cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum(), {"x": x(3)})
-    with pytest.raises(HesseValueError, match=r"'gauss_newton' is made of .* a function of its parameters, made by Cost"):
+    with pytest.raises(
+        HesseValueError,
+        match=r"'gauss_newton' is made of .* a function of its parameters, made by Cost",
+    ):
         TAKERS[name](cost, curvature="gauss_newton")
     with pytest.raises(HesseValueError, match="expected one of 'gauss_newton', got 'gaus_newton'"):
         TAKERS[name](cost, curvature="gaus_newton")
@@ -309,7 +386,10 @@ def test_what_is_refused(name: str) -> None:
 
 
 def test_what_is_no_curvature() -> None:
-    with pytest.raises(HesseTypeError, match=r"expected a name \('hessian', 'gauss_newton'\) or a Curvature, got int"):
+    with pytest.raises(
+        HesseTypeError,
+        match=r"expected a name \('hessian', 'gauss_newton'\) or a Curvature, got int",
+    ):
         curvature_named(3)
 
 

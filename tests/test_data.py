@@ -40,7 +40,15 @@ class Again:
         Again(lambda: [(X, Y)]),
         DataLoader(TensorDataset(X, Y), batch_size=3),
     ],
-    ids=["pair", "list of two tensors", "two batches", "tuple of batches", "an empty batch", "re-iterable", "loader"],
+    ids=[
+        "pair",
+        "list of two tensors",
+        "two batches",
+        "tuple of batches",
+        "an empty batch",
+        "re-iterable",
+        "loader",
+    ],
 )
 def test_every_form_gives_the_samples_in_order(source: Any) -> None:
     whole = concatenate(read(source))
@@ -58,7 +66,11 @@ def test_inputs_may_be_nested() -> None:
 
 def test_narrow_floating_tensors_are_widened_and_nothing_else() -> None:
     batch = Batch((X.half(), Y), X.double()).to(CPU, torch.float32)
-    assert batch.x[0].dtype == torch.float32 and batch.x[1].dtype == torch.int64 and batch.y.dtype == torch.float64
+    assert (
+        batch.x[0].dtype == torch.float32
+        and batch.x[1].dtype == torch.int64
+        and batch.y.dtype == torch.float64
+    )
     assert Batch(X.half(), Y).to(CPU, None).x.dtype == torch.float16
 
 
@@ -80,5 +92,8 @@ def test_what_is_drawn_between_batches_is_drawn_as_without_a_loader() -> None:
     state = torch.get_rng_state()
     alone = [torch.rand(1) for _ in range(3)]
     torch.set_rng_state(state)
-    between = [torch.rand(1) for _ in Data(DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True), CPU)]
+    between = [
+        torch.rand(1)
+        for _ in Data(DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True), CPU)
+    ]
     assert torch.equal(torch.cat(alone), torch.cat(between))

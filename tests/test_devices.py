@@ -1,4 +1,5 @@
-"""What can be told of devices on a machine with one: default devices, several devices, what a certificate says of TF32."""
+"""What can be told of devices on a machine with one: default devices, several devices, what a
+certificate says of TF32."""
 
 from collections.abc import Iterator
 
@@ -23,21 +24,29 @@ def elsewhere() -> Iterator[None]:
 
 
 # A function of a prediction is found out about before its cost is made.
-@pytest.mark.parametrize("case", [case for case in CASES if "custom" not in case.name and "couples" not in case.name], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if "custom" not in case.name and "couples" not in case.name],
+    ids=str,
+)
 def test_nothing_is_made_on_the_default_device(case: Case, request: pytest.FixtureRequest) -> None:
     problem, expected = case.problem(), expected_hessian(case)
     request.getfixturevalue("elsewhere")
     cost = problem.cost()
     assert relative(hesse.hessian(cost).dense(), expected) < 1e-10
     op = hesse.operator(cost)
-    assert relative(op @ torch.eye(len(expected), dtype=torch.float64, device=CPU), expected) < 1e-10
+    assert (
+        relative(op @ torch.eye(len(expected), dtype=torch.float64, device=CPU), expected) < 1e-10
+    )
     assert relative(cost.layout.flatten(dict(hesse.diagonal(cost))), expected.diagonal()) < 1e-10
 
 
 @pytest.mark.parametrize("method", ["trust-exact", "trust-krylov", "Newton-CG"])
 def test_minimize_makes_nothing_there_either(elsewhere: None, method: str) -> None:
     start = {"x": torch.tensor([-1.2, 1.0], dtype=torch.float64, device=CPU)}
-    cost = hesse.Cost.from_function(lambda p: (1 - p["x"][0]) ** 2 + 100 * (p["x"][1] - p["x"][0] ** 2) ** 2, start)
+    cost = hesse.Cost.from_function(
+        lambda p: (1 - p["x"][0]) ** 2 + 100 * (p["x"][1] - p["x"][0] ** 2) ** 2, start
+    )
     assert hesse.minimize(cost, method, tolerance=1e-4).success
     q = hesse.quadratic(cost)
     assert q.trust_region(radius=0.1).vector.device == CPU and q.stationary_point() is not None
@@ -66,7 +75,11 @@ def test_tf32_is_the_matter_of_a_gpu_and_float32() -> None:
         torch.backends.cudnn.allow_tf32 = True
         (note,) = tf32_notes(torch.float32, GPU)
         assert note.startswith("TF32 is off for matrix products") and "on for convolutions" in note
-        assert eps_of(torch.float32, GPU) == eps_of(torch.float32, CPU) < eps_of(torch.float32, GPU, convolution=True)
+        assert (
+            eps_of(torch.float32, GPU)
+            == eps_of(torch.float32, CPU)
+            < eps_of(torch.float32, GPU, convolution=True)
+        )
         assert tf32_notes(torch.float64, GPU) == tf32_notes(torch.float32, CPU) == ()
     finally:
         torch.set_float32_matmul_precision(before[0])

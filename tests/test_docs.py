@@ -1,4 +1,5 @@
-"""The pages under docs/ are scripts: their Python runs as it stands, in order, and prints what the page says it prints."""
+"""The pages under docs/ are scripts: their Python runs as it stands, in order, and prints what the
+page says it prints."""
 
 import doctest
 import re
@@ -30,7 +31,9 @@ def test_a_page_runs_and_prints_what_it_says(
         got, want = capsys.readouterr().out, block["printed"]
         if want is not None:
             got, want = ROUNDING.sub("", got), ROUNDING.sub("", want)
-            assert doctest.OutputChecker().check_output(want, got, LENIENT), f"{page}:{line} printed\n{got}"
+            assert doctest.OutputChecker().check_output(want, got, LENIENT), (
+                f"{page}:{line} printed\n{got}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES)

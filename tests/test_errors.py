@@ -1,6 +1,8 @@
-"""Every error says which argument, what it got, what it expected and what to do; here each text is read.
+"""Every error says which argument, what it got, what it expected and what to do; here each text is
+read.
 
-Rows of the table: a call that must fail, the built-in that the error must also be, and a pattern of its text.
+Rows of the table: a call that must fail, the built-in that the error must also be, and a pattern of
+its text.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +29,9 @@ def model() -> nn.Sequential:
     return dense(2, 3, 2)
 
 
-def cost(net: Any = None, loss: Any = "cross_entropy", data: Any = (X, Y), **options: Any) -> hesse.Cost:
+def cost(
+    net: Any = None, loss: Any = "cross_entropy", data: Any = (X, Y), **options: Any
+) -> hesse.Cost:
     return hesse.Cost(net or model(), loss, data, **options)
 
 
@@ -136,7 +140,10 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "batch norm over several batches": (
         lambda: cost(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), data=two_batches()),
         ValueError,
-        r"model: the prediction for one sample depends on the others.*over 2 batches.*model\.eval\(\), or pass the data as one",
+        (
+            r"model: the prediction for one sample depends on the others.*over 2"
+            r" batches.*model\.eval\(\), or pass the data as one"
+        ),
     ),
     # loss
     "unknown loss": (
@@ -144,16 +151,26 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         r"loss: no loss is named 'cross-entropi'.*nearest.*'cross_entropy'",
     ),
-    "a loss that is none": (lambda: cost(loss=3), TypeError, r"loss: expected a name \(half_sse, mse, .*\), .*got int"),
+    "a loss that is none": (
+        lambda: cost(loss=3),
+        TypeError,
+        r"loss: expected a name \(half_sse, mse, .*\), .*got int",
+    ),
     "a loss without reduction": (
         lambda: cost(loss=nn.CrossEntropyLoss(reduction="none")),
         ValueError,
-        r"loss: cross_entropy with reduction='none' gives one number per sample.*use reduction='mean' or 'sum'",
+        (
+            r"loss: cross_entropy with reduction='none' gives one number per sample.*use"
+            r" reduction='mean' or 'sum'"
+        ),
     ),
     "a loss that is not a scalar": (
         lambda: cost(loss=lambda p, y: F.cross_entropy(p, y, reduction="none")),
         ValueError,
-        r"loss on batch 0: expected one number, got a tensor of shape \(6,\); reduce it with \.mean\(\) or \.sum\(\)",
+        (
+            r"loss on batch 0: expected one number, got a tensor of shape \(6,\); reduce it with"
+            r" \.mean\(\) or \.sum\(\)"
+        ),
     ),
     "a loss that is no tensor": (
         lambda: cost(loss=lambda p, y: float(p.sum())),
@@ -161,22 +178,33 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"loss on batch 0: expected a tensor with one number, got float; compute it with torch",
     ),
     "a loss that is not finite": (
-        lambda: cost(loss=lambda p, y: (p.square().sum() * (-1 if y[0] else 1)).log().sum(), data=[(X, Y), (X[1:], Y[1:])]),
+        lambda: cost(
+            loss=lambda p, y: (p.square().sum() * (-1 if y[0] else 1)).log().sum(),
+            data=[(X, Y), (X[1:], Y[1:])],
+        ),
         ValueError,
         r"loss on batch 1: the value is nan; check the parameters and the data of that batch",
     ),
     "a loss that couples, in batches": (
         lambda: cost(loss=coupling, data=two_batches()),
         ValueError,
-        r"loss: coupling is neither a sum nor a mean over samples.*over 2 batches.*pass the data as one batch \(X, y\)",
+        (
+            r"loss: coupling is neither a sum nor a mean over samples.*over 2 batches.*pass the"
+            r" data as one batch \(X, y\)"
+        ),
     ),
     "shapes that would be broadcast": (
         lambda: cost(dense(2, 3, 1), "mse", (X, Y.float())),
         ValueError,
-        r"loss: mse_loss got predictions of shape \(6, 1\) and targets of shape \(6,\).*y\.reshape\(-1, 1\)",
+        (
+            r"loss: mse_loss got predictions of shape \(6, 1\) and targets of shape"
+            r" \(6,\).*y\.reshape\(-1, 1\)"
+        ),
     ),
     "nothing to divide by": (
-        lambda: cost(loss=nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0])), data=(X, torch.zeros_like(Y))),
+        lambda: cost(
+            loss=nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0])), data=(X, torch.zeros_like(Y))
+        ),
         ValueError,
         r"loss.*(nothing to divide by|the value is nan)",
     ),
@@ -196,14 +224,24 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "batches that run out": (
         lambda: cost(data=OnlyOnce()),
         ValueError,
-        r"data: the loader gave other samples in its second pass \(it can be read only once, or draws",
+        (
+            r"data: the loader gave other samples in its second pass \(it can be read only once, or"
+            r" draws"
+        ),
     ),
     "other batches each time": (
         lambda: cost(data=Drifting()),
         ValueError,
-        r"data: the loader gave other samples in its second pass.*turn the randomness off, or pass list\(loader\)",
+        (
+            r"data: the loader gave other samples in its second pass.*turn the randomness off, or"
+            r" pass list\(loader\)"
+        ),
     ),
-    "no pair": (lambda: cost(data=X), TypeError, r"data: expected a pair \(X, y\) of tensors or a re-iterable.*got Tensor"),
+    "no pair": (
+        lambda: cost(data=X),
+        TypeError,
+        r"data: expected a pair \(X, y\) of tensors or a re-iterable.*got Tensor",
+    ),
     "a data set and no loader": (
         lambda: cost(data=TensorDataset(X, Y)),
         TypeError,
@@ -212,12 +250,18 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "arrays": (
         lambda: cost(data=(X.numpy(), Y.numpy())),
         TypeError,
-        r"data: expected tensors \(X, y\), got \(ndarray, ndarray\); convert arrays with torch\.as_tensor",
+        (
+            r"data: expected tensors \(X, y\), got \(ndarray, ndarray\); convert arrays with"
+            r" torch\.as_tensor"
+        ),
     ),
     "batches of arrays": (
         lambda: cost(data=[(X.numpy(), Y.numpy())] * 3),
         TypeError,
-        r"data: batch 0 is a tuple of 2 \(ndarray\); expected a pair \(inputs, targets\) of tensors",
+        (
+            r"data: batch 0 is a tuple of 2 \(ndarray\); expected a pair \(inputs, targets\) of"
+            r" tensors"
+        ),
     ),
     "batches that are no pairs": (
         lambda: cost(data=DataLoader(TensorDataset(X), batch_size=3)),
@@ -227,12 +271,18 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "lengths that differ": (
         lambda: cost(data=[(X, Y), (X, Y[:5])] * 2),
         ValueError,
-        r"data: batch 1 has 6 inputs, and its targets have shape \(5,\); the first axis of every tensor counts the samples",
+        (
+            r"data: batch 1 has 6 inputs, and its targets have shape \(5,\); the first axis of"
+            r" every tensor counts the samples"
+        ),
     ),
     "inputs without axes": (
         lambda: cost(data=[(torch.tensor(1.0), Y)] * 3),
         ValueError,
-        r"data: an input is a tensor without axes; the first axis of every tensor counts the samples",
+        (
+            r"data: an input is a tensor without axes; the first axis of every tensor counts the"
+            r" samples"
+        ),
     ),
     "inputs that are not finite": (
         lambda: cost(data=[(X, Y), (with_value(X, (2, 0), float("nan")), Y)] * 2),
@@ -258,7 +308,10 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "nothing requires a gradient": (
         lambda: cost(model().requires_grad_(False)),
         ValueError,
-        r"params: no parameter of the model requires a gradient; name those to differentiate in params=",
+        (
+            r"params: no parameter of the model requires a gradient; name those to differentiate in"
+            r" params="
+        ),
     ),
     "tensors for a module": (
         lambda: cost(params=dict(model().named_parameters())),
@@ -268,35 +321,56 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "parameters in place of names": (
         lambda: choose(model(), list(model().parameters())),
         TypeError,
-        r"params: expected names, glob patterns or a predicate of the name, got a Parameter among them.*named_parameters\(\)",
+        (
+            r"params: expected names, glob patterns or a predicate of the name, got a Parameter"
+            r" among them.*named_parameters\(\)"
+        ),
     ),
     "no tensors for a function": (
         lambda: cost(lambda p, x: x),
         TypeError,
-        r"params: a plain function needs its tensors by name: .*params=\{name: Tensor\}\); got NoneType",
+        (
+            r"params: a plain function needs its tensors by name: .*params=\{name: Tensor\}\); got"
+            r" NoneType"
+        ),
     ),
     "complex parameters": (
         lambda: cost(Complex()),
         TypeError,
-        r"params: 'phase' is complex64; second derivatives are taken in real floating parameters.*real and imaginary parts",
+        (
+            r"params: 'phase' is complex64; second derivatives are taken in real floating"
+            r" parameters.*real and imaginary parts"
+        ),
     ),
     "integer parameters": (
         lambda: hesse.Cost.from_function(scalar, {"u": torch.ones(2, dtype=torch.int64)}),
         TypeError,
-        r"params: 'u' is int64; second derivatives are taken in real floating parameters: leave it out",
+        (
+            r"params: 'u' is int64; second derivatives are taken in real floating parameters: leave"
+            r" it out"
+        ),
     ),
     "parameters that are not finite": (
         lambda: cost(broken(float("inf"))),
         ValueError,
-        r"params: '0\.weight' has 2 entries that are not finite \(nan or inf\); has training diverged\?",
+        (
+            r"params: '0\.weight' has 2 entries that are not finite \(nan or inf\); has training"
+            r" diverged\?"
+        ),
     ),
     "parameters on two devices": (
-        lambda: hesse.Cost.from_function(scalar, {"u": torch.ones(2), "v": torch.ones(2, device="meta")}),
+        lambda: hesse.Cost.from_function(
+            scalar, {"u": torch.ones(2), "v": torch.ones(2, device="meta")}
+        ),
         ValueError,
         r"params: the parameters lie on several devices \(cpu, meta\); move the model to one",
     ),
     # penalty
-    "a negative penalty": (lambda: cost(penalty=-1.0), ValueError, r"penalty: expected a finite number >= 0, got -1\.0"),
+    "a negative penalty": (
+        lambda: cost(penalty=-1.0),
+        ValueError,
+        r"penalty: expected a finite number >= 0, got -1\.0",
+    ),
     "a penalty that is none": (
         lambda: check_penalty("l2", {}),
         TypeError,
@@ -329,7 +403,9 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"f: two evaluations gave .*; the cost is random",
     ),
     "a random function of data": (
-        lambda: hesse.Cost.from_function(lambda p, batch: (p["u"] * torch.rand(2)).sum(), U, (X, Y)),
+        lambda: hesse.Cost.from_function(
+            lambda p, batch: (p["u"] * torch.rand(2)).sum(), U, (X, Y)
+        ),
         ValueError,
         r"f: two evaluations gave .*; the cost is random",
     ),
@@ -337,7 +413,10 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "other names": (
         lambda: cost().at({"0.weight": torch.ones(3, 2)}),
         KeyError,
-        r"the dictionary does not have this layout's names: missing \['0\.bias', '2\.weight', '2\.bias'\], unknown none",
+        (
+            r"the dictionary does not have this layout's names: missing \['0\.bias', '2\.weight',"
+            r" '2\.bias'\], unknown none"
+        ),
     ),
     "another length": (
         lambda: cost().at(torch.ones(5)),
@@ -358,9 +437,16 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a Hessian that does not fit": (
         lambda: hesse.hessian(hesse.Cost.from_function(scalar, {"u": torch.ones(3_000_000)})),
         MemoryError,
-        r"P = 3000000 and takes 36 TB, and .*B are free; use hesse\.operator\(cost\).*block_diagonal=True",
+        (
+            r"P = 3000000 and takes 36 TB, and .*B are free; use"
+            r" hesse\.operator\(cost\).*block_diagonal=True"
+        ),
     ),
-    "no memory": (lambda: hesse.hessian(cost(), memory=0), ValueError, r"memory: expected a number of bytes > 0, got 0"),
+    "no memory": (
+        lambda: hesse.hessian(cost(), memory=0),
+        ValueError,
+        r"memory: expected a number of bytes > 0, got 0",
+    ),
     "unknown names in pairs": (
         lambda: hesse.hessian(cost(), pairs=[("0.wieght", "2.bias")]),
         KeyError,
@@ -396,9 +482,15 @@ def test_text(row: tuple[Callable[[], Any], type[Exception], str]) -> None:
 
 
 def test_every_error_is_also_a_builtin() -> None:
-    kinds = [kind for kind in vars(hesse.errors).values() if isinstance(kind, type) and issubclass(kind, hesse.HesseError)]
+    kinds = [
+        kind
+        for kind in vars(hesse.errors).values()
+        if isinstance(kind, type) and issubclass(kind, hesse.HesseError)
+    ]
     for kind in set(kinds) - {hesse.HesseError}:
-        assert any(base.__module__ == "builtins" and base is not Exception for base in kind.__mro__[1:-3]), kind
+        assert any(
+            base.__module__ == "builtins" and base is not Exception for base in kind.__mro__[1:-3]
+        ), kind
 
 
 def test_the_nearest_names_are_offered() -> None:
@@ -408,7 +500,8 @@ def test_the_nearest_names_are_offered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (2_300_000, "2.3 MB"), (6.4e10, "64 GB"), (5e13, "50 TB")]
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (2_300_000, "2.3 MB"), (6.4e10, "64 GB"), (5e13, "50 TB")],
 )
 def test_bytes_are_written_as_a_person_writes_them(count: float, text: str) -> None:
     assert readable_bytes(count) == text

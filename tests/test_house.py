@@ -1,4 +1,5 @@
-"""The house: no circle among imports, late ones too; no name hides a module; no room with more files than one can overlook."""
+"""The house: no circle among imports, late ones too; no name hides a module; no room with more
+files than one can overlook."""
 
 import ast
 import importlib
@@ -26,7 +27,8 @@ def modules() -> dict[str, Path]:
 
 
 def imported(path: Path, known: set[str]) -> Iterator[str]:
-    """The modules of hesse that a file imports when it runs, in functions too; not those for annotations alone."""
+    """The modules of hesse that a file imports when it runs, in functions too; not those for
+    annotations alone."""
 
     def walk(node: ast.AST) -> Iterator[ast.AST]:
         for child in ast.iter_child_nodes(node):
@@ -49,8 +51,14 @@ def imported(path: Path, known: set[str]) -> Iterator[str]:
 
 def test_imports_have_no_circle() -> None:
     named = modules()
-    graph = {name: {found for found in imported(path, set(named)) if found in named} for name, path in named.items()}
-    for name, found in graph.items():  # what a package imports of its own is not held against its modules
+    graph = {
+        name: {found for found in imported(path, set(named)) if found in named}
+        for name, path in named.items()
+    }
+    for (
+        name,
+        found,
+    ) in graph.items():  # what a package imports of its own is not held against its modules
         found -= {name, *(".".join(name.split(".")[:end]) for end in range(1, name.count(".") + 1))}
     try:
         list(TopologicalSorter(graph).static_order())
@@ -59,7 +67,14 @@ def test_imports_have_no_circle() -> None:
 
 
 def test_no_name_hides_a_module() -> None:
-    packages = [hesse, *(importlib.import_module(i.name) for i in pkgutil.walk_packages(hesse.__path__, "hesse.") if i.ispkg)]
+    packages = [
+        hesse,
+        *(
+            importlib.import_module(i.name)
+            for i in pkgutil.walk_packages(hesse.__path__, "hesse.")
+            if i.ispkg
+        ),
+    ]
     hidden = [
         f"{package.__name__}.{below.name}"
         for package in packages
@@ -69,6 +84,8 @@ def test_no_name_hides_a_module() -> None:
     assert not hidden
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent for path in HOUSE.rglob("*.py")}), ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in HOUSE.rglob("*.py")}), ids=lambda folder: folder.name
+)
 def test_a_folder_can_be_overlooked(folder: Path) -> None:
     assert len(list(folder.glob("*.py"))) <= MOST

@@ -1,4 +1,5 @@
-"""Losses as totals and divisors: the mean over batches of unequal weight is right, whatever the loss divides by."""
+"""Losses as totals and divisors: the mean over batches of unequal weight is right, whatever the
+loss divides by."""
 
 import functools
 from typing import Any
@@ -28,12 +29,28 @@ KNOWN: dict[str, tuple[Any, Tensor, Tensor]] = {
     "CrossEntropyLoss": (nn.CrossEntropyLoss(), SCORES, CLASSES),
     "CrossEntropyLoss weight": (nn.CrossEntropyLoss(weight=WEIGHTS), SCORES, CLASSES),
     "CrossEntropyLoss ignore": (nn.CrossEntropyLoss(ignore_index=1), SCORES, CLASSES),
-    "CrossEntropyLoss smoothing": (nn.CrossEntropyLoss(weight=WEIGHTS, label_smoothing=0.3, ignore_index=1), SCORES, CLASSES),
+    "CrossEntropyLoss smoothing": (
+        nn.CrossEntropyLoss(weight=WEIGHTS, label_smoothing=0.3, ignore_index=1),
+        SCORES,
+        CLASSES,
+    ),
     "CrossEntropyLoss sum": (nn.CrossEntropyLoss(weight=WEIGHTS, reduction="sum"), SCORES, CLASSES),
-    "CrossEntropyLoss tokens": (nn.CrossEntropyLoss(weight=WEIGHTS, ignore_index=0), TOKENS, TOKEN_CLASSES),
-    "CrossEntropyLoss probabilities": (nn.CrossEntropyLoss(weight=WEIGHTS), SCORES, REAL.softmax(1)),
+    "CrossEntropyLoss tokens": (
+        nn.CrossEntropyLoss(weight=WEIGHTS, ignore_index=0),
+        TOKENS,
+        TOKEN_CLASSES,
+    ),
+    "CrossEntropyLoss probabilities": (
+        nn.CrossEntropyLoss(weight=WEIGHTS),
+        SCORES,
+        REAL.softmax(1),
+    ),
     "CrossEntropyLoss token probabilities": (nn.CrossEntropyLoss(), TOKENS, TOKENS.softmax(1)),
-    "F.cross_entropy partial": (functools.partial(F.cross_entropy, weight=WEIGHTS, ignore_index=2), SCORES, CLASSES),
+    "F.cross_entropy partial": (
+        functools.partial(F.cross_entropy, weight=WEIGHTS, ignore_index=2),
+        SCORES,
+        CLASSES,
+    ),
     "NLLLoss": (nn.NLLLoss(weight=WEIGHTS), SCORES.log_softmax(1), CLASSES),
     "L1Loss": (nn.L1Loss(), SCORES, REAL),
     "HuberLoss": (nn.HuberLoss(delta=0.4), SCORES, REAL),
@@ -43,7 +60,11 @@ KNOWN: dict[str, tuple[Any, Tensor, Tensor]] = {
     "PoissonNLLLoss": (nn.PoissonNLLLoss(full=True), SCORES, REAL.abs()),
     "SoftMarginLoss": (nn.SoftMarginLoss(), SCORES, REAL.sign()),
     "KLDivLoss": (nn.KLDivLoss(), SCORES.log_softmax(1), REAL.softmax(1)),
-    "KLDivLoss batchmean": (nn.KLDivLoss(reduction="batchmean"), SCORES.log_softmax(1), REAL.softmax(1)),
+    "KLDivLoss batchmean": (
+        nn.KLDivLoss(reduction="batchmean"),
+        SCORES.log_softmax(1),
+        REAL.softmax(1),
+    ),
     "F.mse_loss": (F.mse_loss, SCORES, REAL),
 }
 
@@ -60,8 +81,12 @@ def test_known_losses_add_up_over_batches(row: tuple[Any, Tensor, Tensor]) -> No
     assert known is not None and known.separable
     cuts = [slice(0, 1), slice(1, 5), slice(5, 7)]
     total = sum(known.total(prediction[cut], target[cut]) for cut in cuts)
-    weight = sum(known.weight(prediction[cut], target[cut]) for cut in cuts) if known.weight else 1.0
-    torch.testing.assert_close(total / weight, original(loss)(prediction, target), rtol=1e-13, atol=0.0)
+    weight = (
+        sum(known.weight(prediction[cut], target[cut]) for cut in cuts) if known.weight else 1.0
+    )
+    torch.testing.assert_close(
+        total / weight, original(loss)(prediction, target), rtol=1e-13, atol=0.0
+    )
 
 
 def test_known_losses_are_left_as_they_were() -> None:
@@ -79,12 +104,20 @@ def test_a_private_copy_is_widened() -> None:
         mine = private(loss, torch.device("cpu"), torch.float32)
         weight = mine.weight if isinstance(mine, nn.Module) else mine.keywords["weight"]
         assert weight.dtype == torch.float32
-    assert private("mse", torch.device("cpu"), None) == "mse" and private(F.mse_loss, torch.device("cpu"), None) is F.mse_loss
+    assert (
+        private("mse", torch.device("cpu"), None) == "mse"
+        and private(F.mse_loss, torch.device("cpu"), None) is F.mse_loss
+    )
 
 
 @pytest.mark.parametrize(
     "loss",
-    [lambda p, y: p.sum(), nn.TripletMarginLoss(), nn.CosineEmbeddingLoss(), functools.partial(F.mse_loss, weight=REAL.abs())],  # type: ignore[call-arg]
+    [
+        lambda p, y: p.sum(),
+        nn.TripletMarginLoss(),
+        nn.CosineEmbeddingLoss(),
+        functools.partial(F.mse_loss, weight=REAL.abs()),  # type: ignore[call-arg]
+    ],
     ids=["lambda", "triplet", "cosine", "weights of one batch"],
 )
 def test_other_functions_are_not_claimed(loss: Any) -> None:
@@ -96,9 +129,17 @@ def test_the_same_loss_is_known_again_and_another_is_not() -> None:
         return nn.CrossEntropyLoss(weight=torch.tensor(weights))
 
     assert identity(weighed(1.0, 2.0)) == identity(weighed(1.0, 2.0)) != identity(weighed(1.0, 3.0))
-    assert identity(nn.HuberLoss(delta=1.0)) == identity(nn.HuberLoss()) != identity(nn.HuberLoss(delta=2.0))
+    assert (
+        identity(nn.HuberLoss(delta=1.0))
+        == identity(nn.HuberLoss())
+        != identity(nn.HuberLoss(delta=2.0))
+    )
     smooth = functools.partial(F.cross_entropy, label_smoothing=0.1)
-    assert identity(smooth) == identity(functools.partial(F.cross_entropy, label_smoothing=0.1)) != identity(F.cross_entropy)
+    assert (
+        identity(smooth)
+        == identity(functools.partial(F.cross_entropy, label_smoothing=0.1))
+        != identity(F.cross_entropy)
+    )
     assert identity("mse") == "mse" and identity(identity) is identity
     assert len({identity(loss) for loss in (weighed(1.0), smooth, "mse", nn.MSELoss())}) == 4
 
@@ -133,12 +174,20 @@ def test_custom_functions_are_found_out(function: Any, kind: str) -> None:
 def test_a_weighed_mean_is_found_out_though_one_cut_is_balanced() -> None:
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     weights = torch.tensor([1.0, 4.0]).double()[labels]
-    loss = custom_loss(lambda p, y: (weights[: len(p)] * (p - y)).sum() / weights[: len(p)].sum(), SCORES[:6, 0], REAL[:6, 0], 6)
+    loss = custom_loss(
+        lambda p, y: (weights[: len(p)] * (p - y)).sum() / weights[: len(p)].sum(),
+        SCORES[:6, 0],
+        REAL[:6, 0],
+        6,
+    )
     assert loss is not None and not loss.separable
 
 
 def test_a_single_sample_is_taken_twice() -> None:
-    for function, kind in ((lambda p, y: (p - y).sum(), "sum"), (lambda p, y: (p - y).mean(), "mean")):
+    for function, kind in (
+        (lambda p, y: (p - y).sum(), "sum"),
+        (lambda p, y: (p - y).mean(), "mean"),
+    ):
         loss = custom(function, SCORES[:1], REAL[:1])
         assert loss is not None and kind in loss.name
 

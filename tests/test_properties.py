@@ -1,4 +1,5 @@
-"""Properties that hold for every small network: what must not change the Hessian, and how it must change with what does."""
+"""Properties that hold for every small network: what must not change the Hessian, and how it must
+change with what does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 import hesse
 from cases import ACTIVATIONS, dense
 
-few = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+few = settings(
+    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def assert_equal_to_rounding(found: Tensor, expected: Tensor) -> None:
-    """Relative to the largest entry; absolute where the Hessian is all but zero, as behind a dead ReLU."""
+    """Relative to the largest entry; absolute where the Hessian is all but zero, as behind a dead
+    ReLU."""
     assert float((found - expected).abs().max()) <= 1e-12 * max(1.0, float(expected.abs().max()))
 
 
@@ -45,12 +49,20 @@ TARGETS: dict[str, Callable[[int, int], Tensor]] = {
 def networks(draw: st.DrawFn, least_depth: int = 1) -> Drawn:
     depth = draw(st.integers(least_depth, 3))
     widths = draw(st.lists(st.integers(1, 5), min_size=depth + 1, max_size=depth + 1))
-    activation, loss = draw(st.sampled_from(sorted(ACTIVATIONS))), draw(st.sampled_from(sorted(TARGETS)))
+    activation, loss = (
+        draw(st.sampled_from(sorted(ACTIVATIONS))),
+        draw(st.sampled_from(sorted(TARGETS))),
+    )
     bias, samples, seed = draw(st.booleans()), draw(st.integers(2, 7)), draw(st.integers(0, 999))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = dense(*widths, f=ACTIVATIONS[activation], bias=bias).double()
-        return Drawn(model, loss, torch.randn(samples, widths[0]).double(), TARGETS[loss](samples, widths[-1]))
+        return Drawn(
+            model,
+            loss,
+            torch.randn(samples, widths[0]).double(),
+            TARGETS[loss](samples, widths[-1]),
+        )
 
 
 @few
@@ -76,7 +88,9 @@ def test_batches_and_their_order_change_nothing(drawn: Drawn, data: st.DataObjec
 @given(networks(), st.sampled_from([1, 1_000, 10_000, 100_000]))
 def test_memory_changes_nothing(drawn: Drawn, memory: int) -> None:
     cost = drawn.cost()
-    assert_equal_to_rounding(hesse.hessian(cost, memory=memory).dense(), hesse.hessian(cost).dense())
+    assert_equal_to_rounding(
+        hesse.hessian(cost, memory=memory).dense(), hesse.hessian(cost).dense()
+    )
 
 
 @few
@@ -86,7 +100,8 @@ def test_permuting_hidden_units_permutes_the_hessian(drawn: Drawn, data: st.Data
     second: Any = drawn.model[2]
     order = torch.tensor(data.draw(st.permutations(range(first.out_features))))
     cost = drawn.cost()
-    # Where each entry of θ goes: the rows of the first layer and the columns of the second move alike.
+    # Where each entry of θ goes: the rows of the first layer and the columns of the second move
+    # alike.
     places = cost.layout.unflatten(torch.arange(cost.layout.size))
     for name, place in places.items():
         if name.startswith("0."):
@@ -121,7 +136,9 @@ def test_scaling_the_loss_scales_the_hessian(drawn: Drawn, factor: float) -> Non
 @given(networks(), st.integers(0, 999))
 def test_products_are_central_differences_of_the_gradient(drawn: Drawn, seed: int) -> None:
     cost = drawn.cost()
-    v = torch.randn(cost.layout.size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    v = torch.randn(
+        cost.layout.size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     h = 1e-5
 
     def gradient(theta: Tensor) -> Tensor:
@@ -132,4 +149,6 @@ def test_products_are_central_differences_of_the_gradient(drawn: Drawn, seed: in
     kinks = any(isinstance(module, nn.ReLU) for module in drawn.model)
     if not kinks:
         H = hesse.hessian(cost)
-        assert float((H @ v - difference).abs().max()) < 1e-6 * max(1.0, float(difference.abs().max()))
+        assert float((H @ v - difference).abs().max()) < 1e-6 * max(
+            1.0, float(difference.abs().max())
+        )

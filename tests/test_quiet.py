@@ -1,4 +1,5 @@
-"""Nothing of PyTorch's is heard while hesse works, of the user's own what they would hear anyway; and all is put back."""
+"""Nothing of PyTorch's is heard while hesse works, of the user's own what they would hear anyway;
+and all is put back."""
 
 import logging
 import re
@@ -44,7 +45,12 @@ def test_the_streams_stay_empty() -> None:
 @pytest.mark.parametrize("name", LOUD)
 def test_notes_are_sentences(name: str) -> None:
     for note in told(LOUD[name]()):
-        assert "INTERNAL ASSERT" not in note and "report a bug" not in note and "\n" not in note and "unhinted" not in note
+        assert (
+            "INTERNAL ASSERT" not in note
+            and "report a bug" not in note
+            and "\n" not in note
+            and "unhinted" not in note
+        )
         assert not re.search(r"\S/\S*\.(cpp|h|cc|cu|py)\b", note), note
 
 
@@ -53,20 +59,29 @@ def test_notes_are_sentences(name: str) -> None:
     [
         (
             RuntimeError(
-                'InferenceMode::is_enabled() && self.is_inference() INTERNAL ASSERT FAILED at "/w/aten/V.cpp":66, please report '
-                "a bug to PyTorch. Expected this method to be reached in inference mode only. You should NOT call it directly."
+                "InferenceMode::is_enabled() && self.is_inference() INTERNAL ASSERT FAILED at"
+                ' "/w/aten/V.cpp":66, please report a bug to PyTorch. Expected this method to be'
+                " reached in inference mode only. You should NOT call it directly."
             ),
             "RuntimeError: Expected this method to be reached in inference mode only",
         ),
         (
-            RuntimeError('level <= current INTERNAL ASSERT FAILED at "/w/A.cpp":46, please report a bug to PyTorch. escaped?'),
+            RuntimeError(
+                'level <= current INTERNAL ASSERT FAILED at "/w/A.cpp":46, please report a bug to'
+                " PyTorch. escaped?"
+            ),
             "RuntimeError: escaped?",
         ),
         (
-            RuntimeError('x INTERNAL ASSERT FAILED at "../A.cpp":46, please report a bug to PyTorch. '),
+            RuntimeError(
+                'x INTERNAL ASSERT FAILED at "../A.cpp":46, please report a bug to PyTorch. '
+            ),
             "RuntimeError: an internal check of PyTorch failed",
         ),
-        (ValueError("sizes 3.5 and 4 differ. Check them.\nMore (a/b.py:3)"), "ValueError: sizes 3.5 and 4 differ"),
+        (
+            ValueError("sizes 3.5 and 4 differ. Check them.\nMore (a/b.py:3)"),
+            "ValueError: sizes 3.5 and 4 differ",
+        ),
         (UserWarning("a copy (Triggered internally at /w/C.cpp:11.)"), "UserWarning: a copy"),
         (KeyError("add_6"), "KeyError: 'add_6'"),
         (ValueError(" "), "ValueError"),
@@ -127,13 +142,21 @@ def test_all_is_put_back() -> None:
     import torch.export._trace
 
     names = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
-    before = list(warnings.filters), [list(logging.getLogger(name).filters) for name in names], says_slow()
+    before = (
+        list(warnings.filters),
+        [list(logging.getLogger(name).filters) for name in names],
+        says_slow(),
+    )
     with quiet(printed=True), quiet():
         assert not says_slow() and "print" in vars(torch.export._trace)
     hesse.hessian(warns())
     with pytest.raises(RuntimeError), quiet():
         raise RuntimeError
-    assert before == (list(warnings.filters), [list(logging.getLogger(name).filters) for name in names], says_slow())
+    assert before == (
+        list(warnings.filters),
+        [list(logging.getLogger(name).filters) for name in names],
+        says_slow(),
+    )
     assert "print" not in vars(torch.export._trace)
     assert before[2]
 
@@ -151,4 +174,8 @@ def test_other_threads_are_heard(caplog: pytest.LogCaptureFixture) -> None:
             thread.start()
             thread.join()
         speak("after")
-    assert [str(each.message) for each in heard] == ["heard", "after"] == [record.message for record in caplog.records]
+    assert (
+        [str(each.message) for each in heard]
+        == ["heard", "after"]
+        == [record.message for record in caplog.records]
+    )

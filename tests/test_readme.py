@@ -1,4 +1,5 @@
-"""The README's Python examples run as they stand, in order, each seeing the names of those before it."""
+"""The README's Python examples run as they stand, in order, each seeing the names of those before
+it."""
 
 import re
 from pathlib import Path
@@ -6,7 +7,11 @@ from typing import Any
 
 import pytest
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS = re.findall(
+    r"```python\n(.*?)```",
+    (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8"),
+    re.DOTALL,
+)
 
 
 def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""The reference is itself checked: by central differences of the gradient along a random direction."""
+"""The reference is itself checked: by central differences of the gradient along a random
+direction."""
 
 import pytest
 import torch
@@ -10,8 +11,12 @@ from cases import CASES, Case, cost_of
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_agrees_with_central_differences(case: Case) -> None:
     expected = reference.expected_hessian(case)
-    direction = torch.randn(len(expected), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    differences = reference.gradient_differences(case.problem(), cost_of(case).layout.names, direction)
+    direction = torch.randn(
+        len(expected), dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    differences = reference.gradient_differences(
+        case.problem(), cost_of(case).layout.names, direction
+    )
     assert reference.relative(differences, expected @ direction) < 1e-6
 
 

@@ -64,7 +64,8 @@ __all__ = [
 ]
 
 
-# Formulas and pictures are fetched when they are first asked for: what wants numbers should not wait for them.
+# Formulas and pictures are fetched when they are first asked for: what wants numbers should not
+# wait for them.
 _LATER = {
     "derive": "hesse.derivation.derive",
     "Derivation": "hesse.derivation.derivation",

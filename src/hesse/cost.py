@@ -1,4 +1,5 @@
-"""The cost J(θ): model, loss, data and the parameters asked about, together, as one immutable value."""
+"""The cost J(θ): model, loss, data and the parameters asked about, together, as one immutable
+value."""
 
 import contextlib
 import copy
@@ -42,28 +43,35 @@ Penalty = float | Callable[[Parameters], Tensor]
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class Cost:
-    """J(θ) = (1/w) Σ_batches total(model(x; θ), y) + penalty(θ), a snapshot that later training does not change.
+    """J(θ) = (1/w) Σ_batches total(model(x; θ), y) + penalty(θ), a snapshot that later training
+    does not change.
 
-    The divisor w is what the loss's mean divides by over the whole data set (samples, elements or class
-    weights of the targets that are not ignored), or 1 for a sum. How the data is cut into batches and in what order they
-    come changes J by rounding only.
+    The divisor w is what the loss's mean divides by over the whole data set (samples, elements or
+    class weights of the targets that are not ignored), or 1 for a sum. How the data is cut into
+    batches and in what order they come changes J by rounding only.
 
     Args:
         model: an `nn.Module`, or a function ``f(params, x)`` of a dictionary of tensors.
-        loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"``, a loss module, or a function
-            ``(prediction, target) -> scalar`` that is a mean or a sum over samples, or gives ``(total, count)``, its own
-            divisor. ``None`` where the model's output is the cost, or holds it as ``.loss`` or ``["loss"]``.
-        data: ``(X, y)``; ``(X, y, w)`` with a weight for each sample, for a loss that gives one number each, and the cost is
-            Σ w ℓ / Σ w; a mapping of the model's arguments, its labels among them, which the loss gets as the target; or a
-            re-iterable of such batches. The model is called as ``model(**X)`` with a mapping and ``model(*X)`` with a tuple where
-            its forward takes them so, else as ``model(X)``. The first axis of every tensor counts samples (targets may have
-            several rows a sample); where it does not, as for ``((x, edge_index), y)``, a batch is taken whole.
-        params: for a module, which parameters: names or glob patterns, in the order of the result, or a predicate of the name;
-            by default all that require a gradient. For a function, the tensors themselves, ``{name: Tensor}``.
-        penalty: a number λ adds ½ λ ‖θ‖² over the chosen parameters; a function of ``{name: Tensor}`` adds its value.
+        loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"``, a loss module, or a
+            function ``(prediction, target) -> scalar`` that is a mean or a sum over samples, or
+            gives ``(total, count)``, its own divisor. ``None`` where the model's output is the
+            cost, or holds it as ``.loss`` or ``["loss"]``.
+        data: ``(X, y)``; ``(X, y, w)`` with a weight for each sample, for a loss that gives one
+            number each, and the cost is Σ w ℓ / Σ w; a mapping of the model's arguments, its labels
+            among them, which the loss gets as the target; or a re-iterable of such batches. The
+            model is called as ``model(**X)`` with a mapping and ``model(*X)`` with a tuple where
+            its forward takes them so, else as ``model(X)``. The first axis of every tensor counts
+            samples (targets may have several rows a sample); where it does not, as for ``((x,
+            edge_index), y)``, a batch is taken whole.
+        params: for a module, which parameters: names or glob patterns, in the order of the result,
+            or a predicate of the name; by default all that require a gradient. For a function, the
+            tensors themselves, ``{name: Tensor}``.
+        penalty: a number λ adds ½ λ ‖θ‖² over the chosen parameters; a function of ``{name:
+            Tensor}`` adds its value.
 
     Raises:
-        HesseError: any argument that cannot be used, before any long work; the text says which and what to do.
+        HesseError: any argument that cannot be used, before any long work; the text says which and
+            what to do.
 
     Example:
         >>> import torch, hesse
@@ -88,7 +96,8 @@ class Cost:
     total: Callable[[Parameters, Batch | None], Tensor] = field(repr=False)
     # The user's prediction for the inputs of one batch; None where there is none.
     predict: Callable[[Parameters, Batch], Any] | None = field(repr=False)
-    # The user's prediction together with the total, and the total of a prediction; None where a cost is not made of the two.
+    # The user's prediction together with the total, and the total of a prediction; None where a
+    # cost is not made of the two.
     both: Callable[[Parameters, Batch], tuple[Any, Tensor]] | None = field(repr=False)
     judge: Callable[[Parameters, Any, Batch], Tensor] | None = field(repr=False)
     # What of its second derivatives is asked for.
@@ -96,14 +105,21 @@ class Cost:
     # The private modules, empty for a function, and the values held fixed.
     modules: Modules = field(repr=False)
     fixed: Parameters = field(repr=False)
-    # The user's own parameters, which are only ever changed where that is asked for; None for a function.
+    # The user's own parameters, which are only ever changed where that is asked for; None for a
+    # function.
     origin: "Callable[[], dict[str, nn.Parameter] | None] | None" = field(repr=False)
     # One capture serves every cost of the same module and shapes; see hesse.capture.
     captures: dict[Any, Any] = field(repr=False)
 
     @undisturbed()
     def __init__(
-        self, model: Any, loss: Any = None, data: Any = None, *, params: Choice = None, penalty: Penalty | None = None
+        self,
+        model: Any,
+        loss: Any = None,
+        data: Any = None,
+        *,
+        params: Choice = None,
+        penalty: Penalty | None = None,
     ) -> None:
         own = loss if isinstance(loss, nn.Module) and not is_known(loss) else None
         if isinstance(model, nn.Module):
@@ -112,16 +128,23 @@ class Cost:
             chosen, held = given(params, "Cost(f, loss, data, params={name: Tensor})"), ()
             chosen |= {name: value for name, value in own_tensors(own)[0] if value.requires_grad}
         else:
-            raise HesseTypeError(f"model: expected an nn.Module or a function f(params, x), got {type(model).__name__}")
+            raise HesseTypeError(
+                "model: expected an nn.Module or a function f(params, x), got"
+                f" {type(model).__name__}"
+            )
         notes, wide = check_parameters(chosen)
-        parameters = {name: value.detach().to(wide or value.dtype, copy=True) for name, value in chosen.items()}
+        parameters = {
+            name: value.detach().to(wide or value.dtype, copy=True)
+            for name, value in chosen.items()
+        }
         device = next(iter(parameters.values())).device
         loss_copy = private(loss, device, wide)
         penalty = check_penalty(penalty, parameters)
         read = Data(data, device, wide)
         source = snapshot(model, wide) if isinstance(model, nn.Module) else None
         modules = Modules(source, loss_copy if own is not None else None)
-        # Tensors of the loss that is not a parameter asked about stay as they are in its private copy.
+        # Tensors of the loss that is not a parameter asked about stay as they are in its private
+        # copy.
         fixed = {name: tensor.detach() for name, tensor in modules.tensors.items() if name in held}
         if source is None:
             asked = [name for name in parameters if name not in modules.tensors]
@@ -129,6 +152,7 @@ class Cost:
             def call(parameters: Parameters, x: Any) -> Any:
                 args, kwargs = spread(model, x, {name: parameters[name] for name in asked})
                 return model(*args, **kwargs)
+
         else:
 
             def call(parameters: Parameters, x: Any) -> Any:
@@ -138,9 +162,17 @@ class Cost:
         subject = Subject(modules, fixed, call)
 
         def surveyed_as(reading: Data) -> Surveyed:
-            return survey(subject, reading, parameters, lambda form: loss_for(form, loss_copy), list(chosen.values()))
+            return survey(
+                subject,
+                reading,
+                parameters,
+                lambda form: loss_for(form, loss_copy),
+                list(chosen.values()),
+            )
 
-        read, surveyed = fitting(read, surveyed_as) if read.is_ambiguous else (read, surveyed_as(read))
+        read, surveyed = (
+            fitting(read, surveyed_as) if read.is_ambiguous else (read, surveyed_as(read))
+        )
 
         def predict(parameters: Parameters, batch: Batch) -> Any:
             with subject.evaluating(parameters) as owned:
@@ -160,8 +192,11 @@ class Cost:
             with subject.evaluating(parameters):
                 return surveyed.loss.of_batch(prediction, subject.taken(batch))
 
-        # The loss is one of a prediction alone, which is then all that the parameters reach it through.
-        parted = surveyed.loss.total is not own_loss and not any(name in parameters for name, _ in own_tensors(own)[0])
+        # The loss is one of a prediction alone, which is then all that the parameters reach it
+        # through.
+        parted = surveyed.loss.total is not own_loss and not any(
+            name in parameters for name, _ in own_tensors(own)[0]
+        )
         self._set(
             parameters=parameters,
             layout=Layout.of(parameters),
@@ -170,7 +205,11 @@ class Cost:
             notes=(*notes, *surveyed.notes),
             data=read,
             loss=surveyed.loss,
-            name=type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", type(model).__name__),
+            name=(
+                type(model).__name__
+                if isinstance(model, nn.Module)
+                else getattr(model, "__name__", type(model).__name__)
+            ),
             penalty=penalty,
             signatures=surveyed.signatures,
             total=total,
@@ -197,26 +236,36 @@ class Cost:
         """The cost of any scalar function of a dictionary of tensors.
 
         Args:
-            f: ``f(params)``; or, with ``data``, ``f(params, batch)``, where a batch is what the data yields.
+            f: ``f(params)``; or, with ``data``, ``f(params, batch)``, where a batch is what the
+                data yields.
             params: the tensors, by name.
-            data: one ``(X, y)``, ``(X, y, w)`` or mapping, or a re-iterable of such batches, which ``f`` gets as they are.
-            reduction: with data, whether ``f`` is a ``"mean"`` or a ``"sum"`` over the samples of its batch.
+            data: one ``(X, y)``, ``(X, y, w)`` or mapping, or a re-iterable of such batches, which
+                ``f`` gets as they are.
+            reduction: with data, whether ``f`` is a ``"mean"`` or a ``"sum"`` over the samples of
+                its batch.
             penalty: as for `Cost`.
 
         Example:
             >>> import torch, hesse
             >>> rosenbrock = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
-            >>> cost = hesse.Cost.from_function(rosenbrock, {"x": torch.tensor(1.0), "y": torch.tensor(1.0)})
+            >>> cost = hesse.Cost.from_function(
+            ...     rosenbrock, {"x": torch.tensor(1.0), "y": torch.tensor(1.0)}
+            ... )
             >>> hesse.value(cost)
             0.0
         """
         if not callable(f):
-            raise HesseTypeError(f"f: expected a function f(params) -> scalar, got {type(f).__name__}")
+            raise HesseTypeError(
+                f"f: expected a function f(params) -> scalar, got {type(f).__name__}"
+            )
         if reduction not in ("mean", "sum"):
             raise HesseValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
         chosen = given(params, "Cost.from_function(f, {name: Tensor})")
         notes, wide = check_parameters(chosen)
-        parameters = {name: value.detach().to(wide or value.dtype, copy=True) for name, value in chosen.items()}
+        parameters = {
+            name: value.detach().to(wide or value.dtype, copy=True)
+            for name, value in chosen.items()
+        }
         device = next(iter(parameters.values())).device
         read = None if data is None else Data(data, device, wide)
         subject = Subject(Modules(None), {}, f)
@@ -228,7 +277,9 @@ class Cost:
                 batch = subject.taken(batch)
                 return f(owned, batch.item) * (batch.size if reduction == "mean" else 1)
 
-        surveyed = survey_function(subject, total, read, parameters, list(chosen.values()), reduction)
+        surveyed = survey_function(
+            subject, total, read, parameters, list(chosen.values()), reduction
+        )
         cost = object.__new__(Cost)
         cost._set(
             parameters=parameters,
@@ -262,7 +313,9 @@ class Cost:
         if self.data is not None:
             parts.append(f"{self.samples} sample{'s' * (self.samples != 1)}")
         if self.penalty is not None:
-            parts.append(f"penalty {self.penalty:g}" if isinstance(self.penalty, int | float) else "penalty")
+            parts.append(
+                f"penalty {self.penalty:g}" if isinstance(self.penalty, int | float) else "penalty"
+            )
         asked = "" if self.curvature is HESSIAN else f", {self.curvature.name}"
         return f"Cost({', '.join(parts)}, P = {self.layout.size}{asked})"
 
@@ -285,26 +338,32 @@ class Cost:
         """The same cost at other parameters, given as a dictionary or a flat vector."""
         given = parameters if isinstance(parameters, Mapping) else self.layout.unflatten(parameters)
         self.layout.flatten(given)  # names and shapes
-        moved = {name: given[name].detach().to(old, copy=True) for name, old in self.parameters.items()}
+        moved = {
+            name: given[name].detach().to(old, copy=True) for name, old in self.parameters.items()
+        }
         check_finite(moved)
         other = copy.copy(self)
         other._set(parameters=moved)
         return other
 
     def batches(self) -> Iterator[Batch | None]:
-        """The batches, in the order of the data; a single ``None`` for a function of the parameters alone."""
+        """The batches, in the order of the data; a single ``None`` for a function of the parameters
+        alone."""
         return iter([None]) if self.data is None else iter(self.data)
 
     def batch_cost(self, parameters: Parameters, batch: Batch | None) -> Tensor:
-        """What one batch adds to J, penalty left out: a scalar that can be differentiated in the parameters."""
+        """What one batch adds to J, penalty left out: a scalar that can be differentiated in the
+        parameters."""
         return self.total(parameters, batch).reshape(()) * self.scale
 
     def holding(self, parameters: Parameters) -> contextlib.AbstractContextManager[None]:
-        """Keep these in the private modules while something is differentiated: a layer may run again on the way back."""
+        """Keep these in the private modules while something is differentiated: a layer may run
+        again on the way back."""
         return self.modules.holding({**self.fixed, **parameters})
 
     def of_predictions(self) -> "Cost | None":
-        """½ Σ ‖ŷ(θ) − ŷ‖² with ŷ held fixed, scaled as J is: its Hessian here is JᵀJ, H before the loss's curvature."""
+        """½ Σ ‖ŷ(θ) − ŷ‖² with ŷ held fixed, scaled as J is: its Hessian here is JᵀJ, H before the
+        loss's curvature."""
         predict = self.predict
         if predict is None:
             return None
@@ -312,12 +371,18 @@ class Cost:
         def total(parameters: Parameters, batch: Batch | None) -> Tensor:
             assert batch is not None
             predicted = tensors_in(predict(parameters, batch))
-            parts = [0.5 * (part - part.detach()).square().sum() for part in predicted if part.is_floating_point()]
+            parts = [
+                0.5 * (part - part.detach()).square().sum()
+                for part in predicted
+                if part.is_floating_point()
+            ]
             return torch.stack(parts).sum()
 
         return self.with_total(total, penalty=None)
 
-    def with_total(self, total: Callable[[Parameters, Batch | None], Tensor], **others: Any) -> "Cost":
+    def with_total(
+        self, total: Callable[[Parameters, Batch | None], Tensor], **others: Any
+    ) -> "Cost":
         """A cost like this one of another function, of which the Hessian is asked for."""
         other = copy.copy(self)
         other._set(total=total, curvature=HESSIAN, **others)
@@ -343,7 +408,11 @@ class Cost:
             return torch.zeros((), dtype=self.dtype, device=self.device)
         if isinstance(self.penalty, int | float):
             zero = torch.zeros((), dtype=self.dtype, device=self.device)
-            return 0.5 * self.penalty * sum((p.square().sum() for p in parameters.values()), start=zero)
+            return (
+                0.5
+                * self.penalty
+                * sum((p.square().sum() for p in parameters.values()), start=zero)
+            )
         return self.penalty(parameters).reshape(())
 
 
@@ -355,7 +424,9 @@ def asked(cost: Any, curvature: Any) -> Cost:
         HesseError: there is no such curvature, or this cost has none.
     """
     if not isinstance(cost, Cost):
-        raise HesseTypeError(f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)")
+        raise HesseTypeError(
+            f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)"
+        )
     return cost.curved(curvature)
 
 
@@ -365,13 +436,17 @@ def value(cost: Cost) -> float:
 
     Example:
         >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])})
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}
+        ... )
         >>> hesse.value(cost)
         5.0
     """
     # A loss may differentiate in its prediction, which then has to depend on something.
     leaves = as_leaves(cost.parameters)
-    shares = [_share(cost, leaves, index, batch).detach() for index, batch in enumerate(cost.batches())]
+    shares = [
+        _share(cost, leaves, index, batch).detach() for index, batch in enumerate(cost.batches())
+    ]
     return sum(map(float, shares)) + float(cost.penalty_cost(cost.parameters).detach())
 
 
@@ -380,7 +455,9 @@ def gradient(cost: Cost) -> dict[str, Tensor]:
 
     Example:
         >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])})
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}
+        ... )
         >>> hesse.gradient(cost)
         {'x': tensor([2., 4.])}
     """
@@ -412,13 +489,25 @@ def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
 
 def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) -> Tensor:
     """What one batch adds to J; where the user's code fails now, an error that says so."""
-    with diagnosed("cost", "its parameters" if batch is None else f"batch {index}", parameters, batch and batch.item):
+    with diagnosed(
+        "cost",
+        "its parameters" if batch is None else f"batch {index}",
+        parameters,
+        batch and batch.item,
+    ):
         return cost.batch_cost(parameters, batch)
 
 
-_CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = weakref.WeakKeyDictionary()
+_CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _captures_of(model: Any, loss: Any) -> dict[Any, Any]:
-    """What capture keeps for a module and a loss: a cost made anew after a step of training is not traced again."""
-    return _CAPTURES.setdefault(model, {}).setdefault(identity(loss), {}) if isinstance(model, nn.Module) else {}
+    """What capture keeps for a module and a loss: a cost made anew after a step of training is not
+    traced again."""
+    return (
+        _CAPTURES.setdefault(model, {}).setdefault(identity(loss), {})
+        if isinstance(model, nn.Module)
+        else {}
+    )

@@ -1,4 +1,5 @@
-"""The derivatives of a function as linear maps, in the ways that PyTorch has: what every product with a curvature is made of.
+"""The derivatives of a function as linear maps, in the ways that PyTorch has: what every product
+with a curvature is made of.
 
     first    f(θ) and its Jacobian, v -> J v and u -> Jᵀ u
     second   the Hessian of a scalar function, v -> H v
@@ -26,7 +27,8 @@ class Function:
 
     Attributes:
         call: the function.
-        holding: keeps its arguments in private modules while it is differentiated: a layer may run again on the way back.
+        holding: keeps its arguments in private modules while it is differentiated: a layer may run
+            again on the way back.
     """
 
     call: Callable[[Tensors], Any]
@@ -47,8 +49,8 @@ class First(NamedTuple):
 class Derivatives(abc.ABC):
     """A way of differentiating.
 
-    In both methods ``moving`` are the places of the tensors that v moves, by default all. v has a part for each of these alone;
-    Jᵀ u and H v have every part.
+    In both methods ``moving`` are the places of the tensors that v moves, by default all. v has a
+    part for each of these alone; Jᵀ u and H v have every part.
     """
 
     @abc.abstractmethod
@@ -66,11 +68,16 @@ def _places(at: Tensors, moving: Sequence[int] | None) -> Sequence[int]:
 
 @final
 class Forward(Derivatives):
-    """Forward mode, over reverse mode for the second: to be traced, for what v does not touch is computed with every product."""
+    """Forward mode, over reverse mode for the second: to be traced, for what v does not touch is
+    computed with every product."""
 
     def first(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> First:
         value, pull, *_ = vjp(function.call, at)
-        return First(value, lambda v: jvp(function.call, (at,), (self._filled(v, at, moving),))[1], lambda u: pull(u)[0])
+        return First(
+            value,
+            lambda v: jvp(function.call, (at,), (self._filled(v, at, moving),))[1],
+            lambda u: pull(u)[0],
+        )
 
     def second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> Map:
         return lambda v: jvp(grad(function.call), (at,), (self._filled(v, at, moving),))[1]
@@ -83,19 +90,25 @@ class Forward(Derivatives):
 
 @final
 class Reverse(Derivatives):
-    """Reverse over reverse: what v does not touch is computed once, and the maps can be mapped over many v."""
+    """Reverse over reverse: what v does not touch is computed once, and the maps can be mapped over
+    many v."""
 
     def first(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> First:
         value, pull, *_ = vjp(function.call, at)
         places = _places(at, moving)
         # Jᵀ u is linear in u, and its derivative in u, transposed, is J.
-        _, push, *_ = vjp(lambda u: [pull(u)[0][place] for place in places], [torch.zeros_like(part) for part in value])
+        _, push, *_ = vjp(
+            lambda u: [pull(u)[0][place] for place in places],
+            [torch.zeros_like(part) for part in value],
+        )
         return First(value, lambda v: push(v)[0], lambda u: pull(u)[0])
 
     def second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> Map:
         return self.slope_and_second(function, at, moving)[1]
 
-    def slope_and_second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> tuple[Tensors, Map]:
+    def slope_and_second(
+        self, function: Function, at: Tensors, moving: Sequence[int] | None = None
+    ) -> tuple[Tensors, Map]:
         """∂f/∂ the tensors that v moves, which H v is the derivative of, and v -> H v."""
         places = _places(at, moving)
 
@@ -109,10 +122,11 @@ class Reverse(Derivatives):
 
 @final
 class Taped(Derivatives):
-    """Reverse over reverse in plain autograd, one v after another: for what `torch.func` does not go through.
+    """Reverse over reverse in plain autograd, one v after another: for what `torch.func` does not
+    go through.
 
-    H is symmetric, so H v is the gradient of ∇f·v. (Not forward over reverse, which carries a tangent through what was computed
-    without gradients.)
+    H is symmetric, so H v is the gradient of ∇f·v. (Not forward over reverse, which carries a
+    tangent through what was computed without gradients.)
     """
 
     def first(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> First:
@@ -122,15 +136,33 @@ class Taped(Derivatives):
             kept = [part for part in value if part.requires_grad]
             directions = [torch.zeros_like(part, requires_grad=True) for part in kept]
             chosen = [leaves[place] for place in _places(at, moving)]
-            slopes = torch.autograd.grad(kept, chosen, directions, create_graph=True, allow_unused=True) if kept else ()
+            slopes = (
+                torch.autograd.grad(kept, chosen, directions, create_graph=True, allow_unused=True)
+                if kept
+                else ()
+            )
         pulled = self._differentiable(slopes)
 
         def push(v: Tensors) -> Tensors:
-            made = iter(self._back(function, leaves, list(pulled.values()), directions, [v[place] for place in pulled]))
+            made = iter(
+                self._back(
+                    function,
+                    leaves,
+                    list(pulled.values()),
+                    directions,
+                    [v[place] for place in pulled],
+                )
+            )
             return [next(made) if part.requires_grad else torch.zeros_like(part) for part in value]
 
         def pull(u: Tensors) -> Tensors:
-            return self._back(function, leaves, kept, leaves, [d for d, part in zip(u, value, strict=True) if part.requires_grad])
+            return self._back(
+                function,
+                leaves,
+                kept,
+                leaves,
+                [d for d, part in zip(u, value, strict=True) if part.requires_grad],
+            )
 
         return First([part.detach() for part in value], push, pull)
 
@@ -139,10 +171,16 @@ class Taped(Derivatives):
         with torch.inference_mode(False), torch.enable_grad(), function.holding(leaves):
             value, chosen = function(leaves), [leaves[place] for place in _places(at, moving)]
             # Never backward(create_graph=True): it ties .grad to the graph in a cycle.
-            slopes = torch.autograd.grad(value, chosen, create_graph=True, allow_unused=True) if value.requires_grad else ()
+            slopes = (
+                torch.autograd.grad(value, chosen, create_graph=True, allow_unused=True)
+                if value.requires_grad
+                else ()
+            )
         # Where a parameter enters linearly, or not at all, its gradient does not depend on θ.
         parts = self._differentiable(slopes)
-        return lambda v: self._back(function, leaves, list(parts.values()), leaves, [v[place] for place in parts])
+        return lambda v: self._back(
+            function, leaves, list(parts.values()), leaves, [v[place] for place in parts]
+        )
 
     @staticmethod
     def _leaves(at: Tensors) -> Tensors:
@@ -150,13 +188,23 @@ class Taped(Derivatives):
 
     @staticmethod
     def _differentiable(slopes: Sequence[Any]) -> dict[int, Tensor]:
-        return {place: slope for place, slope in enumerate(slopes) if slope is not None and slope.requires_grad}
+        return {
+            place: slope
+            for place, slope in enumerate(slopes)
+            if slope is not None and slope.requires_grad
+        }
 
     @staticmethod
-    def _back(function: Function, leaves: Tensors, outputs: Tensors, inputs: Tensors, directions: Tensors) -> Tensors:
+    def _back(
+        function: Function, leaves: Tensors, outputs: Tensors, inputs: Tensors, directions: Tensors
+    ) -> Tensors:
         """Σ directions · ∂outputs/∂inputs."""
         if not outputs:
             return [torch.zeros_like(part) for part in inputs]
-        kept: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        kept: dict[str, Any] = {
+            "retain_graph": True,
+            "allow_unused": True,
+            "materialize_grads": True,
+        }
         with function.holding(leaves):
             return list(torch.autograd.grad(outputs, inputs, directions, **kept))

@@ -1,4 +1,5 @@
-"""What is said where the user's model, loss or function fails, or where predictions and targets do not fit."""
+"""What is said where the user's model, loss or function fails, or where predictions and targets do
+not fit."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ from hesse.snapshot import Parameters
 
 @contextlib.contextmanager
 def diagnosed(what: str, where: str, parameters: Parameters, given: Any) -> Iterator[None]:
-    """Turn an error of the user's code into one that says which argument failed on what, and what may help.
+    """Turn an error of the user's code into one that says which argument failed on what, and what
+    may help.
 
     Args:
         what: the argument.
@@ -28,7 +30,14 @@ def diagnosed(what: str, where: str, parameters: Parameters, given: Any) -> Iter
     except (HesseError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        advice = next((found for remedy in _REMEDIES if (found := remedy(what, error, parameters, tensors_in(given)))), "")
+        advice = next(
+            (
+                found
+                for remedy in _REMEDIES
+                if (found := remedy(what, error, parameters, tensors_in(given)))
+            ),
+            "",
+        )
         failure = f"{what}: it failed on {where}{_shapes(given)} with {in_a_line(error)}"
         raise HesseValueError(f"{failure}; {advice}" if advice else failure) from error
 
@@ -63,7 +72,10 @@ def _of_dtype(what: str, error: Exception, parameters: Parameters, given: list[T
     names = " and ".join(sorted(_name(dtype) for dtype in computed))
     cast = f"x.to(torch.{_name(next(iter(computed)))})"
     if any(word in str(error) for word in ("BFloat16", "Half", "bfloat16", "float16")):
-        return f"the parameters are computed in {names}: a cast to half precision inside the forward does not fit, take it out"
+        return (
+            f"the parameters are computed in {names}: a cast to half precision inside the forward"
+            " does not fit, take it out"
+        )
     if any(t.is_floating_point() and t.dtype not in computed for t in given):
         return f"the inputs and the parameters ({names}) differ in dtype: cast the inputs, {cast}"
     if any(not t.is_floating_point() for t in given):
@@ -75,15 +87,18 @@ def _of_arguments(what: str, error: Exception, parameters: Parameters, given: li
     if what != "model" or not isinstance(error, TypeError | AttributeError):
         return ""
     return (
-        "a mapping X is given as model(**X) where its keys are the forward's arguments, a tuple as model(*X) where the forward "
-        "takes so many, and either as model(X) where not"
+        "a mapping X is given as model(**X) where its keys are the forward's arguments, a tuple as"
+        " model(*X) where the forward takes so many, and either as model(X) where not"
     )
 
 
 def _of_shapes(what: str, error: Exception, parameters: Parameters, given: list[Tensor]) -> str:
     if not any(word in str(error) for word in ("shape", "size", "dimension", "channels")):
         return ""
-    return "do the inputs have as many features as the model expects, and the targets as many entries as it predicts?"
+    return (
+        "do the inputs have as many features as the model expects, and the targets as many entries"
+        " as it predicts?"
+    )
 
 
 _REMEDIES: tuple[Remedy, ...] = (_of_complex, _of_dtype, _of_arguments, _of_shapes)
@@ -93,44 +108,53 @@ _REMEDIES: tuple[Remedy, ...] = (_of_complex, _of_dtype, _of_arguments, _of_shap
 
 
 def check_aligned(loss: Loss | None, prediction: Any, batch: Batch, index: int) -> None:
-    """Refuse targets of another number of rows than the predictions, and what broadcasting would compare across samples."""
+    """Refuse targets of another number of rows than the predictions, and what broadcasting would
+    compare across samples."""
     target = batch.targets
     if not isinstance(prediction, Tensor) or not isinstance(target, Tensor):
         return
     if batch.flat and (prediction.ndim == 0 or len(prediction) != len(target)):
         raise HesseValueError(
-            f"data: batch {index} has {batch.size} inputs, and its targets have shape {tuple(target.shape)}; the first axis of "
-            "every tensor counts the samples, or the rows of the prediction, which has shape "
-            f"{tuple(prediction.shape)}"
+            f"data: batch {index} has {batch.size} inputs, and its targets have shape"
+            f" {tuple(target.shape)}; the first axis of every tensor counts the samples, or the"
+            f" rows of the prediction, which has shape {tuple(prediction.shape)}"
         )
     if loss is not None and "binary_cross_entropy" in loss.name and not target.is_floating_point():
         raise HesseValueError(
-            f"data: the targets of batch {index} are {_name(target.dtype)}, and {loss.name} takes probabilities: cast them, "
-            "y.float()"
+            f"data: the targets of batch {index} are {_name(target.dtype)}, and {loss.name} takes"
+            " probabilities: cast them, y.float()"
         )
     # Broadcasting (N, 1) against (N,) would compare every sample with every other one's target.
     if loss is not None and loss.elementwise and prediction.ndim != target.ndim:
         raise HesseValueError(
-            f"loss: {loss.name} got predictions of shape {tuple(prediction.shape)} and targets of shape {tuple(target.shape)}, "
-            "which would be compared across samples; give both the same shape, for instance with y.reshape(-1, 1)"
+            f"loss: {loss.name} got predictions of shape {tuple(prediction.shape)} and targets of"
+            f" shape {tuple(target.shape)}, which would be compared across samples; give both the"
+            " same shape, for instance with y.reshape(-1, 1)"
         )
 
 
 def check_labels(loss: Loss | None, prediction: Any, target: Any, index: int) -> None:
     """Refuse labels that name no class, before an indexing kernel meets them."""
-    if loss is None or loss.ignored is None or not isinstance(prediction, Tensor) or not isinstance(target, Tensor):
+    if (
+        loss is None
+        or loss.ignored is None
+        or not isinstance(prediction, Tensor)
+        or not isinstance(target, Tensor)
+    ):
         return
     if target.is_floating_point() and target.ndim == prediction.ndim:
         return  # class probabilities
     if target.dtype != torch.int64:
         raise HesseValueError(
-            f"data: the targets of batch {index} are {_name(target.dtype)}, and {loss.name} takes the numbers of classes as "
-            "int64: cast them, y.long(); or give the classes' probabilities, of the prediction's shape"
+            f"data: the targets of batch {index} are {_name(target.dtype)}, and {loss.name} takes"
+            " the numbers of classes as int64: cast them, y.long(); or give the classes'"
+            " probabilities, of the prediction's shape"
         )
     classes = prediction.shape[1 if prediction.ndim > 1 else 0] if prediction.ndim else 0
     wrong = target[(target != loss.ignored) & ((target < 0) | (target >= classes))]
     if wrong.numel():
         raise HesseValueError(
-            f"data: batch {index} has {wrong.numel()} labels that name no class, the first of them {int(wrong[0])}; the model "
-            f"predicts {classes} classes, 0 to {classes - 1}: do labels start at 1, or is the last layer too narrow?"
+            f"data: batch {index} has {wrong.numel()} labels that name no class, the first of them"
+            f" {int(wrong[0])}; the model predicts {classes} classes, 0 to {classes - 1}: do labels"
+            " start at 1, or is the last layer too narrow?"
         )

@@ -8,10 +8,17 @@ import re
 import textwrap
 from difflib import get_close_matches
 
-# What PyTorch writes of a check of its own that failed: the check, where it stands, and only then, if at all, what it means.
-_INTERNAL = re.compile(r".*INTERNAL ASSERT FAILED at \S+?:\d+(, please report a bug to PyTorch)?\.?", re.DOTALL)
-# Paths, and "(Triggered internally at ...)" around them; and how sizes are called that a trace does not know.
-_PLACES = re.compile(r"\s*(\(unhinted: .*|\((Triggered|raised) [^()]*\)|at \S*/\S+|\"?\S*/\S+\.(cpp|cu|cc|hp?p?|py)\b\S*)")
+# What PyTorch writes of a check of its own that failed: the check, where it stands, and only then,
+# if at all, what it means.
+_INTERNAL = re.compile(
+    r".*INTERNAL ASSERT FAILED at \S+?:\d+(, please report a bug to PyTorch)?\.?", re.DOTALL
+)
+# Paths, and "(Triggered internally at ...)" around them; and how sizes are called that a trace does
+# not know.
+_PLACES = re.compile(
+    r"\s*(\(unhinted: .*|\((Triggered|raised) [^()]*\)|at"
+    r" \S*/\S+|\"?\S*/\S+\.(cpp|cu|cc|hp?p?|py)\b\S*)"
+)
 _LONGEST = 160
 
 
@@ -67,13 +74,18 @@ def in_a_line(error: BaseException) -> str:
     """An error for a note: its kind and its first sentence, without places in PyTorch's sources.
 
     Example:
-        >>> in_a_line(RuntimeError('x.ok() INTERNAL ASSERT FAILED at "/a/b.cpp":6, please report a bug to PyTorch. No x. More.'))
+        >>> text = 'x.ok() INTERNAL ASSERT FAILED at "/a/b.cpp":6, please report a bug to PyTorch.'
+        >>> in_a_line(RuntimeError(f"{text} No x. More."))
         'RuntimeError: No x'
         >>> in_a_line(ValueError())
         'ValueError'
     """
     text = str(error)
-    said = _INTERNAL.sub("", text).strip() or ("an internal check of PyTorch failed" if text.strip() else "")
+    said = _INTERNAL.sub("", text).strip() or (
+        "an internal check of PyTorch failed" if text.strip() else ""
+    )
     line = " ".join(_PLACES.sub("", next(iter(said.splitlines()), "")).split())
-    sentence = textwrap.shorten(re.split(r"[.;!?] +(?=[A-Z])", line)[0].rstrip(".:; "), _LONGEST, placeholder=" ...")
+    sentence = textwrap.shorten(
+        re.split(r"[.;!?] +(?=[A-Z])", line)[0].rstrip(".:; "), _LONGEST, placeholder=" ..."
+    )
     return f"{type(error).__name__}: {sentence}" if sentence else type(error).__name__

@@ -65,8 +65,8 @@ class Layout:
         """The place of one parameter in the order."""
         if name not in self.offsets:
             raise HesseKeyError(
-                f"no parameter is named {name!r}; the nearest of the {len(self.names)} in this layout: "
-                f"{nearest(name, list(self.names))}"
+                f"no parameter is named {name!r}; the nearest of the {len(self.names)} in this"
+                f" layout: {nearest(name, list(self.names))}"
             )
         return self.names.index(name)
 
@@ -81,18 +81,22 @@ class Layout:
         extra = [name for name in tensors if name not in self.offsets]
         if missing or extra:
             raise HesseKeyError(
-                f"the dictionary does not have this layout's names: missing {missing or 'none'}, unknown {extra or 'none'}"
+                f"the dictionary does not have this layout's names: missing {missing or 'none'},"
+                f" unknown {extra or 'none'}"
             )
         for name, shape in zip(self.names, self.shapes, strict=True):
             if tuple(tensors[name].shape) != shape:
-                raise HesseValueError(f"{name!r} has shape {tuple(tensors[name].shape)}; this layout expects {shape}")
+                raise HesseValueError(
+                    f"{name!r} has shape {tuple(tensors[name].shape)}; this layout expects {shape}"
+                )
         return torch.cat([tensors[name].reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Shaped[Tensor, "..."]) -> dict[str, Tensor]:
         """The dictionary of views of a flat vector, or of the last axis of a stack of them."""
         if vector.shape[-1] != self.size:
             raise HesseValueError(
-                f"a flat vector for this layout has {self.size} entries, got {vector.shape[-1]} (shape {tuple(vector.shape)})"
+                f"a flat vector for this layout has {self.size} entries, got {vector.shape[-1]}"
+                f" (shape {tuple(vector.shape)})"
             )
         return {
             name: vector[..., self.slice(name)].reshape((*vector.shape[:-1], *shape))

@@ -1,8 +1,8 @@
 """Losses as sums over samples: what a batch adds to the cost, and what it is divided by.
 
 A mean over batches of unequal weight is not the mean of their means. So every loss is held as a
-*total* (its sum over the batch) and a *weight* (what the mean divides by), and the cost divides the sum of
-totals by the sum of weights over the whole data set.
+*total* (its sum over the batch) and a *weight* (what the mean divides by), and the cost divides the
+sum of totals by the sum of weights over the whole data set.
 """
 
 import copy
@@ -31,12 +31,16 @@ class Loss:
     Attributes:
         name: what to call it in a plan.
         total: (prediction, target) -> the sum over the batch.
-        weight: (prediction, target) -> what the batch adds to the divisor of the mean; ``None`` for a sum.
+        weight: (prediction, target) -> what the batch adds to the divisor of the mean; ``None`` for
+            a sum.
         separable: False where the loss of a batch is not the sum of its samples' losses.
         elementwise: True where predictions and targets are compared entry by entry.
-        by_samples: True where ``total`` gives the mean over the samples of its batch, and the divisor is their number.
-        ignored: the label that is left out, where targets are the numbers of classes; ``None`` where they are not.
-        given: the loss as the user gave it, where its sum and its divisor come from a record: what they are held against.
+        by_samples: True where ``total`` gives the mean over the samples of its batch, and the
+            divisor is their number.
+        ignored: the label that is left out, where targets are the numbers of classes; ``None``
+            where they are not.
+        given: the loss as the user gave it, where its sum and its divisor come from a record: what
+            they are held against.
     """
 
     name: str
@@ -104,20 +108,27 @@ _DIVISORS: dict[str, Callable[[dict[str, Any]], Weight]] = {
 
 
 def _record(loss: Any) -> Operation | None:
-    """The record of a `torch.nn` loss module or of a `torch.nn.functional` loss, in a partial or not."""
+    """The record of a `torch.nn` loss module or of a `torch.nn.functional` loss, in a partial or
+    not."""
     known = type(loss) if isinstance(loss, nn.Module) else _unwrap_partial(loss)[0]
-    return next((r for r in RECORDS if r.loss is not None and known in (r.loss.module, r.loss.function)), None)
+    return next(
+        (r for r in RECORDS if r.loss is not None and known in (r.loss.module, r.loss.function)),
+        None,
+    )
 
 
 def names() -> dict[str, Any]:
     """The losses that have a name, by it."""
     return {"half_sse": half_sse} | {
-        record.loss.word: record.loss.function for record in RECORDS if record.loss is not None and record.loss.word
+        record.loss.word: record.loss.function
+        for record in RECORDS
+        if record.loss is not None and record.loss.word
     }
 
 
 def known_loss(loss: Any) -> Loss | None:
-    """The loss behind a name, a `torch.nn` loss module or a `torch.nn.functional` loss; ``None`` for any other callable.
+    """The loss behind a name, a `torch.nn` loss module or a `torch.nn.functional` loss; ``None``
+    for any other callable.
 
     Raises:
         HesseValueError: an unknown name, or ``reduction="none"``.
@@ -133,19 +144,30 @@ def known_loss(loss: Any) -> Loss | None:
     record = _record(loss)
     if record is None or record.loss is None:
         return None
-    options = {**vars(loss), **dict(loss.named_buffers())} if isinstance(loss, nn.Module) else _unwrap_partial(loss)[1]
+    options = (
+        {**vars(loss), **dict(loss.named_buffers())}
+        if isinstance(loss, nn.Module)
+        else _unwrap_partial(loss)[1]
+    )
     name, divisor = record.name, record.loss.divisor
     if divisor == "entries" and options.get("weight") is not None:
         return None  # it may have the shape of one batch; asking the function tells
     reduction = options.get("reduction", "mean")
     if reduction == "none":
         raise HesseValueError(
-            f"loss: {name} with reduction='none' gives one number per sample; the cost is one number: "
-            "use reduction='mean' or 'sum', or give the samples weights, data=(X, y, w)"
+            f"loss: {name} with reduction='none' gives one number per sample; the cost is one"
+            " number: use reduction='mean' or 'sum', or give the samples weights, data=(X, y, w)"
         )
     weight = None if reduction == "sum" else _DIVISORS[divisor]({**options, "reduction": reduction})
     ignored = options.get("ignore_index", -100) if divisor == "class weights" else None
-    return Loss(name, _reduced(loss, "sum"), weight, elementwise=divisor == "entries", ignored=ignored, given=loss)
+    return Loss(
+        name,
+        _reduced(loss, "sum"),
+        weight,
+        elementwise=divisor == "entries",
+        ignored=ignored,
+        given=loss,
+    )
 
 
 def _named(loss: Any) -> Callable[..., Any]:
@@ -153,12 +175,14 @@ def _named(loss: Any) -> Callable[..., Any]:
     if isinstance(loss, str):
         known = names()
         if loss not in known:
-            raise HesseValueError(f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(known))}")
+            raise HesseValueError(
+                f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(known))}"
+            )
         return known[loss]
     if not callable(loss):
         raise HesseTypeError(
-            f"loss: expected a name ({', '.join(names())}), a loss module or a function (prediction, target) -> scalar, "
-            f"got {type(loss).__name__}"
+            f"loss: expected a name ({', '.join(names())}), a loss module or a function"
+            f" (prediction, target) -> scalar, got {type(loss).__name__}"
         )
     return loss
 
@@ -179,22 +203,31 @@ def is_known(loss: Any) -> bool:
 
 
 def private(loss: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
-    """A copy of the user's loss that later changes do not reach, its tensors (class weights) on the device and widened."""
+    """A copy of the user's loss that later changes do not reach, its tensors (class weights) on the
+    device and widened."""
     if isinstance(loss, nn.Module):
         return copy.deepcopy(loss)._apply(lambda tensor: moved(tensor, device, dtype))
     function, options = _unwrap_partial(loss)
     if not options:
         return loss
-    return functools.partial(function, **pytree.tree_map_only(Tensor, lambda t: moved(t, device, dtype).clone(), options))
+    return functools.partial(
+        function, **pytree.tree_map_only(Tensor, lambda t: moved(t, device, dtype).clone(), options)
+    )
 
 
 def identity(loss: Any) -> Hashable:
-    """What tells losses apart: for a known one its function and every option, tensors by value; else the very object."""
+    """What tells losses apart: for a known one its function and every option, tensors by value;
+    else the very object."""
     if not isinstance(loss, str) and is_known(loss):
         function, options = (
-            (type(loss), {**vars(loss), **loss._buffers}) if isinstance(loss, nn.Module) else _unwrap_partial(loss)
+            (type(loss), {**vars(loss), **loss._buffers})
+            if isinstance(loss, nn.Module)
+            else _unwrap_partial(loss)
         )
-        values = {name: tuple(v.reshape(-1).tolist()) if isinstance(v, Tensor) else v for name, v in options.items()}
+        values = {
+            name: tuple(v.reshape(-1).tolist()) if isinstance(v, Tensor) else v
+            for name, v in options.items()
+        }
         values = {name: value for name, value in values.items() if isinstance(value, Hashable)}
         return function, tuple(sorted(values.items(), key=lambda item: item[0]))
     return loss if isinstance(loss, Hashable) else object()
@@ -212,11 +245,20 @@ def counted(function: Callable[..., Any]) -> Loss:
     def count(prediction: Any, target: Any) -> float:
         found = function(prediction, target)[1]
         tensor = isinstance(found, Tensor)
-        if not (isinstance(found, int | float) or (tensor and found.numel() == 1 and not found.is_complex())):
+        if not (
+            isinstance(found, int | float)
+            or (tensor and found.numel() == 1 and not found.is_complex())
+        ):
             kind = f"a tensor of shape {tuple(found.shape)}" if tensor else type(found).__name__
-            raise HesseValueError(f"loss: it returned (total, count) with {kind} as the count; expected one number, the divisor")
+            raise HesseValueError(
+                f"loss: it returned (total, count) with {kind} as the count; expected one number,"
+                " the divisor"
+            )
         if not 0 <= float(found) < float("inf"):
-            raise HesseValueError(f"loss: it returned (total, count) with the count {float(found):g}; expected a number >= 0")
+            raise HesseValueError(
+                f"loss: it returned (total, count) with the count {float(found):g}; expected a"
+                " number >= 0"
+            )
         return float(found)
 
     return Loss(f"{name_of(function)} (total, count)", lambda p, t: function(p, t)[0], count)
@@ -227,24 +269,32 @@ def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-# ---------------------------------------------------------------- a loss beside weights, and none at all
+# ---------------------------------------- a loss beside weights, and none at all
 
 
 def own_loss(output: Any, batch: Any) -> Tensor:
-    """The cost that a model's output is or holds: a number, ``output["loss"]`` or ``output.loss``."""
-    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor) and output[0].numel() == 1:
+    """The cost that a model's output is or holds: a number, ``output["loss"]`` or
+    ``output.loss``."""
+    if (
+        isinstance(output, tuple | list)
+        and output
+        and isinstance(output[0], Tensor)
+        and output[0].numel() == 1
+    ):
         return output[0]  # as Hugging Face's models give it without dictionaries
     held = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", output)
     if not isinstance(held, Tensor):
         raise HesseValueError(
-            f"model: without a loss its output is the cost or holds it, and this {type(output).__name__} has no tensor as its "
-            ".loss; does the batch hold the labels? Or give a loss(output, batch)"
+            "model: without a loss its output is the cost or holds it, and this"
+            f" {type(output).__name__} has no tensor as its .loss; does the batch hold the labels?"
+            " Or give a loss(output, batch)"
         )
     return held
 
 
 def weighed(loss: Any) -> Loss:
-    """Σ w ℓ / Σ w of a loss that gives one number ℓ for each sample; the target comes with the weights.
+    """Σ w ℓ / Σ w of a loss that gives one number ℓ for each sample; the target comes with the
+    weights.
 
     Raises:
         HesseValueError: it gives one number for the batch.
@@ -252,8 +302,8 @@ def weighed(loss: Any) -> Loss:
     loss = _named(loss)
     if loss is half_sse:
         raise HesseValueError(
-            "loss: half_sse is a sum over the whole batch, and the data is (X, y, w), with a weight for each sample; give "
-            "'mse', or a function that returns one number per sample"
+            "loss: half_sse is a sum over the whole batch, and the data is (X, y, w), with a weight"
+            " for each sample; give 'mse', or a function that returns one number per sample"
         )
     known = is_known(loss)
     single = _reduced(loss, "none") if known else loss
@@ -263,10 +313,13 @@ def weighed(loss: Any) -> Loss:
         if known and found.ndim > 1:
             found = found.flatten(1).mean(1)
         if not isinstance(found, Tensor) or found.shape != (samples,):
-            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            got = (
+                f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            )
             raise HesseValueError(
-                f"loss: the data is (X, y, w), so that it has to give one number for each of the {samples} samples, to be "
-                f"weighed by w, and it gave {got}; return a tensor of shape (samples,), for instance with reduction='none'"
+                "loss: the data is (X, y, w), so that it has to give one number for each of the"
+                f" {samples} samples, to be weighed by w, and it gave {got}; return a tensor of"
+                " shape (samples,), for instance with reduction='none'"
             )
         return found
 
@@ -274,4 +327,8 @@ def weighed(loss: Any) -> Loss:
         y, w = target
         return (w * each(prediction, y, len(w))).sum()
 
-    return Loss(f"{name_of(_unwrap_partial(loss)[0])} (weighed by w)", total, lambda prediction, target: float(target[1].sum()))
+    return Loss(
+        f"{name_of(_unwrap_partial(loss)[0])} (weighed by w)",
+        total,
+        lambda prediction, target: float(target[1].sum()),
+    )

@@ -18,14 +18,17 @@ _CPU = torch.device("cpu")
 
 
 class Means:
-    """What the batches say of a loss, one after another, each by itself and beside the one before it."""
+    """What the batches say of a loss, one after another, each by itself and beside the one before
+    it."""
 
     def __init__(self, subject: Subject, parameters: Parameters) -> None:
         self._subject, self._parameters = subject, parameters
         self._kinds: dict[int, Loss] = {}
         self._before: tuple[Batch, Any] | None = None
 
-    def add(self, function: Callable[[Any, Any], Any], index: int, batch: Batch, prediction: Any) -> None:
+    def add(
+        self, function: Callable[[Any, Any], Any], index: int, batch: Batch, prediction: Any
+    ) -> None:
         """Learn of a function of the user's from a batch and its prediction."""
         with self._subject.evaluating(self._parameters):
             kind = self._kind(function, batch, prediction)
@@ -37,10 +40,17 @@ class Means:
         self._before = batch, prediction
 
     def _joins(self, batch: Batch) -> bool:
-        return self._before is not None and not batch.whole and self._before[0].signature == batch.signature
+        return (
+            self._before is not None
+            and not batch.whole
+            and self._before[0].signature == batch.signature
+        )
 
-    def _kind(self, function: Callable[[Any, Any], Any], batch: Batch, prediction: Any) -> Loss | None:
-        """By the samples' predictions where they are arranged by sample, else by running the model on some samples."""
+    def _kind(
+        self, function: Callable[[Any, Any], Any], batch: Batch, prediction: Any
+    ) -> Loss | None:
+        """By the samples' predictions where they are arranged by sample, else by running the model
+        on some samples."""
         if batch.whole:
             return coupled(function)
         kind = custom_loss(function, prediction, batch.targets, batch.size)
@@ -68,9 +78,10 @@ class Means:
             if kind.name != self._kinds[first].name:
                 other = kind.name.split(" (")[-1].rstrip(")")
                 raise HesseValueError(
-                    f"loss: {self._kinds[first].name} on batch {first}, {other} on batch {index}: its value over several batches "
-                    "is not defined; pass the data as one batch (X, y), or return (total, count), the sum over the batch and "
-                    "what its mean divides by"
+                    f"loss: {self._kinds[first].name} on batch {first}, {other} on batch {index}:"
+                    " its value over several batches is not defined; pass the data as one batch"
+                    " (X, y), or return (total, count), the sum over the batch and what its mean"
+                    " divides by"
                 )
         return self._kinds[first]
 
@@ -87,48 +98,75 @@ def by_running(
     parameters: Parameters,
     batch: Batch,
 ) -> Loss | None:
-    """The kind of mean that a function of the user's is, found out by its values on some samples of a batch, and their slopes.
+    """The kind of mean that a function of the user's is, found out by its values on some samples of
+    a batch, and their slopes.
 
-    Of a model that was just made all losses are alike, and no mean is told from another; its slopes are not.
+    Of a model that was just made all losses are alike, and no mean is told from another; its slopes
+    are not.
     """
 
     def evaluate(part: Tensor) -> list[Tensor]:
         leaves = as_leaves(parameters)
         with subject.evaluating(leaves) as owned:
             found = value(owned, batch.take(part).clone())
-            slopes = torch.autograd.grad(found, list(leaves.values()), materialize_grads=True) if found.requires_grad else ()
+            slopes = (
+                torch.autograd.grad(found, list(leaves.values()), materialize_grads=True)
+                if found.requires_grad
+                else ()
+            )
         # What a model in float64 computes in float32 by itself is seen in them.
-        return [found, torch.cat([found.new_zeros(0), *(slope.flatten() for slope in slopes)]).float()]
+        return [
+            found,
+            torch.cat([found.new_zeros(0), *(slope.flatten() for slope in slopes)]).float(),
+        ]
 
     return kind_of_mean(function, evaluate, batch.size)
 
 
 def _joined(*predictions: Any) -> Any:
     """Predictions of two batches as of one; ``None`` where they are not of one form."""
-    leaves, specs = zip(*(pytree.tree_flatten(prediction) for prediction in predictions), strict=True)
+    leaves, specs = zip(
+        *(pytree.tree_flatten(prediction) for prediction in predictions), strict=True
+    )
     alike = all(
-        isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim > 0 and a.shape[1:] == b.shape[1:]
+        isinstance(a, Tensor)
+        and isinstance(b, Tensor)
+        and a.ndim > 0
+        and a.shape[1:] == b.shape[1:]
         for a, b in zip(*leaves, strict=False)
     )
     if specs[0] != specs[1] or not alike:
         return None
-    return pytree.tree_unflatten([torch.cat(parts) for parts in zip(*leaves, strict=True)], specs[0])
+    return pytree.tree_unflatten(
+        [torch.cat(parts) for parts in zip(*leaves, strict=True)], specs[0]
+    )
 
 
-def custom_loss(function: Callable[[Any, Any], Tensor], prediction: Any, target: Any, samples: int) -> Loss | None:
-    """Find out, on some samples, whether a function of the user's is a sum or a mean over samples; see `kind_of_mean`."""
+def custom_loss(
+    function: Callable[[Any, Any], Tensor], prediction: Any, target: Any, samples: int
+) -> Loss | None:
+    """Find out, on some samples, whether a function of the user's is a sum or a mean over samples;
+    see `kind_of_mean`."""
 
     def evaluate(part: Tensor) -> list[Tensor]:
-        some, targets = pytree.tree_map_only(Tensor, lambda t: _rows(t, part, samples), (prediction, target))
+        some, targets = pytree.tree_map_only(
+            Tensor, lambda t: _rows(t, part, samples), (prediction, target)
+        )
         return [function(pytree.tree_map_only(Tensor, may_be_differentiated, some), targets)]
 
-    return kind_of_mean(function, evaluate, samples) if _arranged((prediction, target), samples) else coupled(function)
+    return (
+        kind_of_mean(function, evaluate, samples)
+        if _arranged((prediction, target), samples)
+        else coupled(function)
+    )
 
 
 def _arranged(nest: Any, samples: int) -> bool:
     """Whether every tensor has rows by sample, one or several of each."""
     tensors = tensors_in(nest)
-    return bool(tensors) and all(tensor.ndim > 0 and len(tensor) % samples == 0 for tensor in tensors)
+    return bool(tensors) and all(
+        tensor.ndim > 0 and len(tensor) % samples == 0 for tensor in tensors
+    )
 
 
 def may_be_differentiated(tensor: Tensor) -> Tensor:
@@ -139,14 +177,21 @@ def may_be_differentiated(tensor: Tensor) -> Tensor:
 def _rows(tensor: Tensor, samples: Tensor, count: int) -> Tensor:
     """Those of some samples, each of which may have several."""
     samples = samples.to(tensor.device)
-    return tensor[samples] if len(tensor) == count else tensor.unflatten(0, (count, -1))[samples].flatten(0, 1)
+    return (
+        tensor[samples]
+        if len(tensor) == count
+        else tensor.unflatten(0, (count, -1))[samples].flatten(0, 1)
+    )
 
 
-def kind_of_mean(function: Callable[..., Any], evaluate: Callable[[Tensor], list[Tensor]], samples: int) -> Loss | None:
+def kind_of_mean(
+    function: Callable[..., Any], evaluate: Callable[[Tensor], list[Tensor]], samples: int
+) -> Loss | None:
     """Whether a function of the user's is a sum or a mean over samples.
 
-    The samples are cut in two parts of n₁ and n₂, in several ways. A sum obeys L = L₁ + L₂; a mean obeys
-    n L = n₁ L₁ + n₂ L₂; a loss that does neither couples its samples (``separable=False``). A single sample is taken twice.
+    The samples are cut in two parts of n₁ and n₂, in several ways. A sum obeys L = L₁ + L₂; a mean
+    obeys n L = n₁ L₁ + n₂ L₂; a loss that does neither couples its samples (``separable=False``). A
+    single sample is taken twice.
 
     Args:
         function: the user's function.
@@ -157,21 +202,36 @@ def kind_of_mean(function: Callable[..., Any], evaluate: Callable[[Tensor], list
         The loss, or ``None`` where these samples do not tell (all losses zero).
     """
     name = name_of(function)
-    places = torch.tensor([0, 0], device=_CPU) if samples == 1 else torch.arange(samples, device=_CPU)
+    places = (
+        torch.tensor([0, 0], device=_CPU) if samples == 1 else torch.arange(samples, device=_CPU)
+    )
     samples = len(places)
     order = torch.arange(samples, device=_CPU)
     drawn = torch.randperm(samples, generator=torch.Generator(_CPU).manual_seed(0), device=_CPU)
     everything, fits_mean, fits_sum = torch.ones(samples, dtype=torch.bool, device=_CPU), True, True
-    for cut in (order < 1, order < max(1, samples // 3), order % 2 == 0, drawn < max(1, samples // 2)):
+    for cut in (
+        order < 1,
+        order < max(1, samples // 3),
+        order % 2 == 0,
+        drawn < max(1, samples // 2),
+    ):
         n = int(cut.sum())
         try:
             # Each on a copy of its own, for a function may write into what it is given.
-            found = [[each.detach() for each in evaluate(places[part])] for part in (everything, cut, ~cut)]
+            found = [
+                [each.detach() for each in evaluate(places[part])]
+                for part in (everything, cut, ~cut)
+            ]
         except Exception:  # a function of the whole batch and of nothing less
             return coupled(function)
         for whole, first, second in zip(*found, strict=True):
-            tolerance = torch.finfo(whole.dtype).eps ** 0.5 * float(whole.norm() + first.norm() + second.norm())
-            fits_mean &= float((samples * whole - n * first - (samples - n) * second).norm()) <= tolerance * samples
+            tolerance = torch.finfo(whole.dtype).eps ** 0.5 * float(
+                whole.norm() + first.norm() + second.norm()
+            )
+            fits_mean &= (
+                float((samples * whole - n * first - (samples - n) * second).norm())
+                <= tolerance * samples
+            )
             fits_sum &= float((whole - first - second).norm()) <= tolerance
     if fits_mean and fits_sum:
         return None

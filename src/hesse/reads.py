@@ -1,4 +1,5 @@
-"""What the user's function reads other than through its arguments: tensors that require a gradient and are not θ's."""
+"""What the user's function reads other than through its arguments: tensors that require a gradient
+and are not θ's."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Reads:
     loss: tuple[Tensor, ...] = ()
 
     def kept(self, again: "Reads") -> "Reads":
-        """Those that another evaluation read too: what a function makes for itself is made anew each time."""
+        """Those that another evaluation read too: what a function makes for itself is made anew
+        each time."""
         return Reads(_common(self.model, again.model), _common(self.loss, again.loss))
 
 
@@ -55,28 +57,33 @@ def leaves(result: Any) -> tuple[Tensor, ...]:
 
 
 def refuse_hidden(reads: Reads) -> None:
-    """Refuse a model or a loss with parameters that it does not get from the cost, whose derivatives would be left out."""
+    """Refuse a model or a loss with parameters that it does not get from the cost, whose
+    derivatives would be left out."""
     if reads.model:
         raise HesseValueError(
-            f"model: its prediction depends on {described(reads.model)}, which no module registers (held in a list, or "
-            "in a closure?), so the derivatives would leave out how it enters; register it, or call requires_grad_(False) on it"
+            f"model: its prediction depends on {described(reads.model)}, which no module registers"
+            " (held in a list, or in a closure?), so the derivatives would leave out how it"
+            " enters; register it, or call requires_grad_(False) on it"
         )
     if reads.loss:
         raise HesseValueError(
-            f"loss: it depends on {described(reads.loss)}, other than through its prediction (an L2 term over the model's "
-            "parameters?), and the derivatives would leave that out; give such a term as penalty=, make the loss an nn.Module "
-            "that holds its own parameters, or detach them"
+            f"loss: it depends on {described(reads.loss)}, other than through its prediction (an L2"
+            " term over the model's parameters?), and the derivatives would leave that out; give"
+            " such a term as penalty=, make the loss an nn.Module that holds its own parameters,"
+            " or detach them"
         )
 
 
 def refuse_own(result: Any, originals: Iterable[Tensor], what: str) -> None:
-    """Refuse a function that reads the very tensors that it is to be differentiated in other than through its argument."""
+    """Refuse a function that reads the very tensors that it is to be differentiated in other than
+    through its argument."""
     places = {original.untyped_storage().data_ptr() for original in originals}
     own = tuple(leaf for leaf in leaves(result) if leaf.untyped_storage().data_ptr() in places)
     if own:
         raise HesseValueError(
-            f"{what}: it reads {described(own)}, given in params, other than through its argument, and the derivatives would "
-            "leave that out; take it from the dictionary that the function is called with"
+            f"{what}: it reads {described(own)}, given in params, other than through its argument,"
+            " and the derivatives would leave that out; take it from the dictionary that the"
+            " function is called with"
         )
 
 
@@ -89,4 +96,7 @@ def described(tensors: tuple[Tensor, ...]) -> str:
     """Tensors in words."""
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors[:3])
     many = len(tensors) != 1
-    return f"{len(tensors)} tensor{'s' * many} that require{'s' * (not many)} a gradient (shape{'s' * many} {shapes})"
+    return (
+        f"{len(tensors)} tensor{'s' * many} that require{'s' * (not many)} a gradient"
+        f" (shape{'s' * many} {shapes})"
+    )

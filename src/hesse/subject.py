@@ -34,8 +34,12 @@ class Subject:
 
     @contextlib.contextmanager
     def evaluating(self, tensors: Parameters) -> Iterator[Parameters]:
-        """Run the user's function with these in the place of parameters and tensors held fixed; gives those for a function."""
-        held = {name: value.clone() if name in self.writes else value for name, value in {**self.fixed, **tensors}.items()}
+        """Run the user's function with these in the place of parameters and tensors held fixed;
+        gives those for a function."""
+        held = {
+            name: value.clone() if name in self.writes else value
+            for name, value in {**self.fixed, **tensors}.items()
+        }
         before = self.modules.attributes() if self.counts else []
         try:
             with differentiable_twice(self.modules.recurrent), self.modules.holding(held):
@@ -47,7 +51,12 @@ class Subject:
         """The batch as the user's function may have it."""
         return batch.clone() if self.writes_data else batch
 
-    def watch(self, evaluate: Callable[[Parameters, Batch | None], Any], parameters: Parameters, batch: Batch | None) -> Any:
+    def watch(
+        self,
+        evaluate: Callable[[Parameters, Batch | None], Any],
+        parameters: Parameters,
+        batch: Batch | None,
+    ) -> Any:
         """Evaluate on clones of everything, and learn what is written into.
 
         Raises:
@@ -61,15 +70,18 @@ class Subject:
             with WrittenOut() as mode:
                 result = evaluate(given, held)
             self.modules.written_out |= mode.ran
-            self.writes |= {name for name, value in fixed.items() if not _same(value, self.fixed[name])}
+            self.writes |= {
+                name for name, value in fixed.items() if not _same(value, self.fixed[name])
+            }
         finally:
             self.fixed = fixed
             self.counts |= self.modules.put_back(attributes)
         for name, value in parameters.items():
             if not _same(value, given[name]):
                 raise HesseValueError(
-                    f"params: the model, loss or penalty writes into {name!r}, a parameter of the cost; a cost holds its "
-                    "parameters still: write into a copy, or leave it out with params="
+                    f"params: the model, loss or penalty writes into {name!r}, a parameter of the"
+                    " cost; a cost holds its parameters still: write into a copy, or leave it out"
+                    " with params="
                 )
         if batch is not None and held is not None and not self.writes_data:
             pairs = zip(batch.tensors, held.tensors, strict=True)

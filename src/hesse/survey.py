@@ -1,4 +1,5 @@
-"""The checking pass: a cost reads its data once when it is made, to settle its loss and to refuse what cannot be used."""
+"""The checking pass: a cost reads its data once when it is made, to settle its loss and to refuse
+what cannot be used."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -47,13 +48,15 @@ def survey(
     loss_for: Callable[[str], Loss | Callable[[Any, Any], Any]],
     originals: list[Tensor],
 ) -> Surveyed:
-    """Read the data once: settle the loss, count samples and sum the divisor, and refuse what cannot be used.
+    """Read the data once: settle the loss, count samples and sum the divisor, and refuse what
+    cannot be used.
 
     Args:
         subject: the user's model.
         data: the batches.
         parameters: θ.
-        loss_for: the form of a batch -> the loss, or the user's function that is to be found out about.
+        loss_for: the form of a batch -> the loss, or the user's function that is to be found out
+            about.
         originals: the user's own tensors behind θ.
     """
     settled: Loss | None = None
@@ -72,12 +75,21 @@ def survey(
             check_aligned(settled, prediction, batch, batches)
             check_labels(settled, prediction, batch.targets, batches)
             with diagnosed("loss", where, parameters, (prediction, batch.targets)):
-                # Parameters require no gradient here; a loss may differentiate in its prediction, and so be seen to.
+                # Parameters require no gradient here; a loss may differentiate in its prediction,
+                # and so be seen to.
                 connected = any(tensor.requires_grad for tensor in tensors_in(prediction))
-                given = prediction if connected else pytree.tree_map_only(Tensor, may_be_differentiated, prediction)
+                given = (
+                    prediction
+                    if connected
+                    else pytree.tree_map_only(Tensor, may_be_differentiated, prediction)
+                )
                 value = function(given, batch.targets)
             apart = pytree.tree_map_only(Tensor, Tensor.detach, prediction)
-            reads = Reads(leaves(prediction), _reads_of_loss(function, apart, batch)) if batches == 0 else Reads()
+            reads = (
+                Reads(leaves(prediction), _reads_of_loss(function, apart, batch))
+                if batches == 0
+                else Reads()
+            )
         if batches == 0:
             refuse_own(prediction, originals, "model")
         return apart, value, reads
@@ -88,16 +100,23 @@ def survey(
             loss, form = loss_for(batch.form), batch.form
             settled, function = (loss, loss.total) if isinstance(loss, Loss) else (None, loss)
         if batch.form != form:
-            raise HesseValueError(f"data: batch {index} is a {_FORMS[batch.form]}, and batch 0 a {_FORMS[form]}; give one form")
+            raise HesseValueError(
+                f"data: batch {index} is a {_FORMS[batch.form]}, and batch 0 a {_FORMS[form]}; give"
+                " one form"
+            )
         prediction, value, reads = subject.watch(evaluate, parameters, batch)
         if settled is None and isinstance(value, tuple | list) and len(value) == 2:
             if isinstance(value[1], Tensor) and value[1].requires_grad:
                 raise HesseValueError(
-                    "loss: it returned (total, count), and the count depends on the parameters, so that the cost is no sum "
-                    "divided by a number; return the ratio itself, over one batch of all the data"
+                    "loss: it returned (total, count), and the count depends on the parameters, so"
+                    " that the cost is no sum divided by a number; return the ratio itself, over"
+                    " one batch of all the data"
                 )
             settled = counted(function)
-            function, value = settled.total, _scalar(value[0], f"the total of the loss on batch {index}")
+            function, value = (
+                settled.total,
+                _scalar(value[0], f"the total of the loss on batch {index}"),
+            )
             _check_total(function, prediction, batch)
         found = _scalar(value, f"loss on batch {index}")
         if index == 0 and settled is not None and settled.given is not None:
@@ -111,7 +130,13 @@ def survey(
             refuse_hidden(hidden if subject.modules.model is not None else Reads(loss=hidden.loss))
             mixes = not data.is_single and _mixes_samples(subject, parameters, batch, prediction)
             if batch.whole:
-                notes = (*notes, "the first axes of a batch do not count samples: it is taken whole, and goes by columns")
+                notes = (
+                    *notes,
+                    (
+                        "the first axes of a batch do not count samples: it is taken whole, and"
+                        " goes by columns"
+                    ),
+                )
         if settled is None:
             means.add(function, index, batch, prediction)
         else:
@@ -128,12 +153,21 @@ def survey(
         raise HesseValueError(reason.format(settled.name.split(" (")[0], means.coupling, batches))
     if batches > 1 and mixes:
         raise HesseValueError(
-            "model: the prediction for one sample depends on the others of its batch (BatchNorm in training mode?), so the cost "
-            f"over {batches} batches depends on how they are cut; call model.eval(), or pass the data as one batch (X, y)"
+            "model: the prediction for one sample depends on the others of its batch (BatchNorm in"
+            f" training mode?), so the cost over {batches} batches depends on how they are cut;"
+            " call model.eval(), or pass the data as one batch (X, y)"
         )
     if settled.is_mean and not divisor > 0:
-        raise HesseValueError("loss: the mean has nothing to divide by: every target is ignored or has class weight 0")
-    return Surveyed(settled, samples, divisor if settled.is_mean else 1.0, signatures, (*notes, *_written_out(subject)))
+        raise HesseValueError(
+            "loss: the mean has nothing to divide by: every target is ignored or has class weight 0"
+        )
+    return Surveyed(
+        settled,
+        samples,
+        divisor if settled.is_mean else 1.0,
+        signatures,
+        (*notes, *_written_out(subject)),
+    )
 
 
 _FORMS = {
@@ -145,13 +179,14 @@ _FORMS = {
     "object": "single object",
 }
 _COUPLED = (
-    "loss: {} is neither a sum nor a mean over samples (see batch {}), so its value over {} batches is not defined; pass the "
-    "data as one batch (X, y), or return (total, count), the sum over the batch and what its mean divides by"
+    "loss: {} is neither a sum nor a mean over samples (see batch {}), so its value over {} batches"
+    " is not defined; pass the data as one batch (X, y), or return (total, count), the sum over the"
+    " batch and what its mean divides by"
 )
 _COUPLED_OWN = (
-    "model: its own loss is neither a sum nor a mean over samples (see batch {1}; a mean over tokens, with padding?), so its "
-    "value over {2} batches is not defined; pass one batch, or loss=lambda output, batch: (output.loss * n, n) with n what its "
-    "mean divides by"
+    "model: its own loss is neither a sum nor a mean over samples (see batch {1}; a mean over"
+    " tokens, with padding?), so its value over {2} batches is not defined; pass one batch, or"
+    " loss=lambda output, batch: (output.loss * n, n) with n what its mean divides by"
 )
 
 
@@ -173,12 +208,23 @@ def survey_function(
         what = "f(params)" if batch is None else f"f(params, batch {index})"
 
         def evaluate(tensors: Parameters, given: Batch | None) -> Tensor:
-            with diagnosed("f", "its parameters" if batch is None else f"batch {index}", parameters, batch and batch.item):
+            with diagnosed(
+                "f",
+                "its parameters" if batch is None else f"batch {index}",
+                parameters,
+                batch and batch.item,
+            ):
                 return _scalar(total(tensors, given), what)
 
         found = subject.watch(evaluate, parameters, batch)
         if batch is not None and reduction == "mean" and not batch.whole:
-            kinds[index] = by_running(subject, subject.call, lambda own, some: total(own, some) / some.size, parameters, batch)
+            kinds[index] = by_running(
+                subject,
+                subject.call,
+                lambda own, some: total(own, some) / some.size,
+                parameters,
+                batch,
+            )
         if batch is not None:
             signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
         if index == 0:
@@ -191,32 +237,46 @@ def survey_function(
         if data is None:
             visit(0, None)
         samples = data.survey(visit) if data else 1
-    odd = next((index for index, kind in kinds.items() if len(kinds) > 1 and kind is not None and not kind.by_samples), None)
+    odd = next(
+        (
+            index
+            for index, kind in kinds.items()
+            if len(kinds) > 1 and kind is not None and not kind.by_samples
+        ),
+        None,
+    )
     if odd is not None:
         is_sum = (kind := kinds[odd]) is not None and kind.separable
         raise HesseValueError(
-            f"f: on batch {odd} it is {'a sum' if is_sum else 'neither a sum nor a mean'} over samples, and with "
-            f"reduction='mean' its value over {len(kinds)} batches is the mean of its samples'; "
+            f"f: on batch {odd} it is {'a sum' if is_sum else 'neither a sum nor a mean'} over"
+            f" samples, and with reduction='mean' its value over {len(kinds)} batches is the mean"
+            " of its samples'; "
             + ("pass reduction='sum'" if is_sum else "pass the data as one batch")
         )
-    return Surveyed(mean_over_samples(total), samples, 1.0, signatures, (*notes, *_written_out(subject)))
+    return Surveyed(
+        mean_over_samples(total), samples, 1.0, signatures, (*notes, *_written_out(subject))
+    )
 
 
 def _written_out(subject: Subject) -> list[str]:
     amiss = subject.modules.written_out
-    return [f"{name} is written out, for PyTorch's second derivatives of it are {fault}" for name, fault in amiss.items()]
+    return [
+        f"{name} is written out, for PyTorch's second derivatives of it are {fault}"
+        for name, fault in amiss.items()
+    ]
 
 
 # ---------------------------------------------------------------- what cannot be used
 
 
 def _check_total(total: Callable[[Any, Any], Tensor], prediction: Any, batch: Batch) -> None:
-    """A loss that gives (total, count) gives a sum over samples, or the batches' totals do not add up."""
+    """A loss that gives (total, count) gives a sum over samples, or the batches' totals do not add
+    up."""
     kind = None if batch.whole else custom_loss(total, prediction, batch.targets, batch.size)
     if kind is not None and kind.by_samples:
         raise HesseValueError(
-            "loss: it returned (total, count), and the total is a mean over samples; return the sum, for instance "
-            "(mean * count, count)"
+            "loss: it returned (total, count), and the total is a mean over samples; return the"
+            " sum, for instance (mean * count, count)"
         )
 
 
@@ -225,13 +285,18 @@ def _reads_of_loss(function: Any, prediction: Any, batch: Batch) -> tuple[Tensor
     cut = pytree.tree_map_only(Tensor, may_be_differentiated, prediction)
     try:
         found = leaves(function(cut, batch.targets))
-    except Exception:  # of a loss that differentiates a prediction in an input, which are no longer connected
+    except (
+        Exception
+    ):  # of a loss that differentiates a prediction in an input, which are no longer connected
         return ()
     return tuple(leaf for leaf in found if not any(leaf is own for own in pytree.tree_leaves(cut)))
 
 
-def _check_divisor(loss: Loss, given: Callable[[Any, Any], Tensor], prediction: Any, batch: Batch, total: Tensor) -> None:
-    """What is known of a loss is not believed: its sum over its divisor is what the user's own gives."""
+def _check_divisor(
+    loss: Loss, given: Callable[[Any, Any], Tensor], prediction: Any, batch: Batch, total: Tensor
+) -> None:
+    """What is known of a loss is not believed: its sum over its divisor is what the user's own
+    gives."""
     divisor = loss.divisor(prediction, batch) if loss.is_mean else 1.0
     with quiet():
         expected = given(prediction, batch.targets).detach().double()
@@ -239,9 +304,9 @@ def _check_divisor(loss: Loss, given: Callable[[Any, Any], Tensor], prediction: 
     limit = math.sqrt(torch.finfo(total.dtype).eps)
     if bool((found - expected).abs() > limit * (expected.abs() + limit)):
         raise HesseValueError(
-            f"loss: {loss.name} gives {float(expected):.6g} on batch 0, and its sum divided by {divisor:g}, which is what "
-            f"hesse's record of it says, {float(found):.6g}; please report it, and give a function of your own that returns "
-            "(total, count)"
+            f"loss: {loss.name} gives {float(expected):.6g} on batch 0, and its sum divided by"
+            f" {divisor:g}, which is what hesse's record of it says, {float(found):.6g}; please"
+            " report it, and give a function of your own that returns (total, count)"
         )
 
 
@@ -249,15 +314,21 @@ def _check_same_twice(second: Tensor, what: str, first: Tensor) -> None:
     first, second = first.detach(), second.detach()
     if not torch.allclose(first, second, rtol=1e-5, atol=0.0):
         raise HesseValueError(
-            f"{what}: two evaluations gave {float(first):.6g} and {float(second):.6g}; the cost is random "
-            "(dropout or sampling inside?): make it deterministic, for instance with model.eval()"
+            f"{what}: two evaluations gave {float(first):.6g} and {float(second):.6g}; the cost is"
+            " random (dropout or sampling inside?): make it deterministic, for instance with"
+            " model.eval()"
         )
 
 
 def _mixes_samples(subject: Subject, parameters: Parameters, batch: Batch, prediction: Any) -> bool:
     """Whether the prediction for some samples changes when another sample leaves their batch."""
     n = batch.size - 1
-    if n < 1 or not isinstance(prediction, Tensor) or prediction.ndim == 0 or len(prediction) != batch.size:
+    if (
+        n < 1
+        or not isinstance(prediction, Tensor)
+        or prediction.ndim == 0
+        or len(prediction) != batch.size
+    ):
         return False
     try:
         with subject.evaluating(parameters) as owned:
@@ -265,20 +336,30 @@ def _mixes_samples(subject: Subject, parameters: Parameters, batch: Batch, predi
     except ValueError:  # normalising over a single sample is refused by torch
         return True
     scale = float(prediction.abs().max()) if prediction.numel() else 0.0
-    return alone.shape != prediction[:n].shape or not torch.allclose(alone, prediction[:n], rtol=0.0, atol=1e-3 * scale)
+    return alone.shape != prediction[:n].shape or not torch.allclose(
+        alone, prediction[:n], rtol=0.0, atol=1e-3 * scale
+    )
 
 
 def _scalar(result: Any, what: str) -> Tensor:
     if not isinstance(result, Tensor):
-        raise HesseTypeError(f"{what}: expected a tensor with one number, got {type(result).__name__}; compute it with torch")
+        raise HesseTypeError(
+            f"{what}: expected a tensor with one number, got {type(result).__name__}; compute it"
+            " with torch"
+        )
     if result.numel() != 1:
         raise HesseValueError(
-            f"{what}: expected one number, got a tensor of shape {tuple(result.shape)}; reduce it with .mean() or .sum()"
+            f"{what}: expected one number, got a tensor of shape {tuple(result.shape)}; reduce it"
+            " with .mean() or .sum()"
         )
     if not result.is_floating_point():
-        raise HesseTypeError(f"{what}: expected a floating number, got {str(result.dtype).removeprefix('torch.')}")
+        raise HesseTypeError(
+            f"{what}: expected a floating number, got {str(result.dtype).removeprefix('torch.')}"
+        )
     if not bool(torch.isfinite(result)):
-        raise HesseValueError(f"{what}: the value is {float(result)}; check the parameters and the data of that batch")
+        raise HesseValueError(
+            f"{what}: the value is {float(result)}; check the parameters and the data of that batch"
+        )
     return result
 
 
@@ -291,7 +372,10 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
             raise HesseValueError(f"penalty: expected a finite number >= 0, got {penalty}")
         return float(penalty)
     if not callable(penalty):
-        raise HesseTypeError(f"penalty: expected a number or a function of {{name: Tensor}}, got {type(penalty).__name__}")
+        raise HesseTypeError(
+            "penalty: expected a number or a function of {name: Tensor}, got"
+            f" {type(penalty).__name__}"
+        )
     subject = Subject(Modules(None), {}, penalty)
 
     def evaluate(given: Parameters, _: Batch | None) -> Tensor:
@@ -301,8 +385,9 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
     found = subject.watch(evaluate, parameters, None)
     if leaves(found):
         raise HesseValueError(
-            f"penalty: it depends on {described(leaves(found))}, other than through its argument, and the derivatives would "
-            "leave that out; take them from the dictionary that it is called with"
+            f"penalty: it depends on {described(leaves(found))}, other than through its argument,"
+            " and the derivatives would leave that out; take them from the dictionary that it is"
+            " called with"
         )
 
     def evaluated(parameters: Parameters) -> Any:
@@ -312,30 +397,36 @@ def check_penalty(penalty: Any, parameters: Parameters) -> Any:
     return evaluated
 
 
-# ---------------------------------------------------------------- what the form of the data asks for
+# ------------------------------------------------------------ what the form of the data asks for
 
 
 def loss_for(form: str, loss: Any) -> Any:
-    """The loss that data of a form asks for: a `Loss`, or a function of the user's that is to be found out about."""
+    """The loss that data of a form asks for: a `Loss`, or a function of the user's that is to be
+    found out about."""
     if isinstance(loss, type):
-        raise HesseTypeError(f"loss: expected a loss module, got the class {loss.__name__}; call it, {loss.__name__}()")
+        raise HesseTypeError(
+            f"loss: expected a loss module, got the class {loss.__name__}; call it,"
+            f" {loss.__name__}()"
+        )
     if loss is not None and form in ("inputs", "tensor"):
         raise HesseTypeError(
-            "data: batch 0 holds inputs only; expected a pair (inputs, targets) of tensors, a triple with weights of the samples "
-            "behind them, or a mapping of the model's arguments"
+            "data: batch 0 holds inputs only; expected a pair (inputs, targets) of tensors, a"
+            " triple with weights of the samples behind them, or a mapping of the model's arguments"
         )
     if loss is None:
         if form in ("pair", "weighted"):
             raise HesseTypeError(
-                "loss: expected a name, a loss module or a function (prediction, target) -> scalar for data of (X, y), got None; "
-                "without a loss the model's output is the cost, or holds it, and a batch is a mapping of its arguments"
+                "loss: expected a name, a loss module or a function (prediction, target) -> scalar"
+                " for data of (X, y), got None; without a loss the model's output is the cost, or"
+                " holds it, and a batch is a mapping of its arguments"
             )
         return own_loss
     return weighed(loss) if form == "weighted" else known_loss(loss) or loss
 
 
 def fitting(data: Data, survey: Callable[[Data], Surveyed]) -> tuple[Data, Surveyed]:
-    """Of ``((a, b), (c, d))``, one pair of nested tensors or two batches, the reading that the model and the loss can take.
+    """Of ``((a, b), (c, d))``, one pair of nested tensors or two batches, the reading that the
+    model and the loss can take.
 
     Raises:
         HesseValueError: both fit.
@@ -350,8 +441,9 @@ def fitting(data: Data, survey: Callable[[Data], Surveyed]) -> tuple[Data, Surve
             errors.append(error)
     if len(fitting) == 2:
         raise HesseValueError(
-            "data: it can be read as two batches, (X1, y1) and (X2, y2), and as one batch of nested inputs and targets, "
-            "X = (a, b) and y = (c, d), and the model and the loss take both; pass [batch] for one batch, or a list of more"
+            "data: it can be read as two batches, (X1, y1) and (X2, y2), and as one batch of nested"
+            " inputs and targets, X = (a, b) and y = (c, d), and the model and the loss take both;"
+            " pass [batch] for one batch, or a list of more"
         )
     if not fitting:
         raise errors[0]

@@ -1,7 +1,8 @@
-"""What the tests of certified numbers share: a cost beside the same cost in plain PyTorch, and the three ways to its Hessian.
+"""What the tests of certified numbers share: a cost beside the same cost in plain PyTorch, and the
+three ways to its Hessian.
 
-A `Subject` holds both. Its reference is double backward of the user's own function, run on the user's own tensors, so that it
-sees every use of a parameter, also those that go by no argument.
+A `Subject` holds both. Its reference is double backward of the user's own function, run on the
+user's own tensors, so that it sees every use of a parameter, also those that go by no argument.
 """
 
 import functools
@@ -29,7 +30,8 @@ class Subject:
     Attributes:
         cost: the cost under test.
         J: the same cost in plain PyTorch, of the leaves.
-        leaves: the tensors that J reads and that derivatives are taken in, by the names of the cost's layout.
+        leaves: the tensors that J reads and that derivatives are taken in, by the names of the
+            cost's layout.
     """
 
     cost: hesse.Cost
@@ -39,7 +41,10 @@ class Subject:
     @functools.cached_property
     def expected(self) -> Tensor:
         """The Hessian (P, P) in the order of the cost's layout."""
-        assert set(self.cost.layout.names) <= set(self.leaves), (self.cost.layout.names, list(self.leaves))
+        assert set(self.cost.layout.names) <= set(self.leaves), (
+            self.cost.layout.names,
+            list(self.leaves),
+        )
         return double_backward(self.J, [self.leaves[name] for name in self.cost.layout.names])
 
 
@@ -50,18 +55,27 @@ def double_backward(J: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Tensor
         slopes = torch.autograd.grad(J(), leaves, create_graph=True, **options)
         rows = []
         for entry in torch.cat([slope.reshape(-1) for slope in slopes]):
-            made = torch.autograd.grad(entry, leaves, retain_graph=True, **options) if entry.requires_grad else leaves
+            made = (
+                torch.autograd.grad(entry, leaves, retain_graph=True, **options)
+                if entry.requires_grad
+                else leaves
+            )
             row = torch.cat([part.detach().reshape(-1) for part in made])
             rows.append(row if entry.requires_grad else torch.zeros_like(row))
     return torch.stack(rows)
 
 
-def of(model: nn.Module, loss: Any, data: Any, J: Callable[[], Tensor] | None = None, **options: Any) -> Subject:
-    """The subject of a module in float64; by default J is the loss over all the data, batch by batch.
+def of(
+    model: nn.Module, loss: Any, data: Any, J: Callable[[], Tensor] | None = None, **options: Any
+) -> Subject:
+    """The subject of a module in float64; by default J is the loss over all the data, batch by
+    batch.
 
     Args:
-        model: the module; its own parameters are the leaves, and those of a loss module with the prefix ``loss.``.
-        loss: as for `hesse.Cost`. A named loss is a mean over samples of equal weight, ``half_sse`` a sum.
+        model: the module; its own parameters are the leaves, and those of a loss module with the
+            prefix ``loss.``.
+        loss: as for `hesse.Cost`. A named loss is a mean over samples of equal weight, ``half_sse``
+            a sum.
         data: one pair, or a list of pairs.
         J: another way to write the cost.
         options: more for `hesse.Cost`.
@@ -70,7 +84,9 @@ def of(model: nn.Module, loss: Any, data: Any, J: Callable[[], Tensor] | None = 
     leaves = dict(model.named_parameters())
     if isinstance(loss, nn.Module):
         leaves |= {f"loss.{name}": value for name, value in loss.double().named_parameters()}
-    return Subject(hesse.Cost(model, loss, data, **options), J or (lambda: written(model, loss, data)), leaves)
+    return Subject(
+        hesse.Cost(model, loss, data, **options), J or (lambda: written(model, loss, data)), leaves
+    )
 
 
 def written(model: Callable[[Any], Any], loss: Any, data: Any) -> Tensor:
@@ -90,7 +106,7 @@ def function_of(f: Callable[[dict[str, Tensor]], Tensor], params: Mapping[str, T
     return Subject(hesse.Cost.from_function(f, params), lambda: f(leaves), leaves)
 
 
-# ---------------------------------------------------------------- the three ways, and what holds of each
+# ---------------------------------------- the three ways, and what holds of each
 
 
 def _hessian(cost: hesse.Cost, **options: Any) -> Tensor:
@@ -105,26 +121,33 @@ def _operator(cost: hesse.Cost, **options: Any) -> Tensor:
     return hesse.operator(cost, **options) @ torch.eye(cost.layout.size, dtype=cost.dtype)
 
 
-WAYS: dict[str, Callable[..., Tensor]] = {"hessian": _hessian, "diagonal": _diagonal, "operator": _operator}
+WAYS: dict[str, Callable[..., Tensor]] = {
+    "hessian": _hessian,
+    "diagonal": _diagonal,
+    "operator": _operator,
+}
 
 
 @functools.cache
 def made(make: Make) -> Subject:
-    """The subject of a row, made once in a session, always the same; the random state is left as it was."""
+    """The subject of a row, made once in a session, always the same; the random state is left as it
+    was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(getattr(make, "__qualname__", "").encode()))
         return make()
 
 
 def off(found: Tensor, expected: Tensor, way: str = "hessian") -> float:
-    """The largest error of an entry beside the largest entry of H; where H is zero, the error itself."""
+    """The largest error of an entry beside the largest entry of H; where H is zero, the error
+    itself."""
     target = torch.diag(expected.diagonal()) if way == "diagonal" else expected
     assert bool(torch.isfinite(found).all()), "not finite"
     return float((found.double() - target).abs().max()) / (float(expected.abs().max()) or 1.0)
 
 
 def check_right(make: Make, way: str, tolerance: float = TOLERANCE, bare: bool = True) -> None:
-    """The numbers are right before any certificate is asked for, where the mechanism is to be right too, and H with one."""
+    """The numbers are right before any certificate is asked for, where the mechanism is to be right
+    too, and H with one."""
     subject = made(make)
     for certify in (False, True) if bare and way == "hessian" else (not bare,):
         found = WAYS[way](subject.cost, certify=certify)

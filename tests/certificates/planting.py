@@ -1,4 +1,5 @@
-"""Errors to be planted in what makes the numbers. All that the tests know of hesse's inner parts stands here.
+"""Errors to be planted in what makes the numbers. All that the tests know of hesse's inner parts
+stands here.
 
 A plant takes a `pytest.MonkeyPatch` and makes one thing wrong for as long as it lasts.
 """
@@ -53,9 +54,12 @@ def forget_failures(cost: Cost) -> None:
 
 
 def without_limit(patch: pytest.MonkeyPatch) -> None:
-    """Certificates take what time they need: how many entries or blocks they see no longer depends on the machine."""
+    """Certificates take what time they need: how many entries or blocks they see no longer depends
+    on the machine."""
     for module in (entries, matrix):
-        patch.setattr(module, "Limit", lambda least, seconds, memory=None: Limit(least, math.inf, memory))
+        patch.setattr(
+            module, "Limit", lambda least, seconds, memory=None: Limit(least, math.inf, memory)
+        )
 
 
 # ---------------------------------------------------------------- rules
@@ -101,7 +105,9 @@ def slopes(first: float, second: float) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         right = pullback.Pullback.slopes
         patch.setattr(
-            pullback.Pullback, "slopes", lambda op: tuple(s * f for s, f in zip(right(op), (first, second), strict=True))
+            pullback.Pullback,
+            "slopes",
+            lambda op: tuple(s * f for s, f in zip(right(op), (first, second), strict=True)),
         )
 
     return plant
@@ -113,7 +119,9 @@ def by_differentiation(factor: float) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         right = pullback.Pullback._pull_by_sample
         patch.setattr(
-            pullback.Pullback, "_pull_by_sample", lambda op, columns: tuple(part * factor for part in right(op, columns))
+            pullback.Pullback,
+            "_pull_by_sample",
+            lambda op, columns: tuple(part * factor for part in right(op, columns)),
         )
 
     return plant
@@ -170,7 +178,10 @@ def samples_mixed(patch: pytest.MonkeyPatch) -> None:
 
     def wrong(self: Any, leaves: list[Any]) -> dict[str, Any]:
         values = right(self, leaves)
-        return {name: value.roll(1, 0) if name.startswith("tanh") else value for name, value in values.items()}
+        return {
+            name: value.roll(1, 0) if name.startswith("tanh") else value
+            for name, value in values.items()
+        }
 
     patch.setattr(evaluation.Evaluation, "run", wrong)
 
@@ -187,7 +198,10 @@ def collapsed(patch: pytest.MonkeyPatch) -> None:
 
     def wrong(self: Any, value: str, sites: set[str]) -> Any:
         cut = frontier.CUT in self._columns[value]
-        return {key: times(part, -1.0) if cut and key[0] in "SD" else part for key, part in right(self, value, sites).items()}
+        return {
+            key: times(part, -1.0) if cut and key[0] in "SD" else part
+            for key, part in right(self, value, sites).items()
+        }
 
     patch.setattr(frontier.Frontier, "expanded", wrong)
 
@@ -240,7 +254,9 @@ def without_transport(order: Order) -> Callable[[Pair, Any], None]:
 
 def without_signal(order: Order) -> Callable[[Pair, Any], None]:
     """The curvature from above, left out where there is the other term."""
-    return lambda pair, grid: order.run(pair if pair.transport is None else replace(pair, signal=None), grid)
+    return lambda pair, grid: order.run(
+        pair if pair.transport is None else replace(pair, signal=None), grid
+    )
 
 
 def a_sample_lost(order: Order) -> Callable[[Pair, Any], None]:
@@ -257,13 +273,15 @@ def order(place: int, how: Callable[[Order], Callable[[Pair, Any], None]]) -> Pl
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         every = list(contract.ORDERS)
-        every[place] = replace(every[place], run=how(every[place]), estimate=lambda sizes: Estimate(0, 0, 0, 0))
+        every[place] = replace(
+            every[place], run=how(every[place]), estimate=lambda sizes: Estimate(0, 0, 0, 0)
+        )
         patch.setattr(contract, "ORDERS", tuple(every))
 
     return plant
 
 
-# ---------------------------------------------------------------- columns, the diagonal, the operator
+# ------------------------------------------------------------ columns, the diagonal, the operator
 
 
 def product_of_columns(factor: float) -> Plant:
@@ -294,16 +312,21 @@ def entries_of_the_diagonal(factor: float) -> Plant:
 def second_uses_of_the_diagonal(patch: pytest.MonkeyPatch) -> None:
     """What two uses of one parameter bring to the diagonal together, left out."""
     right = diagonal._add_entries
-    patch.setattr(diagonal, "_add_entries", lambda pair, total: right(pair, total) if pair.same else None)
+    patch.setattr(
+        diagonal, "_add_entries", lambda pair, total: right(pair, total) if pair.same else None
+    )
 
 
 def straight_line(factor: float) -> Plant:
-    """The straight line, and what it is held against when it is made: both wrong in the same way."""
+    """The straight line, and what it is held against when it is made: both wrong in the same
+    way."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         for method in (linearize.StraightLine, linearize.NothingKept):
             patch.setattr(method, "product", _scaled(method.product, factor))
-        patch.setattr(linearize.StraightLine, "products", _scaled(linearize.StraightLine.products, factor))
+        patch.setattr(
+            linearize.StraightLine, "products", _scaled(linearize.StraightLine.products, factor)
+        )
 
     return plant
 
@@ -339,7 +362,11 @@ def the_result(change: Callable[[Tensor], Tensor]) -> Plant:
 
         def wrong(self: Any) -> Any:
             matrix, blocks = right(self)
-            changed = None if blocks is None else {names: change(block) for names, block in blocks.items()}
+            changed = (
+                None
+                if blocks is None
+                else {names: change(block) for names, block in blocks.items()}
+            )
             return None if matrix is None else change(matrix), changed
 
         patch.setattr(assemble.Storage, "finished", wrong)

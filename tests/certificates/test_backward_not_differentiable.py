@@ -1,6 +1,8 @@
-"""Backward passes that are not differentiable: every way to H agrees there, and is wrong. Only differences of gradients tell.
+"""Backward passes that are not differentiable: every way to H agrees there, and is wrong. Only
+differences of gradients tell.
 
-Each function's first derivative is right, so it trains. Its H by double backward is 0, or symmetric and lacks a term.
+Each function's first derivative is right, so it trains. Its H by double backward is 0, or symmetric
+and lacks a term.
 """
 
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from certificates.kinds import WAYS, Formula, double_backward, flat, of, off, x
 Function: Any = torch.autograd.Function
 
 
-# ---------------------------------------------------------------- functions, all of them u -> u³ or tanh u
+# ---------------------------------------- functions, all of them u -> u³ or tanh u
 
 
 class DetachedSlope(Function):
@@ -38,7 +40,8 @@ class DetachedSlope(Function):
 
 
 class DetachedOutput(Function):
-    """tanh u, 1 − y² of a y that lies in the context, not among the saved tensors: H is Gauss–Newton's, and symmetric."""
+    """tanh u, 1 − y² of a y that lies in the context, not among the saved tensors: H is
+    Gauss–Newton's, and symmetric."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
@@ -107,7 +110,8 @@ class InNumpy(Function):
 
 
 class SlopeInNumpy(Function):
-    """NumPy for the slope alone: what comes from above keeps its graph, so that H is symmetric and lacks a term."""
+    """NumPy for the slope alone: what comes from above keeps its graph, so that H is symmetric and
+    lacks a term."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
@@ -120,7 +124,8 @@ class SlopeInNumpy(Function):
 
 
 class Adjoint(Function):
-    """u at time 1 of u' = sin u by Euler's steps; the adjoint runs backwards through detached states."""
+    """u at time 1 of u' = sin u by Euler's steps; the adjoint runs backwards through detached
+    states."""
 
     steps = 8
 
@@ -144,7 +149,8 @@ class Adjoint(Function):
 
 
 class Implicit(Function):
-    """The root y of y + y³ = u, whose backward is 1 / (1 + 3 y²) at a root that was found without a graph."""
+    """The root y of y + y³ = u, whose backward is 1 / (1 + 3 y²) at a root that was found without a
+    graph."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
@@ -199,7 +205,11 @@ def network(f: Callable[[Tensor], Tensor], seed: int = 0) -> tuple[Any, Tensor, 
     """A layer below f, and one above."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Formula(lambda m, z: m.b(f(m.a(z))), a=nn.Linear(2, 3), b=nn.Linear(3, 2)).double(), x(5, 2), x(5, 2)
+        return (
+            Formula(lambda m, z: m.b(f(m.a(z))), a=nn.Linear(2, 3), b=nn.Linear(3, 2)).double(),
+            x(5, 2),
+            x(5, 2),
+        )
 
 
 @pytest.mark.parametrize("f", WRONG.values(), ids=WRONG)
@@ -236,7 +246,9 @@ def test_the_functions_are_what_they_are_meant_to_be(f: Callable[[Tensor], Tenso
 
     step = 1e-5
     (above, g_above), (below, g_below) = moved(step), moved(-step)
-    assert abs((above - below) / (2 * step) - float(gradient().sum())) < 1e-7 * (1 + abs(float(gradient().sum())))
+    assert abs((above - below) / (2 * step) - float(gradient().sum())) < 1e-7 * (
+        1 + abs(float(gradient().sum()))
+    )
     try:
         H = double_backward(J, leaves)
     except RuntimeError:
@@ -245,7 +257,9 @@ def test_the_functions_are_what_they_are_meant_to_be(f: Callable[[Tensor], Tenso
     assert float((H.sum(1) - differences).abs().max()) > 1e-2 * float(differences.abs().max())
 
 
-@pytest.mark.parametrize("certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS))
+@pytest.mark.parametrize(
+    "certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS)
+)
 def test_refused_in_a_loss(certified: Callable[[hesse.Cost], Any]) -> None:
     model, X, y = network(torch.tanh)
 
@@ -256,7 +270,9 @@ def test_refused_in_a_loss(certified: Callable[[hesse.Cost], Any]) -> None:
         certified(hesse.Cost(model, loss, (X, y)))
 
 
-@pytest.mark.parametrize("certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS))
+@pytest.mark.parametrize(
+    "certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS)
+)
 def test_refused_in_a_function_and_in_a_penalty(certified: Callable[[hesse.Cost], Any]) -> None:
     def f(p: dict[str, Tensor]) -> Tensor:
         return DetachedSlope.apply(p["u"]).sum() + p["u"].square().sum()
@@ -265,7 +281,14 @@ def test_refused_in_a_function_and_in_a_penalty(certified: Callable[[hesse.Cost]
         certified(hesse.Cost.from_function(f, {"u": x(3)}))
     model, X, y = network(torch.tanh)
     with pytest.raises(hesse.HesseError, match="backward"):
-        certified(hesse.Cost(model, "half_sse", (X, y), penalty=lambda p: WithoutGradient.apply(p["a.bias"]).sum()))
+        certified(
+            hesse.Cost(
+                model,
+                "half_sse",
+                (X, y),
+                penalty=lambda p: WithoutGradient.apply(p["a.bias"]).sum(),
+            )
+        )
 
 
 class Reversed(Function):
@@ -296,15 +319,20 @@ class Clipped(Function):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_gradient_that_is_turned_about_is_the_users(way: str) -> None:
-    """There g·v is not the slope of the value, by intent: double backward is the definition, and the plan says so."""
+    """There g·v is not the slope of the value, by intent: double backward is the definition, and
+    the plan says so."""
     model, X, y = network(lambda u: torch.tanh(u) + Reversed.apply(u) ** 2)
     subject = of(model, "half_sse", (X, y))
     assert off(WAYS[way](subject.cost), subject.expected, way) < 1e-9
     assert "not the slope" in str(hesse.plan(subject.cost))
 
 
-@pytest.mark.parametrize("certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS))
-def test_a_gradient_that_is_no_derivative_has_no_hessian(certified: Callable[[hesse.Cost], Any]) -> None:
+@pytest.mark.parametrize(
+    "certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS)
+)
+def test_a_gradient_that_is_no_derivative_has_no_hessian(
+    certified: Callable[[hesse.Cost], Any],
+) -> None:
     """Never the symmetrised wrong matrix."""
     model, X, y = network(Clipped.apply)
     with pytest.raises(hesse.HesseError, match="symmetric"):

@@ -1,4 +1,5 @@
-"""Batches whose other axes differ in length: every shape that occurs counts, however the samples are cut into chunks."""
+"""Batches whose other axes differ in length: every shape that occurs counts, however the samples
+are cut into chunks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +11,31 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import hesse
-from certificates.kinds import WAYS, Formula, Make, Subject, check_right, double_backward, made, of, off, x
+from certificates.kinds import (
+    WAYS,
+    Formula,
+    Make,
+    Subject,
+    check_right,
+    double_backward,
+    made,
+    of,
+    off,
+    x,
+)
 
 
 def lengths(
-    forward: Callable[[Any, Tensor], Tensor], sizes: list[tuple[int, int]], loss: Any = "half_sse", **members: Any
+    forward: Callable[[Any, Tensor], Tensor],
+    sizes: list[tuple[int, int]],
+    loss: Any = "half_sse",
+    **members: Any,
 ) -> Subject:
-    """Batches of (samples, tokens), each token two numbers, a target of two numbers for each sample."""
-    data = [(x(n, t, 2), torch.arange(n) % 2 if loss == "cross_entropy" else x(n, 2)) for n, t in sizes]
+    """Batches of (samples, tokens), each token two numbers, a target of two numbers for each
+    sample."""
+    data = [
+        (x(n, t, 2), torch.arange(n) % 2 if loss == "cross_entropy" else x(n, 2)) for n, t in sizes
+    ]
     return of(Formula(forward, **members), loss, data)
 
 
@@ -35,20 +53,32 @@ def attended(model: Any, z: Tensor) -> Tensor:
 
 def images() -> Subject:
     """Pictures of three sizes and a pooling that makes one of them."""
-    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
-    return of(model, "mse", [(x(2, 1, 3, 3), x(2, 2)), (x(3, 1, 4, 3), x(3, 2)), (x(1, 1, 2, 5), x(1, 2))])
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 2), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    )
+    return of(
+        model, "mse", [(x(2, 1, 3, 3), x(2, 2)), (x(3, 1, 4, 3), x(3, 2)), (x(1, 1, 2, 5), x(1, 2))]
+    )
 
 
 def language() -> Subject:
     """Targets that are as long as their inputs: the mean is over tokens."""
-    model = Formula(lambda m, z: m.head(torch.tanh(m.embed(z))).mT, embed=nn.Embedding(3, 2), head=nn.Linear(2, 3))
+    model = Formula(
+        lambda m, z: m.head(torch.tanh(m.embed(z))).mT,
+        embed=nn.Embedding(3, 2),
+        head=nn.Linear(2, 3),
+    )
     data = [
-        (torch.arange(n * t).reshape(n, t) % 3, torch.arange(1, n * t + 1).reshape(n, t) % 3) for n, t in ((2, 2), (1, 4), (3, 3))
+        (torch.arange(n * t).reshape(n, t) % 3, torch.arange(1, n * t + 1).reshape(n, t) % 3)
+        for n, t in ((2, 2), (1, 4), (3, 3))
     ]
     count = sum(y.numel() for _, y in data)
 
     def J() -> Tensor:
-        return torch.stack([F.cross_entropy(model(z), y, reduction="sum") for z, y in data]).sum() / count
+        return (
+            torch.stack([F.cross_entropy(model(z), y, reduction="sum") for z, y in data]).sum()
+            / count
+        )
 
     return of(model, "cross_entropy", data, J)
 
@@ -62,7 +92,8 @@ def masked_by_name() -> Subject:
 
     model = Formula(forward, l=nn.Linear(2, 2), head=nn.Linear(2, 1))
     data = [
-        ({"x": x(n, t, 2), "mask": (torch.arange(t) < t - 1).expand(n, t).double()}, x(n, 1)) for n, t in ((2, 3), (2, 4), (1, 2))
+        ({"x": x(n, t, 2), "mask": (torch.arange(t) < t - 1).expand(n, t).double()}, x(n, 1))
+        for n, t in ((2, 3), (2, 4), (1, 2))
     ]
     return of(model, "mse", data)
 
@@ -71,9 +102,15 @@ TWO, THREE = [(3, 2), (3, 3)], [(2, 2), (4, 3), (1, 1), (2, 2)]
 LENGTHS: dict[str, Make] = {
     "two lengths": lambda: lengths(summed, TWO, l=nn.Linear(2, 2)),
     "three lengths": lambda: lengths(summed, THREE, l=nn.Linear(2, 2)),
-    "batches of one": lambda: lengths(averaged, [(1, 2), (1, 3), (1, 1)], l=nn.Linear(2, 2), head=nn.Linear(2, 2)),
-    "classes": lambda: lengths(averaged, THREE, "cross_entropy", l=nn.Linear(2, 2), head=nn.Linear(2, 2)),
-    "attention": lambda: lengths(attended, [(2, 3), (2, 2)], q=nn.Linear(2, 2), head=nn.Linear(2, 2)),
+    "batches of one": lambda: lengths(
+        averaged, [(1, 2), (1, 3), (1, 1)], l=nn.Linear(2, 2), head=nn.Linear(2, 2)
+    ),
+    "classes": lambda: lengths(
+        averaged, THREE, "cross_entropy", l=nn.Linear(2, 2), head=nn.Linear(2, 2)
+    ),
+    "attention": lambda: lengths(
+        attended, [(2, 3), (2, 2)], q=nn.Linear(2, 2), head=nn.Linear(2, 2)
+    ),
     "images": images,
     "tokens as targets": language,
     "a mask": masked_by_name,
@@ -96,8 +133,13 @@ def test_lengths_in_small_chunks(name: str) -> None:
     """Wherever the chunks fall, on a batch's end or across it."""
     subject = made(LENGTHS[name])
     for memory in (1, 2_000, 20_000):
-        assert off(hesse.hessian(subject.cost, memory=memory, certify=False).dense(), subject.expected) < 1e-9, memory
-        found = subject.cost.layout.flatten(hesse.diagonal(subject.cost, memory=memory, certify=False))
+        assert (
+            off(hesse.hessian(subject.cost, memory=memory, certify=False).dense(), subject.expected)
+            < 1e-9
+        ), memory
+        found = subject.cost.layout.flatten(
+            hesse.diagonal(subject.cost, memory=memory, certify=False)
+        )
         assert off(found, subject.expected.diagonal()) < 1e-9, memory
 
 
@@ -109,7 +151,11 @@ def test_lengths_where_chunks_are_batches() -> None:
         data = [(x(3000, t, 60), x(3000, 10)) for t in (2, 3)]
     cost = hesse.Cost(net, "half_sse", data)
     found = hesse.hessian(cost, pairs=[("l.bias", "l.bias")], certify=False)["l.bias", "l.bias"]
-    expected = double_backward(lambda: sum((net(z) - y).square().sum() / 2 for z, y in data), [net.l.bias])  # type: ignore[arg-type]
+
+    def J() -> torch.Tensor:
+        return torch.stack([(net(z) - y).square().sum() / 2 for z, y in data]).sum()
+
+    expected = double_backward(J, [net.get_parameter("l.bias")])
     assert off(found, expected) < 1e-9
 
 

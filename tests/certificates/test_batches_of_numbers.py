@@ -1,4 +1,5 @@
-"""Batches that hold what is no tensor, a number, a flag, a word or None, and not the same in all."""
+"""Batches that hold what is no tensor, a number, a flag, a word or None, and not the same in
+all."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,11 @@ def conditioned(model: Any, batch: Any) -> Tensor:
 
 
 def with_extras(forward: Callable[[Any, Any], Tensor], *extras: Any) -> Subject:
-    return of(Formula(forward, l=nn.Linear(2, 2)), "half_sse", [((x(2, 2), extra), x(2, 2)) for extra in extras])
+    return of(
+        Formula(forward, l=nn.Linear(2, 2)),
+        "half_sse",
+        [((x(2, 2), extra), x(2, 2)) for extra in extras],
+    )
 
 
 def weighed_targets() -> Subject:
@@ -49,7 +54,9 @@ NUMBERS: dict[str, Make] = {
     "an int": lambda: with_extras(lambda m, b: m.l(b[0]) ** b[1], 2, 3),
     "the same in every batch": lambda: with_extras(scaled, 2.0, 2.0),
     "a flag": lambda: with_extras(switched, False, True),
-    "a word": lambda: with_extras(lambda m, b: getattr(torch, b[1])(m.l(b[0])), "tanh", "sigmoid", "tanh"),
+    "a word": lambda: with_extras(
+        lambda m, b: getattr(torch, b[1])(m.l(b[0])), "tanh", "sigmoid", "tanh"
+    ),
     "None in some, first given": lambda: sometimes_conditioned(True),
     "None in some, first not": lambda: sometimes_conditioned(False),
     "beside the targets": weighed_targets,
@@ -66,7 +73,10 @@ def test_numbers_in_small_chunks() -> None:
     """By default both batches would be one chunk, and with little memory each sample is."""
     subject = made(NUMBERS["a float"])
     for memory in (1, 10**8):
-        assert off(hesse.hessian(subject.cost, memory=memory, certify=False).dense(), subject.expected) < 1e-9
+        assert (
+            off(hesse.hessian(subject.cost, memory=memory, certify=False).dense(), subject.expected)
+            < 1e-9
+        )
 
 
 def test_a_number_of_one_batch_alone() -> None:

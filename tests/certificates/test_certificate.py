@@ -20,15 +20,24 @@ from certificates.kinds import x
 from hesse import Certificate
 from networks import DataBranch, dense
 
-CALLS: dict[str, Callable[..., Any]] = {"hessian": hesse.hessian, "diagonal": hesse.diagonal, "operator": hesse.operator}
+CALLS: dict[str, Callable[..., Any]] = {
+    "hessian": hesse.hessian,
+    "diagonal": hesse.diagonal,
+    "operator": hesse.operator,
+}
 
 
 @functools.cache
-def cost_of(*widths: int, samples: int = 8, dtype: torch.dtype = torch.float64, **options: Any) -> hesse.Cost:
+def cost_of(
+    *widths: int, samples: int = 8, dtype: torch.dtype = torch.float64, **options: Any
+) -> hesse.Cost:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = dense(*(widths or (3, 4, 2))).to(dtype)
-        X, y = torch.randn(samples, widths[0] if widths else 3, dtype=dtype), torch.arange(samples) % 2
+        X, y = (
+            torch.randn(samples, widths[0] if widths else 3, dtype=dtype),
+            torch.arange(samples) % 2,
+        )
     return hesse.Cost(model, "cross_entropy", (X, y), **options)
 
 
@@ -65,7 +74,11 @@ def test_as_text_it_is_a_line(name: str) -> None:
     line = str(certificate)
     assert "\n" not in line and 20 < len(line) < 400
     assert certificate.compared in line and "double backward" in line
-    assert f"{certificate.deviation:.0e}".partition("e")[0] in line and "8 samples" in line and "rounding" in line
+    assert (
+        f"{certificate.deviation:.0e}".partition("e")[0] in line
+        and "8 samples" in line
+        and "rounding" in line
+    )
 
 
 COMPARED: dict[str, tuple[Callable[[], Any], str]] = {
@@ -75,7 +88,10 @@ COMPARED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: hesse.hessian(cost_of(), pairs=[("0.weight", "2.weight"), ("0.bias", "0.bias")]),
         r"\b[12] of 2 blocks|all 2 blocks",
     ),
-    "the block diagonal": (lambda: hesse.hessian(cost_of(), block_diagonal=True), r"\b[1-4] (of 4 )?blocks|all 4 blocks"),
+    "the block diagonal": (
+        lambda: hesse.hessian(cost_of(), block_diagonal=True),
+        r"\b[1-4] (of 4 )?blocks|all 4 blocks",
+    ),
     "entries of the diagonal": (
         lambda: hesse.diagonal(cost_of()),
         r"\d+ entr(y|ies) of [1-4]( of 4)? parameters?|all 4 parameters",
@@ -118,7 +134,9 @@ def test_in_float32_it_says_what_rounding_could_hide() -> None:
 
 
 @pytest.mark.parametrize(
-    "penalty", [0.1, lambda params: sum(p.pow(4).sum() for p in params.values())], ids=["number", "function"]
+    "penalty",
+    [0.1, lambda params: sum(p.pow(4).sum() for p in params.values())],
+    ids=["number", "function"],
 )
 def test_a_penalty_is_part_of_it(penalty: Any) -> None:
     for call in CALLS.values():
@@ -167,7 +185,9 @@ def test_without_it_the_representation_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"block_diagonal": True}, {"pairs": [("0.weight", "2.bias")]}], ids=["all", "own", "one"]
+    "options",
+    [{}, {"block_diagonal": True}, {"pairs": [("0.weight", "2.bias")]}],
+    ids=["all", "own", "one"],
 )
 @pytest.mark.parametrize("certify", [True, False])
 def test_it_is_saved_and_loaded(tmp_path: Path, certify: bool, options: dict[str, Any]) -> None:
@@ -198,9 +218,13 @@ def test_the_diagonal_is_a_mapping() -> None:
     cost = cost_of()
     d = hesse.diagonal(cost)
     assert isinstance(d, Mapping) and list(d) == list(cost.layout.names) and len(d) == 4
-    assert all(isinstance(d[name], Tensor) and d[name].shape == cost.layout.shape(name) for name in d)
+    assert all(
+        isinstance(d[name], Tensor) and d[name].shape == cost.layout.shape(name) for name in d
+    )
     assert cost.layout.flatten(d).shape == (cost.layout.size,)
-    assert {name: part.shape for name, part in d.items()} == {name: cost.layout.shape(name) for name in cost.layout.names}
+    assert {name: part.shape for name, part in d.items()} == {
+        name: cost.layout.shape(name) for name in cost.layout.names
+    }
     with pytest.raises(KeyError):
         d["none"]
 
@@ -210,11 +234,21 @@ def test_the_diagonal_is_a_mapping() -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_random_states_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's is drawn from by beartype's checks in these tests, so there it is drawing that is forbidden."""
+    """Python's is drawn from by beartype's checks in these tests, so there it is drawing that is
+    forbidden."""
     cost = cost_of(3, 5, 2)
     for seed in (torch.manual_seed, np.random.seed):
         seed(7)
-    for function in ("random", "randrange", "randint", "shuffle", "choice", "sample", "gauss", "seed"):
+    for function in (
+        "random",
+        "randrange",
+        "randint",
+        "shuffle",
+        "choice",
+        "sample",
+        "gauss",
+        "seed",
+    ):
         monkeypatch.setattr(random, function, None)
     before = torch.get_rng_state(), np.random.get_state()[1]  # type: ignore[index]
     CALLS[name](cost)
@@ -224,12 +258,16 @@ def test_random_states_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_random_states_of_a_loader_stay() -> None:
     generator = torch.Generator().manual_seed(3)
-    data = DataLoader(TensorDataset(x(9, 2), x(9, 1)), batch_size=4, shuffle=True, generator=generator)
+    data = DataLoader(
+        TensorDataset(x(9, 2), x(9, 1)), batch_size=4, shuffle=True, generator=generator
+    )
     cost = hesse.Cost(dense(2, 3, 1).double(), "mse", data)
     before, outside = generator.get_state(), torch.get_rng_state()
     for call in CALLS.values():
         assert call(cost).certificate.deviation < 1e-10
-    assert torch.equal(generator.get_state(), before) and torch.equal(torch.get_rng_state(), outside)
+    assert torch.equal(generator.get_state(), before) and torch.equal(
+        torch.get_rng_state(), outside
+    )
 
 
 def test_numbers_do_not_depend_on_it() -> None:
@@ -269,7 +307,9 @@ def test_without_it_the_function_is_not_asked_for_it() -> None:
     cost = hesse.Cost.from_function(f, {"u": x(3), "v": x()})
     for call in (hesse.hessian, hesse.operator):
         call(cost)
-    assert f.during(lambda: hesse.hessian(cost, certify=False)) < f.during(lambda: hesse.hessian(cost))
+    assert f.during(lambda: hesse.hessian(cost, certify=False)) < f.during(
+        lambda: hesse.hessian(cost)
+    )
 
 
 def test_an_operator_is_certified_once() -> None:

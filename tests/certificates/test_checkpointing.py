@@ -1,4 +1,5 @@
-"""Checkpointing, in both of its forms, at the model's own θ and at any other, against the same network without it."""
+"""Checkpointing, in both of its forms, at the model's own θ and at any other, against the same
+network without it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +27,23 @@ def first(model: Any, inner: Inner, z: Tensor) -> Tensor:
 
 
 def nested(model: Any, inner: Inner, z: Tensor) -> Tensor:
-    return model.c(inner(lambda h: torch.tanh(model.b(inner(lambda g: torch.tanh(model.a(g)), h))), torch.tanh(model.a(z))))
+    return model.c(
+        inner(
+            lambda h: torch.tanh(model.b(inner(lambda g: torch.tanh(model.a(g)), h))),
+            torch.tanh(model.a(z)),
+        )
+    )
 
 
 def several(model: Any, inner: Inner, z: Tensor) -> Tensor:
     """Two arguments, and a layer used inside and outside."""
-    return model.c(inner(lambda h, g: torch.tanh(model.b(h)) * g, torch.tanh(model.b(z)), torch.sigmoid(model.a(z))))
+    return model.c(
+        inner(
+            lambda h, g: torch.tanh(model.b(h)) * g,
+            torch.tanh(model.b(z)),
+            torch.sigmoid(model.a(z)),
+        )
+    )
 
 
 def attended(model: Any, inner: Inner, z: Tensor) -> Tensor:
@@ -61,7 +73,9 @@ class Net(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         if self.reentrant is None:
             return FORMS[self.form](self, lambda f, *args: f(*args), z)
-        return FORMS[self.form](self, lambda f, *args: checkpoint(f, *args, use_reentrant=self.reentrant), z)
+        return FORMS[self.form](
+            self, lambda f, *args: checkpoint(f, *args, use_reentrant=self.reentrant), z
+        )
 
 
 def pair(form: str, reentrant: bool) -> tuple[hesse.Cost, Subject]:
@@ -72,12 +86,15 @@ def pair(form: str, reentrant: bool) -> tuple[hesse.Cost, Subject]:
         plain.load_state_dict(model.state_dict())
         X, y = x(4, 2), x(4, 2)
     reference = Subject(
-        hesse.Cost(plain, "half_sse", (X, y)), lambda: (plain(X) - y).square().sum() / 2, dict(plain.named_parameters())
+        hesse.Cost(plain, "half_sse", (X, y)),
+        lambda: (plain(X) - y).square().sum() / 2,
+        dict(plain.named_parameters()),
     )
     return hesse.Cost(model, "half_sse", (X, y)), reference
 
 
-# A reentrant checkpoint of an input that needs no gradient gives none to its layers: PyTorch's own rule, not a fault.
+# A reentrant checkpoint of an input that needs no gradient gives none to its layers: PyTorch's own
+# rule, not a fault.
 ROWS = [
     ("the middle", False, False),
     ("the middle", False, True),
@@ -98,8 +115,12 @@ def test_right(form: str, reentrant: bool, elsewhere: bool) -> None:
         shift = torch.linspace(-0.4, 0.5, cost.layout.size, dtype=torch.float64)
         cost = cost.at(cost.theta + shift)
         with torch.no_grad():
-            nn.utils.vector_to_parameters(cost.theta, [reference.leaves[name] for name in cost.layout.names])
-    gradient = torch.autograd.grad(reference.J(), [reference.leaves[name] for name in cost.layout.names])
+            nn.utils.vector_to_parameters(
+                cost.theta, [reference.leaves[name] for name in cost.layout.names]
+            )
+    gradient = torch.autograd.grad(
+        reference.J(), [reference.leaves[name] for name in cost.layout.names]
+    )
     assert abs(hesse.value(cost) - float(reference.J().detach())) < 1e-12
     assert float((cost.layout.flatten(hesse.gradient(cost)) - flat(gradient)).abs().max()) < 1e-12
     for way, call in WAYS.items():
@@ -108,7 +129,8 @@ def test_right(form: str, reentrant: bool, elsewhere: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_the_first_layer_of_a_reentrant_checkpoint_is_right_or_refused() -> None:
-    """PyTorch trains it not at all, with a warning: its gradient is dropped, so there is no H that agrees with anything."""
+    """PyTorch trains it not at all, with a warning: its gradient is dropped, so there is no H that
+    agrees with anything."""
     cost, reference = pair("the first", True)
     for way, call in WAYS.items():
         try:
@@ -135,7 +157,9 @@ def test_a_sequence_in_segments(reentrant: bool) -> None:
 
     model = Segments()
     subject = Subject(
-        hesse.Cost(model, "mse", (X, y)), lambda: (layers(model.before(X)) - y).square().mean(), dict(model.named_parameters())
+        hesse.Cost(model, "mse", (X, y)),
+        lambda: (layers(model.before(X)) - y).square().mean(),
+        dict(model.named_parameters()),
     )
     for way, call in WAYS.items():
         assert off(call(subject.cost, certify=False), subject.expected, way) < 1e-9
@@ -149,7 +173,11 @@ def test_a_loss_in_a_checkpoint() -> None:
     def loss(prediction: Tensor, target: Tensor) -> Tensor:
         return checkpoint(lambda p: (p - target).pow(4).mean(), prediction, use_reentrant=False)
 
-    subject = Subject(hesse.Cost(model, loss, (X, y)), lambda: (model(X) - y).pow(4).mean(), dict(model.named_parameters()))
+    subject = Subject(
+        hesse.Cost(model, loss, (X, y)),
+        lambda: (model(X) - y).pow(4).mean(),
+        dict(model.named_parameters()),
+    )
     for way, call in WAYS.items():
         assert off(call(subject.cost), subject.expected, way) < 1e-9
 

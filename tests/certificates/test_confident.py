@@ -1,4 +1,5 @@
-"""Classifiers that are sure, and costs whose H is nothing but rounding: not refused, not slowed down, rightly certified."""
+"""Classifiers that are sure, and costs whose H is nothing but rounding: not refused, not slowed
+down, rightly certified."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from hesse.certificates.comparison import compare
 from hesse.certificates.reference import Request, products
 from hesse.certificates.rounding import noise
 
-DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+DTYPES = pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64], ids=["float32", "float64"]
+)
 WEIGHTS = (3.0, 5.0, 8.0, 10.0, 12.0, 15.0, 20.0, 48.0, 500.0)
 
 
@@ -29,7 +32,10 @@ def large() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     random = torch.Generator().manual_seed(0)
     net = nn.Linear(4, 3).double()
     net.weight.data = 1e3 * torch.randn(3, 4, generator=random, dtype=torch.float64)
-    return net, (torch.randn(8, 4, generator=random, dtype=torch.float64), torch.randint(3, (8,), generator=random))
+    return net, (
+        torch.randn(8, 4, generator=random, dtype=torch.float64),
+        torch.randint(3, (8,), generator=random),
+    )
 
 
 def trained() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
@@ -46,9 +52,13 @@ def trained() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
 
 
 SURE = {f"logits {weight:g}": lambda weight=weight: two_classes(weight) for weight in WEIGHTS}
-SURE |= {f"wrong by {2 * weight:g}": lambda weight=weight: two_classes(weight, 1) for weight in WEIGHTS}
+SURE |= {
+    f"wrong by {2 * weight:g}": lambda weight=weight: two_classes(weight, 1) for weight in WEIGHTS
+}
 SURE |= {"large weights": large, "trained": trained}
-MODELS = pytest.mark.parametrize("make", SURE.values(), ids=[name.replace(" ", "-") for name in SURE])
+MODELS = pytest.mark.parametrize(
+    "make", SURE.values(), ids=[name.replace(" ", "-") for name in SURE]
+)
 
 
 def cost_of(make: Callable[[], Any], dtype: torch.dtype) -> hesse.Cost:
@@ -57,18 +67,24 @@ def cost_of(make: Callable[[], Any], dtype: torch.dtype) -> hesse.Cost:
 
 
 def true(make: Callable[[], Any], dtype: torch.dtype) -> Tensor:
-    """H without cancellation: p (1 − p) as p times the sum of the others, in float64, at the parameters as the dtype has them."""
+    """H without cancellation: p (1 − p) as p times the sum of the others, in float64, at the
+    parameters as the dtype has them."""
     net, (X, y) = make()
     parameters = {name: p.detach().to(dtype).double() for name, p in net.named_parameters()}
     flat = torch.cat([p.reshape(-1) for p in parameters.values()])
 
     def logits(theta: Tensor) -> Tensor:
         parts = theta.split([p.numel() for p in parameters.values()])
-        named = {name: part.reshape(p.shape) for (name, p), part in zip(parameters.items(), parts, strict=True)}
+        named = {
+            name: part.reshape(p.shape)
+            for (name, p), part in zip(parameters.items(), parts, strict=True)
+        }
         return torch.func.functional_call(net, named, (X.to(dtype).double(),))
 
     p = logits(flat).softmax(1)
-    others = torch.stack([p[:, [j for j in range(p.shape[1]) if j != k]].sum(1) for k in range(p.shape[1])], 1)
+    others = torch.stack(
+        [p[:, [j for j in range(p.shape[1]) if j != k]].sum(1) for k in range(p.shape[1])], 1
+    )
     S = torch.diag_embed(p * others + p * p) - p.unsqueeze(2) * p.unsqueeze(1)
     S = S - torch.diag_embed(S.diagonal(dim1=1, dim2=2)) + torch.diag_embed(p * others)
     J = torch.func.jacrev(logits)(flat)
@@ -94,7 +110,9 @@ def test_nothing_untrue_is_said_of_them(make: Callable[[], Any], dtype: torch.dt
 
 @DTYPES
 @MODELS
-def test_what_is_given_is_within_what_the_certificate_says(make: Callable[[], Any], dtype: torch.dtype) -> None:
+def test_what_is_given_is_within_what_the_certificate_says(
+    make: Callable[[], Any], dtype: torch.dtype
+) -> None:
     cost, expected = cost_of(make, dtype), true(make, dtype)
     made = hesse.hessian(cost)
     found = made.dense().double()
@@ -110,15 +128,22 @@ def test_what_is_given_is_within_what_the_certificate_says(make: Callable[[], An
     # And that within a few roundings of JᵀJ.
     plain = cost.of_predictions()
     assert plain is not None
-    size = float(hesse.hessian(plain, certify=False).dense().double().norm()) + float(expected.norm())
+    size = float(hesse.hessian(plain, certify=False).dense().double().norm()) + float(
+        expected.norm()
+    )
     assert float((found - expected).norm()) <= 30 * torch.finfo(dtype).eps * size
 
 
 @DTYPES
 def test_the_rounding_of_a_cost_that_is_not_sure_is_the_usual(dtype: torch.dtype) -> None:
     _, (X, y) = large()
-    certificate = hesse.hessian(hesse.Cost(nn.Linear(4, 3).to(dtype), "cross_entropy", (X.to(dtype), y))).certificate
-    assert certificate is not None and certificate.rounding <= {torch.float32: 1e-4, torch.float64: 1e-9}[dtype]
+    certificate = hesse.hessian(
+        hesse.Cost(nn.Linear(4, 3).to(dtype), "cross_entropy", (X.to(dtype), y))
+    ).certificate
+    assert (
+        certificate is not None
+        and certificate.rounding <= {torch.float32: 1e-4, torch.float64: 1e-9}[dtype]
+    )
 
 
 @DTYPES
@@ -126,11 +151,16 @@ def test_the_rounding_of_a_cost_that_is_not_sure_is_the_usual(dtype: torch.dtype
 def test_functions_have_no_predictions_and_are_sure_too(weight: float, dtype: torch.dtype) -> None:
     net, (X, y) = two_classes(weight)
     w = {"w": net.get_parameter("weight").detach().to(dtype)}
-    cost = hesse.Cost.from_function(lambda p, batch: F.cross_entropy(batch[0] @ p["w"].T, batch[1]), w, (X.to(dtype), y))
+    cost = hesse.Cost.from_function(
+        lambda p, batch: F.cross_entropy(batch[0] @ p["w"].T, batch[1]), w, (X.to(dtype), y)
+    )
     op = hesse.operator(cost)
     assert op.methods == ("straight line",) and not op.notes
     made = hesse.hessian(cost)
-    assert float((made.dense().double() - true(lambda: two_classes(weight), dtype)).norm()) < 30 * torch.finfo(dtype).eps
+    assert (
+        float((made.dense().double() - true(lambda: two_classes(weight), dtype)).norm())
+        < 30 * torch.finfo(dtype).eps
+    )
 
 
 @DTYPES
@@ -158,10 +188,13 @@ def test_noise_is_that_of_the_steps() -> None:
 
 
 def test_what_is_wrong_is_not_excused() -> None:
-    """A rule that is off by 1 % of a confident classifier's H is seen, where that is more than rounding."""
+    """A rule that is off by 1 % of a confident classifier's H is seen, where that is more than
+    rounding."""
     net, (X, y) = two_classes(5.0)
     w = {"w": net.get_parameter("weight").detach()}
-    cost = hesse.Cost.from_function(lambda p, batch: F.cross_entropy(batch[0] @ p["w"].T, batch[1]), w, (X, y))
+    cost = hesse.Cost.from_function(
+        lambda p, batch: F.cross_entropy(batch[0] @ p["w"].T, batch[1]), w, (X, y)
+    )
     v = {"w": torch.tensor([[1.0], [-1.0]], dtype=torch.float64)}
     request = Request(v, ("w",))
     right = products(cost, [request])
@@ -173,21 +206,32 @@ def test_what_is_wrong_is_not_excused() -> None:
 def test_noise_keeps_decisions() -> None:
     x = torch.linspace(0, 1, 11, dtype=torch.float64)
     places = torch.arange(11)
-    (moved,) = noise(lambda: [places.to(torch.float64)[(x * 10).round().long()] + (x * 10).long() + (x * 3 == x * 3)])
+    (moved,) = noise(
+        lambda: [
+            places.to(torch.float64)[(x * 10).round().long()] + (x * 10).long() + (x * 3 == x * 3)
+        ]
+    )
     assert moved < 1e-13
     assert noise(lambda: [torch.where(x.mul(1.0) > 0.5, -math.inf, x).exp()])[0] < 1e-13
     assert noise(lambda: [torch.fft.rfft(x).abs()])[0] > 0
     assert noise(lambda: [x.clone()])[0] < 1e-14
 
 
-@pytest.mark.parametrize("method", ["trust-exact", "cubic", "trust-krylov", "trust-ncg", "Newton-CG"])
+@pytest.mark.parametrize(
+    "method", ["trust-exact", "cubic", "trust-krylov", "trust-ncg", "Newton-CG"]
+)
 @DTYPES
 def test_separable_data_is_gone_down_to_the_end(method: str, dtype: torch.dtype) -> None:
     X = torch.tensor([[2.0, 1], [1, 2], [-1, -2], [-2, -1]], dtype=dtype)
     net = nn.Linear(2, 2).to(dtype)
     torch.nn.init.zeros_(net.weight)
     torch.nn.init.zeros_(net.bias)
-    result = hesse.minimize(hesse.Cost(net, "cross_entropy", (X, torch.tensor([0, 0, 1, 1]))), method, tolerance=0, maxiter=60)
+    result = hesse.minimize(
+        hesse.Cost(net, "cross_entropy", (X, torch.tensor([0, 0, 1, 1]))),
+        method,
+        tolerance=0,
+        maxiter=60,
+    )
     # Newton-CG ends where its line search finds no lower cost.
     assert (
         result.fun < (1e-5 if method == "Newton-CG" else 1e-6)

@@ -1,4 +1,5 @@
-"""Determinants and linear systems: PyTorch's second derivatives of them depend on the mode that they are taken in.
+"""Determinants and linear systems: PyTorch's second derivatives of them depend on the mode that
+they are taken in.
 
 Its double backward is one reference, and a formula written out, where there is one, another.
 """
@@ -39,7 +40,13 @@ def det2(A: Tensor) -> Tensor:
 
 def inverse2(A: Tensor) -> Tensor:
     """The adjugate over the determinant."""
-    adjugate = torch.stack([torch.stack([A[..., 1, 1], -A[..., 0, 1]], -1), torch.stack([-A[..., 1, 0], A[..., 0, 0]], -1)], -2)
+    adjugate = torch.stack(
+        [
+            torch.stack([A[..., 1, 1], -A[..., 0, 1]], -1),
+            torch.stack([-A[..., 1, 0], A[..., 0, 0]], -1),
+        ],
+        -2,
+    )
     return adjugate / det2(A)[..., None, None]
 
 
@@ -48,15 +55,24 @@ def total(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def of_parameter(
-    term: Callable[[Tensor], Tensor], W: Tensor = MATRIX, samples: int = 3, by_hand: Callable[[Tensor], Tensor] | None = None
+    term: Callable[[Tensor], Tensor],
+    W: Tensor = MATRIX,
+    samples: int = 3,
+    by_hand: Callable[[Tensor], Tensor] | None = None,
 ) -> Subject:
-    """A flow's layer: the same number for every sample, beside the layer itself. The reference may write its term otherwise."""
+    """A flow's layer: the same number for every sample, beside the layer itself. The reference may
+    write its term otherwise."""
 
     def forward(model: Any, z: Tensor, term: Callable[[Tensor], Tensor] = term) -> Tensor:
         return (z @ model.W.T).tanh().sum(1, keepdim=True) + term(model.W)
 
     model, X, y = Formula(forward, W=nn.Parameter(W.clone())), x(samples, len(W)), x(samples, 1)
-    return of(model, "half_sse", (X, y), lambda: (forward(model, X, by_hand or term) - y).square().sum() / 2)
+    return of(
+        model,
+        "half_sse",
+        (X, y),
+        lambda: (forward(model, X, by_hand or term) - y).square().sum() / 2,
+    )
 
 
 def by_sample(term: Callable[[Tensor], Tensor], size: int = 2, samples: int = 3) -> Subject:
@@ -78,7 +94,8 @@ def equilibrium(model: Any, z: Tensor) -> Tensor:
 
 
 def gaussian(term: Callable[[Tensor], Tensor]) -> Subject:
-    """A Gaussian's −log likelihood with a covariance of its own for each sample, the determinant in the loss."""
+    """A Gaussian's −log likelihood with a covariance of its own for each sample, the determinant in
+    the loss."""
 
     def forward(model: Any, z: Tensor) -> tuple[Tensor, Tensor]:
         factor = (model.factor(z)).reshape(-1, 2, 2)
@@ -86,13 +103,17 @@ def gaussian(term: Callable[[Tensor], Tensor]) -> Subject:
 
     def loss(prediction: tuple[Tensor, Tensor], y: Tensor) -> Tensor:
         r = (y - prediction[0]).unsqueeze(-1)
-        return (term(prediction[1]) + (r.mT @ torch.linalg.solve(prediction[1], r)).flatten()).mean() / 2
+        return (
+            term(prediction[1]) + (r.mT @ torch.linalg.solve(prediction[1], r)).flatten()
+        ).mean() / 2
 
     model = Formula(forward, mean=nn.Linear(2, 2), factor=nn.Linear(2, 4))
     return of(model, loss, (x(3, 2), x(3, 2)))
 
 
-ROTATED = torch.tensor([[math.cos(0.4), -math.sin(0.4)], [math.sin(0.4), math.cos(0.4)]], dtype=torch.float64)
+ROTATED = torch.tensor(
+    [[math.cos(0.4), -math.sin(0.4)], [math.sin(0.4), math.cos(0.4)]], dtype=torch.float64
+)
 KINDS: dict[str, Make] = {
     # of a parameter, several samples
     "det": lambda: of_parameter(torch.linalg.det),
@@ -105,20 +126,30 @@ KINDS: dict[str, Make] = {
     "solve": lambda: of_parameter(lambda W: torch.linalg.solve(W, torch.ones(2).double()).sum()),
     "matrix_exp": lambda: of_parameter(lambda W: torch.matrix_exp(W).sum()),
     "equilibrium": lambda: of(
-        Formula(equilibrium, A=nn.Parameter(MATRIX / 4), U=nn.Linear(2, 2)), "half_sse", (x(3, 2), x(3, 2))
+        Formula(equilibrium, A=nn.Parameter(MATRIX / 4), U=nn.Linear(2, 2)),
+        "half_sse",
+        (x(3, 2), x(3, 2)),
     ),
     # by sample
     "det, by sample": lambda: by_sample(torch.linalg.det),
     "logdet, by sample": lambda: by_sample(lambda A: torch.logdet(A @ A.mT)),
-    "slogdet, by sample, three by three": lambda: by_sample(lambda A: torch.linalg.slogdet(A)[1], size=3),
-    "solve, by sample": lambda: by_sample(lambda A: torch.linalg.solve(A, torch.ones(2, 1).double())),
+    "slogdet, by sample, three by three": lambda: by_sample(
+        lambda A: torch.linalg.slogdet(A)[1], size=3
+    ),
+    "solve, by sample": lambda: by_sample(
+        lambda A: torch.linalg.solve(A, torch.ones(2, 1).double())
+    ),
     "solve_triangular, by sample": lambda: by_sample(
-        lambda A: torch.linalg.solve_triangular(A.tril(), torch.ones(2, 1).double().expand(len(A), 2, 1), upper=False)
+        lambda A: torch.linalg.solve_triangular(
+            A.tril(), torch.ones(2, 1).double().expand(len(A), 2, 1), upper=False
+        )
     ),
     "logdet in the loss": lambda: gaussian(torch.logdet),
     "slogdet in the loss": lambda: gaussian(lambda A: torch.linalg.slogdet(A)[1]),
     # of the parameters alone
-    "function: det of the identity": lambda: function_of(lambda p: torch.linalg.det(p["A"]), {"A": EYE}),
+    "function: det of the identity": lambda: function_of(
+        lambda p: torch.linalg.det(p["A"]), {"A": EYE}
+    ),
     "function: det of three equal singular values": lambda: function_of(
         lambda p: torch.linalg.det(p["A"]).square(), {"A": 2 * torch.eye(3).double()}
     ),
@@ -131,11 +162,18 @@ KINDS: dict[str, Make] = {
 @pytest.mark.parametrize("way", ["hessian", "diagonal"])
 @pytest.mark.parametrize("name", KINDS)
 def test_right(name: str, way: str) -> None:
-    # At equal singular values PyTorch's derivatives of det side by side are NaN; the certificate sees it.
-    check_right(KINDS[name], way, bare=not any(word in name for word in ("det of the identity", "equal", "stack")))
+    # At equal singular values PyTorch's derivatives of det side by side are NaN; the certificate
+    # sees it.
+    check_right(
+        KINDS[name],
+        way,
+        bare=not any(word in name for word in ("det of the identity", "equal", "stack")),
+    )
 
 
-@pytest.mark.parametrize("name", ["logdet", "det, by sample", "equilibrium", "function: det of the identity"])
+@pytest.mark.parametrize(
+    "name", ["logdet", "det, by sample", "equilibrium", "function: det of the identity"]
+)
 def test_the_operator_agrees(name: str) -> None:
     check_right(KINDS[name], "operator")
 
@@ -152,7 +190,8 @@ BY_HAND: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("operation", BY_HAND)
 def test_against_the_formula(operation: str, way: str) -> None:
-    """Two by two, where every entry can be written out, so that no derivative of PyTorch's of it takes part."""
+    """Two by two, where every entry can be written out, so that no derivative of PyTorch's of it
+    takes part."""
     theirs, ours = BY_HAND[operation]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
@@ -172,11 +211,14 @@ def test_against_the_formula(operation: str, way: str) -> None:
 def test_a_singular_matrix_is_right_or_refused(rank: int, way: str) -> None:
     """There PyTorch's double backward of det is wrong, and not symmetric."""
     W = torch.tensor([[1.0, 2.0], [2.0, 4.0]], dtype=torch.float64) * rank
-    check_right_or_refused(lambda: of_parameter(torch.linalg.det, W, by_hand=det2), way, "W|finite|symmetric|det")
+    check_right_or_refused(
+        lambda: of_parameter(torch.linalg.det, W, by_hand=det2), way, "W|finite|symmetric|det"
+    )
 
 
 def test_the_curvature_of_a_flow() -> None:
-    """∂² Σ_n log det W / ∂W² = −N (W⁻¹)_ba (W⁻¹)_dc, at the entries (a, b), (c, d) as (c, b), (a, d)."""
+    """∂² Σ_n log det W / ∂W² = −N (W⁻¹)_ba (W⁻¹)_dc, at the entries (a, b), (c, d) as (c, b), (a,
+    d)."""
     W = MATRIX.clone()
     model = Formula(lambda m, z: torch.logdet(m.W).expand(len(z), 1), W=nn.Parameter(W))
     cost = hesse.Cost(model, total, (torch.ones(2, 1).double(), torch.ones(2, 1).double()))
@@ -187,4 +229,6 @@ def test_the_curvature_of_a_flow() -> None:
 
 def test_one_parameter_of_several_samples_in_chunks() -> None:
     subject = made(KINDS["logdet in the loss"])
-    assert off(hesse.hessian(subject.cost, memory=1, certify=False).dense(), subject.expected) < 1e-9
+    assert (
+        off(hesse.hessian(subject.cost, memory=1, certify=False).dense(), subject.expected) < 1e-9
+    )

@@ -1,6 +1,8 @@
-"""What a forward detaches, or computes under no_grad, is held fixed, as PyTorch does; and what kinks may do to differences.
+"""What a forward detaches, or computes under no_grad, is held fixed, as PyTorch does; and what
+kinks may do to differences.
 
-There g·v is not the slope of the value, so differences of gradients do not agree with H, and nothing is wrong.
+There g·v is not the slope of the value, so differences of gradients do not agree with H, and
+nothing is wrong.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,19 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import hesse
-from certificates.kinds import WAYS, Formula, Make, Subject, check_right, double_backward, made, of, off, said, x
+from certificates.kinds import (
+    WAYS,
+    Formula,
+    Make,
+    Subject,
+    check_right,
+    double_backward,
+    made,
+    of,
+    off,
+    said,
+    x,
+)
 from networks import dense
 
 
@@ -58,7 +72,9 @@ def scaled_by_its_norm(m: Any, z: Tensor) -> Tensor:
 
 def bootstrapped(prediction: Tensor, y: Tensor) -> Tensor:
     """The model's own opinion as a part of the target."""
-    return F.binary_cross_entropy_with_logits(prediction, (0.8 * (y > 0) + 0.2 * prediction.sigmoid()).detach())
+    return F.binary_cross_entropy_with_logits(
+        prediction, (0.8 * (y > 0) + 0.2 * prediction.sigmoid()).detach()
+    )
 
 
 def inner_step(m: Any, z: Tensor) -> Tensor:
@@ -70,12 +86,15 @@ def inner_step(m: Any, z: Tensor) -> Tensor:
 
 
 def padded() -> Subject:
-    """The vector of the padding enters, also where it is not looked up, and takes no gradient by being looked up."""
+    """The vector of the padding enters, also where it is not looked up, and takes no gradient by
+    being looked up."""
     table = nn.Embedding(4, 3, padding_idx=0)
     with torch.no_grad():
         table.weight[0] = 0.5
     model = Formula(
-        lambda m, z: m.b(torch.tanh(m.table(z).mean(1))) + m.table.weight.square().sum(), table=table, b=nn.Linear(3, 2)
+        lambda m, z: m.b(torch.tanh(m.table(z).mean(1))) + m.table.weight.square().sum(),
+        table=table,
+        b=nn.Linear(3, 2),
     )
     return of(model, "half_sse", (torch.tensor([[0, 1], [2, 0], [3, 3]]), x(3, 2)))
 
@@ -83,12 +102,16 @@ def padded() -> Subject:
 FIXED: dict[str, Make] = {
     "a gate": lambda: two(lambda m, z: m.b(torch.tanh(m.a(z)) * torch.sigmoid(m.a(z)).detach())),
     "a gate under no_grad": lambda: two(under_no_grad),
-    "straight-through": lambda: two(lambda m, z: m.b((u := torch.tanh(m.a(z))) + (quantised(u) - u).detach())),
+    "straight-through": lambda: two(
+        lambda m, z: m.b((u := torch.tanh(m.a(z))) + (quantised(u) - u).detach())
+    ),
     "a hard gate": lambda: two(hard_gate),
     "a target network": lambda: of(Target(), "half_sse", (x(5, 2), x(5, 2))),
     "the norm of a weight": lambda: two(scaled_by_its_norm),
     "a target of its own": lambda: two(lambda m, z: m.b(torch.tanh(m.a(z))), bootstrapped),
-    "data of a parameter": lambda: two(lambda m, z: m.b(torch.tanh(m.a(z))) * (1 + m.b.weight.data.square().sum())),
+    "data of a parameter": lambda: two(
+        lambda m, z: m.b(torch.tanh(m.a(z))) * (1 + m.b.weight.data.square().sum())
+    ),
     "a step inside": lambda: two(inner_step),
     "the padding of an embedding": padded,
 }
@@ -111,7 +134,9 @@ def test_the_plan_says_so(kind: Make) -> None:
 def test_without_such_values_it_does_not() -> None:
     subject = two(lambda m, z: m.b(torch.tanh(m.a(z))))
     H = hesse.hessian(subject.cost)
-    assert "held fixed" not in said(subject.cost, H.certificate) and "kink" not in said(subject.cost, H.certificate)
+    assert "held fixed" not in said(subject.cost, H.certificate) and "kink" not in said(
+        subject.cost, H.certificate
+    )
 
 
 def test_what_is_detached_and_does_not_depend_on_theta_is_no_news() -> None:
@@ -136,7 +161,12 @@ def dense_relu() -> nn.Module:
 
 def convolutional() -> nn.Module:
     return nn.Sequential(
-        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(3), nn.Flatten(), nn.Linear(8, 10)
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 2, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(3),
+        nn.Flatten(),
+        nn.Linear(8, 10),
     )
 
 
@@ -158,9 +188,14 @@ def test_networks_with_kinks_pass(make: Callable[[], nn.Module], dtype: torch.dt
     leaves = [dict(wide.named_parameters())[name] for name in cost.layout.names]
     (slope,) = [torch.autograd.grad(F.cross_entropy(wide(X), y), leaves, create_graph=True)]
     directions = [
-        part.reshape(leaf.shape) for part, leaf in zip(v.double().split([leaf.numel() for leaf in leaves]), leaves, strict=True)
+        part.reshape(leaf.shape)
+        for part, leaf in zip(
+            v.double().split([leaf.numel() for leaf in leaves]), leaves, strict=True
+        )
     ]
-    expected = torch.cat([part.reshape(-1) for part in torch.autograd.grad(slope, leaves, directions)])
+    expected = torch.cat(
+        [part.reshape(-1) for part in torch.autograd.grad(slope, leaves, directions)]
+    )
     tolerance = 1e-9 if dtype == torch.float64 else 1e-4
     assert off(H @ v, expected) < tolerance and off(op @ v, expected) < tolerance
     assert off(cost.layout.flatten(d), H.dense().diagonal().double()) < tolerance
@@ -179,7 +214,8 @@ AT_A_KINK: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("make", AT_A_KINK.values(), ids=AT_A_KINK)
 def test_exactly_at_a_kink(make: Callable[[], nn.Module], way: str) -> None:
-    """Every step crosses it, so that differences say something else at all of them; H is what PyTorch defines, with a note."""
+    """Every step crosses it, so that differences say something else at all of them; H is what
+    PyTorch defines, with a note."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, X, y = make().double(), x(4, 2), x(4, 2)
@@ -190,7 +226,9 @@ def test_exactly_at_a_kink(make: Callable[[], nn.Module], way: str) -> None:
     leaves = [dict(model.named_parameters())[name] for name in cost.layout.names]
     expected = double_backward(lambda: (model(X) - y).square().sum() / 2, leaves)
     assert off(WAYS[way](cost), expected, way) < 1e-9
-    result = {"hessian": hesse.hessian, "diagonal": hesse.diagonal, "operator": hesse.operator}[way](cost)
+    result = {"hessian": hesse.hessian, "diagonal": hesse.diagonal, "operator": hesse.operator}[
+        way
+    ](cost)
     assert "kink" in said(cost, result.certificate)
 
 
@@ -222,7 +260,9 @@ def test_a_wrong_backward_beside_kinks_is_found() -> None:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Formula(lambda m, z: m.b(torch.relu(Wrong.apply(m.a(z)))), a=nn.Linear(2, 4), b=nn.Linear(4, 2)).double()
+        model = Formula(
+            lambda m, z: m.b(torch.relu(Wrong.apply(m.a(z)))), a=nn.Linear(2, 4), b=nn.Linear(4, 2)
+        ).double()
         X, y = x(8, 2), x(8, 2)
     with pytest.raises(hesse.HesseError, match="backward"):
         hesse.hessian(hesse.Cost(model, "half_sse", (X, y)))

@@ -1,4 +1,5 @@
-"""Parameters that a loss, a model or a penalty reads other than through its arguments: differentiated, or refused.
+"""Parameters that a loss, a model or a penalty reads other than through its arguments:
+differentiated, or refused.
 
 A loss module's own parameters are part of θ, by the names ``loss.*``.
 """
@@ -48,13 +49,17 @@ def data(n: int = 4) -> tuple[Tensor, Tensor]:
     return x(n, 2), x(n, 2)
 
 
-# ---------------------------------------------------------------- read in a closure, a list, an attribute
+# ---------------------------------------- read in a closure, a list, an attribute
 
 
 def with_l2() -> Subject:
     """The usual L2: written into the loss, over the parameters of the network."""
     model = net()
-    return of(model, lambda p, y: mse(p, y) + 0.05 * sum(w.square().sum() for w in model.parameters()), data())
+    return of(
+        model,
+        lambda p, y: mse(p, y) + 0.05 * sum(w.square().sum() for w in model.parameters()),
+        data(),
+    )
 
 
 def with_one_weight() -> Subject:
@@ -64,7 +69,8 @@ def with_one_weight() -> Subject:
 
 
 def with_a_product() -> Subject:
-    """The parameter meets the prediction, so that the blocks between layers are wrong without it."""
+    """The parameter meets the prediction, so that the blocks between layers are wrong without
+    it."""
     model = net()
     return of(model, lambda p, y: mse(p * model[0].bias.square().sum(), y), data())
 
@@ -98,7 +104,8 @@ def held_in_a_loss(kind: Callable[[nn.Module], nn.Module]) -> Subject:
 
 
 def hidden_in_a_list() -> Subject:
-    """A layer in a list is none of the module's parameters: held fixed, as an optimiser holds it, or refused."""
+    """A layer in a list is none of the module's parameters: held fixed, as an optimiser holds it,
+    or refused."""
     model: Any = Formula(lambda m, z: m.head(torch.tanh(m.hidden[0](z))), head=nn.Linear(3, 2))
     model.hidden = [nn.Linear(2, 3).double()]
     return of(model, "mse", data())
@@ -106,7 +113,11 @@ def hidden_in_a_list() -> Subject:
 
 def registered_and_in_a_list() -> Subject:
     """Layers that are registered, and gone through by a list of them."""
-    model: Any = Formula(lambda m, z: m.order[1](torch.tanh(m.order[0](z))), first=nn.Linear(2, 3), second=nn.Linear(3, 2))
+    model: Any = Formula(
+        lambda m, z: m.order[1](torch.tanh(m.order[0](z))),
+        first=nn.Linear(2, 3),
+        second=nn.Linear(3, 2),
+    )
     model.order = [model.first, model.second]
     return of(model, "mse", data())
 
@@ -121,7 +132,11 @@ def by_another_name() -> Subject:
 def in_a_closure() -> Subject:
     """A model whose forward reads another network's weight, which is its own."""
     inner = net()
-    return of(Formula(lambda m, z: m.inner(z) + inner[0].weight.square().sum(), inner=inner), "mse", data())
+    return of(
+        Formula(lambda m, z: m.inner(z) + inner[0].weight.square().sum(), inner=inner),
+        "mse",
+        data(),
+    )
 
 
 def function_that_reads_a_network() -> Subject:
@@ -142,7 +157,9 @@ def function_that_reads_one_more() -> Subject:
 def penalty_over_a_network() -> Subject:
     model, (X, y) = net(), data()
     cost = hesse.Cost(model, "mse", (X, y), penalty=lambda params: fourth_powers(model))
-    return Subject(cost, lambda: mse(model(X), y) + fourth_powers(model), dict(model.named_parameters()))
+    return Subject(
+        cost, lambda: mse(model(X), y) + fourth_powers(model), dict(model.named_parameters())
+    )
 
 
 CLOSURES: dict[str, Make] = {
@@ -175,7 +192,9 @@ def test_what_is_registered_is_not_refused() -> None:
 def test_tensors_that_are_fixed_are_not_refused() -> None:
     """A closure over tensors that no derivative is asked of is the usual way to write a cost."""
     a, b = x(3, 2), x(3)
-    subject = function_of(lambda p: (a @ p["u"] - b).square().sum() + p["u"].cosh().sum(), {"u": x(2)})
+    subject = function_of(
+        lambda p: (a @ p["u"] - b).square().sum() + p["u"].cosh().sum(), {"u": x(2)}
+    )
     assert off(hesse.hessian(subject.cost).dense(), subject.expected) < 1e-9
 
 
@@ -198,11 +217,17 @@ class ArcFace(nn.Module):
 
     def __init__(self, inputs: int, classes: int, margin: float = 0.3, scale: float = 4.0) -> None:
         super().__init__()
-        self.weight, self.margin, self.scale = nn.Parameter(torch.randn(classes, inputs)), margin, scale
+        self.weight, self.margin, self.scale = (
+            nn.Parameter(torch.randn(classes, inputs)),
+            margin,
+            scale,
+        )
 
     def forward(self, prediction: Tensor, y: Tensor) -> Tensor:
         cosine = F.linear(F.normalize(prediction), F.normalize(self.weight))
-        angle = torch.acos(cosine.clamp(-0.999, 0.999)) + self.margin * F.one_hot(y, len(self.weight))
+        angle = torch.acos(cosine.clamp(-0.999, 0.999)) + self.margin * F.one_hot(
+            y, len(self.weight)
+        )
         return F.cross_entropy(self.scale * torch.cos(angle), y)
 
 
@@ -235,14 +260,19 @@ OWN: dict[str, Make] = {
     "arcface": lambda: of(net(), ArcFace(2, 3), (x(4, 2), CLASSES)),
     "weighed terms": lambda: of(nn.Linear(2, 2), Weighed(), data()),
     "a critic": lambda: of(net(), Critic(), data()),
-    "in two batches": lambda: of(net(), Temperature(), [(x(2, 2), CLASSES[:2]), (x(3, 2), CLASSES[1:])]),
+    "in two batches": lambda: of(
+        net(), Temperature(), [(x(2, 2), CLASSES[:2]), (x(3, 2), CLASSES[1:])]
+    ),
     "with a penalty": lambda: penalised(net(), Temperature(), (x(4, 2), CLASSES)),
 }
 
 
 def penalised(model: nn.Module, loss: nn.Module, pair: tuple[Tensor, Tensor]) -> Subject:
     """A penalty is over all of θ, what the loss brings included."""
-    leaves = {**dict(model.named_parameters()), **{f"loss.{name}": w for name, w in loss.double().named_parameters()}}
+    leaves = {
+        **dict(model.named_parameters()),
+        **{f"loss.{name}": w for name, w in loss.double().named_parameters()},
+    }
 
     def J() -> Tensor:
         return loss(model(pair[0]), pair[1]) + 0.05 * sum(w.square().sum() for w in leaves.values())
@@ -268,14 +298,19 @@ def test_its_parameters_are_named_after_it() -> None:
     )
     assert layout.names == expected
     cost = made(OWN["temperature"]).cost
-    assert cost.layout.shape("loss.log_t") == () and float(cost.parameters["loss.log_t"]) == pytest.approx(0.3)
+    assert cost.layout.shape("loss.log_t") == () and float(
+        cost.parameters["loss.log_t"]
+    ) == pytest.approx(0.3)
     assert set(hesse.gradient(cost)) == set(cost.layout.names)
 
 
 CHOICES: dict[str, tuple[Any, list[str]]] = {
     "a glob": ("loss.*", ["loss.log_t"]),
     "names": (["0.weight", "loss.log_t"], ["0.weight", "loss.log_t"]),
-    "a predicate": (lambda name: name.endswith(("bias", "log_t")), ["0.bias", "2.bias", "loss.log_t"]),
+    "a predicate": (
+        lambda name: name.endswith(("bias", "log_t")),
+        ["0.bias", "2.bias", "loss.log_t"],
+    ),
     "without it": ("*.weight", ["0.weight", "2.weight"]),
 }
 
@@ -285,8 +320,13 @@ def test_they_are_chosen_as_others_are(choice: tuple[Any, list[str]]) -> None:
     params, names = choice
     model, loss = net(), Temperature().double()
     X, y = x(4, 2), CLASSES
-    leaves = {**dict(model.named_parameters()), **{f"loss.{name}": w for name, w in loss.named_parameters()}}
-    subject = Subject(hesse.Cost(model, loss, (X, y), params=params), lambda: loss(model(X), y), leaves)
+    leaves = {
+        **dict(model.named_parameters()),
+        **{f"loss.{name}": w for name, w in loss.named_parameters()},
+    }
+    subject = Subject(
+        hesse.Cost(model, loss, (X, y), params=params), lambda: loss(model(X), y), leaves
+    )
     assert list(subject.cost.layout.names) == names
     for way, call in WAYS.items():
         assert off(call(subject.cost), subject.expected, way) < 1e-9

@@ -1,4 +1,5 @@
-"""What a loss's mean divides by may show in a later batch only; one cut of the samples or another gives one cost."""
+"""What a loss's mean divides by may show in a later batch only; one cut of the samples or another
+gives one cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from certificates.kinds import WAYS, Formula, Make, Subject, check_right_or_refused, of, off, parameter, x
+from certificates.kinds import (
+    WAYS,
+    Formula,
+    Make,
+    Subject,
+    check_right_or_refused,
+    of,
+    off,
+    parameter,
+    x,
+)
 
 
 def masked_mean(prediction: Tensor, target: Any) -> Tensor:
@@ -32,7 +43,9 @@ def of_positive(prediction: Tensor, y: Tensor) -> Tensor:
 
 def masks(*padded: int) -> list[tuple[Tensor, tuple[Tensor, Tensor]]]:
     """Batches of three samples with two outputs, so many of whose entries are padding."""
-    return [(x(3, 2), (x(3, 2), (torch.arange(6) >= count).double().reshape(3, 2))) for count in padded]
+    return [
+        (x(3, 2), (x(3, 2), (torch.arange(6) >= count).double().reshape(3, 2))) for count in padded
+    ]
 
 
 def together(model: nn.Module, loss: Callable[[Tensor, Any], Tensor], data: list[Any]) -> Subject:
@@ -40,7 +53,11 @@ def together(model: nn.Module, loss: Callable[[Tensor, Any], Tensor], data: list
 
     def J() -> Tensor:
         ys = [y for _, y in data]
-        target = tuple(torch.cat(part) for part in zip(*ys, strict=True)) if isinstance(ys[0], tuple) else torch.cat(ys)
+        target = (
+            tuple(torch.cat(part) for part in zip(*ys, strict=True))
+            if isinstance(ys[0], tuple)
+            else torch.cat(ys)
+        )
         return loss(model(torch.cat([z for z, _ in data])), target)
 
     return of(model, loss, data, J)
@@ -48,16 +65,24 @@ def together(model: nn.Module, loss: Callable[[Tensor, Any], Tensor], data: list
 
 MEANS: dict[str, Make] = {
     "no padding in the first batch": lambda: together(nn.Linear(2, 2), masked_mean, masks(0, 3)),
-    "no padding until the last of four": lambda: together(nn.Linear(2, 2), masked_mean, masks(0, 0, 0, 1)),
+    "no padding until the last of four": lambda: together(
+        nn.Linear(2, 2), masked_mean, masks(0, 0, 0, 1)
+    ),
     "padding in the first batch alone": lambda: together(nn.Linear(2, 2), masked_mean, masks(3, 0)),
     "nothing ignored in the first batch": lambda: together(
-        nn.Linear(2, 3), classes_that_count, [(x(3, 2), torch.tensor([0, 1, 0])), (x(3, 2), torch.tensor([2, 1, 2]))]
+        nn.Linear(2, 3),
+        classes_that_count,
+        [(x(3, 2), torch.tensor([0, 1, 0])), (x(3, 2), torch.tensor([2, 1, 2]))],
     ),
     "one class in the first batch": lambda: together(
-        nn.Linear(2, 2), weighed_classes, [(x(2, 2), torch.tensor([0, 0])), (x(3, 2), torch.tensor([1, 0, 1]))]
+        nn.Linear(2, 2),
+        weighed_classes,
+        [(x(2, 2), torch.tensor([0, 0])), (x(3, 2), torch.tensor([1, 0, 1]))],
     ),
     "all positive in the first batch": lambda: together(
-        nn.Linear(2, 2), of_positive, [(x(3, 2), x(3, 2).abs()), (x(3, 2), -x(3, 2).abs() + torch.eye(3, 2) * 9)]
+        nn.Linear(2, 2),
+        of_positive,
+        [(x(3, 2), x(3, 2).abs()), (x(3, 2), -x(3, 2).abs() + torch.eye(3, 2) * 9)],
     ),
     "samples that couple in the second batch": lambda: together(
         nn.Linear(2, 1),

@@ -1,4 +1,5 @@
-"""Modes of PyTorch around a call and inside a forward: autocast, half precision, blocks without gradients, power iterations."""
+"""Modes of PyTorch around a call and inside a forward: autocast, half precision, blocks without
+gradients, power iterations."""
 
 import contextlib
 import functools
@@ -12,7 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from certificates.kinds import WAYS, Formula, Make, Subject, check_right, double_backward, flat, made, of, off, said, x
+from certificates.kinds import (
+    WAYS,
+    Formula,
+    Make,
+    Subject,
+    check_right,
+    double_backward,
+    flat,
+    made,
+    of,
+    off,
+    said,
+    x,
+)
 from networks import dense
 
 # ---------------------------------------------------------------- autocast around a call
@@ -29,7 +43,9 @@ ASKED: dict[str, Callable[[hesse.Cost], Tensor]] = {
     "value": lambda cost: torch.tensor(hesse.value(cost)),
     "gradient": lambda cost: cost.layout.flatten(hesse.gradient(cost)),
     **WAYS,
-    "chosen blocks": lambda cost: hesse.hessian(cost, pairs=[("0.weight", "2.weight")])["0.weight", "2.weight"],
+    "chosen blocks": lambda cost: hesse.hessian(cost, pairs=[("0.weight", "2.weight")])[
+        "0.weight", "2.weight"
+    ],
     "moved": lambda cost: hesse.hessian(cost.at(cost.theta)).dense(),
     "a product with H": lambda cost: hesse.hessian(cost) @ cost.theta,
     "eigenvalues": lambda cost: hesse.hessian(cost).eigh().values,
@@ -69,7 +85,9 @@ def test_autocast_around_a_function_changes_nothing(name: str) -> None:
 
     def ask() -> Tensor:
         cost = hesse.Cost.from_function(
-            lambda p: (X @ p["w"]).tanh().sum(), weights, penalty=lambda p: (p["w"].T @ p["w"]).exp().sum()
+            lambda p: (X @ p["w"]).tanh().sum(),
+            weights,
+            penalty=lambda p: (p["w"].T @ p["w"]).exp().sum(),
         )
         return WAYS[name](cost)
 
@@ -94,7 +112,10 @@ def test_what_was_captured_under_autocast_is_not_kept() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         hesse.hessian(hesse.Cost(model, "cross_entropy", (X, y)))
         hesse.operator(hesse.Cost(model, "cross_entropy", (X, y)))
-    cost, plain = hesse.Cost(model, "cross_entropy", (X, y)), hesse.Cost(single()[0], "cross_entropy", (X, y))
+    cost, plain = (
+        hesse.Cost(model, "cross_entropy", (X, y)),
+        hesse.Cost(single()[0], "cross_entropy", (X, y)),
+    )
     assert hesse.plan(cost).captured and hesse.plan(cost).notes == hesse.plan(plain).notes
     for name, ask in ASKED.items():
         expected = without_autocast(name)
@@ -105,11 +126,13 @@ def test_autocast_stays_on_for_the_caller() -> None:
     model, X, y = single()
     with torch.autocast("cpu", torch.bfloat16):
         hesse.hessian(hesse.Cost(model, "cross_entropy", (X, y)))
-        assert torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        assert (
+            torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        )
         assert F.linear(X, torch.ones(2, 3)).dtype == torch.bfloat16
 
 
-# ---------------------------------------------------------------- autocast inside the user's forward
+# ------------------------------------------------------------ autocast inside the user's forward
 
 
 def mixed(m: Any, z: Tensor) -> Tensor:
@@ -120,16 +143,23 @@ def mixed(m: Any, z: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_autocast_inside_is_the_users(way: str) -> None:
-    """It is the function as given that is differentiated, in its precision, and the certificate says what that is."""
+    """It is the function as given that is differentiated, in its precision, and the certificate
+    says what that is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, X, y = Formula(mixed, a=nn.Linear(3, 4), b=nn.Linear(4, 2)), torch.randn(6, 3), torch.randn(6, 2)
+        model, X, y = (
+            Formula(mixed, a=nn.Linear(3, 4), b=nn.Linear(4, 2)),
+            torch.randn(6, 3),
+            torch.randn(6, 2),
+        )
     cost = hesse.Cost(model, "half_sse", (X, y))
     leaves = dict(model.named_parameters())
     ordered = [leaves[name] for name in cost.layout.names]
     expected = double_backward(lambda: (model(X) - y).square().sum() / 2, ordered)
     assert off(WAYS[way](cost), expected.double(), way) < 3e-2
-    result = {"hessian": hesse.hessian, "diagonal": hesse.diagonal, "operator": hesse.operator}[way](cost)
+    result = {"hessian": hesse.hessian, "diagonal": hesse.diagonal, "operator": hesse.operator}[
+        way
+    ](cost)
     assert "autocast" in str(result.certificate) or "autocast" in " ".join(result.certificate.notes)
 
 
@@ -139,13 +169,20 @@ def test_autocast_inside_is_the_users(way: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["dense", "convolution", "attention"])
 def test_half_precision_is_certified_in_float32(kind: str, dtype: torch.dtype) -> None:
-    """The certificate is held against the same function widened; the reference is that function in float64."""
+    """The certificate is held against the same function widened; the reference is that function in
+    float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         models: dict[str, tuple[nn.Module, Tensor]] = {
             "dense": (dense(3, 4, 2), torch.randn(6, 3)),
-            "convolution": (nn.Sequential(nn.Conv1d(2, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(4, 2)), torch.randn(6, 2, 3)),
-            "attention": (nn.Sequential(nn.Linear(3, 2), nn.GELU(), nn.Linear(2, 2)), torch.randn(6, 3)),
+            "convolution": (
+                nn.Sequential(nn.Conv1d(2, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(4, 2)),
+                torch.randn(6, 2, 3),
+            ),
+            "attention": (
+                nn.Sequential(nn.Linear(3, 2), nn.GELU(), nn.Linear(2, 2)),
+                torch.randn(6, 3),
+            ),
         }
         model, X = models[kind]
         model, X, y = model.to(dtype), X.to(dtype), torch.randn(6, 2).to(dtype)
@@ -198,7 +235,9 @@ def attention_kernel_chosen(m: Any, z: Tensor) -> Tensor:
 
 
 def two(forward: Callable[[Any, Tensor], Tensor]) -> Subject:
-    return of(Formula(forward, a=nn.Linear(2, 2), b=nn.Linear(2, 2)), "half_sse", (x(4, 2), x(4, 2)))
+    return of(
+        Formula(forward, a=nn.Linear(2, 2), b=nn.Linear(2, 2)), "half_sse", (x(4, 2), x(4, 2))
+    )
 
 
 def normed(norm: Callable[[nn.Module], nn.Module]) -> Subject:
@@ -211,7 +250,9 @@ def normed(norm: Callable[[nn.Module], nn.Module]) -> Subject:
 
     def J() -> Tensor:
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        return (torch.func.functional_call(model, {**leaves, **buffers}, (X,)) - y).square().sum() / 2
+        return (
+            torch.func.functional_call(model, {**leaves, **buffers}, (X,)) - y
+        ).square().sum() / 2
 
     return of(model, "half_sse", (X, y), J)
 
@@ -256,10 +297,18 @@ def test_the_rest_of_hesse_takes_them_too(kind: Make) -> None:
     subject = made(kind)
     names = subject.cost.layout.names
     expected = torch.autograd.grad(
-        subject.J(), [subject.leaves[name] for name in names], materialize_grads=True, allow_unused=True
+        subject.J(),
+        [subject.leaves[name] for name in names],
+        materialize_grads=True,
+        allow_unused=True,
     )
     assert abs(hesse.value(subject.cost) - float(subject.J().detach())) < 1e-12
-    assert float((subject.cost.layout.flatten(hesse.gradient(subject.cost)) - flat(expected)).abs().max()) < 1e-12
+    assert (
+        float(
+            (subject.cost.layout.flatten(hesse.gradient(subject.cost)) - flat(expected)).abs().max()
+        )
+        < 1e-12
+    )
     assert str(hesse.plan(subject.cost))
 
 

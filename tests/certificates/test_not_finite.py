@@ -1,4 +1,5 @@
-"""A cost that is finite has numbers, or an error that says where there are none and why; never NaN without a word."""
+"""A cost that is finite has numbers, or an error that says where there are none and why; never NaN
+without a word."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,12 @@ from networks import dense
 POINTS = torch.tensor([[-1.0, -1.0], [1.0, 2.0]], dtype=torch.float64)
 
 
-def scaled(f: Callable[[Tensor], Tensor], w: list[float], X: Tensor = POINTS, targets: tuple[int, ...] = (2, 2)) -> Subject:
+def scaled(
+    f: Callable[[Tensor], Tensor],
+    w: list[float],
+    X: Tensor = POINTS,
+    targets: tuple[int, ...] = (2, 2),
+) -> Subject:
     """f(x ∘ w), where x ∘ w is negative in places."""
     model = Formula(lambda m, z: f(z * m.w), w=nn.Parameter(torch.tensor(w, dtype=torch.float64)))
     return of(model, "half_sse", (X, torch.ones(targets).double()))
@@ -38,15 +44,29 @@ def masked_attention(m: Any, z: Tensor) -> Tensor:
 
 
 FINITE: dict[str, Make] = {
-    "a dead row, normalised": lambda: scaled(lambda u: F.normalize(torch.relu(u), dim=1), [1.0, 1.0]),
-    "a dead unit, under a root": lambda: scaled(lambda u: torch.relu(u).sqrt(), [1.0, -1.0], torch.ones(2, 2).double()),
-    "clamped, under a root": lambda: scaled(lambda u: u.clamp(min=0).sqrt(), [1.0, -1.0], torch.ones(2, 2).double()),
-    "a dead unit, to a power": lambda: scaled(lambda u: torch.relu(u).pow(1.5), [1.0, -1.0], torch.ones(2, 2).double()),
-    "a dead unit, to the power of a half": lambda: scaled(lambda u: F.relu6(u) ** 0.5, [1.0, -1.0], torch.ones(2, 2).double()),
+    "a dead row, normalised": lambda: scaled(
+        lambda u: F.normalize(torch.relu(u), dim=1), [1.0, 1.0]
+    ),
+    "a dead unit, under a root": lambda: scaled(
+        lambda u: torch.relu(u).sqrt(), [1.0, -1.0], torch.ones(2, 2).double()
+    ),
+    "clamped, under a root": lambda: scaled(
+        lambda u: u.clamp(min=0).sqrt(), [1.0, -1.0], torch.ones(2, 2).double()
+    ),
+    "a dead unit, to a power": lambda: scaled(
+        lambda u: torch.relu(u).pow(1.5), [1.0, -1.0], torch.ones(2, 2).double()
+    ),
+    "a dead unit, to the power of a half": lambda: scaled(
+        lambda u: F.relu6(u) ** 0.5, [1.0, -1.0], torch.ones(2, 2).double()
+    ),
     "a dead row of a layer, its norm": lambda: dead(lambda h: h.norm(dim=1, keepdim=True), 1),
     "a dead row of a layer, normalised": lambda: dead(lambda h: F.normalize(h, dim=1), 3),
-    "a dead row of a layer, its cosine": lambda: dead(lambda h: F.cosine_similarity(h, h.new_ones(3), dim=1).unsqueeze(1), 1),
-    "a dead row of a layer, over its sum": lambda: dead(lambda h: h / (h.sum(1, keepdim=True) + 1e-12), 3),
+    "a dead row of a layer, its cosine": lambda: dead(
+        lambda h: F.cosine_similarity(h, h.new_ones(3), dim=1).unsqueeze(1), 1
+    ),
+    "a dead row of a layer, over its sum": lambda: dead(
+        lambda h: h / (h.sum(1, keepdim=True) + 1e-12), 3
+    ),
     "attention that is masked": lambda: of(
         Formula(masked_attention, w=nn.Parameter(torch.tensor(0.7))), "half_sse", (x(3, 2), x(3, 1))
     ),
@@ -74,8 +94,14 @@ def single(model: nn.Module, loss: Any, X: Tensor, y: Tensor) -> Subject:
 
 
 def large_input() -> Subject:
-    """A feature that nobody scaled, before tanh: saturated, so that the first layer's derivatives are 0."""
-    return single(dense(1, 3, 1), "mse", torch.tensor([[1e20], [-1e20], [0.5]]), torch.tensor([[0.1], [0.2], [0.3]]))
+    """A feature that nobody scaled, before tanh: saturated, so that the first layer's derivatives
+    are 0."""
+    return single(
+        dense(1, 3, 1),
+        "mse",
+        torch.tensor([[1e20], [-1e20], [0.5]]),
+        torch.tensor([[0.1], [0.2], [0.3]]),
+    )
 
 
 def large_weights(loss: str, layers: int) -> Subject:
@@ -152,7 +178,9 @@ NONE: dict[str, tuple[Callable[[dict[str, Tensor]], Tensor], list[float]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("row", NONE.values(), ids=NONE)
-def test_where_there_is_none_it_says_so(row: tuple[Callable[[dict[str, Tensor]], Tensor], list[float]], way: str) -> None:
+def test_where_there_is_none_it_says_so(
+    row: tuple[Callable[[dict[str, Tensor]], Tensor], list[float]], way: str
+) -> None:
     cost = hesse.Cost.from_function(row[0], {"u": torch.tensor(row[1]).double()})
     with pytest.raises(hesse.HesseError, match=r"(?s)(finite.*u|u.*finite)"):
         WAYS[way](cost)
@@ -160,9 +188,12 @@ def test_where_there_is_none_it_says_so(row: tuple[Callable[[dict[str, Tensor]],
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_number_that_automatic_differentiation_has_not(way: str) -> None:
-    """The side of ``where`` that is not taken makes NaN of PyTorch's derivatives; H itself is diag(0, −1)."""
+    """The side of ``where`` that is not taken makes NaN of PyTorch's derivatives; H itself is
+    diag(0, −1)."""
     u = torch.tensor([0.0, 1.0]).double()
-    cost = hesse.Cost.from_function(lambda p: torch.where(p["u"] > 0, p["u"].log(), p["u"]).sum(), {"u": u})
+    cost = hesse.Cost.from_function(
+        lambda p: torch.where(p["u"] > 0, p["u"].log(), p["u"]).sum(), {"u": u}
+    )
     try:
         found = WAYS[way](cost)
     except hesse.HesseError as error:
@@ -173,12 +204,16 @@ def test_a_number_that_automatic_differentiation_has_not(way: str) -> None:
 
 def test_a_model_that_has_none_names_its_parameter() -> None:
     """A norm of what is 0 for all samples."""
-    model = Formula(lambda m, z: m.b(torch.tanh(m.a(z))), a=nn.Linear(2, 2), b=nn.Linear(2, 2)).double()
+    model = Formula(
+        lambda m, z: m.b(torch.tanh(m.a(z))), a=nn.Linear(2, 2), b=nn.Linear(2, 2)
+    ).double()
 
     def loss(prediction: Tensor, y: Tensor) -> Tensor:
         return ((prediction - y).square().sum(1) + (prediction * 0).square().sum(1).sqrt()).mean()
 
     cost = hesse.Cost(model, loss, (POINTS, torch.ones(2, 2).double()))
     for call in WAYS.values():
-        with pytest.raises(hesse.HesseError, match=r"(?s)(finite.*[ab]\.(weight|bias)|[ab]\.(weight|bias).*finite)"):
+        with pytest.raises(
+            hesse.HesseError, match=r"(?s)(finite.*[ab]\.(weight|bias)|[ab]\.(weight|bias).*finite)"
+        ):
             call(cost)

@@ -1,4 +1,5 @@
-"""Errors planted in every strategy and order, seen to be caught: the number is right by another path, and the plan says which.
+"""Errors planted in every strategy and order, seen to be caught: the number is right by another
+path, and the plan says which.
 
 Without a certificate the wrong number comes out, which shows that each error is one.
 """
@@ -26,12 +27,13 @@ PATH = r"contraction|columns|product|sweep|graph|line|diagonal"
 
 @pytest.fixture(autouse=True)
 def only_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried before any number is made would find many of these errors, and leave nothing for the certificate to find."""
+    """What is tried before any number is made would find many of these errors, and leave nothing
+    for the certificate to find."""
     monkeypatch.setattr(planning, "_on_trial", lambda *arguments: None)
     monkeypatch.setattr(columns, "difference", lambda *arguments: None)
 
 
-# ---------------------------------------------------------------- networks, made once each unless a lambda makes another
+# ---------------------------------------- networks, made once each unless a lambda makes another
 
 
 def layers(loss: Any = "half_sse", samples: int = 6, **options: Any) -> Subject:
@@ -41,7 +43,13 @@ def layers(loss: Any = "half_sse", samples: int = 6, **options: Any) -> Subject:
 
 def normalised() -> Subject:
     model = nn.Sequential(
-        nn.Linear(3, 3), nn.LayerNorm(3), nn.Tanh(), nn.Linear(3, 3), nn.LayerNorm(3), nn.Tanh(), nn.Linear(3, 2)
+        nn.Linear(3, 3),
+        nn.LayerNorm(3),
+        nn.Tanh(),
+        nn.Linear(3, 3),
+        nn.LayerNorm(3),
+        nn.Tanh(),
+        nn.Linear(3, 2),
     )
     with torch.no_grad():
         model[1].weight.add_(0.3)  # type: ignore[operator,union-attr]
@@ -51,7 +59,13 @@ def normalised() -> Subject:
 
 def convolutions() -> Subject:
     model = nn.Sequential(
-        nn.Conv2d(1, 2, 2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(2, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(2, 2)
+        nn.Conv2d(1, 2, 2),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(2, 2, 2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(2, 2),
     )
     return of(model, "mse", (x(3, 1, 5, 5), x(3, 2)))
 
@@ -80,17 +94,29 @@ def turned() -> Subject:
         z = torch.tanh(m.a(z)).permute(0, 2, 1)
         return torch.tanh(m.b(z)).transpose(1, 2) @ m.c
 
-    return of(Formula(forward, a=nn.Linear(2, 3), b=nn.Linear(2, 2), c=parameter(3, 2)), "half_sse", (x(4, 2, 2), x(4, 2, 2)))
+    return of(
+        Formula(forward, a=nn.Linear(2, 3), b=nn.Linear(2, 2), c=parameter(3, 2)),
+        "half_sse",
+        (x(4, 2, 2), x(4, 2, 2)),
+    )
 
 
 def overlapping() -> Subject:
     """A bias that is a part of its weight."""
-    return of(Formula(lambda m, z: F.linear(z, m.w, m.w[0]), w=parameter(2, 2)), "half_sse", (x(5, 2), x(5, 2)))
+    return of(
+        Formula(lambda m, z: F.linear(z, m.w, m.w[0]), w=parameter(2, 2)),
+        "half_sse",
+        (x(5, 2), x(5, 2)),
+    )
 
 
 def gated() -> Subject:
     return of(
-        Formula(lambda m, z: torch.tanh(m.a(z)) * torch.sigmoid(m.b(z)), a=nn.Linear(2, 2), b=nn.Linear(2, 2)),
+        Formula(
+            lambda m, z: torch.tanh(m.a(z)) * torch.sigmoid(m.b(z)),
+            a=nn.Linear(2, 2),
+            b=nn.Linear(2, 2),
+        ),
         "half_sse",
         (x(5, 2), x(5, 2)),
     )
@@ -99,14 +125,22 @@ def gated() -> Subject:
 def multiplied() -> Subject:
     """A value times itself, and products that are in no table."""
     return of(
-        Formula(lambda m, z: (u := torch.tanh(m.a(z))) * u * m.b(u), a=nn.Linear(2, 2), b=nn.Linear(2, 2)),
+        Formula(
+            lambda m, z: (u := torch.tanh(m.a(z))) * u * m.b(u),
+            a=nn.Linear(2, 2),
+            b=nn.Linear(2, 2),
+        ),
         "half_sse",
         (x(5, 2), x(5, 2)),
     )
 
 
 def through_a_norm() -> Subject:
-    return of(Formula(lambda m, z: F.normalize(torch.tanh(m.a(z)), dim=1), a=nn.Linear(2, 3)), "half_sse", (x(5, 2), x(5, 3)))
+    return of(
+        Formula(lambda m, z: F.normalize(torch.tanh(m.a(z)), dim=1), a=nn.Linear(2, 3)),
+        "half_sse",
+        (x(5, 2), x(5, 3)),
+    )
 
 
 def by_columns() -> Subject:
@@ -145,8 +179,16 @@ HESSIAN: dict[str, Row] = {
     "pull of a normalisation": (normalised, plants.pull(aten.layer_norm), {}),
     "pull of scale and shift": (normalised, plants.pull(scale_shift, 0.9), {}),
     "pull by differentiation": (through_a_norm, plants.by_differentiation(-1.0), {}),
-    "curvature of cross entropy": (lambda: layers("cross_entropy"), plants.curvature(aten.cross_entropy_loss, 1.01), {}),
-    "curvature of an entrywise loss": (lambda: layers("bce"), plants.curvature(aten.binary_cross_entropy_with_logits), {}),
+    "curvature of cross entropy": (
+        lambda: layers("cross_entropy"),
+        plants.curvature(aten.cross_entropy_loss, 1.01),
+        {},
+    ),
+    "curvature of an entrywise loss": (
+        lambda: layers("bce"),
+        plants.curvature(aten.binary_cross_entropy_with_logits),
+        {},
+    ),
     "curvature of matmul": (attention, plants.curvature(aten.matmul), {}),
     "curvature of softmax": (attention, plants.curvature(aten.softmax), {}),
     "curvature of a normalisation": (normalised, plants.curvature(aten.layer_norm), {}),
@@ -170,8 +212,12 @@ HESSIAN: dict[str, Row] = {
     "columns": (by_columns, plants.product_of_columns(1.01), {}),
 }
 
-# By place in the table of orders: a network for which it can be chosen, and what can be wrong in it.
-LITTLE_OFF, TWO_TERMS = (plants.off_by_a_percent,), (plants.without_transport, plants.without_signal)
+# By place in the table of orders: a network for which it can be chosen, and what can be wrong in
+# it.
+LITTLE_OFF, TWO_TERMS = (
+    (plants.off_by_a_percent,),
+    (plants.without_transport, plants.without_signal),
+)
 ORDERS: list[tuple[Network, tuple[Any, ...]]] = [
     (layers, (plants.off_by_a_percent, plants.a_sample_lost)),
     (layers, LITTLE_OFF),
@@ -184,7 +230,11 @@ ORDERS: list[tuple[Network, tuple[Any, ...]]] = [
     (convolutions, (*LITTLE_OFF, plants.without_transport)),
 ]
 HESSIAN |= {
-    f"order {place}, {contract.ORDERS[place].name}: {how.__name__}": (network, plants.order(place, how), {})
+    f"order {place}, {contract.ORDERS[place].name}: {how.__name__}": (
+        network,
+        plants.order(place, how),
+        {},
+    )
     for place, (network, ways) in enumerate(ORDERS)
     for how in ways
 }
@@ -212,7 +262,11 @@ def test_every_order_has_a_row() -> None:
     assert len(ORDERS) == len(contract.ORDERS)
 
 
-@pytest.mark.parametrize(("way", "row"), [(way, row) for way, _, row in ROWS], ids=[f"{way}: {name}" for way, name, _ in ROWS])
+@pytest.mark.parametrize(
+    ("way", "row"),
+    [(way, row) for way, _, row in ROWS],
+    ids=[f"{way}: {name}" for way, name, _ in ROWS],
+)
 def test_caught(way: str, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     network, plant, options = row
     subject = made(network)
@@ -221,7 +275,9 @@ def test_caught(way: str, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     plants.without_limit(monkeypatch)
     plant(monkeypatch)
     before = hesse.plan(cost).notes
-    assert off(call(cost, certify=False, **options), subject.expected, way) > 1e-5, "the error has no effect"
+    assert off(call(cost, certify=False, **options), subject.expected, way) > 1e-5, (
+        "the error has no effect"
+    )
     assert off(call(cost, **options), subject.expected, way) < 1e-9
     notes = [note for note in hesse.plan(cost, **options).notes if note not in before]
     if way == "operator":
@@ -247,8 +303,12 @@ def planted(plant: Plant, monkeypatch: pytest.MonkeyPatch, network: Network = la
     [{"block_diagonal": True}, {"pairs": [("0.weight", "4.weight"), ("2.bias", "0.weight")]}],
     ids=["own blocks", "pairs"],
 )
-@pytest.mark.parametrize("plant", [plants.slopes(1, -1), plants.slopes(1.01, 1)], ids=["second", "first"])
-def test_caught_in_chosen_blocks(options: dict[str, Any], plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "plant", [plants.slopes(1, -1), plants.slopes(1.01, 1)], ids=["second", "first"]
+)
+def test_caught_in_chosen_blocks(
+    options: dict[str, Any], plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject = planted(plant, monkeypatch)
     plants.without_limit(monkeypatch)
     layout = subject.cost.layout
@@ -264,14 +324,25 @@ def test_caught_in_chosen_blocks(options: dict[str, Any], plant: Plant, monkeypa
 
 
 FLOAT32 = {
-    name: HESSIAN[name][1] for name in ("a second slope", "a first slope", "order 4, pairs: off_by_a_percent", "a block left out")
+    name: HESSIAN[name][1]
+    for name in (
+        "a second slope",
+        "a first slope",
+        "order 4, pairs: off_by_a_percent",
+        "a block left out",
+    )
 }
 
 
 @pytest.mark.parametrize("plant", FLOAT32.values(), ids=FLOAT32)
 def test_caught_in_float32(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = planted(plant, monkeypatch)
-    narrow = [tensor.float() for batch in subject.cost.batches() if batch is not None for tensor in (batch.x, batch.y)]
+    narrow = [
+        tensor.float()
+        for batch in subject.cost.batches()
+        if batch is not None
+        for tensor in (batch.x, batch.y)
+    ]
     cost = hesse.Cost(dense(3, 4, 3, 2), "half_sse", tuple(narrow)).at(subject.cost.theta.float())
     assert off(hesse.hessian(cost, certify=False).dense(), subject.expected) > 1e-4
     assert off(hesse.hessian(cost).dense(), subject.expected) < 1e-5
@@ -287,7 +358,10 @@ def test_caught_after_a_certificate_was_given(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_path_that_failed_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """For that model, also by a cost made anew; another model's path is its own."""
-    subject, other = planted(plants.slopes(1, -1), monkeypatch), planted(lambda patch: None, monkeypatch)
+    subject, other = (
+        planted(plants.slopes(1, -1), monkeypatch),
+        planted(lambda patch: None, monkeypatch),
+    )
     hesse.hessian(subject.cost)
     monkeypatch.undo()
     assert set(hesse.plan(subject.cost).notes) - set(hesse.plan(other.cost).notes)
@@ -305,13 +379,17 @@ LAST: dict[str, tuple[str, Plant]] = {
 
 
 @pytest.mark.parametrize("row", LAST.values(), ids=LAST)
-def test_where_no_path_agrees_it_raises_with_both_numbers(row: tuple[str, Plant], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_path_agrees_it_raises_with_both_numbers(
+    row: tuple[str, Plant], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last that touches the numbers is certified like the first."""
     way, plant = row
     subject = planted(plant, monkeypatch, lambda: layers(penalty=0.3))
     expected = subject.expected + 0.3 * torch.eye(subject.cost.layout.size, dtype=torch.float64)
     assert off(WAYS[way](subject.cost, certify=False), expected) > 1e-7
-    with pytest.raises(hesse.HesseError, match=r"gave \S*\d.* for a number that is \S*\d") as caught:
+    with pytest.raises(
+        hesse.HesseError, match=r"gave \S*\d.* for a number that is \S*\d"
+    ) as caught:
         WAYS[way](subject.cost)
     assert any(name in str(caught.value) for name in subject.cost.layout.names)
 
@@ -328,11 +406,16 @@ def with_a_small_block(dtype: torch.dtype) -> tuple[hesse.Cost, Tensor]:
         model[2].weight.mul_(5e-4)  # type: ignore[operator,union-attr]
     subject = of(model, "half_sse", (X, y), penalty=1.0)
     expected = subject.expected + torch.eye(subject.cost.layout.size)
-    return hesse.Cost(model.to(dtype), "half_sse", (X.to(dtype), y.to(dtype)), penalty=1.0), expected.double()
+    return (
+        hesse.Cost(model.to(dtype), "half_sse", (X.to(dtype), y.to(dtype)), penalty=1.0),
+        expected.double(),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-def test_all_of_a_small_block_is_missed(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_a_small_block_is_missed(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A 100 % error in a block of 1e-3 of its row shows, also in float32."""
     cost, expected = with_a_small_block(dtype)
     rows, columns = (cost.layout.slice(name) for name in ("0.weight", "2.weight"))
@@ -342,4 +425,6 @@ def test_all_of_a_small_block_is_missed(dtype: torch.dtype, monkeypatch: pytest.
     plants.block_left_out("0.weight", "2.weight")(monkeypatch)
     assert not hesse.hessian(cost, certify=False)["0.weight", "2.weight"].any()
     found = hesse.hessian(cost)["0.weight", "2.weight"].reshape(block.shape)
-    assert float((found - block).abs().max()) < (1e-9 if dtype == torch.float64 else 1e-4) * float(block.abs().max())
+    assert float((found - block).abs().max()) < (1e-9 if dtype == torch.float64 else 1e-4) * float(
+        block.abs().max()
+    )

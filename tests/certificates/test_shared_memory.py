@@ -1,4 +1,5 @@
-"""Summands of a sum share what is carried to them: residual blocks, one block applied again, branches that meet."""
+"""Summands of a sum share what is carried to them: residual blocks, one block applied again,
+branches that meet."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,13 @@ from certificates.kinds import Formula, Subject, check_right, linears, made, of,
 Step = Callable[[nn.Module, Tensor], Tensor]
 
 
-def blocks(step: Step, count: int = 3, width: int = 2, loss: Any = "mse", layers: nn.ModuleList | None = None) -> Subject:
+def blocks(
+    step: Step,
+    count: int = 3,
+    width: int = 2,
+    loss: Any = "mse",
+    layers: nn.ModuleList | None = None,
+) -> Subject:
     """``count`` blocks, each ``z = step(layer, z)``, on vectors."""
 
     def forward(model: Any, z: Tensor) -> Tensor:
@@ -56,7 +63,9 @@ def heun(f: Callable[[Tensor], Tensor], z: Tensor, h: float = 0.4) -> Tensor:
     return z + h / 2 * (k + f(z + h * k))
 
 
-def images(make: Callable[[int], nn.Module], step: Step, *size: int, count: int = 3, channels: int = 2) -> Subject:
+def images(
+    make: Callable[[int], nn.Module], step: Step, *size: int, count: int = 3, channels: int = 2
+) -> Subject:
     """Blocks on images (or signals), then the mean over places and a head."""
 
     def forward(model: Any, z: Tensor) -> Tensor:
@@ -65,7 +74,11 @@ def images(make: Callable[[int], nn.Module], step: Step, *size: int, count: int 
         return model.head(z.flatten(2).mean(2))
 
     layers = nn.ModuleList(make(channels) for _ in range(count))
-    return of(Formula(forward, layers=layers, head=nn.Linear(channels, 2)), "mse", (x(3, channels, *size), x(3, 2)))
+    return of(
+        Formula(forward, layers=layers, head=nn.Linear(channels, 2)),
+        "mse",
+        (x(3, channels, *size), x(3, 2)),
+    )
 
 
 def tokens(step: Step, layers: nn.ModuleList, width: int = 2) -> Subject:
@@ -80,9 +93,12 @@ def tokens(step: Step, layers: nn.ModuleList, width: int = 2) -> Subject:
 
 
 def transformer(count: int) -> Subject:
-    """Attention and a dense network by turns, both with a normalisation before them and a skip over them."""
+    """Attention and a dense network by turns, both with a normalisation before them and a skip over
+    them."""
     encoder = nn.ModuleList(
-        nn.TransformerEncoderLayer(2, nhead=1, dim_feedforward=2, dropout=0.0, batch_first=True, norm_first=True)
+        nn.TransformerEncoderLayer(
+            2, nhead=1, dim_feedforward=2, dropout=0.0, batch_first=True, norm_first=True
+        )
         for _ in range(count)
     )
     return tokens(lambda layer, z: layer(z), encoder)
@@ -113,9 +129,14 @@ KINDS: dict[str, Callable[[], Subject]] = {
     "Euler's step with a factor": lambda: blocks(lambda f, z: z + 0.1 * torch.tanh(f(z)), count=4),
     "a product in place of a sum": lambda: blocks(lambda f, z: z * (1 + torch.tanh(f(z)))),
     "three summands": lambda: blocks(lambda f, z: z + torch.tanh(f(z)) + torch.sigmoid(f(z)) * z),
-    "a gate": lambda: blocks(lambda f, z: torch.sigmoid(f(z)) * torch.tanh(z) + (1 - torch.sigmoid(f(z))) * z),
+    "a gate": lambda: blocks(
+        lambda f, z: torch.sigmoid(f(z)) * torch.tanh(z) + (1 - torch.sigmoid(f(z))) * z
+    ),
     "two layers in a block": lambda: blocks(
-        lambda f, z: z + f(z), layers=nn.ModuleList(nn.Sequential(*linears(1, 2), nn.Tanh(), *linears(1, 2)) for _ in range(3))
+        lambda f, z: z + f(z),
+        layers=nn.ModuleList(
+            nn.Sequential(*linears(1, 2), nn.Tanh(), *linears(1, 2)) for _ in range(3)
+        ),
     ),
     "normalised after the sum": lambda: blocks(
         lambda f, z: F.layer_norm(z + torch.tanh(f(z)), (3,)), width=3, layers=linears(3, 3)
@@ -123,18 +144,26 @@ KINDS: dict[str, Callable[[], Subject]] = {
     "one block again, Euler": lambda: again(lambda f, z: z + 0.3 * f(z), 4),
     "one block again, Heun": lambda: again(heun, 2),
     "one block again, Runge-Kutta": lambda: again(runge_kutta, 1),
-    "images, relu": lambda: images(lambda c: nn.Conv2d(c, c, 3, padding=1), lambda f, z: z + F.relu(f(z)), 3, 3),
+    "images, relu": lambda: images(
+        lambda c: nn.Conv2d(c, c, 3, padding=1), lambda f, z: z + F.relu(f(z)), 3, 3
+    ),
     "images, silu, by channel": lambda: images(
         lambda c: nn.Conv2d(c, c, 3, padding=1, groups=c), lambda f, z: z + F.silu(f(z)), 3, 3
     ),
-    "signals": lambda: images(lambda c: nn.Conv1d(c, c, 3, padding=1), lambda f, z: z + torch.tanh(f(z)), 4),
+    "signals": lambda: images(
+        lambda c: nn.Conv1d(c, c, 3, padding=1), lambda f, z: z + torch.tanh(f(z)), 4
+    ),
     "tokens, gelu": lambda: tokens(lambda f, z: z + F.gelu(f(z)), linears(3, 2)),
     "tokens, mixed": lambda: tokens(lambda f, z: z + torch.tanh(f(z.mT)).mT, linears(3, 3)),
     "transformer": lambda: transformer(2),
     "concatenation": lambda: of(
-        Formula(dense_net, layers=nn.ModuleList(nn.Linear(k, 1) for k in (2, 3, 4))), "mse", (x(4, 2), x(4, 5))
+        Formula(dense_net, layers=nn.ModuleList(nn.Linear(k, 1) for k in (2, 3, 4))),
+        "mse",
+        (x(4, 2), x(4, 5)),
     ),
-    "skips over several blocks": lambda: of(Formula(over_several, layers=linears(4, 2)), "half_sse", (x(4, 2), x(4, 2))),
+    "skips over several blocks": lambda: of(
+        Formula(over_several, layers=linears(4, 2)), "half_sse", (x(4, 2), x(4, 2))
+    ),
 }
 
 
@@ -157,10 +186,15 @@ def test_right_in_small_chunks(name: str) -> None:
     """What is shared may be shared by samples, too."""
     subject = made(KINDS[name])
     for memory in (1, 30_000):
-        assert off(hesse.hessian(subject.cost, memory=memory, certify=False).dense(), subject.expected) < 1e-9
+        assert (
+            off(hesse.hessian(subject.cost, memory=memory, certify=False).dense(), subject.expected)
+            < 1e-9
+        )
 
 
-@pytest.mark.parametrize("name", ["six, sigmoid", "images, silu, by channel", "skips over several blocks"])
+@pytest.mark.parametrize(
+    "name", ["six, sigmoid", "images, silu, by channel", "skips over several blocks"]
+)
 def test_right_for_chosen_blocks(name: str) -> None:
     """Fewer columns are carried for one block than for all."""
     subject = made(KINDS[name])
@@ -174,6 +208,12 @@ def test_right_for_chosen_blocks(name: str) -> None:
 
 def test_a_path_of_matrix_products_serves_them() -> None:
     """They are right by what is fast, not by falling back."""
-    for name in ("three, tanh", "one block again, Euler", "images, relu", "tokens, gelu", "concatenation"):
+    for name in (
+        "three, tanh",
+        "one block again, Euler",
+        "images, relu",
+        "tokens, gelu",
+        "concatenation",
+    ):
         made_plan = hesse.plan(made(KINDS[name]).cost)
         assert {block.strategy for block in made_plan.blocks} <= {"contraction", "zero"}, name

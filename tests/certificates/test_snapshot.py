@@ -1,4 +1,5 @@
-"""A cost is a snapshot: it leaves the user's tensors alone, and asked again it is the same, bit for bit."""
+"""A cost is a snapshot: it leaves the user's tensors alone, and asked again it is the same, bit for
+bit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import hesse
-from certificates.kinds import WAYS, Formula, Subject, check_right_or_refused, double_backward, off, parameter, x
+from certificates.kinds import (
+    WAYS,
+    Formula,
+    Subject,
+    check_right_or_refused,
+    double_backward,
+    off,
+    parameter,
+    x,
+)
 from networks import dense
 
 # ---------------------------------------------------------------- what is written over
@@ -45,7 +55,9 @@ def written_over(write: Callable[[Tensor], Tensor]) -> Subject:
     model = Formula(lambda m, z: m.net(write(z)), net=net).double()
     X, y = x(4, 2), x(4, 2)
     cost = hesse.Cost(model, "mse", (X, y))
-    return Subject(cost, lambda: (net(write(X.clone())) - y).square().mean(), dict(model.named_parameters()))
+    return Subject(
+        cost, lambda: (net(write(X.clone())) - y).square().mean(), dict(model.named_parameters())
+    )
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
@@ -53,14 +65,22 @@ def test_a_forward_that_writes_into_its_input(write: Callable[[Tensor], Tensor])
     subject = written_over(write)
     for way, call in WAYS.items():
         assert off(call(subject.cost), subject.expected, way) < 1e-9, way
-    assert hesse.value(subject.cost) == hesse.value(subject.cost) == pytest.approx(float(subject.J().detach()), rel=1e-12)
+    assert (
+        hesse.value(subject.cost)
+        == hesse.value(subject.cost)
+        == pytest.approx(float(subject.J().detach()), rel=1e-12)
+    )
 
 
 def test_the_users_data_stay() -> None:
     model = Formula(lambda m, z: m.net(centred(z)), net=dense(2, 3, 2)).double()
     X, y = x(4, 2), x(4, 2)
     kept = X.clone()
-    for data in ((X, y), [(X[:2], y[:2]), (X[2:], y[2:])], DataLoader(TensorDataset(X, y), batch_size=4)):
+    for data in (
+        (X, y),
+        [(X[:2], y[:2]), (X[2:], y[2:])],
+        DataLoader(TensorDataset(X, y), batch_size=4),
+    ):
         cost = hesse.Cost(model, "mse", data)
         for ask in (hesse.value, hesse.gradient, hesse.plan, hesse.hessian, hesse.diagonal):
             ask(cost)
@@ -81,9 +101,15 @@ def test_other_arguments_that_are_written_over() -> None:
 
     w = x(2, 2)
     costs: list[tuple[hesse.Cost, Callable[[], Tensor], list[Tensor]]] = [
-        (hesse.Cost(net, loss, (X, y)), lambda: (net(X) - y / 2).square().mean(), list(net.parameters())),
         (
-            hesse.Cost(Formula(lambda m, b: m.net(centred(b["given"])), net=net), "mse", ({"given": X}, y)),
+            hesse.Cost(net, loss, (X, y)),
+            lambda: (net(X) - y / 2).square().mean(),
+            list(net.parameters()),
+        ),
+        (
+            hesse.Cost(
+                Formula(lambda m, b: m.net(centred(b["given"])), net=net), "mse", ({"given": X}, y)
+            ),
             lambda: (net(2 * (X - 0.5)) - y).square().mean(),
             list(net.parameters()),
         ),
@@ -146,7 +172,9 @@ def normalised() -> nn.Module:
 
 
 def spectral() -> nn.Module:
-    return nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(2, 3)), nn.Tanh(), nn.Linear(3, 2)).train()
+    return nn.Sequential(
+        nn.utils.parametrizations.spectral_norm(nn.Linear(2, 3)), nn.Tanh(), nn.Linear(3, 2)
+    ).train()
 
 
 DRIFTS: dict[str, Callable[[], nn.Module]] = {
@@ -169,7 +197,16 @@ def of_module(make: Callable[[], nn.Module]) -> tuple[hesse.Cost, nn.Module, Ten
 def test_asked_a_hundred_times_the_value_is_the_same(make: Callable[[], nn.Module]) -> None:
     cost, model, X, y = of_module(make)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    expected = (torch.func.functional_call(model, {name: b.clone() for name, b in buffers.items()}, (X,)) - y).square().mean()
+    expected = (
+        (
+            torch.func.functional_call(
+                model, {name: b.clone() for name, b in buffers.items()}, (X,)
+            )
+            - y
+        )
+        .square()
+        .mean()
+    )
     values = {hesse.value(cost) for _ in range(100)}
     assert len(values) == 1 and values.pop() == pytest.approx(float(expected.detach()), rel=1e-12)
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in model.named_buffers())
@@ -234,14 +271,18 @@ def shrinking(params: dict[str, Tensor]) -> Tensor:
 
 PARAMETERS: dict[str, Callable[[nn.Module, Any], hesse.Cost]] = {
     "forward": lambda model, data: hesse.Cost(model, "mse", data),
-    "a penalty": lambda model, data: hesse.Cost(Formula(lambda m, z: z @ m.w, w=model.w), "mse", data, penalty=shrinking),  # type: ignore[arg-type]
+    "a penalty": lambda model, data: hesse.Cost(
+        Formula(lambda m, z: z @ m.w, w=model.w), "mse", data, penalty=shrinking
+    ),  # type: ignore[arg-type]
     "a function": lambda model, data: hesse.Cost.from_function(shrinking, {"w": model.w}),  # type: ignore[dict-item]
 }
 
 
 @pytest.mark.parametrize("forward", [clipped, clipped_data])
 @pytest.mark.parametrize("make", PARAMETERS.values(), ids=PARAMETERS)
-def test_parameters_that_are_written_into(make: Callable[[nn.Module, Any], hesse.Cost], forward: Any) -> None:
+def test_parameters_that_are_written_into(
+    make: Callable[[nn.Module, Any], hesse.Cost], forward: Any
+) -> None:
     """A cost stands at its θ: refused, or held still; the user's own weights stay in any case."""
     model: Any = Formula(forward, w=parameter(2, 2))
     kept, data = model.w.detach().clone(), (x(4, 2), x(4, 2))
@@ -287,7 +328,9 @@ def test_a_module_that_keeps_its_last_output() -> None:
     def make() -> Subject:
         model: Any = Formula(keep, w=parameter(2, 2))
         cost = hesse.Cost(model, "half_sse", (X, y))
-        return Subject(cost, lambda: (2 * torch.tanh(X @ model.w) - y).square().sum() / 2, {"w": model.w})
+        return Subject(
+            cost, lambda: (2 * torch.tanh(X @ model.w) - y).square().sum() / 2, {"w": model.w}
+        )
 
     for way in WAYS:
         check_right_or_refused(make, way, "copied|keeps|output")

@@ -1,4 +1,5 @@
-"""Where a wrong backward is looked for: once for each shape of a batch, on few samples, in float64 where that can be had."""
+"""Where a wrong backward is looked for: once for each shape of a batch, on few samples, in float64
+where that can be had."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,12 @@ from torch import Tensor, nn
 
 import hesse
 from certificates.kinds import WAYS, Formula, of, off, said, x
-from certificates.test_backward_not_differentiable import DetachedOutput, Right, WithoutGradient, network
+from certificates.test_backward_not_differentiable import (
+    DetachedOutput,
+    Right,
+    WithoutGradient,
+    network,
+)
 
 
 def test_refused_for_chosen_blocks_and_in_float32() -> None:
@@ -19,7 +25,11 @@ def test_refused_for_chosen_blocks_and_in_float32() -> None:
         with pytest.raises(hesse.HesseError, match="backward"):
             hesse.hessian(cost, **options)  # type: ignore[arg-type]
     with pytest.raises(hesse.HesseError, match="backward"):
-        hesse.hessian(hesse.Cost(network(WithoutGradient.apply)[0].float(), "half_sse", (X.float(), y.float())))
+        hesse.hessian(
+            hesse.Cost(
+                network(WithoutGradient.apply)[0].float(), "half_sse", (X.float(), y.float())
+            )
+        )
 
 
 def test_refused_where_many_samples_hide_it() -> None:
@@ -27,7 +37,9 @@ def test_refused_where_many_samples_hide_it() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Formula(
-            lambda m, z: m.b(torch.tanh(m.a(z)) + 0.05 * WithoutGradient.apply(m.a(z))), a=nn.Linear(2, 3), b=nn.Linear(3, 2)
+            lambda m, z: m.b(torch.tanh(m.a(z)) + 0.05 * WithoutGradient.apply(m.a(z))),
+            a=nn.Linear(2, 3),
+            b=nn.Linear(3, 2),
         )
         model, X, y = model.double(), x(200, 2), x(200, 2)
     with pytest.raises(hesse.HesseError, match="backward"):
@@ -43,7 +55,7 @@ def test_refused_at_another_theta() -> None:
             hesse.hessian(moved)
 
 
-# ---------------------------------------------------------------- a wrong backward that not every batch runs
+# ---------------------------------------- a wrong backward that not every batch runs
 
 
 def by_flag(m: Any, batch: Any) -> Tensor:
@@ -76,9 +88,13 @@ def later() -> dict[str, tuple[Callable[[Any, Any], Tensor], Any]]:
 LATER = later()
 
 
-@pytest.mark.parametrize("certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS))
+@pytest.mark.parametrize(
+    "certified", [hesse.hessian, hesse.diagonal, hesse.operator], ids=list(WAYS)
+)
 @pytest.mark.parametrize("row", LATER.values(), ids=LATER)
-def test_found_in_a_later_batch(row: tuple[Callable[[Any, Any], Tensor], Any], certified: Callable[[hesse.Cost], Any]) -> None:
+def test_found_in_a_later_batch(
+    row: tuple[Callable[[Any, Any], Tensor], Any], certified: Callable[[hesse.Cost], Any]
+) -> None:
     forward, data = row
     model = Formula(forward, a=nn.Linear(2, 3), b=nn.Linear(3, 2)).double()
     with pytest.raises(hesse.HesseError, match="backward"):
@@ -108,7 +124,9 @@ def test_what_float32_could_hide_is_said() -> None:
         assert "float32" in said(cost, certificate) and certificate.deviation < 1e-4
 
 
-@pytest.mark.parametrize("f", [WithoutGradient.apply, DetachedOutput.apply], ids=["no_grad", "detached"])
+@pytest.mark.parametrize(
+    "f", [WithoutGradient.apply, DetachedOutput.apply], ids=["no_grad", "detached"]
+)
 def test_found_in_float32(f: Callable[[Tensor], Tensor]) -> None:
     """Large errors show in differences of float32 as well."""
     for call in (hesse.hessian, hesse.diagonal, hesse.operator):

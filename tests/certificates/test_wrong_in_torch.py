@@ -1,7 +1,8 @@
-"""Second derivatives that PyTorch gets wrong: written out, or refused by name. The reference is the formula.
+"""Second derivatives that PyTorch gets wrong: written out, or refused by name. The reference is the
+formula.
 
-Weight normalisation runs through a fused kernel whose double backward is wrong (2.13); an embedding that scales its gradient
-by frequency has a first derivative that is none of the cost's.
+Weight normalisation runs through a fused kernel whose double backward is wrong (2.13); an embedding
+that scales its gradient by frequency has a first derivative that is none of the cost's.
 """
 
 import math
@@ -16,7 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from certificates.kinds import WAYS, Formula, Make, Subject, check_right, check_right_or_refused, parameter, x
+from certificates.kinds import (
+    WAYS,
+    Formula,
+    Make,
+    Subject,
+    check_right,
+    check_right_or_refused,
+    parameter,
+    x,
+)
 from networks import dense
 from reference import relative
 
@@ -33,12 +43,20 @@ def unit(v: Tensor, dim: int | None) -> Tensor:
     return v / v.square().sum(axes, keepdim=True).sqrt()
 
 
-def normed(model: nn.Module, data: Any, forward: Callable[[dict[str, Tensor], Tensor], Tensor]) -> Subject:
+def normed(
+    model: nn.Module, data: Any, forward: Callable[[dict[str, Tensor], Tensor], Tensor]
+) -> Subject:
     """A network of weight norm, and the same by its formula."""
     model = model.double()
-    leaves = {name: value.detach().clone().requires_grad_() for name, value in model.named_parameters()}
+    leaves = {
+        name: value.detach().clone().requires_grad_() for name, value in model.named_parameters()
+    }
     X, y = data
-    return Subject(hesse.Cost(model, "half_sse", (X, y)), lambda: (forward(leaves, X) - y).square().sum() / 2, leaves)
+    return Subject(
+        hesse.Cost(model, "half_sse", (X, y)),
+        lambda: (forward(leaves, X) - y).square().sum() / 2,
+        leaves,
+    )
 
 
 def dense_old(dim: int | None) -> Subject:
@@ -56,7 +74,9 @@ def conv_old() -> Subject:
     model = nn.Sequential(old_weight_norm(nn.Conv1d(2, 2, 2)), nn.Tanh(), nn.Flatten())
 
     def forward(p: dict[str, Tensor], z: Tensor) -> Tensor:
-        return torch.tanh(F.conv1d(z, p["0.weight_g"] * unit(p["0.weight_v"], 0), p["0.bias"])).flatten(1)
+        return torch.tanh(
+            F.conv1d(z, p["0.weight_g"] * unit(p["0.weight_v"], 0), p["0.bias"])
+        ).flatten(1)
 
     return normed(model, (x(3, 2, 3), x(3, 4)), forward)
 
@@ -67,13 +87,17 @@ def dense_new(dim: int | None) -> Subject:
 
     def forward(p: dict[str, Tensor], z: Tensor) -> Tensor:
         g, v = (p[f"0.parametrizations.weight.original{place}"] for place in (0, 1))
-        return F.linear(torch.tanh(F.linear(z, g * unit(v, dim), p["0.bias"])), p["2.weight"], p["2.bias"])
+        return F.linear(
+            torch.tanh(F.linear(z, g * unit(v, dim), p["0.bias"])), p["2.weight"], p["2.bias"]
+        )
 
     return normed(model, (x(5, 3), x(5, 2)), forward)
 
 
 def conv_new() -> Subject:
-    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 2, 2)), nn.Tanh(), nn.Flatten())
+    model = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 2, 2)), nn.Tanh(), nn.Flatten()
+    )
 
     def forward(p: dict[str, Tensor], z: Tensor) -> Tensor:
         g, v = (p[f"0.parametrizations.weight.original{place}"] for place in (0, 1))
@@ -85,9 +109,13 @@ def conv_new() -> Subject:
 def called() -> Subject:
     """The kernel itself, called by its name."""
     model = Formula(
-        lambda m, z: torch.tanh(F.linear(z, torch.ops.aten._weight_norm(m.v, m.g, 0))), v=parameter(3, 2), g=parameter(3, 1)
+        lambda m, z: torch.tanh(F.linear(z, torch.ops.aten._weight_norm(m.v, m.g, 0))),
+        v=parameter(3, 2),
+        g=parameter(3, 1),
     )
-    return normed(model, (x(4, 2), x(4, 3)), lambda p, z: torch.tanh(F.linear(z, p["g"] * unit(p["v"], 0))))
+    return normed(
+        model, (x(4, 2), x(4, 3)), lambda p, z: torch.tanh(F.linear(z, p["g"] * unit(p["v"], 0)))
+    )
 
 
 NORMED: dict[str, Make] = {
@@ -112,7 +140,7 @@ def test_the_plan_says_what_is_written_out() -> None:
     assert any(note.startswith("_weight_norm is written out") for note in dense_old(0).cost.notes)
 
 
-# ---------------------------------------------------------------- an embedding whose gradient is scaled
+# ------------------------------------------------------------ an embedding whose gradient is scaled
 
 TOKENS = torch.tensor([[0, 1, 1], [2, 1, 0]])
 
@@ -120,7 +148,9 @@ TOKENS = torch.tensor([[0, 1, 1], [2, 1, 0]])
 def embedded(**options: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(nn.Embedding(4, 2, **options), nn.Tanh(), nn.Flatten(), nn.Linear(6, 2)).double()
+        return nn.Sequential(
+            nn.Embedding(4, 2, **options), nn.Tanh(), nn.Flatten(), nn.Linear(6, 2)
+        ).double()
 
 
 class Functional(nn.Module):
@@ -137,7 +167,10 @@ class Functional(nn.Module):
 class Bag(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.bag, self.head = nn.EmbeddingBag(4, 2, scale_grad_by_freq=True, mode="sum"), nn.Linear(2, 2)
+        self.bag, self.head = (
+            nn.EmbeddingBag(4, 2, scale_grad_by_freq=True, mode="sum"),
+            nn.Linear(2, 2),
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(torch.tanh(self.bag(tokens)))
@@ -152,7 +185,9 @@ SCALED: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("model", SCALED.values(), ids=SCALED)
-def test_a_gradient_scaled_by_frequency_is_refused(model: Callable[[], nn.Module], way: str) -> None:
+def test_a_gradient_scaled_by_frequency_is_refused(
+    model: Callable[[], nn.Module], way: str
+) -> None:
     with pytest.raises(hesse.HesseError, match="scale_grad_by_freq"):
         WAYS[way](hesse.Cost(model(), "half_sse", (TOKENS, torch.ones(2, 2).double())))
 
@@ -161,7 +196,10 @@ def test_a_gradient_scaled_by_frequency_is_refused(model: Callable[[], nn.Module
 def test_the_symmetrised_wrong_matrix_is_not_given(way: str) -> None:
     """Also without a certificate: the option is seen, not found out."""
     with pytest.raises(hesse.HesseError, match="scale_grad_by_freq"):
-        WAYS[way](hesse.Cost(SCALED["module"](), "half_sse", (TOKENS, torch.ones(2, 2).double())), certify=False)
+        WAYS[way](
+            hesse.Cost(SCALED["module"](), "half_sse", (TOKENS, torch.ones(2, 2).double())),
+            certify=False,
+        )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -171,7 +209,9 @@ def test_where_the_table_is_no_part_of_theta_nothing_is_scaled(way: str) -> None
     def make() -> Subject:
         model, y = embedded(scale_grad_by_freq=True), torch.ones(2, 2).double()
         cost = hesse.Cost(model, "half_sse", (TOKENS, y), params="3.*")
-        return Subject(cost, lambda: (model(TOKENS) - y).square().sum() / 2, dict(model.named_parameters()))
+        return Subject(
+            cost, lambda: (model(TOKENS) - y).square().sum() / 2, dict(model.named_parameters())
+        )
 
     check_right_or_refused(make, way, "scale_grad_by_freq")
 
@@ -181,7 +221,11 @@ def test_an_embedding_without_the_option_is_taken(way: str) -> None:
     def make() -> Subject:
         model, y = embedded(), torch.ones(2, 2).double()
         leaves = dict(model.named_parameters())
-        return Subject(hesse.Cost(model, "half_sse", (TOKENS, y)), lambda: (model(TOKENS) - y).square().sum() / 2, leaves)
+        return Subject(
+            hesse.Cost(model, "half_sse", (TOKENS, y)),
+            lambda: (model(TOKENS) - y).square().sum() / 2,
+            leaves,
+        )
 
     check_right(make, way)
 
@@ -198,7 +242,9 @@ class Tuned(nn.Module):
 
 
 @pytest.mark.parametrize("tune", [0.0, 1e-9, -1e-8, 1e-4, 0.31, 0.32, 1.0])
-@pytest.mark.parametrize("sinc", [torch.sinc, torch.special.sinc, Tensor.sinc, lambda x: x.clone().sinc_()])
+@pytest.mark.parametrize(
+    "sinc", [torch.sinc, torch.special.sinc, Tensor.sinc, lambda x: x.clone().sinc_()]
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_sinc_is_written_out(way: str, sinc: Any, tune: float) -> None:
     def forward(m: Any, x: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ net = make()
 X, y = torch.randn(6, 3), torch.randn(6, 2)
 pair = (X, y)
 arrays = (X.double().numpy(), y.numpy())
-loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=4, shuffle=True)
+data = torch.utils.data.TensorDataset(X, y)
+loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
 number = 3
 
 def batches():

@@ -15,7 +15,18 @@ QUESTION = ["model.py:net", "--data", "data.npz", "--loss", "mse"]
 
 
 def test_hessian_prints_saves_and_draws(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["hessian", *QUESTION, "--penalty", "0.1", "--dtype", "float64", "--out", "h.safetensors", "--figure", "h.png"]
+    arguments = [
+        "hessian",
+        *QUESTION,
+        "--penalty",
+        "0.1",
+        "--dtype",
+        "float64",
+        "--out",
+        "h.safetensors",
+        "--figure",
+        "h.png",
+    ]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "Cost(Sequential, mse_loss, 6 samples, penalty 0.1, P = 26)" in printed
@@ -23,12 +34,29 @@ def test_hessian_prints_saves_and_draws(folder: Path, capsys: pytest.CaptureFixt
     assert (folder / "h.png").read_bytes().startswith(b"\x89PNG")
     H = hesse.load("h.safetensors")
     assert H.dtype == torch.float64 and H.dense().shape == (26, 26)
-    assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == [], "nothing half-written is left"
+    assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == [], (
+        "nothing half-written is left"
+    )
 
 
-def test_block_diagonal_of_chosen_parameters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_block_diagonal_of_chosen_parameters(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert (
-        main(["hessian", *QUESTION, "--params", "*.bias", "--block-diagonal", "--memory", "1GB", "--out", "h.safetensors"]) == 0
+        main(
+            [
+                "hessian",
+                *QUESTION,
+                "--params",
+                "*.bias",
+                "--block-diagonal",
+                "--memory",
+                "1GB",
+                "--out",
+                "h.safetensors",
+            ]
+        )
+        == 0
     )
     H = hesse.load("h.safetensors")
     assert H.pairs == (("0.bias", "0.bias"), ("2.bias", "2.bias"))
@@ -43,18 +71,27 @@ def test_an_older_result_is_replaced(folder: Path) -> None:
 def test_plan_prints_and_computes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cost = build_cost("model.py:net", "data.npz", "mse", params=None, penalty=None, dtype=None)
     assert main(["plan", *QUESTION, "--memory", "1GB"]) == 0
-    assert capsys.readouterr().out.strip() == str(hesse.plan(cost, block_diagonal=False, memory=10**9)).strip()
+    assert (
+        capsys.readouterr().out.strip()
+        == str(hesse.plan(cost, block_diagonal=False, memory=10**9)).strip()
+    )
 
 
-def test_an_error_is_one_message_without_a_traceback(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_message_without_a_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plan", "model.py:nett", *QUESTION[1:]]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("hesse: MODEL: model.py has no 'nett'; the nearest names in it: 'net'")
+    assert printed.err.startswith(
+        "hesse: MODEL: model.py has no 'nett'; the nearest names in it: 'net'"
+    )
     assert "Traceback" not in printed.err
 
 
-def test_a_bad_output_is_told_before_the_model_is_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_output_is_told_before_the_model_is_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "loud.py").write_text("print('I was run')\n")
     assert main(["hessian", "loud.py:net", *QUESTION[1:], "--out", "no/h.safetensors"]) == 1
     printed = capsys.readouterr()
@@ -62,7 +99,9 @@ def test_a_bad_output_is_told_before_the_model_is_run(folder: Path, capsys: pyte
     assert "there is no folder 'no'" in printed.err
 
 
-def test_text_from_a_model_is_not_read_as_markup(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_from_a_model_is_not_read_as_markup(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from hesse.cli.output import say
 
     say("[bold red]a[/] :smile: [link=x]b[/link]")
@@ -70,7 +109,9 @@ def test_text_from_a_model_is_not_read_as_markup(folder: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("missing", ["--data", "--loss"])
-def test_an_incomplete_command_line_exits_with_two(folder: Path, capsys: pytest.CaptureFixture[str], missing: str) -> None:
+def test_an_incomplete_command_line_exits_with_two(
+    folder: Path, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
     at = QUESTION.index(missing)
     with pytest.raises(SystemExit) as caught:
         main(["hessian", *QUESTION[:at], *QUESTION[at + 2 :]])
@@ -85,17 +126,38 @@ def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str])
     assert all(command in printed for command in ("demo", "plan", "hessian"))
     main(["hessian", "--help"])
     printed = capsys.readouterr().out
-    options = ("--data", "--loss", "--params", "--penalty", "--dtype", "--block-diagonal", "--memory", "--out", "--figure")
+    options = (
+        "--data",
+        "--loss",
+        "--params",
+        "--penalty",
+        "--dtype",
+        "--block-diagonal",
+        "--memory",
+        "--out",
+        "--figure",
+    )
     assert all(option in printed for option in options)
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delitem(sys.modules, "hesse.cli.commands", raising=False)
     monkeypatch.setitem(sys.modules, "cyclopts", None)
     assert main(["--help"]) == 1
-    assert capsys.readouterr().err == "hesse: the command line needs cyclopts; install it with: pip install 'hesse[cli]'\n"
+    assert (
+        capsys.readouterr().err
+        == "hesse: the command line needs cyclopts; install it with: pip install 'hesse[cli]'\n"
+    )
 
 
 def test_it_runs_as_a_module() -> None:
-    ran = subprocess.run([sys.executable, "-m", "hesse", "--version"], capture_output=True, text=True, check=True, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-m", "hesse", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     assert ran.stdout.strip() == hesse.__version__

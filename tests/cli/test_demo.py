@@ -18,16 +18,35 @@ def test_demo_checks_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture
     assert torch.equal(torch.get_rng_state(), state), "the demo draws from a generator of its own"
     printed = capsys.readouterr().out
     assert "1,797 images" in printed and "P = 2,410" in printed
-    agreement = [float(line.split()[-1]) for line in printed.splitlines() if line.startswith(("along 8 random", "in "))]
+    agreement = [
+        float(line.split()[-1])
+        for line in printed.splitlines()
+        if line.startswith(("along 8 random", "in "))
+    ]
     assert len(agreement) == 2 and max(agreement) < 1e-12
     written = {p.name for p in (tmp_path / "new" / "demo").iterdir()}
-    assert written == {"hessian.png", "spectrum.png", "quadratic.png", "hessian.safetensors", "derivation.html"}
-    assert "saddle: " in printed and "error of order 3" in printed and "newton() refused: H is indefinite" in printed
-    assert all(f"\n{step}(" in printed for step in ("trust_region", "cubic", "saddle_free", "negative_curvature"))
+    assert written == {
+        "hessian.png",
+        "spectrum.png",
+        "quadratic.png",
+        "hessian.safetensors",
+        "derivation.html",
+    }
+    assert (
+        "saddle: " in printed
+        and "error of order 3" in printed
+        and "newton() refused: H is indefinite" in printed
+    )
+    assert all(
+        f"\n{step}(" in printed
+        for step in ("trust_region", "cubic", "saddle_free", "negative_curvature")
+    )
     assert hesse.load(tmp_path / "new" / "demo" / "hessian.safetensors").layout.size == 2410
 
 
-def test_a_folder_that_cannot_be_made_is_told_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made_is_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "taken").write_text("a file")
     assert main(["demo", "--out", str(tmp_path / "taken")]) == 1
     assert "--out: the folder" in capsys.readouterr().err

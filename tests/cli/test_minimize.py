@@ -11,7 +11,17 @@ import hesse
 from hesse.cli.app import main
 from hesse.cli.inputs import build_cost
 
-QUESTION = ["model.py:net", "--data", "data.npz", "--loss", "mse", "--penalty", "0.1", "--dtype", "float64"]
+QUESTION = [
+    "model.py:net",
+    "--data",
+    "data.npz",
+    "--loss",
+    "mse",
+    "--penalty",
+    "0.1",
+    "--dtype",
+    "float64",
+]
 
 
 def cost() -> hesse.Cost:
@@ -23,7 +33,10 @@ def test_it_minimises_tells_and_writes(folder: Path, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     expected = hesse.minimize(cost())
     assert f"trust-exact, {expected.nit} iterations in" in printed
-    assert f"cost {hesse.value(cost()):.9g} -> {expected.fun:.9g}, ‖g‖∞" in printed and "smallest eigenvalue" in printed
+    assert (
+        f"cost {hesse.value(cost()):.9g} -> {expected.fun:.9g}, ‖g‖∞" in printed
+        and "smallest eigenvalue" in printed
+    )
     assert "converged: ‖g‖∞ = " in printed and "wrote net.safetensors" in printed
     found = load_file("net.safetensors")
     assert all(torch.allclose(found[name], value) for name, value in expected.parameters.items())
@@ -40,8 +53,12 @@ def test_a_later_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], m
     assert (radius is None) is (method == "Newton-CG")
     assert main([*arguments, "--start", "half.safetensors", "--out", "half.safetensors"]) == 0
     printed = capsys.readouterr().out
-    assert "\nconverged" in printed and "<= " in printed, "products bound the smallest eigenvalue from above"
-    assert hesse.value(cost().at(load_file("half.safetensors"))) == pytest.approx(hesse.minimize(cost()).fun, rel=1e-6)
+    assert "\nconverged" in printed and "<= " in printed, (
+        "products bound the smallest eigenvalue from above"
+    )
+    assert hesse.value(cost().at(load_file("half.safetensors"))) == pytest.approx(
+        hesse.minimize(cost()).fun, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +72,9 @@ def test_a_later_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], m
         (["--radius", "0"], "radius: expected a finite number > 0"),
     ],
 )
-def test_bad_input_is_one_message(folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], text: str) -> None:
+def test_bad_input_is_one_message(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], text: str
+) -> None:
     save_file({"v": torch.zeros(2)}, "other.safetensors")
     assert main(["minimize", *QUESTION, *options]) == 1
     printed = capsys.readouterr()

@@ -15,7 +15,9 @@ QUESTION = ["model.py:net", "--data", "data.npz", "--loss", "mse", "--dtype", "f
 
 @pytest.fixture
 def q(folder: Path) -> hesse.QuadraticModel:
-    return hesse.quadratic(build_cost("model.py:net", "data.npz", "mse", params=None, penalty=None, dtype="float64"))
+    return hesse.quadratic(
+        build_cost("model.py:net", "data.npz", "mse", params=None, penalty=None, dtype="float64")
+    )
 
 
 @pytest.fixture
@@ -28,7 +30,11 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows(table: str) -> dict[str, list[str]]:
     """By the name of the step: its numbers."""
-    return {line.split()[0]: line.split()[1:5] for line in table.splitlines() if ")" in line.partition(" ")[0]}
+    return {
+        line.split()[0]: line.split()[1:5]
+        for line in table.splitlines()
+        if ")" in line.partition(" ")[0]
+    }
 
 
 def test_it_prints_the_model_its_trust_and_the_steps(
@@ -38,10 +44,18 @@ def test_it_prints_the_model_its_trust_and_the_steps(
     printed = capsys.readouterr().out
     trust = q.trust()
     head = str(q).splitlines()[0]  # the second line says how much memory is free, which changes
-    for part in (head, f"stationary point: {q.stationary_point()}", str(trust), steps_table(q, trust), "wrote q.png"):
+    for part in (
+        head,
+        f"stationary point: {q.stationary_point()}",
+        str(trust),
+        steps_table(q, trust),
+        "wrote q.png",
+    ):
         assert part in printed
     assert (folder / "q.png").read_bytes().startswith(b"\x89PNG")
-    assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], "nothing half-written is left"
+    assert not [p.name for p in folder.iterdir() if p.name.startswith(".")], (
+        "nothing half-written is left"
+    )
 
 
 def test_each_line_is_the_step_that_it_names(q: hesse.QuadraticModel) -> None:
@@ -60,7 +74,9 @@ def test_each_line_is_the_step_that_it_names(q: hesse.QuadraticModel) -> None:
 
 
 def test_a_step_that_is_refused_says_why(q: hesse.QuadraticModel) -> None:
-    assert q.stationary_point().negative, "the network of the folder is at a place where H is indefinite"
+    assert q.stationary_point().negative, (
+        "the network of the folder is at a place where H is indefinite"
+    )
     table = steps_table(q, q.trust())
     assert "newton() refused: H is indefinite: " in table and "newton(damping=" in table
 
@@ -68,7 +84,9 @@ def test_a_step_that_is_refused_says_why(q: hesse.QuadraticModel) -> None:
 def test_an_exact_model_is_asked_for_no_cubic_step() -> None:
     import torch
 
-    cost = hesse.Cost.from_function(lambda p: (p["x"] - 1).square().sum(), {"x": torch.zeros(2).double()})
+    cost = hesse.Cost.from_function(
+        lambda p: (p["x"] - 1).square().sum(), {"x": torch.zeros(2).double()}
+    )
     q = hesse.quadratic(cost)
     trust = q.trust()
     table = steps_table(q, trust)
@@ -83,11 +101,16 @@ def test_without_the_matrix_there_is_no_spectrum(q: hesse.QuadraticModel, coarse
     assert "trust_region(" in steps_table(free, trust)
 
 
-def test_what_is_wrong_is_told_before_the_model_is_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_is_told_before_the_model_is_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "loud.py").write_text("print('I was run')\n")
     assert main(["quadratic", "loud.py:net", *QUESTION[1:], "--figure", "q.gif"]) == 1
     printed = capsys.readouterr()
-    assert "I was run" not in printed.out and "--figure: 'q.gif' should end with .png or .pdf or .svg" in printed.err
+    assert (
+        "I was run" not in printed.out
+        and "--figure: 'q.gif' should end with .png or .pdf or .svg" in printed.err
+    )
     assert main(["quadratic", *QUESTION, "--tolerance", "0"]) == 1
     assert "tolerance: expected a finite number > 0, got 0" in capsys.readouterr().err
 

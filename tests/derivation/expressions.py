@@ -1,4 +1,5 @@
-"""One table of costs that every test of derivations runs over. A new operation joins by adding a row."""
+"""One table of costs that every test of derivations runs over. A new operation joins by adding a
+row."""
 
 from dataclasses import dataclass
 
@@ -27,18 +28,47 @@ CLOSED_FORMS = (
     Case("quadratic form", "x.T @ A @ x", "x"),
     Case("least squares", "1/2*sum((y - X @ w)**2)", "w"),
     Case("least squares by norm", "1/2*norm2(y - X @ w)**2", "w"),
-    Case("logistic regression", "-sum(y*log(sigmoid(X @ w)) + (1 - y)*log(1 - sigmoid(X @ w)))", "w", "X[n,d] w[d] y[n]"),
-    Case("logistic regression by softplus", "sum(log(1 + exp(X @ w)) - y*(X @ w))", "w", "X[n,d] w[d] y[n]"),
-    Case("logistic regression with signs", "mean(log(1 + exp(-y*(X @ w))))", "w", "X[n,d] w[d] y[n]"),
+    Case(
+        "logistic regression",
+        "-sum(y*log(sigmoid(X @ w)) + (1 - y)*log(1 - sigmoid(X @ w)))",
+        "w",
+        "X[n,d] w[d] y[n]",
+    ),
+    Case(
+        "logistic regression by softplus",
+        "sum(log(1 + exp(X @ w)) - y*(X @ w))",
+        "w",
+        "X[n,d] w[d] y[n]",
+    ),
+    Case(
+        "logistic regression with signs", "mean(log(1 + exp(-y*(X @ w))))", "w", "X[n,d] w[d] y[n]"
+    ),
     Case("cross entropy in the logits", "-sum(y*log(softmax(z)))", "z", given=("sum(y) == 1",)),
     Case("cross entropy, log_softmax", "-sum(y*log_softmax(z))", "z", given=("sum(y) == 1",)),
-    Case("cross entropy, samples", "-sum(Y*log_softmax(X @ W))", "W", "Y[n,k] X[n,d] W[d,k]", ("sum(Y) == 1",)),
-    Case("matrix factorisation", "sum((Omega*(T - U @ V.T))**2)", "U V", "T[n,m] U[n,k] V[m,k]", ("Omega == 1",)),
+    Case(
+        "cross entropy, samples",
+        "-sum(Y*log_softmax(X @ W))",
+        "W",
+        "Y[n,k] X[n,d] W[d,k]",
+        ("sum(Y) == 1",),
+    ),
+    Case(
+        "matrix factorisation",
+        "sum((Omega*(T - U @ V.T))**2)",
+        "U V",
+        "T[n,m] U[n,k] V[m,k]",
+        ("Omega == 1",),
+    ),
     Case("matrix completion", "sum((Omega*(T - U @ V.T))**2)", "U V", "T[n,m] U[n,k] V[m,k]"),
     Case("logsumexp", "logsumexp(z)", "z"),
     Case("logsumexp written out", "log(sum(exp(z)))", "z"),
     Case("log determinant", "logdet(X)", "X"),
-    Case("linear network of two layers", "1/2*sum((y - W2 @ W1 @ x)**2)", "W1 W2", "W1[h,d] W2[m,h] x[d] y[m]"),
+    Case(
+        "linear network of two layers",
+        "1/2*sum((y - W2 @ W1 @ x)**2)",
+        "W1 W2",
+        "W1[h,d] W2[m,h] x[d] y[m]",
+    ),
     Case("network of two layers", "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", "W1 W2"),
     Case("network of one weight a layer", "1/2*(y - f(w2*f(w1*x)))**2", "w1 w2"),
 )
@@ -60,7 +90,22 @@ NETWORKS = (
 
 ELEMENTWISE = tuple(
     Case(name, f"sum(c*{name}(A @ x))", "A x", positive=name in ("log", "sqrt"))
-    for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "softplus", "gelu", "silu", "erf", "f")
+    for name in (
+        "exp",
+        "log",
+        "sqrt",
+        "abs",
+        "sin",
+        "cos",
+        "tanh",
+        "sigmoid",
+        "relu",
+        "softplus",
+        "gelu",
+        "silu",
+        "erf",
+        "f",
+    )
 )
 
 REDUCTIONS = (
@@ -105,7 +150,12 @@ SHAPES = (
     Case("ridge on a determinant", "logdet(X.T @ X + lam*eye(d))", "X lam", "X[n,d] lam[]"),
     Case("identity of a number", "sum((A @ A - eye(3))**2)", "A", "A[3,3]"),
     Case("orthogonality", "1/4*sum((W.T @ W - eye(k))**2)", "W", "W[n,k]"),
-    Case("a size as a number", "1/(2*n)*sum((y - X @ w)**2) + lam/2*norm2(w)**2", "w lam", "X[n,d] y[n] w[d] lam[]"),
+    Case(
+        "a size as a number",
+        "1/(2*n)*sum((y - X @ w)**2) + lam/2*norm2(w)**2",
+        "w lam",
+        "X[n,d] y[n] w[d] lam[]",
+    ),
     Case("three axes", "sum(sin(T)*a)", "T a", "T[2,3,2] a[3,2]"),
     Case("a batch of products", "sum((T @ A)**2)", "T A", "T[2,3,2] A[2,2]"),
     Case("data of size one", "sum((y - X @ w)**2)", "w", "X[1,1] w[1] y[1]"),

@@ -1,4 +1,5 @@
-"""Random costs: trees of any form, for printing and reading, and trees whose shapes fit and whose values are moderate."""
+"""Random costs: trees of any form, for printing and reading, and trees whose shapes fit and whose
+values are moderate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +8,17 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from derivation.expressions import Case
-from hesse.derivation.sources.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, symbols, unparse
+from hesse.derivation.sources.language.tree import (
+    Binary,
+    Call,
+    Negative,
+    Number,
+    Symbol,
+    Transpose,
+    Tree,
+    symbols,
+    unparse,
+)
 from hesse.derivation.sources.language.vocabulary import along_an_axis, elementwise
 
 Shape = tuple[str, ...]
@@ -29,7 +40,11 @@ _OTHER = {"n": "m", "m": "n"}
 
 def numbers() -> st.SearchStrategy[Number]:
     """Numbers as they can be written: not negative, with finitely many digits."""
-    return st.builds(lambda digits, places: Number(Fraction(digits, 10**places)), st.integers(0, 999), st.integers(0, 3))
+    return st.builds(
+        lambda digits, places: Number(Fraction(digits, 10**places)),
+        st.integers(0, 999),
+        st.integers(0, 3),
+    )
 
 
 def trees() -> st.SearchStrategy[Tree]:
@@ -41,8 +56,15 @@ def trees() -> st.SearchStrategy[Tree]:
             st.builds(Negative, inner),
             st.builds(Transpose, inner),
             st.builds(Binary, st.sampled_from(["+", "-", "*", "/", "**", "@"]), inner, inner),
-            st.builds(Call, st.sampled_from(["f", "sigma_1", "inv", *sorted(elementwise())]), inner),
-            st.builds(Call, st.sampled_from(sorted(along_an_axis())), inner, st.sampled_from([None, 0, 1, -1])),
+            st.builds(
+                Call, st.sampled_from(["f", "sigma_1", "inv", *sorted(elementwise())]), inner
+            ),
+            st.builds(
+                Call,
+                st.sampled_from(sorted(along_an_axis())),
+                inner,
+                st.sampled_from([None, 0, 1, -1]),
+            ),
         ),
         max_leaves=12,
     )
@@ -86,7 +108,9 @@ def _quotient(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
 
 
 def _power(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
-    return Binary("**", draw(shaped(shape, min(depth, 3))), Number(Fraction(draw(st.sampled_from([2, 3])))))
+    return Binary(
+        "**", draw(shaped(shape, min(depth, 3))), Number(Fraction(draw(st.sampled_from([2, 3]))))
+    )
 
 
 def _positive(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
@@ -111,7 +135,9 @@ def _along(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
     other = _OTHER[shape[0]]
     axis = draw(st.sampled_from([0, 1]))
     inside = (other, shape[0]) if axis == 0 else (shape[0], other)
-    return Call(draw(st.sampled_from(["sum", "mean", "logsumexp"])), draw(shaped(inside, depth)), axis)
+    return Call(
+        draw(st.sampled_from(["sum", "mean", "logsumexp"])), draw(shaped(inside, depth)), axis
+    )
 
 
 def _softmax(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
@@ -171,8 +197,8 @@ _FORMS: tuple[tuple[Form, Callable[[Shape], bool]], ...] = (
 
 @dataclass(frozen=True)
 class Drawn:
-    """A tree, and which of its names are parameters. The text is made outside of the strategy: checked annotations draw
-    random numbers of their own, which a strategy must not."""
+    """A tree, and which of its names are parameters. The text is made outside of the strategy:
+    checked annotations draw random numbers of their own, which a strategy must not."""
 
     tree: Tree
     picks: tuple[int, ...]
@@ -182,7 +208,12 @@ class Drawn:
         occurring = [name for name in symbols(self.tree) if name in DECLARED] or ["x"]
         wrt = dict.fromkeys(occurring[pick % len(occurring)] for pick in self.picks)
         text = unparse(self.tree)
-        return Case(text, text, " ".join(wrt), " ".join(f"{name}[{','.join(DECLARED[name])}]" for name in occurring))
+        return Case(
+            text,
+            text,
+            " ".join(wrt),
+            " ".join(f"{name}[{','.join(DECLARED[name])}]" for name in occurring),
+        )
 
 
 def costs(depth: int = 5) -> st.SearchStrategy[Drawn]:

@@ -1,4 +1,5 @@
-"""The second engine: a cost evaluated as it is written, by PyTorch alone. Nothing of hesse.derive reads the text here."""
+"""The second engine: a cost evaluated as it is written, by PyTorch alone. Nothing of hesse.derive
+reads the text here."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,9 +15,12 @@ WIDTHS = (3, 2, 4, 5, 2, 3)
 
 
 def arrays(program: Program, seed: int = 0, positive: bool = False) -> dict[str, Tensor]:
-    """Random float64 arrays for the leaves of a program: a small number for each size, no two alike if it can be."""
+    """Random float64 arrays for the leaves of a program: a small number for each size, no two alike
+    if it can be."""
     generator = torch.Generator().manual_seed(seed)
-    letters = dict.fromkeys(size for leaf in program.leaves.values() for size in leaf.sizes if isinstance(size, str))
+    letters = dict.fromkeys(
+        size for leaf in program.leaves.values() for size in leaf.sizes if isinstance(size, str)
+    )
     number = {letter: WIDTHS[k % len(WIDTHS)] for k, letter in enumerate(letters)}
     result = {}
     for name, leaf in program.leaves.items():
@@ -88,7 +92,9 @@ def evaluate(
 ) -> Tensor:
     """The cost at some arrays; it can be differentiated in them."""
     fixed = {
-        left.strip(): torch.tensor(float(right)) for left, _, right in (fact.partition("==") for fact in given) if "(" not in left
+        left.strip(): torch.tensor(float(right))
+        for left, _, right in (fact.partition("==") for fact in given)
+        if "(" not in left
     }
     unknown = {name: _lifted(function) for name, function in functions(program).items()}
     names = {**WORDS, **unknown, **sizes(program, values), **fixed, **values}

@@ -15,25 +15,92 @@ FORMS = [
     ("least squares, as a norm", "1/2*norm2(y - X @ w)**2", "w", (), ("w", "w"), "XᵀX"),
     ("ridge", "1/2*norm2(y - X @ w)**2 + 1/2*c*sum(w**2)", "w", (), ("w", "w"), "XᵀX + c I"),
     ("logistic regression", LOGISTIC, "w", (), ("w", "w"), "Xᵀ diag(p ∘ (1 − p)) X"),
-    ("logistic regression, by softplus", "sum(softplus(X @ w) - y*(X @ w))", "w", (), ("w", "w"), "Xᵀ diag(p ∘ (1 − p)) X"),
+    (
+        "logistic regression, by softplus",
+        "sum(softplus(X @ w) - y*(X @ w))",
+        "w",
+        (),
+        ("w", "w"),
+        "Xᵀ diag(p ∘ (1 − p)) X",
+    ),
     ("cross entropy in the logits", "logsumexp(z) - y @ z", "z", (), ("z", "z"), "diag(p) − p pᵀ"),
-    ("cross entropy, one-hot", "-sum(y*log_softmax(z))", "z", "sum(y) == 1", ("z", "z"), "diag(p) − p pᵀ"),
-    ("cross entropy, log of softmax", "-sum(y*log(softmax(z)))", "z", "sum(y) == 1", ("z", "z"), "diag(p) − p pᵀ"),
+    (
+        "cross entropy, one-hot",
+        "-sum(y*log_softmax(z))",
+        "z",
+        "sum(y) == 1",
+        ("z", "z"),
+        "diag(p) − p pᵀ",
+    ),
+    (
+        "cross entropy, log of softmax",
+        "-sum(y*log(softmax(z)))",
+        "z",
+        "sum(y) == 1",
+        ("z", "z"),
+        "diag(p) − p pᵀ",
+    ),
     ("logsumexp", "logsumexp(A @ x)", "x", (), ("x", "x"), "Aᵀ (diag(p) − p pᵀ) A"),
     ("logdet", "logdet(X)", "X", (), ("X", "X"), "−(X⁻ᵀ ⊗ X⁻¹) K"),
-    ("factorisation", "sum((Omega*(T - U @ V.T))**2)", "U,V", "Omega == 1", ("U", "U"), "2 I ⊗ VᵀV"),
-    ("factorisation, by a norm", "norm2(Omega*(T - U @ V.T))**2", "U,V", "Omega == 1", ("V", "V"), "2 I ⊗ UᵀU"),
-    ("linear network, first layer", "1/2*sum((y - W2 @ W1 @ x)**2)", "W1,W2", (), ("W1", "W1"), "W2ᵀW2 ⊗ x xᵀ"),
-    ("linear network, last layer", "1/2*sum((y - W2 @ W1 @ x)**2)", "W1,W2", (), ("W2", "W2"), "I ⊗ W1 x xᵀ W1ᵀ"),
-    ("output block", "1/2*sum((Y - f(X @ W1.T) @ W2.T)**2)", "W1,W2", (), ("W2", "W2"), "I ⊗ a2ᵀa2"),
-    ("two layers, first block", "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", "W1,W2", (), ("W2", "W2"), "diag(S3) ⊗ a2 a2ᵀ"),
+    (
+        "factorisation",
+        "sum((Omega*(T - U @ V.T))**2)",
+        "U,V",
+        "Omega == 1",
+        ("U", "U"),
+        "2 I ⊗ VᵀV",
+    ),
+    (
+        "factorisation, by a norm",
+        "norm2(Omega*(T - U @ V.T))**2",
+        "U,V",
+        "Omega == 1",
+        ("V", "V"),
+        "2 I ⊗ UᵀU",
+    ),
+    (
+        "linear network, first layer",
+        "1/2*sum((y - W2 @ W1 @ x)**2)",
+        "W1,W2",
+        (),
+        ("W1", "W1"),
+        "W2ᵀW2 ⊗ x xᵀ",
+    ),
+    (
+        "linear network, last layer",
+        "1/2*sum((y - W2 @ W1 @ x)**2)",
+        "W1,W2",
+        (),
+        ("W2", "W2"),
+        "I ⊗ W1 x xᵀ W1ᵀ",
+    ),
+    (
+        "output block",
+        "1/2*sum((Y - f(X @ W1.T) @ W2.T)**2)",
+        "W1,W2",
+        (),
+        ("W2", "W2"),
+        "I ⊗ a2ᵀa2",
+    ),
+    (
+        "two layers, first block",
+        "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)",
+        "W1,W2",
+        (),
+        ("W2", "W2"),
+        "diag(S3) ⊗ a2 a2ᵀ",
+    ),
     ("Kullback-Leibler divergence", "sum(p*log(p/q))", "p,q", (), ("p", "p"), "diag(p^∘(−1))"),
     ("trace", "trace(X.T @ A @ X)", "X", (), ("X", "X"), "(A + Aᵀ) ⊗ I"),
     ("relu has no f''", "sum(relu(A @ x))", "x", (), ("x", "x"), "0"),
 ]
 
 
-@pytest.mark.parametrize(("text", "wrt", "given", "pair", "form"), [row[1:] for row in FORMS], ids=[row[0] for row in FORMS])
+@pytest.mark.parametrize(
+    ("text", "wrt", "given", "pair", "form"),
+    [row[1:] for row in FORMS],
+    ids=[row[0] for row in FORMS],
+)
 def test_the_form_is_what_a_person_would_write(text, wrt, given, pair, form):
     d = hesse.derive(text, wrt=wrt, given=given)
     assert d.block(*pair).matrix() == form
@@ -65,5 +132,8 @@ def test_the_mixed_block_is_that_of_the_worked_example():
     d = hesse.derive("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", wrt=["W1", "W2"])
     above, beside = d.block("W1", "W2").expression.terms
     assert (above.kind, beside.kind) == ("curvature from above", "product-rule term")
-    names = [{factor.name for factor in term.factors if isinstance(factor, Entry)} for term in (above, beside)]
+    names = [
+        {factor.name for factor in term.factors if isinstance(factor, Entry)}
+        for term in (above, beside)
+    ]
     assert names == [{"S3", "W2", "x", "a2"}, {"δ3", "x"}]

@@ -37,7 +37,8 @@ def dense(*widths: int) -> nn.Sequential:
 @pytest.mark.parametrize("loss", ["half_sse", "mse", "cross_entropy"])
 @pytest.mark.parametrize("stagewise", [False, True])
 def test_a_network_s_blocks_are_those_of_the_exact_hessian(loss, stagewise):
-    """The two halves of hesse agree: what the formula says is what hesse.hessian computes, over several samples."""
+    """The two halves of hesse agree: what the formula says is what hesse.hessian computes, over
+    several samples."""
     net = dense(3, 4, 2)
     X, labels = samples(5, (3,), 2)
     y = labels if loss == "cross_entropy" else torch.randn(5, 2, dtype=torch.float64)
@@ -70,7 +71,12 @@ def test_some_of_a_network_s_parameters():
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.fc1, self.norm, self.fc2, self.out = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.fc1, self.norm, self.fc2, self.out = (
+            nn.Linear(3, 4),
+            nn.LayerNorm(4),
+            nn.Linear(4, 4),
+            nn.Linear(4, 2),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = torch.tanh(self.fc1(x))
@@ -90,7 +96,9 @@ class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(5, 4)
-        self.layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True, activation="gelu")
+        self.layer = nn.TransformerEncoderLayer(
+            4, 2, 6, dropout=0.0, batch_first=True, activation="gelu"
+        )
         self.out = nn.Linear(4, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -180,7 +188,9 @@ def test_bad_input_is_refused_with_what_to_do(arguments, options, text):
 
 def test_an_unknown_block_is_refused_with_the_nearest():
     d = hesse.derive("x @ A @ x", wrt="x")
-    with pytest.raises(hesse.HesseError, match="'A' is not a parameter of this derivation; the nearest: 'x'"):
+    with pytest.raises(
+        hesse.HesseError, match="'A' is not a parameter of this derivation; the nearest: 'x'"
+    ):
         d.block("A", "x")
 
 
@@ -195,7 +205,9 @@ def test_a_cost_that_is_nowhere_finite_is_refused():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_every_case_is_written(case):
     """Text that fits, LaTeX that a strict parser accepts; certified elsewhere."""
-    d = hesse.derive(case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False)
+    d = hesse.derive(
+        case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False
+    )
     for reading in ("indices", "matrix", "scalar"):
         assert max(len(line) for line in d.text(reading).splitlines()) <= 100
     check(d.latex())

@@ -1,4 +1,5 @@
-"""Every cost of the table: each line certified, and slopes and blocks held against central differences, another engine."""
+"""Every cost of the table: each line certified, and slopes and blocks held against central
+differences, another engine."""
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ def derived(case: Case) -> hesse.Derivation:
 
 
 def differences(d: hesse.Derivation, parameter: str, value) -> torch.Tensor:
-    """∂ value / ∂ parameter by central differences at the point of certification; the parameter's axes come first."""
+    """∂ value / ∂ parameter by central differences at the point of certification; the parameter's
+    axes come first."""
     at = d.at
     assert at is not None
     base = at.value(parameter)
@@ -46,5 +48,9 @@ def test_a_case_certifies_and_agrees_with_central_differences(case):
     for (rows, columns), block in d.blocks.items():
         slope = d.slopes[columns]
         found = d.at.array(block.expression, (*block.rows.indices, *block.columns.indices))
-        expected = differences(d, rows, lambda there, slope=slope: there.array(slope.expression, slope.parameter.indices))
+        expected = differences(
+            d,
+            rows,
+            lambda there, slope=slope: there.array(slope.expression, slope.parameter.indices),
+        )
         assert relative(found, expected) < 1e-6, f"block ({rows}, {columns})"

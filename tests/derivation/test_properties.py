@@ -1,4 +1,5 @@
-"""What holds of every derivation, over random costs: certified, the same numbers in every way, written within its page."""
+"""What holds of every derivation, over random costs: certified, the same numbers in every way,
+written within its page."""
 
 import inspect
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from hesse.derivation.show.matrix import matrix_form
 
 TOLERANCE = 1e-9
 
-# Found by such searches: numbers beside arrays of the same axes, which are summed over; blocks of zeros of different sizes.
+# Found by such searches: numbers beside arrays of the same axes, which are summed over; blocks of
+# zeros of different sizes.
 HARD = (
     Case("two blocks of zeros", "sum(A) - trace(S)", "A S", "A[n,m] S[n,n]"),
     Case("numbers beside a sum", "log(1 + u**2) @ (u/(1 + a**2))", "a", "u[m] a[]"),
@@ -42,7 +44,8 @@ def test_what_once_was_not_the_same(case: Case) -> None:
 
 
 def assert_same_in_every_way(case: Case) -> None:
-    """Certified; then evaluated, printed and run, and read as a matrix: each time the array that the certificate is about."""
+    """Certified; then evaluated, printed and run, and read as a matrix: each time the array that
+    the certificate is about."""
     d = hesse.derive(case.text, case.parameters, shapes=case.shapes)
     assert d.at is not None and d.certificate is not None and d.certificate.block_deviation < 1e-8
     leaves = {name: d.at.value(name) for name in d.program.leaves}
@@ -52,22 +55,31 @@ def assert_same_in_every_way(case: Case) -> None:
         expected = d.at.array(block.expression, block.indices)
         assert relative(block.evaluate(**leaves, **functions), expected) < TOLERANCE
         for backend in ("numpy", "torch"):
-            assert relative(printed(block.python(backend), backend, leaves, functions), expected) < TOLERANCE
+            assert (
+                relative(printed(block.python(backend), backend, leaves, functions), expected)
+                < TOLERANCE
+            )
         form = matrix_form(block.expression, block.rows.indices, block.columns.indices, d.program)
         if form is not None:
             found = value_of(form, d.at)
             assert relative(found, expected.reshape(found.shape)) < TOLERANCE
 
 
-def printed(source: str, backend: str, leaves: dict[str, Tensor], functions: dict[str, tuple[Callable, ...]]) -> Tensor:
+def printed(
+    source: str, backend: str, leaves: dict[str, Tensor], functions: dict[str, tuple[Callable, ...]]
+) -> Tensor:
     """What printed code computes."""
     space: dict[str, Any] = {}
     exec(compile(source, "<printed>", "exec"), space)
     function = space["hessian_block"]
-    names: dict[str, Any] = {name: array.numpy() if backend == "numpy" else array for name, array in leaves.items()}
+    names: dict[str, Any] = {
+        name: array.numpy() if backend == "numpy" else array for name, array in leaves.items()
+    }
     for name, (f, df, d2f) in functions.items():
         names |= {name: f, f"d{name}": df, f"d2{name}": d2f}
-    return torch.as_tensor(function(**{name: names[name] for name in inspect.signature(function).parameters}))
+    return torch.as_tensor(
+        function(**{name: names[name] for name in inspect.signature(function).parameters})
+    )
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -79,10 +91,15 @@ def test_every_page_is_within_its_width_and_every_letter_means_one_thing(drawn: 
         assert max(len(line) for line in d.text(reading).splitlines()) <= 100
     check(d.latex())
     for block in d:
-        assert_no_letter_twice(block.expression, {index.name for index in (*block.rows.indices, *block.columns.indices)})
+        assert_no_letter_twice(
+            block.expression,
+            {index.name for index in (*block.rows.indices, *block.columns.indices)},
+        )
 
 
-@pytest.mark.parametrize("text", ["norm2(x)", "x @ y/(norm2(x)*norm2(y))", "sum((y @ x - sqrt(1 + x @ x)*x)**2)"])
+@pytest.mark.parametrize(
+    "text", ["norm2(x)", "x @ y/(norm2(x)*norm2(y))", "sum((y @ x - sqrt(1 + x @ x)*x)**2)"]
+)
 def test_sums_within_a_quotient_run_over_letters_of_their_own(text: str) -> None:
     d = hesse.derive(text, "x", shapes="x[d]" + " y[d]" * ("y" in text))
     block = d.block("x", "x")

@@ -1,4 +1,5 @@
-"""Positions that do not meet above some value stand as samples of their own: the same Hessian, and found where they are."""
+"""Positions that do not meet above some value stand as samples of their own: the same Hessian, and
+found where they are."""
 
 from collections.abc import Callable
 
@@ -68,14 +69,26 @@ ROWS = [
     (Residual, "mse", numbers(5), True),
     (Residual, "bce", lambda: torch.rand(6, 4, 5, dtype=torch.float64), True),
     (ClassesFirst, "cross_entropy", classes, True),
-    (lambda: nn.Sequential(nn.Softmax(-1), nn.Linear(5, 2), nn.ReLU(), nn.Linear(2, 2)), "half_sse", numbers(2), True),
+    (
+        lambda: nn.Sequential(nn.Softmax(-1), nn.Linear(5, 2), nn.ReLU(), nn.Linear(2, 2)),
+        "half_sse",
+        numbers(2),
+        True,
+    ),
     (Reversed, "half_sse", numbers(2), False),
-    (lambda: nn.Sequential(nn.Tanh(), nn.Linear(5, 3), nn.Softmax(1)), "half_sse", numbers(3), False),
+    (
+        lambda: nn.Sequential(nn.Tanh(), nn.Linear(5, 3), nn.Softmax(1)),
+        "half_sse",
+        numbers(3),
+        False,
+    ),
 ]
 
 
 @pytest.mark.parametrize(("upper", "loss", "target", "apart"), ROWS)
-def test_the_hessian_is_the_same(upper: Callable[[], nn.Module], loss: str, target: Callable[[], Tensor], apart: bool) -> None:
+def test_the_hessian_is_the_same(
+    upper: Callable[[], nn.Module], loss: str, target: Callable[[], Tensor], apart: bool
+) -> None:
     torch.manual_seed(0)
     model = Mixed(upper()).double()
     problem = Problem(model, loss, (torch.randn(6, 4, 3, dtype=torch.float64), target()))
@@ -90,11 +103,17 @@ def test_the_hessian_is_the_same(upper: Callable[[], nn.Module], loss: str, targ
     sizes = cost.layout.sizes
     for name in cost.layout.names:
         part = cost.layout.slice(name)
-        assert relative(blocks[name, name].reshape(sizes[name], sizes[name]), expected[part, part], expected) < TOLERANCE
+        assert (
+            relative(
+                blocks[name, name].reshape(sizes[name], sizes[name]), expected[part, part], expected
+            )
+            < TOLERANCE
+        )
 
 
 class Selections(nn.Module):
-    """Parts of one value selected and multiplied, and the sum that they are parts of used in two places."""
+    """Parts of one value selected and multiplied, and the sum that they are parts of used in two
+    places."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,12 +122,18 @@ class Selections(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.first(x), self.second(x)
         both = a + b
-        return both[:, 0] * torch.tanh(both[:, 1]) * both[:, 3] + a[:, 2] * torch.sin(b[:, 2]) + a[:, 0] * a[:, 1] * b[:, -1]
+        return (
+            both[:, 0] * torch.tanh(both[:, 1]) * both[:, 3]
+            + a[:, 2] * torch.sin(b[:, 2])
+            + a[:, 0] * a[:, 1] * b[:, -1]
+        )
 
 
 def test_what_was_selected_goes_back() -> None:
     torch.manual_seed(0)
     model = Selections().double()
-    problem = Problem(model, "half_sse", (torch.randn(6, 4, 3, dtype=torch.float64), numbers(5)()[:, 0]))
+    problem = Problem(
+        model, "half_sse", (torch.randn(6, 4, 3, dtype=torch.float64), numbers(5)()[:, 0])
+    )
     cost = problem.cost()
     assert relative(hesse.hessian(cost).dense(), hessian(problem, cost.layout.names)) < TOLERANCE

@@ -20,7 +20,9 @@ def symmetric(size: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> T
     return half + half.T
 
 
-def blocks_of(matrix: Tensor, pairs: list[tuple[str, str]], layout: Layout = LAYOUT) -> dict[tuple[str, str], Tensor]:
+def blocks_of(
+    matrix: Tensor, pairs: list[tuple[str, str]], layout: Layout = LAYOUT
+) -> dict[tuple[str, str], Tensor]:
     return {(a, b): matrix[layout.slice(a), layout.slice(b)] for a, b in pairs}
 
 
@@ -47,7 +49,10 @@ def test_blocks_have_both_shapes_and_share_memory(whole: BlockHessian, matrix: T
         for b in LAYOUT.names:
             block = whole[a, b]
             assert block.shape == (*LAYOUT.shape(a), *LAYOUT.shape(b))
-            assert torch.equal(block.reshape(LAYOUT.sizes[a], LAYOUT.sizes[b]), matrix[LAYOUT.slice(a), LAYOUT.slice(b)])
+            assert torch.equal(
+                block.reshape(LAYOUT.sizes[a], LAYOUT.sizes[b]),
+                matrix[LAYOUT.slice(a), LAYOUT.slice(b)],
+            )
             assert block.untyped_storage().data_ptr() == matrix.untyped_storage().data_ptr()
     assert torch.equal(whole["b", "w"], whole["w", "b"].permute(2, 0, 1))
 
@@ -56,7 +61,9 @@ def test_dense_is_the_matrix_that_is_held(matrix: Tensor) -> None:
     assert BlockHessian(LAYOUT, matrix=matrix).dense() is matrix
 
 
-def test_dense_of_blocks_is_symmetric_and_in_layout_order(whole: BlockHessian, matrix: Tensor) -> None:
+def test_dense_of_blocks_is_symmetric_and_in_layout_order(
+    whole: BlockHessian, matrix: Tensor
+) -> None:
     assert torch.equal(whole.dense(), matrix)
 
 
@@ -69,13 +76,17 @@ def test_the_only_block_is_the_matrix() -> None:
 
 def test_diagonal(whole: BlockHessian, matrix: Tensor) -> None:
     diagonal = whole.diagonal()
-    assert {name: tuple(value.shape) for name, value in diagonal.items()} == dict(zip(LAYOUT.names, LAYOUT.shapes, strict=True))
+    assert {name: tuple(value.shape) for name, value in diagonal.items()} == dict(
+        zip(LAYOUT.names, LAYOUT.shapes, strict=True)
+    )
     assert torch.equal(LAYOUT.flatten(diagonal), matrix.diagonal())
 
 
 @pytest.mark.parametrize("columns", [None, 1, 4])
 def test_product(whole: BlockHessian, matrix: Tensor, columns: int | None) -> None:
-    v = torch.randn(*([LAYOUT.size] if columns is None else [LAYOUT.size, columns]), dtype=matrix.dtype)
+    v = torch.randn(
+        *([LAYOUT.size] if columns is None else [LAYOUT.size, columns]), dtype=matrix.dtype
+    )
     torch.testing.assert_close(whole @ v, matrix @ v)
 
 
@@ -92,7 +103,9 @@ def test_product_of_the_block_diagonal(block_diagonal: BlockHessian, matrix: Ten
     torch.testing.assert_close(block_diagonal @ v, torch.block_diag(*parts) @ v)
 
 
-def test_eigenvectors_rebuild_the_matrix_and_are_computed_once(whole: BlockHessian, matrix: Tensor) -> None:
+def test_eigenvectors_rebuild_the_matrix_and_are_computed_once(
+    whole: BlockHessian, matrix: Tensor
+) -> None:
     values, vectors = whole.eigh()
     torch.testing.assert_close(vectors @ torch.diag(values) @ vectors.T, matrix)
     assert whole.eigh().vectors is vectors
@@ -103,7 +116,9 @@ def test_eigenvectors_rebuild_the_matrix_and_are_computed_once(whole: BlockHessi
 def with_spectrum(values: list[float], dtype: torch.dtype = torch.float64) -> BlockHessian:
     count = len(values)
     rotation = torch.linalg.qr(symmetric(count)).Q
-    matrix = (rotation @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ rotation.T).to(dtype)
+    matrix = (rotation @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ rotation.T).to(
+        dtype
+    )
     return BlockHessian(Layout(("θ",), ((count,),)), matrix=(matrix + matrix.T) / 2)
 
 
@@ -139,9 +154,21 @@ def test_it_cannot_be_changed(whole: BlockHessian) -> None:
     [
         (lambda H: H["w", "bb"], HesseKeyError, r"no parameter is named 'bb'; the nearest.*'b'"),
         (lambda H: H["w"], HesseTypeError, r"named by two parameters, H\['a', 'b'\]; got 'w'"),
-        (lambda H: H["w", "b"], HesseKeyError, r"H\['w', 'b'\] was not computed; those that were: \('w', 'w'\), \('b', 'b'\)"),
-        (lambda H: H.dense(), HesseValueError, r"dense\(\) needs blocks that were not computed: \('w', 'b'\), \('w', 'scale'\)"),
-        (lambda H: H.eigh(), HesseValueError, r"the spectrum needs blocks that were not computed.*without pairs= and block_diag"),
+        (
+            lambda H: H["w", "b"],
+            HesseKeyError,
+            r"H\['w', 'b'\] was not computed; those that were: \('w', 'w'\), \('b', 'b'\)",
+        ),
+        (
+            lambda H: H.dense(),
+            HesseValueError,
+            r"dense\(\) needs blocks that were not computed: \('w', 'b'\), \('w', 'scale'\)",
+        ),
+        (
+            lambda H: H.eigh(),
+            HesseValueError,
+            r"the spectrum needs blocks that were not computed.*without pairs= and block_diag",
+        ),
         (
             lambda H: H @ torch.ones(3),
             HesseValueError,
@@ -152,11 +179,17 @@ def test_it_cannot_be_changed(whole: BlockHessian) -> None:
             HesseValueError,
             r"v is float16 on cpu; pass v.to\(H.device",
         ),
-        (lambda H: H @ [1.0], HesseTypeError, r"expected a tensor or a dictionary of tensors, got list"),
+        (
+            lambda H: H @ [1.0],
+            HesseTypeError,
+            r"expected a tensor or a dictionary of tensors, got list",
+        ),
         (lambda H: H @ {"w": torch.ones(2, 3)}, HesseKeyError, r"missing \['b', 'scale'\]"),
     ],
 )
-def test_errors_of_asking(block_diagonal: BlockHessian, ask, error: type[Exception], text: str) -> None:
+def test_errors_of_asking(
+    block_diagonal: BlockHessian, ask, error: type[Exception], text: str
+) -> None:
     with pytest.raises(error, match=text):
         ask(block_diagonal)
 
@@ -166,7 +199,9 @@ def test_chosen_pairs_have_neither_product_nor_diagonal(matrix: Tensor) -> None:
     assert torch.equal(hessian["b", "w"].reshape(3, 6), matrix[6:9, :6])
     with pytest.raises(HesseValueError, match="H @ v needs blocks that were not computed"):
         _ = hessian @ torch.ones(10, dtype=matrix.dtype)
-    with pytest.raises(HesseValueError, match=r"diagonal\(\): not computed: \('w', 'w'\), .*hesse.diagonal\(cost\)"):
+    with pytest.raises(
+        HesseValueError, match=r"diagonal\(\): not computed: \('w', 'w'\), .*hesse.diagonal\(cost\)"
+    ):
         hessian.diagonal()
 
 
@@ -175,11 +210,23 @@ def test_chosen_pairs_have_neither_product_nor_diagonal(matrix: Tensor) -> None:
     [
         ({}, "either matrix= .* or blocks="),
         ({"matrix": torch.eye(10), "blocks": {}}, "either matrix= .* or blocks="),
-        ({"matrix": torch.eye(9)}, r"matrix: expected shape \(10, 10\) for this layout, got \(9, 9\)"),
+        (
+            {"matrix": torch.eye(9)},
+            r"matrix: expected shape \(10, 10\) for this layout, got \(9, 9\)",
+        ),
         ({"blocks": {}}, "expected at least one block"),
-        ({"blocks": {("b", "w"): torch.ones(3, 6)}}, r"'b' comes after 'w' in the layout; give the pair as \('w', 'b'\)"),
-        ({"blocks": {("w", "b"): torch.ones(3, 6)}}, r"\('w', 'b'\) has shape \(3, 6\), expected \(6, 3\)"),
-        ({"blocks": {("b", "b"): torch.eye(3), ("w", "w"): torch.eye(6).double()}}, "one dtype and one device"),
+        (
+            {"blocks": {("b", "w"): torch.ones(3, 6)}},
+            r"'b' comes after 'w' in the layout; give the pair as \('w', 'b'\)",
+        ),
+        (
+            {"blocks": {("w", "b"): torch.ones(3, 6)}},
+            r"\('w', 'b'\) has shape \(3, 6\), expected \(6, 3\)",
+        ),
+        (
+            {"blocks": {("b", "b"): torch.eye(3), ("w", "w"): torch.eye(6).double()}},
+            "one dtype and one device",
+        ),
     ],
 )
 def test_errors_of_building(arguments: dict, text: str) -> None:
@@ -208,7 +255,10 @@ def many(count: int, name: str) -> BlockHessian:
 
 
 @pytest.mark.parametrize("count", [1, 5, 7, 16, 17, 40, 200])
-@pytest.mark.parametrize("name", ["layer", "encoder.layers.of_a_model_whose_author_likes_very_long_names_for_its_modules"])
+@pytest.mark.parametrize(
+    "name",
+    ["layer", "encoder.layers.of_a_model_whose_author_likes_very_long_names_for_its_modules"],
+)
 def test_repr_fits_a_terminal(count: int, name: str) -> None:
     lines = repr(many(count, name)).splitlines()
     assert len(lines) <= 26
@@ -218,7 +268,9 @@ def test_repr_fits_a_terminal(count: int, name: str) -> None:
 def test_folded_table_names_the_largest_mixed_block() -> None:
     hessian = many(30, "layer")
     row = next(line for line in repr(hessian).splitlines() if "layer.0.weight" in line)
-    norm, partner = max((norm, b) for (a, b), norm in hessian.norms.items() if a == "layer.0.weight" != b)
+    norm, partner = max(
+        (norm, b) for (a, b), norm in hessian.norms.items() if a == "layer.0.weight" != b
+    )
     assert row.split()[-2:] == [f"{norm:.3g}", str(hessian.layout.index(partner))]
 
 

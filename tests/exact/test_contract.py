@@ -1,4 +1,5 @@
-"""Every order of contraction, also where the estimates would choose another, and blocks that are made piece by piece."""
+"""Every order of contraction, also where the estimates would choose another, and blocks that are
+made piece by piece."""
 
 import pytest
 import torch
@@ -13,7 +14,14 @@ from reference import expected_hessian, relative
 
 TOLERANCE = 1e-10
 by_name = {case.name: case for case in CASES}
-NETWORKS = ["three layers", "cross entropy", "lstm", "tied layers", "conv2d average pooling", "transformer, causal mask"]
+NETWORKS = [
+    "three layers",
+    "cross entropy",
+    "lstm",
+    "tied layers",
+    "conv2d average pooling",
+    "transformer, causal mask",
+]
 NAMES = sorted({order.name for order in contract.ORDERS})
 
 
@@ -21,8 +29,14 @@ def prefer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Choose an order by its name wherever it applies."""
 
     def chosen(sizes: Sizes, samples: int) -> tuple[Order, Estimate]:
-        of_that_name = [order for order in contract.ORDERS if order.name == name and order.applies(sizes)]
-        return (of_that_name[0], of_that_name[0].estimate(sizes)) if of_that_name else contract.choose(sizes, samples)
+        of_that_name = [
+            order for order in contract.ORDERS if order.name == name and order.applies(sizes)
+        ]
+        return (
+            (of_that_name[0], of_that_name[0].estimate(sizes))
+            if of_that_name
+            else contract.choose(sizes, samples)
+        )
 
     monkeypatch.setattr(planning, "choose", chosen)
     monkeypatch.setattr(assemble, "choose", chosen)
@@ -30,7 +44,9 @@ def prefer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("order", NAMES)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_order_gives_the_hessian(name: str, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_order_gives_the_hessian(
+    name: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefer(order, monkeypatch)
     H = hesse.hessian(cost_of(by_name[name])).dense()
     assert torch.equal(H, H.T)
@@ -39,9 +55,16 @@ def test_every_order_gives_the_hessian(name: str, order: str, monkeypatch: pytes
 
 @pytest.mark.parametrize("order", ["pairs", "gram", "rows", "diagonal"])
 @pytest.mark.parametrize("name", ["three layers", "cross entropy", "lstm"])
-def test_pieces_make_the_same_blocks(name: str, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_make_the_same_blocks(
+    name: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefer(order, monkeypatch)
-    for limit, value in {"_AT_ONCE": 16, "_LEAST_SAMPLES": 2, "_IN_THE_MAKING": 30, "_LEAST_TILE": 2}.items():
+    for limit, value in {
+        "_AT_ONCE": 16,
+        "_LEAST_SAMPLES": 2,
+        "_IN_THE_MAKING": 30,
+        "_LEAST_TILE": 2,
+    }.items():
         monkeypatch.setattr(plain, limit, value)
     H = hesse.hessian(cost_of(by_name[name]), memory=30_000).dense()
     assert torch.equal(H, H.T)
@@ -52,7 +75,11 @@ def test_some_blocks_of_a_weight_and_its_bias() -> None:
     """A weight and its bias are contracted as one slot; what is not asked for is left out."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        cost = hesse.Cost(dense(3, 4, 3).double(), "cross_entropy", (torch.randn(9, 3).double(), torch.arange(9) % 3))
+        cost = hesse.Cost(
+            dense(3, 4, 3).double(),
+            "cross_entropy",
+            (torch.randn(9, 3).double(), torch.arange(9) % 3),
+        )
     H = hesse.hessian(cost)
     for pairs in (
         [("0.bias", "0.weight")],

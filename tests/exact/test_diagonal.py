@@ -19,7 +19,9 @@ def test_diagonal(case: Case) -> None:
     assert relative(cost.layout.flatten(found), expected.diagonal(), expected) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["dense tanh", "conv2d average pooling", "transformer, causal mask", "batch norm train"])
+@pytest.mark.parametrize(
+    "name", ["dense tanh", "conv2d average pooling", "transformer, causal mask", "batch norm train"]
+)
 def test_memory_changes_nothing(name: str) -> None:
     cost, expected = cost_of(by_name[name]), expected_hessian(by_name[name])
     found = hesse.diagonal(cost, memory=200_000)
@@ -32,5 +34,7 @@ def test_results_do_not_require_a_gradient() -> None:
 
 def test_a_sum_of_squares_has_its_weights_on_the_diagonal() -> None:
     weights = torch.tensor([1.0, 2.0, 3.0])
-    cost = hesse.Cost.from_function(lambda p: (weights * p["x"] ** 2).sum() / 2, {"x": torch.ones(3)})
+    cost = hesse.Cost.from_function(
+        lambda p: (weights * p["x"] ** 2).sum() / 2, {"x": torch.ones(3)}
+    )
     assert torch.equal(hesse.diagonal(cost)["x"], weights)

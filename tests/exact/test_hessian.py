@@ -1,4 +1,5 @@
-"""The Hessian against automatic differentiation of the user's own model: every row of the table, every block."""
+"""The Hessian against automatic differentiation of the user's own model: every row of the table,
+every block."""
 
 import copy
 import itertools
@@ -33,7 +34,9 @@ def test_is_exactly_symmetric(case: Case) -> None:
 def test_every_block(case: Case) -> None:
     H, expected, layout = hessian_of(case), expected_hessian(case), cost_of(case).layout
     for a, b in itertools.product(layout.names, repeat=2):
-        block = expected[layout.slice(a), layout.slice(b)].reshape(layout.shape(a) + layout.shape(b))
+        block = expected[layout.slice(a), layout.slice(b)].reshape(
+            layout.shape(a) + layout.shape(b)
+        )
         assert relative(H[a, b], block, expected) < TOLERANCE, (a, b)
 
 
@@ -61,7 +64,16 @@ def test_diagonal_of_the_blocks(case: Case) -> None:
     assert relative(found, expected.diagonal(), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["dense tanh", "conv2d average pooling", "transformer, causal mask", "batch norm train", "lstm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dense tanh",
+        "conv2d average pooling",
+        "transformer, causal mask",
+        "batch norm train",
+        "lstm",
+    ],
+)
 def test_chunks_of_samples_change_nothing(name: str) -> None:
     cost, H = cost_of(by_name[name]), hessian_of(by_name[name])
     chunks = set()
@@ -82,15 +94,24 @@ def test_at_other_parameters() -> None:
     moved = cost.theta + 0.1
     with torch.no_grad():
         nn.utils.vector_to_parameters(moved, problem.model.parameters())
-    assert relative(hesse.hessian(cost.at(moved)).dense(), hessian(problem, cost.layout.names)) < TOLERANCE
+    assert (
+        relative(hesse.hessian(cost.at(moved)).dense(), hessian(problem, cost.layout.names))
+        < TOLERANCE
+    )
 
 
 def single(model: nn.Module, data: Any) -> tuple[nn.Module, Any]:
     X, y = whole(data)
-    return model.float(), (X.float() if X.is_floating_point() else X, y.float() if y.is_floating_point() else y)
+    return model.float(), (
+        X.float() if X.is_floating_point() else X,
+        y.float() if y.is_floating_point() else y,
+    )
 
 
-@pytest.mark.parametrize("name", ["dense tanh", "conv2d average pooling", "transformer, causal mask", "layer norm", "lstm"])
+@pytest.mark.parametrize(
+    "name",
+    ["dense tanh", "conv2d average pooling", "transformer, causal mask", "layer norm", "lstm"],
+)
 def test_in_float32(name: str) -> None:
     problem = by_name[name].problem()
     model, data = single(problem.model, problem.data)
@@ -122,7 +143,8 @@ def test_a_cost_made_anew_is_not_traced_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_two_layer_network_of_the_question() -> None:
-    """H = [[a, b], [b, c]] of J = 1/2 (y − f(W2 f(W1 x)))², one number each, against the formula by hand."""
+    """H = [[a, b], [b, c]] of J = 1/2 (y − f(W2 f(W1 x)))², one number each, against the formula by
+    hand."""
     w1, w2, x, y = torch.tensor([0.7, -1.3, 0.9, 0.4], dtype=torch.float64)
     model: Any = dense(1, 1, 1, bias=False).double()
     with torch.no_grad():
@@ -141,48 +163,75 @@ def test_the_two_layer_network_of_the_question() -> None:
 
 
 def test_scalar_parameters_have_scalar_blocks() -> None:
-    cost = hesse.Cost.from_function(lambda p: p["u"] ** 3 * p["v"], {"u": torch.tensor(2.0), "v": torch.tensor(5.0)})
+    cost = hesse.Cost.from_function(
+        lambda p: p["u"] ** 3 * p["v"], {"u": torch.tensor(2.0), "v": torch.tensor(5.0)}
+    )
     H = hesse.hessian(cost)
     assert H["u", "u"].shape == () and H["u", "u"].item() == 60.0
     assert H["u", "v"].item() == 12.0 and H["v", "v"].item() == 0.0
 
 
 def test_weight_norm_is_right_where_torch_is_not() -> None:
-    """The double backward of torch's fused weight norm is wrong (2.13), so the reference here is the formula g v / ‖v‖."""
+    """The double backward of torch's fused weight norm is wrong (2.13), so the reference here is
+    the formula g v / ‖v‖."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, X, y = dense(3, 4, 2).double(), torch.randn(6, 3).double(), torch.randn(6, 2).double()
+        model, X, y = (
+            dense(3, 4, 2).double(),
+            torch.randn(6, 3).double(),
+            torch.randn(6, 2).double(),
+        )
     nn.utils.parametrizations.weight_norm(model[0])
 
     def by_formula(params: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         g, v = (params[f"0.parametrizations.weight.original{place}"] for place in (0, 1))
-        hidden = torch.tanh(x @ (g * v / v.square().sum(1, keepdim=True).sqrt()).T + params["0.bias"])
+        hidden = torch.tanh(
+            x @ (g * v / v.square().sum(1, keepdim=True).sqrt()).T + params["0.bias"]
+        )
         return hidden @ params["2.weight"].T + params["2.bias"]
 
     cost = hesse.Cost(model, "half_sse", (X, y))
-    expected = hessian(Problem(by_formula, "half_sse", (X, y), params=cost.parameters), cost.layout.names)
+    expected = hessian(
+        Problem(by_formula, "half_sse", (X, y), params=cost.parameters), cost.layout.names
+    )
     assert relative(hesse.hessian(cost).dense(), expected) < TOLERANCE
-    assert relative(hesse.operator(cost) @ torch.eye(len(expected), dtype=torch.float64), expected) < TOLERANCE
+    assert (
+        relative(hesse.operator(cost) @ torch.eye(len(expected), dtype=torch.float64), expected)
+        < TOLERANCE
+    )
 
 
 def test_a_padding_row_of_an_embedding_has_no_derivatives() -> None:
     """As torch says: the vector at ``padding_idx`` does not contribute to the gradient."""
-    model = nn.Sequential(nn.Embedding(4, 2, padding_idx=1), nn.Tanh(), nn.Flatten(), nn.Linear(4, 2)).double()
-    cost = hesse.Cost(model, "half_sse", (torch.tensor([[0, 1], [1, 2], [3, 3]]), torch.ones(3, 2).double()))
+    model = nn.Sequential(
+        nn.Embedding(4, 2, padding_idx=1), nn.Tanh(), nn.Flatten(), nn.Linear(4, 2)
+    ).double()
+    cost = hesse.Cost(
+        model, "half_sse", (torch.tensor([[0, 1], [1, 2], [3, 3]]), torch.ones(3, 2).double())
+    )
     block = hesse.hessian(cost)["0.weight", "3.weight"]
     assert not block[1].any() and all(block[row].any() for row in (0, 2, 3))
 
 
 OPTIONS = {
-    "class weights": (lambda w: nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, w], dtype=torch.float64)), 1.0, 9.0),
+    "class weights": (
+        lambda w: nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, w], dtype=torch.float64)),
+        1.0,
+        9.0,
+    ),
     "ignored class": (lambda index: nn.CrossEntropyLoss(ignore_index=index), -100, 2),
-    "function": (lambda w: lambda p, y: ((y == 2) * w * p[:, 0] ** 2).sum() + p.square().sum(), 1.0, 9.0),
+    "function": (
+        lambda w: lambda p, y: ((y == 2) * w * p[:, 0] ** 2).sum() + p.square().sum(),
+        1.0,
+        9.0,
+    ),
 }
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_another_loss_that_differs_on_late_samples_only(options: tuple[Any, Any, Any]) -> None:
-    """Whatever is kept from one cost of a module must not serve another cost of it that is different."""
+    """Whatever is kept from one cost of a module must not serve another cost of it that is
+    different."""
     make, first, second = options
     generator = torch.Generator().manual_seed(0)
     X, y = torch.randn(20, 3, generator=generator, dtype=torch.float64), torch.arange(20) % 2

@@ -1,4 +1,5 @@
-"""The plan: which path each block takes, so that a silent fallback fails, and that it reads well."""
+"""The plan: which path each block takes, so that a silent fallback fails, and that it reads
+well."""
 
 import itertools
 
@@ -20,7 +21,11 @@ def test_every_block_takes_the_expected_path(case: Case) -> None:
     assert found == {pair: case.strategy(*pair) for pair in pairs}
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.captured or "columns" in case.paths.values()], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if not case.captured or "columns" in case.paths.values()],
+    ids=str,
+)
 def test_a_fallback_says_why(case: Case) -> None:
     plan = hesse.plan(cost_of(case))
     assert plan.notes
@@ -60,4 +65,6 @@ def test_says_that_narrow_parameters_are_computed_in_float32() -> None:
     problem = CASES[0].problem()
     X, y = problem.data
     cost = hesse.Cost(problem.model.bfloat16(), "half_sse", (X.bfloat16(), y.bfloat16()))
-    assert any("bfloat16 parameters are computed in float32" in note for note in hesse.plan(cost).notes)
+    assert any(
+        "bfloat16 parameters are computed in float32" in note for note in hesse.plan(cost).notes
+    )

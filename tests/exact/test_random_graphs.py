@@ -1,4 +1,5 @@
-"""Networks drawn as graphs, each in every way that hesse gives second derivatives, with a certificate and without."""
+"""Networks drawn as graphs, each in every way that hesse gives second derivatives, with a
+certificate and without."""
 
 import math
 
@@ -10,8 +11,11 @@ from random_graphs.check import WAYS
 from random_graphs.graphs import modules_used
 
 GRAPHS = 230
-MOST = 4  # values before a network ends, or ends a block: tracing it takes the time; some are larger
-# What a graph is tried in beside the whole Hessian, in turn; an operator is traced anew, which takes as long as all the rest.
+MOST = (
+    4  # values before a network ends, or ends a block: tracing it takes the time; some are larger
+)
+# What a graph is tried in beside the whole Hessian, in turn; an operator is traced anew, which
+# takes as long as all the rest.
 TURNS = ["memory", "block diagonal", "pairs", "diagonal", "elsewhere"]
 
 
@@ -24,7 +28,9 @@ def test_a_graph(seed: int) -> None:
     turn = "operator" if seed % 20 == 0 else TURNS[seed // 2 % len(TURNS)]
     ways = [("hessian", turn), ("hessian",)]
     verdict = check(graph(seed), *(ways if seed % 2 == 0 else ways[::-1]))
-    assert not verdict.failures, f"{[str(outcome) for outcome in verdict.failures]}\n{verdict.description}"
+    assert not verdict.failures, (
+        f"{[str(outcome) for outcome in verdict.failures]}\n{verdict.description}"
+    )
 
 
 def test_the_graphs_are_what_they_should_be() -> None:
@@ -47,7 +53,10 @@ def test_a_seed_is_always_the_same_graph_and_leaves_the_random_state_alone() -> 
     first, second = graph_of(3), graph_of(3)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert first.described() == second.described()
-    assert all(torch.equal(a, b) for a, b in zip(first.net.parameters(), second.net.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.net.parameters(), second.net.parameters(), strict=True)
+    )
 
 
 def test_a_wrong_number_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

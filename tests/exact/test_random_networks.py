@@ -1,4 +1,5 @@
-"""Networks put together at random, over positions: each against automatic differentiation, Hessian and diagonal."""
+"""Networks put together at random, over positions: each against automatic differentiation, Hessian
+and diagonal."""
 
 import random
 from collections.abc import Callable
@@ -27,7 +28,8 @@ class Residual(nn.Module):
 
 
 class Transposed(nn.Module):
-    """A module of the other order of axes: along positions in place of features, or with channels first."""
+    """A module of the other order of axes: along positions in place of features, or with channels
+    first."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -40,7 +42,11 @@ class Transposed(nn.Module):
 class Attention(nn.Module):
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
-        self.project, self.out, self.causal = nn.Linear(width, 3 * width), nn.Linear(width, width), causal
+        self.project, self.out, self.causal = (
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+            causal,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.project(x).chunk(3, -1)
@@ -91,7 +97,9 @@ LAYERS: list[Callable[[random.Random, int, int], nn.Module]] = [
     lambda draw, t, d: curve(draw),
     lambda draw, t, d: nn.LayerNorm(d, elementwise_affine=draw.random() < 0.7),
     lambda draw, t, d: Attention(d, draw.random() < 0.5),
-    lambda draw, t, d: Residual(nn.Sequential(nn.Linear(d, d + 1), curve(draw), nn.Linear(d + 1, d))),
+    lambda draw, t, d: Residual(
+        nn.Sequential(nn.Linear(d, d + 1), curve(draw), nn.Linear(d + 1, d))
+    ),
     lambda draw, t, d: Transposed(nn.Linear(t, t)),
     lambda draw, t, d: Added(t, d),
     lambda draw, t, d: Scaled(d),
@@ -124,7 +132,10 @@ def problem_of(seed: int) -> Problem:
             y[0, 0] = 0  # a class that no loss ignores
         else:
             layers += [nn.Linear(width, 2)]
-            loss, y = draw.choice(NUMBER_LOSSES), torch.rand(samples, positions, 2, dtype=torch.float64)
+            loss, y = (
+                draw.choice(NUMBER_LOSSES),
+                torch.rand(samples, positions, 2, dtype=torch.float64),
+            )
         return Problem(nn.Sequential(*layers).double(), loss, (X, y))
 
 
@@ -137,6 +148,9 @@ def test_a_network_put_together_at_random(seed: int) -> None:
     H = hesse.hessian(cost).dense()
     assert torch.equal(H, H.T)
     assert relative(H, expected) < TOLERANCE
-    assert relative(cost.layout.flatten(hesse.diagonal(cost)), expected.diagonal(), expected) < TOLERANCE
+    assert (
+        relative(cost.layout.flatten(hesse.diagonal(cost)), expected.diagonal(), expected)
+        < TOLERANCE
+    )
     some = hesse.hessian(cost, memory=20_000).dense()
     assert relative(some, expected) < TOLERANCE

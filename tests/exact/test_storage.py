@@ -34,7 +34,9 @@ def test_matrix_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_blocks_come_back_though_they_share_memory(tmp_path: Path) -> None:
     matrix, (a, b, c) = symmetric(), LAYOUT.names
     pairs = [(a, a), (a, b), (c, c)]
-    hessian = BlockHessian(LAYOUT, blocks={(p, q): matrix[LAYOUT.slice(p), LAYOUT.slice(q)] for p, q in pairs})
+    hessian = BlockHessian(
+        LAYOUT, blocks={(p, q): matrix[LAYOUT.slice(p), LAYOUT.slice(q)] for p, q in pairs}
+    )
     hessian.save(tmp_path / "h")
     back = load(tmp_path / "h")
     assert back.pairs == tuple(pairs)
@@ -49,7 +51,9 @@ def test_a_bit_that_was_flipped_is_found(tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[place] ^= 1
         path.write_bytes(damaged)
-        with pytest.raises(HesseFileError, match=r"'matrix' is not as it was written: the file is damaged"):
+        with pytest.raises(
+            HesseFileError, match=r"'matrix' is not as it was written: the file is damaged"
+        ):
             load(path)
     path.write_bytes(content)
     assert torch.equal(load(path).dense(), symmetric())
@@ -125,7 +129,11 @@ HEADER = {"format": 1, "names": ["w", "b"], "shapes": [[2], []], "blocks": None,
         ({"blocks": [[1, 0]]}, {"block 1 0": torch.ones(1, 2)}, "its list of blocks does not fit"),
         ({"blocks": [[0, 2]]}, {"block 0 2": torch.ones(1, 2)}, "its list of blocks does not fit"),
         ({"blocks": []}, {"matrix": torch.eye(3)}, "its list of blocks does not fit"),
-        ({"blocks": [[0, 0]]}, {"matrix": torch.eye(3)}, "it holds 1 tensors, not the 1 that it describes"),
+        (
+            {"blocks": [[0, 0]]},
+            {"matrix": torch.eye(3)},
+            "it holds 1 tensors, not the 1 that it describes",
+        ),
         ({}, {"matrix": torch.eye(4)}, r"'matrix' is F32 \(4, 4\), not F32 or F64 \(3, 3\)"),
         ({"shapes": [[10**12], []]}, {"matrix": torch.eye(4)}, "'matrix' is F32"),
         ({}, {"matrix": torch.eye(3).half()}, "'matrix' is F16"),
@@ -136,9 +144,15 @@ HEADER = {"format": 1, "names": ["w", "b"], "shapes": [[2], []], "blocks": None,
         ),
     ],
 )
-def test_load_of_a_file_that_is_not_ours(tmp_path: Path, header, tensors: dict[str, Tensor], text: str) -> None:
+def test_load_of_a_file_that_is_not_ours(
+    tmp_path: Path, header, tensors: dict[str, Tensor], text: str
+) -> None:
     described = {**HEADER, **header} if isinstance(header, dict) else header
-    metadata = None if header is None else {"hesse": described if isinstance(described, str) else json.dumps(described)}
+    metadata = (
+        None
+        if header is None
+        else {"hesse": described if isinstance(described, str) else json.dumps(described)}
+    )
     save_file(tensors, tmp_path / "h", metadata=metadata)
     with pytest.raises(HesseFileError, match=text):
         load(tmp_path / "h")

@@ -1,4 +1,5 @@
-"""Rules are tried on a few samples before they are used: a wrong one sends the network another way, certificate or not."""
+"""Rules are tried on a few samples before they are used: a wrong one sends the network another way,
+certificate or not."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +30,8 @@ class Attention(nn.Module):
 
 
 class Equilibrium(nn.Module):
-    """A right-hand side with an axis more than the matrix: side by side PyTorch's second derivatives of it are wrong."""
+    """A right-hand side with an axis more than the matrix: side by side PyTorch's second
+    derivatives of it are wrong."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +42,11 @@ class Equilibrium(nn.Module):
 
 
 def problem(model: nn.Module, *shape: int) -> Problem:
-    return Problem(model.double(), "half_sse", (torch.randn(*shape).double(), torch.randn(shape[0], 2).double()))
+    return Problem(
+        model.double(),
+        "half_sse",
+        (torch.randn(*shape).double(), torch.randn(shape[0], 2).double()),
+    )
 
 
 def turned(rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,7 +98,12 @@ def test_what_pytorch_gets_wrong_side_by_side(samples: int) -> None:
     torch.manual_seed(0)
     equilibrium = problem(Equilibrium(), samples, 2)
     cost = equilibrium.cost()
-    assert relative(hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)) < 1e-10
+    assert (
+        relative(
+            hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)
+        )
+        < 1e-10
+    )
 
 
 def test_columns_of_which_only_some_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,12 +122,24 @@ def test_columns_of_which_only_some_are_wrong(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(columns, "side_by_side", but_one)
     equilibrium = problem(Equilibrium(), 4, 2)
     cost = equilibrium.cost()
-    assert relative(hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)) < 1e-10
+    assert (
+        relative(
+            hesse.hessian(cost, certify=False).dense(), hessian(equilibrium, cost.layout.names)
+        )
+        < 1e-10
+    )
 
 
 def check(wrong: Problem, name: str) -> None:
     """The number is right without a certificate, and the plan says why it goes by columns."""
     cost = wrong.cost()
-    assert relative(hesse.hessian(cost, certify=False).dense(), hessian(wrong, cost.layout.names)) < 1e-10
+    assert (
+        relative(hesse.hessian(cost, certify=False).dense(), hessian(wrong, cost.layout.names))
+        < 1e-10
+    )
     notes = " ".join(hesse.plan(cost).notes)
-    assert "side by side are wrong" in notes and name.split(".")[-1] in notes and not hesse.plan(cost).captured
+    assert (
+        "side by side are wrong" in notes
+        and name.split(".")[-1] in notes
+        and not hesse.plan(cost).captured
+    )

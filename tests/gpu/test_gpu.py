@@ -1,4 +1,5 @@
-"""Everything of the table on a GPU, against the numbers of double backward on the CPU in float64."""
+"""Everything of the table on a GPU, against the numbers of double backward on the CPU in
+float64."""
 
 import threading
 from typing import Any
@@ -13,18 +14,23 @@ from cases import CASES, Case, Problem
 from networks import dense
 from reference import expected_hessian, relative
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU that PyTorch can use")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="there is no GPU that PyTorch can use"
+)
 
 GPU = torch.device("cuda")
 
 
 def moved(tree: Any) -> Any:
     """Every tensor in a nest of them on the GPU; modules are moved in place."""
-    return pytree.tree_map(lambda leaf: leaf.to(GPU) if isinstance(leaf, Tensor | nn.Module) else leaf, tree)
+    return pytree.tree_map(
+        lambda leaf: leaf.to(GPU) if isinstance(leaf, Tensor | nn.Module) else leaf, tree
+    )
 
 
 def on_gpu(case: Case, data: bool = True) -> hesse.Cost:
-    """The row's cost with its model, or parameters, on the GPU; its data there, or left on the CPU."""
+    """The row's cost with its model, or parameters, on the GPU; its data there, or left on the
+    CPU."""
     problem = case.problem()
     kept = moved(problem.data) if data else problem.data
     own = problem.params if isinstance(problem.model, nn.Module) else moved(problem.params)
@@ -73,9 +79,9 @@ def test_data_on_the_cpu_are_moved(case: Case) -> None:
         assert hesse.value(cost) == pytest.approx(hesse.value(expected), rel=1e-10)
         found, slopes = hesse.gradient(cost), hesse.gradient(expected)
         for name, slope in found.items():
-            assert slope.device.type == "cuda" and float((slope.cpu() - slopes[name]).norm()) <= 1e-10 * float(
-                slopes[name].norm()
-            )
+            assert slope.device.type == "cuda" and float(
+                (slope.cpu() - slopes[name]).norm()
+            ) <= 1e-10 * float(slopes[name].norm())
 
 
 def classifier(dtype: torch.dtype) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
@@ -83,7 +89,10 @@ def classifier(dtype: torch.dtype) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = dense(32, 64, 10)
-    data = torch.randn(256, 32, generator=random).to(dtype), torch.randint(10, (256,), generator=random)
+    data = (
+        torch.randn(256, 32, generator=random).to(dtype),
+        torch.randint(10, (256,), generator=random),
+    )
     return model.to(dtype), data
 
 
@@ -128,7 +137,9 @@ def test_threads() -> None:
     model, data = classifier(torch.float64)
     cost = hesse.Cost(model.to(GPU), "cross_entropy", data)
     expected, found = hesse.hessian(cost).dense(), list[Tensor]()
-    threads = [threading.Thread(target=lambda: found.append(hesse.hessian(cost).dense())) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: found.append(hesse.hessian(cost).dense())) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -140,10 +151,19 @@ def test_the_gpu_as_default_device() -> None:
     case = CASES[0]
     torch.set_default_device(GPU)
     try:
-        cost = hesse.Cost(dense(3, 4, 2).to(torch.float64), "mse", (torch.randn(5, 3).double(), torch.randn(5, 2).double()))
-        assert (hesse.hessian(cost).dense() - hesse.operator(cost) @ torch.eye(cost.layout.size).double()).norm() < 1e-12
+        cost = hesse.Cost(
+            dense(3, 4, 2).to(torch.float64),
+            "mse",
+            (torch.randn(5, 3).double(), torch.randn(5, 2).double()),
+        )
+        assert (
+            hesse.hessian(cost).dense()
+            - hesse.operator(cost) @ torch.eye(cost.layout.size).double()
+        ).norm() < 1e-12
         host = case.problem()
-        made = hesse.hessian(Problem(host.model, host.loss, host.data, host.params, host.penalty).cost()).dense()
+        made = hesse.hessian(
+            Problem(host.model, host.loss, host.data, host.params, host.penalty).cost()
+        ).dense()
     finally:
         torch.set_default_device("cpu")
     assert made.device.type == "cpu" and relative(made, expected_hessian(case)) < 1e-10
@@ -159,12 +179,18 @@ def test_several_devices_are_refused() -> None:
         _ = hesse.operator(cost) @ torch.ones(cost.layout.size)
 
 
-@pytest.mark.parametrize("method", ["trust-exact", "cubic", "trust-krylov", "trust-ncg", "Newton-CG"])
+@pytest.mark.parametrize(
+    "method", ["trust-exact", "cubic", "trust-krylov", "trust-ncg", "Newton-CG"]
+)
 def test_minimize(method: str) -> None:
     model, data = classifier(torch.float64)
-    result = hesse.minimize(hesse.Cost(model.to(GPU), "cross_entropy", data, penalty=0.1), method, tolerance=1e-6)
+    result = hesse.minimize(
+        hesse.Cost(model.to(GPU), "cross_entropy", data, penalty=0.1), method, tolerance=1e-6
+    )
     expected = hesse.minimize(
-        hesse.Cost(classifier(torch.float64)[0], "cross_entropy", data, penalty=0.1), method, tolerance=1e-6
+        hesse.Cost(classifier(torch.float64)[0], "cross_entropy", data, penalty=0.1),
+        method,
+        tolerance=1e-6,
     )
     assert result.success and result.fun == pytest.approx(expected.fun, rel=1e-6)
     assert all(value.device.type == "cuda" for value in result.parameters.values())

@@ -1,4 +1,5 @@
-"""Networks as people write them keep their graph: attention with shared keys, views, caches, cells, masks among the inputs."""
+"""Networks as people write them keep their graph: attention with shared keys, views, caches, cells,
+masks among the inputs."""
 
 from typing import Any
 
@@ -20,7 +21,12 @@ def heads(z: Tensor, count: int) -> Tensor:
 
 def attention(forward: Any, keys: int = 4, **members: Any) -> Subject:
     """A network of queries, keys and values of tokens of width 3, and a last layer of its own."""
-    members |= {"q": nn.Linear(3, 4), "k": nn.Linear(3, keys), "v": nn.Linear(3, keys), "o": nn.Linear(4, 2)}
+    members |= {
+        "q": nn.Linear(3, 4),
+        "k": nn.Linear(3, keys),
+        "v": nn.Linear(3, keys),
+        "o": nn.Linear(4, 2),
+    }
     return of(Formula(forward, **members), "half_sse", (x(3, 4, 3), x(3, 4, 2)))
 
 
@@ -29,21 +35,32 @@ def shared_keys(groups: int, **options: Any) -> Subject:
 
     def forward(m: Any, z: Tensor) -> Tensor:
         parts = heads(m.q(z), 4), heads(m.k(z), groups), heads(torch.tanh(m.v(z)), groups)
-        return m.o(F.scaled_dot_product_attention(*parts, enable_gqa=True, **options).transpose(1, 2).flatten(2))
+        return m.o(
+            F.scaled_dot_product_attention(*parts, enable_gqa=True, **options)
+            .transpose(1, 2)
+            .flatten(2)
+        )
 
     return attention(forward, groups)
 
 
 def viewed(m: Any, z: Tensor) -> Tensor:
-    """As GPT-2 does it: the batch's size comes from the input, and the heads are joined by a view."""
+    """As GPT-2 does it: the batch's size comes from the input, and the heads are joined by a
+    view."""
     n, t, _ = z.shape
-    made = F.scaled_dot_product_attention(heads(m.q(z), 2), heads(m.k(z), 2), heads(m.v(z), 2), is_causal=True)
+    made = F.scaled_dot_product_attention(
+        heads(m.q(z), 2), heads(m.k(z), 2), heads(m.v(z), 2), is_causal=True
+    )
     return m.o(torch.tanh(made.transpose(1, 2).contiguous().view(n, t, 4)))
 
 
 def viewed_flat(m: Any, z: Tensor) -> Tensor:
     """As GPT-2's convolutions do it: all tokens of all samples in one matrix."""
-    made = F.scaled_dot_product_attention(heads(m.q(z), 2), heads(m.k(z), 2), heads(m.v(z), 2)).transpose(1, 2).contiguous()
+    made = (
+        F.scaled_dot_product_attention(heads(m.q(z), 2), heads(m.k(z), 2), heads(m.v(z), 2))
+        .transpose(1, 2)
+        .contiguous()
+    )
     size = (*made.size()[:-2], 4)
     return torch.addmm(m.o.bias, made.view(size).view(-1, 4), m.o.weight.T).view(*size[:-1], 2)
 
@@ -76,11 +93,17 @@ def masked_input(layers: Any) -> Subject:
     model = Formula(lambda m, z: m.layers(z[0], src_key_padding_mask=z[1]), layers=layers).eval()
     model, data = model.double(), ((x(3, 4, 4), TOKENS == 0), x(3, 4, 4))
     cost = hesse.Cost(model, "half_sse", data)
-    return Subject(cost, lambda: (model(data[0]) - data[1]).square().sum() / 2, dict(model.named_parameters()))
+    return Subject(
+        cost, lambda: (model(data[0]) - data[1]).square().sum() / 2, dict(model.named_parameters())
+    )
 
 
 def masked_tokens(layers: Any) -> Subject:
-    model = Formula(lambda m, z: m.layers(m.e(z), src_key_padding_mask=z == 0), layers=layers, e=nn.Embedding(5, 4)).eval()
+    model = Formula(
+        lambda m, z: m.layers(m.e(z), src_key_padding_mask=z == 0),
+        layers=layers,
+        e=nn.Embedding(5, 4),
+    ).eval()
     return of(model, "half_sse", (TOKENS, x(3, 4, 4)))
 
 
@@ -100,13 +123,17 @@ CAPTURED: dict[str, Make] = {
     "an empty cache": lambda: attention(cached(lambda z: torch.tensor([], dtype=z.dtype))),
     "an empty cache with axes": lambda: attention(cached(lambda z: z.new_zeros(len(z), 2, 0, 2))),
     **{
-        f"{kind.__name__}{', frozen' * bool(params)}": lambda kind=kind, params=params: cell(kind, params)
+        f"{kind.__name__}{', frozen' * bool(params)}": lambda kind=kind, params=params: cell(
+            kind, params
+        )
         for kind in (nn.GRUCell, nn.LSTMCell, nn.RNNCell)
         for params in (None, "a.*")
     },
     "RNNCell of ReLU": lambda: cell(nn.RNNCell, nonlinearity="relu"),
     "a layer and its mask": lambda: masked_input(encoder_layer()),
-    "layers and their mask": lambda: masked_input(nn.TransformerEncoder(encoder_layer(), 2, enable_nested_tensor=False)),
+    "layers and their mask": lambda: masked_input(
+        nn.TransformerEncoder(encoder_layer(), 2, enable_nested_tensor=False)
+    ),
     "a mask of tokens": lambda: masked_tokens(encoder_layer()),
 }
 
@@ -127,7 +154,11 @@ def test_heads_that_share_keys_go_by_matrix_products() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_batch_size_written_into_the_model_goes_by_columns(way: str) -> None:
     def make() -> Subject:
-        return of(Formula(lambda m, z: torch.tanh(m.w @ z.T).T.reshape(4, 2), w=parameter(2, 3)), "half_sse", (x(4, 3), x(4, 2)))
+        return of(
+            Formula(lambda m, z: torch.tanh(m.w @ z.T).T.reshape(4, 2), w=parameter(2, 3)),
+            "half_sse",
+            (x(4, 3), x(4, 2)),
+        )
 
     check_right(make, way)
     assert not hesse.plan(made(make).cost).captured

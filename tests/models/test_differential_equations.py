@@ -1,4 +1,5 @@
-"""Networks inside differential equations: torchdiffeq's solvers, and physics-informed networks in the ways they are written."""
+"""Networks inside differential equations: torchdiffeq's solvers, and physics-informed networks in
+the ways they are written."""
 
 from collections.abc import Callable
 from typing import Any
@@ -69,11 +70,14 @@ def test_a_solver(make: Any, way: str) -> None:
 def test_the_adjoint_method_is_refused(options: dict[str, Any], way: str) -> None:
     """Its backward solves an equation of its own, which automatic differentiation does not see."""
     subject = of(Flow("odeint_adjoint", **options), "mse", (x(4, 2), x(4, 2)))
-    with pytest.raises(hesse.HesseError, match=r"PyTorch's second derivatives of it are wrong\..* custom autograd Function"):
+    with pytest.raises(
+        hesse.HesseError,
+        match=r"PyTorch's second derivatives of it are wrong\..* custom autograd Function",
+    ):
         WAYS[way](subject.cost)
 
 
-# ---------------------------------------------------------------- physics-informed networks: u_t − u_xx
+# ------------------------------------------------------------ physics-informed networks: u_t − u_xx
 
 
 def by_autograd(u: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
@@ -125,12 +129,21 @@ def on_points(residual: Callable[..., Tensor], *, in_batches: bool) -> Subject:
         return residual(u, batch["inside"]).square().mean() + 2 * u(batch["edge"]).square().mean()
 
     everything = {"inside": points, "edge": edge}
-    data = [{key: value[part] for key, value in everything.items()} for part in (slice(0, 2), slice(2, 6))]
+    data = [
+        {key: value[part] for key, value in everything.items()}
+        for part in (slice(0, 2), slice(2, 6))
+    ]
     params = {name: value.detach().clone() for name, value in net.named_parameters()}
     leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
     if in_batches:
-        return Subject(hesse.Cost.from_function(J, params, data), lambda: J(leaves, everything), leaves)
-    return Subject(hesse.Cost.from_function(lambda p: J(p, everything), params), lambda: J(leaves, everything), leaves)
+        return Subject(
+            hesse.Cost.from_function(J, params, data), lambda: J(leaves, everything), leaves
+        )
+    return Subject(
+        hesse.Cost.from_function(lambda p: J(p, everything), params),
+        lambda: J(leaves, everything),
+        leaves,
+    )
 
 
 def as_a_function_by_autograd() -> Subject:

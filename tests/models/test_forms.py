@@ -1,4 +1,5 @@
-"""Data and calls as people have them: each form against double backward of the same cost in plain PyTorch, and the refusals."""
+"""Data and calls as people have them: each form against double backward of the same cost in plain
+PyTorch, and the refusals."""
 
 from collections import UserDict
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from networks import dense
 
 
 def x(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64
+    )
 
 
 P, Q, Y = x(5, 3), x(5, 2), x(5, 2) / 2
@@ -116,11 +119,14 @@ class Graph(Module):
         self.l = nn.Linear(3, 2)
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
-        return torch.zeros(len(x), 2, dtype=x.dtype).index_add(0, edges[1], self.l(x)[edges[0]]).tanh()
+        return (
+            torch.zeros(len(x), 2, dtype=x.dtype).index_add(0, edges[1], self.l(x)[edges[0]]).tanh()
+        )
 
 
 class Physical(Module):
-    """u_t − u_xx of a network u, by automatic differentiation inside the forward, written into the input or not."""
+    """u_t − u_xx of a network u, by automatic differentiation inside the forward, written into the
+    input or not."""
 
     in_place = False
 
@@ -166,7 +172,10 @@ def counted(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squares(prediction: Any, target: Any) -> Tensor:
-    return sum(((a - b).square().sum() for a, b in zip(prediction, target, strict=True)), start=torch.zeros(()))
+    return sum(
+        ((a - b).square().sum() for a, b in zip(prediction, target, strict=True)),
+        start=torch.zeros(()),
+    )
 
 
 def flat(prediction: Tensor, target: Tensor) -> Tensor:
@@ -186,25 +195,58 @@ FORMS: dict[str, tuple[type[Module], Any, Any, Callable[[Any], Any]]] = {
     "a list of two arguments": (Two, "mse", ([P, Q], Y), lambda net: F.mse_loss(net(P, Q), Y)),
     "a tuple as one argument": (One, "mse", ((P, Q), Y), lambda net: F.mse_loss(net((P, Q)), Y)),
     "a mapping": (Two, "mse", ({"q": Q, "p": P}, Y), lambda net: F.mse_loss(net(P, Q), Y)),
-    "a mapping of another class": (Two, "mse", (UserDict(p=P, q=Q), Y), lambda net: F.mse_loss(net(P, Q), Y)),
-    "a mapping as one argument": (One, "mse", ({"x": P, "y": Q}, Y), lambda net: F.mse_loss(net((P, Q)), Y)),
+    "a mapping of another class": (
+        Two,
+        "mse",
+        (UserDict(p=P, q=Q), Y),
+        lambda net: F.mse_loss(net(P, Q), Y),
+    ),
+    "a mapping as one argument": (
+        One,
+        "mse",
+        ({"x": P, "y": Q}, Y),
+        lambda net: F.mse_loss(net((P, Q)), Y),
+    ),
     "batches of mappings": (
         Two,
         "mse",
         [({"p": P[:2], "q": Q[:2]}, Y[:2]), ({"p": P[2:], "q": Q[2:]}, Y[2:])],
         lambda net: F.mse_loss(net(P, Q), Y),
     ),
-    "two inputs and two targets": (Heads, squares, ((P, Q), (Y, 2 * Y)), lambda net: squares(net(P, Q), (Y, 2 * Y))),
-    "a tuple of two batches": (dense, "half_sse", tuple(cut(P, Y)), lambda net: (net(P) - Y).square().sum() / 2),  # type: ignore[dict-item]
+    "two inputs and two targets": (
+        Heads,
+        squares,
+        ((P, Q), (Y, 2 * Y)),
+        lambda net: squares(net(P, Q), (Y, 2 * Y)),
+    ),
+    "a tuple of two batches": (
+        dense,
+        "half_sse",
+        tuple(cut(P, Y)),
+        lambda net: (net(P) - Y).square().sum() / 2,
+    ),  # type: ignore[dict-item]
     "its own loss in a mapping": (Own, None, LABELLED, lambda net: net(P, LABELS)["loss"]),
     "its own loss as an attribute": (OwnAttribute, None, LABELLED, lambda net: net(P, LABELS).loss),
     "its own loss alone": (OwnNumber, None, LABELLED, lambda net: net(P, LABELS)),
     "its own loss, a loader": (Own, None, LOADER, lambda net: net(P, LABELS)["loss"]),
-    "its own loss, labels left out": (Own, None, {"x": P, "labels": PADDED}, lambda net: net(P, PADDED)["loss"]),
-    "its own loss by a function": (Own, lambda out, batch: out["loss"], LOADER, lambda net: net(P, LABELS)["loss"]),
+    "its own loss, labels left out": (
+        Own,
+        None,
+        {"x": P, "labels": PADDED},
+        lambda net: net(P, PADDED)["loss"],
+    ),
+    "its own loss by a function": (
+        Own,
+        lambda out, batch: out["loss"],
+        LOADER,
+        lambda net: net(P, LABELS)["loss"],
+    ),
     "its own loss with a count": (
         Own,
-        lambda out, batch: (out["loss"] * (batch["labels"] != -100).sum(), (batch["labels"] != -100).sum()),
+        lambda out, batch: (
+            out["loss"] * (batch["labels"] != -100).sum(),
+            (batch["labels"] != -100).sum(),
+        ),
         IGNORING,
         lambda net: net(P, PADDED)["loss"],
     ),
@@ -226,19 +268,49 @@ FORMS: dict[str, tuple[type[Module], Any, Any, Callable[[Any], Any]]] = {
         cut(P, LABELS % 2, WEIGHTS),
         weighted(lambda z: F.cross_entropy(z, LABELS % 2, reduction="none")),
     ),  # type: ignore[dict-item]
-    "weights, mse": (dense, "mse", cut(P, Y, WEIGHTS), weighted(lambda z: (z - Y).square().mean(1))),  # type: ignore[dict-item]
-    "weights, a function": (dense, per_sample, (P, Y, WEIGHTS), weighted(lambda z: per_sample(z, Y))),  # type: ignore[dict-item]
-    "rows of samples": (Rows, "cross_entropy", (TOKENS, NEXT.flatten()), lambda net: flat(net(TOKENS), NEXT)),
+    "weights, mse": (
+        dense,
+        "mse",
+        cut(P, Y, WEIGHTS),
+        weighted(lambda z: (z - Y).square().mean(1)),
+    ),  # type: ignore[dict-item]
+    "weights, a function": (
+        dense,
+        per_sample,
+        (P, Y, WEIGHTS),
+        weighted(lambda z: per_sample(z, Y)),
+    ),  # type: ignore[dict-item]
+    "rows of samples": (
+        Rows,
+        "cross_entropy",
+        (TOKENS, NEXT.flatten()),
+        lambda net: flat(net(TOKENS), NEXT),
+    ),
     "rows of samples, batches": (
         Rows,
         "cross_entropy",
         [(TOKENS[:2], NEXT[:2].flatten()), (TOKENS[2:], NEXT[2:].flatten())],
         lambda net: flat(net(TOKENS), NEXT),
     ),
-    "rows of samples, a function": (Rows, flat, cut(TOKENS, NEXT), lambda net: flat(net(TOKENS), NEXT)),
+    "rows of samples, a function": (
+        Rows,
+        flat,
+        cut(TOKENS, NEXT),
+        lambda net: flat(net(TOKENS), NEXT),
+    ),
     "a total and a count": (Rows, counted, cut(TOKENS, GAPS), lambda net: flat(net(TOKENS), GAPS)),
-    "a total and a count, one batch": (Rows, counted, (TOKENS, GAPS), lambda net: flat(net(TOKENS), GAPS)),
-    "a graph": (Graph, "cross_entropy", NODES[0], lambda net: F.cross_entropy(net(*NODES[0][0]), NODES[0][1])),
+    "a total and a count, one batch": (
+        Rows,
+        counted,
+        (TOKENS, GAPS),
+        lambda net: flat(net(TOKENS), GAPS),
+    ),
+    "a graph": (
+        Graph,
+        "cross_entropy",
+        NODES[0],
+        lambda net: F.cross_entropy(net(*NODES[0][0]), NODES[0][1]),
+    ),
     "graphs": (
         Graph,
         "cross_entropy",
@@ -247,12 +319,19 @@ FORMS: dict[str, tuple[type[Module], Any, Any, Callable[[Any], Any]]] = {
     ),
     "a loss that differentiates": (
         dense,
-        lambda z, t: (torch.autograd.grad((z**3).sum(), z, create_graph=True)[0] - t).square().mean(),
+        lambda z, t: (
+            (torch.autograd.grad((z**3).sum(), z, create_graph=True)[0] - t).square().mean()
+        ),
         cut(P, Y),
         lambda net: (3 * net(P).square() - Y).square().mean(),
     ),  # type: ignore[dict-item]
     "its own loss in a tuple": (OwnTuple, None, LABELLED, lambda net: net(P, LABELS)[0]),
-    "derivatives inside": (Physical, "half_sse", (Q, Y[:, :1]), lambda net: (net(Q) - Y[:, :1]).square().sum() / 2),
+    "derivatives inside": (
+        Physical,
+        "half_sse",
+        (Q, Y[:, :1]),
+        lambda net: (net(Q) - Y[:, :1]).square().sum() / 2,
+    ),
     "derivatives inside, in place": (
         PhysicalInPlace,
         "half_sse",
@@ -297,8 +376,16 @@ def test_the_data_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("f", "data", "J"),
     [
-        (lambda p, b: (b[0] @ p["w"] - b[1]).square().mean(), (P, Y[:, 0]), lambda p: (P @ p["w"] - Y[:, 0]).square().mean()),
-        (lambda p, b: (b["x"] @ p["w"]).exp().mean(), [{"x": P[:2]}, {"x": P[2:]}], lambda p: (P @ p["w"]).exp().mean()),
+        (
+            lambda p, b: (b[0] @ p["w"] - b[1]).square().mean(),
+            (P, Y[:, 0]),
+            lambda p: (P @ p["w"] - Y[:, 0]).square().mean(),
+        ),
+        (
+            lambda p, b: (b["x"] @ p["w"]).exp().mean(),
+            [{"x": P[:2]}, {"x": P[2:]}],
+            lambda p: (P @ p["w"]).exp().mean(),
+        ),
         (
             lambda p, b: (b[2] * (b[0] @ p["w"] - b[1]).square()).mean(),
             (P, Y[:, 0], WEIGHTS),
@@ -308,7 +395,9 @@ def test_the_data_stays_as_it_is() -> None:
     ids=["pair", "mapping", "triple"],
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_a_function_of_a_batch_takes_what_the_data_gives(f: Any, data: Any, J: Any, way: str) -> None:
+def test_a_function_of_a_batch_takes_what_the_data_gives(
+    f: Any, data: Any, J: Any, way: str
+) -> None:
     leaf = {"w": x(3).requires_grad_()}
     cost = hesse.Cost.from_function(f, {"w": x(3)}, data)
     assert off(WAYS[way](cost), double_backward(lambda: J(leaf), list(leaf.values())), way) < 1e-9
@@ -333,7 +422,10 @@ def f32(*shape: int) -> Tensor:
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a label too large": (
         lambda: hesse.Cost(network(), "cross_entropy", (f32(4, 3), torch.tensor([0, 1, 2, 1]))),
-        "data: batch 0 has 1 labels that name no class, the first of them 2; the model predicts 2 classes",
+        (
+            "data: batch 0 has 1 labels that name no class, the first of them 2; the model predicts"
+            " 2 classes"
+        ),
     ),
     "a negative label": (
         lambda: hesse.Cost(network(), "cross_entropy", (f32(4, 3), torch.tensor([0, -1, 1, 1]))),
@@ -341,19 +433,31 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "labels of floats": (
         lambda: hesse.Cost(network(), "cross_entropy", (f32(4, 3), torch.ones(4))),
-        r"data: the targets of batch 0 are float32, and cross_entropy takes .* int64: cast them, y.long\(\)",
+        (
+            r"data: the targets of batch 0 are float32, and cross_entropy takes .* int64: cast"
+            r" them, y.long\(\)"
+        ),
     ),
     "labels of int32": (
         lambda: hesse.Cost(network(), nn.NLLLoss(), (f32(4, 3), torch.ones(4, dtype=torch.int32))),
-        r"data: the targets of batch 0 are int32, and nll_loss takes .* int64: cast them, y.long\(\)",
+        (
+            r"data: the targets of batch 0 are int32, and nll_loss takes .* int64: cast them,"
+            r" y.long\(\)"
+        ),
     ),
     "inputs of another dtype": (
         lambda: hesse.Cost(network(), "mse", (x(4, 3), f32(4, 2))),
-        r"model: it failed on batch 0 \(float64 \(4, 3\)\) .* cast the inputs, x.to\(torch.float32\)",
+        (
+            r"model: it failed on batch 0 \(float64 \(4, 3\)\) .* cast the inputs,"
+            r" x.to\(torch.float32\)"
+        ),
     ),
     "inputs of integers": (
         lambda: hesse.Cost(network(), "mse", (torch.ones(4, 3, dtype=torch.int64), f32(4, 2))),
-        r"model: it failed on batch 0 \(int64 \(4, 3\)\) .* of integers .* cast it, x.to\(torch.float32\)",
+        (
+            r"model: it failed on batch 0 \(int64 \(4, 3\)\) .* of integers .* cast it,"
+            r" x.to\(torch.float32\)"
+        ),
     ),
     "complex inputs": (
         lambda: hesse.Cost(network(), "mse", (torch.ones(4, 3, dtype=torch.complex64), f32(4, 2))),
@@ -369,7 +473,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "too many features": (
         lambda: hesse.Cost(network(), "mse", [(f32(4, 3), f32(4, 2)), (f32(4, 5), f32(4, 2))]),
-        r"model: it failed on batch 1 \(float32 \(4, 5\)\) .* as many features as the model expects",
+        (
+            r"model: it failed on batch 1 \(float32 \(4, 5\)\) .* as many features as the model"
+            r" expects"
+        ),
     ),
     "targets of another width": (
         lambda: hesse.Cost(network(), "mse", (f32(4, 3), f32(4, 3))),
@@ -377,16 +484,28 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "more targets than predictions": (
         lambda: hesse.Cost(network(), "mse", (f32(5, 3), f32(10, 2))),
-        r"data: batch 0 has 5 inputs, and its targets have shape \(10, 2\); .* the prediction, which has shape \(5, 2\)",
+        (
+            r"data: batch 0 has 5 inputs, and its targets have shape \(10, 2\); .* the prediction,"
+            r" which has shape \(5, 2\)"
+        ),
     ),
     "a tuple for one argument": (
         lambda: hesse.Cost(network(), "mse", ((f32(4, 3), f32(4, 3)), f32(4, 2))),
-        r"model: it failed on batch 0 .* a mapping X is given as model\(\*\*X\) .* a tuple as model\(\*X\) .* as model\(X\)",
+        (
+            r"model: it failed on batch 0 .* a mapping X is given as model\(\*\*X\) .* a tuple as"
+            r" model\(\*X\) .* as model\(X\)"
+        ),
     ),
-    "no loss beside targets": (lambda: hesse.Cost(network(), None, (f32(4, 3), f32(4, 2))), "loss: expected a name, .* got None"),
+    "no loss beside targets": (
+        lambda: hesse.Cost(network(), None, (f32(4, 3), f32(4, 2))),
+        "loss: expected a name, .* got None",
+    ),
     "its own loss over batches, labels left out": (
         lambda: hesse.Cost(Own(), None, IGNORING),
-        r"model: its own loss is neither .* pass one batch, or loss=lambda output, batch: \(output.loss \* n, n\)",
+        (
+            r"model: its own loss is neither .* pass one batch, or loss=lambda output, batch:"
+            r" \(output.loss \* n, n\)"
+        ),
     ),
     "a mean with a count": (
         lambda: hesse.Cost(Rows(), lambda z, y: (flat(z, y), y.numel()), cut(TOKENS, NEXT)),
@@ -408,20 +527,33 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: hesse.Cost(_dense(), "bce", (P, torch.ones(5, 2, dtype=torch.int64))),
         r"data: the targets of batch 0 are int64, .* takes probabilities: cast them, y.float\(\)",
     ),
-    "parameters without values": (lambda: hesse.Cost(nn.LazyLinear(2), "mse", (P, Y)), "params: 'weight' has no values yet"),
+    "parameters without values": (
+        lambda: hesse.Cost(nn.LazyLinear(2), "mse", (P, Y)),
+        "params: 'weight' has no values yet",
+    ),
     "a penalty that fails": (
-        lambda: hesse.Cost(_dense(), "mse", (P, Y), params="2.*", penalty=lambda p: p["0.weight"].sum()),
+        lambda: hesse.Cost(
+            _dense(), "mse", (P, Y), params="2.*", penalty=lambda p: p["0.weight"].sum()
+        ),
         "penalty: it failed on the parameters 2.weight, 2.bias with KeyError",
     ),
     "a sum that is called a mean": (
-        lambda: hesse.Cost.from_function(lambda p, b: (b[0] @ p["w"]).sum(), {"w": x(3)}, cut(P, Y)),
+        lambda: hesse.Cost.from_function(
+            lambda p, b: (b[0] @ p["w"]).sum(), {"w": x(3)}, cut(P, Y)
+        ),
         "f: on batch 0 it is a sum over samples, .* pass reduction='sum'",
     ),
     "weights and one number": (
         lambda: hesse.Cost(_dense(), flat, (P, LABELS % 2, WEIGHTS)),
-        r"loss: the data is \(X, y, w\), so that it has to give one number for each of the 5 samples, .* it gave shape \(\)",
+        (
+            r"loss: the data is \(X, y, w\), so that it has to give one number for each of the 5"
+            r" samples, .* it gave shape \(\)"
+        ),
     ),
-    "weights and half_sse": (lambda: hesse.Cost(_dense(), "half_sse", (P, Y, WEIGHTS)), "loss: half_sse is a sum over the whole"),
+    "weights and half_sse": (
+        lambda: hesse.Cost(_dense(), "half_sse", (P, Y, WEIGHTS)),
+        "loss: half_sse is a sum over the whole",
+    ),
     "negative weights": (
         lambda: hesse.Cost(_dense(), "mse", (P, Y, -WEIGHTS)),
         r"data: batch 0 is \(X, y, w\); w has to be a weight >= 0 for each of its 5 samples",
@@ -436,7 +568,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "half precision inside": (
         lambda: hesse.Cost(Half(), "mse", (f32(4, 3), f32(4, 2))),
-        "model: it failed on batch 0 .* a cast to half precision inside the forward does not fit, take it out",
+        (
+            "model: it failed on batch 0 .* a cast to half precision inside the forward does not"
+            " fit, take it out"
+        ),
     ),
     "an error of the user's own": (
         lambda: hesse.Cost(Failing(), "mse", (f32(4, 3), f32(4, 2))),
@@ -492,13 +627,18 @@ def test_the_users_error_is_the_cause() -> None:
 # ---------------------------------------------------------------- what a cost is of stays so
 
 
-@pytest.mark.parametrize("ask", [hesse.value, hesse.gradient, hesse.hessian, hesse.diagonal, hesse.operator, hesse.plan])
+@pytest.mark.parametrize(
+    "ask", [hesse.value, hesse.gradient, hesse.hessian, hesse.diagonal, hesse.operator, hesse.plan]
+)
 @pytest.mark.parametrize("part", range(3))
 def test_data_written_into_is_refused(ask: Callable[[hesse.Cost], Any], part: int) -> None:
     data = [P.clone(), Y.clone(), WEIGHTS.clone()]
     cost = hesse.Cost(_dense(), "mse", tuple(data))
     data[part].mul_(2)
-    with pytest.raises(hesse.HesseError, match=r"data: a tensor of shape .* was written into after the cost was made"):
+    with pytest.raises(
+        hesse.HesseError,
+        match=r"data: a tensor of shape .* was written into after the cost was made",
+    ):
         ask(cost)
 
 
@@ -514,7 +654,10 @@ def test_a_list_that_grew_is_refused() -> None:
     batches = cut(P, Y)
     cost = hesse.Cost(_dense(), "mse", batches)
     batches.append((P, Y))
-    with pytest.raises(hesse.HesseError, match="data: the list held 2 batches when the cost was made and holds 3 now"):
+    with pytest.raises(
+        hesse.HesseError,
+        match="data: the list held 2 batches when the cost was made and holds 3 now",
+    ):
         hesse.hessian(cost)
 
 
@@ -531,7 +674,11 @@ def test_what_is_random_is_no_rounding() -> None:
     size = [0.0]
 
     def loss(prediction: Tensor, target: Tensor) -> Tensor:
-        return ((1 + size[0] * torch.rand((), dtype=torch.float64)) * prediction - target).square().mean()
+        return (
+            ((1 + size[0] * torch.rand((), dtype=torch.float64)) * prediction - target)
+            .square()
+            .mean()
+        )
 
     cost = hesse.Cost(_dense(), loss, (P, Y))
     size[0] = 1.0
@@ -543,8 +690,14 @@ def test_columns_of_nothing_but_rounding_do_not_count_as_far_apart() -> None:
     """The last bias moves all predictions alike, and their distances not at all."""
     for seed in range(4):
         torch.manual_seed(seed)
-        certificate = hesse.hessian(hesse.Cost(dense(3, 4, 4).double(), distances, (P, Y))).certificate
-        assert certificate is not None and certificate.deviation < 1e-10 and certificate.rounding < 1e-6
+        certificate = hesse.hessian(
+            hesse.Cost(dense(3, 4, 4).double(), distances, (P, Y))
+        ).certificate
+        assert (
+            certificate is not None
+            and certificate.deviation < 1e-10
+            and certificate.rounding < 1e-6
+        )
 
 
 def distances(prediction: Tensor, target: Tensor) -> Tensor:

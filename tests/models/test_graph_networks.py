@@ -1,4 +1,5 @@
-"""Layers of torch_geometric, on graphs as tuples and as its own `Data`, one or several, alone or out of its loader."""
+"""Layers of torch_geometric, on graphs as tuples and as its own `Data`, one or several, alone or
+out of its loader."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,10 @@ class OfData(Network):
 with torch.random.fork_rng(devices=[]):
     torch.manual_seed(0)
     X, FEWER = x(4, 3), x(3, 3)
-EDGES, FEWER_EDGES = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]]), torch.tensor([[0, 1], [1, 2]])
+EDGES, FEWER_EDGES = (
+    torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]]),
+    torch.tensor([[0, 1], [1, 2]]),
+)
 Y, FEWER_Y = torch.tensor([0, 1, 1, 0]), torch.tensor([1, 1, 0])
 GRAPHS = [Data(x=X, edge_index=EDGES, y=Y), Data(x=FEWER, edge_index=FEWER_EDGES, y=FEWER_Y)]
 
@@ -68,7 +72,9 @@ def subject(layer: str, form: str) -> Subject:
 
     def J() -> Tensor:
         given = [((X, EDGES), Y), ((FEWER, FEWER_EDGES), FEWER_Y)][:count]
-        losses = [F.cross_entropy(Network.forward(net, *graph), y, reduction="sum") for graph, y in given]
+        losses = [
+            F.cross_entropy(Network.forward(net, *graph), y, reduction="sum") for graph, y in given
+        ]
         return torch.stack(losses).sum() / sum(len(y) for _, y in given)
 
     return Subject(hesse.Cost(net, "cross_entropy", data), J, dict(net.named_parameters()))

@@ -1,4 +1,5 @@
-"""Hugging Face models, tiny and random, each with its own loss: against double backward of that loss in plain PyTorch."""
+"""Hugging Face models, tiny and random, each with its own loss: against double backward of that
+loss in plain PyTorch."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -21,14 +22,19 @@ Mapping = dict[str, Tensor]
 
 
 class Wide(TorchFunctionMode):
-    """What a model in float64 casts to float32 on the way from its parameters to its loss stays float64."""
+    """What a model in float64 casts to float32 on the way from its parameters to its loss stays
+    float64."""
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
         first, options = next(iter(args), None), kwargs or {}
         if isinstance(first, Tensor) and first.requires_grad:
             if func is Tensor.float:
                 return first
-            args, options = pytree.tree_map_only(torch.dtype, lambda _: torch.float64, (args, options))
+            args, options = pytree.tree_map_only(
+                torch.dtype, lambda _: torch.float64, (args, options)
+            )
         return func(*args, **options)
 
 
@@ -38,14 +44,22 @@ TOKENS = torch.tensor([[2, 5, 3, 4], [4, 10, 6, 7], [8, 9, 3, 2], [5, 6, 7, 8]])
 CLASSES = torch.tensor([0, 1, 2, 1])
 TEXT = {"input_ids": TOKENS, "attention_mask": torch.ones_like(TOKENS)}
 SIZES: dict[str, Any] = {
-    **{"vocab_size": 11, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6},
+    **{
+        "vocab_size": 11,
+        "hidden_size": 4,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 6,
+    },
     **{"max_position_embeddings": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1},
 }
 SHARED = SIZES | {"num_key_value_heads": 1}
 
 
 def numbers(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64
+    )
 
 
 def bert() -> nn.Module:
@@ -57,7 +71,14 @@ def bert_of_masked_words() -> nn.Module:
 
 
 def distilbert() -> nn.Module:
-    sizes = {"vocab_size": 11, "dim": 4, "n_layers": 1, "n_heads": 2, "hidden_dim": 6, "max_position_embeddings": 8}
+    sizes = {
+        "vocab_size": 11,
+        "dim": 4,
+        "n_layers": 1,
+        "n_heads": 2,
+        "hidden_dim": 6,
+        "max_position_embeddings": 8,
+    }
     return hf.DistilBertForSequenceClassification(hf.DistilBertConfig(**sizes, num_labels=3))
 
 
@@ -66,7 +87,14 @@ def roberta() -> nn.Module:
 
 
 def gpt2() -> nn.Module:
-    sizes = {"vocab_size": 11, "n_embd": 4, "n_layer": 1, "n_head": 2, "n_inner": 6, "n_positions": 8}
+    sizes = {
+        "vocab_size": 11,
+        "n_embd": 4,
+        "n_layer": 1,
+        "n_head": 2,
+        "n_inner": 6,
+        "n_positions": 8,
+    }
     return hf.GPT2LMHeadModel(hf.GPT2Config(**sizes, bos_token_id=1, eos_token_id=1))
 
 
@@ -80,26 +108,39 @@ def mistral() -> nn.Module:
 
 def t5() -> nn.Module:
     sizes = {"vocab_size": 11, "d_model": 4, "d_kv": 2, "d_ff": 6, "num_layers": 1, "num_heads": 2}
-    return hf.T5ForConditionalGeneration(hf.T5Config(**sizes, relative_attention_num_buckets=4, decoder_start_token_id=0))
+    return hf.T5ForConditionalGeneration(
+        hf.T5Config(**sizes, relative_attention_num_buckets=4, decoder_start_token_id=0)
+    )
 
 
 def vit() -> nn.Module:
-    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6}
-    return hf.ViTForImageClassification(hf.ViTConfig(**sizes, image_size=4, patch_size=2, num_labels=3))
+    sizes = {
+        "hidden_size": 4,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 6,
+    }
+    return hf.ViTForImageClassification(
+        hf.ViTConfig(**sizes, image_size=4, patch_size=2, num_labels=3)
+    )
 
 
 def whisper() -> nn.Module:
     sides = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in SIDE.items()}
     lengths = {"num_mel_bins": 4, "max_source_positions": 3, "max_target_positions": 8}
     special = {"decoder_start_token_id": 0, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-    return hf.WhisperForConditionalGeneration(hf.WhisperConfig(vocab_size=11, d_model=4, **sides, **lengths, **special))
+    return hf.WhisperForConditionalGeneration(
+        hf.WhisperConfig(vocab_size=11, d_model=4, **sides, **lengths, **special)
+    )
 
 
 SIDE = {"layers": 1, "attention_heads": 2, "ffn_dim": 6}
 
 
 def mixtral(experts: str) -> nn.Module:
-    net = hf.MixtralForCausalLM(hf.MixtralConfig(**SHARED, num_local_experts=3, num_experts_per_tok=2))
+    net = hf.MixtralForCausalLM(
+        hf.MixtralConfig(**SHARED, num_local_experts=3, num_experts_per_tok=2)
+    )
     # Those in groups, which are the default, know no float64.
     net.set_experts_implementation(experts)
     return net
@@ -113,8 +154,9 @@ class Row:
         make: the model, of any parameters.
         batch: what it is called with.
         params: those that are asked about.
-        narrow: whether it computes its norms, its routing or its loss in float32 whatever its parameters are. What hesse computes
-            from the graph is then closer to the exact numbers than what the model itself gives.
+        narrow: whether it computes its norms, its routing or its loss in float32 whatever its
+            parameters are. What hesse computes from the graph is then closer to the exact numbers
+            than what the model itself gives.
         captured: whether its samples share their work.
     """
 
@@ -127,27 +169,54 @@ class Row:
 
 CAUSAL = ["*q_proj.weight", "*input_layernorm.weight", "*norm.weight"]
 ROWS = {
-    "BERT": Row(bert, TEXT | {"labels": CLASSES}, ["*query.weight", "*attention.output.LayerNorm.*", "classifier.bias"]),
-    "BERT, masked words": Row(bert_of_masked_words, TEXT | {"labels": TOKENS}, ["*key.weight", "*token_type_embeddings.weight"]),
-    "DistilBERT": Row(distilbert, TEXT | {"labels": CLASSES}, ["*q_lin.weight", "*sa_layer_norm.*", "classifier.bias"]),
-    "RoBERTa": Row(roberta, TEXT | {"labels": CLASSES}, ["*value.weight", "*output.LayerNorm.bias"]),
-    "GPT-2": Row(gpt2, TEXT | {"labels": TOKENS}, ["*ln_1.*", "*wpe.weight", "*c_attn.bias"], narrow=True),
+    "BERT": Row(
+        bert,
+        TEXT | {"labels": CLASSES},
+        ["*query.weight", "*attention.output.LayerNorm.*", "classifier.bias"],
+    ),
+    "BERT, masked words": Row(
+        bert_of_masked_words,
+        TEXT | {"labels": TOKENS},
+        ["*key.weight", "*token_type_embeddings.weight"],
+    ),
+    "DistilBERT": Row(
+        distilbert,
+        TEXT | {"labels": CLASSES},
+        ["*q_lin.weight", "*sa_layer_norm.*", "classifier.bias"],
+    ),
+    "RoBERTa": Row(
+        roberta, TEXT | {"labels": CLASSES}, ["*value.weight", "*output.LayerNorm.bias"]
+    ),
+    "GPT-2": Row(
+        gpt2, TEXT | {"labels": TOKENS}, ["*ln_1.*", "*wpe.weight", "*c_attn.bias"], narrow=True
+    ),
     "Llama": Row(llama, TEXT | {"labels": TOKENS}, CAUSAL, narrow=True),
     "Mistral": Row(mistral, TEXT | {"labels": TOKENS}, CAUSAL, narrow=True),
     "T5": Row(
         t5,
         TEXT | {"labels": TOKENS},
-        ["*EncDecAttention.q.weight", "*encoder.final_layer_norm.weight", "*relative_attention_bias.weight"],
+        [
+            "*EncDecAttention.q.weight",
+            "*encoder.final_layer_norm.weight",
+            "*relative_attention_bias.weight",
+        ],
         narrow=True,
     ),
-    "ViT": Row(vit, {"pixel_values": numbers(4, 3, 4, 4), "labels": CLASSES}, ["*cls_token", "*k_proj.weight", "*layernorm*"]),
+    "ViT": Row(
+        vit,
+        {"pixel_values": numbers(4, 3, 4, 4), "labels": CLASSES},
+        ["*cls_token", "*k_proj.weight", "*layernorm*"],
+    ),
     "Whisper": Row(
         whisper,
         {"input_features": numbers(4, 4, 6), "labels": TOKENS},
         ["*encoder_attn.q_proj.weight", "*encoder.layer_norm.*", "*encoder.conv1.bias"],
     ),
     "Mixtral": Row(
-        functools.partial(mixtral, "batched_mm"), TEXT | {"labels": TOKENS}, ["*.gate.weight", "*norm.weight"], narrow=True
+        functools.partial(mixtral, "batched_mm"),
+        TEXT | {"labels": TOKENS},
+        ["*.gate.weight", "*norm.weight"],
+        narrow=True,
     ),
     "Mixtral, expert by expert": Row(
         functools.partial(mixtral, "eager"),
@@ -169,13 +238,17 @@ def model(name: str) -> nn.Module:
             for path, parameter in net.named_parameters():
                 # As they come they are so small that attention is all but flat.
                 parameter += torch.randn_like(parameter) / 4
-                parameter.requires_grad_(any(fnmatch(path, pattern) for pattern in ROWS[name].params))
+                parameter.requires_grad_(
+                    any(fnmatch(path, pattern) for pattern in ROWS[name].params)
+                )
     return net
 
 
 def halves(batch: Mapping) -> list[Mapping]:
     """Two batches of it."""
-    return [{key: value[part] for key, value in batch.items()} for part in (slice(0, 2), slice(2, 4))]
+    return [
+        {key: value[part] for key, value in batch.items()} for part in (slice(0, 2), slice(2, 4))
+    ]
 
 
 FORMS: dict[str, Callable[[Mapping], Any]] = {"one batch": dict, "a loader": halves}
@@ -194,7 +267,8 @@ def expected(name: str) -> Tensor:
         return double_backward(lambda: net(**ROWS[name].batch).loss, chosen)
 
 
-# What a model rounds to float32 by itself is seen where its own operations are run, not where its graph is.
+# What a model rounds to float32 by itself is seen where its own operations are run, not where its
+# graph is.
 OF_FLOAT32 = 100 * torch.finfo(torch.float32).eps
 
 
@@ -210,14 +284,18 @@ def test_a_loader(name: str, way: str) -> None:
 
 @pytest.mark.parametrize("name", ["BERT", "GPT-2", "T5", "Whisper"])
 def test_one_batch(name: str) -> None:
-    assert off(WAYS["hessian"](cost(name, "one batch")), expected(name)) < tolerance(ROWS[name], "hessian")
+    assert off(WAYS["hessian"](cost(name, "one batch")), expected(name)) < tolerance(
+        ROWS[name], "hessian"
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("form", FORMS)
 def test_value(name: str, form: str) -> None:
     exact = float(model(name)(**ROWS[name].batch).loss.detach())
-    assert abs(hesse.value(cost(name, form)) - exact) <= (OF_FLOAT32 if ROWS[name].narrow else 1e-12)
+    assert abs(hesse.value(cost(name, form)) - exact) <= (
+        OF_FLOAT32 if ROWS[name].narrow else 1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -229,16 +307,28 @@ def test_samples_share_their_work(name: str, form: str) -> None:
 # ---------------------------------------------------------------- padding
 
 PADDED = {
-    "BERT, masked words": TEXT
-    | {
-        "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]),
-        "labels": torch.tensor([[2, 5, -100, -100], [4, -100, 6, 7], [8, -100, -100, -100], [5, 6, 7, -100]]),
-    },
-    "Llama": TEXT
-    | {
-        "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]),
-        "labels": torch.tensor([[2, 5, 3, -100], [4, -100, 6, 7], [8, 9, -100, -100], [5, 6, 7, 8]]),
-    },
+    "BERT, masked words": (
+        TEXT
+        | {
+            "attention_mask": torch.tensor(
+                [[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
+            ),
+            "labels": torch.tensor(
+                [[2, 5, -100, -100], [4, -100, 6, 7], [8, -100, -100, -100], [5, 6, 7, -100]]
+            ),
+        }
+    ),
+    "Llama": (
+        TEXT
+        | {
+            "attention_mask": torch.tensor(
+                [[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
+            ),
+            "labels": torch.tensor(
+                [[2, 5, 3, -100], [4, -100, 6, 7], [8, 9, -100, -100], [5, 6, 7, 8]]
+            ),
+        }
+    ),
 }
 # The first label is predicted from nothing where the labels are moved along by the model.
 COUNTED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -262,7 +352,12 @@ def padded(name: str) -> Tensor:
 
 @functools.cache
 def padded_cost(name: str, form: str, counted: bool) -> hesse.Cost:
-    return hesse.Cost(model(name), by_count(name) if counted else None, FORMS[form](PADDED[name]), params=ROWS[name].params)
+    return hesse.Cost(
+        model(name),
+        by_count(name) if counted else None,
+        FORMS[form](PADDED[name]),
+        params=ROWS[name].params,
+    )
 
 
 @pytest.mark.parametrize("name", PADDED)
@@ -286,7 +381,10 @@ def test_padding_in_one_batch(name: str, counted: bool) -> None:
 @pytest.mark.parametrize("name", PADDED)
 def test_padding_over_batches_needs_a_count(name: str) -> None:
     with pytest.raises(
-        hesse.HesseError, match=r"model: its own loss is neither .* loss=lambda output, batch: \(output.loss \* n, n\)"
+        hesse.HesseError,
+        match=(
+            r"model: its own loss is neither .* loss=lambda output, batch: \(output.loss \* n, n\)"
+        ),
     ):
         hesse.Cost(model(name), data=halves(PADDED[name]))
 

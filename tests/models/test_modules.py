@@ -1,4 +1,5 @@
-"""Modules as people have them: compiled, wrapped for several devices, pruned, scripted; and parameters without entries."""
+"""Modules as people have them: compiled, wrapped for several devices, pruned, scripted; and
+parameters without entries."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ import hesse
 from certificates.kinds import WAYS, Formula, Make, Subject, check_right, made, of, parameter, x
 
 # torch.jit and parts of the compiler warn that they are old.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:Initializing zero-element")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:Initializing zero-element"
+)
 
 
 def plain() -> nn.Sequential:
@@ -24,13 +27,16 @@ def plain() -> nn.Sequential:
 
 
 def wrapped(wrap: Callable[[nn.Module], Any], prefix: str = "") -> Subject:
-    """The module in its wrapper; the reference is the module alone, its leaves by the names that they have in the wrapper."""
+    """The module in its wrapper; the reference is the module alone, its leaves by the names that
+    they have in the wrapper."""
     inner, X, y = plain(), x(5, 3), x(5, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = wrap(inner)
     leaves = {f"{prefix}{name}": value for name, value in inner.named_parameters()}
-    return Subject(hesse.Cost(model, "half_sse", (X, y)), lambda: (inner(X) - y).square().sum() / 2, leaves)
+    return Subject(
+        hesse.Cost(model, "half_sse", (X, y)), lambda: (inner(X) - y).square().sum() / 2, leaves
+    )
 
 
 def in_a_list(inner: Any) -> nn.Module:
@@ -46,7 +52,11 @@ def doubly(inner: nn.Module) -> nn.Module:
 
 def within() -> Subject:
     subject = wrapped(in_a_list)
-    return Subject(subject.cost, subject.J, {name.replace(".", "._orig_mod."): leaf for name, leaf in subject.leaves.items()})
+    return Subject(
+        subject.cost,
+        subject.J,
+        {name.replace(".", "._orig_mod."): leaf for name, leaf in subject.leaves.items()},
+    )
 
 
 def pruned(inner: nn.Module) -> nn.Module:
@@ -88,7 +98,9 @@ def test_a_module_compiled_in_place_that_has_run() -> None:
     expected = hesse.hessian(hesse.Cost(model, "half_sse", (X, y))).dense()
     model.compile(backend="eager")
     model(X)
-    assert torch.allclose(hesse.hessian(hesse.Cost(model, "half_sse", (X, y))).dense(), expected, rtol=1e-12)
+    assert torch.allclose(
+        hesse.hessian(hesse.Cost(model, "half_sse", (X, y))).dense(), expected, rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -141,12 +153,18 @@ def group(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.skipif(not dist.is_available(), reason="torch without torch.distributed")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_distributed_module_is_taken(way: str, group: None) -> None:
-    """By this process alone, and without a word to others: its names are those of the wrapper's own named_parameters."""
+    """By this process alone, and without a word to others: its names are those of the wrapper's own
+    named_parameters."""
     inner, X, y = plain(), x(5, 3), x(5, 2)
     model = nn.parallel.DistributedDataParallel(inner)
     model(X).sum().backward()
     leaves = dict(model.named_parameters())
-    check_right(lambda: Subject(hesse.Cost(model, "half_sse", (X, y)), lambda: (inner(X) - y).square().sum() / 2, leaves), way)
+    check_right(
+        lambda: Subject(
+            hesse.Cost(model, "half_sse", (X, y)), lambda: (inner(X) - y).square().sum() / 2, leaves
+        ),
+        way,
+    )
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="torch without torch.distributed")
@@ -164,12 +182,16 @@ def test_parameters_are_chosen_and_given_back_by_the_names_of_the_wrapper(group:
 
 def zero_inputs() -> Subject:
     """Only the bias is left of a layer without inputs."""
-    model = Formula(lambda m, z: torch.tanh(m.l(z)) * m.scale, l=nn.Linear(0, 2), scale=parameter(2))
+    model = Formula(
+        lambda m, z: torch.tanh(m.l(z)) * m.scale, l=nn.Linear(0, 2), scale=parameter(2)
+    )
     return of(model, "half_sse", (x(4, 0), x(4, 2)))
 
 
 def zero_outputs() -> Subject:
-    return of(nn.Sequential(nn.Linear(3, 0), nn.Tanh(), nn.Linear(0, 2)), "half_sse", (x(4, 3), x(4, 2)))
+    return of(
+        nn.Sequential(nn.Linear(3, 0), nn.Tanh(), nn.Linear(0, 2)), "half_sse", (x(4, 3), x(4, 2))
+    )
 
 
 def empty() -> Subject:
@@ -178,11 +200,20 @@ def empty() -> Subject:
 
 
 def joined() -> Subject:
-    model = Formula(lambda m, z: torch.tanh(F.linear(z, torch.cat([m.a, m.b]))), a=parameter(0, 3), b=parameter(2, 3))
+    model = Formula(
+        lambda m, z: torch.tanh(F.linear(z, torch.cat([m.a, m.b]))),
+        a=parameter(0, 3),
+        b=parameter(2, 3),
+    )
     return of(model, "half_sse", (x(4, 3), x(4, 2)))
 
 
-EMPTY: dict[str, Make] = {"no inputs": zero_inputs, "no outputs": zero_outputs, "no entries": empty, "joined": joined}
+EMPTY: dict[str, Make] = {
+    "no inputs": zero_inputs,
+    "no outputs": zero_outputs,
+    "no entries": empty,
+    "joined": joined,
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -201,5 +232,7 @@ def test_their_networks_are_captured_and_their_blocks_empty(kind: Make) -> None:
 
 
 def test_nothing_but_parameters_without_entries_is_refused() -> None:
-    with pytest.raises(hesse.HesseError, match=r"params: none of them has an entry \('weight' of shape \(2, 0\)\)"):
+    with pytest.raises(
+        hesse.HesseError, match=r"params: none of them has an entry \('weight' of shape \(2, 0\)\)"
+    ):
         hesse.Cost(nn.Linear(0, 2, bias=False).double(), "half_sse", (x(4, 0), x(4, 2)))

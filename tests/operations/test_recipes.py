@@ -1,4 +1,5 @@
-"""What CONTRIBUTING says of adding something, done: one record each goes through numbers, formulas, code and pages."""
+"""What CONTRIBUTING says of adding something, done: one record each goes through numbers, formulas,
+code and pages."""
 
 import inspect
 import math
@@ -35,7 +36,9 @@ def check_numbers(cost: hesse.Cost) -> hesse.BlockHessian:
     dense = H.dense()
     entries = torch.cat([part.flatten() for part in hesse.diagonal(cost).values()])
     assert torch.allclose(entries, dense.diagonal(), rtol=1e-10, atol=1e-12)
-    assert torch.allclose(hesse.operator(cost) @ torch.eye(len(dense)).double(), dense, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(
+        hesse.operator(cost) @ torch.eye(len(dense)).double(), dense, rtol=1e-10, atol=1e-12
+    )
     return H
 
 
@@ -49,8 +52,11 @@ def check_derivation(cost: hesse.Cost) -> hesse.Derivation:
     return derivation
 
 
-def check_text(derivation: hesse.Derivation, rows: str, columns: str, **arrays: numpy.ndarray[Any, Any]) -> str:
-    """The block of a formula in words: the NumPy code that is printed, run, gives what is evaluated; the code."""
+def check_text(
+    derivation: hesse.Derivation, rows: str, columns: str, **arrays: numpy.ndarray[Any, Any]
+) -> str:
+    """The block of a formula in words: the NumPy code that is printed, run, gives what is
+    evaluated; the code."""
     block = derivation.block(rows, columns)
     code = block.python()
     names: dict[str, Any] = {}
@@ -83,13 +89,17 @@ def test_an_activation(without_celu: None) -> None:
         options=(1,),
     )
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.CELU(), nn.Linear(2, 1, bias=False)).double()
+    net = nn.Sequential(
+        nn.Linear(2, 2, bias=False), nn.CELU(), nn.Linear(2, 1, bias=False)
+    ).double()
     cost = hesse.Cost(net, "half_sse", (x(4, 2), x(4, 1)))
     with registered(entrywise("celu", "celu", celu)):
         check_numbers(cost)
         check_derivation(cost)
         derivation = hesse.derive("sum(y*celu(X@w))", "w")
-        assert "numpy.exp" in check_text(derivation, "w", "w", X=x(4, 2).numpy(), y=x(4).numpy(), w=x(2).numpy())
+        assert "numpy.exp" in check_text(
+            derivation, "w", "w", X=x(4, 2).numpy(), y=x(4).numpy(), w=x(2).numpy()
+        )
 
 
 # ---------------------------------------------------------------- a linear operation
@@ -118,7 +128,9 @@ def test_a_linear_operation() -> None:
         formula=_shuffle,
     )
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (4, 1, 1)), nn.PixelShuffle(2), nn.Tanh(), nn.Flatten()).double()
+    net = nn.Sequential(
+        nn.Linear(2, 4), nn.Unflatten(1, (4, 1, 1)), nn.PixelShuffle(2), nn.Tanh(), nn.Flatten()
+    ).double()
     cost = hesse.Cost(net, "half_sse", (x(3, 2), x(3, 4)))
     with registered(record):
         check_numbers(cost)
@@ -146,7 +158,9 @@ class LogCosh(nn.Module):
 
 
 def test_a_loss() -> None:
-    record = Operation(name="log_cosh", loss=LossFunction(function=log_cosh, module=LogCosh, word="log_cosh"))
+    record = Operation(
+        name="log_cosh", loss=LossFunction(function=log_cosh, module=LogCosh, word="log_cosh")
+    )
     torch.manual_seed(0)
     net, X, y = nn.Linear(2, 1).double(), x(5, 2), x(5, 1)
     with registered(record):
@@ -155,7 +169,9 @@ def test_a_loss() -> None:
         check_derivation(cost)
         ragged = [(X[:3], y[:3]), (X[3:], y[3:])]
         for loss in ("log_cosh", log_cosh, LogCosh()):
-            assert torch.allclose(hesse.hessian(hesse.Cost(net, loss, ragged)).dense(), H.dense(), rtol=1e-11)
+            assert torch.allclose(
+                hesse.hessian(hesse.Cost(net, loss, ragged)).dense(), H.dense(), rtol=1e-11
+            )
         weighed = hesse.hessian(hesse.Cost(net, "log_cosh", (X, y, torch.ones(5).double())))
         assert torch.allclose(weighed.dense(), H.dense(), rtol=1e-11)
     with pytest.raises(HesseValueError, match="no loss is named 'log_cosh'"):
@@ -180,12 +196,16 @@ def test_a_function_of_the_language() -> None:
         X, y, w = (part.numpy() for part in (x(4, 2), x(4), x(2)))
         check_text(derivation, "w", "w", X=X, y=y, w=w)
         slope = 1 - numpy.tanh(X @ w - y) ** 2
-        assert numpy.allclose(derivation.block("w", "w").evaluate(X=X, y=y, w=w), X.T @ (slope[:, None] * X))
+        assert numpy.allclose(
+            derivation.block("w", "w").evaluate(X=X, y=y, w=w), X.T @ (slope[:, None] * X)
+        )
     with pytest.raises(HesseValueError, match="logcosh"):
         hesse.derive("sum(logcosh(X@w))", "w")
 
 
-def _slope_of_softmin(out: Entry, argument: Entry, by: tuple[Index, ...], other: Callable[..., Entry]) -> Expression:
+def _slope_of_softmin(
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: Callable[..., Entry]
+) -> Expression:
     """∂q_i/∂z_j = q_i (q_j − [i = j])"""
     twin = Entry(out.name, (*out.indices[:-1], by[0]))
     return add(product((out, twin)), scale(product((out, Delta(out.indices[-1], by[0]))), -1))
@@ -210,7 +230,10 @@ def test_a_function_of_an_array() -> None:
         expected = torch.func.hessian(lambda W: y @ torch.softmax(-(W @ v), -1))(W)
         assert torch.allclose(found, expected, rtol=1e-10)
         check_text(derivation, "W", "W", W=W.numpy(), x=v.numpy(), y=y.numpy())
-        assert torch.allclose(hesse.derive("sum(softmin(A, axis=0)**2)", "A").block("A", "A").evaluate(A=W), _columns(W))
+        assert torch.allclose(
+            hesse.derive("sum(softmin(A, axis=0)**2)", "A").block("A", "A").evaluate(A=W),
+            _columns(W),
+        )
 
 
 def _columns(A: Tensor) -> Tensor:

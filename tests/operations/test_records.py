@@ -1,4 +1,5 @@
-"""Records: they name operations that there are, their rules are their formulas, and the page that shows them is theirs."""
+"""Records: they name operations that there are, their rules are their formulas, and the page that
+shows them is theirs."""
 
 import dataclasses
 import importlib.util
@@ -53,7 +54,9 @@ def test_the_page_of_operations_is_written_from_the_records() -> None:
     assert PAGE.PAGE.read_text(encoding="utf-8") == PAGE.page(), "run `python docs/operations.py`"
 
 
-@pytest.mark.parametrize("name", [*PAGE.ACTIVATIONS.split(), *PAGE.NORMALISATIONS.split(), *PAGE.CONVOLUTIONS.split()])
+@pytest.mark.parametrize(
+    "name", [*PAGE.ACTIVATIONS.split(), *PAGE.NORMALISATIONS.split(), *PAGE.CONVOLUTIONS.split()]
+)
 def test_layers_of_torch_are_known(name: str) -> None:
     _known(PAGE.cost_of_layer(name))
 
@@ -69,9 +72,12 @@ def _known(cost: hesse.Cost) -> None:
     assert hesse.hessian(cost).certificate is not None and hesse.plan(cost).captured
 
 
-@pytest.mark.parametrize("name", [*PAGE.CONVOLUTIONS.split(), "LayerNorm", "GroupNorm", "RMSNorm", "BatchNorm2d"])
+@pytest.mark.parametrize(
+    "name", [*PAGE.CONVOLUTIONS.split(), "LayerNorm", "GroupNorm", "RMSNorm", "BatchNorm2d"]
+)
 def test_parameters_enter_through_a_site_of_their_own(name: str) -> None:
-    """What a site says is held against the operation; one that is not true is left for a slot of all entries."""
+    """What a site says is held against the operation; one that is not true is left for a slot of
+    all entries."""
     kinds = {slot.kind for site in capture(PAGE.cost_of_layer(name)).sites for slot in site.slots}
     assert "leaf" not in kinds
 
@@ -90,7 +96,9 @@ def test_mistakes_in_a_record_are_named() -> None:
         with pytest.raises(ValueError, match=text):
             Function(**{**given, **wrong})
     with pytest.raises(ValueError, match="its derivatives call 'coss', which has no record"):
-        register(Operation(name="sine", function=Function(**{**given, "derivatives": ("coss(z)", "-a")})))
+        register(
+            Operation(name="sine", function=Function(**{**given, "derivatives": ("coss(z)", "-a")}))
+        )
 
 
 def test_a_wrong_divisor_is_found() -> None:
@@ -99,7 +107,12 @@ def test_a_wrong_divisor_is_found() -> None:
     wrong = dataclasses.replace(record, loss=dataclasses.replace(record.loss, divisor="samples"))
     remove(record)
     try:
-        with registered(wrong), pytest.raises(HesseValueError, match="its sum divided by 5, which is what hesse's record"):
+        with (
+            registered(wrong),
+            pytest.raises(
+                HesseValueError, match="its sum divided by 5, which is what hesse's record"
+            ),
+        ):
             PAGE.cost_of_loss("HuberLoss")
     finally:
         register(record)
@@ -107,12 +120,18 @@ def test_a_wrong_divisor_is_found() -> None:
 
 def test_a_wrong_formula_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     record = BY_TARGET[aten.huber_loss]
-    monkeypatch.setitem(BY_TARGET, aten.huber_loss, dataclasses.replace(record, formula=BY_TARGET[aten.mse_loss].formula))
-    with pytest.raises(HesseValueError, match=r"for a sample for which the model gives .* huber_loss"):
+    monkeypatch.setitem(
+        BY_TARGET,
+        aten.huber_loss,
+        dataclasses.replace(record, formula=BY_TARGET[aten.mse_loss].formula),
+    )
+    with pytest.raises(
+        HesseValueError, match=r"for a sample for which the model gives .* huber_loss"
+    ):
         hesse.derive(PAGE.cost_of_loss("HuberLoss"))
 
 
-# ---------------------------------------------------------------- the formula printed is the formula run
+# ---------------------------------------- the formula printed is the formula run
 
 
 def x(*shape: int) -> Tensor:
@@ -140,7 +159,11 @@ def _classes(loss: Any = "cross_entropy") -> hesse.Cost:
 
 def _compared(loss: Any, targets: Callable[[Tensor], Tensor] = lambda y: y) -> hesse.Cost:
     torch.manual_seed(0)
-    into = Lambda(lambda layers, z: torch.sigmoid(layers[0](z)), nn.Linear(2, 2)) if loss == F.binary_cross_entropy else None
+    into = (
+        Lambda(lambda layers, z: torch.sigmoid(layers[0](z)), nn.Linear(2, 2))
+        if loss == F.binary_cross_entropy
+        else None
+    )
     return hesse.Cost((into or nn.Linear(2, 2)).double(), loss, (x(4, 2), targets(x(4, 2))))
 
 
@@ -155,45 +178,86 @@ def _shares(y: Tensor) -> Tensor:
 # A cost in which the written-out rule runs, by the name of its record.
 WRITTEN: dict[str, Callable[[], hesse.Cost]] = {
     "add": lambda: _cost(
-        Lambda(lambda layers, z: torch.tanh(layers[0](z) + layers[1](z)), nn.Linear(2, 2), nn.Linear(2, 2)), x(3, 2)
+        Lambda(
+            lambda layers, z: torch.tanh(layers[0](z) + layers[1](z)),
+            nn.Linear(2, 2),
+            nn.Linear(2, 2),
+        ),
+        x(3, 2),
     ),
     "linear": lambda: _cost(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), x(4, 2)),
     "matmul": lambda: _cost(
-        Lambda(lambda layers, z: layers[0](z) @ layers[1](z).mT, nn.Linear(2, 2), nn.Linear(2, 2)), x(3, 2, 2)
+        Lambda(lambda layers, z: layers[0](z) @ layers[1](z).mT, nn.Linear(2, 2), nn.Linear(2, 2)),
+        x(3, 2, 2),
     ),
     **{
-        name: (
-            lambda d=d, kind=kind: _cost(
-                _bent(kind(1, 2, 2), nn.Tanh(), kind(2, 1, 2)), x(2, 1, *(3 if "T" in kind.__name__ else 4,) * d)
-            )
+        name: lambda d=d, kind=kind: _cost(
+            _bent(kind(1, 2, 2), nn.Tanh(), kind(2, 1, 2)),
+            x(2, 1, *(3 if "T" in kind.__name__ else 4,) * d),
         )
         for d in (1, 2)
-        for name, kind in ((f"conv{d}d", getattr(nn, f"Conv{d}d")), (f"conv_transpose{d}d", getattr(nn, f"ConvTranspose{d}d")))
+        for name, kind in (
+            (f"conv{d}d", getattr(nn, f"Conv{d}d")),
+            (f"conv_transpose{d}d", getattr(nn, f"ConvTranspose{d}d")),
+        )
     },
-    "conv3d": lambda: _cost(_bent(nn.Conv3d(1, 1, 2), nn.Tanh(), nn.Conv3d(1, 1, 2)), x(1, 1, 3, 3, 3)),
+    "conv3d": lambda: _cost(
+        _bent(nn.Conv3d(1, 1, 2), nn.Tanh(), nn.Conv3d(1, 1, 2)), x(1, 1, 3, 3, 3)
+    ),
     "conv_transpose3d": lambda: _cost(
-        _bent(nn.ConvTranspose3d(1, 1, 2), nn.Tanh(), nn.ConvTranspose3d(1, 1, (1, 2, 1))), x(1, 1, 1, 1, 1)
+        _bent(nn.ConvTranspose3d(1, 1, 2), nn.Tanh(), nn.ConvTranspose3d(1, 1, (1, 2, 1))),
+        x(1, 1, 1, 1, 1),
     ),
     "avg_pool2d": lambda: _cost(_bent(nn.Conv2d(1, 1, 2), nn.AvgPool2d(2)), x(2, 1, 5, 5)),
     **{
-        name: (lambda f=f: _cost(_bent(Lambda(lambda layers, z: f(layers[0](z)), nn.Linear(2, 4)), nn.Linear(2, 2)), x(3, 2)))
+        name: lambda f=f: _cost(
+            _bent(Lambda(lambda layers, z: f(layers[0](z)), nn.Linear(2, 4)), nn.Linear(2, 2)),
+            x(3, 2),
+        )
         for name, f in {
             "reshape": lambda z: z.reshape(-1, 2, 2),
             "unflatten": lambda z: z.unflatten(1, (2, 2)),
         }.items()
     },
-    "flatten": lambda: _cost(nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(8, 2)), x(2, 1, 3, 3)),
-    "squeeze": lambda: _cost(_bent(Lambda(lambda layers, z: layers[0](z).squeeze(1), nn.Linear(2, 2))), x(3, 1, 2)),
-    "unsqueeze": lambda: _cost(_bent(Lambda(lambda layers, z: layers[0](z).unsqueeze(1), nn.Linear(2, 2))), x(3, 2)),
-    "clone": lambda: _cost(_bent(Lambda(lambda layers, z: layers[0](z).clone(), nn.Linear(2, 2))), x(3, 2)),
-    "contiguous": lambda: _cost(_bent(Lambda(lambda layers, z: layers[0](z).mT.contiguous(), nn.Linear(2, 2))), x(3, 2, 2)),
-    "alias": lambda: _cost(_bent(Lambda(lambda layers, z: torch.ops.aten.alias(layers[0](z)), nn.Linear(2, 2))), x(3, 2)),
-    "transpose": lambda: _cost(Lambda(lambda layers, z: torch.tanh(layers[0](z)).transpose(1, 2), nn.Linear(2, 2)), x(2, 3, 2)),
-    "permute": lambda: _cost(Lambda(lambda layers, z: torch.tanh(layers[0](z)).permute(0, 2, 1), nn.Linear(2, 2)), x(2, 3, 2)),
-    "softmax": lambda: _cost(nn.Sequential(nn.Linear(2, 3), nn.Softmax(-1), nn.Linear(3, 2)), x(3, 2)),
-    "layer_norm": lambda: _cost(nn.Sequential(nn.Linear(2, 3, bias=False), nn.LayerNorm(3), nn.Tanh()), x(3, 2)),
-    "group_norm": lambda: _cost(nn.Sequential(nn.Linear(2, 4, bias=False), nn.GroupNorm(2, 4), nn.Tanh()), x(3, 2)),
-    "scale_shift": lambda: _cost(nn.Sequential(nn.Linear(2, 3, bias=False), nn.LayerNorm(3), nn.Tanh()), x(3, 2)),
+    "flatten": lambda: _cost(
+        nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(8, 2)), x(2, 1, 3, 3)
+    ),
+    "squeeze": lambda: _cost(
+        _bent(Lambda(lambda layers, z: layers[0](z).squeeze(1), nn.Linear(2, 2))), x(3, 1, 2)
+    ),
+    "unsqueeze": lambda: _cost(
+        _bent(Lambda(lambda layers, z: layers[0](z).unsqueeze(1), nn.Linear(2, 2))), x(3, 2)
+    ),
+    "clone": lambda: _cost(
+        _bent(Lambda(lambda layers, z: layers[0](z).clone(), nn.Linear(2, 2))), x(3, 2)
+    ),
+    "contiguous": lambda: _cost(
+        _bent(Lambda(lambda layers, z: layers[0](z).mT.contiguous(), nn.Linear(2, 2))), x(3, 2, 2)
+    ),
+    "alias": lambda: _cost(
+        _bent(Lambda(lambda layers, z: torch.ops.aten.alias(layers[0](z)), nn.Linear(2, 2))),
+        x(3, 2),
+    ),
+    "transpose": lambda: _cost(
+        Lambda(lambda layers, z: torch.tanh(layers[0](z)).transpose(1, 2), nn.Linear(2, 2)),
+        x(2, 3, 2),
+    ),
+    "permute": lambda: _cost(
+        Lambda(lambda layers, z: torch.tanh(layers[0](z)).permute(0, 2, 1), nn.Linear(2, 2)),
+        x(2, 3, 2),
+    ),
+    "softmax": lambda: _cost(
+        nn.Sequential(nn.Linear(2, 3), nn.Softmax(-1), nn.Linear(3, 2)), x(3, 2)
+    ),
+    "layer_norm": lambda: _cost(
+        nn.Sequential(nn.Linear(2, 3, bias=False), nn.LayerNorm(3), nn.Tanh()), x(3, 2)
+    ),
+    "group_norm": lambda: _cost(
+        nn.Sequential(nn.Linear(2, 4, bias=False), nn.GroupNorm(2, 4), nn.Tanh()), x(3, 2)
+    ),
+    "scale_shift": lambda: _cost(
+        nn.Sequential(nn.Linear(2, 3, bias=False), nn.LayerNorm(3), nn.Tanh()), x(3, 2)
+    ),
     "cross_entropy": _classes,
     "mse_loss": lambda: _compared("mse"),
     "l1_loss": lambda: _compared(F.l1_loss),
@@ -207,16 +271,21 @@ WRITTEN: dict[str, Callable[[], hesse.Cost]] = {
 
 
 def _with_both() -> Iterator[Operation]:
-    """The records that have a formula beside a rule that is written out; not a view, which is rewritten as a reshape."""
+    """The records that have a formula beside a rule that is written out; not a view, which is
+    rewritten as a reshape."""
     return (
         record
         for record in RECORDS
-        if record.formula is not None and (record.pull is not None or record.second is not None) and record.name != "view"
+        if record.formula is not None
+        and (record.pull is not None or record.second is not None)
+        and record.name != "view"
     )
 
 
 @pytest.mark.parametrize("record", [*_with_both()], ids=lambda record: record.name)
-def test_the_formula_printed_is_the_formula_run(record: Operation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_formula_printed_is_the_formula_run(
+    record: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran: set[str] = set()
 
     def watched(part: str, rule: Callable[..., Any] | None) -> Callable[..., Any] | None:
@@ -228,12 +297,19 @@ def test_the_formula_printed_is_the_formula_run(record: Operation, monkeypatch: 
         return None if rule is None else run
 
     cost = WRITTEN[record.name]()
-    watching = dataclasses.replace(record, pull=watched("pull", record.pull), second=watched("second", record.second))
+    watching = dataclasses.replace(
+        record, pull=watched("pull", record.pull), second=watched("second", record.second)
+    )
     for target in record.targets:
         monkeypatch.setitem(BY_TARGET, target, watching)
     numbers = hesse.hessian(cost, certify=False)
-    assert ran >= ({"second"} if record.second is not None else {"pull"}), "its rule is not what ran"
+    assert ran >= ({"second"} if record.second is not None else {"pull"}), (
+        "its rule is not what ran"
+    )
     derivation = hesse.derive(cost, certify=False)
     for a, b in numbers.pairs:
         expected = derivation.block(a, b).evaluate()
-        assert float((numbers[a, b] - expected).norm()) <= 1e-11 * (1 + float(expected.norm())), (a, b)
+        assert float((numbers[a, b] - expected).norm()) <= 1e-11 * (1 + float(expected.norm())), (
+            a,
+            b,
+        )

@@ -45,7 +45,9 @@ def test_a_small_hessian_is_drawn_entry_by_entry() -> None:
     np.testing.assert_array_equal(display.image, hessian.dense().double().numpy())
 
 
-@pytest.mark.parametrize("sizes", [{"w": 2311, "b": 7, "v": 990, "s": 1}, {f"layer.{i}": 61 for i in range(40)}])
+@pytest.mark.parametrize(
+    "sizes", [{"w": 2311, "b": 7, "v": 990, "s": 1}, {f"layer.{i}": 61 for i in range(40)}]
+)
 def test_a_large_hessian_keeps_its_largest_entries(sizes: dict[str, int]) -> None:
     hessian = hessian_of(sizes)
     display = HeatMap.from_hessian(hessian)
@@ -70,7 +72,9 @@ def test_pixels_of_a_matrix_and_of_its_blocks_are_the_same() -> None:
 
 def test_blocks_that_were_not_computed_are_grey_and_said_so() -> None:
     hessian = hessian_of(SMALL)
-    diagonal = BlockHessian(hessian.layout, blocks={(name, name): hessian.flat(name, name) for name in SMALL})
+    diagonal = BlockHessian(
+        hessian.layout, blocks={(name, name): hessian.flat(name, name) for name in SMALL}
+    )
     display = diagonal.plot()
     assert np.isnan(display.image[:12, 12:]).all() and np.isfinite(display.image[:12, :12]).all()
     assert display.ax is not None and "grey: not computed" in display.ax.get_title()
@@ -102,8 +106,17 @@ def test_global_settings_are_left_alone() -> None:
     "sizes",
     [
         {"w": 1},
-        {"a_name_that_goes_on_and_on.and_on_and_on.until_it_is_very_long.weight": 40, "$x_{": 3, "%d <b>\n": 1},
-        {f"encoder.layers.{i}.linear{j}.{kind}": size for i in range(6) for j in (1, 2) for kind, size in (("w", 30), ("b", 3))},
+        {
+            "a_name_that_goes_on_and_on.and_on_and_on.until_it_is_very_long.weight": 40,
+            "$x_{": 3,
+            "%d <b>\n": 1,
+        },
+        {
+            f"encoder.layers.{i}.linear{j}.{kind}": size
+            for i in range(6)
+            for j in (1, 2)
+            for kind, size in (("w", 30), ("b", 3))
+        },
         {f"parameter_{i}": 2 for i in range(150)},
     ],
     ids=["one entry", "strange names", "transformer", "150 parameters"],
@@ -113,9 +126,14 @@ def test_names_stay_inside_the_figure_and_apart(sizes: dict[str, int]) -> None:
     assert display.figure is not None and display.ax is not None
     display.figure.canvas.draw()
     renderer = display.figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
-    names = [matplotlib.text.Text.get_window_extent(label, renderer) for label in display.artists["labels"]]
+    names = [
+        matplotlib.text.Text.get_window_extent(label, renderer)
+        for label in display.artists["labels"]
+    ]
     width, height = display.figure.bbox.size
-    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in names)
+    assert all(
+        box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in names
+    )
     left, bottom = names[: len(names) // 2], names[len(names) // 2 :]
     assert all(upper.y0 >= lower.y1 - 1 for upper, lower in pairwise(left))
     assert all(one.x1 <= other.x0 + 1 for one, other in pairwise(bottom))
@@ -139,7 +157,11 @@ def test_spectrum_counts_and_says_the_inertia() -> None:
     display = Spectrum.from_hessian(hessian).plot()
     assert tuple(display.counts.values()) == hessian.inertia() == (2, 2, 3)
     texts = [text.get_text() for text in display.artists["legend"].get_texts()]
-    assert texts[0] == "2 negative" and texts[1].startswith("2 zero (|λ| ≤ ") and texts[2] == "3 positive"
+    assert (
+        texts[0] == "2 negative"
+        and texts[1].startswith("2 zero (|λ| ≤ ")
+        and texts[2] == "3 positive"
+    )
     assert len(display.artists["points"]["positive"].get_offsets()) == 3
     assert display.ax is not None and display.ax.get_yscale() == "symlog"
 
@@ -151,15 +173,26 @@ def test_spread_keeps_order_gap_and_bounds() -> None:
 
 
 def test_where_layers_are_too_many_the_largest_are_named() -> None:
-    names, edges = [f"layer{i}.{kind}" for i in range(3) for kind in "wb"], [0, 8, 10, 50, 51, 60, 61]
-    assert chosen(names, edges, 10.0) == [(name, (edges[i] + edges[i + 1]) / 2) for i, name in enumerate(names)]
+    names, edges = (
+        [f"layer{i}.{kind}" for i in range(3) for kind in "wb"],
+        [0, 8, 10, 50, 51, 60, 61],
+    )
+    assert chosen(names, edges, 10.0) == [
+        (name, (edges[i] + edges[i + 1]) / 2) for i, name in enumerate(names)
+    ]
     assert chosen(names, edges, 20.0) == [("layer0", 5.0), ("layer1", 30.5), ("layer2", 56.0)]
     assert chosen(names, edges, 40.0) == [("layer1", 30.5)]
     # Of equals, some from everywhere.
-    assert chosen([f"p{i}" for i in range(9)], range(0, 19, 2), 6.0) == [("p0", 1.0), ("p3", 7.0), ("p6", 13.0)]
+    assert chosen([f"p{i}" for i in range(9)], range(0, 19, 2), 6.0) == [
+        ("p0", 1.0),
+        ("p3", 7.0),
+        ("p6", 13.0),
+    ]
 
 
-@pytest.mark.parametrize(("threshold", "largest"), [(1e-13, 5.0), (0.3, 0.5), (1.0, 1.0), (0.0, 0.0), (1e-3, 1e3)])
+@pytest.mark.parametrize(
+    ("threshold", "largest"), [(1e-13, 5.0), (0.3, 0.5), (1.0, 1.0), (0.0, 0.0), (1e-3, 1e3)]
+)
 def test_signed_ticks_are_few_and_symmetric(threshold: float, largest: float) -> None:
     ticks = signed_ticks(threshold, largest)
     assert ticks == sorted(ticks) == [-tick for tick in reversed(ticks)]
@@ -176,5 +209,7 @@ def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch: pytest.Mon
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
-    code = "import sys, hesse.plot, hesse.matrix.block_hessian; sys.exit('matplotlib' in sys.modules)"
+    code = (
+        "import sys, hesse.plot, hesse.matrix.block_hessian; sys.exit('matplotlib' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

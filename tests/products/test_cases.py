@@ -1,4 +1,5 @@
-"""The matrix-free operator over the table of cases: every product equals that of the dense reference."""
+"""The matrix-free operator over the table of cases: every product equals that of the dense
+reference."""
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ def test_operator_times_identity_is_the_hessian(case: Case) -> None:
 def test_operator_times_a_vector_and_a_dictionary(case: Case) -> None:
     cost, expected = cost_of(case), expected_hessian(case)
     operator = hesse.operator(cost)
-    vector = torch.randn(len(expected), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    vector = torch.randn(
+        len(expected), dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     assert relative(operator @ vector, expected @ vector) < 1e-10
     by_name = operator @ cost.layout.unflatten(vector)
     assert relative(cost.layout.flatten(by_name), expected @ vector) < 1e-10

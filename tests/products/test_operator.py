@@ -1,4 +1,5 @@
-"""What the operator promises beyond its values over the table of cases: methods, memory, kinds of argument, error texts."""
+"""What the operator promises beyond its values over the table of cases: methods, memory, kinds of
+argument, error texts."""
 
 import gc
 import inspect
@@ -29,7 +30,9 @@ def network() -> nn.Module:
 
 def data(samples: int = 12) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(1)
-    return torch.randn(samples, 3, generator=random).double(), torch.randint(2, (samples,), generator=random)
+    return torch.randn(samples, 3, generator=random).double(), torch.randint(
+        2, (samples,), generator=random
+    )
 
 
 def direction(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -46,13 +49,18 @@ def dense(cost: hesse.Cost) -> Tensor:
 
     def value(theta: Tensor) -> Tensor:
         parameters = cost.layout.unflatten(theta)
-        return sum((cost.batch_cost(parameters, batch) for batch in cost.batches()), start=cost.penalty_cost(parameters))
+        return sum(
+            (cost.batch_cost(parameters, batch) for batch in cost.batches()),
+            start=cost.penalty_cost(parameters),
+        )
 
     return torch.func.hessian(value)(cost.theta)
 
 
 def agree(found: Tensor, expected: Tensor, tolerance: float = 1e-10) -> bool:
-    return found.shape == expected.shape and bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+    return found.shape == expected.shape and bool(
+        (found - expected).abs().max() <= tolerance * expected.abs().max()
+    )
 
 
 # ---------------------------------------------------------------- values
@@ -63,14 +71,18 @@ def test_vector_matrix_and_dictionary_agree_with_the_dense_hessian(cost: hesse.C
     assert agree(op @ V[:, 0], H @ V[:, 0])
     assert agree(op @ V, H @ V)
     by_name = op @ cost.layout.unflatten(V[:, 1])
-    assert {name: part.shape for name, part in by_name.items()} == {name: p.shape for name, p in cost.parameters.items()}
+    assert {name: part.shape for name, part in by_name.items()} == {
+        name: p.shape for name, p in cost.parameters.items()
+    }
     assert agree(cost.layout.flatten(by_name), H @ V[:, 1])
     assert (op @ V[:, :0]).shape == (26, 0)
 
 
 def test_central_difference_of_gradients(cost: hesse.Cost) -> None:
     v, h = direction(26), 1e-5
-    up, down = (cost.layout.flatten(hesse.gradient(cost.at(cost.theta + sign * h * v))) for sign in (1, -1))
+    up, down = (
+        cost.layout.flatten(hesse.gradient(cost.at(cost.theta + sign * h * v))) for sign in (1, -1)
+    )
     assert agree(operator(cost) @ v, (up - down) / (2 * h), 1e-8)
 
 
@@ -78,7 +90,9 @@ def test_the_transpose_and_the_description(cost: hesse.Cost) -> None:
     op = operator(cost)
     assert op.T is op
     assert (op.shape, op.dtype, op.layout, op.notes) == ((26, 26), torch.float64, cost.layout, ())
-    assert repr(op).startswith(f"HessianOperator({cost!r}, float64, straight line, 1 of 1 batch kept in ")
+    assert repr(op).startswith(
+        f"HessianOperator({cost!r}, float64, straight line, 1 of 1 batch kept in "
+    )
 
 
 def test_results_are_detached_and_own_their_memory(cost: hesse.Cost) -> None:
@@ -105,16 +119,23 @@ def test_the_model_and_the_random_state_are_left_alone() -> None:
 
 
 def test_a_cost_linear_in_its_parameters_has_the_zero_operator() -> None:
-    cost = hesse.Cost.from_function(lambda p: 3.0 * p["a"] + p["b"].sum(), {"a": torch.tensor(1.0), "b": torch.ones(2)})
+    cost = hesse.Cost.from_function(
+        lambda p: 3.0 * p["a"] + p["b"].sum(), {"a": torch.tensor(1.0), "b": torch.ones(2)}
+    )
     assert torch.equal(operator(cost) @ torch.ones(3), torch.zeros(3))
 
 
 def test_mixed_dtypes_come_back_as_they_are() -> None:
     parameters = {"a": torch.ones(2), "b": torch.ones(2, dtype=torch.float64)}
-    op = operator(hesse.Cost.from_function(lambda p: (p["a"].double() * p["b"]).sum() ** 2, parameters))
+    op = operator(
+        hesse.Cost.from_function(lambda p: (p["a"].double() * p["b"]).sum() ** 2, parameters)
+    )
     assert op.dtype == torch.float64
     product = op @ {"a": torch.ones(2), "b": torch.zeros(2, dtype=torch.float64)}
-    assert {name: part.dtype for name, part in product.items()} == {"a": torch.float32, "b": torch.float64}
+    assert {name: part.dtype for name, part in product.items()} == {
+        "a": torch.float32,
+        "b": torch.float64,
+    }
 
 
 # ---------------------------------------------------------------- batches and memory
@@ -130,7 +151,9 @@ def test_batches_shuffled_or_not_and_any_memory_give_the_same_product() -> None:
         for memory in (0, 5000, None):
             op = operator(cost, memory=memory)
             torch.rand(1)  # another random state, so another order in every pass of the loader
-            assert agree(op @ direction(26), whole) and agree(op @ direction(26, 3), operator(cost) @ direction(26, 3))
+            assert agree(op @ direction(26), whole) and agree(
+                op @ direction(26, 3), operator(cost) @ direction(26, 3)
+            )
 
 
 def test_what_does_not_fit_is_computed_again_and_said() -> None:
@@ -141,12 +164,16 @@ def test_what_does_not_fit_is_computed_again_and_said() -> None:
     assert 0 < some.bytes <= room // 2
     assert "of 3 batches kept" in repr(some) and "see .notes" in repr(some)
     (note,) = some.notes
-    assert "of 3 batches do not fit into" in note and note.endswith("and are computed again in every product")
+    assert "of 3 batches do not fit into" in note and note.endswith(
+        "and are computed again in every product"
+    )
     nothing = operator(cost, memory=0)
     assert nothing.bytes == 0 and "0 of 3 batches kept" in repr(nothing)
 
 
-def test_a_cost_is_traced_once_for_all_batches_of_a_shape_and_all_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cost_is_traced_once_for_all_batches_of_a_shape_and_all_parameters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     traces = []
     trace = methods.trace
     monkeypatch.setattr(methods, "trace", lambda *arguments: traces.append(1) or trace(*arguments))
@@ -162,7 +189,9 @@ def test_a_cost_is_traced_once_for_all_batches_of_a_shape_and_all_parameters(mon
 def test_many_shapes_are_not_all_traced() -> None:
     X, y = data(21)
     sizes = [1, 2, 3, 4, 5, 6]
-    cost = hesse.Cost(network(), "cross_entropy", list(zip(X.split(sizes), y.split(sizes), strict=True)))
+    cost = hesse.Cost(
+        network(), "cross_entropy", list(zip(X.split(sizes), y.split(sizes), strict=True))
+    )
     op = operator(cost)
     assert "straight line, autograd's graph" in repr(op)
     assert agree(op @ direction(26), dense(cost) @ direction(26))
@@ -204,7 +233,10 @@ def test_available_bytes_is_a_figure() -> None:
 def test_every_method_gives_the_same_product(cost: hesse.Cost) -> None:
     term = batch_term(cost, next(cost.batches()))
     v = list(cost.layout.unflatten(direction(26)).values())
-    first, *others = [torch.cat([part.reshape(-1) for part in method(term).product(v)]) for method in methods.METHODS]
+    first, *others = [
+        torch.cat([part.reshape(-1) for part in method(term).product(v)])
+        for method in methods.METHODS
+    ]
     assert all(agree(other, first) for other in others)
 
 
@@ -216,31 +248,44 @@ def selecting(prediction: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(prediction[target >= 0], target[target >= 0])
 
 
-@pytest.mark.parametrize(("loss", "method"), [(branching, "straight line"), (selecting, "autograd's graph")])
+@pytest.mark.parametrize(
+    ("loss", "method"), [(branching, "straight line"), (selecting, "autograd's graph")]
+)
 def test_what_looks_at_values(loss: Any, method: str) -> None:
-    """A branch is taken as the values have it; a size that depends on them falls back to autograd, and says so."""
+    """A branch is taken as the values have it; a size that depends on them falls back to autograd,
+    and says so."""
     cost = hesse.Cost(network(), loss, data())
     op = operator(cost)
     assert op.methods == (method,)
-    assert all(note.startswith("straight line is not possible: ") for note in op.notes) and len(op.notes) == (loss is selecting)
+    assert all(note.startswith("straight line is not possible: ") for note in op.notes) and len(
+        op.notes
+    ) == (loss is selecting)
     assert agree(op @ direction(26), dense(cost) @ direction(26))
     assert agree(op @ direction(26, 2), dense(cost) @ direction(26, 2))
 
 
 class Physical(nn.Module):
-    """A network together with its derivatives in the input, by `torch.func`, as physics-informed networks have them."""
+    """A network together with its derivatives in the input, by `torch.func`, as physics-informed
+    networks have them."""
 
     def __init__(self, derivative: Any) -> None:
         super().__init__()
         self.net, self.derivative = network(), derivative
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.func.vmap(self.derivative(lambda z: self.net(z).square().sum()))(x).reshape(len(x), -1)
+        return torch.func.vmap(self.derivative(lambda z: self.net(z).square().sum()))(x).reshape(
+            len(x), -1
+        )
 
 
 @pytest.mark.parametrize(
     "derivative",
-    [torch.func.grad, torch.func.jacfwd, torch.func.hessian, lambda u: torch.func.jacrev(torch.func.grad(u))],
+    [
+        torch.func.grad,
+        torch.func.jacfwd,
+        torch.func.hessian,
+        lambda u: torch.func.jacrev(torch.func.grad(u)),
+    ],
     ids=["grad", "jacfwd", "hessian", "jacrev of grad"],
 )
 def test_a_forward_that_differentiates(derivative: Any) -> None:
@@ -250,7 +295,9 @@ def test_a_forward_that_differentiates(derivative: Any) -> None:
     value = torch.func.functional_call(model, leaves, (x,)).square().sum() / 2
     slopes = torch.autograd.grad(value, list(leaves.values()), create_graph=True)
     v = direction(26)
-    product = torch.autograd.grad(slopes, list(leaves.values()), list(cost.layout.unflatten(v).values()))
+    product = torch.autograd.grad(
+        slopes, list(leaves.values()), list(cost.layout.unflatten(v).values())
+    )
     assert agree(operator(cost) @ v, torch.cat([part.reshape(-1) for part in product]))
 
 
@@ -269,7 +316,11 @@ class Cube(torch.autograd.Function):
 
 
 def test_a_custom_function_without_forward_derivative() -> None:
-    op = operator(hesse.Cost.from_function(lambda p: Cube.apply(p["x"]).sum(), {"x": torch.tensor([1.0, 2.0])}))
+    op = operator(
+        hesse.Cost.from_function(
+            lambda p: Cube.apply(p["x"]).sum(), {"x": torch.tensor([1.0, 2.0])}
+        )
+    )
     assert torch.equal(op @ torch.ones(2), torch.tensor([6.0, 12.0]))
     assert "autograd's graph" in repr(op)
 
@@ -292,7 +343,11 @@ def test_second_derivatives_that_are_wrong_are_refused() -> None:
     parameters = {"x": torch.tensor(1.0).double(), "y": torch.tensor(2.0).double()}
     cost = hesse.Cost.from_function(lambda p: Wrong.apply(p["x"], p["y"]), parameters)
     with pytest.raises(
-        HesseValueError, match=r"second derivatives of it are wrong.*'[xy]' is .* by double backward and .* by differences"
+        HesseValueError,
+        match=(
+            r"second derivatives of it are wrong.*'[xy]' is .* by double backward and .* by"
+            r" differences"
+        ),
     ):
         operator(cost)
 
@@ -312,7 +367,10 @@ def test_scipy_operator(dtype: torch.dtype) -> None:
     X, y = data()
     cost = hesse.Cost(network().to(dtype), "cross_entropy", (X.to(dtype), y))
     H, op = dense(cost).numpy(), operator(cost).to_scipy()
-    kind, tolerance = np.dtype(str(dtype).removeprefix("torch.")), 1e-5 if dtype == torch.float32 else 1e-12
+    kind, tolerance = (
+        np.dtype(str(dtype).removeprefix("torch.")),
+        1e-5 if dtype == torch.float32 else 1e-12,
+    )
     V = direction(26, 3).numpy()
     assert op.shape == (26, 26) and op.dtype == kind
     for product, expected in (
@@ -339,7 +397,11 @@ def test_errors_of_the_argument(cost: hesse.Cost) -> None:
     parts = cost.layout.unflatten(direction(26))
     wrong: list[tuple[Any, type[HesseError], str]] = [
         (direction(25), HesseValueError, r"v: expected shape \(26,\) or \(26, K\), got \(25,\)"),
-        (direction(3, 26), HesseValueError, r"v: expected shape \(26,\) or \(26, K\), got \(3, 26\)"),
+        (
+            direction(3, 26),
+            HesseValueError,
+            r"v: expected shape \(26,\) or \(26, K\), got \(3, 26\)",
+        ),
         (direction(26, 1, 1), HesseValueError, r"got \(26, 1, 1\)"),
         (
             direction(26).float(),
@@ -348,10 +410,26 @@ def test_errors_of_the_argument(cost: hesse.Cost) -> None:
         ),
         (broken, HesseValueError, r"v: 1 of its 26 entries are not finite \(nan or inf\)"),
         (broken[:, None], HesseValueError, r"v: 1 of its 26 entries are not finite"),
-        ({**parts, "0.bias": parts["0.bias"] / 0}, HesseValueError, r"v\['0.bias'\]: 4 of its 4 entries are not finite"),
-        ({**parts, "0.bias": parts["0.bias"].int()}, HesseTypeError, r"v\['0.bias'\]: expected torch.float64"),
-        ({**parts, "0.bias": parts["2.bias"]}, HesseValueError, r"'0.bias' has shape \(2,\); this layout expects \(4,\)"),
-        ({"0.bias": parts["0.bias"]}, HesseKeyError, r"missing \['0.weight', '2.weight', '2.bias'\], unknown none"),
+        (
+            {**parts, "0.bias": parts["0.bias"] / 0},
+            HesseValueError,
+            r"v\['0.bias'\]: 4 of its 4 entries are not finite",
+        ),
+        (
+            {**parts, "0.bias": parts["0.bias"].int()},
+            HesseTypeError,
+            r"v\['0.bias'\]: expected torch.float64",
+        ),
+        (
+            {**parts, "0.bias": parts["2.bias"]},
+            HesseValueError,
+            r"'0.bias' has shape \(2,\); this layout expects \(4,\)",
+        ),
+        (
+            {"0.bias": parts["0.bias"]},
+            HesseKeyError,
+            r"missing \['0.weight', '2.weight', '2.bias'\], unknown none",
+        ),
         ({**parts, "head": parts["2.bias"]}, HesseKeyError, r"missing none, unknown \['head'\]"),
     ]
     for v, kind, text in wrong:
@@ -362,7 +440,10 @@ def test_errors_of_the_argument(cost: hesse.Cost) -> None:
 def test_errors_of_wrong_types(cost: hesse.Cost) -> None:
     op: Any = operator(cost)
     with pytest.raises(
-        HesseTypeError, match=r"v: expected a flat tensor of P = 26 entries.*got ndarray; for NumPy arrays.*to_scipy"
+        HesseTypeError,
+        match=(
+            r"v: expected a flat tensor of P = 26 entries.*got ndarray; for NumPy arrays.*to_scipy"
+        ),
     ):
         _ = op @ direction(26).numpy()
     with pytest.raises(HesseTypeError, match=r"v\['0.bias'\]: expected a tensor, got list"):

@@ -1,4 +1,5 @@
-"""Straight lines of functions that take tensors from around them, or read values: never stale, always right."""
+"""Straight lines of functions that take tensors from around them, or read values: never stale,
+always right."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,9 @@ def reference(f: Callable[[Params], Tensor], at: Params) -> Tensor:
     return double_backward(lambda: f(leaves), list(leaves.values()))
 
 
-def check(f: Callable[[Params], Tensor], at: Params, method: str = "straight line") -> hesse.HessianOperator:
+def check(
+    f: Callable[[Params], Tensor], at: Params, method: str = "straight line"
+) -> hesse.HessianOperator:
     """A new operator is by this method, and right."""
     operator = hesse.operator(hesse.Cost.from_function(f, at))
     assert operator.methods == (method,), operator.notes
@@ -40,7 +43,10 @@ def attended(p: Params) -> Tensor:
 
 
 def of_a_list(p: Params) -> Tensor:
-    return sum((torch.cat([part, part @ p["w"].diag()]).tanh().square().sum() for part in (X, W)), start=p["w"].sum())
+    return sum(
+        (torch.cat([part, part @ p["w"].diag()]).tanh().square().sum() for part in (X, W)),
+        start=p["w"].sum(),
+    )
 
 
 def through_a_module(p: Params) -> Tensor:
@@ -56,7 +62,9 @@ CLOSURES: dict[str, Callable[[Params], Tensor]] = {
     "a list": of_a_list,
     "attention": attended,
     "a module's own tensors": through_a_module,
-    "an embedding": lambda p: F.embedding(torch.tensor([0, 2]), X).mul(p["w"]).tanh().square().sum(),
+    "an embedding": lambda p: (
+        F.embedding(torch.tensor([0, 2]), X).mul(p["w"]).tanh().square().sum()
+    ),
 }
 
 
@@ -89,7 +97,9 @@ def test_an_operator_holds_the_values_of_its_moment_and_a_new_one_the_new_values
 
 def test_one_trace_serves_every_value(monkeypatch: pytest.MonkeyPatch) -> None:
     traces, trace = [], linearize.trace
-    monkeypatch.setattr(linearize, "trace", lambda *arguments: traces.append(1) or trace(*arguments))
+    monkeypatch.setattr(
+        linearize, "trace", lambda *arguments: traces.append(1) or trace(*arguments)
+    )
     held = {"X": x(5, 3)}
 
     def f(p: Params) -> Tensor:
@@ -109,7 +119,10 @@ def test_tensors_that_trade_places() -> None:
     held = [A, B, A, C]
 
     def f(p: Params) -> Tensor:
-        return sum((place * (p["w"] * part).exp().sum() for place, part in enumerate(held, 1)), start=p["w"].sum())
+        return sum(
+            (place * (p["w"] * part).exp().sum() for place, part in enumerate(held, 1)),
+            start=p["w"].sum(),
+        )
 
     cost = hesse.Cost.from_function(f, {"w": x(3)})
     for order in ([A, B, A, C], [A, B, B, C], [B, A, B, C]):
@@ -120,7 +133,8 @@ def test_tensors_that_trade_places() -> None:
 
 
 def test_a_number_that_changes_is_seen() -> None:
-    """A number of Python's is part of the program; every operator tries its program before it is used."""
+    """A number of Python's is part of the program; every operator tries its program before it is
+    used."""
     scale = [1.0]
 
     def f(p: Params) -> Tensor:
@@ -143,12 +157,21 @@ def masked(m: Any, z: Any) -> Tensor:
     return m.out((scores.softmax(1).unsqueeze(-1) * torch.tanh(m.value(tokens))).sum(1))
 
 
-FULL, PART = torch.ones(4, 3, dtype=torch.bool), torch.tensor([[True, True, False]]).expand(4, 3).clone()
+FULL, PART = (
+    torch.ones(4, 3, dtype=torch.bool),
+    torch.tensor([[True, True, False]]).expand(4, 3).clone(),
+)
 
 
-@pytest.mark.parametrize("masks", [[FULL], [PART], [FULL, PART], [PART, FULL, PART]], ids=["full", "part", "both", "mixed"])
+@pytest.mark.parametrize(
+    "masks",
+    [[FULL], [PART], [FULL, PART], [PART, FULL, PART]],
+    ids=["full", "part", "both", "mixed"],
+)
 def test_masks_that_are_looked_at(masks: list[Tensor]) -> None:
-    model = Formula(masked, score=nn.Linear(2, 1), value=nn.Linear(2, 3), out=nn.Linear(3, 2)).double()
+    model = Formula(
+        masked, score=nn.Linear(2, 1), value=nn.Linear(2, 3), out=nn.Linear(3, 2)
+    ).double()
     data = [((x(4, 3, 2), mask), x(4, 2)) for mask in masks]
 
     def J() -> Tensor:
@@ -181,7 +204,8 @@ def test_branches_and_numbers_read_off_the_parameters(f: Callable[[Params], Tens
 
 
 def test_an_array_that_is_written_into() -> None:
-    """A tensor is made of it anew at every call, where nobody sees it: no operator is stale, and none changes."""
+    """A tensor is made of it anew at every call, where nobody sees it: no operator is stale, and
+    none changes."""
     array = x(5, 3).numpy()
 
     def f(p: Params) -> Tensor:
@@ -203,7 +227,8 @@ def test_values_that_are_read_elsewhere_in_a_trace_go_another_way() -> None:
 
     def f(p: Params) -> Tensor:
         total = p["w"].square().sum()
-        if type(p["w"].data) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(p["w"]):  # type: ignore[attr-defined]
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # type: ignore[attr-defined]
+        if type(p["w"].data) is Tensor and not wrapped(p["w"]):
             total = total if bool(total > 0) else -total
         else:
             total = total * float(total.detach() > 0)
@@ -224,23 +249,31 @@ NORMS: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
     "instance": lambda: (nn.InstanceNorm1d(4, affine=True), (5, 4, 3)),
     "by keywords": lambda: (
         Formula(
-            lambda m, z: F.layer_norm(z, normalized_shape=[4], bias=m.b, weight=m.a), a=nn.Parameter(x(4)), b=nn.Parameter(x(4))
+            lambda m, z: F.layer_norm(z, normalized_shape=[4], bias=m.b, weight=m.a),
+            a=nn.Parameter(x(4)),
+            b=nn.Parameter(x(4)),
         ),
         (5, 4),
     ),
 }
 
 
-@pytest.mark.parametrize("params", ["scale", ["scale", "norm.weight"], ["scale", "norm.*"]], ids=str)
+@pytest.mark.parametrize(
+    "params", ["scale", ["scale", "norm.weight"], ["scale", "norm.*"]], ids=str
+)
 @pytest.mark.parametrize("kind", NORMS.values(), ids=NORMS)
-def test_normalisations_with_weights_that_are_held_fixed(kind: Callable[[], Any], params: Any) -> None:
+def test_normalisations_with_weights_that_are_held_fixed(
+    kind: Callable[[], Any], params: Any
+) -> None:
     norm, shape = kind()
     if "norm.weight" in params and not hasattr(norm, "weight"):
         pytest.skip("its weight has another name")
     for each in norm.parameters():
         nn.init.normal_(each)
     training = norm.training and isinstance(norm, nn.BatchNorm1d)
-    model = Formula(lambda m, z: torch.tanh(m.norm(z * m.scale)), norm=norm, scale=parameter(*shape[1:]))
+    model = Formula(
+        lambda m, z: torch.tanh(m.norm(z * m.scale)), norm=norm, scale=parameter(*shape[1:])
+    )
     model.train(training)
     subject = of(model, "half_sse", (x(*shape), x(*shape)), params=params)
     operator = hesse.operator(subject.cost)

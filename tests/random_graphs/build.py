@@ -1,4 +1,5 @@
-"""A network as a graph: values, each made by a piece from values before it; grown at random, each piece tried as it comes."""
+"""A network as a graph: values, each made by a piece from values before it; grown at random, each
+piece tried as it comes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from random_graphs.weights import Pool, Shape, Weight
 
 LARGEST = 20.0  # of a value: larger ones cost digits, and the comparison is to nine
 MOST_ENTRIES = 32  # of a value, for one sample
-SPARE = 12  # values by which blocks that were begun and the end of a network may exceed what was asked
+SPARE = (
+    12  # values by which blocks that were begun and the end of a network may exceed what was asked
+)
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,21 @@ class Step:
 class Net(nn.Module):
     """Values in order; the first are what is put in, and the last, or several, are given out."""
 
-    def __init__(self, given: int, steps: Sequence[Step], outputs: Sequence[int], repeated: bool = False) -> None:
+    def __init__(
+        self, given: int, steps: Sequence[Step], outputs: Sequence[int], repeated: bool = False
+    ) -> None:
         """``repeated``: a piece that is used several times is held under as many names."""
         super().__init__()
         self.given, self.steps, self.outputs = given, [step.inputs for step in steps], list(outputs)
-        held = list(step.module for step in steps) if repeated else list(dict.fromkeys(step.module for step in steps))
+        held = (
+            list(step.module for step in steps)
+            if repeated
+            else list(dict.fromkeys(step.module for step in steps))
+        )
         self.pieces = nn.ModuleList(held)
-        self.order = [place if repeated else held.index(step.module) for place, step in enumerate(steps)]
+        self.order = [
+            place if repeated else held.index(step.module) for place, step in enumerate(steps)
+        ]
 
     def walk(self) -> Iterator[Step]:
         """The values in order."""
@@ -53,36 +64,54 @@ class Net(nn.Module):
         """One line for each value."""
         names = {id(parameter): name for name, parameter in self.named_parameters()}
         return [
-            f"v{place} = {_described(step.module, names)} of {', '.join(f'v{value}' for value in step.inputs)}"
+            f"v{place} = {_described(step.module, names)} of"
+            f" {', '.join(f'v{value}' for value in step.inputs)}"
             for place, step in enumerate(self.walk(), self.given)
         ]
 
 
 def _described(piece: nn.Module, names: dict[int, str]) -> str:
     if isinstance(piece, Apply):
-        weights = [weight.described(names) for weight in piece.weights if isinstance(weight, Weight)]
+        weights = [
+            weight.described(names) for weight in piece.weights if isinstance(weight, Weight)
+        ]
         return f"[{piece.text}]" + (f" with {'; '.join(weights)}" if weights else "")
     text = " ".join(str(piece).split())
-    tied = [name for name, parameter in piece.named_parameters() if not names.get(id(parameter), name).endswith(name)]
+    tied = [
+        name
+        for name, parameter in piece.named_parameters()
+        if not names.get(id(parameter), name).endswith(name)
+    ]
     return text + (f" (tied: {', '.join(tied)})" if tied else "")
 
 
-def pruned(given: int, steps: Sequence[Step], outputs: Sequence[int]) -> tuple[list[Step], list[int]]:
+def pruned(
+    given: int, steps: Sequence[Step], outputs: Sequence[int]
+) -> tuple[list[Step], list[int]]:
     """Only the values that the outputs need."""
     needed = set(outputs)
     for place in range(len(steps) - 1, -1, -1):
         if place + given in needed:
             needed |= set(steps[place].inputs)
     kept = [place for place in range(len(steps)) if place + given in needed]
-    number = {**{place: place for place in range(given)}, **{place + given: given + new for new, place in enumerate(kept)}}
-    renumbered = [Step(steps[place].module, tuple(number[value] for value in steps[place].inputs)) for place in kept]
+    number = {
+        **{place: place for place in range(given)},
+        **{place + given: given + new for new, place in enumerate(kept)},
+    }
+    renumbered = [
+        Step(steps[place].module, tuple(number[value] for value in steps[place].inputs))
+        for place in kept
+    ]
     return renumbered, [number[place] for place in outputs]
 
 
 class Builder:
-    """Grows a network; every value is held for every batch, so that a piece that does not fit, or blows up, is never taken."""
+    """Grows a network; every value is held for every batch, so that a piece that does not fit, or
+    blows up, is never taken."""
 
-    def __init__(self, pool: Pool, batches: Sequence[Tensor | tuple[Tensor, ...]], limit: int, most: int) -> None:
+    def __init__(
+        self, pool: Pool, batches: Sequence[Tensor | tuple[Tensor, ...]], limit: int, most: int
+    ) -> None:
         """At most ``limit`` entries of parameters, and about ``most`` values."""
         self.pool, self.draw, self.limit, self.most = pool, pool.draw, limit, most
         first = [batch if isinstance(batch, tuple) else (batch,) for batch in batches]
@@ -106,12 +135,23 @@ class Builder:
 
     def add(self, module: nn.Module | None, *inputs: int) -> int | None:
         """Take a piece if it runs on every batch and what it gives is fit for more; else None."""
-        own = {id(parameter): parameter.numel() for parameter in module.parameters()} if module else {}
-        if module is None or sum((self._parameters | own).values()) > self.limit or len(self.steps) >= self.most + SPARE:
+        own = (
+            {id(parameter): parameter.numel() for parameter in module.parameters()}
+            if module
+            else {}
+        )
+        if (
+            module is None
+            or sum((self._parameters | own).values()) > self.limit
+            or len(self.steps) >= self.most + SPARE
+        ):
             return None
         try:
             with torch.no_grad():
-                made = [module(*(self.values[place][at] for place in inputs)) for at in range(len(self.values[0]))]
+                made = [
+                    module(*(self.values[place][at] for place in inputs))
+                    for at in range(len(self.values[0]))
+                ]
         except (RuntimeError, ValueError, IndexError, AssertionError, NotImplementedError):
             return None
         if not all(_fit(value, len(self.values[0][at])) for at, value in enumerate(made)):
@@ -127,7 +167,9 @@ class Builder:
     def grow(self, place: int, table: Sequence[tuple[float, Maker]], tries: int = 8) -> int | None:
         """A piece from a table on one value; other pieces where the first does not fit."""
         for _ in range(tries):
-            (make,) = self.draw.choices([make for _, make in table], [weight for weight, _ in table])
+            (make,) = self.draw.choices(
+                [make for _, make in table], [weight for weight, _ in table]
+            )
             self.pool.begin()
             made = self.add(make(self.pool, self.shape(place)), place)
             if made is not None:
@@ -171,14 +213,20 @@ class Builder:
         if start is None or len(shape) == 1:
             return None if start is None else self.dense(start, size)
         wide = self.dense(start, size) if size <= 8 else None
-        return None if wide is None else self.add(Apply(f"reshape to {shape}", lambda x: x.reshape(-1, *shape)), wide)
+        return (
+            None
+            if wide is None
+            else self.add(Apply(f"reshape to {shape}", lambda x: x.reshape(-1, *shape)), wide)
+        )
 
     def block(self, place: int) -> list[nn.Module] | None:
         """A linear piece and a curve, as a chain of modules that keeps the value's shape."""
         table = [*LAYERS, *SEQUENCES]
         for _ in range(12):
             self.pool.begin()
-            (make,) = self.draw.choices([make for _, make in table], [weight for weight, _ in table])
+            (make,) = self.draw.choices(
+                [make for _, make in table], [weight for weight, _ in table]
+            )
             first = (
                 make(self.pool, self.shape(place))
                 if self.pool.chance(0.7)
@@ -186,7 +234,11 @@ class Builder:
             )
             if first is None:
                 continue
-            chain = [first, smooth(self.pool, ())] if self.pool.chance(0.6) else [smooth(self.pool, ()), first]
+            chain = (
+                [first, smooth(self.pool, ())]
+                if self.pool.chance(0.6)
+                else [smooth(self.pool, ()), first]
+            )
             with torch.no_grad():
                 try:
                     value = self.values[place][0]
@@ -216,7 +268,10 @@ class Builder:
 
     def again(self) -> None:
         """A piece that is there already, on another value."""
-        place, known = self.pick(), [step for step in self.steps if any(True for _ in step.module.parameters())]
+        place, known = (
+            self.pick(),
+            [step for step in self.steps if any(True for _ in step.module.parameters())],
+        )
         fitting = [step for step in known if len(step.inputs) == 1]
         if fitting:
             self.add(self.draw.choice(fitting).module, place)
@@ -246,11 +301,17 @@ class Builder:
     def residual(self) -> None:
         """z = z + f(z) over three or more blocks, each of its own or one again and again."""
         at: int | None = self.pick()
-        form = self.draw.choice(["own", "own", "own", "shared", "alternating", "scaled", "gated", "by tree"])
+        form = self.draw.choice(
+            ["own", "own", "own", "shared", "alternating", "scaled", "gated", "by tree"]
+        )
         blocks: list[list[nn.Module]] = []
         for count in range(self.draw.choice([3, 3, 4])):
             assert at is not None
-            fresh = not blocks or form not in ("shared", "alternating") or (form == "alternating" and len(blocks) < 2)
+            fresh = (
+                not blocks
+                or form not in ("shared", "alternating")
+                or (form == "alternating" and len(blocks) < 2)
+            )
             chain = self.block(at) if fresh else blocks[count % len(blocks)]
             if chain is None:
                 return
@@ -283,17 +344,31 @@ class Builder:
 
     def _advanced(self, at: int, chain: Sequence[nn.Module], step: str) -> int | None:
         slopes = [self.through(at, chain)]
-        for shift in {"Euler": [], "midpoint": [0.25], "Heun": [0.5], "Runge-Kutta": [0.25, 0.25, 0.5]}[step]:
+        for shift in {
+            "Euler": [],
+            "midpoint": [0.25],
+            "Heun": [0.5],
+            "Runge-Kutta": [0.25, 0.25, 0.5],
+        }[step]:
             if slopes[-1] is None:
                 return None
-            moved = self.add(Apply(f"x + {shift} k", lambda x, k, h=shift: x + h * k), at, slopes[-1])
+            moved = self.add(
+                Apply(f"x + {shift} k", lambda x, k, h=shift: x + h * k), at, slopes[-1]
+            )
             slopes.append(None if moved is None else self.through(moved, chain))
         if any(slope is None for slope in slopes):
             return None
-        factors = {"Euler": [0.5], "midpoint": [0, 0.5], "Heun": [0.25, 0.25], "Runge-Kutta": [1 / 12, 1 / 6, 1 / 6, 1 / 12]}[
-            step
+        factors = {
+            "Euler": [0.5],
+            "midpoint": [0, 0.5],
+            "Heun": [0.25, 0.25],
+            "Runge-Kutta": [1 / 12, 1 / 6, 1 / 6, 1 / 12],
+        }[step]
+        used = [
+            (slope, factor)
+            for slope, factor in zip(slopes, factors, strict=True)
+            if slope is not None and factor
         ]
-        used = [(slope, factor) for slope, factor in zip(slopes, factors, strict=True) if slope is not None and factor]
 
         def advance(x: Tensor, *k: Tensor) -> Tensor:
             for (_, factor), slope in zip(used, k, strict=True):
@@ -309,7 +384,11 @@ class Builder:
             made = self.grow(at, [(1, lambda pool, shape: dense(pool, shape, 1))])
             curved = None if made is None else self.add(smooth(self.pool, ()), made)
             joined = (
-                None if curved is None else self.add(Apply("cat(z, f), axis -1", lambda z, f: torch.cat([z, f], -1)), at, curved)
+                None
+                if curved is None
+                else self.add(
+                    Apply("cat(z, f), axis -1", lambda z, f: torch.cat([z, f], -1)), at, curved
+                )
             )
             if joined is None:
                 return
@@ -323,13 +402,22 @@ class Builder:
                 self.add(embedding(self.pool, vocabulary), place)
 
     def run(self, sites: int, vocabulary: int, wide_too: bool) -> None:
-        """Pieces until there are as many with parameters as asked, or no more fit; ``wide_too``: one with a large parameter."""
+        """Pieces until there are as many with parameters as asked, or no more fit; ``wide_too``:
+        one with a large parameter."""
         self.start(vocabulary)
         if wide_too:
             self.limit += 300
             self.pool.begin()
             self.add(wide(self.pool, self.shape(self.usable[-1])), self.usable[-1])
-        actions = [self.layer, self.plain, self.again, self.join, self.residual, self.flow, self.densenet]
+        actions = [
+            self.layer,
+            self.plain,
+            self.again,
+            self.join,
+            self.residual,
+            self.flow,
+            self.densenet,
+        ]
         tries = 0
         while self.sites < sites and tries < 30 and len(self.steps) < self.most:
             tries += 1
@@ -338,7 +426,11 @@ class Builder:
 
     def loose_ends(self) -> list[int]:
         """Values that nothing has read, the last first, at most five."""
-        ends = [place for place in self.usable if place not in self.used and (place >= self.given or self.given > 1)]
+        ends = [
+            place
+            for place in self.usable
+            if place not in self.used and (place >= self.given or self.given > 1)
+        ]
         return (ends or self.usable[-1:])[::-1][:5]
 
     def merged(self, shape: Shape | None) -> int:
@@ -357,7 +449,12 @@ class Builder:
 
 
 def _fit(value: object, samples: int) -> bool:
-    if not isinstance(value, Tensor) or value.dtype != torch.float64 or not 2 <= value.ndim <= 4 or len(value) != samples:
+    if (
+        not isinstance(value, Tensor)
+        or value.dtype != torch.float64
+        or not 2 <= value.ndim <= 4
+        or len(value) != samples
+    ):
         return False
     if not 0 < value[0].numel() <= MOST_ENTRIES or not bool(torch.isfinite(value).all()):
         return False

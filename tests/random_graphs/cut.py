@@ -32,11 +32,16 @@ def cut(graph: Graph) -> str:
 
 def _fails(graph: Graph, wanted: Outcome) -> bool:
     found = _outcome(graph, wanted)
-    return found is not None and found.verdict == wanted.verdict and found.text[:25] == wanted.text[:25]
+    return (
+        found is not None
+        and found.verdict == wanted.verdict
+        and found.text[:25] == wanted.text[:25]
+    )
 
 
 def _outcome(graph: Graph, wanted: Outcome) -> Outcome | None:
-    """What the way that failed gives for another graph; None where there is nothing to compare with."""
+    """What the way that failed gives for another graph; None where there is nothing to compare
+    with."""
     name, _, certified = wanted.way.partition(", ")
     if name == "cost":
         verdict = check(graph, (), ())
@@ -68,7 +73,9 @@ def _candidates(graph: Graph) -> Iterator[Graph]:
     if len(batches) == 1 and len(batches[0][1]) > 1:
         (x, y) = batches[0]
         for at in range(len(y)):
-            yield _made(graph, steps, net.outputs, [(_sample(x, at), y[at : at + 1])], loss, weigh, params)
+            yield _made(
+                graph, steps, net.outputs, [(_sample(x, at), y[at : at + 1])], loss, weigh, params
+            )
     for place, step in enumerate(steps):
         for value in step.inputs:
             without, outputs = _without(net.given, steps, net.outputs, place, value)
@@ -78,22 +85,44 @@ def _candidates(graph: Graph) -> Iterator[Graph]:
         for place, step in enumerate(steps):
             for at in range(len(step.inputs) if len(step.inputs) > 2 else 0):
                 fewer = Step(step.module, step.inputs[:at] + step.inputs[at + 1 :])
-                yield _made(graph, [*steps[:place], fewer, *steps[place + 1 :]], net.outputs, batches, loss, weigh, params)
+                yield _made(
+                    graph,
+                    [*steps[:place], fewer, *steps[place + 1 :]],
+                    net.outputs,
+                    batches,
+                    loss,
+                    weigh,
+                    params,
+                )
     names = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
     chosen = [name for name in names if not isinstance(params, list) or name in params]
     if len(chosen) > 1:
         for name in chosen:
-            yield _made(graph, steps, net.outputs, batches, loss, weigh, [other for other in chosen if other != name])
+            yield _made(
+                graph,
+                steps,
+                net.outputs,
+                batches,
+                loss,
+                weigh,
+                [other for other in chosen if other != name],
+            )
 
 
-def _without(given: int, steps: list[Step], outputs: list[int], place: int, value: int) -> tuple[list[Step], list[int]]:
+def _without(
+    given: int, steps: list[Step], outputs: list[int], place: int, value: int
+) -> tuple[list[Step], list[int]]:
     """The steps without one: what read its value reads one that went into it."""
     gone = given + place
 
     def renamed(at: int) -> int:
         return value if at == gone else at - (at > gone)
 
-    kept = [Step(step.module, tuple(map(renamed, step.inputs))) for at, step in enumerate(steps) if at != place]
+    kept = [
+        Step(step.module, tuple(map(renamed, step.inputs)))
+        for at, step in enumerate(steps)
+        if at != place
+    ]
     return kept, [renamed(at) for at in outputs]
 
 
@@ -107,12 +136,20 @@ def _ending_at(graph: Graph, steps: list[Step], place: int) -> Graph:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made: list[Any] = [net(x) for x, _ in graph.batches]
-        batches = [(x, torch.randn_like(value)) for (x, _), value in zip(graph.batches, made, strict=True)]
+        batches = [
+            (x, torch.randn_like(value)) for (x, _), value in zip(graph.batches, made, strict=True)
+        ]
     return Graph(graph.seed, Problem(net, "half_sse", batches), net, batches, "half_sse", None)
 
 
 def _made(
-    graph: Graph, steps: list[Step], outputs: list[int], batches: list[tuple[Input, Tensor]], loss: Any, weigh: Weigh, params: Any
+    graph: Graph,
+    steps: list[Step],
+    outputs: list[int],
+    batches: list[tuple[Input, Tensor]],
+    loss: Any,
+    weigh: Weigh,
+    params: Any,
 ) -> Graph:
     net = Net(graph.net.given, *pruned(graph.net.given, steps, outputs))
     own = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
@@ -120,7 +157,14 @@ def _made(
         params = _renamed(graph.net, net, params)
     elif params is not None:
         params = None
-    return Graph(graph.seed, Problem(net, loss, batches, params if params and own else None), net, batches, loss, weigh)
+    return Graph(
+        graph.seed,
+        Problem(net, loss, batches, params if params and own else None),
+        net,
+        batches,
+        loss,
+        weigh,
+    )
 
 
 def _renamed(old: Net, new: Net, names: list[str]) -> list[str]:

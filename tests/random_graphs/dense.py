@@ -1,4 +1,5 @@
-"""Dense layers: a linear map of the last axis, or of the tokens, written in every way that people write it."""
+"""Dense layers: a linear map of the last axis, or of the tokens, written in every way that people
+write it."""
 
 import functools
 import math
@@ -16,7 +17,8 @@ BUCKETS = torch.tensor([-0.3, 0.3], dtype=torch.float64)
 
 
 def adopted(pool: Pool, layer: nn.Module) -> nn.Module:
-    """A layer of torch's, in float64, its parameters sometimes tied to known ones, its scales away from 1 and 0."""
+    """A layer of torch's, in float64, its parameters sometimes tied to known ones, its scales away
+    from 1 and 0."""
     layer.double()
     for module in layer.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -84,7 +86,11 @@ def _mapped(x: Tensor, w: Tensor) -> Tensor:
 
 def _slope(x: Tensor, w: Tensor) -> Tensor:
     """The derivative of a small network in its input, as in a network for a physical law."""
-    return torch.vmap(torch.func.jacrev(lambda row: torch.tanh(row @ w)))(x).sum(1) if x.ndim == 2 else x @ w @ w.T
+    return (
+        torch.vmap(torch.func.jacrev(lambda row: torch.tanh(row @ w)))(x).sum(1)
+        if x.ndim == 2
+        else x @ w @ w.T
+    )
 
 
 def _recomputed(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -101,12 +107,15 @@ def _batched(alpha: float, beta: float, x: Tensor, w: Tensor, b: Tensor) -> Tens
     """`baddbmm` with one weight for all samples; a vector is one row."""
     rows = x.unsqueeze(1) if x.ndim == 2 else x
     n, t, d = rows.shape
-    made = torch.baddbmm(b.expand(n, t, len(b)), rows, w.expand(n, d, len(b)), alpha=alpha, beta=beta)
+    made = torch.baddbmm(
+        b.expand(n, t, len(b)), rows, w.expand(n, d, len(b)), alpha=alpha, beta=beta
+    )
     return made.squeeze(1) if x.ndim == 2 else made
 
 
-# A text, the shapes of the weights and the function of the value and them. The shapes are written in letters: d inputs,
-# o outputs, t tokens, m the larger of d and o, e = d + 1, w = d o, f = d o + o.
+# A text, the shapes of the weights and the function of the value and them. The shapes are written
+# in letters: d inputs, o outputs, t tokens, m the larger of d and o, e = d + 1, w = d o, f = d o +
+# o.
 LINEAR: list[tuple[str, str, Function]] = [
     ("x @ W", "do", lambda x, w: x @ w),
     ("x @ W + b", "do o", lambda x, w, b: x @ w + b),
@@ -152,14 +161,22 @@ VECTORS: list[tuple[str, str, Function]] = [
 TOKENS: list[tuple[str, str, Function]] = [
     ("bmm with an expanded W", "do", lambda x, w: torch.bmm(x, w.expand(len(x), *w.shape))),
     ("one matrix per token", "tdo", lambda x, w: torch.einsum("nti,tio->nto", x, w)),
-    ("bmm, one matrix per token", "tdo", lambda x, w: torch.bmm(x.transpose(0, 1), w).transpose(0, 1)),
+    (
+        "bmm, one matrix per token",
+        "tdo",
+        lambda x, w: torch.bmm(x.transpose(0, 1), w).transpose(0, 1),
+    ),
     ("tokens and features contracted", "tdo", lambda x, w: torch.einsum("nti,tio->no", x, w)),
     ("tensordot over both", "tdo", lambda x, w: torch.tensordot(x, w, dims=2)),
 ]
 # With the factors alpha and beta first.
 SCALED: list[tuple[str, str, Function]] = [
     ("x @ W + alpha (x @ B) @ A", "do d1 1o", lambda p, q, x, w, b, a: x @ w + p * (x @ b) @ a),
-    ("F.linear(x, W + alpha (B @ A).T)", "od d1 1o", lambda p, q, x, w, b, a: F.linear(x, w + p * (b @ a).T)),
+    (
+        "F.linear(x, W + alpha (B @ A).T)",
+        "od d1 1o",
+        lambda p, q, x, w, b, a: F.linear(x, w + p * (b @ a).T),
+    ),
     ("baddbmm(b, x, W)", "do o", _batched),
     ("add(x @ W, b, alpha)", "do o", lambda p, q, x, w, b: torch.add(x @ w, b, alpha=p)),
     ("sub(x @ W, x @ V, alpha)", "do do", lambda p, q, x, w, v: torch.sub(x @ w, x @ v, alpha=p)),
@@ -168,10 +185,18 @@ SCALED_VECTORS: list[tuple[str, str, Function]] = [
     ("addmm(b, x, W)", "do o", lambda p, q, x, w, b: torch.addmm(b, x, w, alpha=p, beta=q)),
     ("addmm(b, x, W.T)", "od o", lambda p, q, x, w, b: torch.addmm(b, x, w.T, alpha=p, beta=q)),
     ("addmm(x, x, W)", "dd", lambda p, q, x, w: torch.addmm(x, x, w, alpha=p, beta=q)),
-    ("addmm(x @ W, x @ B, A)", "do d1 1o", lambda p, q, x, w, b, a: torch.addmm(x @ w, x @ b, a, alpha=p, beta=q)),
+    (
+        "addmm(x @ W, x @ B, A)",
+        "do d1 1o",
+        lambda p, q, x, w, b, a: torch.addmm(x @ w, x @ b, a, alpha=p, beta=q),
+    ),
 ]
 SCALED_TOKENS: list[tuple[str, str, Function]] = [
-    ("addmm on flat tokens", "do o", lambda p, q, x, w, b: torch.addmm(b, x.flatten(0, 1), w, alpha=p).unflatten(0, x.shape[:2])),
+    (
+        "addmm on flat tokens",
+        "do o",
+        lambda p, q, x, w, b: torch.addmm(b, x.flatten(0, 1), w, alpha=p).unflatten(0, x.shape[:2]),
+    ),
 ]
 
 
@@ -185,8 +210,22 @@ def _linear_by_hand(pool: Pool, shape: Shape, o: int) -> Apply:
         for text, spec, function in [*SCALED, *own[1]]
     ]
     text, spec, function = pool.draw.choice([*LINEAR, *own[0], *scaled])
-    sizes = {"d": d, "o": o, "t": math.prod(lead), "m": max(o, d), "e": d + 1, "w": d * o, "f": d * o + o, "1": 1, "3": 3}
-    return Apply(text, function, *(pool.weight(tuple(sizes[letter] for letter in letters)) for letters in spec.split()))
+    sizes = {
+        "d": d,
+        "o": o,
+        "t": math.prod(lead),
+        "m": max(o, d),
+        "e": d + 1,
+        "w": d * o,
+        "f": d * o + o,
+        "1": 1,
+        "3": 3,
+    }
+    return Apply(
+        text,
+        function,
+        *(pool.weight(tuple(sizes[letter] for letter in letters)) for letters in spec.split()),
+    )
 
 
 # ---------------------------------------------------------------- the pieces
@@ -218,7 +257,11 @@ def from_the_left(pool: Pool, shape: Shape) -> nn.Module | None:
         ("(x.mT @ W).mT", lambda x, w: (x.mT @ w).mT, (t, u)),
         ("softmax(W) @ x", lambda x, w: w.softmax(-1) @ x, (u, t)),
         ("F.linear(x.mT, W).mT", lambda x, w: F.linear(x.mT, w).mT, (u, t)),
-        ("W.expand @ x", lambda x, w: torch.matmul(w.expand(len(x), *(1,) * (x.ndim - 3), *w.shape), x), (u, t)),
+        (
+            "W.expand @ x",
+            lambda x, w: torch.matmul(w.expand(len(x), *(1,) * (x.ndim - 3), *w.shape), x),
+            (u, t),
+        ),
     ]
     text, function, of = pool.draw.choice(ways)
     return Apply(text, function, pool.weight(of))
@@ -227,4 +270,6 @@ def from_the_left(pool: Pool, shape: Shape) -> nn.Module | None:
 def wide(pool: Pool, shape: Shape) -> nn.Module:
     """More entries than a parameter may have that is its own slot."""
     columns = 2 * (280 // (2 * shape[-1]))
-    return Apply("exp of a wide W", _wide, Weight("{}", torch.clone, pool.fresh((shape[-1], columns))))
+    return Apply(
+        "exp of a wide W", _wide, Weight("{}", torch.clone, pool.fresh((shape[-1], columns)))
+    )

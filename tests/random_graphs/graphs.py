@@ -13,7 +13,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cases import Problem
 from random_graphs.build import Builder, Net, pruned
-from random_graphs.losses import PENALTIES, Ending, Weigh, by_samples, half_normal, numbers, of_classes, of_numbers
+from random_graphs.losses import (
+    PENALTIES,
+    Ending,
+    Weigh,
+    by_samples,
+    half_normal,
+    numbers,
+    of_classes,
+    of_numbers,
+)
 from random_graphs.plain import Apply
 from random_graphs.weights import Pool
 
@@ -44,20 +53,30 @@ class Graph:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # A copy: after `functional_call`, torch may leave other tensors in a module that is held under several names.
+        # A copy: after `functional_call`, torch may leave other tensors in a module that is held
+        # under several names.
         object.__setattr__(self, "net", copy.deepcopy(self.net))
 
     def described(self) -> str:
         """The network in one line for each value, then its loss, data and parameters."""
-        shapes = ", ".join(str([tuple(t.shape) for t in (x if isinstance(x, tuple) else (x,))])[1:-1] for x, _ in self.batches)
+        shapes = ", ".join(
+            str([tuple(t.shape) for t in (x if isinstance(x, tuple) else (x,))])[1:-1]
+            for x, _ in self.batches
+        )
         name = getattr(self.loss, "__name__", " ".join(str(self.loss).split()))
         outputs = ", ".join(f"v{place}" for place in self.net.outputs)
-        lines = [f"batches {shapes}", *self.net.described(), f"loss {name} of {outputs}", *self.notes]
+        lines = [
+            f"batches {shapes}",
+            *self.net.described(),
+            f"loss {name} of {outputs}",
+            *self.notes,
+        ]
         return "\n".join(lines)
 
 
 def graph_of(seed: int, most: int = MOST) -> Graph:
-    """The graph of a seed with about so many values at most: always the same. The global random state is left as it was."""
+    """The graph of a seed with about so many values at most: always the same. The global random
+    state is left as it was."""
     draw = random.Random(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -77,9 +96,13 @@ def _drawn(seed: int, draw: random.Random, most: int) -> Graph | None:
     if outputs is None or ending is None:
         return None
     predictions = [tuple(builder.values[place][at] for place in outputs) for at in range(len(xs))]
-    batches = [(x, ending.targets(prediction[0])) for x, prediction in zip(xs, predictions, strict=True)]
+    batches = [
+        (x, ending.targets(prediction[0])) for x, prediction in zip(xs, predictions, strict=True)
+    ]
     spare = pool.chance(0.1)  # a network may hold more than it uses
-    steps, outputs = (builder.steps, outputs) if spare else pruned(builder.given, builder.steps, outputs)
+    steps, outputs = (
+        (builder.steps, outputs) if spare else pruned(builder.given, builder.steps, outputs)
+    )
     if not 3 <= sum(any(True for _ in step.module.parameters()) for step in steps) <= 10:
         return None
     return _posed(seed, pool, Net(builder.given, steps, outputs), ending, batches, varied)
@@ -119,7 +142,9 @@ def _x(*shape: int) -> Tensor:
 def _ended(builder: Builder, single: bool) -> tuple[list[int] | None, Ending | None]:
     """The places of what the network gives, and a loss for it."""
     pool = builder.pool
-    end = pool.draw.choice(["classes", "classes", "tokens", "as it is", "as it is", "numbers", "one number", "two"])
+    end = pool.draw.choice(
+        ["classes", "classes", "tokens", "as it is", "as it is", "numbers", "one number", "two"]
+    )
     if end == "two":
         first = builder.vector(builder.loose_ends()[0])
         mean = None if first is None else builder.dense(first, 2)
@@ -155,7 +180,14 @@ def _last(builder: Builder, place: int, ending: Ending) -> tuple[list[int] | Non
 # ---------------------------------------------------------------- the problem
 
 
-def _posed(seed: int, pool: Pool, net: Net, ending: Ending, batches: list[tuple[Input, Tensor]], varied: bool) -> Graph:
+def _posed(
+    seed: int,
+    pool: Pool,
+    net: Net,
+    ending: Ending,
+    batches: list[tuple[Input, Tensor]],
+    varied: bool,
+) -> Graph:
     draw, notes = pool.draw, []
     names = [name for name, _ in net.named_parameters()]
     if pool.chance(0.2) and len(names) > 1:
@@ -172,7 +204,8 @@ def _posed(seed: int, pool: Pool, net: Net, ending: Ending, batches: list[tuple[
     data = _data(pool, batches, notes)
     equal = len({prediction_shape(x) for x, _ in batches}) == 1
     way = draw.choice(["module"] * 6 + ["function", "whole"])
-    # A function of parameters and batch is a mean over samples: its loss must weigh every sample alike.
+    # A function of parameters and batch is a mean over samples: its loss must weigh every sample
+    # alike.
     if way == "whole" and (ending.weigh is not by_samples or not equal):
         way = "function"
     if way == "module":
@@ -182,10 +215,20 @@ def _posed(seed: int, pool: Pool, net: Net, ending: Ending, batches: list[tuple[
             notes.append("pieces that come again are held under several names")
         params = _chosen(pool, free, notes)
         return Graph(
-            seed, Problem(net, ending.loss, data, params, penalty), net, batches, ending.loss, ending.weigh, tuple(notes)
+            seed,
+            Problem(net, ending.loss, data, params, penalty),
+            net,
+            batches,
+            ending.loss,
+            ending.weigh,
+            tuple(notes),
         )
     values = {name: net.get_parameter(name).detach().clone() for name in free}
-    notes.append("a function of a dictionary of parameters" if way == "function" else "a function of parameters and batch")
+    notes.append(
+        "a function of a dictionary of parameters"
+        if way == "function"
+        else "a function of parameters and batch"
+    )
     if way == "function":
         problem = Problem(_as_function(net), ending.loss, data, values, penalty)
     else:
@@ -202,12 +245,16 @@ def _data(pool: Pool, batches: list[tuple[Input, Tensor]], notes: list[str]) -> 
         return batches[0] if pool.chance(0.8) else batches
     sizes = [len(y) for _, y in batches]
     even = (
-        len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0] and len({(prediction_shape(x), y.shape[1:]) for x, y in batches}) == 1
+        len(set(sizes[:-1])) == 1
+        and sizes[-1] <= sizes[0]
+        and len({(prediction_shape(x), y.shape[1:]) for x, y in batches}) == 1
     )
     xs = [x for x, _ in batches if isinstance(x, Tensor)]
     if xs and even and pool.chance(0.4):
         notes.append("a DataLoader")
-        return DataLoader(TensorDataset(torch.cat(xs), torch.cat([y for _, y in batches])), batch_size=sizes[0])
+        return DataLoader(
+            TensorDataset(torch.cat(xs), torch.cat([y for _, y in batches])), batch_size=sizes[0]
+        )
     return batches
 
 
@@ -232,7 +279,9 @@ def _as_function(net: Net) -> Callable[[dict[str, Tensor], Input], Any]:
     return model
 
 
-def _with_loss(net: Net, loss: Callable[[Any, Tensor], Tensor]) -> Callable[[dict[str, Tensor], tuple[Input, Tensor]], Tensor]:
+def _with_loss(
+    net: Net, loss: Callable[[Any, Tensor], Tensor]
+) -> Callable[[dict[str, Tensor], tuple[Input, Tensor]], Tensor]:
     def cost(parameters: dict[str, Tensor], batch: tuple[Input, Tensor]) -> Tensor:
         return loss(functional_call(net, parameters, (batch[0],)), batch[1])
 
@@ -242,5 +291,9 @@ def _with_loss(net: Net, loss: Callable[[Any, Tensor], Tensor]) -> Callable[[dic
 def modules_used(net: nn.Module) -> list[str]:
     """The kinds of pieces in a network, for counting."""
     return sorted(
-        {piece.text if isinstance(piece, Apply) else type(piece).__name__ for piece in net.modules() if piece is not net}
+        {
+            piece.text if isinstance(piece, Apply) else type(piece).__name__
+            for piece in net.modules()
+            if piece is not net
+        }
     )

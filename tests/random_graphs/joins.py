@@ -1,4 +1,5 @@
-"""Pieces of several values: sums of up to five branches, products, concatenations, mixtures, attention from one to another."""
+"""Pieces of several values: sums of up to five branches, products, concatenations, mixtures,
+attention from one to another."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -65,7 +66,10 @@ PAIR: list[tuple[str, Function]] = [
 
 TOKEN_PAIR: list[tuple[str, Function]] = [
     ("attention from x to y", lambda x, y: F.scaled_dot_product_attention(x, y, y)),
-    ("causal attention, x values", lambda x, y: F.scaled_dot_product_attention(y, y, x, is_causal=True)),
+    (
+        "causal attention, x values",
+        lambda x, y: F.scaled_dot_product_attention(y, y, x, is_causal=True),
+    ),
     ("softmax(x yᵀ) x", lambda x, y: (x @ y.mT).softmax(-1) @ x),
     ("softmax over queries", lambda x, y: (x @ y.mT).softmax(1).mT @ x),
     ("bmm", lambda x, y: torch.bmm(x, y.mT) / 2),
@@ -103,11 +107,16 @@ def weighed(pool: Pool, shapes: Sequence[Shape]) -> nn.Module:
     count = len(shapes)
     kind = pool.draw.choice(["scalars", "one vector", "softmax", "rows"])
     if kind == "scalars":
-        return Apply("a x + b y ...", lambda *v: _sum([w * x for x, w in zip(v, v[count:], strict=False)]),
+        return Apply("a x + b y ...", lambda *v: _sum([w * x for x, w in zip(v, v[count:],
+        strict=False)]),
                      *(pool.weight(()) for _ in range(count)))  # fmt: skip
     if kind == "rows":
         weight = pool.weight((count, shapes[0][-1]))
-        return Apply("einsum of a stack", lambda *v: torch.einsum("kn...d,kd->n...d", torch.stack(v[:-1]), v[-1]), weight)
+        return Apply(
+            "einsum of a stack",
+            lambda *v: torch.einsum("kn...d,kd->n...d", torch.stack(v[:-1]), v[-1]),
+            weight,
+        )
     squash: Function = (lambda w: w.softmax(0)) if kind == "softmax" else (lambda w: w)
     weight = pool.weight((count,))
     return Apply(f"stack @ {kind}", lambda *v: torch.stack(v[:-1], -1) @ squash(v[-1]), weight)
@@ -118,8 +127,14 @@ def concatenated(pool: Pool, shapes: Sequence[Shape]) -> nn.Module:
     ways: list[tuple[str, Function]] = [
         ("cat", lambda *v: torch.cat(v, axis)),
         ("cat of the first and its sine", lambda *v: torch.cat([v[0], *v[1:], v[0].sin()], axis)),
-        ("cat, then every second", lambda *v: torch.cat(v, axis).flip(axis).narrow(axis, 0, v[0].shape[axis] + 1)),
-        ("cat, then halves multiplied", lambda *v: torch.mul(*torch.cat([*v, *v[::-1]], axis).tensor_split(2, axis))),
+        (
+            "cat, then every second",
+            lambda *v: torch.cat(v, axis).flip(axis).narrow(axis, 0, v[0].shape[axis] + 1),
+        ),
+        (
+            "cat, then halves multiplied",
+            lambda *v: torch.mul(*torch.cat([*v, *v[::-1]], axis).tensor_split(2, axis)),
+        ),
     ]
     text, function = pool.draw.choice(ways)
     return Apply(f"{text}, axis {axis}", function)
@@ -141,9 +156,16 @@ def mixture(pool: Pool, shapes: Sequence[Shape]) -> nn.Module | None:
     def hard(x: Tensor, *rest: Tensor) -> Tensor:
         *experts, w = rest
         gates, chosen = (x @ w).softmax(-1).max(-1, keepdim=True)
-        return torch.stack(experts, -1).gather(-1, chosen.unsqueeze(-2).expand(*x.shape, 1)).squeeze(-1) * gates
+        return (
+            torch.stack(experts, -1)
+            .gather(-1, chosen.unsqueeze(-2).expand(*x.shape, 1))
+            .squeeze(-1)
+            * gates
+        )
 
-    text, function = pool.draw.choice([("soft mixture", soft), ("soft mixture", soft), ("routed to the first", hard)])
+    text, function = pool.draw.choice(
+        [("soft mixture", soft), ("soft mixture", soft), ("routed to the first", hard)]
+    )
     return Apply(text, function, pool.weight((d, count)))
 
 
@@ -164,22 +186,35 @@ def with_weights(pool: Pool, shapes: Sequence[Shape]) -> nn.Module:
     o = pool.width()
     ways: list[Callable[[], nn.Module]] = [
         lambda: nn.Bilinear(d, d, o, bias=pool.chance(0.5)),
-        lambda: Apply("x W yᵀ summed", lambda x, y, w: ((x @ w) * y).sum(-1, keepdim=True), pool.weight((d, d))),
-        lambda: Apply("F.linear(x, W) + F.linear(y, W)", lambda x, y, w: F.linear(x, w) + F.linear(y, w), pool.weight((o, d))),
-        lambda: Apply("F.linear(x + y, W) * y", lambda x, y, w: F.linear(x + y, w) * y, pool.weight((d, d))),
-        lambda: Apply("addcmul(x, y, s)", lambda x, y, s: torch.addcmul(x, y, s, value=0.5), pool.weight((d,))),
-        lambda: Apply("s * x + (1 - s) * y", lambda x, y, s: s * x + (1 - s) * y, pool.weight(pool.draw.choice([(d,), ()]))),
-        lambda: Apply("lerp(x, y, sigmoid a)", lambda x, y, a: torch.lerp(x, y, a.sigmoid()), pool.weight(())),
-        lambda: Apply("FiLM", lambda x, y, w: x * F.linear(y, w).tanh() + y, pool.weight((d, d))),
-        lambda: Apply("cat(x, y) @ W", lambda x, y, w: torch.cat([x, y], -1) @ w, pool.weight((2 * d, o))),
-        lambda: Apply("x @ W[:d] + y @ W[d:]", lambda x, y, w: x @ w[:d] + y @ w[d:], pool.weight((2 * d, o))),
-        lambda: Apply("x * (y @ W)", lambda x, y, w: torch.einsum("n...i,n...j,ij->n...i", x, y, w), pool.weight((d, d))),
+        lambda: Apply("x W yᵀ summed", lambda x, y, w: ((x @ w) * y).sum(-1, keepdim=True),
+        pool.weight((d, d))), lambda: Apply("F.linear(x, W) + F.linear(y, W)", lambda x, y,
+        w: F.linear(x, w) + F.linear(y, w), pool.weight((o, d))),
+        lambda: Apply("F.linear(x + y, W) * y", lambda x, y, w: F.linear(x + y, w) * y,
+        pool.weight((d, d))), lambda: Apply("addcmul(x, y, s)", lambda x, y, s: torch.addcmul(x, y,
+        s, value=0.5), pool.weight((d,))), lambda: Apply("s * x + (1 - s) * y", lambda x, y,
+        s: s * x + (1 - s) * y, pool.weight(pool.draw.choice([(d,), ()]))),
+        lambda: Apply("lerp(x, y, sigmoid a)", lambda x, y, a: torch.lerp(x, y, a.sigmoid()),
+        pool.weight(())), lambda: Apply("FiLM", lambda x, y, w: x * F.linear(y, w).tanh() + y,
+        pool.weight((d, d))), lambda: Apply("cat(x, y) @ W", lambda x, y, w: torch.cat([x, y],
+        -1) @ w, pool.weight((2 * d, o))), lambda: Apply("x @ W[:d] + y @ W[d:]", lambda x, y,
+        w: x @ w[:d] + y @ w[d:], pool.weight((2 * d, o))), lambda: Apply("x * (y @ W)", lambda x,
+        y, w: torch.einsum("n...i,n...j,ij->n...i", x, y, w), pool.weight((d, d))),
     ]  # fmt: skip
     if len(shapes[0]) == 2:
-        ways += [lambda: CrossAttention(nn.MultiheadAttention(d, 1, bias=pool.chance(0.5), batch_first=True))]
+        ways += [
+            lambda: CrossAttention(
+                nn.MultiheadAttention(d, 1, bias=pool.chance(0.5), batch_first=True)
+            )
+        ]
     if len(shapes[0]) == 1:
         ways += [lambda: GatedCell(nn.GRUCell(d, d))]
-        ways += [lambda: Apply("addmm(x, y, W)", lambda x, y, w: torch.addmm(x, y, w, beta=0.5, alpha=2), pool.weight((d, d)))]
+        ways += [
+            lambda: Apply(
+                "addmm(x, y, W)",
+                lambda x, y, w: torch.addmm(x, y, w, beta=0.5, alpha=2),
+                pool.weight((d, d)),
+            )
+        ]
     return adopted(pool, pool.draw.choice(ways)())
 
 

@@ -1,7 +1,8 @@
-"""Pieces through which parameters enter: scales and shifts, scalars, norms, convolutions, and what they are drawn from.
+"""Pieces through which parameters enter: scales and shifts, scalars, norms, convolutions, and what
+they are drawn from.
 
-Each takes the shape of one sample's value and gives a module, or None where it does not fit that shape. The sizes of what
-they make are drawn; whether a piece is taken is decided by running it.
+Each takes the shape of one sample's value and gives a module, or None where it does not fit that
+shape. The sizes of what they make are drawn; whether a piece is taken is decided by running it.
 """
 
 import functools
@@ -23,7 +24,10 @@ def scale_or_shift(pool: Pool, shape: Shape) -> nn.Module:
     """A parameter that is added or multiplied, along some of the axes."""
     axes = [shape, shape[-1:], (*shape[:-1], 1), (1,) * len(shape), ()]
     of = pool.draw.choice(axes)
-    one, two = (lambda: [pool.weight(of)]), (lambda: [pool.weight(of), pool.weight(pool.draw.choice(axes))])
+    one, two = (
+        (lambda: [pool.weight(of)]),
+        (lambda: [pool.weight(of), pool.weight(pool.draw.choice(axes))]),
+    )
     ways: list[tuple[str, Function, Callable[[], list[Weight]]]] = [
         ("x * s", torch.mul, one),
         ("x + b", torch.add, one),
@@ -35,7 +39,11 @@ def scale_or_shift(pool: Pool, shape: Shape) -> nn.Module:
         ("x / (1 + s²)", lambda x, s: x / (1 + s * s), one),
         ("addcmul(b, x, s)", lambda x, s, b: torch.addcmul(b, x, s, value=0.5), two),
         ("addcmul(x, x, s)", lambda x, s: torch.addcmul(x, x, s, value=0.5), one),
-        ("lerp(x, tanh x, sigmoid s)", lambda x, s: torch.lerp(x, x.tanh(), s.sigmoid().expand_as(x)), one),
+        (
+            "lerp(x, tanh x, sigmoid s)",
+            lambda x, s: torch.lerp(x, x.tanh(), s.sigmoid().expand_as(x)),
+            one,
+        ),
         ("x ** softplus(s)", lambda x, s: (x.square() + 0.3) ** F.softplus(s), one),
         ("x sigmoid(s x)", lambda x, s: x * (s * x).sigmoid(), one),
         ("x + sin²(s x) / (1 + s²)", lambda x, s: x + (s * x).sin().square() / (1 + s * s), one),
@@ -52,7 +60,11 @@ def scale_or_shift(pool: Pool, shape: Shape) -> nn.Module:
         ("s.expand_as(x) * x", lambda x, s: s.expand_as(x) * x, one),
         ("hypot(x, s)", lambda x, s: torch.hypot(x, s + 0.5), one),
         ("cat(x, s)", lambda x, s: torch.cat([x, s.expand_as(x)], -1), one),
-        ("concatenated token", lambda x, s: torch.cat([s.expand(len(x), *x.shape[1:])[:, :1], x], 1), one),
+        (
+            "concatenated token",
+            lambda x, s: torch.cat([s.expand(len(x), *x.shape[1:])[:, :1], x], 1),
+            one,
+        ),
     ]
     text, function, weights = pool.draw.choice(ways)
     return Apply(f"{text} of {of}", function, *weights())
@@ -123,16 +135,38 @@ def norm(pool: Pool, shape: Shape) -> nn.Module | None:
         lambda: nn.GroupNorm(groups, c, affine=affine),
         lambda: batch_norm(c, affine=affine).eval(),
         lambda: nn.RMSNorm(d, eps=1e-2),
-        lambda: Apply("F.layer_norm(x, W, b)", lambda x, w, b: F.layer_norm(x, last, w, b), pool.weight(last), pool.weight(last)),
         lambda: Apply(
-            "F.group_norm(x, W, b)", lambda x, w, b: F.group_norm(x, groups, w, b), pool.weight((c,)), pool.weight((c,))
+            "F.layer_norm(x, W, b)",
+            lambda x, w, b: F.layer_norm(x, last, w, b),
+            pool.weight(last),
+            pool.weight(last),
         ),
-        lambda: Apply("g x / rms", lambda x, g: g * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 0.1), pool.weight(last)),
-        lambda: Apply("g * F.normalize(x)", lambda x, g: g * F.normalize(x, dim=-1), pool.weight(last)),
-        lambda: Apply("F.normalize(relu(g x))", lambda x, g: F.normalize(torch.relu(x * g), dim=-1), pool.weight(last)),
-        lambda: Apply("F.rms_norm(x, W)", lambda x, w: F.rms_norm(x, last, w, 0.1), pool.weight(last)),
+        lambda: Apply(
+            "F.group_norm(x, W, b)",
+            lambda x, w, b: F.group_norm(x, groups, w, b),
+            pool.weight((c,)),
+            pool.weight((c,)),
+        ),
+        lambda: Apply(
+            "g x / rms",
+            lambda x, g: g * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 0.1),
+            pool.weight(last),
+        ),
+        lambda: Apply(
+            "g * F.normalize(x)", lambda x, g: g * F.normalize(x, dim=-1), pool.weight(last)
+        ),
+        lambda: Apply(
+            "F.normalize(relu(g x))",
+            lambda x, g: F.normalize(torch.relu(x * g), dim=-1),
+            pool.weight(last),
+        ),
+        lambda: Apply(
+            "F.rms_norm(x, W)", lambda x, w: F.rms_norm(x, last, w, 0.1), pool.weight(last)
+        ),
         lambda: Apply("norm by hand", _standardised, pool.weight(last), pool.weight(last)),
-        lambda: Apply("F.layer_norm(x, w, w)", lambda x, w: F.layer_norm(x, last, w, w), pool.weight(last)),
+        lambda: Apply(
+            "F.layer_norm(x, w, w)", lambda x, w: F.layer_norm(x, last, w, w), pool.weight(last)
+        ),
     ]
     if len(shape) > 1:
         instance_norm = {2: nn.InstanceNorm1d, 3: nn.InstanceNorm2d}[len(shape)]
@@ -149,7 +183,8 @@ def _standardised(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 
 def convolution(pool: Pool, shape: Shape) -> nn.Module | None:
-    """Over the last one or two axes, by a layer or a function, of every stride, dilation, padding and grouping."""
+    """Over the last one or two axes, by a layer or a function, of every stride, dilation, padding
+    and grouping."""
     dims = len(shape) - 1
     if dims not in (1, 2):
         return None
@@ -157,7 +192,11 @@ def convolution(pool: Pool, shape: Shape) -> nn.Module | None:
     groups = pool.draw.choice([g for g in (1, 1, 2, 3) if c % g == 0])
     outputs = groups * pool.draw.choice([1, 1, 2])
     kernel = tuple(pool.draw.choice([1, 2, 2, 3]) for _ in range(dims))
-    stride, dilation, padding = pool.draw.choice([1, 1, 2]), pool.draw.choice([1, 1, 2]), pool.draw.choice([0, 1, 1, "same"])
+    stride, dilation, padding = (
+        pool.draw.choice([1, 1, 2]),
+        pool.draw.choice([1, 1, 2]),
+        pool.draw.choice([0, 1, 1, "same"]),
+    )
     mode = pool.draw.choice(["zeros", "zeros", "zeros", "circular", "replicate"])
     function: Function = {1: F.conv1d, 2: F.conv2d}[dims]
     transposed: Function = {1: F.conv_transpose1d, 2: F.conv_transpose2d}[dims]
@@ -165,26 +204,53 @@ def convolution(pool: Pool, shape: Shape) -> nn.Module | None:
     stride = 1 if padding == "same" else stride
     bias = pool.chance(0.7)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    turned_options = {"stride": stride, "padding": 1 if padding == 1 else 0, "dilation": dilation, "groups": groups}
-    way = pool.draw.choice(["layer", "layer", "turned", "function", "function", "turned function", "causal"])
+    turned_options = {
+        "stride": stride,
+        "padding": 1 if padding == 1 else 0,
+        "dilation": dilation,
+        "groups": groups,
+    }
+    way = pool.draw.choice(
+        ["layer", "layer", "turned", "function", "function", "turned function", "causal"]
+    )
     if way == "layer":
         return adopted(pool, layer(c, outputs, kernel, bias=bias, padding_mode=mode, **options))  # type: ignore[arg-type]
     if way == "turned":
         extra = pool.draw.choice([0, 1]) if stride > 1 else 0
-        return adopted(pool, turned(c, outputs, kernel, bias=bias, output_padding=extra, **turned_options))  # type: ignore[arg-type]
-    weight = pool.weight((c, outputs // groups, *kernel) if way == "turned function" else (outputs, c // groups, *kernel))
+        return adopted(
+            pool, turned(c, outputs, kernel, bias=bias, output_padding=extra, **turned_options)
+        )  # type: ignore[arg-type]
+    weight = pool.weight(
+        (c, outputs // groups, *kernel)
+        if way == "turned function"
+        else (outputs, c // groups, *kernel)
+    )
     weights = [weight, *([pool.weight((outputs,))] if bias else [])]
     if way == "function":
-        return Apply(f"F.conv{dims}d {options}", functools.partial(_convolve, function=function, options=options), *weights)
+        return Apply(
+            f"F.conv{dims}d {options}",
+            functools.partial(_convolve, function=function, options=options),
+            *weights,
+        )
     if way == "turned function":
         text = f"F.conv_transpose{dims}d {turned_options}"
-        return Apply(text, functools.partial(_convolve, function=transposed, options=turned_options), *weights)
+        return Apply(
+            text,
+            functools.partial(_convolve, function=transposed, options=turned_options),
+            *weights,
+        )
     left = (kernel[-1] - 1) * dilation
     options = {"dilation": (1,) * (dims - 1) + (dilation,), "groups": groups}
-    return Apply(f"causal conv{dims}d {options}", lambda x, *w: function(F.pad(x, (left, 0)), *w, **options), *weights)
+    return Apply(
+        f"causal conv{dims}d {options}",
+        lambda x, *w: function(F.pad(x, (left, 0)), *w, **options),
+        *weights,
+    )
 
 
-def _convolve(x: Tensor, w: Tensor, b: Tensor | None = None, *, function: Function, options: dict[str, Any]) -> Tensor:
+def _convolve(
+    x: Tensor, w: Tensor, b: Tensor | None = None, *, function: Function, options: dict[str, Any]
+) -> Tensor:
     return function(x, w, b, **options)
 
 

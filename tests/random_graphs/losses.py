@@ -1,4 +1,5 @@
-"""What a random network ends in: a loss of every kind, the targets that fit it, and how its mean weighs batches."""
+"""What a random network ends in: a loss of every kind, the targets that fit it, and how its mean
+weighs batches."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -43,7 +44,9 @@ def by_samples(prediction: Any, target: Tensor) -> float:
     return float(len(target))
 
 
-def by_kept(prediction: Any, target: Tensor, ignore: int = -100, weight: Tensor | None = None) -> float:
+def by_kept(
+    prediction: Any, target: Tensor, ignore: int = -100, weight: Tensor | None = None
+) -> float:
     kept = target[target != ignore]
     return float(len(kept) if weight is None else weight[kept].sum())
 
@@ -107,14 +110,20 @@ def weighed_by_target(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def half_normal(prediction: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
-    """The negative log likelihood of a normal distribution whose mean and log variance are predicted."""
+    """The negative log likelihood of a normal distribution whose mean and log variance are
+    predicted."""
     mean, log_variance = prediction
-    return 0.5 * (log_variance.tanh() + (target - mean).square() * (-log_variance.tanh()).exp()).mean()
+    return (
+        0.5 * (log_variance.tanh() + (target - mean).square() * (-log_variance.tanh()).exp()).mean()
+    )
 
 
 def evidence(prediction: Tensor, target: Tensor) -> Tensor:
     log_p = prediction.log_softmax(1)
-    return -(log_p * F.one_hot(target, prediction.shape[1]).movedim(-1, 1)).sum() + 0.1 * (log_p.exp() * log_p).sum()
+    return (
+        -(log_p * F.one_hot(target, prediction.shape[1]).movedim(-1, 1)).sum()
+        + 0.1 * (log_p.exp() * log_p).sum()
+    )
 
 
 def gaussian(prediction: Tensor, target: Tensor) -> Tensor:
@@ -122,7 +131,11 @@ def gaussian(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def log_probability(prediction: Tensor, target: Tensor) -> Tensor:
-    return -torch.distributions.StudentT(3.0, prediction, 1 + target.square(), validate_args=False).log_prob(target).sum()
+    return (
+        -torch.distributions.StudentT(3.0, prediction, 1 + target.square(), validate_args=False)
+        .log_prob(target)
+        .sum()
+    )
 
 
 def correlation(prediction: Tensor, target: Tensor) -> Tensor:
@@ -137,7 +150,11 @@ def masked_mean(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def several_terms(prediction: Tensor, target: Tensor) -> Tensor:
-    return F.mse_loss(prediction, target) + 0.3 * F.l1_loss(prediction.sin(), target) + 0.1 * prediction.square().mean()
+    return (
+        F.mse_loss(prediction, target)
+        + 0.3 * F.l1_loss(prediction.sin(), target)
+        + 0.1 * prediction.square().mean()
+    )
 
 
 def contrast(prediction: Tensor, target: Tensor) -> Tensor:
@@ -178,17 +195,37 @@ def of_numbers(pool: Pool) -> Ending:
         Ending(nn.MSELoss(), numbers, by_elements),
         Ending(nn.MSELoss(reduction="sum"), numbers, None),
         Ending("bce", shares, by_elements),
-        Ending(nn.BCEWithLogitsLoss(pos_weight=torch.tensor(1.7, dtype=torch.float64)), bits, by_elements),
-        # PyTorch's second derivative of it is off by more than 1e-9 where the prediction is near 0 or 1: away from there.
-        Ending(nn.BCELoss(), shares, by_elements, last=("sigmoid(tanh x)", lambda x: x.tanh().sigmoid())),
+        Ending(
+            nn.BCEWithLogitsLoss(pos_weight=torch.tensor(1.7, dtype=torch.float64)),
+            bits,
+            by_elements,
+        ),
+        # PyTorch's second derivative of it is off by more than 1e-9 where the prediction is near 0
+        # or 1: away from there.
+        Ending(
+            nn.BCELoss(),
+            shares,
+            by_elements,
+            last=("sigmoid(tanh x)", lambda x: x.tanh().sigmoid()),
+        ),
         Ending(nn.HuberLoss(delta=0.7), numbers, by_elements),
         Ending(functools.partial(F.huber_loss, delta=0.5, reduction="sum"), numbers, None),
         Ending(F.smooth_l1_loss, numbers, by_elements),
         Ending(nn.L1Loss(), numbers, by_elements),
         Ending(nn.PoissonNLLLoss(), counts, by_elements, last=("tanh", torch.tanh)),
         Ending(nn.SoftMarginLoss(), signs, by_elements),
-        Ending(nn.KLDivLoss(reduction="batchmean"), simplex, by_samples, last=("log_softmax(1)", lambda x: x.log_softmax(1))),
-        Ending(nn.KLDivLoss(reduction="sum"), simplex, None, last=("log_softmax(1)", lambda x: x.log_softmax(1))),
+        Ending(
+            nn.KLDivLoss(reduction="batchmean"),
+            simplex,
+            by_samples,
+            last=("log_softmax(1)", lambda x: x.log_softmax(1)),
+        ),
+        Ending(
+            nn.KLDivLoss(reduction="sum"),
+            simplex,
+            None,
+            last=("log_softmax(1)", lambda x: x.log_softmax(1)),
+        ),
         Ending(mean_of_quartics, numbers, by_samples),
         Ending(sum_of_log_cosh, numbers, None),
         Ending(pinball, numbers, by_samples),
@@ -199,7 +236,12 @@ def of_numbers(pool: Pool) -> Ending:
         Ending(log_probability, numbers, None),
         Ending(correlation, numbers, by_samples),
         Ending(several_terms, numbers, by_samples),
-        Ending(nn.MultiLabelSoftMarginLoss(), bits, by_samples, last=("flatten", lambda x: x.flatten(1))),
+        Ending(
+            nn.MultiLabelSoftMarginLoss(),
+            bits,
+            by_samples,
+            last=("flatten", lambda x: x.flatten(1)),
+        ),
         Ending(masked_mean, numbers, None, single=True),
         Ending(root_of_sum, numbers, None, single=True),
         Ending(contrast, numbers, None, single=True),
@@ -217,8 +259,8 @@ def of_classes(pool: Pool, count: int) -> Ending:
         Ending("cross_entropy", classes, by_kept),
         Ending(nn.CrossEntropyLoss(weight=weight), classes, kept),
         Ending(nn.CrossEntropyLoss(label_smoothing=0.1), classes, by_kept),
-        Ending(nn.CrossEntropyLoss(ignore_index=1), classes_or(1), functools.partial(by_kept, ignore=1)),
-        Ending(everything, classes_or(-1), functools.partial(kept, ignore=-1)),
+        Ending(nn.CrossEntropyLoss(ignore_index=1), classes_or(1), functools.partial(by_kept,
+        ignore=1)), Ending(everything, classes_or(-1), functools.partial(kept, ignore=-1)),
         Ending(nn.CrossEntropyLoss(reduction="sum", weight=weight), classes, None),
         Ending(functools.partial(F.cross_entropy, reduction="sum"), classes, None),
         Ending(F.cross_entropy, simplex, by_positions),
@@ -233,7 +275,10 @@ def of_classes(pool: Pool, count: int) -> Ending:
 
 
 def group_penalty(parameters: dict[str, Tensor]) -> Tensor:
-    return 0.1 * torch.stack([(value.square().sum() + 0.1).sqrt() for value in parameters.values()]).sum()
+    return (
+        0.1
+        * torch.stack([(value.square().sum() + 0.1).sqrt() for value in parameters.values()]).sum()
+    )
 
 
 def coupled_penalty(parameters: dict[str, Tensor]) -> Tensor:

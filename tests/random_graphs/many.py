@@ -29,7 +29,11 @@ def work(seed: int, ways: tuple[str, ...], most: int) -> Verdict:
         return check(graph_of(seed, most), ways, ways)
     except Exception as error:  # the generator's own
         return Verdict(
-            seed, unsound=f"the check itself raised {type(error).__name__}: {error} {traceback.format_exc(limit=-2)!r}"
+            seed,
+            unsound=(
+                f"the check itself raised {type(error).__name__}: {error}"
+                f" {traceback.format_exc(limit=-2)!r}"
+            ),
         )
 
 
@@ -70,11 +74,20 @@ def run(seeds: range, jobs: int, ways: tuple[str, ...], most: int) -> bool:
                 print("    " + verdict.description.replace("\n", " | "), flush=True)
         if shown:
             print(f"\r{done} of {len(seeds)}", end="", file=sys.stderr)
-    print(f"\ngraphs {sum(paths.values())}: " + ", ".join(f"{count} {kind}" for kind, count in sorted(graphs.items())))
-    print("paths " + ", ".join(f"{count} {path or 'not asked'}" for path, count in paths.most_common()))
+    print(
+        f"\ngraphs {sum(paths.values())}: "
+        + ", ".join(f"{count} {kind}" for kind, count in sorted(graphs.items()))
+    )
+    print(
+        "paths "
+        + ", ".join(f"{count} {path or 'not asked'}" for path, count in paths.most_common())
+    )
     for way in dict.fromkeys(way for way, _ in sorted(counts)):
         print(f"{way:26}" + "".join(f"{counts[way, verdict]:7} {verdict}" for verdict in VERDICTS))
-    print(f"{time.perf_counter() - start:.0f} s; the slowest was seed {slowest.seed} with {slowest.seconds:.1f} s")
+    print(
+        f"{time.perf_counter() - start:.0f} s; the slowest was seed {slowest.seed} with"
+        f" {slowest.seconds:.1f} s"
+    )
     return not any(kind != "right" for _, kind in counts)
 
 
@@ -84,7 +97,11 @@ def kinds(verdict: Verdict) -> list[str]:
         return ["unsound"]
     found = []
     for certified in (False, True):
-        own = [outcome.verdict for outcome in verdict.outcomes if outcome.way.endswith(", certified") == certified]
+        own = [
+            outcome.verdict
+            for outcome in verdict.outcomes
+            if outcome.way.endswith(", certified") == certified
+        ]
         worst = max(own, key=VERDICTS.index, default=None)
         found += [worst + (" certified" if certified else " bare")] if worst else []
     return found
@@ -115,19 +132,35 @@ def show(seed: int, most: int) -> bool:
         for b in cost.layout.names[place:]:
             off = float((H[at(a), at(b)] - expected[at(a), at(b)]).abs().max())
             if not off <= 1e-10 * scale:
-                print(f"off by {off:.2e} of {float(expected[at(a), at(b)].abs().max()):.2e}: {a} × {b}")
+                print(
+                    f"off by {off:.2e} of {float(expected[at(a), at(b)].abs().max()):.2e}: {a}"
+                    f" × {b}"
+                )
     return not verdict.failures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="random_graphs", description="Random networks against double backward.")
+    parser = argparse.ArgumentParser(
+        prog="random_graphs", description="Random networks against double backward."
+    )
     parser.add_argument("--count", type=int, default=200, help="how many seeds")
-    parser.add_argument("--start", type=int, default=0, help="the first seed; to go on where another run ended")
+    parser.add_argument(
+        "--start", type=int, default=0, help="the first seed; to go on where another run ended"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--ways", default=",".join(WAYS), help="which of: " + ", ".join(WAYS))
-    parser.add_argument("--show", type=int, metavar="SEED", help="one network, whole, and its Hessian by blocks")
-    parser.add_argument("--cut", type=int, metavar="SEED", help="make the network of a failing seed as small as it still fails")
-    parser.add_argument("--most", type=int, default=MOST, help="about how many values a network has at most")
+    parser.add_argument(
+        "--show", type=int, metavar="SEED", help="one network, whole, and its Hessian by blocks"
+    )
+    parser.add_argument(
+        "--cut",
+        type=int,
+        metavar="SEED",
+        help="make the network of a failing seed as small as it still fails",
+    )
+    parser.add_argument(
+        "--most", type=int, default=MOST, help="about how many values a network has at most"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -137,4 +170,8 @@ def main() -> None:
         print(cut(graph_of(options.cut, options.most)))
         return
     ways = tuple(way.strip() for way in options.ways.split(","))
-    raise SystemExit(not run(range(options.start, options.start + options.count), options.jobs, ways, options.most))
+    raise SystemExit(
+        not run(
+            range(options.start, options.start + options.count), options.jobs, ways, options.most
+        )
+    )

@@ -1,4 +1,5 @@
-"""Pieces without parameters: elementwise functions, reductions over any axis, and what moves the entries of a value about."""
+"""Pieces without parameters: elementwise functions, reductions over any axis, and what moves the
+entries of a value about."""
 
 import functools
 import math
@@ -173,7 +174,9 @@ ALONG: dict[str, Callable[[Tensor, int], Tensor]] = {
     "cumprod": lambda x, axis: (1 + x.tanh() / 2).cumprod(axis),
     "logcumsumexp": lambda x, axis: x.logcumsumexp(axis),
     "centred": lambda x, axis: x - x.mean(axis, keepdim=True),
-    "standardised": lambda x, axis: (x - x.mean(axis, keepdim=True)) / (x.var(axis, correction=0, keepdim=True) + 0.1).sqrt(),
+    "standardised": lambda x, axis: (
+        (x - x.mean(axis, keepdim=True)) / (x.var(axis, correction=0, keepdim=True) + 0.1).sqrt()
+    ),
     "root mean square": lambda x, axis: x * torch.rsqrt(x.square().mean(axis, keepdim=True) + 0.1),
     "normalize": lambda x, axis: F.normalize(x, dim=axis),
     "over its sum": lambda x, axis: x.exp() / x.exp().sum(axis, keepdim=True),
@@ -184,7 +187,9 @@ ALONG: dict[str, Callable[[Tensor, int], Tensor]] = {
     "gathered": lambda x, axis: x.gather(axis, x.argsort(axis)),
     "cummax": lambda x, axis: x.cummax(axis).values,
     "neighbours": lambda x, axis: x + x.roll(1, axis) * x.roll(-1, axis),
-    "hard attention": lambda x, axis: x * F.one_hot(x.argmax(axis), x.shape[axis]).movedim(-1, axis),
+    "hard attention": lambda x, axis: (
+        x * F.one_hot(x.argmax(axis), x.shape[axis]).movedim(-1, axis)
+    ),
     "times its norm": lambda x, axis: x * (x.square().sum(axis, keepdim=True) + 0.2).sqrt() / 2,
 }
 
@@ -196,7 +201,18 @@ def elementwise(pool: Pool, shape: Shape) -> nn.Module:
 
 def smooth(pool: Pool, shape: Shape) -> nn.Module:
     """A curve between layers, as networks have it."""
-    kinds = [nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ReLU, nn.ELU, nn.Mish, nn.Tanh, nn.ReLU]
+    kinds = [
+        nn.Tanh,
+        nn.Sigmoid,
+        nn.GELU,
+        nn.SiLU,
+        nn.Softplus,
+        nn.ReLU,
+        nn.ELU,
+        nn.Mish,
+        nn.Tanh,
+        nn.ReLU,
+    ]
     return pool.draw.choice(kinds)()
 
 
@@ -223,7 +239,10 @@ def broadcast(pool: Pool, shape: Shape) -> nn.Module:
         ("maximum(x, r)", lambda x, r: torch.maximum(x, 0.7 * r)),
     ]
     text, join = pool.draw.choice(joins)
-    return Apply(f"{text} with r the {name} over axis {axis}", lambda x: join(x, REDUCTIONS[name](x, axis, True)))
+    return Apply(
+        f"{text} with r the {name} over axis {axis}",
+        lambda x: join(x, REDUCTIONS[name](x, axis, True)),
+    )
 
 
 def moved(pool: Pool, shape: Shape) -> nn.Module | None:
@@ -246,16 +265,33 @@ def moved(pool: Pool, shape: Shape) -> nn.Module | None:
     if n % 2 == 0:
         choices += [
             ("glu", lambda x: F.glu(x, axis)),
-            ("product of chunks", lambda x: math.prod(x.chunk(2, axis), start=torch.ones((), dtype=x.dtype))),
-            ("rotated halves", lambda x: torch.cat([-x.chunk(2, axis)[1], x.chunk(2, axis)[0]], axis) + x.sin()),
+            (
+                "product of chunks",
+                lambda x: math.prod(x.chunk(2, axis), start=torch.ones((), dtype=x.dtype)),
+            ),
+            (
+                "rotated halves",
+                lambda x: torch.cat([-x.chunk(2, axis)[1], x.chunk(2, axis)[0]], axis) + x.sin(),
+            ),
         ]
     if n > 1:
         choices += [
             ("diff", lambda x: x.diff(dim=axis)),
-            ("first times rest", lambda x: x.narrow(axis, 0, 1) * x.narrow(axis, 1, x.shape[axis] - 1)),
+            (
+                "first times rest",
+                lambda x: x.narrow(axis, 0, 1) * x.narrow(axis, 1, x.shape[axis] - 1),
+            ),
             ("split and stacked", lambda x: torch.stack(x.split(1, axis), -1).sum(-1)),
-            ("unbound sum", lambda x: torch.stack([part.tanh() * (k + 1) for k, part in enumerate(x.unbind(axis))], axis)),
-            ("scattered", lambda x: torch.zeros_like(x).index_add(axis, torch.zeros(n, dtype=torch.long), x)),
+            (
+                "unbound sum",
+                lambda x: torch.stack(
+                    [part.tanh() * (k + 1) for k, part in enumerate(x.unbind(axis))], axis
+                ),
+            ),
+            (
+                "scattered",
+                lambda x: torch.zeros_like(x).index_add(axis, torch.zeros(n, dtype=torch.long), x),
+            ),
         ]
     text, function = pool.draw.choice(choices)
     return Apply(f"{text}, axis {axis}", function)
@@ -275,7 +311,10 @@ ANY: list[tuple[str, Function]] = [
     ("powers summed", lambda x: (x.unsqueeze(-1) ** POWERS.to(x)).sum(-1) / 3),
     ("integer powers summed", lambda x: (x.unsqueeze(-1) ** POWERS).sum(-1) / 3),
     ("clamped at several", lambda x: x.unsqueeze(-1).clamp(max=BOUNDS).sum(-1)),
-    ("where broadcast", lambda x: torch.where(BOUNDS > 0.5, x.unsqueeze(-1), x.unsqueeze(-1).sin()).prod(-1)),
+    (
+        "where broadcast",
+        lambda x: torch.where(BOUNDS > 0.5, x.unsqueeze(-1), x.unsqueeze(-1).sin()).prod(-1),
+    ),
     ("sum of everything", lambda x: x + x.flatten(1).sum(1).reshape(-1, *(1,) * (x.ndim - 1))),
     ("softmax over everything", lambda x: x.flatten(1).softmax(1).view_as(x) * x),
     ("layer norm", lambda x: F.layer_norm(x, x.shape[1:])),
@@ -302,7 +341,10 @@ TOKENS: list[tuple[str, Function]] = [
     ("gram", lambda x: x @ x.mT / 2),
     ("gram of features", lambda x: torch.bmm(x.mT, x) / 2),
     ("attention to itself", lambda x: F.scaled_dot_product_attention(x, x, x)),
-    ("causal attention to itself", lambda x: F.scaled_dot_product_attention(x, x.sin(), x, is_causal=True)),
+    (
+        "causal attention to itself",
+        lambda x: F.scaled_dot_product_attention(x, x.sin(), x, is_causal=True),
+    ),
     ("one channel", lambda x: x.unsqueeze(1)),
     ("average pool", lambda x: F.avg_pool1d(x, 2, stride=1)),
     ("max pool", lambda x: F.max_pool1d(x, 2, stride=1)),
@@ -327,7 +369,10 @@ IMAGE: list[tuple[str, Function]] = [
     ("as tokens", lambda x: x.flatten(2).transpose(1, 2)),
     ("permute", lambda x: x.permute(0, 2, 3, 1)),
     ("average pool", lambda x: F.avg_pool2d(x, 2, stride=1)),
-    ("average pool, padded", lambda x: F.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False)),
+    (
+        "average pool, padded",
+        lambda x: F.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False),
+    ),
     ("max pool", lambda x: F.max_pool2d(x, 2, stride=1)),
     ("adaptive pool", lambda x: F.adaptive_avg_pool2d(x, (1, 2))),
     ("interpolate", lambda x: F.interpolate(x, scale_factor=2, mode="nearest")),

@@ -35,15 +35,27 @@ class EncoderLayer(nn.Module):
         self.layer, self.causal = layer, causal
 
     def forward(self, x: Tensor) -> Tensor:
-        mask = torch.triu(torch.full((x.shape[1],) * 2, float("-inf"), dtype=x.dtype), 1) if self.causal else None
+        mask = (
+            torch.triu(torch.full((x.shape[1],) * 2, float("-inf"), dtype=x.dtype), 1)
+            if self.causal
+            else None
+        )
         return self.layer(x, src_mask=mask)
 
 
 def _multihead(pool: Pool, d: int) -> nn.Module:
     heads = pool.draw.choice([h for h in (1, 2, 3) if d % h == 0])
-    options = {"bias": pool.chance(0.7), "add_bias_kv": pool.chance(0.15), "add_zero_attn": pool.chance(0.1)}
+    options = {
+        "bias": pool.chance(0.7),
+        "add_bias_kv": pool.chance(0.15),
+        "add_zero_attn": pool.chance(0.1),
+    }
     attention = nn.MultiheadAttention(d, heads, batch_first=True, **options)
-    mask = "none" if options["add_bias_kv"] or options["add_zero_attn"] else pool.draw.choice(["none", "causal", "added"])
+    mask = (
+        "none"
+        if options["add_bias_kv"] or options["add_zero_attn"]
+        else pool.draw.choice(["none", "causal", "added"])
+    )
     return SelfAttention(attention, mask, pool.chance(0.3))
 
 
@@ -60,9 +72,13 @@ def _projected(kind: str) -> Function:
         if kind == "causal":
             return F.scaled_dot_product_attention(a, b, c, is_causal=True)
         if kind == "bool mask":
-            return F.scaled_dot_product_attention(a, b, c, attn_mask=torch.ones(t, t, dtype=torch.bool).tril())
+            return F.scaled_dot_product_attention(
+                a, b, c, attn_mask=torch.ones(t, t, dtype=torch.bool).tril()
+            )
         if kind == "float mask":
-            return F.scaled_dot_product_attention(a, b, c, attn_mask=-torch.arange(t).to(x).expand(t, t) / 2)
+            return F.scaled_dot_product_attention(
+                a, b, c, attn_mask=-torch.arange(t).to(x).expand(t, t) / 2
+            )
         if kind == "scale":
             return F.scaled_dot_product_attention(a, b, c, scale=0.7)
         if kind == "relative":
@@ -101,7 +117,11 @@ def attention(pool: Pool, shape: Shape) -> nn.Module | None:
             q, k, v = F.linear(x, w).chunk(3, -1)
             return F.scaled_dot_product_attention(q, k, v, is_causal=kind == "causal")
 
-        return Apply("attention of chunks" + (", causal" if kind == "causal" else ""), attend, pool.weight((3 * inner, d)))
+        return Apply(
+            "attention of chunks" + (", causal" if kind == "causal" else ""),
+            attend,
+            pool.weight((3 * inner, d)),
+        )
 
     def queried(x: Tensor, q: Tensor) -> Tensor:
         return _scores(q, x).softmax(-1) @ x
@@ -112,14 +132,32 @@ def attention(pool: Pool, shape: Shape) -> nn.Module | None:
         chunked,
         lambda: _multihead(pool, d),
         lambda: _multihead(pool, d),
-        lambda: Apply("two heads", _two_heads, pool.weight((12, d)), pool.weight((4, pool.width()))),
+        lambda: Apply(
+            "two heads", _two_heads, pool.weight((12, d)), pool.weight((4, pool.width()))
+        ),
         lambda: Apply("learned queries", queried, pool.weight((pool.width(), d))),
-        lambda: Apply("pooled by scores", lambda x, w: (x.tanh() @ w).softmax(1).mul(x).sum(1), pool.weight((d, 1))),
-        lambda: Apply("biased scores", lambda x, b: (_scores(x, x) + b).softmax(-1) @ x, pool.weight((t, t))),
-        lambda: Apply("key per token", lambda x, k: F.scaled_dot_product_attention(x, k.expand_as(x), x), pool.weight((t, d))),
+        lambda: Apply(
+            "pooled by scores",
+            lambda x, w: (x.tanh() @ w).softmax(1).mul(x).sum(1),
+            pool.weight((d, 1)),
+        ),
+        lambda: Apply(
+            "biased scores", lambda x, b: (_scores(x, x) + b).softmax(-1) @ x, pool.weight((t, t))
+        ),
+        lambda: Apply(
+            "key per token",
+            lambda x, k: F.scaled_dot_product_attention(x, k.expand_as(x), x),
+            pool.weight((t, d)),
+        ),
         lambda: EncoderLayer(
             nn.TransformerEncoderLayer(
-                d, 1, 2, 0.0, pool.draw.choice(["relu", "gelu"]), batch_first=True, norm_first=pool.chance(0.5)
+                d,
+                1,
+                2,
+                0.0,
+                pool.draw.choice(["relu", "gelu"]),
+                batch_first=True,
+                norm_first=pool.chance(0.5),
             ),
             pool.chance(0.5),
         ),
@@ -147,14 +185,22 @@ class Recurrent(nn.Module):
 class Cells(nn.Module):
     """A cell in a loop over the tokens, or several times on one vector."""
 
-    def __init__(self, cell: nn.Module, width: int, times: int, give: str, start: Weight | None) -> None:
+    def __init__(
+        self, cell: nn.Module, width: int, times: int, give: str, start: Weight | None
+    ) -> None:
         super().__init__()
         self.cell, self.width, self.times, self.give, self.start = cell, width, times, give, start
 
     def forward(self, x: Tensor) -> Tensor:
         inputs = x.unbind(1) if x.ndim == 3 else (x,) * self.times
-        first = x.new_zeros(len(x), self.width) if self.start is None else self.start().expand(len(x), self.width)
-        state: Tensor | tuple[Tensor, Tensor] = (first, first.tanh()) if isinstance(self.cell, nn.LSTMCell) else first
+        first = (
+            x.new_zeros(len(x), self.width)
+            if self.start is None
+            else self.start().expand(len(x), self.width)
+        )
+        state: Tensor | tuple[Tensor, Tensor] = (
+            (first, first.tanh()) if isinstance(self.cell, nn.LSTMCell) else first
+        )
         outputs = []
         for step in inputs:
             state = self.cell(step, state)
@@ -206,7 +252,13 @@ def recurrence(pool: Pool, shape: Shape) -> nn.Module | None:
 
     def scan() -> nn.Module:
         kind = pool.draw.choice(["tanh", "linear", "gated", "learned start"])
-        return Apply(f"scan, {kind}", _scan(kind), pool.weight((h, h)), pool.weight((d, h)), pool.weight((h,)))
+        return Apply(
+            f"scan, {kind}",
+            _scan(kind),
+            pool.weight((h, h)),
+            pool.weight((d, h)),
+            pool.weight((h,)),
+        )
 
     def decayed() -> nn.Module:
         def run(x: Tensor, a: Tensor) -> Tensor:
@@ -218,7 +270,10 @@ def recurrence(pool: Pool, shape: Shape) -> nn.Module | None:
 
         return Apply("state space", run, pool.weight(pool.draw.choice([(d,), ()])))
 
-    return adopted(pool, pool.draw.choice([cells] if len(shape) == 1 else [layer, layer, cells, scan, decayed])())
+    return adopted(
+        pool,
+        pool.draw.choice([cells] if len(shape) == 1 else [layer, layer, cells, scan, decayed])(),
+    )
 
 
 # ---------------------------------------------------------------- embeddings
@@ -232,10 +287,24 @@ def embedding(pool: Pool, vocabulary: int) -> nn.Module:
         lambda: nn.Embedding(vocabulary, d, padding_idx=0),
         lambda: Apply("F.embedding", lambda x, w: F.embedding(x, w), pool.weight((vocabulary, d))),
         lambda: Apply("W[x]", lambda x, w: w[x], pool.weight((vocabulary, d))),
-        lambda: Apply("one_hot(x) @ W", lambda x, w: F.one_hot(x, vocabulary).to(w) @ w, pool.weight((vocabulary, d))),
+        lambda: Apply(
+            "one_hot(x) @ W",
+            lambda x, w: F.one_hot(x, vocabulary).to(w) @ w,
+            pool.weight((vocabulary, d)),
+        ),
         lambda: Apply("index_select", _selected, pool.weight((vocabulary, d))),
-        lambda: Apply("W[x] + P[:t]", lambda x, w, p: w[x] + p[: x.shape[1]], pool.weight((vocabulary, d)), pool.weight((4, d))),
-        lambda: Apply("W[x] * E[x]", lambda x, w, e: w[x] * e[x], pool.weight((vocabulary, d)), pool.weight((vocabulary, 1))),
+        lambda: Apply(
+            "W[x] + P[:t]",
+            lambda x, w, p: w[x] + p[: x.shape[1]],
+            pool.weight((vocabulary, d)),
+            pool.weight((4, d)),
+        ),
+        lambda: Apply(
+            "W[x] * E[x]",
+            lambda x, w, e: w[x] * e[x],
+            pool.weight((vocabulary, d)),
+            pool.weight((vocabulary, 1)),
+        ),
     ]
     ways += [lambda: Positions(nn.Embedding(vocabulary, d), nn.Embedding(4, d))]
     return adopted(pool, pool.draw.choice(ways)())

@@ -1,7 +1,8 @@
-"""Tensors that are made of parameters: their own, tied, transposed, sliced, viewed, or computed from several.
+"""Tensors that are made of parameters: their own, tied, transposed, sliced, viewed, or computed
+from several.
 
-What a piece of a network needs is a tensor of some shape; where it comes from is drawn here, so that every way in which a
-parameter can enter meets every operation.
+What a piece of a network needs is a tensor of some shape; where it comes from is drawn here, so
+that every way in which a parameter can enter meets every operation.
 """
 
 import math
@@ -50,19 +51,48 @@ def _whole(rows: int, columns: int) -> Shape:
     return rows, columns
 
 
-# How a tensor of a shape is computed: a text, the shapes of its parts (None where it does not apply), the function.
+# How a tensor of a shape is computed: a text, the shapes of its parts (None where it does not
+# apply), the function.
 COMPUTED: list[tuple[str, Parts, Callable[..., Tensor]]] = [
-    ("{} + {} @ {}", _matrix(_whole, lambda o, i: (o, 1), lambda o, i: (1, i)), lambda w, b, a: w + b @ a),
+    (
+        "{} + {} @ {}",
+        _matrix(_whole, lambda o, i: (o, 1), lambda o, i: (1, i)),
+        lambda w, b, a: w + b @ a,
+    ),
     ("{} @ {}", _matrix(lambda o, i: (o, 2), lambda o, i: (2, i)), lambda b, a: b @ a),
-    ("{0} * {1} / norm of rows({1})", _matrix(lambda o, i: (o, 1), _whole), lambda g, v: g * v / v.norm(dim=1, keepdim=True)),
+    (
+        "{0} * {1} / norm of rows({1})",
+        _matrix(lambda o, i: (o, 1), _whole),
+        lambda g, v: g * v / v.norm(dim=1, keepdim=True),
+    ),
     ("outer({}, {})", _matrix(lambda o, i: (o,), lambda o, i: (i,)), torch.outer),
-    ("outer({}, {}) + {}", _matrix(lambda o, i: (o,), lambda o, i: (i,), _whole), lambda u, v, w: torch.outer(u, v) + w),
+    (
+        "outer({}, {}) + {}",
+        _matrix(lambda o, i: (o,), lambda o, i: (i,), _whole),
+        lambda u, v, w: torch.outer(u, v) + w,
+    ),
     ("tril({})", _matrix(_whole), torch.tril),
     ("diag({0}) @ {1}", _matrix(lambda o, i: (o,), _whole), lambda d, w: torch.diag(d) @ w),
-    ("stack({}, ...)", _matrix(lambda o, i: (i,), _whole), lambda row, w: torch.cat([row[None], w[1:]])),
-    ("{0} + {0}.T where square", lambda s: [s] if len(s) == 2 and s[0] == s[1] else None, lambda w: (w + w.T) / 2),
-    ("matrix_exp of {} skewed", lambda s: [s] if len(s) == 2 and s[0] == s[1] else None, lambda w: torch.matrix_exp(w - w.T)),
-    ("cat({}, {})", lambda s: [(1, *s[1:]), (s[0] - 1, *s[1:])] if s and s[0] > 1 else None, lambda a, b: torch.cat([a, b])),
+    (
+        "stack({}, ...)",
+        _matrix(lambda o, i: (i,), _whole),
+        lambda row, w: torch.cat([row[None], w[1:]]),
+    ),
+    (
+        "{0} + {0}.T where square",
+        lambda s: [s] if len(s) == 2 and s[0] == s[1] else None,
+        lambda w: (w + w.T) / 2,
+    ),
+    (
+        "matrix_exp of {} skewed",
+        lambda s: [s] if len(s) == 2 and s[0] == s[1] else None,
+        lambda w: torch.matrix_exp(w - w.T),
+    ),
+    (
+        "cat({}, {})",
+        lambda s: [(1, *s[1:]), (s[0] - 1, *s[1:])] if s and s[0] > 1 else None,
+        lambda a, b: torch.cat([a, b]),
+    ),
     (
         "{}.expand",
         lambda s: [(*s[:-1], 1)] if s and s[-1] > 1 else None,
@@ -165,12 +195,20 @@ class Pool:
             ("{}.movedim(-1, -2)", lambda w: w.movedim(-1, -2)),
         ]
         if len(shape) == 2:
-            ways += [("{}.T", lambda w: w.T), ("{}.t()", lambda w: w.t()), ("einsum({})", lambda w: torch.einsum("ij->ji", w))]
+            ways += [
+                ("{}.T", lambda w: w.T),
+                ("{}.t()", lambda w: w.t()),
+                ("einsum({})", lambda w: torch.einsum("ij->ji", w)),
+            ]
         return Weight(*self.draw.choice(ways), parameter)
 
     def _sliced(self, shape: Shape) -> Weight | None:
         """Some rows or columns of a parameter with more of them, or one row of a stack."""
-        wide = [p for p in self.known if p.ndim == len(shape) and p.shape != shape and _covers(p.shape, shape)]
+        wide = [
+            p
+            for p in self.known
+            if p.ndim == len(shape) and p.shape != shape and _covers(p.shape, shape)
+        ]
         tall = [p for p in self.known if p.ndim == len(shape) + 1 and _covers(p.shape[1:], shape)]
         if (wide or tall) and self.chance(0.7):
             parameter = self.draw.choice([*wide, *tall])
@@ -179,7 +217,9 @@ class Pool:
         else:
             parameter = self.fresh((2, *shape))
         rows = parameter.shape[parameter.ndim - len(shape) :]
-        index: list[int | slice] = [] if parameter.ndim == len(shape) else [self.draw.randrange(parameter.shape[0])]
+        index: list[int | slice] = (
+            [] if parameter.ndim == len(shape) else [self.draw.randrange(parameter.shape[0])]
+        )
         for length, n in zip(shape, rows, strict=True):
             if length * 2 - 1 <= n and length > 1 and self.chance(0.3):
                 index.append(slice(0, 2 * length - 1, 2))
@@ -198,10 +238,18 @@ class Pool:
         if parameter.numel() == size:
             return Weight(f"{{}}.view{shape}", lambda w: w.reshape(shape), parameter)
         start = self.draw.randrange(parameter.numel() - size + 1)
-        return Weight(f"{{}}.flatten()[{start}:].view{shape}", lambda w: w.flatten()[start : start + size].view(shape), parameter)
+        return Weight(
+            f"{{}}.flatten()[{start}:].view{shape}",
+            lambda w: w.flatten()[start : start + size].view(shape),
+            parameter,
+        )
 
     def _computed(self, shape: Shape) -> Weight | None:
-        ways = [(text, parts, function) for text, make, function in COMPUTED if (parts := make(shape)) is not None]
+        ways = [
+            (text, parts, function)
+            for text, make, function in COMPUTED
+            if (parts := make(shape)) is not None
+        ]
         text, parts, function = self.draw.choice(ways)
         made = Weight(text, function, *(self.part(part) for part in parts))
         return made if made().shape == shape else None
@@ -216,4 +264,8 @@ def _covers(large: Shape, small: Shape) -> bool:
 
 
 def _written(place: int | slice) -> str:
-    return str(place) if isinstance(place, int) else f"{place.start}:{place.stop}" + (":2" if place.step else "")
+    return (
+        str(place)
+        if isinstance(place, int)
+        else f"{place.start}:{place.stop}" + (":2" if place.step else "")
+    )

@@ -1,4 +1,5 @@
-"""`minimize`: it ends where it should, goes SciPy's ways where they are SciPy's, says why it stopped, and changes nothing."""
+"""`minimize`: it ends where it should, goes SciPy's ways where they are SciPy's, says why it
+stopped, and changes nothing."""
 
 import copy
 import inspect
@@ -17,7 +18,13 @@ from scipy.optimize import minimize as scipy_minimize
 from torch import Tensor, nn
 
 import hesse
-from hesse.errors import HesseError, HesseKeyError, HesseMemoryError, HesseTypeError, HesseValueError
+from hesse.errors import (
+    HesseError,
+    HesseKeyError,
+    HesseMemoryError,
+    HesseTypeError,
+    HesseValueError,
+)
 from hesse.taylor import Iterate
 from hesse.taylor.points import Evaluator, Point
 from hesse.taylor.proposals import METHODS
@@ -25,7 +32,12 @@ from hesse.taylor.subproblem import spectral
 from hesse.taylor.subproblem.cholesky import Ball, Bound, Cubic, Guess, Shifted, step
 
 Function = Callable[[dict[str, Tensor]], Tensor]
-HOW = [(name, dense) for name, choice in METHODS.items() for dense in (True, False) if dense or not choice.builds]
+HOW = [
+    (name, dense)
+    for name, choice in METHODS.items()
+    for dense in (True, False)
+    if dense or not choice.builds
+]
 
 
 def cost_of(f: Function, *x: float, dtype: torch.dtype = torch.float64) -> hesse.Cost:
@@ -44,7 +56,8 @@ def saddle(p: dict[str, Tensor]) -> Tensor:
 
 
 def barrier(p: dict[str, Tensor]) -> Tensor:
-    """Finite for x > 0 only, with its minimum at 1/2; from 3 a step of Newton's goes far below zero."""
+    """Finite for x > 0 only, with its minimum at 1/2; from 3 a step of Newton's goes far below
+    zero."""
     return (2 * p["x"] - torch.log(p["x"])).sum()
 
 
@@ -53,13 +66,17 @@ def network(seed: int = 0) -> nn.Module:
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3)).double()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2)
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 2
+            )
     return model
 
 
 def samples() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(40, 3, generator=generator, dtype=torch.float64), torch.randint(3, (40,), generator=generator)
+    return torch.randn(40, 3, generator=generator, dtype=torch.float64), torch.randint(
+        3, (40,), generator=generator
+    )
 
 
 def network_cost(**options: Any) -> hesse.Cost:
@@ -67,7 +84,9 @@ def network_cost(**options: Any) -> hesse.Cost:
 
 
 def is_finite(result: OptimizeResult) -> bool:
-    return math.isfinite(result.fun) and bool(np.isfinite(result.x).all() and np.isfinite(result.jac).all())
+    return math.isfinite(result.fun) and bool(
+        np.isfinite(result.x).all() and np.isfinite(result.jac).all()
+    )
 
 
 # Where it ends.
@@ -80,19 +99,26 @@ def test_rosenbrock(method: str, dense: bool) -> None:
     np.testing.assert_allclose(result.x, 1.0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "dense"), [how for how in HOW if how[0] != "dogleg"])  # H is indefinite on the way
+@pytest.mark.parametrize(
+    ("method", "dense"), [how for how in HOW if how[0] != "dogleg"]
+)  # H is indefinite on the way
 def test_network_ends_at_a_stationary_point(method: str, dense: bool) -> None:
     cost = network_cost()
     result = hesse.minimize(cost, method, dense=dense)
     assert result.success, result.message
     there = cost.at(result.parameters)
     assert max(float(part.abs().max()) for part in hesse.gradient(there).values()) <= 1e-6
-    assert result.fun == pytest.approx(hesse.value(there), rel=1e-14) and result.fun < hesse.value(cost)
+    assert result.fun == pytest.approx(hesse.value(there), rel=1e-14) and result.fun < hesse.value(
+        cost
+    )
     assert hesse.value(result.cost) == hesse.value(there)
     assert torch.equal(cost.layout.flatten(result.parameters), torch.from_numpy(result.x))
     assert float(hesse.hessian(there).eigvalsh()[0]) > 0
     first, last = result.certificates
-    assert max(first.deviation, last.deviation) < 1e-9 and first.samples == last.samples == cost.samples
+    assert (
+        max(first.deviation, last.deviation) < 1e-9
+        and first.samples == last.samples == cost.samples
+    )
 
 
 def test_without_certificates() -> None:
@@ -112,7 +138,11 @@ def test_a_wrong_h_at_the_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Point, "certify", certify)
     result = hesse.minimize(network_cost())
-    assert not result.success and result.status == 3 and "H there is not to be believed: no way" in result.message
+    assert (
+        not result.success
+        and result.status == 3
+        and "H there is not to be believed: no way" in result.message
+    )
     assert is_finite(result) and len(result.certificates) == 1
 
 
@@ -121,7 +151,9 @@ def test_linear_least_squares_takes_one_step(method: str) -> None:
     X, _ = samples()
     cost = hesse.Cost(nn.Linear(3, 2).double(), "half_sse", (X, X[:, :2].sin()))
     result = hesse.minimize(cost, method, radius=1e9, tolerance=1e-9)
-    exact = torch.linalg.lstsq(torch.cat([X, torch.ones(40, 1, dtype=torch.float64)], 1), X[:, :2].sin()).solution
+    exact = torch.linalg.lstsq(
+        torch.cat([X, torch.ones(40, 1, dtype=torch.float64)], 1), X[:, :2].sin()
+    ).solution
     found = torch.cat([result.parameters["weight"], result.parameters["bias"].unsqueeze(1)], 1).T
     assert torch.allclose(found, exact, atol=1e-8)
     if METHODS[method].builds:
@@ -133,12 +165,17 @@ def test_batches_and_whole_are_one_cost(method: str) -> None:
     X, y = samples()
     batches = [(X[:7], y[:7]), (X[7:30], y[7:30]), (X[30:], y[30:])]
     model = nn.Linear(3, 3).double()
-    whole, cut = (hesse.Cost(model, "cross_entropy", data, penalty=0.1) for data in ((X, y), batches))
-    np.testing.assert_allclose(hesse.minimize(whole, method).x, hesse.minimize(cut, method).x, atol=1e-6)
+    whole, cut = (
+        hesse.Cost(model, "cross_entropy", data, penalty=0.1) for data in ((X, y), batches)
+    )
+    np.testing.assert_allclose(
+        hesse.minimize(whole, method).x, hesse.minimize(cut, method).x, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
-    ("method", "dense", "leaves"), [("trust-exact", True, True), ("cubic", True, True), ("trust-krylov", False, False)]
+    ("method", "dense", "leaves"),
+    [("trust-exact", True, True), ("cubic", True, True), ("trust-krylov", False, False)],
 )
 def test_a_saddle_is_left_where_h_is_built(method: str, dense: bool, leaves: bool) -> None:
     result = hesse.minimize(cost_of(saddle, 0.0, 0.0), method, dense=dense)
@@ -156,7 +193,9 @@ def test_digits_reach_the_tolerance() -> None:
     layers = [nn.Linear(WIDTHS[0], WIDTHS[1]), nn.Tanh(), nn.Linear(WIDTHS[1], WIDTHS[2])]
     model = nn.Sequential(*layers).double()
     for parameter in model.parameters():
-        nn.init.xavier_uniform_(parameter, generator=generator) if parameter.ndim == 2 else nn.init.zeros_(parameter)
+        nn.init.xavier_uniform_(
+            parameter, generator=generator
+        ) if parameter.ndim == 2 else nn.init.zeros_(parameter)
     cost = hesse.Cost(model, "cross_entropy", digits(), penalty=PENALTY)
     result = hesse.minimize(cost, "trust-exact")
     assert cost.layout.size == 2410 and result.success
@@ -171,7 +210,8 @@ def test_digits_reach_the_tolerance() -> None:
 def test_the_iterates_are_scipys(method: str, dense: bool) -> None:
     if METHODS[method].builds and not dense:
         pytest.skip("needs H")
-    # After a refused step SciPy's trust-krylov goes on in the space of the refused one: the same only where that is everything.
+    # After a refused step SciPy's trust-krylov goes on in the space of the refused one: the same
+    # only where that is everything.
     cost = network_cost() if method == "trust-ncg" else cost_of(rosenbrock, -1.2, 1.0)
 
     def at(x: np.ndarray) -> hesse.Cost:
@@ -194,12 +234,21 @@ def test_the_iterates_are_scipys(method: str, dense: bool) -> None:
 def test_newton_cg_is_scipys() -> None:
     cost = cost_of(rosenbrock, 0.8, 0.5)
     ours: list[np.ndarray] = []
-    result = hesse.minimize(cost, "Newton-CG", callback=lambda iterate: ours.append(iterate.parameters["x"].numpy().copy()))
+    result = hesse.minimize(
+        cost,
+        "Newton-CG",
+        callback=lambda iterate: ours.append(iterate.parameters["x"].numpy().copy()),
+    )
     theirs: list[np.ndarray] = []
     from scipy.optimize import rosen, rosen_der, rosen_hess
 
     scipy_minimize(
-        rosen, [0.8, 0.5], jac=rosen_der, hess=rosen_hess, method="Newton-CG", callback=lambda x: theirs.append(x.copy())
+        rosen,
+        [0.8, 0.5],
+        jac=rosen_der,
+        hess=rosen_hess,
+        method="Newton-CG",
+        callback=lambda x: theirs.append(x.copy()),
     )
     assert len(ours) == result.nit
     np.testing.assert_allclose(ours[:10], theirs[:10], rtol=1e-6)
@@ -216,7 +265,12 @@ def test_each_theta_is_evaluated_once_and_h_once_per_point(monkeypatch: pytest.M
 
     original = points.hessian
     monkeypatch.setattr(
-        points, "hessian", lambda cost, **options: (seen.append(tuple(cost.theta.tolist())), original(cost, **options))[1]
+        points,
+        "hessian",
+        lambda cost, **options: (
+            seen.append(tuple(cost.theta.tolist())),
+            original(cost, **options),
+        )[1],
     )
     result = hesse.minimize(cost, certify=False)
     assert len(seen) == len(set(seen)) == result.nhev
@@ -229,8 +283,16 @@ size = st.integers(1, 7)
 
 
 @settings(max_examples=60, deadline=None)
-@given(n=size, seed=st.integers(0, 10**6), scale=st.sampled_from([1e-3, 0.1, 1.0, 30.0]), hard=st.booleans(), cubic=st.booleans())
-def test_a_factored_step_is_nearly_the_exact_one(n: int, seed: int, scale: float, hard: bool, cubic: bool) -> None:
+@given(
+    n=size,
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([1e-3, 0.1, 1.0, 30.0]),
+    hard=st.booleans(),
+    cubic=st.booleans(),
+)
+def test_a_factored_step_is_nearly_the_exact_one(
+    n: int, seed: int, scale: float, hard: bool, cubic: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     Q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
     values, along = (torch.randn(n, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -261,8 +323,12 @@ def test_a_factored_step_is_nearly_the_exact_one(n: int, seed: int, scale: float
 
 @pytest.mark.parametrize("bound", [Ball(2.0), Cubic(0.5)])
 def test_a_factored_step_where_the_gradient_is_zero(bound: Bound) -> None:
-    found = step(Shifted(torch.diag(torch.tensor([-1.0, 2.0, 3.0]).double())), torch.zeros(3).double(), bound)
-    assert found is not None and abs(float(found.vector[0])) == pytest.approx(float(found.vector.norm()), rel=0.05)
+    found = step(
+        Shifted(torch.diag(torch.tensor([-1.0, 2.0, 3.0]).double())), torch.zeros(3).double(), bound
+    )
+    assert found is not None and abs(float(found.vector[0])) == pytest.approx(
+        float(found.vector.norm()), rel=0.05
+    )
     assert float(found.vector.norm()) > 1.0
 
 
@@ -288,13 +354,17 @@ def test_a_step_to_where_the_cost_is_not_finite_is_shortened(method: str, dense:
 
 
 @pytest.mark.parametrize(("method", "dense"), HOW)
-@pytest.mark.parametrize("f", [lambda p: -p["x"].exp().sum(), lambda p: -p["x"].sum() - p["x"].square().sum()])
+@pytest.mark.parametrize(
+    "f", [lambda p: -p["x"].exp().sum(), lambda p: -p["x"].sum() - p["x"].square().sum()]
+)
 def test_a_cost_without_a_minimum_ends_in_numbers(method: str, dense: bool, f: Function) -> None:
     result = hesse.minimize(cost_of(f, 1.0, 2.0), method, dense=dense, maxiter=12)
     assert is_finite(result) and not result.success and result.message
 
 
-@pytest.mark.parametrize(("method", "dense"), [how for how in HOW if how[0] in ("trust-exact", "cubic", "dogleg")])
+@pytest.mark.parametrize(
+    ("method", "dense"), [how for how in HOW if how[0] in ("trust-exact", "cubic", "dogleg")]
+)
 def test_a_kink_is_said(method: str, dense: bool) -> None:
     cost = cost_of(lambda p: (p["x"].abs() ** 1.5).sum() + p["x"].sum(), 0.0, 0.0)
     result = hesse.minimize(cost, method, dense=dense)
@@ -314,8 +384,12 @@ def test_an_eigenvalue_that_is_not_there_is_said_and_never_nan() -> None:
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    unwrapped: Any = inspect.unwrap(hesse.minimize)  # as a user without runtime type checks calls it
-    result = unwrapped(network_cost(), radius=np.float32(2), maxiter=np.int64(2), tolerance=np.float32(1e-3))
+    unwrapped: Any = inspect.unwrap(
+        hesse.minimize
+    )  # as a user without runtime type checks calls it
+    result = unwrapped(
+        network_cost(), radius=np.float32(2), maxiter=np.int64(2), tolerance=np.float32(1e-3)
+    )
     assert result.nit == 2
 
 
@@ -328,7 +402,12 @@ def test_dogleg_says_that_h_is_not_definite() -> None:
 
 @pytest.mark.parametrize(("method", "dense"), HOW)
 def test_the_end_of_precision_is_a_reason(method: str, dense: bool) -> None:
-    cost = cost_of(lambda p: (p["x"] - 1 / 3).square().sum() + (p["x"] ** 4).sum() + 5, 2.0, 1.0, dtype=torch.float32)
+    cost = cost_of(
+        lambda p: (p["x"] - 1 / 3).square().sum() + (p["x"] ** 4).sum() + 5,
+        2.0,
+        1.0,
+        dtype=torch.float32,
+    )
     result = hesse.minimize(cost, method, dense=dense, tolerance=0.0, maxiter=200)
     assert is_finite(result) and result.nit < 200
     if not result.success:  # a gradient that is exactly zero is reached sometimes
@@ -348,7 +427,9 @@ def test_a_resumed_run_is_the_run(method: str) -> None:
     assert part.status == 1 and "start=result" in part.message and part.nit == 5
     rest = hesse.minimize(cost, method, maxiter=7, tolerance=0.0, start=part)
     assert rest.nit == whole.nit == 12
-    if method == "Newton-CG":  # its line search begins from the cost before, which SciPy does not let us hand over
+    if (
+        method == "Newton-CG"
+    ):  # its line search begins from the cost before, which SciPy does not let us hand over
         assert rest.fun < part.fun
         return
     assert (rest.radius, rest.guess.multiplier) == (whole.radius, whole.guess.multiplier)
@@ -417,10 +498,14 @@ def test_the_model_changes_only_where_that_is_asked(apply: bool) -> None:
     cost = hesse.Cost(model, "cross_entropy", samples(), penalty=1e-2)
     result = hesse.minimize(cost, apply=apply)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad for parameter in model.parameters()
+    )
     expected = {**before, **result.parameters} if apply else before
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
-    assert torch.equal(cost.theta, torch.cat([value.reshape(-1) for value in before.values()])), "a cost is a value"
+    assert torch.equal(cost.theta, torch.cat([value.reshape(-1) for value in before.values()])), (
+        "a cost is a value"
+    )
 
 
 def test_apply_to_chosen_and_narrow_parameters() -> None:
@@ -428,7 +513,9 @@ def test_apply_to_chosen_and_narrow_parameters() -> None:
     frozen = model.get_parameter("0.weight").detach().clone()
     X, y = samples()
     result = hesse.minimize(
-        hesse.Cost(model, "cross_entropy", (X.bfloat16(), y), params="2.*", penalty=0.1), apply=True, tolerance=1e-3
+        hesse.Cost(model, "cross_entropy", (X.bfloat16(), y), params="2.*", penalty=0.1),
+        apply=True,
+        tolerance=1e-3,
     )
     assert torch.equal(model.get_parameter("0.weight"), frozen)
     assert torch.equal(model.get_parameter("2.weight"), result.parameters["2.weight"].bfloat16())
@@ -440,21 +527,45 @@ def test_apply_to_chosen_and_narrow_parameters() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"method": "newton"}, HesseValueError, "method: expected one of 'trust-exact', 'cubic', .* got 'newton'"),
+        (
+            {"method": "newton"},
+            HesseValueError,
+            "method: expected one of 'trust-exact', 'cubic', .* got 'newton'",
+        ),
         ({"tolerance": -1.0}, HesseValueError, "tolerance: expected a finite number >= 0"),
         ({"tolerance": math.nan}, HesseValueError, "tolerance: expected a finite number >= 0"),
         ({"maxiter": 1.5}, HesseValueError, "maxiter: expected a whole number >= 0, got 1.5"),
         ({"radius": 0.0}, HesseValueError, "radius: expected a finite number > 0, got 0.0"),
         ({"radius": math.inf}, HesseValueError, "radius: expected a finite number > 0, got inf"),
         ({"dense": "yes"}, HesseTypeError, "dense: expected True, False or None"),
-        ({"dense": False}, HesseValueError, "dense: trust-exact needs H itself; method='trust-krylov'"),
+        (
+            {"dense": False},
+            HesseValueError,
+            "dense: trust-exact needs H itself; method='trust-krylov'",
+        ),
         ({"callback": 3}, HesseTypeError, "callback: expected a function of an Iterate, got int"),
-        ({"start": 3}, HesseTypeError, "start: expected an earlier result, {name: Tensor} or a flat tensor, got int"),
-        ({"start": OptimizeResult(x=np.zeros(2))}, HesseValueError, "start: expected a result of hesse.minimize"),
+        (
+            {"start": 3},
+            HesseTypeError,
+            "start: expected an earlier result, {name: Tensor} or a flat tensor, got int",
+        ),
+        (
+            {"start": OptimizeResult(x=np.zeros(2))},
+            HesseValueError,
+            "start: expected a result of hesse.minimize",
+        ),
         ({"start": {"y": torch.zeros(2)}}, HesseKeyError, "missing"),
-        ({"start": torch.zeros(3)}, HesseValueError, "a flat vector for this layout has 2 entries, got 3"),
+        (
+            {"start": torch.zeros(3)},
+            HesseValueError,
+            "a flat vector for this layout has 2 entries, got 3",
+        ),
         ({"start": torch.tensor([1.0, math.nan])}, HesseValueError, "not finite"),
-        ({"apply": True}, HesseTypeError, "apply: this cost is of a function, so there is no model to change"),
+        (
+            {"apply": True},
+            HesseTypeError,
+            "apply: this cost is of a function, so there is no model to change",
+        ),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], error: type[HesseError], text: str) -> None:
@@ -485,6 +596,9 @@ def test_an_h_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     module = importlib.import_module("hesse.taylor.minimization")
     monkeypatch.setattr(module, "available_bytes", lambda device: 1000)
-    with pytest.raises(HesseMemoryError, match=r"trust-exact builds H: with P = 38 .* method='trust-krylov' needs only products"):
+    with pytest.raises(
+        HesseMemoryError,
+        match=r"trust-exact builds H: with P = 38 .* method='trust-krylov' needs only products",
+    ):
         hesse.minimize(network_cost())
     assert hesse.minimize(network_cost(), "cubic", maxiter=2).nhev > 2, "products, one by one"

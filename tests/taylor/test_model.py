@@ -1,4 +1,5 @@
-"""The quadratic model as an object: its values, its error, its forms, what it refuses and what it leaves alone."""
+"""The quadratic model as an object: its values, its error, its forms, what it refuses and what it
+leaves alone."""
 
 import contextlib
 import inspect
@@ -25,7 +26,9 @@ def network(f: type[nn.Module] = nn.Tanh) -> nn.Module:
 
 def data(samples: int = 20) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(1)
-    return torch.randn(samples, 3, generator=random).double(), torch.randint(2, (samples,), generator=random)
+    return torch.randn(samples, 3, generator=random).double(), torch.randint(
+        2, (samples,), generator=random
+    )
 
 
 def cost(**options: Any) -> hesse.Cost:
@@ -43,7 +46,9 @@ def linear_least_squares() -> hesse.Cost:
 
 def of(f: Callable[[Tensor], Tensor], x: list[float], **options: Any) -> Q:
     """The model of a function of one vector."""
-    return hesse.quadratic(hesse.Cost.from_function(lambda p: f(p["x"]), {"x": torch.tensor(x).double()}), **options)
+    return hesse.quadratic(
+        hesse.Cost.from_function(lambda p: f(p["x"]), {"x": torch.tensor(x).double()}), **options
+    )
 
 
 # ---------------------------------------------------------------- values
@@ -69,7 +74,10 @@ def test_the_error_is_the_true_cost_less_the_model() -> None:
     q = hesse.quadratic(c)
     true = torch.tensor([hesse.value(c.at(c.theta + s)) for s in S.T], dtype=torch.float64)
     assert torch.allclose(q.error(S), true - q(S), rtol=1e-8)
-    assert torch.allclose(q.error(S[:, 1]), q.error(S)[1]) and q.error(c.layout.unflatten(S[:, 0])).shape == ()
+    assert (
+        torch.allclose(q.error(S[:, 1]), q.error(S)[1])
+        and q.error(c.layout.unflatten(S[:, 0])).shape == ()
+    )
     assert q.true(S[:, 0]) == pytest.approx(float(true[0]), rel=1e-15)
 
 
@@ -95,11 +103,20 @@ def test_the_model_has_no_slope_at_its_minimiser() -> None:
 
 def test_float32_and_mixed_dtypes() -> None:
     wide, narrow = torch.ones(2).double(), torch.ones(2)
-    c = hesse.Cost.from_function(lambda p: (p["a"].double() * p["b"]).sum() ** 2, {"a": narrow, "b": wide})
+    c = hesse.Cost.from_function(
+        lambda p: (p["a"].double() * p["b"]).sum() ** 2, {"a": narrow, "b": wide}
+    )
     step = hesse.quadratic(c).trust_region(0.5)
     assert step.vector.dtype == torch.float64 and step.parameters()["a"].dtype == torch.float32
-    q = hesse.quadratic(hesse.Cost(network().float(), "cross_entropy", (data()[0].float(), data()[1])))
-    assert q.gradient.dtype == q(torch.zeros(32)).dtype == q.trust_region(0.1).vector.dtype == torch.float32
+    q = hesse.quadratic(
+        hesse.Cost(network().float(), "cross_entropy", (data()[0].float(), data()[1]))
+    )
+    assert (
+        q.gradient.dtype
+        == q(torch.zeros(32)).dtype
+        == q.trust_region(0.1).vector.dtype
+        == torch.float32
+    )
     assert float(q.error(torch.zeros(32))) == 0.0
 
 
@@ -108,10 +125,13 @@ def test_float32_and_mixed_dtypes() -> None:
 
 def test_the_plan_says_dense_or_not_and_why() -> None:
     c = cost()
-    assert hesse.quadratic(c).plan.startswith("dense: P = 32, so that H and its eigenvectors take 32.8 kB, within ")
-    assert hesse.quadratic(c, memory=30_000).plan == (
-        "matrix-free: P = 32, so that H and its eigenvectors take 32.8 kB, more than 30 kB; H is known by its products, "
-        "and steps are sought in Krylov spaces of up to 100 of them"
+    assert hesse.quadratic(c).plan.startswith(
+        "dense: P = 32, so that H and its eigenvectors take 32.8 kB, within "
+    )
+    assert (
+        hesse.quadratic(c, memory=30_000).plan
+        == "matrix-free: P = 32, so that H and its eigenvectors take 32.8 kB, more than 30 kB; H is"
+        " known by its products, and steps are sought in Krylov spaces of up to 100 of them"
     )
     assert "as asked" in hesse.quadratic(c, dense=False).plan
     assert repr(hesse.quadratic(c)).startswith(f"QuadraticModel({c!r}: J = 0.")
@@ -122,7 +142,9 @@ def test_nothing_large_is_made_before_it_is_needed(monkeypatch: pytest.MonkeyPat
     assert "hessian" not in q.__dict__
     q.trust_region(1.0)
     built = q.hessian
-    monkeypatch.setattr(torch.linalg, "eigh", lambda *_: pytest.fail("eigenvectors are computed once"))
+    monkeypatch.setattr(
+        torch.linalg, "eigh", lambda *_: pytest.fail("eigenvectors are computed once")
+    )
     assert q.cubic(1.0).norm > q.newton(100.0).norm and q.stationary_point().complete
     assert q.hessian is built and q.eigh().values.shape == (32,)
 
@@ -139,21 +161,42 @@ def test_the_model_and_global_state_are_left_alone() -> None:
         for call in ("trust_region", "cubic", "saddle_free", "negative_curvature"):
             getattr(q, call)(0.1)
         q.error(steps(32))
-    assert all(p.grad is None and torch.equal(p, before[name]) for name, p in model.named_parameters())
-    assert model.training and torch.equal(random, torch.get_rng_state()) and torch.get_default_dtype() == torch.float32
+    assert all(
+        p.grad is None and torch.equal(p, before[name]) for name, p in model.named_parameters()
+    )
+    assert (
+        model.training
+        and torch.equal(random, torch.get_rng_state())
+        and torch.get_default_dtype() == torch.float32
+    )
 
 
 # ---------------------------------------------------------------- stationary points
 
 STATIONARY = [
-    (lambda x: (x**2).sum(), [1.0, 2.0], "minimum", (0, 0, 2), "minimum: 2 positive directions; the model is "),
-    (lambda x: -(x**2).sum(), [1.0, 2.0], "maximum", (2, 0, 0), "maximum: 2 negative directions, unbounded below; the model"),
+    (
+        lambda x: (x**2).sum(),
+        [1.0, 2.0],
+        "minimum",
+        (0, 0, 2),
+        "minimum: 2 positive directions; the model is ",
+    ),
+    (
+        lambda x: -(x**2).sum(),
+        [1.0, 2.0],
+        "maximum",
+        (2, 0, 0),
+        "maximum: 2 negative directions, unbounded below; the model",
+    ),
     (
         lambda x: x[0] ** 2 - x[1] ** 2 + 0 * x[2],
         [1.0, 2.0, 3.0],
         "saddle",
         (1, 1, 1),
-        "saddle: 1 negative and 1 positive direction, flat along 1 direction, unbounded below; the model is",
+        (
+            "saddle: 1 negative and 1 positive direction, flat along 1 direction, unbounded below;"
+            " the model is"
+        ),
     ),
     (
         lambda x: x.sum() ** 2,
@@ -167,18 +210,28 @@ STATIONARY = [
         [1.0, 2.0],
         "unbounded",
         (0, 1, 1),
-        "unbounded below: 0 negative and 1 positive direction; along 1 more H is zero to rounding and g is not: no point "
-        "is stationary",
+        (
+            "unbounded below: 0 negative and 1 positive direction; along 1 more H is zero to"
+            " rounding and g is not: no point is stationary"
+        ),
     ),
 ]
 
 
 @pytest.mark.parametrize("dense", [True, False])
-@pytest.mark.parametrize(("f", "x", "kind", "inertia", "said"), STATIONARY, ids=[row[2] for row in STATIONARY])
-def test_the_stationary_point_is_named(f: Any, x: list[float], kind: str, inertia: Any, said: str, dense: bool) -> None:
+@pytest.mark.parametrize(
+    ("f", "x", "kind", "inertia", "said"), STATIONARY, ids=[row[2] for row in STATIONARY]
+)
+def test_the_stationary_point_is_named(
+    f: Any, x: list[float], kind: str, inertia: Any, said: str, dense: bool
+) -> None:
     q = of(f, x, dense=dense)
     point = q.stationary_point()
-    assert (point.kind, (point.negative, point.zero, point.positive), point.complete) == (kind, inertia, True)
+    assert (point.kind, (point.negative, point.zero, point.positive), point.complete) == (
+        kind,
+        inertia,
+        True,
+    )
     assert str(point).startswith(said)
     if point.vector is None:
         assert point.value == -float("inf")
@@ -196,10 +249,13 @@ def test_the_nearest_point_of_a_valley() -> None:
 
 
 def test_rounding_of_the_gradient_is_no_slope_of_a_valley() -> None:
-    """At a minimum of rank-deficient least squares g is rounding, with parts along which H is zero."""
+    """At a minimum of rank-deficient least squares g is rounding, with parts along which H is
+    zero."""
     x = steps(30, 4) @ steps(4, 10)
     target = x @ torch.ones(10, 1).double()
-    q = of(lambda w: ((x @ w.reshape(-1, 1) - target) ** 2).sum(), [1.0 + 1e-3 * k for k in range(10)])
+    q = of(
+        lambda w: ((x @ w.reshape(-1, 1) - target) ** 2).sum(), [1.0 + 1e-3 * k for k in range(10)]
+    )
     at_rest = hesse.quadratic(q.cost.at(q.cost.theta + q.minimizer().vector))
     point = at_rest.stationary_point()
     assert (point.kind, point.positive) == ("flat valley", 4)
@@ -231,52 +287,143 @@ def at_a_kink(dense: bool) -> Q:
 
 NAN = torch.full((32,), torch.nan).double()
 REFUSED = [
-    (lambda: unwrapped(network()), HesseTypeError, r"cost: expected a hesse.Cost, got Sequential: hesse.Cost\("),
-    (lambda: hesse.quadratic(cost(), curvature="fisher"), HesseValueError, "curvature: expected one of 'hessian', got 'fisher'"),
-    (lambda: unwrapped(cost(), dense="no"), HesseTypeError, r"dense: expected True, False or None.*got 'no'"),
-    (lambda: hesse.quadratic(cost(), memory=0), HesseValueError, "memory: expected a whole number >= 1, got 0"),
-    (lambda: hesse.quadratic(cost(), products=0), HesseValueError, "products: expected a whole number >= 1, got 0"),
-    (lambda: of(lambda x: x.sqrt().sum(), [0.0, 1.0]), HesseValueError, r"cost: 1 of the 2 entries of its gradient in 'x'.*kink"),
+    (
+        lambda: unwrapped(network()),
+        HesseTypeError,
+        r"cost: expected a hesse.Cost, got Sequential: hesse.Cost\(",
+    ),
+    (
+        lambda: hesse.quadratic(cost(), curvature="fisher"),
+        HesseValueError,
+        "curvature: expected one of 'hessian', got 'fisher'",
+    ),
+    (
+        lambda: unwrapped(cost(), dense="no"),
+        HesseTypeError,
+        r"dense: expected True, False or None.*got 'no'",
+    ),
+    (
+        lambda: hesse.quadratic(cost(), memory=0),
+        HesseValueError,
+        "memory: expected a whole number >= 1, got 0",
+    ),
+    (
+        lambda: hesse.quadratic(cost(), products=0),
+        HesseValueError,
+        "products: expected a whole number >= 1, got 0",
+    ),
+    (
+        lambda: of(lambda x: x.sqrt().sum(), [0.0, 1.0]),
+        HesseValueError,
+        r"cost: 1 of the 2 entries of its gradient in 'x'.*kink",
+    ),
     (
         lambda: hesse.quadratic(of(lambda x: 1 / x.sum(), [1.0]).cost.at(torch.zeros(1))),
         HesseValueError,
         "its value is inf",
     ),
-    (lambda: model()(steps(31)), HesseValueError, r"s: expected shape \(32,\), or \(32, K\) with steps as columns, got \(31,\)"),
+    (
+        lambda: model()(steps(31)),
+        HesseValueError,
+        r"s: expected shape \(32,\), or \(32, K\) with steps as columns, got \(31,\)",
+    ),
     (lambda: model()(steps(4, 32)), HesseValueError, r"got \(4, 32\); pass its transpose"),
-    (lambda: model()(steps(32).float()), HesseTypeError, r"s: expected torch.float64 like the parameters, got torch.float32"),
+    (
+        lambda: model()(steps(32).float()),
+        HesseTypeError,
+        r"s: expected torch.float64 like the parameters, got torch.float32",
+    ),
     (lambda: model()(NAN), HesseValueError, "s: 32 of its 32 entries are not finite"),
-    (lambda: model()(steps(32).numpy()), HesseTypeError, r"s: expected a flat tensor of P = 32 entries.*got ndarray"),
-    (lambda: model()({"0.weight": steps(5, 3)}), HesseKeyError, r"missing \['0.bias', '2.weight', '2.bias'\]"),
+    (
+        lambda: model()(steps(32).numpy()),
+        HesseTypeError,
+        r"s: expected a flat tensor of P = 32 entries.*got ndarray",
+    ),
+    (
+        lambda: model()({"0.weight": steps(5, 3)}),
+        HesseKeyError,
+        r"missing \['0.bias', '2.weight', '2.bias'\]",
+    ),
     (lambda: model().error({"x": steps(32)}), HesseKeyError, r"unknown \['x'\]"),
-    (lambda: model().trust(steps(32, 2)), HesseValueError, r"direction: expected one step that is not zero, got shape \(32, 2\)"),
-    (lambda: model().trust(torch.zeros(32).double()), HesseValueError, "direction: expected one step.*got zeros"),
-    (lambda: model().trust(tolerance=0.0), HesseValueError, r"tolerance: expected a finite number > 0, got 0\.0"),
-    (lambda: model().trust_region(0.0), HesseValueError, r"radius: expected a finite number > 0, got 0\.0"),
-    (lambda: model().trust_region(float("inf")), HesseValueError, "radius: expected a finite number > 0, got inf"),
-    (lambda: model().trust_region(float("nan")), HesseValueError, "radius: expected a finite number > 0, got nan"),
+    (
+        lambda: model().trust(steps(32, 2)),
+        HesseValueError,
+        r"direction: expected one step that is not zero, got shape \(32, 2\)",
+    ),
+    (
+        lambda: model().trust(torch.zeros(32).double()),
+        HesseValueError,
+        "direction: expected one step.*got zeros",
+    ),
+    (
+        lambda: model().trust(tolerance=0.0),
+        HesseValueError,
+        r"tolerance: expected a finite number > 0, got 0\.0",
+    ),
+    (
+        lambda: model().trust_region(0.0),
+        HesseValueError,
+        r"radius: expected a finite number > 0, got 0\.0",
+    ),
+    (
+        lambda: model().trust_region(float("inf")),
+        HesseValueError,
+        "radius: expected a finite number > 0, got inf",
+    ),
+    (
+        lambda: model().trust_region(float("nan")),
+        HesseValueError,
+        "radius: expected a finite number > 0, got nan",
+    ),
     (lambda: refuse.positive("1", "radius"), HesseTypeError, "radius: expected a number, got str"),
     (lambda: model().cubic(-1.0), HesseValueError, r"M: expected a finite number > 0, got -1\.0"),
-    (lambda: model().newton(-0.1), HesseValueError, r"damping: expected a finite number >= 0, got -0\.1"),
-    (lambda: model().levenberg_marquardt(0.0), HesseValueError, r"damping: expected a finite number > 0, got 0\.0"),
-    (lambda: model().saddle_free(-1.0), HesseValueError, r"damping: expected a finite number >= 0, got -1\.0"),
-    (lambda: model().negative_curvature(0.0), HesseValueError, r"length: expected a finite number > 0, got 0\.0"),
-    (lambda: hesse.quadratic(cost(), dense=False).eigh(), HesseValueError, r"eigh\(\): H is not built.*dense=True"),
+    (
+        lambda: model().newton(-0.1),
+        HesseValueError,
+        r"damping: expected a finite number >= 0, got -0\.1",
+    ),
+    (
+        lambda: model().levenberg_marquardt(0.0),
+        HesseValueError,
+        r"damping: expected a finite number > 0, got 0\.0",
+    ),
+    (
+        lambda: model().saddle_free(-1.0),
+        HesseValueError,
+        r"damping: expected a finite number >= 0, got -1\.0",
+    ),
+    (
+        lambda: model().negative_curvature(0.0),
+        HesseValueError,
+        r"length: expected a finite number > 0, got 0\.0",
+    ),
+    (
+        lambda: hesse.quadratic(cost(), dense=False).eigh(),
+        HesseValueError,
+        r"eigh\(\): H is not built.*dense=True",
+    ),
     (
         lambda: of(lambda x: x[0] ** 2 - 2 * x[1] ** 2, [1.0, 1.0]).newton(),
         HesseValueError,
-        r"newton: H is indefinite: 1 negative, 0 zero and 1 positive eigenvalues, the smallest -4; newton\(damping=4\.4\) makes "
+        r"newton: H is indefinite: 1 negative, 0 zero and 1 positive eigenvalues, the smallest -4;"
+        r" newton\(damping=4\.4\) makes "
         r"it definite; or use trust_region\(radius\), cubic\(M\), saddle_free\(damping\)",
     ),
     (
         lambda: of(lambda x: x[0] ** 2 - 2 * x[1] ** 2, [1.0, 1.0]).newton(3.0),
         HesseValueError,
-        r"newton: H \+ 3 I is indefinite: 1 negative, 0 zero and 1 positive eigenvalues, the smallest -1; newton\(damping=4\.4\)",
+        (
+            r"newton: H \+ 3 I is indefinite: 1 negative, 0 zero and 1 positive eigenvalues, the"
+            r" smallest -1; newton\(damping=4\.4\)"
+        ),
     ),
     (
         lambda: of(lambda x: x.sum() ** 2, [1.0, 1.0]).newton(),
         HesseValueError,
-        r"newton: H is singular: 0 negative, 1 zero and 1 positive eigenvalues, the smallest 0; newton\(damping=0\.0004\)",
+        (
+            r"newton: H is singular: 0 negative, 1 zero and 1 positive eigenvalues, the smallest 0;"
+            r" newton\(damping=0\.0004\)"
+        ),
     ),
     (
         lambda: of(lambda x: x.sum(), [1.0]).newton(),
@@ -286,35 +433,57 @@ REFUSED = [
     (
         lambda: of(lambda x: -(x**2).sum(), [1.0]).levenberg_marquardt(0.5),
         HesseValueError,
-        r"levenberg_marquardt: H \+ 0\.5 \|diag H\| is indefinite.*levenberg_marquardt\(damping=1\.1\) makes it definite",
+        (
+            r"levenberg_marquardt: H \+ 0\.5 \|diag H\| is"
+            r" indefinite.*levenberg_marquardt\(damping=1\.1\) makes it definite"
+        ),
     ),
     (
         lambda: of(lambda x: x[0] ** 2 + x[1], [1.0, 1.0]).saddle_free(),
         HesseValueError,
-        r"saddle_free: \|H\| is singular.*damping=0\.0002\) makes it definite; or use trust_region\(radius\), cubic\(M\)$",
+        (
+            r"saddle_free: \|H\| is singular.*damping=0\.0002\) makes it definite; or use"
+            r" trust_region\(radius\), cubic\(M\)$"
+        ),
     ),
     (
         lambda: of(lambda x: -(x**2).sum(), [1.0]).minimizer(),
         HesseValueError,
-        "minimizer: the model has no minimum, it curves down: H has 1 negative, 0 zero and 0 positive eigenvalues; use",
+        (
+            "minimizer: the model has no minimum, it curves down: H has 1 negative, 0 zero and 0"
+            " positive eigenvalues; use"
+        ),
     ),
     (
         lambda: of(lambda x: x[0] ** 2 + x[1], [1.0, 1.0]).minimizer(),
         HesseValueError,
-        "minimizer: the model has no minimum, it falls without end along directions in which H is zero",
+        (
+            "minimizer: the model has no minimum, it falls without end along directions in which H"
+            " is zero"
+        ),
     ),
     (
         lambda: of(lambda x: (x**2).sum(), [1.0]).negative_curvature(),
         HesseValueError,
-        r"negative_curvature: H has 0 negative, 0 zero and 1 positive eigenvalues, the smallest 2; there is no direction",
+        (
+            r"negative_curvature: H has 0 negative, 0 zero and 1 positive eigenvalues, the smallest"
+            r" 2; there is no direction"
+        ),
     ),
     (
         lambda: hesse.quadratic(cost(), dense=False, products=4).newton(),
         HesseValueError,
-        r"newton: H is indefinite: \d negative, 0 zero and \d positive of 4 Ritz values in a Krylov space.*as far as they show",
+        (
+            r"newton: H is indefinite: \d negative, 0 zero and \d positive of 4 Ritz values in a"
+            r" Krylov space.*as far as they show"
+        ),
     ),
     *(
-        (lambda ask=ask, dense=dense: ask(at_a_kink(dense)), HesseValueError, r"has entries that are not finite.*kink.*cost\.at")
+        (
+            lambda ask=ask, dense=dense: ask(at_a_kink(dense)),
+            HesseValueError,
+            r"has entries that are not finite.*kink.*cost\.at",
+        )
         for dense in (True, False)
         for ask in (
             lambda q: q.trust_region(1.0),

@@ -1,4 +1,5 @@
-"""`minimize` where the cost is refused on the way: the best point so far, and why; at the start it is an error."""
+"""`minimize` where the cost is refused on the way: the best point so far, and why; at the start it
+is an error."""
 
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,22 @@ VALLEY = {"x": torch.tensor(-1.2).double(), "y": torch.tensor(1.0).double()}
 
 
 @pytest.mark.parametrize("certify", [True, False])
-@pytest.mark.parametrize("method", ["trust-exact", "cubic", "trust-krylov", "trust-ncg", "Newton-CG"])
+@pytest.mark.parametrize(
+    "method", ["trust-exact", "cubic", "trust-krylov", "trust-ncg", "Newton-CG"]
+)
 def test_refused_on_the_way_is_a_result(method: str, certify: bool) -> None:
     cost = hesse.Cost.from_function(valley, VALLEY)
     result = hesse.minimize(cost, method, certify=certify)
     assert not result.success and result.status == 3
-    assert result.message.startswith("the cost is refused here") and result.message.count("refused") == 1
-    assert result.nit >= 3 and result.fun < 0.8 * hesse.value(cost) and result.fun == hesse.value(cost.at(result.parameters))
+    assert (
+        result.message.startswith("the cost is refused here")
+        and result.message.count("refused") == 1
+    )
+    assert (
+        result.nit >= 3
+        and result.fun < 0.8 * hesse.value(cost)
+        and result.fun == hesse.value(cost.at(result.parameters))
+    )
     assert float(result.parameters["x"]) >= -0.5 and len(result.certificates) == int(certify)
 
 
@@ -66,11 +76,15 @@ def test_what_a_callback_raises_is_the_callers() -> None:
 
 def test_its_smallest_eigenvalue_is_refused_in_words() -> None:
     seen: list[Any] = []
-    hesse.minimize(hesse.Cost.from_function(valley, VALLEY), callback=lambda iterate: seen.append(iterate))
+    hesse.minimize(
+        hesse.Cost.from_function(valley, VALLEY), callback=lambda iterate: seen.append(iterate)
+    )
     assert "H is refused" in seen[-1].lowest and "smallest eigenvalue" in seen[0].lowest
 
 
-def test_the_command_line_writes_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_writes_what_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = run(hesse.Cost.from_function(valley, VALLEY), "trust-exact", None)
     write(result, tmp_path / "found.safetensors")
     printed = capsys.readouterr().out

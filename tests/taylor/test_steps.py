@@ -1,4 +1,5 @@
-"""The steps of a quadratic model: closed cases, optimality, and the properties that every step has."""
+"""The steps of a quadratic model: closed cases, optimality, and the properties that every step
+has."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +30,12 @@ def of(f: Callable[[Tensor], Tensor], x: Tensor | list[float], **options: bool |
 def network_cost(seed: int = 0, penalty: float | None = None) -> hesse.Cost:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return hesse.Cost(dense(4, 6, 3).double(), "cross_entropy", (draw(40, 4), torch.randint(3, (40,))), penalty=penalty)
+        return hesse.Cost(
+            dense(4, 6, 3).double(),
+            "cross_entropy",
+            (draw(40, 4), torch.randint(3, (40,))),
+            penalty=penalty,
+        )
 
 
 def quadratic_form(H: Tensor, g: Tensor, **options: bool | int) -> Q:
@@ -64,7 +70,9 @@ def test_what_a_step_says_of_itself(name: str, dense: bool) -> None:
     assert step.actual() == pytest.approx(q.value - after, rel=1e-12) and step.cost == after
     assert torch.allclose(q.layout.flatten(step.parameters()), q.cost.theta + step.vector)
     assert float(q.gradient @ step.vector) <= 0
-    assert str(step).startswith(f"{step.method}: ‖s‖ = {step.norm:.4g}, predicted decrease {step.predicted:.4g}, actual ")
+    assert str(step).startswith(
+        f"{step.method}: ‖s‖ = {step.norm:.4g}, predicted decrease {step.predicted:.4g}, actual "
+    )
     assert str(step).endswith(step.reason) and ("products" in step.reason) == (not dense)
 
 
@@ -77,7 +85,9 @@ def test_rotations_of_parameter_space_change_nothing(name: str) -> None:
     turned = of(lambda x: c.batch_cost(c.layout.unflatten(R @ x), batch), R.T @ theta)
     here, there = STEPS[name](hesse.quadratic(c)), STEPS[name](turned)
     for attribute in ("predicted", "multiplier", "norm", "cost"):
-        assert getattr(there, attribute) == pytest.approx(getattr(here, attribute), rel=1e-7, abs=1e-12)
+        assert getattr(there, attribute) == pytest.approx(
+            getattr(here, attribute), rel=1e-7, abs=1e-12
+        )
     assert torch.allclose(R @ there.vector, here.vector, atol=1e-8)
     assert turned.stationary_point().negative == hesse.quadratic(c).stationary_point().negative
 
@@ -95,7 +105,9 @@ def test_scales_of_single_parameters_change_nothing_for_levenberg_marquardt() ->
 @pytest.mark.parametrize("dense", [True, False])
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(0, 6), st.floats(1e-3, 1e3))
-def test_predicted_decrease_is_never_negative(dense: bool, seed: int, size: int, rank: int, bound: float) -> None:
+def test_predicted_decrease_is_never_negative(
+    dense: bool, seed: int, size: int, rank: int, bound: float
+) -> None:
     """Also where H is singular, zero, negative, and g has no part where it is lowest."""
     random = np.random.default_rng(seed)
     values = np.where(np.arange(size) < rank, random.normal(size=size), 0.0)
@@ -103,7 +115,12 @@ def test_predicted_decrease_is_never_negative(dense: bool, seed: int, size: int,
     H = torch.tensor((vectors * values) @ vectors.T)
     g = torch.tensor(vectors @ (random.normal(size=size) * random.integers(0, 2, size)))
     q = quadratic_form((H + H.T) / 2, g, dense=dense)
-    for step in (q.trust_region(bound), q.cubic(bound), q.newton(10 * bound + 10), q.saddle_free(bound)):
+    for step in (
+        q.trust_region(bound),
+        q.cubic(bound),
+        q.newton(10 * bound + 10),
+        q.saddle_free(bound),
+    ):
         assert step.predicted >= 0 and bool(step.vector.isfinite().all())
         assert step.predicted == pytest.approx(step.actual(), rel=1e-6, abs=1e-9 * (1 + bound**2))
         assert step.multiplier >= -1e-12
@@ -139,7 +156,10 @@ def test_one_newton_step_ends_a_linear_least_squares(dense: bool) -> None:
 
 
 def test_newton_is_iteratively_reweighted_least_squares_for_logistic_regression() -> None:
-    x, y = draw(50, 3), torch.randint(2, (50, 1), generator=torch.Generator().manual_seed(0)).double()
+    x, y = (
+        draw(50, 3),
+        torch.randint(2, (50, 1), generator=torch.Generator().manual_seed(0)).double(),
+    )
     c = hesse.Cost(nn.Linear(3, 1, bias=False).double(), "bce", (x, y), penalty=0.01)
     for _ in range(8):
         w = c.theta
@@ -171,7 +191,11 @@ def test_rosenbrock() -> None:
 
 
 def test_a_walk_over_rosenbrock_reaches_the_minimum() -> None:
-    q, radius, steps = of(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2, [-1.2, 1.0]), 1.0, 0
+    q, radius, steps = (
+        of(lambda x: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2, [-1.2, 1.0]),
+        1.0,
+        0,
+    )
     while float(q.gradient.norm()) > 1e-10 and steps < 100:
         step = q.trust_region(radius)
         ratio, steps = step.actual() / step.predicted, steps + 1
@@ -188,7 +212,9 @@ def test_a_saddle(dense: bool) -> None:
     assert torch.allclose(q.saddle_free().vector, torch.tensor([-1.0, 0.5]).double())
     assert q.saddle_free().reason.startswith("1 negative direction turned round")
     along = q.negative_curvature(2.0)
-    assert torch.allclose(along.vector, torch.tensor([0.0, 2.0]).double(), atol=1e-12) and along.multiplier == pytest.approx(1.0)
+    assert torch.allclose(
+        along.vector, torch.tensor([0.0, 2.0]).double(), atol=1e-12
+    ) and along.multiplier == pytest.approx(1.0)
     assert along.predicted == pytest.approx(3.0)
     boundary = q.trust_region(3.0)
     assert boundary.norm == pytest.approx(3.0) and boundary.multiplier > 1
@@ -204,7 +230,9 @@ def test_the_hard_case(dense: bool) -> None:
     bounded = q.cubic(1.0)
     assert bounded.reason.startswith("hard case") and bounded.norm == pytest.approx(2.0)
     inside = q.trust_region(0.1)
-    assert inside.reason.startswith("on the boundary") and torch.allclose(inside.vector, torch.tensor([-0.1, 0.0]).double())
+    assert inside.reason.startswith("on the boundary") and torch.allclose(
+        inside.vector, torch.tensor([-0.1, 0.0]).double()
+    )
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -223,7 +251,8 @@ def test_at_rest() -> None:
 
 @pytest.mark.parametrize(("M", "seed"), list(product([0.1, 10.0], range(3))))
 def test_a_cubic_step_falls_at_least_as_it_promises(M: float, seed: int) -> None:
-    """Nesterov and Polyak (2006), lemma 4: the model with its cubic falls by at least M ‖s‖³ / 12."""
+    """Nesterov and Polyak (2006), lemma 4: the model with its cubic falls by at least M ‖s‖³ /
+    12."""
     q = hesse.quadratic(network_cost(seed))
     step = q.cubic(M)
     assert step.predicted - M / 6 * step.norm**3 >= M / 12 * step.norm**3 * (1 - 1e-9)
@@ -231,12 +260,15 @@ def test_a_cubic_step_falls_at_least_as_it_promises(M: float, seed: int) -> None
 
 
 def test_each_bound_gives_the_other() -> None:
-    """A damped Newton step of some length is the trust-region step of that radius, and a cubic one of M = 2 λ / length."""
+    """A damped Newton step of some length is the trust-region step of that radius, and a cubic one
+    of M = 2 λ / length."""
     q = hesse.quadratic(network_cost())
     newton = q.newton(2.0)
     region, cubic = q.trust_region(newton.norm), q.cubic(4.0 / newton.norm)
     for step in (region, cubic):
-        assert torch.allclose(step.vector, newton.vector, atol=1e-12) and step.multiplier == pytest.approx(2.0)
+        assert torch.allclose(
+            step.vector, newton.vector, atol=1e-12
+        ) and step.multiplier == pytest.approx(2.0)
 
 
 def test_matrix_free_steps_agree_with_dense_ones() -> None:
@@ -261,8 +293,14 @@ def test_one_krylov_space_serves_every_step() -> None:
 def test_a_step_past_the_end_of_the_cost_is_shortened_and_says_so() -> None:
     q = of(lambda x: x.log().sum(), [2.0])  # to 0 and beyond, where the logarithm has no value
     step = q.trust_region(5.0)
-    assert step.norm == pytest.approx(1.25) and math.isfinite(step.cost) and math.isfinite(step.actual())
-    assert step.reason.endswith("shortened to 0.25 of its length, beyond which the cost is not finite")
+    assert (
+        step.norm == pytest.approx(1.25)
+        and math.isfinite(step.cost)
+        and math.isfinite(step.actual())
+    )
+    assert step.reason.endswith(
+        "shortened to 0.25 of its length, beyond which the cost is not finite"
+    )
     assert step.predicted == pytest.approx(q.value - float(q(step)))
     overflowing = of(lambda x: x.exp().sum() + (x**2).sum() * 1e-300, [600.0]).negative_curvature
     with pytest.raises(hesse.HesseError, match="no direction in which it curves down"):
@@ -273,4 +311,6 @@ def test_nothing_is_nan_at_the_edge_of_the_numbers() -> None:
     q = of(lambda x: (300 * x).exp().sum(), [2.0])
     for step in (q.trust_region(5.0), q.cubic(1.0), q.newton(), q.saddle_free(1.0)):
         assert bool(step.vector.isfinite().all())
-        assert all(math.isfinite(number) for number in (step.predicted, step.actual(), step.multiplier))
+        assert all(
+            math.isfinite(number) for number in (step.predicted, step.actual(), step.multiplier)
+        )

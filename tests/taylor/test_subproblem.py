@@ -1,4 +1,5 @@
-"""The trust-region and cubic subproblems: their optimality conditions, the hard case, SciPy's solver, Krylov spaces."""
+"""The trust-region and cubic subproblems: their optimality conditions, the hard case, SciPy's
+solver, Krylov spaces."""
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ TOLERANCE = 1e-8
 
 
 def reflected(values: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A symmetric matrix with these eigenvalues and its eigenvectors: two reflections, known exactly."""
+    """A symmetric matrix with these eigenvalues and its eigenvectors: two reflections, known
+    exactly."""
     random = torch.Generator().manual_seed(seed)
     vectors = torch.eye(len(values), dtype=torch.float64)
     for _ in range(2):
@@ -42,7 +44,9 @@ def exact(H: Tensor, g: Tensor) -> Whole:
     return Whole(values, vectors, g)
 
 
-def check(H: Tensor, g: Tensor, found: Found, lowest: float, radius: float | None, M: float | None) -> None:
+def check(
+    H: Tensor, g: Tensor, found: Found, lowest: float, radius: float | None, M: float | None
+) -> None:
     """The optimality conditions, each relative to what it is made of."""
     s, multiplier, size = found.vector, found.multiplier, float(H.abs().max())
     norm = float(s.norm())
@@ -103,7 +107,9 @@ def test_optimality_conditions_at_three_thousand() -> None:
             check(H, g, space.solve(by_cubic(1 / bound)), -2.0, None, 1 / bound)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in GRADIENTS if kind != "zero"])  # SciPy divides by ‖g‖
+@pytest.mark.parametrize(
+    "kind", [kind for kind in GRADIENTS if kind != "zero"]
+)  # SciPy divides by ‖g‖
 @pytest.mark.parametrize("spectrum", ["positive", "indefinite", "negative", "lowest threefold"])
 @pytest.mark.parametrize("radius", [0.1, 1.0, 20.0])
 def test_no_worse_than_scipy(spectrum: str, kind: str, radius: float) -> None:
@@ -125,7 +131,9 @@ def test_no_worse_than_scipy(spectrum: str, kind: str, radius: float) -> None:
     step = torch.tensor(theirs)
     step *= min(1.0, radius / float(step.norm()))  # SciPy's may be longer by its tolerance
     assert model(ours.vector) <= model(step) + 1e-9 * abs(model(step))
-    if kind in ("generic", "large") and spectrum != "lowest threefold":  # elsewhere SciPy stops short of the eigenvector
+    if (
+        kind in ("generic", "large") and spectrum != "lowest threefold"
+    ):  # elsewhere SciPy stops short of the eigenvector
         assert model(ours.vector) == pytest.approx(model(step), rel=1e-8)
 
 
@@ -152,11 +160,16 @@ def test_no_point_is_lower(pairs: list[tuple[float, float]], bound: float) -> No
 
     step = spectral.cubic(values, g, bound)
     size = np.linalg.norm(step.coefficients)
-    assert step.multiplier == pytest.approx(bound * size / 2, rel=1e-9, abs=1e-9 * np.abs(values).max())
+    assert step.multiplier == pytest.approx(
+        bound * size / 2, rel=1e-9, abs=1e-9 * np.abs(values).max()
+    )
     points *= 2 * size / bound
     cubes = bound / 6 * np.linalg.norm(points, axis=1) ** 3
     slack = 1e-9 * (np.abs(g) @ np.abs(step.coefficients) + np.abs(values) @ step.coefficients**2)
-    assert model(step.coefficients) + bound / 6 * size**3 <= min((model(points) + cubes).min(), 0.0) + slack
+    assert (
+        model(step.coefficients) + bound / 6 * size**3
+        <= min((model(points) + cubes).min(), 0.0) + slack
+    )
 
 
 def test_the_reason_names_the_case() -> None:
@@ -224,7 +237,9 @@ def test_products_are_counted_shared_and_stop_at_convergence() -> None:
 
 
 def test_the_basis_stays_orthogonal_where_lanczos_alone_loses_it() -> None:
-    values = torch.cat([torch.linspace(0, 1, 59, dtype=torch.float64), torch.tensor([1e6], dtype=torch.float64)])
+    values = torch.cat(
+        [torch.linspace(0, 1, 59, dtype=torch.float64), torch.tensor([1e6], dtype=torch.float64)]
+    )
     H, _ = reflected(values)
     g = torch.ones(60, dtype=torch.float64)
     krylov = Krylov(H.__matmul__, torch.zeros(60, dtype=torch.float64), 60, start=g)
@@ -242,13 +257,18 @@ def test_the_basis_stays_orthogonal_where_lanczos_alone_loses_it() -> None:
 def test_a_long_float32_vector_does_not_widen_what_counts_as_zero() -> None:
     size = 300_000
     values, g = torch.linspace(-0.4, 5.0, size), torch.ones(size) / 100
-    found = Krylov(lambda v: values * v, g, 60).solve(lambda r: Solution(spectral.damped(r.values, r.coefficients, 0.6), 0.6, ""))
+    found = Krylov(lambda v: values * v, g, 60).solve(
+        lambda r: Solution(spectral.damped(r.values, r.coefficients, 0.6), 0.6, "")
+    )
     assert torch.allclose(found.vector, -g / (values + 0.6), rtol=3e-2)
     assert found.reduced.tolerance < 1e-3 and found.reduced.values.min() < -0.35
 
 
 def test_an_exhausted_space_goes_on_from_elsewhere() -> None:
-    H, g = torch.diag(torch.tensor([1.0, -1.0, 3.0]).double()), torch.tensor([1.0, 0.0, 0.0]).double()
+    H, g = (
+        torch.diag(torch.tensor([1.0, -1.0, 3.0]).double()),
+        torch.tensor([1.0, 0.0, 0.0]).double(),
+    )
     found = Krylov(H.__matmul__, g, 3).solve(by_radius(2.0))
     assert found.reason.startswith(spectral.HARD) and found.multiplier == pytest.approx(1.0)
     assert found.vector.abs().tolist() == pytest.approx([0.5, 15**0.5 / 2, 0.0], abs=1e-9)

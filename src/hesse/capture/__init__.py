@@ -1,4 +1,5 @@
-"""Capture: from a cost to the graph of one sample's loss, with its slots. The only package that knows how PyTorch is traced."""
+"""Capture: from a cost to the graph of one sample's loss, with its slots. The only package that
+knows how PyTorch is traced."""
 
 import weakref
 from collections.abc import Hashable, Sequence
@@ -45,22 +46,28 @@ class Captured:
 
 
 def capture(cost: "Cost", signature: Hashable = None) -> Captured:
-    """Trace a cost, or find it traced, and check that its samples are independent and the graph computes the same.
+    """Trace a cost, or find it traced, and check that its samples are independent and the graph
+    computes the same.
 
     Args:
         cost: the cost.
-        signature: of the batches that it is traced for (`Batch.signature`); by default that of the first one.
+        signature: of the batches that it is traced for (`Batch.signature`); by default that of the
+            first one.
 
     Raises:
         NotCaptured: there is no graph that can be used; the text says why.
     """
-    batch = next(batch for batch in cost.batches() if batch is None or signature in (None, batch.signature))
+    batch = next(
+        batch for batch in cost.batches() if batch is None or signature in (None, batch.signature)
+    )
     if batch is None:
         raise NotCaptured("a function of the parameters alone has no samples to share work over")
     if batch.whole:
         raise NotCaptured("the first axes of a batch do not count samples, as for a graph")
     if cost.loss is not None and not cost.loss.separable:
-        raise NotCaptured("the loss couples its samples: its value on a batch is not a sum or mean over samples")
+        raise NotCaptured(
+            "the loss couples its samples: its value on a batch is not a sum or mean over samples"
+        )
     key = _key(cost, batch)
     known = cost.captures.get(key)
     if isinstance(known, str):
@@ -84,8 +91,8 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
     graph = trace(cost, batch)
     if not _agrees(cost, graph, batch):
         raise NotCaptured(
-            "the samples are not independent (as with BatchNorm in training mode): a batch's loss or its derivatives differ "
-            "from the sum of its samples' own"
+            "the samples are not independent (as with BatchNorm in training mode): a batch's loss"
+            " or its derivatives differ from the sum of its samples' own"
         )
     try:
         values = sample_values(graph, cost, cost.parameters, data_leaves(batch.take(slice(0, 1))))
@@ -93,46 +100,73 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of an operation in a form that nothing here knows
-        raise NotCaptured(f"where its parameters enter is not understood: {in_a_line(error)}") from error
+        raise NotCaptured(
+            f"where its parameters enter is not understood: {in_a_line(error)}"
+        ) from error
 
 
 def _key(cost: "Cost", batch: Batch) -> Any:
-    training = () if cost.modules.model is None else tuple(module.training for module in cost.modules.model.modules())
+    training = (
+        ()
+        if cost.modules.model is None
+        else tuple(module.training for module in cost.modules.model.modules())
+    )
     fixed = tuple((name, tuple(value.shape)) for name, value in cost.fixed.items())
     return cost.layout, cost.dtype, str(cost.device), batch.signature, training, fixed
 
 
 def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
-    """Value, gradient and a Hessian-vector product: the user's function of a batch beside the sum over the graph's samples."""
+    """Value, gradient and a Hessian-vector product: the user's function of a batch beside the sum
+    over the graph's samples."""
     probes = batch.take(slice(0, _PROBES))
     v = _random_like(cost.parameters, torch.Generator().manual_seed(0))
-    leaves = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in data_leaves(probes)]
+    leaves = [
+        leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in data_leaves(probes)
+    ]
     axes = tuple(0 if isinstance(leaf, Tensor) else None for leaf in leaves)
 
     def by_graph(parameters: dict[str, Tensor]) -> Tensor:
-        return vmap(lambda *sample: sample_values(graph, cost, parameters, sample)[graph.output], in_dims=axes)(*leaves).sum()
+        return vmap(
+            lambda *sample: sample_values(graph, cost, parameters, sample)[graph.output],
+            in_dims=axes,
+        )(*leaves).sum()
 
     def by_user(parameters: dict[str, Tensor]) -> Tensor:
         return cost.total(parameters, probes)
 
     tolerance = 1e-3 if graph.widened or cost.dtype == torch.float32 else 1e-8
     try:
-        ours, theirs = (_derivatives(function, cost.parameters, v) for function in (by_graph, by_user))
+        ours, theirs = (
+            _derivatives(function, cost.parameters, v) for function in (by_graph, by_user)
+        )
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # of the user's code on other samples than they meant it for, or of an operation
-        raise NotCaptured(f"it cannot be run and differentiated twice sample by sample: {in_a_line(error)}") from error
-    return all(float((a - b).norm()) <= tolerance * (float(b.norm()) + tolerance) for a, b in zip(ours, theirs, strict=True))
+    except (
+        Exception
+    ) as error:  # of the user's code on other samples than they meant it for, or of an operation
+        raise NotCaptured(
+            f"it cannot be run and differentiated twice sample by sample: {in_a_line(error)}"
+        ) from error
+    return all(
+        float((a - b).norm()) <= tolerance * (float(b.norm()) + tolerance)
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
 def _random_like(parameters: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
     return {
-        name: torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").to(value)
+        name: (
+            torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").to(
+                value
+            )
+        )
         for name, value in parameters.items()
     }
 
 
-def _derivatives(function: Any, parameters: dict[str, Tensor], direction: dict[str, Tensor]) -> list[Tensor]:
+def _derivatives(
+    function: Any, parameters: dict[str, Tensor], direction: dict[str, Tensor]
+) -> list[Tensor]:
     """Value, gradient and H v, each as one vector."""
     at = list(parameters.values())
 
@@ -141,11 +175,14 @@ def _derivatives(function: Any, parameters: dict[str, Tensor], direction: dict[s
 
     slope, product = Reverse().slope_and_second(Function(value), at)
     return [
-        torch.cat([part.detach().reshape(-1) for part in parts]) for parts in ([value(at)], slope, product([*direction.values()]))
+        torch.cat([part.detach().reshape(-1) for part in parts])
+        for parts in ([value(at)], slope, product([*direction.values()]))
     ]
 
 
-def sample_values(graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: Sequence[Any]) -> dict[str, Any]:
+def sample_values(
+    graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: Sequence[Any]
+) -> dict[str, Any]:
     """Every value of the graph for one sample, the last of them its loss."""
     values = graph.given(parameters, cost.fixed) | dict(zip(graph.data, sample, strict=True))
     for node in graph.nodes:

@@ -1,4 +1,5 @@
-"""From a cost to its graph, through `torch.export`. Nothing else in hesse knows how PyTorch is traced."""
+"""From a cost to its graph, through `torch.export`. Nothing else in hesse knows how PyTorch is
+traced."""
 
 import dataclasses
 import operator
@@ -39,10 +40,16 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
     sample = batch.take(slice(0, 1))
     try:
         with quiet(printed=True):
-            program = torch.export.export(_SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y))
+            program = torch.export.export(
+                _SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y)
+            )
             nodes = list(program.graph.nodes)
             if any(_needs_lowering(node) for node in nodes):
-                table = {op: rule for op, rule in torch.export.default_decompositions().items() if _is_recurrent(op)}
+                table = {
+                    op: rule
+                    for op, rule in torch.export.default_decompositions().items()
+                    if _is_recurrent(op)
+                }
                 program = program.run_decompositions(table)
     except Exception as error:
         raise NotCaptured(f"torch.export failed ({in_a_line(error)})") from error
@@ -50,13 +57,16 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
 
 
 class _SampleLoss(nn.Module):
-    """One sample's prediction and, last, its loss as a module of nothing but inputs, so that parameters keep their names."""
+    """One sample's prediction and, last, its loss as a module of nothing but inputs, so that
+    parameters keep their names."""
 
     def __init__(self, cost: "Cost", sample: Batch) -> None:
         super().__init__()
         self._held = [(cost, sample)]  # in a list: the traced module must own no parameters
 
-    def forward(self, parameters: dict[str, Tensor], fixed: dict[str, Tensor], x: Any, y: Any) -> tuple[Tensor, ...]:
+    def forward(
+        self, parameters: dict[str, Tensor], fixed: dict[str, Tensor], x: Any, y: Any
+    ) -> tuple[Tensor, ...]:
         cost, sample = self._held[0]
         tensors, sample = {**fixed, **parameters}, dataclasses.replace(sample, x=x, y=y)
         if cost.both is None:
@@ -67,7 +77,8 @@ class _SampleLoss(nn.Module):
 
 def _needs_lowering(node: Any) -> bool:
     return node.op == "call_function" and (
-        _is_recurrent(node.target) or getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+        _is_recurrent(node.target)
+        or getattr(getattr(node.target, "_schema", None), "is_mutable", False)
     )
 
 
@@ -82,28 +93,49 @@ def _read(program: Any, cost: "Cost") -> Graph:
     owned = list(cost.parameters) + list(cost.fixed)
     parameters = dict(zip(names, cost.parameters, strict=False))
     fixed = dict(zip(names[len(parameters) : len(owned)], cost.fixed, strict=True))
-    constants = {spec.arg.name: brought[spec.target] for spec in specs if spec.target is not None and spec.target in brought}
-    constants = {name: value.detach() if isinstance(value, Tensor) else value for name, value in constants.items()}
+    constants = {
+        spec.arg.name: brought[spec.target]
+        for spec in specs
+        if spec.target is not None and spec.target in brought
+    }
+    constants = {
+        name: value.detach() if isinstance(value, Tensor) else value
+        for name, value in constants.items()
+    }
     fx_nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     narrow = _narrow(fx_nodes, set(parameters), cost)
     for node in fx_nodes:
         _check(node)
     shapes = {node.name: _shape(node) for node in program.graph.nodes if _shape(node) is not None}
-    made = [_node(node, _WIDER if node in narrow else {}) for node in fx_nodes if _shape(node) is not None]
+    made = [
+        _node(node, _WIDER if node in narrow else {})
+        for node in fx_nodes
+        if _shape(node) is not None
+    ]
     nodes = rewritten(made, shapes)
-    *predictions, output = (spec.arg.name for spec in program.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT")
+    *predictions, output = (
+        spec.arg.name
+        for spec in program.graph_signature.output_specs
+        if spec.kind.name == "USER_OUTPUT"
+    )
     data = tuple(names[len(owned) :])
     graph = Graph(tuple(nodes), parameters, fixed, constants, data, output, shapes, bool(narrow))
     needed = graph.upstream(graph.output)
-    marked = None if cost.both is None else tuple(name for name in dict.fromkeys(predictions) if name in needed)
-    return dataclasses.replace(graph, nodes=tuple(node for node in nodes if node.name in needed), predictions=marked)
+    marked = (
+        None
+        if cost.both is None
+        else tuple(name for name in dict.fromkeys(predictions) if name in needed)
+    )
+    return dataclasses.replace(
+        graph, nodes=tuple(node for node in nodes if node.name in needed), predictions=marked
+    )
 
 
 def _narrow(nodes: list[Any], parameters: set[str], cost: "Cost") -> set[Any]:
     """The nodes between the parameters and the loss that a model in float64 computes in float32.
 
-    The graph computes them in float64, so that its signals are of one dtype: what differs is the model's own rounding. What the
-    parameters do not reach (angles, masks) stays as it is rounded.
+    The graph computes them in float64, so that its signals are of one dtype: what differs is the
+    model's own rounding. What the parameters do not reach (angles, masks) stays as it is rounded.
     """
     owned = [*cost.parameters.values(), *cost.fixed.values()]
     if any(tensor.is_floating_point() and tensor.dtype != torch.float64 for tensor in owned):
@@ -123,7 +155,8 @@ def _check(node: Any) -> None:
     """Refuse what the values of a graph cannot say."""
     if isinstance(node.target, torch._ops.HigherOrderOperator):
         raise NotCaptured(
-            f"the model runs a block of its own kind ({node.target}: no_grad, autocast, checkpointing or control flow)"
+            f"the model runs a block of its own kind ({node.target}: no_grad, autocast,"
+            " checkpointing or control flow)"
         )
     value = node.meta.get("val")
     if isinstance(value, Tensor) and value.is_complex():
@@ -147,7 +180,8 @@ def _node(node: Any, dtypes: Mapping[torch.dtype, torch.dtype]) -> Node:
 
 
 def _refs(arguments: Any, dtypes: Mapping[torch.dtype, torch.dtype]) -> Any:
-    """Plain containers with `Ref` in place of graph nodes, and with other dtypes in place of some."""
+    """Plain containers with `Ref` in place of graph nodes, and with other dtypes in place of
+    some."""
     if isinstance(arguments, torch.fx.Node):
         return Ref(arguments.name)
     if isinstance(arguments, torch.dtype):

@@ -1,6 +1,7 @@
 """Normalisations whose weights are held fixed, with the weights apart.
 
-For a weight without a tangent PyTorch makes one of zeros within the operation, where no trace can see it.
+For a weight without a tangent PyTorch makes one of zeros within the operation, where no trace can
+see it.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from hesse.operations.normalisation import scale_shift
 
-# Where the weight stands among the arguments, the bias after it, and from which axis of the value on they are laid.
+# Where the weight stands among the arguments, the bias after it, and from which axis of the value
+# on they are laid.
 _NORMS: dict[Any, tuple[int, Callable[[Tensor], int]]] = {
     F.layer_norm: (2, lambda vector: -vector.ndim),
     F.group_norm: (2, lambda vector: 1),
@@ -23,10 +25,15 @@ _NORMS: dict[Any, tuple[int, Callable[[Tensor], int]]] = {
 
 
 class NormsApart(TorchFunctionMode):
-    """While it is entered, a normalisation with a weight or a bias that is held fixed runs without them; they come after it."""
+    """While it is entered, a normalisation with a weight or a bias that is held fixed runs without
+    them; they come after it."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         options = dict(kwargs or {})
         if func not in _NORMS:

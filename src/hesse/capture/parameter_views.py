@@ -11,16 +11,21 @@ from hesse.operations.registry import record_of
 
 
 def parameter_views(graph: Graph) -> dict[str, ParameterView]:
-    """The values that are a parameter or a view of one; an empty one is none, for it has no derivatives."""
+    """The values that are a parameter or a view of one; an empty one is none, for it has no
+    derivatives."""
     views = {}
     for value, name in graph.parameters.items():
         size = math.prod(graph.shapes[value])
         if size:
-            views[value] = ParameterView(name, torch.arange(size, device="cpu").reshape(graph.shapes[value]), size, value)
+            views[value] = ParameterView(
+                name, torch.arange(size, device="cpu").reshape(graph.shapes[value]), size, value
+            )
     for node in graph.nodes:
         if len(node.inputs) != 1 or node.inputs[0] not in views or not record_of(node).has(MOVES):
             continue
-        if any(isinstance(argument, torch.dtype) for argument in node.args):  # the same memory as another type
+        if any(
+            isinstance(argument, torch.dtype) for argument in node.args
+        ):  # the same memory as another type
             continue
         source = views[node.inputs[0]]
         entries = node.evaluate({node.inputs[0]: source.entries})

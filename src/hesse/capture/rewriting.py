@@ -1,4 +1,5 @@
-"""A traced graph in operations that have second derivatives and show where parameters enter, by the rewrites of their records."""
+"""A traced graph in operations that have second derivatives and show where parameters enter, by the
+rewrites of their records."""
 
 from hesse.graph.graph import Node
 from hesse.operations.registry import record_of

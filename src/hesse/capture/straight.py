@@ -1,13 +1,15 @@
-"""The product H v of one term of the cost as a straight line of tensor operations, traced once and linear in v.
+"""The product H v of one term of the cost as a straight line of tensor operations, traced once and
+linear in v.
 
     H v = d/dε ∇J(θ + ε v) at ε = 0
 
-is traced, forward over reverse, with placeholders for θ, for the batch and for v. What does not depend on v (the
-activations, the backward signals, f' and f'') goes to one program, ``prepare``, and the rest, linear in v, to
-another, ``apply``. One trace serves every batch of the same shapes and every θ.
+is traced, forward over reverse, with placeholders for θ, for the batch and for v. What does not
+depend on v (the activations, the backward signals, f' and f'') goes to one program, ``prepare``,
+and the rest, linear in v, to another, ``apply``. One trace serves every batch of the same shapes
+and every θ.
 
-`torch.func.linearize` has the same idea and stops short of it: it traces anew for every batch and every θ,
-and in-place operations keep it from moving everything that it could out of the product.
+`torch.func.linearize` has the same idea and stops short of it: it traces anew for every batch and
+every θ, and in-place operations keep it from moving everything that it could out of the product.
 """
 
 import operator
@@ -40,7 +42,10 @@ _COPIES: dict[Any, int] = {
     aten._unsafe_view.default: 0,
 }
 # a + b @ c in one pass over the result.
-_FUSED: dict[Any, Any] = {aten.mm.default: aten.addmm.default, aten.bmm.default: aten.baddbmm.default}
+_FUSED: dict[Any, Any] = {
+    aten.mm.default: aten.addmm.default,
+    aten.bmm.default: aten.baddbmm.default,
+}
 
 
 class Unsuitable(Exception):
@@ -54,7 +59,8 @@ class Program:
     Attributes:
         prepare: (*θ, *inputs) -> everything that ``apply`` needs and that does not depend on v.
         apply: (*kept, *v) -> H v, a list with one tensor per parameter.
-        workspace: the most bytes that ``apply`` holds at once for one v, with its result and without what is kept.
+        workspace: the most bytes that ``apply`` holds at once for one v, with its result and
+            without what is kept.
     """
 
     prepare: fx.GraphModule
@@ -62,12 +68,14 @@ class Program:
     workspace: int
 
 
-def trace(product: Callable[[Tensors, Tensors, Tensors], Tensors], theta: Tensors, inputs: Tensors) -> Program:
+def trace(
+    product: Callable[[Tensors, Tensors, Tensors], Tensors], theta: Tensors, inputs: Tensors
+) -> Program:
     """Trace (θ, inputs, v) -> H v for tensors of these shapes, and cut it by what depends on v.
 
-    Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a mask that selects) stops it
-    instead of being frozen into the program. What a function takes from around it is given to it, and known, by
-    `hesse.capture.surroundings`.
+    Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a
+    mask that selects) stops it instead of being frozen into the program. What a function takes from
+    around it is given to it, and known, by `hesse.capture.surroundings`.
 
     Raises:
         Unsuitable: the program would not be a pure function of its arguments.
@@ -81,16 +89,20 @@ def trace(product: Callable[[Tensors, Tensors, Tensors], Tensors], theta: Tensor
         with NormsApart():
             return product(theta, inputs, v)
 
-    # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's thread-local dispatch
-    # state broken, so that the next plain autograd.grad fails.
+    # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's
+    # thread-local dispatch state broken, so that the next plain autograd.grad fails.
     with ThreadPoolExecutor(1) as thread:
         tracing = quiet()(make_fx(torch.func.functionalize(apart), tracing_mode="fake"))
-        traced = thread.submit(tracing, theta, inputs, [torch.zeros_like(p) for p in theta]).result()
+        traced = thread.submit(
+            tracing, theta, inputs, [torch.zeros_like(p) for p in theta]
+        ).result()
     graph = traced.graph
     graph.set_codegen(CodeGen())
     for node in graph.nodes:
         _check(node)
-        if node.op == "get_attr":  # the memory of an array, perhaps, which somebody else may write into
+        if (
+            node.op == "get_attr"
+        ):  # the memory of an array, perhaps, which somebody else may write into
             setattr(traced, node.target, getattr(traced, node.target).clone())
     _drop_copies(graph)
     _merge_equal(graph)
@@ -100,7 +112,8 @@ def trace(product: Callable[[Tensors, Tensors, Tensors], Tensors], theta: Tensor
 
 
 def _check(node: fx.Node) -> None:
-    """Refuse draws, effects, sizes that depend on the data, and what depends on where a tensor lies in memory."""
+    """Refuse draws, effects, sizes that depend on the data, and what depends on where a tensor lies
+    in memory."""
     if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
         raise Unsuitable(f"{node.target} has a size that depends on the data")
     if not isinstance(node.target, torch._ops.OpOverload):
@@ -116,7 +129,11 @@ def _check(node: fx.Node) -> None:
 def _form(node: Any) -> Any:
     """Shape, dtype, device and strides of a node's value."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
-    return (value.shape, value.dtype, value.device, value.stride()) if isinstance(value, Tensor) else None
+    return (
+        (value.shape, value.dtype, value.device, value.stride())
+        if isinstance(value, Tensor)
+        else None
+    )
 
 
 def _drop_copies(graph: fx.Graph) -> None:
@@ -132,7 +149,8 @@ def _drop_copies(graph: fx.Graph) -> None:
             node.replace_all_uses_with(original)
             graph.erase_node(node)
         elif node.target in (aten.view.default, aten._unsafe_view.default):
-            # What is seen of strides here need not hold once copies are gone or several v run at once.
+            # What is seen of strides here need not hold once copies are gone or several v run at
+            # once.
             node.target = aten.reshape.default
 
 
@@ -156,10 +174,17 @@ def _fuse_additions(graph: fx.Graph) -> None:
         if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2:
             continue
         # The later of two products, so that the other one stands before it.
-        for product in sorted((a for a in node.args if isinstance(a, fx.Node)), key=order.__getitem__, reverse=True):
+        for product in sorted(
+            (a for a in node.args if isinstance(a, fx.Node)), key=order.__getitem__, reverse=True
+        ):
             (addend,) = [a for a in node.args if a is not product] or [None]
             fused = _FUSED.get(product.target)
-            if fused is None or len(product.users) > 1 or not isinstance(addend, fx.Node) or _form(addend) is None:
+            if (
+                fused is None
+                or len(product.users) > 1
+                or not isinstance(addend, fx.Node)
+                or _form(addend) is None
+            ):
                 continue
             if _form(addend)[:3] != _form(product)[:3]:
                 continue
@@ -177,7 +202,11 @@ def _cut(traced: fx.GraphModule, parameters: int) -> Program:
     for node in graph.nodes:
         if not linear.isdisjoint(node.all_input_nodes):
             linear.add(node)
-    kept = [node for node in graph.nodes if node not in linear and any(user in linear or user is output for user in node.users)]
+    kept = [
+        node
+        for node in graph.nodes
+        if node not in linear and any(user in linear or user is output for user in node.users)
+    ]
 
     prepare, apply = fx.Graph(), fx.Graph()
     workspace = _workspace(graph, linear - set(tangents) - {output})
@@ -198,14 +227,19 @@ def _cut(traced: fx.GraphModule, parameters: int) -> Program:
 
 
 def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> int:
-    """The most bytes that the values of some nodes take at once, when each is let go after its last use."""
+    """The most bytes that the values of some nodes take at once, when each is let go after its last
+    use."""
     last = {source: node for node in graph.nodes for source in node.all_input_nodes}
     alive = most = 0
     held: dict[fx.Node, int] = {}
     for node in graph.nodes:
         if node in nodes:
             leaves = pytree.tree_leaves(node.meta.get("val"))
-            held[node] = 0 if node.target is operator.getitem else sum(t.nbytes for t in leaves if isinstance(t, Tensor))
+            held[node] = (
+                0
+                if node.target is operator.getitem
+                else sum(t.nbytes for t in leaves if isinstance(t, Tensor))
+            )
             alive += held[node]
             most = max(most, alive)
         alive -= sum(held.pop(source, 0) for source in node.all_input_nodes if last[source] is node)

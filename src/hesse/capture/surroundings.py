@@ -1,9 +1,12 @@
-"""What a function takes from around it: tensors that are none of its arguments, and what it reads off values.
+"""What a function takes from around it: tensors that are none of its arguments, and what it reads
+off values.
 
-A straight line is traced on shapes alone, where a closure's tensor has no place and a value cannot be read. So the function is
-run once on values under a watch. The tensors that it meets become arguments of the program, by the order in which they are met,
-and what it reads (does a mask leave anything out?) is given again in the trace, and is part of what the program is known by.
-Every operator watches anew: it holds the values of the moment in which it was made, whatever is written into the tensors later.
+A straight line is traced on shapes alone, where a closure's tensor has no place and a value cannot
+be read. So the function is run once on values under a watch. The tensors that it meets become
+arguments of the program, by the order in which they are met, and what it reads (does a mask leave
+anything out?) is given again in the trace, and is part of what the program is known by. Every
+operator watches anew: it holds the values of the moment in which it was made, whatever is written
+into the tensors later.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -51,7 +54,8 @@ class Surroundings:
         return self.uses, repr([value for _, value in self.reads])
 
     def replayed(self, function: Function) -> Function:
-        """The same function with these tensors as further inputs, the last ones, and with values read as they were."""
+        """The same function with these tensors as further inputs, the last ones, and with values
+        read as they were."""
 
         def replay(*given: Any) -> Any:
             *others, inputs = given
@@ -80,7 +84,8 @@ def watched(function: Function, theta: Tensors, inputs: Tensors) -> Surroundings
 
 
 class _Watch(TorchFunctionMode):
-    """While it is entered, notes tensors that are neither arguments nor made under it, and values that are read."""
+    """While it is entered, notes tensors that are neither arguments nor made under it, and values
+    that are read."""
 
     def __init__(self, arguments: Tensors) -> None:
         super().__init__()
@@ -90,7 +95,11 @@ class _Watch(TorchFunctionMode):
         self.reads: list[tuple[Any, Any]] = []
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         for leaf in _tensors((args, kwargs)):
             if leaf not in self._made and not torch._C._functorch.is_functorch_wrapped_tensor(leaf):  # type: ignore[attr-defined]
@@ -105,7 +114,8 @@ class _Watch(TorchFunctionMode):
 
 
 class _Replay(TorchFunctionMode):
-    """While it is entered, tensors that were met are the given ones, and what was read is read again."""
+    """While it is entered, tensors that were met are the given ones, and what was read is read
+    again."""
 
     def __init__(self, met: Surroundings, given: Tensors) -> None:
         super().__init__()
@@ -113,14 +123,20 @@ class _Replay(TorchFunctionMode):
         self._reads = iter(met.reads)
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in _READS:
             read, value = next(self._reads, (None, None))
             if read is not func:
                 raise Unsuitable("it reads other values where it is traced than where it is run")
             return value
-        args, options = pytree.tree_map_only(Tensor, lambda tensor: self._given.get(id(tensor), tensor), (args, kwargs or {}))
+        args, options = pytree.tree_map_only(
+            Tensor, lambda tensor: self._given.get(id(tensor), tensor), (args, kwargs or {})
+        )
         return func(*args, **options)
 
 

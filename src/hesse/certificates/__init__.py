@@ -1,4 +1,5 @@
-"""Certificates: every number that leaves hesse is held against an independent way of getting it, on the user's own function."""
+"""Certificates: every number that leaves hesse is held against an independent way of getting it, on
+the user's own function."""
 
 from hesse.certificates.certificate import Certificate
 

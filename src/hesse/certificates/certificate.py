@@ -1,4 +1,5 @@
-"""The certificate: what numbers were held against, how much of them, and how far the two were apart."""
+"""The certificate: what numbers were held against, how much of them, and how far the two were
+apart."""
 
 import math
 from collections.abc import Mapping
@@ -16,12 +17,15 @@ class Certificate:
         method: the independent way.
         samples: how many samples both ways saw.
         seconds: what it took.
-        rounding: differences up to this, on the same scale, are rounding, and an error below it could hide there.
+        rounding: differences up to this, on the same scale, are rounding, and an error below it
+            could hide there.
         notes: what else is to be known.
 
     Example:
         >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 3).sum(), {"x": torch.ones(2).double()})
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: (p["x"] ** 3).sum(), {"x": torch.ones(2).double()}
+        ... )
         >>> hesse.hessian(cost).certificate.deviation < 1e-12
         True
     """
@@ -38,7 +42,10 @@ class Certificate:
         samples = f"{self.samples} sample{'s' * (self.samples != 1)}"
         return "; ".join(
             [
-                f"within {self.deviation:.1g} of {self.method}: {self.compared}, {samples}, {self.seconds:.2g} s",
+                (
+                    f"within {self.deviation:.1g} of {self.method}: {self.compared}, {samples},"
+                    f" {self.seconds:.2g} s"
+                ),
                 f"rounding could hide {self.rounding:.1g}",
                 *self.notes,
             ]

@@ -1,4 +1,5 @@
-"""When two ways of getting the same numbers agree: to rounding, at the scale of what is compared."""
+"""When two ways of getting the same numbers agree: to rounding, at the scale of what is
+compared."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -16,13 +17,16 @@ from hesse.cost import Cost, value_and_gradient
 
 # Relative differences that are rounding without a further look.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
-# A part of H v this much smaller, entry by entry, than the largest is compared at the larger scale: what it is made of cancels.
+# A part of H v this much smaller, entry by entry, than the largest is compared at the larger scale:
+# what it is made of cancels.
 _SMALL = {torch.float32: 1e-2, torch.float64: 1e-3}
 # By how much more than its last place a gradient is rounded, which may be all that H is made of.
 _OF_GRADIENT = {torch.float32: 10.0, torch.float64: 1e4}
-# What rounding may hide is looked for on so many samples and products, of models that are not too large for more of them.
+# What rounding may hide is looked for on so many samples and products, of models that are not too
+# large for more of them.
 _SAMPLES, _PRODUCTS, _MOST_PARAMETERS = 32, 2, 10**6
-# So much is said as it is; where more could be hidden, it is measured, which takes some gradients' time.
+# So much is said as it is; where more could be hidden, it is measured, which takes some gradients'
+# time.
 _LITTLE = 1e-2
 
 
@@ -75,58 +79,91 @@ def compare(
     pick: Callable[[int, Parts], Parts] = lambda place, parts: parts,
     overall: tuple[Request, dict[str, float]] | None = None,
 ) -> Comparison:
-    """Hold products that hesse gave against the independent ones; where they differ, ask what rounding could do.
+    """Hold products that hesse gave against the independent ones; where they differ, ask what
+    rounding could do.
 
     Args:
         cost: the cost.
         requests: what was asked of both.
         found: what hesse gave.
         made: the independent products.
-        typical: the size of the entries of what is compared, for each product, where the products show only some of it.
+        typical: the size of the entries of what is compared, for each product, where the products
+            show only some of it.
         pick: what of the product at a place is compared.
-        overall: a product, and the sizes of its parts, that tells what rounding may hide, where those compared show only some.
+        overall: a product, and the sizes of its parts, that tells what rounding may hide, where
+            those compared show only some.
 
     Returns:
-        The comparison; in ``wrong``, the largest entries of both for what differs by more than rounding explains.
+        The comparison; in ``wrong``, the largest entries of both for what differs by more than
+        rounding explains.
     """
     expected = [pick(place, parts) for place, parts in enumerate(made)]
     tolerance = max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values())
     small = max(_SMALL[parameter.dtype] for parameter in cost.parameters.values())
     typical = [0.0] * len(found) if typical is None else typical
-    scales = [_scales(ours, theirs, small, size) for ours, theirs, size in zip(found, expected, typical, strict=True)]
+    scales = [
+        _scales(ours, theirs, small, size)
+        for ours, theirs, size in zip(found, expected, typical, strict=True)
+    ]
     deviations = [
         {name: _apart(ours[name], theirs[name], scale[name]) for name in theirs}
         for ours, theirs, scale in zip(found, expected, scales, strict=True)
     ]
-    undefined = {name for theirs in expected for name, part in theirs.items() if not bool(part.isfinite().all())}
-    suspects = [{name for name, d in each.items() if not d <= tolerance and name not in undefined} for each in deviations]
+    undefined = {
+        name
+        for theirs in expected
+        for name, part in theirs.items()
+        if not bool(part.isfinite().all())
+    }
+    suspects = [
+        {name for name, d in each.items() if not d <= tolerance and name not in undefined}
+        for each in deviations
+    ]
     rounding, wrong = tolerance, [dict[str, Difference]() for _ in found]
     if any(suspects):
         roundings = _roundings(cost, requests[: len(found)], expected, pick)
         for place, names in enumerate(suspects):
             for name in names:
-                hidden = ROUNDINGS * roundings[place][name] / scales[place][name] if scales[place][name] else 0.0
+                hidden = (
+                    ROUNDINGS * roundings[place][name] / scales[place][name]
+                    if scales[place][name]
+                    else 0.0
+                )
                 if not deviations[place][name] <= max(hidden, tolerance):
-                    wrong[place][name] = _difference(found[place], expected[place], name, typical[place])
+                    wrong[place][name] = _difference(
+                        found[place], expected[place], name, typical[place]
+                    )
                 elif math.isfinite(hidden):
                     rounding = max(rounding, hidden)
     if not any(wrong):
-        looks = [overall] if overall is not None else list(zip(requests, scales, strict=False))[:_PRODUCTS]
-        rounding = _rounding_of_some(cost, [each for each, _ in looks], [scale for _, scale in looks], rounding)
+        looks = (
+            [overall]
+            if overall is not None
+            else list(zip(requests, scales, strict=False))[:_PRODUCTS]
+        )
+        rounding = _rounding_of_some(
+            cost, [each for each, _ in looks], [scale for _, scale in looks], rounding
+        )
     kept = [{name: d for name, d in each.items() if name not in undefined} for each in deviations]
     return Comparison(kept, rounding, wrong, tuple(sorted(undefined)))
 
 
 def _scales(found: Parts, expected: Parts, small: float, typical: float) -> dict[str, float]:
-    """For each parameter the size of its part, or that of as many typical entries of the largest part where it is much less."""
+    """For each parameter the size of its part, or that of as many typical entries of the largest
+    part where it is much less."""
     norms = {name: max(_norm(found[name]), _norm(part)) for name, part in expected.items()}
     entry = small * max(typical, _typical(expected))
-    return {name: max(norm, entry * math.sqrt(expected[name].numel())) for name, norm in norms.items()}
+    return {
+        name: max(norm, entry * math.sqrt(expected[name].numel())) for name, norm in norms.items()
+    }
 
 
 def _typical(parts: Parts) -> float:
     """The largest root mean square of the entries of a part."""
-    return max((_norm(part) / math.sqrt(part.numel()) for part in parts.values() if part.numel()), default=0.0)
+    return max(
+        (_norm(part) / math.sqrt(part.numel()) for part in parts.values() if part.numel()),
+        default=0.0,
+    )
 
 
 def _norm(part: Tensor) -> float:
@@ -146,13 +183,19 @@ def _difference(found: Parts, expected: Parts, name: str, typical: float) -> Dif
     gap = (found[name].double() - expected[name].double()).abs().nan_to_num(nan=math.inf).flatten()
     place, typical = int(gap.argmax()), max(typical, _typical(expected))
     share = float(gap[place]) / typical if typical else math.inf
-    return Difference(float(found[name].flatten()[place]), float(expected[name].flatten()[place]), share)
+    return Difference(
+        float(found[name].flatten()[place]), float(expected[name].flatten()[place]), share
+    )
 
 
-def _rounding_of_some(cost: Cost, requests: Sequence[Request], scales: Sequence[dict[str, float]], least: float) -> float:
-    """What rounding may hide, judged by some samples: both ways may agree on what is rounding alike.
+def _rounding_of_some(
+    cost: Cost, requests: Sequence[Request], scales: Sequence[dict[str, float]], least: float
+) -> float:
+    """What rounding may hide, judged by some samples: both ways may agree on what is rounding
+    alike.
 
-    Looked for where H v is small beside JᵀJ v: what a loss's curvature cancels from is mostly no larger than 1.
+    Looked for where H v is small beside JᵀJ v: what a loss's curvature cancels from is mostly no
+    larger than 1.
     """
     plain = cost.of_predictions() if cost.loss is not None and cost.loss.separable else None
     if plain is None or cost.layout.size > _MOST_PARAMETERS:
@@ -161,8 +204,13 @@ def _rounding_of_some(cost: Cost, requests: Sequence[Request], scales: Sequence[
         some = next(batch for batch in cost.batches() if batch is not None).take(slice(0, _SAMPLES))
         # Roundings of different samples add up in squares.
         more = ROUNDINGS * math.sqrt(cost.samples / some.size)
-        eps, known = eps_of(cost.dtype, cost.device), [scale for each in scales for scale in each.values()]
-        of_predictions, of_cost = (lambda of=of: _parts(of_batch(of, some, requests)) for of in (plain, cost))
+        eps, known = (
+            eps_of(cost.dtype, cost.device),
+            [scale for each in scales for scale in each.values()],
+        )
+        of_predictions, of_cost = (
+            lambda of=of: _parts(of_batch(of, some, requests)) for of in (plain, cost)
+        )
         bound = _largest((more * eps * _norm(part) for part in of_predictions()), known)
         if bound <= _LITTLE:
             return max(least, bound)
@@ -184,39 +232,63 @@ def _parts(made: Sequence[Parts]) -> list[Tensor]:
 
 def _largest(sizes: Iterable[float], scales: Sequence[float]) -> float:
     """Of some sizes, relative to scales."""
-    return max((size / scale for size, scale in zip(sizes, scales, strict=True) if scale), default=0.0)
+    return max(
+        (size / scale for size, scale in zip(sizes, scales, strict=True) if scale), default=0.0
+    )
 
 
 def _roundings(
-    cost: Cost, requests: Sequence[Request], expected: Sequence[Parts], pick: Callable[[int, Parts], Parts]
+    cost: Cost,
+    requests: Sequence[Request],
+    expected: Sequence[Parts],
+    pick: Callable[[int, Parts], Parts],
 ) -> list[dict[str, float]]:
-    """What rounding does to each product: the change where θ is rounded otherwise, and what all of it may be made of.
+    """What rounding does to each product: the change where θ is rounded otherwise, and what all of
+    it may be made of.
 
-    Where H is zero, H v is the rounding of a gradient over the size of θ, times v. And where it cancels, as p − p² does for a
-    confident classifier, it is the roundings of the steps.
+    Where H is zero, H v is the rounding of a gradient over the size of θ, times v. And where it
+    cancels, as p − p² does for a confident classifier, it is the roundings of the steps.
     """
     random = generator()
     eps = max(eps_of(parameter.dtype, parameter.device) for parameter in cost.parameters.values())
     again = [pick(place, parts) for place, parts in enumerate(products(cost, requests))]
     limit = math.sqrt(eps)
-    moved_by = [_norm(b.double() - a.double()) - limit * _norm(a) for a, b in _beside(expected, again)]
+    moved_by = [
+        _norm(b.double() - a.double()) - limit * _norm(a) for a, b in _beside(expected, again)
+    ]
     if max(moved_by, default=0.0) > 0:
-        # The same function gives other numbers the second time: that is no rounding, and excuses nothing.
+        # The same function gives other numbers the second time: that is no rounding, and excuses
+        # nothing.
         return [dict.fromkeys(theirs, 0.0) for theirs in expected]
     if AUTOCAST in soundness(cost).notes:
         eps = max(eps, torch.finfo(torch.bfloat16).eps)
     found = [dict.fromkeys(theirs, 0.0) for theirs in expected]
     for _ in range(2):
         moved = {
-            name: parameter * (1 + 2 * max(eps, torch.finfo(parameter.dtype).eps) * drawn(parameter, random).sign())
+            name: parameter
+            * (1 + 2 * max(eps, torch.finfo(parameter.dtype).eps) * drawn(parameter, random).sign())
             for name, parameter in cost.parameters.items()
         }
         for place, parts in enumerate(products(cost.at(moved), requests)):
             for name, part in pick(place, parts).items():
-                found[place][name] = max(found[place][name], _norm(part.double() - expected[place][name].double()))
+                found[place][name] = max(
+                    found[place][name], _norm(part.double() - expected[place][name].double())
+                )
     gradient, length = value_and_gradient(cost)[1], _typical(cost.parameters) or 1.0
     for each, request in zip(found, requests, strict=True):
         for name in each:
-            each[name] += _OF_GRADIENT[cost.dtype] * eps * _norm(gradient[name]) * _typical(request.columns) / length
-    steps = iter(noise(lambda: _parts([pick(place, parts) for place, parts in enumerate(products(cost, requests))])))
+            each[name] += (
+                _OF_GRADIENT[cost.dtype]
+                * eps
+                * _norm(gradient[name])
+                * _typical(request.columns)
+                / length
+            )
+    steps = iter(
+        noise(
+            lambda: _parts(
+                [pick(place, parts) for place, parts in enumerate(products(cost, requests))]
+            )
+        )
+    )
     return [{name: size + next(steps) for name, size in each.items()} for each in found]

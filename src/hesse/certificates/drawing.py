@@ -1,4 +1,5 @@
-"""The random numbers of certificates, from generators of their own, which are on the CPU whatever the default device is."""
+"""The random numbers of certificates, from generators of their own, which are on the CPU whatever
+the default device is."""
 
 import itertools
 
@@ -9,10 +10,13 @@ _SEEDS = itertools.count()
 
 
 def generator(device: torch.device | None = None) -> torch.Generator:
-    """A generator of the certificates' own: the user's random state is not touched, and no two certificates draw alike."""
+    """A generator of the certificates' own: the user's random state is not touched, and no two
+    certificates draw alike."""
     return torch.Generator(device or "cpu").manual_seed(next(_SEEDS))
 
 
 def drawn(like: Tensor, random: torch.Generator) -> Tensor:
     """Normal numbers."""
-    return torch.randn(like.shape, generator=random, dtype=torch.float64, device=random.device).to(like)
+    return torch.randn(like.shape, generator=random, dtype=torch.float64, device=random.device).to(
+        like
+    )

@@ -20,9 +20,14 @@ _MOST = 64
 
 
 def certify_diagonal(
-    cost: "Cost", made: dict[str, Tensor], seconds: float, notes: tuple[str, ...] = (), memory: int | None = None
+    cost: "Cost",
+    made: dict[str, Tensor],
+    seconds: float,
+    notes: tuple[str, ...] = (),
+    memory: int | None = None,
 ) -> Verdict:
-    """Hold entries of a diagonal against double backward: at least one, and as many parameters as 15 % or six gradients allow.
+    """Hold entries of a diagonal against double backward: at least one, and as many parameters as
+    15 % or six gradients allow.
 
     Args:
         cost: the cost.
@@ -35,9 +40,13 @@ def certify_diagonal(
     random = generator()
     names = [name for name in cost.layout.names if cost.layout.sizes[name]]
     order = [names[int(k)] for k in torch.randperm(len(names), generator=random, device="cpu")]
-    # First one of every parameter, drawn by size, for a wrong factor shows where there is something to multiply; then any.
+    # First one of every parameter, drawn by size, for a wrong factor shows where there is something
+    # to multiply; then any.
     drawings = [(name, _by_size(made[name], random)) for name in order]
-    drawings += [(name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random, device="cpu"))) for name in order]
+    drawings += [
+        (name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random, device="cpu")))
+        for name in order
+    ]
     requests = [_entry(cost, name, place) for name, place in drawings[:_MOST]]
     expected = products(cost, requests, Limit(1, SHARE * seconds, memory))
     done = drawings[: len(expected)]
@@ -49,17 +58,35 @@ def certify_diagonal(
     sizes = [float(part.double().square().mean().sqrt()) for part in made.values() if part.numel()]
     typical = max((size for size in sizes if math.isfinite(size)), default=0.0)
     found = [pick(place, made) for place in range(len(done))]
-    comparison = compare(cost, requests[: len(done)], found, expected, [typical] * len(done), pick, _overall(cost, made, random))
+    comparison = compare(
+        cost,
+        requests[: len(done)],
+        found,
+        expected,
+        [typical] * len(done),
+        pick,
+        _overall(cost, made, random),
+    )
     seen = len({name for name, _ in done})
-    compared = f"{len(done)} entr{'ies' if len(done) != 1 else 'y'} of {seen} of {len(cost.layout.names)} parameters"
+    compared = (
+        f"{len(done)} entr{'ies' if len(done) != 1 else 'y'} of {seen} of {len(cost.layout.names)}"
+        " parameters"
+    )
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
-    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined)
+    return Verdict(
+        certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined
+    )
 
 
-def _overall(cost: "Cost", made: dict[str, Tensor], random: torch.Generator) -> tuple[Request, dict[str, float]]:
-    """All columns at once: roundings in one entry or another show as they do in the diagonal, and are held against its size."""
+def _overall(
+    cost: "Cost", made: dict[str, Tensor], random: torch.Generator
+) -> tuple[Request, dict[str, float]]:
+    """All columns at once: roundings in one entry or another show as they do in the diagonal, and
+    are held against its size."""
     signs = {name: drawn(parameter, random).sign() for name, parameter in cost.parameters.items()}
-    return Request(signs, cost.layout.names), {name: float(part.double().norm()) for name, part in made.items()}
+    return Request(signs, cost.layout.names), {
+        name: float(part.double().norm()) for name, part in made.items()
+    }
 
 
 def _by_size(entries: Tensor, random: torch.Generator) -> int:

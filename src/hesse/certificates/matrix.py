@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Rows by which the size of a column block is judged, and rows that one product passes over at once.
 _ROWS = 128
 _TILE = 64
-# A column block's size counts as at least so much of the largest: v is larger where a block is smaller, and so is its rounding.
+# A column block's size counts as at least so much of the largest: v is larger where a block is
+# smaller, and so is its rounding.
 _LEAST = {torch.float32: 3e-2, torch.float64: 1e-3}
 
 
@@ -58,10 +59,12 @@ class Matrix:
     def requests(self) -> tuple[list[Request], list[float], int]:
         """The products, the first ones the most telling, and how many are to be made in any case.
 
-        Beside each stands the largest size of an entry of a block times a normal v, where the product does not show it itself.
+        Beside each stands the largest size of an entry of a block times a normal v, where the
+        product does not show it itself.
 
-        Of a whole matrix: one of all columns, scaled so that every block weighs alike, and one of a single parameter's. Of some
-        blocks: those of one parameter's columns that have the same rows, until every block is seen.
+        Of a whole matrix: one of all columns, scaled so that every block weighs alike, and one of a
+        single parameter's. Of some blocks: those of one parameter's columns that have the same
+        rows, until every block is seen.
         """
         cost, names = self._cost, self._cost.layout.names
         drawings = {name: drawn(cost.parameters[name], self._random) for name in names}
@@ -76,7 +79,9 @@ class Matrix:
                 return [Request(scaled, names)], [0.0], 1
             return [Request(scaled, names), Request(alone, names)], [0.0, typical], 2
         unseen, requests = {frozenset(pair) for pair in self._held}, list[Request]()
-        order = [names[int(k)] for k in torch.randperm(len(names), generator=self._random, device="cpu")]
+        order = [
+            names[int(k)] for k in torch.randperm(len(names), generator=self._random, device="cpu")
+        ]
         for name in sorted(order, key=lambda name: -len(self._rows[name])):
             seen = {frozenset((a, name)) for a in self._rows[name]} & unseen
             if seen:
@@ -87,11 +92,17 @@ class Matrix:
         return [requests[place] for place in places], [self._typical()] * len(requests), 1
 
     def _sizes(self) -> tuple[dict[str, float], int]:
-        """The typical size of H v for a normal v in one parameter, from some of the rows, and how many."""
+        """The typical size of H v for a normal v in one parameter, from some of the rows, and how
+        many."""
         matrix, layout = self._made.dense(), self._cost.layout
         rows = matrix[self._some_of(matrix)]
-        sizes = {name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)])) for name in layout.names}
-        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(rows)
+        sizes = {
+            name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)]))
+            for name in layout.names
+        }
+        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(
+            rows
+        )
 
     def _typical(self) -> float:
         """The largest size of an entry of a block times a normal v."""
@@ -99,14 +110,22 @@ class Matrix:
         for a, b in self._made.pairs:
             block = self._made.flat(a, b)
             rows = block[self._some_of(block)]
-            norms.append(torch.linalg.vector_norm(rows) * math.sqrt(len(block) / max(1, len(rows) * min(block.shape))))
-        return max((norm for norm in torch.stack(norms).tolist() if math.isfinite(norm)), default=0.0)
+            norms.append(
+                torch.linalg.vector_norm(rows)
+                * math.sqrt(len(block) / max(1, len(rows) * min(block.shape)))
+            )
+        return max(
+            (norm for norm in torch.stack(norms).tolist() if math.isfinite(norm)), default=0.0
+        )
 
     def _some_of(self, matrix: Tensor) -> Tensor | slice:
-        """Some of its rows at random, or all of not many: to say how large its entries are, not all of it need be read."""
+        """Some of its rows at random, or all of not many: to say how large its entries are, not all
+        of it need be read."""
         if len(matrix) <= _ROWS:
             return slice(None)
-        return torch.randint(len(matrix), (_ROWS,), generator=self._random, device="cpu").to(matrix.device)
+        return torch.randint(len(matrix), (_ROWS,), generator=self._random, device="cpu").to(
+            matrix.device
+        )
 
     def products(self, requests: list[Request]) -> list[Parts]:
         """What the Hessian gives for them."""
@@ -122,16 +141,25 @@ class Matrix:
                     total[at : at + _TILE] = rows @ layout.flatten(request.columns).to(matrix.dtype)
                 else:
                     for name, v in request.columns.items():
-                        total[at : at + _TILE] += rows[:, layout.slice(name)] @ v.flatten().to(matrix.dtype)
+                        total[at : at + _TILE] += rows[:, layout.slice(name)] @ v.flatten().to(
+                            matrix.dtype
+                        )
         return [layout.unflatten(total) for total in made]
 
     def _block(self, a: str, request: Request) -> Tensor:
-        parts = [self._made.flat(a, b) @ v.flatten().to(self._made.dtype) for b, v in request.columns.items()]
+        parts = [
+            self._made.flat(a, b) @ v.flatten().to(self._made.dtype)
+            for b, v in request.columns.items()
+        ]
         return torch.stack(parts).sum(0).reshape(self._cost.layout.shape(a))
 
 
 def certify_matrix(
-    cost: "Cost", made: "BlockHessian", seconds: float, notes: tuple[str, ...] = (), memory: int | None = None
+    cost: "Cost",
+    made: "BlockHessian",
+    seconds: float,
+    notes: tuple[str, ...] = (),
+    memory: int | None = None,
 ) -> Verdict:
     """Hold a Hessian against double backward, within 15 % of what it took, or six gradients.
 
@@ -151,7 +179,9 @@ def certify_matrix(
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
     if made.is_complete:
         # What the product of all columns does not show lies in the columns of the other one.
-        wrong = comparison.wrong[0] or {name: next(iter(each.values())) for each, name in _single(comparison, done)}
+        wrong = comparison.wrong[0] or {
+            name: next(iter(each.values())) for each, name in _single(comparison, done)
+        }
         compared = f"{len(done)} product{'s' * (len(done) != 1)} with {all_of(cost)}"
     else:
         seen = sum(len(request.rows) for request in done)
@@ -160,7 +190,9 @@ def certify_matrix(
             if seen < len(made.pairs)
             else (f"all {seen} blocks" if seen > 1 else "the block")
         )
-    return Verdict(certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined)
+    return Verdict(
+        certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined
+    )
 
 
 def all_of(cost: "Cost") -> str:
@@ -169,15 +201,27 @@ def all_of(cost: "Cost") -> str:
     return f"all {count} parameters" if count > 1 else "the only parameter"
 
 
-def _single(comparison: Comparison, done: list[Request]) -> Iterable[tuple[dict[str, Difference], str]]:
-    return [(each, next(iter(r.columns))) for each, r in zip(comparison.wrong[1:], done[1:], strict=True) if each]
+def _single(
+    comparison: Comparison, done: list[Request]
+) -> Iterable[tuple[dict[str, Difference], str]]:
+    return [
+        (each, next(iter(r.columns)))
+        for each, r in zip(comparison.wrong[1:], done[1:], strict=True)
+        if each
+    ]
 
 
-def certificate_of(cost: "Cost", comparison: Comparison, compared: str, start: float, notes: tuple[str, ...] = ()) -> Certificate:
+def certificate_of(
+    cost: "Cost", comparison: Comparison, compared: str, start: float, notes: tuple[str, ...] = ()
+) -> Certificate:
     """The certificate of a comparison that began at ``start``."""
     if comparison.undefined:
-        names = ", ".join(comparison.undefined[:3]) + (", ..." if len(comparison.undefined) > 3 else "")
+        names = ", ".join(comparison.undefined[:3]) + (
+            ", ..." if len(comparison.undefined) > 3 else ""
+        )
         notes = (*notes, f"double backward gives no number for {names}, which is not compared")
     seconds = time.perf_counter() - start
     notes = (*notes, *tf32_notes(cost.dtype, cost.device))
-    return Certificate(comparison.deviation, compared, METHOD, cost.samples, seconds, comparison.rounding, notes)
+    return Certificate(
+        comparison.deviation, compared, METHOD, cost.samples, seconds, comparison.rounding, notes
+    )

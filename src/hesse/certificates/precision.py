@@ -1,4 +1,5 @@
-"""How far a dtype's arithmetic is off on a device: on a GPU float32 may be TF32, which rounds what it multiplies to ten bits."""
+"""How far a dtype's arithmetic is off on a device: on a GPU float32 may be TF32, which rounds what
+it multiplies to ten bits."""
 
 import torch
 
@@ -36,6 +37,8 @@ def tf32_notes(dtype: torch.dtype, device: torch.device) -> tuple[str, ...]:
     products = "TF32 is on" if products_in_tf32(device) else "TF32 is off"
     convolutions = "on" if convolutions_in_tf32(device) else "off"
     return (
-        f"{products} for matrix products (torch.set_float32_matmul_precision) and {convolutions} for convolutions "
-        "(torch.backends.cudnn.allow_tf32)",
+        (
+            f"{products} for matrix products (torch.set_float32_matmul_precision) and"
+            f" {convolutions} for convolutions (torch.backends.cudnn.allow_tf32)"
+        ),
     )

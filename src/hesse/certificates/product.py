@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from hesse.cost import Cost
 
 
-def certify_product(cost: "Cost", product: Callable[[Parts], Parts], notes: tuple[str, ...] = ()) -> Verdict:
+def certify_product(
+    cost: "Cost", product: Callable[[Parts], Parts], notes: tuple[str, ...] = ()
+) -> Verdict:
     """Hold a product with a random v, of all parameters, against double backward.
 
     Args:

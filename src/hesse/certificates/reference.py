@@ -25,10 +25,12 @@ Parts = dict[str, Tensor]
 
 # What g with its graph takes, in units of one gradient, as measured (bench.dense).
 _GRAPH = 1.3
-# Of the time that a number took, products may take so much: 15 % with what is left to say what rounding may hide.
+# Of the time that a number took, products may take so much: 15 % with what is left to say what
+# rounding may hide.
 SHARE = 0.05
-# A batch so many times smaller than the memory needs no look; else what a gradient keeps is counted on a few samples, of which
-# double backward keeps some times more. Pieces are not made smaller than some samples.
+# A batch so many times smaller than the memory needs no look; else what a gradient keeps is counted
+# on a few samples, of which double backward keeps some times more. Pieces are not made smaller than
+# some samples.
 _SMALL, _PROBE, _TWICE, _LEAST_PIECE = 100, 16, 4, 64
 METHOD = "double backward on the function as given"
 
@@ -53,9 +55,10 @@ class Limit:
     Attributes:
         least: requests that are answered in any case.
         seconds: what the others must stay within.
-        memory: bytes to work in. Batches that take more are cut, which is only right where samples are independent.
-        gradients: or within so many gradients of the whole data, where that is more. A certificate may take six; the others go to
-            what rounding may hide.
+        memory: bytes to work in. Batches that take more are cut, which is only right where samples
+            are independent.
+        gradients: or within so many gradients of the whole data, where that is more. A certificate
+            may take six; the others go to what rounding may hide.
     """
 
     least: int
@@ -65,22 +68,33 @@ class Limit:
 
 
 def independent(cost: "Cost", notes: tuple[str, ...]) -> tuple["Cost", tuple[str, ...]]:
-    """The cost, made of the user's own function, whose Hessian is what is asked for; and what a certificate says of it."""
+    """The cost, made of the user's own function, whose Hessian is what is asked for; and what a
+    certificate says of it."""
     other = cost.curvature.reference(cost)
     if other is cost:
         return cost, notes
-    return other, (*notes, f"{cost.curvature.name} is the Hessian of a function that is made of the one given")
+    return other, (
+        *notes,
+        f"{cost.curvature.name} is the Hessian of a function that is made of the one given",
+    )
 
 
 def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = None) -> list[Parts]:
-    """H v for each request, or for the first of them that the limit allows, by parameter, summed in float64.
+    """H v for each request, or for the first of them that the limit allows, by parameter, summed in
+    float64.
 
     Raises:
         HesseValueError: the function cannot be differentiated twice.
     """
-    names = [name for name in cost.layout.names if any(name in request.columns for request in requests)]
+    names = [
+        name for name in cost.layout.names if any(name in request.columns for request in requests)
+    ]
     sums: list[Parts] = [
-        {name: torch.zeros_like(cost.parameters[name], dtype=torch.float64) for name in request.rows} for request in requests
+        {
+            name: torch.zeros_like(cost.parameters[name], dtype=torch.float64)
+            for name in request.rows
+        }
+        for request in requests
     ]
     count: int | None = None if limit is not None else len(requests)
     if cost.penalty is not None:
@@ -94,15 +108,20 @@ def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = No
 
 def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> list[Parts]:
     """What one batch, or some of it, adds to H v for each request."""
-    names = [name for name in cost.layout.names if any(name in request.columns for request in requests)]
+    names = [
+        name for name in cost.layout.names if any(name in request.columns for request in requests)
+    ]
     return _of_term(cost, batch, requests, names, len(requests))[0]
 
 
 def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch | None]:
-    """The batch, or the batch cut, where double backward of all of it at once would keep more than there is room for."""
+    """The batch, or the batch cut, where double backward of all of it at once would keep more than
+    there is room for."""
     if batch is None or memory is None or cost.loss is None or not cost.loss.separable:
         return [batch]
-    data = sum(leaf.nbytes for leaf in pytree.tree_leaves((batch.x, batch.y)) if isinstance(leaf, Tensor))
+    data = sum(
+        leaf.nbytes for leaf in pytree.tree_leaves((batch.x, batch.y)) if isinstance(leaf, Tensor)
+    )
     if _SMALL * data <= memory:
         return [batch]
     some, kept = batch.take(slice(0, _PROBE)), 0
@@ -114,12 +133,19 @@ def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch
 
     leaves = as_leaves(cost.parameters)
     try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        ):
             cost.batch_cost(leaves, some)
     except RuntimeError:  # torch.func inside the user's function does not go with such hooks
         return [batch]
     most = max(_LEAST_PIECE, memory * some.size // max(1, _TWICE * kept))
-    return [batch] if most >= batch.size else [batch.take(slice(at, at + most)) for at in range(0, batch.size, most)]
+    return (
+        [batch]
+        if most >= batch.size
+        else [batch.take(slice(at, at + most)) for at in range(0, batch.size, most)]
+    )
 
 
 def _add(sums: list[Parts], made: list[Parts]) -> None:
@@ -137,7 +163,8 @@ def _of_term(
     limit: Limit | None = None,
     penalty: bool = False,
 ) -> tuple[list[Parts], int]:
-    """What one batch, or the penalty, adds to each product, and how many products there is time for."""
+    """What one batch, or the penalty, adds to each product, and how many products there is time
+    for."""
     leaves = as_leaves(cost.parameters)
     made: list[Parts] = []
     start = time.perf_counter()
@@ -146,8 +173,14 @@ def _of_term(
             value = cost.penalty_cost(leaves) if penalty else cost.batch_cost(leaves, batch)
             slopes: Sequence[Any] = [None] * len(names)
             if value.requires_grad:
-                slopes = torch.autograd.grad(value, [leaves[name] for name in names], create_graph=True, allow_unused=True)
-            gradient = {name: g for name, g in zip(names, slopes, strict=True) if g is not None and g.requires_grad}
+                slopes = torch.autograd.grad(
+                    value, [leaves[name] for name in names], create_graph=True, allow_unused=True
+                )
+            gradient = {
+                name: g
+                for name, g in zip(names, slopes, strict=True)
+                if g is not None and g.requires_grad
+            }
             graph = time.perf_counter() - start
             for request in requests[:count]:
                 made.append(_product(gradient, leaves, request))
@@ -160,20 +193,29 @@ def _of_term(
                         break
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # of an operation without a second derivative, a once-differentiable function, ...
+    except (
+        Exception
+    ) as error:  # of an operation without a second derivative, a once-differentiable function, ...
         raise HesseValueError(
-            f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an operation in the model or the loss "
-            "without a second derivative (a fused kernel, a custom autograd Function that is once_differentiable)?"
+            f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an"
+            " operation in the model or the loss without a second derivative (a fused kernel, a"
+            " custom autograd Function that is once_differentiable)?"
         ) from error
     return made, count if count is not None else len(made)
 
 
-def _product(gradient: dict[str, Tensor], leaves: dict[str, Tensor], request: Request) -> dict[str, Tensor]:
+def _product(
+    gradient: dict[str, Tensor], leaves: dict[str, Tensor], request: Request
+) -> dict[str, Tensor]:
     outputs = [(gradient[name], v) for name, v in request.columns.items() if name in gradient]
     if not outputs:
         return {name: torch.zeros_like(leaves[name]) for name in request.rows}
     slopes, directions = zip(*outputs, strict=True)
     found = torch.autograd.grad(
-        slopes, [leaves[name] for name in request.rows], directions, retain_graph=True, materialize_grads=True
+        slopes,
+        [leaves[name] for name in request.rows],
+        directions,
+        retain_graph=True,
+        materialize_grads=True,
     )
     return dict(zip(request.rows, found, strict=True))

@@ -1,8 +1,10 @@
-"""What rounding does to a computation: it is carried out again, with every result in it rounded otherwise.
+"""What rounding does to a computation: it is carried out again, with every result in it rounded
+otherwise.
 
-The last place of a result says nothing of how it came about. The curvature of a confident classifier's loss is p − p²: where p is
-near 1 that is the rounding of 1, however small it is itself. So it is with every gradient and second derivative that cancels.
-What the roundings of all the steps do together shows where they are made otherwise.
+The last place of a result says nothing of how it came about. The curvature of a confident
+classifier's loss is p − p²: where p is near 1 that is the rounding of 1, however small it is
+itself. So it is with every gradient and second derivative that cancels. What the roundings of all
+the steps do together shows where they are made otherwise.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,16 +25,30 @@ ROUNDINGS = 16.0
 _DRAWS = 3
 # Kernels of several steps that may cancel within: taken apart, so that each step is rounded.
 _SEVERAL_STEPS = (
-    *("_log_softmax", "_log_softmax_backward_data", "_softmax", "_softmax_backward_data", "logsumexp"),
+    *(
+        "_log_softmax",
+        "_log_softmax_backward_data",
+        "_softmax",
+        "_softmax_backward_data",
+        "logsumexp",
+    ),
     *("binary_cross_entropy", "binary_cross_entropy_with_logits", "binary_cross_entropy_backward"),
-    *("sigmoid_backward", "tanh_backward", "log_sigmoid_forward", "log_sigmoid_backward", "softplus", "softplus_backward"),
+    *(
+        "sigmoid_backward",
+        "tanh_backward",
+        "log_sigmoid_forward",
+        "log_sigmoid_backward",
+        "softplus",
+        "softplus_backward",
+    ),
     *("gelu_backward", "silu_backward", "native_layer_norm", "native_layer_norm_backward"),
     *("native_group_norm", "native_group_norm_backward"),
 )
 
 
 def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
-    """How far the roundings within move each tensor of a computation (2-norm); zero for what cannot be carried out so.
+    """How far the roundings within move each tensor of a computation (2-norm); zero for what cannot
+    be carried out so.
 
     Args:
         compute: always gives the same tensors.
@@ -50,12 +66,17 @@ def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
         for _ in range(_DRAWS):
             with _Otherwise(first.decisions):
                 again = compute()
-            gaps = [float(torch.linalg.vector_norm(b.double() - a.double())) for a, b in zip(plain, again, strict=True)]
+            gaps = [
+                float(torch.linalg.vector_norm(b.double() - a.double()))
+                for a, b in zip(plain, again, strict=True)
+            ]
             largest = [max(so_far, gap) for so_far, gap in zip(largest, gaps, strict=True)]
         return largest
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception:  # of an operation that does not go with such a mode: then nothing is excused by rounding
+    except (
+        Exception
+    ):  # of an operation that does not go with such a mode: then nothing is excused by rounding
         return [0.0 for _ in compute()]
 
 
@@ -68,9 +89,11 @@ def _steps() -> Mapping[Any, Callable[..., Any]]:
 
 @final
 class _Otherwise(TorchDispatchMode):
-    """While it is entered, floating results are off by one rounding, by up to two units of its last place.
+    """While it is entered, floating results are off by one rounding, by up to two units of its last
+    place.
 
-    Whole numbers and truth values come out as they did the first time: which branch or entry is taken is no rounding.
+    Whole numbers and truth values come out as they did the first time: which branch or entry is
+    taken is no rounding.
 
     Attributes:
         decisions: those, in their order; kept the first time, where nothing is rounded otherwise.
@@ -83,7 +106,11 @@ class _Otherwise(TorchDispatchMode):
         self._place = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         options = kwargs or {}
         steps = _steps().get(func)
@@ -102,7 +129,12 @@ class _Otherwise(TorchDispatchMode):
         if not (result.is_floating_point() or result.is_complex()):
             return self._decided(result)
         # Zeros without memory end the process in arithmetic.
-        if self._first or result.is_meta or result.layout != torch.strided or result._is_zerotensor():
+        if (
+            self._first
+            or result.is_meta
+            or result.layout != torch.strided
+            or result._is_zerotensor()
+        ):
             return result
         if result.device not in self._random:
             self._random[result.device] = generator(result.device)

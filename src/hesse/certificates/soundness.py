@@ -1,16 +1,20 @@
-"""Whether double backward of the user's function is its second derivative at all; only differences of gradients can tell.
+"""Whether double backward of the user's function is its second derivative at all; only differences
+of gradients can tell.
 
-A custom `autograd.Function` whose backward uses a detached value, ``no_grad`` or NumPy has a right gradient and a wrong
-derivative of it, and so have some operations of PyTorch. Every way of automatic differentiation then agrees on a wrong H.
-So, once for a model and a loss, on few samples, in float64 where the function can be cast,
+A custom `autograd.Function` whose backward uses a detached value, ``no_grad`` or NumPy has a right
+gradient and a wrong derivative of it, and so have some operations of PyTorch. Every way of
+automatic differentiation then agrees on a wrong H. So, once for a model and a loss, on few samples,
+in float64 where the function can be cast,
 
     H v  is held against  (g(θ + h v) − g(θ − h v)) / 2h        for h from 1e-4 to 1e-9 of θ.
 
-Where the two differ at every h there are three cases. If the difference quotients forward and backward differ as well, θ
-lies at a kink (ReLU, max-pooling), and nothing can be told. If g·v is not the slope of the value either, not even nearly, the
-user holds a value fixed (``detach``, ``no_grad``, a derivative of their own): double backward is then the definition, as long
-as it is symmetric. Otherwise H v is wrong. Where the function can be cast, what it detaches or computes under ``no_grad`` is
-seen and held fixed in the differences too (`hesse.certificates.widened`), so that a wrong backward shows beside it.
+Where the two differ at every h there are three cases. If the difference quotients forward and
+backward differ as well, θ lies at a kink (ReLU, max-pooling), and nothing can be told. If g·v is
+not the slope of the value either, not even nearly, the user holds a value fixed (``detach``,
+``no_grad``, a derivative of their own): double backward is then the definition, as long as it is
+symmetric. Otherwise H v is wrong. Where the function can be cast, what it detaches or computes
+under ``no_grad`` is seen and held fixed in the differences too (`hesse.certificates.widened`), so
+that a wrong backward shows beside it.
 """
 
 import dataclasses
@@ -42,17 +46,21 @@ _MOST_SIGNATURES = 8
 _COPIES = 16
 # The note of a forward that rounds to half precision of its own accord.
 AUTOCAST = "the forward runs under an autocast of its own, which stays as it is"
-# By the dtype that could be had: the steps, the best first, and what a difference quotient of such steps may be off by.
+# By the dtype that could be had: the steps, the best first, and what a difference quotient of such
+# steps may be off by.
 _STEPS = {torch.float64: (1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1e-9), torch.float32: (3e-3, 1e-3, 1e-2)}
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}
 # Rounding of a value or a gradient, in units of its last place.
 _ROUNDINGS = 30.0
-# By how much more than the last place of J a part of its second derivatives is rounded that cancels.
+# By how much more than the last place of J a part of its second derivatives is rounded that
+# cancels.
 _CANCELS = 1e4
-# What is held fixed being seen, a gradient so much nearer to the slope than H v is to its differences is a gradient, computed
-# approximately (by a solver that runs backward), and H v is wrong.
+# What is held fixed being seen, a gradient so much nearer to the slope than H v is to its
+# differences is a gradient, computed approximately (by a solver that runs backward), and H v is
+# wrong.
 _APPROXIMATE = 1e-2
-# Quotients forward and backward that are so much nearer to each other than to H v tell that H v is wrong, and not θ at a kink.
+# Quotients forward and backward that are so much nearer to each other than to H v tell that H v is
+# wrong, and not θ at a kink.
 _NEARER = 0.1
 
 
@@ -61,10 +69,12 @@ class Soundness:
     """What was found.
 
     Attributes:
-        wrong: why no second derivative of the function can be believed; ``None`` where nothing speaks against them.
+        wrong: why no second derivative of the function can be believed; ``None`` where nothing
+            speaks against them.
         notes: for the plan and the certificate.
         lasting: whether it holds for other θ and data too.
-        missing: whether PyTorch has no second derivatives of it, so that no way of computing them is worth trying.
+        missing: whether PyTorch has no second derivatives of it, so that no way of computing them
+            is worth trying.
     """
 
     wrong: str | None = None
@@ -74,8 +84,11 @@ class Soundness:
 
 
 def soundness(cost: "Cost") -> Soundness:
-    """Examine a cost's function, on samples of every signature of its batches, or find it examined."""
-    found = [_known(cost, signature) for signature in list(cost.signatures)[:_MOST_SIGNATURES] or [None]]
+    """Examine a cost's function, on samples of every signature of its batches, or find it
+    examined."""
+    found = [
+        _known(cost, signature) for signature in list(cost.signatures)[:_MOST_SIGNATURES] or [None]
+    ]
     wrong = next((each.wrong for each in found if each.wrong is not None), None)
     notes = tuple(dict.fromkeys(note for each in found for note in each.notes))
     return Soundness(wrong, notes, missing=any(each.missing for each in found))
@@ -136,26 +149,37 @@ def require_differentiable(cost: "Cost") -> Soundness:
 def _examined(cost: "Cost", signature: Hashable) -> Soundness:
     needed = _COPIES * torch.float64.itemsize * cost.layout.size
     if needed > available_bytes(cost.device) // 2:
-        return Soundness(notes=(f"differences of gradients were not taken: they need {readable_bytes(needed)}",))
+        return Soundness(
+            notes=(f"differences of gradients were not taken: they need {readable_bytes(needed)}",)
+        )
     some, batch = _some_samples(cost, signature)
-    attempts = [(torch.float64, True, some), (torch.float64, True, batch), (cost.dtype, False, some), (cost.dtype, False, batch)]
+    attempts = [
+        (torch.float64, True, some),
+        (torch.float64, True, batch),
+        (cost.dtype, False, some),
+        (cost.dtype, False, batch),
+    ]
     error: Exception | None = None
     missing: _NotTwice | None = None
     for dtype, cast, samples in attempts:
         try:
             function = _Function(cost, samples, dtype, cast)
             return dataclasses.replace(
-                _judged(function), lasting=function.mode is None or not function.mode.wrong_near_some_values
+                _judged(function),
+                lasting=function.mode is None or not function.mode.wrong_near_some_values,
             )
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except _NotTwice as reason:
             missing = reason
-        except Exception as reason:  # of the user's code in another dtype, or on fewer samples than it was written for
+        # Of the user's code in another dtype, or on fewer samples than it was written for.
+        except Exception as reason:
             error = reason
     if missing is not None:
         return Soundness(str(missing), missing=True)
-    return Soundness(notes=(f"differences of gradients could not be taken ({type(error).__name__})",))
+    return Soundness(
+        notes=(f"differences of gradients could not be taken ({type(error).__name__})",)
+    )
 
 
 class _NotTwice(Exception):
@@ -167,7 +191,11 @@ class _Function:
 
     def __init__(self, cost: "Cost", batch: Batch | None, dtype: torch.dtype, cast: bool) -> None:
         def wide(value: Any) -> Any:
-            return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+            return (
+                value.to(dtype)
+                if isinstance(value, Tensor) and value.is_floating_point()
+                else value
+            )
 
         self._cost, self.dtype, self.mode = cost, dtype, Widened() if cast else None
         self.theta: Parts = {name: wide(value) for name, value in cost.parameters.items()}
@@ -192,9 +220,15 @@ class _Function:
         leaves = as_leaves(theta)
         with self._cost.holding({**self._fixed, **leaves}):
             value = self._value(leaves)
-            found = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True) if value.requires_grad else None
+            found = (
+                torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+                if value.requires_grad
+                else None
+            )
         slopes = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-        return float(value.detach()), slopes if found is None else dict(zip(leaves, found, strict=True))
+        return float(value.detach()), (
+            slopes if found is None else dict(zip(leaves, found, strict=True))
+        )
 
     def products(self, *directions: Parts) -> list[Parts]:
         """H v by double backward."""
@@ -205,20 +239,31 @@ class _Function:
             zero = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
             if not value.requires_grad:
                 return [zero for _ in directions]
-            slopes = torch.autograd.grad(value, list(leaves.values()), create_graph=True, materialize_grads=True)
-            kept = {name: slope for name, slope in zip(leaves, slopes, strict=True) if slope.requires_grad}
+            slopes = torch.autograd.grad(
+                value, list(leaves.values()), create_graph=True, materialize_grads=True
+            )
+            kept = {
+                name: slope
+                for name, slope in zip(leaves, slopes, strict=True)
+                if slope.requires_grad
+            }
             if not kept:
                 return [zero for _ in directions]
             try:
                 made = [
-                    torch.autograd.grad(list(kept.values()), list(leaves.values()), [v[name] for name in kept], **options)
+                    torch.autograd.grad(
+                        list(kept.values()),
+                        list(leaves.values()),
+                        [v[name] for name in kept],
+                        **options,
+                    )
                     for v in directions
                 ]
             except RuntimeError as error:
                 raise _NotTwice(
-                    f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an operation in the model or "
-                    "the loss without a second derivative (a fused kernel, a custom autograd Function that is "
-                    "once_differentiable)?"
+                    f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an"
+                    " operation in the model or the loss without a second derivative (a fused"
+                    " kernel, a custom autograd Function that is once_differentiable)?"
                 ) from error
         return [dict(zip(leaves, row, strict=True)) for row in made]
 
@@ -232,64 +277,80 @@ def _judged(function: _Function) -> Soundness:
     if function.mode is not None:
         if function.mode.scaled:
             return Soundness(
-                "cost: it looks up an embedding with scale_grad_by_freq=True, which divides gradients by how often a token "
-                "occurs: they are the derivatives of no cost, and have no Hessian; set it to False"
+                "cost: it looks up an embedding with scale_grad_by_freq=True, which divides"
+                " gradients by how often a token occurs: they are the derivatives of no cost, and"
+                " have no Hessian; set it to False"
             )
         if function.mode.autocast:
             notes.append(AUTOCAST)
     if function.dtype != torch.float64:
         share = _TOLERANCE[function.dtype]
         notes.append(
-            f"the function cannot be cast to float64: differences of gradients in float32 show no error below {share:.0%}"
+            "the function cannot be cast to float64: differences of gradients in float32 show no"
+            f" error below {share:.0%}"
         )
     quotients = _Quotients(function, v, value, gradient)
     wrong, kinks = _differing(quotients, product)
     if function.mode is not None and function.mode.fixed:
-        notes.append("values that the forward detaches or computes without gradients are held fixed, as PyTorch does")
+        notes.append(
+            "values that the forward detaches or computes without gradients are held fixed, as"
+            " PyTorch does"
+        )
     if not wrong and not kinks:
         return Soundness(notes=tuple(notes))
     gap, scale = abs(_dot(u, product) - _dot(v, other)), abs(_dot(u, product)) + abs(_dot(v, other))
     # u and v are of the size of θ, so that u·H v is of that of J where nothing cancels.
-    rounding = torch.finfo(function.dtype).eps * (_ROUNDINGS * _norm(product) * _norm(u) + _CANCELS * abs(value))
+    rounding = torch.finfo(function.dtype).eps * (
+        _ROUNDINGS * _norm(product) * _norm(u) + _CANCELS * abs(value)
+    )
     skew = gap > 1e-3 * scale + rounding
     off_slope = quotients.off_slope(_dot(gradient, v)) if wrong else 0.0
     seen = function.mode is not None
-    if off_slope and not (seen and off_slope <= _APPROXIMATE * max(_share(*pair) for pair in wrong.values())):
+    if off_slope and not (
+        seen and off_slope <= _APPROXIMATE * max(_share(*pair) for pair in wrong.values())
+    ):
         if skew:
             return Soundness(
-                "cost: its second derivatives by PyTorch are not symmetric (u·H v and v·H u are "
-                f"{_dot(u, product):.6g} and {_dot(v, other):.6g}), and its gradient is not the slope of its value: is there a "
-                "custom autograd Function, or an operation, whose backward is not a derivative? It has no Hessian"
+                "cost: its second derivatives by PyTorch are not symmetric (u·H v and v·H u are"
+                f" {_dot(u, product):.6g} and {_dot(v, other):.6g}), and its gradient is not the"
+                " slope of its value: is there a custom autograd Function, or an operation, whose"
+                " backward is not a derivative? It has no Hessian"
             )
         notes.append(
-            "the gradient is not the slope of the value: what the forward gives a derivative of its own (a custom autograd "
-            "Function) is taken by that, and what it detaches is held fixed, as PyTorch does"
+            "the gradient is not the slope of the value: what the forward gives a derivative of its"
+            " own (a custom autograd Function) is taken by that, and what it detaches is held"
+            " fixed, as PyTorch does"
         )
         return Soundness(notes=tuple(notes))
     if wrong:
         name, (ours, theirs) = next(iter(wrong.items()))
         return Soundness(
-            f"cost: PyTorch's second derivatives of it are wrong. Along a random v, an entry of H v for {name!r} is {ours:.6g} "
-            f"by double backward and {theirs:.6g} by differences of gradients. Is there a custom autograd Function whose "
-            "backward uses a detached value, no_grad or NumPy, or an operation whose second derivative PyTorch gets wrong? "
-            "Write its backward in operations that can be differentiated"
+            "cost: PyTorch's second derivatives of it are wrong. Along a random v, an entry of H v"
+            f" for {name!r} is {ours:.6g} by double backward and {theirs:.6g} by differences of"
+            " gradients. Is there a custom autograd Function whose backward uses a detached value,"
+            " no_grad or NumPy, or an operation whose second derivative PyTorch gets wrong? Write"
+            " its backward in operations that can be differentiated"
         )
     if skew:
         return Soundness(
-            "cost: its second derivatives by PyTorch are not symmetric at these parameters (u·H v and v·H u are "
-            f"{_dot(u, product):.6g} and {_dot(v, other):.6g}), where its gradient has a kink ({', '.join(kinks[:3])}): it has "
-            "no Hessian there. Move the parameters"
+            "cost: its second derivatives by PyTorch are not symmetric at these parameters (u·H v"
+            f" and v·H u are {_dot(u, product):.6g} and {_dot(v, other):.6g}), where its gradient"
+            f" has a kink ({', '.join(kinks[:3])}): it has no Hessian there. Move the parameters"
         )
     notes.append(
-        f"a kink lies at these parameters, or too near ({', '.join(kinks[:3])}{', ...' if len(kinks) > 3 else ''}): differences "
-        "of gradients cannot tell whether double backward is right there"
+        "a kink lies at these parameters, or too near"
+        f" ({', '.join(kinks[:3])}{', ...' if len(kinks) > 3 else ''}): differences of gradients"
+        " cannot tell whether double backward is right there"
     )
     return Soundness(notes=tuple(notes))
 
 
 def _direction(theta: Parts, random: torch.Generator) -> Parts:
     """Normal numbers, each parameter's at the size of its entries."""
-    sizes = {name: _norm({name: value}) / math.sqrt(max(1, value.numel())) for name, value in theta.items()}
+    sizes = {
+        name: _norm({name: value}) / math.sqrt(max(1, value.numel()))
+        for name, value in theta.items()
+    }
     typical = max(sizes.values(), default=0.0) or 1.0
     return {name: drawn(value, random) * (sizes[name] or typical) for name, value in theta.items()}
 
@@ -306,20 +367,24 @@ class _Quotients:
     def _at(self, h: float) -> tuple[float, Parts, float, Parts]:
         if h not in self._known:
             ends = [
-                self._function.slopes({name: p + side * h * self._v[name] for name, p in self._function.theta.items()})
+                self._function.slopes(
+                    {name: p + side * h * self._v[name] for name, p in self._function.theta.items()}
+                )
                 for side in (1, -1)
             ]
             self._known[h] = (*ends[0], *ends[1])
         return self._known[h]
 
     def size(self, name: str) -> float:
-        """That of a parameter's part of the gradient, or of what it is made of where that cancels: J over its own size."""
+        """That of a parameter's part of the gradient, or of what it is made of where that cancels:
+        J over its own size."""
         length = float(self._v[name].norm())
         return float(self.gradient[name].norm()) + (abs(self._value) / length if length else 0.0)
 
     @cached_property
     def _roundings(self) -> dict[str | None, float]:
-        """What the steps within J, under ``None``, and within its gradient are rounded by, which may be all that they are."""
+        """What the steps within J, under ``None``, and within its gradient are rounded by, which
+        may be all that they are."""
 
         def compute() -> list[Tensor]:
             value, slopes = self._function.slopes(self._function.theta)
@@ -338,7 +403,8 @@ class _Quotients:
         return (plus[name] - minus[name]) / (2 * h), (plus[name] - 2 * at + minus[name]) / h
 
     def off_slope(self, slope: float) -> float:
-        """How far g·v is from the slope of J, relative; zero where no step tells them apart, as at a kink or a pole."""
+        """How far g·v is from the slope of J, relative; zero where no step tells them apart, as at
+        a kink or a pole."""
         before = math.nan
         for h in self.steps:
             plus, _, minus, _ = self._at(h)
@@ -353,8 +419,11 @@ class _Quotients:
         return 0.0
 
 
-def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Parameters for which H v is wrong, with an entry of both, and those for which a kink keeps it from being told."""
+def _differing(
+    quotients: _Quotients, product: Parts
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Parameters for which H v is wrong, with an entry of both, and those for which a kink keeps it
+    from being told."""
     waiting, nearer = dict.fromkeys(product), dict[str, tuple[float, float]]()
     before: dict[str, Tensor] = {}
     tolerance = _TOLERANCE[quotients._function.dtype]
@@ -381,7 +450,9 @@ def _differing(quotients: _Quotients, product: Parts) -> tuple[dict[str, tuple[f
                 nearer[name] = (float(ours.flatten()[place]), float(central.flatten()[place]))
         if not waiting:
             break
-    return {name: nearer[name] for name in waiting if name in nearer}, [name for name in waiting if name not in nearer]
+    return {name: nearer[name] for name in waiting if name in nearer}, [
+        name for name in waiting if name not in nearer
+    ]
 
 
 def _share(ours: float, theirs: float) -> float:

@@ -10,14 +10,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; by default that of the process.
 
     Returns:
-        The exit status: 0, or 1 where a `HesseError` was printed. A command line that cannot be parsed exits by itself.
+        The exit status: 0, or 1 where a `HesseError` was printed. A command line that cannot be
+        parsed exits by itself.
     """
     try:
         from hesse.cli.commands import app
     except ModuleNotFoundError as error:
         if error.name not in ("cyclopts", "rich"):
             raise
-        print(f"hesse: the command line needs {error.name}; install it with: pip install 'hesse[cli]'", file=sys.stderr)
+        print(
+            f"hesse: the command line needs {error.name}; install it with: pip install"
+            " 'hesse[cli]'",
+            file=sys.stderr,
+        )
         return 1
     try:
         app(arguments, result_action="return_none")

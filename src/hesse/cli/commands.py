@@ -30,38 +30,63 @@ class Question:
     model: Annotated[
         str,
         Parameter(
-            help="file.py:name, where name is a trained nn.Module, or a function of no arguments that makes one. The file is run."
+            help=(
+                "file.py:name, where name is a trained nn.Module, or a function of no arguments"
+                " that makes one. The file is run."
+            )
         ),
     ] = field(kw_only=False)
     data: Annotated[
         str,
         Parameter(
-            help="A .npz or .safetensors file with arrays X and y; or file.py:name, where name is (X, y), a DataLoader, "
-            "or a function of no arguments that makes one."
+            help=(
+                "A .npz or .safetensors file with arrays X and y; or file.py:name, where name is"
+                " (X, y), a DataLoader, or a function of no arguments that makes one."
+            )
         ),
     ]
     loss: Annotated[
         str,
         Parameter(
-            help="half_sse, mse, cross_entropy or bce (on logits); or file.py:name, where name is a function "
-            "(prediction, target) -> scalar."
+            help=(
+                "half_sse, mse, cross_entropy or bce (on logits); or file.py:name, where name is a"
+                " function (prediction, target) -> scalar."
+            )
         ),
     ]
     params: Annotated[
         list[str] | None,
-        Parameter(help="Differentiate these: a name, or a pattern such as '*.weight'. May be repeated. Default: all that train."),
+        Parameter(
+            help=(
+                "Differentiate these: a name, or a pattern such as '*.weight'. May be repeated."
+                " Default: all that train."
+            )
+        ),
     ] = None
-    penalty: Annotated[float | None, Parameter(help="Add 1/2 * PENALTY * ||parameters||^2 to the cost.")] = None
+    penalty: Annotated[
+        float | None, Parameter(help="Add 1/2 * PENALTY * ||parameters||^2 to the cost.")
+    ] = None
     dtype: Annotated[
-        Literal["float32", "float64"] | None, Parameter(help="Convert the model and the data. Default: the model's own.")
+        Literal["float32", "float64"] | None,
+        Parameter(help="Convert the model and the data. Default: the model's own."),
     ] = None
     memory: Annotated[
-        str | None, Parameter(help="How much memory to work in, such as 500MB or 2GB. Default: from what is free.")
+        str | None,
+        Parameter(
+            help="How much memory to work in, such as 500MB or 2GB. Default: from what is free."
+        ),
     ] = None
 
     def cost(self) -> hesse.Cost:
         """The cost that is asked about."""
-        return build_cost(self.model, self.data, self.loss, params=self.params, penalty=self.penalty, dtype=self.dtype)
+        return build_cost(
+            self.model,
+            self.data,
+            self.loss,
+            params=self.params,
+            penalty=self.penalty,
+            dtype=self.dtype,
+        )
 
     @property
     def bytes(self) -> int | None:
@@ -70,24 +95,35 @@ class Question:
 
 
 BlockDiagonal = Annotated[
-    bool, Parameter(show_default=False, help="Only the block of each parameter with itself, none of the mixed ones.")
+    bool,
+    Parameter(
+        show_default=False,
+        help="Only the block of each parameter with itself, none of the mixed ones.",
+    ),
 ]
 
 
 @app.command(help_epilogue=f"Example: hesse plan {EXAMPLE}", sort_key=2)
 def plan(question: Question, *, block_diagonal: BlockDiagonal = False) -> None:
-    """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, peak memory."""
+    """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, peak
+    memory."""
     budget = question.bytes
     say(hesse.plan(question.cost(), block_diagonal=block_diagonal, memory=budget))
 
 
-@app.command(help_epilogue=f"Example: hesse hessian {EXAMPLE} --out h.safetensors --figure h.png", sort_key=3)
+@app.command(
+    help_epilogue=f"Example: hesse hessian {EXAMPLE} --out h.safetensors --figure h.png", sort_key=3
+)
 def hessian(
     question: Question,
     *,
     block_diagonal: BlockDiagonal = False,
-    out: Annotated[Path | None, Parameter(help="Write the Hessian to this .safetensors file, for hesse.load.")] = None,
-    figure: Annotated[Path | None, Parameter(help="Draw its heat map to this .png, .pdf or .svg file.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Write the Hessian to this .safetensors file, for hesse.load.")
+    ] = None,
+    figure: Annotated[
+        Path | None, Parameter(help="Draw its heat map to this .png, .pdf or .svg file.")
+    ] = None,
 ) -> None:
     """Compute the exact Hessian, print the table of its blocks, save it and draw it."""
     check_writable("--out", out, (".safetensors",))
@@ -112,13 +148,21 @@ def hessian(
 def quadratic(
     question: Question,
     *,
-    tolerance: Annotated[float, Parameter(help="Of the model's relative error, within the trust radius.")] = 0.1,
+    tolerance: Annotated[
+        float, Parameter(help="Of the model's relative error, within the trust radius.")
+    ] = 0.1,
     figure: Annotated[
         Path | None,
-        Parameter(help="Draw cost and model along a line and over a plane, the spectrum and the error, to this file."),
+        Parameter(
+            help=(
+                "Draw cost and model along a line and over a plane, the spectrum and the error, to"
+                " this file."
+            )
+        ),
     ] = None,
 ) -> None:
-    """Show the quadratic model of the cost: how far to trust it, the step that each method proposes, and what it achieves."""
+    """Show the quadratic model of the cost: how far to trust it, the step that each method
+    proposes, and what it achieves."""
     from hesse.cli.quadratic import pictures, report
     from hesse.taylor.refuse import positive
 
@@ -134,21 +178,38 @@ def quadratic(
         say(f"wrote {figure}")
 
 
-@app.command(help_epilogue=f"Example: hesse minimize {EXAMPLE} --penalty 1e-3 --out net.safetensors", sort_key=5)
+@app.command(
+    help_epilogue=f"Example: hesse minimize {EXAMPLE} --penalty 1e-3 --out net.safetensors",
+    sort_key=5,
+)
 def minimize(
     question: Question,
     *,
     method: Annotated[
         Literal["trust-exact", "cubic", "trust-krylov", "trust-ncg", "dogleg", "Newton-CG"],
         Parameter(
-            help="How steps are found. trust-exact and dogleg build H, cubic where it fits, the others take products with it."
+            help=(
+                "How steps are found. trust-exact and dogleg build H, cubic where it fits, the"
+                " others take products with it."
+            )
         ),
     ] = "trust-exact",
-    tolerance: Annotated[float, Parameter(help="Stop where no entry of the gradient is larger.")] = 1e-6,
+    tolerance: Annotated[
+        float, Parameter(help="Stop where no entry of the gradient is larger.")
+    ] = 1e-6,
     maxiter: Annotated[int, Parameter(help="Stop after so many iterations.")] = 1000,
-    radius: Annotated[float | None, Parameter(help="The first trust radius. Default: 1, or that of the file of --start.")] = None,
-    start: Annotated[Path | None, Parameter(help="Start from this .safetensors file, from --out of an earlier run.")] = None,
-    out: Annotated[Path | None, Parameter(help="Write the parameters found to this .safetensors file, by name.")] = None,
+    radius: Annotated[
+        float | None,
+        Parameter(help="The first trust radius. Default: 1, or that of the file of --start."),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        Parameter(help="Start from this .safetensors file, from --out of an earlier run."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(help="Write the parameters found to this .safetensors file, by name."),
+    ] = None,
 ) -> None:
     """Minimise the cost by steps from its exact Hessian, from the model's parameters on."""
     from hesse.cli.minimize import read, run, write
@@ -157,7 +218,9 @@ def minimize(
     budget = question.bytes
     before = None if start is None else read(start)
     cost = question.cost()
-    result = run(cost, method, before, tolerance=tolerance, maxiter=maxiter, radius=radius, memory=budget)
+    result = run(
+        cost, method, before, tolerance=tolerance, maxiter=maxiter, radius=radius, memory=budget
+    )
     if out is not None:
         write(result, out)
         say(f"wrote {out}")
@@ -174,47 +237,81 @@ def derive(
     source: Annotated[
         str | None,
         Parameter(
-            allow_leading_hyphen=True, help="A cost as text, in Python's syntax; or file.py:name, a model. The file is run."
+            allow_leading_hyphen=True,
+            help="A cost as text, in Python's syntax; or file.py:name, a model. The file is run.",
         ),
     ] = None,
     *,
     wrt: Annotated[
-        str | None, Parameter(help="The parameters of an expression, such as W1,W2; of a model, all by default.")
+        str | None,
+        Parameter(
+            help="The parameters of an expression, such as W1,W2; of a model, all by default."
+        ),
     ] = None,
     shapes: Annotated[
-        str | None, Parameter(help='Of an expression, where they cannot be inferred: "W1[h,d] x[d] a[]", [] a scalar.')
+        str | None,
+        Parameter(
+            help='Of an expression, where they cannot be inferred: "W1[h,d] x[d] a[]", [] a scalar.'
+        ),
     ] = None,
     given: Annotated[
-        list[str] | None, Parameter(help='What is known of its data: "sum(y) == 1", "Omega == 1". May be repeated.')
+        list[str] | None,
+        Parameter(help='What is known of its data: "sum(y) == 1", "Omega == 1". May be repeated.'),
     ] = None,
-    network: Annotated[str | None, Parameter(help="A dense network by its widths, such as 2-3-1 or d-h-m.")] = None,
+    network: Annotated[
+        str | None, Parameter(help="A dense network by its widths, such as 2-3-1 or d-h-m.")
+    ] = None,
     activation: Annotated[
-        str | None, Parameter(help="Of --network: tanh, relu, ..., or an unknown f; sigmoid by default.")
+        str | None,
+        Parameter(help="Of --network: tanh, relu, ..., or an unknown f; sigmoid by default."),
     ] = None,
     loss: Annotated[
-        str | None, Parameter(help="Of --network (half_sse by default) or of a model: half_sse, mse, cross_entropy or bce.")
+        str | None,
+        Parameter(
+            help=(
+                "Of --network (half_sse by default) or of a model: half_sse, mse, cross_entropy or"
+                " bce."
+            )
+        ),
     ] = None,
-    no_bias: Annotated[bool, Parameter(show_default=False, help="Of --network: without biases.")] = False,
+    no_bias: Annotated[
+        bool, Parameter(show_default=False, help="Of --network: without biases.")
+    ] = False,
     data: Annotated[str | None, Parameter(help="Of a model: as for hesse hessian.")] = None,
     stagewise: Annotated[
-        bool, Parameter(show_default=False, help="Layer by layer in δ, S and D, as from four layers on, not written out.")
+        bool,
+        Parameter(
+            show_default=False,
+            help="Layer by layer in δ, S and D, as from four layers on, not written out.",
+        ),
     ] = False,
     block: Annotated[str | None, Parameter(help="Only this block, such as W1,W2.")] = None,
     reading: Annotated[
         Literal["indices", "matrix", "scalar"] | None,
-        Parameter(help="How text is written: in indices by default; scalar is one weight per layer."),
+        Parameter(
+            help="How text is written: in indices by default; scalar is one weight per layer."
+        ),
     ] = None,
-    latex: Annotated[bool, Parameter(show_default=False, help="Print a LaTeX document instead.")] = False,
-    python: Annotated[bool, Parameter(show_default=False, help="Print functions that compute the blocks instead.")] = False,
+    latex: Annotated[
+        bool, Parameter(show_default=False, help="Print a LaTeX document instead.")
+    ] = False,
+    python: Annotated[
+        bool, Parameter(show_default=False, help="Print functions that compute the blocks instead.")
+    ] = False,
     backend: Annotated[
-        Literal["numpy", "torch"] | None, Parameter(help="Of --python: what the functions use; numpy by default.")
+        Literal["numpy", "torch"] | None,
+        Parameter(help="Of --python: what the functions use; numpy by default."),
     ] = None,
-    html: Annotated[Path | None, Parameter(help="Write one self-contained page to this .html file.")] = None,
+    html: Annotated[
+        Path | None, Parameter(help="Write one self-contained page to this .html file.")
+    ] = None,
 ) -> None:
     """Derive the formula of every Hessian block, line by line, each line certified."""
     from hesse.cli.derive import Output, derivation_of, pair_of
 
-    output = Output(None if block is None else pair_of(block), reading, latex, python, backend, html)
+    output = Output(
+        None if block is None else pair_of(block), reading, latex, python, backend, html
+    )
     d = derivation_of(
         source,
         wrt=wrt,
@@ -231,8 +328,14 @@ def derive(
 
 
 @app.command(help_epilogue="Needs: pip install 'hesse[demo]'", sort_key=1)
-def demo(*, out: Annotated[Path, Parameter(help="The folder to write to; made where there is none.")] = Path("demo")) -> None:
-    """The main job on real data, in under a minute: a small network that reads handwritten digits."""
+def demo(
+    *,
+    out: Annotated[
+        Path, Parameter(help="The folder to write to; made where there is none.")
+    ] = Path("demo"),
+) -> None:
+    """The main job on real data, in under a minute: a small network that reads handwritten
+    digits."""
     from hesse.cli.demo import run
 
     run(out)

@@ -1,4 +1,5 @@
-"""`hesse demo`: the main job on real data, from training to pictures, each number beside a check."""
+"""`hesse demo`: the main job on real data, from training to pictures, each number beside a
+check."""
 
 import time
 from collections.abc import Callable
@@ -42,8 +43,14 @@ def run(folder: Path) -> None:
     cost = hesse.Cost(net, "cross_entropy", (X, y), penalty=PENALTY)
     right = float((net(X).argmax(1) == y).float().mean())
     say(f"data      {len(X):,} images of 8 x 8 pixels from scikit-learn, 10 classes, in float64")
-    say(f"network   {'-'.join(map(str, WIDTHS))}, tanh, P = {cost.layout.size:,}; trained in {seconds:.1f} s, {right:.1%} right")
-    say(f"cost      J = mean cross entropy + 1/2 * {PENALTY:g} * ||parameters||^2 = {hesse.value(cost):.4f}")
+    say(
+        f"network   {'-'.join(map(str, WIDTHS))}, tanh, P = {cost.layout.size:,}; trained in"
+        f" {seconds:.1f} s, {right:.1%} right"
+    )
+    say(
+        f"cost      J = mean cross entropy + 1/2 * {PENALTY:g} * ||parameters||^2 ="
+        f" {hesse.value(cost):.4f}"
+    )
 
     _heading("The plan")
     plan, tracing = timed(lambda: hesse.plan(cost))
@@ -59,7 +66,10 @@ def run(folder: Path) -> None:
     V = torch.randn(size, 8, dtype=cost.dtype, generator=torch.Generator().manual_seed(1))
     columns, taken = columns_within(5.0, product, cost.theta)
     count = len(columns)
-    say(f"along {V.shape[1]} random directions       {difference(H @ V, torch.func.vmap(product)(V.T).T):.0e}")
+    say(
+        f"along {V.shape[1]} random directions      "
+        f" {difference(H @ V, torch.func.vmap(product)(V.T).T):.0e}"
+    )
     say(f"in {count:,} of the {size:,} columns   {difference(H.dense()[:count], columns):.0e}")
 
     say(f"its certificate: {H.certificate}")
@@ -69,7 +79,10 @@ def run(folder: Path) -> None:
     how = "" if count == size else f", extrapolated from {taken:.1f} s for the first {count:,}"
     say(f"hesse.plan                  {tracing:7.2f} s   traces the network, once")
     say(f"hesse.hessian               {ours:7.2f} s")
-    say(f"automatic differentiation   {whole:7.2f} s   {size:,} Hessian-vector products, vmap(jvp(grad)) by {CHUNK}{how}")
+    say(
+        f"automatic differentiation   {whole:7.2f} s   {size:,} Hessian-vector products,"
+        f" vmap(jvp(grad)) by {CHUNK}{how}"
+    )
     say(f"ratio                       {whole / ours:5.0f}")
 
     _heading("Curvature")
@@ -77,7 +90,10 @@ def run(folder: Path) -> None:
     inertia = H.inertia()
     say(f"smallest eigenvalues   {_listed(values[:4])}")
     say(f"largest eigenvalues    {_listed(values[-4:])}   all {size:,} in {seconds:.1f} s")
-    say(f"inertia                {inertia.negative:,} negative, {inertia.zero:,} zero, {inertia.positive:,} positive")
+    say(
+        f"inertia                {inertia.negative:,} negative, {inertia.zero:,} zero,"
+        f" {inertia.positive:,} positive"
+    )
     say(f"condition number       {H.condition_number():.3g}")
 
     _heading(f"The quadratic model of the cost early in training, after {EARLY} iterations")
@@ -97,12 +113,19 @@ def run(folder: Path) -> None:
     save_figure(folder / "hessian.png", H.plot)
     save_figure(folder / "spectrum.png", Spectrum.from_hessian(H).plot)
     save_figure(folder / "quadratic.png", *pictures(q, trust))
-    for name in ("hessian.png", "spectrum.png", "quadratic.png", "hessian.safetensors", "derivation.html"):
+    for name in (
+        "hessian.png",
+        "spectrum.png",
+        "quadratic.png",
+        "hessian.safetensors",
+        "derivation.html",
+    ):
         say(folder / name)
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """scikit-learn's handwritten digits: (1797, 64) grey values in [0, 1] in float64, and their classes."""
+    """scikit-learn's handwritten digits: (1797, 64) grey values in [0, 1] in float64, and their
+    classes."""
     from sklearn.datasets import load_digits
 
     loaded: Any = load_digits()
@@ -110,7 +133,8 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def train(X: Tensor, y: Tensor, iterations: int = 100) -> nn.Module:
-    """A small tanh network near a minimum of its cost, or on its way there, the same one every time.
+    """A small tanh network near a minimum of its cost, or on its way there, the same one every
+    time.
 
     Its weights are drawn from a generator of its own: torch's global random state is not touched.
     """
@@ -119,11 +143,16 @@ def train(X: Tensor, y: Tensor, iterations: int = 100) -> nn.Module:
     net = nn.Sequential(layers[0], nn.Tanh(), layers[1])
     for p in net.parameters():
         nn.init.xavier_uniform_(p, generator=generator) if p.ndim == 2 else nn.init.zeros_(p)
-    optimiser = torch.optim.LBFGS(net.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        net.parameters(), max_iter=iterations, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        J = F.cross_entropy(net(X), y) + 0.5 * PENALTY * torch.stack([p.square().sum() for p in net.parameters()]).sum()
+        J = (
+            F.cross_entropy(net(X), y)
+            + 0.5 * PENALTY * torch.stack([p.square().sum() for p in net.parameters()]).sum()
+        )
         J.backward()
         return J
 
@@ -137,13 +166,18 @@ def hessian_vector_product(cost: hesse.Cost) -> Callable[[Tensor], Tensor]:
 
     def J(theta: Tensor) -> Tensor:
         parameters = cost.layout.unflatten(theta)
-        return torch.stack([cost.batch_cost(parameters, batch) for batch in batches]).sum() + cost.penalty_cost(parameters)
+        return torch.stack(
+            [cost.batch_cost(parameters, batch) for batch in batches]
+        ).sum() + cost.penalty_cost(parameters)
 
     return lambda v: torch.func.jvp(torch.func.grad(J), (theta,), (v,))[1]
 
 
-def columns_within(seconds: float, product: Callable[[Tensor], Tensor], theta: Tensor) -> tuple[Tensor, float]:
-    """The first columns of H, as rows: all of them, or as many as the time allows; and the time they took."""
+def columns_within(
+    seconds: float, product: Callable[[Tensor], Tensor], theta: Tensor
+) -> tuple[Tensor, float]:
+    """The first columns of H, as rows: all of them, or as many as the time allows; and the time
+    they took."""
     mapped, units = torch.func.vmap(product), torch.eye(len(theta), dtype=theta.dtype)
     mapped(units[:CHUNK])  # a first call warms up
     done: list[Tensor] = []
@@ -179,4 +213,6 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HesseFileError(f"--out: the folder {str(folder)!r} cannot be made: {error.strerror}") from error
+        raise HesseFileError(
+            f"--out: the folder {str(folder)!r} cannot be made: {error.strerror}"
+        ) from error

@@ -25,7 +25,8 @@ def derivation_of(
     data: str | None,
     stagewise: bool,
 ) -> hesse.Derivation:
-    """The derivation that was asked for: of an expression, of ``file.py:name`` with its data, or of a network in words.
+    """The derivation that was asked for: of an expression, of ``file.py:name`` with its data, or of
+    a network in words.
 
     Raises:
         HesseValueError: none of the three was named, or two of them; or what belongs to another.
@@ -34,24 +35,42 @@ def derivation_of(
     if source is not None and source.endswith(".py"):
         raise HesseValueError(f"{source!r} is a file; name the model in it, such as {source}:net")
     if (source is None) == (network is None):
-        raise HesseValueError("give one of an expression, file.py:name, and --network, such as --network 2-3-1")
+        raise HesseValueError(
+            "give one of an expression, file.py:name, and --network, such as --network 2-3-1"
+        )
     model = source is not None and ".py:" in source
     _refuse(
-        model or network is not None, {"--shapes": shapes, "--given": given}, "an expression: a network or a model knows its own"
+        model or network is not None,
+        {"--shapes": shapes, "--given": given},
+        "an expression: a network or a model knows its own",
     )
     _refuse(not model, {"--data": data}, "a model, file.py:name")
-    _refuse(network is None, {"--activation": activation, "--no-bias": no_bias or None}, "--network")
-    _refuse(network is None and not model, {"--loss": loss}, "--network or a model: an expression has its loss in it")
+    _refuse(
+        network is None, {"--activation": activation, "--no-bias": no_bias or None}, "--network"
+    )
+    _refuse(
+        network is None and not model,
+        {"--loss": loss},
+        "--network or a model: an expression has its loss in it",
+    )
     if network is not None:
-        return hesse.derive(hesse.Network(network, activation or "sigmoid", loss or "half_sse", not no_bias), wrt, stagewise=way)
+        return hesse.derive(
+            hesse.Network(network, activation or "sigmoid", loss or "half_sse", not no_bias),
+            wrt,
+            stagewise=way,
+        )
     assert source is not None
     if not model:
         if wrt is None:
-            raise HesseValueError("--wrt: an expression needs the names of its parameters, such as --wrt W1,W2")
+            raise HesseValueError(
+                "--wrt: an expression needs the names of its parameters, such as --wrt W1,W2"
+            )
         return hesse.derive(source, wrt, shapes=shapes, given=given or (), stagewise=way)
     if data is None or loss is None:
         missing = "--data" if data is None else "--loss"
-        raise HesseValueError(f"{missing}: a derivation of a model is certified on its own data and loss; name both")
+        raise HesseValueError(
+            f"{missing}: a derivation of a model is certified on its own data and loss; name both"
+        )
     cost = build_cost(source, data, loss, params=None, penalty=None, dtype=None)
     return hesse.derive(cost, wrt, stagewise=way)
 
@@ -82,8 +101,14 @@ class Output:
         chosen = {"--html": self.html is not None, "--latex": self.latex, "--python": self.python}
         asked = [name for name, wanted in chosen.items() if wanted]
         if len(asked) > 1:
-            raise HesseValueError(f"{' and '.join(asked)}: give one of them, or call hesse derive once for each")
-        _refuse(bool(asked), {"--reading": self.reading}, f"text; leave it out beside {asked[0]}" if asked else "")
+            raise HesseValueError(
+                f"{' and '.join(asked)}: give one of them, or call hesse derive once for each"
+            )
+        _refuse(
+            bool(asked),
+            {"--reading": self.reading},
+            f"text; leave it out beside {asked[0]}" if asked else "",
+        )
         _refuse(not self.python, {"--backend": self.backend}, "--python")
         if self.html is not None:
             check_writable("--html", self.html, (".html",))
@@ -97,9 +122,16 @@ class Output:
             write_text(self.html, (formula or d).html())
             return f"wrote {self.html}"
         if self.latex:
-            return (d if formula is None else replace(formula.derivation, blocks={self.block: formula.block}, stages=())).latex()
+            return (
+                d
+                if formula is None
+                else replace(formula.derivation, blocks={self.block: formula.block}, stages=())
+            ).latex()
         if self.python:
-            return module([formula] if formula else [d.block(*pair) for pair in d.blocks], self.backend or "numpy")
+            return module(
+                [formula] if formula else [d.block(*pair) for pair in d.blocks],
+                self.backend or "numpy",
+            )
         return (formula or d).text(self.reading or "indices")
 
 
@@ -107,7 +139,9 @@ def module(formulas: Sequence[Formula], backend: str) -> str:
     """One Python module with a function for each block, such as ``hessian_W1_W2``."""
     names, heads, bodies = Names(), dict[str, None](), []
     for formula in formulas:
-        code = formula.python(backend, names.new(f"hessian_{formula.rows.name}_{formula.columns.name}"))
+        code = formula.python(
+            backend, names.new(f"hessian_{formula.rows.name}_{formula.columns.name}")
+        )
         head, body = code.split("\n\n\n", 1)
         heads |= dict.fromkeys(head.splitlines())
         bodies.append(body)

@@ -1,7 +1,8 @@
-"""What the command line names: models, losses and data in files, numbers of bytes, and where to write.
+"""What the command line names: models, losses and data in files, numbers of bytes, and where to
+write.
 
-``file.py:name`` runs that file, as ``python file.py`` would, and takes what it calls ``name``. Nothing else is run:
-arrays are read without unpickling.
+``file.py:name`` runs that file, as ``python file.py`` would, and takes what it calls ``name``.
+Nothing else is run: arrays are read without unpickling.
 """
 
 import importlib.util
@@ -22,7 +23,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import hesse
-from hesse.errors import HesseError, HesseFileError, HesseImportError, HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.errors import (
+    HesseError,
+    HesseFileError,
+    HesseImportError,
+    HesseKeyError,
+    HesseTypeError,
+    HesseValueError,
+    nearest,
+)
 
 # The last pair is what np.savez calls arrays that were given no names.
 _NAMES = (("X", "y"), ("x", "y"), ("arr_0", "arr_1"))
@@ -34,20 +43,29 @@ _UNITS = {"": 1, "B": 1} | {
 
 
 def build_cost(
-    model: str, data: str, loss: str, *, params: list[str] | None, penalty: float | None, dtype: str | None
+    model: str,
+    data: str,
+    loss: str,
+    *,
+    params: list[str] | None,
+    penalty: float | None,
+    dtype: str | None,
 ) -> hesse.Cost:
     """The cost that a command line describes.
 
-    The work is done in the model's own dtype, or in ``dtype``: floating arrays are converted to it, and integer arrays
-    become int64, which changes no value.
+    The work is done in the model's own dtype, or in ``dtype``: floating arrays are converted to it,
+    and integer arrays become int64, which changes no value.
 
     Raises:
-        HesseError: a file, a name or a value that cannot be used, or a model that fails on the data.
+        HesseError: a file, a name or a value that cannot be used, or a model that fails on the
+            data.
     """
     module = load_model(model)
     if dtype is not None:
         module = module.to(getattr(torch, dtype))
-    floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    floating = next(
+        (p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype()
+    )
     samples = load_data(data, floating)
     criterion = _named_object("--loss", loss) if _is_reference(loss) else loss
     try:
@@ -61,19 +79,23 @@ def build_cost(
 
 
 def load_model(spec: str) -> nn.Module:
-    """The module that ``file.py:name`` names: a module, or a function or class that makes one when called with nothing."""
+    """The module that ``file.py:name`` names: a module, or a function or class that makes one when
+    called with nothing."""
     found = _made("MODEL", spec, nn.Module)
     if not isinstance(found, nn.Module):
         raise HesseTypeError(
-            f"MODEL: expected an nn.Module, or a function of no arguments that makes one; {spec} gives {type(found).__name__}"
+            f"MODEL: expected an nn.Module, or a function of no arguments that makes one; {spec}"
+            f" gives {type(found).__name__}"
         )
     return found
 
 
 def load_data(spec: str, dtype: torch.dtype) -> Any:
-    """``(X, y)`` of a ``.npz`` or ``.safetensors`` file; or what ``file.py:name`` names: a pair, batches, or a function.
+    """``(X, y)`` of a ``.npz`` or ``.safetensors`` file; or what ``file.py:name`` names: a pair,
+    batches, or a function.
 
-    A file of arrays holds X and y, or x and y, or two arrays without names as ``np.savez(path, inputs, targets)`` writes them.
+    A file of arrays holds X and y, or x and y, or two arrays without names as ``np.savez(path,
+    inputs, targets)`` writes them.
     """
 
     def convert(leaf: Any) -> Any:
@@ -84,11 +106,17 @@ def load_data(spec: str, dtype: torch.dtype) -> Any:
         if isinstance(found, tuple | list):
             return pytree.tree_map(convert, found)
         # What can be read only once is left as it is, for the cost to refuse.
-        return _Converted(found, convert) if isinstance(found, Iterable) and not isinstance(found, Iterator) else found
+        return (
+            _Converted(found, convert)
+            if isinstance(found, Iterable) and not isinstance(found, Iterator)
+            else found
+        )
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     path = Path(spec)
     if path.suffix not in readers:
-        raise HesseValueError(f"--data: expected a .npz file, a .safetensors file or file.py:name, got {spec!r}")
+        raise HesseValueError(
+            f"--data: expected a .npz file, a .safetensors file or file.py:name, got {spec!r}"
+        )
     _check_file("--data", path)
     return tuple(convert(array) for array in readers[path.suffix](path))
 
@@ -104,7 +132,9 @@ def parse_bytes(text: str) -> int:
     factor = _UNITS.get(match[2].upper()) if match else None
     count = int(float(match[1]) * factor) if match and factor else 0
     if count < 1:
-        raise HesseValueError(f"--memory: {text!r} is not a number of bytes; write for instance 500MB, 2GB or 1.5GiB")
+        raise HesseValueError(
+            f"--memory: {text!r} is not a number of bytes; write for instance 500MB, 2GB or 1.5GiB"
+        )
     return count
 
 
@@ -115,9 +145,13 @@ def check_writable(option: str, path: Path | None, suffixes: tuple[str, ...]) ->
     if path.suffix.lower() not in suffixes:
         raise HesseValueError(f"{option}: {str(path)!r} should end with {' or '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise HesseFileError(f"{option}: there is no folder {str(path.parent)!r}; make it first, or name another")
+        raise HesseFileError(
+            f"{option}: there is no folder {str(path.parent)!r}; make it first, or name another"
+        )
     if not os.access(path.parent, os.W_OK):
-        raise HesseFileError(f"{option}: the folder {str(path.parent)!r} cannot be written to; name another")
+        raise HesseFileError(
+            f"{option}: the folder {str(path.parent)!r} cannot be written to; name another"
+        )
     if path.is_dir():
         raise HesseFileError(f"{option}: {str(path)!r} is a folder; name a file in it")
 
@@ -125,7 +159,9 @@ def check_writable(option: str, path: Path | None, suffixes: tuple[str, ...]) ->
 def require(module: str, extra: str, what: str) -> None:
     """Refuse, before any work, what needs a package that is not installed."""
     if importlib.util.find_spec(module) is None:
-        raise HesseImportError(f"{what} needs the package {module}; install it with: pip install 'hesse[{extra}]'")
+        raise HesseImportError(
+            f"{what} needs the package {module}; install it with: pip install 'hesse[{extra}]'"
+        )
 
 
 class _Converted:
@@ -143,14 +179,17 @@ def _is_reference(spec: str) -> bool:
 
 
 def _made(argument: str, spec: str, wanted: type) -> Any:
-    """The object behind ``file.py:name``, or what it makes where it is a function of no arguments."""
+    """The object behind ``file.py:name``, or what it makes where it is a function of no
+    arguments."""
     found = _named_object(argument, spec)
     if not callable(found) or (isinstance(found, wanted) and not inspect.isclass(found)):
         return found
     try:
         inspect.signature(found).bind()
     except (TypeError, ValueError) as error:
-        raise HesseTypeError(f"{argument}: {spec} needs arguments ({error}); give a function that needs none") from None
+        raise HesseTypeError(
+            f"{argument}: {spec} needs arguments ({error}); give a function that needs none"
+        ) from None
     return _run(argument, spec, found)
 
 
@@ -163,7 +202,10 @@ def _named_object(argument: str, spec: str) -> Any:
     module = _module(argument, path.resolve())
     if not hasattr(module, name):
         known = [key for key in vars(module) if not key.startswith("_")]
-        raise HesseKeyError(f"{argument}: {file} has no {name!r}; the nearest names in it: {nearest(name, known) or 'none'}")
+        raise HesseKeyError(
+            f"{argument}: {file} has no {name!r}; the nearest names in it:"
+            f" {nearest(name, known) or 'none'}"
+        )
     return getattr(module, name)
 
 
@@ -187,14 +229,21 @@ def _module(argument: str, path: Path) -> Any:
 
 
 def _run(argument: str, spec: str, function: Callable[[], Any]) -> Any:
-    """Call the user's code; what it raises is told with the line of their file that it came from."""
+    """Call the user's code; what it raises is told with the line of their file that it came
+    from."""
     try:
         return function()
     except (Exception, SystemExit) as error:
         file = Path(spec.partition(".py:")[0]).with_suffix(".py").name
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == file]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename).name == file
+        ]
         where = f" at line {lines[-1]}" if lines else ""
-        raise HesseValueError(f"{argument}: running {spec} failed{where}: {type(error).__name__}: {error}") from error
+        raise HesseValueError(
+            f"{argument}: running {spec} failed{where}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_file(argument: str, path: Path) -> None:
@@ -203,7 +252,11 @@ def _check_file(argument: str, path: Path) -> None:
     if not path.parent.is_dir():
         raise HesseFileError(f"{argument}: there is no folder {str(path.parent)!r}")
     others = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix]
-    hint = f"; the nearest {path.suffix} files there: {nearest(path.name, sorted(others))}" if others else ""
+    hint = (
+        f"; the nearest {path.suffix} files there: {nearest(path.name, sorted(others))}"
+        if others
+        else ""
+    )
     raise HesseFileError(f"{argument}: there is no file {str(path)!r}{hint}")
 
 
@@ -213,9 +266,12 @@ def _read_npz(path: Path) -> tuple[Any, Any]:
             return _pair(path, arrays.files, arrays.__getitem__)
     except HesseError:
         raise
-    except Exception as error:  # numpy's own text depends on what it took the file for, and may propose unpickling
+    except (
+        Exception
+    ) as error:  # numpy's own text depends on what it took the file for, and may propose unpickling
         raise HesseFileError(
-            f"--data: {str(path)!r} is not a .npz archive of plain arrays; write one with numpy.savez"
+            f"--data: {str(path)!r} is not a .npz archive of plain arrays; write one with"
+            " numpy.savez"
         ) from error
 
 
@@ -240,7 +296,10 @@ def _pair(path: Path, names: list[str], read: Callable[[str], Any]) -> tuple[Any
 def _tensor(spec: str, array: Tensor | np.ndarray, dtype: torch.dtype) -> Tensor:
     if isinstance(array, np.ndarray):
         if array.dtype.kind not in "fiub":
-            raise HesseTypeError(f"--data: {spec} has an array of {array.dtype}; expected floating numbers or integers")
+            raise HesseTypeError(
+                f"--data: {spec} has an array of {array.dtype}; expected floating numbers or"
+                " integers"
+            )
         array = torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
     if array.is_floating_point():
         return array.to(dtype)

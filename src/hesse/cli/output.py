@@ -15,12 +15,14 @@ FIGURES = (".png", ".pdf", ".svg")
 
 
 def say(what: object = "", *, style: str = "") -> None:
-    """Print a text as it is: names from models and files are not read as markup, and tables are not wrapped."""
+    """Print a text as it is: names from models and files are not read as markup, and tables are not
+    wrapped."""
     Console().print(Text(str(what), style=style), soft_wrap=True)
 
 
 def save_figure(path: Path, *draws: Callable[["Axes"], Any]) -> None:
-    """Draw one picture or several, two in a row, and write them: beside the place first, then renamed: whole or not at all."""
+    """Draw one picture or several, two in a row, and write them: beside the place first, then
+    renamed: whole or not at all."""
     from matplotlib.figure import Figure
 
     columns = min(2, len(draws))

@@ -12,7 +12,8 @@ from hesse.taylor import QuadraticModel, Step, Trust
 
 
 class Scale(NamedTuple):
-    """What the steps are asked for with: a radius, a bound M of how fast H changes, and a damping."""
+    """What the steps are asked for with: a radius, a bound M of how fast H changes, and a
+    damping."""
 
     radius: float
     M: float
@@ -20,7 +21,8 @@ class Scale(NamedTuple):
 
 
 def asked(scale: Scale) -> dict[str, Callable[[QuadraticModel], Step]]:
-    """Each step as it is asked for, without those whose number would be zero: an exact model, a minimum within the radius."""
+    """Each step as it is asked for, without those whose number would be zero: an exact model, a
+    minimum within the radius."""
     radius, M, damping = scale
     calls: dict[str, Callable[[QuadraticModel], Step]] = {
         "newton()": lambda q: q.newton(),
@@ -31,11 +33,16 @@ def asked(scale: Scale) -> dict[str, Callable[[QuadraticModel], Step]]:
         f"saddle_free(damping={damping:.3g})": lambda q: q.saddle_free(damping),
         f"negative_curvature(length={radius:.3g})": lambda q: q.negative_curvature(radius),
     }
-    return {call: make for call, make in calls.items() if (M or "M=" not in call) and "(damping=0)" not in call}
+    return {
+        call: make
+        for call, make in calls.items()
+        if (M or "M=" not in call) and "(damping=0)" not in call
+    }
 
 
 def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
-    """Print what the model is, how far it can be trusted, and what each step promises and achieves."""
+    """Print what the model is, how far it can be trusted, and what each step promises and
+    achieves."""
     trust = q.trust(tolerance=tolerance)
     say(q)
     say(f"certificate of H: {q.hessian.certificate}")
@@ -46,10 +53,11 @@ def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
 
 
 def scale_of(q: QuadraticModel, trust: Trust) -> Scale:
-    """A radius, the M that the error shows within it (\\|error\\| = M/6 ‖s‖³), a damping from the step to it.
+    """A radius, the M that the error shows within it (\\|error\\| = M/6 ‖s‖³), a damping from the
+    step to it.
 
-    The step of the trust region seldom goes along −g. So the model is tried along that step as well, and the smaller radius and
-    the larger M are taken.
+    The step of the trust region seldom goes along −g. So the model is tried along that step as
+    well, and the smaller radius and the larger M are taken.
     """
     radius = trust.radius if 0 < trust.radius < math.inf else float(trust.norms[-1])
     step, tried = q.trust_region(radius), [trust]
@@ -66,9 +74,11 @@ def _change_of_curvature(curve: ErrorCurve, radius: float) -> float:
 
 
 def steps_table(q: QuadraticModel, trust: Trust) -> str:
-    """A line for each method: ‖s‖, predicted and actual decrease, and their ratio; or why it refuses.
+    """A line for each method: ‖s‖, predicted and actual decrease, and their ratio; or why it
+    refuses.
 
-    Before them the radius that bounds them, where it is not that of the line that the trust was sought along.
+    Before them the radius that bounds them, where it is not that of the line that the trust was
+    sought along.
     """
     scale = scale_of(q, trust)
     rows, refused = [], []
@@ -80,7 +90,9 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
             continue
         predicted, actual = step.predicted, step.actual()
         ratio = f"{actual / predicted:.3f}" if predicted > 0 else ""
-        rows.append([name, f"{step.norm:.4g}", f"{predicted:.4g}", f"{actual:.4g}", ratio, step.reason])
+        rows.append(
+            [name, f"{step.norm:.4g}", f"{predicted:.4g}", f"{actual:.4g}", ratio, step.reason]
+        )
     head = ["step", "‖s‖", "predicted decrease", "actual", "ratio", "how"]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
@@ -91,12 +103,17 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
     lines = [*map(line, [head, *rows]), *refused]
     if scale.radius < trust.radius < math.inf:
         wide, narrow = f"trust_region(radius={trust.radius:.3g})", f"{scale.radius:.3g}"
-        lines.insert(0, f"along the step of {wide} the radius is {narrow}; the steps here keep to it\n")
+        lines.insert(
+            0, f"along the step of {wide} the radius is {narrow}; the steps here keep to it\n"
+        )
     return "\n".join(lines)
 
 
 def pictures(q: QuadraticModel, trust: Trust) -> list[Callable[..., Any]]:
-    """The cost and its model along a line and over a plane, the spectrum where H is built, and the error: each ready to draw."""
+    """The cost and its model along a line and over a plane, the spectrum where H is built, and the
+    error: each ready to draw."""
     line, plane = (display.from_model(q, tolerance=trust.tolerance) for display in (Slice, Plane))
-    spectrum = [Spectrum.from_hessian(q.hessian).plot] if isinstance(q.hessian, BlockHessian) else []
+    spectrum = (
+        [Spectrum.from_hessian(q.hessian).plot] if isinstance(q.hessian, BlockHessian) else []
+    )
     return [line.plot, plane.plot, *spectrum, ErrorCurve.from_trust(trust).plot]

@@ -1,4 +1,5 @@
-"""What of a cost's second derivatives is asked for: a curvature is an object, one file each, found by its name.
+"""What of a cost's second derivatives is asked for: a curvature is an object, one file each, found
+by its name.
 
 A new one is a file here, which registers it, and a line below, which loads the file.
 """

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Curvature(abc.ABC):
     """A symmetric matrix of second derivatives of a cost: H itself, or what is left of it.
 
-    It says how it is carried down the graph (`straight`), how it is multiplied with (`product`), and what it is held against
-    (`reference`). The three are to be independent: each shows whether the others are right. The penalty, which has no
-    prediction, comes with its own Hessian in every curvature.
+    It says how it is carried down the graph (`straight`), how it is multiplied with (`product`),
+    and what it is held against (`reference`). The three are to be independent: each shows whether
+    the others are right. The penalty, which has no prediction, comes with its own Hessian in every
+    curvature.
 
     Attributes:
         name: what a user calls it.
@@ -36,15 +37,18 @@ class Curvature(abc.ABC):
 
     @abc.abstractmethod
     def straight(self, graph: "Graph") -> frozenset[str]:
-        """The values of a graph whose operations count as linear, so that their own second derivative is left out."""
+        """The values of a graph whose operations count as linear, so that their own second
+        derivative is left out."""
 
     @abc.abstractmethod
     def product(self, by: "Derivatives", term: "Term", moving: Sequence[int] | None) -> "Map":
-        """v -> C v of one summand of the cost at ``term.theta``, where v moves the parameters at some places."""
+        """v -> C v of one summand of the cost at ``term.theta``, where v moves the parameters at
+        some places."""
 
     @abc.abstractmethod
     def reference(self, cost: "Cost") -> "Cost":
-        """A cost whose Hessian by double backward, at θ, is this curvature; made of the user's own function and nothing else."""
+        """A cost whose Hessian by double backward, at θ, is this curvature; made of the user's own
+        function and nothing else."""
 
 
 CURVATURES: dict[str, Curvature] = {}
@@ -57,7 +61,10 @@ def register(curvature: Curvature) -> Curvature:
         HesseValueError: the name is taken.
     """
     if curvature.name in CURVATURES:
-        raise HesseValueError(f"curvature: the name {curvature.name!r} is taken; unregister({curvature.name!r}) frees it")
+        raise HesseValueError(
+            f"curvature: the name {curvature.name!r} is taken; unregister({curvature.name!r})"
+            " frees it"
+        )
     CURVATURES[curvature.name] = curvature
     return curvature
 
@@ -82,15 +89,19 @@ def curvature_named(curvature: Any) -> Curvature:
         return curvature
     if not isinstance(curvature, str):
         raise HesseTypeError(
-            f"curvature: expected a name ({', '.join(map(repr, CURVATURES))}) or a Curvature, got {type(curvature).__name__}"
+            f"curvature: expected a name ({', '.join(map(repr, CURVATURES))}) or a Curvature, got"
+            f" {type(curvature).__name__}"
         )
     if curvature not in CURVATURES:
-        raise HesseValueError(f"curvature: expected one of {nearest(curvature, list(CURVATURES))}, got {curvature!r}")
+        raise HesseValueError(
+            f"curvature: expected one of {nearest(curvature, list(CURVATURES))}, got {curvature!r}"
+        )
     return CURVATURES[curvature]
 
 
 def require_prediction(cost: "Cost", name: str) -> None:
-    """Refuse a cost without a prediction between its parameters and its loss, for a curvature that is made there.
+    """Refuse a cost without a prediction between its parameters and its loss, for a curvature that
+    is made there.
 
     Raises:
         HesseValueError: says why there is none.
@@ -99,9 +110,13 @@ def require_prediction(cost: "Cost", name: str) -> None:
         why = (
             "a function of its parameters, made by Cost.from_function"
             if cost.predict is None
-            else "one whose model gives the loss itself, or whose loss has parameters that are asked about"
+            else (
+                "one whose model gives the loss itself, or whose loss has parameters that are asked"
+                " about"
+            )
         )
         raise HesseValueError(
-            f"curvature: {name!r} is made of the derivatives of a prediction and of the loss in it, and this cost is {why}: make "
-            "it with hesse.Cost(model, loss, data), of the model's parameters alone, or ask for curvature='hessian'"
+            f"curvature: {name!r} is made of the derivatives of a prediction and of the loss in it,"
+            f" and this cost is {why}: make it with hesse.Cost(model, loss, data), of the model's"
+            " parameters alone, or ask for curvature='hessian'"
         )

@@ -1,1 +1,2 @@
-"""The data of a cost: one batch, how a model is called on it, and which reading of what the user gave fits."""
+"""The data of a cost: one batch, how a model is called on it, and which reading of what the user
+gave fits."""

@@ -1,4 +1,5 @@
-"""A batch of the data, as the rest of hesse sees it: tensors that can be cut and joined by sample."""
+"""A batch of the data, as the rest of hesse sees it: tensors that can be cut and joined by
+sample."""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping
@@ -18,11 +19,13 @@ class Batch:
 
     Attributes:
         x: the inputs: a tensor, a nest of them, a mapping, or an object of the user's.
-        y: the targets, and behind them the weights where there are any; ``None`` where the inputs hold them.
+        y: the targets, and behind them the weights where there are any; ``None`` where the inputs
+            hold them.
         form: how the user's item is put together from the two.
-        flat: the targets that have several rows a sample, all in one axis, by their place among the leaves of ``y``; here they
-            have an axis for the samples.
-        whole: whether the first axes do not count samples (a graph): the batch is one sample, and is never cut.
+        flat: the targets that have several rows a sample, all in one axis, by their place among the
+            leaves of ``y``; here they have an axis for the samples.
+        whole: whether the first axes do not count samples (a graph): the batch is one sample, and
+            is never cut.
     """
 
     x: Any
@@ -43,7 +46,9 @@ class Batch:
             if len(item) == 1:
                 return cls(x, None, "inputs")._arranged()
             y = _plain(item[1])
-            return cls(x, y if len(item) == 2 else (y, item[2]), "pair" if len(item) == 2 else "weighted")._arranged()
+            return cls(
+                x, y if len(item) == 2 else (y, item[2]), "pair" if len(item) == 2 else "weighted"
+            )._arranged()
         if isinstance(item, Tensor):
             return cls(item, None, "tensor")._arranged() if item.ndim else None
         return cls(item, None, "object", whole=True) if tensors_in(item) else None
@@ -52,7 +57,10 @@ class Batch:
         """Whole, or with every tensor's first axis the samples'."""
         inputs, targets = tensors_in(self.x), pytree.tree_leaves(self.y)
         if isinstance(self.x, Tensor) and self.x.ndim == 0:
-            raise HesseValueError("data: an input is a tensor without axes; the first axis of every tensor counts the samples")
+            raise HesseValueError(
+                "data: an input is a tensor without axes; the first axis of every tensor counts the"
+                " samples"
+            )
         n = self.size if inputs[0].ndim else 0
         rows = [_rows(target, n) for target in targets]
         if any(t.ndim == 0 or len(t) != n for t in inputs) or (0 in rows and n):
@@ -71,13 +79,16 @@ class Batch:
 
     @property
     def targets(self) -> Any:
-        """What the user's loss takes beside the prediction; for a mapping without targets beside it, the mapping."""
+        """What the user's loss takes beside the prediction; for a mapping without targets beside
+        it, the mapping."""
         if self.form == "object":
             return getattr(self.x, "y", None)
         if self.form == "mapping":
             return self.x
         leaves, spec = pytree.tree_flatten(self.y)
-        return pytree.tree_unflatten([t.flatten(0, 1) if place in self.flat else t for place, t in enumerate(leaves)], spec)
+        return pytree.tree_unflatten(
+            [t.flatten(0, 1) if place in self.flat else t for place, t in enumerate(leaves)], spec
+        )
 
     @property
     def item(self) -> Any:
@@ -95,7 +106,13 @@ class Batch:
 
     def take(self, samples: slice | Tensor) -> "Batch":
         """Some of the samples."""
-        return self if self.whole else self.map(lambda t: t[samples.to(t.device) if isinstance(samples, Tensor) else samples])
+        return (
+            self
+            if self.whole
+            else self.map(
+                lambda t: t[samples.to(t.device) if isinstance(samples, Tensor) else samples]
+            )
+        )
 
     def to(self, device: torch.device, dtype: torch.dtype | None) -> "Batch":
         """On a device, and with floating tensors narrower than ``dtype`` widened to it."""
@@ -107,7 +124,11 @@ class Batch:
     def clone(self) -> "Batch":
         """The same numbers in memory of their own."""
         made = self.map(Tensor.clone)
-        return dataclasses.replace(made, x=self.x.clone()) if self.form == "object" and hasattr(self.x, "clone") else made
+        return (
+            dataclasses.replace(made, x=self.x.clone())
+            if self.form == "object" and hasattr(self.x, "clone")
+            else made
+        )
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -116,10 +137,13 @@ class Batch:
 
     @property
     def signature(self) -> Hashable:
-        """What batches must share to be worked on together: how they are nested, every axis but the first, what is no tensor."""
+        """What batches must share to be worked on together: how they are nested, every axis but the
+        first, what is no tensor."""
         leaves, spec = pytree.tree_flatten((self.x, self.y))
         first = 0 if self.whole else 1
-        shapes = tuple((tuple(t.shape[first:]), t.dtype) if isinstance(t, Tensor) else repr(t) for t in leaves)
+        shapes = tuple(
+            (tuple(t.shape[first:]), t.dtype) if isinstance(t, Tensor) else repr(t) for t in leaves
+        )
         return self.form, self.flat, self.whole, spec, shapes
 
 
@@ -128,14 +152,17 @@ def concatenate(batches: list[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     x, y = pytree.tree_map(
-        lambda *ts: torch.cat(ts) if isinstance(ts[0], Tensor) else ts[0], *[(batch.x, batch.y) for batch in batches]
+        lambda *ts: torch.cat(ts) if isinstance(ts[0], Tensor) else ts[0],
+        *[(batch.x, batch.y) for batch in batches],
     )
     return dataclasses.replace(batches[0], x=x, y=y)
 
 
 def moved(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
     """On a device, and widened to ``dtype`` where it is floating and narrower."""
-    narrow = dtype is not None and tensor.is_floating_point() and tensor.dtype.itemsize < dtype.itemsize
+    narrow = (
+        dtype is not None and tensor.is_floating_point() and tensor.dtype.itemsize < dtype.itemsize
+    )
     # Tensors of inference mode cannot be differentiated through; no derivative goes into the data.
     tensor = tensor.clone() if tensor.is_inference() else tensor.detach()
     return tensor.to(device, dtype if narrow else tensor.dtype)
@@ -145,8 +172,15 @@ def check_kinds(index: int, batch: Batch) -> None:
     """Refuse tensors without numbers in a plain array."""
     for tensor in batch.tensors:
         if tensor.is_meta or tensor.layout != torch.strided:
-            kind, remedy = ("a meta tensor", "load its values") if tensor.is_meta else ("sparse", "use .to_dense()")
-            raise HesseValueError(f"data: batch {index} holds a tensor of shape {tuple(tensor.shape)} that is {kind}; {remedy}")
+            kind, remedy = (
+                ("a meta tensor", "load its values")
+                if tensor.is_meta
+                else ("sparse", "use .to_dense()")
+            )
+            raise HesseValueError(
+                f"data: batch {index} holds a tensor of shape {tuple(tensor.shape)} that is {kind};"
+                f" {remedy}"
+            )
 
 
 def check(index: int, batch: Batch) -> None:
@@ -155,22 +189,34 @@ def check(index: int, batch: Batch) -> None:
         for leaf in tensors_in(value):
             if not batch.whole and (leaf.ndim == 0 or leaf.shape[0] != batch.size):
                 raise HesseValueError(
-                    f"data: batch {index} has {batch.size} inputs, and its {what} have shape {tuple(leaf.shape)}; "
-                    "the first axis of every tensor counts the samples"
+                    f"data: batch {index} has {batch.size} inputs, and its {what} have shape"
+                    f" {tuple(leaf.shape)}; the first axis of every tensor counts the samples"
                 )
             if leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
                 bad = int((~torch.isfinite(leaf)).sum())
                 raise HesseValueError(
-                    f"data: batch {index} has {bad} {what} that are not finite (nan or inf); remove those samples"
+                    f"data: batch {index} has {bad} {what} that are not finite (nan or inf); remove"
+                    " those samples"
                 )
     if batch.form == "weighted":
         weights = batch.y[1]
-        if not isinstance(weights, Tensor) or weights.shape != (batch.size,) or bool((weights < 0).any()):
+        if (
+            not isinstance(weights, Tensor)
+            or weights.shape != (batch.size,)
+            or bool((weights < 0).any())
+        ):
             shape = tuple(weights.shape) if isinstance(weights, Tensor) else None
-            got = type(weights).__name__ if shape is None else "negative ones" if shape == (batch.size,) else f"shape {shape}"
+            got = (
+                type(weights).__name__
+                if shape is None
+                else "negative ones"
+                if shape == (batch.size,)
+                else f"shape {shape}"
+            )
             samples = len(tensors_in(batch.x)[0])
             raise HesseValueError(
-                f"data: batch {index} is (X, y, w); w has to be a weight >= 0 for each of its {samples} samples, got {got}"
+                f"data: batch {index} is (X, y, w); w has to be a weight >= 0 for each of its"
+                f" {samples} samples, got {got}"
             )
 
 
@@ -189,7 +235,8 @@ def _plain(nest: Any) -> Any:
 
 
 def tensors_in(nest: Any) -> list[Tensor]:
-    """The tensors in a nest, and in an object that shows itself as a dictionary (torch_geometric's Data)."""
+    """The tensors in a nest, and in an object that shows itself as a dictionary (torch_geometric's
+    Data)."""
     leaves = pytree.tree_leaves(nest)
     shown = [leaf.to_dict() if hasattr(leaf, "to_dict") else leaf for leaf in leaves]
     return [leaf for leaf in pytree.tree_leaves(shown) if isinstance(leaf, Tensor)]

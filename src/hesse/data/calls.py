@@ -5,8 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def spread(function: Callable[..., Any], x: Any, *before: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call: ``(**x)`` of a mapping and ``(*x)`` of a tuple that the function can take so, else ``(x)``.
+def spread(
+    function: Callable[..., Any], x: Any, *before: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call: ``(**x)`` of a mapping and ``(*x)`` of a tuple that the function can
+    take so, else ``(x)``.
 
     Args:
         function: the model's forward, or a function of the user's.

@@ -16,21 +16,30 @@ from hesse.errors import HesseError, HesseTypeError, HesseValueError, in_a_line
 class Data:
     """The batches behind the ``data`` argument of a cost.
 
-    Every pass starts from the random state of the first, so a loader that shuffles, drops or augments at random gives the
-    same batches each time; the state outside stays as it was.
+    Every pass starts from the random state of the first, so a loader that shuffles, drops or
+    augments at random gives the same batches each time; the state outside stays as it was.
     """
 
-    def __init__(self, source: Any, device: torch.device, widen: torch.dtype | None = None, single: bool | None = None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        device: torch.device,
+        widen: torch.dtype | None = None,
+        single: bool | None = None,
+    ) -> None:
         """Data to be read.
 
         Args:
             source: what the user gave.
             device: where the batches go.
             widen: the dtype that narrower floating tensors are widened to.
-            single: whether the source is one batch, where it may be read both ways; by default it is several then.
+            single: whether the source is one batch, where it may be read both ways; by default it
+                is several then.
         """
         # A list of mappings holds batches; a tuple of two may hold inputs and targets.
-        nested = isinstance(source, tuple) or (isinstance(source, list) and not any(isinstance(part, Mapping) for part in source))
+        nested = isinstance(source, tuple) or (
+            isinstance(source, list) and not any(isinstance(part, Mapping) for part in source)
+        )
         self.is_ambiguous = nested and len(source) == 2 and all(map(_is_item, source))
         self.is_single = _is_item(source) if single is None else single
         self._given = source
@@ -39,7 +48,9 @@ class Data:
         _check_readable(source, self.is_single)
         self._randomness = _Randomness(getattr(source, "generator", None))
         held = self._source if self.is_ordered else ()
-        self._held = [(t, t._version) for item in held for t in _tensors_of(item) if not t.is_inference()]
+        self._held = [
+            (t, t._version) for item in held for t in _tensors_of(item) if not t.is_inference()
+        ]
         self._count = len(held) if self.is_ordered else 0
 
     def read_as(self, single: bool) -> "Data":
@@ -52,21 +63,24 @@ class Data:
         return isinstance(self._source, list | tuple)
 
     def check_unchanged(self) -> None:
-        """Refuse tensors that were written into, or a list that was added to, since the data was first read.
+        """Refuse tensors that were written into, or a list that was added to, since the data was
+        first read.
 
         Raises:
-            HesseValueError: what was summed over the old data, the divisor of a mean, does not fit the new.
+            HesseValueError: what was summed over the old data, the divisor of a mean, does not fit
+                the new.
         """
         if self.is_ordered and len(self._source) != self._count:
             raise HesseValueError(
-                f"data: the list held {self._count} batches when the cost was made and holds {len(self._source)} now; "
-                "make the cost anew"
+                f"data: the list held {self._count} batches when the cost was made and holds"
+                f" {len(self._source)} now; make the cost anew"
             )
         for tensor, version in self._held:
             if tensor._version != version:
                 raise HesseValueError(
-                    f"data: a tensor of shape {tuple(tensor.shape)} was written into after the cost was made, which is of the "
-                    "data as it was; make the cost anew, or give it a copy"
+                    f"data: a tensor of shape {tuple(tensor.shape)} was written into after the cost"
+                    " was made, which is of the data as it was; make the cost anew, or give it a"
+                    " copy"
                 )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -76,8 +90,9 @@ class Data:
             batch = Batch.read(item)
             if batch is None:
                 raise HesseTypeError(
-                    f"data: batch {index} is a {_described(item)}; expected a pair (inputs, targets) of tensors, a triple with "
-                    "weights of the samples behind them, or a mapping of the model's arguments"
+                    f"data: batch {index} is a {_described(item)}; expected a pair (inputs,"
+                    " targets) of tensors, a triple with weights of the samples behind them, or a"
+                    " mapping of the model's arguments"
                 )
             check_kinds(index, batch)
             batch = batch.to(self._device, self._widen)
@@ -87,11 +102,12 @@ class Data:
     def survey(self, visit: Callable[[int, Batch], None]) -> int:
         """A checking pass: calls ``visit(index, batch)`` and returns the number of samples.
 
-        A loader is read once more and order-free sums are compared, so that data which does not come again is found
-        before long work.
+        A loader is read once more and order-free sums are compared, so that data which does not
+        come again is found before long work.
 
         Raises:
-            HesseValueError: no samples, lengths that differ, numbers that are not finite, or other samples each time.
+            HesseValueError: no samples, lengths that differ, numbers that are not finite, or other
+                samples each time.
         """
         repeats = self.is_ordered
         samples, first = 0, _Sums()
@@ -102,7 +118,9 @@ class Data:
             if not repeats:
                 first.add(batch)
         if not samples:
-            raise HesseValueError("data: the data set is empty; the cost is a sum over at least one sample")
+            raise HesseValueError(
+                "data: the data set is empty; the cost is a sum over at least one sample"
+            )
         if not repeats:
             self._check_repeats(first)
         return samples
@@ -113,13 +131,15 @@ class Data:
             second.add(batch)
         if not first.like(second):
             raise HesseValueError(
-                "data: the loader gave other samples in its second pass (it can be read only once, or draws from a generator of "
-                "its own); the Hessian needs the same data each time: turn the randomness off, or pass list(loader)"
+                "data: the loader gave other samples in its second pass (it can be read only once,"
+                " or draws from a generator of its own); the Hessian needs the same data each time:"
+                " turn the randomness off, or pass list(loader)"
             )
 
 
 class _Randomness:
-    """The global random states (torch, numpy, Python) and a loader's own generator, at the time of construction."""
+    """The global random states (torch, numpy, Python) and a loader's own generator, at the time of
+    construction."""
 
     def __init__(self, generator: Any) -> None:
         self._generator = generator if isinstance(generator, torch.Generator) else None
@@ -137,7 +157,8 @@ class _Randomness:
             self._generator.set_state(states[3])
 
     def iterate(self, source: Iterable[Any]) -> Iterator[Any]:
-        """Iterate from the first states, while outside, also between the items, the states stay as they were."""
+        """Iterate from the first states, while outside, also between the items, the states stay as
+        they were."""
         inside, iterator = self._first, None
         while True:
             outside = self._read()
@@ -151,7 +172,8 @@ class _Randomness:
                 raise
             except Exception as error:  # of the user's data set, sampler or collate function
                 raise HesseValueError(
-                    f"data: reading a batch of this {type(source).__name__} failed: {in_a_line(error)}"
+                    f"data: reading a batch of this {type(source).__name__} failed:"
+                    f" {in_a_line(error)}"
                 ) from error
             finally:
                 inside = self._read()
@@ -160,7 +182,8 @@ class _Randomness:
 
 
 def _is_item(source: Any) -> bool:
-    """Whether this is one batch rather than several: a pair or triple of parts that are not batches themselves, a mapping, ..."""
+    """Whether this is one batch rather than several: a pair or triple of parts that are not batches
+    themselves, a mapping, ..."""
     if isinstance(source, tuple | list):
         return len(source) in (1, 2, 3) and not all(map(_is_item, source))
     return not isinstance(source, Tensor) and Batch.read(source) is not None
@@ -172,24 +195,35 @@ def _tensors_of(item: Any) -> list[Tensor]:
 
 
 def _described(item: Any) -> str:
-    kinds = list(dict.fromkeys(type(part).__name__ for part in item)) if isinstance(item, tuple | list) else []
+    kinds = (
+        list(dict.fromkeys(type(part).__name__ for part in item))
+        if isinstance(item, tuple | list)
+        else []
+    )
     return type(item).__name__ + (f" of {len(item)} ({', '.join(kinds[:3])})" if kinds else "")
 
 
 def _check_readable(source: Any, is_single: bool) -> None:
     if is_single:
         if Batch.read(source) is None:
-            parts = ", ".join(map(_described, source)) if isinstance(source, tuple | list) else _described(source)
-            raise HesseTypeError(f"data: expected tensors (X, y), got ({parts}); convert arrays with torch.as_tensor")
+            parts = (
+                ", ".join(map(_described, source))
+                if isinstance(source, tuple | list)
+                else _described(source)
+            )
+            raise HesseTypeError(
+                f"data: expected tensors (X, y), got ({parts}); convert arrays with torch.as_tensor"
+            )
         return
     if isinstance(source, Tensor) or not isinstance(source, Iterable):
         raise HesseTypeError(
-            f"data: expected a pair (X, y) of tensors or a re-iterable of such batches (a DataLoader), got {_described(source)}"
+            "data: expected a pair (X, y) of tensors or a re-iterable of such batches (a"
+            f" DataLoader), got {_described(source)}"
         )
     if isinstance(source, Iterator):
         raise HesseValueError(
-            f"data: this {type(source).__name__} can be read only once, and the work reads it several times; "
-            "pass a list of batches or a DataLoader"
+            f"data: this {type(source).__name__} can be read only once, and the work reads it"
+            " several times; pass a list of batches or a DataLoader"
         )
 
 
@@ -210,4 +244,7 @@ class _Sums:
 
     def like(self, other: "_Sums") -> bool:
         """Equal to rounding."""
-        return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in zip(self._sums, other._sums, strict=True))
+        return all(
+            math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
+            for a, b in zip(self._sums, other._sums, strict=True)
+        )

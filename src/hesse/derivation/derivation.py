@@ -56,7 +56,8 @@ class Formula:
         return self.text()
 
     def text(self, reading: str = "indices") -> str:
-        """The lines and the result as text, at most 100 columns wide; ``reading`` as in `Derivation.text`."""
+        """The lines and the result as text, at most 100 columns wide; ``reading`` as in
+        `Derivation.text`."""
         from hesse.derivation.show import text
 
         return text.block_text(self.block, self.derivation, reading)
@@ -75,16 +76,21 @@ class Formula:
         return html.page(replace(self.derivation, blocks={key: self.block}, stages=()))
 
     def matrix(self) -> str | None:
-        """The result as a product of matrices, rows and columns counted row by row; None where it has no such form."""
+        """The result as a product of matrices, rows and columns counted row by row; None where it
+        has no such form."""
         from hesse.derivation.show.matrix import matrix_form, matrix_text
 
-        found = matrix_form(self.expression, self.rows.indices, self.columns.indices, self.derivation.program)
+        found = matrix_form(
+            self.expression, self.rows.indices, self.columns.indices, self.derivation.program
+        )
         return None if found is None else matrix_text(found)
 
     def python(self, backend: str = "numpy", name: str = "hessian_block") -> str:
-        """A standalone function of the leaves, with named intermediates and the formula in its docstring.
+        """A standalone function of the leaves, with named intermediates and the formula in its
+        docstring.
 
-        A function without a row in the table of functions, such as ``f``, is an argument, and so are its derivatives.
+        A function without a row in the table of functions, such as ``f``, is an argument, and so
+        are its derivatives.
 
         Args:
             backend: ``"numpy"`` or ``"torch"``.
@@ -104,18 +110,21 @@ class Formula:
 
         program = self.derivation.program
         left = text(of(Partial(program.cost.entry, (self.rows, self.columns))), program)
-        return python(self.block, program, backend, name, formula=f"{left} = {text(self.expression, program)}")
+        return python(
+            self.block, program, backend, name, formula=f"{left} = {text(self.expression, program)}"
+        )
 
     def evaluate(self, **arrays: Any) -> Any:
         """The array at given leaves, of shape (*rows.shape, *columns.shape).
 
-        Of a `Cost` that was derived, what is not given is its own: ``evaluate()`` is the block at its parameters, over all its
-        samples, in float64 and without its penalty.
+        Of a `Cost` that was derived, what is not given is its own: ``evaluate()`` is the block at
+        its parameters, over all its samples, in float64 and without its penalty.
 
         Args:
-            **arrays: NumPy arrays, which give a NumPy array, or tensors, which give a tensor. For a network, ``x`` and ``y``
-                with one more axis in front hold samples, and the block is that of their sum or mean. An unknown function is
-                the name of a known one, ``f="tanh"``, or its derivatives (f, f', f'').
+            **arrays: NumPy arrays, which give a NumPy array, or tensors, which give a tensor. For a
+                network, ``x`` and ``y`` with one more axis in front hold samples, and the block is
+                that of their sum or mean. An unknown function is the name of a known one,
+                ``f="tanh"``, or its derivatives (f, f', f'').
 
         Example:
             >>> import numpy, hesse
@@ -129,23 +138,33 @@ class Formula:
 
         program, own = self.derivation.program, self.derivation.own
         functions: dict[str, str | tuple[Callable[..., Any], ...]] = {
-            name: differentiated(f) for name, f in self.derivation.functions.items() if name in program.unknown
+            name: differentiated(f)
+            for name, f in self.derivation.functions.items()
+            if name in program.unknown
         }
         functions |= {name: arrays.pop(name) for name in sorted(program.unknown) if name in arrays}
-        data = [name for name, leaf in program.leaves.items() if leaf.role != "parameter" and name in arrays]
+        data = [
+            name
+            for name, leaf in program.leaves.items()
+            if leaf.role != "parameter" and name in arrays
+        ]
         if own is not None and not data:
             total: Any = 0
             with Progress("samples", own.count) as bar:
                 for count, some in own.samples():
                     here = {**_alike(some, arrays), **arrays}
-                    total = total + evaluate(self.expression, self.indices, program, here, functions)
+                    total = total + evaluate(
+                        self.expression, self.indices, program, here, functions
+                    )
                     bar.advance(count)
             return total * own.scale
         if own is not None:
             arrays = {**_alike(own.parameters, arrays), **arrays}
         found = evaluate(self.expression, self.indices, program, arrays, functions)
         if program.samples == "mean" and with_samples(arrays, program):
-            some = next(name for name, leaf in program.leaves.items() if leaf.per_sample and name in arrays)
+            some = next(
+                name for name, leaf in program.leaves.items() if leaf.per_sample and name in arrays
+            )
             return found / len(arrays[some])
         return found
 
@@ -182,9 +201,13 @@ class Derivation:
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
     certificate: Certificate | None = None
-    writer: Callable[[str, str], tuple[Block, Program]] | None = field(default=None, repr=False, compare=False)
+    writer: Callable[[str, str], tuple[Block, Program]] | None = field(
+        default=None, repr=False, compare=False
+    )
     at: Valuation | None = field(default=None, repr=False, compare=False)
-    functions: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    functions: Mapping[str, Callable[[Tensor], Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     own: Own | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Block]:
@@ -250,7 +273,8 @@ class Derivation:
         return latex.document(self)
 
     def html(self) -> str:
-        """One self-contained page: MathML, steps that unfold, light and dark; nothing is loaded from elsewhere.
+        """One self-contained page: MathML, steps that unfold, light and dark; nothing is loaded
+        from elsewhere.
 
         Raises:
             HesseImportError: the extra ``html`` is not installed.
@@ -293,7 +317,9 @@ def _formula(derivation: Derivation, rows: str, columns: str) -> Formula:
     for name in (rows, columns):
         if name not in derivation.parameters:
             close = nearest(name, list(derivation.parameters))
-            raise HesseKeyError(f"block: {name!r} is not a parameter of this derivation; the nearest: {close}")
+            raise HesseKeyError(
+                f"block: {name!r} is not a parameter of this derivation; the nearest: {close}"
+            )
     order = derivation.parameters.index
     if order(rows) > order(columns):
         return _transposed(_formula(derivation, columns, rows))
@@ -308,7 +334,9 @@ def _with_block(derivation: Derivation, rows: str, columns: str) -> Derivation:
 
     assert derivation.writer is not None, "a derivation without a writer has all its blocks"
     block, program = derivation.writer(rows, columns)
-    alone = replace(derivation, program=program, slopes={}, stages=(), blocks={(rows, columns): block})
+    alone = replace(
+        derivation, program=program, slopes={}, stages=(), blocks={(rows, columns): block}
+    )
     if derivation.at is not None:
         alone, _ = certified(alone, derivation.at.extended(alone.program))
     return replace(derivation, program=alone.program, blocks={**derivation.blocks, **alone.blocks})

@@ -54,22 +54,27 @@ def derive(
     stagewise: bool | None = None,
     certify: bool = True,
 ) -> Derivation:
-    """Derive every block of a Hessian, line by line, each line with its rule and each line certified.
+    """Derive every block of a Hessian, line by line, each line with its rule and each line
+    certified.
 
     Args:
-        source: a cost as text, such as ``"1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"``; a `Network`; or a `Cost`, whose model is
-            traced.
-        wrt: the parameters, by name. An expression needs them; of a network or a cost they are all, unless some are named.
-        shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as letters or numbers, ``[]`` a
-            scalar.
-        given: what is known of an expression's data: ``"sum(y) == 1"`` along the last axis, ``"Omega == 1"`` for every entry.
-        stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows linearly with the depth,
-            rather than every block being written out down to the parameters. By default from four layers on.
-        certify: whether to evaluate every line at random points, and every block against automatic differentiation.
+        source: a cost as text, such as ``"1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"``; a `Network`; or a
+            `Cost`, whose model is traced.
+        wrt: the parameters, by name. An expression needs them; of a network or a cost they are all,
+            unless some are named.
+        shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as
+            letters or numbers, ``[]`` a scalar.
+        given: what is known of an expression's data: ``"sum(y) == 1"`` along the last axis,
+            ``"Omega == 1"`` for every entry.
+        stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows
+            linearly with the depth, rather than every block being written out down to the
+            parameters. By default from four layers on.
+        certify: whether to evaluate every line at random points, and every block against automatic
+            differentiation.
 
     Raises:
-        HesseError: text that is not a cost, names or shapes that do not fit; or a line that does not hold, which is a fault
-            of hesse.
+        HesseError: text that is not a cost, names or shapes that do not fit; or a line that does
+            not hold, which is a fault of hesse.
 
     Example:
         >>> import hesse
@@ -81,52 +86,80 @@ def derive(
     """
     if isinstance(source, str):
         if wrt is None:
-            raise HesseValueError("wrt: an expression needs the names of its parameters, such as wrt=['W1', 'W2']")
+            raise HesseValueError(
+                "wrt: an expression needs the names of its parameters, such as wrt=['W1', 'W2']"
+            )
         program, parameters = program_of_text(source, wrt, shapes, given)
         return written(source, program, parameters, stagewise=stagewise, certify=certify)
     if shapes is not None or tuple(given):
-        raise HesseValueError("shapes and given are for expressions; a network or a cost knows its own")
+        raise HesseValueError(
+            "shapes and given are for expressions; a network or a cost knows its own"
+        )
     if isinstance(source, Network):
         program, names = source.program()
-        return written(repr(source), program, _chosen(wrt, names), stagewise=stagewise, certify=certify)
+        return written(
+            repr(source), program, _chosen(wrt, names), stagewise=stagewise, certify=certify
+        )
     if isinstance(source, Cost):
         return _of_cost(source, wrt, stagewise=stagewise, certify=certify)
-    raise HesseTypeError(f"source: expected an expression as text, a hesse.Network or a hesse.Cost, got {type(source).__name__}")
+    raise HesseTypeError(
+        "source: expected an expression as text, a hesse.Network or a hesse.Cost, got"
+        f" {type(source).__name__}"
+    )
 
 
-def _of_cost(cost: Cost, wrt: str | Sequence[str] | None, *, stagewise: bool | None, certify: bool) -> Derivation:
-    """The derivation for the loss of one sample, certified on the cost's own parameters and first samples too."""
-    from hesse.derivation.sources.networks.graph import program_of  # the rules of all traced operations, which only a cost needs
+def _of_cost(
+    cost: Cost, wrt: str | Sequence[str] | None, *, stagewise: bool | None, certify: bool
+) -> Derivation:
+    """The derivation for the loss of one sample, certified on the cost's own parameters and first
+    samples too."""
+    from hesse.derivation.sources.networks.graph import (
+        program_of,
+    )  # the rules of all traced operations, which only a cost needs
 
     found = program_of(cost)
     whole = cost.scale * cost.samples
     samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None
     program = replace(found.program, samples=samples)
     chosen = _chosen(wrt, found.parameters)
-    result = written(repr(cost), program, chosen, stagewise=stagewise, certify=certify, functions=found.functions)
+    result = written(
+        repr(cost), program, chosen, stagewise=stagewise, certify=certify, functions=found.functions
+    )
     notes = [_over_samples(cost, samples), *_of_penalty(cost)]
     if certify:
         found.check_value(OWN_SAMPLES)
         checked = [certified_at(result, arrays) for arrays in found.samples(OWN_SAMPLES)]
         notes.append(
-            f"Checked on the model's own parameters at {len(checked)} of its samples as well: largest deviation "
-            f"{max(one.deviation for one in checked):.0e}"
-            + (f"; {checked[0].skipped} lines are too large for that." if checked[0].skipped else ".")
+            f"Checked on the model's own parameters at {len(checked)} of its samples as well:"
+            f" largest deviation {max(one.deviation for one in checked):.0e}"
+            + (
+                f"; {checked[0].skipped} lines are too large for that."
+                if checked[0].skipped
+                else "."
+            )
         )
     return replace(result, notes=(*result.notes, *notes), own=found.own())
 
 
 def _over_samples(cost: Cost, samples: str | None) -> str:
     how = f"{cost.scale:.6g} times its sum" if samples is None else f"its {samples}"
-    return f"J is the loss of one sample. The cost is {how} over {cost.samples} samples, and so is each block."
+    return (
+        f"J is the loss of one sample. The cost is {how} over {cost.samples} samples, and so is"
+        " each block."
+    )
 
 
 def _of_penalty(cost: Cost) -> list[str]:
     if cost.penalty is None:
         return []
     if isinstance(cost.penalty, int | float):
-        return [f"The penalty 1/2 · {cost.penalty:g} ‖θ‖² adds {cost.penalty:g} to the diagonal of each parameter's own block."]
-    return ["The penalty is a function of its own; its second derivatives are added to those below."]
+        return [
+            f"The penalty 1/2 · {cost.penalty:g} ‖θ‖² adds {cost.penalty:g} to the diagonal of each"
+            " parameter's own block."
+        ]
+    return [
+        "The penalty is a function of its own; its second derivatives are added to those below."
+    ]
 
 
 def _chosen(wrt: str | Sequence[str] | None, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -136,7 +169,9 @@ def _chosen(wrt: str | Sequence[str] | None, names: tuple[str, ...]) -> tuple[st
     asked = wrt.replace(",", " ").split() if isinstance(wrt, str) else list(wrt)
     for name in asked:
         if name not in names:
-            raise HesseKeyError(f"wrt: there is no parameter {name!r}; the nearest: {nearest(name, list(names))}")
+            raise HesseKeyError(
+                f"wrt: there is no parameter {name!r}; the nearest: {nearest(name, list(names))}"
+            )
     return tuple(name for name in names if name in asked)
 
 
@@ -166,6 +201,13 @@ def written(
     blocks = {pair: writer.block(*pair) for pair in wanted}
     levels = stages(expander) if isinstance(expander, Stages) else ()
     result = Derivation(
-        source, page.program, parameters, slopes, blocks, levels, writer=writer.with_program, functions=functions or {}
+        source,
+        page.program,
+        parameters,
+        slopes,
+        blocks,
+        levels,
+        writer=writer.with_program,
+        functions=functions or {},
     )
     return certified(result)[0] if certify else result

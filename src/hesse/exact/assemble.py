@@ -1,4 +1,5 @@
-"""Putting the Hessian together: the result while it is made, and where each pair of slots goes in it."""
+"""Putting the Hessian together: the result while it is made, and where each pair of slots goes in
+it."""
 
 import itertools
 from typing import Any
@@ -27,8 +28,11 @@ class Storage:
         count, P, sizes = len(cost.layout.names), cost.layout.size, cost.layout.sizes
         whole = len(wanted) == count * (count + 1) // 2
         self._matrix = zeros(P, P, **options) if whole else None
-        self._blocks = {} if whole else {(a, b): zeros(sizes[a], sizes[b], **options) for a, b in wanted}
-        # Parameters whose own block is there in both halves, equal bit by bit, and those where something added to it was not.
+        self._blocks = (
+            {} if whole else {(a, b): zeros(sizes[a], sizes[b], **options) for a, b in wanted}
+        )
+        # Parameters whose own block is there in both halves, equal bit by bit, and those where
+        # something added to it was not.
         self.complete: set[str] = set()
         self.rounded: set[str] = set()
 
@@ -42,13 +46,21 @@ class Storage:
 
     def has(self, first: str, second: str) -> bool:
         """Whether a block is part of the result, in either order."""
-        return self._matrix is not None or (first, second) in self._blocks or (second, first) in self._blocks
+        return (
+            self._matrix is not None
+            or (first, second) in self._blocks
+            or (second, first) in self._blocks
+        )
 
     def finished(self) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
-        """The matrix or the blocks, the lower halves of what is symmetric filled in from the upper."""
+        """The matrix or the blocks, the lower halves of what is symmetric filled in from the
+        upper."""
         complete = self.complete - self.rounded
         if self._matrix is not None:
-            mirror(self._matrix, [self._layout.slice(name) for name in self._layout.names if name in complete])
+            mirror(
+                self._matrix,
+                [self._layout.slice(name) for name in self._layout.names if name in complete],
+            )
             return self._matrix, None
         for (a, b), block in self._blocks.items():
             if a == b and a not in complete:
@@ -57,7 +69,8 @@ class Storage:
 
 
 class Target:
-    """Where a pair of slots is contracted to: the blocks themselves where it can be, else a matrix laid into them at the end.
+    """Where a pair of slots is contracted to: the blocks themselves where it can be, else a matrix
+    laid into them at the end.
 
     Args:
         storage: the result.
@@ -74,12 +87,15 @@ class Target:
         grid = self._in_place() if alone else None
         self._is_in_place = grid is not None
         if grid is None:
-            matrix = storage.block(*contraction.blocks[0]).new_zeros(pair.left.size, pair.right.size)
+            matrix = storage.block(*contraction.blocks[0]).new_zeros(
+                pair.left.size, pair.right.size
+            )
             grid = Grid.of(matrix, self.sizes.i, self.sizes.j)
         self._grid = grid
 
     def _in_place(self) -> Grid | None:
-        """The blocks themselves; ``None`` where their entries are in another order, or both orders of two uses meet in one."""
+        """The blocks themselves; ``None`` where their entries are in another order, or both orders
+        of two uses meet in one."""
         left, right = _parts(self._left), _parts(self._right)
         parted = len(left) > 1 or len(right) > 1
         if self._contraction.order.whole and parted:
@@ -91,18 +107,26 @@ class Target:
                     return None
                 if first.parameter == second.parameter and not self._same:
                     return None
-                if (first.parameter, second.parameter) in self._contraction.blocks and not (self._same and y < x):
+                if (first.parameter, second.parameter) in self._contraction.blocks and not (
+                    self._same and y < x
+                ):
                     block = self._storage.block(first.parameter, second.parameter)
                     if tuple(block.shape) != (first.size, second.size):
                         return None
                     matrices[x, y] = block
-        return Grid(tuple(inputs for _, inputs in left), tuple(inputs for _, inputs in right), matrices)
+        return Grid(
+            tuple(inputs for _, inputs in left), tuple(inputs for _, inputs in right), matrices
+        )
 
     def add(self, pair: Pair) -> None:
         """Add a chunk's share."""
         sizes = pair.sizes
         # The structure of one sample, from which the plan was made, may differ from a chunk's.
-        order = self._contraction.order if self._contraction.order.applies(sizes) else choose(sizes, len(pair.a))[0]
+        order = (
+            self._contraction.order
+            if self._contraction.order.applies(sizes)
+            else choose(sizes, len(pair.a))[0]
+        )
         self._used[order] = None
         order.run(pair, self._grid)
 
@@ -126,14 +150,19 @@ class Target:
                     continue
                 part = matrix[:, :, rows, :, :, columns].reshape(first.size, second.size)
                 _add_at(self._storage.block(*names), part, first.index, second.index)
-                if names[0] == names[1] and not self._same:  # two uses of one parameter meet in both orders
+                if (
+                    names[0] == names[1] and not self._same
+                ):  # two uses of one parameter meet in both orders
                     _add_at(self._storage.block(*names), part.mT, second.index, first.index)
 
 
 def _parts(slot: Slot) -> list[tuple[Slot, slice]]:
     """The slots that one is made of, and which of its inputs each has."""
     edges = list(itertools.accumulate((part.shape[2] for part in slot.own), initial=0))
-    return [(part, slice(low, high)) for part, low, high in zip(slot.own, edges, edges[1:], strict=False)]
+    return [
+        (part, slice(low, high))
+        for part, low, high in zip(slot.own, edges, edges[1:], strict=False)
+    ]
 
 
 def _add_at(block: Tensor, matrix: Tensor, rows: Tensor | None, columns: Tensor | None) -> None:
@@ -142,5 +171,7 @@ def _add_at(block: Tensor, matrix: Tensor, rows: Tensor | None, columns: Tensor 
         return
     device = block.device
     rows = torch.arange(len(matrix), device=device) if rows is None else rows.to(device)
-    columns = torch.arange(matrix.shape[1], device=device) if columns is None else columns.to(device)
+    columns = (
+        torch.arange(matrix.shape[1], device=device) if columns is None else columns.to(device)
+    )
     block.index_put_((rows.unsqueeze(1), columns), matrix, accumulate=True)

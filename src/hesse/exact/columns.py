@@ -1,4 +1,5 @@
-"""Columns: rows of the Hessian by Hessian-vector products, for what has no slots. Slower, never wrong."""
+"""Columns: rows of the Hessian by Hessian-vector products, for what has no slots. Slower, never
+wrong."""
 
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ WIDEST = 256
 
 
 def column_width(cost: "Cost", budget: int) -> int:
-    """How many products fit side by side into a budget of bytes, judged by what one gradient keeps."""
+    """How many products fit side by side into a budget of bytes, judged by what one gradient
+    keeps."""
     kept = 0
     batch = next(iter(cost.batches()))
 
@@ -32,12 +34,17 @@ def column_width(cost: "Cost", budget: int) -> int:
 
     leaves = {name: value.clone().requires_grad_() for name, value in cost.parameters.items()}
     try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        ):
             cost.batch_cost(leaves, batch)
     except RuntimeError:  # torch.func inside the user's function does not go with such hooks
         return 1
     # A product holds cotangents of what the gradient keeps, and works on some more of them.
-    return max(1, min(WIDEST, budget // max(1, 4 * kept + 4 * cost.layout.size * cost.dtype.itemsize)))
+    return max(
+        1, min(WIDEST, budget // max(1, 4 * kept + 4 * cost.layout.size * cost.dtype.itemsize))
+    )
 
 
 def rows(
@@ -63,7 +70,11 @@ def _rows(
     parameter = cost.parameters[name]
     size = parameter.numel()
     products = _Products(
-        term, cost.layout.index(name), cost.captures.setdefault("columns", {}), (cost.curvature, name, form), singly
+        term,
+        cost.layout.index(name),
+        cost.captures.setdefault("columns", {}),
+        (cost.curvature, name, form),
+        singly,
     )
     for start in range(0, size, width):
         stop = min(size, start + width)
@@ -74,7 +85,8 @@ def _rows(
 
 
 class _Products:
-    """Products with tangents in one parameter: side by side where that works, else one by one in plain autograd.
+    """Products with tangents in one parameter: side by side where that works, else one by one in
+    plain autograd.
 
     One evaluation of the gradient serves all tangents.
 
@@ -82,11 +94,14 @@ class _Products:
         term: what is differentiated.
         place: of the parameter.
         tried: whether products side by side were right, for what was tried already.
-        key: the curvature, the parameter and the form of the batch: some are right for one and not for another.
+        key: the curvature, the parameter and the form of the batch: some are right for one and not
+            for another.
         singly: take them one by one.
     """
 
-    def __init__(self, term: Term, place: int, tried: dict[Hashable, bool], key: Hashable, singly: bool) -> None:
+    def __init__(
+        self, term: Term, place: int, tried: dict[Hashable, bool], key: Hashable, singly: bool
+    ) -> None:
         self._term, self._place, self._tried, self._key = term, place, tried, key
         self._chosen = self._one_by_one() if singly else None
         self._singly = singly
@@ -98,7 +113,8 @@ class _Products:
                 made = [part.detach() for part in self._chosen(tangents)]
                 if self._are_right(tangents, made):
                     return made
-            except RuntimeError:  # an operation without a batching rule; what fails one by one as well is raised from there
+            # An operation without a batching rule; what fails one by one as well is raised there.
+            except RuntimeError:
                 pass
             self._chosen, self._singly = self._one_by_one(), True
         assert self._chosen is not None
@@ -124,6 +140,7 @@ class _Products:
 
 
 def side_by_side(term: Term, place: int) -> Callable[[Tensor], Tensors]:
-    """Products with many tangents in the parameter at a place: (k, *shape) -> (k, *b.shape) for every parameter b."""
+    """Products with many tangents in the parameter at a place: (k, *shape) -> (k, *b.shape) for
+    every parameter b."""
     product = term.product(Reverse(), [place])
     return vmap(lambda tangent: product([tangent]))

@@ -1,4 +1,5 @@
-"""The way of a cost's samples down its graph, to pairs of slots: rehearsed on one for the plan, then run on all of them."""
+"""The way of a cost's samples down its graph, to pairs of slots: rehearsed on one for the plan,
+then run on all of them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, final
@@ -28,7 +29,9 @@ class Descent:
         cost: the cost.
     """
 
-    def __init__(self, sweep: Sweep, graph: Graph, sites: tuple[Site, ...], wanted: set[PairKey], cost: Cost) -> None:
+    def __init__(
+        self, sweep: Sweep, graph: Graph, sites: tuple[Site, ...], wanted: set[PairKey], cost: Cost
+    ) -> None:
         self.sweep, self._wanted, self._scale = sweep, wanted, cost.scale
         self._evaluation = Evaluation(graph, sites, cost.fixed, cost.parameters)
 
@@ -45,12 +48,22 @@ class Descent:
             most = max(most, entries)
 
         sizes = {key: pair.sizes for key, pair in self._pairs(values, before, observe)}
-        kept = sum(values[name].numel() for name in self._evaluation.batched if isinstance(values.get(name), torch.Tensor))
-        kept += sum(here.delta.numel() + sum(feature.numel() for feature in here.features) for here in before.values())
+        kept = sum(
+            values[name].numel()
+            for name in self._evaluation.batched
+            if isinstance(values.get(name), torch.Tensor)
+        )
+        kept += sum(
+            here.delta.numel() + sum(feature.numel() for feature in here.features)
+            for here in before.values()
+        )
         return sizes, most + kept
 
     def _pairs(
-        self, values: dict[str, Any], before: dict[str, Passed], observe: Callable[[int], None] | None = None
+        self,
+        values: dict[str, Any],
+        before: dict[str, Passed],
+        observe: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[PairKey, Pair]]:
         """The pairs of some values; the sites that were passed are entered in ``before``."""
         for arrival in self.sweep.arrivals(values, self._evaluation.batched, self._scale, observe):

@@ -40,15 +40,18 @@ def diagonal(
 ) -> "Entries":
     """The exact diagonal of the Hessian, ∂²J/∂θ_k², by parameter name; H itself is never built.
 
-    For a dense layer it is ∂²J/∂W[o,i]² = Σ_n a[n,i]² S[n,o,o]: only the signals are carried down the graph, with
-    no columns for mixed blocks. Parameters without slots take one product for each entry.
+    For a dense layer it is ∂²J/∂W[o,i]² = Σ_n a[n,i]² S[n,o,o]: only the signals are carried down
+    the graph, with no columns for mixed blocks. Parameters without slots take one product for each
+    entry.
 
     Args:
         cost: the cost.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
+            `Curvature`.
         memory: bytes that the work may use; by default a share of what is free.
-        certify: hold entries drawn at random, of as many parameters as 15 % of the time or six gradients allow, against
-            double backward of the function as given. What is wrong is computed again in a slower way.
+        certify: hold entries drawn at random, of as many parameters as 15 % of the time or six
+            gradients allow, against double backward of the function as given. What is wrong is
+            computed again in a slower way.
         progress: as for `hessian`.
 
     Returns:
@@ -95,7 +98,9 @@ class Entries(dict[str, Tensor]):
         certificate: what it was held against; ``None`` where it was not.
     """
 
-    def __init__(self, entries: Mapping[str, Tensor], certificate: Certificate | None = None) -> None:
+    def __init__(
+        self, entries: Mapping[str, Tensor], certificate: Certificate | None = None
+    ) -> None:
         super().__init__(entries)
         self.certificate = certificate
 
@@ -107,7 +112,9 @@ def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> dict[str, Ten
             for key, pair in pairs_by_chunk(cost, part, bar):
                 _add_entries(pair, sums[part.contractions[key].blocks[0][0]])
             for name in part.by_columns:
-                for at, products in rows_by_batch(cost, part, name, column_width(cost, made.column_budget), bar):
+                for at, products in rows_by_batch(
+                    cost, part, name, column_width(cost, made.column_budget), bar
+                ):
                     sums[name][at] += _own_entries(products[name], at)
     _add_penalty(cost, sums)
     return {name: sums[name].reshape(cost.layout.shape(name)) for name in cost.layout.names}
@@ -127,11 +134,14 @@ def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
 
 
 def _add_entries(pair: Pair, total: Tensor) -> None:
-    """Add to a parameter's diagonal what a pair of its slots brings; a pair of two different uses meets in both orders."""
+    """Add to a parameter's diagonal what a pair of its slots brings; a pair of two different uses
+    meets in both orders."""
     index = pair.left.index
     if pair.same:
         made = _self_entries(pair)
-        total.index_add_(0, _entries(index, total), made.reshape(-1)) if index is not None else total.add_(made.reshape(-1))
+        total.index_add_(
+            0, _entries(index, total), made.reshape(-1)
+        ) if index is not None else total.add_(made.reshape(-1))
         return
     for matches, entries in _ALIGNMENTS if _is_laid_out(pair) else ():
         if matches(pair):
@@ -154,7 +164,9 @@ def _is_laid_out(pair: Pair) -> bool:
 
 
 def _entries(index: Tensor | None, total: Tensor) -> Tensor:
-    return torch.arange(len(total), device=total.device) if index is None else index.to(total.device)
+    return (
+        torch.arange(len(total), device=total.device) if index is None else index.to(total.device)
+    )
 
 
 def _self_entries(pair: Pair) -> Tensor:
@@ -162,7 +174,11 @@ def _self_entries(pair: Pair) -> Tensor:
     n, g, t, _ = pair.a.shape
     o = pair.left.shape[1]
     if isinstance(pair.signal, Diagonal | RankOne):
-        weights = pair.signal.values if isinstance(pair.signal, Diagonal) else pair.signal.diagonal - pair.signal.factor.square()
+        weights = (
+            pair.signal.values
+            if isinstance(pair.signal, Diagonal)
+            else pair.signal.diagonal - pair.signal.factor.square()
+        )
         if (g, t) == (1, 1):
             return (weights.reshape(n, o).mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
     signal = pair.signal if isinstance(pair.signal, Tensor) else pair.signal.dense()  # type: ignore[union-attr]
@@ -187,19 +203,23 @@ def _same_order(pair: Pair) -> bool:
 
 
 def _aligned(pair: Pair) -> Tensor:
-    """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h, p, j)."""
+    """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h,
+    p, j)."""
     made = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
     if isinstance(pair.signal, Tensor):
         made += _aligned_signal(pair.signal, pair.a, pair.b)
     if pair.transport is not None:
         moved, weights = _moved(pair)
         a = pair.a.unflatten(3, (moved.shape[3], -1))
-        made += torch.einsum("nucotg,nguwo,ngtcw->gocw", moved.diagonal(dim1=1, dim2=4), weights, a).flatten(2)
+        made += torch.einsum(
+            "nucotg,nguwo,ngtcw->gocw", moved.diagonal(dim1=1, dim2=4), weights, a
+        ).flatten(2)
     return made
 
 
 def _is_crossed(pair: Pair) -> bool:
-    """One use has the parameter as (o, i), the other as (i, o): an embedding tied to the last layer."""
+    """One use has the parameter as (o, i), the other as (i, o): an embedding tied to the last
+    layer."""
     (g, o, i), (h, p, j) = pair.left.shape, pair.right.shape
     if (g, h) != (1, 1) or (o, i) != (j, p):
         return False
@@ -215,7 +235,9 @@ def _crossed(pair: Pair) -> Tensor:
     _, o, i = pair.left.shape
     made = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
     if isinstance(pair.signal, Tensor):
-        made += torch.einsum("nsiot,nti,nso->oi", pair.signal[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0])
+        made += torch.einsum(
+            "nsiot,nti,nso->oi", pair.signal[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0]
+        )
     if pair.transport is not None:
         moved, weights = _moved(pair)
         own = moved[:, 0, :, :, 0].unflatten(3, (moved.shape[3], -1))  # o as (c, w)

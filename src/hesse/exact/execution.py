@@ -18,12 +18,15 @@ def steps(cost: Cost, made: Plan) -> float:
     count = 0.0
     for part in made.parts:
         count += -(-part.samples // part.chunk) if part.contractions else 0
-        count += sum(cost.layout.sizes[name] for name in part.by_columns) * part.samples / cost.samples
+        count += (
+            sum(cost.layout.sizes[name] for name in part.by_columns) * part.samples / cost.samples
+        )
     return count
 
 
 def pairs_by_chunk(cost: Cost, part: Part, bar: Progress) -> Iterator[tuple[PairKey, Pair]]:
-    """Carry every chunk of samples down the graph, and yield each pair of slots of the plan when it is complete."""
+    """Carry every chunk of samples down the graph, and yield each pair of slots of the plan when it
+    is complete."""
     if part.descent is None or not part.contractions:
         return
     for chunk in chunks(cost, part.chunk, part.signature):
@@ -31,7 +34,9 @@ def pairs_by_chunk(cost: Cost, part: Part, bar: Progress) -> Iterator[tuple[Pair
         bar.advance(1)
 
 
-def rows_by_batch(cost: Cost, part: Part, name: str, width: int, bar: Progress) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+def rows_by_batch(
+    cost: Cost, part: Part, name: str, width: int, bar: Progress
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Rows of the Hessian for a parameter that goes by columns, the share of each batch in turn."""
     for batch in cost.batches():
         if batch is not None and batch.signature != part.signature:

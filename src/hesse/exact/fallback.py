@@ -1,6 +1,8 @@
-"""Paths that were seen to fail: what a parameter's rows were made by, held against double backward, and found wrong or in error.
+"""Paths that were seen to fail: what a parameter's rows were made by, held against double backward,
+and found wrong or in error.
 
-A path that failed is not taken again for that model; the plan takes the next slower one and says so.
+A path that failed is not taken again for that model; the plan takes the next slower one and says
+so.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,11 +12,12 @@ from hesse.certificates.comparison import TOLERANCE, Difference
 from hesse.cost import Cost
 from hesse.errors import HesseValueError, in_a_line
 
-# From the fastest to the slowest: matrix products, Hessian-vector products side by side, and one by one in plain autograd.
+# From the fastest to the slowest: matrix products, Hessian-vector products side by side, and one by
+# one in plain autograd.
 CONTRACTION, COLUMNS, SINGLY = "contraction", "columns", "products one by one"
 PATHS = (CONTRACTION, COLUMNS, SINGLY)
-# Of the typical entry of a product's largest part, in units of what is taken for rounding at once: what the order of summation
-# may change.
+# Of the typical entry of a product's largest part, in units of what is taken for rounding at once:
+# what the order of summation may change.
 _ROUNDINGS = 10.0
 
 
@@ -37,7 +40,8 @@ class Failure:
 
 
 def failures(cost: Cost) -> dict[str, Failure]:
-    """By parameter, what was seen to fail for this model, loss and curvature; kept as long as they are."""
+    """By parameter, what was seen to fail for this model, loss and curvature; kept as long as they
+    are."""
     return cost.captures.setdefault("failures", {}).setdefault(cost.curvature, {})
 
 
@@ -49,7 +53,9 @@ def path_of(cost: Cost, name: str, by_columns: bool) -> str:
     return COLUMNS if by_columns else CONTRACTION
 
 
-def fall_back(cost: Cost, reasons: Mapping[str, Difference | str], by_columns: tuple[str, ...], what: str) -> bool:
+def fall_back(
+    cost: Cost, reasons: Mapping[str, Difference | str], by_columns: tuple[str, ...], what: str
+) -> bool:
     """Leave the paths of some parameters for the next slower ones.
 
     Args:
@@ -59,28 +65,37 @@ def fall_back(cost: Cost, reasons: Mapping[str, Difference | str], by_columns: t
         what: what was asked for.
 
     Returns:
-        Whether there are such paths. The slowest one is the independent way itself: where it differs from that by little on the
-        scale of the whole product, it is by rounding.
+        Whether there are such paths. The slowest one is the independent way itself: where it
+        differs from that by little on the scale of the whole product, it is by rounding.
 
     Raises:
         HesseValueError: there is no slower path.
     """
-    fallen, limit = False, _ROUNDINGS * max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values())
+    fallen, limit = (
+        False,
+        _ROUNDINGS * max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values()),
+    )
     for name, reason in reasons.items():
         path = path_of(cost, name, name in by_columns)
         if path != SINGLY:
             failures(cost)[name], fallen = Failure(path, str(reason)), True
         elif isinstance(reason, str) or not reason.share < limit:
             raise HesseValueError(
-                f"cost: the {what} cannot be certified. The rows of {name!r} were made by {path}, which {reason}; no way of "
-                "computing them agrees with it. Is the model random, or does it change with every call?"
+                f"cost: the {what} cannot be certified. The rows of {name!r} were made by {path},"
+                f" which {reason}; no way of computing them agrees with it. Is the model random, or"
+                " does it change with every call?"
             )
     return fallen
 
 
 def leave_undefined(cost: Cost, names: Collection[str], by_columns: tuple[str, ...]) -> bool:
-    """Leave the paths that gave no number, without a certificate too; says whether there are slower ones."""
-    slower = {name: "gave entries that are not finite" for name in names if path_of(cost, name, name in by_columns) != SINGLY}
+    """Leave the paths that gave no number, without a certificate too; says whether there are slower
+    ones."""
+    slower = {
+        name: "gave entries that are not finite"
+        for name in names
+        if path_of(cost, name, name in by_columns) != SINGLY
+    }
     return bool(slower) and fall_back(cost, slower, by_columns, "Hessian")
 
 

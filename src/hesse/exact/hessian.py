@@ -45,22 +45,28 @@ def hessian(
         cost: the cost.
         pairs: the blocks to compute, as pairs of parameter names; by default all.
         block_diagonal: only the blocks of each parameter with itself.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
-        memory: bytes that the work may use beyond the result; by default as much as the result takes, within what is free.
-            Samples are worked on in chunks that fit.
-        certify: hold the result against double backward of the function as given, on all the data (see `H.certificate`), which
-            takes up to 15 % of the time, or some six gradients. What is wrong is computed again in a slower way.
-        progress: show a progress bar; by default where the work takes more than two seconds and a terminal is watching.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
+            `Curvature`.
+        memory: bytes that the work may use beyond the result; by default as much as the result
+            takes, within what is free. Samples are worked on in chunks that fit.
+        certify: hold the result against double backward of the function as given, on all the data
+            (see `H.certificate`), which takes up to 15 % of the time, or some six gradients. What
+            is wrong is computed again in a slower way.
+        progress: show a progress bar; by default where the work takes more than two seconds and a
+            terminal is watching.
 
     Returns:
-        The blocks, exactly symmetric, in the dtype of the parameters (float32 for narrower ones) and on their device.
+        The blocks, exactly symmetric, in the dtype of the parameters (float32 for narrower ones)
+        and on their device.
 
     Raises:
-        HesseError: names that are not parameters, a result that does not fit into memory (use `hesse.operator`), or a cost
-            whose second derivatives no way of computing them agrees on, or that PyTorch gets wrong.
+        HesseError: names that are not parameters, a result that does not fit into memory (use
+            `hesse.operator`), or a cost whose second derivatives no way of computing them agrees
+            on, or that PyTorch gets wrong.
 
-    Source: for dense layers the recursion of Bishop (1992), "Exact calculation of the Hessian matrix for the multilayer
-    perceptron"; here for any graph of known operations, and contracted by matrix products.
+    Source: for dense layers the recursion of Bishop (1992), "Exact calculation of the Hessian
+    matrix for the multilayer perceptron"; here for any graph of known operations, and contracted by
+    matrix products.
 
     Example:
         >>> import torch, hesse
@@ -72,7 +78,13 @@ def hessian(
     """
     cost = asked(cost, curvature)
     while True:
-        made = plan(cost, pairs=pairs, block_diagonal=block_diagonal, curvature=cost.curvature, memory=memory)
+        made = plan(
+            cost,
+            pairs=pairs,
+            block_diagonal=block_diagonal,
+            curvature=cost.curvature,
+            memory=memory,
+        )
         start = time.perf_counter()
         try:
             matrix, blocks = _carried_out(cost, made, progress)
@@ -82,7 +94,9 @@ def hessian(
             fall_back(cost, error_of(cost, error), made.by_columns, "Hessian")
             continue
         seconds = time.perf_counter() - start
-        H = BlockHessian(cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds))
+        H = BlockHessian(
+            cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds)
+        )
         if not certify:
             if not leave_undefined(cost, _undefined(H), made.by_columns):
                 return H
@@ -90,17 +104,27 @@ def hessian(
         room = made.column_budget if made.captured else None
         verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
         if not fall_back(cost, verdict.wrong, made.by_columns, "Hessian"):
-            if verdict.undefined or not H.is_complete:  # a product of a whole matrix shows what is not finite in it
+            if (
+                verdict.undefined or not H.is_complete
+            ):  # a product of a whole matrix shows what is not finite in it
                 _refuse_undefined(H)
             return H.with_certificate(verdict.certificate)
 
 
-def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
+def _carried_out(
+    cost: Cost, made: Plan, progress: bool | None
+) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
     storage = Storage(cost, [block.names for block in made.blocks])
     with Progress("hessian", steps(cost, made), progress) as bar:
-        brought = [{frozenset(names) for names in c.blocks} for part in made.parts for c in part.contractions.values()]
+        brought = [
+            {frozenset(names) for names in c.blocks}
+            for part in made.parts
+            for c in part.contractions.values()
+        ]
         uses = Counter(names for each in brought for names in each)
-        for target in [target for part in made.parts for target in _contract(cost, part, storage, uses, bar)]:
+        for target in [
+            target for part in made.parts for target in _contract(cost, part, storage, uses, bar)
+        ]:
             target.finish()
         for part in made.parts:
             _columns(cost, made, part, storage, bar)
@@ -109,7 +133,8 @@ def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> tuple[Tensor 
 
 
 def _undefined(H: BlockHessian) -> set[str]:
-    """The parameters with rows that are not finite. A sum is one pass, and finite only where every entry is."""
+    """The parameters with rows that are not finite. A sum is one pass, and finite only where every
+    entry is."""
     held = [H.matrix] if H.matrix is not None else list(H.blocks.values())
     if all(bool(part.sum().isfinite()) for part in held):
         return set()
@@ -117,7 +142,8 @@ def _undefined(H: BlockHessian) -> set[str]:
 
 
 def _refuse_undefined(H: BlockHessian) -> None:
-    """Refuse entries that are no numbers, which no path, and not double backward either, gives a number for."""
+    """Refuse entries that are no numbers, which no path, and not double backward either, gives a
+    number for."""
     bad = [pair for pair, norm in H.norms.items() if not norm < math.inf]
     if bad:
         a, b = bad[0]
@@ -125,9 +151,10 @@ def _refuse_undefined(H: BlockHessian) -> None:
         row, column = (~block.isfinite()).nonzero()[0].tolist()
         entry = float(block[row, column])
         raise HesseValueError(
-            f"cost: H has entries that are not finite: {entry} in row {row}, column {column} of the block ({a!r}, {b!r}), by "
-            "every way of computing it. The cost has a kink or a pole at these parameters (a root or a norm at zero?), "
-            "without a second derivative there; move them with cost.at(...), smooth it, or ask for other blocks with pairs="
+            f"cost: H has entries that are not finite: {entry} in row {row}, column {column} of the"
+            f" block ({a!r}, {b!r}), by every way of computing it. The cost has a kink or a pole at"
+            " these parameters (a root or a norm at zero?), without a second derivative there;"
+            " move them with cost.at(...), smooth it, or ask for other blocks with pairs="
         )
 
 
@@ -142,8 +169,11 @@ def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
     }
 
 
-def _contract(cost: Cost, part: Part, storage: Storage, uses: Counter[frozenset[str]], bar: Progress) -> list[Target]:
-    """The pairs of slots of a part, each contracted; ``uses`` counts what brings each block, in all parts."""
+def _contract(
+    cost: Cost, part: Part, storage: Storage, uses: Counter[frozenset[str]], bar: Progress
+) -> list[Target]:
+    """The pairs of slots of a part, each contracted; ``uses`` counts what brings each block, in all
+    parts."""
     targets: dict[PairKey, Target] = {}
     for key, pair in pairs_by_chunk(cost, part, bar):
         if key not in targets:
@@ -154,16 +184,21 @@ def _contract(cost: Cost, part: Part, storage: Storage, uses: Counter[frozenset[
 
 
 def _columns(cost: Cost, made: Plan, part: Part, storage: Storage, bar: Progress) -> None:
-    """Rows of the parameters without slots; where two such meet, the earlier in the layout brings the block."""
+    """Rows of the parameters without slots; where two such meet, the earlier in the layout brings
+    the block."""
     width = column_width(cost, made.column_budget) if part.by_columns else 0
     for place, name in enumerate(part.by_columns):
         done = part.by_columns[:place]
-        others = [other for other in cost.layout.names if other not in done and storage.has(name, other)]
+        others = [
+            other for other in cost.layout.names if other not in done and storage.has(name, other)
+        ]
         for at, products in rows_by_batch(cost, part, name, width, bar):
             _add_rows(storage, name, others, at, products)
 
 
-def _add_rows(storage: Storage, name: str, others: list[str], at: slice, products: dict[str, Tensor]) -> None:
+def _add_rows(
+    storage: Storage, name: str, others: list[str], at: slice, products: dict[str, Tensor]
+) -> None:
     storage.rounded.add(name)  # the two halves of what is added are equal to rounding only
     for other in others:
         block = storage.block(name, other)

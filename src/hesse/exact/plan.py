@@ -16,7 +16,8 @@ NamePair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Contraction:
-    """How a pair of slots is contracted, and the blocks that it brings: more than one where a slot is joined."""
+    """How a pair of slots is contracted, and the blocks that it brings: more than one where a slot
+    is joined."""
 
     blocks: tuple[NamePair, ...]
     order: Order
@@ -140,22 +141,40 @@ class Plan:
         for row in [head, *rows]:
             left = [cell.ljust(width) for cell, width in zip(row[:4], widths[:4], strict=True)]
             lines.append(
-                "  ".join([*left, *(cell.rjust(width) for cell, width in zip(row[4:], widths[4:], strict=True))]).rstrip()
+                "  ".join(
+                    [
+                        *left,
+                        *(
+                            cell.rjust(width)
+                            for cell, width in zip(row[4:], widths[4:], strict=True)
+                        ),
+                    ]
+                ).rstrip()
             )
         hidden = len(self.blocks) - len(rows)
         if hidden:
             lines.append(f"... and {hidden} smaller blocks")
         lines += [
             "",
-            f"operations   {_count(self.operations)}, {_count(self.sweep_operations)} of them to carry signals down the graph",
+            (
+                f"operations   {_count(self.operations)}, {_count(self.sweep_operations)} of them"
+                " to carry signals down the graph"
+            ),
         ]
         if self.captured:
             lines.append(f"samples      {self.samples} in chunks of {self.chunk}")
         lines.append(
-            f"memory       {readable_bytes(self.peak_bytes)} at the peak, {readable_bytes(self.result_bytes)} of it the result"
+            f"memory       {readable_bytes(self.peak_bytes)} at the peak,"
+            f" {readable_bytes(self.result_bytes)} of it the result"
         )
         for note in self.notes:
-            lines += textwrap.wrap(note, 96, initial_indent="note         ", subsequent_indent=" " * 13, break_on_hyphens=False)
+            lines += textwrap.wrap(
+                note,
+                96,
+                initial_indent="note         ",
+                subsequent_indent=" " * 13,
+                break_on_hyphens=False,
+            )
         return "\n".join(lines)
 
     def _shown(self) -> list[BlockPlan]:

@@ -12,7 +12,13 @@ from hesse.certificates.soundness import require_differentiable
 from hesse.cost import Cost, asked
 from hesse.curvatures.curvature import Curvature
 from hesse.data.batch import Batch
-from hesse.errors import HesseMemoryError, HesseTypeError, HesseValueError, in_a_line, readable_bytes
+from hesse.errors import (
+    HesseMemoryError,
+    HesseTypeError,
+    HesseValueError,
+    in_a_line,
+    readable_bytes,
+)
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.pair import Sizes
 from hesse.exact.contraction.signals import PairKey
@@ -27,10 +33,12 @@ from hesse.process.memory import available_bytes
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 
-# Intermediates get as much as the result, but not less than this, and never more than a share of what is free.
+# Intermediates get as much as the result, but not less than this, and never more than a share of
+# what is free.
 _LEAST_WORKING = 100 * 10**6
 _SHARE = 0.5
-# How often the S of a site is passed over and held at once, and a product passes over the activations, each as measured.
+# How often the S of a site is passed over and held at once, and a product passes over the
+# activations, each as measured.
 _PASSES_OVER_S = 6
 _COPIES_OF_S = 4
 _PASSES_OF_A_PRODUCT = 20
@@ -50,24 +58,28 @@ def plan(
     curvature: str | Curvature = "hessian",
     memory: int | None = None,
 ) -> Plan:
-    """What `hessian(cost)` with the same arguments would do: strategy and order per block, operations, memory, fallbacks.
+    """What `hessian(cost)` with the same arguments would do: strategy and order per block,
+    operations, memory, fallbacks.
 
-    The structure is found by carrying the signals of one sample down the graph; nothing else is computed.
+    The structure is found by carrying the signals of one sample down the graph; nothing else is
+    computed.
 
     Args:
         cost: the cost.
         pairs: blocks by name; by default all.
         block_diagonal: only the blocks of each parameter with itself.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
+            `Curvature`.
         memory: bytes that the work may use beyond the result.
 
     Raises:
-        HesseError: unknown names, both ``pairs`` and ``block_diagonal``, a result that does not fit, or a cost that PyTorch
-            cannot differentiate twice.
+        HesseError: unknown names, both ``pairs`` and ``block_diagonal``, a result that does not
+            fit, or a cost that PyTorch cannot differentiate twice.
 
     Example:
         >>> import torch, hesse
-        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(),
+        ...     torch.nn.Linear(3, 1))
         >>> cost = hesse.Cost(model, "half_sse", (torch.ones(4, 2), torch.zeros(4, 1)))
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
@@ -77,19 +89,23 @@ def plan(
     itemsize = cost.dtype.itemsize
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
     sizes = cost.layout.sizes
-    result = itemsize * (cost.layout.size**2 if whole else sum(sizes[a] * sizes[b] for a, b in wanted))
+    result = itemsize * (
+        cost.layout.size**2 if whole else sum(sizes[a] * sizes[b] for a, b in wanted)
+    )
     free = available_bytes(cost.device)
     if result > free:
         raise HesseMemoryError(
-            f"the result has P = {cost.layout.size} and takes {readable_bytes(result)}, and {readable_bytes(free)} are free; "
-            "use hesse.operator(cost) for products without building it, block_diagonal=True, or pairs= for chosen blocks"
+            f"the result has P = {cost.layout.size} and takes {readable_bytes(result)}, and"
+            f" {readable_bytes(free)} are free; use hesse.operator(cost) for products without"
+            " building it, block_diagonal=True, or pairs= for chosen blocks"
         )
     default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 0) + 1)
     return make_plan(cost, wanted, _check_memory(default if memory is None else memory), result)
 
 
 def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
-    """The plan for `diagonal`: the pairs of slots of the block diagonal, nothing held for a result."""
+    """The plan for `diagonal`: the pairs of slots of the block diagonal, nothing held for a
+    result."""
     default = _SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1
     budget = _check_memory(default if memory is None else memory)
     return make_plan(cost, wanted_blocks(cost, None, True), budget, 0, only_diagonal=True)
@@ -101,13 +117,16 @@ def _check_memory(memory: Any) -> int:
     return int(memory)
 
 
-def wanted_blocks(cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: bool) -> tuple[NamePair, ...]:
+def wanted_blocks(
+    cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: bool
+) -> tuple[NamePair, ...]:
     """The blocks asked for, each pair in layout order, without repeats."""
     names = cost.layout.names
     if block_diagonal:
         if pairs is not None:
             raise HesseValueError(
-                "pairs and block_diagonal: give one of the two; block_diagonal=True is every parameter with itself"
+                "pairs and block_diagonal: give one of the two; block_diagonal=True is every"
+                " parameter with itself"
             )
         return tuple((name, name) for name in names)
     if pairs is None:
@@ -115,7 +134,10 @@ def wanted_blocks(cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: 
     chosen: dict[NamePair, None] = {}
     for pair in pairs:
         if isinstance(pair, str) or len(tuple(pair)) != 2:
-            raise HesseTypeError(f"pairs: expected pairs of parameter names such as ('0.weight', '2.weight'), got {pair!r}")
+            raise HesseTypeError(
+                "pairs: expected pairs of parameter names such as ('0.weight', '2.weight'), got"
+                f" {pair!r}"
+            )
         a, b = sorted(pair, key=cost.layout.index)
         chosen[a, b] = None
     if not chosen:
@@ -125,20 +147,25 @@ def wanted_blocks(cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: 
 
 @dataclass(frozen=True)
 class _Rehearsal:
-    """What one sample's way down shows: the sizes and structure of every pair, and how much is alive at once."""
+    """What one sample's way down shows: the sizes and structure of every pair, and how much is
+    alive at once."""
 
     sizes: dict[PairKey, Sizes]
     entries: int
     operations: float
 
 
-def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, only_diagonal: bool = False) -> Plan:
+def make_plan(
+    cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, only_diagonal: bool = False
+) -> Plan:
     """The plan for blocks already checked and a budget already set."""
     found = require_differentiable(cost)
     notes = [*cost.notes, *found.notes, *([found.wrong] if found.wrong else [])]
     parts, blocks, most, sweep_operations = [], [], 0.0, 0.0
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
-        made = _PartPlan(cost, wanted, budget, signature, samples, only_diagonal, place >= _MOST_SHAPES)
+        made = _PartPlan(
+            cost, wanted, budget, signature, samples, only_diagonal, place >= _MOST_SHAPES
+        )
         notes += made.notes
         parts.append(made.part)
         blocks.append([made.block(names) for names in wanted])
@@ -162,9 +189,16 @@ def make_plan(cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int
 
 def _merged(same: tuple[BlockPlan, ...]) -> BlockPlan:
     """One block's plan out of those of all parts."""
-    strategy = next(name for name in ("columns", "contraction", "zero") if any(block.strategy == name for block in same))
+    strategy = next(
+        name
+        for name in ("columns", "contraction", "zero")
+        if any(block.strategy == name for block in same)
+    )
     order = ", ".join(dict.fromkeys(block.order for block in same if block.strategy == strategy))
-    operations, most = sum(block.operations for block in same), max(block.intermediate for block in same)
+    operations, most = (
+        sum(block.operations for block in same),
+        max(block.intermediate for block in same),
+    )
     return BlockPlan(same[0].names, same[0].shape, strategy, order, operations, most)
 
 
@@ -188,27 +222,37 @@ class _PartPlan:
         descent, keys, rehearsal = None, {}, _Rehearsal({}, 0, 0.0)
         try:
             if columns:
-                raise NotCaptured(f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own")
+                raise NotCaptured(
+                    f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a"
+                    " trace of its own"
+                )
             captured = capture(cost, signature)
             refused = {name: failed[name].text for name in names if name in failed}
             refused = {**captured.refused, **_too_many_signals(cost, captured, budget), **refused}
             sites, partners, keys = _sites_for(captured, wanted, refused, not only_diagonal)
             request = (wanted, tuple(refused), cost.curvature, only_diagonal)
-            descent, rehearsal = _rehearsed(cost, captured, signature, request, sites, partners, set(keys), only_diagonal)
+            descent, rehearsal = _rehearsed(
+                cost, captured, signature, request, sites, partners, set(keys), only_diagonal
+            )
             self.notes += [f"{name} goes by columns: {reason}" for name, reason in refused.items()]
         except NotCaptured as reason:
             captured, refused = None, dict.fromkeys(names, "no graph")
             self.notes.append(f"no graph: {reason}; everything goes by columns")
             self.notes += [f"{name}: {failed[name].text}" for name in names if name in failed]
         self._refused = refused
-        contractions = {key: Contraction(keys[key], *choose(found, samples), found) for key, found in rehearsal.sizes.items()}
+        contractions = {
+            key: Contraction(keys[key], *choose(found, samples), found)
+            for key, found in rehearsal.sizes.items()
+        }
         itemsize = cost.dtype.itemsize
         held = max([c.estimate.held for c in contractions.values()], default=0.0)
         fixed = itemsize * max([c.estimate.fixed for c in contractions.values()], default=0.0)
         per_sample = itemsize * (2 * rehearsal.entries + held)
         most = max(1, min(samples, int((budget - fixed) / per_sample))) if per_sample else samples
         chunk = -(-samples // -(-samples // most))  # as many chunks as it takes, of like size
-        by_columns = tuple(name for name in names if name in refused and any(name in pair for pair in wanted))
+        by_columns = tuple(
+            name for name in names if name in refused and any(name in pair for pair in wanted)
+        )
         self.part = Part(
             signature,
             samples,
@@ -217,7 +261,9 @@ class _PartPlan:
             descent,
             contractions,
             by_columns,
-            frozenset(name for name in by_columns if name in failed and failed[name].path == COLUMNS),
+            frozenset(
+                name for name in by_columns if name in failed and failed[name].path == COLUMNS
+            ),
         )
         self.operations = rehearsal.operations * samples
         self.bytes = budget if by_columns else fixed + chunk * per_sample
@@ -236,23 +282,38 @@ class _PartPlan:
         orders = {}
         for contraction in own:
             orders[contraction.order.name] = orders.get(contraction.order.name, 0) + 1
-        text = ", ".join(name if count == 1 else f"{count} × {name}" for name, count in orders.items())
-        operations = sum(c.estimate.operations * _share(self._cost, names, c) for c in own) * self.part.samples
-        held = max(c.estimate.fixed + c.estimate.held * self.part.chunk for c in own) * self._cost.dtype.itemsize
+        text = ", ".join(
+            name if count == 1 else f"{count} × {name}" for name, count in orders.items()
+        )
+        operations = (
+            sum(c.estimate.operations * _share(self._cost, names, c) for c in own)
+            * self.part.samples
+        )
+        held = (
+            max(c.estimate.fixed + c.estimate.held * self.part.chunk for c in own)
+            * self._cost.dtype.itemsize
+        )
         return BlockPlan(names, shape, "contraction", text, operations, held)
 
 
 def _too_many_signals(cost: Cost, captured: Captured, budget: int) -> dict[str, str]:
-    """Parameters whose sites have so many positions × outputs that their own S would cost more than columns."""
+    """Parameters whose sites have so many positions × outputs that their own S would cost more than
+    columns."""
     activations = sum(node.size for node in captured.graph.nodes)
     refused = {}
     for site in captured.sites:
         names = {slot.parameter for slot in site.slots}
         entries, size = site.signals**2, sum(cost.layout.sizes[name] for name in names)
         if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
-            reason = f"its S has {site.signals} × {site.signals} entries for each sample, more than the memory allows"
+            reason = (
+                f"its S has {site.signals} × {site.signals} entries for each sample, more than the"
+                " memory allows"
+            )
         elif _PASSES_OVER_S * entries > _PASSES_OF_A_PRODUCT * size * activations:
-            reason = f"its {site.signals} tangents (positions × outputs) would cost more than {size} products"
+            reason = (
+                f"its {site.signals} tangents (positions × outputs) would cost more than {size}"
+                " products"
+            )
         else:
             continue
         refused |= dict.fromkeys(names, reason)
@@ -262,12 +323,15 @@ def _too_many_signals(cost: Cost, captured: Captured, budget: int) -> dict[str, 
 def _sites_for(
     captured: Captured, wanted: tuple[NamePair, ...], refused: dict[str, str], join: bool
 ) -> tuple[tuple[Site, ...], dict[str, set[str]], dict[PairKey, tuple[NamePair, ...]]]:
-    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of slots to contract with their blocks."""
+    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of slots to
+    contract with their blocks."""
     asked = {(a, b) for a, b in wanted if not refused.keys() & {a, b}}
     asked |= {(b, a) for a, b in asked}
     place = captured.graph.place
     named = {name for pair in asked for name in pair}
-    sites = tuple(site for site in captured.sites if any(slot.parameter in named for slot in site.slots))
+    sites = tuple(
+        site for site in captured.sites if any(slot.parameter in named for slot in site.slots)
+    )
     sites = tuple(joined(site) for site in sites) if join else sites
     keys: dict[PairKey, tuple[NamePair, ...]] = {}
     partners: dict[str, set[str]] = {site.value: set() for site in sites}
@@ -276,7 +340,10 @@ def _sites_for(
             for x, first in enumerate(left.slots):
                 for y, second in enumerate(right.slots):
                     blocks = tuple(
-                        (a.parameter, b.parameter) for a in first.own for b in second.own if (a.parameter, b.parameter) in asked
+                        (a.parameter, b.parameter)
+                        for a in first.own
+                        for b in second.own
+                        if (a.parameter, b.parameter) in asked
                     )
                     if not blocks or (left is right and y < x):
                         continue
@@ -296,22 +363,35 @@ def _rehearsed(
     wanted: set[PairKey],
     only_diagonal: bool,
 ) -> tuple[Descent, _Rehearsal]:
-    """The descent, and what one sample shows of it; the sweep is made and tried once for each request.
+    """The descent, and what one sample shows of it; the sweep is made and tried once for each
+    request.
 
     Raises:
         NotCaptured: an operation cannot be carried down.
     """
     known = captured.rehearsals.get(request)
     if known is None:
-        batch = next(batch for batch in cost.batches() if batch is not None and batch.signature == signature)
+        batch = next(
+            batch for batch in cost.batches() if batch is not None and batch.signature == signature
+        )
         try:
             known = _on_trial(cost, captured, batch)
             if known is None:
-                sweep = Sweep(captured.graph, sites, partners, cost.curvature.straight(captured.graph), only_diagonal)
-                known = sweep, _rehearsal_of(Descent(sweep, captured.graph, sites, wanted, cost), batch)
+                sweep = Sweep(
+                    captured.graph,
+                    sites,
+                    partners,
+                    cost.curvature.straight(captured.graph),
+                    only_diagonal,
+                )
+                known = (
+                    sweep,
+                    _rehearsal_of(Descent(sweep, captured.graph, sites, wanted, cost), batch),
+                )
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # of an operation on values that it cannot be differentiated at, or of a kind of its own
+        # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
+        except Exception as error:
             known = f"its signals cannot be carried down the graph: {in_a_line(error)}"
         captured.rehearsals[request] = known
     if isinstance(known, str):
@@ -340,4 +420,8 @@ def _on_trial(cost: Cost, captured: Captured, batch: Batch) -> str | None:
 def _share(cost: Cost, names: NamePair, contraction: Contraction) -> float:
     """A block's part of a contraction that brings several, by size."""
     sizes = [cost.layout.sizes[a] * cost.layout.sizes[b] for a, b in contraction.blocks]
-    return cost.layout.sizes[names[0]] * cost.layout.sizes[names[1]] / sum(sizes) if len(sizes) > 1 else 1.0
+    return (
+        cost.layout.sizes[names[0]] * cost.layout.sizes[names[1]] / sum(sizes)
+        if len(sizes) > 1
+        else 1.0
+    )

@@ -1,7 +1,9 @@
-"""Rules on trial: what each operation of a graph is pulled back by, held against plain autograd on a few samples, once a capture.
+"""Rules on trial: what each operation of a graph is pulled back by, held against plain autograd on
+a few samples, once a capture.
 
-Most rules are PyTorch's own derivatives, taken for many samples and columns side by side, and side by side some of them are
-wrong where one by one they are right (`torch.linalg.solve` with a right-hand side that broadcasts).
+Most rules are PyTorch's own derivatives, taken for many samples and columns side by side, and side
+by side some of them are wrong where one by one they are right (`torch.linalg.solve` with a
+right-hand side that broadcasts).
 """
 
 import math
@@ -17,7 +19,8 @@ from hesse.exact.propagation.pullback import Pullback
 from hesse.graph.local import Values
 from hesse.graph.structures import as_tensor, transposed
 
-# Operations whose second derivative has more entries than this are left to the certificate of the whole.
+# Operations whose second derivative has more entries than this are left to the certificate of the
+# whole.
 _LARGEST = 10**6
 _TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-6}
 
@@ -47,10 +50,15 @@ def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str 
             return _one_by_one(op, values, delta, v)
 
         ours, theirs = list(_by_rule(op, values, delta, v)), plain()
-        limits = [_TOLERANCE[b.dtype] * float(b.norm() + 1e-6 * a.norm()) for a, b in zip(ours, theirs, strict=True)]
+        limits = [
+            _TOLERANCE[b.dtype] * float(b.norm() + 1e-6 * a.norm())
+            for a, b in zip(ours, theirs, strict=True)
+        ]
         # What is not finite is left to the certificate, which finds a way that gives a number.
         gaps = [float((a - b).norm()) for a, b in zip(ours, theirs, strict=True)]
-        apart = [place for place, gap in enumerate(gaps) if math.isfinite(gap) and gap > limits[place]]
+        apart = [
+            place for place, gap in enumerate(gaps) if math.isfinite(gap) and gap > limits[place]
+        ]
         rounding = noise(plain) if apart else []
         if any(gaps[place] > limits[place] + ROUNDINGS * rounding[place] for place in apart):
             own = op.record.pull is not None or op.record.second is not None
@@ -71,7 +79,11 @@ def _by_rule(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> It
             if block is None:
                 continue
             # (n, |first|, *second), the first input's rows whichever is asked about.
-            dense = as_tensor(block) if i <= j else transposed(as_tensor(block), tuple(values[other].shape[1:]))
+            dense = (
+                as_tensor(block)
+                if i <= j
+                else transposed(as_tensor(block), tuple(values[other].shape[1:]))
+            )
             rows = dense.reshape(len(delta), total[0].numel(), -1)
             total = total + torch.bmm(rows, v[j].reshape(len(delta), -1, 1)).reshape(total.shape)
         yield total
@@ -80,22 +92,31 @@ def _by_rule(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> It
 def _one_by_one(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> list[Tensor]:
     """The same, one sample at a time."""
     alone = [_alone(op, values, delta, v, sample) for sample in range(len(delta))]
-    return [torch.stack(parts) for each in zip(*alone, strict=True) for parts in zip(*each, strict=True)]
+    return [
+        torch.stack(parts) for each in zip(*alone, strict=True) for parts in zip(*each, strict=True)
+    ]
 
 
 def _alone(
     op: Pullback, values: Values, delta: Tensor, v: list[Tensor], sample: int
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The same of one sample by double backward."""
-    given = {name: values[name][sample] if op.is_batched(name) else values[name] for name in op.node.inputs}
+    given = {
+        name: values[name][sample] if op.is_batched(name) else values[name]
+        for name in op.node.inputs
+    }
     leaves = [given[name].detach().clone().requires_grad_() for name in op.active]
     zeros = tuple(torch.zeros_like(leaf) for leaf in leaves)
     value = (op.function(given)(*leaves) * delta[sample]).sum()
     if not value.requires_grad:
         return zeros, zeros
     slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
-    outputs = [(slope, part[sample]) for slope, part in zip(slopes, v, strict=True) if slope.requires_grad]
+    outputs = [
+        (slope, part[sample]) for slope, part in zip(slopes, v, strict=True) if slope.requires_grad
+    ]
     if not outputs:
         return tuple(slope.detach() for slope in slopes), zeros
     bent, directions = zip(*outputs, strict=True)
-    return tuple(slope.detach() for slope in slopes), torch.autograd.grad(bent, leaves, directions, materialize_grads=True)
+    return tuple(slope.detach() for slope in slopes), torch.autograd.grad(
+        bent, leaves, directions, materialize_grads=True
+    )

@@ -1,8 +1,8 @@
 """The captured cost of one sample: straight-line code in which every value has a name.
 
-A `Graph` says what the user's model and loss compute for a *single* sample (its tensors keep a leading axis of
-length 1). Many samples are served by mapping over a new leading axis, so no rule has to know where an operation
-keeps its samples.
+A `Graph` says what the user's model and loss compute for a *single* sample (its tensors keep a
+leading axis of length 1). Many samples are served by mapping over a new leading axis, so no rule
+has to know where an operation keeps its samples.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,9 @@ class Node:
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """The distinct values that go in, in the order of their first use."""
-        leaves = pytree.tree_leaves((self.args, dict(self.kwargs)), is_leaf=lambda a: isinstance(a, Ref))
+        leaves = pytree.tree_leaves(
+            (self.args, dict(self.kwargs)), is_leaf=lambda a: isinstance(a, Ref)
+        )
         return tuple(dict.fromkeys(leaf.name for leaf in leaves if isinstance(leaf, Ref)))
 
     @cached_property
@@ -61,7 +63,13 @@ class Node:
 
     def takes_once(self, name: str) -> bool:
         """Whether a value is exactly one of the arguments."""
-        return sum(getattr(argument, "name", None) == name for argument in (*self.args, *self.kwargs.values())) == 1
+        return (
+            sum(
+                getattr(argument, "name", None) == name
+                for argument in (*self.args, *self.kwargs.values())
+            )
+            == 1
+        )
 
     def takes_first(self, name: str) -> bool:
         """Whether a value is the first argument and no other."""
@@ -75,7 +83,9 @@ class Node:
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """Run the operation on named values."""
-        args, kwargs = pytree.tree_map_only(Ref, lambda ref: values[ref.name], (self.args, dict(self.kwargs)))
+        args, kwargs = pytree.tree_map_only(
+            Ref, lambda ref: values[ref.name], (self.args, dict(self.kwargs))
+        )
         return self.op(*args, **kwargs)
 
 
@@ -102,11 +112,13 @@ class Graph:
         parameters: value name -> parameter name, for the parameters asked about.
         fixed: value name -> name in the cost's fixed tensors (frozen parameters, buffers).
         constants: value name -> tensor that the trace brought along.
-        data: the values that hold one sample's inputs and target, in the order of the flattened batch.
+        data: the values that hold one sample's inputs and target, in the order of the flattened
+            batch.
         output: the value that holds the sample's loss.
         shapes: of every value.
         widened: whether it computes in float64 what the user's function computes in float32.
-        predictions: the values that the model predicts and the loss is taken of; ``None`` where the two are not apart.
+        predictions: the values that the model predicts and the loss is taken of; ``None`` where the
+            two are not apart.
     """
 
     nodes: tuple[Node, ...]
@@ -129,13 +141,21 @@ class Graph:
         """Where each value is made in the order of the nodes; -1 for what goes in."""
         return {node.name: index for index, node in enumerate(self.nodes)}
 
-    def given(self, parameters: Mapping[str, Tensor], fixed: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The values that do not come from the data, by name: parameters, fixed tensors and constants."""
-        values: dict[str, Any] = {value: parameters[name] for value, name in self.parameters.items()}
+    def given(
+        self, parameters: Mapping[str, Tensor], fixed: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """The values that do not come from the data, by name: parameters, fixed tensors and
+        constants."""
+        values: dict[str, Any] = {
+            value: parameters[name] for value, name in self.parameters.items()
+        }
         return values | {value: fixed[name] for value, name in self.fixed.items()} | self.constants
 
-    def downstream(self, roots: set[str], barred: Callable[[Node], bool] = lambda node: False) -> set[str]:
-        """The values that depend on any of the roots, the roots among them, not through a node that is barred."""
+    def downstream(
+        self, roots: set[str], barred: Callable[[Node], bool] = lambda node: False
+    ) -> set[str]:
+        """The values that depend on any of the roots, the roots among them, not through a node that
+        is barred."""
         reached = set(roots)
         for node in self.nodes:
             if reached.intersection(node.inputs) and not barred(node):
@@ -144,7 +164,8 @@ class Graph:
 
     @cached_property
     def predicted(self) -> frozenset[str]:
-        """The predictions and the values that they depend on; none where no prediction is marked."""
+        """The predictions and the values that they depend on; none where no prediction is
+        marked."""
         return frozenset().union(*(self.upstream(name) for name in self.predictions or ()))
 
     def upstream(self, root: str) -> set[str]:

@@ -19,7 +19,9 @@ class Local:
         batched: the names of the values that have a sample axis.
     """
 
-    def __init__(self, node: Node, active: tuple[str, ...], values: Values, batched: set[str]) -> None:
+    def __init__(
+        self, node: Node, active: tuple[str, ...], values: Values, batched: set[str]
+    ) -> None:
         self.node, self.active = node, active
         self._values, self._batched = values, batched
 

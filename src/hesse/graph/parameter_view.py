@@ -32,12 +32,29 @@ class ParameterView:
         """A matrix the other way round; ``None`` for what is none."""
         return replace(self, entries=self.entries.T) if self.entries.ndim == 2 else None
 
-    def slot(self, kind: str, entries: Tensor, features: Callable[[Tensor], Tensor] | None, moves: Moves | None = None) -> Slot:
-        """A slot whose entries (g, o, i) are given; they need an index unless they are the whole parameter in its own order."""
+    def slot(
+        self,
+        kind: str,
+        entries: Tensor,
+        features: Callable[[Tensor], Tensor] | None,
+        moves: Moves | None = None,
+    ) -> Slot:
+        """A slot whose entries (g, o, i) are given; they need an index unless they are the whole
+        parameter in its own order."""
         g, o, i = entries.shape
         flat = entries.reshape(-1)
-        plain = flat.numel() == self.size and bool((flat == torch.arange(self.size, device="cpu")).all())
-        return Slot(self.parameter, kind, None if plain else flat, (g, o, i), features, moves=moves, use=self.value)
+        plain = flat.numel() == self.size and bool(
+            (flat == torch.arange(self.size, device="cpu")).all()
+        )
+        return Slot(
+            self.parameter,
+            kind,
+            None if plain else flat,
+            (g, o, i),
+            features,
+            moves=moves,
+            use=self.value,
+        )
 
     def shift(self, shape: tuple[int, int]) -> Slot:
         """The slot of a bias, arranged as (g, o)."""

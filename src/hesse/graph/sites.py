@@ -1,7 +1,8 @@
 """Slots: where parameters enter the network through operations linear in them.
 
-A *site* is one value z of the graph together with the parameters that enter there, for instance a dense layer's
-weight and bias. Every site, whatever its operation, is brought to one form. Its value is arranged on three axes,
+A *site* is one value z of the graph together with the parameters that enter there, for instance a
+dense layer's weight and bias. Every site, whatever its operation, is brought to one form. Its value
+is arranged on three axes,
 
     g  groups that do not mix      t  positions that share the parameter      o  outputs
 
@@ -9,8 +10,9 @@ and a slot's parameter, arranged as (g, o, i), enters as
 
     z[g, t, o] = Σ_i  W[g, o, i] · a[g, t, i]  +  (what does not depend on W)
 
-with a the slot's *features* of the site's input: the input itself (dense), its patches (convolution), a one-hot row
-(embedding), the normalised value (scale), or 1 (shift, bias, and a parameter that is its own slot).
+with a the slot's *features* of the site's input: the input itself (dense), its patches
+(convolution), a one-hot row (embedding), the normalised value (scale), or 1 (shift, bias, and a
+parameter that is its own slot).
 """
 
 import math
@@ -41,11 +43,16 @@ class Arrangement:
         return g, t, o
 
     def __call__(self, value: Tensor, lead: int, tail: int = 0) -> Tensor:
-        """(*lead, *z, *tail) -> (*lead, g, t, o, *tail), for ``lead`` leading and ``tail`` trailing axes."""
+        """(*lead, *z, *tail) -> (*lead, g, t, o, *tail), for ``lead`` leading and ``tail`` trailing
+        axes."""
         head, rest = value.shape[:lead], value.shape[value.ndim - tail :]
         width = len(self.split)
         flat = [axis for axes in self.order for axis in axes]
-        axes = (*range(lead), *(lead + axis for axis in flat), *range(lead + width, lead + width + tail))
+        axes = (
+            *range(lead),
+            *(lead + axis for axis in flat),
+            *range(lead + width, lead + width + tail),
+        )
         moved = value.reshape(*head, *self.split, *rest).permute(axes)
         return moved.reshape(*head, *self.sizes, *rest)
 
@@ -61,14 +68,17 @@ PLAIN = ((0,), (1,), (2,))
 
 @dataclass(frozen=True)
 class Moves:
-    """What a slot's features do with the entries of its input: they move them about, channel by channel.
+    """What a slot's features do with the entries of its input: they move them about, channel by
+    channel.
 
-    With the input arranged as (h, u, c), group, place and channel, a[h, s, (c, w)] is the entry c at one place u(s, w) or
-    zero. Summed with weights over the positions s the features of D are then D summed with those weights laid at the places,
+    With the input arranged as (h, u, c), group, place and channel, a[h, s, (c, w)] is the entry c
+    at one place u(s, w) or zero. Summed with weights over the positions s the features of D are
+    then D summed with those weights laid at the places,
 
         Σ_s δ[h,s,p] a(D)[h,s,(c,w)] = Σ_u δ'[h,u,w,p] D[h,u,c],
 
-    which saves laying D itself out: a convolution's patches are as many times larger than its input as its window.
+    which saves laying D itself out: a convolution's patches are as many times larger than its input
+    as its window.
 
     Attributes:
         arrange: the input -> (h, u, c).
@@ -86,7 +96,8 @@ class Slot:
     Attributes:
         parameter: its name.
         kind: dense, convolution, embedding, scale, shift or leaf.
-        index: flat entries of the parameter in the order (g, o, i); ``None`` where that is its own order.
+        index: flat entries of the parameter in the order (g, o, i); ``None`` where that is its own
+            order.
         shape: (g, o, i).
         features: (B, *input) -> (B, g, t, i); ``None`` where a = 1.
         parts: for a slot made by `joined`, the two that it stands for.
@@ -120,7 +131,8 @@ class Site:
 
     Attributes:
         value: name of z.
-        input: name of the value that the features are made of; ``None`` where every slot is a shift.
+        input: name of the value that the features are made of; ``None`` where every slot is a
+            shift.
         arrange: z -> (g, t, o).
         slots: the parameters that enter.
     """
@@ -137,17 +149,28 @@ class Site:
 
 
 def joined(site: Site) -> Site:
-    """The site with a weight and its bias as one slot, the bias as the weight's last input, which is always 1.
+    """The site with a weight and its bias as one slot, the bias as the weight's last input, which
+    is always 1.
 
     One contraction instead of three, and one instead of four with another such site.
     """
     if [slot.features is not None for slot in site.slots] != [True, False]:
         return site
     weight, bias = site.slots
-    if weight.parameter == bias.parameter:  # their mixed block is then part of that parameter's own, in both orders
+    if (
+        weight.parameter == bias.parameter
+    ):  # their mixed block is then part of that parameter's own, in both orders
         return site
     features = weight.features
     assert features is not None
     (g, o, i), name = weight.shape, f"{weight.parameter}, {bias.parameter}"
-    both = Slot(name, weight.kind, None, (g, o, i + 1), lambda x: F.pad(features(x), (0, 1)), (weight, bias), weight.moves)
+    both = Slot(
+        name,
+        weight.kind,
+        None,
+        (g, o, i + 1),
+        lambda x: F.pad(features(x), (0, 1)),
+        (weight, bias),
+        weight.moves,
+    )
     return Site(site.value, site.input, site.arrange, (both,))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Columns that form a diagonal: column k is ``values[n].flatten()[k]`` at entry k, zero elsewhere. Shape (n, *value).
+    """Columns that form a diagonal: column k is ``values[n].flatten()[k]`` at entry k, zero
+    elsewhere. Shape (n, *value).
 
     ``unit`` says that they are all 1.
     """
@@ -28,7 +29,8 @@ class Diagonal:
 
 @dataclass(frozen=True)
 class RankOne:
-    """diag(d) − u uᵀ per sample, the second derivative of softmax cross entropy in the logits. Both (n, *value)."""
+    """diag(d) − u uᵀ per sample, the second derivative of softmax cross entropy in the logits. Both
+    (n, *value)."""
 
     diagonal: Tensor
     factor: Tensor
@@ -44,7 +46,8 @@ class RankOne:
 
 @dataclass(frozen=True)
 class LowRank:
-    """Cᵀ K C + diag(r): a curvature K of fewer entries seen from further down, and what the way down adds entry by entry.
+    """Cᵀ K C + diag(r): a curvature K of fewer entries seen from further down, and what the way
+    down adds entry by entry.
 
     Attributes:
         columns: C, (n, k, *value).
@@ -122,7 +125,11 @@ def numel(part: Curvature) -> int:
     if isinstance(part, Tensor):
         return part.numel()
     if isinstance(part, LowRank):
-        return part.columns.numel() + numel(part.core) + (0 if part.rest is None else part.rest.numel())
+        return (
+            part.columns.numel()
+            + numel(part.core)
+            + (0 if part.rest is None else part.rest.numel())
+        )
     return part.values.numel() if isinstance(part, Diagonal) else 2 * part.factor.numel()
 
 

@@ -46,8 +46,8 @@ class Inertia(NamedTuple):
 class BlockHessian:
     """H[a, b] = ∂²J/∂a∂b for the parameters of a layout.
 
-    It holds either the whole (P, P) matrix or chosen blocks of it, and never copies what it is given: what it returns are views
-    wherever that is possible, so treat them as read-only.
+    It holds either the whole (P, P) matrix or chosen blocks of it, and never copies what it is
+    given: what it returns are views wherever that is possible, so treat them as read-only.
 
     Args:
         layout: the parameters, in order.
@@ -63,7 +63,8 @@ class BlockHessian:
         >>> import torch
         >>> from hesse.layout import Layout
         >>> layout = Layout(("w", "b"), ((2,), (1,)))
-        >>> H = BlockHessian(layout, matrix=torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, -1.0]]))
+        >>> H = BlockHessian(layout, matrix=torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0,
+        ...     0.0, -1.0]]))
         >>> H["w", "b"].shape
         torch.Size([2, 1])
         >>> H.inertia()
@@ -93,20 +94,28 @@ class BlockHessian:
         certificate: Certificate | None = None,
     ) -> None:
         if (matrix is None) == (blocks is None):
-            raise HesseValueError("BlockHessian: give either matrix= (all blocks) or blocks= (some of them)")
+            raise HesseValueError(
+                "BlockHessian: give either matrix= (all blocks) or blocks= (some of them)"
+            )
         blocks = dict(blocks or {})
         if len(layout.names) == 1 and blocks:  # the one block is the whole matrix
             matrix = blocks.pop((layout.names[0], layout.names[0]), None)
         if matrix is not None and tuple(matrix.shape) != (layout.size, layout.size):
             raise HesseValueError(
-                f"matrix: expected shape {(layout.size, layout.size)} for this layout, got {tuple(matrix.shape)}"
+                f"matrix: expected shape {(layout.size, layout.size)} for this layout, got"
+                f" {tuple(matrix.shape)}"
             )
         for (a, b), block in blocks.items():
             if layout.index(a) > layout.index(b):
-                raise HesseValueError(f"blocks: {a!r} comes after {b!r} in the layout; give the pair as {(b, a)}, transposed")
+                raise HesseValueError(
+                    f"blocks: {a!r} comes after {b!r} in the layout; give the pair as {(b, a)},"
+                    " transposed"
+                )
             expected = (layout.sizes[a], layout.sizes[b])
             if tuple(block.shape) != expected:
-                raise HesseValueError(f"blocks: {(a, b)} has shape {tuple(block.shape)}, expected {expected}")
+                raise HesseValueError(
+                    f"blocks: {(a, b)} has shape {tuple(block.shape)}, expected {expected}"
+                )
         if matrix is None and not blocks:
             raise HesseValueError("blocks: expected at least one block, got none")
         if len({(block.dtype, block.device) for block in blocks.values()}) > 1:
@@ -131,9 +140,12 @@ class BlockHessian:
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs (a, b) that are held, a not after b in the layout. Their transposes are there too."""
+        """The pairs (a, b) that are held, a not after b in the layout. Their transposes are there
+        too."""
         every = combinations_with_replacement(self.layout.names, 2)
-        return tuple(every if self.matrix is not None else (pair for pair in every if pair in self.blocks))
+        return tuple(
+            every if self.matrix is not None else (pair for pair in every if pair in self.blocks)
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -147,13 +159,16 @@ class BlockHessian:
         return self.pairs == tuple((name, name) for name in self.layout.names)
 
     def __getitem__(self, pair: Any) -> Float[Tensor, "..."]:
-        """One block, of shape (*a.shape, *b.shape): a view. ``H[b, a]`` is the transpose of ``H[a, b]``.
+        """One block, of shape (*a.shape, *b.shape): a view. ``H[b, a]`` is the transpose of ``H[a,
+        b]``.
 
         Raises:
             HesseKeyError: an unknown name, or a pair that was not computed.
         """
         if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise HesseTypeError(f"H[...]: a block is named by two parameters, H['a', 'b']; got {pair!r}")
+            raise HesseTypeError(
+                f"H[...]: a block is named by two parameters, H['a', 'b']; got {pair!r}"
+            )
         a, b = pair
         return self.flat(a, b).reshape((*self.layout.shape(a), *self.layout.shape(b)))
 
@@ -166,10 +181,13 @@ class BlockHessian:
             return self.blocks[a, b]
         if (b, a) in self.blocks:
             return self.blocks[b, a].T
-        raise HesseKeyError(f"H[{a!r}, {b!r}] was not computed; those that were: {_listed(self.pairs)}")
+        raise HesseKeyError(
+            f"H[{a!r}, {b!r}] was not computed; those that were: {_listed(self.pairs)}"
+        )
 
     def dense(self) -> Float[Tensor, "P P"]:
-        """The whole matrix (P, P), exactly symmetric, in layout order; the one that is held, not a copy.
+        """The whole matrix (P, P), exactly symmetric, in layout order; the one that is held, not a
+        copy.
 
         Raises:
             HesseValueError: some blocks were not computed.
@@ -193,8 +211,13 @@ class BlockHessian:
         names = self.layout.names
         missing = [(name, name) for name in names if (name, name) not in self.pairs]
         if missing:
-            raise HesseValueError(f"diagonal(): not computed: {_listed(missing)}; hesse.diagonal(cost) gives them all")
-        return {name: self.flat(name, name).diagonal().clone().reshape(self.layout.shape(name)) for name in names}
+            raise HesseValueError(
+                f"diagonal(): not computed: {_listed(missing)}; hesse.diagonal(cost) gives them all"
+            )
+        return {
+            name: self.flat(name, name).diagonal().clone().reshape(self.layout.shape(name))
+            for name in names
+        }
 
     @overload
     def __matmul__(self, v: Tensor) -> Tensor: ...
@@ -212,13 +235,20 @@ class BlockHessian:
         if isinstance(v, Mapping):
             return self.layout.unflatten(self @ self.layout.flatten(v))
         if not isinstance(v, Tensor):
-            raise HesseTypeError(f"H @ v: expected a tensor or a dictionary of tensors, got {type(v).__name__}")
+            raise HesseTypeError(
+                f"H @ v: expected a tensor or a dictionary of tensors, got {type(v).__name__}"
+            )
         if v.ndim not in (1, 2) or v.shape[0] != self.layout.size:
             size = self.layout.size
-            raise HesseValueError(f"H @ v: expected a vector ({size},) or a matrix ({size}, K), got shape {tuple(v.shape)}")
+            raise HesseValueError(
+                f"H @ v: expected a vector ({size},) or a matrix ({size}, K), got shape"
+                f" {tuple(v.shape)}"
+            )
         if (v.dtype, v.device) != (self.dtype, self.device):
             have, got = (f"{_dtype(t)} on {t.device}" for t in (self._any, v))
-            raise HesseValueError(f"H @ v: H is {have} and v is {got}; pass v.to(H.device, H.dtype)")
+            raise HesseValueError(
+                f"H @ v: H is {have} and v is {got}; pass v.to(H.device, H.dtype)"
+            )
         if self.matrix is not None:
             return self.matrix @ v
         if not (self.is_complete or self.is_block_diagonal):
@@ -234,8 +264,8 @@ class BlockHessian:
     def eigh(self) -> Eigen:
         """Eigenvalues in ascending order and eigenvectors as columns, H = V diag(λ) Vᵀ.
 
-        Computed once and kept: another P² entries for as long as this object lives, and up to 2 P² more while LAPACK
-        runs. `eigvalsh` keeps only P.
+        Computed once and kept: another P² entries for as long as this object lives, and up to 2 P²
+        more while LAPACK runs. `eigvalsh` keeps only P.
 
         Raises:
             HesseValueError: some blocks were not computed, or an entry is not finite.
@@ -243,7 +273,8 @@ class BlockHessian:
         Example:
             >>> import torch
             >>> from hesse.layout import Layout
-            >>> H = BlockHessian(Layout(("w",), ((2,),)), matrix=torch.tensor([[3.0, 0.0], [0.0, -1.0]]))
+            >>> H = BlockHessian(Layout(("w",), ((2,),)), matrix=torch.tensor([[3.0, 0.0], [0.0,
+            ...     -1.0]]))
             >>> values, vectors = H.eigh()
             >>> values
             tensor([-1.,  3.])
@@ -251,7 +282,8 @@ class BlockHessian:
         return self._eigen
 
     def eigvalsh(self) -> Float[Tensor, " P"]:
-        """The eigenvalues in ascending order, computed once and kept; from `eigh` where that has run."""
+        """The eigenvalues in ascending order, computed once and kept; from `eigh` where that has
+        run."""
         return self._eigenvalues
 
     @cached_property
@@ -260,7 +292,11 @@ class BlockHessian:
 
     @cached_property
     def _eigenvalues(self) -> Tensor:
-        return self._eigen.values if "_eigen" in self.__dict__ else torch.linalg.eigvalsh(self._finite())
+        return (
+            self._eigen.values
+            if "_eigen" in self.__dict__
+            else torch.linalg.eigvalsh(self._finite())
+        )
 
     def _finite(self) -> Tensor:
         """The whole matrix, checked: LAPACK's own word on a nan is about conditioning."""
@@ -268,14 +304,19 @@ class BlockHessian:
             self._refuse("the spectrum")
         matrix = self.dense()
         # The extremes carry any nan or inf along and, unlike isfinite, need no P² of their own.
-        if matrix.numel() and not all(bool(extreme.isfinite()) for extreme in torch.aminmax(matrix)):
+        if matrix.numel() and not all(
+            bool(extreme.isfinite()) for extreme in torch.aminmax(matrix)
+        ):
             bad = [pair for pair, norm in self.norms.items() if not norm < float("inf")]
-            raise HesseValueError(f"H has entries that are not finite, in the blocks {_listed(bad)}")
+            raise HesseValueError(
+                f"H has entries that are not finite, in the blocks {_listed(bad)}"
+            )
         return matrix
 
     @property
     def tolerance(self) -> float:
-        """P · eps · max|λ|: an eigenvalue no larger than this is zero to the rounding of the eigenvalue solver."""
+        """P · eps · max|λ|: an eigenvalue no larger than this is zero to the rounding of the
+        eigenvalue solver."""
         values = self.eigvalsh()
         if not len(values):
             return 0.0
@@ -301,17 +342,21 @@ class BlockHessian:
         return dict(zip(self.pairs, torch.stack(norms).tolist(), strict=True))
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it to a safetensors file, with its layout and provenance; `hesse.load` reads it back."""
+        """Write it to a safetensors file, with its layout and provenance; `hesse.load` reads it
+        back."""
         storage.save(self, path)
 
     def plot(self, ax: "Axes | None" = None) -> "HeatMap":
-        """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install hesse[plot]``)."""
+        """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install
+        hesse[plot]``)."""
         from hesse.plot.heat_map import HeatMap
 
         return HeatMap.from_hessian(self).plot(ax)
 
     def __repr__(self) -> str:
-        return "\n".join([self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)])
+        return "\n".join(
+            [self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)]
+        )
 
     def _repr_html_(self) -> str:
         return tables.html(self)
@@ -323,20 +368,30 @@ class BlockHessian:
         held = (
             "all blocks"
             if self.is_complete
-            else "block diagonal"
-            if self.is_block_diagonal
-            else f"{len(self.pairs)} of {count * (count + 1) // 2} blocks"
+            else (
+                "block diagonal"
+                if self.is_block_diagonal
+                else f"{len(self.pairs)} of {count * (count + 1) // 2} blocks"
+            )
         )
-        size = sum(t.nbytes for t in ([self.matrix] if self.matrix is not None else self.blocks.values()))
+        size = sum(
+            t.nbytes for t in ([self.matrix] if self.matrix is not None else self.blocks.values())
+        )
         return (
-            f"BlockHessian: P = {self.layout.size}, {count} parameter{'s' * (count != 1)}, {_dtype(self._any)} on {self.device}, "
-            f"{held} ({readable_bytes(float(size))})"
+            f"BlockHessian: P = {self.layout.size}, {count} parameter{'s' * (count != 1)},"
+            f" {_dtype(self._any)} on {self.device}, {held} ({readable_bytes(float(size))})"
         )
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
         """The same numbers, certified."""
         blocks, provenance = self.blocks or None, self.provenance
-        return BlockHessian(self.layout, matrix=self.matrix, blocks=blocks, provenance=provenance, certificate=certificate)
+        return BlockHessian(
+            self.layout,
+            matrix=self.matrix,
+            blocks=blocks,
+            provenance=provenance,
+            certificate=certificate,
+        )
 
     @property
     def certified(self) -> str:
@@ -346,7 +401,11 @@ class BlockHessian:
         return "not certified"
 
     def _refuse(self, what: str) -> NoReturn:
-        missing = [pair for pair in combinations_with_replacement(self.layout.names, 2) if pair not in self.blocks]
+        missing = [
+            pair
+            for pair in combinations_with_replacement(self.layout.names, 2)
+            if pair not in self.blocks
+        ]
         raise HesseValueError(
             f"{what} needs blocks that were not computed: {_listed(missing)}; "
             "hesse.hessian(cost) without pairs= and block_diagonal= computes all of them"

@@ -24,7 +24,14 @@ def load(path: str | os.PathLike[str]) -> BlockHessian:
     """
     held = read(path)
     if held.places is None:
-        return BlockHessian(held.layout, matrix=held.tensors["matrix"], provenance=held.provenance, certificate=held.certificate)
+        return BlockHessian(
+            held.layout,
+            matrix=held.tensors["matrix"],
+            provenance=held.provenance,
+            certificate=held.certificate,
+        )
     names = held.layout.names
     blocks = {(names[i], names[j]): held.tensors[key_of(i, j)] for i, j in held.places}
-    return BlockHessian(held.layout, blocks=blocks, provenance=held.provenance, certificate=held.certificate)
+    return BlockHessian(
+        held.layout, blocks=blocks, provenance=held.provenance, certificate=held.certificate
+    )

@@ -1,7 +1,8 @@
 """A Hessian in a safetensors file.
 
-The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being places in the layout. The layout, the pairs, the
-provenance, the certificate and a checksum of each tensor are one JSON text in the file's metadata, under ``hesse``.
+The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being places in the layout.
+The layout, the pairs, the provenance, the certificate and a checksum of each tensor are one JSON
+text in the file's metadata, under ``hesse``.
 """
 
 import json
@@ -28,7 +29,8 @@ _DTYPES = ("F32", "F64")
 
 
 class Stored(NamedTuple):
-    """What a file holds: tensors by name, and which pairs of parameters they are of; ``places`` is None for a whole matrix."""
+    """What a file holds: tensors by name, and which pairs of parameters they are of; ``places`` is
+    None for a whole matrix."""
 
     layout: Layout
     places: list[tuple[int, int]] | None
@@ -38,17 +40,25 @@ class Stored(NamedTuple):
 
 
 def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
-    """Write a Hessian: beside the place first, then renamed, so that the file is there whole or not at all.
+    """Write a Hessian: beside the place first, then renamed, so that the file is there whole or not
+    at all.
 
     Raises:
         HesseFileError: the file cannot be written.
     """
     target, layout = Path(path), hessian.layout
-    places = [(layout.index(a), layout.index(b)) for a, b in hessian.pairs] if hessian.matrix is None else None
+    places = (
+        [(layout.index(a), layout.index(b)) for a, b in hessian.pairs]
+        if hessian.matrix is None
+        else None
+    )
     if hessian.matrix is not None:
         tensors = {"matrix": hessian.matrix.detach().contiguous()}
     else:
-        tensors = {key_of(i, j): _own(hessian.flat(layout.names[i], layout.names[j]).detach()) for i, j in places or ()}
+        tensors = {
+            key_of(i, j): _own(hessian.flat(layout.names[i], layout.names[j]).detach())
+            for i, j in places or ()
+        }
     header = {
         "format": FORMAT,
         "names": layout.names,
@@ -61,7 +71,9 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         partial.touch()
-        mode = partial.stat().st_mode  # what any new file has here; safetensors makes its own private
+        mode = (
+            partial.stat().st_mode
+        )  # what any new file has here; safetensors makes its own private
         safetensors.torch.save_file(tensors, partial, metadata={"hesse": json.dumps(header)})
         partial.chmod(mode)
         os.replace(partial, target)
@@ -86,21 +98,36 @@ def read(path: str | os.PathLike[str]) -> "Stored":
             layout, places, provenance, certificate, checksums = _header(file.metadata() or {})
             shapes = _expected(layout, places)
             found, kinds = set(file.keys()), set()
-            _need(found == set(shapes), f"it holds {len(found)} tensors, not the {len(shapes)} that it describes")
+            _need(
+                found == set(shapes),
+                f"it holds {len(found)} tensors, not the {len(shapes)} that it describes",
+            )
             # Shapes are read from the header of the file, before any of the entries.
             for key, shape in shapes.items():
                 described = file.get_slice(key)
                 kind, got = described.get_dtype(), tuple(described.get_shape())
-                _need(kind in _DTYPES and got == shape, f"{key!r} is {kind} {got}, not F32 or F64 {shape}")
+                _need(
+                    kind in _DTYPES and got == shape,
+                    f"{key!r} is {kind} {got}, not F32 or F64 {shape}",
+                )
                 kinds.add(kind)
             _need(len(kinds) == 1, "its blocks have several dtypes")
             tensors = {key: file.get_tensor(key) for key in shapes}
-            damaged = [key for key in checksums if key not in tensors or _checksum(tensors[key]) != checksums[key]]
-            _need(not damaged, f"{damaged[0] if damaged else ''!r} is not as it was written: the file is damaged")
+            damaged = [
+                key
+                for key in checksums
+                if key not in tensors or _checksum(tensors[key]) != checksums[key]
+            ]
+            _need(
+                not damaged,
+                f"{damaged[0] if damaged else ''!r} is not as it was written: the file is damaged",
+            )
     except _Unfit as error:
         raise HesseFileError(f"load: {name} is not a Hessian that hesse saved: {error}") from error
     except (safetensors.SafetensorError, OSError) as error:
-        raise HesseFileError(f"load: {name} cannot be read as safetensors; is it cut short? ({error})") from error
+        raise HesseFileError(
+            f"load: {name} cannot be read as safetensors; is it cut short? ({error})"
+        ) from error
     return Stored(layout, places, provenance, certificate, tensors)
 
 
@@ -128,7 +155,8 @@ def _own(block: Tensor) -> Tensor:
 
 
 class _Described(NamedTuple):
-    """What a file says of its tensors; files of before there were certificates and checksums have none."""
+    """What a file says of its tensors; files of before there were certificates and checksums have
+    none."""
 
     layout: Layout
     places: list[tuple[int, int]] | None
@@ -145,17 +173,31 @@ def _header(metadata: Mapping[str, str]) -> _Described:
     except (ValueError, RecursionError) as error:
         raise _Unfit(f"its description is not JSON ({error})") from error
     _need(isinstance(header, dict), "its description is not a JSON object")
-    _need(header.get("format") == FORMAT, f"its format is {header.get('format')!r}, and this hesse reads {FORMAT}")
-    names, shapes, places, provenance = (header.get(key) for key in ("names", "shapes", "blocks", "provenance"))
-    _need(_list_of(names, str) and len(set(names)) == len(names) > 0, "its parameters have no names, or one name twice")
     _need(
-        _list_of(shapes, list) and len(shapes) == len(names) and all(_list_of(s, int) and min(s, default=0) >= 0 for s in shapes),
+        header.get("format") == FORMAT,
+        f"its format is {header.get('format')!r}, and this hesse reads {FORMAT}",
+    )
+    names, shapes, places, provenance = (
+        header.get(key) for key in ("names", "shapes", "blocks", "provenance")
+    )
+    _need(
+        _list_of(names, str) and len(set(names)) == len(names) > 0,
+        "its parameters have no names, or one name twice",
+    )
+    _need(
+        _list_of(shapes, list)
+        and len(shapes) == len(names)
+        and all(_list_of(s, int) and min(s, default=0) >= 0 for s in shapes),
         "its shapes do not fit its names",
     )
-    _need(isinstance(provenance, dict) and _list_of(list(provenance.values()), str), "its provenance is not text by name")
+    _need(
+        isinstance(provenance, dict) and _list_of(list(provenance.values()), str),
+        "its provenance is not text by name",
+    )
     checksums: Any = header.get("checksums") or {}
     _need(
-        isinstance(checksums, dict) and all(type(value) is int for value in checksums.values()), "its checksums are not numbers"
+        isinstance(checksums, dict) and all(type(value) is int for value in checksums.values()),
+        "its checksums are not numbers",
     )
     try:
         found = header.get("certificate")
@@ -168,7 +210,10 @@ def _header(metadata: Mapping[str, str]) -> _Described:
     _need(
         _list_of(places, list)
         and len(places) > 0
-        and all(_list_of(place, int) and len(place) == 2 and 0 <= place[0] <= place[1] < len(names) for place in places),
+        and all(
+            _list_of(place, int) and len(place) == 2 and 0 <= place[0] <= place[1] < len(names)
+            for place in places
+        ),
         "its list of blocks does not fit its layout",
     )
     return _Described(layout, [(i, j) for i, j in places], provenance, certificate, checksums)

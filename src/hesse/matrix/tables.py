@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
 
-# A terminal's width and the rows it shows at a glance; the parameters that a grid of norms shows; the least room for a name.
+# A terminal's width and the rows it shows at a glance; the parameters that a grid of norms shows;
+# the least room for a name.
 WIDTH, ROWS, GRID, NAME = 80, 20, 16, 24
 _MISSING = "·"
 Cell = str | float
@@ -22,7 +23,8 @@ class _Table(NamedTuple):
 
 
 def text(hessian: "BlockHessian") -> str:
-    """The norms of the blocks, at most 80 characters wide: all of them where they fit, else the largest of each row."""
+    """The norms of the blocks, at most 80 characters wide: all of them where they fit, else the
+    largest of each row."""
     lines = _lines(_grid(hessian)) if len(hessian.layout.names) <= GRID else []
     if not lines or max(map(len, lines)) > WIDTH:
         lines = _lines(_folded(hessian))
@@ -37,7 +39,9 @@ def html(hessian: "BlockHessian") -> str:
     def cell(tag: str, value: Cell, column: int) -> str:
         style = f"text-align:{'left' if column in (1, 2) else 'right'}"
         if isinstance(value, float) and 0 < value < math.inf:
-            style += f";background:rgba(0,114,178,{max(0.0, 0.5 + math.log10(value / largest) / 8):.2f})"
+            style += (
+                f";background:rgba(0,114,178,{max(0.0, 0.5 + math.log10(value / largest) / 8):.2f})"
+            )
         return f'<{tag} style="{style}">{escaping.escape(_shown(value))}</{tag}>'
 
     def row(tag: str, cells: list[Cell] | list[str]) -> str:
@@ -45,7 +49,8 @@ def html(hessian: "BlockHessian") -> str:
 
     return (
         f"<p>{escaping.escape(hessian.summary)}<br>{escaping.escape(hessian.certified)}<br>{escaping.escape(table.title)}</p>"
-        f"<table><thead>{row('th', table.head)}</thead><tbody>{''.join(row('td', cells) for cells in table.rows)}</tbody></table>"
+        f"<table><thead>{row('th', table.head)}</thead>"
+        f"<tbody>{''.join(row('td', cells) for cells in table.rows)}</tbody></table>"
     )
 
 
@@ -57,7 +62,11 @@ def _grid(hessian: "BlockHessian") -> _Table:
     def entry(i: int, j: int) -> Cell:
         return "" if j < i else norms.get((names[i], names[j]), _MISSING)
 
-    title = "Frobenius norm of each block" + ("" if hessian.is_complete else f" ({_MISSING}: not computed)") + ":"
+    title = (
+        "Frobenius norm of each block"
+        + ("" if hessian.is_complete else f" ({_MISSING}: not computed)")
+        + ":"
+    )
     rows = [[*_labels(hessian, i), *(entry(i, j) for j in columns)] for i in columns]
     return _Table(title, ["", "parameter", "shape", *map(str, columns)], rows)
 
@@ -81,7 +90,10 @@ def _folded(hessian: "BlockHessian") -> _Table:
     first, last = (count, count) if count <= ROWS else (ROWS // 2, count - ROWS // 2)
     rows = [row(i) for i in range(first)]
     if last > first:
-        rows += [["", f"... {last - first} more ...", "", "", "", ""], *(row(i) for i in range(last, count))]
+        rows += [
+            ["", f"... {last - first} more ...", "", "", "", ""],
+            *(row(i) for i in range(last, count)),
+        ]
     title = "Frobenius norm of each parameter's own block, and of its largest mixed one:"
     return _Table(title, ["", "parameter", "shape", "own", "mixed", "with"], rows)
 
@@ -95,7 +107,10 @@ def _lines(table: _Table) -> list[str]:
 
     def line(row: list[str]) -> str:
         row = [row[0], shortened(row[1], widths[1]), *row[2:]]
-        aligned = (c.ljust(w) if k in (1, 2) else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True)))
+        aligned = (
+            c.ljust(w) if k in (1, 2) else c.rjust(w)
+            for k, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
         return "  ".join(aligned).rstrip()
 
     return [table.title, *map(line, cells)]

@@ -1,4 +1,5 @@
-"""Sums, products, quotients and powers of entries; comparison and choice; and the scales and shifts that enter through them."""
+"""Sums, products, quotients and powers of entries; comparison and choice; and the scales and shifts
+that enter through them."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -36,7 +37,9 @@ def scale_shift_site(
 ) -> Site | None:
     """z = x ∘ scale + shift, both laid along the axes of z as ``entries`` is."""
     source = input_of(x, views)
-    fits = all(n in (1, m) for n, m in zip(reversed(entries.shape), reversed(node.shape), strict=False))
+    fits = all(
+        n in (1, m) for n, m in zip(reversed(entries.shape), reversed(node.shape), strict=False)
+    )
     if not fits or entries.ndim > len(node.shape):
         return None
     arrange = _along(node.shape, entries)
@@ -44,7 +47,9 @@ def scale_shift_site(
     if scale is not None and source is not None:
 
         def aligned(a: Tensor) -> Tensor:
-            wide = a.reshape(len(a), *(1,) * (len(node.shape) - a.ndim + 1), *a.shape[1:]).expand(len(a), *node.shape)
+            wide = a.reshape(len(a), *(1,) * (len(node.shape) - a.ndim + 1), *a.shape[1:]).expand(
+                len(a), *node.shape
+            )
             return arrange(wide, 1)
 
         moves = Moves(arrange) if shapes[source] == node.shape else None
@@ -55,7 +60,8 @@ def scale_shift_site(
 
 
 def _along(shape: tuple[int, ...], entries: Tensor) -> Arrangement:
-    """Arrange z by the axes that a broadcast parameter has: those are groups, the others positions."""
+    """Arrange z by the axes that a broadcast parameter has: those are groups, the others
+    positions."""
     full = (1,) * (len(shape) - entries.ndim) + tuple(entries.shape)
     own = [axis for axis, n in enumerate(full) if n > 1]
     shared = [axis for axis, n in enumerate(full) if n == 1]
@@ -87,12 +93,18 @@ def _shifted(node: Node, views: Views, shapes: Shapes) -> Site | None:
 
 def _pull_add(op: Local, columns: Tensor) -> tuple[Tensor, Tensor] | None:
     """x + y of one shape: the same columns go to both."""
-    same = len(op.active) == 2 and all(tuple(op.value(name).shape[1:]) == op.node.shape for name in op.active)
+    same = len(op.active) == 2 and all(
+        tuple(op.value(name).shape[1:]) == op.node.shape for name in op.active
+    )
     return (columns, columns) if same and not op.node.kwargs and len(op.node.args) == 2 else None
 
 
 def _square(node: Node, shapes: Shapes) -> list[Node]:
-    return [Node(node.name, aten.square.default, node.args[:1], {}, node.shape)] if node.args[1:] == (2,) else [node]
+    return (
+        [Node(node.name, aten.square.default, node.args[:1], {}, node.shape)]
+        if node.args[1:] == (2,)
+        else [node]
+    )
 
 
 def _prelu(node: Node, shapes: Shapes) -> list[Node]:
@@ -100,7 +112,11 @@ def _prelu(node: Node, shapes: Shapes) -> list[Node]:
     x, weight = node.args
     if not isinstance(x, Ref) or not isinstance(weight, Ref):
         return [node]
-    slope = (*shapes[weight.name], *(1,) * max(0, len(node.shape) - 2)) if shapes[weight.name] != (1,) else (1,)
+    slope = (
+        (*shapes[weight.name], *(1,) * max(0, len(node.shape) - 2))
+        if shapes[weight.name] != (1,)
+        else (1,)
+    )
     names = [f"{node.name}__{part}" for part in ("slope", "scaled", "positive")]
     return [
         Node(names[0], aten.view.default, (weight, list(slope)), {}, slope),
@@ -128,7 +144,11 @@ def _multiple(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
     if set(axes.values()) != {SUMMED}:
         return along_all(node, axes, shapes)
     single = len(node.inputs) == 1 and node.takes_once(node.inputs[0])
-    return {node.name: SUMMED} if single and (node.kind is not aten.div or node.takes_first(node.inputs[0])) else None
+    return (
+        {node.name: SUMMED}
+        if single and (node.kind is not aten.div or node.takes_first(node.inputs[0]))
+        else None
+    )
 
 
 # ---------------------------------------------------------------- formulas
@@ -165,7 +185,11 @@ def _quotient(call: "Call") -> View | None:
 
 
 def _reciprocal(value: float) -> Expression:
-    return constant(Fraction(1, int(value))) if float(value).is_integer() and value else number(1 / value)
+    return (
+        constant(Fraction(1, int(value)))
+        if float(value).is_integer() and value
+        else number(1 / value)
+    )
 
 
 def _power(call: "Call") -> View:
@@ -192,7 +216,9 @@ def _comparison(call: "Call") -> View:
     name = call.record.name
     if name in ("lt", "ge"):
         a, b = b, a
-    difference = call.build.settled(call.combined(a, b, lambda left, right: add(left, scale(right, -1))))
+    difference = call.build.settled(
+        call.combined(a, b, lambda left, right: add(left, scale(right, -1)))
+    )
     step = of(Apply("step", 0, grouped(difference.expression)))
     return View(step if name in ("gt", "lt") else add(ONE, scale(step, -1)), difference.axes)
 
@@ -211,32 +237,45 @@ def _steps(names: str) -> list[Operation]:
 _ENTRYWISE = Structure.ENTRYWISE
 RECORDS = [
     Operation(
-        name="add", aten="add", structure=_ENTRYWISE | Structure.LINEAR, site=_shifted, pull=_pull_add,
-        positions=along_all, formula=_sum),
+        name="add", aten="add", structure=_ENTRYWISE | Structure.LINEAR, site=_shifted,
+        pull=_pull_add, positions=along_all, formula=_sum),
     Operation(
-        name="sub", aten="sub", structure=_ENTRYWISE | Structure.LINEAR, positions=along_all, formula=_sum),
+        name="sub", aten="sub", structure=_ENTRYWISE | Structure.LINEAR, positions=along_all,
+        formula=_sum),
     Operation(
         name="rsub", aten="rsub", structure=_ENTRYWISE | Structure.LINEAR, positions=along_all,
         formula=_reversed_difference),
-    Operation(name="neg", aten="neg", structure=_ENTRYWISE | Structure.LINEAR, positions=_multiple, formula=_negative),
     Operation(
-        name="mul", aten="mul", structure=_ENTRYWISE | Structure.MULTILINEAR, site=_scaled, positions=_multiple,
-        formula=_product),
+        name="neg", aten="neg", structure=_ENTRYWISE | Structure.LINEAR, positions=_multiple,
+        formula=_negative),
     Operation(
-        name="div", aten="div", structure=Structure.ELEMENTWISE | Structure.LINEAR_IN_FIRST, positions=_multiple,
-        formula=_quotient),
-    Operation(name="pow", aten="pow", structure=Structure.ELEMENTWISE, rewrite=_square, formula=_power),
+        name="mul", aten="mul", structure=_ENTRYWISE | Structure.MULTILINEAR, site=_scaled,
+        positions=_multiple, formula=_product),
+    Operation(
+        name="div", aten="div", structure=Structure.ELEMENTWISE | Structure.LINEAR_IN_FIRST,
+        positions=_multiple, formula=_quotient),
+    Operation(
+        name="pow", aten="pow", structure=Structure.ELEMENTWISE, rewrite=_square, formula=_power),
     *(
         Operation(
-            name=name, aten=name, structure=Structure.ELEMENTWISE, positions=along_all, formula=_to_the(exponent))
+            name=name, aten=name, structure=Structure.ELEMENTWISE, positions=along_all,
+            formula=_to_the(exponent))
         for name, exponent in (
-            ("square", Fraction(2)), ("sqrt", Fraction(1, 2)), ("rsqrt", Fraction(-1, 2)), ("reciprocal", Fraction(-1)))
+            ("square", Fraction(2)), ("sqrt", Fraction(1, 2)), ("rsqrt", Fraction(-1, 2)),
+            ("reciprocal", Fraction(-1)))
     ),
     Operation(name="prelu", aten="prelu", structure=Structure.LINEAR_IN_FIRST, rewrite=_prelu),
     Operation(name="glu", aten="glu", rewrite=_glu),
-    *(Operation(name=name, aten=name, structure=Structure.STEP, formula=_comparison) for name in ("gt", "lt", "ge", "le")),
-    *_steps("eq ne logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or isnan isinf isfinite"),
-    *_steps("floor ceil round"),
+    *(
+        Operation(name=name, aten=name, structure=Structure.STEP, formula=_comparison)
+        for name in ("gt", "lt", "ge", "le")
+    ),
+    *_steps("eq ne logical_not logical_and logical_or logical_xor"),
+    *_steps("bitwise_not bitwise_and bitwise_or"),
+    *_steps("isnan isinf isfinite floor ceil round"),
     Operation(name="where", aten="where", structure=Structure.PIECEWISE_LINEAR, formula=_where),
-    *(Operation(name=name, aten=name, structure=Structure.PIECEWISE_LINEAR) for name in ("maximum", "minimum")),
+    *(
+        Operation(name=name, aten=name, structure=Structure.PIECEWISE_LINEAR)
+        for name in ("maximum", "minimum")
+    ),
 ]  # fmt: skip

@@ -49,32 +49,47 @@ def _to_permuted(node: Node, axis: int, shapes: Shapes) -> int:
 
 
 def _as_reshape(node: Node, shapes: Shapes) -> list[Node]:
-    """A view of what is laid out otherwise here than where it was traced; not one of the same memory as another type."""
+    """A view of what is laid out otherwise here than where it was traced; not one of the same
+    memory as another type."""
     if isinstance(node.args[1], torch.dtype):
         return [node]
-    return [Node(node.name, aten.reshape.default, node.args, node.kwargs, node.shape, node.floating)]
+    return [
+        Node(node.name, aten.reshape.default, node.args, node.kwargs, node.shape, node.floating)
+    ]
 
 
 def _without_dropout(node: Node, shapes: Shapes) -> list[Node]:
     rate, training = node.args[1], node.args[2]
-    return [node] if training and rate > 0 else [Node(node.name, aten.clone.default, node.args[:1], {}, node.shape)]
+    return (
+        [node]
+        if training and rate > 0
+        else [Node(node.name, aten.clone.default, node.args[:1], {}, node.shape)]
+    )
 
 
 def _one_of_several(node: Node, shapes: Shapes) -> list[Node]:
-    """One of some tensors that are broadcast together, without the others: they do not flow into it."""
+    """One of some tensors that are broadcast together, without the others: they do not flow into
+    it."""
     if not isinstance(node.op, Pick):
         return [node]
     x = node.args[0][node.op.index]
     if shapes[x.name] == node.shape:
         return [Node(node.name, aten.alias.default, (x,), {}, node.shape, node.floating)]
-    return [Node(node.name, aten.expand.default, (x, list(node.shape)), {}, node.shape, node.floating)]
+    return [
+        Node(node.name, aten.expand.default, (x, list(node.shape)), {}, node.shape, node.floating)
+    ]
 
 
 def _from_the_front(node: Node, shapes: Shapes) -> list[Node]:
-    """What is written into a slice, its ends counted from the front: mapped over samples, torch cannot count from the back."""
+    """What is written into a slice, its ends counted from the front: mapped over samples, torch
+    cannot count from the back."""
     x, written, axis, start, end, step = node.arguments(None, None, 0, None, None, 1)
     start, end, _ = slice(start, end).indices(shapes[x.name][axis])
-    return [Node(node.name, node.op, (x, written, axis, start, end, step), {}, node.shape, node.floating)]
+    return [
+        Node(
+            node.name, node.op, (x, written, axis, start, end, step), {}, node.shape, node.floating
+        )
+    ]
 
 
 # ---------------------------------------------------------------- formulas
@@ -145,7 +160,9 @@ def _select(call: "Call") -> View:
 
 
 def _slice(call: "Call") -> View:
-    a, axis, start, _, step = call.arguments(("self", None), ("dim", 0), ("start", None), ("end", None), ("step", 1))
+    a, axis, start, _, step = call.arguments(
+        ("self", None), ("dim", 0), ("start", None), ("end", None), ("step", 1)
+    )
     view = call.operand(a)
     axis %= len(view.axes)
     size = view.shape[axis]
@@ -188,10 +205,16 @@ def _stack(call: "Call") -> View:
 
 
 def _diagonal(call: "Call") -> View | None:
-    a, offset, first, second = call.arguments(("self", None), ("offset", 0), ("dim1", 0), ("dim2", 1))
+    a, offset, first, second = call.arguments(
+        ("self", None), ("offset", 0), ("dim1", 0), ("dim2", 1)
+    )
     view = call.operand(a)
     first, second = first % len(view.axes), second % len(view.axes)
-    return None if offset or view.shape[first] != view.shape[second] else maps.diagonal(call.build, view, first, second)
+    return (
+        None
+        if offset or view.shape[first] != view.shape[second]
+        else maps.diagonal(call.build, view, first, second)
+    )
 
 
 def _relabels(names: str, formula: Formula, rewrite: Rewrite | None = None) -> list[Operation]:
@@ -210,14 +233,19 @@ def _relabels(names: str, formula: Formula, rewrite: Rewrite | None = None) -> l
     ]
 
 
-def _linear(names: str, formula: Formula | None = None, structure: Structure = Structure.NONE, **more: Any) -> list[Operation]:
+def _linear(
+    names: str, formula: Formula | None = None, structure: Structure = Structure.NONE, **more: Any
+) -> list[Operation]:
     structure |= Structure.LINEAR
-    return [Operation(name=name, aten=name, structure=structure, formula=formula, **more) for name in names.split()]
+    return [
+        Operation(name=name, aten=name, structure=structure, formula=formula, **more)
+        for name in names.split()
+    ]
 
 
 _PERMUTES, _SELECTS = Structure.PERMUTES, Structure.SELECTS
 RECORDS = [
-    # ------------------------------------------------------------ the same entries in the same order
+    # -------------------------------------------------------- the same entries in the same order
     *_relabels("view", _reshape, _as_reshape),
     *_relabels("reshape flatten unflatten", _reshape),
     *_relabels("squeeze", _squeeze),
@@ -225,13 +253,22 @@ RECORDS = [
     *_relabels("clone contiguous alias", _same),
     *_linear("view_as _unsafe_view", _reshape),
     *_linear("to _to_copy type_as", _same),
-    *(Operation(name=name, aten=name, formula=_same) for name in ("detach_copy", "lift_fresh_copy")),
+    *(
+        Operation(name=name, aten=name, formula=_same)
+        for name in ("detach_copy", "lift_fresh_copy")
+    ),
     *(
         Operation(name=name, aten=name, rewrite=_without_dropout, formula=_dropout)
         for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
     ),
     # ------------------------------------------------------------ in another order
-    *_linear("transpose", _transpose, _PERMUTES, pull=_pull_transposed, positions=on_first(_to_transposed)),
+    *_linear(
+        "transpose",
+        _transpose,
+        _PERMUTES,
+        pull=_pull_transposed,
+        positions=on_first(_to_transposed),
+    ),
     *_linear("permute", _permute, _PERMUTES, pull=_pull_permuted, positions=on_first(_to_permuted)),
     *_linear("t mT swapaxes", _transpose, _PERMUTES),
     *_linear("numpy_T", _turned, _PERMUTES),
@@ -256,5 +293,8 @@ RECORDS = [
     # What is detached in place is a view to a trace, for parameters that it has made into inputs.
     Operation(name="detach_", aten="detach_", structure=Structure.PERMUTES),
     *(Operation(name=name, aten=name, structure=Structure.STEP) for name in ("detach", "argsort")),
-    *(Operation(name=name, aten=name, structure=Structure.PIECEWISE_LINEAR) for name in ("sort", "topk")),
+    *(
+        Operation(name=name, aten=name, structure=Structure.PIECEWISE_LINEAR)
+        for name in ("sort", "topk")
+    ),
 ]

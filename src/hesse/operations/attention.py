@@ -1,4 +1,5 @@
-"""Softmax and its relatives, and attention, which is brought to them: its fused kernels have no second derivatives."""
+"""Softmax and its relatives, and attention, which is brought to them: its fused kernels have no
+second derivatives."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +40,12 @@ def masked(scores: Tensor, mask: Tensor) -> Tensor:
 def _attention(node: Node, shapes: dict[str, tuple[int, ...]]) -> list[Node]:
     """softmax(q kᵀ / √d + mask) v, in operations that can be differentiated twice."""
     options = dict(
-        zip(("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"), node.args[3:], strict=False), **node.kwargs
+        zip(
+            ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa"),
+            node.args[3:],
+            strict=False,
+        ),
+        **node.kwargs,
     )
     q, k, v = node.args[:3]
     if options.get("dropout_p"):
@@ -48,7 +54,8 @@ def _attention(node: Node, shapes: dict[str, tuple[int, ...]]) -> list[Node]:
     nodes = []
     if options.get("enable_gqa"):
         (more, k), (others, v) = (
-            _for_each_head(f"{name}__{part}", shared, shapes[q.name][-3], shapes) for part, shared in (("keys", k), ("values", v))
+            _for_each_head(f"{name}__{part}", shared, shapes[q.name][-3], shapes)
+            for part, shared in (("keys", k), ("values", v))
         )
         nodes += [*more, *others]
     *lead, keys, _ = shapes[k.name]
@@ -57,7 +64,13 @@ def _attention(node: Node, shapes: dict[str, tuple[int, ...]]) -> list[Node]:
     nodes += [
         Node(f"{name}__q", aten.mul.Scalar, (q, factor), {}, shapes[q.name]),
         Node(f"{name}__k", aten.transpose.int, (k, -2, -1), {}, (*lead, width, keys)),
-        Node(f"{name}__scores", aten.matmul.default, (Ref(f"{name}__q"), Ref(f"{name}__k")), {}, square),
+        Node(
+            f"{name}__scores",
+            aten.matmul.default,
+            (Ref(f"{name}__q"), Ref(f"{name}__k")),
+            {},
+            square,
+        ),
     ]
     mask = options.get("attn_mask")
     if options.get("is_causal"):
@@ -69,17 +82,35 @@ def _attention(node: Node, shapes: dict[str, tuple[int, ...]]) -> list[Node]:
     return nodes
 
 
-def _for_each_head(name: str, shared: Ref, heads: int, shapes: dict[str, tuple[int, ...]]) -> tuple[list[Node], Ref]:
-    """Keys or values that several heads of queries share, (*lead, groups, s, d) -> (*lead, heads, s, d)."""
+def _for_each_head(
+    name: str, shared: Ref, heads: int, shapes: dict[str, tuple[int, ...]]
+) -> tuple[list[Node], Ref]:
+    """Keys or values that several heads of queries share, (*lead, groups, s, d) -> (*lead, heads,
+    s, d)."""
     *lead, groups, length, width = shapes[shared.name]
     if groups == heads:
         return [], shared
-    one, several = (*lead, groups, 1, length, width), (*lead, groups, heads // groups, length, width)
+    one, several = (
+        (*lead, groups, 1, length, width),
+        (*lead, groups, heads // groups, length, width),
+    )
     shapes[name] = (*lead, heads, length, width)
     made = [
         Node(f"{name}__one", aten.unsqueeze.default, (shared, -3), {}, one),
-        Node(f"{name}__several", aten.expand.default, (Ref(f"{name}__one"), list(several)), {}, several),
-        Node(name, aten.reshape.default, (Ref(f"{name}__several"), list(shapes[name])), {}, shapes[name]),
+        Node(
+            f"{name}__several",
+            aten.expand.default,
+            (Ref(f"{name}__one"), list(several)),
+            {},
+            several,
+        ),
+        Node(
+            name,
+            aten.reshape.default,
+            (Ref(f"{name}__several"), list(shapes[name])),
+            {},
+            shapes[name],
+        ),
     ]
     return made, Ref(name)
 
@@ -91,7 +122,11 @@ def _pull_softmax(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     """w ∘ (c − Σ w c) along the axis."""
     axis = op.node.args[1] % len(op.node.shape) + 2
     weighed = columns * op.value(op.node.name).unsqueeze(1)
-    return (weighed.addcmul_(weighed.sum(axis, keepdim=True), op.value(op.node.name).unsqueeze(1), value=-1),)
+    return (
+        weighed.addcmul_(
+            weighed.sum(axis, keepdim=True), op.value(op.node.name).unsqueeze(1), value=-1
+        ),
+    )
 
 
 def _softmax_second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None:
@@ -101,7 +136,11 @@ def _softmax_second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | Non
     n, width = len(delta), delta.shape[-1]
     w, slope = (part.reshape(n, -1, width) for part in (op.value(op.node.name), delta))
     bent = w * (slope - (w * slope).sum(-1, keepdim=True))
-    blocks = torch.diag_embed(bent) - w.unsqueeze(-1) * bent.unsqueeze(-2) - bent.unsqueeze(-1) * w.unsqueeze(-2)
+    blocks = (
+        torch.diag_embed(bent)
+        - w.unsqueeze(-1) * bent.unsqueeze(-2)
+        - bent.unsqueeze(-1) * w.unsqueeze(-2)
+    )
     return [[along_rows(blocks, delta.shape[1:])]]
 
 
@@ -116,18 +155,24 @@ _NEVER = -1e5
 _Other = Callable[[str, tuple[Index, ...]], Entry]
 
 
-def _slope_of_softmax(out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other) -> Expression:
+def _slope_of_softmax(
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+) -> Expression:
     """∂p_i/∂z_j = p_i ([i = j] − p_j)"""
     twin = Entry(out.name, (*out.indices[:-1], by[0]))
     return add(product((out, Delta(out.indices[-1], by[0]))), scale(product((out, twin)), -1))
 
 
-def _slope_of_logsumexp(out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other) -> Expression:
+def _slope_of_logsumexp(
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+) -> Expression:
     """∂ log Σ exp(z) / ∂z_j = softmax(z)_j"""
     return of(other("softmax", (*out.indices, by[0])))
 
 
-def _slope_of_log_softmax(out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other) -> Expression:
+def _slope_of_log_softmax(
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+) -> Expression:
     """∂ log softmax(z)_i / ∂z_j = [i = j] − softmax(z)_j"""
     p = other("softmax", (*out.indices[:-1], by[0]))
     return add(of(Delta(out.indices[-1], by[0])), scale(of(p), -1))
@@ -137,7 +182,9 @@ def _along_an_axis(call: "Call") -> View:
     view = call.operand(call.node.args[0])
     array = call.record.array
     assert array is not None
-    return call.build.whole(call.record.name, view, call.node.args[1] % len(view.axes), base=array.base)
+    return call.build.whole(
+        call.record.name, view, call.node.args[1] % len(view.axes), base=array.base
+    )
 
 
 def _logsumexp(call: "Call") -> View | None:
@@ -147,7 +194,9 @@ def _logsumexp(call: "Call") -> View | None:
         return None
     axis = dims[0] % len(view.axes)
     result = call.build.whole("logsumexp", view, axis, keeps=False)
-    return View(result.expression, (*result.axes[:axis], (), *result.axes[axis:])) if keep else result
+    return (
+        View(result.expression, (*result.axes[:axis], (), *result.axes[axis:])) if keep else result
+    )
 
 
 def _without_later(call: "Call") -> View:
@@ -159,13 +208,20 @@ def _without_later(call: "Call") -> View:
 def _added(call: "Call", view: View, mask: Tensor) -> View:
     name = call.build.constant("mask", mask)
     at = [Index(f"*mask{k}", size) for k, size in enumerate(mask.shape)]
-    (value, added), axes = call.build.aligned([view, View(of(Entry(name, tuple(at))), tuple((index,) for index in at))])
+    (value, added), axes = call.build.aligned(
+        [view, View(of(Entry(name, tuple(at))), tuple((index,) for index in at))]
+    )
     return View(add(value, added), axes)
 
 
 def _under_a_mask(call: "Call") -> View | None:
     scores, mask = call.node.args[:2]
-    return _under(call, scores, mask, lambda m: (~m).double() * _NEVER if m.dtype == torch.bool else m.double().clamp(min=_NEVER))
+    return _under(
+        call,
+        scores,
+        mask,
+        lambda m: (~m).double() * _NEVER if m.dtype == torch.bool else m.double().clamp(min=_NEVER),
+    )
 
 
 def _filled(call: "Call") -> View | None:
@@ -187,7 +243,9 @@ def _under(call: "Call", scores: Any, mask: Ref, added: Any) -> View | None:
         return None
     sizes = [size for size in call.shape(mask.name) if size > 1]
     leaf = Leaf(call.build.name("mask"), tuple(sizes), "data", per_sample=True)
-    view = call.build.leaf(leaf, ["token"] * len(sizes), lambda values: added(given(values)).reshape(sizes))
+    view = call.build.leaf(
+        leaf, ["token"] * len(sizes), lambda values: added(given(values)).reshape(sizes)
+    )
     letters = iter(view.axes)
     view = view.over(next(letters) if size > 1 else () for size in call.shape(mask.name))
     (value, more), axes = call.build.aligned([call.operand(scores), view])
@@ -197,25 +255,30 @@ def _under(call: "Call", scores: Any, mask: Ref, added: Any) -> View | None:
 _MASKS = Structure.ENTRYWISE | Structure.LINEAR
 RECORDS = [
     Operation(
-        name="softmax", aten="softmax _softmax", pull=_pull_softmax, costly=True, second=_softmax_second,
-        positions=on_first(_beside_the_axis), formula=_along_an_axis,
+        name="softmax", aten="softmax _softmax", pull=_pull_softmax, costly=True,
+        second=_softmax_second, positions=on_first(_beside_the_axis), formula=_along_an_axis,
         array=ArrayFunction(
-            value=lambda z: torch.softmax(z, -1), derivative=_slope_of_softmax, axes=1, keeps=1, base="p", distribution=True,
+            value=lambda z: torch.softmax(z, -1), derivative=_slope_of_softmax, axes=1, keeps=1,
+            base="p", distribution=True,
             reason="∂p_i/∂z_j = p_i ([i = j] − p_j): raising one entry lowers the others",
-            numpy="numpy.exp(z - numpy.logaddexp.reduce(z, axis=-1, keepdims=True))", torch="torch.softmax(z, -1)")),
+            numpy="numpy.exp(z - numpy.logaddexp.reduce(z, axis=-1, keepdims=True))",
+            torch="torch.softmax(z, -1)")),
     Operation(
         name="log_softmax", aten="log_softmax _log_softmax", formula=_along_an_axis,
         array=ArrayFunction(
-            value=lambda z: torch.log_softmax(z, -1), derivative=_slope_of_log_softmax, axes=1, keeps=1, companion="softmax",
+            value=lambda z: torch.log_softmax(z, -1), derivative=_slope_of_log_softmax, axes=1,
+            keeps=1, companion="softmax",
             reason="log softmax(z) = z − logsumexp(z), whose slope is softmax",
-            numpy="z - numpy.logaddexp.reduce(z, axis=-1, keepdims=True)", torch="torch.log_softmax(z, -1)")),
+            numpy="z - numpy.logaddexp.reduce(z, axis=-1, keepdims=True)",
+            torch="torch.log_softmax(z, -1)")),
     Operation(
         name="logsumexp", aten="logsumexp", formula=_logsumexp,
         array=ArrayFunction(
-            value=lambda z: torch.logsumexp(z, -1), derivative=_slope_of_logsumexp, axes=1, keeps=0, companion="softmax",
-            reason="the slope of logsumexp is softmax", numpy="numpy.logaddexp.reduce(z, axis=-1)",
-            torch="torch.logsumexp(z, -1)")),
-    Operation(name="scaled_dot_product_attention", aten="scaled_dot_product_attention", rewrite=_attention),
+            value=lambda z: torch.logsumexp(z, -1), derivative=_slope_of_logsumexp, axes=1, keeps=0,
+            companion="softmax", reason="the slope of logsumexp is softmax",
+            numpy="numpy.logaddexp.reduce(z, axis=-1)", torch="torch.logsumexp(z, -1)")),
+    Operation(name="scaled_dot_product_attention", aten="scaled_dot_product_attention",
+        rewrite=_attention),
     Operation(name="causal", stands_for=(causal,), structure=_MASKS, formula=_without_later),
     Operation(name="masked", stands_for=(masked,), structure=_MASKS, formula=_under_a_mask),
     Operation(name="masked_fill", aten="masked_fill", structure=_MASKS, formula=_filled),

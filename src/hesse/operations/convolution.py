@@ -35,9 +35,15 @@ def each(option: Any, rank: int) -> list[int]:
 
 
 def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
-    x, weight, bias, stride, padding, dilation, groups = node.arguments(None, None, None, [1], [0], [1], 1)
+    x, weight, bias, stride, padding, dilation, groups = node.arguments(
+        None, None, None, [1], [0], [1], 1
+    )
     source, kernel = input_of(x, views), view_of(weight, views)
-    if source is None or len(shapes[source]) != len(shapes[weight.name]) or isinstance(padding, str):  # without a batch
+    if (
+        source is None
+        or len(shapes[source]) != len(shapes[weight.name])
+        or isinstance(padding, str)
+    ):  # without a batch
         return None
     if kernel is None:
         return _of_slots(node, source, groups, [], view_of(bias, views))
@@ -45,16 +51,22 @@ def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     entries = kernel.entries.reshape(groups, channels // groups, -1)
 
     def patches(a: Tensor) -> Tensor:
-        columns = _windows(a.reshape(-1, *a.shape[-1 - len(window) :]), window, dilation, padding, stride)
+        columns = _windows(
+            a.reshape(-1, *a.shape[-1 - len(window) :]), window, dilation, padding, stride
+        )
         rows = columns.reshape(len(a), lead, groups, entries.shape[-1], -1)
         return rows.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
-    slot = kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches))
+    slot = kernel.slot(
+        "convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)
+    )
     return _of_slots(node, source, groups, [slot], view_of(bias, views))
 
 
 def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
-    x, weight, bias, stride, padding, _, groups, dilation = node.arguments(None, None, None, [1], [0], [0], 1, [1])
+    x, weight, bias, stride, padding, _, groups, dilation = node.arguments(
+        None, None, None, [1], [0], [0], 1, [1]
+    )
     source, kernel = input_of(x, views), view_of(weight, views)
     if source is None or len(shapes[source]) != len(shapes[weight.name]):
         return None
@@ -63,63 +75,107 @@ def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     inputs, outputs, *window = kernel.entries.shape
     options = (each(option, len(window)) for option in (stride, dilation, padding))
     taken = _sources(shapes[source][2:], node.shape[2:], window, *options)
-    entries = kernel.entries.reshape(groups, inputs // groups, outputs, -1).transpose(1, 2).reshape(groups, outputs, -1)
+    entries = (
+        kernel.entries.reshape(groups, inputs // groups, outputs, -1)
+        .transpose(1, 2)
+        .reshape(groups, outputs, -1)
+    )
 
     def patches(a: Tensor) -> Tensor:
         places = F.pad(a.reshape(len(a), node.shape[0], groups, inputs // groups, -1), (1, 0))
-        seen = places.index_select(-1, taken.flatten().to(a.device)).unflatten(-1, tuple(taken.shape))
+        seen = places.index_select(-1, taken.flatten().to(a.device)).unflatten(
+            -1, tuple(taken.shape)
+        )
         return seen.permute(0, 2, 1, 4, 3, 5).flatten(4, 5).flatten(2, 3)
 
-    slot = kernel.slot("convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches))
+    slot = kernel.slot(
+        "convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)
+    )
     return _of_slots(node, source, groups, [slot], view_of(bias, views))
 
 
-def _of_slots(node: Node, source: str, groups: int, slots: list[Slot], offset: ParameterView | None) -> Site | None:
-    """The site of a kernel's slot, if there is one, and of a bias: an output for each channel of a group, at every place."""
+def _of_slots(
+    node: Node, source: str, groups: int, slots: list[Slot], offset: ParameterView | None
+) -> Site | None:
+    """The site of a kernel's slot, if there is one, and of a bias: an output for each channel of a
+    group, at every place."""
     lead, channels, *places = node.shape
     if offset is not None:
         slots = [*slots, offset.shift((groups, channels // groups))]
-    arrange = Arrangement((lead, groups, channels // groups, math.prod(places)), ((1,), (0, 3), (2,)))
+    arrange = Arrangement(
+        (lead, groups, channels // groups, math.prod(places)), ((1,), (0, 3), (2,))
+    )
     return Site(node.name, source, arrange, tuple(slots)) if slots else None
 
 
-def _windows(images: Tensor, window: tuple[int, ...], dilation: Any, padding: Any, stride: Any) -> Tensor:
-    """What each output place sees, (n, channels · window, places). PyTorch unfolds two dimensions; three go slice by slice."""
+def _windows(
+    images: Tensor, window: tuple[int, ...], dilation: Any, padding: Any, stride: Any
+) -> Tensor:
+    """What each output place sees, (n, channels · window, places). PyTorch unfolds two dimensions;
+    three go slice by slice."""
     dims = len(window)
     dilation, padding, stride = (each(option, dims) for option in (dilation, padding, stride))
     if dims == 1:
-        return F.unfold(images.unsqueeze(-2), (1, *window), (1, *dilation), (0, *padding), (1, *stride))
+        return F.unfold(
+            images.unsqueeze(-2), (1, *window), (1, *dilation), (0, *padding), (1, *stride)
+        )
     if dims == 2:
         return F.unfold(images, window, dilation, padding, stride)
     n, channels = images.shape[:2]
-    depths = F.pad(images, (0, 0, 0, 0, padding[0], padding[0])).unfold(2, dilation[0] * (window[0] - 1) + 1, stride[0])
-    taken = depths[..., :: dilation[0]].permute(0, 2, 1, 5, 3, 4)  # (n, depths, channels, window in depth, rows, columns)
+    depths = F.pad(images, (0, 0, 0, 0, padding[0], padding[0])).unfold(
+        2, dilation[0] * (window[0] - 1) + 1, stride[0]
+    )
+    taken = depths[..., :: dilation[0]].permute(
+        0, 2, 1, 5, 3, 4
+    )  # (n, depths, channels, window in depth, rows, columns)
     flat = taken.reshape(n * taken.shape[1], channels * window[0], *taken.shape[-2:])
     columns = F.unfold(flat, window[1:], dilation[1:], padding[1:], stride[1:])
     return columns.unflatten(0, (n, -1)).transpose(1, 2).flatten(2)
 
 
 def _sources(
-    inputs: Sequence[int], outputs: Sequence[int], window: Sequence[int], stride: list[int], dilation: list[int], pad: list[int]
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+    window: Sequence[int],
+    stride: list[int],
+    dilation: list[int],
+    pad: list[int],
 ) -> Tensor:
-    """1 + the place u behind each output place s at each k of the window, s = stride · u + dilation · k − pad; 0 for none."""
+    """1 + the place u behind each output place s at each k of the window, s = stride · u + dilation
+    · k − pad; 0 for none."""
     found = torch.zeros(1, 1, dtype=torch.long, device="cpu")
     valid = torch.ones(1, 1, dtype=torch.bool, device="cpu")
-    for length, reach, width, step, wide, off in zip(inputs, outputs, window, stride, dilation, pad, strict=True):
-        s, k = torch.arange(reach, device="cpu")[:, None], torch.arange(width, device="cpu")[None, :]
+    for length, reach, width, step, wide, off in zip(
+        inputs, outputs, window, stride, dilation, pad, strict=True
+    ):
+        s, k = (
+            torch.arange(reach, device="cpu")[:, None],
+            torch.arange(width, device="cpu")[None, :],
+        )
         u, left = (s + off - wide * k).div(step, rounding_mode="floor"), (s + off - wide * k) % step
         here = (left == 0) & (u >= 0) & (u < length)
         # Axis by axis, the last one fastest.
-        found = (found[:, None, :, None] * length + u[None, :, None, :]).reshape(len(found) * reach, -1)
+        found = (found[:, None, :, None] * length + u[None, :, None, :]).reshape(
+            len(found) * reach, -1
+        )
         valid = (valid[:, None, :, None] & here[None, :, None, :]).reshape(found.shape)
     return torch.where(valid, found + 1, 0)
 
 
-def _moves_of_patches(shape: tuple[int, ...], groups: int, patches: Callable[[Tensor], Tensor]) -> Moves:
-    """How patches (n, g, s, (c, w)) take up the places u of an image (lead, channels, *u): each at most once for every w."""
+def _moves_of_patches(
+    shape: tuple[int, ...], groups: int, patches: Callable[[Tensor], Tensor]
+) -> Moves:
+    """How patches (n, g, s, (c, w)) take up the places u of an image (lead, channels, *u): each at
+    most once for every w."""
     lead, channels, places = shape[0], shape[1], math.prod(shape[2:])
-    numbered = (torch.arange(lead * places, dtype=torch.float64, device="cpu") + 1).reshape(lead, 1, *shape[2:]).expand(shape)
-    taken = patches(numbered.unsqueeze(0))[0, 0].long()  # 1 + place behind (s, (c, w)); 0 for the padding
+    numbered = (
+        (torch.arange(lead * places, dtype=torch.float64, device="cpu") + 1)
+        .reshape(lead, 1, *shape[2:])
+        .expand(shape)
+    )
+    taken = patches(numbered.unsqueeze(0))[
+        0, 0
+    ].long()  # 1 + place behind (s, (c, w)); 0 for the padding
     positions, window = len(taken), taken.shape[1] * groups // channels
     # The position s whose patch has the place u at w; beyond the last where none has.
     position = torch.full((lead * places + 1, window), positions, device="cpu")
@@ -131,32 +187,44 @@ def _moves_of_patches(shape: tuple[int, ...], groups: int, patches: Callable[[Te
         padded = F.pad(delta, (0, 0, 0, 1))
         return padded.index_select(2, order.to(delta.device)).unflatten(2, (lead * places, window))
 
-    return Moves(Arrangement((lead, groups, channels // groups, places), ((1,), (0, 3), (2,))), spread)
+    return Moves(
+        Arrangement((lead, groups, channels // groups, places), ((1,), (0, 3), (2,))), spread
+    )
 
 
 # ---------------------------------------------------------------- numbers
 
 
-def _pull(dims: int, back: Callable[..., Tensor]) -> Callable[[Local, Tensor], tuple[Tensor] | None]:
+def _pull(
+    dims: int, back: Callable[..., Tensor]
+) -> Callable[[Local, Tensor], tuple[Tensor] | None]:
     def pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
         """The transposed convolution, for all samples and columns in one call."""
-        x, weight, _, stride, padding, dilation, groups = op.node.arguments(None, None, None, [1], [0], [1], 1)
+        x, weight, _, stride, padding, dilation, groups = op.node.arguments(
+            None, None, None, [1], [0], [1], 1
+        )
         if op.active != (x.name,) or op.is_batched(weight.name) or isinstance(padding, str):
             return None
         shape = op.value(x.name).shape[1:]
         images = columns.reshape(-1, *columns.shape[-1 - dims :])
         size = (len(images), *shape[-1 - dims :])
         kernel = op.value(weight.name)
-        pulled = back(size, kernel, images, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        pulled = back(
+            size, kernel, images, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
         return (pulled.reshape(*columns.shape[:2], *shape),)
 
     return pull
 
 
-def _pull_transposed(dims: int, forth: Callable[..., Tensor]) -> Callable[[Local, Tensor], tuple[Tensor] | None]:
+def _pull_transposed(
+    dims: int, forth: Callable[..., Tensor]
+) -> Callable[[Local, Tensor], tuple[Tensor] | None]:
     def pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
         """The convolution that it is the transpose of, for all samples and columns in one call."""
-        x, weight, _, stride, padding, _, groups, dilation = op.node.arguments(None, None, None, 1, 0, 0, 1, 1)
+        x, weight, _, stride, padding, _, groups, dilation = op.node.arguments(
+            None, None, None, 1, 0, 0, 1, 1
+        )
         if op.active != (x.name,) or op.is_batched(weight.name):
             return None
         images = columns.reshape(-1, *columns.shape[-1 - dims :])
@@ -172,7 +240,13 @@ def _pull_transposed(dims: int, forth: Callable[..., Tensor]) -> Callable[[Local
 def _convolution(call: "Call") -> View:
     """z[o,u,v] = Σ W[o,c,k,l] x[c, 2u + k − 1, 2v + l − 1] + b[o]"""
     x, W, bias, stride, padding, dilation, groups = call.arguments(
-        ("input", None), ("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1)
+        ("input", None),
+        ("weight", None),
+        ("bias", None),
+        ("stride", 1),
+        ("padding", 0),
+        ("dilation", 1),
+        ("groups", 1),
     )
     weight, image = call.operand(W), call.build.operand(call.operand(x))
     rank = len(weight.axes) - 2
@@ -190,8 +264,8 @@ def _convolution(call: "Call") -> View:
 def _transposed_convolution(call: "Call") -> View:
     """z[o,s,r] = Σ W[c,o,k,l] x[c,u,v] over 2u + k − 1 = s, 2v + l − 1 = r"""
     x, W, bias, stride, padding, _, groups, dilation = call.arguments(
-        ("input", None), ("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("output_padding", 0), ("groups", 1),
-        ("dilation", 1),
+        ("input", None), ("weight", None), ("bias", None), ("stride", 1), ("padding", 0),
+        ("output_padding", 0), ("groups", 1), ("dilation", 1),
     )  # fmt: skip
     weight, image = call.operand(W), call.build.operand(call.operand(x))
     rank = len(weight.axes) - 2
@@ -200,7 +274,13 @@ def _transposed_convolution(call: "Call") -> View:
 
 
 def _correlation(
-    call: "Call", weight: View, image: View, bias: Any, steps: Sequence[tuple[int, int, int]], groups: int, transposed: bool
+    call: "Call",
+    weight: View,
+    image: View,
+    bias: Any,
+    steps: Sequence[tuple[int, int, int]],
+    groups: int,
+    transposed: bool,
 ) -> View:
     build, rank = call.build, len(steps)
     batched = len(image.axes) == rank + 2
@@ -209,7 +289,13 @@ def _correlation(
     kernel = [f"k{d}" for d in range(rank)]
     inside = [f"in{d}" for d in range(rank)]
     grouped = groups > 1
-    labels = [["c'" if grouped else "c", "o", *kernel] if transposed else ["o", "c'" if grouped else "c", *kernel]]
+    labels = [
+        (
+            ["c'" if grouped else "c", "o", *kernel]
+            if transposed
+            else ["o", "c'" if grouped else "c", *kernel]
+        )
+    ]
     if transposed and grouped:
         labels = [["c", "o'", *kernel]]
     labels.append([*(["batch"] if batched else []), "c", *inside])
@@ -229,7 +315,9 @@ def _correlation(
         u = build.letters.known(SPATIAL[rank][d], sizes[d], taken)
         taken.add(u.name)
         out.append(u)
-        value = times(value, _window(call, (u, s) if transposed else (s, u), k, stride, dilation, pad))
+        value = times(
+            value, _window(call, (u, s) if transposed else (s, u), k, stride, dilation, pad)
+        )
     channels = along.get("o", ())
     if grouped:
         channels, condition = _groups(call, along, groups, transposed, taken)
@@ -239,19 +327,26 @@ def _correlation(
     view = View(value, tuple(axes))
     if bias is not None:
         b = call.operand(bias)
-        (z, added), found = build.unified([view, b], [list(range(len(axes))), [len(axes) - rank - 1]])
+        (z, added), found = build.unified(
+            [view, b], [list(range(len(axes))), [len(axes) - rank - 1]]
+        )
         view = View(add(z, added), tuple(found[k] for k in range(len(axes))))
     return build.slot(view)
 
 
-def _window(call: "Call", places: tuple[Index, Index], k: Index, stride: int, dilation: int, pad: int) -> Expression:
+def _window(
+    call: "Call", places: tuple[Index, Index], k: Index, stride: int, dilation: int, pad: int
+) -> Expression:
     """[s = 2u + k − 1]; with the two places exchanged for a transposed convolution."""
     s, u = places
     return call.build.affine(s, -pad, [(stride, u), (dilation, k)])
 
 
-def _groups(call: "Call", along: Any, groups: int, transposed: bool, taken: set[str]) -> tuple[tuple[Index, ...], Any]:
-    """The output channels, and the condition that ties them to the input channels of their group."""
+def _groups(
+    call: "Call", along: Any, groups: int, transposed: bool, taken: set[str]
+) -> tuple[tuple[Index, ...], Any]:
+    """The output channels, and the condition that ties them to the input channels of their
+    group."""
     (c,) = along["c"]
     per = int(c.size) // groups
     if transposed:
@@ -273,14 +368,15 @@ def _groups(call: "Call", along: Any, groups: int, transposed: bool, taken: set[
 RECORDS = [
     *(
         Operation(
-            name=f"conv{dims}d", aten=f"conv{dims}d", structure=Structure.MULTILINEAR, site=_site, kinds=("output", "channel"),
-            pull=_pull(dims, back), formula=_convolution)
+            name=f"conv{dims}d", aten=f"conv{dims}d", structure=Structure.MULTILINEAR, site=_site,
+            kinds=("output", "channel"), pull=_pull(dims, back), formula=_convolution)
         for dims, back in ((1, conv1d_input), (2, conv2d_input), (3, conv3d_input))
     ),
     *(
         Operation(
-            name=f"conv_transpose{dims}d", aten=f"conv_transpose{dims}d", structure=Structure.MULTILINEAR, site=_transposed_site,
-            kinds=("channel", "output"), pull=_pull_transposed(dims, forth), formula=_transposed_convolution)
+            name=f"conv_transpose{dims}d", aten=f"conv_transpose{dims}d",
+            structure=Structure.MULTILINEAR, site=_transposed_site, kinds=("channel", "output"),
+            pull=_pull_transposed(dims, forth), formula=_transposed_convolution)
         for dims, forth in ((1, F.conv1d), (2, F.conv2d), (3, F.conv3d))
     ),
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Functions of each entry: what calculus calls elementary, and activations.
 
-The numbers need no more than that they act entry by entry: f' and f'' come from differentiating Σ f(x) once and twice, for all
-samples at once. Formulas have the derivatives as a person would write them; of a function without, f' and f'' stay symbols.
+The numbers need no more than that they act entry by entry: f' and f'' come from differentiating Σ
+f(x) once and twice, for all samples at once. Formulas have the derivatives as a person would write
+them; of a function without, f' and f'' stay symbols.
 """
 
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def formula(call: "Call") -> "View | None":
-    """f of an entry: by its name where the call has the options of the record, else a function of its own."""
+    """f of an entry: by its name where the call has the options of the record, else a function of
+    its own."""
     first, *options = call.node.args
     given = (*options, *call.node.kwargs.values())
     if any(isinstance(option, Ref) for option in given):
@@ -33,13 +35,24 @@ def formula(call: "Call") -> "View | None":
     def value(z: Tensor) -> Tensor:
         return op(z, *options, **keywords)
 
-    return call.build.apply(call.variant((tuple(options), tuple(keywords.items()))), call.operand(first), value)
+    return call.build.apply(
+        call.variant((tuple(options), tuple(keywords.items()))), call.operand(first), value
+    )
 
 
-def entrywise(name: str, aten: str, function: Function | None = None, flat: bool = False) -> Operation:
+def entrywise(
+    name: str, aten: str, function: Function | None = None, flat: bool = False
+) -> Operation:
     """The record of a function of each entry; ``flat`` where f'' is zero wherever it exists."""
     structure = Structure.ELEMENTWISE | (Structure.FLAT if flat else Structure.NONE)
-    return Operation(name=name, aten=aten, structure=structure, positions=along_all, formula=formula, function=function)
+    return Operation(
+        name=name,
+        aten=aten,
+        structure=structure,
+        positions=along_all,
+        formula=formula,
+        function=function,
+    )
 
 
 def _rrelu(node: Node, shapes: Shapes) -> list[Node]:
@@ -47,7 +60,9 @@ def _rrelu(node: Node, shapes: Shapes) -> list[Node]:
     x, lower, upper, training, *_ = node.arguments(None, 1 / 8, 1 / 3, False)
     if training or node.kwargs:
         return [node]
-    return [Node(node.name, torch.ops.aten.leaky_relu.default, (x, (lower + upper) / 2), {}, node.shape)]
+    return [
+        Node(node.name, torch.ops.aten.leaky_relu.default, (x, (lower + upper) / 2), {}, node.shape)
+    ]
 
 
 _PHI = 0.3989422804014327  # 1/√(2π)
@@ -58,121 +73,136 @@ _CORNERS = "where the argument is at no corner"
 # fmt: off
 _ELEMENTARY = [
     entrywise("exp", "exp", Function(
-        value=torch.exp, derivatives=("a", "a"), at_once=True, numpy="numpy.exp(z)", torch="torch.exp(z)", latex=r"\exp")),
+        value=torch.exp, derivatives=("a", "a"), at_once=True, numpy="numpy.exp(z)",
+        torch="torch.exp(z)", latex=r"\exp")),
     entrywise("log", "log", Function(
-        value=torch.log, derivatives=("1/z", "-1/z**2"), at_once=True, numpy="numpy.log(z)", torch="torch.log(z)",
-        latex=r"\log")),
+        value=torch.log, derivatives=("1/z", "-1/z**2"), at_once=True, numpy="numpy.log(z)",
+        torch="torch.log(z)", latex=r"\log")),
     entrywise("sin", "sin", Function(
-        value=torch.sin, derivatives=("cos(z)", "-a"), at_once=True, numpy="numpy.sin(z)", torch="torch.sin(z)", latex=r"\sin")),
+        value=torch.sin, derivatives=("cos(z)", "-a"), at_once=True, numpy="numpy.sin(z)",
+        torch="torch.sin(z)", latex=r"\sin")),
     entrywise("cos", "cos", Function(
-        value=torch.cos, derivatives=("-sin(z)", "-a"), at_once=True, numpy="numpy.cos(z)", torch="torch.cos(z)",
-        latex=r"\cos")),
+        value=torch.cos, derivatives=("-sin(z)", "-a"), at_once=True, numpy="numpy.cos(z)",
+        torch="torch.cos(z)", latex=r"\cos")),
     entrywise("tan", "tan", Function(
-        value=torch.tan, derivatives=("1 + a**2", "2*a*(1 + a**2)"), word=False, numpy="numpy.tan(z)", torch="torch.tan(z)",
-        latex=r"\tan")),
+        value=torch.tan, derivatives=("1 + a**2", "2*a*(1 + a**2)"), word=False,
+        numpy="numpy.tan(z)", torch="torch.tan(z)", latex=r"\tan")),
     entrywise("sinh", "sinh", Function(
-        value=torch.sinh, derivatives=("cosh(z)", "a"), at_once=True, word=False, numpy="numpy.sinh(z)", torch="torch.sinh(z)",
-        latex=r"\sinh")),
+        value=torch.sinh, derivatives=("cosh(z)", "a"), at_once=True, word=False,
+        numpy="numpy.sinh(z)", torch="torch.sinh(z)", latex=r"\sinh")),
     entrywise("cosh", "cosh", Function(
-        value=torch.cosh, derivatives=("sinh(z)", "a"), at_once=True, word=False, numpy="numpy.cosh(z)", torch="torch.cosh(z)",
-        latex=r"\cosh")),
+        value=torch.cosh, derivatives=("sinh(z)", "a"), at_once=True, word=False,
+        numpy="numpy.cosh(z)", torch="torch.cosh(z)", latex=r"\cosh")),
     entrywise("atan", "atan", Function(
-        value=torch.atan, derivatives=("1/(1 + z**2)", "-2*z/(1 + z**2)**2"), word=False, numpy="numpy.arctan(z)",
-        torch="torch.atan(z)", latex=r"\arctan")),
+        value=torch.atan, derivatives=("1/(1 + z**2)", "-2*z/(1 + z**2)**2"), word=False,
+        numpy="numpy.arctan(z)", torch="torch.atan(z)", latex=r"\arctan")),
     entrywise("atanh", "atanh", Function(
-        value=torch.atanh, derivatives=("1/(1 - z**2)", "2*z/(1 - z**2)**2"), word=False, numpy="numpy.arctanh(z)",
-        torch="torch.atanh(z)")),
+        value=torch.atanh, derivatives=("1/(1 - z**2)", "2*z/(1 - z**2)**2"), word=False,
+        numpy="numpy.arctanh(z)", torch="torch.atanh(z)")),
     entrywise("asinh", "asinh", Function(
-        value=torch.asinh, derivatives=("(1 + z**2)**(-1/2)", "-z*(1 + z**2)**(-3/2)"), word=False, numpy="numpy.arcsinh(z)",
-        torch="torch.asinh(z)")),
+        value=torch.asinh, derivatives=("(1 + z**2)**(-1/2)", "-z*(1 + z**2)**(-3/2)"), word=False,
+        numpy="numpy.arcsinh(z)", torch="torch.asinh(z)")),
     entrywise("expm1", "expm1", Function(
-        value=torch.expm1, derivatives=("exp(z)", "exp(z)"), at_once=True, word=False, numpy="numpy.expm1(z)",
-        torch="torch.expm1(z)")),
+        value=torch.expm1, derivatives=("exp(z)", "exp(z)"), at_once=True, word=False,
+        numpy="numpy.expm1(z)", torch="torch.expm1(z)")),
     entrywise("log1p", "log1p", Function(
-        value=torch.log1p, derivatives=("1/(1 + z)", "-1/(1 + z)**2"), at_once=True, word=False, numpy="numpy.log1p(z)",
-        torch="torch.log1p(z)")),
+        value=torch.log1p, derivatives=("1/(1 + z)", "-1/(1 + z)**2"), at_once=True, word=False,
+        numpy="numpy.log1p(z)", torch="torch.log1p(z)")),
     entrywise("logit", "logit", Function(
         value=torch.logit, derivatives=("1/(z*(1 - z))", "(2*z - 1)/(z*(1 - z))**2"), word=False,
         numpy="scipy.special.logit(z)", torch="torch.logit(z)")),
     # Not torch.abs: differentiating it twice makes torch load its compiler, for seconds.
     entrywise("abs", "abs", Function(
-        value=lambda z: torch.where(z < 0, -z, z), derivatives=("sign(z)", "0"), at_once=True, kink=_KINK,
-        numpy="numpy.abs(z)", torch="torch.abs(z)"), flat=True),
+        value=lambda z: torch.where(z < 0, -z, z), derivatives=("sign(z)", "0"), at_once=True,
+        kink=_KINK, numpy="numpy.abs(z)", torch="torch.abs(z)"), flat=True),
     entrywise("erf", "erf special_erf", Function(
-        value=torch.erf, derivatives=("2*2**(1/2)*normpdf(2**(1/2)*z)", "-4*2**(1/2)*z*normpdf(2**(1/2)*z)"), at_once=True,
-        numpy="scipy.special.erf(z)", torch="torch.special.erf(z)")),
+        value=torch.erf, derivatives=("2*2**(1/2)*normpdf(2**(1/2)*z)",
+        "-4*2**(1/2)*z*normpdf(2**(1/2)*z)"), at_once=True, numpy="scipy.special.erf(z)",
+        torch="torch.special.erf(z)")),
     entrywise("normcdf", "special_ndtr", Function(
-        value=torch.special.ndtr, derivatives=("normpdf(z)", "-z*normpdf(z)"), at_once=True, word=False,
-        numpy="scipy.special.ndtr(z)", torch="torch.special.ndtr(z)", letter="Φ", latex=r"\Phi")),
+        value=torch.special.ndtr, derivatives=("normpdf(z)", "-z*normpdf(z)"), at_once=True,
+        word=False, numpy="scipy.special.ndtr(z)", torch="torch.special.ndtr(z)", letter="Φ",
+        latex=r"\Phi")),
     entrywise("normpdf", "", Function(
-        value=lambda z: _PHI * torch.exp(-z * z / 2), derivatives=("-z*a", "(z**2 - 1)*a"), at_once=True, word=False,
-        numpy="numpy.exp(-z**2 / 2) / math.sqrt(2 * math.pi)", torch="torch.exp(-z**2 / 2) / math.sqrt(2 * math.pi)", letter="φ",
-        latex=r"\varphi")),
+        value=lambda z: _PHI * torch.exp(-z * z / 2), derivatives=("-z*a", "(z**2 - 1)*a"),
+        at_once=True, word=False, numpy="numpy.exp(-z**2 / 2) / math.sqrt(2 * math.pi)",
+        torch="torch.exp(-z**2 / 2) / math.sqrt(2 * math.pi)", letter="φ", latex=r"\varphi")),
     entrywise("step", "", Function(
-        value=lambda z: (z > 0).to(z.dtype), derivatives=("0", "0"), at_once=True, kink=_KINK, word=False,
-        numpy="numpy.heaviside(z, 0)", torch="torch.heaviside(z, torch.zeros_like(z))")),
+        value=lambda z: (z > 0).to(z.dtype), derivatives=("0", "0"), at_once=True, kink=_KINK,
+        word=False, numpy="numpy.heaviside(z, 0)",
+        torch="torch.heaviside(z, torch.zeros_like(z))")),
     Operation(name="sign", aten="sign", structure=Structure.STEP, function=Function(
-        value=torch.sign, derivatives=("0", "0"), at_once=True, kink=_KINK, word=False, numpy="numpy.sign(z)",
-        torch="torch.sign(z)")),
+        value=torch.sign, derivatives=("0", "0"), at_once=True, kink=_KINK, word=False,
+        numpy="numpy.sign(z)", torch="torch.sign(z)")),
     *(entrywise(name, name) for name in (
-        "acos", "acosh", "asin", "digamma", "erfc", "erfinv", "exp2", "i0", "lgamma", "log10", "log2", "sinc",
-        "special_log_ndtr")),
+        "acos", "acosh", "asin", "digamma", "erfc", "erfinv", "exp2", "i0", "lgamma", "log10",
+        "log2", "sinc", "special_log_ndtr")),
 ]
 
 _ACTIVATIONS = [
     entrywise("relu", "relu", Function(
-        value=torch.relu, derivatives=("step(z)", "0"), kink=_KINK, numpy="numpy.maximum(z, 0)", torch="torch.relu(z)"),
-        flat=True),
+        value=torch.relu, derivatives=("step(z)", "0"), kink=_KINK, numpy="numpy.maximum(z, 0)",
+        torch="torch.relu(z)"), flat=True),
     entrywise("tanh", "tanh", Function(
-        value=torch.tanh, derivatives=("1 - a**2", "-2*a*(1 - a**2)"), numpy="numpy.tanh(z)", torch="torch.tanh(z)",
-        latex=r"\tanh")),
+        value=torch.tanh, derivatives=("1 - a**2", "-2*a*(1 - a**2)"), numpy="numpy.tanh(z)",
+        torch="torch.tanh(z)", latex=r"\tanh")),
     entrywise("sigmoid", "sigmoid", Function(
-        value=torch.sigmoid, derivatives=("a*(1 - a)", "a*(1 - a)*(1 - 2*a)"), numpy=_SIGMOID, torch="torch.sigmoid(z)",
-        letter="σ", latex=r"\sigma")),
+        value=torch.sigmoid, derivatives=("a*(1 - a)", "a*(1 - a)*(1 - 2*a)"), numpy=_SIGMOID,
+        torch="torch.sigmoid(z)", letter="σ", latex=r"\sigma")),
     entrywise("log_sigmoid", "log_sigmoid", Function(
-        value=F.logsigmoid, derivatives=("1 - sigmoid(z)", "-sigmoid(z)*(1 - sigmoid(z))"), word=False,
-        numpy="-numpy.logaddexp(0, -z)", torch="torch.nn.functional.logsigmoid(z)")),
+        value=F.logsigmoid, derivatives=("1 - sigmoid(z)", "-sigmoid(z)*(1 - sigmoid(z))"),
+        word=False, numpy="-numpy.logaddexp(0, -z)", torch="torch.nn.functional.logsigmoid(z)")),
     entrywise("softplus", "softplus", Function(
-        value=lambda z: F.softplus(z, threshold=1e9), derivatives=("sigmoid(z)", "sigmoid(z)*(1 - sigmoid(z))"),
-        numpy="numpy.logaddexp(0, z)", torch="torch.logaddexp(z, torch.zeros_like(z))", options=(1, 20))),
+        value=lambda z: F.softplus(z, threshold=1e9), derivatives=("sigmoid(z)",
+        "sigmoid(z)*(1 - sigmoid(z))"), numpy="numpy.logaddexp(0, z)",
+        torch="torch.logaddexp(z, torch.zeros_like(z))", options=(1, 20))),
     entrywise("silu", "silu", Function(
         value=lambda z: z * torch.sigmoid(z),
-        derivatives=("sigmoid(z)*(1 + z*(1 - sigmoid(z)))", "sigmoid(z)*(1 - sigmoid(z))*(2 + z*(1 - 2*sigmoid(z)))"),
-        numpy=f"z * {_SIGMOID}", torch="z * torch.sigmoid(z)")),
+        derivatives=("sigmoid(z)*(1 + z*(1 - sigmoid(z)))",
+        "sigmoid(z)*(1 - sigmoid(z))*(2 + z*(1 - 2*sigmoid(z)))"), numpy=f"z * {_SIGMOID}",
+        torch="z * torch.sigmoid(z)")),
     entrywise("gelu", "gelu", Function(
-        value=lambda z: z * torch.special.ndtr(z), derivatives=("normcdf(z) + z*normpdf(z)", "(2 - z**2)*normpdf(z)"),
-        numpy="z * scipy.special.ndtr(z)", torch="z * torch.special.ndtr(z)", options=("none",))),
+        value=lambda z: z * torch.special.ndtr(z), derivatives=("normcdf(z) + z*normpdf(z)",
+        "(2 - z**2)*normpdf(z)"), numpy="z * scipy.special.ndtr(z)",
+        torch="z * torch.special.ndtr(z)", options=("none",))),
     # One function by its usual options, two families of them.
     *(entrywise(name, name, Function(
-        value=getattr(F, name), derivatives=("step(z) + (1 - step(z))*(1 + a)", "(1 - step(z))*(1 + a)"), kink=_KINK, word=False,
-        numpy="numpy.maximum(z, 0) + numpy.expm1(numpy.minimum(z, 0))", torch=f"torch.nn.functional.{name}(z)", options=options))
+        value=getattr(F, name), derivatives=("step(z) + (1 - step(z))*(1 + a)",
+        "(1 - step(z))*(1 + a)"), kink=_KINK, word=False,
+        numpy="numpy.maximum(z, 0) + numpy.expm1(numpy.minimum(z, 0))",
+        torch=f"torch.nn.functional.{name}(z)", options=options))
       for name, options in (("elu", (1, 1, 1)), ("celu", (1,)))),
     entrywise("leaky_relu", "leaky_relu", Function(
-        value=F.leaky_relu, derivatives=("step(z) + (1 - step(z))/100", "0"), kink=_KINK, word=False,
-        numpy="numpy.maximum(z, 0) + numpy.minimum(z, 0) / 100", torch="torch.nn.functional.leaky_relu(z)", options=(0.01,)),
-        flat=True),
+        value=F.leaky_relu, derivatives=("step(z) + (1 - step(z))/100", "0"), kink=_KINK,
+        word=False, numpy="numpy.maximum(z, 0) + numpy.minimum(z, 0) / 100",
+        torch="torch.nn.functional.leaky_relu(z)", options=(0.01,)), flat=True),
     entrywise("relu6", "relu6", Function(
         value=F.relu6, derivatives=("step(z)*step(6 - z)", "0"), kink=_CORNERS, word=False,
         numpy="numpy.clip(z, 0, 6)", torch="torch.nn.functional.relu6(z)"), flat=True),
     entrywise("hardtanh", "hardtanh", Function(
         value=F.hardtanh, derivatives=("step(z + 1)*step(1 - z)", "0"), kink=_CORNERS, word=False,
-        numpy="numpy.clip(z, -1, 1)", torch="torch.nn.functional.hardtanh(z)", options=(-1, 1)), flat=True),
+        numpy="numpy.clip(z, -1, 1)", torch="torch.nn.functional.hardtanh(z)", options=(-1, 1)),
+        flat=True),
     entrywise("hardsigmoid", "hardsigmoid", Function(
-        value=lambda z: (z / 6 + 1 / 2).clamp(0, 1), derivatives=("step(z + 3)*step(3 - z)/6", "0"), kink=_CORNERS, word=False,
-        numpy="numpy.clip(z / 6 + 1 / 2, 0, 1)", torch="torch.nn.functional.hardsigmoid(z)"), flat=True),
+        value=lambda z: (z / 6 + 1 / 2).clamp(0, 1), derivatives=("step(z + 3)*step(3 - z)/6", "0"),
+        kink=_CORNERS, word=False, numpy="numpy.clip(z / 6 + 1 / 2, 0, 1)",
+        torch="torch.nn.functional.hardsigmoid(z)"), flat=True),
     entrywise("hardswish", "hardswish", Function(
         value=F.hardswish, kink=_CORNERS, word=False,
-        derivatives=("step(z - 3) + step(z + 3)*step(3 - z)*(2*z + 3)/6", "step(z + 3)*step(3 - z)/3"),
-        numpy="z * numpy.clip(z / 6 + 1 / 2, 0, 1)", torch="torch.nn.functional.hardswish(z)")),
+        derivatives=("step(z - 3) + step(z + 3)*step(3 - z)*(2*z + 3)/6",
+        "step(z + 3)*step(3 - z)/3"), numpy="z * numpy.clip(z / 6 + 1 / 2, 0, 1)",
+        torch="torch.nn.functional.hardswish(z)")),
     entrywise("hardshrink", "hardshrink", Function(
-        value=F.hardshrink, derivatives=("step(z - 1/2) + step(-z - 1/2)", "0"), kink=_CORNERS, word=False,
-        numpy="z * numpy.heaviside(numpy.abs(z) - 1 / 2, 0)", torch="torch.nn.functional.hardshrink(z)", options=(0.5,)),
-        flat=True),
+        value=F.hardshrink, derivatives=("step(z - 1/2) + step(-z - 1/2)", "0"), kink=_CORNERS,
+        word=False, numpy="z * numpy.heaviside(numpy.abs(z) - 1 / 2, 0)",
+        torch="torch.nn.functional.hardshrink(z)", options=(0.5,)), flat=True),
     entrywise("softshrink", "softshrink", Function(
-        value=F.softshrink, derivatives=("step(z - 1/2) + step(-z - 1/2)", "0"), kink=_CORNERS, word=False,
-        numpy="z - numpy.clip(z, -1 / 2, 1 / 2)", torch="torch.nn.functional.softshrink(z)", options=(0.5,)), flat=True),
+        value=F.softshrink, derivatives=("step(z - 1/2) + step(-z - 1/2)", "0"), kink=_CORNERS,
+        word=False, numpy="z - numpy.clip(z, -1 / 2, 1 / 2)",
+        torch="torch.nn.functional.softshrink(z)", options=(0.5,)), flat=True),
     *(entrywise(name, name) for name in ("selu", "mish")),
-    *(entrywise(name, name, flat=True) for name in ("threshold", "clamp", "clamp_min", "clamp_max")),
+    *(entrywise(name, name, flat=True) for name in ("threshold", "clamp", "clamp_min",
+        "clamp_max")),
     Operation(name="rrelu", aten="rrelu", rewrite=_rrelu),
 ]
 # fmt: on

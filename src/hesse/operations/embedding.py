@@ -32,7 +32,12 @@ def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
         return rows
 
     arrange = Arrangement((1, positions, width), PLAIN)
-    return Site(node.name, tokens.name, arrange, (table.slot("embedding", table.entries.T.unsqueeze(0), one_hot),))
+    return Site(
+        node.name,
+        tokens.name,
+        arrange,
+        (table.slot("embedding", table.entries.T.unsqueeze(0), one_hot),),
+    )
 
 
 def _formula(call: "Call") -> View | None:
@@ -41,12 +46,20 @@ def _formula(call: "Call") -> View | None:
     given = call.value(ids.name)
     build, W = call.build, call.operand(weight)
     words = W.shape[0]
-    if given is None or padding >= 0:  # the row of a padding word has a value and, by PyTorch's rule, no derivative
+    if (
+        given is None or padding >= 0
+    ):  # the row of a padding word has a value and, by PyTorch's rule, no derivative
         return None
     shape = call.node.shape[:-1]
     sizes = [size for size in shape if size > 1]
     label = ids.name if ids.name not in build.leaves else f"{ids.name}′"
-    at = "_{0}" if len(sizes) == 1 else f"[{','.join(f'{{{k}}}' for k in range(len(sizes)))}]" if sizes else ""
+    at = (
+        "_{0}"
+        if len(sizes) == 1
+        else f"[{','.join(f'{{{k}}}' for k in range(len(sizes)))}]"
+        if sizes
+        else ""
+    )
     leaf = Leaf(
         build.name(f"onehot({label})"),
         (*sizes, words),
@@ -56,7 +69,9 @@ def _formula(call: "Call") -> View | None:
         shown=f"[{{{len(sizes)}}} = {label}{at}]",
     )
     kinds = [*["part"] * (len(sizes) - 1), "token"] if sizes else []
-    hot = build.leaf(leaf, [*kinds, "word"], lambda values: F.one_hot(given(values).reshape(sizes), words))
+    hot = build.leaf(
+        leaf, [*kinds, "word"], lambda values: F.one_hot(given(values).reshape(sizes), words)
+    )
     letters = iter(hot.axes)
     axes = tuple(next(letters) if size > 1 else () for size in shape)
     hot = View(hot.expression, (*axes, *letters))

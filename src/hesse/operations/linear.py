@@ -23,7 +23,9 @@ aten = torch.ops.aten
 # ---------------------------------------------------------------- how parameters enter
 
 
-def _dense(node: Node, x: Any, weight: ParameterView | None, bias: ParameterView | None, views: Views) -> Site | None:
+def _dense(
+    node: Node, x: Any, weight: ParameterView | None, bias: ParameterView | None, views: Views
+) -> Site | None:
     """z = x Wᵀ + b over the last axis; ``weight`` views W as (o, i)."""
     source = input_of(x, views)
     o = node.shape[-1]
@@ -33,7 +35,14 @@ def _dense(node: Node, x: Any, weight: ParameterView | None, bias: ParameterView
     if weight is not None and source is not None:
         i = weight.entries.shape[-1]
         moves = Moves(Arrangement((1, positions, i), PLAIN))
-        slots.append(weight.slot("dense", weight.entries.unsqueeze(0), lambda a: a.reshape(len(a), 1, positions, i), moves))
+        slots.append(
+            weight.slot(
+                "dense",
+                weight.entries.unsqueeze(0),
+                lambda a: a.reshape(len(a), 1, positions, i),
+                moves,
+            )
+        )
     if bias is not None and bias.entries.numel() != o:  # one number for all outputs
         return None
     if bias is not None:
@@ -58,14 +67,22 @@ def _matmul_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     (o, i), t = weight.entries.shape, node.shape[-1]
     arrange = Arrangement((1, o, t), ((0,), (2,), (1,)))
     moves = Moves(Arrangement((1, i, t), ((0,), (2,), (1,))))
-    slot = weight.slot("dense", weight.entries[None], lambda a: a.mT.reshape(len(a), 1, t, i), moves)
+    slot = weight.slot(
+        "dense", weight.entries[None], lambda a: a.mT.reshape(len(a), 1, t, i), moves
+    )
     return Site(node.name, x, arrange, (slot,))
 
 
 def _addmm_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     bias, x, weight = node.args[:3]
     seen, matrix = view_of(bias, views), view_of(weight, views)
-    return _dense(node, x, matrix and matrix.transposed, seen if seen and seen.entries.ndim == 1 else None, views)
+    return _dense(
+        node,
+        x,
+        matrix and matrix.transposed,
+        seen if seen and seen.entries.ndim == 1 else None,
+        views,
+    )
 
 
 # ---------------------------------------------------------------- numbers
@@ -96,10 +113,16 @@ def _pull_linear(op: Local, columns: Tensor) -> tuple[Tensor] | None:
 
 
 def _pull_matmul(op: Local, columns: Tensor) -> tuple[Tensor, ...] | None:
-    """x y with the same leading axes: columns yᵀ for x and xᵀ columns for y, all columns in one product for each matrix."""
+    """x y with the same leading axes: columns yᵀ for x and xᵀ columns for y, all columns in one
+    product for each matrix."""
     names = [argument.name for argument in op.node.args]
     x, y = (op.value(name) for name in names)
-    if not all(op.is_batched(name) for name in names) or names[0] == names[1] or x.shape[:-2] != y.shape[:-2] or x.ndim < 3:
+    if (
+        not all(op.is_batched(name) for name in names)
+        or names[0] == names[1]
+        or x.shape[:-2] != y.shape[:-2]
+        or x.ndim < 3
+    ):
         return None
     (n, k), lead, (t, d), s = columns.shape[:2], x.shape[1:-2], columns.shape[-2:], x.shape[-1]
     lefts, rights = (matrix.reshape(-1, *matrix.shape[-2:]).mT for matrix in (x, y))
@@ -118,7 +141,11 @@ def _matmul_second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None
     """x y with the same leading axes: δ[b,t,d] at x[b,t,s] and y[b,s,d], between the two alone."""
     names = [argument.name for argument in op.node.args]
     x, y = (op.value(name) for name in names)
-    if op.active not in (tuple(names), tuple(names[::-1])) or x.shape[:-2] != y.shape[:-2] or x.ndim < 3:
+    if (
+        op.active not in (tuple(names), tuple(names[::-1]))
+        or x.shape[:-2] != y.shape[:-2]
+        or x.ndim < 3
+    ):
         return None
     n, (t, s), d = len(delta), x.shape[-2:], y.shape[-1]
     parts = delta.reshape(n, -1, t, d)
@@ -140,7 +167,9 @@ def _rows_apart(node: Node, axis: int, shapes: Shapes) -> int | None:
 # ---------------------------------------------------------------- formulas
 
 
-def _contracted(call: "Call", views: Sequence[View], labels: Sequence[Sequence[Any]], out: Sequence[Any]) -> View:
+def _contracted(
+    call: "Call", views: Sequence[View], labels: Sequence[Sequence[Any]], out: Sequence[Any]
+) -> View:
     """A product of operands, each an entry up to constants."""
     return call.build.contract([call.build.operand(view) for view in views], labels, out)
 
@@ -172,7 +201,9 @@ def _matmul(call: "Call") -> View:
 def _product(call: "Call", a: View, b: View) -> View:
     left = [*range(-len(a.axes) + 2, 0), *(["row"] if len(a.axes) > 1 else []), "k"]
     right = [*range(-len(b.axes) + 2, 0), "k", *(["column"] if len(b.axes) > 1 else [])]
-    lead = [label for label in (left if len(a.axes) >= len(b.axes) else right) if isinstance(label, int)]
+    lead = [
+        label for label in (left if len(a.axes) >= len(b.axes) else right) if isinstance(label, int)
+    ]
     out = [*lead, *(["row"] if "row" in left else []), *(["column"] if "column" in right else [])]
     # A parameter gives its letters, wherever it stands.
     if call.build.parameters_in(b.expression) and not call.build.parameters_in(a.expression):
@@ -181,7 +212,9 @@ def _product(call: "Call", a: View, b: View) -> View:
 
 
 def _sum_of_product(call: "Call") -> View | None:
-    start, a, b, beta, alpha = call.arguments(("self", None), ("mat1", None), ("mat2", None), ("beta", 1), ("alpha", 1))
+    start, a, b, beta, alpha = call.arguments(
+        ("self", None), ("mat1", None), ("mat2", None), ("beta", 1), ("alpha", 1)
+    )
     if beta != 1 or alpha != 1:
         return None
     return _plus(call, _product(call, call.operand(a), call.operand(b)), start)
@@ -195,15 +228,24 @@ def _outer(call: "Call") -> View:
 def _einsum(call: "Call") -> View | None:
     equation, operands = call.node.args[:2]
     inputs, arrow, out = equation.replace(" ", "").partition("->")
-    if "." in equation or not arrow or any(len(set(term)) < len(term) for term in inputs.split(",")):
+    if (
+        "." in equation
+        or not arrow
+        or any(len(set(term)) < len(term) for term in inputs.split(","))
+    ):
         return None
     return _contracted(
-        call, [call.operand(operand) for operand in operands], [list(term) for term in inputs.split(",")], list(out)
+        call,
+        [call.operand(operand) for operand in operands],
+        [list(term) for term in inputs.split(",")],
+        list(out),
     )
 
 
 def _bilinear(call: "Call") -> View:
-    a, b, weight, bias = call.arguments(("input1", None), ("input2", None), ("weight", None), ("bias", None))
+    a, b, weight, bias = call.arguments(
+        ("input1", None), ("input2", None), ("weight", None), ("bias", None)
+    )
     x, y, W = call.operand(a), call.operand(b), call.operand(weight)
     lead = list(range(len(x.axes) - 1))
     z = _contracted(call, [W, x, y], [["o", "i", "j"], [*lead, "i"], [*lead, "j"]], [*lead, "o"])
@@ -213,15 +255,17 @@ def _bilinear(call: "Call") -> View:
 _EACH = Structure.MULTILINEAR
 RECORDS = [
     Operation(
-        name="linear", aten="linear", structure=_EACH, site=_linear_site, pull=_pull_linear, positions=on_first(_rows_apart),
-        formula=_linear),
+        name="linear", aten="linear", structure=_EACH, site=_linear_site, pull=_pull_linear,
+        positions=on_first(_rows_apart), formula=_linear),
     # A Jacobian of its own for every sample, through which many columns are better not carried.
     Operation(
-        name="matmul", aten="matmul", structure=_EACH, site=_matmul_site, pull=_pull_matmul, costly=True,
-        second=_matmul_second, formula=_matmul),
+        name="matmul", aten="matmul", structure=_EACH, site=_matmul_site, pull=_pull_matmul,
+        costly=True, second=_matmul_second, formula=_matmul),
     Operation(name="mm", aten="mm", structure=_EACH, site=_matmul_site, formula=_matmul),
-    *(Operation(name=name, aten=name, structure=_EACH, formula=_matmul) for name in ("bmm", "mv", "dot")),
-    Operation(name="addmm", aten="addmm", structure=_EACH, rewrite=_addmm, site=_addmm_site, formula=_sum_of_product),
+    *(Operation(name=name, aten=name, structure=_EACH, formula=_matmul) for name in ("bmm", "mv",
+        "dot")),
+    Operation(name="addmm", aten="addmm", structure=_EACH, rewrite=_addmm, site=_addmm_site,
+        formula=_sum_of_product),
     Operation(name="baddbmm", aten="baddbmm", structure=_EACH, formula=_sum_of_product),
     Operation(name="addmv", aten="addmv", formula=_sum_of_product),
     Operation(name="outer", aten="outer ger", structure=_EACH, formula=_outer),

@@ -17,7 +17,15 @@ from hesse.derivation.sources.networks.view import View, power, times
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.structures import Diagonal, RankOne
-from hesse.operations.record import SUMMED, Axes, Formula, LossFunction, Operation, Positions, Shapes
+from hesse.operations.record import (
+    SUMMED,
+    Axes,
+    Formula,
+    LossFunction,
+    Operation,
+    Positions,
+    Shapes,
+)
 
 if TYPE_CHECKING:
     from hesse.derivation.sources.networks.call import Call
@@ -47,8 +55,11 @@ def _entrywise_second(op: Local, delta: Tensor) -> list[list[Diagonal]] | None:
 
 
 def _one_class(op: Local) -> tuple[Tensor, Tensor, Tensor] | None:
-    """p, and weight and class as wide as it, (n, 1, classes, ...ones), of a cross entropy with one class for each sample."""
-    logits, target, weight, reduction, ignore, smoothing = op.node.arguments(None, None, None, MEAN, -100, 0.0)
+    """p, and weight and class as wide as it, (n, 1, classes, ...ones), of a cross entropy with one
+    class for each sample."""
+    logits, target, weight, reduction, ignore, smoothing = op.node.arguments(
+        None, None, None, MEAN, -100, 0.0
+    )
     z, y = op.value(logits.name), op.value(target.name)
     single = z.ndim >= 3 and z[0].numel() == z.shape[2] and y[0].numel() == 1
     if op.active != (logits.name,) or not single or not op.is_batched(target.name):
@@ -103,7 +114,12 @@ def _entries_apart(place: int) -> Positions:
     def follow(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
         refs = [argument.name for argument in node.args if isinstance(argument, Ref)]
         found = set(axes.values())
-        if len(node.args) <= place or node.args[place] != SUM or len(found) != 1 or found == {SUMMED}:
+        if (
+            len(node.args) <= place
+            or node.args[place] != SUM
+            or len(found) != 1
+            or found == {SUMMED}
+        ):
             return None
         alike = len({shapes[name] for name in refs}) == 1
         return {node.name: SUMMED, **dict.fromkeys(refs, found.pop())} if alike else None
@@ -111,14 +127,19 @@ def _entries_apart(place: int) -> Positions:
     return follow
 
 
-# ---------------------------------------------------------------- formulas, of losses that compare entry by entry
+# ---------------------------------------- formulas, of losses that compare entry by entry
 
 
 def _reduced(view: View, reduction: int) -> View:
     """The entries themselves, their mean or their sum."""
     if reduction not in (MEAN, SUM):
         return view
-    return View(scale(total(view.expression, view.indices), Fraction(1, math.prod(view.shape)) if reduction == MEAN else 1))
+    return View(
+        scale(
+            total(view.expression, view.indices),
+            Fraction(1, math.prod(view.shape)) if reduction == MEAN else 1,
+        )
+    )
 
 
 def _difference(call: "Call", named: bool) -> View:
@@ -129,12 +150,17 @@ def _difference(call: "Call", named: bool) -> View:
 
 def _squares(call: "Call") -> View:
     apart = _difference(call, named=False)
-    return _reduced(View(power(apart.expression, constant(2)), apart.axes), call.option(2, "reduction", MEAN))
+    return _reduced(
+        View(power(apart.expression, constant(2)), apart.axes), call.option(2, "reduction", MEAN)
+    )
 
 
 def _absolute(call: "Call") -> View:
     apart = _difference(call, named=True)
-    return _reduced(View(of(Apply("abs", 0, grouped(apart.expression))), apart.axes), call.option(2, "reduction", MEAN))
+    return _reduced(
+        View(of(Apply("abs", 0, grouped(apart.expression))), apart.axes),
+        call.option(2, "reduction", MEAN),
+    )
 
 
 def _rounded(name: str, option: str, loss: Callable[..., Tensor]) -> Formula:
@@ -156,18 +182,27 @@ def _rounded(name: str, option: str, loss: Callable[..., Tensor]) -> Formula:
 def _binary_of_logits(call: "Call") -> View | None:
     """Σ softplus(z) − y z"""
     z, y, weight, positive, reduction = call.arguments(
-        ("self", None), ("target", None), ("weight", None), ("pos_weight", None), ("reduction", MEAN)
+        ("self", None),
+        ("target", None),
+        ("weight", None),
+        ("pos_weight", None),
+        ("reduction", MEAN),
     )
     if weight is not None or positive is not None:
         return None
     logits = call.build.settled(call.operand(z))
     (a, target), axes = call.build.aligned([logits, call.operand(y)])
-    return _reduced(View(add(of(Apply("softplus", 0, grouped(a))), scale(times(target, a), -1)), axes), reduction)
+    return _reduced(
+        View(add(of(Apply("softplus", 0, grouped(a))), scale(times(target, a), -1)), axes),
+        reduction,
+    )
 
 
 def _binary_of_probabilities(call: "Call") -> View | None:
     """−Σ y log p + (1 − y) log(1 − p)"""
-    p, y, weight, reduction = call.arguments(("self", None), ("target", None), ("weight", None), ("reduction", MEAN))
+    p, y, weight, reduction = call.arguments(
+        ("self", None), ("target", None), ("weight", None), ("reduction", MEAN)
+    )
     if weight is not None:
         return None
     build = call.build
@@ -182,29 +217,43 @@ def _binary_of_probabilities(call: "Call") -> View | None:
 def _poisson(call: "Call") -> View | None:
     """Σ exp z − y z"""
     z, y, log_input, full, _, reduction = call.arguments(
-        ("input", None), ("target", None), ("log_input", True), ("full", False), ("eps", 1e-8), ("reduction", MEAN)
+        ("input", None),
+        ("target", None),
+        ("log_input", True),
+        ("full", False),
+        ("eps", 1e-8),
+        ("reduction", MEAN),
     )
     if not log_input or full:
         return None
     rate = call.build.settled(call.operand(z))
     (a, target), axes = call.build.aligned([rate, call.operand(y)])
-    return _reduced(View(add(of(Apply("exp", 0, grouped(a))), scale(times(target, a), -1)), axes), reduction)
+    return _reduced(
+        View(add(of(Apply("exp", 0, grouped(a))), scale(times(target, a), -1)), axes), reduction
+    )
 
 
 def _soft_margin(call: "Call") -> View:
     """Σ softplus(−y z)"""
-    margin = call.build.settled(call.combined(call.node.args[0], call.node.args[1], lambda z, y: scale(times(y, z), -1)))
+    margin = call.build.settled(
+        call.combined(call.node.args[0], call.node.args[1], lambda z, y: scale(times(y, z), -1))
+    )
     loss = View(of(Apply("softplus", 0, grouped(margin.expression))), margin.axes)
     return _reduced(loss, call.option(2, "reduction", MEAN))
 
 
-# ---------------------------------------------------------------- formulas, of losses that compare classes
+# ---------------------------------------- formulas, of losses that compare classes
 
 
 def _cross_entropy(call: "Call") -> View | None:
     """Σ_t logsumexp(z_t) − Σ_tk y[t,k] z[t,k]"""
     z, target, weight, reduction, ignored, smoothing = call.arguments(
-        ("self", None), ("target", None), ("weight", None), ("reduction", MEAN), ("ignore_index", -100), ("label_smoothing", 0.0)
+        ("self", None),
+        ("target", None),
+        ("weight", None),
+        ("reduction", MEAN),
+        ("ignore_index", -100),
+        ("label_smoothing", 0.0),
     )
     if reduction not in (MEAN, SUM):
         return None
@@ -229,7 +278,11 @@ def _cross_entropy(call: "Call") -> View | None:
 def _negative_log_likelihood(call: "Call") -> View | None:
     """−Σ_tk y[t,k] log p[t,k]"""
     z, target, weight, reduction, ignored = call.arguments(
-        ("self", None), ("target", None), ("weight", None), ("reduction", MEAN), ("ignore_index", -100)
+        ("self", None),
+        ("target", None),
+        ("weight", None),
+        ("reduction", MEAN),
+        ("ignore_index", -100),
     )
     if reduction not in (MEAN, SUM):
         return None
@@ -240,7 +293,9 @@ def _negative_log_likelihood(call: "Call") -> View | None:
         return None
     labels = list(range(len(log_p.axes)))
     (value, shares), along = call.build.unified([log_p, y], [labels, labels])
-    return View(scale(total(times(shares, value), [index for k in labels for index in along[k]]), -1))
+    return View(
+        scale(total(times(shares, value), [index for k in labels for index in along[k]]), -1)
+    )
 
 
 def _leaf_name(view: View) -> str:
@@ -250,16 +305,26 @@ def _leaf_name(view: View) -> str:
 
 
 def _targets(
-    call: "Call", logits: View, axis: int, target: Ref, weight: Any, reduction: int, ignored: int, smoothing: float
+    call: "Call",
+    logits: View,
+    axis: int,
+    target: Ref,
+    weight: Any,
+    reduction: int,
+    ignored: int,
+    smoothing: float,
 ) -> View | None:
-    """How much each class counts at each place: one-hot targets, or those with weights, smoothing and what is ignored put in."""
+    """How much each class counts at each place: one-hot targets, or those with weights, smoothing
+    and what is ignored put in."""
     given, weights = call.value(target.name), None
     if given is None or (isinstance(weight, Ref) and (weights := call.known(weight.name)) is None):
         return None
     classes = logits.shape[axis]
     rest = [size for k, size in enumerate(logits.shape) if k != axis]
     numbers = len(call.shape(target.name)) < len(logits.axes)
-    plain = numbers and weights is None and not smoothing and call.plain_targets(target.name, ignored)
+    plain = (
+        numbers and weights is None and not smoothing and call.plain_targets(target.name, ignored)
+    )
     alone = math.prod(rest) == 1
 
     def shares(values: dict[str, Any]) -> Tensor:
@@ -271,10 +336,13 @@ def _targets(
         else:
             there, hot = torch.ones(rest, dtype=torch.bool), y.double().movedim(axis, -1)
         w = torch.ones(classes, dtype=torch.float64) if weights is None else weights.double()
-        # PyTorch smooths a class number to (1 − ε) [k = y] w_y + ε/K w_k, and class probabilities before they are weighed.
+        # PyTorch smooths a class number to (1 − ε) [k = y] w_y + ε/K w_k, and class probabilities
+        # before they are weighed.
         full = ((1 - smoothing) * hot + smoothing / classes) * w * there[..., None]
         if reduction == MEAN:
-            count = (hot * w).sum(-1)[there].sum() if numbers else torch.tensor(float(math.prod(rest)))
+            count = (
+                (hot * w).sum(-1)[there].sum() if numbers else torch.tensor(float(math.prod(rest)))
+            )
             full = full / count
         return full.reshape(*(size for size in rest if size > 1), classes)
 
@@ -289,16 +357,30 @@ def _targets(
 
 
 def _entrywise(
-    name: str, module: type[nn.Module], formula: Formula | None = None, word: str = "", positions: Positions | None = None
+    name: str,
+    module: type[nn.Module],
+    formula: Formula | None = None,
+    word: str = "",
+    positions: Positions | None = None,
 ) -> Operation:
     """The record of a loss that is a sum over entries."""
     loss = LossFunction(function=getattr(F, name), module=module, word=word)
-    return Operation(name=name, aten=name, second=_entrywise_second, positions=positions, formula=formula, loss=loss)
+    return Operation(
+        name=name,
+        aten=name,
+        second=_entrywise_second,
+        positions=positions,
+        formula=formula,
+        loss=loss,
+    )
 
 
 def _by_samples(name: str, module: type[nn.Module]) -> Operation:
-    """The record of a loss that goes the general way, and whose mean divides by the number of samples."""
-    return Operation(name=name, loss=LossFunction(function=getattr(F, name), module=module, divisor="samples"))
+    """The record of a loss that goes the general way, and whose mean divides by the number of
+    samples."""
+    return Operation(
+        name=name, loss=LossFunction(function=getattr(F, name), module=module, divisor="samples")
+    )
 
 
 RECORDS = [
@@ -310,14 +392,23 @@ RECORDS = [
         second=_cross_entropy_second,
         positions=_classes_apart,
         formula=_cross_entropy,
-        loss=LossFunction(function=F.cross_entropy, module=nn.CrossEntropyLoss, word="cross_entropy", divisor="class weights"),
+        loss=LossFunction(
+            function=F.cross_entropy,
+            module=nn.CrossEntropyLoss,
+            word="cross_entropy",
+            divisor="class weights",
+        ),
     ),
     _entrywise("l1_loss", nn.L1Loss, _absolute),
     _entrywise("huber_loss", nn.HuberLoss, _rounded("huber", "delta", F.huber_loss)),
     _entrywise("smooth_l1_loss", nn.SmoothL1Loss, _rounded("smooth_l1", "beta", F.smooth_l1_loss)),
     _entrywise("binary_cross_entropy", nn.BCELoss, _binary_of_probabilities),
     _entrywise(
-        "binary_cross_entropy_with_logits", nn.BCEWithLogitsLoss, _binary_of_logits, word="bce", positions=_entries_apart(4)
+        "binary_cross_entropy_with_logits",
+        nn.BCEWithLogitsLoss,
+        _binary_of_logits,
+        word="bce",
+        positions=_entries_apart(4),
     ),
     _entrywise("poisson_nll_loss", nn.PoissonNLLLoss, _poisson),
     _entrywise("soft_margin_loss", nn.SoftMarginLoss, _soft_margin),

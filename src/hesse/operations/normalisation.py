@@ -47,7 +47,10 @@ def standardise(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor
 def _with_affine(node: Node, plain: Node, weight: Any, bias: Any, axis: int) -> list[Node]:
     if weight is None and bias is None:
         return [Node(node.name, plain.op, plain.args, plain.kwargs, node.shape)]
-    return [plain, Node(node.name, scale_shift, (Ref(plain.name), weight, bias, axis), {}, node.shape)]
+    return [
+        plain,
+        Node(node.name, scale_shift, (Ref(plain.name), weight, bias, axis), {}, node.shape),
+    ]
 
 
 def _over_last_or_groups(node: Node, shapes: Shapes) -> list[Node]:
@@ -65,7 +68,9 @@ def _rms_norm(node: Node, shapes: Shapes) -> list[Node]:
 
 def _instance_norm(node: Node, shapes: Shapes) -> list[Node]:
     x, weight, bias, *statistics = node.args
-    plain = Node(f"{node.name}__normalised", node.op, (x, None, None, *statistics), node.kwargs, node.shape)
+    plain = Node(
+        f"{node.name}__normalised", node.op, (x, None, None, *statistics), node.kwargs, node.shape
+    )
     return _with_affine(node, plain, weight, bias, 1)
 
 
@@ -97,7 +102,9 @@ def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
 def _pull_scale_shift(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     """x ∘ scale + shift, scale and shift the same for all samples."""
     x, scale, shift, axis = op.node.args
-    if op.active != (x.name,) or any(vector is not None and op.is_batched(vector.name) for vector in (scale, shift)):
+    if op.active != (x.name,) or any(
+        vector is not None and op.is_batched(vector.name) for vector in (scale, shift)
+    ):
         return None
     if scale is None:
         return (columns,)
@@ -107,12 +114,17 @@ def _pull_scale_shift(op: Local, columns: Tensor) -> tuple[Tensor] | None:
 
 
 def _rows(op: Local) -> tuple[Tensor, Tensor] | None:
-    """y (n, rows, width) and 1 / σ (n, rows, 1) of a normalisation over the last axes, or over groups, without weights."""
+    """y (n, rows, width) and 1 / σ (n, rows, 1) of a normalisation over the last axes, or over
+    groups, without weights."""
     x, over, weight, bias, eps = op.node.arguments(None, None, None, None, 1e-5)[:5]
     if weight is not None or bias is not None:
         return None
     value = op.value(x.name)
-    rows = value.reshape(len(value), -1, torch.Size(over).numel()) if isinstance(over, list | tuple) else _grouped(value, over)
+    rows = (
+        value.reshape(len(value), -1, torch.Size(over).numel())
+        if isinstance(over, list | tuple)
+        else _grouped(value, over)
+    )
     rate = (rows.var(-1, correction=0, keepdim=True) + eps).rsqrt()
     return op.value(op.node.name).reshape(rows.shape), rate
 
@@ -123,7 +135,8 @@ def _grouped(value: Tensor, groups: int) -> Tensor:
 
 
 def _pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
-    """(c − mean c − y mean(y c)) / σ over what is normalised together, y = (x − μ) / σ being the value."""
+    """(c − mean c − y mean(y c)) / σ over what is normalised together, y = (x − μ) / σ being the
+    value."""
     known = _rows(op)
     if known is None:
         return None
@@ -135,7 +148,8 @@ def _pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
 
 
 def _second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None:
-    """(3 s y yᵀ − q yᵀ − y qᵀ − s (d I − 1 1ᵀ)) / (d σ²) for each row of length d, y its value, s = mean(δ y), q = δ − mean δ."""
+    """(3 s y yᵀ − q yᵀ − y qᵀ − s (d I − 1 1ᵀ)) / (d σ²) for each row of length d, y its value, s =
+    mean(δ y), q = δ − mean δ."""
     known = _rows(op)
     if known is None:
         return None
@@ -144,13 +158,18 @@ def _second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None:
     slope = delta.reshape(y.shape)
     s, q = (slope * y).mean(-1, keepdim=True), slope - slope.mean(-1, keepdim=True)
     left = 1.5 * s * y - q
-    blocks = left.unsqueeze(-1) * y.unsqueeze(-2) + y.unsqueeze(-1) * left.unsqueeze(-2) + s.unsqueeze(-1)
+    blocks = (
+        left.unsqueeze(-1) * y.unsqueeze(-2)
+        + y.unsqueeze(-1) * left.unsqueeze(-2)
+        + s.unsqueeze(-1)
+    )
     blocks.diagonal(dim1=-2, dim2=-1).sub_(width * s)
     return [[along_rows(blocks * (rate.square() / width).unsqueeze(-1), delta.shape[1:])]]
 
 
 def along_rows(blocks: Tensor, shape: torch.Size) -> Tensor:
-    """Blocks (n, rows, width, width) of a value whose rows do not mix, as its curvature (n, entries, *value)."""
+    """Blocks (n, rows, width, width) of a value whose rows do not mix, as its curvature (n,
+    entries, *value)."""
     n, rows, width, _ = blocks.shape
     made = blocks.new_zeros(n, rows, width, rows, width)
     made.diagonal(dim1=1, dim2=3).copy_(blocks.permute(0, 2, 3, 1))
@@ -168,7 +187,9 @@ def _before_the_scale(node: Node, axis: int, shapes: Shapes) -> int | None:
 # ---------------------------------------------------------------- formulas
 
 
-def _mean(view: View, axes: Sequence[int]) -> tuple[tuple[Axis, ...], Callable[[Expression], Expression]]:
+def _mean(
+    view: View, axes: Sequence[int]
+) -> tuple[tuple[Axis, ...], Callable[[Expression], Expression]]:
     """The axes of a mean over some of a view's, and how it is taken of an expression."""
     summed = [index for axis in axes for index in view.axes[axis]]
     share = Fraction(1, length(tuple(summed)))
@@ -182,12 +203,18 @@ def _standardised(call: "Call", view: View, axes: Sequence[int], eps: float) -> 
     view = build.settled(view)
     label = build.label(call.node.name)
     kept, mean = _mean(view, axes)
-    centre = build.named(View(mean(view.expression), kept), build.name(f"μ({label})"), note="the mean")
+    centre = build.named(
+        View(mean(view.expression), kept), build.name(f"μ({label})"), note="the mean"
+    )
     apart = View(add(view.expression, scale(centre.expression, -1)), view.axes)
     apart = build.named(apart, build.name(f"c({label})"), note="the distance from the mean")
     squares = mean(power(apart.expression, constant(2)))
-    spread = build.named(View(add(squares, number(eps)), kept), build.name(f"v({label})"), note="the variance, and ε")
-    normal = View(times(apart.expression, power(spread.expression, constant(Fraction(-1, 2)))), view.axes)
+    spread = build.named(
+        View(add(squares, number(eps)), kept), build.name(f"v({label})"), note="the variance, and ε"
+    )
+    normal = View(
+        times(apart.expression, power(spread.expression, constant(Fraction(-1, 2)))), view.axes
+    )
     return build.named(normal, build.name(f"n({label})"), note="mean 0, variance 1")
 
 
@@ -203,11 +230,16 @@ def _over_last(call: "Call") -> View | None:
 
 def _root_mean_square(call: "Call") -> View | None:
     """x / √(mean x² + ε) over the last axes."""
-    x, normalised, weight, eps = call.arguments(("input", None), ("normalized_shape", None), ("weight", None), ("eps", None))
+    x, normalised, weight, eps = call.arguments(
+        ("input", None), ("normalized_shape", None), ("weight", None), ("eps", None)
+    )
     if weight is not None:
         return None
     build, view = call.build, call.build.settled(call.operand(x))
-    label, axes = build.label(call.node.name), range(len(view.axes) - len(normalised), len(view.axes))
+    label, axes = (
+        build.label(call.node.name),
+        range(len(view.axes) - len(normalised), len(view.axes)),
+    )
     eps = torch.finfo(call.dtype(call.node.name)).eps if eps is None else eps
     kept, mean = _mean(view, axes)
     spread = build.named(
@@ -215,14 +247,16 @@ def _root_mean_square(call: "Call") -> View | None:
         build.name(f"v({label})"),
         note="the mean square, and ε",
     )
-    normal = View(times(view.expression, power(spread.expression, constant(Fraction(-1, 2)))), view.axes)
+    normal = View(
+        times(view.expression, power(spread.expression, constant(Fraction(-1, 2)))), view.axes
+    )
     return build.named(normal, build.name(f"n({label})"), note="mean square 1")
 
 
 def _over_places(call: "Call") -> View | None:
     x, weight, bias, *_, eps = call.arguments(
-        ("input", None), ("weight", None), ("bias", None), ("running_mean", None), ("running_var", None),
-        ("use_input_stats", True), ("momentum", 0.1), ("eps", 1e-5),
+        ("input", None), ("weight", None), ("bias", None), ("running_mean", None), ("running_var",
+        None), ("use_input_stats", True), ("momentum", 0.1), ("eps", 1e-5),
     )  # fmt: skip
     use = call.node.args[5] if len(call.node.args) > 5 else True
     if weight is not None or bias is not None or not use:
@@ -232,13 +266,17 @@ def _over_places(call: "Call") -> View | None:
 
 
 def _over_groups(call: "Call") -> View | None:
-    x, groups, weight, bias, eps = call.arguments(("input", None), ("groups", 1), ("weight", None), ("bias", None), ("eps", 1e-5))
+    x, groups, weight, bias, eps = call.arguments(
+        ("input", None), ("groups", 1), ("weight", None), ("bias", None), ("eps", 1e-5)
+    )
     if weight is not None or bias is not None:
         return None
     view = call.operand(x)
     batch, channels, *rest = view.shape
     parted = reshaped(call.build, view, (batch, groups, channels // groups, *rest))
-    return reshaped(call.build, _standardised(call, parted, range(2, len(parted.axes)), eps), view.shape)
+    return reshaped(
+        call.build, _standardised(call, parted, range(2, len(parted.axes)), eps), view.shape
+    )
 
 
 def _running(call: "Call") -> View:
@@ -249,13 +287,22 @@ def _running(call: "Call") -> View:
     spread = call.known(variance.name) if isinstance(variance, Ref) else None
     assert spread is not None, "running statistics are fixed"
     slope = (spread.double() + eps).rsqrt()
-    rate = of(Entry(call.build.constant(f"1/σ({call.build.label(call.node.name)})", slope), (Index("*rate", len(slope)),)))
+    rate = of(
+        Entry(
+            call.build.constant(f"1/σ({call.build.label(call.node.name)})", slope),
+            (Index("*rate", len(slope)),),
+        )
+    )
     (value, centre), along = call.build.unified([view, call.operand(mean)], channels)
     apart = View(add(value, scale(centre, -1)), tuple(along[k] for k in range(len(view.axes))))
-    (value, factor), along = call.build.unified([apart, View(rate, ((Index("*rate", len(slope)),),))], channels)
+    (value, factor), along = call.build.unified(
+        [apart, View(rate, ((Index("*rate", len(slope)),),))], channels
+    )
     result = View(times(factor, value), tuple(along[k] for k in range(len(view.axes))))
     return call.build.named(
-        result, call.build.name(f"n({call.build.label(call.node.name)})"), note="by the running mean and variance"
+        result,
+        call.build.name(f"n({call.build.label(call.node.name)})"),
+        note="by the running mean and variance",
     )
 
 
@@ -278,20 +325,24 @@ def _scaled_and_shifted(call: "Call") -> View:
 
 
 RECORDS = [
-    # Written out, but with a Jacobian of its own for every sample, through which many columns are better not carried.
+    # Written out, but with a Jacobian of its own for every sample, through which many columns are
+    # better not carried.
     Operation(
-        name="layer_norm", aten="layer_norm", rewrite=_over_last_or_groups, pull=_pull, costly=True, second=_second,
-        positions=on_first(_before_the_last), formula=_over_last),
+        name="layer_norm", aten="layer_norm", rewrite=_over_last_or_groups, pull=_pull, costly=True,
+        second=_second, positions=on_first(_before_the_last), formula=_over_last),
     Operation(
-        name="group_norm", aten="group_norm", rewrite=_over_last_or_groups, pull=_pull, costly=True, second=_second,
-        formula=_over_groups),
+        name="group_norm", aten="group_norm", rewrite=_over_last_or_groups, pull=_pull, costly=True,
+        second=_second, formula=_over_groups),
     Operation(
-        name="rms_norm", aten="rms_norm", rewrite=_rms_norm, positions=on_first(_before_the_last), formula=_root_mean_square),
-    Operation(name="instance_norm", aten="instance_norm", rewrite=_instance_norm, formula=_over_places),
+        name="rms_norm", aten="rms_norm", rewrite=_rms_norm, positions=on_first(_before_the_last),
+        formula=_root_mean_square),
+    Operation(name="instance_norm", aten="instance_norm", rewrite=_instance_norm,
+        formula=_over_places),
     Operation(name="batch_norm", aten="batch_norm", rewrite=_batch_norm),
     Operation(
-        name="standardise", stands_for=(standardise,), structure=Structure.ENTRYWISE | Structure.MULTILINEAR, formula=_running),
+        name="standardise", stands_for=(standardise,),
+        structure=Structure.ENTRYWISE | Structure.MULTILINEAR, formula=_running),
     Operation(
-        name="scale_shift", stands_for=(scale_shift,), structure=Structure.MULTILINEAR, site=_site, pull=_pull_scale_shift,
-        positions=on_first(_before_the_scale), formula=_scaled_and_shifted),
+        name="scale_shift", stands_for=(scale_shift,), structure=Structure.MULTILINEAR, site=_site,
+        pull=_pull_scale_shift, positions=on_first(_before_the_scale), formula=_scaled_and_shifted),
 ]  # fmt: skip

@@ -23,11 +23,17 @@ def _pull_average(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     shape = op.value(op.active[0]).shape[1:]
     window = each(op.node.args[1], 2)
     stride = each(op.node.args[2], 2) if len(op.node.args) > 2 and op.node.args[2] else window
-    tiled = stride == window and len(op.node.args) <= 3 and all(n % w == 0 for n, w in zip(shape[-2:], window, strict=True))
+    tiled = (
+        stride == window
+        and len(op.node.args) <= 3
+        and all(n % w == 0 for n, w in zip(shape[-2:], window, strict=True))
+    )
     if not tiled:
         return None
     *lead, rows, across = columns.shape
-    spread = (columns / (window[0] * window[1]))[..., :, None, :, None].expand(*lead, rows, window[0], across, window[1])
+    spread = (columns / (window[0] * window[1]))[..., :, None, :, None].expand(
+        *lead, rows, window[0], across, window[1]
+    )
     return (spread.reshape(*columns.shape[:2], *shape),)
 
 
@@ -43,16 +49,22 @@ def _average(call: "Call") -> View | None:
         ]
     else:
         _, size, stride, padding, ceil, include, divisor = call.arguments(
-            ("self", None), ("kernel_size", None), ("stride", []), ("padding", 0), ("ceil_mode", False),
-            ("count_include_pad", True), ("divisor_override", None),
+            ("self", None), ("kernel_size", None), ("stride", []), ("padding", 0), ("ceil_mode",
+            False), ("count_include_pad", True), ("divisor_override", None),
         )  # fmt: skip
         if divisor is not None:
             return None
         sizes = each(size, rank)
         windows = [
-            F.avg_pool1d(torch.eye(n, dtype=torch.float64)[None], width, step, pad, ceil, include)[0]
+            F.avg_pool1d(torch.eye(n, dtype=torch.float64)[None], width, step, pad, ceil, include)[
+                0
+            ]
             for n, width, step, pad in zip(
-                view.shape[first:], sizes, each(stride, rank) if stride else sizes, each(padding, rank), strict=True
+                view.shape[first:],
+                sizes,
+                each(stride, rank) if stride else sizes,
+                each(padding, rank),
+                strict=True,
             )
         ]
     expression, axes = view.expression, list(view.axes)
@@ -62,7 +74,10 @@ def _average(call: "Call") -> View | None:
         expression, axes = view.expression, list(view.axes)
         (s,) = axes[first + d]
         if window.shape[1] == 1 and bool((window == window[0, 0]).all()):
-            expression, axes[first + d] = scale(total(expression, (s,)), Fraction(1, int(s.size))), ()
+            expression, axes[first + d] = (
+                scale(total(expression, (s,)), Fraction(1, int(s.size))),
+                (),
+            )
             continue
         u = call.build.letters.known(SPATIAL[rank][d], window.shape[1], taken)
         taken.add(u.name)
@@ -76,16 +91,28 @@ def _share(call: "Call", window: Tensor, s: Index, u: Index) -> Any:
     inside = window > 0
     counts, starts = inside.sum(0), inside.double().argmax(0)
     width, step = int(counts[0]), int(starts[1] - starts[0]) if len(starts) > 1 else 1
-    alike = bool((counts == width).all() and (starts == step * torch.arange(len(starts)) + starts[0]).all())
-    if not alike or abs(float(window[inside].min() - window.max())) > 1e-12 or abs(float(window.max()) * width - 1) > 1e-12:
+    alike = bool(
+        (counts == width).all() and (starts == step * torch.arange(len(starts)) + starts[0]).all()
+    )
+    if (
+        not alike
+        or abs(float(window[inside].min() - window.max())) > 1e-12
+        or abs(float(window.max()) * width - 1) > 1e-12
+    ):
         return of(Entry(call.build.constant("P", window), (s, u)))
     begin = f"{'' if step == 1 else step}{{1}}" + (f" + {int(starts[0])}" if int(starts[0]) else "")
     end = f"{'' if step == 1 else step}{{1}} + {int(starts[0]) + width}"
-    return scale(call.build.condition(f"[{begin} ≤ {{0}} < {end}]", (s, u), inside.double()), Fraction(1, width))
+    return scale(
+        call.build.condition(f"[{begin} ≤ {{0}} < {end}]", (s, u), inside.double()),
+        Fraction(1, width),
+    )
 
 
 def _averages(names: str, **more: Any) -> list[Operation]:
-    return [Operation(name=name, aten=name, structure=Structure.LINEAR, formula=_average, **more) for name in names.split()]
+    return [
+        Operation(name=name, aten=name, structure=Structure.LINEAR, formula=_average, **more)
+        for name in names.split()
+    ]
 
 
 def _of(structure: Structure, names: str) -> list[Operation]:
@@ -97,11 +124,12 @@ RECORDS = [
     *_averages("avg_pool1d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"),
     *_of(
         Structure.LINEAR,
-        "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d "
-        "im2col",
+        "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d"
+        " upsample_bilinear2d upsample_trilinear3d im2col",
     ),
     *_of(
         Structure.PIECEWISE_LINEAR,
-        "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
+        "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d"
+        " adaptive_max_pool3d",
     ),
 ]

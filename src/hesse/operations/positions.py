@@ -1,4 +1,5 @@
-"""What operations do to positions, such as the tokens of a sample, where they do not meet: on which axis they lie afterwards."""
+"""What operations do to positions, such as the tokens of a sample, where they do not meet: on which
+axis they lie afterwards."""
 
 import math
 from collections.abc import Callable
@@ -8,14 +9,20 @@ from hesse.operations.record import SUMMED, Axes, Positions, Shapes
 
 
 def along_all(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
-    """Entry by entry: what has all the positions has them on the same axis, what has one is the same for all."""
+    """Entry by entry: what has all the positions has them on the same axis, what has one is the
+    same for all."""
     found = set(axes.values())
     if len(found) != 1 or found == {SUMMED} or any(shapes[name] != node.shape for name in axes):
         return None
     axis = found.pop()
     for name in node.inputs:
         place = axis - len(node.shape) + len(shapes[name])
-        if name not in axes and shapes[name] != node.shape and place >= 0 and shapes[name][place] != 1:
+        if (
+            name not in axes
+            and shapes[name] != node.shape
+            and place >= 0
+            and shapes[name][place] != 1
+        ):
             return None
     alike = {name: axis for name in node.inputs if shapes[name] == node.shape}
     return {node.name: axis, **alike}

@@ -1,8 +1,9 @@
 """What a record of an operation can hold.
 
-A record is a fast path, never a condition of being right: an operation without one, or a field that is left out, goes the general
-way, by automatic differentiation of that operation alone. The parts of a record are functions of plain data from `hesse.graph`
-(numbers) or of a `Call` (formulas), so that no rule knows what it is used for.
+A record is a fast path, never a condition of being right: an operation without one, or a field that
+is left out, goes the general way, by automatic differentiation of that operation alone. The parts
+of a record are functions of plain data from `hesse.graph` (numbers) or of a `Call` (formulas), so
+that no rule knows what it is used for.
 """
 
 import ast
@@ -35,8 +36,10 @@ class Structure(Flag):
     """What is declared of an operation, true wherever its derivatives exist.
 
     Attributes:
-        ELEMENTWISE: one function of each entry of its first argument; everything else in the call is a constant.
-        ENTRYWISE: entry by entry in whichever argument moves alone and has the shape of the result, the others given.
+        ELEMENTWISE: one function of each entry of its first argument; everything else in the call
+            is a constant.
+        ENTRYWISE: entry by entry in whichever argument moves alone and has the shape of the result,
+            the others given.
         FLAT: its second derivative is zero where a single argument moves.
         LINEAR: linear in all arguments that move together.
         LINEAR_IN_FIRST: linear in its first argument by itself.
@@ -70,20 +73,22 @@ MOVES = Structure.RELABELS | Structure.PERMUTES | Structure.SELECTS
 class Function:
     """A function of each entry, as formulas know it.
 
-    A derivative is text in ``z``, the argument, and ``a``, the function's own value: sigmoid's is ``a*(1 - a)``.
+    A derivative is text in ``z``, the argument, and ``a``, the function's own value: sigmoid's is
+    ``a*(1 - a)``.
 
     Attributes:
         value: on a tensor; automatic differentiation gives every derivative that a check needs.
         derivatives: of order one and two, as text in ``z`` and ``a``.
         numpy: its NumPy code in ``z``, without overflow at either end.
         torch: its torch code in ``z``.
-        at_once: whether a derivation writes the derivative out at once (log' is 1/z) rather than as f' first.
+        at_once: whether a derivation writes the derivative out at once (log' is 1/z) rather than as
+            f' first.
         kink: where the derivatives hold, for a function that has a kink.
         word: whether it can be called in the language of formulas.
         letter: the letter that people write for it.
         latex: how LaTeX writes it.
-        options: the arguments after the first, or the first of them, with which the ATen operation is this function. With others
-            it is one whose derivatives stay symbols.
+        options: the arguments after the first, or the first of them, with which the ATen operation
+            is this function. With others it is one whose derivatives stay symbols.
     """
 
     value: Callable[[Tensor], Tensor]
@@ -100,7 +105,10 @@ class Function:
     def __post_init__(self) -> None:
         for order, text in enumerate(self.derivatives, start=1):
             if not _names(text)[0] <= {"z", "a"}:
-                raise ValueError(f"derivative {order}, {text!r}: write it in z, the argument, and a, the function's own value")
+                raise ValueError(
+                    f"derivative {order}, {text!r}: write it in z, the argument, and a, the"
+                    " function's own value"
+                )
         _check_code(self.torch, "torch", torch)
 
     @property
@@ -129,26 +137,34 @@ def _check_code(text: str, name: str, module: Any) -> None:
             found = getattr(found, part)
 
 
+# The value of a named function at indices, such as softmax's own in its slope.
+NameOfValue = Callable[[str, "tuple[Index, ...]"], "Entry"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArrayFunction:
     """A function of a whole array, along its last axis or of its last two, as formulas know it.
 
     Attributes:
         value: on arrays; it maps over leading axes.
-        derivative: ∂ out[at] / ∂ argument[by], given the entry ``out[at]``, the argument's entry, the indices ``by``, and a
-            maker of entries of other functions of the same argument. Second derivatives follow by differentiating that again.
-        axes: how many of the argument's last axes it sees; ``out`` has the others in common with the argument. Two are square.
+        derivative: ∂ out[at] / ∂ argument[by], given the entry ``out[at]``, the argument's entry,
+            the indices ``by``, and a maker of entries of other functions of the same argument.
+            Second derivatives follow by differentiating that again.
+        axes: how many of the argument's last axes it sees; ``out`` has the others in common with
+            the argument. Two are square.
         keeps: how many of those axes the result has.
         reason: half a sentence for the line of the derivation.
         companion: the function of the same argument that its derivative mentions.
         numpy, torch: its code in ``z``.
-        text, latex: how it is written, with ``{}`` for its argument; by default its name before the argument in parentheses.
-        base: the letter that people give its values; by default they are called by its name and that of the argument.
+        text, latex: how it is written, with ``{}`` for its argument; by default its name before the
+            argument in parentheses.
+        base: the letter that people give its values; by default they are called by its name and
+            that of the argument.
         distribution: whether the entries along the last axis add to one.
     """
 
     value: Callable[[Tensor], Tensor]
-    derivative: "Callable[[Entry, Entry, tuple[Index, ...], Callable[[str, tuple[Index, ...]], Entry]], Expression]"
+    derivative: "Callable[[Entry, Entry, tuple[Index, ...], NameOfValue], Expression]"
     axes: int
     keeps: int
     reason: str
@@ -168,9 +184,10 @@ class LossFunction:
     Attributes:
         function: in `torch.nn.functional`.
         module: in `torch.nn`.
-        word: what `hesse.Cost` calls it; empty where only the function and the module are known there.
-        divisor: what its mean divides the sum by: the number of entries, that of samples, or the weights of the classes that are
-            targets and not ignored.
+        word: what `hesse.Cost` calls it; empty where only the function and the module are known
+            there.
+        divisor: what its mean divides the sum by: the number of entries, that of samples, or the
+            weights of the classes that are targets and not ignored.
     """
 
     function: Callable[..., Tensor]
@@ -198,15 +215,18 @@ class Operation:
         aten: its names in `torch.ops.aten`, with spaces between.
         stands_for: functions of hesse's own that stand for it in a captured graph.
         structure: what is declared of it.
-        rewrite: a node -> the nodes that replace it in a graph, for what has no second derivatives or hides where parameters
-            enter; the last one keeps the name.
+        rewrite: a node -> the nodes that replace it in a graph, for what has no second derivatives
+            or hides where parameters enter; the last one keeps the name.
         site: how parameters enter through it, where it is linear in them.
         kinds: what the axes of its first parameter are, for the letters of formulas.
-        pull: Jᵀ on columns, (n, k, *value) -> (n, k, *input) for each active input; ``None`` for a call that it does not know.
+        pull: Jᵀ on columns, (n, k, *value) -> (n, k, *input) for each active input; ``None`` for a
+            call that it does not know.
         costly: whether the Jacobian, though written out, is another one for every sample.
-        second: Σ δ · ∂²value/∂inputs², blocks (n, entries of one active input, *other active input); ``None`` likewise.
+        second: Σ δ · ∂²value/∂inputs², blocks (n, entries of one active input, *other active
+            input); ``None`` likewise.
         selected: where the entries that it selects lie.
-        positions: the axes that the positions of its inputs go to where they do not meet; ``None`` where they do.
+        positions: the axes that the positions of its inputs go to where they do not meet; ``None``
+            where they do.
         formula: its value as an expression; ``None`` for a call that it does not know.
         function: as a function of each entry.
         array: as a function of a whole array.
@@ -232,8 +252,12 @@ class Operation:
 
     @property
     def targets(self) -> list[Any]:
-        """What stands for it in a graph: packets of overloads that the installed PyTorch has, and hesse's own functions."""
-        return [*(getattr(aten, name) for name in self.aten.split() if hasattr(aten, name)), *self.stands_for]
+        """What stands for it in a graph: packets of overloads that the installed PyTorch has, and
+        hesse's own functions."""
+        return [
+            *(getattr(aten, name) for name in self.aten.split() if hasattr(aten, name)),
+            *self.stands_for,
+        ]
 
     def has(self, structure: Structure) -> bool:
         """Whether any of this is declared."""
@@ -247,7 +271,9 @@ class Operation:
         ranks = {len(shapes[name]) for name in node.inputs}
         if shapes[active[0]] != node.shape or len(ranks) > 1:
             return False
-        return self.has(Structure.ENTRYWISE) or (self.has(Structure.ELEMENTWISE) and node.takes_first(active[0]))
+        return self.has(Structure.ENTRYWISE) or (
+            self.has(Structure.ELEMENTWISE) and node.takes_first(active[0])
+        )
 
     def is_linear(self, node: Node, active: tuple[str, ...]) -> bool:
         """Whether a node is (piecewise) linear in its active inputs together."""
@@ -255,4 +281,6 @@ class Operation:
             return True
         single = len(active) == 1 and node.takes_once(active[0])
         first = single and node.takes_first(active[0])
-        return (single and self.has(Structure.MULTILINEAR)) or (first and self.has(Structure.FLAT | Structure.LINEAR_IN_FIRST))
+        return (single and self.has(Structure.MULTILINEAR)) or (
+            first and self.has(Structure.FLAT | Structure.LINEAR_IN_FIRST)
+        )

@@ -29,7 +29,9 @@ def _summed(view: View, axes: Sequence[int]) -> Expression:
 
 
 def _left(view: View, axes: Sequence[int], keep: bool) -> tuple[Any, ...]:
-    return tuple(() if k in axes else axis for k, axis in enumerate(view.axes) if keep or k not in axes)
+    return tuple(
+        () if k in axes else axis for k, axis in enumerate(view.axes) if keep or k not in axes
+    )
 
 
 def _sum(call: "Call") -> View:
@@ -42,13 +44,18 @@ def _sum(call: "Call") -> View:
 
 def _norm(call: "Call") -> View | None:
     order_name = "ord" if call.record.name == "linalg_vector_norm" else "p"
-    _, order, dims, keep = call.arguments(("self", None), (order_name, 2), ("dim", None), ("keepdim", False))
+    _, order, dims, keep = call.arguments(
+        ("self", None), (order_name, 2), ("dim", None), ("keepdim", False)
+    )
     if order not in (2, 2.0):
         return None
     view = call.build.operand(call.operand(call.node.args[0]))
     axes = axes_of(dims, view)
     squares = call.build.settled(
-        View(_summed(View(power(view.expression, constant(2)), view.axes), axes), _left(view, axes, keep))
+        View(
+            _summed(View(power(view.expression, constant(2)), view.axes), axes),
+            _left(view, axes, keep),
+        )
     )
     return View(power(squares.expression, constant(Fraction(1, 2))), squares.axes)
 
@@ -58,10 +65,22 @@ def _over_all(node: Node, axis: int, shapes: Shapes) -> int | None:
 
 
 RECORDS = [
-    Operation(name="sum", aten="sum", structure=Structure.LINEAR, positions=on_first(_over_all), formula=_sum),
+    Operation(
+        name="sum",
+        aten="sum",
+        structure=Structure.LINEAR,
+        positions=on_first(_over_all),
+        formula=_sum,
+    ),
     Operation(name="mean", aten="mean", structure=Structure.LINEAR, formula=_sum),
     Operation(name="linalg_vector_norm", aten="linalg_vector_norm", formula=_norm),
     Operation(name="norm", aten="norm", formula=_norm),
-    *(Operation(name=name, aten=name, structure=Structure.PIECEWISE_LINEAR) for name in ("amax", "amin", "max", "min")),
-    *(Operation(name=name, aten=name, structure=Structure.STEP) for name in ("argmax", "argmin", "any", "all")),
+    *(
+        Operation(name=name, aten=name, structure=Structure.PIECEWISE_LINEAR)
+        for name in ("amax", "amin", "max", "min")
+    ),
+    *(
+        Operation(name=name, aten=name, structure=Structure.STEP)
+        for name in ("argmax", "argmin", "any", "all")
+    ),
 ]

@@ -1,4 +1,5 @@
-"""Where records are looked up: by what stands in a graph, by a function's name in the language of formulas, by a loss."""
+"""Where records are looked up: by what stands in a graph, by a function's name in the language of
+formulas, by a loss."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ from hesse.operations import (
 from hesse.operations.record import ArrayFunction, Function, Operation
 
 RECORDS: list[Operation] = []
-# The same records by their keys; nothing else is kept, so that a record that is entered or taken back is seen everywhere.
+# The same records by their keys; nothing else is kept, so that a record that is entered or taken
+# back is seen everywhere.
 BY_TARGET: dict[Any, Operation] = {}
 FUNCTIONS: dict[str, Function] = {}
 ARRAY_FUNCTIONS: dict[str, ArrayFunction] = {}
@@ -33,26 +35,36 @@ def register(record: Operation) -> None:
     """Enter a record.
 
     Raises:
-        ValueError: something has its name, or stands for the same operation; its derivatives call a function without a record.
+        ValueError: something has its name, or stands for the same operation; its derivatives call a
+            function without a record.
 
     Example:
         >>> import hesse
         >>> from hesse.operations.record import Function, Operation
-        >>> cube = Function(value=lambda z: z**3, derivatives=("3*z**2", "6*z"), numpy="z**3", torch="z**3")
+        >>> cube = Function(value=lambda z: z**3, derivatives=("3*z**2", "6*z"), numpy="z**3",
+        torch="z**3")
         >>> with registered(Operation(name="cube", function=cube)):
         ...     print(hesse.derive("sum(cube(x))", "x").block("x", "x").matrix())
         6 diag(x)
     """
-    unknown = record.function.mentions - {*FUNCTIONS, record.name} if record.function is not None else set()
+    unknown = (
+        record.function.mentions - {*FUNCTIONS, record.name}
+        if record.function is not None
+        else set()
+    )
     if unknown:
-        raise ValueError(f"record {record.name!r}: its derivatives call {min(unknown)!r}, which has no record")
+        raise ValueError(
+            f"record {record.name!r}: its derivatives call {min(unknown)!r}, which has no record"
+        )
     _enter(record)
 
 
 def _enter(record: Operation) -> None:
     taken = [target for target in record.targets if target in BY_TARGET]
     if taken or any(record.name == other.name for other in RECORDS):
-        raise ValueError(f"record {record.name!r}: {taken[0] if taken else 'its name'} has a record already")
+        raise ValueError(
+            f"record {record.name!r}: {taken[0] if taken else 'its name'} has a record already"
+        )
     RECORDS.append(record)
     BY_TARGET.update(dict.fromkeys(record.targets, record))
     if record.function is not None:
@@ -86,8 +98,8 @@ def record_of(node: Node) -> Operation:
 
 
 for _family in (
-    elementwise, arithmetic, linear, convolution, pooling, embedding, arranging, normalisation, attention, reductions, algebra,
-    losses,
+    elementwise, arithmetic, linear, convolution, pooling, embedding, arranging, normalisation,
+    attention, reductions, algebra, losses,
 ):  # fmt: skip
     for _record in _family.RECORDS:
         _enter(_record)

@@ -1,4 +1,5 @@
-"""Pictures: each display computes once and draws as often as asked. Needs matplotlib (``pip install hesse[plot]``)."""
+"""Pictures: each display computes once and draws as often as asked. Needs matplotlib (``pip install
+hesse[plot]``)."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,15 @@ if TYPE_CHECKING:
     from hesse.plot.slice import Slice
     from hesse.plot.spectrum import Spectrum
 
-# A picture is fetched when it is asked for: a result can draw itself (`BlockHessian.plot`) without knowing the others, some of
-# which stand on what is made of results.
-_ROOMS = {"ErrorCurve": "error_curve", "HeatMap": "heat_map", "Plane": "plane", "Slice": "slice", "Spectrum": "spectrum"}
+# A picture is fetched when it is asked for: a result can draw itself (`BlockHessian.plot`) without
+# knowing the others, some of which stand on what is made of results.
+_ROOMS = {
+    "ErrorCurve": "error_curve",
+    "HeatMap": "heat_map",
+    "Plane": "plane",
+    "Slice": "slice",
+    "Spectrum": "spectrum",
+}
 
 __all__ = ["ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"]
 

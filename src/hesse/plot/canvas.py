@@ -1,4 +1,5 @@
-"""Where displays draw: the axes that a user gives, or new ones. The one place that imports matplotlib's state."""
+"""Where displays draw: the axes that a user gives, or new ones. The one place that imports
+matplotlib's state."""
 
 import math
 from typing import TYPE_CHECKING
@@ -9,7 +10,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito (2008): colours that people with any common colour blindness tell apart.
-VERMILION, GREY, BLUE, GREEN, ORANGE, PURPLE = "#D55E00", "#666666", "#0072B2", "#009E73", "#E69F00", "#CC79A7"
+VERMILION, GREY, BLUE, GREEN, ORANGE, PURPLE = (
+    "#D55E00",
+    "#666666",
+    "#0072B2",
+    "#009E73",
+    "#E69F00",
+    "#CC79A7",
+)
 INK = "#222222"
 
 
@@ -22,12 +30,15 @@ def axes_for(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise HesseImportError(f"drawing needs matplotlib ({error}); install it with: pip install hesse[plot]") from error
+        raise HesseImportError(
+            f"drawing needs matplotlib ({error}); install it with: pip install hesse[plot]"
+        ) from error
     return pyplot.figure(figsize=size, layout="compressed").add_subplot() if ax is None else ax
 
 
 def signed_ticks(threshold: float, largest: float, most: int = 6) -> list[float]:
-    """Zero and powers of ten on both sides of it, at most so many a side, for an axis that is linear within the threshold.
+    """Zero and powers of ten on both sides of it, at most so many a side, for an axis that is
+    linear within the threshold.
 
     Example:
         >>> signed_ticks(0.5, 200.0)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @final
 @dataclass(eq=False)
 class ErrorCurve:
-    """|true cost − model| against ‖s‖ on logarithmic axes, beside a line of slope 3: what a smooth cost follows.
+    """|true cost − model| against ‖s‖ on logarithmic axes, beside a line of slope 3: what a smooth
+    cost follows.
 
     Attributes:
         norms, error, rounding: ‖s‖, |error|, and how much of it rounding can be.
@@ -29,7 +30,9 @@ class ErrorCurve:
 
     Example:
         >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(lambda p: p["x"].exp().sum(), {"x": torch.zeros(1).double()})
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: p["x"].exp().sum(), {"x": torch.zeros(1).double()}
+        ... )
         >>> curve = ErrorCurve.from_trust(hesse.quadratic(cost).trust())
         >>> round(curve.cubic(2.0) / curve.cubic(1.0), 6)
         8.0
@@ -55,7 +58,9 @@ class ErrorCurve:
         refuse.other(trust, Trust, "trust", "q.trust()")
         kept = np.isfinite(trust.error)
         error, rounding = np.abs(trust.error[kept]), trust.rounding[kept]
-        return ErrorCurve(trust.norms[kept], error, rounding, trust.order, trust.radius, trust.tolerance)
+        return ErrorCurve(
+            trust.norms[kept], error, rounding, trust.order, trust.radius, trust.tolerance
+        )
 
     @property
     def clear(self) -> np.ndarray:
@@ -67,7 +72,12 @@ class ErrorCurve:
         smallest = np.flatnonzero(self.clear)[:FITTED]
         if not len(smallest):
             return math.nan * norm
-        return math.exp(float(np.mean(np.log(self.error[smallest]) - 3 * np.log(self.norms[smallest])))) * norm**3
+        return (
+            math.exp(
+                float(np.mean(np.log(self.error[smallest]) - 3 * np.log(self.norms[smallest])))
+            )
+            * norm**3
+        )
 
     def plot(self, ax: "Axes | None" = None) -> "ErrorCurve":
         """Draw, on the axes given or on new ones, and keep what was drawn."""
@@ -81,20 +91,38 @@ class ErrorCurve:
         ):
             face = colour if name == "clear" else "none"
             (points[name],) = ax.plot(
-                self.norms[part], self.error[part], "o", markersize=5, color=colour, markerfacecolor=face, label=label
+                self.norms[part],
+                self.error[part],
+                "o",
+                markersize=5,
+                color=colour,
+                markerfacecolor=face,
+                label=label,
             )
         lines = {}
         if seen.any():
             ax.set_ylim(self.error[seen].min() / 10, self.error.max() * 10)
         if math.isfinite(self.order) and clear.any():
             (lines["cubic"],) = ax.plot(
-                self.norms, self.cubic(self.norms), color=VERMILION, linewidth=1.4, linestyle=(0, (5, 2)), label="slope 3"
+                self.norms,
+                self.cubic(self.norms),
+                color=VERMILION,
+                linewidth=1.4,
+                linestyle=(0, (5, 2)),
+                label="slope 3",
             )
         if 0 < self.radius < math.inf:
             label = f"trust radius {self.radius:.3g} (error within {self.tolerance:.0%})"
-            lines["radius"] = ax.axvline(self.radius, color=INK, linewidth=1, linestyle=":", label=label)
-        ax.set(xlabel="length of the step ‖s‖  (units of the parameters)", ylabel="error  (units of the loss)")
-        order = f"order {self.order:.2f}" if math.isfinite(self.order) else "exact to rounding near θ"
+            lines["radius"] = ax.axvline(
+                self.radius, color=INK, linewidth=1, linestyle=":", label=label
+            )
+        ax.set(
+            xlabel="length of the step ‖s‖  (units of the parameters)",
+            ylabel="error  (units of the loss)",
+        )
+        order = (
+            f"order {self.order:.2f}" if math.isfinite(self.order) else "exact to rounding near θ"
+        )
         ax.set_title(f"Error of the quadratic model: {order}", pad=46)
         ax.grid(color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)

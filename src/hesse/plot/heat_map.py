@@ -31,8 +31,9 @@ _COLOURS = "RdBu_r"  # diverging and colour-blind safe (Brewer)
 class HeatMap:
     """The entries of a Hessian as an image, with layer borders and parameter names.
 
-    A large Hessian is reduced: a pixel shows the entry of largest |H_ij| of its patch, with its sign, so that no large
-    entry is lost. A parameter gets at least about 1% of the axis, so axes are not to scale where one is very small.
+    A large Hessian is reduced: a pixel shows the entry of largest |H_ij| of its patch, with its
+    sign, so that no large entry is lost. A parameter gets at least about 1% of the axis, so axes
+    are not to scale where one is very small.
 
     Attributes:
         image: signed entries, NaN where a block was not computed.
@@ -69,7 +70,9 @@ class HeatMap:
         """
         layout, names = hessian.layout, hessian.layout.names
         if not layout.size:
-            raise HesseValueError("plot: there is nothing to draw: the parameters have no entries (P = 0)")
+            raise HesseValueError(
+                "plot: there is nothing to draw: the parameters have no entries (P = 0)"
+            )
         scales = {name: _scale(size, layout.size) for name, size in layout.sizes.items()}
         edges = (0, *accumulate(scale.drawn * scale.repeat for scale in scales.values()))
         spans = dict(zip(names, (slice(i, j) for i, j in pairwise(edges)), strict=True))
@@ -79,7 +82,9 @@ class HeatMap:
         for a, b in () if hessian.matrix is not None else hessian.pairs:
             block = _reduced(hessian.flat(a, b), [scales[a]], [scales[b]])
             image[spans[a], spans[b]], image[spans[b], spans[a]] = block, block.T
-        return HeatMap(image, edges, names, layout.size, max(scale.step for scale in scales.values()))
+        return HeatMap(
+            image, edges, names, layout.size, max(scale.step for scale in scales.values())
+        )
 
     def plot(self, ax: "Axes | None" = None) -> "HeatMap":
         """Draw, on the axes given or on new ones, and keep what was drawn."""
@@ -98,10 +103,16 @@ class HeatMap:
             interpolation="nearest",
         )
         ax.set(xticks=[], yticks=[], title=self._title())
-        borders, thin = [], min(1.0, 30 / len(self.names))  # so that many borders do not hide the image
+        borders, thin = (
+            [],
+            min(1.0, 30 / len(self.names)),
+        )  # so that many borders do not hide the image
         for k in range(1, len(self.names)):
             new_layer = layer_of(self.names[k]) != layer_of(self.names[k - 1])
-            style = {"color": "0.2" if new_layer else "0.6", "linewidth": thin * (0.9 if new_layer else 0.4)}
+            style = {
+                "color": "0.2" if new_layer else "0.6",
+                "linewidth": thin * (0.9 if new_layer else 0.4),
+            }
             borders += [ax.axhline(self.edges[k], **style), ax.axvline(self.edges[k], **style)]
         # Beside the image itself, so that it stays as tall as the image in any figure.
         beside = ax.inset_axes((1.03, 0, 0.035, 1))
@@ -123,10 +134,15 @@ class HeatMap:
         return self
 
     def _write_names(self, ax: "Axes") -> list["Annotation"]:
-        return [label for side in ("left", "bottom") for label in write_names(ax, self.names, self.edges, side)]
+        return [
+            label
+            for side in ("left", "bottom")
+            for label in write_names(ax, self.names, self.edges, side)
+        ]
 
     def _range(self) -> tuple[float, float]:
-        """Where the colours turn from linear to logarithmic, and where they end: the largest entry."""
+        """Where the colours turn from linear to logarithmic, and where they end: the largest
+        entry."""
         sizes = np.abs(self.image[np.isfinite(self.image) & (self.image != 0)])
         if not sizes.size:
             return 0.1, 1.0
@@ -135,13 +151,16 @@ class HeatMap:
         return largest * 10.0 ** -float(decades), largest
 
     def _title(self) -> str:
-        notes = [f"largest entry of each {self.patch} × {self.patch} patch"] if self.patch > 1 else []
+        notes = (
+            [f"largest entry of each {self.patch} × {self.patch} patch"] if self.patch > 1 else []
+        )
         notes += ["grey: not computed"] if np.isnan(self.image).any() else []
         return f"Hessian, P = {self.size}" + (f"\n({'; '.join(notes)})" if notes else "")
 
 
 class _Scale(NamedTuple):
-    """How one parameter is drawn: its entries, how many of them a pixel takes, and how often a pixel is repeated."""
+    """How one parameter is drawn: its entries, how many of them a pixel takes, and how often a
+    pixel is repeated."""
 
     size: int
     step: int
@@ -159,14 +178,19 @@ def _scale(size: int, total: int) -> _Scale:
     least = math.ceil(_LEAST * pixels)
     step = math.ceil(size / max(least, size * pixels // total)) if size else 1
     scale = _Scale(size, step, 1)
-    return scale._replace(repeat=math.ceil(least / scale.drawn)) if 0 < scale.drawn < least else scale
+    return (
+        scale._replace(repeat=math.ceil(least / scale.drawn)) if 0 < scale.drawn < least else scale
+    )
 
 
 def _reduced(matrix: Tensor, rows: list[_Scale], columns: list[_Scale]) -> np.ndarray:
-    """The pixels of a matrix whose rows and columns are those of some parameters, one after the other."""
+    """The pixels of a matrix whose rows and columns are those of some parameters, one after the
+    other."""
     small = _largest(_largest(matrix.detach(), rows).T, columns).T.cpu().double().numpy()
     for axis, scales in enumerate((rows, columns)):
-        small = small.repeat(np.repeat([s.repeat for s in scales], [s.drawn for s in scales]), axis=axis)
+        small = small.repeat(
+            np.repeat([s.repeat for s in scales], [s.drawn for s in scales]), axis=axis
+        )
     return small
 
 

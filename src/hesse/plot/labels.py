@@ -25,7 +25,8 @@ def layer_of(name: str) -> str:
 
 
 def chosen(names: Sequence[str], edges: Sequence[int], gap: float) -> list[tuple[str, float]]:
-    """What to write and where: each parameter; each layer where those are too many; the largest, well apart, where these are.
+    """What to write and where: each parameter; each layer where those are too many; the largest,
+    well apart, where these are.
 
     Args:
         names: the parameters.
@@ -39,7 +40,10 @@ def chosen(names: Sequence[str], edges: Sequence[int], gap: float) -> list[tuple
     spans = list(zip(names, edges[:-1], edges[1:], strict=True))
     capacity = max(1, int(edges[-1] / gap))
     if len(spans) > capacity:
-        layers = [(layer, list(members)) for layer, members in groupby(spans, lambda span: layer_of(span[0]))]
+        layers = [
+            (layer, list(members))
+            for layer, members in groupby(spans, lambda span: layer_of(span[0]))
+        ]
         spans = [(layer, members[0][1], members[-1][2]) for layer, members in layers]
     crowded = len(spans) > capacity
     kept: dict[float, str] = {}
@@ -51,14 +55,18 @@ def chosen(names: Sequence[str], edges: Sequence[int], gap: float) -> list[tuple
 
 
 def spread(centres: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-    """Places at least ``gap`` apart within [low, high], as near as can be to the centres (least squares), in their order."""
+    """Places at least ``gap`` apart within [low, high], as near as can be to the centres (least
+    squares), in their order."""
     shifts = gap * np.arange(len(centres))
     fitted = isotonic_regression(np.asarray(centres) - shifts).x
     return np.clip(fitted, low, high - shifts[-1]) + shifts
 
 
-def write_names(ax: "Axes", names: Sequence[str], edges: Sequence[int], side: str) -> list["Annotation"]:
-    """Write the names beside the axis, ``side`` "left" or "bottom"; a thin line leads from each part to its name."""
+def write_names(
+    ax: "Axes", names: Sequence[str], edges: Sequence[int], side: str
+) -> list["Annotation"]:
+    """Write the names beside the axis, ``side`` "left" or "bottom"; a thin line leads from each
+    part to its name."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     box = ax.get_window_extent()
@@ -68,11 +76,26 @@ def write_names(ax: "Axes", names: Sequence[str], edges: Sequence[int], side: st
     places = spread([centre for _, centre in written], gap, gap / 2, edges[-1] - gap / 2)
     leader = {"arrowstyle": "-", "linewidth": 0.6, "color": "0.6", "shrinkA": 1, "shrinkB": 0}
     sides = {
-        "left": {"ha": "right", "va": "center", "rotation": 0, "arrowprops": {**leader, "relpos": (1, 0.5)}},
-        "bottom": {"ha": "center", "va": "top", "rotation": 90, "arrowprops": {**leader, "relpos": (0.5, 1)}},
+        "left": {
+            "ha": "right",
+            "va": "center",
+            "rotation": 0,
+            "arrowprops": {**leader, "relpos": (1, 0.5)},
+        },
+        "bottom": {
+            "ha": "center",
+            "va": "top",
+            "rotation": 90,
+            "arrowprops": {**leader, "relpos": (0.5, 1)},
+        },
     }
-    # Along the axis in its own units, across it from its edge: the names are beside the image in any size of it.
-    turn = (lambda along, across: (across, along)) if side == "left" else (lambda along, across: (along, across))
+    # Along the axis in its own units, across it from its edge: the names are beside the image in
+    # any size of it.
+    turn = (
+        (lambda along, across: (across, along))
+        if side == "left"
+        else (lambda along, across: (along, across))
+    )
     return [
         ax.annotate(
             shortened(printable(name), _LENGTH),

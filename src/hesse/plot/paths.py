@@ -35,7 +35,8 @@ def gradient_descent(plane: Section, radius: float) -> Iterator[Place]:
 
 
 def trust_region(plane: Section, radius: float) -> Iterator[Place]:
-    """The minimiser of each model within a radius that shrinks where the model is wrong and grows where it is right.
+    """The minimiser of each model within a radius that shrinks where the model is wrong and grows
+    where it is right.
 
     Source:
         J. Nocedal and S. J. Wright, Numerical Optimization, 2nd ed. (2006), algorithm 4.1.
@@ -67,7 +68,8 @@ METHODS: dict[str, Callable[[Section, float], Iterator[Place]]] = {
 
 
 def path(method: str, plane: Section, radius: float, reach: float) -> Path:
-    """The places that a method comes to, θ first: until it rests, leaves the picture, or meets a cost that is not finite.
+    """The places that a method comes to, θ first: until it rests, leaves the picture, or meets a
+    cost that is not finite.
 
     Args:
         method: a name in ``METHODS``.

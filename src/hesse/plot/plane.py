@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 _REACH = 1.8  # trust radii to each side
 _LEVELS = 12
-# How each path is drawn: colour, marker and its size, place in the stack; told apart without colours too, the many steps lowest.
-_STYLES = {"Newton": (PURPLE, "s", 6, 2), "trust region": (GREEN, "o", 5, 1), "gradient descent": (ORANGE, "D", 4, 0)}
+# How each path is drawn: colour, marker and its size, place in the stack; told apart without
+# colours too, the many steps lowest.
+_STYLES = {
+    "Newton": (PURPLE, "s", 6, 2),
+    "trust region": (GREEN, "o", 5, 1),
+    "gradient descent": (ORANGE, "D", 4, 0),
+}
 
 
 class Axis(NamedTuple):
@@ -36,7 +41,8 @@ class Axis(NamedTuple):
 @final
 @dataclass(eq=False)
 class Plane:
-    """J(θ + a u + b v) and its quadratic model for orthonormal u, v; paths of methods that move in this plane only.
+    """J(θ + a u + b v) and its quadratic model for orthonormal u, v; paths of methods that move in
+    this plane only.
 
     Attributes:
         a, b: the distances along u and v, in units of the parameters; θ is at 0, 0.
@@ -81,23 +87,33 @@ class Plane:
 
         Args:
             q: the model.
-            directions: two vectors, dictionaries or steps, made orthonormal in their order; ``"newton"``: −g and the
-                step to the model's stationary point; ``"eigenvectors"``: those of the extreme eigenvalues, for which H is
-                built. By default the eigenvectors where H is built, and −g and Newton's step where it is not.
-            span: how far to each side, in units of the parameters; by default beyond the trust radius.
+            directions: two vectors, dictionaries or steps, made orthonormal in their order;
+                ``"newton"``: −g and the step to the model's stationary point; ``"eigenvectors"``:
+                those of the extreme eigenvalues, for which H is built. By default the eigenvectors
+                where H is built, and −g and Newton's step where it is not.
+            span: how far to each side, in units of the parameters; by default beyond the trust
+                radius.
             tolerance: of the relative error, for the trust radius.
-            points: to a side; the cost is evaluated at so many squared, besides what the paths take.
+            points: to a side; the cost is evaluated at so many squared, besides what the paths
+                take.
 
         Raises:
-            HesseError: directions that do not fit the model or lie on one line; fewer than two parameter entries; a span,
-                a tolerance or points that cannot be used.
+            HesseError: directions that do not fit the model or lie on one line; fewer than two
+                parameter entries; a span, a tolerance or points that cannot be used.
         """
         points = check(q, points)
         if q.layout.size < 2:
-            raise HesseValueError("Plane: a plane needs two parameter entries, and this cost has one; draw a hesse.Slice")
+            raise HesseValueError(
+                "Plane: a plane needs two parameter entries, and this cost has one; draw a"
+                " hesse.Slice"
+            )
         tolerance = refuse.positive(tolerance, "tolerance")
         chosen = ("eigenvectors" if q.dense else "newton") if directions is None else directions
-        axes = CHOICES[chosen](q) if isinstance(chosen, str) and chosen in CHOICES else _given(q, chosen)
+        axes = (
+            CHOICES[chosen](q)
+            if isinstance(chosen, str) and chosen in CHOICES
+            else _given(q, chosen)
+        )
         basis = orthonormal(*(axis.vector for axis in axes))
         if basis is None:
             raise HesseValueError("directions: they lie on one line; give two that span a plane")
@@ -107,7 +123,9 @@ class Plane:
         span = _span(plane, radius) if span is None else refuse.positive(span, "span")
         line = np.linspace(-span, span, points)
         places = np.stack(np.meshgrid(line, line)).reshape(2, -1)
-        true, model = (costs.reshape(points, points) for costs in (plane.true(places), plane.model(places)))
+        true, model = (
+            costs.reshape(points, points) for costs in (plane.true(places), plane.model(places))
+        )
         first = radius if 0 < radius < math.inf else span / 4
         return Plane(
             a=line,
@@ -131,35 +149,81 @@ class Plane:
         assert figure is not None
         levels, masked = self._levels(), np.ma.masked_invalid(self.true)
         filled = ax.contourf(
-            self.a, self.b, masked, levels, cmap="Blues", norm=BoundaryNorm(levels, 256, extend="both"), alpha=0.55
+            self.a,
+            self.b,
+            masked,
+            levels,
+            cmap="Blues",
+            norm=BoundaryNorm(levels, 256, extend="both"),
+            alpha=0.55,
         )
         true = self._contours(ax, masked, levels, colors=BLUE, linewidths=0.8, linestyles="solid")
-        model = self._contours(ax, self.model, levels, colors=VERMILION, linewidths=1.0, linestyles="dashed")
+        model = self._contours(
+            ax, self.model, levels, colors=VERMILION, linewidths=1.0, linestyles="dashed"
+        )
         keys: list[Any] = [Line2D([], [], color=BLUE, linewidth=1, label="true cost")]
-        keys.append(Line2D([], [], color=VERMILION, linewidth=1, linestyle="dashed", label="quadratic model"))
+        keys.append(
+            Line2D(
+                [], [], color=VERMILION, linewidth=1, linestyle="dashed", label="quadratic model"
+            )
+        )
         paths = {}
         for method, places in self.paths.items():
             colour, marker, size, above = _STYLES[method]
-            (paths[method],) = ax.plot(*places.T, color=colour, marker=marker, markersize=size, linewidth=1.8, label=method)
+            (paths[method],) = ax.plot(
+                *places.T, color=colour, marker=marker, markersize=size, linewidth=1.8, label=method
+            )
             paths[method].set(markeredgecolor="white", markeredgewidth=0.5, zorder=3 + above)
         keys += paths.values()
         circle = None
         if 0 < self.radius < math.inf:
-            circle = ax.add_patch(Circle((0, 0), self.radius, fill=False, color=INK, linewidth=1.3, linestyle=":"))
-            keys.append(Line2D([], [], color=INK, linewidth=1.3, linestyle=":", label=f"trust radius {self.radius:.3g}"))
-        (point,) = ax.plot([0], [0], "*", color=INK, markersize=12, markeredgecolor="white", label="θ", zorder=7)
+            circle = ax.add_patch(
+                Circle((0, 0), self.radius, fill=False, color=INK, linewidth=1.3, linestyle=":")
+            )
+            keys.append(
+                Line2D(
+                    [],
+                    [],
+                    color=INK,
+                    linewidth=1.3,
+                    linestyle=":",
+                    label=f"trust radius {self.radius:.3g}",
+                )
+            )
+        (point,) = ax.plot(
+            [0], [0], "*", color=INK, markersize=12, markeredgecolor="white", label="θ", zorder=7
+        )
         ax.set(xlim=self.a[[0, -1]], ylim=self.b[[0, -1]], aspect="equal")
-        ax.set(**{f"{x}label": f"along {name}\n(units of the parameters)" for x, name in zip("xy", self.axes, strict=True)})
+        ax.set(
+            **{
+                f"{x}label": f"along {name}\n(units of the parameters)"
+                for x, name in zip("xy", self.axes, strict=True)
+            }
+        )
         ax.set_title("The cost and its quadratic model over a plane", pad=46)
         # Beside the picture itself, so that it stays as tall in any figure.
         beside = ax.inset_axes((1.03, 0, 0.035, 1))
-        bar = figure.colorbar(filled, cax=beside, label="cost J  (units of the loss)", format="%.3g")
+        bar = figure.colorbar(
+            filled, cax=beside, label="cost J  (units of the loss)", format="%.3g"
+        )
         # Above the axes, where no path can be.
         legend = ax.legend(
-            handles=[*keys, point], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, columnspacing=1.2
+            handles=[*keys, point],
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=4,
+            frameon=False,
+            columnspacing=1.2,
         )
         self.ax, self.figure = ax, figure
-        self.artists = {"filled": filled, "true": true, "model": model, "circle": circle, "paths": paths, "point": point}
+        self.artists = {
+            "filled": filled,
+            "true": true,
+            "model": model,
+            "circle": circle,
+            "paths": paths,
+            "point": point,
+        }
         self.artists |= {"legend": legend, "colorbar": bar}
         return self
 
@@ -169,7 +233,8 @@ class Plane:
         return ax.contour(self.a, self.b, costs, reached, **style) if len(reached) else None
 
     def _levels(self) -> np.ndarray:
-        """For the contours of both: as much of the picture lies between any two, by the true cost."""
+        """For the contours of both: as much of the picture lies between any two, by the true
+        cost."""
         found = np.unique(np.nanquantile(self.true, np.linspace(0, 1, _LEVELS)))
         return found if len(found) > 1 else found[0] + np.array([0.0, abs(found[0]) or 1.0])
 
@@ -179,41 +244,65 @@ def _eigenvectors(q: QuadraticModel) -> tuple[Axis, Axis]:
     values, vectors = q.eigh()
     ends = [(vectors[:, k], float(values[k]), end) for k, end in ((-1, "largest"), (0, "smallest"))]
     first, second = (
-        Axis(-v if float(q.gradient @ v) > 0 else v, f"the eigenvector of the {end} λ = {signed(value)}")
+        Axis(
+            -v if float(q.gradient @ v) > 0 else v,
+            f"the eigenvector of the {end} λ = {signed(value)}",
+        )
         for v, value, end in ends
     )
     return first, second
 
 
 def _newton(q: QuadraticModel) -> tuple[Axis, Axis]:
-    """−g and Newton's step; random directions in the place of one that is not there, or that adds nothing."""
+    """−g and Newton's step; random directions in the place of one that is not there, or that adds
+    nothing."""
     found = q.stationary_point().vector
-    candidates = [Axis(-q.gradient, "−g"), *([] if found is None else [Axis(found, "Newton's step, across −g")])]
+    candidates = [
+        Axis(-q.gradient, "−g"),
+        *([] if found is None else [Axis(found, "Newton's step, across −g")]),
+    ]
     candidates += [Axis(random_unit(q.gradient, seed), "a random direction") for seed in range(2)]
     kept: list[Axis] = []
     for axis in candidates:
-        if bool(axis.vector.any()) and orthonormal(*(other.vector for other in kept), axis.vector) is not None:
+        if (
+            bool(axis.vector.any())
+            and orthonormal(*(other.vector for other in kept), axis.vector) is not None
+        ):
             kept.append(axis)
     return kept[0], kept[1]
 
 
-CHOICES: dict[str, Callable[[QuadraticModel], tuple[Axis, Axis]]] = {"eigenvectors": _eigenvectors, "newton": _newton}
+CHOICES: dict[str, Callable[[QuadraticModel], tuple[Axis, Axis]]] = {
+    "eigenvectors": _eigenvectors,
+    "newton": _newton,
+}
 
 
 def _given(q: QuadraticModel, directions: Any) -> tuple[Axis, Axis]:
     if not (isinstance(directions, tuple | list) and len(directions) == 2):
         many = f" of {len(directions)}" if isinstance(directions, tuple | list) else ""
-        got = repr(directions) if isinstance(directions, str) else f"a {type(directions).__name__}{many}"
-        raise HesseValueError(f"directions: expected two directions or one of {', '.join(map(repr, CHOICES))}; got {got}")
+        got = (
+            repr(directions)
+            if isinstance(directions, str)
+            else f"a {type(directions).__name__}{many}"
+        )
+        raise HesseValueError(
+            f"directions: expected two directions or one of {', '.join(map(repr, CHOICES))}; got"
+            f" {got}"
+        )
     first, second = (
-        Axis(direction(q, given, f"directions[{k}]"), getattr(given, "method", f"direction {k + 1}").replace("_", " "))
+        Axis(
+            direction(q, given, f"directions[{k}]"),
+            getattr(given, "method", f"direction {k + 1}").replace("_", " "),
+        )
         for k, given in enumerate(directions)
     )
     return first, second
 
 
 def _span(plane: Section, radius: float) -> float:
-    """Some trust radii; where there is no such bound, beyond the model's stationary point, or ‖θ‖."""
+    """Some trust radii; where there is no such bound, beyond the model's stationary point, or
+    ‖θ‖."""
     if 0 < radius < math.inf:
         return _REACH * radius
     step = np.linalg.lstsq(plane.hessian, plane.gradient, rcond=None)[0]

@@ -1,4 +1,5 @@
-"""A cost and its quadratic model cut by a line or a plane through θ: what the pictures of both are computed from."""
+"""A cost and its quadratic model cut by a line or a plane through θ: what the pictures of both are
+computed from."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,7 +75,8 @@ def direction(q: QuadraticModel, given: Any, what: str) -> Float[Tensor, " P"]:
     """One direction in any of the forms that a step has.
 
     Raises:
-        HesseError: another size, type or names than the parameters', several at once, or nothing but zeros.
+        HesseError: another size, type or names than the parameters', several at once, or nothing
+            but zeros.
     """
     vector = q.steps(given, what)
     if vector.ndim != 1:
@@ -96,7 +98,8 @@ def check(q: Any, points: Any) -> int:
 
 
 def orthonormal(*directions: Float[Tensor, " P"]) -> Float[Tensor, "P k"] | None:
-    """The directions made orthonormal in their order (Gram and Schmidt); ``None`` where they are dependent to rounding."""
+    """The directions made orthonormal in their order (Gram and Schmidt); ``None`` where they are
+    dependent to rounding."""
     columns: list[Tensor] = []
     for vector in directions:
         rest = vector / torch.linalg.vector_norm(vector)

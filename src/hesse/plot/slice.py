@@ -20,13 +20,15 @@ _REACH = 2.5  # trust radii to each side: one sees where the two part
 @final
 @dataclass(eq=False)
 class Slice:
-    """J(θ + t u) and its quadratic model along a unit direction u; the part where the model can be trusted is shaded.
+    """J(θ + t u) and its quadratic model along a unit direction u; the part where the model can be
+    trusted is shaded.
 
     Attributes:
         distance: t, in units of the parameters; 0 is θ.
         true, model: both costs there; the true one nan where it is not finite.
         value: J(θ).
-        trusted: the t between which the model can be trusted, by `QuadraticModel.trust` to each side.
+        trusted: the t between which the model can be trusted, by `QuadraticModel.trust` to each
+            side.
         tolerance: of the relative error, for that.
         along: what u is, in words.
         ax, figure, artists: what `plot` drew last.
@@ -52,44 +54,69 @@ class Slice:
 
     @staticmethod
     def from_model(
-        q: QuadraticModel, direction: Any = None, *, span: float | None = None, tolerance: float = 0.1, points: int = 121
+        q: QuadraticModel,
+        direction: Any = None,
+        *,
+        span: float | None = None,
+        tolerance: float = 0.1,
+        points: int = 121,
     ) -> "Slice":
         """Evaluate both along a line.
 
         Args:
             q: the model.
-            direction: a flat vector, {name: Tensor} or a `Step`; its length does not matter. By default downhill, −g.
-            span: how far to each side, in units of the parameters; by default beyond the trust radius.
+            direction: a flat vector, {name: Tensor} or a `Step`; its length does not matter. By
+                default downhill, −g.
+            span: how far to each side, in units of the parameters; by default beyond the trust
+                radius.
             tolerance: of the relative error, for the trust radius.
             points: how many times the cost is evaluated, besides what the trust radius takes.
 
         Raises:
-            HesseError: a direction that does not fit the model or is zero; a span, a tolerance or points that cannot be used.
+            HesseError: a direction that does not fit the model or is zero; a span, a tolerance or
+                points that cannot be used.
         """
         points = check(q, points)
         ahead = q.trust(direction, tolerance)
         behind = q.trust(-ahead.direction, tolerance)
         line = Section(q, ahead.direction[:, None])
-        span = _span(line, max(ahead.radius, behind.radius)) if span is None else refuse.positive(span, "span")
+        span = (
+            _span(line, max(ahead.radius, behind.radius))
+            if span is None
+            else refuse.positive(span, "span")
+        )
         along = "−g, downhill" if bool(q.gradient.any()) else "a random direction"
         if direction is not None:
             along = getattr(direction, "method", "the direction given").replace("_", " ")
         distance = np.linspace(-span, span, points)
         true, model = line.true(distance[None]), line.model(distance[None])
-        return Slice(distance, true, model, q.value, (-behind.radius, ahead.radius), tolerance, along)
+        return Slice(
+            distance, true, model, q.value, (-behind.radius, ahead.radius), tolerance, along
+        )
 
     def plot(self, ax: "Axes | None" = None) -> "Slice":
         """Draw, on the axes given or on new ones, and keep what was drawn."""
         ax = axes_for(ax, (7.2, 4.6))
         start, end = self.distance[[0, -1]]
         low, high = max(self.trusted[0], start), min(self.trusted[1], end)
-        shade = ax.axvspan(low, high, color=BLUE, alpha=0.1, linewidth=0, label=self._trust(), zorder=0)
+        shade = ax.axvspan(
+            low, high, color=BLUE, alpha=0.1, linewidth=0, label=self._trust(), zorder=0
+        )
         (true,) = ax.plot(self.distance, self.true, color=BLUE, linewidth=2, label="true cost J")
         (model,) = ax.plot(
-            self.distance, self.model, color=VERMILION, linewidth=1.8, linestyle=(0, (5, 2)), label="quadratic model"
+            self.distance,
+            self.model,
+            color=VERMILION,
+            linewidth=1.8,
+            linestyle=(0, (5, 2)),
+            label="quadratic model",
         )
         (point,) = ax.plot([0], [self.value], "o", color=INK, markersize=6, label="θ")
-        ax.set(xlim=(start, end), ylim=self._range(), xlabel=f"distance from θ along {self.along}  (units of the parameters)")
+        ax.set(
+            xlim=(start, end),
+            ylim=self._range(),
+            xlabel=f"distance from θ along {self.along}  (units of the parameters)",
+        )
         ax.set(ylabel="cost  (units of the loss)")
         ax.set_title("The cost and its quadratic model along a line", pad=46)
         ax.grid(color="0.92", linewidth=0.6)
@@ -97,7 +124,13 @@ class Slice:
         # Above the axes, where no line can be.
         legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         self.ax, self.figure = ax, ax.get_figure(root=True)
-        self.artists = {"true": true, "model": model, "trusted": shade, "point": point, "legend": legend}
+        self.artists = {
+            "true": true,
+            "model": model,
+            "trusted": shade,
+            "point": point,
+            "legend": legend,
+        }
         return self
 
     def _trust(self) -> str:
@@ -110,13 +143,17 @@ class Slice:
         """The true cost, and as much of the model as leaves room for it."""
         lowest, highest = np.nanmin(self.true), np.nanmax(self.true)
         room = (highest - lowest) or abs(highest) or 1.0
-        low, high = max(self.model.min(), lowest - 0.6 * room), min(self.model.max(), highest + 0.6 * room)
+        low, high = (
+            max(self.model.min(), lowest - 0.6 * room),
+            min(self.model.max(), highest + 0.6 * room),
+        )
         low, high = min(low, lowest), max(high, highest)
         return float(low - 0.05 * room), float(high + 0.05 * room)
 
 
 def _span(line: Section, radius: float) -> float:
-    """Some trust radii; where there is no such bound, as far again as the model's stationary point, or ‖θ‖."""
+    """Some trust radii; where there is no such bound, as far again as the model's stationary point,
+    or ‖θ‖."""
     if 0 < radius < math.inf:
         return _REACH * radius
     slope, bent = abs(float(line.gradient[0])), abs(float(line.hessian[0, 0]))

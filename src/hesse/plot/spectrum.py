@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @final
 @dataclass(eq=False)
 class Spectrum:
-    """The eigenvalues in ascending order, on an axis that is logarithmic beyond the rounding level and linear within it.
+    """The eigenvalues in ascending order, on an axis that is logarithmic beyond the rounding level
+    and linear within it.
 
     Attributes:
         values: eigenvalues, ascending.
@@ -49,8 +50,9 @@ class Spectrum:
         """
         if not isinstance(hessian, BlockHessian):
             raise HesseTypeError(
-                f"Spectrum: expected a BlockHessian, got {type(hessian).__name__}: a Hessian known by its products does not "
-                "show all its eigenvalues; use hesse.hessian(cost), or hesse.quadratic(cost, dense=True)"
+                f"Spectrum: expected a BlockHessian, got {type(hessian).__name__}: a Hessian known"
+                " by its products does not show all its eigenvalues; use hesse.hessian(cost), or"
+                " hesse.quadratic(cost, dense=True)"
             )
         return Spectrum(hessian.eigvalsh().detach().cpu().double().numpy(), hessian.tolerance)
 
@@ -77,9 +79,18 @@ class Spectrum:
             colour, marker = styles[sign]
             within = f" (|λ| ≤ {self.tolerance:.2g})" if sign == "zero" else ""
             label = f"{int(part.sum())} {sign}{within}"
-            points[sign] = ax.scatter(order[part], self.values[part], s=size, c=colour, marker=marker, linewidths=0, label=label)
+            points[sign] = ax.scatter(
+                order[part],
+                self.values[part],
+                s=size,
+                c=colour,
+                marker=marker,
+                linewidths=0,
+                label=label,
+            )
         largest = float(np.abs(self.values).max(initial=0.0))
-        # Linear between zero and the smallest eigenvalue that is not zero, so that no empty decades are drawn.
+        # Linear between zero and the smallest eigenvalue that is not zero, so that no empty decades
+        # are drawn.
         nonzero = np.abs(self.values)[np.abs(self.values) > self.tolerance]
         linear = float(nonzero.min(initial=largest)) or 1.0
         ax.set_yscale("symlog", linthresh=linear)
@@ -87,13 +98,23 @@ class Spectrum:
         ax.set_yticks([tick for tick in signed_ticks(linear, largest) if low <= tick <= high])
         ax.yaxis.set_minor_locator(NullLocator())
         zero = ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
-        extremes = f": λ from {signed(self.values[0])} to {signed(self.values[-1])}" if len(self.values) else ""
+        extremes = (
+            f": λ from {signed(self.values[0])} to {signed(self.values[-1])}"
+            if len(self.values)
+            else ""
+        )
         ax.set(xlabel="index, in ascending order", ylabel="eigenvalue λ")
         ax.set_title(f"Spectrum of the Hessian{extremes}", pad=26)
         ax.grid(axis="y", color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)
         # Above the axes, where no point can be.
-        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, markerscale=6 / size**0.5)
+        legend = ax.legend(
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=3,
+            frameon=False,
+            markerscale=6 / size**0.5,
+        )
         self.ax, self.figure = ax, ax.get_figure(root=True)
         self.artists = {"points": points, "zero": zero, "legend": legend}
         return self

@@ -1,4 +1,5 @@
-"""How much memory there is to work with, the only place that asks the machine, and memory that is quick to fill."""
+"""How much memory there is to work with, the only place that asks the machine, and memory that is
+quick to fill."""
 
 import os
 from pathlib import Path
@@ -9,19 +10,27 @@ from torch import Tensor
 
 # Where nothing can be learnt: little enough for any machine that runs PyTorch.
 _UNKNOWN = 2 * 1024**3
-# The two versions of Linux control groups: controllers in /proc/self/cgroup, mount, limit, use, reclaimable pages.
+# The two versions of Linux control groups: controllers in /proc/self/cgroup, mount, limit, use,
+# reclaimable pages.
 _GROUPS = (
     ("", "/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("memory", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    (
+        "memory",
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
 )
 
 
 def available_bytes(device: torch.device) -> int:
-    """Bytes that can be allocated on a device without swapping or pushing others out; rather too few than too many.
+    """Bytes that can be allocated on a device without swapping or pushing others out; rather too
+    few than too many.
 
-    On the CPU the smallest of what the system calls available and what the limits of the process's control
-    group (a container's) leave; on a CUDA device what the driver has free, with what PyTorch holds unused.
-    Callers take a share of it, since other processes take from it too.
+    On the CPU the smallest of what the system calls available and what the limits of the process's
+    control group (a container's) leave; on a CUDA device what the driver has free, with what
+    PyTorch holds unused. Callers take a share of it, since other processes take from it too.
 
     Example:
         >>> import torch
@@ -39,8 +48,9 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def zeros(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A matrix of zeros. On the CPU from NumPy, which asks the kernel for large pages: touched for the first time some three
-    times as fast as PyTorch's, which is a good part of the time of a Hessian.
+    """A matrix of zeros. On the CPU from NumPy, which asks the kernel for large pages: touched for
+    the first time some three times as fast as PyTorch's, which is a good part of the time of a
+    Hessian.
 
     Example:
         >>> import torch
@@ -56,7 +66,9 @@ def _system() -> int | None:
     """MemAvailable where there is /proc, otherwise half of the physical memory."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        return next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+        )
     except (OSError, StopIteration, ValueError):
         pass
     try:
@@ -68,7 +80,9 @@ def _system() -> int | None:
 def _group(controllers: str, mount: str, limit: str, used: str, reclaimable: str) -> int | None:
     """What a control group's memory limit leaves to this process; ``None`` where there is none."""
     try:
-        memberships = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        memberships = [
+            line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()
+        ]
         own = next(path for _, names, path in memberships if names == controllers)
     except (OSError, StopIteration, ValueError):
         return None
@@ -76,8 +90,13 @@ def _group(controllers: str, mount: str, limit: str, used: str, reclaimable: str
     for room in (Path(mount + own), Path(mount)):
         try:
             stat = dict(line.split() for line in (room / "memory.stat").read_text().splitlines())
-            # File pages not in use count as used, and are given back on demand. No limit reads "max".
-            return int((room / limit).read_text()) - int((room / used).read_text()) + int(stat.get(reclaimable, 0))
+            # File pages not in use count as used, and are given back on demand. No limit reads
+            # "max".
+            return (
+                int((room / limit).read_text())
+                - int((room / used).read_text())
+                + int(stat.get(reclaimable, 0))
+            )
         except (OSError, ValueError):
             continue
     return None

@@ -13,12 +13,14 @@ _INTERVAL = 0.2
 
 
 class Progress:
-    """A bar that appears once the work has taken two seconds and a terminal is watching, and leaves no trace when done.
+    """A bar that appears once the work has taken two seconds and a terminal is watching, and leaves
+    no trace when done.
 
     Args:
         what: the word beside the bar.
         total: how many steps.
-        show: ``True`` or ``False`` to decide, ``None`` to look whether standard error is a terminal.
+        show: ``True`` or ``False`` to decide, ``None`` to look whether standard error is a
+            terminal.
 
     Example:
         >>> with Progress("work", 2, show=False) as bar:
@@ -28,13 +30,23 @@ class Progress:
     def __init__(self, what: str, total: float, show: bool | None = None) -> None:
         hidden = not sys.stderr.isatty() if show is None else not show
         self._bar = tqdm(
-            total=total, desc=what, disable=hidden, delay=_DELAY if show is None else 0, leave=False, bar_format=_FORMAT
+            total=total,
+            desc=what,
+            disable=hidden,
+            delay=_DELAY if show is None else 0,
+            leave=False,
+            bar_format=_FORMAT,
         )
 
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bar.close()
 
     def advance(self, steps: float) -> None:
@@ -43,7 +55,8 @@ class Progress:
 
 
 class Line:
-    """A line that is rewritten while work of unknown length goes on; appears and disappears as a `Progress` does.
+    """A line that is rewritten while work of unknown length goes on; appears and disappears as a
+    `Progress` does.
 
     Args:
         show: as for `Progress`.
@@ -62,7 +75,12 @@ class Line:
     def __enter__(self) -> "Line":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 

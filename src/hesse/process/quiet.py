@@ -1,7 +1,8 @@
-"""What PyTorch logs, warns of and prints while hesse tries ways that may not work: it is for the plan to say, in a line.
+"""What PyTorch logs, warns of and prints while hesse tries ways that may not work: it is for the
+plan to say, in a line.
 
-Warnings filters, loggers and the rest are the process's; what is put there asks which thread it is on, and other threads are
-heard as ever. All of it is gone when the last thread is done.
+Warnings filters, loggers and the rest are the process's; what is put there asks which thread it is
+on, and other threads are heard as ever. All of it is gone when the last thread is done.
 """
 
 import builtins
@@ -18,16 +19,33 @@ from torch._C import _functorch  # type: ignore[attr-defined]
 
 from hesse.process.switches import Switch
 
-# Of what logs where it is asked for more than it can trace; a logger's filter does not see its children's records.
+# Of what logs where it is asked for more than it can trace; a logger's filter does not see its
+# children's records.
 _LOGGERS = (
-    *("torch.export", "torch.export._trace", "torch._export", "torch._export.non_strict_utils", "torch._export.utils"),
-    *("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes", "torch.fx.experimental.proxy_tensor"),
-    *("torch.fx.experimental.recording", "torch._functorch", "torch._dynamo", "torch._dynamo.eval_frame"),
+    *(
+        "torch.export",
+        "torch.export._trace",
+        "torch._export",
+        "torch._export.non_strict_utils",
+        "torch._export.utils",
+    ),
+    *(
+        "torch._subclasses.fake_tensor",
+        "torch.fx.experimental.symbolic_shapes",
+        "torch.fx.experimental.proxy_tensor",
+    ),
+    *(
+        "torch.fx.experimental.recording",
+        "torch._functorch",
+        "torch._dynamo",
+        "torch._dynamo.eval_frame",
+    ),
 )
 
 
 class _Unheard(logging.Filter):
-    """Drops what is said on threads that are to be quiet: a filter of loggers, and the pattern of texts in one of warnings.
+    """Drops what is said on threads that are to be quiet: a filter of loggers, and the pattern of
+    texts in one of warnings.
 
     Attributes:
         slow: whether PyTorch was heard to say that it maps over an operation one by one.
@@ -80,7 +98,8 @@ def _write_said(quiet: bool) -> None:
 
 @functools.cache
 def _says_slow() -> bool:
-    """Whether PyTorch says where it maps over an operation one by one: that can be set and not be read, so it is heard."""
+    """Whether PyTorch says where it maps over an operation one by one: that can be set and not be
+    read, so it is heard."""
     torch.func.vmap(lambda x: torch.kl_div(x, x))(torch.zeros(2, 1, device="cpu"))
     return _UNHEARD.slow
 

@@ -1,8 +1,10 @@
-"""PyTorch's process-wide switches that decide whether a model can be differentiated twice; the only place that turns them.
+"""PyTorch's process-wide switches that decide whether a model can be differentiated twice; the only
+place that turns them.
 
-Fused attention, fused recurrent cells and compiled code have no second derivative, and checkpointing runs layers again at a
-moment, and with parameters, of its own. None of the four changes what is computed. They are turned off while any thread evaluates
-a cost and turned back when the last one is done.
+Fused attention, fused recurrent cells and compiled code have no second derivative, and
+checkpointing runs layers again at a moment, and with parameters, of its own. None of the four
+changes what is computed. They are turned off while any thread evaluates a cost and turned back when
+the last one is done.
 """
 
 import contextlib
@@ -67,7 +69,12 @@ def _write_attention(state: tuple[bool, ...]) -> None:
     cuda = torch.backends.cuda
     torch.backends.mha.set_fastpath_enabled(state[0])
     for enable, value in zip(
-        (cuda.enable_flash_sdp, cuda.enable_mem_efficient_sdp, cuda.enable_cudnn_sdp, cuda.enable_math_sdp),
+        (
+            cuda.enable_flash_sdp,
+            cuda.enable_mem_efficient_sdp,
+            cuda.enable_cudnn_sdp,
+            cuda.enable_math_sdp,
+        ),
         state[1:],
         strict=True,
     ):
@@ -84,7 +91,8 @@ def _write_recurrent(state: tuple[bool, bool]) -> None:
 
 
 class _Straight:
-    """In place of checkpointing by a function of its own: the function is called, and that is all."""
+    """In place of checkpointing by a function of its own: the function is called, and that is
+    all."""
 
     @staticmethod
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
@@ -117,7 +125,8 @@ def _read_compiling() -> Any:
 
 
 def _write_compiling(stance: Any) -> None:
-    # Not by torch.compiler.set_stance, which would load the compiler: before somebody has, nothing is compiled.
+    # Not by torch.compiler.set_stance, which would load the compiler: before somebody has, nothing
+    # is compiled.
     compiler: Any = sys.modules.get(_COMPILER)
     if compiler is not None:
         compiler._stance = compiler.DynamoStance(stance) if isinstance(stance, str) else stance
@@ -131,8 +140,14 @@ _RECURRENT = Switch(_read_recurrent, _write_recurrent, (False, False))
 
 @contextlib.contextmanager
 def differentiable_twice(recurrent: bool) -> Iterator[None]:
-    """Attention in its mathematical form, nothing checkpointed or compiled and, where there are any, recurrent cells unfused."""
+    """Attention in its mathematical form, nothing checkpointed or compiled and, where there are
+    any, recurrent cells unfused."""
     with contextlib.ExitStack() as stack:
-        for switch in (_ATTENTION, _CHECKPOINTING, _COMPILING, *([_RECURRENT] if recurrent else [])):
+        for switch in (
+            _ATTENTION,
+            _CHECKPOINTING,
+            _COMPILING,
+            *([_RECURRENT] if recurrent else []),
+        ):
             stack.enter_context(switch.turned())
         yield

@@ -1,4 +1,5 @@
-"""hesse's own work is the same whatever is switched on around the call: gradients are on, autocast and inference mode are off."""
+"""hesse's own work is the same whatever is switched on around the call: gradients are on, autocast
+and inference mode are off."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ import torch
 def undisturbed() -> Iterator[None]:
     """Gradients enabled, autocast and inference mode off, for this thread; also a decorator.
 
-    PyTorch picks the backward of some operations by the grad mode (`torch.linalg.det`): under ``no_grad`` nested
-    differentiation gives other numbers, and wrong ones. Under autocast matrix products are rounded to half precision.
+    PyTorch picks the backward of some operations by the grad mode (`torch.linalg.det`): under
+    ``no_grad`` nested differentiation gives other numbers, and wrong ones. Under autocast matrix
+    products are rounded to half precision.
 
     Example:
         >>> import torch

@@ -1,4 +1,5 @@
-"""Whether a fast way of making products gives what plain autograd gives, to rounding: tried where a way is first used."""
+"""Whether a fast way of making products gives what plain autograd gives, to rounding: tried where a
+way is first used."""
 
 from collections.abc import Callable
 
@@ -13,7 +14,8 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 
 
 def difference(found: Tensors, plain: Callable[[], Tensors]) -> str | None:
-    """How a product differs from the plain one by more than rounding explains; ``None`` where it does not.
+    """How a product differs from the plain one by more than rounding explains; ``None`` where it
+    does not.
 
     Args:
         found: the product.
@@ -25,11 +27,16 @@ def difference(found: Tensors, plain: Callable[[], Tensors]) -> str | None:
     largest = max((float(part.abs().max()) for part in expected if part.numel()), default=0.0)
     limits = [max(_TOLERANCE[part.dtype] for part in expected) * largest for _ in expected]
     if not all(map(_within, found, expected, limits)):
-        limits = [limit + ROUNDINGS * each for limit, each in zip(limits, noise(plain), strict=True)]
+        limits = [
+            limit + ROUNDINGS * each for limit, each in zip(limits, noise(plain), strict=True)
+        ]
     for got, part, limit in zip(found, expected, limits, strict=True):
         if not _within(got, part, limit):
             error = float((got - part).abs().max())
-            return f"a product differs from ∂(∇J·v)/∂θ by {error:.2g} where that is up to {largest:.2g}"
+            return (
+                f"a product differs from ∂(∇J·v)/∂θ by {error:.2g} where that is up to"
+                f" {largest:.2g}"
+            )
     return None
 
 

@@ -27,33 +27,45 @@ if TYPE_CHECKING:
 @undisturbed()
 @quiet()
 def operator(
-    cost: Cost, *, curvature: str | Curvature = "hessian", memory: int | None = None, certify: bool = True
+    cost: Cost,
+    *,
+    curvature: str | Curvature = "hessian",
+    memory: int | None = None,
+    certify: bool = True,
 ) -> "HessianOperator":
-    """The Hessian of a cost as a linear operator: H v for any v, at about the price of one and a half gradients.
+    """The Hessian of a cost as a linear operator: H v for any v, at about the price of one and a
+    half gradients.
 
         H v = d/dε ∇J(θ + ε v) at ε = 0,    J = Σ_batches + penalty
 
-    What does not depend on v is computed here, once per batch, and kept while it fits. The first operator of a cost
-    traces its product (up to a second or two); the next ones, also at other θ, find it traced.
+    What does not depend on v is computed here, once per batch, and kept while it fits. The first
+    operator of a cost traces its product (up to a second or two); the next ones, also at other θ,
+    find it traced.
 
     Args:
         cost: the cost.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another `Curvature`.
-        memory: bytes to use, half for what is kept and half for the columns of a matrix that are multiplied
-            together. By default half of what is free. Batches that do not fit are computed again in every product.
-        certify: hold one product, here and now, against double backward of the function as given, on all the data. A method
-            that is wrong is left for the next slower one.
+        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
+            `Curvature`.
+        memory: bytes to use, half for what is kept and half for the columns of a matrix that are
+            multiplied together. By default half of what is free. Batches that do not fit are
+            computed again in every product.
+        certify: hold one product, here and now, against double backward of the function as given,
+            on all the data. A method that is wrong is left for the next slower one.
 
     Raises:
         HesseTypeError: not a cost, or memory that is not a whole number.
-        HesseValueError: a negative memory, or a cost that PyTorch cannot differentiate twice, or gets wrong.
+        HesseValueError: a negative memory, or a cost that PyTorch cannot differentiate twice, or
+            gets wrong.
 
     Source:
-        B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994), 147.
+        B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994),
+        147.
 
     Example:
         >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(lambda p: p["x"].prod(), {"x": torch.tensor([2.0, 3.0])})
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: p["x"].prod(), {"x": torch.tensor([2.0, 3.0])}
+        ... )
         >>> hesse.operator(cost) @ torch.tensor([1.0, 0.0])
         tensor([0., 1.])
     """
@@ -73,14 +85,18 @@ def operator(
         name, difference = next(iter(verdict.wrong.items()))
         reason = f"{difference}, of the part of H v of {name!r}"
         if not leave(cost, made.methods, reason):
-            raise HesseValueError(f"cost: its products cannot be certified: every method {reason}. Is the model random?")
+            raise HesseValueError(
+                f"cost: its products cannot be certified: every method {reason}. Is the model"
+                " random?"
+            )
 
 
 def _refuse_undefined(cost: Cost, names: tuple[str, ...]) -> None:
     raise HesseValueError(
-        f"cost: H v has entries that are not finite, for {', '.join(map(repr, names[:3]))}, by double backward too. The cost has "
-        "a kink or a pole at these parameters (a root, a norm or a logarithm at zero?), without a second derivative there; move "
-        "them with cost.at(...), smooth it, or leave those out with params="
+        f"cost: H v has entries that are not finite, for {', '.join(map(repr, names[:3]))}, by"
+        " double backward too. The cost has a kink or a pole at these parameters (a root, a norm"
+        " or a logarithm at zero?), without a second derivative there; move them with"
+        " cost.at(...), smooth it, or leave those out with params="
     )
 
 
@@ -88,9 +104,14 @@ def _checked_memory(cost: Cost, memory: Any) -> int:
     if memory is None:
         return available_bytes(cost.device) // 2
     if not isinstance(memory, int) or isinstance(memory, bool):
-        raise HesseTypeError(f"memory: expected a whole number of bytes, got {type(memory).__name__}; 2 GB are 2 * 10**9")
+        raise HesseTypeError(
+            f"memory: expected a whole number of bytes, got {type(memory).__name__}; 2 GB are 2 *"
+            " 10**9"
+        )
     if memory < 0:
-        raise HesseValueError(f"memory: expected a number of bytes >= 0, got {memory}; 0 keeps nothing")
+        raise HesseValueError(
+            f"memory: expected a number of bytes >= 0, got {memory}; 0 keeps nothing"
+        )
     return memory
 
 
@@ -98,8 +119,8 @@ def _checked_memory(cost: Cost, memory: Any) -> int:
 class HessianOperator:
     """H of a cost, as an operator; made by `hesse.operator`.
 
-    ``H @ v`` takes a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor} and returns the same kind,
-    detached. H is symmetric and holds the penalty.
+    ``H @ v`` takes a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor} and returns
+    the same kind, detached. H is symmetric and holds the penalty.
 
     Attributes:
         cost: the cost that it belongs to.
@@ -189,14 +210,20 @@ class HessianOperator:
                 if name in self.cost.parameters:
                     self._check(part, f"v[{name!r}]", self.cost.parameters[name].dtype)
             product = self.layout.unflatten(self._vector(self.layout.flatten(v).detach()))
-            return {name: part.to(self.cost.parameters[name].dtype) for name, part in product.items()}
+            return {
+                name: part.to(self.cost.parameters[name].dtype) for name, part in product.items()
+            }
         if not isinstance(v, Tensor):
             raise HesseTypeError(
-                f"v: expected a flat tensor of P = {self.layout.size} entries, a (P, K) matrix or a dictionary {{name: Tensor}}, "
-                f"got {type(v).__name__}; for NumPy arrays there is op.to_scipy()"
+                f"v: expected a flat tensor of P = {self.layout.size} entries, a (P, K) matrix or a"
+                f" dictionary {{name: Tensor}}, got {type(v).__name__}; for NumPy arrays there is"
+                " op.to_scipy()"
             )
         if v.ndim not in (1, 2) or v.shape[0] != self.layout.size:
-            raise HesseValueError(f"v: expected shape ({self.layout.size},) or ({self.layout.size}, K), got {tuple(v.shape)}")
+            raise HesseValueError(
+                f"v: expected shape ({self.layout.size},) or ({self.layout.size}, K), got"
+                f" {tuple(v.shape)}"
+            )
         self._check(v, "v", self.dtype)
         return self._vector(v.detach()) if v.ndim == 1 else self._matrix(v.detach())
 
@@ -206,7 +233,8 @@ class HessianOperator:
         Example:
             >>> import torch, hesse
             >>> from scipy.sparse.linalg import eigsh
-            >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum() / 12, {"x": torch.tensor([1.0, 2.0, 3.0]).double()})
+            >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum() / 12,
+            ...     {"x": torch.tensor([1.0, 2.0, 3.0]).double()})
             >>> values = eigsh(hesse.operator(cost).to_scipy(), k=1, return_eigenvectors=False)
             >>> round(float(values[0]), 6)
             9.0
@@ -215,28 +243,47 @@ class HessianOperator:
 
         def product(x: Any) -> Any:
             if x.dtype.kind == "c":
-                raise HesseTypeError("v: expected real numbers, got complex ones; multiply real and imaginary parts apart")
+                raise HesseTypeError(
+                    "v: expected real numbers, got complex ones; multiply real and imaginary parts"
+                    " apart"
+                )
             v = torch.tensor(x.reshape(x.shape[0], -1), dtype=self.dtype, device=self.device)
             return (self @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy().reshape(x.shape)
 
-        products: dict[str, Any] = dict.fromkeys(("matvec", "rmatvec", "matmat", "rmatmat"), product)
-        return LinearOperator(shape=self.shape, dtype=torch.empty((), dtype=self.dtype, device="cpu").numpy().dtype, **products)
+        products: dict[str, Any] = dict.fromkeys(
+            ("matvec", "rmatvec", "matmat", "rmatmat"), product
+        )
+        return LinearOperator(
+            shape=self.shape,
+            dtype=torch.empty((), dtype=self.dtype, device="cpu").numpy().dtype,
+            **products,
+        )
 
     def _check(self, v: Any, what: str, dtype: torch.dtype) -> None:
         if not isinstance(v, Tensor):
             raise HesseTypeError(f"{what}: expected a tensor, got {type(v).__name__}")
         if v.dtype != dtype:
-            raise HesseTypeError(f"{what}: expected {dtype} like the parameters, got {v.dtype}; convert it with .to({dtype})")
+            raise HesseTypeError(
+                f"{what}: expected {dtype} like the parameters, got {v.dtype}; convert it with"
+                f" .to({dtype})"
+            )
         if v.device != self.device:
-            raise HesseValueError(f"{what}: expected a tensor on {self.device}, where the parameters are, got {v.device}")
+            raise HesseValueError(
+                f"{what}: expected a tensor on {self.device}, where the parameters are, got"
+                f" {v.device}"
+            )
         # A sum is one pass, and finite only where every entry is.
         if not bool(v.sum().isfinite()) and not bool(v.isfinite().all()):
             bad = int((~torch.isfinite(v)).sum())
-            raise HesseValueError(f"{what}: {bad} of its {v.numel()} entries are not finite (nan or inf)")
+            raise HesseValueError(
+                f"{what}: {bad} of its {v.numel()} entries are not finite (nan or inf)"
+            )
 
     def _vector(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         directions = self._parts(v)
-        return self._total(lambda linear: torch.cat([part.reshape(-1) for part in linear.product(directions)]), v)
+        return self._total(
+            lambda linear: torch.cat([part.reshape(-1) for part in linear.product(directions)]), v
+        )
 
     def _matrix(self, v: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
         if v.shape[1] == 0:
@@ -246,7 +293,10 @@ class HessianOperator:
         count = len(rows)
 
         def product(linear: Linear) -> Tensor:
-            return torch.cat([part.reshape(count, -1) for part in linear.products(directions, self._workspace)], dim=1)
+            return torch.cat(
+                [part.reshape(count, -1) for part in linear.products(directions, self._workspace)],
+                dim=1,
+            )
 
         return self._total(product, rows).T
 
@@ -255,13 +305,18 @@ class HessianOperator:
         return [parts[name].to(parameter.dtype) for name, parameter in self.cost.parameters.items()]
 
     def _total(self, product: Callable[[Linear], Tensor], v: Tensor) -> Tensor:
-        """The sum over batches and penalty. The products are new memory by then, and may be added to."""
+        """The sum over batches and penalty. The products are new memory by then, and may be added
+        to."""
         products = map(product, self._linears())
         total = next(products, None)
         total = torch.zeros_like(v) if total is None else total
         for more in products:
             total += more
-        return total.add_(v, alpha=self.cost.penalty) if isinstance(self.cost.penalty, int | float) else total
+        return (
+            total.add_(v, alpha=self.cost.penalty)
+            if isinstance(self.cost.penalty, int | float)
+            else total
+        )
 
     def _linears(self) -> Iterator[Linear]:
         if self._penalty is not None:
@@ -272,8 +327,11 @@ class HessianOperator:
             yield linear or linearize(batch_term(self.cost, batch), self._trusted)[0]
 
 
-def _keep(cost: Cost, memory: int, trusted: set[Hashable]) -> tuple[list[Linear | None], tuple[str, ...], tuple[str, ...]]:
-    """Linearise the batches and hold what fits: ``None`` for a batch that does not; the methods; the notes."""
+def _keep(
+    cost: Cost, memory: int, trusted: set[Hashable]
+) -> tuple[list[Linear | None], tuple[str, ...], tuple[str, ...]]:
+    """Linearise the batches and hold what fits: ``None`` for a batch that does not; the methods;
+    the notes."""
     held: list[Linear | None] = []
     methods: dict[str, None] = {}
     notes: dict[str, None] = {}
@@ -290,11 +348,14 @@ def _keep(cost: Cost, memory: int, trusted: set[Hashable]) -> tuple[list[Linear 
     if None in held and not _in_order(cost):
         held = [None] * len(held)
     if None in held:
-        again = f"{held.count(None)} of {len(held)} batches do not fit into {readable_bytes(memory)}"
+        again = (
+            f"{held.count(None)} of {len(held)} batches do not fit into {readable_bytes(memory)}"
+        )
         notes[f"{again} and are computed again in every product"] = None
     return held, tuple(methods), tuple(notes)
 
 
 def _in_order(cost: Cost) -> bool:
-    """Whether every pass has the same batches in the same places; a shuffling loader promises the same samples only."""
+    """Whether every pass has the same batches in the same places; a shuffling loader promises the
+    same samples only."""
     return cost.data is None or cost.data.is_ordered

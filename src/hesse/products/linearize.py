@@ -1,14 +1,16 @@
 """One term of the cost, linearised: v -> H v at a fixed θ, by the best method that works for it.
 
-Three methods, in the order in which they are tried. In units of one gradient, a product after the first takes:
+Three methods, in the order in which they are tried. In units of one gradient, a product after the
+first takes:
 
     straight line        1.0 to 1.7    traced once per shape of batch; see `hesse.capture.straight`
-    autograd's graph     1.4 to 1.9    g = ∇J with its graph kept; H v = ∂(g·v)/∂θ, for H is symmetric
-    nothing kept         about 3       the same, all of it again for every v
+    autograd's graph     1.4 to 1.9    g = ∇J with its graph kept; H v = ∂(g·v)/∂θ, for H is
+    symmetric nothing kept         about 3       the same, all of it again for every v
 
-The bound, on dense layers: a gradient takes three matrix products per layer (two at the first) and H v six (two at the
-first, where the input has no derivative). A straight line runs these and one or two passes over each activation; autograd
-adds its bookkeeping, products in poor shapes for convolutions, and parts of its double backward that do not depend on v.
+The bound, on dense layers: a gradient takes three matrix products per layer (two at the first) and
+H v six (two at the first, where the input has no derivative). A straight line runs these and one or
+two passes over each activation; autograd adds its bookkeeping, products in poor shapes for
+convolutions, and parts of its double backward that do not depend on v.
 """
 
 import abc
@@ -29,7 +31,8 @@ from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
 from hesse.products.terms import Parts, Term, failed_methods
 
-# A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only the first few.
+# A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only
+# the first few.
 _MOST_SHAPES = 4
 # More columns at once than a processor's caches hold take longer, not less.
 _CACHES = 32 * 1024**2
@@ -51,10 +54,12 @@ class Linear(abc.ABC):
 
     @abc.abstractmethod
     def product(self, v: Tensors) -> Tensors:
-        """H v: v and the result as one tensor per parameter. The result may share memory with what is kept."""
+        """H v: v and the result as one tensor per parameter. The result may share memory with what
+        is kept."""
 
     def products(self, columns: Tensors, memory: int) -> Tensors:
-        """H V for directions stacked along the first axis; one by one where there is no better way."""
+        """H V for directions stacked along the first axis; one by one where there is no better
+        way."""
         each = [self.product([part[k] for part in columns]) for k in range(len(columns[0]))]
         return [torch.stack(parts) for parts in zip(*each, strict=True)]
 
@@ -85,7 +90,10 @@ class StraightLine(Linear):
         several = torch.func.vmap(lambda *v: self._program.apply(*self._kept, *v))
         try:
             with torch.no_grad(), quiet():
-                parts = [several(*(part[at : at + chunk] for part in columns)) for at in range(0, count, chunk)]
+                parts = [
+                    several(*(part[at : at + chunk] for part in columns))
+                    for at in range(0, count, chunk)
+                ]
         except RuntimeError:  # an operation without a rule for several at once
             return super().products(columns, memory)
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
@@ -93,7 +101,8 @@ class StraightLine(Linear):
 
 @final
 class GraphKept(Linear):
-    """The gradient with autograd's graph. What a forward that differentiates by `torch.func` keeps cannot be counted."""
+    """The gradient with autograd's graph. What a forward that differentiates by `torch.func` keeps
+    cannot be counted."""
 
     name = "autograd's graph"
 
@@ -101,7 +110,8 @@ class GraphKept(Linear):
         held: dict[int, int] = {}
 
         def note(tensor: Tensor) -> Tensor:
-            # Neither the tensor nor a list of them: the graph would hold itself through this function, for ever.
+            # Neither the tensor nor a list of them: the graph would hold itself through this
+            # function, for ever.
             held.update(_storages([tensor]))
             return tensor.detach()
 
@@ -134,7 +144,8 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
 
     Args:
         term: what to differentiate twice.
-        trusted: the kinds of term whose products were tried already; a new kind is tried, and added.
+        trusted: the kinds of term whose products were tried already; a new kind is tried, and
+            added.
 
     Raises:
         HesseValueError: PyTorch cannot differentiate the term twice by any of the methods.
@@ -165,13 +176,16 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
             trusted.add(key)
             return linear, tuple(notes)
     raise HesseValueError(
-        "cost: PyTorch cannot differentiate it twice. " + "; ".join(notes) + ". Is there an operation in the model or the "
+        "cost: PyTorch cannot differentiate it twice. "
+        + "; ".join(notes)
+        + ". Is there an operation in the model or the "
         "loss without a right second derivative (a fused kernel, a custom autograd function)?"
     )
 
 
 def _closed(term: Term) -> Term:
-    """The term with what it takes from around it among its inputs, copied: they are as they were when the operator was made."""
+    """The term with what it takes from around it among its inputs, copied: they are as they were
+    when the operator was made."""
     if term.form in term.programs:
         return term  # it was seen to take nothing, or has failed
     theta = [p.detach().requires_grad_() for p in term.theta]
@@ -182,7 +196,9 @@ def _closed(term: Term) -> Term:
     inputs = [*term.inputs, *(tensor.detach().clone() for tensor in met.tensors)]
     replayed: dict[str, Any] = {"cost": met.replayed(term.cost)}
     if term.curvature is not HESSIAN and term.parts is not None:
-        replayed["parts"] = Parts(*map(met.replayed_in_part, (term.parts.predict, term.parts.judge)))
+        replayed["parts"] = Parts(
+            *map(met.replayed_in_part, (term.parts.predict, term.parts.judge))
+        )
     return dataclasses.replace(term, inputs=inputs, key=(term.key, met.key), **replayed)
 
 
@@ -193,7 +209,10 @@ def _program_of(term: Term) -> Program:
         raise Unsuitable(found)
     if found is None:
         if sum(isinstance(program, Program) for program in term.programs.values()) >= _MOST_SHAPES:
-            raise Unsuitable(f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own")
+            raise Unsuitable(
+                f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace"
+                " of its own"
+            )
 
         def product(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
             return dataclasses.replace(term, theta=theta, inputs=inputs).product(Forward())(v)
@@ -203,9 +222,13 @@ def _program_of(term: Term) -> Program:
 
 
 def _check(linear: StraightLine, term: Term) -> None:
-    """A program agrees with what it was traced from, here on one batch and one v, also where no certificate is asked for."""
+    """A program agrees with what it was traced from, here on one batch and one v, also where no
+    certificate is asked for."""
     random = torch.Generator().manual_seed(0)
-    v = [torch.randn(p.shape, generator=random, dtype=p.dtype, device="cpu").to(p.device) for p in term.theta]
+    v = [
+        torch.randn(p.shape, generator=random, dtype=p.dtype, device="cpu").to(p.device)
+        for p in term.theta
+    ]
     apart = difference(linear.product(v), lambda: NothingKept(term).product(v))
     if apart is not None:
         raise Unsuitable(apart)
@@ -216,7 +239,8 @@ def _reason(error: Exception) -> str:
 
 
 def _storages(tensors: Tensors) -> dict[int, int]:
-    """Address and bytes of what some tensors lie in; views share one, and zeros that PyTorch keeps without memory have none."""
+    """Address and bytes of what some tensors lie in; views share one, and zeros that PyTorch keeps
+    without memory have none."""
     held = [tensor.untyped_storage() for tensor in tensors if not tensor._is_zerotensor()]
     return {storage.data_ptr(): storage.nbytes() for storage in held}
 
@@ -227,8 +251,13 @@ def _bytes(storages: dict[int, int], *, without: Tensors) -> int:
 
 
 def leave(cost: Cost, methods: tuple[str, ...], reason: str) -> bool:
-    """Try the fastest of these methods no more for this model and loss; False where there is no other left."""
-    left = [method.name for method in METHODS if method.name in methods and method.name not in failed_methods(cost)]
+    """Try the fastest of these methods no more for this model and loss; False where there is no
+    other left."""
+    left = [
+        method.name
+        for method in METHODS
+        if method.name in methods and method.name not in failed_methods(cost)
+    ]
     if not left or left[0] == METHODS[-1].name:
         return False
     failed_methods(cost)[left[0]] = reason

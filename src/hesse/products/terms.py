@@ -1,4 +1,5 @@
-"""The summands of J, one for each batch and one for the penalty, as functions that are differentiated twice."""
+"""The summands of J, one for each batch and one for the penalty, as functions that are
+differentiated twice."""
 
 import dataclasses
 import weakref
@@ -21,7 +22,9 @@ from hesse.errors import HesseValueError
 
 # The programs of a cost, by the shapes they were traced for; a text where the trace failed and why.
 Programs = dict[Hashable, Program | str]
-_PROGRAMS: "weakref.WeakKeyDictionary[Callable[..., Tensor], Programs]" = weakref.WeakKeyDictionary()
+_PROGRAMS: "weakref.WeakKeyDictionary[Callable[..., Tensor], Programs]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Term:
     parts: Parts | None = None
 
     def product(self, by: Derivatives, moving: Sequence[int] | None = None) -> Map:
-        """v -> H v, or another curvature's product, where v moves the parameters at some places, by default all."""
+        """v -> H v, or another curvature's product, where v moves the parameters at some places, by
+        default all."""
         return self.curvature.product(by, self, moving)
 
     @property
@@ -74,19 +78,24 @@ class Term:
 
     @property
     def cut(self) -> tuple[Function, Function]:
-        """θ -> the floating tensors of the prediction, and from these to the summand; the first is to be called first.
+        """θ -> the floating tensors of the prediction, and from these to the summand; the first is
+        to be called first.
 
         Raises:
-            HesseValueError: the prediction holds no such tensors, or others too, which the loss would be a function of as well.
+            HesseValueError: the prediction holds no such tensors, or others too, which the loss
+                would be a function of as well.
         """
         parts, structure = self.parts, list[Any]()
         assert parts is not None
 
         def predict(theta: Tensors) -> Tensors:
             leaves, spec = pytree.tree_flatten(parts.predict(theta, self.inputs))
-            if not leaves or not all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves):
+            if not leaves or not all(
+                isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves
+            ):
                 raise HesseValueError(
-                    f"curvature: {self.curvature.name!r} needs a prediction of floating tensors and nothing else; return those"
+                    f"curvature: {self.curvature.name!r} needs a prediction of floating tensors and"
+                    " nothing else; return those"
                 )
             structure[:] = [spec]
             return leaves
@@ -99,11 +108,15 @@ class Term:
     @cached_property
     def form(self) -> Hashable:
         """Terms of equal form share a program."""
-        return (self.key, *((tuple(t.shape), t.stride(), t.dtype, t.device) for t in (*self.theta, *self.inputs)))
+        return (
+            self.key,
+            *((tuple(t.shape), t.stride(), t.dtype, t.device) for t in (*self.theta, *self.inputs)),
+        )
 
 
 def batch_term(cost: Cost, batch: Batch | None) -> Term:
-    """What one batch adds to J. Frozen parameters and buffers are inputs, so that a trace knows nothing of their values."""
+    """What one batch adds to J. Frozen parameters and buffers are inputs, so that a trace knows
+    nothing of their values."""
     leaves, spec = pytree.tree_flatten(None if batch is None else (batch.x, batch.y))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
@@ -130,10 +143,22 @@ def batch_term(cost: Cost, batch: Batch | None) -> Term:
 
         parts = Parts(lambda theta, inputs: predicting(*given(theta, inputs)), judged)
     theta = list(cost.parameters.values())
-    inputs = [tensor.detach() for tensor in (*(leaves[place] for place in places), *cost.fixed.values())]
+    inputs = [
+        tensor.detach() for tensor in (*(leaves[place] for place in places), *cost.fixed.values())
+    ]
     key = (cost.curvature, cost.scale, names, repr(spec), repr(others))
     programs = _PROGRAMS.setdefault(cost.total, {})
-    return Term(value, theta, inputs, cost.curvature, key, programs, _holding(cost), failed_methods(cost), parts)
+    return Term(
+        value,
+        theta,
+        inputs,
+        cost.curvature,
+        key,
+        programs,
+        _holding(cost),
+        failed_methods(cost),
+        parts,
+    )
 
 
 def _holding(cost: Cost) -> Callable[[Tensors], AbstractContextManager[Any]]:
@@ -141,12 +166,15 @@ def _holding(cost: Cost) -> Callable[[Tensors], AbstractContextManager[Any]]:
 
 
 def failed_methods(cost: Cost) -> dict[str, str]:
-    """The methods that were seen to give wrong products for this model, loss and curvature, and how."""
+    """The methods that were seen to give wrong products for this model, loss and curvature, and
+    how."""
     return cost.captures.setdefault("failed methods", {}).setdefault(cost.curvature, {})
 
 
 def penalty_term(cost: Cost) -> Term:
     """The penalty, where it is a function; of it H is taken in any case."""
     return Term(
-        lambda theta, _: cost.penalty_cost(dict(zip(cost.layout.names, theta, strict=True))), list(cost.parameters.values()), []
+        lambda theta, _: cost.penalty_cost(dict(zip(cost.layout.names, theta, strict=True))),
+        list(cost.parameters.values()),
+        [],
     )

@@ -1,4 +1,5 @@
-"""The iterations of `hesse.minimize`: steps within a radius that is fitted to how well the model foretold the last one."""
+"""The iterations of `hesse.minimize`: steps within a radius that is fitted to how well the model
+foretold the last one."""
 
 import math
 import warnings
@@ -58,8 +59,11 @@ class State:
 Stop = tuple[int, str]
 
 
-def within_radius(evaluator: Evaluator, method: Method, state: State, goal: Goal, watch: Watch) -> Stop:
-    """Iterate from a state, which is left at the last point, until there is a reason to stop: its status, and in words."""
+def within_radius(
+    evaluator: Evaluator, method: Method, state: State, goal: Goal, watch: Watch
+) -> Stop:
+    """Iterate from a state, which is left at the last point, until there is a reason to stop: its
+    status, and in words."""
     assert state.radius is not None
     last = state.iteration + goal.maxiter
     try:
@@ -80,7 +84,13 @@ def within_radius(evaluator: Evaluator, method: Method, state: State, goal: Goal
     except (NotFinite, OverflowError):
         return CURVATURE, str(NotFinite())
     except NotDefinite:
-        return CURVATURE, "H is not positive definite here, which this method needs; trust-exact and cubic do without"
+        return (
+            CURVATURE,
+            (
+                "H is not positive definite here, which this method needs; trust-exact and cubic do"
+                " without"
+            ),
+        )
 
 
 def _iterate(evaluator: Evaluator, method: Method, state: State) -> Stop | None:
@@ -99,7 +109,9 @@ def _iterate(evaluator: Evaluator, method: Method, state: State) -> Stop | None:
         return None
     actual = point.value - trial.value
     ratio = actual / proposal.predicted
-    if max(abs(actual), proposal.predicted) <= _NOISE * torch.finfo(point.gradient.dtype).eps * abs(point.value):
+    if max(abs(actual), proposal.predicted) <= _NOISE * torch.finfo(point.gradient.dtype).eps * abs(
+        point.value
+    ):
         # The cost cannot tell any more; the gradient, which is not squared, still can.
         if not trial.norm < point.norm:
             return PRECISION, _exhausted(point)
@@ -115,7 +127,8 @@ def _iterate(evaluator: Evaluator, method: Method, state: State) -> Stop | None:
 
 
 def newton_cg(evaluator: Evaluator, state: State, goal: Goal, watch: Watch) -> Stop:
-    """SciPy's Newton-CG from a state, with values and gradients of one θ computed together; otherwise as `within_radius`."""
+    """SciPy's Newton-CG from a state, with values and gradients of one θ computed together;
+    otherwise as `within_radius`."""
     from scipy.optimize import minimize
 
     seen: dict[bytes, Point | None] = {_key(_array(state.point.theta)): state.point}
@@ -167,13 +180,23 @@ def newton_cg(evaluator: Evaluator, state: State, goal: Goal, watch: Watch) -> S
             warnings.simplefilter("ignore")  # what they say is in the reason
             start = _array(state.point.theta)
             found: Any = minimize(
-                value, start, jac=gradient, hessp=product, method="Newton-CG", options=options, callback=lambda x: after(x)
+                value,
+                start,
+                jac=gradient,
+                hessp=product,
+                method="Newton-CG",
+                options=options,
+                callback=lambda x: after(x),
             )
     except NotFinite:
         return CURVATURE, str(NotFinite())
     if stops:
         return stops[0]
-    return (ITERATIONS, _unfinished(state.point, goal)) if found.status == 1 else (PRECISION, _exhausted(state.point))
+    return (
+        (ITERATIONS, _unfinished(state.point, goal))
+        if found.status == 1
+        else (PRECISION, _exhausted(state.point))
+    )
 
 
 def _reached(point: Point, goal: Goal, minimum: bool) -> str:
@@ -182,7 +205,10 @@ def _reached(point: Point, goal: Goal, minimum: bool) -> str:
 
 
 def _unfinished(point: Point, goal: Goal) -> str:
-    return f"stopped by maxiter after {goal.maxiter} iterations at ‖g‖∞ = {point.norm:.2e}; go on with start=result"
+    return (
+        f"stopped by maxiter after {goal.maxiter} iterations at ‖g‖∞ = {point.norm:.2e}; go on with"
+        " start=result"
+    )
 
 
 def _exhausted(point: Point) -> str:

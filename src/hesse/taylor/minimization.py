@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from hesse.cost import Cost, asked
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseError, HesseMemoryError, HesseTypeError, HesseValueError, readable_bytes
+from hesse.errors import (
+    HesseError,
+    HesseMemoryError,
+    HesseTypeError,
+    HesseValueError,
+    readable_bytes,
+)
 from hesse.process.memory import available_bytes
 from hesse.process.progress import Line
 from hesse.process.undisturbed import undisturbed
@@ -51,64 +57,75 @@ def minimize(
 
     Each iteration evaluates J and ∇J once, together, and H at most once. With m(s) = gᵀs + ½ sᵀHs:
 
-    | method | the step s | H |
-    |---|---|---|
-    | ``trust-exact`` | minimises m over ‖s‖ <= radius | built |
-    | ``cubic`` | minimises m + M/6 ‖s‖³; here radius stands for 1/M | built where it fits |
-    | ``trust-krylov`` | as trust-exact, in a Krylov space | products |
-    | ``trust-ncg`` | as trust-exact, by conjugate gradients up to the boundary | products |
-    | ``dogleg`` | as trust-exact, on the way to Newton's step by the steepest descent; for a positive definite H | built |
-    | ``Newton-CG`` | along conjugate gradients' direction, by a line search | products |
+    | method | the step s | H | |---|---|---| | ``trust-exact`` | minimises m over ‖s‖ <= radius |
+    built | | ``cubic`` | minimises m + M/6 ‖s‖³; here radius stands for 1/M | built where it fits |
+    | ``trust-krylov`` | as trust-exact, in a Krylov space | products | | ``trust-ncg`` | as
+    trust-exact, by conjugate gradients up to the boundary | products | | ``dogleg`` | as
+    trust-exact, on the way to Newton's step by the steepest descent; for a positive definite H |
+    built | | ``Newton-CG`` | along conjugate gradients' direction, by a line search | products |
 
-    The steps of trust-krylov, trust-ncg, dogleg and Newton-CG are SciPy's. A step to where the cost or its gradient is not finite
-    is shortened, and the message says so. trust-exact and cubic leave saddles as well, where H is built: they stop only where no
-    eigenvalue is below −√tolerance.
+    The steps of trust-krylov, trust-ncg, dogleg and Newton-CG are SciPy's. A step to where the cost
+    or its gradient is not finite is shortened, and the message says so. trust-exact and cubic leave
+    saddles as well, where H is built: they stop only where no eigenvalue is below −√tolerance.
 
     Args:
         cost: the cost; the run starts at its parameters.
         method: one of the above.
         curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
-        start: where to start instead: parameters, or an earlier result, from which the run goes on as if it had not stopped.
+        start: where to start instead: parameters, or an earlier result, from which the run goes on
+            as if it had not stopped.
         tolerance: stop where no entry of the gradient is larger.
         maxiter: the most iterations of this run.
         radius: the first radius; by default 1, or that of the result that the run goes on from.
         dense: build H, or never; by default as in the table.
         memory: bytes for H, as for `hesse.hessian` and `hesse.operator`.
-        callback: called with an `Iterate` after every iteration; returning true or raising StopIteration stops.
-        certify: hold H at the first iterate and at the last against double backward of the function as given.
+        callback: called with an `Iterate` after every iteration; returning true or raising
+            StopIteration stops.
+        certify: hold H at the first iterate and at the last against double backward of the function
+            as given.
         apply: copy the parameters found into the model that the cost was made of.
-        progress: show a line with the cost, ‖g‖∞, the radius and the smallest eigenvalue; by default where the work takes more
-            than two seconds and a terminal is watching.
+        progress: show a line with the cost, ‖g‖∞, the radius and the smallest eigenvalue; by
+            default where the work takes more than two seconds and a terminal is watching.
 
     Returns:
-        SciPy's result: ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``nhev`` (Hessians, or products), ``success``,
-        ``message``; ``status`` 0 for the tolerance reached, 1 for maxiter, 2 for the end of the dtype's precision, 3 for an H
-        that is not finite, not definite or refused, 4 for the callback. Also ``parameters`` {name: Tensor}, ``cost`` (the cost
-        there), ``method``, ``certificates`` (of H at the first iterate and the last), ``shortened`` (how many steps met a cost
-        that is not finite), and what a run needs to go on from here: ``radius`` and ``guess``. Such a run adds to the counts.
+        SciPy's result: ``x``, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``nhev`` (Hessians, or
+        products), ``success``, ``message``; ``status`` 0 for the tolerance reached, 1 for maxiter,
+        2 for the end of the dtype's precision, 3 for an H that is not finite, not definite or
+        refused, 4 for the callback. Also ``parameters`` {name: Tensor}, ``cost`` (the cost there),
+        ``method``, ``certificates`` (of H at the first iterate and the last), ``shortened`` (how
+        many steps met a cost that is not finite), and what a run needs to go on from here:
+        ``radius`` and ``guess``. Such a run adds to the counts.
 
     Raises:
-        HesseTypeError: an argument of another type; ``apply`` with a cost of a function, which has no model.
-        HesseValueError: an unknown method, a number out of range, or a start whose cost is not finite.
+        HesseTypeError: an argument of another type; ``apply`` with a cost of a function, which has
+            no model.
+        HesseValueError: an unknown method, a number out of range, or a start whose cost is not
+            finite.
         HesseKeyError: a start with other names.
         HesseMemoryError: H does not fit and the method needs it.
-        HesseError: the cost is refused at the start. Refused later, the result is the best point so far, and says so.
+        HesseError: the cost is refused at the start. Refused later, the result is the best point so
+            far, and says so.
 
     Source:
-        J. Nocedal and S. J. Wright, Numerical Optimization (2006), algorithm 4.1; for ``cubic`` C. Cartis, N. I. M. Gould and
-        Ph. L. Toint, Adaptive cubic regularisation methods, Math. Program. 127 (2011), 245.
+        J. Nocedal and S. J. Wright, Numerical Optimization (2006), algorithm 4.1; for ``cubic`` C.
+        Cartis, N. I. M. Gould and Ph. L. Toint, Adaptive cubic regularisation methods, Math.
+        Program. 127 (2011), 245.
 
     Example:
         >>> import torch, hesse
         >>> rosenbrock = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
-        >>> cost = hesse.Cost.from_function(rosenbrock, {"x": torch.tensor(-1.2).double(), "y": torch.tensor(1.0).double()})
+        >>> cost = hesse.Cost.from_function(
+        ...     rosenbrock, {"x": torch.tensor(-1.2).double(), "y": torch.tensor(1.0).double()}
+        ... )
         >>> result = hesse.minimize(cost)
         >>> result.success, result.x.round(6)
         (True, array([1., 1.]))
     """
     cost = asked(cost, curvature)
     _check(method, dense, callback)
-    goal = Goal(refuse.positive(tolerance, "tolerance", zero=True), refuse.whole(maxiter, "maxiter", 0))
+    goal = Goal(
+        refuse.positive(tolerance, "tolerance", zero=True), refuse.whole(maxiter, "maxiter", 0)
+    )
     radius = None if radius is None else refuse.positive(radius, "radius")
     from scipy.optimize import OptimizeResult
 
@@ -120,11 +137,15 @@ def minimize(
     point = evaluator.at(begin.theta.to(begin.dtype))
     if point is None:
         where = "at the start" if start is not None else "at its parameters"
-        raise HesseValueError(f"cost: its value or gradient is not finite {where}; start elsewhere, with start=")
+        raise HesseValueError(
+            f"cost: its value or gradient is not finite {where}; start elsewhere, with start="
+        )
     first = radius if radius is not None else earlier.get("radius") or 1.0
     make = METHODS[method].make
     certificates = [point.certify()] if certify else []
-    state = State(point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0))
+    state = State(
+        point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0)
+    )
     with Line(progress) as line:
         watch = _Watch(line, callback)
         try:
@@ -136,14 +157,20 @@ def minimize(
             # Of the start, or the caller's own; else what was found on the way is not lost.
             if state.point is point or error is watch.error:
                 raise
-            status, reason, certify = CURVATURE, f"the cost is refused here, at ‖g‖∞ = {state.point.norm:.2e}: {error}", False
+            status, reason, certify = (
+                CURVATURE,
+                f"the cost is refused here, at ‖g‖∞ = {state.point.norm:.2e}: {error}",
+                False,
+            )
     if certify and state.point is not point:
         try:
             certificates.append(state.point.certify())
         except HesseValueError as error:
             status, reason = CURVATURE, f"{reason}; but H there is not to be believed: {error}"
     result = _result(evaluator, state, status, reason, method, earlier)
-    result.certificates = tuple(certificate for certificate in certificates if certificate is not None)
+    result.certificates = tuple(
+        certificate for certificate in certificates if certificate is not None
+    )
     if own is not None:
         _apply(own, result.parameters)
     return result
@@ -173,7 +200,8 @@ class _Watch:
             raise
 
     def _smallest(self, iterate: Iterate) -> str:
-        """The smallest eigenvalue, or that of an earlier iterate where finding it would take too much of the time."""
+        """The smallest eigenvalue, or that of an earlier iterate where finding it would take too
+        much of the time."""
         begin = time.perf_counter()
         if not self._eigenvalue or self._spent <= _SHARE * (begin - self._start):
             self._eigenvalue = f"   {iterate.lowest} (at {iterate.iteration})"
@@ -181,7 +209,9 @@ class _Watch:
         return self._eigenvalue
 
 
-def _result(evaluator: Evaluator, state: State, status: int, reason: str, method: str, earlier: Any) -> "OptimizeResult":
+def _result(
+    evaluator: Evaluator, state: State, status: int, reason: str, method: str, earlier: Any
+) -> "OptimizeResult":
     from scipy.optimize import OptimizeResult
 
     shortened = earlier.get("shortened", 0) + evaluator.shortened
@@ -213,7 +243,10 @@ def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
     """Whether H is built."""
     builds = METHODS[method].builds
     if builds and dense is False:
-        raise HesseValueError(f"dense: {method} needs H itself; method='trust-krylov' or 'cubic' takes products with it")
+        raise HesseValueError(
+            f"dense: {method} needs H itself; method='trust-krylov' or 'cubic' takes products"
+            " with it"
+        )
     wanted = dense if dense is not None else builds is not False
     needed, room = _COPIES * cost.dtype.itemsize * cost.layout.size**2, available_bytes(cost.device)
     if not wanted or needed <= room:
@@ -221,17 +254,22 @@ def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
     if dense is None and builds is None:
         return False
     raise HesseMemoryError(
-        f"method: {method} builds H: with P = {cost.layout.size} it takes {readable_bytes(needed)} to work with, and "
-        f"{readable_bytes(room)} are free; method='trust-krylov' needs only products with H"
+        f"method: {method} builds H: with P = {cost.layout.size} it takes {readable_bytes(needed)}"
+        f" to work with, and {readable_bytes(room)} are free; method='trust-krylov' needs only"
+        " products with H"
     )
 
 
 def _check(method: Any, dense: Any, callback: Any) -> None:
     if method not in METHODS:
-        raise HesseValueError(f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}")
+        raise HesseValueError(
+            f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}"
+        )
     refuse.dense(dense, "the method prefers")
     if callback is not None and not callable(callback):
-        raise HesseTypeError(f"callback: expected a function of an Iterate, got {type(callback).__name__}")
+        raise HesseTypeError(
+            f"callback: expected a function of an Iterate, got {type(callback).__name__}"
+        )
 
 
 def _parameters(start: Any) -> Any:
@@ -241,11 +279,15 @@ def _parameters(start: Any) -> Any:
     if not isinstance(start, OptimizeResult):
         if not isinstance(start, Mapping | Tensor):
             raise HesseTypeError(
-                f"start: expected an earlier result, {{name: Tensor}} or a flat tensor, got {type(start).__name__}"
+                "start: expected an earlier result, {name: Tensor} or a flat tensor, got"
+                f" {type(start).__name__}"
             )
         return start
     if "parameters" not in start:
-        raise HesseValueError("start: expected a result of hesse.minimize, which has .parameters; otherwise give a flat tensor")
+        raise HesseValueError(
+            "start: expected a result of hesse.minimize, which has .parameters; otherwise give a"
+            " flat tensor"
+        )
     return start.parameters
 
 
@@ -254,7 +296,9 @@ def _own_parameters(cost: Cost) -> dict[str, nn.Parameter]:
     own = cost.origin() if cost.origin is not None else None
     if own is None:
         which = "is of a function" if cost.origin is None else "is of a model that is gone"
-        raise HesseTypeError(f"apply: this cost {which}, so there is no model to change; take result.parameters")
+        raise HesseTypeError(
+            f"apply: this cost {which}, so there is no model to change; take result.parameters"
+        )
     return own
 
 

@@ -1,4 +1,5 @@
-"""The quadratic model of a cost: J(θ + s) ≈ J + gᵀs + ½ sᵀHs, as a thing to call, to judge and to step with."""
+"""The quadratic model of a cost: J(θ + s) ≈ J + gᵀs + ½ sᵀHs, as a thing to call, to judge and to
+step with."""
 
 import math
 from collections.abc import Mapping
@@ -45,8 +46,9 @@ def quadratic(
 ) -> "QuadraticModel":
     """The quadratic model of a cost at its parameters, J(θ + s) ≈ J + gᵀs + ½ sᵀHs.
 
-    J and g are computed here; H and its eigenvectors when they are first needed. Where they do not fit, H is known by its
-    products alone and steps are sought in Krylov spaces; ``model.plan`` says which.
+    J and g are computed here; H and its eigenvectors when they are first needed. Where they do not
+    fit, H is known by its products alone and steps are sought in Krylov spaces; ``model.plan`` says
+    which.
 
     Args:
         cost: the cost.
@@ -54,15 +56,19 @@ def quadratic(
         memory: bytes to decide by; by default half of what is free.
         dense: build H (``True``) or never (``False``), whatever fits.
         products: the most products with H for one Krylov space, where H is not built.
-        progress: show progress bars; by default where work takes more than two seconds and a terminal is watching.
+        progress: show progress bars; by default where work takes more than two seconds and a
+            terminal is watching.
 
     Raises:
         HesseTypeError: an argument of another type.
-        HesseValueError: an unknown curvature, or a cost or gradient that is not finite at its parameters.
+        HesseValueError: an unknown curvature, or a cost or gradient that is not finite at its
+            parameters.
 
     Example:
         >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum(), {"x": torch.tensor([1.0])})
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: (p["x"] ** 4).sum(), {"x": torch.tensor([1.0])}
+        ... )
         >>> q = hesse.quadratic(cost)
         >>> q.value, q.gradient, q(torch.tensor([0.5])), q.error(torch.tensor([0.5]))
         (1.0, tensor([4.]), tensor(4.5000), tensor(0.5625))
@@ -78,7 +84,10 @@ def quadratic(
     built = needed <= room if dense is None else dense
     point = Evaluator(cost, built, None if built else memory, progress).here()
     if not math.isfinite(point.value):
-        raise HesseValueError(f"cost: its value is {point.value} at these parameters; a quadratic model needs a finite cost")
+        raise HesseValueError(
+            f"cost: its value is {point.value} at these parameters; a quadratic model needs a"
+            " finite cost"
+        )
     refuse.gradient(cost.layout.unflatten(point.gradient))
     return QuadraticModel(
         cost=cost,
@@ -96,7 +105,14 @@ def quadratic(
 def _plan(P: int, dense: bool, asked: bool, needed: int, room: int, products: int) -> str:
     size = f"P = {P}, so that H and its eigenvectors take {readable_bytes(needed)}"
     why = "as asked" if asked else f"{'within' if dense else 'more than'} {readable_bytes(room)}"
-    how = "" if dense else f"; H is known by its products, and steps are sought in Krylov spaces of up to {products} of them"
+    how = (
+        ""
+        if dense
+        else (
+            "; H is known by its products, and steps are sought in Krylov spaces of up to"
+            f" {products} of them"
+        )
+    )
     return f"{'dense' if dense else 'matrix-free'}: {size}, {why}{how}"
 
 
@@ -105,7 +121,8 @@ def _plan(P: int, dense: bool, asked: bool, needed: int, room: int, products: in
 class QuadraticModel:
     """J(θ + s) ≈ J + gᵀs + ½ sᵀHs; made by `hesse.quadratic`.
 
-    ``q(s)`` takes a flat vector (P,), a matrix (P, K) of steps as its columns, a dictionary {name: Tensor} or a `Step`.
+    ``q(s)`` takes a flat vector (P,), a matrix (P, K) of steps as its columns, a dictionary {name:
+    Tensor} or a `Step`.
 
     Attributes:
         cost: the cost, at θ.
@@ -128,7 +145,10 @@ class QuadraticModel:
 
     def __repr__(self) -> str:
         slope = float(torch.linalg.vector_norm(self.gradient))
-        return f"QuadraticModel({self.cost!r}: J = {self.value:.6g}, ‖g‖ = {slope:.4g}, H = {self.curvature})\n{self.plan}"
+        return (
+            f"QuadraticModel({self.cost!r}: J = {self.value:.6g}, ‖g‖ = {slope:.4g}, H ="
+            f" {self.curvature})\n{self.plan}"
+        )
 
     @property
     def layout(self) -> Layout:
@@ -140,7 +160,8 @@ class QuadraticModel:
         """H: a `BlockHessian`, or an operator where it is not built. Both take ``H @ s``.
 
         Raises:
-            HesseValueError: it is built and has entries that are not finite: θ is at a kink or a pole.
+            HesseValueError: it is built and has entries that are not finite: θ is at a kink or a
+                pole.
         """
         H = self._point.hessian(certify=True)
         if isinstance(H, BlockHessian):
@@ -159,7 +180,10 @@ class QuadraticModel:
             HesseValueError: H is not built.
         """
         if not isinstance(self.hessian, BlockHessian):
-            raise HesseValueError("eigh(): H is not built here, it is known by its products; hesse.quadratic(cost, dense=True)")
+            raise HesseValueError(
+                "eigh(): H is not built here, it is known by its products; hesse.quadratic(cost,"
+                " dense=True)"
+            )
         return self.hessian.eigh()
 
     @undisturbed()
@@ -173,13 +197,19 @@ class QuadraticModel:
 
     @undisturbed()
     def error(self, s: Any) -> Float[Tensor, "*K"]:
-        """J(θ + s) less the model there, in the same shapes; infinite where the cost is not a number.
+        """J(θ + s) less the model there, in the same shapes; infinite where the cost is not a
+        number.
 
-        The model is taken at the step that θ + s rounds to, so that rounding of θ is not seen as an error.
+        The model is taken at the step that θ + s rounds to, so that rounding of θ is not seen as an
+        error.
         """
         steps = self.steps(s)
         columns = [self.compare(step) for step in (steps.unbind(1) if steps.ndim == 2 else [steps])]
-        errors = torch.tensor([true - model for true, model in columns], dtype=self.gradient.dtype, device=self.gradient.device)
+        errors = torch.tensor(
+            [true - model for true, model in columns],
+            dtype=self.gradient.dtype,
+            device=self.gradient.device,
+        )
         return errors if steps.ndim == 2 else errors[0]
 
     @undisturbed()
@@ -187,7 +217,9 @@ class QuadraticModel:
         """The change of the true cost and that of the model, at the step that θ + s rounds to."""
         theta = self.cost.theta
         moved = self.layout.unflatten(theta + s)
-        rounded = self.layout.flatten({name: moved[name].to(p.dtype) for name, p in self.cost.parameters.items()})
+        rounded = self.layout.flatten(
+            {name: moved[name].to(p.dtype) for name, p in self.cost.parameters.items()}
+        )
         return self.true(s) - self.value, self.change((rounded - theta).to(s.dtype))
 
     def change(self, s: Float[Tensor, " P"]) -> float:
@@ -209,16 +241,22 @@ class QuadraticModel:
 
     def steps(self, s: Any, what: str = "s") -> Float[Tensor, "P *K"]:
         """Steps in any of the forms that are taken, as a flat vector or as columns; checked."""
-        return refuse.steps(self.layout.flatten(s) if isinstance(s, Mapping) else getattr(s, "vector", s), self.gradient, what)
+        return refuse.steps(
+            self.layout.flatten(s) if isinstance(s, Mapping) else getattr(s, "vector", s),
+            self.gradient,
+            what,
+        )
 
     @undisturbed()
     def trust(self, direction: Any = None, tolerance: float = 0.1) -> Trust:
-        """How far the model can be trusted along a line: a table of true cost and model, the order of the error, the radius.
+        """How far the model can be trusted along a line: a table of true cost and model, the order
+        of the error, the radius.
 
         See `Trust` for what is computed.
 
         Args:
-            direction: a step whose length does not matter; by default downhill, −g (a random one where g is zero).
+            direction: a step whose length does not matter; by default downhill, −g (a random one
+                where g is zero).
             tolerance: of the relative error within the radius, |error| / (|gᵀs| + ½ |sᵀHs|).
 
         Raises:
@@ -226,7 +264,9 @@ class QuadraticModel:
 
         Example:
             >>> import torch, hesse
-            >>> cost = hesse.Cost.from_function(lambda p: torch.exp(p["x"]).sum(), {"x": torch.zeros(1).double()})
+            >>> cost = hesse.Cost.from_function(
+            ...     lambda p: torch.exp(p["x"]).sum(), {"x": torch.zeros(1).double()}
+            ... )
             >>> trust = hesse.quadratic(cost).trust()
             >>> round(trust.order, 1)
             3.0
@@ -235,11 +275,14 @@ class QuadraticModel:
 
     @undisturbed()
     def stationary_point(self) -> StationaryPoint:
-        """Where the model's gradient is zero, named for what it is: minimum, maximum, saddle, flat valley, or none.
+        """Where the model's gradient is zero, named for what it is: minimum, maximum, saddle, flat
+        valley, or none.
 
         Example:
             >>> import torch, hesse
-            >>> cost = hesse.Cost.from_function(lambda p: p["x"].prod(), {"x": torch.tensor([1.0, 2.0])})
+            >>> cost = hesse.Cost.from_function(
+            ...     lambda p: p["x"].prod(), {"x": torch.tensor([1.0, 2.0])}
+            ... )
             >>> print(hesse.quadratic(cost).stationary_point())
             saddle: 1 negative and 1 positive direction, unbounded below; ...
         """
@@ -249,13 +292,18 @@ class QuadraticModel:
         """The step to the model's minimum; in a flat valley, to its nearest point.
 
         Raises:
-            HesseValueError: the model has no minimum; says the inertia of H, or that it falls without end where H is flat.
+            HesseValueError: the model has no minimum; says the inertia of H, or that it falls
+                without end where H is flat.
         """
 
         def solver(reduced: Reduced) -> Solution:
             refuse.no_minimum(reduced)
             flat = reduced.counts[1]
-            reason = f"the nearest point of a flat valley of dimension {flat}" if flat else "the minimum of the model"
+            reason = (
+                f"the nearest point of a flat valley of dimension {flat}"
+                if flat
+                else "the minimum of the model"
+            )
             return Solution(spectral.damped(reduced.values, reduced.coefficients, 0.0), 0.0, reason)
 
         return self._step("minimizer", solver)
@@ -264,42 +312,49 @@ class QuadraticModel:
         """(H + damping I) s = −g, where the matrix is positive definite.
 
         Raises:
-            HesseValueError: it is not: says its inertia, the damping that makes it definite, and what else there is.
+            HesseValueError: it is not: says its inertia, the damping that makes it definite, and
+                what else there is.
         """
         damping = refuse.positive(damping, "damping", zero=True)
 
         def solver(reduced: Reduced) -> Solution:
             refuse.indefinite(reduced, damping, "newton", f"H + {damping:g} I" if damping else "H")
             reason = "the minimum of the damped model" if damping else "the minimum of the model"
-            return Solution(spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason)
+            return Solution(
+                spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason
+            )
 
         return self._step("newton", solver)
 
     def levenberg_marquardt(self, damping: float) -> Step:
         """(H + damping D) s = −g, D = |diag H|: Newton's step damped in each parameter's own units.
 
-        Rescaling single parameters changes nothing, where `newton(damping)` is what rotations do not change. Where the
-        diagonal is zero, D is its largest entry.
+        Rescaling single parameters changes nothing, where `newton(damping)` is what rotations do
+        not change. Where the diagonal is zero, D is its largest entry.
 
         Raises:
             HesseValueError: H + damping D is not positive definite; says which damping makes it so.
 
         Source:
-            D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, J. SIAM 11 (1963), 431.
+            D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, J.
+            SIAM 11 (1963), 431.
         """
         damping = refuse.positive(damping, "damping")
 
         def solver(reduced: Reduced) -> Solution:
             refuse.indefinite(reduced, damping, "levenberg_marquardt", f"H + {damping:g} |diag H|")
             reason = "the minimum of the model damped by |diag H|"
-            return Solution(spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason)
+            return Solution(
+                spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason
+            )
 
         space, scale = self._scaled
         found = space.solve(solver)
         return make_step(self, "levenberg_marquardt", replace(found, vector=found.vector / scale))
 
     def trust_region(self, radius: float) -> Step:
-        """The model's minimiser over ‖s‖ <= radius: exact where H is built, else in the Krylov space.
+        """The model's minimiser over ‖s‖ <= radius: exact where H is built, else in the Krylov
+        space.
 
             (H + λ I) s = −g,   λ >= 0,   λ (radius − ‖s‖) = 0,   H + λ I positive semidefinite
 
@@ -307,10 +362,13 @@ class QuadraticModel:
             Moré and Sorensen (1983); Gould, Lucidi, Roma and Toint (1999) for the Krylov space.
         """
         radius = refuse.positive(radius, "radius")
-        return self._step("trust_region", lambda r: spectral.trust_region(r.values, r.coefficients, radius))
+        return self._step(
+            "trust_region", lambda r: spectral.trust_region(r.values, r.coefficients, radius)
+        )
 
     def cubic(self, M: float) -> Step:
-        """The minimiser of gᵀs + ½ sᵀHs + M/6 ‖s‖³, an upper bound of the cost where M bounds the change of H.
+        """The minimiser of gᵀs + ½ sᵀHs + M/6 ‖s‖³, an upper bound of the cost where M bounds the
+        change of H.
 
             (H + λ I) s = −g,   λ = M ‖s‖ / 2,   H + λ I positive semidefinite
 
@@ -321,28 +379,36 @@ class QuadraticModel:
         return self._step("cubic", lambda r: spectral.cubic(r.values, r.coefficients, M))
 
     def saddle_free(self, damping: float = 0.0) -> Step:
-        """(|H| + damping I) s = −g, |H| with the absolute eigenvalues: away from saddles, where Newton's step runs to them.
+        """(|H| + damping I) s = −g, |H| with the absolute eigenvalues: away from saddles, where
+        Newton's step runs to them.
 
         Raises:
             HesseValueError: |H| + damping I is singular.
 
         Source:
-            Y. Dauphin et al., Identifying and attacking the saddle point problem in high-dimensional non-convex
-            optimization, NeurIPS (2014).
+            Y. Dauphin et al., Identifying and attacking the saddle point problem in
+            high-dimensional non-convex optimization, NeurIPS (2014).
         """
         damping = refuse.positive(damping, "damping", zero=True)
 
         def solver(reduced: Reduced) -> Solution:
-            sizes = Reduced(np.abs(reduced.values), reduced.coefficients, reduced.tolerance, reduced.whole)
-            refuse.indefinite(sizes, damping, "saddle_free", f"|H| + {damping:g} I" if damping else "|H|")
+            sizes = Reduced(
+                np.abs(reduced.values), reduced.coefficients, reduced.tolerance, reduced.whole
+            )
+            refuse.indefinite(
+                sizes, damping, "saddle_free", f"|H| + {damping:g} I" if damping else "|H|"
+            )
             negative = reduced.counts[0]
             reason = f"{negative} negative direction{'s' * (negative != 1)} turned round"
-            return Solution(spectral.damped(sizes.values, sizes.coefficients, damping), damping, reason)
+            return Solution(
+                spectral.damped(sizes.values, sizes.coefficients, damping), damping, reason
+            )
 
         return self._step("saddle_free", solver)
 
     def negative_curvature(self, length: float = 1.0) -> Step:
-        """A step of this length along the eigenvector of the lowest eigenvalue, to the side where gᵀs <= 0.
+        """A step of this length along the eigenvector of the lowest eigenvalue, to the side where
+        gᵀs <= 0.
 
         Raises:
             HesseValueError: no eigenvalue is negative (none was met, where H is not built).
@@ -373,7 +439,8 @@ class QuadraticModel:
 
     @cached_property
     def wandering(self) -> Space:
-        """Where extreme eigenvectors are sought: all of the space, or the Krylov space of a random vector."""
+        """Where extreme eigenvectors are sought: all of the space, or the Krylov space of a random
+        vector."""
         if self.dense:
             return self.space
         return self._krylov(start=random_unit(self.gradient, seed=1))
@@ -384,7 +451,11 @@ class QuadraticModel:
         if isinstance(self.hessian, BlockHessian):
             entries = self.hessian.dense().diagonal().abs()
         else:
-            entries = self.layout.flatten(diagonal(self.cost, curvature=self.cost.curvature)).abs().to(self.gradient)
+            entries = (
+                self.layout.flatten(diagonal(self.cost, curvature=self.cost.curvature))
+                .abs()
+                .to(self.gradient)
+            )
             refuse.curvature(entries, "H")
         largest = torch.where(entries.any(), entries.max(), torch.ones_like(entries.max()))
         rounding = torch.finfo(entries.dtype).eps * largest
@@ -398,7 +469,9 @@ class QuadraticModel:
         product, g = self.product, self.gradient
         if scale is not None:
             product, g = lambda v: self.product(v / scale) / scale, g / scale
-        return Krylov(product, g, self._products, start=start, reach=self._reach, progress=self._progress)
+        return Krylov(
+            product, g, self._products, start=start, reach=self._reach, progress=self._progress
+        )
 
     @property
     def _reach(self) -> float:

@@ -1,4 +1,5 @@
-"""The cost at one θ: J and ∇J from one pass over the data and H when it is asked for, each once; the line that tells of it."""
+"""The cost at one θ: J and ∇J from one pass over the data and H when it is asked for, each once;
+the line that tells of it."""
 
 import math
 from dataclasses import dataclass
@@ -23,14 +24,18 @@ _PRODUCTS = 40
 
 
 class NotFinite(HesseValueError):
-    """H is not finite where the cost and its gradient are: it, or the squares of its entries, which every step needs."""
+    """H is not finite where the cost and its gradient are: it, or the squares of its entries, which
+    every step needs."""
 
     def __init__(self) -> None:
-        super().__init__("H is not finite here, or too large to calculate with: the cost has a kink or a pole")
+        super().__init__(
+            "H is not finite here, or too large to calculate with: the cost has a kink or a pole"
+        )
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor and its norm are finite: any nan or inf shows there, and so do squares that overflow."""
+    """Whether a tensor and its norm are finite: any nan or inf shows there, and so do squares that
+    overflow."""
     return bool(torch.linalg.vector_norm(tensor).isfinite())
 
 
@@ -50,7 +55,9 @@ class Evaluator:
         shortened: how many θ had a cost or a gradient that is not finite.
     """
 
-    def __init__(self, cost: Cost, dense: bool, memory: int | None, progress: bool | None = False) -> None:
+    def __init__(
+        self, cost: Cost, dense: bool, memory: int | None, progress: bool | None = False
+    ) -> None:
         self.cost, self.dense, self.memory, self.progress = cost, dense, memory, progress
         self.evaluations = self.hessians = self.shortened = 0
 
@@ -117,15 +124,22 @@ class Point:
         return H.dense()
 
     def hessian(self, certify: bool) -> BlockHessian | HessianOperator:
-        """H, built or known by its products; made once, and once more where it is to be certified and was not."""
+        """H, built or known by its products; made once, and once more where it is to be certified
+        and was not."""
         if self._made is None or (certify and self._made.certificate is None):
             how = self._evaluator
             if self.dense:
                 self._made = hessian(
-                    self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify, progress=how.progress
+                    self.cost,
+                    curvature=self.cost.curvature,
+                    memory=how.memory,
+                    certify=certify,
+                    progress=how.progress,
                 )
             else:
-                self._made = operator(self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify)
+                self._made = operator(
+                    self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify
+                )
         return self._made
 
     def certify(self) -> Certificate | None:
@@ -144,7 +158,9 @@ class Point:
     def _is_finite_here(self) -> bool:
         """Whether H, or a product with it, has only numbers, believed or not."""
         try:
-            return _is_finite(self.matrix if self.dense else self.hessian(certify=False) @ self.gradient)
+            return _is_finite(
+                self.matrix if self.dense else self.hessian(certify=False) @ self.gradient
+            )
         except NotFinite:
             return False
 
@@ -166,7 +182,8 @@ class Point:
 
     @cached_property
     def smallest_eigenvalue(self) -> float:
-        """The smallest eigenvalue of H; where H is not built, the smallest Ritz value of some 40 products: no less than it."""
+        """The smallest eigenvalue of H; where H is not built, the smallest Ritz value of some 40
+        products: no less than it."""
         if self.dense:
             return float(torch.linalg.eigvalsh(self.matrix)[0])
         space = Krylov(self.product, self.gradient, _PRODUCTS, progress=False)
@@ -180,7 +197,8 @@ class Iterate:
 
     Attributes:
         iteration: how many are done.
-        radius: the trust radius of the next step, for ``cubic`` 1/M; ``None`` where the method has none.
+        radius: the trust radius of the next step, for ``cubic`` 1/M; ``None`` where the method has
+            none.
     """
 
     iteration: int
@@ -209,7 +227,8 @@ class Iterate:
 
     @property
     def smallest_eigenvalue(self) -> float:
-        """The smallest eigenvalue of H, computed when it is asked for; where H is not built, an upper bound by 40 products.
+        """The smallest eigenvalue of H, computed when it is asked for; where H is not built, an
+        upper bound by 40 products.
 
         Raises:
             HesseValueError: H is not finite here.
@@ -220,7 +239,10 @@ class Iterate:
     def lowest(self) -> str:
         """The smallest eigenvalue in words."""
         try:
-            return f"smallest eigenvalue {'' if self._point.dense else '<= '}{self.smallest_eigenvalue:.2e}"
+            return (
+                "smallest eigenvalue"
+                f" {'' if self._point.dense else '<= '}{self.smallest_eigenvalue:.2e}"
+            )
         except NotFinite:
             return "no smallest eigenvalue, for H is not finite"
         except HesseError:
@@ -228,4 +250,6 @@ class Iterate:
 
     def __str__(self) -> str:
         radius = "" if self.radius is None else f"   radius {self.radius:.2e}"
-        return f"{self.iteration:4d}   cost {self.value:.9g}   ‖g‖∞ {self.gradient_norm:.2e}{radius}"
+        return (
+            f"{self.iteration:4d}   cost {self.value:.9g}   ‖g‖∞ {self.gradient_norm:.2e}{radius}"
+        )

@@ -1,4 +1,5 @@
-"""The methods of `hesse.minimize` that bound their steps: for each name, how a step is proposed at a point and a radius."""
+"""The methods of `hesse.minimize` that bound their steps: for each name, how a step is proposed at
+a point and a radius."""
 
 import abc
 from collections.abc import Callable
@@ -48,23 +49,29 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def propose(self, point: Point, radius: float, guess: Guess) -> Proposal:
-        """A step at a point within a radius; the guess of the one before shortens the search for it."""
+        """A step at a point within a radius; the guess of the one before shortens the search for
+        it."""
 
     def is_minimum(self, point: Point, tolerance: float) -> bool | None:
-        """Whether H has no eigenvalue below −tolerance, where the method can tell and go on: a saddle is no place to stop."""
+        """Whether H has no eigenvalue below −tolerance, where the method can tell and go on: a
+        saddle is no place to stop."""
         return None
 
 
 @final
 class Factored(Method):
-    """Steps by Cholesky factors of H + λ I, in memory that all steps share; by eigenvectors where rounding fails those.
+    """Steps by Cholesky factors of H + λ I, in memory that all steps share; by eigenvectors where
+    rounding fails those.
 
     Args:
         bound: radius -> what keeps the step short.
-        exact: (eigenvalues, coefficients of g, radius) -> the same step in the basis of eigenvectors.
+        exact: (eigenvalues, coefficients of g, radius) -> the same step in the basis of
+            eigenvectors.
     """
 
-    def __init__(self, bound: Callable[[float], Bound], exact: Callable[[Reduced, float], spectral.Solution]) -> None:
+    def __init__(
+        self, bound: Callable[[float], Bound], exact: Callable[[Reduced, float], spectral.Solution]
+    ) -> None:
         self._bound, self._exact = bound, exact
         self._point: Point | None = None
         self._shifted: Shifted | None = None
@@ -74,10 +81,16 @@ class Factored(Method):
         found = step(self._at(point), point.gradient, bound, guess)
         if found is None:
             values, vectors = torch.linalg.eigh(point.matrix)
-            whole = Whole(values, vectors, point.gradient).solve(lambda reduced: self._exact(reduced, radius))
-            found = Found(whole.vector, whole.multiplier, Guess(whole.multiplier, vectors[:, 0].clone()))
+            whole = Whole(values, vectors, point.gradient).solve(
+                lambda reduced: self._exact(reduced, radius)
+            )
+            found = Found(
+                whole.vector, whole.multiplier, Guess(whole.multiplier, vectors[:, 0].clone())
+            )
         length = float(torch.linalg.vector_norm(found.vector))
-        predicted = _decrease(point, found.vector, point.matrix @ found.vector) - bound.penalty(length)
+        predicted = _decrease(point, found.vector, point.matrix @ found.vector) - bound.penalty(
+            length
+        )
         return Proposal(found.vector, predicted, found.multiplier > 0, found.guess)
 
     def is_minimum(self, point: Point, tolerance: float) -> bool:
@@ -99,16 +112,22 @@ class KrylovCubic(Method):
 
     def propose(self, point: Point, radius: float, guess: Guess) -> Proposal:
         if self._point is not point or self._space is None:
-            self._point, self._space = point, Krylov(point.product, point.gradient, _PRODUCTS, progress=False)
+            self._point, self._space = (
+                point,
+                Krylov(point.product, point.gradient, _PRODUCTS, progress=False),
+            )
         found = self._space.solve(lambda reduced: _cubic(reduced, radius))
         length = float(torch.linalg.vector_norm(found.vector))
-        predicted = _decrease(point, found.vector, point.product(found.vector)) - Cubic(1 / radius).penalty(length)
+        predicted = _decrease(point, found.vector, point.product(found.vector)) - Cubic(
+            1 / radius
+        ).penalty(length)
         return Proposal(found.vector, predicted, True)
 
 
 @final
 class FromSciPy(Method):
-    """The step of one of SciPy's methods: what it makes of the quadratic model itself in its first iteration.
+    """The step of one of SciPy's methods: what it makes of the quadratic model itself in its first
+    iteration.
 
     Args:
         name: SciPy's name of the method.
@@ -140,13 +159,20 @@ class FromSciPy(Method):
                 np.zeros_like(g),
                 jac=lambda s: g + product(s),
                 method=self._name,
-                options={"maxiter": 1, "gtol": 0.0, "initial_trust_radius": radius, "max_trust_radius": 2 * radius},
+                options={
+                    "maxiter": 1,
+                    "gtol": 0.0,
+                    "initial_trust_radius": radius,
+                    "max_trust_radius": 2 * radius,
+                },
                 **derivatives,
             )
         if found.status == 3:  # a factorisation failed
             raise NotDefinite
         vector = torch.from_numpy(found.x).to(point.gradient)
-        return Proposal(vector, -float(found.fun), float(np.linalg.norm(found.x)) >= (1 - _ON_BOUNDARY) * radius)
+        return Proposal(
+            vector, -float(found.fun), float(np.linalg.norm(found.x)) >= (1 - _ON_BOUNDARY) * radius
+        )
 
 
 def _decrease(point: Point, s: Tensor, Hs: Tensor) -> float:
@@ -167,8 +193,10 @@ class Choice:
     """How a method is run.
 
     Attributes:
-        make: makes it, told whether H is built; ``None`` for what is not a `Method`: the line searches of Newton-CG.
-        builds: whether H is built: ``True``, it must be; ``None``, where it fits; ``False``, only on request.
+        make: makes it, told whether H is built; ``None`` for what is not a `Method`: the line
+            searches of Newton-CG.
+        builds: whether H is built: ``True``, it must be; ``None``, where it fits; ``False``, only
+            on request.
     """
 
     make: Callable[[bool], Method] | None
@@ -177,7 +205,12 @@ class Choice:
 
 METHODS: dict[str, Choice] = {
     "trust-exact": Choice(lambda dense: Factored(Ball, _ball), True),
-    "cubic": Choice(lambda dense: Factored(lambda radius: Cubic(1 / radius), _cubic) if dense else KrylovCubic(), None),
+    "cubic": Choice(
+        lambda dense: (
+            Factored(lambda radius: Cubic(1 / radius), _cubic) if dense else KrylovCubic()
+        ),
+        None,
+    ),
     "trust-krylov": Choice(lambda dense: FromSciPy("trust-krylov", matrix=False), False),
     "trust-ncg": Choice(lambda dense: FromSciPy("trust-ncg", matrix=False), False),
     "dogleg": Choice(lambda dense: FromSciPy("dogleg", matrix=True), True),

@@ -19,19 +19,22 @@ class StationaryPoint:
     """The point s with g + H s = 0, the nearest where there are many.
 
     Attributes:
-        kind: ``"minimum"``, ``"maximum"``, ``"saddle"``, ``"flat valley"`` (H is zero along some directions and positive along
-            the others), or ``"unbounded"``: there is no such point, for g has a part along which H is zero.
-        negative, zero, positive: the inertia of H: along how many directions the model curves down, is flat, curves up.
+        kind: ``"minimum"``, ``"maximum"``, ``"saddle"``, ``"flat valley"`` (H is zero along some
+            directions and positive along the others), or ``"unbounded"``: there is no such point,
+            for g has a part along which H is zero.
+        negative, zero, positive: the inertia of H: along how many directions the model curves down,
+            is flat, curves up.
         vector: s; ``None`` where there is none.
         value: the model there; −inf where there is none.
-        complete: whether all of H was seen. Else the counts are those of the Ritz values of the Krylov spaces looked at, of which
-            `negative` and `positive` are lower bounds.
+        complete: whether all of H was seen. Else the counts are those of the Ritz values of the
+            Krylov spaces looked at, of which `negative` and `positive` are lower bounds.
 
     Example:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(lambda p: p["x"].sum() ** 2, {"x": torch.ones(4)})
         >>> print(hesse.quadratic(cost).stationary_point())
-        flat valley: rank 1, flat along 3 directions; the model is 0 at its nearest point, at a distance of 2
+        flat valley: rank 1, flat along 3 directions; the model is 0 at its nearest point, at a
+        distance of 2
     """
 
     kind: str
@@ -51,12 +54,18 @@ class StationaryPoint:
             "maximum": f"{at_least}{_directions(self.negative, 'negative')}{flat}, unbounded below",
             "saddle": f"{both}{flat}, unbounded below",
             "flat valley": f"{at_least}rank {self.positive}{flat}",
-            "unbounded": f"{both}; along {self.zero} more H is zero to rounding and g is not: no point is stationary",
+            "unbounded": (
+                f"{both}; along {self.zero} more H is zero to rounding and g is not: no point is"
+                " stationary"
+            ),
         }[self.kind]
         if self.vector is None:
             return f"{self.kind} below: {said}"
         where = " at its nearest point" if self.zero else " there"
-        return f"{self.kind}: {said}; the model is {self.value:.4g}{where}, at a distance of {float(self.vector.norm()):.4g}"
+        return (
+            f"{self.kind}: {said}; the model is {self.value:.4g}{where}, at a distance of"
+            f" {float(self.vector.norm()):.4g}"
+        )
 
 
 def _directions(count: int, sign: str = "") -> str:
@@ -75,11 +84,23 @@ def stationary_point(model: "QuadraticModel") -> StationaryPoint:
     reduced = found.reduced
     # Two spaces are better than one: g may have no part where H is lowest.
     seen = [space.solve(lowest).reduced for space in ([] if reduced.whole else [model.wandering])]
-    negative, zero, positive = (max(counts) for counts in zip(*(r.counts for r in (reduced, *seen)), strict=True))
+    negative, zero, positive = (
+        max(counts) for counts in zip(*(r.counts for r in (reduced, *seen)), strict=True)
+    )
     if reduced.falls_where_flat:
-        return StationaryPoint("unbounded", negative, zero, positive, None, float("-inf"), reduced.whole)
+        return StationaryPoint(
+            "unbounded", negative, zero, positive, None, float("-inf"), reduced.whole
+        )
     value = model.value + found.slope + found.bend / 2
-    return StationaryPoint(_kind(negative, zero, positive), negative, zero, positive, found.vector, value, reduced.whole)
+    return StationaryPoint(
+        _kind(negative, zero, positive),
+        negative,
+        zero,
+        positive,
+        found.vector,
+        value,
+        reduced.whole,
+    )
 
 
 def _kind(negative: int, zero: int, positive: int) -> str:

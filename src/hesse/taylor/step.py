@@ -29,7 +29,9 @@ class Step:
 
     Example:
         >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 2).sum(), {"x": torch.tensor([3.0, 4.0])})
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: (p["x"] ** 2).sum(), {"x": torch.tensor([3.0, 4.0])}
+        ... )
         >>> step = hesse.quadratic(cost).newton()
         >>> step.vector, step.predicted, step.actual()
         (tensor([-3., -4.]), 25.0, 25.0)
@@ -62,8 +64,8 @@ class Step:
 
     def __str__(self) -> str:
         return (
-            f"{self.method}: ‖s‖ = {self.norm:.4g}, predicted decrease {self.predicted:.4g}, actual {self.actual():.4g}, "
-            f"multiplier {self.multiplier:.4g}; {self.reason}"
+            f"{self.method}: ‖s‖ = {self.norm:.4g}, predicted decrease {self.predicted:.4g}, actual"
+            f" {self.actual():.4g}, multiplier {self.multiplier:.4g}; {self.reason}"
         )
 
 

@@ -1,4 +1,5 @@
-"""How far a quadratic model can be trusted along a line: its error, the order of the error, and a radius."""
+"""How far a quadratic model can be trusted along a line: its error, the order of the error, and a
+radius."""
 
 import math
 from collections.abc import Callable
@@ -33,20 +34,22 @@ _SHOWN = 4
 class Trust:
     """The true cost and its model along a line θ + t d, ‖d‖ = 1.
 
-    The order is how fast the error falls with ‖s‖, fitted where it is small and stands clear of rounding. A smooth cost has order
-    3: the certificate that g and H are right, for a wrong g gives 1 and a wrong H gives 2, as does a kink at θ. It is the lower
-    one of two fits, to the odd part of the error, ½ (error(s) − error(−s)), and to the even part, ½ (error(s) + error(−s)): in
-    each of them the next term is two orders away, and a kink shows on whichever side of θ it lies.
+    The order is how fast the error falls with ‖s‖, fitted where it is small and stands clear of
+    rounding. A smooth cost has order 3: the certificate that g and H are right, for a wrong g gives
+    1 and a wrong H gives 2, as does a kink at θ. It is the lower one of two fits, to the odd part
+    of the error, ½ (error(s) − error(−s)), and to the even part, ½ (error(s) + error(−s)): in each
+    of them the next term is two orders away, and a kink shows on whichever side of θ it lies.
 
     Attributes:
         norms: t = ‖s‖, ascending.
         true: J(θ + s), infinite where it is not a number.
         model: J + gᵀs + ½ sᵀHs.
         error: true − model.
-        rounding: how much of the error rounding can be, measured from evaluations a few rounding errors away from θ.
+        rounding: how much of the error rounding can be, measured from evaluations a few rounding
+            errors away from θ.
         order: the fitted order; infinite where no error stands clear of rounding.
-        radius: the largest norm up to which |error| <= tolerance (|gᵀs| + ½ |sᵀHs|); infinite where none was found, and zero
-            where there is none.
+        radius: the largest norm up to which |error| <= tolerance (|gᵀs| + ½ |sᵀHs|); infinite where
+            none was found, and zero where there is none.
         tolerance: as given.
         direction: d, flat.
         reason: what the order says.
@@ -67,10 +70,15 @@ class Trust:
         head = f"{'‖s‖':>10}  {'true':>14}  {'model':>14}  {'error':>10}"
         rows = zip(self.norms, self.true, self.model, self.error, self.rounding, strict=True)
         lines = [
-            f"{t:10.3g}  {true:14.8g}  {model:14.8g}  {error:10.2e}{'' if abs(error) > noise else '  rounding'}"
+            f"{t:10.3g}  {true:14.8g}  {model:14.8g} "
+            f" {error:10.2e}{'' if abs(error) > noise else '  rounding'}"
             for t, true, model, error, noise in rows
         ]
-        said = f"error of order {self.order:.3g}: {self.reason}" if math.isfinite(self.order) else self.reason
+        said = (
+            f"error of order {self.order:.3g}: {self.reason}"
+            if math.isfinite(self.order)
+            else self.reason
+        )
         part = f"{self.tolerance:.3g} of the change"
         within = {
             math.inf: f"no end to the trust: the error is under {part} as far as was looked",
@@ -80,7 +88,8 @@ class Trust:
 
 
 class _Row(NamedTuple):
-    """One step: its norm, the change of the true cost, that of the model, their difference, and what that is measured by."""
+    """One step: its norm, the change of the true cost, that of the model, their difference, and
+    what that is measured by."""
 
     norm: float
     true: float
@@ -104,7 +113,9 @@ class _Line:
         if t not in self._rows:
             true, change = self._model.compare(t * self._direction)
             scale = abs(t * self._slope) + t * t * abs(self._bend) / 2
-            self._rows[t] = _Row(abs(t), true, t * self._slope + t * t * self._bend / 2, true - change, scale)
+            self._rows[t] = _Row(
+                abs(t), true, t * self._slope + t * t * self._bend / 2, true - change, scale
+            )
             self._bar.advance(1)
         return self._rows[t]
 
@@ -115,31 +126,53 @@ class _Line:
 
     @property
     def natural(self) -> float:
-        """A length of the problem: to the model's stationary point on the line, unless that is next to nothing beside θ."""
+        """A length of the problem: to the model's stationary point on the line, unless that is next
+        to nothing beside θ."""
         size = float(torch.linalg.vector_norm(self._model.cost.theta)) or 1.0
         found = abs(self._slope / self._bend) if self._bend else 0.0
         return found if 1e-3 * size < found < math.inf else size
 
 
-def make_trust(model: "QuadraticModel", direction: Any, tolerance: float, progress: bool | None) -> Trust:
+def make_trust(
+    model: "QuadraticModel", direction: Any, tolerance: float, progress: bool | None
+) -> Trust:
     """See `QuadraticModel.trust`."""
     d, told = _direction(model, direction)
     with Progress("trust", 2 * _DECADES * _PER_DECADE, progress) as bar:
         line = _Line(model, d, bar)
         rounding = _rounding(model, line)
         radius, largest = _radius(line, tolerance, rounding)
-        norms = [float(t) for t in largest * 10.0 ** (np.arange(-_DECADES * _PER_DECADE, 1) / _PER_DECADE)]
+        norms = [
+            float(t)
+            for t in largest * 10.0 ** (np.arange(-_DECADES * _PER_DECADE, 1) / _PER_DECADE)
+        ]
         rows = [line.row(t) for t in norms]
         lines = [line]
         if direction is None and line.slopes:
             # At a kink g can be zero along what the kink bends, so that −g does not meet it.
             lines.append(_Line(model, random_unit(model.gradient), bar))
             told += " and a random direction"
-        order, meaning = min(_order([(other.row(t), other.row(-t)) for t in norms], rounding, radius) for other in lines)
+        order, meaning = min(
+            _order([(other.row(t), other.row(-t)) for t in norms], rounding, radius)
+            for other in lines
+        )
     noise = [rounding(row) for row in rows]
-    within = [abs(row.error) <= tolerance * row.scale + n for row, n in zip(rows, noise, strict=True)]
-    radius = min([radius, *(low for low, t, ok in zip([0.0, *norms], norms, within, strict=False) if t < radius and not ok)])
-    clear = next((place for place, row in enumerate(rows) if abs(row.error) > noise[place]), len(rows) - 1)
+    within = [
+        abs(row.error) <= tolerance * row.scale + n for row, n in zip(rows, noise, strict=True)
+    ]
+    radius = min(
+        [
+            radius,
+            *(
+                low
+                for low, t, ok in zip([0.0, *norms], norms, within, strict=False)
+                if t < radius and not ok
+            ),
+        ]
+    )
+    clear = next(
+        (place for place, row in enumerate(rows) if abs(row.error) > noise[place]), len(rows) - 1
+    )
     shown = slice(max(0, clear - _SHOWN), None)
     return Trust(
         norms=np.array(norms[shown]),
@@ -173,12 +206,14 @@ def _direction(model: "QuadraticModel", direction: Any) -> tuple[Tensor, str]:
 def _rounding(model: "QuadraticModel", line: _Line) -> Callable[[_Row], float]:
     """How much of the error at a row rounding can be.
 
-    A few rounding errors away from θ the model is exact: what it misses there is the noise of the cost. Farther away the
-    noise grows with the cost, and g and H bring their own.
+    A few rounding errors away from θ the model is exact: what it misses there is the noise of the
+    cost. Farther away the noise grows with the cost, and g and H bring their own.
     """
     eps = torch.finfo(model.cost.dtype).eps
     unit = eps * (float(torch.linalg.vector_norm(model.cost.theta)) or line.natural)
-    probes = [abs(line.row(sign * count * unit).error) for sign in (1, -1) for count in (3, 11, 37, 101)]
+    probes = [
+        abs(line.row(sign * count * unit).error) for sign in (1, -1) for count in (3, 11, 37, 101)
+    ]
     noise = max(eps * abs(model.value), *(probe for probe in probes if math.isfinite(probe)), 0.0)
 
     def rounding(row: _Row) -> float:
@@ -188,8 +223,11 @@ def _rounding(model: "QuadraticModel", line: _Line) -> Callable[[_Row], float]:
     return rounding
 
 
-def _radius(line: _Line, tolerance: float, rounding: Callable[[_Row], float]) -> tuple[float, float]:
-    """The largest norm up to which the error is within the tolerance, and the largest for the table."""
+def _radius(
+    line: _Line, tolerance: float, rounding: Callable[[_Row], float]
+) -> tuple[float, float]:
+    """The largest norm up to which the error is within the tolerance, and the largest for the
+    table."""
     inside, outside = line.natural, math.inf
     for _ in range(_INWARD):
         if line.within(inside, tolerance, rounding):
@@ -209,35 +247,79 @@ def _radius(line: _Line, tolerance: float, rounding: Callable[[_Row], float]) ->
     table = 2 * outside
     while outside / inside > 1.01:
         middle = math.sqrt(inside * outside)
-        inside, outside = (middle, outside) if line.within(middle, tolerance, rounding) else (inside, middle)
+        inside, outside = (
+            (middle, outside) if line.within(middle, tolerance, rounding) else (inside, middle)
+        )
     return inside, table
 
 
-def _order(pairs: list[tuple[_Row, _Row]], rounding: Callable[[_Row], float], radius: float) -> tuple[float, str]:
-    """The lower of the orders of the odd and the even part of the error at s and −s, and what it says."""
+def _order(
+    pairs: list[tuple[_Row, _Row]], rounding: Callable[[_Row], float], radius: float
+) -> tuple[float, str]:
+    """The lower of the orders of the odd and the even part of the error at s and −s, and what it
+    says."""
     # Far out powers mean nothing; where the radius is zero (a kink) they do.
-    near = [(p, m) for p, m in pairs if p.norm <= (radius or math.inf) and abs(p.error + m.error) < math.inf]
+    near = [
+        (p, m)
+        for p, m in pairs
+        if p.norm <= (radius or math.inf) and abs(p.error + m.error) < math.inf
+    ]
     fits = []
     for sign in (-1, 1):
-        points = [(p.norm, abs(p.error + sign * m.error) / 2, max(rounding(p), rounding(m))) for p, m in near]
-        # From the largest norm down to the first that is not clear: single ones below it may be so by chance.
-        first = max((place + 1 for place, (_, error, n) in enumerate(points) if error <= CLEAR * n), default=0)
+        points = [
+            (p.norm, abs(p.error + sign * m.error) / 2, max(rounding(p), rounding(m)))
+            for p, m in near
+        ]
+        # From the largest norm down to the first that is not clear: single ones below it may be so
+        # by chance.
+        first = max(
+            (place + 1 for place, (_, error, n) in enumerate(points) if error <= CLEAR * n),
+            default=0,
+        )
         fitted = points[first:][:FITTED]
         if len(fitted) > 1:
-            x, y = np.log10([norm for norm, _, _ in fitted]), np.log10([error for _, error, _ in fitted])
+            x, y = (
+                np.log10([norm for norm, _, _ in fitted]),
+                np.log10([error for _, error, _ in fitted]),
+            )
             line = np.polyfit(x, y, 1)
-            fits.append((float(line[0]), float(np.abs(np.polyval(line, x) - y).max()), fitted[0][0], fitted[-1][0]))
+            fits.append(
+                (
+                    float(line[0]),
+                    float(np.abs(np.polyval(line, x) - y).max()),
+                    fitted[0][0],
+                    fitted[-1][0],
+                )
+            )
     if not fits:
-        return math.inf, "no error stands clear of rounding: the model is exact as far as can be seen"
+        return (
+            math.inf,
+            "no error stands clear of rounding: the model is exact as far as can be seen",
+        )
     order, missed, low, high = min(fits)
     if missed > _POWER:
-        return order, f"the error follows no power from ‖s‖ = {low:.2g} to {high:.2g}: kinks on the way"
+        return (
+            order,
+            f"the error follows no power from ‖s‖ = {low:.2g} to {high:.2g}: kinks on the way",
+        )
     return order, next(meaning for bound, meaning in _MEANINGS if order < bound).format(low=low)
 
 
 _MEANINGS = (
-    (1.5, "the slope of the cost changes within ‖s‖ = {low:.2g} of θ: a kink, which g does not describe"),
-    (2.5, "the curvature of the cost changes within ‖s‖ = {low:.2g} of θ: kinks, which H does not describe"),
+    (
+        1.5,
+        (
+            "the slope of the cost changes within ‖s‖ = {low:.2g} of θ: a kink, which g does not"
+            " describe"
+        ),
+    ),
+    (
+        2.5,
+        (
+            "the curvature of the cost changes within ‖s‖ = {low:.2g} of θ: kinks, which H does not"
+            " describe"
+        ),
+    ),
     (3.5, "smooth, and g and H are right"),
     (math.inf, "better than usual: the third derivative vanishes along this line"),
 )

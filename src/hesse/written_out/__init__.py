@@ -1,4 +1,5 @@
-"""Functions of PyTorch whose second derivatives are wrong or missing, in operations whose derivatives are right.
+"""Functions of PyTorch whose second derivatives are wrong or missing, in operations whose
+derivatives are right.
 
 What writes into its argument or into ``out=``, where it is in no table, stays as it is.
 """
@@ -24,7 +25,8 @@ class WrittenOut(TorchFunctionMode):
     """While it is entered, the functions of the table run as they are written out here.
 
     Attributes:
-        ran: the names of those that did, with what is amiss with PyTorch's second derivatives of each.
+        ran: the names of those that did, with what is amiss with PyTorch's second derivatives of
+            each.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,11 @@ class WrittenOut(TorchFunctionMode):
         self.ran: dict[str, str] = {}
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         options = kwargs or {}
         known = WRITTEN_OUT.get(func)

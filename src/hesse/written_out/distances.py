@@ -12,9 +12,11 @@ aten = torch.ops.aten
 
 
 def _norm(x: Tensor, p: float) -> Tensor:
-    """‖x‖_p along the last axis. At x = 0 its derivatives are 0, by the convention that PyTorch has for the first.
+    """‖x‖_p along the last axis. At x = 0 its derivatives are 0, by the convention that PyTorch has
+    for the first.
 
-    So are, there, those of |x_i| for p ≤ 1; for 1 < p < 2 the second derivative in an x_i that is 0 is infinite.
+    So are, there, those of |x_i| for p ≤ 1; for 1 < p < 2 the second derivative in an x_i that is 0
+    is infinite.
     """
     if p == 0:
         return (x != 0).to(x.dtype).sum(-1)
@@ -23,7 +25,8 @@ def _norm(x: Tensor, p: float) -> Tensor:
         return size.sum(-1)
     if math.isinf(p):
         return size.amax(-1)
-    # The norm is homogeneous: what it is scaled by is no part of its derivatives, and keeps powers within range.
+    # The norm is homogeneous: what it is scaled by is no part of its derivatives, and keeps powers
+    # within range.
     unit = size.detach().amax(-1, keepdim=True)
     unit = torch.where(unit > 0, unit, 1.0)
     if p == 2:

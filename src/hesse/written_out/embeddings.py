@@ -1,7 +1,8 @@
-"""Embeddings: bags of vectors, which PyTorch differentiates once only, and gradients that are sparse, which it does not either.
+"""Embeddings: bags of vectors, which PyTorch differentiates once only, and gradients that are
+sparse, which it does not either.
 
-A vector that is renormalised as it is looked up (``max_norm``) is written into, and a gradient scaled by frequency is none of
-the value's: such calls are left as they are.
+A vector that is renormalised as it is looked up (``max_norm``) is written into, and a gradient
+scaled by frequency is none of the value's: such calls are left as they are.
 """
 
 from typing import Any
@@ -29,7 +30,8 @@ def _bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
-    """`torch.nn.functional.embedding_bag`: the sum, mean or largest entries of the vectors of each bag, without the padding."""
+    """`torch.nn.functional.embedding_bag`: the sum, mean or largest entries of the vectors of each
+    bag, without the padding."""
     vectors = F.embedding(input, weight)
     if per_sample_weights is not None:
         vectors = vectors * per_sample_weights.unsqueeze(-1)
@@ -67,13 +69,20 @@ def _of_bags(vectors: Tensor, bags: Tensor, number: int, kept: Tensor | None, mo
     kept = torch.ones_like(bags, dtype=torch.bool) if kept is None else kept
     if mode == "max":
         # The first place where a bag's largest entry stands; the length where the bag is empty.
-        shown, index = vectors.detach().masked_fill(~kept.unsqueeze(1), -torch.inf), bags.unsqueeze(1).expand_as(vectors)
-        largest = shown.new_full((number, width), -torch.inf).scatter_reduce(0, index, shown, "amax")
+        shown, index = (
+            vectors.detach().masked_fill(~kept.unsqueeze(1), -torch.inf),
+            bags.unsqueeze(1).expand_as(vectors),
+        )
+        largest = shown.new_full((number, width), -torch.inf).scatter_reduce(
+            0, index, shown, "amax"
+        )
         places = torch.arange(len(bags), device=bags.device).unsqueeze(1)
         places = torch.where((shown == largest[bags]) & kept.unsqueeze(1), places, len(bags))
         first = places.new_full((number, width), len(bags)).scatter_reduce(0, index, places, "amin")
         return torch.cat([vectors, vectors.new_zeros(1, width)]).gather(0, first)
-    total = vectors.new_zeros(number, width).index_add(0, bags, vectors.masked_fill(~kept.unsqueeze(1), 0.0))
+    total = vectors.new_zeros(number, width).index_add(
+        0, bags, vectors.masked_fill(~kept.unsqueeze(1), 0.0)
+    )
     if mode == "sum":
         return total
     count = kept.new_zeros(number, dtype=torch.long).index_add(0, bags, kept.long())
@@ -92,9 +101,21 @@ def _bag_kernel(
     padding_idx: int | None = None,
 ) -> tuple[Tensor, ...]:
     """`torch.embedding_bag`, whose other results are about the bags and have no derivative."""
-    given = (offsets, scale_grad_by_freq, mode, sparse, per_sample_weights, include_last_offset, padding_idx)
+    given = (
+        offsets,
+        scale_grad_by_freq,
+        mode,
+        sparse,
+        per_sample_weights,
+        include_last_offset,
+        padding_idx,
+    )
     others = torch.embedding_bag(weight.detach(), indices, *given)[1:]
-    options = {"per_sample_weights": per_sample_weights, "include_last_offset": include_last_offset, "padding_idx": padding_idx}
+    options = {
+        "per_sample_weights": per_sample_weights,
+        "include_last_offset": include_last_offset,
+        "padding_idx": padding_idx,
+    }
     return _bag(indices, weight, offsets, mode=_MODES[mode], **options), *others
 
 
@@ -112,30 +133,45 @@ def _embedding(
 
 
 def _embedding_kernel(
-    weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
+    weight: Tensor,
+    indices: Tensor,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Tensor:
     return torch.embedding(weight, indices, padding_idx, scale_grad_by_freq)
 
 
 def _asks(name: str, place: int) -> Any:
     """Whether a call gives an argument, by name or place, that is not false."""
-    return lambda *args, **kwargs: bool(kwargs.get(name, args[place] if len(args) > place else None))
+    return lambda *args, **kwargs: bool(
+        kwargs.get(name, args[place] if len(args) > place else None)
+    )
 
 
 def _is_plain(*args: Any, **kwargs: Any) -> bool:
-    return not any(asks(*args, **kwargs) for asks in (_asks("max_norm", 3), _asks("scale_grad_by_freq", 5)))
+    return not any(
+        asks(*args, **kwargs) for asks in (_asks("max_norm", 3), _asks("scale_grad_by_freq", 5))
+    )
 
 
 def _is_plain_kernel(*args: Any, **kwargs: Any) -> bool:
     return not _asks("scale_grad_by_freq", 3)(*args, **kwargs)
 
 
-_BAG_KERNELS = (torch.embedding_bag, aten.embedding_bag, aten.embedding_bag.default, aten.embedding_bag.padding_idx)
+_BAG_KERNELS = (
+    torch.embedding_bag,
+    aten.embedding_bag,
+    aten.embedding_bag.default,
+    aten.embedding_bag.padding_idx,
+)
 _EMBEDDING_KERNELS = (torch.embedding, aten.embedding, aten.embedding.default)
 
 EMBEDDINGS: dict[Any, Replacement] = {
     F.embedding_bag: Replacement(_bag, MISSING, _is_plain),
     **dict.fromkeys(_BAG_KERNELS, Replacement(_bag_kernel, MISSING, _is_plain_kernel)),
     F.embedding: Replacement(_embedding, MISSING, _asks("sparse", 6)),
-    **dict.fromkeys(_EMBEDDING_KERNELS, Replacement(_embedding_kernel, MISSING, _asks("sparse", 4))),
+    **dict.fromkeys(
+        _EMBEDDING_KERNELS, Replacement(_embedding_kernel, MISSING, _asks("sparse", 4))
+    ),
 }

@@ -13,7 +13,8 @@ aten = torch.ops.aten
 
 
 def _sinc(x: Tensor) -> Tensor:
-    """sin(πx) / πx. PyTorch's second derivative is 0 or noise within 1e-8 of 0, where it is −π²/3."""
+    """sin(πx) / πx. PyTorch's second derivative is 0 or noise within 1e-8 of 0, where it is
+    −π²/3."""
     u = math.pi * x
     small = u.abs() < 1
     square = torch.where(small, u, 0.0).square()
@@ -31,12 +32,16 @@ def _hard_sigmoid(z: Tensor, inplace: bool = False) -> Tensor:
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    """g v / ‖v‖. The second derivatives of PyTorch's fused kernel are wrong (2.13; not even symmetric)."""
+    """g v / ‖v‖. The second derivatives of PyTorch's fused kernel are wrong (2.13; not even
+    symmetric)."""
     return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 FUNCTIONS: dict[Any, Replacement] = {
-    **dict.fromkeys((torch.sinc, torch.special.sinc, Tensor.sinc, aten.sinc, aten.sinc.default), Replacement(_sinc, WRONG)),
+    **dict.fromkeys(
+        (torch.sinc, torch.special.sinc, Tensor.sinc, aten.sinc, aten.sinc.default),
+        Replacement(_sinc, WRONG),
+    ),
     Tensor.sinc_: Replacement(lambda x: x.copy_(_sinc(x.clone())), WRONG),
     **dict.fromkeys(
         (
@@ -47,5 +52,8 @@ FUNCTIONS: dict[Any, Replacement] = {
         ),
         Replacement(_hard_sigmoid, MISSING),
     ),
-    **dict.fromkeys((torch._VF._weight_norm, aten._weight_norm, aten._weight_norm.default), Replacement(_weight_norm, WRONG)),
+    **dict.fromkeys(
+        (torch._VF._weight_norm, aten._weight_norm, aten._weight_norm.default),
+        Replacement(_weight_norm, WRONG),
+    ),
 }

@@ -33,23 +33,38 @@ def _multi_margin(
 
 
 def _multi_margin_kernel(
-    self: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: int = 1
+    self: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: int = 1,
 ) -> Tensor:
     return _multi_margin(self, target, p, margin, weight, reduction=_REDUCTIONS[reduction])
 
 
 def _multilabel_margin(
-    input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
     """`torch.nn.functional.multilabel_margin_loss`: 1 / C Σ_j Σ_i max(0, 1 − x_{y_j} + x_i).
 
     The y_j are those before the first −1, and i is none of them.
     """
-    listed, classes = (target >= 0).cumprod(-1).bool(), torch.arange(input.shape[-1], device=input.device)
+    listed, classes = (
+        (target >= 0).cumprod(-1).bool(),
+        torch.arange(input.shape[-1], device=input.device),
+    )
     others = ~((target.unsqueeze(-1) == classes) & listed.unsqueeze(-1)).any(-2)
     own = input.gather(-1, target.clamp(min=0)).unsqueeze(-1)
     excess = (1 - own + input.unsqueeze(-2)).clamp(min=0)
-    each = torch.where(listed.unsqueeze(-1) & others.unsqueeze(-2), excess, 0.0).sum((-2, -1)) / input.shape[-1]
+    each = (
+        torch.where(listed.unsqueeze(-1) & others.unsqueeze(-2), excess, 0.0).sum((-2, -1))
+        / input.shape[-1]
+    )
     return _reduced(each, size_average, reduce, reduction)
 
 
@@ -57,7 +72,9 @@ def _multilabel_margin_kernel(self: Tensor, target: Tensor, reduction: int = 1) 
     return _multilabel_margin(self, target, reduction=_REDUCTIONS[reduction])
 
 
-def _reduced(each: Tensor, size_average: bool | None, reduce: bool | None, reduction: str) -> Tensor:
+def _reduced(
+    each: Tensor, size_average: bool | None, reduce: bool | None, reduction: str
+) -> Tensor:
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce, emit_warning=False)
     return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()

@@ -12,7 +12,8 @@ class Replacement:
     """What runs in the place of a function.
 
     Attributes:
-        written: the same in operations whose derivatives are right; it takes the arguments that the function takes.
+        written: the same in operations whose derivatives are right; it takes the arguments that the
+            function takes.
         fault: what PyTorch's second derivatives of the function are.
         concerns: whether a call, by its arguments, is one to be replaced; all are by default.
     """

@@ -1,4 +1,5 @@
-"""The table of elementwise functions: written derivatives against automatic differentiation and against computer algebra."""
+"""The table of elementwise functions: written derivatives against automatic differentiation and
+against computer algebra."""
 
 import math
 
@@ -59,7 +60,9 @@ def written(name: str, order: int, z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_written_derivative_is_that_of_automatic_differentiation(name, order):
     z = points(name)
-    assert relative(written(name, order, z), nth_derivative(FUNCTIONS[name].value, order, z)) < 1e-12
+    assert (
+        relative(written(name, order, z), nth_derivative(FUNCTIONS[name].value, order, z)) < 1e-12
+    )
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -68,7 +71,9 @@ def test_a_written_derivative_is_that_of_sympy(name, order):
     t = sympy.Symbol("t", real=True)
     slope = sympy.diff(SYMBOLIC[name](t), t, order)
     z = points(name)
-    expected = torch.tensor([float(slope.subs(t, sympy.Float(value, 30))) for value in z.tolist()], dtype=torch.float64)
+    expected = torch.tensor(
+        [float(slope.subs(t, sympy.Float(value, 30))) for value in z.tolist()], dtype=torch.float64
+    )
     assert relative(written(name, order, z), expected) < 1e-12
 
 

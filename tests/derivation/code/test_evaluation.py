@@ -12,7 +12,18 @@ import torch
 
 import hesse
 from formula_cases import COSTS, DOMAIN, F_OF, CostText, arrays_for, as_numpy, for_numpy, reference
-from hesse.derivation.calculus.expression import Apply, Delta, Entry, Expression, Index, Partial, Power, Term, constant, of
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Delta,
+    Entry,
+    Expression,
+    Index,
+    Partial,
+    Power,
+    Term,
+    constant,
+    of,
+)
 from hesse.derivation.calculus.program import Leaf, Opaque, Program, Quantity, Whole
 from hesse.derivation.calculus.samples import batched
 from hesse.derivation.code.array_code import BACKENDS, Backend, callable_of, code, spelled
@@ -42,7 +53,9 @@ def test_every_block_is_the_hessian(cost: CostText) -> None:
             found = block.evaluate(**arrays, **unknown)
             assert isinstance(found, torch.Tensor) and found.shape == expected.shape
             assert relative(found, expected) < 1e-12
-            other = block.evaluate(**as_numpy(arrays), **{name: for_numpy(f) for name, f in unknown.items()})
+            other = block.evaluate(
+                **as_numpy(arrays), **{name: for_numpy(f) for name, f in unknown.items()}
+            )
             assert isinstance(other, numpy.ndarray) and other.dtype == numpy.float64
             assert relative(torch.as_tensor(other), expected) < 1e-12
 
@@ -58,28 +71,43 @@ def test_code_of_functions(function: str, backend: Backend) -> None:
     given = z.numpy() if backend == "numpy" else z
     found = torch.as_tensor(callable_of(backend, function)(given))
     assert torch.allclose(found, expected, rtol=1e-13, atol=1e-15)
-    text = eval(spelled(backend, function, "z"), {"numpy": numpy, "torch": torch, "math": math, "scipy": scipy, "z": given})
+    text = eval(
+        spelled(backend, function, "z"),
+        {"numpy": numpy, "torch": torch, "math": math, "scipy": scipy, "z": given},
+    )
     assert torch.equal(torch.as_tensor(text), found)
 
 
 @pytest.mark.parametrize("function", sorted(ARRAY_FUNCTIONS))
 @pytest.mark.parametrize("shape", [(3, 3), (2, 4, 4)])
 def test_code_of_whole_arrays(function: str, shape: tuple[int, ...]) -> None:
-    z = 30 * torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 40 * torch.eye(shape[-1])
+    z = 30 * torch.rand(
+        shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ) + 40 * torch.eye(shape[-1])
     expected = ARRAY_FUNCTIONS[function].value(z)
     for backend, given in (("numpy", z.numpy()), ("torch", z)):
-        assert torch.allclose(torch.as_tensor(callable_of(backend, function)(given)), expected, rtol=1e-12, atol=1e-14)
+        assert torch.allclose(
+            torch.as_tensor(callable_of(backend, function)(given)), expected, rtol=1e-12, atol=1e-14
+        )
 
 
 def test_every_function_has_code() -> None:
-    assert all(code(backend, name) for backend in BACKENDS for name in (*FUNCTIONS, *ARRAY_FUNCTIONS))
+    assert all(
+        code(backend, name) for backend in BACKENDS for name in (*FUNCTIONS, *ARRAY_FUNCTIONS)
+    )
 
 
 @pytest.mark.parametrize("kind", [numpy.float32, torch.float32, torch.float64])
 def test_the_type_of_the_inputs_is_kept(kind: Any) -> None:
-    block = CostText("sum(softplus(X@w) - y*(X@w))", "w", "X[n,d] w[d] y[n]").derivation.block("w", "w")
+    block = CostText("sum(softplus(X@w) - y*(X@w))", "w", "X[n,d] w[d] y[n]").derivation.block(
+        "w", "w"
+    )
     arrays = arrays_for(block.derivation.program)
-    lift = (lambda a: a.to(kind)) if isinstance(kind, torch.dtype) else (lambda a: a.numpy().astype(kind))
+    lift = (
+        (lambda a: a.to(kind))
+        if isinstance(kind, torch.dtype)
+        else (lambda a: a.numpy().astype(kind))
+    )
     given = {name: lift(array) for name, array in arrays.items()}
     found = block.evaluate(**given)
     assert found.dtype == kind
@@ -111,18 +139,28 @@ def test_the_result_is_never_the_callers_array() -> None:
 @pytest.mark.parametrize(
     ("deltas", "expected"),
     [
-        ([(0, 1)], lambda n: numpy.einsum("ij,k,l->ijkl", numpy.eye(n), numpy.ones(n), numpy.ones(n))),
+        (
+            [(0, 1)],
+            lambda n: numpy.einsum("ij,k,l->ijkl", numpy.eye(n), numpy.ones(n), numpy.ones(n)),
+        ),
         ([(0, 2), (1, 3)], lambda n: numpy.einsum("ik,jl->ijkl", numpy.eye(n), numpy.eye(n))),
         ([(0, 1), (1, 2)], lambda n: numpy.einsum("ijk,l->ijkl", _all_equal(n, 3), numpy.ones(n))),
         ([(0, 1), (1, 2), (2, 3)], lambda n: _all_equal(n, 4)),
-        ([(3, 2), (0, 3), (0, 2)], lambda n: numpy.einsum("ikl,j->ijkl", _all_equal(n, 3), numpy.ones(n))),
+        (
+            [(3, 2), (0, 3), (0, 2)],
+            lambda n: numpy.einsum("ikl,j->ijkl", _all_equal(n, 3), numpy.ones(n)),
+        ),
     ],
 )
-def test_deltas_of_free_indices(deltas: list[tuple[int, int]], expected: Callable[[int], numpy.ndarray]) -> None:
+def test_deltas_of_free_indices(
+    deltas: list[tuple[int, int]], expected: Callable[[int], numpy.ndarray]
+) -> None:
     free = tuple(Index(name, 3) for name in "ijkl")
     term = Term(Fraction(-3, 2), tuple(Delta(free[a], free[b]) for a, b in deltas))
     for like in (numpy.ones(3), torch.ones(3, dtype=torch.float64)):
-        found = evaluate(Expression((term,)), free, Program({"v": Leaf("v", (3,))}, ()), {"v": like})
+        found = evaluate(
+            Expression((term,)), free, Program({"v": Leaf("v", (3,))}, ()), {"v": like}
+        )
         assert numpy.array_equal(numpy.asarray(found), -1.5 * expected(3))
 
 
@@ -137,7 +175,9 @@ def test_known_functions_stand_for_unknown_ones() -> None:
     block = CostText(text, "W1,W2").derivation.block("W1", "W2")
     arrays = arrays_for(block.derivation.program)
     named = CostText(text.replace("f(", "tanh("), "W1,W2")
-    assert relative(block.evaluate(**arrays, f="tanh"), reference(named, "W1", "W2", arrays)) < 1e-12
+    assert (
+        relative(block.evaluate(**arrays, f="tanh"), reference(named, "W1", "W2", arrays)) < 1e-12
+    )
 
 
 # ---------------------------------------------------------------- samples
@@ -145,14 +185,28 @@ def test_known_functions_stand_for_unknown_ones() -> None:
 
 def _network() -> tuple[Program, Expression]:
     """One sample's z = W x, p = softmax(z), and x_k (p_i p_j − W[i,k]) + [i = j]."""
-    W, x, p = (lambda a, b: Entry("W", (a, b))), (lambda a: Entry("x", (a,))), (lambda a: Entry("p", (a,)))
+    W, x, p = (
+        (lambda a, b: Entry("W", (a, b))),
+        (lambda a: Entry("x", (a,))),
+        (lambda a: Entry("p", (a,))),
+    )
     quantities = (
-        Quantity("z", (P,), Expression((Term(Fraction(1), (W(P, K), x(K)), (K,)),)), "preactivation"),
+        Quantity(
+            "z", (P,), Expression((Term(Fraction(1), (W(P, K), x(K)), (K,)),)), "preactivation"
+        ),
         Quantity("p", (P,), Whole("softmax", Entry("z", (P,)))),
         Quantity("q", (P,), Opaque("cumsum", ("p", "c"), lambda p, c: p.cumsum(0) * c)),
     )
-    leaves = {"W": Leaf("W", ("d", "h"), "parameter"), "x": Leaf("x", ("h",), per_sample=True), "c": Leaf("c")}
-    terms = (Term(Fraction(1), (x(K), p(P), p(J))), Term(Fraction(-1), (x(K), W(P, K))), Term(Fraction(1), (Delta(P, J),)))
+    leaves = {
+        "W": Leaf("W", ("d", "h"), "parameter"),
+        "x": Leaf("x", ("h",), per_sample=True),
+        "c": Leaf("c"),
+    }
+    terms = (
+        Term(Fraction(1), (x(K), p(P), p(J))),
+        Term(Fraction(-1), (x(K), W(P, K))),
+        Term(Fraction(1), (Delta(P, J),)),
+    )
     terms = (*terms, Term(Fraction(2), (Entry("q", (J,)),)))
     return Program(leaves, quantities), Expression(terms)
 
@@ -160,14 +214,21 @@ def _network() -> tuple[Program, Expression]:
 def test_samples_are_summed_over() -> None:
     program, expression = _network()
     generator = torch.Generator().manual_seed(0)
-    W, x = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3, 4), (5, 4)))
+    W, x = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3, 4), (5, 4))
+    )
     for lift in (lambda a: a, lambda a: a.numpy()):
         given = {"W": lift(W), "c": lift(torch.tensor(0.7, dtype=torch.float64))}
         free = (P, J, K)
         each = [evaluate(expression, free, program, {**given, "x": lift(sample)}) for sample in x]
         every = evaluate(expression, free, program, {**given, "x": lift(x)})
         assert type(every) is type(given["W"])
-        assert relative(torch.as_tensor(every), torch.stack([torch.as_tensor(part) for part in each]).sum(0)) < 1e-13
+        assert (
+            relative(
+                torch.as_tensor(every), torch.stack([torch.as_tensor(part) for part in each]).sum(0)
+            )
+            < 1e-13
+        )
 
 
 def test_batched_adds_one_index_to_what_is_one_samples() -> None:
@@ -181,7 +242,9 @@ def test_batched_adds_one_index_to_what_is_one_samples() -> None:
 
 @pytest.mark.parametrize("loss", ["half_sse", "cross_entropy"])
 def test_a_network_over_samples(loss: str) -> None:
-    derivation = hesse.derive(hesse.Network("2-3-4", activation="tanh", loss=loss, bias=True), certify=False)
+    derivation = hesse.derive(
+        hesse.Network("2-3-4", activation="tanh", loss=loss, bias=True), certify=False
+    )
     program, generator = derivation.program, torch.Generator().manual_seed(1)
     arrays = {}
     for name, leaf in program.leaves.items():
@@ -190,9 +253,17 @@ def test_a_network_over_samples(loss: str) -> None:
             arrays[name] = torch.rand(shape, generator=generator, dtype=torch.float64)  # pyright: ignore[reportCallIssue, reportArgumentType]
     for rows in derivation.parameters:
         block = derivation.block(rows, derivation.parameters[-1])
-        samples = [{name: a[n] if program.leaves[name].per_sample else a for name, a in arrays.items()} for n in range(6)]
+        samples = [
+            {name: a[n] if program.leaves[name].per_sample else a for name, a in arrays.items()}
+            for n in range(6)
+        ]
         each = torch.stack([block.evaluate(**sample) for sample in samples])
-        assert relative(block.evaluate(**arrays), each.mean(0) if program.samples == "mean" else each.sum(0)) < 1e-12
+        assert (
+            relative(
+                block.evaluate(**arrays), each.mean(0) if program.samples == "mean" else each.sum(0)
+            )
+            < 1e-12
+        )
 
 
 # ---------------------------------------------------------------- a cost's own parameters and data
@@ -214,7 +285,10 @@ def _with(activation: torch.nn.Module) -> torch.nn.Module:
 OWN = {
     "a function with a row": (lambda: _with(torch.nn.Tanh()), "half_sse"),
     "one without": (lambda: _with(torch.nn.LeakyReLU()), "cross_entropy"),
-    "another": (lambda: _with(torch.nn.Mish()), torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]).double())),
+    "another": (
+        lambda: _with(torch.nn.Mish()),
+        torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]).double()),
+    ),
     "a kink": (lambda: _with(torch.nn.ELU()), torch.nn.CrossEntropyLoss(reduction="sum")),
     "a named map": (Cumulative, "cross_entropy"),
 }
@@ -239,22 +313,32 @@ def test_a_cost_s_own_parameters_and_samples_give_its_hessian(name: str) -> None
         block, expected = d.block(rows, columns), H[rows, columns]
         assert relative(block.evaluate(), expected) < 1e-12
         other = block.evaluate(**{key: value.numpy() for key, value in parameters.items()})
-        assert isinstance(other, numpy.ndarray) and relative(torch.as_tensor(other), expected) < 1e-12
+        assert (
+            isinstance(other, numpy.ndarray) and relative(torch.as_tensor(other), expected) < 1e-12
+        )
         if isinstance(loss, str):
             assert relative(block.evaluate(x=X, y=target), expected) < 1e-12
             found = block.evaluate(x=X.numpy(), y=target.numpy())
-            assert isinstance(found, numpy.ndarray) and relative(torch.as_tensor(found), expected) < 1e-12
+            assert (
+                isinstance(found, numpy.ndarray)
+                and relative(torch.as_tensor(found), expected) < 1e-12
+            )
         one = block.evaluate(x=X[0], y=target[0], **parameters)
         assert one.shape == expected.shape
 
 
 def test_a_cost_s_own_data_are_all_or_none() -> None:
     data = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
-    d = hesse.derive(hesse.Cost(_with(torch.nn.Tanh()).double(), "cross_entropy", data), "2.bias", certify=False)
+    d = hesse.derive(
+        hesse.Cost(_with(torch.nn.Tanh()).double(), "cross_entropy", data), "2.bias", certify=False
+    )
     block = d.block("2.bias", "2.bias")
     with pytest.raises(
         hesse.HesseError,
-        match=r"y: expected shape \(5, 2\), one-hot where they are classes, as x holds 5 samples; got shape \(5,\)",
+        match=(
+            r"y: expected shape \(5, 2\), one-hot where they are classes, as x holds 5 samples; got"
+            r" shape \(5,\)"
+        ),
     ):
         block.evaluate(x=data[0], y=data[1])
     with pytest.raises(hesse.HesseError, match="no array is called 'z'"):
@@ -268,8 +352,14 @@ def test_a_function_without_a_row_is_an_argument_of_the_code_and_a_named_map_has
         for model in (_with(torch.nn.SELU()), Cumulative())
     )
     assert "selu, dselu):" in scaled.block("0.weight", "2.weight").python()
-    assert "∂²J/∂0.weight[o,i]∂2.weight[p,j] = selu'(z(0)[o])" in scaled.block("0.weight", "2.weight").python()
-    with pytest.raises(hesse.HesseError, match=r"python: cumprod has no formula, .* evaluate\(\) computes this block"):
+    assert (
+        "∂²J/∂0.weight[o,i]∂2.weight[p,j] = selu'(z(0)[o])"
+        in scaled.block("0.weight", "2.weight").python()
+    )
+    with pytest.raises(
+        hesse.HesseError,
+        match=r"python: cumprod has no formula, .* evaluate\(\) computes this block",
+    ):
         cumulative.block("fc.weight", "out.weight").python()
 
 
@@ -277,7 +367,9 @@ def test_a_function_without_a_row_is_an_argument_of_the_code_and_a_named_map_has
 
 
 def test_only_what_is_needed_is_computed_and_only_once() -> None:
-    block = CostText("sum(softplus(X@w) - y*(X@w))", "w", "X[n,d] w[d] y[n]").derivation.block("w", "w")
+    block = CostText("sum(softplus(X@w) - y*(X@w))", "w", "X[n,d] w[d] y[n]").derivation.block(
+        "w", "w"
+    )
     made = schedule(block.expression, block.indices, block.derivation.program)
     nodes = [statement.node for statement in made.statements]
     assert sorted(node.name for node in nodes if isinstance(node, Argument)) == ["X", "w"]
@@ -289,7 +381,9 @@ def test_only_what_is_needed_is_computed_and_only_once() -> None:
 def test_the_order_of_products_is_chosen() -> None:
     # Σ_jk A[i,j] B[j,k] v[k] from the right: two products of a matrix and a vector.
     A, B, v = Entry("A", (P, J)), Entry("B", (J, K)), Entry("v", (K,))
-    program = Program({"A": Leaf("A", ("d", "d")), "B": Leaf("B", ("d", "h")), "v": Leaf("v", ("h",))}, ())
+    program = Program(
+        {"A": Leaf("A", ("d", "d")), "B": Leaf("B", ("d", "h")), "v": Leaf("v", ("h",))}, ()
+    )
     made = schedule(Expression((Term(Fraction(1), (A, B, v), (J, K)),)), (P,), program)
     assert [len(s.axes) for s in made.statements if isinstance(s.node, Contraction)] == [1, 1]
 
@@ -313,29 +407,58 @@ def test_contractions_of_every_form(spelling: str) -> None:
     at = [tuple(Index(letter, letter.upper()) for letter in part) for part in inputs.split(",")]
     generator = numpy.random.default_rng(0)
     sizes = {letter: 2 + k for k, letter in enumerate(sorted(set(spelling) - set(",->")))}
-    given = {name: generator.standard_normal([sizes[i.name] for i in axes]) for name, axes in zip("XY", at, strict=True)}
-    program = Program({name: Leaf(name, tuple(i.size for i in axes)) for name, axes in zip("XY", at, strict=True)}, ())
+    given = {
+        name: generator.standard_normal([sizes[i.name] for i in axes])
+        for name, axes in zip("XY", at, strict=True)
+    }
+    program = Program(
+        {
+            name: Leaf(name, tuple(i.size for i in axes))
+            for name, axes in zip("XY", at, strict=True)
+        },
+        (),
+    )
     free = tuple(Index(letter, letter.upper()) for letter in out)
     bound = tuple({i: None for axes in at for i in axes if i not in free})
     expression = Expression((Term(Fraction(3), (Entry("X", at[0]), Entry("Y", at[1])), bound),))
     expected = 3 * numpy.einsum(spelling, given["X"], given["Y"])
-    assert numpy.allclose(evaluate(expression, free, program, given), expected, rtol=1e-13, atol=1e-13)
+    assert numpy.allclose(
+        evaluate(expression, free, program, given), expected, rtol=1e-13, atol=1e-13
+    )
     tensors = {name: torch.as_tensor(array) for name, array in given.items()}
-    assert numpy.allclose(evaluate(expression, free, program, tensors), expected, rtol=1e-13, atol=1e-13)
+    assert numpy.allclose(
+        evaluate(expression, free, program, tensors), expected, rtol=1e-13, atol=1e-13
+    )
 
 
 # ---------------------------------------------------------------- bad input
 
-PROGRAM = Program({"A": Leaf("A", ("n", "d"), "parameter"), "b": Leaf("b", ("n",)), "s": Leaf("s")}, (), frozenset({"f"}))
-EXPRESSION = Expression((Term(Fraction(1), (Entry("A", (N, P)), Apply("f", 1, Entry("b", (N,))), Entry("s")), (N,)),))
+PROGRAM = Program(
+    {"A": Leaf("A", ("n", "d"), "parameter"), "b": Leaf("b", ("n",)), "s": Leaf("s")},
+    (),
+    frozenset({"f"}),
+)
+EXPRESSION = Expression(
+    (Term(Fraction(1), (Entry("A", (N, P)), Apply("f", 1, Entry("b", (N,))), Entry("s")), (N,)),)
+)
 GIVEN = {"A": numpy.ones((2, 3)), "b": numpy.ones(2), "s": 1.0}
 
 
 @pytest.mark.parametrize(
     ("arrays", "functions", "kind", "text"),
     [
-        ({"A": GIVEN["A"]}, {"f": "tanh"}, hesse.HesseError, r"missing: b, shape \(n,\); s, a scalar\. Needed are A, b, s"),
-        ({**GIVEN, "B": 1}, {"f": "tanh"}, KeyError, "no array is called 'B'; expected 'A', 'b', 's'"),
+        (
+            {"A": GIVEN["A"]},
+            {"f": "tanh"},
+            hesse.HesseError,
+            r"missing: b, shape \(n,\); s, a scalar\. Needed are A, b, s",
+        ),
+        (
+            {**GIVEN, "B": 1},
+            {"f": "tanh"},
+            KeyError,
+            "no array is called 'B'; expected 'A', 'b', 's'",
+        ),
         (
             {**GIVEN, "b": numpy.ones(4)},
             {"f": "tanh"},
@@ -348,10 +471,30 @@ GIVEN = {"A": numpy.ones((2, 3)), "b": numpy.ones(2), "s": 1.0}
             ValueError,
             r"b: expected shape \(n,\), got an array of shape \(2, 1\)",
         ),
-        ({**GIVEN, "s": numpy.ones(1)}, {"f": "tanh"}, ValueError, r"s: expected a scalar, got an array of shape \(1,\)"),
-        ({**GIVEN, "b": numpy.ones(2) * 1j}, {"f": "tanh"}, TypeError, "b: expected an array of real numbers"),
-        ({**GIVEN, "b": torch.ones(2) * 1j}, {"f": "tanh"}, TypeError, "b: expected real numbers, got torch.complex64"),
-        ({**GIVEN, "b": ["x", "y"]}, {"f": "tanh"}, TypeError, "b: expected an array of real numbers, got list"),
+        (
+            {**GIVEN, "s": numpy.ones(1)},
+            {"f": "tanh"},
+            ValueError,
+            r"s: expected a scalar, got an array of shape \(1,\)",
+        ),
+        (
+            {**GIVEN, "b": numpy.ones(2) * 1j},
+            {"f": "tanh"},
+            TypeError,
+            "b: expected an array of real numbers",
+        ),
+        (
+            {**GIVEN, "b": torch.ones(2) * 1j},
+            {"f": "tanh"},
+            TypeError,
+            "b: expected real numbers, got torch.complex64",
+        ),
+        (
+            {**GIVEN, "b": ["x", "y"]},
+            {"f": "tanh"},
+            TypeError,
+            "b: expected an array of real numbers, got list",
+        ),
         (GIVEN, {}, KeyError, "f is unknown here: give functions="),
         (GIVEN, {"f": "tann"}, KeyError, "f: no function is called 'tann'; nearest: 'tan'"),
         (GIVEN, {"f": (numpy.tanh,)}, KeyError, "f' is needed, got only 1 of"),
@@ -371,10 +514,16 @@ def test_what_is_refused(arrays: dict, functions: dict, kind: type[Exception], t
 
 
 def test_samples_must_be_given_for_all_or_none() -> None:
-    program = Program({"x": Leaf("x", ("d",), per_sample=True), "y": Leaf("y", ("d",), per_sample=True)}, ())
+    program = Program(
+        {"x": Leaf("x", ("d",), per_sample=True), "y": Leaf("y", ("d",), per_sample=True)}, ()
+    )
     expression = Expression((Term(Fraction(1), (Entry("x", (P,)), Entry("y", (P,))), (P,)),))
     with pytest.raises(
-        ValueError, match=r"y: expected shape \(4, d\), as x holds 4 samples; got shape \(3,\); give both for many"
+        ValueError,
+        match=(
+            r"y: expected shape \(4, d\), as x holds 4 samples; got shape \(3,\); give both for"
+            r" many"
+        ),
     ):
         evaluate(expression, (), program, {"x": numpy.ones((4, 3)), "y": numpy.ones(3)})
 
@@ -383,7 +532,9 @@ def test_a_size_that_nothing_given_has() -> None:
     program = Program({"x": Leaf("x", ("d",), "parameter"), "a": Leaf("a")}, ())
     with pytest.raises(hesse.HesseError, match="the size d is not known: give x as well"):
         evaluate(of(Delta(P, J)), (P, J), program, {"a": 1.0})
-    assert numpy.array_equal(evaluate(of(Delta(P, J)), (P, J), program, {"x": numpy.zeros(2)}), numpy.eye(2))
+    assert numpy.array_equal(
+        evaluate(of(Delta(P, J)), (P, J), program, {"x": numpy.zeros(2)}), numpy.eye(2)
+    )
 
 
 def test_a_derivative_not_carried_out_has_no_numbers() -> None:
@@ -396,5 +547,7 @@ def test_a_derivative_not_carried_out_has_no_numbers() -> None:
 def test_a_result_that_does_not_fit() -> None:
     program = Program({"x": Leaf("x", ("d",))}, ())
     wide = tuple(Index(name, "d") for name in "ijkl")
-    with pytest.raises(MemoryError, match=r"the result of shape \(30000, 30000, 30000, 30000\) needs an array of"):
+    with pytest.raises(
+        MemoryError, match=r"the result of shape \(30000, 30000, 30000, 30000\) needs an array of"
+    ):
         evaluate(constant(1), wide, program, {"x": numpy.ones(30000)})

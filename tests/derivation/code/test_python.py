@@ -1,4 +1,5 @@
-"""The printed functions run as they stand, equal `evaluate`, and read as a person would write them."""
+"""The printed functions run as they stand, equal `evaluate`, and read as a person would write
+them."""
 
 import ast
 import inspect
@@ -35,7 +36,9 @@ def made(source: str, name: str = "hessian_block") -> Callable[..., Any]:
 def test_every_printed_block_runs_and_equals_evaluate(cost: CostText, backend: Backend) -> None:
     derivation = cost.derivation
     tensors = arrays_for(derivation.program)
-    arrays = tensors if backend == "torch" else {name: array.numpy() for name, array in tensors.items()}
+    arrays = (
+        tensors if backend == "torch" else {name: array.numpy() for name, array in tensors.items()}
+    )
     f = F_OF if backend == "torch" else for_numpy(F_OF)
     unknown = {"f": f} if derivation.program.unknown else {}
     for rows in derivation.parameters:
@@ -44,11 +47,21 @@ def test_every_printed_block_runs_and_equals_evaluate(cost: CostText, backend: B
             source = block.python(backend)
             function = made(source)
             names = {"f": f[0], "df": f[1], "d2f": f[2], **arrays}
-            found = function(**{name: names[name] for name in inspect.signature(function).parameters})
+            found = function(
+                **{name: names[name] for name in inspect.signature(function).parameters}
+            )
             expected = block.evaluate(**arrays, **unknown)
-            assert type(found) is type(expected) and found.shape == expected.shape and found.dtype == expected.dtype
+            assert (
+                type(found) is type(expected)
+                and found.shape == expected.shape
+                and found.dtype == expected.dtype
+            )
             assert numpy.allclose(found, expected, rtol=1e-12, atol=1e-13)
-            imported = {line.removeprefix("import ") for line in source.splitlines() if line.startswith("import ")}
+            imported = {
+                line.removeprefix("import ")
+                for line in source.splitlines()
+                if line.startswith("import ")
+            }
             assert backend in imported and imported <= {backend, "math", "scipy.special"}
             before, _, code = source.split('"""')
             assert before.isascii() and (code.isascii() or "Σ" in code)
@@ -66,12 +79,22 @@ def test_printed_random_costs_equal_evaluate(drawn: Drawn) -> None:
     expected = block.evaluate(**tensors, **dict.fromkeys(derivation.program.unknown, F_OF))
     for backend, f in (("numpy", for_numpy(F_OF)), ("torch", F_OF)):
         function = made(block.python(backend))
-        given_names = {name: array.numpy() if backend == "numpy" else array for name, array in tensors.items()}
+        given_names = {
+            name: array.numpy() if backend == "numpy" else array for name, array in tensors.items()
+        }
         for name in derivation.program.unknown:
             given_names |= {name: f[0], f"d{name}": f[1], f"d2{name}": f[2]}
-        found = torch.as_tensor(function(**{name: given_names[name] for name in inspect.signature(function).parameters}))
+        found = torch.as_tensor(
+            function(**{name: given_names[name] for name in inspect.signature(function).parameters})
+        )
         assert found.shape == expected.shape
-        assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9 * (1 + float(expected.abs().max())), equal_nan=True)
+        assert torch.allclose(
+            found,
+            expected,
+            rtol=1e-9,
+            atol=1e-9 * (1 + float(expected.abs().max())),
+            equal_nan=True,
+        )
 
 
 def test_a_quadratic_form() -> None:
@@ -80,10 +103,17 @@ def test_a_quadratic_form() -> None:
 
 
 def test_logistic_regression_goes_through_one_matrix_product() -> None:
-    block = CostText("sum(softplus(X@w) - y*(X@w))", "w", "X[n,d] w[d] y[n]").derivation.block("w", "w")
+    block = CostText("sum(softplus(X@w) - y*(X@w))", "w", "X[n,d] w[d] y[n]").derivation.block(
+        "w", "w"
+    )
     for backend in ("numpy", "torch"):
         source = block.python(backend)
-        assert source.count("@") == 2 and "X.T @" in source and "einsum" not in source and "eye" not in source
+        assert (
+            source.count("@") == 2
+            and "X.T @" in source
+            and "einsum" not in source
+            and "eye" not in source
+        )
         assert "y" not in inspect.signature(made(source)).parameters
 
 
@@ -105,13 +135,28 @@ def test_intermediates_have_the_names_of_the_derivation() -> None:
     }
     assert {"z2", "a2", "z3", "y_hat"} <= targets
     assert list(inspect.signature(made(source)).parameters)[-3:] == ["f", "df", "d2f"]
-    assert '"""' in source and "W1: array of floats, of shape (" in source and "df: f', applied to every entry" in source
+    assert (
+        '"""' in source
+        and "W1: array of floats, of shape (" in source
+        and "df: f', applied to every entry" in source
+    )
 
 
 def test_names_become_identifiers() -> None:
     names = ["δ3", "ŷ", "lambda", "inv(X)", "0.weight", "numpy", "z₂", "Σ", "sum", "x'", "∂", "日"]
     found = [identifier(name) for name in names]
-    assert found[:10] == ["delta3", "y_hat", "lambda_", "inv_X", "p0_weight", "numpy_", "z2", "Sigma", "sum_", "x_prime"]
+    assert found[:10] == [
+        "delta3",
+        "y_hat",
+        "lambda_",
+        "inv_X",
+        "p0_weight",
+        "numpy_",
+        "z2",
+        "Sigma",
+        "sum_",
+        "x_prime",
+    ]
     assert all(name.isidentifier() and name.isascii() for name in found)
 
 
@@ -124,9 +169,14 @@ def test_identifiers_never_clash(wanted: list[str]) -> None:
 
 
 def test_awkward_names_of_leaves() -> None:
-    program = Program({name: Leaf(name, ("d", "d")) for name in ("H", "d", "lambda", "δ", "hessian_block", "t1")}, ())
+    program = Program(
+        {name: Leaf(name, ("d", "d")) for name in ("H", "d", "lambda", "δ", "hessian_block", "t1")},
+        (),
+    )
     terms = [Entry(name, (P, Q)) for name in program.leaves]
-    expression = Expression(tuple(term for factor in terms for term in of(factor).terms) + of(Delta(P, Q)).terms)
+    expression = Expression(
+        tuple(term for factor in terms for term in of(factor).terms) + of(Delta(P, Q)).terms
+    )
     function = made(python(expression, program, free=(P, Q)))
     found = function(*(numpy.full((3, 3), 10.0**k) for k in range(6)))
     assert numpy.array_equal(found, 111111 + numpy.eye(3))
@@ -141,18 +191,27 @@ def test_a_constant_is_written_out_or_is_an_argument() -> None:
     source = python(expression, program, free=(at,))
     assert "[1.0, 2.0]" in source and made(source)(numpy.ones(2)).tolist() == [2, 3]
     i, k = Index("i", 9), Index("k", 9)
-    assert list(inspect.signature(made(python(of(Entry("M", (i, k))), program, free=(i, k)))).parameters) == ["M"]
+    assert list(
+        inspect.signature(made(python(of(Entry("M", (i, k))), program, free=(i, k)))).parameters
+    ) == ["M"]
 
 
 def test_a_block_of_zeros_still_has_its_shape() -> None:
     block = CostText("sum(x)", "x", "x[d]").derivation.block("x", "x")
-    assert numpy.array_equal(made(block.python())(numpy.ones(3, numpy.float32)), numpy.zeros((3, 3)))
+    assert numpy.array_equal(
+        made(block.python())(numpy.ones(3, numpy.float32)), numpy.zeros((3, 3))
+    )
     assert made(block.python())(numpy.ones(3, numpy.float32)).dtype == numpy.float32
 
 
 def test_the_formula_stands_in_the_docstring() -> None:
     program = Program({"A": Leaf("A", ("d", "d"))}, ())
-    function = made(python(of(Entry("A", (P, Q))), program, free=(P, Q), name="g", formula="∂²J/∂x∂x = A\n\\alpha"), "g")
+    function = made(
+        python(
+            of(Entry("A", (P, Q))), program, free=(P, Q), name="g", formula="∂²J/∂x∂x = A\n\\alpha"
+        ),
+        "g",
+    )
     assert "∂²J/∂x∂x = A\n" in str(function.__doc__) and "\\alpha" in str(function.__doc__)
     A = numpy.ones((2, 2))
     assert function(A) is not A

@@ -1,4 +1,5 @@
-"""Derivations of any depth: every stage certified, length linear in the depth, blocks equal to those written out."""
+"""Derivations of any depth: every stage certified, length linear in the depth, blocks equal to
+those written out."""
 
 import pytest
 import torch
@@ -33,17 +34,28 @@ def test_the_recursion_is_that_of_delta_S_and_D():
 
 
 def test_the_length_grows_linearly():
-    lengths = [sum(len(stage.lines) for stage in hesse.derive(*deep(depth, "f"), certify=False).stages) for depth in (5, 7, 9)]
+    lengths = [
+        sum(len(stage.lines) for stage in hesse.derive(*deep(depth, "f"), certify=False).stages)
+        for depth in (5, 7, 9)
+    ]
     assert lengths[1] - lengths[0] == lengths[2] - lengths[1]
 
 
-@pytest.mark.parametrize("pair", [("W1", "W1"), ("W1", "W2"), ("W1", "W3"), ("W2", "W3"), ("W3", "W3"), ("W3", "W1")])
+@pytest.mark.parametrize(
+    "pair", [("W1", "W1"), ("W1", "W2"), ("W1", "W3"), ("W2", "W3"), ("W3", "W3"), ("W3", "W1")]
+)
 def test_the_blocks_are_those_written_out(pair):
     text, wrt = deep(3)
     shapes = {"W1": (3, 2), "W2": (4, 3), "W3": (2, 4), "x": (2,), "y": (2,)}
     generator = torch.Generator().manual_seed(1)
-    arrays = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
-    short, long = (hesse.derive(text, wrt, stagewise=way).block(*pair).evaluate(**arrays) for way in (True, False))
+    arrays = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+    short, long = (
+        hesse.derive(text, wrt, stagewise=way).block(*pair).evaluate(**arrays)
+        for way in (True, False)
+    )
     assert torch.allclose(short, long, atol=1e-12)
 
 
@@ -53,11 +65,18 @@ def test_any_block_can_be_asked_for_later_and_is_certified():
     block = d.block("W2", "W4")
     assert block.block.deviation < 1e-12
     assert all(line.deviation < 1e-12 for line in block.lines)
-    assert [term.kind for term in block.expression.terms] == ["curvature from above", "product-rule term"]
+    assert [term.kind for term in block.expression.terms] == [
+        "curvature from above",
+        "product-rule term",
+    ]
 
 
 def test_a_tied_parameter_enters_at_all_its_places():
-    d = hesse.derive("1/2*sum((y - tanh(W @ tanh(W @ tanh(W @ tanh(W @ x)))))**2)", wrt=["W"], shapes="W[n,n] x[n] y[n]")
+    d = hesse.derive(
+        "1/2*sum((y - tanh(W @ tanh(W @ tanh(W @ tanh(W @ x)))))**2)",
+        wrt=["W"],
+        shapes="W[n,n] x[n] y[n]",
+    )
     assert d.stages
     assert d.certificate is not None
     assert d.certificate.block_deviation < 1e-12

@@ -1,4 +1,5 @@
-"""The lines: what each block's must contain, that every one is certified, and that a wrong one is caught."""
+"""The lines: what each block's must contain, that every one is certified, and that a wrong one is
+caught."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -21,7 +22,11 @@ def two():
 
 def test_the_mixed_block_goes_by_start_product_rule_branches_and_collect(two):
     lines = two.steps("W1", "W2")
-    assert [line.rule for line in lines if line.label.isdigit()] == ["start", "product rule", "collect"]
+    assert [line.rule for line in lines if line.label.isdigit()] == [
+        "start",
+        "product rule",
+        "collect",
+    ]
     assert lines[1].marks == ("branch A", "branch B")
     assert {line.label[0] for line in lines} >= {"A", "B"}
     assert lines[-1].after == two.block("W1", "W2").expression
@@ -80,7 +85,10 @@ def test_a_wrong_line_is_caught_and_named(two):
     wrong = replace(block.lines[3], after=scale(block.lines[3].after, Fraction(2)))
     lines = (*block.lines[:3], wrong, *block.lines[4:])
     broken = replace(two, blocks={("W1", "W2"): replace(block, lines=lines)})
-    with pytest.raises(hesse.HesseError, match=rf"line {wrong.label} \({wrong.rule}\) of the block \(W1, W2\) is wrong by"):
+    with pytest.raises(
+        hesse.HesseError,
+        match=rf"line {wrong.label} \({wrong.rule}\) of the block \(W1, W2\) is wrong by",
+    ):
         certified(broken)
 
 
@@ -104,10 +112,14 @@ def test_the_user_s_default_dtype_and_random_state_stay():
 
 
 def test_lines_of_each_block_hold_by_central_differences(two):
-    """A third way to the block, without automatic differentiation: differences of differences of the cost."""
+    """A third way to the block, without automatic differentiation: differences of differences of
+    the cost."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"W1": (3, 2), "W2": (2, 3), "x": (2,), "y": (2,)}
-    arrays = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    arrays = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
     h = 1e-4
 
     def cost(W1, W2):

@@ -1,4 +1,5 @@
-"""The derivation of the two-layer network's mixed block, set down by hand: what the notations are tried on."""
+"""The derivation of the two-layer network's mixed block, set down by hand: what the notations are
+tried on."""
 
 from fractions import Fraction
 
@@ -26,7 +27,12 @@ CURVATURE: Kind = "curvature from above"
 PRODUCT: Kind = "product-rule term"
 
 
-def term(*factors: Factor, number: Fraction | int = 1, over: tuple[Index, ...] = (), kind: Kind | None = None) -> Term:
+def term(
+    *factors: Factor,
+    number: Fraction | int = 1,
+    over: tuple[Index, ...] = (),
+    kind: Kind | None = None,
+) -> Term:
     return Term(Fraction(number), factors, over, kind)
 
 
@@ -38,14 +44,28 @@ def square(factor: Factor) -> Factor:
     return Power(factor, constant(2))
 
 
-def two_layers(first: str = "W1", second: str = "W2", data: str = "x", deviation: float = 2.2e-16) -> Derivation:
+def two_layers(
+    first: str = "W1", second: str = "W2", data: str = "x", deviation: float = 2.2e-16
+) -> Derivation:
     """The example's derivation, under any names."""
     o, i, p, j = Index("o", "h"), Index("i", "d"), Index("p", "m"), Index("j", "h")
     W1, W2, x, y = Entry(first, (o, i)), Entry(second, (p, j)), Entry(data, (i,)), Entry("y", (p,))
     z2_o, z2_j, a2_j, z3, out, J = (
-        Entry(name, at) for name, at in (("z2", (o,)), ("z2", (j,)), ("a2", (j,)), ("z3", (p,)), ("ŷ", (p,)), ("J", ()))
+        Entry(name, at)
+        for name, at in (
+            ("z2", (o,)),
+            ("z2", (j,)),
+            ("a2", (j,)),
+            ("z3", (p,)),
+            ("ŷ", (p,)),
+            ("J", ()),
+        )
     )
-    delta, S, gap = Entry("δ3", (p,)), Entry("S3", (p,)), Group(total(term(y), term(out, number=-1)))
+    delta, S, gap = (
+        Entry("δ3", (p,)),
+        Entry("S3", (p,)),
+        Group(total(term(y), term(out, number=-1))),
+    )
 
     def f(order: int, at: Factor) -> Factor:
         return Apply("f", order, at)
@@ -65,7 +85,11 @@ def two_layers(first: str = "W1", second: str = "W2", data: str = "x", deviation
             Quantity("ŷ", (p,), of(f(0, z3)), "activation"),
             Quantity("δ3", (p,), delta_is, "delta", "how J feels z3"),
             Quantity(
-                "S3", (p,), total(term(square(f(1, z3))), term(gap, f(2, z3), number=-1)), "curvature", "the curvature of J in z3"
+                "S3",
+                (p,),
+                total(term(square(f(1, z3))), term(gap, f(2, z3), number=-1)),
+                "curvature",
+                "the curvature of J in z3",
             ),
             Quantity("J", (), total(term(square(gap), number=Fraction(1, 2), over=(p,))), "cost"),
         ),
@@ -81,7 +105,11 @@ def two_layers(first: str = "W1", second: str = "W2", data: str = "x", deviation
     )
     lines = (
         Line(
-            "1", "start", of(Partial(J, (W1, W2))), of(start), f"from ∂J/∂{second}; {first} stands in a2 and, through z3, in δ3"
+            "1",
+            "start",
+            of(Partial(J, (W1, W2))),
+            of(start),
+            f"from ∂J/∂{second}; {first} stands in a2 and, through z3, in δ3",
         ),
         Line(
             "2",
@@ -115,8 +143,16 @@ def two_layers(first: str = "W1", second: str = "W2", data: str = "x", deviation
             f"z3 = {second} a2, and {second} is held fixed here",
         ),
         Line("B1", "chain rule", of(branch_b), total(term(f(1, z2_j), Partial(z2_j, (W1,))))),
-        Line("B2", "linear", of(Partial(z2_j, (W1,))), total(slope_of_z2), f"only row o of {first} touches z2_o"),
-        Line("3", "put B into A3", of(Partial(z3, (W1,))), total(moved), "the sum over j keeps j = o"),
+        Line(
+            "B2",
+            "linear",
+            of(Partial(z2_j, (W1,))),
+            total(slope_of_z2),
+            f"only row o of {first} touches z2_o",
+        ),
+        Line(
+            "3", "put B into A3", of(Partial(z3, (W1,))), total(moved), "the sum over j keeps j = o"
+        ),
         Line("4", "collect", of(Partial(J, (W1, W2))), result, "put the branches in"),
     )
     lines = tuple(Line(**{**line.__dict__, "deviation": deviation}) for line in lines)
@@ -124,8 +160,22 @@ def two_layers(first: str = "W1", second: str = "W2", data: str = "x", deviation
         W2,
         total(term(delta, a2_j)),
         (
-            Line("1", "chain rule", of(Partial(J, (z3,))), delta_is, "z3 acts on J through ŷ", delta, deviation=deviation),
-            Line("2", "chain rule", of(Partial(J, (W2,))), total(term(delta, a2_j)), f"{second} acts on J through z3"),
+            Line(
+                "1",
+                "chain rule",
+                of(Partial(J, (z3,))),
+                delta_is,
+                "z3 acts on J through ŷ",
+                delta,
+                deviation=deviation,
+            ),
+            Line(
+                "2",
+                "chain rule",
+                of(Partial(J, (W2,))),
+                total(term(delta, a2_j)),
+                f"{second} acts on J through z3",
+            ),
         ),
     )
     return Derivation(

@@ -5,7 +5,17 @@ from fractions import Fraction
 import pytest
 import torch
 
-from hesse.derivation.calculus.expression import Apply, Delta, Entry, Expression, Factor, Index, Power, Term, constant
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Index,
+    Power,
+    Term,
+    constant,
+)
 from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.show.factoring import factored
@@ -18,7 +28,14 @@ U_N, V_M = Entry("u", (N,)), Entry("v", (M,))
 PROGRAM = Program(
     {
         name: Leaf(name, sizes)
-        for name, sizes in {"X": ("N", "d"), "a": ("d",), "b": ("d",), "c": (), "u": ("N",), "v": ("N",)}.items()
+        for name, sizes in {
+            "X": ("N", "d"),
+            "a": ("d",),
+            "b": ("d",),
+            "c": (),
+            "u": ("N",),
+            "v": ("N",),
+        }.items()
     },
     (),
     frozenset({"f"}),
@@ -33,8 +50,16 @@ CASES = {
     "nothing in common": ((term(A_I), term(B_I)), "1", "a_i + b_i"),
     "one term is left alone": ((term(A_I, A_J),), "1", "a_i a_j"),
     "a factor": ((term(C, A_I), term(C, A_J)), "c", "a_i + a_j"),
-    "the lower power": ((term(Power(C, constant(3)), A_I), term(Power(C, constant(2)), A_J)), "c²", "c a_i + a_j"),
-    "a denominator": ((term(Power(C, constant(-1)), A_I), term(Power(C, constant(-1)), A_J)), "1/c", "a_i + a_j"),
+    "the lower power": (
+        (term(Power(C, constant(3)), A_I), term(Power(C, constant(2)), A_J)),
+        "c²",
+        "c a_i + a_j",
+    ),
+    "a denominator": (
+        (term(Power(C, constant(-1)), A_I), term(Power(C, constant(-1)), A_J)),
+        "1/c",
+        "a_i + a_j",
+    ),
     "a number": ((term(A_I, number=-2), term(A_J, number=2)), "2", "−a_i + a_j"),
     "a common sign": ((term(A_I, number=-1), term(A_J, number=-3)), "−1", "a_i + 3 a_j"),
     "names that a delta makes equal": (
@@ -58,7 +83,10 @@ CASES = {
 @pytest.mark.parametrize(("terms", "outer", "inner"), CASES.values(), ids=CASES)
 def test_what_is_pulled_out(terms, outer, inner):
     pulled = factored(Expression(terms))
-    assert (text(Expression((pulled.outer,)), PROGRAM), text(pulled.inner, PROGRAM)) == (outer, inner)
+    assert (text(Expression((pulled.outer,)), PROGRAM), text(pulled.inner, PROGRAM)) == (
+        outer,
+        inner,
+    )
 
 
 @pytest.mark.parametrize("terms", [case[0] for case in CASES.values()], ids=CASES)
@@ -66,7 +94,10 @@ def test_the_product_is_the_sum(terms):
     generator = torch.Generator().manual_seed(0)
     sizes = {"N": 4, "d": 3}
     arrays = {
-        name: torch.rand([sizes[str(size)] for size in leaf.sizes], generator=generator, dtype=torch.float64) + 0.5
+        name: torch.rand(
+            [sizes[str(size)] for size in leaf.sizes], generator=generator, dtype=torch.float64
+        )
+        + 0.5
         for name, leaf in PROGRAM.leaves.items()
     }
     at = Valuation(PROGRAM, arrays)
@@ -74,13 +105,25 @@ def test_the_product_is_the_sum(terms):
     outer = pulled.outer
     again = Expression(
         tuple(
-            Term(outer.coefficient * part.coefficient, (*outer.factors, *part.factors), (*outer.bound, *part.bound))
+            Term(
+                outer.coefficient * part.coefficient,
+                (*outer.factors, *part.factors),
+                (*outer.bound, *part.bound),
+            )
             for part in pulled.inner.terms
         )
     )
-    torch.testing.assert_close(at.array(again, (ROW, COLUMN)), at.array(Expression(terms), (ROW, COLUMN)), rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        at.array(again, (ROW, COLUMN)),
+        at.array(Expression(terms), (ROW, COLUMN)),
+        rtol=1e-13,
+        atol=0,
+    )
 
 
 def test_each_term_keeps_its_kind(derivation):
     (block,) = derivation
-    assert [term.kind for term in factored(block.expression).inner.terms] == ["curvature from above", "product-rule term"]
+    assert [term.kind for term in factored(block.expression).inner.terms] == [
+        "curvature from above",
+        "product-rule term",
+    ]

@@ -22,12 +22,61 @@ pytest.importorskip("jinja2")
 
 VOID = {"meta", "input", "br", "hr", "link", "img"}
 # Only words and formulas can stand in these.
-PHRASING = {"p", "span", "h1", "h2", "h3", "h4", "summary", "button", "label", "title", "b", "code", "dt"}
-BLOCKS = {"div", "ul", "ol", "li", "p", "pre", "table", "section", "details", "dl", "header", "footer", "main"}
+PHRASING = {
+    "p",
+    "span",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "summary",
+    "button",
+    "label",
+    "title",
+    "b",
+    "code",
+    "dt",
+}
+BLOCKS = {
+    "div",
+    "ul",
+    "ol",
+    "li",
+    "p",
+    "pre",
+    "table",
+    "section",
+    "details",
+    "dl",
+    "header",
+    "footer",
+    "main",
+}
 BLOCKS |= {"h1", "h2", "h3", "h4"}
 OTHERS = {"html", "head", "body", "style", "script", "tr", "td", "tbody", "caption", "dd"}
-MATHML = {"math", "mrow", "mi", "mn", "mo", "mtext", "mfrac", "msqrt", "mstyle", "mspace", "mtable", "mtr", "mtd"}
-TAGS = PHRASING | BLOCKS | VOID | OTHERS | MATHML | {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
+MATHML = {
+    "math",
+    "mrow",
+    "mi",
+    "mn",
+    "mo",
+    "mtext",
+    "mfrac",
+    "msqrt",
+    "mstyle",
+    "mspace",
+    "mtable",
+    "mtr",
+    "mtd",
+}
+TAGS = (
+    PHRASING
+    | BLOCKS
+    | VOID
+    | OTHERS
+    | MATHML
+    | {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
+)
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a&b_{c}\\")
 
 
@@ -66,7 +115,9 @@ class Valid(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]} at {self.getpos()}"
+        assert self.open and self.open[-1] == tag, (
+            f"</{tag}> closes {self.open[-1:]} at {self.getpos()}"
+        )
         self.open.pop()
 
     def handle_data(self, data: str) -> None:
@@ -76,7 +127,11 @@ class Valid(HTMLParser):
 
 @pytest.fixture(scope="module")
 def real():
-    return page(hesse.derive("1/2*sum((y - sigmoid(W2 @ sigmoid(W1 @ x)))**2)", wrt=["W1", "W2"], certify=False))
+    return page(
+        hesse.derive(
+            "1/2*sum((y - sigmoid(W2 @ sigmoid(W1 @ x)))**2)", wrt=["W1", "W2"], certify=False
+        )
+    )
 
 
 def test_a_real_page_is_valid(real):
@@ -89,7 +144,12 @@ def test_nothing_is_loaded_from_elsewhere(show, derivation):
     found = Valid(source)
     loads = ("src", "href", "action", "data", "style", "srcset")
     assert not [one for one in found.attributes if one[1] in loads or one[1].startswith("on")]
-    assert "http:" not in source and "https:" not in source and "@import" not in source and "url(" not in source
+    assert (
+        "http:" not in source
+        and "https:" not in source
+        and "@import" not in source
+        and "url(" not in source
+    )
     assert not [tag for tag, _, _ in found.attributes if tag in ("link", "img")]
 
 
@@ -119,29 +179,49 @@ def test_every_formula_becomes_mathml(real):
 
 
 def test_words_within_names_are_words_in_every_reading():
-    d = hesse.derive(hesse.Cost(nn.Sequential(OrderedDict(in_proj=nn.Linear(2, 2))), "mse", (torch.ones(1, 2), torch.ones(1, 2))))
+    d = hesse.derive(
+        hesse.Cost(
+            nn.Sequential(OrderedDict(in_proj=nn.Linear(2, 2))),
+            "mse",
+            (torch.ones(1, 2), torch.ones(1, 2)),
+        )
+    )
     maths = "".join(re.findall("<math.*?</math>", page(d)))
     assert "in_proj.weight" in maths and "\\_" not in maths
 
 
 def test_primes_follow_their_function(derivation):
-    assert '<msup><mi>f</mi><mi class="prime">″</mi></msup><mo stretchy="false">(</mo>' in page(derivation)
+    assert '<msup><mi>f</mi><mi class="prime">″</mi></msup><mo stretchy="false">(</mo>' in page(
+        derivation
+    )
 
 
 def test_maps_without_a_formula_are_named():
     indices = (Index("k", "n"),)
     pooled = Quantity("pooled", indices, Opaque("max_pool2d", ("x",), abs))
-    slope = Quantity("∂pooled/∂x", (*indices, Index("i", "d")), Opaque("max_pool2d", ("x",), abs, 1))
+    slope = Quantity(
+        "∂pooled/∂x", (*indices, Index("i", "d")), Opaque("max_pool2d", ("x",), abs, 1)
+    )
     found = two_layers()
     program = replace(found.program, quantities=(pooled, slope, *found.program.quantities))
     source = page(replace(found, program=program))
     Valid(source)
-    assert "<code>max_pool2d</code>" in source and "Maps without a formula" in source and "<mo>↦</mo>" in source
+    assert (
+        "<code>max_pool2d</code>" in source
+        and "Maps without a formula" in source
+        and "<mo>↦</mo>" in source
+    )
 
 
 def test_light_and_dark_phone_and_paper(derivation):
     source = page(derivation)
-    for query in ("prefers-color-scheme: dark", "max-width: 44rem", "@media print", "overflow-x: auto", 'name="viewport"'):
+    for query in (
+        "prefers-color-scheme: dark",
+        "max-width: 44rem",
+        "@media print",
+        "overflow-x: auto",
+        'name="viewport"',
+    ):
         assert query in source
 
 

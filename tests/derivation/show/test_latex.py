@@ -39,9 +39,13 @@ def test_whatever_the_names_the_document_is_read(names, reading):
         check(lines_latex(block, found, reading))
 
 
-@pytest.mark.parametrize("case", [*CLOSED_FORMS[1:14:2], CLOSED_FORMS[-2]], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [*CLOSED_FORMS[1:14:2], CLOSED_FORMS[-2]], ids=lambda case: case.name
+)
 def test_real_derivations_are_read(case):
-    found = hesse.derive(case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False)
+    found = hesse.derive(
+        case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False
+    )
     for reading in READINGS:
         check(document(found, reading))
 
@@ -51,7 +55,8 @@ def test_kinds_have_their_colours_and_labels_and_symbols_their_shapes(derivation
     assert r"\underbrace{\textcolor{blue}" in source and r"_{\text{curvature from above}}" in source
     assert r"\underbrace{\textcolor{brown}" in source and r"_{\text{product-rule term}}" in source
     assert (
-        r"\underset{m \times h}{W_{2}[p,o]}" in source and r"\underset{d}{x_{i}} \, f'(\underset{h}{z_{2,o}}) \Bigl\{" in source
+        r"\underset{m \times h}{W_{2}[p,o]}" in source
+        and r"\underset{d}{x_{i}} \, f'(\underset{h}{z_{2,o}}) \Bigl\{" in source
     )
     assert [line for line in source.splitlines() if line.startswith(r"\usepackage")] == [
         r"\usepackage{amsmath}",
@@ -63,7 +68,8 @@ def test_one_formula(derivation):
     (block,) = derivation
     program = derivation.program
     assert (
-        latex(block.expression, program, "scalar") == r"x \, f'(z_{2}) \, S_{3} \, W_{2} \, a_{2} + x \, f'(z_{2}) \, \delta_{3}"
+        latex(block.expression, program, "scalar")
+        == r"x \, f'(z_{2}) \, S_{3} \, W_{2} \, a_{2} + x \, f'(z_{2}) \, \delta_{3}"
     )
     assert latex(block.expression, program, "matrix", block.rows, block.columns).endswith("K")
     with pytest.raises(HesseValueError, match="reading"):
@@ -95,7 +101,10 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.attention = nn.Embedding(4, 2), nn.MultiheadAttention(2, 1, batch_first=True)
+        self.embed, self.attention = (
+            nn.Embedding(4, 2),
+            nn.MultiheadAttention(2, 1, batch_first=True),
+        )
         self.norm, self.out = nn.LayerNorm(2), nn.Linear(2, 2)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -106,7 +115,9 @@ class Mixed(nn.Module):
 
 def every_derivation() -> Iterator[hesse.Derivation]:
     for case in CASES:
-        yield hesse.derive(case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False)
+        yield hesse.derive(
+            case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False
+        )
     yield hesse.derive(hesse.Network("2-3-1"), certify=False)
     yield hesse.derive(hesse.Network("2-2-2-2-2-1", "relu"), certify=False)
     torch.manual_seed(0)
@@ -117,7 +128,8 @@ def every_derivation() -> Iterator[hesse.Derivation]:
 @pytest.mark.slow
 @NEEDS_TEX
 def test_every_derivation_compiles(tmp_path):
-    """All of them in one document for each reading: a page of its own compiles too, they share the preamble."""
+    """All of them in one document for each reading: a page of its own compiles too, they share the
+    preamble."""
     derivations = list(every_derivation())
     for reading in READINGS:
         pages = [document(found, reading) for found in derivations]

@@ -3,7 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hesse.derivation.show.layout import MARK_OFF, MARK_ON, Part, broken, laid_out, prose, table, underlined, wide
+from hesse.derivation.show.layout import (
+    MARK_OFF,
+    MARK_ON,
+    Part,
+    broken,
+    laid_out,
+    prose,
+    table,
+    underlined,
+    wide,
+)
 
 WORDS = st.text("ab[](){} +−·", min_size=1, max_size=60)
 
@@ -51,8 +61,20 @@ def test_no_row_is_too_wide_and_nothing_is_lost(text, width):
     assert "".join(rows).replace(" ", "") == text.replace(" ", "")
 
 
-@given(WORDS, st.lists(st.builds(Part, st.sampled_from("+−"), WORDS, st.text("xyz", max_size=12)), min_size=1, max_size=5), WORDS)
+@given(
+    WORDS,
+    st.lists(
+        st.builds(Part, st.sampled_from("+−"), WORDS, st.text("xyz", max_size=12)),
+        min_size=1,
+        max_size=5,
+    ),
+    WORDS,
+)
 def test_laid_out_rows_fit(head, parts, tail):
     rows = laid_out(head, parts, 60, tail)
     assert all(wide(row) <= 60 for row in rows)
-    assert all(part.text.replace(" ", "") in "".join(rows).replace(" ", "") for part in parts if not part.label)
+    assert all(
+        part.text.replace(" ", "") in "".join(rows).replace(" ", "")
+        for part in parts
+        if not part.label
+    )

@@ -26,7 +26,10 @@ NAMES = {
     ("lambda", ()): r"\lambda",
     ("Ω", ("i", "j")): r"\Omega[i,j]",
     ("bias", ("i",)): r"\texttt{bias}_{i}",
-    ("encoder.layers.0.self_attn.in_proj_weight", ()): r"\texttt{encoder.layers.0.self\_attn.in\_proj\_weight}",
+    (
+        "encoder.layers.0.self_attn.in_proj_weight",
+        (),
+    ): r"\texttt{encoder.layers.0.self\_attn.in\_proj\_weight}",
     ("<script>", ()): r"\texttt{\ensuremath{<}script\ensuremath{>}}",
     ("名", ()): r"\texttt{[U+540D]}",
 }
@@ -61,4 +64,9 @@ def test_functions(name, order, expected):
 
 
 def test_indices():
-    assert [latex_index(name) for name in ("i", "i2", "α", "ab")] == ["i", "i_{2}", r"\alpha", r"\mathrm{ab}"]
+    assert [latex_index(name) for name in ("i", "i2", "α", "ab")] == [
+        "i",
+        "i_{2}",
+        r"\alpha",
+        r"\mathrm{ab}",
+    ]

@@ -32,9 +32,16 @@ from hesse.errors import HesseValueError
 ROW, J, P = Index("i", "n"), Index("j", "n"), Index("p", 3)
 A, B, W = Entry("a", (ROW,)), Entry("b", (P,)), Entry("W", (ROW, J))
 GAP = Group(Expression((Term(Fraction(1), (A,)), Term(Fraction(-1), (Entry("a", (J,)),)))))
-LEAVES = {name: Leaf(name, sizes) for name, sizes in {"a": ("n",), "b": (3,), "W": ("n", "n"), "c": ()}.items()}
+LEAVES = {
+    name: Leaf(name, sizes)
+    for name, sizes in {"a": ("n",), "b": (3,), "W": ("n", "n"), "c": ()}.items()
+}
 PROGRAM = Program(
-    {**LEAVES, "K": Leaf("K", (3, 3), "constant", value=[], shown="[{1} = {0} + k]"), "0.bias": Leaf("0.bias", ("n",))},
+    {
+        **LEAVES,
+        "K": Leaf("K", (3, 3), "constant", value=[], shown="[{1} = {0} + k]"),
+        "0.bias": Leaf("0.bias", ("n",)),
+    },
     (Quantity("z", (ROW,), of(A)), Quantity("J", (), of(Entry("c")), "cost")),
 )
 
@@ -53,9 +60,13 @@ FORMULAS = {
     "a_i − 2 W[i,j]": (term(A), term(W, number=-2)),
     "[i = j] b_p": (term(Delta(ROW, J), B),),
     "a_i / b_p": (term(A, Power(B, constant(-1))),),
-    "a_i / (2 b_p c²)": (term(A, Power(B, constant(-1)), Power(Entry("c"), constant(-2)), number=Fraction(1, 2)),),
+    "a_i / (2 b_p c²)": (
+        term(A, Power(B, constant(-1)), Power(Entry("c"), constant(-2)), number=Fraction(1, 2)),
+    ),
     "1 / √(a_i − a_j)": (term(Power(GAP, constant(Fraction(-1, 2)))),),
-    "2/n Σ_i a_i (a_i − a_j)": (term(Power(Count("n"), constant(-1)), A, GAP, number=2, over=(ROW,)),),
+    "2/n Σ_i a_i (a_i − a_j)": (
+        term(Power(Count("n"), constant(-1)), A, GAP, number=2, over=(ROW,)),
+    ),
     "(a_i − a_j)³": (term(Power(GAP, constant(3))),),
     "c^(3/2)": (term(Power(Entry("c"), constant(Fraction(3, 2)))),),
     "c^b_p": (term(Power(Entry("c"), of(B))),),
@@ -78,13 +89,18 @@ def test_one_formula(written, terms):
 
 
 def test_a_reading_that_there_is_not():
-    with pytest.raises(HesseValueError, match="reading must be one of 'scalar', 'indices', 'matrix', got 'matrx'"):
+    with pytest.raises(
+        HesseValueError, match="reading must be one of 'scalar', 'indices', 'matrix', got 'matrx'"
+    ):
         text(of(A), PROGRAM, "matrx")
 
 
 def test_one_weight_per_layer_has_no_indices_and_adds_like_terms():
     assert text(Expression((term(W), term(Entry("W", (J, ROW))))), PROGRAM, "scalar") == "2 W"
-    assert text(Expression((term(W, A, Delta(ROW, P), Count("n"), over=(ROW, J)),)), PROGRAM, "scalar") == "W a"
+    assert (
+        text(Expression((term(W, A, Delta(ROW, P), Count("n"), over=(ROW, J)),)), PROGRAM, "scalar")
+        == "W a"
+    )
 
 
 def test_matrices_where_there_is_such_a_form():
@@ -146,23 +162,37 @@ def test_the_hand_made_page_fits(reading, derivation):
 def test_one_weight_per_layer(derivation):
     shown = page(derivation, "scalar")
     assert "∂²J/∂W1∂W2 = x f'(z2) { S3 W2 a2                 +   δ3 }" in shown
-    assert "_p" not in shown and "Σ" not in shown and "[" not in shown.replace("[ a   b ]", "").replace("[ bᵀ  c ]", "")
+    assert (
+        "_p" not in shown
+        and "Σ" not in shown
+        and "[" not in shown.replace("[ a   b ]", "").replace("[ bᵀ  c ]", "")
+    )
 
 
 def test_in_matrices(derivation):
     shown = page(derivation, "matrix")
-    assert "z3 = W2 a2" in shown and "∂z3/∂W1 = W2 diag(f'(z2)) ⊗ xᵀ" in shown and "∂J/∂W2 = δ3 a2ᵀ" in shown
+    assert (
+        "z3 = W2 a2" in shown
+        and "∂z3/∂W1 = W2 diag(f'(z2)) ⊗ xᵀ" in shown
+        and "∂J/∂W2 = δ3 a2ᵀ" in shown
+    )
 
 
 def test_what_was_not_certified_says_so():
     bare = two_layers(deviation=float("nan"))
-    bare = replace(bare, blocks={key: replace(block, deviation=float("nan")) for key, block in bare.blocks.items()})
+    bare = replace(
+        bare,
+        blocks={key: replace(block, deviation=float("nan")) for key, block in bare.blocks.items()},
+    )
     shown = page(bare)
     assert "Not yet: certify()" in shown and "✓" not in shown
 
 
 def test_long_names_still_fit():
-    names = "encoder.layers.0.self_attn.in_proj_weight", "encoder.layers.0.self_attn.out_proj.weight"
+    names = (
+        "encoder.layers.0.self_attn.in_proj_weight",
+        "encoder.layers.0.self_attn.out_proj.weight",
+    )
     for reading in READINGS:
         assert max(map(len, page(two_layers(*names), reading).splitlines())) <= 100
 
@@ -173,7 +203,9 @@ def test_maps_without_a_formula_are_shown_by_name():
         Quantity("p", (ROW,), Whole("softmax", Entry("pooled", (ROW,)))),
         Quantity("J", (), of(Entry("c")), "cost"),
     )
-    shown = page(replace(two_layers(), program=replace(PROGRAM, quantities=quantities), slopes={}, blocks={}))
+    shown = page(
+        replace(two_layers(), program=replace(PROGRAM, quantities=quantities), slopes={}, blocks={})
+    )
     assert "max_pool2d: a (n,) ↦ pooled (n,)" in shown and "p = softmax(pooled)" in shown
     assert "automatic\n            differentiation evaluates" in shown
 
@@ -187,9 +219,13 @@ def test_the_derivative_of_a_named_map_reads_as_one():
 
 
 # The derivations of networks are long; one in a few is enough here.
-@pytest.mark.parametrize("case", [*CLOSED_FORMS[:14:2], CLOSED_FORMS[-2]], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [*CLOSED_FORMS[:14:2], CLOSED_FORMS[-2]], ids=lambda case: case.name
+)
 def test_real_derivations_fit_in_every_reading(case):
-    found = hesse.derive(case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False)
+    found = hesse.derive(
+        case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False
+    )
     for reading in READINGS:
         shown = page(found, reading)
         assert max(map(len, shown.splitlines())) <= 100

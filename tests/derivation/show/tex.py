@@ -5,13 +5,18 @@ import re
 # How many braced arguments each command takes. What is not here is not written.
 _COMMANDS = {
     2: "frac tfrac underset textcolor setlength",
-    1: "sqrt underbrace underline hat tilde bar dot ddot operatorname text texttt ensuremath mathrm mathbf "
-    "documentclass usepackage section* subsection* paragraph",
-    0: "begin end sum partial cdot circ otimes top prime to times quad hfill footnotesize Bigl Bigr left right ldots le ge ne in "
-    "infty mapsto allowbreak det log exp sin cos tan tanh sinh cosh allowdisplaybreaks "
-    "textwidth oddsidemargin textheight topmargin parindent "
-    "parskip textasciitilde textasciicircum textbackslash alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu "
-    "nu xi pi rho sigma tau upsilon varphi phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega",
+    1: (
+        "sqrt underbrace underline hat tilde bar dot ddot operatorname text texttt ensuremath"
+        " mathrm mathbf documentclass usepackage section* subsection* paragraph"
+    ),
+    0: (
+        "begin end sum partial cdot circ otimes top prime to times quad hfill footnotesize Bigl"
+        " Bigr left right ldots le ge ne in infty mapsto allowbreak det log exp sin cos tan tanh"
+        " sinh cosh allowdisplaybreaks textwidth oddsidemargin textheight topmargin parindent"
+        " parskip textasciitilde textasciicircum textbackslash alpha beta gamma delta varepsilon"
+        " zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon varphi phi chi psi"
+        " omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+    ),
 }
 ARGUMENTS = {name: count for count, names in _COMMANDS.items() for name in names.split()}
 MATHS = {"align*", "aligned", "pmatrix"}
@@ -24,7 +29,8 @@ class TexError(AssertionError):
 
 
 def check(source: str, maths: bool = False) -> None:
-    """Raise unless the source is balanced, in ASCII, with known commands, their arguments, and scripts only where they can stand.
+    """Raise unless the source is balanced, in ASCII, with known commands, their arguments, and
+    scripts only where they can stand.
 
     Args:
         source: a document, or a formula.
@@ -56,7 +62,11 @@ class Reader:
 
     def arguments(self, token: str, count: int) -> None:
         """Look ahead over the braced arguments of a command."""
-        rest = [token for token, _ in self.tokens[self.at + 1 : self.at + 4000] if not token.isspace()] if count else []
+        rest = (
+            [token for token, _ in self.tokens[self.at + 1 : self.at + 4000] if not token.isspace()]
+            if count
+            else []
+        )
         if rest[:1] == ["["] and token in (r"\documentclass", r"\textcolor", r"\sqrt"):
             rest = rest[rest.index("]") + 1 :]
         for _ in range(count):
@@ -71,7 +81,10 @@ class Reader:
 
     def word(self) -> str:
         """The text of the braced group that comes next, which the reader passes."""
-        match = re.match(r"\s*\{([^{}]*)\}", self.source[self.tokens[self.at][1] + len(self.tokens[self.at][0]) :])
+        match = re.match(
+            r"\s*\{([^{}]*)\}",
+            self.source[self.tokens[self.at][1] + len(self.tokens[self.at][0]) :],
+        )
         if match is None:
             self.fail("a name in braces is missing")
         assert match is not None
@@ -181,7 +194,16 @@ class Reader:
             self.at += 1
         elif name == "textcolor" and self.word() not in ("blue", "brown"):
             self.fail("unknown colour")
-        if not self.maths and name in ("frac", "sum", "partial", "cdot", "underset", "underbrace", "delta", "hat"):
+        if not self.maths and name in (
+            "frac",
+            "sum",
+            "partial",
+            "cdot",
+            "underset",
+            "underbrace",
+            "delta",
+            "hat",
+        ):
             self.fail(f"{token} in text")
         self.scripts[-1] = set()
         return False if name in TO_TEXT else True if name in TO_MATHS else None

@@ -1,1 +1,2 @@
-"""The calculus of entries with named indices: expressions, their algebra, their derivatives, and programs of them."""
+"""The calculus of entries with named indices: expressions, their algebra, their derivatives, and
+programs of them."""

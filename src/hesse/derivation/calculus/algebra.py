@@ -37,11 +37,14 @@ def scale(expression: Expression, by: Fraction | int) -> Expression:
     """A number times the expression."""
     if by == 0:
         return ZERO
-    return Expression(tuple(replace(term, coefficient=term.coefficient * by) for term in expression.terms))
+    return Expression(
+        tuple(replace(term, coefficient=term.coefficient * by) for term in expression.terms)
+    )
 
 
 def multiply(left: Expression, right: Expression) -> Expression:
-    """The product, sums multiplied out. Bound indices of one never catch free indices of the other."""
+    """The product, sums multiplied out. Bound indices of one never catch free indices of the
+    other."""
     return Expression(tuple(multiply_terms(a, b) for a in left.terms for b in right.terms))
 
 
@@ -49,7 +52,12 @@ def multiply_terms(a: Term, b: Term) -> Term:
     """The product of two terms."""
     b = freshen(b, all_names(a))
     a = freshen(a, all_names(b))
-    return Term(a.coefficient * b.coefficient, (*a.factors, *b.factors), (*a.bound, *b.bound), a.kind or b.kind)
+    return Term(
+        a.coefficient * b.coefficient,
+        (*a.factors, *b.factors),
+        (*a.bound, *b.bound),
+        a.kind or b.kind,
+    )
 
 
 def product(factors: Iterable[Factor]) -> Expression:
@@ -64,7 +72,9 @@ def total(expression: Expression, over: Iterable[Index]) -> Expression:
     for term in expression.terms:
         term = freshen(term, {index.name for index in over})
         present = indices(term)
-        terms.append(replace(term, bound=(*term.bound, *(index for index in over if index in present))))
+        terms.append(
+            replace(term, bound=(*term.bound, *(index for index in over if index in present)))
+        )
         # An index that a term does not have is summed over all the same: it counts.
         for index in over:
             if index not in present:
@@ -86,13 +96,16 @@ def marked(expression: Expression, kind: str | None) -> Expression:
 # ---------------------------------------------------------------- the normal form
 
 
-def simplify(expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()) -> Expression:
-    """The expression a person would write: no Kronecker delta that can be summed away, equal factors as powers, no
-    term twice, and parentheses multiplied out where that leaves fewer terms.
+def simplify(
+    expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()
+) -> Expression:
+    """The expression a person would write: no Kronecker delta that can be summed away, equal
+    factors as powers, no term twice, and parentheses multiplied out where that leaves fewer terms.
 
     Args:
         expression: what to simplify.
-        ones: names of arrays whose entries along the last axis add to one (softmax values, one-hot targets).
+        ones: names of arrays whose entries along the last axis add to one (softmax values, one-hot
+            targets).
         prefer: of two free indices that a delta makes equal, the one to write.
     """
     kept = collect(expression, ones, prefer)
@@ -122,10 +135,13 @@ def _weight(factor: Factor) -> int:
             return 1
 
 
-def collect(expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()) -> Expression:
+def collect(
+    expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()
+) -> Expression:
     """Contract deltas, merge powers, add like terms, drop zeros. Parentheses stay.
 
-    Under a delta of two free indices every other factor takes one of them: the one that comes first in ``prefer``.
+    Under a delta of two free indices every other factor takes one of them: the one that comes first
+    in ``prefer``.
     """
     rank = {index: place for place, index in enumerate(prefer)}
     sums: dict[object, Term] = {}
@@ -145,7 +161,8 @@ def collect(expression: Expression, ones: frozenset[str] = frozenset(), prefer: 
 
 
 def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
-    """Under deltas of free indices, every other factor takes the first of those that are equal, so that like terms look alike."""
+    """Under deltas of free indices, every other factor takes the first of those that are equal, so
+    that like terms look alike."""
     first: dict[Index, Index] = {}
 
     def root(index: Index) -> Index:
@@ -162,12 +179,15 @@ def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
     if not to:
         return term
     deltas = tuple(Delta(keep, gone) for gone, keep in to.items())
-    others = tuple(rename_factor(factor, to) for factor in term.factors if not isinstance(factor, Delta))
+    others = tuple(
+        rename_factor(factor, to) for factor in term.factors if not isinstance(factor, Delta)
+    )
     return replace(term, factors=_gather((*others, *deltas)))
 
 
 def _tidy(term: Term, ones: frozenset[str]) -> Term:
-    """Normalise each factor, and take numbers and products out of parentheses that hold a single term."""
+    """Normalise each factor, and take numbers and products out of parentheses that hold a single
+    term."""
     coefficient, factors, bound = term.coefficient, [], list(term.bound)
     taken = all_names(term)
     for factor in term.factors:
@@ -186,7 +206,9 @@ def _tidy(term: Term, ones: frozenset[str]) -> Term:
             common = body.terms[0].coefficient
             if all(part.coefficient < 0 for part in body.terms):
                 coefficient, factor = -coefficient, Group(scale(body, -1))
-            elif common not in (1, -1) and all(abs(part.coefficient) == abs(common) for part in body.terms):
+            elif common not in (1, -1) and all(
+                abs(part.coefficient) == abs(common) for part in body.terms
+            ):
                 coefficient, factor = coefficient * abs(common), Group(scale(body, 1 / abs(common)))
         if isinstance(factor, Power):
             pulled = _number_power(factor)
@@ -218,13 +240,18 @@ def _power(base: Factor, exponent: Expression) -> Factor:
         return base
     if isinstance(base, Power):
         inner, outer = base.exponent.number, exponent.number
-        if inner is not None and outer is not None and (outer.denominator == 1 or inner.denominator != 1):
+        if (
+            inner is not None
+            and outer is not None
+            and (outer.denominator == 1 or inner.denominator != 1)
+        ):
             return _power(base.base, constant(inner * outer))
     return Power(base, exponent)
 
 
 def _number_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
-    """The powers that can be split: exponent zero, numbers, and whole powers of one product without a sum."""
+    """The powers that can be split: exponent zero, numbers, and whole powers of one product without
+    a sum."""
     exponent = power.exponent.number
     if exponent is None:
         return None
@@ -237,7 +264,9 @@ def _number_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
         if len(body.terms) == 1 and not body.terms[0].bound:
             term = body.terms[0]
             if term.coefficient != 0:
-                return term.coefficient ** int(exponent), [_power(factor, constant(exponent)) for factor in term.factors]
+                return term.coefficient ** int(exponent), [
+                    _power(factor, constant(exponent)) for factor in term.factors
+                ]
         if body.terms and all(part.coefficient < 0 for part in body.terms):
             return Fraction((-1) ** int(exponent)), [Power(Group(scale(body, -1)), power.exponent)]
     return None
@@ -255,7 +284,9 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
             if delta.left == delta.right:
                 del factors[position]
             elif delta.right in bound or delta.left in bound:
-                gone, stays = (delta.right, delta.left) if delta.right in bound else (delta.left, delta.right)
+                gone, stays = (
+                    (delta.right, delta.left) if delta.right in bound else (delta.left, delta.right)
+                )
                 del factors[position]
                 bound.remove(gone)
                 rest = Term(Fraction(1), tuple(factors), tuple(bound))
@@ -267,7 +298,11 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
             changed = True
             break
     # Two equal deltas are one: [i = j]² = [i = j].
-    factors = [factor for k, factor in enumerate(factors) if not (isinstance(factor, Delta) and factor in factors[:k])]
+    factors = [
+        factor
+        for k, factor in enumerate(factors)
+        if not (isinstance(factor, Delta) and factor in factors[:k])
+    ]
     # Whole arrays of entries that add to one.
     for index in list(bound):
         holders = [factor for factor in factors if index in indices(factor)]
@@ -277,7 +312,9 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
                 factors.remove(entry)
                 bound.remove(index)
     present = {index for factor in factors for index in indices(factor)}
-    result = Term(coefficient, tuple(factors), tuple(index for index in bound if index in present), term.kind)
+    result = Term(
+        coefficient, tuple(factors), tuple(index for index in bound if index in present), term.kind
+    )
     for index in bound:
         if index not in present:
             result = _times_size(result, index)
@@ -291,9 +328,13 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
         if isinstance(factor, Delta):
             exponents.setdefault(factor, constant(1))
             continue
-        base, exponent = (factor.base, factor.exponent) if isinstance(factor, Power) else (factor, constant(1))
+        base, exponent = (
+            (factor.base, factor.exponent) if isinstance(factor, Power) else (factor, constant(1))
+        )
         exponents[base] = collect(add(exponents.get(base, ZERO), exponent))
-    return tuple(_power(base, exponent) for base, exponent in exponents.items() if not exponent.is_zero)
+    return tuple(
+        _power(base, exponent) for base, exponent in exponents.items() if not exponent.is_zero
+    )
 
 
 def expand(expression: Expression) -> Expression:
@@ -317,7 +358,14 @@ def expand(expression: Expression) -> Expression:
             for _ in range(copies):
                 opened = Expression(tuple(freshen(part, taken) for part in expand(body).terms))
                 done = multiply(done, opened)
-        parts.append(Expression(tuple(replace(part, bound=(*part.bound, *bound), kind=term.kind) for part in done.terms)))
+        parts.append(
+            Expression(
+                tuple(
+                    replace(part, bound=(*part.bound, *bound), kind=term.kind)
+                    for part in done.terms
+                )
+            )
+        )
     return add(*parts)
 
 
@@ -326,6 +374,8 @@ def same(left: Expression, right: Expression) -> bool:
     return collect(add(left, scale(right, -1))).is_zero
 
 
-def renamed_to(expression: Expression, old: tuple[Index, ...], new: tuple[Index, ...]) -> Expression:
+def renamed_to(
+    expression: Expression, old: tuple[Index, ...], new: tuple[Index, ...]
+) -> Expression:
     """The expression with one list of free indices put in the place of another."""
     return rename(expression, {a: b for a, b in zip(old, new, strict=True) if a != b})

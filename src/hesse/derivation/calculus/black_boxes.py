@@ -1,4 +1,5 @@
-"""Maps without a formula: their first and second derivatives as named arrays, ∂pool/∂a, valued by automatic differentiation."""
+"""Maps without a formula: their first and second derivatives as named arrays, ∂pool/∂a, valued by
+automatic differentiation."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,7 +16,8 @@ def opaque_slope(quantity: Quantity, argument: str) -> str:
 
 
 def opaque_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
-    """The first and second derivatives of a named map, by every argument that a parameter reaches."""
+    """The first and second derivatives of a named map, by every argument that a parameter
+    reaches."""
     definition = quantity.definition
     assert isinstance(definition, Opaque)
     if definition.order == 2 or (definition.order == 1 and not definition.curved):
@@ -26,11 +28,19 @@ def opaque_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
             continue
         taken = {index.name for index in quantity.indices}
         own = (
-            program.by_name[name].indices if name in program.by_name else tuple(Index("i", size) for size in program.shape(name))
+            program.by_name[name].indices
+            if name in program.by_name
+            else tuple(Index("i", size) for size in program.shape(name))
         )
         at = tuple(fresh(index, taken) for index in own)
         function = _slope(definition.function, place)
-        slope = Opaque(definition.operation, definition.arguments, function, definition.order + 1, definition.curved)
+        slope = Opaque(
+            definition.operation,
+            definition.arguments,
+            function,
+            definition.order + 1,
+            definition.curved,
+        )
         note = f"how {quantity.name} moves with {name}"
         found = Quantity(opaque_slope(quantity, name), (*quantity.indices, *at), slope, note=note)
         yield found
@@ -38,12 +48,17 @@ def opaque_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
 
 
 def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]:
-    """∂ function / ∂ its argument at a place: the axes of the value, then those of the argument; itself differentiable."""
+    """∂ function / ∂ its argument at a place: the axes of the value, then those of the argument;
+    itself differentiable."""
 
     def slope(*arguments: Tensor) -> Tensor:
         tracked = any(argument.requires_grad for argument in arguments)
         with torch.enable_grad():
-            moved = arguments[place] if arguments[place].requires_grad else arguments[place].detach().requires_grad_()
+            moved = (
+                arguments[place]
+                if arguments[place].requires_grad
+                else arguments[place].detach().requires_grad_()
+            )
             value = function(*arguments[:place], moved, *arguments[place + 1 :])
             shape = (*value.shape, *moved.shape)
             if not value.requires_grad:
@@ -56,5 +71,9 @@ def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]
 
 
 def _row(entry: Tensor, by: Tensor) -> Tensor:
-    (row,) = torch.autograd.grad(entry, by, create_graph=True, allow_unused=True) if entry.requires_grad else (None,)
+    (row,) = (
+        torch.autograd.grad(entry, by, create_graph=True, allow_unused=True)
+        if entry.requires_grad
+        else (None,)
+    )
     return torch.zeros_like(by) if row is None else row

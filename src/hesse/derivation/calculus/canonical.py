@@ -20,13 +20,19 @@ from hesse.derivation.calculus.expression import (
 
 
 def canonical(term: Term) -> object:
-    """A key that two terms share if and only if they are equal up to their coefficients, the names of bound indices and the
-    order of factors (for more than six bound indices alike in all they touch: only if)."""
+    """A key that two terms share if and only if they are equal up to their coefficients, the names
+    of bound indices and the order of factors (for more than six bound indices alike in all they
+    touch: only if)."""
     classes = _classes(term)
     best = None
     for order in _orders(classes):
         names = {index: Index(f"#{position}", index.size) for position, index in enumerate(order)}
-        key = tuple(sorted((repr(rename_factor(factor, names)) for factor in map(_free_key, term.factors)), key=str))
+        key = tuple(
+            sorted(
+                (repr(rename_factor(factor, names)) for factor in map(_free_key, term.factors)),
+                key=str,
+            )
+        )
         if best is None or key < best:
             best = key
     return best, tuple(sorted(str(index.size) for index in term.bound))
@@ -54,7 +60,9 @@ def _alpha(term: Term, free: set[str]) -> Term:
     best: Term | None = None
     for order in _orders(_classes(term)):
         names = {index: Index(f"%{position}", index.size) for position, index in enumerate(order)}
-        factors = tuple(sorted((rename_factor(_free_key(factor), names) for factor in term.factors), key=repr))
+        factors = tuple(
+            sorted((rename_factor(_free_key(factor), names) for factor in term.factors), key=repr)
+        )
         candidate = Term(term.coefficient, factors, tuple(names[index] for index in order))
         if best is None or repr(candidate) < repr(best):
             best = candidate
@@ -71,13 +79,18 @@ def _classes(term: Term) -> list[list[Index]]:
         signature: dict[Index, Counter[object]] = {index: Counter() for index in term.bound}
         for factor in term.factors:
             inside = indices(factor)
-            names = {index: Index(f"~{colour.get(index, index.name)}", index.size) for index in inside}
+            names = {
+                index: Index(f"~{colour.get(index, index.name)}", index.size) for index in inside
+            }
             for index in inside:
                 if index in signature:
                     here = {**names, index: Index("@", index.size)}
                     signature[index][repr(rename_factor(_free_key(factor), here))] += 1
         colour = {
-            index: crc32(repr((str(index.size), sorted(signature[index].items(), key=repr))).encode()) for index in term.bound
+            index: crc32(
+                repr((str(index.size), sorted(signature[index].items(), key=repr))).encode()
+            )
+            for index in term.bound
         }
     groups: dict[object, list[Index]] = {}
     for index in term.bound:

@@ -19,22 +19,39 @@ from hesse.derivation.calculus.expression import (
 
 
 def opened(term: Term) -> list[Term]:
-    """The term with parentheses that hold a delta multiplied out, so that the delta is contracted or stands by itself."""
+    """The term with parentheses that hold a delta multiplied out, so that the delta is contracted
+    or stands by itself."""
     for position, factor in enumerate(term.factors):
-        if isinstance(factor, Power) and isinstance(factor.base, Group) and factor.exponent == constant(2):
+        if (
+            isinstance(factor, Power)
+            and isinstance(factor.base, Group)
+            and factor.exponent == constant(2)
+        ):
             factor = factor.base
-            rest: tuple[Factor, ...] = (*term.factors[:position], factor, *term.factors[position + 1 :])
+            rest: tuple[Factor, ...] = (
+                *term.factors[:position],
+                factor,
+                *term.factors[position + 1 :],
+            )
         else:
             rest = (*term.factors[:position], *term.factors[position + 1 :])
-        if isinstance(factor, Group) and any(isinstance(inner, Delta) for part in factor.body.terms for inner in part.factors):
+        if isinstance(factor, Group) and any(
+            isinstance(inner, Delta) for part in factor.body.terms for inner in part.factors
+        ):
             taken = all_names(term)
             body = Expression(tuple(freshen(part, taken) for part in factor.body.terms))
             parts = multiply(Expression((Term(term.coefficient, rest),)), body).terms
-            return [done for part in parts for done in opened(replace(part, bound=(*part.bound, *term.bound)))]
+            return [
+                done
+                for part in parts
+                for done in opened(replace(part, bound=(*part.bound, *term.bound)))
+            ]
     return [term]
 
 
-def merged(factors: tuple[Factor, ...], free: tuple[Index, ...]) -> tuple[list[Factor], tuple[tuple[Index, Index], ...]]:
+def merged(
+    factors: tuple[Factor, ...], free: tuple[Index, ...]
+) -> tuple[list[Factor], tuple[tuple[Index, Index], ...]]:
     """The factors without their deltas, equal free indices under one name; and which are equal."""
     first = {index: index for index in free}
     for factor in factors:

@@ -27,17 +27,28 @@ class Diagonal:
         return product((*deltas, entry))
 
 
-def on_diagonals(expression: Expression, first: tuple[Index, ...], second: tuple[Index, ...]) -> Diagonal:
-    """The diagonals that all terms have in common, between the indices at the same places of the two lists."""
+def on_diagonals(
+    expression: Expression, first: tuple[Index, ...], second: tuple[Index, ...]
+) -> Diagonal:
+    """The diagonals that all terms have in common, between the indices at the same places of the
+    two lists."""
     pairs = dict(zip(second, first, strict=True)) if len(first) == len(second) else {}
     dropped = {b: a for b, a in pairs.items() if all(_has(term, a, b) for term in expression.terms)}
     bare = []
     for term in expression.terms:
         gone = {frozenset(pair) for pair in dropped.items()}
-        factors = tuple(f for f in term.factors if not (isinstance(f, Delta) and frozenset((f.left, f.right)) in gone))
+        factors = tuple(
+            f
+            for f in term.factors
+            if not (isinstance(f, Delta) and frozenset((f.left, f.right)) in gone)
+        )
         bare.append(replace(term, factors=factors, kind=None))
     result = rename(Expression(tuple(bare)), dropped)
-    return Diagonal(collect(result) if dropped else result, (*first, *(b for b in second if b not in dropped)), dropped)
+    return Diagonal(
+        collect(result) if dropped else result,
+        (*first, *(b for b in second if b not in dropped)),
+        dropped,
+    )
 
 
 def _has(term: Term, a: Index, b: Index) -> bool:

@@ -78,7 +78,11 @@ def product_rule(term: Term, by: Entry, entry: Rule) -> Expression:
         before = Expression((Term(term.coefficient, term.factors[:position]),))
         after = Expression((Term(Fraction(1), term.factors[position + 1 :]),))
         inside = multiply(multiply(before, _apart(moved, term)), after)
-        parts.append(Expression(tuple(replace(part, bound=(*term.bound, *part.bound)) for part in inside.terms)))
+        parts.append(
+            Expression(
+                tuple(replace(part, bound=(*term.bound, *part.bound)) for part in inside.terms)
+            )
+        )
     return add(*parts)
 
 
@@ -93,7 +97,9 @@ def slope(function: str, order: int, argument: Factor) -> Expression:
     known = FUNCTIONS.get(function)
     if known is not None and known.at_once:
         written = closed_form(function, order + 1, argument)
-        assert written is not None, f"{function} is differentiated as it is written out, so its order stays zero"
+        assert written is not None, (
+            f"{function} is differentiated as it is written out, so its order stays zero"
+        )
         return written
     if known is not None and order + 1 > 2:
         raise AssertionError(f"a third derivative of {function} is never needed")
@@ -131,13 +137,21 @@ def unfolded(program: Program, entry: Entry, by: Entry, rule: Rule) -> Expressio
         return _whole(program, quantity, entry, by, rule)
     if isinstance(quantity.definition, Opaque):
         return _opaque(program, quantity, entry, by, rule)
-    body = Expression(tuple(freshen(term, {i.name for i in (*entry.indices, *by.indices)}) for term in quantity.definition.terms))
+    body = Expression(
+        tuple(
+            freshen(term, {i.name for i in (*entry.indices, *by.indices)})
+            for term in quantity.definition.terms
+        )
+    )
     return derivative(renamed_to(body, quantity.indices, entry.indices), by, rule)
 
 
 def _whole(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule) -> Expression:
     assert isinstance(quantity.definition, Whole)
-    operation, argument = ARRAY_FUNCTIONS[quantity.definition.operation], quantity.definition.argument
+    operation, argument = (
+        ARRAY_FUNCTIONS[quantity.definition.operation],
+        quantity.definition.argument,
+    )
     lead = len(argument.indices) - operation.axes
     taken = {index.name for index in (*entry.indices, *by.indices)}
     over = tuple(fresh(index, taken) for index in argument.indices[lead:])
@@ -152,7 +166,9 @@ def _whole(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: 
     return total(multiply(operation.derivative(entry, at, over, other), inner), over)
 
 
-def _opaque(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule) -> Expression:
+def _opaque(
+    program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule
+) -> Expression:
     """Σ over the arguments of (∂ map/∂ argument, a symbol) · ∂ argument/∂ by."""
     assert isinstance(quantity.definition, Opaque)
     parts = []
@@ -164,7 +180,9 @@ def _opaque(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule:
         over = tuple(fresh(index, taken) for index in symbol.indices[len(entry.indices) :])
         inner = rule(Entry(name, over), by)
         if not inner.is_zero:
-            parts.append(total(multiply(of(Entry(symbol.name, (*entry.indices, *over))), inner), over))
+            parts.append(
+                total(multiply(of(Entry(symbol.name, (*entry.indices, *over))), inner), over)
+            )
     return add(*parts)
 
 
@@ -178,20 +196,38 @@ def companion(program: Program, operation: str, argument: str) -> str:
 
 
 def with_companions(program: Program) -> Program:
-    """The program with a name for each array that a derivative will mention: softmax(z) beside logsumexp(z)."""
+    """The program with a name for each array that a derivative will mention: softmax(z) beside
+    logsumexp(z)."""
     quantities: list[Quantity] = []
     names = set(program.leaves) | set(program.by_name)
-    have = {(q.definition.operation, q.definition.argument.name) for q in program.quantities if isinstance(q.definition, Whole)}
+    have = {
+        (q.definition.operation, q.definition.argument.name)
+        for q in program.quantities
+        if isinstance(q.definition, Whole)
+    }
     for quantity in program.quantities:
         definition = quantity.definition
-        wanted = ARRAY_FUNCTIONS[definition.operation].companion if isinstance(definition, Whole) else ""
+        wanted = (
+            ARRAY_FUNCTIONS[definition.operation].companion if isinstance(definition, Whole) else ""
+        )
         if isinstance(definition, Whole) and wanted:
             argument, written = definition.argument, ARRAY_FUNCTIONS[wanted]
             if (wanted, argument.name) not in have:
                 have.add((wanted, argument.name))
                 text = written.text or f"{wanted}({{}})"
-                name = probability_name(program, names) if written.base else _free_name(text.format(argument.name), names)
-                quantities.append(Quantity(name, argument.indices, Whole(wanted, argument), note=f"{wanted}({argument.name})"))
+                name = (
+                    probability_name(program, names)
+                    if written.base
+                    else _free_name(text.format(argument.name), names)
+                )
+                quantities.append(
+                    Quantity(
+                        name,
+                        argument.indices,
+                        Whole(wanted, argument),
+                        note=f"{wanted}({argument.name})",
+                    )
+                )
         quantities.append(quantity)
         if isinstance(definition, Opaque):
             quantities.extend(opaque_slopes(program, quantity))
@@ -199,10 +235,13 @@ def with_companions(program: Program) -> Program:
 
 
 def probability_name(program: Program, names: set[str]) -> str:
-    """A name for softmax or sigmoid values: p, unless an index is called that or the name is taken."""
+    """A name for softmax or sigmoid values: p, unless an index is called that or the name is
+    taken."""
     letters = set().union(*(index_names(quantity.definition) for quantity in program.quantities))
     letters |= {index.name for quantity in program.quantities for index in quantity.indices}
-    return _free_name(next((name for name in ("p", "ŷ", "π") if name not in names | letters), "π"), names)
+    return _free_name(
+        next((name for name in ("p", "ŷ", "π") if name not in names | letters), "π"), names
+    )
 
 
 def index_names(definition: Definition) -> set[str]:

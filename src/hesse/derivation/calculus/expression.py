@@ -1,12 +1,13 @@
 """What a formula is made of: sums of products of entries, with named indices.
 
-Every value here is a scalar with free indices: ``Σ_i W[o,i] x_i`` has the free index o. Matrices are recognised when a formula
-is shown (`hesse.derivation.show.matrix`), never while it is derived, so that one small calculus serves scalars, vectors,
-matrices and the blocks of order three and four between them.
+Every value here is a scalar with free indices: ``Σ_i W[o,i] x_i`` has the free index o. Matrices
+are recognised when a formula is shown (`hesse.derivation.show.matrix`), never while it is derived,
+so that one small calculus serves scalars, vectors, matrices and the blocks of order three and four
+between them.
 
-An `Expression` is a sum of `Term`s; a term is a rational number times a product of factors, summed over its bound indices.
-The factors are a closed set: `Entry`, `Delta`, `Apply`, `Power`, `Group`, `Count`, `Partial`. Operations are an open one: each
-has its place in a table (`hesse.operations`).
+An `Expression` is a sum of `Term`s; a term is a rational number times a product of factors, summed
+over its bound indices. The factors are a closed set: `Entry`, `Delta`, `Apply`, `Power`, `Group`,
+`Count`, `Partial`. Operations are an open one: each has its place in a table (`hesse.operations`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -75,10 +76,11 @@ class Count:
 
 @dataclass(frozen=True)
 class Partial:
-    """``∂ of / ∂ by``: a derivative not carried out, in all that ``of`` depends on; with two in ``by``, a second derivative.
+    """``∂ of / ∂ by``: a derivative not carried out, in all that ``of`` depends on; with two in
+    ``by``, a second derivative.
 
-    Only leaves and named quantities can be in ``by``. A quantity is then moved as if it were free: what stands above it follows,
-    what it was made from does not.
+    Only leaves and named quantities can be in ``by``. A quantity is then moved as if it were free:
+    what stands above it follows, what it was made from does not.
     """
 
     of: "Factor"
@@ -122,7 +124,11 @@ class Expression:
         if self.is_zero:
             return Fraction(0)
         term = self.terms[0]
-        return term.coefficient if len(self.terms) == 1 and not term.factors and not term.bound else None
+        return (
+            term.coefficient
+            if len(self.terms) == 1 and not term.factors and not term.bound
+            else None
+        )
 
 
 ZERO = Expression()
@@ -177,7 +183,12 @@ def indices(value: "Factor | Term | Expression") -> tuple[Index, ...]:
         case Partial(inner, by):
             found = (*indices(inner), *(index for entry in by for index in entry.indices))
         case Term():
-            found = (index for factor in value.factors for index in indices(factor) if index not in value.bound)
+            found = (
+                index
+                for factor in value.factors
+                for index in indices(factor)
+                if index not in value.bound
+            )
         case Expression():
             found = (index for term in value.terms for index in indices(term))
     return tuple(dict.fromkeys(found))
@@ -201,7 +212,9 @@ def all_names(value: "Factor | Term | Expression") -> set[str]:
         case Partial(inner, by):
             return all_names(inner) | {index.name for entry in by for index in entry.indices}
         case Term():
-            return {index.name for index in value.bound}.union(*(all_names(factor) for factor in value.factors))
+            return {index.name for index in value.bound}.union(
+                *(all_names(factor) for factor in value.factors)
+            )
         case Expression():
             return set().union(*(all_names(term) for term in value.terms))
 
@@ -225,12 +238,16 @@ def rename_factor(factor: Factor, to: Renaming) -> Factor:
         case Count():
             return factor
         case Partial(inner, by):
-            moved = tuple(Entry(entry.name, tuple(to.get(index, index) for index in entry.indices)) for entry in by)
+            moved = tuple(
+                Entry(entry.name, tuple(to.get(index, index) for index in entry.indices))
+                for entry in by
+            )
             return Partial(rename_factor(inner, to), moved)
 
 
 def rename_term(term: Term, to: Renaming) -> Term:
-    """The term with its free indices renamed; bound indices that would be caught are renamed out of the way first."""
+    """The term with its free indices renamed; bound indices that would be caught are renamed out of
+    the way first."""
     to = {old: new for old, new in to.items() if old not in term.bound and old != new}
     if not to:
         return term
@@ -242,7 +259,9 @@ def rename_term(term: Term, to: Renaming) -> Term:
 
 def rename(expression: Expression, to: Renaming) -> Expression:
     """The expression with its free indices renamed, all at once."""
-    return Expression(tuple(rename_term(term, to) for term in expression.terms)) if to else expression
+    return (
+        Expression(tuple(rename_term(term, to) for term in expression.terms)) if to else expression
+    )
 
 
 LETTERS = "ijklmnpqrstuvwoabcdegh"
@@ -266,7 +285,8 @@ def fresh(index: Index, taken: set[str]) -> Index:
 
 
 def freshen(term: Term, taken: Iterable[str], beside: Iterable[str] = ()) -> Term:
-    """The term with each bound index whose name is taken renamed, to names that are not ``beside`` either."""
+    """The term with each bound index whose name is taken renamed, to names that are not ``beside``
+    either."""
     taken = set(taken)
     used = taken | all_names(term) | set(beside)
     to: dict[Index, Index] = {}

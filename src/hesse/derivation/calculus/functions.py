@@ -1,4 +1,5 @@
-"""Functions of each entry in formulas: the derivatives that their records write out, and those of unknown ones."""
+"""Functions of each entry in formulas: the derivatives that their records write out, and those of
+unknown ones."""
 
 import ast
 from collections.abc import Callable
@@ -8,23 +9,37 @@ import torch
 from torch import Tensor
 
 from hesse.derivation.calculus.algebra import add, multiply, scale
-from hesse.derivation.calculus.expression import Apply, Expression, Factor, Power, constant, grouped, of
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Expression,
+    Factor,
+    Power,
+    constant,
+    grouped,
+    of,
+)
 from hesse.operations.registry import FUNCTIONS
 
 
-def closed_form(function: str, order: int, argument: Factor, value: Factor | None = None) -> Expression | None:
-    """The derivative of a known function as an expression in its argument and its value; None for an unknown one.
+def closed_form(
+    function: str, order: int, argument: Factor, value: Factor | None = None
+) -> Expression | None:
+    """The derivative of a known function as an expression in its argument and its value; None for
+    an unknown one.
 
     Args:
         function: its name.
         order: 1 or 2; 0 gives the value.
         argument: what stands for z.
-        value: what stands for a; the function applied to the argument where it has no name of its own.
+        value: what stands for a; the function applied to the argument where it has no name of its
+            own.
     """
     if order == 0 or order > 2 or function not in FUNCTIONS:
         return None
     text = FUNCTIONS[function].derivatives[order - 1]
-    return _build(_parsed(text), {"z": of(argument), "a": of(value or Apply(function, 0, argument))})
+    return _build(
+        _parsed(text), {"z": of(argument), "a": of(value or Apply(function, 0, argument))}
+    )
 
 
 @cache
@@ -84,5 +99,7 @@ def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tens
 def sample_function(seed: int) -> Callable[[Tensor], Tensor]:
     """A smooth bounded function, neither odd nor even, to stand for an unknown one in a check."""
     generator = torch.Generator().manual_seed(seed)
-    weights, rates, shifts = (torch.rand(3, generator=generator, dtype=torch.float64) + 0.5 for _ in range(3))
+    weights, rates, shifts = (
+        torch.rand(3, generator=generator, dtype=torch.float64) + 0.5 for _ in range(3)
+    )
     return lambda z: (weights / 2 * torch.sin(z.unsqueeze(-1) * rates + shifts)).sum(-1)

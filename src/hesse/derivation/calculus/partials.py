@@ -1,4 +1,5 @@
-"""Derivatives that stand in an expression and are not carried out: found, and replaced by what they come to."""
+"""Derivatives that stand in an expression and are not carried out: found, and replaced by what they
+come to."""
 
 from dataclasses import replace
 
@@ -12,8 +13,13 @@ def put_in(expression: Expression, closed: dict[Partial, Expression]) -> Express
     for term in expression.terms:
         done = Expression((Term(term.coefficient, (), (), term.kind),))
         for factor in term.factors:
-            done = multiply(done, closed[factor] if isinstance(factor, Partial) else of(_inside(factor, closed)))
-        parts.extend(replace(part, bound=(*part.bound, *term.bound), kind=term.kind or part.kind) for part in done.terms)
+            done = multiply(
+                done, closed[factor] if isinstance(factor, Partial) else of(_inside(factor, closed))
+            )
+        parts.extend(
+            replace(part, bound=(*part.bound, *term.bound), kind=term.kind or part.kind)
+            for part in done.terms
+        )
     return Expression(tuple(parts))
 
 

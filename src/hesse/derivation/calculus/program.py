@@ -31,9 +31,11 @@ class Leaf:
         sizes: one per axis; none for a scalar.
         role: what it is to the cost.
         value: of a constant, an array-like; None otherwise.
-        sums_to: the number that the entries along the last axis are known to add to (1 for one-hot targets), or None.
+        sums_to: the number that the entries along the last axis are known to add to (1 for one-hot
+            targets), or None.
         per_sample: whether each sample has its own.
-        shown: how an entry of a constant that stands for a condition on its indices is written, such as ``[s = 2u + k]``.
+        shown: how an entry of a constant that stands for a condition on its indices is written,
+            such as ``[s = 2u + k]``.
     """
 
     name: str
@@ -47,7 +49,8 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Whole:
-    """A function of a whole array, such as softmax or the inverse: a record of `hesse.operations` at one entry.
+    """A function of a whole array, such as softmax or the inverse: a record of `hesse.operations`
+    at one entry.
 
     ``argument`` has the indices that the operation sees: softmax(z) over the last of them.
     """
@@ -58,7 +61,8 @@ class Whole:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A named map that has no formula: its derivatives are symbols, and automatic differentiation gives their values.
+    """A named map that has no formula: its derivatives are symbols, and automatic differentiation
+    gives their values.
 
     Attributes:
         operation: what it is called, such as ``max_pool2d``.
@@ -85,8 +89,10 @@ class Quantity:
     Attributes:
         name: unique in its program. May contain letters that are not ASCII, such as ``δ3``.
         indices: of the left-hand side.
-        definition: an expression in those indices, a function of a whole array, or a map without a formula.
-        role: "preactivation" (z), "activation" (a), "delta" (δ), "curvature" (S), "transport" (D), "cost", or "value".
+        definition: an expression in those indices, a function of a whole array, or a map without a
+            formula.
+        role: "preactivation" (z), "activation" (a), "delta" (δ), "curvature" (S), "transport" (D),
+            "cost", or "value".
         note: half a sentence on what it is.
     """
 
@@ -104,13 +110,15 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Program:
-    """The leaves, and the quantities in an order in which they can be computed. The last is the cost.
+    """The leaves, and the quantities in an order in which they can be computed. The last is the
+    cost.
 
     Attributes:
         leaves: by name.
         quantities: each defined by leaves and by quantities before it.
         unknown: names of elementwise functions of which nothing is known, such as ``f``.
-        samples: where the program is that of one sample, how the cost of many is made of theirs; None where it is not.
+        samples: where the program is that of one sample, how the cost of many is made of theirs;
+            None where it is not.
     """
 
     leaves: Mapping[str, Leaf]

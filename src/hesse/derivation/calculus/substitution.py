@@ -1,11 +1,22 @@
-"""The step in which f' and f'' of known functions are written out: sigmoid' = a (1 − a), relu'' = 0."""
+"""The step in which f' and f'' of known functions are written out: sigmoid' = a (1 − a), relu'' =
+0."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hesse.derivation.calculus.algebra import collect, multiply
 from hesse.derivation.calculus.differentiation import probability_name
-from hesse.derivation.calculus.expression import Apply, Entry, Expression, Factor, Group, Partial, Power, Term, of
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Partial,
+    Power,
+    Term,
+    of,
+)
 from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.program import Program, Quantity
 from hesse.derivation.lines.records import Line
@@ -14,7 +25,8 @@ from hesse.operations.registry import FUNCTIONS
 
 @dataclass(frozen=True)
 class Substitution:
-    """What was replaced by what, for which function; the result; and the program with the values that got a name."""
+    """What was replaced by what, for which function; the result; and the program with the values
+    that got a name."""
 
     expression: Expression
     replaced: tuple[tuple[Factor, Expression, str], ...]
@@ -24,7 +36,13 @@ class Substitution:
     def lines(self) -> list[Line]:
         """One line for each thing replaced, not yet numbered."""
         return [
-            Line("", function, of(factor), closed, FUNCTIONS[function].kink or f"the slope of {function} from its value")
+            Line(
+                "",
+                function,
+                of(factor),
+                closed,
+                FUNCTIONS[function].kink or f"the slope of {function} from its value",
+            )
             for factor, closed, function in self.replaced
         ]
 
@@ -40,7 +58,11 @@ def substituted(expression: Expression, program: Program) -> Substitution | None
         if closed is None:
             return None
         closed = collect(map_applies(closed, lambda inner: _named(inner, names)))
-        key = (factor.function, factor.order, argument.name if isinstance(argument, Entry) else repr(argument))
+        key = (
+            factor.function,
+            factor.order,
+            argument.name if isinstance(argument, Entry) else repr(argument),
+        )
         replaced.setdefault(key, (factor, closed, factor.function))
         return closed
 
@@ -55,35 +77,50 @@ def _value(program: Program, factor: Apply) -> Factor | None:
     for quantity in program.quantities:
         match quantity.definition:
             case Expression((Term(1, (Apply(function, 0, Entry(name, at)),), ()),)):
-                if function == factor.function and name == factor.argument.name and at == quantity.indices:
+                if (
+                    function == factor.function
+                    and name == factor.argument.name
+                    and at == quantity.indices
+                ):
                     return Entry(quantity.name, factor.argument.indices)
     return None
 
 
 def _named(factor: Apply, programs: list[Program]) -> Expression | None:
-    """A value that a derivative brings in, such as sigmoid(z) for softplus, gets a name where its argument is a quantity."""
+    """A value that a derivative brings in, such as sigmoid(z) for softplus, gets a name where its
+    argument is a quantity."""
     argument = factor.argument
     program = programs[0]
-    if factor.order or factor.function != "sigmoid" or not isinstance(argument, Entry) or argument.name not in program.by_name:
+    if (
+        factor.order
+        or factor.function != "sigmoid"
+        or not isinstance(argument, Entry)
+        or argument.name not in program.by_name
+    ):
         return None
     known = _value(program, factor)
     if known is None:
         name = probability_name(program, set(program.by_name) | set(program.leaves))
         at = program.by_name[argument.name].indices
         definition = of(Apply(factor.function, 0, Entry(argument.name, at)))
-        programs[0] = program.with_quantity(Quantity(name, at, definition, "activation", f"{factor.function}({argument.name})"))
+        programs[0] = program.with_quantity(
+            Quantity(name, at, definition, "activation", f"{factor.function}({argument.name})")
+        )
         known = Entry(name, argument.indices)
     return of(known)
 
 
 def map_applies(expression: Expression, change: Callable[[Apply], Expression | None]) -> Expression:
-    """The expression with each elementwise factor replaced by what ``change`` gives; None leaves it."""
+    """The expression with each elementwise factor replaced by what ``change`` gives; None leaves
+    it."""
     parts = []
     for term in expression.terms:
         done = Expression((Term(term.coefficient, (), (), term.kind),))
         for factor in term.factors:
             done = multiply(done, _mapped(factor, change))
-        parts.extend(replace(part, bound=(*part.bound, *term.bound), kind=term.kind) for part in done.terms)
+        parts.extend(
+            replace(part, bound=(*part.bound, *term.bound), kind=term.kind) for part in done.terms
+        )
     return Expression(tuple(parts))
 
 
@@ -96,7 +133,11 @@ def _mapped(factor: Factor, change: Callable[[Apply], Expression | None]) -> Exp
             return of(Group(changed)) if len(changed.terms) > 1 else changed
         case Power(base, exponent):
             inner = _mapped(base, change)
-            return of(Power(inner.terms[0].factors[0], exponent)) if inner == of(base) else of(Power(Group(inner), exponent))
+            return (
+                of(Power(inner.terms[0].factors[0], exponent))
+                if inner == of(base)
+                else of(Power(Group(inner), exponent))
+            )
         case Group(body):
             return of(Group(map_applies(body, change)))
         case Partial():

@@ -1,4 +1,5 @@
-"""Every line of a derivation evaluated at random points, and every block against automatic differentiation."""
+"""Every line of a derivation evaluated at random points, and every block against automatic
+differentiation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation
 
 TOLERANCE = 1e-8
-SMALLEST = 2  # the first symbolic size; each next one is one larger, so that no two axes can be mistaken for each other
+# The first symbolic size; each next one is one larger, so that no two axes can be mistaken for each
+# other.
+SMALLEST = 2
 LARGEST = 4
 LARGE = 2**22  # entries of an array that is still checked at a user's own sizes
 
@@ -28,12 +31,18 @@ Functions = Mapping[str, Callable[[Tensor], Tensor]]
 
 
 def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
-    """Small numbers that differ for the sizes of a program: for its letters, and in the place of its large numbers.
+    """Small numbers that differ for the sizes of a program: for its letters, and in the place of
+    its large numbers.
 
     Numbers stay as they are where a constant has them.
     """
     shapes = [program.shape(name) for name in program.leaves]
-    held = {size for name, leaf in program.leaves.items() if leaf.value is not None for size in leaf.sizes}
+    held = {
+        size
+        for name, leaf in program.leaves.items()
+        if leaf.value is not None
+        for size in leaf.sizes
+    }
     numbers = {size for shape in shapes for size in shape if isinstance(size, int)}
     large = sorted(size for size in numbers - held if size > LARGEST) if not held else []
     free = (n for n in count(SMALLEST) if n not in numbers - set(large))
@@ -48,10 +57,13 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
     return letters, resized
 
 
-def random_arrays(program: Program, letters: Mapping[str, int], resized: Mapping[int, int], seed: int) -> dict[str, Tensor]:
+def random_arrays(
+    program: Program, letters: Mapping[str, int], resized: Mapping[int, int], seed: int
+) -> dict[str, Tensor]:
     """A float64 array for each leaf, with entries of either sign away from zero.
 
-    Square matrices that are inverted, or whose determinant is taken, are made well conditioned with a positive determinant.
+    Square matrices that are inverted, or whose determinant is taken, are made well conditioned with
+    a positive determinant.
     """
     generator = torch.Generator().manual_seed(seed)
     square = _square(program)
@@ -59,7 +71,10 @@ def random_arrays(program: Program, letters: Mapping[str, int], resized: Mapping
     for name, leaf in program.leaves.items():
         if leaf.value is not None:
             continue
-        shape = [resized.get(size, size) if isinstance(size, int) else letters[size] for size in leaf.sizes]
+        shape = [
+            resized.get(size, size) if isinstance(size, int) else letters[size]
+            for size in leaf.sizes
+        ]
         array = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
         signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) * 2 - 1
         array = array * signs
@@ -76,16 +91,24 @@ def _square(program: Program) -> set[str]:
     """Leaves that go into an inverse or a determinant."""
     below: set[str] = set()
     for quantity in program.quantities:
-        if isinstance(quantity.definition, Whole) and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2:
+        if (
+            isinstance(quantity.definition, Whole)
+            and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2
+        ):
             name = quantity.definition.argument.name
             below |= {name, *program.ancestors(name)}
     return {
-        name for name in below if name in program.leaves and len(set(program.shape(name))) == 1 and len(program.shape(name)) == 2
+        name
+        for name in below
+        if name in program.leaves
+        and len(set(program.shape(name))) == 1
+        and len(program.shape(name)) == 2
     }
 
 
 def valuation(program: Program, seed: int = 0, functions: Functions | None = None) -> Valuation:
-    """Random arrays at which every quantity and its derivatives are finite; positive ones where signs do not allow it.
+    """Random arrays at which every quantity and its derivatives are finite; positive ones where
+    signs do not allow it.
 
     Raises:
         HesseValueError: no such point was found.
@@ -97,11 +120,16 @@ def valuation(program: Program, seed: int = 0, functions: Functions | None = Non
             arrays = {name: array.abs() for name, array in arrays.items()}
         found = Valuation(program, arrays, functions, resized)
         values = [found.value(quantity.name) for quantity in program.quantities]
-        if all(bool(value.isfinite().all()) and float(value.abs().max()) < 1e9 for value in values if value.numel()):
+        if all(
+            bool(value.isfinite().all()) and float(value.abs().max()) < 1e9
+            for value in values
+            if value.numel()
+        ):
             return found
     raise HesseValueError(
-        f"derive: no point was found at which {program.cost.name} and all that it is made of are finite (a logarithm or a root "
-        "of something that is always negative?), so nothing can be certified; check the expression"
+        f"derive: no point was found at which {program.cost.name} and all that it is made of are"
+        " finite (a logarithm or a root of something that is always negative?), so nothing can be"
+        " certified; check the expression"
     )
 
 
@@ -127,8 +155,9 @@ def certified(
         lines.append(found)
         if not found <= tolerance:
             raise HesseValueError(
-                f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {found:.1e} at a random point, where "
-                f"{tolerance:.0e} is allowed; please report this expression: {derivation.source}"
+                f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {found:.1e} at"
+                f" a random point, where {tolerance:.0e} is allowed; please report this expression:"
+                f" {derivation.source}"
             )
         return replace(line, deviation=found)
 
@@ -148,16 +177,26 @@ def certified(
         whole = of(Partial(derivation.program.cost.entry, (block.rows, block.columns)))
         found = deviation(whole, block.expression, at)
         if not found <= tolerance:
-            raise HesseValueError(f"derivation: {where} is off by {found:.1e} against automatic differentiation")
+            raise HesseValueError(
+                f"derivation: {where} is off by {found:.1e} against automatic differentiation"
+            )
         worst = max(worst, found)
         blocks[pair] = replace(block, lines=done, deviation=found)
     certificate = Certificate(len(lines), max(lines, default=0.0), len(blocks), worst)
-    result = replace(derivation, slopes=slopes, blocks=blocks, stages=tuple(stages), certificate=certificate, at=at)
+    result = replace(
+        derivation,
+        slopes=slopes,
+        blocks=blocks,
+        stages=tuple(stages),
+        certificate=certificate,
+        at=at,
+    )
     return result, certificate
 
 
 def deviation(before: Expression, after: Expression, at: Valuation) -> float:
-    """The largest difference of two expressions with the same free indices, relative to the larger."""
+    """The largest difference of two expressions with the same free indices, relative to the
+    larger."""
     free = tuple(dict.fromkeys((*indices(before), *indices(after))))
     left, right = at.array(before, free), at.array(after, free)
     return relative(left, right)
@@ -172,8 +211,13 @@ def certified_at(derivation: "Derivation", arrays: Mapping[str, Tensor]) -> "Own
     at = Valuation(derivation.program, arrays, derivation.functions)
     small = replace(
         derivation,
-        slopes={name: replace(slope, lines=_fitting(slope.lines, at)) for name, slope in derivation.slopes.items()},
-        stages=tuple(replace(stage, lines=_fitting(stage.lines, at)) for stage in derivation.stages),
+        slopes={
+            name: replace(slope, lines=_fitting(slope.lines, at))
+            for name, slope in derivation.slopes.items()
+        },
+        stages=tuple(
+            replace(stage, lines=_fitting(stage.lines, at)) for stage in derivation.stages
+        ),
         blocks={
             pair: replace(block, lines=_fitting(block.lines, at))
             for pair, block in derivation.blocks.items()
@@ -182,12 +226,16 @@ def certified_at(derivation: "Derivation", arrays: Mapping[str, Tensor]) -> "Own
     )
     _, certificate = certified(small, at)
     assert derivation.certificate is not None
-    return OwnCheck(max(certificate.deviation, certificate.block_deviation), derivation.certificate.lines - certificate.lines)
+    return OwnCheck(
+        max(certificate.deviation, certificate.block_deviation),
+        derivation.certificate.lines - certificate.lines,
+    )
 
 
 @dataclass(frozen=True)
 class OwnCheck:
-    """The largest deviation at the user's own arrays, and how many lines were too large to check there."""
+    """The largest deviation at the user's own arrays, and how many lines were too large to check
+    there."""
 
     deviation: float
     skipped: int
@@ -196,7 +244,9 @@ class OwnCheck:
 def _fitting(lines: tuple[Line, ...], at: Valuation) -> tuple[Line, ...]:
     def fits(line: Line) -> bool:
         pairs = line.instances or ((line.before, line.after),)
-        return all(_entries((*indices(before), *indices(after)), at) <= LARGE for before, after in pairs)
+        return all(
+            _entries((*indices(before), *indices(after)), at) <= LARGE for before, after in pairs
+        )
 
     return tuple(line for line in lines if fits(line))
 

@@ -1,6 +1,8 @@
-"""The numeric value of any expression, derivatives not carried out included: what every check stands on.
+"""The numeric value of any expression, derivatives not carried out included: what every check
+stands on.
 
-Derivatives are taken here by automatic differentiation alone, of the values of the program. None of the rules under test is used.
+Derivatives are taken here by automatic differentiation alone, of the values of the program. None of
+the rules under test is used.
 """
 
 import copy
@@ -40,7 +42,8 @@ class Valuation:
         program: the quantities and their definitions.
         arrays: a float64 tensor for each leaf that is not a constant.
         functions: what stands for each unknown function.
-        resized: other numbers for some sizes that the program gives as numbers: what holds for 784 inputs holds for three.
+        resized: other numbers for some sizes that the program gives as numbers: what holds for 784
+            inputs holds for three.
     """
 
     def __init__(
@@ -57,13 +60,17 @@ class Valuation:
             if leaf.value is not None:
                 self.arrays[name] = torch.as_tensor(leaf.value, dtype=torch.float64)
         given = functions or {}
-        self.functions = {name: given.get(name) or sample_function(k) for k, name in enumerate(sorted(program.unknown))}
+        self.functions = {
+            name: given.get(name) or sample_function(k)
+            for k, name in enumerate(sorted(program.unknown))
+        }
         self.sizes: dict[str, int] = {}
         for name, array in self.arrays.items():
             for size, found in zip(program.shape(name), array.shape, strict=True):
                 if isinstance(size, str):
                     self.sizes[size] = found
-        # Added to a quantity, or to a leaf, where it enters what is made from it: ∂/∂z moves z alone.
+        # Added to a quantity, or to a leaf, where it enters what is made from it: ∂/∂z moves z
+        # alone.
         self._moved: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
@@ -91,9 +98,13 @@ class Valuation:
         else:
             quantity = self.program.by_name[name]
             if isinstance(quantity.definition, Whole):
-                found = ARRAY_FUNCTIONS[quantity.definition.operation].value(self.value(quantity.definition.argument.name))
+                found = ARRAY_FUNCTIONS[quantity.definition.operation].value(
+                    self.value(quantity.definition.argument.name)
+                )
             elif isinstance(quantity.definition, Opaque):
-                found = quantity.definition.function(*(self.value(argument) for argument in quantity.definition.arguments))
+                found = quantity.definition.function(
+                    *(self.value(argument) for argument in quantity.definition.arguments)
+                )
             else:
                 found = self.array(quantity.definition, quantity.indices)
         return found + self._moved[name] if name in self._moved else found
@@ -102,7 +113,11 @@ class Valuation:
 
     def array(self, value: Expression | Term | Factor, free: tuple[Index, ...]) -> Tensor:
         """The array with one axis for each free index, in that order."""
-        terms = value.terms if isinstance(value, Expression) else (value if isinstance(value, Term) else Term(_ONE, (value,)),)
+        terms = (
+            value.terms
+            if isinstance(value, Expression)
+            else (value if isinstance(value, Term) else Term(_ONE, (value,)),)
+        )
         shape = [self.size(index.size) for index in free]
         result = torch.zeros(shape, dtype=torch.float64)
         for term in terms:
@@ -131,7 +146,9 @@ class Valuation:
                 letters.setdefault(index, opt_einsum.get_symbol(len(letters)))
         inputs = ",".join("".join(letters[index] for index in at) for _, at in operands)
         output = "".join(letters[index] for index in free)
-        return coefficient * opt_einsum.contract(f"{inputs}->{output}", *(array for array, _ in operands))
+        return coefficient * opt_einsum.contract(
+            f"{inputs}->{output}", *(array for array, _ in operands)
+        )
 
     def _factor(self, factor: Factor) -> tuple[Tensor, tuple[Index, ...]]:
         match factor:
@@ -141,7 +158,11 @@ class Valuation:
                 return torch.eye(self.size(left.size), dtype=torch.float64), (left, right)
             case Apply(function, order, argument):
                 inner, at = self._factor(argument)
-                f = self.functions[function] if function in self.functions else FUNCTIONS[function].value
+                f = (
+                    self.functions[function]
+                    if function in self.functions
+                    else FUNCTIONS[function].value
+                )
                 return nth_derivative(f, order, inner), at
             case Power(base, exponent):
                 number = exponent.number
@@ -162,7 +183,8 @@ class Valuation:
     # ---------------------------------------------------------------- derivatives not carried out
 
     def _partial(self, inner: Factor, by: tuple[Entry, ...]) -> tuple[Tensor, tuple[Index, ...]]:
-        """The array of ∂ inner/∂ by, its axes those of ``inner`` and then one for each index in ``by``."""
+        """The array of ∂ inner/∂ by, its axes those of ``inner`` and then one for each index in
+        ``by``."""
         own = tuple(index for index in indices(inner))
         names = tuple(entry.name for entry in by)
         key = (inner, names)
@@ -182,10 +204,13 @@ class Valuation:
         return result if self._moved else result.detach()
 
     def _shifted(self, names: tuple[str, ...]) -> tuple["Valuation", list[Tensor]]:
-        """The same values with a zero added to each of the names, to be differentiated in; kept, for the next one who asks."""
+        """The same values with a zero added to each of the names, to be differentiated in; kept,
+        for the next one who asks."""
         if names not in self._shifts:
             shapes = [tuple(self.size(size) for size in self.program.shape(name)) for name in names]
-            shifts = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+            shifts = [
+                torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
+            ]
             moved = copy.copy(self)
             moved._values, moved._kept, moved._shifts, moved._moved = {}, {}, {}, dict(self._moved)
             for name, shift in zip(names, shifts, strict=True):
@@ -202,18 +227,27 @@ class Valuation:
 
 
 def _gradients(values: Tensor, by: Tensor, again: bool) -> Tensor:
-    """One row for each value: its gradient. Many rows go through automatic differentiation together."""
+    """One row for each value: its gradient. Many rows go through automatic differentiation
+    together."""
     if not values.requires_grad:
         return torch.zeros(len(values), *by.shape, dtype=by.dtype)
     if len(values) > 16:
         units = torch.eye(len(values), dtype=values.dtype)
         (rows,) = torch.autograd.grad(
-            values, by, units, create_graph=again, retain_graph=True, allow_unused=True, is_grads_batched=True
+            values,
+            by,
+            units,
+            create_graph=again,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=True,
         )
         return torch.zeros(len(values), *by.shape, dtype=by.dtype) if rows is None else rows
     rows = []
     for value in values:
-        (slope,) = torch.autograd.grad(value, by, create_graph=again, retain_graph=True, allow_unused=True)
+        (slope,) = torch.autograd.grad(
+            value, by, create_graph=again, retain_graph=True, allow_unused=True
+        )
         rows.append(torch.zeros_like(by) if slope is None else slope)
     return torch.stack(rows) if rows else torch.zeros(0, *by.shape, dtype=by.dtype)
 
@@ -222,7 +256,8 @@ _ONE = Fraction(1)
 
 
 def relative(left: Tensor, right: Tensor) -> float:
-    """The largest difference, relative to the largest entry of either; below 1e-3, where terms may have cancelled, to that."""
+    """The largest difference, relative to the largest entry of either; below 1e-3, where terms may
+    have cancelled, to that."""
     if left.numel() == 0:
         return 0.0
     size = max(float(left.abs().max()), float(right.abs().max()), 1e-3)

@@ -1,8 +1,10 @@
-"""The NumPy and torch code of functions of arrays, printed, and run without being evaluated as text.
+"""The NumPy and torch code of functions of arrays, printed, and run without being evaluated as
+text.
 
-The code of a record (`hesse.operations`) is one Python expression in ``z``. `spelled` puts an argument in its place,
-`callable_of` makes a function of it by walking its syntax tree, so that what is printed and what is run cannot differ.
-Derivatives of known functions are expressions themselves (`hesse.derivation.calculus.functions`) and need no code.
+The code of a record (`hesse.operations`) is one Python expression in ``z``. `spelled` puts an
+argument in its place, `callable_of` makes a function of it by walking its syntax tree, so that what
+is printed and what is run cannot differ. Derivatives of known functions are expressions themselves
+(`hesse.derivation.calculus.functions`) and need no code.
 """
 
 import ast
@@ -75,7 +77,11 @@ def _callable(text: str) -> Callable[[Any], Any]:
 
 def modules(backend: Backend, function: str) -> set[str]:
     """What the code of a function imports."""
-    names = {node.id for node in ast.walk(_parsed(code(backend, function))) if isinstance(node, ast.Name) and node.id in _MODULES}
+    names = {
+        node.id
+        for node in ast.walk(_parsed(code(backend, function)))
+        if isinstance(node, ast.Name) and node.id in _MODULES
+    }
     return {"scipy.special" if name == "scipy" else name for name in names}
 
 
@@ -102,7 +108,9 @@ def _function(node: ast.expr) -> Callable[[Any], Any]:
             return lambda z: inner(z)[at]
         case ast.Call(func=called, args=arguments, keywords=keywords):
             f, places = _constant(called), [_function(argument) for argument in arguments]
-            named = {keyword.arg: _function(keyword.value)(None) for keyword in keywords if keyword.arg}
+            named = {
+                keyword.arg: _function(keyword.value)(None) for keyword in keywords if keyword.arg
+            }
             return lambda z: f(*(place(z) for place in places), **named)
     raise AssertionError(f"not in the language of code: {ast.dump(node)}")
 

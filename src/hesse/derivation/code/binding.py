@@ -33,12 +33,16 @@ class Arrays:
     def constant(self, value: Any) -> Any:
         """A constant of the program as an array of this kind."""
         if self.backend == "numpy":
-            return numpy.asarray(value.numpy(force=True) if isinstance(value, torch.Tensor) else value, self.like.dtype)
+            return numpy.asarray(
+                value.numpy(force=True) if isinstance(value, torch.Tensor) else value,
+                self.like.dtype,
+            )
         return torch.as_tensor(value, dtype=self.like.dtype, device=self.like.device)
 
 
 def arrays_of(given: Mapping[str, Any]) -> Arrays:
-    """What was given as arrays of one kind: tensors if any of them is one, and the widest floating type among them.
+    """What was given as arrays of one kind: tensors if any of them is one, and the widest floating
+    type among them.
 
     Raises:
         HesseTypeError: something is not an array of real numbers.
@@ -48,17 +52,27 @@ def arrays_of(given: Mapping[str, Any]) -> Arrays:
     arrays = {name: numpy.asarray(value) for name, value in given.items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
-            raise HesseTypeError(f"{name}: expected an array of real numbers, got {type(given[name]).__name__} of {array.dtype}")
+            raise HesseTypeError(
+                f"{name}: expected an array of real numbers, got {type(given[name]).__name__} of"
+                f" {array.dtype}"
+            )
     types = {array.dtype for array in arrays.values()}
     kind = numpy.result_type(*types) if types else numpy.dtype(float)
     kind = kind if kind.kind == "f" else numpy.dtype(float)
-    return Arrays("numpy", {name: array.astype(kind, copy=False) for name, array in arrays.items()}, numpy.ones((), kind))
+    return Arrays(
+        "numpy",
+        {name: array.astype(kind, copy=False) for name, array in arrays.items()},
+        numpy.ones((), kind),
+    )
 
 
 def _tensors(given: Mapping[str, Any]) -> Arrays:
     first = next(value for value in given.values() if isinstance(value, torch.Tensor))
     kind, device = first.dtype, first.device
-    alike = (isinstance(v, torch.Tensor) and v.dtype is kind and v.device == device for v in given.values())
+    alike = (
+        isinstance(v, torch.Tensor) and v.dtype is kind and v.device == device
+        for v in given.values()
+    )
     if kind.is_floating_point and all(alike):
         return Arrays("torch", given, first)
     found = {name: torch.as_tensor(value) for name, value in given.items()}
@@ -67,7 +81,14 @@ def _tensors(given: Mapping[str, Any]) -> Arrays:
             raise HesseTypeError(f"{name}: expected real numbers, got {value.dtype}")
         kind = torch.promote_types(kind, value.dtype)
     kind = kind if kind.is_floating_point else torch.get_default_dtype()
-    device = next((value.device for value in given.values() if isinstance(value, torch.Tensor) and value.ndim), device)
+    device = next(
+        (
+            value.device
+            for value in given.values()
+            if isinstance(value, torch.Tensor) and value.ndim
+        ),
+        device,
+    )
     found = {name: value.to(device, kind) for name, value in found.items()}
     return Arrays("torch", found, found[next(iter(found))])
 
@@ -87,20 +108,26 @@ def check_names(given: Mapping[str, Any], program: Program) -> None:
 
 
 def with_samples(given: Mapping[str, Any], program: Program) -> bool:
-    """Whether arrays of one sample's program hold many samples: each of the sample's own has one more axis, in front.
+    """Whether arrays of one sample's program hold many samples: each of the sample's own has one
+    more axis, in front.
 
     Raises:
         HesseValueError: some have it and some do not.
     """
-    own = [name for name, leaf in program.leaves.items() if name in given and leaf.per_sample and leaf.value is None]
+    own = [
+        name
+        for name, leaf in program.leaves.items()
+        if name in given and leaf.per_sample and leaf.value is None
+    ]
     more = {name: numpy.ndim(given[name]) == len(program.leaves[name].sizes) + 1 for name in own}
     if any(more.values()) and not all(more.values()):
         many, one = (next(name for name in own if more[name] is kind) for kind in (True, False))
         leaf, count = program.leaves[one], len(given[many])
         classes = ", one-hot where they are classes" if leaf.sums_to == 1 else ""
         raise HesseValueError(
-            f"{one}: expected {_axes(replace(leaf, sizes=(count, *leaf.sizes)))}{classes}, as {many} holds {count} samples; got "
-            f"shape {tuple(numpy.shape(given[one]))}; give both for many samples or both for one"
+            f"{one}: expected {_axes(replace(leaf, sizes=(count, *leaf.sizes)))}{classes}, as"
+            f" {many} holds {count} samples; got shape {tuple(numpy.shape(given[one]))}; give both"
+            " for many samples or both for one"
         )
     return any(more.values())
 
@@ -122,15 +149,24 @@ def bound_sizes(given: Mapping[str, Any], program: Program) -> dict[str, int]:
             if known is None:
                 sizes[str(size)], came_from[str(size)] = found, name
             elif known != found:
-                why = f"{size} = {known} by {came_from[size]}" if isinstance(size, str) else f"size {known}"
+                why = (
+                    f"{size} = {known} by {came_from[size]}"
+                    if isinstance(size, str)
+                    else f"size {known}"
+                )
                 raise HesseValueError(
-                    f"{name}: expected {_axes(leaf)}, got shape {shape}; axis {axis} has {found}, expected {why}"
+                    f"{name}: expected {_axes(leaf)}, got shape {shape}; axis {axis} has {found},"
+                    f" expected {why}"
                 )
     return sizes
 
 
 def _axes(leaf: Leaf) -> str:
-    return f"shape ({', '.join(map(str, leaf.sizes))}{',' if len(leaf.sizes) == 1 else ''})" if leaf.sizes else "a scalar"
+    return (
+        f"shape ({', '.join(map(str, leaf.sizes))}{',' if len(leaf.sizes) == 1 else ''})"
+        if leaf.sizes
+        else "a scalar"
+    )
 
 
 def check_there(needed: tuple[str, ...], given: Mapping[str, Any], program: Program) -> None:
@@ -142,14 +178,20 @@ def check_there(needed: tuple[str, ...], given: Mapping[str, Any], program: Prog
     missing = [name for name in needed if name not in given and program.leaves[name].value is None]
     if missing:
         wanted = "; ".join(f"{name}, {_axes(program.leaves[name])}" for name in missing)
-        raise HesseKeyError(f"missing: {wanted}. Needed are {', '.join(n for n in needed if program.leaves[n].value is None)}")
+        raise HesseKeyError(
+            f"missing: {wanted}. Needed are"
+            f" {', '.join(n for n in needed if program.leaves[n].value is None)}"
+        )
 
 
 Derivatives = tuple[Callable[[Any], Any], ...]
 
 
-def bound_functions(given: Mapping[str, Any], program: Program) -> tuple[dict[str, str], dict[str, Derivatives]]:
-    """Unknown functions that stand for known ones, by name, and those given as a tuple of f, f' and f''.
+def bound_functions(
+    given: Mapping[str, Any], program: Program
+) -> tuple[dict[str, str], dict[str, Derivatives]]:
+    """Unknown functions that stand for known ones, by name, and those given as a tuple of f, f' and
+    f''.
 
     Raises:
         HesseKeyError: a name that is no unknown function of the program, or no known one.
@@ -161,25 +203,30 @@ def bound_functions(given: Mapping[str, Any], program: Program) -> tuple[dict[st
         if name not in program.unknown:
             known = sorted(program.unknown)
             raise HesseKeyError(
-                f"no unknown function is called {name!r}; " + (f"expected {nearest(name, known)}" if known else "there is none")
+                f"no unknown function is called {name!r}; "
+                + (f"expected {nearest(name, known)}" if known else "there is none")
             )
         if isinstance(value, str):
             if value not in FUNCTIONS:
-                raise HesseKeyError(f"{name}: no function is called {value!r}; nearest: {nearest(value, list(FUNCTIONS))}")
+                raise HesseKeyError(
+                    f"{name}: no function is called {value!r}; nearest:"
+                    f" {nearest(value, list(FUNCTIONS))}"
+                )
             names[name] = value
         elif isinstance(value, tuple | list) and value and all(callable(part) for part in value):
             own[name] = tuple(value)
         else:
             raise HesseTypeError(
-                f"{name}: expected the name of a function, such as 'tanh', or the functions (f, f', f''); "
-                f"got {type(value).__name__}"
+                f"{name}: expected the name of a function, such as 'tanh', or the functions (f, f',"
+                f" f''); got {type(value).__name__}"
             )
     return names, own
 
 
 @lru_cache
 def differentiated(f: Callable[[torch.Tensor], torch.Tensor]) -> Derivatives:
-    """(f, f', f'') of a function of tensors, by automatic differentiation; each takes tensors and NumPy arrays."""
+    """(f, f', f'') of a function of tensors, by automatic differentiation; each takes tensors and
+    NumPy arrays."""
 
     def derivative(order: int) -> Callable[[Any], Any]:
         def at(z: Any) -> Any:
@@ -192,7 +239,9 @@ def differentiated(f: Callable[[torch.Tensor], torch.Tensor]) -> Derivatives:
     return tuple(derivative(order) for order in range(3))
 
 
-def derivative_of(functions: Mapping[str, Derivatives], name: str, order: int) -> Callable[[Any], Any]:
+def derivative_of(
+    functions: Mapping[str, Derivatives], name: str, order: int
+) -> Callable[[Any], Any]:
     """One derivative of an unknown function.
 
     Raises:
@@ -200,7 +249,13 @@ def derivative_of(functions: Mapping[str, Derivatives], name: str, order: int) -
     """
     marks = "'" * order
     if name not in functions:
-        raise HesseKeyError(f"{name} is unknown here: give functions={{{name!r}: 'tanh'}}, or its ({name}, {name}', {name}'')")
+        raise HesseKeyError(
+            f"{name} is unknown here: give functions={{{name!r}: 'tanh'}}, or its ({name}, {name}',"
+            f" {name}'')"
+        )
     if len(functions[name]) <= order:
-        raise HesseKeyError(f"{name}: {name}{marks} is needed, got only {len(functions[name])} of ({name}, {name}', {name}'')")
+        raise HesseKeyError(
+            f"{name}: {name}{marks} is needed, got only {len(functions[name])} of ({name}, {name}',"
+            f" {name}'')"
+        )
     return functions[name][order]

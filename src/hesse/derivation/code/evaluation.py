@@ -34,15 +34,18 @@ def evaluate(
 ) -> Array:
     """The array of an expression, with one axis for each free index.
 
-    Of one sample's program, arrays that have one more axis in front are samples, and the result is the sum over them.
+    Of one sample's program, arrays that have one more axis in front are samples, and the result is
+    the sum over them.
 
     Args:
-        expression: the result of a derivation, or any line without a derivative that is not carried out.
+        expression: the result of a derivation, or any line without a derivative that is not carried
+            out.
         free: its free indices, those of the rows and then those of the columns.
         program: the leaves and quantities that it names.
-        arrays: by name. NumPy arrays give a NumPy array, tensors give a tensor, of their floating type and on their device;
-            nothing is recorded for automatic differentiation.
-        functions: for each unknown function the name of a known one, ``"tanh"``, or the functions (f, f', f'').
+        arrays: by name. NumPy arrays give a NumPy array, tensors give a tensor, of their floating
+            type and on their device; nothing is recorded for automatic differentiation.
+        functions: for each unknown function the name of a known one, ``"tanh"``, or the functions
+            (f, f', f'').
 
     Raises:
         HesseKeyError: a name is missing or unknown.
@@ -65,14 +68,25 @@ def evaluate(
     shapes = tuple([(name, array.shape) for name, array in ready.values.items()])
     names, own = bound_functions(functions or {}, program)
     kind = ready.like.dtype, getattr(ready.like, "device", None)
-    axes = tuple([(index.name, index.size) for index in free])  # indices of one name are equal, whatever their sizes
-    key = (id(expression), id(program), axes, kind, shapes, tuple(names.items()), tuple(own.items()))
+    axes = tuple(
+        [(index.name, index.size) for index in free]
+    )  # indices of one name are equal, whatever their sizes
+    key = (
+        id(expression),
+        id(program),
+        axes,
+        kind,
+        shapes,
+        tuple(names.items()),
+        tuple(own.items()),
+    )
     with _lock:
         found = _plans.get(key)
         if found is not None:
             _plans.move_to_end(key)
     if found is None:
-        # What the key names by its id is kept with the plan, so that no other thing can get that id.
+        # What the key names by its id is kept with the plan, so that no other thing can get that
+        # id.
         check_names(arrays, program)
         found = (expression, program), _plan(expression, free, program, ready, names, own)
         with _lock:

@@ -1,4 +1,5 @@
-"""ASCII names for Python code, from the names of a derivation: δ3 becomes delta3, ŷ becomes y_hat."""
+"""ASCII names for Python code, from the names of a derivation: δ3 becomes delta3, ŷ becomes
+y_hat."""
 
 import builtins
 import keyword
@@ -7,15 +8,28 @@ import unicodedata
 from collections.abc import Iterable
 
 _MARKS = {"CIRCUMFLEX ACCENT": "_hat", "TILDE": "_tilde", "MACRON": "_bar", "DOT ABOVE": "_dot"}
-_SIGNS = {"′": "_prime", "'": "_prime", "∂": "d", "→": "_to_", "″": "_prime2", "∘": "_", "⊙": "_", "−": "_", "ᵀ": "T"}
-_TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "numpy", "torch", "math", "scipy"})
+_SIGNS = {
+    "′": "_prime",
+    "'": "_prime",
+    "∂": "d",
+    "→": "_to_",
+    "″": "_prime2",
+    "∘": "_",
+    "⊙": "_",
+    "−": "_",
+    "ᵀ": "T",
+}
+_TAKEN = frozenset(
+    {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "numpy", "torch", "math", "scipy"}
+)
 
 
 def identifier(name: str) -> str:
     """A name in ASCII letters, digits and underscores.
 
     Example:
-        >>> identifier("δ3"), identifier("ŷ"), identifier("inv(X)"), identifier("0.weight"), identifier("lambda")
+        >>> identifier("δ3"), identifier("ŷ"), identifier("inv(X)"), identifier("0.weight"),
+        ...     identifier("lambda")
         ('delta3', 'y_hat', 'inv_X', 'p0_weight', 'lambda_')
     """
     letters = []

@@ -1,4 +1,5 @@
-"""A schedule carried out statement by statement, by functions of the arrays before: no code is generated."""
+"""A schedule carried out statement by statement, by functions of the arrays before: no code is
+generated."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -57,18 +58,33 @@ class Plan:
     """A schedule as functions of the arrays before, made once for one set of shapes."""
 
     def __init__(
-        self, made: Schedule, program: Program, sizes: Mapping[str, int], arrays: Arrays, functions: Mapping[str, Derivatives]
+        self,
+        made: Schedule,
+        program: Program,
+        sizes: Mapping[str, int],
+        arrays: Arrays,
+        functions: Mapping[str, Derivatives],
     ) -> None:
         self.backend, self.sizes = arrays.backend, sizes
         like = arrays.like
-        self.one: Array = numpy.ones((), like.dtype) if self.backend == "numpy" else like.new_ones(())
+        self.one: Array = (
+            numpy.ones((), like.dtype) if self.backend == "numpy" else like.new_ones(())
+        )
         self.functions, self.program = functions, program
         self.place = {statement.id: k for k, statement in enumerate(made.statements)}
         self._check_memory(made)
-        uses = Counter(value.id for statement in made.statements for value in operands(statement.node))
+        uses = Counter(
+            value.id for statement in made.statements for value in operands(statement.node)
+        )
         # Arrays that may be written over by the one statement that takes them.
-        self.spent = {s.id for s in made.statements if uses[s.id] == 1 and is_fresh(s.node, program.unknown)}
-        last = {self.place[value.id]: k for k, s in enumerate(made.statements) for value in operands(s.node)}
+        self.spent = {
+            s.id for s in made.statements if uses[s.id] == 1 and is_fresh(s.node, program.unknown)
+        }
+        last = {
+            self.place[value.id]: k
+            for k, s in enumerate(made.statements)
+            for value in operands(s.node)
+        }
         large = {k for k, s in enumerate(made.statements) if self.count(s.axes) > _LARGE}
         done = [tuple(k for k in large if last.get(k) == at) for at in range(len(made.statements))]
         self._blank: Made = [None] * len(made.statements)
@@ -96,13 +112,16 @@ class Plan:
         return numpy.asarray(made[-1]) if self._scalar else made[-1]
 
     def _check_memory(self, made: Schedule) -> None:
-        each, device = self.one.dtype.itemsize, torch.device("cpu" if self.backend == "numpy" else self.one.device)
+        each, device = (
+            self.one.dtype.itemsize,
+            torch.device("cpu" if self.backend == "numpy" else self.one.device),
+        )
         most = max(self.count(statement.axes) for statement in made.statements) * each
         if most > 1 << 28 and most > (free := available_bytes(device)):
             shape = tuple(self.size(index) for index in made.free)
             raise HesseMemoryError(
-                f"the result of shape {shape} needs an array of {readable_bytes(most)}, and {readable_bytes(free)} are free: "
-                "give fewer or smaller arrays"
+                f"the result of shape {shape} needs an array of {readable_bytes(most)}, and"
+                f" {readable_bytes(free)} are free: give fewer or smaller arrays"
             )
 
     # ---------------------------------------------------------------- what the steps are made of
@@ -117,7 +136,10 @@ class Plan:
         """A symbolic size as a number."""
         if size not in self.sizes:
             holders = [name for name, leaf in self.program.leaves.items() if size in leaf.sizes]
-            raise HesseValueError(f"the size {size} is not known: give {' or '.join(holders) or 'an array that has it'} as well")
+            raise HesseValueError(
+                f"the size {size} is not known: give"
+                f" {' or '.join(holders) or 'an array that has it'} as well"
+            )
         return self.sizes[size]
 
     def count(self, axes: tuple[Index, ...]) -> int:
@@ -128,8 +150,12 @@ class Plan:
         """A scale as a number."""
         value = scale.number
         for size, power in scale.sizes:
-            value = value * self.length(size) ** (int(power) if power.denominator == 1 else float(power))
-        return int(value) if isinstance(value, Fraction) and value.denominator == 1 else float(value)
+            value = value * self.length(size) ** (
+                int(power) if power.denominator == 1 else float(power)
+            )
+        return (
+            int(value) if isinstance(value, Fraction) and value.denominator == 1 else float(value)
+        )
 
     def read(self, value: Value, axes: tuple[Index, ...] | None = None) -> Step:
         """An array, its axes arranged as asked."""
@@ -148,7 +174,11 @@ class Plan:
                 return lambda made: made[k].transpose(order)[new]
             return lambda made: made[k].permute(order)[new]
         if permute:
-            return (lambda made: made[k].transpose(order)) if self.backend == "numpy" else (lambda made: made[k].permute(order))
+            return (
+                (lambda made: made[k].transpose(order))
+                if self.backend == "numpy"
+                else (lambda made: made[k].permute(order))
+            )
         if None in new:
             return lambda made: made[k][new]
         return lambda made: made[k]
@@ -193,13 +223,18 @@ def _(node: NamedMap, statement: Statement, plan: Plan) -> Step:
     if plan.backend == "torch":
         return lambda made: f(*(made[k] for k in places))
     kind = plan.one.dtype
-    return lambda made: f(*(torch.as_tensor(made[k]) for k in places)).numpy(force=True).astype(kind, copy=False)
+    return lambda made: (
+        f(*(torch.as_tensor(made[k]) for k in places)).numpy(force=True).astype(kind, copy=False)
+    )
 
 
 @step.register
 def _(node: Raised, statement: Statement, plan: Plan) -> Step:
     if isinstance(node.exponent, Value):
-        base, exponent = plan.read(node.base, statement.axes), plan.read(node.exponent, statement.axes)
+        base, exponent = (
+            plan.read(node.base, statement.axes),
+            plan.read(node.exponent, statement.axes),
+        )
         return lambda made: base(made) ** exponent(made)
     k, power = plan.place[node.base.id], node.exponent
     sqrt = numpy.sqrt if plan.backend == "numpy" else torch.sqrt
@@ -268,8 +303,17 @@ def _(node: Combination, statement: Statement, plan: Plan) -> Step:
     total = _total([_scaled(part, axes, plan) for part in dense])
     if not dense or covered != set(axes):
         start = _onto(plan.zeros(axes), total) if dense else plan.zeros(axes)
-    elif len(dense) == 1 and dense[0].scale.is_one and dense[0].value and dense[0].value.id not in plan.spent:
-        start = (lambda made: total(made).copy()) if plan.backend == "numpy" else (lambda made: total(made).clone())
+    elif (
+        len(dense) == 1
+        and dense[0].scale.is_one
+        and dense[0].value
+        and dense[0].value.id not in plan.spent
+    ):
+        start = (
+            (lambda made: total(made).copy())
+            if plan.backend == "numpy"
+            else (lambda made: total(made).clone())
+        )
     else:
         start = total
     for place in placed:
@@ -308,7 +352,9 @@ def _scaled(part: Part, axes: tuple[Index, ...], plan: Plan) -> Step:
     return (lambda made: -read(made)) if number == -1 else (lambda made: number * read(made))
 
 
-def _placed(part: Part, axes: tuple[Index, ...], plan: Plan) -> tuple[Step, Callable[[Array], Array]]:
+def _placed(
+    part: Part, axes: tuple[Index, ...], plan: Plan
+) -> tuple[Step, Callable[[Array], Array]]:
     """A part, and the view of the diagonals where its indices are equal."""
     stands = {index: first for first, index in part.equal}
     repeated = tuple(stands.get(index, index) for index in axes)
@@ -317,4 +363,6 @@ def _placed(part: Part, axes: tuple[Index, ...], plan: Plan) -> tuple[Step, Call
         subscripts = f"{spelled(repeated, names)}->{spelled(own, names)}"
         return _scaled(part, own, plan), lambda array: numpy.einsum(subscripts, array)
     pairs, own = diagonals(repeated)
-    return _scaled(part, own, plan), lambda array: reduce(lambda a, pair: a.diagonal(dim1=pair[0], dim2=pair[1]), pairs, array)
+    return _scaled(part, own, plan), lambda array: reduce(
+        lambda a, pair: a.diagonal(dim1=pair[0], dim2=pair[1]), pairs, array
+    )

@@ -11,8 +11,11 @@ from hesse.derivation.code.statements import Value
 _EXHAUSTIVE = 6
 
 
-def pairs(found: Sequence[Value], wanted: tuple[Index, ...], size: Callable[[Size], int]) -> list[tuple[int, int, bool]]:
-    """The pairs to multiply, by position among what is left, and whether it is the last: the cheapest order."""
+def pairs(
+    found: Sequence[Value], wanted: tuple[Index, ...], size: Callable[[Size], int]
+) -> list[tuple[int, int, bool]]:
+    """The pairs to multiply, by position among what is left, and whether it is the last: the
+    cheapest order."""
     if len(found) == 1:
         return []
     if len(found) == 2:
@@ -25,6 +28,9 @@ def pairs(found: Sequence[Value], wanted: tuple[Index, ...], size: Callable[[Siz
     shapes = [tuple(size(index.size) for index in value.axes) for value in found]
     target = "".join(symbols[index] for index in wanted)
     path, _ = opt_einsum.contract_path(
-        f"{spelled}->{target}", *shapes, shapes=True, optimize="optimal" if len(found) <= _EXHAUSTIVE else "auto"
+        f"{spelled}->{target}",
+        *shapes,
+        shapes=True,
+        optimize="optimal" if len(found) <= _EXHAUSTIVE else "auto",
     )
     return [(min(pair), max(pair), k == len(path) - 1) for k, pair in enumerate(path)]

@@ -1,4 +1,5 @@
-"""A formula as Python: a function for NumPy or torch that stands alone, in the order of its schedule."""
+"""A formula as Python: a function for NumPy or torch that stands alone, in the order of its
+schedule."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -33,7 +34,9 @@ from hesse.errors import HesseValueError, nearest
 _SHORT = 28
 _LINE = 60  # within a result that is that alone
 _WIDTH = 96
-_FILL = TextWrapper(_WIDTH - 8, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+_FILL = TextWrapper(
+    _WIDTH - 8, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+)
 # A constant with more entries than this is an argument.
 _WRITTEN_OUT = 64
 
@@ -51,8 +54,9 @@ def python(
 ) -> str:
     """The source of a function that computes a block, of shape ``(*a.shape, *b.shape)``.
 
-    It imports what it needs and nothing of hesse. Its arguments are the arrays that the formula needs, in the program's order,
-    then the unknown functions with their derivatives; its intermediates have the names of the derivation.
+    It imports what it needs and nothing of hesse. Its arguments are the arrays that the formula
+    needs, in the program's order, then the unknown functions with their derivatives; its
+    intermediates have the names of the derivation.
 
     Args:
         block: a block of a derivation, or an expression.
@@ -87,14 +91,17 @@ def python(
     """
     if backend != "numpy" and backend != "torch":
         raise HesseValueError(
-            f"backend: expected 'numpy' or 'torch', got {backend!r}; nearest: {nearest(str(backend), list(BACKENDS))}"
+            f"backend: expected 'numpy' or 'torch', got {backend!r}; nearest:"
+            f" {nearest(str(backend), list(BACKENDS))}"
         )
     if not name.isidentifier():
         raise HesseValueError(f"name: expected a name for a function, got {name!r}")
     expression = block.expression if isinstance(block, Block) else block
     if isinstance(block, Block):
         free = (*block.rows.indices, *block.columns.indices)
-    made = schedule(expression, free if free is not None else indices(expression), program, sizes, functions)
+    made = schedule(
+        expression, free if free is not None else indices(expression), program, sizes, functions
+    )
     return _Function(made, Writer(program, backend, Names([name])), name).source(formula)
 
 
@@ -111,16 +118,31 @@ class _Function:
     def source(self, formula: str) -> str:
         """All of it."""
         self.writer.imports.add(self.writer.backend)
-        self.uses = Counter(value.id for statement in self.made.statements for value in operands(statement.node))
+        self.uses = Counter(
+            value.id for statement in self.made.statements for value in operands(statement.node)
+        )
         self.writer.spent = {
-            s.id for s in self.made.statements if self.uses[s.id] == 1 and is_fresh(s.node, self.writer.program.unknown)
+            s.id
+            for s in self.made.statements
+            if self.uses[s.id] == 1 and is_fresh(s.node, self.writer.program.unknown)
         }
-        used = [leaf for leaf in self.writer.program.leaves.values() if leaf.name in self.made.arguments]
-        written = {leaf.name for leaf in used if leaf.value is not None and torch.as_tensor(leaf.value).numel() <= _WRITTEN_OUT}
+        used = [
+            leaf for leaf in self.writer.program.leaves.values() if leaf.name in self.made.arguments
+        ]
+        written = {
+            leaf.name
+            for leaf in used
+            if leaf.value is not None and torch.as_tensor(leaf.value).numel() <= _WRITTEN_OUT
+        }
         self.leaves = [leaf for leaf in used if leaf.name not in written] + self._holders(used)
-        self.writer.arguments = {leaf.name: self.writer.names.new(leaf.name) for leaf in self.leaves}
+        self.writer.arguments = {
+            leaf.name: self.writer.names.new(leaf.name) for leaf in self.leaves
+        }
         for statement in self.made.statements:
-            if isinstance(statement.node, Argument) and statement.node.name in self.writer.arguments:
+            if (
+                isinstance(statement.node, Argument)
+                and statement.node.name in self.writer.arguments
+            ):
                 self.writer.codes[statement.id] = Code(self.writer.arguments[statement.node.name])
         *before, last = self.made.statements
         self.final = _start(last)
@@ -130,7 +152,12 @@ class _Function:
         self._return(last)
         self.writer.functions = dict(sorted(self.writer.functions.items()))
         return "\n".join(
-            [*self._head(), *self._docstring(formula), *(f"    {line}" for line in (*self._sizes(), *self.lines)), ""]
+            [
+                *self._head(),
+                *self._docstring(formula),
+                *(f"    {line}" for line in (*self._sizes(), *self.lines)),
+                "",
+            ]
         )
 
     def _holders(self, used: list[Leaf]) -> list[Leaf]:
@@ -141,7 +168,11 @@ class _Function:
             if isinstance(statement.node, Combination):
                 asked.extend(size for part in statement.node.parts for size, _ in part.scale.sizes)
         candidates = sorted(
-            (leaf for leaf in self.writer.program.leaves.values() if leaf.value is None and leaf not in used),
+            (
+                leaf
+                for leaf in self.writer.program.leaves.values()
+                if leaf.value is None and leaf not in used
+            ),
             key=lambda leaf: leaf.role != "parameter",
         )
         found: list[Leaf] = []
@@ -166,7 +197,7 @@ class _Function:
         lines = [f'"""An array of shape {whole}, with the axes [{axes}].', ""]
         if formula:
             safe = formula.replace("\\", "\\\\").replace('"""', "'''").splitlines()
-            rows = (row for line in safe for row in (_FILL.wrap(line) or [""]))
+            rows = (row for line in safe for row in _FILL.wrap(line) or [""])
             lines += [*(f"    {row}".rstrip() for row in rows), ""]
         kind = "array" if self.writer.backend == "numpy" else "tensor"
         about = []
@@ -176,11 +207,17 @@ class _Function:
             about.append(f"    {own}{called}: {kind} of floats, of shape {shape(leaf.sizes)}")
         for (function, order), own in self.writer.functions.items():
             marks = "'" * order
-            about.append(f"    {own}: {function}{marks}, applied to every entry of {'an' if kind == 'array' else 'a'} {kind}")
+            about.append(
+                f"    {own}: {function}{marks}, applied to every entry of"
+                f" {'an' if kind == 'array' else 'a'} {kind}"
+            )
         lines += ["Args:", *about] if about else []
         while lines[-1] == "":
             del lines[-1]
-        return [f"    {line}".rstrip() for line in ([lines[0] + '"""'] if len(lines) == 1 else [*lines, '"""'])]
+        return [
+            f"    {line}".rstrip()
+            for line in ([lines[0] + '"""'] if len(lines) == 1 else [*lines, '"""'])
+        ]
 
     def _sizes(self) -> list[str]:
         lines = []
@@ -188,13 +225,17 @@ class _Function:
             leaf = next((leaf for leaf in self.leaves if size in leaf.sizes), None)
             if leaf is None:
                 raise HesseValueError(f"the size {size} is that of no leaf: give it a number")
-            lines.append(f"{own} = {self.writer.arguments[leaf.name]}.shape[{leaf.sizes.index(size)}]")
+            lines.append(
+                f"{own} = {self.writer.arguments[leaf.name]}.shape[{leaf.sizes.index(size)}]"
+            )
         return lines
 
     # ---------------------------------------------------------------- lines
 
     def _assign(self, statement: Statement) -> None:
-        inline = statement.name is None and self.uses[statement.id] == 1 and not is_placed(statement)
+        inline = (
+            statement.name is None and self.uses[statement.id] == 1 and not is_placed(statement)
+        )
         if not is_placed(statement):
             made = code(statement.node, statement, self.writer)
             if isinstance(statement.node, Argument) or not (
@@ -217,7 +258,8 @@ class _Function:
                 statement.name is None and self.writer.codes[argument.id].text.isidentifier()
             ):
                 return self.writer.names.new(
-                    f"{self.writer.derivative_name(function, order)}_{self.writer.codes[argument.id].text}"
+                    f"{self.writer.derivative_name(function, order)}"
+                    f"_{self.writer.codes[argument.id].text}"
                 )
         if statement.name:
             return self.writer.names.new(statement.name)
@@ -227,7 +269,11 @@ class _Function:
     def _return(self, statement: Statement) -> None:
         if not is_placed(statement):
             made = code(statement.node, statement, self.writer).text
-            line = f"return numpy.asarray({made})" if not self.made.free and self.writer.backend == "numpy" else f"return {made}"
+            line = (
+                f"return numpy.asarray({made})"
+                if not self.made.free and self.writer.backend == "numpy"
+                else f"return {made}"
+            )
             if len(line) <= _WIDTH or not isinstance(statement.node, Combination):
                 self.lines.append(line)
                 return
@@ -236,16 +282,24 @@ class _Function:
         self.lines.append(f"return {own}")
 
     def _place(self, statement: Statement, own: str) -> None:
-        """An array of zeros, or of the parts that are everywhere, and then the parts that stand on diagonals."""
+        """An array of zeros, or of the parts that are everywhere, and then the parts that stand on
+        diagonals."""
         node, writer = statement.node, self.writer
         assert isinstance(node, Combination)
         dense = tuple(part for part in node.parts if not part.equal)
-        whole = f"{own} = {writer.total(dense, statement.axes, fresh=True).text}" if covers(dense, statement.axes) else ""
+        whole = (
+            f"{own} = {writer.total(dense, statement.axes, fresh=True).text}"
+            if covers(dense, statement.axes)
+            else ""
+        )
         if not whole or len(whole) > _WIDTH:
             start = next((part for part in dense if covers((part,), statement.axes)), None)
-            whole = (
-                f"{own} = {writer.total((start,), statement.axes, fresh=True).text if start else writer.zeros(statement.axes)}"
+            begun = (
+                writer.total((start,), statement.axes, fresh=True).text
+                if start
+                else writer.zeros(statement.axes)
             )
+            whole = f"{own} = {begun}"
             dense = tuple(part for part in dense if part is not start)
         else:
             dense = ()
@@ -257,14 +311,25 @@ class _Function:
             repeated = tuple(stands.get(index, index) for index in statement.axes)
             if writer.backend == "numpy":
                 names, kept = letters(repeated), tuple(dict.fromkeys(repeated))
-                view = f'numpy.einsum("{spelled(repeated, names)}->{spelled(kept, names)}", {own})[...]'
+                view = (
+                    f'numpy.einsum("{spelled(repeated, names)}->{spelled(kept, names)}",'
+                    f" {own})[...]"
+                )
                 line = f"{view} {_added(part)} {writer.size_of(part, kept).text}"
             else:
                 pairs, kept = diagonals(repeated)
-                view = own + "".join(f".diagonal(dim1={first}, dim2={second})" for first, second in pairs)
-                line = f"{view}.{'sub_' if part.scale.number < 0 else 'add_'}({writer.size_of(part, kept).text})"
-            where = f"# where {', '.join(f'{first.name} = {second.name}' for first, second in part.equal)}"
-            self.lines.extend([f"{line}  {where}"] if len(line) + len(where) < _WIDTH else [where, line])
+                view = own + "".join(
+                    f".diagonal(dim1={first}, dim2={second})" for first, second in pairs
+                )
+                method = "sub_" if part.scale.number < 0 else "add_"
+                line = f"{view}.{method}({writer.size_of(part, kept).text})"
+            where = (
+                "# where"
+                f" {', '.join(f'{first.name} = {second.name}' for first, second in part.equal)}"
+            )
+            self.lines.extend(
+                [f"{line}  {where}"] if len(line) + len(where) < _WIDTH else [where, line]
+            )
 
     def _comment(self, statement: Statement, own: str) -> str:
         """A contraction in indices."""
@@ -273,11 +338,20 @@ class _Function:
             self.writer.codes[value.id].text.isidentifier() for value in operands(node)
         ):
             return ""
-        summed = dict.fromkeys(i.name for value in (node.left, node.right) for i in value.axes if i not in statement.axes)
-        factors = " ".join(
-            f"{self.writer.codes[value.id].text}[{','.join(i.name for i in value.axes)}]" for value in (node.left, node.right)
+        summed = dict.fromkeys(
+            i.name
+            for value in (node.left, node.right)
+            for i in value.axes
+            if i not in statement.axes
         )
-        return f"  # {own}[{','.join(i.name for i in statement.axes)}] = Σ_{','.join(summed)} {factors}"
+        factors = " ".join(
+            f"{self.writer.codes[value.id].text}[{','.join(i.name for i in value.axes)}]"
+            for value in (node.left, node.right)
+        )
+        return (
+            f"  # {own}[{','.join(i.name for i in statement.axes)}] = Σ_{','.join(summed)}"
+            f" {factors}"
+        )
 
 
 def _added(part: Part) -> str:
@@ -285,9 +359,12 @@ def _added(part: Part) -> str:
 
 
 def _start(statement: Statement) -> int | None:
-    """The array that a result begins with: what the result is alone, or a sum's first part that has all the axes."""
+    """The array that a result begins with: what the result is alone, or a sum's first part that has
+    all the axes."""
     if not isinstance(statement.node, Combination):
         every = operands(statement.node)
         return every[0].id if len(every) == 1 else None
-    whole = (part for part in statement.node.parts if not part.equal and covers((part,), statement.axes))
+    whole = (
+        part for part in statement.node.parts if not part.equal and covers((part,), statement.axes)
+    )
     return next((part.value.id for part in whole if part.value is not None), None)

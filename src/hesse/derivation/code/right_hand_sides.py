@@ -44,7 +44,8 @@ _LEVELS: dict[type[ast.operator], int] = {ast.Mult: 1, ast.Div: 1, ast.MatMult: 
 
 @dataclass(frozen=True)
 class Code:
-    """A piece of Python, and how tightly its outermost operator binds: 0 a sum, 1 a product, 2 a sign, 3 a power, 4 an atom."""
+    """A piece of Python, and how tightly its outermost operator binds: 0 a sum, 1 a product, 2 a
+    sign, 3 a power, 4 an atom."""
 
     text: str
     level: int = 4
@@ -169,7 +170,13 @@ class Writer:
 
     def _length_power(self, size: str, power: Fraction) -> str:
         text = self.length(size)
-        return text if power == 1 else f"{text}**{power}" if power.denominator == 1 else f"{text}**({power})"
+        return (
+            text
+            if power == 1
+            else f"{text}**{power}"
+            if power.denominator == 1
+            else f"{text}**({power})"
+        )
 
     def scaled(self, part: Part, axes: tuple[Index, ...]) -> Code:
         """One part with its sign."""
@@ -182,7 +189,11 @@ class Writer:
         if part.value is None:
             return self.number(positive)
         made = self.read(part.value, axes)
-        return made if positive.is_one else Code(f"{self.number(positive).within(1)} * {made.within(2)}", 1)
+        return (
+            made
+            if positive.is_one
+            else Code(f"{self.number(positive).within(1)} * {made.within(2)}", 1)
+        )
 
     def total(self, parts: tuple[Part, ...], axes: tuple[Index, ...], fresh: bool = False) -> Code:
         """The sum of parts; ``fresh``: an array of its own, whatever else."""
@@ -205,7 +216,9 @@ def shape(sizes: tuple[Size, ...]) -> str:
 
 def covers(parts: tuple[Part, ...], axes: tuple[Index, ...]) -> bool:
     """Whether a sum of parts has all the axes."""
-    return bool(parts) and {index for part in parts if part.value for index in part.value.axes} == set(axes)
+    return bool(parts) and {
+        index for part in parts if part.value for index in part.value.axes
+    } == set(axes)
 
 
 def is_placed(statement: Statement) -> bool:
@@ -216,7 +229,7 @@ def is_placed(statement: Statement) -> bool:
     return any(part.equal for part in node.parts) or not covers(node.parts, statement.axes)
 
 
-# ---------------------------------------------------------------- one piece of code for each kind of node
+# ---------------------------------------- one piece of code for each kind of node
 
 
 @singledispatch
@@ -246,8 +259,8 @@ def _(node: NamedMap, statement: Statement, writer: Writer) -> Code:
     definition = writer.program.by_name[node.name].definition
     operation = definition.operation if isinstance(definition, Opaque) else node.name
     raise HesseValueError(
-        f"python: {operation} has no formula, so no code that stands alone can be written for {node.name}; "
-        "evaluate() computes this block, with the model's own operation"
+        f"python: {operation} has no formula, so no code that stands alone can be written for"
+        f" {node.name}; evaluate() computes this block, with the model's own operation"
     )
 
 
@@ -255,7 +268,9 @@ def _(node: NamedMap, statement: Statement, writer: Writer) -> Code:
 def _(node: Raised, statement: Statement, writer: Writer) -> Code:
     base = writer.read(node.base, statement.axes)
     if isinstance(node.exponent, Value):
-        return Code(f"{base.within(4)} ** {writer.read(node.exponent, statement.axes).within(4)}", 3)
+        return Code(
+            f"{base.within(4)} ** {writer.read(node.exponent, statement.axes).within(4)}", 3
+        )
     power = abs(node.exponent)
     if power == Fraction(1, 2):
         raised = writer.known("sqrt", base)
@@ -268,7 +283,9 @@ def _(node: Raised, statement: Statement, writer: Writer) -> Code:
 
 @code.register
 def _(node: Product, statement: Statement, writer: Writer) -> Code:
-    return Code(" * ".join(writer.read(value, statement.axes).within(2) for value in node.factors), 1)
+    return Code(
+        " * ".join(writer.read(value, statement.axes).within(2) for value in node.factors), 1
+    )
 
 
 @code.register
@@ -278,10 +295,16 @@ def _(node: Contraction, statement: Statement, writer: Writer) -> Code:
         case Matmul(left, right, drop):
             a, b = writer.arranged(node.left, left), writer.arranged(node.right, right)
             text = f"{a.within(2)} @ {b.within(2)}"
-            return Code(text, 1) if drop is None else Code(f"({text})[{'..., 0' if drop == -1 else '..., 0, :'}]")
+            return (
+                Code(text, 1)
+                if drop is None
+                else Code(f"({text})[{'..., 0' if drop == -1 else '..., 0, :'}]")
+            )
         case Tensordot(first, second):
             a, b = writer.codes[node.left.id], writer.codes[node.right.id]
-            return Code(f"{module}.tensordot({a.text}, {b.text}, ({shape(first)}, {shape(second)}))")
+            return Code(
+                f"{module}.tensordot({a.text}, {b.text}, ({shape(first)}, {shape(second)}))"
+            )
         case other:
             a, b = writer.codes[node.left.id], writer.codes[node.right.id]
             return Code(f'{module}.einsum("{other.subscripts}", {a.text}, {b.text})')
@@ -291,9 +314,13 @@ def _(node: Contraction, statement: Statement, writer: Writer) -> Code:
 def _(node: Selection, statement: Statement, writer: Writer) -> Code:
     source, names = writer.codes[node.operand.id], letters(node.operand.axes, statement.axes)
     at = node.operand.axes
-    if len(set(at)) == len(at) and tuple(index for index in at if index in statement.axes) == statement.axes:
+    if (
+        len(set(at)) == len(at)
+        and tuple(index for index in at if index in statement.axes) == statement.axes
+    ):
         gone = tuple(k for k, index in enumerate(at) if index not in statement.axes)
-        return Code(f"{source.within(4)}.sum({'' if len(gone) == len(at) else gone[0] if len(gone) == 1 else gone})")
+        axes = "" if len(gone) == len(at) else gone[0] if len(gone) == 1 else gone
+        return Code(f"{source.within(4)}.sum({axes})")
     subscripts = f"{spelled(at, names)}->{spelled(statement.axes, names)}"
     return Code(f'{writer.backend}.einsum("{subscripts}", {source.text})')
 

@@ -1,4 +1,5 @@
-"""A formula as a straight list of statements: what is needed and nothing else, each thing once, each product in a good order."""
+"""A formula as a straight list of statements: what is needed and nothing else, each thing once,
+each product in a good order."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -48,7 +49,8 @@ from hesse.derivation.code.statements import (
 )
 from hesse.errors import HesseValueError
 
-# What a symbolic size is taken to be where none is given: only the order of the products hangs on it.
+# What a symbolic size is taken to be where none is given: only the order of the products hangs on
+# it.
 TYPICAL_SIZE = 32
 
 # A number times an array, or a number alone; None stands for zero.
@@ -64,13 +66,14 @@ def schedule(
 ) -> Schedule:
     """The statements that compute an expression.
 
-    Quantities that the expression does not need are left out, equal intermediates are made once, and each product of several
-    arrays is taken in the order that opt-einsum finds cheapest. A Kronecker delta of two free indices becomes a diagonal that is
-    written to.
+    Quantities that the expression does not need are left out, equal intermediates are made once,
+    and each product of several arrays is taken in the order that opt-einsum finds cheapest. A
+    Kronecker delta of two free indices becomes a diagonal that is written to.
 
     Args:
         expression: what to compute.
-        free: its free indices, in the order of the result's axes. An index that the expression does not have is repeated along.
+        free: its free indices, in the order of the result's axes. An index that the expression does
+            not have is repeated along.
         program: the leaves and quantities that it names.
         sizes: numbers for symbolic sizes.
         functions: for unknown functions, the names of known ones that they stand for.
@@ -83,13 +86,17 @@ def schedule(
 
 
 class _Builder:
-    def __init__(self, program: Program, sizes: Mapping[str, int], functions: Mapping[str, str]) -> None:
+    def __init__(
+        self, program: Program, sizes: Mapping[str, int], functions: Mapping[str, str]
+    ) -> None:
         self._program = program
         self._functions = functions
         self._sizes = sizes
         self._statements: list[Statement] = []
         self._known: dict[object, int] = {}
-        self._labels: list[tuple[int, ...]] = []  # of each statement: its axes, as the first of its key, the second, ...
+        self._labels: list[
+            tuple[int, ...]
+        ] = []  # of each statement: its axes, as the first of its key, the second, ...
         self._quantities: dict[str, tuple[tuple[Index, ...], Scaled]] = {}
 
     def finished(self, expression: Expression, free: tuple[Index, ...]) -> Schedule:
@@ -98,11 +105,17 @@ class _Builder:
         whole = None
         if len(parts) == 1 and parts[0].scale.is_one and not parts[0].equal:
             whole = parts[0].value
-        if whole is not None and whole.axes == free and is_fresh(self._statements[whole.id].node, self._program.unknown):
+        if (
+            whole is not None
+            and whole.axes == free
+            and is_fresh(self._statements[whole.id].node, self._program.unknown)
+        ):
             result = whole.id
         else:
             # A result of its own, never the caller's array.
-            self._statements.append(Statement(len(self._statements), free, Combination(tuple(parts))))
+            self._statements.append(
+                Statement(len(self._statements), free, Combination(tuple(parts)))
+            )
             result = len(self._statements) - 1
         needed, todo = set(), [result]
         while todo:
@@ -110,7 +123,11 @@ class _Builder:
             if k not in needed:
                 needed.add(k)
                 todo.extend(value.id for value in operands(self._statements[k].node))
-        kept = [statement for statement in self._statements if statement.id in needed and statement.id != result]
+        kept = [
+            statement
+            for statement in self._statements
+            if statement.id in needed and statement.id != result
+        ]
         return Schedule((*kept, self._statements[result]), free)
 
     # ---------------------------------------------------------------- statements, each once
@@ -121,21 +138,27 @@ class _Builder:
         label = lambda at: tuple([labels.setdefault(index, len(labels)) for index in at])  # noqa: E731
         match node:
             case Product(factors):
-                what: object = tuple((value.id, label(value.axes)) for value in sorted(factors, key=lambda value: value.id))
+                what: object = tuple(
+                    (value.id, label(value.axes))
+                    for value in sorted(factors, key=lambda value: value.id)
+                )
             case Contraction(left, right):
                 pair = sorted((left, right), key=lambda value: value.id)
                 what = tuple((value.id, label(value.axes)) for value in pair)
             case Combination(parts):
                 values = (part.value and (part.value.id, label(part.value.axes)) for part in parts)
                 what = tuple(
-                    (part.scale, value, tuple(map(label, part.equal))) for part, value in zip(parts, values, strict=True)
+                    (part.scale, value, tuple(map(label, part.equal)))
+                    for part, value in zip(parts, values, strict=True)
                 )
             case Elementwise(function, order, argument):
                 what = (function, order, argument.id, label(argument.axes))
             case WholeArray(operation, argument):
                 what = (operation, argument.id, label(argument.axes))
             case Raised(base, exponent):
-                power = (exponent.id, label(exponent.axes)) if isinstance(exponent, Value) else exponent
+                power = (
+                    (exponent.id, label(exponent.axes)) if isinstance(exponent, Value) else exponent
+                )
                 what = (base.id, label(base.axes), power)
             case NamedMap(own, _, arguments):
                 what = (own, tuple(value.id for value in arguments))
@@ -149,7 +172,9 @@ class _Builder:
             self._statements.append(Statement(len(self._statements), axes, node, name))
             self._labels.append(label(axes))
         back = {number: index for index, number in labels.items()}
-        return Value(self._known[key], tuple(back[number] for number in self._labels[self._known[key]]))
+        return Value(
+            self._known[key], tuple(back[number] for number in self._labels[self._known[key]])
+        )
 
     def _size(self, size: Size) -> int:
         return size if isinstance(size, int) else self._sizes.get(size, TYPICAL_SIZE)
@@ -161,7 +186,9 @@ class _Builder:
         """A number times an array, as an array."""
         if value is not None and scale.is_one:
             return value
-        return self._add(Combination((Part(scale, value),)), value.axes if value is not None else ())
+        return self._add(
+            Combination((Part(scale, value),)), value.axes if value is not None else ()
+        )
 
     # ---------------------------------------------------------------- names
 
@@ -187,10 +214,18 @@ class _Builder:
         match quantity.definition:
             case Whole(operation, argument):
                 value = self._filled(argument)
-                result: Scaled = (Scale(), self._add(WholeArray(operation, value), quantity.indices, name))
+                result: Scaled = (
+                    Scale(),
+                    self._add(WholeArray(operation, value), quantity.indices, name),
+                )
             case Opaque(_, arguments, function):
-                values = tuple(self._filled(Entry(argument, self._natural(argument))) for argument in arguments)
-                result = (Scale(), self._add(NamedMap(name, function, values), quantity.indices, name))
+                values = tuple(
+                    self._filled(Entry(argument, self._natural(argument))) for argument in arguments
+                )
+                result = (
+                    Scale(),
+                    self._add(NamedMap(name, function, values), quantity.indices, name),
+                )
             case definition:
                 result = self._sum(self._parts(definition, quantity.indices), quantity.indices)
         if result and result[1]:
@@ -208,7 +243,8 @@ class _Builder:
         return tuple(Index(f"_{k}", size) for k, size in enumerate(self._program.shape(name)))
 
     def _filled(self, entry: Entry) -> Value:
-        """The array with just the axes of an entry, in that order: what a function of whole arrays sees."""
+        """The array with just the axes of an entry, in that order: what a function of whole arrays
+        sees."""
         found = self._entry(entry)
         value = self._times(*found) if found else None
         if value is not None and value.axes == entry.indices:
@@ -235,7 +271,8 @@ class _Builder:
                     return None if closed.is_zero else self._factor(Group(closed))
                 if known and order:
                     raise HesseValueError(
-                        f"the derivative of order {order} of {function} has no closed form in the table of functions"
+                        f"the derivative of order {order} of {function} has no closed form in the"
+                        " table of functions"
                     )
                 value = self._number_or_array(self._factor(argument))
                 return Scale(), self._add(Elementwise(function, order, value), value.axes)
@@ -244,8 +281,9 @@ class _Builder:
             case Partial(inner, by):
                 names = ", ".join(entry.name for entry in by)
                 raise HesseValueError(
-                    f"the derivative of {getattr(inner, 'name', 'an expression')} by {names} has not been carried out, so it has "
-                    "no formula to compute: evaluate the last line of the derivation instead"
+                    f"the derivative of {getattr(inner, 'name', 'an expression')} by {names} has"
+                    " not been carried out, so it has no formula to compute: evaluate the last"
+                    " line of the derivation instead"
                 )
 
     def _number_or_array(self, found: Scaled) -> Value:
@@ -254,14 +292,28 @@ class _Builder:
     def _power(self, base: Scaled, exponent: Expression) -> Scaled:
         power = exponent.number
         if power is None:
-            below, above = self._number_or_array(base), self._number_or_array(self._factor(grouped(exponent)))
+            below, above = (
+                self._number_or_array(base),
+                self._number_or_array(self._factor(grouped(exponent))),
+            )
             axes = tuple(dict.fromkeys((*below.axes, *above.axes)))
             return Scale(), self._add(Raised(below, above), axes)
         if base is None and power > 0:
             return None
-        if base is not None and base[1] is None and (base[0].number == 1 or power.denominator == 1) and base[0].number != 0:
+        if (
+            base is not None
+            and base[1] is None
+            and (base[0].number == 1 or power.denominator == 1)
+            and base[0].number != 0
+        ):
             scale = base[0]
-            return Scale(scale.number ** int(power) if power.denominator == 1 else Fraction(1), _powers(scale, power)), None
+            return (
+                Scale(
+                    scale.number ** int(power) if power.denominator == 1 else Fraction(1),
+                    _powers(scale, power),
+                ),
+                None,
+            )
         value = self._number_or_array(base)
         return Scale(), self._add(Raised(value, power), value.axes)
 
@@ -275,7 +327,9 @@ class _Builder:
             return parts[0].scale, parts[0].value
         held = {index for part in parts for index in (part.value.axes if part.value else ())}
         held |= {index for part in parts for pair in part.equal for index in pair}
-        return Scale(), self._add(Combination(tuple(parts)), tuple(index for index in axes if index in held))
+        return Scale(), self._add(
+            Combination(tuple(parts)), tuple(index for index in axes if index in held)
+        )
 
     def _parts(self, expression: Expression, free: tuple[Index, ...]) -> list[Part]:
         parts: dict[object, Part] = {}
@@ -284,13 +338,19 @@ class _Builder:
             part = self._term(term, free, alone=len(terms) == 1)
             if part is None:
                 continue
-            # Terms that came to the same array, such as A + Aᵀ of a symmetric intermediate, are one.
+            # Terms that came to the same array, such as A + Aᵀ of a symmetric intermediate, are
+            # one.
             key = (part.value, part.equal, part.scale.sizes)
             if key in parts:
-                part = replace(part, scale=Scale(part.scale.number + parts[key].scale.number, part.scale.sizes))
+                part = replace(
+                    part, scale=Scale(part.scale.number + parts[key].scale.number, part.scale.sizes)
+                )
             parts[key] = part
         # One that is added first: then no sign has to be changed.
-        return sorted((part for part in parts.values() if part.scale.number), key=lambda part: part.scale.number < 0)
+        return sorted(
+            (part for part in parts.values() if part.scale.number),
+            key=lambda part: part.scale.number < 0,
+        )
 
     def _term(self, term: Term, free: tuple[Index, ...], alone: bool) -> Part | None:
         contracted = contract(term)
@@ -309,25 +369,43 @@ class _Builder:
         for index in contracted.bound:
             if index not in held:
                 size = index.size
-                scale *= Scale(Fraction(size)) if isinstance(size, int) else Scale(Fraction(1), ((size, Fraction(1)),))
+                scale *= (
+                    Scale(Fraction(size))
+                    if isinstance(size, int)
+                    else Scale(Fraction(1), ((size, Fraction(1)),))
+                )
         wanted = tuple(index for index in free if index in held)
         return Part(*self._contracted(found, wanted, scale, alone), equal)
 
     # ---------------------------------------------------------------- products
 
-    def _contracted(self, found: list[Value], wanted: tuple[Index, ...], scale: Scale, alone: bool) -> tuple[Scale, Value | None]:
-        """The product of arrays, summed over all but the wanted indices; what is left of the scale."""
+    def _contracted(
+        self, found: list[Value], wanted: tuple[Index, ...], scale: Scale, alone: bool
+    ) -> tuple[Scale, Value | None]:
+        """The product of arrays, summed over all but the wanted indices; what is left of the
+        scale."""
         if not found:
             return scale, None
         found = self._gathered(found, wanted)
         for left, right, last in pairs(found, wanted, self._size):
             a, b = found[left], found[right]
             if not last:
-                others = {index for k, value in enumerate(found) if k not in (left, right) and value for index in value.axes}
-                out = tuple(index for index in dict.fromkeys((*a.axes, *b.axes)) if index in others or index in wanted)
+                others = {
+                    index
+                    for k, value in enumerate(found)
+                    if k not in (left, right) and value
+                    for index in value.axes
+                }
+                out = tuple(
+                    index
+                    for index in dict.fromkeys((*a.axes, *b.axes))
+                    if index in others or index in wanted
+                )
             else:
                 out = wanted
-                number = abs(scale.number) != 1 or bool(scale.sizes) or (alone and scale.number != 1)
+                number = (
+                    abs(scale.number) != 1 or bool(scale.sizes) or (alone and scale.number != 1)
+                )
                 small, large = sorted((a, b), key=lambda value: self._count(value.axes))
                 if number and 2 * self._count(small.axes) <= self._count(out):
                     # The number goes to the small factor, not over the large result.
@@ -347,7 +425,8 @@ class _Builder:
         return found[k] if kept == found[k].axes else self._add(Selection(found[k]), kept)
 
     def _gathered(self, found: list[Value], wanted: tuple[Index, ...]) -> list[Value]:
-        """Arrays of the same axes multiplied, and summed where no other has the index; numbers go to the smallest."""
+        """Arrays of the same axes multiplied, and summed where no other has the index; numbers go
+        to the smallest."""
         found = [self._summed_alone(k, found, wanted) for k in range(len(found))]
         groups: dict[frozenset[Index], list[Value]] = {}
         for value in found:
@@ -385,7 +464,10 @@ class _Builder:
         if out and out[0] in b.axes and out[0] not in a.axes:
             a, b = b, a
         batch = tuple(index for index in out if index in shared)
-        rows, columns = (tuple(index for index in value.axes if index in out and index not in shared) for value in (a, b))
+        rows, columns = (
+            tuple(index for index in value.axes if index in out and index not in shared)
+            for value in (a, b)
+        )
         return self._add(Contraction(a, b), (*batch, *rows, *columns))
 
 

@@ -27,7 +27,10 @@ class Scale:
         powers = dict(self.sizes)
         for size, power in other.sizes:
             powers[size] = powers.get(size, Fraction(0)) + power
-        return Scale(self.number * other.number, tuple((size, power) for size, power in sorted(powers.items()) if power))
+        return Scale(
+            self.number * other.number,
+            tuple((size, power) for size, power in sorted(powers.items()) if power),
+        )
 
     @property
     def is_one(self) -> bool:
@@ -93,14 +96,16 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Selection:
-    """Of one array: the diagonal where an index stands twice, and the sum over the indices that the result does not have."""
+    """Of one array: the diagonal where an index stands twice, and the sum over the indices that the
+    result does not have."""
 
     operand: Value
 
 
 @dataclass(frozen=True)
 class Part:
-    """A number times an array, standing only where each pair of indices is equal. Without an array, the number alone."""
+    """A number times an array, standing only where each pair of indices is equal. Without an array,
+    the number alone."""
 
     scale: Scale
     value: Value | None
@@ -114,7 +119,17 @@ class Combination:
     parts: tuple[Part, ...]
 
 
-Node = Argument | Elementwise | WholeArray | NamedMap | Raised | Product | Contraction | Selection | Combination
+Node = (
+    Argument
+    | Elementwise
+    | WholeArray
+    | NamedMap
+    | Raised
+    | Product
+    | Contraction
+    | Selection
+    | Combination
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +144,8 @@ class Statement:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Statements in an order in which they can be computed; the last one is the result, its axes the free indices."""
+    """Statements in an order in which they can be computed; the last one is the result, its axes
+    the free indices."""
 
     statements: tuple[Statement, ...]
     free: tuple[Index, ...]
@@ -137,7 +153,11 @@ class Schedule:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The leaves that are used."""
-        return tuple(statement.node.name for statement in self.statements if isinstance(statement.node, Argument))
+        return tuple(
+            statement.node.name
+            for statement in self.statements
+            if isinstance(statement.node, Argument)
+        )
 
 
 def operands(node: Node) -> tuple[Value, ...]:
@@ -162,7 +182,8 @@ def operands(node: Node) -> tuple[Value, ...]:
 
 
 def is_fresh(node: Node, unknown: frozenset[str]) -> bool:
-    """Whether a node makes an array that nothing else holds: no view; and a function from outside may return its argument."""
+    """Whether a node makes an array that nothing else holds: no view; and a function from outside
+    may return its argument."""
     if isinstance(node, Elementwise):
         return node.function not in unknown
     return not isinstance(node, Argument | Selection | NamedMap)
@@ -174,7 +195,8 @@ Layout = tuple[int | None, ...]
 
 
 def layout(value: Value, axes: tuple[Index, ...]) -> Layout:
-    """For each of ``axes`` the axis of the array that it is, None for a new one; leading new ones are left to broadcasting."""
+    """For each of ``axes`` the axis of the array that it is, None for a new one; leading new ones
+    are left to broadcasting."""
     found = [value.axes.index(index) if index in value.axes else None for index in axes]
     while found and found[0] is None:
         del found[0]
@@ -184,14 +206,23 @@ def layout(value: Value, axes: tuple[Index, ...]) -> Layout:
 def letters(*groups: tuple[Index, ...]) -> dict[Index, str]:
     """A letter for each index, its own where that is a single one."""
     every = tuple(dict.fromkeys(index for group in groups for index in group))
-    chosen = {index: index.name for index in every if len(index.name) == 1 and index.name.isascii() and index.name.isalpha()}
-    left = iter(letter for letter in "ijklmnpqrstuvwxyzabcdefghoABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter not in chosen.values())
+    chosen = {
+        index: index.name
+        for index in every
+        if len(index.name) == 1 and index.name.isascii() and index.name.isalpha()
+    }
+    left = iter(
+        letter
+        for letter in "ijklmnpqrstuvwxyzabcdefghoABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        if letter not in chosen.values()
+    )
     return {index: chosen.get(index) or next(left) for index in every}
 
 
 @dataclass(frozen=True)
 class Matmul:
-    """A matrix product of two arrangements, over leading axes; ``drop`` is an axis of length one to take out afterwards."""
+    """A matrix product of two arrangements, over leading axes; ``drop`` is an axis of length one to
+    take out afterwards."""
 
     left: Layout
     right: Layout
@@ -214,23 +245,39 @@ class Einsum:
 
 
 def lowered(node: Contraction, out: tuple[Index, ...]) -> Matmul | Tensordot | Einsum:
-    """The operation that carries out a contraction, through a matrix product wherever there is one."""
+    """The operation that carries out a contraction, through a matrix product wherever there is
+    one."""
     left, right = node.left.axes, node.right.axes
     shared = tuple(index for index in left if index in right)
     summed, batch = tuple(i for i in shared if i not in out), tuple(i for i in out if i in shared)
-    rows, columns = tuple(i for i in left if i not in shared), tuple(i for i in right if i not in shared)
-    if len(summed) == 1 and len(rows) <= 1 and len(columns) <= 1 and out == (*batch, *rows, *columns):
+    rows, columns = (
+        tuple(i for i in left if i not in shared),
+        tuple(i for i in right if i not in shared),
+    )
+    if (
+        len(summed) == 1
+        and len(rows) <= 1
+        and len(columns) <= 1
+        and out == (*batch, *rows, *columns)
+    ):
         if not batch:
-            return Matmul(layout(node.left, (*rows, *summed)), layout(node.right, (*summed, *columns)))
+            return Matmul(
+                layout(node.left, (*rows, *summed)), layout(node.right, (*summed, *columns))
+            )
         if rows or columns:
-            first, second = layout(node.left, (*batch, *rows, *summed)), layout(node.right, (*batch, *summed, *columns))
+            first, second = (
+                layout(node.left, (*batch, *rows, *summed)),
+                layout(node.right, (*batch, *summed, *columns)),
+            )
             if not rows:
                 first = (*first[:-1], None, first[-1])
             if not columns:
                 second = (*second, None)
             return Matmul(first, second, None if rows and columns else (-1 if rows else -2))
     if not batch and out == (*rows, *columns):
-        return Tensordot(tuple(left.index(i) for i in summed), tuple(right.index(i) for i in summed))
+        return Tensordot(
+            tuple(left.index(i) for i in summed), tuple(right.index(i) for i in summed)
+        )
     names = letters(left, right, out)
     return Einsum(f"{spelled(left, names)},{spelled(right, names)}->{spelled(out, names)}")
 
@@ -241,7 +288,8 @@ def spelled(axes: tuple[Index, ...], names: dict[Index, str]) -> str:
 
 
 def diagonals(repeated: tuple[Index, ...]) -> tuple[tuple[tuple[int, int], ...], tuple[Index, ...]]:
-    """The pairs of axes whose diagonal is taken one after the other, each of which goes last, and the indices of what is left."""
+    """The pairs of axes whose diagonal is taken one after the other, each of which goes last, and
+    the indices of what is left."""
     at, pairs = list(repeated), []
     while len(set(at)) < len(at):
         index = next(index for index in at if at.count(index) > 1)

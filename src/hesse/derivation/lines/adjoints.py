@@ -1,4 +1,5 @@
-"""First derivatives: the backward signals δ of a program, named where they are used again, and ∂J/∂parameter from them."""
+"""First derivatives: the backward signals δ of a program, named where they are used again, and
+∂J/∂parameter from them."""
 
 from dataclasses import dataclass, replace
 
@@ -13,8 +14,9 @@ from hesse.operations.registry import ARRAY_FUNCTIONS
 class Share:
     """What one use of a parameter adds to ∂J/∂parameter: Σ outer · inner.
 
-    ``outer`` is the signal that arrives from above (a δ); ``inner`` is the derivative of the place where the parameter enters
-    (an a). Moving the first gives the curvature from above, moving the second the product-rule term.
+    ``outer`` is the signal that arrives from above (a δ); ``inner`` is the derivative of the place
+    where the parameter enters (an a). Moving the first gives the curvature from above, moving the
+    second the product-rule term.
     """
 
     outer: Expression
@@ -27,7 +29,8 @@ class Share:
         return total(multiply(self.outer, self.inner), self.over)
 
     def at(self, old: tuple[Index, ...], new: tuple[Index, ...], taken: set[str]) -> "Share":
-        """The same share for other indices of the parameter, summed over names that are not taken."""
+        """The same share for other indices of the parameter, summed over names that are not
+        taken."""
         taken = taken | {index.name for index in old}
         over = tuple(fresh(index, taken) for index in self.over)
         to = {**dict(zip(self.over, over, strict=True)), **dict(zip(old, new, strict=True))}
@@ -45,7 +48,9 @@ class Adjoints:
 
     def slope(self, parameter: str) -> Expression:
         """∂J/∂parameter at the parameter's entry."""
-        return simplify(add(*(share.product for share in self.shares[parameter])), ones(self.program))
+        return simplify(
+            add(*(share.product for share in self.shares[parameter])), ones(self.program)
+        )
 
 
 def ones(program: Program) -> frozenset[str]:
@@ -56,7 +61,8 @@ def ones(program: Program) -> frozenset[str]:
         | {
             quantity.name
             for quantity in program.quantities
-            if isinstance(quantity.definition, Whole) and ARRAY_FUNCTIONS[quantity.definition.operation].distribution
+            if isinstance(quantity.definition, Whole)
+            and ARRAY_FUNCTIONS[quantity.definition.operation].distribution
         }
     )
 
@@ -64,13 +70,16 @@ def ones(program: Program) -> frozenset[str]:
 def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = False) -> Adjoints:
     """Reverse accumulation over the named quantities.
 
-    ∂J/∂q = Σ over the quantities c that mention q of ∂J/∂c · ∂c/∂q. It is named δ where q is a pre-activation, or where it is a
-    sum or is needed more than once; elsewhere it is put in. With ``every_slot``, each place where a parameter enters has its δ
-    too.
+    ∂J/∂q = Σ over the quantities c that mention q of ∂J/∂c · ∂c/∂q. It is named δ where q is a
+    pre-activation, or where it is a sum or is needed more than once; elsewhere it is put in. With
+    ``every_slot``, each place where a parameter enters has its δ too.
     """
     entries = {name: natural_entry(program, name) for name in parameters}
     wanted = {name for name in parameters if name in program.leaves}
-    users = {name: [q for q in program.quantities if name in names_in(q.definition)] for name in (*program.by_name, *parameters)}
+    users = {
+        name: [q for q in program.quantities if name in names_in(q.definition)]
+        for name in (*program.by_name, *parameters)
+    }
     signal: dict[str, Expression] = {program.cost.name: ONE}  # at the quantity's own indices
     named: list[Quantity] = []
     moved: dict[str, str] = {}
@@ -101,7 +110,15 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         long = len(expression.terms) > 1 and (uses > 1 or quantity.role != "activation")
         if slot or long or quantity.role == "preactivation":
             name = delta_name(quantity.name, program, named)
-            named.append(Quantity(name, quantity.indices, expression, "delta", f"how {program.cost.name} feels {quantity.name}"))
+            named.append(
+                Quantity(
+                    name,
+                    quantity.indices,
+                    expression,
+                    "delta",
+                    f"how {program.cost.name} feels {quantity.name}",
+                )
+            )
             signal[quantity.name] = of(Entry(name, quantity.indices))
             moved[name] = quantity.name
         else:
@@ -152,4 +169,8 @@ def _children(value: object) -> list[object]:
         case _ if hasattr(value, "factors"):
             return list(value.factors)  # pyright: ignore[reportAttributeAccessIssue]
         case _:
-            return [getattr(value, key) for key in ("argument", "base", "body", "of") if hasattr(value, key)]
+            return [
+                getattr(value, key)
+                for key in ("argument", "base", "body", "of")
+                if hasattr(value, key)
+            ]

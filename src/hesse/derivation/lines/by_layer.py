@@ -1,8 +1,9 @@
-"""Any depth, stage by stage: every layer adds its own few lines, in the named quantities δ, S and D.
+"""Any depth, stage by stage: every layer adds its own few lines, in the named quantities δ, S and
+D.
 
-S_{l,m} = ∂²J/∂z_l ∂z_m is pulled down: from ∂δ_l/∂z_m, put together from what the δ above l come to.
-D_{l→r} = ∂r/∂z_l is pushed up: from what the quantities below r come to.
-A block needs one S and, where one of its parameters feeds the other, one D.
+S_{l,m} = ∂²J/∂z_l ∂z_m is pulled down: from ∂δ_l/∂z_m, put together from what the δ above l come
+to. D_{l→r} = ∂r/∂z_l is pushed up: from what the quantities below r come to. A block needs one S
+and, where one of its parameters feeds the other, one D.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
-from hesse.derivation.calculus.differentiation import Rule, derivative, directly, same_entry, unfolded
+from hesse.derivation.calculus.differentiation import (
+    Rule,
+    derivative,
+    directly,
+    same_entry,
+    unfolded,
+)
 from hesse.derivation.calculus.expression import (
     ZERO,
     Apply,
@@ -45,7 +52,9 @@ class Stages:
     lines: dict[str, "Named"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = {quantity.name: place for place, quantity in enumerate(self.page.program.quantities)}
+        self.order = {
+            quantity.name: place for place, quantity in enumerate(self.page.program.quantities)
+        }
         self.signals = {quantity: delta for delta, quantity in self.page.first.moved.items()}
 
     # ---------------------------------------------------------------- what a block asks
@@ -68,22 +77,41 @@ class Stages:
             local = unfolded(self.page.program, at, by, directly)
             asked.append(total(multiply(of(Partial(entry, (at,))), local), at.indices))
             reached.append(total(multiply(self.derivative(entry, at), local), at.indices))
-        step, result = simplify(add(*asked)), self.page.simplified(add(*reached), (*by.indices, *entry.indices))
-        self.page.write("chain rule", of(Partial(entry, (by,))), step, f"{by.name} enters through {' and '.join(slots)} alone")
+        step, result = (
+            simplify(add(*asked)),
+            self.page.simplified(add(*reached), (*by.indices, *entry.indices)),
+        )
+        self.page.write(
+            "chain rule",
+            of(Partial(entry, (by,))),
+            step,
+            f"{by.name} enters through {' and '.join(slots)} alone",
+        )
         self.page.write("put in", step, result, "by the stages")
         return result
 
     def _exchanged(self, entry: Entry, by: Entry) -> Expression | None:
-        """∂δ/∂W as ∂(∂J/∂W)/∂z, where W stands above z too, and so in the δ itself; None where it does not."""
+        """∂δ/∂W as ∂(∂J/∂W)/∂z, where W stands above z too, and so in the δ itself; None where it
+        does not."""
         if entry.name not in self.page.first.moved:
             return None
         z = Entry(self.page.first.moved[entry.name], entry.indices)
         own = self.page.first.entries[by.name].indices
         above, beside = [], []
         for share in self.page.first.shares[by.name]:
-            share = share.at(own, by.indices, {index.name for index in (*entry.indices, *by.indices)})
-            above.append(total(multiply(derivative(share.outer, z, self.derivative), share.inner), share.over))
-            beside.append(total(multiply(share.outer, derivative(share.inner, z, self.derivative)), share.over))
+            share = share.at(
+                own, by.indices, {index.name for index in (*entry.indices, *by.indices)}
+            )
+            above.append(
+                total(
+                    multiply(derivative(share.outer, z, self.derivative), share.inner), share.over
+                )
+            )
+            beside.append(
+                total(
+                    multiply(share.outer, derivative(share.inner, z, self.derivative)), share.over
+                )
+            )
         if all(part.is_zero for part in beside):
             return None
         slope = self.page.letters.nice(renamed_to(self.page.first.slope(by.name), own, by.indices))
@@ -111,7 +139,9 @@ class Stages:
         if self.order[moved] <= self.order[by.name]:
             return self._known("S", entry, by)
         # S is symmetric: the lower of the two goes first.
-        return self._known("S", Entry(self.signals[by.name], by.indices), Entry(moved, entry.indices))
+        return self._known(
+            "S", Entry(self.signals[by.name], by.indices), Entry(moved, entry.indices)
+        )
 
     def _feels(self, name: str, by: str) -> bool:
         return name == by or by in self.page.program.ancestors(name)
@@ -121,11 +151,16 @@ class Stages:
         if key not in self.known:
             program = self.page.program
             own = program.by_name[entry.name].entry
-            at = self.page.letters.beside(program.by_name[by.name].entry, {index.name for index in own.indices})
+            at = self.page.letters.beside(
+                program.by_name[by.name].entry, {index.name for index in own.indices}
+            )
             self.known[key] = (own, at, self._named(kind, own, at))
         own, at, expression = self.known[key]
         taken = all_names(expression) | {i.name for i in (*entry.indices, *by.indices)}
-        away = {index: fresh(Index(f"{index.name}", index.size), taken) for index in (*own.indices, *at.indices)}
+        away = {
+            index: fresh(Index(f"{index.name}", index.size), taken)
+            for index in (*own.indices, *at.indices)
+        }
         moved = rename(expression, away)
         return renamed_to(moved, tuple(away.values()), (*entry.indices, *by.indices))
 
@@ -154,7 +189,8 @@ class Stages:
         return diagonal.named(named)
 
     def _is_short(self, entry: Entry, expression: Expression) -> bool:
-        """A D that needs no name: diagonal, another D, or a single product on the way to an activation."""
+        """A D that needs no name: diagonal, another D, or a single product on the way to an
+        activation."""
         if len(expression.terms) != 1:
             return False
         term = expression.terms[0]
@@ -164,7 +200,9 @@ class Stages:
 
     def _name(self, kind: str, entry: Entry, by: Entry) -> str:
         program = self.page.program
-        lower, upper = (self.page.first.moved[entry.name], by.name) if kind == "S" else (by.name, entry.name)
+        lower, upper = (
+            (self.page.first.moved[entry.name], by.name) if kind == "S" else (by.name, entry.name)
+        )
         if kind == "S":
             name = f"S{tail(lower)}" if lower == upper else f"S{tail(lower)},{tail(upper)}"
         else:
@@ -181,11 +219,20 @@ class Stages:
         return sorted(self.signals, key=self.order.__getitem__)
 
     def example(self, parameters: tuple[str, ...]) -> list[tuple[str, str]]:
-        """A mixed block of two matrices far enough apart to show both kinds of term, where there is one."""
+        """A mixed block of two matrices far enough apart to show both kinds of term, where there is
+        one."""
         rank = {name: len(self.page.program.shape(name)) for name in parameters}
-        matrices = [name for name in parameters if rank[name] >= 2 and self.page.users(name)] or list(parameters)
+        matrices = [
+            name for name in parameters if rank[name] >= 2 and self.page.users(name)
+        ] or list(parameters)
         pairs = [(matrices[0], name) for name in matrices[1:]]
-        fed = [pair for pair in pairs if any(self._feels(user, self.page.users(pair[0])[0]) for user in self.page.users(pair[1]))]
+        fed = [
+            pair
+            for pair in pairs
+            if any(
+                self._feels(user, self.page.users(pair[0])[0]) for user in self.page.users(pair[1])
+            )
+        ]
         return (fed or pairs)[1:2] or (fed or pairs)[:1]
 
     def line(self, entry: str, by: str) -> "Named | None":
@@ -215,9 +262,11 @@ def tail(name: str) -> str:
 
 
 def stages(found: Stages) -> tuple[Stage, ...]:
-    """For each layer: what it computes, its δ, its S with itself and with any later layer, and its D from any earlier one.
+    """For each layer: what it computes, its δ, its S with itself and with any later layer, and its
+    D from any earlier one.
 
-    A line for "any" layer is written for one, and certified for the nearest, the next and the farthest.
+    A line for "any" layer is written for one, and certified for the nearest, the next and the
+    farthest.
     """
     page, slots = found.page, found.slots
     forward = [q.name for q in page.program.quantities if q.role not in BACKWARD]
@@ -231,7 +280,9 @@ def stages(found: Stages) -> tuple[Stage, ...]:
         pushed = [line for quantity in own for line in _transport(found, quantity, place)]
         lines = [_signal(found, name), *_curvatures(found, place), *pushed]
         lines.extend(_known_slopes(page, lines, told))
-        done.append(Stage(name, own, tuple(replace(line, label=str(k + 1)) for k, line in enumerate(lines))))
+        done.append(
+            Stage(name, own, tuple(replace(line, label=str(k + 1)) for k, line in enumerate(lines)))
+        )
     return tuple(done)
 
 
@@ -256,17 +307,25 @@ def _signal(found: Stages, name: str) -> Line:
     quantity = found.page.program.by_name[found.signals[name]]
     assert isinstance(quantity.definition, Expression)
     before = of(Partial(found.page.program.cost.entry, (Entry(name, quantity.indices),)))
-    return Line("", "δ, pulled down", before, quantity.definition, found.page.through(name), quantity.entry)
+    return Line(
+        "", "δ, pulled down", before, quantity.definition, found.page.through(name), quantity.entry
+    )
 
 
 def _curvatures(found: Stages, place: int) -> list[Line]:
     """S of a layer with itself, and with any later layer."""
     name, later = found.slots[place], found.slots[place + 1 :]
     signal = found.signals[name]
-    others = [line for other in dict.fromkeys((*later[:2], *later[-1:])) if (line := found.line(signal, other)) is not None]
+    others = [
+        line
+        for other in dict.fromkeys((*later[:2], *later[-1:]))
+        if (line := found.line(signal, other)) is not None
+    ]
     why = f"for every layer m after {name}" if len(later) > 1 else ""
     own = found.line(signal, name)
-    closed = [] if own is None else [_line("S, closed", own, "with itself: its own slope moves too")]
+    closed = (
+        [] if own is None else [_line("S, closed", own, "with itself: its own slope moves too")]
+    )
     return [*_for_any("S, pulled down", others, others[1:] or others, "m", why), *closed]
 
 
@@ -275,13 +334,22 @@ def _transport(found: Stages, name: str, place: int) -> list[Line]:
     if found.page.program.cost.name == name:
         return []
     earlier = found.slots[:place][::-1]
-    others = [line for other in dict.fromkeys((*earlier[:2], *earlier[-1:])) if (line := found.line(name, other)) is not None]
+    others = [
+        line
+        for other in dict.fromkeys((*earlier[:2], *earlier[-1:]))
+        if (line := found.line(name, other)) is not None
+    ]
     named = [line for line in others if line.name is not None]
-    return _for_any("D, pushed up", others, named, "l", "for every layer l before" if len(earlier) > 1 else "")
+    return _for_any(
+        "D, pushed up", others, named, "l", "for every layer l before" if len(earlier) > 1 else ""
+    )
 
 
-def _for_any(rule: str, all_of_them: list["Named"], fit: list["Named"], letter: str, reason: str) -> list[Line]:
-    """One line that stands for all, written for the longest; where each names its own layer, they are written one by one."""
+def _for_any(
+    rule: str, all_of_them: list["Named"], fit: list["Named"], letter: str, reason: str
+) -> list[Line]:
+    """One line that stands for all, written for the longest; where each names its own layer, they
+    are written one by one."""
     if not fit:
         return []
     own = {line.by.name: {line.by.name, f"S{tail(line.by.name)}"} for line in fit}
@@ -293,15 +361,21 @@ def _for_any(rule: str, all_of_them: list["Named"], fit: list["Named"], letter: 
 
 
 def _line(rule: str, named: "Named", reason: str) -> Line:
-    return Line("", rule, of(Partial(named.entry, (named.by,))), named.expression, reason, named.name)
+    return Line(
+        "", rule, of(Partial(named.entry, (named.by,))), named.expression, reason, named.name
+    )
 
 
-def _generic(rule: str, shown: "Named", others: list["Named"], layer: str, letter: str, reason: str) -> Line:
+def _generic(
+    rule: str, shown: "Named", others: list["Named"], layer: str, letter: str, reason: str
+) -> Line:
     """The line of one layer, shown for any: its name becomes a letter."""
     line = _line(rule, shown, reason)
     if not reason:
         return line
-    instances = tuple((one.before, one.after) for one in (_line(rule, other, "") for other in others))
+    instances = tuple(
+        (one.before, one.after) for one in (_line(rule, other, "") for other in others)
+    )
 
     def renamed(name: str) -> str:
         if name == layer:
@@ -316,7 +390,11 @@ def _generic(rule: str, shown: "Named", others: list["Named"], layer: str, lette
 
     named = None if line.name is None else Entry(renamed(line.name.name), line.name.indices)
     return replace(
-        line, before=_relabelled(line.before, renamed), after=_relabelled(line.after, renamed), name=named, instances=instances
+        line,
+        before=_relabelled(line.before, renamed),
+        after=_relabelled(line.after, renamed),
+        name=named,
+        instances=instances,
     )
 
 
@@ -332,8 +410,12 @@ def _relabelled(expression: Expression, to: Callable[[str], str]) -> Expression:
             case Group(body):
                 return Group(_relabelled(body, to))
             case Partial(inner, by):
-                return Partial(moved(inner), tuple(Entry(to(entry.name), entry.indices) for entry in by))
+                return Partial(
+                    moved(inner), tuple(Entry(to(entry.name), entry.indices) for entry in by)
+                )
             case _:
                 return factor
 
-    return Expression(tuple(replace(term, factors=tuple(map(moved, term.factors))) for term in expression.terms))
+    return Expression(
+        tuple(replace(term, factors=tuple(map(moved, term.factors))) for term in expression.terms)
+    )

@@ -1,11 +1,21 @@
-"""Derivatives of named quantities carried out in full: down to the parameter, with a line for each rule on the way."""
+"""Derivatives of named quantities carried out in full: down to the parameter, with a line for each
+rule on the way."""
 
 from dataclasses import dataclass, field, replace
 
 from hesse.derivation.calculus.algebra import multiply, renamed_to, same, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import unfolded, wholly
-from hesse.derivation.calculus.expression import Apply, Entry, Expression, Index, Partial, Power, Term, of
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Entry,
+    Expression,
+    Index,
+    Partial,
+    Power,
+    Term,
+    of,
+)
 from hesse.derivation.calculus.partials import partials_in, put_in
 from hesse.derivation.calculus.program import Opaque, Quantity, Whole, mentioned, names_in
 from hesse.derivation.lines.page import Page, listed
@@ -44,24 +54,35 @@ class CarryOut:
         key = (entry.name, by.name)
         if key not in self.known:
             general = entry
-            if len(set(entry.indices)) < len(entry.indices):  # z[k,k]: the derivative of any entry, then that of this one
-                general = self.page.letters.beside(self.page.program.by_name[entry.name].entry, {i.name for i in by.indices})
+            if len(set(entry.indices)) < len(
+                entry.indices
+            ):  # z[k,k]: the derivative of any entry, then that of this one
+                general = self.page.letters.beside(
+                    self.page.program.by_name[entry.name].entry, {i.name for i in by.indices}
+                )
             self.known[key] = (general, by, self._derive(general, by))
         known_entry, known_by, closed = self.known[key]
-        return renamed_to(closed, (*known_entry.indices, *known_by.indices), (*entry.indices, *by.indices))
+        return renamed_to(
+            closed, (*known_entry.indices, *known_by.indices), (*entry.indices, *by.indices)
+        )
 
     def _derive(self, entry: Entry, by: Entry) -> Expression:
         before = of(Partial(entry, (by,)))
-        # The parameter's own indices stay where there is a choice; else those of what is differentiated.
+        # The parameter's own indices stay where there is a choice; else those of what is
+        # differentiated.
         leaf = by.name in self.page.program.leaves
         prefer = (*by.indices, *entry.indices) if leaf else (*entry.indices, *by.indices)
         gate = self._gate(entry.name, by.name)
         if gate is not None:
             taken = {index.name for index in (*entry.indices, *by.indices)}
-            at = self.page.letters.beside(Entry(gate, self.page.program.by_name[gate].indices), taken)
+            at = self.page.letters.beside(
+                Entry(gate, self.page.program.by_name[gate].indices), taken
+            )
             inner = Partial(at, (by,))
             step = total(multiply(of(Partial(entry, (at,))), of(inner)), at.indices)
-            self.page.write("chain rule", before, step, f"{entry.name} feels {by.name} only through {gate}")
+            self.page.write(
+                "chain rule", before, step, f"{entry.name} feels {by.name} only through {gate}"
+            )
             S = self._curvature(entry, at)
             reached = self.expand(inner)
             result = self.page.simplified(total(multiply(S, reached), at.indices), prefer)
@@ -70,7 +91,9 @@ class CarryOut:
         raw = unfolded(self.page.program, entry, by, wholly(self.page.program))
         step = self.page.letters.nice(self.page.simplified(raw, prefer), prefer)
         rule, reason = self._rule(entry, by, step)
-        self.page.write(rule, before, step, reason, marks=_marks(step, by) if rule == "product rule" else ())
+        self.page.write(
+            rule, before, step, reason, marks=_marks(step, by) if rule == "product rule" else ()
+        )
         partials = partials_in(step)
         if not partials:
             return step
@@ -110,20 +133,32 @@ class CarryOut:
             derived = self.expand(Partial(delta, (at,)))
             if len(derived.terms) > 1:
                 name, derived = self._named(delta, at, derived)
-                self.page.write("name", of(Partial(delta, (at,))), derived, self.page.program.by_name[name.name].note, name)
+                self.page.write(
+                    "name",
+                    of(Partial(delta, (at,))),
+                    derived,
+                    self.page.program.by_name[name.name].note,
+                    name,
+                )
             kept = Curvature(delta, at, derived, tuple(self.page.lines[start:]))
             self.curvatures[delta.name] = kept
         else:
             for line in kept.lines:
-                self.page.write(line.rule, line.before, line.after, line.reason, line.name, line.marks)
-        return renamed_to(kept.expression, (*kept.delta.indices, *kept.at.indices), (*delta.indices, *at.indices))
+                self.page.write(
+                    line.rule, line.before, line.after, line.reason, line.name, line.marks
+                )
+        return renamed_to(
+            kept.expression, (*kept.delta.indices, *kept.at.indices), (*delta.indices, *at.indices)
+        )
 
     def _named(self, delta: Entry, at: Entry, derived: Expression) -> tuple[Entry, Expression]:
         tail = delta.name.removeprefix("δ")
         name = f"S{tail}"
         while name in self.page.program.by_name or name in self.page.program.leaves:
             name += "′"
-        note = f"the curvature of {self.page.program.cost.name} in {self.page.first.moved[delta.name]}"
+        note = (
+            f"the curvature of {self.page.program.cost.name} in {self.page.first.moved[delta.name]}"
+        )
         diagonal = on_diagonals(derived, delta.indices, at.indices)
         entry = Entry(name, diagonal.indices)
         self.page.symmetric_in(entry, delta.indices, at.indices)
@@ -131,13 +166,24 @@ class CarryOut:
         self.page.program = self.page.program.with_quantity(quantity)
         return entry, diagonal.named(entry)
 
-    def open(self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]) -> tuple[str, Expression] | None:
-        """The block with its own S written out, where that S stands on a δ or an S above it, or is short."""
+    def open(
+        self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
+    ) -> tuple[str, Expression] | None:
+        """The block with its own S written out, where that S stands on a δ or an S above it, or is
+        short."""
         for name in mentioned(result):
             quantity = self.page.program.by_name.get(name)
-            if quantity is None or quantity.role != "curvature" or not isinstance(quantity.definition, Expression):
+            if (
+                quantity is None
+                or quantity.role != "curvature"
+                or not isinstance(quantity.definition, Expression)
+            ):
                 continue
-            roles = {self.page.program.by_name[n].role for n in names_in(quantity.definition) if n in self.page.program.by_name}
+            roles = {
+                self.page.program.by_name[n].role
+                for n in names_in(quantity.definition)
+                if n in self.page.program.by_name
+            }
             short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
             if not short and not roles & {"delta", "curvature"}:
                 continue
@@ -150,24 +196,46 @@ class CarryOut:
                         done = multiply(done, body)
                     else:
                         done = multiply(done, of(factor))
-                parts.extend(replace(part, bound=(*part.bound, *term.bound), kind=term.kind) for part in done.terms)
+                parts.extend(
+                    replace(part, bound=(*part.bound, *term.bound), kind=term.kind)
+                    for part in done.terms
+                )
             return name, self.page.simplified(Expression(tuple(parts)), rows, columns)
         return None
 
     def _rule(self, entry: Entry, by: Entry, step: Expression) -> tuple[str, str]:
-        """The name of the rule by which a quantity's definition was differentiated, and why it holds."""
+        """The name of the rule by which a quantity's definition was differentiated, and why it
+        holds."""
         definition = self.page.program.by_name[entry.name].definition
         if isinstance(definition, Whole):
             return f"{definition.operation} rule", ARRAY_FUNCTIONS[definition.operation].reason
         if isinstance(definition, Opaque):
-            return "chain rule", f"{definition.operation} has no rule here: its derivative is a symbol, evaluated automatically"
-        moving = [factor for term in definition.terms for factor in term.factors if self.page.program.depends(factor, by.name)]
-        most = max((sum(self.page.program.depends(f, by.name) for f in term.factors) for term in definition.terms), default=0)
+            return (
+                "chain rule",
+                (
+                    f"{definition.operation} has no rule here: its derivative is a symbol,"
+                    " evaluated automatically"
+                ),
+            )
+        moving = [
+            factor
+            for term in definition.terms
+            for factor in term.factors
+            if self.page.program.depends(factor, by.name)
+        ]
+        most = max(
+            (
+                sum(self.page.program.depends(f, by.name) for f in term.factors)
+                for term in definition.terms
+            ),
+            default=0,
+        )
         held = sorted(
             {
                 n
                 for n in names_in(definition)
-                if not self.page.program.depends(Entry(n), by.name) and n in self.page.program.leaves
+                if not self.page.program.depends(Entry(n), by.name)
+                and n in self.page.program.leaves
             }
         )
         fixed = f"{listed(held)} {'is' if len(held) == 1 else 'are'} held fixed" if held else ""
@@ -188,7 +256,12 @@ def _marks(step: Expression, by: Entry) -> tuple[str, ...]:
     """For each term of a product rule, what it is that moves."""
     marks = []
     for term in step.terms:
-        moving = next((f.of.name for f in term.factors if isinstance(f, Partial) and isinstance(f.of, Entry)), None)
+        moving = next(
+            (f.of.name for f in term.factors if isinstance(f, Partial) and isinstance(f.of, Entry)),
+            None,
+        )
         slope = any(isinstance(factor, Apply) and factor.order > 1 for factor in term.factors)
-        marks.append(f"{moving or by.name} moves" if moving or not slope else "the slope itself moves")
+        marks.append(
+            f"{moving or by.name} moves" if moving or not slope else "the slope itself moves"
+        )
     return tuple(marks) if len(marks) > 1 else ()

@@ -1,4 +1,5 @@
-"""Names for indices: each letter stands for one size throughout a derivation, as the program itself began it."""
+"""Names for indices: each letter stands for one size throughout a derivation, as the program itself
+began it."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -38,10 +39,13 @@ class Letters:
         self._used = {name for names in self._own.values() for name in names}
 
     def pick(self, index: Index, taken: set[str]) -> Index:
-        """An index of the same size with a name that is not taken, which is added to those taken."""
+        """An index of the same size with a name that is not taken, which is added to those
+        taken."""
         own = self._own.get(index.size, [])
         partners = [PARTNER[name] for name in (index.name, *own) if name in PARTNER]
-        spare = [letter for letter in (*partners, *SPARE) if letter not in self._used or letter in own]
+        spare = [
+            letter for letter in (*partners, *SPARE) if letter not in self._used or letter in own
+        ]
         choices = [*([index.name] if index.name in own else []), *own, *spare]
         number = 1
         while True:
@@ -62,14 +66,23 @@ class Letters:
                 at.append(index)
                 continue
             partner = PARTNER.get(index.name, "")
-            free = partner and partner not in names | own and (partner not in self._used or partner in self._own[index.size])
-            picked = Index(partner, index.size) if free else self.pick(Index("", index.size), names | own)
+            free = (
+                partner
+                and partner not in names | own
+                and (partner not in self._used or partner in self._own[index.size])
+            )
+            picked = (
+                Index(partner, index.size)
+                if free
+                else self.pick(Index("", index.size), names | own)
+            )
             names.add(picked.name)
             at.append(picked)
         return Entry(entry.name, tuple(at))
 
     def nice(self, expression: Expression, free: Iterable[Index] = ()) -> Expression:
-        """The expression with each bound index named by a letter of its size, none that means something else there."""
+        """The expression with each bound index named by a letter of its size, none that means
+        something else there."""
         names = {index.name for index in free}
         return Expression(tuple(self._nice(term, names) for term in expression.terms))
 
@@ -77,13 +90,19 @@ class Letters:
         taken = free | {index.name for index in indices(term)}
         if term.bound:
             names = set(taken)
-            keep = {i: i for i in term.bound if i.name in self._own.get(i.size, ()) and i.name not in names}
+            keep = {
+                i: i
+                for i in term.bound
+                if i.name in self._own.get(i.size, ()) and i.name not in names
+            }
             names |= {index.name for index in keep}
             to = {index: keep.get(index) or self.pick(index, names) for index in term.bound}
             # By way of names that nothing has, so that two indices can change places.
             away = {index: Index(f"*{place}", index.size) for place, index in enumerate(term.bound)}
             back = {away[index]: to[index] for index in term.bound}
-            factors = tuple(rename_factor(rename_factor(factor, away), back) for factor in term.factors)
+            factors = tuple(
+                rename_factor(rename_factor(factor, away), back) for factor in term.factors
+            )
             term = replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
         seen = taken | {index.name for index in term.bound}
         return replace(term, factors=tuple(self._within(factor, seen) for factor in term.factors))
@@ -104,7 +123,9 @@ class Letters:
             if any(index.name in seen for index in term.bound):
                 return self._nice(term, seen)
             further = seen | {index.name for index in (*indices(term), *term.bound)}
-            return replace(term, factors=tuple(self._within(factor, further) for factor in term.factors))
+            return replace(
+                term, factors=tuple(self._within(factor, further) for factor in term.factors)
+            )
 
         return Expression(tuple(map(own, body.terms)))
 

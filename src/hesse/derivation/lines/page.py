@@ -1,10 +1,20 @@
-"""The page that a derivation is written on: its program, which grows by each name it gives, its letters, and its lines."""
+"""The page that a derivation is written on: its program, which grows by each name it gives, its
+letters, and its lines."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from hesse.derivation.calculus.algebra import simplify
-from hesse.derivation.calculus.expression import Delta, Entry, Expression, Factor, Index, Partial, freshen, indices
+from hesse.derivation.calculus.expression import (
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Index,
+    Partial,
+    freshen,
+    indices,
+)
 from hesse.derivation.calculus.program import Program, mentioned, names_in
 from hesse.derivation.lines.adjoints import Adjoints, ones
 from hesse.derivation.lines.letters import Letters
@@ -32,13 +42,19 @@ class Page:
 
     def __post_init__(self) -> None:
         self.letters = Letters(self.program)
-        # The S of a quantity with itself: which of its indices can change places, all pairs together.
+        # The S of a quantity with itself: which of its indices can change places, all pairs
+        # together.
         self.symmetric: dict[str, list[tuple[int, int]]] = {}
 
-    def symmetric_in(self, entry: Entry, first: tuple[Index, ...], second: tuple[Index, ...]) -> None:
-        """Note that an array keeps its values when two lists of indices change places, as far as it still has them."""
+    def symmetric_in(
+        self, entry: Entry, first: tuple[Index, ...], second: tuple[Index, ...]
+    ) -> None:
+        """Note that an array keeps its values when two lists of indices change places, as far as it
+        still has them."""
         both = [(a, b) for a, b in zip(first, second, strict=True) if b in entry.indices]
-        self.symmetric[entry.name] = [(entry.indices.index(a), entry.indices.index(b)) for a, b in both]
+        self.symmetric[entry.name] = [
+            (entry.indices.index(a), entry.indices.index(b)) for a, b in both
+        ]
 
     def begin(self) -> None:
         """A new block."""
@@ -62,10 +78,15 @@ class Page:
         self.count += 1
         free = indices(before)
         left, right = self.letters.nice(before, free), self.letters.nice(after, free)
-        self.lines.append(Line(f"{self.branch}{self.count}", rule, left, right, reason, name, marks))
+        self.lines.append(
+            Line(f"{self.branch}{self.count}", rule, left, right, reason, name, marks)
+        )
 
-    def simplified(self, expression: Expression, prefer: tuple[Index, ...] = (), last: tuple[Index, ...] = ()) -> Expression:
-        """The expression simplified, its factors in reading order, and S[o,q] rather than its equal S[q,o].
+    def simplified(
+        self, expression: Expression, prefer: tuple[Index, ...] = (), last: tuple[Index, ...] = ()
+    ) -> Expression:
+        """The expression simplified, its factors in reading order, and S[o,q] rather than its equal
+        S[q,o].
 
         Args:
             expression: what to simplify.
@@ -73,14 +94,18 @@ class Page:
             last: indices that come after all those that are summed over.
         """
         prefer = (*prefer, *last)
-        place = {index: k if index not in last else len(prefer) + k for k, index in enumerate(prefer)}
+        place = {
+            index: k if index not in last else len(prefer) + k for k, index in enumerate(prefer)
+        }
 
         def upright(factor: Factor) -> Factor:
             if not isinstance(factor, Entry) or factor.name not in self.symmetric:
                 return factor
             pairs = self.symmetric[factor.name]
             first, second = ([factor.indices[pair[side]] for pair in pairs] for side in (0, 1))
-            if [place.get(i, len(place)) for i in first] <= [place.get(i, len(place)) for i in second]:
+            if [place.get(i, len(place)) for i in first] <= [
+                place.get(i, len(place)) for i in second
+            ]:
                 return factor
             at = list(factor.indices)
             for a, b in pairs:
@@ -91,7 +116,9 @@ class Page:
         free = {index.name for index in prefer}
         apart = Expression(tuple(freshen(term, free) for term in expression.terms))
         found = simplify(apart, ones(self.program), prefer)
-        turned = Expression(tuple(replace(term, factors=tuple(map(upright, term.factors))) for term in found.terms))
+        turned = Expression(
+            tuple(replace(term, factors=tuple(map(upright, term.factors))) for term in found.terms)
+        )
         return in_reading_order(turned, prefer)
 
     def users(self, name: str) -> list[str]:
@@ -109,7 +136,12 @@ class Page:
         """By which of them a name acts on the cost, in words."""
         users = self.users(name)
         others = [user for user in users if user != self.program.cost.name]
-        return listed([*((f"through {listed(others)}",) if others else ()), *(("directly",) if len(others) < len(users) else ())])
+        return listed(
+            [
+                *((f"through {listed(others)}",) if others else ()),
+                *(("directly",) if len(others) < len(users) else ()),
+            ]
+        )
 
     def way(self, below: str, above: str) -> list[str]:
         """The forward quantities on the shortest way from one name up to another, both left out."""
@@ -118,21 +150,32 @@ class Page:
             reached = [ways[name] for name in mentioned(quantity.definition) if name in ways]
             if reached and quantity.name not in ways:
                 ways[quantity.name] = [*min(reached, key=len), quantity.name]
-        return [n for n in ways.get(above, []) if n != above and self.program.by_name[n].role not in BACKWARD]
+        return [
+            n
+            for n in ways.get(above, [])
+            if n != above and self.program.by_name[n].role not in BACKWARD
+        ]
 
 
 def in_reading_order(expression: Expression, start: tuple[Index, ...]) -> Expression:
-    """Factors that share an index beside each other, from the first of ``start`` on: W2[p,o] S3_p W2[p,q], not any mixture.
+    """Factors that share an index beside each other, from the first of ``start`` on: W2[p,o] S3_p
+    W2[p,q], not any mixture.
 
     Numbers come first, conditions on indices last. Of like terms, A + Aᵀ rather than Aᵀ + A.
     """
     terms = [
-        term if any(isinstance(f, Partial) for f in term.factors) else replace(term, factors=_walk(term.factors, start))
+        term
+        if any(isinstance(f, Partial) for f in term.factors)
+        else replace(term, factors=_walk(term.factors, start))
         for term in expression.terms
     ]
     if len({mentioned(term) for term in terms}) == 1:
         place = {index: k for k, index in enumerate(start)}
-        terms.sort(key=lambda term: [place.get(index, len(place)) for factor in term.factors for index in indices(factor)])
+        terms.sort(
+            key=lambda term: [
+                place.get(index, len(place)) for factor in term.factors for index in indices(factor)
+            ]
+        )
     return Expression(tuple(terms))
 
 
@@ -143,8 +186,12 @@ def _walk(factors: tuple[Factor, ...], start: tuple[Index, ...]) -> tuple[Factor
     done: list[Factor] = []
     here: list[Index] = []
     while rest:
-        # Stay where we are, single-index factors first; else go on from an index already met; else from the next of ``start``.
-        at = next((i for i in (*reversed(here), *start) if any(i in indices(f) for f in rest)), indices(rest[0])[0])
+        # Stay where we are, single-index factors first; else go on from an index already met; else
+        # from the next of ``start``.
+        at = next(
+            (i for i in (*reversed(here), *start) if any(i in indices(f) for f in rest)),
+            indices(rest[0])[0],
+        )
         found = min((f for f in rest if at in indices(f)), key=lambda f: len(indices(f)))
         rest.remove(found)
         done.append(found)
@@ -155,4 +202,10 @@ def _walk(factors: tuple[Factor, ...], start: tuple[Index, ...]) -> tuple[Factor
 def listed(names: Iterable[str]) -> str:
     """a, b and c."""
     names = list(names)
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
+    return (
+        names[0]
+        if len(names) == 1
+        else ", ".join(names[:-1]) + " and " + names[-1]
+        if names
+        else ""
+    )

@@ -18,8 +18,10 @@ class Line:
         reason: half a sentence.
         name: the symbol that the result is given, such as ``S3_p``, or None.
         marks: for each term of ``after``, a short label of its branch (``branch A``), or "".
-        deviation: the largest difference of the two sides at random points, relative to the larger; nan until certified.
-        instances: where the line stands for one line for each of many layers, those it is certified by.
+        deviation: the largest difference of the two sides at random points, relative to the larger;
+            nan until certified.
+        instances: where the line stands for one line for each of many layers, those it is certified
+            by.
     """
 
     label: str
@@ -44,7 +46,8 @@ class Slope:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one layer adds to a derivation of any depth: its forward quantities by name, and a line for each δ, S and D."""
+    """What one layer adds to a derivation of any depth: its forward quantities by name, and a line
+    for each δ, S and D."""
 
     name: str
     quantities: tuple[str, ...]
@@ -58,8 +61,10 @@ class Block:
     Attributes:
         rows, columns: entries of the two parameters, with different indices.
         expression: the collected result; its free indices are among those of rows and columns.
-        lines: from the first derivative to the result. The last has ``expression`` as its ``after``.
-        deviation: of the whole block against automatic differentiation, relative; nan until certified.
+        lines: from the first derivative to the result. The last has ``expression`` as its
+            ``after``.
+        deviation: of the whole block against automatic differentiation, relative; nan until
+            certified.
     """
 
     rows: Entry
@@ -87,6 +92,6 @@ class Certificate:
 
     def __str__(self) -> str:
         return (
-            f"{self.lines} lines, largest deviation {self.deviation:.0e}; {self.blocks} blocks against automatic "
-            f"differentiation, {self.block_deviation:.0e}"
+            f"{self.lines} lines, largest deviation {self.deviation:.0e}; {self.blocks} blocks"
+            f" against automatic differentiation, {self.block_deviation:.0e}"
         )

@@ -1,10 +1,20 @@
-"""The lines of first derivatives and of blocks: from what everybody has to the collected second derivative."""
+"""The lines of first derivatives and of blocks: from what everybody has to the collected second
+derivative."""
 
 from typing import Protocol, runtime_checkable
 
 from hesse.derivation.calculus.algebra import add, marked, multiply, renamed_to, total
 from hesse.derivation.calculus.differentiation import derivative, wholly
-from hesse.derivation.calculus.expression import ZERO, Entry, Expression, Index, Partial, Term, grouped, of
+from hesse.derivation.calculus.expression import (
+    ZERO,
+    Entry,
+    Expression,
+    Index,
+    Partial,
+    Term,
+    grouped,
+    of,
+)
 from hesse.derivation.calculus.partials import partials_in, put_in
 from hesse.derivation.calculus.program import mentioned, names_in
 from hesse.derivation.calculus.substitution import substituted
@@ -24,13 +34,16 @@ class Expander(Protocol):
         """What the derivative comes to; writes its lines the first time."""
         ...
 
-    def open(self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]) -> tuple[str, Expression] | None:
+    def open(
+        self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
+    ) -> tuple[str, Expression] | None:
         """A result with one name in it written out, and that name; or None."""
         ...
 
 
 def slope(page: Page, name: str, signals: bool = True) -> Slope:
-    """∂J/∂parameter: the δ it stands on, from the top, and the product with what the parameter multiplies.
+    """∂J/∂parameter: the δ it stands on, from the top, and the product with what the parameter
+    multiplies.
 
     Args:
         page: what to write on.
@@ -40,19 +53,33 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
     page.begin()
     entry, expression = page.first.entries[name], page.first.slope(name)
     cost = page.program.cost.entry
-    needed = set(names_in(expression)).union(*(page.program.ancestors(found) for found in names_in(expression)))
+    needed = set(names_in(expression)).union(
+        *(page.program.ancestors(found) for found in names_in(expression))
+    )
     for quantity in page.program.quantities:
         if signals and quantity.role == "delta" and quantity.name in needed:
             assert isinstance(quantity.definition, Expression)
             moved = Entry(page.first.moved[quantity.name], quantity.indices)
             why = f"{moved.name} acts on {cost.name} {page.through(moved.name)}"
-            page.write("chain rule", of(Partial(cost, (moved,))), quantity.definition, why, quantity.entry)
+            page.write(
+                "chain rule", of(Partial(cost, (moved,))), quantity.definition, why, quantity.entry
+            )
             _substitute(page, quantity.definition, quantity.indices)
     if expression.is_zero:
-        page.write("no dependence", of(Partial(cost, (entry,))), ZERO, f"{name} does not occur in {cost.name}")
+        page.write(
+            "no dependence",
+            of(Partial(cost, (entry,))),
+            ZERO,
+            f"{name} does not occur in {cost.name}",
+        )
         return Slope(entry, ZERO, tuple(page.lines))
     why = f"{name} acts on {cost.name} {page.through(name)}"
-    page.write("chain rule" if needed & set(page.first.moved) else "derivative", of(Partial(cost, (entry,))), expression, why)
+    page.write(
+        "chain rule" if needed & set(page.first.moved) else "derivative",
+        of(Partial(cost, (entry,))),
+        expression,
+        why,
+    )
     final = _substitute(page, expression, entry.indices)
     return Slope(entry, final, tuple(page.lines))
 
@@ -68,17 +95,36 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     known = page.letters.nice(known, (*A.indices, *B.indices))
     whole, start = of(Partial(cost, (A, B))), of(Partial(grouped(known), (A,)))
     if known.is_zero:
-        page.write("no dependence", whole, ZERO, f"{columns} does not occur in {cost.name}: the block is zero")
+        page.write(
+            "no dependence",
+            whole,
+            ZERO,
+            f"{columns} does not occur in {cost.name}: the block is zero",
+        )
         return Block(A, B, ZERO, tuple(page.lines))
     page.write("start", whole, start, _where(page, known, rows, columns))
     if not page.program.depends(known, rows):
-        page.write("no dependence", start, ZERO, f"{rows} stands nowhere in ∂{cost.name}/∂{columns}: the block is zero")
+        page.write(
+            "no dependence",
+            start,
+            ZERO,
+            f"{rows} stands nowhere in ∂{cost.name}/∂{columns}: the block is zero",
+        )
         return Block(A, B, ZERO, tuple(page.lines))
     branches = _branches(page, A, B)
     partials = partials_in(branches)
-    letters = {partial: chr(ord("A") + k) if len(partials) > 1 else "" for k, partial in enumerate(partials)}
+    letters = {
+        partial: chr(ord("A") + k) if len(partials) > 1 else ""
+        for k, partial in enumerate(partials)
+    }
     marks = tuple(_mark(term, letters) for term in branches.terms) if len(partials) > 1 else ()
-    rule = "product rule" if len(branches.terms) > 1 or len(partials) > 1 else "chain rule" if partials else "derivative"
+    rule = (
+        "product rule"
+        if len(branches.terms) > 1 or len(partials) > 1
+        else "chain rule"
+        if partials
+        else "derivative"
+    )
     why = f"one branch for each factor that contains {rows}" if len(partials) > 1 else ""
     page.write(rule, start, branches, why, marks=marks)
     result = branches
@@ -106,18 +152,28 @@ def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     """∂/∂A of the first derivative, one term for each factor that A moves, by its kind."""
     rule, parts = wholly(page.program), []
     for share in page.first.shares[B.name]:
-        share = share.at(page.first.entries[B.name].indices, B.indices, {index.name for index in (*A.indices, *B.indices)})
+        share = share.at(
+            page.first.entries[B.name].indices,
+            B.indices,
+            {index.name for index in (*A.indices, *B.indices)},
+        )
         above = total(multiply(derivative(share.outer, A, rule), share.inner), share.over)
         beside = total(multiply(share.outer, derivative(share.inner, A, rule)), share.over)
-        # Where the cost itself is linear in the place of the parameter there is no δ, and only one kind.
+        # Where the cost itself is linear in the place of the parameter there is no δ, and only one
+        # kind.
         named = share.outer.number is None
         parts.append(marked(above, "curvature from above" if named else None))
         parts.append(marked(beside, "product-rule term" if named else None))
-    return page.letters.nice(page.simplified(add(*parts), A.indices, B.indices), (*A.indices, *B.indices))
+    return page.letters.nice(
+        page.simplified(add(*parts), A.indices, B.indices), (*A.indices, *B.indices)
+    )
 
 
-def _substitute(page: Page, expression: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...] = ()) -> Expression:
-    """f' and f'' of known functions written out, with the lines that say so, and the step that follows."""
+def _substitute(
+    page: Page, expression: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...] = ()
+) -> Expression:
+    """f' and f'' of known functions written out, with the lines that say so, and the step that
+    follows."""
     written = substituted(expression, page.program)
     if written is None:
         return expression
@@ -126,7 +182,9 @@ def _substitute(page: Page, expression: Expression, rows: tuple[Index, ...], col
         page.write(line.rule, line.before, line.after, line.reason)
     result = page.simplified(written.expression, rows, columns)
     gone = len(result.terms) < len(expression.terms)
-    page.write("put in", expression, result, "and what is zero goes" if gone else "in terms of the values")
+    page.write(
+        "put in", expression, result, "and what is zero goes" if gone else "in terms of the values"
+    )
     return result
 
 
@@ -144,4 +202,6 @@ def _where(page: Page, known: Expression, rows: str, columns: str) -> str:
 
 
 def _mark(term: Term, letters: dict[Partial, str]) -> str:
-    return next((f"branch {letters[factor]}" for factor in term.factors if isinstance(factor, Partial)), "")
+    return next(
+        (f"branch {letters[factor]}" for factor in term.factors if isinstance(factor, Partial)), ""
+    )

@@ -1,1 +1,2 @@
-"""How a derivation looks: in text, LaTeX and HTML; in indices, as matrices, with one weight per layer."""
+"""How a derivation looks: in text, LaTeX and HTML; in indices, as matrices, with one weight per
+layer."""

@@ -23,7 +23,8 @@ from hesse.derivation.calculus.expression import (
 
 @dataclass(frozen=True)
 class Factored:
-    """``outer { inner }``: a sum as a product with what its terms had in common; each inner term keeps its kind.
+    """``outer { inner }``: a sum as a product with what its terms had in common; each inner term
+    keeps its kind.
 
     The bound indices of ``outer`` are summed over the whole product.
     """
@@ -38,9 +39,11 @@ class Factored:
 
 
 def factored(expression: Expression) -> Factored:
-    """Pull out of a sum what all its terms have in common: a number, factors, and sums over an index they share.
+    """Pull out of a sum what all its terms have in common: a number, factors, and sums over an
+    index they share.
 
-    Under ``[j = o]`` the names j and o mean the same, so that ``f(z_o) A + f(z_j) [j = o] B`` is ``f(z_o) { A + [j = o] B }``.
+    Under ``[j = o]`` the names j and o mean the same, so that ``f(z_o) A + f(z_j) [j = o] B`` is
+    ``f(z_o) { A + [j = o] B }``.
 
     Example:
         >>> from hesse.derivation.calculus.expression import Entry, Expression, Term
@@ -52,8 +55,12 @@ def factored(expression: Expression) -> Factored:
     if len(expression.terms) < 2:
         return Factored(Term(Fraction(1)), expression)
     terms = [_opened(term) for term in expression.terms]
-    # The names are taken from the term with the fewest deltas: the others can follow it, it cannot follow them.
-    guide = min(range(len(terms)), key=lambda k: sum(isinstance(factor, Delta) for factor in terms[k].factors))
+    # The names are taken from the term with the fewest deltas: the others can follow it, it cannot
+    # follow them.
+    guide = min(
+        range(len(terms)),
+        key=lambda k: sum(isinstance(factor, Delta) for factor in terms[k].factors),
+    )
     terms = _aligned(terms, guide)
     shared = _shared_sums(terms, guide)
     while True:
@@ -78,8 +85,11 @@ def factored(expression: Expression) -> Factored:
     return Factored(Term(coefficient, _gathered(common), tuple(shared)), inner)
 
 
-def _common(terms: list[Term], guide: int, shared: list[Index]) -> tuple[list[Factor], list[list[Factor]]]:
-    """The factors that all terms have, and those that are left of each; none that a sum which stays inside holds back."""
+def _common(
+    terms: list[Term], guide: int, shared: list[Index]
+) -> tuple[list[Factor], list[list[Factor]]]:
+    """The factors that all terms have, and those that are left of each; none that a sum which stays
+    inside holds back."""
     bound = {index for term in terms for index in term.bound if index not in shared}
     common: list[Factor] = []
     rest = [list(term.factors) for term in terms]
@@ -107,7 +117,12 @@ def _opened(term: Term) -> Term:
     factors: list[Factor] = []
     for factor in term.factors:
         number = factor.exponent.number if isinstance(factor, Power) else None
-        if isinstance(factor, Power) and number is not None and number.denominator == 1 and 1 < abs(number) <= 8:
+        if (
+            isinstance(factor, Power)
+            and number is not None
+            and number.denominator == 1
+            and 1 < abs(number) <= 8
+        ):
             one = factor.base if number > 0 else Power(factor.base, constant(-1))
             factors.extend([one] * int(abs(number)))
         else:
@@ -130,7 +145,8 @@ def _gathered(factors: Iterable[Factor]) -> tuple[Factor, ...]:
 
 
 def _equal(factor: Factor, among: list[Factor], term: Term) -> int | None:
-    """Where a factor stands among others, names that a delta of the term makes equal taken as one."""
+    """Where a factor stands among others, names that a delta of the term makes equal taken as
+    one."""
     if factor in among:
         return among.index(factor)
     to: dict[Index, Index] = {}
@@ -141,11 +157,19 @@ def _equal(factor: Factor, among: list[Factor], term: Term) -> int | None:
     if not to:
         return None
     wanted = rename_factor(factor, to)
-    return next((k for k, other in enumerate(among) if not isinstance(other, Delta) and rename_factor(other, to) == wanted), None)
+    return next(
+        (
+            k
+            for k, other in enumerate(among)
+            if not isinstance(other, Delta) and rename_factor(other, to) == wanted
+        ),
+        None,
+    )
 
 
 def _aligned(terms: list[Term], guide: int) -> list[Term]:
-    """The terms with their bound indices named after those of the guide that touch the most equal factors."""
+    """The terms with their bound indices named after those of the guide that touch the most equal
+    factors."""
     lead = terms[guide]
     aligned = []
     for position, term in enumerate(terms):
@@ -155,9 +179,15 @@ def _aligned(terms: list[Term], guide: int) -> list[Term]:
         done: set[Index] = set()
         for index in lead.bound:
             best, most = None, 0
-            for candidate in (other for other in term.bound if other not in done and other.size == index.size):
+            for candidate in (
+                other for other in term.bound if other not in done and other.size == index.size
+            ):
                 moved = Counter(_renamed(term, candidate, index).factors)
-                score = sum(min(n, moved[factor]) for factor, n in Counter(lead.factors).items() if index in indices(factor))
+                score = sum(
+                    min(n, moved[factor])
+                    for factor, n in Counter(lead.factors).items()
+                    if index in indices(factor)
+                )
                 if score > most:
                     best, most = candidate, score
             if best is not None:

@@ -1,4 +1,5 @@
-"""What a cost is made of, as a derivation's header says it: its definitions, and its maps without a formula."""
+"""What a cost is made of, as a derivation's header says it: its definitions, and its maps without a
+formula."""
 
 from dataclasses import dataclass
 
@@ -7,15 +8,20 @@ from hesse.derivation.show.names import derivative
 from hesse.derivation.show.outline import SIGNALS
 
 MAPS = "Maps without a formula"
-ABOUT_MAPS = "They and their derivatives are symbols here, which automatic differentiation evaluates."
+ABOUT_MAPS = (
+    "They and their derivatives are symbols here, which automatic differentiation evaluates."
+)
 
 
 def forward(program: Program) -> list[Quantity]:
-    """The quantities of the cost itself that have a formula, in order, the cost last; none whose name is its formula."""
+    """The quantities of the cost itself that have a formula, in order, the cost last; none whose
+    name is its formula."""
     return [
         quantity
         for quantity in program.quantities
-        if quantity.role not in SIGNALS and not isinstance(quantity.definition, Opaque) and not _is(quantity, quantity.name)
+        if quantity.role not in SIGNALS
+        and not isinstance(quantity.definition, Opaque)
+        and not _is(quantity, quantity.name)
     ]
 
 
@@ -26,7 +32,8 @@ def note_of(quantity: Quantity) -> str:
 
 
 def _is(quantity: Quantity, formula: str) -> bool:
-    """Whether a quantity is defined as a function of a whole array that reads like this: ``softmax(z)``."""
+    """Whether a quantity is defined as a function of a whole array that reads like this:
+    ``softmax(z)``."""
     match quantity.definition:
         case Whole(operation, argument):
             return formula == f"{operation}({argument.name})"
@@ -58,4 +65,8 @@ def maps(program: Program) -> list[Map]:
         parts = derivative(name) if definition.order else None
         if parts:
             slopes.setdefault(parts[0], []).append(name)
-    return [Map(d.operation, d.arguments, name, tuple(slopes.get(name, ()))) for name, d in found if not d.order]
+    return [
+        Map(d.operation, d.arguments, name, tuple(slopes.get(name, ())))
+        for name, d in found
+        if not d.order
+    ]

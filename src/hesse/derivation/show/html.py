@@ -76,15 +76,23 @@ def _environment() -> Any:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise HesseImportError(
-            f"a page of HTML needs latex2mathml and jinja2 ({error}); install them with: pip install 'hesse[html]'"
+            f"a page of HTML needs latex2mathml and jinja2 ({error}); install them with: pip"
+            " install 'hesse[html]'"
         ) from error
     loader = PackageLoader("hesse.derivation.show", "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a formula: its MathML, the sign before it, its kind's class, its label, and the shapes of what it mentions."""
+    """A piece of a formula: its MathML, the sign before it, its kind's class, its label, and the
+    shapes of what it mentions."""
 
     math: str
     sign: str = ""
@@ -123,7 +131,9 @@ class _Content:
             "readings": [self.read(reading) for reading in READINGS],
             "default": "indices",
             "maps": (MAPS, ABOUT_MAPS),
-            "kinds": [(_CLASSES[kind], kind, (EACH[kind] or "").partition(": ")[2]) for kind in KINDS],
+            "kinds": [
+                (_CLASSES[kind], kind, (EACH[kind] or "").partition(": ")[2]) for kind in KINDS
+            ],
             "notes": d.notes,
             "checked": checked(d),
         }
@@ -138,19 +148,40 @@ class _Content:
             "definitions": [self.definition(quantity) for quantity in forward(self.program)],
             "maps": [self.mapped(one) for one in maps(self.program)],
             "signals": [self.definition(quantity) for quantity in signals(d)],
-            "shapes": [] if bare else [(self.math(self.write.symbol(name)), shape_text(sizes)) for name, sizes in shapes(d)],
-            "runs": []
-            if bare
-            else [
-                ([self.math(self.write.index(letter)) for letter in run.letters], str(run.size), run.counts) for run in runs(d)
+            "shapes": (
+                []
+                if bare
+                else [
+                    (self.math(self.write.symbol(name)), shape_text(sizes))
+                    for name, sizes in shapes(d)
+                ]
+            ),
+            "runs": (
+                []
+                if bare
+                else [
+                    (
+                        [self.math(self.write.index(letter)) for letter in run.letters],
+                        str(run.size),
+                        run.counts,
+                    )
+                    for run in runs(d)
+                ]
+            ),
+            "grid": [
+                [self.math(cell.replace("^T", r"^{\top}")) for cell in row] for row in blocks_of(d)
             ],
-            "grid": [[self.math(cell.replace("^T", r"^{\top}")) for cell in row] for row in blocks_of(d)],
             "conventions": conventions(d, reading),
             "slopes": [
-                {"title": self.parts(of(self.first(slope.parameter))), "groups": self.groups(slope.lines)}
+                {
+                    "title": self.parts(of(self.first(slope.parameter))),
+                    "groups": self.groups(slope.lines),
+                }
                 for slope in d.slopes.values()
             ],
-            "stages": [{"title": stage.name, "groups": self.groups(stage.lines)} for stage in d.stages],
+            "stages": [
+                {"title": stage.name, "groups": self.groups(stage.lines)} for stage in d.stages
+            ],
             "blocks": [self.block(block, place) for place, block in enumerate(d)],
         }
 
@@ -160,26 +191,45 @@ class _Content:
         return self.maths(latex, writer or self.write)
 
     def part(
-        self, latex: str, sign: str = "", kind: str | None = None, label: str = "", writer: PageWriter | None = None
+        self,
+        latex: str,
+        sign: str = "",
+        kind: str | None = None,
+        label: str = "",
+        writer: PageWriter | None = None,
     ) -> Part:
         used = writer or self.write
-        mentioned = [used.arrays[int(k)] for k in dict.fromkeys(re.findall(r"\\class\{array(\d+)\}", latex))]
-        told = " · ".join(f"{name} {shape_text(used.sizes(name))}" for name in mentioned) if self.reading != "scalar" else ""
+        mentioned = [
+            used.arrays[int(k)] for k in dict.fromkeys(re.findall(r"\\class\{array(\d+)\}", latex))
+        ]
+        told = (
+            " · ".join(f"{name} {shape_text(used.sizes(name))}" for name in mentioned)
+            if self.reading != "scalar"
+            else ""
+        )
         return Part(self.math(latex, used), sign, _CLASSES.get(kind or "", ""), label, told)
 
     def parts(
-        self, expression: Expression, labels: Sequence[str] = (), writer: PageWriter | None = None, always: bool = False
+        self,
+        expression: Expression,
+        labels: Sequence[str] = (),
+        writer: PageWriter | None = None,
+        always: bool = False,
     ) -> list[Part]:
         """The terms of a sum, each with its sign."""
         used = writer or self.write
         return self.pieces(used.pieces(expression), labels, used, always)
 
-    def pieces(self, pieces: Sequence[Piece], labels: Sequence[str], used: PageWriter, always: bool = False) -> list[Part]:
+    def pieces(
+        self, pieces: Sequence[Piece], labels: Sequence[str], used: PageWriter, always: bool = False
+    ) -> list[Part]:
         parts = []
         for place, piece in enumerate(pieces):
             sign = "−" if piece.negative else "+" if place else ""
             label = labels[place] if place < len(labels) else ""
-            parts.append(self.part(piece.body, sign, piece.kind if label or always else None, label, used))
+            parts.append(
+                self.part(piece.body, sign, piece.kind if label or always else None, label, used)
+            )
         return parts
 
     def definition(self, quantity: Quantity) -> dict[str, Any]:
@@ -191,7 +241,11 @@ class _Content:
         """A map without a formula: from what to what, and its derivatives."""
         given = ", ".join(map(self.write.symbol, one.arguments))
         arrow = self.part(rf"{given} \mapsto {self.write.symbol(one.value)}")
-        return {"name": one.operation, "formula": [arrow], "slopes": [self.part(self.write.symbol(name)) for name in one.slopes]}
+        return {
+            "name": one.operation,
+            "formula": [arrow],
+            "slopes": [self.part(self.write.symbol(name)) for name in one.slopes],
+        }
 
     def defined(self, quantity: Quantity, used: PageWriter) -> list[Part]:
         shown = self.forms.definition(quantity) if self.reading == "matrix" else None
@@ -201,7 +255,10 @@ class _Content:
         if self.reading == "scalar":
             right, left = scalar_definition(right, self.program), Entry(quantity.name)
         if not isinstance(right, Expression):
-            return [self.part(f"{used.symbol(quantity.name)} =", writer=used), self.part(used.definition(right), writer=used)]
+            return [
+                self.part(f"{used.symbol(quantity.name)} =", writer=used),
+                self.part(used.definition(right), writer=used),
+            ]
         return [self.part(f"{used.entry(left)} =", writer=used), *self.parts(right, writer=used)]
 
     # ------------------------------------------------------------ lines
@@ -210,15 +267,25 @@ class _Content:
         """The lines in order, those of one branch together: they unfold."""
         shown = views(lines, self.program, self.reading, block)
         grouped = []
-        for branch, members in groupby(shown, key=lambda view: view.line.label.rstrip("0123456789")):
+        for branch, members in groupby(
+            shown, key=lambda view: view.line.label.rstrip("0123456789")
+        ):
             inside = list(members)
-            grouped.append({"branch": branch, "lines": [self.line(view) for view in inside], "about": self.about(inside)})
+            grouped.append(
+                {
+                    "branch": branch,
+                    "lines": [self.line(view) for view in inside],
+                    "about": self.about(inside),
+                }
+            )
         return grouped
 
     def about(self, lines: Sequence[View]) -> list[Part]:
         """What a branch comes to: its first left side and its last right one."""
         first, last = lines[0], lines[-1]
-        start, end = (self.forms.sides(view) if self.reading == "matrix" else None for view in (first, last))
+        start, end = (
+            self.forms.sides(view) if self.reading == "matrix" else None for view in (first, last)
+        )
         as_matrices = start is not None and end is not None and isinstance(start[0], Expression)
         left = self.parts(start[0]) if as_matrices else self.parts(first.before)  # pyright: ignore[reportArgumentType,reportOptionalSubscript]
         if first.before != last.before or first.line is last.line:
@@ -232,7 +299,11 @@ class _Content:
             "label": line.label,
             "rule": line.rule,
             "formula": self.equation(view),
-            "defined": self.defined(quantity, self.write) if (quantity := named_by(view, self.program)) else [],
+            "defined": (
+                self.defined(quantity, self.write)
+                if (quantity := named_by(view, self.program))
+                else []
+            ),
             "reason": said(line.reason, self.program, self.reading),
             "deviation": number(line.deviation) if line.deviation == line.deviation else "",
         }
@@ -243,8 +314,18 @@ class _Content:
         brings = view.name is not None and named_by(view, self.program) is None
         if shown is not None:
             left, right = shown
-            head = self.parts(left) if isinstance(left, Expression) else self.shown([left]) if left else []
-            tail = [self.part(f"=: {self.write.symbol(view.name.name)}")] if brings and view.name else []
+            head = (
+                self.parts(left)
+                if isinstance(left, Expression)
+                else self.shown([left])
+                if left
+                else []
+            )
+            tail = (
+                [self.part(f"=: {self.write.symbol(view.name.name)}")]
+                if brings and view.name
+                else []
+            )
             return [*head, self.part("="), *self.shown(right, view.marks), *tail]
         after = self.parts(view.after, labels_of(view.after, view.marks))
         tail = [self.part(f"=: {self.write.entry(view.name)}")] if brings and view.name else []
@@ -268,10 +349,16 @@ class _Content:
         d = self.derivation
         rows, columns = block.rows.name, block.columns.name
         kinds = {term.kind for term in block.expression.terms}
-        matrix = self.forms.by_kind(block.expression, block.rows, block.columns) if self.reading != "scalar" else []
+        matrix = (
+            self.forms.by_kind(block.expression, block.rows, block.columns)
+            if self.reading != "scalar"
+            else []
+        )
         return {
             "id": f"{self.reading}-block-{place}",
-            "title": self.parts(of(Partial(Entry(self.program.cost.name), (Entry(rows), Entry(columns))))),
+            "title": self.parts(
+                of(Partial(Entry(self.program.cost.name), (Entry(rows), Entry(columns))))
+            ),
             "name": name_of(d, block),
             "shape": "" if self.reading == "scalar" else shape_text(block_shape(block)),
             "result": self.result(block, matrix if self.reading == "matrix" else []),
@@ -287,13 +374,21 @@ class _Content:
 
     def result(self, block: Block, matrix: Sequence[Shown]) -> list[Part]:
         if matrix:
-            bare = Partial(self.program.cost.entry, (Entry(block.rows.name), Entry(block.columns.name)))
+            bare = Partial(
+                self.program.cost.entry, (Entry(block.rows.name), Entry(block.columns.name))
+            )
             return [*self.parts(of(bare)), self.part("="), *self.shown(matrix)]
         after, entries = block.expression, (block.rows, block.columns)
         used = self.shaped if self.reading == "indices" else self.write
         if self.reading == "scalar":
-            after, entries = scalar(after, self.program), tuple(replace(entry, indices=()) for entry in entries)
-        head = [self.part(self.write.expression(of(Partial(self.program.cost.entry, entries)))), self.part("=")]
+            after, entries = (
+                scalar(after, self.program),
+                tuple(replace(entry, indices=()) for entry in entries),
+            )
+        head = [
+            self.part(self.write.expression(of(Partial(self.program.cost.entry, entries)))),
+            self.part("="),
+        ]
         pulled = factored(after)
         parts = self.parts(pulled.inner, labels_of(pulled.inner), used, always=True)
         if pulled.is_plain:

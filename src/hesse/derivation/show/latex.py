@@ -71,17 +71,24 @@ def document(derivation: "Derivation", reading: str = "indices") -> str:
 
 
 def block_latex(block: Block, derivation: "Derivation", reading: str = "indices") -> str:
-    """One block's result, for LaTeX's math mode: to stand between dollar signs, with amsmath and xcolor loaded.
+    """One block's result, for LaTeX's math mode: to stand between dollar signs, with amsmath and
+    xcolor loaded.
 
     Raises:
         HesseValueError: there is no such reading.
     """
     rows = _Document(derivation, known_reading(reading)).formula(block)
     inner = " \\\\\n".join(rows)
-    return f"\\begin{{aligned}}\n{inner}\n\\end{{aligned}}" if len(rows) > 1 else inner.replace("&", "", 1)
+    return (
+        f"\\begin{{aligned}}\n{inner}\n\\end{{aligned}}"
+        if len(rows) > 1
+        else inner.replace("&", "", 1)
+    )
 
 
-def lines_latex(block: Block, derivation: "Derivation", reading: str = "indices", forms: Forms | None = None) -> str:
+def lines_latex(
+    block: Block, derivation: "Derivation", reading: str = "indices", forms: Forms | None = None
+) -> str:
     """One block's lines and result, to stand in a document that loads amsmath and xcolor.
 
     Args:
@@ -97,7 +104,9 @@ def lines_latex(block: Block, derivation: "Derivation", reading: str = "indices"
 
 
 class _Document:
-    def __init__(self, derivation: "Derivation", reading: Reading, forms: Forms | None = None) -> None:
+    def __init__(
+        self, derivation: "Derivation", reading: Reading, forms: Forms | None = None
+    ) -> None:
         self.forms = forms or Forms(derivation.program)
         self.derivation = derivation
         self.reading: Reading = reading
@@ -113,7 +122,10 @@ class _Document:
             yield rf"{typewriter(d.source)}" + "\n"
         yield from self.header()
         for slope in d.slopes.values():
-            yield rf"\subsection*{{First derivative ${self.write.expression(of(self._first(slope.parameter)))}$}}"
+            yield (
+                r"\subsection*{First derivative"
+                rf" ${self.write.expression(of(self._first(slope.parameter)))}$}}"
+            )
             yield from self.lines(views(slope.lines, self.program, self.reading))
         for stage in d.stages:
             yield rf"\subsection*{{{escaped(stage.name)}}}"
@@ -127,7 +139,10 @@ class _Document:
     def header(self) -> Iterator[str]:
         d = self.derivation
         if self.reading == "scalar":
-            yield f"{escaped(TITLES['scalar'][:1].upper() + TITLES['scalar'][1:])}: every axis has length one.\n"
+            yield (
+                f"{escaped(TITLES['scalar'][:1].upper() + TITLES['scalar'][1:])}: every axis has"
+                " length one.\n"
+            )
         yield from self.definitions("", forward(self.program))
         yield from self.definitions("Signals", signals(d))
         yield from self.maps()
@@ -135,13 +150,16 @@ class _Document:
             given = [f"${latex_name(name)}$: ${self._sizes(sizes)}$" for name, sizes in shapes(d)]
             yield "Shapes: " + ", ".join(given) + ".\n" if given else ""
             said_of = [
-                f"${', '.join(map(latex_index, run.letters))} = 1 \\ldots {self.write.size(run.size)}$ ({escaped(run.counts)})"
+                f"${', '.join(map(latex_index, run.letters))} = 1 \\ldots"
+                f" {self.write.size(run.size)}$ ({escaped(run.counts)})"
                 for run in runs(d)
             ]
             yield "Indices: " + "; ".join(said_of) + ".\n" if said_of else ""
         grid = blocks_of(d)
         if grid:
-            inner = r" \\ ".join(" & ".join(cell.replace("^T", r"^{\top}") for cell in row) for row in grid)
+            inner = r" \\ ".join(
+                " & ".join(cell.replace("^T", r"^{\top}") for cell in row) for row in grid
+            )
             yield rf"\[ H = \begin{{pmatrix}} {inner} \end{{pmatrix}} \]"
         for sentence in (*conventions(d, self.reading), *d.notes):
             yield escaped(sentence) + "\n"
@@ -158,7 +176,9 @@ class _Document:
         if found:
             yield f"{MAPS}:\n"
         for one in found:
-            symbols = [", ".join(map(self.write.symbol, names)) for names in (one.arguments, (one.value,))]
+            symbols = [
+                ", ".join(map(self.write.symbol, names)) for names in (one.arguments, (one.value,))
+            ]
             slopes = r", \allowbreak ".join(map(self.write.symbol, one.slopes))
             yield f"{escaped(one.operation)}: ${symbols[0]} \\mapsto {symbols[1]}$" + (
                 f", with derivatives ${slopes}$.\n" if slopes else ".\n"
@@ -173,7 +193,9 @@ class _Document:
 
     def block(self, block: Block) -> Iterator[str]:
         d = self.derivation
-        title = f"${self.write.expression(of(self._second(block)))}$ --- {escaped(name_of(d, block))}"
+        title = (
+            f"${self.write.expression(of(self._second(block)))}$ --- {escaped(name_of(d, block))}"
+        )
         if self.reading != "scalar":
             title += f", shape ${latex_shape(block_shape(block), self.write)}$"
         yield rf"\subsection*{{{title}}}"
@@ -183,11 +205,18 @@ class _Document:
 
     def lines(self, shown: Sequence[View]) -> Iterator[str]:
         for view in shown:
-            yield rf"\paragraph{{{escaped(view.line.label)}\quad {escaped(view.line.rule)}}} {self._reason(view.line)}"
+            yield (
+                rf"\paragraph{{{escaped(view.line.label)}\quad {escaped(view.line.rule)}}}"
+                rf" {self._reason(view.line)}"
+            )
             yield self.display(self.equation(view))
 
     def _reason(self, line: Line) -> str:
-        stamp = "" if math.isnan(line.deviation) else rf" \hfill {{\footnotesize deviation {number(line.deviation)}}}"
+        stamp = (
+            ""
+            if math.isnan(line.deviation)
+            else rf" \hfill {{\footnotesize deviation {number(line.deviation)}}}"
+        )
         return escaped(said(line.reason, self.program, self.reading)) + stamp
 
     def equation(self, view: View) -> list[str]:
@@ -196,10 +225,26 @@ class _Document:
         quantity = named_by(view, self.program)
         if shown is not None:
             left, right = shown
-            written = self.write.expression(left) if isinstance(left, Expression) else left.latex if left else ""
-            name = rf" =: {self.write.symbol(view.name.name)}" if view.name and quantity is None else ""
+            written = (
+                self.write.expression(left)
+                if isinstance(left, Expression)
+                else left.latex
+                if left
+                else ""
+            )
+            name = (
+                rf" =: {self.write.symbol(view.name.name)}"
+                if view.name and quantity is None
+                else ""
+            )
             labels = matrices.labels_of(right, view.marks)
-            rows = self.wrapped(f"{written} &= ", _matrix_pieces(right), [len(part.text) for part in right], labels, name)
+            rows = self.wrapped(
+                f"{written} &= ",
+                _matrix_pieces(right),
+                [len(part.text) for part in right],
+                labels,
+                name,
+            )
         else:
             name = f" =: {self.write.entry(view.name)}" if view.name and quantity is None else ""
             written = "" if view.continued else self.write.expression(view.before)
@@ -229,7 +274,9 @@ class _Document:
     ) -> list[str]:
         """``left &= right`` in rows, broken at signs where a row becomes too long."""
         widths = [len(piece.body) for piece in self.measure.pieces(right)]
-        return self.wrapped(f"{left} &= {front}", write.pieces(right), widths, labels_of(right, marks), tail, always)
+        return self.wrapped(
+            f"{left} &= {front}", write.pieces(right), widths, labels_of(right, marks), tail, always
+        )
 
     def wrapped(
         self,
@@ -248,12 +295,17 @@ class _Document:
                 row, used = r"&\quad ", 0
             sign = self.write.minus if piece.negative else (self.write.plus if k else "")
             label = labels[k] if k < len(labels) else ""
-            row += f"{' ' if used and k else ''}{sign}{' ' if k else ''}{self._labelled(piece, label, always)}"
+            before, after = " " if used and k else "", " " if k else ""
+            row += f"{before}{sign}{after}{self._labelled(piece, label, always)}"
             used += width + 3
         return [*rows, row + tail]
 
     def _labelled(self, piece: Piece, label: str, always: bool) -> str:
-        coloured = rf"\textcolor{{{COLOURS[piece.kind]}}}{{{piece.body}}}" if piece.kind and (label or always) else piece.body
+        coloured = (
+            rf"\textcolor{{{COLOURS[piece.kind]}}}{{{piece.body}}}"
+            if piece.kind and (label or always)
+            else piece.body
+        )
         return rf"\underbrace{{{coloured}}}_{{\text{{{escaped(label)}}}}}" if label else coloured
 
     def display(self, rows: Sequence[str]) -> str:
@@ -269,25 +321,46 @@ class _Document:
         if len(kinds) == 1 and None not in kinds:
             whole = "All of it" if len(block.expression.terms) == 1 else "Every term"
             yield escaped(f"{whole} is {EACH[kinds.pop()]}.") + "\n"
-        shown = self.forms.by_kind(block.expression, block.rows, block.columns) if self.reading != "scalar" else []
+        shown = (
+            self.forms.by_kind(block.expression, block.rows, block.columns)
+            if self.reading != "scalar"
+            else []
+        )
         if shown:
             yield "As a matrix, rows and columns counted row by row:"
-            yield self.display(self.wrapped("&", _matrix_pieces(shown), [len(part.text) for part in shown], always=True))
+            yield self.display(
+                self.wrapped(
+                    "&", _matrix_pieces(shown), [len(part.text) for part in shown], always=True
+                )
+            )
             for remark in matrices.remarks_of(shown):
                 yield escaped(f"{remark}.") + "\n"
 
     def formula(self, block: Block) -> list[str]:
         """The result in the reading, as rows of an alignment."""
-        shown = self.forms.by_kind(block.expression, block.rows, block.columns) if self.reading == "matrix" else []
+        shown = (
+            self.forms.by_kind(block.expression, block.rows, block.columns)
+            if self.reading == "matrix"
+            else []
+        )
         if not shown:
             return self.in_entries(block, self.write)
         left = self.write.expression(of(self._second(block)))
         labels = matrices.labels_of(shown)
-        return self.wrapped(f"{left} &= ", _matrix_pieces(shown), [len(part.text) for part in shown], labels, always=True)
+        return self.wrapped(
+            f"{left} &= ",
+            _matrix_pieces(shown),
+            [len(part.text) for part in shown],
+            labels,
+            always=True,
+        )
 
     def in_entries(self, block: Block, write: LatexWriter) -> list[str]:
         """The result in indices: what its terms have in common in front of braces."""
-        left, after = Partial(self.program.cost.entry, (block.rows, block.columns)), block.expression
+        left, after = (
+            Partial(self.program.cost.entry, (block.rows, block.columns)),
+            block.expression,
+        )
         if self.reading == "scalar":
             after = scalar(after, self.program)
             left = self._second(block)
@@ -295,7 +368,14 @@ class _Document:
         front, tail = "", ""
         if not pulled.is_plain:
             front, tail = rf"{write.outside(pulled.outer)} \Bigl\{{ ", r" \Bigr\}"
-        return self.broken(self.write.expression(of(left)), pulled.inner, write, front=front, tail=tail, always=True)
+        return self.broken(
+            self.write.expression(of(left)),
+            pulled.inner,
+            write,
+            front=front,
+            tail=tail,
+            always=True,
+        )
 
     def _first(self, parameter: Entry) -> Partial:
         at = Entry(parameter.name) if self.reading != "indices" else parameter

@@ -12,7 +12,17 @@ from hesse.derivation.show.readings import known_reading, scalar
 from hesse.derivation.show.writer import Writer
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
-_SIGNS = str.maketrans({"·": r" \cdot ", "−": "-", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "→": r"\to ", "∞": r"\infty "})
+_SIGNS = str.maketrans(
+    {
+        "·": r" \cdot ",
+        "−": "-",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≠": r"\ne ",
+        "→": r"\to ",
+        "∞": r"\infty ",
+    }
+)
 
 
 class LatexWriter(Writer):
@@ -106,14 +116,22 @@ class LatexWriter(Writer):
     def whole(self, operation: str, argument: str) -> str:
         name = latex_name(argument, (), self.word)
         written = ARRAY_FUNCTIONS[operation].latex
-        return written.format(name) if written else f"{latex_function(operation, 0, self.word)}({name})"
+        return (
+            written.format(name)
+            if written
+            else f"{latex_function(operation, 0, self.word)}({name})"
+        )
 
     def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
         return f"{latex_function(operation, order, self.word)}({', '.join(arguments)})"
 
 
 def latex(
-    expression: Expression, program: Program, reading: str = "indices", rows: Entry | None = None, columns: Entry | None = None
+    expression: Expression,
+    program: Program,
+    reading: str = "indices",
+    rows: Entry | None = None,
+    columns: Entry | None = None,
 ) -> str:
     r"""One formula, for LaTeX's math mode.
 
@@ -121,7 +139,8 @@ def latex(
         expression: what to write.
         program: whose names it uses.
         reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
-        rows, columns: what stands for rows and columns in the matrix reading. A formula without matrix form stays in indices.
+        rows, columns: what stands for rows and columns in the matrix reading. A formula without
+            matrix form stays in indices.
 
     Raises:
         HesseValueError: there is no such reading.
@@ -136,4 +155,6 @@ def latex(
         shown = Forms(program).whole(expression, rows, columns)
         if shown is not None:
             return shown.latex
-    return LatexWriter(program).expression(scalar(expression, program) if kind == "scalar" else expression)
+    return LatexWriter(program).expression(
+        scalar(expression, program) if kind == "scalar" else expression
+    )

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-# A factor that is pointed at stands between these two while lines are broken; then a line under it takes their place.
+# A factor that is pointed at stands between these two while lines are broken; then a line under it
+# takes their place.
 MARK_ON, MARK_OFF = "\ue000", "\ue001"
 _OPEN, _CLOSE = "([{⟨", ")]}⟩"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a formula that stays together where it can: its sign, its text, and a label to stand under it."""
+    """A piece of a formula that stays together where it can: its sign, its text, and a label to
+    stand under it."""
 
     sign: str
     text: str
@@ -24,7 +26,8 @@ def wide(text: str) -> int:
 
 
 def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> list[str]:
-    """``head part + part + … tail`` in rows of at most ``width`` columns, continued under the first part.
+    """``head part + part + … tail`` in rows of at most ``width`` columns, continued under the first
+    part.
 
     Args:
         head: what stands before the first part, such as ``∂J/∂W =``.
@@ -57,7 +60,11 @@ def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> li
     for position, part in enumerate(parts):
         sign = part.sign if position or part.sign != "+" else ""
         last = tail if position == len(parts) - 1 else ""
-        lead = "" if not sign else (sign if fresh and not position else f"{sign} " if fresh else f"{gap}{sign}{gap}")
+        lead = (
+            ""
+            if not sign
+            else (sign if fresh and not position else f"{sign} " if fresh else f"{gap}{sign}{gap}")
+        )
         needed = wide(row) + len(lead) + wide(part.text) + (wide(last) + 1 if last else 0)
         needed = max(needed, wide(row) + len(lead) + len(part.label) + 2 if part.label else 0)
         if not fresh and needed > width:
@@ -102,7 +109,8 @@ def _label_rows(labels: Sequence[tuple[int, str]], width: int) -> list[str]:
 
 
 def broken(text: str, width: int) -> list[str]:
-    """A text in rows of at most ``width`` columns, broken at spaces outside brackets, before a sign where there is one.
+    """A text in rows of at most ``width`` columns, broken at spaces outside brackets, before a sign
+    where there is one.
 
     Example:
         >>> broken("a (b + c) + d (e + f)", 12)
@@ -137,7 +145,8 @@ def _best_break(text: str, width: int) -> int:
         elif character == " " and column:
             sign = text[place + 1 : place + 3] in ("+ ", "− ", "= ", "· ")
             after = text[place - 1] in "+−=·"  # never leave a sign behind
-            # Outer brackets first, then signs, then as far to the right as possible; a first fifth is too little for a row.
+            # Outer brackets first, then signs, then as far to the right as possible; a first fifth
+            # is too little for a row.
             here = (2 * depth + (not sign) + 4 * after + 3 * (column < width // 5), -column)
             if here < cost:
                 best, cost = place, here
@@ -179,5 +188,10 @@ def table(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
     if not rows:
         return []
     columns = max(len(row) for row in rows)
-    widths = [max((wide(row[k]) for row in rows if k < len(row)), default=0) for k in range(columns)]
-    return ["".join(cell + " " * (widths[k] - wide(cell) + gap) for k, cell in enumerate(row)).rstrip() for row in rows]
+    widths = [
+        max((wide(row[k]) for row in rows if k < len(row)), default=0) for k in range(columns)
+    ]
+    return [
+        "".join(cell + " " * (widths[k] - wide(cell) + gap) for k, cell in enumerate(row)).rstrip()
+        for row in rows
+    ]

@@ -11,14 +11,37 @@ from hesse.derivation.show.outline import shape_text
 
 _WORD = "hesseword{}x"  # stands for a name that is no symbol until the MathML is there
 # All else that the converter may write is left out.
-_ELEMENTS = {"math", "mrow", "mi", "mn", "mo", "mtext", "mstyle", "mspace", "mfrac", "msqrt", "mtable", "mtr", "mtd"}
+_ELEMENTS = {
+    "math",
+    "mrow",
+    "mi",
+    "mn",
+    "mo",
+    "mtext",
+    "mstyle",
+    "mspace",
+    "mfrac",
+    "msqrt",
+    "mtable",
+    "mtr",
+    "mtd",
+}
 _ELEMENTS |= {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
-_ATTRIBUTES = {"class", "display", "displaystyle", "scriptlevel", "mathvariant", "width", "linebreak"}
+_ATTRIBUTES = {
+    "class",
+    "display",
+    "displaystyle",
+    "scriptlevel",
+    "mathvariant",
+    "width",
+    "linebreak",
+}
 _ATTRIBUTES |= {"stretchy", "fence", "form", "accent", "accentunder", "minsize", "maxsize"}
 
 
 class PageWriter(LatexWriter):
-    """LaTeX for the converter: symbols know their arrays' shapes, and words are kept out of its way."""
+    """LaTeX for the converter: symbols know their arrays' shapes, and words are kept out of its
+    way."""
 
     def __init__(self, program: Any, shaped: bool = False) -> None:
         super().__init__(program, shaped)
@@ -59,7 +82,9 @@ class Maths:
         from markupsafe import Markup, escape
 
         try:
-            root = ElementTree.fromstring(convert(latex).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
+            root = ElementTree.fromstring(
+                convert(latex).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+            )
         except Exception:  # a formula that the converter cannot read is shown as it is written
             return Markup("<code>") + escape(latex) + Markup("</code>")
         for element in root.iter():

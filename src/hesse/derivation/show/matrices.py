@@ -26,20 +26,33 @@ class Forms:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._known: dict[tuple[Expression, tuple[Index, ...], tuple[Index, ...]], Shown | None] = {}
+        self._known: dict[
+            tuple[Expression, tuple[Index, ...], tuple[Index, ...]], Shown | None
+        ] = {}
 
-    def whole(self, expression: Expression, rows: Entry | None, columns: Entry | None) -> Shown | None:
+    def whole(
+        self, expression: Expression, rows: Entry | None, columns: Entry | None
+    ) -> Shown | None:
         """A formula as products of matrices; None where it has no such form."""
         at = (rows.indices if rows else (), columns.indices if columns else ())
         key = (expression, *at)
         if key not in self._known:
             node = matrix_form(expression, *at, self.program)
-            self._known[key] = None if node is None else Shown(matrix_text(node), matrix_latex(node), remarks(node))
+            self._known[key] = (
+                None
+                if node is None
+                else Shown(matrix_text(node), matrix_latex(node), remarks(node))
+            )
         return self._known[key]
 
-    def by_kind(self, expression: Expression, rows: Entry | None, columns: Entry | None) -> list[Shown]:
-        """A formula as matrices, one for each kind of term that stands in it; none where it has no such form."""
-        groups: dict[Kind | None, list[Term]] = {term.kind: [] for term in expression.terms} or {None: []}
+    def by_kind(
+        self, expression: Expression, rows: Entry | None, columns: Entry | None
+    ) -> list[Shown]:
+        """A formula as matrices, one for each kind of term that stands in it; none where it has no
+        such form."""
+        groups: dict[Kind | None, list[Term]] = {term.kind: [] for term in expression.terms} or {
+            None: []
+        }
         for term in expression.terms:
             groups[term.kind].append(term)
         shown = []
@@ -58,11 +71,14 @@ class Forms:
         return self.whole(quantity.definition, first, second)
 
     def sides(self, view: View) -> tuple[Expression | Shown | None, list[Shown]] | None:
-        """Both sides of a line as matrices, the left one without indices; None where one of them has no matrix form.
+        """Both sides of a line as matrices, the left one without indices; None where one of them
+        has no matrix form.
 
         The left side is None where the line goes on from the one above.
         """
-        after = self.by_kind(view.after, view.rows, view.columns) if view.rows or view.columns else []
+        after = (
+            self.by_kind(view.after, view.rows, view.columns) if view.rows or view.columns else []
+        )
         if not after:
             return None
         if view.continued:
@@ -72,11 +88,14 @@ class Forms:
 
 
 def labels_of(shown: Sequence[Shown], marks: Sequence[str] = ()) -> list[str]:
-    """What stands under each part: the mark of its branch, and its kind where both kinds are there."""
+    """What stands under each part: the mark of its branch, and its kind where both kinds are
+    there."""
     if len(shown) < 2:
         return [""] * len(shown)
     named = marks if len(marks) == len(shown) else [""] * len(shown)
-    return [", ".join(filter(None, (mark, part.kind))) for mark, part in zip(named, shown, strict=True)]
+    return [
+        ", ".join(filter(None, (mark, part.kind))) for mark, part in zip(named, shown, strict=True)
+    ]
 
 
 def remarks_of(shown: Sequence[Shown]) -> tuple[str, ...]:
@@ -87,7 +106,11 @@ def remarks_of(shown: Sequence[Shown]) -> tuple[str, ...]:
 def _unsigned(part: Shown) -> Shown:
     """A single product with its sign apart. A sum keeps its signs: it is not negated as a whole."""
     single = part.text.startswith("−") and not re.search(r" [+−] ", _outside(part.text))
-    return replace(part, text=part.text[1:], latex=part.latex.removeprefix("-"), negative=True) if single else part
+    return (
+        replace(part, text=part.text[1:], latex=part.latex.removeprefix("-"), negative=True)
+        if single
+        else part
+    )
 
 
 def _outside(text: str) -> str:

@@ -1,4 +1,5 @@
-"""Names as symbols: ``W1`` is a W with the number 1, ``ŷ`` a y under a hat, ``S2,3`` an S of two layers, ``0.weight`` a word."""
+"""Names as symbols: ``W1`` is a W with the number 1, ``ŷ`` a y under a hat, ``S2,3`` an S of two
+layers, ``0.weight`` a word."""
 
 import re
 import unicodedata
@@ -9,30 +10,40 @@ from functools import cache
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 GREEK = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "ι": "iota",
-    "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "υ": "upsilon",
-    "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "ϕ": "phi", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda",
-    "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta",
+    "η": "eta", "θ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu",
+    "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "υ": "upsilon", "φ": "varphi",
+    "χ": "chi", "ψ": "psi", "ω": "omega", "ϕ": "phi", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta",
+    "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
+    "Ω": "Omega",
 }  # fmt: skip
 _SPELLED = {name: name for name in GREEK.values()} | {"epsilon": "varepsilon", "phi": "varphi"}
 _ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar", "\u0307": "dot", "\u0308": "ddot"}
-_SYMBOL = re.compile(r"(?P<base>[^\W\d_]+)(?P<number>\d*)(?P<inverse>⁻¹)?(?P<again>\d*)(?P<primes>[′']*)")
-_BETWEEN = re.compile(r"(?P<base>[SDδ])(?P<first>[^,→]+)(?P<sign>[,→])?(?P<second>[^,→]*?)(?P<primes>[′']*)")
+_SYMBOL = re.compile(
+    r"(?P<base>[^\W\d_]+)(?P<number>\d*)(?P<inverse>⁻¹)?(?P<again>\d*)(?P<primes>[′']*)"
+)
+_BETWEEN = re.compile(
+    r"(?P<base>[SDδ])(?P<first>[^,→]+)(?P<sign>[,→])?(?P<second>[^,→]*?)(?P<primes>[′']*)"
+)
 _ESCAPED = {
-    "_": r"\_", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\ensuremath{<}", ">": r"\ensuremath{>}", '"': "''", "`": "'",
-    "→": r"\ensuremath{\to}", "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}", "⁻": r"\ensuremath{{}^{-}}",
-    "¹": r"\ensuremath{{}^{1}}", "²": r"\ensuremath{{}^{2}}", "′": "'", "…": r"\ldots{}", "½": r"\ensuremath{\frac{1}{2}}",
-    "∘": r"\ensuremath{\circ}", "⊗": r"\ensuremath{\otimes}", "∂": r"\ensuremath{\partial}", "ᵀ": r"\ensuremath{{}^{\top}}",
-    "Σ": r"\ensuremath{\sum}", "·": r"\ensuremath{\cdot}", "⁻ᵀ": r"\ensuremath{{}^{-\top}}", "≤": r"\ensuremath{\le}",
-    "≥": r"\ensuremath{\ge}", "≠": r"\ensuremath{\ne}", "√": r"\ensuremath{\sqrt{\;}}", "∞": r"\ensuremath{\infty}",
-    "‖": r"\ensuremath{\|}", "∈": r"\ensuremath{\in}", "–": "--", "—": "---", "“": "``", "”": "''", "’": "'",
+    "_": r"\_", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+    "<": r"\ensuremath{<}", ">": r"\ensuremath{>}", '"': "''", "`": "'", "→": r"\ensuremath{\to}",
+    "×": r"\ensuremath{\times}", "−": r"\ensuremath{-}", "⁻": r"\ensuremath{{}^{-}}",
+    "¹": r"\ensuremath{{}^{1}}", "²": r"\ensuremath{{}^{2}}", "′": "'", "…": r"\ldots{}",
+    "½": r"\ensuremath{\frac{1}{2}}", "∘": r"\ensuremath{\circ}", "⊗": r"\ensuremath{\otimes}",
+    "∂": r"\ensuremath{\partial}", "ᵀ": r"\ensuremath{{}^{\top}}", "Σ": r"\ensuremath{\sum}",
+    "·": r"\ensuremath{\cdot}", "⁻ᵀ": r"\ensuremath{{}^{-\top}}", "≤": r"\ensuremath{\le}",
+    "≥": r"\ensuremath{\ge}", "≠": r"\ensuremath{\ne}", "√": r"\ensuremath{\sqrt{\;}}",
+    "∞": r"\ensuremath{\infty}", "‖": r"\ensuremath{\|}", "∈": r"\ensuremath{\in}", "–": "--",
+    "—": "---", "“": "``", "”": "''", "’": "'",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A name that can be written as one symbol: letters, an accent, a number, an inverse, primes."""
+    """A name that can be written as one symbol: letters, an accent, a number, an inverse,
+    primes."""
 
     base: str
     accent: str = ""
@@ -54,13 +65,17 @@ def symbol_of(name: str) -> Symbol | None:
     inner = re.fullmatch(r"inv\((.*)\)", name)
     plain = unicodedata.normalize("NFD", f"{inner[1]}⁻¹" if inner else name)
     accents = [command for mark, command in _ACCENTS.items() if mark in plain]
-    match = _SYMBOL.fullmatch("".join(character for character in plain if character not in _ACCENTS))
+    match = _SYMBOL.fullmatch(
+        "".join(character for character in plain if character not in _ACCENTS)
+    )
     if match is None or (accents and len(match["base"]) > 1):
         return None
     if not all(character.isascii() or character in GREEK for character in match["base"]):
         return None
     number = match["number"] + match["again"]
-    return Symbol(match["base"], "".join(accents), number, bool(match["inverse"]), len(match["primes"]))
+    return Symbol(
+        match["base"], "".join(accents), number, bool(match["inverse"]), len(match["primes"])
+    )
 
 
 def derivative(name: str) -> tuple[str, list[str]] | None:
@@ -76,23 +91,31 @@ def derivative(name: str) -> tuple[str, list[str]] | None:
 
 
 def text_name(name: str, at: Sequence[str] = ()) -> str:
-    """A name in Unicode, at some indices: a single one after a low line where the name is a symbol, others in brackets.
+    """A name in Unicode, at some indices: a single one after a low line where the name is a symbol,
+    others in brackets.
 
     Example:
-        >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",)), text_name("inv(X)")
+        >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",)),
+        text_name("inv(X)")
         ('W1[o,i]', 'ŷ_p', '0.bias[o]', 'X⁻¹')
     """
     call = re.fullmatch(r"(\w+)\((.*)\)", name)
     array = ARRAY_FUNCTIONS.get(call[1]) if call is not None else None
-    written = array.text.format(call[2]) if call is not None and array is not None and array.text else name
+    written = (
+        array.text.format(call[2])
+        if call is not None and array is not None and array.text
+        else name
+    )
     if not at:
         return written
-    return f"{written}_{at[0]}" if len(at) == 1 and symbol_of(name) else f"{written}[{','.join(at)}]"
+    return (
+        f"{written}_{at[0]}" if len(at) == 1 and symbol_of(name) else f"{written}[{','.join(at)}]"
+    )
 
 
 def escaped(text: str) -> str:
-    """Any text as LaTeX in text mode: ASCII, with nothing that is read as a command. Letters that LaTeX has no sign for
-    are given by their number.
+    """Any text as LaTeX in text mode: ASCII, with nothing that is read as a command. Letters that
+    LaTeX has no sign for are given by their number.
 
     Example:
         >>> escaped("self_attn 50%")
@@ -120,7 +143,8 @@ def typewriter(text: str) -> str:
 
 
 def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = typewriter) -> str:
-    r"""A name in LaTeX's math mode, at some indices: a single one as a subscript, several in brackets.
+    r"""A name in LaTeX's math mode, at some indices: a single one as a subscript, several in
+    brackets.
 
     Args:
         name: of a leaf or a quantity.
@@ -141,7 +165,12 @@ def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = t
         letter, below = _letter(found, word)
         subscript = ",".join(part for part in (below, found.number, single) if part)
         above = ("-1" if found.inverse else "") + r"\prime" * found.primes
-        return letter + (f"^{{{above}}}" if above else "") + (f"_{{{subscript}}}" if subscript else "") + brackets
+        return (
+            letter
+            + (f"^{{{above}}}" if above else "")
+            + (f"_{{{subscript}}}" if subscript else "")
+            + brackets
+        )
     under = re.fullmatch(r"([^\W\d_])_([^\W_]+)", name)
     if under:
         subscript = under[2] if under[2].isdigit() else latex_name(under[2], (), word)
@@ -159,7 +188,11 @@ def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = t
         return f"{{{written}}}_{{{single}}}" if single else written + brackets
     between = _BETWEEN.fullmatch(name)
     if between and (between["sign"] or name[0] == "δ"):
-        ends = [end if end.isdigit() else latex_name(end, (), word) for end in (between["first"], between["second"]) if end]
+        ends = [
+            end if end.isdigit() else latex_name(end, (), word)
+            for end in (between["first"], between["second"])
+            if end
+        ]
         joined = (r" \to " if between["sign"] == "→" else ",").join(ends)
         base = r"\delta" if between["base"] == "δ" else between["base"]
         above = f"^{{{chr(92)}prime}}" if between["primes"] else ""
@@ -174,12 +207,19 @@ def latex_index(name: str) -> str:
     match = re.fullmatch(r"([^\W\d_]+)(\d*)", name)
     if match is None:
         return typewriter(name)
-    letter = f"\\{GREEK[match[1]]}" if match[1] in GREEK else match[1] if len(match[1]) == 1 else rf"\mathrm{{{match[1]}}}"
+    letter = (
+        f"\\{GREEK[match[1]]}"
+        if match[1] in GREEK
+        else match[1]
+        if len(match[1]) == 1
+        else rf"\mathrm{{{match[1]}}}"
+    )
     return f"{letter}_{{{match[2]}}}" if match[2] else letter
 
 
 def _letter(symbol: Symbol, word: Callable[[str], str]) -> tuple[str, str]:
-    """The letter of a symbol, and what belongs into its subscript: δW is a δ with the subscript W."""
+    """The letter of a symbol, and what belongs into its subscript: δW is a δ with the subscript
+    W."""
     base = symbol.base
     if base[0] in GREEK and len(base) > 1:
         return f"\\{GREEK[base[0]]}", latex_name(base[1:], (), word)

@@ -1,4 +1,5 @@
-"""What a derivation says around its formulas, before any notation: indices, conventions, and the lines to show."""
+"""What a derivation says around its formulas, before any notation: indices, conventions, and the
+lines to show."""
 
 import math
 import re
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 KINDS: tuple[Kind, ...] = ("curvature from above", "product-rule term")
 EACH: dict[str | None, str] = {
-    "curvature from above": "curvature from above: the slope δ itself moves, and with it all that stands above",
+    "curvature from above": (
+        "curvature from above: the slope δ itself moves, and with it all that stands above"
+    ),
     "product-rule term": "product-rule term: the slope δ is held, what it multiplies moves",
 }
 SIGNALS = ("delta", "curvature", "transport")
@@ -43,7 +46,8 @@ class View:
     Attributes:
         before, after, name, marks: as in the line.
         rows, columns: what the rows and columns of the two sides are, for the matrix reading.
-        continued: whether ``before`` is the ``after`` of the line above and need not be written again.
+        continued: whether ``before`` is the ``after`` of the line above and need not be written
+            again.
     """
 
     line: Line
@@ -56,8 +60,11 @@ class View:
     continued: bool
 
 
-def views(lines: Sequence[Line], program: Program, reading: Reading, block: Block | None = None) -> list[View]:
-    """The lines that a reading shows. With one weight per layer some say nothing: they are left out."""
+def views(
+    lines: Sequence[Line], program: Program, reading: Reading, block: Block | None = None
+) -> list[View]:
+    """The lines that a reading shows. With one weight per layer some say nothing: they are left
+    out."""
     shown: list[View] = []
     for line in lines:
         before, after, name = line.before, line.after, line.name
@@ -68,13 +75,17 @@ def views(lines: Sequence[Line], program: Program, reading: Reading, block: Bloc
                 continue
         marks = line.marks if len(line.marks) == len(after.terms) else ()
         above = shown[-1] if shown else None
-        continued = above is not None and above.name is None and above.after == before and before != after
+        continued = (
+            above is not None and above.name is None and above.after == before and before != after
+        )
         rows, columns = _sides(line.before, block, program)
         shown.append(View(line, before, after, name, marks, rows, columns, continued))
     return shown
 
 
-def _sides(before: Expression, block: Block | None, program: Program) -> tuple[Entry | None, Entry | None]:
+def _sides(
+    before: Expression, block: Block | None, program: Program
+) -> tuple[Entry | None, Entry | None]:
     """What the rows and the columns of a line are: of ∂z/∂W, z and W; of ∂²J/∂A∂B, A and B."""
     if len(before.terms) == 1 and len(before.terms[0].factors) == 1:
         match before.terms[0].factors[0]:
@@ -84,7 +95,9 @@ def _sides(before: Expression, block: Block | None, program: Program) -> tuple[E
                 if inner.name != program.cost.name:
                     return inner, by
                 # A gradient has the shape of its parameter.
-                return Entry(by.name, by.indices[:1]), (Entry(by.name, by.indices[1:]) if len(by.indices) > 1 else None)
+                return Entry(by.name, by.indices[:1]), (
+                    Entry(by.name, by.indices[1:]) if len(by.indices) > 1 else None
+                )
     if block is not None and set(indices(before)) <= {*block.rows.indices, *block.columns.indices}:
         return block.rows, block.columns
     return None, None
@@ -96,7 +109,9 @@ def said(reason: str, program: Program, reading: Reading) -> str:
         return reason
     names = sorted({*program.leaves, *program.by_name}, key=len, reverse=True)
     known = "|".join(map(re.escape, names))
-    return re.sub(rf"(?<!\w)({known})(?:_\w\d*(?!\w)|\[[\w,]+\])", r"\1", reason) if known else reason
+    return (
+        re.sub(rf"(?<!\w)({known})(?:_\w\d*(?!\w)|\[[\w,]+\])", r"\1", reason) if known else reason
+    )
 
 
 # ---------------------------------------------------------------- quantities
@@ -109,7 +124,8 @@ def all_lines(derivation: "Derivation") -> Iterator[Line]:
 
 
 def signals(derivation: "Derivation") -> list[Quantity]:
-    """The δ, S and D that what is shown mentions and no line of it defines; stages define theirs, for any two layers."""
+    """The δ, S and D that what is shown mentions and no line of it defines; stages define theirs,
+    for any two layers."""
     if derivation.stages:
         return []
     program, lines = derivation.program, list(all_lines(derivation))
@@ -132,7 +148,8 @@ def named_by(view: View, program: Program) -> Quantity | None:
 
 
 def shapes(derivation: "Derivation") -> list[tuple[str, tuple[Size, ...]]]:
-    """Each leaf with its sizes: the parameters first. Constants that stand for a condition are not arrays to the reader."""
+    """Each leaf with its sizes: the parameters first. Constants that stand for a condition are not
+    arrays to the reader."""
     leaves = [leaf for leaf in derivation.program.leaves.values() if leaf.shown is None]
     order = {name: place for place, name in enumerate(derivation.parameters)}
     ranks = {"parameter": 0, "data": 1, "constant": 2}
@@ -248,7 +265,9 @@ def name_of(derivation: "Derivation", block: Block) -> str:
     known = letter(derivation, rows, columns)
     if not known:
         return f"a {kind} block"
-    return f"the {kind} block {known}" + (", transposed" if is_transposed(derivation, rows, columns) else "")
+    return f"the {kind} block {known}" + (
+        ", transposed" if is_transposed(derivation, rows, columns) else ""
+    )
 
 
 def block_shape(block: Block) -> tuple[Size, ...]:
@@ -262,7 +281,8 @@ def shape_text(sizes: Sequence[Size]) -> str:
 
 
 def labels_of(expression: Expression, marks: Sequence[str] = ()) -> list[str]:
-    """What stands under each term: the mark of its branch, and its kind where both kinds are there."""
+    """What stands under each term: the mark of its branch, and its kind where both kinds are
+    there."""
     kinds = {term.kind for term in expression.terms}
     both = len(kinds & set(KINDS)) == 2
     labels = []
@@ -274,7 +294,8 @@ def labels_of(expression: Expression, marks: Sequence[str] = ()) -> list[str]:
 
 
 def blocks_of(derivation: "Derivation") -> list[list[str]]:
-    """The assembled Hessian of two parameters as a grid of the names of its blocks, ``^T`` for a transpose."""
+    """The assembled Hessian of two parameters as a grid of the names of its blocks, ``^T`` for a
+    transpose."""
     if len(derivation.parameters) == 1:
         return []
     if len(derivation.parameters) == 2:
@@ -285,31 +306,54 @@ def blocks_of(derivation: "Derivation") -> list[list[str]]:
 def conventions(derivation: "Derivation", reading: Reading) -> list[str]:
     """What the blocks are, how often each stands in H, and in which order vec counts."""
     cost, names = derivation.program.cost.name, derivation.parameters
-    entries = {block.rows.name: block.rows for block in derivation} | {block.columns.name: block.columns for block in derivation}
+    entries = {block.rows.name: block.rows for block in derivation} | {
+        block.columns.name: block.columns for block in derivation
+    }
     entries |= {name: slope.parameter for name, slope in derivation.slopes.items()}
     said = []
     if len(names) == 2:
         first, second = names
-        meant = f"a = ∂²{cost}/∂{first}∂{first}, b = ∂²{cost}/∂{first}∂{second} and c = ∂²{cost}/∂{second}∂{second}"
+        meant = (
+            f"a = ∂²{cost}/∂{first}∂{first}, b = ∂²{cost}/∂{first}∂{second} and c ="
+            f" ∂²{cost}/∂{second}∂{second}"
+        )
         if reading == "scalar":
             said.append(f"Here {meant}; b stands twice.")
         else:
-            said.append(f"Here {meant} are blocks, not numbers: one entry for each pair of entries of the two parameters.")
-            said.append(f"Block b stands twice, the second time transposed: ∂²{cost}/∂{second}∂{first} = bᵀ.")
+            said.append(
+                f"Here {meant} are blocks, not numbers: one entry for each pair of entries of the"
+                " two parameters."
+            )
+            said.append(
+                f"Block b stands twice, the second time transposed: ∂²{cost}/∂{second}∂{first}"
+                " = bᵀ."
+            )
     elif len(names) > 2:
-        said.append(f"H has a block H[A, B] = ∂²{cost}/∂A∂B for each pair of parameters; H[B, A] is its transpose.")
+        said.append(
+            f"H has a block H[A, B] = ∂²{cost}/∂A∂B for each pair of parameters; H[B, A] is its"
+            " transpose."
+        )
     if reading != "scalar" and any(entry.indices for entry in entries.values()):
         said.append(f"Rows and columns of H: {', then '.join(f'vec({name})' for name in names)}.")
         counted = [
-            f"{name}[{','.join(index.name for index in entry.indices)}] is number {position(entry)} of vec({name})"
+            f"{name}[{','.join(index.name for index in entry.indices)}] is number {position(entry)}"
+            f" of vec({name})"
             for name, entry in entries.items()
             if len(entry.indices) > 1
         ]
-        said.append("Entries are counted row by row, from 0" + (f": {'; '.join(counted)}." if counted else "."))
+        said.append(
+            "Entries are counted row by row, from 0"
+            + (f": {'; '.join(counted)}." if counted else ".")
+        )
         if any(len(block_shape(block)) > 2 for block in derivation):
-            said.append("The matrix A ⊗ B has the entry A[o,p] B[i,j] in row (o, i) and column (p, j).")
+            said.append(
+                "The matrix A ⊗ B has the entry A[o,p] B[i,j] in row (o, i) and column (p, j)."
+            )
     if derivation.program.samples is not None:
-        said.append(f"{cost} is one sample's cost: over many samples each block is the {derivation.program.samples} of theirs.")
+        said.append(
+            f"{cost} is one sample's cost: over many samples each block is the"
+            f" {derivation.program.samples} of theirs."
+        )
     return said
 
 
@@ -318,7 +362,13 @@ def position(entry: Entry) -> str:
     text = ""
     for index in entry.indices:
         size = str(index.size)
-        text = f"({text})·{size} + {index.name}" if "+" in text else f"{text}·{size} + {index.name}" if text else index.name
+        text = (
+            f"({text})·{size} + {index.name}"
+            if "+" in text
+            else f"{text}·{size} + {index.name}"
+            if text
+            else index.name
+        )
     return text
 
 
@@ -333,7 +383,9 @@ def checked(derivation: "Derivation") -> str:
     if not found and not whole:
         return "Not yet: certify() compares every line in float64."
     text = f"{len(found)} of {len(lines)}" if len(found) < len(lines) else f"{len(lines)}"
-    text += f" lines at random points in float64, largest deviation {number(max(found, default=0.0))}"
+    text += (
+        f" lines at random points in float64, largest deviation {number(max(found, default=0.0))}"
+    )
     if whole:
         blocks = "the whole block" if len(whole) == 1 else f"the {len(whole)} whole blocks"
         text += f"; {blocks} against automatic differentiation, {number(max(whole))}"

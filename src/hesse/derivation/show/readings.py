@@ -5,13 +5,28 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from hesse.derivation.calculus.algebra import collect
-from hesse.derivation.calculus.expression import Apply, Count, Delta, Entry, Expression, Factor, Group, Partial, Power, Term
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Count,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Partial,
+    Power,
+    Term,
+)
 from hesse.derivation.calculus.program import Definition, Opaque, Program, Whole
 from hesse.errors import HesseValueError, nearest
 
 Reading = Literal["scalar", "indices", "matrix"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
-TITLES: dict[Reading, str] = {"scalar": "one weight per layer", "indices": "in indices", "matrix": "as matrices"}
+TITLES: dict[Reading, str] = {
+    "scalar": "one weight per layer",
+    "indices": "in indices",
+    "matrix": "as matrices",
+}
 
 
 def known_reading(reading: str) -> Reading:
@@ -29,14 +44,17 @@ def known_reading(reading: str) -> Reading:
 
 
 def scalar(expression: Expression, program: Program) -> Expression:
-    """The expression where every axis has length one: indices, sums and deltas are gone, like terms are one.
+    """The expression where every axis has length one: indices, sums and deltas are gone, like terms
+    are one.
 
     Example:
         >>> from hesse.derivation.calculus.expression import Index
         >>> i, j = Index("i", "n"), Index("j", "n")
-        >>> twice = Expression((Term(Fraction(1), (Entry("A", (i, j)),)), Term(Fraction(1), (Entry("A", (j, i)),))))
+        >>> twice = Expression((Term(Fraction(1), (Entry("A", (i, j)),)), Term(Fraction(1),
+        ...     (Entry("A", (j, i)),))))
         >>> scalar(twice, Program({}, ())).terms
-        (Term(coefficient=Fraction(2, 1), factors=(Entry(name='A', indices=()),), bound=(), kind=None),)
+        (Term(coefficient=Fraction(2, 1), factors=(Entry(name='A', indices=()),), bound=(),
+        kind=None),)
     """
     return collect(_bare(expression, program))
 
@@ -55,7 +73,9 @@ def scalar_definition(definition: Definition, program: Program) -> Definition:
 def _bare(expression: Expression, program: Program) -> Expression:
     terms = []
     for term in expression.terms:
-        factors = tuple(kept for factor in term.factors if (kept := _bare_factor(factor, program)) is not None)
+        factors = tuple(
+            kept for factor in term.factors if (kept := _bare_factor(factor, program)) is not None
+        )
         terms.append(replace(term, factors=factors, bound=()))
     return Expression(tuple(terms))
 
@@ -76,7 +96,9 @@ def _bare_factor(factor: Factor, program: Program) -> Factor | None:
         case Group(body):
             return Group(_bare(body, program))
         case Partial(inner, by):
-            return Partial(_bare_factor(inner, program) or _one(), tuple(Entry(entry.name) for entry in by))
+            return Partial(
+                _bare_factor(inner, program) or _one(), tuple(Entry(entry.name) for entry in by)
+            )
 
 
 def _one() -> Factor:

@@ -49,7 +49,9 @@ def page(derivation: "Derivation", reading: str = "indices") -> str:
     Raises:
         HesseValueError: there is no such reading.
     """
-    return "\n".join(row.rstrip() for row in _Page(derivation, known_reading(reading)).rows()) + "\n"
+    return (
+        "\n".join(row.rstrip() for row in _Page(derivation, known_reading(reading)).rows()) + "\n"
+    )
 
 
 def block_text(block: Block, derivation: "Derivation", reading: str = "indices") -> str:
@@ -58,7 +60,10 @@ def block_text(block: Block, derivation: "Derivation", reading: str = "indices")
     Raises:
         HesseValueError: there is no such reading.
     """
-    return "\n".join(row.rstrip() for row in _Page(derivation, known_reading(reading)).block(block)) + "\n"
+    return (
+        "\n".join(row.rstrip() for row in _Page(derivation, known_reading(reading)).block(block))
+        + "\n"
+    )
 
 
 _MARGIN = 12  # of the header's names
@@ -100,7 +105,10 @@ class _Page:
             yield from _field("Given", d.source)
         shown = [f"{name} {shape_text(sizes)}" for name, sizes in shapes(d)]
         if self.reading == "scalar":
-            yield from _field("Reading", "one weight per layer: every axis has length one, so indices and sums are gone")
+            yield from _field(
+                "Reading",
+                "one weight per layer: every axis has length one, so indices and sums are gone",
+            )
         elif shown:
             yield from _field("Shapes", "   ".join(shown))
         yield from _field("Names", self.definitions(forward(self.program)))
@@ -120,7 +128,9 @@ class _Page:
             rows = [f"[ {row} ]" for row in table(cells, gap=2)]
             length = max(map(wide, rows))
             rows = [f"{row[:-2]}{' ' * (length - wide(row))} ]" for row in rows]
-            yield from _field("Hessian", [f"{'H = ' if not k else '    '}{row}" for k, row in enumerate(rows)])
+            yield from _field(
+                "Hessian", [f"{'H = ' if not k else '    '}{row}" for k, row in enumerate(rows)]
+            )
         for k, sentence in enumerate(conventions(self.derivation, self.reading)):
             yield from _field("Hessian" if not grid and not k else "", sentence)
 
@@ -130,14 +140,22 @@ class _Page:
         rows = table([(", ".join(run.letters), f"1 … {run.size}", run.counts) for run in found])
         if all(wide(row) <= WIDTH - _MARGIN for row in rows):
             return rows
-        return [row for run in found for row in prose(f"{', '.join(run.letters)}: 1 … {run.size}, {run.counts}", WIDTH - _MARGIN)]
+        return [
+            row
+            for run in found
+            for row in prose(
+                f"{', '.join(run.letters)}: 1 … {run.size}, {run.counts}", WIDTH - _MARGIN
+            )
+        ]
 
     def maps(self) -> list[str]:
         """The maps without a formula: from what to what, and their derivatives."""
         rows, room = [], WIDTH - _MARGIN
         for one in maps(self.program):
             given = ", ".join(map(self.array, one.arguments))
-            rows += laid_out(f"{one.operation}:", [Part("+", f"{given} ↦ {self.array(one.value)}")], room)
+            rows += laid_out(
+                f"{one.operation}:", [Part("+", f"{given} ↦ {self.array(one.value)}")], room
+            )
             if one.slopes:
                 slopes = ", ".join(map(self.write.symbol, one.slopes))
                 rows += [f"    {row}" for row in broken(f"derivatives {slopes}", room - 4)]
@@ -173,13 +191,18 @@ class _Page:
 
     def definition(self, quantity: Quantity) -> tuple[str, str]:
         if self.reading == "scalar":
-            return self.write.symbol(quantity.name), self.write.definition(scalar_definition(quantity.definition, self.program))
+            return self.write.symbol(quantity.name), self.write.definition(
+                scalar_definition(quantity.definition, self.program)
+            )
         right = self.write.definition(quantity.definition)
         whole = not isinstance(quantity.definition, Expression)
-        return self.write.symbol(quantity.name) if whole else self.write.entry(quantity.entry), right
+        return (
+            self.write.symbol(quantity.name) if whole else self.write.entry(quantity.entry)
+        ), right
 
     def matrix_definition(self, quantity: Quantity) -> str | None:
-        """``z2 = W1 x``, where the definition has a matrix form and says more than the indices do."""
+        """``z2 = W1 x``, where the definition has a matrix form and says more than the indices
+        do."""
         if self.reading == "scalar" or (not quantity.indices and self.reading == "indices"):
             return None
         shown = self.forms.definition(quantity)
@@ -203,7 +226,10 @@ class _Page:
     def block(self, block: Block) -> Iterator[str]:
         rows, columns = block.rows.name, block.columns.name
         d = self.derivation
-        title = f"∂²{self._cost()}/∂{self.write.symbol(rows)}∂{self.write.symbol(columns)}   {name_of(d, block)}"
+        title = (
+            f"∂²{self._cost()}/∂{self.write.symbol(rows)}∂{self.write.symbol(columns)}  "
+            f" {name_of(d, block)}"
+        )
         if self.reading != "scalar":
             title += f"   shape {shape_text(block_shape(block))}"
         yield from self.headed(title)
@@ -214,7 +240,9 @@ class _Page:
             turned = f"∂²{self._cost()}/∂{self.write.symbol(columns)}∂{self.write.symbol(rows)}"
             yield from (f"  {row}" for row in prose(f"{turned} is its transpose.", WIDTH - 2))
         if not math.isnan(block.deviation):
-            yield f"  Against automatic differentiation, the whole block: {number(block.deviation)}."
+            yield (
+                f"  Against automatic differentiation, the whole block: {number(block.deviation)}."
+            )
 
     def lines(self, shown: Sequence[View]) -> Iterator[str]:
         for view in shown:
@@ -249,11 +277,23 @@ class _Page:
         shown = self.forms.sides(view) if self.reading == "matrix" else None
         if shown is not None:
             left, right = shown
-            written = self.write.expression(left) if isinstance(left, Expression) else left.text if left else ""
+            written = (
+                self.write.expression(left)
+                if isinstance(left, Expression)
+                else left.text
+                if left
+                else ""
+            )
             head, parts = f"{written} =".lstrip(), _matrix_parts(right, view.marks)
             name = self.write.symbol(view.name.name) if view.name else ""
         else:
-            head = "" if view.before == view.after else "=" if view.continued else f"{self.write.expression(view.before)} ="
+            head = (
+                ""
+                if view.before == view.after
+                else "="
+                if view.continued
+                else f"{self.write.expression(view.before)} ="
+            )
             parts = self._parts(view.after, view.marks)
             name = self.write.entry(view.name) if view.name else ""
         quantity = named_by(view, self.program)
@@ -263,7 +303,10 @@ class _Page:
         matrix = self.matrix_definition(quantity) if self.reading == "matrix" else None
         left, _, right = matrix.partition(" = ") if matrix else (left, "=", right)
         defined = laid_out(f"{left} =", [Part("+", right)], width - 6)
-        return [*laid_out(head, parts, width), *(("with  " if not k else " " * 6) + row for k, row in enumerate(defined))]
+        return [
+            *laid_out(head, parts, width),
+            *(("with  " if not k else " " * 6) + row for k, row in enumerate(defined)),
+        ]
 
     def _parts(self, expression: Expression, marks: Sequence[str] = ()) -> list[Part]:
         labels = labels_of(expression, marks)
@@ -278,8 +321,11 @@ class _Page:
         before = of(Partial(self.program.cost.entry, (block.rows, block.columns)))
         yield from self._formula(before, block.expression, block.rows, block.columns)
 
-    def _formula(self, before: Expression, after: Expression, rows: Entry, columns: Entry | None) -> Iterator[str]:
-        """A result: what its terms have in common in front of braces, the kinds under the terms; then as a matrix."""
+    def _formula(
+        self, before: Expression, after: Expression, rows: Entry, columns: Entry | None
+    ) -> Iterator[str]:
+        """A result: what its terms have in common in front of braces, the kinds under the terms;
+        then as a matrix."""
         if self.reading == "scalar":
             before, after = scalar(before, self.program), scalar(after, self.program)
         pulled = factored(after)
@@ -297,7 +343,11 @@ class _Page:
             shown = self.forms.by_kind(after, rows, columns)
             if shown and (rows.indices or (columns is not None and columns.indices)):
                 sides = [("rows", rows), ("columns", columns)]
-                named = [f"{word} ({','.join(i.name for i in at.indices)})" for word, at in sides if at and at.indices]
+                named = [
+                    f"{word} ({','.join(i.name for i in at.indices)})"
+                    for word, at in sides
+                    if at and at.indices
+                ]
                 yield f"  As a matrix, {', '.join(named)}, counted row by row:"
                 yield from (f"    {row}" for row in laid_out("", _matrix_parts(shown), WIDTH - 4))
                 for remark in matrices.remarks_of(shown):
@@ -309,7 +359,10 @@ class _Page:
 
 def _matrix_parts(shown: Sequence[Shown], marks: Sequence[str] = ()) -> list[Part]:
     labels = matrices.labels_of(shown, marks)
-    return [Part("−" if part.negative else "+", part.text, label) for part, label in zip(shown, labels, strict=True)]
+    return [
+        Part("−" if part.negative else "+", part.text, label)
+        for part, label in zip(shown, labels, strict=True)
+    ]
 
 
 def _field(name: str, what: str | Sequence[str]) -> Iterator[str]:

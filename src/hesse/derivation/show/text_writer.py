@@ -35,7 +35,9 @@ class TextWriter(Writer):
         if function == "abs" and not order:
             return f"|{argument}|"
         letter = text_function(function)
-        name = function if letter in self.program.leaves or letter in self.program.by_name else letter
+        name = (
+            function if letter in self.program.leaves or letter in self.program.by_name else letter
+        )
         return f"{name}{primes(order)}({argument})"
 
     def raised(self, base: str, exponent: str) -> str:
@@ -49,7 +51,11 @@ class TextWriter(Writer):
     def quotient(self, above: str, below: Sequence[str]) -> str:
         single = len(below) == 1 and _stands_alone(below[0])
         bottom = below[0] if single else f"({' '.join(below)})"
-        return f"{above}/{bottom}" if above.isalnum() and (bottom.isalnum() or not single) else f"{above} / {bottom}"
+        return (
+            f"{above}/{bottom}"
+            if above.isalnum() and (bottom.isalnum() or not single)
+            else f"{above} / {bottom}"
+        )
 
     def number(self, value: Fraction) -> str:
         return rational(value)
@@ -95,7 +101,11 @@ def _unmarked(text: str) -> str:
 
 
 def text(
-    expression: Expression, program: Program, reading: str = "indices", rows: Entry | None = None, columns: Entry | None = None
+    expression: Expression,
+    program: Program,
+    reading: str = "indices",
+    rows: Entry | None = None,
+    columns: Entry | None = None,
 ) -> str:
     """One formula on one line.
 
@@ -103,7 +113,8 @@ def text(
         expression: what to write.
         program: whose names it uses.
         reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
-        rows, columns: what stands for rows and columns in the matrix reading. A formula without matrix form stays in indices.
+        rows, columns: what stands for rows and columns in the matrix reading. A formula without
+            matrix form stays in indices.
 
     Raises:
         HesseValueError: there is no such reading.
@@ -119,4 +130,8 @@ def text(
         shown = Forms(program).whole(expression, rows, columns)
         if shown is not None:
             return shown.text
-    return _unmarked(TextWriter(program).expression(scalar(expression, program) if kind == "scalar" else expression))
+    return _unmarked(
+        TextWriter(program).expression(
+            scalar(expression, program) if kind == "scalar" else expression
+        )
+    )

@@ -1,4 +1,5 @@
-"""What every notation has in common: the order of signs, numbers, sums and fractions in a formula."""
+"""What every notation has in common: the order of signs, numbers, sums and fractions in a
+formula."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -46,7 +47,9 @@ class Writer(ABC):
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._variable: str | None = None  # whose factors are to be marked, while a derivative not carried out is written
+        self._variable: str | None = (
+            None  # whose factors are to be marked, while a derivative not carried out is written
+        )
 
     # ---------------------------------------------------------------- how symbols look
 
@@ -104,7 +107,8 @@ class Writer(ABC):
 
     @abstractmethod
     def product(self, parts: Sequence[str], dotted: bool) -> str:
-        """Factors side by side; with dots where a derivative is among them, or where they are pointed at."""
+        """Factors side by side; with dots where a derivative is among them, or where they are
+        pointed at."""
 
     @abstractmethod
     def moving(self, part: str) -> str:
@@ -124,14 +128,20 @@ class Writer(ABC):
         """The terms of a sum, each with its sign; a sum of nothing is 0."""
         if expression.is_zero:
             return [Piece(False, "0")]
-        return [Piece(term.coefficient < 0, self.term(term), term.kind) for term in expression.terms]
+        return [
+            Piece(term.coefficient < 0, self.term(term), term.kind) for term in expression.terms
+        ]
 
     def joined(self, pieces: Iterable[Piece]) -> str:
         """Terms with their signs between them."""
         text = ""
         for piece in pieces:
             sign = self.minus if piece.negative else self.plus
-            text += f" {sign} {piece.body}" if text else f"{self.minus if piece.negative else ''}{piece.body}"
+            text += (
+                f" {sign} {piece.body}"
+                if text
+                else f"{self.minus if piece.negative else ''}{piece.body}"
+            )
         return text
 
     def term(self, term: Term) -> str:
@@ -143,7 +153,11 @@ class Writer(ABC):
         over = self.summation([self.index(index.name) for index in term.bound])
         body = self._fraction(Fraction(1), inside)
         before = self._before(abs(term.coefficient), outside)
-        return self.product([*before, f"{over} {body}"], self._dotted(outside)) if before else f"{over} {body}"
+        return (
+            self.product([*before, f"{over} {body}"], self._dotted(outside))
+            if before
+            else f"{over} {body}"
+        )
 
     def outside(self, term: Term) -> str:
         """What stands in front of braces: its sign, its factors, and the sum it is taken over."""
@@ -176,7 +190,9 @@ class Writer(ABC):
         above, below = _divided(factors)
         parts = [self.factor(factor) for factor in above]
         if below:
-            parts.insert(0, self._fraction(number, [factor for factor in factors if factor not in above]))
+            parts.insert(
+                0, self._fraction(number, [factor for factor in factors if factor not in above])
+            )
         elif number != 1:
             parts.insert(0, self.number(number))
         return parts
@@ -186,7 +202,9 @@ class Writer(ABC):
         variable, self._variable = self._variable, None
         written = self._factor(factor)
         self._variable = variable
-        return self.moving(written) if variable and self.program.depends(factor, variable) else written
+        return (
+            self.moving(written) if variable and self.program.depends(factor, variable) else written
+        )
 
     def _factor(self, factor: Factor) -> str:
         match factor:
@@ -209,10 +227,13 @@ class Writer(ABC):
                 return self._derivative(inner, by)
 
     def slope(self, entry: Entry) -> str | None:
-        """``∂pool(a)_k/∂a_i`` for an entry of a named map's derivative, whose indices are those of all that it is of and by."""
+        """``∂pool(a)_k/∂a_i`` for an entry of a named map's derivative, whose indices are those of
+        all that it is of and by."""
         found = derivative(entry.name)
         known = self.program.by_name
-        if found is None or not all(name in known or name in self.program.leaves for name in (found[0], *found[1])):
+        if found is None or not all(
+            name in known or name in self.program.leaves for name in (found[0], *found[1])
+        ):
             return None
         rest, parts = entry.indices, []
         for name in (found[0], *found[1]):
@@ -235,7 +256,11 @@ class Writer(ABC):
         if number == Fraction(1, 2):
             return self.root(self.inside(base))
         below = self.factor(base)
-        if isinstance(base, Power) or _is_quotient(base) or (isinstance(base, Apply) and base.function == "exp"):
+        if (
+            isinstance(base, Power)
+            or _is_quotient(base)
+            or (isinstance(base, Apply) and base.function == "exp")
+        ):
             below = self.parentheses(below)
         return self.raised(below, self.expression(exponent))
 
@@ -243,8 +268,12 @@ class Writer(ABC):
         variables = [self.entry(entry) for entry in by]
         if isinstance(inner, Entry):
             written = self.entry(inner)
-            return self.partial(self.parentheses(written) if _is_quotient(inner) else written, variables)
-        body = inner.body if isinstance(inner, Group) else Expression((Term(Fraction(1), (inner,)),))
+            return self.partial(
+                self.parentheses(written) if _is_quotient(inner) else written, variables
+            )
+        body = (
+            inner.body if isinstance(inner, Group) else Expression((Term(Fraction(1), (inner,)),))
+        )
         taken = {index.name for entry in by for index in entry.indices}
         self._variable = by[-1].name
         written = self.expression(Expression(tuple(freshen(term, taken) for term in body.terms)))
@@ -259,7 +288,9 @@ class Writer(ABC):
             case Whole(operation, Entry(name, _)):
                 return self.whole(operation, name)
             case Opaque(operation, arguments):
-                return self.opaque(operation, definition.order, [self.symbol(name) for name in arguments])
+                return self.opaque(
+                    operation, definition.order, [self.symbol(name) for name in arguments]
+                )
 
     @abstractmethod
     def whole(self, operation: str, argument: str) -> str:
@@ -272,7 +303,9 @@ class Writer(ABC):
 
 def _is_quotient(factor: Factor) -> bool:
     """Whether a factor is written as a derivative."""
-    return isinstance(factor, Partial) or (isinstance(factor, Entry) and derivative(factor.name) is not None)
+    return isinstance(factor, Partial) or (
+        isinstance(factor, Entry) and derivative(factor.name) is not None
+    )
 
 
 def _divided(factors: Sequence[Factor]) -> tuple[list[Factor], list[Factor]]:

@@ -1,1 +1,2 @@
-"""From signals to blocks: the orders in which a pair of slots is contracted, and which one is cheapest."""
+"""From signals to blocks: the orders in which a pair of slots is contracted, and which one is
+cheapest."""

@@ -1,6 +1,8 @@
-"""Orders of contraction for plain slots, those with one group and one position: dense layers on vectors.
+"""Orders of contraction for plain slots, those with one group and one position: dense layers on
+vectors.
 
-Index letters as in `choice`. Features are laid (i, n), their products (i, j, n): long rows to multiply and to sum over.
+Index letters as in `choice`. Features are laid (i, n), their products (i, j, n): long rows to
+multiply and to sum over.
 """
 
 import itertools
@@ -13,9 +15,11 @@ from hesse.exact.contraction.grid import Grid, mirror
 from hesse.exact.contraction.pair import Estimate, Pair, Sizes, dense
 from hesse.graph.structures import Diagonal, RankOne
 
-# Tiles of a symmetric product: more of them save operations, and each runs further below the rate of a large product.
+# Tiles of a symmetric product: more of them save operations, and each runs further below the rate
+# of a large product.
 _TILES, _LEAST_TILE = 4, 64
-# Numbers of an intermediate that are made at a time: few enough to stay in a cache, and in memory that is used again.
+# Numbers of an intermediate that are made at a time: few enough to stay in a cache, and in memory
+# that is used again.
 _AT_ONCE = 2**21
 # Numbers of a block in another order than its own, before they are laid into it.
 _IN_THE_MAKING = 2**22
@@ -33,7 +37,8 @@ def _by_input(features: Tensor) -> Tensor:
 
 
 def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The pairs o <= p as entries of (n, n) counted row by row, and where each entry's pair stands among them, (n, n)."""
+    """The pairs o <= p as entries of (n, n) counted row by row, and where each entry's pair stands
+    among them, (n, n)."""
     first, second = torch.triu_indices(n, n, device=device)
     place = torch.empty(n, n, dtype=torch.long, device=device)
     place[first, second] = place[second, first] = torch.arange(len(first), device=device)
@@ -83,15 +88,25 @@ def pairs_self(pair: Pair, grid: Grid) -> None:
     upper, outputs = _triangle(o, a.device)
     _, inputs = _triangle(len(a), a.device)
     signal = pair.signal.reshape(n, o * o).index_select(1, upper)
-    product = _summed(signal, int(_half(len(a))), lambda part: _squares(a[:, part]))  # (o <= p, i <= j)
+    product = _summed(
+        signal, int(_half(len(a))), lambda part: _squares(a[:, part])
+    )  # (o <= p, i <= j)
     for rows, columns, matrix in grid.parts():
         block, chosen = _split(matrix, o, o), inputs[rows, columns]
         if o**2 * chosen.numel() < _AT_ONCE:
-            block.add_(product.index_select(1, chosen.reshape(-1)).view(-1, *chosen.shape)[outputs].transpose(1, 2))
+            block.add_(
+                product.index_select(1, chosen.reshape(-1))
+                .view(-1, *chosen.shape)[outputs]
+                .transpose(1, 2)
+            )
             continue
         start = 0
         for row in range(o):  # the same numbers for (o, p) and (p, o), while they are at hand
-            own = product[start : start + o - row].index_select(1, chosen.reshape(-1)).view(-1, *chosen.shape)
+            own = (
+                product[start : start + o - row]
+                .index_select(1, chosen.reshape(-1))
+                .view(-1, *chosen.shape)
+            )
             block[row, :, row:].add_(own.transpose(0, 1))
             block[row + 1 :, :, row].add_(own[1:])
             start += o - row
@@ -117,7 +132,8 @@ def gram_self(pair: Pair, grid: Grid) -> None:
 
 
 def gram_finish(sizes: Sizes, grid: Grid) -> None:
-    """Fill the tiles below the diagonal of (i, j) from those above, and the blocks o > p from those above."""
+    """Fill the tiles below the diagonal of (i, j) from those above, and the blocks o > p from those
+    above."""
     for rows, columns, matrix in grid.parts():
         if rows != columns:
             continue
@@ -142,7 +158,9 @@ def diagonal_self(pair: Pair, grid: Grid) -> None:
     _, inputs = _triangle(len(a), a.device)
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
     own = _summed(weights, int(_half(len(a))), lambda part: _squares(a[:, part]))  # (o, i <= j)
-    outer = {rows.start: _products(factor, a[rows]) for rows in grid.rows} if factor is not None else {}
+    outer = (
+        {rows.start: _products(factor, a[rows]) for rows in grid.rows} if factor is not None else {}
+    )
     for rows, columns, matrix in grid.parts():
         chosen = inputs[rows, columns]
         part = own.index_select(1, chosen.reshape(-1)).view(o, *chosen.shape)
@@ -157,7 +175,9 @@ def diagonal(pair: Pair, grid: Grid) -> None:
     a, b = _by_input(pair.a), _by_input(pair.b)
     o = pair.left.shape[1]
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
-    own = _summed(weights, len(a) * len(b), lambda part: _products(a[:, part], b[:, part])).view(o, len(a), len(b))
+    own = _summed(weights, len(a) * len(b), lambda part: _products(a[:, part], b[:, part])).view(
+        o, len(a), len(b)
+    )
     for rows, columns, matrix in grid.parts():
         _split(matrix, o, o).diagonal(dim1=0, dim2=2).add_(own[:, rows, columns].permute(1, 2, 0))
         if factor is not None:
@@ -172,14 +192,23 @@ def _diagonal_weights(pair: Pair, o: int) -> Tensor:
 
 def _factor(pair: Pair, o: int) -> Tensor | None:
     """u, (o, n), of a curvature less u uᵀ."""
-    return pair.signal.factor.reshape(-1, o).mT.contiguous() if isinstance(pair.signal, RankOne) else None
+    return (
+        pair.signal.factor.reshape(-1, o).mT.contiguous()
+        if isinstance(pair.signal, RankOne)
+        else None
+    )
 
 
-# ---------------------------------------------------------------- plain slots: two layers, or two parameters of one
+# ---------------------------------------- plain slots: two layers, or two parameters of one
 
 
 def pairs(pair: Pair, grid: Grid) -> None:
-    a, b, signal, transport = _by_input(pair.a), _by_input(pair.b), dense(pair.signal), pair.transport
+    a, b, signal, transport = (
+        _by_input(pair.a),
+        _by_input(pair.b),
+        dense(pair.signal),
+        pair.transport,
+    )
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
     if signal is not None:
         for inputs, product in _by_inputs(signal.reshape(n, p * o), a, b):
@@ -187,7 +216,9 @@ def pairs(pair: Pair, grid: Grid) -> None:
             for rows, columns, matrix in grid.parts():
                 _add_inputs(_split(matrix, o, p), rows, inputs, above[..., columns])
     if isinstance(transport, Tensor):
-        for inputs, product in _by_inputs(transport.reshape(n, -1), a, pair.delta.reshape(n, p).mT.contiguous()):
+        for inputs, product in _by_inputs(
+            transport.reshape(n, -1), a, pair.delta.reshape(n, p).mT.contiguous()
+        ):
             rule = product.view(-1, o, product.shape[1] // p, p).permute(1, 2, 3, 0)
             for rows, columns, matrix in grid.parts():
                 if columns.start == 0:  # the inputs of m that are features, not its bias
@@ -196,33 +227,54 @@ def pairs(pair: Pair, grid: Grid) -> None:
 
 
 def _by_inputs(signal: Tensor, a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Σ_n signal[n, k] a[i, n] b[j, n], for so many of the inputs i at a time that what is in the making stays small."""
+    """Σ_n signal[n, k] a[i, n] b[j, n], for so many of the inputs i at a time that what is in the
+    making stays small."""
     step = max(1, _IN_THE_MAKING // (signal.shape[1] * len(b)))
     for low in range(0, len(a), step):
         some = a[low : low + step]
-        product = _summed(signal, len(some) * len(b), lambda part, some=some: _products(some[:, part], b[:, part]))
+        product = _summed(
+            signal, len(some) * len(b), lambda part, some=some: _products(some[:, part], b[:, part])
+        )
         yield slice(low, low + len(some)), product
 
 
 def _add_inputs(block: Tensor, rows: slice, inputs: slice, value: Tensor) -> None:
-    """Add what is known for some inputs i, value (o, inputs, p, j), to a block that has the inputs ``rows``."""
+    """Add what is known for some inputs i, value (o, inputs, p, j), to a block that has the inputs
+    ``rows``."""
     low, high = max(rows.start, inputs.start), min(rows.stop, inputs.stop)
     if low < high:
-        block[:, low - rows.start : high - rows.start].add_(value[:, low - inputs.start : high - inputs.start])
+        block[:, low - rows.start : high - rows.start].add_(
+            value[:, low - inputs.start : high - inputs.start]
+        )
 
 
 def rows(pair: Pair, grid: Grid) -> None:
     """For each o: a [n × (p, j)], the bracket of S and D made for one o at a time."""
-    a, b, signal, transport = _by_input(pair.a), _by_input(pair.b), dense(pair.signal), pair.transport
+    a, b, signal, transport = (
+        _by_input(pair.a),
+        _by_input(pair.b),
+        dense(pair.signal),
+        pair.transport,
+    )
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
-    signal = signal.reshape(n, p, o).permute(2, 1, 0).unsqueeze(2).contiguous() if signal is not None else None
+    signal = (
+        signal.reshape(n, p, o).permute(2, 1, 0).unsqueeze(2).contiguous()
+        if signal is not None
+        else None
+    )
     delta = pair.delta.reshape(n, p).mT.unsqueeze(1)
-    moved = transport.reshape(n, -1, o).permute(2, 1, 0).contiguous() if isinstance(transport, Tensor) else None
+    moved = (
+        transport.reshape(n, -1, o).permute(2, 1, 0).contiguous()
+        if isinstance(transport, Tensor)
+        else None
+    )
     for y, columns in enumerate(grid.columns):
         features = b[columns]
         blocks = [(grid.rows[x], matrix) for (x, at), matrix in grid.matrices.items() if at == y]
         for row in range(o):
-            mixed = signal[row] * features if signal is not None else a.new_zeros(p, len(features), n)
+            mixed = (
+                signal[row] * features if signal is not None else a.new_zeros(p, len(features), n)
+            )
             if moved is not None and columns.start == 0:
                 mixed[:, : moved.shape[1]].addcmul_(delta, moved[row])
             for inputs, matrix in blocks:
@@ -232,11 +284,14 @@ def rows(pair: Pair, grid: Grid) -> None:
 
 
 def _add_diagonal_transport(pair: Pair, a: Tensor, grid: Grid) -> None:
-    """The product-rule term where m's input is f(z_l): D is diagonal, so it stands at j = o alone."""
+    """The product-rule term where m's input is f(z_l): D is diagonal, so it stands at j = o
+    alone."""
     if not isinstance(pair.transport, Diagonal):
         return
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
-    weights = (pair.delta.reshape(n, p, 1) * pair.transport.values.reshape(n, 1, o)).reshape(n, p * o)
+    weights = (pair.delta.reshape(n, p, 1) * pair.transport.values.reshape(n, 1, o)).reshape(
+        n, p * o
+    )
     made = (a @ weights).view(-1, p, o)
     for rows, columns, matrix in grid.parts():
         if columns.start == 0:
@@ -249,13 +304,21 @@ def _add_diagonal_transport(pair: Pair, a: Tensor, grid: Grid) -> None:
 def estimate_pairs_self(z: Sizes) -> Estimate:
     packed = _half(z.o) * _half(z.i)
     moved = _half(z.o) + z.o**2 + 2 * _half(z.i)
-    return Estimate(2 * packed, moved, _half(z.o) + z.i, 3 * z.i + 5, packed + 2 * (z.o * z.i) ** 2, packed)
+    return Estimate(
+        2 * packed, moved, _half(z.o) + z.i, 3 * z.i + 5, packed + 2 * (z.o * z.i) ** 2, packed
+    )
 
 
 def estimate_gram(z: Sizes) -> Estimate:
     tiles = len(_tiles(z.i, True))
     operations = _half(z.o) * z.i**2 * (1 + 1 / tiles)
-    return Estimate(operations, z.o**2 + _half(z.o) * z.i, z.o**2 + 2 * z.i, _half(z.o) * (1 + tiles), (z.o * z.i) ** 2)
+    return Estimate(
+        operations,
+        z.o**2 + _half(z.o) * z.i,
+        z.o**2 + 2 * z.i,
+        _half(z.o) * (1 + tiles),
+        (z.o * z.i) ** 2,
+    )
 
 
 def estimate_diagonal_self(z: Sizes) -> Estimate:
@@ -263,14 +326,18 @@ def estimate_diagonal_self(z: Sizes) -> Estimate:
     rank_one = z.signal == "rank one"
     operations = 2 * z.o * _half(z.i) + rank_one * (z.o * z.i) ** 2 * (1 + 1 / tiles)
     moved = z.o + 2 * _half(z.i) + rank_one * 2 * z.o * z.i
-    return Estimate(operations, moved, z.o + z.i + rank_one * 2 * z.o * z.i, 5 + tiles, 0, z.o * _half(z.i))
+    return Estimate(
+        operations, moved, z.o + z.i + rank_one * 2 * z.o * z.i, 5 + tiles, 0, z.o * _half(z.i)
+    )
 
 
 def estimate_diagonal(z: Sizes) -> Estimate:
     rank_one = z.signal == "rank one"
     moved = z.o + z.i * z.j + rank_one * z.o * (z.i + z.j)
     operations = 2 * z.o * z.i * z.j + 2 * rank_one * z.o**2 * z.i * z.j
-    return Estimate(operations, moved, z.o + z.i + z.j + rank_one * z.o * (z.i + z.j), 5, 0, z.o * z.i * z.j)
+    return Estimate(
+        operations, moved, z.o + z.i + z.j + rank_one * z.o * (z.i + z.j), 5, 0, z.o * z.i * z.j
+    )
 
 
 def estimate_pairs(z: Sizes) -> Estimate:
@@ -278,7 +345,14 @@ def estimate_pairs(z: Sizes) -> Estimate:
     moved = signal * (z.o * z.p + z.i * z.j) + transport * (z.j * z.o + z.i * z.p)
     diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
     terms = signal + transport
-    return Estimate(2 * size * terms + diagonal, moved, z.i + z.j + z.p, 4 * terms, 2 * terms * size, min(size, _IN_THE_MAKING))
+    return Estimate(
+        2 * size * terms + diagonal,
+        moved,
+        z.i + z.j + z.p,
+        4 * terms,
+        2 * terms * size,
+        min(size, _IN_THE_MAKING),
+    )
 
 
 def estimate_rows(z: Sizes) -> Estimate:

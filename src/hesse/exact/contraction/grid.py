@@ -1,4 +1,5 @@
-"""Where a contraction goes: the blocks of the Hessian that a pair of slots brings, as matrices to be added to, and mirrored."""
+"""Where a contraction goes: the blocks of the Hessian that a pair of slots brings, as matrices to
+be added to, and mirrored."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,13 +10,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """The blocks of a pair of slots. A slot that joins a weight and a bias has two parts, and so its pairs several blocks.
+    """The blocks of a pair of slots. A slot that joins a weight and a bias has two parts, and so
+    its pairs several blocks.
 
     Attributes:
         rows: for each part of l, which of the inputs i it has.
         columns: for each part of m, which of the inputs j it has.
-        matrices: by (part of l, part of m) the block, (|part of l|, |part of m|) with rows (g, o, i) and columns (h, p, j), to be
-            added to. Those that nobody asked for are left out; of a slot with itself, those below the diagonal.
+        matrices: by (part of l, part of m) the block, (|part of l|, |part of m|) with rows (g, o,
+            i) and columns (h, p, j), to be added to. Those that nobody asked for are left out; of a
+            slot with itself, those below the diagonal.
     """
 
     rows: tuple[slice, ...]

@@ -1,11 +1,12 @@
 """Orders of contraction for slots with positions or groups: convolutions, tokens, scales.
 
-Index letters as in `hesse.exact.contraction.choice`, and of D's columns h u c: group, place and channel of m's input, see
-`hesse.graph.sites.Moves`. Both terms have one form,
+Index letters as in `hesse.exact.contraction.choice`, and of D's columns h u c: group, place and
+channel of m's input, see `hesse.graph.sites.Moves`. Both terms have one form,
 
     H[(g,o,i),(h,q,j)] = Σ_{t,s} a[g,t,i] C[h,s,q; g,t,o] b[h,s,j]
 
-with C = S, q = p and b = b for the curvature from above; C = D, s = u, q = c and b = δ'[h,u,(w,p)] for the product rule.
+with C = S, q = p and b = b for the curvature from above; C = D, s = u, q = c and b = δ'[h,u,(w,p)]
+for the product rule.
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from hesse.exact.contraction.grid import Grid
 from hesse.exact.contraction.pair import Estimate, Factored, Pair, Sizes, dense
 from hesse.graph.structures import Diagonal
 
-# Numbers of an intermediate that are made at once. They are written over again and again: memory fresh from the system
-# costs more time at its first touch than the product that fills it.
+# Numbers of an intermediate that are made at once. They are written over again and again: memory
+# fresh from the system costs more time at its first touch than the product that fills it.
 _PART = 2**19
 # Tiles of a symmetric product.
 _TILES = 4
@@ -28,7 +29,9 @@ def over_positions(columns: Tensor, a: Tensor) -> Tensor:
     """Σ_t columns[n, ..., g, o, t] a[n, g, t, i] -> (n, ..., g, o, i)."""
     n, g, t, i = a.shape
     if g == 1:
-        return torch.bmm(columns.reshape(n, -1, t), a.reshape(n, t, i)).reshape(*columns.shape[:-1], i)
+        return torch.bmm(columns.reshape(n, -1, t), a.reshape(n, t, i)).reshape(
+            *columns.shape[:-1], i
+        )
     split = columns.reshape(n, -1, *columns.shape[-3:])
     # A product of matrices starts too slowly for one position.
     made = split * a.unsqueeze(1) if t == 1 else torch.matmul(split, a.unsqueeze(1))
@@ -64,7 +67,8 @@ def _summed(columns: Tensor, a: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _through(columns: Tensor, left: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Columns (n, h, s, q, v) on a narrow value times its Jacobian summed with a, (n, v, g, o, i): likewise."""
+    """Columns (n, h, s, q, v) on a narrow value times its Jacobian summed with a, (n, v, g, o, i):
+    likewise."""
     for part, made in _products(columns.flatten(1, 3), left.flatten(2)):
         yield part, made.view(len(made), *columns.shape[1:4], -1)
 
@@ -115,7 +119,8 @@ def spread(pair: Pair) -> Tensor:
 
 
 def _laid(blocks: Tensor, channels: int, window: int) -> Tensor:
-    """Blocks (..., p, j) as (..., c, w, p), the order that D is contracted in; without a joined bias, which D does not reach."""
+    """Blocks (..., p, j) as (..., c, w, p), the order that D is contracted in; without a joined
+    bias, which D does not reach."""
     return blocks[..., : channels * window].unflatten(-1, (channels, window)).movedim(-3, -1)
 
 
@@ -145,7 +150,8 @@ def narrow(pair: Pair, grid: Grid) -> None:
 
 
 def _narrow_self(pair: Pair, signal: Factored, right: Tensor, target: Tensor) -> None:
-    """Σ_n leftᵀ K right for a curvature K of the narrow value, and the curvature that is added below it."""
+    """Σ_n leftᵀ K right for a curvature K of the narrow value, and the curvature that is added
+    below it."""
     rows = signal.left.flatten(2).flatten(0, 1).mT
     through = torch.bmm(signal.coefficients, right.flatten(2)).flatten(0, 1)
     if pair.same:  # the tiles above the diagonal are enough
@@ -163,7 +169,10 @@ def _narrow_self(pair: Pair, signal: Factored, right: Tensor, target: Tensor) ->
 def _add_local(pair: Pair, local: Tensor, target: Tensor) -> None:
     """A diagonal S of a site with itself, (n, g, t, o): Σ_{n,t} a[g,t,i] S[g,t,o] b[g,t,j]."""
     (g, o, i), j = pair.left.shape, pair.right.shape[2]
-    blocks, total = target.view(g, o, i, g, o, j).diagonal(dim1=0, dim2=3).diagonal(dim1=0, dim2=2), None
+    blocks, total = (
+        target.view(g, o, i, g, o, j).diagonal(dim1=0, dim2=3).diagonal(dim1=0, dim2=2),
+        None,
+    )
     for part in _in_parts(len(local), local[0].numel() * i):
         weighed = pair.a[part].unsqueeze(3) * local[part].unsqueeze(4)  # (k, g, t, o, i)
         left = weighed.transpose(0, 1).reshape(g, -1, o * i).mT
@@ -186,7 +195,9 @@ def first_m(pair: Pair, grid: Grid) -> None:
         else:
             mixed.zero_()
         if transport is not None and weights is not None:
-            moved = _over_places(transport[part], weights[part].flatten(3)).unflatten(-1, weights.shape[3:])
+            moved = _over_places(transport[part], weights[part].flatten(3)).unflatten(
+                -1, weights.shape[3:]
+            )
             _laid(mixed, transport.shape[3], weights.shape[3]).add_(moved)
         features = a[part].transpose(0, 1).reshape(g, -1, i).mT
         sums = mixed.permute(2, 0, 1, 3, 4, 5, 6).reshape(g, features.shape[2], -1)
@@ -205,8 +216,9 @@ def _over_places(columns: Tensor, weights: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------- what they cost
 
-# What a number costs that is written and read again, beside one in fresh memory: in memory used again, as in a product's
-# result; where it is moved about besides; and where groups make the products small.
+# What a number costs that is written and read again, beside one in fresh memory: in memory used
+# again, as in a product's result; where it is moved about besides; and where groups make the
+# products small.
 _AGAIN, _MOVED, _GROUPED = 0.5, 1.5, 1.0
 
 
@@ -214,8 +226,11 @@ _AGAIN, _MOVED, _GROUPED = 0.5, 1.5, 1.0
 _FEW = 16
 
 
-def _in_memory(operations: float, moved: float, held: float, numbers: float, laid: float, total: float) -> Estimate:
-    """The estimate of an order that makes ``numbers`` for each sample in parts, and holds ``total`` beside them."""
+def _in_memory(
+    operations: float, moved: float, held: float, numbers: float, laid: float, total: float
+) -> Estimate:
+    """The estimate of an order that makes ``numbers`` for each sample in parts, and holds ``total``
+    beside them."""
     small = numbers * _FEW < _PART
     fixed = total if small else max(_PART, numbers) + total
     return Estimate(operations, moved, held + numbers * small, 10, laid, fixed)
@@ -230,7 +245,9 @@ def estimate_first_l(z: Sizes) -> Estimate:
     moved = left * (signal * z.h * z.s * z.p + transport * z.x)
     laid = left * right * (signal * (not (z.same and z.h == 1)) + transport)
     weight = _AGAIN if z.g == z.h == 1 else _GROUPED
-    return _in_memory(operations, weight * moved, 0, max(z.h * z.s * z.p, z.x) * left, laid, left * right)
+    return _in_memory(
+        operations, weight * moved, 0, max(z.h * z.s * z.p, z.x) * left, laid, left * right
+    )
 
 
 def estimate_first_m(z: Sizes) -> Estimate:
@@ -245,9 +262,20 @@ def estimate_narrow(z: Sizes) -> Estimate:
     left, right = z.g * z.o * z.i, z.h * z.p * z.j
     signal, transport = z.signal == "factored", z.transport == "factored"
     if z.same:
-        operations = left * z.narrow * (2 * z.narrow + left * (1 + 1 / _TILES)) + 2 * z.t * left * z.j
-        return _in_memory(operations, z.narrow * left + z.t * left, 2 * z.narrow * left, 2 * z.t * left, 0, 0)
-    operations = 2 * left * (signal * (z.h * z.s * z.p * z.narrow + z.s * right) + transport * (z.x * z.narrow + z.s * right))
+        operations = (
+            left * z.narrow * (2 * z.narrow + left * (1 + 1 / _TILES)) + 2 * z.t * left * z.j
+        )
+        return _in_memory(
+            operations, z.narrow * left + z.t * left, 2 * z.narrow * left, 2 * z.t * left, 0, 0
+        )
+    operations = (
+        2
+        * left
+        * (
+            signal * (z.h * z.s * z.p * z.narrow + z.s * right)
+            + transport * (z.x * z.narrow + z.s * right)
+        )
+    )
     moved = left * (signal * z.h * z.s * z.p + transport * z.x)
     laid = left * right * (signal + transport)
     weight = _AGAIN if z.h == 1 else _GROUPED

@@ -35,7 +35,10 @@ def passed(arrival: Arrival) -> Passed:
     site, delta = arrival.site, arrival.delta
     n, (g, t, _) = len(delta), site.arrange.sizes
     ones = torch.ones(1, 1, 1, 1, dtype=delta.dtype, device=delta.device).expand(n, g, t, 1)
-    features = tuple(_features(slot, arrival.input, delta.dtype) if slot.features else ones for slot in site.slots)
+    features = tuple(
+        _features(slot, arrival.input, delta.dtype) if slot.features else ones
+        for slot in site.slots
+    )
     shape = tuple(delta.shape[1:])
     input_shape = () if arrival.input is None else tuple(arrival.input.shape[1:])
     return Passed(site, site.arrange(delta, 1), features, input_shape, shape, arrival.positions)
@@ -49,8 +52,11 @@ def _features(slot: Slot, value: Tensor | None, dtype: torch.dtype) -> Tensor:
     return made
 
 
-def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: set[PairKey]) -> Iterator[tuple[PairKey, Pair]]:
-    """The wanted pairs that are complete at a site: its slots among themselves, and each with the slots passed before.
+def pairs_at(
+    arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: set[PairKey]
+) -> Iterator[tuple[PairKey, Pair]]:
+    """The wanted pairs that are complete at a site: its slots among themselves, and each with the
+    slots passed before.
 
     Args:
         arrival: what the sweep brought.
@@ -66,22 +72,47 @@ def pairs_at(arrival: Arrival, here: Passed, before: dict[str, Passed], wanted: 
             signal = own(x, y)
             if ((value, x), (value, y)) in wanted and signal is not None:
                 features, shape = (here.features[x], here.features[y]), here.input_shape
-                pair = Pair(left, right, *features, signal, here.delta, None, shape, x == y, here.positions)
+                pair = Pair(
+                    left, right, *features, signal, here.delta, None, shape, x == y, here.positions
+                )
                 yield ((value, x), (value, y)), pair
-    sources: list[tuple[_Maker, dict[str, Columns], dict[str, Columns]]] = [(direct, arrival.signals, arrival.transports)]
+    sources: list[tuple[_Maker, dict[str, Columns], dict[str, Columns]]] = [
+        (direct, arrival.signals, arrival.transports)
+    ]
     if arrival.above is not None:
-        # Pairs across the cut have the positions of m for samples; a, summed with the Jacobian already, is not used again.
-        sources.append((_Through(arrival.above.base, here), arrival.above.signals, arrival.above.transports))
+        # Pairs across the cut have the positions of m for samples; a, summed with the Jacobian
+        # already, is not used again.
+        sources.append(
+            (_Through(arrival.above.base, here), arrival.above.signals, arrival.above.transports)
+        )
     for make, found, moved in sources:
         for name in found | moved:
             there = before[name]
-            signals, transports = make.signal(found.get(name), there), make.transport(moved.get(name), there)
+            signals, transports = (
+                make.signal(found.get(name), there),
+                make.transport(moved.get(name), there),
+            )
             for x, left in enumerate(slots):
                 for y, right in enumerate(there.site.slots):
-                    signal, transport = signals(x), None if right.features is None else transports(x)
-                    if ((value, x), (name, y)) in wanted and (signal is not None or transport is not None):
+                    signal, transport = (
+                        signals(x),
+                        None if right.features is None else transports(x),
+                    )
+                    if ((value, x), (name, y)) in wanted and (
+                        signal is not None or transport is not None
+                    ):
                         features, shape = (here.features[x], there.features[y]), there.input_shape
-                        pair = Pair(left, right, *features, signal, there.delta, transport, shape, False, there.positions)
+                        pair = Pair(
+                            left,
+                            right,
+                            *features,
+                            signal,
+                            there.delta,
+                            transport,
+                            shape,
+                            False,
+                            there.positions,
+                        )
                         yield ((value, x), (name, y)), pair
 
 
@@ -106,7 +137,8 @@ class _Direct:
         return lambda x, y: made
 
     def _low_rank(self, curvature: LowRank) -> Callable[[int, int], Any]:
-        """Each slot's features are summed with the few columns once, and contracted through them."""
+        """Each slot's features are summed with the few columns once, and contracted through
+        them."""
         at = self._here.site.arrange
         base = at(curvature.columns, 2).transpose(-1, -2)
         summed = [over_positions(base, features) for features in self._here.features]
@@ -119,23 +151,31 @@ class _Direct:
 
     def transport(self, columns: Columns | None, there: Passed) -> Callable[[int], Any]:
         at = self._here.site.arrange
-        plain = at.is_plain and there.site.arrange.is_plain and any(slot.kind == "dense" for slot in there.site.slots)
+        plain = (
+            at.is_plain
+            and there.site.arrange.is_plain
+            and any(slot.kind == "dense" for slot in there.site.slots)
+        )
         made = None if columns is None else _as_transport(columns, there, at, plain)
         return lambda x: made
 
 
 class _Through:
-    """Signals through a value v: its Jacobian is summed over positions with each slot's features, and shared.
+    """Signals through a value v: its Jacobian is summed over positions with each slot's features,
+    and shared.
 
     Args:
-        base: ∂v/∂z, (n, v, *z), or by position where those stand as samples of the sites above, (n, t, v, *z).
+        base: ∂v/∂z, (n, v, *z), or by position where those stand as samples of the sites above, (n,
+            t, v, *z).
         here: the site.
     """
 
     def __init__(self, base: Tensor, here: Passed) -> None:
         self._here, lead = here, base.ndim - len(here.shape)
         base = here.site.arrange(base, lead).transpose(-1, -2).contiguous()
-        self._summed = [over_positions(base, features).flatten(0, lead - 2) for features in here.features]
+        self._summed = [
+            over_positions(base, features).flatten(0, lead - 2) for features in here.features
+        ]
 
     def signal(self, columns: Columns | None, there: Passed) -> Callable[[int], Any]:
         if columns is None:
@@ -162,7 +202,11 @@ class _Narrowed(_Through):
         if held is None and curvature is None:
             return lambda x, y: None
         held = (
-            self._narrow.base.new_zeros(self._narrow.base.shape[0], *2 * self._narrow.base.shape[1:2]) if held is None else held
+            self._narrow.base.new_zeros(
+                self._narrow.base.shape[0], *2 * self._narrow.base.shape[1:2]
+            )
+            if held is None
+            else held
         )
         at = self._here.site.arrange
         diagonal = isinstance(curvature, Diagonal)
@@ -177,7 +221,8 @@ class _Narrowed(_Through):
 
 
 def _own(curvature: Curvature, here: Passed) -> Curvature:
-    """S of a site with itself; its structure is kept for a plain site, where the arrangement moves nothing."""
+    """S of a site with itself; its structure is kept for a plain site, where the arrangement moves
+    nothing."""
     if here.site.arrange.is_plain:
         return curvature.dense() if isinstance(curvature, LowRank) else curvature
     return _as_signal(curvature, here, here.site.arrange)
@@ -200,7 +245,8 @@ def _as_transport(columns: Columns, there: Passed, here: Arrangement, plain: boo
 
 
 def _by_channel(columns: Tensor, there: Passed) -> Tensor:
-    """(n, |x_m|, ...) -> (n, h, u, c, ...): x by channel where the slot's features only move it, else the features themselves."""
+    """(n, |x_m|, ...) -> (n, h, u, c, ...): x by channel where the slot's features only move it,
+    else the features themselves."""
     slot = next(slot for slot in there.site.slots if slot.features is not None)
     rest = columns.shape[2:]
     if slot.moves is not None:

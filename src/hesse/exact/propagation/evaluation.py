@@ -14,7 +14,8 @@ from hesse.graph.sites import Site
 
 
 def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
-    """The samples of all batches of a signature, cut and joined into chunks of one size; the last may be smaller."""
+    """The samples of all batches of a signature, cut and joined into chunks of one size; the last
+    may be smaller."""
     held: list[Batch] = []
     count = 0
     for batch in cost.batches():
@@ -35,7 +36,13 @@ def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
 class Evaluation:
     """Every value of the graph for a chunk of samples."""
 
-    def __init__(self, graph: Graph, sites: tuple[Site, ...], fixed: dict[str, Tensor], parameters: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        sites: tuple[Site, ...],
+        fixed: dict[str, Tensor],
+        parameters: dict[str, Tensor],
+    ) -> None:
         self.graph = graph
         static = graph.given(parameters, fixed)
         # A site has signals of its own for every sample, also where its value is the same for all.
@@ -54,7 +61,11 @@ class Evaluation:
             leaves: the samples' tensors in the order of the graph's data values, (n, ...).
         """
         graph, n = self.graph, len(leaves[0])
-        names = [node.name for node in graph.nodes if node.name in self.batched and node.name not in self._spread]
+        names = [
+            node.name
+            for node in graph.nodes
+            if node.name in self.batched and node.name not in self._spread
+        ]
 
         def one(*sample: Any) -> dict[str, Any]:
             values = {**self._static, **dict(zip(graph.data, sample, strict=True))}
@@ -64,6 +75,10 @@ class Evaluation:
 
         tensors = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         with torch.no_grad():
-            made = vmap(one, in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors))(*tensors)
-        expanded = {name: self._static[name].expand(n, *self._static[name].shape) for name in self._spread}
+            made = vmap(
+                one, in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors)
+            )(*tensors)
+        expanded = {
+            name: self._static[name].expand(n, *self._static[name].shape) for name in self._spread
+        }
         return {**self._static, **dict(zip(graph.data, tensors, strict=True)), **expanded, **made}

@@ -1,8 +1,10 @@
-"""Positions apart: above some value the positions of a sample often never meet again, as tokens above the last attention.
+"""Positions apart: above some value the positions of a sample often never meet again, as tokens
+above the last attention.
 
-There each position is a sample of its own: S and D are blocks of one position, and a slot that shares its parameter over
-positions is a plain slot with more samples. `find_apart` looks for the lowest such value, the *cut*, and makes the graph
-of one position; the sweep carries its signals down to the cut and goes on below it with whole samples.
+There each position is a sample of its own: S and D are blocks of one position, and a slot that
+shares its parameter over positions is a plain slot with more samples. `find_apart` looks for the
+lowest such value, the *cut*, and makes the graph of one position; the sweep carries its signals
+down to the cut and goes on below it with whole samples.
 """
 
 import math
@@ -41,7 +43,8 @@ class Apart:
     end: Site
 
     def values(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The values with the positions as samples: (n, *shape) -> (n t, *shape of one position)."""
+        """The values with the positions as samples: (n, *shape) -> (n t, *shape of one
+        position)."""
         return values | {name: self._split(values[name], axis) for name, axis in self.axes.items()}
 
     def _split(self, value: Tensor, axis: int) -> Tensor:
@@ -50,12 +53,14 @@ class Apart:
         return value.movedim(1 + axis, 1).flatten(0, 1).unsqueeze(1 + axis)
 
     def joined(self, value: Tensor) -> Tensor:
-        """A value of the cut for every position as one for every sample: (n t, *shape of one position) -> (n, *shape)."""
+        """A value of the cut for every position as one for every sample: (n t, *shape of one
+        position) -> (n, *shape)."""
         axis = self.axes[self.cut]
         return value.squeeze(1 + axis).unflatten(0, (-1, self.count)).movedim(1, 1 + axis)
 
     def curvature(self, own: Curvature) -> Tensor:
-        """Curvature of the cut for every position, (n t, c, *one position), as one for every sample, (n, |cut|, *cut)."""
+        """Curvature of the cut for every position, (n t, c, *one position), as one for every
+        sample, (n, |cut|, *cut)."""
         blocks = as_tensor(own).flatten(2).unflatten(0, (-1, self.count))  # (n, t, c, c)
         n, t, c, _ = blocks.shape
         made = blocks.new_zeros(n, t, c, t, c)
@@ -63,22 +68,31 @@ class Apart:
         axis, (*shape,) = self.axes[self.cut], self.graph.shapes[self.cut]
         rest = shape[:axis] + shape[axis + 1 :]
         width = len(rest)
-        made = made.reshape(n, t, *rest, t, *rest).movedim(2 + width, 2 + width + axis).movedim(1, 1 + axis)
+        made = (
+            made.reshape(n, t, *rest, t, *rest)
+            .movedim(2 + width, 2 + width + axis)
+            .movedim(1, 1 + axis)
+        )
         return made.reshape(n, t * c, *shape[:axis], t, *shape[axis + 1 :])
 
     def by_position(self, columns: Tensor) -> Tensor:
         """Columns for every entry of the cut, (n, |cut|, ...) -> (n, t, c, ...)."""
         axis, (*shape,) = self.axes[self.cut], self.graph.shapes[self.cut]
-        split = columns.unflatten(1, (*shape[:axis], self.count, *shape[axis + 1 :])).movedim(1 + axis, 1)
+        split = columns.unflatten(1, (*shape[:axis], self.count, *shape[axis + 1 :])).movedim(
+            1 + axis, 1
+        )
         return split.reshape(*split.shape[:2], -1, *columns.shape[2:])
 
 
 def find_apart(graph: Graph, sites: Mapping[str, Site], active: set[str]) -> Apart | None:
-    """The lowest value that alone separates what is above, where positions never meet, from a site at or below it."""
+    """The lowest value that alone separates what is above, where positions never meet, from a site
+    at or below it."""
     batched = graph.downstream({*graph.data, *sites})
     for cut in _cuts(graph, sites, active):
         above = [site for value, site in sites.items() if graph.place[value] > graph.place[cut]]
-        if all(site.arrange.is_plain for site in above) or graph.node[cut].size > sum(_columns(graph, site) for site in above):
+        if all(site.arrange.is_plain for site in above) or graph.node[cut].size > sum(
+            _columns(graph, site) for site in above
+        ):
             continue
         for axis, count in enumerate(graph.node[cut].shape):
             axes = _axes(graph, cut, axis, active, batched) if count > 1 else None
@@ -90,7 +104,8 @@ def find_apart(graph: Graph, sites: Mapping[str, Site], active: set[str]) -> Apa
 
 
 def _cuts(graph: Graph, sites: Mapping[str, Site], active: set[str]) -> list[str]:
-    """The active values that alone cross from below to above, the lowest first, from the lowest site up."""
+    """The active values that alone cross from below to above, the lowest first, from the lowest
+    site up."""
     lowest = min(graph.place[value] for value in sites)
     chosen, crossing = [], set()
     for node in reversed(graph.nodes[lowest : graph.place[graph.output] + 1]):
@@ -105,11 +120,14 @@ def _cuts(graph: Graph, sites: Mapping[str, Site], active: set[str]) -> list[str
 
 def _columns(graph: Graph, site: Site) -> int:
     """How many columns a site brings, of S and of D."""
-    return graph.node[site.value].size + (0 if site.input is None else math.prod(graph.shapes[site.input]))
+    return graph.node[site.value].size + (
+        0 if site.input is None else math.prod(graph.shapes[site.input])
+    )
 
 
 def _axes(graph: Graph, cut: str, axis: int, active: set[str], batched: set[str]) -> Axes | None:
-    """The positions' axis of every value above the cut; ``None`` where they meet, or where nothing is known."""
+    """The positions' axis of every value above the cut; ``None`` where they meet, or where nothing
+    is known."""
     axes: Axes = {cut: axis}
     count = graph.node[cut].shape[axis]
     for node in graph.nodes[graph.place[cut] + 1 : graph.place[graph.output] + 1]:
@@ -134,13 +152,17 @@ def _axes(graph: Graph, cut: str, axis: int, active: set[str], batched: set[str]
     return axes if axes.get(graph.output) == SUMMED else None
 
 
-def _of_one_position(graph: Graph, cut: str, count: int, axes: Axes, above: list[Site]) -> Apart | None:
+def _of_one_position(
+    graph: Graph, cut: str, count: int, axes: Axes, above: list[Site]
+) -> Apart | None:
     def one(name: str) -> tuple[int, ...]:
         shape, axis = graph.shapes[name], axes[name]
         return shape if axis == SUMMED else (*shape[:axis], 1, *shape[axis + 1 :])
 
     shapes = graph.shapes | {name: one(name) for name in axes}
-    nodes = tuple(replace(node, shape=shapes[node.name]) for node in graph.nodes if node.name in axes)
+    nodes = tuple(
+        replace(node, shape=shapes[node.name]) for node in graph.nodes if node.name in axes
+    )
     views, sites = parameter_views(graph), []
     for site in above:
         node = replace(graph.node[site.value], shape=shapes[site.value])
@@ -159,5 +181,13 @@ def _of_one_position(graph: Graph, cut: str, count: int, axes: Axes, above: list
         sites.append(kept)
     size = math.prod(shapes[cut])
     end = Site(cut, None, Arrangement((1, 1, size), PLAIN), ())
-    whole = Graph(nodes, graph.parameters, graph.fixed, graph.constants, graph.data, graph.output, dict(shapes))
+    whole = Graph(
+        nodes,
+        graph.parameters,
+        graph.fixed,
+        graph.constants,
+        graph.data,
+        graph.output,
+        dict(shapes),
+    )
     return Apart(cut, count, axes, whole, tuple(sites), end)

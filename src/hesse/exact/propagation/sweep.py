@@ -1,22 +1,25 @@
 """The sweep: one pass down the graph that carries every second-order signal of a chunk of samples.
 
-The nodes are taken from the loss down. At every moment a set of values, the *frontier*, separates what is done
-from what is not, and each frontier value v holds columns, tensors (n, k, *v) of "the derivative in v of something":
+The nodes are taken from the loss down. At every moment a set of values, the *frontier*, separates
+what is done from what is not, and each frontier value v holds columns, tensors (n, k, *v) of "the
+derivative in v of something":
 
     delta     of ℓ                                       k = 1         δ
     (S, m)    of δ at a site m already passed             k = |z_m|     S
     (D, m)    of the input of a site m already passed     k = |x_m|     D
 
-and every two frontier values u, v their curvature ∂²ℓ/∂u∂v. Taking a node y = g(x₁, …, x_r) off the frontier applies Jᵀ to
-all its columns, Jᵀ S J to its curvature, and adds the node's own second derivative, δ·∂²g: the chain rule for
-Hessians, on a graph. On a chain of dense layers this is the recursion S_lm = f' ∘ Wᵀ S_{l+1,m}; on any other graph it is its
-generalisation. (Gower and Mello 2012, "A new framework for the computation of Hessians", carry second derivatives down
-a graph in the same way, entry by entry, for one function; here they are blocks, for many samples at once.)
+and every two frontier values u, v their curvature ∂²ℓ/∂u∂v. Taking a node y = g(x₁, …, x_r) off the
+frontier applies Jᵀ to all its columns, Jᵀ S J to its curvature, and adds the node's own second
+derivative, δ·∂²g: the chain rule for Hessians, on a graph. On a chain of dense layers this is the
+recursion S_lm = f' ∘ Wᵀ S_{l+1,m}; on any other graph it is its generalisation. (Gower and Mello
+2012, "A new framework for the computation of Hessians", carry second derivatives down a graph in
+the same way, entry by entry, for one function; here they are blocks, for many samples at once.)
 
-Where positions do not meet above some value, the sweep down to it takes them for samples (`independent_positions`). Two
-shortcuts keep the columns few. Where one value alone separates what is above from a costly operation below, its
-identity is carried on in place of its columns, which are multiplied by it on arrival (`Frontier.collapse`). And the lowest site,
-below which nothing is needed, is reached through the smallest value on the way to it (`Narrow`).
+Where positions do not meet above some value, the sweep down to it takes them for samples
+(`independent_positions`). Two shortcuts keep the columns few. Where one value alone separates what
+is above from a costly operation below, its identity is carried on in place of its columns, which
+are multiplied by it on arrival (`Frontier.collapse`). And the lowest site, below which nothing is
+needed, is reached through the smallest value on the way to it (`Narrow`).
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +41,8 @@ from hesse.operations.registry import record_of
 
 @dataclass(frozen=True)
 class Narrow:
-    """A value v that everything passes through on its way to the lowest site, with fewer entries than that site.
+    """A value v that everything passes through on its way to the lowest site, with fewer entries
+    than that site.
 
     Attributes:
         curvature: of v, (n, |v|, |v|); ``None`` where zero.
@@ -51,11 +55,13 @@ class Narrow:
 
 @dataclass(frozen=True)
 class Above:
-    """What a site below the cut is told of the sites above it, whose samples are positions; see `independent_positions`.
+    """What a site below the cut is told of the sites above it, whose samples are positions; see
+    `independent_positions`.
 
     Attributes:
         base: ∂cut/∂z as columns by position, (n, t, c, *z).
-        signals: by site m above the cut, ∂δ_m/∂cut, (n t, |z_m|, *cut), to be multiplied by ``base``; absent where zero.
+        signals: by site m above the cut, ∂δ_m/∂cut, (n t, |z_m|, *cut), to be multiplied by
+            ``base``; absent where zero.
         transports: by site m above the cut, ∂x_m/∂cut, likewise.
     """
 
@@ -75,8 +81,9 @@ class Arrival:
         input: the value of the site's input, (n, *x); ``None`` where it has none.
         signals: by later site m, S_ml as columns (n, |z_m|, *z_l); absent where zero.
         transports: by later site m, ∂x_m/∂z_l as columns (n, |x_m|, *z_l); absent where zero.
-        narrow: set at the lowest site where all signals pass through one narrow value v. Then ``curvature`` is only what is
-            added below v, and the columns are (n, k, |v|), to be multiplied by ``narrow.base``.
+        narrow: set at the lowest site where all signals pass through one narrow value v. Then
+            ``curvature`` is only what is added below v, and the columns are (n, k, |v|), to be
+            multiplied by ``narrow.base``.
         above: set where the sites above a cut come by position.
         positions: how many positions of every sample stand as samples of their own.
     """
@@ -109,8 +116,8 @@ class Sweep:
         graph: the captured sample loss.
         sites: those whose parameters are wanted.
         partners: for each site, the sites passed before it whose S and D it needs.
-        straight: the values whose operations count as linear, so that their own second derivatives, and the product-rule terms of
-            the sites among them, are left out.
+        straight: the values whose operations count as linear, so that their own second derivatives,
+            and the product-rule terms of the sites among them, are left out.
         only_diagonal: where nothing but the diagonal of a curvature will be used, carry only that.
         split: whether positions may be taken for samples where they do not meet.
     """
@@ -127,7 +134,11 @@ class Sweep:
         self._graph, self._partners, self._straight = graph, partners, straight
         self._sites = {site.value: site for site in sites}
         self._active = active_values(graph, sites)
-        self.apart = find_apart(graph, self._sites, self._active) if sites and split and not only_diagonal else None
+        self.apart = (
+            find_apart(graph, self._sites, self._active)
+            if sites and split and not only_diagonal
+            else None
+        )
         self._needs_above: dict[str, set[str]] = {}
         if self.apart is not None:
             self._split(self.apart)
@@ -138,23 +149,29 @@ class Sweep:
         }
 
         self._costly_cuts = self._before_costly_operations() if sites else frozenset()
-        self._narrow = self._narrowest() if sites and not only_diagonal and self.apart is None else None
+        self._narrow = (
+            self._narrowest() if sites and not only_diagonal and self.apart is None else None
+        )
         # Sites with positions are contracted through the few entries that a curvature comes from.
         self._low_rank = not only_diagonal and any(not site.arrange.is_plain for site in sites)
         self._thin = self._diagonal_suffices() if only_diagonal and sites else frozenset()
 
     def _split(self, apart: Apart) -> None:
-        """Leave the sites above the cut to a sweep of their own, which ends at the cut as at a site that needs them."""
+        """Leave the sites above the cut to a sweep of their own, which ends at the cut as at a site
+        that needs them."""
         above = {site.value for site in apart.sites}
         self._sites = {value: site for value, site in self._sites.items() if value not in above}
         self._needs_above = {value: self._partners[value] & above for value in self._sites}
         needed = {value: self._partners[value] & above for value in above}
         needed[apart.cut] = set().union(*self._needs_above.values())
         self._partners = {value: self._partners[value] - above for value in self._sites}
-        self._above = Sweep(apart.graph, (*apart.sites, apart.end), needed, self._straight, split=False)
+        self._above = Sweep(
+            apart.graph, (*apart.sites, apart.end), needed, self._straight, split=False
+        )
 
     def _before_costly_operations(self) -> frozenset[str]:
-        """The values that alone separate what is above from a costly operation below: where columns are worth collapsing."""
+        """The values that alone separate what is above from a costly operation below: where columns
+        are worth collapsing."""
         graph, active = self._graph, self._active
         lowest = min(graph.place[name] for name in self._sites)
         chosen, crossing, cut = set(), set(), None
@@ -172,9 +189,11 @@ class Sweep:
         return frozenset(chosen)
 
     def _narrowest(self) -> str | None:
-        """The smallest value, smaller than the lowest site's, that alone separates that site from all others and the loss.
+        """The smallest value, smaller than the lowest site's, that alone separates that site from
+        all others and the loss.
 
-        Where that site is plain its S is contracted in symmetric halves, which is less work than through any such value.
+        Where that site is plain its S is contracted in symmetric halves, which is less work than
+        through any such value.
         """
         graph = self._graph
         lowest = min(self._sites, key=lambda name: graph.place[name])
@@ -183,7 +202,9 @@ class Sweep:
         others = [graph.place[name] for name in self._sites if name != lowest]
         below = graph.downstream({lowest}) & self._active
         best, least = None, graph.node[lowest].size
-        for node in graph.nodes[graph.place[lowest] + 1 : min(others, default=graph.place[graph.output])]:
+        for node in graph.nodes[
+            graph.place[lowest] + 1 : min(others, default=graph.place[graph.output])
+        ]:
             crossing = {
                 name
                 for user in graph.nodes[graph.place[node.name] + 1 :]
@@ -195,7 +216,8 @@ class Sweep:
         return best
 
     def _diagonal_suffices(self) -> frozenset[str]:
-        """The values from the lowest site, where it is plain, up to the first operation that mixes entries."""
+        """The values from the lowest site, where it is plain, up to the first operation that mixes
+        entries."""
         graph = self._graph
         value = min(self._sites, key=lambda name: graph.place[name])
         thin: set[str] = set()
@@ -211,11 +233,17 @@ class Sweep:
             ):
                 return frozenset(thin)
             if [name for name in users[0].inputs if name in self._active] != [value]:
-                return frozenset(thin)  # another way up ends here, which needs more than the diagonal
+                return frozenset(
+                    thin
+                )  # another way up ends here, which needs more than the diagonal
             value = users[0].name
 
     def arrivals(
-        self, values: dict[str, Any], batched: set[str], scale: float, observe: Callable[[int], None] | None = None
+        self,
+        values: dict[str, Any],
+        batched: set[str],
+        scale: float,
+        observe: Callable[[int], None] | None = None,
     ) -> Iterator[Arrival]:
         """Go down from the loss and stop at every site.
 
@@ -263,7 +291,10 @@ class Sweep:
             begins = site is not None and self._last_use.get(node.name, place) < place
             if begins:
                 frontier.begin_signals(node.name)
-            thin, straight = len(active) == 1 and active[0] in self._thin, node.name in self._straight
+            thin, straight = (
+                len(active) == 1 and active[0] in self._thin,
+                node.name in self._straight,
+            )
             op = Pullback(node, active, values, batched, self._low_rank) if active else None
             frontier.take(node.name, op, begins, thin, straight)
             if (
@@ -288,7 +319,9 @@ class Sweep:
         handed: Arrival | None,
     ) -> Arrival:
         wanted, narrow, above = self._partners[site.value], None, None
-        columns = frontier.expanded(site.value, wanted) if held is None else frontier.columns(site.value)
+        columns = (
+            frontier.expanded(site.value, wanted) if held is None else frontier.columns(site.value)
+        )
         if held is not None:
             narrow = Narrow(held[1], as_tensor(columns[BASE]))
             columns = dict(held[0])

@@ -1,1 +1,2 @@
-"""The minimisers of a quadratic model under a bound on the step, by its spectrum, and the spaces they are sought in."""
+"""The minimisers of a quadratic model under a bound on the step, by its spectrum, and the spaces
+they are sought in."""

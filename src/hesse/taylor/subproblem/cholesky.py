@@ -1,16 +1,19 @@
 """Steps from Cholesky factors of H + λ I, to the accuracy that a minimiser can use.
 
-All eigenvectors take some 25 times as long as one factorisation, and a minimiser needs its step's length to a tenth only. So λ is
-sought as Moré and Sorensen do: with A = H + λ I = L Lᵀ, s = −A⁻¹ g and w = L⁻¹ s,
+All eigenvectors take some 25 times as long as one factorisation, and a minimiser needs its step's
+length to a tenth only. So λ is sought as Moré and Sorensen do: with A = H + λ I = L Lᵀ, s = −A⁻¹ g
+and w = L⁻¹ s,
 
     d/dλ 1/‖s‖ = ‖w‖² / ‖s‖³
 
-gives Newton's step towards the λ at which ‖s‖ is the length wanted, the radius or 2 λ / M. Where s is too short, a vector z with
-a small ρ = zᵀ A z / zᵀ z may fill it up to its length: the hard case. For steps to all digits there is `spectral`.
+gives Newton's step towards the λ at which ‖s‖ is the length wanted, the radius or 2 λ / M. Where s
+is too short, a vector z with a small ρ = zᵀ A z / zᵀ z may fill it up to its length: the hard case.
+For steps to all digits there is `spectral`.
 
 Source:
-    J. J. Moré and D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4 (1983), 553;
-    A. R. Conn, N. I. M. Gould and P. L. Toint, Trust-Region Methods, SIAM (2000), section 7.3.
+    J. J. Moré and D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4
+    (1983), 553; A. R. Conn, N. I. M. Gould and P. L. Toint, Trust-Region Methods, SIAM (2000),
+    section 7.3.
 """
 
 import abc
@@ -105,7 +108,8 @@ class Cubic(Bound):
 
 
 class Guess(NamedTuple):
-    """What one step knows that shortens the search for the next: its λ, and a vector near the lowest eigenvector."""
+    """What one step knows that shortens the search for the next: its λ, and a vector near the
+    lowest eigenvector."""
 
     multiplier: float = 0.0
     lowest: Tensor | None = None
@@ -149,14 +153,17 @@ class Shifted:
 
     def solve(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """(H + λ I)⁻¹ v."""
-        return torch.linalg.solve_triangular(self._factor.mT, self.half(v).unsqueeze(1), upper=True).squeeze(1)
+        return torch.linalg.solve_triangular(
+            self._factor.mT, self.half(v).unsqueeze(1), upper=True
+        ).squeeze(1)
 
     def half(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """L⁻¹ v."""
         return torch.linalg.solve_triangular(self._factor, v.unsqueeze(1), upper=False).squeeze(1)
 
     def lowest(self, z: Float[Tensor, " P"]) -> tuple[Float[Tensor, " P"], float]:
-        """A unit vector z nearer to the lowest eigenvector, and its ρ = zᵀ (H + λ I) z, no less than the lowest eigenvalue."""
+        """A unit vector z nearer to the lowest eigenvector, and its ρ = zᵀ (H + λ I) z, no less
+        than the lowest eigenvalue."""
         quotient = math.inf
         for _ in range(_INVERSE_ITERATIONS):
             u = self.solve(z)
@@ -172,8 +179,11 @@ class Shifted:
         return max(0.0, -float(self._H.diagonal().min()), -float(z @ (self._H @ z)))
 
 
-def step(shifted: Shifted, gradient: Float[Tensor, " P"], bound: Bound, guess: Guess = _NO_GUESS) -> Found | None:
-    """The minimiser of gᵀs + ½ sᵀHs under a bound: its length to 10 %, or in the hard case the decrease to 20 %.
+def step(
+    shifted: Shifted, gradient: Float[Tensor, " P"], bound: Bound, guess: Guess = _NO_GUESS
+) -> Found | None:
+    """The minimiser of gᵀs + ½ sᵀHs under a bound: its length to 10 %, or in the hard case the
+    decrease to 20 %.
 
     A step inside a ball is Newton's, exactly.
 
@@ -211,9 +221,17 @@ def step(shifted: Shifted, gradient: Float[Tensor, " P"], bound: Bound, guess: G
         else:
             low = shift
         low = max(low, shift - lowest)
-        change = (float(torch.linalg.vector_norm(shifted.half(s))) / size) ** 2 / size if size else 0.0
+        change = (
+            (float(torch.linalg.vector_norm(shifted.half(s))) / size) ** 2 / size if size else 0.0
+        )
         following = bound.next(shift, size, change) if change else -math.inf
-        shift = following if low < following < high else 0.0 if low == 0 and shift > 0 else _between(low, high)
+        shift = (
+            following
+            if low < following < high
+            else 0.0
+            if low == 0 and shift > 0
+            else _between(low, high)
+        )
     return None
 
 

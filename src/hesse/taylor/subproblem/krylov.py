@@ -1,8 +1,9 @@
 """The Krylov space of H and a start vector, from products alone.
 
-Lanczos' recurrence gives Qᵀ H Q = T, tridiagonal, one product for each column of Q. The model restricted to the space is
-solved as the whole one is, by its spectrum: Newton's step is then that of conjugate gradients, and the trust-region step that
-of Gould, Lucidi, Roma and Toint. One space serves every damping and every radius.
+Lanczos' recurrence gives Qᵀ H Q = T, tridiagonal, one product for each column of Q. The model
+restricted to the space is solved as the whole one is, by its spectrum: Newton's step is then that
+of conjugate gradients, and the trust-region step that of Gould, Lucidi, Roma and Toint. One space
+serves every damping and every radius.
 """
 
 import math
@@ -26,11 +27,13 @@ _ROUNDING = 100
 
 @final
 class Krylov(Space):
-    """span {v, H v, H² v, ...}, grown until a step in it is found to the tolerance or the products are used up.
+    """span {v, H v, H² v, ...}, grown until a step in it is found to the tolerance or the products
+    are used up.
 
-    The basis is kept orthogonal in full: rounding makes no second copies of an eigenvalue. The space only shows what v has a part
-    of: with v = g a direction at right angles to g in which H curves down (the hard case) can stay unseen. Where the space is
-    exhausted, or g is zero, it grows on from a random vector to the last product, so that small problems are seen whole.
+    The basis is kept orthogonal in full: rounding makes no second copies of an eigenvalue. The
+    space only shows what v has a part of: with v = g a direction at right angles to g in which H
+    curves down (the hard case) can stay unseen. Where the space is exhausted, or g is zero, it
+    grows on from a random vector to the last product, so that small problems are seen whole.
 
     Args:
         product: v -> H v, which raises where that is not finite.
@@ -41,8 +44,8 @@ class Krylov(Space):
         progress: as for `hesse.hessian`.
 
     Source:
-        N. I. M. Gould, S. Lucidi, M. Roma and P. L. Toint, Solving the trust-region subproblem using the Lanczos method,
-        SIAM J. Optim. 9 (1999), 504.
+        N. I. M. Gould, S. Lucidi, M. Roma and P. L. Toint, Solving the trust-region subproblem
+        using the Lanczos method, SIAM J. Optim. 9 (1999), 504.
     """
 
     def __init__(
@@ -55,7 +58,12 @@ class Krylov(Space):
         reach: float = 0.0,
         progress: bool | None = None,
     ) -> None:
-        self._product, self._gradient, self._reach, self._progress = product, gradient, reach, progress
+        self._product, self._gradient, self._reach, self._progress = (
+            product,
+            gradient,
+            reach,
+            progress,
+        )
         self.limit = min(limit, len(gradient))
         self._rounding = _ROUNDING * torch.finfo(gradient.dtype).eps
         self._random = torch.Generator().manual_seed(0)
@@ -67,7 +75,8 @@ class Krylov(Space):
         start = gradient if start is None else start
         size = float(torch.linalg.vector_norm(start))
         self._next = start / size if size else self._fresh()
-        # Then the equation for the step, which any space solves, says nothing of where H curves down.
+        # Then the equation for the step, which any space solves, says nothing of where H curves
+        # down.
         self._exhausted = not size
 
     @property
@@ -76,39 +85,51 @@ class Krylov(Space):
         return len(self._diagonal)
 
     def solve(self, solver: Solver) -> Found:
-        """The solver's step in the smallest of the spaces, looked at as they grow, that has it to √eps.
+        """The solver's step in the smallest of the spaces, looked at as they grow, that has it to
+        √eps.
 
-        What is left is β |y|, y the step's last coefficient in Lanczos' basis and β what couples it to the next:
-        exactly ‖(H + λ I) s + g‖ for a step that is optimal in the space.
+        What is left is β |y|, y the step's last coefficient in Lanczos' basis and β what couples it
+        to the next: exactly ‖(H + λ I) s + g‖ for a step that is optimal in the space.
         """
         with Progress("products", self.limit, self._progress) as bar:
             bar.advance(self.products)
             self._grow_to(1, bar)
             while True:
-                from scipy.linalg import eigh_tridiagonal  # SciPy's linear algebra takes a tenth of a second to import
+                from scipy.linalg import (
+                    eigh_tridiagonal,
+                )  # SciPy's linear algebra takes a tenth of a second to import
 
-                values, vectors = eigh_tridiagonal(np.array(self._diagonal), np.array(self._off[:-1]))
+                values, vectors = eigh_tridiagonal(
+                    np.array(self._diagonal), np.array(self._off[:-1])
+                )
                 along = vectors.T @ np.array(self._along)
                 complete = self.products == len(self._gradient)
                 reduced = reduce(values, along, self._rounding, self._reach, complete)
                 try:
                     solution = solver(reduced)
                 except HesseValueError:
-                    # What is not definite here is not in a larger space either; there the refusal knows more.
+                    # What is not definite here is not in a larger space either; there the refusal
+                    # knows more.
                     if self.products == self.limit:
                         raise
                     self._grow_to(self.limit, bar)
                     continue
                 inner = vectors @ solution.coefficients
-                scale = float(np.linalg.norm(along)) or float(np.abs(values).max()) * float(np.linalg.norm(inner))
+                scale = float(np.linalg.norm(along)) or float(np.abs(values).max()) * float(
+                    np.linalg.norm(inner)
+                )
                 left = self._off[-1] * abs(float(inner[-1])) / scale if scale else 0.0
-                converged = left <= math.sqrt(torch.finfo(self._gradient.dtype).eps) and not self._exhausted
+                converged = (
+                    left <= math.sqrt(torch.finfo(self._gradient.dtype).eps) and not self._exhausted
+                )
                 if converged or self.products == self.limit:
                     break
                 self._grow_to(min(self.products + 1 + self.products // 10, self.limit), bar)
         vector = self._lift(torch.from_numpy(inner).to(self._gradient))
         count = f"{self.products} product{'s' * (self.products != 1)}"
-        reason = f"{solution.reason}; in the Krylov space of {count}" + ("" if complete else f", residual {left:.1e} of g")
+        reason = f"{solution.reason}; in the Krylov space of {count}" + (
+            "" if complete else f", residual {left:.1e} of g"
+        )
         return Found.of(vector, solution, reduced, reason)
 
     def _grow_to(self, count: int, bar: Progress) -> None:
@@ -122,7 +143,8 @@ class Krylov(Space):
         if count == len(self._rooms) * _ROOM:
             self._rooms.append(q.new_empty(_ROOM, len(q)))
         self._rooms[-1][count % _ROOM] = q
-        # Where g spans the space the others are at right angles to it; to compute that would bring rounding.
+        # Where g spans the space the others are at right angles to it; to compute that would bring
+        # rounding.
         self._along.append(float(q @ self._gradient) if self._wanders or not count else 0.0)
         self._diagonal.append(float(q @ w))
         # The products may share memory with what the operator keeps.
@@ -144,14 +166,20 @@ class Krylov(Space):
 
     def _fresh(self) -> Tensor:
         """A random unit vector at right angles to the basis."""
-        v = torch.randn(len(self._gradient), generator=self._random, dtype=torch.float64, device="cpu").to(self._gradient)
+        v = torch.randn(
+            len(self._gradient), generator=self._random, dtype=torch.float64, device="cpu"
+        ).to(self._gradient)
         for _ in range(2):
             self._project_out(v)
         return v / torch.linalg.vector_norm(v)
 
     def _held(self) -> list[Tensor]:
         count = self.products
-        return [room[: count - place * _ROOM] for place, room in enumerate(self._rooms) if count > place * _ROOM]
+        return [
+            room[: count - place * _ROOM]
+            for place, room in enumerate(self._rooms)
+            if count > place * _ROOM
+        ]
 
     def _project_out(self, w: Tensor) -> None:
         """w becomes w − Q Qᵀ w."""

@@ -1,4 +1,5 @@
-"""Where a step is sought: the whole space by the eigenvectors of H, or the Krylov space that products with H span."""
+"""Where a step is sought: the whole space by the eigenvectors of H, or the Krylov space that
+products with H span."""
 
 import abc
 from collections.abc import Callable
@@ -32,12 +33,16 @@ class Reduced:
     @property
     def counts(self) -> tuple[int, int, int]:
         """How many values are negative, zero and positive."""
-        negative, positive = int((self.values < -self.tolerance).sum()), int((self.values > self.tolerance).sum())
+        negative, positive = (
+            int((self.values < -self.tolerance).sum()),
+            int((self.values > self.tolerance).sum()),
+        )
         return negative, len(self.values) - negative - positive, positive
 
     @property
     def falls_where_flat(self) -> bool:
-        """Whether g has a part along which H is zero, beyond rounding: then the model has no stationary point."""
+        """Whether g has a part along which H is zero, beyond rounding: then the model has no
+        stationary point."""
         return bool(self.coefficients[np.abs(self.values) <= self.tolerance].any())
 
 
@@ -46,12 +51,15 @@ Solver = Callable[[Reduced], Solution]
 
 def random_unit(like: Float[Tensor, " P"], seed: int = 0) -> Float[Tensor, " P"]:
     """A unit vector of no preference, the same for each seed."""
-    drawn = torch.randn(len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
+    drawn = torch.randn(
+        len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+    )
     return (drawn / torch.linalg.vector_norm(drawn)).to(like)
 
 
 def lowest(reduced: Reduced) -> Solution:
-    """The `Solver` of the lowest (Ritz) vector: its residual decides how far a Krylov space grows."""
+    """The `Solver` of the lowest (Ritz) vector: its residual decides how far a Krylov space
+    grows."""
     coefficients = np.zeros_like(reduced.coefficients)
     place = int(reduced.values.argmin())
     coefficients[place] = 1.0
@@ -104,11 +112,17 @@ class Whole(Space):
     """
 
     def __init__(
-        self, values: Float[Tensor, " P"], vectors: Float[Tensor, "P P"], gradient: Float[Tensor, " P"], reach: float = 0.0
+        self,
+        values: Float[Tensor, " P"],
+        vectors: Float[Tensor, "P P"],
+        gradient: Float[Tensor, " P"],
+        reach: float = 0.0,
     ) -> None:
         self._vectors = vectors
         rounding = len(values) * torch.finfo(values.dtype).eps
-        self.reduced = reduce(_numpy(values), _numpy(vectors.T @ gradient), rounding, reach, whole=True)
+        self.reduced = reduce(
+            _numpy(values), _numpy(vectors.T @ gradient), rounding, reach, whole=True
+        )
 
     def solve(self, solver: Solver) -> Found:
         solution = solver(self.reduced)
@@ -116,8 +130,11 @@ class Whole(Space):
         return Found.of(vector, solution, self.reduced, solution.reason)
 
 
-def reduce(values: np.ndarray, coefficients: np.ndarray, rounding: float, reach: float, whole: bool) -> Reduced:
-    """The model in a basis, cleaned of directions in which both H and g are rounding: there the quotient means nothing.
+def reduce(
+    values: np.ndarray, coefficients: np.ndarray, rounding: float, reach: float, whole: bool
+) -> Reduced:
+    """The model in a basis, cleaned of directions in which both H and g are rounding: there the
+    quotient means nothing.
 
     Args:
         values: the diagonal of H.
@@ -127,7 +144,10 @@ def reduce(values: np.ndarray, coefficients: np.ndarray, rounding: float, reach:
         whole: whether the basis is that of the whole space.
     """
     largest = float(np.abs(values).max(initial=0.0))
-    tolerance, noise = rounding * largest, rounding * (float(np.linalg.norm(coefficients)) + largest * reach)
+    tolerance, noise = (
+        rounding * largest,
+        rounding * (float(np.linalg.norm(coefficients)) + largest * reach),
+    )
     flat = (np.abs(values) <= tolerance) & (np.abs(coefficients) <= noise)
     return Reduced(np.where(flat, 0.0, values), np.where(flat, 0.0, coefficients), tolerance, whole)
 

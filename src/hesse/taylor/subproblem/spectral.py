@@ -1,13 +1,15 @@
 """Steps in the basis that makes H diagonal: H = diag(values), g = coefficients.
 
-The trust-region and the cubic step solve one equation. With shift = max(0, −λ_min), gaps = λ + shift >= 0 and ν >= 0,
+The trust-region and the cubic step solve one equation. With shift = max(0, −λ_min), gaps = λ +
+shift >= 0 and ν >= 0,
 
     s(ν) = −g / (gaps + ν),     1 / ‖s(ν)‖ = h(ν),     multiplier = shift + ν
 
-where h = 1 / radius, or h = M / (2 (shift + ν)). Measured from the lowest eigenvalue, ν keeps its digits however close the
-multiplier comes to −λ_min. 1/‖s‖ − h is concave and increasing, so that Newton's iteration from the left never overshoots.
-Where it is positive at ν = 0 already, g has no part along the lowest eigenvectors that would bring s to its length: the
-hard case, and the rest of the length is taken along one of them.
+where h = 1 / radius, or h = M / (2 (shift + ν)). Measured from the lowest eigenvalue, ν keeps its
+digits however close the multiplier comes to −λ_min. 1/‖s‖ − h is concave and increasing, so that
+Newton's iteration from the left never overshoots. Where it is positive at ν = 0 already, g has no
+part along the lowest eigenvectors that would bring s to its length: the hard case, and the rest of
+the length is taken along one of them.
 """
 
 from collections.abc import Callable
@@ -41,7 +43,8 @@ def trust_region(values: Vector, coefficients: Vector, radius: float) -> Solutio
         (H + λ I) s = −g,   λ >= 0,   λ (radius − ‖s‖) = 0,   H + λ I positive semidefinite
 
     Source:
-        J. J. Moré and D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4 (1983), 553.
+        J. J. Moré and D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4
+        (1983), 553.
 
     Example:
         >>> import numpy as np
@@ -55,10 +58,18 @@ def trust_region(values: Vector, coefficients: Vector, radius: float) -> Solutio
     if np.linalg.norm(free) <= radius:
         if shift > 0:
             return _hard(free, values, radius)
-        return Solution(free, 0.0, (INSIDE if values.min(initial=1.0) > 0 else VALLEY) if sizes.any() else AT_REST)
+        return Solution(
+            free,
+            0.0,
+            (INSIDE if values.min(initial=1.0) > 0 else VALLEY) if sizes.any() else AT_REST,
+        )
     start = max(0.0, float((sizes / radius - gaps).max()))
     nu = _root(coefficients, gaps, start, lambda nu: (1 / radius, 0.0))
-    return Solution(_step(coefficients, gaps, nu), shift + nu, HARD if _negligible(nu, shift, values) else BOUNDARY)
+    return Solution(
+        _step(coefficients, gaps, nu),
+        shift + nu,
+        HARD if _negligible(nu, shift, values) else BOUNDARY,
+    )
 
 
 def cubic(values: Vector, coefficients: Vector, M: float) -> Solution:
@@ -67,12 +78,13 @@ def cubic(values: Vector, coefficients: Vector, M: float) -> Solution:
         (H + λ I) s = −g,   λ = M ‖s‖ / 2,   H + λ I positive semidefinite
 
     Source:
-        Yu. Nesterov and B. T. Polyak, Cubic regularization of Newton method and its global performance,
-        Math. Program. 108 (2006), 177, section 5.
+        Yu. Nesterov and B. T. Polyak, Cubic regularization of Newton method and its global
+        performance, Math. Program. 108 (2006), 177, section 5.
 
     Example:
         >>> import numpy as np
-        >>> cubic(np.array([-1.0, 1.0]), np.zeros(2), 1.0).coefficients  # 2 |λ| / M along the negative direction
+        >>> step = cubic(np.array([-1.0, 1.0]), np.zeros(2), 1.0)
+        >>> step.coefficients  # 2 |λ| / M along the negative direction
         array([2., 0.])
     """
     shift, gaps = _shifted(values)
@@ -84,9 +96,20 @@ def cubic(values: Vector, coefficients: Vector, M: float) -> Solution:
         return _hard(free, values, 2 * shift / M)
     # Each part of g alone gives a lower bound: (gap + ν)(shift + ν) = M |g| / 2.
     half, rest = gaps + shift, np.maximum(M * sizes / 2 - gaps * shift, 0.0)
-    start = float((2 * rest / np.maximum(half + np.hypot(half, 2 * np.sqrt(rest)), np.finfo(float).tiny)).max())
-    nu = _root(coefficients, gaps, start, lambda nu: (M / (shift + nu) / 2, -M / (shift + nu) / (shift + nu) / 2))
-    return Solution(_step(coefficients, gaps, nu), shift + nu, HARD if _negligible(nu, shift, values) else CUBIC)
+    start = float(
+        (
+            2 * rest / np.maximum(half + np.hypot(half, 2 * np.sqrt(rest)), np.finfo(float).tiny)
+        ).max()
+    )
+    nu = _root(
+        coefficients,
+        gaps,
+        start,
+        lambda nu: (M / (shift + nu) / 2, -M / (shift + nu) / (shift + nu) / 2),
+    )
+    return Solution(
+        _step(coefficients, gaps, nu), shift + nu, HARD if _negligible(nu, shift, values) else CUBIC
+    )
 
 
 def damped(values: Vector, coefficients: Vector, damping: float) -> Vector:
@@ -102,11 +125,14 @@ def _shifted(values: Vector) -> tuple[float, Vector]:
 def _step(coefficients: Vector, gaps: Vector, nu: float) -> Vector:
     """−g / (gaps + ν): zero where g is, infinite where only the divisor is."""
     with np.errstate(divide="ignore"):
-        return np.divide(-coefficients, gaps + nu, out=np.zeros_like(coefficients), where=coefficients != 0)
+        return np.divide(
+            -coefficients, gaps + nu, out=np.zeros_like(coefficients), where=coefficients != 0
+        )
 
 
 def _negligible(nu: float, shift: float, values: Vector) -> bool:
-    """Whether the multiplier is −λ_min to rounding: the hard case, with what rounding left of g along the lowest eigenvector."""
+    """Whether the multiplier is −λ_min to rounding: the hard case, with what rounding left of g
+    along the lowest eigenvector."""
     return shift > 0 and nu <= len(values) * float(np.finfo(float).eps * np.abs(values).max())
 
 
@@ -117,7 +143,9 @@ def _hard(free: Vector, values: Vector, length: float) -> Solution:
     return Solution(step, -float(values[lowest]), HARD)
 
 
-def _root(coefficients: Vector, gaps: Vector, start: float, h: Callable[[float], tuple[float, float]]) -> float:
+def _root(
+    coefficients: Vector, gaps: Vector, start: float, h: Callable[[float], tuple[float, float]]
+) -> float:
     """ν where 1/‖s(ν)‖ = h(ν), from a start to its left; h returns its value and its slope."""
     active = coefficients != 0
     coefficients, gaps, nu = coefficients[active], gaps[active], start

@@ -1,4 +1,5 @@
-"""Expressions written briefly: each letter is an index of one size, each array has a size for each of its letters."""
+"""Expressions written briefly: each letter is an index of one size, each array has a size for each
+of its letters."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -24,7 +25,14 @@ from hesse.derivation.check.valuation import Valuation
 
 LETTERS: dict[str, Size] = {
     letter: size
-    for size, letters in {"N": "nst", "d": "ikl", "h": "ojqw", "m": "prz", "e": "abce", 3: "uv"}.items()
+    for size, letters in {
+        "N": "nst",
+        "d": "ikl",
+        "h": "ojqw",
+        "m": "prz",
+        "e": "abce",
+        3: "uv",
+    }.items()
     for letter in letters
 }
 NUMBERS: dict[Size, int] = {"N": 6, "d": 4, "h": 3, "m": 2, "e": 5, 3: 3}
@@ -94,16 +102,25 @@ def program_of(expression: Expression, quantities: Iterable[Quantity] = ()) -> P
             case Whole(_, argument):
                 sizes |= arrays_in(argument)
     made = {quantity.name for quantity in quantities}
-    return Program({name: Leaf(name, of) for name, of in sizes.items() if name not in made}, quantities, frozenset({"f", "g"}))
+    return Program(
+        {name: Leaf(name, of) for name, of in sizes.items() if name not in made},
+        quantities,
+        frozenset({"f", "g"}),
+    )
 
 
 def valuation_of(program: Program, seed: int = 0) -> Valuation:
     """Random positive arrays of distinct sizes."""
     generator = torch.Generator().manual_seed(seed)
     arrays = {
-        name: torch.rand([NUMBERS[size] for size in leaf.sizes], generator=generator, dtype=torch.float64) + 0.5
+        name: torch.rand(
+            [NUMBERS[size] for size in leaf.sizes], generator=generator, dtype=torch.float64
+        )
+        + 0.5
         for name, leaf in program.leaves.items()
     }
     valuation = Valuation(program, arrays)
-    valuation.sizes.update({size: number for size, number in NUMBERS.items() if isinstance(size, str)})
+    valuation.sizes.update(
+        {size: number for size, number in NUMBERS.items() if isinstance(size, str)}
+    )
     return valuation

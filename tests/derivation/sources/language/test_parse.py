@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from derivation.expressions import CASES, Case
 from derivation.strategies import Drawn, costs, trees
 from hesse.derivation.sources.language.parsing import DEEPEST, parse
-from hesse.derivation.sources.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, decimal, unparse
+from hesse.derivation.sources.language.tree import (
+    Binary,
+    Call,
+    Negative,
+    Number,
+    Symbol,
+    Transpose,
+    Tree,
+    decimal,
+    unparse,
+)
 from hesse.errors import HesseValueError
 
 x, y, z = map(Symbol, "xyz")
@@ -58,7 +68,11 @@ def test_read(text: str, tree: Tree) -> None:
 )
 def test_no_parentheses_but_those_needed(text: str) -> None:
     assert unparse(parse(text)) == text
-    for opening in (k for k, letter in enumerate(text) if letter == "(" and (k == 0 or not text[k - 1].isalnum())):
+    for opening in (
+        k
+        for k, letter in enumerate(text)
+        if letter == "(" and (k == 0 or not text[k - 1].isalnum())
+    ):
         closing = opening + _length(text[opening:])
         without = f"{text[:opening]}{text[opening + 1 : closing]}{text[closing + 1 :]}"
         assert without == "2.T" or parse(without) != parse(text)
@@ -92,7 +106,13 @@ def test_the_same_for_the_table(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(Fraction(0), "0"), (Fraction(1, 8), "0.125"), (Fraction(7, 50), "0.14"), (Fraction(1200), "1200")]
+    ("value", "text"),
+    [
+        (Fraction(0), "0"),
+        (Fraction(1, 8), "0.125"),
+        (Fraction(7, 50), "0.14"),
+        (Fraction(1200), "1200"),
+    ],
 )
 def test_decimal(value: Fraction, text: str) -> None:
     assert decimal(value) == text
@@ -104,7 +124,7 @@ def test_a_number_that_cannot_be_written(value: Fraction) -> None:
         decimal(value)
 
 
-# ---------------------------------------------------------------- bad input: the text, the place, and what is said
+# ---------------------------------------- bad input: the text, the place, and what is said
 
 REFUSED = [
     ("__import__('os')", "__import__", "two underscores in a row"),
@@ -112,7 +132,11 @@ REFUSED = [
     ("x.__class__", "x.__class__", "of attributes only .T is"),
     ("x.shape", "x.shape", "'.shape' is not part of the language"),
     ("lambda x: x", "lambda x: x", "an unknown function is called by a name"),
-    ("lambda*sum(w**2)", "lambda", "'lambda' is a reserved word, choose another name, such as lam or λ"),
+    (
+        "lambda*sum(w**2)",
+        "lambda",
+        "'lambda' is a reserved word, choose another name, such as lam or λ",
+    ),
     ("sum(x[0])", "x[0]", "an array stands for all its entries"),
     ("sum(x) == 1", "sum(x) == 1", "belongs in given="),
     ("sum(x^2)", "x^2", "a power is written x**2"),
@@ -139,7 +163,11 @@ REFUSED = [
     ("argmax(x)", "argmax", "not differentiable"),
     ("round(x)", "round", "not differentiable where it jumps"),
     ("sign(x)", "sign", "not differentiable where it jumps"),
-    ("f(x, y)", "y", "f() takes one argument and got 2; an unknown function is applied to each entry"),
+    (
+        "f(x, y)",
+        "y",
+        "f() takes one argument and got 2; an unknown function is applied to each entry",
+    ),
     ("exp(x, y)", "y", "exp() takes one argument and got 2"),
     ("sum()", "sum()", "sum() needs an argument"),
     ("sum(x, dim=1)", "1", "sum() has no argument dim; only axis= is allowed"),
@@ -147,9 +175,17 @@ REFUSED = [
     ("sum(x, axis=k)", "k", "axis must be a whole number that is written out"),
     ("sum(x, axis=1.0)", "1.0", "axis must be a whole number that is written out"),
     ("f(*x)", "*x", "names, numbers"),
-    ("x.T()", "x.T", "only a function with a plain name can be called; a product is written with *"),
+    (
+        "x.T()",
+        "x.T",
+        "only a function with a plain name can be called; a product is written with *",
+    ),
     ("np.sum(x**2)", "np.sum", "only a function with a plain name can be called; write sum(x)"),
-    ("(x**2).sum()", "(x**2).sum", "only a function with a plain name can be called; write sum(x ** 2)"),
+    (
+        "(x**2).sum()",
+        "(x**2).sum",
+        "only a function with a plain name can be called; write sum(x ** 2)",
+    ),
     ("f(x) + f", "f", "'f' is also called as a function"),
     ("sum + 1", "sum", "'sum' is a function; call it"),
     ("x + 1e999", "1e999", "beyond the range of float64"),
@@ -170,7 +206,11 @@ def test_refused_with_the_place(text: str, place: str, said: str) -> None:
     message, shown, carets = str(caught.value).split("\n")
     assert said in message
     assert shown == f"    {text.strip()}"
-    marked = [letter for letter, caret in zip(shown, carets.ljust(len(shown)), strict=True) if caret == "^"]
+    marked = [
+        letter
+        for letter, caret in zip(shown, carets.ljust(len(shown)), strict=True)
+        if caret == "^"
+    ]
     assert "".join(marked) == place
 
 

@@ -5,7 +5,17 @@ from fractions import Fraction
 import pytest
 
 from derivation.expressions import CASES, Case
-from hesse.derivation.calculus.expression import Apply, Entry, Expression, Group, Index, Power, Term, all_names, constant
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Entry,
+    Expression,
+    Group,
+    Index,
+    Power,
+    Term,
+    all_names,
+    constant,
+)
 from hesse.derivation.calculus.program import Program, names_in
 from hesse.derivation.sources.language import program
 from hesse.derivation.sources.language.parsing import DEEPEST, parse
@@ -67,11 +77,14 @@ def test_roles() -> None:
 
 
 def test_a_network_reads_as_in_a_textbook() -> None:
-    """z2_o = Σ_i W1[o,i] x_i, a2_o = f(z2_o), z3_p = Σ_j W2[p,j] a2_j, ŷ_p = f(z3_p), J = ½ Σ_p (y_p − ŷ_p)²"""
+    """z2_o = Σ_i W1[o,i] x_i, a2_o = f(z2_o), z3_p = Σ_j W2[p,j] a2_j, ŷ_p = f(z3_p), J = ½ Σ_p
+    (y_p − ŷ_p)²"""
     found = program("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", ["W1", "W2"])[0]
     o, i, p, j = Index("o", "h"), Index("i", "d"), Index("p", "m"), Index("j", "h")
     residual = Group(Expression((Term(ONE, (Entry("y", (p,)),)), Term(-ONE, (Entry("ŷ", (p,)),)))))
-    assert {quantity.name: (quantity.indices, quantity.definition) for quantity in found.quantities} == {
+    assert {
+        quantity.name: (quantity.indices, quantity.definition) for quantity in found.quantities
+    } == {
         "z2": ((o,), Expression((Term(ONE, (Entry("W1", (o, i)), Entry("x", (i,))), (i,)),))),
         "a2": ((o,), Expression((Term(ONE, (Apply("f", 0, Entry("z2", (o,))),)),))),
         "z3": ((p,), Expression((Term(ONE, (Entry("W2", (p, j)), Entry("a2", (j,))), (j,)),))),
@@ -154,7 +167,9 @@ def test_rewrites(text: str, written: str) -> None:
 
 
 def test_what_is_given() -> None:
-    found = program("sum((Omega*(T - U @ V.T))**2) + sum(y)", ["U", "V"], None, ["Omega == 1", "sum(y) == 1"])[0]
+    found = program(
+        "sum((Omega*(T - U @ V.T))**2) + sum(y)", ["U", "V"], None, ["Omega == 1", "sum(y) == 1"]
+    )[0]
     assert "Omega" not in found.leaves
     assert found.leaves["y"].sums_to == 1
     assert found.leaves["T"].sums_to is None

@@ -35,7 +35,13 @@ def test_declarations(given: Any, found: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("x[n", "shapes cannot be read: write each name with its sizes in brackets, such as W[h,d] x[d] a[]\n    x[n\n    ^"),
+        (
+            "x[n",
+            (
+                "shapes cannot be read: write each name with its sizes in brackets, such as W[h,d]"
+                " x[d] a[]\n    x[n\n    ^"
+            ),
+        ),
         ("x[n] 3[m]", "\n    x[n] 3[m]\n         ^"),
         ("x[n] x[m]", "the shape of 'x' is declared twice"),
         ("x[0]", "a size of 'x' is '0'; a size is a positive whole number or a letter"),
@@ -98,19 +104,49 @@ def test_inferred(text: str, wrt: str, shapes: str | None, found: dict[str, Any]
             "shapes do not fit in B @ a: B of shape (n, m) and a of shape (n,); m and n differ",
             "B @ a",
         ),
-        ("sum(a*b)", "a[n,m] b[n]", "in a*b: a of shape (n, m) and b of shape (n,); m and n differ", "a*b"),
-        ("sum(θ) + sum(a - b)", "θ[k] a[3] b[4]", "in a - b: a of shape (3,) and b of shape (4,); 3 and 4 differ", "a - b"),
-        ("sum(a @ b)", "a[] b[n]", "@ is for vectors and matrices; multiply by a scalar with *", "a @ b"),
-        ("x @ a", "a[]", "in x @ a: x (of any shape) and a (a scalar); @ is for vectors and matrices", "x @ a"),
+        (
+            "sum(a*b)",
+            "a[n,m] b[n]",
+            "in a*b: a of shape (n, m) and b of shape (n,); m and n differ",
+            "a*b",
+        ),
+        (
+            "sum(θ) + sum(a - b)",
+            "θ[k] a[3] b[4]",
+            "in a - b: a of shape (3,) and b of shape (4,); 3 and 4 differ",
+            "a - b",
+        ),
+        (
+            "sum(a @ b)",
+            "a[] b[n]",
+            "@ is for vectors and matrices; multiply by a scalar with *",
+            "a @ b",
+        ),
+        (
+            "x @ a",
+            "a[]",
+            "in x @ a: x (of any shape) and a (a scalar); @ is for vectors and matrices",
+            "x @ a",
+        ),
         ("logdet(X)", "X[n,d]", "in logdet(X): X of shape (n, d); n and d differ", "logdet(X)"),
         ("trace(x)", "x[n]", "trace is for square matrices", "trace(x)"),
         ("sum(x, axis=1)", "x[n]", "sum acts along axis 1, which is not there", "sum(x, axis=1)"),
         ("softmax(a)*a", "a[]", "softmax needs at least one axis", "softmax(a)"),
         ("sum(T.T)", "T[2,3,4]", ".T is for scalars, vectors and matrices", "T.T"),
         ("sum(diag(T))", "T[2,3,4]", "diag is for a vector", "diag(T)"),
-        ("W @ x", None, "the cost must be a scalar and has shape (h,); write sum(W @ x) or mean(W @ x)", "W @ x"),
+        (
+            "W @ x",
+            None,
+            "the cost must be a scalar and has shape (h,); write sum(W @ x) or mean(W @ x)",
+            "W @ x",
+        ),
         ("x", "x[3]", "the cost must be a scalar and has shape (3,); write sum(x) or mean(x)", "x"),
-        ("(y - f(W2 @ f(W1 @ x)))**2 + (y - f(x))**2", "W1[3,2] W2[2,3]", "has shape (2,); write sum(...)", None),
+        (
+            "(y - f(W2 @ f(W1 @ x)))**2 + (y - f(x))**2",
+            "W1[3,2] W2[2,3]",
+            "has shape (2,); write sum(...)",
+            None,
+        ),
         ("sum(A + eye(x))", "x[n] A[n,n]", "eye takes a size", "x"),
         ("sum(eye(2.5))*x", None, "eye takes a size", "2.5"),
         ("a*sum(x)/0", None, "division by zero", "a*sum(x)/0"),
@@ -118,33 +154,86 @@ def test_inferred(text: str, wrt: str, shapes: str | None, found: dict[str, Any]
         ("x*9**9**9", None, "beyond the range of float64", "9**9**9"),
     ],
 )
-def test_shapes_that_do_not_fit(text: str, shapes: str | None, said: str, place: str | None) -> None:
+def test_shapes_that_do_not_fit(
+    text: str, shapes: str | None, said: str, place: str | None
+) -> None:
     with pytest.raises(HesseValueError) as caught:
         program(text, symbols(parse(text))[0], shapes)
     message, shown, carets = str(caught.value).split("\n")
     assert said in message
     assert shown == f"    {text}"
-    assert "".join(letter for letter, caret in zip(shown, carets.ljust(len(shown)), strict=True) if caret == "^") == (
-        place or text
-    )
+    assert "".join(
+        letter
+        for letter, caret in zip(shown, carets.ljust(len(shown)), strict=True)
+        if caret == "^"
+    ) == (place or text)
 
 
 @pytest.mark.parametrize(
     ("text", "wrt", "shapes", "given", "error", "said"),
     [
-        ("sum(eye(k))*x", "x", None, (), HesseValueError, "'k' is a size of no array in the expression"),
-        ("sum(x)", "x", "x[n] q[m]", (), HesseKeyError, "shapes declares 'q', which is neither in the expression nor in wrt"),
-        ("sum(W @ x)", "w", None, (), HesseKeyError, "wrt names 'w', which does not occur in the expression; did you mean 'W'?"),
+        (
+            "sum(eye(k))*x",
+            "x",
+            None,
+            (),
+            HesseValueError,
+            "'k' is a size of no array in the expression",
+        ),
+        (
+            "sum(x)",
+            "x",
+            "x[n] q[m]",
+            (),
+            HesseKeyError,
+            "shapes declares 'q', which is neither in the expression nor in wrt",
+        ),
+        (
+            "sum(W @ x)",
+            "w",
+            None,
+            (),
+            HesseKeyError,
+            "wrt names 'w', which does not occur in the expression; did you mean 'W'?",
+        ),
         ("sum(weight @ x)", "wieght", None, (), HesseKeyError, "did you mean 'weight'?"),
         ("sum(x)", "", None, (), HesseValueError, "wrt is empty; name the parameters"),
         ("sum(x)", [], None, (), HesseValueError, "wrt is empty"),
-        ("sum(x)", ["x.T"], None, (), HesseValueError, "wrt names 'x.T', which cannot be the name of an array"),
+        (
+            "sum(x)",
+            ["x.T"],
+            None,
+            (),
+            HesseValueError,
+            "wrt names 'x.T', which cannot be the name of an array",
+        ),
         ("sum(x)", [3], None, (), HesseTypeError, "wrt must hold names; got 3"),
-        ("1/n*sum(x)", "n x", "x[n]", (), HesseValueError, "wrt names 'n', which is the letter of a size"),
+        (
+            "1/n*sum(x)",
+            "n x",
+            "x[n]",
+            (),
+            HesseValueError,
+            "wrt names 'n', which is the letter of a size",
+        ),
         ("sum(x)", "x", 3, (), HesseTypeError, "shapes must be text"),
         (3, "x", None, (), HesseTypeError, "the cost must be text"),
-        ("sum(x)", "x", None, "x == 1", HesseValueError, "given says something of 'x', which is in wrt"),
-        ("sum(x*y)", "x", None, "y = 1", HesseValueError, "given holds 'y = 1'; a fact is written 'sum(y) == 1' or 'Omega == 1'"),
+        (
+            "sum(x)",
+            "x",
+            None,
+            "x == 1",
+            HesseValueError,
+            "given says something of 'x', which is in wrt",
+        ),
+        (
+            "sum(x*y)",
+            "x",
+            None,
+            "y = 1",
+            HesseValueError,
+            "given holds 'y = 1'; a fact is written 'sum(y) == 1' or 'Omega == 1'",
+        ),
         ("sum(x*y)", "x", None, "y == q", HesseValueError, "what can be given is"),
         ("sum(x*y)", "x", None, "sum(y) == 0.5", HesseValueError, "what can be given is"),
         (
@@ -156,12 +245,35 @@ def test_shapes_that_do_not_fit(text: str, shapes: str | None, said: str, place:
             "given names 'q', which does not occur in the expression; there are",
         ),
         ("sum(x*y)", "x", None, [3], HesseTypeError, "given must hold text"),
-        ("a*sum(x)", "x", None, "sum(a) == 1", HesseValueError, "'a', which is a scalar; write 'a == 1'"),
-        ("sum(A @ x)", "x", None, "sum(A, axis=0) == 1", HesseValueError, "it can be that along the last axis, 1"),
-        ("sum(A*x)", "x", None, "A == 1", HesseValueError, "given replaces 'A' by a number, and no other array has its size"),
+        (
+            "a*sum(x)",
+            "x",
+            None,
+            "sum(a) == 1",
+            HesseValueError,
+            "'a', which is a scalar; write 'a == 1'",
+        ),
+        (
+            "sum(A @ x)",
+            "x",
+            None,
+            "sum(A, axis=0) == 1",
+            HesseValueError,
+            "it can be that along the last axis, 1",
+        ),
+        (
+            "sum(A*x)",
+            "x",
+            None,
+            "A == 1",
+            HesseValueError,
+            "given replaces 'A' by a number, and no other array has its size",
+        ),
     ],
 )
-def test_bad_input(text: Any, wrt: Any, shapes: Any, given: Any, error: type[HesseError], said: str) -> None:
+def test_bad_input(
+    text: Any, wrt: Any, shapes: Any, given: Any, error: type[HesseError], said: str
+) -> None:
     with pytest.raises(error) as caught:
         unchecked(text, wrt, shapes, given)
     assert said in str(caught.value)

@@ -50,8 +50,14 @@ def forward(net: Network, arrays: dict[str, Tensor]) -> Tensor:
 def random_arrays(net: Network) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     program, _ = net.program()
-    sizes = {name: [s if isinstance(s, int) else SIZES[s] for s in leaf.sizes] for name, leaf in program.leaves.items()}
-    arrays = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in sizes.items()}
+    sizes = {
+        name: [s if isinstance(s, int) else SIZES[s] for s in leaf.sizes]
+        for name, leaf in program.leaves.items()
+    }
+    arrays = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in sizes.items()
+    }
     if net.loss == "cross_entropy":
         arrays["y"] = F.one_hot(torch.tensor(1), len(arrays["y"])).double()
     return arrays
@@ -75,7 +81,13 @@ def test_value_and_slopes_are_those_of_the_network(net: Network) -> None:
 def test_names_and_letters_are_those_of_the_example() -> None:
     program, names = Network("2-3-1", "f").program()
     assert [q.name for q in program.quantities] == ["z2", "a2", "z3", "ŷ", "J"]
-    assert [q.role for q in program.quantities] == ["preactivation", "activation", "preactivation", "activation", "cost"]
+    assert [q.role for q in program.quantities] == [
+        "preactivation",
+        "activation",
+        "preactivation",
+        "activation",
+        "cost",
+    ]
     assert names == ("W1", "b1", "W2", "b2")
     assert program.unknown == {"f"}
     letters = {
@@ -129,7 +141,10 @@ def test_networks_are_values() -> None:
     ("net", "text"),
     [
         (Network("2-3-1"), "2-3-1, sigmoid, half_sse"),
-        (Network("2-3-2", "tanh", "cross_entropy", bias=False), "2-3-2, tanh, cross_entropy, no biases"),
+        (
+            Network("2-3-2", "tanh", "cross_entropy", bias=False),
+            "2-3-2, tanh, cross_entropy, no biases",
+        ),
         (Network("2-3-1", "tanh", output="identity"), "2-3-1, tanh, output identity, half_sse"),
         (Network("2-3-4-1", ["tanh", "f"]), "2-3-4-1, tanh, f, half_sse"),
         (Network("2-1", "f"), "2-1, f, half_sse"),
@@ -142,19 +157,59 @@ def test_text(net: Network, text: str) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: Network("2-x3-1"), HesseValueError, "widths: 'x3' in '2-x3-1' is not a width; each is a whole number from 1 on"),
+        (
+            lambda: Network("2-x3-1"),
+            HesseValueError,
+            "widths: 'x3' in '2-x3-1' is not a width; each is a whole number from 1 on",
+        ),
         (lambda: Network("2-0-1"), HesseValueError, "widths: '0' in '2-0-1' is not a width"),
         (lambda: Network((2, True)), HesseValueError, "widths: True in"),
-        (lambda: Network("2"), HesseValueError, "widths: '2' has 1 layer; a network needs at least inputs and outputs"),
-        (lambda: Network("2-1", loss="mae"), HesseValueError, "loss: no loss is named 'mae'; the nearest known: 'mse'"),
-        (lambda: Network("2-3-1", "softmax"), HesseValueError, "does not act on each unit by itself: use loss='cross_entropy'"),
-        (lambda: Network("2-3-1", "logdet"), HesseValueError, "activation: logdet does not act on each unit by itself"),
-        (lambda: Network("2-3-1", "sigmod"), HesseValueError, "activation: unknown function 'sigmod'; did you mean 'sigmoid'?"),
-        (lambda: Network("2-3-1", "ReLU"), HesseValueError, "activation: 'ReLU' cannot be used here: write relu"),
+        (
+            lambda: Network("2"),
+            HesseValueError,
+            "widths: '2' has 1 layer; a network needs at least inputs and outputs",
+        ),
+        (
+            lambda: Network("2-1", loss="mae"),
+            HesseValueError,
+            "loss: no loss is named 'mae'; the nearest known: 'mse'",
+        ),
+        (
+            lambda: Network("2-3-1", "softmax"),
+            HesseValueError,
+            "does not act on each unit by itself: use loss='cross_entropy'",
+        ),
+        (
+            lambda: Network("2-3-1", "logdet"),
+            HesseValueError,
+            "activation: logdet does not act on each unit by itself",
+        ),
+        (
+            lambda: Network("2-3-1", "sigmod"),
+            HesseValueError,
+            "activation: unknown function 'sigmod'; did you mean 'sigmoid'?",
+        ),
+        (
+            lambda: Network("2-3-1", "ReLU"),
+            HesseValueError,
+            "activation: 'ReLU' cannot be used here: write relu",
+        ),
         (lambda: Network("2-3-1", "sqrt"), HesseValueError, "activation: sqrt is none"),
-        (lambda: Network("2-3-1", "f(x)"), HesseValueError, r"activation: 'f(x)' is not the name of a function"),
-        (lambda: Network("2-3-4-1", ["tanh"]), HesseValueError, "activation: 1 names for 2 hidden layers"),
-        (lambda: Network(23), HesseTypeError, "widths: expected text such as '2-3-1' or a sequence of numbers, got int"),
+        (
+            lambda: Network("2-3-1", "f(x)"),
+            HesseValueError,
+            r"activation: 'f(x)' is not the name of a function",
+        ),
+        (
+            lambda: Network("2-3-4-1", ["tanh"]),
+            HesseValueError,
+            "activation: 1 names for 2 hidden layers",
+        ),
+        (
+            lambda: Network(23),
+            HesseTypeError,
+            "widths: expected text such as '2-3-1' or a sequence of numbers, got int",
+        ),
         (
             lambda: Network("2-3-1", torch.tanh),
             HesseTypeError,

@@ -1,4 +1,5 @@
-"""A single factor as a scalar, a vector or a matrix, and two indices that always go together as one."""
+"""A single factor as a scalar, a vector or a matrix, and two indices that always go together as
+one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,16 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.program import Program, Whole
 from hesse.derivation.show.matrix.compose import diagonal, entry_power, inverse
-from hesse.derivation.show.matrix.nodes import Array, Dimension, Elementwise, Identity, Matrix, Shown, Sizes, Symbol
+from hesse.derivation.show.matrix.nodes import (
+    Array,
+    Dimension,
+    Elementwise,
+    Identity,
+    Matrix,
+    Shown,
+    Sizes,
+    Symbol,
+)
 
 Form = Callable[[Expression, tuple[Index, ...], tuple[Index, ...], frozenset[str]], Matrix | None]
 
@@ -42,8 +52,11 @@ class Arrays:
     form: Form
     sizes: dict[str, Sizes] = field(default_factory=dict)
 
-    def read(self, factor: Factor, fixed: frozenset[str]) -> tuple[tuple[Index, ...], Matrix] | None:
-        """The indices of a factor, those that an enclosing sum fixes left out, and the factor as an array over them.
+    def read(
+        self, factor: Factor, fixed: frozenset[str]
+    ) -> tuple[tuple[Index, ...], Matrix] | None:
+        """The indices of a factor, those that an enclosing sum fixes left out, and the factor as an
+        array over them.
 
         None where there are more than two indices, or what stands there has no name.
         """
@@ -74,18 +87,28 @@ class Arrays:
             case _:
                 return None
 
-    def _exponent(self, exponent: Expression, at: tuple[Index, ...], fixed: frozenset[str]) -> Matrix | None:
+    def _exponent(
+        self, exponent: Expression, at: tuple[Index, ...], fixed: frozenset[str]
+    ) -> Matrix | None:
         free = [index for index in indices(exponent) if index.name not in fixed]
-        return self.form(exponent, at[:1], at[1:], fixed) if free else self.form(exponent, (), (), fixed)
+        return (
+            self.form(exponent, at[:1], at[1:], fixed)
+            if free
+            else self.form(exponent, (), (), fixed)
+        )
 
     def sizes_of(self, index: Index) -> Sizes:
         """What an index counts: one size, or those of the pair it stands for."""
         return self.sizes.get(index.name, (index.size,))
 
-    def _symbol(self, parts: tuple[Entry, ...], fixed: frozenset[str]) -> tuple[tuple[Index, ...], Matrix] | None:
-        """An array at its indices: a matrix, one row of it at a fixed index, its diagonal where an index stands twice.
+    def _symbol(
+        self, parts: tuple[Entry, ...], fixed: frozenset[str]
+    ) -> tuple[tuple[Index, ...], Matrix] | None:
+        """An array at its indices: a matrix, one row of it at a fixed index, its diagonal where an
+        index stands twice.
 
-        ``parts`` is one entry, or for a derivative not carried out first what is differentiated, then by what.
+        ``parts`` is one entry, or for a derivative not carried out first what is differentiated,
+        then by what.
         """
         name = parts[0].name
         axes = tuple(index for part in parts for index in part.indices)
@@ -102,7 +125,9 @@ class Arrays:
             if index.name in fixed:
                 places.append((axis, index.name))
             axis += len(self.sizes_of(index))
-        rows, columns = map(self.sizes_of, free) if len(free) == 2 else (sum(map(self.sizes_of, free), ()), ())
+        rows, columns = (
+            map(self.sizes_of, free) if len(free) == 2 else (sum(map(self.sizes_of, free), ()), ())
+        )
         array = Array(parts[0].name, tuple(part.name for part in parts[1:]))
         shown = tuple(self._shown(part, fixed) for part in parts) if places else ()
         node: Matrix = Symbol(array, rows, columns, tuple(places), shown)
@@ -113,19 +138,26 @@ class Arrays:
         return tuple(free), node
 
     def _inverted(self, parts: tuple[Entry, ...], free: list[Index]) -> str | None:
-        """The matrix whose inverse an entry is of: its last two indices are those of the matrix, in the same order."""
+        """The matrix whose inverse an entry is of: its last two indices are those of the matrix, in
+        the same order."""
         entry, by = parts[0], parts[1:]
         quantity = self.program.by_name.get(entry.name)
         if quantity is None or by or list(entry.indices[-2:]) != free or len(free) != 2:
             return None
         match quantity.definition:
-            case Whole("inv", Entry(name, at)) if at == quantity.indices and len(at) == len(entry.indices):
+            case Whole("inv", Entry(name, at)) if at == quantity.indices and len(at) == len(
+                entry.indices
+            ):
                 return name
         return None
 
     def _shown(self, entry: Entry, fixed: frozenset[str]) -> Shown:
-        """Row n of X is written x_n where no other x is about, column n X[:,n], slice n of an array S S_n."""
-        name, places = entry.name, [index.name if index.name in fixed else ":" for index in entry.indices]
+        """Row n of X is written x_n where no other x is about, column n X[:,n], slice n of an array
+        S S_n."""
+        name, places = (
+            entry.name,
+            [index.name if index.name in fixed else ":" for index in entry.indices],
+        )
         if set(places) <= {":"}:
             return name, ()
         first, rest = places[0], places[1:]
@@ -141,8 +173,11 @@ class Arrays:
 # ---------------------------------------------------------------- two indices as one
 
 
-def paired(term: Term, groups: tuple[tuple[Index, ...], ...], sizes: dict[str, Sizes]) -> tuple[Term, Pairs]:
-    """The term with pairs of indices that always stand side by side, in the same order, each as one index.
+def paired(
+    term: Term, groups: tuple[tuple[Index, ...], ...], sizes: dict[str, Sizes]
+) -> tuple[Term, Pairs]:
+    """The term with pairs of indices that always stand side by side, in the same order, each as one
+    index.
 
     Args:
         term: with arrays of more than two indices.
@@ -171,11 +206,17 @@ def paired(term: Term, groups: tuple[tuple[Index, ...], ...], sizes: dict[str, S
     factors = tuple(_together(factor, made) for factor in term.factors)
     gone = {index for pair in made for index in pair}
     bound = tuple(index for index in term.bound if index not in gone)
-    return replace(term, factors=factors, bound=(*bound, *(one for pair, one in made.items() if pair[0] in term.bound))), made
+    return replace(
+        term,
+        factors=factors,
+        bound=(*bound, *(one for pair, one in made.items() if pair[0] in term.bound)),
+    ), made
 
 
 def _beside(entry: tuple[Index, ...], left: Index, right: Index) -> bool:
-    return entry.count(left) == entry.count(right) == 1 and entry.index(right) == entry.index(left) + 1
+    return (
+        entry.count(left) == entry.count(right) == 1 and entry.index(right) == entry.index(left) + 1
+    )
 
 
 def _entries(factor: Factor) -> list[tuple[Index, ...]]:
@@ -185,9 +226,19 @@ def _entries(factor: Factor) -> list[tuple[Index, ...]]:
         case Apply(_, _, argument):
             return _entries(argument)
         case Power(base, exponent):
-            return [*_entries(base), *(entry for term in exponent.terms for inner in term.factors for entry in _entries(inner))]
+            return [
+                *_entries(base),
+                *(
+                    entry
+                    for term in exponent.terms
+                    for inner in term.factors
+                    for entry in _entries(inner)
+                ),
+            ]
         case Group(body):
-            return [entry for term in body.terms for inner in term.factors for entry in _entries(inner)]
+            return [
+                entry for term in body.terms for inner in term.factors for entry in _entries(inner)
+            ]
         case Partial(inner, by):
             return [*_entries(inner), *(entry.indices for entry in by)]
         case _:
@@ -195,16 +246,27 @@ def _entries(factor: Factor) -> list[tuple[Index, ...]]:
 
 
 def _loose(factor: Factor) -> list[Index]:
-    """The indices that stand alone somewhere: in a Kronecker delta, or summed over inside parentheses."""
+    """The indices that stand alone somewhere: in a Kronecker delta, or summed over inside
+    parentheses."""
     match factor:
         case Delta(left, right):
             return [left, right]
         case Apply(_, _, argument):
             return _loose(argument)
         case Power(base, exponent):
-            return [*_loose(base), *(index for term in exponent.terms for inner in term.factors for index in _loose(inner))]
+            return [
+                *_loose(base),
+                *(
+                    index
+                    for term in exponent.terms
+                    for inner in term.factors
+                    for index in _loose(inner)
+                ),
+            ]
         case Group(body):
-            inside = [index for term in body.terms for inner in term.factors for index in _loose(inner)]
+            inside = [
+                index for term in body.terms for inner in term.factors for index in _loose(inner)
+            ]
             return [*inside, *(index for term in body.terms for index in term.bound)]
         case Partial(inner, _):
             return _loose(inner)
@@ -222,7 +284,10 @@ def _together(factor: Factor, made: Pairs) -> Factor:
         return Entry(value.name, tuple(at))
 
     def inside(expression: Expression) -> Expression:
-        parts = (replace(term, factors=tuple(_together(part, made) for part in term.factors)) for term in expression.terms)
+        parts = (
+            replace(term, factors=tuple(_together(part, made) for part in term.factors))
+            for term in expression.terms
+        )
         return Expression(tuple(parts))
 
     match factor:

@@ -1,4 +1,5 @@
-"""Products, sums and their kin put together with what is trivial left out: no I in a product, no Aᵀᵀ, numbers in front."""
+"""Products, sums and their kin put together with what is trivial left out: no I in a product, no
+Aᵀᵀ, numbers in front."""
 
 from fractions import Fraction
 
@@ -42,7 +43,11 @@ def is_scalar(node: Matrix) -> bool:
 
 def split(node: Matrix) -> tuple[Fraction, tuple[Matrix, ...], Matrix]:
     """The number, the scalars and the matrix whose product a node is."""
-    return (node.number, node.scalars, node.body) if isinstance(node, Scaled) else (Fraction(1), (), node)
+    return (
+        (node.number, node.scalars, node.body)
+        if isinstance(node, Scaled)
+        else (Fraction(1), (), node)
+    )
 
 
 def scaled(number: Fraction, scalars: tuple[Matrix, ...], body: Matrix) -> Matrix:
@@ -63,7 +68,9 @@ def scaled(number: Fraction, scalars: tuple[Matrix, ...], body: Matrix) -> Matri
     return body if number == 1 and not kept else Scaled(number, tuple(kept), body)
 
 
-def _without_scalars(factors: tuple[Matrix, ...]) -> tuple[Fraction, tuple[Matrix, ...], list[Matrix]]:
+def _without_scalars(
+    factors: tuple[Matrix, ...],
+) -> tuple[Fraction, tuple[Matrix, ...], list[Matrix]]:
     number, scalars, bodies = Fraction(1), [], []
     for factor in factors:
         own, more, body = split(factor)
@@ -86,7 +93,9 @@ def product(*factors: Matrix) -> Matrix:
                 flat[-1] = diag(hadamard(before.body, factor.body))
             elif isinstance(before, Diag) and is_vector(factor):
                 flat[-1] = hadamard(before.body, factor)
-            elif isinstance(before, Commutation) and factor == Commutation(before.columns, before.rows):
+            elif isinstance(before, Commutation) and factor == Commutation(
+                before.columns, before.rows
+            ):
                 flat.pop()
             else:
                 flat.append(factor)
@@ -144,7 +153,9 @@ def hadamard(*factors: Matrix) -> Matrix:
             elif not is_ones(factor):
                 exponents[factor] = exponents.get(factor, Fraction(0)) + 1
     flat = [entry_power(base, exponent) for base, exponent in exponents.items()]
-    return scaled(number, scalars, Hadamard(tuple(flat)) if len(flat) > 1 else flat[0] if flat else bodies[0])
+    return scaled(
+        number, scalars, Hadamard(tuple(flat)) if len(flat) > 1 else flat[0] if flat else bodies[0]
+    )
 
 
 def entry_power(body: Matrix, exponent: "Fraction | Matrix") -> Matrix:
@@ -263,7 +274,9 @@ def sum_over(index: str, size: Size, body: Matrix) -> Matrix:
     number, scalars, inner = split(body)
     free = tuple(scalar for scalar in scalars if not depends(scalar, index))
     tied = tuple(scalar for scalar in scalars if depends(scalar, index))
-    factors, put = (inner.factors, type(inner)) if isinstance(inner, Kron | Product) else ((inner,), Product)
+    factors, put = (
+        (inner.factors, type(inner)) if isinstance(inner, Kron | Product) else ((inner,), Product)
+    )
     within = [place for place, factor in enumerate(factors) if depends(factor, index)]
     if not within:
         return scaled(number, (*free, SumOver(index, size, scaled(Fraction(1), tied, ONE))), inner)

@@ -42,12 +42,14 @@ _FLOAT = torch.float64
 
 
 def evaluate(node: Matrix, valuation: Valuation) -> Tensor:
-    """The matrix as a float64 tensor with two axes, each counted row by row; a vector is one column."""
+    """The matrix as a float64 tensor with two axes, each counted row by row; a vector is one
+    column."""
     return _Evaluation(valuation).value(node, {})
 
 
 class _Evaluation:
-    """One evaluation: arrays come from the valuation, ``at`` says where the indices of sums stand."""
+    """One evaluation: arrays come from the valuation, ``at`` says where the indices of sums
+    stand."""
 
     def __init__(self, valuation: Valuation) -> None:
         self.valuation = valuation
@@ -72,9 +74,18 @@ class _Evaluation:
                 return torch.eye(self._count(rows), dtype=_FLOAT)
             case Commutation(rows, columns):
                 n, k = self._count(rows), self._count(columns)
-                return torch.eye(n * k, dtype=_FLOAT).reshape(n, k, n * k).transpose(0, 1).reshape(n * k, n * k)
+                return (
+                    torch.eye(n * k, dtype=_FLOAT)
+                    .reshape(n, k, n * k)
+                    .transpose(0, 1)
+                    .reshape(n * k, n * k)
+                )
             case Scaled(number, scalars, body):
-                return float(number) * prod(self.value(scalar, at).item() for scalar in scalars) * self.value(body, at)
+                return (
+                    float(number)
+                    * prod(self.value(scalar, at).item() for scalar in scalars)
+                    * self.value(body, at)
+                )
             case Transpose(body):
                 return self.value(body, at).T
             case Inverse(body):
@@ -86,10 +97,14 @@ class _Evaluation:
             case Hadamard(factors):
                 return reduce(torch.mul, (self.value(factor, at) for factor in factors))
             case Kron(factors):
-                return reduce(torch.kron, (self.value(factor, at).contiguous() for factor in factors))
+                return reduce(
+                    torch.kron, (self.value(factor, at).contiguous() for factor in factors)
+                )
             case Elementwise(function, order, body):
                 known = self.valuation.functions.get(function)
-                return nth_derivative(known or FUNCTIONS[function].value, order, self.value(body, at).contiguous())
+                return nth_derivative(
+                    known or FUNCTIONS[function].value, order, self.value(body, at).contiguous()
+                )
             case EntryPower(body, exponent):
                 base = self.value(body, at)
                 if isinstance(exponent, Fraction):
@@ -102,12 +117,20 @@ class _Evaluation:
             case Trace(body):
                 return torch.trace(self.value(body, at)).reshape(1, 1)
             case BlockDiag(index, size, body):
-                return torch.block_diag(*(self.value(body, {**at, index: k}) for k in range(self.valuation.size(size))))
+                return torch.block_diag(
+                    *(self.value(body, {**at, index: k}) for k in range(self.valuation.size(size)))
+                )
             case SumOver(index, size, body):
-                return reduce(torch.add, (self.value(body, {**at, index: k}) for k in range(self.valuation.size(size))))
+                return reduce(
+                    torch.add,
+                    (self.value(body, {**at, index: k}) for k in range(self.valuation.size(size))),
+                )
 
     def _array(self, named: Array) -> Tensor:
         if not named.by:
             return self.valuation.value(named.name)
-        own = tuple(Index(f"#{axis}", size) for axis, size in enumerate(self.valuation.program.shape(named.name)))
+        own = tuple(
+            Index(f"#{axis}", size)
+            for axis, size in enumerate(self.valuation.program.shape(named.name))
+        )
         return self.valuation.derivative(Entry(named.name, own), own, named.by)

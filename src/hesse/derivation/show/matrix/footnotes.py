@@ -26,7 +26,11 @@ def remarks(node: Matrix) -> tuple[str, ...]:
         >>> remarks(Commutation(("m",), ("h",)))
         ('K vec(V) = vec(Vᵀ) for V of shape m × h: the same entries, counted column by column',)
     """
-    return tuple(dict.fromkeys(remark for inner in walk(node) for remark in _remark(inner, several_commutations(node))))
+    return tuple(
+        dict.fromkeys(
+            remark for inner in walk(node) for remark in _remark(inner, several_commutations(node))
+        )
+    )
 
 
 def _remark(node: Matrix, several: bool) -> Iterator[str]:
@@ -34,7 +38,10 @@ def _remark(node: Matrix, several: bool) -> Iterator[str]:
         case Commutation(rows, columns):
             name = commutation_name(node) if several else "K"
             form = f"{sizes_text(rows)} × {sizes_text(columns)}"
-            yield f"{name} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries, counted column by column"
+            yield (
+                f"{name} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries, counted column"
+                " by column"
+            )
         case Vec():
             yield "vec(V): the entries of V row by row, as one column"
         case Hadamard():

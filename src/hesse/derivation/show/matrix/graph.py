@@ -1,4 +1,5 @@
-"""One term as a graph: indices are nodes, vectors are labels on them, matrices are edges between them."""
+"""One term as a graph: indices are nodes, vectors are labels on them, matrices are edges between
+them."""
 
 from hesse.derivation.calculus.expression import Index
 from hesse.derivation.show.matrix.compose import (
@@ -41,8 +42,12 @@ class FactorGraph:
             self._edges.setdefault(frozenset(at), []).append((at[0], matrix))
 
     def edge(self, row: Index, column: Index) -> Matrix | None:
-        """The entrywise product of all matrices from one index to another: diagonal where one of them is I."""
-        found = [matrix if start == row else transpose(matrix) for start, matrix in self._edges.get(frozenset((row, column)), [])]
+        """The entrywise product of all matrices from one index to another: diagonal where one of
+        them is I."""
+        found = [
+            matrix if start == row else transpose(matrix)
+            for start, matrix in self._edges.get(frozenset((row, column)), [])
+        ]
         if len(found) > 1 and Identity(self.sizes(row)) in found:
             return diag(hadamard(*map(diagonal, found)))
         return hadamard(*found) if found else None
@@ -56,7 +61,8 @@ class FactorGraph:
         return self.label(index) or Ones(self.sizes(index))
 
     def weighed(self, row: Index, column: Index) -> Matrix:
-        """The matrix between two indices with their labels: diag(u) A diag(v), or u vᵀ where there is no edge."""
+        """The matrix between two indices with their labels: diag(u) A diag(v), or u vᵀ where there
+        is no edge."""
         between = self.edge(row, column)
         if between is None:
             return product(self.vector(row), transpose(self.vector(column)))
@@ -78,7 +84,9 @@ class FactorGraph:
         around = self.neighbours(index)
         if len(around) == 2:
             left, right = around
-            joined = product(self._gone(left, index), diag(self.vector(index)), self._gone(index, right))
+            joined = product(
+                self._gone(left, index), diag(self.vector(index)), self._gone(index, right)
+            )
             self.put((left, right), joined)
         elif len(around) == 1 and not self._trace(index, around[0]):
             vector = self.vector(index)
@@ -108,7 +116,9 @@ class FactorGraph:
             return False
         matrices = [matrix if start == index else transpose(matrix) for start, matrix in ends]
         there, back = matrices[0], transpose(matrices[1])
-        self.scalars.append(trace(product(back, diag(self.vector(index)), there, diag(self.vector(other)))))
+        self.scalars.append(
+            trace(product(back, diag(self.vector(index)), there, diag(self.vector(other))))
+        )
         del self._edges[pair]
         self._labels.pop(other, None)
         self.bound.remove(other)
@@ -117,10 +127,14 @@ class FactorGraph:
 
 def _total(labels: list[Matrix], vector: Matrix) -> Matrix:
     """The sum of the entries of a product of vectors: uᵀ v."""
-    square = next((label for label in labels if isinstance(label, EntryPower) and label.exponent == 2), None)
+    square = next(
+        (label for label in labels if isinstance(label, EntryPower) and label.exponent == 2), None
+    )
     if square is not None:
         rest = [label for label in labels if label is not square]
-        return product(transpose(square.body), *([diag(hadamard(*rest))] if rest else []), square.body)
+        return product(
+            transpose(square.body), *([diag(hadamard(*rest))] if rest else []), square.body
+        )
     if len(labels) < 2:
         return product(transpose(Ones(shape(vector)[0])), vector)
     return product(transpose(labels[0]), hadamard(*labels[1:]))

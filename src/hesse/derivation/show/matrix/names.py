@@ -14,11 +14,17 @@ def text_symbol(symbol: Symbol) -> str:
 
 def latex_symbol(symbol: Symbol) -> str:
     """A symbol in LaTeX."""
-    return _quotient(symbol, latex_name, r"\frac{{\partial{} {}}}{{{}}}", r"\partial {}", "^{{{}}}".format)
+    return _quotient(
+        symbol, latex_name, r"\frac{{\partial{} {}}}{{{}}}", r"\partial {}", "^{{{}}}".format
+    )
 
 
 def _quotient(
-    symbol: Symbol, written: Callable[[str, tuple[str, ...]], str], fraction: str, one: str, power: Callable[[int], str]
+    symbol: Symbol,
+    written: Callable[[str, tuple[str, ...]], str],
+    fraction: str,
+    one: str,
+    power: Callable[[int], str],
 ) -> str:
     of, *by = (written(*part) for part in parts(symbol))
     order = power(len(by)) if len(by) > 1 else ""

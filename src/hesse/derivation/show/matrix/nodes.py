@@ -1,4 +1,5 @@
-"""What a matrix formula is made of. Every node is a matrix; a vector has no columns to count, a scalar no rows either."""
+"""What a matrix formula is made of. Every node is a matrix; a vector has no columns to count, a
+scalar no rows either."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,14 +7,17 @@ from fractions import Fraction
 
 from hesse.derivation.calculus.expression import Size
 
-Sizes = tuple[Size, ...]  # of one side of a matrix, counted row by row; empty for a vector's or scalar's single one
+Sizes = tuple[
+    Size, ...
+]  # of one side of a matrix, counted row by row; empty for a vector's or scalar's single one
 Shape = tuple[Sizes, Sizes]
 Shown = tuple[str, tuple[str, ...]]  # a name, and the places at which it stands: x_n, X[:,n]
 
 
 @dataclass(frozen=True)
 class Array:
-    """A leaf, a quantity, or with names in ``by`` a derivative of one that is not written out: ``∂z3/∂z2``."""
+    """A leaf, a quantity, or with names in ``by`` a derivative of one that is not written out:
+    ``∂z3/∂z2``."""
 
     name: str
     by: tuple[str, ...] = ()
@@ -26,7 +30,8 @@ class Symbol:
     Attributes:
         array: its axes are those of the rows, then those of the columns, but for the fixed ones.
         rows, columns: the sizes of its axes, the fixed ones left out.
-        fixed: (axis, index) for each axis at which an index of an enclosing sum stands: row n of X is ``((0, "n"),)``.
+        fixed: (axis, index) for each axis at which an index of an enclosing sum stands: row n of X
+            is ``((0, "n"),)``.
         shown: where axes are fixed, how each name in the array is written.
     """
 
@@ -223,7 +228,9 @@ def shape(node: Matrix) -> Shape:
         case Transpose(body) | Inverse(body):
             rows, columns = shape(body)
             return columns, rows
-        case Scaled(body=body) | Elementwise(body=body) | EntryPower(body=body) | SumOver(body=body):
+        case (
+            Scaled(body=body) | Elementwise(body=body) | EntryPower(body=body) | SumOver(body=body)
+        ):
             return shape(body)
         case Product(factors):
             return shape(factors[0])[0], shape(factors[-1])[1]
@@ -231,7 +238,9 @@ def shape(node: Matrix) -> Shape:
             return shape(parts[0])
         case Kron(factors):
             shapes = [shape(factor) for factor in factors]
-            return tuple(size for one in shapes for size in one[0]), tuple(size for one in shapes for size in one[1])
+            return tuple(size for one in shapes for size in one[0]), tuple(
+                size for one in shapes for size in one[1]
+            )
         case Diag(body):
             return shape(body)[0], shape(body)[0]
         case Vec(body):
@@ -251,7 +260,16 @@ def children(node: Matrix) -> "tuple[Matrix, ...]":
             return (body,) if isinstance(exponent, Fraction) else (body, exponent)
         case Product(parts) | Sum(parts) | Hadamard(parts) | Kron(parts):
             return parts
-        case Transpose() | Inverse() | Elementwise() | Diag() | Vec() | Trace() | BlockDiag() | SumOver():
+        case (
+            Transpose()
+            | Inverse()
+            | Elementwise()
+            | Diag()
+            | Vec()
+            | Trace()
+            | BlockDiag()
+            | SumOver()
+        ):
             return (node.body,)
         case _:
             return ()
@@ -274,6 +292,18 @@ def depends(node: Matrix, index: str) -> bool:
 
 
 def weight(node: Matrix) -> int:
-    """How much there is to read: each symbol once, and what a reader stumbles over a little more."""
-    own = {Ones: 2, SumOver: 2, BlockDiag: 1, Commutation: 1, Symbol: 1, Identity: 1, Dimension: 1, Inverse: 1, Vec: 1, Diag: 1}
+    """How much there is to read: each symbol once, and what a reader stumbles over a little
+    more."""
+    own = {
+        Ones: 2,
+        SumOver: 2,
+        BlockDiag: 1,
+        Commutation: 1,
+        Symbol: 1,
+        Identity: 1,
+        Dimension: 1,
+        Inverse: 1,
+        Vec: 1,
+        Diag: 1,
+    }
     return own.get(type(node), 0) + sum(map(weight, children(node)))

@@ -153,7 +153,13 @@ _TEXT = _Style(
 
 def _latex_exponent(number: Fraction, each: bool) -> str:
     value = str(number)
-    return f"^{{\\circ {value}}}" if each and number > 0 else f"^{{\\circ({value})}}" if each else f"^{{{value}}}"
+    return (
+        f"^{{\\circ {value}}}"
+        if each and number > 0
+        else f"^{{\\circ({value})}}"
+        if each
+        else f"^{{{value}}}"
+    )
 
 
 def _latex_parentheses(inner: str) -> str:
@@ -162,7 +168,11 @@ def _latex_parentheses(inner: str) -> str:
 
 
 def _latex_number(value: Fraction) -> str:
-    return str(value) if value.denominator == 1 else rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}"
+    return (
+        str(value)
+        if value.denominator == 1
+        else rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}"
+    )
 
 
 _LATEX = _Style(
@@ -173,7 +183,9 @@ _LATEX = _Style(
     parentheses=_latex_parentheses,
     number=_latex_number,
     quotient=lambda top, bottom: rf"\frac{{{top}}}{{{bottom}}}",
-    power=lambda base, exponent: f"{{{base}}}{exponent}" if re.search(r"['^]|prime", base) else base + exponent,
+    power=lambda base, exponent: (
+        f"{{{base}}}{exponent}" if re.search(r"['^]|prime", base) else base + exponent
+    ),
     exponent=_latex_exponent,
     root=lambda inner: rf"\sqrt{{{inner}}}",
     raised=lambda inner: rf"^{{\circ({inner})}}",
@@ -201,7 +213,8 @@ class _Writer:
         self._commutation = commutation
 
     def write(self, node: Matrix, least: int, last: bool = True) -> str:
-        """A node, in parentheses where it binds less than it must; a sum over an index may go unbracketed to the end."""
+        """A node, in parentheses where it binds less than it must; a sum over an index may go
+        unbracketed to the end."""
         text, binds = self._written(node)
         if binds == _SUM_OVER and last and least == _QUOTIENT:
             return text
@@ -211,7 +224,9 @@ class _Writer:
         """Factors of ⊗ or ∘: products need no parentheses, each other does."""
         written = [self.write(part, _QUOTIENT, k == len(parts) - 1) for k, part in enumerate(parts)]
         for k, part in enumerate(parts):
-            if isinstance(part, Product) and any(isinstance(factor, Kron | Hadamard) for factor in part.factors):
+            if isinstance(part, Product) and any(
+                isinstance(factor, Kron | Hadamard) for factor in part.factors
+            ):
                 written[k] = self.style.parentheses(written[k])
         return sign.join(written)
 
@@ -265,7 +280,9 @@ class _Writer:
             case Trace(body):
                 return style.call(style.operator("tr"), self.write(body, _SUM)), _ATOM
             case BlockDiag(index, _, body):
-                return style.call(style.subscripted(style.operator("blockdiag"), index), self.write(body, _SUM)), _ATOM
+                return style.call(
+                    style.subscripted(style.operator("blockdiag"), index), self.write(body, _SUM)
+                ), _ATOM
             case SumOver(index, _, body):
                 return style.sum_sign(index) + self.write(body, _SUM_OVER), _SUM_OVER
 
@@ -279,7 +296,11 @@ class _Writer:
         written = self.write(factors[0], _PRODUCT)
         for before, factor in pairwise(factors):
             # XᵀX is read as one thing.
-            gram = isinstance(before, Transpose) and before.body == factor and isinstance(factor, Symbol)
+            gram = (
+                isinstance(before, Transpose)
+                and before.body == factor
+                and isinstance(factor, Symbol)
+            )
             written += ("" if gram else self.style.beside) + self.write(factor, _PRODUCT)
         return written
 
@@ -289,7 +310,11 @@ class _Writer:
             number, scalars, body = split(term)
             negative = number < 0
             inner = term if not negative else _negated(number, scalars, body)
-            sign = (style.minus if negative else style.plus) if place else (style.sign if negative else "")
+            sign = (
+                (style.minus if negative else style.plus)
+                if place
+                else (style.sign if negative else "")
+            )
             written += sign + self.write(inner, _SUM_OVER)
         return written
 
@@ -298,7 +323,11 @@ class _Writer:
         style = self.style
         above, below = [], []
         for scalar in node.scalars:
-            if isinstance(scalar, EntryPower) and isinstance(scalar.exponent, Fraction) and scalar.exponent < 0:
+            if (
+                isinstance(scalar, EntryPower)
+                and isinstance(scalar.exponent, Fraction)
+                and scalar.exponent < 0
+            ):
                 power = -scalar.exponent
                 below.append(scalar.body if power == 1 else EntryPower(scalar.body, power))
             else:
@@ -320,18 +349,24 @@ class _Writer:
         binds = min(_SUM_OVER if binds <= _SUM_OVER else binds, _PRODUCT)
         return sign + (front + style.beside if front else "") + inner, _SUM if sign else binds
 
-    def _quotient(self, number: Fraction, above: list[Matrix], below: list[Matrix], bare: bool) -> str:
+    def _quotient(
+        self, number: Fraction, above: list[Matrix], below: list[Matrix], bare: bool
+    ) -> str:
         style = self.style
         tops = [str(number.numerator)] if number.numerator != 1 or not above else []
         bottoms = [str(number.denominator)] if number.denominator != 1 else []
         latex = style is _LATEX
         top = style.beside.join(tops + [self.write(scalar, _ATOM) for scalar in above])
         single = latex and len(below) == 1 and not bottoms
-        bottom = style.beside.join(bottoms + [self.write(scalar, _SUM if single else _ATOM) for scalar in below])
+        bottom = style.beside.join(
+            bottoms + [self.write(scalar, _SUM if single else _ATOM) for scalar in below]
+        )
         if latex:
             return style.quotient(top, bottom)
         bottom = style.parentheses(bottom) if len(bottoms) + len(below) > 1 else bottom
-        return style.quotient(top, bottom) if bare else style.parentheses(style.quotient(top, bottom))
+        return (
+            style.quotient(top, bottom) if bare else style.parentheses(style.quotient(top, bottom))
+        )
 
 
 def _negated(number: Fraction, scalars: tuple[Matrix, ...], body: Matrix) -> Matrix:

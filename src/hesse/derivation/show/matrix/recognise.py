@@ -19,19 +19,42 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.show.matrix.arrays import Arrays, paired
-from hesse.derivation.show.matrix.compose import block_diag, diag, hadamard, kron, product, scaled, sum_over, transpose, vec
+from hesse.derivation.show.matrix.compose import (
+    block_diag,
+    diag,
+    hadamard,
+    kron,
+    product,
+    scaled,
+    sum_over,
+    transpose,
+    vec,
+)
 from hesse.derivation.show.matrix.graph import FactorGraph
-from hesse.derivation.show.matrix.nodes import ONE, BlockDiag, Commutation, Matrix, Ones, Zeros, walk, weight
+from hesse.derivation.show.matrix.nodes import (
+    ONE,
+    BlockDiag,
+    Commutation,
+    Matrix,
+    Ones,
+    Zeros,
+    walk,
+    weight,
+)
 from hesse.derivation.show.matrix.sums import add
 
 Side = tuple[Index, ...]  # no, one or two indices
 _NONE: frozenset[str] = frozenset()
 
 
-def matrix_form(expression: Expression, rows: Side, columns: Side, program: Program) -> Matrix | None:
-    """The matrix whose rows and columns are counted by two groups of indices, as a formula of matrices.
+def matrix_form(
+    expression: Expression, rows: Side, columns: Side, program: Program
+) -> Matrix | None:
+    """The matrix whose rows and columns are counted by two groups of indices, as a formula of
+    matrices.
 
-    A group of two counts a matrix parameter row by row: (o, i) is row o·n_i + i. None where no formula of matrices is known.
+    A group of two counts a matrix parameter row by row: (o, i) is row o·n_i + i. None where no
+    formula of matrices is known.
 
     Args:
         expression: its free indices are among those of the two groups.
@@ -60,25 +83,31 @@ def matrix_form(expression: Expression, rows: Side, columns: Side, program: Prog
 
 
 class _Reader:
-    """Reads expressions. ``fixed`` names the indices of enclosing sums: what depends on them is a symbol with a subscript."""
+    """Reads expressions. ``fixed`` names the indices of enclosing sums: what depends on them is a
+    symbol with a subscript."""
 
     def __init__(self, program: Program, blocks: bool = True) -> None:
         self.blocks = blocks
         self.arrays = Arrays(program, self.form)
         self._summed: dict[tuple[Size, int], Index] = {}
 
-    def form(self, expression: Expression, rows: Side, columns: Side, fixed: frozenset[str]) -> Matrix | None:
+    def form(
+        self, expression: Expression, rows: Side, columns: Side, fixed: frozenset[str]
+    ) -> Matrix | None:
         """An expression as a matrix."""
         if expression.is_zero:
             return Zeros(_sizes(self.arrays, rows), _sizes(self.arrays, columns))
-        if not set(index.name for index in indices(expression)) <= fixed | {index.name for index in (*rows, *columns)}:
+        if not set(index.name for index in indices(expression)) <= fixed | {
+            index.name for index in (*rows, *columns)
+        }:
             return None
         parts = [self.term(term, rows, columns, fixed) for term in expression.terms]
         known = [part for part in parts if part is not None]
         return add(*known) if len(known) == len(parts) else None
 
     def term(self, term: Term, rows: Side, columns: Side, fixed: frozenset[str]) -> Matrix | None:
-        """A term as it stands, or with its matrices in parentheses multiplied out where that leaves less to read."""
+        """A term as it stands, or with its matrices in parentheses multiplied out where that leaves
+        less to read."""
         # A bound index may have the name of an index of the matrix that the term does not have.
         term = freshen(term, fixed | {index.name for index in (*rows, *columns)})
         forms = [self._as_it_stands(term, rows, columns, fixed, 2)]
@@ -87,7 +116,9 @@ class _Reader:
             forms.append(self.form(opened, rows, columns, fixed))
         return min((form for form in forms if form is not None), key=weight, default=None)
 
-    def _as_it_stands(self, term: Term, rows: Side, columns: Side, fixed: frozenset[str], sums: int) -> Matrix | None:
+    def _as_it_stands(
+        self, term: Term, rows: Side, columns: Side, fixed: frozenset[str], sums: int
+    ) -> Matrix | None:
         contracted = contract(term)
         if contracted is None:
             return None
@@ -100,7 +131,9 @@ class _Reader:
         left = graph.eliminate() if not unread else []
         if not unread and not left:
             return scaled(term.coefficient, tuple(graph.scalars), _assembled(graph, rows, columns))
-        return self._blocks(term, rows, columns, fixed) or self._sums(term, rows, columns, fixed, sums, {*left, *unread})
+        return self._blocks(term, rows, columns, fixed) or self._sums(
+            term, rows, columns, fixed, sums, {*left, *unread}
+        )
 
     def _graph(self, term: Term, fixed: frozenset[str]) -> tuple[FactorGraph, list[Index]]:
         """The graph of a term, and the indices of those factors that cannot be in it."""
@@ -119,14 +152,20 @@ class _Reader:
         term, made = paired(term, (rows, columns), self.arrays.sizes)
         if not made:
             return None
-        rows, columns = ((made[group],) if len(group) == 2 and group in made else group for group in (rows, columns))
+        rows, columns = (
+            (made[group],) if len(group) == 2 and group in made else group
+            for group in (rows, columns)
+        )
         graph, unread = self._graph(term, fixed)
         if unread or graph.eliminate():
             return None
         return scaled(term.coefficient, tuple(graph.scalars), _assembled(graph, rows, columns))
 
-    def _blocks(self, term: Term, rows: Side, columns: Side, fixed: frozenset[str]) -> Matrix | None:
-        """A block for each value of o, under [o = p] with o the first row index and p the first column index."""
+    def _blocks(
+        self, term: Term, rows: Side, columns: Side, fixed: frozenset[str]
+    ) -> Matrix | None:
+        """A block for each value of o, under [o = p] with o the first row index and p the first
+        column index."""
         if not self.blocks or not (len(rows) == len(columns) == 2):
             return None
         o, p = rows[0], columns[0]
@@ -138,19 +177,36 @@ class _Reader:
         return None if body is None else block_diag(o.name, o.size, body)
 
     def _sums(
-        self, term: Term, rows: Side, columns: Side, fixed: frozenset[str], sums: int, among: Iterable[Index]
+        self,
+        term: Term,
+        rows: Side,
+        columns: Side,
+        fixed: frozenset[str],
+        sums: int,
+        among: Iterable[Index],
     ) -> Matrix | None:
         """Σ over an index that joins too much at once."""
         if not sums:
             return None
         found: list[Matrix] = []
-        for index in sorted((index for index in term.bound if index in set(among)), key=lambda index: _sample_like(index, term)):
+        for index in sorted(
+            (index for index in term.bound if index in set(among)),
+            key=lambda index: _sample_like(index, term),
+        ):
             one = self._summed.setdefault((index.size, sums), index)
-            if one != index and one.name in all_names(term) | fixed | {other.name for other in (*rows, *columns)}:
+            if one != index and one.name in all_names(term) | fixed | {
+                other.name for other in (*rows, *columns)
+            }:
                 one = index
             factors = tuple(rename_factor(factor, {index: one}) for factor in term.factors)
             bound = tuple(other for other in term.bound if other != index)
-            inner = self._as_it_stands(replace(term, factors=factors, bound=bound), rows, columns, fixed | {one.name}, sums - 1)
+            inner = self._as_it_stands(
+                replace(term, factors=factors, bound=bound),
+                rows,
+                columns,
+                fixed | {one.name},
+                sums - 1,
+            )
             if inner is not None:
                 found.append(sum_over(one.name, one.size, inner))
         return min(found, key=weight, default=None)
@@ -173,8 +229,14 @@ def _sample_like(index: Index, term: Term) -> tuple[bool, int]:
 def _opened(term: Term, fixed: frozenset[str]) -> Expression | None:
     """The term with the first parentheses around a matrix multiplied out."""
     for place, factor in enumerate(term.factors):
-        if isinstance(factor, Group) and len(_free(factor, fixed)) >= 2 and 1 < len(factor.body.terms) <= 8:
-            rest = Term(term.coefficient, (*term.factors[:place], *term.factors[place + 1 :]), (), term.kind)
+        if (
+            isinstance(factor, Group)
+            and len(_free(factor, fixed)) >= 2
+            and 1 < len(factor.body.terms) <= 8
+        ):
+            rest = Term(
+                term.coefficient, (*term.factors[:place], *term.factors[place + 1 :]), (), term.kind
+            )
             taken = all_names(term)
             parts = [multiply_terms(rest, freshen(part, taken)) for part in factor.body.terms]
             return Expression(tuple(_bound_too(part, term.bound) for part in parts))
@@ -186,7 +248,8 @@ def _bound_too(term: Term, bound: tuple[Index, ...]) -> Term:
 
 
 def _local_deltas(term: Term, rows: Side, columns: Side) -> Term:
-    """Under [a = b], a a row index and b a column index, each other factor has whichever keeps it among rows or among columns."""
+    """Under [a = b], a a row index and b a column index, each other factor has whichever keeps it
+    among rows or among columns."""
     for delta in [factor for factor in term.factors if isinstance(factor, Delta)]:
         a, b = (delta.left, delta.right) if delta.left in rows else (delta.right, delta.left)
         if a not in rows or b not in columns or delta not in term.factors:
@@ -195,9 +258,16 @@ def _local_deltas(term: Term, rows: Side, columns: Side) -> Term:
         def local(factor: Factor, a: Index = a, b: Index = b) -> Factor:
             factor = rename_factor(factor, {b: a})
             others = {index for index in indices(factor) if index != a}
-            return rename_factor(factor, {a: b}) if a in indices(factor) and others & (set(columns) - {b}) else factor
+            return (
+                rename_factor(factor, {a: b})
+                if a in indices(factor) and others & (set(columns) - {b})
+                else factor
+            )
 
-        term = replace(term, factors=tuple(factor if factor == delta else local(factor) for factor in term.factors))
+        term = replace(
+            term,
+            factors=tuple(factor if factor == delta else local(factor) for factor in term.factors),
+        )
     return term
 
 
@@ -234,12 +304,15 @@ def _three(graph: FactorGraph, o: Index, i: Index, p: Index) -> Matrix:
     elif first is None:
         body = kron(graph.vector(o), graph.weighed(i, p))
     else:
-        body = hadamard(kron(graph.weighed(o, p), graph.vector(i)), kron(Ones(graph.sizes(o)), second))
+        body = hadamard(
+            kron(graph.weighed(o, p), graph.vector(i)), kron(Ones(graph.sizes(o)), second)
+        )
     return body if inside is None else product(diag(vec(inside)), body)
 
 
 def _four(graph: FactorGraph, o: Index, i: Index, p: Index, j: Index) -> Matrix:
-    """Rows (o, i), columns (p, j): A ⊗ B along o–p and i–j, (A ⊗ B) K along o–j and i–p, vec(A) vec(B)ᵀ along o–i and p–j."""
+    """Rows (o, i), columns (p, j): A ⊗ B along o–p and i–j, (A ⊗ B) K along o–j and i–p, vec(A)
+    vec(B)ᵀ along o–i and p–j."""
     left, right = graph.edge(o, i), graph.edge(p, j)
     straight = graph.edge(o, p) is not None or graph.edge(i, j) is not None
     crossed = graph.edge(o, j) is not None or graph.edge(i, p) is not None
@@ -260,4 +333,8 @@ def _four(graph: FactorGraph, o: Index, i: Index, p: Index, j: Index) -> Matrix:
 
 def _edge_or_ones(graph: FactorGraph, row: Index, column: Index) -> Matrix:
     found = graph.edge(row, column)
-    return found if found is not None else product(Ones(graph.sizes(row)), transpose(Ones(graph.sizes(column))))
+    return (
+        found
+        if found is not None
+        else product(Ones(graph.sizes(row)), transpose(Ones(graph.sizes(column))))
+    )

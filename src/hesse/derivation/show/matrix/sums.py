@@ -1,4 +1,5 @@
-"""Sums of matrices as a person leaves them: like terms added, and common factors in front where that leaves less to read."""
+"""Sums of matrices as a person leaves them: like terms added, and common factors in front where
+that leaves less to read."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -41,12 +42,18 @@ Front = tuple[Fraction, Factors]  # a number and scalars
 
 def add(*parts: Matrix) -> Matrix:
     """The sum of matrices of one shape."""
-    collected: dict[tuple[Matrix, frozenset[tuple[Matrix, int]]], tuple[Fraction, tuple[Matrix, ...]]] = {}
+    collected: dict[
+        tuple[Matrix, frozenset[tuple[Matrix, int]]], tuple[Fraction, tuple[Matrix, ...]]
+    ] = {}
     for number, scalars, body in (term for part in parts for term in _terms(part)):
         key = body, frozenset(Counter(scalars).items())
         before, kept = collected.get(key, (Fraction(0), scalars))
         collected[key] = before + number, kept
-    terms = [scaled(number, scalars, body) for (body, _), (number, scalars) in collected.items() if number != 0]
+    terms = [
+        scaled(number, scalars, body)
+        for (body, _), (number, scalars) in collected.items()
+        if number != 0
+    ]
     if not terms:
         return Zeros(*shape(parts[0]))
     return _outside(_factored(terms))
@@ -59,13 +66,21 @@ def _terms(node: Matrix) -> list[tuple[Fraction, tuple[Matrix, ...], Matrix]]:
         return []
     if not isinstance(body, Sum):
         return [_parts(node)]
-    return [(number * n, (*scalars, *more), inner) for term in body.terms for n, more, inner in _terms(term)]
+    return [
+        (number * n, (*scalars, *more), inner)
+        for term in body.terms
+        for n, more, inner in _terms(term)
+    ]
 
 
 def _parts(node: Matrix) -> tuple[Fraction, Factors, Matrix]:
     """The number, the scalars and the matrix; a scalar has no matrix beside it."""
     number, scalars, body = split(node)
-    return (number, (*scalars, body), ONE) if is_scalar(body) and body != ONE else (number, scalars, body)
+    return (
+        (number, (*scalars, body), ONE)
+        if is_scalar(body) and body != ONE
+        else (number, scalars, body)
+    )
 
 
 def _factored(terms: list[Matrix]) -> list[Matrix]:
@@ -87,7 +102,10 @@ def _outside(terms: list[Matrix]) -> Matrix:
     common = abs(numbers[0]) if len({abs(number) for number in numbers}) == 1 else Fraction(1)
     if all(number < 0 for number in numbers):
         common = -common
-    inner = [scaled(number / common, rest, body) for (number, _, body), rest in zip(parts, rests, strict=True)]
+    inner = [
+        scaled(number / common, rest, body)
+        for (number, _, body), rest in zip(parts, rests, strict=True)
+    ]
     # A before Aᵀ, and before all else a term that is not taken away.
     inner.sort(key=lambda term: isinstance(split(term)[2], Transpose))
     first = next((k for k, term in enumerate(inner) if split(term)[0] > 0), 0)
@@ -126,9 +144,15 @@ def _merged(a: Matrix, b: Matrix) -> Matrix | None:
         return scaled(outer, (*shared, add(scaled(m, s, ONE), scaled(n, t, ONE))), left)
     body = None
     match left, right:
-        case (SumOver(index, size, x), SumOver(other, number, y)) if (index, size) == (other, number):
+        case (SumOver(index, size, x), SumOver(other, number, y)) if (index, size) == (
+            other,
+            number,
+        ):
             body = sum_over(index, size, add(scaled(m, s, x), scaled(n, t, y)))
-        case (BlockDiag(index, size, x), BlockDiag(other, number, y)) if (index, size) == (other, number):
+        case (BlockDiag(index, size, x), BlockDiag(other, number, y)) if (index, size) == (
+            other,
+            number,
+        ):
             body = block_diag(index, size, add(scaled(m, s, x), scaled(n, t, y)))
         case (Diag(x), Diag(y)):
             body = diag(add(scaled(m, s, x), scaled(n, t, y)))
@@ -137,16 +161,22 @@ def _merged(a: Matrix, b: Matrix) -> Matrix | None:
         case (Hadamard(xs), Hadamard(ys)):
             common, (x, y) = _shared([xs, ys])
             if common and x and y:
-                body = hadamard(*common, add(scaled(m, s, hadamard(*x)), scaled(n, t, hadamard(*y))))
+                body = hadamard(
+                    *common, add(scaled(m, s, hadamard(*x)), scaled(n, t, hadamard(*y)))
+                )
         case (Product() | _, Product() | _):
-            xs, ys = (node.factors if isinstance(node, Product) else (node,) for node in (left, right))
+            xs, ys = (
+                node.factors if isinstance(node, Product) else (node,) for node in (left, right)
+            )
             body = _around(xs, ys, product, (m, s), (n, t))
     if body is None and shared and left != ONE and right != ONE:
         body = add(scaled(m, s, left), scaled(n, t, right))
     return None if body is None else scaled(outer, shared, body)
 
 
-def _around(xs: Factors, ys: Factors, put: Callable[..., Matrix], m: Front, n: Front) -> Matrix | None:
+def _around(
+    xs: Factors, ys: Factors, put: Callable[..., Matrix], m: Front, n: Front
+) -> Matrix | None:
     """What two lists of factors begin with and end with, around the sum of what is between."""
     length = min(len(xs), len(ys))
     first = next((k for k in range(length) if xs[k] != ys[k]), length)
@@ -158,11 +188,15 @@ def _around(xs: Factors, ys: Factors, put: Callable[..., Matrix], m: Front, n: F
     middles = []
     for factors, (number, scalars) in ((xs, m), (ys, n)):
         inside = factors[first : len(factors) - last]
-        middles.append(scaled(number, scalars, put(*inside) if inside else _unit(factors, first, put)))
+        middles.append(
+            scaled(number, scalars, put(*inside) if inside else _unit(factors, first, put))
+        )
     if shape(middles[0]) != shape(middles[1]):
         return None
     # u vᵀ + s u wᵀ stays: u (v + s w)ᵀ hides what is symmetric.
-    if any(is_vector(middle) or is_vector(transpose(middle)) for middle in middles) and (m[1] or n[1]):
+    if any(is_vector(middle) or is_vector(transpose(middle)) for middle in middles) and (
+        m[1] or n[1]
+    ):
         return None
     before, after = xs[:first], xs[len(xs) - last :]
     return put(*before, add(*middles), *after)

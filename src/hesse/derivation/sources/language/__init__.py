@@ -1,4 +1,5 @@
-"""The language in which a cost is written: text to a tree, shapes, and a program of named quantities."""
+"""The language in which a cost is written: text to a tree, shapes, and a program of named
+quantities."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,10 @@ def program(
     Args:
         text: the cost, in the syntax of `hesse.derivation.sources.language.parsing`.
         wrt: the names of the parameters; one string may hold several, separated by commas.
-        shapes: ``"W1[h,d] x[d] a[]"``; what is not declared is inferred, see `hesse.derivation.sources.language.shapes.infer`.
-        given: what else is known: ``"sum(y) == 1"``, of the entries along the last axis, or ``"Omega == 1"``, of every entry.
+        shapes: ``"W1[h,d] x[d] a[]"``; what is not declared is inferred, see
+            `hesse.derivation.sources.language.shapes.infer`.
+        given: what else is known: ``"sum(y) == 1"``, of the entries along the last axis, or
+            ``"Omega == 1"``, of every entry.
 
     Raises:
         HesseValueError: text that is not a cost, or shapes that do not fit.
@@ -42,14 +45,18 @@ def program(
         ('h', 'd')
     """
     if not isinstance(text, str):
-        raise HesseTypeError(f"the cost must be text, such as 'sum((y - X @ w)**2)'; got {type(text).__name__}")
+        raise HesseTypeError(
+            f"the cost must be text, such as 'sum((y - X @ w)**2)'; got {type(text).__name__}"
+        )
     try:
         return _program(text, _parameters(wrt), declared(shapes), given)
     except RecursionError:
         raise HesseValueError(TOO_DEEP) from None
 
 
-def _program(text: str, parameters: tuple[str, ...], known: Mapping[str, Shape], given: Any) -> tuple[Program, tuple[str, ...]]:
+def _program(
+    text: str, parameters: tuple[str, ...], known: Mapping[str, Shape], given: Any
+) -> tuple[Program, tuple[str, ...]]:
     tree = parse(text)
     occurring = symbols(tree)
     for name in parameters:
@@ -58,10 +65,15 @@ def _program(text: str, parameters: tuple[str, ...], known: Mapping[str, Shape],
     found = infer(tree, one_line(text), known, parameters)
     for name in parameters:
         if name in found.counts:
-            raise HesseValueError(f"wrt names {name!r}, which is the letter of a size; a size cannot vary")
+            raise HesseValueError(
+                f"wrt names {name!r}, which is the letter of a size; a size cannot vary"
+            )
     fixed, sums = _given(given, occurring)
     _check_given(fixed, sums, found, parameters)
-    return lower(tree, found, parameters, fixed, {name: number for name, (number, _) in sums.items()}), parameters
+    return (
+        lower(tree, found, parameters, fixed, {name: number for name, (number, _) in sums.items()}),
+        parameters,
+    )
 
 
 def _parameters(wrt: Any) -> tuple[str, ...]:
@@ -81,11 +93,16 @@ def _check_near(name: str, occurring: Sequence[str]) -> None:
     same = [other for other in occurring if other.casefold() == name.casefold()]
     close = same or get_close_matches(name, occurring, n=1, cutoff=0.7)
     if close:
-        message = f"wrt names {name!r}, which does not occur in the expression; did you mean {close[0]!r}?"
+        message = (
+            f"wrt names {name!r}, which does not occur in the expression; did you mean"
+            f" {close[0]!r}?"
+        )
         raise HesseKeyError(f"{message} (If it is a parameter of its own, declare its shape.)")
 
 
-def _given(given: Any, occurring: Sequence[str]) -> tuple[dict[str, Fraction], dict[str, tuple[int, int | None]]]:
+def _given(
+    given: Any, occurring: Sequence[str]
+) -> tuple[dict[str, Fraction], dict[str, tuple[int, int | None]]]:
     """The arrays that are one number, and those whose sums are, along an axis."""
     fixed: dict[str, Fraction] = {}
     sums: dict[str, tuple[int, int | None]] = {}
@@ -94,7 +111,9 @@ def _given(given: Any, occurring: Sequence[str]) -> tuple[dict[str, Fraction], d
             raise HesseTypeError(f"given must hold text, such as 'sum(y) == 1'; got {fact!r}")
         left, equals, right = fact.partition("==")
         if not equals:
-            raise HesseValueError(f"given holds {fact!r}; a fact is written 'sum(y) == 1' or 'Omega == 1'")
+            raise HesseValueError(
+                f"given holds {fact!r}; a fact is written 'sum(y) == 1' or 'Omega == 1'"
+            )
         number = _number(parse(right))
         match parse(left), number:
             case Symbol(name), Fraction():
@@ -102,33 +121,48 @@ def _given(given: Any, occurring: Sequence[str]) -> tuple[dict[str, Fraction], d
             case Call("sum", Symbol(name), axis), Fraction(denominator=1):
                 sums[name] = int(number), axis
             case _:
-                raise HesseValueError(f"given holds {fact!r}; what can be given is 'sum(y) == 1' and 'Omega == 1', with a number")
+                raise HesseValueError(
+                    f"given holds {fact!r}; what can be given is 'sum(y) == 1' and 'Omega == 1',"
+                    " with a number"
+                )
         if name not in occurring:
             known = nearest(name, list(occurring))
-            raise HesseKeyError(f"given names {name!r}, which does not occur in the expression; there are {known}")
+            raise HesseKeyError(
+                f"given names {name!r}, which does not occur in the expression; there are {known}"
+            )
     return fixed, sums
 
 
 def _check_given(
-    fixed: Mapping[str, Fraction], sums: Mapping[str, tuple[int, int | None]], found: Shapes, parameters: Sequence[str]
+    fixed: Mapping[str, Fraction],
+    sums: Mapping[str, tuple[int, int | None]],
+    found: Shapes,
+    parameters: Sequence[str],
 ) -> None:
     for name in (*fixed, *sums):
         if name in parameters:
-            raise HesseValueError(f"given says something of {name!r}, which is in wrt and varies; leave it out of one of them")
+            raise HesseValueError(
+                f"given says something of {name!r}, which is in wrt and varies; leave it out of one"
+                " of them"
+            )
     others = {size for name, shape in found.leaves.items() if name not in fixed for size in shape}
     for name in fixed:
         for size in found.leaves[name]:
             if isinstance(size, str) and size not in others:
                 raise HesseValueError(
-                    f"given replaces {name!r} by a number, and no other array has its size {size}; declare its shape"
+                    f"given replaces {name!r} by a number, and no other array has its size {size};"
+                    " declare its shape"
                 )
     for name, (number, axis) in sums.items():
         axes = len(found.leaves[name])
         if not axes:
-            raise HesseValueError(f"given names the sum of {name!r}, which is a scalar; write '{name} == {number}'")
+            raise HesseValueError(
+                f"given names the sum of {name!r}, which is a scalar; write '{name} == {number}'"
+            )
         if axis not in (None, -1, axes - 1):
             raise HesseValueError(
-                f"given names the sum of {name!r} along axis {axis}; it can be that along the last axis, {axes - 1}"
+                f"given names the sum of {name!r} along axis {axis}; it can be that along the last"
+                f" axis, {axes - 1}"
             )
 
 

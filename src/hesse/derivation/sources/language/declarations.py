@@ -17,16 +17,21 @@ _DECLARED = re.compile(r"([^\W\d]\w*)\s*\[([^\[\]]*)\]\s*,?\s*")
 
 
 def declared(shapes: Any) -> dict[str, Shape]:
-    """Shapes from ``"W[h,d] x[d] a[]"``, or from a mapping ``{"W": ("h", "d"), "x": ("d",), "a": ()}``.
+    """Shapes from ``"W[h,d] x[d] a[]"``, or from a mapping ``{"W": ("h", "d"), "x": ("d",), "a":
+    ()}``.
 
     Raises:
         HesseTypeError: neither text nor a mapping.
-        HesseValueError: a declaration that cannot be read, a name declared twice, a size that is neither a number nor a letter.
+        HesseValueError: a declaration that cannot be read, a name declared twice, a size that is
+            neither a number nor a letter.
     """
     if shapes is None:
         return {}
     if not isinstance(shapes, str | Mapping):
-        raise HesseTypeError(f"shapes must be text, such as 'W[h,d] x[d] a[]', or a mapping; got {type(shapes).__name__}")
+        raise HesseTypeError(
+            "shapes must be text, such as 'W[h,d] x[d] a[]', or a mapping; got"
+            f" {type(shapes).__name__}"
+        )
     if isinstance(shapes, Mapping):
         pairs = [(name, tuple(sizes)) for name, sizes in shapes.items()]
     else:
@@ -35,10 +40,22 @@ def declared(shapes: Any) -> dict[str, Shape]:
         while place < len(text):
             found = _DECLARED.match(text, place)
             if found is None:
-                message = "shapes cannot be read: write each name with its sizes in brackets, such as W[h,d] x[d] a[]"
+                message = (
+                    "shapes cannot be read: write each name with its sizes in brackets, such as"
+                    " W[h,d] x[d] a[]"
+                )
                 raise pointed(message, text, (place, place + 1))
             sizes = found[2].strip()
-            pairs.append((found[1], tuple(part.strip() for part in sizes.removesuffix(",").split(",")) if sizes else ()))
+            pairs.append(
+                (
+                    found[1],
+                    (
+                        tuple(part.strip() for part in sizes.removesuffix(",").split(","))
+                        if sizes
+                        else ()
+                    ),
+                )
+            )
             place = found.end()
     result: dict[str, Shape] = {}
     for name, sizes in pairs:
@@ -49,14 +66,23 @@ def declared(shapes: Any) -> dict[str, Shape]:
         result[name] = tuple(_size(size, name) for size in sizes)
     both = [name for name in result if any(name in sizes for sizes in result.values())]
     if both:
-        raise HesseValueError(f"{both[0]!r} is declared as an array and used as a size; give one of them another letter")
+        raise HesseValueError(
+            f"{both[0]!r} is declared as an array and used as a size; give one of them another"
+            " letter"
+        )
     return result
 
 
 def _size(size: Any, name: str) -> Size:
     if isinstance(size, str) and size.isidentifier() and "__" not in size:
         return normal(size)
-    number = int(size) if isinstance(size, Integral) or (isinstance(size, str) and size.isdecimal()) else 0
+    number = (
+        int(size)
+        if isinstance(size, Integral) or (isinstance(size, str) and size.isdecimal())
+        else 0
+    )
     if number < 1 or isinstance(size, bool):
-        raise HesseValueError(f"a size of {name!r} is {size!r}; a size is a positive whole number or a letter")
+        raise HesseValueError(
+            f"a size of {name!r} is {size!r}; a size is a positive whole number or a letter"
+        )
     return number

@@ -66,22 +66,46 @@ def lower(
 
 
 class _Lowering:
-    def __init__(self, tree: Tree, shapes: Shapes, wrt: Sequence[str], fixed: dict[str, Fraction], sums: dict[str, int]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        shapes: Shapes,
+        wrt: Sequence[str],
+        fixed: dict[str, Fraction],
+        sums: dict[str, int],
+    ) -> None:
         self.tree, self.shapes, self.fixed = tree, shapes, fixed
         called = {part.function for part in walk(tree) if isinstance(part, Call)}
         self.unknown = frozenset(called - known())
-        leaves = [name for name in dict.fromkeys((*symbols(tree), *wrt)) if name not in fixed and name not in shapes.counts]
+        leaves = [
+            name
+            for name in dict.fromkeys((*symbols(tree), *wrt))
+            if name not in fixed and name not in shapes.counts
+        ]
         self.leaves = {
-            name: Leaf(name, shapes.leaves[name], "parameter" if name in wrt else "data", sums_to=sums.get(name))
+            name: Leaf(
+                name,
+                shapes.leaves[name],
+                "parameter" if name in wrt else "data",
+                sums_to=sums.get(name),
+            )
             for name in leaves
         }
         sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
         taken = {*shapes.leaves, *sizes, *called}
         self.names = Names(tree, self.is_constant, taken)
-        letters = taken | {"z", "a", "u", self.names.cost} | ({"p"} if called & along_the_last() else set())
-        products = [part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"]
+        letters = (
+            taken
+            | {"z", "a", "u", self.names.cost}
+            | ({"p"} if called & along_the_last() else set())
+        )
+        products = [
+            part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"
+        ]
         summed = (shapes.of(part.left)[-1] for part in products)
-        self.indices = IndexNames(summed, (size for part in products for size in shapes.of(part)), letters)
+        self.indices = IndexNames(
+            summed, (size for part in products for size in shapes.of(part)), letters
+        )
         self.quantities: list[Quantity] = []
         self.defined: dict[Tree, Quantity] = {}
 
@@ -117,7 +141,12 @@ class _Lowering:
         assert isinstance(factor, Entry)
         function = ARRAY_FUNCTIONS[tree.function]
         kept = at[: len(at) - function.axes] + at[len(at) - function.axes :][: function.keeps]
-        return Quantity(self.names.name(tree, factor.name), kept, Whole(tree.function, factor), self.names.role(tree))
+        return Quantity(
+            self.names.name(tree, factor.name),
+            kept,
+            Whole(tree.function, factor),
+            self.names.role(tree),
+        )
 
     def fresh(self, shape: Sequence[Size], scope: set[str], summed: bool = False) -> At:
         """Indices for an array, with names that differ and are not in scope."""
@@ -129,7 +158,8 @@ class _Lowering:
     # ---------------------------------------------------------------- entries
 
     def value(self, tree: Tree, at: At, scope: set[str]) -> Expression:
-        """The entry of a subtree at some indices; those it sums over have names that are not in scope."""
+        """The entry of a subtree at some indices; those it sums over have names that are not in
+        scope."""
         return of(self.entry(tree, at)) if tree in self.names else self.opened(tree, at, scope)
 
     def opened(self, tree: Tree, at: At, scope: set[str]) -> Expression:
@@ -152,24 +182,31 @@ class _Lowering:
                 return self.contraction(tree, at, scope)
             case Binary("+" | "-" as sign, left, right):
                 second = self.stretched(right, at, scope)
-                return add(self.stretched(left, at, scope), second if sign == "+" else scale(second, -1))
+                return add(
+                    self.stretched(left, at, scope), second if sign == "+" else scale(second, -1)
+                )
             case Binary(_, left, right):
                 first = self.stretched(left, at, scope)
-                return self.arithmetic(tree, first, self.stretched(right, at, scope | all_names(first)))
+                return self.arithmetic(
+                    tree, first, self.stretched(right, at, scope | all_names(first))
+                )
             case Call(name) if name in _CALLS:
                 return _CALLS[name](self, tree, at, scope)
             case Call(name, argument):
                 return of(Apply(name, 0, grouped(self.value(argument, at, scope))))
 
     def stretched(self, tree: Tree, at: At, scope: set[str]) -> Expression:
-        """The entry of an operand at the indices of a result with more axes, or longer ones: an axis of size 1 is repeated."""
+        """The entry of an operand at the indices of a result with more axes, or longer ones: an
+        axis of size 1 is repeated."""
         shape = self.shapes.of(tree)
         at = at[len(at) - len(shape) :]
         own = list(at)
         for position, (size, index) in enumerate(zip(shape, at, strict=True)):
             if size == 1 != index.size:
                 own[position] = self.indices.index(1, scope | {other.name for other in own})
-        return total(self.value(tree, tuple(own), scope), [index for index in own if index not in at])
+        return total(
+            self.value(tree, tuple(own), scope), [index for index in own if index not in at]
+        )
 
     def contraction(self, tree: Binary, at: At, scope: set[str]) -> Expression:
         left, right = self.shapes.of(tree.left), self.shapes.of(tree.right)
@@ -196,7 +233,11 @@ class _Lowering:
         if left.number is not None and power is not None and power.denominator == 1:
             if not left.number and power < 0:
                 raise self.error("division by zero", tree)
-            if abs(power) * (left.number.numerator.bit_length() + left.number.denominator.bit_length()) > 4096:
+            if (
+                abs(power)
+                * (left.number.numerator.bit_length() + left.number.denominator.bit_length())
+                > 4096
+            ):
                 raise self.error("a number beyond the range of float64", tree)
             return constant(left.number ** int(power))
         if left.is_zero:
@@ -210,9 +251,11 @@ class _Lowering:
     def error(self, message: str, tree: Tree) -> HesseValueError:
         return pointed(message, self.shapes.text, tree.span)
 
-    # ---------------------------------------------------------------- calls that are sums or arithmetic
+    # -------------------------------------------------------- calls that are sums or arithmetic
 
-    def summed(self, tree: Call, at: At, scope: set[str], squared: bool = False) -> tuple[Expression, At]:
+    def summed(
+        self, tree: Call, at: At, scope: set[str], squared: bool = False
+    ) -> tuple[Expression, At]:
         """The sum over one axis or all, and the indices summed over."""
         shape = self.shapes.of(tree.argument)
         if tree.axis is None:
@@ -232,7 +275,9 @@ class _Lowering:
         result, over = self.summed(tree, at, scope)
         for index in over:
             share = (
-                constant(Fraction(1, index.size)) if isinstance(index.size, int) else of(Power(Count(index.size), constant(-1)))
+                constant(Fraction(1, index.size))
+                if isinstance(index.size, int)
+                else of(Power(Count(index.size), constant(-1)))
             )
             result = times(share, result)
         return result
@@ -257,7 +302,8 @@ class _Lowering:
 
 
 _CALLS: dict[str, Callable[[_Lowering, Call, At, set[str]], Expression]] = {
-    name: getattr(_Lowering, name) for name in ("sum", "mean", "norm2", "sqrt", "trace", "diag", "eye")
+    name: getattr(_Lowering, name)
+    for name in ("sum", "mean", "norm2", "sqrt", "trace", "diag", "eye")
 }
 
 
@@ -268,12 +314,20 @@ def times(left: Expression, right: Expression) -> Expression:
 
 def reciprocal(expression: Expression) -> Expression:
     """1/u"""
-    return constant(1 / expression.number) if expression.number else of(Power(grouped(expression), constant(-1)))
+    return (
+        constant(1 / expression.number)
+        if expression.number
+        else of(Power(grouped(expression), constant(-1)))
+    )
 
 
 def root(expression: Expression) -> Expression:
     """√u"""
-    return expression if expression.is_zero else of(Power(grouped(expression), constant(Fraction(1, 2))))
+    return (
+        expression
+        if expression.is_zero
+        else of(Power(grouped(expression), constant(Fraction(1, 2))))
+    )
 
 
 def kronecker(at: At) -> Expression:

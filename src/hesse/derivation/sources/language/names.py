@@ -1,11 +1,21 @@
-"""Names for the quantities of a program and letters for its indices, as a person would choose them."""
+"""Names for the quantities of a program and letters for its indices, as a person would choose
+them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
 from hesse.derivation.calculus.expression import LETTERS, Index, Size, fresh_name
-from hesse.derivation.sources.language.tree import Binary, Call, Negative, Symbol, Transpose, Tree, children, walk
+from hesse.derivation.sources.language.tree import (
+    Binary,
+    Call,
+    Negative,
+    Symbol,
+    Transpose,
+    Tree,
+    children,
+    walk,
+)
 from hesse.derivation.sources.language.vocabulary import along_the_last
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
@@ -18,15 +28,21 @@ def is_whole(tree: Tree) -> TypeGuard[Call]:
 
 
 def is_elementwise(tree: Tree) -> TypeGuard[Call]:
-    """Whether a tree is a nonlinear function of each entry. A square root is a power: its argument stands in parentheses."""
-    return isinstance(tree, Call) and tree.function not in ARRAY_FUNCTIONS and tree.function not in _ARITHMETIC
+    """Whether a tree is a nonlinear function of each entry. A square root is a power: its argument
+    stands in parentheses."""
+    return (
+        isinstance(tree, Call)
+        and tree.function not in ARRAY_FUNCTIONS
+        and tree.function not in _ARITHMETIC
+    )
 
 
 class Names:
     """Which subtrees of a cost are quantities of their own, and what they are called.
 
-    The arguments of nonlinear functions are; so is what occurs twice and is more than arithmetic; and so are the activations of a
-    network: functions of a weighted sum that stand within another weighted sum or are compared with data.
+    The arguments of nonlinear functions are; so is what occurs twice and is more than arithmetic;
+    and so are the activations of a network: functions of a weighted sum that stand within another
+    weighted sum or are compared with data.
 
     Args:
         tree: the cost.
@@ -82,7 +98,8 @@ class Names:
     def _is_work(self, tree: Tree) -> bool:
         """Whether a subtree is worth a name where it occurs twice."""
         return not self._constant(tree) and any(
-            isinstance(part, Call) or (isinstance(part, Binary) and part.operator == "@") for part in walk(tree)
+            isinstance(part, Call) or (isinstance(part, Binary) and part.operator == "@")
+            for part in walk(tree)
         )
 
     # ---------------------------------------------------------------- networks
@@ -119,9 +136,14 @@ class Names:
         weighted = dict.fromkeys(layer.argument for layer in layers)
         active = [layer for layer in layers if is_elementwise(layer)]
         compared = dict.fromkeys(side for part in parts for side in _compared(part))
-        # A last weighted sum that is compared with data as it is: the output of a network for regression.
+        # A last weighted sum that is compared with data as it is: the output of a network for
+        # regression.
         for side in compared:
-            if side not in layers and self._is_weighted(side) and any(part in active for part in walk(side)):
+            if (
+                side not in layers
+                and self._is_weighted(side)
+                and any(part in active for part in walk(side))
+            ):
                 weighted[side] = None
         inside = {part for tree in weighted for part in walk(tree)}
         hidden = [layer for layer in active if layer in inside]
@@ -131,10 +153,13 @@ class Names:
         outputs = [layer for layer in active if layer in compared and layer not in inside]
         for layer in (*hidden, *outputs):
             hat = layer in outputs and len(outputs) == 1
-            self._plan.setdefault(layer, ("ŷ" if hat else f"a{numbers[layer.argument]}", "activation"))
+            self._plan.setdefault(
+                layer, ("ŷ" if hat else f"a{numbers[layer.argument]}", "activation")
+            )
 
     def _numbers(self, weighted: list[Tree]) -> dict[Tree, str]:
-        """The layer of each weighted sum; their order where two are of one layer; nothing where there is only one."""
+        """The layer of each weighted sum; their order where two are of one layer; nothing where
+        there is only one."""
         if len(weighted) == 1:
             return {weighted[0]: ""}
         depths = [self.depth(tree) + 1 for tree in weighted]
@@ -152,15 +177,18 @@ def _compared(tree: Tree) -> list[Tree]:
     """The sides of a difference of which the other is data."""
     match tree:
         case Binary("-", left, right):
-            return [side for side, other in ((left, right), (right, left)) if isinstance(other, Symbol)]
+            return [
+                side for side, other in ((left, right), (right, left)) if isinstance(other, Symbol)
+            ]
     return []
 
 
 class IndexNames:
-    """A letter for each index: one pair for each size, for where it is summed over in a product and where it stands outside.
+    """A letter for each index: one pair for each size, for where it is summed over in a product and
+    where it stands outside.
 
-    ``W[o,i] x_i``: a size has a letter of inputs, from i on, where ``@`` sums over it, and one of outputs, from o on, where it
-    is left over. A size that is in no product has a letter of inputs.
+    ``W[o,i] x_i``: a size has a letter of inputs, from i on, where ``@`` sums over it, and one of
+    outputs, from o on, where it is left over. A size that is in no product has a letter of inputs.
 
     Args:
         summed: the sizes that ``@`` sums over, in the order in which that happens.
@@ -168,7 +196,9 @@ class IndexNames:
         taken: letters that stand for something else.
     """
 
-    def __init__(self, summed: Iterable[Size], outside: Iterable[Size], taken: Iterable[str]) -> None:
+    def __init__(
+        self, summed: Iterable[Size], outside: Iterable[Size], taken: Iterable[str]
+    ) -> None:
         self._taken = set(taken)
         summed, outside = list(dict.fromkeys(summed)), list(dict.fromkeys(outside))
         used = set(self._taken)

@@ -8,7 +8,17 @@ import unicodedata
 from fractions import Fraction
 
 from hesse.derivation.sources.language.place import pointed
-from hesse.derivation.sources.language.tree import Binary, Call, Negative, Number, Operator, Span, Symbol, Transpose, Tree
+from hesse.derivation.sources.language.tree import (
+    Binary,
+    Call,
+    Negative,
+    Number,
+    Operator,
+    Span,
+    Symbol,
+    Transpose,
+    Tree,
+)
 from hesse.derivation.sources.language.vocabulary import advice, along_an_axis, is_unknown, known
 from hesse.errors import HesseValueError
 
@@ -33,7 +43,9 @@ _HINTS: dict[type[ast.AST], str] = {
     ast.List: "give the array a name",
     ast.NamedExpr: "write only the cost; equal subexpressions are found and named",
 }
-_LIBRARIES = frozenset({"np", "numpy", "torch", "jnp", "F", "math", "np.linalg", "numpy.linalg", "torch.linalg", "tf"})
+_LIBRARIES = frozenset(
+    {"np", "numpy", "torch", "jnp", "F", "math", "np.linalg", "numpy.linalg", "torch.linalg", "tf"}
+)
 
 
 def normal(name: str) -> str:
@@ -50,10 +62,12 @@ def parse(text: str) -> Tree:
     """The tree of an expression in Python syntax.
 
     Args:
-        text: ``+ - * / ** @ .T``, numbers, names, and calls of the functions in `hesse.derivation.sources.language.vocabulary`.
+        text: ``+ - * / ** @ .T``, numbers, names, and calls of the functions in
+            `hesse.derivation.sources.language.vocabulary`.
 
     Raises:
-        HesseValueError: the text is not an expression, or holds anything else; carets show the place.
+        HesseValueError: the text is not an expression, or holds anything else; carets show the
+            place.
 
     Example:
         >>> parse("x.T @ A")
@@ -61,7 +75,9 @@ def parse(text: str) -> Tree:
     """
     text = one_line(text).translate(_SIGNS)
     if not text:
-        raise HesseValueError("the expression is empty; write a cost, such as 'sum((y - X @ w)**2)'")
+        raise HesseValueError(
+            "the expression is empty; write a cost, such as 'sum((y - X @ w)**2)'"
+        )
     if "#" in text:
         raise pointed("a comment cannot stand in an expression", text, (text.index("#"), len(text)))
     try:
@@ -87,14 +103,21 @@ def _unreadable(error: SyntaxError, text: str) -> HesseValueError:
     if error.lineno != 1 or not 0 <= place < len(text):  # it ends too early
         place = len(text) - 1
     length = 1
-    message, hint = (error.msg or "invalid syntax").removesuffix(". Perhaps you forgot a comma?"), ""
+    message, hint = (
+        (error.msg or "invalid syntax").removesuffix(". Perhaps you forgot a comma?"),
+        "",
+    )
     equals = re.search(r"(?<![=<>!:])=(?!=)", text)
-    reserved = next((word for word in re.finditer(r"[^\W\d]\w*", text) if keyword.iskeyword(word[0])), None)
+    reserved = next(
+        (word for word in re.finditer(r"[^\W\d]\w*", text) if keyword.iskeyword(word[0])), None
+    )
     if equals and "axis" not in text:
         place, hint = equals.start(), "; write only what stands right of the ="
     elif reserved:
         place, length = reserved.start(), len(reserved[0])
-        hint = f"; {reserved[0]!r} is a reserved word, choose another name" + (", such as lam or λ" * (reserved[0] == "lambda"))
+        hint = f"; {reserved[0]!r} is a reserved word, choose another name" + (
+            ", such as lam or λ" * (reserved[0] == "lambda")
+        )
     elif re.search(r"\d\s*[^\W\d_eE]|\)\s*[\w(]|\w\s+\w", text[max(place - 2, 0) :]):
         hint = "; products are written out: 2*x, A @ x"
     return pointed(f"the expression cannot be read: {message}{hint}", text, (place, place + length))
@@ -111,7 +134,10 @@ class _Reader:
 
     def span(self, node: ast.expr) -> Span:
         """Where a node stands, in characters; Python counts bytes."""
-        start, end = (len(self._bytes[:offset].decode()) for offset in (node.col_offset, node.end_col_offset or 0))
+        start, end = (
+            len(self._bytes[:offset].decode())
+            for offset in (node.col_offset, node.end_col_offset or 0)
+        )
         return start, end
 
     def error(self, message: str, node: ast.expr) -> HesseValueError:
@@ -133,20 +159,33 @@ class _Reader:
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self.tree(operand, depth + 1)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                return Binary(_OPERATORS[type(op)], self.tree(left, depth + 1), self.tree(right, depth + 1), span)
+                return Binary(
+                    _OPERATORS[type(op)],
+                    self.tree(left, depth + 1),
+                    self.tree(right, depth + 1),
+                    span,
+                )
             case ast.BinOp(op=op):
                 raise self.refused(op, node)
             case ast.Attribute(value=operand, attr="T"):
                 return Transpose(self.tree(operand, depth + 1), span)
             case ast.Attribute(attr=name):
-                raise self.error(f"'.{name}' is not part of the language; of attributes only .T is", node)
+                raise self.error(
+                    f"'.{name}' is not part of the language; of attributes only .T is", node
+                )
             case ast.Call():
                 return self.call(node, depth)
         raise self.refused(node, node)
 
     def refused(self, form: ast.AST, node: ast.expr) -> HesseValueError:
-        hint = _HINTS.get(type(form), "an expression is made of names, numbers, + - * / ** @ .T and functions")
-        return self.error(f"{ast.get_source_segment(self.text, node) or 'this'} is not part of the language: {hint}", node)
+        hint = _HINTS.get(
+            type(form), "an expression is made of names, numbers, + - * / ** @ .T and functions"
+        )
+        return self.error(
+            f"{ast.get_source_segment(self.text, node) or 'this'} is not part of the language:"
+            f" {hint}",
+            node,
+        )
 
     def number(self, value: float, node: ast.expr) -> Fraction:
         try:
@@ -167,14 +206,20 @@ class _Reader:
 
     def check_name(self, name: str, node: ast.expr) -> None:
         if "__" in name:
-            raise self.error(f"{name!r} cannot be a name: two underscores in a row are refused", node)
+            raise self.error(
+                f"{name!r} cannot be a name: two underscores in a row are refused", node
+            )
 
     def call(self, node: ast.Call, depth: int) -> Call:
         if not isinstance(node.func, ast.Name):
             hint = "a product is written with *"
             if isinstance(node.func, ast.Attribute) and node.func.attr in known():
                 inner = ast.unparse(node.func.value)
-                hint = f"write {node.func.attr}(x)" if inner in _LIBRARIES else f"write {node.func.attr}({inner})"
+                hint = (
+                    f"write {node.func.attr}(x)"
+                    if inner in _LIBRARIES
+                    else f"write {node.func.attr}({inner})"
+                )
             raise self.error(f"only a function with a plain name can be called; {hint}", node.func)
         name = node.func.id
         self.check_name(name, node.func)
@@ -190,12 +235,24 @@ class _Reader:
         if len(node.args) == 2 and name in along_an_axis() and not node.keywords:
             axis = self.axis(node.args[1])
         elif len(node.args) > 1:
-            unknown = "" if name in known() else "; an unknown function is applied to each entry of one array"
-            raise self.error(f"{name}() takes one argument and got {len(node.args)}{unknown}", node.args[1])
+            unknown = (
+                ""
+                if name in known()
+                else "; an unknown function is applied to each entry of one array"
+            )
+            raise self.error(
+                f"{name}() takes one argument and got {len(node.args)}{unknown}", node.args[1]
+            )
         for pair in node.keywords:
             if pair.arg != "axis" or name not in along_an_axis():
-                allowed = "only axis= is allowed" if name in along_an_axis() else "it takes one argument and nothing else"
-                raise self.error(f"{name}() has no argument {pair.arg or '**'}; {allowed}", pair.value)
+                allowed = (
+                    "only axis= is allowed"
+                    if name in along_an_axis()
+                    else "it takes one argument and nothing else"
+                )
+                raise self.error(
+                    f"{name}() has no argument {pair.arg or '**'}; {allowed}", pair.value
+                )
             axis = self.axis(pair.value)
         return Call(name, self.tree(node.args[0], depth + 1), axis, self.span(node))
 
@@ -203,13 +260,23 @@ class _Reader:
         match node:
             case ast.Constant(value=value) if type(value) is int:
                 return value
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if type(value) is int:
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if (
+                type(value) is int
+            ):
                 return -value
         raise self.error("axis must be a whole number that is written out, such as 0 or -1", node)
 
     def check_names(self) -> None:
         for name, span in self._read.items():
             if name in known():
-                raise pointed(f"{name!r} is a function; call it, or choose another name for the array", self.text, span)
+                raise pointed(
+                    f"{name!r} is a function; call it, or choose another name for the array",
+                    self.text,
+                    span,
+                )
             if name in self._called:
-                raise pointed(f"{name!r} is also called as a function; choose another name for the array", self.text, span)
+                raise pointed(
+                    f"{name!r} is also called as a function; choose another name for the array",
+                    self.text,
+                    span,
+                )

@@ -1,4 +1,5 @@
-"""How many axes every array has: what each operation takes and gives, and what that leaves for names that are not declared."""
+"""How many axes every array has: what each operation takes and gives, and what that leaves for
+names that are not declared."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -22,7 +23,8 @@ from hesse.errors import HesseValueError
 
 
 class RankError(Exception):
-    """An operation that does not take arrays of these numbers of axes. The text says what it takes."""
+    """An operation that does not take arrays of these numbers of axes. The text says what it
+    takes."""
 
 
 def rank(tree: Tree, of: Sequence[int]) -> int:
@@ -48,7 +50,10 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             return 2 + _at_most(of[0], 0, "eye(n) takes a size")
         case Call("diag"):
             if of[0] not in (1, 2):
-                raise RankError("diag is for a vector, which it makes a matrix, or a matrix, whose diagonal it takes")
+                raise RankError(
+                    "diag is for a vector, which it makes a matrix, or a matrix, whose diagonal it"
+                    " takes"
+                )
             return 3 - of[0]
         case Call(name) if name in of_a_matrix():
             if of[0] < 2:
@@ -74,7 +79,11 @@ def _at_most(found: int, most: int, message: str) -> int:
 
 def _axis(axis: int, of: int, name: str) -> int:
     if not -of <= axis < of:
-        raise RankError(f"{name} acts along axis {axis}, which is not there" if of else f"{name} needs at least one axis")
+        raise RankError(
+            f"{name} acts along axis {axis}, which is not there"
+            if of
+            else f"{name} needs at least one axis"
+        )
     return axis % of
 
 
@@ -104,14 +113,21 @@ class _Search:
                     (ranks, out)
                     for ranks in product(*(sorted(self.can[child]) for child in below))
                     if (out := _rank_or_none(part, ranks)) in self.can[part]
-                    and all(ranks[i] == ranks[j] for i, a in enumerate(below) for j, b in enumerate(below[:i]) if a == b)
+                    and all(
+                        ranks[i] == ranks[j]
+                        for i, a in enumerate(below)
+                        for j, b in enumerate(below[:i])
+                        if a == b
+                    )
                 ]
                 if not ways:
                     self.stuck = part
                     return False
                 narrowed = {part: frozenset(out for _, out in ways if out is not None)}
                 for position, child in enumerate(below):
-                    narrowed[child] = narrowed.get(child, self.can[child]) & {ranks[position] for ranks, _ in ways}
+                    narrowed[child] = narrowed.get(child, self.can[child]) & {
+                        ranks[position] for ranks, _ in ways
+                    }
                 for piece, can in narrowed.items():
                     if can != self.can[piece]:
                         self.can[piece], changed = can, True
@@ -143,9 +159,10 @@ def customary(name: str) -> int:
 def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, int]:
     """The number of axes of every name.
 
-    A name has 0, 1 or 2, and each operation and the cost, which is a scalar, rule some out. Where more than one is left, a name
-    that begins with a lower-case letter is a vector and one with a capital a matrix, in the order in which they are written, if
-    that is among those left. A capital that could be a matrix is never made a vector, so that ``W @ x`` is a vector, not a cost.
+    A name has 0, 1 or 2, and each operation and the cost, which is a scalar, rule some out. Where
+    more than one is left, a name that begins with a lower-case letter is a vector and one with a
+    capital a matrix, in the order in which they are written, if that is among those left. A capital
+    that could be a matrix is never made a vector, so that ``W @ x`` is a vector, not a cost.
 
     Args:
         tree: the expression.
@@ -161,7 +178,9 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
     if not search.narrow():
         raise _impossible(search, text)
     before = dict(search.can)
-    capitals = [part for part in search.parts if isinstance(part, Symbol) and customary(part.name) == 2]
+    capitals = [
+        part for part in search.parts if isinstance(part, Symbol) and customary(part.name) == 2
+    ]
     search.fix(tree, 0)  # where it does not fit, the shape that the cost has is named later
     if any(search.can[part] == {1} and 2 in before[part] for part in capitals):
         search.can = before
@@ -173,7 +192,9 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
             fitting = [r for r in sorted(can) if _fits(search, part, r)]
             if len(fitting) != 1:
                 choices = " or ".join(f"{part.name}[{','.join('nm'[:r])}]" for r in fitting)
-                message = f"{part.name!r} could be {_spoken(fitting)}; declare it in shapes, as {choices}"
+                message = (
+                    f"{part.name!r} could be {_spoken(fitting)}; declare it in shapes, as {choices}"
+                )
                 raise pointed(message, text, part.span)
             search.fix(part, fitting[0])
     return {part.name: min(search.can[part]) for part in search.parts if isinstance(part, Symbol)}
@@ -188,7 +209,11 @@ def _fits(search: _Search, part: Symbol, to: int) -> bool:
 
 def _spoken(ranks: Sequence[int]) -> str:
     words = ("a scalar", "a vector", "a matrix")
-    return "of any shape" if len(ranks) > 2 else " or ".join(words[r] if r < 3 else f"an array of {r} axes" for r in ranks)
+    return (
+        "of any shape"
+        if len(ranks) > 2
+        else " or ".join(words[r] if r < 3 else f"an array of {r} axes" for r in ranks)
+    )
 
 
 def _impossible(search: _Search, text: str) -> HesseValueError:

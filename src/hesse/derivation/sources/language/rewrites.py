@@ -4,8 +4,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
-from hesse.derivation.sources.language.tree import Binary, Call, Negative, Number, Symbol, Transpose, Tree, rebuilt
-from hesse.derivation.sources.language.vocabulary import along_an_axis, along_the_last, kept_axes, of_a_matrix
+from hesse.derivation.sources.language.tree import (
+    Binary,
+    Call,
+    Negative,
+    Number,
+    Symbol,
+    Transpose,
+    Tree,
+    rebuilt,
+)
+from hesse.derivation.sources.language.vocabulary import (
+    along_an_axis,
+    along_the_last,
+    kept_axes,
+    of_a_matrix,
+)
 
 Rank = Callable[[Tree], int]
 _ONE, _TWO = Number(Fraction(1)), Number(Fraction(2))
@@ -28,7 +42,9 @@ def rewritten(tree: Tree, rank: Rank) -> Tree:
 
 def _placed(tree: Tree, like: Tree) -> Tree:
     """What a rewrite made stands where its original stood."""
-    return rebuilt(tree if tree.span else replace(tree, span=like.span), lambda child: _placed(child, like))
+    return rebuilt(
+        tree if tree.span else replace(tree, span=like.span), lambda child: _placed(child, like)
+    )
 
 
 def negated(tree: Tree) -> Tree | None:
@@ -56,7 +72,9 @@ def _transpose(tree: Tree, rank: Rank) -> Tree | None:
             return u
         case Transpose(Transpose(u)):
             return u
-        case Call(name, Transpose(u)) if name == "inv" or name not in along_an_axis() | of_a_matrix():
+        case Call(name, Transpose(u)) if (
+            name == "inv" or name not in along_an_axis() | of_a_matrix()
+        ):
             return Transpose(Call(name, u))
         case Call("det" | "logdet" | "trace" as name, Transpose(u)) if rank(u) == 2:
             return Call(name, u)
@@ -64,7 +82,8 @@ def _transpose(tree: Tree, rank: Rank) -> Tree | None:
 
 
 def _axis(tree: Tree, rank: Rank) -> Tree | None:
-    """The functions of a whole array act along its last axis: softmax(X, axis=0) = softmax(X.T).T"""
+    """The functions of a whole array act along its last axis: softmax(X, axis=0) =
+    softmax(X.T).T"""
     match tree:
         case Call(name, u, int(axis)) if name in along_the_last():
             if axis % rank(u) == rank(u) - 1:
@@ -78,7 +97,8 @@ def _axis(tree: Tree, rank: Rank) -> Tree | None:
 
 
 def _is_positive(tree: Tree) -> bool:
-    """Whether a subtree is above zero wherever all arrays are, so that the logarithm of a quotient may be taken apart."""
+    """Whether a subtree is above zero wherever all arrays are, so that the logarithm of a quotient
+    may be taken apart."""
     match tree:
         case Number(value):
             return value > 0
@@ -86,7 +106,9 @@ def _is_positive(tree: Tree) -> bool:
             return True
         case Binary("+" | "*" | "/" | "@", left, right):
             return _is_positive(left) and _is_positive(right)
-        case Binary("**", base, _) | Transpose(base) | Call("sum" | "mean" | "norm2" | "sqrt", base):
+        case (
+            Binary("**", base, _) | Transpose(base) | Call("sum" | "mean" | "norm2" | "sqrt", base)
+        ):
             return _is_positive(base)
     return False
 
@@ -98,7 +120,10 @@ def _log(tree: Tree, rank: Rank) -> Tree | None:
             return Negative(Call("softplus", Negative(z)))
         case Call("log", Binary("-", Number(one), Call("sigmoid", z))) if one == 1:
             return Negative(Call("softplus", z))
-        case Call("log", Binary("+", Number(one), Call("exp", z)) | Binary("+", Call("exp", z), Number(one))) if one == 1:
+        case Call(
+            "log",
+            Binary("+", Number(one), Call("exp", z)) | Binary("+", Call("exp", z), Number(one)),
+        ) if one == 1:
             return Call("softplus", z)
         case Call("log", Call("softmax", z)):
             return Call("log_softmax", z)
@@ -125,13 +150,19 @@ def _softplus(tree: Tree, rank: Rank) -> Tree | None:
 def _quotient(tree: Tree, rank: Rank) -> Tree | None:
     """1/(1 + exp(−z)) = sigmoid(z) = exp(z)/(1 + exp(z)); exp(z)/sum(exp(z)) = softmax(z)"""
     match tree:
-        case Binary("/", above, Binary("+", Number(one), Call("exp", u)) | Binary("+", Call("exp", u), Number(one))) if one == 1:
+        case Binary(
+            "/",
+            above,
+            Binary("+", Number(one), Call("exp", u)) | Binary("+", Call("exp", u), Number(one)),
+        ) if one == 1:
             if above == _ONE:
                 z = negated(u)
                 return Call("sigmoid", Negative(u) if z is None else z)
             if above == Call("exp", u):
                 return Call("sigmoid", u)
-        case Binary("/", Call("exp", z), Call("sum", Call("exp", same), None)) if z == same and rank(z) == 1:
+        case Binary("/", Call("exp", z), Call("sum", Call("exp", same), None)) if (
+            z == same and rank(z) == 1
+        ):
             return Call("softmax", z)
     return None
 

@@ -7,7 +7,18 @@ from hesse.derivation.calculus.expression import Size
 from hesse.derivation.sources.language.declarations import Shape
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
-from hesse.derivation.sources.language.tree import Binary, Call, Number, Symbol, Transpose, Tree, children, symbols, unparse, walk
+from hesse.derivation.sources.language.tree import (
+    Binary,
+    Call,
+    Number,
+    Symbol,
+    Transpose,
+    Tree,
+    children,
+    symbols,
+    unparse,
+    walk,
+)
 from hesse.derivation.sources.language.vocabulary import along_an_axis, kept_axes, of_a_matrix
 from hesse.errors import HesseKeyError, HesseValueError, nearest
 
@@ -21,7 +32,9 @@ class Shapes:
         counts: names that stand for a size, used as a number.
     """
 
-    def __init__(self, text: str, leaves: Mapping[str, Shape], counts: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, text: str, leaves: Mapping[str, Shape], counts: frozenset[str] = frozenset()
+    ) -> None:
         self.text, self.leaves, self.counts = text, dict(leaves), counts
         self._known: dict[Tree, Shape] = {}
         self._same: dict[Size, Size] = {}
@@ -42,7 +55,9 @@ class Shapes:
             size = self._same[size]
         return size
 
-    def _unify(self, pair: Iterable[Size], tree: Tree, of: Sequence[Shape], stretch: bool = False) -> Size:
+    def _unify(
+        self, pair: Iterable[Size], tree: Tree, of: Sequence[Shape], stretch: bool = False
+    ) -> Size:
         a, b = map(self.size, pair)
         if a == b:
             return a
@@ -59,7 +74,9 @@ class Shapes:
             f"{unparse(child)} of shape {show_shape(map(self.size, shape))}"
             for child, shape in zip(children(tree), of, strict=True)
         )
-        return pointed(f"shapes do not fit in {unparse(tree)}: {parts}; {why}", self.text, tree.span)
+        return pointed(
+            f"shapes do not fit in {unparse(tree)}: {parts}; {why}", self.text, tree.span
+        )
 
     def _shape(self, tree: Tree, of: list[Shape]) -> Shape:
         try:
@@ -121,11 +138,13 @@ def show_shape(shape: Iterable[Size]) -> str:
 
 
 def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[str] = ()) -> Shapes:
-    """The shapes of all names: those declared, and of the others what the expression leaves possible.
+    """The shapes of all names: those declared, and of the others what the expression leaves
+    possible.
 
-    First the numbers of axes, see `ranks.infer_ranks`. Then the sizes: equal where an operation needs it,
-    never 1 unless declared, and otherwise letters of their own, from the innermost array on. A name that is not declared and is
-    the letter of a declared size stands for that number: ``1/n*sum(x)`` with ``x[n]``.
+    First the numbers of axes, see `ranks.infer_ranks`. Then the sizes: equal where an operation
+    needs it, never 1 unless declared, and otherwise letters of their own, from the innermost array
+    on. A name that is not declared and is the letter of a declared size stands for that number:
+    ``1/n*sum(x)`` with ``x[n]``.
 
     Args:
         tree: the expression.
@@ -134,13 +153,18 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
         extra: names that need a shape though they do not occur.
 
     Raises:
-        HesseValueError: shapes that do not fit, a cost that is not a scalar, or a name that could have several shapes.
+        HesseValueError: shapes that do not fit, a cost that is not a scalar, or a name that could
+            have several shapes.
         HesseKeyError: a declared name that does not occur.
     """
     names = tuple(dict.fromkeys((*symbols(tree), *extra)))
     sizes = {size for shape in shapes.values() for size in shape if isinstance(size, str)}
     calls = [part for part in walk(tree) if isinstance(part, Call)]
-    sizes |= {call.argument.name for call in calls if call.function == "eye" and isinstance(call.argument, Symbol)}
+    sizes |= {
+        call.argument.name
+        for call in calls
+        if call.function == "eye" and isinstance(call.argument, Symbol)
+    }
     for name in shapes:
         if name not in names:
             message = f"shapes declares {name!r}, which is neither in the expression nor in wrt"
@@ -152,7 +176,11 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
     leaves: dict[str, Shape] = dict.fromkeys(counts, ())
     for name in names:
         if name not in counts:
-            leaves[name] = shapes[name] if name in shapes else tuple(f"?{name}{axis}" for axis in range(ranks[name]))
+            leaves[name] = (
+                shapes[name]
+                if name in shapes
+                else tuple(f"?{name}{axis}" for axis in range(ranks[name]))
+            )
     open_shapes = Shapes(text, leaves, counts)
     open_shapes.of(tree)
     letters = _letters(sizes.union(names, (call.function for call in calls)))
@@ -161,9 +189,14 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
         for size in map(open_shapes.size, reversed(leaves[name])):
             if _open(size) and size not in chosen:
                 chosen[size] = next(letters)
-    result = {name: tuple(chosen.get(size, size) for size in map(open_shapes.size, shape)) for name, shape in leaves.items()}
+    result = {
+        name: tuple(chosen.get(size, size) for size in map(open_shapes.size, shape))
+        for name, shape in leaves.items()
+    }
     for name in counts - {size for shape in result.values() for size in shape}:
-        raise HesseValueError(f"{name!r} is a size of no array in the expression; declare one that has it")
+        raise HesseValueError(
+            f"{name!r} is a size of no array in the expression; declare one that has it"
+        )
     found = Shapes(text, result, counts)
     if found.of(tree):
         raise _not_scalar(tree, text, found.of(tree))
@@ -178,11 +211,14 @@ def _check_eye(tree: Tree, text: str, counts: frozenset[str]) -> None:
                     continue
                 case Number(value) if value.denominator == 1 and value >= 1:
                     continue
-            raise pointed("eye takes a size: the letter of one, or a whole number", text, part.argument.span)
+            raise pointed(
+                "eye takes a size: the letter of one, or a whole number", text, part.argument.span
+            )
 
 
 def _innermost_first(tree: Tree) -> tuple[str, ...]:
-    """The names, those in the innermost forms first: the sizes of a network are lettered from its input on."""
+    """The names, those in the innermost forms first: the sizes of a network are lettered from its
+    input on."""
     depths: dict[str, int] = {}
 
     def visit(part: Tree, depth: int) -> None:
@@ -206,5 +242,8 @@ def _letters(taken: Iterable[str]) -> Iterator[Size]:
 def _not_scalar(tree: Tree, text: str, shape: Shape) -> HesseValueError:
     whole = unparse(tree)
     short = whole if len(whole) <= 40 else "..."
-    message = f"the cost must be a scalar and has shape {show_shape(shape)}; write sum({short}) or mean({short})"
+    message = (
+        f"the cost must be a scalar and has shape {show_shape(shape)}; write sum({short}) or"
+        f" mean({short})"
+    )
     return pointed(message, text, tree.span)

@@ -22,7 +22,8 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Number:
-    """A number as it is written: not negative, with finitely many digits. A quotient is a `Binary`."""
+    """A number as it is written: not negative, with finitely many digits. A quotient is a
+    `Binary`."""
 
     value: Fraction
     span: Span | None = field(default=None, compare=False, repr=False)

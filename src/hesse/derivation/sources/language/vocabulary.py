@@ -1,4 +1,5 @@
-"""The functions that can be called in an expression, those that cannot, and what a called name that is neither means."""
+"""The functions that can be called in an expression, those that cannot, and what a called name that
+is neither means."""
 
 import re
 from difflib import get_close_matches
@@ -45,10 +46,22 @@ _JUMPS = "it is not differentiable where it jumps, and its derivative is zero el
 
 # Not differentiable, or known elsewhere by a name that is not ours: what to write instead.
 INSTEAD: dict[str, str] = {
-    **dict.fromkeys(("max", "amax"), "max is not differentiable where two entries tie; logsumexp is its smooth form"),
-    **dict.fromkeys(("min", "amin"), "min is not differentiable where two entries tie; -logsumexp(-x) is its smooth form"),
-    **dict.fromkeys(("maximum", "minimum", "clip", "clamp"), "it is not differentiable at its corner; write it with relu"),
-    **dict.fromkeys(("argmax", "argmin", "argsort", "sort"), "it is not differentiable: it gives places, not values"),
+    **dict.fromkeys(
+        ("max", "amax"),
+        "max is not differentiable where two entries tie; logsumexp is its smooth form",
+    ),
+    **dict.fromkeys(
+        ("min", "amin"),
+        "min is not differentiable where two entries tie; -logsumexp(-x) is its smooth form",
+    ),
+    **dict.fromkeys(
+        ("maximum", "minimum", "clip", "clamp"),
+        "it is not differentiable at its corner; write it with relu",
+    ),
+    **dict.fromkeys(
+        ("argmax", "argmin", "argsort", "sort"),
+        "it is not differentiable: it gives places, not values",
+    ),
     **dict.fromkeys(("sign", "step", "heaviside", "round", "floor", "ceil", "trunc"), _JUMPS),
     "ln": "the natural logarithm is log",
     "log2": "write log(x)/log(2)",
@@ -60,7 +73,10 @@ INSTEAD: dict[str, str] = {
     "sinh": "write (exp(x) - exp(-x))/2",
     "square": "write x**2",
     "pow": "write x**y",
-    **dict.fromkeys(("norm", "norm1", "linalg_norm"), "norm2(x) is the root of the sum of squares, sum(abs(x)) the 1-norm"),
+    **dict.fromkeys(
+        ("norm", "norm1", "linalg_norm"),
+        "norm2(x) is the root of the sum of squares, sum(abs(x)) the 1-norm",
+    ),
     **dict.fromkeys(("tr", "Tr"), "the sum of the diagonal is trace"),
     **dict.fromkeys(("dot", "matmul", "inner", "mm", "mv"), "write x @ y"),
     "transpose": "write A.T",
@@ -71,14 +87,16 @@ INSTEAD: dict[str, str] = {
 }
 
 _GREEK = (
-    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma"
+    "|tau|upsilon|phi|chi|psi|omega"
 )
 _UNKNOWN = re.compile(rf"(?:[^\W\d_]|{_GREEK}|{_GREEK.title()})(?:\d+|_\w+)?")
 
 
 def is_unknown(name: str) -> bool:
-    """Whether a called name stands for an unknown elementwise function: one letter, Greek ones spelled out or not, with or
-    without a number or a subscript, such as ``f``, ``g2``, ``phi``, ``σ``, ``h_out``. Longer names are more often misspelled."""
+    """Whether a called name stands for an unknown elementwise function: one letter, Greek ones
+    spelled out or not, with or without a number or a subscript, such as ``f``, ``g2``, ``phi``,
+    ``σ``, ``h_out``. Longer names are more often misspelled."""
     return name not in known() and name not in INSTEAD and _UNKNOWN.fullmatch(name) is not None
 
 
@@ -87,9 +105,11 @@ def advice(name: str) -> str:
     if name in INSTEAD:
         return f"{name!r} cannot be used here: {INSTEAD[name]}"
     words = sorted(known())
-    close = get_close_matches(name, words, n=1, cutoff=0.6) or [word for word in words if word == name.lower()]
+    close = get_close_matches(name, words, n=1, cutoff=0.6) or [
+        word for word in words if word == name.lower()
+    ]
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(words)}."
     return (
-        f"unknown function {name!r}; {hint} "
-        "An unknown elementwise function is a letter with or without a subscript, such as f, g2, phi, sigma_1"
+        f"unknown function {name!r}; {hint} An unknown elementwise function is a letter with or"
+        " without a subscript, such as f, g2, phi, sigma_1"
     )

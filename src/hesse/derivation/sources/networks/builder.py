@@ -1,4 +1,5 @@
-"""The workshop in which a graph becomes a program: leaves, named quantities, and products of views."""
+"""The workshop in which a graph becomes a program: leaves, named quantities, and products of
+views."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -9,7 +10,17 @@ from typing import Any
 from torch import Tensor
 
 from hesse.derivation.calculus.algebra import multiply, total
-from hesse.derivation.calculus.expression import Apply, Delta, Entry, Expression, Factor, Index, Power, of, rename
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Index,
+    Power,
+    of,
+    rename,
+)
 from hesse.derivation.calculus.program import Definition, Leaf, Quantity, Whole, mentioned
 from hesse.derivation.sources.networks.conditions import Affine, composed, contracted
 from hesse.derivation.sources.networks.letters import IndexLetters
@@ -31,8 +42,12 @@ class Builder:
         self.quantities: list[Quantity] = []
         self.arrays: dict[str, Given] = {}
         self.functions: dict[str, Callable[[Tensor], Tensor]] = {}
-        self.variants: dict[str, list[str]] = {}  # of a function without a row, the options with which it occurs
-        self.layers: dict[str, str] = {}  # of a normalisation, the layer whose scale and shift come after it
+        self.variants: dict[
+            str, list[str]
+        ] = {}  # of a function without a row, the options with which it occurs
+        self.layers: dict[
+            str, str
+        ] = {}  # of a normalisation, the layer whose scale and shift come after it
         self._taken = set(reserved)
         self._constants: dict[Hashable, str] = {}
         self._temporary = 0
@@ -41,7 +56,8 @@ class Builder:
     # ---------------------------------------------------------------- names
 
     def name(self, base: str, number: bool = False) -> str:
-        """A name that nothing has: ``u1``, ``u2`` … where it is to be numbered, else ``p``, ``p2`` …, ``z(fc)``, ``z(fc,2)``."""
+        """A name that nothing has: ``u1``, ``u2`` … where it is to be numbered, else ``p``, ``p2``
+        …, ``z(fc)``, ``z(fc,2)``."""
         count = 1
         while True:
             if number:
@@ -57,8 +73,17 @@ class Builder:
 
     def parameters_in(self, expression: Expression) -> list[str]:
         """The parameters that an expression mentions itself, in order."""
-        found = [entry.name for term in expression.terms for entry in term.factors if isinstance(entry, Entry)]
-        return [name for name in dict.fromkeys(found) if name in self.leaves and self.leaves[name].role == "parameter"]
+        found = [
+            entry.name
+            for term in expression.terms
+            for entry in term.factors
+            if isinstance(entry, Entry)
+        ]
+        return [
+            name
+            for name in dict.fromkeys(found)
+            if name in self.leaves and self.leaves[name].role == "parameter"
+        ]
 
     # ---------------------------------------------------------------- leaves and quantities
 
@@ -69,13 +94,18 @@ class Builder:
         if given is not None:
             self.arrays[leaf.name] = given
         at: list[Index] = []
-        pick = self.letters.new if leaf.role == "parameter" and len(leaf.sizes) > 1 else self.letters.known
+        pick = (
+            self.letters.new
+            if leaf.role == "parameter" and len(leaf.sizes) > 1
+            else self.letters.known
+        )
         for size, kind in zip(leaf.sizes, kinds, strict=True):
             at.append(pick(kind, size, {index.name for index in at}))
         return View(of(Entry(leaf.name, tuple(at))), tuple((index,) for index in at))
 
     def condition(self, shown: str, at: Sequence[Index], array: Tensor) -> Expression:
-        """An entry of a constant array that is one where a condition on its indices holds, and zero elsewhere.
+        """An entry of a constant array that is one where a condition on its indices holds, and zero
+        elsewhere.
 
         Args:
             shown: the condition, with ``{0}``, ``{1}`` … for the indices.
@@ -85,7 +115,8 @@ class Builder:
         return of(Entry(self.constant("I", array, shown), tuple(at)))
 
     def affine(self, head: Index, start: int, parts: Sequence[tuple[int, Index]]) -> Expression:
-        """An entry of the condition ``[head = start + Σ stride · index]``; a delta where the head equals one index."""
+        """An entry of the condition ``[head = start + Σ stride · index]``; a delta where the head
+        equals one index."""
         condition = Affine(head, start, tuple(parts))
         same = condition.same_as
         if same is not None:
@@ -99,13 +130,16 @@ class Builder:
         return result
 
     def composed(self, expression: Expression) -> Expression:
-        """The expression with conditions that lead from one to the next put into one, and without deltas that are summed."""
+        """The expression with conditions that lead from one to the next put into one, and without
+        deltas that are summed."""
         parts = []
         for term in expression.terms:
             added, rest = composed(term, self._affine)
             value = Expression((replace(rest, bound=()),))
             for condition in added:
-                value = multiply(value, self.affine(condition.head, condition.start, condition.parts))
+                value = multiply(
+                    value, self.affine(condition.head, condition.start, condition.parts)
+                )
             parts += [replace(part, bound=(*part.bound, *rest.bound)) for part in value.terms]
         return contracted(Expression(tuple(parts)))
 
@@ -119,7 +153,14 @@ class Builder:
             self._constants[key] = name
         return self._constants[key]
 
-    def define(self, name: str, at: Sequence[Index], definition: Definition, role: str = "value", note: str = "") -> Entry:
+    def define(
+        self,
+        name: str,
+        at: Sequence[Index],
+        definition: Definition,
+        role: str = "value",
+        note: str = "",
+    ) -> Entry:
         """A new quantity."""
         if isinstance(definition, Expression):
             definition = self.composed(definition)
@@ -131,7 +172,8 @@ class Builder:
         return View(of(self.define(name, view.indices, view.expression, role, note)), view.axes)
 
     def settled(self, view: View, base: str = "u") -> View:
-        """The view as an entry: as it is, or as a quantity that is named after the parameters that enter there."""
+        """The view as an entry: as it is, or as a quantity that is named after the parameters that
+        enter there."""
         if view.entry is not None:
             return view
         entering = self.parameters_in(view.expression)
@@ -141,7 +183,11 @@ class Builder:
 
     def slot(self, view: View) -> View:
         """The place where a layer's parameters enter, with a name whatever it is."""
-        entering = [name for name in mentioned(view.expression) if name in self.leaves and not self._is_condition(name)]
+        entering = [
+            name
+            for name in mentioned(view.expression)
+            if name in self.leaves and not self._is_condition(name)
+        ]
         owned = [name for name in entering if self.leaves[name].role in ("parameter", "constant")]
         name = self.name(f"z({layer_of(owned[0])})") if owned else self.name("u", number=True)
         return self.named(view, name, "preactivation")
@@ -153,7 +199,8 @@ class Builder:
         return self.layers[node]
 
     def light(self, view: View) -> bool:
-        """Whether a view is an entry up to numbers, constants and a choice of indices, so that it needs no name."""
+        """Whether a view is an entry up to numbers, constants and a choice of indices, so that it
+        needs no name."""
         if len(view.expression.terms) > 1:
             return False
         factors = view.expression.terms[0].factors if view.expression.terms else ()
@@ -164,7 +211,9 @@ class Builder:
         if isinstance(factor, Power):
             return not mentioned(factor)
         return isinstance(factor, Delta) or (
-            isinstance(factor, Entry) and factor.name in self.leaves and self._is_constant(factor.name)
+            isinstance(factor, Entry)
+            and factor.name in self.leaves
+            and self._is_constant(factor.name)
         )
 
     def _is_constant(self, name: str) -> bool:
@@ -174,7 +223,10 @@ class Builder:
         return self.leaves[name].shown is not None
 
     def _is_data(self, view: View) -> bool:
-        return all(name in self.leaves and self.leaves[name].role != "parameter" for name in mentioned(view.expression))
+        return all(
+            name in self.leaves and self.leaves[name].role != "parameter"
+            for name in mentioned(view.expression)
+        )
 
     def operand(self, view: View) -> View:
         """The view as something that may be multiplied: a name for a sum."""
@@ -182,7 +234,9 @@ class Builder:
 
     # ---------------------------------------------------------------- functions
 
-    def apply(self, function: str, view: View, value: Callable[[Tensor], Tensor] | None = None) -> View:
+    def apply(
+        self, function: str, view: View, value: Callable[[Tensor], Tensor] | None = None
+    ) -> View:
         """An elementwise function of a view, as an activation.
 
         Args:
@@ -200,8 +254,11 @@ class Builder:
         result = View(of(Apply(function, 0, entry)), argument.axes)
         return self.named(result, name, "activation")
 
-    def whole(self, operation: str, view: View, axis: int, base: str = "", keeps: bool = True) -> View:
-        """softmax, log_softmax or logsumexp of a view along one axis; logsumexp takes the axis away."""
+    def whole(
+        self, operation: str, view: View, axis: int, base: str = "", keeps: bool = True
+    ) -> View:
+        """softmax, log_softmax or logsumexp of a view along one axis; logsumexp takes the axis
+        away."""
         view = self.joined(self.settled(view), axis)
         (along,) = view.axes[axis]
         entry = view.entry
@@ -209,7 +266,9 @@ class Builder:
             rest = [index for index in view.indices if index != along]
             entry = self.define(self.name("u", number=True), (*rest, along), view.expression)
         name = self.name(base or f"{operation}({entry.name})")
-        result = self.define(name, entry.indices if keeps else entry.indices[:-1], Whole(operation, entry))
+        result = self.define(
+            name, entry.indices if keeps else entry.indices[:-1], Whole(operation, entry)
+        )
         axes = view.axes if keeps else (*view.axes[:axis], *view.axes[axis + 1 :])
         return View(of(result), axes)
 
@@ -221,7 +280,8 @@ class Builder:
         return Index(f"*{self._temporary}", size)
 
     def lettered(self, index: Index, taken: set[str], kind: str = "part") -> Index:
-        """The index, with another letter where its own is taken; the letter is added to those taken."""
+        """The index, with another letter where its own is taken; the letter is added to those
+        taken."""
         if index.name.startswith("*"):
             index = self.letters.new(kind, index.size, taken)
         elif index.name in taken:
@@ -234,7 +294,11 @@ class Builder:
         if not any(index.name.startswith("*") for index in view.indices):
             return view
         taken = {index.name for index in view.indices}
-        to = {index: self.lettered(index, taken) for index in view.indices if index.name.startswith("*")}
+        to = {
+            index: self.lettered(index, taken)
+            for index in view.indices
+            if index.name.startswith("*")
+        }
         axes = tuple(tuple(to.get(index, index) for index in axis) for axis in view.axes)
         return View(rename(view.expression, to), axes)
 
@@ -246,8 +310,12 @@ class Builder:
         if not own:
             return view.over((*view.axes[:axis], (self.temporary(1),), *view.axes[axis + 1 :]))
         whole = self.temporary(length(own))
-        joint = times(self.affine(whole, 0, list(zip(strides(own), own, strict=True))), view.expression)
-        return self.finished(View(total(joint, own), (*view.axes[:axis], (whole,), *view.axes[axis + 1 :])))
+        joint = times(
+            self.affine(whole, 0, list(zip(strides(own), own, strict=True))), view.expression
+        )
+        return self.finished(
+            View(total(joint, own), (*view.axes[:axis], (whole,), *view.axes[axis + 1 :]))
+        )
 
     def unified(
         self, views: Sequence[View], labels: Sequence[Sequence[Hashable]]
@@ -256,16 +324,29 @@ class Builder:
 
         Args:
             views: what is to be combined. An index has the letter of the first view that has it.
-            labels: for each view a label for each axis; axes with one label run together, those of size 1 are repeated.
+            labels: for each view a label for each axis; axes with one label run together, those of
+                size 1 are repeated.
         """
         found = list(views)
         along: dict[Hashable, Axis] = {}
         taken: set[str] = set()
         for label in dict.fromkeys(label for axes in labels for label in axes):
-            uses = [(k, axis) for k, axes in enumerate(labels) for axis, other in enumerate(axes) if other == label]
+            uses = [
+                (k, axis)
+                for k, axes in enumerate(labels)
+                for axis, other in enumerate(axes)
+                if other == label
+            ]
             size = max(length(found[k].axes[axis]) for k, axis in uses)
-            full = [(k, axis) for k, axis in uses if length(found[k].axes[axis]) == size and found[k].axes[axis]]
-            if size > 1 and len({tuple(i.size for i in found[k].axes[axis]) for k, axis in full}) > 1:
+            full = [
+                (k, axis)
+                for k, axis in uses
+                if length(found[k].axes[axis]) == size and found[k].axes[axis]
+            ]
+            if (
+                size > 1
+                and len({tuple(i.size for i in found[k].axes[axis]) for k, axis in full}) > 1
+            ):
                 for k, axis in full:
                     found[k] = self.joined(found[k], axis)
             # Data takes the letters of what it is compared with.
@@ -284,8 +365,11 @@ class Builder:
             expressions.append(rename(total(view.expression, lost), to))
         return expressions, along
 
-    def contract(self, views: Sequence[View], labels: Sequence[Sequence[Hashable]], out: Sequence[Hashable]) -> View:
-        """The product of views, summed over the labels that are not among those of the result: a sum as in `numpy.einsum`."""
+    def contract(
+        self, views: Sequence[View], labels: Sequence[Sequence[Hashable]], out: Sequence[Hashable]
+    ) -> View:
+        """The product of views, summed over the labels that are not among those of the result: a
+        sum as in `numpy.einsum`."""
         expressions, along = self.unified(views, labels)
         summed = [index for label, axis in along.items() if label not in out for index in axis]
         return View(total(reduce(times, expressions), summed), tuple(along[label] for label in out))
@@ -307,8 +391,9 @@ def fitting(at: Sequence[Index]) -> None:
     sizes = [int(index.size) for index in at]
     if math.prod(sizes) > LARGEST_CONDITION:
         raise HesseMemoryError(
-            f"derive: an axis of {max(sizes)} places that is merged or split needs an array of shape {tuple(sizes)}, "
-            f"{readable_bytes(8.0 * math.prod(sizes))}; a smaller model of the same layers has the same formulas: derive those"
+            f"derive: an axis of {max(sizes)} places that is merged or split needs an array of"
+            f" shape {tuple(sizes)}, {readable_bytes(8.0 * math.prod(sizes))}; a smaller model of"
+            " the same layers has the same formulas: derive those"
         )
 
 
@@ -318,7 +403,8 @@ def strides(axis: Axis) -> list[int]:
 
 
 def layer_of(parameter: str) -> str:
-    """The layer that a parameter belongs to: ``fc1`` for ``fc1.weight``, ``cell.ih_l0`` for ``cell.weight_ih_l0``.
+    """The layer that a parameter belongs to: ``fc1`` for ``fc1.weight``, ``cell.ih_l0`` for
+    ``cell.weight_ih_l0``.
 
     Example:
         >>> layer_of("fc1.weight"), layer_of("attn.in_proj_bias"), layer_of("W1")

@@ -23,7 +23,8 @@ class Call:
         node: the operation.
         record: what is known of it.
         view: the view of a value of the graph.
-        value: of a value that depends on no parameter, a function of one sample's values; None for one that does.
+        value: of a value that depends on no parameter, a function of one sample's values; None for
+            one that does.
         known: its number where it has the same for every sample, else None.
         shape: of a value of the graph.
         dtype: of one that depends on no parameter.
@@ -47,11 +48,18 @@ class Call:
 
     def arguments(self, *names_and_defaults: Any) -> list[Any]:
         """The arguments by position or by name; each is ``(name, default)``."""
-        return [self.option(place, name, default) for place, (name, default) in enumerate(names_and_defaults)]
+        return [
+            self.option(place, name, default)
+            for place, (name, default) in enumerate(names_and_defaults)
+        ]
 
     def option(self, place: int, name: str, default: Any) -> Any:
         """An argument by its place or its name."""
-        return self.node.args[place] if len(self.node.args) > place else self.node.kwargs.get(name, default)
+        return (
+            self.node.args[place]
+            if len(self.node.args) > place
+            else self.node.kwargs.get(name, default)
+        )
 
     def operand(self, argument: Any) -> View:
         """A value or a number as a view."""
@@ -63,7 +71,8 @@ class Call:
         return View(how(left, right), axes)
 
     def variant(self, options: Any) -> str:
-        """A name for a function with these options: the plain one, or with a number where it means another already."""
+        """A name for a function with these options: the plain one, or with a number where it means
+        another already."""
         name = self.record.name
         known = self.build.variants.setdefault(name, [])
         if repr(options) not in known:

@@ -1,4 +1,5 @@
-"""Conditions on indices, ``[s = 2u + k − 1]``: constants that are one where the places agree; two in a row are put into one."""
+"""Conditions on indices, ``[s = 2u + k − 1]``: constants that are one where the places agree; two
+in a row are put into one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,11 +42,14 @@ class Affine:
     @property
     def shown(self) -> str:
         """How it is written, with ``{0}``, ``{1}`` … for the indices."""
-        return f"[{{0}} = {linear([stride for stride, _ in self.parts], [int(i.size) for _, i in self.parts], self.start)}]"
+        strides = [stride for stride, _ in self.parts]
+        sizes = [int(index.size) for _, index in self.parts]
+        return f"[{{0}} = {linear(strides, sizes, self.start)}]"
 
     @property
     def always_inside(self) -> bool:
-        """Whether the right-hand side is a place of the head's axis wherever the other indices stand."""
+        """Whether the right-hand side is a place of the head's axis wherever the other indices
+        stand."""
         reach = [stride * (int(index.size) - 1) for stride, index in self.parts]
         low = self.start + sum(min(0, step) for step in reach)
         return low >= 0 and self.start + sum(max(0, step) for step in reach) < int(self.head.size)
@@ -54,7 +58,12 @@ class Affine:
     def same_as(self) -> Index | None:
         """The index that the head simply equals."""
         long = [(stride, index) for stride, index in self.parts if index.size != 1]
-        if len(long) == 1 and self.start == 0 and long[0][0] == 1 and long[0][1].size == self.head.size:
+        if (
+            len(long) == 1
+            and self.start == 0
+            and long[0][0] == 1
+            and long[0][1].size == self.head.size
+        ):
             return long[0][1]
         return None
 
@@ -85,7 +94,8 @@ def linear(strides: Sequence[int], sizes: Sequence[int], start: int = 0, first: 
 
 
 def composed(term: Term, known: Mapping[str, "Affine"]) -> tuple[list[Affine], Term]:
-    """The term without conditions that only lead from one to the next, and the conditions that take their place.
+    """The term without conditions that only lead from one to the next, and the conditions that take
+    their place.
 
     Σ_b [b = 2u] [s = 4b + k] is [s = 8u + k].
     """
@@ -93,19 +103,25 @@ def composed(term: Term, known: Mapping[str, "Affine"]) -> tuple[list[Affine], T
     factors: list[Factor | Affine] = [_affine(factor, known) or factor for factor in term.factors]
     bound = list(term.bound)
     for index in term.bound:
-        held = [factor for factor in factors if index in (factor.at if isinstance(factor, Affine) else indices(factor))]
+        held = [
+            factor
+            for factor in factors
+            if index in (factor.at if isinstance(factor, Affine) else indices(factor))
+        ]
         heads = [factor for factor in held if isinstance(factor, Affine) and factor.head == index]
         rest = [factor for factor in held if isinstance(factor, Affine) and factor.head != index]
         if len(heads) != 1 or not rest or len(held) != 1 + len(rest) or not heads[0].always_inside:
             continue
         factors = [
-            factor.with_head(heads[0]) if any(factor is other for other in rest) else factor  # pyright: ignore[reportAttributeAccessIssue]
+            (factor.with_head(heads[0]) if any(factor is other for other in rest) else factor)  # pyright: ignore[reportAttributeAccessIssue]
             for factor in factors
             if factor is not heads[0]
         ]
         bound.remove(index)
     added = [factor for factor in factors if isinstance(factor, Affine)]
-    return added, replace(term, factors=tuple(f for f in factors if not isinstance(f, Affine)), bound=tuple(bound))
+    return added, replace(
+        term, factors=tuple(f for f in factors if not isinstance(f, Affine)), bound=tuple(bound)
+    )
 
 
 def _affine(factor: Factor, known: Mapping[str, Affine]) -> Affine | None:
@@ -114,7 +130,11 @@ def _affine(factor: Factor, known: Mapping[str, Affine]) -> Affine | None:
         return None
     pattern = known[factor.name]
     head, *rest = factor.indices
-    return Affine(head, pattern.start, tuple((stride, index) for (stride, _), index in zip(pattern.parts, rest, strict=True)))
+    return Affine(
+        head,
+        pattern.start,
+        tuple((stride, index) for (stride, _), index in zip(pattern.parts, rest, strict=True)),
+    )
 
 
 def contracted(expression: Expression) -> Expression:

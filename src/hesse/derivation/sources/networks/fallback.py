@@ -1,4 +1,5 @@
-"""Operations without a rule: a linear one as the array of its coefficients, any other as a named map."""
+"""Operations without a rule: a linear one as the array of its coefficients, any other as a named
+map."""
 
 import math
 from collections.abc import Callable
@@ -42,14 +43,18 @@ def _linear(call: Call, name: str, view: View) -> View:
 
     count = math.prod(shape)
     at_zero = function(torch.zeros(shape, dtype=torch.float64))
-    columns = torch.stack([function(row) for row in torch.eye(count, dtype=torch.float64)]) - at_zero
+    columns = (
+        torch.stack([function(row) for row in torch.eye(count, dtype=torch.float64)]) - at_zero
+    )
     axes = _axes(call, {index.name for index in view.indices})
     out = [index for axis in axes for index in axis]
     array = columns.movedim(0, -1).reshape(*(int(index.size) for index in out), *sizes)
     letter = call.build.constant(f"A({_operation(call)})", array)
     value = total(times(of(Entry(letter, (*out, *view.indices))), view.expression), view.indices)
     if bool(at_zero.any()):
-        start = call.build.constant(f"c({_operation(call)})", at_zero.reshape([int(index.size) for index in out]))
+        start = call.build.constant(
+            f"c({_operation(call)})", at_zero.reshape([int(index.size) for index in out])
+        )
         value = add(value, of(Entry(start, tuple(out))))
     return View(value, axes)
 
@@ -104,11 +109,15 @@ def _reader(call: Call, name: str, entry: Entry, view: View) -> Callable[[Tensor
 def _axes(call: Call, taken: set[str]) -> tuple[Axis, ...]:
     """New indices for the axes of a result that are longer than one."""
     shape = call.node.shape
-    kinds = {1: ("output",), 2: ("token", "output"), 3: ("channel", "row", "column")}.get(sum(size > 1 for size in shape), ())
+    kinds = {1: ("output",), 2: ("token", "output"), 3: ("channel", "row", "column")}.get(
+        sum(size > 1 for size in shape), ()
+    )
     letters = iter(kinds)
     axes: list[Axis] = []
     for size in shape:
-        axes.append((call.build.letters.known(next(letters, "part"), size, taken),) if size > 1 else ())
+        axes.append(
+            (call.build.letters.known(next(letters, "part"), size, taken),) if size > 1 else ()
+        )
         taken |= {index.name for index in axes[-1]}
     return tuple(axes)
 

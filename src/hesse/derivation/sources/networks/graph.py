@@ -61,32 +61,45 @@ class GraphProgram:
     def _first(self, count: int) -> Iterator[Batch]:
         """The first samples, a batch each."""
         batches = (batch for batch in self.cost.batches() if batch is not None)
-        return islice((batch.take(slice(at, at + 1)) for batch in batches for at in range(batch.size)), count)
+        return islice(
+            (batch.take(slice(at, at + 1)) for batch in batches for at in range(batch.size)), count
+        )
 
     def check_value(self, count: int) -> None:
-        """Hold J of the first samples against the user's own function: no formula of an operation is believed.
+        """Hold J of the first samples against the user's own function: no formula of an operation
+        is believed.
 
         Raises:
             HesseValueError: it is another number.
         """
         limit = 1e-4 if self.cost.dtype == torch.float32 else 1e-9
         samples = (
-            batch.take(slice(at, at + 1)) for batch in self.cost.batches() if batch is not None for at in range(batch.size)
+            batch.take(slice(at, at + 1))
+            for batch in self.cost.batches()
+            if batch is not None
+            for at in range(batch.size)
         )
         for arrays, sample in zip(self.samples(count), samples, strict=False):
-            found = float(Valuation(self.program, arrays, self.functions).value(self.program.cost.name))
+            found = float(
+                Valuation(self.program, arrays, self.functions).value(self.program.cost.name)
+            )
             with torch.no_grad():
                 expected = float(self.cost.total(self.cost.parameters, sample))
             if not abs(found - expected) <= limit * (abs(expected) + limit):
-                records = sorted({record_of(node).name or str(node.kind) for node in self.graph.nodes})
+                records = sorted(
+                    {record_of(node).name or str(node.kind) for node in self.graph.nodes}
+                )
                 raise HesseValueError(
-                    f"derive: the formula of {self.cost.name} gives {found:.6g} for a sample for which the model gives "
-                    f"{expected:.6g}; please report it: the formula of one of {', '.join(records)} is wrong"
+                    f"derive: the formula of {self.cost.name} gives {found:.6g} for a sample for"
+                    f" which the model gives {expected:.6g}; please report it: the formula of one"
+                    f" of {', '.join(records)} is wrong"
                 )
 
     def own(self) -> Own:
         """The cost's own parameters and data."""
-        parameters = {name: value.detach().double().cpu() for name, value in self.cost.parameters.items()}
+        parameters = {
+            name: value.detach().double().cpu() for name, value in self.cost.parameters.items()
+        }
         return Own(parameters, self._chunks, self.cost.samples, self.cost.scale)
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -98,7 +111,11 @@ class GraphProgram:
             for start in range(0, batch.size, at_once):
                 some = range(start, min(start + at_once, batch.size))
                 each = [self.arrays(batch.take(slice(at, at + 1))) for at in some]
-                yield len(each), each[0] | {name: torch.stack([arrays[name] for arrays in each]) for name in stacked}
+                yield (
+                    len(each),
+                    each[0]
+                    | {name: torch.stack([arrays[name] for arrays in each]) for name in stacked},
+                )
 
 
 def program_of(cost: Cost) -> GraphProgram:
@@ -109,7 +126,8 @@ def program_of(cost: Cost) -> GraphProgram:
 
     Example:
         >>> import torch, hesse
-        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(),
+        ...     torch.nn.Linear(3, 1))
         >>> cost = hesse.Cost(model, "half_sse", (torch.ones(4, 2), torch.zeros(4, 1)))
         >>> [quantity.name for quantity in program_of(cost).program.quantities]
         ['z(0)', 'a(0)', 'z(2)', 'J']
@@ -118,14 +136,15 @@ def program_of(cost: Cost) -> GraphProgram:
         graph = capture(cost).graph
     except NotCaptured as reason:
         raise HesseValueError(
-            f"derive: {cost.name} cannot be written as formulas of one sample: {reason}; give an expression or a hesse.Network, "
-            "or change the model so that it can be captured"
+            f"derive: {cost.name} cannot be written as formulas of one sample: {reason}; give an"
+            " expression or a hesse.Network, or change the model so that it can be captured"
         ) from reason
     return _Translation(cost, graph).program()
 
 
 class _Values(dict[str, Any]):
-    """The values of a graph that depend on no parameter being moved, each worked out when it is asked for."""
+    """The values of a graph that depend on no parameter being moved, each worked out when it is
+    asked for."""
 
     def __init__(self, graph: Graph, cost: Cost, sample: Batch | None) -> None:
         super().__init__(graph.given(cost.parameters, cost.fixed))
@@ -152,14 +171,19 @@ class _Translation:
         self.sample = _Values(graph, cost, first.take(slice(0, 1)))
         self.views: dict[str, View] = {}
         self.build = Builder(reserved=list(cost.parameters))
-        self.uses = Counter(name for node in graph.nodes if node.name in self.moving for name in node.inputs)
+        self.uses = Counter(
+            name for node in graph.nodes if node.name in self.moving for name in node.inputs
+        )
         self._name_normalisations()
 
     def _name_normalisations(self) -> None:
-        """A normalisation has no parameters; its name is that of the scale and shift that follow."""
+        """A normalisation has no parameters; its name is that of the scale and shift that
+        follow."""
         for node in self.graph.nodes:
             if node.op is scale_shift:
-                owner = next((self._owned(ref.name) for ref in node.args[1:3] if ref is not None), None)
+                owner = next(
+                    (self._owned(ref.name) for ref in node.args[1:3] if ref is not None), None
+                )
                 if owner is not None:
                     self.build.layers[node.args[0].name] = layer_of(owner)
 
@@ -179,8 +203,14 @@ class _Translation:
                 self.views[node.name] = view
         value = self.build.composed(self.view(self.graph.output).expression)
         cost = Quantity(self.build.name("J"), (), value, "cost", "the cost of one sample")
-        used = set().union(*(names_in(quantity.definition) for quantity in (*self.build.quantities, cost)))
-        leaves = {name: leaf for name, leaf in self.build.leaves.items() if name in used or leaf.role == "parameter"}
+        used = set().union(
+            *(names_in(quantity.definition) for quantity in (*self.build.quantities, cost))
+        )
+        leaves = {
+            name: leaf
+            for name, leaf in self.build.leaves.items()
+            if name in used or leaf.role == "parameter"
+        }
         unknown = frozenset(self.build.functions) - set(FUNCTIONS)
         program = Program(leaves, (*self.build.quantities, cost), unknown)
         return GraphProgram(
@@ -199,14 +229,25 @@ class _Translation:
 
     def _call(self, node: Node) -> Call:
         return Call(
-            self.build, node, record_of(node), self.view, self.given, self.known, self.shape, self.dtype, self._never_holds
+            self.build,
+            node,
+            record_of(node),
+            self.view,
+            self.given,
+            self.known,
+            self.shape,
+            self.dtype,
+            self._never_holds,
         )
 
     # ---------------------------------------------------------------- what goes in
 
     def _parameter(self, value: str, name: str) -> View:
         shape = self.graph.shapes[value]
-        kinds = next((kinds for node in self._users(value) if (kinds := record_of(node).kinds) is not None), ("output", "input"))
+        kinds = next(
+            (kinds for node in self._users(value) if (kinds := record_of(node).kinds) is not None),
+            ("output", "input"),
+        )
         extra = ["kernel"] * (len(shape) - len(kinds))
         leaf = Leaf(name, shape, "parameter")
         return self.build.leaf(leaf, [*kinds[: len(shape)], *extra], lambda values: values[value])
@@ -215,9 +256,12 @@ class _Translation:
         return (node for node in self.graph.nodes if value in node.inputs)
 
     def view(self, name: str) -> View:
-        """The view of a value; that of one without parameters is made when it is first asked for."""
+        """The view of a value; that of one without parameters is made when it is first asked
+        for."""
         if name not in self.views:
-            self.views[name] = self._constant(name) if name not in self.sampled else self._data(name)
+            self.views[name] = (
+                self._constant(name) if name not in self.sampled else self._data(name)
+            )
         return self.views[name]
 
     def given(self, name: str) -> Given | None:
@@ -230,7 +274,11 @@ class _Translation:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value, for one sample."""
-        return tuple(self.graph.shapes[name]) if name in self.graph.shapes else tuple(self.values[name].shape)
+        return (
+            tuple(self.graph.shapes[name])
+            if name in self.graph.shapes
+            else tuple(self.values[name].shape)
+        )
 
     def dtype(self, name: str) -> torch.dtype:
         """The type of the entries of a value without parameters."""
@@ -239,10 +287,17 @@ class _Translation:
     def _constant(self, name: str) -> View:
         array = self.values[name].detach().double().cpu()
         sizes = [size for size in array.shape if size > 1]
-        if array.numel() and bool((array == array.reshape(-1)[0]).all()) and bool(array.isfinite().all()):
+        if (
+            array.numel()
+            and bool((array == array.reshape(-1)[0]).all())
+            and bool(array.isfinite().all())
+        ):
             value = array.reshape(-1)[0].item()
             return self.build.finished(
-                View(number(value) if value else ZERO, tuple((self.build.temporary(s),) if s > 1 else () for s in array.shape))
+                View(
+                    number(value) if value else ZERO,
+                    tuple((self.build.temporary(s),) if s > 1 else () for s in array.shape),
+                )
             )
         own = self.graph.fixed.get(name, "c")
         letter = self.build.constant(own, array.reshape(sizes))
@@ -257,14 +312,19 @@ class _Translation:
                 at.append(self.build.letters.known(next(kinds, "part"), size, taken))
                 taken.add(at[-1].name)
         letters = iter(at)
-        return View(of(Entry(leaf, tuple(at))), tuple((next(letters),) if size > 1 else () for size in shape))
+        return View(
+            of(Entry(leaf, tuple(at))),
+            tuple((next(letters),) if size > 1 else () for size in shape),
+        )
 
     def _data(self, name: str) -> View:
         """Data as it is, or moved to other places, or whatever is made of it alone."""
         if name in self.graph.data:
             _, *rest = self.shape(name)
             leaf = Leaf(self.build.name(_short(name)), tuple(rest), "data", per_sample=True)
-            rows = any(node.kind in (aten.conv1d, aten.conv_transpose1d) for node in self._users(name))
+            rows = any(
+                node.kind in (aten.conv1d, aten.conv_transpose1d) for node in self._users(name)
+            )
             kinds = (
                 ["channel", "token"]
                 if rows and len(rest) == 2
@@ -291,11 +351,20 @@ class _Translation:
         if name not in self.graph.data:
             return False
         place = self.graph.data.index(name)
-        return not any(bool((data_leaves(batch)[place] == number).any()) for batch in self.cost.batches() if batch is not None)
+        return not any(
+            bool((data_leaves(batch)[place] == number).any())
+            for batch in self.cost.batches()
+            if batch is not None
+        )
 
 
 # Kinds of the axes of data, by their number.
-_AXES = {1: ("input",), 2: ("token", "input"), 3: ("channel", "row", "column"), 4: ("channel", "depth", "row", "column")}
+_AXES = {
+    1: ("input",),
+    2: ("token", "input"),
+    3: ("channel", "row", "column"),
+    4: ("channel", "depth", "row", "column"),
+}
 # Operations that only move data to other places.
 _MOVES = Structure.RELABELS | Structure.PERMUTES
 

@@ -1,4 +1,5 @@
-"""Index letters: one letter for one size, and outputs told apart from inputs, rows from columns, tokens from features."""
+"""Index letters: one letter for one size, and outputs told apart from inputs, rows from columns,
+tokens from features."""
 
 from collections.abc import Iterable
 
@@ -22,8 +23,8 @@ POOLS = {
 class IndexLetters:
     """Hands out indices of one program.
 
-    An axis of a new layer gets a letter of its own while there are some; later layers take those again that stand for the same
-    size, the one that was not used for longest first.
+    An axis of a new layer gets a letter of its own while there are some; later layers take those
+    again that stand for the same size, the one that was not used for longest first.
 
     Example:
         >>> letters = IndexLetters()
@@ -44,7 +45,8 @@ class IndexLetters:
         return self._pick(kind, size, set(besides), first="free")
 
     def known(self, kind: str, size: Size, besides: Iterable[str] = ()) -> Index:
-        """An index for an axis of data: a letter that already stands for such an axis, where there is one."""
+        """An index for an axis of data: a letter that already stands for such an axis, where there
+        is one."""
         return self._pick(kind, size, set(besides), first="again")
 
     def beside(self, index: Index, taken: Iterable[str]) -> Index:
@@ -56,7 +58,9 @@ class IndexLetters:
         number = 1
         while True:
             names = [letter if number == 1 else f"{letter}{number}" for letter in pool]
-            free = next((name for name in names if name not in self._size and name not in besides), None)
+            free = next(
+                (name for name in names if name not in self._size and name not in besides), None
+            )
             again = [name for name in names if self._size.get(name) == size and name not in besides]
             oldest = min(again, key=self._last.__getitem__, default=None)
             chosen = (free or oldest) if first == "free" else (oldest or free)

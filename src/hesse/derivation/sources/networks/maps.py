@@ -1,4 +1,5 @@
-"""Index maps: operations that put entries in other places. Most only move axes; others multiply with a condition on indices."""
+"""Index maps: operations that put entries in other places. Most only move axes; others multiply
+with a condition on indices."""
 
 import math
 from collections.abc import Sequence
@@ -38,13 +39,18 @@ def with_axis(view: View, axis: int) -> View:
 def without_axes(view: View, dropped: Sequence[int]) -> View:
     """Without axes of size 1."""
     lost = [index for axis in dropped for index in view.axes[axis]]
-    return View(total(view.expression, lost), tuple(axis for k, axis in enumerate(view.axes) if k not in dropped))
+    return View(
+        total(view.expression, lost),
+        tuple(axis for k, axis in enumerate(view.axes) if k not in dropped),
+    )
 
 
 def expanded(build: Builder, view: View, shape: Sequence[int]) -> View:
     """Axes of size 1 repeated, and new ones in front."""
     axes: list[Axis] = (
-        [(), *[()] * (len(shape) - len(view.axes) - 1), *view.axes] if len(shape) > len(view.axes) else list(view.axes)
+        [(), *[()] * (len(shape) - len(view.axes) - 1), *view.axes]
+        if len(shape) > len(view.axes)
+        else list(view.axes)
     )
     expression, taken = view.expression, {index.name for index in view.indices}
     for k, size in enumerate(shape):
@@ -55,7 +61,8 @@ def expanded(build: Builder, view: View, shape: Sequence[int]) -> View:
 
 
 def reshaped(build: Builder, view: View, shape: Sequence[int]) -> View:
-    """The same entries in the same order on axes of other lengths: merged axes carry several indices, split ones a condition."""
+    """The same entries in the same order on axes of other lengths: merged axes carry several
+    indices, split ones a condition."""
     shape = list(shape)
     if -1 in shape:
         shape[shape.index(-1)] = math.prod(view.shape) // -math.prod(shape)
@@ -67,7 +74,8 @@ def reshaped(build: Builder, view: View, shape: Sequence[int]) -> View:
         if fit is not None:
             axes += fit
             continue
-        # Indices that do not fall into the new axes: new ones, and the condition that both mean the same place.
+        # Indices that do not fall into the new axes: new ones, and the condition that both mean the
+        # same place.
         new = [build.temporary(sizes[k]) for k in wanted]
         expression = total(times(_same_place(build, run, new), expression), run)
         letters = iter(new)
@@ -180,12 +188,20 @@ def joint(build: Builder, views: Sequence[View], axis: int) -> View:
     """Views one after the other along an axis."""
     sizes = [view.shape[axis] for view in views]
     whole, start, parts = build.temporary(sum(sizes)), 0, []
-    labels = [[k if k != axis else ("own", n) for k in range(len(view.axes))] for n, view in enumerate(views)]
-    single = [view if size == 1 else build.joined(view, axis) for view, size in zip(views, sizes, strict=True)]
+    labels = [
+        [k if k != axis else ("own", n) for k in range(len(view.axes))]
+        for n, view in enumerate(views)
+    ]
+    single = [
+        view if size == 1 else build.joined(view, axis)
+        for view, size in zip(views, sizes, strict=True)
+    ]
     expressions, along = build.unified(single, labels)
     for n, (expression, size) in enumerate(zip(expressions, sizes, strict=True)):
         own = along["own", n]
-        parts.append(total(times(build.affine(whole, start, [(1, index) for index in own]), expression), own))
+        parts.append(
+            total(times(build.affine(whole, start, [(1, index) for index in own]), expression), own)
+        )
         start += size
     axes = tuple((whole,) if k == axis else along[k] for k in range(len(views[0].axes)))
     found = build.finished(View(add(*parts), axes))

@@ -1,4 +1,5 @@
-"""A dense network in words, such as 2-3-1 with sigmoids: what a derivation needs when there is no model yet."""
+"""A dense network in words, such as 2-3-1 with sigmoids: what a derivation needs when there is no
+model yet."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,14 +8,26 @@ from fractions import Fraction
 from typing import Any
 
 from hesse.derivation.calculus.algebra import add, multiply, product, scale, total
-from hesse.derivation.calculus.expression import Apply, Count, Entry, Expression, Group, Index, Power, Size, constant, of
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Count,
+    Entry,
+    Expression,
+    Group,
+    Index,
+    Power,
+    Size,
+    constant,
+    of,
+)
 from hesse.derivation.calculus.program import Leaf, Program, Quantity, Whole
 from hesse.derivation.sources.language.vocabulary import advice, is_unknown, known
 from hesse.derivation.sources.networks.letters import IndexLetters
 from hesse.errors import HesseTypeError, HesseValueError, nearest
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
-# A loss: from the quantity that is compared with y, and its index, to the cost and the quantities that it needs first.
+# A loss: from the quantity that is compared with y, and its index, to the cost and the quantities
+# that it needs first.
 Loss = Callable[[Entry, Index], tuple[Expression, tuple[Quantity, ...]]]
 
 
@@ -23,14 +36,17 @@ class Network:
     """Dense layers z = W a + b with a = f(z) between them, and the cost of one sample.
 
     Args:
-        widths: of the layers, inputs first: ``"2-3-1"`` or ``(2, 3, 1)``; letters stand for sizes left open: ``"d-h-m"``.
-        activation: a function's name (``sigmoid``, ``tanh``, ``relu`` …), ``identity``, or a letter for one that is not known,
-            such as ``f``, of which f' and f'' stay symbols; or a name for each hidden layer, or one more for the output.
-        loss: ``half_sse`` is ½ Σ (y − ŷ)², ``mse`` the mean of the squares over the outputs, ``cross_entropy`` compares
-            logits with a one-hot y, ``bce`` logits with numbers in [0, 1].
+        widths: of the layers, inputs first: ``"2-3-1"`` or ``(2, 3, 1)``; letters stand for sizes
+            left open: ``"d-h-m"``.
+        activation: a function's name (``sigmoid``, ``tanh``, ``relu`` …), ``identity``, or a letter
+            for one that is not known, such as ``f``, of which f' and f'' stay symbols; or a name
+            for each hidden layer, or one more for the output.
+        loss: ``half_sse`` is ½ Σ (y − ŷ)², ``mse`` the mean of the squares over the outputs,
+            ``cross_entropy`` compares logits with a one-hot y, ``bce`` logits with numbers in [0,
+            1].
         bias: whether the layers have biases b1, b2, …
-        output: the activation of the last layer. By default that of the others for ``half_sse`` and ``mse``; none for the
-            losses that take logits.
+        output: the activation of the last layer. By default that of the others for ``half_sse`` and
+            ``mse``; none for the losses that take logits.
 
     Raises:
         HesseError: a width, an activation or a loss that cannot be used; the text says which.
@@ -58,10 +74,15 @@ class Network:
         output: str | None = None,
     ) -> None:
         if loss not in LOSSES:
-            raise HesseValueError(f"loss: no loss is named {loss!r}; the nearest known: {nearest(str(loss), list(LOSSES))}")
+            raise HesseValueError(
+                f"loss: no loss is named {loss!r}; the nearest known:"
+                f" {nearest(str(loss), list(LOSSES))}"
+            )
         read = _widths(widths)
         object.__setattr__(self, "widths", read)
-        object.__setattr__(self, "activations", _activations(activation, output, len(read) - 1, loss))
+        object.__setattr__(
+            self, "activations", _activations(activation, output, len(read) - 1, loss)
+        )
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "bias", bool(bias))
 
@@ -71,16 +92,27 @@ class Network:
     def __str__(self) -> str:
         hidden, last = self.activations[:-1], self.activations[-1]
         logits = self.loss in TAKES_LOGITS
-        names = [*(dict.fromkeys(hidden) if len(set(hidden)) == 1 else hidden)] if hidden else [last]
+        names = (
+            [*(dict.fromkeys(hidden) if len(set(hidden)) == 1 else hidden)] if hidden else [last]
+        )
         if hidden and last != ("identity" if logits else hidden[-1]):
             names.append(f"output {last}")
-        return ", ".join(["-".join(map(str, self.widths)), *names, self.loss, *(() if self.bias else ("no biases",))])
+        return ", ".join(
+            [
+                "-".join(map(str, self.widths)),
+                *names,
+                self.loss,
+                *(() if self.bias else ("no biases",)),
+            ]
+        )
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names W1, b1, W2, … in order."""
         letters = "Wb" if self.bias else "W"
-        return tuple(f"{letter}{layer + 1}" for layer in range(len(self.activations)) for letter in letters)
+        return tuple(
+            f"{letter}{layer + 1}" for layer in range(len(self.activations)) for letter in letters
+        )
 
     def program(self) -> tuple[Program, tuple[str, ...]]:
         """The cost of one sample as a program, and the names of its parameters.
@@ -96,12 +128,16 @@ class Network:
         ends = self.widths[0], self.widths[-1]
         leaves = {
             "x": Leaf("x", ends[:1], per_sample=True),
-            "y": Leaf("y", ends[1:], sums_to=1 if self.loss == "cross_entropy" else None, per_sample=True),
+            "y": Leaf(
+                "y", ends[1:], sums_to=1 if self.loss == "cross_entropy" else None, per_sample=True
+            ),
         }
         quantities: list[Quantity] = []
         below = "x"
         last = len(self.activations)
-        for layer, (inputs, outputs, f) in enumerate(zip(self.widths, self.widths[1:], self.activations, strict=False), 1):
+        for layer, (inputs, outputs, f) in enumerate(
+            zip(self.widths, self.widths[1:], self.activations, strict=False), 1
+        ):
             o, i = letters.new("output", outputs), letters.new("input", inputs)
             W, b, number = f"W{layer}", f"b{layer}", str(layer + 1) if last > 1 else ""
             leaves[W] = Leaf(W, (outputs, inputs), "parameter")
@@ -109,13 +145,25 @@ class Network:
             if self.bias:
                 leaves[b] = Leaf(b, (outputs,), "parameter")
                 value = add(value, of(Entry(b, (o,))))
-            z = Quantity(f"z{number}", (o,), value, "preactivation", f"what goes into the units of layer {layer + 1}")
+            z = Quantity(
+                f"z{number}",
+                (o,),
+                value,
+                "preactivation",
+                f"what goes into the units of layer {layer + 1}",
+            )
             quantities.append(z)
             below = z.name
             if f != "identity":
                 name = "ŷ" if layer == last else f"a{number}"
-                note = "the prediction" if layer == last else f"what comes out of the units of layer {layer + 1}"
-                quantities.append(Quantity(name, (o,), of(Apply(f, 0, z.entry)), "activation", note))
+                note = (
+                    "the prediction"
+                    if layer == last
+                    else f"what comes out of the units of layer {layer + 1}"
+                )
+                quantities.append(
+                    Quantity(name, (o,), of(Apply(f, 0, z.entry)), "activation", note)
+                )
                 below = name
         top = quantities[-1].entry
         value, needed = LOSSES[self.loss](top, top.indices[0])
@@ -163,7 +211,12 @@ def _against(top: Entry, index: Index) -> Expression:
     return total(product((Entry("y", (index,)), top)), (index,))
 
 
-LOSSES: dict[str, Loss] = {"half_sse": _half_sse, "mse": _mse, "cross_entropy": _cross_entropy, "bce": _bce}
+LOSSES: dict[str, Loss] = {
+    "half_sse": _half_sse,
+    "mse": _mse,
+    "cross_entropy": _cross_entropy,
+    "bce": _bce,
+}
 TAKES_LOGITS = frozenset({"cross_entropy", "bce"})
 
 
@@ -172,7 +225,10 @@ TAKES_LOGITS = frozenset({"cross_entropy", "bce"})
 
 def _widths(given: Any) -> tuple[Size, ...]:
     if not isinstance(given, str | Sequence):
-        raise HesseTypeError(f"widths: expected text such as '2-3-1' or a sequence of numbers, got {type(given).__name__}")
+        raise HesseTypeError(
+            "widths: expected text such as '2-3-1' or a sequence of numbers, got"
+            f" {type(given).__name__}"
+        )
     parts = [part.strip() for part in given.split("-")] if isinstance(given, str) else list(given)
     read: list[Size] = []
     for part in parts:
@@ -183,12 +239,13 @@ def _widths(given: Any) -> tuple[Size, ...]:
             read.append(text)
         else:
             raise HesseValueError(
-                f"widths: {part!r} in {given!r} is not a width; each is a whole number from 1 on, or a single letter for a size "
-                "that is left open, as in '2-3-1' or 'd-h-m'"
+                f"widths: {part!r} in {given!r} is not a width; each is a whole number from 1 on,"
+                " or a single letter for a size that is left open, as in '2-3-1' or 'd-h-m'"
             )
     if len(read) < 2:
         raise HesseValueError(
-            f"widths: {given!r} has {len(read)} layer; a network needs at least inputs and outputs, such as '2-1'"
+            f"widths: {given!r} has {len(read)} layer; a network needs at least inputs and outputs,"
+            " such as '2-1'"
         )
     return tuple(read)
 
@@ -197,7 +254,8 @@ def _activations(given: Any, output: str | None, layers: int, loss: str) -> tupl
     """One for each layer of weights; the last is the output's."""
     if not isinstance(given, str | Sequence):
         raise HesseTypeError(
-            f"activation: expected the name of a function, such as 'tanh' or 'f', or several, got {type(given).__name__}"
+            "activation: expected the name of a function, such as 'tanh' or 'f', or several, got"
+            f" {type(given).__name__}"
         )
     hidden = layers - 1
     names = [given] * hidden if isinstance(given, str) else list(given)
@@ -205,20 +263,29 @@ def _activations(given: Any, output: str | None, layers: int, loss: str) -> tupl
         output = names.pop()
     if len(names) != hidden:
         raise HesseValueError(
-            f"activation: {len(names)} names for {hidden} hidden layer{'' if hidden == 1 else 's'}; give one name for all, one "
-            "for each hidden layer, or one more for the output"
+            f"activation: {len(names)} names for {hidden} hidden layer{'' if hidden == 1 else 's'};"
+            " give one name for all, one for each hidden layer, or one more for the output"
         )
     if output is None:
         before = names[-1] if names else given if isinstance(given, str) else "identity"
         output = "identity" if loss in TAKES_LOGITS else before
     for name in (*names, output):
         if not isinstance(name, str) or not name.isidentifier():
-            raise HesseValueError(f"activation: {name!r} is not the name of a function, such as 'tanh', 'identity' or 'f'")
+            raise HesseValueError(
+                f"activation: {name!r} is not the name of a function, such as 'tanh', 'identity'"
+                " or 'f'"
+            )
         if name not in {*FUNCTIONS, *ARRAY_FUNCTIONS, "identity"} and not is_unknown(name):
-            raise HesseValueError(f"activation: {f'{name} is none' if name in known() else advice(name)}")
+            raise HesseValueError(
+                f"activation: {f'{name} is none' if name in known() else advice(name)}"
+            )
         if name in ARRAY_FUNCTIONS:
             raise HesseValueError(
                 f"activation: {name} does not act on each unit by itself"
-                + (": use loss='cross_entropy', which has the softmax of its logits in it" if "softmax" in name else "")
+                + (
+                    ": use loss='cross_entropy', which has the softmax of its logits in it"
+                    if "softmax" in name
+                    else ""
+                )
             )
     return (*names, output)

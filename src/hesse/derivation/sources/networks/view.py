@@ -22,7 +22,8 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 
-# The indices that run along one axis, the last fastest; none along an axis of size 1 that nothing is known of.
+# The indices that run along one axis, the last fastest; none along an axis of size 1 that nothing
+# is known of.
 Axis = tuple[Index, ...]
 
 
@@ -30,7 +31,8 @@ Axis = tuple[Index, ...]
 class View:
     """The entry of a tensor at any place.
 
-    A permuted tensor has its axes in another order, a flattened one several indices on one axis; the expression stays as it is.
+    A permuted tensor has its axes in another order, a flattened one several indices on one axis;
+    the expression stays as it is.
 
     Attributes:
         expression: an entry; its free indices are among those of the axes.
@@ -74,7 +76,8 @@ def length(axis: Axis) -> int:
 
 
 def single_factor(expression: Expression) -> Expression:
-    """A sum in parentheses, a product as it is: what may stand in a product without being multiplied out."""
+    """A sum in parentheses, a product as it is: what may stand in a product without being
+    multiplied out."""
     return of(grouped(expression)) if len(expression.terms) > 1 else expression
 
 
@@ -91,15 +94,22 @@ def number(value: float) -> Expression:
 
     Example:
         >>> number(0.5) == constant(Fraction(1, 2)), number(2**-0.5).terms[0].factors
-        (True, (Power(base=Group(body=Expression(terms=(Term(coefficient=Fraction(2, 1), factors=(), bound=(), kind=None),))), \
+        (True, (Power(base=Group(body=Expression(terms=(Term(coefficient=Fraction(2, 1), factors=(),
+        bound=(), kind=None),))), \
 exponent=Expression(terms=(Term(coefficient=Fraction(-1, 2), factors=(), bound=(), kind=None),))),))
     """
     for candidate in (Fraction(value).limit_denominator(10_000), Fraction(repr(float(value)))):
         if float(candidate) == float(value):
             near, square = candidate, Fraction(value * value).limit_denominator(10_000)
-            if near.denominator > 10_000 and square and math.isclose(float(square), value * value, rel_tol=4e-16):
+            if (
+                near.denominator > 10_000
+                and square
+                and math.isclose(float(square), value * value, rel_tol=4e-16)
+            ):
                 root = Fraction(1, 2) if square >= 1 else Fraction(-1, 2)
-                found = of(Power(Group(constant(square if square >= 1 else 1 / square)), constant(root)))
+                found = of(
+                    Power(Group(constant(square if square >= 1 else 1 / square)), constant(root))
+                )
                 return found if value > 0 else scale(found, -1)
             return constant(near)
     raise AssertionError(f"not a finite number: {value}")
@@ -116,7 +126,12 @@ def power(base: Expression, exponent: Expression) -> Expression:
         # (x^½)⁻¹ = x^−½; not (x²)^½, which is |x|.
         if inner is not None and (inner.denominator != 1 or known.denominator == 1):
             return of(Power(single[1].base, constant(inner * known)))
-    if base.number is not None and known is not None and known.denominator == 1 and (base.number or known > 0):
+    if (
+        base.number is not None
+        and known is not None
+        and known.denominator == 1
+        and (base.number or known > 0)
+    ):
         return constant(base.number ** int(known))
     return of(Power(_whole_factor(base), exponent))
 
