@@ -10,10 +10,10 @@ over its bound indices. The factors are a closed set: `Entry`, `Delta`, `Apply`,
 `Count`, `Partial`. Operations are an open one: each has its place in a table (`hesse.operations`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 Size = int | str  # a number, or the letter of one
 Kind = Literal["curvature from above", "product-rule term"]
@@ -162,61 +162,88 @@ def grouped(expression: Expression) -> Factor:
     return single[1] if single and single[0] == 1 else Group(expression)
 
 
-# ---------------------------------------------------------------- indices
+# ---------------------------------------- the tree
+
+Node = Factor | Term | Expression
+Parts = TypeVar("Parts", bound=Node)
 
 
-def indices(value: "Factor | Term | Expression") -> tuple[Index, ...]:
+def children(value: Node) -> tuple[Node, ...]:
+    """What a value is directly made of, in the order in which it is read."""
+    match value:
+        case Expression(terms):
+            return terms
+        case Term():
+            return value.factors
+        case Apply():
+            return (value.argument,)
+        case Power(base, exponent):
+            return (base, exponent)
+        case Group(body):
+            return (body,)
+        case Partial(of, by):
+            return (of, *by)
+        case Entry() | Delta() | Count():
+            return ()
+
+
+def rebuilt(value: Parts, change: Callable[[Any], Any]) -> Parts:
+    """The value with each of its children replaced by what ``change`` makes of it.
+
+    A child must stay of its kind: a term a term, a factor a factor. Bound indices stay as they are.
+    """
+    match value:
+        case Expression(terms):
+            return replace(value, terms=tuple(map(change, terms)))
+        case Term():
+            return replace(value, factors=tuple(map(change, value.factors)))
+        case Apply():
+            return replace(value, argument=change(value.argument))
+        case Power(base, exponent):
+            return replace(value, base=change(base), exponent=change(exponent))
+        case Group(body):
+            return replace(value, body=change(body))
+        case Partial(of, by):
+            return replace(value, of=change(of), by=tuple(map(change, by)))
+    return value
+
+
+def walk(value: Node) -> Iterator[Node]:
+    """The value itself and all that is in it, each before its own parts."""
+    yield value
+    for child in children(value):
+        yield from walk(child)
+
+
+# ---------------------------------------- indices
+
+
+def own_indices(value: Node) -> tuple[Index, ...]:
+    """The indices that stand in a node itself: of an entry, of a delta, those a term sums over."""
+    match value:
+        case Entry():
+            return value.indices
+        case Delta(left, right):
+            return (left, right)
+        case Term():
+            return value.bound
+    return ()
+
+
+def indices(value: Node) -> tuple[Index, ...]:
     """The free indices, each once, in the order in which they appear."""
     match value:
-        case Entry(_, at):
-            found: Iterable[Index] = at
-        case Delta(left, right):
-            found = (left, right)
-        case Apply(_, _, argument):
-            found = indices(argument)
-        case Power(base, exponent):
-            found = (*indices(base), *indices(exponent))
-        case Group(body):
-            found = indices(body)
-        case Count():
-            found = ()
-        case Partial(inner, by):
-            found = (*indices(inner), *(index for entry in by for index in entry.indices))
-        case Term():
-            found = (
-                index
-                for factor in value.factors
-                for index in indices(factor)
-                if index not in value.bound
-            )
-        case Expression():
-            found = (index for term in value.terms for index in indices(term))
-    return tuple(dict.fromkeys(found))
+        case Entry() | Delta():
+            free: Iterable[Index] = own_indices(value)
+        case _:
+            bound = own_indices(value)
+            free = (i for child in children(value) for i in indices(child) if i not in bound)
+    return tuple(dict.fromkeys(free))
 
 
-def all_names(value: "Factor | Term | Expression") -> set[str]:
+def all_names(value: Node) -> set[str]:
     """The names of all indices, bound ones too."""
-    match value:
-        case Entry(_, at):
-            return {index.name for index in at}
-        case Delta(left, right):
-            return {left.name, right.name}
-        case Apply(_, _, argument):
-            return all_names(argument)
-        case Power(base, exponent):
-            return all_names(base) | all_names(exponent)
-        case Group(body):
-            return all_names(body)
-        case Count():
-            return set()
-        case Partial(inner, by):
-            return all_names(inner) | {index.name for entry in by for index in entry.indices}
-        case Term():
-            return {index.name for index in value.bound}.union(
-                *(all_names(factor) for factor in value.factors)
-            )
-        case Expression():
-            return set().union(*(all_names(term) for term in value.terms))
+    return {index.name for node in walk(value) for index in own_indices(node)}
 
 
 Renaming = Mapping[Index, Index]
@@ -226,23 +253,13 @@ def rename_factor(factor: Factor, to: Renaming) -> Factor:
     """The factor with its free indices renamed."""
     match factor:
         case Entry(name, at):
-            return Entry(name, tuple(to.get(index, index) for index in at))
+            return Entry(name, tuple([to.get(index, index) for index in at]))
         case Delta(left, right):
             return Delta(to.get(left, left), to.get(right, right))
-        case Apply(function, order, argument):
-            return Apply(function, order, rename_factor(argument, to))
-        case Power(base, exponent):
-            return Power(rename_factor(base, to), rename(exponent, to))
-        case Group(body):
-            return Group(rename(body, to))
-        case Count():
-            return factor
-        case Partial(inner, by):
-            moved = tuple(
-                Entry(entry.name, tuple(to.get(index, index) for index in entry.indices))
-                for entry in by
-            )
-            return Partial(rename_factor(inner, to), moved)
+    return rebuilt(
+        factor,
+        lambda part: rename(part, to) if isinstance(part, Expression) else rename_factor(part, to),
+    )
 
 
 def rename_term(term: Term, to: Renaming) -> Term:
@@ -254,14 +271,12 @@ def rename_term(term: Term, to: Renaming) -> Term:
     caught = {new.name for new in to.values()}
     if any(index.name in caught for index in term.bound):
         term = freshen(term, caught, beside={old.name for old in to})
-    return replace(term, factors=tuple(rename_factor(factor, to) for factor in term.factors))
+    return rebuilt(term, lambda factor: rename_factor(factor, to))
 
 
 def rename(expression: Expression, to: Renaming) -> Expression:
     """The expression with its free indices renamed, all at once."""
-    return (
-        Expression(tuple(rename_term(term, to) for term in expression.terms)) if to else expression
-    )
+    return rebuilt(expression, lambda term: rename_term(term, to)) if to else expression
 
 
 LETTERS = "ijklmnpqrstuvwoabcdegh"

@@ -6,18 +6,15 @@ from functools import cached_property
 from typing import Any, Literal
 
 from hesse.derivation.calculus.expression import (
-    Apply,
-    Count,
-    Delta,
     Entry,
     Expression,
     Factor,
-    Group,
     Index,
+    Node,
     Partial,
-    Power,
     Size,
     Term,
+    children,
 )
 
 Role = Literal["parameter", "data", "constant"]
@@ -173,28 +170,14 @@ def mentioned(value: "Factor | Term | Expression | Whole | Opaque") -> tuple[str
     return tuple(dict.fromkeys(_names(value)))
 
 
-def _names(value: "Factor | Term | Expression | Whole | Opaque") -> Iterator[str]:
+def _names(value: "Node | Whole | Opaque") -> Iterator[str]:
     match value:
-        case Entry(name, _):
+        case Entry(name, _) | Whole(_, Entry(name, _)):
             yield name
-        case Delta() | Count():
-            return
-        case Apply(_, _, argument):
-            yield from _names(argument)
-        case Power(base, exponent):
-            yield from _names(base)
-            yield from _names(exponent)
-        case Group(body):
-            yield from _names(body)
-        case Partial(inner, _):
-            yield from _names(inner)
-        case Whole(_, argument):
-            yield from _names(argument)
-        case Opaque(_, arguments):
-            yield from arguments
-        case Term():
-            for factor in value.factors:
-                yield from _names(factor)
-        case Expression():
-            for term in value.terms:
-                yield from _names(term)
+        case Opaque():
+            yield from value.arguments
+        case _:
+            # What a derivative is taken by is not part of its value.
+            parts = (value.of,) if isinstance(value, Partial) else children(value)
+            for part in parts:
+                yield from _names(part)

@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hesse.derivation.calculus.algebra import total
 from hesse.derivation.calculus.expression import (
-    Apply,
     Entry,
     Expression,
-    Factor,
-    Group,
     Index,
-    Partial,
-    Power,
     all_names,
     fresh_name,
+    rebuilt,
 )
 from hesse.derivation.calculus.program import Definition, Opaque, Program, Whole
 
@@ -70,28 +67,10 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
         fresh_name(sizes | set(program.leaves) | set(program.by_name), "NT"),
     )
 
-    def moved(factor: Factor) -> Factor:
-        match factor:
-            case Entry(name, at):
-                return Entry(name, (n, *at)) if name in own else factor
-            case Apply(function, order, argument):
-                return Apply(function, order, moved(argument))
-            case Power(base, exponent):
-                return Power(moved(base), everywhere(exponent))
-            case Group(body):
-                return Group(everywhere(body))
-            case Partial(inner, by):
-                return Partial(
-                    moved(inner),
-                    tuple(Entry(e.name, (n, *e.indices)) if e.name in own else e for e in by),
-                )
-            case _:
-                return factor
-
-    def everywhere(value: Expression) -> Expression:
-        return Expression(
-            tuple(replace(term, factors=tuple(map(moved, term.factors))) for term in value.terms)
-        )
+    def moved(part: Any) -> Any:
+        if isinstance(part, Entry):
+            return Entry(part.name, (n, *part.indices)) if part.name in own else part
+        return rebuilt(part, moved)
 
     quantities = []
     for quantity in program.quantities:
@@ -106,14 +85,14 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
                         found, function=_each(function, tuple(name in own for name in arguments))
                     )
                 case found:
-                    definition = everywhere(found)
+                    definition = moved(found)
             quantity = replace(quantity, indices=(n, *quantity.indices), definition=definition)
         quantities.append(quantity)
     leaves = {
         name: replace(leaf, sizes=(n.size, *leaf.sizes), per_sample=False) if name in own else leaf
         for name, leaf in program.leaves.items()
     }
-    return total(everywhere(expression), (n,)), replace(
+    return total(moved(expression), (n,)), replace(
         program, leaves=leaves, quantities=tuple(quantities)
     )
 

@@ -8,6 +8,7 @@ and, where one of its parameters feeds the other, one D.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
@@ -24,15 +25,14 @@ from hesse.derivation.calculus.expression import (
     Delta,
     Entry,
     Expression,
-    Factor,
-    Group,
     Index,
     Partial,
-    Power,
+    Parts,
     all_names,
     fresh,
     grouped,
     of,
+    rebuilt,
     rename,
 )
 from hesse.derivation.calculus.program import Quantity, names_in
@@ -398,24 +398,10 @@ def _generic(
     )
 
 
-def _relabelled(expression: Expression, to: Callable[[str], str]) -> Expression:
-    def moved(factor: Factor) -> Factor:
-        match factor:
-            case Entry(name, at):
-                return Entry(to(name), at)
-            case Apply(function, order, argument):
-                return Apply(function, order, moved(argument))
-            case Power(base, exponent):
-                return Power(moved(base), exponent)
-            case Group(body):
-                return Group(_relabelled(body, to))
-            case Partial(inner, by):
-                return Partial(
-                    moved(inner), tuple(Entry(to(entry.name), entry.indices) for entry in by)
-                )
-            case _:
-                return factor
+def _relabelled(value: Parts, to: Callable[[str], str]) -> Parts:
+    def moved(part: Any) -> Any:
+        return (
+            Entry(to(part.name), part.indices) if isinstance(part, Entry) else rebuilt(part, moved)
+        )
 
-    return Expression(
-        tuple(replace(term, factors=tuple(map(moved, term.factors))) for term in expression.terms)
-    )
+    return rebuilt(value, moved)

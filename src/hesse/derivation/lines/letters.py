@@ -1,25 +1,25 @@
 """Names for indices: each letter stands for one size throughout a derivation, as the program itself
 began it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hesse.derivation.calculus.expression import (
     Apply,
-    Delta,
     Entry,
     Expression,
     Factor,
     Group,
     Index,
-    Partial,
     Power,
     Size,
     Term,
     indices,
+    own_indices,
     rename_factor,
+    walk,
 )
-from hesse.derivation.calculus.program import Program, Whole
+from hesse.derivation.calculus.program import Definition, Program, Whole
 
 # What a second index over the same range is called where one is needed: q beside o, k beside i.
 PARTNER = {"o": "q", "i": "k", "p": "r", "j": "l", "n": "m", "k": "i", "q": "o"}
@@ -32,7 +32,7 @@ class Letters:
     def __init__(self, program: Program) -> None:
         self._own: dict[Size, list[str]] = {}
         for quantity in program.quantities:
-            for index in (*quantity.indices, *_every(quantity.definition)):
+            for index in (*quantity.indices, *_standing(quantity.definition)):
                 names = self._own.setdefault(index.size, [])
                 if index.name not in names:
                     names.append(index.name)
@@ -130,25 +130,11 @@ class Letters:
         return Expression(tuple(map(own, body.terms)))
 
 
-def _every(value: object) -> list[Index]:
-    match value:
-        case Entry(_, at):
-            return list(at)
-        case Whole(_, argument):
-            return _every(argument)
-        case Apply(_, _, argument):
-            return _every(argument)
-        case Power(base, exponent):
-            return [*_every(base), *_every(exponent)]
-        case Group(body):
-            return _every(body)
-        case Partial(inner, by):
-            return [*_every(inner), *(index for entry in by for index in entry.indices)]
-        case Delta(left, right):
-            return [left, right]
-        case Term():
-            return [index for factor in value.factors for index in _every(factor)]
+def _standing(definition: Definition) -> Iterator[Index]:
+    """The free indices of the factors of a definition, as often as they stand there."""
+    match definition:
         case Expression():
-            return [index for term in value.terms for index in _every(term)]
-        case _:
-            return []
+            factors = (node for node in walk(definition) if not isinstance(node, Term))
+            yield from (index for node in factors for index in own_indices(node))
+        case Whole(_, argument):
+            yield from argument.indices

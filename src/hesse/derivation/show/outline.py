@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hesse.derivation.calculus.expression import (
-    Apply,
-    Delta,
     Entry,
     Expression,
-    Factor,
-    Group,
     Index,
     Kind,
     Partial,
-    Power,
     Size,
-    Term,
     indices,
+    own_indices,
+    walk,
 )
 from hesse.derivation.calculus.program import Program, Quantity, Whole, names_in
 from hesse.derivation.lines.records import Block, Line
@@ -213,29 +209,8 @@ def _all_indices(derivation: "Derivation") -> Iterator[Index]:
         yield from (*_within(line.before), *_within(line.after))
 
 
-def _within(value: Expression | Term | Factor) -> Iterator[Index]:
-    match value:
-        case Expression(terms):
-            for term in terms:
-                yield from _within(term)
-        case Term():
-            yield from value.bound
-            for factor in value.factors:
-                yield from _within(factor)
-        case Entry(_, at):
-            yield from at
-        case Delta(left, right):
-            yield from (left, right)
-        case Apply(_, _, argument):
-            yield from _within(argument)
-        case Group(body):
-            yield from _within(body)
-        case Power(base, exponent):
-            yield from (*_within(base), *_within(exponent))
-        case Partial(inner, by):
-            yield from _within(inner)
-            for entry in by:
-                yield from entry.indices
+def _within(value: Expression) -> Iterator[Index]:
+    return (index for node in walk(value) for index in own_indices(node))
 
 
 # ---------------------------------------------------------------- blocks
