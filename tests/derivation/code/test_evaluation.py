@@ -24,7 +24,7 @@ from hesse.derivation.calculus.expression import (
     constant,
     of,
 )
-from hesse.derivation.calculus.program import Leaf, Opaque, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Leaf, Program, Quantity
 from hesse.derivation.calculus.samples import batched
 from hesse.derivation.code.array_code import BACKENDS, Backend, callable_of, code, spelled
 from hesse.derivation.code.evaluation import evaluate
@@ -194,8 +194,8 @@ def _network() -> tuple[Program, Expression]:
         Quantity(
             "z", (P,), Expression((Term(Fraction(1), (W(P, K), x(K)), (K,)),)), "preactivation"
         ),
-        Quantity("p", (P,), Whole("softmax", Entry("z", (P,)))),
-        Quantity("q", (P,), Opaque("cumsum", ("p", "c"), lambda p, c: p.cumsum(0) * c)),
+        Quantity("p", (P,), ArrayCall("softmax", Entry("z", (P,)))),
+        Quantity("q", (P,), BlackBox("cumsum", ("p", "c"), lambda p, c: p.cumsum(0) * c)),
     )
     leaves = {
         "W": Leaf("W", ("d", "h"), "parameter"),

@@ -13,7 +13,7 @@ from torch import nn
 import hesse
 from derivation.show.conftest import two_layers
 from hesse.derivation.calculus.expression import Index
-from hesse.derivation.calculus.program import Opaque, Quantity
+from hesse.derivation.calculus.program import BlackBox, Quantity
 from hesse.derivation.show.html import fragment, page
 from hesse.errors import HesseImportError
 
@@ -198,9 +198,9 @@ def test_primes_follow_their_function(derivation):
 
 def test_maps_without_a_formula_are_named():
     indices = (Index("k", "n"),)
-    pooled = Quantity("pooled", indices, Opaque("max_pool2d", ("x",), abs))
+    pooled = Quantity("pooled", indices, BlackBox("max_pool2d", ("x",), abs))
     slope = Quantity(
-        "∂pooled/∂x", (*indices, Index("i", "d")), Opaque("max_pool2d", ("x",), abs, 1)
+        "∂pooled/∂x", (*indices, Index("i", "d")), BlackBox("max_pool2d", ("x",), abs, 1)
     )
     found = two_layers()
     program = replace(found.program, quantities=(pooled, slope, *found.program.quantities))

@@ -23,7 +23,7 @@ from hesse.derivation.calculus.expression import (
     constant,
     of,
 )
-from hesse.derivation.calculus.program import Leaf, Opaque, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Leaf, Program, Quantity
 from hesse.derivation.show.readings import READINGS
 from hesse.derivation.show.text import block_text, page
 from hesse.derivation.show.text_writer import text
@@ -199,8 +199,8 @@ def test_long_names_still_fit():
 
 def test_maps_without_a_formula_are_shown_by_name():
     quantities = (
-        Quantity("pooled", (ROW,), Opaque("max_pool2d", ("a",), abs)),
-        Quantity("p", (ROW,), Whole("softmax", Entry("pooled", (ROW,)))),
+        Quantity("pooled", (ROW,), BlackBox("max_pool2d", ("a",), abs)),
+        Quantity("p", (ROW,), ArrayCall("softmax", Entry("pooled", (ROW,)))),
         Quantity("J", (), of(Entry("c")), "cost"),
     )
     shown = page(
@@ -211,7 +211,7 @@ def test_maps_without_a_formula_are_shown_by_name():
 
 
 def test_the_derivative_of_a_named_map_reads_as_one():
-    pooled = Quantity("u", (ROW,), Opaque("pool", ("a",), abs))
+    pooled = Quantity("u", (ROW,), BlackBox("pool", ("a",), abs))
     program = replace(PROGRAM, quantities=(pooled, *PROGRAM.quantities))
     slope = Entry("∂u/∂a", (ROW, J))
     assert text(Expression((term(A, slope),)), program) == "a_i · ∂u_i/∂a_j"

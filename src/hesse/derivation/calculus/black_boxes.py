@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from hesse.derivation.calculus.expression import Index, fresh
-from hesse.derivation.calculus.program import Opaque, Program, Quantity
+from hesse.derivation.calculus.program import BlackBox, Program, Quantity
 
 
-def opaque_slope(quantity: Quantity, argument: str) -> str:
+def black_box_slope(quantity: Quantity, argument: str) -> str:
     """The name of the derivative of a named map by one of its arguments."""
     return f"∂{quantity.name}/∂{argument}"
 
 
-def opaque_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
+def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
     """The first and second derivatives of a named map, by every argument that a parameter
     reaches."""
     definition = quantity.definition
-    assert isinstance(definition, Opaque)
+    assert isinstance(definition, BlackBox)
     if definition.order == 2 or (definition.order == 1 and not definition.curved):
         return
     parameters = {name for name, leaf in program.leaves.items() if leaf.role == "parameter"}
@@ -34,7 +34,7 @@ def opaque_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
         )
         at = tuple(fresh(index, taken) for index in own)
         function = _slope(definition.function, place)
-        slope = Opaque(
+        slope = BlackBox(
             definition.operation,
             definition.arguments,
             function,
@@ -42,9 +42,11 @@ def opaque_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
             definition.curved,
         )
         note = f"how {quantity.name} moves with {name}"
-        found = Quantity(opaque_slope(quantity, name), (*quantity.indices, *at), slope, note=note)
+        found = Quantity(
+            black_box_slope(quantity, name), (*quantity.indices, *at), slope, note=note
+        )
         yield found
-        yield from opaque_slopes(program, found)
+        yield from black_box_slopes(program, found)
 
 
 def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from hesse.derivation.calculus.algebra import add, multiply, product, renamed_to, total
-from hesse.derivation.calculus.black_boxes import opaque_slope, opaque_slopes
+from hesse.derivation.calculus.black_boxes import black_box_slope, black_box_slopes
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -27,7 +27,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
-from hesse.derivation.calculus.program import Definition, Opaque, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program, Quantity
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # How an entry is differentiated: given the entry and the variable, its derivative.
@@ -133,10 +133,10 @@ def wholly(program: Program) -> Rule:
 def unfolded(program: Program, entry: Entry, by: Entry, rule: Rule) -> Expression:
     """∂ entry / ∂ by from the definition of the quantity."""
     quantity = program.by_name[entry.name]
-    if isinstance(quantity.definition, Whole):
+    if isinstance(quantity.definition, ArrayCall):
         return _whole(program, quantity, entry, by, rule)
-    if isinstance(quantity.definition, Opaque):
-        return _opaque(program, quantity, entry, by, rule)
+    if isinstance(quantity.definition, BlackBox):
+        return _black_box(program, quantity, entry, by, rule)
     body = Expression(
         tuple(
             freshen(term, {i.name for i in (*entry.indices, *by.indices)})
@@ -147,7 +147,7 @@ def unfolded(program: Program, entry: Entry, by: Entry, rule: Rule) -> Expressio
 
 
 def _whole(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule) -> Expression:
-    assert isinstance(quantity.definition, Whole)
+    assert isinstance(quantity.definition, ArrayCall)
     operation, argument = (
         ARRAY_FUNCTIONS[quantity.definition.operation],
         quantity.definition.argument,
@@ -166,15 +166,15 @@ def _whole(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: 
     return total(multiply(operation.derivative(entry, at, over, other), inner), over)
 
 
-def _opaque(
+def _black_box(
     program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule
 ) -> Expression:
     """Σ over the arguments of (∂ map/∂ argument, a symbol) · ∂ argument/∂ by."""
-    assert isinstance(quantity.definition, Opaque)
+    assert isinstance(quantity.definition, BlackBox)
     parts = []
     for name in quantity.definition.arguments:
         taken = {index.name for index in (*entry.indices, *by.indices)}
-        symbol = program.by_name.get(opaque_slope(quantity, name))
+        symbol = program.by_name.get(black_box_slope(quantity, name))
         if symbol is None:
             continue
         over = tuple(fresh(index, taken) for index in symbol.indices[len(entry.indices) :])
@@ -190,7 +190,7 @@ def companion(program: Program, operation: str, argument: str) -> str:
     """The name of the quantity that another operation makes of the same argument."""
     for quantity in program.quantities:
         match quantity.definition:
-            case Whole(found, Entry(name, _)) if found == operation and name == argument:
+            case ArrayCall(found, Entry(name, _)) if found == operation and name == argument:
                 return quantity.name
     raise AssertionError(f"{operation}({argument}) has no name")
 
@@ -203,14 +203,16 @@ def with_companions(program: Program) -> Program:
     have = {
         (q.definition.operation, q.definition.argument.name)
         for q in program.quantities
-        if isinstance(q.definition, Whole)
+        if isinstance(q.definition, ArrayCall)
     }
     for quantity in program.quantities:
         definition = quantity.definition
         wanted = (
-            ARRAY_FUNCTIONS[definition.operation].companion if isinstance(definition, Whole) else ""
+            ARRAY_FUNCTIONS[definition.operation].companion
+            if isinstance(definition, ArrayCall)
+            else ""
         )
-        if isinstance(definition, Whole) and wanted:
+        if isinstance(definition, ArrayCall) and wanted:
             argument, written = definition.argument, ARRAY_FUNCTIONS[wanted]
             if (wanted, argument.name) not in have:
                 have.add((wanted, argument.name))
@@ -224,13 +226,13 @@ def with_companions(program: Program) -> Program:
                     Quantity(
                         name,
                         argument.indices,
-                        Whole(wanted, argument),
+                        ArrayCall(wanted, argument),
                         note=f"{wanted}({argument.name})",
                     )
                 )
         quantities.append(quantity)
-        if isinstance(definition, Opaque):
-            quantities.extend(opaque_slopes(program, quantity))
+        if isinstance(definition, BlackBox):
+            quantities.extend(black_box_slopes(program, quantity))
     return replace(program, quantities=tuple(quantities))
 
 
@@ -246,9 +248,9 @@ def probability_name(program: Program, names: set[str]) -> str:
 
 def index_names(definition: Definition) -> set[str]:
     """The names of all indices in a definition."""
-    if isinstance(definition, Opaque):
+    if isinstance(definition, BlackBox):
         return set()
-    return all_names(definition.argument if isinstance(definition, Whole) else definition)
+    return all_names(definition.argument if isinstance(definition, ArrayCall) else definition)
 
 
 def _free_name(base: str, names: set[str]) -> str:

@@ -45,7 +45,7 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Whole:
+class ArrayCall:
     """A function of a whole array, such as softmax or the inverse: a record of `hesse.operations`
     at one entry.
 
@@ -57,7 +57,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Opaque:
+class BlackBox:
     """A named map that has no formula: its derivatives are symbols, and automatic differentiation
     gives their values.
 
@@ -76,7 +76,7 @@ class Opaque:
     curved: bool = True
 
 
-Definition = Expression | Whole | Opaque
+Definition = Expression | ArrayCall | BlackBox
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Quantity:
 
     name: str
     indices: tuple[Index, ...]
-    definition: Expression | Whole | Opaque
+    definition: Expression | ArrayCall | BlackBox
     role: str = "value"
     note: str = ""
 
@@ -160,21 +160,21 @@ class Program:
         return tuple(index.size for index in self.by_name[name].indices)
 
 
-def names_in(value: "Factor | Term | Expression | Whole | Opaque") -> frozenset[str]:
+def names_in(value: "Factor | Term | Expression | ArrayCall | BlackBox") -> frozenset[str]:
     """The leaves and quantities that a value mentions."""
     return frozenset(_names(value))
 
 
-def mentioned(value: "Factor | Term | Expression | Whole | Opaque") -> tuple[str, ...]:
+def mentioned(value: "Factor | Term | Expression | ArrayCall | BlackBox") -> tuple[str, ...]:
     """The same, in the order in which they are read."""
     return tuple(dict.fromkeys(_names(value)))
 
 
-def _names(value: "Node | Whole | Opaque") -> Iterator[str]:
+def _names(value: "Node | ArrayCall | BlackBox") -> Iterator[str]:
     match value:
-        case Entry(name, _) | Whole(_, Entry(name, _)):
+        case Entry(name, _) | ArrayCall(_, Entry(name, _)):
             yield name
-        case Opaque():
+        case BlackBox():
             yield from value.arguments
         case _:
             # What a derivative is taken by is not part of its value.

@@ -16,7 +16,7 @@ from hesse.derivation.calculus.expression import (
     fresh_name,
     rebuilt,
 )
-from hesse.derivation.calculus.program import Definition, Opaque, Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
     for quantity in program.quantities:
         if quantity.name in own:
             match quantity.definition:
-                case Whole(operation, argument):
-                    definition: Definition = Whole(
+                case ArrayCall(operation, argument):
+                    definition: Definition = ArrayCall(
                         operation, Entry(argument.name, (n, *argument.indices))
                     )
-                case Opaque(_, arguments, function) as found:
+                case BlackBox(_, arguments, function) as found:
                     definition = replace(
                         found, function=_each(function, tuple(name in own for name in arguments))
                     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hesse.derivation.calculus.expression import Expression, Index, Partial, indices, of
-from hesse.derivation.calculus.program import Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Slope, Stage
 from hesse.errors import HesseValueError
@@ -92,7 +92,7 @@ def _square(program: Program) -> set[str]:
     below: set[str] = set()
     for quantity in program.quantities:
         if (
-            isinstance(quantity.definition, Whole)
+            isinstance(quantity.definition, ArrayCall)
             and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2
         ):
             name = quantity.definition.argument.name

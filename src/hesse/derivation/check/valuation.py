@@ -31,7 +31,7 @@ from hesse.derivation.calculus.expression import (
     indices,
 )
 from hesse.derivation.calculus.functions import nth_derivative, sample_function
-from hesse.derivation.calculus.program import Opaque, Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 
@@ -97,11 +97,11 @@ class Valuation:
             found = self.arrays[name]
         else:
             quantity = self.program.by_name[name]
-            if isinstance(quantity.definition, Whole):
+            if isinstance(quantity.definition, ArrayCall):
                 found = ARRAY_FUNCTIONS[quantity.definition.operation].value(
                     self.value(quantity.definition.argument.name)
                 )
-            elif isinstance(quantity.definition, Opaque):
+            elif isinstance(quantity.definition, BlackBox):
                 found = quantity.definition.function(
                     *(self.value(argument) for argument in quantity.definition.arguments)
                 )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hesse.derivation.calculus.expression import Index, Size
-from hesse.derivation.calculus.program import Opaque, Program
+from hesse.derivation.calculus.program import BlackBox, Program
 from hesse.derivation.code.array_code import Backend, modules
 from hesse.derivation.code.array_code import code as code_of
 from hesse.derivation.code.array_code import spelled as function_code
@@ -257,7 +257,7 @@ def _(node: WholeArray, statement: Statement, writer: Writer) -> Code:
 @code.register
 def _(node: NamedMap, statement: Statement, writer: Writer) -> Code:
     definition = writer.program.by_name[node.name].definition
-    operation = definition.operation if isinstance(definition, Opaque) else node.name
+    operation = definition.operation if isinstance(definition, BlackBox) else node.name
     raise HesseValueError(
         f"python: {operation} has no formula, so no code that stands alone can be written for"
         f" {node.name}; evaluate() computes this block, with the model's own operation"

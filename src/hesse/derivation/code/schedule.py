@@ -26,7 +26,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
-from hesse.derivation.calculus.program import Opaque, Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.derivation.code.paths import pairs
 from hesse.derivation.code.statements import (
     Argument,
@@ -212,13 +212,13 @@ class _Builder:
     def _quantity(self, name: str) -> tuple[tuple[Index, ...], Scaled]:
         quantity = self._program.by_name[name]
         match quantity.definition:
-            case Whole(operation, argument):
+            case ArrayCall(operation, argument):
                 value = self._filled(argument)
                 result: Scaled = (
                     Scale(),
                     self._add(WholeArray(operation, value), quantity.indices, name),
                 )
-            case Opaque(_, arguments, function):
+            case BlackBox(_, arguments, function):
                 values = tuple(
                     self._filled(Entry(argument, self._natural(argument))) for argument in arguments
                 )

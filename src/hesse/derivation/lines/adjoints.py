@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hesse.derivation.calculus.algebra import add, multiply, simplify, total
 from hesse.derivation.calculus.differentiation import directly, unfolded
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
-from hesse.derivation.calculus.program import Program, Quantity, Whole, names_in
+from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
@@ -61,7 +61,7 @@ def ones(program: Program) -> frozenset[str]:
         | {
             quantity.name
             for quantity in program.quantities
-            if isinstance(quantity.definition, Whole)
+            if isinstance(quantity.definition, ArrayCall)
             and ARRAY_FUNCTIONS[quantity.definition.operation].distribution
         }
     )
@@ -162,7 +162,7 @@ def _first_entry(quantity: Quantity, name: str) -> Entry | None:
 
 def _children(value: object) -> list[object]:
     match value:
-        case Whole(_, argument):
+        case ArrayCall(_, argument):
             return [argument]
         case Expression(terms):
             return list(terms)

@@ -17,7 +17,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.partials import partials_in, put_in
-from hesse.derivation.calculus.program import Opaque, Quantity, Whole, mentioned, names_in
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Quantity, mentioned, names_in
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.records import Line
 from hesse.operations.registry import ARRAY_FUNCTIONS
@@ -207,9 +207,9 @@ class CarryOut:
         """The name of the rule by which a quantity's definition was differentiated, and why it
         holds."""
         definition = self.page.program.by_name[entry.name].definition
-        if isinstance(definition, Whole):
+        if isinstance(definition, ArrayCall):
             return f"{definition.operation} rule", ARRAY_FUNCTIONS[definition.operation].reason
-        if isinstance(definition, Opaque):
+        if isinstance(definition, BlackBox):
             return (
                 "chain rule",
                 (

@@ -19,7 +19,7 @@ from hesse.derivation.calculus.expression import (
     rename_factor,
     walk,
 )
-from hesse.derivation.calculus.program import Definition, Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, Definition, Program
 
 # What a second index over the same range is called where one is needed: q beside o, k beside i.
 PARTNER = {"o": "q", "i": "k", "p": "r", "j": "l", "n": "m", "k": "i", "q": "o"}
@@ -136,5 +136,5 @@ def _standing(definition: Definition) -> Iterator[Index]:
         case Expression():
             factors = (node for node in walk(definition) if not isinstance(node, Term))
             yield from (index for node in factors for index in own_indices(node))
-        case Whole(_, argument):
+        case ArrayCall(_, argument):
             yield from argument.indices

@@ -3,7 +3,7 @@ formula."""
 
 from dataclasses import dataclass
 
-from hesse.derivation.calculus.program import Opaque, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quantity
 from hesse.derivation.show.names import derivative
 from hesse.derivation.show.outline import SIGNALS
 
@@ -20,7 +20,7 @@ def forward(program: Program) -> list[Quantity]:
         quantity
         for quantity in program.quantities
         if quantity.role not in SIGNALS
-        and not isinstance(quantity.definition, Opaque)
+        and not isinstance(quantity.definition, BlackBox)
         and not _is(quantity, quantity.name)
     ]
 
@@ -35,7 +35,7 @@ def _is(quantity: Quantity, formula: str) -> bool:
     """Whether a quantity is defined as a function of a whole array that reads like this:
     ``softmax(z)``."""
     match quantity.definition:
-        case Whole(operation, argument):
+        case ArrayCall(operation, argument):
             return formula == f"{operation}({argument.name})"
     return False
 
@@ -59,7 +59,9 @@ class Map:
 
 def maps(program: Program) -> list[Map]:
     """The maps without a formula, in order."""
-    found = [(q.name, q.definition) for q in program.quantities if isinstance(q.definition, Opaque)]
+    found = [
+        (q.name, q.definition) for q in program.quantities if isinstance(q.definition, BlackBox)
+    ]
     slopes: dict[str, list[str]] = {}
     for name, definition in found:
         parts = derivative(name) if definition.order else None

@@ -122,7 +122,7 @@ class LatexWriter(Writer):
             else f"{latex_function(operation, 0, self.word)}({name})"
         )
 
-    def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
+    def black_box(self, operation: str, order: int, arguments: Sequence[str]) -> str:
         return f"{latex_function(operation, order, self.word)}({', '.join(arguments)})"
 
 

@@ -18,7 +18,7 @@ from hesse.derivation.calculus.expression import (
     own_indices,
     walk,
 )
-from hesse.derivation.calculus.program import Program, Quantity, Whole, names_in
+from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in
 from hesse.derivation.lines.records import Block, Line
 from hesse.derivation.show.readings import Reading, scalar
 
@@ -199,7 +199,7 @@ def _all_indices(derivation: "Derivation") -> Iterator[Index]:
         match quantity.definition:
             case Expression():
                 yield from _within(quantity.definition)
-            case Whole(_, argument):
+            case ArrayCall(_, argument):
                 yield from argument.indices
     for slope in derivation.slopes.values():
         yield from slope.parameter.indices

@@ -17,7 +17,7 @@ from hesse.derivation.calculus.expression import (
     Power,
     Term,
 )
-from hesse.derivation.calculus.program import Definition, Opaque, Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program
 from hesse.errors import HesseValueError, nearest
 
 Reading = Literal["scalar", "indices", "matrix"]
@@ -64,9 +64,9 @@ def scalar_definition(definition: Definition, program: Program) -> Definition:
     match definition:
         case Expression():
             return scalar(definition, program)
-        case Whole(operation, argument):
-            return Whole(operation, Entry(argument.name))
-        case Opaque():
+        case ArrayCall(operation, argument):
+            return ArrayCall(operation, Entry(argument.name))
+        case BlackBox():
             return definition
 
 

@@ -82,7 +82,7 @@ class TextWriter(Writer):
     def whole(self, operation: str, argument: str) -> str:
         return self.symbol(f"{operation}({self.symbol(argument)})")
 
-    def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
+    def black_box(self, operation: str, order: int, arguments: Sequence[str]) -> str:
         return f"{operation}{primes(order)}({', '.join(arguments)})"
 
 

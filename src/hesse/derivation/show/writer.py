@@ -22,7 +22,7 @@ from hesse.derivation.calculus.expression import (
     freshen,
     indices,
 )
-from hesse.derivation.calculus.program import Definition, Opaque, Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program
 from hesse.derivation.show.names import derivative
 
 
@@ -285,10 +285,10 @@ class Writer(ABC):
         match definition:
             case Expression():
                 return self.expression(definition)
-            case Whole(operation, Entry(name, _)):
+            case ArrayCall(operation, Entry(name, _)):
                 return self.whole(operation, name)
-            case Opaque(operation, arguments):
-                return self.opaque(
+            case BlackBox(operation, arguments):
+                return self.black_box(
                     operation, definition.order, [self.symbol(name) for name in arguments]
                 )
 
@@ -297,7 +297,7 @@ class Writer(ABC):
         """``softmax(z)``"""
 
     @abstractmethod
-    def opaque(self, operation: str, order: int, arguments: Sequence[str]) -> str:
+    def black_box(self, operation: str, order: int, arguments: Sequence[str]) -> str:
         """``max_pool2d(a)``, a map without a formula, or the symbol of its derivative."""
 
 

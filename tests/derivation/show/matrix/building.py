@@ -20,7 +20,7 @@ from hesse.derivation.calculus.expression import (
     Term,
     constant,
 )
-from hesse.derivation.calculus.program import Leaf, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.check.valuation import Valuation
 
 LETTERS: dict[str, Size] = {
@@ -99,7 +99,7 @@ def program_of(expression: Expression, quantities: Iterable[Quantity] = ()) -> P
         match quantity.definition:
             case Expression() as definition:
                 sizes |= arrays_in(definition)
-            case Whole(_, argument):
+            case ArrayCall(_, argument):
                 sizes |= arrays_in(argument)
     made = {quantity.name for quantity in quantities}
     return Program(

@@ -20,7 +20,7 @@ from derivation.show.matrix.building import (
     valuation_of,
 )
 from hesse.derivation.calculus.expression import Apply, Count, Entry, Expression, Group, Partial
-from hesse.derivation.calculus.program import Leaf, Program, Quantity, Whole, names_in
+from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity, names_in
 from hesse.derivation.show.matrix import evaluate, matrix_form, matrix_latex, matrix_text, remarks
 from hesse.derivation.show.matrix.compose import transpose
 from hesse.derivation.show.matrix.nodes import Commutation, Sum, shape
@@ -248,8 +248,8 @@ FORMS: dict[str, tuple[Expression, str, str, str]] = {
 }  # fmt: skip
 Z2 = Quantity("z2", at("o"), total(term(entry("W1", "oi"), x("i"), over="i")))
 Z3 = Quantity("z3", at("p"), total(term(W2("po"), apply("f", 0, entry("z2", "o")), over="o")))
-INVERSES = Quantity("inv(R)", at("nab"), Whole("inv", entry("R", "nab")))
-INVERSE = Quantity("inv(Q)", at("ab"), Whole("inv", entry("Q", "ab")))
+INVERSES = Quantity("inv(R)", at("nab"), ArrayCall("inv", entry("R", "nab")))
+INVERSE = Quantity("inv(Q)", at("ab"), ArrayCall("inv", entry("Q", "ab")))
 
 
 def program_for(expression: Expression) -> Program:

@@ -31,7 +31,7 @@ from hesse.derivation.calculus.expression import (
     Term,
     freshen,
 )
-from hesse.derivation.calculus.program import Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, Program, Quantity
 from hesse.derivation.show.matrix import evaluate, matrix_form, matrix_latex, matrix_text
 from hesse.derivation.show.matrix.compose import transpose
 from hesse.derivation.show.matrix.nodes import shape
@@ -56,7 +56,7 @@ GROUPS = [
     ("pj", "rq"),
     ("ab", "ce"),
 ]
-INVERSE = Quantity("inv(Q)", at("ab"), Whole("inv", entry("Q", "ab")))
+INVERSE = Quantity("inv(Q)", at("ab"), ArrayCall("inv", entry("Q", "ab")))
 JACOBIAN = Quantity(
     "y", at("p"), total(term(entry("Y", "po"), Apply("f", 0, entry("x", "o")), over="o"))
 )
@@ -233,7 +233,7 @@ def test_pairs_of_indices_as_one(data: st.DataObject, groups: tuple[str, str]) -
 @given(st.permutations("nab"), st.sampled_from([("a", "b"), ("b", "a"), ("a", ""), ("", "")]))
 def test_the_inverse_of_each_of_many_matrices(order: list[str], groups: tuple[str, str]) -> None:
     rows, columns = groups
-    batch = Quantity("inv(R)", at("cae"), Whole("inv", entry("R", "cae")))
+    batch = Quantity("inv(R)", at("cae"), ArrayCall("inv", entry("R", "cae")))
     # All three axes have one size, so that any of them may stand anywhere.
     names = dict(zip("nab", "cae", strict=True))
     letters = "".join(names[letter] for letter in order)

@@ -22,7 +22,7 @@ from hesse.derivation.calculus.expression import (
     indices,
     of,
 )
-from hesse.derivation.calculus.program import Opaque, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quantity
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.adjoints import adjoints
 from hesse.derivation.sources.networks.conditions import Affine
@@ -320,7 +320,7 @@ def test_heads_of_attention_are_one_condition_each() -> None:
     softmaxes = [
         q
         for q in found.program.quantities
-        if isinstance(q.definition, Whole) and q.definition.operation == "softmax"
+        if isinstance(q.definition, ArrayCall) and q.definition.operation == "softmax"
     ]
     assert len(softmaxes) == 1 and len(softmaxes[0].indices) == 3
 
@@ -358,7 +358,7 @@ def test_an_operation_without_a_formula_is_a_named_map() -> None:
     found = agrees(cost(model, 1, 5, 5))
     pool = found.program.by_name["max_pool2d(a(0))"]
     assert (
-        isinstance(pool.definition, Opaque)
+        isinstance(pool.definition, BlackBox)
         and pool.definition.arguments == ("a(0)",)
         and not pool.definition.curved
     )

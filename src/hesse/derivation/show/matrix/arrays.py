@@ -20,7 +20,7 @@ from hesse.derivation.calculus.expression import (
     indices,
     of,
 )
-from hesse.derivation.calculus.program import Program, Whole
+from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.show.matrix.compose import diagonal, entry_power, inverse
 from hesse.derivation.show.matrix.nodes import (
     Array,
@@ -145,7 +145,7 @@ class Arrays:
         if quantity is None or by or list(entry.indices[-2:]) != free or len(free) != 2:
             return None
         match quantity.definition:
-            case Whole("inv", Entry(name, at)) if at == quantity.indices and len(at) == len(
+            case ArrayCall("inv", Entry(name, at)) if at == quantity.indices and len(at) == len(
                 entry.indices
             ):
                 return name

@@ -21,7 +21,7 @@ from hesse.derivation.calculus.expression import (
     grouped,
     of,
 )
-from hesse.derivation.calculus.program import Leaf, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.sources.language.names import IndexNames, Names, is_whole
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.rewrites import rewritten
@@ -144,7 +144,7 @@ class _Lowering:
         return Quantity(
             self.names.name(tree, factor.name),
             kept,
-            Whole(tree.function, factor),
+            ArrayCall(tree.function, factor),
             self.names.role(tree),
         )
 

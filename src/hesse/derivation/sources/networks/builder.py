@@ -21,7 +21,7 @@ from hesse.derivation.calculus.expression import (
     of,
     rename,
 )
-from hesse.derivation.calculus.program import Definition, Leaf, Quantity, Whole, mentioned
+from hesse.derivation.calculus.program import ArrayCall, Definition, Leaf, Quantity, mentioned
 from hesse.derivation.sources.networks.conditions import Affine, composed, contracted
 from hesse.derivation.sources.networks.letters import IndexLetters
 from hesse.derivation.sources.networks.view import Axis, View, length, times
@@ -267,7 +267,7 @@ class Builder:
             entry = self.define(self.name("u", number=True), (*rest, along), view.expression)
         name = self.name(base or f"{operation}({entry.name})")
         result = self.define(
-            name, entry.indices if keeps else entry.indices[:-1], Whole(operation, entry)
+            name, entry.indices if keeps else entry.indices[:-1], ArrayCall(operation, entry)
         )
         axes = view.axes if keeps else (*view.axes[:axis], *view.axes[axis + 1 :])
         return View(of(result), axes)

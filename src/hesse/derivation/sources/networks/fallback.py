@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hesse.derivation.calculus.algebra import add, total
 from hesse.derivation.calculus.expression import Entry, of
-from hesse.derivation.calculus.program import Opaque
+from hesse.derivation.calculus.program import BlackBox
 from hesse.derivation.sources.networks.call import Call
 from hesse.derivation.sources.networks.view import Axis, View, times
 from hesse.graph.graph import Pick
@@ -87,7 +87,7 @@ def _named(call: Call, moving: list[str]) -> View:
 
     curved = not call.record.has(Structure.PIECEWISE_LINEAR | Structure.LINEAR)
     name = build.name(f"{operation}({arguments[0]})")
-    definition = Opaque(operation, tuple(arguments), function, curved=curved)
+    definition = BlackBox(operation, tuple(arguments), function, curved=curved)
     entry = build.define(name, out, definition, note=f"{operation}, by automatic differentiation")
     return View(of(entry), axes)
 

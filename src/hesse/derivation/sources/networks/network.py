@@ -20,7 +20,7 @@ from hesse.derivation.calculus.expression import (
     constant,
     of,
 )
-from hesse.derivation.calculus.program import Leaf, Program, Quantity, Whole
+from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.sources.language.vocabulary import advice, is_unknown, known
 from hesse.derivation.sources.networks.letters import IndexLetters
 from hesse.errors import HesseTypeError, HesseValueError, nearest
@@ -197,7 +197,7 @@ def _mse(top: Entry, index: Index) -> tuple[Expression, tuple[Quantity, ...]]:
 def _cross_entropy(top: Entry, index: Index) -> tuple[Expression, tuple[Quantity, ...]]:
     """log Σ_k exp z_k − Σ_k y_k z_k"""
     name = f"logsumexp({top.name})"
-    whole = Quantity(name, (), Whole("logsumexp", top), note=f"log Σ exp {top.name}")
+    whole = Quantity(name, (), ArrayCall("logsumexp", top), note=f"log Σ exp {top.name}")
     return add(of(whole.entry), scale(_against(top, index), -1)), (whole,)
 
 
