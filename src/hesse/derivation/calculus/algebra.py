@@ -303,7 +303,7 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
         for k, factor in enumerate(factors)
         if not (isinstance(factor, Delta) and factor in factors[:k])
     ]
-    # ArrayCall arrays of entries that add to one.
+    # Whole arrays of entries that add to one.
     for index in list(bound):
         holders = [factor for factor in factors if index in indices(factor)]
         if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in ones:

@@ -113,7 +113,7 @@ def _common_number(expression: Expression) -> Fraction:
 
 
 def _opened(term: Term) -> Term:
-    """ArrayCall powers as factors side by side."""
+    """Whole powers as factors side by side."""
     factors: list[Factor] = []
     for factor in term.factors:
         number = factor.exponent.number if isinstance(factor, Power) else None
