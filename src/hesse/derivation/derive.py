@@ -91,7 +91,7 @@ def derive(
             )
         program, parameters = program_of_text(source, wrt, shapes, given)
         return written(source, program, parameters, stagewise=stagewise, certify=certify)
-    if shapes is not None or tuple(given):
+    if shapes is not None or given:
         raise HesseValueError(
             "shapes and given are for expressions; a network or a cost knows its own"
         )
@@ -166,6 +166,10 @@ def _chosen(wrt: str | Sequence[str] | None, names: tuple[str, ...]) -> tuple[st
     """The parameters that are named, in the order of the layout."""
     if wrt is None:
         return names
+    if not isinstance(wrt, Iterable):
+        raise HesseTypeError(
+            f"wrt must be the names of parameters, as text or in a list; got {wrt!r}"
+        )
     asked = wrt.replace(",", " ").split() if isinstance(wrt, str) else list(wrt)
     for name in asked:
         if name not in names:

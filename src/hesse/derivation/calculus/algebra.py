@@ -1,5 +1,6 @@
 """Sums and products of expressions, and the normal form in which like terms meet."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -96,6 +97,12 @@ def marked(expression: Expression, kind: str | None) -> Expression:
 # ---------------------------------------------------------------- the normal form
 
 
+# Terms that are made to see whether they are fewer: a product of twenty sums has a million.
+MOST_OPENED = 2000
+# Powers beyond this stay as they are: the numbers in them would have too many digits.
+SPLIT = 1000
+
+
 def simplify(
     expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()
 ) -> Expression:
@@ -109,7 +116,7 @@ def simplify(
         prefer: of two free indices that a delta makes equal, the one to write.
     """
     kept = collect(expression, ones, prefer)
-    if any(isinstance(factor, Group | Power) for term in kept.terms for factor in term.factors):
+    if _has_parentheses(kept) and _count_opened(kept) <= MOST_OPENED:
         opened = collect(expand(kept), ones, prefer)
         if len(opened.terms) <= len(kept.terms) and weight(opened) < weight(kept):
             return opened
@@ -257,7 +264,7 @@ def _number_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
         return None
     if exponent == 0:
         return Fraction(1), []
-    if isinstance(power.base, Group) and exponent.denominator == 1:
+    if isinstance(power.base, Group) and exponent.denominator == 1 and abs(exponent) <= SPLIT:
         body = power.base.body
         if body.number is not None and body.number != 0:
             return body.number ** int(exponent), []
@@ -345,13 +352,7 @@ def expand(expression: Expression) -> Expression:
         bound = list(term.bound)
         taken = all_names(term)
         for factor in term.factors:
-            copies, body = 1, None
-            if isinstance(factor, Group):
-                body = factor.body
-            elif isinstance(factor, Power) and isinstance(factor.base, Group):
-                exponent = factor.exponent.number
-                if exponent is not None and exponent.denominator == 1 and 1 < exponent <= 4:
-                    copies, body = int(exponent), factor.base.body
+            body, copies = _parentheses(factor)
             if body is None:
                 done = multiply(done, of(factor))
                 continue
@@ -367,6 +368,34 @@ def expand(expression: Expression) -> Expression:
             )
         )
     return add(*parts)
+
+
+def _has_parentheses(expression: Expression) -> bool:
+    return any(isinstance(f, Group | Power) for term in expression.terms for f in term.factors)
+
+
+def _parentheses(factor: Factor) -> tuple[Expression | None, int]:
+    """The sum that a factor is a small whole power of, and the power."""
+    match factor:
+        case Group(body):
+            return body, 1
+        case Power(Group(body), exponent):
+            power = exponent.number
+            if power is not None and power.denominator == 1 and 1 < power <= 4:
+                return body, int(power)
+    return None, 1
+
+
+def _count_opened(expression: Expression) -> int:
+    """How many terms `expand` makes."""
+    return sum(
+        math.prod(
+            _count_opened(body) ** copies
+            for body, copies in map(_parentheses, term.factors)
+            if body is not None
+        )
+        for term in expression.terms
+    )
 
 
 def same(left: Expression, right: Expression) -> bool:

@@ -1,8 +1,9 @@
 """Every line of a derivation evaluated at random points, and every block against automatic
 differentiation."""
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ TOLERANCE = 1e-8
 # other.
 SMALLEST = 2
 LARGEST = 4
+MOST_AXES = 32  # of one array; a block has those of both its parameters, and torch takes 64
+LARGEST_BLOCK = 2**26  # entries, half a gigabyte in float64
 LARGE = 2**22  # entries of an array that is still checked at a user's own sizes
 
 Functions = Mapping[str, Callable[[Tensor], Tensor]]
@@ -106,6 +109,19 @@ def _square(program: Program) -> set[str]:
     }
 
 
+@contextlib.contextmanager
+def _in_float64() -> Iterator[None]:
+    """Coefficients are exact, of any length; only what is checked has to fit into float64."""
+    try:
+        yield
+    except OverflowError:
+        raise HesseValueError(
+            "derive: a number or a power in the expression, or in its derivatives, is beyond the"
+            " range of float64, so nothing can be checked; certify=False leaves the lines unchecked"
+        ) from None
+
+
+@_in_float64()
 def valuation(program: Program, seed: int = 0, functions: Functions | None = None) -> Valuation:
     """Random arrays at which every quantity and its derivatives are finite; positive ones where
     signs do not allow it.
@@ -114,14 +130,17 @@ def valuation(program: Program, seed: int = 0, functions: Functions | None = Non
         HesseValueError: no such point was found.
     """
     letters, resized = small_sizes(program)
+    _require_small(program, letters, resized)
     for attempt in range(40):
+        # Large values lose digits to cancellation; where all are, they have to do.
+        most = 1e9 if attempt < 20 else 1e60
         arrays = random_arrays(program, letters, resized, seed + 100 * attempt)
         if attempt % 2:
             arrays = {name: array.abs() for name, array in arrays.items()}
         found = Valuation(program, arrays, functions, resized)
         values = [found.value(quantity.name) for quantity in program.quantities]
         if all(
-            bool(value.isfinite().all()) and float(value.abs().max()) < 1e9
+            bool(value.isfinite().all()) and float(value.abs().max()) < most
             for value in values
             if value.numel()
         ):
@@ -133,6 +152,35 @@ def valuation(program: Program, seed: int = 0, functions: Functions | None = Non
     )
 
 
+def _require_small(
+    program: Program, letters: Mapping[str, int], resized: Mapping[int, int]
+) -> None:
+    """No array with so many axes that not even small sizes make it fit."""
+    for name in (*program.leaves, *program.by_name):
+        sizes = (
+            letters.get(size, SMALLEST) if isinstance(size, str) else resized.get(size, size)
+            for size in program.shape(name)
+        )
+        entries = math.prod(sizes)
+        if entries > LARGE or len(program.shape(name)) > MOST_AXES:
+            raise HesseValueError(
+                f"derive: {name} has {len(program.shape(name))} axes and {entries:,} entries at the"
+                f" smallest sizes that tell its axes apart; what is checked has at most"
+                f" {MOST_AXES} axes and {LARGE:,} entries. certify=False leaves the lines unchecked"
+            )
+
+
+def _require_block(block: Block, at: Valuation) -> None:
+    entries = _entries((*block.rows.indices, *block.columns.indices), at)
+    if entries > LARGEST_BLOCK:
+        raise HesseValueError(
+            f"derive: the block ({block.rows.name}, {block.columns.name}) has {entries:,} entries"
+            " at the smallest sizes that tell its axes apart; what is checked has at most"
+            f" {LARGEST_BLOCK:,}. certify=False leaves the lines unchecked"
+        )
+
+
+@_in_float64()
 def certified(
     derivation: "Derivation", at: Valuation | None = None, tolerance: float = TOLERANCE
 ) -> "tuple[Derivation, Certificate]":
@@ -173,6 +221,7 @@ def certified(
     worst = 0.0
     for pair, block in derivation.blocks.items():
         where = f"the block ({pair[0]}, {pair[1]})"
+        _require_block(block, at)
         done = tuple(map(check, block.lines))
         whole = of(Partial(derivation.program.cost.entry, (block.rows, block.columns)))
         found = deviation(whole, block.expression, at)

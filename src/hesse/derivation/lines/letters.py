@@ -69,7 +69,7 @@ class Letters:
             free = (
                 partner
                 and partner not in names | own
-                and (partner not in self._used or partner in self._own[index.size])
+                and (partner not in self._used or partner in self._own.get(index.size, ()))
             )
             picked = (
                 Index(partner, index.size)

@@ -77,6 +77,10 @@ def _program(
 
 
 def _parameters(wrt: Any) -> tuple[str, ...]:
+    if not isinstance(wrt, Iterable):
+        raise HesseTypeError(
+            f"wrt must be the names of parameters, as text or in a list; got {wrt!r}"
+        )
     names = re.split(r"[\s,]+", wrt.strip(" ,")) if isinstance(wrt, str) else list(wrt)
     if not names or names == [""]:
         raise HesseValueError("wrt is empty; name the parameters, such as wrt=['W1', 'W2']")
@@ -106,6 +110,10 @@ def _given(
     """The arrays that are one number, and those whose sums are, along an axis."""
     fixed: dict[str, Fraction] = {}
     sums: dict[str, tuple[int, int | None]] = {}
+    if not isinstance(given, Iterable):
+        raise HesseTypeError(
+            f"given must be facts, such as 'sum(y) == 1', as text or in a list; got {given!r}"
+        )
     for fact in [given] if isinstance(given, str) else given:
         if not isinstance(fact, str):
             raise HesseTypeError(f"given must hold text, such as 'sum(y) == 1'; got {fact!r}")

@@ -1,7 +1,7 @@
 """Shapes as they are declared: ``W[h,d] x[d] a[]``."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -12,6 +12,8 @@ from hesse.derivation.sources.language.vocabulary import known
 from hesse.errors import HesseTypeError, HesseValueError
 
 Shape = tuple[Size, ...]
+
+LONGEST_SIZE = 18  # digits of a 64-bit number
 
 _DECLARED = re.compile(r"([^\W\d]\w*)\s*\[([^\[\]]*)\]\s*,?\s*")
 
@@ -33,7 +35,7 @@ def declared(shapes: Any) -> dict[str, Shape]:
             f" {type(shapes).__name__}"
         )
     if isinstance(shapes, Mapping):
-        pairs = [(name, tuple(sizes)) for name, sizes in shapes.items()]
+        pairs = [(name, _sizes_of(name, sizes)) for name, sizes in shapes.items()]
     else:
         pairs, place = [], 0
         text = " ".join(shapes.split())
@@ -73,9 +75,25 @@ def declared(shapes: Any) -> dict[str, Shape]:
     return result
 
 
+def _sizes_of(name: Any, sizes: Any) -> tuple[Any, ...]:
+    """What a mapping says of one name."""
+    if not isinstance(name, str):
+        raise HesseTypeError(f"shapes must map names to sizes; got the name {name!r}")
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise HesseTypeError(
+            f"shapes[{name!r}] must be a tuple of sizes, such as ('h', 'd') or (); got {sizes!r}"
+        )
+    return tuple(sizes)
+
+
 def _size(size: Any, name: str) -> Size:
     if isinstance(size, str) and size.isidentifier() and "__" not in size:
         return normal(size)
+    if isinstance(size, str) and len(size) > LONGEST_SIZE and size.isdecimal():
+        raise HesseValueError(
+            f"a size of {name!r} has {len(size)} digits; no array has a size of more than"
+            f" {LONGEST_SIZE}"
+        )
     number = (
         int(size)
         if isinstance(size, Integral) or (isinstance(size, str) and size.isdecimal())

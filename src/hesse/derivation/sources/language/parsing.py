@@ -23,6 +23,7 @@ from hesse.derivation.sources.language.vocabulary import advice, along_an_axis, 
 from hesse.errors import HesseValueError
 
 DEEPEST = 100  # forms within forms; every walk over a tree is recursive
+LONGEST = 1000  # digits; float64 tells some 17 of them apart, and none has more than 767
 
 _OPERATORS: dict[type[ast.operator], Operator] = {
     ast.Add: "+",
@@ -194,8 +195,13 @@ class _Reader:
             if isinstance(value, int):
                 float(value)
                 return Fraction(value)
-            if value == 0 and re.search("[1-9]", self.segment(node).lower().split("e")[0]):
-                raise OverflowError
+            digits = self.segment(node).lower().split("e")[0]
+            if value == 0:
+                if re.search("[1-9]", digits):
+                    raise OverflowError
+                return Fraction(0)  # 0e999999999 as a fraction would have as many digits
+            if len(digits) > LONGEST:  # such a number would fill the message as well
+                raise self.error(f"a number of more than {LONGEST} digits", node)
             return Fraction(self.segment(node))
         except OverflowError:
             raise self.error("a number beyond the range of float64", node) from None

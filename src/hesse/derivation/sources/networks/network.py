@@ -233,7 +233,9 @@ def _widths(given: Any) -> tuple[Size, ...]:
     read: list[Size] = []
     for part in parts:
         text = str(part)
-        if re.fullmatch(r"[0-9]+", text) and int(text) > 0 and not isinstance(part, bool):
+        # A size of more digits than 64 bits hold is no size of an array.
+        digits = re.fullmatch(r"[0-9]{1,18}", text) is not None
+        if digits and int(text) > 0 and not isinstance(part, bool):
             read.append(int(text))
         elif isinstance(part, str) and re.fullmatch(r"[A-Za-z]", text):
             read.append(text)
