@@ -44,7 +44,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "options", "said"), REFUSED)
 def test_what_cannot_be_checked_is_refused_by_name(
-    text: str, options: dict[str, str], said: str
+    text: str, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(HesseValueError, match=said):
         hesse.derive(text, "x", **options)
