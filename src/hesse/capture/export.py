@@ -3,6 +3,7 @@ traced."""
 
 import dataclasses
 import operator
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ _RECURRENT = (*_LAYERS, *(f"{layer}_cell" for layer in _LAYERS))
 _WIDER = {torch.float32: torch.float64}
 
 
+# torch.export patches modules of torch while it traces: two traces at once see each other's patches
+# and fail.
+_TRACING = threading.RLock()
+
+
 class NotCaptured(Exception):
     """The cost has no graph; the text says why, for the plan."""
 
@@ -39,7 +45,7 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
     """
     sample = batch.take(slice(0, 1))
     try:
-        with quiet(printed=True):
+        with _TRACING, quiet(printed=True):
             program = torch.export.export(
                 _SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y)
             )
