@@ -1,5 +1,6 @@
 """The numbers of a formula against automatic differentiation, and what is refused."""
 
+import ast
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -26,10 +27,12 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Leaf, Program, Quantity
 from hesse.derivation.calculus.samples import batched
-from hesse.derivation.code.array_code import BACKENDS, Backend, callable_of, code, spelled
+from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.evaluation import evaluate
+from hesse.derivation.code.lowering import Matmul, lowered
 from hesse.derivation.code.schedule import schedule
-from hesse.derivation.code.statements import Argument, Contraction, Elementwise, Matmul, lowered
+from hesse.derivation.code.statements import Argument, Contraction, Elementwise
+from hesse.derivation.code.syntax import tree
 from hesse.derivation.sources.networks.graph import AT_ONCE
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
@@ -60,9 +63,23 @@ def test_every_block_is_the_hessian(cost: CostText) -> None:
             assert relative(torch.as_tensor(other), expected) < 1e-12
 
 
+def code(backend: str, function: str) -> str:
+    return BACKENDS[backend].function(function)
+
+
+def spelled(backend: str, function: str, argument: str) -> str:
+    return ast.unparse(tree(code(backend, function), z=argument))
+
+
+def callable_of(backend: str, function: str) -> Callable[[Any], Any]:
+    """The code of a function as it runs within a formula."""
+    text = f"lambda z: {spelled(backend, function, 'z')}"
+    return eval(text, {"numpy": numpy, "torch": torch, "math": math, "scipy": scipy})
+
+
 @pytest.mark.parametrize("function", [*sorted(FUNCTIONS), "sqrt"])
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_code_of_functions(function: str, backend: Backend) -> None:
+def test_code_of_functions(function: str, backend: str) -> None:
     z = torch.linspace(0.05, 40, 50, dtype=torch.float64)
     low, high = DOMAIN.get(function, (-math.inf, math.inf))
     z = torch.cat([-z, z, z / 41])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -11,9 +11,11 @@ import torch
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.functions import nth_derivative
 from hesse.derivation.calculus.program import Leaf, Program
-from hesse.derivation.code.array_code import Backend
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 from hesse.operations.registry import FUNCTIONS
+
+Array = Any  # numpy.ndarray or torch.Tensor
+Derivatives = tuple[Callable[[Any], Any], ...]
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,25 @@ class Arrays:
         like: one of them; new arrays are of its type and on its device.
     """
 
-    backend: Backend
-    values: Mapping[str, Any]
-    like: Any
+    backend: Literal["numpy", "torch"]
+    values: Mapping[str, Array]
+    like: Array
 
-    def constant(self, value: Any) -> Any:
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.like.device if isinstance(self.like, torch.Tensor) else torch.device("cpu")
+
+    def of_tensors(self, function: Callable[..., torch.Tensor]) -> Callable[..., Array]:
+        """A function of tensors as one of arrays of this kind."""
+        if self.backend == "torch":
+            return function
+        kind = self.like.dtype
+        return lambda *arrays: (
+            function(*map(torch.as_tensor, arrays)).numpy(force=True).astype(kind, copy=False)
+        )
+
+    def constant(self, value: Any) -> Array:
         """A constant of the program as an array of this kind."""
         if self.backend == "numpy":
             return numpy.asarray(
@@ -75,8 +91,8 @@ def _tensors(given: Mapping[str, Any]) -> Arrays:
     )
     if kind.is_floating_point and all(alike):
         return Arrays("torch", given, first)
-    found = {name: torch.as_tensor(value) for name, value in given.items()}
-    for name, value in found.items():
+    tensors = {name: torch.as_tensor(value) for name, value in given.items()}
+    for name, value in tensors.items():
         if value.is_complex():
             raise HesseTypeError(f"{name}: expected real numbers, got {value.dtype}")
         kind = torch.promote_types(kind, value.dtype)
@@ -89,8 +105,8 @@ def _tensors(given: Mapping[str, Any]) -> Arrays:
         ),
         device,
     )
-    found = {name: value.to(device, kind) for name, value in found.items()}
-    return Arrays("torch", found, found[next(iter(found))])
+    tensors = {name: value.to(device, kind) for name, value in tensors.items()}
+    return Arrays("torch", tensors, next(iter(tensors.values())))
 
 
 def check_names(given: Mapping[str, Any], program: Program) -> None:
@@ -114,20 +130,19 @@ def with_samples(given: Mapping[str, Any], program: Program) -> bool:
     Raises:
         HesseValueError: some have it and some do not.
     """
-    own = [
-        name
+    more = {
+        name: numpy.ndim(given[name]) == len(leaf.sizes) + 1
         for name, leaf in program.leaves.items()
         if name in given and leaf.per_sample and leaf.value is None
-    ]
-    more = {name: numpy.ndim(given[name]) == len(program.leaves[name].sizes) + 1 for name in own}
+    }
     if any(more.values()) and not all(more.values()):
-        many, one = (next(name for name in own if more[name] is kind) for kind in (True, False))
-        leaf, count = program.leaves[one], len(given[many])
+        many, single = (next(name for name in more if more[name] is kind) for kind in (True, False))
+        leaf, count = program.leaves[single], len(given[many])
         classes = ", one-hot where they are classes" if leaf.sums_to == 1 else ""
         raise HesseValueError(
-            f"{one}: expected {_axes(replace(leaf, sizes=(count, *leaf.sizes)))}{classes}, as"
-            f" {many} holds {count} samples; got shape {tuple(numpy.shape(given[one]))}; give both"
-            " for many samples or both for one"
+            f"{single}: expected {_axes(replace(leaf, sizes=(count, *leaf.sizes)))}{classes}, as"
+            f" {many} holds {count} samples; got shape {tuple(numpy.shape(given[single]))};"
+            " give both for many samples or both for one"
         )
     return any(more.values())
 
@@ -144,18 +159,18 @@ def bound_sizes(given: Mapping[str, Any], program: Program) -> dict[str, int]:
         leaf, shape = program.leaves[name], tuple(array.shape)
         if len(shape) != len(leaf.sizes):
             raise HesseValueError(f"{name}: expected {_axes(leaf)}, got an array of shape {shape}")
-        for axis, (size, found) in enumerate(zip(leaf.sizes, shape, strict=True)):
+        for axis, (size, length) in enumerate(zip(leaf.sizes, shape, strict=True)):
             known: Size | None = sizes.get(size) if isinstance(size, str) else size
             if known is None:
-                sizes[str(size)], came_from[str(size)] = found, name
-            elif known != found:
+                sizes[str(size)], came_from[str(size)] = length, name
+            elif known != length:
                 why = (
                     f"{size} = {known} by {came_from[size]}"
                     if isinstance(size, str)
                     else f"size {known}"
                 )
                 raise HesseValueError(
-                    f"{name}: expected {_axes(leaf)}, got shape {shape}; axis {axis} has {found},"
+                    f"{name}: expected {_axes(leaf)}, got shape {shape}; axis {axis} has {length},"
                     f" expected {why}"
                 )
     return sizes
@@ -184,9 +199,6 @@ def check_there(needed: tuple[str, ...], given: Mapping[str, Any], program: Prog
         )
 
 
-Derivatives = tuple[Callable[[Any], Any], ...]
-
-
 def bound_functions(
     given: Mapping[str, Any], program: Program
 ) -> tuple[dict[str, str], dict[str, Derivatives]]:
@@ -197,14 +209,14 @@ def bound_functions(
         HesseKeyError: a name that is no unknown function of the program, or no known one.
         HesseTypeError: neither a name nor functions.
     """
-    names: dict[str, str] = {}
-    own: dict[str, Derivatives] = {}
+    known: dict[str, str] = {}
+    derivatives: dict[str, Derivatives] = {}
     for name, value in given.items():
         if name not in program.unknown:
-            known = sorted(program.unknown)
+            unknown = sorted(program.unknown)
             raise HesseKeyError(
                 f"no unknown function is called {name!r}; "
-                + (f"expected {nearest(name, known)}" if known else "there is none")
+                + (f"expected {nearest(name, unknown)}" if unknown else "there is none")
             )
         if isinstance(value, str):
             if value not in FUNCTIONS:
@@ -212,15 +224,15 @@ def bound_functions(
                     f"{name}: no function is called {value!r}; nearest:"
                     f" {nearest(value, list(FUNCTIONS))}"
                 )
-            names[name] = value
+            known[name] = value
         elif isinstance(value, tuple | list) and value and all(callable(part) for part in value):
-            own[name] = tuple(value)
+            derivatives[name] = tuple(value)
         else:
             raise HesseTypeError(
                 f"{name}: expected the name of a function, such as 'tanh', or the functions (f, f',"
                 f" f''); got {type(value).__name__}"
             )
-    return names, own
+    return known, derivatives
 
 
 @lru_cache
@@ -229,12 +241,12 @@ def differentiated(f: Callable[[torch.Tensor], torch.Tensor]) -> Derivatives:
     NumPy arrays."""
 
     def derivative(order: int) -> Callable[[Any], Any]:
-        def at(z: Any) -> Any:
+        def values(z: Array) -> Array:
             if isinstance(z, torch.Tensor):
                 return nth_derivative(f, order, z)
             return nth_derivative(f, order, torch.tensor(z)).numpy(force=True)
 
-        return at
+        return values
 
     return tuple(derivative(order) for order in range(3))
 

@@ -1,13 +1,20 @@
-"""The numbers of a formula: its schedule carried out on NumPy arrays or on tensors."""
+"""The numbers of a formula: its function compiled for NumPy arrays or tensors, and called."""
 
+import ast
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from threading import Lock
+from typing import Any
 
-from hesse.derivation.calculus.expression import Expression, Index
-from hesse.derivation.calculus.program import Program
+import torch
+
+from hesse.derivation.calculus.expression import Expression, Index, Size
+from hesse.derivation.calculus.program import BlackBox, Program
 from hesse.derivation.calculus.samples import batched
+from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.binding import (
+    Array,
     Arrays,
     Derivatives,
     arrays_of,
@@ -15,13 +22,23 @@ from hesse.derivation.code.binding import (
     bound_sizes,
     check_names,
     check_there,
+    derivative_of,
     with_samples,
 )
-from hesse.derivation.code.interpreter import Array, Plan
+from hesse.derivation.code.function import Function
 from hesse.derivation.code.schedule import schedule
+from hesse.derivation.code.syntax import defined, tree
+from hesse.errors import HesseMemoryError, HesseValueError, readable_bytes
+from hesse.process.memory import available_bytes
 
-_KEPT = 64
-_plans: OrderedDict[object, tuple[object, Plan]] = OrderedDict()
+# So many compiled functions are kept, the last ones asked for.
+_MOST = 64
+# Arrays of more entries than this are let go as soon as nothing needs them.
+_LARGE = 1 << 20
+# Whether a smaller array fits is left to the system: asking takes longer than making one.
+_ASKED = 1 << 28
+
+_kept: OrderedDict[object, tuple[object, "_Computation"]] = OrderedDict()
 _lock = Lock()
 
 
@@ -65,48 +82,127 @@ def evaluate(
                [5., 8.]])
     """
     ready = arrays_of(arrays)
-    shapes = tuple([(name, array.shape) for name, array in ready.values.items()])
-    names, own = bound_functions(functions or {}, program)
-    kind = ready.like.dtype, getattr(ready.like, "device", None)
-    axes = tuple(
-        [(index.name, index.size) for index in free]
-    )  # indices of one name are equal, whatever their sizes
+    known, derivatives = bound_functions(functions or {}, program)
     key = (
         id(expression),
         id(program),
-        axes,
-        kind,
-        shapes,
-        tuple(names.items()),
-        tuple(own.items()),
+        # Indices of one name are equal, whatever their sizes.
+        tuple([(index.name, index.size) for index in free]),
+        (ready.like.dtype, getattr(ready.like, "device", None)),
+        tuple([(name, array.shape) for name, array in ready.values.items()]),
+        tuple(known.items()),
+        tuple(derivatives.items()),
     )
     with _lock:
-        found = _plans.get(key)
-        if found is not None:
-            _plans.move_to_end(key)
-    if found is None:
-        # What the key names by its id is kept with the plan, so that no other thing can get that
-        # id.
+        kept = _kept.get(key)
+        if kept is not None:
+            _kept.move_to_end(key)
+    if kept is None:
         check_names(arrays, program)
-        found = (expression, program), _plan(expression, free, program, ready, names, own)
+        computation = _Computation(expression, free, program, ready, known, derivatives)
+        # What the key names by its id is kept as well, so that no other thing can get that id.
+        kept = (expression, program), computation
         with _lock:
-            _plans[key] = found
-            while len(_plans) > _KEPT:
-                _plans.popitem(last=False)
-    return found[1](ready)
+            _kept[key] = kept
+            while len(_kept) > _MOST:
+                _kept.popitem(last=False)
+    return kept[1](ready)
 
 
-def _plan(
-    expression: Expression,
-    free: tuple[Index, ...],
-    program: Program,
-    arrays: Arrays,
-    names: Mapping[str, str],
-    functions: Mapping[str, Derivatives],
-) -> Plan:
-    if with_samples(arrays.values, program):
-        expression, program = batched(expression, program)
-    sizes = bound_sizes(arrays.values, program)
-    made = schedule(expression, free, program, sizes, names)
-    check_there(made.arguments, arrays.values, program)
-    return Plan(made, program, sizes, arrays, functions)
+class _Computation:
+    """A formula for one set of shapes. What a printed function reads from its arguments, or cannot
+    have, is bound to its names here: sizes, constants, unknown functions, maps without a formula.
+    """
+
+    def __init__(
+        self,
+        expression: Expression,
+        free: tuple[Index, ...],
+        program: Program,
+        arrays: Arrays,
+        known: Mapping[str, str],
+        derivatives: Mapping[str, Derivatives],
+    ) -> None:
+        if with_samples(arrays.values, program):
+            expression, program = batched(expression, program)
+        self.program, self.arrays, self.derivatives = program, arrays, derivatives
+        self.sizes = bound_sizes(arrays.values, program)
+        self.schedule = schedule(expression, free, program, self.sizes, known)
+        check_there(self.schedule.arguments, arrays.values, program)
+        self._check_memory()
+        backend = BACKENDS[arrays.backend]
+        names = backend.names()
+        like = names.new("like")
+        leaves = [program.leaves[name] for name in self.schedule.arguments]
+        function = Function(self.schedule, program, backend, names, leaves, {}, like)
+        self.arguments = [leaf.name for leaf in leaves if leaf.value is None]
+        parameters = [function.arguments[name] for name in self.arguments]
+        imports = [tree(f"import {path}") for path in backend.modules.values()]
+        definition = defined("formula", parameters, self._letting_go(function))
+        module = ast.fix_missing_locations(ast.Module([*imports, definition], []))
+        names_bound = self._bound(function) | {like: arrays.like}
+        exec(compile(module, "<formula>", "exec"), names_bound)
+        self.function: Callable[..., Array] = names_bound["formula"]
+
+    def __call__(self, arrays: Arrays) -> Array:
+        with torch.no_grad():
+            return self.function(*[arrays.values[name] for name in self.arguments])
+
+    def _bound(self, function: Function) -> dict[str, Any]:
+        """A value for each name that is no parameter."""
+        writer, leaves = function.writer, self.program.leaves
+        bound: dict[str, Any] = {
+            identifier: self.arrays.constant(leaves[name].value)
+            for name, identifier in function.arguments.items()
+            if leaves[name].value is not None
+        }
+        for size, identifier in writer.lengths.items():
+            bound[identifier] = self._length(size)
+        for (name, order), identifier in writer.functions.items():
+            bound[identifier] = derivative_of(self.derivatives, name, order)
+        for name, identifier in writer.maps.items():
+            definition = self.program.by_name[name].definition
+            assert isinstance(definition, BlackBox)
+            bound[identifier] = self.arrays.of_tensors(definition.function)
+        return bound
+
+    def _letting_go(self, function: Function) -> list[ast.stmt]:
+        """The lines, with large arrays let go after the last that names them."""
+        large = {
+            identifier
+            for identifier, statement in function.arrays.items()
+            if self._count(statement.axes) > _LARGE
+        }
+        backwards: list[ast.stmt] = []
+        for statement, _ in reversed(function.lines):
+            named = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            if backwards:  # after the result is returned all of them go
+                backwards.extend(tree("del array", array=name) for name in sorted(large & named))
+            large -= named
+            backwards.append(statement)
+        return backwards[::-1]
+
+    def _length(self, size: Size) -> int:
+        """A size as a number."""
+        if isinstance(size, int):
+            return size
+        if size not in self.sizes:
+            holders = [name for name, leaf in self.program.leaves.items() if size in leaf.sizes]
+            raise HesseValueError(
+                f"the size {size} is not known: give"
+                f" {' or '.join(holders) or 'an array that has it'} as well"
+            )
+        return self.sizes[size]
+
+    def _count(self, axes: tuple[Index, ...]) -> int:
+        return prod(self._length(index.size) for index in axes)
+
+    def _check_memory(self) -> None:
+        most = max(self._count(statement.axes) for statement in self.schedule.statements)
+        most *= self.arrays.like.dtype.itemsize
+        if most > _ASKED and most > (free := available_bytes(self.arrays.device)):
+            shape = tuple(self._length(index.size) for index in self.schedule.free)
+            raise HesseMemoryError(
+                f"the result of shape {shape} needs an array of {readable_bytes(most)}, and"
+                f" {readable_bytes(free)} are free: give fewer or smaller arrays"
+            )

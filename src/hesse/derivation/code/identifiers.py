@@ -28,9 +28,8 @@ def identifier(name: str) -> str:
     """A name in ASCII letters, digits and underscores.
 
     Example:
-        >>> identifier("δ3"), identifier("ŷ"), identifier("inv(X)"), identifier("0.weight"),
-        ...     identifier("lambda")
-        ('delta3', 'y_hat', 'inv_X', 'p0_weight', 'lambda_')
+        >>> [identifier(name) for name in ("δ3", "ŷ", "inv(X)", "0.weight", "lambda")]
+        ['delta3', 'y_hat', 'inv_X', 'p0_weight', 'lambda_']
     """
     letters = []
     for sign in unicodedata.normalize("NFKD", "".join(_SIGNS.get(sign, sign) for sign in name)):
@@ -65,8 +64,8 @@ class Names:
     def new(self, name: str) -> str:
         """An identifier for a name; with a number where it is taken."""
         wanted = identifier(name)
-        found, number = wanted, 2
-        while found in self._taken:
-            found, number = f"{wanted}_{number}", number + 1
-        self._taken.add(found)
-        return found
+        free, number = wanted, 2
+        while free in self._taken:
+            free, number = f"{wanted}_{number}", number + 1
+        self._taken.add(free)
+        return free

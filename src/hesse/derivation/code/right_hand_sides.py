@@ -1,26 +1,21 @@
-"""The right-hand sides of a schedule's statements as Python code."""
+"""What stands right of a statement's ``=``, as a tree of Python's own syntax: a function for each
+kind of node."""
 
 import ast
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from functools import singledispatch
+from functools import reduce, singledispatch
 from typing import Any
 
-import torch
-
 from hesse.derivation.calculus.expression import Index, Size
-from hesse.derivation.calculus.program import BlackBox, Program
-from hesse.derivation.code.array_code import Backend, modules
-from hesse.derivation.code.array_code import code as code_of
-from hesse.derivation.code.array_code import spelled as function_code
+from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
+from hesse.derivation.code.lowering import Matmul, Tensordot, diagonals, layout, lowered, subscripts
 from hesse.derivation.code.statements import (
     Argument,
     Combination,
     Contraction,
     Elementwise,
-    Layout,
-    Matmul,
     NamedMap,
     Node,
     Part,
@@ -28,306 +23,250 @@ from hesse.derivation.code.statements import (
     Raised,
     Scale,
     Selection,
-    Statement,
-    Tensordot,
     Value,
     WholeArray,
-    layout,
-    letters,
-    lowered,
-    spelled,
 )
-from hesse.errors import HesseValueError
-
-_LEVELS: dict[type[ast.operator], int] = {ast.Mult: 1, ast.Div: 1, ast.MatMult: 1, ast.Pow: 3}
+from hesse.derivation.code.syntax import literal, tree
 
 
-@dataclass(frozen=True)
-class Code:
-    """A piece of Python, and how tightly its outermost operator binds: 0 a sum, 1 a product, 2 a
-    sign, 3 a power, 4 an atom."""
+class Outside(dict[Any, str]):
+    """Identifiers of things that come from outside of a function, made when they are first read."""
 
-    text: str
-    level: int = 4
+    def __init__(self, names: Names, called: Callable[[Any], str]) -> None:
+        self.names, self.called = names, called
 
-    def within(self, level: int) -> str:
-        """The text, in parentheses where the place needs it."""
-        return self.text if self.level >= level else f"({self.text})"
+    def __missing__(self, thing: Any) -> str:
+        self[thing] = self.names.new(self.called(thing))
+        return self[thing]
 
 
-@dataclass
 class Writer:
     """What the code so far has named.
 
     Attributes:
-        program: what the statements come from.
-        backend: whose functions are called.
         names: the identifiers taken.
-        codes: how each array is written, by its statement.
-        arguments: the identifier of each leaf that is an argument.
-        functions: the identifier of each unknown function and derivative.
+        written_out: values of leaves that are no names, as nested lists.
+        arrays: how each array is written, by its statement.
+        spent: statements whose arrays nothing else takes: they may be written over.
+        functions: the identifier of each function, by its name and its order as a derivative, that
+            no record knows.
+        maps: the identifier of each map that has no formula.
         lengths: the identifier of each symbolic size.
-        imports: the modules used.
-        spent: statements whose arrays nothing else takes.
     """
 
-    program: Program
-    backend: Backend
-    names: Names
-    codes: dict[int, Code] = field(default_factory=dict)
-    arguments: dict[str, str] = field(default_factory=dict)
-    functions: dict[tuple[str, int], str] = field(default_factory=dict)
-    lengths: dict[str, str] = field(default_factory=dict)
-    imports: set[str] = field(default_factory=set)
-    spent: set[int] = field(default_factory=set)
+    def __init__(
+        self,
+        backend: Backend,
+        names: Names,
+        like: str | None,
+        unknown: frozenset[str],
+        written_out: Mapping[str, Any],
+    ) -> None:
+        self.backend, self.names = backend, names
+        self.arrays: dict[int, ast.expr] = {}
+        self.spent: set[int] = set()
+        self.functions = Outside(names, lambda function: derivative_name(*function))
+        self.maps = Outside(names, lambda name: f"map_{name}")
+        self.lengths = Outside(names, str)
+        self.written_out = written_out
+        self._like = like or backend.tree(backend.any_array)
+        self._unknown = unknown
 
-    def read(self, value: Value, axes: tuple[Index, ...] | None = None) -> Code:
-        """An array, its axes arranged as asked."""
-        return self.arranged(value, layout(value, value.axes if axes is None else axes))
+    def word(self, template: str, **places: Any) -> Any:
+        """A word of the backend, its places filled."""
+        return self.backend.tree(template, like=self._like, **places)
 
-    def arranged(self, value: Value, at: Layout) -> Code:
-        """An array, its axes arranged as a layout says."""
-        base = self.codes[value.id]
-        order = tuple(axis for axis in at if axis is not None)
-        text = base.within(4)
-        changed = False
-        if order != tuple(sorted(order)):
-            permute = "transpose" if self.backend == "numpy" else "permute"
-            text += ".T" if len(order) == 2 else f".{permute}({', '.join(map(str, order))})"
-            changed = True
-        if None in at:
-            text += f"[{', '.join('None' if axis is None else ':' for axis in at)}]"
-            changed = True
-        return Code(text) if changed else base
+    def read(self, value: Value, axes: Sequence[Index | None]) -> ast.expr:
+        """An array, its axes arranged as asked; for None a new one of length one."""
+        array, places = self.arrays[value.id], layout(value, axes)
+        order = [axis for axis in places if axis is not None]
+        if order != sorted(order):
+            permuted = "array.T" if len(order) == 2 else self.backend.permuted
+            array = self.word(permuted, array=array, order=map(literal, order))
+        if None in places:
+            items = ", ".join("None" if axis is None else ":" for axis in places)
+            array = tree(f"array[{items}]", array=array)
+        return array
 
-    def length(self, size: Size) -> str:
-        """A size as code."""
-        if isinstance(size, int):
-            return str(size)
-        if size not in self.lengths:
-            self.lengths[size] = self.names.new(size)
-        return self.lengths[size]
+    def einsum(self, spelling: str, *values: Value) -> ast.expr:
+        """One sum of products over any axes."""
+        arrays = [self.arrays[value.id] for value in values]
+        return self.word(self.backend.einsum, subscripts=literal(spelling), arrays=arrays)
 
-    def _like(self) -> str | None:
-        """An argument whose type of numbers the new arrays take."""
-        return next(iter(self.arguments.values()), None)
+    def constant(self, value: ast.expr) -> ast.expr:
+        """A number, or nested lists of numbers, as an array."""
+        return self.word(self.backend.constant, value=value)
 
-    def zeros(self, axes: tuple[Index, ...]) -> str:
-        whole, like = shape(tuple(self.length(index.size) for index in axes)), self._like()
-        if self.backend == "torch":
-            return f"{like}.new_zeros({whole})" if like else f"torch.zeros({whole})"
-        return f"numpy.zeros({whole}, {like}.dtype)" if like else f"numpy.zeros({whole})"
+    def zeros(self, axes: tuple[Index, ...]) -> ast.expr:
+        """An array of zeros."""
+        shape = ast.Tuple([self.length(index.size) for index in axes], ast.Load())
+        return self.word(self.backend.zeros, shape=shape)
 
-    def constant(self, value: str) -> Code:
-        """A number or nested list as an array of the arguments' type."""
-        like = self._like()
-        if self.backend == "torch":
-            return Code(f"{like}.new_tensor({value})" if like else f"torch.tensor({value})")
-        return Code(f"numpy.array({value}, {like}.dtype)" if like else f"numpy.array({value})")
+    def knows(self, function: str, order: int = 0) -> bool:
+        """Whether a record says how a function is computed."""
+        return not order and function not in self._unknown and self.backend.function(function) != ""
 
-    def derivative_name(self, function: str, order: int) -> str:
-        return function if order == 0 else f"d{function}" if order == 1 else f"d{order}{function}"
+    def known(self, function: str, argument: ast.expr) -> ast.expr:
+        """A function of the records."""
+        return self.word(self.backend.function(function), z=argument)
 
-    def call(self, function: str, order: int, argument: Code) -> Code:
-        """An elementwise function."""
-        if code_of(self.backend, function) and function not in self.program.unknown and order == 0:
-            return self.known(function, argument)
-        if (function, order) not in self.functions:
-            self.functions[function, order] = self.names.new(self.derivative_name(function, order))
-        return Code(f"{self.functions[function, order]}({argument.text})")
+    # ---------------------------------------------------------------- numbers
 
-    def known(self, function: str, argument: Code) -> Code:
-        """A function of the table."""
-        self.imports |= modules(self.backend, function)
-        text = function_code(self.backend, function, argument.text)
-        match ast.parse(text, mode="eval").body:
-            case ast.BinOp(op=op):
-                return Code(text, _LEVELS.get(type(op), 0))
-            case ast.UnaryOp():
-                return Code(text, 2)
-        return Code(text)
+    def length(self, size: Size) -> ast.expr:
+        """A size."""
+        return literal(size) if isinstance(size, int) else tree("n", n=self.lengths[size])
 
-    def number(self, scale: Scale) -> Code:
-        """A scale as code."""
-        above, below = [abs(scale.number.numerator)], [scale.number.denominator]
-        tops = [self._length_power(size, power) for size, power in scale.sizes if power > 0]
-        bottoms = [self._length_power(size, -power) for size, power in scale.sizes if power < 0]
-        if not tops and not bottoms:
-            value = abs(scale.number)
-            if value.denominator == 1:
-                return Code(str(value.numerator))
-            short = repr(float(value))
-            return (
-                Code(short)
-                if Fraction(short) == value and len(short) <= 8
-                else Code(f"{value.numerator} / {value.denominator}", 1)
-            )
-        top = " * ".join([*(str(n) for n in above if n != 1), *tops]) or "1"
-        under = [*(str(n) for n in below if n != 1), *bottoms]
-        if not under:
-            return Code(top, 1 if " " in top else 4)
-        return Code(f"{top} / {under[0] if len(under) == 1 else '(' + ' * '.join(under) + ')'}", 1)
+    def number(self, scale: Scale) -> ast.expr:
+        """A rational number times powers of sizes."""
+        number = literal(scale.number)
+        for size, power in scale.sizes:
+            raised = self.raised(self.length(size), abs(power))
+            if power < 0:
+                number = tree("a / b", a=number, b=raised)
+            else:
+                number = raised if scale.number == 1 else tree("a * b", a=number, b=raised)
+        return number
 
-    def _length_power(self, size: str, power: Fraction) -> str:
-        text = self.length(size)
-        return (
-            text
-            if power == 1
-            else f"{text}**{power}"
-            if power.denominator == 1
-            else f"{text}**({power})"
-        )
+    def raised(self, base: ast.expr, power: Fraction) -> ast.expr:
+        """A positive power."""
+        return base if power == 1 else tree("base ** power", base=base, power=literal(power))
 
-    def scaled(self, part: Part, axes: tuple[Index, ...]) -> Code:
-        """One part with its sign."""
-        made = self.size_of(part, axes)
-        return Code(f"-{made.within(2)}", 2) if part.scale.number < 0 else made
+    # ---------------------------------------------------------------- sums
 
-    def size_of(self, part: Part, axes: tuple[Index, ...]) -> Code:
-        """One part without its sign."""
-        positive = Scale(abs(part.scale.number), part.scale.sizes)
+    def scaled(self, part: Part, axes: tuple[Index, ...]) -> ast.expr:
+        """One part with its number."""
         if part.value is None:
-            return self.number(positive)
-        made = self.read(part.value, axes)
-        return (
-            made
-            if positive.is_one
-            else Code(f"{self.number(positive).within(1)} * {made.within(2)}", 1)
-        )
+            return self.number(part.scale)
+        array = self.read(part.value, axes)
+        if part.scale.is_one:
+            return array
+        if part.scale == Scale(Fraction(-1)):
+            return tree("-array", array=array)
+        return tree("a * b", a=self.number(part.scale), b=array)
 
-    def total(self, parts: tuple[Part, ...], axes: tuple[Index, ...], fresh: bool = False) -> Code:
-        """The sum of parts; ``fresh``: an array of its own, whatever else."""
-        if len(parts) == 1:
-            made = self.scaled(parts[0], axes)
-            value = parts[0].value
-            if fresh and parts[0].scale.is_one and value is not None and value.id not in self.spent:
-                return Code(f"{made.within(4)}.{'copy' if self.backend == 'numpy' else 'clone'}()")
-            return made
-        text = self.scaled(parts[0], axes).text
+    def total(self, parts: tuple[Part, ...], axes: tuple[Index, ...]) -> ast.expr:
+        """The sum of parts."""
+        total = self.scaled(parts[0], axes)
         for part in parts[1:]:
-            text += f" {'-' if part.scale.number < 0 else '+'} {self.size_of(part, axes).within(1)}"
-        return Code(text, 0)
+            sign, number = (
+                ("-", -part.scale.number) if part.scale.number < 0 else ("+", part.scale.number)
+            )
+            size = Part(Scale(number, part.scale.sizes), part.value)
+            total = tree(f"a {sign} b", a=total, b=self.scaled(size, axes))
+        return total
+
+    def fresh_total(self, parts: tuple[Part, ...], axes: tuple[Index, ...]) -> ast.expr:
+        """The sum of parts as an array that nothing else holds."""
+        total, value = self.total(parts, axes), parts[0].value
+        others = len(parts) == 1 and parts[0].scale.is_one and value and value.id not in self.spent
+        return self.word(self.backend.copied, array=total) if others else total
+
+    def onto_diagonals(self, array: str, part: Part, axes: tuple[Index, ...]) -> ast.stmt:
+        """The statement that adds a part where its indices are equal."""
+        first_of = {index: first for first, index in part.equal}
+        repeated = tuple(first_of.get(index, index) for index in axes)
+        pairs, left = diagonals(repeated)
+        view: Any = array
+        for pair in pairs:
+            first, second = map(literal, pair)
+            view = self.word(self.backend.diagonal, array=view, first=first, second=second)
+        statement = self.word(
+            self.backend.onto_diagonal,
+            array=array,
+            subscripts=literal(subscripts(repeated, out=left)),
+            diagonal=view,
+            value=self.scaled(part, left),
+        )
+        return ast.Expr(statement) if isinstance(statement, ast.expr) else statement
 
 
-def shape(sizes: tuple[Size, ...]) -> str:
-    """Sizes as a tuple."""
-    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+def derivative_name(function: str, order: int) -> str:
+    """What code calls a derivative: f, df, d2f."""
+    return f"{('', 'd', f'd{order}')[min(order, 2)]}{function}"
 
 
-def covers(parts: tuple[Part, ...], axes: tuple[Index, ...]) -> bool:
-    """Whether a sum of parts has all the axes."""
-    return bool(parts) and {
-        index for part in parts if part.value for index in part.value.axes
-    } == set(axes)
-
-
-def is_placed(statement: Statement) -> bool:
-    """Whether a statement takes more than one line: zeros first."""
-    node = statement.node
-    if not isinstance(node, Combination):
-        return False
-    return any(part.equal for part in node.parts) or not covers(node.parts, statement.axes)
-
-
-# ---------------------------------------- one piece of code for each kind of node
+# ---------------------------------------- one for each kind of node
 
 
 @singledispatch
-def code(node: Node, statement: Statement, writer: Writer) -> Code:
-    """The right-hand side of a statement."""
+def right_hand_side(node: Node, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    """The tree of a node whose result has these axes."""
     raise NotImplementedError(f"no code for {type(node).__name__}")
 
 
-@code.register
-def _(node: Argument, statement: Statement, writer: Writer) -> Code:
-    value: Any = torch.as_tensor(writer.program.leaves[node.name].value).tolist()
-    return writer.constant(repr(value))
+@right_hand_side.register
+def _(node: Argument, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    return writer.constant(literal(writer.written_out[node.name]))
 
 
-@code.register
-def _(node: Elementwise, statement: Statement, writer: Writer) -> Code:
-    return writer.call(node.function, node.order, writer.codes[node.argument.id])
+@right_hand_side.register
+def _(node: Elementwise, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    argument = writer.arrays[node.argument.id]
+    if writer.knows(node.function, node.order):
+        return writer.known(node.function, argument)
+    return tree("f(z)", f=writer.functions[node.function, node.order], z=argument)
 
 
-@code.register
-def _(node: WholeArray, statement: Statement, writer: Writer) -> Code:
-    return writer.known(node.operation, writer.codes[node.argument.id])
+@right_hand_side.register
+def _(node: WholeArray, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    return writer.known(node.operation, writer.arrays[node.argument.id])
 
 
-@code.register
-def _(node: NamedMap, statement: Statement, writer: Writer) -> Code:
-    definition = writer.program.by_name[node.name].definition
-    operation = definition.operation if isinstance(definition, BlackBox) else node.name
-    raise HesseValueError(
-        f"python: {operation} has no formula, so no code that stands alone can be written for"
-        f" {node.name}; evaluate() computes this block, with the model's own operation"
-    )
+@right_hand_side.register
+def _(node: NamedMap, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    arrays = [writer.arrays[value.id] for value in node.arguments]
+    return tree("f(*arrays)", f=writer.maps[node.name], arrays=arrays)
 
 
-@code.register
-def _(node: Raised, statement: Statement, writer: Writer) -> Code:
-    base = writer.read(node.base, statement.axes)
-    if isinstance(node.exponent, Value):
-        return Code(
-            f"{base.within(4)} ** {writer.read(node.exponent, statement.axes).within(4)}", 3
-        )
-    power = abs(node.exponent)
-    if power == Fraction(1, 2):
+@right_hand_side.register
+def _(node: Raised, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    base, power = writer.read(node.base, axes), node.exponent
+    if isinstance(power, Value):
+        return tree("base ** power", base=base, power=writer.read(power, axes))
+    if abs(power) == Fraction(1, 2):
         raised = writer.known("sqrt", base)
-    elif power == 1:
-        raised = base
     else:
-        raised = Code(f"{base.within(4)}**{power if power.denominator == 1 else f'({power})'}", 3)
-    return Code(f"1 / {raised.within(2)}", 1) if node.exponent < 0 else raised
+        raised = writer.raised(base, abs(power))
+    return tree("1 / raised", raised=raised) if power < 0 else raised
 
 
-@code.register
-def _(node: Product, statement: Statement, writer: Writer) -> Code:
-    return Code(
-        " * ".join(writer.read(value, statement.axes).within(2) for value in node.factors), 1
-    )
+@right_hand_side.register
+def _(node: Product, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    factors = (writer.read(value, axes) for value in node.factors)
+    return reduce(lambda product, factor: tree("a * b", a=product, b=factor), factors)
 
 
-@code.register
-def _(node: Contraction, statement: Statement, writer: Writer) -> Code:
-    module = writer.backend
-    match lowered(node, statement.axes):
+@right_hand_side.register
+def _(node: Contraction, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    match lowered(node, axes):
         case Matmul(left, right, drop):
-            a, b = writer.arranged(node.left, left), writer.arranged(node.right, right)
-            text = f"{a.within(2)} @ {b.within(2)}"
-            return (
-                Code(text, 1)
-                if drop is None
-                else Code(f"({text})[{'..., 0' if drop == -1 else '..., 0, :'}]")
+            template = {None: "a @ b", -1: "(a @ b)[..., 0]", -2: "(a @ b)[..., 0, :]"}[drop]
+            return tree(template, a=writer.read(node.left, left), b=writer.read(node.right, right))
+        case Tensordot(left, right):
+            return writer.word(
+                writer.backend.tensordot,
+                left=writer.arrays[node.left.id],
+                right=writer.arrays[node.right.id],
+                axes=literal((left, right)),
             )
-        case Tensordot(first, second):
-            a, b = writer.codes[node.left.id], writer.codes[node.right.id]
-            return Code(
-                f"{module}.tensordot({a.text}, {b.text}, ({shape(first)}, {shape(second)}))"
-            )
-        case other:
-            a, b = writer.codes[node.left.id], writer.codes[node.right.id]
-            return Code(f'{module}.einsum("{other.subscripts}", {a.text}, {b.text})')
+        case spelling:
+            return writer.einsum(spelling, node.left, node.right)
 
 
-@code.register
-def _(node: Selection, statement: Statement, writer: Writer) -> Code:
-    source, names = writer.codes[node.operand.id], letters(node.operand.axes, statement.axes)
-    at = node.operand.axes
-    if (
-        len(set(at)) == len(at)
-        and tuple(index for index in at if index in statement.axes) == statement.axes
-    ):
-        gone = tuple(k for k, index in enumerate(at) if index not in statement.axes)
-        axes = "" if len(gone) == len(at) else gone[0] if len(gone) == 1 else gone
-        return Code(f"{source.within(4)}.sum({axes})")
-    subscripts = f"{spelled(at, names)}->{spelled(statement.axes, names)}"
-    return Code(f'{writer.backend}.einsum("{subscripts}", {source.text})')
+@right_hand_side.register
+def _(node: Selection, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    inner = node.operand.axes
+    if len(set(inner)) < len(inner) or axes != tuple(i for i in inner if i in axes):
+        return writer.einsum(subscripts(inner, out=axes), node.operand)
+    gone = tuple(k for k, index in enumerate(inner) if index not in axes)
+    over = literal(gone[0] if len(gone) == 1 else gone)
+    array = writer.arrays[node.operand.id]
+    return tree("array.sum(over)" if axes else "array.sum()", array=array, over=over)
 
 
-@code.register
-def _(node: Combination, statement: Statement, writer: Writer) -> Code:
-    if not statement.axes and all(part.value is None for part in node.parts):
-        total = writer.total(node.parts, ())
-        return writer.constant(total.text)
-    return writer.total(node.parts, statement.axes, fresh=True)
+@right_hand_side.register
+def _(node: Combination, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+    if any(part.value for part in node.parts):
+        return writer.fresh_total(node.parts, axes)
+    # Numbers alone are Python's: an array is made of them.
+    return writer.constant(writer.total(node.parts, axes))

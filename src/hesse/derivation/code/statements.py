@@ -1,6 +1,6 @@
 """What a computation is made of: statements, each of which makes one array of those before it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -153,32 +153,24 @@ class Schedule:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The leaves that are used."""
-        return tuple(
-            statement.node.name
-            for statement in self.statements
-            if isinstance(statement.node, Argument)
-        )
+        nodes = (statement.node for statement in self.statements)
+        return tuple(node.name for node in nodes if isinstance(node, Argument))
 
 
 def operands(node: Node) -> tuple[Value, ...]:
     """The arrays that a node is made from."""
-    match node:
-        case Argument():
-            return ()
-        case Elementwise(_, _, argument) | WholeArray(_, argument):
-            return (argument,)
-        case NamedMap(_, _, arguments):
-            return arguments
-        case Raised(base, exponent):
-            return (base, exponent) if isinstance(exponent, Value) else (base,)
-        case Product(factors):
-            return factors
-        case Contraction(left, right):
-            return (left, right)
-        case Selection(operand):
-            return (operand,)
-        case Combination(parts):
-            return tuple(part.value for part in parts if part.value is not None)
+    return tuple(_values(tuple(vars(node).values())))
+
+
+def _values(field: object) -> Iterator[Value]:
+    match field:
+        case Value():
+            yield field
+        case Part():
+            yield from _values(field.value)
+        case tuple():
+            for item in field:
+                yield from _values(item)
 
 
 def is_fresh(node: Node, unknown: frozenset[str]) -> bool:
@@ -189,112 +181,8 @@ def is_fresh(node: Node, unknown: frozenset[str]) -> bool:
     return not isinstance(node, Argument | Selection | NamedMap)
 
 
-# ---------------------------------------------------------------- where axes lie
-
-Layout = tuple[int | None, ...]
-
-
-def layout(value: Value, axes: tuple[Index, ...]) -> Layout:
-    """For each of ``axes`` the axis of the array that it is, None for a new one; leading new ones
-    are left to broadcasting."""
-    found = [value.axes.index(index) if index in value.axes else None for index in axes]
-    while found and found[0] is None:
-        del found[0]
-    return tuple(found)
-
-
-def letters(*groups: tuple[Index, ...]) -> dict[Index, str]:
-    """A letter for each index, its own where that is a single one."""
-    every = tuple(dict.fromkeys(index for group in groups for index in group))
-    chosen = {
-        index: index.name
-        for index in every
-        if len(index.name) == 1 and index.name.isascii() and index.name.isalpha()
-    }
-    left = iter(
-        letter
-        for letter in "ijklmnpqrstuvwxyzabcdefghoABCDEFGHIJKLMNOPQRSTUVWXYZ"
-        if letter not in chosen.values()
-    )
-    return {index: chosen.get(index) or next(left) for index in every}
-
-
-@dataclass(frozen=True)
-class Matmul:
-    """A matrix product of two arrangements, over leading axes; ``drop`` is an axis of length one to
-    take out afterwards."""
-
-    left: Layout
-    right: Layout
-    drop: int | None = None
-
-
-@dataclass(frozen=True)
-class Tensordot:
-    """A sum over several axes at once: as one matrix product."""
-
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Einsum:
-    """What is none of these."""
-
-    subscripts: str
-
-
-def lowered(node: Contraction, out: tuple[Index, ...]) -> Matmul | Tensordot | Einsum:
-    """The operation that carries out a contraction, through a matrix product wherever there is
-    one."""
-    left, right = node.left.axes, node.right.axes
-    shared = tuple(index for index in left if index in right)
-    summed, batch = tuple(i for i in shared if i not in out), tuple(i for i in out if i in shared)
-    rows, columns = (
-        tuple(i for i in left if i not in shared),
-        tuple(i for i in right if i not in shared),
-    )
-    if (
-        len(summed) == 1
-        and len(rows) <= 1
-        and len(columns) <= 1
-        and out == (*batch, *rows, *columns)
-    ):
-        if not batch:
-            return Matmul(
-                layout(node.left, (*rows, *summed)), layout(node.right, (*summed, *columns))
-            )
-        if rows or columns:
-            first, second = (
-                layout(node.left, (*batch, *rows, *summed)),
-                layout(node.right, (*batch, *summed, *columns)),
-            )
-            if not rows:
-                first = (*first[:-1], None, first[-1])
-            if not columns:
-                second = (*second, None)
-            return Matmul(first, second, None if rows and columns else (-1 if rows else -2))
-    if not batch and out == (*rows, *columns):
-        return Tensordot(
-            tuple(left.index(i) for i in summed), tuple(right.index(i) for i in summed)
-        )
-    names = letters(left, right, out)
-    return Einsum(f"{spelled(left, names)},{spelled(right, names)}->{spelled(out, names)}")
-
-
-def spelled(axes: tuple[Index, ...], names: dict[Index, str]) -> str:
-    """Indices as the subscripts of an einsum."""
-    return "".join(names[index] for index in axes)
-
-
-def diagonals(repeated: tuple[Index, ...]) -> tuple[tuple[tuple[int, int], ...], tuple[Index, ...]]:
-    """The pairs of axes whose diagonal is taken one after the other, each of which goes last, and
-    the indices of what is left."""
-    at, pairs = list(repeated), []
-    while len(set(at)) < len(at):
-        index = next(index for index in at if at.count(index) > 1)
-        first = at.index(index)
-        second = at.index(index, first + 1)
-        pairs.append((first, second))
-        at = [other for k, other in enumerate(at) if k not in (first, second)] + [index]
-    return tuple(pairs), tuple(at)
+def covers(parts: tuple[Part, ...], axes: tuple[Index, ...]) -> bool:
+    """Whether a sum of parts has all the axes."""
+    return bool(parts) and {
+        index for part in parts if part.value for index in part.value.axes
+    } == set(axes)

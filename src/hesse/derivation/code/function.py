@@ -1,0 +1,202 @@
+"""A schedule as the lines of a function, in Python's own syntax: what is printed is what runs."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hesse.derivation.calculus.program import Leaf, Program
+from hesse.derivation.code.backends import Backend
+from hesse.derivation.code.identifiers import Names
+from hesse.derivation.code.right_hand_sides import Writer, derivative_name, right_hand_side
+from hesse.derivation.code.statements import (
+    Argument,
+    Combination,
+    Contraction,
+    Elementwise,
+    Schedule,
+    Statement,
+    Value,
+    WholeArray,
+    covers,
+    is_fresh,
+    operands,
+)
+from hesse.derivation.code.syntax import occurrences, text_length, tree
+
+WIDTH = 96
+# What is used once and no longer than this is written where it is used.
+_SHORT = 28
+_ALONE = WIDTH - len("    H = ")  # where the result begins with it, on a line that is that alone
+
+
+class Function:
+    """The lines of a function, and the identifiers of all that they need from outside.
+
+    Nothing that a formula is called by stands in the lines but as an identifier of ``names``, or
+    as a constant.
+
+    Args:
+        schedule: what it computes.
+        program: the leaves and unknown functions that the schedule names.
+        backend: the library whose arrays it computes with.
+        names: the identifiers taken.
+        arguments: the leaves that are names here, in order.
+        written_out: the values of the other leaves, as nested lists.
+        like: an identifier of an array whose type of numbers new arrays take, where there is no
+            argument.
+
+    Attributes:
+        lines: statements of Python, each with what a reader should know of it.
+        arrays: what the lines assign, by its identifier.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        program: Program,
+        backend: Backend,
+        names: Names,
+        arguments: Iterable[Leaf],
+        written_out: Mapping[str, Any],
+        like: str | None = None,
+    ) -> None:
+        self.schedule, self.backend, self.names = schedule, backend, names
+        self.arguments = {leaf.name: names.new(leaf.name) for leaf in arguments}
+        like = next(iter(self.arguments.values()), like)
+        self.writer = Writer(backend, names, like, program.unknown, written_out)
+        self.lines: list[tuple[ast.stmt, str]] = []
+        self.arrays: dict[str, Statement] = {}
+        self._unnamed = 0
+        self._uses = Counter(
+            value.id
+            for statement in schedule.statements
+            for value in operands(statement.node) * self._occurrences(statement)
+        )
+        self.writer.spent = {
+            statement.id
+            for statement in schedule.statements
+            if self._uses[statement.id] == 1 and is_fresh(statement.node, program.unknown)
+        }
+        *before, last = schedule.statements
+        beginning = _beginning(last)
+        for statement in before:
+            match statement.node:
+                case Argument(name) if name in self.arguments:
+                    self.writer.arrays[statement.id] = tree("a", a=self.arguments[name])
+                case _:
+                    self._add(statement, _ALONE if statement.id == beginning else _SHORT)
+        self._return(last)
+
+    def _occurrences(self, statement: Statement) -> int:
+        """How often the code of a statement names its operands: that of some functions twice."""
+        match statement.node:
+            case Elementwise(name) | WholeArray(name) if code := self.backend.function(name):
+                return occurrences(code, "z")
+        return 1
+
+    def _line(self, template: str, comment: str = "", **places: Any) -> None:
+        self.lines.append((tree(template, **places), comment))
+
+    def _add(self, statement: Statement, most: int) -> None:
+        """A line for a statement; where it is used in one place and short, its code there."""
+        if _is_placed(statement):
+            identifier = self._identifier(statement)
+            self._place(statement, identifier)
+        else:
+            code = right_hand_side(statement.node, statement.axes, self.writer)
+            once = statement.name is None and self._uses[statement.id] == 1
+            if once and text_length(code) <= most:
+                self.writer.arrays[statement.id] = code
+                return
+            identifier = self._identifier(statement)
+            self._line(
+                "array = code", self._comment(statement, identifier), array=identifier, code=code
+            )
+        self.arrays[identifier] = statement
+        self.writer.arrays[statement.id] = tree("array", array=identifier)
+
+    def _identifier(self, statement: Statement) -> str:
+        if statement.name:
+            return self.names.new(statement.name)
+        match statement.node:
+            case Elementwise(function, order, Value(inner)):
+                match self.writer.arrays[inner]:
+                    case ast.Name(name):
+                        return self.names.new(f"{derivative_name(function, order)}_{name}")
+        self._unnamed += 1
+        return self.names.new(f"t{self._unnamed}")
+
+    def _return(self, statement: Statement) -> None:
+        code = None
+        if not _is_placed(statement):
+            code = right_hand_side(statement.node, statement.axes, self.writer)
+        if code is None or (isinstance(statement.node, Combination) and text_length(code) > _ALONE):
+            code = self.names.new("H")
+            self._place(statement, code)
+        if not self.schedule.free:
+            code = self.writer.word(self.backend.result, value=code)
+        self._line("return code", code=code)
+
+    def _place(self, statement: Statement, identifier: str) -> None:
+        """Zeros, or the parts that are everywhere; then those that are repeated along axes, and
+        those that stand on diagonals."""
+        node, axes, writer = statement.node, statement.axes, self.writer
+        assert isinstance(node, Combination)
+        dense = tuple(part for part in node.parts if not part.equal)
+        first = dense if covers(dense, axes) else ()
+        if first and text_length(writer.total(first, axes)) > _ALONE:
+            # Too long for a line: what has all the axes, to which the others are added in place.
+            first = next(((part,) for part in dense if covers((part,), axes)), ())
+        whole = writer.fresh_total(first, axes) if first else writer.zeros(axes)
+        self._line("array = whole", array=identifier, whole=whole)
+        rest = tuple(part for part in dense if part not in first)
+        if rest and text_length(writer.total(rest, axes)) <= _ALONE:
+            self._line("array += rest", array=identifier, rest=writer.total(rest, axes))
+        else:
+            for part in rest:
+                self._line("array += part", array=identifier, part=writer.scaled(part, axes))
+        for part in node.parts:
+            if part.equal:
+                where = ", ".join(f"{left.name} = {right.name}" for left, right in part.equal)
+                placed = writer.onto_diagonals(identifier, part, axes)
+                self.lines.append((placed, f"where {where}"))
+
+    def _comment(self, statement: Statement, identifier: str) -> str:
+        """A contraction in indices."""
+        match statement.node:
+            case Contraction(left, right):
+                names = [self.writer.arrays[value.id] for value in (left, right)]
+                every = dict.fromkeys((*left.axes, *right.axes))
+                summed = ",".join(index.name for index in every if index not in statement.axes)
+                if all(isinstance(name, ast.Name) for name in names):
+                    result, *factors = (
+                        f"{name}[{','.join(index.name for index in axes)}]"
+                        for name, axes in zip(
+                            (identifier, *map(ast.unparse, names)),
+                            (statement.axes, left.axes, right.axes),
+                            strict=True,
+                        )
+                    )
+                    return f"{result} = Σ_{summed} {' '.join(factors)}"
+        return ""
+
+
+def _is_placed(statement: Statement) -> bool:
+    """Whether a statement takes more than one line: zeros first."""
+    node = statement.node
+    if not isinstance(node, Combination):
+        return False
+    return any(part.equal for part in node.parts) or not covers(node.parts, statement.axes)
+
+
+def _beginning(statement: Statement) -> int | None:
+    """The array that a result begins with: what the result is alone, or a sum's first part that has
+    all the axes."""
+    if not isinstance(statement.node, Combination):
+        first, *others = operands(statement.node)
+        return None if others else first.id
+    for part in statement.node.parts:
+        if part.value and not part.equal and covers((part,), statement.axes):
+            return part.value.id
+    return None
