@@ -69,7 +69,7 @@ class Backend:
         """A word, or a function's code, with its places filled and its modules called as here."""
         for path, path_here in self.modules.items():
             if path != path_here:
-                word = re.sub(rf"\b{re.escape(path)}\.", f"{path_here}.", word)
+                word = re.sub(rf"(?<![\w.]){re.escape(path)}\.", f"{path_here}.", word)
         return tree(word, **places)
 
 
