@@ -31,7 +31,7 @@ from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.evaluation import evaluate
 from hesse.derivation.code.lowering import Matmul, lowered
 from hesse.derivation.code.schedule import schedule
-from hesse.derivation.code.statements import Argument, Contraction, Elementwise
+from hesse.derivation.code.statements import Applied, Argument, Contraction
 from hesse.derivation.code.syntax import tree
 from hesse.derivation.sources.networks.graph import AT_ONCE
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
@@ -390,7 +390,7 @@ def test_only_what_is_needed_is_computed_and_only_once() -> None:
     made = schedule(block.expression, block.indices, block.derivation.program)
     nodes = [statement.node for statement in made.statements]
     assert sorted(node.name for node in nodes if isinstance(node, Argument)) == ["X", "w"]
-    assert sum(isinstance(node, Elementwise) for node in nodes) == 1  # one sigmoid, of X w
+    assert sum(isinstance(node, Applied) for node in nodes) == 1  # one sigmoid, of X w
     products = [lowered(s.node, s.axes) for s in made.statements if isinstance(s.node, Contraction)]
     assert len(products) == 2 and all(isinstance(product, Matmul) for product in products)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hesse.derivation.calculus.expression import Expression, Index, Partial, indices, of
+from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.check.valuation import Valuation, relative
-from hesse.derivation.lines.records import Block, Certificate, Line, Slope, Stage
+from hesse.derivation.lines.records import Block, Certificate, Line
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation
 
 TOLERANCE = 1e-8
-# The first symbolic size; each next one is one larger, so that no two axes can be mistaken for each
-# other.
+# The first symbolic size; each next one is one larger up to LARGEST, so that axes of different
+# sizes are not mistaken for each other.
 SMALLEST = 2
+# A block of two matrices has four axes: up to here its arrays stay small.
 LARGEST = 4
 MOST_AXES = 32  # of one array; a block has those of both its parameters, and torch takes 64
 LARGEST_BLOCK = 2**26  # entries, half a gigabyte in float64
@@ -78,6 +79,7 @@ def random_arrays(
             resized.get(size, size) if isinstance(size, int) else letters[size]
             for size in leaf.sizes
         ]
+        # Away from zero, where logarithms, roots and quotients lose their digits.
         array = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
         signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) * 2 - 1
         array = array * signs
@@ -94,19 +96,11 @@ def _square(program: Program) -> set[str]:
     """Leaves that go into an inverse or a determinant."""
     below: set[str] = set()
     for quantity in program.quantities:
-        if (
-            isinstance(quantity.definition, ArrayCall)
-            and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2
-        ):
-            name = quantity.definition.argument.name
-            below |= {name, *program.ancestors(name)}
-    return {
-        name
-        for name in below
-        if name in program.leaves
-        and len(set(program.shape(name))) == 1
-        and len(program.shape(name)) == 2
-    }
+        match quantity.definition:
+            case ArrayCall(operation, Entry(name)) if ARRAY_FUNCTIONS[operation].axes == 2:
+                below |= {name, *program.ancestors(name)}
+    shapes = {name: leaf.sizes for name, leaf in program.leaves.items() if name in below}
+    return {name for name, shape in shapes.items() if len(shape) == 2 and len(set(shape)) == 1}
 
 
 @contextlib.contextmanager
@@ -137,14 +131,14 @@ def valuation(program: Program, seed: int = 0, functions: Functions | None = Non
         arrays = random_arrays(program, letters, resized, seed + 100 * attempt)
         if attempt % 2:
             arrays = {name: array.abs() for name, array in arrays.items()}
-        found = Valuation(program, arrays, functions, resized)
-        values = [found.value(quantity.name) for quantity in program.quantities]
+        point = Valuation(program, arrays, functions, resized)
+        values = [point.value(quantity.name) for quantity in program.quantities]
         if all(
             bool(value.isfinite().all()) and float(value.abs().max()) < most
             for value in values
             if value.numel()
         ):
-            return found
+            return point
     raise HesseValueError(
         f"derive: no point was found at which {program.cost.name} and all that it is made of are"
         " finite (a logarithm or a root of something that is always negative?), so nothing can be"
@@ -170,8 +164,8 @@ def _require_small(
             )
 
 
-def _require_block(block: Block, at: Valuation) -> None:
-    entries = _entries((*block.rows.indices, *block.columns.indices), at)
+def _require_block(block: Block, point: Valuation) -> None:
+    entries = _entries(point, of(block.rows), of(block.columns))
     if entries > LARGEST_BLOCK:
         raise HesseValueError(
             f"derive: the block ({block.rows.name}, {block.columns.name}) has {entries:,} entries"
@@ -180,75 +174,89 @@ def _require_block(block: Block, at: Valuation) -> None:
         )
 
 
+def _entries(point: Valuation, *expressions: Expression) -> int:
+    """How many entries the arrays of expressions with these free indices have."""
+    over = {index for expression in expressions for index in indices(expression)}
+    return math.prod(point.size(index.size) for index in over)
+
+
 @_in_float64()
 def certified(
-    derivation: "Derivation", at: Valuation | None = None, tolerance: float = TOLERANCE
+    derivation: "Derivation", point: Valuation | None = None, tolerance: float = TOLERANCE
 ) -> "tuple[Derivation, Certificate]":
     """The derivation with the deviation of each line and block filled in.
 
     Raises:
         HesseValueError: a line or a block is wrong; the text names it.
     """
-    at = at or valuation(derivation.program, functions=derivation.functions)
-    seen: dict[object, float] = {}
-    lines: list[float] = []
-    where = ""
+    point = point or valuation(derivation.program, functions=derivation.functions)
+    cost = derivation.program.cost
+    # Lines of different blocks are often the same equation.
+    known: dict[object, float] = {}
+    deviations: list[float] = []
 
-    def check(line: Line) -> Line:
-        found = 0.0
-        for before, after in line.instances or ((line.before, line.after),):
-            if (before, after) not in seen:
-                seen[before, after] = deviation(before, after, at)
-            found = max(found, seen[before, after])
-        lines.append(found)
-        if not found <= tolerance:
-            raise HesseValueError(
-                f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {found:.1e} at"
-                f" a random point, where {tolerance:.0e} is allowed; please report this expression:"
-                f" {derivation.source}"
-            )
-        return replace(line, deviation=found)
+    def of_line(line: Line, where: str) -> Line:
+        worst = 0.0
+        for before, after in _equations(line):
+            if (before, after) not in known:
+                known[before, after] = deviation(before, after, point)
+            off = known[before, after]
+            # This way round, so that what is not a number is wrong too.
+            if not off <= tolerance:
+                raise HesseValueError(
+                    f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {off:.1e}"
+                    f" at a random point, where {tolerance:.0e} is allowed; please report this"
+                    f" expression: {derivation.source}"
+                )
+            worst = max(worst, off)
+        deviations.append(worst)
+        return replace(line, deviation=worst)
 
-    slopes: dict[str, Slope] = {}
-    for name, slope in derivation.slopes.items():
-        where = f"∂{derivation.program.cost.name}/∂{name}"
-        slopes[name] = replace(slope, lines=tuple(map(check, slope.lines)))
-    stages: list[Stage] = []
-    for stage in derivation.stages:
-        where = f"the stage of {stage.name}"
-        stages.append(replace(stage, lines=tuple(map(check, stage.lines))))
+    def of_lines(lines: tuple[Line, ...], where: str) -> tuple[Line, ...]:
+        return tuple([of_line(line, where) for line in lines])
+
+    slopes = {
+        name: replace(slope, lines=of_lines(slope.lines, f"∂{cost.name}/∂{name}"))
+        for name, slope in derivation.slopes.items()
+    }
+    stages = tuple(
+        replace(stage, lines=of_lines(stage.lines, f"the stage of {stage.name}"))
+        for stage in derivation.stages
+    )
     blocks: dict[tuple[str, str], Block] = {}
-    worst = 0.0
     for pair, block in derivation.blocks.items():
         where = f"the block ({pair[0]}, {pair[1]})"
-        _require_block(block, at)
-        done = tuple(map(check, block.lines))
-        whole = of(Partial(derivation.program.cost.entry, (block.rows, block.columns)))
-        found = deviation(whole, block.expression, at)
-        if not found <= tolerance:
+        _require_block(block, point)
+        lines = of_lines(block.lines, where)
+        whole = of(Partial(cost.entry, (block.rows, block.columns)))
+        off = deviation(whole, block.expression, point)
+        if not off <= tolerance:
             raise HesseValueError(
-                f"derivation: {where} is off by {found:.1e} against automatic differentiation"
+                f"derivation: {where} is off by {off:.1e} against automatic differentiation"
             )
-        worst = max(worst, found)
-        blocks[pair] = replace(block, lines=done, deviation=found)
-    certificate = Certificate(len(lines), max(lines, default=0.0), len(blocks), worst)
+        blocks[pair] = replace(block, lines=lines, deviation=off)
+    certificate = Certificate(
+        len(deviations),
+        max(deviations, default=0.0),
+        len(blocks),
+        max((block.deviation for block in blocks.values()), default=0.0),
+    )
     result = replace(
-        derivation,
-        slopes=slopes,
-        blocks=blocks,
-        stages=tuple(stages),
-        certificate=certificate,
-        at=at,
+        derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate, at=point
     )
     return result, certificate
 
 
-def deviation(before: Expression, after: Expression, at: Valuation) -> float:
+def _equations(line: Line) -> tuple[tuple[Expression, Expression], ...]:
+    """What a line says: of each instance, where it stands for several."""
+    return line.instances or ((line.before, line.after),)
+
+
+def deviation(before: Expression, after: Expression, point: Valuation) -> float:
     """The largest difference of two expressions with the same free indices, relative to the
     larger."""
     free = tuple(dict.fromkeys((*indices(before), *indices(after))))
-    left, right = at.array(before, free), at.array(after, free)
-    return relative(left, right)
+    return relative(point.array(before, free), point.array(after, free))
 
 
 def certified_at(derivation: "Derivation", arrays: Mapping[str, Tensor]) -> "OwnCheck":
@@ -257,23 +265,29 @@ def certified_at(derivation: "Derivation", arrays: Mapping[str, Tensor]) -> "Own
     Raises:
         HesseValueError: a line is wrong there.
     """
-    at = Valuation(derivation.program, arrays, derivation.functions)
+    point = Valuation(derivation.program, arrays, derivation.functions)
+
+    def fitting(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+        return tuple(
+            line
+            for line in lines
+            if all(_entries(point, *pair) <= LARGE for pair in _equations(line))
+        )
+
     small = replace(
         derivation,
         slopes={
-            name: replace(slope, lines=_fitting(slope.lines, at))
+            name: replace(slope, lines=fitting(slope.lines))
             for name, slope in derivation.slopes.items()
         },
-        stages=tuple(
-            replace(stage, lines=_fitting(stage.lines, at)) for stage in derivation.stages
-        ),
+        stages=tuple(replace(stage, lines=fitting(stage.lines)) for stage in derivation.stages),
         blocks={
-            pair: replace(block, lines=_fitting(block.lines, at))
+            pair: replace(block, lines=fitting(block.lines))
             for pair, block in derivation.blocks.items()
-            if _entries((*block.rows.indices, *block.columns.indices), at) <= LARGE
+            if _entries(point, of(block.rows), of(block.columns)) <= LARGE
         },
     )
-    _, certificate = certified(small, at)
+    _, certificate = certified(small, point)
     assert derivation.certificate is not None
     return OwnCheck(
         max(certificate.deviation, certificate.block_deviation),
@@ -288,17 +302,3 @@ class OwnCheck:
 
     deviation: float
     skipped: int
-
-
-def _fitting(lines: tuple[Line, ...], at: Valuation) -> tuple[Line, ...]:
-    def fits(line: Line) -> bool:
-        pairs = line.instances or ((line.before, line.after),)
-        return all(
-            _entries((*indices(before), *indices(after)), at) <= LARGE for before, after in pairs
-        )
-
-    return tuple(line for line in lines if fits(line))
-
-
-def _entries(over: tuple[Index, ...], at: Valuation) -> int:
-    return math.prod(at.size(index.size) for index in dict.fromkeys(over))

@@ -8,6 +8,7 @@ the rules under test is used.
 import copy
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 
 import opt_einsum
@@ -33,6 +34,9 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.functions import nth_derivative, sample_function
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
+
+# Up to so many gradients are taken one by one.
+_TOGETHER = 16
 
 
 class Valuation:
@@ -66,9 +70,9 @@ class Valuation:
         }
         self.sizes: dict[str, int] = {}
         for name, array in self.arrays.items():
-            for size, found in zip(program.shape(name), array.shape, strict=True):
+            for size, length in zip(program.shape(name), array.shape, strict=True):
                 if isinstance(size, str):
-                    self.sizes[size] = found
+                    self.sizes[size] = length
         # Added to a quantity, or to a leaf, where it enters what is made from it: ∂/∂z moves z
         # alone.
         self._moved: dict[str, Tensor] = {}
@@ -94,32 +98,30 @@ class Valuation:
 
     def _compute(self, name: str) -> Tensor:
         if name in self.arrays:
-            found = self.arrays[name]
+            value = self.arrays[name]
         else:
             quantity = self.program.by_name[name]
-            if isinstance(quantity.definition, ArrayCall):
-                found = ARRAY_FUNCTIONS[quantity.definition.operation].value(
-                    self.value(quantity.definition.argument.name)
-                )
-            elif isinstance(quantity.definition, BlackBox):
-                found = quantity.definition.function(
-                    *(self.value(argument) for argument in quantity.definition.arguments)
-                )
-            else:
-                found = self.array(quantity.definition, quantity.indices)
-        return found + self._moved[name] if name in self._moved else found
+            match quantity.definition:
+                case ArrayCall(operation, argument):
+                    value = ARRAY_FUNCTIONS[operation].value(self.value(argument.name))
+                case BlackBox(_, arguments, function):
+                    value = function(*map(self.value, arguments))
+                case definition:
+                    value = self.array(definition, quantity.indices)
+        return value + self._moved[name] if name in self._moved else value
 
     # ---------------------------------------------------------------- expressions
 
     def array(self, value: Expression | Term | Factor, free: tuple[Index, ...]) -> Tensor:
         """The array with one axis for each free index, in that order."""
-        terms = (
-            value.terms
-            if isinstance(value, Expression)
-            else (value if isinstance(value, Term) else Term(_ONE, (value,)),)
-        )
-        shape = [self.size(index.size) for index in free]
-        result = torch.zeros(shape, dtype=torch.float64)
+        match value:
+            case Expression(terms):
+                pass
+            case Term():
+                terms = (value,)
+            case _:
+                terms = (Term(_ONE, (value,)),)
+        result = torch.zeros([self.size(index.size) for index in free], dtype=torch.float64)
         for term in terms:
             result = result + self._term(term, free)
         return result
@@ -127,76 +129,58 @@ class Valuation:
     def _term(self, term: Term, free: tuple[Index, ...]) -> Tensor:
         # A free index that the term does not have is not the bound one of the same name.
         term = freshen(term, {index.name for index in free})
-        coefficient = float(term.coefficient)
-        operands: list[tuple[Tensor, tuple[Index, ...]]] = []
-        for factor in term.factors:
-            if isinstance(factor, Count):
-                coefficient *= self.sizes[factor.size]
-            else:
-                operands.append(self._factor(factor))
-        seen = set(chain.from_iterable(at for _, at in operands))
+        operands = [self._factor(factor) for factor in term.factors]
+        present = {index for _, axes in operands for index in axes}
+        # Along an index that no factor has, the product is repeated, or added up.
         for index in (*free, *term.bound):
-            if index not in seen:
+            if index not in present:
                 operands.append((torch.ones(self.size(index.size), dtype=torch.float64), (index,)))
+        coefficient = torch.tensor(float(term.coefficient), dtype=torch.float64)
         if not operands:
-            return torch.tensor(coefficient, dtype=torch.float64)
-        letters: dict[Index, str] = {}
-        for at in (*(at for _, at in operands), free):
-            for index in at:
-                letters.setdefault(index, opt_einsum.get_symbol(len(letters)))
-        inputs = ",".join("".join(letters[index] for index in at) for _, at in operands)
-        output = "".join(letters[index] for index in free)
-        return coefficient * opt_einsum.contract(
-            f"{inputs}->{output}", *(array for array, _ in operands)
-        )
+            return coefficient
+        return coefficient * opt_einsum.contract(*chain.from_iterable(operands), free)
 
     def _factor(self, factor: Factor) -> tuple[Tensor, tuple[Index, ...]]:
+        """The array of a factor, and the index of each of its axes: one may stand twice."""
         match factor:
-            case Entry(name, at):
-                return self.value(name), at
+            case Entry(name, axes):
+                return self.value(name), axes
             case Delta(left, right):
                 return torch.eye(self.size(left.size), dtype=torch.float64), (left, right)
-            case Apply(function, order, argument):
-                inner, at = self._factor(argument)
-                f = (
-                    self.functions[function]
-                    if function in self.functions
-                    else FUNCTIONS[function].value
-                )
-                return nth_derivative(f, order, inner), at
-            case Power(base, exponent):
-                number = exponent.number
-                if number is not None:
-                    inner, at = self._factor(base)
-                    power = int(number) if number.denominator == 1 else float(number)
-                    return inner**power, at
-                at = indices(factor)
-                return self.array(base, at) ** self.array(exponent, at), at
-            case Group(body):
-                at = indices(body)
-                return self.array(body, at), at
-            case Partial(inner, by):
-                return self._partial(inner, by)
             case Count(size):
                 return torch.tensor(float(self.sizes[size]), dtype=torch.float64), ()
+            case Group(body):
+                return self.array(body, indices(body)), indices(body)
+            case Partial(inner, by):
+                return self._partial(inner, by)
+            case Apply(name, order, argument):
+                value, axes = self._factor(argument)
+                function = self.functions.get(name) or FUNCTIONS[name].value
+                return nth_derivative(function, order, value), axes
+            case Power(base, exponent):
+                number, axes = exponent.number, indices(factor)
+                if number is None:
+                    return self.array(base, axes) ** self.array(exponent, axes), axes
+                value, axes = self._factor(base)
+                return value ** (int(number) if number.denominator == 1 else float(number)), axes
 
     # ---------------------------------------------------------------- derivatives not carried out
 
     def _partial(self, inner: Factor, by: tuple[Entry, ...]) -> tuple[Tensor, tuple[Index, ...]]:
         """The array of ∂ inner/∂ by, its axes those of ``inner`` and then one for each index in
         ``by``."""
-        own = tuple(index for index in indices(inner))
-        names = tuple(entry.name for entry in by)
+        axes, names = indices(inner), tuple(entry.name for entry in by)
         key = (inner, names)
         if key not in self._kept:
-            self._kept[key] = self.derivative(inner, own, names)
-        return self._kept[key], (*own, *(index for entry in by for index in entry.indices))
+            self._kept[key] = self.derivative(inner, axes, names)
+        return self._kept[key], (*axes, *(index for entry in by for index in entry.indices))
 
-    def derivative(self, inner: Factor, own: tuple[Index, ...], names: tuple[str, ...]) -> Tensor:
-        """∂ inner / ∂ names by automatic differentiation, one gradient for each entry."""
+    def derivative(self, inner: Factor, axes: tuple[Index, ...], names: tuple[str, ...]) -> Tensor:
+        """∂ inner / ∂ names by automatic differentiation, one gradient for each entry; its axes
+        those of ``inner`` and then those of the names."""
         with torch.enable_grad():
             moved, shifts = self._shifted(names)
-            result = moved.array(inner, own)
+            result = moved.array(inner, axes)
             for k, shift in enumerate(shifts):
                 last = k == len(shifts) - 1
                 rows = _gradients(result.reshape(-1), shift, again=not last or bool(self._moved))
@@ -229,27 +213,18 @@ class Valuation:
 def _gradients(values: Tensor, by: Tensor, again: bool) -> Tensor:
     """One row for each value: its gradient. Many rows go through automatic differentiation
     together."""
-    if not values.requires_grad:
+    if not values.requires_grad or len(values) == 0:
         return torch.zeros(len(values), *by.shape, dtype=by.dtype)
-    if len(values) > 16:
+    slope = partial(
+        torch.autograd.grad, inputs=by, create_graph=again, retain_graph=True, allow_unused=True
+    )
+    if len(values) > _TOGETHER:
         units = torch.eye(len(values), dtype=values.dtype)
-        (rows,) = torch.autograd.grad(
-            values,
-            by,
-            units,
-            create_graph=again,
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=True,
-        )
+        (rows,) = slope(values, grad_outputs=units, is_grads_batched=True)
         return torch.zeros(len(values), *by.shape, dtype=by.dtype) if rows is None else rows
-    rows = []
-    for value in values:
-        (slope,) = torch.autograd.grad(
-            value, by, create_graph=again, retain_graph=True, allow_unused=True
-        )
-        rows.append(torch.zeros_like(by) if slope is None else slope)
-    return torch.stack(rows) if rows else torch.zeros(0, *by.shape, dtype=by.dtype)
+    rows = [slope(value)[0] for value in values]
+    zero = torch.zeros_like(by)
+    return torch.stack([zero if row is None else row for row in rows])
 
 
 _ONE = Fraction(1)

@@ -83,13 +83,10 @@ def arrays_of(given: Mapping[str, Any]) -> Arrays:
 
 
 def _tensors(given: Mapping[str, Any]) -> Arrays:
-    first = next(value for value in given.values() if isinstance(value, torch.Tensor))
+    first, *others = (value for value in given.values() if isinstance(value, torch.Tensor))
     kind, device = first.dtype, first.device
-    alike = (
-        isinstance(v, torch.Tensor) and v.dtype is kind and v.device == device
-        for v in given.values()
-    )
-    if kind.is_floating_point and all(alike):
+    alike = all(other.dtype is kind and other.device == device for other in others)
+    if kind.is_floating_point and alike and len(others) == len(given) - 1:
         return Arrays("torch", given, first)
     tensors = {name: torch.as_tensor(value) for name, value in given.items()}
     for name, value in tensors.items():
@@ -97,14 +94,8 @@ def _tensors(given: Mapping[str, Any]) -> Arrays:
             raise HesseTypeError(f"{name}: expected real numbers, got {value.dtype}")
         kind = torch.promote_types(kind, value.dtype)
     kind = kind if kind.is_floating_point else torch.get_default_dtype()
-    device = next(
-        (
-            value.device
-            for value in given.values()
-            if isinstance(value, torch.Tensor) and value.ndim
-        ),
-        device,
-    )
+    # A number may lie on the CPU beside tensors of a GPU.
+    device = next((value.device for value in (first, *others) if value.ndim), device)
     tensors = {name: value.to(device, kind) for name, value in tensors.items()}
     return Arrays("torch", tensors, next(iter(tensors.values())))
 

@@ -10,14 +10,13 @@ from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
 from hesse.derivation.code.right_hand_sides import Writer, derivative_name, right_hand_side
 from hesse.derivation.code.statements import (
+    Applied,
     Argument,
     Combination,
     Contraction,
-    Elementwise,
     Schedule,
     Statement,
     Value,
-    WholeArray,
     covers,
     is_fresh,
     operands,
@@ -91,7 +90,7 @@ class Function:
     def _occurrences(self, statement: Statement) -> int:
         """How often the code of a statement names its operands: that of some functions twice."""
         match statement.node:
-            case Elementwise(name) | WholeArray(name) if code := self.backend.function(name):
+            case Applied(name) if code := self.backend.function(name):
                 return occurrences(code, "z")
         return 1
 
@@ -120,7 +119,7 @@ class Function:
         if statement.name:
             return self.names.new(statement.name)
         match statement.node:
-            case Elementwise(function, order, Value(inner)):
+            case Applied(function, order, Value(inner)):
                 match self.writer.arrays[inner]:
                     case ast.Name(name):
                         return self.names.new(f"{derivative_name(function, order)}_{name}")
@@ -150,44 +149,36 @@ class Function:
             first = next(((part,) for part in dense if covers((part,), axes)), ())
         whole = writer.fresh_total(first, axes) if first else writer.zeros(axes)
         self._line("array = whole", array=identifier, whole=whole)
-        rest = tuple(part for part in dense if part not in first)
-        if rest and text_length(writer.total(rest, axes)) <= _ALONE:
-            self._line("array += rest", array=identifier, rest=writer.total(rest, axes))
-        else:
-            for part in rest:
-                self._line("array += part", array=identifier, part=writer.scaled(part, axes))
         for part in node.parts:
             if part.equal:
                 where = ", ".join(f"{left.name} = {right.name}" for left, right in part.equal)
                 placed = writer.onto_diagonals(identifier, part, axes)
                 self.lines.append((placed, f"where {where}"))
+            elif part not in first:
+                self._line("array += part", array=identifier, part=writer.scaled(part, axes))
 
     def _comment(self, statement: Statement, identifier: str) -> str:
         """A contraction in indices."""
-        match statement.node:
-            case Contraction(left, right):
-                names = [self.writer.arrays[value.id] for value in (left, right)]
-                every = dict.fromkeys((*left.axes, *right.axes))
-                summed = ",".join(index.name for index in every if index not in statement.axes)
-                if all(isinstance(name, ast.Name) for name in names):
-                    result, *factors = (
-                        f"{name}[{','.join(index.name for index in axes)}]"
-                        for name, axes in zip(
-                            (identifier, *map(ast.unparse, names)),
-                            (statement.axes, left.axes, right.axes),
-                            strict=True,
-                        )
-                    )
-                    return f"{result} = Σ_{summed} {' '.join(factors)}"
-        return ""
+        node = statement.node
+        arrays = [self.writer.arrays[value.id] for value in operands(node)]
+        if not isinstance(node, Contraction) or not all(isinstance(a, ast.Name) for a in arrays):
+            return ""
+        axes = [statement.axes, node.left.axes, node.right.axes]
+        result, *factors = (
+            f"{array}[{','.join(index.name for index in indices)}]"
+            for array, indices in zip((identifier, *map(ast.unparse, arrays)), axes, strict=True)
+        )
+        every = dict.fromkeys((*node.left.axes, *node.right.axes))
+        summed = ",".join(index.name for index in every if index not in statement.axes)
+        return f"{result} = Σ_{summed} {' '.join(factors)}"
 
 
 def _is_placed(statement: Statement) -> bool:
     """Whether a statement takes more than one line: zeros first."""
     node = statement.node
-    if not isinstance(node, Combination):
-        return False
-    return any(part.equal for part in node.parts) or not covers(node.parts, statement.axes)
+    return isinstance(node, Combination) and (
+        any(part.equal for part in node.parts) or not covers(node.parts, statement.axes)
+    )
 
 
 def _beginning(statement: Statement) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import opt_einsum
 
 from hesse.derivation.calculus.expression import Index
-from hesse.derivation.code.statements import Contraction, Product, Scale, Selection, Value
+from hesse.derivation.code.statements import Contraction, Part, Product, Scale, Selection, Value
 from hesse.derivation.code.value_numbering import Statements
 
 # Up to so many arrays every order is tried.
@@ -43,7 +43,7 @@ def contracted(
             small, large = sorted((a, b), key=lambda value: statements.count(value.axes))
             if number and 2 * statements.count(small.axes) <= statements.count(out):
                 # The number goes to the small factor, not over the large result.
-                a, b, scale = statements.times(scale, small), large, Scale()
+                a, b, scale = statements.times(Part(scale, small)), large, Scale()
         values = [*rest, _pair(statements, a, b, out)]
     (value,) = values
     if set(value.axes) != set(wanted):

@@ -12,10 +12,10 @@ from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
 from hesse.derivation.code.lowering import Matmul, Tensordot, diagonals, layout, lowered, subscripts
 from hesse.derivation.code.statements import (
+    Applied,
     Argument,
     Combination,
     Contraction,
-    Elementwise,
     NamedMap,
     Node,
     Part,
@@ -24,7 +24,6 @@ from hesse.derivation.code.statements import (
     Scale,
     Selection,
     Value,
-    WholeArray,
 )
 from hesse.derivation.code.syntax import literal, tree
 
@@ -200,16 +199,11 @@ def _(node: Argument, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 
 
 @right_hand_side.register
-def _(node: Elementwise, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Applied, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
     argument = writer.arrays[node.argument.id]
     if writer.knows(node.function, node.order):
         return writer.known(node.function, argument)
     return tree("f(z)", f=writer.functions[node.function, node.order], z=argument)
-
-
-@right_hand_side.register
-def _(node: WholeArray, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
-    return writer.known(node.operation, writer.arrays[node.argument.id])
 
 
 @right_hand_side.register

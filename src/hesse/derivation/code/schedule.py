@@ -28,9 +28,9 @@ from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.derivation.code.products import contracted
 from hesse.derivation.code.statements import (
+    Applied,
     Argument,
     Combination,
-    Elementwise,
     NamedMap,
     Part,
     Raised,
@@ -38,15 +38,13 @@ from hesse.derivation.code.statements import (
     Schedule,
     Selection,
     Value,
-    WholeArray,
     is_fresh,
     operands,
 )
 from hesse.derivation.code.value_numbering import Statements
 from hesse.errors import HesseValueError
 
-# A number times an array, or a number alone; None stands for zero.
-Scaled = tuple[Scale, Value | None] | None
+_ZERO = Part(Scale(Fraction(0)), None)
 
 
 def schedule(
@@ -83,7 +81,7 @@ class _Scheduler:
         self._program = program
         self._statements = statements
         self._functions = functions
-        self._quantities: dict[str, tuple[tuple[Index, ...], Scaled]] = {}
+        self._quantities: dict[str, Part] = {}
 
     def schedule(self, expression: Expression, free: tuple[Index, ...]) -> Schedule:
         """All statements, the result last and nothing that it does not need."""
@@ -108,43 +106,41 @@ class _Scheduler:
 
     # ---------------------------------------------------------------- names
 
-    def _entry(self, entry: Entry) -> Scaled:
+    def _entry(self, entry: Entry) -> Part:
         if entry.name in self._program.leaves:
             axes = self._axes(entry.name)
-            scale, value = Scale(), self._statements.add(Argument(entry.name), axes, entry.name)
+            part = Part(Scale(), self._statements.add(Argument(entry.name), axes, entry.name))
         else:
             if entry.name not in self._quantities:
                 self._quantities[entry.name] = self._quantity(entry.name)
-            axes, scaled = self._quantities[entry.name]
-            if scaled is None or scaled[1] is None:
-                return scaled
-            scale, value = scaled[0], scaled[1]
+            axes, part = self._axes(entry.name), self._quantities[entry.name]
+        if part.value is None:
+            return part
         to = dict(zip(axes, entry.indices, strict=True))
-        value = Value(value.id, tuple(to[index] for index in value.axes))
+        value = Value(part.value.id, tuple(to[index] for index in part.value.axes))
         if len(set(value.axes)) < len(value.axes):
             value = self._statements.add(Selection(value), tuple(dict.fromkeys(value.axes)))
-        return scale, value
+        return replace(part, value=value)
 
-    def _quantity(self, name: str) -> tuple[tuple[Index, ...], Scaled]:
+    def _quantity(self, name: str) -> Part:
         quantity = self._program.by_name[name]
         axes, add = quantity.indices, self._statements.add
-        result: Scaled
         match quantity.definition:
             case ArrayCall(operation, argument):
-                result = Scale(), add(WholeArray(operation, self._filled(argument)), axes, name)
+                return Part(Scale(), add(Applied(operation, 0, self._filled(argument)), axes, name))
             case BlackBox(_, arguments, function):
                 values = (self._filled(Entry(leaf, self._axes(leaf))) for leaf in arguments)
-                result = Scale(), add(NamedMap(name, function, tuple(values)), axes, name)
+                return Part(Scale(), add(NamedMap(name, function, tuple(values)), axes, name))
             case definition:
-                result = self._sum(self._parts(definition, axes), axes)
-        if result and result[1]:
-            # A named quantity is an array of its own, its scale within.
-            value = self._statements.times(*result)
-            statement = self._statements.all[value.id]
-            if statement.name is None:
-                self._statements.all[value.id] = replace(statement, name=name)
-            result = (Scale(), value)
-        return axes, result
+                part = self._sum(self._parts(definition, axes), axes)
+        if part.value is None:
+            return part
+        # A named quantity is an array of its own, its scale within.
+        value = self._statements.times(part)
+        statement = self._statements.all[value.id]
+        if statement.name is None:
+            self._statements.all[value.id] = replace(statement, name=name)
+        return Part(Scale(), value)
 
     def _axes(self, name: str) -> tuple[Index, ...]:
         """Indices for the axes of a leaf or quantity."""
@@ -155,21 +151,19 @@ class _Scheduler:
     def _filled(self, entry: Entry) -> Value:
         """The array with just the axes of an entry, in that order: what a function of whole arrays
         sees."""
-        scaled = self._entry(entry)
-        value = self._statements.times(*scaled) if scaled else None
-        if value is not None and value.axes == entry.indices:
+        value = self._statements.times(self._entry(entry))
+        if value.axes == entry.indices:
             return value
-        parts = (Part(Scale(), value),) if value else ()
-        return self._statements.add(Combination(parts), entry.indices)
+        return self._statements.add(Combination((Part(Scale(), value),)), entry.indices)
 
     # ---------------------------------------------------------------- factors
 
-    def _factor(self, factor: Factor) -> Scaled:
+    def _factor(self, factor: Factor) -> Part:
         match factor:
             case Entry():
                 return self._entry(factor)
             case Count(size):
-                return _extent(size), None
+                return Part(_extent(size), None)
             case Group(body):
                 return self._sum(self._parts(body, indices(body)), indices(body))
             case Delta():
@@ -186,52 +180,50 @@ class _Scheduler:
                     " line of the derivation instead"
                 )
 
-    def _apply(self, factor: Apply) -> Scaled:
-        known = factor.function in self._functions or factor.function not in self._program.unknown
+    def _apply(self, factor: Apply) -> Part:
         function = self._functions.get(factor.function, factor.function)
+        known = factor.function in self._functions or factor.function not in self._program.unknown
         closed = closed_form(function, factor.order, factor.argument) if known else None
         if closed is not None:
-            return None if closed.is_zero else self._factor(Group(closed))
+            return self._factor(Group(closed))
         if known and factor.order:
             raise HesseValueError(
                 f"the derivative of order {factor.order} of {function} has no closed form in the"
                 " table of functions"
             )
-        value = self._array(self._factor(factor.argument))
-        return Scale(), self._statements.add(Elementwise(function, factor.order, value), value.axes)
+        value = self._statements.times(self._factor(factor.argument))
+        node = Applied(function, factor.order, value)
+        return Part(Scale(), self._statements.add(node, value.axes))
 
-    def _array(self, scaled: Scaled) -> Value:
-        return self._statements.times(*(scaled or (Scale(Fraction(0)), None)))
-
-    def _power(self, base: Scaled, exponent: Expression) -> Scaled:
-        power = exponent.number
-        if power is None:
-            below, above = self._array(base), self._array(self._factor(grouped(exponent)))
-            axes = tuple(dict.fromkeys((*below.axes, *above.axes)))
-            return Scale(), self._statements.add(Raised(below, above), axes)
-        if base is None and power > 0:
-            return None
-        if base is not None and base[1] is None:
+    def _power(self, base: Part, exponent: Expression) -> Part:
+        power, scale = exponent.number, base.scale
+        if base.value is None and power is not None:
+            if base.is_zero and power > 0:
+                return base
             # A number stays exact where its power is rational.
-            number, sizes = base[0].number, base[0].sizes
-            if number != 0 and (number == 1 or power.denominator == 1):
-                raised = number ** int(power) if power.denominator == 1 else Fraction(1)
-                return Scale(raised, tuple((size, degree * power) for size, degree in sizes)), None
-        value = self._array(base)
-        return Scale(), self._statements.add(Raised(value, power), value.axes)
+            if scale.number == 1 or (scale.number != 0 and power.denominator == 1):
+                sizes = tuple((size, degree * power) for size, degree in scale.sizes)
+                return Part(Scale(scale.number ** int(power), sizes), None)
+        below = self._statements.times(base)
+        above = power
+        if above is None:
+            above = self._statements.times(self._factor(grouped(exponent)))
+        node = Raised(below, above)
+        axes = dict.fromkeys(index for value in operands(node) for index in value.axes)
+        return Part(Scale(), self._statements.add(node, tuple(axes)))
 
     # ---------------------------------------------------------------- sums
 
-    def _sum(self, parts: list[Part], axes: tuple[Index, ...]) -> Scaled:
+    def _sum(self, parts: list[Part], axes: tuple[Index, ...]) -> Part:
         """The parts as one array, with those of the axes that it depends on."""
         if not parts:
-            return None
+            return _ZERO
         if len(parts) == 1 and not parts[0].equal:
-            return parts[0].scale, parts[0].value
+            return parts[0]
         held = {index for part in parts for index in (part.value.axes if part.value else ())}
         held |= {index for part in parts for pair in part.equal for index in pair}
         kept = tuple(index for index in axes if index in held)
-        return Scale(), self._statements.add(Combination(tuple(parts)), kept)
+        return Part(Scale(), self._statements.add(Combination(tuple(parts)), kept))
 
     def _parts(self, expression: Expression, free: tuple[Index, ...]) -> list[Part]:
         parts: dict[object, Part] = {}
@@ -260,12 +252,12 @@ class _Scheduler:
         factors, equal = merged(simplified.factors, free)
         scale, values = Scale(simplified.coefficient), list[Value]()
         for factor in factors:
-            scaled = self._factor(factor)
-            if scaled is None:
+            part = self._factor(factor)
+            if part.is_zero:
                 return None
-            scale *= scaled[0]
-            if scaled[1] is not None:
-                values.append(scaled[1])
+            scale *= part.scale
+            if part.value is not None:
+                values.append(part.value)
         held = {index for value in values for index in value.axes}
         for index in simplified.bound:
             if index not in held:

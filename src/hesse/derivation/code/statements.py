@@ -46,19 +46,12 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class Elementwise:
-    """A function at every entry; an order above zero only for a function that is unknown."""
+class Applied:
+    """A function at every entry, or of the last axes, such as softmax; an order above zero only for
+    a function that is unknown."""
 
     function: str
     order: int
-    argument: Value
-
-
-@dataclass(frozen=True)
-class WholeArray:
-    """A function of the last axes, such as softmax."""
-
-    operation: str
     argument: Value
 
 
@@ -111,6 +104,11 @@ class Part:
     value: Value | None
     equal: tuple[tuple[Index, Index], ...] = ()
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing is left of it."""
+        return self.scale.number == 0
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -119,17 +117,7 @@ class Combination:
     parts: tuple[Part, ...]
 
 
-Node = (
-    Argument
-    | Elementwise
-    | WholeArray
-    | NamedMap
-    | Raised
-    | Product
-    | Contraction
-    | Selection
-    | Combination
-)
+Node = Argument | Applied | NamedMap | Raised | Product | Contraction | Selection | Combination
 
 
 @dataclass(frozen=True)
@@ -176,7 +164,7 @@ def _values(field: object) -> Iterator[Value]:
 def is_fresh(node: Node, unknown: frozenset[str]) -> bool:
     """Whether a node makes an array that nothing else holds: no view; and a function from outside
     may return its argument."""
-    if isinstance(node, Elementwise):
+    if isinstance(node, Applied):
         return node.function not in unknown
     return not isinstance(node, Argument | Selection | NamedMap)
 

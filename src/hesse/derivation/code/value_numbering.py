@@ -10,7 +10,6 @@ from hesse.derivation.code.statements import (
     Node,
     Part,
     Product,
-    Scale,
     Statement,
     Value,
     operands,
@@ -75,11 +74,11 @@ class Statements:
         self.all.append(Statement(len(self.all), axes, node, name))
         return len(self.all) - 1
 
-    def times(self, scale: Scale, value: Value | None) -> Value:
+    def times(self, part: Part) -> Value:
         """A number times an array, as an array."""
-        if value is not None and scale.is_one:
-            return value
-        return self.add(Combination((Part(scale, value),)), value.axes if value is not None else ())
+        if part.value is not None and part.scale.is_one:
+            return part.value
+        return self.add(Combination((part,)), part.value.axes if part.value is not None else ())
 
     def size(self, size: Size) -> int:
         """A size as a number."""
