@@ -2,6 +2,7 @@
 
 import ast
 import math
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -151,6 +152,16 @@ def test_the_result_is_never_the_callers_array() -> None:
     once = evaluate(constant(2), (), program, {"A": torch.ones(2, 2)})
     once += 1
     assert evaluate(constant(2), (), program, {"A": torch.ones(2, 2)}) == 2
+
+
+@pytest.mark.parametrize("kind", [numpy.ones, torch.ones])
+def test_what_is_kept_holds_no_array_of_the_caller(kind: Callable[..., Any]) -> None:
+    program = Program({"A": Leaf("A", ("d", "d"))}, ())
+    A = kind((3, 3))
+    held = weakref.ref(A)
+    evaluate(Expression(of(Entry("A", (P, J))).terms * 2), (P, J), program, {"A": A})
+    del A
+    assert held() is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hesse.derivation.calculus.expression import Expression, Index, Size
-from hesse.derivation.calculus.program import BlackBox, Program
+from hesse.derivation.calculus.program import Program
 from hesse.derivation.calculus.samples import batched
 from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.binding import (
@@ -38,7 +38,8 @@ _LARGE = 1 << 20
 # Whether a smaller array fits is left to the system: asking takes longer than making one.
 _ASKED = 1 << 28
 
-_kept: OrderedDict[object, tuple[object, "_Computation"]] = OrderedDict()
+# By its formula and shapes: a function, what it takes, and the formula.
+_kept: OrderedDict[object, tuple[Callable[..., Array], list[str], object]] = OrderedDict()
 _lock = Lock()
 
 
@@ -99,17 +100,19 @@ def evaluate(
             _kept.move_to_end(key)
     if kept is None:
         check_names(arrays, program)
-        computation = _Computation(expression, free, program, ready, known, derivatives)
+        compiled = _Compiler(expression, free, program, ready, known, derivatives).compiled()
         # What the key names by its id is kept as well, so that no other thing can get that id.
-        kept = (expression, program), computation
+        kept = *compiled, (expression, program)
         with _lock:
             _kept[key] = kept
             while len(_kept) > _MOST:
                 _kept.popitem(last=False)
-    return kept[1](ready)
+    function, names, _ = kept
+    with torch.no_grad():
+        return function(*[ready.values[name] for name in names])
 
 
-class _Computation:
+class _Compiler:
     """A formula for one set of shapes. What a printed function reads from its arguments, or cannot
     have, is bound to its names here: sizes, constants, unknown functions, maps without a formula.
     """
@@ -129,42 +132,41 @@ class _Computation:
         self.sizes = bound_sizes(arrays.values, program)
         self.schedule = schedule(expression, free, program, self.sizes, known)
         check_there(self.schedule.arguments, arrays.values, program)
+
+    def compiled(self) -> tuple[Callable[..., Array], list[str]]:
+        """The function, and the names of the arrays that it takes; it holds none of them."""
         self._check_memory()
-        backend = BACKENDS[arrays.backend]
+        backend = BACKENDS[self.arrays.backend]
         names = backend.names()
         like = names.new("like")
-        leaves = [program.leaves[name] for name in self.schedule.arguments]
-        function = Function(self.schedule, program, backend, names, leaves, {}, like)
-        self.arguments = [leaf.name for leaf in leaves if leaf.value is None]
-        parameters = [function.arguments[name] for name in self.arguments]
+        leaves = [self.program.leaves[name] for name in self.schedule.arguments]
+        function = Function(self.schedule, self.program, backend, names, leaves, {}, like)
+        bound = {like: self.arrays.constant(1), **self._bound(function)}
+        given = {name: own for name, own in function.arguments.items() if own not in bound}
         imports = [tree(f"import {path}") for path in backend.modules.values()]
-        definition = defined("formula", parameters, self._letting_go(function))
+        definition = defined("formula", list(given.values()), self._letting_go(function))
         module = ast.fix_missing_locations(ast.Module([*imports, definition], []))
-        names_bound = self._bound(function) | {like: arrays.like}
-        exec(compile(module, "<formula>", "exec"), names_bound)
-        self.function: Callable[..., Array] = names_bound["formula"]
-
-    def __call__(self, arrays: Arrays) -> Array:
-        with torch.no_grad():
-            return self.function(*[arrays.values[name] for name in self.arguments])
+        exec(compile(module, "<formula>", "exec"), bound)
+        return bound["formula"], list(given)
 
     def _bound(self, function: Function) -> dict[str, Any]:
-        """A value for each name that is no parameter."""
-        writer, leaves = function.writer, self.program.leaves
-        bound: dict[str, Any] = {
-            identifier: self.arrays.constant(leaves[name].value)
+        """A value for each name that no array is given for."""
+        writer, program = function.writer, self.program
+        constants = {
+            identifier: self.arrays.constant(program.leaves[name].value)
             for name, identifier in function.arguments.items()
-            if leaves[name].value is not None
+            if program.leaves[name].value is not None
         }
-        for size, identifier in writer.lengths.items():
-            bound[identifier] = self._length(size)
-        for (name, order), identifier in writer.functions.items():
-            bound[identifier] = derivative_of(self.derivatives, name, order)
-        for name, identifier in writer.maps.items():
-            definition = self.program.by_name[name].definition
-            assert isinstance(definition, BlackBox)
-            bound[identifier] = self.arrays.of_tensors(definition.function)
-        return bound
+        lengths = {identifier: self._length(size) for size, identifier in writer.lengths.items()}
+        functions = {
+            identifier: derivative_of(self.derivatives, name, order)
+            for (name, order), identifier in writer.functions.items()
+        }
+        maps = {
+            identifier: self.arrays.of_tensors(function)
+            for identifier, function in writer.maps.items()
+        }
+        return {**constants, **lengths, **functions, **maps}
 
     def _letting_go(self, function: Function) -> list[ast.stmt]:
         """The lines, with large arrays let go after the last that names them."""

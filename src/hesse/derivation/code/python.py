@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from hesse.derivation.calculus.expression import Expression, Index, Size, indices
-from hesse.derivation.calculus.program import BlackBox, Leaf, Program
+from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.function import WIDTH, Function
 from hesse.derivation.code.schedule import schedule
-from hesse.derivation.code.statements import Combination, Schedule
+from hesse.derivation.code.statements import Combination, NamedMap, Schedule
 from hesse.derivation.code.syntax import defined, literal, tree
 from hesse.derivation.lines.records import Block
 from hesse.errors import HesseValueError, nearest
@@ -87,16 +87,17 @@ def python(
     computation = schedule(
         expression, free if free is not None else indices(expression), program, sizes, functions
     )
+    for statement in computation.statements:
+        match statement.node:
+            case NamedMap(quantity, operation):
+                raise HesseValueError(
+                    f"python: {operation} has no formula, so no code that stands alone can be"
+                    f" written for {quantity}; evaluate() computes this block, with the model's"
+                    " own operation"
+                )
     library = BACKENDS[backend]
     leaves, written_out = _leaves(computation, program)
     function = Function(computation, program, library, library.names(name), leaves, written_out)
-    for quantity in function.writer.maps:
-        definition = program.by_name[quantity].definition
-        operation = definition.operation if isinstance(definition, BlackBox) else quantity
-        raise HesseValueError(
-            f"python: {operation} has no formula, so no code that stands alone can be written for"
-            f" {quantity}; evaluate() computes this block, with the model's own operation"
-        )
     return _source(function, name, leaves, formula)
 
 

@@ -49,7 +49,7 @@ class Writer:
         spent: statements whose arrays nothing else takes: they may be written over.
         functions: the identifier of each function, by its name and its order as a derivative, that
             no record knows.
-        maps: the identifier of each map that has no formula.
+        maps: the maps that have no formula, by their identifiers.
         lengths: the identifier of each symbolic size.
     """
 
@@ -65,7 +65,7 @@ class Writer:
         self.arrays: dict[int, ast.expr] = {}
         self.spent: set[int] = set()
         self.functions = Outside(names, lambda function: derivative_name(*function))
-        self.maps = Outside(names, lambda name: f"map_{name}")
+        self.maps: dict[str, Callable[..., Any]] = {}
         self.lengths = Outside(names, str)
         self.written_out = written_out
         self._like = like or backend.tree(backend.any_array)
@@ -139,7 +139,7 @@ class Writer:
         array = self.read(part.value, axes)
         if part.scale.is_one:
             return array
-        if part.scale == Scale(Fraction(-1)):
+        if (-part.scale).is_one:
             return tree("-array", array=array)
         return tree("a * b", a=self.number(part.scale), b=array)
 
@@ -147,11 +147,11 @@ class Writer:
         """The sum of parts."""
         total = self.scaled(parts[0], axes)
         for part in parts[1:]:
-            sign, number = (
-                ("-", -part.scale.number) if part.scale.number < 0 else ("+", part.scale.number)
-            )
-            size = Part(Scale(number, part.scale.sizes), part.value)
-            total = tree(f"a {sign} b", a=total, b=self.scaled(size, axes))
+            if part.scale.number < 0:
+                opposite = Part(-part.scale, part.value)
+                total = tree("a - b", a=total, b=self.scaled(opposite, axes))
+            else:
+                total = tree("a + b", a=total, b=self.scaled(part, axes))
         return total
 
     def fresh_total(self, parts: tuple[Part, ...], axes: tuple[Index, ...]) -> ast.expr:
@@ -209,7 +209,9 @@ def _(node: Applied, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 @right_hand_side.register
 def _(node: NamedMap, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
     arrays = [writer.arrays[value.id] for value in node.arguments]
-    return tree("f(*arrays)", f=writer.maps[node.name], arrays=arrays)
+    identifier = writer.names.new(node.name)
+    writer.maps[identifier] = node.function
+    return tree("f(*arrays)", f=identifier, arrays=arrays)
 
 
 @right_hand_side.register

@@ -128,9 +128,10 @@ class _Scheduler:
         match quantity.definition:
             case ArrayCall(operation, argument):
                 return Part(Scale(), add(Applied(operation, 0, self._filled(argument)), axes, name))
-            case BlackBox(_, arguments, function):
+            case BlackBox(operation, arguments, function):
                 values = (self._filled(Entry(leaf, self._axes(leaf))) for leaf in arguments)
-                return Part(Scale(), add(NamedMap(name, function, tuple(values)), axes, name))
+                node = NamedMap(name, operation, function, tuple(values))
+                return Part(Scale(), add(node, axes, name))
             case definition:
                 part = self._sum(self._parts(definition, axes), axes)
         if part.value is None:

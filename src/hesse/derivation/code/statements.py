@@ -32,6 +32,9 @@ class Scale:
             tuple((size, power) for size, power in sorted(powers.items()) if power),
         )
 
+    def __neg__(self) -> "Scale":
+        return Scale(-self.number, self.sizes)
+
     @property
     def is_one(self) -> bool:
         """Whether nothing changes by multiplying with it."""
@@ -57,9 +60,10 @@ class Applied:
 
 @dataclass(frozen=True)
 class NamedMap:
-    """A map that has no formula, of whole arrays."""
+    """A map that has no formula, of whole arrays: the operation that makes a quantity."""
 
     name: str
+    operation: str
     function: Callable[..., Any] = field(compare=False)
     arguments: tuple[Value, ...] = ()
 
