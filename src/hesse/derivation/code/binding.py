@@ -72,6 +72,7 @@ def arrays_of(given: Mapping[str, Any]) -> Arrays:
                 f"{name}: expected an array of real numbers, got {type(given[name]).__name__} of"
                 f" {array.dtype}"
             )
+    # Integers and booleans are computed with as floating numbers.
     types = {array.dtype for array in arrays.values()}
     kind = numpy.result_type(*types) if types else numpy.dtype(float)
     kind = kind if kind.kind == "f" else numpy.dtype(float)
@@ -86,6 +87,7 @@ def _tensors(given: Mapping[str, Any]) -> Arrays:
     first, *others = (value for value in given.values() if isinstance(value, torch.Tensor))
     kind, device = first.dtype, first.device
     alike = all(other.dtype is kind and other.device == device for other in others)
+    # The usual case converts nothing.
     if kind.is_floating_point and alike and len(others) == len(given) - 1:
         return Arrays("torch", given, first)
     tensors = {name: torch.as_tensor(value) for name, value in given.items()}
@@ -145,21 +147,17 @@ def bound_sizes(given: Mapping[str, Any], program: Program) -> dict[str, int]:
         HesseValueError: the number of axes is wrong, or two sizes contradict each other.
     """
     sizes: dict[str, int] = {}
-    came_from: dict[str, str] = {}
+    came_from: dict[str, str] = {}  # the first array that had a size decides
     for name, array in given.items():
         leaf, shape = program.leaves[name], tuple(array.shape)
         if len(shape) != len(leaf.sizes):
             raise HesseValueError(f"{name}: expected {_axes(leaf)}, got an array of shape {shape}")
         for axis, (size, length) in enumerate(zip(leaf.sizes, shape, strict=True)):
-            known: Size | None = sizes.get(size) if isinstance(size, str) else size
-            if known is None:
-                sizes[str(size)], came_from[str(size)] = length, name
-            elif known != length:
-                why = (
-                    f"{size} = {known} by {came_from[size]}"
-                    if isinstance(size, str)
-                    else f"size {known}"
-                )
+            known, why = size, f"size {size}"
+            if isinstance(size, str):
+                known = sizes.setdefault(size, length)
+                why = f"{size} = {known} by {came_from.setdefault(size, name)}"
+            if known != length:
                 raise HesseValueError(
                     f"{name}: expected {_axes(leaf)}, got shape {shape}; axis {axis} has {length},"
                     f" expected {why}"
@@ -167,12 +165,13 @@ def bound_sizes(given: Mapping[str, Any], program: Program) -> dict[str, int]:
     return sizes
 
 
+def shape_text(sizes: tuple[Size, ...]) -> str:
+    """Sizes as Python writes a shape."""
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+
+
 def _axes(leaf: Leaf) -> str:
-    return (
-        f"shape ({', '.join(map(str, leaf.sizes))}{',' if len(leaf.sizes) == 1 else ''})"
-        if leaf.sizes
-        else "a scalar"
-    )
+    return f"shape {shape_text(leaf.sizes)}" if leaf.sizes else "a scalar"
 
 
 def check_there(needed: tuple[str, ...], given: Mapping[str, Any], program: Program) -> None:
@@ -226,6 +225,7 @@ def bound_functions(
     return known, derivatives
 
 
+# Kept, because `evaluate` knows what it has compiled by the functions themselves.
 @lru_cache
 def differentiated(f: Callable[[torch.Tensor], torch.Tensor]) -> Derivatives:
     """(f, f', f'') of a function of tensors, by automatic differentiation; each takes tensors and

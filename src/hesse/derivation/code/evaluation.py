@@ -84,6 +84,7 @@ def evaluate(
     """
     ready = arrays_of(arrays)
     known, derivatives = bound_functions(functions or {}, program)
+    # A long formula is known by its identity: to compare it would take longer than to compute it.
     key = (
         id(expression),
         id(program),
@@ -103,6 +104,7 @@ def evaluate(
         compiled = _Compiler(expression, free, program, ready, known, derivatives).compiled()
         # What the key names by its id is kept as well, so that no other thing can get that id.
         kept = *compiled, (expression, program)
+        # Nobody waits while another thread compiles; the same may then be compiled twice.
         with _lock:
             _kept[key] = kept
             while len(_kept) > _MOST:

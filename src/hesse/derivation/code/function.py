@@ -67,11 +67,13 @@ class Function:
         self.lines: list[tuple[ast.stmt, str]] = []
         self.arrays: dict[str, Statement] = {}
         self._unnamed = 0
+        # Code that names its argument twice would compute twice what is written in its place.
         self._uses = Counter(
             value.id
             for statement in schedule.statements
             for value in operands(statement.node) * self._occurrences(statement)
         )
+        # What a single statement takes can be written over by it.
         self.writer.spent = {
             statement.id
             for statement in schedule.statements
@@ -131,6 +133,7 @@ class Function:
         if not _is_placed(statement):
             code = right_hand_side(statement.node, statement.axes, self.writer)
         if code is None or (isinstance(statement.node, Combination) and text_length(code) > _ALONE):
+            # What takes more than a line gets a name, and its parts a line each.
             code = self.names.new("H")
             self._place(statement, code)
         if not self.schedule.free:

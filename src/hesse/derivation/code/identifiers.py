@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+# What the signs above a letter are called.
 _MARKS = {"CIRCUMFLEX ACCENT": "_hat", "TILDE": "_tilde", "MACRON": "_bar", "DOT ABOVE": "_dot"}
 _SIGNS = {
     "′": "_prime",
@@ -19,6 +20,7 @@ _SIGNS = {
     "−": "_",
     "ᵀ": "T",
 }
+# What code must be able to call by its own name.
 _TAKEN = frozenset(
     {*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "numpy", "torch", "math", "scipy"}
 )
@@ -32,6 +34,7 @@ def identifier(name: str) -> str:
         ['delta3', 'y_hat', 'inv_X', 'p0_weight', 'lambda_']
     """
     letters = []
+    # Taken apart, ŷ is a letter and the sign above it, and ₂ is 2.
     for sign in unicodedata.normalize("NFKD", "".join(_SIGNS.get(sign, sign) for sign in name)):
         full = unicodedata.name(sign, "")
         if sign.isascii():
@@ -44,6 +47,7 @@ def identifier(name: str) -> str:
             letters.append(_MARKS.get(full.removeprefix("COMBINING "), ""))
         else:
             letters.append(f"_{ord(sign):x}_")
+    # Two underscores in a row have a meaning of their own in Python.
     text = re.sub("__+", "_", "".join(letters)).strip("_") or "value"
     text = f"p{text}" if text[0].isdigit() else text
     return f"{text}_" if text in _TAKEN else text

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
+
+import opt_einsum
 
 from hesse.derivation.calculus.expression import Index
 from hesse.derivation.code.statements import Contraction, Value
@@ -32,7 +35,9 @@ def subscripts(*arrays: tuple[Index, ...], out: tuple[Index, ...]) -> str:
     """
     indices = dict.fromkeys(index for axes in (*arrays, out) for index in axes)
     names = {index: index.name for index in indices if index.name in tuple(_LETTERS)}
-    left = (letter for letter in _LETTERS if letter not in names.values())
+    # A product of very many arrays may have more indices than there are letters.
+    letters = chain(_LETTERS, map(opt_einsum.get_symbol, count(len(_LETTERS))))
+    left = (letter for letter in letters if letter not in names.values())
     names |= {index: next(left) for index in indices if index not in names}
     *inputs, output = ("".join(names[index] for index in axes) for axes in (*arrays, out))
     return f"{','.join(inputs)}->{output}"

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import opt_einsum
 
 from hesse.derivation.calculus.expression import Index
+from hesse.derivation.code.lowering import subscripts
 from hesse.derivation.code.statements import Contraction, Part, Product, Scale, Selection, Value
 from hesse.derivation.code.value_numbering import Statements
 
-# Up to so many arrays every order is tried.
+# Up to so many arrays every order is tried; their number grows faster than exponentially.
 _EXHAUSTIVE = 6
 
 
@@ -35,6 +36,7 @@ def contracted(
         a, b = values[left], values[right]
         rest = [value for k, value in enumerate(values) if k not in (left, right)]
         if rest:
+            # What neither a later product nor the result has is summed over at once.
             later = {index for value in rest for index in value.axes} | set(wanted)
             out = tuple(index for index in dict.fromkeys((*a.axes, *b.axes)) if index in later)
         else:
@@ -57,13 +59,8 @@ def _order(
     """The pairs to multiply, by position among what is left, of which the product goes last."""
     if len(values) <= 2:
         return [(0, 1)] if len(values) == 2 else []
-    symbols: dict[Index, str] = {}
-    for value in values:
-        for index in value.axes:
-            symbols.setdefault(index, opt_einsum.get_symbol(len(symbols)))
-    inputs = ",".join("".join(symbols[index] for index in value.axes) for value in values)
     path, _ = opt_einsum.contract_path(
-        f"{inputs}->{''.join(symbols[index] for index in wanted)}",
+        subscripts(*(value.axes for value in values), out=wanted),
         *(tuple(statements.size(index.size) for index in value.axes) for value in values),
         shapes=True,
         optimize="optimal" if len(values) <= _EXHAUSTIVE else "auto",
@@ -86,6 +83,7 @@ def _gathered(
     if all(len(group) == 1 for group in groups.values()):
         if not numbers:
             return values
+        # A number is multiplied over the fewest entries.
         smallest = min(groups, key=lambda axes: statements.count(tuple(axes)))
         groups[smallest] = [_product(statements, [*numbers, *groups[smallest]])]
         return [value for (value,) in groups.values()]
@@ -119,6 +117,7 @@ def _product(statements: Statements, group: list[Value]) -> Value:
 def _pair(statements: Statements, a: Value, b: Value, out: tuple[Index, ...]) -> Value:
     shared = set(a.axes) & set(b.axes)
     if shared <= set(out):
+        # Nothing is summed over: entry by entry, where possible in the larger one's order.
         larger, smaller = (a, b) if statements.count(a.axes) >= statements.count(b.axes) else (b, a)
         axes = out if set(out) != set(larger.axes) else larger.axes
         assert set(axes) == {*a.axes, *b.axes}, "a product sums over nothing"

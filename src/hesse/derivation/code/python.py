@@ -11,6 +11,7 @@ import torch
 from hesse.derivation.calculus.expression import Expression, Index, Size, indices
 from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.code.backends import BACKENDS
+from hesse.derivation.code.binding import shape_text
 from hesse.derivation.code.function import WIDTH, Function
 from hesse.derivation.code.schedule import schedule
 from hesse.derivation.code.statements import Combination, NamedMap, Schedule
@@ -18,10 +19,11 @@ from hesse.derivation.code.syntax import defined, literal, tree
 from hesse.derivation.lines.records import Block
 from hesse.errors import HesseValueError, nearest
 
+# Where a formula takes several lines, the later ones stand further in.
 _FILL = TextWrapper(
     WIDTH - 8, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
 )
-# A constant with more entries than this is an argument.
+# A constant with more entries than this is an argument: its numbers would bury the code.
 _WRITTEN_OUT = 64
 
 
@@ -136,7 +138,7 @@ def _source(function: Function, name: str, leaves: list[Leaf], formula: str) -> 
     about = []
     for leaf, identifier in zip(leaves, function.arguments.values(), strict=True):
         meant = "" if identifier == leaf.name else f" ({leaf.name})"
-        about.append(f"{identifier}{meant}: {kind} of floats, of shape {_shape(leaf.sizes)}")
+        about.append(f"{identifier}{meant}: {kind} of floats, of shape {shape_text(leaf.sizes)}")
     article = "an" if kind[0] in "aeiou" else "a"
     for (name_of, order), identifier in unknown:
         derivative = name_of + "'" * order
@@ -146,6 +148,7 @@ def _source(function: Function, name: str, leaves: list[Leaf], formula: str) -> 
     docstring = ast.Expr(ast.Constant(_docstring(function.schedule.free, formula, about)))
     parameters = [*function.arguments.values(), *(identifier for _, identifier in unknown)]
     definition = defined(name, parameters, [docstring])
+    # The library itself is imported whatever the code calls.
     library, *others = function.backend.modules.values()
     imports = {library, *(path for path in others if any(f"{path}." in row for row in code))}
     return "\n".join(
@@ -162,7 +165,7 @@ def _source(function: Function, name: str, leaves: list[Leaf], formula: str) -> 
 
 def _docstring(free: tuple[Index, ...], formula: str, about: list[str]) -> str:
     """What the result is, the formula, and the arguments, indented as they stand."""
-    shape = _shape(tuple(index.size for index in free))
+    shape = shape_text(tuple(index.size for index in free))
     axes = ", ".join(index.name for index in free)
     paragraphs = [f"An array of shape {shape}, with the axes [{axes}]."]
     if formula:
@@ -171,10 +174,6 @@ def _docstring(free: tuple[Index, ...], formula: str, about: list[str]) -> str:
     if about:
         paragraphs.append("\n".join(["    Args:", *(f"        {argument}" for argument in about)]))
     return "\n\n".join(paragraphs) + ("\n    " if len(paragraphs) > 1 else "")
-
-
-def _shape(sizes: tuple[Size, ...]) -> str:
-    return f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})"
 
 
 def _lengths(function: Function, leaves: list[Leaf]) -> Iterator[tuple[ast.stmt, str]]:

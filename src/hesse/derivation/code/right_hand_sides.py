@@ -123,6 +123,7 @@ class Writer:
             if power < 0:
                 number = tree("a / b", a=number, b=raised)
             else:
+                # No 1 stands before a size.
                 number = raised if scale.number == 1 else tree("a * b", a=number, b=raised)
         return number
 
@@ -157,6 +158,7 @@ class Writer:
     def fresh_total(self, parts: tuple[Part, ...], axes: tuple[Index, ...]) -> ast.expr:
         """The sum of parts as an array that nothing else holds."""
         total, value = self.total(parts, axes), parts[0].value
+        # One array as it is: the caller's, a view, or what another statement needs as well.
         others = len(parts) == 1 and parts[0].scale.is_one and value and value.id not in self.spent
         return self.word(self.backend.copied, array=total) if others else total
 
@@ -209,7 +211,7 @@ def _(node: Applied, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 @right_hand_side.register
 def _(node: NamedMap, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
     arrays = [writer.arrays[value.id] for value in node.arguments]
-    identifier = writer.names.new(node.name)
+    identifier = writer.names.new(node.operation)
     writer.maps[identifier] = node.function
     return tree("f(*arrays)", f=identifier, arrays=arrays)
 
@@ -220,6 +222,7 @@ def _(node: Raised, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
     if isinstance(power, Value):
         return tree("base ** power", base=base, power=writer.read(power, axes))
     if abs(power) == Fraction(1, 2):
+        # Roots are computed faster than powers.
         raised = writer.known("sqrt", base)
     else:
         raised = writer.raised(base, abs(power))
@@ -236,6 +239,7 @@ def _(node: Product, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 def _(node: Contraction, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
     match lowered(node, axes):
         case Matmul(left, right, drop):
+            # The axis that made a matrix of a vector is taken out again.
             template = {None: "a @ b", -1: "(a @ b)[..., 0]", -2: "(a @ b)[..., 0, :]"}[drop]
             return tree(template, a=writer.read(node.left, left), b=writer.read(node.right, right))
         case Tensordot(left, right):
@@ -254,6 +258,7 @@ def _(node: Selection, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
     inner = node.operand.axes
     if len(set(inner)) < len(inner) or axes != tuple(i for i in inner if i in axes):
         return writer.einsum(subscripts(inner, out=axes), node.operand)
+    # Whole axes are summed over without an einsum.
     gone = tuple(k for k, index in enumerate(inner) if index not in axes)
     over = literal(gone[0] if len(gone) == 1 else gone)
     array = writer.arrays[node.operand.id]

@@ -95,6 +95,7 @@ class _Scheduler:
             case _:
                 # A result of its own, never the caller's array.
                 result = self._statements.append(Combination(tuple(parts)), free)
+        # Backwards from the result: what was computed on the way to a zero is not needed.
         needed, todo = set(), [result]
         while todo:
             number = todo.pop()
@@ -118,7 +119,7 @@ class _Scheduler:
             return part
         to = dict(zip(axes, entry.indices, strict=True))
         value = Value(part.value.id, tuple(to[index] for index in part.value.axes))
-        if len(set(value.axes)) < len(value.axes):
+        if len(set(value.axes)) < len(value.axes):  # the diagonal, as of W[i,i]
             value = self._statements.add(Selection(value), tuple(dict.fromkeys(value.axes)))
         return replace(part, value=value)
 

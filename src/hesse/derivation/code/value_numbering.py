@@ -41,6 +41,7 @@ class Statements:
         """
         labels: dict[Index, int] = {}
 
+        # An index counts by where it first stands, not by its name.
         def labelled(part: object) -> object:
             match part:
                 case Value(number, indices):
@@ -61,6 +62,7 @@ class Statements:
         )
         computation = labelled(made_of)
         outer = tuple([labels.setdefault(index, len(labels)) for index in axes])
+        # Nor does the order of the result's axes count: who reads the value arranges them.
         key = (type(node), computation, frozenset(outer))
         number = self._numbers.get(key)
         if number is None:
