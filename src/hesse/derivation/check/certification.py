@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,12 +14,9 @@ from torch import Tensor
 from hesse.derivation.calculus.expression import Expression, Index, Partial, indices, of
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.check.valuation import Valuation, relative
-from hesse.derivation.lines.records import Block, Certificate, Line, Slope, Stage
+from hesse.derivation.lines.records import Block, Certificate, Line, Record, Slope, Stage
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
-
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
 
 TOLERANCE = 1e-8
 # The first symbolic size; each next one is one larger, so that no two axes can be mistaken for each
@@ -31,6 +28,7 @@ LARGEST_BLOCK = 2**26  # entries, half a gigabyte in float64
 LARGE = 2**22  # entries of an array that is still checked at a user's own sizes
 
 Functions = Mapping[str, Callable[[Tensor], Tensor]]
+Derived = TypeVar("Derived", bound=Record)
 
 
 def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
@@ -182,8 +180,8 @@ def _require_block(block: Block, at: Valuation) -> None:
 
 @_in_float64()
 def certified(
-    derivation: "Derivation", at: Valuation | None = None, tolerance: float = TOLERANCE
-) -> "tuple[Derivation, Certificate]":
+    derivation: Derived, at: Valuation | None = None, tolerance: float = TOLERANCE
+) -> tuple[Derived, Certificate]:
     """The derivation with the deviation of each line and block filled in.
 
     Raises:
@@ -238,7 +236,6 @@ def certified(
         blocks=blocks,
         stages=tuple(stages),
         certificate=certificate,
-        at=at,
     )
     return result, certificate
 
@@ -251,7 +248,7 @@ def deviation(before: Expression, after: Expression, at: Valuation) -> float:
     return relative(left, right)
 
 
-def certified_at(derivation: "Derivation", arrays: Mapping[str, Tensor]) -> "OwnCheck":
+def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "OwnCheck":
     """Every line and block once more at arrays of the user's own, as far as they are small enough.
 
     Raises:

@@ -5,11 +5,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, of
 from hesse.derivation.calculus.program import Quantity
-from hesse.derivation.lines.records import Block, Line
+from hesse.derivation.lines.records import Block, Line, Record
 from hesse.derivation.show import matrices
 from hesse.derivation.show.factoring import factored
 from hesse.derivation.show.given import ABOUT_MAPS, MAPS, Map, forward, maps, note_of
@@ -41,13 +41,10 @@ from hesse.derivation.show.text_writer import TextWriter
 from hesse.derivation.show.writer import Piece
 from hesse.errors import HesseError, HesseImportError
 
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
-
 _CLASSES = {"curvature from above": "above", "product-rule term": "product"}
 
 
-def page(derivation: "Derivation") -> str:
+def page(derivation: Record) -> str:
     """The whole derivation as one file that needs nothing else: open it in any browser, offline.
 
     Raises:
@@ -56,7 +53,7 @@ def page(derivation: "Derivation") -> str:
     return _rendered("page.html.j2", derivation, "hesse")
 
 
-def fragment(derivation: "Derivation") -> str:
+def fragment(derivation: Record) -> str:
     """The same as a part of a page, for a notebook.
 
     Raises:
@@ -66,7 +63,7 @@ def fragment(derivation: "Derivation") -> str:
     return _rendered("fragment.html.j2", derivation, f"hesse-{secrets.token_hex(4)}")
 
 
-def _rendered(template: str, derivation: "Derivation", prefix: str) -> str:
+def _rendered(template: str, derivation: Record, prefix: str) -> str:
     return _environment().get_template(template).render(_Content(derivation).model(), prefix=prefix)
 
 
@@ -105,7 +102,7 @@ class Part:
 
 
 class _Content:
-    def __init__(self, derivation: "Derivation") -> None:
+    def __init__(self, derivation: Record) -> None:
         self.derivation, self.program = derivation, derivation.program
         self.write, self.shaped = PageWriter(self.program), PageWriter(self.program, shaped=True)
         self.maths = Maths((self.write, self.shaped))

@@ -3,11 +3,10 @@ r"""A derivation in LaTeX, which needs no packages but amsmath and xcolor."""
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from hesse.derivation.calculus.expression import Entry, Expression, Kind, Partial, Size, of
 from hesse.derivation.calculus.program import Quantity
-from hesse.derivation.lines.records import Block, Line
+from hesse.derivation.lines.records import Block, Line, Record
 from hesse.derivation.show import matrices
 from hesse.derivation.show.factoring import factored
 from hesse.derivation.show.given import ABOUT_MAPS, MAPS, forward, maps
@@ -36,9 +35,6 @@ from hesse.derivation.show.readings import TITLES, Reading, known_reading, scala
 from hesse.derivation.show.text_writer import TextWriter
 from hesse.derivation.show.writer import Piece
 
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
-
 # Base colours of xcolor that stay apart for every common colour blindness, and dark enough to read.
 COLOURS: dict[Kind, str] = {"curvature from above": "blue", "product-rule term": "brown"}
 _PREAMBLE = r"""\documentclass[10pt]{article}
@@ -56,7 +52,7 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 _LINE = 84  # columns of the plain text that fit a line of the document
 
 
-def document(derivation: "Derivation", reading: str = "indices") -> str:
+def document(derivation: Record, reading: str = "indices") -> str:
     """The whole derivation as a document that compiles as it stands.
 
     Args:
@@ -70,7 +66,7 @@ def document(derivation: "Derivation", reading: str = "indices") -> str:
     return _PREAMBLE + "\n".join(body.rows()) + "\n\\end{document}\n"
 
 
-def block_latex(block: Block, derivation: "Derivation", reading: str = "indices") -> str:
+def block_latex(block: Block, derivation: Record, reading: str = "indices") -> str:
     """One block's result, for LaTeX's math mode: to stand between dollar signs, with amsmath and
     xcolor loaded.
 
@@ -87,7 +83,7 @@ def block_latex(block: Block, derivation: "Derivation", reading: str = "indices"
 
 
 def lines_latex(
-    block: Block, derivation: "Derivation", reading: str = "indices", forms: Forms | None = None
+    block: Block, derivation: Record, reading: str = "indices", forms: Forms | None = None
 ) -> str:
     """One block's lines and result, to stand in a document that loads amsmath and xcolor.
 
@@ -104,9 +100,7 @@ def lines_latex(
 
 
 class _Document:
-    def __init__(
-        self, derivation: "Derivation", reading: Reading, forms: Forms | None = None
-    ) -> None:
+    def __init__(self, derivation: Record, reading: Reading, forms: Forms | None = None) -> None:
         self.forms = forms or Forms(derivation.program)
         self.derivation = derivation
         self.reading: Reading = reading

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hesse.derivation.calculus.expression import (
     Entry,
@@ -19,11 +18,8 @@ from hesse.derivation.calculus.expression import (
     walk,
 )
 from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in
-from hesse.derivation.lines.records import Block, Line
+from hesse.derivation.lines.records import Block, Line, Record
 from hesse.derivation.show.readings import Reading, scalar
-
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
 
 KINDS: tuple[Kind, ...] = ("curvature from above", "product-rule term")
 EACH: dict[str | None, str] = {
@@ -113,13 +109,13 @@ def said(reason: str, program: Program, reading: Reading) -> str:
 # ---------------------------------------------------------------- quantities
 
 
-def all_lines(derivation: "Derivation") -> Iterator[Line]:
+def all_lines(derivation: Record) -> Iterator[Line]:
     """Every line: of the first derivatives, of the stages, of the blocks."""
     for part in (*derivation.slopes.values(), *derivation.stages, *derivation):
         yield from part.lines
 
 
-def signals(derivation: "Derivation") -> list[Quantity]:
+def signals(derivation: Record) -> list[Quantity]:
     """The δ, S and D that what is shown mentions and no line of it defines; stages define theirs,
     for any two layers."""
     if derivation.stages:
@@ -143,7 +139,7 @@ def named_by(view: View, program: Program) -> Quantity | None:
     return program.by_name.get(view.name.name)
 
 
-def shapes(derivation: "Derivation") -> list[tuple[str, tuple[Size, ...]]]:
+def shapes(derivation: Record) -> list[tuple[str, tuple[Size, ...]]]:
     """Each leaf with its sizes: the parameters first. Constants that stand for a condition are not
     arrays to the reader."""
     leaves = [leaf for leaf in derivation.program.leaves.values() if leaf.shown is None]
@@ -165,7 +161,7 @@ class Run:
     counts: str
 
 
-def runs(derivation: "Derivation") -> list[Run]:
+def runs(derivation: Record) -> list[Run]:
     """All indices of a derivation, by what they run over."""
     program = derivation.program
     letters: dict[Size, dict[str, None]] = {}
@@ -193,7 +189,7 @@ def _listed(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
-def _all_indices(derivation: "Derivation") -> Iterator[Index]:
+def _all_indices(derivation: Record) -> Iterator[Index]:
     for quantity in derivation.program.quantities:
         yield from quantity.indices
         match quantity.definition:
@@ -216,7 +212,7 @@ def _within(value: Expression) -> Iterator[Index]:
 # ---------------------------------------------------------------- blocks
 
 
-def letter(derivation: "Derivation", rows: str, columns: str) -> str:
+def letter(derivation: Record, rows: str, columns: str) -> str:
     """a, b or c for the blocks of one or two parameters; "" for more."""
     parameters = derivation.parameters
     if len(parameters) > 2 or rows not in parameters or columns not in parameters:
@@ -225,13 +221,13 @@ def letter(derivation: "Derivation", rows: str, columns: str) -> str:
     return {(0, 0): "a", (0, 1): "b", (1, 1): "c"}[first, second]
 
 
-def is_transposed(derivation: "Derivation", rows: str, columns: str) -> bool:
+def is_transposed(derivation: Record, rows: str, columns: str) -> bool:
     """Whether a block is one from below the diagonal."""
     order = derivation.parameters
     return rows in order and columns in order and order.index(rows) > order.index(columns)
 
 
-def name_of(derivation: "Derivation", block: Block) -> str:
+def name_of(derivation: Record, block: Block) -> str:
     """``the mixed block b`` or ``the block (W1, W3)``, in words."""
     rows, columns = block.rows.name, block.columns.name
     if len(derivation.parameters) == 1:
@@ -268,7 +264,7 @@ def labels_of(expression: Expression, marks: Sequence[str] = ()) -> list[str]:
     return labels
 
 
-def blocks_of(derivation: "Derivation") -> list[list[str]]:
+def blocks_of(derivation: Record) -> list[list[str]]:
     """The assembled Hessian of two parameters as a grid of the names of its blocks, ``^T`` for a
     transpose."""
     if len(derivation.parameters) == 1:
@@ -278,7 +274,7 @@ def blocks_of(derivation: "Derivation") -> list[list[str]]:
     return []
 
 
-def conventions(derivation: "Derivation", reading: Reading) -> list[str]:
+def conventions(derivation: Record, reading: Reading) -> list[str]:
     """What the blocks are, how often each stands in H, and in which order vec counts."""
     cost, names = derivation.program.cost.name, derivation.parameters
     entries = {block.rows.name: block.rows for block in derivation} | {
@@ -350,7 +346,7 @@ def position(entry: Entry) -> str:
 # ---------------------------------------------------------------- what was checked
 
 
-def checked(derivation: "Derivation") -> str:
+def checked(derivation: Record) -> str:
     """How many lines were compared, their largest deviation, and that of the whole blocks."""
     lines = list(all_lines(derivation))
     found = [line.deviation for line in lines if not math.isnan(line.deviation)]

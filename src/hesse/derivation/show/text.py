@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, of
 from hesse.derivation.calculus.program import Quantity
-from hesse.derivation.lines.records import Block, Slope
+from hesse.derivation.lines.records import Block, Record, Slope
 from hesse.derivation.show import matrices
 from hesse.derivation.show.factoring import factored
 from hesse.derivation.show.given import ABOUT_MAPS, MAPS, forward, maps, note_of
@@ -33,13 +32,10 @@ from hesse.derivation.show.outline import (
 from hesse.derivation.show.readings import Reading, known_reading, scalar, scalar_definition
 from hesse.derivation.show.text_writer import TextWriter
 
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
-
 WIDTH = 100
 
 
-def page(derivation: "Derivation", reading: str = "indices") -> str:
+def page(derivation: Record, reading: str = "indices") -> str:
     """The whole derivation: what is given, the first derivatives, and each block line by line.
 
     Args:
@@ -54,7 +50,7 @@ def page(derivation: "Derivation", reading: str = "indices") -> str:
     )
 
 
-def block_text(block: Block, derivation: "Derivation", reading: str = "indices") -> str:
+def block_text(block: Block, derivation: Record, reading: str = "indices") -> str:
     """One block: its lines and its result.
 
     Raises:
@@ -72,7 +68,7 @@ _STAMP = 92  # where their deviations do
 
 
 class _Page:
-    def __init__(self, derivation: "Derivation", reading: Reading) -> None:
+    def __init__(self, derivation: Record, reading: Reading) -> None:
         self.derivation = derivation
         self.reading: Reading = reading
         self.program = derivation.program
