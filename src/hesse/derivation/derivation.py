@@ -78,12 +78,12 @@ class Formula:
     def matrix(self) -> str | None:
         """The result as a product of matrices, rows and columns counted row by row; None where it
         has no such form."""
-        from hesse.derivation.show.matrix import matrix_form, matrix_text
+        from hesse.derivation.show.matrix import matrix_form
+        from hesse.derivation.show.text_writer import TextWriter
 
-        found = matrix_form(
-            self.expression, self.rows.indices, self.columns.indices, self.derivation.program
-        )
-        return None if found is None else matrix_text(found)
+        program = self.derivation.program
+        form = matrix_form(self.expression, self.rows.indices, self.columns.indices, program)
+        return None if form is None else TextWriter(program).write(form)
 
     def python(self, backend: str = "numpy", name: str = "hessian_block") -> str:
         """A standalone function of the leaves, with named intermediates and the formula in its

@@ -1,13 +1,12 @@
 """Formulas in MathML: LaTeX with the shapes of its arrays, converted and cleaned."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from hesse.derivation.show.given import shape_text
 from hesse.derivation.show.latex_writer import LatexWriter
-from hesse.derivation.show.outline import shape_text
 
 _WORD = "hesseword{}x"  # stands for a name that is no symbol until the MathML is there
 # All else that the converter may write is left out.
@@ -53,12 +52,13 @@ class PageWriter(LatexWriter):
             self.words.append(text)
         return rf"\text{{{_WORD.format(self.words.index(text))}}}"
 
-    def named(self, name: str, written: str) -> str:
+    def named(self, name: str, symbol: str) -> str:
+        symbol = super().named(name, symbol)
         if not self.sizes(name):
-            return super().named(name, written)
+            return symbol
         if name not in self.arrays:
             self.arrays.append(name)
-        return rf"\class{{array{self.arrays.index(name)}}}{{{super().named(name, written)}}}"
+        return rf"\class{{array{self.arrays.index(name)}}}{{{symbol}}}"
 
     def moving(self, part: str) -> str:
         return rf"\class{{moving}}{{{part}}}"
@@ -68,11 +68,10 @@ class PageWriter(LatexWriter):
 class Maths:
     """Converts LaTeX to MathML, each formula once."""
 
-    writers: Sequence[PageWriter]
-    known: dict[tuple[int, str], str] = field(default_factory=dict)
+    known: dict[tuple[PageWriter, str], str] = field(default_factory=dict)
 
     def __call__(self, latex: str, writer: PageWriter) -> str:
-        key = id(writer), latex
+        key = writer, latex
         if key not in self.known:
             self.known[key] = self._converted(latex, writer)
         return self.known[key]

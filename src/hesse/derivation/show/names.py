@@ -95,9 +95,10 @@ def text_name(name: str, at: Sequence[str] = ()) -> str:
     others in brackets.
 
     Example:
-        >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",)),
-        text_name("inv(X)")
-        ('W1[o,i]', 'ŷ_p', '0.bias[o]', 'X⁻¹')
+        >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",))
+        ('W1[o,i]', 'ŷ_p', '0.bias[o]')
+        >>> text_name("inv(X)")
+        'X⁻¹'
     """
     call = re.fullmatch(r"(\w+)\((.*)\)", name)
     array = ARRAY_FUNCTIONS.get(call[1]) if call is not None else None

@@ -21,9 +21,12 @@ from derivation.show.matrix.building import (
 )
 from hesse.derivation.calculus.expression import Apply, Count, Entry, Expression, Group, Partial
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity, names_in
-from hesse.derivation.show.matrix import evaluate, matrix_form, matrix_latex, matrix_text, remarks
+from hesse.derivation.show.latex_writer import matrix_latex
+from hesse.derivation.show.matrix import evaluate, matrix_form
 from hesse.derivation.show.matrix.compose import transpose
 from hesse.derivation.show.matrix.nodes import Commutation, Sum, shape
+from hesse.derivation.show.remarks import remarks
+from hesse.derivation.show.text_writer import matrix_text
 
 HALF = Fraction(1, 2)
 

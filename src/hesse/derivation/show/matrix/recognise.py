@@ -65,7 +65,7 @@ def matrix_form(
     Example:
         >>> from fractions import Fraction
         >>> from hesse.derivation.calculus.expression import Entry, Term
-        >>> from hesse.derivation.show.matrix import matrix_text
+        >>> from hesse.derivation.show.text_writer import matrix_text
         >>> from hesse.derivation.calculus.program import Leaf
         >>> n, i, j = Index("n", "n"), Index("i", "d"), Index("j", "d")
         >>> gram = Expression((Term(Fraction(1), (Entry("X", (n, i)), Entry("X", (n, j))), (n,)),))
