@@ -84,7 +84,7 @@ class TypstWriter(Writer):
     def ratio(self, above: str, below: Sequence[str], alone: bool) -> str:
         return self.quotient(above, below)
 
-    def partial(self, of: str | None, by: Sequence[str]) -> str:
+    def partial(self, of: str | None, by: Sequence[str], whole: bool = False) -> str:
         power = f"^{len(by)}" if len(by) > 1 else ""
         below = " ".join(f"partial {variable}" for variable in by)
         return f"frac(partial{power} {of or ''}, {below})"

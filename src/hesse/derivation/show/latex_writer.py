@@ -137,10 +137,11 @@ class LatexWriter(Writer):
     def ratio(self, above: str, below: Sequence[str], alone: bool) -> str:
         return self.quotient(above, below)
 
-    def partial(self, of: str | None, by: Sequence[str]) -> str:
+    def partial(self, of: str | None, by: Sequence[str], whole: bool = False) -> str:
         power = f"^{{{len(by)}}}" if len(by) > 1 else ""
         below = [rf"\partial {variable}" for variable in by]
-        return self.quotient(rf"\partial{power} {of or ''}", below)
+        bottom = " ".join(below) if whole else self.product(below)
+        return self.quotient(rf"\partial{power} {of or ''}", [bottom])
 
     def summation(self, over: Sequence[str]) -> str:
         return rf"\sum_{{{','.join(over)}}}"

@@ -159,8 +159,8 @@ class Notation(ABC):
         """``(2/n)`` in front of a matrix, ``2/n`` alone."""
 
     @abstractmethod
-    def partial(self, of: str | None, by: Sequence[str]) -> str:
-        """``∂z/∂W``, or ``∂/∂W`` alone."""
+    def partial(self, of: str | None, by: Sequence[str], whole: bool = False) -> str:
+        """``∂z/∂W``, or ``∂/∂W`` alone; a ``whole`` array has a space between its variables."""
 
     @abstractmethod
     def summation(self, over: Sequence[str]) -> str:

@@ -86,9 +86,10 @@ class TextWriter(Writer):
         bottom = f"({' '.join(below)})" if len(below) > 1 else below[0]
         return f"{above}/{bottom}" if alone else f"({above}/{bottom})"
 
-    def partial(self, of: str | None, by: Sequence[str]) -> str:
+    def partial(self, of: str | None, by: Sequence[str], whole: bool = False) -> str:
         power = raised(len(by)) if len(by) > 1 else ""
-        return f"∂{power}{of or ''}/{''.join(f'∂{variable}' for variable in by)}"
+        below = (" " if whole else "").join(f"∂{variable}" for variable in by)
+        return f"∂{power}{of or ''}/{below}"
 
     def summation(self, over: Sequence[str]) -> str:
         return f"Σ_{over[0]}" if len(over) == 1 else f"Σ_{{{','.join(over)}}}"

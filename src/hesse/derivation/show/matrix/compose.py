@@ -1,6 +1,7 @@
 """Products, sums and their kin put together with what is trivial left out: no I in a product, no
 Aᵀᵀ, numbers in front."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 from hesse.derivation.calculus.expression import Size
@@ -13,7 +14,6 @@ from hesse.derivation.show.matrix.nodes import (
     EntryPower,
     Hadamard,
     Identity,
-    Inverse,
     Kron,
     Matrix,
     Ones,
@@ -188,12 +188,8 @@ def transpose(node: Matrix) -> Matrix:
             return product(*(transpose(factor) for factor in reversed(factors)))
         case Kron(factors):
             return kron(*(transpose(factor) for factor in factors))
-        case Scaled(number, scalars, body):
-            return Scaled(number, scalars, transpose(body))
-        case SumOver(index, size, body):
-            return SumOver(index, size, transpose(body))
-        case BlockDiag(index, size, body):
-            return BlockDiag(index, size, transpose(body))
+        case Scaled() | SumOver() | BlockDiag():
+            return replace(node, body=transpose(node.body))
         case Sum(parts) | Hadamard(parts):
             turned = tuple(transpose(part) for part in parts)
             if set(turned) == set(parts):
@@ -259,11 +255,6 @@ def trace(matrix: Matrix) -> Matrix:
             return scaled(number, scalars, trace(body))
         case _:
             return Trace(min(matrix, transpose(matrix), key=_transposes))
-
-
-def inverse(matrix: Matrix) -> Matrix:
-    """A⁻¹."""
-    return Inverse(matrix)
 
 
 def sum_over(index: str, size: Size, body: Matrix) -> Matrix:

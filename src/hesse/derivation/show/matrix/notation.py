@@ -54,7 +54,7 @@ def sizes_text(sizes: Sizes) -> str:
 def _symbol(node: Symbol, w: Notation) -> Written:
     names = node.shown or tuple((name, ()) for name in (node.array.name, *node.array.by))
     of, *by = (w.name(name, places) for name, places in names)
-    return (w.partial(of, by), QUOTIENT) if by else (of, ATOM)
+    return (w.partial(of, by, whole=True), QUOTIENT) if by else (of, ATOM)
 
 
 def _commutation(node: Commutation, w: Notation) -> Written:
