@@ -61,6 +61,7 @@ def summands(expression: Expression, marks: tuple[str, ...] = ()) -> Sum:
     if expression.is_zero:
         return (Summand(expression),)
     both = {term.kind for term in expression.terms}.issuperset(KINDS)
+    # There may be no marks, or fewer than terms.
     marks += ("",) * len(expression.terms)
     return tuple(
         Summand(term, term.coefficient < 0, term.kind, mark, both)

@@ -126,6 +126,7 @@ def _inverted(base: Factor, exponent: Fraction) -> Factor:
 
 
 def _entry(node: Entry, w: Notation) -> Written:
+    # A constant that stands for a condition on its indices is written as that condition.
     leaf = w.program.leaves.get(node.name)
     if leaf is not None and leaf.shown is not None:
         return w.plain(leaf.shown.format(*(index.name for index in node.indices))), ATOM
@@ -161,6 +162,7 @@ def _partial(node: Partial, w: Notation) -> Written:
     if isinstance(node.of, Entry):
         return w.partial(w.part(node.of, ATOM), variables), QUOTIENT
     body = node.of.body if isinstance(node.of, Group) else of(node.of)
+    # What is summed over inside must not have the name of an index that the derivative is taken by.
     taken = {index.name for entry in node.by for index in entry.indices}
     w.variable = node.by[-1].name
     inside = w.part(Expression(tuple(freshen(term, taken) for term in body.terms)))

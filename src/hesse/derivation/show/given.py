@@ -36,6 +36,7 @@ def forward(program: Program) -> list[Quantity]:
 def signals(record: Record) -> list[Quantity]:
     """The δ, S and D that what is shown mentions and no line of it defines; stages define theirs,
     for any two layers."""
+    # Stages define theirs, for any two layers.
     if record.stages:
         return []
     program, lines = record.program, list(all_lines(record))
@@ -68,6 +69,7 @@ def _is(quantity: Quantity, formula: str) -> bool:
 def maps(program: Program, reading: Reading) -> tuple[Map, ...]:
     """The maps without a formula, in order."""
     boxes = {q.name: q.definition for q in program.quantities if isinstance(q.definition, BlackBox)}
+    # A box of order one or two is a derivative of another, which it names.
     slopes: dict[str, list[str]] = {}
     for name, box in boxes.items():
         parts = derivative(name) if box.order else None
@@ -97,6 +99,7 @@ def shapes(record: Record) -> list[tuple[str, tuple[Size, ...]]]:
     arrays to the reader."""
     leaves = [leaf for leaf in record.program.leaves.values() if leaf.shown is None]
     order = {name: place for place, name in enumerate(record.parameters)}
+    # What is derived by, what is given, and what has a value.
     ranks = {"parameter": 0, "data": 1, "constant": 2}
     leaves.sort(key=lambda leaf: (order.get(leaf.name, len(order)), ranks[leaf.role]))
     return [(leaf.name, leaf.sizes) for leaf in leaves]
@@ -163,6 +166,7 @@ def block_name(record: Record, block: Block) -> str:
     if len(record.parameters) > 2 or not {*names} <= {*record.parameters}:
         return f"a {kind} block"
     first, second = map(record.parameters.index, names)
+    # a is 0 + 0, b is 0 + 1 or 1 + 0, c is 1 + 1.
     letter = "abc"[first + second]
     return f"the {kind} block {letter}" + (", transposed" if first > second else "")
 
@@ -184,6 +188,7 @@ def conventions(record: Record, reading: Reading) -> Iterator[str]:
     entries = {block.rows.name: block.rows for block in record}
     entries |= {block.columns.name: block.columns for block in record}
     entries |= {name: slope.parameter for name, slope in record.slopes.items()}
+    # A reading without indices has nothing to say about vec.
     entries = {name: reading.entry(entry) for name, entry in entries.items()}
     if len(names) == 2:
         first, second = names
@@ -224,6 +229,7 @@ def position(entry: Entry) -> str:
     """Where an entry stands in vec, counted from nought and row by row: ``o·d + i``."""
     text = ""
     for index in entry.indices:
+        # Horner's way: (o·d + i)·e + j.
         front = f"({text})" if "+" in text else text
         text = f"{front}·{index.size} + {index.name}" if text else index.name
     return text

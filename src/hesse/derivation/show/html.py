@@ -15,6 +15,7 @@ from hesse.derivation.show.document import (
     KINDS,
     MAPS,
     Definition,
+    Document,
     Equation,
     Formula,
     Line,
@@ -108,17 +109,22 @@ class _Content:
     def model(self) -> dict[str, Any]:
         """The whole page."""
         cost = TextWriter(self.program).symbol(self.program.cost.name)
+        # One store of matrix forms for all readings: each is looked for once.
         outlines = [Outline(self.record, name, self.forms) for name in READINGS]
-        pages = [_Page(self, outline.reading).model(outline) for outline in outlines]
+        documents = [outline.document() for outline in outlines]
         return {
             "source": self.record.source,
             "title": f"Second derivatives of {cost}",
-            "readings": pages,
+            "readings": [
+                _Page(self, outline.reading).model(document)
+                for outline, document in zip(outlines, documents, strict=True)
+            ],
+            # Which reading a page opens with.
             "default": "indices",
             "maps": (MAPS, ABOUT_MAPS),
             "kinds": [(_CLASSES[kind], kind, EACH[kind].partition(": ")[2]) for kind in KINDS],
             "notes": self.record.notes,
-            "checked": outlines[0].document().checked,
+            "checked": documents[0].checked,
         }
 
     def code(self, section: Section) -> str:
@@ -127,6 +133,7 @@ class _Content:
 
         block = section.block
         assert block is not None, "only a block is a function"
+        # The code of a block is the same in every reading.
         key = block.rows.name, block.columns.name
         if key not in self.codes:
             try:
@@ -145,9 +152,8 @@ class _Page:
         self.shaped = content.shaped if reading.axes and not reading.in_place else self.w
         self.latex = LatexPage(content.program, reading.axes)
 
-    def model(self, outline: Outline) -> dict[str, Any]:
+    def model(self, document: Document) -> dict[str, Any]:
         """Everything in one reading."""
-        document = outline.document()
         header = document.header
         return {
             "name": self.reading.name,
@@ -193,6 +199,7 @@ class _Page:
     ) -> Part:
         """A piece of a formula, in the writer that wrote it."""
         w = w or self.w
+        # The writer has numbered the arrays whose shapes it knows.
         mentioned = dict.fromkeys(re.findall(r"\\class\{array(\d+)\}", latex))
         names = [w.arrays[int(place)] for place in mentioned] if self.reading.axes else []
         shapes = " · ".join(f"{name} {shape_text(w.sizes(name))}" for name in names)
@@ -212,6 +219,7 @@ class _Page:
             always: whether their kinds have a colour without a label too.
         """
         w = w or self.w
+        # Each term is a part of its own, so that the browser can break the line between them.
         parts = []
         for place, part in enumerate(summands):
             sign = "−" if part.negative else "+" if place else ""
@@ -234,6 +242,7 @@ class _Page:
     def defined(self, definition: Definition, w: PageWriter) -> list[Part]:
         """``left = right``"""
         left, right = definition.left, definition.right
+        # A matrix has no indices, and no shapes under it either.
         if definition.in_place and definition.matrix is not None:
             w, left, right = self.w, Entry(left.name), definition.matrix
         head = self.part(f"{w.entry(left)} =", w)
@@ -273,8 +282,10 @@ class _Page:
             isinstance(line.equation.right[0].node, Matrix) for line in (first, last)
         ) and isinstance(left, Expression)
         start = self.formula(left if matrices and left is not None else first.before)
+        # An equation only where the last line is about what the first one is about.
         if first.before != last.before or first is last:
             return start
+        # This is of the whole branch: marks belong to its lines.
         unmarked = tuple(replace(part, mark="") for part in right)
         end = self.parts(unmarked) if matrices else self.formula(last.after)
         return [*start, self.part("="), *end]
@@ -317,7 +328,7 @@ class _Page:
             "transposed": section.transposed,
             "groups": self.groups(section.lines),
             "deviation": number(section.deviation),
-            "latex": self.latex.block(section),
+            "latex": "\n".join(self.latex.block(section)) + "\n",
             "python": self.content.code(section),
         }
 

@@ -55,6 +55,7 @@ def document(record: Record, reading: str = "indices") -> str:
         HesseValueError: there is no such reading.
     """
     outline = Outline(record, reading)
+    # Underneath symbols of one weight per layer there is no shape to show.
     page = LatexPage(record.program, outline.reading.axes)
     return _PREAMBLE + "\n".join(page.rows(outline.document())) + "\n\\end{document}\n"
 
@@ -68,6 +69,7 @@ def block_latex(block: Block, record: Record, reading: str = "indices") -> str:
     """
     rows = LatexPage(record.program, False).formula(Outline(record, reading).block(block))
     inner = " \\\\\n".join(rows)
+    # A single row needs no alignment, nor the sign for it.
     if len(rows) == 1:
         return inner.replace("&", "", 1)
     return f"\\begin{{aligned}}\n{inner}\n\\end{{aligned}}"
@@ -85,7 +87,8 @@ def lines_latex(block: Block, record: Record, reading: str = "indices") -> str:
         HesseValueError: there is no such reading.
     """
     outline = Outline(record, reading)
-    return LatexPage(record.program, outline.reading.axes).block(outline.block(block))
+    page = LatexPage(record.program, outline.reading.axes)
+    return "\n".join(page.block(outline.block(block))) + "\n"
 
 
 class LatexPage:
@@ -100,6 +103,7 @@ class LatexPage:
     def __init__(self, program: Program, axes: bool) -> None:
         self.axes = axes
         self.w, self.shaped = LatexWriter(program), LatexWriter(program, shaped=axes)
+        # How wide a formula is when printed is told by the plain text, not by its commands.
         self.measure = TextWriter(program)
 
     def rows(self, document: Document) -> Iterator[str]:
@@ -113,7 +117,7 @@ class LatexPage:
             yield rf"\subsection*{{{escaped(stage.name)}}}"
             yield from self.lines(stage.lines)
         for block in document.blocks:
-            yield self.block(block).removesuffix("\n")
+            yield from self.block(block)
         yield r"\subsection*{Checked}" + "\n" + escaped(document.checked)
 
     # ------------------------------------------------------------ what is given
@@ -122,6 +126,7 @@ class LatexPage:
         """What is given, a paragraph for each."""
         if header.source:
             yield typewriter(header.source) + "\n"
+        # The first alone says what one has to know to read the formulas.
         for sentence in header.about[:1]:
             yield f"{escaped(sentence[:1].upper() + sentence[1:])}.\n"
         yield from self.definitions("", header.definitions)
@@ -184,20 +189,17 @@ class LatexPage:
         assert section.derivative is not None
         return f"${self.w.write(of(section.derivative))}$"
 
-    def block(self, section: Section) -> str:
+    def block(self, section: Section) -> Iterator[str]:
         """A block: its title, its lines and its result."""
         title = f"{self.derivative(section)} --- {escaped(section.name)}"
         if section.shape is not None:
             sizes = f"({', '.join(map(self.w.size, section.shape))})"
             title += f", shape ${sizes if section.shape else shape_text(())}$"
         assert section.result is not None
-        rows = (
-            rf"\subsection*{{{title}}}",
-            *self.lines(section.lines),
-            r"\paragraph{Result}",
-            *self.result(section.result),
-        )
-        return "\n".join(rows) + "\n"
+        yield rf"\subsection*{{{title}}}"
+        yield from self.lines(section.lines)
+        yield r"\paragraph{Result}"
+        yield from self.result(section.result)
 
     def lines(self, lines: Sequence[Line]) -> Iterator[str]:
         """Lines, each in a paragraph with its reason and an alignment below."""
@@ -214,6 +216,7 @@ class LatexPage:
         left = "" if equation.left is None else self.w.write(equation.left)
         tail = f" =: {self.w.entry(equation.name)}" if equation.name else ""
         rows = self.broken(f"{left} &= ", equation.right, self.w, tail)
+        # The left side was there for the width of the first row only.
         if equation.trivial:
             rows[0] = rows[0].split("&= ", 1)[1]
         return [*rows, *(self.defined(line.defined, self.w) if line.defined else ())]
@@ -249,7 +252,7 @@ class LatexPage:
             before, after = (" " if used else "", " ") if place else ("", "")
             label = part.label if labels else ""
             row += f"{before}{sign}{after}{_labelled(w.write(part.node), part, label, always)}"
-            used += width + 3
+            used += width + 3  # and the sign between spaces
         return [*rows, row + tail]
 
     # ------------------------------------------------------------ results
@@ -270,6 +273,7 @@ class LatexPage:
         """The result in the reading, as rows of an alignment."""
         result = section.result
         assert result is not None, "a block has a result"
+        # By itself a result stands once: as a matrix, or in entries.
         if not result.in_place:
             return self.in_entries(result, self.w)
         left = f"{self.w.write(section.bare)} &= "

@@ -14,6 +14,7 @@ from hesse.derivation.show.readings import known_reading
 from hesse.derivation.show.writer import Writer
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
+# What conditions on indices are written with.
 _SIGNS = str.maketrans(
     {
         "·": r" \cdot ",
@@ -89,6 +90,7 @@ class LatexWriter(Writer):
         return text.translate(_SIGNS)
 
     def array_function(self, operation: str, argument: str) -> str:
+        # Some have a sign that goes around their argument.
         name, form = self.name(argument), ARRAY_FUNCTIONS[operation].latex
         return form.format(name) if form else f"{self.function(operation, 0)}({name})"
 

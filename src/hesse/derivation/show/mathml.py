@@ -44,6 +44,7 @@ class PageWriter(LatexWriter):
 
     def __init__(self, program: Any, shaped: bool = False) -> None:
         super().__init__(program, shaped)
+        # What stands behind the numbers in the LaTeX, in the order in which it was first written.
         self.words: list[str] = []
         self.arrays: list[str] = []
 
@@ -88,6 +89,7 @@ class Maths:
             return Markup("<code>") + escape(latex) + Markup("</code>")
         for element in root.iter():
             self._cleaned(element, writer)
+        # Fractions and sums in full size, within a line of text too.
         root.set("displaystyle", "true")
         return Markup(ElementTree.tostring(root, encoding="unicode"))
 
@@ -97,12 +99,14 @@ class Maths:
             element.tag = "mrow"
         for name in [name for name in element.attrib if name not in _ATTRIBUTES]:
             del element.attrib[name]
+        # Browsers take no other variant than the upright one.
         if element.get("mathvariant") not in (None, "normal"):
             del element.attrib["mathvariant"]
         if element.tag == "mo" and len(element.text or "") > 1 and (element.text or "").isalnum():
             element.tag = "mi"  # diag is a name: an operator sign would have space around it
         if element.text and not element.text.strip("′″‴"):
             element.set("class", "prime")
+        # The class that the writer gave a symbol becomes the shape of its array.
         array = re.fullmatch(r"array(\d+)", element.get("class", ""))
         if array:
             name = writer.arrays[int(array[1])]

@@ -22,6 +22,7 @@ class Forms:
         self, expression: Expression, rows: Entry | None, columns: Entry | None
     ) -> Matrix | None:
         """A formula as products of matrices; None where it has no such form."""
+        # Only the indices of the two sides matter, not whose they are.
         key = expression, rows.indices if rows else (), columns.indices if columns else ()
         if key not in self._known:
             self._known[key] = matrix_form(*key, self.program)
@@ -44,6 +45,7 @@ class Forms:
         parts = []
         for (kind, terms), mark in zip(groups.items(), marks, strict=True):
             node = self.whole(Expression(tuple(terms)), rows, columns)
+            # All parts as matrices or none: in a sum the two do not mix.
             if node is None:
                 return ()
             # A single product has its sign apart. A sum keeps its signs: it is not negated as a
@@ -58,5 +60,6 @@ class Forms:
         """The right-hand side of a quantity with at most two indices."""
         if not isinstance(quantity.definition, Expression) or len(quantity.indices) > 2:
             return None
+        # A vector is one column, a matrix has its second index along the columns.
         first, second = (Entry(quantity.name, quantity.indices[k : k + 1]) for k in (0, 1))
         return self.whole(quantity.definition, first, second)

@@ -126,6 +126,7 @@ class Outline:
         """A derivative carried out."""
         by = (rows,) if columns is None else (rows, columns)
         before = of(Partial(self.program.cost.entry, by))
+        # What is in common depends on the reading, its kinds do not.
         pulled = factored(self.reading.expression(after, self.program))
         matrix = self.reading.matrix(after, rows, columns, self.forms)
         return Result(
@@ -157,14 +158,19 @@ class Outline:
         shown: list[Line] = []
         above: View | None = None
         for line in lines:
+            # Both sides and the name go through the reading before they are compared: one weight
+            # per layer makes sides equal that were not.
             before, after = (
                 self.reading.expression(side, self.program) for side in (line.before, line.after)
             )
             name = self.reading.entry(line.name) if line.name else None
             if self.reading.terse and before == after and not name and line.rule != "start":
                 continue
+            # A reading that adds like terms leaves marks without their terms.
             marks = line.marks if len(line.marks) == len(after.terms) else ()
             continued = above is not None and above.name is None and above.after == before != after
+            # The sides of a matrix are those of the line as it was derived: the reading may have
+            # taken their indices.
             above = View(before, after, name, marks, *self._sides(line.before, block), continued)
             shown.append(self.line(line, above))
         return tuple(shown)
@@ -173,6 +179,7 @@ class Outline:
         """A line; where its name alone says what it comes to, with what that is."""
         equation, defined = self.reading.equation(view, self.forms), None
         if view.name is not None and view.name.name in names_in(view.after):
+            # S = S says nothing: what S is has to stand beside it.
             quantity = self.program.by_name.get(view.name.name)
             if quantity is not None:
                 equation, defined = replace(equation, name=None), self.definition(quantity)
@@ -202,6 +209,7 @@ class Outline:
                     # A gradient has the shape of its parameter.
                     rest = by.indices[1:]
                     return Entry(by.name, by.indices[:1]), Entry(by.name, rest) if rest else None
+        # A line of a block that derives nothing itself has the block's rows and columns.
         if block and {*indices(before)} <= {*block.rows.indices, *block.columns.indices}:
             return block.rows, block.columns
         return None, None

@@ -176,6 +176,7 @@ class Matrices(Reading):
     def formula(
         self, expression: Expression, rows: Entry | None, columns: Entry | None, forms: Forms
     ) -> Expression | Matrix:
+        # A formula without matrix form stays as it was derived.
         form = forms.whole(expression, rows, columns)
         return expression if form is None else form
 
@@ -183,6 +184,7 @@ class Matrices(Reading):
         right: Sum = ()
         if view.rows or view.columns:
             right = forms.by_kind(view.after, view.rows, view.columns, view.marks)
+        # Both sides as matrices, or both in indices.
         left = None
         if right and not view.continued:
             left = _bare_derivative(view.before) or forms.whole(
@@ -258,5 +260,6 @@ def _bare(value: Any, program: Program) -> Any:
             return _NUMBER_ONE if leaf is not None and leaf.shown is not None else Entry(name)
         case Delta() | Count():
             return _NUMBER_ONE
+    # Inside functions, powers and parentheses as well; 1 to any power is 1.
     bare = rebuilt(value, lambda part: _bare(part, program))
     return _NUMBER_ONE if isinstance(bare, Power) and bare.base is _NUMBER_ONE else bare

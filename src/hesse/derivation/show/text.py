@@ -1,6 +1,7 @@
 """A derivation in plain Unicode text, on lines of at most a hundred columns."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.lines.records import Block, Record
@@ -18,6 +19,7 @@ from hesse.derivation.show.document import (
     Sizes,
     Sum,
     one_kind,
+    without_indices,
 )
 from hesse.derivation.show.entries import outside
 from hesse.derivation.show.given import shape_text
@@ -113,6 +115,7 @@ class TextPage:
         """What each letter runs over."""
         runs = [(", ".join(run.letters), f"1 … {run.size}", run.counts) for run in header.runs]
         rows = table(runs)
+        # A table that is wider than the page becomes sentences.
         if all(wide(row) <= WIDTH - _MARGIN for row in rows):
             return rows
         sentences = (f"{letters}: {size}, {counts}" for letters, size, counts in runs)
@@ -141,6 +144,7 @@ class TextPage:
         for definition in definitions:
             left, right = self.definition(definition)
             beside, note = "", definition.note
+            # In the matrix reading the column is for matrices only: notes follow their formula.
             if definition.in_place and definition.matrix is not None:
                 right, note = f"{right}   {note}" if note else right, ""
             elif definition.matrix is not None:
@@ -148,10 +152,12 @@ class TextPage:
                     f"{self.w.symbol(definition.left.name)} = {self.w.write(definition.matrix)}"
                 )
             cells.append((left, right, beside or note))
+        # One column for all, behind the longest formula that has something beside it.
         room = WIDTH - _MARGIN
         heads = [wide(f"{left} = {right}") for left, right, _ in cells]
         column = max((n for n, cell in zip(heads, cells, strict=True) if cell[2]), default=0) + 4
         for head, (left, right, beside) in zip(heads, cells, strict=True):
+            # What does not fit beside its formula stands below, set in.
             if beside and column + wide(beside) <= room and head < column:
                 rows.append(f"{left} = {right}{' ' * (column - head)}{beside}")
                 continue
@@ -179,17 +185,16 @@ class TextPage:
         yield from (*rows, "─" * max(map(wide, rows)))
         for line in section.lines:
             yield from self.line(line)
+        # The last line of a first derivative is its result, and a stage has none.
         if section.result is None:
             return
         if section.block is not None:
             yield ""
         yield from self.result(section.result)
         if section.transposed and section.derivative is not None:
-            of, (rows_of, columns_of) = section.derivative.of, section.derivative.by
-            turned = self.w.partial(
-                self.w.part(of), [self.w.symbol(entry.name) for entry in (columns_of, rows_of)]
-            )
-            yield from (f"  {row}" for row in prose(f"{turned} is its transpose.", WIDTH - 2))
+            turned = replace(section.derivative, by=section.derivative.by[::-1])
+            sentence = f"{self.w.write(without_indices(turned))} is its transpose."
+            yield from (f"  {row}" for row in prose(sentence, WIDTH - 2))
         if deviation := number(section.deviation):
             yield f"  Against automatic differentiation, the whole block: {deviation}."
 
@@ -197,17 +202,20 @@ class TextPage:
         """Its number and rule, its equation, its reason, and how far its sides are apart."""
         head = f"{line.label:<3} {line.rule}"
         rows = [" " * _RULE + row for row in underlined(self.equation(line))]
+        # A rule with a long name has a row of its own above the formula.
         if wide(head) <= _RULE - 2:
             rows[0] = f"{head:<{_RULE}}{rows[0][_RULE:]}"
         else:
             rows = [*broken(head, WIDTH), *rows]
         if line.reason:
+            # A short reason goes on behind a short formula, if the deviation still has its place.
             if len(rows) == 1 and wide(rows[0]) + 4 + len(line.reason) + 2 <= _STAMP:
                 rows[0] += f"    {line.reason}"
             else:
                 width = WIDTH - _RULE - 4
                 rows += [" " * (_RULE + 4) + row for row in prose(line.reason, width)]
         if deviation := number(line.deviation):
+            # On the first row with room at its end, else on one more.
             place = next((k for k, row in enumerate(rows) if wide(row) + 2 <= _STAMP), len(rows))
             rows += [""] * (place == len(rows))
             rows[place] += " " * (_STAMP - wide(rows[place])) + f"✓ {deviation}"
@@ -256,6 +264,7 @@ class TextPage:
             for word, entry in sides
             if entry and entry.indices
         ]
+        # A number is its own matrix: only where something is counted is there more to say.
         if result.matrix and counted:
             yield f"  As a matrix, {', '.join(counted)}, counted row by row:"
             rows = laid_out("", self.parts(result.matrix), WIDTH - 4)

@@ -28,6 +28,7 @@ class TextWriter(Writer):
 
     def function(self, name: str, order: int) -> str:
         letter = text_function(name)
+        # σ is not written for the sigmoid where something else has this name.
         taken = letter in self.program.leaves or letter in self.program.by_name
         return (name if taken else letter) + primes(order)
 
@@ -63,6 +64,7 @@ class TextWriter(Writer):
         return f"√({inside})"
 
     def raised(self, base: str, exponent: str) -> str:
+        # There are raised digits, but few raised letters.
         if exponent.lstrip("−").isdigit():
             return base + raised(exponent)
         return f"{base}^{exponent}" if exponent.isalnum() else f"{base}^({exponent})"
@@ -77,6 +79,7 @@ class TextWriter(Writer):
         return f"{sign}({number})"
 
     def quotient(self, above: str, below: Sequence[str]) -> str:
+        # a/b and a/(b c), but a / f(b).
         single = len(below) == 1 and _stands_alone(below[0])
         bottom = below[0] if single else f"({' '.join(below)})"
         tight = above.isalnum() and (bottom.isalnum() or not single)

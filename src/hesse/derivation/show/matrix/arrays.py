@@ -65,42 +65,41 @@ class Arrays:
 
         None where there are more than two indices, or what stands there has no name.
         """
-        at = tuple(index for index in indices(factor) if index.name not in fixed)
-        if len(at) > 2:
+        free = tuple(index for index in indices(factor) if index.name not in fixed)
+        if len(free) > 2:
             return None
-        rows, columns = at[:1], at[1:]
+        rows, columns = free[:1], free[1:]
         match factor:
             case Entry():
                 return self._symbol((factor,), fixed)
             case Partial(Entry() as inner, by):
                 return self._symbol((inner, *by), fixed)
             case Delta(left, _):
-                return (at, Identity(self.sizes_of(left))) if len(at) == 2 else None
+                # [i = n] with n fixed is a unit vector, for which there is no sign.
+                return (free, Identity(self.sizes_of(left))) if len(free) == 2 else None
             case Count(size):
                 return (), Dimension(size)
             case Apply(function, order, argument):
                 inner = self.form(of(argument), rows, columns, fixed)
-                return None if inner is None else (at, Elementwise(function, order, inner))
+                return None if inner is None else (free, Elementwise(function, order, inner))
             case Power(base, exponent):
                 inner = self.form(of(base), rows, columns, fixed)
                 number = exponent.number
-                power = number if number is not None else self._exponent(exponent, at, fixed)
-                return None if inner is None or power is None else (at, entry_power(inner, power))
+                power = number if number is not None else self._exponent(exponent, free, fixed)
+                return None if inner is None or power is None else (free, entry_power(inner, power))
             case Group(body):
                 inner = self.form(body, rows, columns, fixed)
-                return None if inner is None else (at, inner)
+                return None if inner is None else (free, inner)
             case _:
                 return None
 
     def _exponent(
-        self, exponent: Expression, at: tuple[Index, ...], fixed: frozenset[str]
+        self, exponent: Expression, base: tuple[Index, ...], fixed: frozenset[str]
     ) -> Matrix | None:
-        free = [index for index in indices(exponent) if index.name not in fixed]
-        return (
-            self.form(exponent, at[:1], at[1:], fixed)
-            if free
-            else self.form(exponent, (), (), fixed)
-        )
+        # One exponent for all entries is a scalar; else it is as large as the base.
+        single = all(index.name in fixed for index in indices(exponent))
+        over = () if single else base
+        return self.form(exponent, over[:1], over[1:], fixed)
 
     def sizes_of(self, index: Index) -> Sizes:
         """What an index counts: one size, or those of the pair it stands for."""
@@ -124,12 +123,14 @@ class Arrays:
         inverted = self._inverted(parts, free)
         if inverted is not None:
             parts = (replace(parts[0], name=inverted),)
+        # An index that stands for a pair takes two axes of the array.
         places: list[tuple[int, str]] = []
         axis = 0
         for index in axes:
             if index.name in fixed:
                 places.append((axis, index.name))
             axis += len(self.sizes_of(index))
+        # The vector of a quantity with a pair for an index has the entries of a matrix.
         rows, columns = (
             map(self.sizes_of, free) if len(free) == 2 else (sum(map(self.sizes_of, free), ()), ())
         )
@@ -138,6 +139,7 @@ class Arrays:
         node: Matrix = Symbol(array, rows, columns, tuple(places), shown)
         if inverted is not None:
             node = Inverse(node)
+        # A[i,i]: the diagonal, over one index.
         if len(free) == 2 and free[0] == free[1]:
             return (free[0],), diagonal(node)
         return tuple(free), node
@@ -150,10 +152,8 @@ class Arrays:
         if quantity is None or by or list(entry.indices[-2:]) != free or len(free) != 2:
             return None
         match quantity.definition:
-            case ArrayCall("inv", Entry(name, at)) if at == quantity.indices and len(at) == len(
-                entry.indices
-            ):
-                return name
+            case ArrayCall("inv", Entry(name, places)) if places == quantity.indices:
+                return name if len(places) == len(entry.indices) else None
         return None
 
     def _shown(self, entry: Entry, fixed: frozenset[str]) -> Shown:
@@ -167,6 +167,7 @@ class Arrays:
             return name, ()
         first, rest = places[0], places[1:]
         if first != ":" and set(rest) == {":"}:
+            # x_n for row n of X, unless x is something else or X has no small letter.
             lower = name[:1].lower() + name[1:]
             if len(rest) > 1 or lower == name:
                 return name, (first,)

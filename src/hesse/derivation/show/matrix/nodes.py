@@ -227,10 +227,8 @@ def shape(node: Matrix) -> Shape:
         case Sum(parts) | Hadamard(parts):
             return shape(parts[0])
         case Kron(factors):
-            shapes = [shape(factor) for factor in factors]
-            return tuple(size for one in shapes for size in one[0]), tuple(
-                size for one in shapes for size in one[1]
-            )
+            rows, columns = zip(*map(shape, factors), strict=True)
+            return sum(rows, ()), sum(columns, ())
         case Diag(body):
             return shape(body)[0], shape(body)[0]
         case Vec(body):
@@ -265,17 +263,20 @@ def walk(node: Matrix) -> "Iterator[Matrix]":
 
 def depends(node: Matrix, index: str) -> bool:
     """Whether a fixed axis inside stands at the index."""
+    # Inside a sum over an index of the same name, that name means its own.
     if isinstance(node, BlockDiag | SumOver) and node.index == index:
         return False
     if isinstance(node, Symbol):
-        return any(at == index for _, at in node.fixed)
+        return any(name == index for _, name in node.fixed)
     return any(depends(child, index) for child in children(node))
 
 
 def weight(node: Matrix) -> int:
     """How much there is to read: each symbol once, and what a reader stumbles over a little
     more."""
-    own = {
+    # A vector of ones and a sum over an index make a reader stop; a transpose, a product or a
+    # number does not.
+    weights = {
         Ones: 2,
         SumOver: 2,
         BlockDiag: 1,
@@ -287,4 +288,4 @@ def weight(node: Matrix) -> int:
         Vec: 1,
         Diag: 1,
     }
-    return own.get(type(node), 0) + sum(map(weight, children(node)))
+    return weights.get(type(node), 0) + sum(map(weight, children(node)))

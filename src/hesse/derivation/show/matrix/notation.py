@@ -58,11 +58,13 @@ def _symbol(node: Symbol, w: Notation) -> Written:
 
 
 def _commutation(node: Commutation, w: Notation) -> Written:
+    # K alone is enough where all are of one size.
     sizes = (sizes_text(node.rows), sizes_text(node.columns)) if w.several else ()
     return w.commutation(sizes), ATOM
 
 
 def _transpose(node: Transpose, w: Notation) -> Written:
+    # A⁻ᵀ is one sign.
     if isinstance(node.body, Inverse):
         return w.superscript(w.part(node.body.body, RAISED), w.inverse_transposed), RAISED
     return w.superscript(w.part(node.body, ATOM), w.transposed), RAISED
@@ -86,6 +88,7 @@ def _joined(factors: tuple[Matrix, ...], sign: str, w: Notation) -> Written:
     parts = []
     for place, factor in enumerate(factors, 1):
         text = w.part(factor, QUOTIENT, place == len(factors))
+        # A (B ⊗ C) ⊗ D could be read otherwise without parentheses around all of the product.
         mixed = isinstance(factor, Product) and any(
             isinstance(inner, Kron | Hadamard) for inner in factor.factors
         )
@@ -117,6 +120,7 @@ def _sum(node: Sum, w: Notation) -> Written:
 
 def _scaled(node: Scaled, w: Notation) -> Written:
     """``−2 s A``, ``(2/n) A``."""
+    # Negative powers of scalars stand below a fraction line.
     above, below = [], []
     for scalar in node.scalars:
         power = scalar.exponent if isinstance(scalar, EntryPower) else None
@@ -135,6 +139,7 @@ def _scaled(node: Scaled, w: Notation) -> Written:
     if alone:
         return sign + w.product(front), SUM if sign else PRODUCT
     body, binds = w.written(node.body)
+    # Under a number a sum over an index needs no parentheses, a sum does.
     body = w.grouped(body) if binds < SUM_OVER else body
     binds = min(max(binds, SUM_OVER), PRODUCT)
     return sign + w.product([*front, body]), SUM if sign else binds
