@@ -102,7 +102,7 @@ class _Content:
 
     def __init__(self, record: Record) -> None:
         self.record, self.program = record, record.program
-        self.w, self.shaped = PageWriter(self.program), PageWriter(self.program, shaped=True)
+        self.writer, self.shaped = PageWriter(self.program), PageWriter(self.program, shaped=True)
         self.maths, self.forms = Maths(), Forms(self.program)
         self.codes: dict[tuple[str, str], str] = {}
 
@@ -147,9 +147,9 @@ class _Page:
     """How each part of a document looks to the template, in one reading."""
 
     def __init__(self, content: _Content, reading: Reading) -> None:
-        self.content, self.reading, self.w = content, reading, content.w
+        self.content, self.reading, self.writer = content, reading, content.writer
         # Shapes stand under entries only: a matrix has none, and looks strange beside some.
-        self.shaped = content.shaped if reading.axes and not reading.in_place else self.w
+        self.shaped = content.shaped if reading.axes and not reading.in_place else self.writer
         self.latex = LatexPage(content.program, reading.axes)
 
     def model(self, document: Document) -> dict[str, Any]:
@@ -162,10 +162,11 @@ class _Page:
             "maps": [self.mapped(box) for box in header.maps],
             "signals": [self.quantity(definition) for definition in header.signals],
             "shapes": [
-                (self.math(self.w.symbol(name)), shape_text(sizes)) for name, sizes in header.shapes
+                (self.math(self.writer.symbol(name)), shape_text(sizes))
+                for name, sizes in header.shapes
             ],
             "runs": [
-                ([self.math(self.w.index(n)) for n in run.letters], str(run.size), run.counts)
+                ([self.math(self.writer.index(n)) for n in run.letters], str(run.size), run.counts)
                 for run in header.runs
             ],
             "grid": [
@@ -187,51 +188,55 @@ class _Page:
 
     def math(self, latex: str) -> str:
         """A formula by itself."""
-        return self.content.maths(latex, self.w)
+        return self.content.maths(latex, self.writer)
 
     def part(
         self,
         latex: str,
-        w: PageWriter | None = None,
+        writer: PageWriter | None = None,
         sign: str = "",
         kind: Kind | None = None,
         label: str = "",
     ) -> Part:
         """A piece of a formula, in the writer that wrote it."""
-        w = w or self.w
+        writer = writer or self.writer
         # The writer has numbered the arrays whose shapes it knows.
         mentioned = dict.fromkeys(re.findall(r"\\class\{array(\d+)\}", latex))
-        names = [w.arrays[int(place)] for place in mentioned] if self.reading.axes else []
-        shapes = " · ".join(f"{name} {shape_text(w.sizes(name))}" for name in names)
+        names = [writer.arrays[int(place)] for place in mentioned] if self.reading.axes else []
+        shapes = " · ".join(f"{name} {shape_text(writer.sizes(name))}" for name in names)
         return Part(
-            self.content.maths(latex, w), sign, _CLASSES[kind] if kind else "", label, shapes
+            self.content.maths(latex, writer), sign, _CLASSES[kind] if kind else "", label, shapes
         )
 
     def parts(
-        self, summands: Sum, w: PageWriter | None = None, labels: bool = True, always: bool = False
+        self,
+        summands: Sum,
+        writer: PageWriter | None = None,
+        labels: bool = True,
+        always: bool = False,
     ) -> list[Part]:
         """The terms of a sum, each with its sign.
 
         Args:
             summands: what to write.
-            w: in which notation.
+            writer: in which notation.
             labels: whether anything stands under them.
             always: whether their kinds have a colour without a label too.
         """
-        w = w or self.w
+        writer = writer or self.writer
         # Each term is a part of its own, so that the browser can break the line between them.
         parts = []
         for place, part in enumerate(summands):
             sign = "−" if part.negative else "+" if place else ""
             label = part.label if labels else ""
             kind = part.kind if label or always else None
-            parts.append(self.part(w.write(part.node), w, sign, kind, label))
+            parts.append(self.part(writer.write(part.node), writer, sign, kind, label))
         return parts
 
-    def formula(self, formula: Formula, w: PageWriter | None = None) -> list[Part]:
+    def formula(self, formula: Formula, writer: PageWriter | None = None) -> list[Part]:
         """A formula without labels."""
         whole = summands(formula) if isinstance(formula, Expression) else (Summand(formula),)
-        return self.parts(whole, w, labels=False)
+        return self.parts(whole, writer, labels=False)
 
     # ------------------------------------------------------------ what is given
 
@@ -239,24 +244,24 @@ class _Page:
         """A quantity: its name, what it is, and a note."""
         return {"formula": self.defined(definition, self.shaped), "note": definition.note}
 
-    def defined(self, definition: Definition, w: PageWriter) -> list[Part]:
+    def defined(self, definition: Definition, writer: PageWriter) -> list[Part]:
         """``left = right``"""
         left, right = definition.left, definition.right
         # A matrix has no indices, and no shapes under it either.
         if definition.in_place and definition.matrix is not None:
-            w, left, right = self.w, Entry(left.name), definition.matrix
-        head = self.part(f"{w.entry(left)} =", w)
+            writer, left, right = self.writer, Entry(left.name), definition.matrix
+        head = self.part(f"{writer.entry(left)} =", writer)
         if isinstance(right, Expression | Matrix):
-            return [head, *self.formula(right, w)]
-        return [head, self.part(w.write(right), w)]
+            return [head, *self.formula(right, writer)]
+        return [head, self.part(writer.write(right), writer)]
 
     def mapped(self, box: Map) -> dict[str, Any]:
         """A map without a formula: from what to what, and its derivatives."""
-        given = ", ".join(self.w.symbol(name) for name, _ in box.arguments)
+        given = ", ".join(self.writer.symbol(name) for name, _ in box.arguments)
         return {
             "name": box.operation,
-            "formula": [self.part(rf"{given} \mapsto {self.w.symbol(box.value[0])}")],
-            "slopes": [self.part(self.w.symbol(name)) for name in box.slopes],
+            "formula": [self.part(rf"{given} \mapsto {self.writer.symbol(box.value[0])}")],
+            "slopes": [self.part(self.writer.symbol(name)) for name in box.slopes],
         }
 
     # ------------------------------------------------------------ lines
@@ -296,7 +301,7 @@ class _Page:
             "label": line.label,
             "rule": line.rule,
             "formula": self.equation(line.equation),
-            "defined": self.defined(line.defined, self.w) if line.defined else [],
+            "defined": self.defined(line.defined, self.writer) if line.defined else [],
             "reason": line.reason,
             "deviation": number(line.deviation),
         }
@@ -307,7 +312,7 @@ class _Page:
         if not equation.trivial:
             parts.insert(0, self.part("="))
             parts[:0] = [] if equation.left is None else self.formula(equation.left)
-        tail = [self.part(f"=: {self.w.entry(equation.name)}")] if equation.name else []
+        tail = [self.part(f"=: {self.writer.entry(equation.name)}")] if equation.name else []
         return [*parts, *tail]
 
     # ------------------------------------------------------------ blocks

@@ -102,7 +102,7 @@ class LatexPage:
 
     def __init__(self, program: Program, axes: bool) -> None:
         self.axes = axes
-        self.w, self.shaped = LatexWriter(program), LatexWriter(program, shaped=axes)
+        self.writer, self.shaped = LatexWriter(program), LatexWriter(program, shaped=axes)
         # How wide a formula is when printed is told by the plain text, not by its commands.
         self.measure = TextWriter(program)
 
@@ -139,7 +139,7 @@ class LatexPage:
             yield f"Shapes: {', '.join(shapes)}.\n" if shapes else ""
             runs = [
                 f"${', '.join(map(latex_index, run.letters))} = 1 \\ldots"
-                f" {self.w.size(run.size)}$ ({escaped(run.counts)})"
+                f" {self.writer.size(run.size)}$ ({escaped(run.counts)})"
                 for run in header.runs
             ]
             yield f"Indices: {'; '.join(runs)}.\n" if runs else ""
@@ -156,12 +156,12 @@ class LatexPage:
             yield f"{title}:" if title else ""
             yield display(rows)
 
-    def defined(self, definition: Definition, w: LatexWriter) -> list[str]:
+    def defined(self, definition: Definition, writer: LatexWriter) -> list[str]:
         """The definition of a quantity, in entries, as rows of an alignment."""
-        left, right = f"{w.entry(definition.left)} &= ", definition.right
+        left, right = f"{writer.entry(definition.left)} &= ", definition.right
         if not isinstance(right, Expression):
-            return [left + w.write(right)]
-        return self.broken(left, summands(right), w)
+            return [left + writer.write(right)]
+        return self.broken(left, summands(right), writer)
 
     def maps(self, header: Header) -> Iterator[str]:
         """The maps without a formula: from what to what, and their derivatives."""
@@ -169,10 +169,10 @@ class LatexPage:
             return
         yield f"{MAPS}:\n"
         for box in header.maps:
-            given = ", ".join(self.w.symbol(name) for name, _ in box.arguments)
-            slopes = r", \allowbreak ".join(map(self.w.symbol, box.slopes))
+            given = ", ".join(self.writer.symbol(name) for name, _ in box.arguments)
+            slopes = r", \allowbreak ".join(map(self.writer.symbol, box.slopes))
             yield (
-                f"{escaped(box.operation)}: ${given} \\mapsto {self.w.symbol(box.value[0])}$"
+                f"{escaped(box.operation)}: ${given} \\mapsto {self.writer.symbol(box.value[0])}$"
                 + (f", with derivatives ${slopes}$" if slopes else "")
                 + ".\n"
             )
@@ -180,20 +180,20 @@ class LatexPage:
 
     def sizes(self, sizes: Sizes) -> str:
         """``m \\times h``"""
-        return r" \times ".join(map(self.w.size, sizes)) or "1"
+        return r" \times ".join(map(self.writer.size, sizes)) or "1"
 
     # ------------------------------------------------------------ lines
 
     def derivative(self, section: Section) -> str:
         """What is derived, as a formula of the text."""
         assert section.derivative is not None
-        return f"${self.w.write(of(section.derivative))}$"
+        return f"${self.writer.write(of(section.derivative))}$"
 
     def block(self, section: Section) -> Iterator[str]:
         """A block: its title, its lines and its result."""
         title = f"{self.derivative(section)} --- {escaped(section.name)}"
         if section.shape is not None:
-            sizes = f"({', '.join(map(self.w.size, section.shape))})"
+            sizes = f"({', '.join(map(self.writer.size, section.shape))})"
             title += f", shape ${sizes if section.shape else shape_text(())}$"
         assert section.result is not None
         yield rf"\subsection*{{{title}}}"
@@ -213,19 +213,19 @@ class LatexPage:
     def equation(self, line: Line) -> list[str]:
         """A line of the derivation as rows of an alignment."""
         equation = line.equation
-        left = "" if equation.left is None else self.w.write(equation.left)
-        tail = f" =: {self.w.entry(equation.name)}" if equation.name else ""
-        rows = self.broken(f"{left} &= ", equation.right, self.w, tail)
+        left = "" if equation.left is None else self.writer.write(equation.left)
+        tail = f" =: {self.writer.entry(equation.name)}" if equation.name else ""
+        rows = self.broken(f"{left} &= ", equation.right, self.writer, tail)
         # The left side was there for the width of the first row only.
         if equation.trivial:
             rows[0] = rows[0].split("&= ", 1)[1]
-        return [*rows, *(self.defined(line.defined, self.w) if line.defined else ())]
+        return [*rows, *(self.defined(line.defined, self.writer) if line.defined else ())]
 
     def broken(
         self,
         left: str,
         summands: Sum,
-        w: LatexWriter,
+        writer: LatexWriter,
         tail: str = "",
         labels: bool = True,
         always: bool = False,
@@ -236,7 +236,7 @@ class LatexPage:
         Args:
             left: what stands before them, with the sign of alignment.
             summands: what to write.
-            w: in which notation.
+            writer: in which notation.
             tail: what stands behind them.
             labels: whether anything stands under them.
             always: whether their kinds have a colour without a label too.
@@ -248,10 +248,10 @@ class LatexPage:
             if place and used + width > _LINE:
                 rows.append(row)
                 row, used = r"&\quad ", 0
-            sign = w.minus if part.negative else w.plus if place else ""
+            sign = writer.minus if part.negative else writer.plus if place else ""
             before, after = (" " if used else "", " ") if place else ("", "")
             label = part.label if labels else ""
-            row += f"{before}{sign}{after}{_labelled(w.write(part.node), part, label, always)}"
+            row += f"{before}{sign}{after}{_labelled(writer.write(part.node), part, label, always)}"
             used += width + 3  # and the sign between spaces
         return [*rows, row + tail]
 
@@ -265,7 +265,7 @@ class LatexPage:
             yield escaped(f"{every} is {EACH[result.every]}.") + "\n"
         if result.matrix:
             yield "As a matrix, rows and columns counted row by row:"
-            yield display(self.broken("&", result.matrix, self.w, labels=False, always=True))
+            yield display(self.broken("&", result.matrix, self.writer, labels=False, always=True))
             for remark in result.remarks:
                 yield escaped(f"{remark}.") + "\n"
 
@@ -275,16 +275,16 @@ class LatexPage:
         assert result is not None, "a block has a result"
         # By itself a result stands once: as a matrix, or in entries.
         if not result.in_place:
-            return self.in_entries(result, self.w)
-        left = f"{self.w.write(section.bare)} &= "
-        return self.broken(left, result.matrix, self.w, always=True)
+            return self.in_entries(result, self.writer)
+        left = f"{self.writer.write(section.bare)} &= "
+        return self.broken(left, result.matrix, self.writer, always=True)
 
-    def in_entries(self, result: Result, w: LatexWriter) -> list[str]:
+    def in_entries(self, result: Result, writer: LatexWriter) -> list[str]:
         """The result in entries: what its terms have in common in front of braces."""
-        left, tail = f"{self.w.write(result.before)} &= ", ""
+        left, tail = f"{self.writer.write(result.before)} &= ", ""
         if result.outer is not None:
-            left, tail = rf"{left}{outside(result.outer, w)} \Bigl\{{ ", r" \Bigr\}"
-        return self.broken(left, result.inner, w, tail, always=True)
+            left, tail = rf"{left}{outside(result.outer, writer)} \Bigl\{{ ", r" \Bigr\}"
+        return self.broken(left, result.inner, writer, tail, always=True)
 
 
 def display(rows: Sequence[str]) -> str:

@@ -27,18 +27,18 @@ def remarks(node: Matrix) -> tuple[str, ...]:
         >>> remarks(Commutation(("m",), ("h",)))
         ('K vec(V) = vec(Vᵀ) for V of shape m × h: the same entries, counted column by column',)
     """
-    w = TextWriter(Program({}, ()))
-    w.write(node)  # which tells it whether K has its sizes here
-    return tuple(dict.fromkeys(remark for inner in walk(node) for remark in _remark(inner, w)))
+    writer = TextWriter(Program({}, ()))
+    writer.write(node)  # which tells it whether K has its sizes here
+    return tuple(dict.fromkeys(remark for inner in walk(node) for remark in _remark(inner, writer)))
 
 
-def _remark(node: Matrix, w: TextWriter) -> Iterator[str]:
+def _remark(node: Matrix, writer: TextWriter) -> Iterator[str]:
     match node:
         case Commutation(rows, columns):
             form = f"{sizes_text(rows)} × {sizes_text(columns)}"
             yield (
-                f"{w.part(node)} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries, counted"
-                " column by column"
+                f"{writer.part(node)} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries,"
+                " counted column by column"
             )
         case Vec():
             yield "vec(V): the entries of V row by row, as one column"
@@ -53,8 +53,8 @@ def _remark(node: Matrix, w: TextWriter) -> Iterator[str]:
         case Symbol(array, _, columns, fixed, ((shown, places), *_)) if fixed and not array.by:
             row = ", ".join(index for _, index in fixed)
             if columns:
-                yield f"{w.part(node)}: slice {row} of {array.name}, a matrix"
+                yield f"{writer.part(node)}: slice {row} of {array.name}, a matrix"
             elif shown != array.name:
-                yield f"{w.part(node)}: row {row} of {array.name}, as a column"
+                yield f"{writer.part(node)}: row {row} of {array.name}, as a column"
             elif ":" in places:
-                yield f"{w.part(node)}: what {array.name} has there, as a column"
+                yield f"{writer.part(node)}: what {array.name} has there, as a column"

@@ -67,11 +67,11 @@ class TextPage:
     """
 
     def __init__(self, program: Program) -> None:
-        self.w = TextWriter(program)
+        self.writer = TextWriter(program)
 
     def rows(self, document: Document) -> Iterator[str]:
         """The whole document."""
-        names = ", ".join(self.w.write(block.bare) for block in document.blocks)
+        names = ", ".join(self.writer.write(block.bare) for block in document.blocks)
         yield from broken(f"Second derivatives: {names}", WIDTH)
         yield ""
         yield from self.header(document.header)
@@ -129,13 +129,13 @@ class TextPage:
             arrow = Part("+", f"{given} ↦ {self.array(*box.value)}")
             rows += laid_out(f"{box.operation}:", [arrow], room)
             if box.slopes:
-                slopes = ", ".join(map(self.w.symbol, box.slopes))
+                slopes = ", ".join(map(self.writer.symbol, box.slopes))
                 rows += [f"    {row}" for row in broken(f"derivatives {slopes}", room - 4)]
         return [*rows, *prose(f"{MAPS}. {ABOUT_MAPS}", room)] if rows else []
 
     def array(self, name: str, sizes: Sizes | None) -> str:
         """A name with its shape."""
-        return self.w.symbol(name) + ("" if sizes is None else f" {shape_text(sizes)}")
+        return self.writer.symbol(name) + ("" if sizes is None else f" {shape_text(sizes)}")
 
     def definitions(self, definitions: Sequence[Definition]) -> list[str]:
         """Quantities, the notes and matrices beside them in a column of their own."""
@@ -148,9 +148,8 @@ class TextPage:
             if definition.in_place and definition.matrix is not None:
                 right, note = f"{right}   {note}" if note else right, ""
             elif definition.matrix is not None:
-                beside = (
-                    f"{self.w.symbol(definition.left.name)} = {self.w.write(definition.matrix)}"
-                )
+                name = self.writer.symbol(definition.left.name)
+                beside = f"{name} = {self.writer.write(definition.matrix)}"
             cells.append((left, right, beside or note))
         # One column for all, behind the longest formula that has something beside it.
         room = WIDTH - _MARGIN
@@ -169,8 +168,8 @@ class TextPage:
     def definition(self, definition: Definition) -> tuple[str, str]:
         """Both sides of a quantity's definition."""
         if definition.in_place and definition.matrix is not None:
-            return self.w.symbol(definition.left.name), self.w.write(definition.matrix)
-        return self.w.entry(definition.left), self.w.write(definition.right)
+            return self.writer.symbol(definition.left.name), self.writer.write(definition.matrix)
+        return self.writer.entry(definition.left), self.writer.write(definition.right)
 
     # ------------------------------------------------------------ sections
 
@@ -178,7 +177,7 @@ class TextPage:
         """A title with a line under it, the lines, and the result."""
         title = [section.name]
         if section.derivative is not None:
-            title.insert(0, self.w.write(section.bare))
+            title.insert(0, self.writer.write(section.bare))
         if section.shape is not None:
             title.append(f"shape {shape_text(section.shape)}")
         rows = broken("   ".join(title), WIDTH)
@@ -193,7 +192,7 @@ class TextPage:
         yield from self.result(section.result)
         if section.transposed and section.derivative is not None:
             turned = replace(section.derivative, by=section.derivative.by[::-1])
-            sentence = f"{self.w.write(without_indices(turned))} is its transpose."
+            sentence = f"{self.writer.write(without_indices(turned))} is its transpose."
             yield from (f"  {row}" for row in prose(sentence, WIDTH - 2))
         if deviation := number(section.deviation):
             yield f"  Against automatic differentiation, the whole block: {deviation}."
@@ -224,7 +223,7 @@ class TextPage:
     def equation(self, line: Line) -> list[str]:
         """``before = after =: name``, and below it what a name is that stands on both sides."""
         equation, width = line.equation, WIDTH - _RULE
-        tail = f"=: {self.w.entry(equation.name)}" if equation.name else ""
+        tail = f"=: {self.writer.entry(equation.name)}" if equation.name else ""
         rows = laid_out(self.head(equation), self.parts(equation.right), width, tail)
         if line.defined is not None:
             left, right = self.definition(line.defined)
@@ -236,12 +235,12 @@ class TextPage:
         """What stands left of the terms."""
         if equation.trivial:
             return ""
-        return "=" if equation.left is None else f"{self.w.write(equation.left)} ="
+        return "=" if equation.left is None else f"{self.writer.write(equation.left)} ="
 
     def parts(self, summands: Sum) -> list[Part]:
         """Terms, with their signs and what stands under them."""
         return [
-            Part("−" if part.negative else "+", self.w.write(part.node), part.label)
+            Part("−" if part.negative else "+", self.writer.write(part.node), part.label)
             for part in summands
         ]
 
@@ -250,9 +249,9 @@ class TextPage:
     def result(self, result: Result) -> Iterator[str]:
         """What its terms have in common in front of braces, the kinds under the terms; then as a
         matrix."""
-        head, tail = f"{self.w.write(result.before)} =", ""
+        head, tail = f"{self.writer.write(result.before)} =", ""
         if result.outer is not None:
-            head, tail = f"{head} {outside(result.outer, self.w)} {{", "}"
+            head, tail = f"{head} {outside(result.outer, self.writer)} {{", "}"
         rows = laid_out(head, self.parts(result.inner), WIDTH - 2, tail)
         yield from (f"  {row}" for row in underlined(rows))
         if kind := one_kind(result.inner):

@@ -51,74 +51,79 @@ def sizes_text(sizes: Sizes) -> str:
     return "·".join(map(str, sizes)) or "1"
 
 
-def _symbol(node: Symbol, w: Notation) -> Written:
+def _symbol(node: Symbol, writer: Notation) -> Written:
     names = node.shown or tuple((name, ()) for name in (node.array.name, *node.array.by))
-    of, *by = (w.name(name, places) for name, places in names)
-    return (w.partial(of, by, whole=True), QUOTIENT) if by else (of, ATOM)
+    of, *by = (writer.name(name, places) for name, places in names)
+    return (writer.partial(of, by, whole=True), QUOTIENT) if by else (of, ATOM)
 
 
-def _commutation(node: Commutation, w: Notation) -> Written:
+def _commutation(node: Commutation, writer: Notation) -> Written:
     # K alone is enough where all are of one size.
-    sizes = (sizes_text(node.rows), sizes_text(node.columns)) if w.several else ()
-    return w.commutation(sizes), ATOM
+    sizes = (sizes_text(node.rows), sizes_text(node.columns)) if writer.several else ()
+    return writer.commutation(sizes), ATOM
 
 
-def _transpose(node: Transpose, w: Notation) -> Written:
+def _transpose(node: Transpose, writer: Notation) -> Written:
     # A⁻ᵀ is one sign.
     if isinstance(node.body, Inverse):
-        return w.superscript(w.part(node.body.body, RAISED), w.inverse_transposed), RAISED
-    return w.superscript(w.part(node.body, ATOM), w.transposed), RAISED
+        return writer.superscript(
+            writer.part(node.body.body, RAISED), writer.inverse_transposed
+        ), RAISED
+    return writer.superscript(writer.part(node.body, ATOM), writer.transposed), RAISED
 
 
-def _entry_power(node: EntryPower, w: Notation) -> Written:
+def _entry_power(node: EntryPower, writer: Notation) -> Written:
     exponent, each = node.exponent, not is_scalar(node.body)
     if exponent == HALF and not each:
-        return w.root(w.part(node.body)), RAISED
-    raised = exponent if isinstance(exponent, Fraction) else w.part(exponent)
-    return w.superscript(w.part(node.body, ATOM), w.exponent(raised, each)), RAISED
+        return writer.root(writer.part(node.body)), RAISED
+    raised = exponent if isinstance(exponent, Fraction) else writer.part(exponent)
+    return writer.superscript(writer.part(node.body, ATOM), writer.exponent(raised, each)), RAISED
 
 
 def _operation(name: str) -> Rule:
     """``diag(v)`` and its like."""
-    return lambda node, w: (w.operator(name) + w.grouped(w.part(node.body)), ATOM)
+    return lambda node, writer: (
+        writer.operator(name) + writer.grouped(writer.part(node.body)),
+        ATOM,
+    )
 
 
-def _joined(factors: tuple[Matrix, ...], sign: str, w: Notation) -> Written:
+def _joined(factors: tuple[Matrix, ...], sign: str, writer: Notation) -> Written:
     """Factors of ⊗ or ∘: products need no parentheses, each other does."""
     parts = []
     for place, factor in enumerate(factors, 1):
-        text = w.part(factor, QUOTIENT, place == len(factors))
+        text = writer.part(factor, QUOTIENT, place == len(factors))
         # A (B ⊗ C) ⊗ D could be read otherwise without parentheses around all of the product.
         mixed = isinstance(factor, Product) and any(
             isinstance(inner, Kron | Hadamard) for inner in factor.factors
         )
-        parts.append(w.grouped(text) if mixed else text)
+        parts.append(writer.grouped(text) if mixed else text)
     return sign.join(parts), TIMES
 
 
-def _product(node: Product, w: Notation) -> Written:
-    parts = [w.part(factor, PRODUCT) for factor in node.factors]
+def _product(node: Product, writer: Notation) -> Written:
+    parts = [writer.part(factor, PRODUCT) for factor in node.factors]
     text = parts[0]
     for (before, factor), part in zip(pairwise(node.factors), parts[1:], strict=True):
         # XᵀX is read as one thing.
         gram = isinstance(factor, Symbol) and before == Transpose(factor)
-        text = text + part if gram else w.product([text, part])
+        text = text + part if gram else writer.product([text, part])
     return text, PRODUCT
 
 
-def _sum(node: Sum, w: Notation) -> Written:
+def _sum(node: Sum, writer: Notation) -> Written:
     text = ""
     for term in node.terms:
         number, scalars, body = split(term)
         if number < 0:
             term = body if number == -1 and not scalars else Scaled(-number, scalars, body)
-        sign = w.minus if number < 0 else w.plus
+        sign = writer.minus if number < 0 else writer.plus
         text += f" {sign} " if text else sign * (number < 0)
-        text += w.part(term, SUM_OVER)
+        text += writer.part(term, SUM_OVER)
     return text, SUM
 
 
-def _scaled(node: Scaled, w: Notation) -> Written:
+def _scaled(node: Scaled, writer: Notation) -> Written:
     """``−2 s A``, ``(2/n) A``."""
     # Negative powers of scalars stand below a fraction line.
     above, below = [], []
@@ -130,58 +135,61 @@ def _scaled(node: Scaled, w: Notation) -> Written:
             above.append(scalar)
     number, alone = abs(node.number), node.body == ONE
     if below:
-        front = [_quotient(number, above, below, alone, w)]
+        front = [_quotient(number, above, below, alone, writer)]
     else:
         least = PRODUCT if alone and len(above) == 1 else RAISED
-        front = [w.coefficient(number)] if number != 1 or (alone and not above) else []
-        front += [w.part(scalar, least) for scalar in above]
-    sign = w.minus if node.number < 0 else ""
+        front = [writer.coefficient(number)] if number != 1 or (alone and not above) else []
+        front += [writer.part(scalar, least) for scalar in above]
+    sign = writer.minus if node.number < 0 else ""
     if alone:
-        return sign + w.product(front), SUM if sign else PRODUCT
-    body, binds = w.written(node.body)
+        return sign + writer.product(front), SUM if sign else PRODUCT
+    body, binds = writer.written(node.body)
     # Under a number a sum over an index needs no parentheses, a sum does.
-    body = w.grouped(body) if binds < SUM_OVER else body
+    body = writer.grouped(body) if binds < SUM_OVER else body
     binds = min(max(binds, SUM_OVER), PRODUCT)
-    return sign + w.product([*front, body]), SUM if sign else binds
+    return sign + writer.product([*front, body]), SUM if sign else binds
 
 
 def _quotient(
-    number: Fraction, above: list[Matrix], below: list[Matrix], alone: bool, w: Notation
+    number: Fraction, above: list[Matrix], below: list[Matrix], alone: bool, writer: Notation
 ) -> str:
     tops = [str(number.numerator)] if number.numerator != 1 or not above else []
     bottoms = [str(number.denominator)] if number.denominator != 1 else []
     # A bar holds together what stands below it by itself.
-    least = SUM if w.barred and len(below) == 1 and not bottoms else RAISED
-    top = w.product([*tops, *(w.part(scalar, RAISED) for scalar in above)])
-    return w.ratio(top, [*bottoms, *(w.part(scalar, least) for scalar in below)], alone)
+    least = SUM if writer.barred and len(below) == 1 and not bottoms else RAISED
+    top = writer.product([*tops, *(writer.part(scalar, RAISED) for scalar in above)])
+    return writer.ratio(top, [*bottoms, *(writer.part(scalar, least) for scalar in below)], alone)
 
 
-def _elementwise(node: Elementwise, w: Notation) -> Written:
-    return w.function(node.function, node.order) + w.grouped(w.part(node.body)), ATOM
+def _elementwise(node: Elementwise, writer: Notation) -> Written:
+    return writer.function(node.function, node.order) + writer.grouped(writer.part(node.body)), ATOM
 
 
-def _block_diag(node: BlockDiag, w: Notation) -> Written:
-    return w.operator("blockdiag", node.index) + w.grouped(w.part(node.body)), ATOM
+def _block_diag(node: BlockDiag, writer: Notation) -> Written:
+    return writer.operator("blockdiag", node.index) + writer.grouped(writer.part(node.body)), ATOM
 
 
-def _sum_over(node: SumOver, w: Notation) -> Written:
-    return f"{w.summation([node.index])} {w.part(node.body, SUM_OVER)}", SUM_OVER
+def _sum_over(node: SumOver, writer: Notation) -> Written:
+    return f"{writer.summation([node.index])} {writer.part(node.body, SUM_OVER)}", SUM_OVER
 
 
 RULES: dict[type, Rule] = {
     Symbol: _symbol,
-    Dimension: lambda node, w: (w.size(node.size), ATOM),
-    Zeros: lambda node, w: ("0", ATOM),
-    Ones: lambda node, w: (w.ones if node.rows else "1", ATOM),
-    Identity: lambda node, w: ("I", ATOM),
+    Dimension: lambda node, writer: (writer.size(node.size), ATOM),
+    Zeros: lambda node, writer: ("0", ATOM),
+    Ones: lambda node, writer: (writer.ones if node.rows else "1", ATOM),
+    Identity: lambda node, writer: ("I", ATOM),
     Commutation: _commutation,
     Scaled: _scaled,
     Transpose: _transpose,
-    Inverse: lambda node, w: (w.superscript(w.part(node.body, ATOM), w.inverse), RAISED),
+    Inverse: lambda node, writer: (
+        writer.superscript(writer.part(node.body, ATOM), writer.inverse),
+        RAISED,
+    ),
     Product: _product,
     Sum: _sum,
-    Hadamard: lambda node, w: _joined(node.factors, w.hadamard, w),
-    Kron: lambda node, w: _joined(node.factors, w.kron, w),
+    Hadamard: lambda node, writer: _joined(node.factors, writer.hadamard, writer),
+    Kron: lambda node, writer: _joined(node.factors, writer.kron, writer),
     Elementwise: _elementwise,
     EntryPower: _entry_power,
     Diag: _operation("diag"),
