@@ -130,7 +130,7 @@ class Arrays:
             if index.name in fixed:
                 places.append((axis, index.name))
             axis += len(self.sizes_of(index))
-        # The vector of a quantity with a pair for an index has the entries of a matrix.
+        # A single index may count two sizes, where it stands for a pair.
         rows, columns = (
             map(self.sizes_of, free) if len(free) == 2 else (sum(map(self.sizes_of, free), ()), ())
         )
