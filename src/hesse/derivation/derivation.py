@@ -1,6 +1,6 @@
 """A derivation, and one block of it as a formula: to read, to print, to run."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from hesse.derivation.calculus.expression import Entry, Expression, Index, Parti
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.calculus.samples import Own
 from hesse.derivation.check.valuation import Valuation
-from hesse.derivation.lines.records import Block, Certificate, Line, Slope, Stage
+from hesse.derivation.lines.records import Block, Certificate, Line, Record
 from hesse.errors import HesseKeyError, nearest
 from hesse.process.progress import Progress
 
@@ -78,12 +78,12 @@ class Formula:
     def matrix(self) -> str | None:
         """The result as a product of matrices, rows and columns counted row by row; None where it
         has no such form."""
-        from hesse.derivation.show.matrix import matrix_form, matrix_text
+        from hesse.derivation.show.matrix import matrix_form
+        from hesse.derivation.show.text_writer import TextWriter
 
-        found = matrix_form(
-            self.expression, self.rows.indices, self.columns.indices, self.derivation.program
-        )
-        return None if found is None else matrix_text(found)
+        program = self.derivation.program
+        form = matrix_form(self.expression, self.rows.indices, self.columns.indices, program)
+        return None if form is None else TextWriter(program).write(form)
 
     def python(self, backend: str = "numpy", name: str = "hessian_block") -> str:
         """A standalone function of the leaves, with named intermediates and the formula in its
@@ -173,45 +173,24 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class Derivation:
+class Derivation(Record):
     """The derivation of a Hessian: every line with its rule, every line certified.
 
     Made by `hesse.derive`. ``print`` shows it; in a notebook it shows itself.
 
     Attributes:
-        source: what was asked about, as text.
-        program: the cost as named quantities, and every δ, S and D that got a name.
-        parameters: in the order in which the flat Hessian has them.
-        slopes: the first derivatives.
-        blocks: the second ones, by rows and columns, ``rows`` not after ``columns``.
-        stages: for a derivation stage by stage, from the first layer up; else none.
-        notes: sentences on conventions and on what is special here.
-        certificate: what was checked; None where certification was turned off.
+        source, program, parameters, slopes, blocks, stages, notes, certificate, functions: as in
+            `hesse.derivation.lines.records.Record`.
         writer: writes a block that is not there yet, and the program with the names it needed.
         at: the point at which everything was certified.
-        functions: what stands for functions that have no formula of their own, in a captured model.
         own: the parameters and the data of a cost that was derived.
     """
 
-    source: str
-    program: Program
-    parameters: tuple[str, ...]
-    slopes: Mapping[str, Slope]
-    blocks: Mapping[tuple[str, str], Block] = field(default_factory=dict)
-    stages: tuple[Stage, ...] = ()
-    notes: tuple[str, ...] = ()
-    certificate: Certificate | None = None
     writer: Callable[[str, str], tuple[Block, Program]] | None = field(
         default=None, repr=False, compare=False
     )
     at: Valuation | None = field(default=None, repr=False, compare=False)
-    functions: Mapping[str, Callable[[Tensor], Tensor]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
     own: Own | None = field(default=None, repr=False, compare=False)
-
-    def __iter__(self) -> Iterator[Block]:
-        return iter(self.blocks.values())
 
     def __str__(self) -> str:
         return self.text()

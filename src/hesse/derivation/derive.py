@@ -9,7 +9,7 @@ from hesse.cost import Cost
 from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.check.certification import certified, certified_at
+from hesse.derivation.check.certification import certified, certified_at, valuation
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.lines.adjoints import adjoints
 from hesse.derivation.lines.by_layer import Stages, stages
@@ -214,4 +214,7 @@ def written(
         writer=writer.with_program,
         functions=functions or {},
     )
-    return certified(result)[0] if certify else result
+    if not certify:
+        return result
+    point = valuation(result.program, functions=result.functions)
+    return replace(certified(result, point)[0], at=point)

@@ -21,7 +21,8 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.program import Leaf, Program, Quantity
-from hesse.derivation.derivation import Block, Derivation, Line, Slope
+from hesse.derivation.derivation import Derivation
+from hesse.derivation.lines.records import Block, Line, Slope
 
 CURVATURE: Kind = "curvature from above"
 PRODUCT: Kind = "product-rule term"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,12 +14,9 @@ from torch import Tensor
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.check.valuation import Valuation, relative
-from hesse.derivation.lines.records import Block, Certificate, Line
+from hesse.derivation.lines.records import Block, Certificate, Line, Record
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
-
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
 
 TOLERANCE = 1e-8
 # The first symbolic size; each next one is one larger up to LARGEST, so that axes of different
@@ -32,6 +29,7 @@ LARGEST_BLOCK = 2**26  # entries, half a gigabyte in float64
 LARGE = 2**22  # entries of an array that is still checked at a user's own sizes
 
 Functions = Mapping[str, Callable[[Tensor], Tensor]]
+Derived = TypeVar("Derived", bound=Record)
 
 
 def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
@@ -182,8 +180,8 @@ def _entries(point: Valuation, *expressions: Expression) -> int:
 
 @_in_float64()
 def certified(
-    derivation: "Derivation", point: Valuation | None = None, tolerance: float = TOLERANCE
-) -> "tuple[Derivation, Certificate]":
+    derivation: Derived, point: Valuation | None = None, tolerance: float = TOLERANCE
+) -> tuple[Derived, Certificate]:
     """The derivation with the deviation of each line and block filled in.
 
     Raises:
@@ -242,7 +240,7 @@ def certified(
         max((block.deviation for block in blocks.values()), default=0.0),
     )
     result = replace(
-        derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate, at=point
+        derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate
     )
     return result, certificate
 
@@ -259,7 +257,7 @@ def deviation(before: Expression, after: Expression, point: Valuation) -> float:
     return relative(point.array(before, free), point.array(after, free))
 
 
-def certified_at(derivation: "Derivation", arrays: Mapping[str, Tensor]) -> "OwnCheck":
+def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "OwnCheck":
     """Every line and block once more at arrays of the user's own, as far as they are small enough.
 
     Raises:

@@ -1,9 +1,13 @@
 """The records of a derivation: its lines, and what they lead to."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from math import nan
 
+from torch import Tensor
+
 from hesse.derivation.calculus.expression import Entry, Expression
+from hesse.derivation.calculus.program import Program
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,36 @@ class Certificate:
             f"{self.lines} lines, largest deviation {self.deviation:.0e}; {self.blocks} blocks"
             f" against automatic differentiation, {self.block_deviation:.0e}"
         )
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that was derived, as data: what `hesse.derivation.derivation.Derivation` is made of, and
+    what every room below it reads.
+
+    Attributes:
+        source: what was asked about, as text.
+        program: the cost as named quantities, and every δ, S and D that got a name.
+        parameters: in the order in which the flat Hessian has them.
+        slopes: the first derivatives.
+        blocks: the second ones, by rows and columns, ``rows`` not after ``columns``.
+        stages: for a derivation stage by stage, from the first layer up; else none.
+        notes: sentences on conventions and on what is special here.
+        certificate: what was checked; None where certification was turned off.
+        functions: what stands for functions that have no formula of their own, in a captured model.
+    """
+
+    source: str
+    program: Program
+    parameters: tuple[str, ...]
+    slopes: Mapping[str, Slope]
+    blocks: Mapping[tuple[str, str], Block] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    notes: tuple[str, ...] = ()
+    certificate: Certificate | None = None
+    functions: Mapping[str, Callable[[Tensor], Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.blocks.values())

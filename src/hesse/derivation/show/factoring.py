@@ -63,6 +63,7 @@ def factored(expression: Expression) -> Factored:
     )
     terms = _aligned(terms, guide)
     shared = _shared_sums(terms, guide)
+    # A sum that goes back inside holds back factors, which can take other sums back with them.
     while True:
         common, rest = _common(terms, guide, shared)
         # A sum stands outside where two factors or more go with it: Σ_n x[n,i] a[n,j] { … }.
@@ -96,10 +97,10 @@ def _common(
     for factor in list(terms[guide].factors):
         if set(indices(factor)) & bound or isinstance(factor, Delta):
             continue
-        found = [_equal(factor, left, term) for left, term in zip(rest, terms, strict=True)]
-        if all(place is not None for place in found):
+        places = [_equal(factor, left, term) for left, term in zip(rest, terms, strict=True)]
+        if all(place is not None for place in places):
             common.append(factor)
-            for left, place in zip(rest, found, strict=True):
+            for left, place in zip(rest, places, strict=True):
                 del left[place]  # pyright: ignore[reportArgumentType]
     return common, rest
 
@@ -121,10 +122,11 @@ def _opened(term: Term) -> Term:
             isinstance(factor, Power)
             and number is not None
             and number.denominator == 1
+            # A higher power is common as a whole or not at all: opened it would only be long.
             and 1 < abs(number) <= 8
         ):
-            one = factor.base if number > 0 else Power(factor.base, constant(-1))
-            factors.extend([one] * int(abs(number)))
+            single = factor.base if number > 0 else Power(factor.base, constant(-1))
+            factors.extend([single] * int(abs(number)))
         else:
             factors.append(factor)
     return replace(term, factors=tuple(factors))
@@ -149,6 +151,7 @@ def _equal(factor: Factor, among: list[Factor], term: Term) -> int | None:
     one."""
     if factor in among:
         return among.index(factor)
+    # Each name is led to the one name that stands for all those it is equal to.
     to: dict[Index, Index] = {}
     for delta in term.factors:
         if isinstance(delta, Delta):
@@ -182,6 +185,7 @@ def _aligned(terms: list[Term], guide: int) -> list[Term]:
             for candidate in (
                 other for other in term.bound if other not in done and other.size == index.size
             ):
+                # Equal factors are counted as often as both terms have them.
                 moved = Counter(_renamed(term, candidate, index).factors)
                 score = sum(
                     min(n, moved[factor])

@@ -1,16 +1,24 @@
-"""What a cost is made of, as a derivation's header says it: its definitions, and its maps without a
-formula."""
+"""What a derivation begins with: shapes, indices, maps, and how its blocks make up H."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
+from hesse.derivation.calculus.expression import Entry, Expression, Index, Size, own_indices, walk
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quantity
+from hesse.derivation.lines.records import Block, Line, Record
+from hesse.derivation.show.document import Map, Run
 from hesse.derivation.show.names import derivative
-from hesse.derivation.show.outline import SIGNALS
+from hesse.derivation.show.readings import Reading
 
-MAPS = "Maps without a formula"
-ABOUT_MAPS = (
-    "They and their derivatives are symbols here, which automatic differentiation evaluates."
-)
+SIGNALS = ("delta", "curvature", "transport")
+
+
+def all_lines(record: Record) -> Iterator[Line]:
+    """Every line: of the first derivatives, of the stages, of the blocks."""
+    for part in (*record.slopes.values(), *record.stages, *record):
+        yield from part.lines
+
+
+# ---------------------------------------------------------------- quantities
 
 
 def forward(program: Program) -> list[Quantity]:
@@ -22,6 +30,24 @@ def forward(program: Program) -> list[Quantity]:
         if quantity.role not in SIGNALS
         and not isinstance(quantity.definition, BlackBox)
         and not _is(quantity, quantity.name)
+    ]
+
+
+def signals(record: Record) -> list[Quantity]:
+    """The δ, S and D that what is shown mentions and no line of it defines; stages define theirs,
+    for any two layers."""
+    # Stages define theirs, for any two layers.
+    if record.stages:
+        return []
+    program, lines = record.program, list(all_lines(record))
+    named = {line.name.name for line in lines if line.name is not None}
+    shown = [*(line.after for line in lines), *(block.expression for block in record)]
+    return [
+        quantity
+        for quantity in program.quantities
+        if quantity.role in SIGNALS
+        and quantity.name not in named
+        and any(program.depends(expression, quantity.name) for expression in shown)
     ]
 
 
@@ -40,35 +66,178 @@ def _is(quantity: Quantity, formula: str) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Map:
-    """A map without a formula.
-
-    Attributes:
-        operation: what it is called.
-        arguments: what goes in.
-        value: what comes out.
-        slopes: the names of its first and second derivatives.
-    """
-
-    operation: str
-    arguments: tuple[str, ...]
-    value: str
-    slopes: tuple[str, ...]
-
-
-def maps(program: Program) -> list[Map]:
+def maps(program: Program, reading: Reading) -> tuple[Map, ...]:
     """The maps without a formula, in order."""
-    found = [
-        (q.name, q.definition) for q in program.quantities if isinstance(q.definition, BlackBox)
-    ]
+    boxes = {q.name: q.definition for q in program.quantities if isinstance(q.definition, BlackBox)}
+    # A box of order one or two is a derivative of another, which it names.
     slopes: dict[str, list[str]] = {}
-    for name, definition in found:
-        parts = derivative(name) if definition.order else None
+    for name, box in boxes.items():
+        parts = derivative(name) if box.order else None
         if parts:
             slopes.setdefault(parts[0], []).append(name)
-    return [
-        Map(d.operation, d.arguments, name, tuple(slopes.get(name, ())))
-        for name, d in found
-        if not d.order
-    ]
+
+    def shaped(name: str) -> tuple[str, tuple[Size, ...] | None]:
+        return name, reading.shape(program.shape(name))
+
+    return tuple(
+        Map(
+            box.operation,
+            tuple(map(shaped, box.arguments)),
+            shaped(name),
+            tuple(slopes.get(name, ())),
+        )
+        for name, box in boxes.items()
+        if not box.order
+    )
+
+
+# ---------------------------------------------------------------- shapes and indices
+
+
+def shapes(record: Record) -> list[tuple[str, tuple[Size, ...]]]:
+    """Each leaf with its sizes: the parameters first. Constants that stand for a condition are not
+    arrays to the reader."""
+    leaves = [leaf for leaf in record.program.leaves.values() if leaf.shown is None]
+    order = {name: place for place, name in enumerate(record.parameters)}
+    # What is derived by, what is given, and what has a value.
+    ranks = {"parameter": 0, "data": 1, "constant": 2}
+    leaves.sort(key=lambda leaf: (order.get(leaf.name, len(order)), ranks[leaf.role]))
+    return [(leaf.name, leaf.sizes) for leaf in leaves]
+
+
+def runs(record: Record) -> tuple[Run, ...]:
+    """All indices of a derivation, by what they run over."""
+    letters: dict[Size, dict[str, None]] = {}
+    for index in _all_indices(record):
+        letters.setdefault(index.size, {}).setdefault(index.name)
+    counts: dict[Size, list[str]] = {}
+    for name, sizes in shapes(record):
+        for axis, size in enumerate(sizes):
+            counts.setdefault(size, []).append(_axis(axis, len(sizes), name))
+    for quantity in record.program.quantities:
+        if len(quantity.indices) == 1 and quantity.role not in SIGNALS:
+            counts.setdefault(quantity.indices[0].size, []).append(f"entries of {quantity.name}")
+    return tuple(
+        Run(tuple(names), size, _listed(counts.get(size, []))) for size, names in letters.items()
+    )
+
+
+def _axis(axis: int, rank: int, name: str) -> str:
+    if rank == 1:
+        return f"entries of {name}"
+    if rank == 2:
+        return f"{('rows', 'columns')[axis]} of {name}"
+    return f"axis {axis + 1} of {name}"
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def _all_indices(record: Record) -> Iterator[Index]:
+    for quantity in record.program.quantities:
+        yield from quantity.indices
+        match quantity.definition:
+            case Expression():
+                yield from _within(quantity.definition)
+            case ArrayCall(_, argument):
+                yield from argument.indices
+    for slope in record.slopes.values():
+        yield from slope.parameter.indices
+    for block in record:
+        yield from (*block.rows.indices, *block.columns.indices)
+    for line in all_lines(record):
+        yield from (*_within(line.before), *_within(line.after))
+
+
+def _within(value: Expression) -> Iterator[Index]:
+    return (index for node in walk(value) for index in own_indices(node))
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def block_name(record: Record, block: Block) -> str:
+    """``the mixed block b`` or ``a diagonal block``, in words."""
+    names = block.rows.name, block.columns.name
+    if len(record.parameters) == 1:
+        return "the Hessian"
+    kind = "diagonal" if names[0] == names[1] else "mixed"
+    if len(record.parameters) > 2 or not {*names} <= {*record.parameters}:
+        return f"a {kind} block"
+    first, second = map(record.parameters.index, names)
+    # a is 0 + 0, b is 0 + 1 or 1 + 0, c is 1 + 1.
+    letter = "abc"[first + second]
+    return f"the {kind} block {letter}" + (", transposed" if first > second else "")
+
+
+def block_shape(block: Block) -> tuple[Size, ...]:
+    """The sizes of a block: those of its rows, then those of its columns."""
+    return tuple(index.size for index in (*block.rows.indices, *block.columns.indices))
+
+
+def grid(record: Record) -> tuple[tuple[str, ...], ...]:
+    """The assembled Hessian of two parameters as a grid of the names of its blocks, ``^T`` for a
+    transpose."""
+    return (("a", "b"), ("b^T", "c")) if len(record.parameters) == 2 else ()
+
+
+def conventions(record: Record, reading: Reading) -> Iterator[str]:
+    """What the blocks are, how often each stands in H, and in which order vec counts."""
+    cost, names = record.program.cost.name, record.parameters
+    entries = {block.rows.name: block.rows for block in record}
+    entries |= {block.columns.name: block.columns for block in record}
+    entries |= {name: slope.parameter for name, slope in record.slopes.items()}
+    # A reading without indices has nothing to say about vec.
+    entries = {name: reading.entry(entry) for name, entry in entries.items()}
+    if len(names) == 2:
+        first, second = names
+        blocks = (
+            f"a = ∂²{cost}/∂{first}∂{first}, b = ∂²{cost}/∂{first}∂{second} and c ="
+            f" ∂²{cost}/∂{second}∂{second}"
+        )
+        below = f"∂²{cost}/∂{second}∂{first}"
+        yield from (sentence.format(blocks=blocks, below=below) for sentence in reading.meaning)
+    elif len(names) > 2:
+        yield (
+            f"H has a block H[A, B] = ∂²{cost}/∂A∂B for each pair of parameters; H[B, A] is its"
+            " transpose."
+        )
+    if any(entry.indices for entry in entries.values()):
+        yield f"Rows and columns of H: {', then '.join(f'vec({name})' for name in names)}."
+        counted = [
+            f"{name}[{','.join(index.name for index in entry.indices)}] is number {position(entry)}"
+            f" of vec({name})"
+            for name, entry in entries.items()
+            if len(entry.indices) > 1
+        ]
+        yield (
+            "Entries are counted row by row, from 0"
+            + (f": {'; '.join(counted)}" if counted else "")
+            + "."
+        )
+        if any(len(block_shape(block)) > 2 for block in record):
+            yield "The matrix A ⊗ B has the entry A[o,p] B[i,j] in row (o, i) and column (p, j)."
+    if record.program.samples is not None:
+        yield (
+            f"{cost} is one sample's cost: over many samples each block is the"
+            f" {record.program.samples} of theirs."
+        )
+
+
+def position(entry: Entry) -> str:
+    """Where an entry stands in vec, counted from nought and row by row: ``o·d + i``."""
+    text = ""
+    for index in entry.indices:
+        # Horner's way: (o·d + i)·e + j.
+        front = f"({text})" if "+" in text else text
+        text = f"{front}·{index.size} + {index.name}" if text else index.name
+    return text
+
+
+# ---------------------------------------------------------------- in words
+
+
+def shape_text(sizes: Sequence[Size]) -> str:
+    """``(h, d)``; a scalar is ``()``."""
+    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"

@@ -5,69 +5,62 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hesse.derivation.calculus.expression import Entry, Expression, Partial, of
-from hesse.derivation.calculus.program import Quantity
-from hesse.derivation.lines.records import Block, Line
-from hesse.derivation.show import matrices
-from hesse.derivation.show.factoring import factored
-from hesse.derivation.show.given import ABOUT_MAPS, MAPS, Map, forward, maps, note_of
-from hesse.derivation.show.latex import lines_latex
-from hesse.derivation.show.mathml import Maths, PageWriter
-from hesse.derivation.show.matrices import Forms, Shown
-from hesse.derivation.show.names import latex_name, typewriter
-from hesse.derivation.show.outline import (
+from hesse.derivation.calculus.expression import Entry, Expression, Kind
+from hesse.derivation.lines.records import Record
+from hesse.derivation.show.document import (
+    ABOUT_MAPS,
     EACH,
     KINDS,
-    View,
-    block_shape,
-    blocks_of,
-    checked,
-    conventions,
-    labels_of,
-    name_of,
-    named_by,
-    number,
-    runs,
-    said,
-    shape_text,
-    shapes,
-    signals,
-    views,
+    MAPS,
+    Definition,
+    Document,
+    Equation,
+    Formula,
+    Line,
+    Map,
+    Result,
+    Section,
+    Sum,
+    Summand,
+    summands,
 )
-from hesse.derivation.show.readings import READINGS, TITLES, Reading, scalar, scalar_definition
+from hesse.derivation.show.entries import outside
+from hesse.derivation.show.given import shape_text
+from hesse.derivation.show.latex import LatexPage
+from hesse.derivation.show.mathml import Maths, PageWriter
+from hesse.derivation.show.matrices import Forms
+from hesse.derivation.show.matrix import Matrix
+from hesse.derivation.show.outline import Outline, number
+from hesse.derivation.show.readings import READINGS, Reading
 from hesse.derivation.show.text_writer import TextWriter
-from hesse.derivation.show.writer import Piece
 from hesse.errors import HesseError, HesseImportError
 
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
-
-_CLASSES = {"curvature from above": "above", "product-rule term": "product"}
+_CLASSES: dict[Kind, str] = {"curvature from above": "above", "product-rule term": "product"}
 
 
-def page(derivation: "Derivation") -> str:
+def page(record: Record) -> str:
     """The whole derivation as one file that needs nothing else: open it in any browser, offline.
 
     Raises:
         HesseImportError: latex2mathml or jinja2 is not installed.
     """
-    return _rendered("page.html.j2", derivation, "hesse")
+    return _rendered("page.html.j2", record, "hesse")
 
 
-def fragment(derivation: "Derivation") -> str:
+def fragment(record: Record) -> str:
     """The same as a part of a page, for a notebook.
 
     Raises:
         HesseImportError: latex2mathml or jinja2 is not installed.
     """
     # A notebook can hold many: each has names of its own for its switch.
-    return _rendered("fragment.html.j2", derivation, f"hesse-{secrets.token_hex(4)}")
+    return _rendered("fragment.html.j2", record, f"hesse-{secrets.token_hex(4)}")
 
 
-def _rendered(template: str, derivation: "Derivation", prefix: str) -> str:
-    return _environment().get_template(template).render(_Content(derivation).model(), prefix=prefix)
+def _rendered(template: str, record: Record, prefix: str) -> str:
+    return _environment().get_template(template).render(_Content(record).model(), prefix=prefix)
 
 
 def _environment() -> Any:
@@ -105,304 +98,42 @@ class Part:
 
 
 class _Content:
-    def __init__(self, derivation: "Derivation") -> None:
-        self.derivation, self.program = derivation, derivation.program
-        self.write, self.shaped = PageWriter(self.program), PageWriter(self.program, shaped=True)
-        self.maths = Maths((self.write, self.shaped))
-        self.plain, self.forms = TextWriter(self.program), Forms(self.program)
-        self.reading: Reading = "indices"
-        words: set[str] = set()  # that stand in names
+    """All readings of a record, for the template."""
 
-        def note(word: str) -> str:
-            words.add(word)
-            return ""
-
-        for name in (*self.program.leaves, *self.program.by_name):
-            latex_name(name, (), note)
-        self.words = sorted(words, key=len, reverse=True)
+    def __init__(self, record: Record) -> None:
+        self.record, self.program = record, record.program
+        self.writer, self.shaped = PageWriter(self.program), PageWriter(self.program, shaped=True)
+        self.maths, self.forms = Maths(), Forms(self.program)
         self.codes: dict[tuple[str, str], str] = {}
 
     def model(self) -> dict[str, Any]:
-        d = self.derivation
+        """The whole page."""
+        cost = TextWriter(self.program).symbol(self.program.cost.name)
+        # One store of matrix forms for all readings: each is looked for once.
+        outlines = [Outline(self.record, name, self.forms) for name in READINGS]
+        documents = [outline.document() for outline in outlines]
         return {
-            "source": d.source,
-            "cost": self.plain.symbol(self.program.cost.name),
-            "title": f"Second derivatives of {self.plain.symbol(self.program.cost.name)}",
-            "readings": [self.read(reading) for reading in READINGS],
+            "source": self.record.source,
+            "title": f"Second derivatives of {cost}",
+            "readings": [
+                _Page(self, outline.reading).model(document)
+                for outline, document in zip(outlines, documents, strict=True)
+            ],
+            # Which reading a page opens with.
             "default": "indices",
             "maps": (MAPS, ABOUT_MAPS),
-            "kinds": [
-                (_CLASSES[kind], kind, (EACH[kind] or "").partition(": ")[2]) for kind in KINDS
-            ],
-            "notes": d.notes,
-            "checked": checked(d),
+            "kinds": [(_CLASSES[kind], kind, EACH[kind].partition(": ")[2]) for kind in KINDS],
+            "notes": self.record.notes,
+            "checked": documents[0].checked,
         }
 
-    def read(self, reading: Reading) -> dict[str, Any]:
-        """Everything in one reading."""
-        d, self.reading = self.derivation, reading
-        bare = reading == "scalar"
-        return {
-            "name": reading,
-            "title": TITLES[reading],
-            "definitions": [self.definition(quantity) for quantity in forward(self.program)],
-            "maps": [self.mapped(one) for one in maps(self.program)],
-            "signals": [self.definition(quantity) for quantity in signals(d)],
-            "shapes": (
-                []
-                if bare
-                else [
-                    (self.math(self.write.symbol(name)), shape_text(sizes))
-                    for name, sizes in shapes(d)
-                ]
-            ),
-            "runs": (
-                []
-                if bare
-                else [
-                    (
-                        [self.math(self.write.index(letter)) for letter in run.letters],
-                        str(run.size),
-                        run.counts,
-                    )
-                    for run in runs(d)
-                ]
-            ),
-            "grid": [
-                [self.math(cell.replace("^T", r"^{\top}")) for cell in row] for row in blocks_of(d)
-            ],
-            "conventions": conventions(d, reading),
-            "slopes": [
-                {
-                    "title": self.parts(of(self.first(slope.parameter))),
-                    "groups": self.groups(slope.lines),
-                }
-                for slope in d.slopes.values()
-            ],
-            "stages": [
-                {"title": stage.name, "groups": self.groups(stage.lines)} for stage in d.stages
-            ],
-            "blocks": [self.block(block, place) for place, block in enumerate(d)],
-        }
-
-    # ------------------------------------------------------------ formulas
-
-    def math(self, latex: str, writer: PageWriter | None = None) -> str:
-        return self.maths(latex, writer or self.write)
-
-    def part(
-        self,
-        latex: str,
-        sign: str = "",
-        kind: str | None = None,
-        label: str = "",
-        writer: PageWriter | None = None,
-    ) -> Part:
-        used = writer or self.write
-        mentioned = [
-            used.arrays[int(k)] for k in dict.fromkeys(re.findall(r"\\class\{array(\d+)\}", latex))
-        ]
-        told = (
-            " · ".join(f"{name} {shape_text(used.sizes(name))}" for name in mentioned)
-            if self.reading != "scalar"
-            else ""
-        )
-        return Part(self.math(latex, used), sign, _CLASSES.get(kind or "", ""), label, told)
-
-    def parts(
-        self,
-        expression: Expression,
-        labels: Sequence[str] = (),
-        writer: PageWriter | None = None,
-        always: bool = False,
-    ) -> list[Part]:
-        """The terms of a sum, each with its sign."""
-        used = writer or self.write
-        return self.pieces(used.pieces(expression), labels, used, always)
-
-    def pieces(
-        self, pieces: Sequence[Piece], labels: Sequence[str], used: PageWriter, always: bool = False
-    ) -> list[Part]:
-        parts = []
-        for place, piece in enumerate(pieces):
-            sign = "−" if piece.negative else "+" if place else ""
-            label = labels[place] if place < len(labels) else ""
-            parts.append(
-                self.part(piece.body, sign, piece.kind if label or always else None, label, used)
-            )
-        return parts
-
-    def definition(self, quantity: Quantity) -> dict[str, Any]:
-        """A quantity: its name, what it is, and a note."""
-        formula = self.defined(quantity, self.shaped if self.reading == "indices" else self.write)
-        return {"formula": formula, "note": note_of(quantity)}
-
-    def mapped(self, one: Map) -> dict[str, Any]:
-        """A map without a formula: from what to what, and its derivatives."""
-        given = ", ".join(map(self.write.symbol, one.arguments))
-        arrow = self.part(rf"{given} \mapsto {self.write.symbol(one.value)}")
-        return {
-            "name": one.operation,
-            "formula": [arrow],
-            "slopes": [self.part(self.write.symbol(name)) for name in one.slopes],
-        }
-
-    def defined(self, quantity: Quantity, used: PageWriter) -> list[Part]:
-        shown = self.forms.definition(quantity) if self.reading == "matrix" else None
-        if shown is not None:
-            return [self.part(f"{self.write.symbol(quantity.name)} ="), *self.shown([shown])]
-        right, left = quantity.definition, quantity.entry
-        if self.reading == "scalar":
-            right, left = scalar_definition(right, self.program), Entry(quantity.name)
-        if not isinstance(right, Expression):
-            return [
-                self.part(f"{used.symbol(quantity.name)} =", writer=used),
-                self.part(used.definition(right), writer=used),
-            ]
-        return [self.part(f"{used.entry(left)} =", writer=used), *self.parts(right, writer=used)]
-
-    # ------------------------------------------------------------ lines
-
-    def groups(self, lines: Sequence[Line], block: Block | None = None) -> list[dict[str, Any]]:
-        """The lines in order, those of one branch together: they unfold."""
-        shown = views(lines, self.program, self.reading, block)
-        grouped = []
-        for branch, members in groupby(
-            shown, key=lambda view: view.line.label.rstrip("0123456789")
-        ):
-            inside = list(members)
-            grouped.append(
-                {
-                    "branch": branch,
-                    "lines": [self.line(view) for view in inside],
-                    "about": self.about(inside),
-                }
-            )
-        return grouped
-
-    def about(self, lines: Sequence[View]) -> list[Part]:
-        """What a branch comes to: its first left side and its last right one."""
-        first, last = lines[0], lines[-1]
-        start, end = (
-            self.forms.sides(view) if self.reading == "matrix" else None for view in (first, last)
-        )
-        as_matrices = start is not None and end is not None and isinstance(start[0], Expression)
-        left = self.parts(start[0]) if as_matrices else self.parts(first.before)  # pyright: ignore[reportArgumentType,reportOptionalSubscript]
-        if first.before != last.before or first.line is last.line:
-            return left
-        right = self.shown(end[1]) if as_matrices and end else self.parts(last.after)
-        return [*left, self.part("="), *right]
-
-    def line(self, view: View) -> dict[str, Any]:
-        line = view.line
-        return {
-            "label": line.label,
-            "rule": line.rule,
-            "formula": self.equation(view),
-            "defined": (
-                self.defined(quantity, self.write)
-                if (quantity := named_by(view, self.program))
-                else []
-            ),
-            "reason": said(line.reason, self.program, self.reading),
-            "deviation": number(line.deviation) if line.deviation == line.deviation else "",
-        }
-
-    def equation(self, view: View) -> list[Part]:
-        """``before = after =: name``, in the reading."""
-        shown = self.forms.sides(view) if self.reading == "matrix" else None
-        brings = view.name is not None and named_by(view, self.program) is None
-        if shown is not None:
-            left, right = shown
-            head = (
-                self.parts(left)
-                if isinstance(left, Expression)
-                else self.shown([left])
-                if left
-                else []
-            )
-            tail = (
-                [self.part(f"=: {self.write.symbol(view.name.name)}")]
-                if brings and view.name
-                else []
-            )
-            return [*head, self.part("="), *self.shown(right, view.marks), *tail]
-        after = self.parts(view.after, labels_of(view.after, view.marks))
-        tail = [self.part(f"=: {self.write.entry(view.name)}")] if brings and view.name else []
-        if view.before == view.after:
-            return [*after, *tail]
-        return [*([] if view.continued else self.parts(view.before)), self.part("="), *after, *tail]
-
-    def shown(self, parts: Sequence[Shown], marks: Sequence[str] = ()) -> list[Part]:
-        pieces = [Piece(part.negative, self.matrix(part.latex), part.kind) for part in parts]
-        return self.pieces(pieces, matrices.labels_of(parts, marks), self.write)
-
-    def matrix(self, latex: str) -> str:
-        """A matrix formula with its words kept out of the converter's way."""
-        for word in self.words:
-            latex = latex.replace(typewriter(word), self.write.word(word))
-        return latex
-
-    # ------------------------------------------------------------ blocks
-
-    def block(self, block: Block, place: int) -> dict[str, Any]:
-        d = self.derivation
-        rows, columns = block.rows.name, block.columns.name
-        kinds = {term.kind for term in block.expression.terms}
-        matrix = (
-            self.forms.by_kind(block.expression, block.rows, block.columns)
-            if self.reading != "scalar"
-            else []
-        )
-        return {
-            "id": f"{self.reading}-block-{place}",
-            "title": self.parts(
-                of(Partial(Entry(self.program.cost.name), (Entry(rows), Entry(columns))))
-            ),
-            "name": name_of(d, block),
-            "shape": "" if self.reading == "scalar" else shape_text(block_shape(block)),
-            "result": self.result(block, matrix if self.reading == "matrix" else []),
-            "each": EACH[kinds.pop()] if len(kinds) == 1 and None not in kinds else "",
-            "matrix": self.shown(matrix) if self.reading == "indices" else [],
-            "remarks": matrices.remarks_of(matrix),
-            "transposed": rows != columns and (columns, rows) not in d.blocks,
-            "groups": self.groups(block.lines, block),
-            "deviation": number(block.deviation) if block.deviation == block.deviation else "",
-            "latex": lines_latex(block, d, self.reading, self.forms),
-            "python": self.code(block),
-        }
-
-    def result(self, block: Block, matrix: Sequence[Shown]) -> list[Part]:
-        if matrix:
-            bare = Partial(
-                self.program.cost.entry, (Entry(block.rows.name), Entry(block.columns.name))
-            )
-            return [*self.parts(of(bare)), self.part("="), *self.shown(matrix)]
-        after, entries = block.expression, (block.rows, block.columns)
-        used = self.shaped if self.reading == "indices" else self.write
-        if self.reading == "scalar":
-            after, entries = (
-                scalar(after, self.program),
-                tuple(replace(entry, indices=()) for entry in entries),
-            )
-        head = [
-            self.part(self.write.expression(of(Partial(self.program.cost.entry, entries)))),
-            self.part("="),
-        ]
-        pulled = factored(after)
-        parts = self.parts(pulled.inner, labels_of(pulled.inner), used, always=True)
-        if pulled.is_plain:
-            return [*head, *parts]
-        outer = self.part(rf"{used.outside(pulled.outer)} \, \{{", writer=used)
-        return [*head, outer, *parts, self.part(r"\}")]
-
-    def first(self, parameter: Entry) -> Partial:
-        return Partial(Entry(self.program.cost.name), (Entry(parameter.name),))
-
-    def code(self, block: Block) -> str:
-        """The block as a function; "" where it has none."""
+    def code(self, section: Section) -> str:
+        """A block as a function; "" where it has none."""
         from hesse.derivation.code.python import python
 
+        block = section.block
+        assert block is not None, "only a block is a function"
+        # The code of a block is the same in every reading.
         key = block.rows.name, block.columns.name
         if key not in self.codes:
             try:
@@ -410,3 +141,209 @@ class _Content:
             except HesseError:
                 self.codes[key] = ""
         return self.codes[key]
+
+
+class _Page:
+    """How each part of a document looks to the template, in one reading."""
+
+    def __init__(self, content: _Content, reading: Reading) -> None:
+        self.content, self.reading, self.writer = content, reading, content.writer
+        # Shapes stand under entries only: a matrix has none, and looks strange beside some.
+        self.shaped = content.shaped if reading.axes and not reading.in_place else self.writer
+        self.latex = LatexPage(content.program, reading.axes)
+
+    def model(self, document: Document) -> dict[str, Any]:
+        """Everything in one reading."""
+        header = document.header
+        return {
+            "name": self.reading.name,
+            "title": self.reading.title,
+            "definitions": [self.quantity(definition) for definition in header.definitions],
+            "maps": [self.mapped(box) for box in header.maps],
+            "signals": [self.quantity(definition) for definition in header.signals],
+            "shapes": [
+                (self.math(self.writer.symbol(name)), shape_text(sizes))
+                for name, sizes in header.shapes
+            ],
+            "runs": [
+                ([self.math(self.writer.index(n)) for n in run.letters], str(run.size), run.counts)
+                for run in header.runs
+            ],
+            "grid": [
+                [self.math(cell.replace("^T", r"^{\top}")) for cell in row] for row in header.grid
+            ],
+            "conventions": header.conventions,
+            "slopes": [
+                {"title": self.formula(slope.bare), "groups": self.groups(slope.lines)}
+                for slope in document.slopes
+            ],
+            "stages": [
+                {"title": stage.name, "groups": self.groups(stage.lines)}
+                for stage in document.stages
+            ],
+            "blocks": [self.block(block, place) for place, block in enumerate(document.blocks)],
+        }
+
+    # ------------------------------------------------------------ formulas
+
+    def math(self, latex: str) -> str:
+        """A formula by itself."""
+        return self.content.maths(latex, self.writer)
+
+    def part(
+        self,
+        latex: str,
+        writer: PageWriter | None = None,
+        sign: str = "",
+        kind: Kind | None = None,
+        label: str = "",
+    ) -> Part:
+        """A piece of a formula, in the writer that wrote it."""
+        writer = writer or self.writer
+        # The writer has numbered the arrays whose shapes it knows.
+        mentioned = dict.fromkeys(re.findall(r"\\class\{array(\d+)\}", latex))
+        names = [writer.arrays[int(place)] for place in mentioned] if self.reading.axes else []
+        shapes = " · ".join(f"{name} {shape_text(writer.sizes(name))}" for name in names)
+        return Part(
+            self.content.maths(latex, writer), sign, _CLASSES[kind] if kind else "", label, shapes
+        )
+
+    def parts(
+        self,
+        summands: Sum,
+        writer: PageWriter | None = None,
+        labels: bool = True,
+        always: bool = False,
+    ) -> list[Part]:
+        """The terms of a sum, each with its sign.
+
+        Args:
+            summands: what to write.
+            writer: in which notation.
+            labels: whether anything stands under them.
+            always: whether their kinds have a colour without a label too.
+        """
+        writer = writer or self.writer
+        # Each term is a part of its own, so that the browser can break the line between them.
+        parts = []
+        for place, part in enumerate(summands):
+            sign = "−" if part.negative else "+" if place else ""
+            label = part.label if labels else ""
+            kind = part.kind if label or always else None
+            parts.append(self.part(writer.write(part.node), writer, sign, kind, label))
+        return parts
+
+    def formula(self, formula: Formula, writer: PageWriter | None = None) -> list[Part]:
+        """A formula without labels."""
+        whole = summands(formula) if isinstance(formula, Expression) else (Summand(formula),)
+        return self.parts(whole, writer, labels=False)
+
+    # ------------------------------------------------------------ what is given
+
+    def quantity(self, definition: Definition) -> dict[str, Any]:
+        """A quantity: its name, what it is, and a note."""
+        return {"formula": self.defined(definition, self.shaped), "note": definition.note}
+
+    def defined(self, definition: Definition, writer: PageWriter) -> list[Part]:
+        """``left = right``"""
+        left, right = definition.left, definition.right
+        # A matrix has no indices, and no shapes under it either.
+        if definition.in_place and definition.matrix is not None:
+            writer, left, right = self.writer, Entry(left.name), definition.matrix
+        head = self.part(f"{writer.entry(left)} =", writer)
+        if isinstance(right, Expression | Matrix):
+            return [head, *self.formula(right, writer)]
+        return [head, self.part(writer.write(right), writer)]
+
+    def mapped(self, box: Map) -> dict[str, Any]:
+        """A map without a formula: from what to what, and its derivatives."""
+        given = ", ".join(self.writer.symbol(name) for name, _ in box.arguments)
+        return {
+            "name": box.operation,
+            "formula": [self.part(rf"{given} \mapsto {self.writer.symbol(box.value[0])}")],
+            "slopes": [self.part(self.writer.symbol(name)) for name in box.slopes],
+        }
+
+    # ------------------------------------------------------------ lines
+
+    def groups(self, lines: Sequence[Line]) -> list[dict[str, Any]]:
+        """The lines in order, those of one branch together: they unfold."""
+        grouped = [
+            (branch, list(members)) for branch, members in groupby(lines, lambda x: x.branch)
+        ]
+        return [
+            {
+                "branch": branch,
+                "lines": [self.line(line) for line in members],
+                "about": self.about(members[0], members[-1]),
+            }
+            for branch, members in grouped
+        ]
+
+    def about(self, first: Line, last: Line) -> list[Part]:
+        """What a branch comes to: its first left side and its last right one."""
+        left, right = first.equation.left, last.equation.right
+        matrices = all(
+            isinstance(line.equation.right[0].node, Matrix) for line in (first, last)
+        ) and isinstance(left, Expression)
+        start = self.formula(left if matrices and left is not None else first.before)
+        # An equation only where the last line is about what the first one is about.
+        if first.before != last.before or first is last:
+            return start
+        # This is of the whole branch: marks belong to its lines.
+        unmarked = tuple(replace(part, mark="") for part in right)
+        end = self.parts(unmarked) if matrices else self.formula(last.after)
+        return [*start, self.part("="), *end]
+
+    def line(self, line: Line) -> dict[str, Any]:
+        """A line."""
+        return {
+            "label": line.label,
+            "rule": line.rule,
+            "formula": self.equation(line.equation),
+            "defined": self.defined(line.defined, self.writer) if line.defined else [],
+            "reason": line.reason,
+            "deviation": number(line.deviation),
+        }
+
+    def equation(self, equation: Equation) -> list[Part]:
+        """``before = after =: name``"""
+        parts = self.parts(equation.right)
+        if not equation.trivial:
+            parts.insert(0, self.part("="))
+            parts[:0] = [] if equation.left is None else self.formula(equation.left)
+        tail = [self.part(f"=: {self.writer.entry(equation.name)}")] if equation.name else []
+        return [*parts, *tail]
+
+    # ------------------------------------------------------------ blocks
+
+    def block(self, section: Section, place: int) -> dict[str, Any]:
+        """A block: its title, its result, its lines, and the same as code."""
+        result = section.result
+        assert result is not None, "a block has a result"
+        return {
+            "id": f"{self.reading.name}-block-{place}",
+            "title": self.formula(section.bare),
+            "name": section.name,
+            "shape": "" if section.shape is None else shape_text(section.shape),
+            "result": self.result(result, section),
+            "each": EACH[result.every] if result.every else "",
+            "matrix": [] if result.in_place else self.parts(result.matrix),
+            "remarks": result.remarks,
+            "transposed": section.transposed,
+            "groups": self.groups(section.lines),
+            "deviation": number(section.deviation),
+            "latex": "\n".join(self.latex.block(section)) + "\n",
+            "python": self.content.code(section),
+        }
+
+    def result(self, result: Result, section: Section) -> list[Part]:
+        """The result as a matrix, or in entries with what its terms have in common in front."""
+        if result.in_place:
+            return [*self.formula(section.bare), self.part("="), *self.parts(result.matrix)]
+        head = [*self.formula(result.before), self.part("=")]
+        parts = self.parts(result.inner, self.shaped, always=True)
+        if result.outer is None:
+            return [*head, *parts]
+        outer = self.part(rf"{outside(result.outer, self.shaped)} \, \{{", self.shaped)
+        return [*head, outer, *parts, self.part(r"\}")]

@@ -1,43 +1,31 @@
 r"""A derivation in LaTeX, which needs no packages but amsmath and xcolor."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from hesse.derivation.calculus.expression import Entry, Expression, Kind, Partial, Size, of
-from hesse.derivation.calculus.program import Quantity
-from hesse.derivation.lines.records import Block, Line
-from hesse.derivation.show import matrices
-from hesse.derivation.show.factoring import factored
-from hesse.derivation.show.given import ABOUT_MAPS, MAPS, forward, maps
-from hesse.derivation.show.latex_writer import LatexWriter
-from hesse.derivation.show.matrices import Forms, Shown
-from hesse.derivation.show.names import escaped, latex_index, latex_name, typewriter
-from hesse.derivation.show.outline import (
+from hesse.derivation.calculus.expression import Expression, Kind, of
+from hesse.derivation.calculus.program import Program
+from hesse.derivation.lines.records import Block, Record
+from hesse.derivation.show.document import (
+    ABOUT_MAPS,
     EACH,
-    View,
-    block_shape,
-    blocks_of,
-    checked,
-    conventions,
-    labels_of,
-    name_of,
-    named_by,
-    number,
-    runs,
-    said,
-    shape_text,
-    shapes,
-    signals,
-    views,
+    MAPS,
+    Definition,
+    Document,
+    Header,
+    Line,
+    Result,
+    Section,
+    Sizes,
+    Sum,
+    Summand,
+    summands,
 )
-from hesse.derivation.show.readings import TITLES, Reading, known_reading, scalar, scalar_definition
+from hesse.derivation.show.entries import outside
+from hesse.derivation.show.given import shape_text
+from hesse.derivation.show.latex_writer import LatexWriter
+from hesse.derivation.show.names import escaped, latex_index, latex_name, typewriter
+from hesse.derivation.show.outline import Outline, number
 from hesse.derivation.show.text_writer import TextWriter
-from hesse.derivation.show.writer import Piece
-
-if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation
 
 # Base colours of xcolor that stay apart for every common colour blindness, and dark enough to read.
 COLOURS: dict[Kind, str] = {"curvature from above": "blue", "product-rule term": "brown"}
@@ -56,342 +44,256 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 _LINE = 84  # columns of the plain text that fit a line of the document
 
 
-def document(derivation: "Derivation", reading: str = "indices") -> str:
+def document(record: Record, reading: str = "indices") -> str:
     """The whole derivation as a document that compiles as it stands.
 
     Args:
-        derivation: what to show.
+        record: what to show.
         reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
 
     Raises:
         HesseValueError: there is no such reading.
     """
-    body = _Document(derivation, known_reading(reading))
-    return _PREAMBLE + "\n".join(body.rows()) + "\n\\end{document}\n"
+    outline = Outline(record, reading)
+    # Underneath symbols of one weight per layer there is no shape to show.
+    page = LatexPage(record.program, outline.reading.axes)
+    return _PREAMBLE + "\n".join(page.rows(outline.document())) + "\n\\end{document}\n"
 
 
-def block_latex(block: Block, derivation: "Derivation", reading: str = "indices") -> str:
+def block_latex(block: Block, record: Record, reading: str = "indices") -> str:
     """One block's result, for LaTeX's math mode: to stand between dollar signs, with amsmath and
     xcolor loaded.
 
     Raises:
         HesseValueError: there is no such reading.
     """
-    rows = _Document(derivation, known_reading(reading)).formula(block)
+    rows = LatexPage(record.program, False).formula(Outline(record, reading).block(block))
     inner = " \\\\\n".join(rows)
-    return (
-        f"\\begin{{aligned}}\n{inner}\n\\end{{aligned}}"
-        if len(rows) > 1
-        else inner.replace("&", "", 1)
-    )
+    # A single row needs no alignment, nor the sign for it.
+    if len(rows) == 1:
+        return inner.replace("&", "", 1)
+    return f"\\begin{{aligned}}\n{inner}\n\\end{{aligned}}"
 
 
-def lines_latex(
-    block: Block, derivation: "Derivation", reading: str = "indices", forms: Forms | None = None
-) -> str:
+def lines_latex(block: Block, record: Record, reading: str = "indices") -> str:
     """One block's lines and result, to stand in a document that loads amsmath and xcolor.
 
     Args:
         block: what to show.
-        derivation: what it belongs to.
+        record: what it belongs to.
         reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
-        forms: the matrix forms that are known already.
 
     Raises:
         HesseValueError: there is no such reading.
     """
-    return "\n".join(_Document(derivation, known_reading(reading), forms).block(block)) + "\n"
+    outline = Outline(record, reading)
+    page = LatexPage(record.program, outline.reading.axes)
+    return "\n".join(page.block(outline.block(block))) + "\n"
 
 
-class _Document:
-    def __init__(
-        self, derivation: "Derivation", reading: Reading, forms: Forms | None = None
-    ) -> None:
-        self.forms = forms or Forms(derivation.program)
-        self.derivation = derivation
-        self.reading: Reading = reading
-        self.program = derivation.program
-        self.write = LatexWriter(self.program)
-        self.shaped = LatexWriter(self.program, shaped=reading != "scalar")
-        self.measure = TextWriter(self.program)
+class LatexPage:
+    """How each part of a document looks in LaTeX, in rows.
 
-    def rows(self) -> Iterator[str]:
-        d = self.derivation
+    Args:
+        program: whose names are written.
+        axes: whether arrays have axes to speak of: then their shapes stand under them, in
+            definitions and results.
+    """
+
+    def __init__(self, program: Program, axes: bool) -> None:
+        self.axes = axes
+        self.writer, self.shaped = LatexWriter(program), LatexWriter(program, shaped=axes)
+        # How wide a formula is when printed is told by the plain text, not by its commands.
+        self.measure = TextWriter(program)
+
+    def rows(self, document: Document) -> Iterator[str]:
+        """The whole document, without its preamble."""
         yield r"\section*{Second derivatives}"
-        if d.source:
-            yield rf"{typewriter(d.source)}" + "\n"
-        yield from self.header()
-        for slope in d.slopes.values():
-            yield (
-                r"\subsection*{First derivative"
-                rf" ${self.write.expression(of(self._first(slope.parameter)))}$}}"
-            )
-            yield from self.lines(views(slope.lines, self.program, self.reading))
-        for stage in d.stages:
+        yield from self.header(document.header)
+        for slope in document.slopes:
+            yield rf"\subsection*{{First derivative {self.derivative(slope)}}}"
+            yield from self.lines(slope.lines)
+        for stage in document.stages:
             yield rf"\subsection*{{{escaped(stage.name)}}}"
-            yield from self.lines(views(stage.lines, self.program, self.reading))
-        for block in d:
+            yield from self.lines(stage.lines)
+        for block in document.blocks:
             yield from self.block(block)
-        yield r"\subsection*{Checked}" + "\n" + escaped(checked(d))
+        yield r"\subsection*{Checked}" + "\n" + escaped(document.checked)
 
     # ------------------------------------------------------------ what is given
 
-    def header(self) -> Iterator[str]:
-        d = self.derivation
-        if self.reading == "scalar":
-            yield (
-                f"{escaped(TITLES['scalar'][:1].upper() + TITLES['scalar'][1:])}: every axis has"
-                " length one.\n"
-            )
-        yield from self.definitions("", forward(self.program))
-        yield from self.definitions("Signals", signals(d))
-        yield from self.maps()
-        if self.reading != "scalar":
-            given = [f"${latex_name(name)}$: ${self._sizes(sizes)}$" for name, sizes in shapes(d)]
-            yield "Shapes: " + ", ".join(given) + ".\n" if given else ""
-            said_of = [
-                f"${', '.join(map(latex_index, run.letters))} = 1 \\ldots"
-                f" {self.write.size(run.size)}$ ({escaped(run.counts)})"
-                for run in runs(d)
+    def header(self, header: Header) -> Iterator[str]:
+        """What is given, a paragraph for each."""
+        if header.source:
+            yield typewriter(header.source) + "\n"
+        # The first alone says what one has to know to read the formulas.
+        for sentence in header.about[:1]:
+            yield f"{escaped(sentence[:1].upper() + sentence[1:])}.\n"
+        yield from self.definitions("", header.definitions)
+        yield from self.definitions("Signals", header.signals)
+        yield from self.maps(header)
+        if self.axes:
+            shapes = [
+                f"${latex_name(name)}$: ${self.sizes(sizes)}$" for name, sizes in header.shapes
             ]
-            yield "Indices: " + "; ".join(said_of) + ".\n" if said_of else ""
-        grid = blocks_of(d)
-        if grid:
-            inner = r" \\ ".join(
-                " & ".join(cell.replace("^T", r"^{\top}") for cell in row) for row in grid
-            )
+            yield f"Shapes: {', '.join(shapes)}.\n" if shapes else ""
+            runs = [
+                f"${', '.join(map(latex_index, run.letters))} = 1 \\ldots"
+                f" {self.writer.size(run.size)}$ ({escaped(run.counts)})"
+                for run in header.runs
+            ]
+            yield f"Indices: {'; '.join(runs)}.\n" if runs else ""
+        if header.grid:
+            inner = r" \\ ".join(" & ".join(row) for row in header.grid).replace("^T", r"^{\top}")
             yield rf"\[ H = \begin{{pmatrix}} {inner} \end{{pmatrix}} \]"
-        for sentence in (*conventions(d, self.reading), *d.notes):
+        for sentence in (*header.conventions, *header.notes):
             yield escaped(sentence) + "\n"
 
-    def definitions(self, title: str, quantities: Sequence[Quantity]) -> Iterator[str]:
-        rows = [row for quantity in quantities for row in self.defined(quantity, self.shaped)]
+    def definitions(self, title: str, definitions: Sequence[Definition]) -> Iterator[str]:
+        """Quantities in one alignment."""
+        rows = [row for definition in definitions for row in self.defined(definition, self.shaped)]
         if rows:
             yield f"{title}:" if title else ""
-            yield "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
+            yield display(rows)
 
-    def maps(self) -> Iterator[str]:
+    def defined(self, definition: Definition, writer: LatexWriter) -> list[str]:
+        """The definition of a quantity, in entries, as rows of an alignment."""
+        left, right = f"{writer.entry(definition.left)} &= ", definition.right
+        if not isinstance(right, Expression):
+            return [left + writer.write(right)]
+        return self.broken(left, summands(right), writer)
+
+    def maps(self, header: Header) -> Iterator[str]:
         """The maps without a formula: from what to what, and their derivatives."""
-        found = maps(self.program)
-        if found:
-            yield f"{MAPS}:\n"
-        for one in found:
-            symbols = [
-                ", ".join(map(self.write.symbol, names)) for names in (one.arguments, (one.value,))
-            ]
-            slopes = r", \allowbreak ".join(map(self.write.symbol, one.slopes))
-            yield f"{escaped(one.operation)}: ${symbols[0]} \\mapsto {symbols[1]}$" + (
-                f", with derivatives ${slopes}$.\n" if slopes else ".\n"
+        if not header.maps:
+            return
+        yield f"{MAPS}:\n"
+        for box in header.maps:
+            given = ", ".join(self.writer.symbol(name) for name, _ in box.arguments)
+            slopes = r", \allowbreak ".join(map(self.writer.symbol, box.slopes))
+            yield (
+                f"{escaped(box.operation)}: ${given} \\mapsto {self.writer.symbol(box.value[0])}$"
+                + (f", with derivatives ${slopes}$" if slopes else "")
+                + ".\n"
             )
-        if found:
-            yield f"{ABOUT_MAPS}\n"
+        yield f"{ABOUT_MAPS}\n"
 
-    def _sizes(self, sizes: Sequence[Size]) -> str:
-        return r" \times ".join(map(self.write.size, sizes)) or "1"
+    def sizes(self, sizes: Sizes) -> str:
+        """``m \\times h``"""
+        return r" \times ".join(map(self.writer.size, sizes)) or "1"
 
     # ------------------------------------------------------------ lines
 
-    def block(self, block: Block) -> Iterator[str]:
-        d = self.derivation
-        title = (
-            f"${self.write.expression(of(self._second(block)))}$ --- {escaped(name_of(d, block))}"
-        )
-        if self.reading != "scalar":
-            title += f", shape ${latex_shape(block_shape(block), self.write)}$"
+    def derivative(self, section: Section) -> str:
+        """What is derived, as a formula of the text."""
+        assert section.derivative is not None
+        return f"${self.writer.write(of(section.derivative))}$"
+
+    def block(self, section: Section) -> Iterator[str]:
+        """A block: its title, its lines and its result."""
+        title = f"{self.derivative(section)} --- {escaped(section.name)}"
+        if section.shape is not None:
+            sizes = f"({', '.join(map(self.writer.size, section.shape))})"
+            title += f", shape ${sizes if section.shape else shape_text(())}$"
+        assert section.result is not None
         yield rf"\subsection*{{{title}}}"
-        yield from self.lines(views(block.lines, self.program, self.reading, block))
+        yield from self.lines(section.lines)
         yield r"\paragraph{Result}"
-        yield from self.result(block)
+        yield from self.result(section.result)
 
-    def lines(self, shown: Sequence[View]) -> Iterator[str]:
-        for view in shown:
-            yield (
-                rf"\paragraph{{{escaped(view.line.label)}\quad {escaped(view.line.rule)}}}"
-                rf" {self._reason(view.line)}"
-            )
-            yield self.display(self.equation(view))
+    def lines(self, lines: Sequence[Line]) -> Iterator[str]:
+        """Lines, each in a paragraph with its reason and an alignment below."""
+        for line in lines:
+            deviation = number(line.deviation)
+            stamp = rf" \hfill {{\footnotesize deviation {deviation}}}" if deviation else ""
+            rule = rf"{escaped(line.label)}\quad {escaped(line.rule)}"
+            yield rf"\paragraph{{{rule}}} {escaped(line.reason)}{stamp}"
+            yield display(self.equation(line))
 
-    def _reason(self, line: Line) -> str:
-        stamp = (
-            ""
-            if math.isnan(line.deviation)
-            else rf" \hfill {{\footnotesize deviation {number(line.deviation)}}}"
-        )
-        return escaped(said(line.reason, self.program, self.reading)) + stamp
-
-    def equation(self, view: View) -> list[str]:
+    def equation(self, line: Line) -> list[str]:
         """A line of the derivation as rows of an alignment."""
-        shown = self.forms.sides(view) if self.reading == "matrix" else None
-        quantity = named_by(view, self.program)
-        if shown is not None:
-            left, right = shown
-            written = (
-                self.write.expression(left)
-                if isinstance(left, Expression)
-                else left.latex
-                if left
-                else ""
-            )
-            name = (
-                rf" =: {self.write.symbol(view.name.name)}"
-                if view.name and quantity is None
-                else ""
-            )
-            labels = matrices.labels_of(right, view.marks)
-            rows = self.wrapped(
-                f"{written} &= ",
-                _matrix_pieces(right),
-                [len(part.text) for part in right],
-                labels,
-                name,
-            )
-        else:
-            name = f" =: {self.write.entry(view.name)}" if view.name and quantity is None else ""
-            written = "" if view.continued else self.write.expression(view.before)
-            rows = self.broken(written, view.after, self.write, marks=view.marks, tail=name)
-            if view.before == view.after:
-                rows[0] = rows[0].split("&= ", 1)[1]
-        return [*rows, *self.defined(quantity, self.write)] if quantity else rows
-
-    def defined(self, quantity: Quantity, write: LatexWriter) -> list[str]:
-        """The definition of a quantity as rows of an alignment."""
-        right, left = quantity.definition, quantity.entry
-        if self.reading == "scalar":
-            right, left = scalar_definition(right, self.program), Entry(quantity.name)
-        if not isinstance(right, Expression):
-            return [rf"{write.symbol(quantity.name)} &= {write.definition(right)}"]
-        return self.broken(write.entry(left), right, write)
+        equation = line.equation
+        left = "" if equation.left is None else self.writer.write(equation.left)
+        tail = f" =: {self.writer.entry(equation.name)}" if equation.name else ""
+        rows = self.broken(f"{left} &= ", equation.right, self.writer, tail)
+        # The left side was there for the width of the first row only.
+        if equation.trivial:
+            rows[0] = rows[0].split("&= ", 1)[1]
+        return [*rows, *(self.defined(line.defined, self.writer) if line.defined else ())]
 
     def broken(
         self,
         left: str,
-        right: Expression,
-        write: LatexWriter,
-        marks: Sequence[str] = (),
-        front: str = "",
+        summands: Sum,
+        writer: LatexWriter,
         tail: str = "",
+        labels: bool = True,
         always: bool = False,
     ) -> list[str]:
-        """``left &= right`` in rows, broken at signs where a row becomes too long."""
-        widths = [len(piece.body) for piece in self.measure.pieces(right)]
-        return self.wrapped(
-            f"{left} &= {front}", write.pieces(right), widths, labels_of(right, marks), tail, always
-        )
+        """Summands after what stands left of them, in rows, broken at signs where a row becomes too
+        long.
 
-    def wrapped(
-        self,
-        left: str,
-        pieces: Sequence[Piece],
-        widths: Sequence[int],
-        labels: Sequence[str] = (),
-        tail: str = "",
-        always: bool = False,
-    ) -> list[str]:
-        """Pieces after what stands left of them, in rows that are not too long."""
+        Args:
+            left: what stands before them, with the sign of alignment.
+            summands: what to write.
+            writer: in which notation.
+            tail: what stands behind them.
+            labels: whether anything stands under them.
+            always: whether their kinds have a colour without a label too.
+        """
+        # A command in LaTeX is some three times as long as what it prints.
         row, used, rows = left, len(left) // 3, []
-        for k, (piece, width) in enumerate(zip(pieces, widths, strict=True)):
-            if k and used + width > _LINE:
+        for place, part in enumerate(summands):
+            width = len(self.measure.write(part.node))
+            if place and used + width > _LINE:
                 rows.append(row)
                 row, used = r"&\quad ", 0
-            sign = self.write.minus if piece.negative else (self.write.plus if k else "")
-            label = labels[k] if k < len(labels) else ""
-            before, after = " " if used and k else "", " " if k else ""
-            row += f"{before}{sign}{after}{self._labelled(piece, label, always)}"
-            used += width + 3
+            sign = writer.minus if part.negative else writer.plus if place else ""
+            before, after = (" " if used else "", " ") if place else ("", "")
+            label = part.label if labels else ""
+            row += f"{before}{sign}{after}{_labelled(writer.write(part.node), part, label, always)}"
+            used += width + 3  # and the sign between spaces
         return [*rows, row + tail]
-
-    def _labelled(self, piece: Piece, label: str, always: bool) -> str:
-        coloured = (
-            rf"\textcolor{{{COLOURS[piece.kind]}}}{{{piece.body}}}"
-            if piece.kind and (label or always)
-            else piece.body
-        )
-        return rf"\underbrace{{{coloured}}}_{{\text{{{escaped(label)}}}}}" if label else coloured
-
-    def display(self, rows: Sequence[str]) -> str:
-        """Rows as an alignment."""
-        return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
 
     # ------------------------------------------------------------ results
 
-    def result(self, block: Block) -> Iterator[str]:
+    def result(self, result: Result) -> Iterator[str]:
         """The result, shapes under the symbols, and what its kinds are; then as a matrix."""
-        yield self.display(self.in_entries(block, self.shaped))
-        kinds = {term.kind for term in block.expression.terms}
-        if len(kinds) == 1 and None not in kinds:
-            whole = "All of it" if len(block.expression.terms) == 1 else "Every term"
-            yield escaped(f"{whole} is {EACH[kinds.pop()]}.") + "\n"
-        shown = (
-            self.forms.by_kind(block.expression, block.rows, block.columns)
-            if self.reading != "scalar"
-            else []
-        )
-        if shown:
+        yield display(self.in_entries(result, self.shaped))
+        if result.every:
+            every = "All of it" if result.single else "Every term"
+            yield escaped(f"{every} is {EACH[result.every]}.") + "\n"
+        if result.matrix:
             yield "As a matrix, rows and columns counted row by row:"
-            yield self.display(
-                self.wrapped(
-                    "&", _matrix_pieces(shown), [len(part.text) for part in shown], always=True
-                )
-            )
-            for remark in matrices.remarks_of(shown):
+            yield display(self.broken("&", result.matrix, self.writer, labels=False, always=True))
+            for remark in result.remarks:
                 yield escaped(f"{remark}.") + "\n"
 
-    def formula(self, block: Block) -> list[str]:
+    def formula(self, section: Section) -> list[str]:
         """The result in the reading, as rows of an alignment."""
-        shown = (
-            self.forms.by_kind(block.expression, block.rows, block.columns)
-            if self.reading == "matrix"
-            else []
-        )
-        if not shown:
-            return self.in_entries(block, self.write)
-        left = self.write.expression(of(self._second(block)))
-        labels = matrices.labels_of(shown)
-        return self.wrapped(
-            f"{left} &= ",
-            _matrix_pieces(shown),
-            [len(part.text) for part in shown],
-            labels,
-            always=True,
-        )
+        result = section.result
+        assert result is not None, "a block has a result"
+        # By itself a result stands once: as a matrix, or in entries.
+        if not result.in_place:
+            return self.in_entries(result, self.writer)
+        left = f"{self.writer.write(section.bare)} &= "
+        return self.broken(left, result.matrix, self.writer, always=True)
 
-    def in_entries(self, block: Block, write: LatexWriter) -> list[str]:
-        """The result in indices: what its terms have in common in front of braces."""
-        left, after = (
-            Partial(self.program.cost.entry, (block.rows, block.columns)),
-            block.expression,
-        )
-        if self.reading == "scalar":
-            after = scalar(after, self.program)
-            left = self._second(block)
-        pulled = factored(after)
-        front, tail = "", ""
-        if not pulled.is_plain:
-            front, tail = rf"{write.outside(pulled.outer)} \Bigl\{{ ", r" \Bigr\}"
-        return self.broken(
-            self.write.expression(of(left)),
-            pulled.inner,
-            write,
-            front=front,
-            tail=tail,
-            always=True,
-        )
-
-    def _first(self, parameter: Entry) -> Partial:
-        at = Entry(parameter.name) if self.reading != "indices" else parameter
-        return Partial(Entry(self.program.cost.name), (at,))
-
-    def _second(self, block: Block) -> Partial:
-        entries = (block.rows, block.columns)
-        if self.reading != "indices":
-            entries = tuple(replace(entry, indices=()) for entry in entries)
-        return Partial(self.program.cost.entry, entries)
+    def in_entries(self, result: Result, writer: LatexWriter) -> list[str]:
+        """The result in entries: what its terms have in common in front of braces."""
+        left, tail = f"{self.writer.write(result.before)} &= ", ""
+        if result.outer is not None:
+            left, tail = rf"{left}{outside(result.outer, writer)} \Bigl\{{ ", r" \Bigr\}"
+        return self.broken(left, result.inner, writer, tail, always=True)
 
 
-def _matrix_pieces(shown: Sequence[Shown]) -> list[Piece]:
-    return [Piece(part.negative, part.latex, part.kind) for part in shown]
+def display(rows: Sequence[str]) -> str:
+    """Rows as an alignment."""
+    return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
 
 
-def latex_shape(sizes: Sequence[Size], write: LatexWriter) -> str:
-    """``(h, d, m, h)``"""
-    return f"({', '.join(map(write.size, sizes))})" if sizes else shape_text(())
+def _labelled(text: str, part: Summand, label: str, always: bool) -> str:
+    """A summand in the colour of its kind, with its label under it."""
+    if part.kind and (label or always):
+        text = rf"\textcolor{{{COLOURS[part.kind]}}}{{{text}}}"
+    return rf"\underbrace{{{text}}}_{{\text{{{escaped(label)}}}}}" if label else text

@@ -35,10 +35,12 @@ def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> li
         width: of a row.
         tail: what stands after the last part, such as ``=: S``.
     """
+    # Labels stand below: more room between the terms keeps them apart.
     labelled = any(part.label for part in parts)
     gap = "   " if labelled else " "
     if wide(head) > width // 2:
-        # A long left-hand side stands alone; the sign begins the next row.
+        # A long left-hand side stands alone; the sign begins the next row. Half a row is what the
+        # terms need at least to be read beside it.
         sign = next((end for end in (" =", " {") if head.endswith(end)), "")
         rows = broken(head.removesuffix(" ="), width)
         margin = 4
@@ -58,6 +60,7 @@ def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> li
 
     fresh = True  # nothing stands on this row yet
     for position, part in enumerate(parts):
+        # A plus says nothing in front of the first term.
         sign = part.sign if position or part.sign != "+" else ""
         last = tail if position == len(parts) - 1 else ""
         lead = (
@@ -65,6 +68,7 @@ def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> li
             if not sign
             else (sign if fresh and not position else f"{sign} " if fresh else f"{gap}{sign}{gap}")
         )
+        # A term needs room for itself, for what ends the formula, and for the label under it.
         needed = wide(row) + len(lead) + wide(part.text) + (wide(last) + 1 if last else 0)
         needed = max(needed, wide(row) + len(lead) + len(part.label) + 2 if part.label else 0)
         if not fresh and needed > width:
@@ -73,6 +77,7 @@ def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> li
             lead = f"{sign} " if sign else ""
         start = wide(row) + len(lead)
         if start + wide(part.text) > width:
+            # A term that is too long for any row goes on below its own beginning.
             pieces = broken(part.text, width - start)
             row += lead + pieces[0]
             for piece in pieces[1:]:
@@ -82,6 +87,7 @@ def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> li
             row += lead + part.text
         if part.label:
             labels.append((start, part.label))
+            # The next term begins behind the label, whichever of the two is longer.
             row += " " * max(0, start + len(part.label) + 2 - wide(row))
         fresh = False
     if tail:
@@ -100,6 +106,7 @@ def _label_rows(labels: Sequence[tuple[int, str]], width: int) -> list[str]:
     for start, label in labels:
         text = f"└ {label}"
         if len(row) > start or start + len(text) > width:
+            # No room beside the label before: a row of its own, as far right as it fits.
             if row:
                 rows.append(row)
             row = ""
@@ -116,15 +123,13 @@ def broken(text: str, width: int) -> list[str]:
         >>> broken("a (b + c) + d (e + f)", 12)
         ['a (b + c)', '+ d (e + f)']
     """
-    width = max(width, 8)
-    rows, indent = [], ""
-    while wide(text) > width - len(indent):
-        place = _best_break(text, width - len(indent))
-        rows.append(indent + text[:place].rstrip())
+    # However far in a term begins, its rows do not shrink to a letter each.
+    width, rows = max(width, 8), []
+    while wide(text) > width:
+        place = _best_break(text, width)
+        rows.append(text[:place].rstrip())
         text = text[place:].lstrip()
-        indent = ""
-    rows.append(indent + text)
-    return _balanced_marks(rows)
+    return _balanced_marks([*rows, text])
 
 
 def prose(text: str, width: int) -> list[str]:
@@ -147,12 +152,13 @@ def _best_break(text: str, width: int) -> int:
             after = text[place - 1] in "+−=·"  # never leave a sign behind
             # Outer brackets first, then signs, then as far to the right as possible; a first fifth
             # is too little for a row.
-            here = (2 * depth + (not sign) + 4 * after + 3 * (column < width // 5), -column)
-            if here < cost:
-                best, cost = place, here
+            penalty = (2 * depth + (not sign) + 4 * after + 3 * (column < width // 5), -column)
+            if penalty < cost:
+                best, cost = place, penalty
         column += character not in (MARK_ON, MARK_OFF)
     if best:
         return best
+    # A single word longer than the row is cut; marks take no column of it.
     return next((k for k in range(width, len(text) + 1) if wide(text[:k]) == width), width)
 
 

@@ -1,13 +1,12 @@
 """Formulas in MathML: LaTeX with the shapes of its arrays, converted and cleaned."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from hesse.derivation.show.given import shape_text
 from hesse.derivation.show.latex_writer import LatexWriter
-from hesse.derivation.show.outline import shape_text
 
 _WORD = "hesseword{}x"  # stands for a name that is no symbol until the MathML is there
 # All else that the converter may write is left out.
@@ -45,6 +44,7 @@ class PageWriter(LatexWriter):
 
     def __init__(self, program: Any, shaped: bool = False) -> None:
         super().__init__(program, shaped)
+        # What stands behind the numbers in the LaTeX, in the order in which it was first written.
         self.words: list[str] = []
         self.arrays: list[str] = []
 
@@ -53,12 +53,13 @@ class PageWriter(LatexWriter):
             self.words.append(text)
         return rf"\text{{{_WORD.format(self.words.index(text))}}}"
 
-    def named(self, name: str, written: str) -> str:
+    def named(self, name: str, symbol: str) -> str:
+        symbol = super().named(name, symbol)
         if not self.sizes(name):
-            return super().named(name, written)
+            return symbol
         if name not in self.arrays:
             self.arrays.append(name)
-        return rf"\class{{array{self.arrays.index(name)}}}{{{super().named(name, written)}}}"
+        return rf"\class{{array{self.arrays.index(name)}}}{{{symbol}}}"
 
     def moving(self, part: str) -> str:
         return rf"\class{{moving}}{{{part}}}"
@@ -68,11 +69,10 @@ class PageWriter(LatexWriter):
 class Maths:
     """Converts LaTeX to MathML, each formula once."""
 
-    writers: Sequence[PageWriter]
-    known: dict[tuple[int, str], str] = field(default_factory=dict)
+    known: dict[tuple[PageWriter, str], str] = field(default_factory=dict)
 
     def __call__(self, latex: str, writer: PageWriter) -> str:
-        key = id(writer), latex
+        key = writer, latex
         if key not in self.known:
             self.known[key] = self._converted(latex, writer)
         return self.known[key]
@@ -89,6 +89,7 @@ class Maths:
             return Markup("<code>") + escape(latex) + Markup("</code>")
         for element in root.iter():
             self._cleaned(element, writer)
+        # Fractions and sums in full size, within a line of text too.
         root.set("displaystyle", "true")
         return Markup(ElementTree.tostring(root, encoding="unicode"))
 
@@ -98,12 +99,14 @@ class Maths:
             element.tag = "mrow"
         for name in [name for name in element.attrib if name not in _ATTRIBUTES]:
             del element.attrib[name]
+        # Browsers take no other variant than the upright one.
         if element.get("mathvariant") not in (None, "normal"):
             del element.attrib["mathvariant"]
         if element.tag == "mo" and len(element.text or "") > 1 and (element.text or "").isalnum():
             element.tag = "mi"  # diag is a name: an operator sign would have space around it
         if element.text and not element.text.strip("′″‴"):
             element.set("class", "prime")
+        # The class that the writer gave a symbol becomes the shape of its array.
         array = re.fullmatch(r"array(\d+)", element.get("class", ""))
         if array:
             name = writer.arrays[int(array[1])]

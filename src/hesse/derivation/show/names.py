@@ -17,11 +17,14 @@ GREEK = {
     "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi",
     "Ω": "Omega",
 }  # fmt: skip
+# A name that is spelled out is the letter, in the form that it has in GREEK.
 _SPELLED = {name: name for name in GREEK.values()} | {"epsilon": "varepsilon", "phi": "varphi"}
 _ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar", "\u0307": "dot", "\u0308": "ddot"}
+# W1, ŷ, X⁻¹, X1⁻¹2, δ′: the number can stand behind the inverse too.
 _SYMBOL = re.compile(
     r"(?P<base>[^\W\d_]+)(?P<number>\d*)(?P<inverse>⁻¹)?(?P<again>\d*)(?P<primes>[′']*)"
 )
+# The names that adjoints get: δ of a quantity, S of two, D from one to another.
 _BETWEEN = re.compile(
     r"(?P<base>[SDδ])(?P<first>[^,→]+)(?P<sign>[,→])?(?P<second>[^,→]*?)(?P<primes>[′']*)"
 )
@@ -63,6 +66,7 @@ def symbol_of(name: str) -> Symbol | None:
         True
     """
     inner = re.fullmatch(r"inv\((.*)\)", name)
+    # Decomposed, an accent is a character of its own behind its letter.
     plain = unicodedata.normalize("NFD", f"{inner[1]}⁻¹" if inner else name)
     accents = [command for mark, command in _ACCENTS.items() if mark in plain]
     match = _SYMBOL.fullmatch(
@@ -90,14 +94,15 @@ def derivative(name: str) -> tuple[str, list[str]] | None:
     return (of, by) if order and len(by) == order else None
 
 
-def text_name(name: str, at: Sequence[str] = ()) -> str:
+def text_name(name: str, indices: Sequence[str] = ()) -> str:
     """A name in Unicode, at some indices: a single one after a low line where the name is a symbol,
     others in brackets.
 
     Example:
-        >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",)),
-        text_name("inv(X)")
-        ('W1[o,i]', 'ŷ_p', '0.bias[o]', 'X⁻¹')
+        >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",))
+        ('W1[o,i]', 'ŷ_p', '0.bias[o]')
+        >>> text_name("inv(X)")
+        'X⁻¹'
     """
     call = re.fullmatch(r"(\w+)\((.*)\)", name)
     array = ARRAY_FUNCTIONS.get(call[1]) if call is not None else None
@@ -106,11 +111,11 @@ def text_name(name: str, at: Sequence[str] = ()) -> str:
         if call is not None and array is not None and array.text
         else name
     )
-    if not at:
+    if not indices:
         return written
-    return (
-        f"{written}_{at[0]}" if len(at) == 1 and symbol_of(name) else f"{written}[{','.join(at)}]"
-    )
+    # bias_o would read as a name: only behind a symbol is a low line an index.
+    single = len(indices) == 1 and symbol_of(name)
+    return f"{written}_{indices[0]}" if single else f"{written}[{','.join(indices)}]"
 
 
 def escaped(text: str) -> str:
@@ -131,6 +136,7 @@ def _escaped(character: str) -> str:
         return character if character.isprintable() else " "
     if character in GREEK:
         return rf"\ensuremath{{\{GREEK[character]}}}"
+    # An accent of ours is a command; any other letter of Latin script loses its marks.
     letter, *marks = unicodedata.normalize("NFD", character)
     if letter.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
         return rf"\ensuremath{{\{_ACCENTS[marks[0]]}{{{letter}}}}}"
@@ -142,13 +148,15 @@ def typewriter(text: str) -> str:
     return rf"\texttt{{{escaped(text)}}}"
 
 
-def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = typewriter) -> str:
+def latex_name(
+    name: str, indices: Sequence[str] = (), word: Callable[[str], str] = typewriter
+) -> str:
     r"""A name in LaTeX's math mode, at some indices: a single one as a subscript, several in
     brackets.
 
     Args:
         name: of a leaf or a quantity.
-        at: names of indices.
+        indices: their names.
         word: how a name that is no symbol is written.
 
     Example:
@@ -157,24 +165,27 @@ def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = t
         >>> latex_name("z_m"), latex_name("0.in_proj")
         ('z_{m}', '\\texttt{0.in\\_proj}')
     """
-    indices = [latex_index(index) for index in at]
-    single = indices[0] if len(indices) == 1 else ""
-    brackets = f"[{','.join(indices)}]" if len(indices) > 1 else ""
-    found = symbol_of(name)
-    if found is not None:
-        letter, below = _letter(found, word)
-        subscript = ",".join(part for part in (below, found.number, single) if part)
-        above = ("-1" if found.inverse else "") + r"\prime" * found.primes
+    places = [latex_index(index) for index in indices]
+    single = places[0] if len(places) == 1 else ""
+    brackets = f"[{','.join(places)}]" if len(places) > 1 else ""
+    # Letters with a number: a symbol whose subscript takes the number and a single index.
+    symbol = symbol_of(name)
+    if symbol is not None:
+        letter, below = _letter(symbol, word)
+        subscript = ",".join(part for part in (below, symbol.number, single) if part)
+        above = ("-1" if symbol.inverse else "") + r"\prime" * symbol.primes
         return (
             letter
             + (f"^{{{above}}}" if above else "")
             + (f"_{{{subscript}}}" if subscript else "")
             + brackets
         )
+    # x_in: what stands behind the low line is a subscript already.
     under = re.fullmatch(r"([^\W\d_])_([^\W_]+)", name)
     if under:
         subscript = under[2] if under[2].isdigit() else latex_name(under[2], (), word)
         return f"{latex_name(under[1])}_{{{subscript}{f',{single}' if single else ''}}}" + brackets
+    # The derivative of a map without a formula, as a fraction; its index has to stand outside.
     slope = derivative(name)
     if slope:
         of, by = slope
@@ -182,10 +193,12 @@ def latex_name(name: str, at: Sequence[str] = (), word: Callable[[str], str] = t
         below = r" \, ".join(rf"\partial {latex_name(variable, (), word)}" for variable in by)
         written = rf"\frac{{\partial{power} {latex_name(of, (), word)}}}{{{below}}}"
         return f"{{{written}}}_{{{single}}}" if single else written + brackets
+    # softmax(z3): a function of a whole array that has no name of its own.
     call = re.fullmatch(r"(\w+)\((.+)\)", name)
     if call:
         written = f"{latex_function(call[1], 0, word)}({latex_name(call[2], (), word)})"
         return f"{{{written}}}_{{{single}}}" if single else written + brackets
+    # S2,3 and D2→3 are of two layers, and δ0.weight is of one that is no symbol.
     between = _BETWEEN.fullmatch(name)
     if between and (between["sign"] or name[0] == "δ"):
         ends = [

@@ -21,9 +21,12 @@ from derivation.show.matrix.building import (
 )
 from hesse.derivation.calculus.expression import Apply, Count, Entry, Expression, Group, Partial
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity, names_in
-from hesse.derivation.show.matrix import evaluate, matrix_form, matrix_latex, matrix_text, remarks
-from hesse.derivation.show.matrix.compose import transpose
-from hesse.derivation.show.matrix.nodes import Commutation, Sum, shape
+from hesse.derivation.show.latex_writer import matrix_latex
+from hesse.derivation.show.matrix import evaluate, matrix_form
+from hesse.derivation.show.matrix.compose import product, transpose
+from hesse.derivation.show.matrix.nodes import Commutation, Identity, Sum, shape
+from hesse.derivation.show.remarks import remarks
+from hesse.derivation.show.text_writer import matrix_text
 
 HALF = Fraction(1, 2)
 
@@ -311,6 +314,11 @@ def test_a_condition_on_indices_has_no_name_as_a_matrix() -> None:
     expression = total(term(entry("c", "oi"), x("i"), over="i"))
     leaves = {"c": Leaf("c", ("h", "d"), "constant", shown="[{} = 2 {}]"), "x": Leaf("x", ("d",))}
     assert matrix_form(expression, at("o"), (), Program(leaves, ())) is None
+
+
+def test_a_commutation_and_its_transpose_are_the_identity() -> None:
+    turn = Commutation(("m",), ("h",))
+    assert product(turn, transpose(turn)) == Identity(("h", "m"))
 
 
 def test_remarks_say_what_the_signs_mean() -> None:

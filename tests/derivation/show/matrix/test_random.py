@@ -32,9 +32,11 @@ from hesse.derivation.calculus.expression import (
     freshen,
 )
 from hesse.derivation.calculus.program import ArrayCall, Program, Quantity
-from hesse.derivation.show.matrix import evaluate, matrix_form, matrix_latex, matrix_text
+from hesse.derivation.show.latex_writer import matrix_latex
+from hesse.derivation.show.matrix import evaluate, matrix_form
 from hesse.derivation.show.matrix.compose import transpose
 from hesse.derivation.show.matrix.nodes import shape
+from hesse.derivation.show.text_writer import matrix_text
 
 # beartype looks at random items of what is drawn; hypothesis notices that the random state has
 # moved.

@@ -6,9 +6,7 @@ columns write the two Kronecker factors the other way round.) A vector is one co
 """
 
 from hesse.derivation.show.matrix.evaluation import evaluate
-from hesse.derivation.show.matrix.footnotes import remarks
 from hesse.derivation.show.matrix.nodes import Matrix
-from hesse.derivation.show.matrix.notation import matrix_latex, matrix_text
 from hesse.derivation.show.matrix.recognise import matrix_form
 
-__all__ = ["Matrix", "evaluate", "matrix_form", "matrix_latex", "matrix_text", "remarks"]
+__all__ = ["Matrix", "evaluate", "matrix_form"]

@@ -4,6 +4,7 @@ one."""
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from hesse.derivation.calculus.expression import (
     Apply,
@@ -19,14 +20,18 @@ from hesse.derivation.calculus.expression import (
     Term,
     indices,
     of,
+    own_indices,
+    rebuilt,
+    walk,
 )
 from hesse.derivation.calculus.program import ArrayCall, Program
-from hesse.derivation.show.matrix.compose import diagonal, entry_power, inverse
+from hesse.derivation.show.matrix.compose import diagonal, entry_power
 from hesse.derivation.show.matrix.nodes import (
     Array,
     Dimension,
     Elementwise,
     Identity,
+    Inverse,
     Matrix,
     Shown,
     Sizes,
@@ -60,42 +65,41 @@ class Arrays:
 
         None where there are more than two indices, or what stands there has no name.
         """
-        at = tuple(index for index in indices(factor) if index.name not in fixed)
-        if len(at) > 2:
+        free = tuple(index for index in indices(factor) if index.name not in fixed)
+        if len(free) > 2:
             return None
-        rows, columns = at[:1], at[1:]
+        rows, columns = free[:1], free[1:]
         match factor:
             case Entry():
                 return self._symbol((factor,), fixed)
             case Partial(Entry() as inner, by):
                 return self._symbol((inner, *by), fixed)
             case Delta(left, _):
-                return (at, Identity(self.sizes_of(left))) if len(at) == 2 else None
+                # [i = n] with n fixed is a unit vector, for which there is no sign.
+                return (free, Identity(self.sizes_of(left))) if len(free) == 2 else None
             case Count(size):
                 return (), Dimension(size)
             case Apply(function, order, argument):
                 inner = self.form(of(argument), rows, columns, fixed)
-                return None if inner is None else (at, Elementwise(function, order, inner))
+                return None if inner is None else (free, Elementwise(function, order, inner))
             case Power(base, exponent):
                 inner = self.form(of(base), rows, columns, fixed)
                 number = exponent.number
-                power = number if number is not None else self._exponent(exponent, at, fixed)
-                return None if inner is None or power is None else (at, entry_power(inner, power))
+                power = number if number is not None else self._exponent(exponent, free, fixed)
+                return None if inner is None or power is None else (free, entry_power(inner, power))
             case Group(body):
                 inner = self.form(body, rows, columns, fixed)
-                return None if inner is None else (at, inner)
+                return None if inner is None else (free, inner)
             case _:
                 return None
 
     def _exponent(
-        self, exponent: Expression, at: tuple[Index, ...], fixed: frozenset[str]
+        self, exponent: Expression, base: tuple[Index, ...], fixed: frozenset[str]
     ) -> Matrix | None:
-        free = [index for index in indices(exponent) if index.name not in fixed]
-        return (
-            self.form(exponent, at[:1], at[1:], fixed)
-            if free
-            else self.form(exponent, (), (), fixed)
-        )
+        # One exponent for all entries is a scalar; else it is as large as the base.
+        single = all(index.name in fixed for index in indices(exponent))
+        over = () if single else base
+        return self.form(exponent, over[:1], over[1:], fixed)
 
     def sizes_of(self, index: Index) -> Sizes:
         """What an index counts: one size, or those of the pair it stands for."""
@@ -119,12 +123,14 @@ class Arrays:
         inverted = self._inverted(parts, free)
         if inverted is not None:
             parts = (replace(parts[0], name=inverted),)
+        # An index that stands for a pair takes two axes of the array.
         places: list[tuple[int, str]] = []
         axis = 0
         for index in axes:
             if index.name in fixed:
                 places.append((axis, index.name))
             axis += len(self.sizes_of(index))
+        # A single index may count two sizes, where it stands for a pair.
         rows, columns = (
             map(self.sizes_of, free) if len(free) == 2 else (sum(map(self.sizes_of, free), ()), ())
         )
@@ -132,7 +138,8 @@ class Arrays:
         shown = tuple(self._shown(part, fixed) for part in parts) if places else ()
         node: Matrix = Symbol(array, rows, columns, tuple(places), shown)
         if inverted is not None:
-            node = inverse(node)
+            node = Inverse(node)
+        # A[i,i]: the diagonal, over one index.
         if len(free) == 2 and free[0] == free[1]:
             return (free[0],), diagonal(node)
         return tuple(free), node
@@ -145,10 +152,8 @@ class Arrays:
         if quantity is None or by or list(entry.indices[-2:]) != free or len(free) != 2:
             return None
         match quantity.definition:
-            case ArrayCall("inv", Entry(name, at)) if at == quantity.indices and len(at) == len(
-                entry.indices
-            ):
-                return name
+            case ArrayCall("inv", Entry(name, places)) if places == quantity.indices:
+                return name if len(places) == len(entry.indices) else None
         return None
 
     def _shown(self, entry: Entry, fixed: frozenset[str]) -> Shown:
@@ -162,6 +167,7 @@ class Arrays:
             return name, ()
         first, rest = places[0], places[1:]
         if first != ":" and set(rest) == {":"}:
+            # x_n for row n of X, unless x is something else or X has no small letter.
             lower = name[:1].lower() + name[1:]
             if len(rest) > 1 or lower == name:
                 return name, (first,)
@@ -184,33 +190,28 @@ def paired(
         groups: pairs of free indices that may be one: both of a parameter's.
         sizes: to be filled with the sizes of each pair.
     """
-    made: Pairs = {}
-    entries = [entry for factor in term.factors for entry in _entries(factor)]
-    loose = {index for factor in term.factors for index in _loose(factor)}
+    pairs: Pairs = {}
+    nodes = [node for factor in term.factors for node in walk(factor)]
+    entries = [node.indices for node in nodes if isinstance(node, Entry)]
     candidates = [*(group for group in groups if len(group) == 2)]
     for entry in entries:
         candidates += [pair for pair in pairwise(entry) if set(pair) <= set(term.bound)]
-    used: set[Index] = set()
+    # An index can be in one pair only, and in none where it stands alone somewhere.
+    taken = _loose(term)
     for left, right in candidates:
-        if used & {left, right} or loose & {left, right} or left == right:
+        if taken & {left, right} or left == right:
             continue
         holders = [entry for entry in entries if left in entry or right in entry]
         if not holders or not all(_beside(entry, left, right) for entry in holders):
             continue
-        one = Index(f"({left.name}:{left.size},{right.name}:{right.size})", left.size)
-        sizes[one.name] = (left.size, right.size)
-        made[left, right] = one
-        used |= {left, right}
-    if not made:
-        return term, made
-    factors = tuple(_together(factor, made) for factor in term.factors)
-    gone = {index for pair in made for index in pair}
-    bound = tuple(index for index in term.bound if index not in gone)
-    return replace(
-        term,
-        factors=factors,
-        bound=(*bound, *(one for pair, one in made.items() if pair[0] in term.bound)),
-    ), made
+        pair = Index(f"({left.name}:{left.size},{right.name}:{right.size})", left.size)
+        sizes[pair.name] = (left.size, right.size)
+        pairs[left, right] = pair
+        taken |= {left, right}
+    gone = {index for pair in pairs for index in pair}
+    bound = [index for index in term.bound if index not in gone]
+    bound += [pair for (left, _), pair in pairs.items() if left in term.bound]
+    return replace(_together(term, pairs), bound=tuple(bound)), pairs
 
 
 def _beside(entry: tuple[Index, ...], left: Index, right: Index) -> bool:
@@ -219,87 +220,20 @@ def _beside(entry: tuple[Index, ...], left: Index, right: Index) -> bool:
     )
 
 
-def _entries(factor: Factor) -> list[tuple[Index, ...]]:
-    match factor:
-        case Entry(_, at):
-            return [at]
-        case Apply(_, _, argument):
-            return _entries(argument)
-        case Power(base, exponent):
-            return [
-                *_entries(base),
-                *(
-                    entry
-                    for term in exponent.terms
-                    for inner in term.factors
-                    for entry in _entries(inner)
-                ),
-            ]
-        case Group(body):
-            return [
-                entry for term in body.terms for inner in term.factors for entry in _entries(inner)
-            ]
-        case Partial(inner, by):
-            return [*_entries(inner), *(entry.indices for entry in by)]
-        case _:
-            return []
-
-
-def _loose(factor: Factor) -> list[Index]:
+def _loose(term: Term) -> set[Index]:
     """The indices that stand alone somewhere: in a Kronecker delta, or summed over inside
     parentheses."""
-    match factor:
-        case Delta(left, right):
-            return [left, right]
-        case Apply(_, _, argument):
-            return _loose(argument)
-        case Power(base, exponent):
-            return [
-                *_loose(base),
-                *(
-                    index
-                    for term in exponent.terms
-                    for inner in term.factors
-                    for index in _loose(inner)
-                ),
-            ]
-        case Group(body):
-            inside = [
-                index for term in body.terms for inner in term.factors for index in _loose(inner)
-            ]
-            return [*inside, *(index for term in body.terms for index in term.bound)]
-        case Partial(inner, _):
-            return _loose(inner)
-        case _:
-            return []
+    inside = (node for factor in term.factors for node in walk(factor))
+    return {index for node in inside if not isinstance(node, Entry) for index in own_indices(node)}
 
 
-def _together(factor: Factor, made: Pairs) -> Factor:
-    def entry(value: Entry) -> Entry:
-        at = list(value.indices)
-        for (left, _), one in made.items():
-            if left in at:
-                place = at.index(left)
-                at[place : place + 2] = [one]
-        return Entry(value.name, tuple(at))
-
-    def inside(expression: Expression) -> Expression:
-        parts = (
-            replace(term, factors=tuple(_together(part, made) for part in term.factors))
-            for term in expression.terms
-        )
-        return Expression(tuple(parts))
-
-    match factor:
-        case Entry():
-            return entry(factor)
-        case Apply(function, order, argument):
-            return Apply(function, order, _together(argument, made))
-        case Power(base, exponent):
-            return Power(_together(base, made), inside(exponent))
-        case Group(body):
-            return Group(inside(body))
-        case Partial(inner, by):
-            return Partial(_together(inner, made), tuple(entry(one) for one in by))
-        case _:
-            return factor
+def _together(value: Any, pairs: Pairs) -> Any:
+    """A value with each pair of indices as one."""
+    if not isinstance(value, Entry):
+        return rebuilt(value, lambda part: _together(part, pairs))
+    indices = list(value.indices)
+    for (left, _), pair in pairs.items():
+        if left in indices:
+            place = indices.index(left)
+            indices[place : place + 2] = [pair]
+    return Entry(value.name, tuple(indices))

@@ -1,6 +1,7 @@
 """Products, sums and their kin put together with what is trivial left out: no I in a product, no
 Aᵀᵀ, numbers in front."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 from hesse.derivation.calculus.expression import Size
@@ -13,7 +14,6 @@ from hesse.derivation.show.matrix.nodes import (
     EntryPower,
     Hadamard,
     Identity,
-    Inverse,
     Kron,
     Matrix,
     Ones,
@@ -58,7 +58,7 @@ def scaled(number: Fraction, scalars: tuple[Matrix, ...], body: Matrix) -> Matri
     for scalar in scalars:
         factor, also, rest = split(scalar)
         number *= factor
-        kept += [one for one in (*also, rest) if one != ONE]
+        kept += [inner for inner in (*also, rest) if inner != ONE]
     if number == 0 or isinstance(body, Zeros):
         return Zeros(*shape(body))
     if is_scalar(body) and body != ONE:
@@ -73,8 +73,8 @@ def _without_scalars(
 ) -> tuple[Fraction, tuple[Matrix, ...], list[Matrix]]:
     number, scalars, bodies = Fraction(1), [], []
     for factor in factors:
-        own, more, body = split(factor)
-        number *= own
+        value, more, body = split(factor)
+        number *= value
         scalars += more
         bodies.append(body)
     return number, tuple(scalars), bodies
@@ -91,6 +91,7 @@ def product(*factors: Matrix) -> Matrix:
                 continue
             if isinstance(before, Diag) and isinstance(factor, Diag):
                 flat[-1] = diag(hadamard(before.body, factor.body))
+            # diag(u) v is u ∘ v, and K turns back what the K before it has turned.
             elif isinstance(before, Diag) and is_vector(factor):
                 flat[-1] = hadamard(before.body, factor)
             elif isinstance(before, Commutation) and factor == Commutation(
@@ -99,8 +100,9 @@ def product(*factors: Matrix) -> Matrix:
                 flat.pop()
             else:
                 flat.append(factor)
+    # Nothing but I, and commutations that undo each other.
     if not flat:
-        return scaled(number, scalars, bodies[0])
+        return scaled(number, scalars, Identity(shape(bodies[0])[0]))
     if len(flat) > 1 and flat[0] == ONE:
         flat = flat[1:]
     return scaled(number, scalars, flat[0] if len(flat) == 1 else Product(tuple(flat)))
@@ -166,6 +168,7 @@ def entry_power(body: Matrix, exponent: "Fraction | Matrix") -> Matrix:
         whole = int(exponent)
         powers = tuple(entry_power(scalar, exponent) for scalar in body.scalars)
         return scaled(body.number**whole, powers, entry_power(body.body, exponent))
+    # Zeros and ones are their own powers.
     if isinstance(body, Identity) and isinstance(exponent, Fraction) and exponent > 0:
         return body
     return EntryPower(body, exponent)
@@ -188,14 +191,11 @@ def transpose(node: Matrix) -> Matrix:
             return product(*(transpose(factor) for factor in reversed(factors)))
         case Kron(factors):
             return kron(*(transpose(factor) for factor in factors))
-        case Scaled(number, scalars, body):
-            return Scaled(number, scalars, transpose(body))
-        case SumOver(index, size, body):
-            return SumOver(index, size, transpose(body))
-        case BlockDiag(index, size, body):
-            return BlockDiag(index, size, transpose(body))
+        case Scaled() | SumOver() | BlockDiag():
+            return replace(node, body=transpose(node.body))
         case Sum(parts) | Hadamard(parts):
             turned = tuple(transpose(part) for part in parts)
+            # A + Aᵀ and A ∘ Aᵀ are symmetric.
             if set(turned) == set(parts):
                 return node
             inside = type(node)(turned)
@@ -235,6 +235,7 @@ def diagonal(matrix: Matrix) -> Matrix:
         case Transpose(body):
             return diagonal(body)
         case _:
+            # (I ∘ A) 1: there is no shorter sign for the diagonal of a matrix as a vector.
             rows = shape(matrix)[0]
             return Product((Hadamard((Identity(rows), matrix)), Ones(rows)))
 
@@ -258,16 +259,13 @@ def trace(matrix: Matrix) -> Matrix:
         case Scaled(number, scalars, body):
             return scaled(number, scalars, trace(body))
         case _:
+            # tr(A) = tr(Aᵀ): whichever has fewer signs to read.
             return Trace(min(matrix, transpose(matrix), key=_transposes))
-
-
-def inverse(matrix: Matrix) -> Matrix:
-    """A⁻¹."""
-    return Inverse(matrix)
 
 
 def sum_over(index: str, size: Size, body: Matrix) -> Matrix:
     """Σ over an index, with all that does not depend on it in front of the sum or behind it."""
+    # The same summand as often as the index has values.
     if not depends(body, index):
         times = (Dimension(size),) if isinstance(size, str) else ()
         return scaled(Fraction(size) if isinstance(size, int) else Fraction(1), times, body)
@@ -277,6 +275,8 @@ def sum_over(index: str, size: Size, body: Matrix) -> Matrix:
     factors, put = (
         (inner.factors, type(inner)) if isinstance(inner, Kron | Product) else ((inner,), Product)
     )
+    # What stands between the first and the last factor that depend on the index stays under the
+    # sum: the order of factors matters.
     within = [place for place, factor in enumerate(factors) if depends(factor, index)]
     if not within:
         return scaled(number, (*free, SumOver(index, size, scaled(Fraction(1), tied, ONE))), inner)

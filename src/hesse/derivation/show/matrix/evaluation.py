@@ -39,6 +39,7 @@ from hesse.derivation.show.matrix.nodes import (
 from hesse.operations.registry import FUNCTIONS
 
 _FLOAT = torch.float64
+_JOINED = {Product: torch.matmul, Sum: torch.add, Hadamard: torch.mul, Kron: torch.kron}
 
 
 def evaluate(node: Matrix, valuation: Valuation) -> Tensor:
@@ -48,7 +49,7 @@ def evaluate(node: Matrix, valuation: Valuation) -> Tensor:
 
 
 class _Evaluation:
-    """One evaluation: arrays come from the valuation, ``at`` says where the indices of sums
+    """One evaluation: arrays come from the valuation, ``indices`` says where the indices of sums
     stand."""
 
     def __init__(self, valuation: Valuation) -> None:
@@ -57,12 +58,13 @@ class _Evaluation:
     def _count(self, sizes: Sizes) -> int:
         return prod(self.valuation.size(size) for size in sizes)
 
-    def value(self, node: Matrix, at: Mapping[str, int]) -> Tensor:
+    def value(self, node: Matrix, indices: Mapping[str, int]) -> Tensor:
         match node:
             case Symbol(named, rows, columns, fixed):
                 array = self._array(named)
+                # The last axis first: each that goes leaves those before it in their places.
                 for axis, index in sorted(fixed, reverse=True):
-                    array = array.select(axis, at[index])
+                    array = array.select(axis, indices[index])
                 return array.reshape(self._count(rows), self._count(columns))
             case Dimension(size):
                 return torch.full((1, 1), self.valuation.size(size), dtype=_FLOAT)
@@ -74,6 +76,7 @@ class _Evaluation:
                 return torch.eye(self._count(rows), dtype=_FLOAT)
             case Commutation(rows, columns):
                 n, k = self._count(rows), self._count(columns)
+                # The rows of I, in the order of the entries of Vᵀ.
                 return (
                     torch.eye(n * k, dtype=_FLOAT)
                     .reshape(n, k, n * k)
@@ -83,54 +86,41 @@ class _Evaluation:
             case Scaled(number, scalars, body):
                 return (
                     float(number)
-                    * prod(self.value(scalar, at).item() for scalar in scalars)
-                    * self.value(body, at)
+                    * prod(self.value(scalar, indices).item() for scalar in scalars)
+                    * self.value(body, indices)
                 )
             case Transpose(body):
-                return self.value(body, at).T
+                return self.value(body, indices).T
             case Inverse(body):
-                return torch.linalg.inv(self.value(body, at))
-            case Product(factors):
-                return reduce(torch.matmul, (self.value(factor, at) for factor in factors))
-            case Sum(terms):
-                return reduce(torch.add, (self.value(term, at) for term in terms))
-            case Hadamard(factors):
-                return reduce(torch.mul, (self.value(factor, at) for factor in factors))
-            case Kron(factors):
-                return reduce(
-                    torch.kron, (self.value(factor, at).contiguous() for factor in factors)
-                )
+                return torch.linalg.inv(self.value(body, indices))
+            case Product(parts) | Sum(parts) | Hadamard(parts) | Kron(parts):
+                values = (self.value(part, indices).contiguous() for part in parts)
+                return reduce(_JOINED[type(node)], values)
             case Elementwise(function, order, body):
-                known = self.valuation.functions.get(function)
-                return nth_derivative(
-                    known or FUNCTIONS[function].value, order, self.value(body, at).contiguous()
-                )
+                known = self.valuation.functions.get(function) or FUNCTIONS[function].value
+                return nth_derivative(known, order, self.value(body, indices).contiguous())
             case EntryPower(body, exponent):
-                base = self.value(body, at)
+                base = self.value(body, indices)
                 if isinstance(exponent, Fraction):
                     return base ** (int(exponent) if exponent.denominator == 1 else float(exponent))
-                return base ** self.value(exponent, at)
+                return base ** self.value(exponent, indices)
             case Diag(body):
-                return torch.diag(self.value(body, at).squeeze(1))
+                return torch.diag(self.value(body, indices).squeeze(1))
             case Vec(body):
-                return self.value(body, at).reshape(-1, 1)
+                return self.value(body, indices).reshape(-1, 1)
             case Trace(body):
-                return torch.trace(self.value(body, at)).reshape(1, 1)
-            case BlockDiag(index, size, body):
-                return torch.block_diag(
-                    *(self.value(body, {**at, index: k}) for k in range(self.valuation.size(size)))
-                )
-            case SumOver(index, size, body):
-                return reduce(
-                    torch.add,
-                    (self.value(body, {**at, index: k}) for k in range(self.valuation.size(size))),
-                )
+                return torch.trace(self.value(body, indices)).reshape(1, 1)
+            case BlockDiag(index, size, body) | SumOver(index, size, body):
+                count = self.valuation.size(size)
+                each = [self.value(body, {**indices, index: k}) for k in range(count)]
+                summed = isinstance(node, SumOver)
+                return reduce(torch.add, each) if summed else torch.block_diag(*each)
 
     def _array(self, named: Array) -> Tensor:
         if not named.by:
             return self.valuation.value(named.name)
-        own = tuple(
+        over = tuple(
             Index(f"#{axis}", size)
             for axis, size in enumerate(self.valuation.program.shape(named.name))
         )
-        return self.valuation.derivative(Entry(named.name, own), own, named.by)
+        return self.valuation.derivative(Entry(named.name, over), over, named.by)

@@ -32,25 +32,26 @@ class FactorGraph:
         """What an index counts."""
         return self._sizes.get(index.name, (index.size,))
 
-    def put(self, at: tuple[Index, ...], matrix: Matrix) -> None:
+    def put(self, ends: tuple[Index, ...], matrix: Matrix) -> None:
         """Add a factor: a scalar, a vector at one index, or a matrix from one index to another."""
-        if not at:
+        if not ends:
             self.scalars.append(matrix)
-        elif len(at) == 1:
-            self._labels.setdefault(at[0], []).append(matrix)
+        elif len(ends) == 1:
+            self._labels.setdefault(ends[0], []).append(matrix)
         else:
-            self._edges.setdefault(frozenset(at), []).append((at[0], matrix))
+            # An edge is found from both its ends; the first says which way its matrix is read.
+            self._edges.setdefault(frozenset(ends), []).append((ends[0], matrix))
 
     def edge(self, row: Index, column: Index) -> Matrix | None:
         """The entrywise product of all matrices from one index to another: diagonal where one of
         them is I."""
-        found = [
+        matrices = [
             matrix if start == row else transpose(matrix)
             for start, matrix in self._edges.get(frozenset((row, column)), [])
         ]
-        if len(found) > 1 and Identity(self.sizes(row)) in found:
-            return diag(hadamard(*map(diagonal, found)))
-        return hadamard(*found) if found else None
+        if len(matrices) > 1 and Identity(self.sizes(row)) in matrices:
+            return diag(hadamard(*map(diagonal, matrices)))
+        return hadamard(*matrices) if matrices else None
 
     def label(self, index: Index) -> Matrix | None:
         """The entrywise product of all vectors at an index."""
@@ -78,6 +79,7 @@ class FactorGraph:
             ready = [index for index in reversed(self.bound) if len(self.neighbours(index)) <= 2]
             if not ready:
                 return self.bound
+            # Those at the rim first: a sum over an index between two others makes a new edge.
             self._sum(min(ready, key=lambda index: len(self.neighbours(index))))
 
     def _sum(self, index: Index) -> None:
@@ -99,10 +101,10 @@ class FactorGraph:
 
     def _gone(self, row: Index, column: Index) -> Matrix:
         """The edge, taken off the graph."""
-        found = self.edge(row, column)
-        assert found is not None
+        edge = self.edge(row, column)
+        assert edge is not None, "only an edge that is there is taken off"
         del self._edges[frozenset((row, column))]
-        return found
+        return edge
 
     def _trace(self, index: Index, other: Index) -> bool:
         """Two bound indices joined by two matrices and nothing else: tr(A B)."""
@@ -110,6 +112,7 @@ class FactorGraph:
         if other not in self.bound or self.neighbours(other) != [index]:
             return False
         ends = self._edges[pair]
+        # A ∘ A was written as a square: tr(A Aᵀ).
         if len(ends) == 1 and isinstance(ends[0][1], EntryPower) and ends[0][1].exponent == 2:
             ends = [(ends[0][0], ends[0][1].body)] * 2
         if len(ends) != 2:
@@ -127,6 +130,7 @@ class FactorGraph:
 
 def _total(labels: list[Matrix], vector: Matrix) -> Matrix:
     """The sum of the entries of a product of vectors: uᵀ v."""
+    # uᵀ diag(w) u rather than (u ∘ u)ᵀ w.
     square = next(
         (label for label in labels if isinstance(label, EntryPower) and label.exponent == 2), None
     )

@@ -80,6 +80,30 @@ class Commutation:
 
 
 @dataclass(frozen=True)
+class Around:
+    """A function of one matrix."""
+
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A product of matrices, of one kind or another."""
+
+    factors: "tuple[Matrix, ...]"
+
+
+@dataclass(frozen=True)
+class Over:
+    """The matrices that the body is for each value of an index, put together; the index stands in
+    the body as a fixed axis of symbols."""
+
+    index: str
+    size: Size
+    body: "Matrix"
+
+
+@dataclass(frozen=True)
 class Scaled:
     """``number · scalar · … · body``; none of the scalars is a number."""
 
@@ -88,25 +112,16 @@ class Scaled:
     body: "Matrix"
 
 
-@dataclass(frozen=True)
-class Transpose:
+class Transpose(Around):
     """Aᵀ."""
 
-    body: "Matrix"
 
-
-@dataclass(frozen=True)
-class Inverse:
+class Inverse(Around):
     """A⁻¹."""
 
-    body: "Matrix"
 
-
-@dataclass(frozen=True)
-class Product:
+class Product(Joined):
     """A B …"""
-
-    factors: "tuple[Matrix, ...]"
 
 
 @dataclass(frozen=True)
@@ -116,18 +131,12 @@ class Sum:
     terms: "tuple[Matrix, ...]"
 
 
-@dataclass(frozen=True)
-class Hadamard:
+class Hadamard(Joined):
     """A ∘ B ∘ …, entry by entry."""
 
-    factors: "tuple[Matrix, ...]"
 
-
-@dataclass(frozen=True)
-class Kron:
+class Kron(Joined):
     """A ⊗ B ⊗ …"""
-
-    factors: "tuple[Matrix, ...]"
 
 
 @dataclass(frozen=True)
@@ -147,43 +156,24 @@ class EntryPower:
     exponent: "Fraction | Matrix"
 
 
-@dataclass(frozen=True)
-class Diag:
+class Diag(Around):
     """The diagonal matrix with this vector on its diagonal."""
 
-    body: "Matrix"
 
-
-@dataclass(frozen=True)
-class Vec:
+class Vec(Around):
     """The entries of a matrix row by row, as one vector."""
 
-    body: "Matrix"
 
-
-@dataclass(frozen=True)
-class Trace:
+class Trace(Around):
     """The sum of the diagonal."""
 
-    body: "Matrix"
+
+class BlockDiag(Over):
+    """The matrices for each value of an index, along the diagonal."""
 
 
-@dataclass(frozen=True)
-class BlockDiag:
-    """The matrices that the body is for each value of the index, along the diagonal."""
-
-    index: str
-    size: Size
-    body: "Matrix"
-
-
-@dataclass(frozen=True)
-class SumOver:
-    """Σ over the values of an index, which stands in the body as a fixed axis of symbols."""
-
-    index: str
-    size: Size
-    body: "Matrix"
+class SumOver(Over):
+    """Σ over the values of an index."""
 
 
 Matrix = (
@@ -237,10 +227,8 @@ def shape(node: Matrix) -> Shape:
         case Sum(parts) | Hadamard(parts):
             return shape(parts[0])
         case Kron(factors):
-            shapes = [shape(factor) for factor in factors]
-            return tuple(size for one in shapes for size in one[0]), tuple(
-                size for one in shapes for size in one[1]
-            )
+            rows, columns = zip(*map(shape, factors), strict=True)
+            return sum(rows, ()), sum(columns, ())
         case Diag(body):
             return shape(body)[0], shape(body)[0]
         case Vec(body):
@@ -258,19 +246,10 @@ def children(node: Matrix) -> "tuple[Matrix, ...]":
             return (*scalars, body)
         case EntryPower(body, exponent):
             return (body,) if isinstance(exponent, Fraction) else (body, exponent)
-        case Product(parts) | Sum(parts) | Hadamard(parts) | Kron(parts):
+        case Joined(parts) | Sum(parts):
             return parts
-        case (
-            Transpose()
-            | Inverse()
-            | Elementwise()
-            | Diag()
-            | Vec()
-            | Trace()
-            | BlockDiag()
-            | SumOver()
-        ):
-            return (node.body,)
+        case Around(body) | Over(body=body) | Elementwise(body=body):
+            return (body,)
         case _:
             return ()
 
@@ -284,17 +263,20 @@ def walk(node: Matrix) -> "Iterator[Matrix]":
 
 def depends(node: Matrix, index: str) -> bool:
     """Whether a fixed axis inside stands at the index."""
+    # Inside a sum over an index of the same name, that name means its own.
     if isinstance(node, BlockDiag | SumOver) and node.index == index:
         return False
     if isinstance(node, Symbol):
-        return any(at == index for _, at in node.fixed)
+        return any(name == index for _, name in node.fixed)
     return any(depends(child, index) for child in children(node))
 
 
 def weight(node: Matrix) -> int:
     """How much there is to read: each symbol once, and what a reader stumbles over a little
     more."""
-    own = {
+    # A vector of ones and a sum over an index make a reader stop; a transpose, a product or a
+    # number does not.
+    weights = {
         Ones: 2,
         SumOver: 2,
         BlockDiag: 1,
@@ -306,4 +288,4 @@ def weight(node: Matrix) -> int:
         Vec: 1,
         Diag: 1,
     }
-    return own.get(type(node), 0) + sum(map(weight, children(node)))
+    return weights.get(type(node), 0) + sum(map(weight, children(node)))

@@ -65,7 +65,7 @@ def matrix_form(
     Example:
         >>> from fractions import Fraction
         >>> from hesse.derivation.calculus.expression import Entry, Term
-        >>> from hesse.derivation.show.matrix import matrix_text
+        >>> from hesse.derivation.show.text_writer import matrix_text
         >>> from hesse.derivation.calculus.program import Leaf
         >>> n, i, j = Index("n", "n"), Index("i", "d"), Index("j", "d")
         >>> gram = Expression((Term(Fraction(1), (Entry("X", (n, i)), Entry("X", (n, j))), (n,)),))
@@ -124,9 +124,10 @@ class _Reader:
             return None
         term = _local_deltas(contracted, rows, columns)
         if any(len(_free(factor, fixed)) > 2 for factor in term.factors):
-            made = self._pairs(term, rows, columns, fixed)
-            if made is not None:
-                return made
+            in_pairs = self._pairs(term, rows, columns, fixed)
+            if in_pairs is not None:
+                return in_pairs
+        # All in one graph first; then blocks or sums, whose bodies have fewer indices.
         graph, unread = self._graph(term, fixed)
         left = graph.eliminate() if not unread else []
         if not unread and not left:
@@ -140,20 +141,21 @@ class _Reader:
         graph = FactorGraph(term.bound, self.arrays.sizes)
         unread: list[Index] = []
         for factor in term.factors:
-            found = self.arrays.read(factor, fixed)
-            if found is None:
+            array = self.arrays.read(factor, fixed)
+            if array is None:
+                # For a factor without indices stands one that nothing is summed over.
                 unread += _free(factor, fixed) or [Index("", 1)]
             else:
-                graph.put(*found)
+                graph.put(*array)
         return graph, unread
 
     def _pairs(self, term: Term, rows: Side, columns: Side, fixed: frozenset[str]) -> Matrix | None:
         """Arrays of three or four indices as matrices, where their indices go in pairs."""
-        term, made = paired(term, (rows, columns), self.arrays.sizes)
-        if not made:
+        term, pairs = paired(term, (rows, columns), self.arrays.sizes)
+        if not pairs:
             return None
         rows, columns = (
-            (made[group],) if len(group) == 2 and group in made else group
+            (pairs[group],) if len(group) == 2 and group in pairs else group
             for group in (rows, columns)
         )
         graph, unread = self._graph(term, fixed)
@@ -188,28 +190,30 @@ class _Reader:
         """Σ over an index that joins too much at once."""
         if not sums:
             return None
-        found: list[Matrix] = []
+        forms: list[Matrix] = []
         for index in sorted(
             (index for index in term.bound if index in set(among)),
             key=lambda index: _sample_like(index, term),
         ):
-            one = self._summed.setdefault((index.size, sums), index)
-            if one != index and one.name in all_names(term) | fixed | {
+            # One letter for the sums over one size, so that like terms look alike; its own letter
+            # where that one is taken in this term.
+            letter = self._summed.setdefault((index.size, sums), index)
+            if letter != index and letter.name in all_names(term) | fixed | {
                 other.name for other in (*rows, *columns)
             }:
-                one = index
-            factors = tuple(rename_factor(factor, {index: one}) for factor in term.factors)
+                letter = index
+            factors = tuple(rename_factor(factor, {index: letter}) for factor in term.factors)
             bound = tuple(other for other in term.bound if other != index)
             inner = self._as_it_stands(
                 replace(term, factors=factors, bound=bound),
                 rows,
                 columns,
-                fixed | {one.name},
+                fixed | {letter.name},
                 sums - 1,
             )
             if inner is not None:
-                found.append(sum_over(one.name, one.size, inner))
-        return min(found, key=weight, default=None)
+                forms.append(sum_over(letter.name, letter.size, inner))
+        return min(forms, key=weight, default=None)
 
 
 def _sizes(arrays: Arrays, group: Side) -> tuple[Size, ...]:
@@ -223,7 +227,7 @@ def _free(factor: Factor, fixed: frozenset[str]) -> list[Index]:
 def _sample_like(index: Index, term: Term) -> tuple[bool, int]:
     """Samples come first: they lead in every factor that has them, and most factors do."""
     holders = [indices(factor) for factor in term.factors if index in indices(factor)]
-    return any(at[0] != index for at in holders), -len(holders)
+    return any(held[0] != index for held in holders), -len(holders)
 
 
 def _opened(term: Term, fixed: frozenset[str]) -> Expression | None:
@@ -276,6 +280,7 @@ def _local_deltas(term: Term, rows: Side, columns: Side) -> Term:
 
 def _assembled(graph: FactorGraph, rows: Side, columns: Side) -> Matrix:
     """The matrix that a graph of free indices alone is."""
+    # Every case below has at least as many row indices as column indices.
     if len(rows) < len(columns):
         return transpose(_assembled(graph, columns, rows))
     match len(rows), len(columns):
@@ -296,6 +301,7 @@ def _assembled(graph: FactorGraph, rows: Side, columns: Side) -> Matrix:
 
 def _three(graph: FactorGraph, o: Index, i: Index, p: Index) -> Matrix:
     """Rows (o, i), column p: A ⊗ b, a ⊗ B, or vec(A) bᵀ."""
+    # vec(A) stands in front as a diagonal matrix where p is joined to o or i as well.
     inside, first, second = graph.edge(o, i), graph.edge(o, p), graph.edge(i, p)
     if first is None and second is None:
         return product(vec(graph.weighed(o, i)), transpose(graph.vector(p)))
@@ -332,9 +338,7 @@ def _four(graph: FactorGraph, o: Index, i: Index, p: Index, j: Index) -> Matrix:
 
 
 def _edge_or_ones(graph: FactorGraph, row: Index, column: Index) -> Matrix:
-    found = graph.edge(row, column)
-    return (
-        found
-        if found is not None
-        else product(Ones(graph.sizes(row)), transpose(Ones(graph.sizes(column))))
-    )
+    edge = graph.edge(row, column)
+    if edge is not None:
+        return edge
+    return product(Ones(graph.sizes(row)), transpose(Ones(graph.sizes(column))))

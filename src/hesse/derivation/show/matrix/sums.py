@@ -27,6 +27,7 @@ from hesse.derivation.show.matrix.nodes import (
     Identity,
     Kron,
     Matrix,
+    Over,
     Product,
     Sum,
     SumOver,
@@ -46,6 +47,7 @@ def add(*parts: Matrix) -> Matrix:
         tuple[Matrix, frozenset[tuple[Matrix, int]]], tuple[Fraction, tuple[Matrix, ...]]
     ] = {}
     for number, scalars, body in (term for part in parts for term in _terms(part)):
+        # Scalars commute: 2 s t A and 3 t s A are like terms.
         key = body, frozenset(Counter(scalars).items())
         before, kept = collected.get(key, (Fraction(0), scalars))
         collected[key] = before + number, kept
@@ -88,6 +90,7 @@ def _factored(terms: list[Matrix]) -> list[Matrix]:
     for a, b in combinations(range(len(terms)), 2):
         merged = _merged(terms[a], terms[b])
         if merged is not None and weight(merged) < weight(terms[a]) + weight(terms[b]):
+            # The sum has changed: every pair may shorten anew.
             return _factored([merged if k == a else term for k, term in enumerate(terms) if k != b])
     return terms
 
@@ -119,9 +122,9 @@ def _shared(lists: list[tuple[Matrix, ...]]) -> tuple[tuple[Matrix, ...], list[t
     for other in lists[1:]:
         common &= Counter(other)
     rests = []
-    for one in lists:
+    for items in lists:
         left, rest = Counter(common), []
-        for item in one:
+        for item in items:
             if left[item]:
                 left[item] -= 1
             else:
@@ -134,6 +137,7 @@ def _merged(a: Matrix, b: Matrix) -> Matrix | None:
     """``a + b`` as one product, where they share a factor."""
     (m, s, left), (n, t, right) = _parts(a), _parts(b)
     shared, (s, t) = _shared([s, t])
+    # A number that both have comes to the front, and a sign that both have.
     outer = abs(m) if abs(m) == abs(n) else Fraction(1)
     if m < 0 and n < 0:
         outer = -outer
@@ -144,16 +148,11 @@ def _merged(a: Matrix, b: Matrix) -> Matrix | None:
         return scaled(outer, (*shared, add(scaled(m, s, ONE), scaled(n, t, ONE))), left)
     body = None
     match left, right:
-        case (SumOver(index, size, x), SumOver(other, number, y)) if (index, size) == (
-            other,
-            number,
+        case ((SumOver(index, size, x) | BlockDiag(index, size, x)), Over(other, number, y)) if (
+            type(left) is type(right) and (index, size) == (other, number)
         ):
-            body = sum_over(index, size, add(scaled(m, s, x), scaled(n, t, y)))
-        case (BlockDiag(index, size, x), BlockDiag(other, number, y)) if (index, size) == (
-            other,
-            number,
-        ):
-            body = block_diag(index, size, add(scaled(m, s, x), scaled(n, t, y)))
+            put = sum_over if isinstance(left, SumOver) else block_diag
+            body = put(index, size, add(scaled(m, s, x), scaled(n, t, y)))
         case (Diag(x), Diag(y)):
             body = diag(add(scaled(m, s, x), scaled(n, t, y)))
         case (Kron(xs), Kron(ys)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hesse.derivation.show.matrix.names import text_symbol
+from hesse.derivation.calculus.program import Program
 from hesse.derivation.show.matrix.nodes import (
     BlockDiag,
     Commutation,
@@ -15,7 +15,8 @@ from hesse.derivation.show.matrix.nodes import (
     shape,
     walk,
 )
-from hesse.derivation.show.matrix.notation import commutation_name, several_commutations, sizes_text
+from hesse.derivation.show.matrix.notation import sizes_text
+from hesse.derivation.show.text_writer import TextWriter
 
 
 def remarks(node: Matrix) -> tuple[str, ...]:
@@ -26,21 +27,18 @@ def remarks(node: Matrix) -> tuple[str, ...]:
         >>> remarks(Commutation(("m",), ("h",)))
         ('K vec(V) = vec(Vᵀ) for V of shape m × h: the same entries, counted column by column',)
     """
-    return tuple(
-        dict.fromkeys(
-            remark for inner in walk(node) for remark in _remark(inner, several_commutations(node))
-        )
-    )
+    writer = TextWriter(Program({}, ()))
+    writer.write(node)  # which tells it whether K has its sizes here
+    return tuple(dict.fromkeys(remark for inner in walk(node) for remark in _remark(inner, writer)))
 
 
-def _remark(node: Matrix, several: bool) -> Iterator[str]:
+def _remark(node: Matrix, writer: TextWriter) -> Iterator[str]:
     match node:
         case Commutation(rows, columns):
-            name = commutation_name(node) if several else "K"
             form = f"{sizes_text(rows)} × {sizes_text(columns)}"
             yield (
-                f"{name} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries, counted column"
-                " by column"
+                f"{writer.part(node)} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries,"
+                " counted column by column"
             )
         case Vec():
             yield "vec(V): the entries of V row by row, as one column"
@@ -53,10 +51,10 @@ def _remark(node: Matrix, several: bool) -> Iterator[str]:
         case BlockDiag(index, _, _):
             yield f"blockdiag_{index}: one block for each {index}, along the diagonal"
         case Symbol(array, _, columns, fixed, ((shown, places), *_)) if fixed and not array.by:
-            at = ", ".join(index for _, index in fixed)
+            row = ", ".join(index for _, index in fixed)
             if columns:
-                yield f"{text_symbol(node)}: slice {at} of {array.name}, a matrix"
+                yield f"{writer.part(node)}: slice {row} of {array.name}, a matrix"
             elif shown != array.name:
-                yield f"{text_symbol(node)}: row {at} of {array.name}, as a column"
+                yield f"{writer.part(node)}: row {row} of {array.name}, as a column"
             elif ":" in places:
-                yield f"{text_symbol(node)}: what {array.name} has there, as a column"
+                yield f"{writer.part(node)}: what {array.name} has there, as a column"
