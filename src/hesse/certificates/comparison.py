@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.precision import eps_of
-from hesse.certificates.reference import Parts, Request, of_batch, products
+from hesse.certificates.reference import ByParameter, Request, of_batch, products
 from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.certificates.soundness import AUTOCAST, soundness
 from hesse.cost import Cost, value_and_gradient
@@ -73,10 +73,10 @@ class Comparison:
 def compare(
     cost: Cost,
     requests: Sequence[Request],
-    found: Sequence[Parts],
-    made: Sequence[Parts],
+    found: Sequence[ByParameter],
+    made: Sequence[ByParameter],
     typical: Sequence[float] | None = None,
-    pick: Callable[[int, Parts], Parts] = lambda place, parts: parts,
+    pick: Callable[[int, ByParameter], ByParameter] = lambda place, parts: parts,
     overall: tuple[Request, dict[str, float]] | None = None,
 ) -> Comparison:
     """Hold products that hesse gave against the independent ones; where they differ, ask what
@@ -148,7 +148,9 @@ def compare(
     return Comparison(kept, rounding, wrong, tuple(sorted(undefined)))
 
 
-def _scales(found: Parts, expected: Parts, small: float, typical: float) -> dict[str, float]:
+def _scales(
+    found: ByParameter, expected: ByParameter, small: float, typical: float
+) -> dict[str, float]:
     """For each parameter the size of its part, or that of as many typical entries of the largest
     part where it is much less."""
     norms = {name: max(_norm(found[name]), _norm(part)) for name, part in expected.items()}
@@ -158,7 +160,7 @@ def _scales(found: Parts, expected: Parts, small: float, typical: float) -> dict
     }
 
 
-def _typical(parts: Parts) -> float:
+def _typical(parts: ByParameter) -> float:
     """The largest root mean square of the entries of a part."""
     return max(
         (_norm(part) / math.sqrt(part.numel()) for part in parts.values() if part.numel()),
@@ -178,7 +180,7 @@ def _apart(found: Tensor, expected: Tensor, scale: float) -> float:
     return difference / scale if scale and math.isfinite(difference) else math.inf
 
 
-def _difference(found: Parts, expected: Parts, name: str, typical: float) -> Difference:
+def _difference(found: ByParameter, expected: ByParameter, name: str, typical: float) -> Difference:
     """Where a parameter's part differs most."""
     gap = (found[name].double() - expected[name].double()).abs().nan_to_num(nan=math.inf).flatten()
     place, typical = int(gap.argmax()), max(typical, _typical(expected))
@@ -222,11 +224,13 @@ def _rounding_of_some(
     return max(least, found) if math.isfinite(found) else least
 
 
-def _beside(first: Sequence[Parts], second: Sequence[Parts]) -> list[tuple[Tensor, Tensor]]:
+def _beside(
+    first: Sequence[ByParameter], second: Sequence[ByParameter]
+) -> list[tuple[Tensor, Tensor]]:
     return [(a[name], b[name]) for a, b in zip(first, second, strict=True) for name in a]
 
 
-def _parts(made: Sequence[Parts]) -> list[Tensor]:
+def _parts(made: Sequence[ByParameter]) -> list[Tensor]:
     return [part for parts in made for part in parts.values()]
 
 
@@ -240,8 +244,8 @@ def _largest(sizes: Iterable[float], scales: Sequence[float]) -> float:
 def _roundings(
     cost: Cost,
     requests: Sequence[Request],
-    expected: Sequence[Parts],
-    pick: Callable[[int, Parts], Parts],
+    expected: Sequence[ByParameter],
+    pick: Callable[[int, ByParameter], ByParameter],
 ) -> list[dict[str, float]]:
     """What rounding does to each product: the change where θ is rounded otherwise, and what all of
     it may be made of.

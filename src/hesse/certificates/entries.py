@@ -10,7 +10,7 @@ from torch import Tensor
 from hesse.certificates.comparison import compare
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.matrix import Verdict, certificate_of
-from hesse.certificates.reference import SHARE, Limit, Parts, Request, independent, products
+from hesse.certificates.reference import SHARE, ByParameter, Limit, Request, independent, products
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -51,7 +51,7 @@ def certify_diagonal(
     expected = products(cost, requests, Limit(1, SHARE * seconds, memory))
     done = drawings[: len(expected)]
 
-    def pick(place: int, parts: Parts) -> Parts:
+    def pick(place: int, parts: ByParameter) -> ByParameter:
         name, entry = done[place]
         return {name: parts[name].flatten()[entry]}
 

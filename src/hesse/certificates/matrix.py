@@ -13,7 +13,15 @@ from hesse.certificates.certificate import Certificate
 from hesse.certificates.comparison import Comparison, Difference, compare
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.precision import tf32_notes
-from hesse.certificates.reference import METHOD, SHARE, Limit, Parts, Request, independent, products
+from hesse.certificates.reference import (
+    METHOD,
+    SHARE,
+    ByParameter,
+    Limit,
+    Request,
+    independent,
+    products,
+)
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -127,7 +135,7 @@ class Matrix:
             matrix.device
         )
 
-    def products(self, requests: list[Request]) -> list[Parts]:
+    def products(self, requests: list[Request]) -> list[ByParameter]:
         """What the Hessian gives for them."""
         if not self._made.is_complete:
             return [{a: self._block(a, request) for a in request.rows} for request in requests]

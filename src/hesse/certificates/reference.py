@@ -21,7 +21,7 @@ from hesse.snapshot import as_leaves
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-Parts = dict[str, Tensor]
+ByParameter = dict[str, Tensor]
 
 # What g with its graph takes, in units of one gradient, as measured (bench.dense).
 _GRAPH = 1.3
@@ -79,7 +79,9 @@ def independent(cost: "Cost", notes: tuple[str, ...]) -> tuple["Cost", tuple[str
     )
 
 
-def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = None) -> list[Parts]:
+def products(
+    cost: "Cost", requests: Sequence[Request], limit: Limit | None = None
+) -> list[ByParameter]:
     """H v for each request, or for the first of them that the limit allows, by parameter, summed in
     float64.
 
@@ -89,7 +91,7 @@ def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = No
     names = [
         name for name in cost.layout.names if any(name in request.columns for request in requests)
     ]
-    sums: list[Parts] = [
+    sums: list[ByParameter] = [
         {
             name: torch.zeros_like(cost.parameters[name], dtype=torch.float64)
             for name in request.rows
@@ -106,7 +108,7 @@ def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = No
     return sums[: count or 0]
 
 
-def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> list[Parts]:
+def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> list[ByParameter]:
     """What one batch, or some of it, adds to H v for each request."""
     names = [
         name for name in cost.layout.names if any(name in request.columns for request in requests)
@@ -148,7 +150,7 @@ def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch
     )
 
 
-def _add(sums: list[Parts], made: list[Parts]) -> None:
+def _add(sums: list[ByParameter], made: list[ByParameter]) -> None:
     for total, parts in zip(sums, made, strict=False):
         for name, part in parts.items():
             total[name] += part
@@ -162,11 +164,11 @@ def _of_term(
     count: int | None,
     limit: Limit | None = None,
     penalty: bool = False,
-) -> tuple[list[Parts], int]:
+) -> tuple[list[ByParameter], int]:
     """What one batch, or the penalty, adds to each product, and how many products there is time
     for."""
     leaves = as_leaves(cost.parameters)
-    made: list[Parts] = []
+    made: list[ByParameter] = []
     start = time.perf_counter()
     try:
         with torch.enable_grad(), cost.holding(leaves):

@@ -38,7 +38,7 @@ from hesse.snapshot import as_leaves
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-Parts = dict[str, Tensor]
+ByParameter = dict[str, Tensor]
 
 _SAMPLES = 32
 _MOST_SIGNATURES = 8
@@ -198,7 +198,7 @@ class _Function:
             )
 
         self._cost, self.dtype, self.mode = cost, dtype, Widened() if cast else None
-        self.theta: Parts = {name: wide(value) for name, value in cost.parameters.items()}
+        self.theta: ByParameter = {name: wide(value) for name, value in cost.parameters.items()}
         self._fixed = {name: wide(value) for name, value in cost.fixed.items()}
         self._batch = None if batch is None else batch.map(wide)
         # A loss may differentiate in its prediction, which then has to depend on something.
@@ -206,7 +206,7 @@ class _Function:
         if value.dtype != dtype:
             raise TypeError(f"the value is {value.dtype}")
 
-    def _value(self, theta: Parts) -> Tensor:
+    def _value(self, theta: ByParameter) -> Tensor:
         tensors = {**self._fixed, **theta}
         if self.mode is None:
             return self._cost.batch_cost(tensors, self._batch) + self._cost.penalty_cost(theta)
@@ -215,7 +215,7 @@ class _Function:
         self.mode.finished()
         return value
 
-    def slopes(self, theta: Parts) -> tuple[float, Parts]:
+    def slopes(self, theta: ByParameter) -> tuple[float, ByParameter]:
         """J and ∂J/∂θ."""
         leaves = as_leaves(theta)
         with self._cost.holding({**self._fixed, **leaves}):
@@ -230,7 +230,7 @@ class _Function:
             slopes if found is None else dict(zip(leaves, found, strict=True))
         )
 
-    def products(self, *directions: Parts) -> list[Parts]:
+    def products(self, *directions: ByParameter) -> list[ByParameter]:
         """H v by double backward."""
         leaves = as_leaves(self.theta)
         options: dict[str, Any] = {"materialize_grads": True, "retain_graph": True}
@@ -345,7 +345,7 @@ def _judged(function: _Function) -> Soundness:
     return Soundness(notes=tuple(notes))
 
 
-def _direction(theta: Parts, random: torch.Generator) -> Parts:
+def _direction(theta: ByParameter, random: torch.Generator) -> ByParameter:
     """Normal numbers, each parameter's at the size of its entries."""
     sizes = {
         name: _norm({name: value}) / math.sqrt(max(1, value.numel()))
@@ -358,13 +358,15 @@ def _direction(theta: Parts, random: torch.Generator) -> Parts:
 class _Quotients:
     """Difference quotients of J and of its gradient along v, for one step after another."""
 
-    def __init__(self, function: _Function, v: Parts, value: float, gradient: Parts) -> None:
+    def __init__(
+        self, function: _Function, v: ByParameter, value: float, gradient: ByParameter
+    ) -> None:
         self._function, self._v, self._value, self.gradient = function, v, value, gradient
         self.steps = _STEPS[function.dtype]
         self.eps = torch.finfo(function.dtype).eps
-        self._known: dict[float, tuple[float, Parts, float, Parts]] = {}
+        self._known: dict[float, tuple[float, ByParameter, float, ByParameter]] = {}
 
-    def _at(self, h: float) -> tuple[float, Parts, float, Parts]:
+    def _at(self, h: float) -> tuple[float, ByParameter, float, ByParameter]:
         if h not in self._known:
             ends = [
                 self._function.slopes(
@@ -420,7 +422,7 @@ class _Quotients:
 
 
 def _differing(
-    quotients: _Quotients, product: Parts
+    quotients: _Quotients, product: ByParameter
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
     """Parameters for which H v is wrong, with an entry of both, and those for which a kink keeps it
     from being told."""
@@ -463,9 +465,9 @@ def _rms(part: Tensor) -> float:
     return float(part.norm()) / math.sqrt(max(1, part.numel()))
 
 
-def _norm(parts: Parts) -> float:
+def _norm(parts: ByParameter) -> float:
     return math.sqrt(sum(float(part.double().square().sum()) for part in parts.values()))
 
 
-def _dot(a: Parts, b: Parts) -> float:
+def _dot(a: ByParameter, b: ByParameter) -> float:
     return sum(float((a[name].double() * b[name].double()).sum()) for name in a)

@@ -1,2 +1,2 @@
-"""From signals to blocks: the orders in which a pair of slots is contracted, and which one is
+"""From signals to blocks: the orders in which a pair of uses is contracted, and which one is
 cheapest."""
