@@ -41,15 +41,16 @@ class ParameterView:
     ) -> ParameterUse:
         """A use whose entries (g, o, i) are given; they need an index unless they are the whole
         parameter in its own order."""
+        # Without an index a block of the Hessian can be written in place.
         g, o, i = entries.shape
         flat = entries.reshape(-1)
-        plain = flat.numel() == self.size and bool(
+        in_order = flat.numel() == self.size and bool(
             (flat == torch.arange(self.size, device="cpu")).all()
         )
         return ParameterUse(
             self.parameter,
             kind,
-            None if plain else flat,
+            None if in_order else flat,
             (g, o, i),
             features,
             gather=gather,
@@ -61,6 +62,7 @@ class ParameterView:
         return self.use("shift", self.entries.reshape(*shape, 1), None)
 
 
+# By the value of the graph that is the view.
 Views = Mapping[str, ParameterView]
 
 
@@ -71,4 +73,5 @@ def view_of(argument: Any, views: Views) -> ParameterView | None:
 
 def input_of(argument: Any, views: Views) -> str | None:
     """The name of an argument that is a value of the sample, not a parameter."""
+    # A view of a parameter is no input: derivatives reach it through the site alone.
     return argument.name if isinstance(argument, Ref) and argument.name not in views else None

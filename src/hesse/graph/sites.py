@@ -40,12 +40,14 @@ class Arrangement:
     @cached_property
     def sizes(self) -> tuple[int, int, int]:
         """The lengths of g, t and o."""
+        # The product of no axes is 1: a value without groups or positions needs no axis for them.
         g, t, o = (math.prod(self.split[axis] for axis in axes) for axes in self.order)
         return g, t, o
 
     def __call__(self, value: Tensor, lead: int, tail: int = 0) -> Tensor:
         """(*lead, *z, *tail) -> (*lead, g, t, o, *tail), for ``lead`` leading and ``tail`` trailing
         axes."""
+        # The axes of z stand between the leading and the trailing ones, which stay where they are.
         head, rest = value.shape[:lead], value.shape[value.ndim - tail :]
         width = len(self.split)
         flat = [axis for axes in self.order for axis in axes]
@@ -172,6 +174,7 @@ def joined(site: Site) -> Site:
         weight.kind,
         None,
         (g, o, i + 1),
+        # Padded with zeros here; the 1 is written once the features are made in their dtype.
         lambda x: F.pad(features(x), (0, 1)),
         (weight, bias),
         weight.gather,

@@ -43,6 +43,7 @@ class RankOne:
         """(n, k, *value)."""
         n, shape = len(self.factor), self.factor.shape[1:]
         rows = self.factor.reshape(n, -1)
+        # The diagonal is added in place: one tensor of this size is made, not two.
         full = -(rows.unsqueeze(2) * rows.unsqueeze(1))
         full.diagonal(dim1=1, dim2=2).add_(self.diagonal.reshape(n, -1))
         return full.reshape(n, -1, *shape)
@@ -142,6 +143,7 @@ def numel(part: ValueHessian) -> int:
 
 def added(first: Cotangents, second: Cotangents) -> Cotangents:
     """The sum of two sets of cotangents; of two diagonals a diagonal."""
+    # `unit` is lost: the sum of two identities is none.
     if isinstance(first, Diagonal) and isinstance(second, Diagonal):
         return Diagonal(first.values + second.values)
     return as_tensor(first) + as_tensor(second)

@@ -139,6 +139,7 @@ class HessianOperator:
 
     def __init__(self, cost: Cost, memory: int) -> None:
         self.cost = cost
+        # Half for what is kept from product to product, half for the columns of one product.
         self._workspace = memory - memory // 2
         # The kinds of term whose products were tried, for batches that are linearised later.
         self._trusted: set[Hashable] = set()
@@ -244,11 +245,13 @@ class HessianOperator:
         from scipy.sparse.linalg import LinearOperator
 
         def product(x: Any) -> Any:
+            # A conversion would drop the imaginary part with a warning only.
             if x.dtype.kind == "c":
                 raise HesseTypeError(
                     "v: expected real numbers, got complex ones; multiply real and imaginary parts"
                     " apart"
                 )
+            # SciPy gives vectors of shape (P,) and (P, 1), and expects what it gave.
             v = torch.tensor(x.reshape(x.shape[0], -1), dtype=self.dtype, device=self.device)
             return (self @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy().reshape(x.shape)
 
@@ -290,6 +293,8 @@ class HessianOperator:
     def _matrix(self, v: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
         if v.shape[1] == 0:
             return torch.zeros_like(v)
+        # Rows: `torch.func.vmap` goes over the first axis, and each direction then lies in one
+        # piece.
         rows = v.T.contiguous()
         directions = self._parts(rows)
         count = len(rows)
