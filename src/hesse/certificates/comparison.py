@@ -199,8 +199,8 @@ def _rounding_of_some(
     Looked for where H v is small beside JᵀJ v: what a loss's curvature cancels from is mostly no
     larger than 1.
     """
-    plain = cost.of_predictions() if cost.loss is not None and cost.loss.separable else None
-    if plain is None or cost.layout.size > _MOST_PARAMETERS:
+    predictions = cost.of_predictions() if cost.loss is not None and cost.loss.separable else None
+    if predictions is None or cost.layout.size > _MOST_PARAMETERS:
         return least
     try:
         some = next(batch for batch in cost.batches() if batch is not None).take(slice(0, _SAMPLES))
@@ -211,7 +211,7 @@ def _rounding_of_some(
             [scale for each in scales for scale in each.values()],
         )
         of_predictions, of_cost = (
-            lambda of=of: _parts(of_batch(of, some, requests)) for of in (plain, cost)
+            lambda of=of: _parts(of_batch(of, some, requests)) for of in (predictions, cost)
         )
         bound = _largest((more * eps * _norm(part) for part in of_predictions()), known)
         if bound <= _LITTLE:

@@ -61,14 +61,14 @@ def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
     """
     try:
         with _OtherRoundings(None) as first:
-            plain = compute()
-        largest = [0.0 for _ in plain]
+            unperturbed = compute()
+        largest = [0.0 for _ in unperturbed]
         for _ in range(_DRAWS):
             with _OtherRoundings(first.decisions):
                 again = compute()
             gaps = [
                 float(torch.linalg.vector_norm(b.double() - a.double()))
-                for a, b in zip(plain, again, strict=True)
+                for a, b in zip(unperturbed, again, strict=True)
             ]
             largest = [max(so_far, gap) for so_far, gap in zip(largest, gaps, strict=True)]
         return largest

@@ -37,7 +37,7 @@ class Curvature(abc.ABC):
 
     @abc.abstractmethod
     def straight(self, graph: "Graph") -> frozenset[str]:
-        """The values of a graph whose operations count as linear, straight, so that their own
+        """The values of a graph whose operations count as linear (straight), so that their own
         second derivative is left out."""
 
     @abc.abstractmethod

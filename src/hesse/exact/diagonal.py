@@ -233,9 +233,9 @@ def _is_crossed(pair: Pair) -> bool:
     if (g, h) != (1, 1) or (o, i) != (j, p):
         return False
     size = o * i
-    plain = torch.arange(size, device="cpu")
-    left = plain if pair.left.index is None else pair.left.index.cpu()
-    right = plain if pair.right.index is None else pair.right.index.cpu()
+    in_order = torch.arange(size, device="cpu")
+    left = in_order if pair.left.index is None else pair.left.index.cpu()
+    right = in_order if pair.right.index is None else pair.right.index.cpu()
     return torch.equal(left.reshape(o, i), right.reshape(p, j).T)
 
 

@@ -87,7 +87,7 @@ class Plan:
         result_bytes: size of the result.
         peak_bytes: the result and the intermediates alive at once, an estimate.
         notes: what fell back and why, and anything else worth knowing.
-        sweep_operations: those that carry signals down the graph.
+        sweep_operations: those of the sweeps down the graph.
         parts: the samples by the signature of their batches, each with a graph of its own.
     """
 

@@ -230,7 +230,7 @@ class _PartPlanner:
         signature: Hashable,
         samples: int,
         only_diagonal: bool,
-        columns: bool,
+        too_many_shapes: bool,
     ) -> None:
         self._cost, names = cost, cost.layout.names
         self.notes: list[str] = []
@@ -238,7 +238,7 @@ class _PartPlanner:
         captured, fallbacks = None, dict.fromkeys(names, "no graph")
         backward_pass, keys, dry_run = None, {}, _DryRun({}, 0, 0.0)
         try:
-            if columns:
+            if too_many_shapes:
                 raise NotCaptured(
                     f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a"
                     " trace of its own"

@@ -1,7 +1,7 @@
 """The check of rules: what each operation of a graph is pulled back by, held against plain autograd
 on a few samples, once a capture.
 
-Most rules are PyTorch's own derivatives, taken for many samples and columns side by side, and side
+Most rules are PyTorch's own derivatives, taken for many samples and rows side by side, and side
 by side some of them are wrong where one by one they are right (`torch.linalg.solve` with a
 right-hand side that broadcasts).
 """
@@ -49,10 +49,12 @@ def wrong_rule(evaluation: ChunkEvaluation, values: Values, active: set[str]) ->
             continue
         delta, v = drawn(values[node.name], random), [drawn(values[name], random) for name in names]
 
-        def plain(op: Pullback = op, delta: Tensor = delta, v: list[Tensor] = v) -> list[Tensor]:
+        def reference(
+            op: Pullback = op, delta: Tensor = delta, v: list[Tensor] = v
+        ) -> list[Tensor]:
             return _one_by_one(op, values, delta, v)
 
-        ours, theirs = list(_by_rule(op, values, delta, v)), plain()
+        ours, theirs = list(_by_rule(op, values, delta, v)), reference()
         limits = [
             _TOLERANCE[b.dtype] * float(b.norm() + 1e-6 * a.norm())
             for a, b in zip(ours, theirs, strict=True)
@@ -62,7 +64,7 @@ def wrong_rule(evaluation: ChunkEvaluation, values: Values, active: set[str]) ->
         suspects = [
             place for place, gap in enumerate(gaps) if math.isfinite(gap) and gap > limits[place]
         ]
-        rounding = noise(plain) if suspects else []
+        rounding = noise(reference) if suspects else []
         if any(gaps[place] > limits[place] + ROUNDINGS * rounding[place] for place in suspects):
             written_out = op.record.pull is not None or op.record.second is not None
             return f"{'its record' if written_out else 'PyTorch'}'s derivatives of {op.node.kind}"

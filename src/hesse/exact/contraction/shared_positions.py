@@ -6,7 +6,7 @@ channel of m's input, see `hesse.graph.sites.Gather`. Both terms have one form,
     H[(g,o,i),(h,q,j)] = Σ_{t,s} a[g,t,i] C[h,s,q; g,t,o] b[h,s,j]
 
 with C = S, q = p and b = b for the curvature from above; C = D, s = u, q = c and b = δ'[h,u,(w,p)]
-for the product rule.
+for the product rule. C are the `coefficients` of the functions below.
 """
 
 from collections.abc import Iterator
@@ -27,17 +27,17 @@ _AT_ONCE = 2**19
 _TILES = 4
 
 
-def over_positions(columns: Tensor, a: Tensor) -> Tensor:
-    """Σ_t columns[n, ..., g, o, t] a[n, g, t, i] -> (n, ..., g, o, i)."""
+def over_positions(coefficients: Tensor, a: Tensor) -> Tensor:
+    """Σ_t coefficients[n, ..., g, o, t] a[n, g, t, i] -> (n, ..., g, o, i)."""
     n, g, t, i = a.shape
     if g == 1:
-        return torch.bmm(columns.reshape(n, -1, t), a.reshape(n, t, i)).reshape(
-            *columns.shape[:-1], i
+        return torch.bmm(coefficients.reshape(n, -1, t), a.reshape(n, t, i)).reshape(
+            *coefficients.shape[:-1], i
         )
-    split = columns.reshape(n, -1, *columns.shape[-3:])
+    split = coefficients.reshape(n, -1, *coefficients.shape[-3:])
     # A product of matrices starts too slowly for one position.
     products = split * a.unsqueeze(1) if t == 1 else torch.matmul(split, a.unsqueeze(1))
-    return products.reshape(*columns.shape[:-1], i)
+    return products.reshape(*coefficients.shape[:-1], i)
 
 
 def _in_slices(samples: int, numbers: int) -> Iterator[slice]:
@@ -57,23 +57,23 @@ def _products(left: Tensor, right: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield part, torch.bmm(left[part], right[part], out=buffer[:size])
 
 
-def _summed(columns: Tensor, a: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Σ_t of columns (n, h, s, q, g, o, t) with a, some samples at a time: (k, h, s, q, goi)."""
+def _summed(coefficients: Tensor, a: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Σ_t of C, (n, h, s, q, g, o, t), with a, some samples at a time: (k, h, s, q, goi)."""
     n, g, t, i = a.shape
-    lead = columns.shape[1:4]
+    lead = coefficients.shape[1:4]
     if g == 1:
-        for part, products in _products(columns.reshape(n, -1, t), a[:, 0]):
+        for part, products in _products(coefficients.reshape(n, -1, t), a[:, 0]):
             yield part, products.view(len(products), *lead, -1)
     else:
-        for part in _in_slices(n, columns[0].numel() * i // t):
-            yield part, over_positions(columns[part], a[part]).flatten(4)
+        for part in _in_slices(n, coefficients[0].numel() * i // t):
+            yield part, over_positions(coefficients[part], a[part]).flatten(4)
 
 
-def _through(columns: Tensor, left: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _through(coefficients: Tensor, left: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Coefficients (n, h, s, q, v) of a bottleneck times its Jacobian summed with a, (n, v, g, o,
     i): likewise."""
-    for part, products in _products(columns.flatten(1, 3), left.flatten(2)):
-        yield part, products.view(len(products), *columns.shape[1:4], -1)
+    for part, products in _products(coefficients.flatten(1, 3), left.flatten(2)):
+        yield part, products.view(len(products), *coefficients.shape[1:4], -1)
 
 
 # Some samples, and for these a tensor already summed over the positions of l.
@@ -150,8 +150,10 @@ def through_bottleneck(pair: Pair, grid: Grid) -> None:
         else:
             _add_hessian(pair, _through(pair.hessian.coefficients, pair.hessian.left), target)
     if isinstance(pair.jacobian, ThroughBottleneck):
-        columns = pair.jacobian.coefficients
-        _add_jacobian(pair, _through(columns, pair.jacobian.left), columns.shape[3], target)
+        coefficients = pair.jacobian.coefficients
+        _add_jacobian(
+            pair, _through(coefficients, pair.jacobian.left), coefficients.shape[3], target
+        )
 
 
 def _bottleneck_self(pair: Pair, hessian: ThroughBottleneck, right: Tensor, target: Tensor) -> None:
@@ -211,10 +213,10 @@ def first_m(pair: Pair, grid: Grid) -> None:
         blocks.add_(total.view(g, i, o, -1).transpose(1, 2))
 
 
-def _over_places(columns: Tensor, weights: Tensor) -> Tensor:
-    """Σ_s columns[n,h,s,q,g,o,t] weights[n,h,s,j] -> (n, t, g, o, h, q, j)."""
-    n, h, s, q, g, o, t = columns.shape
-    rows = columns.permute(0, 1, 6, 4, 5, 3, 2).reshape(n * h, t * g * o * q, s)
+def _over_places(coefficients: Tensor, weights: Tensor) -> Tensor:
+    """Σ_s coefficients[n,h,s,q,g,o,t] weights[n,h,s,j] -> (n, t, g, o, h, q, j)."""
+    n, h, s, q, g, o, t = coefficients.shape
+    rows = coefficients.permute(0, 1, 6, 4, 5, 3, 2).reshape(n * h, t * g * o * q, s)
     products = torch.bmm(rows, weights.reshape(n * h, s, -1))
     return products.view(n, h, t, g, o, q, -1).movedim(1, 4)
 

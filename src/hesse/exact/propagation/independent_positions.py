@@ -4,7 +4,7 @@ tokens above the last attention.
 There each position is a sample of its own: S and D are blocks of one position, and a use that
 shares its parameter over positions is a use on vectors with more samples.
 `find_independent_positions` looks for the lowest such value, the *cut*, and makes the graph of one
-position; the sweep carries its signals down to the cut and goes on below it with whole samples.
+position; the sweep goes with it down to the cut and goes on below it with whole samples.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The sweep: one pass down the graph that carries every second-order signal of a chunk of samples.
+"""The sweep: one pass down the graph that carries δ, S and D of a chunk of samples to every site.
 
 The nodes are taken from the loss down. At every moment a set of values, the *frontier*, separates
 what is done from what is not, and each frontier value v holds cotangents, tensors (n, k, *v) of
