@@ -108,7 +108,7 @@ def _square(node: Node, shapes: Shapes) -> list[Node]:
 
 
 def _prelu(node: Node, shapes: Shapes) -> list[Node]:
-    """x where x > 0, else w x: a scale slot and a selection."""
+    """x where x > 0, else w x: a scale use and a selection."""
     x, weight = node.args
     if not isinstance(x, Ref) or not isinstance(weight, Ref):
         return [node]
