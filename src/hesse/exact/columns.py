@@ -17,6 +17,8 @@ from hesse.products.terms import Term, batch_term, penalty_term
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
+# Of many tangents in one parameter, (k, *its shape) -> (k, *b.shape) for every parameter b.
+Products = Callable[[Tensor], Tensors]
 # At most this many products share one evaluation of the model: by then what one evaluation costs is
 # a small share of theirs.
 WIDEST = 256
@@ -70,7 +72,7 @@ def _rows(
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     parameter = cost.parameters[name]
     size = parameter.numel()
-    products = _Products(
+    products = _CheckedProducts(
         term,
         cost.layout.index(name),
         cost.captures.setdefault("columns", {}),
@@ -85,7 +87,7 @@ def _rows(
         yield slice(start, stop), dict(zip(cost.layout.names, parts, strict=True))
 
 
-class _Products:
+class _CheckedProducts:
     """Products with tangents in one parameter: side by side where that works, else one by one in
     plain autograd.
 
@@ -104,7 +106,7 @@ class _Products:
         self, term: Term, place: int, tried: dict[Hashable, bool], key: Hashable, singly: bool
     ) -> None:
         self._term, self._place, self._tried, self._key = term, place, tried, key
-        self._chosen = self._one_by_one() if singly else None
+        self._chosen: Products | None = self._one_by_one() if singly else None
         self._singly = singly
 
     def __call__(self, tangents: Tensor) -> Tensors:
@@ -121,7 +123,7 @@ class _Products:
         assert self._chosen is not None
         return self._chosen(tangents)
 
-    def _one_by_one(self) -> Callable[[Tensor], Tensors]:
+    def _one_by_one(self) -> Products:
         product = self._term.product(DoubleBackward(), [self._place])
 
         def products(tangents: Tensor) -> Tensors:
@@ -140,8 +142,7 @@ class _Products:
         return self._tried[self._key]
 
 
-def side_by_side(term: Term, place: int) -> Callable[[Tensor], Tensors]:
-    """Products with many tangents in the parameter at a place: (k, *shape) -> (k, *b.shape) for
-    every parameter b."""
+def side_by_side(term: Term, place: int) -> Products:
+    """Products with tangents in the parameter at a place, all in one call."""
     product = term.product(ReverseOverReverse(), [place])
     return vmap(lambda tangent: product([tangent]))

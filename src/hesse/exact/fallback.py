@@ -7,15 +7,33 @@ and says so.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from hesse.certificates.comparison import TOLERANCE, Difference
 from hesse.cost import Cost
 from hesse.errors import HesseValueError, in_a_line
 
-# From the fastest to the slowest: matrix products, Hessian-vector products side by side, and one by
-# one in plain autograd.
-CONTRACTION, COLUMNS, ONE_BY_ONE = "contraction", "columns", "products one by one"
-STRATEGIES = (CONTRACTION, COLUMNS, ONE_BY_ONE)
+
+class Strategy(StrEnum):
+    """How a parameter's rows of H are made, from the fastest to the slowest.
+
+    Attributes:
+        CONTRACTION: matrix products of what the sweep brings.
+        COLUMNS: Hessian-vector products, side by side.
+        ONE_BY_ONE: the same one by one in plain autograd, which is the certificates' way too.
+    """
+
+    CONTRACTION = "contraction"
+    COLUMNS = "columns"
+    ONE_BY_ONE = "products one by one"
+
+    @property
+    def slower(self) -> "Strategy":
+        """The next slower one; the slowest is its own."""
+        every = list(Strategy)
+        return every[min(len(every) - 1, every.index(self) + 1)]
+
+
 # Of the typical entry of a product's largest part, in units of what is taken for rounding at once
 # (`TOLERANCE`): what the order of summation may change.
 _ROUNDINGS = 10.0
@@ -30,7 +48,7 @@ class Failure:
         reason: how.
     """
 
-    strategy: str
+    strategy: Strategy
     reason: str
 
     @property
@@ -45,12 +63,12 @@ def failures(cost: Cost) -> dict[str, Failure]:
     return cost.captures.setdefault("failures", {}).setdefault(cost.curvature, {})
 
 
-def strategy_of(cost: Cost, name: str, by_columns: bool) -> str:
+def strategy_of(cost: Cost, name: str, by_columns: bool) -> Strategy:
     """The strategy by which a parameter's rows are made."""
     failed = failures(cost).get(name)
     if failed is not None:
-        return STRATEGIES[min(len(STRATEGIES) - 1, STRATEGIES.index(failed.strategy) + 1)]
-    return COLUMNS if by_columns else CONTRACTION
+        return failed.strategy.slower
+    return Strategy.COLUMNS if by_columns else Strategy.CONTRACTION
 
 
 def fall_back(
@@ -77,7 +95,7 @@ def fall_back(
     )
     for name, reason in reasons.items():
         strategy = strategy_of(cost, name, name in by_columns)
-        if strategy != ONE_BY_ONE:
+        if strategy != Strategy.ONE_BY_ONE:
             failures(cost)[name], fallen = Failure(strategy, str(reason)), True
         elif isinstance(reason, str) or not reason.share < limit:
             raise HesseValueError(
@@ -94,7 +112,7 @@ def fall_back_if_undefined(cost: Cost, names: Collection[str], by_columns: tuple
     slower = {
         name: "gave entries that are not finite"
         for name in names
-        if strategy_of(cost, name, name in by_columns) != ONE_BY_ONE
+        if strategy_of(cost, name, name in by_columns) != Strategy.ONE_BY_ONE
     }
     return bool(slower) and fall_back(cost, slower, by_columns, "Hessian")
 

@@ -23,7 +23,7 @@ from hesse.exact.backward_pass import BackwardPass
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.pair import Sizes
 from hesse.exact.contraction.pairing import PairKey
-from hesse.exact.fallback import COLUMNS, failures
+from hesse.exact.fallback import Strategy, failures
 from hesse.exact.plan import BlockPlan, NamePair, Plan, PlannedContraction, PlanPart
 from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.sweep import Sweep, active_values
@@ -286,7 +286,9 @@ class _PartPlanner:
             contractions,
             by_columns,
             frozenset(
-                name for name in by_columns if name in failed and failed[name].strategy == COLUMNS
+                name
+                for name in by_columns
+                if name in failed and failed[name].strategy == Strategy.COLUMNS
             ),
         )
         self.operations = dry_run.operations * samples
