@@ -1,7 +1,7 @@
 """The derivatives of a function as linear maps, in the ways that PyTorch has: what every product
 with a curvature is made of.
 
-    first    f(θ) and its Jacobian, v -> J v and u -> Jᵀ u
+    first    f(θ) and its Jacobian, as push-forward v -> J v (jvp) and pull-back u -> Jᵀ u (vjp)
     second   the Hessian of a scalar function, v -> H v
 
 The certificates' products are not made here: they must not share what they hold others against.
@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.func import grad, jvp, vjp
 
 Tensors = list[Tensor]
+# A linear map between lists of tensors, such as v -> J v.
 Map = Callable[[Tensors], Tensors]
 
 
 @dataclass(frozen=True)
-class Function:
+class TensorFunction:
     """A function of some tensors, a tensor or a list of them.
 
     Attributes:
@@ -32,18 +33,24 @@ class Function:
     """
 
     call: Callable[[Tensors], Any]
-    holding: Callable[[Tensors], AbstractContextManager[Any]] = lambda at: nullcontext()
+    holding: Callable[[Tensors], AbstractContextManager[Any]] = lambda theta: nullcontext()
 
-    def __call__(self, at: Tensors) -> Any:
-        return self.call(at)
+    def __call__(self, theta: Tensors) -> Any:
+        return self.call(theta)
 
 
-class First(NamedTuple):
-    """f(θ), v -> J v and u -> Jᵀ u."""
+class Linearization(NamedTuple):
+    """f(θ) and its Jacobian there.
+
+    Attributes:
+        value: f(θ).
+        pushforward: v -> J v, the jvp.
+        pullback: u -> Jᵀ u, the vjp.
+    """
 
     value: Tensors
-    push: Map
-    pull: Map
+    pushforward: Map
+    pullback: Map
 
 
 class Derivatives(abc.ABC):
@@ -54,74 +61,87 @@ class Derivatives(abc.ABC):
     """
 
     @abc.abstractmethod
-    def first(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> First:
+    def first(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Linearization:
         """Of a function that gives a list of tensors."""
 
     @abc.abstractmethod
-    def second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> Map:
+    def second(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Map:
         """v -> H v of a function that gives one number."""
 
 
-def _places(at: Tensors, moving: Sequence[int] | None) -> Sequence[int]:
-    return range(len(at)) if moving is None else moving
+def _places(theta: Tensors, moving: Sequence[int] | None) -> Sequence[int]:
+    return range(len(theta)) if moving is None else moving
 
 
 @final
-class Forward(Derivatives):
+class ForwardOverReverse(Derivatives):
     """Forward mode, over reverse mode for the second: to be traced, for what v does not touch is
     computed with every product."""
 
-    def first(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> First:
-        value, pull, *_ = vjp(function.call, at)
-        return First(
+    def first(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Linearization:
+        value, pull, *_ = vjp(function.call, theta)
+        return Linearization(
             value,
-            lambda v: jvp(function.call, (at,), (self._filled(v, at, moving),))[1],
+            lambda v: jvp(function.call, (theta,), (self._filled(v, theta, moving),))[1],
             lambda u: pull(u)[0],
         )
 
-    def second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> Map:
-        return lambda v: jvp(grad(function.call), (at,), (self._filled(v, at, moving),))[1]
+    def second(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Map:
+        return lambda v: jvp(grad(function.call), (theta,), (self._filled(v, theta, moving),))[1]
 
     @staticmethod
-    def _filled(v: Tensors, at: Tensors, moving: Sequence[int] | None) -> Tensors:
-        given = dict(zip(_places(at, moving), v, strict=True))
-        return [given.get(place, torch.zeros_like(part)) for place, part in enumerate(at)]
+    def _filled(v: Tensors, theta: Tensors, moving: Sequence[int] | None) -> Tensors:
+        given = dict(zip(_places(theta, moving), v, strict=True))
+        return [given.get(place, torch.zeros_like(part)) for place, part in enumerate(theta)]
 
 
 @final
-class Reverse(Derivatives):
+class ReverseOverReverse(Derivatives):
     """Reverse over reverse: what v does not touch is computed once, and the maps can be mapped over
     many v."""
 
-    def first(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> First:
-        value, pull, *_ = vjp(function.call, at)
-        places = _places(at, moving)
+    def first(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Linearization:
+        value, pull, *_ = vjp(function.call, theta)
+        places = _places(theta, moving)
         # Jᵀ u is linear in u, and its derivative in u, transposed, is J.
         _, push, *_ = vjp(
             lambda u: [pull(u)[0][place] for place in places],
             [torch.zeros_like(part) for part in value],
         )
-        return First(value, lambda v: push(v)[0], lambda u: pull(u)[0])
+        return Linearization(value, lambda v: push(v)[0], lambda u: pull(u)[0])
 
-    def second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> Map:
-        return self.slope_and_second(function, at, moving)[1]
+    def second(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Map:
+        return self.slope_and_second(function, theta, moving)[1]
 
     def slope_and_second(
-        self, function: Function, at: Tensors, moving: Sequence[int] | None = None
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
     ) -> tuple[Tensors, Map]:
         """∂f/∂ the tensors that v moves, which H v is the derivative of, and v -> H v."""
-        places = _places(at, moving)
+        places = _places(theta, moving)
 
-        def slope(at: Tensors) -> Tensors:
-            made = grad(function.call)(at)
-            return [made[place] for place in places]
+        def slope(theta: Tensors) -> Tensors:
+            gradient = grad(function.call)(theta)
+            return [gradient[place] for place in places]
 
-        found, back, *_ = vjp(slope, at)
-        return found, lambda v: back(v)[0]
+        # H is symmetric, so that the pull-back of the gradient multiplies with it.
+        value, pull, *_ = vjp(slope, theta)
+        return value, lambda v: pull(v)[0]
 
 
 @final
-class Taped(Derivatives):
+class DoubleBackward(Derivatives):
     """Reverse over reverse in plain autograd, one v after another: for what `torch.func` does not
     go through.
 
@@ -129,22 +149,25 @@ class Taped(Derivatives):
     tangent through what was computed without gradients.)
     """
 
-    def first(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> First:
-        leaves = self._leaves(at)
+    def first(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Linearization:
+        leaves = self._leaves(theta)
         with torch.inference_mode(False), torch.enable_grad(), function.holding(leaves):
             value = function(leaves)
             kept = [part for part in value if part.requires_grad]
             directions = [torch.zeros_like(part, requires_grad=True) for part in kept]
-            chosen = [leaves[place] for place in _places(at, moving)]
+            chosen = [leaves[place] for place in _places(theta, moving)]
             slopes = (
                 torch.autograd.grad(kept, chosen, directions, create_graph=True, allow_unused=True)
                 if kept
                 else ()
             )
+        # Jᵀ u as a function of u, whose derivative, transposed, is J.
         pulled = self._differentiable(slopes)
 
         def push(v: Tensors) -> Tensors:
-            made = iter(
+            pushed = iter(
                 self._back(
                     function,
                     leaves,
@@ -153,7 +176,9 @@ class Taped(Derivatives):
                     [v[place] for place in pulled],
                 )
             )
-            return [next(made) if part.requires_grad else torch.zeros_like(part) for part in value]
+            return [
+                next(pushed) if part.requires_grad else torch.zeros_like(part) for part in value
+            ]
 
         def pull(u: Tensors) -> Tensors:
             return self._back(
@@ -164,12 +189,14 @@ class Taped(Derivatives):
                 [d for d, part in zip(u, value, strict=True) if part.requires_grad],
             )
 
-        return First([part.detach() for part in value], push, pull)
+        return Linearization([part.detach() for part in value], push, pull)
 
-    def second(self, function: Function, at: Tensors, moving: Sequence[int] | None = None) -> Map:
-        leaves = self._leaves(at)
+    def second(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> Map:
+        leaves = self._leaves(theta)
         with torch.inference_mode(False), torch.enable_grad(), function.holding(leaves):
-            value, chosen = function(leaves), [leaves[place] for place in _places(at, moving)]
+            value, chosen = function(leaves), [leaves[place] for place in _places(theta, moving)]
             # Never backward(create_graph=True): it ties .grad to the graph in a cycle.
             slopes = (
                 torch.autograd.grad(value, chosen, create_graph=True, allow_unused=True)
@@ -183,8 +210,8 @@ class Taped(Derivatives):
         )
 
     @staticmethod
-    def _leaves(at: Tensors) -> Tensors:
-        return [part.detach().requires_grad_() for part in at]
+    def _leaves(theta: Tensors) -> Tensors:
+        return [part.detach().requires_grad_() for part in theta]
 
     @staticmethod
     def _differentiable(slopes: Sequence[Any]) -> dict[int, Tensor]:
@@ -196,7 +223,11 @@ class Taped(Derivatives):
 
     @staticmethod
     def _back(
-        function: Function, leaves: Tensors, outputs: Tensors, inputs: Tensors, directions: Tensors
+        function: TensorFunction,
+        leaves: Tensors,
+        outputs: Tensors,
+        inputs: Tensors,
+        directions: Tensors,
     ) -> Tensors:
         """Σ directions · ∂outputs/∂inputs."""
         if not outputs:

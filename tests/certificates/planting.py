@@ -31,7 +31,7 @@ aten = torch.ops.aten
 
 
 def times(part: Any, factor: float) -> Any:
-    """A signal or a curvature of any structure, times a number."""
+    """A hessian or a curvature of any structure, times a number."""
     if isinstance(part, Tensor):
         return part * factor
     if isinstance(part, Diagonal):
@@ -39,7 +39,7 @@ def times(part: Any, factor: float) -> Any:
     if isinstance(part, RankOne):
         return RankOne(part.diagonal * factor, part.factor)
     if isinstance(part, LowRank):
-        return part.scaled(torch.full_like(part.columns[:, 0], abs(factor) ** 0.5))
+        return part.scaled(torch.full_like(part.jacobian[:, 0], abs(factor) ** 0.5))
     assert part is None
     return None
 
@@ -50,7 +50,7 @@ def forget_failures(cost: Cost) -> None:
         cost.captures.pop(key, None)
     for known in cost.captures.values():
         if isinstance(known, capture.Captured):
-            known.rehearsals.clear()
+            known.dry_runs.clear()
 
 
 def without_limit(patch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def chunk_twice(patch: pytest.MonkeyPatch) -> None:
 
 def samples_mixed(patch: pytest.MonkeyPatch) -> None:
     """What the activations gave for one sample, taken for the next."""
-    right = evaluation.Evaluation.run
+    right = evaluation.ChunkEvaluation.run
 
     def wrong(self: Any, leaves: list[Any]) -> dict[str, Any]:
         values = right(self, leaves)
@@ -183,13 +183,13 @@ def samples_mixed(patch: pytest.MonkeyPatch) -> None:
             for name, value in values.items()
         }
 
-    patch.setattr(evaluation.Evaluation, "run", wrong)
+    patch.setattr(evaluation.ChunkEvaluation, "run", wrong)
 
 
 def positions_apart(patch: pytest.MonkeyPatch) -> None:
     """Where positions are taken for samples: the curvature that is handed down, 1 % too large."""
-    right = apart.Apart.curvature
-    patch.setattr(apart.Apart, "curvature", lambda self, own: right(self, own) * 1.01)
+    right = apart.IndependentPositions.hessian
+    patch.setattr(apart.IndependentPositions, "hessian", lambda self, own: right(self, own) * 1.01)
 
 
 def collapsed(patch: pytest.MonkeyPatch) -> None:
@@ -197,9 +197,9 @@ def collapsed(patch: pytest.MonkeyPatch) -> None:
     right = frontier.Frontier.expanded
 
     def wrong(self: Any, value: str, sites: set[str]) -> Any:
-        cut = frontier.CUT in self._columns[value]
+        cut = frontier.COLLAPSED in self._cotangents[value]
         return {
-            key: times(part, -1.0) if cut and key[0] in "SD" else part
+            key: times(part, -1.0) if cut and key.is_of_site else part
             for key, part in right(self, value, sites).items()
         }
 
@@ -247,15 +247,15 @@ def off_by_a_percent(order: Order) -> Callable[[Pair, Any], None]:
     return run
 
 
-def without_transport(order: Order) -> Callable[[Pair, Any], None]:
+def without_jacobian(order: Order) -> Callable[[Pair, Any], None]:
     """The product-rule term, left out."""
-    return lambda pair, grid: order.run(replace(pair, transport=None), grid)
+    return lambda pair, grid: order.run(replace(pair, jacobian=None), grid)
 
 
-def without_signal(order: Order) -> Callable[[Pair, Any], None]:
+def without_hessian(order: Order) -> Callable[[Pair, Any], None]:
     """The curvature from above, left out where there is the other term."""
     return lambda pair, grid: order.run(
-        pair if pair.transport is None else replace(pair, signal=None), grid
+        pair if pair.jacobian is None else replace(pair, hessian=None), grid
     )
 
 
@@ -322,7 +322,7 @@ def straight_line(factor: float) -> Plant:
     way."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        for method in (linearize.StraightLine, linearize.NothingKept):
+        for method in (linearize.StraightLine, linearize.Recomputed):
             patch.setattr(method, "product", _scaled(method.product, factor))
         patch.setattr(
             linearize.StraightLine, "products", _scaled(linearize.StraightLine.products, factor)

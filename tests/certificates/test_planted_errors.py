@@ -29,7 +29,7 @@ PATH = r"contraction|columns|product|sweep|graph|line|diagonal"
 def only_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried before any number is made would find many of these errors, and leave nothing
     for the certificate to find."""
-    monkeypatch.setattr(planning, "_on_trial", lambda *arguments: None)
+    monkeypatch.setattr(planning, "_failed_rule_check", lambda *arguments: None)
     monkeypatch.setattr(columns, "difference", lambda *arguments: None)
 
 
@@ -216,7 +216,7 @@ HESSIAN: dict[str, Row] = {
 # it.
 LITTLE_OFF, TWO_TERMS = (
     (plants.off_by_a_percent,),
-    (plants.without_transport, plants.without_signal),
+    (plants.without_jacobian, plants.without_hessian),
 )
 ORDERS: list[tuple[Network, tuple[Any, ...]]] = [
     (layers, (plants.off_by_a_percent, plants.a_sample_lost)),
@@ -224,10 +224,10 @@ ORDERS: list[tuple[Network, tuple[Any, ...]]] = [
     (layers, LITTLE_OFF),
     (overlapping, LITTLE_OFF),
     (layers, (*LITTLE_OFF, *TWO_TERMS)),
-    (layers, (*LITTLE_OFF, plants.without_transport)),
+    (layers, (*LITTLE_OFF, plants.without_jacobian)),
     (scaled, (*LITTLE_OFF, *TWO_TERMS)),
-    (scaled, (*LITTLE_OFF, plants.without_signal)),
-    (convolutions, (*LITTLE_OFF, plants.without_transport)),
+    (scaled, (*LITTLE_OFF, plants.without_hessian)),
+    (convolutions, (*LITTLE_OFF, plants.without_jacobian)),
 ]
 HESSIAN |= {
     f"order {place}, {contract.ORDERS[place].name}: {how.__name__}": (

@@ -94,8 +94,8 @@ def test_the_hessian_is_the_same(
     problem = Problem(model, loss, (torch.randn(6, 4, 3, dtype=torch.float64), target()))
     cost = problem.cost()
     made = plan(cost)
-    descent = made.parts[0].descent
-    assert descent is not None and (descent.sweep.apart is not None) is apart
+    descent = made.parts[0].backward_pass
+    assert descent is not None and (descent.sweep.positions is not None) is apart
     found = hesse.hessian(cost).dense()
     expected = hessian(problem, cost.layout.names)
     assert relative(found, expected) < TOLERANCE

@@ -78,7 +78,7 @@ def _known(cost: hesse.Cost) -> None:
 def test_parameters_enter_through_a_site_of_their_own(name: str) -> None:
     """What a site says is held against the operation; one that is not true is left for a slot of
     all entries."""
-    kinds = {slot.kind for site in capture(PAGE.cost_of_layer(name)).sites for slot in site.slots}
+    kinds = {slot.kind for site in capture(PAGE.cost_of_layer(name)).sites for slot in site.uses}
     assert "leaf" not in kinds
 
 

@@ -198,7 +198,7 @@ def test_many_shapes_are_not_all_traced() -> None:
 
 
 @pytest.mark.parametrize("method", methods.METHODS, ids=lambda method: method.name)
-def test_nothing_is_left_behind(method: type[methods.Linear], cost: hesse.Cost) -> None:
+def test_nothing_is_left_behind(method: type[methods.LinearizedTerm], cost: hesse.Cost) -> None:
     term = batch_term(cost, next(cost.batches()))
     linear = method(term)  # a trace leaves cycles for the collector, once
     linear.product([torch.ones_like(p) for p in term.theta])

@@ -1,4 +1,4 @@
-"""Capture: from a cost to the graph of one sample's loss, with its slots. The only package that
+"""Capture: from a cost to the graph of one sample's loss, with its sites. The only package that
 knows how PyTorch is traced."""
 
 import weakref
@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from hesse.capture.export import NotCaptured, data_leaves, trace
-from hesse.capture.slots import find_sites
+from hesse.capture.site_search import find_sites
 from hesse.data.batch import Batch
-from hesse.derivatives import Function, Reverse
+from hesse.derivatives import ReverseOverReverse, TensorFunction
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
@@ -21,8 +21,17 @@ from hesse.graph.sites import Site
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# Samples on which the graph is held against the user's own function.
+# Samples on which the graph is held against the user's own function: more than one, for only then
+# does it show where samples are not independent.
 _PROBES = 6
+
+
+@dataclass(frozen=True)
+class _NoGraph:
+    """Why a cost has no graph; kept in place of one, so that it is traced once."""
+
+    reason: str
+
 
 __all__ = ["Captured", "NotCaptured", "capture", "data_leaves"]
 
@@ -33,15 +42,16 @@ class Captured:
 
     Attributes:
         graph: one sample's loss.
-        sites: the slots.
-        refused: parameters that go by columns, with the reason.
-        rehearsals: what plans keep here: one for each request.
+        sites: where parameters enter linearly.
+        fallbacks: parameters that go by columns, with the reason.
+        dry_runs: what plans keep here: one for each request.
+        checked: the functions that the graph was held against.
     """
 
     graph: Graph
     sites: tuple[Site, ...]
-    refused: dict[str, str]
-    rehearsals: dict[Any, Any] = field(default_factory=dict)
+    fallbacks: dict[str, str]
+    dry_runs: dict[Any, Any] = field(default_factory=dict)
     checked: "weakref.WeakSet[Any]" = field(default_factory=weakref.WeakSet)
 
 
@@ -70,13 +80,13 @@ def capture(cost: "Cost", signature: Hashable = None) -> Captured:
         )
     key = _key(cost, batch)
     known = cost.captures.get(key)
-    if isinstance(known, str):
-        raise NotCaptured(known)
+    if isinstance(known, _NoGraph):
+        raise NotCaptured(known.reason)
     if known is None:
         try:
             known = _captured(cost, batch)
         except NotCaptured as reason:
-            cost.captures[key] = str(reason)
+            cost.captures[key] = _NoGraph(str(reason))
             raise
         cost.captures[key] = known
     elif cost.total not in known.checked and not _agrees(cost, known.graph, batch):
@@ -134,6 +144,7 @@ def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
     def by_user(parameters: dict[str, Tensor]) -> Tensor:
         return cost.total(parameters, probes)
 
+    # Of the norm. A wrong graph is off by about its size; float32 rounds to 1e-7 of each step.
     tolerance = 1e-3 if graph.widened or cost.dtype == torch.float32 else 1e-8
     try:
         ours, theirs = (
@@ -141,9 +152,8 @@ def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # of the user's code on other samples than they meant it for, or of an operation
+    # Of the user's code on other samples than they meant it for, or of an operation.
+    except Exception as error:
         raise NotCaptured(
             f"it cannot be run and differentiated twice sample by sample: {in_a_line(error)}"
         ) from error
@@ -168,15 +178,15 @@ def _derivatives(
     function: Any, parameters: dict[str, Tensor], direction: dict[str, Tensor]
 ) -> list[Tensor]:
     """Value, gradient and H v, each as one vector."""
-    at = list(parameters.values())
+    theta = list(parameters.values())
 
     def value(tensors: list[Tensor]) -> Tensor:
         return function(dict(zip(parameters, tensors, strict=True)))
 
-    slope, product = Reverse().slope_and_second(Function(value), at)
+    slope, product = ReverseOverReverse().slope_and_second(TensorFunction(value), theta)
     return [
         torch.cat([part.detach().reshape(-1) for part in parts])
-        for parts in ([value(at)], slope, product([*direction.values()]))
+        for parts in ([value(theta)], slope, product([*direction.values()]))
     ]
 
 

@@ -20,7 +20,7 @@ from hesse.process.quiet import quiet
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# Fused recurrent layers and cells, taken apart into their dense slots, one for each step.
+# Fused recurrent layers and cells, decomposed into dense layers, one for each step.
 _LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _RECURRENT = (*_LAYERS, *(f"{layer}_cell" for layer in _LAYERS))
 
@@ -68,7 +68,8 @@ class _SampleLoss(nn.Module):
 
     def __init__(self, cost: "Cost", sample: Batch) -> None:
         super().__init__()
-        self._held = [(cost, sample)]  # in a list: the traced module must own no parameters
+        # In a list, where `nn.Module` does not look: the traced module must own no parameters.
+        self._held = [(cost, sample)]
 
     def forward(
         self, parameters: dict[str, Tensor], fixed: dict[str, Tensor], x: Any, y: Any
@@ -95,6 +96,7 @@ def _is_recurrent(op: Any) -> bool:
 def _read(program: Any, cost: "Cost") -> Graph:
     specs = program.graph_signature.input_specs
     brought = {**program.state_dict, **program.constants}
+    # The inputs come flattened in the order in which `trace` gives them: parameters, fixed, data.
     names = [spec.arg.name for spec in specs if spec.kind.name == "USER_INPUT"]
     owned = list(cost.parameters) + list(cost.fixed)
     parameters = dict(zip(names, cost.parameters, strict=False))
@@ -109,23 +111,25 @@ def _read(program: Any, cost: "Cost") -> Graph:
         for name, value in constants.items()
     }
     fx_nodes = [node for node in program.graph.nodes if node.op == "call_function"]
-    narrow = _narrow(fx_nodes, set(parameters), cost)
+    in_float32 = _in_float32(fx_nodes, set(parameters), cost)
     for node in fx_nodes:
-        _check(node)
+        _require_plain_values(node)
     shapes = {node.name: _shape(node) for node in program.graph.nodes if _shape(node) is not None}
-    made = [
-        _node(node, _WIDER if node in narrow else {})
+    unrewritten = [
+        _node(node, _WIDER if node in in_float32 else {})
         for node in fx_nodes
         if _shape(node) is not None
     ]
-    nodes = rewritten(made, shapes)
+    nodes = rewritten(unrewritten, shapes)
     *predictions, output = (
         spec.arg.name
         for spec in program.graph_signature.output_specs
         if spec.kind.name == "USER_OUTPUT"
     )
     data = tuple(names[len(owned) :])
-    graph = Graph(tuple(nodes), parameters, fixed, constants, data, output, shapes, bool(narrow))
+    graph = Graph(
+        tuple(nodes), parameters, fixed, constants, data, output, shapes, bool(in_float32)
+    )
     needed = graph.upstream(graph.output)
     marked = (
         None
@@ -137,28 +141,29 @@ def _read(program: Any, cost: "Cost") -> Graph:
     )
 
 
-def _narrow(nodes: list[Any], parameters: set[str], cost: "Cost") -> set[Any]:
+def _in_float32(nodes: list[Any], parameters: set[str], cost: "Cost") -> set[Any]:
     """The nodes between the parameters and the loss that a model in float64 computes in float32.
 
-    The graph computes them in float64, so that its signals are of one dtype: what differs is the
-    model's own rounding. What the parameters do not reach (angles, masks) stays as it is rounded.
+    The graph computes them in float64, so that all that is carried down it is of one dtype: what
+    differs is the model's own rounding. What the parameters do not reach (angles, masks) stays as
+    it is rounded.
     """
     owned = [*cost.parameters.values(), *cost.fixed.values()]
     if any(tensor.is_floating_point() and tensor.dtype != torch.float64 for tensor in owned):
         return set()
-    active, narrow = set(parameters), set()
+    active, in_float32 = set(parameters), set()
     for node in nodes:
         if active.isdisjoint(source.name for source in node.all_input_nodes):
             continue
         active.add(node.name)
         value = node.meta.get("val")
         if isinstance(value, Tensor) and value.dtype in _WIDER:
-            narrow.add(node)
-    return narrow
+            in_float32.add(node)
+    return in_float32
 
 
-def _check(node: Any) -> None:
-    """Refuse what the values of a graph cannot say."""
+def _require_plain_values(node: Any) -> None:
+    """Raise `NotCaptured` on what the values of a graph cannot say."""
     if isinstance(node.target, torch._ops.HigherOrderOperator):
         raise NotCaptured(
             f"the model runs a block of its own kind ({node.target}: no_grad, autocast,"

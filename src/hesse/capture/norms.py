@@ -1,4 +1,4 @@
-"""Normalisations whose weights are held fixed, with the weights apart.
+"""Normalisations whose weights are held fixed, with the weights applied afterwards.
 
 For a weight without a tangent PyTorch makes one of zeros within the operation, where no trace can
 see it.
@@ -24,7 +24,7 @@ _NORMS: dict[Any, tuple[int, Callable[[Tensor], int]]] = {
 }
 
 
-class NormsApart(TorchFunctionMode):
+class UnfusedNorms(TorchFunctionMode):
     """While it is entered, a normalisation with a weight or a bias that is held fixed runs without
     them; they come after it."""
 
@@ -41,16 +41,19 @@ class NormsApart(TorchFunctionMode):
         place, axis = _NORMS[func]
         given = list(args)
         affine: list[Any] = []
-        for at, name in enumerate(("weight", "bias"), place):
-            affine.append(given[at] if at < len(given) else options.pop(name, None))
-            given[at : at + 1] = [None] * (at < len(given))
-        held = [vector for vector in affine if vector is not None and not _moves(vector)]
+        for index, name in enumerate(("weight", "bias"), place):
+            # By position or by name; either way the operation runs without.
+            affine.append(given[index] if index < len(given) else options.pop(name, None))
+            given[index : index + 1] = [None] * (index < len(given))
+        held = [
+            vector for vector in affine if vector is not None and not _is_differentiated(vector)
+        ]
         if not held:
             return func(*args, **(kwargs or {}))
         weight, bias = affine
         return scale_shift(func(*given, **options), weight, bias, axis(held[0]))
 
 
-def _moves(vector: Tensor) -> bool:
+def _is_differentiated(vector: Tensor) -> bool:
     """Whether it is differentiated in, or computed from what is."""
     return torch._C._functorch.is_gradtrackingtensor(vector)  # type: ignore[attr-defined]

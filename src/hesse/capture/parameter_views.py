@@ -23,11 +23,11 @@ def parameter_views(graph: Graph) -> dict[str, ParameterView]:
     for node in graph.nodes:
         if len(node.inputs) != 1 or node.inputs[0] not in views or not record_of(node).has(MOVES):
             continue
-        if any(
-            isinstance(argument, torch.dtype) for argument in node.args
-        ):  # the same memory as another type
+        # The same memory as another type is no view of the entries.
+        if any(isinstance(argument, torch.dtype) for argument in node.args):
             continue
         source = views[node.inputs[0]]
+        # The operation run on the numbers of the entries tells where each of them goes.
         entries = node.evaluate({node.inputs[0]: source.entries})
         views[node.name] = ParameterView(source.parameter, entries, source.size, node.name)
     return views

@@ -10,7 +10,7 @@ def rewritten(nodes: list[Node], shapes: dict[str, tuple[int, ...]]) -> list[Nod
     result: list[Node] = []
     for node in nodes:
         rewrite = record_of(node).rewrite
-        made = rewrite(node, shapes) if rewrite is not None else [node]
-        shapes.update({new.name: new.shape for new in made})
-        result.extend(made)
+        replacing = rewrite(node, shapes) if rewrite is not None else [node]
+        shapes.update({new.name: new.shape for new in replacing})
+        result.extend(replacing)
     return result

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.precision import eps_of
-from hesse.certificates.reference import Parts, Request, of_batch, products
+from hesse.certificates.reference import ByParameter, Request, of_batch, products
 from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.certificates.soundness import AUTOCAST, soundness
 from hesse.cost import Cost, value_and_gradient
@@ -73,10 +73,10 @@ class Comparison:
 def compare(
     cost: Cost,
     requests: Sequence[Request],
-    found: Sequence[Parts],
-    made: Sequence[Parts],
+    ours: Sequence[ByParameter],
+    theirs: Sequence[ByParameter],
     typical: Sequence[float] | None = None,
-    pick: Callable[[int, Parts], Parts] = lambda place, parts: parts,
+    pick: Callable[[int, ByParameter], ByParameter] = lambda place, parts: parts,
     overall: tuple[Request, dict[str, float]] | None = None,
 ) -> Comparison:
     """Hold products that hesse gave against the independent ones; where they differ, ask what
@@ -85,8 +85,8 @@ def compare(
     Args:
         cost: the cost.
         requests: what was asked of both.
-        found: what hesse gave.
-        made: the independent products.
+        ours: what hesse gave.
+        theirs: the independent products.
         typical: the size of the entries of what is compared, for each product, where the products
             show only some of it.
         pick: what of the product at a place is compared.
@@ -97,31 +97,31 @@ def compare(
         The comparison; in ``wrong``, the largest entries of both for what differs by more than
         rounding explains.
     """
-    expected = [pick(place, parts) for place, parts in enumerate(made)]
+    expected = [pick(place, parts) for place, parts in enumerate(theirs)]
     tolerance = max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values())
     small = max(_SMALL[parameter.dtype] for parameter in cost.parameters.values())
-    typical = [0.0] * len(found) if typical is None else typical
+    typical = [0.0] * len(ours) if typical is None else typical
     scales = [
-        _scales(ours, theirs, small, size)
-        for ours, theirs, size in zip(found, expected, typical, strict=True)
+        _scales(our, their, small, size)
+        for our, their, size in zip(ours, expected, typical, strict=True)
     ]
     deviations = [
-        {name: _apart(ours[name], theirs[name], scale[name]) for name in theirs}
-        for ours, theirs, scale in zip(found, expected, scales, strict=True)
+        {name: _deviation(our[name], their[name], scale[name]) for name in their}
+        for our, their, scale in zip(ours, expected, scales, strict=True)
     ]
     undefined = {
         name
-        for theirs in expected
-        for name, part in theirs.items()
+        for their in expected
+        for name, part in their.items()
         if not bool(part.isfinite().all())
     }
     suspects = [
         {name for name, d in each.items() if not d <= tolerance and name not in undefined}
         for each in deviations
     ]
-    rounding, wrong = tolerance, [dict[str, Difference]() for _ in found]
+    rounding, wrong = tolerance, [dict[str, Difference]() for _ in ours]
     if any(suspects):
-        roundings = _roundings(cost, requests[: len(found)], expected, pick)
+        roundings = _roundings(cost, requests[: len(ours)], expected, pick)
         for place, names in enumerate(suspects):
             for name in names:
                 hidden = (
@@ -131,7 +131,7 @@ def compare(
                 )
                 if not deviations[place][name] <= max(hidden, tolerance):
                     wrong[place][name] = _difference(
-                        found[place], expected[place], name, typical[place]
+                        ours[place], expected[place], name, typical[place]
                     )
                 elif math.isfinite(hidden):
                     rounding = max(rounding, hidden)
@@ -148,17 +148,19 @@ def compare(
     return Comparison(kept, rounding, wrong, tuple(sorted(undefined)))
 
 
-def _scales(found: Parts, expected: Parts, small: float, typical: float) -> dict[str, float]:
+def _scales(
+    ours: ByParameter, expected: ByParameter, small: float, typical: float
+) -> dict[str, float]:
     """For each parameter the size of its part, or that of as many typical entries of the largest
     part where it is much less."""
-    norms = {name: max(_norm(found[name]), _norm(part)) for name, part in expected.items()}
+    norms = {name: max(_norm(ours[name]), _norm(part)) for name, part in expected.items()}
     entry = small * max(typical, _typical(expected))
     return {
         name: max(norm, entry * math.sqrt(expected[name].numel())) for name, norm in norms.items()
     }
 
 
-def _typical(parts: Parts) -> float:
+def _typical(parts: ByParameter) -> float:
     """The largest root mean square of the entries of a part."""
     return max(
         (_norm(part) / math.sqrt(part.numel()) for part in parts.values() if part.numel()),
@@ -167,24 +169,24 @@ def _typical(parts: Parts) -> float:
 
 
 def _norm(part: Tensor) -> float:
-    found = float(torch.linalg.vector_norm(part.double()))
-    return found if math.isfinite(found) else 0.0
+    norm = float(torch.linalg.vector_norm(part.double()))
+    return norm if math.isfinite(norm) else 0.0
 
 
-def _apart(found: Tensor, expected: Tensor, scale: float) -> float:
-    difference = float(torch.linalg.vector_norm(found.double() - expected.double()))
+def _deviation(ours: Tensor, expected: Tensor, scale: float) -> float:
+    difference = float(torch.linalg.vector_norm(ours.double() - expected.double()))
     if difference == 0:
         return 0.0
     return difference / scale if scale and math.isfinite(difference) else math.inf
 
 
-def _difference(found: Parts, expected: Parts, name: str, typical: float) -> Difference:
+def _difference(ours: ByParameter, expected: ByParameter, name: str, typical: float) -> Difference:
     """Where a parameter's part differs most."""
-    gap = (found[name].double() - expected[name].double()).abs().nan_to_num(nan=math.inf).flatten()
+    gap = (ours[name].double() - expected[name].double()).abs().nan_to_num(nan=math.inf).flatten()
     place, typical = int(gap.argmax()), max(typical, _typical(expected))
     share = float(gap[place]) / typical if typical else math.inf
     return Difference(
-        float(found[name].flatten()[place]), float(expected[name].flatten()[place]), share
+        float(ours[name].flatten()[place]), float(expected[name].flatten()[place]), share
     )
 
 
@@ -197,8 +199,8 @@ def _rounding_of_some(
     Looked for where H v is small beside JᵀJ v: what a loss's curvature cancels from is mostly no
     larger than 1.
     """
-    plain = cost.of_predictions() if cost.loss is not None and cost.loss.separable else None
-    if plain is None or cost.layout.size > _MOST_PARAMETERS:
+    predictions = cost.of_predictions() if cost.loss is not None and cost.loss.separable else None
+    if predictions is None or cost.layout.size > _MOST_PARAMETERS:
         return least
     try:
         some = next(batch for batch in cost.batches() if batch is not None).take(slice(0, _SAMPLES))
@@ -209,25 +211,27 @@ def _rounding_of_some(
             [scale for each in scales for scale in each.values()],
         )
         of_predictions, of_cost = (
-            lambda of=of: _parts(of_batch(of, some, requests)) for of in (plain, cost)
+            lambda of=of: _parts(of_batch(of, some, requests)) for of in (predictions, cost)
         )
         bound = _largest((more * eps * _norm(part) for part in of_predictions()), known)
         if bound <= _LITTLE:
             return max(least, bound)
-        found = _largest((more * size for size in noise(of_cost)), known)
+        measured = _largest((more * size for size in noise(of_cost)), known)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception:  # of a model that has to have a whole batch
         return least
-    return max(least, found) if math.isfinite(found) else least
+    return max(least, measured) if math.isfinite(measured) else least
 
 
-def _beside(first: Sequence[Parts], second: Sequence[Parts]) -> list[tuple[Tensor, Tensor]]:
+def _beside(
+    first: Sequence[ByParameter], second: Sequence[ByParameter]
+) -> list[tuple[Tensor, Tensor]]:
     return [(a[name], b[name]) for a, b in zip(first, second, strict=True) for name in a]
 
 
-def _parts(made: Sequence[Parts]) -> list[Tensor]:
-    return [part for parts in made for part in parts.values()]
+def _parts(products: Sequence[ByParameter]) -> list[Tensor]:
+    return [part for parts in products for part in parts.values()]
 
 
 def _largest(sizes: Iterable[float], scales: Sequence[float]) -> float:
@@ -240,8 +244,8 @@ def _largest(sizes: Iterable[float], scales: Sequence[float]) -> float:
 def _roundings(
     cost: Cost,
     requests: Sequence[Request],
-    expected: Sequence[Parts],
-    pick: Callable[[int, Parts], Parts],
+    expected: Sequence[ByParameter],
+    pick: Callable[[int, ByParameter], ByParameter],
 ) -> list[dict[str, float]]:
     """What rounding does to each product: the change where θ is rounded otherwise, and what all of
     it may be made of.
@@ -262,7 +266,7 @@ def _roundings(
         return [dict.fromkeys(theirs, 0.0) for theirs in expected]
     if AUTOCAST in soundness(cost).notes:
         eps = max(eps, torch.finfo(torch.bfloat16).eps)
-    found = [dict.fromkeys(theirs, 0.0) for theirs in expected]
+    sizes = [dict.fromkeys(theirs, 0.0) for theirs in expected]
     for _ in range(2):
         moved = {
             name: parameter
@@ -271,11 +275,11 @@ def _roundings(
         }
         for place, parts in enumerate(products(cost.at(moved), requests)):
             for name, part in pick(place, parts).items():
-                found[place][name] = max(
-                    found[place][name], _norm(part.double() - expected[place][name].double())
+                sizes[place][name] = max(
+                    sizes[place][name], _norm(part.double() - expected[place][name].double())
                 )
     gradient, length = value_and_gradient(cost)[1], _typical(cost.parameters) or 1.0
-    for each, request in zip(found, requests, strict=True):
+    for each, request in zip(sizes, requests, strict=True):
         for name in each:
             each[name] += (
                 _OF_GRADIENT[cost.dtype]
@@ -291,4 +295,4 @@ def _roundings(
             )
         )
     )
-    return [{name: size + next(steps) for name, size in each.items()} for each in found]
+    return [{name: size + next(steps) for name, size in each.items()} for each in sizes]

@@ -10,18 +10,18 @@ from torch import Tensor
 from hesse.certificates.comparison import compare
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.matrix import Verdict, certificate_of
-from hesse.certificates.reference import SHARE, Limit, Parts, Request, independent, products
+from hesse.certificates.reference import SHARE, ByParameter, Limit, Request, independent, products
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# More entries than this tell nothing more.
+# More entries than this tell hardly more, and take a product each.
 _MOST = 64
 
 
 def certify_diagonal(
     cost: "Cost",
-    made: dict[str, Tensor],
+    diagonal: dict[str, Tensor],
     seconds: float,
     notes: tuple[str, ...] = (),
     memory: int | None = None,
@@ -31,7 +31,7 @@ def certify_diagonal(
 
     Args:
         cost: the cost.
-        made: its diagonal.
+        diagonal: that of its Hessian.
         seconds: what making it took.
         notes: for the certificate.
         memory: bytes to work in, where samples are known to be independent.
@@ -42,7 +42,7 @@ def certify_diagonal(
     order = [names[int(k)] for k in torch.randperm(len(names), generator=random, device="cpu")]
     # First one of every parameter, drawn by size, for a wrong factor shows where there is something
     # to multiply; then any.
-    drawings = [(name, _by_size(made[name], random)) for name in order]
+    drawings = [(name, _by_size(diagonal[name], random)) for name in order]
     drawings += [
         (name, int(torch.randint(cost.layout.sizes[name], (1,), generator=random, device="cpu")))
         for name in order
@@ -51,21 +51,23 @@ def certify_diagonal(
     expected = products(cost, requests, Limit(1, SHARE * seconds, memory))
     done = drawings[: len(expected)]
 
-    def pick(place: int, parts: Parts) -> Parts:
+    def pick(place: int, parts: ByParameter) -> ByParameter:
         name, entry = done[place]
         return {name: parts[name].flatten()[entry]}
 
-    sizes = [float(part.double().square().mean().sqrt()) for part in made.values() if part.numel()]
+    sizes = [
+        float(part.double().square().mean().sqrt()) for part in diagonal.values() if part.numel()
+    ]
     typical = max((size for size in sizes if math.isfinite(size)), default=0.0)
-    found = [pick(place, made) for place in range(len(done))]
+    ours = [pick(place, diagonal) for place in range(len(done))]
     comparison = compare(
         cost,
         requests[: len(done)],
-        found,
+        ours,
         expected,
         [typical] * len(done),
         pick,
-        _overall(cost, made, random),
+        _overall(cost, diagonal, random),
     )
     seen = len({name for name, _ in done})
     compared = (
@@ -79,13 +81,13 @@ def certify_diagonal(
 
 
 def _overall(
-    cost: "Cost", made: dict[str, Tensor], random: torch.Generator
+    cost: "Cost", diagonal: dict[str, Tensor], random: torch.Generator
 ) -> tuple[Request, dict[str, float]]:
     """All columns at once: roundings in one entry or another show as they do in the diagonal, and
     are held against its size."""
     signs = {name: drawn(parameter, random).sign() for name, parameter in cost.parameters.items()}
     return Request(signs, cost.layout.names), {
-        name: float(part.double().norm()) for name, part in made.items()
+        name: float(part.double().norm()) for name, part in diagonal.items()
     }
 
 

@@ -13,7 +13,15 @@ from hesse.certificates.certificate import Certificate
 from hesse.certificates.comparison import Comparison, Difference, compare
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.precision import tf32_notes
-from hesse.certificates.reference import METHOD, SHARE, Limit, Parts, Request, independent, products
+from hesse.certificates.reference import (
+    METHOD,
+    SHARE,
+    ByParameter,
+    Limit,
+    Request,
+    independent,
+    products,
+)
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -42,18 +50,18 @@ class Verdict:
     undefined: tuple[str, ...] = ()
 
 
-class Matrix:
-    """Products with a Hessian and with its blocks, and what they are to be held against.
+class MatrixProbes:
+    """Random products with a Hessian and with its blocks, and what they are to be held against.
 
     Args:
         cost: the cost that it is of.
-        made: the Hessian, whole or some of its blocks.
+        hessian: complete, or some of its blocks.
     """
 
-    def __init__(self, cost: "Cost", made: "BlockHessian") -> None:
-        self._cost, self._made, self._random = cost, made, generator()
+    def __init__(self, cost: "Cost", hessian: "BlockHessian") -> None:
+        self._cost, self._hessian, self._random = cost, hessian, generator()
         names = cost.layout.names
-        self._held = {pair for a, b in made.pairs for pair in ((a, b), (b, a))}
+        self._held = {pair for a, b in hessian.pairs for pair in ((a, b), (b, a))}
         self._rows = {b: tuple(a for a in names if (a, b) in self._held) for b in names}
 
     def requests(self) -> tuple[list[Request], list[float], int]:
@@ -68,16 +76,18 @@ class Matrix:
         """
         cost, names = self._cost, self._cost.layout.names
         drawings = {name: drawn(cost.parameters[name], self._random) for name in names}
-        if self._made.is_complete:
+        if self._hessian.is_complete:
             sizes, rows = self._sizes()
             typical = max(sizes.values(), default=0.0) / math.sqrt(max(1, rows))
-            least = max(sizes.values(), default=0.0) * _LEAST[self._made.dtype]
+            least = max(sizes.values(), default=0.0) * _LEAST[self._hessian.dtype]
             scaled = {name: v / (max(sizes[name], least) or 1.0) for name, v in drawings.items()}
-            one = names[int(torch.randint(len(names), (1,), generator=self._random, device="cpu"))]
-            alone = {one: drawn(cost.parameters[one], self._random)}
+            chosen = names[
+                int(torch.randint(len(names), (1,), generator=self._random, device="cpu"))
+            ]
+            single = {chosen: drawn(cost.parameters[chosen], self._random)}
             if len(names) == 1:
                 return [Request(scaled, names)], [0.0], 1
-            return [Request(scaled, names), Request(alone, names)], [0.0, typical], 2
+            return [Request(scaled, names), Request(single, names)], [0.0, typical], 2
         unseen, requests = {frozenset(pair) for pair in self._held}, list[Request]()
         order = [
             names[int(k)] for k in torch.randperm(len(names), generator=self._random, device="cpu")
@@ -94,7 +104,7 @@ class Matrix:
     def _sizes(self) -> tuple[dict[str, float], int]:
         """The typical size of H v for a normal v in one parameter, from some of the rows, and how
         many."""
-        matrix, layout = self._made.dense(), self._cost.layout
+        matrix, layout = self._hessian.dense(), self._cost.layout
         rows = matrix[self._some_of(matrix)]
         sizes = {
             name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)]))
@@ -107,8 +117,8 @@ class Matrix:
     def _typical(self) -> float:
         """The largest size of an entry of a block times a normal v."""
         norms = []
-        for a, b in self._made.pairs:
-            block = self._made.flat(a, b)
+        for a, b in self._hessian.pairs:
+            block = self._hessian.flat(a, b)
             rows = block[self._some_of(block)]
             norms.append(
                 torch.linalg.vector_norm(rows)
@@ -127,28 +137,30 @@ class Matrix:
             matrix.device
         )
 
-    def products(self, requests: list[Request]) -> list[Parts]:
+    def products(self, requests: list[Request]) -> list[ByParameter]:
         """What the Hessian gives for them."""
-        if not self._made.is_complete:
+        if not self._hessian.is_complete:
             return [{a: self._block(a, request) for a in request.rows} for request in requests]
-        layout, matrix = self._cost.layout, self._made.dense()
-        made = [matrix.new_zeros(len(matrix)) for _ in requests]
+        layout, matrix = self._cost.layout, self._hessian.dense()
+        totals = [matrix.new_zeros(len(matrix)) for _ in requests]
         # All products while a few rows are in the cache: the matrix is read once.
-        for at in range(0, len(matrix), _TILE):
-            rows = matrix[at : at + _TILE]
-            for total, request in zip(made, requests, strict=True):
+        for low in range(0, len(matrix), _TILE):
+            rows = matrix[low : low + _TILE]
+            for total, request in zip(totals, requests, strict=True):
                 if len(request.columns) == len(layout.names):
-                    total[at : at + _TILE] = rows @ layout.flatten(request.columns).to(matrix.dtype)
+                    total[low : low + _TILE] = rows @ layout.flatten(request.columns).to(
+                        matrix.dtype
+                    )
                 else:
                     for name, v in request.columns.items():
-                        total[at : at + _TILE] += rows[:, layout.slice(name)] @ v.flatten().to(
+                        total[low : low + _TILE] += rows[:, layout.slice(name)] @ v.flatten().to(
                             matrix.dtype
                         )
-        return [layout.unflatten(total) for total in made]
+        return [layout.unflatten(total) for total in totals]
 
     def _block(self, a: str, request: Request) -> Tensor:
         parts = [
-            self._made.flat(a, b) @ v.flatten().to(self._made.dtype)
+            self._hessian.flat(a, b) @ v.flatten().to(self._hessian.dtype)
             for b, v in request.columns.items()
         ]
         return torch.stack(parts).sum(0).reshape(self._cost.layout.shape(a))
@@ -156,7 +168,7 @@ class Matrix:
 
 def certify_matrix(
     cost: "Cost",
-    made: "BlockHessian",
+    hessian: "BlockHessian",
     seconds: float,
     notes: tuple[str, ...] = (),
     memory: int | None = None,
@@ -165,19 +177,19 @@ def certify_matrix(
 
     Args:
         cost: the cost.
-        made: its Hessian.
+        hessian: its Hessian.
         seconds: what making it took.
         notes: for the certificate.
         memory: bytes to work in, where samples are known to be independent.
     """
     start, (cost, notes) = time.perf_counter(), independent(cost, notes)
-    matrix = Matrix(cost, made)
-    requests, typical, least = matrix.requests()
+    probes = MatrixProbes(cost, hessian)
+    requests, typical, least = probes.requests()
     expected = products(cost, requests, Limit(least, SHARE * seconds, memory))
     done = requests[: len(expected)]
-    comparison = compare(cost, done, matrix.products(done), expected, typical=typical[: len(done)])
+    comparison = compare(cost, done, probes.products(done), expected, typical=typical[: len(done)])
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
-    if made.is_complete:
+    if hessian.is_complete:
         # What the product of all columns does not show lies in the columns of the other one.
         wrong = comparison.wrong[0] or {
             name: next(iter(each.values())) for each, name in _single(comparison, done)
@@ -186,8 +198,8 @@ def certify_matrix(
     else:
         seen = sum(len(request.rows) for request in done)
         compared = (
-            f"{seen} of {len(made.pairs)} blocks"
-            if seen < len(made.pairs)
+            f"{seen} of {len(hessian.pairs)} blocks"
+            if seen < len(hessian.pairs)
             else (f"all {seen} blocks" if seen > 1 else "the block")
         )
     return Verdict(

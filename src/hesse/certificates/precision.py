@@ -3,7 +3,7 @@ it multiplies to ten bits."""
 
 import torch
 
-# 2 to the power of minus the bits behind the point.
+# TF32 keeps ten bits behind the point.
 _TF32 = 2.0**-10
 
 

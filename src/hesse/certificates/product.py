@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from hesse.certificates.comparison import compare
 from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.matrix import Verdict, all_of, certificate_of
-from hesse.certificates.reference import Parts, Request, independent, products
+from hesse.certificates.reference import ByParameter, Request, independent, products
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
 
 def certify_product(
-    cost: "Cost", product: Callable[[Parts], Parts], notes: tuple[str, ...] = ()
+    cost: "Cost", product: Callable[[ByParameter], ByParameter], notes: tuple[str, ...] = ()
 ) -> Verdict:
     """Hold a product with a random v, of all parameters, against double backward.
 

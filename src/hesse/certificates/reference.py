@@ -21,7 +21,8 @@ from hesse.snapshot import as_leaves
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-Parts = dict[str, Tensor]
+# A vector of length P, in its parts by parameter name: v, a gradient, a product H v.
+ByParameter = dict[str, Tensor]
 
 # What g with its graph takes, in units of one gradient, as measured (bench.dense).
 _GRAPH = 1.3
@@ -79,7 +80,9 @@ def independent(cost: "Cost", notes: tuple[str, ...]) -> tuple["Cost", tuple[str
     )
 
 
-def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = None) -> list[Parts]:
+def products(
+    cost: "Cost", requests: Sequence[Request], limit: Limit | None = None
+) -> list[ByParameter]:
     """H v for each request, or for the first of them that the limit allows, by parameter, summed in
     float64.
 
@@ -89,24 +92,26 @@ def products(cost: "Cost", requests: Sequence[Request], limit: Limit | None = No
     names = [
         name for name in cost.layout.names if any(name in request.columns for request in requests)
     ]
-    sums: list[Parts] = [
+    sums: list[ByParameter] = [
         {
             name: torch.zeros_like(cost.parameters[name], dtype=torch.float64)
             for name in request.rows
         }
         for request in requests
     ]
+    # How many there is time for; the first batch that is differentiated tells, and the others
+    # follow.
     count: int | None = None if limit is not None else len(requests)
     if cost.penalty is not None:
         _add(sums, _of_term(cost, None, requests, names, len(requests), penalty=True)[0])
     for batch in cost.batches():
         for piece in _pieces(cost, batch, limit.memory if limit is not None else None):
-            made, count = _of_term(cost, piece, requests, names, count, limit=limit)
-            _add(sums, made)
+            parts, count = _of_term(cost, piece, requests, names, count, limit=limit)
+            _add(sums, parts)
     return sums[: count or 0]
 
 
-def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> list[Parts]:
+def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> list[ByParameter]:
     """What one batch, or some of it, adds to H v for each request."""
     names = [
         name for name in cost.layout.names if any(name in request.columns for request in requests)
@@ -144,12 +149,12 @@ def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch
     return (
         [batch]
         if most >= batch.size
-        else [batch.take(slice(at, at + most)) for at in range(0, batch.size, most)]
+        else [batch.take(slice(low, low + most)) for low in range(0, batch.size, most)]
     )
 
 
-def _add(sums: list[Parts], made: list[Parts]) -> None:
-    for total, parts in zip(sums, made, strict=False):
+def _add(sums: list[ByParameter], more: list[ByParameter]) -> None:
+    for total, parts in zip(sums, more, strict=False):
         for name, part in parts.items():
             total[name] += part
 
@@ -162,11 +167,11 @@ def _of_term(
     count: int | None,
     limit: Limit | None = None,
     penalty: bool = False,
-) -> tuple[list[Parts], int]:
+) -> tuple[list[ByParameter], int]:
     """What one batch, or the penalty, adds to each product, and how many products there is time
     for."""
     leaves = as_leaves(cost.parameters)
-    made: list[Parts] = []
+    parts: list[ByParameter] = []
     start = time.perf_counter()
     try:
         with torch.enable_grad(), cost.holding(leaves):
@@ -183,25 +188,24 @@ def _of_term(
             }
             graph = time.perf_counter() - start
             for request in requests[:count]:
-                made.append(_product(gradient, leaves, request))
+                parts.append(_product(gradient, leaves, request))
                 if count is None and limit is not None:
                     whole = cost.samples / batch.size if batch is not None else 1.0
                     spent = time.perf_counter() - start
-                    each = (spent - graph) / len(made)
+                    each = (spent - graph) / len(parts)
                     allowed = max(limit.seconds, limit.gradients * graph * whole / _GRAPH)
-                    if len(made) >= limit.least and (spent + each) * whole > allowed:
+                    if len(parts) >= limit.least and (spent + each) * whole > allowed:
                         break
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # of an operation without a second derivative, a once-differentiable function, ...
+    # Of an operation without a second derivative, a once-differentiable function, ...
+    except Exception as error:
         raise HesseValueError(
             f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an"
             " operation in the model or the loss without a second derivative (a fused kernel, a"
             " custom autograd Function that is once_differentiable)?"
         ) from error
-    return made, count if count is not None else len(made)
+    return parts, count if count is not None else len(parts)
 
 
 def _product(
@@ -211,11 +215,11 @@ def _product(
     if not outputs:
         return {name: torch.zeros_like(leaves[name]) for name in request.rows}
     slopes, directions = zip(*outputs, strict=True)
-    found = torch.autograd.grad(
+    parts = torch.autograd.grad(
         slopes,
         [leaves[name] for name in request.rows],
         directions,
         retain_graph=True,
         materialize_grads=True,
     )
-    return dict(zip(request.rows, found, strict=True))
+    return dict(zip(request.rows, parts, strict=True))

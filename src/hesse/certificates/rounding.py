@@ -60,23 +60,22 @@ def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
         True
     """
     try:
-        with _Otherwise(None) as first:
-            plain = compute()
-        largest = [0.0 for _ in plain]
+        with _OtherRoundings(None) as first:
+            unperturbed = compute()
+        largest = [0.0 for _ in unperturbed]
         for _ in range(_DRAWS):
-            with _Otherwise(first.decisions):
+            with _OtherRoundings(first.decisions):
                 again = compute()
             gaps = [
                 float(torch.linalg.vector_norm(b.double() - a.double()))
-                for a, b in zip(plain, again, strict=True)
+                for a, b in zip(unperturbed, again, strict=True)
             ]
             largest = [max(so_far, gap) for so_far, gap in zip(largest, gaps, strict=True)]
         return largest
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except (
-        Exception
-    ):  # of an operation that does not go with such a mode: then nothing is excused by rounding
+    # Of an operation that does not go with such a mode: then nothing is excused by rounding.
+    except Exception:
         return [0.0 for _ in compute()]
 
 
@@ -88,7 +87,7 @@ def _steps() -> Mapping[Any, Callable[..., Any]]:
 
 
 @final
-class _Otherwise(TorchDispatchMode):
+class _OtherRoundings(TorchDispatchMode):
     """While it is entered, floating results are off by one rounding, by up to two units of its last
     place.
 
@@ -121,7 +120,8 @@ class _Otherwise(TorchDispatchMode):
                 return result
         result = func(*args, **options)
         if any(returned.alias_info is not None for returned in func._schema.returns):
-            return result  # a view, or what was written into
+            # A view, or what was written into: rounded where it was computed.
+            return result
         convolution = "convolution" in str(func)
         return pytree.tree_map_only(Tensor, lambda part: self._otherwise(part, convolution), result)
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from hesse.certificates.drawing import drawn
+from hesse.certificates.reference import ByParameter
 from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.certificates.widened import Widened
 from hesse.data.batch import Batch, concatenate
@@ -38,8 +39,7 @@ from hesse.snapshot import as_leaves
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-Parts = dict[str, Tensor]
-
+# Of all the data few are taken: every step takes two gradients, and there are up to six steps.
 _SAMPLES = 32
 _MOST_SIGNATURES = 8
 # How often θ is held at once, in gradients, products and directions.
@@ -66,7 +66,7 @@ _NEARER = 0.1
 
 @dataclass(frozen=True)
 class Soundness:
-    """What was found.
+    """Whether the second derivatives of a cost's function by PyTorch can be believed.
 
     Attributes:
         wrong: why no second derivative of the function can be believed; ``None`` where nothing
@@ -86,20 +86,20 @@ class Soundness:
 def soundness(cost: "Cost") -> Soundness:
     """Examine a cost's function, on samples of every signature of its batches, or find it
     examined."""
-    found = [
+    verdicts = [
         _known(cost, signature) for signature in list(cost.signatures)[:_MOST_SIGNATURES] or [None]
     ]
-    wrong = next((each.wrong for each in found if each.wrong is not None), None)
-    notes = tuple(dict.fromkeys(note for each in found for note in each.notes))
-    return Soundness(wrong, notes, missing=any(each.missing for each in found))
+    wrong = next((each.wrong for each in verdicts if each.wrong is not None), None)
+    notes = tuple(dict.fromkeys(note for each in verdicts for note in each.notes))
+    return Soundness(wrong, notes, missing=any(each.missing for each in verdicts))
 
 
 def _known(cost: "Cost", signature: Hashable) -> Soundness:
     key = ("soundness", cost.layout, cost.dtype, signature)
-    found = cost.captures.get(key)
-    if found is None or not found.lasting:
-        found = cost.captures[key] = _examined(cost, signature)
-    return found
+    verdict = cost.captures.get(key)
+    if verdict is None or not verdict.lasting:
+        verdict = cost.captures[key] = _examined(cost, signature)
+    return verdict
 
 
 def _some_samples(cost: "Cost", signature: Hashable) -> tuple[Batch | None, Batch | None]:
@@ -128,10 +128,10 @@ def require_sound(cost: "Cost") -> tuple[str, ...]:
     Raises:
         HesseValueError: they cannot; says which parameter, and both numbers.
     """
-    found = soundness(cost)
-    if found.wrong is not None:
-        raise HesseValueError(found.wrong)
-    return found.notes
+    verdict = soundness(cost)
+    if verdict.wrong is not None:
+        raise HesseValueError(verdict.wrong)
+    return verdict.notes
 
 
 def require_differentiable(cost: "Cost") -> Soundness:
@@ -140,10 +140,10 @@ def require_differentiable(cost: "Cost") -> Soundness:
     Raises:
         HesseValueError: it cannot; says which operation has no second derivative.
     """
-    found = soundness(cost)
-    if found.missing and found.wrong is not None:
-        raise HesseValueError(found.wrong)
-    return found
+    verdict = soundness(cost)
+    if verdict.missing and verdict.wrong is not None:
+        raise HesseValueError(verdict.wrong)
+    return verdict
 
 
 def _examined(cost: "Cost", signature: Hashable) -> Soundness:
@@ -163,7 +163,7 @@ def _examined(cost: "Cost", signature: Hashable) -> Soundness:
     missing: _NotTwice | None = None
     for dtype, cast, samples in attempts:
         try:
-            function = _Function(cost, samples, dtype, cast)
+            function = _CostFunction(cost, samples, dtype, cast)
             return dataclasses.replace(
                 _judged(function),
                 lasting=function.mode is None or not function.mode.wrong_near_some_values,
@@ -186,7 +186,7 @@ class _NotTwice(Exception):
     """PyTorch says that it cannot differentiate the function twice."""
 
 
-class _Function:
+class _CostFunction:
     """J of some samples as a function of θ, in another dtype where it was cast."""
 
     def __init__(self, cost: "Cost", batch: Batch | None, dtype: torch.dtype, cast: bool) -> None:
@@ -198,7 +198,7 @@ class _Function:
             )
 
         self._cost, self.dtype, self.mode = cost, dtype, Widened() if cast else None
-        self.theta: Parts = {name: wide(value) for name, value in cost.parameters.items()}
+        self.theta: ByParameter = {name: wide(value) for name, value in cost.parameters.items()}
         self._fixed = {name: wide(value) for name, value in cost.fixed.items()}
         self._batch = None if batch is None else batch.map(wide)
         # A loss may differentiate in its prediction, which then has to depend on something.
@@ -206,7 +206,7 @@ class _Function:
         if value.dtype != dtype:
             raise TypeError(f"the value is {value.dtype}")
 
-    def _value(self, theta: Parts) -> Tensor:
+    def _value(self, theta: ByParameter) -> Tensor:
         tensors = {**self._fixed, **theta}
         if self.mode is None:
             return self._cost.batch_cost(tensors, self._batch) + self._cost.penalty_cost(theta)
@@ -215,22 +215,22 @@ class _Function:
         self.mode.finished()
         return value
 
-    def slopes(self, theta: Parts) -> tuple[float, Parts]:
+    def slopes(self, theta: ByParameter) -> tuple[float, ByParameter]:
         """J and ∂J/∂θ."""
         leaves = as_leaves(theta)
         with self._cost.holding({**self._fixed, **leaves}):
             value = self._value(leaves)
-            found = (
+            gradient = (
                 torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
                 if value.requires_grad
                 else None
             )
         slopes = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
         return float(value.detach()), (
-            slopes if found is None else dict(zip(leaves, found, strict=True))
+            slopes if gradient is None else dict(zip(leaves, gradient, strict=True))
         )
 
-    def products(self, *directions: Parts) -> list[Parts]:
+    def products(self, *directions: ByParameter) -> list[ByParameter]:
         """H v by double backward."""
         leaves = as_leaves(self.theta)
         options: dict[str, Any] = {"materialize_grads": True, "retain_graph": True}
@@ -250,7 +250,7 @@ class _Function:
             if not kept:
                 return [zero for _ in directions]
             try:
-                made = [
+                rows = [
                     torch.autograd.grad(
                         list(kept.values()),
                         list(leaves.values()),
@@ -265,10 +265,10 @@ class _Function:
                     " operation in the model or the loss without a second derivative (a fused"
                     " kernel, a custom autograd Function that is once_differentiable)?"
                 ) from error
-        return [dict(zip(leaves, row, strict=True)) for row in made]
+        return [dict(zip(leaves, row, strict=True)) for row in rows]
 
 
-def _judged(function: _Function) -> Soundness:
+def _judged(function: _CostFunction) -> Soundness:
     random = torch.Generator().manual_seed(0)
     v, u = (_direction(function.theta, random) for _ in range(2))
     value, gradient = function.slopes(function.theta)
@@ -345,7 +345,7 @@ def _judged(function: _Function) -> Soundness:
     return Soundness(notes=tuple(notes))
 
 
-def _direction(theta: Parts, random: torch.Generator) -> Parts:
+def _direction(theta: ByParameter, random: torch.Generator) -> ByParameter:
     """Normal numbers, each parameter's at the size of its entries."""
     sizes = {
         name: _norm({name: value}) / math.sqrt(max(1, value.numel()))
@@ -358,13 +358,15 @@ def _direction(theta: Parts, random: torch.Generator) -> Parts:
 class _Quotients:
     """Difference quotients of J and of its gradient along v, for one step after another."""
 
-    def __init__(self, function: _Function, v: Parts, value: float, gradient: Parts) -> None:
+    def __init__(
+        self, function: _CostFunction, v: ByParameter, value: float, gradient: ByParameter
+    ) -> None:
         self._function, self._v, self._value, self.gradient = function, v, value, gradient
         self.steps = _STEPS[function.dtype]
         self.eps = torch.finfo(function.dtype).eps
-        self._known: dict[float, tuple[float, Parts, float, Parts]] = {}
+        self._known: dict[float, tuple[float, ByParameter, float, ByParameter]] = {}
 
-    def _at(self, h: float) -> tuple[float, Parts, float, Parts]:
+    def _at(self, h: float) -> tuple[float, ByParameter, float, ByParameter]:
         if h not in self._known:
             ends = [
                 self._function.slopes(
@@ -399,8 +401,9 @@ class _Quotients:
     def of_gradient(self, h: float, name: str) -> tuple[Tensor, Tensor]:
         """Central, and forward less backward."""
         _, plus, _, minus = self._at(h)
-        at = self.gradient[name]
-        return (plus[name] - minus[name]) / (2 * h), (plus[name] - 2 * at + minus[name]) / h
+        middle = self.gradient[name]
+        bend = (plus[name] - 2 * middle + minus[name]) / h
+        return (plus[name] - minus[name]) / (2 * h), bend
 
     def off_slope(self, slope: float) -> float:
         """How far g·v is from the slope of J, relative; zero where no step tells them apart, as at
@@ -420,7 +423,7 @@ class _Quotients:
 
 
 def _differing(
-    quotients: _Quotients, product: Parts
+    quotients: _Quotients, product: ByParameter
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
     """Parameters for which H v is wrong, with an entry of both, and those for which a kink keeps it
     from being told."""
@@ -428,9 +431,9 @@ def _differing(
     before: dict[str, Tensor] = {}
     tolerance = _TOLERANCE[quotients._function.dtype]
     for h in quotients.steps:
-        found = {name: quotients.of_gradient(h, name) for name in waiting}
+        differences = {name: quotients.of_gradient(h, name) for name in waiting}
         entry = max((_rms(part) for part in product.values()), default=0.0)
-        for name, (central, bend) in found.items():
+        for name, (central, bend) in differences.items():
             ours = product[name]
             if not bool(ours.isfinite().all()) or not bool(central.isfinite().all()):
                 del waiting[name]  # nothing to compare; the certificate finds what is not finite
@@ -463,9 +466,9 @@ def _rms(part: Tensor) -> float:
     return float(part.norm()) / math.sqrt(max(1, part.numel()))
 
 
-def _norm(parts: Parts) -> float:
+def _norm(parts: ByParameter) -> float:
     return math.sqrt(sum(float(part.double().square().sum()) for part in parts.values()))
 
 
-def _dot(a: Parts, b: Parts) -> float:
+def _dot(a: ByParameter, b: ByParameter) -> float:
     return sum(float((a[name].double() * b[name].double()).sum()) for name in a)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-_NARROW = (torch.float32, torch.float16, torch.bfloat16)
+_NARROWER = (torch.float32, torch.float16, torch.bfloat16)
 # Methods of a tensor that name a dtype by their own name.
 _CASTS = {"float", "half", "bfloat16"}
 # Functions whose second derivative PyTorch gets wrong near some values only: being right at one θ
@@ -143,6 +143,6 @@ class Widened(TorchFunctionMode):
 
 
 def _wide(leaf: Any) -> Any:
-    if isinstance(leaf, Tensor) and leaf.dtype in _NARROW:
+    if isinstance(leaf, Tensor) and leaf.dtype in _NARROWER:
         return leaf.to(torch.float64)
-    return torch.float64 if isinstance(leaf, torch.dtype) and leaf in _NARROW else leaf
+    return torch.float64 if isinstance(leaf, torch.dtype) and leaf in _NARROWER else leaf

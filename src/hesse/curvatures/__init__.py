@@ -4,6 +4,7 @@ by its name.
 A new one is a file here, which registers it, and a line below, which loads the file.
 """
 
+# For its effect: loading a module registers its curvature.
 from hesse.curvatures import hessian
 
 __all__ = ["hessian"]

@@ -29,7 +29,7 @@ class Curvature(abc.ABC):
 
     @abc.abstractmethod
     def check(self, cost: "Cost") -> None:
-        """Refuse a cost that has no such curvature.
+        """Raise on a cost that has no such curvature.
 
         Raises:
             HesseValueError: says what the cost lacks.
@@ -37,8 +37,8 @@ class Curvature(abc.ABC):
 
     @abc.abstractmethod
     def straight(self, graph: "Graph") -> frozenset[str]:
-        """The values of a graph whose operations count as linear, so that their own second
-        derivative is left out."""
+        """The values of a graph whose operations count as linear (straight), so that their own
+        second derivative is left out."""
 
     @abc.abstractmethod
     def product(self, by: "Derivatives", term: "Term", moving: Sequence[int] | None) -> "Map":
@@ -51,6 +51,7 @@ class Curvature(abc.ABC):
         function and nothing else."""
 
 
+# By name, filled by the modules of this package as they are loaded.
 CURVATURES: dict[str, Curvature] = {}
 
 
@@ -60,6 +61,7 @@ def register(curvature: Curvature) -> Curvature:
     Raises:
         HesseValueError: the name is taken.
     """
+    # Not replaced in silence: everything that asks by the name would change its meaning.
     if curvature.name in CURVATURES:
         raise HesseValueError(
             f"curvature: the name {curvature.name!r} is taken; unregister({curvature.name!r})"
@@ -71,6 +73,7 @@ def register(curvature: Curvature) -> Curvature:
 
 def unregister(name: str) -> None:
     """Forget a curvature."""
+    # Looked up first: a name that is not there ends in the error that offers the nearest.
     CURVATURES.pop(curvature_named(name).name)
 
 
@@ -100,12 +103,13 @@ def curvature_named(curvature: Any) -> Curvature:
 
 
 def require_prediction(cost: "Cost", name: str) -> None:
-    """Refuse a cost without a prediction between its parameters and its loss, for a curvature that
-    is made there.
+    """Raise on a cost without a prediction between its parameters and its loss, for a curvature
+    that is made there.
 
     Raises:
         HesseValueError: says why there is none.
     """
+    # `judge`, the loss as a function of the prediction, is there only where the two are apart.
     if cost.judge is None:
         why = (
             "a function of its parameters, made by Cost.from_function"

@@ -34,4 +34,5 @@ class Hessian(Curvature):
         return cost
 
 
+# The one that every function takes where none is named.
 HESSIAN = register(Hessian())

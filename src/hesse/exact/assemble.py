@@ -1,5 +1,5 @@
-"""Putting the Hessian together: the result while it is made, and where each pair of slots goes in
-it."""
+"""Putting the Hessian together: the result while it is made, and where each pair of parameter uses
+goes in it."""
 
 import itertools
 from typing import Any
@@ -11,8 +11,8 @@ from hesse.cost import Cost
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.grid import Grid, mirror
 from hesse.exact.contraction.pair import Order, Pair
-from hesse.exact.plan import Contraction, NamePair
-from hesse.graph.sites import Slot
+from hesse.exact.plan import NamePair, PlannedContraction
+from hesse.graph.sites import ParameterUse
 from hesse.process.memory import zeros
 
 
@@ -26,10 +26,10 @@ class Storage:
         self._layout = cost.layout
         options: dict[str, Any] = {"dtype": cost.dtype, "device": cost.device}
         count, P, sizes = len(cost.layout.names), cost.layout.size, cost.layout.sizes
-        whole = len(wanted) == count * (count + 1) // 2
-        self._matrix = zeros(P, P, **options) if whole else None
+        every_block = len(wanted) == count * (count + 1) // 2
+        self._matrix = zeros(P, P, **options) if every_block else None
         self._blocks = (
-            {} if whole else {(a, b): zeros(sizes[a], sizes[b], **options) for a, b in wanted}
+            {} if every_block else {(a, b): zeros(sizes[a], sizes[b], **options) for a, b in wanted}
         )
         # Parameters whose own block is there in both halves, equal bit by bit, and those where
         # something added to it was not.
@@ -69,7 +69,7 @@ class Storage:
 
 
 class Target:
-    """Where a pair of slots is contracted to: the blocks themselves where it can be, else a matrix
+    """Where a pair of uses is contracted to: the blocks themselves where it can be, else a matrix
     laid into them at the end.
 
     Args:
@@ -79,9 +79,12 @@ class Target:
         alone: whether no other pair brings the same blocks.
     """
 
-    def __init__(self, storage: Storage, pair: Pair, contraction: Contraction, alone: bool) -> None:
+    def __init__(
+        self, storage: Storage, pair: Pair, contraction: PlannedContraction, alone: bool
+    ) -> None:
         self._storage, self._contraction = storage, contraction
         self._left, self._right, self._same = pair.left, pair.right, pair.same
+        # The orders that were run, without repeats.
         self._used: dict[Order, None] = {}
         self.sizes = pair.sizes
         grid = self._in_place() if alone else None
@@ -96,15 +99,18 @@ class Target:
     def _in_place(self) -> Grid | None:
         """The blocks themselves; ``None`` where their entries are in another order, or both orders
         of two uses meet in one."""
-        left, right = _parts(self._left), _parts(self._right)
-        parted = len(left) > 1 or len(right) > 1
-        if self._contraction.order.whole and parted:
+        left, right = _members(self._left), _members(self._right)
+        joined = len(left) > 1 or len(right) > 1
+        # Such an order writes one matrix, and the blocks of joined uses lie interleaved in it.
+        if self._contraction.order.joined and joined:
             return None
         matrices = {}
         for x, (first, _) in enumerate(left):
             for y, (second, _) in enumerate(right):
+                # Entries in another order have to be put in their places one by one.
                 if first.index is not None or second.index is not None:
                     return None
+                # Two uses of one parameter: their block is added in both orders.
                 if first.parameter == second.parameter and not self._same:
                     return None
                 if (first.parameter, second.parameter) in self._contraction.blocks and not (
@@ -121,7 +127,7 @@ class Target:
     def add(self, pair: Pair) -> None:
         """Add a chunk's share."""
         sizes = pair.sizes
-        # The structure of one sample, from which the plan was made, may differ from a chunk's.
+        # The forms of one sample, from which the plan was made, may differ from a chunk's.
         order = (
             self._contraction.order
             if self._contraction.order.applies(sizes)
@@ -136,32 +142,33 @@ class Target:
             order.finish(self.sizes, self._grid)
         complete = self._same and all(order.complete for order in self._used)
         if self._is_in_place:
-            names = {slot.parameter for slot in self._left.own} if self._same else set()
+            names = {use.parameter for use in self._left.members} if self._same else set()
             (self._storage.complete if complete else self._storage.rounded).update(names)
             return
         if self._same and not complete:
-            mirror(self._grid.whole)
-        self._storage.rounded |= {slot.parameter for slot in (*self._left.own, *self._right.own)}
-        matrix = self._grid.whole.view(*self._left.shape, *self._right.shape)
-        for x, (first, rows) in enumerate(_parts(self._left)):
-            for y, (second, columns) in enumerate(_parts(self._right)):
+            mirror(self._grid.matrix)
+        self._storage.rounded |= {
+            use.parameter for use in (*self._left.members, *self._right.members)
+        }
+        matrix = self._grid.matrix.view(*self._left.shape, *self._right.shape)
+        for x, (first, rows) in enumerate(_members(self._left)):
+            for y, (second, columns) in enumerate(_members(self._right)):
                 names = (first.parameter, second.parameter)
                 if names not in self._contraction.blocks or (self._same and y < x):
                     continue
                 part = matrix[:, :, rows, :, :, columns].reshape(first.size, second.size)
                 _add_at(self._storage.block(*names), part, first.index, second.index)
-                if (
-                    names[0] == names[1] and not self._same
-                ):  # two uses of one parameter meet in both orders
+                # Two uses of one parameter meet in both orders.
+                if names[0] == names[1] and not self._same:
                     _add_at(self._storage.block(*names), part.mT, second.index, first.index)
 
 
-def _parts(slot: Slot) -> list[tuple[Slot, slice]]:
-    """The slots that one is made of, and which of its inputs each has."""
-    edges = list(itertools.accumulate((part.shape[2] for part in slot.own), initial=0))
+def _members(use: ParameterUse) -> list[tuple[ParameterUse, slice]]:
+    """The uses of single parameters that one is made of, and which of its inputs each has."""
+    edges = list(itertools.accumulate((part.shape[2] for part in use.members), initial=0))
     return [
         (part, slice(low, high))
-        for part, low, high in zip(slot.own, edges, edges[1:], strict=False)
+        for part, low, high in zip(use.members, edges, edges[1:], strict=False)
     ]
 
 

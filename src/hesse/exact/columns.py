@@ -1,5 +1,5 @@
-"""Columns: rows of the Hessian by Hessian-vector products, for what has no slots. Slower, never
-wrong."""
+"""Columns: rows of the Hessian by Hessian-vector products, for parameters that enter in no linear
+way. Slower, never wrong."""
 
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
@@ -10,14 +10,17 @@ from torch.func import vmap
 
 from hesse.certificates.drawing import drawn, generator
 from hesse.data.batch import Batch
-from hesse.derivatives import Reverse, Taped, Tensors
+from hesse.derivatives import DoubleBackward, ReverseOverReverse, Tensors
 from hesse.products.agreement import difference
 from hesse.products.terms import Term, batch_term, penalty_term
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# At most this many products share one evaluation of the model.
+# Of many tangents in one parameter, (k, *its shape) -> (k, *b.shape) for every parameter b.
+Products = Callable[[Tensor], Tensors]
+# At most this many products share one evaluation of the model: by then what one evaluation costs is
+# a small share of theirs.
 WIDEST = 256
 
 
@@ -69,7 +72,7 @@ def _rows(
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     parameter = cost.parameters[name]
     size = parameter.numel()
-    products = _Products(
+    products = _CheckedProducts(
         term,
         cost.layout.index(name),
         cost.captures.setdefault("columns", {}),
@@ -80,11 +83,11 @@ def _rows(
         stop = min(size, start + width)
         basis = torch.zeros(stop - start, size, dtype=parameter.dtype, device=parameter.device)
         basis.diagonal(start).fill_(1)
-        made = products(basis.reshape(-1, *parameter.shape))
-        yield slice(start, stop), dict(zip(cost.layout.names, made, strict=True))
+        parts = products(basis.reshape(-1, *parameter.shape))
+        yield slice(start, stop), dict(zip(cost.layout.names, parts, strict=True))
 
 
-class _Products:
+class _CheckedProducts:
     """Products with tangents in one parameter: side by side where that works, else one by one in
     plain autograd.
 
@@ -93,7 +96,7 @@ class _Products:
     Args:
         term: what is differentiated.
         place: of the parameter.
-        tried: whether products side by side were right, for what was tried already.
+        tried: whether products side by side were right, by the key of what was tried already.
         key: the curvature, the parameter and the form of the batch: some are right for one and not
             for another.
         singly: take them one by one.
@@ -103,16 +106,16 @@ class _Products:
         self, term: Term, place: int, tried: dict[Hashable, bool], key: Hashable, singly: bool
     ) -> None:
         self._term, self._place, self._tried, self._key = term, place, tried, key
-        self._chosen = self._one_by_one() if singly else None
+        self._chosen: Products | None = self._one_by_one() if singly else None
         self._singly = singly
 
     def __call__(self, tangents: Tensor) -> Tensors:
         if not self._singly:
             try:
                 self._chosen = self._chosen or side_by_side(self._term, self._place)
-                made = [part.detach() for part in self._chosen(tangents)]
-                if self._are_right(tangents, made):
-                    return made
+                products = [part.detach() for part in self._chosen(tangents)]
+                if self._are_right(tangents, products):
+                    return products
             # An operation without a batching rule; what fails one by one as well is raised there.
             except RuntimeError:
                 pass
@@ -120,8 +123,8 @@ class _Products:
         assert self._chosen is not None
         return self._chosen(tangents)
 
-    def _one_by_one(self) -> Callable[[Tensor], Tensors]:
-        product = self._term.product(Taped(), [self._place])
+    def _one_by_one(self) -> Products:
+        product = self._term.product(DoubleBackward(), [self._place])
 
         def products(tangents: Tensor) -> Tensors:
             each = [product([tangent]) for tangent in tangents]
@@ -129,18 +132,17 @@ class _Products:
 
         return products
 
-    def _are_right(self, tangents: Tensor, made: Tensors) -> bool:
+    def _are_right(self, tangents: Tensor, products: Tensors) -> bool:
         """Tried once, on a random sum of them: where the first is right the second need not be."""
         if self._key not in self._tried:
             weights = drawn(tangents.new_empty(len(tangents)), generator())
             total = torch.tensordot(weights, tangents, 1)[None]
-            found = [torch.tensordot(weights, part, 1)[None] for part in made]
-            self._tried[self._key] = difference(found, lambda: self._one_by_one()(total)) is None
+            summed = [torch.tensordot(weights, part, 1)[None] for part in products]
+            self._tried[self._key] = difference(summed, lambda: self._one_by_one()(total)) is None
         return self._tried[self._key]
 
 
-def side_by_side(term: Term, place: int) -> Callable[[Tensor], Tensors]:
-    """Products with many tangents in the parameter at a place: (k, *shape) -> (k, *b.shape) for
-    every parameter b."""
-    product = term.product(Reverse(), [place])
+def side_by_side(term: Term, place: int) -> Products:
+    """Products with tangents in the parameter at a place, all in one call."""
+    product = term.product(ReverseOverReverse(), [place])
     return vmap(lambda tangent: product([tangent]))

@@ -1,7 +1,9 @@
-"""`diagonal`: the exact diagonal of the Hessian from the same signals, without any block of it."""
+"""`diagonal`: the exact diagonal of the Hessian from the same backward pass, without any block of
+it."""
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -17,9 +19,9 @@ from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.grid import Grid
 from hesse.exact.contraction.pair import Pair, dense
-from hesse.exact.contraction.shared_positions import spread
+from hesse.exact.contraction.shared_positions import scattered_delta
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
-from hesse.exact.fallback import error_of, fall_back, leave_undefined
+from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import Plan
 from hesse.exact.planning import diagonal_plan
 from hesse.graph.structures import Diagonal, RankOne
@@ -40,9 +42,9 @@ def diagonal(
 ) -> "Entries":
     """The exact diagonal of the Hessian, ∂²J/∂θ_k², by parameter name; H itself is never built.
 
-    For a dense layer it is ∂²J/∂W[o,i]² = Σ_n a[n,i]² S[n,o,o]: only the signals are carried down
-    the graph, with no columns for mixed blocks. Parameters without slots take one product for each
-    entry.
+    For a dense layer it is ∂²J/∂W[o,i]² = Σ_n a[n,i]² S[n,o,o]: only S is carried down the
+    graph, with nothing for mixed blocks. Parameters that enter in no linear way take one product
+    for each entry.
 
     Args:
         cost: the cost.
@@ -69,24 +71,27 @@ def diagonal(
     """
     cost = asked(cost, curvature)
     while True:
-        made = diagonal_plan(cost, memory)
+        planned = diagonal_plan(cost, memory)
         start = time.perf_counter()
         try:
-            entries = _carried_out(cost, made, progress)
+            entries = _computed(cost, planned, progress)
         except (HesseError, MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # of an operation that a path does not know how to take
-            fall_back(cost, error_of(cost, error), made.by_columns, "diagonal")
+        except Exception as error:  # of an operation that a strategy does not know how to take
+            fall_back(cost, error_of(cost, error), planned.by_columns, "diagonal")
             continue
         bad = {name for name, part in entries.items() if not bool(part.isfinite().all())}
-        if leave_undefined(cost, bad, made.by_columns):
+        if fall_back_if_undefined(cost, bad, planned.by_columns):
             continue
         if not certify:
             return Entries(entries)
-        seconds, room = time.perf_counter() - start, made.column_budget if made.captured else None
+        seconds, room = (
+            time.perf_counter() - start,
+            planned.column_budget if planned.captured else None,
+        )
         verdict = certify_diagonal(cost, entries, seconds, require_sound(cost), room)
         undefined = dict.fromkeys(bad, "gave entries that are not finite")
-        if not fall_back(cost, {**verdict.wrong, **undefined}, made.by_columns, "diagonal"):
+        if not fall_back(cost, {**verdict.wrong, **undefined}, planned.by_columns, "diagonal"):
             return Entries(entries, verdict.certificate)
 
 
@@ -105,23 +110,23 @@ class Entries(dict[str, Tensor]):
         self.certificate = certificate
 
 
-def _carried_out(cost: Cost, made: Plan, progress: bool | None) -> dict[str, Tensor]:
+def _computed(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Tensor]:
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
-    with Progress("diagonal", steps(cost, made), progress) as bar:
-        for part in made.parts:
+    with Progress("diagonal", steps(cost, planned), progress) as bar:
+        for part in planned.parts:
             for key, pair in pairs_by_chunk(cost, part, bar):
                 _add_entries(pair, sums[part.contractions[key].blocks[0][0]])
             for name in part.by_columns:
-                for at, products in rows_by_batch(
-                    cost, part, name, column_width(cost, made.column_budget), bar
+                for entries, products in rows_by_batch(
+                    cost, part, name, column_width(cost, planned.column_budget), bar
                 ):
-                    sums[name][at] += _own_entries(products[name], at)
+                    sums[name][entries] += _diagonal_of_rows(products[name], entries)
     _add_penalty(cost, sums)
     return {name: sums[name].reshape(cost.layout.shape(name)) for name in cost.layout.names}
 
 
-def _own_entries(products: Tensor, at: slice) -> Tensor:
-    return products.reshape(at.stop - at.start, -1)[:, at].diagonal()
+def _diagonal_of_rows(products: Tensor, entries: slice) -> Tensor:
+    return products.reshape(entries.stop - entries.start, -1)[:, entries].diagonal()
 
 
 def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
@@ -129,24 +134,27 @@ def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
         if isinstance(cost.penalty, float):
             total += cost.penalty
         elif cost.penalty is not None:
-            for at, products in penalty_rows(cost, name):
-                total[at] += _own_entries(products[name], at)
+            for entries, products in penalty_rows(cost, name):
+                total[entries] += _diagonal_of_rows(products[name], entries)
 
 
 def _add_entries(pair: Pair, total: Tensor) -> None:
-    """Add to a parameter's diagonal what a pair of its slots brings; a pair of two different uses
+    """Add to a parameter's diagonal what a pair of its uses brings; a pair of two different uses
     meets in both orders."""
     index = pair.left.index
     if pair.same:
-        made = _self_entries(pair)
-        total.index_add_(
-            0, _entries(index, total), made.reshape(-1)
-        ) if index is not None else total.add_(made.reshape(-1))
+        entries = _self_entries(pair).reshape(-1)
+        if index is None:
+            total.add_(entries)
+        else:
+            total.index_add_(0, _entries(index, total), entries)
         return
-    for matches, entries in _ALIGNMENTS if _is_laid_out(pair) else ():
-        if matches(pair):
-            total.index_add_(0, _entries(index, total), 2 * entries(pair).reshape(-1))
+    for alignment in _ALIGNMENTS if _is_laid_out(pair) else ():
+        if alignment.matches(pair):
+            entries = alignment.entries(pair).reshape(-1)
+            total.index_add_(0, _entries(index, total), 2 * entries)
             return
+    # Any other order of the entries: the block itself, of which the fitting ones are taken.
     block = torch.zeros(pair.left.size, pair.right.size, dtype=total.dtype, device=total.device)
     choose(pair.sizes, len(pair.a))[0].run(pair, Grid.of(block, pair.sizes.i, pair.sizes.j))
     left, right = _entries(pair.left.index, total), _entries(pair.right.index, total)
@@ -155,12 +163,13 @@ def _add_entries(pair: Pair, total: Tensor) -> None:
 
 
 def _is_laid_out(pair: Pair) -> bool:
-    """Whether S has its seven axes; two slots of one plain site have it as the sweep brought it."""
-    if pair.signal is None:
+    """Whether S has its seven axes; two uses on vectors at one site have it as the sweep brought
+    it."""
+    if pair.hessian is None:
         return True
     (_, g, t, _), (_, h, s, _) = pair.a.shape, pair.b.shape
     axes = (h, s, pair.right.shape[1], g, pair.left.shape[1], t)
-    return isinstance(pair.signal, Tensor) and tuple(pair.signal.shape[1:]) == axes
+    return isinstance(pair.hessian, Tensor) and tuple(pair.hessian.shape[1:]) == axes
 
 
 def _entries(index: Tensor | None, total: Tensor) -> Tensor:
@@ -173,25 +182,25 @@ def _self_entries(pair: Pair) -> Tensor:
     """Σ_n Σ_ts a[g,t,i] S[g,s,o; g,t,o] a[g,s,i], shape (g, o, i)."""
     n, g, t, _ = pair.a.shape
     o = pair.left.shape[1]
-    if isinstance(pair.signal, Diagonal | RankOne):
+    if isinstance(pair.hessian, Diagonal | RankOne):
         weights = (
-            pair.signal.values
-            if isinstance(pair.signal, Diagonal)
-            else pair.signal.diagonal - pair.signal.factor.square()
+            pair.hessian.values
+            if isinstance(pair.hessian, Diagonal)
+            else pair.hessian.diagonal - pair.hessian.factor.square()
         )
         if (g, t) == (1, 1):
             return (weights.reshape(n, o).mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
-    signal = pair.signal if isinstance(pair.signal, Tensor) else pair.signal.dense()  # type: ignore[union-attr]
+    hessian = pair.hessian if isinstance(pair.hessian, Tensor) else pair.hessian.dense()  # type: ignore[union-attr]
     if (g, t) == (1, 1):
-        weights = signal.reshape(n, o, o).diagonal(dim1=1, dim2=2)
+        weights = hessian.reshape(n, o, o).diagonal(dim1=1, dim2=2)
         return (weights.mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
-    return _aligned_signal(signal, pair.a, pair.b)
+    return _aligned_hessian(hessian, pair.a, pair.b)
 
 
-def _aligned_signal(signal: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _aligned_hessian(hessian: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Entries with the same group, output and input on both sides."""
-    own = signal.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=3)  # (n, s, t, g, o)
-    return torch.einsum("nsgoi,ngsi->goi", torch.einsum("nstgo,ngti->nsgoi", own, a), b)
+    aligned = hessian.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=3)  # (n, s, t, g, o)
+    return torch.einsum("nsgoi,ngsi->goi", torch.einsum("nstgo,ngti->nsgoi", aligned, a), b)
 
 
 def _same_order(pair: Pair) -> bool:
@@ -205,16 +214,16 @@ def _same_order(pair: Pair) -> bool:
 def _aligned(pair: Pair) -> Tensor:
     """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h,
     p, j)."""
-    made = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
-    if isinstance(pair.signal, Tensor):
-        made += _aligned_signal(pair.signal, pair.a, pair.b)
-    if pair.transport is not None:
-        moved, weights = _moved(pair)
-        a = pair.a.unflatten(3, (moved.shape[3], -1))
-        made += torch.einsum(
-            "nucotg,nguwo,ngtcw->gocw", moved.diagonal(dim1=1, dim2=4), weights, a
+    total = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
+    if isinstance(pair.hessian, Tensor):
+        total += _aligned_hessian(pair.hessian, pair.a, pair.b)
+    if pair.jacobian is not None:
+        jacobian, weights = _jacobian_and_weights(pair)
+        a = pair.a.unflatten(3, (jacobian.shape[3], -1))
+        total += torch.einsum(
+            "nucotg,nguwo,ngtcw->gocw", jacobian.diagonal(dim1=1, dim2=4), weights, a
         ).flatten(2)
-    return made
+    return total
 
 
 def _is_crossed(pair: Pair) -> bool:
@@ -224,37 +233,49 @@ def _is_crossed(pair: Pair) -> bool:
     if (g, h) != (1, 1) or (o, i) != (j, p):
         return False
     size = o * i
-    plain = torch.arange(size, device="cpu")
-    left = plain if pair.left.index is None else pair.left.index.cpu()
-    right = plain if pair.right.index is None else pair.right.index.cpu()
+    in_order = torch.arange(size, device="cpu")
+    left = in_order if pair.left.index is None else pair.left.index.cpu()
+    right = in_order if pair.right.index is None else pair.right.index.cpu()
     return torch.equal(left.reshape(o, i), right.reshape(p, j).T)
 
 
 def _crossed(pair: Pair) -> Tensor:
     """The entries of the block where (o, i) = (j, p)."""
     _, o, i = pair.left.shape
-    made = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
-    if isinstance(pair.signal, Tensor):
-        made += torch.einsum(
-            "nsiot,nti,nso->oi", pair.signal[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0]
+    total = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
+    if isinstance(pair.hessian, Tensor):
+        total += torch.einsum(
+            "nsiot,nti,nso->oi", pair.hessian[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0]
         )
-    if pair.transport is not None:
-        moved, weights = _moved(pair)
-        own = moved[:, 0, :, :, 0].unflatten(3, (moved.shape[3], -1))  # o as (c, w)
-        made += torch.einsum("nuccwt,nuwi,nti->cwi", own, weights[:, 0], pair.a[:, 0]).flatten(0, 1)
-    return made.unsqueeze(0)
+    if pair.jacobian is not None:
+        jacobian, weights = _jacobian_and_weights(pair)
+        crossed = jacobian[:, 0, :, :, 0].unflatten(3, (jacobian.shape[3], -1))  # o as (c, w)
+        total += torch.einsum("nuccwt,nuwi,nti->cwi", crossed, weights[:, 0], pair.a[:, 0]).flatten(
+            0, 1
+        )
+    return total.unsqueeze(0)
 
 
-def _moved(pair: Pair) -> tuple[Tensor, Tensor]:
+def _jacobian_and_weights(pair: Pair) -> tuple[Tensor, Tensor]:
     """D, (n, h, u, c, g, o, t), and the weights δ' that it is summed with, (n, h, u, w, p)."""
-    transport = dense(pair.transport)
-    assert transport is not None
-    if transport.ndim != 7:  # a diagonal between plain slots
-        transport = transport.reshape(len(transport), 1, 1, transport.shape[1], 1, -1, 1)
-    return transport, spread(pair)
+    jacobian = dense(pair.jacobian)
+    assert jacobian is not None
+    if jacobian.ndim != 7:  # a diagonal between dense layers on vectors
+        jacobian = jacobian.reshape(len(jacobian), 1, 1, jacobian.shape[1], 1, -1, 1)
+    return jacobian, scattered_delta(pair)
 
 
-_ALIGNMENTS: tuple[tuple[Callable[[Pair], bool], Callable[[Pair], Tensor]], ...] = (
-    (_same_order, _aligned),
-    (_is_crossed, _crossed),
-)
+@dataclass(frozen=True)
+class _Alignment:
+    """How the entries of two uses of one parameter lie to each other.
+
+    Attributes:
+        matches: whether a pair's do so.
+        entries: of such a pair's block those with the same entry of the parameter on both sides.
+    """
+
+    matches: Callable[[Pair], bool]
+    entries: Callable[[Pair], Tensor]
+
+
+_ALIGNMENTS = (_Alignment(_same_order, _aligned), _Alignment(_is_crossed, _crossed))

@@ -15,10 +15,10 @@ from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError, HesseValueError
 from hesse.exact.assemble import Storage, Target
 from hesse.exact.columns import column_width, penalty_rows
-from hesse.exact.contraction.signals import PairKey
+from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
-from hesse.exact.fallback import error_of, fall_back, leave_undefined
-from hesse.exact.plan import NamePair, Part, Plan
+from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
+from hesse.exact.plan import NamePair, Plan, PlanPart
 from hesse.exact.planning import plan
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.progress import Progress
@@ -78,7 +78,7 @@ def hessian(
     """
     cost = asked(cost, curvature)
     while True:
-        made = plan(
+        planned = plan(
             cost,
             pairs=pairs,
             block_diagonal=block_diagonal,
@@ -87,47 +87,54 @@ def hessian(
         )
         start = time.perf_counter()
         try:
-            matrix, blocks = _carried_out(cost, made, progress)
+            matrix, blocks = _computed(cost, planned, progress)
         except (HesseError, MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # of an operation that a path does not know how to take
-            fall_back(cost, error_of(cost, error), made.by_columns, "Hessian")
+        except Exception as error:  # of an operation that a strategy does not know how to take
+            fall_back(cost, error_of(cost, error), planned.by_columns, "Hessian")
             continue
         seconds = time.perf_counter() - start
         H = BlockHessian(
-            cost.layout, matrix=matrix, blocks=blocks, provenance=_provenance(cost, made, seconds)
+            cost.layout,
+            matrix=matrix,
+            blocks=blocks,
+            provenance=_provenance(cost, planned, seconds),
         )
+        # Not a number is wrong without a certificate too: first the slower strategies are tried.
         if not certify:
-            if not leave_undefined(cost, _undefined(H), made.by_columns):
+            if not fall_back_if_undefined(cost, _undefined(H), planned.by_columns):
                 return H
             continue
-        room = made.column_budget if made.captured else None
+        room = planned.column_budget if planned.captured else None
         verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
-        if not fall_back(cost, verdict.wrong, made.by_columns, "Hessian"):
-            if (
-                verdict.undefined or not H.is_complete
-            ):  # a product of a whole matrix shows what is not finite in it
-                _refuse_undefined(H)
+        if not fall_back(cost, verdict.wrong, planned.by_columns, "Hessian"):
+            # A product with a complete matrix shows what is not finite in it; other blocks are
+            # looked at themselves.
+            if verdict.undefined or not H.is_complete:
+                _require_finite(H)
             return H.with_certificate(verdict.certificate)
 
 
-def _carried_out(
-    cost: Cost, made: Plan, progress: bool | None
+def _computed(
+    cost: Cost, planned: Plan, progress: bool | None
 ) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
-    storage = Storage(cost, [block.names for block in made.blocks])
-    with Progress("hessian", steps(cost, made), progress) as bar:
+    storage = Storage(cost, [block.names for block in planned.blocks])
+    with Progress("hessian", steps(cost, planned), progress) as bar:
+        # A block that one contraction alone brings, in all parts, may be written in place.
         brought = [
             {frozenset(names) for names in c.blocks}
-            for part in made.parts
+            for part in planned.parts
             for c in part.contractions.values()
         ]
-        uses = Counter(names for each in brought for names in each)
+        bringing = Counter(names for each in brought for names in each)
         for target in [
-            target for part in made.parts for target in _contract(cost, part, storage, uses, bar)
+            target
+            for part in planned.parts
+            for target in _contract(cost, part, storage, bringing, bar)
         ]:
             target.finish()
-        for part in made.parts:
-            _columns(cost, made, part, storage, bar)
+        for part in planned.parts:
+            _columns(cost, planned, part, storage, bar)
     _penalty(cost, storage)
     return storage.finished()
 
@@ -141,9 +148,13 @@ def _undefined(H: BlockHessian) -> set[str]:
     return {name for pair, norm in H.norms.items() if not norm < math.inf for name in pair}
 
 
-def _refuse_undefined(H: BlockHessian) -> None:
-    """Refuse entries that are no numbers, which no path, and not double backward either, gives a
-    number for."""
+def _require_finite(H: BlockHessian) -> None:
+    """Raise on entries that are no numbers, which no strategy, and not double backward either,
+    gives a number for.
+
+    Raises:
+        HesseValueError: says which entry.
+    """
     bad = [pair for pair, norm in H.norms.items() if not norm < math.inf]
     if bad:
         a, b = bad[0]
@@ -158,51 +169,51 @@ def _refuse_undefined(H: BlockHessian) -> None:
         )
 
 
-def _provenance(cost: Cost, made: Plan, seconds: float) -> dict[str, str]:
+def _provenance(cost: Cost, planned: Plan, seconds: float) -> dict[str, str]:
     return {
         "cost": repr(cost),
         "curvature": cost.curvature.name,
         "hesse": __version__,
         "torch": torch.__version__,
         "seconds": f"{seconds:.6g}",
-        "notes": "; ".join(made.notes),
+        "notes": "; ".join(planned.notes),
     }
 
 
 def _contract(
-    cost: Cost, part: Part, storage: Storage, uses: Counter[frozenset[str]], bar: Progress
+    cost: Cost, part: PlanPart, storage: Storage, bringing: Counter[frozenset[str]], bar: Progress
 ) -> list[Target]:
-    """The pairs of slots of a part, each contracted; ``uses`` counts what brings each block, in all
-    parts."""
+    """The pairs of uses of a part, each contracted; ``bringing`` counts what brings each block, in
+    all parts."""
     targets: dict[PairKey, Target] = {}
     for key, pair in pairs_by_chunk(cost, part, bar):
         if key not in targets:
-            alone = all(uses[frozenset(names)] == 1 for names in part.contractions[key].blocks)
+            alone = all(bringing[frozenset(names)] == 1 for names in part.contractions[key].blocks)
             targets[key] = Target(storage, pair, part.contractions[key], alone)
         targets[key].add(pair)
     return list(targets.values())
 
 
-def _columns(cost: Cost, made: Plan, part: Part, storage: Storage, bar: Progress) -> None:
-    """Rows of the parameters without slots; where two such meet, the earlier in the layout brings
-    the block."""
-    width = column_width(cost, made.column_budget) if part.by_columns else 0
+def _columns(cost: Cost, planned: Plan, part: PlanPart, storage: Storage, bar: Progress) -> None:
+    """Rows of the parameters that go by columns; where two such meet, the earlier in the layout
+    brings the block."""
+    width = column_width(cost, planned.column_budget) if part.by_columns else 0
     for place, name in enumerate(part.by_columns):
         done = part.by_columns[:place]
         others = [
             other for other in cost.layout.names if other not in done and storage.has(name, other)
         ]
-        for at, products in rows_by_batch(cost, part, name, width, bar):
-            _add_rows(storage, name, others, at, products)
+        for entries, products in rows_by_batch(cost, part, name, width, bar):
+            _add_rows(storage, name, others, entries, products)
 
 
 def _add_rows(
-    storage: Storage, name: str, others: list[str], at: slice, products: dict[str, Tensor]
+    storage: Storage, name: str, others: list[str], entries: slice, products: dict[str, Tensor]
 ) -> None:
     storage.rounded.add(name)  # the two halves of what is added are equal to rounding only
     for other in others:
         block = storage.block(name, other)
-        block[at].add_(products[other].reshape(at.stop - at.start, -1))
+        block[entries].add_(products[other].reshape(entries.stop - entries.start, -1))
 
 
 def _penalty(cost: Cost, storage: Storage) -> None:
@@ -216,5 +227,5 @@ def _penalty(cost: Cost, storage: Storage) -> None:
     for place, name in enumerate(cost.layout.names):
         others = [other for other in cost.layout.names[place:] if storage.has(name, other)]
         if others:
-            for at, products in penalty_rows(cost, name):
-                _add_rows(storage, name, others, at, products)
+            for entries, products in penalty_rows(cost, name):
+                _add_rows(storage, name, others, entries, products)

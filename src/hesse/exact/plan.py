@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 
 from hesse.capture import Captured
 from hesse.errors import HesseValueError, readable_bytes
+from hesse.exact.backward_pass import BackwardPass
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
-from hesse.exact.contraction.signals import PairKey
-from hesse.exact.descent import Descent
+from hesse.exact.contraction.pairing import PairKey
 
 NamePair = tuple[str, str]
+# Blocks that a plan prints, the largest: a screenful.
+_MOST_SHOWN = 40
 
 
 @dataclass(frozen=True)
-class Contraction:
-    """How a pair of slots is contracted, and the blocks that it brings: more than one where a slot
-    is joined."""
+class PlannedContraction:
+    """How a pair of parameter uses is contracted, and the blocks that it brings: more than one
+    where a use is joined from several."""
 
     blocks: tuple[NamePair, ...]
     order: Order
@@ -26,7 +28,7 @@ class Contraction:
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """What is done with the samples of one signature.
 
     Attributes:
@@ -34,8 +36,8 @@ class Part:
         samples: how many there are.
         chunk: how many are worked on at once.
         capture: their graph, if there is one.
-        descent: the way down the graph to the sites that the wanted blocks need.
-        contractions: the pairs of slots to contract.
+        backward_pass: down the graph to the sites that the wanted blocks need.
+        contractions: the pairs of uses to contract.
         by_columns: the parameters that go by columns.
         singly: those of them whose products are taken one by one.
     """
@@ -44,8 +46,8 @@ class Part:
     samples: int
     chunk: int
     capture: Captured | None = field(repr=False)
-    descent: Descent | None = field(repr=False)
-    contractions: dict[PairKey, Contraction] = field(repr=False)
+    backward_pass: BackwardPass | None = field(repr=False)
+    contractions: dict[PairKey, PlannedContraction] = field(repr=False)
     by_columns: tuple[str, ...] = ()
     singly: frozenset[str] = frozenset()
 
@@ -58,7 +60,7 @@ class BlockPlan:
         names: the two parameters, in layout order.
         shape: (rows, columns).
         strategy: "contraction", "columns" or "zero".
-        order: the contraction orders of its pairs of slots, or why there are none.
+        order: the contraction orders of its pairs of uses, or why there are none.
         operations: floating point operations, two for a multiply-add.
         intermediate: bytes of intermediates for one chunk.
     """
@@ -77,7 +79,7 @@ class Plan:
 
     Attributes:
         title: the cost, in a line.
-        captured: whether there is a graph with slots.
+        captured: whether there is a graph with sites.
         blocks: one entry for each block.
         operations: floating point operations of all contractions and the sweep.
         samples: how many samples there are.
@@ -85,7 +87,7 @@ class Plan:
         result_bytes: size of the result.
         peak_bytes: the result and the intermediates alive at once, an estimate.
         notes: what fell back and why, and anything else worth knowing.
-        sweep_operations: those that carry signals down the graph.
+        sweep_operations: those of the sweeps down the graph.
         parts: the samples by the signature of their batches, each with a graph of its own.
     """
 
@@ -100,7 +102,7 @@ class Plan:
     notes: tuple[str, ...]
     sweep_operations: float
     column_budget: int = field(repr=False)
-    parts: "tuple[Part, ...]" = field(repr=False)
+    parts: "tuple[PlanPart, ...]" = field(repr=False)
 
     @property
     def by_columns(self) -> tuple[str, ...]:
@@ -178,9 +180,11 @@ class Plan:
         return "\n".join(lines)
 
     def _shown(self) -> list[BlockPlan]:
-        if len(self.blocks) <= 40:
+        if len(self.blocks) <= _MOST_SHOWN:
             return list(self.blocks)
-        largest = sorted(self.blocks, key=lambda b: -b.operations - math.prod(b.shape))[:40]
+        # By work, and where there is none (zero blocks, columns) by size.
+        by_work = sorted(self.blocks, key=lambda b: -b.operations - math.prod(b.shape))
+        largest = by_work[:_MOST_SHOWN]
         return [block for block in self.blocks if block in largest]
 
 

@@ -19,33 +19,38 @@ from hesse.errors import (
     in_a_line,
     readable_bytes,
 )
+from hesse.exact.backward_pass import BackwardPass
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.pair import Sizes
-from hesse.exact.contraction.signals import PairKey
-from hesse.exact.descent import Descent
-from hesse.exact.fallback import COLUMNS, failures
-from hesse.exact.plan import BlockPlan, Contraction, NamePair, Part, Plan
-from hesse.exact.propagation.evaluation import Evaluation
+from hesse.exact.contraction.pairing import PairKey
+from hesse.exact.fallback import Strategy, failures
+from hesse.exact.plan import BlockPlan, NamePair, Plan, PlannedContraction, PlanPart
+from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.sweep import Sweep, active_values
-from hesse.exact.trial import wrong_rule
+from hesse.exact.rule_check import wrong_rule
 from hesse.graph.sites import Site, joined
 from hesse.process.memory import available_bytes
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 
-# Intermediates get as much as the result, but not less than this, and never more than a share of
-# what is free.
+# Intermediates get as much as the result, but not less than 100 MB, which is little anywhere, and
+# never more than a half of what is free: other processes take from that too.
 _LEAST_WORKING = 100 * 10**6
 _SHARE = 0.5
-# How often the S of a site is passed over and held at once, and a product passes over the
-# activations, each as measured.
+# How often the S of a site is passed over and held at once, and how often a Hessian-vector product
+# passes over the activations, each as measured: they decide where a site is worth its S.
 _PASSES_OVER_S = 6
 _COPIES_OF_S = 4
 _PASSES_OF_A_PRODUCT = 20
-# Every shape of a batch takes a graph of its own; beyond so many, batches go by columns.
+# While a node is taken, what it held and what that is pulled back to are alive at once; the dry run
+# counts what stands between two nodes.
+_COPIES_IN_A_SWEEP = 2
+# Every shape of a batch takes a graph of its own, and an export of its own; beyond so many shapes
+# batches go by columns.
 _MOST_SHAPES = 16
-# Where a capture keeps what the trial of its rules found, and on how many samples they are tried.
-_TRIAL, _TRIED = "trial", 3
+# Where a capture keeps what the check of its rules gave, and on how many samples they are tried:
+# more than one, for rules fail where samples are side by side.
+_RULE_CHECK, _SAMPLES_TRIED = "trial", 3
 
 
 @undisturbed()
@@ -61,8 +66,7 @@ def plan(
     """What `hessian(cost)` with the same arguments would do: strategy and order per block,
     operations, memory, fallbacks.
 
-    The structure is found by carrying the signals of one sample down the graph; nothing else is
-    computed.
+    The structure is found by carrying one sample down the graph; nothing else is computed.
 
     Args:
         cost: the cost.
@@ -104,7 +108,7 @@ def plan(
 
 
 def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
-    """The plan for `diagonal`: the pairs of slots of the block diagonal, nothing held for a
+    """The plan for `diagonal`: the pairs of uses of the block diagonal, nothing held for a
     result."""
     default = _SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1
     budget = _check_memory(default if memory is None else memory)
@@ -146,30 +150,43 @@ def wanted_blocks(
 
 
 @dataclass(frozen=True)
-class _Rehearsal:
-    """What one sample's way down shows: the sizes and structure of every pair, and how much is
-    alive at once."""
+class _DryRun:
+    """What the way of one sample down the graph shows.
+
+    Attributes:
+        sizes: of every pair, with the forms of its S and D.
+        entries: how many numbers are alive at once.
+        operations: of the sweep.
+    """
 
     sizes: dict[PairKey, Sizes]
     entries: int
     operations: float
 
 
+@dataclass(frozen=True)
+class _CannotSweep:
+    """Why nothing can be carried down a graph; kept with the capture, so that it is tried once."""
+
+    reason: str
+
+
 def make_plan(
     cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, only_diagonal: bool = False
 ) -> Plan:
     """The plan for blocks already checked and a budget already set."""
-    found = require_differentiable(cost)
-    notes = [*cost.notes, *found.notes, *([found.wrong] if found.wrong else [])]
+    verdict = require_differentiable(cost)
+    notes = [*cost.notes, *verdict.notes, *([verdict.wrong] if verdict.wrong else [])]
     parts, blocks, most, sweep_operations = [], [], 0.0, 0.0
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
-        made = _PartPlan(
+        planned = _PartPlanner(
             cost, wanted, budget, signature, samples, only_diagonal, place >= _MOST_SHAPES
         )
-        notes += made.notes
-        parts.append(made.part)
-        blocks.append([made.block(names) for names in wanted])
-        most, sweep_operations = max(most, made.bytes), sweep_operations + made.operations
+        notes += planned.notes
+        parts.append(planned.part)
+        blocks.append([planned.block(names) for names in wanted])
+        # The parts are worked on one after another: their bytes are not held at once.
+        most, sweep_operations = max(most, planned.bytes), sweep_operations + planned.operations
     merged = tuple(_merged(same) for same in zip(*blocks, strict=True))
     return Plan(
         title=repr(cost),
@@ -202,8 +219,8 @@ def _merged(same: tuple[BlockPlan, ...]) -> BlockPlan:
     return BlockPlan(same[0].names, same[0].shape, strategy, order, operations, most)
 
 
-class _PartPlan:
-    """The plan of the samples of one signature."""
+class _PartPlanner:
+    """Plans what is done with the samples of one signature."""
 
     def __init__(
         self,
@@ -213,136 +230,147 @@ class _PartPlan:
         signature: Hashable,
         samples: int,
         only_diagonal: bool,
-        columns: bool,
+        too_many_shapes: bool,
     ) -> None:
         self._cost, names = cost, cost.layout.names
         self.notes: list[str] = []
         failed = failures(cost)
-        captured, refused = None, dict.fromkeys(names, "no graph")
-        descent, keys, rehearsal = None, {}, _Rehearsal({}, 0, 0.0)
+        captured, fallbacks = None, dict.fromkeys(names, "no graph")
+        backward_pass, keys, dry_run = None, {}, _DryRun({}, 0, 0.0)
         try:
-            if columns:
+            if too_many_shapes:
                 raise NotCaptured(
                     f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a"
                     " trace of its own"
                 )
             captured = capture(cost, signature)
-            refused = {name: failed[name].text for name in names if name in failed}
-            refused = {**captured.refused, **_too_many_signals(cost, captured, budget), **refused}
-            sites, partners, keys = _sites_for(captured, wanted, refused, not only_diagonal)
-            request = (wanted, tuple(refused), cost.curvature, only_diagonal)
-            descent, rehearsal = _rehearsed(
+            fallbacks = {name: failed[name].text for name in names if name in failed}
+            fallbacks = {
+                **captured.fallbacks,
+                **_too_many_outputs(cost, captured, budget),
+                **fallbacks,
+            }
+            sites, partners, keys = _sites_for(captured, wanted, fallbacks, not only_diagonal)
+            request = (wanted, tuple(fallbacks), cost.curvature, only_diagonal)
+            backward_pass, dry_run = _sweep_and_dry_run(
                 cost, captured, signature, request, sites, partners, set(keys), only_diagonal
             )
-            self.notes += [f"{name} goes by columns: {reason}" for name, reason in refused.items()]
+            self.notes += [
+                f"{name} goes by columns: {reason}" for name, reason in fallbacks.items()
+            ]
         except NotCaptured as reason:
-            captured, refused = None, dict.fromkeys(names, "no graph")
+            captured, fallbacks = None, dict.fromkeys(names, "no graph")
             self.notes.append(f"no graph: {reason}; everything goes by columns")
             self.notes += [f"{name}: {failed[name].text}" for name in names if name in failed]
-        self._refused = refused
+        self._fallbacks = fallbacks
         contractions = {
-            key: Contraction(keys[key], *choose(found, samples), found)
-            for key, found in rehearsal.sizes.items()
+            key: PlannedContraction(keys[key], *choose(sizes, samples), sizes)
+            for key, sizes in dry_run.sizes.items()
         }
         itemsize = cost.dtype.itemsize
         held = max([c.estimate.held for c in contractions.values()], default=0.0)
         fixed = itemsize * max([c.estimate.fixed for c in contractions.values()], default=0.0)
-        per_sample = itemsize * (2 * rehearsal.entries + held)
+        per_sample = itemsize * (_COPIES_IN_A_SWEEP * dry_run.entries + held)
         most = max(1, min(samples, int((budget - fixed) / per_sample))) if per_sample else samples
-        chunk = -(-samples // -(-samples // most))  # as many chunks as it takes, of like size
+        # As many chunks as it takes, of like size.
+        chunk = -(-samples // -(-samples // most))
         by_columns = tuple(
-            name for name in names if name in refused and any(name in pair for pair in wanted)
+            name for name in names if name in fallbacks and any(name in pair for pair in wanted)
         )
-        self.part = Part(
+        self.part = PlanPart(
             signature,
             samples,
             chunk,
             captured,
-            descent,
+            backward_pass,
             contractions,
             by_columns,
             frozenset(
-                name for name in by_columns if name in failed and failed[name].path == COLUMNS
+                name
+                for name in by_columns
+                if name in failed and failed[name].strategy == Strategy.COLUMNS
             ),
         )
-        self.operations = rehearsal.operations * samples
+        self.operations = dry_run.operations * samples
         self.bytes = budget if by_columns else fixed + chunk * per_sample
 
     def block(self, names: NamePair) -> BlockPlan:
         """What this part's samples add to a block."""
         sizes, contractions = self._cost.layout.sizes, self.part.contractions
         shape = (sizes[names[0]], sizes[names[1]])
-        if self._refused.keys() & set(names):
-            fewest = min(sizes[name] for name in names if name in self._refused)
+        if self._fallbacks.keys() & set(names):
+            fewest = min(sizes[name] for name in names if name in self._fallbacks)
             singly = " one by one" if self.part.singly.intersection(names) else ""
             return BlockPlan(names, shape, "columns", f"{fewest} products{singly}", 0.0, 0.0)
-        own = [c for c in contractions.values() if names in c.blocks or names[::-1] in c.blocks]
-        if not own:
+        bringing = [
+            c for c in contractions.values() if names in c.blocks or names[::-1] in c.blocks
+        ]
+        if not bringing:
             return BlockPlan(names, shape, "zero", "no path", 0.0, 0.0)
         orders = {}
-        for contraction in own:
+        for contraction in bringing:
             orders[contraction.order.name] = orders.get(contraction.order.name, 0) + 1
         text = ", ".join(
             name if count == 1 else f"{count} × {name}" for name, count in orders.items()
         )
         operations = (
-            sum(c.estimate.operations * _share(self._cost, names, c) for c in own)
+            sum(c.estimate.operations * _share(self._cost, names, c) for c in bringing)
             * self.part.samples
         )
         held = (
-            max(c.estimate.fixed + c.estimate.held * self.part.chunk for c in own)
+            max(c.estimate.fixed + c.estimate.held * self.part.chunk for c in bringing)
             * self._cost.dtype.itemsize
         )
         return BlockPlan(names, shape, "contraction", text, operations, held)
 
 
-def _too_many_signals(cost: Cost, captured: Captured, budget: int) -> dict[str, str]:
+def _too_many_outputs(cost: Cost, captured: Captured, budget: int) -> dict[str, str]:
     """Parameters whose sites have so many positions × outputs that their own S would cost more than
-    columns."""
+    columns, with the reason."""
     activations = sum(node.size for node in captured.graph.nodes)
-    refused = {}
+    fallbacks = {}
     for site in captured.sites:
-        names = {slot.parameter for slot in site.slots}
-        entries, size = site.signals**2, sum(cost.layout.sizes[name] for name in names)
+        names = {use.parameter for use in site.uses}
+        entries, size = site.size**2, sum(cost.layout.sizes[name] for name in names)
         if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
             reason = (
-                f"its S has {site.signals} × {site.signals} entries for each sample, more than the"
+                f"its S has {site.size} × {site.size} entries for each sample, more than the"
                 " memory allows"
             )
         elif _PASSES_OVER_S * entries > _PASSES_OF_A_PRODUCT * size * activations:
             reason = (
-                f"its {site.signals} tangents (positions × outputs) would cost more than {size}"
+                f"its {site.size} tangents (positions × outputs) would cost more than {size}"
                 " products"
             )
         else:
             continue
-        refused |= dict.fromkeys(names, reason)
-    return refused
+        fallbacks |= dict.fromkeys(names, reason)
+    return fallbacks
 
 
 def _sites_for(
-    captured: Captured, wanted: tuple[NamePair, ...], refused: dict[str, str], join: bool
+    captured: Captured, wanted: tuple[NamePair, ...], fallbacks: dict[str, str], join: bool
 ) -> tuple[tuple[Site, ...], dict[str, set[str]], dict[PairKey, tuple[NamePair, ...]]]:
-    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of slots to
+    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of uses to
     contract with their blocks."""
-    asked = {(a, b) for a, b in wanted if not refused.keys() & {a, b}}
+    asked = {(a, b) for a, b in wanted if not fallbacks.keys() & {a, b}}
     asked |= {(b, a) for a, b in asked}
     place = captured.graph.place
     named = {name for pair in asked for name in pair}
     sites = tuple(
-        site for site in captured.sites if any(slot.parameter in named for slot in site.slots)
+        site for site in captured.sites if any(use.parameter in named for use in site.uses)
     )
     sites = tuple(joined(site) for site in sites) if join else sites
     keys: dict[PairKey, tuple[NamePair, ...]] = {}
     partners: dict[str, set[str]] = {site.value: set() for site in sites}
     for left in sites:
         for right in (site for site in sites if place[left.value] <= place[site.value]):
-            for x, first in enumerate(left.slots):
-                for y, second in enumerate(right.slots):
+            for x, first in enumerate(left.uses):
+                for y, second in enumerate(right.uses):
                     blocks = tuple(
                         (a.parameter, b.parameter)
-                        for a in first.own
-                        for b in second.own
+                        for a in first.members
+                        for b in second.members
                         if (a.parameter, b.parameter) in asked
                     )
                     if not blocks or (left is right and y < x):
@@ -353,7 +381,7 @@ def _sites_for(
     return sites, partners, keys
 
 
-def _rehearsed(
+def _sweep_and_dry_run(
     cost: Cost,
     captured: Captured,
     signature: Hashable,
@@ -362,20 +390,20 @@ def _rehearsed(
     partners: dict[str, set[str]],
     wanted: set[PairKey],
     only_diagonal: bool,
-) -> tuple[Descent, _Rehearsal]:
-    """The descent, and what one sample shows of it; the sweep is made and tried once for each
+) -> tuple[BackwardPass, _DryRun]:
+    """The backward pass, and what one sample shows of it; the sweep is made and tried once for each
     request.
 
     Raises:
         NotCaptured: an operation cannot be carried down.
     """
-    known = captured.rehearsals.get(request)
+    known: tuple[Sweep, _DryRun] | _CannotSweep | None = captured.dry_runs.get(request)
     if known is None:
         batch = next(
             batch for batch in cost.batches() if batch is not None and batch.signature == signature
         )
         try:
-            known = _on_trial(cost, captured, batch)
+            known = _failed_rule_check(cost, captured, batch)
             if known is None:
                 sweep = Sweep(
                     captured.graph,
@@ -386,38 +414,43 @@ def _rehearsed(
                 )
                 known = (
                     sweep,
-                    _rehearsal_of(Descent(sweep, captured.graph, sites, wanted, cost), batch),
+                    _dry_run_of(BackwardPass(sweep, captured.graph, sites, wanted, cost), batch),
                 )
+        # Too little memory is no property of the graph: the user hears of it.
         except (MemoryError, torch.OutOfMemoryError):
             raise
         # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
         except Exception as error:
-            known = f"its signals cannot be carried down the graph: {in_a_line(error)}"
-        captured.rehearsals[request] = known
-    if isinstance(known, str):
-        raise NotCaptured(known)
-    sweep, rehearsal = known
-    return Descent(sweep, captured.graph, sites, wanted, cost), rehearsal
+            known = _CannotSweep(
+                f"its signals cannot be carried down the graph: {in_a_line(error)}"
+            )
+        captured.dry_runs[request] = known
+    if isinstance(known, _CannotSweep):
+        raise NotCaptured(known.reason)
+    sweep, dry_run = known
+    return BackwardPass(sweep, captured.graph, sites, wanted, cost), dry_run
 
 
-def _rehearsal_of(descent: Descent, batch: Batch) -> _Rehearsal:
+def _dry_run_of(backward_pass: BackwardPass, batch: Batch) -> _DryRun:
     with FlopCounterMode(display=False) as counter:
-        sizes, entries = descent.rehearse(batch.take(slice(0, 1)))
-    return _Rehearsal(sizes, entries, float(counter.get_total_flops()))
+        sizes, entries = backward_pass.dry_run(batch.take(slice(0, 1)))
+    return _DryRun(sizes, entries, float(counter.get_total_flops()))
 
 
-def _on_trial(cost: Cost, captured: Captured, batch: Batch) -> str | None:
-    """Why no signal is to be carried down the graph; found once for a capture."""
-    if _TRIAL not in captured.rehearsals:
-        evaluation = Evaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
-        values = evaluation.run(data_leaves(batch.take(slice(0, _TRIED))))
+def _failed_rule_check(cost: Cost, captured: Captured, batch: Batch) -> _CannotSweep | None:
+    """Why nothing is to be carried down the graph: a rule that is wrong; ``None`` where all are
+    right. Checked once for a capture."""
+    if _RULE_CHECK not in captured.dry_runs:
+        evaluation = ChunkEvaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
+        values = evaluation.run(data_leaves(batch.take(slice(0, _SAMPLES_TRIED))))
         wrong = wrong_rule(evaluation, values, active_values(captured.graph, captured.sites))
-        reason = f"{wrong} for several samples side by side are wrong"
-        captured.rehearsals[_TRIAL] = reason if wrong else None
-    return captured.rehearsals[_TRIAL]
+        captured.dry_runs[_RULE_CHECK] = (
+            _CannotSweep(f"{wrong} for several samples side by side are wrong") if wrong else None
+        )
+    return captured.dry_runs[_RULE_CHECK]
 
 
-def _share(cost: Cost, names: NamePair, contraction: Contraction) -> float:
+def _share(cost: Cost, names: NamePair, contraction: PlannedContraction) -> float:
     """A block's part of a contraction that brings several, by size."""
     sizes = [cost.layout.sizes[a] * cost.layout.sizes[b] for a, b in contraction.blocks]
     return (

@@ -1,2 +1,2 @@
-"""One sample's loss as plain data: its values, the sites where parameters enter, what columns and
-curvatures look like."""
+"""One sample's loss as data, below everything that computes: its values, the sites where parameters
+enter, the structures of cotangents and Hessians."""

@@ -59,6 +59,7 @@ class Node:
     def kind(self) -> Any:
         """The operation without its overload, for looking it up."""
         op = self.op.op if isinstance(self.op, Pick) else self.op
+        # Records are of packets: one for all overloads of an operation.
         return getattr(op, "overloadpacket", op)
 
     def takes_once(self, name: str) -> bool:
@@ -83,6 +84,7 @@ class Node:
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """Run the operation on named values."""
+        # Also inside lists and tuples, as for cat and stack.
         args, kwargs = pytree.tree_map_only(
             Ref, lambda ref: values[ref.name], (self.args, dict(self.kwargs))
         )
@@ -156,6 +158,7 @@ class Graph:
     ) -> set[str]:
         """The values that depend on any of the roots, the roots among them, not through a node that
         is barred."""
+        # One pass is enough: the nodes stand in an order in which they can be run.
         reached = set(roots)
         for node in self.nodes:
             if reached.intersection(node.inputs) and not barred(node):
@@ -170,6 +173,7 @@ class Graph:
 
     def upstream(self, root: str) -> set[str]:
         """The values that a value depends on, itself among them."""
+        # Backwards, so that a value is known to be needed before the node that makes it is met.
         needed = {root}
         for node in reversed(self.nodes):
             if node.name in needed:

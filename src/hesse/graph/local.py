@@ -6,6 +6,7 @@ from typing import Any
 
 from hesse.graph.graph import Node
 
+# Every value of a graph by its name: tensors, and now and then a number.
 Values = Mapping[str, Any]
 
 
@@ -38,4 +39,5 @@ class Local:
         return partial(self._evaluate, inputs)
 
     def _evaluate(self, inputs: Mapping[str, Any], *actives: Any) -> Any:
+        # The active inputs take the places of those given under the same names.
         return self.node.evaluate({**inputs, **dict(zip(self.active, actives, strict=True))})

@@ -1,18 +1,19 @@
-"""Slots: where parameters enter the network through operations linear in them.
+"""Sites: where parameters enter the network through operations linear in them.
 
-A *site* is one value z of the graph together with the parameters that enter there, for instance a
-dense layer's weight and bias. Every site, whatever its operation, is brought to one form. Its value
-is arranged on three axes,
+A *site* is one value z of the graph, the output of one layer, together with the parameters that
+enter there, for instance a dense layer's weight and bias. Each of them there is one *parameter
+use*: a tied parameter has several, at several sites. Every site, whatever its operation, is brought
+to one form. Its value is arranged on three axes,
 
     g  groups that do not mix      t  positions that share the parameter      o  outputs
 
-and a slot's parameter, arranged as (g, o, i), enters as
+and a use's parameter, arranged as (g, o, i), enters as
 
     z[g, t, o] = Σ_i  W[g, o, i] · a[g, t, i]  +  (what does not depend on W)
 
-with a the slot's *features* of the site's input: the input itself (dense), its patches
+with a the use's *features* of the site's input: the input itself (dense), its patches
 (convolution), a one-hot row (embedding), the normalised value (scale), or 1 (shift, bias, and a
-parameter that is its own slot).
+parameter that is its own site, a *leaf*).
 """
 
 import math
@@ -39,12 +40,14 @@ class Arrangement:
     @cached_property
     def sizes(self) -> tuple[int, int, int]:
         """The lengths of g, t and o."""
+        # The product of no axes is 1: a value without groups or positions needs no axis for them.
         g, t, o = (math.prod(self.split[axis] for axis in axes) for axes in self.order)
         return g, t, o
 
     def __call__(self, value: Tensor, lead: int, tail: int = 0) -> Tensor:
         """(*lead, *z, *tail) -> (*lead, g, t, o, *tail), for ``lead`` leading and ``tail`` trailing
         axes."""
+        # The axes of z stand between the leading and the trailing ones, which stay where they are.
         head, rest = value.shape[:lead], value.shape[value.ndim - tail :]
         width = len(self.split)
         flat = [axis for axes in self.order for axis in axes]
@@ -57,40 +60,41 @@ class Arrangement:
         return moved.reshape(*head, *self.sizes, *rest)
 
     @property
-    def is_plain(self) -> bool:
-        """One group and one position: z is the outputs."""
+    def is_vector(self) -> bool:
+        """One group and one position: z is the vector of outputs, as of a dense layer on
+        vectors."""
         return self.sizes[:2] == (1, 1)
 
 
-# A value whose axes already are (g, t, o).
-PLAIN = ((0,), (1,), (2,))
+# The order of a value whose axes already are (g, t, o).
+AXES_IN_ORDER = ((0,), (1,), (2,))
 
 
 @dataclass(frozen=True)
-class Moves:
-    """What a slot's features do with the entries of its input: they move them about, channel by
-    channel.
+class Gather:
+    """How features that only gather the entries of their input do so, channel by channel.
 
     With the input arranged as (h, u, c), group, place and channel, a[h, s, (c, w)] is the entry c
-    at one place u(s, w) or zero. Summed with weights over the positions s the features of D are
-    then D summed with those weights laid at the places,
+    at one place u(s, w), or zero; w counts the window. So summing the features of D over positions
+    s with weights δ is summing D itself with those weights scattered to the places,
 
         Σ_s δ[h,s,p] a(D)[h,s,(c,w)] = Σ_u δ'[h,u,w,p] D[h,u,c],
 
-    which saves laying D itself out: a convolution's patches are as many times larger than its input
-    as its window.
+    which saves laying the features of D out: a convolution's patches are as many times larger than
+    its input as its window.
 
     Attributes:
         arrange: the input -> (h, u, c).
-        spread: δ -> δ', (n, h, s, p) -> (n, h, u, w, p).
+        scatter: δ -> δ', (n, h, s, p) -> (n, h, u, w, p).
     """
 
     arrange: Arrangement
-    spread: Callable[[Tensor], Tensor] = lambda delta: delta.unsqueeze(3)
+    # The default is of features that are the input: each position is its own place.
+    scatter: Callable[[Tensor], Tensor] = lambda delta: delta.unsqueeze(3)
 
 
 @dataclass(frozen=True)
-class Slot:
+class ParameterUse:
     """One parameter at one site.
 
     Attributes:
@@ -100,9 +104,10 @@ class Slot:
             order.
         shape: (g, o, i).
         features: (B, *input) -> (B, g, t, i); ``None`` where a = 1.
-        parts: for a slot made by `joined`, the two that it stands for.
-        moves: how the features take up the input's entries, where they only move them.
-        use: the argument of the operation that it stands for, a view of the parameter, by name.
+        joined_from: for a use made by `joined`, the two that it stands for.
+        gather: how the features take up the input's entries, where they only move them.
+        argument: the argument of the operation that it stands for, a view of the parameter, by
+            name.
     """
 
     parameter: str
@@ -110,14 +115,14 @@ class Slot:
     index: Tensor | None
     shape: tuple[int, int, int]
     features: Callable[[Tensor], Tensor] | None
-    parts: "tuple[Slot, ...]" = ()
-    moves: Moves | None = None
-    use: str = ""
+    joined_from: "tuple[ParameterUse, ...]" = ()
+    gather: Gather | None = None
+    argument: str = ""
 
     @property
-    def own(self) -> "tuple[Slot, ...]":
-        """The slots of single parameters that this one is made of."""
-        return self.parts or (self,)
+    def members(self) -> "tuple[ParameterUse, ...]":
+        """The uses of single parameters that this one is made of."""
+        return self.joined_from or (self,)
 
     @property
     def size(self) -> int:
@@ -127,50 +132,51 @@ class Slot:
 
 @dataclass(frozen=True)
 class Site:
-    """A value z and the slots that end in it.
+    """A value z and the parameter uses that end in it.
 
     Attributes:
         value: name of z.
-        input: name of the value that the features are made of; ``None`` where every slot is a
+        input: name of the value that the features are made of; ``None`` where every use is a
             shift.
         arrange: z -> (g, t, o).
-        slots: the parameters that enter.
+        uses: the parameters that enter.
     """
 
     value: str
     input: str | None
     arrange: Arrangement
-    slots: tuple[Slot, ...]
+    uses: tuple[ParameterUse, ...]
 
     @property
-    def signals(self) -> int:
-        """Positions × outputs: how many tangents the site's S takes."""
+    def size(self) -> int:
+        """Groups × positions × outputs: how many rows the site's S has."""
         return math.prod(self.arrange.sizes)
 
 
 def joined(site: Site) -> Site:
-    """The site with a weight and its bias as one slot, the bias as the weight's last input, which
+    """The site with a weight and its bias as one use, the bias as the weight's last input, which
     is always 1.
 
     One contraction instead of three, and one instead of four with another such site.
     """
-    if [slot.features is not None for slot in site.slots] != [True, False]:
+    # A weight and then a bias, as the records of operations list them.
+    if [use.features is not None for use in site.uses] != [True, False]:
         return site
-    weight, bias = site.slots
-    if (
-        weight.parameter == bias.parameter
-    ):  # their mixed block is then part of that parameter's own, in both orders
+    weight, bias = site.uses
+    # Of one parameter their mixed block is part of that parameter's own, in both orders.
+    if weight.parameter == bias.parameter:
         return site
     features = weight.features
     assert features is not None
     (g, o, i), name = weight.shape, f"{weight.parameter}, {bias.parameter}"
-    both = Slot(
+    both = ParameterUse(
         name,
         weight.kind,
         None,
         (g, o, i + 1),
+        # Padded with zeros here; the 1 is written once the features are made in their dtype.
         lambda x: F.pad(features(x), (0, 1)),
         (weight, bias),
-        weight.moves,
+        weight.gather,
     )
     return Site(site.value, site.input, site.arrange, (both,))

@@ -14,7 +14,7 @@ from hesse.derivation.sources.networks.view import View, number, power, times
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
-from hesse.graph.sites import Arrangement, Moves, Site
+from hesse.graph.sites import Arrangement, Gather, Site
 from hesse.operations.positions import along_all
 from hesse.operations.record import SUMMED, Axes, Operation, Shapes, Structure
 
@@ -43,7 +43,7 @@ def scale_shift_site(
     if not fits or entries.ndim > len(node.shape):
         return None
     arrange = _along(node.shape, entries)
-    slots = []
+    uses = []
     if scale is not None and source is not None:
 
         def aligned(a: Tensor) -> Tensor:
@@ -52,11 +52,11 @@ def scale_shift_site(
             )
             return arrange(wide, 1)
 
-        moves = Moves(arrange) if shapes[source] == node.shape else None
-        slots.append(scale.slot("scale", scale.entries.reshape(-1, 1, 1), aligned, moves))
+        gather = Gather(arrange) if shapes[source] == node.shape else None
+        uses.append(scale.use("scale", scale.entries.reshape(-1, 1, 1), aligned, gather))
     if shift is not None:
-        slots.append(shift.slot("shift", shift.entries.reshape(-1, 1, 1), None))
-    return Site(node.name, source, arrange, tuple(slots)) if slots else None
+        uses.append(shift.use("shift", shift.entries.reshape(-1, 1, 1), None))
+    return Site(node.name, source, arrange, tuple(uses)) if uses else None
 
 
 def _along(shape: tuple[int, ...], entries: Tensor) -> Arrangement:
@@ -108,7 +108,7 @@ def _square(node: Node, shapes: Shapes) -> list[Node]:
 
 
 def _prelu(node: Node, shapes: Shapes) -> list[Node]:
-    """x where x > 0, else w x: a scale slot and a selection."""
+    """x where x > 0, else w x: a scale use and a selection."""
     x, weight = node.args
     if not isinstance(x, Ref) or not isinstance(weight, Ref):
         return [node]

@@ -15,7 +15,7 @@ from hesse.derivation.sources.networks.view import View, times
 from hesse.graph.graph import Node
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
-from hesse.graph.sites import Arrangement, Moves, Site, Slot
+from hesse.graph.sites import Arrangement, Gather, ParameterUse, Site
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     ):  # without a batch
         return None
     if kernel is None:
-        return _of_slots(node, source, groups, [], view_of(bias, views))
+        return _of_uses(node, source, groups, [], view_of(bias, views))
     (lead, channels), window = node.shape[:2], tuple(kernel.entries.shape[2:])
     entries = kernel.entries.reshape(groups, channels // groups, -1)
 
@@ -57,10 +57,10 @@ def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
         rows = columns.reshape(len(a), lead, groups, entries.shape[-1], -1)
         return rows.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
-    slot = kernel.slot(
+    use = kernel.use(
         "convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)
     )
-    return _of_slots(node, source, groups, [slot], view_of(bias, views))
+    return _of_uses(node, source, groups, [use], view_of(bias, views))
 
 
 def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
@@ -71,7 +71,7 @@ def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     if source is None or len(shapes[source]) != len(shapes[weight.name]):
         return None
     if kernel is None:
-        return _of_slots(node, source, groups, [], view_of(bias, views))
+        return _of_uses(node, source, groups, [], view_of(bias, views))
     inputs, outputs, *window = kernel.entries.shape
     options = (each(option, len(window)) for option in (stride, dilation, padding))
     taken = _sources(shapes[source][2:], node.shape[2:], window, *options)
@@ -88,24 +88,24 @@ def _transposed_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
         )
         return seen.permute(0, 2, 1, 4, 3, 5).flatten(4, 5).flatten(2, 3)
 
-    slot = kernel.slot(
+    use = kernel.use(
         "convolution", entries, patches, _moves_of_patches(shapes[source], groups, patches)
     )
-    return _of_slots(node, source, groups, [slot], view_of(bias, views))
+    return _of_uses(node, source, groups, [use], view_of(bias, views))
 
 
-def _of_slots(
-    node: Node, source: str, groups: int, slots: list[Slot], offset: ParameterView | None
+def _of_uses(
+    node: Node, source: str, groups: int, uses: list[ParameterUse], offset: ParameterView | None
 ) -> Site | None:
-    """The site of a kernel's slot, if there is one, and of a bias: an output for each channel of a
+    """The site of a kernel's use, if there is one, and of a bias: an output for each channel of a
     group, at every place."""
     lead, channels, *places = node.shape
     if offset is not None:
-        slots = [*slots, offset.shift((groups, channels // groups))]
+        uses = [*uses, offset.shift((groups, channels // groups))]
     arrange = Arrangement(
         (lead, groups, channels // groups, math.prod(places)), ((1,), (0, 3), (2,))
     )
-    return Site(node.name, source, arrange, tuple(slots)) if slots else None
+    return Site(node.name, source, arrange, tuple(uses)) if uses else None
 
 
 def _windows(
@@ -164,7 +164,7 @@ def _sources(
 
 def _moves_of_patches(
     shape: tuple[int, ...], groups: int, patches: Callable[[Tensor], Tensor]
-) -> Moves:
+) -> Gather:
     """How patches (n, g, s, (c, w)) take up the places u of an image (lead, channels, *u): each at
     most once for every w."""
     lead, channels, places = shape[0], shape[1], math.prod(shape[2:])
@@ -187,7 +187,7 @@ def _moves_of_patches(
         padded = F.pad(delta, (0, 0, 0, 1))
         return padded.index_select(2, order.to(delta.device)).unflatten(2, (lead * places, window))
 
-    return Moves(
+    return Gather(
         Arrangement((lead, groups, channels // groups, places), ((1,), (0, 3), (2,))), spread
     )
 

@@ -10,7 +10,7 @@ from hesse.derivation.calculus.program import Leaf
 from hesse.derivation.sources.networks.view import View
 from hesse.graph.graph import Node, Ref
 from hesse.graph.parameter_view import Views, view_of
-from hesse.graph.sites import PLAIN, Arrangement, Site
+from hesse.graph.sites import AXES_IN_ORDER, Arrangement, Site
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
             rows = rows * (torch.arange(vocabulary, device=rows.device) != padding)
         return rows
 
-    arrange = Arrangement((1, positions, width), PLAIN)
+    arrange = Arrangement((1, positions, width), AXES_IN_ORDER)
     return Site(
         node.name,
         tokens.name,
         arrange,
-        (table.slot("embedding", table.entries.T.unsqueeze(0), one_hot),),
+        (table.use("embedding", table.entries.T.unsqueeze(0), one_hot),),
     )
 
 

@@ -11,7 +11,7 @@ from hesse.derivation.sources.networks.view import View
 from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
-from hesse.graph.sites import PLAIN, Arrangement, Moves, Site
+from hesse.graph.sites import AXES_IN_ORDER, Arrangement, Gather, Site
 from hesse.operations.positions import on_first
 from hesse.operations.record import Operation, Shapes, Structure
 
@@ -30,24 +30,24 @@ def _dense(
     source = input_of(x, views)
     o = node.shape[-1]
     positions = torch.Size(node.shape[:-1]).numel()
-    arrange = Arrangement((1, positions, o), PLAIN)
-    slots = []
+    arrange = Arrangement((1, positions, o), AXES_IN_ORDER)
+    uses = []
     if weight is not None and source is not None:
         i = weight.entries.shape[-1]
-        moves = Moves(Arrangement((1, positions, i), PLAIN))
-        slots.append(
-            weight.slot(
+        gather = Gather(Arrangement((1, positions, i), AXES_IN_ORDER))
+        uses.append(
+            weight.use(
                 "dense",
                 weight.entries.unsqueeze(0),
                 lambda a: a.reshape(len(a), 1, positions, i),
-                moves,
+                gather,
             )
         )
     if bias is not None and bias.entries.numel() != o:  # one number for all outputs
         return None
     if bias is not None:
-        slots.append(bias.shift((1, o)))
-    return Site(node.name, source, arrange, tuple(slots)) if slots else None
+        uses.append(bias.shift((1, o)))
+    return Site(node.name, source, arrange, tuple(uses)) if uses else None
 
 
 def _linear_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
@@ -66,11 +66,9 @@ def _matmul_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     # z = W x with x (i, t): the outputs are the rows of z.
     (o, i), t = weight.entries.shape, node.shape[-1]
     arrange = Arrangement((1, o, t), ((0,), (2,), (1,)))
-    moves = Moves(Arrangement((1, i, t), ((0,), (2,), (1,))))
-    slot = weight.slot(
-        "dense", weight.entries[None], lambda a: a.mT.reshape(len(a), 1, t, i), moves
-    )
-    return Site(node.name, x, arrange, (slot,))
+    gather = Gather(Arrangement((1, i, t), ((0,), (2,), (1,))))
+    use = weight.use("dense", weight.entries[None], lambda a: a.mT.reshape(len(a), 1, t, i), gather)
+    return Site(node.name, x, arrange, (use,))
 
 
 def _addmm_site(node: Node, views: Views, shapes: Shapes) -> Site | None:

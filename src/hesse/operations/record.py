@@ -219,8 +219,8 @@ class Operation:
             or hides where parameters enter; the last one keeps the name.
         site: how parameters enter through it, where it is linear in them.
         kinds: what the axes of its first parameter are, for the letters of formulas.
-        pull: Jᵀ on columns, (n, k, *value) -> (n, k, *input) for each active input; ``None`` for a
-            call that it does not know.
+        pull: Jᵀ, the vjp, on cotangents, k for each sample (in the rules: columns), (n, k, *value)
+            -> (n, k, *input) for each active input; ``None`` for a call that it does not know.
         costly: whether the Jacobian, though written out, is another one for every sample.
         second: Σ δ · ∂²value/∂inputs², blocks (n, entries of one active input, *other active
             input); ``None`` likewise.

@@ -13,26 +13,27 @@ from hesse.derivatives import Tensors
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 
 
-def difference(found: Tensors, plain: Callable[[], Tensors]) -> str | None:
-    """How a product differs from the plain one by more than rounding explains; ``None`` where it
+def difference(product: Tensors, reference: Callable[[], Tensors]) -> str | None:
+    """How a product differs from plain autograd's by more than rounding explains; ``None`` where it
     does not.
 
     Args:
-        found: the product.
-        plain: makes the plain one. Where it is no number everywhere it tells nothing.
+        product: the product, made in a fast way.
+        reference: makes plain autograd's. Where it is no number everywhere it tells nothing.
     """
-    expected = plain()
+    expected = reference()
     if not all(bool(part.isfinite().all()) for part in expected):
         return None
     largest = max((float(part.abs().max()) for part in expected if part.numel()), default=0.0)
     limits = [max(_TOLERANCE[part.dtype] for part in expected) * largest for _ in expected]
-    if not all(map(_within, found, expected, limits)):
+    # Rounding is measured where it matters only: that takes some products.
+    if not all(map(_within, product, expected, limits)):
         limits = [
-            limit + ROUNDINGS * each for limit, each in zip(limits, noise(plain), strict=True)
+            limit + ROUNDINGS * each for limit, each in zip(limits, noise(reference), strict=True)
         ]
-    for got, part, limit in zip(found, expected, limits, strict=True):
-        if not _within(got, part, limit):
-            error = float((got - part).abs().max())
+    for fast, part, limit in zip(product, expected, limits, strict=True):
+        if not _within(fast, part, limit):
+            error = float((fast - part).abs().max())
             return (
                 f"a product differs from ∂(∇J·v)/∂θ by {error:.2g} where that is up to"
                 f" {largest:.2g}"
@@ -40,5 +41,5 @@ def difference(found: Tensors, plain: Callable[[], Tensors]) -> str | None:
     return None
 
 
-def _within(found: Tensor, expected: Tensor, limit: float) -> bool:
-    return torch.allclose(found, expected, rtol=0.0, atol=limit)
+def _within(fast: Tensor, expected: Tensor, limit: float) -> bool:
+    return torch.allclose(fast, expected, rtol=0.0, atol=limit)

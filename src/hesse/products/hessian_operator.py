@@ -17,7 +17,7 @@ from hesse.layout import Layout
 from hesse.process.memory import available_bytes
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-from hesse.products.linearize import Linear, leave, linearize
+from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
 from hesse.products.terms import batch_term, penalty_term
 
 if TYPE_CHECKING:
@@ -74,24 +74,25 @@ def operator(
     if not certify:
         return HessianOperator(cost, room)
     notes = require_sound(cost)
+    # Every turn excludes a method, so that this ends.
     while True:
-        made = HessianOperator(cost, room)
-        verdict = certify_product(cost, lambda v, made=made: made @ v, notes)
+        product = HessianOperator(cost, room)
+        verdict = certify_product(cost, lambda v, product=product: product @ v, notes)
         if verdict.undefined:
-            _refuse_undefined(cost, verdict.undefined)
+            _require_defined(cost, verdict.undefined)
         if not verdict.wrong:
-            made.certificate = verdict.certificate
-            return made
+            product.certificate = verdict.certificate
+            return product
         name, difference = next(iter(verdict.wrong.items()))
         reason = f"{difference}, of the part of H v of {name!r}"
-        if not leave(cost, made.methods, reason):
+        if not exclude_fastest(cost, product.methods, reason):
             raise HesseValueError(
                 f"cost: its products cannot be certified: every method {reason}. Is the model"
                 " random?"
             )
 
 
-def _refuse_undefined(cost: Cost, names: tuple[str, ...]) -> None:
+def _require_defined(cost: Cost, names: tuple[str, ...]) -> None:
     raise HesseValueError(
         f"cost: H v has entries that are not finite, for {', '.join(map(repr, names[:3]))}, by"
         " double backward too. The cost has a kink or a pole at these parameters (a root, a norm"
@@ -138,11 +139,13 @@ class HessianOperator:
 
     def __init__(self, cost: Cost, memory: int) -> None:
         self.cost = cost
+        # Half for what is kept from product to product, half for the columns of one product.
         self._workspace = memory - memory // 2
+        # The kinds of term whose products were tried, for batches that are linearised later.
         self._trusted: set[Hashable] = set()
         self.certificate: Certificate | None = None
         self._held, self.methods, notes = _keep(cost, memory // 2, self._trusted)
-        self._penalty: Linear | None = None
+        self._penalty: LinearizedTerm | None = None
         if callable(cost.penalty):
             self._penalty, why = linearize(penalty_term(cost), set())
             notes += tuple(f"penalty: {note}" for note in why)
@@ -242,11 +245,13 @@ class HessianOperator:
         from scipy.sparse.linalg import LinearOperator
 
         def product(x: Any) -> Any:
+            # A conversion would drop the imaginary part with a warning only.
             if x.dtype.kind == "c":
                 raise HesseTypeError(
                     "v: expected real numbers, got complex ones; multiply real and imaginary parts"
                     " apart"
                 )
+            # SciPy gives vectors of shape (P,) and (P, 1), and expects what it gave.
             v = torch.tensor(x.reshape(x.shape[0], -1), dtype=self.dtype, device=self.device)
             return (self @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy().reshape(x.shape)
 
@@ -272,7 +277,7 @@ class HessianOperator:
                 f"{what}: expected a tensor on {self.device}, where the parameters are, got"
                 f" {v.device}"
             )
-        # A sum is one pass, and finite only where every entry is.
+        # A sum is one pass, and finite only where every entry is; it may overflow where they are.
         if not bool(v.sum().isfinite()) and not bool(v.isfinite().all()):
             bad = int((~torch.isfinite(v)).sum())
             raise HesseValueError(
@@ -288,11 +293,13 @@ class HessianOperator:
     def _matrix(self, v: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
         if v.shape[1] == 0:
             return torch.zeros_like(v)
+        # Rows: `torch.func.vmap` goes over the first axis, and each direction then lies in one
+        # piece.
         rows = v.T.contiguous()
         directions = self._parts(rows)
         count = len(rows)
 
-        def product(linear: Linear) -> Tensor:
+        def product(linear: LinearizedTerm) -> Tensor:
             return torch.cat(
                 [part.reshape(count, -1) for part in linear.products(directions, self._workspace)],
                 dim=1,
@@ -304,7 +311,7 @@ class HessianOperator:
         parts = self.layout.unflatten(v)
         return [parts[name].to(parameter.dtype) for name, parameter in self.cost.parameters.items()]
 
-    def _total(self, product: Callable[[Linear], Tensor], v: Tensor) -> Tensor:
+    def _total(self, product: Callable[[LinearizedTerm], Tensor], v: Tensor) -> Tensor:
         """The sum over batches and penalty. The products are new memory by then, and may be added
         to."""
         products = map(product, self._linears())
@@ -318,7 +325,7 @@ class HessianOperator:
             else total
         )
 
-    def _linears(self) -> Iterator[Linear]:
+    def _linears(self) -> Iterator[LinearizedTerm]:
         if self._penalty is not None:
             yield self._penalty
         # Where all is kept the data are not read again.
@@ -329,10 +336,10 @@ class HessianOperator:
 
 def _keep(
     cost: Cost, memory: int, trusted: set[Hashable]
-) -> tuple[list[Linear | None], tuple[str, ...], tuple[str, ...]]:
+) -> tuple[list[LinearizedTerm | None], tuple[str, ...], tuple[str, ...]]:
     """Linearise the batches and hold what fits: ``None`` for a batch that does not; the methods;
     the notes."""
-    held: list[Linear | None] = []
+    held: list[LinearizedTerm | None] = []
     methods: dict[str, None] = {}
     notes: dict[str, None] = {}
     room = memory
@@ -345,6 +352,7 @@ def _keep(
         notes |= dict.fromkeys(why)
         held.append(linear if linear.bytes <= room else None)
         room -= linear.bytes
+    # A batch is known by its place: without an order none that is kept can be found again.
     if None in held and not _in_order(cost):
         held = [None] * len(held)
     if None in held:

@@ -3,9 +3,11 @@
 Three methods, in the order in which they are tried. In units of one gradient, a product after the
 first takes:
 
-    straight line        1.0 to 1.7    traced once per shape of batch; see `hesse.capture.straight`
-    autograd's graph     1.4 to 1.9    g = ∇J with its graph kept; H v = ∂(g·v)/∂θ, for H is
-    symmetric nothing kept         about 3       the same, all of it again for every v
+    straight line        1.0 to 1.7    the product traced, once per shape of batch; see
+                                       `hesse.capture.straight_line`
+    autograd's graph     1.4 to 1.9    g = ∇J with its graph retained; H v = ∂(g·v)/∂θ, for H is
+                                       symmetric
+    nothing kept         about 3       the same, all of it again for every v
 
 The bound, on dense layers: a gradient takes three matrix products per layer (two at the first) and
 H v six (two at the first, where the input has no derivative). A straight line runs these and one or
@@ -21,24 +23,24 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from hesse.capture.straight import Program, Unsuitable, trace
-from hesse.capture.surroundings import watched
+from hesse.capture.closure_conversion import closed_over
+from hesse.capture.straight_line import TracedProduct, Unsuitable, trace
 from hesse.cost import Cost
 from hesse.curvatures.hessian import HESSIAN
-from hesse.derivatives import Forward, Taped, Tensors
+from hesse.derivatives import DoubleBackward, ForwardOverReverse, Tensors
 from hesse.errors import HesseValueError, in_a_line
 from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
-from hesse.products.terms import Parts, Term, failed_methods
+from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_methods
 
 # A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only
 # the first few.
 _MOST_SHAPES = 4
-# More columns at once than a processor's caches hold take longer, not less.
+# More columns at once than a processor's caches hold, 32 MB, take longer, not less.
 _CACHES = 32 * 1024**2
 
 
-class Linear(abc.ABC):
+class LinearizedTerm(abc.ABC):
     """v -> H v of one term.
 
     Attributes:
@@ -65,7 +67,7 @@ class Linear(abc.ABC):
 
 
 @final
-class StraightLine(Linear):
+class StraightLine(LinearizedTerm):
     """Everything that does not depend on v is kept, and the rest is run as it was traced."""
 
     name = "straight line"
@@ -91,8 +93,8 @@ class StraightLine(Linear):
         try:
             with torch.no_grad(), quiet():
                 parts = [
-                    several(*(part[at : at + chunk] for part in columns))
-                    for at in range(0, count, chunk)
+                    several(*(part[low : low + chunk] for part in columns))
+                    for low in range(0, count, chunk)
                 ]
         except RuntimeError:  # an operation without a rule for several at once
             return super().products(columns, memory)
@@ -100,9 +102,9 @@ class StraightLine(Linear):
 
 
 @final
-class GraphKept(Linear):
-    """The gradient with autograd's graph. What a forward that differentiates by `torch.func` keeps
-    cannot be counted."""
+class RetainedGraph(LinearizedTerm):
+    """The gradient with autograd's graph retained. What a forward that differentiates by
+    `torch.func` keeps cannot be counted."""
 
     name = "autograd's graph"
 
@@ -116,7 +118,7 @@ class GraphKept(Linear):
             return tensor.detach()
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            self._product = term.product(Taped())
+            self._product = term.product(DoubleBackward())
         self.bytes = _bytes(held, without=term.theta)
 
     def product(self, v: Tensors) -> Tensors:
@@ -124,7 +126,7 @@ class GraphKept(Linear):
 
 
 @final
-class NothingKept(Linear):
+class Recomputed(LinearizedTerm):
     """Double backward, anew for every v."""
 
     name = "nothing kept"
@@ -133,13 +135,13 @@ class NothingKept(Linear):
         self._term = term
 
     def product(self, v: Tensors) -> Tensors:
-        return [part.detach() for part in self._term.product(Taped())(v)]
+        return [part.detach() for part in self._term.product(DoubleBackward())(v)]
 
 
-METHODS: tuple[type[Linear], ...] = (StraightLine, GraphKept, NothingKept)
+METHODS: tuple[type[LinearizedTerm], ...] = (StraightLine, RetainedGraph, Recomputed)
 
 
-def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ...]]:
+def linearize(term: Term, trusted: set[Hashable]) -> tuple[LinearizedTerm, tuple[str, ...]]:
     """The first method that works for a term, and why the ones before it did not.
 
     Args:
@@ -158,11 +160,12 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
         given, key = term, term.form
         try:
             if method is StraightLine:
-                given = _closed(term)
+                given = _closure_converted(term)
                 key = given.form
             linear = method(given)
             if isinstance(linear, StraightLine) and key not in trusted:
-                _check(linear, term)
+                _require_agreement(linear, term)
+            # The other methods are held against nothing, but may end in an error at the first use.
             elif key not in trusted:
                 linear.product([torch.zeros_like(p) for p in term.theta])
         except (MemoryError, torch.OutOfMemoryError):
@@ -171,7 +174,8 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
         except Exception as error:
             notes.append(f"{method.name} is not possible: {_reason(error)}")
             if method is StraightLine:
-                term.programs[key] = _reason(error)
+                # So that the trace, which is slow to fail, is not tried again.
+                term.programs[key] = TraceFailure(_reason(error))
         else:
             trusted.add(key)
             return linear, tuple(notes)
@@ -183,55 +187,61 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[Linear, tuple[str, ..
     )
 
 
-def _closed(term: Term) -> Term:
-    """The term with what it takes from around it among its inputs, copied: they are as they were
-    when the operator was made."""
+def _closure_converted(term: Term) -> Term:
+    """The term with what it closes over among its inputs, copied: as it was when the operator was
+    made."""
+    # It was seen to close over nothing, or has failed.
     if term.form in term.programs:
-        return term  # it was seen to take nothing, or has failed
+        return term
     theta = [p.detach().requires_grad_() for p in term.theta]
     with torch.inference_mode(False), torch.enable_grad(), term.holding(theta):
-        met = watched(term.cost, theta, term.inputs)
+        met = closed_over(term.cost, theta, term.inputs)
     if not met.tensors and not met.reads:
         return term
     inputs = [*term.inputs, *(tensor.detach().clone() for tensor in met.tensors)]
     replayed: dict[str, Any] = {"cost": met.replayed(term.cost)}
     if term.curvature is not HESSIAN and term.parts is not None:
-        replayed["parts"] = Parts(
+        replayed["parts"] = PredictionAndLoss(
             *map(met.replayed_in_part, (term.parts.predict, term.parts.judge))
         )
     return dataclasses.replace(term, inputs=inputs, key=(term.key, met.key), **replayed)
 
 
-def _program_of(term: Term) -> Program:
+def _program_of(term: Term) -> TracedProduct:
     key = term.form
-    found = term.programs.get(key)
-    if isinstance(found, str):
-        raise Unsuitable(found)
-    if found is None:
-        if sum(isinstance(program, Program) for program in term.programs.values()) >= _MOST_SHAPES:
+    program = term.programs.get(key)
+    if isinstance(program, TraceFailure):
+        raise Unsuitable(program.reason)
+    if program is None:
+        if (
+            sum(isinstance(program, TracedProduct) for program in term.programs.values())
+            >= _MOST_SHAPES
+        ):
             raise Unsuitable(
                 f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace"
                 " of its own"
             )
 
         def product(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
-            return dataclasses.replace(term, theta=theta, inputs=inputs).product(Forward())(v)
+            return dataclasses.replace(term, theta=theta, inputs=inputs).product(
+                ForwardOverReverse()
+            )(v)
 
-        found = term.programs[key] = trace(product, term.theta, term.inputs)
-    return found
+        program = term.programs[key] = trace(product, term.theta, term.inputs)
+    return program
 
 
-def _check(linear: StraightLine, term: Term) -> None:
-    """A program agrees with what it was traced from, here on one batch and one v, also where no
-    certificate is asked for."""
+def _require_agreement(linear: StraightLine, term: Term) -> None:
+    """Raise `Unsuitable` where a program does not agree with what it was traced from, on one batch
+    and one v; also where no certificate is asked for."""
     random = torch.Generator().manual_seed(0)
     v = [
         torch.randn(p.shape, generator=random, dtype=p.dtype, device="cpu").to(p.device)
         for p in term.theta
     ]
-    apart = difference(linear.product(v), lambda: NothingKept(term).product(v))
-    if apart is not None:
-        raise Unsuitable(apart)
+    reason = difference(linear.product(v), lambda: Recomputed(term).product(v))
+    if reason is not None:
+        raise Unsuitable(reason)
 
 
 def _reason(error: Exception) -> str:
@@ -250,9 +260,9 @@ def _bytes(storages: dict[int, int], *, without: Tensors) -> int:
     return sum(storages[address] for address in storages.keys() - _storages(without))
 
 
-def leave(cost: Cost, methods: tuple[str, ...], reason: str) -> bool:
-    """Try the fastest of these methods no more for this model and loss; False where there is no
-    other left."""
+def exclude_fastest(cost: Cost, methods: tuple[str, ...], reason: str) -> bool:
+    """Try the fastest of these methods no more for this model and loss; False where no other is
+    left."""
     left = [
         method.name
         for method in METHODS

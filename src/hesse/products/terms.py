@@ -12,24 +12,34 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.capture.straight import Program
+from hesse.capture.straight_line import TracedProduct
 from hesse.cost import Cost
 from hesse.curvatures.curvature import Curvature
 from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch
-from hesse.derivatives import Derivatives, Function, Map, Tensors
+from hesse.derivatives import Derivatives, Map, TensorFunction, Tensors
 from hesse.errors import HesseValueError
 
-# The programs of a cost, by the shapes they were traced for; a text where the trace failed and why.
-Programs = dict[Hashable, Program | str]
+
+@dataclass(frozen=True)
+class TraceFailure:
+    """Why a product cannot be traced; kept in place of its program, so that it is tried once."""
+
+    reason: str
+
+
+# The programs of a cost, by the shapes they were traced for.
+Programs = dict[Hashable, TracedProduct | TraceFailure]
+# By the cost's function, so that the same model and loss at another θ finds them; weakly, so that
+# they go when that does.
 _PROGRAMS: "weakref.WeakKeyDictionary[Callable[..., Tensor], Programs]" = (
     weakref.WeakKeyDictionary()
 )
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A summand in two parts.
+class PredictionAndLoss:
+    """A summand in two functions, the second of what the first gives.
 
     Attributes:
         predict: (θ, inputs) -> the user's prediction.
@@ -53,7 +63,7 @@ class Term:
         programs: the programs known already.
         holding: keeps a θ in the private modules while something is differentiated.
         failed: the methods that are not to be tried, and why.
-        parts: prediction and loss; ``None`` where the two are not apart.
+        parts: prediction and loss; ``None`` where the summand is one function.
     """
 
     cost: Callable[[Tensors, Tensors], Tensor]
@@ -64,7 +74,7 @@ class Term:
     programs: Programs = field(default_factory=dict)
     holding: Callable[[Tensors], AbstractContextManager[Any]] = lambda theta: nullcontext()
     failed: dict[str, str] = field(default_factory=dict)
-    parts: Parts | None = None
+    parts: PredictionAndLoss | None = None
 
     def product(self, by: Derivatives, moving: Sequence[int] | None = None) -> Map:
         """v -> H v, or another curvature's product, where v moves the parameters at some places, by
@@ -72,12 +82,12 @@ class Term:
         return self.curvature.product(by, self, moving)
 
     @property
-    def function(self) -> Function:
+    def function(self) -> TensorFunction:
         """θ -> the summand."""
-        return Function(lambda theta: self.cost(theta, self.inputs), self.holding)
+        return TensorFunction(lambda theta: self.cost(theta, self.inputs), self.holding)
 
     @property
-    def cut(self) -> tuple[Function, Function]:
+    def cut(self) -> tuple[TensorFunction, TensorFunction]:
         """θ -> the floating tensors of the prediction, and from these to the summand; the first is
         to be called first.
 
@@ -85,6 +95,7 @@ class Term:
             HesseValueError: the prediction holds no such tensors, or others too, which the loss
                 would be a function of as well.
         """
+        # The structure of the prediction is known when it has been made, and the loss takes it.
         parts, structure = self.parts, list[Any]()
         assert parts is not None
 
@@ -103,7 +114,7 @@ class Term:
         def judge(prediction: Tensors) -> Tensor:
             return parts.judge(pytree.tree_unflatten(prediction, structure[0]), self.inputs)
 
-        return Function(predict, self.holding), Function(judge)
+        return TensorFunction(predict, self.holding), TensorFunction(judge)
 
     @cached_property
     def form(self) -> Hashable:
@@ -120,6 +131,7 @@ def batch_term(cost: Cost, batch: Batch | None) -> Term:
     leaves, spec = pytree.tree_flatten(None if batch is None else (batch.x, batch.y))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    # What is no tensor stays as it is and is part of the key: a trace has its value frozen in.
     names = (*cost.layout.names, *cost.fixed)
 
     def given(theta: Tensors, inputs: Tensors) -> tuple[dict[str, Tensor], Any]:
@@ -141,7 +153,7 @@ def batch_term(cost: Cost, batch: Batch | None) -> Term:
             tensors, taken = given(theta, inputs)
             return judging(tensors, prediction, taken).reshape(()) * cost.scale
 
-        parts = Parts(lambda theta, inputs: predicting(*given(theta, inputs)), judged)
+        parts = PredictionAndLoss(lambda theta, inputs: predicting(*given(theta, inputs)), judged)
     theta = list(cost.parameters.values())
     inputs = [
         tensor.detach() for tensor in (*(leaves[place] for place in places), *cost.fixed.values())

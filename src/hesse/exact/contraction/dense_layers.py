@@ -1,5 +1,4 @@
-"""Orders of contraction for plain slots, those with one group and one position: dense layers on
-vectors.
+"""Orders of contraction between dense layers on vectors: uses with one group and one position.
 
 Index letters as in `choice`. Features are laid (i, n), their products (i, j, n): long rows to
 multiply and to sum over.
@@ -12,14 +11,14 @@ import torch
 from torch import Tensor
 
 from hesse.exact.contraction.grid import Grid, mirror
-from hesse.exact.contraction.pair import Estimate, Pair, Sizes, dense
+from hesse.exact.contraction.pair import Estimate, Form, Pair, Sizes, dense
 from hesse.graph.structures import Diagonal, RankOne
 
 # Tiles of a symmetric product: more of them save operations, and each runs further below the rate
 # of a large product.
 _TILES, _LEAST_TILE = 4, 64
-# Numbers of an intermediate that are made at a time: few enough to stay in a cache, and in memory
-# that is used again.
+# Numbers of an intermediate that are made at a time, 8 MB in float32: few enough to stay in a
+# cache, and in memory that is used again.
 _AT_ONCE = 2**21
 # Numbers of a block in another order than its own, before they are laid into it.
 _IN_THE_MAKING = 2**22
@@ -48,11 +47,11 @@ def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
 def _squares(a: Tensor) -> Tensor:
     """a_i a_j for i <= j, (pairs, n), in the order of `_triangle`."""
     size, samples = a.shape
-    made, start = a.new_empty(size * (size + 1) // 2, samples), 0
+    products, start = a.new_empty(size * (size + 1) // 2, samples), 0
     for i in range(size):
-        torch.mul(a[i:], a[i], out=made[start : start + size - i])
+        torch.mul(a[i:], a[i], out=products[start : start + size - i])
         start += size - i
-    return made
+    return products
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
@@ -60,19 +59,19 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(1) * b).flatten(0, 1)
 
 
-def _summed(signal: Tensor, width: int, make: Callable[[slice], Tensor]) -> Tensor:
-    """Σ_n signal[n, k] made[w, n] -> (k, w), the products made for some samples at a time.
+def _summed(weights: Tensor, width: int, make: Callable[[slice], Tensor]) -> Tensor:
+    """Σ_n weights[n, k] products[w, n] -> (k, w), the products made for some samples at a time.
 
     Args:
-        signal: (n, k).
+        weights: (n, k).
         width: how many products w there are.
         make: the products of some samples, (w, samples).
     """
-    samples, total = len(signal), signal.new_empty(signal.shape[1], width)
+    samples, total = len(weights), weights.new_empty(weights.shape[1], width)
     step = max(_LEAST_SAMPLES, _AT_ONCE // width)
     for low in range(0, samples, step):
         part = slice(low, min(low + step, samples))
-        total.addmm_(signal[part].mT, make(part).mT, beta=1 if low else 0)
+        total.addmm_(weights[part].mT, make(part).mT, beta=1 if low else 0)
     return total
 
 
@@ -83,16 +82,17 @@ def _split(matrix: Tensor, o: int, p: int) -> Tensor:
 
 def pairs_self(pair: Pair, grid: Grid) -> None:
     a = _by_input(pair.a)
-    assert isinstance(pair.signal, Tensor)
+    assert isinstance(pair.hessian, Tensor)
     n, o = a.shape[1], pair.left.shape[1]
     upper, outputs = _triangle(o, a.device)
     _, inputs = _triangle(len(a), a.device)
-    signal = pair.signal.reshape(n, o * o).index_select(1, upper)
+    hessian = pair.hessian.reshape(n, o * o).index_select(1, upper)
     product = _summed(
-        signal, int(_half(len(a))), lambda part: _squares(a[:, part])
+        hessian, int(_half(len(a))), lambda part: _squares(a[:, part])
     )  # (o <= p, i <= j)
-    for rows, columns, matrix in grid.parts():
+    for rows, columns, matrix in grid.blocks():
         block, chosen = _split(matrix, o, o), inputs[rows, columns]
+        # A small block at once; a large one output by output, as what is laid out stays in a cache.
         if o**2 * chosen.numel() < _AT_ONCE:
             block.add_(
                 product.index_select(1, chosen.reshape(-1))
@@ -101,28 +101,29 @@ def pairs_self(pair: Pair, grid: Grid) -> None:
             )
             continue
         start = 0
-        for row in range(o):  # the same numbers for (o, p) and (p, o), while they are at hand
-            own = (
+        for row in range(o):
+            # The same numbers for (o, p) and (p, o), while they are in the cache.
+            outer = (
                 product[start : start + o - row]
                 .index_select(1, chosen.reshape(-1))
                 .view(-1, *chosen.shape)
             )
-            block[row, :, row:].add_(own.transpose(0, 1))
-            block[row + 1 :, :, row].add_(own[1:])
+            block[row, :, row:].add_(outer.transpose(0, 1))
+            block[row + 1 :, :, row].add_(outer[1:])
             start += o - row
 
 
 def gram_self(pair: Pair, grid: Grid) -> None:
     """For each o <= p: (a ∘ S[:,o,p]) aᵀ, the tiles above the diagonal of (i, j)."""
     a = _by_input(pair.a)
-    assert isinstance(pair.signal, Tensor)
+    assert isinstance(pair.hessian, Tensor)
     n, o = a.shape[1], pair.left.shape[1]
-    signal = pair.signal.reshape(n, o * o)
-    weights, weighed = signal.mT.contiguous().view(o, o, n), torch.empty_like(a)
-    for rows, columns, matrix in grid.parts():
+    hessian = pair.hessian.reshape(n, o * o)
+    weights, weighed = hessian.mT.contiguous().view(o, o, n), torch.empty_like(a)
+    for rows, columns, matrix in grid.blocks():
         block, left, right = _split(matrix, o, o), a[rows], a[columns]
         if rows != columns:
-            for inputs, product in _by_inputs(signal, left, right):
+            for inputs, product in _by_inputs(hessian, left, right):
                 block[:, inputs].add_(product.view(o, o, -1, len(right)).permute(1, 2, 0, 3))
             continue
         for row, column in itertools.combinations_with_replacement(range(o), 2):
@@ -134,7 +135,7 @@ def gram_self(pair: Pair, grid: Grid) -> None:
 def gram_finish(sizes: Sizes, grid: Grid) -> None:
     """Fill the tiles below the diagonal of (i, j) from those above, and the blocks o > p from those
     above."""
-    for rows, columns, matrix in grid.parts():
+    for rows, columns, matrix in grid.blocks():
         if rows != columns:
             continue
         block = _split(matrix, sizes.o, sizes.o)
@@ -157,13 +158,14 @@ def diagonal_self(pair: Pair, grid: Grid) -> None:
     o = pair.left.shape[1]
     _, inputs = _triangle(len(a), a.device)
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
-    own = _summed(weights, int(_half(len(a))), lambda part: _squares(a[:, part]))  # (o, i <= j)
+    # (o, i <= j), one matrix for each output: off that diagonal S is zero, or of rank one.
+    diagonal = _summed(weights, int(_half(len(a))), lambda part: _squares(a[:, part]))
     outer = (
         {rows.start: _products(factor, a[rows]) for rows in grid.rows} if factor is not None else {}
     )
-    for rows, columns, matrix in grid.parts():
+    for rows, columns, matrix in grid.blocks():
         chosen = inputs[rows, columns]
-        part = own.index_select(1, chosen.reshape(-1)).view(o, *chosen.shape)
+        part = diagonal.index_select(1, chosen.reshape(-1)).view(o, *chosen.shape)
         _split(matrix, o, o).diagonal(dim1=0, dim2=2).add_(part.permute(1, 2, 0))
         if factor is not None:
             left, right = outer[rows.start], outer[columns.start]
@@ -175,65 +177,70 @@ def diagonal(pair: Pair, grid: Grid) -> None:
     a, b = _by_input(pair.a), _by_input(pair.b)
     o = pair.left.shape[1]
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
-    own = _summed(weights, len(a) * len(b), lambda part: _products(a[:, part], b[:, part])).view(
-        o, len(a), len(b)
-    )
-    for rows, columns, matrix in grid.parts():
-        _split(matrix, o, o).diagonal(dim1=0, dim2=2).add_(own[:, rows, columns].permute(1, 2, 0))
+    products = _summed(
+        weights, len(a) * len(b), lambda part: _products(a[:, part], b[:, part])
+    ).view(o, len(a), len(b))
+    for rows, columns, matrix in grid.blocks():
+        _split(matrix, o, o).diagonal(dim1=0, dim2=2).add_(
+            products[:, rows, columns].permute(1, 2, 0)
+        )
         if factor is not None:
             matrix.addmm_(_products(factor, a[rows]), _products(factor, b[columns]).mT, alpha=-1)
 
 
 def _diagonal_weights(pair: Pair, o: int) -> Tensor:
-    assert isinstance(pair.signal, Diagonal | RankOne)
-    weights = pair.signal.values if isinstance(pair.signal, Diagonal) else pair.signal.diagonal
+    assert isinstance(pair.hessian, Diagonal | RankOne)
+    weights = pair.hessian.values if isinstance(pair.hessian, Diagonal) else pair.hessian.diagonal
     return weights.reshape(-1, o)
 
 
 def _factor(pair: Pair, o: int) -> Tensor | None:
-    """u, (o, n), of a curvature less u uᵀ."""
+    """u, (o, n), of an S less u uᵀ; ``None`` where it is a diagonal."""
     return (
-        pair.signal.factor.reshape(-1, o).mT.contiguous()
-        if isinstance(pair.signal, RankOne)
+        pair.hessian.factor.reshape(-1, o).mT.contiguous()
+        if isinstance(pair.hessian, RankOne)
         else None
     )
 
 
-# ---------------------------------------- plain slots: two layers, or two parameters of one
+# ------------------------------------------------ two layers, or two parameters of one layer
 
 
 def pairs(pair: Pair, grid: Grid) -> None:
-    a, b, signal, transport = (
+    a, b, hessian, jacobian = (
         _by_input(pair.a),
         _by_input(pair.b),
-        dense(pair.signal),
-        pair.transport,
+        dense(pair.hessian),
+        pair.jacobian,
     )
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
-    if signal is not None:
-        for inputs, product in _by_inputs(signal.reshape(n, p * o), a, b):
+    if hessian is not None:
+        for inputs, product in _by_inputs(hessian.reshape(n, p * o), a, b):
             above = product.view(p, o, -1, len(b)).permute(1, 2, 0, 3)
-            for rows, columns, matrix in grid.parts():
+            for rows, columns, matrix in grid.blocks():
                 _add_inputs(_split(matrix, o, p), rows, inputs, above[..., columns])
-    if isinstance(transport, Tensor):
+    if isinstance(jacobian, Tensor):
         for inputs, product in _by_inputs(
-            transport.reshape(n, -1), a, pair.delta.reshape(n, p).mT.contiguous()
+            jacobian.reshape(n, -1), a, pair.delta.reshape(n, p).mT.contiguous()
         ):
             rule = product.view(-1, o, product.shape[1] // p, p).permute(1, 2, 3, 0)
-            for rows, columns, matrix in grid.parts():
-                if columns.start == 0:  # the inputs of m that are features, not its bias
+            for rows, columns, matrix in grid.blocks():
+                # D reaches the inputs of m that are features, not its bias, which stand first.
+                if columns.start == 0:
                     _add_inputs(_split(matrix, o, p)[..., : rule.shape[3]], rows, inputs, rule)
-    _add_diagonal_transport(pair, a, grid)
+    _add_diagonal_jacobian(pair, a, grid)
 
 
-def _by_inputs(signal: Tensor, a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Σ_n signal[n, k] a[i, n] b[j, n], for so many of the inputs i at a time that what is in the
+def _by_inputs(weights: Tensor, a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Σ_n weights[n, k] a[i, n] b[j, n], for so many of the inputs i at a time that what is in the
     making stays small."""
-    step = max(1, _IN_THE_MAKING // (signal.shape[1] * len(b)))
+    step = max(1, _IN_THE_MAKING // (weights.shape[1] * len(b)))
     for low in range(0, len(a), step):
         some = a[low : low + step]
         product = _summed(
-            signal, len(some) * len(b), lambda part, some=some: _products(some[:, part], b[:, part])
+            weights,
+            len(some) * len(b),
+            lambda part, some=some: _products(some[:, part], b[:, part]),
         )
         yield slice(low, low + len(some)), product
 
@@ -250,52 +257,54 @@ def _add_inputs(block: Tensor, rows: slice, inputs: slice, value: Tensor) -> Non
 
 def rows(pair: Pair, grid: Grid) -> None:
     """For each o: a [n × (p, j)], the bracket of S and D made for one o at a time."""
-    a, b, signal, transport = (
+    a, b, hessian, jacobian = (
         _by_input(pair.a),
         _by_input(pair.b),
-        dense(pair.signal),
-        pair.transport,
+        dense(pair.hessian),
+        pair.jacobian,
     )
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
-    signal = (
-        signal.reshape(n, p, o).permute(2, 1, 0).unsqueeze(2).contiguous()
-        if signal is not None
+    hessian = (
+        hessian.reshape(n, p, o).permute(2, 1, 0).unsqueeze(2).contiguous()
+        if hessian is not None
         else None
     )
     delta = pair.delta.reshape(n, p).mT.unsqueeze(1)
     moved = (
-        transport.reshape(n, -1, o).permute(2, 1, 0).contiguous()
-        if isinstance(transport, Tensor)
+        jacobian.reshape(n, -1, o).permute(2, 1, 0).contiguous()
+        if isinstance(jacobian, Tensor)
         else None
     )
     for y, columns in enumerate(grid.columns):
         features = b[columns]
-        blocks = [(grid.rows[x], matrix) for (x, at), matrix in grid.matrices.items() if at == y]
+        blocks = [
+            (grid.rows[x], matrix) for (x, member), matrix in grid.matrices.items() if member == y
+        ]
         for row in range(o):
             mixed = (
-                signal[row] * features if signal is not None else a.new_zeros(p, len(features), n)
+                hessian[row] * features if hessian is not None else a.new_zeros(p, len(features), n)
             )
             if moved is not None and columns.start == 0:
                 mixed[:, : moved.shape[1]].addcmul_(delta, moved[row])
             for inputs, matrix in blocks:
                 left = a[inputs]
                 matrix[row * len(left) : (row + 1) * len(left)].addmm_(left, mixed.flatten(0, 1).mT)
-    _add_diagonal_transport(pair, a, grid)
+    _add_diagonal_jacobian(pair, a, grid)
 
 
-def _add_diagonal_transport(pair: Pair, a: Tensor, grid: Grid) -> None:
+def _add_diagonal_jacobian(pair: Pair, a: Tensor, grid: Grid) -> None:
     """The product-rule term where m's input is f(z_l): D is diagonal, so it stands at j = o
     alone."""
-    if not isinstance(pair.transport, Diagonal):
+    if not isinstance(pair.jacobian, Diagonal):
         return
     n, o, p = a.shape[1], pair.left.shape[1], pair.right.shape[1]
-    weights = (pair.delta.reshape(n, p, 1) * pair.transport.values.reshape(n, 1, o)).reshape(
+    weights = (pair.delta.reshape(n, p, 1) * pair.jacobian.values.reshape(n, 1, o)).reshape(
         n, p * o
     )
-    made = (a @ weights).view(-1, p, o)
-    for rows, columns, matrix in grid.parts():
+    products = (a @ weights).view(-1, p, o)
+    for rows, columns, matrix in grid.blocks():
         if columns.start == 0:
-            _split(matrix, o, p).diagonal(dim1=0, dim2=3).add_(made[rows])
+            _split(matrix, o, p).diagonal(dim1=0, dim2=3).add_(products[rows])
 
 
 # ---------------------------------------------------------------- what they cost
@@ -323,7 +332,7 @@ def estimate_gram(z: Sizes) -> Estimate:
 
 def estimate_diagonal_self(z: Sizes) -> Estimate:
     tiles = len(_tiles(z.o * z.i, True))
-    rank_one = z.signal == "rank one"
+    rank_one = z.hessian == Form.RANK_ONE
     operations = 2 * z.o * _half(z.i) + rank_one * (z.o * z.i) ** 2 * (1 + 1 / tiles)
     moved = z.o + 2 * _half(z.i) + rank_one * 2 * z.o * z.i
     return Estimate(
@@ -332,7 +341,7 @@ def estimate_diagonal_self(z: Sizes) -> Estimate:
 
 
 def estimate_diagonal(z: Sizes) -> Estimate:
-    rank_one = z.signal == "rank one"
+    rank_one = z.hessian == Form.RANK_ONE
     moved = z.o + z.i * z.j + rank_one * z.o * (z.i + z.j)
     operations = 2 * z.o * z.i * z.j + 2 * rank_one * z.o**2 * z.i * z.j
     return Estimate(
@@ -341,10 +350,14 @@ def estimate_diagonal(z: Sizes) -> Estimate:
 
 
 def estimate_pairs(z: Sizes) -> Estimate:
-    signal, transport, size = z.signal != "zero", z.transport == "dense", z.o * z.p * z.i * z.j
-    moved = signal * (z.o * z.p + z.i * z.j) + transport * (z.j * z.o + z.i * z.p)
-    diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
-    terms = signal + transport
+    hessian, jacobian, size = (
+        z.hessian != Form.ZERO,
+        z.jacobian == Form.DENSE,
+        z.o * z.p * z.i * z.j,
+    )
+    moved = hessian * (z.o * z.p + z.i * z.j) + jacobian * (z.j * z.o + z.i * z.p)
+    diagonal = 2 * z.i * z.o * z.p * (z.jacobian == Form.DIAGONAL)
+    terms = hessian + jacobian
     return Estimate(
         2 * size * terms + diagonal,
         moved,
@@ -356,8 +369,8 @@ def estimate_pairs(z: Sizes) -> Estimate:
 
 
 def estimate_rows(z: Sizes) -> Estimate:
-    transport = z.transport == "dense"
-    diagonal = 2 * z.i * z.o * z.p * (z.transport == "diagonal")
-    moved = z.o * z.p * (z.j * (1 + transport) + 1)
-    held = z.p * z.j + z.p * z.o + transport * z.j * z.o
-    return Estimate(2 * z.o * z.p * z.i * z.j + diagonal, moved, held, z.o * (2 + transport))
+    jacobian = z.jacobian == Form.DENSE
+    diagonal = 2 * z.i * z.o * z.p * (z.jacobian == Form.DIAGONAL)
+    moved = z.o * z.p * (z.j * (1 + jacobian) + 1)
+    held = z.p * z.j + z.p * z.o + jacobian * z.j * z.o
+    return Estimate(2 * z.o * z.p * z.i * z.j + diagonal, moved, held, z.o * (2 + jacobian))

@@ -1,4 +1,4 @@
-"""A pair of slots, arranged for contraction, and what an order of contraction is.
+"""A pair of parameter uses, arranged for contraction, and what an order of contraction is.
 
 Index letters, as in `hesse.exact.contraction.choice`: n sample; g t o i group, position, output,
 input of l; h s p j those of m.
@@ -6,30 +6,30 @@ input of l; h s p j those of m.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
 
 from hesse.exact.contraction.grid import Grid
-from hesse.graph.sites import Slot
-from hesse.graph.structures import Curvature, Diagonal, RankOne
+from hesse.graph.sites import ParameterUse
+from hesse.graph.structures import Diagonal, RankOne
 
 # One number written and read again, and starting one call, cost as much time as this many
-# operations of a matrix product.
+# operations of a matrix product. Only their ratios matter: they choose between orders.
 _MOVE = 150.0
 _CALL = 3e6
 
 
 @dataclass(frozen=True)
-class Factored:
-    """Signals that reach z_l through one value v with fewer entries: columns = coefficients ·
-    ∂v/∂z_l.
+class ThroughBottleneck:
+    """S or D where they reach z_l through one value v with fewer entries: coefficients · ∂v/∂z_l.
 
     Attributes:
         coefficients: (n, h, s, p, v) for S of another site, (n, h, u, c, v) for D; (n, v, v) for a
             site with itself.
         left: Σ_t ∂v/∂z_l[g,t,o] a[g,t,i], (n, v, g, o, i).
-        right: likewise with the features of the other slot, for a site with itself.
+        right: likewise with the features of the other use, for a site with itself.
         local: for a site with itself, what the operations below v add to S: a diagonal (n, g, t,
             o), or dense; ``None`` for none.
     """
@@ -40,30 +40,58 @@ class Factored:
     local: Tensor | Diagonal | None = None
 
 
+PairHessian = Tensor | Diagonal | RankOne | ThroughBottleneck
+PairJacobian = Tensor | Diagonal | ThroughBottleneck
+
+
+class Form(Enum):
+    """What S or D of a pair looks like: what an order asks before it applies."""
+
+    DENSE = auto()
+    DIAGONAL = auto()
+    RANK_ONE = auto()
+    THROUGH_BOTTLENECK = auto()
+    ZERO = auto()
+
+
+_FORMS: dict[type, Form] = {
+    Tensor: Form.DENSE,
+    Diagonal: Form.DIAGONAL,
+    RankOne: Form.RANK_ONE,
+    ThroughBottleneck: Form.THROUGH_BOTTLENECK,
+    type(None): Form.ZERO,
+}
+# The kinds of a use whose features are its input as it stands, or none.
+_UNCHANGED = ("dense", "shift", "leaf")
+
+
 @dataclass(frozen=True)
 class Pair:
-    """The signals of one chunk at two slots, arranged.
+    """What is contracted for two parameter uses l and m, for one chunk of samples, arranged.
 
     Attributes:
-        left, right: the slots l and m; m is the same site or one that the sweep passed before.
+        left, right: the uses l and m; m is at the same site or at one that the sweep visited
+            before.
         a: features of l, (n, g, t, i).
         b: features of m, (n, h, s, j).
-        signal: S, (n, h, s, p, g, o, t); for a plain site also a structure; ``None`` where zero.
+        hessian: S = ∂²ℓ/∂z_m∂z_l, (n, h, s, p, g, o, t); between vectors also a structure; ``None``
+            where zero.
         delta: δ of m, (n, h, s, p).
-        transport: D, (n, h, u, c, g, o, t), with m's input as in `hesse.graph.sites.Moves`;
-            `Diagonal` where it is one; ``None`` where zero or not needed.
+        jacobian: D = ∂x_m/∂z_l, (n, h, u, c, g, o, t), with m's input as in
+            `hesse.graph.sites.Gather`; `Diagonal` where it is one; ``None`` where zero or not
+            needed.
         input_shape: the shape of m's input for one sample.
-        same: both slots are the same use of the same parameter.
+        same: both are the same use of the same parameter.
         positions: how many positions of every sample stand as samples of their own.
     """
 
-    left: Slot
-    right: Slot
+    left: ParameterUse
+    right: ParameterUse
     a: Tensor
     b: Tensor
-    signal: Tensor | Diagonal | RankOne | Factored | None
+    hessian: PairHessian | None
     delta: Tensor
-    transport: Tensor | Diagonal | Factored | None
+    jacobian: PairJacobian | None
     input_shape: tuple[int, ...]
     same: bool
     positions: int = 1
@@ -73,20 +101,11 @@ class Pair:
         """The lengths behind the index letters."""
         _, g, t, i = self.a.shape
         _, h, s, j = self.b.shape
-        x = torch.Size(self.input_shape).numel()
-        # A plain slot's features are its input as it stands, so D needs no mapping to features.
-        factored = isinstance(self.signal, Factored) or isinstance(self.transport, Factored)
-        plain = (
-            not factored and g == t == h == s == 1 and self.right.kind in ("dense", "shift", "leaf")
-        )
-        narrow = next(
-            (
-                part.left.shape[1]
-                for part in (self.signal, self.transport)
-                if isinstance(part, Factored)
-            ),
-            0,
-        )
+        through = [
+            part for part in (self.hessian, self.jacobian) if isinstance(part, ThroughBottleneck)
+        ]
+        # Other features than the input itself would have to be applied to D.
+        vector = not through and g == t == h == s == 1 and self.right.kind in _UNCHANGED
         return Sizes(
             g,
             t,
@@ -96,18 +115,31 @@ class Pair:
             s,
             self.right.shape[1],
             j,
-            x,
-            *_structure(self),
-            plain,
-            narrow,
+            torch.Size(self.input_shape).numel(),
+            _FORMS[type(self.hessian)],
+            _FORMS[type(self.jacobian)],
+            self.same,
+            vector,
+            through[0].left.shape[1] if through else 0,
             self.positions,
         )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The lengths of the axes of a pair, and the structure of its S and D: what the estimates of
-    cost are made from."""
+    """The lengths of the axes of a pair, and the form of its S and D: what the estimates of cost
+    are made from.
+
+    Attributes:
+        g, t, o, i: group, position, output and input of l.
+        h, s, p, j: those of m.
+        x: the entries of m's input.
+        hessian, jacobian: the forms of S and D.
+        same: both are the same use of the same parameter.
+        vector: neither use has groups or positions.
+        bottleneck: entries of the value that S and D pass through; 0 where they pass through none.
+        positions: how many positions of every sample stand as samples of their own.
+    """
 
     g: int
     t: int
@@ -118,23 +150,12 @@ class Sizes:
     p: int
     j: int
     x: int
-    signal: str  # "dense", "diagonal", "rank one", "factored" or "zero"
-    transport: str  # "dense", "diagonal", "factored" or "zero"
+    hessian: Form
+    jacobian: Form
     same: bool
-    plain: bool  # neither slot has groups or positions
-    narrow: int  # entries of the value that factored signals pass through; 0: not factored
-    positions: int  # how many positions of every sample stand as samples of their own
-
-
-def _structure(pair: Pair) -> tuple[str, str, bool]:
-    kinds: dict[type, str] = {
-        Tensor: "dense",
-        Diagonal: "diagonal",
-        RankOne: "rank one",
-        Factored: "factored",
-        type(None): "zero",
-    }
-    return kinds[type(pair.signal)], kinds[type(pair.transport)], pair.same
+    vector: bool
+    bottleneck: int
+    positions: int
 
 
 @dataclass(frozen=True)
@@ -187,9 +208,9 @@ class Order:
         estimate: what it costs.
         run: adds the chunk's contribution to the blocks.
         finish: completes the blocks after the last chunk.
-        whole: whether it writes one matrix (|l|, |m|), also where the slots have parts.
-        complete: whether it leaves the block of a slot with itself whole, and exactly symmetric;
-            otherwise what is below the diagonal does not count.
+        joined: whether it writes one matrix (|l|, |m|), also where a use joins several.
+        complete: whether it leaves the block of a use with itself in both halves, and exactly
+            symmetric; otherwise what is below the diagonal does not count.
     """
 
     name: str
@@ -197,11 +218,11 @@ class Order:
     estimate: Callable[[Sizes], Estimate]
     run: Callable[[Pair, Grid], None]
     finish: Callable[[Sizes, Grid], None] = lambda sizes, grid: None
-    whole: bool = False
+    joined: bool = False
     complete: bool = False
 
 
-def dense(signal: Curvature | Factored | None) -> Tensor | None:
-    """S or D written out."""
-    assert not isinstance(signal, Factored)
-    return signal if signal is None or isinstance(signal, Tensor) else signal.dense()
+def dense(part: PairHessian | PairJacobian | None) -> Tensor | None:
+    """S or D written out; not for what passes through a bottleneck, which no such order takes."""
+    assert not isinstance(part, ThroughBottleneck)
+    return part if part is None or isinstance(part, Tensor) else part.dense()

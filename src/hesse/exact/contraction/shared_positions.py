@@ -1,12 +1,12 @@
-"""Orders of contraction for slots with positions or groups: convolutions, tokens, scales.
+"""Orders of contraction for uses with positions or groups: convolutions, tokens, scales.
 
-Index letters as in `hesse.exact.contraction.choice`, and of D's columns h u c: group, place and
-channel of m's input, see `hesse.graph.sites.Moves`. Both terms have one form,
+Index letters as in `hesse.exact.contraction.choice`, and of D's rows h u c: group, place and
+channel of m's input, see `hesse.graph.sites.Gather`. Both terms have one form,
 
     H[(g,o,i),(h,q,j)] = Σ_{t,s} a[g,t,i] C[h,s,q; g,t,o] b[h,s,j]
 
 with C = S, q = p and b = b for the curvature from above; C = D, s = u, q = c and b = δ'[h,u,(w,p)]
-for the product rule.
+for the product rule. C are the `coefficients` of the functions below.
 """
 
 from collections.abc import Iterator
@@ -15,77 +15,81 @@ import torch
 from torch import Tensor
 
 from hesse.exact.contraction.grid import Grid
-from hesse.exact.contraction.pair import Estimate, Factored, Pair, Sizes, dense
+from hesse.exact.contraction.pair import Estimate, Form, Pair, Sizes, ThroughBottleneck, dense
 from hesse.graph.structures import Diagonal
 
-# Numbers of an intermediate that are made at once. They are written over again and again: memory
-# fresh from the system costs more time at its first touch than the product that fills it.
-_PART = 2**19
-# Tiles of a symmetric product.
+# Numbers of an intermediate that are made at once, 4 MB in float64. They are written over again and
+# again: memory fresh from the system costs more time at its first touch than the product that fills
+# it.
+_AT_ONCE = 2**19
+# Tiles of a symmetric product: more of them save operations, (1 + 1/4)/2 of all are left with four,
+# and each runs further below the rate of a large product.
 _TILES = 4
 
 
-def over_positions(columns: Tensor, a: Tensor) -> Tensor:
-    """Σ_t columns[n, ..., g, o, t] a[n, g, t, i] -> (n, ..., g, o, i)."""
+def over_positions(coefficients: Tensor, a: Tensor) -> Tensor:
+    """Σ_t coefficients[n, ..., g, o, t] a[n, g, t, i] -> (n, ..., g, o, i)."""
     n, g, t, i = a.shape
     if g == 1:
-        return torch.bmm(columns.reshape(n, -1, t), a.reshape(n, t, i)).reshape(
-            *columns.shape[:-1], i
+        return torch.bmm(coefficients.reshape(n, -1, t), a.reshape(n, t, i)).reshape(
+            *coefficients.shape[:-1], i
         )
-    split = columns.reshape(n, -1, *columns.shape[-3:])
+    split = coefficients.reshape(n, -1, *coefficients.shape[-3:])
     # A product of matrices starts too slowly for one position.
-    made = split * a.unsqueeze(1) if t == 1 else torch.matmul(split, a.unsqueeze(1))
-    return made.reshape(*columns.shape[:-1], i)
+    products = split * a.unsqueeze(1) if t == 1 else torch.matmul(split, a.unsqueeze(1))
+    return products.reshape(*coefficients.shape[:-1], i)
 
 
-def _in_parts(samples: int, numbers: int) -> Iterator[slice]:
+def _in_slices(samples: int, numbers: int) -> Iterator[slice]:
     """The samples in slices of as many as may be worked on at once, ``numbers`` for each."""
-    step = max(1, _PART // max(1, numbers))
+    step = max(1, _AT_ONCE // max(1, numbers))
     yield from (slice(low, min(low + step, samples)) for low in range(0, samples, step))
 
 
 def _products(left: Tensor, right: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """left[n] @ right[n], some samples at a time, each time in the same memory."""
     (n, rows, _), columns = left.shape, right.shape[2]
-    made = None
-    for part in _in_parts(n, rows * columns):
+    buffer = None
+    for part in _in_slices(n, rows * columns):
         size = part.stop - part.start
-        made = left.new_empty(size, rows, columns) if made is None else made
-        yield part, torch.bmm(left[part], right[part], out=made[:size])
+        # Of the size of the first slice, the largest; each next one is written over the last.
+        buffer = left.new_empty(size, rows, columns) if buffer is None else buffer
+        yield part, torch.bmm(left[part], right[part], out=buffer[:size])
 
 
-def _summed(columns: Tensor, a: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Σ_t of columns (n, h, s, q, g, o, t) with a, some samples at a time: (k, h, s, q, goi)."""
+def _summed(coefficients: Tensor, a: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Σ_t of C, (n, h, s, q, g, o, t), with a, some samples at a time: (k, h, s, q, goi)."""
     n, g, t, i = a.shape
-    lead = columns.shape[1:4]
+    lead = coefficients.shape[1:4]
     if g == 1:
-        for part, made in _products(columns.reshape(n, -1, t), a[:, 0]):
-            yield part, made.view(len(made), *lead, -1)
+        for part, products in _products(coefficients.reshape(n, -1, t), a[:, 0]):
+            yield part, products.view(len(products), *lead, -1)
     else:
-        for part in _in_parts(n, columns[0].numel() * i // t):
-            yield part, over_positions(columns[part], a[part]).flatten(4)
+        for part in _in_slices(n, coefficients[0].numel() * i // t):
+            yield part, over_positions(coefficients[part], a[part]).flatten(4)
 
 
-def _through(columns: Tensor, left: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Columns (n, h, s, q, v) on a narrow value times its Jacobian summed with a, (n, v, g, o, i):
-    likewise."""
-    for part, made in _products(columns.flatten(1, 3), left.flatten(2)):
-        yield part, made.view(len(made), *columns.shape[1:4], -1)
+def _through(coefficients: Tensor, left: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Coefficients (n, h, s, q, v) of a bottleneck times its Jacobian summed with a, (n, v, g, o,
+    i): likewise."""
+    for part, products in _products(coefficients.flatten(1, 3), left.flatten(2)):
+        yield part, products.view(len(products), *coefficients.shape[1:4], -1)
 
 
+# Some samples, and for these a tensor already summed over the positions of l.
 Summed = Iterator[tuple[slice, Tensor]]
 
 
 def first_l(pair: Pair, grid: Grid) -> None:
-    signal, transport, target = dense(pair.signal), dense(pair.transport), grid.whole
-    if signal is not None:
-        _add_signal(pair, _summed(signal, pair.a), target)
-    if transport is not None:
-        _add_transport(pair, _summed(transport, pair.a), transport.shape[3], target)
+    hessian, jacobian, target = dense(pair.hessian), dense(pair.jacobian), grid.matrix
+    if hessian is not None:
+        _add_hessian(pair, _summed(hessian, pair.a), target)
+    if jacobian is not None:
+        _add_jacobian(pair, _summed(jacobian, pair.a), jacobian.shape[3], target)
 
 
-def _add_signal(pair: Pair, summed: Summed, target: Tensor) -> None:
-    """The curvature from above, that of l done."""
+def _add_hessian(pair: Pair, summed: Summed, target: Tensor) -> None:
+    """The term of S, with the positions of l summed over already."""
     blocks = target.view(pair.left.size, *pair.right.shape)
     if pair.same and pair.right.shape[0] == 1:
         _add_upper(pair, summed, blocks[:, 0])
@@ -94,28 +98,29 @@ def _add_signal(pair: Pair, summed: Summed, target: Tensor) -> None:
 
 
 def _add_upper(pair: Pair, summed: Summed, blocks: Tensor) -> None:
-    """Of a slot with itself, one group, the half o <= p is enough: blocks (l, p, j)."""
+    """Of a use with itself, one group, the half o <= p is enough: blocks (l, p, j). What is below
+    is mirrored at the end."""
     rows, p, j = blocks.shape
     step = -(-p // _TILES)
-    for part, made in summed:
-        outputs, features = made.view(-1, p, rows).permute(1, 2, 0), pair.b[part].reshape(-1, j)
+    for part, sums in summed:
+        outputs, features = sums.view(-1, p, rows).permute(1, 2, 0), pair.b[part].reshape(-1, j)
         for low in range(0, p, step):
             high = min(low + step, p)
             upper = high * rows // p
-            own = blocks[:upper, low:high].transpose(0, 1)  # (p, l, j)
-            own.baddbmm_(outputs[low:high, :upper], features.expand(high - low, -1, -1))
+            tile = blocks[:upper, low:high].transpose(0, 1)  # (p, l, j)
+            tile.baddbmm_(outputs[low:high, :upper], features.expand(high - low, -1, -1))
 
 
-def _add_transport(pair: Pair, summed: Summed, channels: int, target: Tensor) -> None:
-    """The product-rule term, that of l done."""
-    weights, blocks = spread(pair), target.view(pair.left.size, *pair.right.shape)
+def _add_jacobian(pair: Pair, summed: Summed, channels: int, target: Tensor) -> None:
+    """The product-rule term, with the positions of l summed over already."""
+    weights, blocks = scattered_delta(pair), target.view(pair.left.size, *pair.right.shape)
     _add_weighed(summed, weights.flatten(3), _laid(blocks, channels, weights.shape[3]))
 
 
-def spread(pair: Pair) -> Tensor:
+def scattered_delta(pair: Pair) -> Tensor:
     """The weights δ' of D, (n, h, u, w, p)."""
-    moves = pair.right.moves
-    return pair.delta.unsqueeze(3) if moves is None else moves.spread(pair.delta)
+    gather = pair.right.gather
+    return pair.delta.unsqueeze(3) if gather is None else gather.scatter(pair.delta)
 
 
 def _laid(blocks: Tensor, channels: int, window: int) -> Tensor:
@@ -127,43 +132,45 @@ def _laid(blocks: Tensor, channels: int, window: int) -> Tensor:
 def _add_weighed(summed: Summed, weights: Tensor, blocks: Tensor) -> None:
     """Σ_{n,s} summed[n,h,s,q,l] weights[n,h,s,j], added to blocks (l, h, q, ...j)."""
     total = None
-    for part, made in summed:
-        (k, h, s, q, rows), j = made.shape, weights.shape[-1]
+    for part, sums in summed:
+        (k, h, s, q, rows), j = sums.shape, weights.shape[-1]
         right = weights[part].transpose(0, 1).reshape(h, k * s, j).mT
-        left = made.transpose(0, 1).reshape(h, k * s, q * rows)
+        left = sums.transpose(0, 1).reshape(h, k * s, q * rows)
         total = torch.bmm(right, left) if total is None else total.baddbmm_(right, left)
     if total is not None:
         (rows, h, q), rest = blocks.shape[:3], blocks.shape[3:]
         blocks.add_(total.view(h, *rest, q, rows).movedim(-1, 0).movedim(-1, 2))
 
 
-def narrow(pair: Pair, grid: Grid) -> None:
-    target = grid.whole
-    if isinstance(pair.signal, Factored):
-        if pair.signal.right is not None:
-            _narrow_self(pair, pair.signal, pair.signal.right, target)
+def through_bottleneck(pair: Pair, grid: Grid) -> None:
+    target = grid.matrix
+    if isinstance(pair.hessian, ThroughBottleneck):
+        if pair.hessian.right is not None:
+            _bottleneck_self(pair, pair.hessian, pair.hessian.right, target)
         else:
-            _add_signal(pair, _through(pair.signal.coefficients, pair.signal.left), target)
-    if isinstance(pair.transport, Factored):
-        columns = pair.transport.coefficients
-        _add_transport(pair, _through(columns, pair.transport.left), columns.shape[3], target)
+            _add_hessian(pair, _through(pair.hessian.coefficients, pair.hessian.left), target)
+    if isinstance(pair.jacobian, ThroughBottleneck):
+        coefficients = pair.jacobian.coefficients
+        _add_jacobian(
+            pair, _through(coefficients, pair.jacobian.left), coefficients.shape[3], target
+        )
 
 
-def _narrow_self(pair: Pair, signal: Factored, right: Tensor, target: Tensor) -> None:
-    """Σ_n leftᵀ K right for a curvature K of the narrow value, and the curvature that is added
-    below it."""
-    rows = signal.left.flatten(2).flatten(0, 1).mT
-    through = torch.bmm(signal.coefficients, right.flatten(2)).flatten(0, 1)
-    if pair.same:  # the tiles above the diagonal are enough
+def _bottleneck_self(pair: Pair, hessian: ThroughBottleneck, right: Tensor, target: Tensor) -> None:
+    """Σ_n leftᵀ K right for the Hessian K of the bottleneck, and the one that is added below it."""
+    rows = hessian.left.flatten(2).flatten(0, 1).mT
+    through = torch.bmm(hessian.coefficients, right.flatten(2)).flatten(0, 1)
+    # Of a use with itself the tiles above the diagonal are enough.
+    if pair.same:
         step = -(-len(target) // _TILES)
         for low in range(0, len(target), step):
             target[low : low + step, low:].addmm_(rows[low : low + step], through[:, low:])
     else:
         target.addmm_(rows, through)
-    if isinstance(signal.local, Diagonal):
-        _add_local(pair, signal.local.values, target)
-    elif signal.local is not None:
-        _add_signal(pair, _summed(signal.local, pair.a), target)
+    if isinstance(hessian.local, Diagonal):
+        _add_local(pair, hessian.local.values, target)
+    elif hessian.local is not None:
+        _add_hessian(pair, _summed(hessian.local, pair.a), target)
 
 
 def _add_local(pair: Pair, local: Tensor, target: Tensor) -> None:
@@ -173,7 +180,7 @@ def _add_local(pair: Pair, local: Tensor, target: Tensor) -> None:
         target.view(g, o, i, g, o, j).diagonal(dim1=0, dim2=3).diagonal(dim1=0, dim2=2),
         None,
     )
-    for part in _in_parts(len(local), local[0].numel() * i):
+    for part in _in_slices(len(local), local[0].numel() * i):
         weighed = pair.a[part].unsqueeze(3) * local[part].unsqueeze(4)  # (k, g, t, o, i)
         left = weighed.transpose(0, 1).reshape(g, -1, o * i).mT
         right = pair.b[part].transpose(0, 1).reshape(g, -1, j)
@@ -183,22 +190,22 @@ def _add_local(pair: Pair, local: Tensor, target: Tensor) -> None:
 
 
 def first_m(pair: Pair, grid: Grid) -> None:
-    signal, transport, a = dense(pair.signal), dense(pair.transport), pair.a
+    hessian, jacobian, a = dense(pair.hessian), dense(pair.jacobian), pair.a
     n, g, t, i = a.shape
     o, right = pair.left.shape[1], pair.right.shape
-    weights = None if transport is None else spread(pair)
-    blocks, total = grid.whole.view(g, o, i, -1), None
-    for part in _in_parts(n, g * t * o * pair.right.size):
+    weights = None if jacobian is None else scattered_delta(pair)
+    blocks, total = grid.matrix.view(g, o, i, -1), None
+    for part in _in_slices(n, g * t * o * pair.right.size):
         mixed = a.new_empty(part.stop - part.start, t, g, o, *right)
-        if signal is not None:
-            mixed.copy_(_over_places(signal[part], pair.b[part]))
+        if hessian is not None:
+            mixed.copy_(_over_places(hessian[part], pair.b[part]))
         else:
             mixed.zero_()
-        if transport is not None and weights is not None:
-            moved = _over_places(transport[part], weights[part].flatten(3)).unflatten(
+        if jacobian is not None and weights is not None:
+            moved = _over_places(jacobian[part], weights[part].flatten(3)).unflatten(
                 -1, weights.shape[3:]
             )
-            _laid(mixed, transport.shape[3], weights.shape[3]).add_(moved)
+            _laid(mixed, jacobian.shape[3], weights.shape[3]).add_(moved)
         features = a[part].transpose(0, 1).reshape(g, -1, i).mT
         sums = mixed.permute(2, 0, 1, 3, 4, 5, 6).reshape(g, features.shape[2], -1)
         total = torch.bmm(features, sums) if total is None else total.baddbmm_(features, sums)
@@ -206,12 +213,12 @@ def first_m(pair: Pair, grid: Grid) -> None:
         blocks.add_(total.view(g, i, o, -1).transpose(1, 2))
 
 
-def _over_places(columns: Tensor, weights: Tensor) -> Tensor:
-    """Σ_s columns[n,h,s,q,g,o,t] weights[n,h,s,j] -> (n, t, g, o, h, q, j)."""
-    n, h, s, q, g, o, t = columns.shape
-    rows = columns.permute(0, 1, 6, 4, 5, 3, 2).reshape(n * h, t * g * o * q, s)
-    made = torch.bmm(rows, weights.reshape(n * h, s, -1))
-    return made.view(n, h, t, g, o, q, -1).movedim(1, 4)
+def _over_places(coefficients: Tensor, weights: Tensor) -> Tensor:
+    """Σ_s coefficients[n,h,s,q,g,o,t] weights[n,h,s,j] -> (n, t, g, o, h, q, j)."""
+    n, h, s, q, g, o, t = coefficients.shape
+    rows = coefficients.permute(0, 1, 6, 4, 5, 3, 2).reshape(n * h, t * g * o * q, s)
+    products = torch.bmm(rows, weights.reshape(n * h, s, -1))
+    return products.view(n, h, t, g, o, q, -1).movedim(1, 4)
 
 
 # ---------------------------------------------------------------- what they cost
@@ -222,7 +229,8 @@ def _over_places(columns: Tensor, weights: Tensor) -> Tensor:
 _AGAIN, _MOVED, _GROUPED = 0.5, 1.5, 1.0
 
 
-# An intermediate is made in parts, and counted whole where so many samples do not fill one.
+# An intermediate is made for some samples at a time, and counted for all where so many of them fit
+# into one go.
 _FEW = 16
 
 
@@ -231,19 +239,19 @@ def _in_memory(
 ) -> Estimate:
     """The estimate of an order that makes ``numbers`` for each sample in parts, and holds ``total``
     beside them."""
-    small = numbers * _FEW < _PART
-    fixed = total if small else max(_PART, numbers) + total
+    small = numbers * _FEW < _AT_ONCE
+    fixed = total if small else max(_AT_ONCE, numbers) + total
     return Estimate(operations, moved, held + numbers * small, 10, laid, fixed)
 
 
 def estimate_first_l(z: Sizes) -> Estimate:
     left, right = z.g * z.o * z.i, z.h * z.p * z.j
-    signal, transport = z.signal != "zero", z.transport != "zero"
+    hessian, jacobian = z.hessian != Form.ZERO, z.jacobian != Form.ZERO
     half = (1 + 1 / min(_TILES, z.p)) / 2 if z.same and z.h == 1 else 1
-    operations = 2 * signal * (z.h * z.s * z.p * z.t * left + half * left * z.s * right)
-    operations += 2 * transport * (z.x * z.t * left + left * z.s * right)
-    moved = left * (signal * z.h * z.s * z.p + transport * z.x)
-    laid = left * right * (signal * (not (z.same and z.h == 1)) + transport)
+    operations = 2 * hessian * (z.h * z.s * z.p * z.t * left + half * left * z.s * right)
+    operations += 2 * jacobian * (z.x * z.t * left + left * z.s * right)
+    moved = left * (hessian * z.h * z.s * z.p + jacobian * z.x)
+    laid = left * right * (hessian * (not (z.same and z.h == 1)) + jacobian)
     weight = _AGAIN if z.g == z.h == 1 else _GROUPED
     return _in_memory(
         operations, weight * moved, 0, max(z.h * z.s * z.p, z.x) * left, laid, left * right
@@ -252,32 +260,38 @@ def estimate_first_l(z: Sizes) -> Estimate:
 
 def estimate_first_m(z: Sizes) -> Estimate:
     left, right, rows = z.g * z.o * z.i, z.h * z.p * z.j, z.g * z.t * z.o
-    signal, transport = z.signal != "zero", z.transport != "zero"
-    operations = 2 * (signal + transport) * rows * z.s * right + 2 * z.t * left * right
-    moved = (1 + transport) * rows * right
+    hessian, jacobian = z.hessian != Form.ZERO, z.jacobian != Form.ZERO
+    operations = 2 * (hessian + jacobian) * rows * z.s * right + 2 * z.t * left * right
+    moved = (1 + jacobian) * rows * right
     return _in_memory(operations, _MOVED * moved, 0, 3 * rows * right, left * right, left * right)
 
 
-def estimate_narrow(z: Sizes) -> Estimate:
+def estimate_through_bottleneck(z: Sizes) -> Estimate:
     left, right = z.g * z.o * z.i, z.h * z.p * z.j
-    signal, transport = z.signal == "factored", z.transport == "factored"
+    hessian, jacobian = z.hessian == Form.THROUGH_BOTTLENECK, z.jacobian == Form.THROUGH_BOTTLENECK
     if z.same:
         operations = (
-            left * z.narrow * (2 * z.narrow + left * (1 + 1 / _TILES)) + 2 * z.t * left * z.j
+            left * z.bottleneck * (2 * z.bottleneck + left * (1 + 1 / _TILES))
+            + 2 * z.t * left * z.j
         )
         return _in_memory(
-            operations, z.narrow * left + z.t * left, 2 * z.narrow * left, 2 * z.t * left, 0, 0
+            operations,
+            z.bottleneck * left + z.t * left,
+            2 * z.bottleneck * left,
+            2 * z.t * left,
+            0,
+            0,
         )
     operations = (
         2
         * left
         * (
-            signal * (z.h * z.s * z.p * z.narrow + z.s * right)
-            + transport * (z.x * z.narrow + z.s * right)
+            hessian * (z.h * z.s * z.p * z.bottleneck + z.s * right)
+            + jacobian * (z.x * z.bottleneck + z.s * right)
         )
     )
-    moved = left * (signal * z.h * z.s * z.p + transport * z.x)
-    laid = left * right * (signal + transport)
+    moved = left * (hessian * z.h * z.s * z.p + jacobian * z.x)
+    laid = left * right * (hessian + jacobian)
     weight = _AGAIN if z.h == 1 else _GROUPED
     numbers = max(z.h * z.s * z.p, z.x) * left
-    return _in_memory(operations, weight * moved, z.narrow * left, numbers, laid, left * right)
+    return _in_memory(operations, weight * moved, z.bottleneck * left, numbers, laid, left * right)

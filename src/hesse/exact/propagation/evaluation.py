@@ -33,7 +33,7 @@ def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
         yield concatenate(held)
 
 
-class Evaluation:
+class ChunkEvaluation:
     """Every value of the graph for a chunk of samples."""
 
     def __init__(
@@ -45,12 +45,13 @@ class Evaluation:
     ) -> None:
         self.graph = graph
         static = graph.given(parameters, fixed)
-        # A site has signals of its own for every sample, also where its value is the same for all.
+        # A site has a δ of its own for every sample, also where its value is the same for all.
         self.batched = graph.downstream({*graph.data, *(site.value for site in sites)})
-        self._spread = {site.value for site in sites if site.slots[0].kind == "leaf"}
+        # A leaf is the parameter itself, the same for all samples: expanded, not computed for each.
+        self._leaves = {site.value for site in sites if site.uses[0].kind == "leaf"}
         with torch.no_grad():
             for node in graph.nodes:
-                if node.name not in self.batched or node.name in self._spread:
+                if node.name not in self.batched or node.name in self._leaves:
                     static[node.name] = node.evaluate(static)
         self._static = static
 
@@ -64,10 +65,10 @@ class Evaluation:
         names = [
             node.name
             for node in graph.nodes
-            if node.name in self.batched and node.name not in self._spread
+            if node.name in self.batched and node.name not in self._leaves
         ]
 
-        def one(*sample: Any) -> dict[str, Any]:
+        def of_sample(*sample: Any) -> dict[str, Any]:
             values = {**self._static, **dict(zip(graph.data, sample, strict=True))}
             for name in names:
                 values[name] = graph.node[name].evaluate(values)
@@ -75,10 +76,16 @@ class Evaluation:
 
         tensors = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         with torch.no_grad():
-            made = vmap(
-                one, in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors)
+            batched = vmap(
+                of_sample,
+                in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors),
             )(*tensors)
         expanded = {
-            name: self._static[name].expand(n, *self._static[name].shape) for name in self._spread
+            name: self._static[name].expand(n, *self._static[name].shape) for name in self._leaves
         }
-        return {**self._static, **dict(zip(graph.data, tensors, strict=True)), **expanded, **made}
+        return {
+            **self._static,
+            **dict(zip(graph.data, tensors, strict=True)),
+            **expanded,
+            **batched,
+        }

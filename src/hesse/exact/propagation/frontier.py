@@ -1,19 +1,25 @@
-"""The frontier of the sweep: the values that separate what is done from what is not, and what is
-carried at each."""
+"""The frontier of the sweep: the values that separate the nodes that are done from those that are
+not, and what is carried at each.
+
+Each frontier value holds *cotangents*, (n, k, *value): for every sample k rows, each the derivative
+in that value of something. A `Key` says of what. Jᵀ of a node, its pull-back (vjp), takes them from
+the node's value to its inputs.
+"""
 
 import math
-from typing import Any
+from enum import Enum, auto
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hesse.exact.propagation.ownership import Written, accumulated, apart
+from hesse.exact.propagation.ownership import WritableBuffers, accumulated, with_own_memory
 from hesse.exact.propagation.pullback import Pullback
 from hesse.graph.graph import Graph
 from hesse.graph.structures import (
-    Columns,
-    Curvature,
+    Cotangents,
     Diagonal,
+    ValueHessian,
     added,
     as_tensor,
     flat,
@@ -24,253 +30,310 @@ from hesse.graph.structures import (
 from hesse.operations.record import Selection
 from hesse.operations.registry import record_of
 
-Key = tuple[str, str]
-DELTA: Key = ("delta", "")
-BASE: Key = ("base", "")
-CUT: Key = ("cut", "")
+
+class Role(Enum):
+    """What some cotangents at a value v are the derivatives of, in v.
+
+    Attributes:
+        LOSS: the sample's loss ℓ; one row, δ = ∂ℓ/∂v.
+        SITE_DELTA: δ of a site z_m that the sweep has passed, ∂²ℓ/∂v∂z_m: S.
+        SITE_INPUT: the input x_m of such a site, ∂x_m/∂v: D.
+        COLLAPSED_VALUE: the value that other cotangents were collapsed onto.
+        BOTTLENECK: the value that everything passes through on its way to the sites below.
+        PAIR: δ of another frontier value: the Hessian of the pair.
+    """
+
+    LOSS = auto()
+    SITE_DELTA = auto()
+    SITE_INPUT = auto()
+    COLLAPSED_VALUE = auto()
+    BOTTLENECK = auto()
+    PAIR = auto()
+
+
+class Key(NamedTuple):
+    """What cotangents are the derivatives of.
+
+    Attributes:
+        role: the kind of it.
+        value: the site's value, or the other one of a pair; empty where there is only one such.
+    """
+
+    role: Role
+    value: str = ""
+
+    @property
+    def is_of_site(self) -> bool:
+        """Whether they belong to one site that the sweep has passed."""
+        return self.role is Role.SITE_DELTA or self.role is Role.SITE_INPUT
+
+
+DELTA = Key(Role.LOSS)
+COLLAPSED = Key(Role.COLLAPSED_VALUE)
+BOTTLENECK = Key(Role.BOTTLENECK)
+
+# Collapsing replaces k rows by as many as the value has entries, and costs a product for each set
+# when they are multiplied out again. It is done where that leaves half of the rows or fewer.
+_WORTH_COLLAPSING = 2
+
+
+class SetAside(NamedTuple):
+    """What was taken off a bottleneck v, and is multiplied by ∂v/∂z at the site below.
+
+    Attributes:
+        cotangents: (n, k, |v|).
+        hessian: of v, (n, |v|, |v|); ``None`` where zero.
+    """
+
+    cotangents: dict[Key, Tensor]
+    hessian: Tensor | None
 
 
 class Frontier:
-    """The frontier: columns of each value, each value's own curvature, and that of pairs, kept at
-    the later of the two."""
+    """Cotangents of each value, the Hessian of the loss in each value, and in each pair of them,
+    kept at the later of the two."""
 
     def __init__(self, graph: Graph, values: dict[str, Any]) -> None:
         self._place, self._node, self._values = graph.place, graph.node, values
-        self._columns: dict[str, dict[Key, Columns]] = {}
-        self.own: dict[str, Curvature] = {}
-        # Columns collapsed onto a value passed before, (n, k, |value|); the columns CUT, its
-        # Jacobian, multiply them out.
+        self._cotangents: dict[str, dict[Key, Cotangents]] = {}
+        self.hessians: dict[str, ValueHessian] = {}
+        # Cotangents collapsed onto a value passed before, (n, k, |value|). What is carried under
+        # COLLAPSED, the Jacobian of that value, multiplies them out.
         self._collapsed: dict[Key, Tensor] = {}
-        self._cross: dict[
-            str, dict[str, Tensor]
-        ] = {}  # later value -> {earlier value: (n, |earlier|, *later)}
-        self._written = Written()
+        # later value -> {earlier value: (n, |earlier|, *later)}
+        self._cross: dict[str, dict[str, Tensor]] = {}
+        self._writable = WritableBuffers()
 
     def has(self, value: str) -> bool:
-        return value in self._columns
+        return value in self._cotangents
 
-    def columns(self, value: str) -> dict[Key, Columns]:
-        return self._columns[value]
+    def cotangents(self, value: str) -> dict[Key, Cotangents]:
+        return self._cotangents[value]
 
     def delta(self, value: str) -> Tensor:
-        return as_tensor(self._columns[value][DELTA]).squeeze(1)
+        return as_tensor(self._cotangents[value][DELTA]).squeeze(1)
 
     def entries(self) -> int:
         """How many numbers are held."""
-        held = [part for columns in self._columns.values() for part in columns.values()] + list(
-            self.own.values()
-        )
+        rows = [numel(part) for parts in self._cotangents.values() for part in parts.values()]
+        hessians = [numel(part) for part in self.hessians.values()]
         crossed = [part.numel() for parts in self._cross.values() for part in parts.values()]
-        return (
-            sum(numel(part) for part in held)
-            + sum(crossed)
-            + sum(part.numel() for part in self._collapsed.values())
-        )
+        collapsed = [part.numel() for part in self._collapsed.values()]
+        return sum(rows) + sum(hessians) + sum(crossed) + sum(collapsed)
 
-    def add(self, value: str, key: Key, columns: Columns) -> None:
-        held = self._columns.setdefault(value, {})
-        held[key] = added(held[key], columns) if key in held else columns
+    def add(self, value: str, key: Key, cotangents: Cotangents) -> None:
+        held = self._cotangents.setdefault(value, {})
+        held[key] = added(held[key], cotangents) if key in held else cotangents
 
     def retire(self, sites: set[str]) -> None:
-        """Forget the columns of sites that nothing below needs."""
-        for held in self._columns.values():
-            for key in [key for key in held if key[1] in sites]:
+        """Forget the cotangents of sites that nothing below needs."""
+        for held in self._cotangents.values():
+            for key in [key for key in held if key.is_of_site and key.value in sites]:
                 del held[key]
         self._collapsed = {
-            key: part for key, part in self._collapsed.items() if key[1] not in sites
+            key: part for key, part in self._collapsed.items() if key.value not in sites
         }
 
     def collapse(self, value: str) -> None:
-        """Where a value that stands alone holds more columns than it has entries, carry its
-        identity down instead of them."""
-        columns = self._columns[value]
+        """Where a value that stands alone holds more rows than it has entries, carry its identity
+        down instead of them."""
+        held = self._cotangents[value]
         size = self._values[value][0].numel()
+        # A diagonal stays: it takes no more room than the value itself.
         movable = {
-            key: part
-            for key, part in columns.items()
-            if key[0] in "SD" and isinstance(part, Tensor)
+            key: part for key, part in held.items() if key.is_of_site and isinstance(part, Tensor)
         }
-        count = sum(
+        rows = sum(
             part.shape[1]
-            for part in [*movable.values(), columns.get(CUT)]
+            for part in [*movable.values(), held.get(COLLAPSED)]
             if isinstance(part, Tensor)
         )
-        if count < 2 * size:
+        if rows < _WORTH_COLLAPSING * size:
             return
-        if CUT in columns:
-            jacobian = flat(as_tensor(columns.pop(CUT)))
+        if COLLAPSED in held:
+            # Collapsed once already, onto a value above: move that set down to this value first,
+            # for there is one value only that all collapsed cotangents stand at.
+            jacobian = flat(as_tensor(held.pop(COLLAPSED)))
             self._collapsed = {
                 key: torch.bmm(part, jacobian) for key, part in self._collapsed.items()
             }
         for key, part in movable.items():
-            del columns[key]
+            del held[key]
             self._collapsed[key] = (
                 self._collapsed[key] + flat(part) if key in self._collapsed else flat(part)
             )
-        columns[CUT] = identity(self._values[value])
+        held[COLLAPSED] = identity(self._values[value])
 
-    def expanded(self, value: str, sites: set[str]) -> dict[Key, Columns]:
-        """The columns of a value, those of these sites that were collapsed multiplied out."""
-        columns = dict(self._columns[value])
-        cut = columns.pop(CUT, None)
-        if cut is None:
-            return columns
-        jacobian = flat(as_tensor(cut))
+    def expanded(self, value: str, sites: set[str]) -> dict[Key, Cotangents]:
+        """The cotangents of a value, those of these sites that were collapsed multiplied out."""
+        held = dict(self._cotangents[value])
+        carried = held.pop(COLLAPSED, None)
+        if carried is None:
+            return held
+        jacobian = flat(as_tensor(carried))
         for key, part in self._collapsed.items():
-            if key[1] in sites:
-                made = torch.bmm(part, jacobian).reshape(*part.shape[:2], *self._shape(value))
-                columns[key] = added(columns[key], made) if key in columns else made
-        return columns
+            if key.value in sites:
+                product = torch.bmm(part, jacobian).reshape(*part.shape[:2], *self._shape(value))
+                held[key] = added(held[key], product) if key in held else product
+        return held
 
-    def begin_narrow(self, value: str) -> tuple[dict[Key, Tensor], Tensor | None]:
-        """Set aside a value's columns and curvature, each (n, k, |value|), and carry its own
-        identity down instead."""
-        columns, own = (
-            self.expanded(value, {site for _, site in self._collapsed}),
-            self.own.pop(value, None),
-        )
-        aside = {key: flat(as_tensor(part)) for key, part in columns.items() if key != DELTA}
-        delta = columns[DELTA]
-        self._columns[value] = {DELTA: delta, BASE: identity(self._values[value])}
-        return aside, None if own is None else flat(as_tensor(own))
+    def begin_bottleneck(self, value: str) -> SetAside:
+        """Set aside a value's cotangents and Hessian, and carry its own identity down instead."""
+        held = self.expanded(value, {key.value for key in self._collapsed})
+        hessian = self.hessians.pop(value, None)
+        aside = {key: flat(as_tensor(part)) for key, part in held.items() if key != DELTA}
+        self._cotangents[value] = {
+            DELTA: held[DELTA],
+            BOTTLENECK: identity(self._values[value]),
+        }
+        return SetAside(aside, None if hessian is None else flat(as_tensor(hessian)))
 
-    def begin_signals(self, site: str) -> None:
-        """Start the S columns of a site at the other frontier values; `take` starts them at its
-        inputs."""
+    def begin_site(self, site: str) -> None:
+        """Start S of a site at the other frontier values; `take` starts it at the site's inputs."""
         for other, cross in self._cross.get(site, {}).items():
-            self.add(other, ("S", site), transposed(cross, self._shape(other)))
+            self.add(other, Key(Role.SITE_DELTA, site), transposed(cross, self._shape(other)))
 
     def take(
-        self, value: str, op: Pullback | None, begins: bool, thin: bool, straight: bool = False
+        self,
+        value: str,
+        op: Pullback | None,
+        begins: bool,
+        diagonal_only: bool,
+        linearized: bool = False,
     ) -> None:
-        """Replace a value by its active inputs: Jᵀ on every column, Jᵀ S J on its curvature, and
-        the operation's own ∂².
+        """Replace a value by its active inputs: Jᵀ on all cotangents, Jᵀ S J on its Hessian S, and
+        the operation's own second derivative.
 
         Args:
             value: what is taken.
             op: what makes it; ``None`` where nothing below is wanted.
-            begins: whether the S columns of a site begin here.
-            thin: of the curvature of its input only the diagonal will be used.
-            straight: the operation counts as linear, and its own ∂² is left out.
+            begins: whether S of a site begins here.
+            diagonal_only: of the Hessian of its input only the diagonal will be used.
+            linearized: the operation counts as linear, and its second derivative is left out.
         """
-        held, own, crosses = (
-            self._columns.pop(value),
-            self.own.pop(value, None),
-            self._cross.pop(value, {}),
-        )
-        self._written.pass_on(*held.values(), own, *crosses.values())
+        held = self._cotangents.pop(value)
+        hessian, crosses = self.hessians.pop(value, None), self._cross.pop(value, {})
+        self._writable.release(*held.values(), hessian, *crosses.values())
         if op is None:
             return
+        # `_put_back` makes no rows S J, which are wanted where S of a site begins.
         if op.record.selected is not None and not begins:
-            self._put_back(op, op.record.selected, held, own, crosses)
+            self._put_back(op, op.record.selected, held, hessian, crosses)
             return
         delta = as_tensor(held[DELTA]).squeeze(1)
-        together: dict[Key, Columns] = {
+        together: dict[Key, Cotangents] = {
             **held,
-            **{("cross", other): cross for other, cross in crosses.items()},
+            **{Key(Role.PAIR, other): cross for other, cross in crosses.items()},
         }
         for key, parts in _pull_all(op, together).items():
             for name, part in zip(op.active, parts, strict=True):
-                if key[0] == "cross":
-                    self._add_pair(name, key[1], as_tensor(part))
+                if key.role is Role.PAIR:
+                    self._add_pair(name, key.value, as_tensor(part))
                 else:
                     self.add(name, key, part)
-        if own is not None:
-            halves, blocks = op.pull_curvature(own, halves=begins, thin=thin)
-            self._add_blocks(op.active, apart(blocks, halves))
+        if hessian is not None:
+            halves, blocks = op.pull_hessian(hessian, halves=begins, diagonal_only=diagonal_only)
+            self._add_blocks(op.active, with_own_memory(blocks, halves))
             for name, half in zip(op.active, halves, strict=False):
-                self.add(name, ("S", value), half)
-        if not straight:
-            self._add_blocks(op.active, op.curvature(delta))
+                self.add(name, Key(Role.SITE_DELTA, value), half)
+        if not linearized:
+            self._add_blocks(op.active, op.local_hessian(delta))
 
     def _put_back(
         self,
         op: Pullback,
-        at: Selection,
-        held: dict[Key, Columns],
-        own: Curvature | None,
+        select: Selection,
+        held: dict[Key, Cotangents],
+        hessian: ValueHessian | None,
         crosses: dict[str, Tensor],
     ) -> None:
         """Entries selected from a value: everything goes to where they were, into one tensor for
-        all that was selected."""
+        all that was selected.
+
+        A value is often selected from many times, as the steps of a sequence are. By the general
+        way each would make a Hessian of the whole value, zero but for its own entries.
+        """
         name = op.active[0]
         x, z, n = self._shape(name), op.node.shape, len(self._values[name])
         size = math.prod(x)
         for key, part in held.items():
-            columns = as_tensor(part)
-            room = self._written.room(
-                self._columns.setdefault(name, {}), key, (n, columns.shape[1], *x), columns
+            rows = as_tensor(part)
+            buffer = self._writable.buffer(
+                self._cotangents.setdefault(name, {}), key, (n, rows.shape[1], *x), rows
             )
-            at(op.node, room, 2).add_(columns)
-        if own is not None:
-            dense = as_tensor(own)
-            room = self._written.room(self.own, name, (n, size, *x), dense).view(n, *x, *x)
-            at(op.node, at(op.node, room, 1), 1 + len(z)).add_(dense.reshape(n, *z, *z))
+            select(op.node, buffer, 2).add_(rows)
+        if hessian is not None:
+            dense = as_tensor(hessian)
+            buffer = self._writable.buffer(self.hessians, name, (n, size, *x), dense)
+            buffer = buffer.view(n, *x, *x)
+            # First the rows of the entries, then their columns behind the row axes.
+            select(op.node, select(op.node, buffer, 1), 1 + len(z)).add_(dense.reshape(n, *z, *z))
         for other, cross in crosses.items():
             across = transposed(cross, self._shape(other)).reshape(n, *z, -1)
             beside = self._node.get(other)
-            at_other = None if beside is None else record_of(beside).selected
-            if beside is not None and at_other is not None and beside.inputs == (name,):
+            select_other = None if beside is None else record_of(beside).selected
+            if beside is not None and select_other is not None and beside.inputs == (name,):
                 # Both were selected from one value, where they go at once.
-                room, y = (
-                    self._written.room(self.own, name, (n, size, *x), cross).view(n, *x, *x),
-                    beside.shape,
+                buffer = self._writable.buffer(self.hessians, name, (n, size, *x), cross)
+                buffer, y = buffer.view(n, *x, *x), beside.shape
+                select(op.node, select_other(beside, buffer, 1), 1 + len(y)).add_(
+                    cross.reshape(n, *y, *z)
                 )
-                at(op.node, at_other(beside, room, 1), 1 + len(y)).add_(cross.reshape(n, *y, *z))
-                at_other(beside, at(op.node, room, 1), 1 + len(z)).add_(across.reshape(n, *z, *y))
+                select_other(beside, select(op.node, buffer, 1), 1 + len(z)).add_(
+                    across.reshape(n, *z, *y)
+                )
             elif other == name:
-                room = self._written.room(self.own, name, (n, size, *x), cross)
-                at(op.node, room, 2).add_(cross)
-                at(op.node, room.view(n, *x, size), 1).add_(across)
+                # The pair of a value with what was selected from it: both orders fall on it.
+                buffer = self._writable.buffer(self.hessians, name, (n, size, *x), cross)
+                select(op.node, buffer, 2).add_(cross)
+                select(op.node, buffer.view(n, *x, size), 1).add_(across)
             elif self._place[name] > self._place[other]:
-                at(
-                    op.node,
-                    self._written.room(
-                        self._cross.setdefault(name, {}), other, (n, cross.shape[1], *x), cross
-                    ),
-                    2,
-                ).add_(cross)
+                buffer = self._writable.buffer(
+                    self._cross.setdefault(name, {}), other, (n, cross.shape[1], *x), cross
+                )
+                select(op.node, buffer, 2).add_(cross)
             else:
-                room = self._written.room(
+                buffer = self._writable.buffer(
                     self._cross.setdefault(other, {}), name, (n, size, *self._shape(other)), cross
                 )
-                at(op.node, room.view(n, *x, -1), 1).add_(across)
+                select(op.node, buffer.view(n, *x, -1), 1).add_(across)
 
     def _add_blocks(self, names: tuple[str, ...], blocks: list[list[Any]]) -> None:
-        """Curvature of the inputs, block[i][j] being (n, |input i|, *input j) for i <= j."""
+        """Hessian of the inputs, block[i][j] being (n, |input i|, *input j) for i <= j."""
         for i, first in enumerate(names):
             for j, second in enumerate(names[i:], start=i):
                 block = blocks[i][j]
                 if block is None:
                     continue
                 if i == j:
-                    self.own[first] = (
-                        accumulated(self.own[first], block) if first in self.own else block
-                    )
+                    self._add_hessian(first, block)
                 else:
                     self._add_pair(second, first, as_tensor(block))
 
-    def _add_pair(self, value: str, other: str, columns: Tensor) -> None:
+    def _add_hessian(self, value: str, more: ValueHessian) -> None:
+        held = self.hessians.get(value)
+        self.hessians[value] = more if held is None else accumulated(held, more)
+
+    def _add_pair(self, value: str, other: str, cross: Tensor) -> None:
         """Add ∂²ℓ/∂value∂other, given as (n, |other|, *value); both orders of it where the two are
         the same value."""
         if value == other:
-            both = columns + transposed(columns, self._shape(value))
-            self.own[value] = accumulated(self.own[value], both) if value in self.own else both
+            self._add_hessian(value, cross + transposed(cross, self._shape(value)))
             return
         later, earlier = value, other
         if self._place[value] < self._place[other]:
-            later, earlier, columns = other, value, transposed(columns, self._shape(other))
+            later, earlier, cross = other, value, transposed(cross, self._shape(other))
         held = self._cross.setdefault(later, {})
-        held[earlier] = held[earlier] + columns if earlier in held else columns
+        held[earlier] = held[earlier] + cross if earlier in held else cross
 
     def _shape(self, value: str) -> tuple[int, ...]:
         return tuple(self._values[value].shape[1:])
 
 
-def _pull_all(op: Pullback, held: dict[Key, Columns]) -> dict[Key, tuple[Columns, ...]]:
-    """Jᵀ on every column set: diagonal ones by the rows of J, dense ones together where starting a
-    pull is costly."""
-    pulled: dict[Key, tuple[Columns, ...]] = {
+def _pull_all(op: Pullback, held: dict[Key, Cotangents]) -> dict[Key, tuple[Cotangents, ...]]:
+    """Jᵀ on every set of cotangents: diagonal ones by the rows of J, dense ones together where
+    starting a pull-back is costly."""
+    pulled: dict[Key, tuple[Cotangents, ...]] = {
         key: op.pull_diagonal(part) for key, part in held.items() if isinstance(part, Diagonal)
     }
     dense = {key: part for key, part in held.items() if isinstance(part, Tensor)}

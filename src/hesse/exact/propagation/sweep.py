@@ -1,56 +1,60 @@
-"""The sweep: one pass down the graph that carries every second-order signal of a chunk of samples.
+"""The sweep: one pass down the graph that carries δ, S and D of a chunk of samples to every site.
 
 The nodes are taken from the loss down. At every moment a set of values, the *frontier*, separates
-what is done from what is not, and each frontier value v holds columns, tensors (n, k, *v) of "the
-derivative in v of something":
+what is done from what is not, and each frontier value v holds cotangents, tensors (n, k, *v) of
+"the derivative in v of something":
 
-    delta     of ℓ                                       k = 1         δ
-    (S, m)    of δ at a site m already passed             k = |z_m|     S
-    (D, m)    of the input of a site m already passed     k = |x_m|     D
+    loss            of ℓ                                      k = 1         δ
+    site delta m    of δ at a site m already passed           k = |z_m|     S
+    site input m    of the input of a site m already passed   k = |x_m|     D
 
-and every two frontier values u, v their curvature ∂²ℓ/∂u∂v. Taking a node y = g(x₁, …, x_r) off the
-frontier applies Jᵀ to all its columns, Jᵀ S J to its curvature, and adds the node's own second
-derivative, δ·∂²g: the chain rule for Hessians, on a graph. On a chain of dense layers this is the
-recursion S_lm = f' ∘ Wᵀ S_{l+1,m}; on any other graph it is its generalisation. (Gower and Mello
-2012, "A new framework for the computation of Hessians", carry second derivatives down a graph in
-the same way, entry by entry, for one function; here they are blocks, for many samples at once.)
+and every two frontier values u, v their Hessian ∂²ℓ/∂u∂v. Taking a node y = g(x₁, …, x_r) off the
+frontier applies Jᵀ, its pull-back (vjp), to all its cotangents, Jᵀ S J to its Hessian, and adds the
+node's own second derivative, δ·∂²g: the chain rule for Hessians, on a graph. On a chain of dense
+layers this is the recursion S_lm = f' ∘ Wᵀ S_{l+1,m}; on any other graph it is its generalisation.
+(Gower and Mello 2012, "A new framework for the computation of Hessians", carry second derivatives
+down a graph in the same way, entry by entry, for one function; here they are blocks, for many
+samples at once.)
 
 Where positions do not meet above some value, the sweep down to it takes them for samples
-(`independent_positions`). Two shortcuts keep the columns few. Where one value alone separates what
-is above from a costly operation below, its identity is carried on in place of its columns, which
+(`independent_positions`). Two shortcuts keep the rows few. Where one value alone separates what is
+above from a costly operation below, its identity is carried on in place of its cotangents, which
 are multiplied by it on arrival (`Frontier.collapse`). And the lowest site, below which nothing is
-needed, is reached through the smallest value on the way to it (`Narrow`).
+needed, is reached through the smallest value on the way to it (`Bottleneck`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hesse.exact.propagation.frontier import BASE, DELTA, Frontier, Key
-from hesse.exact.propagation.independent_positions import Apart, find_apart
+from hesse.exact.propagation.frontier import BOTTLENECK, DELTA, Frontier, Key, Role, SetAside
+from hesse.exact.propagation.independent_positions import (
+    IndependentPositions,
+    find_independent_positions,
+)
 from hesse.exact.propagation.pullback import Pullback, is_costly
 from hesse.graph.graph import Graph, Node
 from hesse.graph.sites import Site
-from hesse.graph.structures import Columns, Curvature, as_tensor, identity
+from hesse.graph.structures import Cotangents, ValueHessian, as_tensor, identity
 from hesse.operations.record import Structure
 from hesse.operations.registry import record_of
 
 
 @dataclass(frozen=True)
-class Narrow:
+class Bottleneck:
     """A value v that everything passes through on its way to the lowest site, with fewer entries
     than that site.
 
     Attributes:
-        curvature: of v, (n, |v|, |v|); ``None`` where zero.
-        base: ∂v/∂z as columns (n, |v|, *z).
+        hessian: of v, (n, |v|, |v|); ``None`` where zero.
+        jacobian: ∂v/∂z as cotangents (n, |v|, *z).
     """
 
-    curvature: Tensor | None
-    base: Tensor
+    hessian: Tensor | None
+    jacobian: Tensor
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,15 @@ class Above:
     `independent_positions`.
 
     Attributes:
-        base: ∂cut/∂z as columns by position, (n, t, c, *z).
-        signals: by site m above the cut, ∂δ_m/∂cut, (n t, |z_m|, *cut), to be multiplied by
-            ``base``; absent where zero.
-        transports: by site m above the cut, ∂x_m/∂cut, likewise.
+        jacobian: ∂cut/∂z as cotangents by position, (n, t, c, *z).
+        hessians: by site m above the cut, ∂δ_m/∂cut, (n t, |z_m|, *cut), to be multiplied by
+            ``jacobian``; absent where zero.
+        jacobians: by site m above the cut, ∂x_m/∂cut, likewise.
     """
 
-    base: Tensor
-    signals: dict[str, Columns]
-    transports: dict[str, Columns]
+    jacobian: Tensor
+    hessians: dict[str, Cotangents]
+    jacobians: dict[str, Cotangents]
 
 
 @dataclass(frozen=True)
@@ -77,26 +81,40 @@ class Arrival:
     Attributes:
         site: the site l.
         delta: δ_l, (n, *z).
-        curvature: S_ll, (n, |z|, *z) or its structure; ``None`` where it is zero.
+        hessian: S_ll, (n, |z|, *z) or its structure; ``None`` where it is zero.
         input: the value of the site's input, (n, *x); ``None`` where it has none.
-        signals: by later site m, S_ml as columns (n, |z_m|, *z_l); absent where zero.
-        transports: by later site m, ∂x_m/∂z_l as columns (n, |x_m|, *z_l); absent where zero.
-        narrow: set at the lowest site where all signals pass through one narrow value v. Then
-            ``curvature`` is only what is added below v, and the columns are (n, k, |v|), to be
-            multiplied by ``narrow.base``.
+        hessians: by later site m, S_ml as cotangents (n, |z_m|, *z_l); absent where zero.
+        jacobians: by later site m, D = ∂x_m/∂z_l as cotangents (n, |x_m|, *z_l); absent where zero.
+        bottleneck: set at the lowest site where everything passes through one smaller value v. Then
+            ``hessian`` is only what is added below v, and the cotangents are (n, k, |v|), to be
+            multiplied by ``bottleneck.jacobian``.
         above: set where the sites above a cut come by position.
         positions: how many positions of every sample stand as samples of their own.
     """
 
     site: Site
     delta: Tensor
-    curvature: Curvature | None
+    hessian: ValueHessian | None
     input: Tensor | None
-    signals: dict[str, Columns]
-    transports: dict[str, Columns]
-    narrow: Narrow | None
+    hessians: dict[str, Cotangents]
+    jacobians: dict[str, Cotangents]
+    bottleneck: Bottleneck | None
     above: Above | None = None
     positions: int = 1
+
+
+@dataclass
+class Peak:
+    """The most numbers that were alive at once on a way down the graph.
+
+    Attributes:
+        entries: so far.
+    """
+
+    entries: int = 0
+
+    def note(self, entries: int) -> None:
+        self.entries = max(self.entries, entries)
 
 
 def _is_step(node: Node) -> bool:
@@ -116,9 +134,9 @@ class Sweep:
         graph: the captured sample loss.
         sites: those whose parameters are wanted.
         partners: for each site, the sites passed before it whose S and D it needs.
-        straight: the values whose operations count as linear, so that their own second derivatives,
-            and the product-rule terms of the sites among them, are left out.
-        only_diagonal: where nothing but the diagonal of a curvature will be used, carry only that.
+        linearized: the values whose operations count as linear, so that their own second
+            derivatives, and the product-rule terms of the sites among them, are left out.
+        only_diagonal: where nothing but the diagonal of a Hessian will be used, carry only that.
         split: whether positions may be taken for samples where they do not meet.
     """
 
@@ -127,51 +145,61 @@ class Sweep:
         graph: Graph,
         sites: tuple[Site, ...],
         partners: dict[str, set[str]],
-        straight: frozenset[str] = frozenset(),
+        linearized: frozenset[str] = frozenset(),
         only_diagonal: bool = False,
         split: bool = True,
     ) -> None:
-        self._graph, self._partners, self._straight = graph, partners, straight
+        self._graph, self._partners, self._linearized = graph, partners, linearized
         self._sites = {site.value: site for site in sites}
         self._active = active_values(graph, sites)
-        self.apart = (
-            find_apart(graph, self._sites, self._active)
+        self.positions = (
+            find_independent_positions(graph, self._sites, self._active)
             if sites and split and not only_diagonal
             else None
         )
         self._needs_above: dict[str, set[str]] = {}
-        if self.apart is not None:
-            self._split(self.apart)
-        # Where the last site lies that needs the columns of m.
+        if self.positions is not None:
+            self._split(self.positions)
+        # Where the last site lies that needs S and D of m: below it they are forgotten.
         self._last_use = {
             m: min(graph.place[site] for site, needed in self._partners.items() if m in needed)
             for m in {m for needed in self._partners.values() for m in needed}
         }
 
         self._costly_cuts = self._before_costly_operations() if sites else frozenset()
-        self._narrow = (
-            self._narrowest() if sites and not only_diagonal and self.apart is None else None
+        self._bottleneck = (
+            self._smallest_on_the_way()
+            if sites and not only_diagonal and self.positions is None
+            else None
         )
-        # Sites with positions are contracted through the few entries that a curvature comes from.
-        self._low_rank = not only_diagonal and any(not site.arrange.is_plain for site in sites)
-        self._thin = self._diagonal_suffices() if only_diagonal and sites else frozenset()
+        # Sites with positions are contracted through the few entries that a Hessian comes from.
+        self._low_rank = not only_diagonal and any(not site.arrange.is_vector for site in sites)
+        self._diagonal_only = self._diagonal_suffices() if only_diagonal and sites else frozenset()
 
-    def _split(self, apart: Apart) -> None:
+    def _split(self, positions: IndependentPositions) -> None:
         """Leave the sites above the cut to a sweep of their own, which ends at the cut as at a site
         that needs them."""
-        above = {site.value for site in apart.sites}
+        above = {site.value for site in positions.sites}
         self._sites = {value: site for value, site in self._sites.items() if value not in above}
         self._needs_above = {value: self._partners[value] & above for value in self._sites}
         needed = {value: self._partners[value] & above for value in above}
-        needed[apart.cut] = set().union(*self._needs_above.values())
+        needed[positions.cut] = set().union(*self._needs_above.values())
         self._partners = {value: self._partners[value] - above for value in self._sites}
         self._above = Sweep(
-            apart.graph, (*apart.sites, apart.end), needed, self._straight, split=False
+            positions.graph,
+            (*positions.sites, positions.end),
+            needed,
+            self._linearized,
+            split=False,
         )
 
     def _before_costly_operations(self) -> frozenset[str]:
-        """The values that alone separate what is above from a costly operation below: where columns
-        are worth collapsing."""
+        """The values that alone separate what is above from a costly operation below: where
+        cotangents are worth collapsing.
+
+        `crossing` holds the values that a cut just below the node would go through; where that is
+        one value, everything above reaches what is below through it.
+        """
         graph, active = self._graph, self._active
         lowest = min(graph.place[name] for name in self._sites)
         chosen, crossing, cut = set(), set(), None
@@ -188,16 +216,16 @@ class Sweep:
             crossing.update(inputs)
         return frozenset(chosen)
 
-    def _narrowest(self) -> str | None:
+    def _smallest_on_the_way(self) -> str | None:
         """The smallest value, smaller than the lowest site's, that alone separates that site from
         all others and the loss.
 
-        Where that site is plain its S is contracted in symmetric halves, which is less work than
-        through any such value.
+        A site without positions has none: its S is contracted in symmetric halves, which is less
+        work than through any such value.
         """
         graph = self._graph
         lowest = min(self._sites, key=lambda name: graph.place[name])
-        if self._sites[lowest].arrange.is_plain:
+        if self._sites[lowest].arrange.is_vector:
             return None
         others = [graph.place[name] for name in self._sites if name != lowest]
         below = graph.downstream({lowest}) & self._active
@@ -216,34 +244,29 @@ class Sweep:
         return best
 
     def _diagonal_suffices(self) -> frozenset[str]:
-        """The values from the lowest site, where it is plain, up to the first operation that mixes
-        entries."""
+        """The values from the lowest site, where it has no positions, up to the first operation
+        that mixes entries."""
         graph = self._graph
         value = min(self._sites, key=lambda name: graph.place[name])
-        thin: set[str] = set()
-        if not self._sites[value].arrange.is_plain or any(self._partners[value]):
+        chain: set[str] = set()
+        if not self._sites[value].arrange.is_vector or any(self._partners[value]):
             return frozenset()
         while True:
-            thin.add(value)
+            chain.add(value)
             users = [node for node in graph.nodes if value in node.inputs]
             if (
                 len(users) != 1
                 or users[0].name in self._sites
                 or not record_of(users[0]).is_elementwise(users[0], (value,), graph.shapes)
             ):
-                return frozenset(thin)
+                return frozenset(chain)
             if [name for name in users[0].inputs if name in self._active] != [value]:
-                return frozenset(
-                    thin
-                )  # another way up ends here, which needs more than the diagonal
+                # Another way up ends here, which needs more than the diagonal.
+                return frozenset(chain)
             value = users[0].name
 
     def arrivals(
-        self,
-        values: dict[str, Any],
-        batched: set[str],
-        scale: float,
-        observe: Callable[[int], None] | None = None,
+        self, values: dict[str, Any], batched: set[str], scale: float, peak: Peak | None = None
     ) -> Iterator[Arrival]:
         """Go down from the loss and stop at every site.
 
@@ -251,86 +274,91 @@ class Sweep:
             values: every value, with a leading sample axis where batched.
             batched: names of the values with a sample axis.
             scale: what the sum over samples is multiplied by: δ of the loss itself.
-            observe: called with the number of tensor entries alive at each node, for the plan.
+            peak: is told the number of tensor entries alive at each node, for the plan.
         """
         graph, frontier = self._graph, Frontier(self._graph, values)
         if graph.output not in self._active:
             return
-        start, handed = graph.output, None
-        if self.apart is None:
+        start, at_cut = graph.output, None
+        if self.positions is None:
             frontier.add(start, DELTA, torch.full_like(values[start], scale).unsqueeze(1))
         else:
-            start = self.apart.cut
-            for arrival in self._above.arrivals(self.apart.values(values), batched, scale, observe):
+            start = self.positions.cut
+            by_position = self.positions.values(values)
+            for arrival in self._above.arrivals(by_position, batched, scale, peak):
                 if arrival.site.value == start:
-                    handed = arrival
+                    at_cut = arrival
                 else:
-                    yield replace(arrival, positions=self.apart.count)
-            if handed is None:
+                    yield replace(arrival, positions=self.positions.count)
+            # No arrival at the cut: the loss does not depend on it, and so on nothing below.
+            if at_cut is None:
                 return
-            frontier.add(start, DELTA, self.apart.joined(handed.delta).unsqueeze(1))
-            if handed.curvature is not None:
-                frontier.own[start] = self.apart.curvature(handed.curvature)
-            if handed.signals or handed.transports:
-                frontier.add(start, BASE, identity(values[start]))
+            frontier.add(start, DELTA, self.positions.joined(at_cut.delta).unsqueeze(1))
+            if at_cut.hessian is not None:
+                frontier.hessians[start] = self.positions.hessian(at_cut.hessian)
+            if at_cut.hessians or at_cut.jacobians:
+                frontier.add(start, BOTTLENECK, identity(values[start]))
         lowest = min(graph.place[value] for value in self._sites)
-        held: tuple[dict[Key, Tensor], Tensor | None] | None = None
+        aside: SetAside | None = None
         for place in range(graph.place[start], lowest - 1, -1):
             node = graph.nodes[place]
             if not frontier.has(node.name):
                 continue
             site = self._sites.get(node.name)
             if site is not None:
-                yield self._arrive(site, frontier, values, batched, held, handed)
+                yield self._arrive(site, frontier, values, batched, aside, at_cut)
             frontier.retire({m for m, last in self._last_use.items() if last >= place})
             active = tuple(name for name in node.inputs if name in self._active)
             if node.name in self._costly_cuts:
                 frontier.collapse(node.name)
-            if node.name == self._narrow:
-                held = frontier.begin_narrow(node.name)
+            if node.name == self._bottleneck:
+                aside = frontier.begin_bottleneck(node.name)
             begins = site is not None and self._last_use.get(node.name, place) < place
+            # Before the node is taken: its pairs with other frontier values are still known.
             if begins:
-                frontier.begin_signals(node.name)
-            thin, straight = (
-                len(active) == 1 and active[0] in self._thin,
-                node.name in self._straight,
-            )
+                frontier.begin_site(node.name)
+            diagonal_only = len(active) == 1 and active[0] in self._diagonal_only
+            linearized = node.name in self._linearized
             op = Pullback(node, active, values, batched, self._low_rank) if active else None
-            frontier.take(node.name, op, begins, thin, straight)
+            frontier.take(node.name, op, begins, diagonal_only, linearized)
+            # D is of the input before the parameter enters, so it starts below the node; shifts
+            # have no input, and a linearized site no product-rule term.
             if (
                 begins
-                and not straight
+                and not linearized
                 and site is not None
                 and site.input is not None
                 and site.input in active
-                and any(slot.features for slot in site.slots)
+                and any(use.features for use in site.uses)
             ):
-                frontier.add(site.input, ("D", node.name), identity(values[site.input]))
-            if observe is not None:
-                observe(frontier.entries())
+                key = Key(Role.SITE_INPUT, node.name)
+                frontier.add(site.input, key, identity(values[site.input]))
+            if peak is not None:
+                peak.note(frontier.entries())
 
     def _arrive(
         self,
         site: Site,
-        frontier: "Frontier",
+        frontier: Frontier,
         values: dict[str, Any],
         batched: set[str],
-        held: tuple[dict[Key, Tensor], Tensor | None] | None,
-        handed: Arrival | None,
+        aside: SetAside | None,
+        at_cut: Arrival | None,
     ) -> Arrival:
-        wanted, narrow, above = self._partners[site.value], None, None
-        columns = (
-            frontier.expanded(site.value, wanted) if held is None else frontier.columns(site.value)
-        )
-        if held is not None:
-            narrow = Narrow(held[1], as_tensor(columns[BASE]))
-            columns = dict(held[0])
-        if handed is not None and self.apart is not None and BASE in columns:
+        wanted, bottleneck, above = self._partners[site.value], None, None
+        held: dict[Key, Cotangents] = {}
+        if aside is None:
+            held |= frontier.expanded(site.value, wanted)
+        else:
+            held |= aside.cotangents
+            jacobian = as_tensor(frontier.cotangents(site.value)[BOTTLENECK])
+            bottleneck = Bottleneck(aside.hessian, jacobian)
+        if at_cut is not None and self.positions is not None and BOTTLENECK in held:
             needed = self._needs_above[site.value]
             above = Above(
-                self.apart.by_position(as_tensor(columns[BASE])),
-                {m: part for m, part in handed.signals.items() if m in needed},
-                {m: part for m, part in handed.transports.items() if m in needed},
+                self.positions.by_position(as_tensor(held[BOTTLENECK])),
+                {m: part for m, part in at_cut.hessians.items() if m in needed},
+                {m: part for m, part in at_cut.jacobians.items() if m in needed},
             )
         x = None if site.input is None else values[site.input]
         if x is not None and site.input not in batched:
@@ -338,10 +366,16 @@ class Sweep:
         return Arrival(
             site,
             frontier.delta(site.value),
-            frontier.own.get(site.value),
+            frontier.hessians.get(site.value),
             x,
-            {m: c for (kind, m), c in columns.items() if kind == "S" and m in wanted},
-            {m: c for (kind, m), c in columns.items() if kind == "D" and m in wanted},
-            narrow,
+            _of_role(Role.SITE_DELTA, held, wanted),
+            _of_role(Role.SITE_INPUT, held, wanted),
+            bottleneck,
             above,
         )
+
+
+def _of_role(role: Role, held: dict[Key, Cotangents], wanted: set[str]) -> dict[str, Cotangents]:
+    return {
+        key.value: part for key, part in held.items() if key.role is role and key.value in wanted
+    }

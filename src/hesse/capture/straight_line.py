@@ -1,5 +1,5 @@
-"""The product H v of one term of the cost as a straight line of tensor operations, traced once and
-linear in v.
+"""The product H v of one term of the cost as a straight-line program, tensor operations without
+branches, traced once and linear in v.
 
     H v = d/dε ∇J(θ + ε v) at ε = 0
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from hesse.capture.norms import NormsApart
+from hesse.capture.norms import UnfusedNorms
 from hesse.derivatives import Tensors
 from hesse.process.quiet import quiet
 
@@ -53,7 +53,7 @@ class Unsuitable(Exception):
 
 
 @dataclass(frozen=True)
-class Program:
+class TracedProduct:
     """H v of one term, cut in two.
 
     Attributes:
@@ -70,12 +70,12 @@ class Program:
 
 def trace(
     product: Callable[[Tensors, Tensors, Tensors], Tensors], theta: Tensors, inputs: Tensors
-) -> Program:
+) -> TracedProduct:
     """Trace (θ, inputs, v) -> H v for tensors of these shapes, and cut it by what depends on v.
 
     Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a
     mask that selects) stops it instead of being frozen into the program. What a function takes from
-    around it is given to it, and known, by `hesse.capture.surroundings`.
+    around it is given to it, and known, by `hesse.capture.closure_conversion`.
 
     Raises:
         Unsuitable: the program would not be a pure function of its arguments.
@@ -85,24 +85,23 @@ def trace(
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.graph import CodeGen
 
-    def apart(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
-        with NormsApart():
+    def unfused(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
+        with UnfusedNorms():
             return product(theta, inputs, v)
 
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's
     # thread-local dispatch state broken, so that the next plain autograd.grad fails.
     with ThreadPoolExecutor(1) as thread:
-        tracing = quiet()(make_fx(torch.func.functionalize(apart), tracing_mode="fake"))
+        tracing = quiet()(make_fx(torch.func.functionalize(unfused), tracing_mode="fake"))
         traced = thread.submit(
             tracing, theta, inputs, [torch.zeros_like(p) for p in theta]
         ).result()
     graph = traced.graph
     graph.set_codegen(CodeGen())
     for node in graph.nodes:
-        _check(node)
-        if (
-            node.op == "get_attr"
-        ):  # the memory of an array, perhaps, which somebody else may write into
+        _require_pure(node)
+        # The memory of an array, perhaps, which somebody else may write into.
+        if node.op == "get_attr":
             setattr(traced, node.target, getattr(traced, node.target).clone())
     _drop_copies(graph)
     _merge_equal(graph)
@@ -111,9 +110,9 @@ def trace(
     return _cut(traced, len(theta))
 
 
-def _check(node: fx.Node) -> None:
-    """Refuse draws, effects, sizes that depend on the data, and what depends on where a tensor lies
-    in memory."""
+def _require_pure(node: fx.Node) -> None:
+    """Raise `Unsuitable` on draws, effects, sizes that depend on the data, and what depends on
+    where a tensor lies in memory."""
     if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
         raise Unsuitable(f"{node.target} has a size that depends on the data")
     if not isinstance(node.target, torch._ops.OpOverload):
@@ -137,7 +136,7 @@ def _form(node: Any) -> Any:
 
 
 def _drop_copies(graph: fx.Graph) -> None:
-    """Nothing in the graph writes, so a copy may be its original."""
+    """Nothing in the graph writes, so that a copy may be replaced by its original."""
     for node in list(graph.nodes):
         if node.target not in _COPIES:
             continue
@@ -193,7 +192,8 @@ def _fuse_additions(graph: fx.Graph) -> None:
             break
 
 
-def _cut(traced: fx.GraphModule, parameters: int) -> Program:
+def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
+    """The program in two: what depends on v, and what that needs of the rest."""
     graph = traced.graph
     places = [node for node in graph.nodes if node.op == "placeholder"]
     tangents = places[-parameters:]
@@ -223,7 +223,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> Program:
     prepare.output([before[node] for node in kept])
     apply.output(fx.map_arg(output.args[0], after.__getitem__))
     prepare.eliminate_dead_code()
-    return Program(fx.GraphModule(traced, prepare), fx.GraphModule(traced, apply), workspace)
+    return TracedProduct(fx.GraphModule(traced, prepare), fx.GraphModule(traced, apply), workspace)
 
 
 def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> int:

@@ -1,10 +1,10 @@
-"""What a function takes from around it: tensors that are none of its arguments, and what it reads
-off values.
+"""Closure conversion: what a function takes from around it, tensors that are none of its arguments
+and what it reads off values, becomes arguments.
 
-A straight line is traced on shapes alone, where a closure's tensor has no place and a value cannot
-be read. So the function is run once on values under a watch. The tensors that it meets become
-arguments of the program, by the order in which they are met, and what it reads (does a mask leave
-anything out?) is given again in the trace, and is part of what the program is known by. Every
+A straight-line program is traced on shapes alone, where a closure's tensor has no place and a value
+cannot be read. So the function is run once on values under a watch. The tensors that it meets
+become arguments of the program, by the order in which they are met, and what it reads (does a mask
+leave anything out?) is given again in the trace, and is part of what the program is known by. Every
 operator watches anew: it holds the values of the moment in which it was made, whatever is written
 into the tensors later.
 """
@@ -19,10 +19,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hesse.capture.straight import Unsuitable
+from hesse.capture.straight_line import Unsuitable
 from hesse.derivatives import Tensors
 
-Function = Callable[..., Any]
+SummandFunction = Callable[..., Any]
 
 # What gives Python a value.
 _READS: frozenset[Any] = frozenset(
@@ -35,8 +35,8 @@ _READS: frozenset[Any] = frozenset(
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a function met in one run.
+class ClosedOver:
+    """What a function took from around it in one run.
 
     Attributes:
         tensors: those that are no arguments, in the order in which they were met.
@@ -53,15 +53,15 @@ class Surroundings:
         """Runs of equal key, whose tensors have equal shapes, go the same way."""
         return self.uses, repr([value for _, value in self.reads])
 
-    def replayed(self, function: Function) -> Function:
+    def replayed(self, function: SummandFunction) -> SummandFunction:
         """The same function with these tensors as further inputs, the last ones, and with values
         read as they were."""
 
         def replay(*given: Any) -> Any:
             *others, inputs = given
-            own = len(inputs) - len(self.tensors)
-            with _Replay(self, inputs[own:]):
-                return function(*others, inputs[:own])
+            count = len(inputs) - len(self.tensors)
+            with _Replay(self, inputs[count:]):
+                return function(*others, inputs[:count])
 
         return replay
 
@@ -76,11 +76,11 @@ class Surroundings:
         return self.replayed(part)
 
 
-def watched(function: Function, theta: Tensors, inputs: Tensors) -> Surroundings:
+def closed_over(function: SummandFunction, theta: Tensors, inputs: Tensors) -> ClosedOver:
     """Run a function, and see what it takes from around it."""
     with _Watch([*theta, *inputs]) as watch:
         function(theta, inputs)
-    return Surroundings(tuple(watch.tensors.values()), tuple(watch.uses), tuple(watch.reads))
+    return ClosedOver(tuple(watch.tensors.values()), tuple(watch.uses), tuple(watch.reads))
 
 
 class _Watch(TorchFunctionMode):
@@ -89,7 +89,8 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, arguments: Tensors) -> None:
         super().__init__()
-        self._made: Any = WeakIdKeyDictionary(dict.fromkeys(arguments))
+        # Arguments, and what was computed; weakly, so that no value lives longer for it.
+        self._known: Any = WeakIdKeyDictionary(dict.fromkeys(arguments))
         self.tensors: dict[int, Tensor] = {}
         self.uses: list[int] = []
         self.reads: list[tuple[Any, Any]] = []
@@ -102,14 +103,15 @@ class _Watch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         for leaf in _tensors((args, kwargs)):
-            if leaf not in self._made and not torch._C._functorch.is_functorch_wrapped_tensor(leaf):  # type: ignore[attr-defined]
+            # A tensor of a transform of the function's own (torch.func) is computed, if not here.
+            if leaf not in self._known and not _is_wrapped(leaf):
                 self.tensors.setdefault(id(leaf), leaf)
                 self.uses.append(list(self.tensors).index(id(leaf)))
         result = func(*args, **(kwargs or {}))
         if func in _READS:
             self.reads.append((func, result))
         for leaf in _tensors(result):
-            self._made.setdefault(leaf, None)
+            self._known.setdefault(leaf, None)
         return result
 
 
@@ -117,7 +119,7 @@ class _Replay(TorchFunctionMode):
     """While it is entered, tensors that were met are the given ones, and what was read is read
     again."""
 
-    def __init__(self, met: Surroundings, given: Tensors) -> None:
+    def __init__(self, met: ClosedOver, given: Tensors) -> None:
         super().__init__()
         self._given = {id(tensor): other for tensor, other in zip(met.tensors, given, strict=True)}
         self._reads = iter(met.reads)
@@ -142,3 +144,7 @@ class _Replay(TorchFunctionMode):
 
 def _tensors(tree: Any) -> Iterable[Tensor]:
     return (leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # type: ignore[attr-defined]

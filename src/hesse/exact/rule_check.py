@@ -1,7 +1,7 @@
-"""Rules on trial: what each operation of a graph is pulled back by, held against plain autograd on
-a few samples, once a capture.
+"""The check of rules: what each operation of a graph is pulled back by, held against plain autograd
+on a few samples, once a capture.
 
-Most rules are PyTorch's own derivatives, taken for many samples and columns side by side, and side
+Most rules are PyTorch's own derivatives, taken for many samples and rows side by side, and side
 by side some of them are wrong where one by one they are right (`torch.linalg.solve` with a
 right-hand side that broadcasts).
 """
@@ -14,18 +14,20 @@ from torch import Tensor
 
 from hesse.certificates.drawing import drawn
 from hesse.certificates.rounding import ROUNDINGS, noise
-from hesse.exact.propagation.evaluation import Evaluation
+from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.pullback import Pullback
 from hesse.graph.local import Values
 from hesse.graph.structures import as_tensor, transposed
 
-# Operations whose second derivative has more entries than this are left to the certificate of the
-# whole.
+# Operations whose second derivative has more entries than this, 8 MB for each sample in float64,
+# are left to the certificate of the result.
 _LARGEST = 10**6
+# Of the norm of what plain autograd gives: wrong rules are off by about their size, and right ones
+# by rounding, which is measured where they are off by more than this.
 _TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
-def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str | None:
+def wrong_rule(evaluation: ChunkEvaluation, values: Values, active: set[str]) -> str | None:
     """Whose derivatives of which operation are wrong; ``None`` where all agree with plain autograd.
 
     Args:
@@ -39,6 +41,7 @@ def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str 
         if not names or node.name not in active:
             continue
         op = Pullback(node, names, values, evaluation.batched)
+        # A product with its slope, and nothing else.
         if op.elementwise and op.linear:
             continue
         sizes = [values[name][0].numel() for name in names]
@@ -46,23 +49,25 @@ def wrong_rule(evaluation: Evaluation, values: Values, active: set[str]) -> str 
             continue
         delta, v = drawn(values[node.name], random), [drawn(values[name], random) for name in names]
 
-        def plain(op: Pullback = op, delta: Tensor = delta, v: list[Tensor] = v) -> list[Tensor]:
+        def reference(
+            op: Pullback = op, delta: Tensor = delta, v: list[Tensor] = v
+        ) -> list[Tensor]:
             return _one_by_one(op, values, delta, v)
 
-        ours, theirs = list(_by_rule(op, values, delta, v)), plain()
+        ours, theirs = list(_by_rule(op, values, delta, v)), reference()
         limits = [
             _TOLERANCE[b.dtype] * float(b.norm() + 1e-6 * a.norm())
             for a, b in zip(ours, theirs, strict=True)
         ]
         # What is not finite is left to the certificate, which finds a way that gives a number.
         gaps = [float((a - b).norm()) for a, b in zip(ours, theirs, strict=True)]
-        apart = [
+        suspects = [
             place for place, gap in enumerate(gaps) if math.isfinite(gap) and gap > limits[place]
         ]
-        rounding = noise(plain) if apart else []
-        if any(gaps[place] > limits[place] + ROUNDINGS * rounding[place] for place in apart):
-            own = op.record.pull is not None or op.record.second is not None
-            return f"{'its record' if own else 'PyTorch'}'s derivatives of {op.node.kind}"
+        rounding = noise(reference) if suspects else []
+        if any(gaps[place] > limits[place] + ROUNDINGS * rounding[place] for place in suspects):
+            written_out = op.record.pull is not None or op.record.second is not None
+            return f"{'its record' if written_out else 'PyTorch'}'s derivatives of {op.node.kind}"
     return None
 
 
@@ -71,7 +76,7 @@ def _by_rule(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> It
     names = op.active
     for part in op.pull(delta.unsqueeze(1)):
         yield part.squeeze(1)
-    blocks = op.curvature(delta)
+    blocks = op.local_hessian(delta)
     for i, name in enumerate(names):
         total = torch.zeros_like(values[name])
         for j, other in enumerate(names):
@@ -91,13 +96,15 @@ def _by_rule(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> It
 
 def _one_by_one(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> list[Tensor]:
     """The same, one sample at a time."""
-    alone = [_alone(op, values, delta, v, sample) for sample in range(len(delta))]
+    by_sample = [_of_sample(op, values, delta, v, sample) for sample in range(len(delta))]
     return [
-        torch.stack(parts) for each in zip(*alone, strict=True) for parts in zip(*each, strict=True)
+        torch.stack(parts)
+        for each in zip(*by_sample, strict=True)
+        for parts in zip(*each, strict=True)
     ]
 
 
-def _alone(
+def _of_sample(
     op: Pullback, values: Values, delta: Tensor, v: list[Tensor], sample: int
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The same of one sample by double backward."""
@@ -116,7 +123,8 @@ def _alone(
     ]
     if not outputs:
         return tuple(slope.detach() for slope in slopes), zeros
-    bent, directions = zip(*outputs, strict=True)
+    # Those that depend on the inputs: of the others the derivative is zero.
+    differentiable, directions = zip(*outputs, strict=True)
     return tuple(slope.detach() for slope in slopes), torch.autograd.grad(
-        bent, leaves, directions, materialize_grads=True
+        differentiable, leaves, directions, materialize_grads=True
     )
