@@ -110,8 +110,7 @@ def evaluate(
             while len(_kept) > _MOST:
                 _kept.popitem(last=False)
     function, names, _ = kept
-    with torch.no_grad():
-        return function(*[ready.values[name] for name in names])
+    return function(*[ready.values[name] for name in names])
 
 
 class _Compiler:
@@ -149,7 +148,11 @@ class _Compiler:
         definition = defined("formula", list(given.values()), self._letting_go(function))
         module = ast.fix_missing_locations(ast.Module([*imports, definition], []))
         exec(compile(module, "<formula>", "exec"), bound)
-        return bound["formula"], list(given)
+        formula = bound["formula"]
+        # NumPy's own functions record nothing for automatic differentiation.
+        if self.arrays.backend == "torch" or function.writer.functions or function.writer.maps:
+            formula = torch.no_grad()(formula)
+        return formula, list(given)
 
     def _bound(self, function: Function) -> dict[str, Any]:
         """A value for each name that no array is given for."""
