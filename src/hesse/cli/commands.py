@@ -164,12 +164,12 @@ def quadratic(
     """Show the quadratic model of the cost: how far to trust it, the step that each method
     proposes, and what it achieves."""
     from hesse.cli.quadratic import pictures, report
-    from hesse.taylor.refuse import positive
+    from hesse.taylor.checks import require_positive
 
     check_writable("--figure", figure, FIGURES)
     if figure is not None:
         require("matplotlib", "plot", "--figure")
-    positive(tolerance, "tolerance")
+    require_positive(tolerance, "tolerance")
     budget = question.bytes
     q = hesse.quadratic(question.cost(), memory=budget)
     trust = report(q, tolerance)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.process.progress import Progress
-from hesse.taylor import QuadraticModel, quadratic, refuse
+from hesse.taylor import QuadraticModel, checks, quadratic
 
 
 @final
@@ -93,8 +93,8 @@ def check(q: Any, points: Any) -> int:
         HesseTypeError: not a `QuadraticModel`.
         HesseValueError: not a whole number of points, or fewer than two.
     """
-    refuse.other(q, QuadraticModel, "q", "hesse.quadratic(cost)")
-    return refuse.whole(points, "points", 2)
+    checks.require_instance(q, QuadraticModel, "q", "hesse.quadratic(cost)")
+    return checks.require_integer(points, "points", 2)
 
 
 def orthonormal(*directions: Float[Tensor, " P"]) -> Float[Tensor, "P k"] | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, signed
 from hesse.plot.section import Section, check
-from hesse.taylor import QuadraticModel, refuse
+from hesse.taylor import QuadraticModel, checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +83,7 @@ class Slice:
         span = (
             _span(line, max(ahead.radius, behind.radius))
             if span is None
-            else refuse.positive(span, "span")
+            else checks.require_positive(span, "span")
         )
         along = "−g, downhill" if bool(q.gradient.any()) else "a random direction"
         if direction is not None:
