@@ -11,7 +11,7 @@ from torch import Tensor
 from hesse.data.batch import Batch, tensors_in
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.losses import Loss
-from hesse.snapshot import Parameters
+from hesse.parameters import Parameters
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ _REMEDIES: tuple[Remedy, ...] = (_of_complex, _of_dtype, _of_arguments, _of_shap
 # ---------------------------------------------------------------- predictions and targets
 
 
-def check_aligned(loss: Loss | None, prediction: Any, batch: Batch, index: int) -> None:
+def require_aligned_targets(loss: Loss | None, prediction: Any, batch: Batch, index: int) -> None:
     """Refuse targets of another number of rows than the predictions, and what broadcasting would
     compare across samples."""
     target = batch.targets
@@ -133,7 +133,7 @@ def check_aligned(loss: Loss | None, prediction: Any, batch: Batch, index: int) 
         )
 
 
-def check_labels(loss: Loss | None, prediction: Any, target: Any, index: int) -> None:
+def require_class_labels(loss: Loss | None, prediction: Any, target: Any, index: int) -> None:
     """Refuse labels that name no class, before an indexing kernel meets them."""
     if (
         loss is None

@@ -332,3 +332,30 @@ def weighed(loss: Any) -> Loss:
         total,
         lambda prediction, target: float(target[1].sum()),
     )
+
+
+# ------------------------------------------------------------ what the form of the data asks for
+
+
+def loss_for(form: str, loss: Any) -> Any:
+    """The loss that data of a form asks for: a `Loss`, or a function of the user's whose reduction
+    is to be inferred."""
+    if isinstance(loss, type):
+        raise HesseTypeError(
+            f"loss: expected a loss module, got the class {loss.__name__}; call it,"
+            f" {loss.__name__}()"
+        )
+    if loss is not None and form in ("inputs", "tensor"):
+        raise HesseTypeError(
+            "data: batch 0 holds inputs only; expected a pair (inputs, targets) of tensors, a"
+            " triple with weights of the samples behind them, or a mapping of the model's arguments"
+        )
+    if loss is None:
+        if form in ("pair", "weighted"):
+            raise HesseTypeError(
+                "loss: expected a name, a loss module or a function (prediction, target) -> scalar"
+                " for data of (X, y), got None; without a loss the model's output is the cost, or"
+                " holds it, and a batch is a mapping of its arguments"
+            )
+        return own_loss
+    return weighed(loss) if form == "weighted" else known_loss(loss) or loss

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hesse.cost import Cost, asked
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseError,
@@ -126,7 +126,7 @@ def minimize(
         >>> result.success, result.x.round(6)
         (True, array([1., 1.]))
     """
-    cost = asked(cost, curvature)
+    cost = cost_with_curvature(cost, curvature)
     _check(method, dense, callback)
     goal = Goal(
         checks.require_positive(tolerance, "tolerance", zero=True),

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.cost import Cost, asked, value
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseValueError, readable_bytes
+from hesse.evaluation import value
 from hesse.layout import Layout
 from hesse.matrix.block_hessian import BlockHessian, Eigen
 from hesse.process.memory import available_bytes
@@ -72,7 +73,7 @@ def quadratic(
         >>> q.newton()
         Step(method='newton', vector=tensor([-0.3333]), ...)
     """
-    cost = asked(cost, curvature)
+    cost = cost_with_curvature(cost, curvature)
     checks.require_dense_option(dense, "memory allows")
     products = checks.require_integer(products, "products", 1)
     memory = None if memory is None else checks.require_integer(memory, "memory", 1)

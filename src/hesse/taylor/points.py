@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates import Certificate
-from hesse.cost import Cost, value_and_gradient
+from hesse.cost import Cost
 from hesse.errors import HesseError, HesseValueError
+from hesse.evaluation import value_and_gradient
 from hesse.exact.hessian import hessian
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.products.hessian_operator import HessianOperator, operator

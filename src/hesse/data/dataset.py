@@ -99,7 +99,7 @@ class Data:
             if batch.size:
                 yield batch
 
-    def survey(self, visit: Callable[[int, Batch], None]) -> int:
+    def validate(self, visit: Callable[[int, Batch], None]) -> int:
         """A checking pass: calls ``visit(index, batch)`` and returns the number of samples.
 
         A loader is read once more and order-free sums are compared, so that data which does not
