@@ -20,8 +20,8 @@ from hesse.errors import HesseFileError
 from hesse.plot import Spectrum
 
 PENALTY = 1e-3
-WIDTHS = (64, 32, 10)
-CHUNK = 256
+WIDTHS = (64, 32, 10)  # P = 2,410
+CHUNK = 256  # Hessian-vector products at once
 EARLY = 5  # iterations: far from a minimum, where steps differ
 
 
@@ -58,6 +58,7 @@ def run(folder: Path) -> None:
 
     _heading("The exact Hessian")
     H = hesse.hessian(cost)
+    # The best of three: the least disturbed by whatever else runs.
     ours = min(timed(lambda: hesse.hessian(cost))[1] for _ in range(3))
     say(H)
 
@@ -138,6 +139,7 @@ def train(X: Tensor, y: Tensor, iterations: int = 100) -> nn.Module:
 
     Its weights are drawn from a generator of its own: torch's global random state is not touched.
     """
+    # skip_init: the layers' own initialisation would draw from the global random state.
     generator = torch.Generator().manual_seed(0)
     layers = [nn.utils.skip_init(nn.Linear, n, m, dtype=X.dtype) for n, m in pairwise(WIDTHS)]
     net = nn.Sequential(layers[0], nn.Tanh(), layers[1])

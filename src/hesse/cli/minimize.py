@@ -58,10 +58,9 @@ def write(result: OptimizeResult, path: Path) -> None:
         metadata["radius"] = repr(result.radius)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        # The mode that any new file has here; safetensors makes its own private.
         partial.touch()
-        mode = (
-            partial.stat().st_mode
-        )  # what any new file has here; safetensors makes its own private
+        mode = partial.stat().st_mode
         save_file(tensors, partial, metadata=metadata)
         partial.chmod(mode)
         os.replace(partial, path)

@@ -11,7 +11,7 @@ from hesse.plot import ErrorCurve, Plane, Slice, Spectrum
 from hesse.taylor import QuadraticModel, Step, Trust
 
 
-class Scale(NamedTuple):
+class StepScale(NamedTuple):
     """What the steps are asked for with: a radius, a bound M of how fast H changes, and a
     damping."""
 
@@ -20,7 +20,7 @@ class Scale(NamedTuple):
     damping: float
 
 
-def asked(scale: Scale) -> dict[str, Callable[[QuadraticModel], Step]]:
+def step_calls(scale: StepScale) -> dict[str, Callable[[QuadraticModel], Step]]:
     """Each step as it is asked for, without those whose number would be zero: an exact model, a
     minimum within the radius."""
     radius, M, damping = scale
@@ -52,7 +52,7 @@ def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
     return trust
 
 
-def scale_of(q: QuadraticModel, trust: Trust) -> Scale:
+def scale_of(q: QuadraticModel, trust: Trust) -> StepScale:
     """A radius, the M that the error shows within it (\\|error\\| = M/6 ‖s‖³), a damping from the
     step to it.
 
@@ -64,8 +64,10 @@ def scale_of(q: QuadraticModel, trust: Trust) -> Scale:
     if step.norm > 0:
         tried.append(q.trust(step, trust.tolerance))
         radius = min(radius, tried[1].radius or radius)
+    # An error of M/6 ‖s‖³ is what a change of H by M per length makes.
     M = max(_change_of_curvature(ErrorCurve.from_trust(along), radius) for along in tried)
-    return Scale(radius, M, 1.1 * q.trust_region(radius).multiplier)
+    # A little more than λ of the step to that radius: the damped step is a little shorter.
+    return StepScale(radius, M, 1.1 * q.trust_region(radius).multiplier)
 
 
 def _change_of_curvature(curve: ErrorCurve, radius: float) -> float:
@@ -82,7 +84,7 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
     """
     scale = scale_of(q, trust)
     rows, refused = [], []
-    for name, make in asked(scale).items():
+    for name, make in step_calls(scale).items():
         try:
             step = make(q)
         except HesseError as error:

@@ -37,6 +37,8 @@ def html(hessian: "BlockHessian") -> str:
     largest = max((norm for norm in hessian.norms.values() if norm < math.inf), default=0.0)
 
     def cell(tag: str, value: Cell, column: int) -> str:
+        # The shade falls by an eighth for each factor of ten: four decades below the largest are
+        # white.
         style = f"text-align:{'left' if column in (1, 2) else 'right'}"
         if isinstance(value, float) and 0 < value < math.inf:
             style += (
@@ -83,8 +85,8 @@ def _folded(hessian: "BlockHessian") -> _Table:
             mixed[b].append((norm, str(place[a])))
 
     def row(i: int) -> list[Cell]:
-        own = norms.get((names[i], names[i]), _MISSING)
-        return [*_labels(hessian, i), own, *max(mixed[names[i]], default=(_MISSING, ""))]
+        diagonal = norms.get((names[i], names[i]), _MISSING)
+        return [*_labels(hessian, i), diagonal, *max(mixed[names[i]], default=(_MISSING, ""))]
 
     count = len(names)
     first, last = (count, count) if count <= ROWS else (ROWS // 2, count - ROWS // 2)

@@ -17,7 +17,7 @@ from hesse.errors import (
     readable_bytes,
 )
 from hesse.process.memory import available_bytes
-from hesse.process.progress import Line
+from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
 from hesse.taylor import checks
 from hesse.taylor.descent import Goal, State, Status, newton_cg, within_radius
@@ -153,7 +153,7 @@ def minimize(
     state = State(
         point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0)
     )
-    with Line(progress) as line:
+    with StatusLine(progress) as line:
         watch = _Watch(line, callback)
         try:
             if make is None:
@@ -193,7 +193,7 @@ class _Watch:
         error: what the callback raised.
     """
 
-    def __init__(self, line: Line, callback: Callback | None) -> None:
+    def __init__(self, line: StatusLine, callback: Callback | None) -> None:
         self._line, self._callback = line, callback
         self._start, self._spent, self._eigenvalue = time.perf_counter(), 0.0, ""
         self.error: HesseError | None = None

@@ -16,7 +16,8 @@ from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseValueError, readable_bytes
 from hesse.evaluation import value
 from hesse.layout import Layout
-from hesse.matrix.block_hessian import BlockHessian, Eigen
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.spectrum import Eigen
 from hesse.process.memory import available_bytes
 from hesse.process.undisturbed import undisturbed
 from hesse.products.hessian_operator import HessianOperator
