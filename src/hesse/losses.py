@@ -110,6 +110,7 @@ _DIVISORS: dict[str, Callable[[dict[str, Any]], Weight]] = {
 def _record(loss: Any) -> Operation | None:
     """The record of a `torch.nn` loss module or of a `torch.nn.functional` loss, in a partial or
     not."""
+    # By class or by identity: a subclass may compute something else.
     known = type(loss) if isinstance(loss, nn.Module) else _unwrap_partial(loss)[0]
     return next(
         (r for r in RECORDS if r.loss is not None and known in (r.loss.module, r.loss.function)),
@@ -190,6 +191,7 @@ def _named(loss: Any) -> Callable[..., Any]:
 def _reduced(loss: Callable[..., Any], reduction: str) -> Callable[..., Any]:
     """One of PyTorch's losses with another reduction; the user's stays as it is."""
     if isinstance(loss, nn.Module):
+        # Shallow: its tensors, class weights, are shared, and only the reduction is another.
         other = copy.copy(loss)
         vars(other)["reduction"] = reduction
         return other
@@ -243,23 +245,23 @@ def counted(function: Callable[..., Any]) -> Loss:
     """A function of the user's that gives ``(total, count)``, its own divisor."""
 
     def count(prediction: Any, target: Any) -> float:
-        found = function(prediction, target)[1]
-        tensor = isinstance(found, Tensor)
+        divisor = function(prediction, target)[1]
+        tensor = isinstance(divisor, Tensor)
         if not (
-            isinstance(found, int | float)
-            or (tensor and found.numel() == 1 and not found.is_complex())
+            isinstance(divisor, int | float)
+            or (tensor and divisor.numel() == 1 and not divisor.is_complex())
         ):
-            kind = f"a tensor of shape {tuple(found.shape)}" if tensor else type(found).__name__
+            kind = f"a tensor of shape {tuple(divisor.shape)}" if tensor else type(divisor).__name__
             raise HesseValueError(
                 f"loss: it returned (total, count) with {kind} as the count; expected one number,"
                 " the divisor"
             )
-        if not 0 <= float(found) < float("inf"):
+        if not 0 <= float(divisor) < float("inf"):
             raise HesseValueError(
-                f"loss: it returned (total, count) with the count {float(found):g}; expected a"
+                f"loss: it returned (total, count) with the count {float(divisor):g}; expected a"
                 " number >= 0"
             )
-        return float(found)
+        return float(divisor)
 
     return Loss(f"{name_of(function)} (total, count)", lambda p, t: function(p, t)[0], count)
 
@@ -300,6 +302,7 @@ def weighed(loss: Any) -> Loss:
         HesseValueError: it gives one number for the batch.
     """
     loss = _named(loss)
+    # It has no form with one number per sample to weigh.
     if loss is half_sse:
         raise HesseValueError(
             "loss: half_sse is a sum over the whole batch, and the data is (X, y, w), with a weight"
@@ -309,19 +312,21 @@ def weighed(loss: Any) -> Loss:
     single = _reduced(loss, "none") if known else loss
 
     def each(prediction: Any, target: Any, samples: int) -> Tensor:
-        found = single(prediction, target)
-        if known and found.ndim > 1:
-            found = found.flatten(1).mean(1)
-        if not isinstance(found, Tensor) or found.shape != (samples,):
-            got = (
-                f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        losses = single(prediction, target)
+        if known and losses.ndim > 1:
+            losses = losses.flatten(1).mean(1)
+        if not isinstance(losses, Tensor) or losses.shape != (samples,):
+            described = (
+                f"shape {tuple(losses.shape)}"
+                if isinstance(losses, Tensor)
+                else type(losses).__name__
             )
             raise HesseValueError(
                 "loss: the data is (X, y, w), so that it has to give one number for each of the"
-                f" {samples} samples, to be weighed by w, and it gave {got}; return a tensor of"
-                " shape (samples,), for instance with reduction='none'"
+                f" {samples} samples, to be weighed by w, and it gave {described}; return a tensor"
+                " of shape (samples,), for instance with reduction='none'"
             )
-        return found
+        return losses
 
     def total(prediction: Any, target: Any) -> Tensor:
         y, w = target

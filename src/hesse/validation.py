@@ -79,7 +79,7 @@ def validate_model(
         originals: the user's own tensors behind θ.
     """
     model_pass = _ModelPass(isolated, parameters, loss_for, originals, data.is_single)
-    # Also what the user's code draws: the global state stays as it was.
+    # Whatever the user's code draws, the global random state of the CPU stays as it was.
     with torch.random.fork_rng(devices=[]):
         samples = data.validate(model_pass.visit)
     return model_pass.result(samples)

@@ -134,6 +134,7 @@ def hessian(
         require("matplotlib", "plot", "--figure")
     budget = arguments.bytes
     cost = arguments.cost()
+    # The cost is made already: reading files is not timed.
     start = time.perf_counter()
     H = hesse.hessian(cost, block_diagonal=block_diagonal, memory=budget)
     say(f"{cost}: the Hessian in {time.perf_counter() - start:.2f} s\n")
@@ -165,6 +166,7 @@ def quadratic(
 ) -> None:
     """Show the quadratic model of the cost: how far to trust it, the step that each method
     proposes, and what it achieves."""
+    # Late, as in the commands below: `hesse --help` should not wait for SciPy and pictures.
     from hesse.cli.quadratic import pictures, report
     from hesse.taylor.checks import require_positive
 

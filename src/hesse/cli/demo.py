@@ -65,6 +65,7 @@ def run(folder: Path) -> None:
     _heading("Agreement with automatic differentiation (largest difference / largest entry)")
     product, size = hessian_vector_product(cost), cost.layout.size
     V = torch.randn(size, 8, dtype=cost.dtype, generator=torch.Generator().manual_seed(1))
+    # All columns would take minutes on a slow machine: as many as five seconds allow.
     columns, taken = columns_within(5.0, product, cost.theta)
     count = len(columns)
     say(
@@ -181,7 +182,7 @@ def columns_within(
     """The first columns of H, as rows: all of them, or as many as the time allows; and the time
     they took."""
     mapped, units = torch.func.vmap(product), torch.eye(len(theta), dtype=theta.dtype)
-    mapped(units[:CHUNK])  # a first call warms up
+    mapped(units[:CHUNK])  # a first call warms up, and is not timed
     done: list[Tensor] = []
     start = time.perf_counter()
     for chunk in units.split(CHUNK):

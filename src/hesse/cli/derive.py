@@ -97,6 +97,7 @@ class Output:
     backend: str | None = None
     html: Path | None = None
 
+    # Before the derivation, which takes longer.
     def __post_init__(self) -> None:
         chosen = {"--html": self.html is not None, "--latex": self.latex, "--python": self.python}
         asked = [name for name, wanted in chosen.items() if wanted]
@@ -142,6 +143,7 @@ def module(formulas: Sequence[Formula], backend: str) -> str:
         code = formula.python(
             backend, names.new(f"hessian_{formula.rows.name}_{formula.columns.name}")
         )
+        # Imports stand above the function, two empty lines between: those of all are merged.
         head, body = code.split("\n\n\n", 1)
         heads |= dict.fromkeys(head.splitlines())
         bodies.append(body)

@@ -72,6 +72,7 @@ def build_cost(
     try:
         return hesse.Cost(module, criterion, samples, params=params or None, penalty=penalty)
     except HesseError as error:
+        # Without a cause it is hesse's own word on an argument, which says enough.
         if error.__cause__ is None:
             raise
         raise HesseValueError(  # the user's own model or loss failed
@@ -213,6 +214,8 @@ def _named_object(argument: str, spec: str) -> Any:
 
 def _module(argument: str, path: Path) -> Any:
     """The user's file as a module, run once, able to import its neighbours as a script is."""
+    # A name that no import gives, and the same for one file in one run: MODEL, --data and --loss
+    # may name the same file, which is run once.
     name = f"hesse_user_{path.stem}_{abs(hash(path)):x}"
     if name in sys.modules:
         return sys.modules[name]
@@ -237,6 +240,7 @@ def _run(argument: str, spec: str, function: Callable[[], Any]) -> Any:
         return function()
     except (Exception, SystemExit) as error:
         file = Path(spec.partition(".py:")[0]).with_suffix(".py").name
+        # The last frame in the user's file: deeper ones are libraries'.
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
@@ -253,6 +257,7 @@ def _check_file(argument: str, path: Path) -> None:
         return
     if not path.parent.is_dir():
         raise HesseFileError(f"{argument}: there is no folder {str(path.parent)!r}")
+    # Of the same kind: a .npz for a .npz.
     others = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix]
     hint = (
         f"; the nearest {path.suffix} files there: {nearest(path.name, sorted(others))}"

@@ -59,6 +59,7 @@ def scale_of(q: QuadraticModel, trust: Trust) -> StepScale:
     The step of the trust region seldom goes along −g. So the model is tried along that step as
     well, and the smaller radius and the larger M are taken.
     """
+    # Where there is no radius, or no end to it, the table's largest step.
     radius = trust.radius if 0 < trust.radius < math.inf else float(trust.norms[-1])
     step, tried = q.trust_region(radius), [trust]
     if step.norm > 0:
@@ -87,6 +88,7 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
     for name, make in step_calls(scale).items():
         try:
             step = make(q)
+        # A step that this H does not allow is a line of the report, not the end of it.
         except HesseError as error:
             refused.append(f"{name} refused: {str(error).partition(': ')[2]}")
             continue

@@ -136,7 +136,7 @@ class Batch:
         """All tensors."""
         return tensors_in((self.x, self.y))
 
-    # Batches of one signature share a captured graph, and can be joined.
+    # Batches of one signature share a captured graph and, unless they are whole, can be joined.
     @property
     def signature(self) -> Hashable:
         """What batches must share to be worked on together: how they are nested, every axis but the

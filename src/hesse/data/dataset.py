@@ -217,11 +217,17 @@ def _check_readable(source: Any, is_single: bool) -> None:
                 f"data: expected tensors (X, y), got ({parts}); convert arrays with torch.as_tensor"
             )
         return
+    if source is None:
+        raise HesseTypeError(
+            "data: missing; a cost is of a model, a loss and data: give a pair (X, y) of tensors or"
+            " a re-iterable of such batches (a DataLoader), as in hesse.Cost(model, loss, (X, y))"
+        )
     if isinstance(source, Tensor) or not isinstance(source, Iterable):
         raise HesseTypeError(
             "data: expected a pair (X, y) of tensors or a re-iterable of such batches (a"
             f" DataLoader), got {_described(source)}"
         )
+    # A generator, a zip: spent after one pass, and there are at least two.
     if isinstance(source, Iterator):
         raise HesseValueError(
             f"data: this {type(source).__name__} can be read only once, and the work reads it"

@@ -83,6 +83,7 @@ class BlockHessian:
             raise HesseValueError(
                 "BlockHessian: give either matrix= (all blocks) or blocks= (some of them)"
             )
+        # Checked here once, so that nothing below has to.
         blocks = dict(blocks or {})
         if len(layout.names) == 1 and blocks:  # the one block is the whole matrix
             matrix = blocks.pop((layout.names[0], layout.names[0]), None)
@@ -106,6 +107,7 @@ class BlockHessian:
             raise HesseValueError("blocks: expected at least one block, got none")
         if len({(block.dtype, block.device) for block in blocks.values()}) > 1:
             raise HesseValueError("blocks: expected one dtype and one device for all blocks")
+        # A frozen dataclass with a constructor of its own sets its fields so.
         values = {"layout": layout, "matrix": matrix, "blocks": blocks, "certificate": certificate}
         for name, value in {**values, "provenance": dict(provenance or {})}.items():
             object.__setattr__(self, name, value)
@@ -240,6 +242,7 @@ class BlockHessian:
             return self.matrix @ v
         if not (self.is_complete or self.is_block_diagonal):
             self._raise_incomplete("H @ v")
+        # Each block of the upper triangle serves twice, as itself and as its transpose.
         product = torch.zeros_like(v)
         for (a, b), block in self.blocks.items():
             rows, columns = self.layout.slice(a), self.layout.slice(b)
@@ -333,6 +336,7 @@ class BlockHessian:
 
         return HeatMap.from_hessian(self).plot(ax)
 
+    # Norms are computed once; printing a large Hessian again costs nothing.
     def __repr__(self) -> str:
         return "\n".join(
             [self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)]

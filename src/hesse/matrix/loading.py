@@ -23,6 +23,7 @@ def load(path: str | os.PathLike[str]) -> BlockHessian:
                 [0., 1.]])
     """
     held = read(path)
+    # A file holds the whole matrix, or some blocks.
     if held.indices is None:
         return BlockHessian(
             held.layout,

@@ -25,7 +25,7 @@ class Inertia(NamedTuple):
 def zero_tolerance(values: Float[Tensor, " P"]) -> float:
     """P · eps · max|λ|: an eigenvalue no larger than this is zero to the rounding of the eigenvalue
     solver."""
-    if not len(values):
+    if not len(values):  # P = 0
         return 0.0
     return len(values) * torch.finfo(values.dtype).eps * float(values.abs().max())
 

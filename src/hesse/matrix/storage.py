@@ -70,6 +70,7 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         "checksums": {key: _checksum(tensor) for key, tensor in tensors.items()},
         "certificate": None if hessian.certificate is None else hessian.certificate.to_json(),
     }
+    # In the same folder: a rename is atomic within one file system only.
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         # The mode that any new file has here; safetensors makes its own private.
@@ -92,6 +93,7 @@ def read(path: str | os.PathLike[str]) -> "StoredHessian":
         HesseFileError: there is no such file, it is cut short, or it is not a Hessian of hesse.
     """
     name = repr(os.fspath(path))
+    # Before safetensors opens it, so that a missing file is told from a damaged one.
     if not Path(path).is_file():
         raise HesseFileError(f"load: there is no file {name}")
     try:
@@ -151,6 +153,7 @@ def key_of(i: int, j: int) -> str:
 
 def _unshared(block: Tensor) -> Tensor:
     """The block in memory of its own: the format refuses tensors that share it."""
+    # A view of the matrix is written without the rest of it.
     alone = block.is_contiguous() and block.untyped_storage().nbytes() == block.nbytes
     return block if alone else block.clone().contiguous()
 

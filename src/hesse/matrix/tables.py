@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
 
 # A terminal's width and the rows it shows at a glance; the parameters that a grid of norms shows;
-# the least room for a name.
+# the least room for a name, all in characters or lines.
 WIDTH, ROWS, GRID, NAME = 80, 20, 16, 24
 _MISSING = "·"
 Cell = str | float
@@ -89,6 +89,7 @@ def _folded(hessian: "BlockHessian") -> _Table:
         return [*_labels(hessian, i), diagonal, *max(mixed[names[i]], default=(_MISSING, ""))]
 
     count = len(names)
+    # The first and the last rows of many.
     first, last = (count, count) if count <= ROWS else (ROWS // 2, count - ROWS // 2)
     rows = [row(i) for i in range(first)]
     if last > first:

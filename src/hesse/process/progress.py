@@ -33,6 +33,7 @@ class Progress:
             total=total,
             desc=what,
             disable=hidden,
+            # Asked for, it appears at once.
             delay=_DELAY if show is None else 0,
             leave=False,
             bar_format=_FORMAT,

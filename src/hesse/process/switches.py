@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint as checkpointing
 
-# Of all switches: they are turned for microseconds.
+# Held while a switch is turned, not while it is off.
 _LOCK = threading.Lock()
 
 
@@ -94,8 +94,8 @@ def _write_recurrent(state: tuple[bool, bool]) -> None:
 
 
 class _CallDirectly:
-    """In place of checkpointing by an `autograd.Function`, which cannot be differentiated twice:
-    the function is called, and that is all."""
+    """In place of the `autograd.Function` of reentrant checkpointing: the function is called, and
+    that is all."""
 
     @staticmethod
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:

@@ -80,6 +80,7 @@ def quadratic(
     memory = None if memory is None else checks.require_integer(memory, "memory", 1)
     room = available_bytes(cost.device) // 2 if memory is None else memory
     needed = _COPIES * cost.dtype.itemsize * cost.layout.size**2
+    # What the user decides is not held against memory here; `hessian` refuses what does not fit.
     built = needed <= room if dense is None else dense
     point = Evaluator(cost, built, None if built else memory, progress).start()
     if not math.isfinite(point.value):

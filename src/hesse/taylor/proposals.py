@@ -31,6 +31,7 @@ _PRODUCTS = 100
 # Relative: SciPy does not say whether its step is on the boundary; one of the radius's length to
 # this is.
 _ON_BOUNDARY = 1e-6
+# What the first step of a run starts from.
 _NO_GUESS = Guess()
 
 
@@ -156,7 +157,7 @@ class SciPyMethod(Method):
         from scipy.optimize import minimize
 
         g = point.gradient.double().cpu().numpy()
-        # SciPy asks for the product with the step three times: in the value, the slope and H s.
+        # SciPy asks for the product with the step three times.
         last: list[Any] = [None, None]
 
         def product(v: np.ndarray) -> np.ndarray:

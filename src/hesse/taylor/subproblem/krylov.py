@@ -19,7 +19,7 @@ from hesse.errors import HesseValueError
 from hesse.process.progress import Progress
 from hesse.taylor.subproblem.space import SearchSpace, Solver, StepInSpace, reduced_model
 
-# Columns of Q that are made room for at once.
+# Columns of Q that memory is taken for at once: how many there will be is not known before.
 _ROOM = 16
 # Of eps: the relative error of T, and what is left of a product in an exhausted space.
 _ROUNDING = 100
@@ -95,9 +95,8 @@ class KrylovSpace(SearchSpace):
             bar.advance(self.products)
             self._grow_to(1, bar)
             while True:
-                from scipy.linalg import (
-                    eigh_tridiagonal,
-                )  # SciPy's linear algebra takes a tenth of a second to import
+                # SciPy's linear algebra takes a tenth of a second to import.
+                from scipy.linalg import eigh_tridiagonal
 
                 values, vectors = eigh_tridiagonal(
                     np.array(self._diagonal), np.array(self._off[:-1])
@@ -124,6 +123,7 @@ class KrylovSpace(SearchSpace):
                 )
                 if converged or self.products == self.limit:
                     break
+                # A tenth more each time: looking at a space costs an eigenproblem of its dimension.
                 self._grow_to(min(self.products + 1 + self.products // 10, self.limit), bar)
         vector = self._lift(torch.from_numpy(inner).to(self._gradient))
         count = f"{self.products} product{'s' * (self.products != 1)}"
@@ -169,7 +169,7 @@ class KrylovSpace(SearchSpace):
         v = torch.randn(
             len(self._gradient), generator=self._random, dtype=torch.float64, device="cpu"
         ).to(self._gradient)
-        for _ in range(2):
+        for _ in range(2):  # once leaves what rounding made of the first projection
             self._project_out(v)
         return v / torch.linalg.vector_norm(v)
 
