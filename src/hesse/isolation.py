@@ -75,6 +75,7 @@ class IsolatedFunction:
         given = {name: value.clone() for name, value in parameters.items()}
         fixed, self.fixed = self.fixed, {name: value.clone() for name, value in self.fixed.items()}
         held = None if batch is None else batch.clone()
+        # Here the decompositions are always tried; later only where one of them was used.
         attributes = self.modules.attributes()
         try:
             with Decompositions() as mode:

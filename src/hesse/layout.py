@@ -73,7 +73,7 @@ class Layout:
 
     def slice(self, name: str) -> slice:
         """The entries of one parameter in the flat vector."""
-        self.index(name)
+        self.index(name)  # refuses an unknown name
         return slice(self.offsets[name], self.offsets[name] + self.sizes[name])
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Shaped[Tensor, " P"]:

@@ -40,6 +40,7 @@ class ReductionInference:
             if self._before is not None and (kind is None or kind.separable) and self._joins(batch):
                 both = concatenate([self._before[0], batch])
                 kind = self._kind(function, both, _joined(self._before[1], prediction)) or kind
+        # Only the one batch before is kept: two of them tell a coupling that one alone hides.
         if kind is not None:
             self._kinds[index] = kind
         self._before = batch, prediction

@@ -99,7 +99,7 @@ def _over_elements(options: dict[str, Any]) -> Weight:
     return _samples if options.get("reduction") == "batchmean" else _elements
 
 
-# What the mean of a known loss divides by, given its options.
+# What the mean of a known loss divides by, given its options; by the word in its record.
 _DIVISORS: dict[str, Callable[[dict[str, Any]], Weight]] = {
     "entries": _over_elements,
     "samples": lambda options: _samples,
@@ -159,6 +159,7 @@ def known_loss(loss: Any) -> Loss | None:
             f"loss: {name} with reduction='none' gives one number per sample; the cost is one"
             " number: use reduction='mean' or 'sum', or give the samples weights, data=(X, y, w)"
         )
+    # The total is always the sum: the mean's divisor is taken over the whole data set.
     weight = None if reduction == "sum" else _DIVISORS[divisor]({**options, "reduction": reduction})
     ignored = options.get("ignore_index", -100) if divisor == "class weights" else None
     return Loss(

@@ -46,6 +46,7 @@ def choose(
         first.setdefault(id(parameter), name)
     known = {name: first[id(parameter)] for name, parameter in everything}
     named = {name: parameter for name, parameter in everything if first[id(parameter)] == name}
+    # A parameter of the model may be called "loss.…" itself.
     clash = [name for name, _ in loss_tensors(loss)[0] if name in dict(model.named_parameters())]
     if clash:
         raise HesseValueError(
@@ -160,6 +161,7 @@ def require_differentiable(chosen: Parameters) -> tuple[tuple[str, ...], torch.d
         raise HesseValueError(
             f"params: none of them has an entry ({shapes}), so there is nothing to differentiate in"
         )
+    # After the other checks, which need no values.
     if devices == {"meta"}:
         raise HesseValueError(
             "params: the parameters lie on the meta device and have no values; load them"

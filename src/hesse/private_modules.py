@@ -82,6 +82,7 @@ class PrivateModules:
             for other in tied
             if other == name or other not in tensors
         }
+        # The tensors that lay there come back, whatever the user's code raises.
         with self._turn:
             before = {name: self._slots[name][0][self._slots[name][1]] for name in put}
             try:

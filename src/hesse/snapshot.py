@@ -24,6 +24,7 @@ def snapshot(model: nn.Module, wide: torch.dtype | None) -> nn.Module:
     _require_one_device(model)
     _require_no_dropout(model)
     _require_true_gradients(model)
+    # deepcopy runs the user's own __deepcopy__ and __getstate__, which may raise anything.
     try:
         private = _private_copy(model)
     except Exception as error:

@@ -352,6 +352,7 @@ def reading_that_fits(data: Data, validate: Callable[[Data], Validated]) -> tupl
         HesseValueError: both fit.
         HesseError: none does; what several batches say.
     """
+    # As two batches first: its error is the one to show where neither fits.
     fitting: list[tuple[Data, Validated]] = []
     errors: list[HesseError] = []
     for reading in (data.read_as(single=False), data.read_as(single=True)):

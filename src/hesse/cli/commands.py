@@ -220,6 +220,7 @@ def minimize(
 
     check_writable("--out", out, (".safetensors",))
     budget = arguments.bytes
+    # A file that cannot be read is told before the model is built.
     before = None if start is None else read(start)
     cost = arguments.cost()
     result = run(
@@ -230,6 +231,7 @@ def minimize(
         say(f"wrote {out}")
 
 
+# Three examples, one for each of its sources; the other commands have one.
 DERIVE = """Examples:
 hesse derive "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)" --wrt W1,W2
 hesse derive --network 2-3-1 --html page.html

@@ -181,6 +181,7 @@ def columns_within(
 ) -> tuple[Tensor, float]:
     """The first columns of H, as rows: all of them, or as many as the time allows; and the time
     they took."""
+    # Columns side by side, as anybody would who knows torch.func.
     mapped, units = torch.func.vmap(product), torch.eye(len(theta), dtype=theta.dtype)
     mapped(units[:CHUNK])  # a first call warms up, and is not timed
     done: list[Tensor] = []

@@ -97,6 +97,7 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
         rows.append(
             [name, f"{step.norm:.4g}", f"{predicted:.4g}", f"{actual:.4g}", ratio, step.reason]
         )
+    # Columns as wide as their longest cell; the last one, prose, is not padded.
     head = ["step", "‖s‖", "predicted decrease", "actual", "ratio", "how"]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
@@ -116,6 +117,7 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
 def pictures(q: QuadraticModel, trust: Trust) -> list[Callable[..., Any]]:
     """The cost and its model along a line and over a plane, the spectrum where H is built, and the
     error: each ready to draw."""
+    # Both with one tolerance, so that their radii are those of the report.
     line, plane = (display.from_model(q, tolerance=trust.tolerance) for display in (Slice, Plane))
     spectrum = (
         [Spectrum.from_hessian(q.hessian).plot] if isinstance(q.hessian, BlockHessian) else []

@@ -86,6 +86,7 @@ class Batch:
             return getattr(self.x, "y", None)
         if self.form == "mapping":
             return self.x
+        # As the user gave them: several rows a sample in one axis again.
         leaves, spec = pytree.tree_flatten(self.y)
         return pytree.tree_unflatten(
             [t.flatten(0, 1) if place in self.flat else t for place, t in enumerate(leaves)], spec
@@ -239,6 +240,7 @@ def _as_dicts(nest: Any) -> Any:
 def tensors_in(nest: Any) -> list[Tensor]:
     """The tensors in a nest, and in an object that shows itself as a dictionary (torch_geometric's
     Data)."""
+    # PyTorch's trees do not look into objects: those of graphs say what they hold.
     leaves = pytree.tree_leaves(nest)
     shown = [leaf.to_dict() if hasattr(leaf, "to_dict") else leaf for leaf in leaves]
     return [leaf for leaf in pytree.tree_leaves(shown) if isinstance(leaf, Tensor)]

@@ -98,6 +98,7 @@ class Data:
                 )
             require_dense(index, batch)
             batch = batch.to(self._device, self._widen)
+            # A batch of no samples adds nothing.
             if batch.size:
                 yield batch
 

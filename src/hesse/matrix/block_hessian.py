@@ -185,6 +185,8 @@ class BlockHessian:
             return self.matrix
         if not self.is_complete:
             self._raise_incomplete("dense()")
+        # Blocks of the upper triangle; the lower one is written from the same numbers, so that the
+        # matrix is exactly symmetric.
         matrix = self._first.new_empty(self.layout.size, self.layout.size)
         for (a, b), block in self.blocks.items():
             matrix[self.layout.slice(a), self.layout.slice(b)] = block

@@ -64,6 +64,7 @@ def _grid(hessian: "BlockHessian") -> _Table:
     def entry(i: int, j: int) -> Cell:
         return "" if j < i else norms.get((names[i], names[j]), _MISSING)
 
+    # A dot stands for a block that was not computed, and only then needs a word.
     title = (
         "Frobenius norm of each block"
         + ("" if hessian.is_complete else f" ({_MISSING}: not computed)")
@@ -104,6 +105,7 @@ def _folded(hessian: "BlockHessian") -> _Table:
 def _lines(table: _Table) -> list[str]:
     """Columns aligned, names and shapes left; the names get the room that is left."""
     cells = [table.head, *([_shown(value) for value in row] for row in table.rows)]
+    # All columns take what they need but the names, which are cut where the line would be too long.
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.head))]
     room = WIDTH - 2 * (len(widths) - 1) - sum(widths) + widths[1]
     widths[1] = min(widths[1], max(room, NAME))
