@@ -16,6 +16,7 @@ import hesse
 from hesse.capture import NotCaptured, capture
 from hesse.operations import registry
 from hesse.operations.record import Operation, Structure
+from hesse.process.quiet import quiet
 
 PAGE = Path(__file__).with_name("operations.md")
 HEAD = """# What hesse knows of each operation
@@ -198,7 +199,9 @@ def operations_of(cost: hesse.Cost) -> tuple[list[str], list[str]]:
     """The records of the operations that a captured cost has between its parameters and its loss,
     and what has none."""
     try:
-        graph = capture(cost).graph
+        # The checks of a capture map over operations that PyTorch is slow at, and says so.
+        with quiet():
+            graph = capture(cost).graph
     except NotCaptured as reason:
         return [], [str(reason)]
     active = graph.downstream(set(graph.parameters))

@@ -60,7 +60,7 @@ class GaussNewton(Curvature):
     def reference(self, cost: Cost) -> Cost:
         """ℓ(ŷ) − ∇ℓ·ŷ, ∇ℓ held fixed: no slope in ŷ, so that nothing is left of its second
         derivatives."""
-        both, judge = cost.both, cost.judge
+        both, judge = cost.predict_and_total, cost.loss_of_prediction
         assert both is not None and judge is not None
 
         def total(parameters: dict[str, Tensor], batch: Batch | None) -> Tensor:
@@ -276,7 +276,7 @@ def test_operator_by_every_method(subject: tuple[Cost, Tensor]) -> None:
     op = hesse.operator(cost, curvature="gauss_newton")
     assert relative(op @ V, G @ V) < 1e-9 and relative(op @ V[:, 0], G @ V[:, 0]) < 1e-9
     assert op.certificate is not None
-    curved = cost.curved("gauss_newton")
+    curved = cost.with_curvature("gauss_newton")
     v = list(cost.layout.unflatten(V[:, 0]).values())
     for method in METHODS:
         made = method(batch_term(curved, next(curved.batches()))).product(v)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from hesse.data.batch import Batch, concatenate
-from hesse.data.readings import Data
+from hesse.data.dataset import Data
 
 CPU = torch.device("cpu")
 X, Y = torch.arange(14.0).reshape(7, 2), torch.arange(7)
@@ -85,7 +85,7 @@ def test_a_loader_that_draws_at_random_gives_the_same_in_every_pass() -> None:
     torch.rand(3)
     for a, b in zip(first, data, strict=True):
         assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y)
-    assert data.survey(lambda index, batch: None) == 6
+    assert data.validate(lambda index, batch: None) == 6
 
 
 def test_what_is_drawn_between_batches_is_drawn_as_without_a_loader() -> None:

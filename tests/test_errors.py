@@ -19,8 +19,8 @@ import hesse
 import hesse.errors
 from cases import dense
 from hesse.errors import nearest, readable_bytes
-from hesse.snapshot import choose
-from hesse.survey import check_penalty
+from hesse.parameters import choose
+from hesse.penalty import require_penalty
 
 X, Y = torch.linspace(-1, 1, 12).reshape(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
 
@@ -372,7 +372,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"penalty: expected a finite number >= 0, got -1\.0",
     ),
     "a penalty that is none": (
-        lambda: check_penalty("l2", {}),
+        lambda: require_penalty("l2", {}),
         TypeError,
         r"penalty: expected a number or a function of \{name: Tensor\}, got str",
     ),

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hesse.loss_reduction import inferred_loss
 from hesse.losses import identity, known_loss, names, private
-from hesse.means import custom_loss
 
 G = torch.Generator().manual_seed(0)
 SCORES = torch.randn(7, 3, generator=G).double()
@@ -145,7 +145,7 @@ def test_the_same_loss_is_known_again_and_another_is_not() -> None:
 
 
 def custom(function: Any, prediction: Tensor = SCORES, target: Tensor = REAL) -> Any:
-    return custom_loss(function, prediction, target, len(prediction))
+    return inferred_loss(function, prediction, target, len(prediction))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_custom_functions_are_found_out(function: Any, kind: str) -> None:
 def test_a_weighed_mean_is_found_out_though_one_cut_is_balanced() -> None:
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     weights = torch.tensor([1.0, 4.0]).double()[labels]
-    loss = custom_loss(
+    loss = inferred_loss(
         lambda p, y: (weights[: len(p)] * (p - y)).sum() / weights[: len(p)].sum(),
         SCORES[:6, 0],
         REAL[:6, 0],
@@ -197,5 +197,5 @@ def test_some_samples_do_not_tell() -> None:
 
 
 def test_predictions_that_are_not_arranged_by_sample_couple() -> None:
-    loss = custom_loss(lambda p, y: p, torch.tensor(3.0), REAL, 7)
+    loss = inferred_loss(lambda p, y: p, torch.tensor(3.0), REAL, 7)
     assert loss is not None and not loss.separable

@@ -11,8 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from hesse.certificates import Certificate
-from hesse.cost import Cost, gradient, value
+from hesse.cost import Cost
 from hesse.errors import HesseError
+from hesse.evaluation import gradient, value
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan

@@ -15,30 +15,26 @@ from torch import Tensor, nn
 from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch, tensors_in
-from hesse.data.calls import spread
-from hesse.data.readings import Data
-from hesse.diagnosis import diagnosed
+from hesse.data.dataset import Data
 from hesse.errors import HesseTypeError, HesseValueError
+from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
-from hesse.losses import Loss, identity, is_known, own_loss, private
-from hesse.process.undisturbed import undisturbed
-from hesse.snapshot import (
-    Choice,
-    Modules,
+from hesse.losses import Loss, identity, is_known, loss_for, own_loss, private
+from hesse.model_and_loss import ModelAndLoss, as_called
+from hesse.parameters import (
+    ParameterChoice,
     Parameters,
-    as_leaves,
-    check_finite,
-    check_parameters,
     choose,
-    given,
-    origin_of,
-    own_tensors,
-    snapshot,
+    loss_tensors,
+    require_differentiable,
+    require_finite,
+    tensors_by_name,
 )
-from hesse.subject import Subject
-from hesse.survey import Surveyed, check_penalty, fitting, loss_for, survey, survey_function
-
-Penalty = float | Callable[[Parameters], Tensor]
+from hesse.penalty import Penalty, require_penalty
+from hesse.private_modules import PrivateModules
+from hesse.process.undisturbed import undisturbed
+from hesse.snapshot import origin_of, snapshot
+from hesse.validation import Validated, reading_that_fits, validate_function, validate_model
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -96,14 +92,14 @@ class Cost:
     total: Callable[[Parameters, Batch | None], Tensor] = field(repr=False)
     # The user's prediction for the inputs of one batch; None where there is none.
     predict: Callable[[Parameters, Batch], Any] | None = field(repr=False)
-    # The user's prediction together with the total, and the total of a prediction; None where a
-    # cost is not made of the two.
-    both: Callable[[Parameters, Batch], tuple[Any, Tensor]] | None = field(repr=False)
-    judge: Callable[[Parameters, Any, Batch], Tensor] | None = field(repr=False)
-    # What of its second derivatives is asked for.
+    # The prediction together with the total, and the total of a prediction; both None where the
+    # parameters reach the cost in another way than through a prediction.
+    predict_and_total: Callable[[Parameters, Batch], tuple[Any, Tensor]] | None = field(repr=False)
+    loss_of_prediction: Callable[[Parameters, Any, Batch], Tensor] | None = field(repr=False)
+    # Which of its second derivatives are asked for: the Hessian, or a part or an estimate of it.
     curvature: Curvature = field(repr=False)
     # The private modules, empty for a function, and the values held fixed.
-    modules: Modules = field(repr=False)
+    modules: PrivateModules = field(repr=False)
     fixed: Parameters = field(repr=False)
     # The user's own parameters, which are only ever changed where that is asked for; None for a
     # function.
@@ -118,108 +114,83 @@ class Cost:
         loss: Any = None,
         data: Any = None,
         *,
-        params: Choice = None,
+        params: ParameterChoice = None,
         penalty: Penalty | None = None,
     ) -> None:
-        own = loss if isinstance(loss, nn.Module) and not is_known(loss) else None
+        # A loss that is a module of the user's may have parameters of its own, which θ may hold.
+        loss_module = loss if isinstance(loss, nn.Module) and not is_known(loss) else None
         if isinstance(model, nn.Module):
-            chosen, held = choose(model, params, own)
+            chosen, held = choose(model, params, loss_module)
         elif callable(model):
-            chosen, held = given(params, "Cost(f, loss, data, params={name: Tensor})"), ()
-            chosen |= {name: value for name, value in own_tensors(own)[0] if value.requires_grad}
+            usage = "Cost(f, loss, data, params={name: Tensor})"
+            chosen, held = tensors_by_name(params, usage), ()
+            chosen |= {
+                name: tensor
+                for name, tensor in loss_tensors(loss_module)[0]
+                if tensor.requires_grad
+            }
         else:
             raise HesseTypeError(
                 "model: expected an nn.Module or a function f(params, x), got"
                 f" {type(model).__name__}"
             )
-        notes, wide = check_parameters(chosen)
-        parameters = {
-            name: value.detach().to(wide or value.dtype, copy=True)
-            for name, value in chosen.items()
-        }
+        notes, wide = require_differentiable(chosen)
+        parameters = _copies(chosen, wide)
         device = next(iter(parameters.values())).device
         loss_copy = private(loss, device, wide)
-        penalty = check_penalty(penalty, parameters)
+        penalty = require_penalty(penalty, parameters)
         read = Data(data, device, wide)
         source = snapshot(model, wide) if isinstance(model, nn.Module) else None
-        modules = Modules(source, loss_copy if own is not None else None)
+        modules = PrivateModules(source, loss_copy if loss_module is not None else None)
         # Tensors of the loss that is not a parameter asked about stay as they are in its private
         # copy.
         fixed = {name: tensor.detach() for name, tensor in modules.tensors.items() if name in held}
-        if source is None:
-            asked = [name for name in parameters if name not in modules.tensors]
+        names = [name for name in parameters if name not in modules.tensors]
+        isolated = IsolatedFunction(modules, fixed, as_called(model, source, names))
 
-            def call(parameters: Parameters, x: Any) -> Any:
-                args, kwargs = spread(model, x, {name: parameters[name] for name in asked})
-                return model(*args, **kwargs)
-
-        else:
-
-            def call(parameters: Parameters, x: Any) -> Any:
-                args, kwargs = spread(source.forward, x)
-                return source(*args, **kwargs)
-
-        subject = Subject(modules, fixed, call)
-
-        def surveyed_as(reading: Data) -> Surveyed:
-            return survey(
-                subject,
+        def validated_as(reading: Data) -> Validated:
+            return validate_model(
+                isolated,
                 reading,
                 parameters,
                 lambda form: loss_for(form, loss_copy),
                 list(chosen.values()),
             )
 
-        read, surveyed = (
-            fitting(read, surveyed_as) if read.is_ambiguous else (read, surveyed_as(read))
+        read, validated = (
+            reading_that_fits(read, validated_as)
+            if read.is_ambiguous
+            else (read, validated_as(read))
         )
-
-        def predict(parameters: Parameters, batch: Batch) -> Any:
-            with subject.evaluating(parameters) as owned:
-                return call(owned, subject.taken(batch).x)
-
-        def both(parameters: Parameters, batch: Batch) -> tuple[Any, Tensor]:
-            with subject.evaluating(parameters) as owned:
-                batch = subject.taken(batch)
-                prediction = call(owned, batch.x)
-                return prediction, surveyed.loss.of_batch(prediction, batch)
-
-        def total(parameters: Parameters, batch: Batch | None) -> Tensor:
-            assert batch is not None
-            return both(parameters, batch)[1]
-
-        def judge(parameters: Parameters, prediction: Any, batch: Batch) -> Tensor:
-            with subject.evaluating(parameters):
-                return surveyed.loss.of_batch(prediction, subject.taken(batch))
-
-        # The loss is one of a prediction alone, which is then all that the parameters reach it
-        # through.
-        parted = surveyed.loss.total is not own_loss and not any(
-            name in parameters for name, _ in own_tensors(own)[0]
+        parts = ModelAndLoss(isolated, validated.loss)
+        # Whether the parameters reach the loss through the prediction alone: curvatures that are
+        # made of the two, Gauss-Newton's, need that.
+        is_composed = validated.loss.total is not own_loss and not any(
+            name in parameters for name, _ in loss_tensors(loss_module)[0]
         )
         self._set(
             parameters=parameters,
             layout=Layout.of(parameters),
-            samples=surveyed.samples,
-            scale=1.0 / surveyed.weight,
-            notes=(*notes, *surveyed.notes),
+            samples=validated.samples,
+            scale=1.0 / validated.weight,
+            notes=(*notes, *validated.notes),
             data=read,
-            loss=surveyed.loss,
+            loss=validated.loss,
             name=(
                 type(model).__name__
                 if isinstance(model, nn.Module)
                 else getattr(model, "__name__", type(model).__name__)
             ),
             penalty=penalty,
-            signatures=surveyed.signatures,
-            total=total,
-            predict=predict,
-            both=both if parted else None,
-            judge=judge if parted else None,
+            signatures=validated.signatures,
+            total=parts.total,
+            predict=parts.predict,
+            predict_and_total=parts.predict_and_total if is_composed else None,
+            loss_of_prediction=parts.loss_of_prediction if is_composed else None,
             curvature=HESSIAN,
             modules=modules,
             fixed=fixed,
-            origin=origin_of(model, own) if isinstance(model, nn.Module) else None,
+            origin=origin_of(model, loss_module) if isinstance(model, nn.Module) else None,
             captures=_captures_of(model, loss),
         )
 
@@ -260,44 +231,41 @@ class Cost:
             )
         if reduction not in ("mean", "sum"):
             raise HesseValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
-        chosen = given(params, "Cost.from_function(f, {name: Tensor})")
-        notes, wide = check_parameters(chosen)
-        parameters = {
-            name: value.detach().to(wide or value.dtype, copy=True)
-            for name, value in chosen.items()
-        }
+        chosen = tensors_by_name(params, "Cost.from_function(f, {name: Tensor})")
+        notes, wide = require_differentiable(chosen)
+        parameters = _copies(chosen, wide)
         device = next(iter(parameters.values())).device
         read = None if data is None else Data(data, device, wide)
-        subject = Subject(Modules(None), {}, f)
+        isolated = IsolatedFunction(PrivateModules(None), {}, f)
 
         def total(parameters: Parameters, batch: Batch | None) -> Tensor:
-            with subject.evaluating(parameters) as owned:
+            with isolated.evaluating(parameters) as owned:
                 if batch is None:
                     return f(owned)
-                batch = subject.taken(batch)
+                batch = isolated.batch_for_call(batch)
                 return f(owned, batch.item) * (batch.size if reduction == "mean" else 1)
 
-        surveyed = survey_function(
-            subject, total, read, parameters, list(chosen.values()), reduction
+        validated = validate_function(
+            isolated, total, read, parameters, list(chosen.values()), reduction
         )
         cost = object.__new__(Cost)
         cost._set(
             parameters=parameters,
             layout=Layout.of(parameters),
-            samples=surveyed.samples,
-            scale=1.0 / surveyed.samples if read is not None and reduction == "mean" else 1.0,
-            notes=(*notes, *surveyed.notes),
+            samples=validated.samples,
+            scale=1.0 / validated.samples if read is not None and reduction == "mean" else 1.0,
+            notes=(*notes, *validated.notes),
             data=read,
             loss=None,
             name=getattr(f, "__name__", type(f).__name__),
-            penalty=check_penalty(penalty, parameters),
-            signatures=surveyed.signatures,
+            penalty=require_penalty(penalty, parameters),
+            signatures=validated.signatures,
             total=total,
             predict=None,
-            both=None,
-            judge=None,
+            predict_and_total=None,
+            loss_of_prediction=None,
             curvature=HESSIAN,
-            modules=subject.modules,
+            modules=isolated.modules,
             fixed={},
             origin=None,
             captures={},
@@ -305,6 +273,7 @@ class Cost:
         return cost
 
     def _set(self, **values: Any) -> None:
+        # A frozen dataclass refuses assignment; this is its constructor.
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -337,11 +306,11 @@ class Cost:
     def at(self, parameters: Mapping[str, Tensor] | Shaped[Tensor, " P"]) -> "Cost":
         """The same cost at other parameters, given as a dictionary or a flat vector."""
         given = parameters if isinstance(parameters, Mapping) else self.layout.unflatten(parameters)
-        self.layout.flatten(given)  # names and shapes
+        self.layout.flatten(given)  # refuses other names and shapes
         moved = {
             name: given[name].detach().to(old, copy=True) for name, old in self.parameters.items()
         }
-        check_finite(moved)
+        require_finite(moved)
         other = copy.copy(self)
         other._set(parameters=moved)
         return other
@@ -388,7 +357,7 @@ class Cost:
         other._set(total=total, curvature=HESSIAN, **others)
         return other
 
-    def curved(self, curvature: Any) -> "Cost":
+    def with_curvature(self, curvature: Any) -> "Cost":
         """The same cost, of which this curvature is asked for: a `Curvature` or its name.
 
         Raises:
@@ -416,7 +385,7 @@ class Cost:
         return self.penalty(parameters).reshape(())
 
 
-def asked(cost: Any, curvature: Any) -> Cost:
+def cost_with_curvature(cost: Any, curvature: Any) -> Cost:
     """The cost, of which a curvature is asked for: what every function that takes both begins with.
 
     Raises:
@@ -427,77 +396,19 @@ def asked(cost: Any, curvature: Any) -> Cost:
         raise HesseTypeError(
             f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)"
         )
-    return cost.curved(curvature)
+    return cost.with_curvature(curvature)
 
 
-@undisturbed()
-def value(cost: Cost) -> float:
-    """J(θ), over the whole data set.
-
-    Example:
-        >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(
-        ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}
-        ... )
-        >>> hesse.value(cost)
-        5.0
-    """
-    # A loss may differentiate in its prediction, which then has to depend on something.
-    leaves = as_leaves(cost.parameters)
-    shares = [
-        _share(cost, leaves, index, batch).detach() for index, batch in enumerate(cost.batches())
-    ]
-    return sum(map(float, shares)) + float(cost.penalty_cost(cost.parameters).detach())
+def _copies(tensors: Parameters, wide: torch.dtype | None) -> Parameters:
+    """The same numbers in memory of their own, cut off from any graph, in ``wide`` where it is
+    given."""
+    return {
+        name: tensor.detach().to(wide or tensor.dtype, copy=True)
+        for name, tensor in tensors.items()
+    }
 
 
-def gradient(cost: Cost) -> dict[str, Tensor]:
-    """∂J/∂θ by parameter name, each of its parameter's shape.
-
-    Example:
-        >>> import torch, hesse
-        >>> cost = hesse.Cost.from_function(
-        ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}
-        ... )
-        >>> hesse.gradient(cost)
-        {'x': tensor([2., 4.])}
-    """
-    return value_and_gradient(cost)[1]
-
-
-@undisturbed()
-def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
-    """J and ∂J/∂θ from one pass over the data."""
-    leaves = as_leaves(cost.parameters)
-    sums = {name: torch.zeros_like(parameter) for name, parameter in cost.parameters.items()}
-    value = 0.0
-
-    def add(share: Tensor) -> None:
-        nonlocal value
-        value += float(share.detach())
-        if share.requires_grad:
-            slopes = torch.autograd.grad(share, list(leaves.values()), materialize_grads=True)
-            for total, slope in zip(sums.values(), slopes, strict=True):
-                total += slope
-
-    for index, batch in enumerate(cost.batches()):
-        with cost.holding(leaves):
-            add(_share(cost, leaves, index, batch))
-    if cost.penalty is not None:
-        add(cost.penalty_cost(leaves))
-    return value, sums
-
-
-def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) -> Tensor:
-    """What one batch adds to J; where the user's code fails now, an error that says so."""
-    with diagnosed(
-        "cost",
-        "its parameters" if batch is None else f"batch {index}",
-        parameters,
-        batch and batch.item,
-    ):
-        return cost.batch_cost(parameters, batch)
-
-
+# By model, then by loss and its options; a model that is gone takes its captures along.
 _CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = (
     weakref.WeakKeyDictionary()
 )

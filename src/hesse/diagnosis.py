@@ -1,5 +1,5 @@
-"""What is said where the user's model, loss or function fails, or where predictions and targets do
-not fit."""
+"""Failures of the user's model, loss or function turned into errors that name the argument and what
+may help; and checks that predictions and targets fit, where PyTorch would broadcast or crash."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 from hesse.data.batch import Batch, tensors_in
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.losses import Loss
-from hesse.snapshot import Parameters
+from hesse.parameters import Parameters
 
 
 @contextlib.contextmanager
@@ -32,9 +32,9 @@ def diagnosed(what: str, where: str, parameters: Parameters, given: Any) -> Iter
     except Exception as error:
         advice = next(
             (
-                found
+                hint
                 for remedy in _REMEDIES
-                if (found := remedy(what, error, parameters, tensors_in(given)))
+                if (hint := remedy(what, error, parameters, tensors_in(given)))
             ),
             "",
         )
@@ -101,15 +101,16 @@ def _of_shapes(what: str, error: Exception, parameters: Parameters, given: list[
     )
 
 
+# In order: the first that has something to say is heard.
 _REMEDIES: tuple[Remedy, ...] = (_of_complex, _of_dtype, _of_arguments, _of_shapes)
 
 
 # ---------------------------------------------------------------- predictions and targets
 
 
-def check_aligned(loss: Loss | None, prediction: Any, batch: Batch, index: int) -> None:
-    """Refuse targets of another number of rows than the predictions, and what broadcasting would
-    compare across samples."""
+def require_aligned_targets(loss: Loss | None, prediction: Any, batch: Batch, index: int) -> None:
+    """Targets of as many rows as the predictions, and of shapes that broadcasting does not compare
+    across samples."""
     target = batch.targets
     if not isinstance(prediction, Tensor) or not isinstance(target, Tensor):
         return
@@ -133,8 +134,8 @@ def check_aligned(loss: Loss | None, prediction: Any, batch: Batch, index: int) 
         )
 
 
-def check_labels(loss: Loss | None, prediction: Any, target: Any, index: int) -> None:
-    """Refuse labels that name no class, before an indexing kernel meets them."""
+def require_class_labels(loss: Loss | None, prediction: Any, target: Any, index: int) -> None:
+    """Labels that name classes of the prediction, before an indexing kernel meets others."""
     if (
         loss is None
         or loss.ignored is None

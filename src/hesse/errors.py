@@ -19,6 +19,7 @@ _PLACES = re.compile(
     r"\s*(\(unhinted: .*|\((Triggered|raised) [^()]*\)|at"
     r" \S*/\S+|\"?\S*/\S+\.(cpp|cu|cc|hp?p?|py)\b\S*)"
 )
+# Characters of a note, which stands in a plan beside others.
 _LONGEST = 160
 
 

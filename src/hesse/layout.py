@@ -1,4 +1,5 @@
-"""The layout: the order of the parameters and where each lies in the flat vector."""
+"""The layout: the order of the parameters and where each lies in the flat vector of all of them,
+which is also the order of a Hessian's rows."""
 
 import math
 from collections.abc import Mapping
@@ -42,10 +43,10 @@ class Layout:
     @cached_property
     def offsets(self) -> dict[str, int]:
         """Where each parameter begins in the flat vector."""
-        offsets, at = {}, 0
+        offsets, begin = {}, 0
         for name in self.names:
-            offsets[name] = at
-            at += self.sizes[name]
+            offsets[name] = begin
+            begin += self.sizes[name]
         return offsets
 
     @cached_property
@@ -72,7 +73,7 @@ class Layout:
 
     def slice(self, name: str) -> slice:
         """The entries of one parameter in the flat vector."""
-        self.index(name)
+        self.index(name)  # refuses an unknown name
         return slice(self.offsets[name], self.offsets[name] + self.sizes[name])
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Shaped[Tensor, " P"]:

@@ -99,7 +99,7 @@ def _over_elements(options: dict[str, Any]) -> Weight:
     return _samples if options.get("reduction") == "batchmean" else _elements
 
 
-# What the mean of a known loss divides by, given its options.
+# What the mean of a known loss divides by, given its options; by the word in its record.
 _DIVISORS: dict[str, Callable[[dict[str, Any]], Weight]] = {
     "entries": _over_elements,
     "samples": lambda options: _samples,
@@ -110,6 +110,7 @@ _DIVISORS: dict[str, Callable[[dict[str, Any]], Weight]] = {
 def _record(loss: Any) -> Operation | None:
     """The record of a `torch.nn` loss module or of a `torch.nn.functional` loss, in a partial or
     not."""
+    # By class or by identity: a subclass may compute something else.
     known = type(loss) if isinstance(loss, nn.Module) else _unwrap_partial(loss)[0]
     return next(
         (r for r in RECORDS if r.loss is not None and known in (r.loss.module, r.loss.function)),
@@ -158,6 +159,7 @@ def known_loss(loss: Any) -> Loss | None:
             f"loss: {name} with reduction='none' gives one number per sample; the cost is one"
             " number: use reduction='mean' or 'sum', or give the samples weights, data=(X, y, w)"
         )
+    # The total is always the sum: the mean's divisor is taken over the whole data set.
     weight = None if reduction == "sum" else _DIVISORS[divisor]({**options, "reduction": reduction})
     ignored = options.get("ignore_index", -100) if divisor == "class weights" else None
     return Loss(
@@ -190,6 +192,7 @@ def _named(loss: Any) -> Callable[..., Any]:
 def _reduced(loss: Callable[..., Any], reduction: str) -> Callable[..., Any]:
     """One of PyTorch's losses with another reduction; the user's stays as it is."""
     if isinstance(loss, nn.Module):
+        # Shallow: its tensors, class weights, are shared, and only the reduction is another.
         other = copy.copy(loss)
         vars(other)["reduction"] = reduction
         return other
@@ -243,23 +246,23 @@ def counted(function: Callable[..., Any]) -> Loss:
     """A function of the user's that gives ``(total, count)``, its own divisor."""
 
     def count(prediction: Any, target: Any) -> float:
-        found = function(prediction, target)[1]
-        tensor = isinstance(found, Tensor)
+        divisor = function(prediction, target)[1]
+        tensor = isinstance(divisor, Tensor)
         if not (
-            isinstance(found, int | float)
-            or (tensor and found.numel() == 1 and not found.is_complex())
+            isinstance(divisor, int | float)
+            or (tensor and divisor.numel() == 1 and not divisor.is_complex())
         ):
-            kind = f"a tensor of shape {tuple(found.shape)}" if tensor else type(found).__name__
+            kind = f"a tensor of shape {tuple(divisor.shape)}" if tensor else type(divisor).__name__
             raise HesseValueError(
                 f"loss: it returned (total, count) with {kind} as the count; expected one number,"
                 " the divisor"
             )
-        if not 0 <= float(found) < float("inf"):
+        if not 0 <= float(divisor) < float("inf"):
             raise HesseValueError(
-                f"loss: it returned (total, count) with the count {float(found):g}; expected a"
+                f"loss: it returned (total, count) with the count {float(divisor):g}; expected a"
                 " number >= 0"
             )
-        return float(found)
+        return float(divisor)
 
     return Loss(f"{name_of(function)} (total, count)", lambda p, t: function(p, t)[0], count)
 
@@ -300,6 +303,7 @@ def weighed(loss: Any) -> Loss:
         HesseValueError: it gives one number for the batch.
     """
     loss = _named(loss)
+    # It has no form with one number per sample to weigh.
     if loss is half_sse:
         raise HesseValueError(
             "loss: half_sse is a sum over the whole batch, and the data is (X, y, w), with a weight"
@@ -309,19 +313,21 @@ def weighed(loss: Any) -> Loss:
     single = _reduced(loss, "none") if known else loss
 
     def each(prediction: Any, target: Any, samples: int) -> Tensor:
-        found = single(prediction, target)
-        if known and found.ndim > 1:
-            found = found.flatten(1).mean(1)
-        if not isinstance(found, Tensor) or found.shape != (samples,):
-            got = (
-                f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        losses = single(prediction, target)
+        if known and losses.ndim > 1:
+            losses = losses.flatten(1).mean(1)
+        if not isinstance(losses, Tensor) or losses.shape != (samples,):
+            described = (
+                f"shape {tuple(losses.shape)}"
+                if isinstance(losses, Tensor)
+                else type(losses).__name__
             )
             raise HesseValueError(
                 "loss: the data is (X, y, w), so that it has to give one number for each of the"
-                f" {samples} samples, to be weighed by w, and it gave {got}; return a tensor of"
-                " shape (samples,), for instance with reduction='none'"
+                f" {samples} samples, to be weighed by w, and it gave {described}; return a tensor"
+                " of shape (samples,), for instance with reduction='none'"
             )
-        return found
+        return losses
 
     def total(prediction: Any, target: Any) -> Tensor:
         y, w = target
@@ -332,3 +338,30 @@ def weighed(loss: Any) -> Loss:
         total,
         lambda prediction, target: float(target[1].sum()),
     )
+
+
+# ------------------------------------------------------------ what the form of the data asks for
+
+
+def loss_for(form: str, loss: Any) -> Any:
+    """The loss that data of a form asks for: a `Loss`, or a function of the user's whose reduction
+    is to be inferred."""
+    if isinstance(loss, type):
+        raise HesseTypeError(
+            f"loss: expected a loss module, got the class {loss.__name__}; call it,"
+            f" {loss.__name__}()"
+        )
+    if loss is not None and form in ("inputs", "tensor"):
+        raise HesseTypeError(
+            "data: batch 0 holds inputs only; expected a pair (inputs, targets) of tensors, a"
+            " triple with weights of the samples behind them, or a mapping of the model's arguments"
+        )
+    if loss is None:
+        if form in ("pair", "weighted"):
+            raise HesseTypeError(
+                "loss: expected a name, a loss module or a function (prediction, target) -> scalar"
+                " for data of (X, y), got None; without a loss the model's output is the cost, or"
+                " holds it, and a batch is a mapping of its arguments"
+            )
+        return own_loss
+    return weighed(loss) if form == "weighted" else known_loss(loss) or loss

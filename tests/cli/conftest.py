@@ -20,7 +20,6 @@ arrays = (X.double().numpy(), y.numpy())
 data = torch.utils.data.TensorDataset(X, y)
 loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
 number = 3
-
 def batches():
     return [pair, pair]
 

@@ -8,7 +8,7 @@ import pytest
 import hesse
 from hesse.cli.app import main
 from hesse.cli.inputs import build_cost
-from hesse.cli.quadratic import asked, pictures, scale_of, steps_table
+from hesse.cli.quadratic import pictures, scale_of, step_calls, steps_table
 
 QUESTION = ["model.py:net", "--data", "data.npz", "--loss", "mse", "--dtype", "float64"]
 
@@ -70,7 +70,7 @@ def test_each_line_is_the_step_that_it_names(q: hesse.QuadraticModel) -> None:
     numbers = [f"{step.norm:.4g}", f"{step.predicted:.4g}", f"{step.actual():.4g}", ratio]
     assert found[f"trust_region(radius={scale.radius:.3g})"] == numbers
     refused = [line for line in steps_table(q, trust).splitlines() if " refused: " in line]
-    assert len(found) == len(asked(scale)) and 0 < len(refused) < len(found)
+    assert len(found) == len(step_calls(scale)) and 0 < len(refused) < len(found)
 
 
 def test_a_step_that_is_refused_says_why(q: hesse.QuadraticModel) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.matrix.block_hessian import BlockHessian, Inertia
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.spectrum import Inertia
 
 LAYOUT = Layout(("w", "b", "scale"), ((2, 3), (3,), ()))
 PAIRS = [("w", "w"), ("w", "b"), ("w", "scale"), ("b", "b"), ("b", "scale"), ("scale", "scale")]

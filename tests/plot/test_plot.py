@@ -14,7 +14,7 @@ from hesse.layout import Layout
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.plot import HeatMap, Spectrum
 from hesse.plot.canvas import signed_ticks
-from hesse.plot.labels import chosen, spread
+from hesse.plot.labels import labels_that_fit, spaced
 
 matplotlib = pytest.importorskip("matplotlib")
 pyplot = pytest.importorskip("matplotlib.pyplot")
@@ -167,9 +167,9 @@ def test_spectrum_counts_and_says_the_inertia() -> None:
 
 
 def test_spread_keeps_order_gap_and_bounds() -> None:
-    places = spread([1.0, 1.1, 1.2, 50.0, 99.0, 99.5], 10.0, 5.0, 95.0)
+    places = spaced([1.0, 1.1, 1.2, 50.0, 99.0, 99.5], 10.0, 5.0, 95.0)
     assert (np.diff(places) >= 10 - 1e-9).all() and places[0] >= 5 and places[-1] <= 95
-    np.testing.assert_allclose(spread([10.0, 50.0], 5.0, 0.0, 100.0), [10.0, 50.0])
+    np.testing.assert_allclose(spaced([10.0, 50.0], 5.0, 0.0, 100.0), [10.0, 50.0])
 
 
 def test_where_layers_are_too_many_the_largest_are_named() -> None:
@@ -177,13 +177,17 @@ def test_where_layers_are_too_many_the_largest_are_named() -> None:
         [f"layer{i}.{kind}" for i in range(3) for kind in "wb"],
         [0, 8, 10, 50, 51, 60, 61],
     )
-    assert chosen(names, edges, 10.0) == [
+    assert labels_that_fit(names, edges, 10.0) == [
         (name, (edges[i] + edges[i + 1]) / 2) for i, name in enumerate(names)
     ]
-    assert chosen(names, edges, 20.0) == [("layer0", 5.0), ("layer1", 30.5), ("layer2", 56.0)]
-    assert chosen(names, edges, 40.0) == [("layer1", 30.5)]
+    assert labels_that_fit(names, edges, 20.0) == [
+        ("layer0", 5.0),
+        ("layer1", 30.5),
+        ("layer2", 56.0),
+    ]
+    assert labels_that_fit(names, edges, 40.0) == [("layer1", 30.5)]
     # Of equals, some from everywhere.
-    assert chosen([f"p{i}" for i in range(9)], range(0, 19, 2), 6.0) == [
+    assert labels_that_fit([f"p{i}" for i in range(9)], range(0, 19, 2), 6.0) == [
         ("p0", 1.0),
         ("p3", 7.0),
         ("p6", 13.0),

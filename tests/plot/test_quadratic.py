@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import hesse
 from hesse.errors import HesseError, HesseImportError
-from hesse.plot.paths import METHODS, path
 from hesse.plot.section import Section, orthonormal
+from hesse.plot.trajectories import METHODS, trajectory
 from hesse.taylor import QuadraticModel
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -158,7 +158,7 @@ def test_costs_never_rise_along_a_path_that_descends(method: str) -> None:
     basis = orthonormal(q.gradient, torch.ones_like(q.gradient))
     assert basis is not None
     plane = Section(q, basis)
-    costs = plane.true(path(method, plane, 0.3, 1e3).T)
+    costs = plane.true(trajectory(method, plane, 0.3, 1e3).T)
     assert len(costs) > 5 and (np.diff(costs) <= 0).all() and costs[-1] < costs[0]
 
 

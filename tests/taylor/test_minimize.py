@@ -27,16 +27,16 @@ from hesse.errors import (
 )
 from hesse.taylor import Iterate
 from hesse.taylor.points import Evaluator, Point
-from hesse.taylor.proposals import METHODS
+from hesse.taylor.proposals import METHODS, HessianForm
 from hesse.taylor.subproblem import spectral
-from hesse.taylor.subproblem.cholesky import Ball, Bound, Cubic, Guess, Shifted, step
+from hesse.taylor.subproblem.cholesky import Ball, Bound, Cubic, Guess, ShiftedCholesky, step
 
 Function = Callable[[dict[str, Tensor]], Tensor]
 HOW = [
     (name, dense)
     for name, choice in METHODS.items()
     for dense in (True, False)
-    if dense or not choice.builds
+    if dense or choice.form is not HessianForm.BUILT
 ]
 
 
@@ -156,7 +156,7 @@ def test_linear_least_squares_takes_one_step(method: str) -> None:
     ).solution
     found = torch.cat([result.parameters["weight"], result.parameters["bias"].unsqueeze(1)], 1).T
     assert torch.allclose(found, exact, atol=1e-8)
-    if METHODS[method].builds:
+    if METHODS[method].form is HessianForm.BUILT:
         assert result.nit == 1
 
 
@@ -208,7 +208,7 @@ def test_digits_reach_the_tolerance() -> None:
 @pytest.mark.parametrize("method", ["trust-krylov", "trust-ncg", "dogleg"])
 @pytest.mark.parametrize("dense", [True, False])
 def test_the_iterates_are_scipys(method: str, dense: bool) -> None:
-    if METHODS[method].builds and not dense:
+    if METHODS[method].form is HessianForm.BUILT and not dense:
         pytest.skip("needs H")
     # After a refused step SciPy's trust-krylov goes on in the space of the refused one: the same
     # only where that is everything.
@@ -313,7 +313,7 @@ def test_a_factored_step_is_nearly_the_exact_one(
 
     best = model(Q @ torch.from_numpy(solve().coefficients))
     for guess in (Guess(), Guess(1.0, Q[:, 0])):
-        found = step(Shifted((H + H.T) / 2), g, bound, guess)
+        found = step(ShiftedCholesky((H + H.T) / 2), g, bound, guess)
         assert found is not None
         assert model(found.vector) <= 0.75 * best + 1e-12
         assert found.multiplier >= 0
@@ -324,7 +324,9 @@ def test_a_factored_step_is_nearly_the_exact_one(
 @pytest.mark.parametrize("bound", [Ball(2.0), Cubic(0.5)])
 def test_a_factored_step_where_the_gradient_is_zero(bound: Bound) -> None:
     found = step(
-        Shifted(torch.diag(torch.tensor([-1.0, 2.0, 3.0]).double())), torch.zeros(3).double(), bound
+        ShiftedCholesky(torch.diag(torch.tensor([-1.0, 2.0, 3.0]).double())),
+        torch.zeros(3).double(),
+        bound,
     )
     assert found is not None and abs(float(found.vector[0])) == pytest.approx(
         float(found.vector.norm()), rel=0.05

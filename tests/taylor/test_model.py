@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import hesse
 from cases import dense
 from hesse.errors import HesseError, HesseKeyError, HesseTypeError, HesseValueError
-from hesse.taylor import refuse
+from hesse.taylor import checks
 
 Q = hesse.QuadraticModel
 
@@ -375,7 +375,11 @@ REFUSED = [
         HesseValueError,
         "radius: expected a finite number > 0, got nan",
     ),
-    (lambda: refuse.positive("1", "radius"), HesseTypeError, "radius: expected a number, got str"),
+    (
+        lambda: checks.require_positive("1", "radius"),
+        HesseTypeError,
+        "radius: expected a number, got str",
+    ),
     (lambda: model().cubic(-1.0), HesseValueError, r"M: expected a finite number > 0, got -1\.0"),
     (
         lambda: model().newton(-0.1),

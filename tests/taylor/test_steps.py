@@ -283,8 +283,8 @@ def test_matrix_free_steps_agree_with_dense_ones() -> None:
 def test_one_krylov_space_serves_every_step() -> None:
     q = hesse.quadratic(network_cost(), dense=False, products=12)
     assert "12 products" in q.trust_region(100.0).reason
-    before = q.space
-    assert "12 products" in q.cubic(1e-3).reason and q.space is before
+    before = q.spaces.of_gradient
+    assert "12 products" in q.cubic(1e-3).reason and q.spaces.of_gradient is before
 
 
 # ---------------------------------------------------------------- the end of the cost

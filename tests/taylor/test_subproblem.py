@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.taylor.subproblem import spectral
-from hesse.taylor.subproblem.krylov import Krylov
-from hesse.taylor.subproblem.space import Found, Reduced, Solver, Whole
+from hesse.taylor.subproblem.krylov import KrylovSpace
+from hesse.taylor.subproblem.space import FullSpace, ReducedModel, Solver, StepInSpace
 from hesse.taylor.subproblem.spectral import Solution
 
 TOLERANCE = 1e-8
@@ -39,13 +39,13 @@ def by_cubic(M: float) -> Solver:
     return lambda reduced: spectral.cubic(reduced.values, reduced.coefficients, M)
 
 
-def exact(H: Tensor, g: Tensor) -> Whole:
+def exact(H: Tensor, g: Tensor) -> FullSpace:
     values, vectors = torch.linalg.eigh(H)
-    return Whole(values, vectors, g)
+    return FullSpace(values, vectors, g)
 
 
 def check(
-    H: Tensor, g: Tensor, found: Found, lowest: float, radius: float | None, M: float | None
+    H: Tensor, g: Tensor, found: StepInSpace, lowest: float, radius: float | None, M: float | None
 ) -> None:
     """The optimality conditions, each relative to what it is made of."""
     s, multiplier, size = found.vector, found.multiplier, float(H.abs().max())
@@ -99,7 +99,7 @@ def test_optimality_conditions_at_three_thousand() -> None:
     for hard in (False, True):
         part[0] *= not hard
         g = vectors @ part
-        space = Whole(found_values, found_vectors, g)
+        space = FullSpace(found_values, found_vectors, g)
         for bound in (1.0, 1e4):
             found = space.solve(by_radius(bound))
             check(H, g, found, -2.0, bound, None)
@@ -192,7 +192,7 @@ def test_the_reason_names_the_case() -> None:
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_a_full_krylov_space_is_the_whole(spectrum: str, kind: str, solver: Solver) -> None:
     H, g, _ = problem(spectrum, kind)
-    whole, krylov = exact(H, g).solve(solver), Krylov(H.__matmul__, g, len(g)).solve(solver)
+    whole, krylov = exact(H, g).solve(solver), KrylovSpace(H.__matmul__, g, len(g)).solve(solver)
     fallen = [found.slope + found.bend / 2 for found in (whole, krylov)]
     s = krylov.vector
     rounding = 1e-14 * float(H.abs().max() * s.norm() ** 2)
@@ -202,7 +202,7 @@ def test_a_full_krylov_space_is_the_whole(spectrum: str, kind: str, solver: Solv
 
 def test_fewer_products_are_a_subspace_and_larger_spaces_are_better() -> None:
     H, g, _ = problem("indefinite", "generic")
-    space = [Krylov(H.__matmul__, g, limit) for limit in (1, 3, 6, 12, 24)]
+    space = [KrylovSpace(H.__matmul__, g, limit) for limit in (1, 3, 6, 12, 24)]
     found = [krylov.solve(by_radius(5.0)) for krylov in space]
     fallen = [-(f.slope + f.bend / 2) for f in found]
     assert [krylov.products for krylov in space] == [1, 3, 6, 12, 24]
@@ -213,7 +213,7 @@ def test_fewer_products_are_a_subspace_and_larger_spaces_are_better() -> None:
 
 def test_the_residual_that_is_reported_is_the_true_one() -> None:
     H, g, _ = problem("positive", "generic")
-    found = Krylov(H.__matmul__, g, 6).solve(by_radius(0.7))
+    found = KrylovSpace(H.__matmul__, g, 6).solve(by_radius(0.7))
     true = float((H @ found.vector + found.multiplier * found.vector + g).norm() / g.norm())
     assert f"6 products, residual {true:.1e} of g" in found.reason
 
@@ -227,7 +227,7 @@ def test_products_are_counted_shared_and_stop_at_convergence() -> None:
         count += 1
         return H @ v
 
-    krylov = Krylov(product, g, 40)
+    krylov = KrylovSpace(product, g, 40)
     krylov.solve(by_radius(0.01))
     few = count
     krylov.solve(by_radius(0.01))
@@ -242,10 +242,10 @@ def test_the_basis_stays_orthogonal_where_lanczos_alone_loses_it() -> None:
     )
     H, _ = reflected(values)
     g = torch.ones(60, dtype=torch.float64)
-    krylov = Krylov(H.__matmul__, torch.zeros(60, dtype=torch.float64), 60, start=g)
+    krylov = KrylovSpace(H.__matmul__, torch.zeros(60, dtype=torch.float64), 60, start=g)
 
-    def only_whole(reduced: Reduced) -> Solution:
-        if not reduced.whole:
+    def only_whole(reduced: ReducedModel) -> Solution:
+        if not reduced.is_full_space:
             raise HesseValueError("the space grows to its limit before a refusal counts")
         return Solution(0 * reduced.values, 0.0, "")
 
@@ -257,7 +257,7 @@ def test_the_basis_stays_orthogonal_where_lanczos_alone_loses_it() -> None:
 def test_a_long_float32_vector_does_not_widen_what_counts_as_zero() -> None:
     size = 300_000
     values, g = torch.linspace(-0.4, 5.0, size), torch.ones(size) / 100
-    found = Krylov(lambda v: values * v, g, 60).solve(
+    found = KrylovSpace(lambda v: values * v, g, 60).solve(
         lambda r: Solution(spectral.damped(r.values, r.coefficients, 0.6), 0.6, "")
     )
     assert torch.allclose(found.vector, -g / (values + 0.6), rtol=3e-2)
@@ -269,10 +269,14 @@ def test_an_exhausted_space_goes_on_from_elsewhere() -> None:
         torch.diag(torch.tensor([1.0, -1.0, 3.0]).double()),
         torch.tensor([1.0, 0.0, 0.0]).double(),
     )
-    found = Krylov(H.__matmul__, g, 3).solve(by_radius(2.0))
+    found = KrylovSpace(H.__matmul__, g, 3).solve(by_radius(2.0))
     assert found.reason.startswith(spectral.HARD) and found.multiplier == pytest.approx(1.0)
     assert found.vector.abs().tolist() == pytest.approx([0.5, 15**0.5 / 2, 0.0], abs=1e-9)
 
 
 def test_counts() -> None:
-    assert Reduced(np.array([-1.0, 0.0, 0.0, 2.0]), np.zeros(4), 1e-12, True).counts == (1, 2, 1)
+    assert ReducedModel(np.array([-1.0, 0.0, 0.0, 2.0]), np.zeros(4), 1e-12, True).counts == (
+        1,
+        2,
+        1,
+    )

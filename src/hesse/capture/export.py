@@ -76,9 +76,9 @@ class _SampleLoss(nn.Module):
     ) -> tuple[Tensor, ...]:
         cost, sample = self._held[0]
         tensors, sample = {**fixed, **parameters}, dataclasses.replace(sample, x=x, y=y)
-        if cost.both is None:
+        if cost.predict_and_total is None:
             return (cost.total(tensors, sample),)
-        prediction, total = cost.both(tensors, sample)
+        prediction, total = cost.predict_and_total(tensors, sample)
         return (*(part for part in tensors_in(prediction) if part.is_floating_point()), total)
 
 
@@ -133,7 +133,7 @@ def _read(program: Any, cost: "Cost") -> Graph:
     needed = graph.upstream(graph.output)
     marked = (
         None
-        if cost.both is None
+        if cost.predict_and_total is None
         else tuple(name for name in dict.fromkeys(predictions) if name in needed)
     )
     return dataclasses.replace(

@@ -13,7 +13,8 @@ from hesse.certificates.precision import eps_of
 from hesse.certificates.reference import ByParameter, Request, of_batch, products
 from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.certificates.soundness import AUTOCAST, soundness
-from hesse.cost import Cost, value_and_gradient
+from hesse.cost import Cost
+from hesse.evaluation import value_and_gradient
 
 # Relative differences that are rounding without a further look.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}

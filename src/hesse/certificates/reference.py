@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError, in_a_line
-from hesse.snapshot import as_leaves
+from hesse.parameters import as_leaves
 
 if TYPE_CHECKING:
     from hesse.cost import Cost

@@ -33,8 +33,8 @@ from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.certificates.widened import Widened
 from hesse.data.batch import Batch, concatenate
 from hesse.errors import HesseValueError, in_a_line, readable_bytes
+from hesse.parameters import as_leaves
 from hesse.process.memory import available_bytes
-from hesse.snapshot import as_leaves
 
 if TYPE_CHECKING:
     from hesse.cost import Cost

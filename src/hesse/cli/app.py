@@ -13,6 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 1 where a `HesseError` was printed. A command line that cannot be
         parsed exits by itself.
     """
+    # Here and not above: without the extra, the script says what to install.
     try:
         from hesse.cli.commands import app
     except ModuleNotFoundError as error:
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    # Other errors are bugs, and keep their traceback.
     try:
         app(arguments, result_action="return_none")
     except HesseError as error:

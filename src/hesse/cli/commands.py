@@ -1,4 +1,4 @@
-"""The commands, each a thin layer over the library's function of the same name."""
+"""The commands: each parses its options and calls the library's function of the same name."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from hesse.cli.output import FIGURES, save_figure, say
 
 EXAMPLE = "model.py:net --data digits.npz --loss cross_entropy"
 
+# The docstrings and the `help` texts are what `hesse COMMAND --help` prints.
 app = App(
     name="hesse",
     help="The second derivatives of a neural network's cost function: exact, by parameter name.",
@@ -24,8 +25,8 @@ app = App(
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is asked about: the arguments that every command on a model has."""
+class ModelArguments:
+    """The arguments that every command on a model has."""
 
     model: Annotated[
         str,
@@ -104,18 +105,18 @@ BlockDiagonal = Annotated[
 
 
 @app.command(help_epilogue=f"Example: hesse plan {EXAMPLE}", sort_key=2)
-def plan(question: Question, *, block_diagonal: BlockDiagonal = False) -> None:
+def plan(arguments: ModelArguments, *, block_diagonal: BlockDiagonal = False) -> None:
     """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, peak
     memory."""
-    budget = question.bytes
-    say(hesse.plan(question.cost(), block_diagonal=block_diagonal, memory=budget))
+    budget = arguments.bytes
+    say(hesse.plan(arguments.cost(), block_diagonal=block_diagonal, memory=budget))
 
 
 @app.command(
     help_epilogue=f"Example: hesse hessian {EXAMPLE} --out h.safetensors --figure h.png", sort_key=3
 )
 def hessian(
-    question: Question,
+    arguments: ModelArguments,
     *,
     block_diagonal: BlockDiagonal = False,
     out: Annotated[
@@ -126,12 +127,14 @@ def hessian(
     ] = None,
 ) -> None:
     """Compute the exact Hessian, print the table of its blocks, save it and draw it."""
+    # Before any work: whether what comes out of it can be written.
     check_writable("--out", out, (".safetensors",))
     check_writable("--figure", figure, FIGURES)
     if figure is not None:
         require("matplotlib", "plot", "--figure")
-    budget = question.bytes
-    cost = question.cost()
+    budget = arguments.bytes
+    cost = arguments.cost()
+    # The cost is made already: reading files is not timed.
     start = time.perf_counter()
     H = hesse.hessian(cost, block_diagonal=block_diagonal, memory=budget)
     say(f"{cost}: the Hessian in {time.perf_counter() - start:.2f} s\n")
@@ -146,7 +149,7 @@ def hessian(
 
 @app.command(help_epilogue=f"Example: hesse quadratic {EXAMPLE} --figure q.png", sort_key=4)
 def quadratic(
-    question: Question,
+    arguments: ModelArguments,
     *,
     tolerance: Annotated[
         float, Parameter(help="Of the model's relative error, within the trust radius.")
@@ -163,15 +166,16 @@ def quadratic(
 ) -> None:
     """Show the quadratic model of the cost: how far to trust it, the step that each method
     proposes, and what it achieves."""
+    # Late, as in the commands below: `hesse --help` should not wait for SciPy and pictures.
     from hesse.cli.quadratic import pictures, report
-    from hesse.taylor.refuse import positive
+    from hesse.taylor.checks import require_positive
 
     check_writable("--figure", figure, FIGURES)
     if figure is not None:
         require("matplotlib", "plot", "--figure")
-    positive(tolerance, "tolerance")
-    budget = question.bytes
-    q = hesse.quadratic(question.cost(), memory=budget)
+    require_positive(tolerance, "tolerance")
+    budget = arguments.bytes
+    q = hesse.quadratic(arguments.cost(), memory=budget)
     trust = report(q, tolerance)
     if figure is not None:
         save_figure(figure, *pictures(q, trust))
@@ -183,7 +187,7 @@ def quadratic(
     sort_key=5,
 )
 def minimize(
-    question: Question,
+    arguments: ModelArguments,
     *,
     method: Annotated[
         Literal["trust-exact", "cubic", "trust-krylov", "trust-ncg", "dogleg", "Newton-CG"],
@@ -215,9 +219,10 @@ def minimize(
     from hesse.cli.minimize import read, run, write
 
     check_writable("--out", out, (".safetensors",))
-    budget = question.bytes
+    budget = arguments.bytes
+    # A file that cannot be read is told before the model is built.
     before = None if start is None else read(start)
-    cost = question.cost()
+    cost = arguments.cost()
     result = run(
         cost, method, before, tolerance=tolerance, maxiter=maxiter, radius=radius, memory=budget
     )
@@ -226,6 +231,7 @@ def minimize(
         say(f"wrote {out}")
 
 
+# Three examples, one for each of its sources; the other commands have one.
 DERIVE = """Examples:
 hesse derive "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)" --wrt W1,W2
 hesse derive --network 2-3-1 --html page.html

@@ -20,8 +20,8 @@ from hesse.errors import HesseFileError
 from hesse.plot import Spectrum
 
 PENALTY = 1e-3
-WIDTHS = (64, 32, 10)
-CHUNK = 256
+WIDTHS = (64, 32, 10)  # P = 2,410
+CHUNK = 256  # Hessian-vector products at once
 EARLY = 5  # iterations: far from a minimum, where steps differ
 
 
@@ -58,12 +58,14 @@ def run(folder: Path) -> None:
 
     _heading("The exact Hessian")
     H = hesse.hessian(cost)
+    # The best of three: the least disturbed by whatever else runs.
     ours = min(timed(lambda: hesse.hessian(cost))[1] for _ in range(3))
     say(H)
 
     _heading("Agreement with automatic differentiation (largest difference / largest entry)")
     product, size = hessian_vector_product(cost), cost.layout.size
     V = torch.randn(size, 8, dtype=cost.dtype, generator=torch.Generator().manual_seed(1))
+    # All columns would take minutes on a slow machine: as many as five seconds allow.
     columns, taken = columns_within(5.0, product, cost.theta)
     count = len(columns)
     say(
@@ -138,6 +140,7 @@ def train(X: Tensor, y: Tensor, iterations: int = 100) -> nn.Module:
 
     Its weights are drawn from a generator of its own: torch's global random state is not touched.
     """
+    # skip_init: the layers' own initialisation would draw from the global random state.
     generator = torch.Generator().manual_seed(0)
     layers = [nn.utils.skip_init(nn.Linear, n, m, dtype=X.dtype) for n, m in pairwise(WIDTHS)]
     net = nn.Sequential(layers[0], nn.Tanh(), layers[1])
@@ -178,8 +181,9 @@ def columns_within(
 ) -> tuple[Tensor, float]:
     """The first columns of H, as rows: all of them, or as many as the time allows; and the time
     they took."""
+    # Columns side by side, as anybody would who knows torch.func.
     mapped, units = torch.func.vmap(product), torch.eye(len(theta), dtype=theta.dtype)
-    mapped(units[:CHUNK])  # a first call warms up
+    mapped(units[:CHUNK])  # a first call warms up, and is not timed
     done: list[Tensor] = []
     start = time.perf_counter()
     for chunk in units.split(CHUNK):

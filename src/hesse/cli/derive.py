@@ -31,7 +31,7 @@ def derivation_of(
     Raises:
         HesseValueError: none of the three was named, or two of them; or what belongs to another.
     """
-    way = True if stagewise else None
+    way = True if stagewise else None  # None: by layer from four layers on
     if source is not None and source.endswith(".py"):
         raise HesseValueError(f"{source!r} is a file; name the model in it, such as {source}:net")
     if (source is None) == (network is None):
@@ -39,16 +39,16 @@ def derivation_of(
             "give one of an expression, file.py:name, and --network, such as --network 2-3-1"
         )
     model = source is not None and ".py:" in source
-    _refuse(
+    _require_unset(
         model or network is not None,
         {"--shapes": shapes, "--given": given},
         "an expression: a network or a model knows its own",
     )
-    _refuse(not model, {"--data": data}, "a model, file.py:name")
-    _refuse(
+    _require_unset(not model, {"--data": data}, "a model, file.py:name")
+    _require_unset(
         network is None, {"--activation": activation, "--no-bias": no_bias or None}, "--network"
     )
-    _refuse(
+    _require_unset(
         network is None and not model,
         {"--loss": loss},
         "--network or a model: an expression has its loss in it",
@@ -97,6 +97,7 @@ class Output:
     backend: str | None = None
     html: Path | None = None
 
+    # Before the derivation, which takes longer.
     def __post_init__(self) -> None:
         chosen = {"--html": self.html is not None, "--latex": self.latex, "--python": self.python}
         asked = [name for name, wanted in chosen.items() if wanted]
@@ -104,12 +105,12 @@ class Output:
             raise HesseValueError(
                 f"{' and '.join(asked)}: give one of them, or call hesse derive once for each"
             )
-        _refuse(
+        _require_unset(
             bool(asked),
             {"--reading": self.reading},
             f"text; leave it out beside {asked[0]}" if asked else "",
         )
-        _refuse(not self.python, {"--backend": self.backend}, "--python")
+        _require_unset(not self.python, {"--backend": self.backend}, "--python")
         if self.html is not None:
             check_writable("--html", self.html, (".html",))
             require("latex2mathml", "html", "--html")
@@ -142,6 +143,7 @@ def module(formulas: Sequence[Formula], backend: str) -> str:
         code = formula.python(
             backend, names.new(f"hessian_{formula.rows.name}_{formula.columns.name}")
         )
+        # Imports stand above the function, two empty lines between: those of all are merged.
         head, body = code.split("\n\n\n", 1)
         heads |= dict.fromkeys(head.splitlines())
         bodies.append(body)
@@ -166,7 +168,8 @@ def write_text(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _refuse(where: bool, options: dict[str, object], belongs: str) -> None:
+def _require_unset(where: bool, options: dict[str, object], belongs: str) -> None:
+    """Where this holds, none of the options may be given; they belong to something else."""
     for name, value in options.items():
         if where and value is not None:
             raise HesseValueError(f"{name} is for {belongs}")

@@ -35,6 +35,7 @@ from hesse.errors import (
 
 # The last pair is what np.savez calls arrays that were given no names.
 _NAMES = (("X", "y"), ("x", "y"), ("arr_0", "arr_1"))
+# Powers of 1000, and of 1024 with an i, in capitals.
 _UNITS = {"": 1, "B": 1} | {
     f"{prefix}{unit}": base**power
     for power, prefix in enumerate("KMGT", start=1)
@@ -71,6 +72,7 @@ def build_cost(
     try:
         return hesse.Cost(module, criterion, samples, params=params or None, penalty=penalty)
     except HesseError as error:
+        # Without a cause it is hesse's own word on an argument, which says enough.
         if error.__cause__ is None:
             raise
         raise HesseValueError(  # the user's own model or loss failed
@@ -81,13 +83,13 @@ def build_cost(
 def load_model(spec: str) -> nn.Module:
     """The module that ``file.py:name`` names: a module, or a function or class that makes one when
     called with nothing."""
-    found = _made("MODEL", spec, nn.Module)
-    if not isinstance(found, nn.Module):
+    model = _object_or_result("MODEL", spec, nn.Module)
+    if not isinstance(model, nn.Module):
         raise HesseTypeError(
             f"MODEL: expected an nn.Module, or a function of no arguments that makes one; {spec}"
-            f" gives {type(found).__name__}"
+            f" gives {type(model).__name__}"
         )
-    return found
+    return model
 
 
 def load_data(spec: str, dtype: torch.dtype) -> Any:
@@ -102,14 +104,14 @@ def load_data(spec: str, dtype: torch.dtype) -> Any:
         return _tensor(spec, leaf, dtype) if isinstance(leaf, Tensor | np.ndarray) else leaf
 
     if _is_reference(spec):
-        found = _made("--data", spec, Iterable)
-        if isinstance(found, tuple | list):
-            return pytree.tree_map(convert, found)
+        data = _object_or_result("--data", spec, Iterable)
+        if isinstance(data, tuple | list):
+            return pytree.tree_map(convert, data)
         # What can be read only once is left as it is, for the cost to refuse.
         return (
-            _Converted(found, convert)
-            if isinstance(found, Iterable) and not isinstance(found, Iterator)
-            else found
+            _Converted(data, convert)
+            if isinstance(data, Iterable) and not isinstance(data, Iterator)
+            else data
         )
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     path = Path(spec)
@@ -178,19 +180,20 @@ def _is_reference(spec: str) -> bool:
     return ".py:" in spec
 
 
-def _made(argument: str, spec: str, wanted: type) -> Any:
+def _object_or_result(argument: str, spec: str, wanted: type) -> Any:
     """The object behind ``file.py:name``, or what it makes where it is a function of no
     arguments."""
-    found = _named_object(argument, spec)
-    if not callable(found) or (isinstance(found, wanted) and not inspect.isclass(found)):
-        return found
+    named = _named_object(argument, spec)
+    # A module is callable too, and is what is wanted; its class is called.
+    if not callable(named) or (isinstance(named, wanted) and not inspect.isclass(named)):
+        return named
     try:
-        inspect.signature(found).bind()
+        inspect.signature(named).bind()
     except (TypeError, ValueError) as error:
         raise HesseTypeError(
             f"{argument}: {spec} needs arguments ({error}); give a function that needs none"
         ) from None
-    return _run(argument, spec, found)
+    return _run(argument, spec, named)
 
 
 def _named_object(argument: str, spec: str) -> Any:
@@ -211,6 +214,8 @@ def _named_object(argument: str, spec: str) -> Any:
 
 def _module(argument: str, path: Path) -> Any:
     """The user's file as a module, run once, able to import its neighbours as a script is."""
+    # A name that no import gives, and the same for one file in one run: MODEL, --data and --loss
+    # may name the same file, which is run once.
     name = f"hesse_user_{path.stem}_{abs(hash(path)):x}"
     if name in sys.modules:
         return sys.modules[name]
@@ -235,6 +240,7 @@ def _run(argument: str, spec: str, function: Callable[[], Any]) -> Any:
         return function()
     except (Exception, SystemExit) as error:
         file = Path(spec.partition(".py:")[0]).with_suffix(".py").name
+        # The last frame in the user's file: deeper ones are libraries'.
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
@@ -251,6 +257,7 @@ def _check_file(argument: str, path: Path) -> None:
         return
     if not path.parent.is_dir():
         raise HesseFileError(f"{argument}: there is no folder {str(path.parent)!r}")
+    # Of the same kind: a .npz for a .npz.
     others = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix]
     hint = (
         f"; the nearest {path.suffix} files there: {nearest(path.name, sorted(others))}"
@@ -266,9 +273,8 @@ def _read_npz(path: Path) -> tuple[Any, Any]:
             return _pair(path, arrays.files, arrays.__getitem__)
     except HesseError:
         raise
-    except (
-        Exception
-    ) as error:  # numpy's own text depends on what it took the file for, and may propose unpickling
+    # numpy's own text depends on what it took the file for, and may propose unpickling.
+    except Exception as error:
         raise HesseFileError(
             f"--data: {str(path)!r} is not a .npz archive of plain arrays; write one with"
             " numpy.savez"

@@ -20,11 +20,13 @@ def run(
     cost: hesse.Cost, method: str, start: OptimizeResult | None, **options: Any
 ) -> OptimizeResult:
     """Minimise, and print where from and where to, what it took and why it stopped."""
+    # The result has no iterate, and so no smallest eigenvalue: the callback keeps the last one.
     last: list[Iterate] = []
 
     def keep(iterate: Iterate) -> None:
         last[:] = [iterate]
 
+    # Its value at the start, which an earlier result or the model has.
     before = hesse.value(cost if start is None else cost.at(start.parameters))
     begin = time.perf_counter()
     result = hesse.minimize(cost, method, start=start, callback=keep, **options)
@@ -58,10 +60,9 @@ def write(result: OptimizeResult, path: Path) -> None:
         metadata["radius"] = repr(result.radius)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        # The mode that any new file has here; safetensors makes its own private.
         partial.touch()
-        mode = (
-            partial.stat().st_mode
-        )  # what any new file has here; safetensors makes its own private
+        mode = partial.stat().st_mode
         save_file(tensors, partial, metadata=metadata)
         partial.chmod(mode)
         os.replace(partial, path)

@@ -11,7 +11,7 @@ from hesse.plot import ErrorCurve, Plane, Slice, Spectrum
 from hesse.taylor import QuadraticModel, Step, Trust
 
 
-class Scale(NamedTuple):
+class StepScale(NamedTuple):
     """What the steps are asked for with: a radius, a bound M of how fast H changes, and a
     damping."""
 
@@ -20,7 +20,7 @@ class Scale(NamedTuple):
     damping: float
 
 
-def asked(scale: Scale) -> dict[str, Callable[[QuadraticModel], Step]]:
+def step_calls(scale: StepScale) -> dict[str, Callable[[QuadraticModel], Step]]:
     """Each step as it is asked for, without those whose number would be zero: an exact model, a
     minimum within the radius."""
     radius, M, damping = scale
@@ -52,20 +52,23 @@ def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
     return trust
 
 
-def scale_of(q: QuadraticModel, trust: Trust) -> Scale:
+def scale_of(q: QuadraticModel, trust: Trust) -> StepScale:
     """A radius, the M that the error shows within it (\\|error\\| = M/6 ‖s‖³), a damping from the
     step to it.
 
     The step of the trust region seldom goes along −g. So the model is tried along that step as
     well, and the smaller radius and the larger M are taken.
     """
+    # Where there is no radius, or no end to it, the table's largest step.
     radius = trust.radius if 0 < trust.radius < math.inf else float(trust.norms[-1])
     step, tried = q.trust_region(radius), [trust]
     if step.norm > 0:
         tried.append(q.trust(step, trust.tolerance))
         radius = min(radius, tried[1].radius or radius)
+    # An error of M/6 ‖s‖³ is what a change of H by M per length makes.
     M = max(_change_of_curvature(ErrorCurve.from_trust(along), radius) for along in tried)
-    return Scale(radius, M, 1.1 * q.trust_region(radius).multiplier)
+    # A little more than λ of the step to that radius: the damped step is a little shorter.
+    return StepScale(radius, M, 1.1 * q.trust_region(radius).multiplier)
 
 
 def _change_of_curvature(curve: ErrorCurve, radius: float) -> float:
@@ -82,9 +85,10 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
     """
     scale = scale_of(q, trust)
     rows, refused = [], []
-    for name, make in asked(scale).items():
+    for name, make in step_calls(scale).items():
         try:
             step = make(q)
+        # A step that this H does not allow is a line of the report, not the end of it.
         except HesseError as error:
             refused.append(f"{name} refused: {str(error).partition(': ')[2]}")
             continue
@@ -93,6 +97,7 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
         rows.append(
             [name, f"{step.norm:.4g}", f"{predicted:.4g}", f"{actual:.4g}", ratio, step.reason]
         )
+    # Columns as wide as their longest cell; the last one, prose, is not padded.
     head = ["step", "‖s‖", "predicted decrease", "actual", "ratio", "how"]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
@@ -112,6 +117,7 @@ def steps_table(q: QuadraticModel, trust: Trust) -> str:
 def pictures(q: QuadraticModel, trust: Trust) -> list[Callable[..., Any]]:
     """The cost and its model along a line and over a plane, the spectrum where H is built, and the
     error: each ready to draw."""
+    # Both with one tolerance, so that their radii are those of the report.
     line, plane = (display.from_model(q, tolerance=trust.tolerance) for display in (Slice, Plane))
     spectrum = (
         [Spectrum.from_hessian(q.hessian).plot] if isinstance(q.hessian, BlockHessian) else []

@@ -109,8 +109,9 @@ def require_prediction(cost: "Cost", name: str) -> None:
     Raises:
         HesseValueError: says why there is none.
     """
-    # `judge`, the loss as a function of the prediction, is there only where the two are apart.
-    if cost.judge is None:
+    # The loss as a function of the prediction is there only where the parameters reach it through
+    # the prediction alone.
+    if cost.loss_of_prediction is None:
         why = (
             "a function of its parameters, made by Cost.from_function"
             if cost.predict is None

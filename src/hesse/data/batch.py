@@ -1,5 +1,5 @@
-"""A batch of the data, as the rest of hesse sees it: tensors that can be cut and joined by
-sample."""
+"""One batch of the data: inputs and targets whose tensors can be cut and joined by sample, whatever
+form the user's data has."""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping
@@ -38,14 +38,15 @@ class Batch:
     def read(cls, item: Any) -> "Batch | None":
         """An item of the user's data; ``None`` where it has no form that is known."""
         if isinstance(item, Mapping):
-            x = _plain(item)
+            x = _as_dicts(item)
             return cls(x, None, "mapping")._arranged() if tensors_in(x) else None
+        # By length: (X,), (X, y), (X, y, w).
         if isinstance(item, tuple | list):
-            if len(item) not in (1, 2, 3) or not tensors_in(x := _plain(item[0])):
+            if len(item) not in (1, 2, 3) or not tensors_in(x := _as_dicts(item[0])):
                 return None
             if len(item) == 1:
                 return cls(x, None, "inputs")._arranged()
-            y = _plain(item[1])
+            y = _as_dicts(item[1])
             return cls(
                 x, y if len(item) == 2 else (y, item[2]), "pair" if len(item) == 2 else "weighted"
             )._arranged()
@@ -85,6 +86,7 @@ class Batch:
             return getattr(self.x, "y", None)
         if self.form == "mapping":
             return self.x
+        # As the user gave them: several rows a sample in one axis again.
         leaves, spec = pytree.tree_flatten(self.y)
         return pytree.tree_unflatten(
             [t.flatten(0, 1) if place in self.flat else t for place, t in enumerate(leaves)], spec
@@ -116,18 +118,18 @@ class Batch:
 
     def to(self, device: torch.device, dtype: torch.dtype | None) -> "Batch":
         """On a device, and with floating tensors narrower than ``dtype`` widened to it."""
-        made = self.map(lambda t: moved(t, device, dtype))
+        batch = self.map(lambda t: moved(t, device, dtype))
         if self.form == "object" and hasattr(self.x, "to"):
-            return dataclasses.replace(made, x=self.x.to(device))
-        return made
+            return dataclasses.replace(batch, x=self.x.to(device))
+        return batch
 
     def clone(self) -> "Batch":
         """The same numbers in memory of their own."""
-        made = self.map(Tensor.clone)
+        batch = self.map(Tensor.clone)
         return (
-            dataclasses.replace(made, x=self.x.clone())
+            dataclasses.replace(batch, x=self.x.clone())
             if self.form == "object" and hasattr(self.x, "clone")
-            else made
+            else batch
         )
 
     @property
@@ -135,6 +137,7 @@ class Batch:
         """All tensors."""
         return tensors_in((self.x, self.y))
 
+    # Batches of one signature share a captured graph and, unless they are whole, can be joined.
     @property
     def signature(self) -> Hashable:
         """What batches must share to be worked on together: how they are nested, every axis but the
@@ -168,8 +171,8 @@ def moved(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Te
     return tensor.to(device, dtype if narrow else tensor.dtype)
 
 
-def check_kinds(index: int, batch: Batch) -> None:
-    """Refuse tensors without numbers in a plain array."""
+def require_dense(index: int, batch: Batch) -> None:
+    """A batch whose tensors are dense arrays with values: neither meta nor sparse."""
     for tensor in batch.tensors:
         if tensor.is_meta or tensor.layout != torch.strided:
             kind, remedy = (
@@ -183,8 +186,8 @@ def check_kinds(index: int, batch: Batch) -> None:
             )
 
 
-def check(index: int, batch: Batch) -> None:
-    """Refuse a batch of which the lengths differ, or with numbers that are not finite."""
+def require_usable(index: int, batch: Batch) -> None:
+    """A batch of one length, with finite numbers, and weights that are not negative."""
     for what, value in (("inputs", batch.x), ("targets", batch.y)):
         for leaf in tensors_in(value):
             if not batch.whole and (leaf.ndim == 0 or leaf.shape[0] != batch.size):
@@ -206,7 +209,7 @@ def check(index: int, batch: Batch) -> None:
             or bool((weights < 0).any())
         ):
             shape = tuple(weights.shape) if isinstance(weights, Tensor) else None
-            got = (
+            description = (
                 type(weights).__name__
                 if shape is None
                 else "negative ones"
@@ -216,7 +219,7 @@ def check(index: int, batch: Batch) -> None:
             samples = len(tensors_in(batch.x)[0])
             raise HesseValueError(
                 f"data: batch {index} is (X, y, w); w has to be a weight >= 0 for each of its"
-                f" {samples} samples, got {got}"
+                f" {samples} samples, got {description}"
             )
 
 
@@ -227,16 +230,17 @@ def _rows(target: Any, samples: int) -> int:
     return len(target) // samples if target.ndim and samples and len(target) % samples == 0 else 0
 
 
-def _plain(nest: Any) -> Any:
+def _as_dicts(nest: Any) -> Any:
     """Mappings of any class as dictionaries, which PyTorch's trees know."""
     if isinstance(nest, Mapping):
-        return {key: _plain(value) for key, value in nest.items()}
-    return type(nest)(map(_plain, nest)) if type(nest) in (tuple, list) else nest
+        return {key: _as_dicts(value) for key, value in nest.items()}
+    return type(nest)(map(_as_dicts, nest)) if type(nest) in (tuple, list) else nest
 
 
 def tensors_in(nest: Any) -> list[Tensor]:
     """The tensors in a nest, and in an object that shows itself as a dictionary (torch_geometric's
     Data)."""
+    # PyTorch's trees do not look into objects: those of graphs say what they hold.
     leaves = pytree.tree_leaves(nest)
     shown = [leaf.to_dict() if hasattr(leaf, "to_dict") else leaf for leaf in leaves]
     return [leaf for leaf in pytree.tree_leaves(shown) if isinstance(leaf, Tensor)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.entries import certify_diagonal
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost, asked
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError
 from hesse.exact.columns import column_width, penalty_rows
@@ -69,7 +69,7 @@ def diagonal(
         >>> hesse.diagonal(cost)
         {'weight': tensor([[10., 20.]])}
     """
-    cost = asked(cost, curvature)
+    cost = cost_with_curvature(cost, curvature)
     while True:
         planned = diagonal_plan(cost, memory)
         start = time.perf_counter()

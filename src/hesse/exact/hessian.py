@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesse.certificates.matrix import certify_matrix
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost, asked
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError, HesseValueError
 from hesse.exact.assemble import Storage, Target
@@ -76,7 +76,7 @@ def hessian(
         tensor([[10., 14.],
                 [14., 20.]])
     """
-    cost = asked(cost, curvature)
+    cost = cost_with_curvature(cost, curvature)
     while True:
         planned = plan(
             cost,

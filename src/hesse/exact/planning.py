@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
 from hesse.certificates.soundness import require_differentiable
-from hesse.cost import Cost, asked
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.data.batch import Batch
 from hesse.errors import (
@@ -88,7 +88,7 @@ def plan(
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
     """
-    cost = asked(cost, curvature)
+    cost = cost_with_curvature(cost, curvature)
     wanted = wanted_blocks(cost, pairs, block_diagonal)
     itemsize = cost.dtype.itemsize
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations_with_replacement
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, final, overload
+from typing import TYPE_CHECKING, Any, NoReturn, final, overload
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,8 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, readable_bytes
 from hesse.layout import Layout
-from hesse.matrix import storage, tables
+from hesse.matrix import spectrum, storage, tables
+from hesse.matrix.spectrum import Eigen, Inertia
 from hesse.process.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -24,21 +25,6 @@ if TYPE_CHECKING:
     from hesse.plot.heat_map import HeatMap
 
 Pair = tuple[str, str]
-
-
-class Eigen(NamedTuple):
-    """H = V diag(λ) Vᵀ: the values in ascending order, the vectors as columns."""
-
-    values: Float[Tensor, " P"]
-    vectors: Float[Tensor, "P P"]
-
-
-class Inertia(NamedTuple):
-    """How many eigenvalues are negative, zero to rounding, and positive."""
-
-    negative: int
-    zero: int
-    positive: int
 
 
 @final
@@ -97,6 +83,7 @@ class BlockHessian:
             raise HesseValueError(
                 "BlockHessian: give either matrix= (all blocks) or blocks= (some of them)"
             )
+        # Checked here once, so that nothing below has to.
         blocks = dict(blocks or {})
         if len(layout.names) == 1 and blocks:  # the one block is the whole matrix
             matrix = blocks.pop((layout.names[0], layout.names[0]), None)
@@ -120,6 +107,7 @@ class BlockHessian:
             raise HesseValueError("blocks: expected at least one block, got none")
         if len({(block.dtype, block.device) for block in blocks.values()}) > 1:
             raise HesseValueError("blocks: expected one dtype and one device for all blocks")
+        # A frozen dataclass with a constructor of its own sets its fields so.
         values = {"layout": layout, "matrix": matrix, "blocks": blocks, "certificate": certificate}
         for name, value in {**values, "provenance": dict(provenance or {})}.items():
             object.__setattr__(self, name, value)
@@ -127,15 +115,16 @@ class BlockHessian:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the entries."""
-        return self._any.dtype
+        return self._first.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the entries lie."""
-        return self._any.device
+        return self._first.device
 
+    # All blocks have one dtype and lie on one device, which any of them tells.
     @property
-    def _any(self) -> Tensor:
+    def _first(self) -> Tensor:
         return self.matrix if self.matrix is not None else next(iter(self.blocks.values()))
 
     @cached_property
@@ -195,8 +184,10 @@ class BlockHessian:
         if self.matrix is not None:
             return self.matrix
         if not self.is_complete:
-            self._refuse("dense()")
-        matrix = self._any.new_empty(self.layout.size, self.layout.size)
+            self._raise_incomplete("dense()")
+        # Blocks of the upper triangle; the lower one is written from the same numbers, so that the
+        # matrix is exactly symmetric.
+        matrix = self._first.new_empty(self.layout.size, self.layout.size)
         for (a, b), block in self.blocks.items():
             matrix[self.layout.slice(a), self.layout.slice(b)] = block
             matrix[self.layout.slice(b), self.layout.slice(a)] = block.T
@@ -245,14 +236,15 @@ class BlockHessian:
                 f" {tuple(v.shape)}"
             )
         if (v.dtype, v.device) != (self.dtype, self.device):
-            have, got = (f"{_dtype(t)} on {t.device}" for t in (self._any, v))
+            ours, theirs = (f"{_dtype(t)} on {t.device}" for t in (self._first, v))
             raise HesseValueError(
-                f"H @ v: H is {have} and v is {got}; pass v.to(H.device, H.dtype)"
+                f"H @ v: H is {ours} and v is {theirs}; pass v.to(H.device, H.dtype)"
             )
         if self.matrix is not None:
             return self.matrix @ v
         if not (self.is_complete or self.is_block_diagonal):
-            self._refuse("H @ v")
+            self._raise_incomplete("H @ v")
+        # Each block of the upper triangle serves twice, as itself and as its transpose.
         product = torch.zeros_like(v)
         for (a, b), block in self.blocks.items():
             rows, columns = self.layout.slice(a), self.layout.slice(b)
@@ -292,6 +284,7 @@ class BlockHessian:
 
     @cached_property
     def _eigenvalues(self) -> Tensor:
+        # Where the eigenvectors were asked for first, the values came with them.
         return (
             self._eigen.values
             if "_eigen" in self.__dict__
@@ -301,7 +294,7 @@ class BlockHessian:
     def _finite(self) -> Tensor:
         """The whole matrix, checked: LAPACK's own word on a nan is about conditioning."""
         if not self.is_complete:
-            self._refuse("the spectrum")
+            self._raise_incomplete("the spectrum")
         matrix = self.dense()
         # The extremes carry any nan or inf along and, unlike isfinite, need no P² of their own.
         if matrix.numel() and not all(
@@ -317,23 +310,15 @@ class BlockHessian:
     def tolerance(self) -> float:
         """P · eps · max|λ|: an eigenvalue no larger than this is zero to the rounding of the
         eigenvalue solver."""
-        values = self.eigvalsh()
-        if not len(values):
-            return 0.0
-        return len(values) * torch.finfo(values.dtype).eps * float(values.abs().max())
+        return spectrum.zero_tolerance(self.eigvalsh())
 
     def inertia(self) -> Inertia:
         """How many eigenvalues are negative, zero (|λ| ≤ P · eps · max|λ|) and positive."""
-        values, tolerance = self.eigvalsh(), self.tolerance
-        negative, positive = int((values < -tolerance).sum()), int((values > tolerance).sum())
-        return Inertia(negative, len(values) - negative - positive, positive)
+        return spectrum.inertia(self.eigvalsh())
 
     def condition_number(self) -> float:
         """max|λ| / min|λ|; infinite where the smallest is zero to rounding."""
-        sizes = self.eigvalsh().abs()
-        if not len(sizes) or float(sizes.min()) <= self.tolerance:
-            return float("inf")
-        return float(sizes.max() / sizes.min())
+        return spectrum.condition_number(self.eigvalsh())
 
     @cached_property
     def norms(self) -> Mapping[Pair, float]:
@@ -353,6 +338,7 @@ class BlockHessian:
 
         return HeatMap.from_hessian(self).plot(ax)
 
+    # Norms are computed once; printing a large Hessian again costs nothing.
     def __repr__(self) -> str:
         return "\n".join(
             [self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)]
@@ -379,7 +365,7 @@ class BlockHessian:
         )
         return (
             f"BlockHessian: P = {self.layout.size}, {count} parameter{'s' * (count != 1)},"
-            f" {_dtype(self._any)} on {self.device}, {held} ({readable_bytes(float(size))})"
+            f" {_dtype(self._first)} on {self.device}, {held} ({readable_bytes(float(size))})"
         )
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
@@ -400,7 +386,7 @@ class BlockHessian:
             return f"certificate: {self.certificate}"
         return "not certified"
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _raise_incomplete(self, what: str) -> NoReturn:
         missing = [
             pair
             for pair in combinations_with_replacement(self.layout.names, 2)

@@ -23,7 +23,8 @@ def load(path: str | os.PathLike[str]) -> BlockHessian:
                 [0., 1.]])
     """
     held = read(path)
-    if held.places is None:
+    # A file holds the whole matrix, or some blocks.
+    if held.indices is None:
         return BlockHessian(
             held.layout,
             matrix=held.tensors["matrix"],
@@ -31,7 +32,7 @@ def load(path: str | os.PathLike[str]) -> BlockHessian:
             certificate=held.certificate,
         )
     names = held.layout.names
-    blocks = {(names[i], names[j]): held.tensors[key_of(i, j)] for i, j in held.places}
+    blocks = {(names[i], names[j]): held.tensors[key_of(i, j)] for i, j in held.indices}
     return BlockHessian(
         held.layout, blocks=blocks, provenance=held.provenance, certificate=held.certificate
     )

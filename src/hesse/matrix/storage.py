@@ -1,8 +1,8 @@
 """A Hessian in a safetensors file.
 
-The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being places in the layout.
-The layout, the pairs, the provenance, the certificate and a checksum of each tensor are one JSON
-text in the file's metadata, under ``hesse``.
+The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being indices in the
+layout. The layout, the pairs, the provenance, the certificate and a checksum of each tensor are one
+JSON text in the file's metadata, under ``hesse``.
 """
 
 import json
@@ -24,16 +24,18 @@ from hesse.layout import Layout
 if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
 
+# Of the description: it goes up when a file of an older hesse could be misread.
 FORMAT = 1
+# By safetensors' names: what a Hessian is computed in.
 _DTYPES = ("F32", "F64")
 
 
-class Stored(NamedTuple):
-    """What a file holds: tensors by name, and which pairs of parameters they are of; ``places`` is
+class StoredHessian(NamedTuple):
+    """What a file holds: tensors by name, and which pairs of parameters they are of; ``indices`` is
     None for a whole matrix."""
 
     layout: Layout
-    places: list[tuple[int, int]] | None
+    indices: list[tuple[int, int]] | None
     provenance: dict[str, str]
     certificate: Certificate | None
     tensors: dict[str, Tensor]
@@ -47,7 +49,7 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         HesseFileError: the file cannot be written.
     """
     target, layout = Path(path), hessian.layout
-    places = (
+    indices = (
         [(layout.index(a), layout.index(b)) for a, b in hessian.pairs]
         if hessian.matrix is None
         else None
@@ -56,24 +58,24 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         tensors = {"matrix": hessian.matrix.detach().contiguous()}
     else:
         tensors = {
-            key_of(i, j): _own(hessian.flat(layout.names[i], layout.names[j]).detach())
-            for i, j in places or ()
+            key_of(i, j): _unshared(hessian.flat(layout.names[i], layout.names[j]).detach())
+            for i, j in indices or ()
         }
     header = {
         "format": FORMAT,
         "names": layout.names,
         "shapes": layout.shapes,
-        "blocks": places,
+        "blocks": indices,
         "provenance": dict(hessian.provenance),
         "checksums": {key: _checksum(tensor) for key, tensor in tensors.items()},
         "certificate": None if hessian.certificate is None else hessian.certificate.to_json(),
     }
+    # In the same folder: a rename is atomic within one file system only.
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
+        # The mode that any new file has here; safetensors makes its own private.
         partial.touch()
-        mode = (
-            partial.stat().st_mode
-        )  # what any new file has here; safetensors makes its own private
+        mode = partial.stat().st_mode
         safetensors.torch.save_file(tensors, partial, metadata={"hesse": json.dumps(header)})
         partial.chmod(mode)
         os.replace(partial, target)
@@ -84,153 +86,155 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read(path: str | os.PathLike[str]) -> "Stored":
+def read(path: str | os.PathLike[str]) -> "StoredHessian":
     """What a file holds, all of it checked.
 
     Raises:
         HesseFileError: there is no such file, it is cut short, or it is not a Hessian of hesse.
     """
     name = repr(os.fspath(path))
+    # Before safetensors opens it, so that a missing file is told from a damaged one.
     if not Path(path).is_file():
         raise HesseFileError(f"load: there is no file {name}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            layout, places, provenance, certificate, checksums = _header(file.metadata() or {})
-            shapes = _expected(layout, places)
-            found, kinds = set(file.keys()), set()
-            _need(
-                found == set(shapes),
-                f"it holds {len(found)} tensors, not the {len(shapes)} that it describes",
+            layout, indices, provenance, certificate, checksums = _header(file.metadata() or {})
+            shapes = _expected(layout, indices)
+            keys, kinds = set(file.keys()), set()
+            _require(
+                keys == set(shapes),
+                f"it holds {len(keys)} tensors, not the {len(shapes)} that it describes",
             )
             # Shapes are read from the header of the file, before any of the entries.
             for key, shape in shapes.items():
                 described = file.get_slice(key)
-                kind, got = described.get_dtype(), tuple(described.get_shape())
-                _need(
-                    kind in _DTYPES and got == shape,
-                    f"{key!r} is {kind} {got}, not F32 or F64 {shape}",
+                kind, stored = described.get_dtype(), tuple(described.get_shape())
+                _require(
+                    kind in _DTYPES and stored == shape,
+                    f"{key!r} is {kind} {stored}, not F32 or F64 {shape}",
                 )
                 kinds.add(kind)
-            _need(len(kinds) == 1, "its blocks have several dtypes")
+            _require(len(kinds) == 1, "its blocks have several dtypes")
             tensors = {key: file.get_tensor(key) for key in shapes}
             damaged = [
                 key
                 for key in checksums
                 if key not in tensors or _checksum(tensors[key]) != checksums[key]
             ]
-            _need(
+            _require(
                 not damaged,
                 f"{damaged[0] if damaged else ''!r} is not as it was written: the file is damaged",
             )
-    except _Unfit as error:
+    except _NotAHessian as error:
         raise HesseFileError(f"load: {name} is not a Hessian that hesse saved: {error}") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise HesseFileError(
             f"load: {name} cannot be read as safetensors; is it cut short? ({error})"
         ) from error
-    return Stored(layout, places, provenance, certificate, tensors)
+    return StoredHessian(layout, indices, provenance, certificate, tensors)
 
 
-class _Unfit(Exception):
+class _NotAHessian(Exception):
     """What of a readable file is not as `save` writes it."""
 
 
 def _checksum(tensor: Tensor) -> int:
     """CRC-32 of the entries, in slices, for a checksum of gigabytes is one of their pieces too."""
-    flat, found = tensor.detach().cpu().contiguous().view(-1), 0
+    flat, checksum = tensor.detach().cpu().contiguous().view(-1), 0
     for part in flat.split(2**24):
-        found = zlib.crc32(part.view(torch.uint8).numpy().data, found)
-    return found
+        checksum = zlib.crc32(part.view(torch.uint8).numpy().data, checksum)
+    return checksum
 
 
 def key_of(i: int, j: int) -> str:
-    """The name of a block's tensor, by the places of its two parameters."""
+    """The name of a block's tensor, by the indices of its two parameters."""
     return f"block {i} {j}"
 
 
-def _own(block: Tensor) -> Tensor:
+def _unshared(block: Tensor) -> Tensor:
     """The block in memory of its own: the format refuses tensors that share it."""
+    # A view of the matrix is written without the rest of it.
     alone = block.is_contiguous() and block.untyped_storage().nbytes() == block.nbytes
     return block if alone else block.clone().contiguous()
 
 
-class _Described(NamedTuple):
+class _Header(NamedTuple):
     """What a file says of its tensors; files of before there were certificates and checksums have
     none."""
 
     layout: Layout
-    places: list[tuple[int, int]] | None
+    indices: list[tuple[int, int]] | None
     provenance: dict[str, str]
     certificate: Certificate | None
     checksums: dict[str, int]
 
 
-def _header(metadata: Mapping[str, str]) -> _Described:
+def _header(metadata: Mapping[str, str]) -> _Header:
     """What a file says of its tensors, each part checked: a file's text is not to be trusted."""
-    _need("hesse" in metadata, "its metadata has no 'hesse' entry")
+    _require("hesse" in metadata, "its metadata has no 'hesse' entry")
     try:
         header: Any = json.loads(metadata["hesse"])
     except (ValueError, RecursionError) as error:
-        raise _Unfit(f"its description is not JSON ({error})") from error
-    _need(isinstance(header, dict), "its description is not a JSON object")
-    _need(
+        raise _NotAHessian(f"its description is not JSON ({error})") from error
+    _require(isinstance(header, dict), "its description is not a JSON object")
+    _require(
         header.get("format") == FORMAT,
         f"its format is {header.get('format')!r}, and this hesse reads {FORMAT}",
     )
-    names, shapes, places, provenance = (
+    names, shapes, indices, provenance = (
         header.get(key) for key in ("names", "shapes", "blocks", "provenance")
     )
-    _need(
+    _require(
         _list_of(names, str) and len(set(names)) == len(names) > 0,
         "its parameters have no names, or one name twice",
     )
-    _need(
+    _require(
         _list_of(shapes, list)
         and len(shapes) == len(names)
         and all(_list_of(s, int) and min(s, default=0) >= 0 for s in shapes),
         "its shapes do not fit its names",
     )
-    _need(
+    _require(
         isinstance(provenance, dict) and _list_of(list(provenance.values()), str),
         "its provenance is not text by name",
     )
     checksums: Any = header.get("checksums") or {}
-    _need(
+    _require(
         isinstance(checksums, dict) and all(type(value) is int for value in checksums.values()),
         "its checksums are not numbers",
     )
     try:
-        found = header.get("certificate")
-        certificate = None if found is None else Certificate.from_json(found)
+        stored = header.get("certificate")
+        certificate = None if stored is None else Certificate.from_json(stored)
     except ValueError as error:
-        raise _Unfit(str(error)) from error
+        raise _NotAHessian(str(error)) from error
     layout = Layout(tuple(names), tuple(tuple(shape) for shape in shapes))
-    if places is None:
-        return _Described(layout, None, provenance, certificate, checksums)
-    _need(
-        _list_of(places, list)
-        and len(places) > 0
+    if indices is None:
+        return _Header(layout, None, provenance, certificate, checksums)
+    _require(
+        _list_of(indices, list)
+        and len(indices) > 0
         and all(
             _list_of(place, int) and len(place) == 2 and 0 <= place[0] <= place[1] < len(names)
-            for place in places
+            for place in indices
         ),
         "its list of blocks does not fit its layout",
     )
-    return _Described(layout, [(i, j) for i, j in places], provenance, certificate, checksums)
+    return _Header(layout, [(i, j) for i, j in indices], provenance, certificate, checksums)
 
 
-def _need(condition: bool, problem: str) -> None:
+def _require(condition: bool, problem: str) -> None:
     if not condition:
-        raise _Unfit(problem)
+        raise _NotAHessian(problem)
 
 
 def _list_of(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(type(item) is kind for item in value)
 
 
-def _expected(layout: Layout, places: list[tuple[int, int]] | None) -> dict[str, tuple[int, int]]:
+def _expected(layout: Layout, indices: list[tuple[int, int]] | None) -> dict[str, tuple[int, int]]:
     """The shape of every tensor that the file must hold."""
-    if places is None:
+    if indices is None:
         return {"matrix": (layout.size, layout.size)}
     sizes = [layout.sizes[name] for name in layout.names]
-    return {key_of(i, j): (sizes[i], sizes[j]) for i, j in places}
+    return {key_of(i, j): (sizes[i], sizes[j]) for i, j in indices}

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
 
 # A terminal's width and the rows it shows at a glance; the parameters that a grid of norms shows;
-# the least room for a name.
+# the least room for a name, all in characters or lines.
 WIDTH, ROWS, GRID, NAME = 80, 20, 16, 24
 _MISSING = "·"
 Cell = str | float
@@ -37,6 +37,8 @@ def html(hessian: "BlockHessian") -> str:
     largest = max((norm for norm in hessian.norms.values() if norm < math.inf), default=0.0)
 
     def cell(tag: str, value: Cell, column: int) -> str:
+        # The shade falls by an eighth for each factor of ten: four decades below the largest are
+        # white.
         style = f"text-align:{'left' if column in (1, 2) else 'right'}"
         if isinstance(value, float) and 0 < value < math.inf:
             style += (
@@ -62,6 +64,7 @@ def _grid(hessian: "BlockHessian") -> _Table:
     def entry(i: int, j: int) -> Cell:
         return "" if j < i else norms.get((names[i], names[j]), _MISSING)
 
+    # A dot stands for a block that was not computed, and only then needs a word.
     title = (
         "Frobenius norm of each block"
         + ("" if hessian.is_complete else f" ({_MISSING}: not computed)")
@@ -83,10 +86,11 @@ def _folded(hessian: "BlockHessian") -> _Table:
             mixed[b].append((norm, str(place[a])))
 
     def row(i: int) -> list[Cell]:
-        own = norms.get((names[i], names[i]), _MISSING)
-        return [*_labels(hessian, i), own, *max(mixed[names[i]], default=(_MISSING, ""))]
+        diagonal = norms.get((names[i], names[i]), _MISSING)
+        return [*_labels(hessian, i), diagonal, *max(mixed[names[i]], default=(_MISSING, ""))]
 
     count = len(names)
+    # The first and the last rows of many.
     first, last = (count, count) if count <= ROWS else (ROWS // 2, count - ROWS // 2)
     rows = [row(i) for i in range(first)]
     if last > first:
@@ -101,6 +105,7 @@ def _folded(hessian: "BlockHessian") -> _Table:
 def _lines(table: _Table) -> list[str]:
     """Columns aligned, names and shapes left; the names get the room that is left."""
     cells = [table.head, *([_shown(value) for value in row] for row in table.rows)]
+    # All columns take what they need but the names, which are cut where the line would be too long.
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.head))]
     room = WIDTH - 2 * (len(widths) - 1) - sum(widths) + widths[1]
     widths[1] = min(widths[1], max(room, NAME))

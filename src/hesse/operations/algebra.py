@@ -1,18 +1,14 @@
 """Functions of a square matrix."""
 
-from collections.abc import Callable
-
 import torch
 
 from hesse.derivation.calculus.algebra import product, scale
 from hesse.derivation.calculus.expression import Entry, Expression, Index, of
-from hesse.operations.record import ArrayFunction, Operation
-
-_Other = Callable[[str, tuple[Index, ...]], Entry]
+from hesse.operations.record import ArrayFunction, NameOfValue, Operation
 
 
 def _slope_of_inverse(
-    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: NameOfValue
 ) -> Expression:
     """∂X⁻¹[i,j]/∂X[k,l] = −X⁻¹[i,k] X⁻¹[l,j]"""
     *lead, i, j = out.indices
@@ -23,14 +19,16 @@ def _slope_of_inverse(
 
 
 def _slope_of_logdet(
-    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: NameOfValue
 ) -> Expression:
     """∂ log|det X| / ∂X[k,l] = X⁻¹[l,k]"""
     row, column = by
     return of(other("inv", (*out.indices, column, row)))
 
 
-def _slope_of_det(out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other) -> Expression:
+def _slope_of_det(
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: NameOfValue
+) -> Expression:
     """∂ det X / ∂X[k,l] = det(X) X⁻¹[l,k]"""
     row, column = by
     return product((out, other("inv", (*out.indices, column, row))))

@@ -63,13 +63,14 @@ def _along(shape: tuple[int, ...], entries: Tensor) -> Arrangement:
     """Arrange z by the axes that a broadcast parameter has: those are groups, the others
     positions."""
     full = (1,) * (len(shape) - entries.ndim) + tuple(entries.shape)
-    own = [axis for axis, n in enumerate(full) if n > 1]
+    groups = [axis for axis, n in enumerate(full) if n > 1]
     shared = [axis for axis, n in enumerate(full) if n == 1]
-    return Arrangement(shape, (tuple(own), tuple(shared), ()))
+    return Arrangement(shape, (tuple(groups), tuple(shared), ()))
 
 
 def _scaled(node: Node, views: Views, shapes: Shapes) -> Site | None:
     left, right = node.args[:2]
+    # Either factor may be the parameter.
     for x, weight in ((left, right), (right, left)):
         view = view_of(weight, views)
         if view is not None and input_of(x, views) is not None:
@@ -79,6 +80,7 @@ def _scaled(node: Node, views: Views, shapes: Shapes) -> Site | None:
 
 def _shifted(node: Node, views: Views, shapes: Shapes) -> Site | None:
     left, right = node.args[:2]
+    # x + alpha b: the shift would be a multiple of the parameter.
     if node.kwargs.get("alpha", 1) != 1:
         return None
     for x, weight in ((left, right), (right, left)):
@@ -100,6 +102,7 @@ def _pull_add(op: Local, columns: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def _square(node: Node, shapes: Shapes) -> list[Node]:
+    """x**2 as a square, which has a record of its own."""
     return (
         [Node(node.name, aten.square.default, node.args[:1], {}, node.shape)]
         if node.args[1:] == (2,)
@@ -112,6 +115,7 @@ def _prelu(node: Node, shapes: Shapes) -> list[Node]:
     x, weight = node.args
     if not isinstance(x, Ref) or not isinstance(weight, Ref):
         return [node]
+    # One slope for each channel, axis 1, or one for all.
     slope = (
         (*shapes[weight.name], *(1,) * max(0, len(node.shape) - 2))
         if shapes[weight.name] != (1,)
@@ -184,6 +188,7 @@ def _quotient(call: "Call") -> View | None:
     return call.combined(a, b, lambda left, right: times(left, power(right, constant(-1))))
 
 
+# A fraction where it is exact: 1/3 stays 1/3.
 def _reciprocal(value: float) -> Expression:
     return (
         constant(Fraction(1, int(value)))

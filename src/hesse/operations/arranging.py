@@ -32,6 +32,7 @@ def _pull_transposed(op: Local, columns: Tensor) -> tuple[Tensor]:
 
 def _pull_permuted(op: Local, columns: Tensor) -> tuple[Tensor]:
     axes = [axis % len(op.node.shape) for axis in op.node.args[1]]
+    # The inverse of the permutation, behind the axes of samples and columns.
     return (columns.permute(0, 1, *(2 + axes.index(place) for place in range(len(axes)))),)
 
 
@@ -39,6 +40,7 @@ def _selected(node: Node, whole: Tensor, lead: int) -> Tensor:
     return whole.select(lead + node.args[1] % (len(node.shape) + 1), node.args[2])
 
 
+# Where the axis of positions goes.
 def _to_transposed(node: Node, axis: int, shapes: Shapes) -> int:
     first, second = (place % len(node.shape) for place in node.args[1:3])
     return {first: second, second: first}.get(axis, axis)
@@ -132,6 +134,7 @@ def _movedim(call: "Call") -> View | None:
     view = call.operand(a)
     pairs = list(zip(*(([a] if isinstance(a, int) else a) for a in (source, to)), strict=True))
     rank = len(view.axes)
+    # The axes that are not named fill what is left, in their order.
     order: list[int | None] = [None] * rank
     for a, b in pairs:
         order[b % rank] = a % rank
@@ -154,9 +157,9 @@ def _expand(call: "Call") -> View:
 
 
 def _select(call: "Call") -> View:
-    view, axis, at = call.operand(call.node.args[0]), *call.node.args[1:3]
+    view, axis, index = call.operand(call.node.args[0]), *call.node.args[1:3]
     axis %= len(view.axes)
-    return maps.picked(call.build, view, axis, at % view.shape[axis])
+    return maps.picked(call.build, view, axis, index % view.shape[axis])
 
 
 def _slice(call: "Call") -> View:
@@ -180,6 +183,7 @@ def _split(call: "Call") -> View:
     a, sizes, axis = call.arguments(("self", None), ("sizes", None), ("dim", 0))
     view = call.operand(a)
     axis %= len(view.axes)
+    # A trace has one node for each part that is used, `pick` being which.
     start, size = maps.chunk_starts(view.shape[axis], sizes, call.record.name == "chunk")[call.pick]
     return maps.sliced(call.build, view, axis, start, 1, size)
 

@@ -2,7 +2,6 @@
 second derivatives."""
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +15,7 @@ from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.operations.normalisation import along_rows
 from hesse.operations.positions import on_first
-from hesse.operations.record import ArrayFunction, Operation, Shapes, Structure
+from hesse.operations.record import ArrayFunction, NameOfValue, Operation, Shapes, Structure
 
 if TYPE_CHECKING:
     from hesse.derivation.sources.networks.call import Call
@@ -48,9 +47,10 @@ def _attention(node: Node, shapes: dict[str, tuple[int, ...]]) -> list[Node]:
         **node.kwargs,
     )
     q, k, v = node.args[:3]
-    if options.get("dropout_p"):
+    if options.get("dropout_p"):  # random: there is no function to write out
         return [node]
     name, length, width = node.name, *shapes[q.name][-2:]
+    # Grouped queries: several heads share keys and values, which are repeated for them.
     nodes = []
     if options.get("enable_gqa"):
         (more, k), (others, v) = (
@@ -90,19 +90,20 @@ def _for_each_head(
     *lead, groups, length, width = shapes[shared.name]
     if groups == heads:
         return [], shared
-    one, several = (
+    # (groups, 1) -> (groups, heads of a group) -> (heads): as expand and reshape do it.
+    with_axis, repeated = (
         (*lead, groups, 1, length, width),
         (*lead, groups, heads // groups, length, width),
     )
     shapes[name] = (*lead, heads, length, width)
-    made = [
-        Node(f"{name}__one", aten.unsqueeze.default, (shared, -3), {}, one),
+    nodes = [
+        Node(f"{name}__one", aten.unsqueeze.default, (shared, -3), {}, with_axis),
         Node(
             f"{name}__several",
             aten.expand.default,
-            (Ref(f"{name}__one"), list(several)),
+            (Ref(f"{name}__one"), list(repeated)),
             {},
-            several,
+            repeated,
         ),
         Node(
             name,
@@ -112,7 +113,7 @@ def _for_each_head(
             shapes[name],
         ),
     ]
-    return made, Ref(name)
+    return nodes, Ref(name)
 
 
 # ---------------------------------------------------------------- numbers
@@ -121,6 +122,7 @@ def _for_each_head(
 def _pull_softmax(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     """w ∘ (c − Σ w c) along the axis."""
     axis = op.node.args[1] % len(op.node.shape) + 2
+    # In place, on the product just made: columns are the largest arrays there are.
     weighed = columns * op.value(op.node.name).unsqueeze(1)
     return (
         weighed.addcmul_(
@@ -135,6 +137,7 @@ def _softmax_second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | Non
         return None
     n, width = len(delta), delta.shape[-1]
     w, slope = (part.reshape(n, -1, width) for part in (op.value(op.node.name), delta))
+    # With b = w (δ − m): diag(b) − w bᵀ − b wᵀ, the same matrix in fewer terms.
     bent = w * (slope - (w * slope).sum(-1, keepdim=True))
     blocks = (
         torch.diag_embed(bent)
@@ -152,11 +155,10 @@ def _beside_the_axis(node: Node, axis: int, shapes: Shapes) -> int | None:
 
 # exp of this is zero in float64, as exp(−∞) is, and differences of it are not undefined.
 _NEVER = -1e5
-_Other = Callable[[str, tuple[Index, ...]], Entry]
 
 
 def _slope_of_softmax(
-    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: NameOfValue
 ) -> Expression:
     """∂p_i/∂z_j = p_i ([i = j] − p_j)"""
     twin = Entry(out.name, (*out.indices[:-1], by[0]))
@@ -164,14 +166,14 @@ def _slope_of_softmax(
 
 
 def _slope_of_logsumexp(
-    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: NameOfValue
 ) -> Expression:
     """∂ log Σ exp(z) / ∂z_j = softmax(z)_j"""
     return of(other("softmax", (*out.indices, by[0])))
 
 
 def _slope_of_log_softmax(
-    out: Entry, argument: Entry, by: tuple[Index, ...], other: _Other
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: NameOfValue
 ) -> Expression:
     """∂ log softmax(z)_i / ∂z_j = [i = j] − softmax(z)_j"""
     p = other("softmax", (*out.indices[:-1], by[0]))
@@ -207,9 +209,9 @@ def _without_later(call: "Call") -> View:
 
 def _added(call: "Call", view: View, mask: Tensor) -> View:
     name = call.build.constant("mask", mask)
-    at = [Index(f"*mask{k}", size) for k, size in enumerate(mask.shape)]
+    indices = [Index(f"*mask{k}", size) for k, size in enumerate(mask.shape)]
     (value, added), axes = call.build.aligned(
-        [view, View(of(Entry(name, tuple(at))), tuple((index,) for index in at))]
+        [view, View(of(Entry(name, tuple(indices))), tuple((index,) for index in indices))]
     )
     return View(add(value, added), axes)
 

@@ -27,6 +27,7 @@ SPATIAL = {1: ("token",), 2: ("row", "column"), 3: ("depth", "row", "column")}
 
 def each(option: Any, rank: int) -> list[int]:
     """An option for every dimension."""
+    # PyTorch takes one number for all dimensions, or a list of one.
     values = [option] if isinstance(option, int) else list(option)
     return values * rank if len(values) == 1 else values
 
@@ -115,7 +116,7 @@ def _windows(
     three go slice by slice."""
     dims = len(window)
     dilation, padding, stride = (each(option, dims) for option in (dilation, padding, stride))
-    if dims == 1:
+    if dims == 1:  # an image of one row
         return F.unfold(
             images.unsqueeze(-2), (1, *window), (1, *dilation), (0, *padding), (1, *stride)
         )
@@ -125,9 +126,8 @@ def _windows(
     depths = F.pad(images, (0, 0, 0, 0, padding[0], padding[0])).unfold(
         2, dilation[0] * (window[0] - 1) + 1, stride[0]
     )
-    taken = depths[..., :: dilation[0]].permute(
-        0, 2, 1, 5, 3, 4
-    )  # (n, depths, channels, window in depth, rows, columns)
+    # (n, depths, channels, window in depth, rows, columns)
+    taken = depths[..., :: dilation[0]].permute(0, 2, 1, 5, 3, 4)
     flat = taken.reshape(n * taken.shape[1], channels * window[0], *taken.shape[-2:])
     columns = F.unfold(flat, window[1:], dilation[1:], padding[1:], stride[1:])
     return columns.unflatten(0, (n, -1)).transpose(1, 2).flatten(2)
@@ -143,7 +143,7 @@ def _sources(
 ) -> Tensor:
     """1 + the place u behind each output place s at each k of the window, s = stride · u + dilation
     · k − pad; 0 for none."""
-    found = torch.zeros(1, 1, dtype=torch.long, device="cpu")
+    sources = torch.zeros(1, 1, dtype=torch.long, device="cpu")
     valid = torch.ones(1, 1, dtype=torch.bool, device="cpu")
     for length, reach, width, step, wide, off in zip(
         inputs, outputs, window, stride, dilation, pad, strict=True
@@ -153,13 +153,13 @@ def _sources(
             torch.arange(width, device="cpu")[None, :],
         )
         u, left = (s + off - wide * k).div(step, rounding_mode="floor"), (s + off - wide * k) % step
-        here = (left == 0) & (u >= 0) & (u < length)
+        inside = (left == 0) & (u >= 0) & (u < length)
         # Axis by axis, the last one fastest.
-        found = (found[:, None, :, None] * length + u[None, :, None, :]).reshape(
-            len(found) * reach, -1
+        sources = (sources[:, None, :, None] * length + u[None, :, None, :]).reshape(
+            len(sources) * reach, -1
         )
-        valid = (valid[:, None, :, None] & here[None, :, None, :]).reshape(found.shape)
-    return torch.where(valid, found + 1, 0)
+        valid = (valid[:, None, :, None] & inside[None, :, None, :]).reshape(sources.shape)
+    return torch.where(valid, sources + 1, 0)
 
 
 def _moves_of_patches(
@@ -168,14 +168,14 @@ def _moves_of_patches(
     """How patches (n, g, s, (c, w)) take up the places u of an image (lead, channels, *u): each at
     most once for every w."""
     lead, channels, places = shape[0], shape[1], math.prod(shape[2:])
+    # An image whose entries are their own numbers: its patches tell where each entry goes.
     numbered = (
         (torch.arange(lead * places, dtype=torch.float64, device="cpu") + 1)
         .reshape(lead, 1, *shape[2:])
         .expand(shape)
     )
-    taken = patches(numbered.unsqueeze(0))[
-        0, 0
-    ].long()  # 1 + place behind (s, (c, w)); 0 for the padding
+    # (s, (c, w)) -> 1 + the place behind it; 0 for the padding.
+    taken = patches(numbered.unsqueeze(0))[0, 0].long()
     positions, window = len(taken), taken.shape[1] * groups // channels
     # The position s whose patch has the place u at w; beyond the last where none has.
     position = torch.full((lead * places + 1, window), positions, device="cpu")
@@ -187,6 +187,7 @@ def _moves_of_patches(
         padded = F.pad(delta, (0, 0, 0, 1))
         return padded.index_select(2, order.to(delta.device)).unflatten(2, (lead * places, window))
 
+    # What a patch takes up lies where it lay in the image: moving is all that is done.
     return Gather(
         Arrangement((lead, groups, channels // groups, places), ((1,), (0, 3), (2,))), spread
     )
@@ -289,6 +290,7 @@ def _correlation(
     kernel = [f"k{d}" for d in range(rank)]
     inside = [f"in{d}" for d in range(rank)]
     grouped = groups > 1
+    # Labels of the axes: o output channel, c input channel, c' and o' the ones within a group.
     labels = [
         (
             ["c'" if grouped else "c", "o", *kernel]
@@ -327,10 +329,10 @@ def _correlation(
     view = View(value, tuple(axes))
     if bias is not None:
         b = call.operand(bias)
-        (z, added), found = build.unified(
+        (z, added), joint = build.unified(
             [view, b], [list(range(len(axes))), [len(axes) - rank - 1]]
         )
-        view = View(add(z, added), tuple(found[k] for k in range(len(axes))))
+        view = View(add(z, added), tuple(joint[k] for k in range(len(axes))))
     return build.slot(view)
 
 

@@ -27,6 +27,7 @@ def formula(call: "Call") -> "View | None":
     given = (*options, *call.node.kwargs.values())
     if any(isinstance(option, Ref) for option in given):
         return None
+    # By name only with the options that the record's derivatives are of.
     known = call.record.function
     if known is not None and given == known.options[: len(given)]:
         return call.build.apply(call.record.name, call.operand(first))

@@ -46,14 +46,13 @@ def _formula(call: "Call") -> View | None:
     given = call.value(ids.name)
     build, W = call.build, call.operand(weight)
     words = W.shape[0]
-    if (
-        given is None or padding >= 0
-    ):  # the row of a padding word has a value and, by PyTorch's rule, no derivative
+    # The row of a padding word has a value and, by PyTorch's rule, no derivative.
+    if given is None or padding >= 0:
         return None
     shape = call.node.shape[:-1]
     sizes = [size for size in shape if size > 1]
     label = ids.name if ids.name not in build.leaves else f"{ids.name}′"
-    at = (
+    subscript = (
         "_{0}"
         if len(sizes) == 1
         else f"[{','.join(f'{{{k}}}' for k in range(len(sizes)))}]"
@@ -66,7 +65,7 @@ def _formula(call: "Call") -> View | None:
         "data",
         sums_to=1,
         per_sample=True,
-        shown=f"[{{{len(sizes)}}} = {label}{at}]",
+        shown=f"[{{{len(sizes)}}} = {label}{subscript}]",
     )
     kinds = [*["part"] * (len(sizes) - 1), "token"] if sizes else []
     hot = build.leaf(

@@ -57,6 +57,7 @@ def _linear_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
 
 def _matmul_site(node: Node, views: Views, shapes: Shapes) -> Site | None:
     left, right = node.args[:2]
+    # x W with the parameter on the right is a dense layer of Wᵀ.
     weight = view_of(right, views)
     if weight is not None and weight.transposed is not None:
         return _dense(node, left, weight.transposed, None, views)
@@ -124,15 +125,15 @@ def _pull_matmul(op: Local, columns: Tensor) -> tuple[Tensor, ...] | None:
         return None
     (n, k), lead, (t, d), s = columns.shape[:2], x.shape[1:-2], columns.shape[-2:], x.shape[-1]
     lefts, rights = (matrix.reshape(-1, *matrix.shape[-2:]).mT for matrix in (x, y))
-    made = []
+    pulled = []
     for name in op.active:
         if name == names[0]:
             rows = columns.movedim(1, -3).reshape(-1, k * t, d)
-            made.append(torch.bmm(rows, rights).view(n, *lead, k, t, s).movedim(-3, 1))
+            pulled.append(torch.bmm(rows, rights).view(n, *lead, k, t, s).movedim(-3, 1))
         else:
             rows = columns.movedim(1, -2).reshape(-1, t, k * d)
-            made.append(torch.bmm(lefts, rows).view(n, *lead, s, k, d).movedim(-2, 1))
-    return tuple(made)
+            pulled.append(torch.bmm(lefts, rows).view(n, *lead, s, k, d).movedim(-2, 1))
+    return tuple(pulled)
 
 
 def _matmul_second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None:
@@ -148,16 +149,17 @@ def _matmul_second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None
     n, (t, s), d = len(delta), x.shape[-2:], y.shape[-1]
     parts = delta.reshape(n, -1, t, d)
     b = parts.shape[1]
-    made = delta.new_zeros(n, b, t, s, b, s, d)
-    along = made.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=3)  # (n, t, d, b, s)
+    # Only entries that are multiplied meet: one batch index b, and one summed index s.
+    blocks = delta.new_zeros(n, b, t, s, b, s, d)
+    along = blocks.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=3)  # (n, t, d, b, s)
     along.copy_(parts.permute(0, 2, 3, 1).unsqueeze(-1).expand_as(along))
-    cross = made.reshape(n, b * t * s, *y.shape[1:])
+    cross = blocks.reshape(n, b * t * s, *y.shape[1:])
     if op.active[0] != names[0]:
-        cross = made.reshape(n, b * t * s, b * s * d).mT.reshape(n, b * s * d, *x.shape[1:])
+        cross = blocks.reshape(n, b * t * s, b * s * d).mT.reshape(n, b * s * d, *x.shape[1:])
     return [[None, cross], [None, None]]
 
 
-def _rows_apart(node: Node, axis: int, shapes: Shapes) -> int | None:
+def _positions_of_rows(node: Node, axis: int, shapes: Shapes) -> int | None:
     """A dense layer keeps all axes but the last apart."""
     return axis if axis < len(node.shape) - 1 else None
 
@@ -254,7 +256,7 @@ _EACH = Structure.MULTILINEAR
 RECORDS = [
     Operation(
         name="linear", aten="linear", structure=_EACH, site=_linear_site, pull=_pull_linear,
-        positions=on_first(_rows_apart), formula=_linear),
+        positions=on_first(_positions_of_rows), formula=_linear),
     # A Jacobian of its own for every sample, through which many columns are better not carried.
     Operation(
         name="matmul", aten="matmul", structure=_EACH, site=_matmul_site, pull=_pull_matmul,

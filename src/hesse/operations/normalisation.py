@@ -40,46 +40,67 @@ def scale_shift(x: Tensor, scale: Tensor | None, shift: Tensor | None, axis: int
 
 def standardise(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
     """(x − mean) / √(variance + eps) over axis 1: BatchNorm with its running statistics."""
+    # Channels lie on axis 1, whatever follows.
     shape = (1, -1) + (1,) * (x.ndim - 2)
     return (x - mean.reshape(shape)) * (variance.reshape(shape) + eps).rsqrt()
 
 
-def _with_affine(node: Node, plain: Node, weight: Any, bias: Any, axis: int) -> list[Node]:
+def _with_affine(
+    node: Node, normalised_node: Node, weight: Any, bias: Any, axis: int
+) -> list[Node]:
     if weight is None and bias is None:
-        return [Node(node.name, plain.op, plain.args, plain.kwargs, node.shape)]
+        return [
+            Node(
+                node.name,
+                normalised_node.op,
+                normalised_node.args,
+                normalised_node.kwargs,
+                node.shape,
+            )
+        ]
     return [
-        plain,
-        Node(node.name, scale_shift, (Ref(plain.name), weight, bias, axis), {}, node.shape),
+        normalised_node,
+        Node(
+            node.name, scale_shift, (Ref(normalised_node.name), weight, bias, axis), {}, node.shape
+        ),
     ]
 
 
 def _over_last_or_groups(node: Node, shapes: Shapes) -> list[Node]:
     """Layer norm, over its last axes, and group norm, over a number of groups of the channels."""
     x, over, weight, bias, eps, *_ = node.arguments(None, None, None, None, 1e-5)
-    plain = Node(f"{node.name}__normalised", node.op, (x, over, None, None, eps), {}, node.shape)
-    return _with_affine(node, plain, weight, bias, 1 if isinstance(over, int) else -len(over))
+    normalised_node = Node(
+        f"{node.name}__normalised", node.op, (x, over, None, None, eps), {}, node.shape
+    )
+    return _with_affine(
+        node, normalised_node, weight, bias, 1 if isinstance(over, int) else -len(over)
+    )
 
 
 def _rms_norm(node: Node, shapes: Shapes) -> list[Node]:
     x, normalised, weight, eps = node.arguments(None, None, None, None)
-    plain = Node(f"{node.name}__normalised", node.op, (x, normalised, None, eps), {}, node.shape)
-    return _with_affine(node, plain, weight, None, -len(normalised))
+    normalised_node = Node(
+        f"{node.name}__normalised", node.op, (x, normalised, None, eps), {}, node.shape
+    )
+    return _with_affine(node, normalised_node, weight, None, -len(normalised))
 
 
 def _instance_norm(node: Node, shapes: Shapes) -> list[Node]:
     x, weight, bias, *statistics = node.args
-    plain = Node(
+    normalised_node = Node(
         f"{node.name}__normalised", node.op, (x, None, None, *statistics), node.kwargs, node.shape
     )
-    return _with_affine(node, plain, weight, bias, 1)
+    return _with_affine(node, normalised_node, weight, bias, 1)
 
 
 def _batch_norm(node: Node, shapes: Shapes) -> list[Node]:
     x, weight, bias, mean, variance, training, _, eps, *_ = node.args
     if training or mean is None:
         return [node]
-    plain = Node(f"{node.name}__normalised", standardise, (x, mean, variance, eps), {}, node.shape)
-    return _with_affine(node, plain, weight, bias, 1)
+    normalised_node = Node(
+        f"{node.name}__normalised", standardise, (x, mean, variance, eps), {}, node.shape
+    )
+    return _with_affine(node, normalised_node, weight, bias, 1)
 
 
 # ---------------------------------------------------------------- how parameters enter
@@ -157,6 +178,7 @@ def _second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None:
     width = y.shape[-1]
     slope = delta.reshape(y.shape)
     s, q = (slope * y).mean(-1, keepdim=True), slope - slope.mean(-1, keepdim=True)
+    # left yᵀ and its transpose add up to 3 s y yᵀ − q yᵀ − y qᵀ.
     left = 1.5 * s * y - q
     blocks = (
         left.unsqueeze(-1) * y.unsqueeze(-2)
@@ -171,9 +193,9 @@ def along_rows(blocks: Tensor, shape: torch.Size) -> Tensor:
     """Blocks (n, rows, width, width) of a value whose rows do not mix, as its curvature (n,
     entries, *value)."""
     n, rows, width, _ = blocks.shape
-    made = blocks.new_zeros(n, rows, width, rows, width)
-    made.diagonal(dim1=1, dim2=3).copy_(blocks.permute(0, 2, 3, 1))
-    return made.reshape(n, rows * width, *shape)
+    curvature = blocks.new_zeros(n, rows, width, rows, width)
+    curvature.diagonal(dim1=1, dim2=3).copy_(blocks.permute(0, 2, 3, 1))
+    return curvature.reshape(n, rows * width, *shape)
 
 
 def _before_the_last(node: Node, axis: int, shapes: Shapes) -> int | None:
@@ -206,14 +228,14 @@ def _standardised(call: "Call", view: View, axes: Sequence[int], eps: float) -> 
     centre = build.named(
         View(mean(view.expression), kept), build.name(f"μ({label})"), note="the mean"
     )
-    apart = View(add(view.expression, scale(centre.expression, -1)), view.axes)
-    apart = build.named(apart, build.name(f"c({label})"), note="the distance from the mean")
-    squares = mean(power(apart.expression, constant(2)))
+    centred = View(add(view.expression, scale(centre.expression, -1)), view.axes)
+    centred = build.named(centred, build.name(f"c({label})"), note="the distance from the mean")
+    squares = mean(power(centred.expression, constant(2)))
     spread = build.named(
         View(add(squares, number(eps)), kept), build.name(f"v({label})"), note="the variance, and ε"
     )
     normal = View(
-        times(apart.expression, power(spread.expression, constant(Fraction(-1, 2)))), view.axes
+        times(centred.expression, power(spread.expression, constant(Fraction(-1, 2)))), view.axes
     )
     return build.named(normal, build.name(f"n({label})"), note="mean 0, variance 1")
 
@@ -294,9 +316,9 @@ def _running(call: "Call") -> View:
         )
     )
     (value, centre), along = call.build.unified([view, call.operand(mean)], channels)
-    apart = View(add(value, scale(centre, -1)), tuple(along[k] for k in range(len(view.axes))))
+    centred = View(add(value, scale(centre, -1)), tuple(along[k] for k in range(len(view.axes))))
     (value, factor), along = call.build.unified(
-        [apart, View(rate, ((Index("*rate", len(slope)),),))], channels
+        [centred, View(rate, ((Index("*rate", len(slope)),),))], channels
     )
     result = View(times(factor, value), tuple(along[k] for k in range(len(view.axes))))
     return call.build.named(
@@ -313,20 +335,20 @@ def _scaled_and_shifted(call: "Call") -> View:
     labels = list(range(rank))
     if weight is not None:
         gamma = call.operand(weight)
-        own = labels[axis % rank : axis % rank + len(gamma.axes)]
-        (value, factor), along = call.build.unified([view, gamma], [labels, own])
+        covered = labels[axis % rank : axis % rank + len(gamma.axes)]
+        (value, factor), along = call.build.unified([view, gamma], [labels, covered])
         view = View(times(factor, value), tuple(along[k] for k in labels))
     if bias is not None:
         beta = call.operand(bias)
-        own = labels[axis % rank : axis % rank + len(beta.axes)]
-        (value, added), along = call.build.unified([view, beta], [labels, own])
+        covered = labels[axis % rank : axis % rank + len(beta.axes)]
+        (value, added), along = call.build.unified([view, beta], [labels, covered])
         view = View(add(value, added), tuple(along[k] for k in labels))
     return call.build.slot(view)
 
 
 RECORDS = [
-    # Written out, but with a Jacobian of its own for every sample, through which many columns are
-    # better not carried.
+    # Written out, but with a Jacobian of its covered for every sample, through which many columns
+    # are better not carried.
     Operation(
         name="layer_norm", aten="layer_norm", rewrite=_over_last_or_groups, pull=_pull, costly=True,
         second=_second, positions=on_first(_before_the_last), formula=_over_last),

@@ -28,6 +28,7 @@ def _pull_average(op: Local, columns: Tensor) -> tuple[Tensor] | None:
         and len(op.node.args) <= 3
         and all(n % w == 0 for n, w in zip(shape[-2:], window, strict=True))
     )
+    # Windows that overlap, or leave entries out, go the general way.
     if not tiled:
         return None
     *lead, rows, across = columns.shape
@@ -42,6 +43,7 @@ def _average(call: "Call") -> View | None:
     name = call.record.name
     view, rank = call.build.operand(call.operand(call.node.args[0])), int(name[-2])
     first = len(view.axes) - rank
+    # The matrix of one axis, from pooling the unit vectors.
     if "adaptive" in name:
         windows: list[Tensor] = [
             F.adaptive_avg_pool1d(torch.eye(n, dtype=torch.float64)[None], size)[0]

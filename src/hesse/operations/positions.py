@@ -1,5 +1,6 @@
-"""What operations do to positions, such as the tokens of a sample, where they do not meet: on which
-axis they lie afterwards."""
+"""Positions, such as the tokens of a sample: on which axis they lie after an operation that does
+not mix them. What no operation mixes can be worked on as if each position were a sample of its
+own."""
 
 import math
 from collections.abc import Callable
@@ -11,10 +12,10 @@ from hesse.operations.record import SUMMED, Axes, Positions, Shapes
 def along_all(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
     """Entry by entry: what has all the positions has them on the same axis, what has one is the
     same for all."""
-    found = set(axes.values())
-    if len(found) != 1 or found == {SUMMED} or any(shapes[name] != node.shape for name in axes):
+    carried = set(axes.values())
+    if len(carried) != 1 or carried == {SUMMED} or any(shapes[name] != node.shape for name in axes):
         return None
-    axis = found.pop()
+    axis = carried.pop()
     for name in node.inputs:
         place = axis - len(node.shape) + len(shapes[name])
         if (
@@ -24,6 +25,7 @@ def along_all(node: Node, axes: Axes, shapes: Shapes) -> Axes | None:
             and shapes[name][place] != 1
         ):
             return None
+    # Inputs of the same shape carry the positions too, also those that no parameter reaches.
     alike = {name: axis for name in node.inputs if shapes[name] == node.shape}
     return {node.name: axis, **alike}
 
@@ -35,14 +37,14 @@ def on_first(rule: Callable[[Node, int, Shapes], int | None]) -> Positions:
         x = node.args[0].name if isinstance(node.args[0], Ref) else None
         if x is None or set(axes) != {x} or axes[x] == SUMMED:
             return None
-        made = rule(node, axes[x], shapes)
-        return None if made is None else {node.name: made}
+        axis = rule(node, axes[x], shapes)
+        return None if axis is None else {node.name: axis}
 
     return follow
 
 
 def relabelled(node: Node, axis: int, shapes: Shapes) -> int | None:
-    """The axis with as many entries before it and as long."""
+    """The axis of a reshaped value that is as long and has as many entries before it."""
     shape = shapes[node.inputs[0]]
     before = math.prod(shape[:axis])
     for place, length in enumerate(node.shape):

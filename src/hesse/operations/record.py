@@ -32,6 +32,8 @@ Axes = dict[str, int]
 SUMMED = -1
 
 
+# ELEMENTWISE, LINEAR, MULTILINEAR and PIECEWISE_LINEAR are the field's words; STEP is zero slope
+# wherever there is one. The last three say how a linear operation only moves entries.
 class Structure(Flag):
     """What is declared of an operation, true wherever its derivatives exist.
 
@@ -102,6 +104,7 @@ class Function:
     latex: str = ""
     options: tuple[Any, ...] = ()
 
+    # At the record's own line, not when a derivation first meets it.
     def __post_init__(self) -> None:
         for order, text in enumerate(self.derivatives, start=1):
             if not _names(text)[0] <= {"z", "a"}:
@@ -130,11 +133,11 @@ def _check_code(text: str, name: str, module: Any) -> None:
     for node in ast.walk(ast.parse(text)):
         if not (isinstance(node, ast.Attribute) and ast.unparse(node).startswith(f"{name}.")):
             continue
-        found = module
+        value = module
         for part in ast.unparse(node).split(".")[1:]:
-            if not hasattr(found, part):
+            if not hasattr(value, part):
                 raise ValueError(f"code {text!r}: there is no {ast.unparse(node)}")
-            found = getattr(found, part)
+            value = getattr(value, part)
 
 
 # The value of a named function at indices, such as softmax's own in its slope.
@@ -196,11 +199,17 @@ class LossFunction:
     divisor: Literal["entries", "samples", "class weights"] = "entries"
 
 
+# A node and the shapes of all values -> the nodes that replace it.
 Rewrite = Callable[[Node, dict[str, tuple[int, ...]]], list[Node]]
+# The site of a parameter that enters through a node; None where it enters in another way.
 Recogniser = Callable[[Node, "Mapping[str, ParameterView]", Shapes], "Site | None"]
+# The vector-Jacobian product (pull-back) of many columns at once.
 Pull = Callable[["Local", Tensor], tuple[Tensor, ...] | None]
+# The second derivative contracted with δ, by pairs of active inputs.
 SecondDerivative = Callable[["Local", Tensor], Any]
+# On which axis the positions lie afterwards; None where the operation mixes them.
 Positions = Callable[[Node, Axes, Shapes], Axes | None]
+# The value in the language of formulas; None for options that have no formula.
 Formula = Callable[["Call"], "View | None"]
 # (node, tensor, how many axes lead) -> the part of the tensor, in place, that the node selects.
 Selection = Callable[[Node, Tensor, int], Tensor]

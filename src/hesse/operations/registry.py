@@ -28,6 +28,7 @@ RECORDS: list[Operation] = []
 BY_TARGET: dict[Any, Operation] = {}
 FUNCTIONS: dict[str, Function] = {}
 ARRAY_FUNCTIONS: dict[str, ArrayFunction] = {}
+# Of an operation that has no record: nothing is declared, and all of it goes the general way.
 _UNKNOWN = Operation(name="")
 
 
@@ -59,6 +60,8 @@ def register(record: Operation) -> None:
     _enter(record)
 
 
+# Without the check of `register`: within a family a derivative may call a function that is entered
+# later, as sin's calls cos.
 def _enter(record: Operation) -> None:
     taken = [target for target in record.targets if target in BY_TARGET]
     if taken or any(record.name == other.name for other in RECORDS):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # A picture is fetched when it is asked for: a result can draw itself (`BlockHessian.plot`) without
 # knowing the others, some of which stand on what is made of results.
-_ROOMS = {
+_MODULES = {
     "ErrorCurve": "error_curve",
     "HeatMap": "heat_map",
     "Plane": "plane",
@@ -25,6 +25,6 @@ __all__ = ["ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module 'hesse.plot' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"hesse.plot.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"hesse.plot.{_MODULES[name]}"), name)

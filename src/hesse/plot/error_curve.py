@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for
-from hesse.taylor import Trust, refuse
+from hesse.taylor import Trust, checks
 from hesse.taylor.trust import CLEAR, FITTED
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ErrorCurve:
         Raises:
             HesseTypeError: not a `Trust`.
         """
-        refuse.other(trust, Trust, "trust", "q.trust()")
+        checks.require_instance(trust, Trust, "trust", "q.trust()")
         kept = np.isfinite(trust.error)
         error, rounding = np.abs(trust.error[kept]), trust.rounding[kept]
         return ErrorCurve(

@@ -103,15 +103,13 @@ class HeatMap:
             interpolation="nearest",
         )
         ax.set(xticks=[], yticks=[], title=self._title())
-        borders, thin = (
-            [],
-            min(1.0, 30 / len(self.names)),
-        )  # so that many borders do not hide the image
+        # Thinner where there are more, so that many borders do not hide the image.
+        borders, width = [], min(1.0, 30 / len(self.names))
         for k in range(1, len(self.names)):
             new_layer = layer_of(self.names[k]) != layer_of(self.names[k - 1])
             style = {
                 "color": "0.2" if new_layer else "0.6",
-                "linewidth": thin * (0.9 if new_layer else 0.4),
+                "linewidth": width * (0.9 if new_layer else 0.4),
             }
             borders += [ax.axhline(self.edges[k], **style), ax.axvline(self.edges[k], **style)]
         # Beside the image itself, so that it stays as tall as the image in any figure.
@@ -200,7 +198,7 @@ def _largest(matrix: Tensor, scales: list[_Scale]) -> Tensor:
     for part, scale in zip(matrix.split([scale.size for scale in scales]), scales, strict=True):
         whole = len(part) - len(part) % scale.step
         runs = [part[:whole].unflatten(0, (-1, scale.step)), part[None, whole:]]
-        # amax and amin apart: aminmax is several times slower along this axis.
+        # amax and amin in two calls: aminmax is several times slower along this axis.
         extremes = [(run.amin(dim=1), run.amax(dim=1)) for run in runs if run.numel()]
         pooled += [torch.where(-low > high, low, high) for low, high in extremes]
     return torch.cat(pooled) if pooled else matrix

@@ -1,4 +1,4 @@
-"""Names along an axis whose parts may be too thin for them."""
+"""The names of parameters along an axis, where a parameter may take less room than its name."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
 
 FONT = 8.0  # points
+# Between two names, in points: a line of text.
 _GAP = 1.25 * FONT
 _LEADER = 14.0  # points from the axis to a name: room for the line that leads to it
-_LENGTH = 30
+_LENGTH = 30  # characters of a name; its end says more, and is kept
 
 
 def layer_of(name: str) -> str:
@@ -24,7 +25,9 @@ def layer_of(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def chosen(names: Sequence[str], edges: Sequence[int], gap: float) -> list[tuple[str, float]]:
+def labels_that_fit(
+    names: Sequence[str], edges: Sequence[int], gap: float
+) -> list[tuple[str, float]]:
     """What to write and where: each parameter; each layer where those are too many; the largest,
     well apart, where these are.
 
@@ -34,7 +37,7 @@ def chosen(names: Sequence[str], edges: Sequence[int], gap: float) -> list[tuple
         gap: the room that one name takes.
 
     Example:
-        >>> chosen(["0.weight", "0.bias", "2.weight"], [0, 6, 8, 10], gap=5.0)
+        >>> labels_that_fit(["0.weight", "0.bias", "2.weight"], [0, 6, 8, 10], gap=5.0)
         [('0', 4.0), ('2', 9.0)]
     """
     spans = list(zip(names, edges[:-1], edges[1:], strict=True))
@@ -54,9 +57,11 @@ def chosen(names: Sequence[str], edges: Sequence[int], gap: float) -> list[tuple
     return [(kept[centre], centre) for centre in sorted(kept)]
 
 
-def spread(centres: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+def spaced(centres: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
     """Places at least ``gap`` apart within [low, high], as near as can be to the centres (least
     squares), in their order."""
+    # With each centre shifted by the gaps before it, "at least a gap apart" is "in ascending
+    # order", which isotonic regression fits.
     shifts = gap * np.arange(len(centres))
     fitted = isotonic_regression(np.asarray(centres) - shifts).x
     return np.clip(fitted, low, high - shifts[-1]) + shifts
@@ -72,8 +77,8 @@ def write_names(
     box = ax.get_window_extent()
     points = min(box.width, box.height) * 72 / figure.dpi
     gap = _GAP * edges[-1] / points
-    written = chosen(names, edges, gap)
-    places = spread([centre for _, centre in written], gap, gap / 2, edges[-1] - gap / 2)
+    written = labels_that_fit(names, edges, gap)
+    places = spaced([centre for _, centre in written], gap, gap / 2, edges[-1] - gap / 2)
     leader = {"arrowstyle": "-", "linewidth": 0.6, "color": "0.6", "shrinkA": 1, "shrinkB": 0}
     sides = {
         "left": {

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.plot.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, axes_for, signed
-from hesse.plot.paths import METHODS, path
-from hesse.plot.section import Section, check, direction, orthonormal
-from hesse.taylor import QuadraticModel, refuse
+from hesse.plot.section import Section, direction, orthonormal, require_model_and_points
+from hesse.plot.trajectories import METHODS, trajectory
+from hesse.taylor import QuadraticModel, checks
 from hesse.taylor.subproblem.space import random_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_REACH = 1.8  # trust radii to each side
-_LEVELS = 12
+_REACH = 1.8  # trust radii to each side: the region of trust fills half of the width
+_LEVELS = 12  # of the contours
 # How each path is drawn: colour, marker and its size, place in the stack; told apart without
 # colours too, the many steps lowest.
 _STYLES = {
@@ -31,7 +31,7 @@ _STYLES = {
 }
 
 
-class Axis(NamedTuple):
+class Direction(NamedTuple):
     """A direction, and what it is in words."""
 
     vector: Float[Tensor, " P"]
@@ -101,13 +101,13 @@ class Plane:
             HesseError: directions that do not fit the model or lie on one line; fewer than two
                 parameter entries; a span, a tolerance or points that cannot be used.
         """
-        points = check(q, points)
+        points = require_model_and_points(q, points)
         if q.layout.size < 2:
             raise HesseValueError(
                 "Plane: a plane needs two parameter entries, and this cost has one; draw a"
                 " hesse.Slice"
             )
-        tolerance = refuse.positive(tolerance, "tolerance")
+        tolerance = checks.require_positive(tolerance, "tolerance")
         chosen = ("eigenvectors" if q.dense else "newton") if directions is None else directions
         axes = (
             CHOICES[chosen](q)
@@ -120,7 +120,7 @@ class Plane:
         plane = Section(q, basis)
         slope = plane.gradient if plane.gradient.any() else np.array([-1.0, 0.0])
         radius = q.trust(plane.step(-slope), tolerance).radius
-        span = _span(plane, radius) if span is None else refuse.positive(span, "span")
+        span = _span(plane, radius) if span is None else checks.require_positive(span, "span")
         line = np.linspace(-span, span, points)
         places = np.stack(np.meshgrid(line, line)).reshape(2, -1)
         true, model = (
@@ -135,7 +135,7 @@ class Plane:
             radius=radius,
             tolerance=tolerance,
             axes=(axes[0].name, axes[1].name),
-            paths={method: path(method, plane, first, span) for method in METHODS},
+            paths={method: trajectory(method, plane, first, span) for method in METHODS},
         )
 
     def plot(self, ax: "Axes | None" = None) -> "Plane":
@@ -235,16 +235,17 @@ class Plane:
     def _levels(self) -> np.ndarray:
         """For the contours of both: as much of the picture lies between any two, by the true
         cost."""
-        found = np.unique(np.nanquantile(self.true, np.linspace(0, 1, _LEVELS)))
-        return found if len(found) > 1 else found[0] + np.array([0.0, abs(found[0]) or 1.0])
+        levels = np.unique(np.nanquantile(self.true, np.linspace(0, 1, _LEVELS)))
+        # A flat cost has one level, and contours need two.
+        return levels if len(levels) > 1 else levels[0] + np.array([0.0, abs(levels[0]) or 1.0])
 
 
-def _eigenvectors(q: QuadraticModel) -> tuple[Axis, Axis]:
+def _eigenvectors(q: QuadraticModel) -> tuple[Direction, Direction]:
     """Those of the smallest and of the largest eigenvalue, each turned downhill."""
     values, vectors = q.eigh()
     ends = [(vectors[:, k], float(values[k]), end) for k, end in ((-1, "largest"), (0, "smallest"))]
     first, second = (
-        Axis(
+        Direction(
             -v if float(q.gradient @ v) > 0 else v,
             f"the eigenvector of the {end} λ = {signed(value)}",
         )
@@ -253,16 +254,18 @@ def _eigenvectors(q: QuadraticModel) -> tuple[Axis, Axis]:
     return first, second
 
 
-def _newton(q: QuadraticModel) -> tuple[Axis, Axis]:
+def _newton(q: QuadraticModel) -> tuple[Direction, Direction]:
     """−g and Newton's step; random directions in the place of one that is not there, or that adds
     nothing."""
-    found = q.stationary_point().vector
+    to_stationary = q.stationary_point().vector
     candidates = [
-        Axis(-q.gradient, "−g"),
-        *([] if found is None else [Axis(found, "Newton's step, across −g")]),
+        Direction(-q.gradient, "−g"),
+        *([] if to_stationary is None else [Direction(to_stationary, "Newton's step, across −g")]),
     ]
-    candidates += [Axis(random_unit(q.gradient, seed), "a random direction") for seed in range(2)]
-    kept: list[Axis] = []
+    candidates += [
+        Direction(random_unit(q.gradient, seed), "a random direction") for seed in range(2)
+    ]
+    kept: list[Direction] = []
     for axis in candidates:
         if (
             bool(axis.vector.any())
@@ -272,26 +275,26 @@ def _newton(q: QuadraticModel) -> tuple[Axis, Axis]:
     return kept[0], kept[1]
 
 
-CHOICES: dict[str, Callable[[QuadraticModel], tuple[Axis, Axis]]] = {
+CHOICES: dict[str, Callable[[QuadraticModel], tuple[Direction, Direction]]] = {
     "eigenvectors": _eigenvectors,
     "newton": _newton,
 }
 
 
-def _given(q: QuadraticModel, directions: Any) -> tuple[Axis, Axis]:
+def _given(q: QuadraticModel, directions: Any) -> tuple[Direction, Direction]:
     if not (isinstance(directions, tuple | list) and len(directions) == 2):
         many = f" of {len(directions)}" if isinstance(directions, tuple | list) else ""
-        got = (
+        description = (
             repr(directions)
             if isinstance(directions, str)
             else f"a {type(directions).__name__}{many}"
         )
         raise HesseValueError(
             f"directions: expected two directions or one of {', '.join(map(repr, CHOICES))}; got"
-            f" {got}"
+            f" {description}"
         )
     first, second = (
-        Axis(
+        Direction(
             direction(q, given, f"directions[{k}]"),
             getattr(given, "method", f"direction {k + 1}").replace("_", " "),
         )

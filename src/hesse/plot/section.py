@@ -1,5 +1,5 @@
-"""A cost and its quadratic model cut by a line or a plane through θ: what the pictures of both are
-computed from."""
+"""A section of a cost and its quadratic model: both restricted to a line or a plane through θ,
+which the pictures are computed from."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.process.progress import Progress
-from hesse.taylor import QuadraticModel, quadratic, refuse
+from hesse.taylor import QuadraticModel, checks, quadratic
 
 
 @final
@@ -36,8 +36,8 @@ class Section:
     @cached_property
     def hessian(self) -> Float[np.ndarray, "k k"]:
         """Uᵀ H U."""
-        bent = _numpy(self.basis.T @ self.q.product(self.basis))
-        return (bent + bent.T) / 2
+        projected = _numpy(self.basis.T @ self.q.product(self.basis))
+        return (projected + projected.T) / 2  # products are symmetric to rounding only
 
     def parts(self, c: Float[np.ndarray, "k N"]) -> tuple[np.ndarray, np.ndarray]:
         """gᵀs and ½ sᵀHs at s = U c."""
@@ -45,17 +45,17 @@ class Section:
 
     def model(self, c: Float[np.ndarray, "k N"]) -> Float[np.ndarray, " N"]:
         """The quadratic at each place."""
-        linear, bent = self.parts(c)
-        return self.q.value + linear + bent
+        linear, quadratic = self.parts(c)
+        return self.q.value + linear + quadratic
 
     def true(self, c: Float[np.ndarray, "k N"]) -> Float[np.ndarray, " N"]:
         """J at each place; nan where it is not finite."""
-        found = np.empty(c.shape[1])
-        with Progress("costs", len(found)) as bar:
+        costs = np.empty(c.shape[1])
+        with Progress("costs", len(costs)) as bar:
             for k, place in enumerate(c.T):
-                found[k] = self.q.true(self.step(place))
+                costs[k] = self.q.true(self.step(place))
                 bar.advance(1)
-        return np.where(np.isfinite(found), found, np.nan)
+        return np.where(np.isfinite(costs), costs, np.nan)
 
     def step(self, c: Float[np.ndarray, " k"]) -> Float[Tensor, " P"]:
         """U c."""
@@ -86,15 +86,15 @@ def direction(q: QuadraticModel, given: Any, what: str) -> Float[Tensor, " P"]:
     return vector
 
 
-def check(q: Any, points: Any) -> int:
-    """Refuse what is no model, and too few points to draw between.
+def require_model_and_points(q: Any, points: Any) -> int:
+    """A model, and points enough to draw a line between.
 
     Raises:
         HesseTypeError: not a `QuadraticModel`.
         HesseValueError: not a whole number of points, or fewer than two.
     """
-    refuse.other(q, QuadraticModel, "q", "hesse.quadratic(cost)")
-    return refuse.whole(points, "points", 2)
+    checks.require_instance(q, QuadraticModel, "q", "hesse.quadratic(cost)")
+    return checks.require_integer(points, "points", 2)
 
 
 def orthonormal(*directions: Float[Tensor, " P"]) -> Float[Tensor, "P k"] | None:

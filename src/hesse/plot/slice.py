@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, signed
-from hesse.plot.section import Section, check
-from hesse.taylor import QuadraticModel, refuse
+from hesse.plot.section import Section, require_model_and_points
+from hesse.taylor import QuadraticModel, checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,14 +76,14 @@ class Slice:
             HesseError: a direction that does not fit the model or is zero; a span, a tolerance or
                 points that cannot be used.
         """
-        points = check(q, points)
+        points = require_model_and_points(q, points)
         ahead = q.trust(direction, tolerance)
         behind = q.trust(-ahead.direction, tolerance)
         line = Section(q, ahead.direction[:, None])
         span = (
             _span(line, max(ahead.radius, behind.radius))
             if span is None
-            else refuse.positive(span, "span")
+            else checks.require_positive(span, "span")
         )
         along = "−g, downhill" if bool(q.gradient.any()) else "a random direction"
         if direction is not None:

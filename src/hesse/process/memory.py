@@ -40,8 +40,8 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle
-    found = [_system(), *(_group(*version) for version in _GROUPS)]
-    return max(0, min((figure for figure in found if figure is not None), default=_UNKNOWN))
+    figures = [_system(), *(_group(*version) for version in _GROUPS)]
+    return max(0, min((figure for figure in figures if figure is not None), default=_UNKNOWN))
 
 
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
@@ -83,18 +83,18 @@ def _group(controllers: str, mount: str, limit: str, used: str, reclaimable: str
         memberships = [
             line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()
         ]
-        own = next(path for _, names, path in memberships if names == controllers)
+        group = next(path for _, names, path in memberships if names == controllers)
     except (OSError, StopIteration, ValueError):
         return None
     # Inside a container the mount may begin at the group itself.
-    for room in (Path(mount + own), Path(mount)):
+    for folder in (Path(mount + group), Path(mount)):
         try:
-            stat = dict(line.split() for line in (room / "memory.stat").read_text().splitlines())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             # File pages not in use count as used, and are given back on demand. No limit reads
             # "max".
             return (
-                int((room / limit).read_text())
-                - int((room / used).read_text())
+                int((folder / limit).read_text())
+                - int((folder / used).read_text())
                 + int(stat.get(reclaimable, 0))
             )
         except (OSError, ValueError):

@@ -6,9 +6,9 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-# Seconds before a bar appears.
+# Seconds before a bar appears: shorter work should not flicker.
 _DELAY = 2.0
-# Seconds for which a line can be read.
+# Seconds between two texts of a line: as long as it takes to read one.
 _INTERVAL = 0.2
 
 
@@ -33,6 +33,7 @@ class Progress:
             total=total,
             desc=what,
             disable=hidden,
+            # Asked for, it appears at once.
             delay=_DELAY if show is None else 0,
             leave=False,
             bar_format=_FORMAT,
@@ -54,7 +55,7 @@ class Progress:
         self._bar.update(steps)
 
 
-class Line:
+class StatusLine:
     """A line that is rewritten while work of unknown length goes on; appears and disappears as a
     `Progress` does.
 
@@ -62,7 +63,7 @@ class Line:
         show: as for `Progress`.
 
     Example:
-        >>> with Line(show=False) as line:
+        >>> with StatusLine(show=False) as line:
         ...     line.due
         False
     """
@@ -72,7 +73,7 @@ class Line:
         self._next = time.monotonic() + (_DELAY if show is None else 0)
         self._bar: tqdm | None = None
 
-    def __enter__(self) -> "Line":
+    def __enter__(self) -> "StatusLine":
         return self
 
     def __exit__(

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint as checkpointing
 
+# Held while a switch is turned, not while it is off.
 _LOCK = threading.Lock()
 
 
@@ -38,6 +39,8 @@ class Switch:
 
     @contextlib.contextmanager
     def turned(self) -> Iterator[None]:
+        """Off while this is entered by any thread; the first one reads the state, the last one
+        writes it back."""
         entered = False
         try:
             with _LOCK:
@@ -90,16 +93,16 @@ def _write_recurrent(state: tuple[bool, bool]) -> None:
     torch._C._set_cudnn_enabled(state[1])
 
 
-class _Straight:
-    """In place of checkpointing by a function of its own: the function is called, and that is
-    all."""
+class _CallDirectly:
+    """In place of the `autograd.Function` of reentrant checkpointing: the function is called, and
+    that is all."""
 
     @staticmethod
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
         return function(*args)
 
 
-def _straight(*args: Any, **kwargs: Any) -> Iterator[None]:
+def _without_checkpoints(*args: Any, **kwargs: Any) -> Iterator[None]:
     """In place of what checkpointing does before a function and after it."""
     yield
 
@@ -133,7 +136,9 @@ def _write_compiling(stance: Any) -> None:
 
 
 _ATTENTION = Switch(_read_attention, _write_attention, (False, False, False, False, True))
-_CHECKPOINTING = Switch(_read_checkpoints, _write_checkpoints, (_Straight, _straight))
+_CHECKPOINTING = Switch(
+    _read_checkpoints, _write_checkpoints, (_CallDirectly, _without_checkpoints)
+)
 _COMPILING = Switch(_read_compiling, _write_compiling, "force_eager")
 _RECURRENT = Switch(_read_recurrent, _write_recurrent, (False, False))
 

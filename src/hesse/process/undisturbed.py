@@ -21,6 +21,7 @@ def undisturbed() -> Iterator[None]:
         ...     torch.is_grad_enabled()
         True
     """
+    # Inference mode first: leaving it sets the grad mode too.
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())

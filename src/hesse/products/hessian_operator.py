@@ -10,7 +10,7 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost, asked
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
 from hesse.layout import Layout
@@ -69,7 +69,7 @@ def operator(
         >>> hesse.operator(cost) @ torch.tensor([1.0, 0.0])
         tensor([0., 1.])
     """
-    cost = asked(cost, curvature)
+    cost = cost_with_curvature(cost, curvature)
     room = _checked_memory(cost, memory)
     if not certify:
         return HessianOperator(cost, room)

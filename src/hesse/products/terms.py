@@ -146,7 +146,7 @@ def batch_term(cost: Cost, batch: Batch | None) -> Term:
         return cost.batch_cost(*given(theta, inputs))
 
     parts = None
-    predicting, judging = cost.predict, cost.judge
+    predicting, judging = cost.predict, cost.loss_of_prediction
     if predicting is not None and judging is not None:
 
         def judged(prediction: Any, inputs: Tensors) -> Tensor:

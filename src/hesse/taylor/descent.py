@@ -5,17 +5,20 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.taylor.points import Evaluator, Iterate, NotFinite, Point
-from hesse.taylor.proposals import Method, NotDefinite
+from hesse.taylor.points import Evaluator, HessianNotFinite, Iterate, Point
+from hesse.taylor.proposals import HessianNotDefinite, Method
 from hesse.taylor.subproblem.cholesky import Guess
 
-# As SciPy has them: Nocedal and Wright, Numerical Optimization (2006), algorithm 4.1.
+# Of the ratio of the actual to the predicted decrease: a step is taken above the first; the radius
+# shrinks below the second and grows above the third. As SciPy has them: Nocedal and Wright,
+# Numerical Optimization (2006), algorithm 4.1.
 _ACCEPT, _POOR, _GOOD = 0.15, 0.25, 0.75
 _SHRINK, _GROW = 0.25, 2.0
 # How λ falls where the radius grows; it depends on the cost, this is what networks were seen to do.
@@ -23,11 +26,28 @@ _RELAX = 0.4
 # Of |J|, in units of eps: differences of the cost that rounding could have made.
 _NOISE = 10
 
-# The status of a result: the gradient is small enough; or why the run ended before.
-REACHED, ITERATIONS, PRECISION, CURVATURE, CALLBACK = range(5)
+
+class Status(IntEnum):
+    """The ``status`` of a result: the gradient is small enough, or why the run ended before.
+
+    Attributes:
+        REACHED: no entry of the gradient is larger than the tolerance.
+        ITERATIONS: as many iterations as were asked for.
+        PRECISION: rounding hides whether another step would lower the cost.
+        CURVATURE: H is not finite, not definite where a method needs that, or refused.
+        CALLBACK: the callback asked to stop.
+    """
+
+    REACHED = 0
+    ITERATIONS = 1
+    PRECISION = 2
+    CURVATURE = 3
+    CALLBACK = 4
+
 
 _LEFT = "the line search left the region in which the cost is finite"
 
+# Shown every iterate; true to stop.
 Watch = Callable[[Iterate], bool]
 
 
@@ -52,11 +72,15 @@ class State:
 
     point: Point
     radius: float | None
-    guess: Guess = Guess()  # noqa: RUF009 (a value)
+    guess: Guess = Guess()  # noqa: RUF009 (an immutable value)
     iteration: int = 0
 
 
-Stop = tuple[int, str]
+class Stop(NamedTuple):
+    """Why a run ends."""
+
+    status: Status
+    reason: str
 
 
 def within_radius(
@@ -72,24 +96,22 @@ def within_radius(
             if point.norm <= goal.tolerance:
                 minimum = method.is_minimum(point, math.sqrt(goal.tolerance))
                 if minimum is not False:
-                    return REACHED, _reached(point, goal, bool(minimum))
+                    return Stop(Status.REACHED, _reached(point, goal, bool(minimum)))
             if state.iteration >= last:
-                return ITERATIONS, _unfinished(point, goal)
+                return Stop(Status.ITERATIONS, _unfinished(point, goal))
             stop = _iterate(evaluator, method, state)
             if stop is not None:
                 return stop
             state.iteration += 1
             if watch(Iterate(state.iteration, state.radius, state.point)):
-                return CALLBACK, "the callback asked to stop"
-    except (NotFinite, OverflowError):
-        return CURVATURE, str(NotFinite())
-    except NotDefinite:
-        return (
-            CURVATURE,
-            (
-                "H is not positive definite here, which this method needs; trust-exact and cubic do"
-                " without"
-            ),
+                return Stop(Status.CALLBACK, "the callback asked to stop")
+    except (HessianNotFinite, OverflowError):
+        return Stop(Status.CURVATURE, str(HessianNotFinite()))
+    except HessianNotDefinite:
+        return Stop(
+            Status.CURVATURE,
+            "H is not positive definite here, which this method needs; trust-exact and cubic do"
+            " without",
         )
 
 
@@ -100,11 +122,11 @@ def _iterate(evaluator: Evaluator, method: Method, state: State) -> Stop | None:
     proposal = method.propose(point, radius, state.guess)
     theta = point.theta + proposal.vector
     if not 0 < proposal.predicted < math.inf or bool((theta == point.theta).all()):
-        return PRECISION, _exhausted(point)
+        return Stop(Status.PRECISION, _exhausted(point))
     length = float(torch.linalg.vector_norm(proposal.vector))
     trial = evaluator.at(theta)
     state.guess = proposal.guess
-    if trial is None:
+    if trial is None:  # the cost is not finite there: shorter than the step itself
         state.radius = _SHRINK * min(radius, length)
         return None
     actual = point.value - trial.value
@@ -114,7 +136,7 @@ def _iterate(evaluator: Evaluator, method: Method, state: State) -> Stop | None:
     ):
         # The cost cannot tell any more; the gradient, which is not squared, still can.
         if not trial.norm < point.norm:
-            return PRECISION, _exhausted(point)
+            return Stop(Status.PRECISION, _exhausted(point))
         ratio = 1.0
     if ratio < _POOR:
         state.radius = _SHRINK * radius
@@ -131,6 +153,7 @@ def newton_cg(evaluator: Evaluator, state: State, goal: Goal, watch: Watch) -> S
     otherwise as `within_radius`."""
     from scipy.optimize import minimize
 
+    # SciPy asks for value, gradient and products in calls of their own, by the same x.
     seen: dict[bytes, Point | None] = {_key(_array(state.point.theta)): state.point}
     stops: list[Stop] = []
 
@@ -143,43 +166,43 @@ def newton_cg(evaluator: Evaluator, state: State, goal: Goal, watch: Watch) -> S
         return seen[key]
 
     def value(x: np.ndarray) -> float:
-        found = point(x)
-        return math.inf if found is None else found.value
+        reached = point(x)
+        return math.inf if reached is None else reached.value
 
     def gradient(x: np.ndarray) -> np.ndarray:
-        found = point(x)
-        return np.full_like(x, math.nan) if found is None else _array(found.gradient)
+        reached = point(x)
+        return np.full_like(x, math.nan) if reached is None else _array(reached.gradient)
 
     def product(x: np.ndarray, v: np.ndarray) -> np.ndarray:
-        found = point(x)
-        if found is None:
-            raise NotFinite
-        return _array(found.product(torch.from_numpy(v).to(found.gradient)))
+        reached = point(x)
+        if reached is None:
+            raise HessianNotFinite
+        return _array(reached.product(torch.from_numpy(v).to(reached.gradient)))
 
     def after(x: np.ndarray) -> None:
-        found = point(x)
-        if found is None:
-            stops.append((CURVATURE, _LEFT))
+        reached = point(x)
+        if reached is None:
+            stops.append(Stop(Status.CURVATURE, _LEFT))
             raise StopIteration
-        state.point = found
+        state.point = reached
         state.iteration += 1
-        if watch(Iterate(state.iteration, None, found)):
-            stops.append((CALLBACK, "the callback asked to stop"))
-        elif found.norm <= goal.tolerance:
-            stops.append((REACHED, _reached(found, goal, False)))
+        if watch(Iterate(state.iteration, None, reached)):
+            stops.append(Stop(Status.CALLBACK, "the callback asked to stop"))
+        elif reached.norm <= goal.tolerance:
+            stops.append(Stop(Status.REACHED, _reached(reached, goal, False)))
         if stops:
             raise StopIteration
 
     if state.point.norm <= goal.tolerance:
-        return REACHED, _reached(state.point, goal, False)
+        return Stop(Status.REACHED, _reached(state.point, goal, False))
     if goal.maxiter == 0:
-        return ITERATIONS, _unfinished(state.point, goal)
+        return Stop(Status.ITERATIONS, _unfinished(state.point, goal))
     options = {"maxiter": goal.maxiter, "xtol": 0.0}
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # what they say is in the reason
             start = _array(state.point.theta)
-            found: Any = minimize(
+            result: Any = minimize(
                 value,
                 start,
                 jac=gradient,
@@ -188,14 +211,14 @@ def newton_cg(evaluator: Evaluator, state: State, goal: Goal, watch: Watch) -> S
                 options=options,
                 callback=lambda x: after(x),
             )
-    except NotFinite:
-        return CURVATURE, str(NotFinite())
+    except HessianNotFinite:
+        return Stop(Status.CURVATURE, str(HessianNotFinite()))
     if stops:
         return stops[0]
     return (
-        (ITERATIONS, _unfinished(state.point, goal))
-        if found.status == 1
-        else (PRECISION, _exhausted(state.point))
+        Stop(Status.ITERATIONS, _unfinished(state.point, goal))
+        if result.status == 1
+        else Stop(Status.PRECISION, _exhausted(state.point))
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hesse.cost import Cost, asked
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseError,
@@ -17,20 +17,22 @@ from hesse.errors import (
     readable_bytes,
 )
 from hesse.process.memory import available_bytes
-from hesse.process.progress import Line
+from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
-from hesse.taylor import refuse
-from hesse.taylor.descent import CURVATURE, REACHED, Goal, State, newton_cg, within_radius
+from hesse.taylor import checks
+from hesse.taylor.descent import Goal, State, Status, newton_cg, within_radius
 from hesse.taylor.points import Evaluator, Iterate
-from hesse.taylor.proposals import METHODS
+from hesse.taylor.proposals import METHODS, HessianForm
 from hesse.taylor.subproblem.cholesky import Guess
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-# H, its factor, and the next H while it is made, with what that takes.
+# Of (P, P) matrices held at once: H, its factor, and the next H while it is made, with what that
+# takes.
 _COPIES = 4
-# Of the time of a run: what the smallest eigenvalue on the progress line may take.
+# Of the time of a run: what the smallest eigenvalue on the progress line may take. It costs some 40
+# products, or all eigenvalues, and only tells where the run is.
 _SHARE = 0.2
 
 Callback = Callable[[Iterate], Any]
@@ -57,12 +59,15 @@ def minimize(
 
     Each iteration evaluates J and ∇J once, together, and H at most once. With m(s) = gᵀs + ½ sᵀHs:
 
-    | method | the step s | H | |---|---|---| | ``trust-exact`` | minimises m over ‖s‖ <= radius |
-    built | | ``cubic`` | minimises m + M/6 ‖s‖³; here radius stands for 1/M | built where it fits |
-    | ``trust-krylov`` | as trust-exact, in a Krylov space | products | | ``trust-ncg`` | as
-    trust-exact, by conjugate gradients up to the boundary | products | | ``dogleg`` | as
-    trust-exact, on the way to Newton's step by the steepest descent; for a positive definite H |
-    built | | ``Newton-CG`` | along conjugate gradients' direction, by a line search | products |
+    | method | the step s | H |
+    |---|---|---|
+    | ``trust-exact`` | minimises m over ‖s‖ <= radius | built |
+    | ``cubic`` | minimises m + M/6 ‖s‖³; here radius stands for 1/M | built where it fits |
+    | ``trust-krylov`` | as trust-exact, in a Krylov space | products |
+    | ``trust-ncg`` | as trust-exact, by conjugate gradients up to the boundary | products |
+    | ``dogleg`` | as trust-exact, on the way to Newton's step by the steepest descent; for a
+      positive definite H | built |
+    | ``Newton-CG`` | along conjugate gradients' direction, by a line search | products |
 
     The steps of trust-krylov, trust-ncg, dogleg and Newton-CG are SciPy's. A step to where the cost
     or its gradient is not finite is shortened, and the message says so. trust-exact and cubic leave
@@ -121,15 +126,17 @@ def minimize(
         >>> result.success, result.x.round(6)
         (True, array([1., 1.]))
     """
-    cost = asked(cost, curvature)
+    cost = cost_with_curvature(cost, curvature)
     _check(method, dense, callback)
     goal = Goal(
-        refuse.positive(tolerance, "tolerance", zero=True), refuse.whole(maxiter, "maxiter", 0)
+        checks.require_positive(tolerance, "tolerance", zero=True),
+        checks.require_integer(maxiter, "maxiter", 0),
     )
-    radius = None if radius is None else refuse.positive(radius, "radius")
+    radius = None if radius is None else checks.require_positive(radius, "radius")
     from scipy.optimize import OptimizeResult
 
-    own = _own_parameters(cost) if apply else None
+    # Looked up before the work: a model that is gone should not be noticed after it.
+    users = _parameters_of_the_model(cost) if apply else None
     earlier: Any = start if isinstance(start, OptimizeResult) else {}
     begin = cost if start is None else cost.at(_parameters(start))
     built = _is_dense(cost, method, dense)
@@ -146,7 +153,7 @@ def minimize(
     state = State(
         point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0)
     )
-    with Line(progress) as line:
+    with StatusLine(progress) as line:
         watch = _Watch(line, callback)
         try:
             if make is None:
@@ -158,7 +165,7 @@ def minimize(
             if state.point is point or error is watch.error:
                 raise
             status, reason, certify = (
-                CURVATURE,
+                Status.CURVATURE,
                 f"the cost is refused here, at ‖g‖∞ = {state.point.norm:.2e}: {error}",
                 False,
             )
@@ -166,13 +173,16 @@ def minimize(
         try:
             certificates.append(state.point.certify())
         except HesseValueError as error:
-            status, reason = CURVATURE, f"{reason}; but H there is not to be believed: {error}"
+            status, reason = (
+                Status.CURVATURE,
+                f"{reason}; but H there is not to be believed: {error}",
+            )
     result = _result(evaluator, state, status, reason, method, earlier)
     result.certificates = tuple(
         certificate for certificate in certificates if certificate is not None
     )
-    if own is not None:
-        _apply(own, result.parameters)
+    if users is not None:
+        _apply(users, result.parameters)
     return result
 
 
@@ -183,7 +193,7 @@ class _Watch:
         error: what the callback raised.
     """
 
-    def __init__(self, line: Line, callback: Callback | None) -> None:
+    def __init__(self, line: StatusLine, callback: Callback | None) -> None:
         self._line, self._callback = line, callback
         self._start, self._spent, self._eigenvalue = time.perf_counter(), 0.0, ""
         self.error: HesseError | None = None
@@ -210,7 +220,7 @@ class _Watch:
 
 
 def _result(
-    evaluator: Evaluator, state: State, status: int, reason: str, method: str, earlier: Any
+    evaluator: Evaluator, state: State, status: Status, reason: str, method: str, earlier: Any
 ) -> "OptimizeResult":
     from scipy.optimize import OptimizeResult
 
@@ -225,8 +235,8 @@ def _result(
         jac=point.gradient.cpu().numpy(),
         parameters=dict(point.cost.parameters),
         cost=point.cost,
-        success=status == REACHED,
-        status=status,
+        success=status is Status.REACHED,
+        status=int(status),
         message=reason,
         method=method,
         nit=state.iteration,
@@ -241,17 +251,17 @@ def _result(
 
 def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
     """Whether H is built."""
-    builds = METHODS[method].builds
-    if builds and dense is False:
+    form = METHODS[method].form
+    if form is HessianForm.BUILT and dense is False:
         raise HesseValueError(
             f"dense: {method} needs H itself; method='trust-krylov' or 'cubic' takes products"
             " with it"
         )
-    wanted = dense if dense is not None else builds is not False
+    wanted = dense if dense is not None else form is not HessianForm.PRODUCTS
     needed, room = _COPIES * cost.dtype.itemsize * cost.layout.size**2, available_bytes(cost.device)
     if not wanted or needed <= room:
         return wanted
-    if dense is None and builds is None:
+    if dense is None and form is HessianForm.BUILT_WHERE_IT_FITS:
         return False
     raise HesseMemoryError(
         f"method: {method} builds H: with P = {cost.layout.size} it takes {readable_bytes(needed)}"
@@ -265,7 +275,7 @@ def _check(method: Any, dense: Any, callback: Any) -> None:
         raise HesseValueError(
             f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}"
         )
-    refuse.dense(dense, "the method prefers")
+    checks.require_dense_option(dense, "the method prefers")
     if callback is not None and not callable(callback):
         raise HesseTypeError(
             f"callback: expected a function of an Iterate, got {type(callback).__name__}"
@@ -291,18 +301,18 @@ def _parameters(start: Any) -> Any:
     return start.parameters
 
 
-def _own_parameters(cost: Cost) -> dict[str, nn.Parameter]:
+def _parameters_of_the_model(cost: Cost) -> dict[str, nn.Parameter]:
     """The user's own parameters, which a cost otherwise keeps only copies of."""
-    own = cost.origin() if cost.origin is not None else None
-    if own is None:
+    users = cost.origin() if cost.origin is not None else None
+    if users is None:
         which = "is of a function" if cost.origin is None else "is of a model that is gone"
         raise HesseTypeError(
             f"apply: this cost {which}, so there is no model to change; take result.parameters"
         )
-    return own
+    return users
 
 
-def _apply(own: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+def _apply(users: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in parameters.items():
-            own[name].copy_(value)
+            users[name].copy_(value)

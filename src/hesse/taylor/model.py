@@ -7,31 +7,30 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, final
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.cost import Cost, asked, value
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseValueError, readable_bytes
-from hesse.exact.diagonal import diagonal
+from hesse.evaluation import value
 from hesse.layout import Layout
-from hesse.matrix.block_hessian import BlockHessian, Eigen
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.spectrum import Eigen
 from hesse.process.memory import available_bytes
 from hesse.process.undisturbed import undisturbed
 from hesse.products.hessian_operator import HessianOperator
-from hesse.taylor import refuse
+from hesse.taylor import checks, solvers
 from hesse.taylor.points import Evaluator, Point
+from hesse.taylor.spaces import Spaces
 from hesse.taylor.stationary import StationaryPoint, stationary_point
 from hesse.taylor.step import Step, make_step
-from hesse.taylor.subproblem import spectral
-from hesse.taylor.subproblem.krylov import Krylov
-from hesse.taylor.subproblem.space import Reduced, Solver, Space, Whole, random_unit
-from hesse.taylor.subproblem.spectral import Solution
+from hesse.taylor.subproblem.space import Solver
 from hesse.taylor.trust import Trust, make_trust
 
-# H, its eigenvectors, and what LAPACK holds while it finds them.
+# Of (P, P) matrices held at once: H, its eigenvectors, and the two that LAPACK works in while it
+# finds them.
 _COPIES = 4
 
 
@@ -75,20 +74,21 @@ def quadratic(
         >>> q.newton()
         Step(method='newton', vector=tensor([-0.3333]), ...)
     """
-    cost = asked(cost, curvature)
-    refuse.dense(dense, "memory allows")
-    products = refuse.whole(products, "products", 1)
-    memory = None if memory is None else refuse.whole(memory, "memory", 1)
+    cost = cost_with_curvature(cost, curvature)
+    checks.require_dense_option(dense, "memory allows")
+    products = checks.require_integer(products, "products", 1)
+    memory = None if memory is None else checks.require_integer(memory, "memory", 1)
     room = available_bytes(cost.device) // 2 if memory is None else memory
     needed = _COPIES * cost.dtype.itemsize * cost.layout.size**2
+    # What the user decides is not held against memory here; `hessian` refuses what does not fit.
     built = needed <= room if dense is None else dense
-    point = Evaluator(cost, built, None if built else memory, progress).here()
+    point = Evaluator(cost, built, None if built else memory, progress).start()
     if not math.isfinite(point.value):
         raise HesseValueError(
             f"cost: its value is {point.value} at these parameters; a quadratic model needs a"
             " finite cost"
         )
-    refuse.gradient(cost.layout.unflatten(point.gradient))
+    checks.require_finite_gradient(cost.layout.unflatten(point.gradient))
     return QuadraticModel(
         cost=cost,
         value=point.value,
@@ -165,13 +165,14 @@ class QuadraticModel:
         """
         H = self._point.hessian(certify=True)
         if isinstance(H, BlockHessian):
-            refuse.curvature(H.dense(), "H")
+            checks.require_finite_hessian(H.dense(), "H")
         return H
 
     def product(self, V: Float[Tensor, "P *K"]) -> Float[Tensor, "P *K"]:
         """H V, refused where it is not finite."""
-        refuse.curvature(found := self.hessian @ V, "H s")
-        return found
+        product = self.hessian @ V
+        checks.require_finite_hessian(product, "H s")
+        return product
 
     def eigh(self) -> Eigen:
         """Eigenvalues of H in ascending order and eigenvectors as columns, computed once.
@@ -231,8 +232,8 @@ class QuadraticModel:
         moved = self.cost.theta + s
         if not bool(moved.isfinite().all()):
             return math.inf
-        found = value(self.cost.at(moved))
-        return math.inf if math.isnan(found) else found
+        J = value(self.cost.at(moved))
+        return math.inf if math.isnan(J) else J
 
     def _changes(self, steps: Float[Tensor, "P *K"]) -> Float[Tensor, "*K"]:
         """gᵀs + ½ sᵀHs of each column, summed in float64."""
@@ -241,7 +242,7 @@ class QuadraticModel:
 
     def steps(self, s: Any, what: str = "s") -> Float[Tensor, "P *K"]:
         """Steps in any of the forms that are taken, as a flat vector or as columns; checked."""
-        return refuse.steps(
+        return checks.require_steps(
             self.layout.flatten(s) if isinstance(s, Mapping) else getattr(s, "vector", s),
             self.gradient,
             what,
@@ -271,7 +272,9 @@ class QuadraticModel:
             >>> round(trust.order, 1)
             3.0
         """
-        return make_trust(self, direction, refuse.positive(tolerance, "tolerance"), self._progress)
+        return make_trust(
+            self, direction, checks.require_positive(tolerance, "tolerance"), self._progress
+        )
 
     @undisturbed()
     def stationary_point(self) -> StationaryPoint:
@@ -296,17 +299,7 @@ class QuadraticModel:
                 without end where H is flat.
         """
 
-        def solver(reduced: Reduced) -> Solution:
-            refuse.no_minimum(reduced)
-            flat = reduced.counts[1]
-            reason = (
-                f"the nearest point of a flat valley of dimension {flat}"
-                if flat
-                else "the minimum of the model"
-            )
-            return Solution(spectral.damped(reduced.values, reduced.coefficients, 0.0), 0.0, reason)
-
-        return self._step("minimizer", solver)
+        return self._step("minimizer", solvers.minimizer)
 
     def newton(self, damping: float = 0.0) -> Step:
         """(H + damping I) s = −g, where the matrix is positive definite.
@@ -315,16 +308,11 @@ class QuadraticModel:
             HesseValueError: it is not: says its inertia, the damping that makes it definite, and
                 what else there is.
         """
-        damping = refuse.positive(damping, "damping", zero=True)
+        damping = checks.require_positive(damping, "damping", zero=True)
 
-        def solver(reduced: Reduced) -> Solution:
-            refuse.indefinite(reduced, damping, "newton", f"H + {damping:g} I" if damping else "H")
-            reason = "the minimum of the damped model" if damping else "the minimum of the model"
-            return Solution(
-                spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason
-            )
-
-        return self._step("newton", solver)
+        matrix = f"H + {damping:g} I" if damping else "H"
+        reason = "the minimum of the damped model" if damping else "the minimum of the model"
+        return self._step("newton", solvers.damped(damping, "newton", matrix, reason))
 
     def levenberg_marquardt(self, damping: float) -> Step:
         """(H + damping D) s = −g, D = |diag H|: Newton's step damped in each parameter's own units.
@@ -339,18 +327,21 @@ class QuadraticModel:
             D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, J.
             SIAM 11 (1963), 431.
         """
-        damping = refuse.positive(damping, "damping")
+        damping = checks.require_positive(damping, "damping")
 
-        def solver(reduced: Reduced) -> Solution:
-            refuse.indefinite(reduced, damping, "levenberg_marquardt", f"H + {damping:g} |diag H|")
-            reason = "the minimum of the model damped by |diag H|"
-            return Solution(
-                spectral.damped(reduced.values, reduced.coefficients, damping), damping, reason
-            )
-
-        space, scale = self._scaled
-        found = space.solve(solver)
-        return make_step(self, "levenberg_marquardt", replace(found, vector=found.vector / scale))
+        # In s' = √D s the matrix is D^-½ H D^-½ + damping I: the damped rule serves, in other
+        # units.
+        solver = solvers.damped(
+            damping,
+            "levenberg_marquardt",
+            f"H + {damping:g} |diag H|",
+            "the minimum of the model damped by |diag H|",
+        )
+        space, scale = self.spaces.scaled_by_diagonal
+        proposed = space.solve(solver)
+        return make_step(
+            self, "levenberg_marquardt", replace(proposed, vector=proposed.vector / scale)
+        )
 
     def trust_region(self, radius: float) -> Step:
         """The model's minimiser over ‖s‖ <= radius: exact where H is built, else in the Krylov
@@ -361,10 +352,8 @@ class QuadraticModel:
         Source:
             Moré and Sorensen (1983); Gould, Lucidi, Roma and Toint (1999) for the Krylov space.
         """
-        radius = refuse.positive(radius, "radius")
-        return self._step(
-            "trust_region", lambda r: spectral.trust_region(r.values, r.coefficients, radius)
-        )
+        radius = checks.require_positive(radius, "radius")
+        return self._step("trust_region", solvers.trust_region(radius))
 
     def cubic(self, M: float) -> Step:
         """The minimiser of gᵀs + ½ sᵀHs + M/6 ‖s‖³, an upper bound of the cost where M bounds the
@@ -375,8 +364,8 @@ class QuadraticModel:
         Source:
             Nesterov and Polyak (2006).
         """
-        M = refuse.positive(M, "M")
-        return self._step("cubic", lambda r: spectral.cubic(r.values, r.coefficients, M))
+        M = checks.require_positive(M, "M")
+        return self._step("cubic", solvers.cubic(M))
 
     def saddle_free(self, damping: float = 0.0) -> Step:
         """(|H| + damping I) s = −g, |H| with the absolute eigenvalues: away from saddles, where
@@ -389,22 +378,9 @@ class QuadraticModel:
             Y. Dauphin et al., Identifying and attacking the saddle point problem in
             high-dimensional non-convex optimization, NeurIPS (2014).
         """
-        damping = refuse.positive(damping, "damping", zero=True)
+        damping = checks.require_positive(damping, "damping", zero=True)
 
-        def solver(reduced: Reduced) -> Solution:
-            sizes = Reduced(
-                np.abs(reduced.values), reduced.coefficients, reduced.tolerance, reduced.whole
-            )
-            refuse.indefinite(
-                sizes, damping, "saddle_free", f"|H| + {damping:g} I" if damping else "|H|"
-            )
-            negative = reduced.counts[0]
-            reason = f"{negative} negative direction{'s' * (negative != 1)} turned round"
-            return Solution(
-                spectral.damped(sizes.values, sizes.coefficients, damping), damping, reason
-            )
-
-        return self._step("saddle_free", solver)
+        return self._step("saddle_free", solvers.saddle_free(damping))
 
     def negative_curvature(self, length: float = 1.0) -> Step:
         """A step of this length along the eigenvector of the lowest eigenvalue, to the side where
@@ -413,66 +389,17 @@ class QuadraticModel:
         Raises:
             HesseValueError: no eigenvalue is negative (none was met, where H is not built).
         """
-        length = refuse.positive(length, "length")
+        length = checks.require_positive(length, "length")
 
-        def solver(reduced: Reduced) -> Solution:
-            lowest = int(reduced.values.argmin())
-            step = np.zeros_like(reduced.values)
-            step[lowest] = -length if reduced.coefficients[lowest] > 0 else length
-            reason = f"along the lowest eigenvalue, {reduced.values[lowest]:.4g}"
-            return Solution(step, -float(reduced.values[lowest]), reason)
-
-        found = self.wandering.solve(solver)
-        refuse.no_negative_curvature(found.reduced)
-        return make_step(self, "negative_curvature", found)
+        proposed = self.spaces.of_random_vector.solve(solvers.along_lowest(length))
+        checks.require_negative_curvature(proposed.reduced)
+        return make_step(self, "negative_curvature", proposed)
 
     @undisturbed()
     def _step(self, method: str, solver: Solver) -> Step:
-        return make_step(self, method, self.space.solve(solver))
+        return make_step(self, method, self.spaces.of_gradient.solve(solver))
 
     @cached_property
-    def space(self) -> Space:
-        """Where steps are sought: all of the space, or the Krylov space of g."""
-        if self.dense:
-            return Whole(*self.eigh(), self.gradient, self._reach)
-        return self._krylov()
-
-    @cached_property
-    def wandering(self) -> Space:
-        """Where extreme eigenvectors are sought: all of the space, or the Krylov space of a random
-        vector."""
-        if self.dense:
-            return self.space
-        return self._krylov(start=random_unit(self.gradient, seed=1))
-
-    @cached_property
-    def _scaled(self) -> tuple[Space, Tensor]:
-        """The model in the units of its own diagonal, √D s, and √D."""
-        if isinstance(self.hessian, BlockHessian):
-            entries = self.hessian.dense().diagonal().abs()
-        else:
-            entries = (
-                self.layout.flatten(diagonal(self.cost, curvature=self.cost.curvature))
-                .abs()
-                .to(self.gradient)
-            )
-            refuse.curvature(entries, "H")
-        largest = torch.where(entries.any(), entries.max(), torch.ones_like(entries.max()))
-        rounding = torch.finfo(entries.dtype).eps * largest
-        scale = torch.where(entries > rounding, entries, largest).sqrt()
-        if isinstance(self.hessian, BlockHessian):
-            values, vectors = torch.linalg.eigh(self.hessian.dense() / scale / scale.unsqueeze(1))
-            return Whole(values, vectors, self.gradient / scale), scale
-        return self._krylov(scale), scale
-
-    def _krylov(self, scale: Tensor | None = None, start: Tensor | None = None) -> Krylov:
-        product, g = self.product, self.gradient
-        if scale is not None:
-            product, g = lambda v: self.product(v / scale) / scale, g / scale
-        return Krylov(
-            product, g, self._products, start=start, reach=self._reach, progress=self._progress
-        )
-
-    @property
-    def _reach(self) -> float:
-        return float(torch.linalg.vector_norm(self.cost.theta))
+    def spaces(self) -> Spaces:
+        """Where steps and extreme eigenvectors are sought."""
+        return Spaces(self, self._products, self._progress)

@@ -1,5 +1,5 @@
-"""The cost at one θ: J and ∇J from one pass over the data and H when it is asked for, each once;
-the line that tells of it."""
+"""The cost at one θ after another: J and ∇J from one pass over the data, H when it is asked for,
+each computed once; and the `Iterate` that a callback is given."""
 
 import math
 from dataclasses import dataclass
@@ -11,19 +11,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates import Certificate
-from hesse.cost import Cost, value_and_gradient
+from hesse.cost import Cost
 from hesse.errors import HesseError, HesseValueError
+from hesse.evaluation import value_and_gradient
 from hesse.exact.hessian import hessian
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.products.hessian_operator import HessianOperator, operator
-from hesse.taylor.subproblem.krylov import Krylov
+from hesse.taylor.subproblem.krylov import KrylovSpace
 from hesse.taylor.subproblem.space import lowest
 
-# Products for the smallest eigenvalue where H is not built.
+# Products with H for an estimate of its smallest eigenvalue where it is not built: an upper bound,
+# which `Iterate.lowest` says.
 _PRODUCTS = 40
 
 
-class NotFinite(HesseValueError):
+class HessianNotFinite(HesseValueError):
     """H is not finite where the cost and its gradient are: it, or the squares of its entries, which
     every step needs."""
 
@@ -61,8 +63,8 @@ class Evaluator:
         self.cost, self.dense, self.memory, self.progress = cost, dense, memory, progress
         self.evaluations = self.hessians = self.shortened = 0
 
-    def here(self) -> "Point":
-        """The cost at its own θ, finite or not."""
+    def start(self) -> "Point":
+        """The cost at the θ that it was given with, finite or not."""
         return self._evaluated(self.cost)
 
     def at(self, theta: Float[Tensor, " P"]) -> "Point | None":
@@ -92,7 +94,7 @@ class Point:
 
     def __init__(self, evaluator: Evaluator, cost: Cost, value: float, gradient: Tensor) -> None:
         self._evaluator, self.cost, self.value, self.gradient = evaluator, cost, value, gradient
-        self._made: BlockHessian | HessianOperator | None = None
+        self._hessian: BlockHessian | HessianOperator | None = None
 
     @cached_property
     def theta(self) -> Float[Tensor, " P"]:
@@ -114,33 +116,36 @@ class Point:
         """H.
 
         Raises:
-            NotFinite: it has entries that are not.
+            HessianNotFinite: it has entries that are not.
         """
         self._evaluator.hessians += 1
         H = self.hessian(certify=False)
         assert isinstance(H, BlockHessian)
         if not _is_finite(H.dense()):
-            raise NotFinite
+            raise HessianNotFinite
         return H.dense()
 
     def hessian(self, certify: bool) -> BlockHessian | HessianOperator:
         """H, built or known by its products; made once, and once more where it is to be certified
         and was not."""
-        if self._made is None or (certify and self._made.certificate is None):
-            how = self._evaluator
+        if self._hessian is None or (certify and self._hessian.certificate is None):
+            settings = self._evaluator
             if self.dense:
-                self._made = hessian(
+                self._hessian = hessian(
                     self.cost,
                     curvature=self.cost.curvature,
-                    memory=how.memory,
+                    memory=settings.memory,
                     certify=certify,
-                    progress=how.progress,
+                    progress=settings.progress,
                 )
             else:
-                self._made = operator(
-                    self.cost, curvature=self.cost.curvature, memory=how.memory, certify=certify
+                self._hessian = operator(
+                    self.cost,
+                    curvature=self.cost.curvature,
+                    memory=settings.memory,
+                    certify=certify,
                 )
-        return self._made
+        return self._hessian
 
     def certify(self) -> Certificate | None:
         """Make H here and certify it; ``None`` where it is not finite.
@@ -161,23 +166,23 @@ class Point:
             return _is_finite(
                 self.matrix if self.dense else self.hessian(certify=False) @ self.gradient
             )
-        except NotFinite:
+        except HessianNotFinite:
             return False
 
     def product(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """H v.
 
         Raises:
-            NotFinite: it has entries that are not.
+            HessianNotFinite: it has entries that are not.
         """
         if not _is_finite(v):
-            raise NotFinite
+            raise HessianNotFinite
         if self.dense:
             return self.matrix @ v
         self._evaluator.hessians += 1
         product = self.hessian(certify=False) @ v
         if not _is_finite(product):
-            raise NotFinite
+            raise HessianNotFinite
         return product
 
     @cached_property
@@ -186,7 +191,7 @@ class Point:
         products: no less than it."""
         if self.dense:
             return float(torch.linalg.eigvalsh(self.matrix)[0])
-        space = Krylov(self.product, self.gradient, _PRODUCTS, progress=False)
+        space = KrylovSpace(self.product, self.gradient, _PRODUCTS, progress=False)
         return float(space.solve(lowest).reduced.values.min())
 
 
@@ -243,7 +248,7 @@ class Iterate:
                 "smallest eigenvalue"
                 f" {'' if self._point.dense else '<= '}{self.smallest_eigenvalue:.2e}"
             )
-        except NotFinite:
+        except HessianNotFinite:
             return "no smallest eigenvalue, for H is not finite"
         except HesseError:
             return "no smallest eigenvalue, for H is refused"

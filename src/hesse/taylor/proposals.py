@@ -4,6 +4,7 @@ a point and a radius."""
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, final
 
 import numpy as np
@@ -12,14 +13,25 @@ from torch import Tensor
 
 from hesse.taylor.points import Point
 from hesse.taylor.subproblem import spectral
-from hesse.taylor.subproblem.cholesky import Ball, Bound, Cubic, Found, Guess, Shifted, step
-from hesse.taylor.subproblem.krylov import Krylov
-from hesse.taylor.subproblem.space import Reduced, Whole
+from hesse.taylor.subproblem.cholesky import (
+    Ball,
+    Bound,
+    BoundedStep,
+    Cubic,
+    Guess,
+    ShiftedCholesky,
+    step,
+)
+from hesse.taylor.subproblem.krylov import KrylovSpace
+from hesse.taylor.subproblem.space import FullSpace, ReducedModel
 
-# The most products with H for one cubic step where H is not built.
+# The most products with H for one cubic step where H is not built: as `hesse.quadratic` has by
+# default.
 _PRODUCTS = 100
-# A step that has the radius's length to this is on the boundary.
+# Relative: SciPy does not say whether its step is on the boundary; one of the radius's length to
+# this is.
 _ON_BOUNDARY = 1e-6
+# What the first step of a run starts from.
 _NO_GUESS = Guess()
 
 
@@ -40,7 +52,7 @@ class Proposal:
     guess: Guess = _NO_GUESS
 
 
-class NotDefinite(Exception):
+class HessianNotDefinite(Exception):
     """The method needs a positive definite H."""
 
 
@@ -53,13 +65,14 @@ class Method(abc.ABC):
         it."""
 
     def is_minimum(self, point: Point, tolerance: float) -> bool | None:
-        """Whether H has no eigenvalue below −tolerance, where the method can tell and go on: a
-        saddle is no place to stop."""
+        """Whether H has no eigenvalue below −tolerance; a method that says ``False`` must be able
+        to step off such a saddle. ``None``: it cannot tell, and a small gradient is reason to
+        stop."""
         return None
 
 
 @final
-class Factored(Method):
+class CholeskyMethod(Method):
     """Steps by Cholesky factors of H + λ I, in memory that all steps share; by eigenvectors where
     rounding fails those.
 
@@ -70,62 +83,65 @@ class Factored(Method):
     """
 
     def __init__(
-        self, bound: Callable[[float], Bound], exact: Callable[[Reduced, float], spectral.Solution]
+        self,
+        bound: Callable[[float], Bound],
+        exact: Callable[[ReducedModel, float], spectral.Solution],
     ) -> None:
         self._bound, self._exact = bound, exact
         self._point: Point | None = None
-        self._shifted: Shifted | None = None
+        self._shifted: ShiftedCholesky | None = None
 
     def propose(self, point: Point, radius: float, guess: Guess) -> Proposal:
         bound = self._bound(radius)
-        found = step(self._at(point), point.gradient, bound, guess)
-        if found is None:
+        short = step(self._shifted_at(point), point.gradient, bound, guess)
+        if short is None:  # rounding fails Cholesky's search: all eigenvectors, once
             values, vectors = torch.linalg.eigh(point.matrix)
-            whole = Whole(values, vectors, point.gradient).solve(
+            exact = FullSpace(values, vectors, point.gradient).solve(
                 lambda reduced: self._exact(reduced, radius)
             )
-            found = Found(
-                whole.vector, whole.multiplier, Guess(whole.multiplier, vectors[:, 0].clone())
+            short = BoundedStep(
+                exact.vector, exact.multiplier, Guess(exact.multiplier, vectors[:, 0].clone())
             )
-        length = float(torch.linalg.vector_norm(found.vector))
-        predicted = _decrease(point, found.vector, point.matrix @ found.vector) - bound.penalty(
+        length = float(torch.linalg.vector_norm(short.vector))
+        predicted = _decrease(point, short.vector, point.matrix @ short.vector) - bound.penalty(
             length
         )
-        return Proposal(found.vector, predicted, found.multiplier > 0, found.guess)
+        return Proposal(short.vector, predicted, short.multiplier > 0, short.guess)
 
     def is_minimum(self, point: Point, tolerance: float) -> bool:
-        return self._at(point).factorise(tolerance)
+        return self._shifted_at(point).factorise(tolerance)
 
-    def _at(self, point: Point) -> Shifted:
+    def _shifted_at(self, point: Point) -> ShiftedCholesky:
         if self._point is not point or self._shifted is None:
-            self._point, self._shifted = point, Shifted(point.matrix, self._shifted)
+            self._point, self._shifted = point, ShiftedCholesky(point.matrix, self._shifted)
         return self._shifted
 
 
 @final
-class KrylovCubic(Method):
+class KrylovCubicMethod(Method):
     """The cubic step in a Krylov space, which serves every radius at its point."""
 
     def __init__(self) -> None:
         self._point: Point | None = None
-        self._space: Krylov | None = None
+        self._space: KrylovSpace | None = None
 
     def propose(self, point: Point, radius: float, guess: Guess) -> Proposal:
         if self._point is not point or self._space is None:
             self._point, self._space = (
                 point,
-                Krylov(point.product, point.gradient, _PRODUCTS, progress=False),
+                KrylovSpace(point.product, point.gradient, _PRODUCTS, progress=False),
             )
-        found = self._space.solve(lambda reduced: _cubic(reduced, radius))
-        length = float(torch.linalg.vector_norm(found.vector))
-        predicted = _decrease(point, found.vector, point.product(found.vector)) - Cubic(
+        short = self._space.solve(lambda reduced: _cubic(reduced, radius))
+        length = float(torch.linalg.vector_norm(short.vector))
+        predicted = _decrease(point, short.vector, point.product(short.vector)) - Cubic(
             1 / radius
         ).penalty(length)
-        return Proposal(found.vector, predicted, True)
+        # The cubic term shortens every step, so that a larger radius always changes it.
+        return Proposal(short.vector, predicted, True)
 
 
 @final
-class FromSciPy(Method):
+class SciPyMethod(Method):
     """The step of one of SciPy's methods: what it makes of the quadratic model itself in its first
     iteration.
 
@@ -141,7 +157,8 @@ class FromSciPy(Method):
         from scipy.optimize import minimize
 
         g = point.gradient.double().cpu().numpy()
-        last: list[Any] = [None, None]  # SciPy asks for the product with the step three times
+        # SciPy asks for the product with the step three times.
+        last: list[Any] = [None, None]
 
         def product(v: np.ndarray) -> np.ndarray:
             if last[0] is None or not np.array_equal(last[0], v):
@@ -154,11 +171,13 @@ class FromSciPy(Method):
             H = point.matrix.double().cpu().numpy()
             derivatives = {"hess": lambda s: H}
         with np.errstate(all="ignore"):
-            found = minimize(
+            result = minimize(
                 lambda s: float(g @ s + s @ product(s) / 2),
                 np.zeros_like(g),
                 jac=lambda s: g + product(s),
                 method=self._name,
+                # One iteration on the model itself, of which SciPy's ratio of actual to predicted
+                # is 1: its step is taken, with the radius given here.
                 options={
                     "maxiter": 1,
                     "gtol": 0.0,
@@ -167,11 +186,13 @@ class FromSciPy(Method):
                 },
                 **derivatives,
             )
-        if found.status == 3:  # a factorisation failed
-            raise NotDefinite
-        vector = torch.from_numpy(found.x).to(point.gradient)
+        if result.status == 3:  # a factorisation failed
+            raise HessianNotDefinite
+        vector = torch.from_numpy(result.x).to(point.gradient)
         return Proposal(
-            vector, -float(found.fun), float(np.linalg.norm(found.x)) >= (1 - _ON_BOUNDARY) * radius
+            vector,
+            -float(result.fun),
+            float(np.linalg.norm(result.x)) >= (1 - _ON_BOUNDARY) * radius,
         )
 
 
@@ -180,39 +201,58 @@ def _decrease(point: Point, s: Tensor, Hs: Tensor) -> float:
     return -float(point.gradient @ s + s @ Hs / 2)
 
 
-def _ball(reduced: Reduced, radius: float) -> spectral.Solution:
+def _ball(reduced: ReducedModel, radius: float) -> spectral.Solution:
     return spectral.trust_region(reduced.values, reduced.coefficients, radius)
 
 
-def _cubic(reduced: Reduced, radius: float) -> spectral.Solution:
+def _cubic(reduced: ReducedModel, radius: float) -> spectral.Solution:
     return spectral.cubic(reduced.values, reduced.coefficients, 1 / radius)
 
 
+class HessianForm(Enum):
+    """What a method takes of H unless the user decides.
+
+    Attributes:
+        BUILT: the matrix; the method cannot do without.
+        BUILT_WHERE_IT_FITS: the matrix, or products with it where memory does not hold it.
+        PRODUCTS: products; the matrix on request only.
+    """
+
+    BUILT = auto()
+    BUILT_WHERE_IT_FITS = auto()
+    PRODUCTS = auto()
+
+
 @dataclass(frozen=True)
-class Choice:
+class MethodRecord:
     """How a method is run.
 
     Attributes:
         make: makes it, told whether H is built; ``None`` for what is not a `Method`: the line
             searches of Newton-CG.
-        builds: whether H is built: ``True``, it must be; ``None``, where it fits; ``False``, only
-            on request.
+        form: what it takes of H.
     """
 
     make: Callable[[bool], Method] | None
-    builds: bool | None
+    form: HessianForm
 
 
-METHODS: dict[str, Choice] = {
-    "trust-exact": Choice(lambda dense: Factored(Ball, _ball), True),
-    "cubic": Choice(
+METHODS: dict[str, MethodRecord] = {
+    "trust-exact": MethodRecord(lambda dense: CholeskyMethod(Ball, _ball), HessianForm.BUILT),
+    "cubic": MethodRecord(
         lambda dense: (
-            Factored(lambda radius: Cubic(1 / radius), _cubic) if dense else KrylovCubic()
+            CholeskyMethod(lambda radius: Cubic(1 / radius), _cubic)
+            if dense
+            else KrylovCubicMethod()
         ),
-        None,
+        HessianForm.BUILT_WHERE_IT_FITS,
     ),
-    "trust-krylov": Choice(lambda dense: FromSciPy("trust-krylov", matrix=False), False),
-    "trust-ncg": Choice(lambda dense: FromSciPy("trust-ncg", matrix=False), False),
-    "dogleg": Choice(lambda dense: FromSciPy("dogleg", matrix=True), True),
-    "Newton-CG": Choice(None, False),
+    "trust-krylov": MethodRecord(
+        lambda dense: SciPyMethod("trust-krylov", matrix=False), HessianForm.PRODUCTS
+    ),
+    "trust-ncg": MethodRecord(
+        lambda dense: SciPyMethod("trust-ncg", matrix=False), HessianForm.PRODUCTS
+    ),
+    "dogleg": MethodRecord(lambda dense: SciPyMethod("dogleg", matrix=True), HessianForm.BUILT),
+    "Newton-CG": MethodRecord(None, HessianForm.PRODUCTS),
 }

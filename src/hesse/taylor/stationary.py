@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.taylor.subproblem import spectral
-from hesse.taylor.subproblem.space import Reduced, lowest
+from hesse.taylor.subproblem.space import ReducedModel, lowest
 from hesse.taylor.subproblem.spectral import Solution
 
 if TYPE_CHECKING:
@@ -75,31 +75,32 @@ def _directions(count: int, sign: str = "") -> str:
 def stationary_point(model: "QuadraticModel") -> StationaryPoint:
     """See `QuadraticModel.stationary_point`."""
 
-    def solver(reduced: Reduced) -> Solution:
+    def solver(reduced: ReducedModel) -> Solution:
+        # No point is stationary then; the zero step only carries the reduced model out.
         if reduced.falls_where_flat:
             return Solution(0 * reduced.coefficients, 0.0, "")
         return Solution(spectral.damped(reduced.values, reduced.coefficients, 0.0), 0.0, "")
 
-    found = model.space.solve(solver)
-    reduced = found.reduced
-    # Two spaces are better than one: g may have no part where H is lowest.
-    seen = [space.solve(lowest).reduced for space in ([] if reduced.whole else [model.wandering])]
+    point = model.spaces.of_gradient.solve(solver)
+    reduced = point.reduced
+    # Two Krylov spaces are better than one: g may have no part where H is lowest.
+    others = [] if reduced.is_full_space else [model.spaces.of_random_vector.solve(lowest).reduced]
     negative, zero, positive = (
-        max(counts) for counts in zip(*(r.counts for r in (reduced, *seen)), strict=True)
+        max(counts) for counts in zip(*(r.counts for r in (reduced, *others)), strict=True)
     )
     if reduced.falls_where_flat:
         return StationaryPoint(
-            "unbounded", negative, zero, positive, None, float("-inf"), reduced.whole
+            "unbounded", negative, zero, positive, None, float("-inf"), reduced.is_full_space
         )
-    value = model.value + found.slope + found.bend / 2
+    value = model.value + point.slope + point.bend / 2
     return StationaryPoint(
         _kind(negative, zero, positive),
         negative,
         zero,
         positive,
-        found.vector,
+        point.vector,
         value,
-        reduced.whole,
+        reduced.is_full_space,
     )
 
 

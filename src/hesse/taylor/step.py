@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.taylor.subproblem.space import Found
+from hesse.taylor.subproblem.space import StepInSpace
 
 if TYPE_CHECKING:
     from hesse.taylor.model import QuadraticModel
@@ -69,15 +69,16 @@ class Step:
         )
 
 
-def make_step(model: "QuadraticModel", method: str, found: Found) -> Step:
+def make_step(model: "QuadraticModel", method: str, proposed: StepInSpace) -> Step:
     """The step, halved until the cost at its end is finite.
 
     Every method has gᵀs <= 0 and a model that is lower at s: then it is lower at any part of s.
     """
-    vector, part, reason = found.vector, 1.0, found.reason
+    # It ends: J is finite at θ, where the quadratic model was made.
+    vector, part, reason = proposed.vector, 1.0, proposed.reason
     while not math.isfinite(after := model.true(vector)):
         vector, part = vector / 2, part / 2
     if part < 1:
         reason += f"; shortened to {part:.3g} of its length, beyond which the cost is not finite"
-    predicted = max(0.0, -(part * found.slope + part**2 * found.bend / 2))
-    return Step(method, vector, predicted, found.multiplier, reason, after, model)
+    predicted = max(0.0, -(part * proposed.slope + part**2 * proposed.bend / 2))
+    return Step(method, vector, predicted, proposed.multiplier, reason, after, model)

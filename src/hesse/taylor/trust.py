@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PER_DECADE, _DECADES = 4, 6
 # How many norms the order is fitted to, and how many times the rounding their error must be.
 FITTED, CLEAR = 6, 30.0
-# Of the logarithm to base 10: how far a power law may be missed.
+# Of the logarithm to base 10: how far a power law may be missed, a quarter of the error.
 _POWER = 0.1
 # The radius is sought inward and outward from a length of the problem, by so many powers of two.
 _INWARD, _OUTWARD = 60, 40
@@ -129,8 +129,8 @@ class _Line:
         """A length of the problem: to the model's stationary point on the line, unless that is next
         to nothing beside θ."""
         size = float(torch.linalg.vector_norm(self._model.cost.theta)) or 1.0
-        found = abs(self._slope / self._bend) if self._bend else 0.0
-        return found if 1e-3 * size < found < math.inf else size
+        stationary = abs(self._slope / self._bend) if self._bend else 0.0
+        return stationary if 1e-3 * size < stationary < math.inf else size
 
 
 def make_trust(
@@ -193,12 +193,15 @@ def _direction(model: "QuadraticModel", direction: Any) -> tuple[Tensor, str]:
     if direction is not None:
         d, told = model.steps(direction, "direction"), "along the direction given"
         if d.ndim != 1 or not bool(d.any()):
-            got = "zeros" if d.ndim == 1 else f"shape {tuple(d.shape)}"
-            raise HesseValueError(f"direction: expected one step that is not zero, got {got}")
+            description = "zeros" if d.ndim == 1 else f"shape {tuple(d.shape)}"
+            raise HesseValueError(
+                f"direction: expected one step that is not zero, got {description}"
+            )
     elif bool(model.gradient.any()):
         d, told = -model.gradient, "along −g"
     else:
         return random_unit(model.gradient), "along a random direction, for g is zero"
+    # In two divisions, so that squares of tiny or huge entries neither vanish nor overflow.
     d = d / d.abs().max()
     return d / torch.linalg.vector_norm(d), told
 
@@ -229,10 +232,13 @@ def _radius(
     """The largest norm up to which the error is within the tolerance, and the largest for the
     table."""
     inside, outside = line.natural, math.inf
+    # Inward until the error is within the tolerance, then outward until it is not.
     for _ in range(_INWARD):
         if line.within(inside, tolerance, rounding):
             break
         inside, outside = inside / 2, inside
+        # So near to θ that the error is rounding and the tolerance below it: there is no radius to
+        # see.
         if rounding(line.row(inside)) > tolerance * line.row(inside).scale:
             return 0.0, line.natural
     for _ in range(_OUTWARD):
@@ -244,6 +250,7 @@ def _radius(
             outside = 2 * inside
     if outside == math.inf:
         return math.inf, line.natural
+    # Bisection on a logarithmic scale, to a percent.
     table = 2 * outside
     while outside / inside > 1.01:
         middle = math.sqrt(inside * outside)

@@ -27,16 +27,18 @@ from torch import Tensor
 
 from hesse.taylor.subproblem.space import random_unit
 
-# How far the length may be off, and which part of the model's decrease the hard case may miss.
+# How far the length may be off, relative, and which part of the model's decrease the hard case may
+# miss: κ_easy and κ_hard of Conn, Gould and Toint, section 7.3.
 _LENGTH = 0.1
 _DECREASE = 0.2
 # Where inside its bounds the next λ is tried when Newton's step is of no use.
 _INSIDE = 0.01
-# Beyond so many factors the bounds are closing in on rounding.
+# Factorisations of one step: beyond so many the bounds on λ close in on rounding.
 _MOST_FACTORS = 40
+# Of inverse iteration for the lowest eigenvector, two triangular solves each.
 _INVERSE_ITERATIONS = 3
-# After a λ that was too small.
-_AGAIN = 4
+# What a λ for which H + λ I was indefinite is multiplied by for the next trial.
+_INCREASE = 4
 
 
 class Bound(abc.ABC):
@@ -58,7 +60,7 @@ class Bound(abc.ABC):
     def penalty(self, step: float) -> float:
         """What the bound adds to the model at ‖s‖."""
 
-    # The part of the model's decrease that λ ‖s‖² stands for.
+    # How much of λ ‖s‖² belongs to the model's decrease, the bound's own term counted in.
     weight: float
 
 
@@ -115,7 +117,7 @@ class Guess(NamedTuple):
     lowest: Tensor | None = None
 
 
-class Found(NamedTuple):
+class BoundedStep(NamedTuple):
     """A step, its λ, and a guess for the next one."""
 
     vector: Tensor
@@ -127,7 +129,7 @@ _NO_GUESS = Guess()
 
 
 @final
-class Shifted:
+class ShiftedCholesky:
     """H + λ I and its Cholesky factor, in memory that is taken once.
 
     Attributes:
@@ -135,9 +137,13 @@ class Shifted:
         factors: how many factorisations were tried.
     """
 
-    def __init__(self, H: Float[Tensor, "P P"], room: "Shifted | None" = None) -> None:
+    def __init__(
+        self, H: Float[Tensor, "P P"], predecessor: "ShiftedCholesky | None" = None
+    ) -> None:
         self._H = H
-        self._factor = room._factor if room is not None else torch.empty_like(H).mT
+        # The memory of the factor before it, for each H of a run has the same size.
+        self._factor = predecessor._factor if predecessor is not None else torch.empty_like(H).mT
+        # A tenth more, so that rounding of the norm itself cannot make the bound too small.
         self.norm = 1.1 * float(torch.linalg.vector_norm(H))
         self.factors = 0
 
@@ -154,14 +160,14 @@ class Shifted:
     def solve(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """(H + λ I)⁻¹ v."""
         return torch.linalg.solve_triangular(
-            self._factor.mT, self.half(v).unsqueeze(1), upper=True
+            self._factor.mT, self.solve_lower(v).unsqueeze(1), upper=True
         ).squeeze(1)
 
-    def half(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+    def solve_lower(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """L⁻¹ v."""
         return torch.linalg.solve_triangular(self._factor, v.unsqueeze(1), upper=False).squeeze(1)
 
-    def lowest(self, z: Float[Tensor, " P"]) -> tuple[Float[Tensor, " P"], float]:
+    def inverse_iteration(self, z: Float[Tensor, " P"]) -> tuple[Float[Tensor, " P"], float]:
         """A unit vector z nearer to the lowest eigenvector, and its ρ = zᵀ (H + λ I) z, no less
         than the lowest eigenvalue."""
         quotient = math.inf
@@ -174,14 +180,14 @@ class Shifted:
             z, quotient = u, float(u @ z) / size
         return z, quotient
 
-    def least(self, z: Float[Tensor, " P"]) -> float:
+    def least_shift(self, z: Float[Tensor, " P"]) -> float:
         """What λ must exceed, as far as the diagonal and a unit vector tell."""
         return max(0.0, -float(self._H.diagonal().min()), -float(z @ (self._H @ z)))
 
 
 def step(
-    shifted: Shifted, gradient: Float[Tensor, " P"], bound: Bound, guess: Guess = _NO_GUESS
-) -> Found | None:
+    shifted: ShiftedCholesky, gradient: Float[Tensor, " P"], bound: Bound, guess: Guess = _NO_GUESS
+) -> BoundedStep | None:
     """The minimiser of gᵀs + ½ sᵀHs under a bound: its length to 10 %, or in the hard case the
     decrease to 20 %.
 
@@ -199,30 +205,34 @@ def step(
     slope = float(torch.linalg.vector_norm(gradient))
     low, high = bound.limits(slope, shifted.norm)
     z = random_unit(gradient) if guess.lowest is None else guess.lowest
-    low = max(low, shifted.least(z))
+    low = max(low, shifted.least_shift(z))
     shift = min(max(guess.multiplier, low), high)
     before = shifted.factors
+    # λ lies in [low, high]. A factorisation that fails, a step that is too long or too short, and ρ
+    # each move one end; Newton's λ is taken where it falls between them.
     while shifted.factors - before < _MOST_FACTORS and low <= high:
         if not shifted.factorise(shift):
             low = max(low, shift)
-            shift = min(_between(low, high), _AGAIN * low) if low else _between(low, high)
+            shift = min(_between(low, high), _INCREASE * low) if low else _between(low, high)
             continue
         s = -shifted.solve(gradient)
         size, length = float(torch.linalg.vector_norm(s)), bound.length(shift)
         if (shift == 0 and size <= length) or (size and abs(size - length) <= _LENGTH * length):
-            return Found(s, shift, Guess(shift, z))
-        z, lowest = shifted.lowest(z)
+            return BoundedStep(s, shift, Guess(shift, z))
+        z, lowest = shifted.inverse_iteration(z)
         if size < length:
             high = shift
             fill = _fill(s, z, length)
             decrease = -float(s @ gradient) + bound.weight * shift * length**2
             if fill**2 * lowest <= _DECREASE * decrease:
-                return Found(s + fill * z, shift, Guess(shift, z))
+                return BoundedStep(s + fill * z, shift, Guess(shift, z))
         else:
             low = shift
         low = max(low, shift - lowest)
         change = (
-            (float(torch.linalg.vector_norm(shifted.half(s))) / size) ** 2 / size if size else 0.0
+            (float(torch.linalg.vector_norm(shifted.solve_lower(s))) / size) ** 2 / size
+            if size
+            else 0.0
         )
         following = bound.next(shift, size, change) if change else -math.inf
         shift = (

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.process.progress import Progress
-from hesse.taylor.subproblem.space import Found, Solver, Space, reduce
+from hesse.taylor.subproblem.space import SearchSpace, Solver, StepInSpace, reduced_model
 
-# Columns of Q that are made room for at once.
+# Columns of Q that memory is taken for at once: how many there will be is not known before.
 _ROOM = 16
 # Of eps: the relative error of T, and what is left of a product in an exhausted space.
 _ROUNDING = 100
 
 
 @final
-class Krylov(Space):
+class KrylovSpace(SearchSpace):
     """span {v, H v, H² v, ...}, grown until a step in it is found to the tolerance or the products
     are used up.
 
@@ -40,7 +40,7 @@ class Krylov(Space):
         gradient: g.
         start: v; by default g, or a random vector where g is zero.
         limit: the most products.
-        reach: as for `Whole`.
+        reach: as for `FullSpace`.
         progress: as for `hesse.hessian`.
 
     Source:
@@ -71,7 +71,7 @@ class Krylov(Space):
         self._diagonal: list[float] = []
         self._off: list[float] = []  # the last entry couples the space to what lies outside it
         self._along: list[float] = []  # Qᵀ g
-        self._wanders = start is not None
+        self._is_random_start = start is not None
         start = gradient if start is None else start
         size = float(torch.linalg.vector_norm(start))
         self._next = start / size if size else self._fresh()
@@ -84,7 +84,7 @@ class Krylov(Space):
         """How many products have been taken: the dimension of the space."""
         return len(self._diagonal)
 
-    def solve(self, solver: Solver) -> Found:
+    def solve(self, solver: Solver) -> StepInSpace:
         """The solver's step in the smallest of the spaces, looked at as they grow, that has it to
         √eps.
 
@@ -95,16 +95,15 @@ class Krylov(Space):
             bar.advance(self.products)
             self._grow_to(1, bar)
             while True:
-                from scipy.linalg import (
-                    eigh_tridiagonal,
-                )  # SciPy's linear algebra takes a tenth of a second to import
+                # SciPy's linear algebra takes a tenth of a second to import.
+                from scipy.linalg import eigh_tridiagonal
 
                 values, vectors = eigh_tridiagonal(
                     np.array(self._diagonal), np.array(self._off[:-1])
                 )
                 along = vectors.T @ np.array(self._along)
                 complete = self.products == len(self._gradient)
-                reduced = reduce(values, along, self._rounding, self._reach, complete)
+                reduced = reduced_model(values, along, self._rounding, self._reach, complete)
                 try:
                     solution = solver(reduced)
                 except HesseValueError:
@@ -124,13 +123,14 @@ class Krylov(Space):
                 )
                 if converged or self.products == self.limit:
                     break
+                # A tenth more each time: looking at a space costs an eigenproblem of its dimension.
                 self._grow_to(min(self.products + 1 + self.products // 10, self.limit), bar)
         vector = self._lift(torch.from_numpy(inner).to(self._gradient))
         count = f"{self.products} product{'s' * (self.products != 1)}"
         reason = f"{solution.reason}; in the Krylov space of {count}" + (
             "" if complete else f", residual {left:.1e} of g"
         )
-        return Found.of(vector, solution, reduced, reason)
+        return StepInSpace.of(vector, solution, reduced, reason)
 
     def _grow_to(self, count: int, bar: Progress) -> None:
         while self.products < count:
@@ -145,7 +145,7 @@ class Krylov(Space):
         self._rooms[-1][count % _ROOM] = q
         # Where g spans the space the others are at right angles to it; to compute that would bring
         # rounding.
-        self._along.append(float(q @ self._gradient) if self._wanders or not count else 0.0)
+        self._along.append(float(q @ self._gradient) if self._is_random_start or not count else 0.0)
         self._diagonal.append(float(q @ w))
         # The products may share memory with what the operator keeps.
         w = torch.sub(w, q, alpha=self._diagonal[-1])
@@ -169,7 +169,7 @@ class Krylov(Space):
         v = torch.randn(
             len(self._gradient), generator=self._random, dtype=torch.float64, device="cpu"
         ).to(self._gradient)
-        for _ in range(2):
+        for _ in range(2):  # once leaves what rounding made of the first projection
             self._project_out(v)
         return v / torch.linalg.vector_norm(v)
 

@@ -15,20 +15,20 @@ from hesse.taylor.subproblem.spectral import Solution
 
 
 @dataclass(frozen=True)
-class Reduced:
-    """The model in a basis that makes H diagonal there.
+class ReducedModel:
+    """The quadratic model in a basis in which H is diagonal: all that a `Solver` sees of it.
 
     Attributes:
         values: the diagonal of H: eigenvalues, or Ritz values of a subspace.
         coefficients: g in that basis.
         tolerance: a value no larger than this is zero to rounding.
-        whole: whether the basis spans the whole space.
+        is_full_space: whether the basis spans all of the space, so that no eigenvalue is unseen.
     """
 
     values: np.ndarray
     coefficients: np.ndarray
     tolerance: float
-    whole: bool
+    is_full_space: bool
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -46,18 +46,21 @@ class Reduced:
         return bool(self.coefficients[np.abs(self.values) <= self.tolerance].any())
 
 
-Solver = Callable[[Reduced], Solution]
+# A rule for a step (Newton's, the trust region's, ...), blind to where the basis comes from: the
+# same rules serve eigenvectors and Krylov spaces.
+Solver = Callable[[ReducedModel], Solution]
 
 
 def random_unit(like: Float[Tensor, " P"], seed: int = 0) -> Float[Tensor, " P"]:
-    """A unit vector of no preference, the same for each seed."""
+    """A unit vector drawn uniformly from the sphere, the same for each seed on every device."""
+    # On the CPU and in float64, so that a device or a dtype does not change which one it is.
     drawn = torch.randn(
         len(like), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
     )
     return (drawn / torch.linalg.vector_norm(drawn)).to(like)
 
 
-def lowest(reduced: Reduced) -> Solution:
+def lowest(reduced: ReducedModel) -> Solution:
     """The `Solver` of the lowest (Ritz) vector: its residual decides how far a Krylov space
     grows."""
     coefficients = np.zeros_like(reduced.coefficients)
@@ -67,14 +70,14 @@ def lowest(reduced: Reduced) -> Solution:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A step of the whole model, with how it was found in words.
+class StepInSpace:
+    """A step that a `Solver` proposes, as a vector of the parameters' space.
 
     Attributes:
         vector: s.
         slope, bend: gᵀs and sᵀHs, summed over the basis in float64.
         multiplier, reason: as of its `Solution`.
-        reduced: the model it was found in.
+        reduced: the model that the solver saw.
     """
 
     vector: Tensor
@@ -82,26 +85,26 @@ class Found:
     bend: float
     multiplier: float
     reason: str
-    reduced: Reduced
+    reduced: ReducedModel
 
     @staticmethod
-    def of(vector: Tensor, solution: Solution, reduced: Reduced, reason: str) -> "Found":
+    def of(vector: Tensor, solution: Solution, reduced: ReducedModel, reason: str) -> "StepInSpace":
         """A solution in a basis, and the vector that it is."""
         step = solution.coefficients
         slope, bend = float(reduced.coefficients @ step), float(reduced.values @ step**2)
-        return Found(vector, slope, bend, float(solution.multiplier), reason, reduced)
+        return StepInSpace(vector, slope, bend, float(solution.multiplier), reason, reduced)
 
 
-class Space(abc.ABC):
+class SearchSpace(abc.ABC):
     """The model's restriction to a space, and the steps in it."""
 
     @abc.abstractmethod
-    def solve(self, solver: Solver) -> Found:
+    def solve(self, solver: Solver) -> StepInSpace:
         """The step that the solver makes of the model in this space."""
 
 
 @final
-class Whole(Space):
+class FullSpace(SearchSpace):
     """All of the space, in the basis of eigenvectors.
 
     Args:
@@ -120,19 +123,19 @@ class Whole(Space):
     ) -> None:
         self._vectors = vectors
         rounding = len(values) * torch.finfo(values.dtype).eps
-        self.reduced = reduce(
-            _numpy(values), _numpy(vectors.T @ gradient), rounding, reach, whole=True
+        self.reduced = reduced_model(
+            _numpy(values), _numpy(vectors.T @ gradient), rounding, reach, is_full_space=True
         )
 
-    def solve(self, solver: Solver) -> Found:
+    def solve(self, solver: Solver) -> StepInSpace:
         solution = solver(self.reduced)
         vector = self._vectors @ torch.from_numpy(solution.coefficients).to(self._vectors)
-        return Found.of(vector, solution, self.reduced, solution.reason)
+        return StepInSpace.of(vector, solution, self.reduced, solution.reason)
 
 
-def reduce(
-    values: np.ndarray, coefficients: np.ndarray, rounding: float, reach: float, whole: bool
-) -> Reduced:
+def reduced_model(
+    values: np.ndarray, coefficients: np.ndarray, rounding: float, reach: float, is_full_space: bool
+) -> ReducedModel:
     """The model in a basis, cleaned of directions in which both H and g are rounding: there the
     quotient means nothing.
 
@@ -140,8 +143,8 @@ def reduce(
         values: the diagonal of H.
         coefficients: g.
         rounding: the relative error of both.
-        reach: as for `Whole`.
-        whole: whether the basis is that of the whole space.
+        reach: as for `FullSpace`.
+        is_full_space: as for `ReducedModel`.
     """
     largest = float(np.abs(values).max(initial=0.0))
     tolerance, noise = (
@@ -149,7 +152,9 @@ def reduce(
         rounding * (float(np.linalg.norm(coefficients)) + largest * reach),
     )
     flat = (np.abs(values) <= tolerance) & (np.abs(coefficients) <= noise)
-    return Reduced(np.where(flat, 0.0, values), np.where(flat, 0.0, coefficients), tolerance, whole)
+    return ReducedModel(
+        np.where(flat, 0.0, values), np.where(flat, 0.0, coefficients), tolerance, is_full_space
+    )
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

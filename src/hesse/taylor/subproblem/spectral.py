@@ -29,6 +29,7 @@ class Solution(NamedTuple):
     reason: str
 
 
+# The reasons of steps, as `Step.reason` gives them.
 INSIDE = "inside the region, where the model has its minimum"
 VALLEY = "inside the region, the nearest point of a flat valley"
 BOUNDARY = "on the boundary of the region"
@@ -137,6 +138,7 @@ def _negligible(nu: float, shift: float, values: Vector) -> bool:
 
 
 def _hard(free: Vector, values: Vector, length: float) -> Solution:
+    # Any sign will do: g has no part along the lowest eigenvector.
     step = free.copy()
     lowest = int(values.argmin())
     step[lowest] = np.sqrt(max(0.0, length**2 - float(free @ free)))
@@ -147,8 +149,10 @@ def _root(
     coefficients: Vector, gaps: Vector, start: float, h: Callable[[float], tuple[float, float]]
 ) -> float:
     """ν where 1/‖s(ν)‖ = h(ν), from a start to its left; h returns its value and its slope."""
+    # Where g has no part the step has none, for any ν.
     active = coefficients != 0
     coefficients, gaps, nu = coefficients[active], gaps[active], start
+    # From the left it never overshoots (see above): the limit only guards against rounding.
     for _ in range(200):
         step = coefficients / (gaps + nu)
         norm = float(np.linalg.norm(step))

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import _reduction
 
-from hesse.written_out.replacement import MISSING, Replacement
+from hesse.decompositions.decomposition import MISSING, Decomposition
 
 aten = torch.ops.aten
+# By PyTorch's codes for them, as kernels take it.
 _REDUCTIONS = ("none", "mean", "sum")
 
 
@@ -24,9 +25,9 @@ def _multi_margin(
     reduction: str = "mean",
 ) -> Tensor:
     """`torch.nn.functional.multi_margin_loss`: w_y / C Σ_{i ≠ y} max(0, margin − x_y + x_i)ᵖ."""
-    own = target.unsqueeze(-1)
-    excess = (margin - input.gather(-1, own) + input).clamp(min=0)
-    others = torch.arange(input.shape[-1], device=input.device) != own
+    label = target.unsqueeze(-1)
+    excess = (margin - input.gather(-1, label) + input).clamp(min=0)
+    others = torch.arange(input.shape[-1], device=input.device) != label
     each = torch.where(others, excess if p == 1 else excess.square(), 0.0).sum(-1) / input.shape[-1]
     each = each if weight is None else each * weight[target]
     return _reduced(each, size_average, reduce, reduction)
@@ -59,8 +60,9 @@ def _multilabel_margin(
         torch.arange(input.shape[-1], device=input.device),
     )
     others = ~((target.unsqueeze(-1) == classes) & listed.unsqueeze(-1)).any(-2)
-    own = input.gather(-1, target.clamp(min=0)).unsqueeze(-1)
-    excess = (1 - own + input.unsqueeze(-2)).clamp(min=0)
+    # The places after the first −1 gather class 0; `listed` takes them out below.
+    scores = input.gather(-1, target.clamp(min=0)).unsqueeze(-1)
+    excess = (1 - scores + input.unsqueeze(-2)).clamp(min=0)
     each = (
         torch.where(listed.unsqueeze(-1) & others.unsqueeze(-2), excess, 0.0).sum((-2, -1))
         / input.shape[-1]
@@ -75,6 +77,7 @@ def _multilabel_margin_kernel(self: Tensor, target: Tensor, reduction: int = 1) 
 def _reduced(
     each: Tensor, size_average: bool | None, reduce: bool | None, reduction: str
 ) -> Tensor:
+    # The two options that came before ``reduction`` and still win over it.
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce, emit_warning=False)
     return each if reduction == "none" else each.mean() if reduction == "mean" else each.sum()
@@ -92,9 +95,9 @@ _MULTILABEL_MARGIN_KERNELS = (
     aten.multilabel_margin_loss.default,
 )
 
-LOSSES: dict[Any, Replacement] = {
-    F.multi_margin_loss: Replacement(_multi_margin, MISSING),
-    **dict.fromkeys(_MULTI_MARGIN_KERNELS, Replacement(_multi_margin_kernel, MISSING)),
-    F.multilabel_margin_loss: Replacement(_multilabel_margin, MISSING),
-    **dict.fromkeys(_MULTILABEL_MARGIN_KERNELS, Replacement(_multilabel_margin_kernel, MISSING)),
+LOSSES: dict[Any, Decomposition] = {
+    F.multi_margin_loss: Decomposition(_multi_margin, MISSING),
+    **dict.fromkeys(_MULTI_MARGIN_KERNELS, Decomposition(_multi_margin_kernel, MISSING)),
+    F.multilabel_margin_loss: Decomposition(_multilabel_margin, MISSING),
+    **dict.fromkeys(_MULTILABEL_MARGIN_KERNELS, Decomposition(_multilabel_margin_kernel, MISSING)),
 }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hesse.written_out.replacement import MISSING, WRONG, Replacement
+from hesse.decompositions.decomposition import MISSING, WRONG, Decomposition
 
 aten = torch.ops.aten
 
@@ -16,6 +16,8 @@ def _sinc(x: Tensor) -> Tensor:
     """sin(πx) / πx. PyTorch's second derivative is 0 or noise within 1e-8 of 0, where it is
     −π²/3."""
     u = math.pi * x
+    # Below 1 the series, to u¹⁸: the rest is below rounding in float64. Above it the quotient,
+    # whose derivatives lose digits only where u is small.
     small = u.abs() < 1
     square = torch.where(small, u, 0.0).square()
     series = torch.ones_like(u)
@@ -27,8 +29,8 @@ def _sinc(x: Tensor) -> Tensor:
 
 def _hard_sigmoid(z: Tensor, inplace: bool = False) -> Tensor:
     """z/6 + ½ between 0 and 1. PyTorch has no second derivatives of it."""
-    found = (z / 6 + 1 / 2).clamp(0, 1)
-    return z.copy_(found) if inplace else found
+    value = (z / 6 + 1 / 2).clamp(0, 1)
+    return z.copy_(value) if inplace else value
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
@@ -37,12 +39,12 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
-FUNCTIONS: dict[Any, Replacement] = {
+FUNCTIONS: dict[Any, Decomposition] = {
     **dict.fromkeys(
         (torch.sinc, torch.special.sinc, Tensor.sinc, aten.sinc, aten.sinc.default),
-        Replacement(_sinc, WRONG),
+        Decomposition(_sinc, WRONG),
     ),
-    Tensor.sinc_: Replacement(lambda x: x.copy_(_sinc(x.clone())), WRONG),
+    Tensor.sinc_: Decomposition(lambda x: x.copy_(_sinc(x.clone())), WRONG),
     **dict.fromkeys(
         (
             F.hardsigmoid,
@@ -50,10 +52,10 @@ FUNCTIONS: dict[Any, Replacement] = {
             aten.hardsigmoid,
             aten.hardsigmoid.default,
         ),
-        Replacement(_hard_sigmoid, MISSING),
+        Decomposition(_hard_sigmoid, MISSING),
     ),
     **dict.fromkeys(
         (torch._VF._weight_norm, aten._weight_norm, aten._weight_norm.default),
-        Replacement(_weight_norm, WRONG),
+        Decomposition(_weight_norm, WRONG),
     ),
 }

@@ -1,4 +1,5 @@
-"""The paths that methods take over the true cost when they may move within a plane only."""
+"""The trajectories of methods over the true cost when they may move within a plane only: the points
+that each comes to, one after another."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -10,13 +11,16 @@ from hesse.errors import HesseValueError
 from hesse.plot.section import Section
 from hesse.taylor.subproblem import spectral
 
-Place = Float[np.ndarray, " 2"]
-Path = Float[np.ndarray, "N 2"]
+# Coordinates c in the plane, of one point and of all that a method comes to.
+Coordinates = Float[np.ndarray, " 2"]
+Trajectory = Float[np.ndarray, "N 2"]
+# The most steps of one method: more are not told apart in a picture.
 _STEPS = 25
-_REST = 1e-6  # of the first slope, or of the picture's size
+# Of the first trust radius, or of the picture's size: a method that moves by less is at rest.
+_REST = 1e-6
 
 
-def newton(plane: Section, radius: float) -> Iterator[Place]:
+def newton(plane: Section, radius: float) -> Iterator[Coordinates]:
     """c ← c − H⁻¹ g: to the stationary point of each model, whatever its kind."""
     place = np.zeros(2)
     while np.linalg.cond(plane.hessian) < 1 / np.finfo(float).eps:
@@ -25,7 +29,7 @@ def newton(plane: Section, radius: float) -> Iterator[Place]:
         plane = plane.moved(move)
 
 
-def gradient_descent(plane: Section, radius: float) -> Iterator[Place]:
+def gradient_descent(plane: Section, radius: float) -> Iterator[Coordinates]:
     """c ← c − g / L, L the largest |eigenvalue| of H at θ."""
     place, largest = np.zeros(2), float(np.abs(np.linalg.eigvalsh(plane.hessian)).max())
     while largest > 0:
@@ -34,7 +38,7 @@ def gradient_descent(plane: Section, radius: float) -> Iterator[Place]:
         plane = plane.moved(move)
 
 
-def trust_region(plane: Section, radius: float) -> Iterator[Place]:
+def trust_region(plane: Section, radius: float) -> Iterator[Coordinates]:
     """The minimiser of each model within a radius that shrinks where the model is wrong and grows
     where it is right.
 
@@ -46,28 +50,28 @@ def trust_region(plane: Section, radius: float) -> Iterator[Place]:
         values, vectors = np.linalg.eigh(plane.hessian)
         solution = spectral.trust_region(values, vectors.T @ plane.gradient, radius)
         move = vectors @ solution.coefficients
-        slope, bend = plane.parts(move[:, None])
+        slope, bend = plane.parts(move[:, None])  # gᵀs and ½ sᵀHs
         predicted = -float(slope[0] + bend[0])
         if not predicted > 0:
             return
-        right = (plane.q.value - plane.q.true(plane.step(move))) / predicted
-        if right < 0.25:
+        ratio = (plane.q.value - plane.q.true(plane.step(move))) / predicted
+        if ratio < 0.25:
             radius = float(np.linalg.norm(move)) / 4
-        elif right > 0.75 and solution.multiplier > 0:
+        elif ratio > 0.75 and solution.multiplier > 0:
             radius *= 2
-        if right > 0.1:
+        if ratio > 0.1:
             yield (place := place + move)
             plane = plane.moved(move)
 
 
-METHODS: dict[str, Callable[[Section, float], Iterator[Place]]] = {
+METHODS: dict[str, Callable[[Section, float], Iterator[Coordinates]]] = {
     "Newton": newton,
     "trust region": trust_region,
     "gradient descent": gradient_descent,
 }
 
 
-def path(method: str, plane: Section, radius: float, reach: float) -> Path:
+def trajectory(method: str, plane: Section, radius: float, reach: float) -> Trajectory:
     """The places that a method comes to, θ first: until it rests, leaves the picture, or meets a
     cost that is not finite.
 

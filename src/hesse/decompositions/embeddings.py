@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesse.written_out.replacement import MISSING, Replacement
+from hesse.decompositions.decomposition import MISSING, Decomposition
 
 aten = torch.ops.aten
+# By PyTorch's codes for them, as kernels take it.
 _MODES = ("sum", "mean", "max")
 
 
@@ -40,10 +41,11 @@ def _bag(
         return _of_rows(vectors, kept, mode)
     assert offsets is not None
     starts = offsets[:-1] if include_last_offset else offsets
-    places = torch.arange(len(input), device=input.device)
-    bags = torch.searchsorted(starts.to(places.dtype), places, right=True) - 1
+    # The bag of each vector is the last one that starts at or before it; empty bags share a start.
+    positions = torch.arange(len(input), device=input.device)
+    bags = torch.searchsorted(starts.to(positions.dtype), positions, right=True) - 1
     if include_last_offset:  # what lies behind the last bag is in none
-        kept = places < offsets[-1] if kept is None else kept & (places < offsets[-1])
+        kept = positions < offsets[-1] if kept is None else kept & (positions < offsets[-1])
     return _of_bags(vectors, bags, len(starts), kept, mode)
 
 
@@ -52,6 +54,8 @@ def _of_rows(vectors: Tensor, kept: Tensor | None, mode: str) -> Tensor:
     if mode == "max":
         if vectors.shape[1] == 0:
             return vectors.sum(1)
+        # The largest is picked by values alone and gathered by its index: amax would share its
+        # slope among equal entries.
         shown = vectors.detach()
         shown = shown if kept is None else shown.masked_fill(~kept.unsqueeze(-1), -torch.inf)
         largest = vectors.gather(1, shown.argmax(1, keepdim=True)).squeeze(1)
@@ -76,10 +80,13 @@ def _of_bags(vectors: Tensor, bags: Tensor, number: int, kept: Tensor | None, mo
         largest = shown.new_full((number, width), -torch.inf).scatter_reduce(
             0, index, shown, "amax"
         )
-        places = torch.arange(len(bags), device=bags.device).unsqueeze(1)
-        places = torch.where((shown == largest[bags]) & kept.unsqueeze(1), places, len(bags))
-        first = places.new_full((number, width), len(bags)).scatter_reduce(0, index, places, "amin")
+        positions = torch.arange(len(bags), device=bags.device).unsqueeze(1)
+        positions = torch.where((shown == largest[bags]) & kept.unsqueeze(1), positions, len(bags))
+        first = positions.new_full((number, width), len(bags)).scatter_reduce(
+            0, index, positions, "amin"
+        )
         return torch.cat([vectors, vectors.new_zeros(1, width)]).gather(0, first)
+    # Padding counts neither in the sum nor in the mean's divisor.
     total = vectors.new_zeros(number, width).index_add(
         0, bags, vectors.masked_fill(~kept.unsqueeze(1), 0.0)
     )
@@ -149,13 +156,13 @@ def _asks(name: str, place: int) -> Any:
     )
 
 
-def _is_plain(*args: Any, **kwargs: Any) -> bool:
+def _is_decomposable(*args: Any, **kwargs: Any) -> bool:
     return not any(
         asks(*args, **kwargs) for asks in (_asks("max_norm", 3), _asks("scale_grad_by_freq", 5))
     )
 
 
-def _is_plain_kernel(*args: Any, **kwargs: Any) -> bool:
+def _is_decomposable_kernel(*args: Any, **kwargs: Any) -> bool:
     return not _asks("scale_grad_by_freq", 3)(*args, **kwargs)
 
 
@@ -167,11 +174,11 @@ _BAG_KERNELS = (
 )
 _EMBEDDING_KERNELS = (torch.embedding, aten.embedding, aten.embedding.default)
 
-EMBEDDINGS: dict[Any, Replacement] = {
-    F.embedding_bag: Replacement(_bag, MISSING, _is_plain),
-    **dict.fromkeys(_BAG_KERNELS, Replacement(_bag_kernel, MISSING, _is_plain_kernel)),
-    F.embedding: Replacement(_embedding, MISSING, _asks("sparse", 6)),
+EMBEDDINGS: dict[Any, Decomposition] = {
+    F.embedding_bag: Decomposition(_bag, MISSING, _is_decomposable),
+    **dict.fromkeys(_BAG_KERNELS, Decomposition(_bag_kernel, MISSING, _is_decomposable_kernel)),
+    F.embedding: Decomposition(_embedding, MISSING, _asks("sparse", 6)),
     **dict.fromkeys(
-        _EMBEDDING_KERNELS, Replacement(_embedding_kernel, MISSING, _asks("sparse", 4))
+        _EMBEDDING_KERNELS, Decomposition(_embedding_kernel, MISSING, _asks("sparse", 4))
     ),
 }

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def spread(
+def call_arguments(
     function: Callable[..., Any], x: Any, *before: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call: ``(**x)`` of a mapping and ``(*x)`` of a tuple that the function can
@@ -17,19 +17,21 @@ def spread(
         before: the arguments in front of them.
 
     Example:
-        >>> spread(lambda image, mask: image, ("image", "mask"))
+        >>> call_arguments(lambda image, mask: image, ("image", "mask"))
         (('image', 'mask'), {})
-        >>> spread(lambda pair: pair, ("image", "mask"))
+        >>> call_arguments(lambda pair: pair, ("image", "mask"))
         ((('image', 'mask'),), {})
     """
-    if isinstance(x, dict) and _takes(function, before, x):
+    if isinstance(x, dict) and _accepts(function, before, x):
         return before, x
-    if isinstance(x, tuple | list) and _takes(function, (*before, *x), {}):
+    if isinstance(x, tuple | list) and _accepts(function, (*before, *x), {}):
         return (*before, *x), {}
     return (*before, x), {}
 
 
-def _takes(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def _accepts(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    # By the signature and not by a trial call: a TypeError of the user's own code means something
+    # else.
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):  # ValueError: of a builtin, which has no signature

@@ -1,4 +1,9 @@
-"""What kind of mean a function of the user's is: over samples, a sum over them, or neither."""
+"""The reduction of a loss that is a function of the user's: a mean over samples, a sum over them,
+or neither, inferred from its values on parts of a batch.
+
+A cost over several batches is defined for the first two only: totals of batches add up, means of
+means do not.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +14,20 @@ from torch.utils import _pytree as pytree
 
 from hesse.data.batch import Batch, concatenate, tensors_in
 from hesse.errors import HesseValueError
+from hesse.isolation import IsolatedFunction
 from hesse.losses import Loss, name_of
-from hesse.snapshot import Parameters, as_leaves
-from hesse.subject import Subject
+from hesse.parameters import Parameters, as_leaves
 
-# Places of samples are counted there, whatever the default device is.
+# Indices of samples are made there, whatever the default device is.
 _CPU = torch.device("cpu")
 
 
-class Means:
-    """What the batches say of a loss, one after another, each by itself and beside the one before
-    it."""
+class ReductionInference:
+    """What the batches say of a loss, one after another, each by itself and joined to the one
+    before it: batches of one sample each tell nothing by themselves."""
 
-    def __init__(self, subject: Subject, parameters: Parameters) -> None:
-        self._subject, self._parameters = subject, parameters
+    def __init__(self, isolated: IsolatedFunction, parameters: Parameters) -> None:
+        self._isolated, self._parameters = isolated, parameters
         self._kinds: dict[int, Loss] = {}
         self._before: tuple[Batch, Any] | None = None
 
@@ -30,11 +35,12 @@ class Means:
         self, function: Callable[[Any, Any], Any], index: int, batch: Batch, prediction: Any
     ) -> None:
         """Learn of a function of the user's from a batch and its prediction."""
-        with self._subject.evaluating(self._parameters):
+        with self._isolated.evaluating(self._parameters):
             kind = self._kind(function, batch, prediction)
             if self._before is not None and (kind is None or kind.separable) and self._joins(batch):
                 both = concatenate([self._before[0], batch])
                 kind = self._kind(function, both, _joined(self._before[1], prediction)) or kind
+        # Only the one batch before is kept: two of them tell a coupling that one alone hides.
         if kind is not None:
             self._kinds[index] = kind
         self._before = batch, prediction
@@ -52,15 +58,15 @@ class Means:
         """By the samples' predictions where they are arranged by sample, else by running the model
         on some samples."""
         if batch.whole:
-            return coupled(function)
-        kind = custom_loss(function, prediction, batch.targets, batch.size)
+            return coupled_loss(function)
+        kind = inferred_loss(function, prediction, batch.targets, batch.size)
         if kind is None or kind.separable:
             return kind
 
         def of_some(owned: Parameters, some: Batch) -> Tensor:
-            return function(self._subject.call(owned, some.x), some.targets)
+            return function(self._isolated.call(owned, some.x), some.targets)
 
-        return by_running(self._subject, function, of_some, self._parameters, batch)
+        return inferred_by_running(self._isolated, function, of_some, self._parameters, batch)
 
     def agreed(self, function: Callable[[Any, Any], Any]) -> Loss:
         """The kind that all batches say; a mean where none of them tells.
@@ -68,9 +74,9 @@ class Means:
         Raises:
             HesseValueError: one batch says another than one before it.
         """
-        apart = next((kind for kind in self._kinds.values() if not kind.separable), None)
-        if apart is not None:
-            return apart
+        coupled = next((kind for kind in self._kinds.values() if not kind.separable), None)
+        if coupled is not None:
+            return coupled
         first = next(iter(self._kinds), None)
         if first is None:
             return mean_over_samples(function)
@@ -86,41 +92,41 @@ class Means:
         return self._kinds[first]
 
     @property
-    def coupling(self) -> int:
+    def first_coupled(self) -> int:
         """The first batch whose samples the loss couples."""
         return next((index for index, kind in self._kinds.items() if not kind.separable), 0)
 
 
-def by_running(
-    subject: Subject,
+def inferred_by_running(
+    isolated: IsolatedFunction,
     function: Callable[..., Any],
     value: Callable[[Parameters, Batch], Tensor],
     parameters: Parameters,
     batch: Batch,
 ) -> Loss | None:
-    """The kind of mean that a function of the user's is, found out by its values on some samples of
-    a batch, and their slopes.
+    """As `inferred_reduction`, by running the model on parts of a batch; from its values and their
+    gradients.
 
-    Of a model that was just made all losses are alike, and no mean is told from another; its slopes
-    are not.
+    Values alone may not tell: of a model that was just initialised the losses of all samples can be
+    alike, so that sum and mean are told apart but no coupling is seen. Their gradients differ.
     """
 
     def evaluate(part: Tensor) -> list[Tensor]:
         leaves = as_leaves(parameters)
-        with subject.evaluating(leaves) as owned:
-            found = value(owned, batch.take(part).clone())
+        with isolated.evaluating(leaves) as owned:
+            J = value(owned, batch.take(part).clone())
             slopes = (
-                torch.autograd.grad(found, list(leaves.values()), materialize_grads=True)
-                if found.requires_grad
+                torch.autograd.grad(J, list(leaves.values()), materialize_grads=True)
+                if J.requires_grad
                 else ()
             )
         # What a model in float64 computes in float32 by itself is seen in them.
         return [
-            found,
-            torch.cat([found.new_zeros(0), *(slope.flatten() for slope in slopes)]).float(),
+            J,
+            torch.cat([J.new_zeros(0), *(slope.flatten() for slope in slopes)]).float(),
         ]
 
-    return kind_of_mean(function, evaluate, batch.size)
+    return inferred_reduction(function, evaluate, batch.size)
 
 
 def _joined(*predictions: Any) -> Any:
@@ -142,26 +148,26 @@ def _joined(*predictions: Any) -> Any:
     )
 
 
-def custom_loss(
+def inferred_loss(
     function: Callable[[Any, Any], Tensor], prediction: Any, target: Any, samples: int
 ) -> Loss | None:
-    """Find out, on some samples, whether a function of the user's is a sum or a mean over samples;
-    see `kind_of_mean`."""
+    """The loss that a function of the user's is, by its values on parts of one batch's predictions;
+    see `inferred_reduction`."""
 
     def evaluate(part: Tensor) -> list[Tensor]:
         some, targets = pytree.tree_map_only(
             Tensor, lambda t: _rows(t, part, samples), (prediction, target)
         )
-        return [function(pytree.tree_map_only(Tensor, may_be_differentiated, some), targets)]
+        return [function(pytree.tree_map_only(Tensor, as_leaf, some), targets)]
 
     return (
-        kind_of_mean(function, evaluate, samples)
-        if _arranged((prediction, target), samples)
-        else coupled(function)
+        inferred_reduction(function, evaluate, samples)
+        if _has_rows_by_sample((prediction, target), samples)
+        else coupled_loss(function)
     )
 
 
-def _arranged(nest: Any, samples: int) -> bool:
+def _has_rows_by_sample(nest: Any, samples: int) -> bool:
     """Whether every tensor has rows by sample, one or several of each."""
     tensors = tensors_in(nest)
     return bool(tensors) and all(
@@ -169,7 +175,7 @@ def _arranged(nest: Any, samples: int) -> bool:
     )
 
 
-def may_be_differentiated(tensor: Tensor) -> Tensor:
+def as_leaf(tensor: Tensor) -> Tensor:
     """The same numbers as a leaf, for a loss that differentiates in its prediction."""
     return tensor.detach().requires_grad_(tensor.is_floating_point() or tensor.is_complex())
 
@@ -184,7 +190,7 @@ def _rows(tensor: Tensor, samples: Tensor, count: int) -> Tensor:
     )
 
 
-def kind_of_mean(
+def inferred_reduction(
     function: Callable[..., Any], evaluate: Callable[[Tensor], list[Tensor]], samples: int
 ) -> Loss | None:
     """Whether a function of the user's is a sum or a mean over samples.
@@ -195,20 +201,22 @@ def kind_of_mean(
 
     Args:
         function: the user's function.
-        evaluate: its value on some samples, by their places, and what else obeys the same.
+        evaluate: its value on some samples, by their indices, and what else obeys the same.
         samples: how many there are.
 
     Returns:
         The loss, or ``None`` where these samples do not tell (all losses zero).
     """
     name = name_of(function)
-    places = (
+    indices = (
         torch.tensor([0, 0], device=_CPU) if samples == 1 else torch.arange(samples, device=_CPU)
     )
-    samples = len(places)
+    samples = len(indices)
     order = torch.arange(samples, device=_CPU)
     drawn = torch.randperm(samples, generator=torch.Generator(_CPU).manual_seed(0), device=_CPU)
     everything, fits_mean, fits_sum = torch.ones(samples, dtype=torch.bool, device=_CPU), True, True
+    # The first sample, the first third, every other sample, and a random half: a coupling of
+    # samples that are neighbours, or far apart, shows in one of them.
     for cut in (
         order < 1,
         order < max(1, samples // 3),
@@ -218,13 +226,14 @@ def kind_of_mean(
         n = int(cut.sum())
         try:
             # Each on a copy of its own, for a function may write into what it is given.
-            found = [
-                [each.detach() for each in evaluate(places[part])]
+            values = [
+                [each.detach() for each in evaluate(indices[part])]
                 for part in (everything, cut, ~cut)
             ]
-        except Exception:  # a function of the whole batch and of nothing less
-            return coupled(function)
-        for whole, first, second in zip(*found, strict=True):
+        except Exception:  # a function of the whole batch, which fails on part of it
+            return coupled_loss(function)
+        for whole, first, second in zip(*values, strict=True):
+            # √eps, for sums over other parts are rounded otherwise.
             tolerance = torch.finfo(whole.dtype).eps ** 0.5 * float(
                 whole.norm() + first.norm() + second.norm()
             )
@@ -237,11 +246,13 @@ def kind_of_mean(
         return None
     if fits_mean:
         return mean_over_samples(function)
-    return Loss(f"{name} (sum over samples)", function, None) if fits_sum else coupled(function)
+    return (
+        Loss(f"{name} (sum over samples)", function, None) if fits_sum else coupled_loss(function)
+    )
 
 
-def coupled(function: Callable[..., Any]) -> Loss:
-    """A function of the user's of a whole batch and of nothing less."""
+def coupled_loss(function: Callable[..., Any]) -> Loss:
+    """A function of the user's that is no sum over samples: of a whole batch, never of parts."""
     return Loss(f"{name_of(function)} (couples its samples)", function, None, separable=False)
 
 

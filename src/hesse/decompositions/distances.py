@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.written_out.replacement import MISSING, Replacement
+from hesse.decompositions.decomposition import MISSING, Decomposition
 
 aten = torch.ops.aten
 
@@ -21,7 +21,7 @@ def _norm(x: Tensor, p: float) -> Tensor:
     if p == 0:
         return (x != 0).to(x.dtype).sum(-1)
     size = x.abs()
-    if x.shape[-1] == 0:
+    if x.shape[-1] == 0:  # amax of nothing is an error
         return size.sum(-1)
     if math.isinf(p):
         return size.amax(-1)
@@ -34,8 +34,10 @@ def _norm(x: Tensor, p: float) -> Tensor:
     else:
         away = size > 0 if p <= 1 or p > 2 else torch.ones_like(size, dtype=torch.bool)
         total = torch.where(away, torch.where(away, size / unit, 1.0).pow(p), 0.0).sum(-1)
-    apart = total > 0
-    return torch.where(apart, torch.where(apart, total, 1.0).pow(1 / p) * unit.squeeze(-1), 0.0)
+    # Twice a `where`: the one inside keeps the power's infinite slope at 0 out of the other's
+    # backward, in which 0 times infinity would be nan.
+    nonzero = total > 0
+    return torch.where(nonzero, torch.where(nonzero, total, 1.0).pow(1 / p) * unit.squeeze(-1), 0.0)
 
 
 def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> Tensor:
@@ -49,7 +51,7 @@ def _pdist(input: Tensor, p: float = 2.0) -> Tensor:
     return _norm(input[first] - input[second], p)
 
 
-DISTANCES: dict[Any, Replacement] = {
-    **dict.fromkeys((torch.cdist, aten.cdist, aten.cdist.default), Replacement(_cdist, MISSING)),
-    **dict.fromkeys((torch.pdist, aten.pdist, aten.pdist.default), Replacement(_pdist, MISSING)),
+DISTANCES: dict[Any, Decomposition] = {
+    **dict.fromkeys((torch.cdist, aten.cdist, aten.cdist.default), Decomposition(_cdist, MISSING)),
+    **dict.fromkeys((torch.pdist, aten.pdist, aten.pdist.default), Decomposition(_pdist, MISSING)),
 }

@@ -1,4 +1,9 @@
-"""The user's function, evaluated so that nothing it does reaches out of the evaluation."""
+"""The user's function run so that its side effects stay inside one evaluation.
+
+A model may write into its buffers, its data or its attributes (running statistics, a counter, a
+last output), and PyTorch lets it. Whoever differentiates it evaluates it many times, and each
+evaluation must see what the first one saw.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,50 +13,55 @@ import torch
 from torch import Tensor
 
 from hesse.data.batch import Batch
+from hesse.decompositions import Decompositions
 from hesse.errors import HesseValueError
+from hesse.parameters import Parameters
+from hesse.private_modules import PrivateModules
 from hesse.process.switches import differentiable_twice
-from hesse.snapshot import Modules, Parameters
-from hesse.written_out import WrittenOut
 
 
 @final
-class Subject:
+class IsolatedFunction:
     """The user's function, evaluated so that nothing it does reaches out of the evaluation.
 
     Attributes:
         modules: the private modules that it runs, if any.
         fixed: the tensors held fixed.
         call: the user's function.
-        writes: the tensors held fixed that it writes into, which are cloned for it each time.
-        writes_data: whether it writes into its data, likewise.
-        counts: whether it changes plain attributes of its modules, which are put back.
+        mutated: names of the tensors held fixed that it writes into, which are cloned for it each
+            time.
+        mutates_data: whether it writes into its data, likewise.
+        mutates_attributes: whether it changes plain attributes of its modules, which are put back.
     """
 
-    def __init__(self, modules: Modules, fixed: Parameters, call: Callable[..., Any]) -> None:
+    def __init__(
+        self, modules: PrivateModules, fixed: Parameters, call: Callable[..., Any]
+    ) -> None:
         self.modules, self.fixed, self.call = modules, fixed, call
-        self.writes: set[str] = set()
-        self.writes_data = self.counts = False
+        self.mutated: set[str] = set()
+        self.mutates_data = self.mutates_attributes = False
 
     @contextlib.contextmanager
     def evaluating(self, tensors: Parameters) -> Iterator[Parameters]:
         """Run the user's function with these in the place of parameters and tensors held fixed;
         gives those for a function."""
+        # Only what was seen to be written into is cloned: clones cost memory at every evaluation.
         held = {
-            name: value.clone() if name in self.writes else value
+            name: value.clone() if name in self.mutated else value
             for name, value in {**self.fixed, **tensors}.items()
         }
-        before = self.modules.attributes() if self.counts else []
+        before = self.modules.attributes() if self.mutates_attributes else []
         try:
             with differentiable_twice(self.modules.recurrent), self.modules.holding(held):
                 yield tensors
         finally:
             self.modules.put_back(before)
 
-    def taken(self, batch: Batch) -> Batch:
+    def batch_for_call(self, batch: Batch) -> Batch:
         """The batch as the user's function may have it."""
-        return batch.clone() if self.writes_data else batch
+        return batch.clone() if self.mutates_data else batch
 
-    def watch(
+    def observe(
         self,
         evaluate: Callable[[Parameters, Batch | None], Any],
         parameters: Parameters,
@@ -65,17 +75,18 @@ class Subject:
         given = {name: value.clone() for name, value in parameters.items()}
         fixed, self.fixed = self.fixed, {name: value.clone() for name, value in self.fixed.items()}
         held = None if batch is None else batch.clone()
+        # Here the decompositions are always tried; later only where one of them was used.
         attributes = self.modules.attributes()
         try:
-            with WrittenOut() as mode:
+            with Decompositions() as mode:
                 result = evaluate(given, held)
-            self.modules.written_out |= mode.ran
-            self.writes |= {
+            self.modules.decomposed |= mode.used
+            self.mutated |= {
                 name for name, value in fixed.items() if not _same(value, self.fixed[name])
             }
         finally:
             self.fixed = fixed
-            self.counts |= self.modules.put_back(attributes)
+            self.mutates_attributes |= self.modules.put_back(attributes)
         for name, value in parameters.items():
             if not _same(value, given[name]):
                 raise HesseValueError(
@@ -83,9 +94,9 @@ class Subject:
                     " cost; a cost holds its parameters still: write into a copy, or leave it out"
                     " with params="
                 )
-        if batch is not None and held is not None and not self.writes_data:
+        if batch is not None and held is not None and not self.mutates_data:
             pairs = zip(batch.tensors, held.tensors, strict=True)
-            self.writes_data = any(not _same(before, after) for before, after in pairs)
+            self.mutates_data = any(not _same(before, after) for before, after in pairs)
         return result
 
 

@@ -1,4 +1,5 @@
-"""What a quadratic model refuses, and the texts that say why and what to do."""
+"""Checks of a quadratic model's arguments and numbers: `require_…` raises a `HesseError` that says
+what is wrong and what to do, and gives the checked argument where there is one."""
 
 import math
 from collections.abc import Mapping
@@ -9,15 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.taylor.subproblem.space import Reduced
+from hesse.taylor.subproblem.space import ReducedModel
 
-# Of the last digit shown: a number that exceeds a two-digit one by less is that number, one
-# operation's rounding away.
+# Of the last of the two digits: 1.1000000000000003 is 1.1 after rounding errors, not 1.2.
 _ROUNDING = 1e-6
 
 
-def positive(number: Any, name: str, zero: bool = False) -> float:
-    """A finite number > 0 (>= 0 where zero is allowed)."""
+def require_positive(number: Any, name: str, zero: bool = False) -> float:
+    """A finite number > 0 (>= 0 where zero is allowed), as a float."""
     if not isinstance(number, int | float | np.number) or isinstance(number, bool):
         raise HesseTypeError(f"{name}: expected a number, got {type(number).__name__}")
     if not (0 < number < math.inf or (zero and number == 0)):
@@ -27,29 +27,29 @@ def positive(number: Any, name: str, zero: bool = False) -> float:
     return float(number)
 
 
-def other(given: Any, kind: type, name: str, how: str) -> None:
-    """What is of another type; how one has one that is not."""
+def require_instance(given: Any, kind: type, name: str, how: str) -> None:
+    """An object of hesse's class ``kind``; ``how`` is the call that makes one."""
     if not isinstance(given, kind):
         raise HesseTypeError(
             f"{name}: expected a hesse.{kind.__name__}, got {type(given).__name__}: {how}"
         )
 
 
-def whole(number: Any, name: str, least: int) -> int:
-    """A whole number that is at least so large."""
+def require_integer(number: Any, name: str, least: int) -> int:
+    """An integer that is at least so large."""
     if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < least:
         raise HesseValueError(f"{name}: expected a whole number >= {least}, got {number!r}")
     return int(number)
 
 
-def dense(asked: Any, by: str) -> None:
-    """What is neither a request to build H, nor never to, nor to decide by something."""
-    if not (asked is None or isinstance(asked, bool)):
-        raise HesseTypeError(f"dense: expected True, False or None (as {by}), got {asked!r}")
+def require_dense_option(dense: Any, by: str) -> None:
+    """``True``, ``False`` or ``None``; ``by`` says what decides for ``None``."""
+    if not (dense is None or isinstance(dense, bool)):
+        raise HesseTypeError(f"dense: expected True, False or None (as {by}), got {dense!r}")
 
 
-def gradient(parts: Mapping[str, Tensor]) -> None:
-    """A gradient that is not finite."""
+def require_finite_gradient(parts: Mapping[str, Tensor]) -> None:
+    """A gradient, by parameter name, with finite entries only."""
     for name, part in parts.items():
         if not bool(part.isfinite().all()):
             bad = int((~part.isfinite()).sum())
@@ -60,8 +60,8 @@ def gradient(parts: Mapping[str, Tensor]) -> None:
             )
 
 
-def curvature(H: Tensor, what: str) -> None:
-    """A Hessian, or products with it, that are not finite."""
+def require_finite_hessian(H: Tensor, what: str) -> None:
+    """A Hessian, or products with it, with finite entries only."""
     if not bool(H.isfinite().all()):
         bad = int((~H.isfinite()).sum())
         raise HesseValueError(
@@ -71,8 +71,8 @@ def curvature(H: Tensor, what: str) -> None:
         )
 
 
-def steps(s: Any, like: Float[Tensor, " P"], what: str) -> Float[Tensor, "P *K"]:
-    """A step or a matrix of steps that does not fit the model."""
+def require_steps(s: Any, like: Float[Tensor, " P"], what: str) -> Float[Tensor, "P *K"]:
+    """A step, or steps as the columns of a matrix, of the size, dtype and device of ``like``."""
     size = len(like)
     if not isinstance(s, Tensor):
         raise HesseTypeError(
@@ -102,8 +102,8 @@ def steps(s: Any, like: Float[Tensor, " P"], what: str) -> Float[Tensor, "P *K"]
     return s.detach()
 
 
-def indefinite(reduced: Reduced, damping: float, method: str, matrix: str) -> None:
-    """A matrix with values + damping not all positive, for a step that solves with it."""
+def require_definite(reduced: ReducedModel, damping: float, method: str, matrix: str) -> None:
+    """Values that are all positive once the damping is added, for a step that solves with it."""
     lowest, largest = (
         float(reduced.values.min(initial=math.inf)),
         float(np.abs(reduced.values).max(initial=0.0)),
@@ -111,21 +111,24 @@ def indefinite(reduced: Reduced, damping: float, method: str, matrix: str) -> No
     if lowest + damping > reduced.tolerance:
         return
     smallest = lowest + damping if abs(lowest + damping) > reduced.tolerance else 0.0
+    # Ten percent above the bound of definiteness, or, where |λ_min| is next to nothing, a small
+    # part of the largest |λ|; 1 for H = 0.
     enough = rounded_up(max(-1.1 * lowest, -lowest + 1e-4 * largest) or 1.0)
-    damped = Reduced(
-        reduced.values + damping, reduced.coefficients, reduced.tolerance, reduced.whole
+    damped = ReducedModel(
+        reduced.values + damping, reduced.coefficients, reduced.tolerance, reduced.is_full_space
     )
     raise HesseValueError(
         f"{method}: {matrix} is"
         f" {'indefinite' if lowest + damping < -reduced.tolerance else 'singular'}:"
-        f" {inertia(damped)}, the smallest {smallest:.3g}; {method}(damping={enough:g}) makes it"
-        f" definite{'' if reduced.whole else ' as far as they show'}; or use trust_region(radius),"
+        f" {inertia_in_words(damped)}, the smallest {smallest:.3g};"
+        f" {method}(damping={enough:g}) makes it definite"
+        f"{'' if reduced.is_full_space else ' as far as they show'}; or use trust_region(radius),"
         " cubic(M)" + ("" if method == "saddle_free" else ", saddle_free(damping)")
     )
 
 
-def no_minimum(reduced: Reduced) -> None:
-    """A model without a minimum, for the step to it."""
+def require_minimum(reduced: ReducedModel) -> None:
+    """A model that has a minimum, for the step to it."""
     negative = reduced.counts[0]
     if negative or reduced.falls_where_flat:
         why = (
@@ -134,27 +137,27 @@ def no_minimum(reduced: Reduced) -> None:
             else "it falls without end along directions in which H is zero"
         )
         raise HesseValueError(
-            f"minimizer: the model has no minimum, {why}: H has {inertia(reduced)}; use"
+            f"minimizer: the model has no minimum, {why}: H has {inertia_in_words(reduced)}; use"
             " trust_region(radius), cubic(M) or newton(damping)"
         )
 
 
-def no_negative_curvature(reduced: Reduced) -> None:
-    """A model that curves down nowhere, for a step along negative curvature."""
+def require_negative_curvature(reduced: ReducedModel) -> None:
+    """A model that curves down somewhere, for a step along negative curvature."""
     if not reduced.counts[0]:
         raise HesseValueError(
-            f"negative_curvature: H has {inertia(reduced)}, the smallest"
+            f"negative_curvature: H has {inertia_in_words(reduced)}, the smallest"
             f" {float(reduced.values.min()):.3g}; there is no direction in which it curves down;"
             " use newton() or trust_region(radius)"
         )
 
 
-def inertia(reduced: Reduced) -> str:
-    """The inertia in words."""
+def inertia_in_words(reduced: ReducedModel) -> str:
+    """How many (Ritz) values are negative, zero and positive, for the text of an error."""
     negative, zero, positive = reduced.counts
     kind = (
         "eigenvalues"
-        if reduced.whole
+        if reduced.is_full_space
         else f"of {len(reduced.values)} Ritz values in a Krylov space"
     )
     return f"{negative} negative, {zero} zero and {positive} positive {kind}"

@@ -1,4 +1,5 @@
-"""The data of a cost: one batch, or batches that can be read again, always the same samples."""
+"""The data set of a cost: one batch, or batches that can be read again and are the same samples
+each time."""
 
 import math
 import random
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.data.batch import Batch, check, check_kinds
+from hesse.data.batch import Batch, require_dense, require_usable
 from hesse.errors import HesseError, HesseTypeError, HesseValueError, in_a_line
 
 
@@ -48,6 +49,7 @@ class Data:
         _check_readable(source, self.is_single)
         self._randomness = _Randomness(getattr(source, "generator", None))
         held = self._source if self.is_ordered else ()
+        # PyTorch counts writes into a tensor; one that is written into later shows by its version.
         self._held = [
             (t, t._version) for item in held for t in _tensors_of(item) if not t.is_inference()
         ]
@@ -94,12 +96,13 @@ class Data:
                     " targets) of tensors, a triple with weights of the samples behind them, or a"
                     " mapping of the model's arguments"
                 )
-            check_kinds(index, batch)
+            require_dense(index, batch)
             batch = batch.to(self._device, self._widen)
+            # A batch of no samples adds nothing.
             if batch.size:
                 yield batch
 
-    def survey(self, visit: Callable[[int, Batch], None]) -> int:
+    def validate(self, visit: Callable[[int, Batch], None]) -> int:
         """A checking pass: calls ``visit(index, batch)`` and returns the number of samples.
 
         A loader is read once more and order-free sums are compared, so that data which does not
@@ -112,7 +115,7 @@ class Data:
         repeats = self.is_ordered
         samples, first = 0, _Sums()
         for index, batch in enumerate(self):
-            check(index, batch)
+            require_usable(index, batch)
             visit(index, batch)
             samples += batch.size
             if not repeats:
@@ -146,8 +149,8 @@ class _Randomness:
         self._first = self._read()
 
     def _read(self) -> tuple[Any, ...]:
-        own = None if self._generator is None else self._generator.get_state()
-        return torch.get_rng_state(), np.random.get_state(), random.getstate(), own
+        loader = None if self._generator is None else self._generator.get_state()
+        return torch.get_rng_state(), np.random.get_state(), random.getstate(), loader
 
     def _write(self, states: tuple[Any, ...]) -> None:
         torch.set_rng_state(states[0])
@@ -215,11 +218,17 @@ def _check_readable(source: Any, is_single: bool) -> None:
                 f"data: expected tensors (X, y), got ({parts}); convert arrays with torch.as_tensor"
             )
         return
+    if source is None:
+        raise HesseTypeError(
+            "data: missing; a cost is of a model, a loss and data: give a pair (X, y) of tensors or"
+            " a re-iterable of such batches (a DataLoader), as in hesse.Cost(model, loss, (X, y))"
+        )
     if isinstance(source, Tensor) or not isinstance(source, Iterable):
         raise HesseTypeError(
             "data: expected a pair (X, y) of tensors or a re-iterable of such batches (a"
             f" DataLoader), got {_described(source)}"
         )
+    # A generator, a zip: spent after one pass, and there are at least two.
     if isinstance(source, Iterator):
         raise HesseValueError(
             f"data: this {type(source).__name__} can be read only once, and the work reads it"
@@ -231,6 +240,8 @@ class _Sums:
     """Sums over the samples that do not depend on their order, to tell one pass from another."""
 
     def __init__(self) -> None:
+        # Samples, entries, squares of entries, squares of rows: what a shuffle within a batch, or
+        # of the batches, leaves as it is, and other samples do not.
         self._sums = [0.0, 0.0, 0.0, 0.0]
 
     def add(self, batch: Batch) -> None:
@@ -245,6 +256,7 @@ class _Sums:
     def like(self, other: "_Sums") -> bool:
         """Equal to rounding."""
         return all(
+            # Far above float64's rounding of sums in another order, far below another sample.
             math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
             for a, b in zip(self._sums, other._sums, strict=True)
         )

@@ -1,0 +1,78 @@
+"""The value and the gradient of a cost, over the whole data set."""
+
+import torch
+from torch import Tensor
+
+from hesse.cost import Cost
+from hesse.data.batch import Batch
+from hesse.diagnosis import diagnosed
+from hesse.parameters import Parameters, as_leaves
+from hesse.process.undisturbed import undisturbed
+
+
+@undisturbed()
+def value(cost: Cost) -> float:
+    """J(θ), over the whole data set.
+
+    Example:
+        >>> import torch, hesse
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}
+        ... )
+        >>> hesse.value(cost)
+        5.0
+    """
+    # A loss may differentiate in its prediction, which then has to depend on something.
+    leaves = as_leaves(cost.parameters)
+    shares = [
+        _share(cost, leaves, index, batch).detach() for index, batch in enumerate(cost.batches())
+    ]
+    return sum(map(float, shares)) + float(cost.penalty_cost(cost.parameters).detach())
+
+
+def gradient(cost: Cost) -> dict[str, Tensor]:
+    """∂J/∂θ by parameter name, each of its parameter's shape.
+
+    Example:
+        >>> import torch, hesse
+        >>> cost = hesse.Cost.from_function(
+        ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}
+        ... )
+        >>> hesse.gradient(cost)
+        {'x': tensor([2., 4.])}
+    """
+    return value_and_gradient(cost)[1]
+
+
+@undisturbed()
+def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
+    """J and ∂J/∂θ from one pass over the data."""
+    leaves = as_leaves(cost.parameters)
+    sums = {name: torch.zeros_like(parameter) for name, parameter in cost.parameters.items()}
+    value = 0.0
+
+    def add(share: Tensor) -> None:
+        nonlocal value
+        value += float(share.detach())
+        if share.requires_grad:
+            slopes = torch.autograd.grad(share, list(leaves.values()), materialize_grads=True)
+            for total, slope in zip(sums.values(), slopes, strict=True):
+                total += slope
+
+    for index, batch in enumerate(cost.batches()):
+        with cost.holding(leaves):
+            add(_share(cost, leaves, index, batch))
+    if cost.penalty is not None:
+        add(cost.penalty_cost(leaves))
+    return value, sums
+
+
+def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) -> Tensor:
+    """What one batch adds to J; where the user's code fails now, an error that says so."""
+    with diagnosed(
+        "cost",
+        "its parameters" if batch is None else f"batch {index}",
+        parameters,
+        batch and batch.item,
+    ):
+        return cost.batch_cost(parameters, batch)

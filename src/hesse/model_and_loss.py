@@ -1,0 +1,77 @@
+"""The user's model and loss as functions of the parameters and one batch, differentiable and
+without side effects: what a cost is the sum of."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from hesse.data.arguments import call_arguments
+from hesse.data.batch import Batch
+from hesse.isolation import IsolatedFunction
+from hesse.losses import Loss
+from hesse.parameters import Parameters
+
+
+@final
+class ModelAndLoss:
+    """A prediction for each batch, and the loss of a prediction.
+
+    All of it takes θ as a dictionary, and a loss's own parameters with it, under ``loss.*``.
+
+    Args:
+        isolated: the user's model.
+        loss: the loss, settled.
+    """
+
+    def __init__(self, isolated: IsolatedFunction, loss: Loss) -> None:
+        self._isolated, self._loss = isolated, loss
+
+    def predict(self, parameters: Parameters, batch: Batch) -> Any:
+        """The user's prediction for the inputs of one batch."""
+        with self._isolated.evaluating(parameters) as owned:
+            return self._isolated.call(owned, self._isolated.batch_for_call(batch).x)
+
+    def predict_and_total(self, parameters: Parameters, batch: Batch) -> tuple[Any, Tensor]:
+        """The prediction together with its loss, summed over the batch."""
+        with self._isolated.evaluating(parameters) as owned:
+            batch = self._isolated.batch_for_call(batch)
+            prediction = self._isolated.call(owned, batch.x)
+            return prediction, self._loss.of_batch(prediction, batch)
+
+    def total(self, parameters: Parameters, batch: Batch | None) -> Tensor:
+        """The loss, summed over the batch."""
+        assert batch is not None
+        return self.predict_and_total(parameters, batch)[1]
+
+    def loss_of_prediction(self, parameters: Parameters, prediction: Any, batch: Batch) -> Tensor:
+        """The loss of a prediction that is given, summed over the batch."""
+        with self._isolated.evaluating(parameters):
+            return self._loss.of_batch(prediction, self._isolated.batch_for_call(batch))
+
+
+def as_called(
+    model: Callable[..., Any], module: nn.Module | None, names: list[str]
+) -> Callable[[Parameters, Any], Any]:
+    """(θ, inputs) -> prediction.
+
+    Args:
+        model: the user's, a module or a function ``f(params, x)``.
+        module: its private copy, whose parameters are put into it from outside; ``None`` for a
+            function, which gets them as an argument.
+        names: of the parameters that a function gets.
+    """
+    if module is None:
+
+        def call_function(parameters: Parameters, x: Any) -> Any:
+            chosen = {name: parameters[name] for name in names}
+            args, kwargs = call_arguments(model, x, chosen)
+            return model(*args, **kwargs)
+
+        return call_function
+
+    def call_module(parameters: Parameters, x: Any) -> Any:
+        args, kwargs = call_arguments(module.forward, x)
+        return module(*args, **kwargs)
+
+    return call_module
