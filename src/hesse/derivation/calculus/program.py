@@ -141,6 +141,11 @@ class Program:
             found[quantity.name] = direct.union(*(found.get(name, frozenset()) for name in direct))
         return found
 
+    @property
+    def names(self) -> set[str]:
+        """What leaves and quantities are called."""
+        return {*self.leaves, *self.by_name}
+
     def ancestors(self, name: str) -> frozenset[str]:
         """What a quantity depends on, itself left out."""
         return self._ancestors.get(name, frozenset())

@@ -13,9 +13,9 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Index,
     all_names,
-    fresh_name,
     rebuilt,
 )
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program
 
 
@@ -63,8 +63,8 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
         str(size) for name in (*program.leaves, *program.by_name) for size in program.shape(name)
     }
     n = Index(
-        fresh_name(names, "nst"),
-        fresh_name(sizes | set(program.leaves) | set(program.by_name), "NT"),
+        Picker(names).pick(numbered("nst")),
+        Picker(sizes | program.names).pick(numbered("NT")),
     )
 
     def moved(part: Any) -> Any:

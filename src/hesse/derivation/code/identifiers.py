@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from hesse.derivation.calculus.picking import Picker, numbered
+
 _MARKS = {"CIRCUMFLEX ACCENT": "_hat", "TILDE": "_tilde", "MACRON": "_bar", "DOT ABOVE": "_dot"}
 _SIGNS = {
     "′": "_prime",
@@ -60,13 +62,8 @@ class Names:
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = set(taken)
+        self._picker = Picker(set(taken))
 
     def new(self, name: str) -> str:
         """An identifier for a name; with a number where it is taken."""
-        wanted = identifier(name)
-        found, number = wanted, 2
-        while found in self._taken:
-            found, number = f"{wanted}_{number}", number + 1
-        self._taken.add(found)
-        return found
+        return self._picker.pick(numbered([identifier(name)], 2, before="_"))

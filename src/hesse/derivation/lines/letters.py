@@ -19,6 +19,7 @@ from hesse.derivation.calculus.expression import (
     rename_factor,
     walk,
 )
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import ArrayCall, Definition, Program
 
 # What a second index over the same range is called where one is needed: q beside o, k beside i.
@@ -47,14 +48,7 @@ class Letters:
             letter for letter in (*partners, *SPARE) if letter not in self._used or letter in own
         ]
         choices = [*([index.name] if index.name in own else []), *own, *spare]
-        number = 1
-        while True:
-            for name in choices:
-                candidate = name if number == 1 else f"{name}{number}"
-                if candidate not in taken:
-                    taken.add(candidate)
-                    return Index(candidate, index.size)
-            number += 1
+        return Index(Picker(taken).pick(numbered(choices, 2)), index.size)
 
     def beside(self, entry: Entry, taken: set[str]) -> Entry:
         """The entry with index names that are not taken, where possible partners of its own."""

@@ -3,9 +3,11 @@ them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TypeGuard
 
-from hesse.derivation.calculus.expression import LETTERS, Index, Size, fresh_name
+from hesse.derivation.calculus.expression import LETTERS, Index, Size
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.sources.language.tree import (
     Binary,
     Call,
@@ -52,7 +54,7 @@ class Names:
 
     def __init__(self, tree: Tree, constant: Callable[[Tree], bool], taken: Iterable[str]) -> None:
         self._constant = constant
-        self._taken = {*taken, "u"}  # u1, u2, ... from the first on
+        self._names = Picker({*taken, "u"})  # u1, u2, ... from the first on
         self._depth: dict[Tree, int] = {}
         self._plan: dict[Tree, tuple[str, str]] = {}  # the name wished for, and the role
         parts = tuple(dict.fromkeys(walk(tree)))
@@ -88,12 +90,7 @@ class Names:
         return self._free(wish or f"{tree.function}({argument})" if is_whole(tree) else wish)
 
     def _free(self, wish: str) -> str:
-        letter, number = wish if len(wish) == 1 else "u", 0
-        while wish in self._taken:
-            number += 1
-            wish = f"{letter}{number}"
-        self._taken.add(wish)
-        return wish
+        return self._names.pick(chain([wish], numbered(wish if len(wish) == 1 else "u")))
 
     def _is_work(self, tree: Tree) -> bool:
         """Whether a subtree is worth a name where it occurs twice."""
@@ -200,16 +197,9 @@ class IndexNames:
         self, summed: Iterable[Size], outside: Iterable[Size], taken: Iterable[str]
     ) -> None:
         self._taken = set(taken)
-        summed, outside = list(dict.fromkeys(summed)), list(dict.fromkeys(outside))
-        used = set(self._taken)
-        self._summed: dict[Size, str] = {}
-        self._outside: dict[Size, str] = {}
-        for size in summed:
-            self._summed[size] = fresh_name(used, _INPUTS)
-            used.add(self._summed[size])
-        for size in outside:
-            self._outside[size] = fresh_name(used, _OUTPUTS)
-            used.add(self._outside[size])
+        letters = Picker(set(self._taken))
+        self._summed = {size: letters.pick(numbered(_INPUTS)) for size in dict.fromkeys(summed)}
+        self._outside = {size: letters.pick(numbered(_OUTPUTS)) for size in dict.fromkeys(outside)}
 
     def index(self, size: Size, scope: set[str], summed: bool = False) -> Index:
         """An index of this size whose letter is not in scope."""
@@ -220,7 +210,7 @@ class IndexNames:
         foreign = {letter for own in (self._summed, self._outside) for letter in own.values()}
         letters = _OUTPUTS if size in self._outside and size not in self._summed else _INPUTS
         free = "".join(letter for letter in letters if letter not in foreign) or letters
-        return Index(fresh_name(self._taken | scope, free), size)
+        return Index(Picker(self._taken | scope).pick(numbered(free)), size)
 
 
 _INPUTS = "ijklmn" + "".join(letter for letter in LETTERS if letter not in "ijklmnopqrstuvw")

@@ -1,9 +1,9 @@
 """The shape of every array in an expression: as declared, or as the expression forces it to be."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterable, Mapping, Sequence
 
 from hesse.derivation.calculus.expression import Size
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.sources.language.declarations import Shape
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
@@ -183,12 +183,12 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
             )
     open_shapes = Shapes(text, leaves, counts)
     open_shapes.of(tree)
-    letters = _letters(sizes.union(names, (call.function for call in calls)))
+    letters = Picker(sizes.union(names, (call.function for call in calls)))
     chosen: dict[Size, Size] = {}
     for name in (*_innermost_first(tree), *extra):
         for size in map(open_shapes.size, reversed(leaves[name])):
             if _open(size) and size not in chosen:
-                chosen[size] = next(letters)
+                chosen[size] = letters.pick(numbered("dhmnkpqrstlbceguvw"))
     result = {
         name: tuple(chosen.get(size, size) for size in map(open_shapes.size, shape))
         for name, shape in leaves.items()
@@ -229,14 +229,6 @@ def _innermost_first(tree: Tree) -> tuple[str, ...]:
 
     visit(tree, 0)
     return tuple(sorted(depths, key=lambda name: -depths[name]))
-
-
-def _letters(taken: Iterable[str]) -> Iterator[Size]:
-    taken = set(taken)
-    for number in count():
-        for letter in "dhmnkpqrstlbceguvw":
-            if (name := f"{letter}{number or ''}") not in taken:
-                yield name
 
 
 def _not_scalar(tree: Tree, text: str, shape: Shape) -> HesseValueError:
