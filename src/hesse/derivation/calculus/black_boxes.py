@@ -7,12 +7,8 @@ import torch
 from torch import Tensor
 
 from hesse.derivation.calculus.expression import Index, fresh
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import BlackBox, Program, Quantity
-
-
-def black_box_slope(quantity: Quantity, argument: str) -> str:
-    """The name of the derivative of a named map by one of its arguments."""
-    return f"∂{quantity.name}/∂{argument}"
 
 
 def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
@@ -43,7 +39,7 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
         )
         note = f"how {quantity.name} moves with {name}"
         found = Quantity(
-            black_box_slope(quantity, name), (*quantity.indices, *at), slope, note=note
+            str(Name("∂", of=quantity.name, by=name)), (*quantity.indices, *at), slope, note=note
         )
         yield found
         yield from black_box_slopes(program, found)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from hesse.derivation.calculus.algebra import add, multiply, simplify, total
 from hesse.derivation.calculus.differentiation import directly, unfolded
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
+from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
@@ -83,6 +85,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     signal: dict[str, Expression] = {program.cost.name: ONE}  # at the quantity's own indices
     named: list[Quantity] = []
     moved: dict[str, str] = {}
+    names = Picker(program.names)
 
     def arriving(name: str, at: Entry) -> tuple[Share, ...]:
         shares = []
@@ -91,7 +94,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
                 continue
             taken = {index.name for index in at.indices}
             over = tuple(fresh(index, taken) for index in user.indices)
-            local = unfolded(program, Entry(user.name, over), at, directly)
+            local = unfolded(program, Entry(user.name, over), at, directly).expression
             if local.is_zero:
                 continue
             outer = rename(signal[user.name], dict(zip(user.indices, over, strict=True)))
@@ -109,7 +112,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         slot = every_slot and not wanted.isdisjoint(names_in(quantity.definition))
         long = len(expression.terms) > 1 and (uses > 1 or quantity.role != "activation")
         if slot or long or quantity.role == "preactivation":
-            name = delta_name(quantity.name, program, named)
+            name = names.pick(primed(Name.read(quantity.name).signal))
             named.append(
                 Quantity(
                     name,
@@ -126,15 +129,6 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     found = {name: arriving(name, entries[name]) for name in parameters}
     everything = (*program.quantities[:-1], *named, program.cost)
     return Adjoints(replace(program, quantities=tuple(everything)), found, entries, moved)
-
-
-def delta_name(quantity: str, program: Program, named: list[Quantity]) -> str:
-    """δ3 for z3, δz for z, δu1 for u1."""
-    tail = quantity[1:] if quantity.startswith("z") and quantity[1:] else quantity
-    name, taken = f"δ{tail}", set(program.by_name) | set(program.leaves) | {q.name for q in named}
-    while name in taken:
-        name += "′"
-    return name
 
 
 def natural_entry(program: Program, name: str) -> Entry:

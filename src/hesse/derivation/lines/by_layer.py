@@ -13,7 +13,6 @@ from typing import Any
 from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
-    Rule,
     derivative,
     directly,
     same_entry,
@@ -35,6 +34,8 @@ from hesse.derivation.calculus.expression import (
     rebuilt,
     rename,
 )
+from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, names_in
 from hesse.derivation.calculus.substitution import substituted
 from hesse.derivation.lines.page import BACKWARD, Page
@@ -74,7 +75,7 @@ class Stages:
         for slot in slots:
             taken = {index.name for index in (*entry.indices, *by.indices)}
             at = self.page.letters.beside(self.page.program.by_name[slot].entry, taken)
-            local = unfolded(self.page.program, at, by, directly)
+            local = unfolded(self.page.program, at, by, directly).expression
             asked.append(total(multiply(of(Partial(entry, (at,))), local), at.indices))
             reached.append(total(multiply(self.derivative(entry, at), local), at.indices))
         step, result = (
@@ -102,16 +103,10 @@ class Stages:
             share = share.at(
                 own, by.indices, {index.name for index in (*entry.indices, *by.indices)}
             )
-            above.append(
-                total(
-                    multiply(derivative(share.outer, z, self.derivative), share.inner), share.over
-                )
-            )
-            beside.append(
-                total(
-                    multiply(share.outer, derivative(share.inner, z, self.derivative)), share.over
-                )
-            )
+            outer = derivative(share.outer, z, self.derivative).expression
+            inner = derivative(share.inner, z, self.derivative).expression
+            above.append(total(multiply(outer, share.inner), share.over))
+            beside.append(total(multiply(share.outer, inner), share.over))
         if all(part.is_zero for part in beside):
             return None
         slope = self.page.letters.nice(renamed_to(self.page.first.slope(by.name), own, by.indices))
@@ -165,13 +160,7 @@ class Stages:
         return renamed_to(moved, tuple(away.values()), (*entry.indices, *by.indices))
 
     def _named(self, kind: str, entry: Entry, by: Entry) -> Expression:
-        rule: Rule = self.derivative
-        definition = self.page.program.by_name[entry.name].definition
-        if kind == "S":
-            assert isinstance(definition, Expression)
-            raw = derivative(definition, by, rule)
-        else:
-            raw = unfolded(self.page.program, entry, by, rule)
+        raw = unfolded(self.page.program, entry, by, self.derivative).expression
         free = (*entry.indices, *by.indices)
         expression = self.page.letters.nice(self.page.simplified(raw, free), free)
         if expression.is_zero or (kind == "D" and self._is_short(entry, expression)):
@@ -181,7 +170,7 @@ class Stages:
         named = Entry(self._name(kind, entry, by), diagonal.indices)
         if kind == "S" and self.page.first.moved[entry.name] == by.name:
             self.page.symmetric_in(named, entry.indices, by.indices)
-        note = f"∂{entry.name}/∂{by.name}"
+        note = str(Name("∂", of=entry.name, by=by.name))
         role = "curvature" if kind == "S" else "transport"
         quantity = Quantity(named.name, named.indices, diagonal.expression, role, note)
         self.page.program = self.page.program.with_quantity(quantity)
@@ -199,17 +188,11 @@ class Stages:
         return diagonal or same or self.page.program.by_name[entry.name].role == "preactivation"
 
     def _name(self, kind: str, entry: Entry, by: Entry) -> str:
-        program = self.page.program
-        lower, upper = (
-            (self.page.first.moved[entry.name], by.name) if kind == "S" else (by.name, entry.name)
-        )
-        if kind == "S":
-            name = f"S{tail(lower)}" if lower == upper else f"S{tail(lower)},{tail(upper)}"
-        else:
-            name = f"D{tail(lower)}→{tail(upper)}"
-        while name in program.by_name or name in program.leaves:
-            name += "′"
-        return name
+        of = self.page.first.moved[entry.name] if kind == "S" else entry.name
+        wish = Name(kind, of=Name.read(of).place, by=Name.read(by.name).place)
+        if of == by.name:
+            wish = Name(kind, wish.of)
+        return Picker(self.page.program.names).pick(primed(wish))
 
     # ---------------------------------------------------------------- which to show
 
@@ -252,10 +235,11 @@ class Named:
     expression: Expression
     name: Entry | None
 
-
-def tail(name: str) -> str:
-    """What is left of z3, a3, z(fc1): the layer."""
-    return name[1:] if name[:1] in "za" and (name[1:].isdigit() or name[1:2] == "(") else name
+    @property
+    def names_its_layer(self) -> bool:
+        """Whether the layer of the variable stands in what the derivative comes to."""
+        own = {self.by.name, str(Name("S", Name.read(self.by.name).place))}
+        return not own.isdisjoint(names_in(self.expression))
 
 
 # ---------------------------------------------------------------- the lines of each layer
@@ -352,8 +336,7 @@ def _for_any(
     are written one by one."""
     if not fit:
         return []
-    own = {line.by.name: {line.by.name, f"S{tail(line.by.name)}"} for line in fit}
-    general = [line for line in fit if own[line.by.name].isdisjoint(names_in(line.expression))]
+    general = [line for line in fit if not line.names_its_layer]
     if not general:
         return [_line(rule, line, "") for line in fit]
     shown = max(general, key=lambda line: (len(line.expression.terms), weight(line.expression)))
@@ -380,13 +363,7 @@ def _generic(
     def renamed(name: str) -> str:
         if name == layer:
             return f"z_{letter}"
-        if name[:1] == "S" and name.endswith(f",{tail(layer)}"):
-            return f"{name.removesuffix(tail(layer))}{letter}"
-        if name.startswith(f"S{tail(layer)},"):
-            return f"S{letter},{name.removeprefix(f'S{tail(layer)},')}"
-        if name[:1] == "D" and name.startswith(f"D{tail(layer)}→"):
-            return f"D{letter}{name.removeprefix(f'D{tail(layer)}')}"
-        return name
+        return str(Name.read(name).any(Name.read(layer).place, letter))
 
     named = None if line.name is None else Entry(renamed(line.name.name), line.name.indices)
     return replace(

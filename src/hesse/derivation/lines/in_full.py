@@ -3,6 +3,7 @@ rule on the way."""
 
 from dataclasses import dataclass, field, replace
 
+from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import multiply, renamed_to, same, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import unfolded, wholly
@@ -12,15 +13,16 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Index,
     Partial,
-    Power,
     Term,
     of,
 )
+from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.partials import partials_in, put_in
-from hesse.derivation.calculus.program import ArrayCall, BlackBox, Quantity, mentioned, names_in
+from hesse.derivation.calculus.picking import Picker
+from hesse.derivation.calculus.program import Quantity, mentioned, names_in
+from hesse.derivation.calculus.rules import Derivative
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.records import Line
-from hesse.operations.registry import ARRAY_FUNCTIONS
 
 SHORT = 9  # what weighs no more, such as diag(p) − p pᵀ, is put in rather than looked up
 
@@ -88,13 +90,12 @@ class CarryOut:
             result = self.page.simplified(total(multiply(S, reached), at.indices), prefer)
             self.page.write("put in", before, result, "one into the other")
             return result
-        raw = unfolded(self.page.program, entry, by, wholly(self.page.program))
-        step = self.page.letters.nice(self.page.simplified(raw, prefer), prefer)
-        rule, reason = self._rule(entry, by, step)
-        self.page.write(
-            rule, before, step, reason, marks=_marks(step, by) if rule == "product rule" else ()
-        )
+        derived = unfolded(self.page.program, entry, by, wholly(self.page.program))
+        step = self.page.letters.nice(self.page.simplified(derived.expression, prefer), prefer)
         partials = partials_in(step)
+        reason = derived.rule.reason or self._reason(derived, entry, by, bool(partials))
+        marks = _marks(step, by) if rules.PRODUCT in derived.rules else ()
+        self.page.write(derived.rule.name, before, step, reason, marks=marks)
         if not partials:
             return step
         closed = {partial: self.expand(partial) for partial in partials}
@@ -152,10 +153,8 @@ class CarryOut:
         )
 
     def _named(self, delta: Entry, at: Entry, derived: Expression) -> tuple[Entry, Expression]:
-        tail = delta.name.removeprefix("δ")
-        name = f"S{tail}"
-        while name in self.page.program.by_name or name in self.page.program.leaves:
-            name += "′"
+        wish = Name("S", Name.read(delta.name).layer)
+        name = Picker(self.page.program.names).pick(primed(wish))
         note = (
             f"the curvature of {self.page.program.cost.name} in {self.page.first.moved[delta.name]}"
         )
@@ -203,53 +202,41 @@ class CarryOut:
             return name, self.page.simplified(Expression(tuple(parts)), rows, columns)
         return None
 
-    def _rule(self, entry: Entry, by: Entry, step: Expression) -> tuple[str, str]:
-        """The name of the rule by which a quantity's definition was differentiated, and why it
-        holds."""
-        definition = self.page.program.by_name[entry.name].definition
-        if isinstance(definition, ArrayCall):
-            return f"{definition.operation} rule", ARRAY_FUNCTIONS[definition.operation].reason
-        if isinstance(definition, BlackBox):
-            return (
-                "chain rule",
-                (
-                    f"{definition.operation} has no rule here: its derivative is a symbol,"
-                    " evaluated automatically"
-                ),
-            )
-        moving = [
-            factor
-            for term in definition.terms
-            for factor in term.factors
-            if self.page.program.depends(factor, by.name)
-        ]
-        most = max(
-            (
-                sum(self.page.program.depends(f, by.name) for f in term.factors)
-                for term in definition.terms
-            ),
-            default=0,
-        )
+    def _reason(self, derived: Derivative, entry: Entry, by: Entry, left: bool) -> str:
+        """Why the rule holds that a quantity's definition was differentiated by.
+
+        Args:
+            derived: the derivative, with its rules.
+            entry: the quantity.
+            by: the variable.
+            left: whether derivatives of other quantities are left to be carried out.
+        """
+        program = self.page.program
+        definition = program.by_name[entry.name].definition
         held = sorted(
-            {
-                n
-                for n in names_in(definition)
-                if not self.page.program.depends(Entry(n), by.name)
-                and n in self.page.program.leaves
-            }
+            name
+            for name in names_in(definition)
+            if name in program.leaves and not program.depends(Entry(name), by.name)
         )
         fixed = f"{listed(held)} {'is' if len(held) == 1 else 'are'} held fixed" if held else ""
-        if any(isinstance(factor, Power) for factor in moving) and most == 1:
-            return "power rule", fixed
-        if most > 1:
-            return "product rule", f"one term for each factor that contains {by.name}"
-        if any(isinstance(factor, Apply) for factor in moving):
-            inner = sorted({name for f in moving for name in names_in(f)})
-            way = "directly" if inner == [by.name] else f"through {listed(inner)}"
-            return "chain rule", f"{entry.name} depends on {by.name} {way}"
-        if by.name in names_in(definition) and not partials_in(step):
-            return "linear", f"only the entries with the same indices are those of {by.name}"
-        return "linear", f"a sum is differentiated term by term{'; ' + fixed if fixed else ''}"
+        match derived.rule:
+            case rules.PRODUCT:
+                return f"one term for each factor that contains {by.name}"
+            case rules.CHAIN:
+                assert isinstance(definition, Expression)
+                factors = (factor for term in definition.terms for factor in term.factors)
+                moving = [factor for factor in factors if program.depends(factor, by.name)]
+                inner = sorted({name for factor in moving for name in names_in(factor)})
+                way = "directly" if inner == [by.name] else f"through {listed(inner)}"
+                return f"{entry.name} depends on {by.name} {way}"
+            case rules.SUM:
+                names = dict.fromkeys(rule.name for rule in derived.rules)
+                return f"term by term, each by its own: {listed(names)}"
+            case rules.POWER | rules.EXPONENTIAL | rules.GENERAL_POWER:
+                return fixed
+        if by.name in names_in(definition) and not left:
+            return f"only the entries with the same indices are those of {by.name}"
+        return f"a sum is differentiated term by term{'; ' + fixed if fixed else ''}"
 
 
 def _marks(step: Expression, by: Entry) -> tuple[str, ...]:

@@ -3,6 +3,7 @@ derivative."""
 
 from typing import Protocol, runtime_checkable
 
+from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import add, marked, multiply, renamed_to, total
 from hesse.derivation.calculus.differentiation import derivative, wholly
 from hesse.derivation.calculus.expression import (
@@ -17,6 +18,7 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.partials import partials_in, put_in
 from hesse.derivation.calculus.program import mentioned, names_in
+from hesse.derivation.calculus.rules import Derivative, Rule
 from hesse.derivation.calculus.substitution import substituted
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.records import Block, Slope
@@ -118,15 +120,10 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
         for k, partial in enumerate(partials)
     }
     marks = tuple(_mark(term, letters) for term in branches.terms) if len(partials) > 1 else ()
-    rule = (
-        "product rule"
-        if len(branches.terms) > 1 or len(partials) > 1
-        else "chain rule"
-        if partials
-        else "derivative"
-    )
-    why = f"one branch for each factor that contains {rows}" if len(partials) > 1 else ""
-    page.write(rule, start, branches, why, marks=marks)
+    rule = _rule(derivative(known, A, wholly(page.program)), bool(partials))
+    part = "factor" if rule == rules.PRODUCT else "term"
+    why = f"one branch for each {part} that contains {rows}" if len(partials) > 1 else ""
+    page.write(rule.name, start, branches, why, marks=marks)
     result = branches
     if partials:
         closed: dict[Partial, Expression] = {}
@@ -148,17 +145,33 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
 
 
+def _rule(derived: Derivative, left: bool) -> Rule:
+    """What the derivative of a first derivative is called: by the rule that was applied to all of
+    it, or as one step.
+
+    Args:
+        derived: the derivative, with its rules.
+        left: whether derivatives of named quantities are left to be carried out.
+    """
+    if derived.rule in (rules.PRODUCT, rules.SUM):
+        return derived.rule
+    return rules.CHAIN if left else Rule("derivative")
+
+
 def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     """∂/∂A of the first derivative, one term for each factor that A moves, by its kind."""
-    rule, parts = wholly(page.program), []
+    moved, parts = wholly(page.program), []
     for share in page.first.shares[B.name]:
         share = share.at(
             page.first.entries[B.name].indices,
             B.indices,
             {index.name for index in (*A.indices, *B.indices)},
         )
-        above = total(multiply(derivative(share.outer, A, rule), share.inner), share.over)
-        beside = total(multiply(share.outer, derivative(share.inner, A, rule)), share.over)
+        outer, inner = (
+            derivative(side, A, moved).expression for side in (share.outer, share.inner)
+        )
+        above = total(multiply(outer, share.inner), share.over)
+        beside = total(multiply(share.outer, inner), share.over)
         # Where the cost itself is linear in the place of the parameter there is no δ, and only one
         # kind.
         named = share.outer.number is None

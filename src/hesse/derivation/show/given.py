@@ -3,8 +3,8 @@ formula."""
 
 from dataclasses import dataclass
 
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quantity
-from hesse.derivation.show.names import derivative
 from hesse.derivation.show.outline import SIGNALS
 
 MAPS = "Maps without a formula"
@@ -64,7 +64,7 @@ def maps(program: Program) -> list[Map]:
     ]
     slopes: dict[str, list[str]] = {}
     for name, definition in found:
-        parts = derivative(name) if definition.order else None
+        parts = Name.read(name).derivative if definition.order else None
         if parts:
             slopes.setdefault(parts[0], []).append(name)
     return [

@@ -22,8 +22,8 @@ from hesse.derivation.calculus.expression import (
     freshen,
     indices,
 )
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program
-from hesse.derivation.show.names import derivative
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Writer(ABC):
     def slope(self, entry: Entry) -> str | None:
         """``∂pool(a)_k/∂a_i`` for an entry of a named map's derivative, whose indices are those of
         all that it is of and by."""
-        found = derivative(entry.name)
+        found = Name.read(entry.name).derivative
         known = self.program.by_name
         if found is None or not all(
             name in known or name in self.program.leaves for name in (found[0], *found[1])
@@ -304,7 +304,7 @@ class Writer(ABC):
 def _is_quotient(factor: Factor) -> bool:
     """Whether a factor is written as a derivative."""
     return isinstance(factor, Partial) or (
-        isinstance(factor, Entry) and derivative(factor.name) is not None
+        isinstance(factor, Entry) and Name.read(factor.name).derivative is not None
     )
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import count
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +22,8 @@ from hesse.derivation.calculus.expression import (
     of,
     rename,
 )
+from hesse.derivation.calculus.name import Name
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import ArrayCall, Definition, Leaf, Quantity, mentioned
 from hesse.derivation.sources.networks.conditions import Affine, composed, contracted
 from hesse.derivation.sources.networks.letters import IndexLetters
@@ -48,7 +51,7 @@ class Builder:
         self.layers: dict[
             str, str
         ] = {}  # of a normalisation, the layer whose scale and shift come after it
-        self._taken = set(reserved)
+        self._names = Picker(set(reserved))
         self._constants: dict[Hashable, str] = {}
         self._temporary = 0
         self._affine: dict[str, Affine] = {}
@@ -58,18 +61,13 @@ class Builder:
     def name(self, base: str, number: bool = False) -> str:
         """A name that nothing has: ``u1``, ``u2`` … where it is to be numbered, else ``p``, ``p2``
         …, ``z(fc)``, ``z(fc,2)``."""
-        count = 1
-        while True:
-            if number:
-                candidate = f"{base}{count}"
-            elif base.endswith(")"):
-                candidate = base if count == 1 else f"{base[:-1]},{count})"
-            else:
-                candidate = base if count == 1 else f"{base}{count}"
-            if candidate not in self._taken:
-                self._taken.add(candidate)
-                return candidate
-            count += 1
+        if number:
+            candidates = (f"{base}{k}" for k in count(1))
+        elif base.endswith(")"):
+            candidates = (base if k == 1 else f"{base[:-1]},{k})" for k in count(1))
+        else:
+            candidates = numbered([base], 2)
+        return self._names.pick(candidates)
 
     def parameters_in(self, expression: Expression) -> list[str]:
         """The parameters that an expression mentions itself, in order."""
@@ -89,7 +87,7 @@ class Builder:
 
     def leaf(self, leaf: Leaf, kinds: Sequence[str], given: Given | None = None) -> View:
         """A new leaf, one axis for each of its sizes."""
-        self._taken.add(leaf.name)
+        self._names.taken.add(leaf.name)
         self.leaves[leaf.name] = leaf
         if given is not None:
             self.arrays[leaf.name] = given
@@ -178,7 +176,7 @@ class Builder:
             return view
         entering = self.parameters_in(view.expression)
         if entering:
-            return self.named(view, self.name(f"z({layer_of(entering[0])})"), "preactivation")
+            return self.named(view, self.name(preactivation(entering[0])), "preactivation")
         return self.named(view, self.name(base, number=base == "u"))
 
     def slot(self, view: View) -> View:
@@ -189,7 +187,7 @@ class Builder:
             if name in self.leaves and not self._is_condition(name)
         ]
         owned = [name for name in entering if self.leaves[name].role in ("parameter", "constant")]
-        name = self.name(f"z({layer_of(owned[0])})") if owned else self.name("u", number=True)
+        name = self.name(preactivation(owned[0])) if owned else self.name("u", number=True)
         return self.named(view, name, "preactivation")
 
     def label(self, node: str) -> str:
@@ -249,8 +247,10 @@ class Builder:
             self.functions[function] = value
         entry = argument.entry
         assert entry is not None
-        known = entry.name.startswith("z(") and entry.name not in self.leaves
-        name = self.name(f"a{entry.name[1:]}" if known else f"{function}({entry.name})")
+        read = Name.read(entry.name)
+        known = read.base == "z" and read.layer and entry.name not in self.leaves
+        activation = str(replace(read, base="a"))
+        name = self.name(activation if known else f"{function}({entry.name})")
         result = View(of(Apply(function, 0, entry)), argument.axes)
         return self.named(result, name, "activation")
 
@@ -400,6 +400,11 @@ def fitting(at: Sequence[Index]) -> None:
 def strides(axis: Axis) -> list[int]:
     """How far one step of each index goes along a flattened axis."""
     return [length(axis[k + 1 :]) for k in range(len(axis))]
+
+
+def preactivation(parameter: str) -> str:
+    """What a quantity is called that a layer's parameter enters: z(fc1)."""
+    return str(Name("z", f"({layer_of(parameter)})"))
 
 
 def layer_of(parameter: str) -> str:
