@@ -1,9 +1,10 @@
 """Sums and products of expressions, and the normal form in which like terms meet."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
 
 from hesse.derivation.calculus.canonical import canonical
 from hesse.derivation.calculus.expression import (
@@ -16,14 +17,18 @@ from hesse.derivation.calculus.expression import (
     Factor,
     Group,
     Index,
+    Kind,
+    Node,
     Partial,
     Power,
     Term,
     all_names,
+    children,
     constant,
     freshen,
     indices,
     of,
+    rebuilt,
     rename,
     rename_factor,
 )
@@ -38,9 +43,7 @@ def scale(expression: Expression, by: Fraction | int) -> Expression:
     """A number times the expression."""
     if by == 0:
         return ZERO
-    return Expression(
-        tuple(replace(term, coefficient=term.coefficient * by) for term in expression.terms)
-    )
+    return rebuilt(expression, lambda term: replace(term, coefficient=term.coefficient * by))
 
 
 def multiply(left: Expression, right: Expression) -> Expression:
@@ -89,9 +92,9 @@ def _times_size(term: Term, index: Index) -> Term:
     return replace(term, factors=(Count(index.size), *term.factors))
 
 
-def marked(expression: Expression, kind: str | None) -> Expression:
+def marked(expression: Expression, kind: Kind | None) -> Expression:
     """The expression with the kind of every term set."""
-    return Expression(tuple(replace(term, kind=kind) for term in expression.terms))  # pyright: ignore[reportArgumentType]
+    return rebuilt(expression, lambda term: replace(term, kind=kind))
 
 
 # ---------------------------------------------------------------- the normal form
@@ -123,23 +126,12 @@ def simplify(
     return kept
 
 
-def weight(expression: Expression) -> int:
-    """How much there is to read."""
-    return sum(2 + sum(_weight(factor) for factor in term.factors) for term in expression.terms)
-
-
-def _weight(factor: Factor) -> int:
-    match factor:
-        case Group(body):
-            return weight(body)
-        case Power(base, _):
-            return 1 + _weight(base)
-        case Apply(_, _, argument):
-            return 1 + _weight(argument)
-        case Partial(inner, by):
-            return _weight(inner) + len(by)
-        case _:
-            return 1
+def weight(value: Node) -> int:
+    """How much there is to read; an exponent is read with its base."""
+    if isinstance(value, Power):
+        return 1 + weight(value.base)
+    own = {Expression: 0, Term: 2, Group: 0, Partial: 0}.get(type(value), 1)
+    return own + sum(map(weight, children(value)))
 
 
 def collect(
@@ -346,28 +338,32 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
 
 def expand(expression: Expression) -> Expression:
     """Parentheses and their whole powers multiplied out."""
+
+    def opened(factor: Factor, taken: set[str]) -> Expression:
+        body, copies = _parentheses(factor)
+        if body is None:
+            return of(factor)
+        inner = rebuilt(expand(body), lambda term: freshen(term, taken))
+        return reduce(multiply, [inner] * copies)
+
     parts = []
     for term in expression.terms:
-        done = Expression((Term(term.coefficient, (), (), term.kind),))
-        bound = list(term.bound)
         taken = all_names(term)
-        for factor in term.factors:
-            body, copies = _parentheses(factor)
-            if body is None:
-                done = multiply(done, of(factor))
-                continue
-            for _ in range(copies):
-                opened = Expression(tuple(freshen(part, taken) for part in expand(body).terms))
-                done = multiply(done, opened)
-        parts.append(
-            Expression(
-                tuple(
-                    replace(part, bound=(*part.bound, *bound), kind=term.kind)
-                    for part in done.terms
-                )
-            )
-        )
+        parts.append(replaced(Expression((term,)), lambda f, taken=taken: opened(f, taken)))
     return add(*parts)
+
+
+def replaced(expression: Expression, change: Callable[[Factor], Expression]) -> Expression:
+    """The expression with each factor of its terms replaced by what ``change`` makes of it, the
+    products multiplied out."""
+    parts = []
+    for term in expression.terms:
+        start = Expression((Term(term.coefficient, (), (), term.kind),))
+        opened = reduce(multiply, map(change, term.factors), start)
+        # What a term sums over stays outside while its factors are multiplied, so that it is not
+        # renamed.
+        parts += [replace(part, bound=(*part.bound, *term.bound)) for part in opened.terms]
+    return Expression(tuple(parts))
 
 
 def _has_parentheses(expression: Expression) -> bool:

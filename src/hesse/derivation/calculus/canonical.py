@@ -6,15 +6,13 @@ from itertools import permutations
 from zlib import crc32
 
 from hesse.derivation.calculus.expression import (
-    Apply,
     Expression,
     Factor,
     Group,
     Index,
-    Partial,
-    Power,
     Term,
     indices,
+    rebuilt,
     rename_factor,
 )
 
@@ -45,14 +43,8 @@ def _free_key(factor: Factor) -> Factor:
             free = {index.name for index in indices(body)}
             terms = sorted((_alpha(part, free) for part in body.terms), key=repr)
             return Group(Expression(tuple(terms)))
-        case Power(base, exponent):
-            return Power(_free_key(base), exponent)
-        case Apply(function, order, argument):
-            return Apply(function, order, _free_key(argument))
-        case Partial(inner, by):
-            return Partial(_free_key(inner), by)
-        case _:
-            return factor
+    # An exponent keeps its names: it is compared as it is written.
+    return rebuilt(factor, lambda part: part if isinstance(part, Expression) else _free_key(part))
 
 
 def _alpha(term: Term, free: set[str]) -> Term:

@@ -26,11 +26,19 @@ from hesse.derivation.calculus.expression import (
     fresh,
     freshen,
     of,
+    own_indices,
 )
 from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.picking import Picker, numbered
-from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program, Quantity
+from hesse.derivation.calculus.program import (
+    ArrayCall,
+    BlackBox,
+    Definition,
+    Program,
+    Quantity,
+    nodes_of,
+)
 from hesse.derivation.calculus.rules import HELD, Derivative, Rule, by_rule, of_sum
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
@@ -254,6 +262,4 @@ def probability_name(program: Program, names: set[str]) -> str:
 
 def index_names(definition: Definition) -> set[str]:
     """The names of all indices in a definition."""
-    if isinstance(definition, BlackBox):
-        return set()
-    return all_names(definition.argument if isinstance(definition, ArrayCall) else definition)
+    return {index.name for node in nodes_of(definition) for index in own_indices(node)}

@@ -165,6 +165,12 @@ def grouped(expression: Expression) -> Factor:
     return single[1] if single and single[0] == 1 else Group(expression)
 
 
+def kept(expression: Expression) -> Expression:
+    """A sum as one factor in its parentheses, a product as it is: what may stand in a product
+    without being multiplied out."""
+    return of(Group(expression)) if len(expression.terms) > 1 else expression
+
+
 # ---------------------------------------- the tree
 
 Node = Factor | Term | Expression

@@ -16,6 +16,7 @@ from hesse.derivation.calculus.expression import (
     Power,
     constant,
     grouped,
+    kept,
     of,
 )
 from hesse.operations.registry import FUNCTIONS
@@ -66,19 +67,14 @@ def _build(node: ast.expr, names: dict[str, Expression]) -> Expression:
                 case ast.Sub():
                     return add(a, scale(b, -1))
                 case ast.Mult():
-                    return multiply(_kept(a), _kept(b))
+                    return multiply(kept(a), kept(b))
                 case ast.Div() if b.number:
                     return scale(a, 1 / b.number)
                 case ast.Div():
-                    return multiply(_kept(a), of(Power(grouped(b), constant(-1))))
+                    return multiply(kept(a), of(Power(grouped(b), constant(-1))))
                 case ast.Pow():
                     return of(Power(grouped(a), b))
     raise AssertionError(f"not in the language of derivatives: {ast.dump(node)}")
-
-
-def _kept(expression: Expression) -> Expression:
-    """A sum stays in its parentheses when it is multiplied."""
-    return expression if len(expression.terms) < 2 else of(grouped(expression))
 
 
 def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tensor:

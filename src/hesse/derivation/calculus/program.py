@@ -15,6 +15,7 @@ from hesse.derivation.calculus.expression import (
     Size,
     Term,
     children,
+    walk,
 )
 
 Role = Literal["parameter", "data", "constant"]
@@ -163,6 +164,15 @@ class Program:
         if name in self.leaves:
             return self.leaves[name].sizes
         return tuple(index.size for index in self.by_name[name].indices)
+
+
+def nodes_of(definition: Definition) -> Iterator[Node]:
+    """All that stands in a definition; of a map without a formula that is nothing."""
+    match definition:
+        case ArrayCall(_, argument):
+            yield argument
+        case Expression():
+            yield from walk(definition)
 
 
 def names_in(value: "Factor | Term | Expression | ArrayCall | BlackBox") -> frozenset[str]:

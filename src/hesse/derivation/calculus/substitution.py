@@ -2,9 +2,9 @@
 0."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from hesse.derivation.calculus.algebra import collect, multiply
+from hesse.derivation.calculus.algebra import collect, replaced
 from hesse.derivation.calculus.differentiation import probability_name
 from hesse.derivation.calculus.expression import (
     Apply,
@@ -12,9 +12,9 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Factor,
     Group,
-    Partial,
     Power,
     Term,
+    kept,
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
@@ -113,34 +113,17 @@ def _named(factor: Apply, programs: list[Program]) -> Expression | None:
 def map_applies(expression: Expression, change: Callable[[Apply], Expression | None]) -> Expression:
     """The expression with each elementwise factor replaced by what ``change`` gives; None leaves
     it."""
-    parts = []
-    for term in expression.terms:
-        done = Expression((Term(term.coefficient, (), (), term.kind),))
-        for factor in term.factors:
-            done = multiply(done, _mapped(factor, change))
-        parts.extend(
-            replace(part, bound=(*part.bound, *term.bound), kind=term.kind) for part in done.terms
-        )
-    return Expression(tuple(parts))
 
+    def mapped(factor: Factor) -> Expression:
+        match factor:
+            case Apply():
+                changed = change(factor)
+                return of(factor) if changed is None else kept(changed)
+            case Power(base, exponent):
+                inner = mapped(base)
+                return of(Power(base if inner == of(base) else Group(inner), exponent))
+            case Group(body):
+                return of(Group(map_applies(body, change)))
+        return of(factor)
 
-def _mapped(factor: Factor, change: Callable[[Apply], Expression | None]) -> Expression:
-    match factor:
-        case Apply():
-            changed = change(factor)
-            if changed is None:
-                return of(factor)
-            return of(Group(changed)) if len(changed.terms) > 1 else changed
-        case Power(base, exponent):
-            inner = _mapped(base, change)
-            return (
-                of(Power(inner.terms[0].factors[0], exponent))
-                if inner == of(base)
-                else of(Power(Group(inner), exponent))
-            )
-        case Group(body):
-            return of(Group(map_applies(body, change)))
-        case Partial():
-            return of(factor)
-        case _:
-            return of(factor)
+    return replaced(expression, mapped)

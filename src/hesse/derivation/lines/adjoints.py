@@ -8,7 +8,7 @@ from hesse.derivation.calculus.differentiation import directly, unfolded
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.picking import Picker
-from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in
+from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in, nodes_of
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
@@ -135,36 +135,9 @@ def natural_entry(program: Program, name: str) -> Entry:
     """An entry with the index names that the program uses itself for this leaf."""
     sizes = program.shape(name)
     for quantity in program.quantities:
-        found = _first_entry(quantity, name)
-        if found is not None and len(set(found.indices)) == len(found.indices):
-            return found
+        entries = (node for node in nodes_of(quantity.definition) if isinstance(node, Entry))
+        first = next((entry for entry in entries if entry.name == name), None)
+        if first is not None and len(set(first.indices)) == len(first.indices):
+            return first
     taken: set[str] = set()
     return Entry(name, tuple(fresh(Index("i", size), taken) for size in sizes))
-
-
-def _first_entry(quantity: Quantity, name: str) -> Entry | None:
-    stack: list[object] = [quantity.definition]
-    while stack:
-        value = stack.pop(0)
-        if isinstance(value, Entry):
-            if value.name == name:
-                return value
-            continue
-        stack[:0] = _children(value)
-    return None
-
-
-def _children(value: object) -> list[object]:
-    match value:
-        case ArrayCall(_, argument):
-            return [argument]
-        case Expression(terms):
-            return list(terms)
-        case _ if hasattr(value, "factors"):
-            return list(value.factors)  # pyright: ignore[reportAttributeAccessIssue]
-        case _:
-            return [
-                getattr(value, key)
-                for key in ("argument", "base", "body", "of")
-                if hasattr(value, key)
-            ]

@@ -1,7 +1,7 @@
 """Derivatives of named quantities carried out in full: down to the parameter, with a line for each
 rule on the way."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import multiply, renamed_to, same, total, weight
@@ -13,11 +13,10 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Index,
     Partial,
-    Term,
     of,
 )
 from hesse.derivation.calculus.name import Name, primed
-from hesse.derivation.calculus.partials import partials_in, put_in
+from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative
@@ -170,36 +169,14 @@ class CarryOut:
     ) -> tuple[str, Expression] | None:
         """The block with its own S written out, where that S stands on a δ or an S above it, or is
         short."""
-        for name in mentioned(result):
-            quantity = self.page.program.by_name.get(name)
-            if (
-                quantity is None
-                or quantity.role != "curvature"
-                or not isinstance(quantity.definition, Expression)
-            ):
-                continue
-            roles = {
-                self.page.program.by_name[n].role
-                for n in names_in(quantity.definition)
-                if n in self.page.program.by_name
-            }
-            short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
-            if not short and not roles & {"delta", "curvature"}:
-                continue
-            parts = []
-            for term in result.terms:
-                done = Expression((Term(term.coefficient, (), (), term.kind),))
-                for factor in term.factors:
-                    if isinstance(factor, Entry) and factor.name == name:
-                        body = renamed_to(quantity.definition, quantity.indices, factor.indices)
-                        done = multiply(done, body)
-                    else:
-                        done = multiply(done, of(factor))
-                parts.extend(
-                    replace(part, bound=(*part.bound, *term.bound), kind=term.kind)
-                    for part in done.terms
-                )
-            return name, self.page.simplified(Expression(tuple(parts)), rows, columns)
+        known = self.page.program.by_name
+        for quantity in (known[name] for name in mentioned(result) if name in known):
+            if quantity.role == "curvature" and isinstance(quantity.definition, Expression):
+                short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
+                below = (known[n].role for n in names_in(quantity.definition) if n in known)
+                if short or not {"delta", "curvature"}.isdisjoint(below):
+                    opened = written_out(result, quantity.entry, quantity.definition)
+                    return quantity.name, self.page.simplified(opened, rows, columns)
         return None
 
     def _reason(self, derived: Derivative, entry: Entry, by: Entry, left: bool) -> str:

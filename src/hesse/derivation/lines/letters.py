@@ -5,22 +5,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hesse.derivation.calculus.expression import (
-    Apply,
     Entry,
     Expression,
     Factor,
-    Group,
     Index,
-    Power,
+    Partial,
     Size,
     Term,
     indices,
     own_indices,
+    rebuilt,
     rename_factor,
-    walk,
 )
 from hesse.derivation.calculus.picking import Picker, numbered
-from hesse.derivation.calculus.program import ArrayCall, Definition, Program
+from hesse.derivation.calculus.program import Definition, Program, nodes_of
 
 # What a second index over the same range is called where one is needed: q beside o, k beside i.
 PARTNER = {"o": "q", "i": "k", "p": "r", "j": "l", "n": "m", "k": "i", "q": "o"}
@@ -103,14 +101,16 @@ class Letters:
 
     def _within(self, factor: Factor, seen: set[str]) -> Factor:
         """A factor whose own sums run over no letter that is seen around it."""
-        match factor:
-            case Group(body):
-                return Group(self._beneath(body, seen))
-            case Power(base, exponent):
-                return Power(self._within(base, seen), self._beneath(exponent, seen))
-            case Apply(function, order, argument):
-                return Apply(function, order, self._within(argument, seen))
-        return factor
+        if isinstance(factor, Partial):  # what is still to be differentiated stays as it is written
+            return factor
+        return rebuilt(
+            factor,
+            lambda part: (
+                self._beneath(part, seen)
+                if isinstance(part, Expression)
+                else self._within(part, seen)
+            ),
+        )
 
     def _beneath(self, body: Expression, seen: set[str]) -> Expression:
         def own(term: Term) -> Term:
@@ -126,9 +126,5 @@ class Letters:
 
 def _standing(definition: Definition) -> Iterator[Index]:
     """The free indices of the factors of a definition, as often as they stand there."""
-    match definition:
-        case Expression():
-            factors = (node for node in walk(definition) if not isinstance(node, Term))
-            yield from (index for node in factors for index in own_indices(node))
-        case ArrayCall(_, argument):
-            yield from argument.indices
+    factors = (node for node in nodes_of(definition) if not isinstance(node, Term))
+    return (index for node in factors for index in own_indices(node))

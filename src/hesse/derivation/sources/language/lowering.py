@@ -12,13 +12,13 @@ from hesse.derivation.calculus.expression import (
     Delta,
     Entry,
     Expression,
-    Group,
     Index,
     Power,
     Size,
     all_names,
     constant,
     grouped,
+    kept,
     of,
 )
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
@@ -309,7 +309,7 @@ _CALLS: dict[str, Callable[[_Lowering, Call, At, set[str]], Expression]] = {
 
 def times(left: Expression, right: Expression) -> Expression:
     """The product; a sum in it stays in its parentheses."""
-    return multiply(*(part if len(part.terms) < 2 else of(Group(part)) for part in (left, right)))
+    return multiply(kept(left), kept(right))
 
 
 def reciprocal(expression: Expression) -> Expression:

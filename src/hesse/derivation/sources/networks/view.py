@@ -19,6 +19,7 @@ from hesse.derivation.calculus.expression import (
     as_factor,
     constant,
     grouped,
+    kept,
     of,
 )
 
@@ -75,18 +76,12 @@ def length(axis: Axis) -> int:
     return math.prod(int(index.size) for index in axis)
 
 
-def single_factor(expression: Expression) -> Expression:
-    """A sum in parentheses, a product as it is: what may stand in a product without being
-    multiplied out."""
-    return of(grouped(expression)) if len(expression.terms) > 1 else expression
-
-
 def times(left: Expression, right: Expression) -> Expression:
     """The product; sums stay in their parentheses."""
     for one, other in ((left, right), (right, left)):
         if one.number is not None:
             return scale(other, one.number)
-    return multiply(single_factor(left), single_factor(right))
+    return multiply(kept(left), kept(right))
 
 
 def number(value: float) -> Expression:
