@@ -26,7 +26,7 @@ OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of ran
 
 
 @dataclass(frozen=True)
-class Writer:
+class LineWriter:
     """Writes the slopes and blocks of one derivation."""
 
     page: Page
@@ -117,28 +117,33 @@ def _of_cost(
         program_of,
     )  # the rules of all traced operations, which only a cost needs
 
-    found = program_of(cost)
+    traced = program_of(cost)
     whole = cost.scale * cost.samples
     samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None
-    program = replace(found.program, samples=samples)
-    chosen = _chosen(wrt, found.parameters)
+    program = replace(traced.program, samples=samples)
+    chosen = _chosen(wrt, traced.parameters)
     result = written(
-        repr(cost), program, chosen, stagewise=stagewise, certify=certify, functions=found.functions
+        repr(cost),
+        program,
+        chosen,
+        stagewise=stagewise,
+        certify=certify,
+        functions=traced.functions,
     )
     notes = [_over_samples(cost, samples), *_of_penalty(cost)]
     if certify:
-        found.check_value(OWN_SAMPLES)
-        checked = [certified_at(result, arrays) for arrays in found.samples(OWN_SAMPLES)]
+        traced.check_value(OWN_SAMPLES)
+        checked = [certified_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
         notes.append(
             f"Checked on the model's own parameters at {len(checked)} of its samples as well:"
-            f" largest deviation {max(one.deviation for one in checked):.0e}"
+            f" largest deviation {max(certificate.deviation for certificate in checked):.0e}"
             + (
                 f"; {checked[0].skipped} lines are too large for that."
                 if checked[0].skipped
                 else "."
             )
         )
-    return replace(result, notes=(*result.notes, *notes), own=found.own())
+    return replace(result, notes=(*result.notes, *notes), own=traced.own())
 
 
 def _over_samples(cost: Cost, samples: str | None) -> str:
@@ -197,7 +202,7 @@ def written(
         first = adjoints(program, parameters, every_slot=True)
     page = Page(first.program, first)
     expander = Stages(page) if deep else CarryOut(page)
-    writer = Writer(page, expander)
+    writer = LineWriter(page, expander)
     slopes = {name: writer.slope(name) for name in parameters}
     wanted = [(a, b) for k, a in enumerate(parameters) for b in parameters[k:]]
     if isinstance(expander, Stages):

@@ -130,8 +130,8 @@ def weight(value: Node) -> int:
     """How much there is to read; an exponent is read with its base."""
     if isinstance(value, Power):
         return 1 + weight(value.base)
-    own = {Expression: 0, Term: 2, Group: 0, Partial: 0}.get(type(value), 1)
-    return own + sum(map(weight, children(value)))
+    alone = {Expression: 0, Term: 2, Group: 0, Partial: 0}.get(type(value), 1)
+    return alone + sum(map(weight, children(value)))
 
 
 def collect(

@@ -23,12 +23,12 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
         if name not in parameters and not parameters & program.ancestors(name):
             continue
         taken = {index.name for index in quantity.indices}
-        own = (
+        axes = (
             program.by_name[name].indices
             if name in program.by_name
             else tuple(Index("i", size) for size in program.shape(name))
         )
-        at = tuple(fresh(index, taken) for index in own)
+        moved = tuple(fresh(index, taken) for index in axes)
         function = _slope(definition.function, place)
         slope = BlackBox(
             definition.operation,
@@ -38,11 +38,11 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
             definition.curved,
         )
         note = f"how {quantity.name} moves with {name}"
-        found = Quantity(
-            str(Name("∂", of=quantity.name, by=name)), (*quantity.indices, *at), slope, note=note
+        derived = Quantity(
+            str(Name("∂", of=quantity.name, by=name)), (*quantity.indices, *moved), slope, note=note
         )
-        yield found
-        yield from black_box_slopes(program, found)
+        yield derived
+        yield from black_box_slopes(program, derived)
 
 
 def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]:

@@ -76,8 +76,8 @@ def _classes(term: Term) -> list[list[Index]]:
             }
             for index in inside:
                 if index in signature:
-                    here = {**names, index: Index("@", index.size)}
-                    signature[index][repr(rename_factor(_free_key(factor), here))] += 1
+                    marked = {**names, index: Index("@", index.size)}
+                    signature[index][repr(rename_factor(_free_key(factor), marked))] += 1
         colour = {
             index: crc32(
                 repr((str(index.size), sorted(signature[index].items(), key=repr))).encode()

@@ -171,14 +171,14 @@ def _of_array_call(
     lead = len(argument.indices) - record.axes
     taken = {index.name for index in (*entry.indices, *by.indices)}
     over = tuple(fresh(index, taken) for index in argument.indices[lead:])
-    at = Entry(argument.name, (*entry.indices[:lead], *over))
+    whole = Entry(argument.name, (*entry.indices[:lead], *over))
 
     def other(name: str, indices: tuple[Index, ...]) -> Entry:
         return Entry(companion(program, name, argument.name), indices)
 
-    moved = inner(at, by)
+    moved = inner(whole, by)
     # The derivative may name a companion, which is there only where the argument moves.
-    outer = ZERO if moved.is_zero else record.derivative(entry, at, over, other)
+    outer = ZERO if moved.is_zero else record.derivative(entry, whole, over, other)
     return by_rule(Rule(f"{operation} rule", record.reason), total(multiply(outer, moved), over))
 
 

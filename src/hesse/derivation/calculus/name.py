@@ -63,8 +63,8 @@ class Name:
     @property
     def place(self) -> str:
         """The layer of a z or an a; of any other quantity the name itself."""
-        own = self.base in ("z", "a") and self.layer and not self.primes
-        return self.layer if own else str(self)
+        numbered = self.base in ("z", "a") and self.layer and not self.primes
+        return self.layer if numbered else str(self)
 
     @property
     def signal(self) -> "Name":

@@ -136,11 +136,13 @@ class Program:
 
     @cached_property
     def _ancestors(self) -> dict[str, frozenset[str]]:
-        found: dict[str, frozenset[str]] = {}
+        ancestors: dict[str, frozenset[str]] = {}
         for quantity in self.quantities:
             direct = names_in(quantity.definition)
-            found[quantity.name] = direct.union(*(found.get(name, frozenset()) for name in direct))
-        return found
+            ancestors[quantity.name] = direct.union(
+                *(ancestors.get(name, frozenset()) for name in direct)
+            )
+        return ancestors
 
     @property
     def names(self) -> set[str]:

@@ -48,9 +48,11 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
         expression: of one sample.
         program: of one sample.
     """
-    own = {name for name, leaf in program.leaves.items() if leaf.per_sample}
-    own |= {
-        quantity.name for quantity in program.quantities if program.ancestors(quantity.name) & own
+    sampled = {name for name, leaf in program.leaves.items() if leaf.per_sample}
+    sampled |= {
+        quantity.name
+        for quantity in program.quantities
+        if program.ancestors(quantity.name) & sampled
     }
     definitions = (
         quantity.definition
@@ -69,27 +71,29 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
 
     def moved(part: Any) -> Any:
         if isinstance(part, Entry):
-            return Entry(part.name, (n, *part.indices)) if part.name in own else part
+            return Entry(part.name, (n, *part.indices)) if part.name in sampled else part
         return rebuilt(part, moved)
 
     quantities = []
     for quantity in program.quantities:
-        if quantity.name in own:
+        if quantity.name in sampled:
             match quantity.definition:
                 case ArrayCall(operation, argument):
                     definition: Definition = ArrayCall(
                         operation, Entry(argument.name, (n, *argument.indices))
                     )
-                case BlackBox(_, arguments, function) as found:
+                case BlackBox(_, arguments, function) as kept:
                     definition = replace(
-                        found, function=_each(function, tuple(name in own for name in arguments))
+                        kept, function=_each(function, tuple(name in sampled for name in arguments))
                     )
-                case found:
-                    definition = moved(found)
+                case kept:
+                    definition = moved(kept)
             quantity = replace(quantity, indices=(n, *quantity.indices), definition=definition)
         quantities.append(quantity)
     leaves = {
-        name: replace(leaf, sizes=(n.size, *leaf.sizes), per_sample=False) if name in own else leaf
+        name: replace(leaf, sizes=(n.size, *leaf.sizes), per_sample=False)
+        if name in sampled
+        else leaf
         for name, leaf in program.leaves.items()
     }
     return total(moved(expression), (n,)), replace(
@@ -97,13 +101,15 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
     )
 
 
-def _each(function: Callable[..., Tensor], own: tuple[bool, ...]) -> Callable[..., Tensor]:
+def _each(function: Callable[..., Tensor], sampled: tuple[bool, ...]) -> Callable[..., Tensor]:
     """A map of one sample's arrays as one of all samples': one after the other."""
 
     def every(*arguments: Tensor) -> Tensor:
-        count = next(len(argument) for argument, mine in zip(arguments, own, strict=True) if mine)
+        count = next(
+            len(argument) for argument, mine in zip(arguments, sampled, strict=True) if mine
+        )
         samples = (
-            (a[k] if mine else a for a, mine in zip(arguments, own, strict=True))
+            (a[k] if mine else a for a, mine in zip(arguments, sampled, strict=True))
             for k in range(count)
         )
         return torch.stack([function(*sample) for sample in samples])

@@ -76,11 +76,11 @@ def _value(program: Program, factor: Apply) -> Factor | None:
         return None
     for quantity in program.quantities:
         match quantity.definition:
-            case Expression((Term(1, (Apply(function, 0, Entry(name, at)),), ()),)):
+            case Expression((Term(1, (Apply(function, 0, Entry(name, indices)),), ()),)):
                 if (
                     function == factor.function
                     and name == factor.argument.name
-                    and at == quantity.indices
+                    and indices == quantity.indices
                 ):
                     return Entry(quantity.name, factor.argument.indices)
     return None
@@ -101,10 +101,10 @@ def _named(factor: Apply, programs: list[Program]) -> Expression | None:
     known = _value(program, factor)
     if known is None:
         name = probability_name(program, set(program.by_name) | set(program.leaves))
-        at = program.by_name[argument.name].indices
-        definition = of(Apply(factor.function, 0, Entry(argument.name, at)))
+        indices = program.by_name[argument.name].indices
+        definition = of(Apply(factor.function, 0, Entry(argument.name, indices)))
         programs[0] = program.with_quantity(
-            Quantity(name, at, definition, "activation", f"{factor.function}({argument.name})")
+            Quantity(name, indices, definition, "activation", f"{factor.function}({argument.name})")
         )
         known = Entry(name, argument.indices)
     return of(known)

@@ -87,14 +87,14 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     moved: dict[str, str] = {}
     names = Picker(program.names)
 
-    def arriving(name: str, at: Entry) -> tuple[Share, ...]:
+    def arriving(name: str, place: Entry) -> tuple[Share, ...]:
         shares = []
         for user in users[name]:
             if user.name not in signal:
                 continue
-            taken = {index.name for index in at.indices}
+            taken = {index.name for index in place.indices}
             over = tuple(fresh(index, taken) for index in user.indices)
-            local = unfolded(program, Entry(user.name, over), at, directly).expression
+            local = unfolded(program, Entry(user.name, over), place, directly).expression
             if local.is_zero:
                 continue
             outer = rename(signal[user.name], dict(zip(user.indices, over, strict=True)))
@@ -126,9 +126,9 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
             moved[name] = quantity.name
         else:
             signal[quantity.name] = expression
-    found = {name: arriving(name, entries[name]) for name in parameters}
+    arrived = {name: arriving(name, entries[name]) for name in parameters}
     everything = (*program.quantities[:-1], *named, program.cost)
-    return Adjoints(replace(program, quantities=tuple(everything)), found, entries, moved)
+    return Adjoints(replace(program, quantities=tuple(everything)), arrived, entries, moved)
 
 
 def natural_entry(program: Program, name: str) -> Entry:

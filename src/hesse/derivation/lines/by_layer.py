@@ -74,10 +74,10 @@ class Stages:
         asked, reached = [], []
         for slot in slots:
             taken = {index.name for index in (*entry.indices, *by.indices)}
-            at = self.page.letters.beside(self.page.program.by_name[slot].entry, taken)
-            local = unfolded(self.page.program, at, by, directly).expression
-            asked.append(total(multiply(of(Partial(entry, (at,))), local), at.indices))
-            reached.append(total(multiply(self.derivative(entry, at), local), at.indices))
+            place = self.page.letters.beside(self.page.program.by_name[slot].entry, taken)
+            local = unfolded(self.page.program, place, by, directly).expression
+            asked.append(total(multiply(of(Partial(entry, (place,))), local), place.indices))
+            reached.append(total(multiply(self.derivative(entry, place), local), place.indices))
         step, result = (
             simplify(add(*asked)),
             self.page.simplified(add(*reached), (*by.indices, *entry.indices)),
@@ -97,11 +97,11 @@ class Stages:
         if entry.name not in self.page.first.moved:
             return None
         z = Entry(self.page.first.moved[entry.name], entry.indices)
-        own = self.page.first.entries[by.name].indices
+        indices = self.page.first.entries[by.name].indices
         above, beside = [], []
         for share in self.page.first.shares[by.name]:
             share = share.at(
-                own, by.indices, {index.name for index in (*entry.indices, *by.indices)}
+                indices, by.indices, {index.name for index in (*entry.indices, *by.indices)}
             )
             outer = derivative(share.outer, z, self.derivative).expression
             inner = derivative(share.inner, z, self.derivative).expression
@@ -109,7 +109,9 @@ class Stages:
             beside.append(total(multiply(share.outer, inner), share.over))
         if all(part.is_zero for part in beside):
             return None
-        slope = self.page.letters.nice(renamed_to(self.page.first.slope(by.name), own, by.indices))
+        slope = self.page.letters.nice(
+            renamed_to(self.page.first.slope(by.name), indices, by.indices)
+        )
         step = of(Partial(grouped(slope), (z,)))
         result = self.page.simplified(add(*above, *beside), (*by.indices, *entry.indices))
         why = f"{by.name} stands above {z.name} too; the order of differentiation does not matter"
@@ -145,16 +147,16 @@ class Stages:
         key = (kind, entry.name, by.name)
         if key not in self.known:
             program = self.page.program
-            own = program.by_name[entry.name].entry
-            at = self.page.letters.beside(
-                program.by_name[by.name].entry, {index.name for index in own.indices}
+            first = program.by_name[entry.name].entry
+            second = self.page.letters.beside(
+                program.by_name[by.name].entry, {index.name for index in first.indices}
             )
-            self.known[key] = (own, at, self._named(kind, own, at))
-        own, at, expression = self.known[key]
+            self.known[key] = (first, second, self._named(kind, first, second))
+        first, second, expression = self.known[key]
         taken = all_names(expression) | {i.name for i in (*entry.indices, *by.indices)}
         away = {
             index: fresh(Index(f"{index.name}", index.size), taken)
-            for index in (*own.indices, *at.indices)
+            for index in (*first.indices, *second.indices)
         }
         moved = rename(expression, away)
         return renamed_to(moved, tuple(away.values()), (*entry.indices, *by.indices))
@@ -238,21 +240,21 @@ class Named:
     @property
     def names_its_layer(self) -> bool:
         """Whether the layer of the variable stands in what the derivative comes to."""
-        own = {self.by.name, str(Name("S", Name.read(self.by.name).place))}
-        return not own.isdisjoint(names_in(self.expression))
+        layer = {self.by.name, str(Name("S", Name.read(self.by.name).place))}
+        return not layer.isdisjoint(names_in(self.expression))
 
 
 # ---------------------------------------------------------------- the lines of each layer
 
 
-def stages(found: Stages) -> tuple[Stage, ...]:
+def stages(known: Stages) -> tuple[Stage, ...]:
     """For each layer: what it computes, its δ, its S with itself and with any later layer, and its
     D from any earlier one.
 
     A line for "any" layer is written for one, and certified for the nearest, the next and the
     farthest.
     """
-    page, slots = found.page, found.slots
+    page, slots = known.page, known.slots
     forward = [q.name for q in page.program.quantities if q.role not in BACKWARD]
     starts = [forward.index(name) for name in slots]
     done: list[Stage] = []
@@ -260,19 +262,23 @@ def stages(found: Stages) -> tuple[Stage, ...]:
     for place, name in enumerate(slots):
         first = 0 if place == 0 else starts[place]
         last = starts[place + 1] if place + 1 < len(slots) else len(forward)
-        own = tuple(forward[first:last])
-        pushed = [line for quantity in own for line in _transport(found, quantity, place)]
-        lines = [_signal(found, name), *_curvatures(found, place), *pushed]
+        computed = tuple(forward[first:last])
+        pushed = [line for quantity in computed for line in _transport(known, quantity, place)]
+        lines = [_signal(known, name), *_curvatures(known, place), *pushed]
         lines.extend(_known_slopes(page, lines, told))
         done.append(
-            Stage(name, own, tuple(replace(line, label=str(k + 1)) for k, line in enumerate(lines)))
+            Stage(
+                name,
+                computed,
+                tuple(replace(line, label=str(k + 1)) for k, line in enumerate(lines)),
+            )
         )
     return tuple(done)
 
 
 def _known_slopes(page: Page, lines: list[Line], told: set[tuple[str, int]]) -> list[Line]:
     """What f' and f'' are, the first time that a known function has them."""
-    found = []
+    new = []
     for line in lines:
         after = line.instances[0][1] if line.instances else line.after
         written = substituted(after, page.program)
@@ -283,45 +289,47 @@ def _known_slopes(page: Page, lines: list[Line], told: set[tuple[str, int]]) -> 
             assert isinstance(factor, Apply)
             if (function, factor.order) not in told:
                 told.add((function, factor.order))
-                found.append(known)
-    return found
+                new.append(known)
+    return new
 
 
-def _signal(found: Stages, name: str) -> Line:
-    quantity = found.page.program.by_name[found.signals[name]]
+def _signal(known: Stages, name: str) -> Line:
+    quantity = known.page.program.by_name[known.signals[name]]
     assert isinstance(quantity.definition, Expression)
-    before = of(Partial(found.page.program.cost.entry, (Entry(name, quantity.indices),)))
+    before = of(Partial(known.page.program.cost.entry, (Entry(name, quantity.indices),)))
     return Line(
-        "", "δ, pulled down", before, quantity.definition, found.page.through(name), quantity.entry
+        "", "δ, pulled down", before, quantity.definition, known.page.through(name), quantity.entry
     )
 
 
-def _curvatures(found: Stages, place: int) -> list[Line]:
+def _curvatures(known: Stages, place: int) -> list[Line]:
     """S of a layer with itself, and with any later layer."""
-    name, later = found.slots[place], found.slots[place + 1 :]
-    signal = found.signals[name]
+    name, later = known.slots[place], known.slots[place + 1 :]
+    signal = known.signals[name]
     others = [
         line
         for other in dict.fromkeys((*later[:2], *later[-1:]))
-        if (line := found.line(signal, other)) is not None
+        if (line := known.line(signal, other)) is not None
     ]
     why = f"for every layer m after {name}" if len(later) > 1 else ""
-    own = found.line(signal, name)
+    itself = known.line(signal, name)
     closed = (
-        [] if own is None else [_line("S, closed", own, "with itself: its own slope moves too")]
+        []
+        if itself is None
+        else [_line("S, closed", itself, "with itself: its own slope moves too")]
     )
     return [*_for_any("S, pulled down", others, others[1:] or others, "m", why), *closed]
 
 
-def _transport(found: Stages, name: str, place: int) -> list[Line]:
+def _transport(known: Stages, name: str, place: int) -> list[Line]:
     """D from any earlier layer to a quantity of this one."""
-    if found.page.program.cost.name == name:
+    if known.page.program.cost.name == name:
         return []
-    earlier = found.slots[:place][::-1]
+    earlier = known.slots[:place][::-1]
     others = [
         line
         for other in dict.fromkeys((*earlier[:2], *earlier[-1:]))
-        if (line := found.line(name, other)) is not None
+        if (line := known.line(name, other)) is not None
     ]
     named = [line for line in others if line.name is not None]
     return _for_any(
@@ -357,7 +365,7 @@ def _generic(
     if not reason:
         return line
     instances = tuple(
-        (one.before, one.after) for one in (_line(rule, other, "") for other in others)
+        (written.before, written.after) for written in (_line(rule, other, "") for other in others)
     )
 
     def renamed(name: str) -> str:

@@ -27,11 +27,11 @@ SHORT = 9  # what weighs no more, such as diag(p) − p pᵀ, is put in rather t
 
 
 @dataclass(frozen=True)
-class Curvature:
-    """An S once derived: ∂delta/∂at, as an expression, and the lines that gave it."""
+class DerivedCurvature:
+    """An S once derived: ∂delta/∂z, as an expression, and the lines that gave it."""
 
     delta: Entry
-    at: Entry
+    z: Entry
     expression: Expression
     lines: tuple[Line, ...]
 
@@ -41,7 +41,7 @@ class CarryOut:
     """Carries derivatives out on a page; the S that one block names, the next one knows."""
 
     page: Page
-    curvatures: dict[str, Curvature] = field(default_factory=dict)
+    curvatures: dict[str, DerivedCurvature] = field(default_factory=dict)
     known: dict[tuple[str, str], tuple[Entry, Entry, Expression]] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -76,17 +76,17 @@ class CarryOut:
         gate = self._gate(entry.name, by.name)
         if gate is not None:
             taken = {index.name for index in (*entry.indices, *by.indices)}
-            at = self.page.letters.beside(
+            through = self.page.letters.beside(
                 Entry(gate, self.page.program.by_name[gate].indices), taken
             )
-            inner = Partial(at, (by,))
-            step = total(multiply(of(Partial(entry, (at,))), of(inner)), at.indices)
+            inner = Partial(through, (by,))
+            step = total(multiply(of(Partial(entry, (through,))), of(inner)), through.indices)
             self.page.write(
                 "chain rule", before, step, f"{entry.name} feels {by.name} only through {gate}"
             )
-            S = self._curvature(entry, at)
+            S = self._curvature(entry, through)
             reached = self.expand(inner)
-            result = self.page.simplified(total(multiply(S, reached), at.indices), prefer)
+            result = self.page.simplified(total(multiply(S, reached), through.indices), prefer)
             self.page.write("put in", before, result, "one into the other")
             return result
         derived = unfolded(self.page.program, entry, by, wholly(self.page.program))
@@ -125,22 +125,22 @@ class CarryOut:
             stack.extend(names_in(self.page.program.by_name[name].definition))
         return False
 
-    def _curvature(self, delta: Entry, at: Entry) -> Expression:
+    def _curvature(self, delta: Entry, z: Entry) -> Expression:
         """S = ∂δ/∂z, with a name unless it is a single product; a diagonal one as a vector."""
         kept = self.curvatures.get(delta.name)
         if kept is None:
             start = len(self.page.lines)
-            derived = self.expand(Partial(delta, (at,)))
+            derived = self.expand(Partial(delta, (z,)))
             if len(derived.terms) > 1:
-                name, derived = self._named(delta, at, derived)
+                name, derived = self._named(delta, z, derived)
                 self.page.write(
                     "name",
-                    of(Partial(delta, (at,))),
+                    of(Partial(delta, (z,))),
                     derived,
                     self.page.program.by_name[name.name].note,
                     name,
                 )
-            kept = Curvature(delta, at, derived, tuple(self.page.lines[start:]))
+            kept = DerivedCurvature(delta, z, derived, tuple(self.page.lines[start:]))
             self.curvatures[delta.name] = kept
         else:
             for line in kept.lines:
@@ -148,18 +148,18 @@ class CarryOut:
                     line.rule, line.before, line.after, line.reason, line.name, line.marks
                 )
         return renamed_to(
-            kept.expression, (*kept.delta.indices, *kept.at.indices), (*delta.indices, *at.indices)
+            kept.expression, (*kept.delta.indices, *kept.z.indices), (*delta.indices, *z.indices)
         )
 
-    def _named(self, delta: Entry, at: Entry, derived: Expression) -> tuple[Entry, Expression]:
+    def _named(self, delta: Entry, z: Entry, derived: Expression) -> tuple[Entry, Expression]:
         wish = Name("S", Name.read(delta.name).layer)
         name = Picker(self.page.program.names).pick(primed(wish))
         note = (
             f"the curvature of {self.page.program.cost.name} in {self.page.first.moved[delta.name]}"
         )
-        diagonal = on_diagonals(derived, delta.indices, at.indices)
+        diagonal = on_diagonals(derived, delta.indices, z.indices)
         entry = Entry(name, diagonal.indices)
-        self.page.symmetric_in(entry, delta.indices, at.indices)
+        self.page.symmetric_in(entry, delta.indices, z.indices)
         quantity = Quantity(name, entry.indices, diagonal.expression, "curvature", note)
         self.page.program = self.page.program.with_quantity(quantity)
         return entry, diagonal.named(entry)

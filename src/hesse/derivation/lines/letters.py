@@ -40,37 +40,39 @@ class Letters:
     def pick(self, index: Index, taken: set[str]) -> Index:
         """An index of the same size with a name that is not taken, which is added to those
         taken."""
-        own = self._own.get(index.size, [])
-        partners = [PARTNER[name] for name in (index.name, *own) if name in PARTNER]
+        letters = self._own.get(index.size, [])
+        partners = [PARTNER[name] for name in (index.name, *letters) if name in PARTNER]
         spare = [
-            letter for letter in (*partners, *SPARE) if letter not in self._used or letter in own
+            letter
+            for letter in (*partners, *SPARE)
+            if letter not in self._used or letter in letters
         ]
-        choices = [*([index.name] if index.name in own else []), *own, *spare]
+        choices = [*([index.name] if index.name in letters else []), *letters, *spare]
         return Index(Picker(taken).pick(numbered(choices, 2)), index.size)
 
     def beside(self, entry: Entry, taken: set[str]) -> Entry:
         """The entry with index names that are not taken, where possible partners of its own."""
-        own = {index.name for index in entry.indices}
-        names, at = set(taken), []
+        standing = {index.name for index in entry.indices}
+        names, indices = set(taken), []
         for index in entry.indices:
             if index.name not in taken:
                 names.add(index.name)
-                at.append(index)
+                indices.append(index)
                 continue
             partner = PARTNER.get(index.name, "")
             free = (
                 partner
-                and partner not in names | own
+                and partner not in names | standing
                 and (partner not in self._used or partner in self._own.get(index.size, ()))
             )
             picked = (
                 Index(partner, index.size)
                 if free
-                else self.pick(Index("", index.size), names | own)
+                else self.pick(Index("", index.size), names | standing)
             )
             names.add(picked.name)
-            at.append(picked)
-        return Entry(entry.name, tuple(at))
+            indices.append(picked)
+        return Entry(entry.name, tuple(indices))
 
     def nice(self, expression: Expression, free: Iterable[Index] = ()) -> Expression:
         """The expression with each bound index named by a letter of its size, none that means

@@ -56,7 +56,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
     entry, expression = page.first.entries[name], page.first.slope(name)
     cost = page.program.cost.entry
     needed = set(names_in(expression)).union(
-        *(page.program.ancestors(found) for found in names_in(expression))
+        *(page.program.ancestors(used) for used in names_in(expression))
     )
     for quantity in page.program.quantities:
         if signals and quantity.role == "delta" and quantity.name in needed:

@@ -10,7 +10,7 @@ from hesse.derivation.calculus.expression import LETTERS, Index, Size
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Symbol,
     Transpose,
@@ -24,22 +24,22 @@ from hesse.operations.registry import ARRAY_FUNCTIONS
 _ARITHMETIC = frozenset({"sum", "mean", "norm2", "trace", "diag", "eye", "sqrt"})
 
 
-def is_whole(tree: Tree) -> TypeGuard[Call]:
+def is_whole(tree: Tree) -> TypeGuard[FunctionCall]:
     """Whether a tree is a function of a whole array."""
-    return isinstance(tree, Call) and tree.function in ARRAY_FUNCTIONS
+    return isinstance(tree, FunctionCall) and tree.function in ARRAY_FUNCTIONS
 
 
-def is_elementwise(tree: Tree) -> TypeGuard[Call]:
+def is_elementwise(tree: Tree) -> TypeGuard[FunctionCall]:
     """Whether a tree is a nonlinear function of each entry. A square root is a power: its argument
     stands in parentheses."""
     return (
-        isinstance(tree, Call)
+        isinstance(tree, FunctionCall)
         and tree.function not in ARRAY_FUNCTIONS
         and tree.function not in _ARITHMETIC
     )
 
 
-class Names:
+class QuantityNames:
     """Which subtrees of a cost are quantities of their own, and what they are called.
 
     The arguments of nonlinear functions are; so is what occurs twice and is more than arithmetic;
@@ -95,16 +95,16 @@ class Names:
     def _is_work(self, tree: Tree) -> bool:
         """Whether a subtree is worth a name where it occurs twice."""
         return not self._constant(tree) and any(
-            isinstance(part, Call) or (isinstance(part, Binary) and part.operator == "@")
+            isinstance(part, FunctionCall) or (isinstance(part, Binary) and part.operator == "@")
             for part in walk(tree)
         )
 
     # ---------------------------------------------------------------- networks
 
-    def _is_layer(self, tree: Tree) -> TypeGuard[Call]:
+    def _is_layer(self, tree: Tree) -> TypeGuard[FunctionCall]:
         """Whether a tree is a function of a weighted sum, σ(W x + b)."""
         return (
-            isinstance(tree, Call)
+            isinstance(tree, FunctionCall)
             and (is_elementwise(tree) or tree.function in along_the_last())
             and self._is_weighted(tree.argument)
         )
@@ -129,7 +129,7 @@ class Names:
             self._depth[tree] = below + self._is_layer(tree)
         return self._depth[tree]
 
-    def _layers(self, layers: list[Call], parts: tuple[Tree, ...]) -> None:
+    def _layers(self, layers: list[FunctionCall], parts: tuple[Tree, ...]) -> None:
         weighted = dict.fromkeys(layer.argument for layer in layers)
         active = [layer for layer in layers if is_elementwise(layer)]
         compared = dict.fromkeys(side for part in parts for side in _compared(part))
@@ -207,7 +207,7 @@ class IndexNames:
         for wish in (first.get(size), second.get(size)):
             if wish is not None and wish not in scope:
                 return Index(wish, size)
-        foreign = {letter for own in (self._summed, self._outside) for letter in own.values()}
+        foreign = {letter for pool in (self._summed, self._outside) for letter in pool.values()}
         letters = _OUTPUTS if size in self._outside and size not in self._summed else _INPUTS
         free = "".join(letter for letter in letters if letter not in foreign) or letters
         return Index(Picker(self._taken | scope).pick(numbered(free)), size)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Number,
     Operator,
@@ -89,7 +89,7 @@ def parse(text: str) -> Tree:
         raise HesseValueError(TOO_DEEP) from None
     except ValueError as error:  # null bytes, integers of thousands of digits
         raise HesseValueError(f"the expression cannot be read: {error}") from None
-    reader = _Reader(text)
+    reader = _Parser(text)
     tree = reader.tree(body, 0)
     reader.check_names()
     return tree
@@ -124,7 +124,7 @@ def _unreadable(error: SyntaxError, text: str) -> HesseValueError:
     return pointed(f"the expression cannot be read: {message}{hint}", text, (place, place + length))
 
 
-class _Reader:
+class _Parser:
     """One text on its way to a tree."""
 
     def __init__(self, text: str) -> None:
@@ -216,7 +216,7 @@ class _Reader:
                 f"{name!r} cannot be a name: two underscores in a row are refused", node
             )
 
-    def call(self, node: ast.Call, depth: int) -> Call:
+    def call(self, node: ast.Call, depth: int) -> FunctionCall:
         if not isinstance(node.func, ast.Name):
             hint = "a product is written with *"
             if isinstance(node.func, ast.Attribute) and node.func.attr in known():
@@ -260,7 +260,7 @@ class _Reader:
                     f"{name}() has no argument {pair.arg or '**'}; {allowed}", pair.value
                 )
             axis = self.axis(pair.value)
-        return Call(name, self.tree(node.args[0], depth + 1), axis, self.span(node))
+        return FunctionCall(name, self.tree(node.args[0], depth + 1), axis, self.span(node))
 
     def axis(self, node: ast.expr) -> int:
         match node:

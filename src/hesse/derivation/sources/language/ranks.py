@@ -7,7 +7,7 @@ from itertools import product
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Number,
     Symbol,
@@ -46,35 +46,35 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             return 0 if max(of) == 1 else max(of) - (1 in of)
         case Binary():
             return max(of)
-        case Call("eye"):
+        case FunctionCall("eye"):
             return 2 + _at_most(of[0], 0, "eye(n) takes a size")
-        case Call("diag"):
+        case FunctionCall("diag"):
             if of[0] not in (1, 2):
                 raise RankError(
                     "diag is for a vector, which it makes a matrix, or a matrix, whose diagonal it"
                     " takes"
                 )
             return 3 - of[0]
-        case Call(name) if name in of_a_matrix():
+        case FunctionCall(name) if name in of_a_matrix():
             if of[0] < 2:
                 raise RankError(f"{name} is for square matrices")
             return of[0] - 2 + kept_axes(name)
-        case Call(name, _, axis) if name in along_the_last():
+        case FunctionCall(name, _, axis) if name in along_the_last():
             _axis(axis if axis is not None else -1, of[0], name)
             return of[0] - 1 + kept_axes(name)
-        case Call("sum" | "mean" | "norm2" as name, _, axis):
+        case FunctionCall("sum" | "mean" | "norm2" as name, _, axis):
             if axis is None:
                 return 0
             _axis(axis, of[0], name)
             return of[0] - 1
-        case Call():
+        case FunctionCall():
             return of[0]
 
 
-def _at_most(found: int, most: int, message: str) -> int:
-    if found > most:
+def _at_most(axes: int, most: int, message: str) -> int:
+    if axes > most:
         raise RankError(message)
-    return found
+    return axes
 
 
 def _axis(axis: int, of: int, name: str) -> int:

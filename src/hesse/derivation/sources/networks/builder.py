@@ -71,7 +71,7 @@ class Builder:
 
     def parameters_in(self, expression: Expression) -> list[str]:
         """The parameters that an expression mentions itself, in order."""
-        found = [
+        mentioned_names = [
             entry.name
             for term in expression.terms
             for entry in term.factors
@@ -79,7 +79,7 @@ class Builder:
         ]
         return [
             name
-            for name in dict.fromkeys(found)
+            for name in dict.fromkeys(mentioned_names)
             if name in self.leaves and self.leaves[name].role == "parameter"
         ]
 
@@ -91,26 +91,26 @@ class Builder:
         self.leaves[leaf.name] = leaf
         if given is not None:
             self.arrays[leaf.name] = given
-        at: list[Index] = []
+        indices: list[Index] = []
         pick = (
             self.letters.new
             if leaf.role == "parameter" and len(leaf.sizes) > 1
             else self.letters.known
         )
         for size, kind in zip(leaf.sizes, kinds, strict=True):
-            at.append(pick(kind, size, {index.name for index in at}))
-        return View(of(Entry(leaf.name, tuple(at))), tuple((index,) for index in at))
+            indices.append(pick(kind, size, {index.name for index in indices}))
+        return View(of(Entry(leaf.name, tuple(indices))), tuple((index,) for index in indices))
 
-    def condition(self, shown: str, at: Sequence[Index], array: Tensor) -> Expression:
+    def condition(self, shown: str, indices: Sequence[Index], array: Tensor) -> Expression:
         """An entry of a constant array that is one where a condition on its indices holds, and zero
         elsewhere.
 
         Args:
             shown: the condition, with ``{0}``, ``{1}`` … for the indices.
-            at: the indices.
+            indices: the indices.
             array: its value.
         """
-        return of(Entry(self.constant("I", array, shown), tuple(at)))
+        return of(Entry(self.constant("I", array, shown), tuple(indices)))
 
     def affine(self, head: Index, start: int, parts: Sequence[tuple[int, Index]]) -> Expression:
         """An entry of the condition ``[head = start + Σ stride · index]``; a delta where the head
@@ -154,7 +154,7 @@ class Builder:
     def define(
         self,
         name: str,
-        at: Sequence[Index],
+        indices: Sequence[Index],
         definition: Definition,
         role: str = "value",
         note: str = "",
@@ -162,7 +162,7 @@ class Builder:
         """A new quantity."""
         if isinstance(definition, Expression):
             definition = self.composed(definition)
-        self.quantities.append(Quantity(name, tuple(at), definition, role, note))
+        self.quantities.append(Quantity(name, tuple(indices), definition, role, note))
         return self.quantities[-1].entry
 
     def named(self, view: View, name: str, role: str = "value", note: str = "") -> View:
@@ -304,17 +304,17 @@ class Builder:
 
     def joined(self, view: View, axis: int) -> View:
         """The view with a single index on one axis: ``[e = 4h + d]`` where several ran along it."""
-        own = view.axes[axis]
-        if len(own) == 1:
+        parts = view.axes[axis]
+        if len(parts) == 1:
             return view
-        if not own:
+        if not parts:
             return view.over((*view.axes[:axis], (self.temporary(1),), *view.axes[axis + 1 :]))
-        whole = self.temporary(length(own))
+        whole = self.temporary(length(parts))
         joint = times(
-            self.affine(whole, 0, list(zip(strides(own), own, strict=True))), view.expression
+            self.affine(whole, 0, list(zip(strides(parts), parts, strict=True))), view.expression
         )
         return self.finished(
-            View(total(joint, own), (*view.axes[:axis], (whole,), *view.axes[axis + 1 :]))
+            View(total(joint, parts), (*view.axes[:axis], (whole,), *view.axes[axis + 1 :]))
         )
 
     def unified(
@@ -327,7 +327,7 @@ class Builder:
             labels: for each view a label for each axis; axes with one label run together, those of
                 size 1 are repeated.
         """
-        found = list(views)
+        single = list(views)
         along: dict[Hashable, Axis] = {}
         taken: set[str] = set()
         for label in dict.fromkeys(label for axes in labels for label in axes):
@@ -337,24 +337,24 @@ class Builder:
                 for axis, other in enumerate(axes)
                 if other == label
             ]
-            size = max(length(found[k].axes[axis]) for k, axis in uses)
+            size = max(length(single[k].axes[axis]) for k, axis in uses)
             full = [
                 (k, axis)
                 for k, axis in uses
-                if length(found[k].axes[axis]) == size and found[k].axes[axis]
+                if length(single[k].axes[axis]) == size and single[k].axes[axis]
             ]
             if (
                 size > 1
-                and len({tuple(i.size for i in found[k].axes[axis]) for k, axis in full}) > 1
+                and len({tuple(i.size for i in single[k].axes[axis]) for k, axis in full}) > 1
             ):
                 for k, axis in full:
-                    found[k] = self.joined(found[k], axis)
+                    single[k] = self.joined(single[k], axis)
             # Data takes the letters of what it is compared with.
-            leading = min(full, key=lambda use: self._is_data(found[use[0]]), default=None)
-            first = found[leading[0]].axes[leading[1]] if leading else ()
+            leading = min(full, key=lambda use: self._is_data(single[use[0]]), default=None)
+            first = single[leading[0]].axes[leading[1]] if leading else ()
             along[label] = tuple(self.lettered(index, taken) for index in first)
         expressions = []
-        for view, axes in zip(found, labels, strict=True):
+        for view, axes in zip(single, labels, strict=True):
             to: dict[Index, Index] = {}
             lost: list[Index] = []
             for axis, label in zip(view.axes, axes, strict=True):
@@ -382,13 +382,13 @@ class Builder:
         return expressions, tuple(along.get(label, ()) for label in range(rank))
 
 
-def fitting(at: Sequence[Index]) -> None:
+def fitting(indices: Sequence[Index]) -> None:
     """Refuse a condition whose array would not fit.
 
     Raises:
         HesseMemoryError: it has too many entries.
     """
-    sizes = [int(index.size) for index in at]
+    sizes = [int(index.size) for index in indices]
     if math.prod(sizes) > LARGEST_CONDITION:
         raise HesseMemoryError(
             f"derive: an axis of {max(sizes)} places that is merged or split needs an array of"

@@ -63,8 +63,12 @@ class View:
         single = as_factor(self.expression)
         if single is None or single[0] != 1 or not isinstance(single[1], Entry):
             return None
-        at = single[1].indices
-        return single[1] if set(at) == set(self.indices) and len(set(at)) == len(at) else None
+        indices = single[1].indices
+        return (
+            single[1]
+            if set(indices) == set(self.indices) and len(set(indices)) == len(indices)
+            else None
+        )
 
     def over(self, axes: Iterable[Axis]) -> "View":
         """The same expression on other axes."""
@@ -78,9 +82,9 @@ def length(axis: Axis) -> int:
 
 def times(left: Expression, right: Expression) -> Expression:
     """The product; sums stay in their parentheses."""
-    for one, other in ((left, right), (right, left)):
-        if one.number is not None:
-            return scale(other, one.number)
+    for first, other in ((left, right), (right, left)):
+        if first.number is not None:
+            return scale(other, first.number)
     return multiply(kept(left), kept(right))
 
 
@@ -102,10 +106,10 @@ exponent=Expression(terms=(Term(coefficient=Fraction(-1, 2), factors=(), bound=(
                 and math.isclose(float(square), value * value, rel_tol=4e-16)
             ):
                 root = Fraction(1, 2) if square >= 1 else Fraction(-1, 2)
-                found = of(
+                power = of(
                     Power(Group(constant(square if square >= 1 else 1 / square)), constant(root))
                 )
-                return found if value > 0 else scale(found, -1)
+                return power if value > 0 else scale(power, -1)
             return constant(near)
     raise AssertionError(f"not a finite number: {value}")
 
