@@ -54,6 +54,7 @@ def multiply(left: Expression, right: Expression) -> Expression:
 
 def multiply_terms(a: Term, b: Term) -> Term:
     """The product of two terms."""
+    # Σ_i a_i · Σ_i b_i is Σ_i Σ_j a_i b_j: neither sum may catch an index of the other.
     b = freshen(b, all_names(a))
     a = freshen(a, all_names(b))
     return Term(
@@ -74,6 +75,7 @@ def total(expression: Expression, over: Iterable[Index]) -> Expression:
     over = tuple(over)
     terms = []
     for term in expression.terms:
+        # What is summed over already must not be caught by the new sum.
         term = freshen(term, {index.name for index in over})
         present = indices(term)
         terms.append(
@@ -119,6 +121,7 @@ def simplify(
         prefer: of two free indices that a delta makes equal, the one to write.
     """
     kept = collect(expression, ones, prefer)
+    # Opened only where that leaves less to read: of y − ŷ squared it does not.
     if _has_parentheses(kept) and _count_opened(kept) <= MOST_OPENED:
         opened = collect(expand(kept), ones, prefer)
         if len(opened.terms) <= len(kept.terms) and weight(opened) < weight(kept):
@@ -149,11 +152,13 @@ def collect(
         if term.coefficient == 0:
             continue
         term = _on_the_diagonal(term, rank)
+        # Like terms have one key, whatever their bound indices are called.
         key = canonical(term)
         seen = sums.get(key)
         if seen is None:
             sums[key] = term
         else:
+            # A term that came about in both ways is of neither kind.
             kind = seen.kind if seen.kind == term.kind else None
             sums[key] = replace(seen, coefficient=seen.coefficient + term.coefficient, kind=kind)
     return Expression(tuple(term for term in sums.values() if term.coefficient != 0))
@@ -172,6 +177,7 @@ def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
     for delta in term.factors:
         if isinstance(delta, Delta):
             ends = (root(delta.left), root(delta.right))
+            # The order is total, so that equal terms choose the same index.
             keep, gone = sorted(ends, key=lambda index: (rank.get(index, len(rank)), index.name))
             first[gone] = keep
     to = {index: root(index) for index in first if root(index) != index}
@@ -193,6 +199,7 @@ def _tidy(term: Term, ones: frozenset[str]) -> Term:
         factor = _tidy_factor(factor, ones)
         if isinstance(factor, Group):
             body = factor.body
+            # A zero in a product is the whole of it.
             if body.is_zero:
                 return Term(Fraction(0))
             if len(body.terms) == 1:
@@ -202,6 +209,8 @@ def _tidy(term: Term, ones: frozenset[str]) -> Term:
                 factors.extend(inner.factors)
                 bound.extend(inner.bound)
                 continue
+            # Of a sum only a sign or a number that all terms share is taken out: a common factor
+            # of symbols is a question of how a formula is shown.
             common = body.terms[0].coefficient
             if all(part.coefficient < 0 for part in body.terms):
                 coefficient, factor = -coefficient, Group(scale(body, -1))
@@ -267,6 +276,7 @@ def _number_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
                     _power(factor, constant(exponent)) for factor in term.factors
                 ]
         if body.terms and all(part.coefficient < 0 for part in body.terms):
+            # (−a − b)ⁿ is ±(a + b)ⁿ: a sign in front is easier to read.
             return Fraction((-1) ** int(exponent)), [Power(Group(scale(body, -1)), power.exponent)]
     return None
 
@@ -280,6 +290,8 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
         for position, delta in enumerate(factors):
             if not isinstance(delta, Delta):
                 continue
+            # Each delta that goes changes the factors under the loop, so it starts again after
+            # each.
             if delta.left == delta.right:
                 del factors[position]
             elif delta.right in bound or delta.left in bound:
@@ -289,6 +301,8 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
                 del factors[position]
                 bound.remove(gone)
                 rest = Term(Fraction(1), tuple(factors), tuple(bound))
+                # A free index that takes the place of a bound one must not be caught by another
+                # sum of the term.
                 renamed = freshen(rest, {stays.name}) if stays not in bound else rest
                 bound = list(renamed.bound)
                 factors = [rename_factor(factor, {gone: stays}) for factor in renamed.factors]
@@ -325,6 +339,7 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
     exponents: dict[Factor, Expression] = {}
     for factor in factors:
         if isinstance(factor, Delta):
+            # A delta is its own square, so its powers are not added up.
             exponents.setdefault(factor, constant(1))
             continue
         base, exponent = (

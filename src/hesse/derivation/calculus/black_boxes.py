@@ -16,10 +16,12 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
     reaches."""
     definition = quantity.definition
     assert isinstance(definition, BlackBox)
+    # Nothing that hesse writes needs a third derivative.
     if definition.order == 2 or (definition.order == 1 and not definition.curved):
         return
     parameters = {name for name, leaf in program.leaves.items() if leaf.role == "parameter"}
     for place, name in enumerate(definition.arguments):
+        # What no parameter moves needs no derivative by it.
         if name not in parameters and not parameters & program.ancestors(name):
             continue
         taken = {index.name for index in quantity.indices}
@@ -50,6 +52,7 @@ def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]
     itself differentiable."""
 
     def slope(*arguments: Tensor) -> Tensor:
+        # A slope of a slope, or a derivative that a check takes, goes through this one again.
         tracked = any(argument.requires_grad for argument in arguments)
         with torch.enable_grad():
             moved = (
@@ -59,6 +62,7 @@ def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]
             )
             value = function(*arguments[:place], moved, *arguments[place + 1 :])
             shape = (*value.shape, *moved.shape)
+            # The map does not depend on this argument, or is constant where it is.
             if not value.requires_grad:
                 return torch.zeros(shape, dtype=moved.dtype)
             rows = [_row(entry, moved) for entry in value.reshape(-1)]

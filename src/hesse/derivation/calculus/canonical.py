@@ -22,6 +22,8 @@ def canonical(term: Term) -> object:
     of bound indices and the order of factors (for more than six bound indices alike in all they
     touch: only if)."""
     classes = _classes(term)
+    # Bound indices that cannot be told apart are tried in every order, and the least key is
+    # taken.
     best = None
     for order in _orders(classes):
         names = {index: Index(f"#{position}", index.size) for position, index in enumerate(order)}
@@ -76,9 +78,11 @@ def _classes(term: Term) -> list[list[Index]]:
             }
             for index in inside:
                 if index in signature:
+                    # This index is marked, so that its own place in the factor counts.
                     marked = {**names, index: Index("@", index.size)}
                     signature[index][repr(rename_factor(_free_key(factor), marked))] += 1
         colour = {
+            # A number of fixed length: the text itself would grow with every round.
             index: crc32(
                 repr((str(index.size), sorted(signature[index].items(), key=repr))).encode()
             )
@@ -93,6 +97,7 @@ def _classes(term: Term) -> list[list[Index]]:
 def _orders(classes: list[list[Index]]) -> Iterable[tuple[Index, ...]]:
     if not classes:
         return ((),)
+    # Seven alike would be 5040 orders.
     if sum(len(group) > 1 for group in classes) == 0 or sum(map(len, classes)) > 6:
         return (tuple(index for group in classes for index in group),)
     orders: list[tuple[Index, ...]] = [()]

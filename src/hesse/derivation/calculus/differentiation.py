@@ -26,7 +26,6 @@ from hesse.derivation.calculus.expression import (
     fresh,
     freshen,
     of,
-    own_indices,
 )
 from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.name import Name
@@ -34,10 +33,8 @@ from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import (
     ArrayCall,
     BlackBox,
-    Definition,
     Program,
     Quantity,
-    nodes_of,
 )
 from hesse.derivation.calculus.rules import HELD, Derivative, Rule, by_rule, of_sum
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
@@ -91,6 +88,7 @@ def product_rule(term: Term, by: Entry, entry: OfEntry) -> Derivative:
         moved = derivative(factor, by, entry)
         if not moved.rules:
             continue
+        # The factors keep their order: the new one stands where the old one stood.
         before = Expression((Term(term.coefficient, term.factors[:position]),))
         after = Expression((Term(Fraction(1), term.factors[position + 1 :]),))
         inside = multiply(multiply(before, _apart(moved.expression, term)), after)
@@ -168,6 +166,7 @@ def _of_array_call(
     program: Program, operation: str, argument: Entry, entry: Entry, by: Entry, inner: OfEntry
 ) -> Derivative:
     record = ARRAY_FUNCTIONS[operation]
+    # The axes in front are samples of the same function: they do not mix.
     lead = len(argument.indices) - record.axes
     taken = {index.name for index in (*entry.indices, *by.indices)}
     over = tuple(fresh(index, taken) for index in argument.indices[lead:])
@@ -198,7 +197,8 @@ def _of_black_box(
         f"{definition.operation} has no rule here: its derivative is a symbol, evaluated"
         " automatically"
     )
-    return by_rule(Rule(rules.CHAIN.name, reason), add(*parts))
+    # By this rule even where the map's own second derivative is zero, and no symbol is left.
+    return Derivative(add(*parts), (Rule(rules.CHAIN.name, reason),))
 
 
 def companion(program: Program, operation: str, argument: str) -> str:
@@ -230,6 +230,7 @@ def with_companions(program: Program) -> Program:
         if isinstance(definition, ArrayCall) and wanted:
             argument, written = definition.argument, ARRAY_FUNCTIONS[wanted]
             if (wanted, argument.name) not in have:
+                # The companion comes before the quantity whose derivative mentions it.
                 have.add((wanted, argument.name))
                 text = written.text or f"{wanted}({{}})"
                 name = (
@@ -254,12 +255,6 @@ def with_companions(program: Program) -> Program:
 def probability_name(program: Program, names: set[str]) -> str:
     """A name for softmax or sigmoid values: p, unless an index is called that or the name is
     taken."""
-    letters = set().union(*(index_names(quantity.definition) for quantity in program.quantities))
-    letters |= {index.name for quantity in program.quantities for index in quantity.indices}
+    letters = program.letters
     free = (name for name in ("p", "ŷ") if name not in names | letters)
     return Picker(names).pick(numbered([next(free, "π")], 2))
-
-
-def index_names(definition: Definition) -> set[str]:
-    """The names of all indices in a definition."""
-    return {index.name for node in nodes_of(definition) for index in own_indices(node)}

@@ -274,10 +274,12 @@ def rename_factor(factor: Factor, to: Renaming) -> Factor:
 def rename_term(term: Term, to: Renaming) -> Term:
     """The term with its free indices renamed; bound indices that would be caught are renamed out of
     the way first."""
+    # A sum binds its index: a free one of the same name elsewhere is another.
     to = {old: new for old, new in to.items() if old not in term.bound and old != new}
     if not to:
         return term
     caught = {new.name for new in to.values()}
+    # Σ_j a[i,j] with i renamed to j would sum over both.
     if any(index.name in caught for index in term.bound):
         term = freshen(term, caught, beside={old.name for old in to})
     return rebuilt(term, lambda factor: rename_factor(factor, to))
@@ -300,6 +302,7 @@ def freshen(term: Term, taken: Iterable[str], beside: Iterable[str] = ()) -> Ter
     """The term with each bound index whose name is taken renamed, to names that are not ``beside``
     either."""
     taken = set(taken)
+    # Only those that clash: names that a reader knows stay.
     caught = [index for index in term.bound if index.name in taken]
     if not caught:
         return term

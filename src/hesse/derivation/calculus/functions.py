@@ -37,6 +37,7 @@ def closed_form(
     """
     if order == 0 or order > 2 or function not in FUNCTIONS:
         return None
+    # Records write f' and f'' in z, the argument, and a, the value: a (1 − a) for a sigmoid.
     text = FUNCTIONS[function].derivatives[order - 1]
     return _build(
         _parsed(text), {"z": of(argument), "a": of(value or Apply(function, 0, argument))}
@@ -82,9 +83,11 @@ def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tens
     if order == 0:
         return f(z)
     with torch.enable_grad():
+        # Where a derivative of this one is wanted, the graph must lead back to z itself.
         point = z if z.requires_grad else z.detach().requires_grad_()
         value = f(point)
         for _ in range(order):
+            # A constant has no graph: all its derivatives are zero.
             if not value.requires_grad:
                 return torch.zeros_like(z)
             (slope,) = torch.autograd.grad(value.sum(), point, create_graph=True, allow_unused=True)
@@ -95,6 +98,8 @@ def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tens
 def sample_function(seed: int) -> Callable[[Tensor], Tensor]:
     """A smooth bounded function, neither odd nor even, to stand for an unknown one in a check."""
     generator = torch.Generator().manual_seed(seed)
+    # Three sines with rates, shifts and weights that no symmetry relates: none of f, f' and f''
+    # can be mistaken for another.
     weights, rates, shifts = (
         torch.rand(3, generator=generator, dtype=torch.float64) + 0.5 for _ in range(3)
     )

@@ -49,14 +49,17 @@ class Name:
     def read(cls, key: str) -> "Name":
         """The parts of a name."""
         base, (of, slash, by) = key[:1], key[1:].rpartition("/∂")
+        # The last ∂ below is the outermost derivative: ∂∂a/∂b/∂c is that of ∂a/∂b by c.
         if base == "∂" and slash:
             return cls("∂", of=of, by=by)
+        # The primes belong to the whole name, not to its last part.
         rest = key[1:].rstrip(_PRIME)
         primes = len(key) - 1 - len(rest)
         if base in _BETWEEN and (place := _outside(rest, _BETWEEN[base])) > 0:
             first, second = rest[:place], rest[place + 1 :]
             of, by = (second, first) if base == "D" else (first, second)
             return cls(base, of=of, by=by, primes=primes)
+        # A name such as alpha is no activation of a layer called lpha.
         numbered = base in ("z", "a") and (rest.isdigit() or rest.startswith("("))
         return cls(base, rest, primes=primes) if numbered or base in ("δ", "S") else cls(key)
 

@@ -11,6 +11,8 @@ def put_in(expression: Expression, closed: dict[Partial, Expression]) -> Express
     def inside(factor: Factor) -> Expression:
         if isinstance(factor, Partial):
             return closed[factor]
+        # A derivative may stand in the parentheses of a definition, but in no function and no
+        # power: those are differentiated to a slope and the derivative of what is in them.
         return of(Group(put_in(factor.body, closed)) if isinstance(factor, Group) else factor)
 
     return replaced(expression, inside)

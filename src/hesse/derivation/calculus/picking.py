@@ -22,6 +22,7 @@ class Picker:
 
     def pick(self, candidates: Iterable[str]) -> str:
         """The first candidate that is not taken; it is taken then."""
+        # Candidates never end: they are numbered after the last letter.
         name = next(name for name in candidates if name not in self.taken)
         self.taken.add(name)
         return name

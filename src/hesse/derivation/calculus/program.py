@@ -15,6 +15,7 @@ from hesse.derivation.calculus.expression import (
     Size,
     Term,
     children,
+    own_indices,
     walk,
 )
 
@@ -138,6 +139,8 @@ class Program:
     def _ancestors(self) -> dict[str, frozenset[str]]:
         ancestors: dict[str, frozenset[str]] = {}
         for quantity in self.quantities:
+            # Quantities stand in the order in which they are computed, so those of what they are
+            # made of are known.
             direct = names_in(quantity.definition)
             ancestors[quantity.name] = direct.union(
                 *(ancestors.get(name, frozenset()) for name in direct)
@@ -148,6 +151,13 @@ class Program:
     def names(self) -> set[str]:
         """What leaves and quantities are called."""
         return {*self.leaves, *self.by_name}
+
+    @property
+    def letters(self) -> set[str]:
+        """What the indices of quantities and of their definitions are called."""
+        nodes = (node for quantity in self.quantities for node in nodes_of(quantity.definition))
+        written = (index.name for node in nodes for index in own_indices(node))
+        return {i.name for q in self.quantities for i in q.indices}.union(written)
 
     def ancestors(self, name: str) -> frozenset[str]:
         """What a quantity depends on, itself left out."""

@@ -48,28 +48,21 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
         expression: of one sample.
         program: of one sample.
     """
+    # What is made from a sample has one value for each sample too.
     sampled = {name for name, leaf in program.leaves.items() if leaf.per_sample}
     sampled |= {
         quantity.name
         for quantity in program.quantities
         if program.ancestors(quantity.name) & sampled
     }
-    definitions = (
-        quantity.definition
-        for quantity in program.quantities
-        if isinstance(quantity.definition, Expression)
-    )
-    names = all_names(expression).union(*map(all_names, definitions))
-    names |= {index.name for quantity in program.quantities for index in quantity.indices}
-    sizes = {
-        str(size) for name in (*program.leaves, *program.by_name) for size in program.shape(name)
-    }
+    sizes = {str(size) for name in program.names for size in program.shape(name)}
     n = Index(
-        Picker(names).pick(numbered("nst")),
+        Picker(all_names(expression) | program.letters).pick(numbered("nst")),
         Picker(sizes | program.names).pick(numbered("NT")),
     )
 
     def moved(part: Any) -> Any:
+        # The index of samples comes first, as the batch does in arrays.
         if isinstance(part, Entry):
             return Entry(part.name, (n, *part.indices)) if part.name in sampled else part
         return rebuilt(part, moved)

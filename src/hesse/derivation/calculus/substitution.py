@@ -50,6 +50,7 @@ class Substitution:
 def substituted(expression: Expression, program: Program) -> Substitution | None:
     """Every derivative of a known function written out; None where there is none."""
     replaced: dict[tuple[str, int, str], tuple[Factor, Expression, str]] = {}
+    # The program grows by each value that gets a name while the expression is walked.
     names = [program]
 
     def change(factor: Apply) -> Expression | None:
@@ -58,6 +59,7 @@ def substituted(expression: Expression, program: Program) -> Substitution | None
         if closed is None:
             return None
         closed = collect(map_applies(closed, lambda inner: _named(inner, names)))
+        # Told once for each argument: tanh'(z_i) and tanh'(z_k) are one line.
         key = (
             factor.function,
             factor.order,

@@ -90,6 +90,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     def arriving(name: str, place: Entry) -> tuple[Share, ...]:
         shares = []
         for user in users[name]:
+            # What no signal comes from does not lead on to the cost.
             if user.name not in signal:
                 continue
             taken = {index.name for index in place.indices}
@@ -101,6 +102,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
             shares.append(Share(outer, local, over))
         return tuple(shares)
 
+    # From the cost down: the signals of all that use a quantity are known when its own is made.
     for quantity in reversed(program.quantities[:-1]):
         if not any(program.depends(quantity.entry, name) for name in wanted):
             continue
@@ -108,6 +110,8 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         if not shares:
             continue
         expression = simplify(add(*(share.product for share in shares)), ones(program))
+        # A sum gets a name where it is passed on to several names; that of an activation goes
+        # into the δ below it alone.
         uses = len(names_in(quantity.definition))
         slot = every_slot and not wanted.isdisjoint(names_in(quantity.definition))
         long = len(expression.terms) > 1 and (uses > 1 or quantity.role != "activation")
@@ -127,6 +131,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         else:
             signal[quantity.name] = expression
     arrived = {name: arriving(name, entries[name]) for name in parameters}
+    # A δ needs the values of the whole forward pass, so all of them come after it.
     everything = (*program.quantities[:-1], *named, program.cost)
     return Adjoints(replace(program, quantities=tuple(everything)), arrived, entries, moved)
 

@@ -70,6 +70,7 @@ class Stages:
         exchanged = self._exchanged(entry, by)
         if exchanged is not None:
             return exchanged
+        # Only places that lead on to what is differentiated.
         slots = [name for name in self.page.users(by.name) if self._feels(entry.name, name)]
         asked, reached = [], []
         for slot in slots:
@@ -107,6 +108,7 @@ class Stages:
             inner = derivative(share.inner, z, self.derivative).expression
             above.append(total(multiply(outer, share.inner), share.over))
             beside.append(total(multiply(share.outer, inner), share.over))
+        # Without a place above, the chain rule through the slots is the shorter way.
         if all(part.is_zero for part in beside):
             return None
         slope = self.page.letters.nice(
@@ -145,6 +147,7 @@ class Stages:
 
     def _known(self, kind: str, entry: Entry, by: Entry) -> Expression:
         key = (kind, entry.name, by.name)
+        # Put together once, at the quantities' own indices, and renamed for each use.
         if key not in self.known:
             program = self.page.program
             first = program.by_name[entry.name].entry
@@ -154,6 +157,7 @@ class Stages:
             self.known[key] = (first, second, self._named(kind, first, second))
         first, second, expression = self.known[key]
         taken = all_names(expression) | {i.name for i in (*entry.indices, *by.indices)}
+        # By way of names that nothing has: two indices may change places.
         away = {
             index: fresh(Index(f"{index.name}", index.size), taken)
             for index in (*first.indices, *second.indices)
@@ -165,6 +169,7 @@ class Stages:
         raw = unfolded(self.page.program, entry, by, self.derivative).expression
         free = (*entry.indices, *by.indices)
         expression = self.page.letters.nice(self.page.simplified(raw, free), free)
+        # Zero and short ones are put in where they stand; a name would be longer.
         if expression.is_zero or (kind == "D" and self._is_short(entry, expression)):
             self.lines[f"{entry.name}|{by.name}"] = Named(kind, entry, by, expression, None)
             return expression
@@ -206,6 +211,7 @@ class Stages:
     def example(self, parameters: tuple[str, ...]) -> list[tuple[str, str]]:
         """A mixed block of two matrices far enough apart to show both kinds of term, where there is
         one."""
+        # Matrices where there are any: the blocks of biases are the same with fewer factors.
         rank = {name: len(self.page.program.shape(name)) for name in parameters}
         matrices = [
             name for name in parameters if rank[name] >= 2 and self.page.users(name)
@@ -218,6 +224,7 @@ class Stages:
                 self._feels(user, self.page.users(pair[0])[0]) for user in self.page.users(pair[1])
             )
         ]
+        # W1 with W3 where there is one: a layer lies between the two.
         return (fed or pairs)[1:2] or (fed or pairs)[:1]
 
     def line(self, entry: str, by: str) -> "Named | None":
@@ -260,6 +267,7 @@ def stages(known: Stages) -> tuple[Stage, ...]:
     done: list[Stage] = []
     told: set[tuple[str, int]] = set()
     for place, name in enumerate(slots):
+        # What comes before the first layer is shown with it.
         first = 0 if place == 0 else starts[place]
         last = starts[place + 1] if place + 1 < len(slots) else len(forward)
         computed = tuple(forward[first:last])
@@ -280,6 +288,7 @@ def _known_slopes(page: Page, lines: list[Line], told: set[tuple[str, int]]) -> 
     """What f' and f'' are, the first time that a known function has them."""
     new = []
     for line in lines:
+        # A line for any layer has letters in place of names, which no program knows.
         after = line.instances[0][1] if line.instances else line.after
         written = substituted(after, page.program)
         if written is None:
@@ -331,6 +340,7 @@ def _transport(known: Stages, name: str, place: int) -> list[Line]:
         for other in dict.fromkeys((*earlier[:2], *earlier[-1:]))
         if (line := known.line(name, other)) is not None
     ]
+    # One without a name is put in where it is used, and needs no line.
     named = [line for line in others if line.name is not None]
     return _for_any(
         "D, pushed up", others, named, "l", "for every layer l before" if len(earlier) > 1 else ""
@@ -347,6 +357,7 @@ def _for_any(
     general = [line for line in fit if not line.names_its_layer]
     if not general:
         return [_line(rule, line, "") for line in fit]
+    # The longest shows every term that the others have.
     shown = max(general, key=lambda line: (len(line.expression.terms), weight(line.expression)))
     return [_generic(rule, shown, all_of_them, shown.by.name, letter, reason)]
 

@@ -73,6 +73,8 @@ class CarryOut:
         # differentiated.
         leaf = by.name in self.page.program.leaves
         prefer = (*by.indices, *entry.indices) if leaf else (*entry.indices, *by.indices)
+        # Through the δ's own quantity alone: then S says it all, and the block is S times what
+        # lies below.
         gate = self._gate(entry.name, by.name)
         if gate is not None:
             taken = {index.name for index in (*entry.indices, *by.indices)}
@@ -95,6 +97,7 @@ class CarryOut:
         reason = derived.rule.reason or self._reason(derived, entry, by, bool(partials))
         marks = _marks(step, by) if rules.PRODUCT in derived.rules else ()
         self.page.write(derived.rule.name, before, step, reason, marks=marks)
+        # Nothing is left: the line itself is the result.
         if not partials:
             return step
         closed = {partial: self.expand(partial) for partial in partials}
@@ -109,11 +112,13 @@ class CarryOut:
         if quantity is None or quantity.role != "delta":
             return None
         gate = self.page.first.moved[name]
+        # Through its own quantity, or not through it at all.
         if gate == by or by not in self.page.program.ancestors(gate):
             return None
         return None if self._reaches(name, by, without=gate) else gate
 
     def _reaches(self, above: str, below: str, without: str) -> bool:
+        # What is left out counts as seen: no way goes through it.
         stack, seen = [above], {without}
         while stack:
             name = stack.pop()
@@ -131,6 +136,7 @@ class CarryOut:
         if kept is None:
             start = len(self.page.lines)
             derived = self.expand(Partial(delta, (z,)))
+            # A single product is as short as a name for it.
             if len(derived.terms) > 1:
                 name, derived = self._named(delta, z, derived)
                 self.page.write(
@@ -143,6 +149,7 @@ class CarryOut:
             kept = DerivedCurvature(delta, z, derived, tuple(self.page.lines[start:]))
             self.curvatures[delta.name] = kept
         else:
+            # Each block shows how its S came about, though it is derived once.
             for line in kept.lines:
                 self.page.write(
                     line.rule, line.before, line.after, line.reason, line.name, line.marks

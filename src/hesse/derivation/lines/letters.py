@@ -41,6 +41,8 @@ class Letters:
         """An index of the same size with a name that is not taken, which is added to those
         taken."""
         letters = self._own.get(index.size, [])
+        # First the letters that a reader pairs with those of this size, then any that means no
+        # other size.
         partners = [PARTNER[name] for name in (index.name, *letters) if name in PARTNER]
         spare = [
             letter
@@ -84,6 +86,7 @@ class Letters:
         taken = free | {index.name for index in indices(term)}
         if term.bound:
             names = set(taken)
+            # A letter that fits stays; only the others are picked anew.
             keep = {
                 i: i
                 for i in term.bound
@@ -98,6 +101,7 @@ class Letters:
                 rename_factor(rename_factor(factor, away), back) for factor in term.factors
             )
             term = replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
+        # Sums within factors may not use a letter of the sums around them.
         seen = taken | {index.name for index in term.bound}
         return replace(term, factors=tuple(self._within(factor, seen) for factor in term.factors))
 
@@ -116,6 +120,7 @@ class Letters:
 
     def _beneath(self, body: Expression, seen: set[str]) -> Expression:
         def own(term: Term) -> Term:
+            # Only where one clashes: else the letters that the definition began with stay.
             if any(index.name in seen for index in term.bound):
                 return self._nice(term, seen)
             further = seen | {index.name for index in (*indices(term), *term.bound)}

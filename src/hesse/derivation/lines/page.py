@@ -63,6 +63,7 @@ class Page:
     def enter(self, branch: str) -> None:
         """Lines from here on are counted within a branch, or after all branches where it is ""."""
         self.branch = branch
+        # After the branches the count goes on where it was before them.
         self.count = 0 if branch else sum(line.label.isdigit() for line in self.lines)
 
     def write(
@@ -76,6 +77,8 @@ class Page:
     ) -> None:
         """One line more."""
         self.count += 1
+        # Both sides name the same entries, so the letters of the left are not given to sums on
+        # the right.
         free = indices(before)
         left, right = self.letters.nice(before, free), self.letters.nice(after, free)
         self.lines.append(
@@ -103,6 +106,7 @@ class Page:
                 return factor
             pairs = self.symmetric[factor.name]
             first, second = ([factor.indices[pair[side]] for pair in pairs] for side in (0, 1))
+            # The side that is read first has the index that comes first.
             if [place.get(i, len(place)) for i in first] <= [
                 place.get(i, len(place)) for i in second
             ]:
@@ -169,6 +173,7 @@ def in_reading_order(expression: Expression, start: tuple[Index, ...]) -> Expres
         else replace(term, factors=_walk(term.factors, start))
         for term in expression.terms
     ]
+    # Terms of the same names differ in their indices alone, as A and Aᵀ do.
     if len({mentioned(term) for term in terms}) == 1:
         place = {index: k for k, index in enumerate(start)}
         terms.sort(

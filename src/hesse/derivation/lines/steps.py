@@ -59,6 +59,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
         *(page.program.ancestors(used) for used in names_in(expression))
     )
     for quantity in page.program.quantities:
+        # In the order of the program, which is from the top down.
         if signals and quantity.role == "delta" and quantity.name in needed:
             assert isinstance(quantity.definition, Expression)
             moved = Entry(page.first.moved[quantity.name], quantity.indices)
@@ -115,6 +116,7 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
         return Block(A, B, ZERO, tuple(page.lines))
     branches = _branches(page, A, B)
     partials = partials_in(branches)
+    # Branches have letters only where there are several.
     letters = {
         partial: chr(ord("A") + k) if len(partials) > 1 else ""
         for k, partial in enumerate(partials)
@@ -132,11 +134,15 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
                 page.enter(letters[partial])
             written = len(page.lines)
             closed[partial] = expander.expand(partial)
+            # A derivative that another branch has carried out already has no lines of its own
+            # here.
             if len(page.lines) == written:
                 page.write("known", of(partial), closed[partial], "as derived above")
         page.enter("")
         result = page.simplified(put_in(branches, closed), A.indices, B.indices)
         page.write("collect", whole, result, "the branches put in")
+        # The result as the branches have it stays; this is one line more where the S is short, or
+        # stands on another.
         opened = expander.open(result, A.indices, B.indices)
         if opened is not None:
             page.write("put in", result, opened[1], f"{opened[0]} written out")
@@ -194,6 +200,7 @@ def _substitute(
     for line in written.lines:
         page.write(line.rule, line.before, line.after, line.reason)
     result = page.simplified(written.expression, rows, columns)
+    # A second derivative of zero, as that of relu, takes its term with it.
     gone = len(result.terms) < len(expression.terms)
     page.write(
         "put in", expression, result, "and what is zero goes" if gone else "in terms of the values"

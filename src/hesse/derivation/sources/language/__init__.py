@@ -57,6 +57,7 @@ def program(
         )
     try:
         return _program(text, _parameters(wrt), declared(shapes), given)
+    # The parser refuses what is too deep; rewrites and shapes may go deeper than the text does.
     except RecursionError:
         raise HesseValueError(TOO_DEEP) from None
 
@@ -67,6 +68,7 @@ def _program(
     tree = parse(text)
     occurring = symbols(tree)
     for name in parameters:
+        # A parameter that is declared may be absent: its blocks are zero.
         if name not in occurring and name not in known:
             _check_near(name, occurring)
     inferred = infer(tree, one_line(text), known, parameters)
@@ -103,6 +105,7 @@ def _parameters(wrt: Any) -> tuple[str, ...]:
 
 def _check_near(name: str, occurring: Sequence[str]) -> None:
     """A parameter that does not occur has zero blocks; one that nearly does is misspelled."""
+    # Another case of the same letters is the likelier slip.
     same = [other for other in occurring if other.casefold() == name.casefold()]
     close = same or get_close_matches(name, occurring, n=1, cutoff=0.7)
     if close:

@@ -66,6 +66,7 @@ def declared(shapes: Any) -> dict[str, Shape]:
         if "__" in name or name in known():
             raise HesseValueError(f"{name!r} cannot be the name of an array")
         result[name] = tuple(_size(size, name) for size in sizes)
+    # A letter cannot be an array and a size: n*x would mean two things.
     both = [name for name in result if any(name in sizes for sizes in result.values())]
     if both:
         raise HesseValueError(

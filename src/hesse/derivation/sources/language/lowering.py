@@ -61,6 +61,7 @@ def lower(
         fixed: arrays of which every entry is one known number.
         sums: arrays whose entries along the last axis add to a known number.
     """
+    # Whatever comes after sees only the forms whose derivatives are known.
     tree = rewritten(tree, lambda part: len(shapes.of(part)))
     return _Lowering(tree, shapes, wrt, dict(fixed or {}), dict(sums or {})).program()
 
@@ -94,6 +95,7 @@ class _Lowering:
         sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
         taken = {*shapes.leaves, *sizes, *called}
         self.names = QuantityNames(tree, self.is_constant, taken)
+        # No index is called like something that is written beside it.
         letters = (
             taken
             | {"z", "a", "u", self.names.cost}
@@ -102,6 +104,7 @@ class _Lowering:
         products = [
             part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"
         ]
+        # @ sums over the last axis of its left side.
         summed = (shapes.of(part.left)[-1] for part in products)
         self.indices = IndexNames(
             summed, (size for part in products for size in shapes.of(part)), letters
@@ -110,6 +113,7 @@ class _Lowering:
         self.defined: dict[Tree, Quantity] = {}
 
     def program(self) -> Program:
+        # What the cost is made of is defined on the way, so it comes last.
         definition = simplify(self.value(self.tree, (), set()))
         cost = Quantity(self.names.cost, (), definition, "cost")
         return Program(self.leaves, (*self.quantities, cost), self.unknown)
@@ -124,6 +128,7 @@ class _Lowering:
 
     def entry(self, tree: Tree, indices: At) -> Entry:
         """An entry of a quantity, which is defined where it is first asked for."""
+        # Equal subtrees are one quantity.
         if tree not in self.defined:
             quantity = self.whole(tree) if is_whole(tree) else self.quantity(tree)
             self.quantities.append(quantity)
@@ -138,6 +143,7 @@ class _Lowering:
     def whole(self, tree: FunctionCall) -> Quantity:
         indices = self.fresh(self.shapes.of(tree.argument), set())
         factor = grouped(self.value(tree.argument, indices, set()))
+        # The argument of such a function is an array or has got a name.
         assert isinstance(factor, Entry)
         function = ARRAY_FUNCTIONS[tree.function]
         kept = (
@@ -196,6 +202,7 @@ class _Lowering:
                     second if sign == "+" else scale(second, -1),
                 )
             case Binary(_, left, right):
+                # The right side sums over no letter that stands in the left one.
                 first = self.stretched(left, indices, scope)
                 return self.arithmetic(
                     tree, first, self.stretched(right, indices, scope | all_names(first))
@@ -209,6 +216,7 @@ class _Lowering:
         """The entry of an operand at the indices of a result with more axes, or longer ones: an
         axis of size 1 is repeated."""
         shape = self.shapes.of(tree)
+        # By NumPy's rule the axes are matched from the last.
         indices = indices[len(indices) - len(shape) :]
         reached = list(indices)
         for position, (size, index) in enumerate(zip(shape, indices, strict=True)):
@@ -225,6 +233,7 @@ class _Lowering:
         tail = indices[len(indices) - (len(left) > 1) - (len(right) > 1) :]
         batch = indices[: len(indices) - len(tail)]
         row, column = tail[: len(left) > 1], tail[len(tail) - (len(right) > 1) :]
+        # Both sides see the summed index, so neither sums over its letter.
         scope = scope | {k.name}
         first = self.stretched(tree.left, (*batch, *row, k), scope)
         second = self.stretched(tree.right, (*batch, k, *column), scope | all_names(first))
@@ -238,6 +247,7 @@ class _Lowering:
                 if collect(right).is_zero:
                     raise self.error("division by zero", tree)
                 return times(left, reciprocal(right))
+        # A number must be one before a power of it can be worked out.
         left = collect(left) if self.is_constant(tree.left) else left
         right = collect(right) if self.is_constant(tree.right) else right
         power = right.number

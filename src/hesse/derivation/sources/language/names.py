@@ -55,10 +55,12 @@ class QuantityNames:
     def __init__(self, tree: Tree, constant: Callable[[Tree], bool], taken: Iterable[str]) -> None:
         self._constant = constant
         self._names = Picker({*taken, "u"})  # u1, u2, ... from the first on
+        # A tree is asked for its depth by every tree above it.
         self._depth: dict[Tree, int] = {}
         self._plan: dict[Tree, tuple[str, str]] = {}  # the name wished for, and the role
         parts = tuple(dict.fromkeys(walk(tree)))
         self._layers([part for part in parts if self._is_layer(part)], parts)
+        # How often each subtree stands somewhere, equal ones together.
         within = Counter(child for part in parts for child in children(part))
         for part in parts:
             if is_whole(part):
@@ -116,6 +118,7 @@ class QuantityNames:
             case Binary("+" | "-", left, right):
                 return self._is_weighted(left) or self._is_weighted(right)
             case Binary("*" | "@", left, right):
+                # A product weighs where both sides vary: 2 x is no weighted sum.
                 free = [side for side in (left, right) if not self._constant(side)]
                 return len(free) == 2 or any(self._is_weighted(side) for side in free)
             case Binary("/", left, right):
@@ -149,6 +152,7 @@ class QuantityNames:
             self._plan[tree] = (f"z{number}", "preactivation")
         outputs = [layer for layer in active if layer in compared and layer not in inside]
         for layer in (*hidden, *outputs):
+            # ŷ is the prediction: there can be only one.
             hat = layer in outputs and len(outputs) == 1
             self._plan.setdefault(
                 layer, ("ŷ" if hat else f"a{numbers[layer.argument]}", "activation")
@@ -160,6 +164,7 @@ class QuantityNames:
         if len(weighted) == 1:
             return {weighted[0]: ""}
         depths = [self.depth(tree) + 1 for tree in weighted]
+        # Two of one depth cannot both be z2: then they are counted.
         distinct = len(set(depths)) == len(depths)
         numbers = depths if distinct else range(2, 2 + len(depths))
         return dict(zip(weighted, map(str, numbers), strict=True))
@@ -207,6 +212,7 @@ class IndexNames:
         for wish in (first.get(size), second.get(size)):
             if wish is not None and wish not in scope:
                 return Index(wish, size)
+        # A letter of another size would be misread.
         foreign = {letter for pool in (self._summed, self._outside) for letter in pool.values()}
         letters = _OUTPUTS if size in self._outside and size not in self._summed else _INPUTS
         free = "".join(letter for letter in letters if letter not in foreign) or letters

@@ -120,9 +120,11 @@ class _Search:
                         if a == b
                     )
                 ]
+                # This is the operation that the error names.
                 if not ways:
                     self.stuck = part
                     return False
+                # A rank stays possible while one way of the operation has it.
                 narrowed = {part: frozenset(out for _, out in ways if out is not None)}
                 for position, child in enumerate(below):
                     narrowed[child] = narrowed.get(child, self.can[child]) & {
@@ -182,6 +184,7 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
         part for part in search.parts if isinstance(part, Symbol) and customary(part.name) == 2
     ]
     search.fix(tree, 0)  # where it does not fit, the shape that the cost has is named later
+    # A cost that only fits if W is a vector is a slip in the text, not a vector W.
     if any(search.can[part] == {1} and 2 in before[part] for part in capitals):
         search.can = before
     for part in search.parts:
@@ -189,6 +192,7 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
             can, custom = search.can[part], customary(part.name)
             if custom in can and search.fix(part, custom):
                 continue
+            # The customary number does not fit: another one may be the only one that does.
             fitting = [r for r in sorted(can) if _fits(search, part, r)]
             if len(fitting) != 1:
                 choices = " or ".join(f"{part.name}[{','.join('nm'[:r])}]" for r in fitting)

@@ -32,10 +32,12 @@ def rewritten(tree: Tree, rank: Rank) -> Tree:
         tree: a tree whose shapes fit.
         rank: the number of axes of a subtree.
     """
+    # Innermost first: log(softmax(z)) is seen only once the softmax is.
     tree = rebuilt(tree, lambda child: rewritten(child, rank))
     for rewrite in REWRITES:
         better = rewrite(tree, rank)
         if better is not None and better != tree:
+            # What a rewrite made may fit another.
             return rewritten(_placed(better, tree), rank)
     return tree
 

@@ -64,6 +64,7 @@ class Shapes:
         if stretch and 1 in (a, b):
             return b if a == 1 else a
         for unknown, other in ((a, b), (b, a)):
+            # An open size takes the other's value; two that are known must agree.
             if _open(unknown):
                 self._same[unknown] = other
                 return other
@@ -182,9 +183,11 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
                 else tuple(f"?{name}{axis}" for axis in range(ranks[name]))
             )
     open_shapes = Shapes(text, leaves, counts)
+    # The walk itself unifies sizes; its result is asked for below, when they have letters.
     open_shapes.of(tree)
     letters = Picker(sizes.union(names, (call.function for call in calls)))
     chosen: dict[Size, Size] = {}
+    # d is the input's size, h the first layer's, as people write them.
     for name in (*_innermost_first(tree), *extra):
         for size in map(open_shapes.size, reversed(leaves[name])):
             if _open(size) and size not in chosen:

@@ -139,6 +139,7 @@ def _text(tree: Tree) -> tuple[str, int]:
         case Negative(operand):
             return f"-{_within(operand, _SIGN)}", _SIGN
         case Transpose(Number(value)):
+            # 2.T would be read as the number 2. and a name.
             return f"({decimal(value)}).T", _ATOM
         case Transpose(operand):
             return f"{_within(operand, _ATOM)}.T", _ATOM

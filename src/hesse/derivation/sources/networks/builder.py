@@ -132,6 +132,7 @@ class Builder:
         deltas that are summed."""
         parts = []
         for term in expression.terms:
+            # Conditions in a row are put into one, so that nothing is summed between them.
             added, rest = composed(term, self._affine)
             value = Expression((replace(rest, bound=()),))
             for condition in added:
@@ -144,6 +145,7 @@ class Builder:
     def constant(self, base: str, array: Tensor, shown: str | None = None) -> str:
         """The name of a constant array; the same one for the same array."""
         array = array.detach().double().cpu()
+        # Equal arrays are one constant, whichever operation they came from.
         key = (shown, tuple(array.shape), array.numpy().tobytes())
         if key not in self._constants:
             name = self.name(base, number=shown is not None)
@@ -262,6 +264,7 @@ class Builder:
         view = self.joined(self.settled(view), axis)
         (along,) = view.axes[axis]
         entry = view.entry
+        # The function acts along the last index, so the array is laid out that way.
         if entry is None or entry.indices[-1] != along:
             rest = [index for index in view.indices if index != along]
             entry = self.define(self.name("u", number=True), (*rest, along), view.expression)
@@ -358,6 +361,7 @@ class Builder:
             to: dict[Index, Index] = {}
             lost: list[Index] = []
             for axis, label in zip(view.axes, axes, strict=True):
+                # Axes of the same indices run together; another one has size 1 and is repeated.
                 if len(axis) == len(along[label]) and length(axis) == length(along[label]):
                     to |= dict(zip(axis, along[label], strict=True))
                 else:

@@ -77,14 +77,9 @@ class GraphProgram:
         Raises:
             HesseValueError: it is another number.
         """
+        # Formulas are valued in float64, the model in its own type.
         limit = 1e-4 if self.cost.dtype == torch.float32 else 1e-9
-        samples = (
-            batch.take(slice(place, place + 1))
-            for batch in self.cost.batches()
-            if batch is not None
-            for place in range(batch.size)
-        )
-        for arrays, sample in zip(self.samples(count), samples, strict=False):
+        for arrays, sample in zip(self.samples(count), self._first(count), strict=True):
             value = float(
                 Valuation(self.program, arrays, self.functions).value(self.program.cost.name)
             )
@@ -110,6 +105,7 @@ class GraphProgram:
     def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """How many samples, and their arrays: all of the cost's, some at a time."""
         stacked = [name for name in self.given if self.program.leaves[name].per_sample]
+        # Samples without data of their own are all alike: there is nothing to stack.
         at_once = AT_ONCE if stacked else 1
         for batch in self.cost.batches():
             assert batch is not None
@@ -203,11 +199,13 @@ class _Translation:
         for node in self.graph.nodes:
             if node.name in self.moving:
                 view = self._translated(node)
+                # What is used again is written once.
                 if self.uses[node.name] > 1 and not self.build.light(view):
                     view = self.build.settled(view)
                 self.views[node.name] = view
         value = self.build.composed(self.view(self.graph.output).expression)
         cost = Quantity(self.build.name("J"), (), value, "cost", "the cost of one sample")
+        # A leaf that nothing mentions any more is not shown.
         used = set().union(
             *(names_in(quantity.definition) for quantity in (*self.build.quantities, cost))
         )
@@ -327,6 +325,7 @@ class _Translation:
         if name in self.graph.data:
             _, *rest = self.shape(name)
             leaf = Leaf(self.build.name(_short(name)), tuple(rest), "data", per_sample=True)
+            # The data of a convolution over a sequence has its channels first.
             rows = any(
                 node.kind in (aten.conv1d, aten.conv_transpose1d) for node in self._users(name)
             )

@@ -61,6 +61,7 @@ class IndexLetters:
             for names in rounds(pool, 2):
                 free = [name for name in names if name not in self._size]
                 again = [name for name in names if self._size.get(name) == size]
+                # The letter that was not used for longest first, so that neighbours differ.
                 again.sort(key=self._last.__getitem__)
                 yield from (*free, *again) if first == "free" else (*again, *free)
 

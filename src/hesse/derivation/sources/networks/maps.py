@@ -70,6 +70,7 @@ def reshaped(build: Builder, view: View, shape: Sequence[int]) -> View:
     expression = view.expression
     for run, sizes in _runs(parts, shape):
         wanted = [k for k, size in enumerate(sizes) if size > 1]
+        # Most reshapes only merge or split along the indices there are.
         fit = _fit(run, sizes)
         if fit is not None:
             axes += fit
@@ -110,6 +111,7 @@ def _runs(parts: list[Index], shape: list[int]) -> list[tuple[list[Index], list[
         runs.append((run, sizes))
     if len(runs) > 1 and not runs[-1][1]:  # indices of size 1 at the end
         run, _ = runs.pop()
+        # They have no new axis to themselves.
         runs[-1] = (runs[-1][0] + run, runs[-1][1])
     return runs
 
@@ -138,6 +140,7 @@ def sliced(build: Builder, view: View, axis: int, start: int, step: int, count: 
     """``count`` places of an axis from ``start`` on, every ``step``-th."""
     if count == length(view.axes[axis]):
         return view
+    # A part of a joined tensor is the piece it came from, without any condition.
     if view.pieces and view.seam == axis:
         piece, place = _piece(view, start)
         if place + (count - 1) * step < piece.shape[axis]:

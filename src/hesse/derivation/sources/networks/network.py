@@ -168,6 +168,7 @@ class Network:
         top = quantities[-1].entry
         value, needed = LOSSES[self.loss](top, top.indices[0])
         cost = Quantity("J", (), value, "cost", "the cost of one sample")
+        # What no record knows stays a symbol, with f' and f''.
         unknown = frozenset(self.activations) - set(FUNCTIONS) - {"identity"}
         samples = "sum" if self.loss == "half_sse" else "mean"  # as in hesse.Cost
         return Program(leaves, (*quantities, *needed, cost), unknown, samples), self.parameters

@@ -99,6 +99,7 @@ exponent=Expression(terms=(Term(coefficient=Fraction(-1, 2), factors=(), bound=(
     """
     for candidate in (Fraction(value).limit_denominator(10_000), Fraction(repr(float(value)))):
         if float(candidate) == float(value):
+            # A root that float64 has rounded is recognised by its square.
             near, square = candidate, Fraction(value * value).limit_denominator(10_000)
             if (
                 near.denominator > 10_000
@@ -120,6 +121,7 @@ def power(base: Expression, exponent: Expression) -> Expression:
         return base
     known = exponent.number
     single = as_factor(base)
+    # Powers of powers are one power, so that roots cancel.
     if known is not None and single is not None and single[0] == 1 and isinstance(single[1], Power):
         inner = single[1].exponent.number
         # (x^½)⁻¹ = x^−½; not (x²)^½, which is |x|.
