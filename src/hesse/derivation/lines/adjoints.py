@@ -1,10 +1,11 @@
 """First derivatives: the backward signals δ of a program, named where they are used again, and
 ∂J/∂parameter from them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hesse.derivation.calculus.algebra import add, multiply, simplify, total
-from hesse.derivation.calculus.differentiation import directly, unfolded
+from hesse.derivation.calculus.differentiation import OfEntry, derivative, directly, unfolded
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.picking import Picker
@@ -47,6 +48,21 @@ class Adjoints:
     shares: dict[str, tuple[Share, ...]]
     entries: dict[str, Entry]
     moved: dict[str, str]  # for each δ, the quantity it is the signal of
+
+    def moved_shares(
+        self, of: Entry, by: Entry, entry: OfEntry
+    ) -> Iterator[tuple[Share, Expression, Expression]]:
+        """The shares of ∂J/∂of, each with the two parts of its derivative ∂/∂by.
+
+        The first part moves the signal from above, the second the place where the parameter enters.
+        """
+        taken = {index.name for index in (*of.indices, *by.indices)}
+        for share in self.shares[of.name]:
+            share = share.at(self.entries[of.name].indices, of.indices, taken)
+            outer = derivative(share.outer, by, entry).expression
+            inner = derivative(share.inner, by, entry).expression
+            above, beside = multiply(outer, share.inner), multiply(share.outer, inner)
+            yield share, total(above, share.over), total(beside, share.over)
 
     def slope(self, parameter: str) -> Expression:
         """∂J/∂parameter at the parameter's entry."""

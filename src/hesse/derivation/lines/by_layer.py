@@ -13,7 +13,6 @@ from typing import Any
 from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
-    derivative,
     directly,
     same_entry,
     unfolded,
@@ -98,24 +97,19 @@ class Stages:
         if entry.name not in self.page.first.moved:
             return None
         z = Entry(self.page.first.moved[entry.name], entry.indices)
-        indices = self.page.first.entries[by.name].indices
-        above, beside = [], []
-        for share in self.page.first.shares[by.name]:
-            share = share.at(
-                indices, by.indices, {index.name for index in (*entry.indices, *by.indices)}
-            )
-            outer = derivative(share.outer, z, self.derivative).expression
-            inner = derivative(share.inner, z, self.derivative).expression
-            above.append(total(multiply(outer, share.inner), share.over))
-            beside.append(total(multiply(share.outer, inner), share.over))
+        shares = list(self.page.first.moved_shares(by, z, self.derivative))
         # Without a place above, the chain rule through the slots is the shorter way.
-        if all(part.is_zero for part in beside):
+        if all(beside.is_zero for _, _, beside in shares):
             return None
+        indices = self.page.first.entries[by.name].indices
         slope = self.page.letters.nice(
             renamed_to(self.page.first.slope(by.name), indices, by.indices)
         )
         step = of(Partial(grouped(slope), (z,)))
-        result = self.page.simplified(add(*above, *beside), (*by.indices, *entry.indices))
+        result = self.page.simplified(
+            add(*(above for _, above, _ in shares), *(beside for _, _, beside in shares)),
+            (*by.indices, *entry.indices),
+        )
         why = f"{by.name} stands above {z.name} too; the order of differentiation does not matter"
         self.page.write("exchange", of(Partial(entry, (by,))), step, why)
         self.page.write("put in", step, result, "by the stages")

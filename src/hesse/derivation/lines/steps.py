@@ -4,13 +4,14 @@ derivative."""
 from typing import Protocol, runtime_checkable
 
 from hesse.derivation.calculus import rules
-from hesse.derivation.calculus.algebra import add, marked, multiply, renamed_to, total
+from hesse.derivation.calculus.algebra import add, marked, renamed_to
 from hesse.derivation.calculus.differentiation import derivative, wholly
 from hesse.derivation.calculus.expression import (
     ZERO,
     Entry,
     Expression,
     Index,
+    Kind,
     Partial,
     Term,
     grouped,
@@ -98,22 +99,10 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     known = page.letters.nice(known, (*A.indices, *B.indices))
     whole, start = of(Partial(cost, (A, B))), of(Partial(grouped(known), (A,)))
     if known.is_zero:
-        page.write(
-            "no dependence",
-            whole,
-            ZERO,
-            f"{columns} does not occur in {cost.name}: the block is zero",
-        )
-        return Block(A, B, ZERO, tuple(page.lines))
+        return _zero(page, A, B, whole, f"{columns} does not occur in {cost.name}")
     page.write("start", whole, start, _where(page, known, rows, columns))
     if not page.program.depends(known, rows):
-        page.write(
-            "no dependence",
-            start,
-            ZERO,
-            f"{rows} stands nowhere in ∂{cost.name}/∂{columns}: the block is zero",
-        )
-        return Block(A, B, ZERO, tuple(page.lines))
+        return _zero(page, A, B, start, f"{rows} stands nowhere in ∂{cost.name}/∂{columns}")
     branches = _branches(page, A, B)
     partials = partials_in(branches)
     # Branches have letters only where there are several.
@@ -151,6 +140,11 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
 
 
+def _zero(page: Page, A: Entry, B: Entry, before: Expression, reason: str) -> Block:
+    page.write("no dependence", before, ZERO, f"{reason}: the block is zero")
+    return Block(A, B, ZERO, tuple(page.lines))
+
+
 def _rule(derived: Derivative, left: bool) -> Rule:
     """What the derivative of a first derivative is called: by the rule that was applied to all of
     it, or as one step.
@@ -166,23 +160,13 @@ def _rule(derived: Derivative, left: bool) -> Rule:
 
 def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     """∂/∂A of the first derivative, one term for each factor that A moves, by its kind."""
-    moved, parts = wholly(page.program), []
-    for share in page.first.shares[B.name]:
-        share = share.at(
-            page.first.entries[B.name].indices,
-            B.indices,
-            {index.name for index in (*A.indices, *B.indices)},
-        )
-        outer, inner = (
-            derivative(side, A, moved).expression for side in (share.outer, share.inner)
-        )
-        above = total(multiply(outer, share.inner), share.over)
-        beside = total(multiply(share.outer, inner), share.over)
+    parts = []
+    for share, above, beside in page.first.moved_shares(B, A, wholly(page.program)):
         # Where the cost itself is linear in the place of the parameter there is no δ, and only one
         # kind.
         named = share.outer.number is None
-        parts.append(marked(above, "curvature from above" if named else None))
-        parts.append(marked(beside, "product-rule term" if named else None))
+        kinds: tuple[Kind | None, ...] = ("curvature from above", "product-rule term")
+        parts += map(marked, (above, beside), kinds if named else (None, None))
     return page.letters.nice(
         page.simplified(add(*parts), A.indices, B.indices), (*A.indices, *B.indices)
     )
