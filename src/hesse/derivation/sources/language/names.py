@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TypeGuard
 
 from hesse.derivation.calculus.expression import LETTERS, Index, Size
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.sources.language.tree import (
     Binary,
@@ -149,13 +150,13 @@ class QuantityNames:
         hidden = [layer for layer in active if layer in inside]
         numbers = self._numbers(list(weighted))
         for tree, number in numbers.items():
-            self._plan[tree] = (f"z{number}", "preactivation")
+            self._plan[tree] = (str(Name("z", number)), "preactivation")
         outputs = [layer for layer in active if layer in compared and layer not in inside]
         for layer in (*hidden, *outputs):
             # ŷ is the prediction: there can be only one.
             hat = layer in outputs and len(outputs) == 1
             self._plan.setdefault(
-                layer, ("ŷ" if hat else f"a{numbers[layer.argument]}", "activation")
+                layer, ("ŷ" if hat else str(Name("a", numbers[layer.argument])), "activation")
             )
 
     def _numbers(self, weighted: list[Tree]) -> dict[Tree, str]:
