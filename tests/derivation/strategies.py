@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from derivation.expressions import Case
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
     Negative,
     Number,
     Symbol,
@@ -18,6 +17,9 @@ from hesse.derivation.sources.language.tree import (
     Tree,
     symbols,
     unparse,
+)
+from hesse.derivation.sources.language.tree import (
+    FunctionCall as Call,
 )
 from hesse.derivation.sources.language.vocabulary import along_an_axis, elementwise
 

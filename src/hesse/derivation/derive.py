@@ -15,7 +15,7 @@ from hesse.derivation.lines.adjoints import adjoints
 from hesse.derivation.lines.by_layer import Stages, stages
 from hesse.derivation.lines.in_full import CarryOut
 from hesse.derivation.lines.page import Page
-from hesse.derivation.lines.records import Block, Slope
+from hesse.derivation.lines.records import Block
 from hesse.derivation.lines.steps import Expander, block, slope
 from hesse.derivation.sources.language import program as program_of_text
 from hesse.derivation.sources.networks.network import Network
@@ -26,23 +26,15 @@ OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of ran
 
 
 @dataclass(frozen=True)
-class Writer:
-    """Writes the slopes and blocks of one derivation."""
+class LineWriter:
+    """Writes the blocks of one derivation that are asked for later."""
 
     page: Page
     expander: Expander
 
-    def slope(self, name: str) -> Slope:
-        """A first derivative."""
-        return slope(self.page, name, signals=not isinstance(self.expander, Stages))
-
-    def block(self, rows: str, columns: str) -> Block:
-        """A second derivative."""
-        return block(self.page, self.expander, rows, columns)
-
-    def with_program(self, rows: str, columns: str) -> tuple[Block, Program]:
+    def block(self, rows: str, columns: str) -> tuple[Block, Program]:
         """A second derivative, and the program with the names that it needed."""
-        return self.block(rows, columns), self.page.program
+        return block(self.page, self.expander, rows, columns), self.page.program
 
 
 def derive(
@@ -117,28 +109,34 @@ def _of_cost(
         program_of,
     )  # the rules of all traced operations, which only a cost needs
 
-    found = program_of(cost)
+    traced = program_of(cost)
     whole = cost.scale * cost.samples
+    # A mean divides by the samples: its scale times their number is one, up to rounding.
     samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None
-    program = replace(found.program, samples=samples)
-    chosen = _chosen(wrt, found.parameters)
+    program = replace(traced.program, samples=samples)
+    chosen = _chosen(wrt, traced.parameters)
     result = written(
-        repr(cost), program, chosen, stagewise=stagewise, certify=certify, functions=found.functions
+        repr(cost),
+        program,
+        chosen,
+        stagewise=stagewise,
+        certify=certify,
+        functions=traced.functions,
     )
     notes = [_over_samples(cost, samples), *_of_penalty(cost)]
     if certify:
-        found.check_value(OWN_SAMPLES)
-        checked = [certified_at(result, arrays) for arrays in found.samples(OWN_SAMPLES)]
+        traced.check_value(OWN_SAMPLES)
+        checked = [certified_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
         notes.append(
             f"Checked on the model's own parameters at {len(checked)} of its samples as well:"
-            f" largest deviation {max(one.deviation for one in checked):.0e}"
+            f" largest deviation {max(certificate.deviation for certificate in checked):.0e}"
             + (
                 f"; {checked[0].skipped} lines are too large for that."
                 if checked[0].skipped
                 else "."
             )
         )
-    return replace(result, notes=(*result.notes, *notes), own=found.own())
+    return replace(result, notes=(*result.notes, *notes), own=traced.own())
 
 
 def _over_samples(cost: Cost, samples: str | None) -> str:
@@ -191,18 +189,22 @@ def written(
     """The derivation of a program."""
     program = with_companions(program)
     first = adjoints(program, parameters)
+    # A block written out grows with the depth, and there are more of them too: stages grow by
+    # their own lines alone.
     layers = sum(quantity.role == "preactivation" for quantity in first.program.quantities)
     deep = layers > WRITTEN_OUT if stagewise is None else stagewise
     if deep:
+        # The stages need a δ wherever a parameter enters.
         first = adjoints(program, parameters, every_slot=True)
     page = Page(first.program, first)
     expander = Stages(page) if deep else CarryOut(page)
-    writer = Writer(page, expander)
-    slopes = {name: writer.slope(name) for name in parameters}
+    # The stages write the δ out themselves.
+    slopes = {name: slope(page, name, signals=not deep) for name in parameters}
     wanted = [(a, b) for k, a in enumerate(parameters) for b in parameters[k:]]
     if isinstance(expander, Stages):
+        # The diagonal blocks and one example; any other is written when it is asked for.
         wanted = [*((name, name) for name in parameters), *expander.example(parameters)]
-    blocks = {pair: writer.block(*pair) for pair in wanted}
+    blocks = {pair: block(page, expander, *pair) for pair in wanted}
     levels = stages(expander) if isinstance(expander, Stages) else ()
     result = Derivation(
         source,
@@ -211,7 +213,7 @@ def written(
         slopes,
         blocks,
         levels,
-        writer=writer.with_program,
+        writer=LineWriter(page, expander).block,
         functions=functions or {},
     )
     if not certify:

@@ -1,9 +1,10 @@
 """Sums and products of expressions, and the normal form in which like terms meet."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
 
 from hesse.derivation.calculus.canonical import canonical
 from hesse.derivation.calculus.expression import (
@@ -16,14 +17,18 @@ from hesse.derivation.calculus.expression import (
     Factor,
     Group,
     Index,
+    Kind,
+    Node,
     Partial,
     Power,
     Term,
     all_names,
+    children,
     constant,
     freshen,
     indices,
     of,
+    rebuilt,
     rename,
     rename_factor,
 )
@@ -38,9 +43,7 @@ def scale(expression: Expression, by: Fraction | int) -> Expression:
     """A number times the expression."""
     if by == 0:
         return ZERO
-    return Expression(
-        tuple(replace(term, coefficient=term.coefficient * by) for term in expression.terms)
-    )
+    return rebuilt(expression, lambda term: replace(term, coefficient=term.coefficient * by))
 
 
 def multiply(left: Expression, right: Expression) -> Expression:
@@ -51,6 +54,7 @@ def multiply(left: Expression, right: Expression) -> Expression:
 
 def multiply_terms(a: Term, b: Term) -> Term:
     """The product of two terms."""
+    # Σ_i a_i · Σ_i b_i is Σ_i Σ_j a_i b_j: neither sum may catch an index of the other.
     b = freshen(b, all_names(a))
     a = freshen(a, all_names(b))
     return Term(
@@ -71,6 +75,7 @@ def total(expression: Expression, over: Iterable[Index]) -> Expression:
     over = tuple(over)
     terms = []
     for term in expression.terms:
+        # What is summed over already must not be caught by the new sum.
         term = freshen(term, {index.name for index in over})
         present = indices(term)
         terms.append(
@@ -89,9 +94,9 @@ def _times_size(term: Term, index: Index) -> Term:
     return replace(term, factors=(Count(index.size), *term.factors))
 
 
-def marked(expression: Expression, kind: str | None) -> Expression:
+def marked(expression: Expression, kind: Kind | None) -> Expression:
     """The expression with the kind of every term set."""
-    return Expression(tuple(replace(term, kind=kind) for term in expression.terms))  # pyright: ignore[reportArgumentType]
+    return rebuilt(expression, lambda term: replace(term, kind=kind))
 
 
 # ---------------------------------------------------------------- the normal form
@@ -116,6 +121,7 @@ def simplify(
         prefer: of two free indices that a delta makes equal, the one to write.
     """
     kept = collect(expression, ones, prefer)
+    # Opened only where that leaves less to read: of y − ŷ squared it does not.
     if _has_parentheses(kept) and _count_opened(kept) <= MOST_OPENED:
         opened = collect(expand(kept), ones, prefer)
         if len(opened.terms) <= len(kept.terms) and weight(opened) < weight(kept):
@@ -123,23 +129,12 @@ def simplify(
     return kept
 
 
-def weight(expression: Expression) -> int:
-    """How much there is to read."""
-    return sum(2 + sum(_weight(factor) for factor in term.factors) for term in expression.terms)
-
-
-def _weight(factor: Factor) -> int:
-    match factor:
-        case Group(body):
-            return weight(body)
-        case Power(base, _):
-            return 1 + _weight(base)
-        case Apply(_, _, argument):
-            return 1 + _weight(argument)
-        case Partial(inner, by):
-            return _weight(inner) + len(by)
-        case _:
-            return 1
+def weight(value: Node) -> int:
+    """How much there is to read; an exponent is read with its base."""
+    if isinstance(value, Power):
+        return 1 + weight(value.base)
+    alone = {Expression: 0, Term: 2, Group: 0, Partial: 0}.get(type(value), 1)
+    return alone + sum(map(weight, children(value)))
 
 
 def collect(
@@ -157,11 +152,13 @@ def collect(
         if term.coefficient == 0:
             continue
         term = _on_the_diagonal(term, rank)
+        # Like terms have one key, whatever their bound indices are called.
         key = canonical(term)
         seen = sums.get(key)
         if seen is None:
             sums[key] = term
         else:
+            # A term that came about in both ways is of neither kind.
             kind = seen.kind if seen.kind == term.kind else None
             sums[key] = replace(seen, coefficient=seen.coefficient + term.coefficient, kind=kind)
     return Expression(tuple(term for term in sums.values() if term.coefficient != 0))
@@ -180,6 +177,7 @@ def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
     for delta in term.factors:
         if isinstance(delta, Delta):
             ends = (root(delta.left), root(delta.right))
+            # The order is total, so that equal terms choose the same index.
             keep, gone = sorted(ends, key=lambda index: (rank.get(index, len(rank)), index.name))
             first[gone] = keep
     to = {index: root(index) for index in first if root(index) != index}
@@ -201,6 +199,7 @@ def _tidy(term: Term, ones: frozenset[str]) -> Term:
         factor = _tidy_factor(factor, ones)
         if isinstance(factor, Group):
             body = factor.body
+            # A zero in a product is the whole of it.
             if body.is_zero:
                 return Term(Fraction(0))
             if len(body.terms) == 1:
@@ -210,6 +209,8 @@ def _tidy(term: Term, ones: frozenset[str]) -> Term:
                 factors.extend(inner.factors)
                 bound.extend(inner.bound)
                 continue
+            # Of a sum only a sign or a number that all terms share is taken out: a common factor
+            # of symbols is a question of how a formula is shown.
             common = body.terms[0].coefficient
             if all(part.coefficient < 0 for part in body.terms):
                 coefficient, factor = -coefficient, Group(scale(body, -1))
@@ -275,6 +276,7 @@ def _number_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
                     _power(factor, constant(exponent)) for factor in term.factors
                 ]
         if body.terms and all(part.coefficient < 0 for part in body.terms):
+            # (−a − b)ⁿ is ±(a + b)ⁿ: a sign in front is easier to read.
             return Fraction((-1) ** int(exponent)), [Power(Group(scale(body, -1)), power.exponent)]
     return None
 
@@ -288,6 +290,8 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
         for position, delta in enumerate(factors):
             if not isinstance(delta, Delta):
                 continue
+            # Each delta that goes changes the factors under the loop, so it starts again after
+            # each.
             if delta.left == delta.right:
                 del factors[position]
             elif delta.right in bound or delta.left in bound:
@@ -297,6 +301,8 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
                 del factors[position]
                 bound.remove(gone)
                 rest = Term(Fraction(1), tuple(factors), tuple(bound))
+                # A free index that takes the place of a bound one must not be caught by another
+                # sum of the term.
                 renamed = freshen(rest, {stays.name}) if stays not in bound else rest
                 bound = list(renamed.bound)
                 factors = [rename_factor(factor, {gone: stays}) for factor in renamed.factors]
@@ -333,6 +339,7 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
     exponents: dict[Factor, Expression] = {}
     for factor in factors:
         if isinstance(factor, Delta):
+            # A delta is its own square, so its powers are not added up.
             exponents.setdefault(factor, constant(1))
             continue
         base, exponent = (
@@ -346,28 +353,32 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
 
 def expand(expression: Expression) -> Expression:
     """Parentheses and their whole powers multiplied out."""
+
+    def opened(factor: Factor, taken: set[str]) -> Expression:
+        body, copies = _parentheses(factor)
+        if body is None:
+            return of(factor)
+        inner = rebuilt(expand(body), lambda term: freshen(term, taken))
+        return reduce(multiply, [inner] * copies)
+
     parts = []
     for term in expression.terms:
-        done = Expression((Term(term.coefficient, (), (), term.kind),))
-        bound = list(term.bound)
         taken = all_names(term)
-        for factor in term.factors:
-            body, copies = _parentheses(factor)
-            if body is None:
-                done = multiply(done, of(factor))
-                continue
-            for _ in range(copies):
-                opened = Expression(tuple(freshen(part, taken) for part in expand(body).terms))
-                done = multiply(done, opened)
-        parts.append(
-            Expression(
-                tuple(
-                    replace(part, bound=(*part.bound, *bound), kind=term.kind)
-                    for part in done.terms
-                )
-            )
-        )
+        parts.append(replaced(Expression((term,)), lambda f, taken=taken: opened(f, taken)))
     return add(*parts)
+
+
+def replaced(expression: Expression, change: Callable[[Factor], Expression]) -> Expression:
+    """The expression with each factor of its terms replaced by what ``change`` makes of it, the
+    products multiplied out."""
+    parts = []
+    for term in expression.terms:
+        start = Expression((Term(term.coefficient, (), (), term.kind),))
+        opened = reduce(multiply, map(change, term.factors), start)
+        # What a term sums over stays outside while its factors are multiplied, so that it is not
+        # renamed.
+        parts += [replace(part, bound=(*part.bound, *term.bound)) for part in opened.terms]
+    return Expression(tuple(parts))
 
 
 def _has_parentheses(expression: Expression) -> bool:

@@ -7,12 +7,8 @@ import torch
 from torch import Tensor
 
 from hesse.derivation.calculus.expression import Index, fresh
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import BlackBox, Program, Quantity
-
-
-def black_box_slope(quantity: Quantity, argument: str) -> str:
-    """The name of the derivative of a named map by one of its arguments."""
-    return f"∂{quantity.name}/∂{argument}"
 
 
 def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]:
@@ -20,19 +16,21 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
     reaches."""
     definition = quantity.definition
     assert isinstance(definition, BlackBox)
+    # Nothing that hesse writes needs a third derivative.
     if definition.order == 2 or (definition.order == 1 and not definition.curved):
         return
     parameters = {name for name, leaf in program.leaves.items() if leaf.role == "parameter"}
     for place, name in enumerate(definition.arguments):
+        # What no parameter moves needs no derivative by it.
         if name not in parameters and not parameters & program.ancestors(name):
             continue
         taken = {index.name for index in quantity.indices}
-        own = (
+        axes = (
             program.by_name[name].indices
             if name in program.by_name
             else tuple(Index("i", size) for size in program.shape(name))
         )
-        at = tuple(fresh(index, taken) for index in own)
+        moved = tuple(fresh(index, taken) for index in axes)
         function = _slope(definition.function, place)
         slope = BlackBox(
             definition.operation,
@@ -42,11 +40,11 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
             definition.curved,
         )
         note = f"how {quantity.name} moves with {name}"
-        found = Quantity(
-            black_box_slope(quantity, name), (*quantity.indices, *at), slope, note=note
+        derived = Quantity(
+            str(Name("∂", of=quantity.name, by=name)), (*quantity.indices, *moved), slope, note=note
         )
-        yield found
-        yield from black_box_slopes(program, found)
+        yield derived
+        yield from black_box_slopes(program, derived)
 
 
 def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]:
@@ -54,6 +52,7 @@ def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]
     itself differentiable."""
 
     def slope(*arguments: Tensor) -> Tensor:
+        # A slope of a slope, or a derivative that a check takes, goes through this one again.
         tracked = any(argument.requires_grad for argument in arguments)
         with torch.enable_grad():
             moved = (
@@ -63,6 +62,7 @@ def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]
             )
             value = function(*arguments[:place], moved, *arguments[place + 1 :])
             shape = (*value.shape, *moved.shape)
+            # The map does not depend on this argument, or is constant where it is.
             if not value.requires_grad:
                 return torch.zeros(shape, dtype=moved.dtype)
             rows = [_row(entry, moved) for entry in value.reshape(-1)]

@@ -6,15 +6,13 @@ from itertools import permutations
 from zlib import crc32
 
 from hesse.derivation.calculus.expression import (
-    Apply,
     Expression,
     Factor,
     Group,
     Index,
-    Partial,
-    Power,
     Term,
     indices,
+    rebuilt,
     rename_factor,
 )
 
@@ -24,6 +22,8 @@ def canonical(term: Term) -> object:
     of bound indices and the order of factors (for more than six bound indices alike in all they
     touch: only if)."""
     classes = _classes(term)
+    # Bound indices that cannot be told apart are tried in every order, and the least key is
+    # taken.
     best = None
     for order in _orders(classes):
         names = {index: Index(f"#{position}", index.size) for position, index in enumerate(order)}
@@ -45,14 +45,8 @@ def _free_key(factor: Factor) -> Factor:
             free = {index.name for index in indices(body)}
             terms = sorted((_alpha(part, free) for part in body.terms), key=repr)
             return Group(Expression(tuple(terms)))
-        case Power(base, exponent):
-            return Power(_free_key(base), exponent)
-        case Apply(function, order, argument):
-            return Apply(function, order, _free_key(argument))
-        case Partial(inner, by):
-            return Partial(_free_key(inner), by)
-        case _:
-            return factor
+    # An exponent keeps its names: it is compared as it is written.
+    return rebuilt(factor, lambda part: part if isinstance(part, Expression) else _free_key(part))
 
 
 def _alpha(term: Term, free: set[str]) -> Term:
@@ -84,9 +78,11 @@ def _classes(term: Term) -> list[list[Index]]:
             }
             for index in inside:
                 if index in signature:
-                    here = {**names, index: Index("@", index.size)}
-                    signature[index][repr(rename_factor(_free_key(factor), here))] += 1
+                    # This index is marked, so that its own place in the factor counts.
+                    marked = {**names, index: Index("@", index.size)}
+                    signature[index][repr(rename_factor(_free_key(factor), marked))] += 1
         colour = {
+            # A number of fixed length: the text itself would grow with every round.
             index: crc32(
                 repr((str(index.size), sorted(signature[index].items(), key=repr))).encode()
             )
@@ -101,6 +97,7 @@ def _classes(term: Term) -> list[list[Index]]:
 def _orders(classes: list[list[Index]]) -> Iterable[tuple[Index, ...]]:
     if not classes:
         return ((),)
+    # Seven alike would be 5040 orders.
     if sum(len(group) > 1 for group in classes) == 0 or sum(map(len, classes)) > 6:
         return (tuple(index for group in classes for index in group),)
     orders: list[tuple[Index, ...]] = [()]

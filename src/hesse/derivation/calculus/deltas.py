@@ -27,6 +27,7 @@ def opened(term: Term) -> list[Term]:
             and isinstance(factor.base, Group)
             and factor.exponent == constant(2)
         ):
+            # A square is its base twice: one is opened, the other stays.
             factor = factor.base
             rest: tuple[Factor, ...] = (
                 *term.factors[:position],
@@ -38,6 +39,7 @@ def opened(term: Term) -> list[Term]:
         if isinstance(factor, Group) and any(
             isinstance(inner, Delta) for part in factor.body.terms for inner in part.factors
         ):
+            # What the parentheses sum over must not be caught by the sums around them.
             taken = all_names(term)
             body = Expression(tuple(freshen(part, taken) for part in factor.body.terms))
             parts = multiply(Expression((Term(term.coefficient, rest),)), body).terms
@@ -56,6 +58,8 @@ def merged(
     first = {index: index for index in free}
     for factor in factors:
         if isinstance(factor, Delta):
+            # Of two equal indices the one that comes first among the free ones stays; all that
+            # were equal to the other follow it.
             a, b = sorted((first[factor.left], first[factor.right]), key=free.index)
             first = {index: a if to == b else to for index, to in first.items()}
     to = {index: stands for index, stands in first.items() if stands != index}

@@ -32,10 +32,12 @@ def on_diagonals(
 ) -> Diagonal:
     """The diagonals that all terms have in common, between the indices at the same places of the
     two lists."""
+    # Without an index each there is no diagonal between the two lists.
     pairs = dict(zip(second, first, strict=True)) if len(first) == len(second) else {}
     dropped = {b: a for b, a in pairs.items() if all(_has(term, a, b) for term in expression.terms)}
     bare = []
     for term in expression.terms:
+        # A delta may have its two indices in either order.
         gone = {frozenset(pair) for pair in dropped.items()}
         factors = tuple(
             f

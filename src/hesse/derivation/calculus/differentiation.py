@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
+from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import add, multiply, product, renamed_to, total
-from hesse.derivation.calculus.black_boxes import black_box_slope, black_box_slopes
+from hesse.derivation.calculus.black_boxes import black_box_slopes
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -27,63 +28,80 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
-from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program, Quantity
+from hesse.derivation.calculus.name import Name
+from hesse.derivation.calculus.picking import Picker, numbered
+from hesse.derivation.calculus.program import (
+    ArrayCall,
+    BlackBox,
+    Program,
+    Quantity,
+)
+from hesse.derivation.calculus.rules import HELD, Derivative, Rule, by_rule, of_sum
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # How an entry is differentiated: given the entry and the variable, its derivative.
-Rule = Callable[[Entry, Entry], Expression]
+OfEntry = Callable[[Entry, Entry], Expression]
 
 
-def derivative(value: Factor | Term | Expression, by: Entry, entry: Rule) -> Expression:
+def derivative(value: Factor | Term | Expression, by: Entry, entry: OfEntry) -> Derivative:
     """∂ value / ∂ by, by the sum, product, power and chain rules; entries are left to ``entry``."""
     match value:
         case Expression():
-            return add(*(derivative(term, by, entry) for term in value.terms))
+            return of_sum([derivative(term, by, entry) for term in value.terms])
         case Term():
             return product_rule(value, by, entry)
         case Entry():
-            return entry(value, by)
+            return by_rule(rules.LINEAR, entry(value, by))
         case Delta() | Count():
-            return ZERO
+            return HELD
         case Group(body):
             return derivative(body, by, entry)
         case Apply(function, order, argument):
             inner = derivative(argument, by, entry)
-            return ZERO if inner.is_zero else multiply(slope(function, order, argument), inner)
+            # Of a second derivative there is no slope: it is asked for only where it is needed.
+            still = inner.expression.is_zero
+            outer = ZERO if still else slope(function, order, argument)
+            return Derivative(multiply(outer, inner.expression), (rules.CHAIN,) * bool(inner.rules))
         case Power(base, exponent):
-            inner = derivative(base, by, entry)
-            parts = []
-            if not inner.is_zero:
-                number = exponent.number
-                factor = of(Group(exponent)) if number is None else constant(number)
-                lowered = of(Power(base, add(exponent, constant(-1)))) if number != 1 else ONE
-                parts.append(multiply(multiply(factor, lowered), inner))
-            moved = derivative(exponent, by, entry)
-            if not moved.is_zero:
-                parts.append(multiply(product((value, Apply("log", 0, base))), moved))
-            return add(*parts)
+            below, above = (derivative(part, by, entry) for part in (base, exponent))
+            number = exponent.number
+            factor = of(Group(exponent)) if number is None else constant(number)
+            lowered = of(Power(base, add(exponent, constant(-1)))) if number != 1 else ONE
+            logarithm = product((value, Apply("log", 0, base)))
+            return Derivative(
+                add(
+                    multiply(multiply(factor, lowered), below.expression),
+                    multiply(logarithm, above.expression),
+                ),
+                rules.of_power(base=bool(below.rules), exponent=bool(above.rules)),
+            )
         case Partial():
             raise AssertionError("a derivative not carried out is not differentiated again")
 
 
-def product_rule(term: Term, by: Entry, entry: Rule) -> Expression:
-    """One term for each factor that depends on the variable, the others held."""
-    taken = {index.name for index in by.indices}
-    term = freshen(term, taken)
-    parts = []
+def product_rule(term: Term, by: Entry, entry: OfEntry) -> Derivative:
+    """One term for each factor that depends on the variable, the others held; where that is a
+    single factor, by the rules of that factor."""
+    term = freshen(term, {index.name for index in by.indices})
+    parts, applied = [], []
     for position, factor in enumerate(term.factors):
         moved = derivative(factor, by, entry)
-        if moved.is_zero:
+        if not moved.rules:
             continue
+        # The factors keep their order: the new one stands where the old one stood.
         before = Expression((Term(term.coefficient, term.factors[:position]),))
         after = Expression((Term(Fraction(1), term.factors[position + 1 :]),))
-        inside = multiply(multiply(before, _apart(moved, term)), after)
+        inside = multiply(multiply(before, _apart(moved.expression, term)), after)
+        applied.append(moved.rules)
         parts.append(
             Expression(
                 tuple(replace(part, bound=(*term.bound, *part.bound)) for part in inside.terms)
             )
         )
-    return add(*parts)
+    # To a single factor that moves the others are numbers: it keeps its own rule.
+    return Derivative(
+        add(*parts), applied[0] if len(applied) == 1 else (rules.PRODUCT,) * bool(applied)
+    )
 
 
 def _apart(moved: Expression, term: Term) -> Expression:
@@ -119,71 +137,68 @@ def directly(entry: Entry, by: Entry) -> Expression:
     return same_entry(entry, by) if entry.name == by.name else ZERO
 
 
-def wholly(program: Program) -> Rule:
+def wholly(program: Program) -> OfEntry:
     """All that depends on the variable moves: a quantity's derivative stays to be carried out."""
 
-    def rule(entry: Entry, by: Entry) -> Expression:
+    def moved(entry: Entry, by: Entry) -> Expression:
         if entry.name == by.name:
             return same_entry(entry, by)
         return of(Partial(entry, (by,))) if program.depends(entry, by.name) else ZERO
 
-    return rule
+    return moved
 
 
-def unfolded(program: Program, entry: Entry, by: Entry, rule: Rule) -> Expression:
+def unfolded(program: Program, entry: Entry, by: Entry, inner: OfEntry) -> Derivative:
     """∂ entry / ∂ by from the definition of the quantity."""
     quantity = program.by_name[entry.name]
-    if isinstance(quantity.definition, ArrayCall):
-        return _whole(program, quantity, entry, by, rule)
-    if isinstance(quantity.definition, BlackBox):
-        return _black_box(program, quantity, entry, by, rule)
-    body = Expression(
-        tuple(
-            freshen(term, {i.name for i in (*entry.indices, *by.indices)})
-            for term in quantity.definition.terms
-        )
-    )
-    return derivative(renamed_to(body, quantity.indices, entry.indices), by, rule)
+    match quantity.definition:
+        case ArrayCall(operation, argument):
+            return _of_array_call(program, operation, argument, entry, by, inner)
+        case BlackBox():
+            return _of_black_box(program, quantity.definition, entry, by, inner)
+        case Expression(terms):
+            used = {i.name for i in (*entry.indices, *by.indices)}
+            body = Expression(tuple(freshen(term, used) for term in terms))
+            return derivative(renamed_to(body, quantity.indices, entry.indices), by, inner)
 
 
-def _whole(program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule) -> Expression:
-    assert isinstance(quantity.definition, ArrayCall)
-    operation, argument = (
-        ARRAY_FUNCTIONS[quantity.definition.operation],
-        quantity.definition.argument,
-    )
-    lead = len(argument.indices) - operation.axes
+def _of_array_call(
+    program: Program, operation: str, argument: Entry, entry: Entry, by: Entry, inner: OfEntry
+) -> Derivative:
+    record = ARRAY_FUNCTIONS[operation]
+    # The axes in front are samples of the same function: they do not mix.
+    lead = len(argument.indices) - record.axes
     taken = {index.name for index in (*entry.indices, *by.indices)}
     over = tuple(fresh(index, taken) for index in argument.indices[lead:])
-    at = Entry(argument.name, (*entry.indices[:lead], *over))
+    whole = Entry(argument.name, (*entry.indices[:lead], *over))
 
     def other(name: str, indices: tuple[Index, ...]) -> Entry:
         return Entry(companion(program, name, argument.name), indices)
 
-    inner = rule(at, by)
-    if inner.is_zero:
-        return ZERO
-    return total(multiply(operation.derivative(entry, at, over, other), inner), over)
+    moved = inner(whole, by)
+    # The derivative may name a companion, which is there only where the argument moves.
+    outer = ZERO if moved.is_zero else record.derivative(entry, whole, over, other)
+    return by_rule(Rule(f"{operation} rule", record.reason), total(multiply(outer, moved), over))
 
 
-def _black_box(
-    program: Program, quantity: Quantity, entry: Entry, by: Entry, rule: Rule
-) -> Expression:
+def _of_black_box(
+    program: Program, definition: BlackBox, entry: Entry, by: Entry, inner: OfEntry
+) -> Derivative:
     """Σ over the arguments of (∂ map/∂ argument, a symbol) · ∂ argument/∂ by."""
-    assert isinstance(quantity.definition, BlackBox)
     parts = []
-    for name in quantity.definition.arguments:
+    for name in definition.arguments:
         taken = {index.name for index in (*entry.indices, *by.indices)}
-        symbol = program.by_name.get(black_box_slope(quantity, name))
-        if symbol is None:
-            continue
-        over = tuple(fresh(index, taken) for index in symbol.indices[len(entry.indices) :])
-        inner = rule(Entry(name, over), by)
-        if not inner.is_zero:
-            parts.append(
-                total(multiply(of(Entry(symbol.name, (*entry.indices, *over))), inner), over)
-            )
-    return add(*parts)
+        symbol = program.by_name.get(str(Name("∂", of=entry.name, by=name)))
+        if symbol is not None:  # an argument that no parameter reaches has none
+            over = tuple(fresh(index, taken) for index in symbol.indices[len(entry.indices) :])
+            outer = of(Entry(symbol.name, (*entry.indices, *over)))
+            parts.append(total(multiply(outer, inner(Entry(name, over), by)), over))
+    reason = (
+        f"{definition.operation} has no rule here: its derivative is a symbol, evaluated"
+        " automatically"
+    )
+    # By this rule even where the map's own second derivative is zero, and no symbol is left.
+    return Derivative(add(*parts), (Rule(rules.CHAIN.name, reason),))
 
 
 def companion(program: Program, operation: str, argument: str) -> str:
@@ -215,12 +230,13 @@ def with_companions(program: Program) -> Program:
         if isinstance(definition, ArrayCall) and wanted:
             argument, written = definition.argument, ARRAY_FUNCTIONS[wanted]
             if (wanted, argument.name) not in have:
+                # The companion comes before the quantity whose derivative mentions it.
                 have.add((wanted, argument.name))
                 text = written.text or f"{wanted}({{}})"
                 name = (
                     probability_name(program, names)
                     if written.base
-                    else _free_name(text.format(argument.name), names)
+                    else Picker(names).pick(numbered([text.format(argument.name)], 2))
                 )
                 quantities.append(
                     Quantity(
@@ -239,23 +255,6 @@ def with_companions(program: Program) -> Program:
 def probability_name(program: Program, names: set[str]) -> str:
     """A name for softmax or sigmoid values: p, unless an index is called that or the name is
     taken."""
-    letters = set().union(*(index_names(quantity.definition) for quantity in program.quantities))
-    letters |= {index.name for quantity in program.quantities for index in quantity.indices}
-    return _free_name(
-        next((name for name in ("p", "ŷ", "π") if name not in names | letters), "π"), names
-    )
-
-
-def index_names(definition: Definition) -> set[str]:
-    """The names of all indices in a definition."""
-    if isinstance(definition, BlackBox):
-        return set()
-    return all_names(definition.argument if isinstance(definition, ArrayCall) else definition)
-
-
-def _free_name(base: str, names: set[str]) -> str:
-    name, number = base, 2
-    while name in names:
-        name, number = f"{base}{number}", number + 1
-    names.add(name)
-    return name
+    letters = program.letters
+    free = (name for name in ("p", "ŷ") if name not in names | letters)
+    return Picker(names).pick(numbered([next(free, "π")], 2))

@@ -13,7 +13,10 @@ over its bound indices. The factors are a closed set: `Entry`, `Delta`, `Apply`,
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from typing import Any, Literal, TypeVar
+
+from hesse.derivation.calculus.picking import Picker, numbered
 
 Size = int | str  # a number, or the letter of one
 Kind = Literal["curvature from above", "product-rule term"]
@@ -162,6 +165,12 @@ def grouped(expression: Expression) -> Factor:
     return single[1] if single and single[0] == 1 else Group(expression)
 
 
+def kept(expression: Expression) -> Expression:
+    """A sum as one factor in its parentheses, a product as it is: what may stand in a product
+    without being multiplied out."""
+    return of(Group(expression)) if len(expression.terms) > 1 else expression
+
+
 # ---------------------------------------- the tree
 
 Node = Factor | Term | Expression
@@ -265,10 +274,12 @@ def rename_factor(factor: Factor, to: Renaming) -> Factor:
 def rename_term(term: Term, to: Renaming) -> Term:
     """The term with its free indices renamed; bound indices that would be caught are renamed out of
     the way first."""
+    # A sum binds its index: a free one of the same name elsewhere is another.
     to = {old: new for old, new in to.items() if old not in term.bound and old != new}
     if not to:
         return term
     caught = {new.name for new in to.values()}
+    # Σ_j a[i,j] with i renamed to j would sum over both.
     if any(index.name in caught for index in term.bound):
         term = freshen(term, caught, beside={old.name for old in to})
     return rebuilt(term, lambda factor: rename_factor(factor, to))
@@ -282,36 +293,21 @@ def rename(expression: Expression, to: Renaming) -> Expression:
 LETTERS = "ijklmnpqrstuvwoabcdegh"
 
 
-def fresh_name(taken: set[str], letters: str = LETTERS) -> str:
-    """A name for an index that is not taken: a letter, then letters with a number."""
-    for number in range(1_000_000):
-        for letter in letters:
-            name = letter if number == 0 else f"{letter}{number}"
-            if name not in taken:
-                return name
-    raise AssertionError("unreachable")
-
-
 def fresh(index: Index, taken: set[str]) -> Index:
     """An index like this one, whose name is added to those taken."""
-    name = index.name if index.name not in taken else fresh_name(taken)
-    taken.add(name)
-    return Index(name, index.size)
+    return Index(Picker(taken).pick(chain([index.name], numbered(LETTERS))), index.size)
 
 
 def freshen(term: Term, taken: Iterable[str], beside: Iterable[str] = ()) -> Term:
     """The term with each bound index whose name is taken renamed, to names that are not ``beside``
     either."""
     taken = set(taken)
-    used = taken | all_names(term) | set(beside)
-    to: dict[Index, Index] = {}
-    for index in term.bound:
-        if index.name in taken:
-            name = fresh_name(used)
-            used.add(name)
-            to[index] = Index(name, index.size)
-    if not to:
+    # Only those that clash: names that a reader knows stay.
+    caught = [index for index in term.bound if index.name in taken]
+    if not caught:
         return term
+    names = Picker(taken | all_names(term) | set(beside))
+    to = {index: Index(names.pick(numbered(LETTERS)), index.size) for index in caught}
     return Term(
         term.coefficient,
         tuple(rename_factor(factor, to) for factor in term.factors),

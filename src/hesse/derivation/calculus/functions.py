@@ -16,6 +16,7 @@ from hesse.derivation.calculus.expression import (
     Power,
     constant,
     grouped,
+    kept,
     of,
 )
 from hesse.operations.registry import FUNCTIONS
@@ -36,6 +37,7 @@ def closed_form(
     """
     if order == 0 or order > 2 or function not in FUNCTIONS:
         return None
+    # Records write f' and f'' in z, the argument, and a, the value: a (1 − a) for a sigmoid.
     text = FUNCTIONS[function].derivatives[order - 1]
     return _build(
         _parsed(text), {"z": of(argument), "a": of(value or Apply(function, 0, argument))}
@@ -66,19 +68,14 @@ def _build(node: ast.expr, names: dict[str, Expression]) -> Expression:
                 case ast.Sub():
                     return add(a, scale(b, -1))
                 case ast.Mult():
-                    return multiply(_kept(a), _kept(b))
+                    return multiply(kept(a), kept(b))
                 case ast.Div() if b.number:
                     return scale(a, 1 / b.number)
                 case ast.Div():
-                    return multiply(_kept(a), of(Power(grouped(b), constant(-1))))
+                    return multiply(kept(a), of(Power(grouped(b), constant(-1))))
                 case ast.Pow():
                     return of(Power(grouped(a), b))
     raise AssertionError(f"not in the language of derivatives: {ast.dump(node)}")
-
-
-def _kept(expression: Expression) -> Expression:
-    """A sum stays in its parentheses when it is multiplied."""
-    return expression if len(expression.terms) < 2 else of(grouped(expression))
 
 
 def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tensor:
@@ -86,9 +83,11 @@ def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tens
     if order == 0:
         return f(z)
     with torch.enable_grad():
+        # Where a derivative of this one is wanted, the graph must lead back to z itself.
         point = z if z.requires_grad else z.detach().requires_grad_()
         value = f(point)
         for _ in range(order):
+            # A constant has no graph: all its derivatives are zero.
             if not value.requires_grad:
                 return torch.zeros_like(z)
             (slope,) = torch.autograd.grad(value.sum(), point, create_graph=True, allow_unused=True)
@@ -99,6 +98,8 @@ def nth_derivative(f: Callable[[Tensor], Tensor], order: int, z: Tensor) -> Tens
 def sample_function(seed: int) -> Callable[[Tensor], Tensor]:
     """A smooth bounded function, neither odd nor even, to stand for an unknown one in a check."""
     generator = torch.Generator().manual_seed(seed)
+    # Three sines with rates, shifts and weights that no symmetry relates: none of f, f' and f''
+    # can be mistaken for another.
     weights, rates, shifts = (
         torch.rand(3, generator=generator, dtype=torch.float64) + 0.5 for _ in range(3)
     )

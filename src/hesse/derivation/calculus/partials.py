@@ -1,37 +1,35 @@
-"""Derivatives that stand in an expression and are not carried out: found, and replaced by what they
-come to."""
+"""What stands for something else in an expression, and what it comes to: derivatives that are not
+carried out, and the names of quantities."""
 
-from dataclasses import replace
-
-from hesse.derivation.calculus.algebra import multiply
-from hesse.derivation.calculus.expression import Expression, Factor, Group, Partial, Term, of
+from hesse.derivation.calculus.algebra import renamed_to, replaced
+from hesse.derivation.calculus.expression import Entry, Expression, Factor, Group, Partial, of
 
 
 def put_in(expression: Expression, closed: dict[Partial, Expression]) -> Expression:
     """The expression with each derivative replaced by what it came to."""
-    parts = []
-    for term in expression.terms:
-        done = Expression((Term(term.coefficient, (), (), term.kind),))
-        for factor in term.factors:
-            done = multiply(
-                done, closed[factor] if isinstance(factor, Partial) else of(_inside(factor, closed))
-            )
-        parts.extend(
-            replace(part, bound=(*part.bound, *term.bound), kind=term.kind or part.kind)
-            for part in done.terms
-        )
-    return Expression(tuple(parts))
+
+    def inside(factor: Factor) -> Expression:
+        if isinstance(factor, Partial):
+            return closed[factor]
+        # A derivative may stand in the parentheses of a definition, but in no function and no
+        # power: those are differentiated to a slope and the derivative of what is in them.
+        return of(Group(put_in(factor.body, closed)) if isinstance(factor, Group) else factor)
+
+    return replaced(expression, inside)
 
 
-def _inside(factor: Factor, closed: dict[Partial, Expression]) -> Factor:
-    return Group(put_in(factor.body, closed)) if isinstance(factor, Group) else factor
+def written_out(expression: Expression, entry: Entry, definition: Expression) -> Expression:
+    """The expression with the definition of a quantity in the place of each of its entries."""
+
+    def opened(factor: Factor) -> Expression:
+        if not isinstance(factor, Entry) or factor.name != entry.name:
+            return of(factor)
+        return renamed_to(definition, entry.indices, factor.indices)
+
+    return replaced(expression, opened)
 
 
 def partials_in(expression: Expression) -> list[Partial]:
     """The derivatives not carried out, each once, in order."""
-    found: dict[Partial, None] = {}
-    for term in expression.terms:
-        for factor in term.factors:
-            if isinstance(factor, Partial):
-                found[factor] = None
-    return list(found)
+    factors = (factor for term in expression.terms for factor in term.factors)
+    return list(dict.fromkeys(factor for factor in factors if isinstance(factor, Partial)))

@@ -15,6 +15,8 @@ from hesse.derivation.calculus.expression import (
     Size,
     Term,
     children,
+    own_indices,
+    walk,
 )
 
 Role = Literal["parameter", "data", "constant"]
@@ -135,11 +137,27 @@ class Program:
 
     @cached_property
     def _ancestors(self) -> dict[str, frozenset[str]]:
-        found: dict[str, frozenset[str]] = {}
+        ancestors: dict[str, frozenset[str]] = {}
         for quantity in self.quantities:
+            # Quantities stand in the order in which they are computed, so those of what they are
+            # made of are known.
             direct = names_in(quantity.definition)
-            found[quantity.name] = direct.union(*(found.get(name, frozenset()) for name in direct))
-        return found
+            ancestors[quantity.name] = direct.union(
+                *(ancestors.get(name, frozenset()) for name in direct)
+            )
+        return ancestors
+
+    @property
+    def names(self) -> set[str]:
+        """What leaves and quantities are called."""
+        return {*self.leaves, *self.by_name}
+
+    @property
+    def letters(self) -> set[str]:
+        """What the indices of quantities and of their definitions are called."""
+        nodes = (node for quantity in self.quantities for node in nodes_of(quantity.definition))
+        written = (index.name for node in nodes for index in own_indices(node))
+        return {i.name for q in self.quantities for i in q.indices}.union(written)
 
     def ancestors(self, name: str) -> frozenset[str]:
         """What a quantity depends on, itself left out."""
@@ -158,6 +176,15 @@ class Program:
         if name in self.leaves:
             return self.leaves[name].sizes
         return tuple(index.size for index in self.by_name[name].indices)
+
+
+def nodes_of(definition: Definition) -> Iterator[Node]:
+    """All that stands in a definition; of a map without a formula that is nothing."""
+    match definition:
+        case ArrayCall(_, argument):
+            yield argument
+        case Expression():
+            yield from walk(definition)
 
 
 def names_in(value: "Factor | Term | Expression | ArrayCall | BlackBox") -> frozenset[str]:

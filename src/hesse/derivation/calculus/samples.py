@@ -13,9 +13,9 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Index,
     all_names,
-    fresh_name,
     rebuilt,
 )
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, Program
 
 
@@ -48,48 +48,45 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
         expression: of one sample.
         program: of one sample.
     """
-    own = {name for name, leaf in program.leaves.items() if leaf.per_sample}
-    own |= {
-        quantity.name for quantity in program.quantities if program.ancestors(quantity.name) & own
-    }
-    definitions = (
-        quantity.definition
+    # What is made from a sample has one value for each sample too.
+    sampled = {name for name, leaf in program.leaves.items() if leaf.per_sample}
+    sampled |= {
+        quantity.name
         for quantity in program.quantities
-        if isinstance(quantity.definition, Expression)
-    )
-    names = all_names(expression).union(*map(all_names, definitions))
-    names |= {index.name for quantity in program.quantities for index in quantity.indices}
-    sizes = {
-        str(size) for name in (*program.leaves, *program.by_name) for size in program.shape(name)
+        if program.ancestors(quantity.name) & sampled
     }
+    sizes = {str(size) for name in program.names for size in program.shape(name)}
     n = Index(
-        fresh_name(names, "nst"),
-        fresh_name(sizes | set(program.leaves) | set(program.by_name), "NT"),
+        Picker(all_names(expression) | program.letters).pick(numbered("nst")),
+        Picker(sizes | program.names).pick(numbered("NT")),
     )
 
     def moved(part: Any) -> Any:
+        # The index of samples comes first, as the batch does in arrays.
         if isinstance(part, Entry):
-            return Entry(part.name, (n, *part.indices)) if part.name in own else part
+            return Entry(part.name, (n, *part.indices)) if part.name in sampled else part
         return rebuilt(part, moved)
 
     quantities = []
     for quantity in program.quantities:
-        if quantity.name in own:
+        if quantity.name in sampled:
             match quantity.definition:
                 case ArrayCall(operation, argument):
                     definition: Definition = ArrayCall(
                         operation, Entry(argument.name, (n, *argument.indices))
                     )
-                case BlackBox(_, arguments, function) as found:
+                case BlackBox(_, arguments, function) as kept:
                     definition = replace(
-                        found, function=_each(function, tuple(name in own for name in arguments))
+                        kept, function=_each(function, tuple(name in sampled for name in arguments))
                     )
-                case found:
-                    definition = moved(found)
+                case kept:
+                    definition = moved(kept)
             quantity = replace(quantity, indices=(n, *quantity.indices), definition=definition)
         quantities.append(quantity)
     leaves = {
-        name: replace(leaf, sizes=(n.size, *leaf.sizes), per_sample=False) if name in own else leaf
+        name: replace(leaf, sizes=(n.size, *leaf.sizes), per_sample=False)
+        if name in sampled
+        else leaf
         for name, leaf in program.leaves.items()
     }
     return total(moved(expression), (n,)), replace(
@@ -97,13 +94,15 @@ def batched(expression: Expression, program: Program) -> tuple[Expression, Progr
     )
 
 
-def _each(function: Callable[..., Tensor], own: tuple[bool, ...]) -> Callable[..., Tensor]:
+def _each(function: Callable[..., Tensor], sampled: tuple[bool, ...]) -> Callable[..., Tensor]:
     """A map of one sample's arrays as one of all samples': one after the other."""
 
     def every(*arguments: Tensor) -> Tensor:
-        count = next(len(argument) for argument, mine in zip(arguments, own, strict=True) if mine)
+        count = next(
+            len(argument) for argument, mine in zip(arguments, sampled, strict=True) if mine
+        )
         samples = (
-            (a[k] if mine else a for a, mine in zip(arguments, own, strict=True))
+            (a[k] if mine else a for a, mine in zip(arguments, sampled, strict=True))
             for k in range(count)
         )
         return torch.stack([function(*sample) for sample in samples])

@@ -2,9 +2,9 @@
 0."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from hesse.derivation.calculus.algebra import collect, multiply
+from hesse.derivation.calculus.algebra import collect, replaced
 from hesse.derivation.calculus.differentiation import probability_name
 from hesse.derivation.calculus.expression import (
     Apply,
@@ -12,9 +12,9 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Factor,
     Group,
-    Partial,
     Power,
     Term,
+    kept,
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
@@ -50,6 +50,7 @@ class Substitution:
 def substituted(expression: Expression, program: Program) -> Substitution | None:
     """Every derivative of a known function written out; None where there is none."""
     replaced: dict[tuple[str, int, str], tuple[Factor, Expression, str]] = {}
+    # The program grows by each value that gets a name while the expression is walked.
     names = [program]
 
     def change(factor: Apply) -> Expression | None:
@@ -58,6 +59,7 @@ def substituted(expression: Expression, program: Program) -> Substitution | None
         if closed is None:
             return None
         closed = collect(map_applies(closed, lambda inner: _named(inner, names)))
+        # Told once for each argument: tanh'(z_i) and tanh'(z_k) are one line.
         key = (
             factor.function,
             factor.order,
@@ -76,11 +78,11 @@ def _value(program: Program, factor: Apply) -> Factor | None:
         return None
     for quantity in program.quantities:
         match quantity.definition:
-            case Expression((Term(1, (Apply(function, 0, Entry(name, at)),), ()),)):
+            case Expression((Term(1, (Apply(function, 0, Entry(name, indices)),), ()),)):
                 if (
                     function == factor.function
                     and name == factor.argument.name
-                    and at == quantity.indices
+                    and indices == quantity.indices
                 ):
                     return Entry(quantity.name, factor.argument.indices)
     return None
@@ -101,10 +103,10 @@ def _named(factor: Apply, programs: list[Program]) -> Expression | None:
     known = _value(program, factor)
     if known is None:
         name = probability_name(program, set(program.by_name) | set(program.leaves))
-        at = program.by_name[argument.name].indices
-        definition = of(Apply(factor.function, 0, Entry(argument.name, at)))
+        indices = program.by_name[argument.name].indices
+        definition = of(Apply(factor.function, 0, Entry(argument.name, indices)))
         programs[0] = program.with_quantity(
-            Quantity(name, at, definition, "activation", f"{factor.function}({argument.name})")
+            Quantity(name, indices, definition, "activation", f"{factor.function}({argument.name})")
         )
         known = Entry(name, argument.indices)
     return of(known)
@@ -113,34 +115,17 @@ def _named(factor: Apply, programs: list[Program]) -> Expression | None:
 def map_applies(expression: Expression, change: Callable[[Apply], Expression | None]) -> Expression:
     """The expression with each elementwise factor replaced by what ``change`` gives; None leaves
     it."""
-    parts = []
-    for term in expression.terms:
-        done = Expression((Term(term.coefficient, (), (), term.kind),))
-        for factor in term.factors:
-            done = multiply(done, _mapped(factor, change))
-        parts.extend(
-            replace(part, bound=(*part.bound, *term.bound), kind=term.kind) for part in done.terms
-        )
-    return Expression(tuple(parts))
 
+    def mapped(factor: Factor) -> Expression:
+        match factor:
+            case Apply():
+                changed = change(factor)
+                return of(factor) if changed is None else kept(changed)
+            case Power(base, exponent):
+                inner = mapped(base)
+                return of(Power(base if inner == of(base) else Group(inner), exponent))
+            case Group(body):
+                return of(Group(map_applies(body, change)))
+        return of(factor)
 
-def _mapped(factor: Factor, change: Callable[[Apply], Expression | None]) -> Expression:
-    match factor:
-        case Apply():
-            changed = change(factor)
-            if changed is None:
-                return of(factor)
-            return of(Group(changed)) if len(changed.terms) > 1 else changed
-        case Power(base, exponent):
-            inner = _mapped(base, change)
-            return (
-                of(Power(inner.terms[0].factors[0], exponent))
-                if inner == of(base)
-                else of(Power(Group(inner), exponent))
-            )
-        case Group(body):
-            return of(Group(map_applies(body, change)))
-        case Partial():
-            return of(factor)
-        case _:
-            return of(factor)
+    return replaced(expression, mapped)

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from hesse.derivation.calculus.picking import Picker, numbered
+
 # What the signs above a letter are called.
 _MARKS = {"CIRCUMFLEX ACCENT": "_hat", "TILDE": "_tilde", "MACRON": "_bar", "DOT ABOVE": "_dot"}
 _SIGNS = {
@@ -63,13 +65,8 @@ class Names:
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = set(taken)
+        self._picker = Picker(set(taken))
 
     def new(self, name: str) -> str:
         """An identifier for a name; with a number where it is taken."""
-        wanted = identifier(name)
-        free, number = wanted, 2
-        while free in self._taken:
-            free, number = f"{wanted}_{number}", number + 1
-        self._taken.add(free)
-        return free
+        return self._picker.pick(numbered([identifier(name)], 2, before="_"))

@@ -1,12 +1,15 @@
 """First derivatives: the backward signals δ of a program, named where they are used again, and
 ∂J/∂parameter from them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hesse.derivation.calculus.algebra import add, multiply, simplify, total
-from hesse.derivation.calculus.differentiation import directly, unfolded
+from hesse.derivation.calculus.differentiation import OfEntry, derivative, directly, unfolded
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
-from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in
+from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.picking import Picker
+from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in, nodes_of
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
@@ -46,6 +49,21 @@ class Adjoints:
     entries: dict[str, Entry]
     moved: dict[str, str]  # for each δ, the quantity it is the signal of
 
+    def moved_shares(
+        self, of: Entry, by: Entry, entry: OfEntry
+    ) -> Iterator[tuple[Share, Expression, Expression]]:
+        """The shares of ∂J/∂of, each with the two parts of its derivative ∂/∂by.
+
+        The first part moves the signal from above, the second the place where the parameter enters.
+        """
+        taken = {index.name for index in (*of.indices, *by.indices)}
+        for share in self.shares[of.name]:
+            share = share.at(self.entries[of.name].indices, of.indices, taken)
+            outer = derivative(share.outer, by, entry).expression
+            inner = derivative(share.inner, by, entry).expression
+            above, beside = multiply(outer, share.inner), multiply(share.outer, inner)
+            yield share, total(above, share.over), total(beside, share.over)
+
     def slope(self, parameter: str) -> Expression:
         """∂J/∂parameter at the parameter's entry."""
         return simplify(
@@ -83,21 +101,24 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     signal: dict[str, Expression] = {program.cost.name: ONE}  # at the quantity's own indices
     named: list[Quantity] = []
     moved: dict[str, str] = {}
+    names = Picker(program.names)
 
-    def arriving(name: str, at: Entry) -> tuple[Share, ...]:
+    def arriving(name: str, place: Entry) -> tuple[Share, ...]:
         shares = []
         for user in users[name]:
+            # What no signal comes from does not lead on to the cost.
             if user.name not in signal:
                 continue
-            taken = {index.name for index in at.indices}
+            taken = {index.name for index in place.indices}
             over = tuple(fresh(index, taken) for index in user.indices)
-            local = unfolded(program, Entry(user.name, over), at, directly)
+            local = unfolded(program, Entry(user.name, over), place, directly).expression
             if local.is_zero:
                 continue
             outer = rename(signal[user.name], dict(zip(user.indices, over, strict=True)))
             shares.append(Share(outer, local, over))
         return tuple(shares)
 
+    # From the cost down: the signals of all that use a quantity are known when its own is made.
     for quantity in reversed(program.quantities[:-1]):
         if not any(program.depends(quantity.entry, name) for name in wanted):
             continue
@@ -105,11 +126,13 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         if not shares:
             continue
         expression = simplify(add(*(share.product for share in shares)), ones(program))
+        # A sum gets a name where it is passed on to several names; that of an activation goes
+        # into the δ below it alone.
         uses = len(names_in(quantity.definition))
         slot = every_slot and not wanted.isdisjoint(names_in(quantity.definition))
         long = len(expression.terms) > 1 and (uses > 1 or quantity.role != "activation")
         if slot or long or quantity.role == "preactivation":
-            name = delta_name(quantity.name, program, named)
+            name = names.pick(primed(Name.read(quantity.name).signal))
             named.append(
                 Quantity(
                     name,
@@ -123,54 +146,19 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
             moved[name] = quantity.name
         else:
             signal[quantity.name] = expression
-    found = {name: arriving(name, entries[name]) for name in parameters}
+    arrived = {name: arriving(name, entries[name]) for name in parameters}
+    # A δ needs the values of the whole forward pass, so all of them come after it.
     everything = (*program.quantities[:-1], *named, program.cost)
-    return Adjoints(replace(program, quantities=tuple(everything)), found, entries, moved)
-
-
-def delta_name(quantity: str, program: Program, named: list[Quantity]) -> str:
-    """δ3 for z3, δz for z, δu1 for u1."""
-    tail = quantity[1:] if quantity.startswith("z") and quantity[1:] else quantity
-    name, taken = f"δ{tail}", set(program.by_name) | set(program.leaves) | {q.name for q in named}
-    while name in taken:
-        name += "′"
-    return name
+    return Adjoints(replace(program, quantities=tuple(everything)), arrived, entries, moved)
 
 
 def natural_entry(program: Program, name: str) -> Entry:
     """An entry with the index names that the program uses itself for this leaf."""
     sizes = program.shape(name)
     for quantity in program.quantities:
-        found = _first_entry(quantity, name)
-        if found is not None and len(set(found.indices)) == len(found.indices):
-            return found
+        entries = (node for node in nodes_of(quantity.definition) if isinstance(node, Entry))
+        first = next((entry for entry in entries if entry.name == name), None)
+        if first is not None and len(set(first.indices)) == len(first.indices):
+            return first
     taken: set[str] = set()
     return Entry(name, tuple(fresh(Index("i", size), taken) for size in sizes))
-
-
-def _first_entry(quantity: Quantity, name: str) -> Entry | None:
-    stack: list[object] = [quantity.definition]
-    while stack:
-        value = stack.pop(0)
-        if isinstance(value, Entry):
-            if value.name == name:
-                return value
-            continue
-        stack[:0] = _children(value)
-    return None
-
-
-def _children(value: object) -> list[object]:
-    match value:
-        case ArrayCall(_, argument):
-            return [argument]
-        case Expression(terms):
-            return list(terms)
-        case _ if hasattr(value, "factors"):
-            return list(value.factors)  # pyright: ignore[reportAttributeAccessIssue]
-        case _:
-            return [
-                getattr(value, key)
-                for key in ("argument", "base", "body", "of")
-                if hasattr(value, key)
-            ]

@@ -13,8 +13,6 @@ from typing import Any
 from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
-    Rule,
-    derivative,
     directly,
     same_entry,
     unfolded,
@@ -35,6 +33,8 @@ from hesse.derivation.calculus.expression import (
     rebuilt,
     rename,
 )
+from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, names_in
 from hesse.derivation.calculus.substitution import substituted
 from hesse.derivation.lines.page import BACKWARD, Page
@@ -69,14 +69,15 @@ class Stages:
         exchanged = self._exchanged(entry, by)
         if exchanged is not None:
             return exchanged
+        # Only places that lead on to what is differentiated.
         slots = [name for name in self.page.users(by.name) if self._feels(entry.name, name)]
         asked, reached = [], []
         for slot in slots:
             taken = {index.name for index in (*entry.indices, *by.indices)}
-            at = self.page.letters.beside(self.page.program.by_name[slot].entry, taken)
-            local = unfolded(self.page.program, at, by, directly)
-            asked.append(total(multiply(of(Partial(entry, (at,))), local), at.indices))
-            reached.append(total(multiply(self.derivative(entry, at), local), at.indices))
+            place = self.page.letters.beside(self.page.program.by_name[slot].entry, taken)
+            local = unfolded(self.page.program, place, by, directly).expression
+            asked.append(total(multiply(of(Partial(entry, (place,))), local), place.indices))
+            reached.append(total(multiply(self.derivative(entry, place), local), place.indices))
         step, result = (
             simplify(add(*asked)),
             self.page.simplified(add(*reached), (*by.indices, *entry.indices)),
@@ -96,27 +97,19 @@ class Stages:
         if entry.name not in self.page.first.moved:
             return None
         z = Entry(self.page.first.moved[entry.name], entry.indices)
-        own = self.page.first.entries[by.name].indices
-        above, beside = [], []
-        for share in self.page.first.shares[by.name]:
-            share = share.at(
-                own, by.indices, {index.name for index in (*entry.indices, *by.indices)}
-            )
-            above.append(
-                total(
-                    multiply(derivative(share.outer, z, self.derivative), share.inner), share.over
-                )
-            )
-            beside.append(
-                total(
-                    multiply(share.outer, derivative(share.inner, z, self.derivative)), share.over
-                )
-            )
-        if all(part.is_zero for part in beside):
+        shares = list(self.page.first.moved_shares(by, z, self.derivative))
+        # Without a place above, the chain rule through the slots is the shorter way.
+        if all(beside.is_zero for _, _, beside in shares):
             return None
-        slope = self.page.letters.nice(renamed_to(self.page.first.slope(by.name), own, by.indices))
+        indices = self.page.first.entries[by.name].indices
+        slope = self.page.letters.nice(
+            renamed_to(self.page.first.slope(by.name), indices, by.indices)
+        )
         step = of(Partial(grouped(slope), (z,)))
-        result = self.page.simplified(add(*above, *beside), (*by.indices, *entry.indices))
+        result = self.page.simplified(
+            add(*(above for _, above, _ in shares), *(beside for _, _, beside in shares)),
+            (*by.indices, *entry.indices),
+        )
         why = f"{by.name} stands above {z.name} too; the order of differentiation does not matter"
         self.page.write("exchange", of(Partial(entry, (by,))), step, why)
         self.page.write("put in", step, result, "by the stages")
@@ -148,32 +141,29 @@ class Stages:
 
     def _known(self, kind: str, entry: Entry, by: Entry) -> Expression:
         key = (kind, entry.name, by.name)
+        # Put together once, at the quantities' own indices, and renamed for each use.
         if key not in self.known:
             program = self.page.program
-            own = program.by_name[entry.name].entry
-            at = self.page.letters.beside(
-                program.by_name[by.name].entry, {index.name for index in own.indices}
+            first = program.by_name[entry.name].entry
+            second = self.page.letters.beside(
+                program.by_name[by.name].entry, {index.name for index in first.indices}
             )
-            self.known[key] = (own, at, self._named(kind, own, at))
-        own, at, expression = self.known[key]
+            self.known[key] = (first, second, self._named(kind, first, second))
+        first, second, expression = self.known[key]
         taken = all_names(expression) | {i.name for i in (*entry.indices, *by.indices)}
+        # By way of names that nothing has: two indices may change places.
         away = {
             index: fresh(Index(f"{index.name}", index.size), taken)
-            for index in (*own.indices, *at.indices)
+            for index in (*first.indices, *second.indices)
         }
         moved = rename(expression, away)
         return renamed_to(moved, tuple(away.values()), (*entry.indices, *by.indices))
 
     def _named(self, kind: str, entry: Entry, by: Entry) -> Expression:
-        rule: Rule = self.derivative
-        definition = self.page.program.by_name[entry.name].definition
-        if kind == "S":
-            assert isinstance(definition, Expression)
-            raw = derivative(definition, by, rule)
-        else:
-            raw = unfolded(self.page.program, entry, by, rule)
+        raw = unfolded(self.page.program, entry, by, self.derivative).expression
         free = (*entry.indices, *by.indices)
         expression = self.page.letters.nice(self.page.simplified(raw, free), free)
+        # Zero and short ones are put in where they stand; a name would be longer.
         if expression.is_zero or (kind == "D" and self._is_short(entry, expression)):
             self.lines[f"{entry.name}|{by.name}"] = Named(kind, entry, by, expression, None)
             return expression
@@ -181,7 +171,7 @@ class Stages:
         named = Entry(self._name(kind, entry, by), diagonal.indices)
         if kind == "S" and self.page.first.moved[entry.name] == by.name:
             self.page.symmetric_in(named, entry.indices, by.indices)
-        note = f"∂{entry.name}/∂{by.name}"
+        note = str(Name("∂", of=entry.name, by=by.name))
         role = "curvature" if kind == "S" else "transport"
         quantity = Quantity(named.name, named.indices, diagonal.expression, role, note)
         self.page.program = self.page.program.with_quantity(quantity)
@@ -199,17 +189,11 @@ class Stages:
         return diagonal or same or self.page.program.by_name[entry.name].role == "preactivation"
 
     def _name(self, kind: str, entry: Entry, by: Entry) -> str:
-        program = self.page.program
-        lower, upper = (
-            (self.page.first.moved[entry.name], by.name) if kind == "S" else (by.name, entry.name)
-        )
-        if kind == "S":
-            name = f"S{tail(lower)}" if lower == upper else f"S{tail(lower)},{tail(upper)}"
-        else:
-            name = f"D{tail(lower)}→{tail(upper)}"
-        while name in program.by_name or name in program.leaves:
-            name += "′"
-        return name
+        of = self.page.first.moved[entry.name] if kind == "S" else entry.name
+        wish = Name(kind, of=Name.read(of).place, by=Name.read(by.name).place)
+        if of == by.name:
+            wish = Name(kind, wish.of)
+        return Picker(self.page.program.names).pick(primed(wish))
 
     # ---------------------------------------------------------------- which to show
 
@@ -221,6 +205,7 @@ class Stages:
     def example(self, parameters: tuple[str, ...]) -> list[tuple[str, str]]:
         """A mixed block of two matrices far enough apart to show both kinds of term, where there is
         one."""
+        # Matrices where there are any: the blocks of biases are the same with fewer factors.
         rank = {name: len(self.page.program.shape(name)) for name in parameters}
         matrices = [
             name for name in parameters if rank[name] >= 2 and self.page.users(name)
@@ -233,6 +218,7 @@ class Stages:
                 self._feels(user, self.page.users(pair[0])[0]) for user in self.page.users(pair[1])
             )
         ]
+        # W1 with W3 where there is one: a layer lies between the two.
         return (fed or pairs)[1:2] or (fed or pairs)[:1]
 
     def line(self, entry: str, by: str) -> "Named | None":
@@ -252,44 +238,51 @@ class Named:
     expression: Expression
     name: Entry | None
 
-
-def tail(name: str) -> str:
-    """What is left of z3, a3, z(fc1): the layer."""
-    return name[1:] if name[:1] in "za" and (name[1:].isdigit() or name[1:2] == "(") else name
+    @property
+    def names_its_layer(self) -> bool:
+        """Whether the layer of the variable stands in what the derivative comes to."""
+        layer = {self.by.name, str(Name("S", Name.read(self.by.name).place))}
+        return not layer.isdisjoint(names_in(self.expression))
 
 
 # ---------------------------------------------------------------- the lines of each layer
 
 
-def stages(found: Stages) -> tuple[Stage, ...]:
+def stages(known: Stages) -> tuple[Stage, ...]:
     """For each layer: what it computes, its δ, its S with itself and with any later layer, and its
     D from any earlier one.
 
     A line for "any" layer is written for one, and certified for the nearest, the next and the
     farthest.
     """
-    page, slots = found.page, found.slots
+    page, slots = known.page, known.slots
     forward = [q.name for q in page.program.quantities if q.role not in BACKWARD]
     starts = [forward.index(name) for name in slots]
     done: list[Stage] = []
     told: set[tuple[str, int]] = set()
     for place, name in enumerate(slots):
+        # What comes before the first layer is shown with it.
         first = 0 if place == 0 else starts[place]
         last = starts[place + 1] if place + 1 < len(slots) else len(forward)
-        own = tuple(forward[first:last])
-        pushed = [line for quantity in own for line in _transport(found, quantity, place)]
-        lines = [_signal(found, name), *_curvatures(found, place), *pushed]
+        computed = tuple(forward[first:last])
+        pushed = [line for quantity in computed for line in _transport(known, quantity, place)]
+        lines = [_signal(known, name), *_curvatures(known, place), *pushed]
         lines.extend(_known_slopes(page, lines, told))
         done.append(
-            Stage(name, own, tuple(replace(line, label=str(k + 1)) for k, line in enumerate(lines)))
+            Stage(
+                name,
+                computed,
+                tuple(replace(line, label=str(k + 1)) for k, line in enumerate(lines)),
+            )
         )
     return tuple(done)
 
 
 def _known_slopes(page: Page, lines: list[Line], told: set[tuple[str, int]]) -> list[Line]:
     """What f' and f'' are, the first time that a known function has them."""
-    found = []
+    new = []
     for line in lines:
+        # A line for any layer has letters in place of names, which no program knows.
         after = line.instances[0][1] if line.instances else line.after
         written = substituted(after, page.program)
         if written is None:
@@ -299,46 +292,49 @@ def _known_slopes(page: Page, lines: list[Line], told: set[tuple[str, int]]) -> 
             assert isinstance(factor, Apply)
             if (function, factor.order) not in told:
                 told.add((function, factor.order))
-                found.append(known)
-    return found
+                new.append(known)
+    return new
 
 
-def _signal(found: Stages, name: str) -> Line:
-    quantity = found.page.program.by_name[found.signals[name]]
+def _signal(known: Stages, name: str) -> Line:
+    quantity = known.page.program.by_name[known.signals[name]]
     assert isinstance(quantity.definition, Expression)
-    before = of(Partial(found.page.program.cost.entry, (Entry(name, quantity.indices),)))
+    before = of(Partial(known.page.program.cost.entry, (Entry(name, quantity.indices),)))
     return Line(
-        "", "δ, pulled down", before, quantity.definition, found.page.through(name), quantity.entry
+        "", "δ, pulled down", before, quantity.definition, known.page.through(name), quantity.entry
     )
 
 
-def _curvatures(found: Stages, place: int) -> list[Line]:
+def _curvatures(known: Stages, place: int) -> list[Line]:
     """S of a layer with itself, and with any later layer."""
-    name, later = found.slots[place], found.slots[place + 1 :]
-    signal = found.signals[name]
+    name, later = known.slots[place], known.slots[place + 1 :]
+    signal = known.signals[name]
     others = [
         line
         for other in dict.fromkeys((*later[:2], *later[-1:]))
-        if (line := found.line(signal, other)) is not None
+        if (line := known.line(signal, other)) is not None
     ]
     why = f"for every layer m after {name}" if len(later) > 1 else ""
-    own = found.line(signal, name)
+    itself = known.line(signal, name)
     closed = (
-        [] if own is None else [_line("S, closed", own, "with itself: its own slope moves too")]
+        []
+        if itself is None
+        else [_line("S, closed", itself, "with itself: its own slope moves too")]
     )
     return [*_for_any("S, pulled down", others, others[1:] or others, "m", why), *closed]
 
 
-def _transport(found: Stages, name: str, place: int) -> list[Line]:
+def _transport(known: Stages, name: str, place: int) -> list[Line]:
     """D from any earlier layer to a quantity of this one."""
-    if found.page.program.cost.name == name:
+    if known.page.program.cost.name == name:
         return []
-    earlier = found.slots[:place][::-1]
+    earlier = known.slots[:place][::-1]
     others = [
         line
         for other in dict.fromkeys((*earlier[:2], *earlier[-1:]))
-        if (line := found.line(name, other)) is not None
+        if (line := known.line(name, other)) is not None
     ]
+    # One without a name is put in where it is used, and needs no line.
     named = [line for line in others if line.name is not None]
     return _for_any(
         "D, pushed up", others, named, "l", "for every layer l before" if len(earlier) > 1 else ""
@@ -352,10 +348,10 @@ def _for_any(
     are written one by one."""
     if not fit:
         return []
-    own = {line.by.name: {line.by.name, f"S{tail(line.by.name)}"} for line in fit}
-    general = [line for line in fit if own[line.by.name].isdisjoint(names_in(line.expression))]
+    general = [line for line in fit if not line.names_its_layer]
     if not general:
         return [_line(rule, line, "") for line in fit]
+    # The longest shows every term that the others have.
     shown = max(general, key=lambda line: (len(line.expression.terms), weight(line.expression)))
     return [_generic(rule, shown, all_of_them, shown.by.name, letter, reason)]
 
@@ -374,19 +370,13 @@ def _generic(
     if not reason:
         return line
     instances = tuple(
-        (one.before, one.after) for one in (_line(rule, other, "") for other in others)
+        (written.before, written.after) for written in (_line(rule, other, "") for other in others)
     )
 
     def renamed(name: str) -> str:
         if name == layer:
             return f"z_{letter}"
-        if name[:1] == "S" and name.endswith(f",{tail(layer)}"):
-            return f"{name.removesuffix(tail(layer))}{letter}"
-        if name.startswith(f"S{tail(layer)},"):
-            return f"S{letter},{name.removeprefix(f'S{tail(layer)},')}"
-        if name[:1] == "D" and name.startswith(f"D{tail(layer)}→"):
-            return f"D{letter}{name.removeprefix(f'D{tail(layer)}')}"
-        return name
+        return str(Name.read(name).any(Name.read(layer).place, letter))
 
     named = None if line.name is None else Entry(renamed(line.name.name), line.name.indices)
     return replace(

@@ -1,8 +1,9 @@
 """Derivatives of named quantities carried out in full: down to the parameter, with a line for each
 rule on the way."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import multiply, renamed_to, same, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import unfolded, wholly
@@ -12,25 +13,25 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Index,
     Partial,
-    Power,
-    Term,
     of,
 )
-from hesse.derivation.calculus.partials import partials_in, put_in
-from hesse.derivation.calculus.program import ArrayCall, BlackBox, Quantity, mentioned, names_in
+from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.partials import partials_in, put_in, written_out
+from hesse.derivation.calculus.picking import Picker
+from hesse.derivation.calculus.program import Quantity, mentioned, names_in
+from hesse.derivation.calculus.rules import Derivative
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.records import Line
-from hesse.operations.registry import ARRAY_FUNCTIONS
 
 SHORT = 9  # what weighs no more, such as diag(p) − p pᵀ, is put in rather than looked up
 
 
 @dataclass(frozen=True)
-class Curvature:
-    """An S once derived: ∂delta/∂at, as an expression, and the lines that gave it."""
+class DerivedCurvature:
+    """An S once derived: ∂delta/∂z, as an expression, and the lines that gave it."""
 
     delta: Entry
-    at: Entry
+    z: Entry
     expression: Expression
     lines: tuple[Line, ...]
 
@@ -40,7 +41,7 @@ class CarryOut:
     """Carries derivatives out on a page; the S that one block names, the next one knows."""
 
     page: Page
-    curvatures: dict[str, Curvature] = field(default_factory=dict)
+    curvatures: dict[str, DerivedCurvature] = field(default_factory=dict)
     known: dict[tuple[str, str], tuple[Entry, Entry, Expression]] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -72,29 +73,31 @@ class CarryOut:
         # differentiated.
         leaf = by.name in self.page.program.leaves
         prefer = (*by.indices, *entry.indices) if leaf else (*entry.indices, *by.indices)
+        # Through the δ's own quantity alone: then S says it all, and the block is S times what
+        # lies below.
         gate = self._gate(entry.name, by.name)
         if gate is not None:
             taken = {index.name for index in (*entry.indices, *by.indices)}
-            at = self.page.letters.beside(
+            through = self.page.letters.beside(
                 Entry(gate, self.page.program.by_name[gate].indices), taken
             )
-            inner = Partial(at, (by,))
-            step = total(multiply(of(Partial(entry, (at,))), of(inner)), at.indices)
+            inner = Partial(through, (by,))
+            step = total(multiply(of(Partial(entry, (through,))), of(inner)), through.indices)
             self.page.write(
                 "chain rule", before, step, f"{entry.name} feels {by.name} only through {gate}"
             )
-            S = self._curvature(entry, at)
+            S = self._curvature(entry, through)
             reached = self.expand(inner)
-            result = self.page.simplified(total(multiply(S, reached), at.indices), prefer)
+            result = self.page.simplified(total(multiply(S, reached), through.indices), prefer)
             self.page.write("put in", before, result, "one into the other")
             return result
-        raw = unfolded(self.page.program, entry, by, wholly(self.page.program))
-        step = self.page.letters.nice(self.page.simplified(raw, prefer), prefer)
-        rule, reason = self._rule(entry, by, step)
-        self.page.write(
-            rule, before, step, reason, marks=_marks(step, by) if rule == "product rule" else ()
-        )
+        derived = unfolded(self.page.program, entry, by, wholly(self.page.program))
+        step = self.page.letters.nice(self.page.simplified(derived.expression, prefer), prefer)
         partials = partials_in(step)
+        reason = derived.rule.reason or self._reason(derived, entry, by, bool(partials))
+        marks = _marks(step, by) if rules.PRODUCT in derived.rules else ()
+        self.page.write(derived.rule.name, before, step, reason, marks=marks)
+        # Nothing is left: the line itself is the result.
         if not partials:
             return step
         closed = {partial: self.expand(partial) for partial in partials}
@@ -109,11 +112,13 @@ class CarryOut:
         if quantity is None or quantity.role != "delta":
             return None
         gate = self.page.first.moved[name]
+        # Through its own quantity, or not through it at all.
         if gate == by or by not in self.page.program.ancestors(gate):
             return None
         return None if self._reaches(name, by, without=gate) else gate
 
     def _reaches(self, above: str, below: str, without: str) -> bool:
+        # What is left out counts as seen: no way goes through it.
         stack, seen = [above], {without}
         while stack:
             name = stack.pop()
@@ -125,43 +130,43 @@ class CarryOut:
             stack.extend(names_in(self.page.program.by_name[name].definition))
         return False
 
-    def _curvature(self, delta: Entry, at: Entry) -> Expression:
+    def _curvature(self, delta: Entry, z: Entry) -> Expression:
         """S = ∂δ/∂z, with a name unless it is a single product; a diagonal one as a vector."""
         kept = self.curvatures.get(delta.name)
         if kept is None:
             start = len(self.page.lines)
-            derived = self.expand(Partial(delta, (at,)))
+            derived = self.expand(Partial(delta, (z,)))
+            # A single product is as short as a name for it.
             if len(derived.terms) > 1:
-                name, derived = self._named(delta, at, derived)
+                name, derived = self._named(delta, z, derived)
                 self.page.write(
                     "name",
-                    of(Partial(delta, (at,))),
+                    of(Partial(delta, (z,))),
                     derived,
                     self.page.program.by_name[name.name].note,
                     name,
                 )
-            kept = Curvature(delta, at, derived, tuple(self.page.lines[start:]))
+            kept = DerivedCurvature(delta, z, derived, tuple(self.page.lines[start:]))
             self.curvatures[delta.name] = kept
         else:
+            # Each block shows how its S came about, though it is derived once.
             for line in kept.lines:
                 self.page.write(
                     line.rule, line.before, line.after, line.reason, line.name, line.marks
                 )
         return renamed_to(
-            kept.expression, (*kept.delta.indices, *kept.at.indices), (*delta.indices, *at.indices)
+            kept.expression, (*kept.delta.indices, *kept.z.indices), (*delta.indices, *z.indices)
         )
 
-    def _named(self, delta: Entry, at: Entry, derived: Expression) -> tuple[Entry, Expression]:
-        tail = delta.name.removeprefix("δ")
-        name = f"S{tail}"
-        while name in self.page.program.by_name or name in self.page.program.leaves:
-            name += "′"
+    def _named(self, delta: Entry, z: Entry, derived: Expression) -> tuple[Entry, Expression]:
+        wish = Name("S", Name.read(delta.name).layer)
+        name = Picker(self.page.program.names).pick(primed(wish))
         note = (
             f"the curvature of {self.page.program.cost.name} in {self.page.first.moved[delta.name]}"
         )
-        diagonal = on_diagonals(derived, delta.indices, at.indices)
+        diagonal = on_diagonals(derived, delta.indices, z.indices)
         entry = Entry(name, diagonal.indices)
-        self.page.symmetric_in(entry, delta.indices, at.indices)
+        self.page.symmetric_in(entry, delta.indices, z.indices)
         quantity = Quantity(name, entry.indices, diagonal.expression, "curvature", note)
         self.page.program = self.page.program.with_quantity(quantity)
         return entry, diagonal.named(entry)
@@ -171,85 +176,51 @@ class CarryOut:
     ) -> tuple[str, Expression] | None:
         """The block with its own S written out, where that S stands on a δ or an S above it, or is
         short."""
-        for name in mentioned(result):
-            quantity = self.page.program.by_name.get(name)
-            if (
-                quantity is None
-                or quantity.role != "curvature"
-                or not isinstance(quantity.definition, Expression)
-            ):
-                continue
-            roles = {
-                self.page.program.by_name[n].role
-                for n in names_in(quantity.definition)
-                if n in self.page.program.by_name
-            }
-            short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
-            if not short and not roles & {"delta", "curvature"}:
-                continue
-            parts = []
-            for term in result.terms:
-                done = Expression((Term(term.coefficient, (), (), term.kind),))
-                for factor in term.factors:
-                    if isinstance(factor, Entry) and factor.name == name:
-                        body = renamed_to(quantity.definition, quantity.indices, factor.indices)
-                        done = multiply(done, body)
-                    else:
-                        done = multiply(done, of(factor))
-                parts.extend(
-                    replace(part, bound=(*part.bound, *term.bound), kind=term.kind)
-                    for part in done.terms
-                )
-            return name, self.page.simplified(Expression(tuple(parts)), rows, columns)
+        known = self.page.program.by_name
+        for quantity in (known[name] for name in mentioned(result) if name in known):
+            if quantity.role == "curvature" and isinstance(quantity.definition, Expression):
+                short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
+                below = (known[n].role for n in names_in(quantity.definition) if n in known)
+                if short or not {"delta", "curvature"}.isdisjoint(below):
+                    opened = written_out(result, quantity.entry, quantity.definition)
+                    return quantity.name, self.page.simplified(opened, rows, columns)
         return None
 
-    def _rule(self, entry: Entry, by: Entry, step: Expression) -> tuple[str, str]:
-        """The name of the rule by which a quantity's definition was differentiated, and why it
-        holds."""
-        definition = self.page.program.by_name[entry.name].definition
-        if isinstance(definition, ArrayCall):
-            return f"{definition.operation} rule", ARRAY_FUNCTIONS[definition.operation].reason
-        if isinstance(definition, BlackBox):
-            return (
-                "chain rule",
-                (
-                    f"{definition.operation} has no rule here: its derivative is a symbol,"
-                    " evaluated automatically"
-                ),
-            )
-        moving = [
-            factor
-            for term in definition.terms
-            for factor in term.factors
-            if self.page.program.depends(factor, by.name)
-        ]
-        most = max(
-            (
-                sum(self.page.program.depends(f, by.name) for f in term.factors)
-                for term in definition.terms
-            ),
-            default=0,
-        )
+    def _reason(self, derived: Derivative, entry: Entry, by: Entry, left: bool) -> str:
+        """Why the rule holds that a quantity's definition was differentiated by.
+
+        Args:
+            derived: the derivative, with its rules.
+            entry: the quantity.
+            by: the variable.
+            left: whether derivatives of other quantities are left to be carried out.
+        """
+        program = self.page.program
+        definition = program.by_name[entry.name].definition
         held = sorted(
-            {
-                n
-                for n in names_in(definition)
-                if not self.page.program.depends(Entry(n), by.name)
-                and n in self.page.program.leaves
-            }
+            name
+            for name in names_in(definition)
+            if name in program.leaves and not program.depends(Entry(name), by.name)
         )
         fixed = f"{listed(held)} {'is' if len(held) == 1 else 'are'} held fixed" if held else ""
-        if any(isinstance(factor, Power) for factor in moving) and most == 1:
-            return "power rule", fixed
-        if most > 1:
-            return "product rule", f"one term for each factor that contains {by.name}"
-        if any(isinstance(factor, Apply) for factor in moving):
-            inner = sorted({name for f in moving for name in names_in(f)})
-            way = "directly" if inner == [by.name] else f"through {listed(inner)}"
-            return "chain rule", f"{entry.name} depends on {by.name} {way}"
-        if by.name in names_in(definition) and not partials_in(step):
-            return "linear", f"only the entries with the same indices are those of {by.name}"
-        return "linear", f"a sum is differentiated term by term{'; ' + fixed if fixed else ''}"
+        match derived.rule:
+            case rules.PRODUCT:
+                return f"one term for each factor that contains {by.name}"
+            case rules.CHAIN:
+                assert isinstance(definition, Expression)
+                factors = (factor for term in definition.terms for factor in term.factors)
+                moving = [factor for factor in factors if program.depends(factor, by.name)]
+                inner = sorted({name for factor in moving for name in names_in(factor)})
+                way = "directly" if inner == [by.name] else f"through {listed(inner)}"
+                return f"{entry.name} depends on {by.name} {way}"
+            case rules.SUM:
+                names = dict.fromkeys(rule.name for rule in derived.rules)
+                return f"term by term, each by its own: {listed(names)}"
+            case rules.POWER | rules.EXPONENTIAL | rules.GENERAL_POWER:
+                return fixed
+        if by.name in names_in(definition) and not left:
+            return f"only the entries with the same indices are those of {by.name}"
+        return f"a sum is differentiated term by term{'; ' + fixed if fixed else ''}"
 
 
 def _marks(step: Expression, by: Entry) -> tuple[str, ...]:

@@ -5,21 +5,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hesse.derivation.calculus.expression import (
-    Apply,
     Entry,
     Expression,
     Factor,
-    Group,
     Index,
-    Power,
+    Partial,
     Size,
     Term,
     indices,
     own_indices,
+    rebuilt,
     rename_factor,
-    walk,
 )
-from hesse.derivation.calculus.program import ArrayCall, Definition, Program
+from hesse.derivation.calculus.picking import Picker, numbered
+from hesse.derivation.calculus.program import Definition, Program, nodes_of
 
 # What a second index over the same range is called where one is needed: q beside o, k beside i.
 PARTNER = {"o": "q", "i": "k", "p": "r", "j": "l", "n": "m", "k": "i", "q": "o"}
@@ -41,44 +40,41 @@ class Letters:
     def pick(self, index: Index, taken: set[str]) -> Index:
         """An index of the same size with a name that is not taken, which is added to those
         taken."""
-        own = self._own.get(index.size, [])
-        partners = [PARTNER[name] for name in (index.name, *own) if name in PARTNER]
+        letters = self._own.get(index.size, [])
+        # First the letters that a reader pairs with those of this size, then any that means no
+        # other size.
+        partners = [PARTNER[name] for name in (index.name, *letters) if name in PARTNER]
         spare = [
-            letter for letter in (*partners, *SPARE) if letter not in self._used or letter in own
+            letter
+            for letter in (*partners, *SPARE)
+            if letter not in self._used or letter in letters
         ]
-        choices = [*([index.name] if index.name in own else []), *own, *spare]
-        number = 1
-        while True:
-            for name in choices:
-                candidate = name if number == 1 else f"{name}{number}"
-                if candidate not in taken:
-                    taken.add(candidate)
-                    return Index(candidate, index.size)
-            number += 1
+        choices = [*([index.name] if index.name in letters else []), *letters, *spare]
+        return Index(Picker(taken).pick(numbered(choices, 2)), index.size)
 
     def beside(self, entry: Entry, taken: set[str]) -> Entry:
         """The entry with index names that are not taken, where possible partners of its own."""
-        own = {index.name for index in entry.indices}
-        names, at = set(taken), []
+        standing = {index.name for index in entry.indices}
+        names, indices = set(taken), []
         for index in entry.indices:
             if index.name not in taken:
                 names.add(index.name)
-                at.append(index)
+                indices.append(index)
                 continue
             partner = PARTNER.get(index.name, "")
             free = (
                 partner
-                and partner not in names | own
+                and partner not in names | standing
                 and (partner not in self._used or partner in self._own.get(index.size, ()))
             )
             picked = (
                 Index(partner, index.size)
                 if free
-                else self.pick(Index("", index.size), names | own)
+                else self.pick(Index("", index.size), names | standing)
             )
             names.add(picked.name)
-            at.append(picked)
-        return Entry(entry.name, tuple(at))
+            indices.append(picked)
+        return Entry(entry.name, tuple(indices))
 
     def nice(self, expression: Expression, free: Iterable[Index] = ()) -> Expression:
         """The expression with each bound index named by a letter of its size, none that means
@@ -90,6 +86,7 @@ class Letters:
         taken = free | {index.name for index in indices(term)}
         if term.bound:
             names = set(taken)
+            # A letter that fits stays; only the others are picked anew.
             keep = {
                 i: i
                 for i in term.bound
@@ -104,22 +101,26 @@ class Letters:
                 rename_factor(rename_factor(factor, away), back) for factor in term.factors
             )
             term = replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
+        # Sums within factors may not use a letter of the sums around them.
         seen = taken | {index.name for index in term.bound}
         return replace(term, factors=tuple(self._within(factor, seen) for factor in term.factors))
 
     def _within(self, factor: Factor, seen: set[str]) -> Factor:
         """A factor whose own sums run over no letter that is seen around it."""
-        match factor:
-            case Group(body):
-                return Group(self._beneath(body, seen))
-            case Power(base, exponent):
-                return Power(self._within(base, seen), self._beneath(exponent, seen))
-            case Apply(function, order, argument):
-                return Apply(function, order, self._within(argument, seen))
-        return factor
+        if isinstance(factor, Partial):  # what is still to be differentiated stays as it is written
+            return factor
+        return rebuilt(
+            factor,
+            lambda part: (
+                self._beneath(part, seen)
+                if isinstance(part, Expression)
+                else self._within(part, seen)
+            ),
+        )
 
     def _beneath(self, body: Expression, seen: set[str]) -> Expression:
         def own(term: Term) -> Term:
+            # Only where one clashes: else the letters that the definition began with stay.
             if any(index.name in seen for index in term.bound):
                 return self._nice(term, seen)
             further = seen | {index.name for index in (*indices(term), *term.bound)}
@@ -132,9 +133,5 @@ class Letters:
 
 def _standing(definition: Definition) -> Iterator[Index]:
     """The free indices of the factors of a definition, as often as they stand there."""
-    match definition:
-        case Expression():
-            factors = (node for node in walk(definition) if not isinstance(node, Term))
-            yield from (index for node in factors for index in own_indices(node))
-        case ArrayCall(_, argument):
-            yield from argument.indices
+    factors = (node for node in nodes_of(definition) if not isinstance(node, Term))
+    return (index for node in factors for index in own_indices(node))

@@ -63,6 +63,7 @@ class Page:
     def enter(self, branch: str) -> None:
         """Lines from here on are counted within a branch, or after all branches where it is ""."""
         self.branch = branch
+        # After the branches the count goes on where it was before them.
         self.count = 0 if branch else sum(line.label.isdigit() for line in self.lines)
 
     def write(
@@ -76,6 +77,8 @@ class Page:
     ) -> None:
         """One line more."""
         self.count += 1
+        # Both sides name the same entries, so the letters of the left are not given to sums on
+        # the right.
         free = indices(before)
         left, right = self.letters.nice(before, free), self.letters.nice(after, free)
         self.lines.append(
@@ -103,21 +106,22 @@ class Page:
                 return factor
             pairs = self.symmetric[factor.name]
             first, second = ([factor.indices[pair[side]] for pair in pairs] for side in (0, 1))
+            # The side that is read first has the index that comes first.
             if [place.get(i, len(place)) for i in first] <= [
                 place.get(i, len(place)) for i in second
             ]:
                 return factor
-            at = list(factor.indices)
+            order = list(factor.indices)
             for a, b in pairs:
-                at[a], at[b] = at[b], at[a]
-            return Entry(factor.name, tuple(at))
+                order[a], order[b] = order[b], order[a]
+            return Entry(factor.name, tuple(order))
 
         # A free index that a term does not have must not be caught by one that it sums over.
         free = {index.name for index in prefer}
         apart = Expression(tuple(freshen(term, free) for term in expression.terms))
-        found = simplify(apart, ones(self.program), prefer)
+        simple = simplify(apart, ones(self.program), prefer)
         turned = Expression(
-            tuple(replace(term, factors=tuple(map(upright, term.factors))) for term in found.terms)
+            tuple(replace(term, factors=tuple(map(upright, term.factors))) for term in simple.terms)
         )
         return in_reading_order(turned, prefer)
 
@@ -169,6 +173,7 @@ def in_reading_order(expression: Expression, start: tuple[Index, ...]) -> Expres
         else replace(term, factors=_walk(term.factors, start))
         for term in expression.terms
     ]
+    # Terms of the same names differ in their indices alone, as A and Aᵀ do.
     if len({mentioned(term) for term in terms}) == 1:
         place = {index: k for k, index in enumerate(start)}
         terms.sort(
@@ -184,18 +189,18 @@ def _walk(factors: tuple[Factor, ...], start: tuple[Index, ...]) -> tuple[Factor
     deltas = [factor for factor in factors if isinstance(factor, Delta)]
     rest = [factor for factor in factors if indices(factor) and not isinstance(factor, Delta)]
     done: list[Factor] = []
-    here: list[Index] = []
+    met: list[Index] = []
     while rest:
         # Stay where we are, single-index factors first; else go on from an index already met; else
         # from the next of ``start``.
-        at = next(
-            (i for i in (*reversed(here), *start) if any(i in indices(f) for f in rest)),
+        along = next(
+            (i for i in (*reversed(met), *start) if any(i in indices(f) for f in rest)),
             indices(rest[0])[0],
         )
-        found = min((f for f in rest if at in indices(f)), key=lambda f: len(indices(f)))
-        rest.remove(found)
-        done.append(found)
-        here = [*(i for i in here if i != at), at, *(i for i in indices(found) if i != at)]
+        nearest = min((f for f in rest if along in indices(f)), key=lambda f: len(indices(f)))
+        rest.remove(nearest)
+        done.append(nearest)
+        met = [*(i for i in met if i != along), along, *(i for i in indices(nearest) if i != along)]
     return (*scalars, *done, *deltas)
 
 

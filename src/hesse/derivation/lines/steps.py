@@ -3,13 +3,15 @@ derivative."""
 
 from typing import Protocol, runtime_checkable
 
-from hesse.derivation.calculus.algebra import add, marked, multiply, renamed_to, total
+from hesse.derivation.calculus import rules
+from hesse.derivation.calculus.algebra import add, marked, renamed_to
 from hesse.derivation.calculus.differentiation import derivative, wholly
 from hesse.derivation.calculus.expression import (
     ZERO,
     Entry,
     Expression,
     Index,
+    Kind,
     Partial,
     Term,
     grouped,
@@ -17,6 +19,7 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.partials import partials_in, put_in
 from hesse.derivation.calculus.program import mentioned, names_in
+from hesse.derivation.calculus.rules import Derivative, Rule
 from hesse.derivation.calculus.substitution import substituted
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.records import Block, Slope
@@ -54,9 +57,10 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
     entry, expression = page.first.entries[name], page.first.slope(name)
     cost = page.program.cost.entry
     needed = set(names_in(expression)).union(
-        *(page.program.ancestors(found) for found in names_in(expression))
+        *(page.program.ancestors(used) for used in names_in(expression))
     )
     for quantity in page.program.quantities:
+        # In the order of the program, which is from the top down.
         if signals and quantity.role == "delta" and quantity.name in needed:
             assert isinstance(quantity.definition, Expression)
             moved = Entry(page.first.moved[quantity.name], quantity.indices)
@@ -95,38 +99,22 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     known = page.letters.nice(known, (*A.indices, *B.indices))
     whole, start = of(Partial(cost, (A, B))), of(Partial(grouped(known), (A,)))
     if known.is_zero:
-        page.write(
-            "no dependence",
-            whole,
-            ZERO,
-            f"{columns} does not occur in {cost.name}: the block is zero",
-        )
-        return Block(A, B, ZERO, tuple(page.lines))
+        return _zero(page, A, B, whole, f"{columns} does not occur in {cost.name}")
     page.write("start", whole, start, _where(page, known, rows, columns))
     if not page.program.depends(known, rows):
-        page.write(
-            "no dependence",
-            start,
-            ZERO,
-            f"{rows} stands nowhere in ∂{cost.name}/∂{columns}: the block is zero",
-        )
-        return Block(A, B, ZERO, tuple(page.lines))
+        return _zero(page, A, B, start, f"{rows} stands nowhere in ∂{cost.name}/∂{columns}")
     branches = _branches(page, A, B)
     partials = partials_in(branches)
+    # Branches have letters only where there are several.
     letters = {
         partial: chr(ord("A") + k) if len(partials) > 1 else ""
         for k, partial in enumerate(partials)
     }
     marks = tuple(_mark(term, letters) for term in branches.terms) if len(partials) > 1 else ()
-    rule = (
-        "product rule"
-        if len(branches.terms) > 1 or len(partials) > 1
-        else "chain rule"
-        if partials
-        else "derivative"
-    )
-    why = f"one branch for each factor that contains {rows}" if len(partials) > 1 else ""
-    page.write(rule, start, branches, why, marks=marks)
+    rule = _rule(derivative(known, A, wholly(page.program)), bool(partials))
+    part = "factor" if rule == rules.PRODUCT else "term"
+    why = f"one branch for each {part} that contains {rows}" if len(partials) > 1 else ""
+    page.write(rule.name, start, branches, why, marks=marks)
     result = branches
     if partials:
         closed: dict[Partial, Expression] = {}
@@ -135,11 +123,15 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
                 page.enter(letters[partial])
             written = len(page.lines)
             closed[partial] = expander.expand(partial)
+            # A derivative that another branch has carried out already has no lines of its own
+            # here.
             if len(page.lines) == written:
                 page.write("known", of(partial), closed[partial], "as derived above")
         page.enter("")
         result = page.simplified(put_in(branches, closed), A.indices, B.indices)
         page.write("collect", whole, result, "the branches put in")
+        # The result as the branches have it stays; this is one line more where the S is short, or
+        # stands on another.
         opened = expander.open(result, A.indices, B.indices)
         if opened is not None:
             page.write("put in", result, opened[1], f"{opened[0]} written out")
@@ -148,22 +140,33 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
 
 
+def _zero(page: Page, A: Entry, B: Entry, before: Expression, reason: str) -> Block:
+    page.write("no dependence", before, ZERO, f"{reason}: the block is zero")
+    return Block(A, B, ZERO, tuple(page.lines))
+
+
+def _rule(derived: Derivative, left: bool) -> Rule:
+    """What the derivative of a first derivative is called: by the rule that was applied to all of
+    it, or as one step.
+
+    Args:
+        derived: the derivative, with its rules.
+        left: whether derivatives of named quantities are left to be carried out.
+    """
+    if derived.rule in (rules.PRODUCT, rules.SUM):
+        return derived.rule
+    return rules.CHAIN if left else Rule("derivative")
+
+
 def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     """∂/∂A of the first derivative, one term for each factor that A moves, by its kind."""
-    rule, parts = wholly(page.program), []
-    for share in page.first.shares[B.name]:
-        share = share.at(
-            page.first.entries[B.name].indices,
-            B.indices,
-            {index.name for index in (*A.indices, *B.indices)},
-        )
-        above = total(multiply(derivative(share.outer, A, rule), share.inner), share.over)
-        beside = total(multiply(share.outer, derivative(share.inner, A, rule)), share.over)
+    parts = []
+    for share, above, beside in page.first.moved_shares(B, A, wholly(page.program)):
         # Where the cost itself is linear in the place of the parameter there is no δ, and only one
         # kind.
         named = share.outer.number is None
-        parts.append(marked(above, "curvature from above" if named else None))
-        parts.append(marked(beside, "product-rule term" if named else None))
+        kinds: tuple[Kind | None, ...] = ("curvature from above", "product-rule term")
+        parts += map(marked, (above, beside), kinds if named else (None, None))
     return page.letters.nice(
         page.simplified(add(*parts), A.indices, B.indices), (*A.indices, *B.indices)
     )
@@ -181,6 +184,7 @@ def _substitute(
     for line in written.lines:
         page.write(line.rule, line.before, line.after, line.reason)
     result = page.simplified(written.expression, rows, columns)
+    # A second derivative of zero, as that of relu, takes its term with it.
     gone = len(result.terms) < len(expression.terms)
     page.write(
         "put in", expression, result, "and what is zero goes" if gone else "in terms of the values"

@@ -19,8 +19,8 @@ from hesse.derivation.calculus.expression import (
     indices,
     of,
 )
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, BlackBox
-from hesse.derivation.show.names import derivative
 from hesse.derivation.show.notation import (
     ATOM,
     PRODUCT,
@@ -109,7 +109,7 @@ def _dotted(factors: Sequence[Factor], writer: Notation) -> bool:
 def _is_quotient(factor: Factor) -> bool:
     """Whether a factor is written as a derivative."""
     return isinstance(factor, Partial) or (
-        isinstance(factor, Entry) and derivative(factor.name) is not None
+        isinstance(factor, Entry) and Name.read(factor.name).derivative is not None
     )
 
 

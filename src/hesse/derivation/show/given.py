@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from hesse.derivation.calculus.expression import Entry, Expression, Index, Size, own_indices, walk
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quantity
 from hesse.derivation.lines.records import Block, Line, Record
 from hesse.derivation.show.document import Map, Run
-from hesse.derivation.show.names import derivative
 from hesse.derivation.show.readings import Reading
 
 SIGNALS = ("delta", "curvature", "transport")
@@ -72,7 +72,7 @@ def maps(program: Program, reading: Reading) -> tuple[Map, ...]:
     # A box of order one or two is a derivative of another, which it names.
     slopes: dict[str, list[str]] = {}
     for name, box in boxes.items():
-        parts = derivative(name) if box.order else None
+        parts = Name.read(name).derivative if box.order else None
         if parts:
             slopes.setdefault(parts[0], []).append(name)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from hesse.derivation.calculus.name import Name
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 GREEK = {
@@ -23,10 +24,6 @@ _ACCENTS = {"\u0302": "hat", "\u0303": "tilde", "\u0304": "bar", "\u0307": "dot"
 # W1, ŷ, X⁻¹, X1⁻¹2, δ′: the number can stand behind the inverse too.
 _SYMBOL = re.compile(
     r"(?P<base>[^\W\d_]+)(?P<number>\d*)(?P<inverse>⁻¹)?(?P<again>\d*)(?P<primes>[′']*)"
-)
-# The names that adjoints get: δ of a quantity, S of two, D from one to another.
-_BETWEEN = re.compile(
-    r"(?P<base>[SDδ])(?P<first>[^,→]+)(?P<sign>[,→])?(?P<second>[^,→]*?)(?P<primes>[′']*)"
 )
 _ESCAPED = {
     "_": r"\_", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&", "{": r"\{", "}": r"\}",
@@ -80,18 +77,6 @@ def symbol_of(name: str) -> Symbol | None:
     return Symbol(
         match["base"], "".join(accents), number, bool(match["inverse"]), len(match["primes"])
     )
-
-
-def derivative(name: str) -> tuple[str, list[str]] | None:
-    """What a name of a derivative is of and by; None where it names none.
-
-    Example:
-        >>> derivative("∂∂pool(a)/∂a/∂a"), derivative("a")
-        (('pool(a)', ['a', 'a']), None)
-    """
-    order = len(name) - len(name.lstrip("∂"))
-    of, *by = name[order:].rsplit("/∂", order)
-    return (of, by) if order and len(by) == order else None
 
 
 def text_name(name: str, indices: Sequence[str] = ()) -> str:
@@ -186,7 +171,8 @@ def latex_name(
         subscript = under[2] if under[2].isdigit() else latex_name(under[2], (), word)
         return f"{latex_name(under[1])}_{{{subscript}{f',{single}' if single else ''}}}" + brackets
     # The derivative of a map without a formula, as a fraction; its index has to stand outside.
-    slope = derivative(name)
+    read = Name.read(name)
+    slope = read.derivative
     if slope:
         of, by = slope
         power = f"^{{{len(by)}}}" if len(by) > 1 else ""
@@ -199,16 +185,11 @@ def latex_name(
         written = f"{latex_function(call[1], 0, word)}({latex_name(call[2], (), word)})"
         return f"{{{written}}}_{{{single}}}" if single else written + brackets
     # S2,3 and D2→3 are of two layers, and δ0.weight is of one that is no symbol.
-    between = _BETWEEN.fullmatch(name)
-    if between and (between["sign"] or name[0] == "δ"):
-        ends = [
-            end if end.isdigit() else latex_name(end, (), word)
-            for end in (between["first"], between["second"])
-            if end
-        ]
-        joined = (r" \to " if between["sign"] == "→" else ",").join(ends)
-        base = r"\delta" if between["base"] == "δ" else between["base"]
-        above = f"^{{{chr(92)}prime}}" if between["primes"] else ""
+    if read.of or read.base == "δ":
+        ends = [end if end.isdigit() else latex_name(end, (), word) for end in read.ends]
+        joined = (r" \to " if read.base == "D" else ",").join(ends)
+        base = r"\delta" if read.base == "δ" else read.base
+        above = f"^{{{chr(92)}prime}}" if read.primes else ""
         return base + above + f"_{{{joined}{f',{single}' if single else ''}}}" + brackets
     return word(name) + (f"_{{{single}}}" if single else brackets)
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import Any
 
 from hesse.derivation.calculus.expression import Entry, Factor
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.show.names import derivative
 
 # How tightly a formula binds: what stands inside another and binds less is put in parentheses.
 SUM, SUM_OVER, TIMES, QUOTIENT, PRODUCT, RAISED, ATOM = range(7)
@@ -101,7 +101,7 @@ class Notation(ABC):
     def slope(self, entry: Entry) -> str | None:
         """``∂pool(a)_k/∂a_i`` for an entry of a named map's derivative, whose indices are those of
         all that it is of and by."""
-        names = derivative(entry.name)
+        names = Name.read(entry.name).derivative
         known = {*self.program.by_name, *self.program.leaves}
         if names is None or not known.issuperset((names[0], *names[1])):
             return None

@@ -10,7 +10,6 @@ from derivation.strategies import Drawn, costs, trees
 from hesse.derivation.sources.language.parsing import DEEPEST, parse
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
     Negative,
     Number,
     Symbol,
@@ -18,6 +17,9 @@ from hesse.derivation.sources.language.tree import (
     Tree,
     decimal,
     unparse,
+)
+from hesse.derivation.sources.language.tree import (
+    FunctionCall as Call,
 )
 from hesse.errors import HesseValueError
 

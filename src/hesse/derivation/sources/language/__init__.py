@@ -13,7 +13,14 @@ from hesse.derivation.sources.language.declarations import Shape, declared
 from hesse.derivation.sources.language.lowering import lower
 from hesse.derivation.sources.language.parsing import TOO_DEEP, normal, one_line, parse
 from hesse.derivation.sources.language.shapes import Shapes, infer
-from hesse.derivation.sources.language.tree import Call, Negative, Number, Symbol, Tree, symbols
+from hesse.derivation.sources.language.tree import (
+    FunctionCall,
+    Negative,
+    Number,
+    Symbol,
+    Tree,
+    symbols,
+)
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 
 
@@ -50,6 +57,7 @@ def program(
         )
     try:
         return _program(text, _parameters(wrt), declared(shapes), given)
+    # The parser refuses what is too deep; rewrites and shapes may go deeper than the text does.
     except RecursionError:
         raise HesseValueError(TOO_DEEP) from None
 
@@ -60,18 +68,21 @@ def _program(
     tree = parse(text)
     occurring = symbols(tree)
     for name in parameters:
+        # A parameter that is declared may be absent: its blocks are zero.
         if name not in occurring and name not in known:
             _check_near(name, occurring)
-    found = infer(tree, one_line(text), known, parameters)
+    inferred = infer(tree, one_line(text), known, parameters)
     for name in parameters:
-        if name in found.counts:
+        if name in inferred.counts:
             raise HesseValueError(
                 f"wrt names {name!r}, which is the letter of a size; a size cannot vary"
             )
     fixed, sums = _given(given, occurring)
-    _check_given(fixed, sums, found, parameters)
+    _check_given(fixed, sums, inferred, parameters)
     return (
-        lower(tree, found, parameters, fixed, {name: number for name, (number, _) in sums.items()}),
+        lower(
+            tree, inferred, parameters, fixed, {name: number for name, (number, _) in sums.items()}
+        ),
         parameters,
     )
 
@@ -94,6 +105,7 @@ def _parameters(wrt: Any) -> tuple[str, ...]:
 
 def _check_near(name: str, occurring: Sequence[str]) -> None:
     """A parameter that does not occur has zero blocks; one that nearly does is misspelled."""
+    # Another case of the same letters is the likelier slip.
     same = [other for other in occurring if other.casefold() == name.casefold()]
     close = same or get_close_matches(name, occurring, n=1, cutoff=0.7)
     if close:
@@ -126,7 +138,7 @@ def _given(
         match parse(left), number:
             case Symbol(name), Fraction():
                 fixed[name] = number
-            case Call("sum", Symbol(name), axis), Fraction(denominator=1):
+            case FunctionCall("sum", Symbol(name), axis), Fraction(denominator=1):
                 sums[name] = int(number), axis
             case _:
                 raise HesseValueError(
@@ -144,7 +156,7 @@ def _given(
 def _check_given(
     fixed: Mapping[str, Fraction],
     sums: Mapping[str, tuple[int, int | None]],
-    found: Shapes,
+    inferred: Shapes,
     parameters: Sequence[str],
 ) -> None:
     for name in (*fixed, *sums):
@@ -153,16 +165,18 @@ def _check_given(
                 f"given says something of {name!r}, which is in wrt and varies; leave it out of one"
                 " of them"
             )
-    others = {size for name, shape in found.leaves.items() if name not in fixed for size in shape}
+    others = {
+        size for name, shape in inferred.leaves.items() if name not in fixed for size in shape
+    }
     for name in fixed:
-        for size in found.leaves[name]:
+        for size in inferred.leaves[name]:
             if isinstance(size, str) and size not in others:
                 raise HesseValueError(
                     f"given replaces {name!r} by a number, and no other array has its size {size};"
                     " declare its shape"
                 )
     for name, (number, axis) in sums.items():
-        axes = len(found.leaves[name])
+        axes = len(inferred.leaves[name])
         if not axes:
             raise HesseValueError(
                 f"given names the sum of {name!r}, which is a scalar; write '{name} == {number}'"

@@ -40,17 +40,17 @@ def declared(shapes: Any) -> dict[str, Shape]:
         pairs, place = [], 0
         text = " ".join(shapes.split())
         while place < len(text):
-            found = _DECLARED.match(text, place)
-            if found is None:
+            declaration = _DECLARED.match(text, place)
+            if declaration is None:
                 message = (
                     "shapes cannot be read: write each name with its sizes in brackets, such as"
                     " W[h,d] x[d] a[]"
                 )
                 raise pointed(message, text, (place, place + 1))
-            sizes = found[2].strip()
+            sizes = declaration[2].strip()
             pairs.append(
                 (
-                    found[1],
+                    declaration[1],
                     (
                         tuple(part.strip() for part in sizes.removesuffix(",").split(","))
                         if sizes
@@ -58,7 +58,7 @@ def declared(shapes: Any) -> dict[str, Shape]:
                     ),
                 )
             )
-            place = found.end()
+            place = declaration.end()
     result: dict[str, Shape] = {}
     for name, sizes in pairs:
         if (name := normal(name)) in result:
@@ -66,6 +66,7 @@ def declared(shapes: Any) -> dict[str, Shape]:
         if "__" in name or name in known():
             raise HesseValueError(f"{name!r} cannot be the name of an array")
         result[name] = tuple(_size(size, name) for size in sizes)
+    # A letter cannot be an array and a size: n*x would mean two things.
     both = [name for name in result if any(name in sizes for sizes in result.values())]
     if both:
         raise HesseValueError(

@@ -12,23 +12,23 @@ from hesse.derivation.calculus.expression import (
     Delta,
     Entry,
     Expression,
-    Group,
     Index,
     Power,
     Size,
     all_names,
     constant,
     grouped,
+    kept,
     of,
 )
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
-from hesse.derivation.sources.language.names import IndexNames, Names, is_whole
+from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.rewrites import rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Number,
     Symbol,
@@ -61,6 +61,7 @@ def lower(
         fixed: arrays of which every entry is one known number.
         sums: arrays whose entries along the last axis add to a known number.
     """
+    # Whatever comes after sees only the forms whose derivatives are known.
     tree = rewritten(tree, lambda part: len(shapes.of(part)))
     return _Lowering(tree, shapes, wrt, dict(fixed or {}), dict(sums or {})).program()
 
@@ -75,7 +76,7 @@ class _Lowering:
         sums: dict[str, int],
     ) -> None:
         self.tree, self.shapes, self.fixed = tree, shapes, fixed
-        called = {part.function for part in walk(tree) if isinstance(part, Call)}
+        called = {part.function for part in walk(tree) if isinstance(part, FunctionCall)}
         self.unknown = frozenset(called - known())
         leaves = [
             name
@@ -93,7 +94,8 @@ class _Lowering:
         }
         sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
         taken = {*shapes.leaves, *sizes, *called}
-        self.names = Names(tree, self.is_constant, taken)
+        self.names = QuantityNames(tree, self.is_constant, taken)
+        # No index is called like something that is written beside it.
         letters = (
             taken
             | {"z", "a", "u", self.names.cost}
@@ -102,6 +104,7 @@ class _Lowering:
         products = [
             part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"
         ]
+        # @ sums over the last axis of its left side.
         summed = (shapes.of(part.left)[-1] for part in products)
         self.indices = IndexNames(
             summed, (size for part in products for size in shapes.of(part)), letters
@@ -110,6 +113,7 @@ class _Lowering:
         self.defined: dict[Tree, Quantity] = {}
 
     def program(self) -> Program:
+        # What the cost is made of is defined on the way, so it comes last.
         definition = simplify(self.value(self.tree, (), set()))
         cost = Quantity(self.names.cost, (), definition, "cost")
         return Program(self.leaves, (*self.quantities, cost), self.unknown)
@@ -122,25 +126,30 @@ class _Lowering:
 
     # ---------------------------------------------------------------- quantities
 
-    def entry(self, tree: Tree, at: At) -> Entry:
+    def entry(self, tree: Tree, indices: At) -> Entry:
         """An entry of a quantity, which is defined where it is first asked for."""
+        # Equal subtrees are one quantity.
         if tree not in self.defined:
             quantity = self.whole(tree) if is_whole(tree) else self.quantity(tree)
             self.quantities.append(quantity)
             self.defined[tree] = quantity
-        return Entry(self.defined[tree].name, at)
+        return Entry(self.defined[tree].name, indices)
 
     def quantity(self, tree: Tree) -> Quantity:
-        at = self.fresh(self.shapes.of(tree), set())
-        definition = simplify(self.opened(tree, at, set()))
-        return Quantity(self.names.name(tree), at, definition, self.names.role(tree))
+        indices = self.fresh(self.shapes.of(tree), set())
+        definition = simplify(self.opened(tree, indices, set()))
+        return Quantity(self.names.name(tree), indices, definition, self.names.role(tree))
 
-    def whole(self, tree: Call) -> Quantity:
-        at = self.fresh(self.shapes.of(tree.argument), set())
-        factor = grouped(self.value(tree.argument, at, set()))
+    def whole(self, tree: FunctionCall) -> Quantity:
+        indices = self.fresh(self.shapes.of(tree.argument), set())
+        factor = grouped(self.value(tree.argument, indices, set()))
+        # The argument of such a function is an array or has got a name.
         assert isinstance(factor, Entry)
         function = ARRAY_FUNCTIONS[tree.function]
-        kept = at[: len(at) - function.axes] + at[len(at) - function.axes :][: function.keeps]
+        kept = (
+            indices[: len(indices) - function.axes]
+            + indices[len(indices) - function.axes :][: function.keeps]
+        )
         return Quantity(
             self.names.name(tree, factor.name),
             kept,
@@ -150,21 +159,27 @@ class _Lowering:
 
     def fresh(self, shape: Sequence[Size], scope: set[str], summed: bool = False) -> At:
         """Indices for an array, with names that differ and are not in scope."""
-        at: list[Index] = []
+        indices: list[Index] = []
         for size in shape:
-            at.append(self.indices.index(size, scope | {index.name for index in at}, summed))
-        return tuple(at)
+            indices.append(
+                self.indices.index(size, scope | {index.name for index in indices}, summed)
+            )
+        return tuple(indices)
 
     # ---------------------------------------------------------------- entries
 
-    def value(self, tree: Tree, at: At, scope: set[str]) -> Expression:
+    def value(self, tree: Tree, indices: At, scope: set[str]) -> Expression:
         """The entry of a subtree at some indices; those it sums over have names that are not in
         scope."""
-        return of(self.entry(tree, at)) if tree in self.names else self.opened(tree, at, scope)
+        return (
+            of(self.entry(tree, indices))
+            if tree in self.names
+            else self.opened(tree, indices, scope)
+        )
 
-    def opened(self, tree: Tree, at: At, scope: set[str]) -> Expression:
+    def opened(self, tree: Tree, indices: At, scope: set[str]) -> Expression:
         """The same, written out even where it has a name."""
-        scope = scope | {index.name for index in at}
+        scope = scope | {index.name for index in indices}
         match tree:
             case Number(value):
                 return constant(value)
@@ -173,47 +188,52 @@ class _Lowering:
             case Symbol(name) if name in self.shapes.counts:
                 return of(Count(name))
             case Symbol(name):
-                return of(Entry(name, at))
+                return of(Entry(name, indices))
             case Negative(operand):
-                return scale(self.value(operand, at, scope), -1)
+                return scale(self.value(operand, indices, scope), -1)
             case Transpose(operand):
-                return self.value(operand, at[::-1], scope)
+                return self.value(operand, indices[::-1], scope)
             case Binary("@"):
-                return self.contraction(tree, at, scope)
+                return self.contraction(tree, indices, scope)
             case Binary("+" | "-" as sign, left, right):
-                second = self.stretched(right, at, scope)
+                second = self.stretched(right, indices, scope)
                 return add(
-                    self.stretched(left, at, scope), second if sign == "+" else scale(second, -1)
+                    self.stretched(left, indices, scope),
+                    second if sign == "+" else scale(second, -1),
                 )
             case Binary(_, left, right):
-                first = self.stretched(left, at, scope)
+                # The right side sums over no letter that stands in the left one.
+                first = self.stretched(left, indices, scope)
                 return self.arithmetic(
-                    tree, first, self.stretched(right, at, scope | all_names(first))
+                    tree, first, self.stretched(right, indices, scope | all_names(first))
                 )
-            case Call(name) if name in _CALLS:
-                return _CALLS[name](self, tree, at, scope)
-            case Call(name, argument):
-                return of(Apply(name, 0, grouped(self.value(argument, at, scope))))
+            case FunctionCall(name) if name in _CALLS:
+                return _CALLS[name](self, tree, indices, scope)
+            case FunctionCall(name, argument):
+                return of(Apply(name, 0, grouped(self.value(argument, indices, scope))))
 
-    def stretched(self, tree: Tree, at: At, scope: set[str]) -> Expression:
+    def stretched(self, tree: Tree, indices: At, scope: set[str]) -> Expression:
         """The entry of an operand at the indices of a result with more axes, or longer ones: an
         axis of size 1 is repeated."""
         shape = self.shapes.of(tree)
-        at = at[len(at) - len(shape) :]
-        own = list(at)
-        for position, (size, index) in enumerate(zip(shape, at, strict=True)):
+        # By NumPy's rule the axes are matched from the last.
+        indices = indices[len(indices) - len(shape) :]
+        reached = list(indices)
+        for position, (size, index) in enumerate(zip(shape, indices, strict=True)):
             if size == 1 != index.size:
-                own[position] = self.indices.index(1, scope | {other.name for other in own})
+                reached[position] = self.indices.index(1, scope | {other.name for other in reached})
         return total(
-            self.value(tree, tuple(own), scope), [index for index in own if index not in at]
+            self.value(tree, tuple(reached), scope),
+            [index for index in reached if index not in indices],
         )
 
-    def contraction(self, tree: Binary, at: At, scope: set[str]) -> Expression:
+    def contraction(self, tree: Binary, indices: At, scope: set[str]) -> Expression:
         left, right = self.shapes.of(tree.left), self.shapes.of(tree.right)
         (k,) = self.fresh(left[-1:], scope, summed=True)
-        tail = at[len(at) - (len(left) > 1) - (len(right) > 1) :]
-        batch = at[: len(at) - len(tail)]
+        tail = indices[len(indices) - (len(left) > 1) - (len(right) > 1) :]
+        batch = indices[: len(indices) - len(tail)]
         row, column = tail[: len(left) > 1], tail[len(tail) - (len(right) > 1) :]
+        # Both sides see the summed index, so neither sums over its letter.
         scope = scope | {k.name}
         first = self.stretched(tree.left, (*batch, *row, k), scope)
         second = self.stretched(tree.right, (*batch, k, *column), scope | all_names(first))
@@ -227,6 +247,7 @@ class _Lowering:
                 if collect(right).is_zero:
                     raise self.error("division by zero", tree)
                 return times(left, reciprocal(right))
+        # A number must be one before a power of it can be worked out.
         left = collect(left) if self.is_constant(tree.left) else left
         right = collect(right) if self.is_constant(tree.right) else right
         power = right.number
@@ -254,7 +275,7 @@ class _Lowering:
     # -------------------------------------------------------- calls that are sums or arithmetic
 
     def summed(
-        self, tree: Call, at: At, scope: set[str], squared: bool = False
+        self, tree: FunctionCall, indices: At, scope: set[str], squared: bool = False
     ) -> tuple[Expression, At]:
         """The sum over one axis or all, and the indices summed over."""
         shape = self.shapes.of(tree.argument)
@@ -262,17 +283,17 @@ class _Lowering:
             over = inner = self.fresh(shape, scope)
         else:
             over = self.fresh((shape[tree.axis],), scope)
-            inner = (*at[: tree.axis], *over, *at[tree.axis :])
+            inner = (*indices[: tree.axis], *over, *indices[tree.axis :])
         body = self.value(tree.argument, inner, scope | {index.name for index in over})
         if squared and not body.is_zero:
             body = of(Power(grouped(body), constant(2)))
         return total(body, over), over
 
-    def sum(self, tree: Call, at: At, scope: set[str]) -> Expression:
-        return self.summed(tree, at, scope)[0]
+    def sum(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+        return self.summed(tree, indices, scope)[0]
 
-    def mean(self, tree: Call, at: At, scope: set[str]) -> Expression:
-        result, over = self.summed(tree, at, scope)
+    def mean(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+        result, over = self.summed(tree, indices, scope)
         for index in over:
             share = (
                 constant(Fraction(1, index.size))
@@ -282,26 +303,26 @@ class _Lowering:
             result = times(share, result)
         return result
 
-    def norm2(self, tree: Call, at: At, scope: set[str]) -> Expression:
-        return root(self.summed(tree, at, scope, squared=True)[0])
+    def norm2(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+        return root(self.summed(tree, indices, scope, squared=True)[0])
 
-    def sqrt(self, tree: Call, at: At, scope: set[str]) -> Expression:
-        return root(self.value(tree.argument, at, scope))
+    def sqrt(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+        return root(self.value(tree.argument, indices, scope))
 
-    def trace(self, tree: Call, at: At, scope: set[str]) -> Expression:
+    def trace(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
         (i,) = self.fresh(self.shapes.of(tree.argument)[-1:], scope)
-        return total(self.value(tree.argument, (*at, i, i), scope | {i.name}), [i])
+        return total(self.value(tree.argument, (*indices, i, i), scope | {i.name}), [i])
 
-    def diag(self, tree: Call, at: At, scope: set[str]) -> Expression:
-        if len(at) == 1:
-            return self.value(tree.argument, (*at, *at), scope)
-        return times(kronecker(at), self.value(tree.argument, at[:1], scope))
+    def diag(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+        if len(indices) == 1:
+            return self.value(tree.argument, (*indices, *indices), scope)
+        return times(kronecker(indices), self.value(tree.argument, indices[:1], scope))
 
-    def eye(self, tree: Call, at: At, scope: set[str]) -> Expression:
-        return kronecker(at)
+    def eye(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+        return kronecker(indices)
 
 
-_CALLS: dict[str, Callable[[_Lowering, Call, At, set[str]], Expression]] = {
+_CALLS: dict[str, Callable[[_Lowering, FunctionCall, At, set[str]], Expression]] = {
     name: getattr(_Lowering, name)
     for name in ("sum", "mean", "norm2", "sqrt", "trace", "diag", "eye")
 }
@@ -309,7 +330,7 @@ _CALLS: dict[str, Callable[[_Lowering, Call, At, set[str]], Expression]] = {
 
 def times(left: Expression, right: Expression) -> Expression:
     """The product; a sum in it stays in its parentheses."""
-    return multiply(*(part if len(part.terms) < 2 else of(Group(part)) for part in (left, right)))
+    return multiply(kept(left), kept(right))
 
 
 def reciprocal(expression: Expression) -> Expression:
@@ -330,6 +351,6 @@ def root(expression: Expression) -> Expression:
     )
 
 
-def kronecker(at: At) -> Expression:
+def kronecker(indices: At) -> Expression:
     """[i = j]"""
-    return ONE if at[0] == at[1] else of(Delta(*at))
+    return ONE if indices[0] == indices[1] else of(Delta(*indices))

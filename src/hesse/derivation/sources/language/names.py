@@ -3,12 +3,15 @@ them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TypeGuard
 
-from hesse.derivation.calculus.expression import LETTERS, Index, Size, fresh_name
+from hesse.derivation.calculus.expression import LETTERS, Index, Size
+from hesse.derivation.calculus.name import Name
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Symbol,
     Transpose,
@@ -22,22 +25,22 @@ from hesse.operations.registry import ARRAY_FUNCTIONS
 _ARITHMETIC = frozenset({"sum", "mean", "norm2", "trace", "diag", "eye", "sqrt"})
 
 
-def is_whole(tree: Tree) -> TypeGuard[Call]:
+def is_whole(tree: Tree) -> TypeGuard[FunctionCall]:
     """Whether a tree is a function of a whole array."""
-    return isinstance(tree, Call) and tree.function in ARRAY_FUNCTIONS
+    return isinstance(tree, FunctionCall) and tree.function in ARRAY_FUNCTIONS
 
 
-def is_elementwise(tree: Tree) -> TypeGuard[Call]:
+def is_elementwise(tree: Tree) -> TypeGuard[FunctionCall]:
     """Whether a tree is a nonlinear function of each entry. A square root is a power: its argument
     stands in parentheses."""
     return (
-        isinstance(tree, Call)
+        isinstance(tree, FunctionCall)
         and tree.function not in ARRAY_FUNCTIONS
         and tree.function not in _ARITHMETIC
     )
 
 
-class Names:
+class QuantityNames:
     """Which subtrees of a cost are quantities of their own, and what they are called.
 
     The arguments of nonlinear functions are; so is what occurs twice and is more than arithmetic;
@@ -52,11 +55,13 @@ class Names:
 
     def __init__(self, tree: Tree, constant: Callable[[Tree], bool], taken: Iterable[str]) -> None:
         self._constant = constant
-        self._taken = {*taken, "u"}  # u1, u2, ... from the first on
+        self._names = Picker({*taken, "u"})  # u1, u2, ... from the first on
+        # A tree is asked for its depth by every tree above it.
         self._depth: dict[Tree, int] = {}
         self._plan: dict[Tree, tuple[str, str]] = {}  # the name wished for, and the role
         parts = tuple(dict.fromkeys(walk(tree)))
         self._layers([part for part in parts if self._is_layer(part)], parts)
+        # How often each subtree stands somewhere, equal ones together.
         within = Counter(child for part in parts for child in children(part))
         for part in parts:
             if is_whole(part):
@@ -88,26 +93,21 @@ class Names:
         return self._free(wish or f"{tree.function}({argument})" if is_whole(tree) else wish)
 
     def _free(self, wish: str) -> str:
-        letter, number = wish if len(wish) == 1 else "u", 0
-        while wish in self._taken:
-            number += 1
-            wish = f"{letter}{number}"
-        self._taken.add(wish)
-        return wish
+        return self._names.pick(chain([wish], numbered(wish if len(wish) == 1 else "u")))
 
     def _is_work(self, tree: Tree) -> bool:
         """Whether a subtree is worth a name where it occurs twice."""
         return not self._constant(tree) and any(
-            isinstance(part, Call) or (isinstance(part, Binary) and part.operator == "@")
+            isinstance(part, FunctionCall) or (isinstance(part, Binary) and part.operator == "@")
             for part in walk(tree)
         )
 
     # ---------------------------------------------------------------- networks
 
-    def _is_layer(self, tree: Tree) -> TypeGuard[Call]:
+    def _is_layer(self, tree: Tree) -> TypeGuard[FunctionCall]:
         """Whether a tree is a function of a weighted sum, σ(W x + b)."""
         return (
-            isinstance(tree, Call)
+            isinstance(tree, FunctionCall)
             and (is_elementwise(tree) or tree.function in along_the_last())
             and self._is_weighted(tree.argument)
         )
@@ -119,6 +119,7 @@ class Names:
             case Binary("+" | "-", left, right):
                 return self._is_weighted(left) or self._is_weighted(right)
             case Binary("*" | "@", left, right):
+                # A product weighs where both sides vary: 2 x is no weighted sum.
                 free = [side for side in (left, right) if not self._constant(side)]
                 return len(free) == 2 or any(self._is_weighted(side) for side in free)
             case Binary("/", left, right):
@@ -132,7 +133,7 @@ class Names:
             self._depth[tree] = below + self._is_layer(tree)
         return self._depth[tree]
 
-    def _layers(self, layers: list[Call], parts: tuple[Tree, ...]) -> None:
+    def _layers(self, layers: list[FunctionCall], parts: tuple[Tree, ...]) -> None:
         weighted = dict.fromkeys(layer.argument for layer in layers)
         active = [layer for layer in layers if is_elementwise(layer)]
         compared = dict.fromkeys(side for part in parts for side in _compared(part))
@@ -149,12 +150,13 @@ class Names:
         hidden = [layer for layer in active if layer in inside]
         numbers = self._numbers(list(weighted))
         for tree, number in numbers.items():
-            self._plan[tree] = (f"z{number}", "preactivation")
+            self._plan[tree] = (str(Name("z", number)), "preactivation")
         outputs = [layer for layer in active if layer in compared and layer not in inside]
         for layer in (*hidden, *outputs):
+            # ŷ is the prediction: there can be only one.
             hat = layer in outputs and len(outputs) == 1
             self._plan.setdefault(
-                layer, ("ŷ" if hat else f"a{numbers[layer.argument]}", "activation")
+                layer, ("ŷ" if hat else str(Name("a", numbers[layer.argument])), "activation")
             )
 
     def _numbers(self, weighted: list[Tree]) -> dict[Tree, str]:
@@ -163,6 +165,7 @@ class Names:
         if len(weighted) == 1:
             return {weighted[0]: ""}
         depths = [self.depth(tree) + 1 for tree in weighted]
+        # Two of one depth cannot both be z2: then they are counted.
         distinct = len(set(depths)) == len(depths)
         numbers = depths if distinct else range(2, 2 + len(depths))
         return dict(zip(weighted, map(str, numbers), strict=True))
@@ -200,16 +203,9 @@ class IndexNames:
         self, summed: Iterable[Size], outside: Iterable[Size], taken: Iterable[str]
     ) -> None:
         self._taken = set(taken)
-        summed, outside = list(dict.fromkeys(summed)), list(dict.fromkeys(outside))
-        used = set(self._taken)
-        self._summed: dict[Size, str] = {}
-        self._outside: dict[Size, str] = {}
-        for size in summed:
-            self._summed[size] = fresh_name(used, _INPUTS)
-            used.add(self._summed[size])
-        for size in outside:
-            self._outside[size] = fresh_name(used, _OUTPUTS)
-            used.add(self._outside[size])
+        letters = Picker(set(self._taken))
+        self._summed = {size: letters.pick(numbered(_INPUTS)) for size in dict.fromkeys(summed)}
+        self._outside = {size: letters.pick(numbered(_OUTPUTS)) for size in dict.fromkeys(outside)}
 
     def index(self, size: Size, scope: set[str], summed: bool = False) -> Index:
         """An index of this size whose letter is not in scope."""
@@ -217,10 +213,11 @@ class IndexNames:
         for wish in (first.get(size), second.get(size)):
             if wish is not None and wish not in scope:
                 return Index(wish, size)
-        foreign = {letter for own in (self._summed, self._outside) for letter in own.values()}
+        # A letter of another size would be misread.
+        foreign = {letter for pool in (self._summed, self._outside) for letter in pool.values()}
         letters = _OUTPUTS if size in self._outside and size not in self._summed else _INPUTS
         free = "".join(letter for letter in letters if letter not in foreign) or letters
-        return Index(fresh_name(self._taken | scope, free), size)
+        return Index(Picker(self._taken | scope).pick(numbered(free)), size)
 
 
 _INPUTS = "ijklmn" + "".join(letter for letter in LETTERS if letter not in "ijklmnopqrstuvw")

@@ -10,7 +10,7 @@ from fractions import Fraction
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Number,
     Operator,
@@ -79,6 +79,7 @@ def parse(text: str) -> Tree:
         raise HesseValueError(
             "the expression is empty; write a cost, such as 'sum((y - X @ w)**2)'"
         )
+    # Python would drop it, and what was meant would be lost with it.
     if "#" in text:
         raise pointed("a comment cannot stand in an expression", text, (text.index("#"), len(text)))
     try:
@@ -89,8 +90,9 @@ def parse(text: str) -> Tree:
         raise HesseValueError(TOO_DEEP) from None
     except ValueError as error:  # null bytes, integers of thousands of digits
         raise HesseValueError(f"the expression cannot be read: {error}") from None
-    reader = _Reader(text)
+    reader = _Parser(text)
     tree = reader.tree(body, 0)
+    # Only now is it known which names are called.
     reader.check_names()
     return tree
 
@@ -119,12 +121,14 @@ def _unreadable(error: SyntaxError, text: str) -> HesseValueError:
         hint = f"; {reserved[0]!r} is a reserved word, choose another name" + (
             ", such as lam or λ" * (reserved[0] == "lambda")
         )
+    # A digit before a letter, a name after a parenthesis, two words in a row: a product that
+    # lacks its sign.
     elif re.search(r"\d\s*[^\W\d_eE]|\)\s*[\w(]|\w\s+\w", text[max(place - 2, 0) :]):
         hint = "; products are written out: 2*x, A @ x"
     return pointed(f"the expression cannot be read: {message}{hint}", text, (place, place + length))
 
 
-class _Reader:
+class _Parser:
     """One text on its way to a tree."""
 
     def __init__(self, text: str) -> None:
@@ -193,6 +197,7 @@ class _Reader:
             if not math.isfinite(value):
                 raise OverflowError
             if isinstance(value, int):
+                # An integer beyond float64 raises here: no check could compute with it.
                 float(value)
                 return Fraction(value)
             digits = self.segment(node).lower().split("e")[0]
@@ -202,6 +207,7 @@ class _Reader:
                 return Fraction(0)  # 0e999999999 as a fraction would have as many digits
             if len(digits) > LONGEST:  # such a number would fill the message as well
                 raise self.error(f"a number of more than {LONGEST} digits", node)
+            # From the text, so that 0.1 is a tenth.
             return Fraction(self.segment(node))
         except OverflowError:
             raise self.error("a number beyond the range of float64", node) from None
@@ -216,7 +222,7 @@ class _Reader:
                 f"{name!r} cannot be a name: two underscores in a row are refused", node
             )
 
-    def call(self, node: ast.Call, depth: int) -> Call:
+    def call(self, node: ast.Call, depth: int) -> FunctionCall:
         if not isinstance(node.func, ast.Name):
             hint = "a product is written with *"
             if isinstance(node.func, ast.Attribute) and node.func.attr in known():
@@ -260,7 +266,7 @@ class _Reader:
                     f"{name}() has no argument {pair.arg or '**'}; {allowed}", pair.value
                 )
             axis = self.axis(pair.value)
-        return Call(name, self.tree(node.args[0], depth + 1), axis, self.span(node))
+        return FunctionCall(name, self.tree(node.args[0], depth + 1), axis, self.span(node))
 
     def axis(self, node: ast.expr) -> int:
         match node:

@@ -7,7 +7,7 @@ from itertools import product
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Number,
     Symbol,
@@ -46,35 +46,35 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             return 0 if max(of) == 1 else max(of) - (1 in of)
         case Binary():
             return max(of)
-        case Call("eye"):
+        case FunctionCall("eye"):
             return 2 + _at_most(of[0], 0, "eye(n) takes a size")
-        case Call("diag"):
+        case FunctionCall("diag"):
             if of[0] not in (1, 2):
                 raise RankError(
                     "diag is for a vector, which it makes a matrix, or a matrix, whose diagonal it"
                     " takes"
                 )
             return 3 - of[0]
-        case Call(name) if name in of_a_matrix():
+        case FunctionCall(name) if name in of_a_matrix():
             if of[0] < 2:
                 raise RankError(f"{name} is for square matrices")
             return of[0] - 2 + kept_axes(name)
-        case Call(name, _, axis) if name in along_the_last():
+        case FunctionCall(name, _, axis) if name in along_the_last():
             _axis(axis if axis is not None else -1, of[0], name)
             return of[0] - 1 + kept_axes(name)
-        case Call("sum" | "mean" | "norm2" as name, _, axis):
+        case FunctionCall("sum" | "mean" | "norm2" as name, _, axis):
             if axis is None:
                 return 0
             _axis(axis, of[0], name)
             return of[0] - 1
-        case Call():
+        case FunctionCall():
             return of[0]
 
 
-def _at_most(found: int, most: int, message: str) -> int:
-    if found > most:
+def _at_most(axes: int, most: int, message: str) -> int:
+    if axes > most:
         raise RankError(message)
-    return found
+    return axes
 
 
 def _axis(axis: int, of: int, name: str) -> int:
@@ -120,9 +120,11 @@ class _Search:
                         if a == b
                     )
                 ]
+                # This is the operation that the error names.
                 if not ways:
                     self.stuck = part
                     return False
+                # A rank stays possible while one way of the operation has it.
                 narrowed = {part: frozenset(out for _, out in ways if out is not None)}
                 for position, child in enumerate(below):
                     narrowed[child] = narrowed.get(child, self.can[child]) & {
@@ -182,6 +184,7 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
         part for part in search.parts if isinstance(part, Symbol) and customary(part.name) == 2
     ]
     search.fix(tree, 0)  # where it does not fit, the shape that the cost has is named later
+    # A cost that only fits if W is a vector is a slip in the text, not a vector W.
     if any(search.can[part] == {1} and 2 in before[part] for part in capitals):
         search.can = before
     for part in search.parts:
@@ -189,6 +192,7 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
             can, custom = search.can[part], customary(part.name)
             if custom in can and search.fix(part, custom):
                 continue
+            # The customary number does not fit: another one may be the only one that does.
             fitting = [r for r in sorted(can) if _fits(search, part, r)]
             if len(fitting) != 1:
                 choices = " or ".join(f"{part.name}[{','.join('nm'[:r])}]" for r in fitting)

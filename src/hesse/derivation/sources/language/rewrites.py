@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Negative,
     Number,
     Symbol,
@@ -32,11 +32,13 @@ def rewritten(tree: Tree, rank: Rank) -> Tree:
         tree: a tree whose shapes fit.
         rank: the number of axes of a subtree.
     """
+    # Innermost first: log(softmax(z)) is seen only once the softmax is.
     tree = rebuilt(tree, lambda child: rewritten(child, rank))
     for rewrite in REWRITES:
-        found = rewrite(tree, rank)
-        if found is not None and found != tree:
-            return rewritten(_placed(found, tree), rank)
+        better = rewrite(tree, rank)
+        if better is not None and better != tree:
+            # What a rewrite made may fit another.
+            return rewritten(_placed(better, tree), rank)
     return tree
 
 
@@ -72,12 +74,12 @@ def _transpose(tree: Tree, rank: Rank) -> Tree | None:
             return u
         case Transpose(Transpose(u)):
             return u
-        case Call(name, Transpose(u)) if (
+        case FunctionCall(name, Transpose(u)) if (
             name == "inv" or name not in along_an_axis() | of_a_matrix()
         ):
-            return Transpose(Call(name, u))
-        case Call("det" | "logdet" | "trace" as name, Transpose(u)) if rank(u) == 2:
-            return Call(name, u)
+            return Transpose(FunctionCall(name, u))
+        case FunctionCall("det" | "logdet" | "trace" as name, Transpose(u)) if rank(u) == 2:
+            return FunctionCall(name, u)
     return None
 
 
@@ -85,14 +87,14 @@ def _axis(tree: Tree, rank: Rank) -> Tree | None:
     """The functions of a whole array act along its last axis: softmax(X, axis=0) =
     softmax(X.T).T"""
     match tree:
-        case Call(name, u, int(axis)) if name in along_the_last():
+        case FunctionCall(name, u, int(axis)) if name in along_the_last():
             if axis % rank(u) == rank(u) - 1:
-                return Call(name, u)
+                return FunctionCall(name, u)
             if rank(u) == 2:
-                flipped = Call(name, Transpose(u))
+                flipped = FunctionCall(name, Transpose(u))
                 return Transpose(flipped) if kept_axes(name) else flipped
-        case Call("sum" | "mean" | "norm2" as name, u, int(axis)):
-            return Call(name, u) if rank(u) == 1 else Call(name, u, axis % rank(u))
+        case FunctionCall("sum" | "mean" | "norm2" as name, u, int(axis)):
+            return FunctionCall(name, u) if rank(u) == 1 else FunctionCall(name, u, axis % rank(u))
     return None
 
 
@@ -102,12 +104,14 @@ def _is_positive(tree: Tree) -> bool:
     match tree:
         case Number(value):
             return value > 0
-        case Symbol() | Call("exp" | "sigmoid" | "softplus" | "softmax"):
+        case Symbol() | FunctionCall("exp" | "sigmoid" | "softplus" | "softmax"):
             return True
         case Binary("+" | "*" | "/" | "@", left, right):
             return _is_positive(left) and _is_positive(right)
         case (
-            Binary("**", base, _) | Transpose(base) | Call("sum" | "mean" | "norm2" | "sqrt", base)
+            Binary("**", base, _)
+            | Transpose(base)
+            | FunctionCall("sum" | "mean" | "norm2" | "sqrt", base)
         ):
             return _is_positive(base)
     return False
@@ -116,34 +120,39 @@ def _is_positive(tree: Tree) -> bool:
 def _log(tree: Tree, rank: Rank) -> Tree | None:
     """log of what has a name of its own"""
     match tree:
-        case Call("log", Call("sigmoid", z)):
-            return Negative(Call("softplus", Negative(z)))
-        case Call("log", Binary("-", Number(one), Call("sigmoid", z))) if one == 1:
-            return Negative(Call("softplus", z))
-        case Call(
+        case FunctionCall("log", FunctionCall("sigmoid", z)):
+            return Negative(FunctionCall("softplus", Negative(z)))
+        case FunctionCall("log", Binary("-", Number(one), FunctionCall("sigmoid", z))) if one == 1:
+            return Negative(FunctionCall("softplus", z))
+        case FunctionCall(
             "log",
-            Binary("+", Number(one), Call("exp", z)) | Binary("+", Call("exp", z), Number(one)),
+            Binary("+", Number(one), FunctionCall("exp", z))
+            | Binary("+", FunctionCall("exp", z), Number(one)),
         ) if one == 1:
-            return Call("softplus", z)
-        case Call("log", Call("softmax", z)):
-            return Call("log_softmax", z)
-        case Call("log", Call("sum", Call("exp", z), axis)) if axis is not None or rank(z) == 1:
-            return Call("logsumexp", z, axis)
-        case Call("log", Call("det", X) | Call("abs", Call("det", X))):
-            return Call("logdet", X)
-        case Call("log", Call("exp", z)):
+            return FunctionCall("softplus", z)
+        case FunctionCall("log", FunctionCall("softmax", z)):
+            return FunctionCall("log_softmax", z)
+        case FunctionCall("log", FunctionCall("sum", FunctionCall("exp", z), axis)) if (
+            axis is not None or rank(z) == 1
+        ):
+            return FunctionCall("logsumexp", z, axis)
+        case FunctionCall(
+            "log", FunctionCall("det", X) | FunctionCall("abs", FunctionCall("det", X))
+        ):
+            return FunctionCall("logdet", X)
+        case FunctionCall("log", FunctionCall("exp", z)):
             return z
-        case Call("log", Binary("/", u, v)) if _is_positive(u) and _is_positive(v):
-            below = Call("log", v)
-            return Negative(below) if u == _ONE else Binary("-", Call("log", u), below)
+        case FunctionCall("log", Binary("/", u, v)) if _is_positive(u) and _is_positive(v):
+            below = FunctionCall("log", v)
+            return Negative(below) if u == _ONE else Binary("-", FunctionCall("log", u), below)
     return None
 
 
 def _softplus(tree: Tree, rank: Rank) -> Tree | None:
     """softplus(−z) = softplus(z) − z"""
     match tree:
-        case Call("softplus", u) if (z := negated(u)) is not None:
-            return Binary("-", Call("softplus", z), z)
+        case FunctionCall("softplus", u) if (z := negated(u)) is not None:
+            return Binary("-", FunctionCall("softplus", z), z)
     return None
 
 
@@ -153,17 +162,18 @@ def _quotient(tree: Tree, rank: Rank) -> Tree | None:
         case Binary(
             "/",
             above,
-            Binary("+", Number(one), Call("exp", u)) | Binary("+", Call("exp", u), Number(one)),
+            Binary("+", Number(one), FunctionCall("exp", u))
+            | Binary("+", FunctionCall("exp", u), Number(one)),
         ) if one == 1:
             if above == _ONE:
                 z = negated(u)
-                return Call("sigmoid", Negative(u) if z is None else z)
-            if above == Call("exp", u):
-                return Call("sigmoid", u)
-        case Binary("/", Call("exp", z), Call("sum", Call("exp", same), None)) if (
-            z == same and rank(z) == 1
-        ):
-            return Call("softmax", z)
+                return FunctionCall("sigmoid", Negative(u) if z is None else z)
+            if above == FunctionCall("exp", u):
+                return FunctionCall("sigmoid", u)
+        case Binary(
+            "/", FunctionCall("exp", z), FunctionCall("sum", FunctionCall("exp", same), None)
+        ) if z == same and rank(z) == 1:
+            return FunctionCall("softmax", z)
     return None
 
 
@@ -178,8 +188,8 @@ def _residual(tree: Tree, rank: Rank) -> Tree | None:
 def _norm(tree: Tree, rank: Rank) -> Tree | None:
     """norm2(u)² = sum(u²)"""
     match tree:
-        case Binary("**", Call("norm2", u, axis), Number(two)) if two == 2:
-            return Call("sum", Binary("**", u, _TWO), axis)
+        case Binary("**", FunctionCall("norm2", u, axis), Number(two)) if two == 2:
+            return FunctionCall("sum", Binary("**", u, _TWO), axis)
     return None
 
 

@@ -1,15 +1,15 @@
 """The shape of every array in an expression: as declared, or as the expression forces it to be."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterable, Mapping, Sequence
 
 from hesse.derivation.calculus.expression import Size
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.sources.language.declarations import Shape
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
 from hesse.derivation.sources.language.tree import (
     Binary,
-    Call,
+    FunctionCall,
     Number,
     Symbol,
     Transpose,
@@ -63,9 +63,10 @@ class Shapes:
             return a
         if stretch and 1 in (a, b):
             return b if a == 1 else a
-        for one, other in ((a, b), (b, a)):
-            if _open(one):
-                self._same[one] = other
+        for unknown, other in ((a, b), (b, a)):
+            # An open size takes the other's value; two that are known must agree.
+            if _open(unknown):
+                self._same[unknown] = other
                 return other
         raise self._misfit(tree, of, f"{show(a)} and {show(b)} differ")
 
@@ -94,17 +95,17 @@ class Shapes:
                 return self._product(tree, *of)
             case Binary():
                 return self._stretched(tree, of[0], of[1], of)
-            case Call("eye", argument):
+            case FunctionCall("eye", argument):
                 size: Size = argument.name if isinstance(argument, Symbol) else int(argument.value)  # pyright: ignore[reportAttributeAccessIssue]
                 return size, size
-            case Call("diag"):
+            case FunctionCall("diag"):
                 return (of[0][0], of[0][0]) if len(of[0]) == 1 else (self._unify(of[0], tree, of),)
-            case Call(name) if name in of_a_matrix():
+            case FunctionCall(name) if name in of_a_matrix():
                 self._unify(of[0][-2:], tree, of)
                 return of[0] if kept_axes(name) else of[0][:-2]
-            case Call("sum" | "mean" | "norm2", _, None):
+            case FunctionCall("sum" | "mean" | "norm2", _, None):
                 return ()
-            case Call(name, _, axis) if name in along_an_axis() and not kept_axes(name):
+            case FunctionCall(name, _, axis) if name in along_an_axis() and not kept_axes(name):
                 gone = (-1 if axis is None else axis) % len(of[0])
                 return of[0][:gone] + of[0][gone + 1 :]
         return of[0]
@@ -159,7 +160,7 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
     """
     names = tuple(dict.fromkeys((*symbols(tree), *extra)))
     sizes = {size for shape in shapes.values() for size in shape if isinstance(size, str)}
-    calls = [part for part in walk(tree) if isinstance(part, Call)]
+    calls = [part for part in walk(tree) if isinstance(part, FunctionCall)]
     sizes |= {
         call.argument.name
         for call in calls
@@ -182,13 +183,15 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
                 else tuple(f"?{name}{axis}" for axis in range(ranks[name]))
             )
     open_shapes = Shapes(text, leaves, counts)
+    # The walk itself unifies sizes; its result is asked for below, when they have letters.
     open_shapes.of(tree)
-    letters = _letters(sizes.union(names, (call.function for call in calls)))
+    letters = Picker(sizes.union(names, (call.function for call in calls)))
     chosen: dict[Size, Size] = {}
+    # d is the input's size, h the first layer's, as people write them.
     for name in (*_innermost_first(tree), *extra):
         for size in map(open_shapes.size, reversed(leaves[name])):
             if _open(size) and size not in chosen:
-                chosen[size] = next(letters)
+                chosen[size] = letters.pick(numbered("dhmnkpqrstlbceguvw"))
     result = {
         name: tuple(chosen.get(size, size) for size in map(open_shapes.size, shape))
         for name, shape in leaves.items()
@@ -197,15 +200,15 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
         raise HesseValueError(
             f"{name!r} is a size of no array in the expression; declare one that has it"
         )
-    found = Shapes(text, result, counts)
-    if found.of(tree):
-        raise _not_scalar(tree, text, found.of(tree))
-    return found
+    lettered = Shapes(text, result, counts)
+    if lettered.of(tree):
+        raise _not_scalar(tree, text, lettered.of(tree))
+    return lettered
 
 
 def _check_eye(tree: Tree, text: str, counts: frozenset[str]) -> None:
     for part in walk(tree):
-        if isinstance(part, Call) and part.function == "eye":
+        if isinstance(part, FunctionCall) and part.function == "eye":
             match part.argument:
                 case Symbol(name) if name in counts:
                     continue
@@ -229,14 +232,6 @@ def _innermost_first(tree: Tree) -> tuple[str, ...]:
 
     visit(tree, 0)
     return tuple(sorted(depths, key=lambda name: -depths[name]))
-
-
-def _letters(taken: Iterable[str]) -> Iterator[Size]:
-    taken = set(taken)
-    for number in count():
-        for letter in "dhmnkpqrstlbceguvw":
-            if (name := f"{letter}{number or ''}") not in taken:
-                yield name
 
 
 def _not_scalar(tree: Tree, text: str, shape: Shape) -> HesseValueError:

@@ -56,7 +56,7 @@ class Transpose:
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """``function(argument)`` or ``function(argument, axis=axis)``."""
 
     function: str
@@ -65,7 +65,7 @@ class Call:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-Tree = Symbol | Number | Negative | Binary | Transpose | Call
+Tree = Symbol | Number | Negative | Binary | Transpose | FunctionCall
 
 
 def children(tree: Tree) -> tuple[Tree, ...]:
@@ -77,7 +77,7 @@ def children(tree: Tree) -> tuple[Tree, ...]:
             return (operand,)
         case Binary(_, left, right):
             return (left, right)
-        case Call(_, argument):
+        case FunctionCall(_, argument):
             return (argument,)
 
 
@@ -90,7 +90,7 @@ def rebuilt(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
             return replace(tree, operand=change(operand))
         case Binary(_, left, right):
             return replace(tree, left=change(left), right=change(right))
-        case Call(_, argument):
+        case FunctionCall(_, argument):
             return replace(tree, argument=change(argument))
 
 
@@ -139,14 +139,15 @@ def _text(tree: Tree) -> tuple[str, int]:
         case Negative(operand):
             return f"-{_within(operand, _SIGN)}", _SIGN
         case Transpose(Number(value)):
+            # 2.T would be read as the number 2. and a name.
             return f"({decimal(value)}).T", _ATOM
         case Transpose(operand):
             return f"{_within(operand, _ATOM)}.T", _ATOM
         case Binary(operator, left, right):
-            own, first, second = _STRENGTH[operator]
+            strength, first, second = _STRENGTH[operator]
             sign = f" {operator} " if operator in _SPACED else operator
-            return f"{_within(left, first)}{sign}{_within(right, second)}", own
-        case Call(function, argument, axis):
+            return f"{_within(left, first)}{sign}{_within(right, second)}", strength
+        case FunctionCall(function, argument, axis):
             inside = unparse(argument) if axis is None else f"{unparse(argument)}, axis={axis}"
             return f"{function}({inside})", _ATOM
 

@@ -105,6 +105,7 @@ def advice(name: str) -> str:
     if name in INSTEAD:
         return f"{name!r} cannot be used here: {INSTEAD[name]}"
     words = sorted(known())
+    # Capitals throughout, as in EXP, have no letter in common with the name that is meant.
     close = get_close_matches(name, words, n=1, cutoff=0.6) or [
         word for word in words if word == name.lower()
     ]

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import count
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +22,8 @@ from hesse.derivation.calculus.expression import (
     of,
     rename,
 )
+from hesse.derivation.calculus.name import Name
+from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import ArrayCall, Definition, Leaf, Quantity, mentioned
 from hesse.derivation.sources.networks.conditions import Affine, composed, contracted
 from hesse.derivation.sources.networks.letters import IndexLetters
@@ -48,7 +51,7 @@ class Builder:
         self.layers: dict[
             str, str
         ] = {}  # of a normalisation, the layer whose scale and shift come after it
-        self._taken = set(reserved)
+        self._names = Picker(set(reserved))
         self._constants: dict[Hashable, str] = {}
         self._temporary = 0
         self._affine: dict[str, Affine] = {}
@@ -58,22 +61,17 @@ class Builder:
     def name(self, base: str, number: bool = False) -> str:
         """A name that nothing has: ``u1``, ``u2`` … where it is to be numbered, else ``p``, ``p2``
         …, ``z(fc)``, ``z(fc,2)``."""
-        count = 1
-        while True:
-            if number:
-                candidate = f"{base}{count}"
-            elif base.endswith(")"):
-                candidate = base if count == 1 else f"{base[:-1]},{count})"
-            else:
-                candidate = base if count == 1 else f"{base}{count}"
-            if candidate not in self._taken:
-                self._taken.add(candidate)
-                return candidate
-            count += 1
+        if number:
+            candidates = (f"{base}{k}" for k in count(1))
+        elif base.endswith(")"):
+            candidates = (base if k == 1 else f"{base[:-1]},{k})" for k in count(1))
+        else:
+            candidates = numbered([base], 2)
+        return self._names.pick(candidates)
 
     def parameters_in(self, expression: Expression) -> list[str]:
         """The parameters that an expression mentions itself, in order."""
-        found = [
+        mentioned_names = [
             entry.name
             for term in expression.terms
             for entry in term.factors
@@ -81,7 +79,7 @@ class Builder:
         ]
         return [
             name
-            for name in dict.fromkeys(found)
+            for name in dict.fromkeys(mentioned_names)
             if name in self.leaves and self.leaves[name].role == "parameter"
         ]
 
@@ -89,30 +87,30 @@ class Builder:
 
     def leaf(self, leaf: Leaf, kinds: Sequence[str], given: Given | None = None) -> View:
         """A new leaf, one axis for each of its sizes."""
-        self._taken.add(leaf.name)
+        self._names.taken.add(leaf.name)
         self.leaves[leaf.name] = leaf
         if given is not None:
             self.arrays[leaf.name] = given
-        at: list[Index] = []
+        indices: list[Index] = []
         pick = (
             self.letters.new
             if leaf.role == "parameter" and len(leaf.sizes) > 1
             else self.letters.known
         )
         for size, kind in zip(leaf.sizes, kinds, strict=True):
-            at.append(pick(kind, size, {index.name for index in at}))
-        return View(of(Entry(leaf.name, tuple(at))), tuple((index,) for index in at))
+            indices.append(pick(kind, size, {index.name for index in indices}))
+        return View(of(Entry(leaf.name, tuple(indices))), tuple((index,) for index in indices))
 
-    def condition(self, shown: str, at: Sequence[Index], array: Tensor) -> Expression:
+    def condition(self, shown: str, indices: Sequence[Index], array: Tensor) -> Expression:
         """An entry of a constant array that is one where a condition on its indices holds, and zero
         elsewhere.
 
         Args:
             shown: the condition, with ``{0}``, ``{1}`` … for the indices.
-            at: the indices.
+            indices: the indices.
             array: its value.
         """
-        return of(Entry(self.constant("I", array, shown), tuple(at)))
+        return of(Entry(self.constant("I", array, shown), tuple(indices)))
 
     def affine(self, head: Index, start: int, parts: Sequence[tuple[int, Index]]) -> Expression:
         """An entry of the condition ``[head = start + Σ stride · index]``; a delta where the head
@@ -134,6 +132,7 @@ class Builder:
         deltas that are summed."""
         parts = []
         for term in expression.terms:
+            # Conditions in a row are put into one, so that nothing is summed between them.
             added, rest = composed(term, self._affine)
             value = Expression((replace(rest, bound=()),))
             for condition in added:
@@ -146,6 +145,7 @@ class Builder:
     def constant(self, base: str, array: Tensor, shown: str | None = None) -> str:
         """The name of a constant array; the same one for the same array."""
         array = array.detach().double().cpu()
+        # Equal arrays are one constant, whichever operation they came from.
         key = (shown, tuple(array.shape), array.numpy().tobytes())
         if key not in self._constants:
             name = self.name(base, number=shown is not None)
@@ -156,7 +156,7 @@ class Builder:
     def define(
         self,
         name: str,
-        at: Sequence[Index],
+        indices: Sequence[Index],
         definition: Definition,
         role: str = "value",
         note: str = "",
@@ -164,7 +164,7 @@ class Builder:
         """A new quantity."""
         if isinstance(definition, Expression):
             definition = self.composed(definition)
-        self.quantities.append(Quantity(name, tuple(at), definition, role, note))
+        self.quantities.append(Quantity(name, tuple(indices), definition, role, note))
         return self.quantities[-1].entry
 
     def named(self, view: View, name: str, role: str = "value", note: str = "") -> View:
@@ -178,7 +178,7 @@ class Builder:
             return view
         entering = self.parameters_in(view.expression)
         if entering:
-            return self.named(view, self.name(f"z({layer_of(entering[0])})"), "preactivation")
+            return self.named(view, self.name(preactivation(entering[0])), "preactivation")
         return self.named(view, self.name(base, number=base == "u"))
 
     def slot(self, view: View) -> View:
@@ -189,7 +189,7 @@ class Builder:
             if name in self.leaves and not self._is_condition(name)
         ]
         owned = [name for name in entering if self.leaves[name].role in ("parameter", "constant")]
-        name = self.name(f"z({layer_of(owned[0])})") if owned else self.name("u", number=True)
+        name = self.name(preactivation(owned[0])) if owned else self.name("u", number=True)
         return self.named(view, name, "preactivation")
 
     def label(self, node: str) -> str:
@@ -249,8 +249,10 @@ class Builder:
             self.functions[function] = value
         entry = argument.entry
         assert entry is not None
-        known = entry.name.startswith("z(") and entry.name not in self.leaves
-        name = self.name(f"a{entry.name[1:]}" if known else f"{function}({entry.name})")
+        read = Name.read(entry.name)
+        known = read.base == "z" and read.layer and entry.name not in self.leaves
+        activation = str(replace(read, base="a"))
+        name = self.name(activation if known else f"{function}({entry.name})")
         result = View(of(Apply(function, 0, entry)), argument.axes)
         return self.named(result, name, "activation")
 
@@ -262,6 +264,7 @@ class Builder:
         view = self.joined(self.settled(view), axis)
         (along,) = view.axes[axis]
         entry = view.entry
+        # The function acts along the last index, so the array is laid out that way.
         if entry is None or entry.indices[-1] != along:
             rest = [index for index in view.indices if index != along]
             entry = self.define(self.name("u", number=True), (*rest, along), view.expression)
@@ -304,17 +307,17 @@ class Builder:
 
     def joined(self, view: View, axis: int) -> View:
         """The view with a single index on one axis: ``[e = 4h + d]`` where several ran along it."""
-        own = view.axes[axis]
-        if len(own) == 1:
+        parts = view.axes[axis]
+        if len(parts) == 1:
             return view
-        if not own:
+        if not parts:
             return view.over((*view.axes[:axis], (self.temporary(1),), *view.axes[axis + 1 :]))
-        whole = self.temporary(length(own))
+        whole = self.temporary(length(parts))
         joint = times(
-            self.affine(whole, 0, list(zip(strides(own), own, strict=True))), view.expression
+            self.affine(whole, 0, list(zip(strides(parts), parts, strict=True))), view.expression
         )
         return self.finished(
-            View(total(joint, own), (*view.axes[:axis], (whole,), *view.axes[axis + 1 :]))
+            View(total(joint, parts), (*view.axes[:axis], (whole,), *view.axes[axis + 1 :]))
         )
 
     def unified(
@@ -327,7 +330,7 @@ class Builder:
             labels: for each view a label for each axis; axes with one label run together, those of
                 size 1 are repeated.
         """
-        found = list(views)
+        single = list(views)
         along: dict[Hashable, Axis] = {}
         taken: set[str] = set()
         for label in dict.fromkeys(label for axes in labels for label in axes):
@@ -337,27 +340,28 @@ class Builder:
                 for axis, other in enumerate(axes)
                 if other == label
             ]
-            size = max(length(found[k].axes[axis]) for k, axis in uses)
+            size = max(length(single[k].axes[axis]) for k, axis in uses)
             full = [
                 (k, axis)
                 for k, axis in uses
-                if length(found[k].axes[axis]) == size and found[k].axes[axis]
+                if length(single[k].axes[axis]) == size and single[k].axes[axis]
             ]
             if (
                 size > 1
-                and len({tuple(i.size for i in found[k].axes[axis]) for k, axis in full}) > 1
+                and len({tuple(i.size for i in single[k].axes[axis]) for k, axis in full}) > 1
             ):
                 for k, axis in full:
-                    found[k] = self.joined(found[k], axis)
+                    single[k] = self.joined(single[k], axis)
             # Data takes the letters of what it is compared with.
-            leading = min(full, key=lambda use: self._is_data(found[use[0]]), default=None)
-            first = found[leading[0]].axes[leading[1]] if leading else ()
+            leading = min(full, key=lambda use: self._is_data(single[use[0]]), default=None)
+            first = single[leading[0]].axes[leading[1]] if leading else ()
             along[label] = tuple(self.lettered(index, taken) for index in first)
         expressions = []
-        for view, axes in zip(found, labels, strict=True):
+        for view, axes in zip(single, labels, strict=True):
             to: dict[Index, Index] = {}
             lost: list[Index] = []
             for axis, label in zip(view.axes, axes, strict=True):
+                # Axes of the same indices run together; another one has size 1 and is repeated.
                 if len(axis) == len(along[label]) and length(axis) == length(along[label]):
                     to |= dict(zip(axis, along[label], strict=True))
                 else:
@@ -382,13 +386,13 @@ class Builder:
         return expressions, tuple(along.get(label, ()) for label in range(rank))
 
 
-def fitting(at: Sequence[Index]) -> None:
+def fitting(indices: Sequence[Index]) -> None:
     """Refuse a condition whose array would not fit.
 
     Raises:
         HesseMemoryError: it has too many entries.
     """
-    sizes = [int(index.size) for index in at]
+    sizes = [int(index.size) for index in indices]
     if math.prod(sizes) > LARGEST_CONDITION:
         raise HesseMemoryError(
             f"derive: an axis of {max(sizes)} places that is merged or split needs an array of"
@@ -400,6 +404,11 @@ def fitting(at: Sequence[Index]) -> None:
 def strides(axis: Axis) -> list[int]:
     """How far one step of each index goes along a flattened axis."""
     return [length(axis[k + 1 :]) for k in range(len(axis))]
+
+
+def preactivation(parameter: str) -> str:
+    """What a quantity is called that a layer's parameter enters: z(fc1)."""
+    return str(Name("z", f"({layer_of(parameter)})"))
 
 
 def layer_of(parameter: str) -> str:

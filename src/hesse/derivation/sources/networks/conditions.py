@@ -57,6 +57,7 @@ class Affine:
     @property
     def same_as(self) -> Index | None:
         """The index that the head simply equals."""
+        # An index of size 1 is always zero.
         long = [(stride, index) for stride, index in self.parts if index.size != 1]
         if (
             len(long) == 1
@@ -108,6 +109,8 @@ def composed(term: Term, known: Mapping[str, "Affine"]) -> tuple[list[Affine], T
             for factor in factors
             if index in (factor.at if isinstance(factor, Affine) else indices(factor))
         ]
+        # An index may go where one condition determines it, all others only use it, and no entry
+        # has it.
         heads = [factor for factor in held if isinstance(factor, Affine) and factor.head == index]
         rest = [factor for factor in held if isinstance(factor, Affine) and factor.head != index]
         if len(heads) != 1 or not rest or len(held) != 1 + len(rest) or not heads[0].always_inside:

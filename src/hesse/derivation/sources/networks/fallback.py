@@ -42,6 +42,7 @@ def _linear(call: Call, name: str, view: View) -> View:
         return call.node.evaluate({**fixed, name: x.reshape(shape)}).reshape(call.node.shape)
 
     count = math.prod(shape)
+    # Linear up to a shift: the columns are what the basis gives beyond it.
     at_zero = function(torch.zeros(shape, dtype=torch.float64))
     columns = (
         torch.stack([function(row) for row in torch.eye(count, dtype=torch.float64)]) - at_zero
@@ -72,6 +73,7 @@ def _named(call: Call, moving: list[str]) -> View:
         entry = view.entry
         assert entry is not None
         views[name] = entry.name
+        # The same quantity in two places is one argument, moved in both at once.
         if entry.name not in arguments:
             arguments.append(entry.name)
         readers[name] = _reader(call, name, entry, view)
@@ -85,6 +87,7 @@ def _named(call: Call, moving: list[str]) -> View:
         values = {name: readers[name](arrays[place]) for name, place in places.items()}
         return call.node.evaluate({**fixed, **values}).reshape(sizes).double()
 
+    # Where it is piecewise linear its second derivative is zero and gets no symbol.
     curved = not call.record.has(Structure.PIECEWISE_LINEAR | Structure.LINEAR)
     name = build.name(f"{operation}({arguments[0]})")
     definition = BlackBox(operation, tuple(arguments), function, curved=curved)

@@ -62,7 +62,12 @@ class GraphProgram:
         """The first samples, a batch each."""
         batches = (batch for batch in self.cost.batches() if batch is not None)
         return islice(
-            (batch.take(slice(at, at + 1)) for batch in batches for at in range(batch.size)), count
+            (
+                batch.take(slice(place, place + 1))
+                for batch in batches
+                for place in range(batch.size)
+            ),
+            count,
         )
 
     def check_value(self, count: int) -> None:
@@ -72,25 +77,20 @@ class GraphProgram:
         Raises:
             HesseValueError: it is another number.
         """
+        # Formulas are valued in float64, the model in its own type.
         limit = 1e-4 if self.cost.dtype == torch.float32 else 1e-9
-        samples = (
-            batch.take(slice(at, at + 1))
-            for batch in self.cost.batches()
-            if batch is not None
-            for at in range(batch.size)
-        )
-        for arrays, sample in zip(self.samples(count), samples, strict=False):
-            found = float(
+        for arrays, sample in zip(self.samples(count), self._first(count), strict=True):
+            value = float(
                 Valuation(self.program, arrays, self.functions).value(self.program.cost.name)
             )
             with torch.no_grad():
                 expected = float(self.cost.total(self.cost.parameters, sample))
-            if not abs(found - expected) <= limit * (abs(expected) + limit):
+            if not abs(value - expected) <= limit * (abs(expected) + limit):
                 records = sorted(
                     {record_of(node).name or str(node.kind) for node in self.graph.nodes}
                 )
                 raise HesseValueError(
-                    f"derive: the formula of {self.cost.name} gives {found:.6g} for a sample for"
+                    f"derive: the formula of {self.cost.name} gives {value:.6g} for a sample for"
                     f" which the model gives {expected:.6g}; please report it: the formula of one"
                     f" of {', '.join(records)} is wrong"
                 )
@@ -105,12 +105,13 @@ class GraphProgram:
     def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """How many samples, and their arrays: all of the cost's, some at a time."""
         stacked = [name for name in self.given if self.program.leaves[name].per_sample]
+        # Samples without data of their own are all alike: there is nothing to stack.
         at_once = AT_ONCE if stacked else 1
         for batch in self.cost.batches():
             assert batch is not None
             for start in range(0, batch.size, at_once):
                 some = range(start, min(start + at_once, batch.size))
-                each = [self.arrays(batch.take(slice(at, at + 1))) for at in some]
+                each = [self.arrays(batch.take(slice(place, place + 1))) for place in some]
                 yield (
                     len(each),
                     each[0]
@@ -198,11 +199,13 @@ class _Translation:
         for node in self.graph.nodes:
             if node.name in self.moving:
                 view = self._translated(node)
+                # What is used again is written once.
                 if self.uses[node.name] > 1 and not self.build.light(view):
                     view = self.build.settled(view)
                 self.views[node.name] = view
         value = self.build.composed(self.view(self.graph.output).expression)
         cost = Quantity(self.build.name("J"), (), value, "cost", "the cost of one sample")
+        # A leaf that nothing mentions any more is not shown.
         used = set().union(
             *(names_in(quantity.definition) for quantity in (*self.build.quantities, cost))
         )
@@ -299,21 +302,21 @@ class _Translation:
                     tuple((self.build.temporary(s),) if s > 1 else () for s in array.shape),
                 )
             )
-        own = self.graph.fixed.get(name, "c")
-        letter = self.build.constant(own, array.reshape(sizes))
+        base = self.graph.fixed.get(name, "c")
+        letter = self.build.constant(base, array.reshape(sizes))
         return self._laid(letter, array.shape)
 
     def _laid(self, leaf: str, shape: tuple[int, ...]) -> View:
         """A leaf without axes of size 1 on the axes of a tensor."""
-        at, taken = [], set[str]()
+        indices, taken = [], set[str]()
         kinds = iter(_AXES.get(sum(size > 1 for size in shape), ()))
         for size in shape:
             if size > 1:
-                at.append(self.build.letters.known(next(kinds, "part"), size, taken))
-                taken.add(at[-1].name)
-        letters = iter(at)
+                indices.append(self.build.letters.known(next(kinds, "part"), size, taken))
+                taken.add(indices[-1].name)
+        letters = iter(indices)
         return View(
-            of(Entry(leaf, tuple(at))),
+            of(Entry(leaf, tuple(indices))),
             tuple((next(letters),) if size > 1 else () for size in shape),
         )
 
@@ -322,6 +325,7 @@ class _Translation:
         if name in self.graph.data:
             _, *rest = self.shape(name)
             leaf = Leaf(self.build.name(_short(name)), tuple(rest), "data", per_sample=True)
+            # The data of a convolution over a sequence has its channels first.
             rows = any(
                 node.kind in (aten.conv1d, aten.conv_transpose1d) for node in self._users(name)
             )
@@ -335,9 +339,9 @@ class _Translation:
         node = self.graph.node[name]
         record = record_of(node)
         if record.has(_MOVES) and len(node.inputs) == 1 and record.formula is not None:
-            found = record.formula(self._call(node))
-            if found is not None and found.entry is not None:
-                return found
+            moved = record.formula(self._call(node))
+            if moved is not None and moved.entry is not None:
+                return moved
         shape = self.shape(name)
         sizes = [size for size in shape if size > 1]
         source = next((data for data in self.graph.data if data in self.graph.upstream(name)), "x")

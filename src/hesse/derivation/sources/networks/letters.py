@@ -1,9 +1,10 @@
 """Index letters: one letter for one size, and outputs told apart from inputs, rows from columns,
 tokens from features."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hesse.derivation.calculus.expression import Index, Size
+from hesse.derivation.calculus.picking import Picker, rounds
 
 # For each kind of axis the letters it takes, in order: W1[o,i], W2[p,j], W3[q,k].
 POOLS = {
@@ -55,18 +56,17 @@ class IndexLetters:
 
     def _pick(self, kind: str, size: Size, besides: set[str], first: str) -> Index:
         pool = [letter for letter in POOLS[kind] if letter not in self._avoid]
-        number = 1
-        while True:
-            names = [letter if number == 1 else f"{letter}{number}" for letter in pool]
-            free = next(
-                (name for name in names if name not in self._size and name not in besides), None
-            )
-            again = [name for name in names if self._size.get(name) == size and name not in besides]
-            oldest = min(again, key=self._last.__getitem__, default=None)
-            chosen = (free or oldest) if first == "free" else (oldest or free)
-            if chosen is not None:
-                self._size[chosen] = size
-                self._kind.setdefault(chosen, kind)
-                self._last[chosen] = max(self._last.values(), default=0) + 1
-                return Index(chosen, size)
-            number += 1
+
+        def candidates() -> Iterator[str]:
+            for names in rounds(pool, 2):
+                free = [name for name in names if name not in self._size]
+                again = [name for name in names if self._size.get(name) == size]
+                # The letter that was not used for longest first, so that neighbours differ.
+                again.sort(key=self._last.__getitem__)
+                yield from (*free, *again) if first == "free" else (*again, *free)
+
+        chosen = Picker(besides).pick(candidates())
+        self._size[chosen] = size
+        self._kind.setdefault(chosen, kind)
+        self._last[chosen] = max(self._last.values(), default=0) + 1
+        return Index(chosen, size)

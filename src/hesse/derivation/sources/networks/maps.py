@@ -70,6 +70,7 @@ def reshaped(build: Builder, view: View, shape: Sequence[int]) -> View:
     expression = view.expression
     for run, sizes in _runs(parts, shape):
         wanted = [k for k, size in enumerate(sizes) if size > 1]
+        # Most reshapes only merge or split along the indices there are.
         fit = _fit(run, sizes)
         if fit is not None:
             axes += fit
@@ -110,6 +111,7 @@ def _runs(parts: list[Index], shape: list[int]) -> list[tuple[list[Index], list[
         runs.append((run, sizes))
     if len(runs) > 1 and not runs[-1][1]:  # indices of size 1 at the end
         run, _ = runs.pop()
+        # They have no new axis to themselves.
         runs[-1] = (runs[-1][0] + run, runs[-1][1])
     return runs
 
@@ -119,14 +121,14 @@ def _fit(run: list[Index], sizes: list[int]) -> list[Axis] | None:
     axes: list[Axis] = []
     left = list(run)
     for size in sizes:
-        own: list[Index] = []
-        while length(tuple(own)) < size and left:
-            own.append(left.pop(0))
-        if length(tuple(own)) != size:
+        axis: list[Index] = []
+        while length(tuple(axis)) < size and left:
+            axis.append(left.pop(0))
+        if length(tuple(axis)) != size:
             return None
         if size == 1 and left and left[0].size == 1:
-            own.append(left.pop(0))
-        axes.append(tuple(own))
+            axis.append(left.pop(0))
+        axes.append(tuple(axis))
     if any(index.size != 1 for index in left) or (left and not axes):
         return None
     if left:
@@ -138,27 +140,30 @@ def sliced(build: Builder, view: View, axis: int, start: int, step: int, count: 
     """``count`` places of an axis from ``start`` on, every ``step``-th."""
     if count == length(view.axes[axis]):
         return view
+    # A part of a joined tensor is the piece it came from, without any condition.
     if view.pieces and view.seam == axis:
-        piece, at = _piece(view, start)
-        if at + (count - 1) * step < piece.shape[axis]:
-            return sliced(build, piece, axis, at, step, count)
+        piece, place = _piece(view, start)
+        if place + (count - 1) * step < piece.shape[axis]:
+            return sliced(build, piece, axis, place, step, count)
     view = build.joined(view, axis)
     if count == 1:
         return picked(build, view, axis, start, keep=True)
-    (own,) = view.axes[axis]
+    (index,) = view.axes[axis]
     new = build.temporary(count)
-    expression = total(times(build.affine(own, start, [(step, new)]), view.expression), (own,))
+    expression = total(times(build.affine(index, start, [(step, new)]), view.expression), (index,))
     return build.finished(View(expression, (*view.axes[:axis], (new,), *view.axes[axis + 1 :])))
 
 
-def picked(build: Builder, view: View, axis: int, at: int, keep: bool = False) -> View:
+def picked(build: Builder, view: View, axis: int, place: int, keep: bool = False) -> View:
     """One place of an axis, which goes, or stays with size 1."""
     if view.pieces and view.seam == axis:
-        piece, at = _piece(view, at)
-        return picked(build, piece, axis, at, keep)
+        piece, place = _piece(view, place)
+        return picked(build, piece, axis, place, keep)
     expression = view.expression
-    own = view.axes[axis]
-    for index, value in zip(own, _digits(at % length(own) if own else 0, own), strict=True):
+    parts = view.axes[axis]
+    for index, value in zip(
+        parts, _digits(place % length(parts) if parts else 0, parts), strict=True
+    ):
         if index.size == 1:
             expression = total(expression, (index,))
             continue
@@ -167,19 +172,19 @@ def picked(build: Builder, view: View, axis: int, at: int, keep: bool = False) -
     return View(expression, (*view.axes[:axis], *middle, *view.axes[axis + 1 :]))
 
 
-def _piece(view: View, at: int) -> tuple[View, int]:
+def _piece(view: View, place: int) -> tuple[View, int]:
     """The piece in which a place of the seam lies, and where in it."""
     for piece in view.pieces:
-        if at < piece.shape[view.seam]:
-            return piece, at
-        at -= piece.shape[view.seam]
+        if place < piece.shape[view.seam]:
+            return piece, place
+        place -= piece.shape[view.seam]
     raise AssertionError("beyond the end")
 
 
-def _digits(at: int, own: Axis) -> list[int]:
+def _digits(place: int, axis: Axis) -> list[int]:
     digits = []
-    for index in reversed(own):
-        at, digit = divmod(at, int(index.size))
+    for index in reversed(axis):
+        place, digit = divmod(place, int(index.size))
         digits.append(digit)
     return digits[::-1]
 
@@ -198,14 +203,17 @@ def joint(build: Builder, views: Sequence[View], axis: int) -> View:
     ]
     expressions, along = build.unified(single, labels)
     for n, (expression, size) in enumerate(zip(expressions, sizes, strict=True)):
-        own = along["own", n]
+        shares = along["own", n]
         parts.append(
-            total(times(build.affine(whole, start, [(1, index) for index in own]), expression), own)
+            total(
+                times(build.affine(whole, start, [(1, index) for index in shares]), expression),
+                shares,
+            )
         )
         start += size
     axes = tuple((whole,) if k == axis else along[k] for k in range(len(views[0].axes)))
-    found = build.finished(View(add(*parts), axes))
-    return View(found.expression, found.axes, tuple(views), axis)
+    joined = build.finished(View(add(*parts), axes))
+    return View(joined.expression, joined.axes, tuple(views), axis)
 
 
 def diagonal(build: Builder, view: View, first: int, second: int) -> View:

@@ -20,6 +20,7 @@ from hesse.derivation.calculus.expression import (
     constant,
     of,
 )
+from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.sources.language.vocabulary import advice, is_unknown, known
 from hesse.derivation.sources.networks.letters import IndexLetters
@@ -146,7 +147,7 @@ class Network:
                 leaves[b] = Leaf(b, (outputs,), "parameter")
                 value = add(value, of(Entry(b, (o,))))
             z = Quantity(
-                f"z{number}",
+                str(Name("z", number)),
                 (o,),
                 value,
                 "preactivation",
@@ -155,7 +156,7 @@ class Network:
             quantities.append(z)
             below = z.name
             if f != "identity":
-                name = "ŷ" if layer == last else f"a{number}"
+                name = "ŷ" if layer == last else str(Name("a", number))
                 note = (
                     "the prediction"
                     if layer == last
@@ -168,6 +169,7 @@ class Network:
         top = quantities[-1].entry
         value, needed = LOSSES[self.loss](top, top.indices[0])
         cost = Quantity("J", (), value, "cost", "the cost of one sample")
+        # What no record knows stays a symbol, with f' and f''.
         unknown = frozenset(self.activations) - set(FUNCTIONS) - {"identity"}
         samples = "sum" if self.loss == "half_sse" else "mean"  # as in hesse.Cost
         return Program(leaves, (*quantities, *needed, cost), unknown, samples), self.parameters

@@ -19,6 +19,7 @@ from hesse.derivation.calculus.expression import (
     as_factor,
     constant,
     grouped,
+    kept,
     of,
 )
 
@@ -62,8 +63,12 @@ class View:
         single = as_factor(self.expression)
         if single is None or single[0] != 1 or not isinstance(single[1], Entry):
             return None
-        at = single[1].indices
-        return single[1] if set(at) == set(self.indices) and len(set(at)) == len(at) else None
+        indices = single[1].indices
+        return (
+            single[1]
+            if set(indices) == set(self.indices) and len(set(indices)) == len(indices)
+            else None
+        )
 
     def over(self, axes: Iterable[Axis]) -> "View":
         """The same expression on other axes."""
@@ -75,18 +80,12 @@ def length(axis: Axis) -> int:
     return math.prod(int(index.size) for index in axis)
 
 
-def single_factor(expression: Expression) -> Expression:
-    """A sum in parentheses, a product as it is: what may stand in a product without being
-    multiplied out."""
-    return of(grouped(expression)) if len(expression.terms) > 1 else expression
-
-
 def times(left: Expression, right: Expression) -> Expression:
     """The product; sums stay in their parentheses."""
-    for one, other in ((left, right), (right, left)):
-        if one.number is not None:
-            return scale(other, one.number)
-    return multiply(single_factor(left), single_factor(right))
+    for first, other in ((left, right), (right, left)):
+        if first.number is not None:
+            return scale(other, first.number)
+    return multiply(kept(left), kept(right))
 
 
 def number(value: float) -> Expression:
@@ -100,6 +99,7 @@ exponent=Expression(terms=(Term(coefficient=Fraction(-1, 2), factors=(), bound=(
     """
     for candidate in (Fraction(value).limit_denominator(10_000), Fraction(repr(float(value)))):
         if float(candidate) == float(value):
+            # A root that float64 has rounded is recognised by its square.
             near, square = candidate, Fraction(value * value).limit_denominator(10_000)
             if (
                 near.denominator > 10_000
@@ -107,10 +107,10 @@ exponent=Expression(terms=(Term(coefficient=Fraction(-1, 2), factors=(), bound=(
                 and math.isclose(float(square), value * value, rel_tol=4e-16)
             ):
                 root = Fraction(1, 2) if square >= 1 else Fraction(-1, 2)
-                found = of(
+                power = of(
                     Power(Group(constant(square if square >= 1 else 1 / square)), constant(root))
                 )
-                return found if value > 0 else scale(found, -1)
+                return power if value > 0 else scale(power, -1)
             return constant(near)
     raise AssertionError(f"not a finite number: {value}")
 
@@ -121,6 +121,7 @@ def power(base: Expression, exponent: Expression) -> Expression:
         return base
     known = exponent.number
     single = as_factor(base)
+    # Powers of powers are one power, so that roots cancel.
     if known is not None and single is not None and single[0] == 1 and isinstance(single[1], Power):
         inner = single[1].exponent.number
         # (x^½)⁻¹ = x^−½; not (x²)^½, which is |x|.
