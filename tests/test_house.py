@@ -89,3 +89,19 @@ def test_no_name_hides_a_module() -> None:
 )
 def test_a_folder_can_be_overlooked(folder: Path) -> None:
     assert len(list(folder.glob("*.py"))) <= MOST
+
+
+# The rooms of derivation, the lowest first: data below the faces that print it.
+DERIVATION = ["calculus", "lines", "check", "code", "sources", "show"]
+
+
+@pytest.mark.parametrize("room", DERIVATION)
+def test_a_room_of_derivation_uses_those_below_it(room: str) -> None:
+    named = modules()
+    below = DERIVATION[: DERIVATION.index(room) + 1]
+    for name, path in named.items():
+        if name.startswith(f"hesse.derivation.{room}."):
+            used = {
+                part.split(".")[2] for part in imported(path, set(named)) if part.count(".") > 1
+            }
+            assert used & {*DERIVATION, "derive", "derivation"} <= {*below}, name

@@ -36,9 +36,9 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, names_in
-from hesse.derivation.calculus.substitution import substituted
 from hesse.derivation.lines.page import BACKWARD, Page
 from hesse.derivation.lines.records import Line, Stage
+from hesse.derivation.lines.substitution import substituted
 
 
 @dataclass

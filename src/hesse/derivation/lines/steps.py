@@ -20,9 +20,9 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.partials import partials_in, put_in
 from hesse.derivation.calculus.program import mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative, Rule
-from hesse.derivation.calculus.substitution import substituted
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.records import Block, Slope
+from hesse.derivation.lines.substitution import substituted
 
 
 @runtime_checkable
