@@ -42,8 +42,9 @@ def register(record: Operation) -> None:
     Example:
         >>> import hesse
         >>> from hesse.operations.record import Function, Operation
-        >>> cube = Function(value=lambda z: z**3, derivatives=("3*z**2", "6*z"), numpy="z**3",
-        torch="z**3")
+        >>> cube = Function(
+        ...     value=lambda z: z**3, derivatives=("3*z**2", "6*z"), numpy="z**3", torch="z**3"
+        ... )
         >>> with registered(Operation(name="cube", function=cube)):
         ...     print(hesse.derive("sum(cube(x))", "x").block("x", "x").matrix())
         6 diag(x)
