@@ -16,6 +16,7 @@ from hesse.data.batch import Batch, tensors_in
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph, Node, Pick, Ref
 from hesse.process.quiet import quiet
+from hesse.process.switches import differentiable_twice
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -45,7 +46,9 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
     """
     sample = batch.take(slice(0, 1))
     try:
-        with _TRACING, quiet(printed=True):
+        # torch.export turns switches off by itself: they are ours first, so that no other thread
+        # takes its state for the one to go back to.
+        with _TRACING, differentiable_twice(recurrent=True), quiet(printed=True):
             program = torch.export.export(
                 _SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y)
             )
