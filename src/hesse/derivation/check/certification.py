@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
+from hesse.derivation.calculus.expression import Entry, Expression, Partial, Size, indices, of
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Record
@@ -59,6 +59,16 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
     return letters, resized
 
 
+def _small_shape(
+    shape: tuple[Size, ...], letters: Mapping[str, int], resized: Mapping[int, int]
+) -> list[int]:
+    """A shape in small numbers."""
+    return [
+        letters.get(size, SMALLEST) if isinstance(size, str) else resized.get(size, size)
+        for size in shape
+    ]
+
+
 def random_arrays(
     program: Program, letters: Mapping[str, int], resized: Mapping[int, int], seed: int
 ) -> dict[str, Tensor]:
@@ -73,10 +83,7 @@ def random_arrays(
     for name, leaf in program.leaves.items():
         if leaf.value is not None:
             continue
-        shape = [
-            resized.get(size, size) if isinstance(size, int) else letters[size]
-            for size in leaf.sizes
-        ]
+        shape = _small_shape(leaf.sizes, letters, resized)
         # Away from zero, where logarithms, roots and quotients lose their digits.
         array = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
         signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) * 2 - 1
@@ -149,21 +156,18 @@ def _require_small(
 ) -> None:
     """No array with so many axes that not even small sizes make it fit."""
     for name in (*program.leaves, *program.by_name):
-        sizes = (
-            letters.get(size, SMALLEST) if isinstance(size, str) else resized.get(size, size)
-            for size in program.shape(name)
-        )
-        entries = math.prod(sizes)
-        if entries > LARGE or len(program.shape(name)) > MOST_AXES:
+        shape = _small_shape(program.shape(name), letters, resized)
+        entries = math.prod(shape)
+        if entries > LARGE or len(shape) > MOST_AXES:
             raise HesseValueError(
-                f"derive: {name} has {len(program.shape(name))} axes and {entries:,} entries at the"
+                f"derive: {name} has {len(shape)} axes and {entries:,} entries at the"
                 f" smallest sizes that tell its axes apart; what is checked has at most"
                 f" {MOST_AXES} axes and {LARGE:,} entries. certify=False leaves the lines unchecked"
             )
 
 
 def _require_block(block: Block, point: Valuation) -> None:
-    entries = _entries(point, of(block.rows), of(block.columns))
+    entries = _block_entries(block, point)
     if entries > LARGEST_BLOCK:
         raise HesseValueError(
             f"derive: the block ({block.rows.name}, {block.columns.name}) has {entries:,} entries"
@@ -176,6 +180,10 @@ def _entries(point: Valuation, *expressions: Expression) -> int:
     """How many entries the arrays of expressions with these free indices have."""
     over = {index for expression in expressions for index in indices(expression)}
     return math.prod(point.size(index.size) for index in over)
+
+
+def _block_entries(block: Block, point: Valuation) -> int:
+    return _entries(point, of(block.rows), of(block.columns))
 
 
 @_in_float64()
@@ -282,7 +290,7 @@ def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "OwnCheck"
         blocks={
             pair: replace(block, lines=fitting(block.lines))
             for pair, block in derivation.blocks.items()
-            if _entries(point, of(block.rows), of(block.columns)) <= LARGE
+            if _block_entries(block, point) <= LARGE
         },
     )
     _, certificate = certified(small, point)
