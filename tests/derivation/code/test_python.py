@@ -3,7 +3,9 @@ them."""
 
 import ast
 import inspect
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy
@@ -15,10 +17,14 @@ from hypothesis import strategies as st
 import hesse
 from derivation.strategies import Drawn, costs
 from formula_cases import COSTS, F_OF, CostText, arrays_for, for_numpy
-from hesse.derivation.calculus.expression import Delta, Entry, Expression, Index, of
+from hesse.derivation.calculus.expression import Delta, Entry, Expression, Index, Partial, of
 from hesse.derivation.calculus.program import Leaf, Program
+from hesse.derivation.check.valuation import Valuation
+from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.identifiers import Names, identifier
 from hesse.derivation.code.python import python
+from hesse.derivation.code.right_hand_sides import Writer
+from hesse.derivation.code.statements import Scale
 
 P, Q = Index("o", "d"), Index("j", "d")
 
@@ -120,6 +126,52 @@ def test_diagonals_are_written_not_multiplied() -> None:
     block = CostText("sum((T - U@V.T)**2)", "U,V").derivation.block("U", "U")
     assert "numpy.einsum(" in block.python() and "numpy.eye" not in block.python()
     assert ".diagonal(dim1=0, dim2=2).add_(" in block.python("torch")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1/2*sum((a + X)**2)",
+        "-sum((a + Y)**2)",
+        "mean((a*Y)**2)/3",
+        "sum(a + X)**2",
+        "sum(a + Y)*mean(a*X)",
+        "sum(a + X)/sum(a + Y)",
+        "sum((a + X)**3) + mean(Y)*a**2",
+        "sqrt(sum(1 + a**2 + X))",
+        "m*sum((a + X)**2)/n**2",
+        "a**2*sqrt(m*n)*sum(X)",
+    ],
+)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_numbers_of_several_sizes(text: str, backend: str) -> None:
+    declared = ("a[]", "X[n,m]", "Y[n,m,k]")
+    shapes = " ".join(shape for shape in declared if shape[0] in text)
+    derivation = hesse.derive(text, wrt=["a"], shapes=shapes)
+    block = derivation.block("a", "a")
+    tensors = arrays_for(derivation.program)
+    # The code that is printed is the one that `evaluate` runs: this way shares nothing with it.
+    second = of(Partial(derivation.program.cost.entry, (block.rows, block.columns)))
+    expected = Valuation(derivation.program, tensors).array(second, ())
+    arrays = (
+        tensors if backend == "torch" else {name: array.numpy() for name, array in tensors.items()}
+    )
+    function = made(block.python(backend))
+    given = {name: arrays[name] for name in inspect.signature(function).parameters}
+    assert numpy.allclose(function(**given), expected, rtol=1e-13)
+    assert numpy.allclose(block.evaluate(**arrays), expected, rtol=1e-13)
+
+
+@given(
+    st.fractions(-9, 9, max_denominator=9),
+    st.dictionaries(st.sampled_from("kmn"), st.sampled_from([-2, -1, -0.5, 0.5, 1, 2])),
+)
+def test_a_scale_is_written_whole(number: Fraction, powers: dict[str, float]) -> None:
+    scale = Scale(number, tuple((size, Fraction(power)) for size, power in powers.items()))
+    writer = Writer(BACKENDS["numpy"], Names(), None, frozenset(), {})
+    sizes = {"k": 3, "m": 5, "n": 7}
+    expected = float(number) * math.prod(sizes[size] ** power for size, power in powers.items())
+    assert eval(ast.unparse(writer.number(scale)), sizes) == pytest.approx(expected, rel=1e-14)
 
 
 def test_intermediates_have_the_names_of_the_derivation() -> None:

@@ -117,14 +117,15 @@ class Writer:
 
     def number(self, scale: Scale) -> ast.expr:
         """A rational number times powers of sizes."""
-        number = literal(scale.number)
+        number, is_one = literal(scale.number), scale.number == 1
         for size, power in scale.sizes:
             raised = self.raised(self.length(size), abs(power))
             if power < 0:
                 number = tree("a / b", a=number, b=raised)
             else:
                 # No 1 stands before a size.
-                number = raised if scale.number == 1 else tree("a * b", a=number, b=raised)
+                number = raised if is_one else tree("a * b", a=number, b=raised)
+            is_one = False
         return number
 
     def raised(self, base: ast.expr, power: Fraction) -> ast.expr:
