@@ -51,7 +51,7 @@ AUTOCAST = "the forward runs under an autocast of its own, which stays as it is"
 _STEPS = {torch.float64: (1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1e-9), torch.float32: (3e-3, 1e-3, 1e-2)}
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 5e-2}
 # Rounding of a value or a gradient, in units of its last place.
-_ROUNDINGS = 30.0
+_LAST_PLACES = 30.0
 # By how much more than the last place of J a part of its second derivatives is rounded that
 # cancels.
 _CANCELS = 1e4
@@ -134,7 +134,7 @@ def require_sound(cost: "Cost") -> tuple[str, ...]:
     return verdict.notes
 
 
-def require_differentiable(cost: "Cost") -> Soundness:
+def require_twice_differentiable(cost: "Cost") -> Soundness:
     """What was found of a cost that PyTorch can differentiate twice, rightly or wrongly.
 
     Raises:
@@ -301,7 +301,7 @@ def _judged(function: _CostFunction) -> Soundness:
     gap, scale = abs(_dot(u, product) - _dot(v, other)), abs(_dot(u, product)) + abs(_dot(v, other))
     # u and v are of the size of θ, so that u·H v is of that of J where nothing cancels.
     rounding = torch.finfo(function.dtype).eps * (
-        _ROUNDINGS * _norm(product) * _norm(u) + _CANCELS * abs(value)
+        _LAST_PLACES * _norm(product) * _norm(u) + _CANCELS * abs(value)
     )
     skew = gap > 1e-3 * scale + rounding
     off_slope = quotients.off_slope(_dot(gradient, v)) if wrong else 0.0
@@ -412,9 +412,11 @@ class _Quotients:
         for h in self.steps:
             plus, _, minus, _ = self._at(h)
             central, bend = (plus - minus) / (2 * h), abs(plus - 2 * self._value + minus) / h
-            last = _ROUNDINGS * self.eps * abs(self._value) / h
+            rounding = _LAST_PLACES * self.eps * abs(self._value) / h
             gap = abs(central - slope)
-            apart = gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + last
+            apart = (
+                gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + rounding
+            )
             settled = apart and bend <= _NEARER * gap and abs(central - before) <= _NEARER * gap
             if settled and gap > self.hidden(h):
                 return gap / max(abs(central), abs(slope))
@@ -439,10 +441,10 @@ def _differing(
                 del waiting[name]  # nothing to compare; the certificate finds what is not finite
                 continue
             size = math.sqrt(max(1, ours.numel()))
-            last = _ROUNDINGS * quotients.eps * quotients.size(name) / h
+            rounding = _LAST_PLACES * quotients.eps * quotients.size(name) / h
             gap = float((central - ours).norm())
             scale = max(float(central.norm()), float(ours.norm()), tolerance * entry * size)
-            if gap <= tolerance * scale + last or gap <= quotients.hidden(h, name):
+            if gap <= tolerance * scale + rounding or gap <= quotients.hidden(h, name):
                 del waiting[name]
                 nearer.pop(name, None)
                 continue

@@ -36,7 +36,7 @@ class Strategy(StrEnum):
 
 # Of the typical entry of a product's largest part, in units of what is taken for rounding at once
 # (`TOLERANCE`): what the order of summation may change.
-_ROUNDINGS = 10.0
+_ORDER_OF_SUMMATION = 10.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def fall_back(
     """
     fallen, limit = (
         False,
-        _ROUNDINGS * max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values()),
+        _ORDER_OF_SUMMATION
+        * max(TOLERANCE[parameter.dtype] for parameter in cost.parameters.values()),
     )
     for name, reason in reasons.items():
         strategy = strategy_of(cost, name, name in by_columns)

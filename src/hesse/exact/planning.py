@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
-from hesse.certificates.soundness import require_differentiable
+from hesse.certificates.soundness import require_twice_differentiable
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.data.batch import Batch
@@ -175,7 +175,7 @@ def make_plan(
     cost: Cost, wanted: tuple[NamePair, ...], budget: int, result: int, only_diagonal: bool = False
 ) -> Plan:
     """The plan for blocks already checked and a budget already set."""
-    verdict = require_differentiable(cost)
+    verdict = require_twice_differentiable(cost)
     notes = [*cost.notes, *verdict.notes, *([verdict.wrong] if verdict.wrong else [])]
     parts, blocks, most, sweep_operations = [], [], 0.0, 0.0
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):

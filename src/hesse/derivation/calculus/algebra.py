@@ -219,10 +219,11 @@ def _tidy(term: Term, ones: frozenset[str]) -> Term:
             ):
                 coefficient, factor = coefficient * abs(common), Group(scale(body, 1 / abs(common)))
         if isinstance(factor, Power):
-            pulled = _number_power(factor)
-            if pulled is not None:
-                coefficient *= pulled[0]
-                factors.extend(pulled[1])
+            split = _split_power(factor)
+            if split is not None:
+                number, rest = split
+                coefficient *= number
+                factors.extend(rest)
                 continue
         factors.append(factor)
     return Term(coefficient, tuple(factors), tuple(bound), term.kind)
@@ -257,9 +258,9 @@ def _power(base: Factor, exponent: Expression) -> Factor:
     return Power(base, exponent)
 
 
-def _number_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
-    """The powers that can be split: exponent zero, numbers, and whole powers of one product without
-    a sum."""
+def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
+    """A power as a number and other factors, or None where it stays: exponent zero, a number, a
+    whole power of one product, the sign of a sum of negative terms."""
     exponent = power.exponent.number
     if exponent is None:
         return None

@@ -112,13 +112,13 @@ class Term:
 
 @dataclass(frozen=True)
 class Expression:
-    """A sum of terms; none is zero."""
+    """A sum of terms; the empty one is zero. x − x becomes it only by `collect`."""
 
     terms: tuple[Term, ...] = ()
 
     @property
     def is_zero(self) -> bool:
-        """Whether nothing is left."""
+        """Whether it has no terms."""
         return not self.terms
 
     @property

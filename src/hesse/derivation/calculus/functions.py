@@ -26,11 +26,11 @@ def closed_form(
     function: str, order: int, argument: Factor, value: Factor | None = None
 ) -> Expression | None:
     """The derivative of a known function as an expression in its argument and its value; None for
-    an unknown one.
+    an unknown function or another order.
 
     Args:
         function: its name.
-        order: 1 or 2; 0 gives the value.
+        order: 1 or 2; for any other there is none.
         argument: what stands for z.
         value: what stands for a; the function applied to the argument where it has no name of its
             own.

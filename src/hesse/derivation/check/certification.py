@@ -19,22 +19,22 @@ from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 TOLERANCE = 1e-8
-# The first symbolic size; each next one is one larger up to LARGEST, so that axes of different
-# sizes are not mistaken for each other.
-SMALLEST = 2
+# The first symbolic size; each next one is one larger up to LARGEST_SIZE, so that the first few
+# axes of different sizes are not mistaken for each other.
+SMALLEST_SIZE = 2
 # A block of two matrices has four axes: up to here its arrays stay small.
-LARGEST = 4
+LARGEST_SIZE = 4
 MOST_AXES = 32  # of one array; a block has those of both its parameters, and torch takes 64
-LARGEST_BLOCK = 2**26  # entries, half a gigabyte in float64
-LARGE = 2**22  # entries of an array that is still checked at a user's own sizes
+MOST_BLOCK_ENTRIES = 2**26  # entries, half a gigabyte in float64
+MOST_ENTRIES = 2**22  # entries of an array, of a leaf or in a line, that is checked
 
 Functions = Mapping[str, Callable[[Tensor], Tensor]]
 Derived = TypeVar("Derived", bound=Record)
 
 
 def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
-    """Small numbers that differ for the sizes of a program: for its letters, and in the place of
-    its large numbers.
+    """Small numbers for the sizes of a program, different as far as LARGEST_SIZE allows: for its
+    letters, and in the place of its large numbers.
 
     Numbers stay as they are where a constant has them.
     """
@@ -46,16 +46,16 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
         for size in leaf.sizes
     }
     numbers = {size for shape in shapes for size in shape if isinstance(size, int)}
-    large = sorted(size for size in numbers - held if size > LARGEST) if not held else []
-    free = (n for n in count(SMALLEST) if n not in numbers - set(large))
+    large = sorted(size for size in numbers - held if size > LARGEST_SIZE) if not held else []
+    free = (n for n in count(SMALLEST_SIZE) if n not in numbers - set(large))
     letters: dict[str, int] = {}
     resized: dict[int, int] = {}
     for shape in shapes:
         for size in shape:
             if isinstance(size, str) and size not in letters:
-                letters[size] = min(next(free), LARGEST)
+                letters[size] = min(next(free), LARGEST_SIZE)
             elif isinstance(size, int) and size in large and size not in resized:
-                resized[size] = min(next(free), LARGEST)
+                resized[size] = min(next(free), LARGEST_SIZE)
     return letters, resized
 
 
@@ -64,7 +64,7 @@ def _small_shape(
 ) -> list[int]:
     """A shape in small numbers."""
     return [
-        letters.get(size, SMALLEST) if isinstance(size, str) else resized.get(size, size)
+        letters.get(size, SMALLEST_SIZE) if isinstance(size, str) else resized.get(size, size)
         for size in shape
     ]
 
@@ -158,21 +158,21 @@ def _require_small(
     for name in (*program.leaves, *program.by_name):
         shape = _small_shape(program.shape(name), letters, resized)
         entries = math.prod(shape)
-        if entries > LARGE or len(shape) > MOST_AXES:
+        if entries > MOST_ENTRIES or len(shape) > MOST_AXES:
             raise HesseValueError(
-                f"derive: {name} has {len(shape)} axes and {entries:,} entries at the"
-                f" smallest sizes that tell its axes apart; what is checked has at most"
-                f" {MOST_AXES} axes and {LARGE:,} entries. certify=False leaves the lines unchecked"
+                f"derive: {name} has {len(shape)} axes and {entries:,} entries at the small sizes"
+                f" of a check; what is checked has at most {MOST_AXES} axes and {MOST_ENTRIES:,}"
+                " entries. certify=False leaves the lines unchecked"
             )
 
 
 def _require_block(block: Block, point: Valuation) -> None:
     entries = _block_entries(block, point)
-    if entries > LARGEST_BLOCK:
+    if entries > MOST_BLOCK_ENTRIES:
         raise HesseValueError(
             f"derive: the block ({block.rows.name}, {block.columns.name}) has {entries:,} entries"
-            " at the smallest sizes that tell its axes apart; what is checked has at most"
-            f" {LARGEST_BLOCK:,}. certify=False leaves the lines unchecked"
+            " at the small sizes of a check; what is checked has at most"
+            f" {MOST_BLOCK_ENTRIES:,}. certify=False leaves the lines unchecked"
         )
 
 
@@ -277,7 +277,7 @@ def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "OwnCheck"
         return tuple(
             line
             for line in lines
-            if all(_entries(point, *pair) <= LARGE for pair in _equations(line))
+            if all(_entries(point, *pair) <= MOST_ENTRIES for pair in _equations(line))
         )
 
     small = replace(
@@ -290,7 +290,7 @@ def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "OwnCheck"
         blocks={
             pair: replace(block, lines=fitting(block.lines))
             for pair, block in derivation.blocks.items()
-            if _block_entries(block, point) <= LARGE
+            if _block_entries(block, point) <= MOST_ENTRIES
         },
     )
     _, certificate = certified(small, point)

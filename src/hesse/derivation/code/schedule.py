@@ -69,7 +69,8 @@ def schedule(
         functions: for unknown functions, the names of known ones that they stand for.
 
     Raises:
-        HesseValueError: a derivative in the expression has not been carried out.
+        HesseValueError: a derivative in the expression has not been carried out, or has no closed
+            form.
     """
     return _Scheduler(program, Statements(sizes or {}), functions or {}).schedule(expression, free)
 
@@ -249,7 +250,7 @@ class _Scheduler:
 
     def _term(self, term: Term, free: tuple[Index, ...], alone: bool) -> Part | None:
         simplified = contract(term)
-        if simplified is None or simplified.coefficient == 0:
+        if simplified.coefficient == 0:
             return None
         factors, equal = merged(simplified.factors, free)
         scale, values = Scale(simplified.coefficient), list[Value]()

@@ -119,10 +119,7 @@ class _Reader:
     def _as_it_stands(
         self, term: Term, rows: Side, columns: Side, fixed: frozenset[str], sums: int
     ) -> Matrix | None:
-        contracted = contract(term)
-        if contracted is None:
-            return None
-        term = _local_deltas(contracted, rows, columns)
+        term = _local_deltas(contract(term), rows, columns)
         if any(len(_free(factor, fixed)) > 2 for factor in term.factors):
             in_pairs = self._pairs(term, rows, columns, fixed)
             if in_pairs is not None:

@@ -254,12 +254,13 @@ class _Lowering:
         if left.number is not None and power is not None and power.denominator == 1:
             if not left.number and power < 0:
                 raise self.error("division by zero", tree)
+            # Numbers are exact fractions: this many bits, not a size, is the limit.
             if (
                 abs(power)
                 * (left.number.numerator.bit_length() + left.number.denominator.bit_length())
                 > 4096
             ):
-                raise self.error("a number beyond the range of float64", tree)
+                raise self.error("a power with too many digits to be kept exact", tree)
             return constant(left.number ** int(power))
         if left.is_zero:
             if power is None or power < 0:
