@@ -80,7 +80,7 @@ class Cost:
     parameters: Parameters
     layout: Layout
     samples: int
-    scale: float
+    scale: float  # 1/w: what a batch's total is multiplied by
     notes: tuple[str, ...]
     data: Data | None
     loss: Loss | None
@@ -142,7 +142,7 @@ class Cost:
         read = Data(data, device, wide)
         source = snapshot(model, wide) if isinstance(model, nn.Module) else None
         modules = PrivateModules(source, loss_copy if loss_module is not None else None)
-        # Tensors of the loss that is not a parameter asked about stay as they are in its private
+        # Tensors of the loss that are not parameters asked about stay as they are in its private
         # copy.
         fixed = {name: tensor.detach() for name, tensor in modules.tensors.items() if name in held}
         names = [name for name in parameters if name not in modules.tensors]
@@ -330,9 +330,9 @@ class Cost:
         again on the way back."""
         return self.modules.holding({**self.fixed, **parameters})
 
-    def of_predictions(self) -> "Cost | None":
-        """½ Σ ‖ŷ(θ) − ŷ‖² with ŷ held fixed, scaled as J is: its Hessian here is JᵀJ, H before the
-        loss's curvature."""
+    def squared_error_from_own_predictions(self) -> "Cost | None":
+        """½ Σ ‖ŷ(θ) − stop(ŷ)‖², scaled as the cost is. Its Hessian here is (∂ŷ/∂θ)ᵀ(∂ŷ/∂θ),
+        Gauss–Newton without the loss's curvature."""
         predict = self.predict
         if predict is None:
             return None

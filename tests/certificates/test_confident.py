@@ -126,7 +126,7 @@ def test_what_is_given_is_within_what_the_certificate_says(
     scale = max(float(expected.diagonal().norm()), float(flat.norm()))
     assert float((flat - expected.diagonal()).norm()) <= 4 * entries.certificate.rounding * scale
     # And that within a few roundings of JᵀJ.
-    plain = cost.of_predictions()
+    plain = cost.squared_error_from_own_predictions()
     assert plain is not None
     size = float(hesse.hessian(plain, certify=False).dense().double().norm()) + float(
         expected.norm()

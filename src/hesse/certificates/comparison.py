@@ -200,7 +200,11 @@ def _rounding_of_some(
     Looked for where H v is small beside JᵀJ v: what a loss's curvature cancels from is mostly no
     larger than 1.
     """
-    predictions = cost.of_predictions() if cost.loss is not None and cost.loss.separable else None
+    predictions = (
+        cost.squared_error_from_own_predictions()
+        if cost.loss is not None and cost.loss.separable
+        else None
+    )
     if predictions is None or cost.layout.size > _MOST_PARAMETERS:
         return least
     try:
@@ -211,10 +215,12 @@ def _rounding_of_some(
             eps_of(cost.dtype, cost.device),
             [scale for each in scales for scale in each.values()],
         )
-        of_predictions, of_cost = (
+        squared_error_from_own_predictions, of_cost = (
             lambda of=of: _parts(of_batch(of, some, requests)) for of in (predictions, cost)
         )
-        bound = _largest((more * eps * _norm(part) for part in of_predictions()), known)
+        bound = _largest(
+            (more * eps * _norm(part) for part in squared_error_from_own_predictions()), known
+        )
         if bound <= _LITTLE:
             return max(least, bound)
         measured = _largest((more * size for size in noise(of_cost)), known)

@@ -69,7 +69,7 @@ class Soundness:
     """Whether the second derivatives of a cost's function by PyTorch can be believed.
 
     Attributes:
-        wrong: why no second derivative of the function can be believed; ``None`` where nothing
+        objection: why no second derivative of the function can be believed; ``None`` where nothing
             speaks against them.
         notes: for the plan and the certificate.
         lasting: whether it holds for other θ and data too.
@@ -77,7 +77,7 @@ class Soundness:
             is worth trying.
     """
 
-    wrong: str | None = None
+    objection: str | None = None
     notes: tuple[str, ...] = ()
     lasting: bool = True
     missing: bool = False
@@ -87,14 +87,15 @@ def soundness(cost: "Cost") -> Soundness:
     """Examine a cost's function, on samples of every signature of its batches, or find it
     examined."""
     verdicts = [
-        _known(cost, signature) for signature in list(cost.signatures)[:_MOST_SIGNATURES] or [None]
+        _verdict(cost, signature)
+        for signature in list(cost.signatures)[:_MOST_SIGNATURES] or [None]
     ]
-    wrong = next((each.wrong for each in verdicts if each.wrong is not None), None)
+    objection = next((each.objection for each in verdicts if each.objection is not None), None)
     notes = tuple(dict.fromkeys(note for each in verdicts for note in each.notes))
-    return Soundness(wrong, notes, missing=any(each.missing for each in verdicts))
+    return Soundness(objection, notes, missing=any(each.missing for each in verdicts))
 
 
-def _known(cost: "Cost", signature: Hashable) -> Soundness:
+def _verdict(cost: "Cost", signature: Hashable) -> Soundness:
     key = ("soundness", cost.layout, cost.dtype, signature)
     verdict = cost.captures.get(key)
     if verdict is None or not verdict.lasting:
@@ -129,8 +130,8 @@ def require_sound(cost: "Cost") -> tuple[str, ...]:
         HesseValueError: they cannot; says which parameter, and both numbers.
     """
     verdict = soundness(cost)
-    if verdict.wrong is not None:
-        raise HesseValueError(verdict.wrong)
+    if verdict.objection is not None:
+        raise HesseValueError(verdict.objection)
     return verdict.notes
 
 
@@ -141,8 +142,8 @@ def require_twice_differentiable(cost: "Cost") -> Soundness:
         HesseValueError: it cannot; says which operation has no second derivative.
     """
     verdict = soundness(cost)
-    if verdict.missing and verdict.wrong is not None:
-        raise HesseValueError(verdict.wrong)
+    if verdict.missing and verdict.objection is not None:
+        raise HesseValueError(verdict.objection)
     return verdict
 
 
@@ -215,7 +216,7 @@ class _CostFunction:
         self.mode.finished()
         return value
 
-    def slopes(self, theta: ByParameter) -> tuple[float, ByParameter]:
+    def value_and_gradient(self, theta: ByParameter) -> tuple[float, ByParameter]:
         """J and ∂J/∂θ."""
         leaves = as_leaves(theta)
         with self._cost.holding({**self._fixed, **leaves}):
@@ -230,7 +231,7 @@ class _CostFunction:
             slopes if gradient is None else dict(zip(leaves, gradient, strict=True))
         )
 
-    def products(self, *directions: ByParameter) -> list[ByParameter]:
+    def hessian_vector_products(self, *directions: ByParameter) -> list[ByParameter]:
         """H v by double backward."""
         leaves = as_leaves(self.theta)
         options: dict[str, Any] = {"materialize_grads": True, "retain_graph": True}
@@ -271,8 +272,8 @@ class _CostFunction:
 def _judged(function: _CostFunction) -> Soundness:
     random = torch.Generator().manual_seed(0)
     v, u = (_direction(function.theta, random) for _ in range(2))
-    value, gradient = function.slopes(function.theta)
-    product, other = function.products(v, u)
+    value, gradient = function.value_and_gradient(function.theta)
+    product, other = function.hessian_vector_products(v, u)
     notes = []
     if function.mode is not None:
         if function.mode.scaled:
@@ -369,7 +370,7 @@ class _Quotients:
     def _at(self, h: float) -> tuple[float, ByParameter, float, ByParameter]:
         if h not in self._known:
             ends = [
-                self._function.slopes(
+                self._function.value_and_gradient(
                     {name: p + side * h * self._v[name] for name, p in self._function.theta.items()}
                 )
                 for side in (1, -1)
@@ -389,12 +390,12 @@ class _Quotients:
         may be all that they are."""
 
         def compute() -> list[Tensor]:
-            value, slopes = self._function.slopes(self._function.theta)
+            value, slopes = self._function.value_and_gradient(self._function.theta)
             return [torch.tensor(value, dtype=torch.float64, device="cpu"), *slopes.values()]
 
         return dict(zip((None, *self._v), noise(compute), strict=True))
 
-    def hidden(self, h: float, name: str | None = None) -> float:
+    def noise(self, h: float, name: str | None = None) -> float:
         """What those may change in a quotient, of J or of a part of its gradient."""
         return ROUNDINGS * self._roundings[name] / h
 
@@ -418,7 +419,7 @@ class _Quotients:
                 gap > _TOLERANCE[self._function.dtype] * max(abs(central), abs(slope)) + rounding
             )
             settled = apart and bend <= _NEARER * gap and abs(central - before) <= _NEARER * gap
-            if settled and gap > self.hidden(h):
+            if settled and gap > self.noise(h):
                 return gap / max(abs(central), abs(slope))
             before = central
         return 0.0
@@ -444,7 +445,7 @@ def _differing(
             rounding = _LAST_PLACES * quotients.eps * quotients.size(name) / h
             gap = float((central - ours).norm())
             scale = max(float(central.norm()), float(ours.norm()), tolerance * entry * size)
-            if gap <= tolerance * scale + rounding or gap <= quotients.hidden(h, name):
+            if gap <= tolerance * scale + rounding or gap <= quotients.noise(h, name):
                 del waiting[name]
                 nearer.pop(name, None)
                 continue

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hesse.derivation.calculus.expression import Entry, Expression, Index, Partial, of
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.calculus.samples import Own
+from hesse.derivation.calculus.samples import CostArrays
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.lines.records import Block, Certificate, Line, Record
 from hesse.errors import HesseKeyError, nearest
@@ -133,10 +133,10 @@ class Formula:
             array([[2., 2.],
                    [2., 6.]])
         """
-        from hesse.derivation.code.binding import differentiated, with_samples
+        from hesse.derivation.code.binding import differentiated, holds_samples
         from hesse.derivation.code.evaluation import evaluate
 
-        program, own = self.derivation.program, self.derivation.own
+        program, cost_arrays = self.derivation.program, self.derivation.cost_arrays
         functions: dict[str, str | tuple[Callable[..., Any], ...]] = {
             name: differentiated(f)
             for name, f in self.derivation.functions.items()
@@ -148,20 +148,20 @@ class Formula:
             for name, leaf in program.leaves.items()
             if leaf.role != "parameter" and name in arrays
         ]
-        if own is not None and not data:
+        if cost_arrays is not None and not data:
             total: Any = 0
-            with Progress("samples", own.count) as bar:
-                for count, some in own.samples():
+            with Progress("samples", cost_arrays.count) as bar:
+                for count, some in cost_arrays.chunks():
                     here = {**_alike(some, arrays), **arrays}
                     total = total + evaluate(
                         self.expression, self.indices, program, here, functions
                     )
                     bar.advance(count)
-            return total * own.scale
-        if own is not None:
-            arrays = {**_alike(own.parameters, arrays), **arrays}
+            return total * cost_arrays.scale
+        if cost_arrays is not None:
+            arrays = {**_alike(cost_arrays.parameters, arrays), **arrays}
         found = evaluate(self.expression, self.indices, program, arrays, functions)
-        if program.samples == "mean" and with_samples(arrays, program):
+        if program.samples == "mean" and holds_samples(arrays, program):
             some = next(
                 name for name, leaf in program.leaves.items() if leaf.per_sample and name in arrays
             )
@@ -183,14 +183,14 @@ class Derivation(Record):
             `hesse.derivation.lines.records.Record`.
         writer: writes a block that is not there yet, and the program with the names it needed.
         at: the point at which everything was certified.
-        own: the parameters and the data of a cost that was derived.
+        cost_arrays: the parameters and the data of a cost that was derived.
     """
 
     writer: Callable[[str, str], tuple[Block, Program]] | None = field(
         default=None, repr=False, compare=False
     )
     at: Valuation | None = field(default=None, repr=False, compare=False)
-    own: Own | None = field(default=None, repr=False, compare=False)
+    cost_arrays: CostArrays | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text()

@@ -13,7 +13,7 @@ from hesse.derivation.check.certification import certified, certified_at, valuat
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.lines.adjoints import adjoints
 from hesse.derivation.lines.by_layer import Stages, stages
-from hesse.derivation.lines.in_full import CarryOut
+from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.page import Page
 from hesse.derivation.lines.records import Block
 from hesse.derivation.lines.steps import Expander, block, slope
@@ -136,7 +136,7 @@ def _of_cost(
                 else "."
             )
         )
-    return replace(result, notes=(*result.notes, *notes), own=traced.own())
+    return replace(result, notes=(*result.notes, *notes), cost_arrays=traced.cost_arrays())
 
 
 def _over_samples(cost: Cost, samples: str | None) -> str:
@@ -197,7 +197,7 @@ def written(
         # The stages need a δ wherever a parameter enters.
         first = adjoints(program, parameters, every_slot=True)
     page = Page(first.program, first)
-    expander = Stages(page) if deep else CarryOut(page)
+    expander = Stages(page) if deep else InFull(page)
     # The stages write the δ out themselves.
     slopes = {name: slope(page, name, signals=not deep) for name in parameters}
     wanted = [(a, b) for k, a in enumerate(parameters) for b in parameters[k:]]

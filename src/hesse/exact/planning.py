@@ -176,7 +176,7 @@ def make_plan(
 ) -> Plan:
     """The plan for blocks already checked and a budget already set."""
     verdict = require_twice_differentiable(cost)
-    notes = [*cost.notes, *verdict.notes, *([verdict.wrong] if verdict.wrong else [])]
+    notes = [*cost.notes, *verdict.notes, *([verdict.objection] if verdict.objection else [])]
     parts, blocks, most, sweep_operations = [], [], 0.0, 0.0
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
         planned = _PartPlanner(

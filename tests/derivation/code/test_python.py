@@ -23,7 +23,7 @@ from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.identifiers import Names, identifier
 from hesse.derivation.code.python import python
-from hesse.derivation.code.right_hand_sides import Writer
+from hesse.derivation.code.right_hand_sides import CodeWriter
 from hesse.derivation.code.statements import Scale
 
 P, Q = Index("o", "d"), Index("j", "d")
@@ -168,7 +168,7 @@ def test_numbers_of_several_sizes(text: str, backend: str) -> None:
 )
 def test_a_scale_is_written_whole(number: Fraction, powers: dict[str, float]) -> None:
     scale = Scale(number, tuple((size, Fraction(power)) for size, power in powers.items()))
-    writer = Writer(BACKENDS["numpy"], Names(), None, frozenset(), {})
+    writer = CodeWriter(BACKENDS["numpy"], Names(), None, frozenset(), {})
     sizes = {"k": 3, "m": 5, "n": 7}
     expected = float(number) * math.prod(sizes[size] ** power for size, power in powers.items())
     assert eval(ast.unparse(writer.number(scale)), sizes) == pytest.approx(expected, rel=1e-14)

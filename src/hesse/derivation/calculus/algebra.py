@@ -105,25 +105,27 @@ def marked(expression: Expression, kind: Kind | None) -> Expression:
 # Terms that are made to see whether they are fewer: a product of twenty sums has a million.
 MOST_OPENED = 2000
 # Powers beyond this stay as they are: the numbers in them would have too many digits.
-SPLIT = 1000
+LARGEST_SPLIT_POWER = 1000
 
 
 def simplify(
-    expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()
+    expression: Expression,
+    distributions: frozenset[str] = frozenset(),
+    prefer: tuple[Index, ...] = (),
 ) -> Expression:
     """The expression a person would write: no Kronecker delta that can be summed away, equal
     factors as powers, no term twice, and parentheses multiplied out where that leaves fewer terms.
 
     Args:
         expression: what to simplify.
-        ones: names of arrays whose entries along the last axis add to one (softmax values, one-hot
-            targets).
+        distributions: names of arrays whose entries along the last axis add to one (softmax values,
+            one-hot targets).
         prefer: of two free indices that a delta makes equal, the one to write.
     """
-    kept = collect(expression, ones, prefer)
+    kept = collect(expression, distributions, prefer)
     # Opened only where that leaves less to read: of y − ŷ squared it does not.
     if _has_parentheses(kept) and _count_opened(kept) <= MOST_OPENED:
-        opened = collect(expand(kept), ones, prefer)
+        opened = collect(expand(kept), distributions, prefer)
         if len(opened.terms) <= len(kept.terms) and weight(opened) < weight(kept):
             return opened
     return kept
@@ -138,7 +140,9 @@ def weight(value: Node) -> int:
 
 
 def collect(
-    expression: Expression, ones: frozenset[str] = frozenset(), prefer: tuple[Index, ...] = ()
+    expression: Expression,
+    distributions: frozenset[str] = frozenset(),
+    prefer: tuple[Index, ...] = (),
 ) -> Expression:
     """Contract deltas, merge powers, add like terms, drop zeros. Parentheses stay.
 
@@ -148,7 +152,7 @@ def collect(
     rank = {index: place for place, index in enumerate(prefer)}
     sums: dict[object, Term] = {}
     for raw in expression.terms:
-        term = contract(_tidy(raw, ones), ones)
+        term = contract(_tidy(raw, distributions), distributions)
         if term.coefficient == 0:
             continue
         term = _on_the_diagonal(term, rank)
@@ -190,13 +194,13 @@ def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
     return replace(term, factors=_gather((*others, *deltas)))
 
 
-def _tidy(term: Term, ones: frozenset[str]) -> Term:
+def _tidy(term: Term, distributions: frozenset[str]) -> Term:
     """Normalise each factor, and take numbers and products out of parentheses that hold a single
     term."""
     coefficient, factors, bound = term.coefficient, [], list(term.bound)
     taken = all_names(term)
     for factor in term.factors:
-        factor = _tidy_factor(factor, ones)
+        factor = _tidy_factor(factor, distributions)
         if isinstance(factor, Group):
             body = factor.body
             # A zero in a product is the whole of it.
@@ -229,14 +233,14 @@ def _tidy(term: Term, ones: frozenset[str]) -> Term:
     return Term(coefficient, tuple(factors), tuple(bound), term.kind)
 
 
-def _tidy_factor(factor: Factor, ones: frozenset[str]) -> Factor:
+def _tidy_factor(factor: Factor, distributions: frozenset[str]) -> Factor:
     match factor:
         case Group(body):
-            return Group(simplify(body, ones))
+            return Group(simplify(body, distributions))
         case Power(base, exponent):
-            return _power(_tidy_factor(base, ones), collect(exponent))
+            return _power(_tidy_factor(base, distributions), collect(exponent))
         case Apply(function, order, argument):
-            return Apply(function, order, _tidy_factor(argument, ones))
+            return Apply(function, order, _tidy_factor(argument, distributions))
         case Delta(left, right):
             return Delta(*sorted((left, right)))
         case _:
@@ -266,7 +270,11 @@ def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
         return None
     if exponent == 0:
         return Fraction(1), []
-    if isinstance(power.base, Group) and exponent.denominator == 1 and abs(exponent) <= SPLIT:
+    if (
+        isinstance(power.base, Group)
+        and exponent.denominator == 1
+        and abs(exponent) <= LARGEST_SPLIT_POWER
+    ):
         body = power.base.body
         if body.number is not None and body.number != 0:
             return body.number ** int(exponent), []
@@ -282,7 +290,7 @@ def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
     return None
 
 
-def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
+def contract(term: Term, distributions: frozenset[str] = frozenset()) -> Term:
     """Sum the deltas away, gather equal factors, and count what is summed over nothing."""
     coefficient, factors, bound = term.coefficient, list(term.factors), list(term.bound)
     changed = True
@@ -320,7 +328,7 @@ def contract(term: Term, ones: frozenset[str] = frozenset()) -> Term:
     # Whole arrays of entries that add to one.
     for index in list(bound):
         holders = [factor for factor in factors if index in indices(factor)]
-        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in ones:
+        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in distributions:
             entry = holders[0]
             if entry.indices[-1] == index and entry.indices.count(index) == 1:
                 factors.remove(entry)

@@ -18,7 +18,7 @@ from hesse.derivation.calculus.expression import (
 )
 
 
-def opened(term: Term) -> list[Term]:
+def expanded_around_deltas(term: Term) -> list[Term]:
     """The term with parentheses that hold a delta multiplied out, so that the delta is contracted
     or stands by itself."""
     for position, factor in enumerate(term.factors):
@@ -46,7 +46,7 @@ def opened(term: Term) -> list[Term]:
             return [
                 done
                 for part in parts
-                for done in opened(replace(part, bound=(*part.bound, *term.bound)))
+                for done in expanded_around_deltas(replace(part, bound=(*part.bound, *term.bound)))
             ]
     return [term]
 

@@ -43,49 +43,52 @@ from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 OfEntry = Callable[[Entry, Entry], Expression]
 
 
-def derivative(value: Factor | Term | Expression, by: Entry, entry: OfEntry) -> Derivative:
-    """∂ value / ∂ by, by the sum, product, power and chain rules; entries are left to ``entry``."""
+def derivative(value: Factor | Term | Expression, by: Entry, of_entry: OfEntry) -> Derivative:
+    """∂ value / ∂ by, by the sum, product, power and chain rules; entries are left to
+    ``of_entry``."""
     match value:
         case Expression():
-            return of_sum([derivative(term, by, entry) for term in value.terms])
+            return of_sum([derivative(term, by, of_entry) for term in value.terms])
         case Term():
-            return product_rule(value, by, entry)
+            return product_rule(value, by, of_entry)
         case Entry():
-            return by_rule(rules.LINEAR, entry(value, by))
+            return by_rule(rules.LINEAR, of_entry(value, by))
         case Delta() | Count():
             return HELD
         case Group(body):
-            return derivative(body, by, entry)
+            return derivative(body, by, of_entry)
         case Apply(function, order, argument):
-            inner = derivative(argument, by, entry)
-            # Of a second derivative there is no slope: it is asked for only where it is needed.
-            still = inner.expression.is_zero
-            outer = ZERO if still else slope(function, order, argument)
-            return Derivative(multiply(outer, inner.expression), (rules.CHAIN,) * bool(inner.rules))
+            inner = derivative(argument, by, of_entry)
+            # `slope` refuses a third derivative: asked only where the argument moves.
+            is_held = inner.expression.is_zero
+            outer = ZERO if is_held else slope(function, order, argument)
+            return Derivative(
+                multiply(outer, inner.expression), (rules.CHAIN,) if inner.rules else ()
+            )
         case Power(base, exponent):
-            below, above = (derivative(part, by, entry) for part in (base, exponent))
+            of_base, of_exponent = (derivative(part, by, of_entry) for part in (base, exponent))
             number = exponent.number
             factor = of(Group(exponent)) if number is None else constant(number)
             lowered = of(Power(base, add(exponent, constant(-1)))) if number != 1 else ONE
             logarithm = product((value, Apply("log", 0, base)))
             return Derivative(
                 add(
-                    multiply(multiply(factor, lowered), below.expression),
-                    multiply(logarithm, above.expression),
+                    multiply(multiply(factor, lowered), of_base.expression),
+                    multiply(logarithm, of_exponent.expression),
                 ),
-                rules.of_power(base=bool(below.rules), exponent=bool(above.rules)),
+                rules.of_power(base=bool(of_base.rules), exponent=bool(of_exponent.rules)),
             )
         case Partial():
             raise AssertionError("a derivative not carried out is not differentiated again")
 
 
-def product_rule(term: Term, by: Entry, entry: OfEntry) -> Derivative:
+def product_rule(term: Term, by: Entry, of_entry: OfEntry) -> Derivative:
     """One term for each factor that depends on the variable, the others held; where that is a
     single factor, by the rules of that factor."""
     term = freshen(term, {index.name for index in by.indices})
     parts, applied = [], []
     for position, factor in enumerate(term.factors):
-        moved = derivative(factor, by, entry)
+        moved = derivative(factor, by, of_entry)
         if not moved.rules:
             continue
         # The factors keep their order: the new one stands where the old one stood.
@@ -100,7 +103,7 @@ def product_rule(term: Term, by: Entry, entry: OfEntry) -> Derivative:
         )
     # To a single factor that moves the others are numbers: it keeps its own rule.
     return Derivative(
-        add(*parts), applied[0] if len(applied) == 1 else (rules.PRODUCT,) * bool(applied)
+        add(*parts), applied[0] if len(applied) == 1 else (rules.PRODUCT,) if applied else ()
     )
 
 
@@ -127,43 +130,45 @@ def slope(function: str, order: int, argument: Factor) -> Expression:
 # ---------------------------------------------------------------- how entries are differentiated
 
 
-def same_entry(entry: Entry, by: Entry) -> Expression:
+def by_own_entry(entry: Entry, by: Entry) -> Expression:
     """∂W[j,k]/∂W[o,i] = [j = o] [k = i]"""
     return product(Delta(a, b) for a, b in zip(entry.indices, by.indices, strict=True) if a != b)
 
 
-def directly(entry: Entry, by: Entry) -> Expression:
+def explicit_derivative(entry: Entry, by: Entry) -> Expression:
     """Only what an expression says itself: every other name is held fixed."""
-    return same_entry(entry, by) if entry.name == by.name else ZERO
+    return by_own_entry(entry, by) if entry.name == by.name else ZERO
 
 
-def wholly(program: Program) -> OfEntry:
+def total_derivative(program: Program) -> OfEntry:
     """All that depends on the variable moves: a quantity's derivative stays to be carried out."""
 
     def moved(entry: Entry, by: Entry) -> Expression:
         if entry.name == by.name:
-            return same_entry(entry, by)
+            return by_own_entry(entry, by)
         return of(Partial(entry, (by,))) if program.depends(entry, by.name) else ZERO
 
     return moved
 
 
-def unfolded(program: Program, entry: Entry, by: Entry, inner: OfEntry) -> Derivative:
+def derivative_of_definition(
+    program: Program, entry: Entry, by: Entry, of_entry: OfEntry
+) -> Derivative:
     """∂ entry / ∂ by from the definition of the quantity."""
     quantity = program.by_name[entry.name]
     match quantity.definition:
         case ArrayCall(operation, argument):
-            return _of_array_call(program, operation, argument, entry, by, inner)
+            return _of_array_call(program, operation, argument, entry, by, of_entry)
         case BlackBox():
-            return _of_black_box(program, quantity.definition, entry, by, inner)
+            return _of_black_box(program, quantity.definition, entry, by, of_entry)
         case Expression(terms):
             used = {i.name for i in (*entry.indices, *by.indices)}
             body = Expression(tuple(freshen(term, used) for term in terms))
-            return derivative(renamed_to(body, quantity.indices, entry.indices), by, inner)
+            return derivative(renamed_to(body, quantity.indices, entry.indices), by, of_entry)
 
 
 def _of_array_call(
-    program: Program, operation: str, argument: Entry, entry: Entry, by: Entry, inner: OfEntry
+    program: Program, operation: str, argument: Entry, entry: Entry, by: Entry, of_entry: OfEntry
 ) -> Derivative:
     record = ARRAY_FUNCTIONS[operation]
     # The axes in front are samples of the same function: they do not mix.
@@ -175,14 +180,14 @@ def _of_array_call(
     def other(name: str, indices: tuple[Index, ...]) -> Entry:
         return Entry(companion(program, name, argument.name), indices)
 
-    moved = inner(whole, by)
+    moved = of_entry(whole, by)
     # The derivative may name a companion, which is there only where the argument moves.
     outer = ZERO if moved.is_zero else record.derivative(entry, whole, over, other)
     return by_rule(Rule(f"{operation} rule", record.reason), total(multiply(outer, moved), over))
 
 
 def _of_black_box(
-    program: Program, definition: BlackBox, entry: Entry, by: Entry, inner: OfEntry
+    program: Program, definition: BlackBox, entry: Entry, by: Entry, of_entry: OfEntry
 ) -> Derivative:
     """Σ over the arguments of (∂ map/∂ argument, a symbol) · ∂ argument/∂ by."""
     parts = []
@@ -192,7 +197,7 @@ def _of_black_box(
         if symbol is not None:  # an argument that no parameter reaches has none
             over = tuple(fresh(index, taken) for index in symbol.indices[len(entry.indices) :])
             outer = of(Entry(symbol.name, (*entry.indices, *over)))
-            parts.append(total(multiply(outer, inner(Entry(name, over), by)), over))
+            parts.append(total(multiply(outer, of_entry(Entry(name, over), by)), over))
     reason = (
         f"{definition.operation} has no rule here: its derivative is a symbol, evaluated"
         " automatically"

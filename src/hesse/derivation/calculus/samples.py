@@ -20,19 +20,19 @@ from hesse.derivation.calculus.program import ArrayCall, BlackBox, Definition, P
 
 
 @dataclass(frozen=True)
-class Own:
+class CostArrays:
     """A user's own numbers: the parameters of a cost and the data of its samples, in float64.
 
     Attributes:
         parameters: by name.
-        samples: some of the samples after others, how many and the arrays of all leaves; those that
+        chunks: some of the samples after others, how many and the arrays of all leaves; those that
             each sample has of its own have one more axis, in front.
         count: how many samples there are.
         scale: the cost is the sum over them times this.
     """
 
     parameters: Mapping[str, Tensor]
-    samples: Callable[[], Iterator[tuple[int, Mapping[str, Tensor]]]]
+    chunks: Callable[[], Iterator[tuple[int, Mapping[str, Tensor]]]]
     count: int
     scale: float
 

@@ -265,7 +265,7 @@ def deviation(before: Expression, after: Expression, point: Valuation) -> float:
     return relative(point.array(before, free), point.array(after, free))
 
 
-def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "OwnCheck":
+def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "CheckAtArrays":
     """Every line and block once more at arrays of the user's own, as far as they are small enough.
 
     Raises:
@@ -295,14 +295,14 @@ def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "OwnCheck"
     )
     _, certificate = certified(small, point)
     assert derivation.certificate is not None
-    return OwnCheck(
+    return CheckAtArrays(
         max(certificate.deviation, certificate.block_deviation),
         derivation.certificate.lines - certificate.lines,
     )
 
 
 @dataclass(frozen=True)
-class OwnCheck:
+class CheckAtArrays:
     """The largest deviation at the user's own arrays, and how many lines were too large to check
     there."""
 

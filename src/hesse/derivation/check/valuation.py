@@ -36,7 +36,7 @@ from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # Up to so many gradients are taken one by one.
-_TOGETHER = 16
+_ONE_BY_ONE = 16
 
 
 class Valuation:
@@ -183,7 +183,9 @@ class Valuation:
             result = moved.array(inner, axes)
             for k, shift in enumerate(shifts):
                 last = k == len(shifts) - 1
-                rows = _gradients(result.reshape(-1), shift, again=not last or bool(self._moved))
+                rows = _gradients(
+                    result.reshape(-1), shift, create_graph=not last or bool(self._moved)
+                )
                 result = rows.reshape((*result.shape, *shift.shape))
         return result if self._moved else result.detach()
 
@@ -210,15 +212,19 @@ class Valuation:
         return moved, shifts
 
 
-def _gradients(values: Tensor, by: Tensor, again: bool) -> Tensor:
+def _gradients(values: Tensor, by: Tensor, create_graph: bool) -> Tensor:
     """One row for each value: its gradient. Many rows go through automatic differentiation
     together."""
     if not values.requires_grad or len(values) == 0:
         return torch.zeros(len(values), *by.shape, dtype=by.dtype)
     slope = partial(
-        torch.autograd.grad, inputs=by, create_graph=again, retain_graph=True, allow_unused=True
+        torch.autograd.grad,
+        inputs=by,
+        create_graph=create_graph,
+        retain_graph=True,
+        allow_unused=True,
     )
-    if len(values) > _TOGETHER:
+    if len(values) > _ONE_BY_ONE:
         units = torch.eye(len(values), dtype=values.dtype)
         (rows,) = slope(values, grad_outputs=units, is_grads_batched=True)
         return torch.zeros(len(values), *by.shape, dtype=by.dtype) if rows is None else rows

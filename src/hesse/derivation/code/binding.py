@@ -19,7 +19,7 @@ Derivatives = tuple[Callable[[Any], Any], ...]
 
 
 @dataclass(frozen=True)
-class Arrays:
+class BoundArrays:
     """Arrays of one kind and one type.
 
     Attributes:
@@ -41,9 +41,9 @@ class Arrays:
         """A function of tensors as one of arrays of this kind."""
         if self.backend == "torch":
             return function
-        kind = self.like.dtype
+        dtype = self.like.dtype
         return lambda *arrays: (
-            function(*map(torch.as_tensor, arrays)).numpy(force=True).astype(kind, copy=False)
+            function(*map(torch.as_tensor, arrays)).numpy(force=True).astype(dtype, copy=False)
         )
 
     def constant(self, value: Any) -> Array:
@@ -56,7 +56,7 @@ class Arrays:
         return torch.as_tensor(value, dtype=self.like.dtype, device=self.like.device)
 
 
-def arrays_of(given: Mapping[str, Any]) -> Arrays:
+def arrays_of(given: Mapping[str, Any]) -> BoundArrays:
     """What was given as arrays of one kind: tensors if any of them is one, and the widest floating
     type among them.
 
@@ -74,32 +74,32 @@ def arrays_of(given: Mapping[str, Any]) -> Arrays:
             )
     # Integers and booleans are computed with as floating numbers.
     types = {array.dtype for array in arrays.values()}
-    kind = numpy.result_type(*types) if types else numpy.dtype(float)
-    kind = kind if kind.kind == "f" else numpy.dtype(float)
-    return Arrays(
+    dtype = numpy.result_type(*types) if types else numpy.dtype(float)
+    dtype = dtype if dtype.kind == "f" else numpy.dtype(float)
+    return BoundArrays(
         "numpy",
-        {name: array.astype(kind, copy=False) for name, array in arrays.items()},
-        numpy.ones((), kind),
+        {name: array.astype(dtype, copy=False) for name, array in arrays.items()},
+        numpy.ones((), dtype),
     )
 
 
-def _tensors(given: Mapping[str, Any]) -> Arrays:
+def _tensors(given: Mapping[str, Any]) -> BoundArrays:
     first, *others = (value for value in given.values() if isinstance(value, torch.Tensor))
-    kind, device = first.dtype, first.device
-    alike = all(other.dtype is kind and other.device == device for other in others)
+    dtype, device = first.dtype, first.device
+    alike = all(other.dtype is dtype and other.device == device for other in others)
     # The usual case converts nothing.
-    if kind.is_floating_point and alike and len(others) == len(given) - 1:
-        return Arrays("torch", given, first)
+    if dtype.is_floating_point and alike and len(others) == len(given) - 1:
+        return BoundArrays("torch", given, first)
     tensors = {name: torch.as_tensor(value) for name, value in given.items()}
     for name, value in tensors.items():
         if value.is_complex():
             raise HesseTypeError(f"{name}: expected real numbers, got {value.dtype}")
-        kind = torch.promote_types(kind, value.dtype)
-    kind = kind if kind.is_floating_point else torch.get_default_dtype()
+        dtype = torch.promote_types(dtype, value.dtype)
+    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
     # A number may lie on the CPU beside tensors of a GPU.
     device = next((value.device for value in (first, *others) if value.ndim), device)
-    tensors = {name: value.to(device, kind) for name, value in tensors.items()}
-    return Arrays("torch", tensors, next(iter(tensors.values())))
+    tensors = {name: value.to(device, dtype) for name, value in tensors.items()}
+    return BoundArrays("torch", tensors, next(iter(tensors.values())))
 
 
 def check_names(given: Mapping[str, Any], program: Program) -> None:
@@ -116,7 +116,7 @@ def check_names(given: Mapping[str, Any], program: Program) -> None:
             raise HesseKeyError(f"no array is called {name!r}; expected {nearest(name, free)}")
 
 
-def with_samples(given: Mapping[str, Any], program: Program) -> bool:
+def holds_samples(given: Mapping[str, Any], program: Program) -> bool:
     """Whether arrays of one sample's program hold many samples: each of the sample's own has one
     more axis, in front.
 
@@ -129,7 +129,9 @@ def with_samples(given: Mapping[str, Any], program: Program) -> bool:
         if name in given and leaf.per_sample and leaf.value is None
     }
     if any(more.values()) and not all(more.values()):
-        many, single = (next(name for name in more if more[name] is kind) for kind in (True, False))
+        many, single = (
+            next(name for name in more if more[name] is batched) for batched in (True, False)
+        )
         leaf, count = program.leaves[single], len(given[many])
         classes = ", one-hot where they are classes" if leaf.sums_to == 1 else ""
         raise HesseValueError(
@@ -174,7 +176,7 @@ def _axes(leaf: Leaf) -> str:
     return f"shape {shape_text(leaf.sizes)}" if leaf.sizes else "a scalar"
 
 
-def check_there(needed: tuple[str, ...], given: Mapping[str, Any], program: Program) -> None:
+def check_present(needed: tuple[str, ...], given: Mapping[str, Any], program: Program) -> None:
     """Refuse to go on without an array that is needed.
 
     Raises:

@@ -15,15 +15,15 @@ from hesse.derivation.calculus.samples import batched
 from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.binding import (
     Array,
-    Arrays,
+    BoundArrays,
     Derivatives,
     arrays_of,
     bound_functions,
     bound_sizes,
     check_names,
-    check_there,
+    check_present,
     derivative_of,
-    with_samples,
+    holds_samples,
 )
 from hesse.derivation.code.function import Function
 from hesse.derivation.code.schedule import schedule
@@ -123,16 +123,16 @@ class _Compiler:
         expression: Expression,
         free: tuple[Index, ...],
         program: Program,
-        arrays: Arrays,
+        arrays: BoundArrays,
         known: Mapping[str, str],
         derivatives: Mapping[str, Derivatives],
     ) -> None:
-        if with_samples(arrays.values, program):
+        if holds_samples(arrays.values, program):
             expression, program = batched(expression, program)
         self.program, self.arrays, self.derivatives = program, arrays, derivatives
         self.sizes = bound_sizes(arrays.values, program)
         self.schedule = schedule(expression, free, program, self.sizes, known)
-        check_there(self.schedule.arguments, arrays.values, program)
+        check_present(self.schedule.arguments, arrays.values, program)
 
     def compiled(self) -> tuple[Callable[..., Array], list[str]]:
         """The function, and the names of the arrays that it takes; it holds none of them."""

@@ -8,7 +8,7 @@ from typing import Any
 from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
-from hesse.derivation.code.right_hand_sides import Writer, derivative_name, right_hand_side
+from hesse.derivation.code.right_hand_sides import CodeWriter, derivative_name, right_hand_side
 from hesse.derivation.code.statements import (
     Applied,
     Argument,
@@ -63,7 +63,7 @@ class Function:
         self.schedule, self.backend, self.names = schedule, backend, names
         self.arguments = {leaf.name: names.new(leaf.name) for leaf in arguments}
         like = next(iter(self.arguments.values()), like)
-        self.writer = Writer(backend, names, like, program.unknown, written_out)
+        self.writer = CodeWriter(backend, names, like, program.unknown, written_out)
         self.lines: list[tuple[ast.stmt, str]] = []
         self.arrays: dict[str, Statement] = {}
         self._unnamed = 0

@@ -13,7 +13,7 @@ from hesse.derivation.code.value_numbering import Statements
 _EXHAUSTIVE = 6
 
 
-def contracted(
+def product_of(
     statements: Statements,
     values: list[Value],
     wanted: tuple[Index, ...],

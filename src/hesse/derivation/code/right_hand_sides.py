@@ -39,7 +39,7 @@ class Outside(dict[Any, str]):
         return self[thing]
 
 
-class Writer:
+class CodeWriter:
     """What the code so far has named.
 
     Attributes:
@@ -160,8 +160,10 @@ class Writer:
         """The sum of parts as an array that nothing else holds."""
         total, value = self.total(parts, axes), parts[0].value
         # One array as it is: the caller's, a view, or what another statement needs as well.
-        others = len(parts) == 1 and parts[0].scale.is_one and value and value.id not in self.spent
-        return self.word(self.backend.copied, array=total) if others else total
+        is_shared = (
+            len(parts) == 1 and parts[0].scale.is_one and value and value.id not in self.spent
+        )
+        return self.word(self.backend.copied, array=total) if is_shared else total
 
     def onto_diagonals(self, array: str, part: Part, axes: tuple[Index, ...]) -> ast.stmt:
         """The statement that adds a part where its indices are equal."""
@@ -191,18 +193,18 @@ def derivative_name(function: str, order: int) -> str:
 
 
 @singledispatch
-def right_hand_side(node: Node, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def right_hand_side(node: Node, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     """The tree of a node whose result has these axes."""
     raise NotImplementedError(f"no code for {type(node).__name__}")
 
 
 @right_hand_side.register
-def _(node: Argument, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Argument, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     return writer.constant(literal(writer.written_out[node.name]))
 
 
 @right_hand_side.register
-def _(node: Applied, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Applied, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     argument = writer.arrays[node.argument.id]
     if writer.knows(node.function, node.order):
         return writer.known(node.function, argument)
@@ -210,7 +212,7 @@ def _(node: Applied, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 
 
 @right_hand_side.register
-def _(node: NamedMap, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: NamedMap, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     arrays = [writer.arrays[value.id] for value in node.arguments]
     identifier = writer.names.new(node.operation)
     writer.maps[identifier] = node.function
@@ -218,7 +220,7 @@ def _(node: NamedMap, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 
 
 @right_hand_side.register
-def _(node: Raised, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Raised, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     base, power = writer.read(node.base, axes), node.exponent
     if isinstance(power, Value):
         return tree("base ** power", base=base, power=writer.read(power, axes))
@@ -231,13 +233,13 @@ def _(node: Raised, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 
 
 @right_hand_side.register
-def _(node: Product, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Product, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     factors = (writer.read(value, axes) for value in node.factors)
     return reduce(lambda product, factor: tree("a * b", a=product, b=factor), factors)
 
 
 @right_hand_side.register
-def _(node: Contraction, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Contraction, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     match lowered(node, axes):
         case Matmul(left, right, drop):
             # The axis that made a matrix of a vector is taken out again.
@@ -255,7 +257,7 @@ def _(node: Contraction, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 
 
 @right_hand_side.register
-def _(node: Selection, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Selection, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     inner = node.operand.axes
     if len(set(inner)) < len(inner) or axes != tuple(i for i in inner if i in axes):
         return writer.einsum(subscripts(inner, out=axes), node.operand)
@@ -267,7 +269,7 @@ def _(node: Selection, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
 
 
 @right_hand_side.register
-def _(node: Combination, axes: tuple[Index, ...], writer: Writer) -> ast.expr:
+def _(node: Combination, axes: tuple[Index, ...], writer: CodeWriter) -> ast.expr:
     if any(part.value for part in node.parts):
         return writer.fresh_total(node.parts, axes)
     # Numbers alone are Python's: an array is made of them.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from hesse.derivation.calculus.algebra import contract
-from hesse.derivation.calculus.deltas import merged, opened
+from hesse.derivation.calculus.deltas import expanded_around_deltas, merged
 from hesse.derivation.calculus.expression import (
     Apply,
     Count,
@@ -26,7 +26,7 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
-from hesse.derivation.code.products import contracted
+from hesse.derivation.code.products import product_of
 from hesse.derivation.code.statements import (
     Applied,
     Argument,
@@ -230,7 +230,7 @@ class _Scheduler:
 
     def _parts(self, expression: Expression, free: tuple[Index, ...]) -> list[Part]:
         parts: dict[object, Part] = {}
-        terms = [part for term in expression.terms for part in opened(term)]
+        terms = [part for term in expression.terms for part in expanded_around_deltas(term)]
         for term in terms:
             part = self._term(term, free, alone=len(terms) == 1)
             if part is None:
@@ -267,7 +267,7 @@ class _Scheduler:
                 # Nothing depends on it: the sum over it is its length times what is summed.
                 scale *= _extent(index.size)
         wanted = tuple(index for index in free if index in held)
-        return Part(*contracted(self._statements, values, wanted, scale, alone), equal)
+        return Part(*product_of(self._statements, values, wanted, scale, alone), equal)
 
 
 def _extent(size: Size) -> Scale:

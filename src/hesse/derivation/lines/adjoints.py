@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hesse.derivation.calculus.algebra import add, multiply, simplify, total
-from hesse.derivation.calculus.differentiation import OfEntry, derivative, directly, unfolded
+from hesse.derivation.calculus.differentiation import (
+    OfEntry,
+    derivative,
+    derivative_of_definition,
+    explicit_derivative,
+)
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.picking import Picker
@@ -47,10 +52,10 @@ class Adjoints:
     program: Program
     shares: dict[str, tuple[Share, ...]]
     entries: dict[str, Entry]
-    moved: dict[str, str]  # for each δ, the quantity it is the signal of
+    quantity_of: dict[str, str]  # for each δ, the quantity it is the signal of
 
     def moved_shares(
-        self, of: Entry, by: Entry, entry: OfEntry
+        self, of: Entry, by: Entry, of_entry: OfEntry
     ) -> Iterator[tuple[Share, Expression, Expression]]:
         """The shares of ∂J/∂of, each with the two parts of its derivative ∂/∂by.
 
@@ -59,19 +64,19 @@ class Adjoints:
         taken = {index.name for index in (*of.indices, *by.indices)}
         for share in self.shares[of.name]:
             share = share.at(self.entries[of.name].indices, of.indices, taken)
-            outer = derivative(share.outer, by, entry).expression
-            inner = derivative(share.inner, by, entry).expression
+            outer = derivative(share.outer, by, of_entry).expression
+            inner = derivative(share.inner, by, of_entry).expression
             above, beside = multiply(outer, share.inner), multiply(share.outer, inner)
             yield share, total(above, share.over), total(beside, share.over)
 
     def slope(self, parameter: str) -> Expression:
         """∂J/∂parameter at the parameter's entry."""
         return simplify(
-            add(*(share.product for share in self.shares[parameter])), ones(self.program)
+            add(*(share.product for share in self.shares[parameter])), distributions(self.program)
         )
 
 
-def ones(program: Program) -> frozenset[str]:
+def distributions(program: Program) -> frozenset[str]:
     """The arrays whose entries along the last axis add to one."""
     leaves = {name for name, leaf in program.leaves.items() if leaf.sums_to == 1}
     return frozenset(
@@ -100,7 +105,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     }
     signal: dict[str, Expression] = {program.cost.name: ONE}  # at the quantity's own indices
     named: list[Quantity] = []
-    moved: dict[str, str] = {}
+    quantity_of: dict[str, str] = {}
     names = Picker(program.names)
 
     def arriving(name: str, place: Entry) -> tuple[Share, ...]:
@@ -111,7 +116,9 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
                 continue
             taken = {index.name for index in place.indices}
             over = tuple(fresh(index, taken) for index in user.indices)
-            local = unfolded(program, Entry(user.name, over), place, directly).expression
+            local = derivative_of_definition(
+                program, Entry(user.name, over), place, explicit_derivative
+            ).expression
             if local.is_zero:
                 continue
             outer = rename(signal[user.name], dict(zip(user.indices, over, strict=True)))
@@ -125,7 +132,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         shares = arriving(quantity.name, quantity.entry)
         if not shares:
             continue
-        expression = simplify(add(*(share.product for share in shares)), ones(program))
+        expression = simplify(add(*(share.product for share in shares)), distributions(program))
         # A sum gets a name where it is passed on to several names; that of an activation goes
         # into the δ below it alone.
         uses = len(names_in(quantity.definition))
@@ -143,13 +150,13 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
                 )
             )
             signal[quantity.name] = of(Entry(name, quantity.indices))
-            moved[name] = quantity.name
+            quantity_of[name] = quantity.name
         else:
             signal[quantity.name] = expression
     arrived = {name: arriving(name, entries[name]) for name in parameters}
     # A δ needs the values of the whole forward pass, so all of them come after it.
     everything = (*program.quantities[:-1], *named, program.cost)
-    return Adjoints(replace(program, quantities=tuple(everything)), arrived, entries, moved)
+    return Adjoints(replace(program, quantities=tuple(everything)), arrived, entries, quantity_of)
 
 
 def natural_entry(program: Program, name: str) -> Entry:

@@ -13,9 +13,9 @@ from typing import Any
 from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
-    directly,
-    same_entry,
-    unfolded,
+    by_own_entry,
+    derivative_of_definition,
+    explicit_derivative,
 )
 from hesse.derivation.calculus.expression import (
     ZERO,
@@ -55,7 +55,9 @@ class Stages:
         self.order = {
             quantity.name: place for place, quantity in enumerate(self.page.program.quantities)
         }
-        self.signals = {quantity: delta for delta, quantity in self.page.first.moved.items()}
+        self.signals = {
+            quantity: delta for delta, quantity in self.page.adjoints.quantity_of.items()
+        }
 
     # ---------------------------------------------------------------- what a block asks
 
@@ -70,12 +72,14 @@ class Stages:
         if exchanged is not None:
             return exchanged
         # Only places that lead on to what is differentiated.
-        slots = [name for name in self.page.users(by.name) if self._feels(entry.name, name)]
+        slots = [name for name in self.page.users(by.name) if self._depends(entry.name, name)]
         asked, reached = [], []
         for slot in slots:
             taken = {index.name for index in (*entry.indices, *by.indices)}
             place = self.page.letters.beside(self.page.program.by_name[slot].entry, taken)
-            local = unfolded(self.page.program, place, by, directly).expression
+            local = derivative_of_definition(
+                self.page.program, place, by, explicit_derivative
+            ).expression
             asked.append(total(multiply(of(Partial(entry, (place,))), local), place.indices))
             reached.append(total(multiply(self.derivative(entry, place), local), place.indices))
         step, result = (
@@ -94,16 +98,16 @@ class Stages:
     def _exchanged(self, entry: Entry, by: Entry) -> Expression | None:
         """∂δ/∂W as ∂(∂J/∂W)/∂z, where W stands above z too, and so in the δ itself; None where it
         does not."""
-        if entry.name not in self.page.first.moved:
+        if entry.name not in self.page.adjoints.quantity_of:
             return None
-        z = Entry(self.page.first.moved[entry.name], entry.indices)
-        shares = list(self.page.first.moved_shares(by, z, self.derivative))
+        z = Entry(self.page.adjoints.quantity_of[entry.name], entry.indices)
+        shares = list(self.page.adjoints.moved_shares(by, z, self.derivative))
         # Without a place above, the chain rule through the slots is the shorter way.
         if all(beside.is_zero for _, _, beside in shares):
             return None
-        indices = self.page.first.entries[by.name].indices
+        indices = self.page.adjoints.entries[by.name].indices
         slope = self.page.letters.nice(
-            renamed_to(self.page.first.slope(by.name), indices, by.indices)
+            renamed_to(self.page.adjoints.slope(by.name), indices, by.indices)
         )
         step = of(Partial(grouped(slope), (z,)))
         result = self.page.simplified(
@@ -115,7 +119,9 @@ class Stages:
         self.page.write("put in", step, result, "by the stages")
         return result
 
-    def open(self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]) -> None:
+    def with_curvature_written_out(
+        self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
+    ) -> None:
         """A stage's S and D keep their names."""
 
     # ---------------------------------------------------------------- the stages
@@ -123,20 +129,20 @@ class Stages:
     def derivative(self, entry: Entry, by: Entry) -> Expression:
         """∂ entry/∂ by for a δ (an S) or a forward quantity (a D), in named quantities."""
         if entry.name == by.name:
-            return same_entry(entry, by)
-        if not self._feels(entry.name, by.name):
+            return by_own_entry(entry, by)
+        if not self._depends(entry.name, by.name):
             return ZERO
-        moved = self.page.first.moved.get(entry.name)
-        if moved is None:
+        quantity = self.page.adjoints.quantity_of.get(entry.name)
+        if quantity is None:
             return self._known("D", entry, by)
-        if self.order[moved] <= self.order[by.name]:
+        if self.order[quantity] <= self.order[by.name]:
             return self._known("S", entry, by)
         # S is symmetric: the lower of the two goes first.
         return self._known(
-            "S", Entry(self.signals[by.name], by.indices), Entry(moved, entry.indices)
+            "S", Entry(self.signals[by.name], by.indices), Entry(quantity, entry.indices)
         )
 
-    def _feels(self, name: str, by: str) -> bool:
+    def _depends(self, name: str, by: str) -> bool:
         return name == by or by in self.page.program.ancestors(name)
 
     def _known(self, kind: str, entry: Entry, by: Entry) -> Expression:
@@ -160,7 +166,7 @@ class Stages:
         return renamed_to(moved, tuple(away.values()), (*entry.indices, *by.indices))
 
     def _named(self, kind: str, entry: Entry, by: Entry) -> Expression:
-        raw = unfolded(self.page.program, entry, by, self.derivative).expression
+        raw = derivative_of_definition(self.page.program, entry, by, self.derivative).expression
         free = (*entry.indices, *by.indices)
         expression = self.page.letters.nice(self.page.simplified(raw, free), free)
         # Zero and short ones are put in where they stand; a name would be longer.
@@ -169,7 +175,7 @@ class Stages:
             return expression
         diagonal = on_diagonals(expression, entry.indices, by.indices)
         named = Entry(self._name(kind, entry, by), diagonal.indices)
-        if kind == "S" and self.page.first.moved[entry.name] == by.name:
+        if kind == "S" and self.page.adjoints.quantity_of[entry.name] == by.name:
             self.page.symmetric_in(named, entry.indices, by.indices)
         note = str(Name("∂", of=entry.name, by=by.name))
         role = "curvature" if kind == "S" else "transport"
@@ -189,9 +195,9 @@ class Stages:
         return diagonal or same or self.page.program.by_name[entry.name].role == "preactivation"
 
     def _name(self, kind: str, entry: Entry, by: Entry) -> str:
-        of = self.page.first.moved[entry.name] if kind == "S" else entry.name
-        wish = Name(kind, of=Name.read(of).place, by=Name.read(by.name).place)
-        if of == by.name:
+        quantity = self.page.adjoints.quantity_of[entry.name] if kind == "S" else entry.name
+        wish = Name(kind, of=Name.read(quantity).place, by=Name.read(by.name).place)
+        if quantity == by.name:
             wish = Name(kind, wish.of)
         return Picker(self.page.program.names).pick(primed(wish))
 
@@ -215,7 +221,8 @@ class Stages:
             pair
             for pair in pairs
             if any(
-                self._feels(user, self.page.users(pair[0])[0]) for user in self.page.users(pair[1])
+                self._depends(user, self.page.users(pair[0])[0])
+                for user in self.page.users(pair[1])
             )
         ]
         # W1 with W3 where there is one: a layer lies between the two.
@@ -248,14 +255,14 @@ class Named:
 # ---------------------------------------------------------------- the lines of each layer
 
 
-def stages(known: Stages) -> tuple[Stage, ...]:
+def stages(expander: Stages) -> tuple[Stage, ...]:
     """For each layer: what it computes, its δ, its S with itself and with any later layer, and its
     D from any earlier one.
 
     A line for "any" layer is written for one, and certified for the nearest, the next and the
     farthest.
     """
-    page, slots = known.page, known.slots
+    page, slots = expander.page, expander.slots
     forward = [q.name for q in page.program.quantities if q.role not in BACKWARD]
     starts = [forward.index(name) for name in slots]
     done: list[Stage] = []
@@ -265,8 +272,8 @@ def stages(known: Stages) -> tuple[Stage, ...]:
         first = 0 if place == 0 else starts[place]
         last = starts[place + 1] if place + 1 < len(slots) else len(forward)
         computed = tuple(forward[first:last])
-        pushed = [line for quantity in computed for line in _transport(known, quantity, place)]
-        lines = [_signal(known, name), *_curvatures(known, place), *pushed]
+        pushed = [line for quantity in computed for line in _transport(expander, quantity, place)]
+        lines = [_signal(expander, name), *_curvatures(expander, place), *pushed]
         lines.extend(_known_slopes(page, lines, told))
         done.append(
             Stage(
@@ -288,34 +295,41 @@ def _known_slopes(page: Page, lines: list[Line], told: set[tuple[str, int]]) -> 
         if written is None:
             continue
         page.program = written.program
-        for (factor, _, function), known in zip(written.replaced, written.lines, strict=True):
+        for (factor, _, function), line_for_factor in zip(
+            written.replaced, written.lines, strict=True
+        ):
             assert isinstance(factor, Apply)
             if (function, factor.order) not in told:
                 told.add((function, factor.order))
-                new.append(known)
+                new.append(line_for_factor)
     return new
 
 
-def _signal(known: Stages, name: str) -> Line:
-    quantity = known.page.program.by_name[known.signals[name]]
+def _signal(expander: Stages, name: str) -> Line:
+    quantity = expander.page.program.by_name[expander.signals[name]]
     assert isinstance(quantity.definition, Expression)
-    before = of(Partial(known.page.program.cost.entry, (Entry(name, quantity.indices),)))
+    before = of(Partial(expander.page.program.cost.entry, (Entry(name, quantity.indices),)))
     return Line(
-        "", "δ, pulled down", before, quantity.definition, known.page.through(name), quantity.entry
+        "",
+        "δ, pulled down",
+        before,
+        quantity.definition,
+        expander.page.through(name),
+        quantity.entry,
     )
 
 
-def _curvatures(known: Stages, place: int) -> list[Line]:
+def _curvatures(expander: Stages, place: int) -> list[Line]:
     """S of a layer with itself, and with any later layer."""
-    name, later = known.slots[place], known.slots[place + 1 :]
-    signal = known.signals[name]
+    name, later = expander.slots[place], expander.slots[place + 1 :]
+    signal = expander.signals[name]
     others = [
         line
         for other in dict.fromkeys((*later[:2], *later[-1:]))
-        if (line := known.line(signal, other)) is not None
+        if (line := expander.line(signal, other)) is not None
     ]
     why = f"for every layer m after {name}" if len(later) > 1 else ""
-    itself = known.line(signal, name)
+    itself = expander.line(signal, name)
     closed = (
         []
         if itself is None
@@ -324,15 +338,15 @@ def _curvatures(known: Stages, place: int) -> list[Line]:
     return [*_for_any("S, pulled down", others, others[1:] or others, "m", why), *closed]
 
 
-def _transport(known: Stages, name: str, place: int) -> list[Line]:
+def _transport(expander: Stages, name: str, place: int) -> list[Line]:
     """D from any earlier layer to a quantity of this one."""
-    if known.page.program.cost.name == name:
+    if expander.page.program.cost.name == name:
         return []
-    earlier = known.slots[:place][::-1]
+    earlier = expander.slots[:place][::-1]
     others = [
         line
         for other in dict.fromkeys((*earlier[:2], *earlier[-1:]))
-        if (line := known.line(name, other)) is not None
+        if (line := expander.line(name, other)) is not None
     ]
     # One without a name is put in where it is used, and needs no line.
     named = [line for line in others if line.name is not None]

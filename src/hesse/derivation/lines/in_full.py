@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import multiply, renamed_to, same, total, weight
 from hesse.derivation.calculus.diagonals import on_diagonals
-from hesse.derivation.calculus.differentiation import unfolded, wholly
+from hesse.derivation.calculus.differentiation import derivative_of_definition, total_derivative
 from hesse.derivation.calculus.expression import (
     Apply,
     Entry,
@@ -37,7 +37,7 @@ class DerivedCurvature:
 
 
 @dataclass
-class CarryOut:
+class InFull:
     """Carries derivatives out on a page; the S that one block names, the next one knows."""
 
     page: Page
@@ -91,7 +91,9 @@ class CarryOut:
             result = self.page.simplified(total(multiply(S, reached), through.indices), prefer)
             self.page.write("put in", before, result, "one into the other")
             return result
-        derived = unfolded(self.page.program, entry, by, wholly(self.page.program))
+        derived = derivative_of_definition(
+            self.page.program, entry, by, total_derivative(self.page.program)
+        )
         step = self.page.letters.nice(self.page.simplified(derived.expression, prefer), prefer)
         partials = partials_in(step)
         reason = derived.rule.reason or self._reason(derived, entry, by, bool(partials))
@@ -111,7 +113,7 @@ class CarryOut:
         quantity = self.page.program.by_name.get(name)
         if quantity is None or quantity.role != "delta":
             return None
-        gate = self.page.first.moved[name]
+        gate = self.page.adjoints.quantity_of[name]
         # Through its own quantity, or not through it at all.
         if gate == by or by not in self.page.program.ancestors(gate):
             return None
@@ -161,9 +163,8 @@ class CarryOut:
     def _named(self, delta: Entry, z: Entry, derived: Expression) -> tuple[Entry, Expression]:
         wish = Name("S", Name.read(delta.name).layer)
         name = Picker(self.page.program.names).pick(primed(wish))
-        note = (
-            f"the curvature of {self.page.program.cost.name} in {self.page.first.moved[delta.name]}"
-        )
+        quantity_of = self.page.adjoints.quantity_of
+        note = f"the curvature of {self.page.program.cost.name} in {quantity_of[delta.name]}"
         diagonal = on_diagonals(derived, delta.indices, z.indices)
         entry = Entry(name, diagonal.indices)
         self.page.symmetric_in(entry, delta.indices, z.indices)
@@ -171,7 +172,7 @@ class CarryOut:
         self.page.program = self.page.program.with_quantity(quantity)
         return entry, diagonal.named(entry)
 
-    def open(
+    def with_curvature_written_out(
         self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
     ) -> tuple[str, Expression] | None:
         """The block with its own S written out, where that S stands on a δ or an S above it, or is
@@ -182,8 +183,8 @@ class CarryOut:
                 short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
                 below = (known[n].role for n in names_in(quantity.definition) if n in known)
                 if short or not {"delta", "curvature"}.isdisjoint(below):
-                    opened = written_out(result, quantity.entry, quantity.definition)
-                    return quantity.name, self.page.simplified(opened, rows, columns)
+                    put = written_out(result, quantity.entry, quantity.definition)
+                    return quantity.name, self.page.simplified(put, rows, columns)
         return None
 
     def _reason(self, derived: Derivative, entry: Entry, by: Entry, left: bool) -> str:

@@ -16,7 +16,7 @@ from hesse.derivation.calculus.expression import (
     indices,
 )
 from hesse.derivation.calculus.program import Program, mentioned, names_in
-from hesse.derivation.lines.adjoints import Adjoints, ones
+from hesse.derivation.lines.adjoints import Adjoints, distributions
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.records import Line
 
@@ -29,13 +29,13 @@ class Page:
 
     Attributes:
         program: grows by each S and D that gets a name.
-        first: the first derivatives.
+        adjoints: the first derivatives.
         lines: of the block that is being written.
         branch: the letter of the branch that is being written, or "".
     """
 
     program: Program
-    first: Adjoints
+    adjoints: Adjoints
     lines: list[Line] = field(default_factory=list)
     branch: str = ""
     count: int = 0
@@ -119,7 +119,7 @@ class Page:
         # A free index that a term does not have must not be caught by one that it sums over.
         free = {index.name for index in prefer}
         apart = Expression(tuple(freshen(term, free) for term in expression.terms))
-        simple = simplify(apart, ones(self.program), prefer)
+        simple = simplify(apart, distributions(self.program), prefer)
         turned = Expression(
             tuple(replace(term, factors=tuple(map(upright, term.factors))) for term in simple.terms)
         )
@@ -170,7 +170,7 @@ def in_reading_order(expression: Expression, start: tuple[Index, ...]) -> Expres
     terms = [
         term
         if any(isinstance(f, Partial) for f in term.factors)
-        else replace(term, factors=_walk(term.factors, start))
+        else replace(term, factors=_chained(term.factors, start))
         for term in expression.terms
     ]
     # Terms of the same names differ in their indices alone, as A and Aᵀ do.
@@ -184,7 +184,7 @@ def in_reading_order(expression: Expression, start: tuple[Index, ...]) -> Expres
     return Expression(tuple(terms))
 
 
-def _walk(factors: tuple[Factor, ...], start: tuple[Index, ...]) -> tuple[Factor, ...]:
+def _chained(factors: tuple[Factor, ...], start: tuple[Index, ...]) -> tuple[Factor, ...]:
     scalars = [factor for factor in factors if not indices(factor)]
     deltas = [factor for factor in factors if isinstance(factor, Delta)]
     rest = [factor for factor in factors if indices(factor) and not isinstance(factor, Delta)]

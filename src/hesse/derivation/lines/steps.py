@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import add, marked, renamed_to
-from hesse.derivation.calculus.differentiation import derivative, wholly
+from hesse.derivation.calculus.differentiation import derivative, total_derivative
 from hesse.derivation.calculus.expression import (
     ZERO,
     Entry,
@@ -37,7 +37,7 @@ class Expander(Protocol):
         """What the derivative comes to; writes its lines the first time."""
         ...
 
-    def open(
+    def with_curvature_written_out(
         self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
     ) -> tuple[str, Expression] | None:
         """A result with one name in it written out, and that name; or None."""
@@ -54,7 +54,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
         signals: whether to write the δ out here; False where the stages do.
     """
     page.begin()
-    entry, expression = page.first.entries[name], page.first.slope(name)
+    entry, expression = page.adjoints.entries[name], page.adjoints.slope(name)
     cost = page.program.cost.entry
     needed = set(names_in(expression)).union(
         *(page.program.ancestors(used) for used in names_in(expression))
@@ -63,10 +63,14 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
         # In the order of the program, which is from the top down.
         if signals and quantity.role == "delta" and quantity.name in needed:
             assert isinstance(quantity.definition, Expression)
-            moved = Entry(page.first.moved[quantity.name], quantity.indices)
-            why = f"{moved.name} acts on {cost.name} {page.through(moved.name)}"
+            of_signal = Entry(page.adjoints.quantity_of[quantity.name], quantity.indices)
+            why = f"{of_signal.name} acts on {cost.name} {page.through(of_signal.name)}"
             page.write(
-                "chain rule", of(Partial(cost, (moved,))), quantity.definition, why, quantity.entry
+                "chain rule",
+                of(Partial(cost, (of_signal,))),
+                quantity.definition,
+                why,
+                quantity.entry,
             )
             _substitute(page, quantity.definition, quantity.indices)
     if expression.is_zero:
@@ -79,7 +83,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
         return Slope(entry, ZERO, tuple(page.lines))
     why = f"{name} acts on {cost.name} {page.through(name)}"
     page.write(
-        "chain rule" if needed & set(page.first.moved) else "derivative",
+        "chain rule" if needed & set(page.adjoints.quantity_of) else "derivative",
         of(Partial(cost, (entry,))),
         expression,
         why,
@@ -92,10 +96,12 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     """∂²J/∂rows ∂columns, begun from the first derivative in ``columns``."""
     page.begin()
     expander.begin()
-    A = page.first.entries[rows]
-    B = page.letters.beside(page.first.entries[columns], {index.name for index in A.indices})
+    A = page.adjoints.entries[rows]
+    B = page.letters.beside(page.adjoints.entries[columns], {index.name for index in A.indices})
     cost = page.program.cost.entry
-    known = renamed_to(page.first.slope(columns), page.first.entries[columns].indices, B.indices)
+    known = renamed_to(
+        page.adjoints.slope(columns), page.adjoints.entries[columns].indices, B.indices
+    )
     known = page.letters.nice(known, (*A.indices, *B.indices))
     whole, start = of(Partial(cost, (A, B))), of(Partial(grouped(known), (A,)))
     if known.is_zero:
@@ -111,7 +117,7 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
         for k, partial in enumerate(partials)
     }
     marks = tuple(_mark(term, letters) for term in branches.terms) if len(partials) > 1 else ()
-    rule = _rule(derivative(known, A, wholly(page.program)), bool(partials))
+    rule = _rule(derivative(known, A, total_derivative(page.program)), bool(partials))
     part = "factor" if rule == rules.PRODUCT else "term"
     why = f"one branch for each {part} that contains {rows}" if len(partials) > 1 else ""
     page.write(rule.name, start, branches, why, marks=marks)
@@ -132,10 +138,11 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
         page.write("collect", whole, result, "the branches put in")
         # The result as the branches have it stays; this is one line more where the S is short, or
         # stands on another.
-        opened = expander.open(result, A.indices, B.indices)
-        if opened is not None:
-            page.write("put in", result, opened[1], f"{opened[0]} written out")
-            result = opened[1]
+        written_out = expander.with_curvature_written_out(result, A.indices, B.indices)
+        if written_out is not None:
+            name, expression = written_out
+            page.write("put in", result, expression, f"{name} written out")
+            result = expression
     result = _substitute(page, result, A.indices, B.indices)
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
 
@@ -161,7 +168,7 @@ def _rule(derived: Derivative, left: bool) -> Rule:
 def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     """∂/∂A of the first derivative, one term for each factor that A moves, by its kind."""
     parts = []
-    for share, above, beside in page.first.moved_shares(B, A, wholly(page.program)):
+    for share, above, beside in page.adjoints.moved_shares(B, A, total_derivative(page.program)):
         # Where the cost itself is linear in the place of the parameter there is no δ, and only one
         # kind.
         named = share.outer.number is None

@@ -54,7 +54,7 @@ def factored(expression: Expression) -> Factored:
     """
     if len(expression.terms) < 2:
         return Factored(Term(Fraction(1)), expression)
-    terms = [_opened(term) for term in expression.terms]
+    terms = [_without_whole_powers(term) for term in expression.terms]
     # The names are taken from the term with the fewest deltas: the others can follow it, it cannot
     # follow them.
     guide = min(
@@ -113,7 +113,7 @@ def _common_number(expression: Expression) -> Fraction:
     return -size if all(number < 0 for number in numbers) else size
 
 
-def _opened(term: Term) -> Term:
+def _without_whole_powers(term: Term) -> Term:
     """Whole powers as factors side by side."""
     factors: list[Factor] = []
     for factor in term.factors:

@@ -33,7 +33,7 @@ from hesse.derivation.show.given import (
     signals,
 )
 from hesse.derivation.show.matrices import Forms
-from hesse.derivation.show.readings import View, known_reading
+from hesse.derivation.show.readings import ReadLine, known_reading
 from hesse.derivation.show.remarks import remarks
 
 
@@ -62,7 +62,7 @@ class Outline:
             tuple(map(self.slope, self.record.slopes.values())),
             tuple(Section(stage.name, self.lines(stage.lines)) for stage in self.record.stages),
             tuple(map(self.block, self.record)),
-            checked(self.record),
+            checked_text(self.record),
         )
 
     def header(self) -> Header:
@@ -156,7 +156,7 @@ class Outline:
     ) -> tuple[Line, ...]:
         """The lines that the reading shows: those that it leaves nothing of are left out."""
         shown: list[Line] = []
-        above: View | None = None
+        previous: ReadLine | None = None
         for line in lines:
             # Both sides and the name go through the reading before they are compared: one weight
             # per layer makes sides equal that were not.
@@ -168,14 +168,17 @@ class Outline:
                 continue
             # A reading that adds like terms leaves marks without their terms.
             marks = line.marks if len(line.marks) == len(after.terms) else ()
-            continued = above is not None and above.name is None and above.after == before != after
+            continued = (
+                previous is not None and previous.name is None and previous.after == before != after
+            )
             # The sides of a matrix are those of the line as it was derived: the reading may have
             # taken their indices.
-            above = View(before, after, name, marks, *self._sides(line.before, block), continued)
-            shown.append(self.line(line, above))
+            view = ReadLine(before, after, name, marks, *self._sides(line.before, block), continued)
+            shown.append(self.line(line, view))
+            previous = view
         return tuple(shown)
 
-    def line(self, line: records.Line, view: View) -> Line:
+    def line(self, line: records.Line, view: ReadLine) -> Line:
         """A line; where its name alone says what it comes to, with what that is."""
         equation, defined = self.reading.equation(view, self.forms), None
         if view.name is not None and view.name.name in names_in(view.after):
@@ -218,7 +221,7 @@ class Outline:
 # ---------------------------------------------------------------- what was checked
 
 
-def checked(record: Record) -> str:
+def checked_text(record: Record) -> str:
     """How many lines were compared, their largest deviation, and that of the whole blocks."""
     lines = list(all_lines(record))
     compared = [line.deviation for line in lines if not math.isnan(line.deviation)]

@@ -29,7 +29,7 @@ from hesse.errors import HesseValueError, nearest
 
 
 @dataclass(frozen=True)
-class View:
+class ReadLine:
     """The two sides of a line as a reading has them.
 
     Attributes:
@@ -104,7 +104,7 @@ class Reading:
         """A formula by itself."""
         return self.expression(expression, forms.program)
 
-    def equation(self, view: View, forms: Forms) -> Equation:
+    def equation(self, view: ReadLine, forms: Forms) -> Equation:
         """A line."""
         left = None if view.continued else view.before
         right = summands(view.after, view.marks)
@@ -180,7 +180,7 @@ class Matrices(Reading):
         form = forms.whole(expression, rows, columns)
         return expression if form is None else form
 
-    def equation(self, view: View, forms: Forms) -> Equation:
+    def equation(self, view: ReadLine, forms: Forms) -> Equation:
         right: Sum = ()
         if view.rows or view.columns:
             right = forms.by_kind(view.after, view.rows, view.columns, view.marks)

@@ -111,7 +111,7 @@ class _Reader:
         # A bound index may have the name of an index of the matrix that the term does not have.
         term = freshen(term, fixed | {index.name for index in (*rows, *columns)})
         forms = [self._as_it_stands(term, rows, columns, fixed, 2)]
-        opened = _opened(term, fixed)
+        opened = _first_parentheses_expanded(term, fixed)
         if opened is not None:
             forms.append(self.form(opened, rows, columns, fixed))
         return min((form for form in forms if form is not None), key=weight, default=None)
@@ -227,7 +227,7 @@ def _sample_like(index: Index, term: Term) -> tuple[bool, int]:
     return any(held[0] != index for held in holders), -len(holders)
 
 
-def _opened(term: Term, fixed: frozenset[str]) -> Expression | None:
+def _first_parentheses_expanded(term: Term, fixed: frozenset[str]) -> Expression | None:
     """The term with the first parentheses around a matrix multiplied out."""
     for place, factor in enumerate(term.factors):
         if (

@@ -42,7 +42,7 @@ from hesse.derivation.sources.language.vocabulary import along_the_last, known
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
-At = tuple[Index, ...]
+Indices = tuple[Index, ...]
 
 
 def lower(
@@ -126,7 +126,7 @@ class _Lowering:
 
     # ---------------------------------------------------------------- quantities
 
-    def entry(self, tree: Tree, indices: At) -> Entry:
+    def entry(self, tree: Tree, indices: Indices) -> Entry:
         """An entry of a quantity, which is defined where it is first asked for."""
         # Equal subtrees are one quantity.
         if tree not in self.defined:
@@ -137,7 +137,7 @@ class _Lowering:
 
     def quantity(self, tree: Tree) -> Quantity:
         indices = self.fresh(self.shapes.of(tree), set())
-        definition = simplify(self.opened(tree, indices, set()))
+        definition = simplify(self.written_out(tree, indices, set()))
         return Quantity(self.names.name(tree), indices, definition, self.names.role(tree))
 
     def whole(self, tree: FunctionCall) -> Quantity:
@@ -157,7 +157,7 @@ class _Lowering:
             self.names.role(tree),
         )
 
-    def fresh(self, shape: Sequence[Size], scope: set[str], summed: bool = False) -> At:
+    def fresh(self, shape: Sequence[Size], scope: set[str], summed: bool = False) -> Indices:
         """Indices for an array, with names that differ and are not in scope."""
         indices: list[Index] = []
         for size in shape:
@@ -168,16 +168,16 @@ class _Lowering:
 
     # ---------------------------------------------------------------- entries
 
-    def value(self, tree: Tree, indices: At, scope: set[str]) -> Expression:
+    def value(self, tree: Tree, indices: Indices, scope: set[str]) -> Expression:
         """The entry of a subtree at some indices; those it sums over have names that are not in
         scope."""
         return (
             of(self.entry(tree, indices))
             if tree in self.names
-            else self.opened(tree, indices, scope)
+            else self.written_out(tree, indices, scope)
         )
 
-    def opened(self, tree: Tree, indices: At, scope: set[str]) -> Expression:
+    def written_out(self, tree: Tree, indices: Indices, scope: set[str]) -> Expression:
         """The same, written out even where it has a name."""
         scope = scope | {index.name for index in indices}
         match tree:
@@ -196,23 +196,23 @@ class _Lowering:
             case Binary("@"):
                 return self.contraction(tree, indices, scope)
             case Binary("+" | "-" as sign, left, right):
-                second = self.stretched(right, indices, scope)
+                second = self.broadcast(right, indices, scope)
                 return add(
-                    self.stretched(left, indices, scope),
+                    self.broadcast(left, indices, scope),
                     second if sign == "+" else scale(second, -1),
                 )
             case Binary(_, left, right):
                 # The right side sums over no letter that stands in the left one.
-                first = self.stretched(left, indices, scope)
+                first = self.broadcast(left, indices, scope)
                 return self.arithmetic(
-                    tree, first, self.stretched(right, indices, scope | all_names(first))
+                    tree, first, self.broadcast(right, indices, scope | all_names(first))
                 )
             case FunctionCall(name) if name in _CALLS:
                 return _CALLS[name](self, tree, indices, scope)
             case FunctionCall(name, argument):
                 return of(Apply(name, 0, grouped(self.value(argument, indices, scope))))
 
-    def stretched(self, tree: Tree, indices: At, scope: set[str]) -> Expression:
+    def broadcast(self, tree: Tree, indices: Indices, scope: set[str]) -> Expression:
         """The entry of an operand at the indices of a result with more axes, or longer ones: an
         axis of size 1 is repeated."""
         shape = self.shapes.of(tree)
@@ -227,7 +227,7 @@ class _Lowering:
             [index for index in reached if index not in indices],
         )
 
-    def contraction(self, tree: Binary, indices: At, scope: set[str]) -> Expression:
+    def contraction(self, tree: Binary, indices: Indices, scope: set[str]) -> Expression:
         left, right = self.shapes.of(tree.left), self.shapes.of(tree.right)
         (k,) = self.fresh(left[-1:], scope, summed=True)
         tail = indices[len(indices) - (len(left) > 1) - (len(right) > 1) :]
@@ -235,8 +235,8 @@ class _Lowering:
         row, column = tail[: len(left) > 1], tail[len(tail) - (len(right) > 1) :]
         # Both sides see the summed index, so neither sums over its letter.
         scope = scope | {k.name}
-        first = self.stretched(tree.left, (*batch, *row, k), scope)
-        second = self.stretched(tree.right, (*batch, k, *column), scope | all_names(first))
+        first = self.broadcast(tree.left, (*batch, *row, k), scope)
+        second = self.broadcast(tree.right, (*batch, k, *column), scope | all_names(first))
         return total(times(first, second), [k])
 
     def arithmetic(self, tree: Binary, left: Expression, right: Expression) -> Expression:
@@ -276,8 +276,8 @@ class _Lowering:
     # -------------------------------------------------------- calls that are sums or arithmetic
 
     def summed(
-        self, tree: FunctionCall, indices: At, scope: set[str], squared: bool = False
-    ) -> tuple[Expression, At]:
+        self, tree: FunctionCall, indices: Indices, scope: set[str], squared: bool = False
+    ) -> tuple[Expression, Indices]:
         """The sum over one axis or all, and the indices summed over."""
         shape = self.shapes.of(tree.argument)
         if tree.axis is None:
@@ -290,10 +290,10 @@ class _Lowering:
             body = of(Power(grouped(body), constant(2)))
         return total(body, over), over
 
-    def sum(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+    def sum(self, tree: FunctionCall, indices: Indices, scope: set[str]) -> Expression:
         return self.summed(tree, indices, scope)[0]
 
-    def mean(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+    def mean(self, tree: FunctionCall, indices: Indices, scope: set[str]) -> Expression:
         result, over = self.summed(tree, indices, scope)
         for index in over:
             share = (
@@ -304,26 +304,26 @@ class _Lowering:
             result = times(share, result)
         return result
 
-    def norm2(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+    def norm2(self, tree: FunctionCall, indices: Indices, scope: set[str]) -> Expression:
         return root(self.summed(tree, indices, scope, squared=True)[0])
 
-    def sqrt(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+    def sqrt(self, tree: FunctionCall, indices: Indices, scope: set[str]) -> Expression:
         return root(self.value(tree.argument, indices, scope))
 
-    def trace(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+    def trace(self, tree: FunctionCall, indices: Indices, scope: set[str]) -> Expression:
         (i,) = self.fresh(self.shapes.of(tree.argument)[-1:], scope)
         return total(self.value(tree.argument, (*indices, i, i), scope | {i.name}), [i])
 
-    def diag(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+    def diag(self, tree: FunctionCall, indices: Indices, scope: set[str]) -> Expression:
         if len(indices) == 1:
             return self.value(tree.argument, (*indices, *indices), scope)
         return times(kronecker(indices), self.value(tree.argument, indices[:1], scope))
 
-    def eye(self, tree: FunctionCall, indices: At, scope: set[str]) -> Expression:
+    def eye(self, tree: FunctionCall, indices: Indices, scope: set[str]) -> Expression:
         return kronecker(indices)
 
 
-_CALLS: dict[str, Callable[[_Lowering, FunctionCall, At, set[str]], Expression]] = {
+_CALLS: dict[str, Callable[[_Lowering, FunctionCall, Indices, set[str]], Expression]] = {
     name: getattr(_Lowering, name)
     for name in ("sum", "mean", "norm2", "sqrt", "trace", "diag", "eye")
 }
@@ -352,6 +352,6 @@ def root(expression: Expression) -> Expression:
     )
 
 
-def kronecker(indices: At) -> Expression:
+def kronecker(indices: Indices) -> Expression:
     """[i = j]"""
     return ONE if indices[0] == indices[1] else of(Delta(*indices))

@@ -25,7 +25,7 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import ArrayCall, Definition, Leaf, Quantity, mentioned
-from hesse.derivation.sources.networks.conditions import Affine, composed, contracted
+from hesse.derivation.sources.networks.conditions import Affine, composed, without_deltas
 from hesse.derivation.sources.networks.letters import IndexLetters
 from hesse.derivation.sources.networks.view import Axis, View, length, times
 from hesse.errors import HesseMemoryError, readable_bytes
@@ -119,7 +119,7 @@ class Builder:
         same = condition.same_as
         if same is not None:
             return of(Delta(head, same))
-        fitting(condition.at)
+        require_fits(condition.at)
         result = self.condition(condition.shown, condition.at, condition.array)
         (term,) = result.terms
         (entry,) = term.factors
@@ -140,7 +140,7 @@ class Builder:
                     value, self.affine(condition.head, condition.start, condition.parts)
                 )
             parts += [replace(part, bound=(*part.bound, *rest.bound)) for part in value.terms]
-        return contracted(Expression(tuple(parts)))
+        return without_deltas(Expression(tuple(parts)))
 
     def constant(self, base: str, array: Tensor, shown: str | None = None) -> str:
         """The name of a constant array; the same one for the same array."""
@@ -378,7 +378,7 @@ class Builder:
         summed = [index for label, axis in along.items() if label not in out for index in axis]
         return View(total(reduce(times, expressions), summed), tuple(along[label] for label in out))
 
-    def aligned(self, views: Sequence[View]) -> tuple[list[Expression], tuple[Axis, ...]]:
+    def broadcast(self, views: Sequence[View]) -> tuple[list[Expression], tuple[Axis, ...]]:
         """Views on common axes, by the rules of broadcasting: their expressions, and the axes."""
         rank = max(len(view.axes) for view in views)
         labels = [[rank - len(view.axes) + k for k in range(len(view.axes))] for view in views]
@@ -386,7 +386,7 @@ class Builder:
         return expressions, tuple(along.get(label, ()) for label in range(rank))
 
 
-def fitting(indices: Sequence[Index]) -> None:
+def require_fits(indices: Sequence[Index]) -> None:
     """Refuse a condition whose array would not fit.
 
     Raises:

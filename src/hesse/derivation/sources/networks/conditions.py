@@ -140,6 +140,6 @@ def _affine(factor: Factor, known: Mapping[str, Affine]) -> Affine | None:
     )
 
 
-def contracted(expression: Expression) -> Expression:
+def without_deltas(expression: Expression) -> Expression:
     """Without deltas that can be summed away."""
     return Expression(tuple(contract(term) for term in expression.terms))

@@ -14,7 +14,7 @@ from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.derivation.calculus.expression import ZERO, Entry, of
 from hesse.derivation.calculus.program import Leaf, Program, Quantity, names_in
-from hesse.derivation.calculus.samples import Own
+from hesse.derivation.calculus.samples import CostArrays
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.sources.networks.builder import Builder, Given, layer_of
 from hesse.derivation.sources.networks.call import Call
@@ -95,12 +95,12 @@ class GraphProgram:
                     f" of {', '.join(records)} is wrong"
                 )
 
-    def own(self) -> Own:
+    def cost_arrays(self) -> CostArrays:
         """The cost's own parameters and data."""
         parameters = {
             name: value.detach().double().cpu() for name, value in self.cost.parameters.items()
         }
-        return Own(parameters, self._chunks, self.cost.samples, self.cost.scale)
+        return CostArrays(parameters, self._chunks, self.cost.samples, self.cost.scale)
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """How many samples, and their arrays: all of the cost's, some at a time."""

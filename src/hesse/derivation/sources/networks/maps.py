@@ -10,7 +10,7 @@ import torch
 from hesse.derivation.calculus.algebra import add, total
 from hesse.derivation.calculus.expression import Delta as Equal
 from hesse.derivation.calculus.expression import Expression, Index, of
-from hesse.derivation.sources.networks.builder import Builder, fitting, strides
+from hesse.derivation.sources.networks.builder import Builder, require_fits, strides
 from hesse.derivation.sources.networks.conditions import linear
 from hesse.derivation.sources.networks.view import Axis, View, length, times
 
@@ -88,7 +88,7 @@ def _same_place(build: Builder, old: list[Index], new: list[Index]) -> Expressio
     """The condition that two lists of indices mean the same place of a flattened axis."""
     if len(old) == 1:
         return build.affine(old[0], 0, list(zip(strides(tuple(new)), new, strict=True)))
-    fitting((*old, *new))
+    require_fits((*old, *new))
     sides = [
         linear(strides(tuple(side)), [int(index.size) for index in side], first=first)
         for side, first in ((old, 0), (new, len(old)))
