@@ -202,7 +202,8 @@ class _CostFunction:
         self.theta: ByParameter = {name: wide(value) for name, value in cost.parameters.items()}
         self._fixed = {name: wide(value) for name, value in cost.fixed.items()}
         self._batch = None if batch is None else batch.map(wide)
-        # A loss may differentiate in its prediction, which then has to depend on something.
+        # What this first evaluation detaches, `Widened` keeps for all later ones. A loss may
+        # differentiate in its prediction, which then has to depend on something.
         value = self._value(as_leaves(self.theta)).detach()
         if value.dtype != dtype:
             raise TypeError(f"the value is {value.dtype}")

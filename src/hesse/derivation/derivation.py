@@ -276,7 +276,10 @@ class Derivation(Record):
         """
         from hesse.derivation.check.certification import certified, valuation
 
-        return certified(self, valuation(self.program, seed, self.functions))[1]
+        point = valuation(self.program, seed, self.functions)
+        certificate = certified(self, point).certificate
+        assert certificate is not None
+        return certificate
 
     def _repr_html_(self) -> str:
         from hesse.derivation.show import html
@@ -317,7 +320,7 @@ def _with_block(derivation: Derivation, rows: str, columns: str) -> Derivation:
         derivation, program=program, slopes={}, stages=(), blocks={(rows, columns): block}
     )
     if derivation.at is not None:
-        alone, _ = certified(alone, derivation.at.extended(alone.program))
+        alone = certified(alone, derivation.at.extended(alone.program))
     return replace(derivation, program=alone.program, blocks={**derivation.blocks, **alone.blocks})
 
 

@@ -105,9 +105,8 @@ def _of_cost(
 ) -> Derivation:
     """The derivation for the loss of one sample, certified on the cost's own parameters and first
     samples too."""
-    from hesse.derivation.sources.networks.graph import (
-        program_of,
-    )  # the rules of all traced operations, which only a cost needs
+    # The rules of all traced operations, which only a cost needs.
+    from hesse.derivation.sources.networks.graph import program_of
 
     traced = program_of(cost)
     whole = cost.scale * cost.samples
@@ -219,4 +218,4 @@ def written(
     if not certify:
         return result
     point = valuation(result.program, functions=result.functions)
-    return replace(certified(result, point)[0], at=point)
+    return replace(certified(result, point), at=point)

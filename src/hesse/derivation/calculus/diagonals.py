@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hesse.derivation.calculus.algebra import collect, product
+from hesse.derivation.calculus.algebra import product
 from hesse.derivation.calculus.expression import Delta, Entry, Expression, Index, Term, rename
+from hesse.derivation.calculus.normal_form import collect
 
 
 @dataclass(frozen=True)

@@ -227,34 +227,38 @@ def with_companions(program: Program) -> Program:
     }
     for quantity in program.quantities:
         definition = quantity.definition
-        wanted = (
-            ARRAY_FUNCTIONS[definition.operation].companion
-            if isinstance(definition, ArrayCall)
-            else ""
-        )
-        if isinstance(definition, ArrayCall) and wanted:
-            argument, written = definition.argument, ARRAY_FUNCTIONS[wanted]
-            if (wanted, argument.name) not in have:
-                # The companion comes before the quantity whose derivative mentions it.
-                have.add((wanted, argument.name))
-                text = written.text or f"{wanted}({{}})"
-                name = (
-                    probability_name(program, names)
-                    if written.base
-                    else Picker(names).pick(numbered([text.format(argument.name)], 2))
-                )
-                quantities.append(
-                    Quantity(
-                        name,
-                        argument.indices,
-                        ArrayCall(wanted, argument),
-                        note=f"{wanted}({argument.name})",
-                    )
-                )
+        if isinstance(definition, ArrayCall):
+            other = _companion(program, definition, have, names)
+            # It comes before the quantity whose derivative mentions it.
+            quantities += [other] if other is not None else []
         quantities.append(quantity)
         if isinstance(definition, BlackBox):
-            quantities.extend(black_box_slopes(program, quantity))
+            quantities += black_box_slopes(program, quantity)
     return replace(program, quantities=tuple(quantities))
+
+
+def _companion(
+    program: Program, call: ArrayCall, have: set[tuple[str, str]], names: set[str]
+) -> Quantity | None:
+    """What the derivative of a call will mention, where it mentions something that has no name yet.
+
+    Args:
+        program: gives the name that fits.
+        call: a function of a whole array.
+        have: operations and their arguments that have a name; the companion is added.
+        names: those taken.
+    """
+    operation, argument = ARRAY_FUNCTIONS[call.operation].companion, call.argument
+    if not operation or (operation, argument.name) in have:
+        return None
+    have.add((operation, argument.name))
+    record, note = ARRAY_FUNCTIONS[operation], f"{operation}({argument.name})"
+    if record.base:
+        name = probability_name(program, names)
+    else:
+        text = record.text.format(argument.name) if record.text else note
+        name = Picker(names).pick(numbered([text], 2))
+    return Quantity(name, argument.indices, ArrayCall(operation, argument), note=note)
 
 
 def probability_name(program: Program, names: set[str]) -> str:

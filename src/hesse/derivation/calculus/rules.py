@@ -63,4 +63,4 @@ def of_power(base: bool, exponent: bool) -> tuple[Rule, ...]:
     """The rule for a power of which the base, the exponent or both move."""
     if base:
         return (GENERAL_POWER if exponent else POWER,)
-    return (EXPONENTIAL,) * exponent
+    return (EXPONENTIAL,) if exponent else ()

@@ -189,8 +189,8 @@ def _block_entries(block: Block, point: Valuation) -> int:
 @_in_float64()
 def certified(
     derivation: Derived, point: Valuation | None = None, tolerance: float = TOLERANCE
-) -> tuple[Derived, Certificate]:
-    """The derivation with the deviation of each line and block filled in.
+) -> Derived:
+    """The derivation with its certificate, the deviation of each line and block filled in.
 
     Raises:
         HesseValueError: a line or a block is wrong; the text names it.
@@ -247,10 +247,7 @@ def certified(
         len(blocks),
         max((block.deviation for block in blocks.values()), default=0.0),
     )
-    result = replace(
-        derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate
-    )
-    return result, certificate
+    return replace(derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate)
 
 
 def _equations(line: Line) -> tuple[tuple[Expression, Expression], ...]:
@@ -293,8 +290,8 @@ def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "CheckAtAr
             if _block_entries(block, point) <= MOST_ENTRIES
         },
     )
-    _, certificate = certified(small, point)
-    assert derivation.certificate is not None
+    certificate = certified(small, point).certificate
+    assert certificate is not None and derivation.certificate is not None
     return CheckAtArrays(
         max(certificate.deviation, certificate.block_deviation),
         derivation.certificate.lines - certificate.lines,

@@ -85,7 +85,7 @@ class Valuation:
         return self.resized.get(size, size) if isinstance(size, int) else self.sizes[size]
 
     def extended(self, program: Program) -> "Valuation":
-        """The same arrays, for a program with more names."""
+        """The same arrays and what is known of them, for a program with more names."""
         other = copy.copy(self)
         other.program = program
         return other
@@ -183,6 +183,7 @@ class Valuation:
             result = moved.array(inner, axes)
             for k, shift in enumerate(shifts):
                 last = k == len(shifts) - 1
+                # Inside another derivative the result is differentiated again.
                 rows = _gradients(
                     result.reshape(-1), shift, create_graph=not last or bool(self._moved)
                 )
@@ -208,6 +209,7 @@ class Valuation:
                     moved._values[name] = value
             self._shifts[names] = moved, shifts
         moved, shifts = self._shifts[names]
+        # `extended` shares this cache: the program may have got names since.
         moved.program = self.program
         return moved, shifts
 

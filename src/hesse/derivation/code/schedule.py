@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from hesse.derivation.calculus.algebra import contract
 from hesse.derivation.calculus.deltas import expanded_around_deltas, merged
 from hesse.derivation.calculus.expression import (
     Apply,
@@ -25,6 +24,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
+from hesse.derivation.calculus.normal_form import contract
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.derivation.code.products import product_of
 from hesse.derivation.code.statements import (

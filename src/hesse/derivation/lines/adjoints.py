@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from hesse.derivation.calculus.algebra import add, multiply, simplify, total
+from hesse.derivation.calculus.algebra import add, multiply, total
 from hesse.derivation.calculus.differentiation import (
     OfEntry,
     derivative,
@@ -13,6 +13,7 @@ from hesse.derivation.calculus.differentiation import (
 )
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
 from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.normal_form import simplify
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in, nodes_of
 from hesse.operations.registry import ARRAY_FUNCTIONS

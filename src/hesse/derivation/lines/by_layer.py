@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hesse.derivation.calculus.algebra import add, multiply, renamed_to, simplify, total, weight
+from hesse.derivation.calculus.algebra import add, multiply, renamed_to, total
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
     by_own_entry,
@@ -34,6 +34,7 @@ from hesse.derivation.calculus.expression import (
     rename,
 )
 from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, names_in
 from hesse.derivation.lines.page import BACKWARD, Page
@@ -49,7 +50,7 @@ class Stages:
     order: dict[str, int] = field(init=False)
     signals: dict[str, str] = field(init=False)  # the δ of a quantity
     known: dict[tuple[str, str, str], tuple[Entry, Entry, Expression]] = field(default_factory=dict)
-    lines: dict[str, "Named"] = field(default_factory=dict)
+    lines: dict[tuple[str, str], "Named"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.order = {
@@ -158,10 +159,7 @@ class Stages:
         first, second, expression = self.known[key]
         taken = all_names(expression) | {i.name for i in (*entry.indices, *by.indices)}
         # By way of names that nothing has: two indices may change places.
-        away = {
-            index: fresh(Index(f"{index.name}", index.size), taken)
-            for index in (*first.indices, *second.indices)
-        }
+        away = {index: fresh(index, taken) for index in (*first.indices, *second.indices)}
         moved = rename(expression, away)
         return renamed_to(moved, tuple(away.values()), (*entry.indices, *by.indices))
 
@@ -171,7 +169,7 @@ class Stages:
         expression = self.page.letters.nice(self.page.simplified(raw, free), free)
         # Zero and short ones are put in where they stand; a name would be longer.
         if expression.is_zero or (kind == "D" and self._is_short(entry, expression)):
-            self.lines[f"{entry.name}|{by.name}"] = Named(kind, entry, by, expression, None)
+            self.lines[entry.name, by.name] = Named(kind, entry, by, expression, None)
             return expression
         diagonal = on_diagonals(expression, entry.indices, by.indices)
         named = Entry(self._name(kind, entry, by), diagonal.indices)
@@ -181,7 +179,7 @@ class Stages:
         role = "curvature" if kind == "S" else "transport"
         quantity = Quantity(named.name, named.indices, diagonal.expression, role, note)
         self.page.program = self.page.program.with_quantity(quantity)
-        self.lines[f"{entry.name}|{by.name}"] = Named(kind, entry, by, expression, named)
+        self.lines[entry.name, by.name] = Named(kind, entry, by, expression, named)
         return diagonal.named(named)
 
     def _is_short(self, entry: Entry, expression: Expression) -> bool:
@@ -232,7 +230,7 @@ class Stages:
         """∂entry/∂by as it was put together; None where it is zero."""
         program = self.page.program
         self.derivative(program.by_name[entry].entry, program.by_name[by].entry)
-        return self.lines.get(f"{entry}|{by}")
+        return self.lines.get((entry, by))
 
 
 @dataclass(frozen=True)
@@ -335,6 +333,7 @@ def _curvatures(expander: Stages, place: int) -> list[Line]:
         if itself is None
         else [_line("S, closed", itself, "with itself: its own slope moves too")]
     )
+    # Above the nearest stands the closed S of m itself, named by one place: it is not typical.
     return [*_for_any("S, pulled down", others, others[1:] or others, "m", why), *closed]
 
 

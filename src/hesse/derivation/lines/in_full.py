@@ -4,7 +4,7 @@ rule on the way."""
 from dataclasses import dataclass, field
 
 from hesse.derivation.calculus import rules
-from hesse.derivation.calculus.algebra import multiply, renamed_to, same, total, weight
+from hesse.derivation.calculus.algebra import multiply, renamed_to, total
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import derivative_of_definition, total_derivative
 from hesse.derivation.calculus.expression import (
@@ -16,6 +16,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.name import Name, primed
+from hesse.derivation.calculus.normal_form import same, weight
 from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, mentioned, names_in
@@ -55,9 +56,8 @@ class InFull:
         key = (entry.name, by.name)
         if key not in self.known:
             general = entry
-            if len(set(entry.indices)) < len(
-                entry.indices
-            ):  # z[k,k]: the derivative of any entry, then that of this one
+            # z[k,k]: the derivative of any entry, then that of this one.
+            if len(set(entry.indices)) < len(entry.indices):
                 general = self.page.letters.beside(
                     self.page.program.by_name[entry.name].entry, {i.name for i in by.indices}
                 )

@@ -4,7 +4,6 @@ letters, and its lines."""
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from hesse.derivation.calculus.algebra import simplify
 from hesse.derivation.calculus.expression import (
     Delta,
     Entry,
@@ -15,6 +14,7 @@ from hesse.derivation.calculus.expression import (
     freshen,
     indices,
 )
+from hesse.derivation.calculus.normal_form import simplify
 from hesse.derivation.calculus.program import Program, mentioned, names_in
 from hesse.derivation.lines.adjoints import Adjoints, distributions
 from hesse.derivation.lines.letters import Letters
@@ -97,6 +97,7 @@ class Page:
             last: indices that come after all those that are summed over.
         """
         prefer = (*prefer, *last)
+        # Summed indices rank len(place): those in ``last`` come after them.
         place = {
             index: k if index not in last else len(prefer) + k for k, index in enumerate(prefer)
         }
@@ -206,11 +207,5 @@ def _chained(factors: tuple[Factor, ...], start: tuple[Index, ...]) -> tuple[Fac
 
 def listed(names: Iterable[str]) -> str:
     """a, b and c."""
-    names = list(names)
-    return (
-        names[0]
-        if len(names) == 1
-        else ", ".join(names[:-1]) + " and " + names[-1]
-        if names
-        else ""
-    )
+    *front, last = list(names) or [""]
+    return f"{', '.join(front)} and {last}" if front else last

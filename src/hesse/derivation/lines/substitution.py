@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hesse.derivation.calculus.algebra import collect, replaced
+from hesse.derivation.calculus.algebra import replaced
 from hesse.derivation.calculus.differentiation import probability_name
 from hesse.derivation.calculus.expression import (
     Apply,
@@ -18,6 +18,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
+from hesse.derivation.calculus.normal_form import collect
 from hesse.derivation.calculus.program import Program, Quantity
 from hesse.derivation.lines.records import Line
 from hesse.operations.registry import FUNCTIONS

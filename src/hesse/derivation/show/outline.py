@@ -114,9 +114,10 @@ class Outline:
             self._derivative(rows, columns),
             self.reading.shape(block_shape(block)),
             self.result(block.expression, rows, columns),
-            rows.name != columns.name and (columns.name, rows.name) not in self.record.blocks,
-            block.deviation,
-            block,
+            transposed=rows.name != columns.name
+            and (columns.name, rows.name) not in self.record.blocks,
+            deviation=block.deviation,
+            block=block,
         )
 
     def _derivative(self, *by: Entry) -> Partial:
@@ -131,15 +132,15 @@ class Outline:
         matrix = self.reading.matrix(after, rows, columns, self.forms)
         return Result(
             self.reading.expression(before, self.program),
-            None if pulled.is_plain else pulled.outer,
-            summands(pulled.inner),
-            one_kind(after.terms),
-            len(after.terms) == 1,
-            matrix,
-            self.reading.in_place and bool(matrix),
-            rows,
-            columns,
-            tuple(
+            outer=None if pulled.is_plain else pulled.outer,
+            inner=summands(pulled.inner),
+            every=one_kind(after.terms),
+            single=len(after.terms) == 1,
+            matrix=matrix,
+            in_place=self.reading.in_place and bool(matrix),
+            rows=rows,
+            columns=columns,
+            remarks=tuple(
                 dict.fromkeys(
                     remark
                     for part in matrix

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from hesse.derivation.calculus.algebra import collect
 from hesse.derivation.calculus.expression import (
     Count,
     Delta,
@@ -20,6 +19,7 @@ from hesse.derivation.calculus.expression import (
     Term,
     rebuilt,
 )
+from hesse.derivation.calculus.normal_form import collect
 from hesse.derivation.calculus.program import ArrayCall, Definition, Program, Quantity
 from hesse.derivation.show import document
 from hesse.derivation.show.document import Equation, Sizes, Sum, summands, without_indices

@@ -19,7 +19,6 @@ from derivation.show.matrix.building import (
     total,
     valuation_of,
 )
-from hesse.derivation.calculus.algebra import collect
 from hesse.derivation.calculus.expression import (
     Apply,
     Count,
@@ -31,6 +30,7 @@ from hesse.derivation.calculus.expression import (
     Term,
     freshen,
 )
+from hesse.derivation.calculus.normal_form import collect
 from hesse.derivation.calculus.program import ArrayCall, Program, Quantity
 from hesse.derivation.show.latex_writer import matrix_latex
 from hesse.derivation.show.matrix import evaluate, matrix_form

@@ -10,7 +10,6 @@ from torch import nn
 
 import hesse
 from cases import CASES, Case, cost_of
-from hesse.derivation.calculus.algebra import same
 from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import (
     Entry,
@@ -22,6 +21,7 @@ from hesse.derivation.calculus.expression import (
     indices,
     of,
 )
+from hesse.derivation.calculus.normal_form import same
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quantity
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.adjoints import adjoints

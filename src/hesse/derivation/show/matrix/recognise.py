@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from hesse.derivation.calculus.algebra import contract, multiply_terms
+from hesse.derivation.calculus.algebra import multiply_terms
 from hesse.derivation.calculus.expression import (
     Delta,
     Expression,
@@ -17,6 +17,7 @@ from hesse.derivation.calculus.expression import (
     indices,
     rename_factor,
 )
+from hesse.derivation.calculus.normal_form import contract
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.show.matrix.arrays import Arrays, paired
 from hesse.derivation.show.matrix.compose import (
@@ -45,6 +46,7 @@ from hesse.derivation.show.matrix.sums import add
 
 Side = tuple[Index, ...]  # no, one or two indices
 _NONE: frozenset[str] = frozenset()
+_NESTED_SUMS = 2  # Σ around Σ is the most that is tried
 
 
 def matrix_form(
@@ -110,7 +112,7 @@ class _Reader:
         less to read."""
         # A bound index may have the name of an index of the matrix that the term does not have.
         term = freshen(term, fixed | {index.name for index in (*rows, *columns)})
-        forms = [self._as_it_stands(term, rows, columns, fixed, 2)]
+        forms = [self._as_it_stands(term, rows, columns, fixed, sums=_NESTED_SUMS)]
         opened = _first_parentheses_expanded(term, fixed)
         if opened is not None:
             forms.append(self.form(opened, rows, columns, fixed))
@@ -172,7 +174,7 @@ class _Reader:
         if len(rest) == len(term.factors):
             return None
         inner = replace(term, factors=tuple(rename_factor(factor, {p: o}) for factor in rest))
-        body = self._as_it_stands(inner, rows[1:], columns[1:], fixed | {o.name}, 0)
+        body = self._as_it_stands(inner, rows[1:], columns[1:], fixed | {o.name}, sums=0)
         return None if body is None else block_diag(o.name, o.size, body)
 
     def _sums(
@@ -206,7 +208,7 @@ class _Reader:
                 rows,
                 columns,
                 fixed | {letter.name},
-                sums - 1,
+                sums=sums - 1,
             )
             if inner is not None:
                 forms.append(sum_over(letter.name, letter.size, inner))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
-from hesse.derivation.calculus.algebra import add, collect, multiply, scale, simplify, total
+from hesse.derivation.calculus.algebra import add, multiply, scale, total
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -21,6 +21,7 @@ from hesse.derivation.calculus.expression import (
     kept,
     of,
 )
+from hesse.derivation.calculus.normal_form import collect, simplify
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
 from hesse.derivation.sources.language.place import pointed
@@ -222,6 +223,7 @@ class _Lowering:
         for position, (size, index) in enumerate(zip(shape, indices, strict=True)):
             if size == 1 != index.size:
                 reached[position] = self.indices.index(1, scope | {other.name for other in reached})
+        # A sum over an index of size 1 takes its only entry.
         return total(
             self.value(tree, tuple(reached), scope),
             [index for index in reached if index not in indices],
@@ -247,6 +249,9 @@ class _Lowering:
                 if collect(right).is_zero:
                     raise self.error("division by zero", tree)
                 return times(left, reciprocal(right))
+        return self.power(tree, left, right)
+
+    def power(self, tree: Binary, left: Expression, right: Expression) -> Expression:
         # A number must be one before a power of it can be worked out.
         left = collect(left) if self.is_constant(tree.left) else left
         right = collect(right) if self.is_constant(tree.right) else right

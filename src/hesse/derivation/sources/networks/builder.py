@@ -45,12 +45,10 @@ class Builder:
         self.quantities: list[Quantity] = []
         self.arrays: dict[str, Given] = {}
         self.functions: dict[str, Callable[[Tensor], Tensor]] = {}
-        self.variants: dict[
-            str, list[str]
-        ] = {}  # of a function without a row, the options with which it occurs
-        self.layers: dict[
-            str, str
-        ] = {}  # of a normalisation, the layer whose scale and shift come after it
+        # Of a function without a row, the options with which it occurs.
+        self.variants: dict[str, list[str]] = {}
+        # Of a normalisation, the layer whose scale and shift come after it.
+        self.layers: dict[str, str] = {}
         self._names = Picker(set(reserved))
         self._constants: dict[Hashable, str] = {}
         self._temporary = 0
@@ -359,14 +357,15 @@ class Builder:
         expressions = []
         for view, axes in zip(single, labels, strict=True):
             to: dict[Index, Index] = {}
-            lost: list[Index] = []
+            single_places: list[Index] = []
             for axis, label in zip(view.axes, axes, strict=True):
                 # Axes of the same indices run together; another one has size 1 and is repeated.
                 if len(axis) == len(along[label]) and length(axis) == length(along[label]):
                     to |= dict(zip(axis, along[label], strict=True))
                 else:
-                    lost += axis  # of size 1, beside a longer axis
-            expressions.append(rename(total(view.expression, lost), to))
+                    single_places += axis
+            # A sum over an index of size 1 takes its only entry.
+            expressions.append(rename(total(view.expression, single_places), to))
         return expressions, along
 
     def contract(

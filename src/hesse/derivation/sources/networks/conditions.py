@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hesse.derivation.calculus.algebra import contract
 from hesse.derivation.calculus.expression import Entry, Expression, Factor, Index, Term, indices
+from hesse.derivation.calculus.normal_form import contract
 
 
 @dataclass(frozen=True)

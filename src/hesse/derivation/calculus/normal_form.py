@@ -1,0 +1,355 @@
+"""The normal form of an expression, in which like terms meet."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from functools import reduce
+
+from hesse.derivation.calculus.algebra import add, multiply, replaced, scale, times_size
+from hesse.derivation.calculus.canonical import canonical
+from hesse.derivation.calculus.expression import (
+    ZERO,
+    Apply,
+    Delta,
+    Entry,
+    Expression,
+    Factor,
+    Group,
+    Index,
+    Node,
+    Partial,
+    Power,
+    Term,
+    all_names,
+    children,
+    constant,
+    freshen,
+    indices,
+    of,
+    rebuilt,
+    rename_factor,
+)
+
+# Terms that are made to see whether they are fewer: a product of twenty sums has a million.
+MOST_OPENED = 2000
+# Powers beyond this stay as they are: the numbers in them would have too many digits.
+LARGEST_SPLIT_POWER = 1000
+
+
+def simplify(
+    expression: Expression,
+    distributions: frozenset[str] = frozenset(),
+    prefer: tuple[Index, ...] = (),
+) -> Expression:
+    """The expression a person would write: no Kronecker delta that can be summed away, equal
+    factors as powers, no term twice, and parentheses multiplied out where that leaves fewer terms.
+
+    Args:
+        expression: what to simplify.
+        distributions: names of arrays whose entries along the last axis add to one (softmax values,
+            one-hot targets).
+        prefer: of two free indices that a delta makes equal, the one to write.
+    """
+    kept = collect(expression, distributions, prefer)
+    # Opened only where that leaves less to read: of y − ŷ squared it does not.
+    if _has_parentheses(kept) and _count_opened(kept) <= MOST_OPENED:
+        opened = collect(expand(kept), distributions, prefer)
+        if len(opened.terms) <= len(kept.terms) and weight(opened) < weight(kept):
+            return opened
+    return kept
+
+
+def weight(value: Node) -> int:
+    """How much there is to read; an exponent is read with its base."""
+    if isinstance(value, Power):
+        return 1 + weight(value.base)
+    alone = {Expression: 0, Term: 2, Group: 0, Partial: 0}.get(type(value), 1)
+    return alone + sum(map(weight, children(value)))
+
+
+def collect(
+    expression: Expression,
+    distributions: frozenset[str] = frozenset(),
+    prefer: tuple[Index, ...] = (),
+) -> Expression:
+    """Contract deltas, merge powers, add like terms, drop zeros. Parentheses stay.
+
+    Under a delta of two free indices every other factor takes one of them: the one that comes first
+    in ``prefer``.
+    """
+    rank = {index: place for place, index in enumerate(prefer)}
+    sums: dict[object, Term] = {}
+    for raw in expression.terms:
+        term = contract(_tidy(raw, distributions), distributions)
+        if term.coefficient == 0:
+            continue
+        term = _on_the_diagonal(term, rank)
+        # Like terms have one key, whatever their bound indices are called.
+        key = canonical(term)
+        seen = sums.get(key)
+        if seen is None:
+            sums[key] = term
+        else:
+            # A term that came about in both ways is of neither kind.
+            kind = seen.kind if seen.kind == term.kind else None
+            sums[key] = replace(seen, coefficient=seen.coefficient + term.coefficient, kind=kind)
+    return Expression(tuple(term for term in sums.values() if term.coefficient != 0))
+
+
+def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
+    """Under deltas of free indices, every other factor takes the first of those that are equal, so
+    that like terms look alike."""
+    first: dict[Index, Index] = {}
+
+    def root(index: Index) -> Index:
+        while first.get(index, index) != index:
+            index = first[index]
+        return index
+
+    for delta in term.factors:
+        if isinstance(delta, Delta):
+            ends = (root(delta.left), root(delta.right))
+            # The order is total, so that equal terms choose the same index.
+            keep, gone = sorted(ends, key=lambda index: (rank.get(index, len(rank)), index.name))
+            first[gone] = keep
+    to = {index: root(index) for index in first if root(index) != index}
+    if not to:
+        return term
+    deltas = tuple(Delta(keep, gone) for gone, keep in to.items())
+    others = tuple(
+        rename_factor(factor, to) for factor in term.factors if not isinstance(factor, Delta)
+    )
+    return replace(term, factors=_gather((*others, *deltas)))
+
+
+def _tidy(term: Term, distributions: frozenset[str]) -> Term:
+    """Normalise each factor, and take numbers and products out of parentheses that hold a single
+    term."""
+    coefficient, factors, bound = term.coefficient, [], list(term.bound)
+    taken = all_names(term)
+    for factor in term.factors:
+        factor = _tidy_factor(factor, distributions)
+        if isinstance(factor, Group):
+            body = factor.body
+            # A zero in a product is the whole of it.
+            if body.is_zero:
+                return Term(Fraction(0))
+            if len(body.terms) == 1:
+                inner = freshen(body.terms[0], taken)
+                taken |= all_names(inner)
+                coefficient *= inner.coefficient
+                factors.extend(inner.factors)
+                bound.extend(inner.bound)
+                continue
+            # Of a sum only a sign or a number that all terms share is taken out: a common factor
+            # of symbols is a question of how a formula is shown.
+            common = body.terms[0].coefficient
+            if all(part.coefficient < 0 for part in body.terms):
+                coefficient, factor = -coefficient, Group(scale(body, -1))
+            elif common not in (1, -1) and all(
+                abs(part.coefficient) == abs(common) for part in body.terms
+            ):
+                coefficient, factor = coefficient * abs(common), Group(scale(body, 1 / abs(common)))
+        if isinstance(factor, Power):
+            split = _split_power(factor)
+            if split is not None:
+                number, rest = split
+                coefficient *= number
+                factors.extend(rest)
+                continue
+        factors.append(factor)
+    return Term(coefficient, tuple(factors), tuple(bound), term.kind)
+
+
+def _tidy_factor(factor: Factor, distributions: frozenset[str]) -> Factor:
+    match factor:
+        case Group(body):
+            return Group(simplify(body, distributions))
+        case Power(base, exponent):
+            return _power(_tidy_factor(base, distributions), collect(exponent))
+        case Apply(function, order, argument):
+            return Apply(function, order, _tidy_factor(argument, distributions))
+        case Delta(left, right):
+            return Delta(*sorted((left, right)))
+        case _:
+            return factor
+
+
+def _power(base: Factor, exponent: Expression) -> Factor:
+    """u^{ab} for (u^a)^b, but for a root of a whole power: √(u²) is |u|, not u."""
+    if exponent == constant(1):
+        return base
+    if isinstance(base, Power):
+        inner, outer = base.exponent.number, exponent.number
+        if (
+            inner is not None
+            and outer is not None
+            and (outer.denominator == 1 or inner.denominator != 1)
+        ):
+            return _power(base.base, constant(inner * outer))
+    return Power(base, exponent)
+
+
+def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
+    """A power as a number and other factors, or None where it stays: exponent zero, a number, a
+    whole power of one product, the sign of a sum of negative terms."""
+    exponent = power.exponent.number
+    if exponent is None:
+        return None
+    if exponent == 0:
+        return Fraction(1), []
+    if (
+        isinstance(power.base, Group)
+        and exponent.denominator == 1
+        and abs(exponent) <= LARGEST_SPLIT_POWER
+    ):
+        body = power.base.body
+        if body.number is not None and body.number != 0:
+            return body.number ** int(exponent), []
+        if len(body.terms) == 1 and not body.terms[0].bound:
+            term = body.terms[0]
+            if term.coefficient != 0:
+                return term.coefficient ** int(exponent), [
+                    _power(factor, constant(exponent)) for factor in term.factors
+                ]
+        if body.terms and all(part.coefficient < 0 for part in body.terms):
+            # (−a − b)ⁿ is ±(a + b)ⁿ: a sign in front is easier to read.
+            return Fraction((-1) ** int(exponent)), [Power(Group(scale(body, -1)), power.exponent)]
+    return None
+
+
+def contract(term: Term, distributions: frozenset[str] = frozenset()) -> Term:
+    """Sum away deltas and arrays that add to one, gather equal factors, and count what is summed
+    over nothing."""
+    factors, bound = _deltas_contracted(term.factors, term.bound)
+    factors, bound = _distributions_summed(factors, bound, distributions)
+    present = {index for factor in factors for index in indices(factor)}
+    kept = tuple(index for index in bound if index in present)
+    result = Term(term.coefficient, tuple(factors), kept, term.kind)
+    for index in bound:
+        if index not in present:
+            result = times_size(result, index)
+    return replace(result, factors=_gather(result.factors))
+
+
+def _deltas_contracted(
+    factors: Iterable[Factor], bound: Iterable[Index]
+) -> tuple[list[Factor], list[Index]]:
+    """The factors and sums of a term without the deltas that are 1 or are summed over."""
+    factors, bound = list(factors), list(bound)
+    changed = True
+    while changed:
+        changed = False
+        for position, delta in enumerate(factors):
+            if not isinstance(delta, Delta):
+                continue
+            # Each delta that goes changes the factors under the loop, so it starts again after
+            # each.
+            if delta.left == delta.right:
+                del factors[position]
+            elif delta.right in bound or delta.left in bound:
+                gone, stays = (
+                    (delta.right, delta.left) if delta.right in bound else (delta.left, delta.right)
+                )
+                del factors[position]
+                bound.remove(gone)
+                rest = Term(Fraction(1), tuple(factors), tuple(bound))
+                # A free index that takes the place of a bound one must not be caught by another
+                # sum of the term.
+                renamed = freshen(rest, {stays.name}) if stays not in bound else rest
+                bound = list(renamed.bound)
+                factors = [rename_factor(factor, {gone: stays}) for factor in renamed.factors]
+            else:
+                continue
+            changed = True
+            break
+    # Two equal deltas are one: [i = j]² = [i = j].
+    single = [
+        factor
+        for k, factor in enumerate(factors)
+        if not (isinstance(factor, Delta) and factor in factors[:k])
+    ]
+    return single, bound
+
+
+def _distributions_summed(
+    factors: list[Factor], bound: list[Index], distributions: frozenset[str]
+) -> tuple[list[Factor], list[Index]]:
+    """The same without the whole arrays of entries that add to one."""
+    factors, bound = list(factors), list(bound)
+    for index in list(bound):
+        holders = [factor for factor in factors if index in indices(factor)]
+        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in distributions:
+            entry = holders[0]
+            if entry.indices[-1] == index and entry.indices.count(index) == 1:
+                factors.remove(entry)
+                bound.remove(index)
+    return factors, bound
+
+
+def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
+    """Equal factors as one power; numbers of entries first."""
+    exponents: dict[Factor, Expression] = {}
+    for factor in factors:
+        if isinstance(factor, Delta):
+            # A delta is its own square, so its powers are not added up.
+            exponents.setdefault(factor, constant(1))
+            continue
+        base, exponent = (
+            (factor.base, factor.exponent) if isinstance(factor, Power) else (factor, constant(1))
+        )
+        exponents[base] = collect(add(exponents.get(base, ZERO), exponent))
+    return tuple(
+        _power(base, exponent) for base, exponent in exponents.items() if not exponent.is_zero
+    )
+
+
+def expand(expression: Expression) -> Expression:
+    """Parentheses and their whole powers multiplied out."""
+
+    def opened(factor: Factor, taken: set[str]) -> Expression:
+        body, copies = _parentheses(factor)
+        if body is None:
+            return of(factor)
+        inner = rebuilt(expand(body), lambda term: freshen(term, taken))
+        return reduce(multiply, [inner] * copies)
+
+    parts = []
+    for term in expression.terms:
+        taken = all_names(term)
+        parts.append(replaced(Expression((term,)), lambda f, taken=taken: opened(f, taken)))
+    return add(*parts)
+
+
+def _has_parentheses(expression: Expression) -> bool:
+    return any(isinstance(f, Group | Power) for term in expression.terms for f in term.factors)
+
+
+def _parentheses(factor: Factor) -> tuple[Expression | None, int]:
+    """The sum that a factor is a small whole power of, and the power."""
+    match factor:
+        case Group(body):
+            return body, 1
+        case Power(Group(body), exponent):
+            power = exponent.number
+            if power is not None and power.denominator == 1 and 1 < power <= 4:
+                return body, int(power)
+    return None, 1
+
+
+def _count_opened(expression: Expression) -> int:
+    """How many terms `expand` makes."""
+    return sum(
+        math.prod(
+            _count_opened(body) ** copies
+            for body, copies in map(_parentheses, term.factors)
+            if body is not None
+        )
+        for term in expression.terms
+    )
+
+
+def same(left: Expression, right: Expression) -> bool:
+    """Whether two expressions are the same sum, up to order and the names of bound indices."""
+    return collect(add(left, scale(right, -1))).is_zero
