@@ -231,7 +231,9 @@ def _comparison(call: "Call") -> View:
 def _where(call: "Call") -> View | None:
     if len(call.node.args) != 3:
         return None
-    (m, a, b), axes = call.build.aligned([call.operand(argument) for argument in call.node.args])
+    (m, a, b), axes = call.build.axes.broadcast(
+        [call.operand(argument) for argument in call.node.args]
+    )
     return View(add(times(m, a), times(add(ONE, scale(m, -1)), b)), axes)
 
 

@@ -210,7 +210,7 @@ def _without_later(call: "Call") -> View:
 def _added(call: "Call", view: View, mask: Tensor) -> View:
     name = call.build.constant("mask", mask)
     indices = [Index(f"*mask{k}", size) for k, size in enumerate(mask.shape)]
-    (value, added), axes = call.build.aligned(
+    (value, added), axes = call.build.axes.broadcast(
         [view, View(of(Entry(name, tuple(indices))), tuple((index,) for index in indices))]
     )
     return View(add(value, added), axes)
@@ -232,7 +232,7 @@ def _filled(call: "Call") -> View | None:
         return None
     if fill == -math.inf or fill <= _NEVER:
         return _under(call, x, mask, lambda m: m.double() * _NEVER)
-    (value, m), axes = call.build.aligned([call.operand(x), call.operand(mask)])
+    (value, m), axes = call.build.axes.broadcast([call.operand(x), call.operand(mask)])
     kept = add(constant(1), scale(m, -1))
     return View(add(times(kept, value), times(number(fill), m)), axes)
 
@@ -250,7 +250,7 @@ def _under(call: "Call", scores: Any, mask: Ref, added: Any) -> View | None:
     )
     letters = iter(view.axes)
     view = view.over(next(letters) if size > 1 else () for size in call.shape(mask.name))
-    (value, more), axes = call.build.aligned([call.operand(scores), view])
+    (value, more), axes = call.build.axes.broadcast([call.operand(scores), view])
     return View(add(value, more), axes)
 
 

@@ -286,7 +286,7 @@ def _correlation(
     build, rank = call.build, len(steps)
     batched = len(image.axes) == rank + 2
     for axis in range(len(image.axes) - rank - 1, len(image.axes)):
-        image = build.joined(image, axis)
+        image = build.axes.joined(image, axis)
     kernel = [f"k{d}" for d in range(rank)]
     inside = [f"in{d}" for d in range(rank)]
     grouped = groups > 1
@@ -301,7 +301,7 @@ def _correlation(
     if transposed and grouped:
         labels = [["c", "o'", *kernel]]
     labels.append([*(["batch"] if batched else []), "c", *inside])
-    expressions, along = build.unified([weight, image], labels)
+    expressions, along = build.axes.unified([weight, image], labels)
     taken = {index.name for axis in along.values() for index in axis}
     value = expressions[0]
     out: list[Index] = []
@@ -329,7 +329,7 @@ def _correlation(
     view = View(value, tuple(axes))
     if bias is not None:
         b = call.operand(bias)
-        (z, added), joint = build.unified(
+        (z, added), joint = build.axes.unified(
             [view, b], [list(range(len(axes))), [len(axes) - rank - 1]]
         )
         view = View(add(z, added), tuple(joint[k] for k in range(len(axes))))

@@ -75,7 +75,7 @@ def _formula(call: "Call") -> View | None:
     axes = tuple(next(letters) if size > 1 else () for size in shape)
     hot = View(hot.expression, (*axes, *letters))
     lead = list(range(len(shape)))
-    return build.slot(build.contract([W, hot], [["w", "d"], [*lead, "w"]], [*lead, "d"]))
+    return build.slot(build.axes.contract([W, hot], [["w", "d"], [*lead, "w"]], [*lead, "d"]))
 
 
 RECORDS = [

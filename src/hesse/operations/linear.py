@@ -171,7 +171,7 @@ def _contracted(
     call: "Call", views: Sequence[View], labels: Sequence[Sequence[Any]], out: Sequence[Any]
 ) -> View:
     """A product of operands, each an entry up to constants."""
-    return call.build.contract([call.build.operand(view) for view in views], labels, out)
+    return call.build.axes.contract([call.build.operand(view) for view in views], labels, out)
 
 
 def _linear(call: "Call") -> View:
@@ -190,7 +190,7 @@ def _plus(call: "Call", view: View, bias: Any) -> View:
     rank = len(view.axes)
     b = call.operand(bias)
     labels = [list(range(rank)), list(range(rank - len(b.axes), rank))]
-    (z, added), along = call.build.unified([view, b], labels)
+    (z, added), along = call.build.axes.unified([view, b], labels)
     return View(add(z, added), tuple(along[k] for k in range(rank)))
 
 

@@ -94,7 +94,7 @@ def binary_of_logits(call: "Call") -> View | None:
     if weight is not None or positive is not None:
         return None
     logits = call.build.settled(call.operand(z))
-    (a, target), axes = call.build.aligned([logits, call.operand(y)])
+    (a, target), axes = call.build.axes.broadcast([logits, call.operand(y)])
     return _reduced(
         View(add(of(Apply("softplus", 0, grouped(a))), scale(times(target, a), -1)), axes),
         reduction,
@@ -111,7 +111,7 @@ def binary_of_probabilities(call: "Call") -> View | None:
     build = call.build
     chance = build.settled(call.operand(p))
     other = build.settled(View(add(ONE, scale(chance.expression, -1)), chance.axes))
-    (a, b, target), axes = build.aligned([chance, other, call.operand(y)])
+    (a, b, target), axes = build.axes.broadcast([chance, other, call.operand(y)])
     log, log_other = (of(Apply("log", 0, grouped(value))) for value in (a, b))
     value = add(times(target, log), times(add(ONE, scale(target, -1)), log_other))
     return _reduced(View(scale(value, -1), axes), reduction)
@@ -130,7 +130,7 @@ def poisson(call: "Call") -> View | None:
     if not log_input or full:
         return None
     rate = call.build.settled(call.operand(z))
-    (a, target), axes = call.build.aligned([rate, call.operand(y)])
+    (a, target), axes = call.build.axes.broadcast([rate, call.operand(y)])
     return _reduced(
         View(add(of(Apply("exp", 0, grouped(a))), scale(times(target, a), -1)), axes), reduction
     )
@@ -167,9 +167,9 @@ def cross_entropy(call: "Call") -> View | None:
         return None
     above = call.build.whole("logsumexp", logits, axis, keeps=False)
     labels = list(range(len(logits.axes)))
-    (value, shares), along = call.build.unified([logits, y], [labels, labels])
+    (value, shares), along = call.build.axes.unified([logits, y], [labels, labels])
     kept = [k for k in labels if k != axis]
-    (shares_too, level), beside = call.build.unified([y, above], [labels, kept])
+    (shares_too, level), beside = call.build.axes.unified([y, above], [labels, kept])
     every = [index for k in labels for index in along[k]]
     # Targets that add to one over the classes leave logsumexp alone: Σ_k y_k lse = lse.
     if call.build.leaves[_leaf_name(y)].sums_to == 1:
@@ -196,7 +196,7 @@ def negative_log_likelihood(call: "Call") -> View | None:
     if y is None:
         return None
     labels = list(range(len(log_p.axes)))
-    (value, shares), along = call.build.unified([log_p, y], [labels, labels])
+    (value, shares), along = call.build.axes.unified([log_p, y], [labels, labels])
     return View(
         scale(total(times(shares, value), [index for k in labels for index in along[k]]), -1)
     )

@@ -315,9 +315,9 @@ def _running(call: "Call") -> View:
             (Index("*rate", len(slope)),),
         )
     )
-    (value, centre), along = call.build.unified([view, call.operand(mean)], channels)
+    (value, centre), along = call.build.axes.unified([view, call.operand(mean)], channels)
     centred = View(add(value, scale(centre, -1)), tuple(along[k] for k in range(len(view.axes))))
-    (value, factor), along = call.build.unified(
+    (value, factor), along = call.build.axes.unified(
         [centred, View(rate, ((Index("*rate", len(slope)),),))], channels
     )
     result = View(times(factor, value), tuple(along[k] for k in range(len(view.axes))))
@@ -336,12 +336,12 @@ def _scaled_and_shifted(call: "Call") -> View:
     if weight is not None:
         gamma = call.operand(weight)
         covered = labels[axis % rank : axis % rank + len(gamma.axes)]
-        (value, factor), along = call.build.unified([view, gamma], [labels, covered])
+        (value, factor), along = call.build.axes.unified([view, gamma], [labels, covered])
         view = View(times(factor, value), tuple(along[k] for k in labels))
     if bias is not None:
         beta = call.operand(bias)
         covered = labels[axis % rank : axis % rank + len(beta.axes)]
-        (value, added), along = call.build.unified([view, beta], [labels, covered])
+        (value, added), along = call.build.axes.unified([view, beta], [labels, covered])
         view = View(add(value, added), tuple(along[k] for k in labels))
     return call.build.slot(view)
 

@@ -72,7 +72,7 @@ def _average(call: "Call") -> View | None:
     expression, axes = view.expression, list(view.axes)
     taken = {index.name for index in view.indices}
     for d, window in enumerate(windows):
-        view = call.build.joined(View(expression, tuple(axes)), first + d)
+        view = call.build.axes.joined(View(expression, tuple(axes)), first + d)
         expression, axes = view.expression, list(view.axes)
         (s,) = axes[first + d]
         if window.shape[1] == 1 and bool((window == window[0, 0]).all()):

@@ -67,7 +67,7 @@ class Call:
 
     def combined(self, a: Any, b: Any, how: Callable[[Expression, Expression], Expression]) -> View:
         """Two operands with broadcasting."""
-        (left, right), axes = self.build.broadcast([self.operand(a), self.operand(b)])
+        (left, right), axes = self.build.axes.broadcast([self.operand(a), self.operand(b)])
         return View(how(left, right), axes)
 
     def variant(self, options: Any) -> str:

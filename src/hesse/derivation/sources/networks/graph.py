@@ -296,10 +296,10 @@ class _Translation:
             and bool(array.isfinite().all())
         ):
             value = array.reshape(-1)[0].item()
-            return self.build.finished(
+            return self.build.axes.finished(
                 View(
                     number(value) if value else ZERO,
-                    tuple((self.build.temporary(s),) if s > 1 else () for s in array.shape),
+                    tuple((self.build.axes.temporary(s),) if s > 1 else () for s in array.shape),
                 )
             )
         base = self.graph.fixed.get(name, "c")

@@ -10,7 +10,8 @@ import torch
 from hesse.derivation.calculus.algebra import add, total
 from hesse.derivation.calculus.expression import Delta as Equal
 from hesse.derivation.calculus.expression import Expression, Index, of
-from hesse.derivation.sources.networks.builder import Builder, require_fits, strides
+from hesse.derivation.sources.networks.axes import strides
+from hesse.derivation.sources.networks.builder import Builder, require_fits
 from hesse.derivation.sources.networks.conditions import linear
 from hesse.derivation.sources.networks.view import Axis, View, length, times
 
@@ -56,7 +57,7 @@ def expanded(build: Builder, view: View, shape: Sequence[int]) -> View:
     for k, size in enumerate(shape):
         if size > 1 == length(axes[k]):
             expression = total(expression, axes[k])
-            axes[k] = (build.lettered(build.temporary(size), taken),)
+            axes[k] = (build.axes.lettered(build.axes.temporary(size), taken),)
     return View(expression, tuple(axes))
 
 
@@ -77,11 +78,11 @@ def reshaped(build: Builder, view: View, shape: Sequence[int]) -> View:
             continue
         # Indices that do not fall into the new axes: new ones, and the condition that both mean the
         # same place.
-        new = [build.temporary(sizes[k]) for k in wanted]
+        new = [build.axes.temporary(sizes[k]) for k in wanted]
         expression = total(times(_same_place(build, run, new), expression), run)
         letters = iter(new)
         axes += [(next(letters),) if size > 1 else () for size in sizes]
-    return build.finished(View(expression, tuple(axes)))
+    return build.axes.finished(View(expression, tuple(axes)))
 
 
 def _same_place(build: Builder, old: list[Index], new: list[Index]) -> Expression:
@@ -145,13 +146,15 @@ def sliced(build: Builder, view: View, axis: int, start: int, step: int, count: 
         piece, place = _piece(view, start)
         if place + (count - 1) * step < piece.shape[axis]:
             return sliced(build, piece, axis, place, step, count)
-    view = build.joined(view, axis)
+    view = build.axes.joined(view, axis)
     if count == 1:
         return picked(build, view, axis, start, keep=True)
     (index,) = view.axes[axis]
-    new = build.temporary(count)
+    new = build.axes.temporary(count)
     expression = total(times(build.affine(index, start, [(step, new)]), view.expression), (index,))
-    return build.finished(View(expression, (*view.axes[:axis], (new,), *view.axes[axis + 1 :])))
+    return build.axes.finished(
+        View(expression, (*view.axes[:axis], (new,), *view.axes[axis + 1 :]))
+    )
 
 
 def picked(build: Builder, view: View, axis: int, place: int, keep: bool = False) -> View:
@@ -192,16 +195,16 @@ def _digits(place: int, axis: Axis) -> list[int]:
 def joint(build: Builder, views: Sequence[View], axis: int) -> View:
     """Views one after the other along an axis."""
     sizes = [view.shape[axis] for view in views]
-    whole, start, parts = build.temporary(sum(sizes)), 0, []
+    whole, start, parts = build.axes.temporary(sum(sizes)), 0, []
     labels = [
         [k if k != axis else ("own", n) for k in range(len(view.axes))]
         for n, view in enumerate(views)
     ]
     single = [
-        view if size == 1 else build.joined(view, axis)
+        view if size == 1 else build.axes.joined(view, axis)
         for view, size in zip(views, sizes, strict=True)
     ]
-    expressions, along = build.unified(single, labels)
+    expressions, along = build.axes.unified(single, labels)
     for n, (expression, size) in enumerate(zip(expressions, sizes, strict=True)):
         shares = along["own", n]
         parts.append(
@@ -212,13 +215,13 @@ def joint(build: Builder, views: Sequence[View], axis: int) -> View:
         )
         start += size
     axes = tuple((whole,) if k == axis else along[k] for k in range(len(views[0].axes)))
-    joined = build.finished(View(add(*parts), axes))
+    joined = build.axes.finished(View(add(*parts), axes))
     return View(joined.expression, joined.axes, tuple(views), axis)
 
 
 def diagonal(build: Builder, view: View, first: int, second: int) -> View:
     """The entries with two equal indices, on one axis at the end."""
-    view = build.joined(build.joined(view, first), second)
+    view = build.axes.joined(build.axes.joined(view, first), second)
     (a,), (b,) = view.axes[first], view.axes[second]
     expression = total(times(of(Equal(a, b)), view.expression), (b,))
     rest = tuple(axis for k, axis in enumerate(view.axes) if k not in (first, second))
