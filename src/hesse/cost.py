@@ -3,7 +3,6 @@ value."""
 
 import contextlib
 import copy
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,21 +18,22 @@ from hesse.data.dataset import Data
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
-from hesse.losses import Loss, identity, is_known, loss_for, own_loss, private
+from hesse.losses import Loss, is_known, loss_for, own_loss, private
 from hesse.model_and_loss import ModelAndLoss, as_called
 from hesse.parameters import (
     ParameterChoice,
     Parameters,
     choose,
+    copies,
     loss_tensors,
     require_differentiable,
     require_finite,
     tensors_by_name,
 )
-from hesse.penalty import Penalty, require_penalty
+from hesse.penalty import Penalty, penalty_value, require_penalty
 from hesse.private_modules import PrivateModules
 from hesse.process.undisturbed import undisturbed
-from hesse.snapshot import origin_of, snapshot
+from hesse.snapshot import captures_of, origin_of, snapshot
 from hesse.validation import Validated, reading_that_fits, validate_function, validate_model
 
 
@@ -135,7 +135,7 @@ class Cost:
                 f" {type(model).__name__}"
             )
         notes, wide = require_differentiable(chosen)
-        parameters = _copies(chosen, wide)
+        parameters = copies(chosen, wide)
         device = next(iter(parameters.values())).device
         loss_copy = private(loss, device, wide)
         penalty = require_penalty(penalty, parameters)
@@ -191,7 +191,7 @@ class Cost:
             modules=modules,
             fixed=fixed,
             origin=origin_of(model, loss_module) if isinstance(model, nn.Module) else None,
-            captures=_captures_of(model, loss),
+            captures=captures_of(model, loss),
         )
 
     @staticmethod
@@ -233,7 +233,7 @@ class Cost:
             raise HesseValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
         chosen = tensors_by_name(params, "Cost.from_function(f, {name: Tensor})")
         notes, wide = require_differentiable(chosen)
-        parameters = _copies(chosen, wide)
+        parameters = copies(chosen, wide)
         device = next(iter(parameters.values())).device
         read = None if data is None else Data(data, device, wide)
         isolated = IsolatedFunction(PrivateModules(None), {}, f)
@@ -373,16 +373,8 @@ class Cost:
 
     def penalty_cost(self, parameters: Parameters) -> Tensor:
         """penalty(θ), a scalar that can be differentiated; zero where there is none."""
-        if self.penalty is None:
-            return torch.zeros((), dtype=self.dtype, device=self.device)
-        if isinstance(self.penalty, int | float):
-            zero = torch.zeros((), dtype=self.dtype, device=self.device)
-            return (
-                0.5
-                * self.penalty
-                * sum((p.square().sum() for p in parameters.values()), start=zero)
-            )
-        return self.penalty(parameters).reshape(())
+        zero = torch.zeros((), dtype=self.dtype, device=self.device)
+        return penalty_value(self.penalty, parameters, zero)
 
 
 def cost_with_curvature(cost: Any, curvature: Any) -> Cost:
@@ -397,28 +389,3 @@ def cost_with_curvature(cost: Any, curvature: Any) -> Cost:
             f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)"
         )
     return cost.with_curvature(curvature)
-
-
-def _copies(tensors: Parameters, wide: torch.dtype | None) -> Parameters:
-    """The same numbers in memory of their own, cut off from any graph, in ``wide`` where it is
-    given."""
-    return {
-        name: tensor.detach().to(wide or tensor.dtype, copy=True)
-        for name, tensor in tensors.items()
-    }
-
-
-# By model, then by loss and its options; a model that is gone takes its captures along.
-_CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _captures_of(model: Any, loss: Any) -> dict[Any, Any]:
-    """What capture keeps for a module and a loss: a cost made anew after a step of training is not
-    traced again."""
-    return (
-        _CAPTURES.setdefault(model, {}).setdefault(identity(loss), {})
-        if isinstance(model, nn.Module)
-        else {}
-    )

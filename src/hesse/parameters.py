@@ -188,3 +188,12 @@ def require_finite(parameters: Mapping[str, Tensor]) -> None:
                 f"params: {name!r} has {bad} entries that are not finite (nan or inf); has training"
                 " diverged?"
             )
+
+
+def copies(tensors: Parameters, wide: torch.dtype | None) -> Parameters:
+    """The same numbers in memory of their own, cut off from any graph, in ``wide`` where it is
+    given."""
+    return {
+        name: tensor.detach().to(wide or tensor.dtype, copy=True)
+        for name, tensor in tensors.items()
+    }

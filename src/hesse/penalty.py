@@ -49,3 +49,13 @@ def require_penalty(penalty: Any, parameters: Parameters) -> Penalty | None:
             return penalty(parameters)
 
     return evaluated
+
+
+def penalty_value(penalty: Penalty | None, parameters: Parameters, zero: Tensor) -> Tensor:
+    """The penalty at parameters, a scalar; what it is added to is ``zero``, in dtype and device."""
+    if penalty is None:
+        return zero
+    if isinstance(penalty, int | float):
+        squares = (parameter.square().sum() for parameter in parameters.values())
+        return 0.5 * penalty * sum(squares, start=zero)
+    return penalty(parameters).reshape(())

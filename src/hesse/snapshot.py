@@ -1,5 +1,5 @@
 """The snapshot of the user's model that a cost keeps: a private copy of the module, which later
-training does not reach; and the way back to the user's own parameters."""
+training does not reach; the way back to the user's own parameters; and what was captured of it."""
 
 import copy
 import weakref
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hesse.errors import HesseTypeError, HesseValueError
+from hesse.losses import identity
 from hesse.parameters import loss_tensors
 
 
@@ -149,3 +150,19 @@ def origin_of(
         )
 
     return find
+
+
+# By model, then by loss and its options; a model that is gone takes its captures along.
+_CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def captures_of(model: Any, loss: Any) -> dict[Any, Any]:
+    """What capture keeps for a module and a loss: a cost made anew after a step of training is not
+    traced again."""
+    return (
+        _CAPTURES.setdefault(model, {}).setdefault(identity(loss), {})
+        if isinstance(model, nn.Module)
+        else {}
+    )

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
-from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, readable_bytes
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
 from hesse.matrix import spectrum, storage, tables
 from hesse.matrix.spectrum import Eigen, Inertia
@@ -350,23 +350,7 @@ class BlockHessian:
     @property
     def summary(self) -> str:
         """One line: size, dtype, device, which blocks, bytes."""
-        count = len(self.layout.names)
-        held = (
-            "all blocks"
-            if self.is_complete
-            else (
-                "block diagonal"
-                if self.is_block_diagonal
-                else f"{len(self.pairs)} of {count * (count + 1) // 2} blocks"
-            )
-        )
-        size = sum(
-            t.nbytes for t in ([self.matrix] if self.matrix is not None else self.blocks.values())
-        )
-        return (
-            f"BlockHessian: P = {self.layout.size}, {count} parameter{'s' * (count != 1)},"
-            f" {_dtype(self._first)} on {self.device}, {held} ({readable_bytes(float(size))})"
-        )
+        return tables.summary(self)
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
         """The same numbers, certified."""

@@ -1,8 +1,10 @@
-"""The table of blocks, for a terminal and for a notebook."""
+"""A Hessian in one line, and the table of its blocks, for a terminal and for a notebook."""
 
 import html as escaping
 import math
 from typing import TYPE_CHECKING, NamedTuple
+
+from hesse.errors import readable_bytes
 
 if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
@@ -20,6 +22,29 @@ class _Table(NamedTuple):
     title: str
     head: list[str]
     rows: list[list[Cell]]
+
+
+def summary(hessian: "BlockHessian") -> str:
+    """One line: size, dtype, device, which blocks, bytes."""
+    count = len(hessian.layout.names)
+    held = (
+        "all blocks"
+        if hessian.is_complete
+        else (
+            "block diagonal"
+            if hessian.is_block_diagonal
+            else f"{len(hessian.pairs)} of {count * (count + 1) // 2} blocks"
+        )
+    )
+    size = sum(
+        t.nbytes
+        for t in ([hessian.matrix] if hessian.matrix is not None else hessian.blocks.values())
+    )
+    dtype = str(hessian.dtype).removeprefix("torch.")
+    return (
+        f"BlockHessian: P = {hessian.layout.size}, {count} parameter{'s' * (count != 1)},"
+        f" {dtype} on {hessian.device}, {held} ({readable_bytes(float(size))})"
+    )
 
 
 def text(hessian: "BlockHessian") -> str:

@@ -1,7 +1,8 @@
 """The quadratic model of a cost, and the steps people take with it."""
 
+from hesse.taylor.construction import quadratic
 from hesse.taylor.minimization import minimize
-from hesse.taylor.model import QuadraticModel, quadratic
+from hesse.taylor.model import QuadraticModel
 from hesse.taylor.points import Iterate
 from hesse.taylor.stationary import StationaryPoint
 from hesse.taylor.step import Step
