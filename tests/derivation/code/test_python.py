@@ -273,6 +273,9 @@ def test_the_formula_stands_in_the_docstring() -> None:
     [
         ({"backend": "jax"}, "backend: expected 'numpy' or 'torch', got 'jax'"),
         ({"name": "2x"}, "name: expected a name for a function"),
+        ({"name": "numpy"}, "name: the function calls the module numpy, which .* would hide"),
+        ({"name": "scipy"}, "name: the function calls the module scipy"),
+        ({"name": "torch", "backend": "torch"}, "name: the function calls the module torch"),
     ],
 )
 def test_what_is_refused(arguments: dict[str, Any], text: str) -> None:

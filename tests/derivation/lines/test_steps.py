@@ -135,3 +135,11 @@ def test_lines_of_each_block_hold_by_central_differences(two):
             W2[p, j] += t * h
             total += s * t * cost(W1, W2)
         assert total / (4 * h * h) == pytest.approx(float(block[o, i, p, j]), abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["logsumexp(x)", "logdet(A)", "sum(logsumexp(W @ x))"])
+def test_no_line_says_nothing(text: str) -> None:
+    derivation = hesse.derive(text, wrt=[text.strip(")")[-1]])
+    for name in derivation.parameters:
+        lines = derivation.block(name, name).lines
+        assert all(line.before != line.after or line.name for line in lines)

@@ -15,6 +15,7 @@ from derivation.show.conftest import two_layers
 from hesse.derivation.calculus.expression import Index
 from hesse.derivation.calculus.program import BlackBox, Quantity
 from hesse.derivation.show.html import fragment, page
+from hesse.derivation.show.outline import Outline
 from hesse.errors import HesseImportError
 
 pytest.importorskip("latex2mathml")
@@ -151,6 +152,19 @@ def test_nothing_is_loaded_from_elsewhere(show, derivation):
         and "url(" not in source
     )
     assert not [tag for tag, _, _ in found.attributes if tag in ("link", "img")]
+
+
+def test_every_format_says_the_same_of_a_kind():
+    derivation = hesse.derive("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", wrt=["W1", "W2"])
+    several, single = (
+        Outline(derivation, "indices").result(block.expression, block.rows, block.columns)
+        for block in (derivation.blocks["W1", "W1"], derivation.blocks["W2", "W2"])
+    )
+    assert several.about_kind.startswith("every term is curvature from above")
+    assert single.about_kind.startswith("all of it is curvature from above")
+    for shown in (derivation.text(), derivation.latex().lower(), derivation.html().lower()):
+        for result in (several, single):
+            assert " ".join(result.about_kind.split()[:6]) in shown
 
 
 @pytest.mark.parametrize("show", [page, fragment])

@@ -61,9 +61,14 @@ class Backend:
         record = FUNCTIONS.get(name) or ARRAY_FUNCTIONS.get(name)
         return "" if record is None else getattr(record, self.operations)
 
+    @property
+    def roots(self) -> set[str]:
+        """The names under which code finds its modules."""
+        return {path.split(".")[0] for path in self.modules.values()}
+
     def names(self, *taken: str) -> Names:
         """The identifiers of one function: not those of the modules that it calls."""
-        return Names([*taken, *(path.split(".")[0] for path in self.modules.values())])
+        return Names([*taken, *self.roots])
 
     def tree(self, word: str, **places: Any) -> Any:
         """A word, or a function's code, with its places filled and its modules called as here."""

@@ -55,8 +55,8 @@ def python(
         functions: for unknown functions, the names of known ones that they stand for.
 
     Raises:
-        HesseValueError: an unknown backend, a name that is no identifier, or a map without a
-            formula.
+        HesseValueError: an unknown backend, a name that is no identifier or hides a module, or a
+            map without a formula.
 
     Example:
         >>> from hesse.derivation.calculus.expression import Entry, of
@@ -83,6 +83,12 @@ def python(
         )
     if not name.isidentifier() or keyword.iskeyword(name):
         raise HesseValueError(f"name: expected a name for a function, got {name!r}")
+    library = BACKENDS[backend]
+    if name in library.roots:
+        raise HesseValueError(
+            f"name: the function calls the module {name}, which a function called {name!r} would"
+            " hide; give it another name"
+        )
     expression = block.expression if isinstance(block, Block) else block
     if isinstance(block, Block):
         free = (*block.rows.indices, *block.columns.indices)
@@ -97,7 +103,6 @@ def python(
                     f" written for {quantity}; evaluate() computes this block, with the model's"
                     " own operation"
                 )
-    library = BACKENDS[backend]
     leaves, written_out = _leaves(computation, program)
     function = Function(computation, program, library, library.names(name), leaves, written_out)
     return _source(function, name, leaves, formula)

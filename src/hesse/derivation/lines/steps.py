@@ -120,7 +120,9 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     rule = _rule(derivative(known, A, total_derivative(page.program)), bool(partials))
     part = "factor" if rule == rules.PRODUCT else "term"
     why = f"one branch for each {part} that contains {rows}" if len(partials) > 1 else ""
-    page.write(rule.name, start, branches, why, marks=marks)
+    # Of a first derivative that is one name, as p of logsumexp(z), nothing comes apart.
+    if branches != start:
+        page.write(rule.name, start, branches, why, marks=marks)
     result = branches
     if partials:
         closed: dict[Partial, Expression] = {}

@@ -69,6 +69,11 @@ def summands(expression: Expression, marks: tuple[str, ...] = ()) -> Sum:
     )
 
 
+def sentence(half: str) -> str:
+    """Half a sentence as a whole one."""
+    return f"{half[:1].upper()}{half[1:]}." if half else ""
+
+
 def one_kind(parts: Sequence[Term | Summand]) -> Kind | None:
     """The kind of all parts, where they have one."""
     first = parts[0].kind if parts else None
@@ -204,8 +209,6 @@ class Result:
 
     Attributes:
         outer: what all terms had in common; None where that is nothing.
-        every: the kind of all terms, where they have one.
-        single: whether that is one term.
         matrix: one matrix for each kind; none where there is no such form.
         in_place: whether that stands in the place of the entries, or below them.
         rows, columns: what the matrix is counted by.
@@ -215,13 +218,19 @@ class Result:
     before: Expression
     outer: Term | None
     inner: Sum
-    every: Kind | None
-    single: bool
     matrix: Sum
     in_place: bool
     rows: Entry
     columns: Entry | None
     remarks: tuple[str, ...]
+
+    @property
+    def about_kind(self) -> str:
+        """Half a sentence on the kind of all terms; "" where they have several, or none."""
+        kind = one_kind(self.inner)
+        if kind is None:
+            return ""
+        return f"{'all of it' if len(self.inner) == 1 else 'every term'} is {EACH[kind]}"
 
 
 @dataclass(frozen=True)

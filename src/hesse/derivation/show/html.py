@@ -24,6 +24,7 @@ from hesse.derivation.show.document import (
     Section,
     Sum,
     Summand,
+    sentence,
     summands,
 )
 from hesse.derivation.show.entries import outside
@@ -327,7 +328,7 @@ class _Page:
             "name": section.name,
             "shape": "" if section.shape is None else shape_text(section.shape),
             "result": self.result(result, section),
-            "each": EACH[result.every] if result.every else "",
+            "kind": sentence(result.about_kind),
             "matrix": [] if result.in_place else self.parts(result.matrix),
             "remarks": result.remarks,
             "transposed": section.transposed,

@@ -7,7 +7,6 @@ from hesse.derivation.calculus.program import Program
 from hesse.derivation.lines.records import Block, Record
 from hesse.derivation.show.document import (
     ABOUT_MAPS,
-    EACH,
     MAPS,
     Definition,
     Document,
@@ -18,6 +17,7 @@ from hesse.derivation.show.document import (
     Sizes,
     Sum,
     Summand,
+    sentence,
     summands,
 )
 from hesse.derivation.show.entries import outside
@@ -127,8 +127,8 @@ class LatexPage:
         if header.source:
             yield typewriter(header.source) + "\n"
         # The first alone says what one has to know to read the formulas.
-        for sentence in header.about[:1]:
-            yield f"{escaped(sentence[:1].upper() + sentence[1:])}.\n"
+        for half in header.about[:1]:
+            yield escaped(sentence(half)) + "\n"
         yield from self.definitions("", header.definitions)
         yield from self.definitions("Signals", header.signals)
         yield from self.maps(header)
@@ -146,8 +146,8 @@ class LatexPage:
         if header.grid:
             inner = r" \\ ".join(" & ".join(row) for row in header.grid).replace("^T", r"^{\top}")
             yield rf"\[ H = \begin{{pmatrix}} {inner} \end{{pmatrix}} \]"
-        for sentence in (*header.conventions, *header.notes):
-            yield escaped(sentence) + "\n"
+        for remark in (*header.conventions, *header.notes):
+            yield escaped(remark) + "\n"
 
     def definitions(self, title: str, definitions: Sequence[Definition]) -> Iterator[str]:
         """Quantities in one alignment."""
@@ -260,9 +260,8 @@ class LatexPage:
     def result(self, result: Result) -> Iterator[str]:
         """The result, shapes under the symbols, and what its kinds are; then as a matrix."""
         yield display(self.in_entries(result, self.shaped))
-        if result.every:
-            every = "All of it" if result.single else "Every term"
-            yield escaped(f"{every} is {EACH[result.every]}.") + "\n"
+        if result.about_kind:
+            yield escaped(sentence(result.about_kind)) + "\n"
         if result.matrix:
             yield "As a matrix, rows and columns counted row by row:"
             yield display(self.broken("&", result.matrix, self.writer, labels=False, always=True))

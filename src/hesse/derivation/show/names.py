@@ -179,14 +179,14 @@ def latex_name(
         below = r" \, ".join(rf"\partial {latex_name(variable, (), word)}" for variable in by)
         written = rf"\frac{{\partial{power} {latex_name(of, (), word)}}}{{{below}}}"
         return f"{{{written}}}_{{{single}}}" if single else written + brackets
-    # softmax(z3): a function of a whole array that has no name of its own.
+    # softmax(z3): a function of a whole array that has no name of its own. S(0),(2) is no call.
     call = re.fullmatch(r"(\w+)\((.+)\)", name)
-    if call:
+    if call and not read.of:
         written = f"{latex_function(call[1], 0, word)}({latex_name(call[2], (), word)})"
         return f"{{{written}}}_{{{single}}}" if single else written + brackets
     # S2,3 and D2→3 are of two layers, and δ0.weight is of one that is no symbol.
     if read.of or read.base == "δ":
-        ends = [end if end.isdigit() else latex_name(end, (), word) for end in read.ends]
+        ends = [_place(end, word) for end in read.ends]
         joined = (r" \to " if read.base == "D" else ",").join(ends)
         base = r"\delta" if read.base == "δ" else read.base
         above = f"^{{{chr(92)}prime}}" if read.primes else ""
@@ -209,6 +209,15 @@ def latex_index(name: str) -> str:
         else rf"\mathrm{{{match[1]}}}"
     )
     return f"{letter}_{{{match[2]}}}" if match[2] else letter
+
+
+def _place(layer: str, word: Callable[[str], str]) -> str:
+    """A layer in a subscript: 3, or (fc1)."""
+    if layer.isdigit():
+        return layer
+    if layer.startswith("(") and layer.endswith(")"):
+        return f"({latex_name(layer[1:-1], (), word)})"
+    return latex_name(layer, (), word)
 
 
 def _letter(symbol: Symbol, word: Callable[[str], str]) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from hesse.derivation.show.document import (
     Line,
     Result,
     Section,
-    one_kind,
     summands,
 )
 from hesse.derivation.show.factoring import factored
@@ -134,8 +133,6 @@ class Outline:
             self.reading.expression(before, self.program),
             outer=None if pulled.is_plain else pulled.outer,
             inner=summands(pulled.inner),
-            every=one_kind(after.terms),
-            single=len(after.terms) == 1,
             matrix=matrix,
             in_place=self.reading.in_place and bool(matrix),
             rows=rows,

@@ -7,7 +7,6 @@ from hesse.derivation.calculus.program import Program
 from hesse.derivation.lines.records import Block, Record
 from hesse.derivation.show.document import (
     ABOUT_MAPS,
-    EACH,
     MAPS,
     Definition,
     Document,
@@ -18,7 +17,6 @@ from hesse.derivation.show.document import (
     Section,
     Sizes,
     Sum,
-    one_kind,
     without_indices,
 )
 from hesse.derivation.show.entries import outside
@@ -254,9 +252,8 @@ class TextPage:
             head, tail = f"{head} {outside(result.outer, self.writer)} {{", "}"
         rows = laid_out(head, self.parts(result.inner), WIDTH - 2, tail)
         yield from (f"  {row}" for row in underlined(rows))
-        if kind := one_kind(result.inner):
-            every = "all of it" if len(result.inner) == 1 else "every term"
-            yield f"    {every} is {EACH[kind]}"
+        if result.about_kind:
+            yield f"    {result.about_kind}"
         sides = [("rows", result.rows), ("columns", result.columns)]
         counted = [
             f"{word} ({','.join(index.name for index in entry.indices)})"
