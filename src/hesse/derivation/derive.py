@@ -12,10 +12,11 @@ from hesse.derivation.calculus.program import Program
 from hesse.derivation.check.certification import certified, certified_at, valuation
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.lines.adjoints import adjoints
-from hesse.derivation.lines.by_layer import Stages, stages
+from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.page import Page
 from hesse.derivation.lines.records import Block
+from hesse.derivation.lines.stage_lines import stages
 from hesse.derivation.lines.steps import Expander, block, slope
 from hesse.derivation.sources.language import program as program_of_text
 from hesse.derivation.sources.networks.network import Network
