@@ -11,7 +11,7 @@ import pytest
 import hesse
 from derivation.show.tex import check
 from hesse.cli.app import main
-from hesse.cli.derive import Output, derivation_of, module, pair_of, write_text
+from hesse.cli.derive import Output, derivation_of, module, pair_of
 from hesse.cli.inputs import build_cost
 
 TWO_LAYERS = "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"
@@ -167,14 +167,6 @@ def test_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["page.html"], (
         "nothing half-written is left"
     )
-
-
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    path.write_text("before")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "one \ud800 half of a pair")
-    assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
 
 
 # ---------------------------------------------------------------- refused

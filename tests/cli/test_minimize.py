@@ -65,7 +65,7 @@ def test_a_later_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], m
     ("options", "text"),
     [
         (["--start", "none.safetensors"], "--start: there is no file 'none.safetensors'"),
-        (["--start", "model.py"], "--start: 'model.py' cannot be read as parameters"),
+        (["--start", "model.py"], "--start: 'model.py' cannot be read as tensors"),
         (["--start", "other.safetensors"], "unknown ['v']"),
         (["--out", "net.pt"], "--out: 'net.pt' should end with .safetensors"),
         (["--tolerance", "-1"], "tolerance: expected a finite number >= 0"),

@@ -1,17 +1,20 @@
 """A Hessian comes back from its file as it was, and nothing else is taken for one."""
 
 import json
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hesse.errors import HesseFileError
+from hesse.errors import HesseError, HesseFileError
 from hesse.layout import Layout
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.loading import load
+from process.damage import check
 
 LAYOUT = Layout(("0.weight", 'odd "name" ∂\n', "scale"), ((2, 3), (3,), ()))
 PROVENANCE = {"model": "Sequential", "note": 'quotes " and λ'}
@@ -83,7 +86,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_save_into_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(HesseFileError, match=r"cannot write .*its folder does not exist"):
+    with pytest.raises(HesseFileError, match=r"save: there is no folder .*nowhere'; make it first"):
         BlockHessian(LAYOUT, matrix=symmetric()).save(tmp_path / "nowhere" / "h")
 
 
@@ -109,17 +112,32 @@ def test_load_of_a_file_cut_short(tmp_path: Path, share: float) -> None:
         load(path)
 
 
-HEADER = {"format": 1, "names": ["w", "b"], "shapes": [[2], []], "blocks": None, "provenance": {}}
+HEADER = {
+    "format": 2,
+    "names": ["w", "b"],
+    "shapes": [[2], []],
+    "blocks": None,
+    "provenance": {},
+    "checksums": {},
+    "finite": True,
+}
 
 
 @pytest.mark.parametrize(
-    ("header", "tensors", "text"),
+    ("header", "tensors", "expected"),
     [
         (None, {"matrix": torch.eye(3)}, "its metadata has no 'hesse' entry"),
         ("{", {"matrix": torch.eye(3)}, "its description is not JSON"),
         ("[" * 100_000, {"matrix": torch.eye(3)}, "its description is not JSON"),
         ([1], {"matrix": torch.eye(3)}, "its description is not a JSON object"),
-        ({"format": 2}, {"matrix": torch.eye(3)}, "its format is 2, and this hesse reads 1"),
+        ({"format": 1}, {"matrix": torch.eye(3)}, "its format is 1, and this hesse reads 2"),
+        ({"finite": None}, {"matrix": torch.eye(3)}, "does not say whether its entries are finite"),
+        ({"checksums": None}, {"matrix": torch.eye(3)}, "its checksums are not numbers"),
+        ({"checksums": {"matrix": 0}}, {"matrix": torch.eye(3)}, "not as it was written"),
+        ({"checksums": {"other": 0}}, {"matrix": torch.eye(3)}, "checksums are of other tensors"),
+        ({"shapes": [[10**30], []]}, {"matrix": torch.eye(3)}, "its shapes do not fit its names"),
+        ({}, {"matrix": torch.ones(3, 3).triu()}, "'matrix' is not symmetric"),
+        ({}, {"matrix": torch.full((3, 3), torch.inf)}, "entries that are not finite"),
         ({"names": ["w", "w"]}, {"matrix": torch.eye(3)}, "no names, or one name twice"),
         ({"names": "wb"}, {"matrix": torch.eye(3)}, "no names, or one name twice"),
         ({"shapes": [[2]]}, {"matrix": torch.eye(3)}, "its shapes do not fit its names"),
@@ -145,14 +163,50 @@ HEADER = {"format": 1, "names": ["w", "b"], "shapes": [[2], []], "blocks": None,
     ],
 )
 def test_load_of_a_file_that_is_not_ours(
-    tmp_path: Path, header, tensors: dict[str, Tensor], text: str
+    tmp_path: Path, header, tensors: dict[str, Tensor], expected: str
 ) -> None:
-    described = {**HEADER, **header} if isinstance(header, dict) else header
-    metadata = (
-        None
-        if header is None
-        else {"hesse": described if isinstance(described, str) else json.dumps(described)}
-    )
+    if isinstance(header, dict):
+        sums = {key: zlib.crc32(tensor.numpy().tobytes()) for key, tensor in tensors.items()}
+        header = {**HEADER, "checksums": sums, **header}
+    text = header if isinstance(header, str) else json.dumps(header)
+    checksum = f"{zlib.crc32(text.encode()):08x}"
+    metadata = None if header is None else {"hesse": text, "checksum": checksum}
     save_file(tensors, tmp_path / "h", metadata=metadata)
-    with pytest.raises(HesseFileError, match=text):
+    with pytest.raises(HesseFileError, match=expected):
         load(tmp_path / "h")
+
+
+def test_what_is_not_finite_comes_back(tmp_path: Path) -> None:
+    matrix = torch.tensor([[torch.nan, 1.0], [1.0, -torch.inf]])
+    BlockHessian(Layout(("w",), ((2,),)), matrix=matrix).save(tmp_path / "h")
+    assert torch.equal(load(tmp_path / "h").dense().nan_to_num(), matrix.nan_to_num())
+
+
+@pytest.mark.parametrize(
+    ("matrix", "text"),
+    [
+        (torch.ones(2, 2).triu(), "'matrix' is not symmetric"),
+        (torch.ones(2, 2).half(), "float16; convert it"),
+    ],
+)
+def test_what_load_would_refuse_is_not_saved(tmp_path: Path, matrix: Tensor, text: str) -> None:
+    with pytest.raises(HesseError, match=text):
+        BlockHessian(Layout(("w",), ((2,),)), matrix=matrix).save(tmp_path / "h")
+    assert not list(tmp_path.iterdir())
+
+
+NO_PATHS = ["", "a\0b", "\ud800", ".", "n" * 256, Path("n" * 256)]
+
+
+@pytest.mark.parametrize("path", NO_PATHS)
+def test_what_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, call in {"save": BlockHessian(LAYOUT, matrix=symmetric()).save, "load": load}.items():
+        with pytest.raises(HesseError, match=f"^{name}: "):
+            call(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_files_are_refused() -> None:
+    outcomes = check(150)
+    assert outcomes["refused"] > 100 and outcomes["forged"]

@@ -95,6 +95,13 @@ class ModelArguments:
         return None if self.memory is None else parse_bytes(self.memory)
 
 
+def _size_of_hessian(cost: hesse.Cost, block_diagonal: bool) -> int:
+    """Bytes of its entries."""
+    sizes = cost.layout.sizes.values()
+    entries = sum(size**2 for size in sizes) if block_diagonal else cost.layout.size**2
+    return entries * cost.dtype.itemsize
+
+
 BlockDiagonal = Annotated[
     bool,
     Parameter(
@@ -134,6 +141,7 @@ def hessian(
         require("matplotlib", "plot", "--figure")
     budget = arguments.bytes
     cost = arguments.cost()
+    check_writable("--out", out, (".safetensors",), _size_of_hessian(cost, block_diagonal))
     # The cost is made already: reading files is not timed.
     start = time.perf_counter()
     H = hesse.hessian(cost, block_diagonal=block_diagonal, memory=budget)
@@ -143,7 +151,7 @@ def hessian(
         H.save(out)
         say(f"wrote {out}")
     if figure is not None:
-        save_figure(figure, H.plot)
+        save_figure(figure, "--figure", H.plot)
         say(f"wrote {figure}")
 
 
@@ -178,7 +186,7 @@ def quadratic(
     q = hesse.quadratic(arguments.cost(), memory=budget)
     trust = report(q, tolerance)
     if figure is not None:
-        save_figure(figure, *pictures(q, trust))
+        save_figure(figure, "--figure", *pictures(q, trust))
         say(f"wrote {figure}")
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hesse
-from hesse.cli.derive import write_text
 from hesse.cli.inputs import require
 from hesse.cli.output import save_figure, say
 from hesse.cli.quadratic import pictures, report
 from hesse.errors import HesseFileError
 from hesse.plot import Spectrum
+from hesse.process.files import write_text
 
 PENALTY = 1e-3
 WIDTHS = (64, 32, 10)  # P = 2,410
@@ -110,11 +110,11 @@ def run(folder: Path) -> None:
     say(f"  {derivation.block(first, last).matrix()}")
 
     _heading("Written")
-    write_text(folder / "derivation.html", derivation.html())
+    write_text(folder / "derivation.html", "--out", derivation.html())
     H.save(folder / "hessian.safetensors")
-    save_figure(folder / "hessian.png", H.plot)
-    save_figure(folder / "spectrum.png", Spectrum.from_hessian(H).plot)
-    save_figure(folder / "quadratic.png", *pictures(q, trust))
+    save_figure(folder / "hessian.png", "--out", H.plot)
+    save_figure(folder / "spectrum.png", "--out", Spectrum.from_hessian(H).plot)
+    save_figure(folder / "quadratic.png", "--out", *pictures(q, trust))
     for name in (
         "hessian.png",
         "spectrum.png",

@@ -1,6 +1,5 @@
 """`hesse derive`: from a command line to a derivation, and to text, LaTeX, Python or a page."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from hesse.cli.inputs import build_cost, check_writable, require
 from hesse.derivation.code.identifiers import Names
 from hesse.derivation.derivation import Formula
 from hesse.errors import HesseValueError
+from hesse.process.files import write_text
 
 
 def derivation_of(
@@ -120,7 +120,7 @@ class Output:
         """What is to be printed; a page is written first."""
         formula = None if self.block is None else d.block(*self.block)
         if self.html is not None:
-            write_text(self.html, (formula or d).html())
+            write_text(self.html, "--html", (formula or d).html())
             return f"wrote {self.html}"
         if self.latex:
             return (
@@ -156,16 +156,6 @@ def pair_of(block: str) -> tuple[str, str]:
     if len(names) != 2 or not all(names):
         raise HesseValueError(f"--block: expected two names, such as W1,W2, got {block!r}")
     return names[0], names[1]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Beside its place first, then renamed: whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _require_unset(where: bool, options: dict[str, object], belongs: str) -> None:

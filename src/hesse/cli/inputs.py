@@ -7,7 +7,6 @@ Nothing else is run: arrays are read without unpickling.
 
 import importlib.util
 import inspect
-import os
 import re
 import sys
 import traceback
@@ -32,6 +31,7 @@ from hesse.errors import (
     HesseValueError,
     nearest,
 )
+from hesse.process.files import require_place
 
 # The last pair is what np.savez calls arrays that were given no names.
 _NAMES = (("X", "y"), ("x", "y"), ("arr_0", "arr_1"))
@@ -140,22 +140,16 @@ def parse_bytes(text: str) -> int:
     return count
 
 
-def check_writable(option: str, path: Path | None, suffixes: tuple[str, ...]) -> None:
-    """Refuse, before any work, a file that could not be written after it."""
+def check_writable(
+    option: str, path: Path | None, suffixes: tuple[str, ...], size: int = 1
+) -> None:
+    """Refuse, before any work, a file that could not be written after it; of so many bytes, as far
+    as that is known."""
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
         raise HesseValueError(f"{option}: {str(path)!r} should end with {' or '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise HesseFileError(
-            f"{option}: there is no folder {str(path.parent)!r}; make it first, or name another"
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise HesseFileError(
-            f"{option}: the folder {str(path.parent)!r} cannot be written to; name another"
-        )
-    if path.is_dir():
-        raise HesseFileError(f"{option}: {str(path)!r} is a folder; name a file in it")
+    require_place(path, option, size)
 
 
 def require(module: str, extra: str, what: str) -> None:

@@ -1,19 +1,18 @@
 """`hesse minimize`: go down a cost, tell how it went, and keep the parameters in a file that a
 later run goes on from."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy.optimize import OptimizeResult
 
 import hesse
 from hesse.cli.output import say
 from hesse.errors import HesseFileError
+from hesse.process.files import read_tensors, write_tensors
 from hesse.taylor import Iterate
+from hesse.taylor.checks import require_positive
 
 
 def run(
@@ -47,9 +46,7 @@ def run(
 
 
 def write(result: OptimizeResult, path: Path) -> None:
-    """The parameters by name, as `model.load_state_dict` takes them, and the radius: beside the
-    place first, then renamed."""
-    tensors = {name: value.contiguous() for name, value in result.parameters.items()}
+    """The parameters by name, as `model.load_state_dict` takes them, and the radius."""
     metadata = {
         "hesse": hesse.__version__,
         "method": result.method,
@@ -58,18 +55,8 @@ def write(result: OptimizeResult, path: Path) -> None:
     }
     if result.radius is not None:
         metadata["radius"] = repr(result.radius)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        # The mode that any new file has here; safetensors makes its own private.
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file(tensors, partial, metadata=metadata)
-        partial.chmod(mode)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise HesseFileError(f"--out: cannot write {str(path)!r}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    tensors = {name: value.contiguous() for name, value in result.parameters.items()}
+    write_tensors(path, "--out", tensors, metadata)
 
 
 def read(path: Path) -> OptimizeResult:
@@ -78,14 +65,13 @@ def read(path: Path) -> OptimizeResult:
     Raises:
         HesseFileError: there is no such file, or it holds no tensors.
     """
-    if not path.is_file():
-        raise HesseFileError(f"--start: there is no file {str(path)!r}; write one with --out")
+    parameters, metadata = read_tensors(path, "--start")
+    text = metadata.get("radius")
     try:
-        with safe_open(path, framework="pt") as file:
-            parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            radius = (file.metadata() or {}).get("radius")
-    except SafetensorError as error:
+        radius = None if text is None else require_positive(float(text), "radius")
+    except ValueError as error:
         raise HesseFileError(
-            f"--start: {str(path)!r} cannot be read as parameters: {error}"
+            f"--start: the radius in {str(path)!r} is {text!r}, not a number > 0; give another with"
+            " --radius, or a file that --out wrote"
         ) from error
-    return OptimizeResult(parameters=parameters, radius=None if radius is None else float(radius))
+    return OptimizeResult(parameters=parameters, radius=radius)

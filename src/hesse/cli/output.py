@@ -1,12 +1,13 @@
 """What every command does with its results: print text as it is, and write figures."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
+
+from hesse.process.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,9 +21,8 @@ def say(what: object = "", *, style: str = "") -> None:
     Console().print(Text(str(what), style=style), soft_wrap=True)
 
 
-def save_figure(path: Path, *draws: Callable[["Axes"], Any]) -> None:
-    """Draw one picture or several, two in a row, and write them: beside the place first, then
-    renamed: whole or not at all."""
+def save_figure(path: Path, option: str, *draws: Callable[["Axes"], Any]) -> None:
+    """Draw one picture or several, two in a row, and write them; ``option`` named the file."""
     from matplotlib.figure import Figure
 
     columns = min(2, len(draws))
@@ -31,9 +31,5 @@ def save_figure(path: Path, *draws: Callable[["Axes"], Any]) -> None:
     figure = Figure(figsize=(7.6 * columns, 6.0 * rows), layout="constrained")
     for place, draw in enumerate(draws, start=1):
         draw(figure.add_subplot(rows, columns, place))
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
+    with replacing(path, option) as partial:
         figure.savefig(partial, dpi=160)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

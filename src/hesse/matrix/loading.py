@@ -9,8 +9,12 @@ from hesse.matrix.storage import key_of, read
 def load(path: str | os.PathLike[str]) -> BlockHessian:
     """Read a Hessian that `BlockHessian.save` wrote; onto the CPU.
 
+    Its checksums, its symmetry and that its entries are finite, if they were, are checked.
+
     Raises:
-        HesseFileError: there is no such file, it is cut short, or it is not a Hessian of hesse.
+        HesseTypeError, HesseValueError: the path is none.
+        HesseFileError: there is no such file, it is cut short or damaged, or it is not a Hessian of
+            hesse.
 
     Example:
         >>> import tempfile, torch, hesse

@@ -2,14 +2,14 @@
 
 The tensors are ``matrix``, or ``block i j`` for each pair held, i and j being indices in the
 layout. The layout, the pairs, the provenance, the certificate and a checksum of each tensor are one
-JSON text in the file's metadata, under ``hesse``.
+JSON text in the file's metadata, under ``hesse``; its own checksum is there under ``checksum``.
 """
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import safetensors
@@ -18,16 +18,21 @@ import torch
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
-from hesse.errors import HesseFileError
+from hesse.errors import HesseFileError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
+from hesse.process.files import require_path, write_tensors
 
 if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
 
 # Of the description: it goes up when a file of an older hesse could be misread.
-FORMAT = 1
+FORMAT = 2
 # By safetensors' names: what a Hessian is computed in.
 _DTYPES = ("F32", "F64")
+# Entries of a parameter, more than any memory holds: what is multiplied with it can be written.
+_MOST = 2**63
+# Rows of a matrix held against its columns at once.
+_ROWS = 256
 
 
 class StoredHessian(NamedTuple):
@@ -46,9 +51,10 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
     at all.
 
     Raises:
+        HesseTypeError, HesseValueError: the path is none, or the matrix is not symmetric.
         HesseFileError: the file cannot be written.
     """
-    target, layout = Path(path), hessian.layout
+    layout = hessian.layout
     indices = (
         [(layout.index(a), layout.index(b)) for a, b in hessian.pairs]
         if hessian.matrix is None
@@ -61,6 +67,17 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
             key_of(i, j): _unshared(hessian.flat(layout.names[i], layout.names[j]).detach())
             for i, j in indices or ()
         }
+    dtypes = {str(tensor.dtype) for tensor in tensors.values()}
+    if not dtypes <= {"torch.float32", "torch.float64"}:
+        raise HesseTypeError(
+            f"save: a file holds float32 or float64, and this Hessian is {dtypes.pop()}; convert it"
+        )
+    one_sided = next((key for key in _symmetric(indices) if not _is_symmetric(tensors[key])), None)
+    if one_sided is not None:
+        raise HesseValueError(
+            f"save: {one_sided!r} is not symmetric, so it is no matrix of second derivatives, and"
+            " hesse.load would take its file for a damaged one; save (H + H.T) / 2"
+        )
     header = {
         "format": FORMAT,
         "names": layout.names,
@@ -68,37 +85,36 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         "blocks": indices,
         "provenance": dict(hessian.provenance),
         "checksums": {key: _checksum(tensor) for key, tensor in tensors.items()},
+        "finite": all(_is_finite(tensor) for tensor in tensors.values()),
         "certificate": None if hessian.certificate is None else hessian.certificate.to_json(),
     }
-    # In the same folder: a rename is atomic within one file system only.
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        # The mode that any new file has here; safetensors makes its own private.
-        partial.touch()
-        mode = partial.stat().st_mode
-        safetensors.torch.save_file(tensors, partial, metadata={"hesse": json.dumps(header)})
-        partial.chmod(mode)
-        os.replace(partial, target)
-    except (OSError, safetensors.SafetensorError) as error:
-        why = "its folder does not exist" if not target.parent.is_dir() else str(error)
-        raise HesseFileError(f"save: cannot write {str(target)!r}: {why}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(header)
+    write_tensors(path, "save", tensors, {"hesse": text, "checksum": _text_checksum(text)})
 
 
 def read(path: str | os.PathLike[str]) -> "StoredHessian":
     """What a file holds, all of it checked.
 
     Raises:
-        HesseFileError: there is no such file, it is cut short, or it is not a Hessian of hesse.
+        HesseTypeError, HesseValueError: the path is none.
+        HesseFileError: there is no such file, it is cut short or damaged, or it is not a Hessian of
+            hesse.
     """
-    name = repr(os.fspath(path))
+    path = require_path(path, "load")
+    name = repr(path)
     # Before safetensors opens it, so that a missing file is told from a damaged one.
-    if not Path(path).is_file():
-        raise HesseFileError(f"load: there is no file {name}")
+    if not os.path.isfile(path):
+        is_folder = os.path.isdir(path)
+        raise HesseFileError(
+            f"load: {name} is a folder, not a file"
+            if is_folder
+            else f"load: there is no file {name}"
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            layout, indices, provenance, certificate, checksums = _header(file.metadata() or {})
+            layout, indices, provenance, certificate, checksums, finite = _header(
+                file.metadata() or {}
+            )
             shapes = _expected(layout, indices)
             keys, kinds = set(file.keys()), set()
             _require(
@@ -115,19 +131,23 @@ def read(path: str | os.PathLike[str]) -> "StoredHessian":
                 )
                 kinds.add(kind)
             _require(len(kinds) == 1, "its blocks have several dtypes")
+            _require(set(checksums) == set(shapes), "its checksums are of other tensors")
             tensors = {key: file.get_tensor(key) for key in shapes}
-            damaged = [
-                key
-                for key in checksums
-                if key not in tensors or _checksum(tensors[key]) != checksums[key]
-            ]
+            for key, tensor in tensors.items():
+                _require(
+                    _checksum(tensor) == checksums[key],
+                    f"{key!r} is not as it was written: the file is damaged",
+                )
+            # What wrote the checksums need not have been hesse.
+            for key in _symmetric(indices):
+                _require(_is_symmetric(tensors[key]), f"{key!r} is not symmetric")
             _require(
-                not damaged,
-                f"{damaged[0] if damaged else ''!r} is not as it was written: the file is damaged",
+                not finite or all(_is_finite(tensor) for tensor in tensors.values()),
+                "it has entries that are not finite (nan or inf)",
             )
     except _NotAHessian as error:
         raise HesseFileError(f"load: {name} is not a Hessian that hesse saved: {error}") from error
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, UnicodeError) as error:
         raise HesseFileError(
             f"load: {name} cannot be read as safetensors; is it cut short? ({error})"
         ) from error
@@ -146,6 +166,29 @@ def _checksum(tensor: Tensor) -> int:
     return checksum
 
 
+def _text_checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _symmetric(indices: list[tuple[int, int]] | None) -> list[str]:
+    """The tensors that are matrices of a parameter, or of all, with themselves."""
+    return ["matrix"] if indices is None else [key_of(i, j) for i, j in indices if i == j]
+
+
+def _is_symmetric(matrix: Tensor) -> bool:
+    """Exactly, nan being equal to nan; by rows, for a transpose of gigabytes is a copy of them."""
+    return all(
+        # The first takes no memory, and mostly decides.
+        torch.equal(rows, columns.T)
+        or torch.allclose(rows, columns.T, rtol=0, atol=0, equal_nan=True)
+        for rows, columns in zip(matrix.split(_ROWS), matrix.split(_ROWS, dim=1), strict=True)
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return all(bool(part.isfinite().all()) for part in tensor.split(_ROWS))
+
+
 def key_of(i: int, j: int) -> str:
     """The name of a block's tensor, by the indices of its two parameters."""
     return f"block {i} {j}"
@@ -159,19 +202,20 @@ def _unshared(block: Tensor) -> Tensor:
 
 
 class _Header(NamedTuple):
-    """What a file says of its tensors; files of before there were certificates and checksums have
-    none."""
+    """What a file says of its tensors."""
 
     layout: Layout
     indices: list[tuple[int, int]] | None
     provenance: dict[str, str]
     certificate: Certificate | None
     checksums: dict[str, int]
+    finite: bool
 
 
 def _header(metadata: Mapping[str, str]) -> _Header:
     """What a file says of its tensors, each part checked: a file's text is not to be trusted."""
     _require("hesse" in metadata, "its metadata has no 'hesse' entry")
+    written = metadata.get("checksum")
     try:
         header: Any = json.loads(metadata["hesse"])
     except (ValueError, RecursionError) as error:
@@ -181,8 +225,12 @@ def _header(metadata: Mapping[str, str]) -> _Header:
         header.get("format") == FORMAT,
         f"its format is {header.get('format')!r}, and this hesse reads {FORMAT}",
     )
-    names, shapes, indices, provenance = (
-        header.get(key) for key in ("names", "shapes", "blocks", "provenance")
+    _require(
+        written == _text_checksum(metadata["hesse"]),
+        "its description is not as it was written: the file is damaged",
+    )
+    names, shapes, indices, provenance, finite = (
+        header.get(key) for key in ("names", "shapes", "blocks", "provenance", "finite")
     )
     _require(
         _list_of(names, str) and len(set(names)) == len(names) > 0,
@@ -191,14 +239,16 @@ def _header(metadata: Mapping[str, str]) -> _Header:
     _require(
         _list_of(shapes, list)
         and len(shapes) == len(names)
-        and all(_list_of(s, int) and min(s, default=0) >= 0 for s in shapes),
+        and all(_list_of(s, int) and min(s, default=0) >= 0 for s in shapes)
+        and all(math.prod(s) < _MOST for s in shapes),
         "its shapes do not fit its names",
     )
     _require(
         isinstance(provenance, dict) and _list_of(list(provenance.values()), str),
         "its provenance is not text by name",
     )
-    checksums: Any = header.get("checksums") or {}
+    _require(isinstance(finite, bool), "it does not say whether its entries are finite")
+    checksums: Any = header.get("checksums")
     _require(
         isinstance(checksums, dict) and all(type(value) is int for value in checksums.values()),
         "its checksums are not numbers",
@@ -210,7 +260,7 @@ def _header(metadata: Mapping[str, str]) -> _Header:
         raise _NotAHessian(str(error)) from error
     layout = Layout(tuple(names), tuple(tuple(shape) for shape in shapes))
     if indices is None:
-        return _Header(layout, None, provenance, certificate, checksums)
+        return _Header(layout, None, provenance, certificate, checksums, finite)
     _require(
         _list_of(indices, list)
         and len(indices) > 0
@@ -220,7 +270,8 @@ def _header(metadata: Mapping[str, str]) -> _Header:
         ),
         "its list of blocks does not fit its layout",
     )
-    return _Header(layout, [(i, j) for i, j in indices], provenance, certificate, checksums)
+    pairs = [(i, j) for i, j in indices]
+    return _Header(layout, pairs, provenance, certificate, checksums, finite)
 
 
 def _require(condition: bool, problem: str) -> None:

@@ -1,2 +1,2 @@
-"""The process around the work: memory, progress, what PyTorch prints, and the switches that are off
-meanwhile."""
+"""The process around the work: memory, progress, files, what PyTorch prints, and the switches that
+are off meanwhile."""
