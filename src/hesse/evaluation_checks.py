@@ -42,7 +42,8 @@ def require_scalar(result: Any, what: str) -> Tensor:
         )
     if not bool(torch.isfinite(result)):
         raise HesseValueError(
-            f"{what}: the value is {float(result)}; check the parameters and the data of that batch"
+            f"{what}: the value is {float(result.detach())}; check the parameters and the data of"
+            " that batch"
         )
     return result
 

@@ -7,8 +7,10 @@ Nothing else is run: arrays are read without unpickling.
 
 import importlib.util
 import inspect
+import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -41,6 +43,11 @@ _UNITS = {"": 1, "B": 1} | {
     for power, prefix in enumerate("KMGT", start=1)
     for unit, base in (("", 1000), ("B", 1000), ("IB", 1024))
 }
+
+# Characters of what the user's own code says went wrong, which may be pages.
+_LONGEST = 500
+# More than any machine has, and few enough to count with.
+_MOST_BYTES = 2.0**63
 
 
 def build_cost(
@@ -132,12 +139,13 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([A-Za-z]*)", text.strip())
     factor = _UNITS.get(match[2].upper()) if match else None
-    count = int(float(match[1]) * factor) if match and factor else 0
-    if count < 1:
+    number = float(match[1]) * factor if match and factor else 0.0
+    if not 1 <= number < _MOST_BYTES:
         raise HesseValueError(
-            f"--memory: {text!r} is not a number of bytes; write for instance 500MB, 2GB or 1.5GiB"
+            f"--memory: {text[:40]!r} is not a number of bytes; write for"
+            " instance 500MB, 2GB or 1.5GiB"
         )
-    return count
+    return int(number)
 
 
 def check_writable(
@@ -242,17 +250,23 @@ def _run(argument: str, spec: str, function: Callable[[], Any]) -> Any:
         ]
         where = f" at line {lines[-1]}" if lines else ""
         raise HesseValueError(
-            f"{argument}: running {spec} failed{where}: {type(error).__name__}: {error}"
+            f"{argument}: running {spec} failed{where}: {type(error).__name__}:"
+            f" {textwrap.shorten(str(error), _LONGEST)}"
         ) from error
 
 
 def _check_file(argument: str, path: Path) -> None:
-    if path.is_file():
+    if os.path.isfile(path):
         return
-    if not path.parent.is_dir():
+    if os.path.isdir(path):
+        raise HesseFileError(f"{argument}: {str(path)!r} is a folder, not a file")
+    if not os.path.isdir(path.parent):
         raise HesseFileError(f"{argument}: there is no folder {str(path.parent)!r}")
     # Of the same kind: a .npz for a .npz.
-    others = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix]
+    try:
+        others = [p.name for p in path.parent.iterdir() if p.suffix == path.suffix]
+    except OSError:  # a folder that may not be listed
+        others = []
     hint = (
         f"; the nearest {path.suffix} files there: {nearest(path.name, sorted(others))}"
         if others
@@ -300,7 +314,14 @@ def _tensor(spec: str, array: Tensor | np.ndarray, dtype: torch.dtype) -> Tensor
                 f"--data: {spec} has an array of {array.dtype}; expected floating numbers or"
                 " integers"
             )
-        array = torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+        if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise HesseValueError(
+                f"--data: {spec} has integers up to {array.max()}; those that PyTorch counts with"
+                " end at 2^63 - 1"
+            )
+        # PyTorch has no longer numbers than of 64 bits.
+        kind = np.dtype(np.float64) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+        array = torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
     if array.is_floating_point():
         return array.to(dtype)
     return array if array.is_complex() or array.dtype == torch.bool else array.to(torch.int64)

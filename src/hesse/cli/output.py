@@ -1,4 +1,4 @@
-"""What every command does with its results: print text as it is, and write figures."""
+"""What every command does with its results: print text, and write figures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from hesse.matrix.tables import printable_lines
 from hesse.process.files import replacing
 
 if TYPE_CHECKING:
@@ -16,9 +17,9 @@ FIGURES = (".png", ".pdf", ".svg")
 
 
 def say(what: object = "", *, style: str = "") -> None:
-    """Print a text as it is: names from models and files are not read as markup, and tables are not
-    wrapped."""
-    Console().print(Text(str(what), style=style), soft_wrap=True)
+    """Print a text as it is: names from models and files are not read as markup, nor by the
+    terminal, and tables are not wrapped."""
+    Console().print(Text(printable_lines(str(what)), style=style), soft_wrap=True)
 
 
 def save_figure(path: Path, option: str, *draws: Callable[["Axes"], Any]) -> None:

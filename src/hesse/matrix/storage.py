@@ -20,7 +20,7 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.errors import HesseFileError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.process.files import require_path, write_tensors
+from hesse.process.files import require_file, write_tensors
 
 if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
@@ -100,16 +100,9 @@ def read(path: str | os.PathLike[str]) -> "StoredHessian":
         HesseFileError: there is no such file, it is cut short or damaged, or it is not a Hessian of
             hesse.
     """
-    path = require_path(path, "load")
-    name = repr(path)
     # Before safetensors opens it, so that a missing file is told from a damaged one.
-    if not os.path.isfile(path):
-        is_folder = os.path.isdir(path)
-        raise HesseFileError(
-            f"load: {name} is a folder, not a file"
-            if is_folder
-            else f"load: there is no file {name}"
-        )
+    path = require_file(path, "load")
+    name = repr(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             layout, indices, provenance, certificate, checksums, finite = _header(

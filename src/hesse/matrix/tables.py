@@ -159,6 +159,11 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
+def printable_lines(text: str) -> str:
+    """A text of several lines, its other control characters spelt out."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def shortened(name: str, length: int) -> str:
     """A name with its beginning left out where it is too long: its end says more."""
     return name if len(name) <= length else f"…{name[len(name) - length + 1 :]}"

@@ -69,6 +69,21 @@ def require_path(path: Any, argument: str) -> str:
     return text
 
 
+def require_file(path: Any, argument: str) -> str:
+    """The text of the path of a file that is there.
+
+    Raises:
+        HesseFileError: it is not, or is a folder.
+    """
+    text = require_path(path, argument)
+    if os.path.isdir(text):
+        raise HesseFileError(f"{argument}: {text!r} is a folder, not a file")
+    # Neither a pipe, which would wait for somebody to write to it.
+    if not os.path.isfile(text):
+        raise HesseFileError(f"{argument}: there is no file {text!r}")
+    return text
+
+
 def require_place(path: Any, argument: str, size: int = 1) -> Path:
     """Where a file of so many bytes will be written, tried out; the end of a link, not the link.
 
@@ -197,9 +212,7 @@ def read_tensors(path: Any, argument: str) -> "tuple[dict[str, Tensor], dict[str
     """
     import safetensors
 
-    named = require_path(path, argument)
-    if not os.path.isfile(named):
-        raise HesseFileError(f"{argument}: there is no file {named!r}")
+    named = require_file(path, argument)
     try:
         with safetensors.safe_open(named, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
