@@ -15,7 +15,11 @@ from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch, tensors_in
 from hesse.data.dataset import Data
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import (
+    HesseTypeError,
+    HesseValueError,
+    require_instance,
+)
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
 from hesse.losses import Loss, is_known, loss_for, own_loss, private
@@ -121,6 +125,10 @@ class Cost:
         loss_module = loss if isinstance(loss, nn.Module) and not is_known(loss) else None
         if isinstance(model, nn.Module):
             chosen, held = choose(model, params, loss_module)
+        elif isinstance(model, type) and issubclass(model, nn.Module):
+            raise HesseTypeError(
+                f"model: expected an nn.Module, got its class {model.__name__}; call it to make one"
+            )
         elif callable(model):
             usage = "Cost(f, loss, data, params={name: Tensor})"
             chosen, held = tensors_by_name(params, usage), ()
@@ -305,6 +313,11 @@ class Cost:
 
     def at(self, parameters: Mapping[str, Tensor] | Shaped[Tensor, " P"]) -> "Cost":
         """The same cost at other parameters, given as a dictionary or a flat vector."""
+        if not isinstance(parameters, Mapping | Tensor):
+            raise HesseTypeError(
+                "parameters: expected a dictionary {name: Tensor} or a flat tensor, got"
+                f" {type(parameters).__name__}"
+            )
         given = parameters if isinstance(parameters, Mapping) else self.layout.unflatten(parameters)
         self.layout.flatten(given)  # refuses other names and shapes
         moved = {
@@ -384,8 +397,10 @@ def cost_with_curvature(cost: Any, curvature: Any) -> Cost:
         HesseTypeError: it is no cost, or the curvature is neither a name nor a `Curvature`.
         HesseError: there is no such curvature, or this cost has none.
     """
-    if not isinstance(cost, Cost):
-        raise HesseTypeError(
-            f"cost: expected a hesse.Cost, got {type(cost).__name__}: hesse.Cost(model, loss, data)"
-        )
+    require_cost(cost)
     return cost.with_curvature(curvature)
+
+
+def require_cost(cost: Any) -> None:
+    """A cost, which every function begins with."""
+    require_instance(cost, Cost, "cost", "hesse.Cost(model, loss, data)")

@@ -6,7 +6,9 @@ Each is a `HesseError` and also the built-in that fits, so both
 
 import re
 import textwrap
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 # What PyTorch writes of a check of its own that failed: the check, where it stands, and only then,
 # if at all, what it means.
@@ -53,6 +55,37 @@ class HesseImportError(HesseError, ImportError):
 
 class HesseFileError(HesseError, OSError):
     """A file cannot be read as what it should be."""
+
+
+def require_instance(given: Any, kind: type, name: str, how: str) -> None:
+    """An object of hesse's class ``kind``; ``how`` is the call that makes one."""
+    if not isinstance(given, kind):
+        raise HesseTypeError(
+            f"{name}: expected a hesse.{kind.__name__}, got {type(given).__name__}: {how}"
+        )
+
+
+def require_flags(**flags: Any) -> None:
+    """Arguments, by name, that are True or False."""
+    for name, given in flags.items():
+        if not isinstance(given, bool):
+            raise HesseTypeError(f"{name}: expected True or False, got {given!r}")
+
+
+def require_progress(progress: Any) -> None:
+    """A bar that is shown, hidden, or shown where the work takes long."""
+    if progress is not None:
+        require_flags(progress=progress)
+
+
+def require_mapping(given: Any, name: str, kind: type, of: str) -> None:
+    """A dictionary from texts to objects of one kind, ``of`` in words."""
+    if not isinstance(given, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, kind) for key, value in given.items()
+    ):
+        raise HesseTypeError(
+            f"{name}: expected a dictionary {{name: {of}}}, got {type(given).__name__}"
+        )
 
 
 def nearest(name: str, known: list[str]) -> str:

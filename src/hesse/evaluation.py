@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hesse.cost import Cost
+from hesse.cost import Cost, require_cost
 from hesse.data.batch import Batch
 from hesse.diagnosis import diagnosed
 from hesse.parameters import Parameters, as_leaves
@@ -22,6 +22,7 @@ def value(cost: Cost) -> float:
         >>> hesse.value(cost)
         5.0
     """
+    require_cost(cost)
     # A loss may differentiate in its prediction, which then has to depend on something.
     leaves = as_leaves(cost.parameters)
     shares = [
@@ -47,6 +48,7 @@ def gradient(cost: Cost) -> dict[str, Tensor]:
 @undisturbed()
 def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
     """J and ∂J/∂θ from one pass over the data."""
+    require_cost(cost)
     leaves = as_leaves(cost.parameters)
     sums = {name: torch.zeros_like(parameter) for name, parameter in cost.parameters.items()}
     value = 0.0

@@ -5,12 +5,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from hesse.errors import HesseKeyError, HesseValueError, nearest
+from hesse.errors import (
+    HesseKeyError,
+    HesseTypeError,
+    HesseValueError,
+    nearest,
+    require_mapping,
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,24 @@ class Layout:
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
 
+    def __post_init__(self) -> None:
+        names, shapes = self.names, self.shapes
+        if not _is_tuple_of(names, str) or len(set(names)) < len(names):
+            raise HesseTypeError(f"names: expected a tuple of different texts, got {names!r}")
+        if (
+            not _is_tuple_of(shapes, tuple)
+            or not all(_is_tuple_of(shape, int) and min(shape, default=0) >= 0 for shape in shapes)
+            or len(shapes) != len(names)
+        ):
+            raise HesseTypeError(
+                f"shapes: expected a tuple of {len(names)} shapes, each a tuple of whole numbers,"
+                f" got {shapes!r}"
+            )
+
     @staticmethod
     def of(tensors: Mapping[str, Tensor]) -> "Layout":
         """The layout of a dictionary of tensors, in its order."""
+        require_mapping(tensors, "tensors", Tensor, "Tensor")
         return Layout(tuple(tensors), tuple(tuple(t.shape) for t in tensors.values()))
 
     @cached_property
@@ -64,6 +86,10 @@ class Layout:
 
     def index(self, name: str) -> int:
         """The place of one parameter in the order."""
+        if not isinstance(name, str):
+            raise HesseTypeError(
+                f"name: expected the name of a parameter, got {type(name).__name__}"
+            )
         if name not in self.offsets:
             raise HesseKeyError(
                 f"no parameter is named {name!r}; the nearest of the {len(self.names)} in this"
@@ -78,6 +104,7 @@ class Layout:
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Shaped[Tensor, " P"]:
         """One flat vector from a dictionary with exactly these names and shapes."""
+        require_mapping(tensors, "tensors", Tensor, "Tensor")
         missing = [name for name in self.names if name not in tensors]
         extra = [name for name in tensors if name not in self.offsets]
         if missing or extra:
@@ -94,6 +121,11 @@ class Layout:
 
     def unflatten(self, vector: Shaped[Tensor, "..."]) -> dict[str, Tensor]:
         """The dictionary of views of a flat vector, or of the last axis of a stack of them."""
+        if not isinstance(vector, Tensor) or vector.ndim == 0:
+            raise HesseTypeError(
+                f"vector: expected a flat tensor of P = {self.size} entries, got"
+                f" {type(vector).__name__}"
+            )
         if vector.shape[-1] != self.size:
             raise HesseValueError(
                 f"a flat vector for this layout has {self.size} entries, got {vector.shape[-1]}"
@@ -103,3 +135,7 @@ class Layout:
             name: vector[..., self.slice(name)].reshape((*vector.shape[:-1], *shape))
             for name, shape in zip(self.names, self.shapes, strict=True)
         }
+
+
+def _is_tuple_of(given: Any, kind: type) -> bool:
+    return isinstance(given, tuple) and all(isinstance(part, kind) for part in given)

@@ -1,7 +1,7 @@
 """θ: which parameters a cost is asked about, by name, and what is required of them."""
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,6 +97,11 @@ def loss_tensors(
 
 
 def _patterns(params: Any) -> list[str]:
+    if not isinstance(params, Iterable):
+        raise HesseTypeError(
+            "params: expected names, glob patterns or a predicate of the name, got"
+            f" {type(params).__name__}"
+        )
     patterns = [params] if isinstance(params, str) else list(params)
     for pattern in patterns:
         if not isinstance(pattern, str):

@@ -14,7 +14,11 @@ from hesse.certificates.entries import certify_diagonal
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseError
+from hesse.errors import (
+    HesseError,
+    require_flags,
+    require_progress,
+)
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.grid import Grid
@@ -70,6 +74,8 @@ def diagonal(
         {'weight': tensor([[10., 20.]])}
     """
     cost = cost_with_curvature(cost, curvature)
+    require_flags(certify=certify)
+    require_progress(progress)
     while True:
         planned = diagonal_plan(cost, memory)
         start = time.perf_counter()

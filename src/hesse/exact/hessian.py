@@ -12,7 +12,12 @@ from hesse.certificates.matrix import certify_matrix
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseError, HesseValueError
+from hesse.errors import (
+    HesseError,
+    HesseValueError,
+    require_flags,
+    require_progress,
+)
 from hesse.exact.assemble import Storage, Target
 from hesse.exact.columns import column_width, penalty_rows
 from hesse.exact.contraction.pairing import PairKey
@@ -77,6 +82,8 @@ def hessian(
                 [14., 20.]])
     """
     cost = cost_with_curvature(cost, curvature)
+    require_flags(certify=certify)
+    require_progress(progress)
     while True:
         planned = plan(
             cost,

@@ -1,5 +1,6 @@
 """Making a plan: which strategy serves each block, by what a sweep of one sample shows."""
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from hesse.errors import (
     HesseValueError,
     in_a_line,
     readable_bytes,
+    require_flags,
 )
 from hesse.exact.backward_pass import BackwardPass
 from hesse.exact.contraction.choice import choose
@@ -116,7 +118,9 @@ def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
 
 
 def _check_memory(memory: Any) -> int:
-    if not isinstance(memory, int | float) or isinstance(memory, bool) or not memory > 0:
+    if not isinstance(memory, int | float) or isinstance(memory, bool):
+        raise HesseTypeError(f"memory: expected a number of bytes, got {type(memory).__name__}")
+    if not 1 <= memory < math.inf:
         raise HesseValueError(f"memory: expected a number of bytes > 0, got {memory!r}")
     return int(memory)
 
@@ -126,6 +130,7 @@ def wanted_blocks(
 ) -> tuple[NamePair, ...]:
     """The blocks asked for, each pair in layout order, without repeats."""
     names = cost.layout.names
+    require_flags(block_diagonal=block_diagonal)
     if block_diagonal:
         if pairs is not None:
             raise HesseValueError(
@@ -136,8 +141,13 @@ def wanted_blocks(
     if pairs is None:
         return tuple((a, b) for place, a in enumerate(names) for b in names[place:])
     chosen: dict[NamePair, None] = {}
+    if not isinstance(pairs, Iterable):
+        raise HesseTypeError(
+            "pairs: expected pairs of parameter names such as ('0.weight', '2.weight'), got"
+            f" {type(pairs).__name__}"
+        )
     for pair in pairs:
-        if isinstance(pair, str) or len(tuple(pair)) != 2:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise HesseTypeError(
                 "pairs: expected pairs of parameter names such as ('0.weight', '2.weight'), got"
                 f" {pair!r}"

@@ -13,7 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
-from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
+from hesse.errors import (
+    HesseKeyError,
+    HesseTypeError,
+    HesseValueError,
+    require_instance,
+    require_mapping,
+)
 from hesse.layout import Layout
 from hesse.matrix import spectrum, storage, tables
 from hesse.matrix.spectrum import Eigen, Inertia
@@ -84,6 +90,20 @@ class BlockHessian:
                 "BlockHessian: give either matrix= (all blocks) or blocks= (some of them)"
             )
         # Checked here once, so that nothing below has to.
+        require_instance(layout, Layout, "layout", "cost.layout, or hesse.Layout(names, shapes)")
+        require_mapping({} if provenance is None else provenance, "provenance", str, "text")
+        if certificate is not None:
+            require_instance(certificate, Certificate, "certificate", "H.certificate")
+        if not isinstance(matrix, Tensor | None):
+            raise HesseTypeError(f"matrix: expected a tensor, got {type(matrix).__name__}")
+        if not isinstance(blocks, Mapping | None) or not all(
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(block, Tensor)
+            for pair, block in (blocks or {}).items()
+        ):
+            raise HesseTypeError(
+                "blocks: expected a dictionary {(a, b): Tensor} by two names of parameters, got"
+                f" {type(blocks).__name__}"
+            )
         blocks = dict(blocks or {})
         if len(layout.names) == 1 and blocks:  # the one block is the whole matrix
             matrix = blocks.pop((layout.names[0], layout.names[0]), None)

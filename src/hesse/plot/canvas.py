@@ -4,7 +4,7 @@ matplotlib's state."""
 import math
 from typing import TYPE_CHECKING
 
-from hesse.errors import HesseImportError
+from hesse.errors import HesseImportError, HesseTypeError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,10 +29,15 @@ def axes_for(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
     """
     try:
         from matplotlib import pyplot
+        from matplotlib.axes import Axes
     except ImportError as error:
         raise HesseImportError(
             f"drawing needs matplotlib ({error}); install it with: pip install hesse[plot]"
         ) from error
+    if ax is not None and not isinstance(ax, Axes):
+        raise HesseTypeError(
+            f"ax: expected matplotlib's Axes, such as pyplot.gca(), got {type(ax).__name__}"
+        )
     return pyplot.figure(figsize=size, layout="compressed").add_subplot() if ax is None else ax
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from hesse.errors import require_instance
 from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for
-from hesse.taylor import Trust, checks
+from hesse.taylor import Trust
 from hesse.taylor.trust import CLEAR, FITTED
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ErrorCurve:
         Raises:
             HesseTypeError: not a `Trust`.
         """
-        checks.require_instance(trust, Trust, "trust", "q.trust()")
+        require_instance(trust, Trust, "trust", "q.trust()")
         kept = np.isfinite(trust.error)
         error, rounding = np.abs(trust.error[kept]), trust.rounding[kept]
         return ErrorCurve(

@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.errors import HesseValueError
+from hesse.errors import (
+    HesseTypeError,
+    HesseValueError,
+)
+from hesse.layout import Layout
 from hesse.plot.canvas import axes_for, signed_ticks
 from hesse.plot.labels import layer_of, write_names
 
@@ -68,6 +72,12 @@ class HeatMap:
         Raises:
             HesseValueError: P is 0.
         """
+        # By its layout: what a Hessian can be drawn with cannot import it.
+        if not isinstance(getattr(hessian, "layout", None), Layout):
+            raise HesseTypeError(
+                f"hessian: expected a hesse.BlockHessian, got {type(hessian).__name__}:"
+                " hesse.hessian(cost)"
+            )
         layout, names = hessian.layout, hessian.layout.names
         if not layout.size:
             raise HesseValueError(

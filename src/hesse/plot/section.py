@@ -10,9 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseValueError
+from hesse.errors import (
+    HesseValueError,
+    require_instance,
+)
 from hesse.process.progress import Progress
 from hesse.taylor import QuadraticModel, checks, quadratic
+
+# Along a line, or a side of a plane: more than any picture shows.
+_MOST_POINTS = 100_000
 
 
 @final
@@ -93,8 +99,11 @@ def require_model_and_points(q: Any, points: Any) -> int:
         HesseTypeError: not a `QuadraticModel`.
         HesseValueError: not a whole number of points, or fewer than two.
     """
-    checks.require_instance(q, QuadraticModel, "q", "hesse.quadratic(cost)")
-    return checks.require_integer(points, "points", 2)
+    require_instance(q, QuadraticModel, "q", "hesse.quadratic(cost)")
+    number = checks.require_integer(points, "points", 2)
+    if number > _MOST_POINTS:
+        raise HesseValueError(f"points: expected at most {_MOST_POINTS}, got {number}")
+    return number
 
 
 def orthonormal(*directions: Float[Tensor, " P"]) -> Float[Tensor, "P k"] | None:

@@ -12,7 +12,12 @@ from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseTypeError, HesseValueError, readable_bytes
+from hesse.errors import (
+    HesseTypeError,
+    HesseValueError,
+    readable_bytes,
+    require_flags,
+)
 from hesse.layout import Layout
 from hesse.process.memory import available_bytes
 from hesse.process.quiet import quiet
@@ -70,6 +75,7 @@ def operator(
         tensor([0., 1.])
     """
     cost = cost_with_curvature(cost, curvature)
+    require_flags(certify=certify)
     room = _checked_memory(cost, memory)
     if not certify:
         return HessianOperator(cost, room)

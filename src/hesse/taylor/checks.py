@@ -27,14 +27,6 @@ def require_positive(number: Any, name: str, zero: bool = False) -> float:
     return float(number)
 
 
-def require_instance(given: Any, kind: type, name: str, how: str) -> None:
-    """An object of hesse's class ``kind``; ``how`` is the call that makes one."""
-    if not isinstance(given, kind):
-        raise HesseTypeError(
-            f"{name}: expected a hesse.{kind.__name__}, got {type(given).__name__}: {how}"
-        )
-
-
 def require_integer(number: Any, name: str, least: int) -> int:
     """An integer that is at least so large."""
     if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < least:

@@ -4,7 +4,7 @@ import math
 
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseValueError, readable_bytes
+from hesse.errors import HesseValueError, readable_bytes, require_progress
 from hesse.process.memory import available_bytes
 from hesse.taylor import checks
 from hesse.taylor.model import QuadraticModel
@@ -56,6 +56,7 @@ def quadratic(
         Step(method='newton', vector=tensor([-0.3333]), ...)
     """
     cost = cost_with_curvature(cost, curvature)
+    require_progress(progress)
     checks.require_dense_option(dense, "memory allows")
     products = checks.require_integer(products, "products", 1)
     memory = None if memory is None else checks.require_integer(memory, "memory", 1)

@@ -15,6 +15,8 @@ from hesse.errors import (
     HesseTypeError,
     HesseValueError,
     readable_bytes,
+    require_flags,
+    require_progress,
 )
 from hesse.process.memory import available_bytes
 from hesse.process.progress import StatusLine
@@ -127,6 +129,8 @@ def minimize(
         (True, array([1., 1.]))
     """
     cost = cost_with_curvature(cost, curvature)
+    require_flags(certify=certify, apply=apply)
+    require_progress(progress)
     _check(method, dense, callback)
     goal = Goal(
         checks.require_positive(tolerance, "tolerance", zero=True),
@@ -147,7 +151,8 @@ def minimize(
         raise HesseValueError(
             f"cost: its value or gradient is not finite {where}; start elsewhere, with start="
         )
-    first = radius if radius is not None else earlier.get("radius") or 1.0
+    first = earlier.get("radius") or 1.0
+    first = radius if radius is not None else checks.require_positive(first, "start.radius")
     make = METHODS[method].make
     certificates = [point.certify()] if certify else []
     state = State(
@@ -271,7 +276,7 @@ def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
 
 
 def _check(method: Any, dense: Any, callback: Any) -> None:
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise HesseValueError(
             f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}"
         )

@@ -1,0 +1,353 @@
+"""Every argument of every public function, driven through what it should not be.
+
+A row is a function, arguments that it works with, and of each the values that are fine. Run as a
+script, without the checks of annotations that the test run installs: `python tests/arguments.py`.
+"""
+
+import contextlib
+import io
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+import hesse
+
+NAN = float("nan")
+VALUES: dict[str, Any] = {
+    "None": None,
+    "object": object(),
+    "bytes": b"x",
+    "empty text": "",
+    "empty list": [],
+    "empty dict": {},
+    "huge": 10**30,
+    "negative": -1,
+    "half": 0.5,
+    "true": True,
+    "nan": NAN,
+    "inf": float("inf"),
+    "a name": "nope",
+    "names": ["nope"],
+    "name to nan": {"nope": torch.tensor(NAN)},
+    "empty tensor": torch.zeros(0),
+    "nan tensor": torch.full((17,), NAN),
+    "whole tensor": torch.ones(17, dtype=torch.int64),
+    "a class": nn.Linear,
+}
+KINDS = (TypeError, ValueError, KeyError, MemoryError, ImportError, OSError)
+FLAG = {"true"}
+OPTION = {"true", "None"}
+COUNT = {"huge"}
+
+
+class Row(NamedTuple):
+    """A call that works, and what of its arguments may also be."""
+
+    call: Callable[..., Any]
+    arguments: Mapping[str, Any]
+    fine: Mapping[str, set[str]]
+    said: Mapping[str, str] = {}
+
+
+X, Y = torch.linspace(-1, 1, 12).reshape(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
+
+
+def net() -> nn.Module:
+    """P = 17."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+
+
+def scalar(params: dict[str, torch.Tensor]) -> torch.Tensor:
+    return (params["u"] ** 4).sum()
+
+
+def rows() -> Iterator[tuple[str, Row]]:
+    """Every public function that takes arguments."""
+    model = net()  # minimize(apply=True) writes it
+    cost = hesse.Cost(model, "cross_entropy", (X, Y), penalty=0.1)
+    H, q, u = hesse.hessian(cost), hesse.quadratic(cost), {"u": torch.ones(2)}
+    operator, layout, ax = hesse.operator(cost), cost.layout, Figure().add_subplot()
+    step = {"s": torch.ones(17)}
+    memory = {"None", "huge"}
+    common = {"cost": cost, "curvature": "hessian", "memory": 10**9}
+    pairs = [("0.weight", "0.bias")]
+    yield (
+        "Cost",
+        Row(
+            hesse.Cost,
+            {"model": net(), "loss": "cross_entropy", "data": (X, Y), "params": None, "penalty": 1},
+            {
+                "params": {"None"},
+                "penalty": {"None", "half", "huge"},
+            },
+        ),
+    )
+    yield (
+        "Cost.from_function",
+        Row(
+            hesse.Cost.from_function,
+            {"f": scalar, "params": u, "data": None, "reduction": "sum", "penalty": None},
+            {"data": {"None"}, "penalty": {"None", "half", "huge"}},
+        ),
+    )
+    yield (
+        "Cost.at",
+        Row(
+            cost.at,
+            {"parameters": cost.parameters},
+            {"parameters": {"whole tensor"}},
+            {"parameters": "params|parameters|layout"},
+        ),
+    )
+    yield (
+        "hessian",
+        Row(
+            hesse.hessian,
+            {
+                **common,
+                "pairs": pairs,
+                "certify": True,
+                "progress": False,
+            },
+            {"pairs": {"None"}, "memory": memory, "certify": FLAG, "progress": OPTION},
+        ),
+    )
+    yield (
+        "hessian",
+        Row(hesse.hessian, {"cost": cost, "block_diagonal": True}, {"block_diagonal": FLAG}),
+    )
+    yield (
+        "diagonal",
+        Row(
+            hesse.diagonal,
+            {**common, "certify": True, "progress": False},
+            {"memory": memory, "certify": FLAG, "progress": OPTION},
+        ),
+    )
+    yield (
+        "operator",
+        Row(hesse.operator, {**common, "certify": True}, {"memory": memory, "certify": FLAG}),
+    )
+    yield "plan", Row(hesse.plan, {**common, "pairs": pairs}, {"pairs": {"None"}, "memory": memory})
+    yield "plan", Row(hesse.plan, {"cost": cost, "block_diagonal": True}, {"block_diagonal": FLAG})
+    yield "value", Row(hesse.value, {"cost": cost}, {})
+    yield "gradient", Row(hesse.gradient, {"cost": cost}, {})
+    yield (
+        "quadratic",
+        Row(
+            hesse.quadratic,
+            {**common, "dense": None, "products": 10, "progress": False},
+            {"memory": memory, "dense": OPTION, "products": COUNT, "progress": OPTION},
+        ),
+    )
+    yield (
+        "minimize",
+        Row(
+            hesse.minimize,
+            {
+                **common,
+                "method": "trust-exact",
+                "start": None,
+                "tolerance": 1e-2,
+                "maxiter": 2,
+                "radius": 1.0,
+                "dense": None,
+                "callback": None,
+                "certify": True,
+                "apply": False,
+                "progress": False,
+            },
+            {
+                "start": {"None", "whole tensor"},
+                "tolerance": {"half", "huge"},
+                "maxiter": COUNT,
+                "radius": {"None", "half", "huge"},
+                "memory": memory,
+                "dense": OPTION,
+                "callback": {"None"},
+                "certify": FLAG,
+                "apply": FLAG,
+                "progress": OPTION,
+            },
+            {"start": "start|params|layout"},
+        ),
+    )
+    yield "load", Row(hesse.load, {"path": "nope"}, {}, {"path": "load"})
+    yield "Layout", Row(hesse.Layout, {"names": ("a",), "shapes": ((2,),)}, {})
+    yield (
+        "Layout.of",
+        Row(hesse.Layout.of, {"tensors": u}, {"tensors": {"empty dict", "name to nan"}}),
+    )
+    for name in ("shape", "index", "slice"):
+        yield f"Layout.{name}", Row(getattr(layout, name), {"name": "0.bias"}, {})
+    yield (
+        "Layout.flatten",
+        Row(layout.flatten, {"tensors": cost.parameters}, {}, {"tensors": "tensors|layout"}),
+    )
+    yield (
+        "Layout.unflatten",
+        Row(layout.unflatten, {"vector": cost.theta}, {"vector": {"nan tensor", "whole tensor"}}),
+    )
+    yield (
+        "BlockHessian",
+        Row(
+            hesse.BlockHessian,
+            {"layout": layout, "matrix": torch.eye(17), "provenance": {}, "certificate": None},
+            {"provenance": {"None", "empty dict"}, "certificate": {"None"}},
+        ),
+    )
+    yield (
+        "BlockHessian",
+        Row(
+            hesse.BlockHessian,
+            {"layout": layout, "blocks": {("0.bias", "0.bias"): torch.eye(3)}},
+            {},
+        ),
+    )
+    yield "BlockHessian[]", Row(H.__getitem__, {"pair": ("0.bias", "0.bias")}, {}, {"pair": "H\\["})
+    yield "BlockHessian.flat", Row(H.flat, {"a": "0.bias", "b": "0.bias"}, {}, {"b": "name"})
+    yield "BlockHessian @", Row(H.__matmul__, {"v": cost.theta}, {"v": {"nan tensor"}})
+    yield (
+        "BlockHessian.save",
+        Row(H.save, {"path": "/nope/h"}, {"path": {"a name"}}, {"path": "save"}),
+    )
+    yield (
+        "BlockHessian.with_certificate",
+        Row(H.with_certificate, {"certificate": H.certificate}, {"certificate": {"None"}}),
+    )
+    yield "HessianOperator @", Row(operator.__matmul__, {"v": cost.theta}, {})
+    yield "QuadraticModel()", Row(q.__call__, step, {})
+    yield "QuadraticModel.error", Row(q.error, step, {})
+    yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "v"})
+    yield (
+        "QuadraticModel.trust",
+        Row(
+            q.trust,
+            {"direction": None, "tolerance": 0.1},
+            {"direction": {"None"}, "tolerance": {"half", "huge"}},
+            {"direction": "direction|layout"},
+        ),
+    )
+    yield "QuadraticModel.newton", Row(q.newton, {"damping": 10.0}, {"damping": {"half", "huge"}})
+    yield (
+        "QuadraticModel.saddle_free",
+        Row(q.saddle_free, {"damping": 1.0}, {"damping": {"half", "huge"}}),
+    )
+    yield (
+        "QuadraticModel.levenberg_marquardt",
+        Row(q.levenberg_marquardt, {"damping": 1.0}, {"damping": {"half", "huge"}}),
+    )
+    yield (
+        "QuadraticModel.trust_region",
+        Row(q.trust_region, {"radius": 1.0}, {"radius": {"half", "huge"}}),
+    )
+    yield "QuadraticModel.cubic", Row(q.cubic, {"M": 1.0}, {"M": {"half", "huge"}})
+    saddle = hesse.quadratic(hesse.Cost.from_function(lambda p: p["u"][0] ** 2 - p["u"][1] ** 2, u))
+    yield (
+        "QuadraticModel.negative_curvature",
+        Row(saddle.negative_curvature, {"length": 1.0}, {"length": {"half", "huge"}}),
+    )
+    yield (
+        "Slice",
+        Row(
+            hesse.Slice.from_model,
+            {"q": q, "direction": None, "span": 1.0, "tolerance": 0.1, "points": 5},
+            {
+                "direction": {"None"},
+                "span": {"None", "half", "huge"},
+                "tolerance": {"half", "huge"},
+            },
+            {"direction": "direction|layout"},
+        ),
+    )
+    yield (
+        "Plane",
+        Row(
+            hesse.Plane.from_model,
+            {"q": q, "directions": None, "span": 1.0, "tolerance": 0.1, "points": 5},
+            {
+                "directions": {"None"},
+                "span": {"None", "half", "huge"},
+                "tolerance": {"half", "huge"},
+            },
+        ),
+    )
+    yield "Spectrum", Row(hesse.Spectrum.from_hessian, {"hessian": H}, {})
+    yield "HeatMap", Row(hesse.HeatMap.from_hessian, {"hessian": H}, {})
+    trust = q.trust()
+    yield "ErrorCurve", Row(hesse.ErrorCurve.from_trust, {"trust": trust}, {})
+    displays = {
+        "Slice": hesse.Slice.from_model(q, points=5),
+        "Plane": hesse.Plane.from_model(q, points=5),
+        "Spectrum": hesse.Spectrum.from_hessian(H),
+        "HeatMap": hesse.HeatMap.from_hessian(H),
+        "ErrorCurve": hesse.ErrorCurve.from_trust(trust),
+        "BlockHessian": H,
+    }
+    for name, display in displays.items():
+        yield f"{name}.plot", Row(display.plot, {"ax": ax}, {"ax": {"None"}})
+
+
+# Records that functions of hesse make, formulas, which have a table of their own, and the errors.
+OTHERS = {
+    *("Certificate", "Plan", "StationaryPoint", "Step", "Trust", "HesseError"),
+    *("Derivation", "Formula", "Network", "derive"),
+}
+
+
+def failures() -> Iterator[str]:
+    """What was taken though it should not, or refused though it is fine, or refused badly."""
+    for name, row in rows():
+        for argument in row.arguments:
+            for value, given in VALUES.items():
+                if (argument, value) == ("callback", "a class"):
+                    continue  # it can be called, and what the caller's own code raises is theirs
+                outcome = _outcome(row, argument, given)
+                fine = value in row.fine.get(argument, set())
+                wrong = outcome or ("taken" if outcome is None else "refused")
+                if outcome or (outcome is None) != fine:
+                    yield f"{name}({argument}={value}): {wrong}"
+
+
+def _outcome(row: Row, argument: str, given: Any) -> str | None:
+    """None where the call works; else what is wrong with its error, empty where nothing is."""
+    try:
+        row.call(**{**row.arguments, argument: given})
+    except hesse.HesseError as error:
+        text = str(error)
+        if not isinstance(error, KINDS):
+            return f"no built-in kind: {text}"
+        return (
+            ""
+            if re.search(row.said.get(argument, argument), text)
+            else f"does not name it: {text[:200]}"
+        )
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return None
+
+
+def main() -> int:
+    """The command: the failures, and whether there were any."""
+    matplotlib.use("agg")
+    # Bars that are asked for are shown, and a file may be saved.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        failed = list(failures())
+    print(*failed, sep="\n")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
