@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # Pyright comes whole from the package index and need not look for a newer self.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: demo test bench clean
+.PHONY: demo test package bench clean
 
 demo: .venv/ready-demo
 	.venv/bin/hesse demo
@@ -17,6 +17,10 @@ test: .venv/ready-dev
 	.venv/bin/ruff format --check
 	.venv/bin/pyright --pythonpath .venv/bin/python
 	.venv/bin/pytest -n 2
+
+# The wheel and the sdist in environments of their own, with no extra and with each.
+package: .venv/ready-dev
+	.venv/bin/python tests/package.py
 
 bench: .venv-bench/ready
 	for part in dense certificates diagonal operator derivations formulas memory startup scaling quadratic minimize tables; do .venv-bench/bin/python -m bench.$$part || exit 1; done

@@ -1,0 +1,130 @@
+"""The package as others get it: a wheel and an sdist, built, installed and tried.
+
+`make package` runs `python tests/package.py`, for every extra; a test does the least of it.
+One environment has all that hesse needs and no extra. The others see it, so that PyTorch is
+installed once, and have one extra each.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# What a user does first. Without an extra, what it brings says so, and nothing else is missing.
+TRY = """
+import importlib.util, sys, torch, hesse
+assert hesse.__file__.startswith(sys.prefix), hesse.__file__
+cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (torch.ones(3, 2), torch.ones(3, 1)))
+H = hesse.hessian(cost)
+assert H["weight", "weight"].flatten().tolist() == [3.0] * 4 and H.certificate is not None
+d = hesse.derive("sum((y - X @ w)**2)", "w")
+assert d.block("w", "w").matrix() == "2 XᵀX", d.block("w", "w").matrix()
+def check(package, extra, call):
+    try:
+        call()
+        refused = ""
+    except hesse.HesseError as error:
+        refused = str(error)
+    has = all(importlib.util.find_spec(name) for name in package.split())
+    assert bool(refused) != has and (has or f"hesse[{extra}]" in refused), (package, has, refused)
+    return has
+print(hesse.__version__,
+      *(("plot",) if check("matplotlib", "plot", H.plot) else ()),
+      *(("html",) if check("jinja2 latex2mathml", "html", d.html) else ()))
+"""
+# With the script, each with a part of what it prints: its status says whether the extra is there.
+COMMANDS = {
+    "--version": "",
+    'derive "sum(x**2)" --wrt x --block x,x': "2",
+}
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """A wheel and an sdist, and the wheel of that sdist, which holds the same."""
+
+    def built(what: str, source: Path, target: str) -> Path:
+        (folder / target).mkdir(exist_ok=True)
+        code = f"import hatchling.build as b; print(b.build_{what}({str(folder / target)!r}))"
+        return folder / target / run(sys.executable, "-c", code, cwd=source).splitlines()[-1]
+
+    wheel, sdist = built("wheel", ROOT, "dist"), built("sdist", ROOT, "dist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "source", filter="data")
+    again = built("wheel", next((folder / "source").iterdir()), "again")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert sorted(one.namelist()) == sorted(other.namelist())
+        assert all(one.read(name) == other.read(name) for name in one.namelist())
+        assert "hesse/py.typed" in one.namelist()
+    return wheel, sdist
+
+
+def environment(folder: Path, beside: Path | None = None) -> Path:
+    """The Python of a new environment, which sees the packages of another one."""
+    run(sys.executable, "-m", "venv", "--without-pip", str(folder))
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if beside is not None:
+        packages = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        own, others = (run(str(path), "-c", packages).strip() for path in (python, beside))
+        Path(own, "beside.pth").write_text(f"{others}\n")
+    return python
+
+
+def install(python: Path, *what: str) -> None:
+    """By this environment's pip."""
+    run(sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *what)
+
+
+def check(python: Path) -> str:
+    """What a user does first, in Python and by the script; the extras that it has."""
+    has = run(str(python), "-c", TRY).strip()
+    script = python.with_name("hesse")
+    code = "import importlib.util as u; print(all(map(u.find_spec, ('cyclopts', 'rich'))))"
+    cli = run(str(python), "-c", code).strip() == "True"
+    for command, text in COMMANDS.items():
+        ran = subprocess.run(f"{script} {command}", shell=True, capture_output=True, text=True)
+        said = ran.stdout if cli else ran.stderr
+        expected = text if cli else "pip install 'hesse[cli]'"
+        assert (ran.returncode == 0) == cli and expected in said, (command, ran)
+    return f"{has} cli" if cli else has
+
+
+def run(*command: str, cwd: Path | None = None) -> str:
+    """What a command prints, which has to end well; nothing of this checkout is on its path."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run(
+        command, cwd=cwd or tempfile.gettempdir(), env=variables, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
+    return ran.stdout
+
+
+def main() -> None:
+    """The command: without extras, from the sdist, and with each extra that users have."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.parse_args()
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [name for name in described["optional-dependencies"] if name not in ("dev", "models")]
+    pinned = ("--constraint", str(ROOT / "constraints.txt"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wheel, sdist = build(folder)
+        base = environment(folder / "none")
+        start = time.perf_counter()
+        install(base, *pinned, str(wheel))
+        print(f"no extra: {check(base)} ({time.perf_counter() - start:.0f} s)")
+        for number, what in enumerate([str(sdist), *(f"{wheel}[{extra}]" for extra in extras)]):
+            start = time.perf_counter()
+            python = environment(folder / str(number), base)
+            install(python, *pinned, what)
+            print(f"{Path(what).name}: {check(python)} ({time.perf_counter() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
