@@ -88,7 +88,9 @@ def check(python: Path) -> str:
     code = "import importlib.util as u; print(all(map(u.find_spec, ('cyclopts', 'rich'))))"
     cli = run(str(python), "-c", code).strip() == "True"
     for command, text in COMMANDS.items():
-        ran = subprocess.run(f"{script} {command}", shell=True, capture_output=True, text=True)
+        ran = subprocess.run(
+            f"{script} {command}", shell=True, env=_variables(), capture_output=True, text=True
+        )
         said = ran.stdout if cli else ran.stderr
         expected = text if cli else "pip install 'hesse[cli]'"
         assert (ran.returncode == 0) == cli and expected in said, (command, ran)
@@ -97,12 +99,16 @@ def check(python: Path) -> str:
 
 def run(*command: str, cwd: Path | None = None) -> str:
     """What a command prints, which has to end well; nothing of this checkout is on its path."""
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ran = subprocess.run(
-        command, cwd=cwd or tempfile.gettempdir(), env=variables, capture_output=True, text=True
+        command, cwd=cwd or tempfile.gettempdir(), env=_variables(), capture_output=True, text=True
     )
     assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
     return ran.stdout
+
+
+def _variables() -> dict[str, str]:
+    """Those of this process, without the path of a checkout."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def main() -> None:
