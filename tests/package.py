@@ -125,6 +125,8 @@ def main() -> None:
         start = time.perf_counter()
         install(base, *pinned, str(wheel))
         print(f"no extra: {check(base)} ({time.perf_counter() - start:.0f} s)")
+        # The others see what it needs, not itself.
+        run(sys.executable, "-m", "pip", "--python", str(base), "uninstall", "-qy", "hesse")
         for number, what in enumerate([str(sdist), *(f"{wheel}[{extra}]" for extra in extras)]):
             start = time.perf_counter()
             python = environment(folder / str(number), base)
