@@ -5,12 +5,19 @@ import ast
 import gc
 import importlib
 import os
+import random
 from pathlib import Path
 
-import jaxtyping
 import torch
-from beartype import BeartypeConf
-from beartype.claw import beartype_package
+
+# beartype draws which item of a list it looks at: from a generator of its own, for tests watch the
+# process's.
+_getrandbits, random.getrandbits = random.getrandbits, random.Random(0).getrandbits
+import jaxtyping  # noqa: E402
+from beartype import BeartypeConf  # noqa: E402
+from beartype.claw import beartype_package  # noqa: E402
+
+random.getrandbits = _getrandbits
 
 HOUSE = Path(__file__).parents[1] / "src" / "hesse"
 SOURCES = {

@@ -23,7 +23,7 @@ from hesse.errors import (
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
 from hesse.losses import Loss, is_known, loss_for, own_loss, private
-from hesse.model_and_loss import ModelAndLoss, as_called
+from hesse.model_and_loss import FunctionOfParameters, ModelAndLoss, as_called
 from hesse.parameters import (
     ParameterChoice,
     Parameters,
@@ -36,13 +36,14 @@ from hesse.parameters import (
 )
 from hesse.penalty import Penalty, penalty_value, require_penalty
 from hesse.private_modules import PrivateModules
+from hesse.process.pickling import Travelling
 from hesse.process.undisturbed import undisturbed
 from hesse.snapshot import captures_of, origin_of, snapshot
 from hesse.validation import Validated, reading_that_fits, validate_function, validate_model
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class Cost:
+class Cost(Travelling):
     """J(θ) = (1/w) Σ_batches total(model(x; θ), y) + penalty(θ), a snapshot that later training
     does not change.
 
@@ -245,14 +246,7 @@ class Cost:
         device = next(iter(parameters.values())).device
         read = None if data is None else Data(data, device, wide)
         isolated = IsolatedFunction(PrivateModules(None), {}, f)
-
-        def total(parameters: Parameters, batch: Batch | None) -> Tensor:
-            with isolated.evaluating(parameters) as owned:
-                if batch is None:
-                    return f(owned)
-                batch = isolated.batch_for_call(batch)
-                return f(owned, batch.item) * (batch.size if reduction == "mean" else 1)
-
+        total = FunctionOfParameters(isolated, reduction == "mean").total
         validated = validate_function(
             isolated, total, read, parameters, list(chosen.values()), reduction
         )
@@ -284,6 +278,28 @@ class Cost:
         # A frozen dataclass refuses assignment; this is its constructor.
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def parts(self) -> dict[str, Any]:
+        """What of the user's a copy takes along, by the name of the argument that it came as."""
+        return {
+            "loss": self.loss,
+            "model" if self.predict is not None else "f": self.total,
+            "data": self.data,
+            "penalty": self.penalty,
+            "curvature": self.curvature,
+        }
+
+    def __copy__(self) -> "Cost":
+        other = object.__new__(Cost)
+        other._set(**vars(self))
+        return other
+
+    # A copy makes its captures anew, all but what was seen to fail; the user's own model is not in
+    # it, and it may be in another process.
+    def __getstate__(self) -> dict[str, Any]:
+        failed = {key: dict(self.captures[key]) for key in FAILURES if key in self.captures}
+        origin = None if self.origin is None else _gone
+        return {**vars(self), "captures": failed, "origin": origin}
 
     def __repr__(self) -> str:
         parts = [self.name, *([self.loss.name] if self.loss else [])]
@@ -399,6 +415,14 @@ def cost_with_curvature(cost: Any, curvature: Any) -> Cost:
     """
     require_cost(cost)
     return cost.with_curvature(curvature)
+
+
+# Of what capture keeps: which ways of computing were seen to be wrong, and are not taken again.
+FAILURES = ("failures", "failed methods")
+
+
+def _gone() -> None:
+    """The way back to the user's parameters, where their model is not here."""
 
 
 def require_cost(cost: Any) -> None:

@@ -17,7 +17,9 @@ from hesse.decompositions import Decompositions
 from hesse.errors import HesseValueError
 from hesse.parameters import Parameters
 from hesse.private_modules import PrivateModules
+from hesse.process.generators import RandomStream
 from hesse.process.switches import differentiable_twice
+from hesse.process.undo import undone
 
 
 @final
@@ -32,6 +34,7 @@ class IsolatedFunction:
             time.
         mutates_data: whether it writes into its data, likewise.
         mutates_attributes: whether it changes plain attributes of its modules, which are put back.
+        stream: the random numbers that it draws, if any.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class IsolatedFunction:
         self.modules, self.fixed, self.call = modules, fixed, call
         self.mutated: set[str] = set()
         self.mutates_data = self.mutates_attributes = False
+        self.stream = RandomStream()
 
     @contextlib.contextmanager
     def evaluating(self, tensors: Parameters) -> Iterator[Parameters]:
@@ -51,11 +55,13 @@ class IsolatedFunction:
             for name, value in {**self.fixed, **tensors}.items()
         }
         before = self.modules.attributes() if self.mutates_attributes else []
-        try:
-            with differentiable_twice(self.modules.recurrent), self.modules.holding(held):
-                yield tensors
-        finally:
-            self.modules.put_back(before)
+        with (
+            undone(lambda: self.modules.put_back(before)),
+            differentiable_twice(self.modules.recurrent),
+            self.modules.holding(held),
+            self.stream.drawing() if self.stream.draws else contextlib.nullcontext(),
+        ):
+            yield tensors
 
     def batch_for_call(self, batch: Batch) -> Batch:
         """The batch as the user's function may have it."""
@@ -78,7 +84,7 @@ class IsolatedFunction:
         # Here the decompositions are always tried; later only where one of them was used.
         attributes = self.modules.attributes()
         try:
-            with Decompositions() as mode:
+            with Decompositions() as mode, self.stream.watched():
                 result = evaluate(given, held)
             self.modules.decomposed |= mode.used
             self.mutated |= {

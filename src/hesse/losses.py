@@ -84,15 +84,20 @@ def _samples(prediction: Tensor, target: Tensor) -> float:
 
 def _class_weight(options: dict[str, Any]) -> Weight:
     """The divisor of a mean cross entropy: Σ weight[y] over the targets that are not ignored."""
-    weight, ignore_index = options.get("weight"), options.get("ignore_index", -100)
+    return _ClassWeight(options.get("weight"), options.get("ignore_index", -100))
 
-    def divisor(prediction: Tensor, target: Tensor) -> float:
+
+# Here and below classes rather than functions within functions: these could not be pickled.
+@dataclass(frozen=True, eq=False)
+class _ClassWeight:
+    weight: Tensor | None
+    ignored: int
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> float:
         if target.is_floating_point():  # class probabilities: the mean is over positions, unweighed
             return target.numel() / prediction.shape[1 if prediction.ndim > 1 else 0]
-        kept = target[target != ignore_index]
+        kept, weight = target[target != self.ignored], self.weight
         return float(kept.numel() if weight is None else weight.to(kept.device)[kept].sum())
-
-    return divisor
 
 
 def _over_elements(options: dict[str, Any]) -> Weight:
@@ -245,8 +250,23 @@ def _unwrap_partial(loss: Any) -> tuple[Any, dict[str, Any]]:
 def counted(function: Callable[..., Any]) -> Loss:
     """A function of the user's that gives ``(total, count)``, its own divisor."""
 
-    def count(prediction: Any, target: Any) -> float:
-        divisor = function(prediction, target)[1]
+    return Loss(f"{name_of(function)} (total, count)", _First(function), _Count(function))
+
+
+@dataclass(frozen=True, eq=False)
+class _First:
+    function: Callable[..., Any]
+
+    def __call__(self, prediction: Any, target: Any) -> Tensor:
+        return self.function(prediction, target)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Count:
+    function: Callable[..., Any]
+
+    def __call__(self, prediction: Any, target: Any) -> float:
+        divisor = self.function(prediction, target)[1]
         tensor = isinstance(divisor, Tensor)
         if not (
             isinstance(divisor, int | float)
@@ -263,8 +283,6 @@ def counted(function: Callable[..., Any]) -> Loss:
                 " number >= 0"
             )
         return float(divisor)
-
-    return Loss(f"{name_of(function)} (total, count)", lambda p, t: function(p, t)[0], count)
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -310,11 +328,32 @@ def weighed(loss: Any) -> Loss:
             " for each sample; give 'mse', or a function that returns one number per sample"
         )
     known = is_known(loss)
-    single = _reduced(loss, "none") if known else loss
+    return Loss(
+        f"{name_of(_unwrap_partial(loss)[0])} (weighed by w)",
+        _WeighedTotal(_reduced(loss, "none") if known else loss, known),
+        _sum_of_weights,
+    )
 
-    def each(prediction: Any, target: Any, samples: int) -> Tensor:
-        losses = single(prediction, target)
-        if known and losses.ndim > 1:
+
+def _sum_of_weights(prediction: Any, target: Any) -> float:
+    return float(target[1].sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _WeighedTotal:
+    """Σ w ℓ of a loss that gives one number for each sample, or, where it is ``known``, for each
+    entry."""
+
+    single: Callable[..., Any]
+    known: bool
+
+    def __call__(self, prediction: Any, target: Any) -> Tensor:
+        y, w = target
+        return (w * self._each(prediction, y, len(w))).sum()
+
+    def _each(self, prediction: Any, target: Any, samples: int) -> Tensor:
+        losses = self.single(prediction, target)
+        if self.known and losses.ndim > 1:
             losses = losses.flatten(1).mean(1)
         if not isinstance(losses, Tensor) or losses.shape != (samples,):
             described = (
@@ -328,16 +367,6 @@ def weighed(loss: Any) -> Loss:
                 " of shape (samples,), for instance with reduction='none'"
             )
         return losses
-
-    def total(prediction: Any, target: Any) -> Tensor:
-        y, w = target
-        return (w * each(prediction, y, len(w))).sum()
-
-    return Loss(
-        f"{name_of(_unwrap_partial(loss)[0])} (weighed by w)",
-        total,
-        lambda prediction, target: float(target[1].sum()),
-    )
 
 
 # ------------------------------------------------------------ what the form of the data asks for

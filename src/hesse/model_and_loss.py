@@ -2,6 +2,7 @@
 without side effects: what a cost is the sum of."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -61,17 +62,47 @@ def as_called(
             function, which gets them as an argument.
         names: of the parameters that a function gets.
     """
-    if module is None:
+    return _CalledFunction(model, names) if module is None else _CalledModule(module)
 
-        def call_function(parameters: Parameters, x: Any) -> Any:
-            chosen = {name: parameters[name] for name in names}
-            args, kwargs = call_arguments(model, x, chosen)
-            return model(*args, **kwargs)
 
-        return call_function
+# With names of their own, so that a cost can be pickled.
+@dataclass(frozen=True)
+class _CalledFunction:
+    function: Callable[..., Any]
+    names: list[str]
 
-    def call_module(parameters: Parameters, x: Any) -> Any:
-        args, kwargs = call_arguments(module.forward, x)
-        return module(*args, **kwargs)
+    def __call__(self, parameters: Parameters, x: Any) -> Any:
+        chosen = {name: parameters[name] for name in self.names}
+        args, kwargs = call_arguments(self.function, x, chosen)
+        return self.function(*args, **kwargs)
 
-    return call_module
+
+@dataclass(frozen=True)
+class _CalledModule:
+    module: nn.Module
+
+    def __call__(self, parameters: Parameters, x: Any) -> Any:
+        args, kwargs = call_arguments(self.module.forward, x)
+        return self.module(*args, **kwargs)
+
+
+@final
+class FunctionOfParameters:
+    """The user's function of the parameters, and of a batch where there are data.
+
+    Args:
+        isolated: the function.
+        is_mean: whether it is a mean over the samples of its batch.
+    """
+
+    def __init__(self, isolated: IsolatedFunction, is_mean: bool) -> None:
+        self._isolated, self._is_mean = isolated, is_mean
+
+    def total(self, parameters: Parameters, batch: Batch | None) -> Tensor:
+        """Its value, summed over the batch."""
+        with self._isolated.evaluating(parameters) as owned:
+            if batch is None:
+                return self._isolated.call(owned)
+            batch = self._isolated.batch_for_call(batch)
+            value = self._isolated.call(owned, batch.item)
+            return value * (batch.size if self._is_mean else 1)

@@ -1,6 +1,7 @@
 """The penalty of a cost: a number that multiplies ½ ‖θ‖², or a function of the parameters."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -44,11 +45,16 @@ def require_penalty(penalty: Any, parameters: Parameters) -> Penalty | None:
             " called with"
         )
 
-    def evaluated(parameters: Parameters) -> Any:
-        with isolated.evaluating(parameters):
-            return penalty(parameters)
+    return _IsolatedPenalty(isolated)
 
-    return evaluated
+
+@dataclass(frozen=True)
+class _IsolatedPenalty:
+    isolated: IsolatedFunction
+
+    def __call__(self, parameters: Parameters) -> Any:
+        with self.isolated.evaluating(parameters):
+            return self.isolated.call(parameters)
 
 
 def penalty_value(penalty: Penalty | None, parameters: Parameters, zero: Tensor) -> Tensor:

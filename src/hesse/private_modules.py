@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hesse.decompositions import Decompositions
 from hesse.parameters import LOSS, Parameters
+from hesse.process.undo import undone
 
 
 @final
@@ -26,7 +27,7 @@ class PrivateModules:
     """
 
     def __init__(self, model: nn.Module | None, loss: nn.Module | None = None) -> None:
-        self.model = model
+        self.model, self._loss = model, loss
         # Threads that share a cost take turns: what one of them holds in the modules, all of them
         # would see.
         self._turn = threading.RLock()
@@ -46,6 +47,14 @@ class PrivateModules:
         self.recurrent = model is not None and any(
             isinstance(module, nn.RNNBase) for module in model.modules()
         )
+
+    # The lock stays, and where the tensors lie is found again in the modules of the copy.
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "loss": self._loss, "decomposed": self.decomposed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        PrivateModules.__init__(self, state["model"], state["loss"])
+        self.decomposed = state["decomposed"]
 
     @property
     def tensors(self) -> Parameters:
@@ -85,12 +94,10 @@ class PrivateModules:
         # The tensors that lay there come back, whatever the user's code raises.
         with self._turn:
             before = {name: self._slots[name][0][self._slots[name][1]] for name in put}
-            try:
+            with undone(lambda: self._put(before)):
                 self._put(put)
                 with Decompositions() if self.decomposed else contextlib.nullcontext():
                     yield
-            finally:
-                self._put(before)
 
     def _put(self, tensors: Mapping[str, Any]) -> None:
         for name, tensor in tensors.items():

@@ -35,6 +35,9 @@ def snapshot(model: nn.Module, wide: torch.dtype | None) -> nn.Module:
             " Cost.from_function"
         ) from error
     for module in private.modules():
+        # They are of the backward pass and no part of the function; hooks of the forward are.
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
         if (
             isinstance(
                 module, nn.modules.batchnorm._BatchNorm | nn.modules.instancenorm._InstanceNorm

@@ -5,7 +5,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -79,10 +78,7 @@ def validate_model(
         originals: the user's own tensors behind θ.
     """
     model_pass = _ModelPass(isolated, parameters, loss_for, originals, data.is_single)
-    # Whatever the user's code draws, the global random state of the CPU stays as it was.
-    with torch.random.fork_rng(devices=[]):
-        samples = data.validate(model_pass.visit)
-    return model_pass.result(samples)
+    return model_pass.result(data.validate(model_pass.visit))
 
 
 class _ModelPass:
@@ -125,6 +121,14 @@ class _ModelPass:
         prediction, value, closed_over = self._isolated.observe(
             self._evaluate, self._parameters, batch
         )
+        # The user's code draws here on what it was seen to draw from.
+        with self._isolated.stream.drawing():
+            self._learn(index, batch, prediction, value, closed_over)
+
+    def _learn(
+        self, index: int, batch: Batch, prediction: Any, value: Any, closed_over: ClosedOver
+    ) -> None:
+        """Check the value of a batch, and add to what the batches say."""
         if self.loss is None and isinstance(value, tuple | list) and len(value) == 2:
             value = self._settle_counted(index, batch, prediction, value)
         total = require_scalar(value, f"loss on batch {index}")
@@ -307,10 +311,9 @@ def validate_function(
             notes = held_fixed_note(hidden.model)
             require_deterministic(again, "f", first)
 
-    with torch.random.fork_rng(devices=[]):
-        if data is None:
-            visit(0, None)
-        samples = data.validate(visit) if data else 1
+    if data is None:
+        visit(0, None)
+    samples = data.validate(visit) if data else 1
     odd = next(
         (
             index

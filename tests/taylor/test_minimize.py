@@ -544,7 +544,7 @@ def test_apply_to_chosen_and_narrow_parameters() -> None:
         (
             {"start": 3},
             HesseTypeError,
-            "start: expected an earlier result, {name: Tensor} or a flat tensor, got int",
+            "start: expected an earlier result, its file, {name: Tensor} or a flat tensor, got int",
         ),
         (
             {"start": OptimizeResult(x=np.zeros(2))},

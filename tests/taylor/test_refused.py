@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import hesse
-from hesse.cli.minimize import run, write
+from hesse.cli.minimize import run
+from hesse.taylor.checkpoint import write
 
 
 class _OnceOnly(torch.autograd.Function):
@@ -86,7 +87,7 @@ def test_the_command_line_writes_what_was_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run(hesse.Cost.from_function(valley, VALLEY), "trust-exact", None)
-    write(result, tmp_path / "found.safetensors")
+    write(result, tmp_path / "found.safetensors", "out")
     printed = capsys.readouterr().out
     assert "not converged: the cost is refused here" in printed and "H is refused" in printed
     found = load_file(tmp_path / "found.safetensors")

@@ -1,6 +1,7 @@
 """Capture: from a cost to the graph of one sample's loss, with its sites. The only package that
 knows how PyTorch is traced."""
 
+import threading
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from hesse.derivatives import ReverseOverReverse, TensorFunction
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
+from hesse.process.circumstances import circumstances, is_out_of_memory
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -24,13 +26,22 @@ if TYPE_CHECKING:
 # Samples on which the graph is held against the user's own function: more than one, for only then
 # does it show where samples are not independent.
 _PROBES = 6
+# A trace patches modules of PyTorch, and so may another thread's: a failure beside other threads is
+# believed when it came so often.
+_TRIES = 2
 
 
 @dataclass(frozen=True)
 class _NoGraph:
-    """Why a cost has no graph; kept in place of one, so that it is traced once."""
+    """Why a cost has no graph; kept in place of one, so that it is traced once.
+
+    Attributes:
+        reason: in words.
+        tries: how often it was tried while other threads ran: one of them may be why it failed.
+    """
 
     reason: str
+    tries: int
 
 
 __all__ = ["Captured", "NotCaptured", "capture", "data_leaves"]
@@ -80,13 +91,15 @@ def capture(cost: "Cost", signature: Hashable = None) -> Captured:
         )
     key = _key(cost, batch)
     known = cost.captures.get(key)
-    if isinstance(known, _NoGraph):
+    tries = known.tries if isinstance(known, _NoGraph) else 0
+    if isinstance(known, _NoGraph) and not 0 < known.tries < _TRIES:
         raise NotCaptured(known.reason)
-    if known is None:
+    if known is None or isinstance(known, _NoGraph):
+        alone = threading.active_count() == 1
         try:
             known = _captured(cost, batch)
         except NotCaptured as reason:
-            cost.captures[key] = _NoGraph(str(reason))
+            cost.captures[key] = _NoGraph(str(reason), 0 if alone else tries + 1)
             raise
         cost.captures[key] = known
     elif cost.total not in known.checked and not _agrees(cost, known.graph, batch):
@@ -107,9 +120,9 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
     try:
         values = sample_values(graph, cost, cost.parameters, data_leaves(batch.take(slice(0, 1))))
         return Captured(*find_sites(graph, values))
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # of an operation in a form that nothing here knows
+        if is_out_of_memory(error):
+            raise
         raise NotCaptured(
             f"where its parameters enter is not understood: {in_a_line(error)}"
         ) from error
@@ -122,7 +135,8 @@ def _key(cost: "Cost", batch: Batch) -> Any:
         else tuple(module.training for module in cost.modules.model.modules())
     )
     fixed = tuple((name, tuple(value.shape)) for name, value in cost.fixed.items())
-    return cost.layout, cost.dtype, str(cost.device), batch.signature, training, fixed
+    settings = circumstances()
+    return cost.layout, cost.dtype, str(cost.device), batch.signature, training, fixed, settings
 
 
 def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
@@ -150,10 +164,10 @@ def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
         ours, theirs = (
             _derivatives(function, cost.parameters, v) for function in (by_graph, by_user)
         )
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     # Of the user's code on other samples than they meant it for, or of an operation.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise NotCaptured(
             f"it cannot be run and differentiated twice sample by sample: {in_a_line(error)}"
         ) from error

@@ -15,6 +15,7 @@ from hesse.capture.rewriting import rewritten
 from hesse.data.batch import Batch, tensors_in
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph, Node, Pick, Ref
+from hesse.process.circumstances import is_out_of_memory
 from hesse.process.quiet import quiet
 from hesse.process.switches import differentiable_twice
 
@@ -61,6 +62,8 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
                 }
                 program = program.run_decompositions(table)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise NotCaptured(f"torch.export failed ({in_a_line(error)})") from error
     return _read(program, cost)
 

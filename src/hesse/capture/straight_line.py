@@ -13,8 +13,9 @@ every θ, and in-place operations keep it from moving everything that it could o
 """
 
 import operator
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,11 +92,9 @@ def trace(
 
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's
     # thread-local dispatch state broken, so that the next plain autograd.grad fails.
-    with ThreadPoolExecutor(1) as thread:
-        tracing = quiet()(make_fx(torch.func.functionalize(unfused), tracing_mode="fake"))
-        traced = thread.submit(
-            tracing, theta, inputs, [torch.zeros_like(p) for p in theta]
-        ).result()
+    tracing = quiet()(make_fx(torch.func.functionalize(unfused), tracing_mode="fake"))
+    v = [torch.zeros_like(p) for p in theta]
+    traced = _in_own_thread(lambda: tracing(theta, inputs, v))
     graph = traced.graph
     graph.set_codegen(CodeGen())
     for node in graph.nodes:
@@ -108,6 +107,27 @@ def trace(
     _fuse_additions(graph)
     graph.eliminate_dead_code()
     return _cut(traced, len(theta))
+
+
+def _in_own_thread(work: Callable[[], Any]) -> Any:
+    begun, outcome = threading.Event(), Future[Any]()
+
+    def run() -> None:
+        begun.set()
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    try:
+        thread.start()
+        return outcome.result()
+    finally:
+        # Whatever ends the wait, Ctrl-C in the middle of `start` too: what the thread has switched
+        # off is on again once it is done.
+        if begun.wait(0.1):
+            thread.join()
 
 
 def _require_pure(node: fx.Node) -> None:

@@ -37,6 +37,7 @@ from hesse.certificates.gradient_differences import (
 )
 from hesse.data.batch import Batch, concatenate
 from hesse.errors import HesseValueError, readable_bytes
+from hesse.process.circumstances import circumstances, is_out_of_memory
 from hesse.process.memory import available_bytes
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def soundness(cost: "Cost") -> Soundness:
 
 
 def _verdict(cost: "Cost", signature: Hashable) -> Soundness:
-    key = ("soundness", cost.layout, cost.dtype, signature)
+    key = ("soundness", cost.layout, cost.dtype, signature, circumstances())
     verdict = cost.captures.get(key)
     if verdict is None or not verdict.lasting:
         verdict = cost.captures[key] = _examined(cost, signature)
@@ -145,7 +146,8 @@ def _examined(cost: "Cost", signature: Hashable) -> Soundness:
     needed = _COPIES * torch.float64.itemsize * cost.layout.size
     if needed > available_bytes(cost.device) // 2:
         return Soundness(
-            notes=(f"differences of gradients were not taken: they need {readable_bytes(needed)}",)
+            notes=(f"differences of gradients were not taken: they need {readable_bytes(needed)}",),
+            lasting=False,
         )
     some, batch = _some_samples(cost, signature)
     attempts = [
@@ -163,12 +165,12 @@ def _examined(cost: "Cost", signature: Hashable) -> Soundness:
                 _judged(function),
                 lasting=function.mode is None or not function.mode.wrong_near_some_values,
             )
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         except NotTwiceDifferentiable as reason:
             missing = reason
         # Of the user's code in another dtype, or on fewer samples than it was written for.
         except Exception as reason:
+            if is_out_of_memory(reason):
+                raise
             error = reason
     if missing is not None:
         return Soundness(str(missing), missing=True)

@@ -216,26 +216,42 @@ def minimize(
     ] = None,
     start: Annotated[
         Path | None,
-        Parameter(help="Start from this .safetensors file, from --out of an earlier run."),
+        Parameter(
+            help="Start from this .safetensors file, from --out of an earlier or interrupted run."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        Parameter(help="Write the parameters found to this .safetensors file, by name."),
+        Parameter(
+            help=(
+                "Write the parameters found to this .safetensors file, by name; as the run goes,"
+                " those that it has reached."
+            )
+        ),
     ] = None,
 ) -> None:
     """Minimise the cost by steps from its exact Hessian, from the model's parameters on."""
-    from hesse.cli.minimize import read, run, write
+    from hesse.cli.minimize import run
+    from hesse.taylor.checkpoint import read, write
 
     check_writable("--out", out, (".safetensors",))
     budget = arguments.bytes
     # A file that cannot be read is told before the model is built.
-    before = None if start is None else read(start)
+    before = None if start is None else read(start, "--start")
     cost = arguments.cost()
     result = run(
-        cost, method, before, tolerance=tolerance, maxiter=maxiter, radius=radius, memory=budget
+        cost,
+        method,
+        before,
+        tolerance=tolerance,
+        maxiter=maxiter,
+        radius=radius,
+        memory=budget,
+        out=out,
     )
     if out is not None:
-        write(result, out)
+        # Once more: a file that could not be written ends no run, and a command.
+        write(result, out, "--out")
         say(f"wrote {out}")
 
 

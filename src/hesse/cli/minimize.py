@@ -2,17 +2,13 @@
 later run goes on from."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 from scipy.optimize import OptimizeResult
 
 import hesse
 from hesse.cli.output import say
-from hesse.errors import HesseFileError
-from hesse.process.files import read_tensors, write_tensors
 from hesse.taylor import Iterate
-from hesse.taylor.checks import require_positive
 
 
 def run(
@@ -43,35 +39,3 @@ def run(
         say(f"certificate of H {where}: {certificate}")
     say(f"{'converged' if result.success else 'not converged'}: {result.message}")
     return result
-
-
-def write(result: OptimizeResult, path: Path) -> None:
-    """The parameters by name, as `model.load_state_dict` takes them, and the radius."""
-    metadata = {
-        "hesse": hesse.__version__,
-        "method": result.method,
-        "cost": repr(result.cost),
-        "message": result.message,
-    }
-    if result.radius is not None:
-        metadata["radius"] = repr(result.radius)
-    tensors = {name: value.contiguous() for name, value in result.parameters.items()}
-    write_tensors(path, "--out", tensors, metadata)
-
-
-def read(path: Path) -> OptimizeResult:
-    """Where the run that wrote this file ended; any file of parameters by name will do.
-
-    Raises:
-        HesseFileError: there is no such file, or it holds no tensors.
-    """
-    parameters, metadata = read_tensors(path, "--start")
-    text = metadata.get("radius")
-    try:
-        radius = None if text is None else require_positive(float(text), "radius")
-    except ValueError as error:
-        raise HesseFileError(
-            f"--start: the radius in {str(path)!r} is {text!r}, not a number > 0; give another with"
-            " --radius, or a file that --out wrote"
-        ) from error
-    return OptimizeResult(parameters=parameters, radius=radius)

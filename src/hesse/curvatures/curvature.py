@@ -27,6 +27,12 @@ class Curvature(abc.ABC):
 
     name: str
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # One that has a name is the same one in every copy and every process.
+        if CURVATURES.get(self.name) is self:
+            return curvature_named, (self.name,)
+        return super().__reduce_ex__(protocol)
+
     @abc.abstractmethod
     def check(self, cost: "Cost") -> None:
         """Raise on a cost that has no such curvature.

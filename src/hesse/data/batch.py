@@ -147,7 +147,7 @@ class Batch:
         shapes = tuple(
             (tuple(t.shape[first:]), t.dtype) if isinstance(t, Tensor) else repr(t) for t in leaves
         )
-        return self.form, self.flat, self.whole, spec, shapes
+        return self.form, self.flat, self.whole, repr(spec), shapes
 
 
 def concatenate(batches: list[Batch]) -> Batch:

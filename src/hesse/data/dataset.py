@@ -2,16 +2,15 @@
 each time."""
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hesse.data.batch import Batch, require_dense, require_usable
 from hesse.errors import HesseError, HesseTypeError, HesseValueError, in_a_line
+from hesse.process.generators import RandomStream, States
 
 
 class Data:
@@ -48,12 +47,25 @@ class Data:
         self._device, self._widen = device, widen
         _check_readable(source, self.is_single)
         self._randomness = _Randomness(getattr(source, "generator", None))
+        self._note()
+
+    def _note(self) -> None:
+        """Note how the data are, so that it shows where they change."""
         held = self._source if self.is_ordered else ()
         # PyTorch counts writes into a tensor; one that is written into later shows by its version.
         self._held = [
             (t, t._version) for item in held for t in _tensors_of(item) if not t.is_inference()
         ]
         self._count = len(held) if self.is_ordered else 0
+
+    # A copy counts its own writes; what was written into before must not pass for the data.
+    def __getstate__(self) -> dict[str, Any]:
+        self.check_unchanged()
+        return {name: value for name, value in vars(self).items() if name != "_held"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._note()
 
     def read_as(self, single: bool) -> "Data":
         """The same read as one batch, or as several."""
@@ -146,41 +158,26 @@ class _Randomness:
 
     def __init__(self, generator: Any) -> None:
         self._generator = generator if isinstance(generator, torch.Generator) else None
-        self._first = self._read()
-
-    def _read(self) -> tuple[Any, ...]:
-        loader = None if self._generator is None else self._generator.get_state()
-        return torch.get_rng_state(), np.random.get_state(), random.getstate(), loader
-
-    def _write(self, states: tuple[Any, ...]) -> None:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-        if self._generator is not None:
-            self._generator.set_state(states[3])
+        self._first = States.read(self._generator)
 
     def iterate(self, source: Iterable[Any]) -> Iterator[Any]:
         """Iterate from the first states, while outside, also between the items, the states stay as
         they were."""
-        inside, iterator = self._first, None
+        stream, iterator = RandomStream(self._first, self._generator), None
         while True:
-            outside = self._read()
-            self._write(inside)
-            try:
-                iterator = iter(source) if iterator is None else iterator
-                item = next(iterator)
-            except StopIteration:
-                return
-            except HesseError:
-                raise
-            except Exception as error:  # of the user's data set, sampler or collate function
-                raise HesseValueError(
-                    f"data: reading a batch of this {type(source).__name__} failed:"
-                    f" {in_a_line(error)}"
-                ) from error
-            finally:
-                inside = self._read()
-                self._write(outside)
+            with stream.drawing():
+                try:
+                    iterator = iter(source) if iterator is None else iterator
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                except HesseError:
+                    raise
+                except Exception as error:  # of the user's data set, sampler or collate function
+                    raise HesseValueError(
+                        f"data: reading a batch of this {type(source).__name__} failed:"
+                        f" {in_a_line(error)}"
+                    ) from error
             yield item
 
 

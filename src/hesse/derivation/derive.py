@@ -21,6 +21,7 @@ from hesse.derivation.lines.steps import Expander, block, slope
 from hesse.derivation.sources.language import program as program_of_text
 from hesse.derivation.sources.networks.network import Network
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.process.undisturbed import undisturbed
 
 WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
 OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of random points
@@ -38,6 +39,7 @@ class LineWriter:
         return block(self.page, self.expander, rows, columns), self.page.program
 
 
+@undisturbed()
 def derive(
     source: str | Network | Cost,
     wrt: str | Sequence[str] | None = None,

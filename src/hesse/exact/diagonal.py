@@ -29,6 +29,7 @@ from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import Plan
 from hesse.exact.planning import diagonal_plan
 from hesse.graph.structures import Diagonal, RankOne
+from hesse.process.circumstances import is_out_of_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
@@ -81,9 +82,11 @@ def diagonal(
         start = time.perf_counter()
         try:
             entries = _computed(cost, planned, progress)
-        except (HesseError, MemoryError, torch.OutOfMemoryError):
+        except HesseError:
             raise
         except Exception as error:  # of an operation that a strategy does not know how to take
+            if is_out_of_memory(error):
+                raise
             fall_back(cost, error_of(cost, error), planned.by_columns, "diagonal")
             continue
         bad = {name for name, part in entries.items() if not bool(part.isfinite().all())}

@@ -12,6 +12,7 @@ from enum import StrEnum
 from hesse.certificates.comparison import TOLERANCE, Difference
 from hesse.cost import Cost
 from hesse.errors import HesseValueError, in_a_line
+from hesse.process.circumstances import circumstances
 
 
 class Strategy(StrEnum):
@@ -58,9 +59,10 @@ class Failure:
 
 
 def failures(cost: Cost) -> dict[str, Failure]:
-    """By parameter, what was seen to fail for this model, loss and curvature; kept as long as they
-    are."""
-    return cost.captures.setdefault("failures", {}).setdefault(cost.curvature, {})
+    """By parameter, what was seen to fail for this model, loss and curvature, and the settings that
+    the process has; kept as long as they are."""
+    key = cost.curvature, circumstances()
+    return cost.captures.setdefault("failures", {}).setdefault(key, {})
 
 
 def strategy_of(cost: Cost, name: str, by_columns: bool) -> Strategy:

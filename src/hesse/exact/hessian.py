@@ -26,6 +26,7 @@ from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import NamePair, Plan, PlanPart
 from hesse.exact.planning import plan
 from hesse.matrix.block_hessian import BlockHessian
+from hesse.process.circumstances import is_out_of_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
@@ -95,9 +96,11 @@ def hessian(
         start = time.perf_counter()
         try:
             matrix, blocks = _computed(cost, planned, progress)
-        except (HesseError, MemoryError, torch.OutOfMemoryError):
+        except HesseError:
             raise
         except Exception as error:  # of an operation that a strategy does not know how to take
+            if is_out_of_memory(error):
+                raise
             fall_back(cost, error_of(cost, error), planned.by_columns, "Hessian")
             continue
         seconds = time.perf_counter() - start

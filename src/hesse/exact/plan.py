@@ -4,10 +4,12 @@ import math
 import textwrap
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from hesse.capture import Captured
 from hesse.errors import HesseValueError, readable_bytes
 from hesse.exact.backward_pass import BackwardPass
+from hesse.exact.contraction.choice import ORDERS
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
 from hesse.exact.contraction.pairing import PairKey
 
@@ -25,6 +27,17 @@ class PlannedContraction:
     order: Order
     estimate: Estimate
     sizes: Sizes
+
+    # An order is a record of functions, and is found again by its place among all.
+    def __reduce__(self) -> Any:
+        place = next(place for place, order in enumerate(ORDERS) if order is self.order)
+        return _of_order, (place, self.blocks, self.estimate, self.sizes)
+
+
+def _of_order(
+    place: int, blocks: tuple[NamePair, ...], estimate: Estimate, sizes: Sizes
+) -> PlannedContraction:
+    return PlannedContraction(blocks, ORDERS[place], estimate, sizes)
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,10 @@ class PlanPart:
     contractions: dict[PairKey, PlannedContraction] = field(repr=False)
     by_columns: tuple[str, ...] = ()
     singly: frozenset[str] = frozenset()
+
+    # The graph does not travel, and what would be run on it: a plan is to be read.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "capture": None, "backward_pass": None}
 
 
 @dataclass(frozen=True)

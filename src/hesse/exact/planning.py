@@ -5,7 +5,6 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hesse.capture import Captured, NotCaptured, capture, data_leaves
@@ -31,6 +30,7 @@ from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.sweep import Sweep, active_values
 from hesse.exact.rule_check import wrong_rule
 from hesse.graph.sites import Site, joined
+from hesse.process.circumstances import is_out_of_memory
 from hesse.process.memory import available_bytes
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
@@ -426,11 +426,11 @@ def _sweep_and_dry_run(
                     sweep,
                     _dry_run_of(BackwardPass(sweep, captured.graph, sites, wanted, cost), batch),
                 )
-        # Too little memory is no property of the graph: the user hears of it.
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
+        # Too little memory is no property of the graph: the user hears of it.
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             known = _CannotSweep(
                 f"its signals cannot be carried down the graph: {in_a_line(error)}"
             )

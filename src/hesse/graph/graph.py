@@ -6,7 +6,7 @@ has to know where an operation keeps its samples.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -22,8 +22,38 @@ class Ref:
     name: str
 
 
+class _OfOperation:
+    """What has an operation as its ``op``: one of PyTorch's is pickled by its name, for which
+    PyTorch has no way."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        op = state["op"]
+        if isinstance(op, torch._ops.OpOverload):
+            namespace, name = op._schema.name.split("::")
+            state["op"] = _OperationName(namespace, name, op._overloadname)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        name = state["op"]
+        op = name.operation if isinstance(name, _OperationName) else name
+        vars(self).update({**state, "op": op})
+
+
 @dataclass(frozen=True)
-class Node:
+class _OperationName:
+    namespace: str
+    name: str
+    overload: str
+
+    @property
+    def operation(self) -> Callable[..., Any]:
+        packet = getattr(getattr(torch.ops, self.namespace), self.name)
+        return getattr(packet, self.overload)
+
+
+@dataclass(frozen=True)
+class Node(_OfOperation):
     """One operation: ``name = op(*args, **kwargs)``.
 
     Attributes:
@@ -92,7 +122,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Pick:
+class Pick(_OfOperation):
     """One of the results of an operation that has several: ``pick(...) = op(...)[index]``."""
 
     op: Callable[..., Any]

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import combinations_with_replacement
 from os import PathLike
@@ -131,6 +131,10 @@ class BlockHessian:
         values = {"layout": layout, "matrix": matrix, "blocks": blocks, "certificate": certificate}
         for name, value in {**values, "provenance": dict(provenance or {})}.items():
             object.__setattr__(self, name, value)
+
+    # What was computed from the blocks is computed again: eigenvectors are as many as the entries.
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def dtype(self) -> torch.dtype:

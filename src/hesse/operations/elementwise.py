@@ -5,6 +5,7 @@ f(x) once and twice, for all samples at once. Formulas have the derivatives as a
 them; of a function without, f' and f'' stay symbols.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,14 +32,20 @@ def formula(call: "Call") -> "View | None":
     known = call.record.function
     if known is not None and given == known.options[: len(given)]:
         return call.build.apply(call.record.name, call.operand(first))
-    op, keywords = call.node.op, dict(call.node.kwargs)
+    variant = call.variant((tuple(options), tuple(call.node.kwargs.items())))
+    return call.build.apply(variant, call.operand(first), _OfOneInput(call.node))
 
-    def value(z: Tensor) -> Tensor:
-        return op(z, *options, **keywords)
 
-    return call.build.apply(
-        call.variant((tuple(options), tuple(keywords.items()))), call.operand(first), value
-    )
+# A class, for a function within a function could not be pickled.
+@dataclass(frozen=True, eq=False)
+class _OfOneInput:
+    """A node of one input as a function of it."""
+
+    node: Node
+
+    def __call__(self, z: Tensor) -> Tensor:
+        (name,) = self.node.inputs
+        return self.node.evaluate({name: z})
 
 
 def entrywise(

@@ -18,6 +18,7 @@ import torch
 from torch._C import _functorch  # type: ignore[attr-defined]
 
 from hesse.process.switches import Switch
+from hesse.process.undo import undone
 
 # Of what logs where it is asked for more than it can trace; a logger's filter does not see its
 # children's records.
@@ -131,10 +132,12 @@ def quiet(printed: bool = False) -> Iterator[None]:
         >>> with quiet():
         ...     warnings.warn("slow")
     """
-    with _SAID.turned():
-        _UNHEARD.depth += 1
-        try:
-            with _SLOW.turned(), _PRINTED.turned() if printed else contextlib.nullcontext():
-                yield
-        finally:
-            _UNHEARD.depth -= 1
+    depth = _UNHEARD.depth
+
+    def heard_again() -> None:
+        _UNHEARD.depth = depth
+
+    with undone(heard_again), _SAID.turned():
+        _UNHEARD.depth = depth + 1
+        with _SLOW.turned(), _PRINTED.turned() if printed else contextlib.nullcontext():
+            yield

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.utils.checkpoint as checkpointing
 
+from hesse.process.undo import undone
+
 # Held while a switch is turned, not while it is off.
 _LOCK = threading.Lock()
 
@@ -34,27 +36,30 @@ class Switch:
     read: Callable[[], Any]
     write: Callable[[Any], None]
     off: Any
-    _users: int = 0
+    # By an object for each, and not counted: Ctrl-C between two lines must not leave one over.
+    _users: set[object] = field(default_factory=set, repr=False)
     _before: Any = field(default=None, repr=False)
 
     @contextlib.contextmanager
     def turned(self) -> Iterator[None]:
         """Off while this is entered by any thread; the first one reads the state, the last one
-        writes it back."""
-        entered = False
-        try:
+        writes it back, whatever ends its work and however often it is interrupted in this."""
+        user = object()
+        with undone(lambda: self._leave(user)):
             with _LOCK:
-                if self._users == 0:
+                if not self._users:
                     self._before = self.read()
+                self._users.add(user)
+                if len(self._users) == 1:
                     self.write(self.off)
-                self._users, entered = self._users + 1, True
             yield
-        finally:
-            if entered:
-                with _LOCK:
-                    self._users -= 1
-                    if self._users == 0:
-                        self.write(self._before)
+
+    def _leave(self, user: object) -> None:
+        with _LOCK:
+            # Written first: what is cut short here is done again.
+            if self._users == {user}:
+                self.write(self._before)
+            self._users.discard(user)
 
 
 def _read_attention() -> tuple[bool, ...]:

@@ -1,15 +1,66 @@
 """hesse's own work is the same whatever is switched on around the call: gradients are on, autocast
-and inference mode are off."""
+and inference mode are off. And whatever stops it, Ctrl-C at any moment, the thread is left as it
+was."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar, final
 
 import torch
+from torch._C import _autograd, _functorch  # type: ignore[attr-defined]
+
+from hesse.process.undo import noted, put_back
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_AUTOCAST = ("cpu", "cuda")
 
 
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Gradients enabled, autocast and inference mode off, for this thread; also a decorator.
+class _ThreadState(NamedTuple):
+    """What PyTorch keeps for a thread and puts back in Python code, which Ctrl-C can cut short: a
+    mode that stayed would change all that runs later."""
+
+    gradients: bool
+    autocast: tuple[bool, ...]
+    function_modes: int
+    dispatch_modes: int
+    transforms: int
+    hooks: object
+
+    @staticmethod
+    def read() -> "_ThreadState":
+        """As it is now."""
+        return _ThreadState(
+            torch.is_grad_enabled(),
+            tuple(map(torch.is_autocast_enabled, _AUTOCAST)),
+            torch._C._len_torch_function_stack(),
+            torch._C._len_torch_dispatch_stack(),
+            _functorch.get_dynamic_layer_stack_depth(),
+            _autograd._top_saved_tensors_default_hooks(True),
+        )
+
+    def restore(self) -> None:
+        """Bring it about; what is so already stays."""
+        if _functorch.get_dynamic_layer_stack_depth() > self.transforms:
+            _functorch.pop_dynamic_layer_stack_and_undo_to_depth(self.transforms)
+        while torch._C._len_torch_function_stack() > self.function_modes:
+            torch._C._pop_torch_function_stack()
+        while torch._C._len_torch_dispatch_stack() > self.dispatch_modes:
+            torch._C._pop_torch_dispatch_stack(None)
+        while (top := _autograd._top_saved_tensors_default_hooks(True)) != self.hooks and top:
+            _autograd._pop_saved_tensors_default_hooks()
+        for kind, on in zip(_AUTOCAST, self.autocast, strict=True):
+            if torch.is_autocast_enabled(kind) != on:
+                torch.set_autocast_enabled(kind, on)
+        if torch.is_grad_enabled() != self.gradients:
+            torch.set_grad_enabled(self.gradients)
+
+
+@final
+class undisturbed:
+    """Gradients enabled, autocast and inference mode off, for this thread; also a decorator, which
+    leaves all that hesse changed for the time of a call as it was, whatever ends the call.
 
     PyTorch picks the backward of some operations by the grad mode (`torch.linalg.det`): under
     ``no_grad`` nested differentiation gives other numbers, and wrong ones. Under autocast matrix
@@ -21,11 +72,38 @@ def undisturbed() -> Iterator[None]:
         ...     torch.is_grad_enabled()
         True
     """
-    # Inference mode first: leaving it sets the grad mode too.
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
+
+    def __enter__(self) -> None:
+        with contextlib.ExitStack() as stack:
+            # Inference mode first: leaving it sets the grad mode too.
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            for kind in _AUTOCAST:
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            self._stack = stack.pop_all()
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+            before, depth = _ThreadState.read(), noted()
+            try:
+                with undisturbed():
+                    return function(*args, **kwargs)
+            finally:
+                # Again where Ctrl-C comes in the middle of it.
+                try:
+                    _restore(before, depth)
+                except BaseException:
+                    _restore(before, depth)
+                    raise
+
+        return wrapped
+
+
+def _restore(before: _ThreadState, depth: int) -> None:
+    put_back(depth)
+    before.restore()

@@ -1,6 +1,8 @@
 """The Hessian as something to multiply with, without its matrix."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, final, overload
 
 import torch
@@ -144,18 +146,18 @@ class HessianOperator:
     """
 
     def __init__(self, cost: Cost, memory: int) -> None:
-        self.cost = cost
-        # Half for what is kept from product to product, half for the columns of one product.
-        self._workspace = memory - memory // 2
-        # The kinds of term whose products were tried, for batches that are linearised later.
-        self._trusted: set[Hashable] = set()
+        self.cost, self._memory = cost, memory
         self.certificate: Certificate | None = None
-        self._held, self.methods, notes = _keep(cost, memory // 2, self._trusted)
-        self._penalty: LinearizedTerm | None = None
-        if callable(cost.penalty):
-            self._penalty, why = linearize(penalty_term(cost), set())
-            notes += tuple(f"penalty: {note}" for note in why)
-        self.notes: tuple[str, ...] = (*cost.notes, *notes)
+        self.methods, self.notes = self._kept.methods, (*cost.notes, *self._kept.notes)
+
+    @cached_property
+    def _kept(self) -> "_Kept":
+        # Half for what is kept from product to product, half for the columns of one product.
+        return _keep(self.cost, self._memory // 2)
+
+    # Programs and graphs do not travel: a copy makes them when it is first multiplied with.
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
 
     @property
     def layout(self) -> Layout:
@@ -185,10 +187,12 @@ class HessianOperator:
     @property
     def bytes(self) -> int:
         """What is kept from one product to the next."""
-        return sum(linear.bytes for linear in (self._penalty, *self._held) if linear is not None)
+        kept = self._kept
+        return sum(linear.bytes for linear in (kept.penalty, *kept.batches) if linear is not None)
 
     def __repr__(self) -> str:
-        count, kept = len(self._held), sum(linear is not None for linear in self._held)
+        batches = self._kept.batches
+        count, kept = len(batches), sum(linear is not None for linear in batches)
         parts = [
             repr(self.cost),
             str(self.dtype).removeprefix("torch."),
@@ -306,9 +310,9 @@ class HessianOperator:
         count = len(rows)
 
         def product(linear: LinearizedTerm) -> Tensor:
+            workspace = self._memory - self._memory // 2
             return torch.cat(
-                [part.reshape(count, -1) for part in linear.products(directions, self._workspace)],
-                dim=1,
+                [part.reshape(count, -1) for part in linear.products(directions, workspace)], dim=1
             )
 
         return self._total(product, rows).T
@@ -332,19 +336,38 @@ class HessianOperator:
         )
 
     def _linears(self) -> Iterator[LinearizedTerm]:
-        if self._penalty is not None:
-            yield self._penalty
+        kept = self._kept
+        if kept.penalty is not None:
+            yield kept.penalty
         # Where all is kept the data are not read again.
-        batches = self.cost.batches() if None in self._held else [None] * len(self._held)
-        for linear, batch in zip(self._held, batches, strict=True):
-            yield linear or linearize(batch_term(self.cost, batch), self._trusted)[0]
+        batches = self.cost.batches() if None in kept.batches else [None] * len(kept.batches)
+        for linear, batch in zip(kept.batches, batches, strict=True):
+            yield linear or linearize(batch_term(self.cost, batch), kept.trusted)[0]
 
 
-def _keep(
-    cost: Cost, memory: int, trusted: set[Hashable]
-) -> tuple[list[LinearizedTerm | None], tuple[str, ...], tuple[str, ...]]:
-    """Linearise the batches and hold what fits: ``None`` for a batch that does not; the methods;
-    the notes."""
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept from one product to the next.
+
+    Attributes:
+        batches: linearised; ``None`` for one that does not fit.
+        penalty: likewise, where it is a function.
+        methods: how products are taken.
+        notes: why not in a better way.
+        trusted: the kinds of term whose products were tried, for batches that are linearised later.
+    """
+
+    batches: list[LinearizedTerm | None]
+    penalty: LinearizedTerm | None
+    methods: tuple[str, ...]
+    notes: tuple[str, ...]
+    trusted: set[Hashable]
+
+
+@quiet()
+def _keep(cost: Cost, memory: int) -> _Kept:
+    """Linearise batches and penalty, and hold what fits."""
+    trusted: set[Hashable] = set()
     held: list[LinearizedTerm | None] = []
     methods: dict[str, None] = {}
     notes: dict[str, None] = {}
@@ -366,7 +389,11 @@ def _keep(
             f"{held.count(None)} of {len(held)} batches do not fit into {readable_bytes(memory)}"
         )
         notes[f"{again} and are computed again in every product"] = None
-    return held, tuple(methods), tuple(notes)
+    penalty = None
+    if callable(cost.penalty):
+        penalty, why = linearize(penalty_term(cost), set())
+        notes |= dict.fromkeys(f"penalty: {note}" for note in why)
+    return _Kept(held, penalty, tuple(methods), tuple(notes), trusted)
 
 
 def _in_order(cost: Cost) -> bool:

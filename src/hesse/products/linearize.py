@@ -29,6 +29,7 @@ from hesse.cost import Cost
 from hesse.curvatures.hessian import HESSIAN
 from hesse.derivatives import DoubleBackward, ForwardOverReverse, Tensors
 from hesse.errors import HesseValueError, in_a_line
+from hesse.process.circumstances import is_out_of_memory
 from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
 from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_methods
@@ -168,10 +169,10 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[LinearizedTerm, tuple
             # The other methods are held against nothing, but may end in an error at the first use.
             elif key not in trusted:
                 linear.product([torch.zeros_like(p) for p in term.theta])
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
         # Tracing runs the user's code and PyTorch's on tensors without values: anything may come.
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             notes.append(f"{method.name} is not possible: {_reason(error)}")
             if method is StraightLine:
                 # So that the trace, which is slow to fail, is not tried again.

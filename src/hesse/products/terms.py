@@ -19,6 +19,7 @@ from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch
 from hesse.derivatives import Derivatives, Map, TensorFunction, Tensors
 from hesse.errors import HesseValueError
+from hesse.process.circumstances import circumstances
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def batch_term(cost: Cost, batch: Batch | None) -> Term:
     inputs = [
         tensor.detach() for tensor in (*(leaves[place] for place in places), *cost.fixed.values())
     ]
-    key = (cost.curvature, cost.scale, names, repr(spec), repr(others))
+    key = (cost.curvature, cost.scale, names, repr(spec), repr(others), circumstances())
     programs = _PROGRAMS.setdefault(cost.total, {})
     return Term(
         value,
@@ -179,8 +180,9 @@ def _holding(cost: Cost) -> Callable[[Tensors], AbstractContextManager[Any]]:
 
 def failed_methods(cost: Cost) -> dict[str, str]:
     """The methods that were seen to give wrong products for this model, loss and curvature, and
-    how."""
-    return cost.captures.setdefault("failed methods", {}).setdefault(cost.curvature, {})
+    how; likewise for the settings that the process has."""
+    key = cost.curvature, circumstances()
+    return cost.captures.setdefault("failed methods", {}).setdefault(key, {})
 
 
 def penalty_term(cost: Cost) -> Term:

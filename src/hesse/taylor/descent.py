@@ -2,7 +2,6 @@
 foretold the last one."""
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hesse.process.quiet import quiet
 from hesse.taylor.points import Evaluator, HessianNotFinite, Iterate, Point
 from hesse.taylor.proposals import HessianNotDefinite, Method
 from hesse.taylor.subproblem.cholesky import Guess
@@ -199,8 +199,8 @@ def newton_cg(evaluator: Evaluator, state: State, goal: Goal, watch: Watch) -> S
         return Stop(Status.ITERATIONS, _unfinished(state.point, goal))
     options = {"maxiter": goal.maxiter, "xtol": 0.0}
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # what they say is in the reason
+        # What the warnings say is in the reason; filters are the process's, `quiet` this thread's.
+        with quiet(), np.errstate(all="ignore"):
             start = _array(state.point.theta)
             result: Any = minimize(
                 value,

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +23,7 @@ from hesse.errors import (
 from hesse.process.memory import available_bytes
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
-from hesse.taylor import checks
+from hesse.taylor import checkpoint, checks
 from hesse.taylor.descent import Goal, State, Status, newton_cg, within_radius
 from hesse.taylor.points import Evaluator, Iterate
 from hesse.taylor.proposals import METHODS, HessianForm
@@ -46,7 +48,8 @@ def minimize(
     method: str = "trust-exact",
     *,
     curvature: str | Curvature = "hessian",
-    start: "OptimizeResult | Mapping[str, Tensor] | Tensor | None" = None,
+    start: "OptimizeResult | Mapping[str, Tensor] | Tensor | str | PathLike[str] | None" = None,
+    out: str | PathLike[str] | None = None,
     tolerance: float = 1e-6,
     maxiter: int = 1000,
     radius: float | None = None,
@@ -79,8 +82,11 @@ def minimize(
         cost: the cost; the run starts at its parameters.
         method: one of the above.
         curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
-        start: where to start instead: parameters, or an earlier result, from which the run goes on
-            as if it had not stopped.
+        start: where to start instead: parameters, or an earlier result, or the file of one, from
+            which the run goes on as if it had not stopped.
+        out: a ``.safetensors`` file of where the run is, rewritten as it goes, whole at any time: a
+            run that was stopped, killed even, goes on from it with ``start=``. A file that cannot
+            be written ends no run; the message says so.
         tolerance: stop where no entry of the gradient is larger.
         maxiter: the most iterations of this run.
         radius: the first radius; by default 1, or that of the result that the run goes on from.
@@ -109,6 +115,7 @@ def minimize(
         HesseValueError: an unknown method, a number out of range, or a start whose cost is not
             finite.
         HesseKeyError: a start with other names.
+        HesseFileError: ``out`` cannot be written to, or ``start`` cannot be read.
         HesseMemoryError: H does not fit and the method needs it.
         HesseError: the cost is refused at the start. Refused later, the result is the best point so
             far, and says so.
@@ -141,6 +148,9 @@ def minimize(
 
     # Looked up before the work: a model that is gone should not be noticed after it.
     users = _parameters_of_the_model(cost) if apply else None
+    if isinstance(start, str | PathLike):
+        start = checkpoint.read(start, "start")
+    saved = None if out is None else checkpoint.Checkpoint(out)
     earlier: Any = start if isinstance(start, OptimizeResult) else {}
     begin = cost if start is None else cost.at(_parameters(start))
     built = _is_dense(cost, method, dense)
@@ -155,11 +165,18 @@ def minimize(
     first = radius if radius is not None else checks.require_positive(first, "start.radius")
     make = METHODS[method].make
     certificates = [point.certify()] if certify else []
-    state = State(
-        point, float(first) if make else None, earlier.get("guess", Guess()), earlier.get("nit", 0)
-    )
-    with StatusLine(progress) as line:
-        watch = _Watch(line, callback)
+    guess: Guess = earlier.get("guess", Guess())
+    if guess.lowest is not None:
+        guess = guess._replace(lowest=guess.lowest.to(point.gradient))
+    state = State(point, float(first) if make else None, guess, earlier.get("nit", 0))
+
+    def keep() -> None:
+        if saved is not None:
+            reason = "the run has not ended"
+            saved.keep(_result(evaluator, state, Status.ITERATIONS, reason, method, earlier))
+
+    with StatusLine(progress) as line, saved or nullcontext():
+        watch = _Watch(line, callback, keep)
         try:
             if make is None:
                 status, reason = newton_cg(evaluator, state, goal, watch)
@@ -186,24 +203,32 @@ def minimize(
     result.certificates = tuple(
         certificate for certificate in certificates if certificate is not None
     )
+    if saved is not None:
+        with saved:
+            saved.keep(result)
+        if saved.failure is not None:
+            result.message += f"; but it is in no file: {saved.failure}"
     if users is not None:
         _apply(users, result.parameters)
     return result
 
 
 class _Watch:
-    """Shows an iterate on the progress line and to the callback; says whether to stop.
+    """Keeps an iterate, shows it on the progress line and to the callback; says whether to stop.
 
     Attributes:
         error: what the callback raised.
     """
 
-    def __init__(self, line: StatusLine, callback: Callback | None) -> None:
-        self._line, self._callback = line, callback
+    def __init__(
+        self, line: StatusLine, callback: Callback | None, keep: Callable[[], None]
+    ) -> None:
+        self._line, self._callback, self._keep = line, callback, keep
         self._start, self._spent, self._eigenvalue = time.perf_counter(), 0.0, ""
         self.error: HesseError | None = None
 
     def __call__(self, iterate: Iterate) -> bool:
+        self._keep()
         if self._line.due:
             self._line.show(f"{iterate}{self._smallest(iterate)}")
         try:
@@ -294,7 +319,7 @@ def _parameters(start: Any) -> Any:
     if not isinstance(start, OptimizeResult):
         if not isinstance(start, Mapping | Tensor):
             raise HesseTypeError(
-                "start: expected an earlier result, {name: Tensor} or a flat tensor, got"
+                "start: expected an earlier result, its file, {name: Tensor} or a flat tensor, got"
                 f" {type(start).__name__}"
             )
         return start
@@ -318,6 +343,15 @@ def _parameters_of_the_model(cost: Cost) -> dict[str, nn.Parameter]:
 
 
 def _apply(users: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    before = {name: users[name].detach().clone() for name in parameters}
+    try:
+        _copy(users, parameters)
+    except BaseException:  # Ctrl-C: all of them, or none
+        _copy(users, before)
+        raise
+
+
+def _copy(users: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, value in parameters.items():
+        for name, value in values.items():
             users[name].copy_(value)

@@ -55,6 +55,10 @@ class QuadraticModel:
     _products: int = field(repr=False)
     _progress: bool | None = field(repr=False)
 
+    # Krylov spaces do not travel: a copy seeks its steps anew.
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "spaces"}
+
     def __repr__(self) -> str:
         slope = float(torch.linalg.vector_norm(self.gradient))
         return (

@@ -2,6 +2,7 @@
 automatic differentiation."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
             else tuple(Index("i", size) for size in program.shape(name))
         )
         moved = tuple(fresh(index, taken) for index in axes)
-        function = _slope(definition.function, place)
+        function = _Slope(definition.function, place)
         slope = BlackBox(
             definition.operation,
             definition.arguments,
@@ -47,20 +48,25 @@ def black_box_slopes(program: Program, quantity: Quantity) -> Iterator[Quantity]
         yield from black_box_slopes(program, derived)
 
 
-def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]:
+# A class, for a function within a function could not be pickled.
+@dataclass(frozen=True, eq=False)
+class _Slope:
     """∂ function / ∂ its argument at a place: the axes of the value, then those of the argument;
     itself differentiable."""
 
-    def slope(*arguments: Tensor) -> Tensor:
+    function: Callable[..., Tensor]
+    place: int
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
         # A slope of a slope, or a derivative that a check takes, goes through this one again.
-        tracked = any(argument.requires_grad for argument in arguments)
+        tracked, place = any(argument.requires_grad for argument in arguments), self.place
         with torch.enable_grad():
             moved = (
                 arguments[place]
                 if arguments[place].requires_grad
                 else arguments[place].detach().requires_grad_()
             )
-            value = function(*arguments[:place], moved, *arguments[place + 1 :])
+            value = self.function(*arguments[:place], moved, *arguments[place + 1 :])
             shape = (*value.shape, *moved.shape)
             # The map does not depend on this argument, or is constant where it is.
             if not value.requires_grad:
@@ -68,8 +74,6 @@ def _slope(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]
             rows = [_row(entry, moved) for entry in value.reshape(-1)]
         result = torch.stack(rows).reshape(shape)
         return result if tracked else result.detach()
-
-    return slope
 
 
 def _row(entry: Tensor, by: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ unknown ones."""
 
 import ast
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -103,4 +104,16 @@ def sample_function(seed: int) -> Callable[[Tensor], Tensor]:
     weights, rates, shifts = (
         torch.rand(3, generator=generator, dtype=torch.float64) + 0.5 for _ in range(3)
     )
-    return lambda z: (weights / 2 * torch.sin(z.unsqueeze(-1) * rates + shifts)).sum(-1)
+    return _Sines(weights, rates, shifts)
+
+
+# A class, for a function within a function could not be pickled.
+@dataclass(frozen=True, eq=False)
+class _Sines:
+    weights: Tensor
+    rates: Tensor
+    shifts: Tensor
+
+    def __call__(self, z: Tensor) -> Tensor:
+        waves = torch.sin(z.unsqueeze(-1) * self.rates + self.shifts)
+        return (self.weights / 2 * waves).sum(-1)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import opt_einsum
 import torch
@@ -79,6 +80,15 @@ class Valuation:
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
         self._shifts: dict[tuple[str, ...], tuple[Valuation, list[Tensor]]] = {}
+
+    def __copy__(self) -> "Valuation":
+        other = object.__new__(Valuation)
+        vars(other).update(vars(self))
+        return other
+
+    # What was worked out is worked out again: it has graphs, which nothing copies.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_values": {}, "_kept": {}, "_shifts": {}}
 
     def size(self, size: Size) -> int:
         """A size as a number."""

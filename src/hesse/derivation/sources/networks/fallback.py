@@ -2,7 +2,8 @@
 map."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from hesse.derivation.calculus.expression import Entry, of
 from hesse.derivation.calculus.program import BlackBox
 from hesse.derivation.sources.networks.call import Call
 from hesse.derivation.sources.networks.view import Axis, View, times
-from hesse.graph.graph import Pick
+from hesse.graph.graph import Node, Pick
 from hesse.operations.record import Structure
 
 # A linear operation is written with its coefficients up to this many.
@@ -83,10 +84,7 @@ def _named(call: Call, moving: list[str]) -> View:
     sizes = [int(index.size) for index in out]
     places = {name: arguments.index(used) for name, used in views.items()}
 
-    def function(*arrays: Tensor) -> Tensor:
-        values = {name: readers[name](arrays[place]) for name, place in places.items()}
-        return call.node.evaluate({**fixed, **values}).reshape(sizes).double()
-
+    function = _NodeMap(call.node, fixed, readers, places, sizes)
     # Where it is piecewise linear its second derivative is zero and gets no symbol.
     curved = not call.record.has(Structure.PIECEWISE_LINEAR | Structure.LINEAR)
     name = build.name(f"{operation}({arguments[0]})")
@@ -95,18 +93,51 @@ def _named(call: Call, moving: list[str]) -> View:
     return View(of(entry), axes)
 
 
-def _reader(call: Call, name: str, entry: Entry, view: View) -> Callable[[Tensor], Tensor]:
+# Classes, for functions within functions could not be pickled.
+@dataclass(frozen=True, eq=False)
+class _NodeMap:
+    """A node as a map of arrays of quantities.
+
+    Attributes:
+        node: the operation.
+        fixed: its values that do not move.
+        readers: from the array of a quantity to the value that goes in.
+        places: which of the arrays is read for a value.
+        sizes: of the result.
+    """
+
+    node: Node
+    fixed: Mapping[str, Tensor]
+    readers: "Mapping[str, _Reader]"
+    places: Mapping[str, int]
+    sizes: list[int]
+
+    def __call__(self, *arrays: Tensor) -> Tensor:
+        values = {name: self.readers[name](arrays[place]) for name, place in self.places.items()}
+        return self.node.evaluate({**self.fixed, **values}).reshape(self.sizes).double()
+
+
+@dataclass(frozen=True)
+class _Reader:
+    order: list[int]
+    shape: tuple[int, ...]
+    kind: torch.dtype | None
+
+    def __call__(self, array: Tensor) -> Tensor:
+        tensor = (array.permute(self.order) if self.order else array).reshape(self.shape)
+        return (
+            tensor.to(self.kind)
+            if self.kind is not None and not self.kind.is_floating_point
+            else tensor
+        )
+
+
+def _reader(call: Call, name: str, entry: Entry, view: View) -> _Reader:
     """From the array of a quantity to the tensor that the operation takes."""
     order = [entry.indices.index(index) for index in view.indices]
     shape = call.shape(name)
     exact = call.value(name) is not None  # class numbers and masks go in as what they were
-    kind = call.dtype(name) if exact else None
-
-    def read(array: Tensor) -> Tensor:
-        tensor = array.permute(order).reshape(shape) if order else array.reshape(shape)
-        return tensor.to(kind) if kind is not None and not kind.is_floating_point else tensor
-
-    return read
+    return _Reader(order, shape, call.dtype(name) if exact else None)
 
 
 def _axes(call: Call, taken: set[str]) -> tuple[Axis, ...]:

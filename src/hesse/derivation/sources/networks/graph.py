@@ -143,6 +143,19 @@ def program_of(cost: Cost) -> GraphProgram:
     return _Translation(cost, graph).program()
 
 
+# A class, for a function within a function could not be pickled.
+@dataclass(frozen=True)
+class _Value:
+    """The array of a leaf: one of the values, in a shape where that is given."""
+
+    name: str
+    shape: tuple[int, ...] | None = None
+
+    def __call__(self, values: dict[str, Any]) -> Tensor:
+        value = values[self.name]
+        return value if self.shape is None else value.reshape(self.shape)
+
+
 class _Values(dict[str, Any]):
     """The values of a graph that depend on no parameter being moved, each worked out when it is
     asked for."""
@@ -253,7 +266,7 @@ class _Translation:
         )
         extra = ["kernel"] * (len(shape) - len(kinds))
         leaf = Leaf(name, shape, "parameter")
-        return self.build.leaf(leaf, [*kinds[: len(shape)], *extra], lambda values: values[value])
+        return self.build.leaf(leaf, [*kinds[: len(shape)], *extra], _Value(value))
 
     def _users(self, value: str) -> Iterator[Node]:
         return (node for node in self.graph.nodes if value in node.inputs)
@@ -269,7 +282,7 @@ class _Translation:
 
     def given(self, name: str) -> Given | None:
         """How a value follows from one sample's; None where it moves with the parameters."""
-        return None if name in self.moving else lambda values: values[name]
+        return None if name in self.moving else _Value(name)
 
     def known(self, name: str) -> Tensor | None:
         """A value that is the same for every sample, None for others."""
@@ -334,7 +347,7 @@ class _Translation:
                 if rows and len(rest) == 2
                 else [*_AXES.get(len(rest), ()), *["part"] * len(rest)][: len(rest)]
             )
-            view = self.build.leaf(leaf, kinds, lambda values: values[name].reshape(rest))
+            view = self.build.leaf(leaf, kinds, _Value(name, tuple(rest)))
             return view.over(((), *view.axes))
         node = self.graph.node[name]
         record = record_of(node)
@@ -347,7 +360,7 @@ class _Translation:
         source = next((data for data in self.graph.data if data in self.graph.upstream(name)), "x")
         leaf = self.build.name(_short(source))
         self.build.leaves[leaf] = Leaf(leaf, tuple(sizes), "data", per_sample=True)
-        self.build.arrays[leaf] = lambda values: values[name].reshape(sizes)
+        self.build.arrays[leaf] = _Value(name, tuple(sizes))
         return self._laid(leaf, shape)
 
     def _never_holds(self, name: str, number: int) -> bool:

@@ -1,0 +1,35 @@
+"""What else the outcome of a trial depends on, besides what is tried: a failure is kept for the
+circumstances that it was met in, and no others."""
+
+from collections.abc import Hashable
+
+import torch
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def circumstances() -> Hashable:
+    """The settings of the process that the user's code reads, and that PyTorch's operations go by.
+
+    Example:
+        >>> circumstances() == circumstances()
+        True
+    """
+    return (
+        torch.get_default_dtype(),
+        str(torch.get_default_device()),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, which is nothing to be kept: on the CPU
+    PyTorch says it by a RuntimeError.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+        True
+    """
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    )
