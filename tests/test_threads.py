@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import hesse
 
@@ -82,3 +84,71 @@ def test_first_captures_at_once(make: Callable[[], nn.Module]) -> None:
         assert hesse.plan(cost).captured
         again = hesse.hessian(hesse.Cost(models[k], "cross_entropy", (X, y)))
         assert torch.equal(found[k], again.dense())
+
+
+class _Tokens(nn.Module):
+    """A layer on (N, 2, 4), then a mean over the positions."""
+
+    def __init__(self, layer: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.call = layer, call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self.layer, x.reshape(-1, 2, 4)).mean(1)
+
+
+def transformer(training: bool) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(4, 2, 4, dropout=0.0, batch_first=True)
+    return _Tokens(layer, lambda layer, x: layer(x)).train(training)
+
+
+# What hesse turns switches off for, and what it does not.
+SETUPS: dict[str, Callable[[], nn.Module]] = {
+    "dense": lambda: nn.Sequential(nn.Linear(8, 3), nn.Tanh(), nn.Linear(3, 4)),
+    "convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 2, 3), nn.ReLU(), nn.Flatten()
+    ),
+    "attention": lambda: _Tokens(
+        nn.MultiheadAttention(4, 2, batch_first=True), lambda layer, x: layer(x, x, x)[0]
+    ),
+    "fused attention": lambda: _Tokens(
+        nn.Linear(4, 4),
+        lambda layer, x: F.scaled_dot_product_attention(*(layer(x)[:, None],) * 3)[:, 0],
+    ),
+    "transformer, training": lambda: transformer(True),
+    "transformer, evaluating": lambda: transformer(False),
+    "LSTM": lambda: _Tokens(nn.LSTM(4, 4, batch_first=True), lambda layer, x: layer(x)[0]),
+    "GRU": lambda: _Tokens(nn.GRU(4, 4, batch_first=True), lambda layer, x: layer(x)[0]),
+    "checkpoint": lambda: _Tokens(
+        nn.Linear(4, 4), lambda layer, x: checkpoint(layer, x, use_reentrant=False).tanh()
+    ),
+    "normalised": lambda: nn.Sequential(nn.Linear(8, 4), nn.LayerNorm(4)),
+}
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_every_way_at_once(setup: str) -> None:
+    """One cost whose Hessian, diagonal and products are asked for by three threads at once, all of
+    them for the first time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SETUPS[setup]().double()
+        X, y = torch.randn(3, 8).double(), torch.randint(4, (3,))
+    before, found = switches(), dict[str, Tensor]()
+    cost = hesse.Cost(model, "cross_entropy", (X, y))
+    one = torch.eye(cost.layout.size, dtype=torch.float64)
+    ways: dict[str, Callable[[hesse.Cost], Tensor]] = {
+        "hessian": lambda cost: hesse.hessian(cost).dense(),
+        "diagonal": lambda cost: cost.layout.flatten(hesse.diagonal(cost)).diag(),
+        "operator": lambda cost: hesse.operator(cost) @ one,
+    }
+
+    def job(way: str) -> Callable[[], None]:
+        return lambda: found.update({way: ways[way](cost)})
+
+    assert not run([job(way) for way in ways])
+    assert switches() == before
+    H = hesse.hessian(hesse.Cost(model, "cross_entropy", (X, y))).dense()
+    scale = float(H.abs().max())
+    for way, expected in (("hessian", H), ("diagonal", H.diagonal().diag()), ("operator", H)):
+        assert float((found[way] - expected).abs().max()) < 1e-12 * scale, way
