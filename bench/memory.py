@@ -1,4 +1,5 @@
-"""Peak memory of a process that takes one dense Hessian, over P. ``python -m bench.memory``.
+"""Peak memory of a process that takes one dense Hessian, over P, and beside what its plan says.
+``python -m bench.memory``; ``python -m bench.memory --plans`` for the second alone.
 
 Each figure is the peak resident memory of a fresh process, which reads its data from a file and
 imports torch and hesse only.
@@ -7,6 +8,8 @@ imports torch and hesse only.
 import json
 import sys
 import tempfile
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,134 @@ import hesse
 from bench import report
 from bench.cases import CASES, Case, Problem
 from bench.child import figures
-from bench.measure import peak_memory
+from bench.measure import forget_peak, peak_memory
+from hesse.exact.planning import diagonal_plan
 
 ALLOWANCE = 300e6
 FACTOR = 2.2
+
+
+# What is measured may be so much more than what was planned: a share of it, and bytes.
+SLACK, MORE = 1.1, 20e6
+
+
+class Recurrent(nn.Module):
+    """The last step of a recurrent layer, and a dense one."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.layer, self.last = kind(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(x)[0][:, -1])
+
+
+class Attentive(nn.Module):
+    """The first token behind a layer of a transformer, and a dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layer(x)[:, 0])
+
+
+def dense(*widths: int) -> nn.Module:
+    layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.Tanh())]
+    return nn.Sequential(*layers[:-1])
+
+
+def pooled(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+# Models, the shape of their data, and bytes to work in, where they are asked for.
+PLANNED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float | None]] = {
+    "dense 64-32-10": (lambda: dense(64, 32, 10), (2000, 64), None),
+    "dense 200-20-10": (lambda: dense(200, 20, 10), (5000, 200), None),
+    "dense 200-20-10 in 50 MB": (lambda: dense(200, 20, 10), (5000, 200), 50e6),
+    "deep": (lambda: dense(20, 24, 24, 24, 24, 10), (5000, 20), None),
+    "deep in 50 MB": (lambda: dense(20, 24, 24, 24, 24, 10), (5000, 20), 50e6),
+    "normalised": (
+        lambda: nn.Sequential(nn.Linear(30, 40), nn.LayerNorm(40), nn.GELU(), nn.Linear(40, 5)),
+        (1500, 30),
+        None,
+    ),
+    "convolution": (
+        lambda: pooled(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Tanh()),
+        (300, 1, 12, 12),
+        None,
+    ),
+    "convolution in 50 MB": (
+        lambda: pooled(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Tanh()),
+        (300, 1, 12, 12),
+        50e6,
+    ),
+    "transposed": (
+        lambda: pooled(
+            nn.ConvTranspose2d(1, 6, (3, 2), 2), nn.ReLU(), nn.ConvTranspose2d(6, 3, (2, 3), 3)
+        ),
+        (12, 1, 18, 18),
+        None,
+    ),
+    "upsampled": (
+        lambda: pooled(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(4, 5, 3, padding=1),
+        ),
+        (4, 1, 16, 16),
+        None,
+    ),
+    "recurrent": (lambda: Recurrent(nn.GRU), (100, 6, 6), None),
+    "transformer": (Attentive, (400, 6, 8), None),
+}
+
+
+def planned_child(name: str, what: str) -> None:
+    """One fresh process: what a Hessian or a diagonal takes beyond what was there, and what its
+    plan says."""
+    model, shape, memory = PLANNED[name]
+    warm = hesse.Cost(dense(2, 3, 2), "mse", (torch.randn(4, 2), torch.randn(4, 2)))
+    hesse.hessian(warm), hesse.diagonal(warm)
+    torch.manual_seed(0)
+    network, x = model(), torch.randn(*shape)
+    cost = hesse.Cost(network, "mse", (x, torch.randn_like(network(x).detach())))
+    planned = hesse.plan(cost, memory=memory) if what == "hessian" else diagonal_plan(cost, memory)
+    forget_peak()
+    before = peak_memory()
+    run = hesse.hessian if what == "hessian" else hesse.diagonal
+    held = run(cost, memory=memory)
+    taken = peak_memory() - before
+    print(json.dumps({"case": name, "what": what, "taken": taken, "planned": planned.peak_bytes}))
+    del held
+
+
+def plans() -> None:
+    """What is taken beside what was planned, for every case."""
+    rows, measured = [], []
+    for name in PLANNED:
+        for what in ("hessian", "diagonal"):
+            figure = figures("bench.memory", "plan", name, what)
+            limit = SLACK * figure["planned"] + MORE
+            verdict = report.target(figure["taken"], limit, f"{limit / 1e6:.0f} MB", least=False)
+            cells = [f"{figure[key] / 1e6:.0f} MB" for key in ("planned", "taken")]
+            rows.append([name, what, *cells, verdict])
+            measured.append(figure)
+            print(rows[-1], flush=True)
+    result = report.Report(
+        name="plans",
+        title="What is taken beside what was planned, float32",
+        header=["case", "what", "planned", "taken", "target"],
+        rows=rows,
+        notes=["Each figure is of a fresh process, beyond what it held before."],
+        measurements=measured,
+    )
+    print(result.markdown())
+    result.save()
 
 
 def child(name: str, what: str, file: str) -> None:
@@ -111,4 +238,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    child(*sys.argv[2:5]) if "--child" in sys.argv else main()
+    if sys.argv[1:3] == ["--child", "plan"]:
+        planned_child(*sys.argv[3:5])
+    elif "--child" in sys.argv:
+        child(*sys.argv[2:5])
+    else:
+        if "--plans" not in sys.argv:
+            main()
+        plans()

@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import random
+import tempfile
 from pathlib import Path
 
 import torch
@@ -45,6 +46,10 @@ for name, source in SOURCES.items():
                 compile(ast.Module(node.body, []), name, "exec"),
                 vars(importlib.import_module(name)),
             )
+
+# What is kept of this machine is not the user's.
+_CACHE = tempfile.TemporaryDirectory(prefix="hesse-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(

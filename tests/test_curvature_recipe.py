@@ -28,7 +28,7 @@ from hesse.curvatures.curvature import (
 from hesse.data.batch import Batch
 from hesse.derivatives import Derivatives, Map
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.exact import planning
+from hesse.exact import part_planning
 from hesse.graph.graph import Graph
 from hesse.products.linearize import METHODS
 from hesse.products.terms import Term, batch_term
@@ -255,9 +255,9 @@ def test_columns(subject: tuple[Cost, Tensor], monkeypatch: pytest.MonkeyPatch) 
     cost, G = subject
 
     def refuse(*arguments: Any) -> None:
-        raise planning.NotCaptured("not asked to")
+        raise part_planning.NotCaptured("not asked to")
 
-    monkeypatch.setattr(planning, "capture", refuse)
+    monkeypatch.setattr(part_planning, "capture", refuse)
     found = hesse.hessian(cost, curvature="gauss_newton")
     assert len(hesse.plan(cost, curvature="gauss_newton").by_columns) == len(cost.layout.names)
     assert relative(found.dense(), G) < 1e-9
@@ -344,7 +344,7 @@ def test_a_wrong_one_is_found(gauss_newton: Curvature, monkeypatch: pytest.Monke
 def test_the_prediction_is_marked() -> None:
     torch.manual_seed(0)
     model = nets.dense(3, 4, 2).double()
-    graph = planning.capture(hesse.Cost(model, "half_sse", (x(6, 3), x(6, 2)))).graph
+    graph = part_planning.capture(hesse.Cost(model, "half_sse", (x(6, 3), x(6, 2)))).graph
     assert graph.predictions is not None
     (prediction,) = graph.predictions
     assert (
@@ -353,10 +353,10 @@ def test_the_prediction_is_marked() -> None:
         and graph.output not in graph.predicted
     )
     own = hesse.Cost(model, lambda z, y: ((z - y) ** 2).sum(), (x(6, 3), x(6, 2)))
-    assert planning.capture(own).graph.predictions is not None
+    assert part_planning.capture(own).graph.predictions is not None
     linear = lambda p, batch: (batch[0] @ p["w"] - batch[1]).square().mean()  # noqa: E731
     whole = hesse.Cost.from_function(linear, {"w": x(3)}, (x(6, 3), x(6)))
-    assert planning.capture(whole).graph.predictions is None
+    assert part_planning.capture(whole).graph.predictions is None
 
 
 FUNCTIONS = {

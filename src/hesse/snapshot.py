@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.losses import identity
 from hesse.parameters import loss_tensors
+from hesse.process.recent import Recent
 
 
 def snapshot(model: nn.Module, wide: torch.dtype | None) -> nn.Module:
@@ -155,8 +156,10 @@ def origin_of(
     return find
 
 
-# By model, then by loss and its options; a model that is gone takes its captures along.
-_CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = (
+# By model, then by loss and its options; a model that is gone takes its captures along. A lambda
+# written anew is another loss each time: of a model only so many of the last ones are kept.
+_MOST_LOSSES = 8
+_CAPTURES: "weakref.WeakKeyDictionary[nn.Module, Recent[dict[Any, Any]]]" = (
     weakref.WeakKeyDictionary()
 )
 
@@ -164,8 +167,6 @@ _CAPTURES: "weakref.WeakKeyDictionary[nn.Module, dict[Any, dict[Any, Any]]]" = (
 def captures_of(model: Any, loss: Any) -> dict[Any, Any]:
     """What capture keeps for a module and a loss: a cost made anew after a step of training is not
     traced again."""
-    return (
-        _CAPTURES.setdefault(model, {}).setdefault(identity(loss), {})
-        if isinstance(model, nn.Module)
-        else {}
-    )
+    if not isinstance(model, nn.Module):
+        return {}
+    return _CAPTURES.setdefault(model, Recent(_MOST_LOSSES)).kept(identity(loss), dict)

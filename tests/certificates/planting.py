@@ -19,6 +19,7 @@ from hesse.certificates.reference import Limit
 from hesse.cost import Cost
 from hesse.exact import assemble, columns, diagonal, execution, hessian
 from hesse.exact.contraction import choice as contract
+from hesse.exact.contraction import diagonal_entries
 from hesse.exact.contraction.pair import Estimate, Order, Pair
 from hesse.exact.propagation import evaluation, frontier, pullback
 from hesse.exact.propagation import independent_positions as apart
@@ -303,17 +304,17 @@ def entries_of_the_diagonal(factor: float) -> Plant:
     """What a slot with itself brings to the diagonal."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        right = diagonal._self_entries
-        patch.setattr(diagonal, "_self_entries", lambda pair: right(pair) * factor)
+        right = diagonal_entries._self_entries
+        patch.setattr(diagonal_entries, "_self_entries", lambda pair: right(pair) * factor)
 
     return plant
 
 
 def second_uses_of_the_diagonal(patch: pytest.MonkeyPatch) -> None:
     """What two uses of one parameter bring to the diagonal together, left out."""
-    right = diagonal._add_entries
+    right = diagonal.add_entries
     patch.setattr(
-        diagonal, "_add_entries", lambda pair, total: right(pair, total) if pair.same else None
+        diagonal, "add_entries", lambda pair, total: right(pair, total) if pair.same else None
     )
 
 

@@ -1,12 +1,14 @@
 """Every order of contraction, also where the estimates would choose another, and blocks that are
 made piece by piece."""
 
+import math
+
 import pytest
 import torch
 
 import hesse
 from cases import CASES, cost_of, dense
-from hesse.exact import assemble, planning
+from hesse.exact import assemble, part_planning
 from hesse.exact.contraction import choice as contract
 from hesse.exact.contraction import dense_layers as plain
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
@@ -28,17 +30,17 @@ NAMES = sorted({order.name for order in contract.ORDERS})
 def prefer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Choose an order by its name wherever it applies."""
 
-    def chosen(sizes: Sizes, samples: int) -> tuple[Order, Estimate]:
+    def chosen(sizes: Sizes, samples: int, most: float = math.inf) -> tuple[Order, Estimate]:
         of_that_name = [
             order for order in contract.ORDERS if order.name == name and order.applies(sizes)
         ]
         return (
             (of_that_name[0], of_that_name[0].estimate(sizes))
             if of_that_name
-            else contract.choose(sizes, samples)
+            else contract.choose(sizes, samples, most)
         )
 
-    monkeypatch.setattr(planning, "choose", chosen)
+    monkeypatch.setattr(part_planning, "choose", chosen)
     monkeypatch.setattr(assemble, "choose", chosen)
 
 

@@ -19,6 +19,7 @@ from hesse.errors import in_a_line
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
 from hesse.process.circumstances import circumstances, is_out_of_memory
+from hesse.process.recent import Recent
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -29,6 +30,8 @@ _PROBES = 6
 # A trace patches modules of PyTorch, and so may another thread's: a failure beside other threads is
 # believed when it came so often.
 _TRIES = 2
+# Requests, as of other blocks, whose ways down a graph are kept.
+_MOST_REQUESTS = 32
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,14 @@ class Captured:
         graph: one sample's loss.
         sites: where parameters enter linearly.
         fallbacks: parameters that go by columns, with the reason.
-        dry_runs: what plans keep here: one for each request.
+        dry_runs: what plans keep here: one for each of the last requests.
         checked: the functions that the graph was held against.
     """
 
     graph: Graph
     sites: tuple[Site, ...]
     fallbacks: dict[str, str]
-    dry_runs: dict[Any, Any] = field(default_factory=dict)
+    dry_runs: Recent[Any] = field(default_factory=lambda: Recent(_MOST_REQUESTS))
     checked: "weakref.WeakSet[Any]" = field(default_factory=weakref.WeakSet)
 
 

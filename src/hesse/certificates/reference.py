@@ -32,7 +32,7 @@ SHARE = 0.05
 # A batch so many times smaller than the memory needs no look; else what a gradient keeps is counted
 # on a few samples, of which double backward keeps some times more. Pieces are not made smaller than
 # some samples.
-_SMALL, _PROBE, _TWICE, _LEAST_PIECE = 100, 16, 4, 64
+_SMALL, _PROBE, _TWICE, _LEAST_PIECE = 1000, 16, 7, 16
 METHOD = "double backward on the function as given"
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from hesse.certificates.gradient_differences import (
     LAST_PLACES,
@@ -37,14 +38,17 @@ from hesse.certificates.gradient_differences import (
 )
 from hesse.data.batch import Batch, concatenate
 from hesse.errors import HesseValueError, readable_bytes
+from hesse.parameters import as_leaves
 from hesse.process.circumstances import circumstances, is_out_of_memory
 from hesse.process.memory import available_bytes
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# Of all the data few are taken: every step takes two gradients, and there are up to six steps.
-_SAMPLES = 32
+# Of all the data few are taken: every step takes two gradients, and there are up to six steps. Of
+# large models fewer, as many as keep so many bytes for a gradient in float64.
+_SAMPLES, _LEAST_SAMPLES = 32, 4
+_KEPT = 100 * 10**6
 _MOST_SIGNATURES = 8
 # How often θ is held at once, in gradients, products and directions.
 _COPIES = 16
@@ -103,7 +107,7 @@ def _some_samples(cost: "Cost", signature: Hashable) -> tuple[Batch | None, Batc
     count = cost.signatures.get(signature)
     if count is None:
         return None, None
-    every = max(1, -(-count // _SAMPLES))
+    every = max(1, -(-count // _affordable(cost, signature)))
     first, taken, seen = None, list[Batch](), 0
     for batch in cost.batches():
         if batch is None or batch.signature != signature:
@@ -116,6 +120,31 @@ def _some_samples(cost: "Cost", signature: Hashable) -> tuple[Batch | None, Batc
             taken.append(batch.take(slice(start, None, every)))
         seen += batch.size
     return concatenate(taken), first
+
+
+def _affordable(cost: "Cost", signature: Hashable) -> int:
+    """How many samples a gradient is taken of."""
+    batch = next(each for each in cost.batches() if each and each.signature == signature)
+    probe, kept = batch.take(slice(0, _LEAST_SAMPLES)), 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.numel() * torch.float64.itemsize
+        return tensor
+
+    try:
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        ):
+            cost.batch_cost(as_leaves(cost.parameters), probe)
+    # Of the user's code on few samples, or of torch.func in it, which has no such hooks.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return _SAMPLES
+    affordable = int(_KEPT * probe.size / max(1, kept))
+    return max(_LEAST_SAMPLES, min(_SAMPLES, affordable))
 
 
 def require_sound(cost: "Cost") -> tuple[str, ...]:

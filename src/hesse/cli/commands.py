@@ -112,11 +112,26 @@ BlockDiagonal = Annotated[
 
 
 @app.command(help_epilogue=f"Example: hesse plan {EXAMPLE}", sort_key=2)
-def plan(arguments: ModelArguments, *, block_diagonal: BlockDiagonal = False) -> None:
-    """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, peak
+def plan(
+    arguments: ModelArguments,
+    *,
+    block_diagonal: BlockDiagonal = False,
+    measure: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Measure again how fast this machine is; else what is kept from the first time.",
+        ),
+    ] = False,
+) -> None:
+    """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, time, peak
     memory."""
-    budget = arguments.bytes
-    say(hesse.plan(arguments.cost(), block_diagonal=block_diagonal, memory=budget))
+    from hesse.process.rates import rates
+
+    budget, cost = arguments.bytes, arguments.cost()
+    if measure:
+        rates(cost.dtype, cost.device, measure=True)
+    say(hesse.plan(cost, block_diagonal=block_diagonal, memory=budget))
 
 
 @app.command(

@@ -2,6 +2,8 @@
 goes in it."""
 
 import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,8 +13,9 @@ from hesse.cost import Cost
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.grid import Grid, mirror
 from hesse.exact.contraction.pair import Order, Pair
+from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.plan import NamePair, PlannedContraction
-from hesse.graph.sites import ParameterUse
+from hesse.graph.sites import ParameterUse, Site
 from hesse.process.memory import zeros
 
 
@@ -100,19 +103,11 @@ class Target:
         """The blocks themselves; ``None`` where their entries are in another order, or both orders
         of two uses meet in one."""
         left, right = _members(self._left), _members(self._right)
-        joined = len(left) > 1 or len(right) > 1
-        # Such an order writes one matrix, and the blocks of joined uses lie interleaved in it.
-        if self._contraction.order.joined and joined:
+        if not _fits_in_place(self._left, self._right, self._same, self._contraction.order):
             return None
         matrices = {}
         for x, (first, _) in enumerate(left):
             for y, (second, _) in enumerate(right):
-                # Entries in another order have to be put in their places one by one.
-                if first.index is not None or second.index is not None:
-                    return None
-                # Two uses of one parameter: their block is added in both orders.
-                if first.parameter == second.parameter and not self._same:
-                    return None
                 if (first.parameter, second.parameter) in self._contraction.blocks and not (
                     self._same and y < x
                 ):
@@ -161,6 +156,48 @@ class Target:
                 # Two uses of one parameter meet in both orders.
                 if names[0] == names[1] and not self._same:
                     _add_at(self._storage.block(*names), part.mT, second.index, first.index)
+
+
+def _fits_in_place(left: ParameterUse, right: ParameterUse, same: bool, order: Order) -> bool:
+    """Whether an order may write a pair's blocks where they are."""
+    # Such an order writes one matrix, and the blocks of joined uses lie interleaved in it.
+    if order.joined and (left.joined_from or right.joined_from):
+        return False
+    for first in left.members:
+        for second in right.members:
+            # Entries in another order have to be put in their places one by one.
+            if first.index is not None or second.index is not None:
+                return False
+            # Two uses of one parameter: their block is added in both orders.
+            if first.parameter == second.parameter and not same:
+                return False
+    return True
+
+
+def entries_apart(
+    cost: Cost, contractions: Mapping[PairKey, PlannedContraction], sites: Iterable[Site]
+) -> int:
+    """How many numbers are held in matrices of their own while pairs are contracted, before they
+    are laid into the blocks, and then in the largest of them once more."""
+    uses = {(site.value, x): use for site in sites for x, use in enumerate(site.uses)}
+    bringing = Counter(
+        names for c in contractions.values() for names in set(map(frozenset, c.blocks))
+    )
+    apart = []
+    for (first, second), contraction in contractions.items():
+        left, right = uses[first], uses[second]
+        alone = len(cost.signatures) == 1 and all(
+            bringing[frozenset(names)] == 1 for names in contraction.blocks
+        )
+        whole = all(
+            part.size == cost.layout.sizes[part.parameter]
+            for part in (*left.members, *right.members)
+        )
+        if not (
+            alone and whole and _fits_in_place(left, right, first == second, contraction.order)
+        ):
+            apart.append(left.size * right.size)
+    return sum(apart) + max(apart, default=0)
 
 
 def _members(use: ParameterUse) -> list[tuple[ParameterUse, slice]]:

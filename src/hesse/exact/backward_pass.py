@@ -1,10 +1,9 @@
-"""The way of a cost's samples down its graph, to pairs of parameter uses: a dry run on one sample
-for the plan, then all of them."""
+"""The way of a cost's samples down its graph, to pairs of parameter uses: a rehearsal on shapes for
+the plan, then all of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, final
-
-import torch
 
 from hesse.capture import data_leaves
 from hesse.cost import Cost
@@ -12,9 +11,32 @@ from hesse.data.batch import Batch
 from hesse.exact.contraction.pair import Pair, Sizes
 from hesse.exact.contraction.pairing import PairKey, VisitedSite, pairs_at, visited
 from hesse.exact.propagation.evaluation import ChunkEvaluation
-from hesse.exact.propagation.sweep import Peak, Sweep
+from hesse.exact.propagation.sweep import Sweep
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
+from hesse.process.circumstances import is_out_of_memory
+from hesse.process.price import Price
+from hesse.process.rehearsal import Rehearsal, as_shape
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What the way of some samples down the graph takes.
+
+    Attributes:
+        values: the values that were passed, from the loss down; first the evaluation of all of
+            them, under the graph's output.
+        peaks: the most bytes alive at once on the way to each.
+        prices: what it costs.
+        sizes: of every pair of uses, with the forms of its S and D.
+        held: the bytes alive when it is contracted.
+    """
+
+    values: tuple[str, ...]
+    peaks: tuple[int, ...]
+    prices: tuple[Price, ...]
+    sizes: dict[PairKey, Sizes]
+    held: dict[PairKey, int]
 
 
 @final
@@ -37,33 +59,59 @@ class BackwardPass:
 
     def run(self, samples: Batch) -> Iterator[tuple[PairKey, Pair]]:
         """Carry some samples down the graph, and yield each pair of uses when it is complete."""
-        yield from self._pairs(self._evaluation.run(data_leaves(samples)), {})
+        yield from self._pairs(self._evaluation.run(data_leaves(samples)))
 
-    def dry_run(self, sample: Batch) -> tuple[dict[PairKey, Sizes], int]:
-        """The sizes and forms of every pair, and how many numbers are alive at once."""
-        values, before, peak = (
-            self._evaluation.run(data_leaves(sample)),
-            dict[str, VisitedSite](),
-            Peak(),
-        )
-        sizes = {key: pair.sizes for key, pair in self._pairs(values, before, peak)}
-        # What the frontier does not hold: the values themselves, and what stays of visited sites.
-        kept = sum(
-            values[name].numel()
-            for name in self._evaluation.batched
-            if isinstance(values.get(name), torch.Tensor)
-        )
-        kept += sum(
-            site.delta.numel() + sum(feature.numel() for feature in site.features)
-            for site in before.values()
-        )
-        return sizes, peak.entries + kept
+    def rehearse(
+        self, sample: Batch, count: int, use: Callable[[Pair], None] | None = None
+    ) -> Passage:
+        """What so many samples like one take, from shapes alone; from that one itself where an
+        operation needs its numbers.
+
+        Args:
+            sample: the one.
+            count: how many.
+            use: what is done with every pair.
+        """
+        alike = sample.map(lambda t: as_shape(t).expand(count, *t.shape[1:]))
+        try:
+            return self._passage(self._evaluation.on_shapes(), alike, Rehearsal(), use)
+        # Of an operation that PyTorch knows no shapes of.
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            alike = sample.map(lambda t: t.expand(count, *t.shape[1:]))
+            return self._passage(self._evaluation, alike, Rehearsal(shapes_only=False), use)
+
+    def _passage(
+        self,
+        evaluation: ChunkEvaluation,
+        samples: Batch,
+        counts: Rehearsal,
+        use: Callable[[Pair], None] | None,
+    ) -> Passage:
+        passed, peaks, prices = list[str](), list[int](), list[Price]()
+        sizes, held = dict[PairKey, Sizes](), dict[PairKey, int]()
+
+        def note(value: str) -> None:
+            passed.append(value)
+            peaks.append(counts.peak)
+            prices.append(counts.price)
+            counts.begin()
+
+        with counts:
+            values = evaluation.run(data_leaves(samples))
+            note(evaluation.graph.output)
+            for key, pair in self._pairs(values, note):
+                sizes[key], held[key] = pair.sizes, counts.alive
+                if use is not None:
+                    use(pair)
+        return Passage(tuple(passed), tuple(peaks), tuple(prices), sizes, held)
 
     def _pairs(
-        self, values: dict[str, Any], before: dict[str, VisitedSite], peak: Peak | None = None
+        self, values: dict[str, Any], passed: Callable[[str], None] = lambda value: None
     ) -> Iterator[tuple[PairKey, Pair]]:
-        """The pairs of some values; the sites that were visited are entered in ``before``."""
-        for arrival in self.sweep.arrivals(values, self._evaluation.batched, self._scale, peak):
+        before = dict[str, VisitedSite]()
+        for arrival in self.sweep.arrivals(values, self._evaluation.batched, self._scale, passed):
             site = visited(arrival)
             yield from pairs_at(arrival, site, before, self._wanted)
             before[arrival.site.value] = site

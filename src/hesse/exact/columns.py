@@ -24,32 +24,6 @@ Products = Callable[[Tensor], Tensors]
 WIDEST = 256
 
 
-def column_width(cost: "Cost", budget: int) -> int:
-    """How many products fit side by side into a budget of bytes, judged by what one gradient
-    keeps."""
-    kept = 0
-    batch = next(iter(cost.batches()))
-
-    def count(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
-        return tensor
-
-    leaves = {name: value.clone().requires_grad_() for name, value in cost.parameters.items()}
-    try:
-        with (
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-        ):
-            cost.batch_cost(leaves, batch)
-    except RuntimeError:  # torch.func inside the user's function does not go with such hooks
-        return 1
-    # A product holds cotangents of what the gradient keeps, and works on some more of them.
-    return max(
-        1, min(WIDEST, budget // max(1, 4 * kept + 4 * cost.layout.size * cost.dtype.itemsize))
-    )
-
-
 def rows(
     cost: "Cost", name: str, batch: Batch | None, width: int, singly: bool = False
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
@@ -106,7 +80,7 @@ class _CheckedProducts:
         self, term: Term, place: int, tried: dict[Hashable, bool], key: Hashable, singly: bool
     ) -> None:
         self._term, self._place, self._tried, self._key = term, place, tried, key
-        self._chosen: Products | None = self._one_by_one() if singly else None
+        self._chosen: Products | None = one_by_one(term, place) if singly else None
         self._singly = singly
 
     def __call__(self, tangents: Tensor) -> Tensors:
@@ -119,18 +93,9 @@ class _CheckedProducts:
             # An operation without a batching rule; what fails one by one as well is raised there.
             except RuntimeError:
                 pass
-            self._chosen, self._singly = self._one_by_one(), True
+            self._chosen, self._singly = one_by_one(self._term, self._place), True
         assert self._chosen is not None
         return self._chosen(tangents)
-
-    def _one_by_one(self) -> Products:
-        product = self._term.product(DoubleBackward(), [self._place])
-
-        def products(tangents: Tensor) -> Tensors:
-            each = [product([tangent]) for tangent in tangents]
-            return [torch.stack(parts).detach() for parts in zip(*each, strict=True)]
-
-        return products
 
     def _are_right(self, tangents: Tensor, products: Tensors) -> bool:
         """Tried once, on a random sum of them: where the first is right the second need not be."""
@@ -138,7 +103,9 @@ class _CheckedProducts:
             weights = drawn(tangents.new_empty(len(tangents)), generator())
             total = torch.tensordot(weights, tangents, 1)[None]
             summed = [torch.tensordot(weights, part, 1)[None] for part in products]
-            self._tried[self._key] = difference(summed, lambda: self._one_by_one()(total)) is None
+            self._tried[self._key] = (
+                difference(summed, lambda: one_by_one(self._term, self._place)(total)) is None
+            )
         return self._tried[self._key]
 
 
@@ -146,3 +113,14 @@ def side_by_side(term: Term, place: int) -> Products:
     """Products with tangents in the parameter at a place, all in one call."""
     product = term.product(ReverseOverReverse(), [place])
     return vmap(lambda tangent: product([tangent]))
+
+
+def one_by_one(term: Term, place: int) -> Products:
+    """The same, each in plain autograd."""
+    product = term.product(DoubleBackward(), [place])
+
+    def products(tangents: Tensor) -> Tensors:
+        each = [product([tangent]) for tangent in tangents]
+        return [torch.stack(parts).detach() for parts in zip(*each, strict=True)]
+
+    return products

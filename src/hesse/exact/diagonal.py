@@ -2,8 +2,7 @@
 it."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -14,27 +13,21 @@ from hesse.certificates.entries import certify_diagonal
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import (
-    HesseError,
-    require_flags,
-    require_progress,
-)
-from hesse.exact.columns import column_width, penalty_rows
-from hesse.exact.contraction.choice import choose
-from hesse.exact.contraction.grid import Grid
-from hesse.exact.contraction.pair import Pair, dense
-from hesse.exact.contraction.shared_positions import scattered_delta
+from hesse.errors import HesseError, require_flags, require_progress
+from hesse.exact.columns import penalty_rows
+from hesse.exact.contraction.diagonal_entries import add_entries
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import Plan
 from hesse.exact.planning import diagonal_plan
-from hesse.graph.structures import Diagonal, RankOne
 from hesse.process.circumstances import is_out_of_memory
+from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 
 
+@enough_memory()
 @undisturbed()
 @quiet()
 def diagonal(
@@ -124,11 +117,9 @@ def _computed(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Ten
     with Progress("diagonal", steps(cost, planned), progress) as bar:
         for part in planned.parts:
             for key, pair in pairs_by_chunk(cost, part, bar):
-                _add_entries(pair, sums[part.contractions[key].blocks[0][0]])
+                add_entries(pair, sums[part.contractions[key].blocks[0][0]])
             for name in part.by_columns:
-                for entries, products in rows_by_batch(
-                    cost, part, name, column_width(cost, planned.column_budget), bar
-                ):
+                for entries, products in rows_by_batch(cost, part, name, bar):
                     sums[name][entries] += _diagonal_of_rows(products[name], entries)
     _add_penalty(cost, sums)
     return {name: sums[name].reshape(cost.layout.shape(name)) for name in cost.layout.names}
@@ -145,146 +136,3 @@ def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
         elif cost.penalty is not None:
             for entries, products in penalty_rows(cost, name):
                 total[entries] += _diagonal_of_rows(products[name], entries)
-
-
-def _add_entries(pair: Pair, total: Tensor) -> None:
-    """Add to a parameter's diagonal what a pair of its uses brings; a pair of two different uses
-    meets in both orders."""
-    index = pair.left.index
-    if pair.same:
-        entries = _self_entries(pair).reshape(-1)
-        if index is None:
-            total.add_(entries)
-        else:
-            total.index_add_(0, _entries(index, total), entries)
-        return
-    for alignment in _ALIGNMENTS if _is_laid_out(pair) else ():
-        if alignment.matches(pair):
-            entries = alignment.entries(pair).reshape(-1)
-            total.index_add_(0, _entries(index, total), 2 * entries)
-            return
-    # Any other order of the entries: the block itself, of which the fitting ones are taken.
-    block = torch.zeros(pair.left.size, pair.right.size, dtype=total.dtype, device=total.device)
-    choose(pair.sizes, len(pair.a))[0].run(pair, Grid.of(block, pair.sizes.i, pair.sizes.j))
-    left, right = _entries(pair.left.index, total), _entries(pair.right.index, total)
-    same = left.unsqueeze(1) == right
-    total.index_add_(0, left, 2 * (block * same).sum(1))
-
-
-def _is_laid_out(pair: Pair) -> bool:
-    """Whether S has its seven axes; two uses on vectors at one site have it as the sweep brought
-    it."""
-    if pair.hessian is None:
-        return True
-    (_, g, t, _), (_, h, s, _) = pair.a.shape, pair.b.shape
-    axes = (h, s, pair.right.shape[1], g, pair.left.shape[1], t)
-    return isinstance(pair.hessian, Tensor) and tuple(pair.hessian.shape[1:]) == axes
-
-
-def _entries(index: Tensor | None, total: Tensor) -> Tensor:
-    return (
-        torch.arange(len(total), device=total.device) if index is None else index.to(total.device)
-    )
-
-
-def _self_entries(pair: Pair) -> Tensor:
-    """Σ_n Σ_ts a[g,t,i] S[g,s,o; g,t,o] a[g,s,i], shape (g, o, i)."""
-    n, g, t, _ = pair.a.shape
-    o = pair.left.shape[1]
-    if isinstance(pair.hessian, Diagonal | RankOne):
-        weights = (
-            pair.hessian.values
-            if isinstance(pair.hessian, Diagonal)
-            else pair.hessian.diagonal - pair.hessian.factor.square()
-        )
-        if (g, t) == (1, 1):
-            return (weights.reshape(n, o).mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
-    hessian = pair.hessian if isinstance(pair.hessian, Tensor) else pair.hessian.dense()  # type: ignore[union-attr]
-    if (g, t) == (1, 1):
-        weights = hessian.reshape(n, o, o).diagonal(dim1=1, dim2=2)
-        return (weights.mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
-    return _aligned_hessian(hessian, pair.a, pair.b)
-
-
-def _aligned_hessian(hessian: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Entries with the same group, output and input on both sides."""
-    aligned = hessian.diagonal(dim1=1, dim2=4).diagonal(dim1=2, dim2=3)  # (n, s, t, g, o)
-    return torch.einsum("nsgoi,ngsi->goi", torch.einsum("nstgo,ngti->nsgoi", aligned, a), b)
-
-
-def _same_order(pair: Pair) -> bool:
-    left, right = pair.left, pair.right
-    same_index = left.index is right.index or (
-        left.index is not None and right.index is not None and torch.equal(left.index, right.index)
-    )
-    return same_index and left.shape == right.shape
-
-
-def _aligned(pair: Pair) -> Tensor:
-    """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h,
-    p, j)."""
-    total = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
-    if isinstance(pair.hessian, Tensor):
-        total += _aligned_hessian(pair.hessian, pair.a, pair.b)
-    if pair.jacobian is not None:
-        jacobian, weights = _jacobian_and_weights(pair)
-        a = pair.a.unflatten(3, (jacobian.shape[3], -1))
-        total += torch.einsum(
-            "nucotg,nguwo,ngtcw->gocw", jacobian.diagonal(dim1=1, dim2=4), weights, a
-        ).flatten(2)
-    return total
-
-
-def _is_crossed(pair: Pair) -> bool:
-    """One use has the parameter as (o, i), the other as (i, o): an embedding tied to the last
-    layer."""
-    (g, o, i), (h, p, j) = pair.left.shape, pair.right.shape
-    if (g, h) != (1, 1) or (o, i) != (j, p):
-        return False
-    size = o * i
-    in_order = torch.arange(size, device="cpu")
-    left = in_order if pair.left.index is None else pair.left.index.cpu()
-    right = in_order if pair.right.index is None else pair.right.index.cpu()
-    return torch.equal(left.reshape(o, i), right.reshape(p, j).T)
-
-
-def _crossed(pair: Pair) -> Tensor:
-    """The entries of the block where (o, i) = (j, p)."""
-    _, o, i = pair.left.shape
-    total = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
-    if isinstance(pair.hessian, Tensor):
-        total += torch.einsum(
-            "nsiot,nti,nso->oi", pair.hessian[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0]
-        )
-    if pair.jacobian is not None:
-        jacobian, weights = _jacobian_and_weights(pair)
-        crossed = jacobian[:, 0, :, :, 0].unflatten(3, (jacobian.shape[3], -1))  # o as (c, w)
-        total += torch.einsum("nuccwt,nuwi,nti->cwi", crossed, weights[:, 0], pair.a[:, 0]).flatten(
-            0, 1
-        )
-    return total.unsqueeze(0)
-
-
-def _jacobian_and_weights(pair: Pair) -> tuple[Tensor, Tensor]:
-    """D, (n, h, u, c, g, o, t), and the weights δ' that it is summed with, (n, h, u, w, p)."""
-    jacobian = dense(pair.jacobian)
-    assert jacobian is not None
-    if jacobian.ndim != 7:  # a diagonal between dense layers on vectors
-        jacobian = jacobian.reshape(len(jacobian), 1, 1, jacobian.shape[1], 1, -1, 1)
-    return jacobian, scattered_delta(pair)
-
-
-@dataclass(frozen=True)
-class _Alignment:
-    """How the entries of two uses of one parameter lie to each other.
-
-    Attributes:
-        matches: whether a pair's do so.
-        entries: of such a pair's block those with the same entry of the parameter on both sides.
-    """
-
-    matches: Callable[[Pair], bool]
-    entries: Callable[[Pair], Tensor]
-
-
-_ALIGNMENTS = (_Alignment(_same_order, _aligned), _Alignment(_is_crossed, _crossed))

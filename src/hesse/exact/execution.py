@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from hesse.cost import Cost
+from hesse.data.batch import Batch
 from hesse.exact.columns import rows
 from hesse.exact.contraction.pair import Pair
 from hesse.exact.contraction.pairing import PairKey
@@ -36,14 +37,27 @@ def pairs_by_chunk(cost: Cost, part: PlanPart, bar: Progress) -> Iterator[tuple[
 
 
 def rows_by_batch(
-    cost: Cost, part: PlanPart, name: str, width: int, bar: Progress
+    cost: Cost, part: PlanPart, name: str, bar: Progress
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Rows of the Hessian for a parameter that goes by columns, the share of each batch in turn."""
     for batch in cost.batches():
         if batch is not None and batch.signature != part.signature:
             continue
-        for entries, products in rows(cost, name, batch, width, singly=name in part.singly):
-            yield entries, products
-            bar.advance(
-                (entries.stop - entries.start) * (batch.size if batch else 1) / cost.samples
-            )
+        for piece in _pieces(batch, part.piece):
+            for entries, products in rows(
+                cost, name, piece, part.width, singly=name in part.singly
+            ):
+                yield entries, products
+                size = 1 if piece is None else piece.size
+                bar.advance((entries.stop - entries.start) * size / cost.samples)
+
+
+def _pieces(batch: Batch | None, most: int) -> Iterator[Batch | None]:
+    """A batch, or what it is cut into."""
+    if batch is None or batch.whole or batch.size <= most:
+        yield batch
+        return
+    # Of like size, so that most of them are of one form.
+    step = -(-batch.size // -(-batch.size // most))
+    for low in range(0, batch.size, step):
+        yield batch.take(slice(low, low + step))

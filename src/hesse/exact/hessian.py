@@ -14,12 +14,13 @@ from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseError,
+    HesseMemoryError,
     HesseValueError,
     require_flags,
     require_progress,
 )
 from hesse.exact.assemble import Storage, Target
-from hesse.exact.columns import column_width, penalty_rows
+from hesse.exact.columns import penalty_rows
 from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
@@ -27,12 +28,14 @@ from hesse.exact.plan import NamePair, Plan, PlanPart
 from hesse.exact.planning import plan
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.circumstances import is_out_of_memory
+from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.version import __version__
 
 
+@enough_memory()
 @undisturbed()
 @quiet()
 def hessian(
@@ -93,6 +96,8 @@ def hessian(
             curvature=cost.curvature,
             memory=memory,
         )
+        if planned.too_large:
+            raise HesseMemoryError(planned.too_large)
         start = time.perf_counter()
         try:
             matrix, blocks = _computed(cost, planned, progress)
@@ -144,7 +149,7 @@ def _computed(
         ]:
             target.finish()
         for part in planned.parts:
-            _columns(cost, planned, part, storage, bar)
+            _columns(cost, part, storage, bar)
     _penalty(cost, storage)
     return storage.finished()
 
@@ -204,16 +209,15 @@ def _contract(
     return list(targets.values())
 
 
-def _columns(cost: Cost, planned: Plan, part: PlanPart, storage: Storage, bar: Progress) -> None:
+def _columns(cost: Cost, part: PlanPart, storage: Storage, bar: Progress) -> None:
     """Rows of the parameters that go by columns; where two such meet, the earlier in the layout
     brings the block."""
-    width = column_width(cost, planned.column_budget) if part.by_columns else 0
     for place, name in enumerate(part.by_columns):
         done = part.by_columns[:place]
         others = [
             other for other in cost.layout.names if other not in done and storage.has(name, other)
         ]
-        for entries, products in rows_by_batch(cost, part, name, width, bar):
+        for entries, products in rows_by_batch(cost, part, name, bar):
             _add_rows(storage, name, others, entries, products)
 
 

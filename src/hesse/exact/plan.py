@@ -53,6 +53,8 @@ class PlanPart:
         contractions: the pairs of uses to contract.
         by_columns: the parameters that go by columns.
         singly: those of them whose products are taken one by one.
+        width: how many of their products go side by side.
+        piece: with how many samples at once.
     """
 
     signature: Hashable
@@ -63,6 +65,8 @@ class PlanPart:
     contractions: dict[PairKey, PlannedContraction] = field(repr=False)
     by_columns: tuple[str, ...] = ()
     singly: frozenset[str] = frozenset()
+    width: int = 1
+    piece: int = 1
 
     # The graph does not travel, and what would be run on it: a plan is to be read.
     def __getstate__(self) -> dict[str, Any]:
@@ -106,6 +110,12 @@ class Plan:
         notes: what fell back and why, and anything else worth knowing.
         sweep_operations: those of the sweeps down the graph.
         parts: the samples by the signature of their batches, each with a graph of its own.
+        seconds: about how long it takes, from the rates of this machine; nothing else is decided
+            by it.
+        kinds: how each parameter enters, wherever it is used: "dense", "convolution", "shift" (a
+            bias), "scale", "embedding", "leaf" (in no linear way); by columns nothing is asked of
+            it.
+        too_large: why the result does not fit into memory; empty where it does.
     """
 
     title: str
@@ -120,6 +130,9 @@ class Plan:
     sweep_operations: float
     column_budget: int = field(repr=False)
     parts: "tuple[PlanPart, ...]" = field(repr=False)
+    seconds: float = 0.0
+    kinds: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    too_large: str = ""
 
     @property
     def by_columns(self) -> tuple[str, ...]:
@@ -182,19 +195,26 @@ class Plan:
         ]
         if self.captured:
             lines.append(f"samples      {self.samples} in chunks of {self.chunk}")
+        lines += self._uses()
+        lines.append(f"time         about {_duration(self.seconds)} (from rates of this machine)")
         lines.append(
             f"memory       {readable_bytes(self.peak_bytes)} at the peak,"
             f" {readable_bytes(self.result_bytes)} of it the result"
         )
-        for note in self.notes:
-            lines += textwrap.wrap(
-                note,
-                96,
-                initial_indent="note         ",
-                subsequent_indent=" " * 13,
-                break_on_hyphens=False,
-            )
+        doubts = [f"does not fit: {self.too_large}"] if self.too_large else []
+        for note in [*doubts, *self.notes]:
+            lines += _wrapped("note", note)
         return "\n".join(lines)
+
+    def _uses(self) -> list[str]:
+        """The kinds, each with its parameters."""
+        shown = {name for block in self._shown() for name in block.names}
+        of_kind: dict[str, list[str]] = {}
+        for name, kinds in self.kinds.items():
+            if name in shown:
+                of_kind.setdefault(", ".join(kinds), []).append(name)
+        text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in of_kind.items())
+        return _wrapped("uses", text) if text else []
 
     def _shown(self) -> list[BlockPlan]:
         if len(self.blocks) <= _MOST_SHOWN:
@@ -203,6 +223,31 @@ class Plan:
         by_work = sorted(self.blocks, key=lambda b: -b.operations - math.prod(b.shape))
         largest = by_work[:_MOST_SHOWN]
         return [block for block in self.blocks if block in largest]
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        96,
+        initial_indent=head.ljust(13),
+        subsequent_indent=" " * 13,
+        break_on_hyphens=False,
+    )
+
+
+def _duration(seconds: float) -> str:
+    """As a person says it.
+
+    Example:
+        >>> [_duration(seconds) for seconds in (0.00012, 0.034, 3.21, 400, 90000)]
+        ['1 ms', '34 ms', '3.2 s', '6.7 min', '25 h']
+    """
+    if seconds < 1:
+        return f"{max(1, round(seconds * 1000))} ms"
+    for unit, size, next_size in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 48 * 3600)):
+        if seconds < next_size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86400:,.0f} days"
 
 
 def _count(operations: float) -> str:

@@ -15,11 +15,26 @@ class Eigen(NamedTuple):
 
 
 class Inertia(NamedTuple):
-    """How many eigenvalues are negative, zero to rounding, and positive."""
+    """How many eigenvalues are negative, zero to rounding, and positive.
+
+    Those that are zero to rounding are undecided: of P rows in float32 all of size up to P · 6e-8
+    of the largest. The rank is what is left of them; where there are any, the condition number is
+    infinite; and a cost in float64 decides more of them.
+    """
 
     negative: int
     zero: int
     positive: int
+
+    @property
+    def undecided(self) -> int:
+        """How many eigenvalues rounding decides: those that count as zero.
+
+        Example:
+            >>> Inertia(negative=1, zero=2, positive=3).undecided
+            2
+        """
+        return self.zero
 
 
 def zero_tolerance(values: Float[Tensor, " P"]) -> float:

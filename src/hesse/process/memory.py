@@ -2,11 +2,16 @@
 quick to fill."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hesse.errors import HesseError, HesseMemoryError, in_a_line, readable_bytes
+from hesse.process.circumstances import is_out_of_memory
 
 # Where nothing can be learnt: little enough for any machine that runs PyTorch.
 _UNKNOWN = 2 * 1024**3
@@ -28,9 +33,10 @@ def available_bytes(device: torch.device) -> int:
     """Bytes that can be allocated on a device without swapping or pushing others out; rather too
     few than too many.
 
-    On the CPU the smallest of what the system calls available and what the limits of the process's
-    control group (a container's) leave; on a CUDA device what the driver has free, with what
-    PyTorch holds unused. Callers take a share of it, since other processes take from it too.
+    On the CPU the smallest of what the system calls available and what the limits of the process
+    (`ulimit -v`, `ulimit -d`) and of its control group (a container's) leave; on a CUDA device what
+    the driver has free, with what PyTorch holds unused. Callers take a share of it, since other
+    processes take from it too.
 
     Example:
         >>> import torch
@@ -40,7 +46,7 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle
-    figures = [_system(), *(_group(*version) for version in _GROUPS)]
+    figures = [_system(), _limits(), *(_group(*version) for version in _GROUPS)]
     return max(0, min((figure for figure in figures if figure is not None), default=_UNKNOWN))
 
 
@@ -60,6 +66,46 @@ def zeros(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> 
     if device.type == "cpu" and dtype in _NUMPY:
         return torch.from_numpy(np.zeros((rows, columns), _NUMPY[dtype]))
     return torch.zeros(rows, columns, dtype=dtype, device=device)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """What NumPy and PyTorch raise for want of memory as a `HesseMemoryError`; PyTorch has no kind
+    of its own for it on the CPU.
+
+    Raises:
+        HesseMemoryError: memory ran out; says how much was free.
+    """
+    try:
+        yield
+    except HesseError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        free = readable_bytes(available_bytes(torch.device("cpu")))
+        raise HesseMemoryError(
+            f"memory ran out ({in_a_line(error)}), {free} being free; give less to work in with"
+            " memory=, or use hesse.operator(cost)"
+        ) from error
+
+
+def _limits() -> int | None:
+    """What the limits of the process leave of its address space and its data."""
+    try:
+        import resource
+
+        # In pages: all of the address space, ..., and the data with the stack.
+        pages = [int(count) for count in Path("/proc/self/statm").read_text().split()]
+        left = [
+            limit - used * resource.getpagesize()
+            for what, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5]))
+            if (limit := resource.getrlimit(what)[0]) != resource.RLIM_INFINITY
+        ]
+        return min(left, default=None)
+    # Of a system without such limits, or without /proc.
+    except (ImportError, OSError, ValueError, IndexError):
+        return None
 
 
 def _system() -> int | None:

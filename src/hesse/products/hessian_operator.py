@@ -21,7 +21,7 @@ from hesse.errors import (
     require_flags,
 )
 from hesse.layout import Layout
-from hesse.process.memory import available_bytes
+from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
+@enough_memory()
 @undisturbed()
 @quiet()
 def operator(

@@ -28,18 +28,28 @@ Index letters, here and in the modules of the orders: n sample; g t o i group, p
 input of l; h s p j those of m; x the entries of m's input.
 """
 
+import math
+
 from hesse.exact.contraction import dense_layers, shared_positions
 from hesse.exact.contraction.pair import Estimate, Form, Order, Sizes
 
+# With chunks of fewer samples products of matrices are slow.
+_FAIR = 256
 
-def choose(sizes: Sizes, samples: int) -> tuple[Order, Estimate]:
-    """The cheapest order for a pair and so many samples."""
+
+def choose(sizes: Sizes, samples: int, most: float = math.inf) -> tuple[Order, Estimate]:
+    """The cheapest order for a pair and so many samples, of those that hold at most so many numbers
+    for a fair number of them, or for one; where none does, the one that holds the fewest."""
     estimates = [
         (order, order.estimate(sizes).times(sizes.positions))
         for order in ORDERS
         if order.applies(sizes)
     ]
-    return min(estimates, key=lambda priced: priced[1].time(samples))
+    for count in (min(samples, _FAIR), 1):
+        fitting = [priced for priced in estimates if priced[1].room.of(count) <= most]
+        if fitting:
+            return min(fitting, key=lambda priced: priced[1].time(samples))
+    return min(estimates, key=lambda priced: priced[1].room.of(1))
 
 
 def _structured(z: Sizes) -> bool:

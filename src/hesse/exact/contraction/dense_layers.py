@@ -310,23 +310,46 @@ def _add_diagonal_jacobian(pair: Pair, a: Tensor, grid: Grid) -> None:
 # ---------------------------------------------------------------- what they cost
 
 
+def _parts(width: float) -> tuple[float, float]:
+    """What `_summed` makes of products so wide: for each sample, and at most."""
+    return width, max(_LEAST_SAMPLES * width, _AT_ONCE)
+
+
 def estimate_pairs_self(z: Sizes) -> Estimate:
     packed = _half(z.o) * _half(z.i)
     moved = _half(z.o) + z.o**2 + 2 * _half(z.i)
+    spread = z.o**2 * z.i**2
+    # On their way into the block: all at once, or the rows of one output.
+    laying = (_half(z.o) * z.i**2 + spread) if spread < _AT_ONCE else z.o * z.i**2
     return Estimate(
-        2 * packed, moved, _half(z.o) + z.i, 3 * z.i + 5, packed + 2 * (z.o * z.i) ** 2, packed
+        2 * packed,
+        moved,
+        _half(z.o) + z.i,
+        3 * z.i + 5,
+        packed + 2 * (z.o * z.i) ** 2,
+        packed + laying + _places(z.i) + _places(z.o),
+        *_parts(_half(z.i)),
     )
+
+
+def _places(n: int) -> float:
+    """What `_triangle` makes, of whole numbers twice as long as a float32."""
+    return 6 * n**2
 
 
 def estimate_gram(z: Sizes) -> Estimate:
     tiles = len(_tiles(z.i, True))
     operations = _half(z.o) * z.i**2 * (1 + 1 / tiles)
+    # Of a joined bias, whose block with the weight is made for some inputs at a time.
+    inputs = min(z.i, max(1, _IN_THE_MAKING // z.o**2))
     return Estimate(
         operations,
         z.o**2 + _half(z.o) * z.i,
         z.o**2 + 2 * z.i,
         _half(z.o) * (1 + tiles),
         (z.o * z.i) ** 2,
+        inputs * z.o**2,
+        *_parts(inputs),
     )
 
 
@@ -336,7 +359,13 @@ def estimate_diagonal_self(z: Sizes) -> Estimate:
     operations = 2 * z.o * _half(z.i) + rank_one * (z.o * z.i) ** 2 * (1 + 1 / tiles)
     moved = z.o + 2 * _half(z.i) + rank_one * 2 * z.o * z.i
     return Estimate(
-        operations, moved, z.o + z.i + rank_one * 2 * z.o * z.i, 5 + tiles, 0, z.o * _half(z.i)
+        operations,
+        moved,
+        z.o + z.i + rank_one * z.o * (z.i + 1),
+        5 + tiles,
+        0,
+        z.o * _half(z.i) + z.o * z.i**2 + _places(z.i) + _places(z.o),
+        *_parts(_half(z.i)),
     )
 
 
@@ -345,7 +374,13 @@ def estimate_diagonal(z: Sizes) -> Estimate:
     moved = z.o + z.i * z.j + rank_one * z.o * (z.i + z.j)
     operations = 2 * z.o * z.i * z.j + 2 * rank_one * z.o**2 * z.i * z.j
     return Estimate(
-        operations, moved, z.o + z.i + z.j + rank_one * z.o * (z.i + z.j), 5, 0, z.o * z.i * z.j
+        operations,
+        moved,
+        z.o + z.i + z.j + rank_one * z.o * (z.i + z.j),
+        5,
+        0,
+        z.o * z.i * z.j,
+        *_parts(z.i * z.j),
     )
 
 
@@ -358,13 +393,18 @@ def estimate_pairs(z: Sizes) -> Estimate:
     moved = hessian * (z.o * z.p + z.i * z.j) + jacobian * (z.j * z.o + z.i * z.p)
     diagonal = 2 * z.i * z.o * z.p * (z.jacobian == Form.DIAGONAL)
     terms = hessian + jacobian
+    # S and D may have to be laid in order; of two products one is there while the other is made.
+    inputs = min(z.i, max(1, _IN_THE_MAKING // (z.o * z.p * z.j)))
+    copies = max(terms, 1 + (inputs < z.i))
+    laid = max(hessian * z.o * z.p, jacobian * z.x * z.o) + z.o * z.p * (diagonal > 0)
     return Estimate(
         2 * size * terms + diagonal,
         moved,
-        z.i + z.j + z.p,
+        z.i + z.j + z.p + laid,
         4 * terms,
         2 * terms * size,
-        min(size, _IN_THE_MAKING),
+        copies * inputs * z.j * z.o * z.p + diagonal / 2,
+        *_parts(inputs * max(z.j, z.p)),
     )
 
 
@@ -372,5 +412,13 @@ def estimate_rows(z: Sizes) -> Estimate:
     jacobian = z.jacobian == Form.DENSE
     diagonal = 2 * z.i * z.o * z.p * (z.jacobian == Form.DIAGONAL)
     moved = z.o * z.p * (z.j * (1 + jacobian) + 1)
-    held = z.p * z.j + z.p * z.o + jacobian * z.j * z.o
-    return Estimate(2 * z.o * z.p * z.i * z.j + diagonal, moved, held, z.o * (2 + jacobian))
+    # The bracket of one output is there while the next one is made.
+    held = z.i + z.j + 2 * z.p * z.j + z.p * z.o + (jacobian + (diagonal > 0)) * z.j * z.o
+    return Estimate(
+        2 * z.o * z.p * z.i * z.j + diagonal,
+        moved,
+        held,
+        z.o * (2 + jacobian),
+        0,
+        diagonal / 2,
+    )

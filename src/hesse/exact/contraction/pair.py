@@ -14,6 +14,7 @@ from torch import Tensor
 from hesse.exact.contraction.grid import Grid
 from hesse.graph.sites import ParameterUse
 from hesse.graph.structures import Diagonal, RankOne
+from hesse.process.price import Price, Room
 
 # One number written and read again, and starting one call, cost as much time as this many
 # operations of a matrix product. Only their ratios matter: they choose between orders.
@@ -169,6 +170,8 @@ class Estimate:
         calls: how many matrix products or passes are started.
         laid: numbers of the result that are written and read again on their way into the block.
         fixed: numbers held in any case, however few the samples.
+        parts: numbers for each sample that are made for some samples at a time.
+        most: at most so many of these at once.
     """
 
     operations: float
@@ -177,6 +180,8 @@ class Estimate:
     calls: float = 1
     laid: float = 0
     fixed: float = 0
+    parts: float = 0
+    most: float = 0
 
     def times(self, positions: int) -> "Estimate":
         """For so many positions of a sample, each a sample of its own."""
@@ -187,6 +192,20 @@ class Estimate:
             operations=positions * self.operations,
             moved=positions * self.moved,
             held=positions * self.held,
+            parts=positions * self.parts,
+        )
+
+    @property
+    def room(self) -> Room:
+        """Numbers alive at once, by the number of samples."""
+        return Room(self.fixed, self.held, self.parts, self.most)
+
+    def price(self, samples: int, chunks: int, itemsize: int) -> Price:
+        """For so many samples in so many chunks."""
+        return Price(
+            samples * self.operations,
+            2 * itemsize * (samples * self.moved + chunks * self.laid),
+            chunks * self.calls,
         )
 
     def time(self, samples: int) -> float:

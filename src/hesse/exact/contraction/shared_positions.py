@@ -229,19 +229,19 @@ def _over_places(coefficients: Tensor, weights: Tensor) -> Tensor:
 _AGAIN, _MOVED, _GROUPED = 0.5, 1.5, 1.0
 
 
-# An intermediate is made for some samples at a time, and counted for all where so many of them fit
-# into one go.
-_FEW = 16
-
-
 def _in_memory(
-    operations: float, moved: float, held: float, numbers: float, laid: float, total: float
+    operations: float,
+    moved: float,
+    held: float,
+    numbers: float,
+    laid: float,
+    total: float,
+    copies: float = 1,
 ) -> Estimate:
-    """The estimate of an order that makes ``numbers`` for each sample in parts, and holds ``total``
-    beside them."""
-    small = numbers * _FEW < _AT_ONCE
-    fixed = total if small else max(_AT_ONCE, numbers) + total
-    return Estimate(operations, moved, held + numbers * small, 10, laid, fixed)
+    """The estimate of an order that makes ``numbers`` for each sample in parts, a few times over,
+    and holds ``total`` beside them."""
+    most = copies * max(_AT_ONCE, numbers)
+    return Estimate(operations, moved, held, 10, laid, total, copies * numbers, most)
 
 
 def estimate_first_l(z: Sizes) -> Estimate:
@@ -253,9 +253,10 @@ def estimate_first_l(z: Sizes) -> Estimate:
     moved = left * (hessian * z.h * z.s * z.p + jacobian * z.x)
     laid = left * right * (hessian * (not (z.same and z.h == 1)) + jacobian)
     weight = _AGAIN if z.g == z.h == 1 else _GROUPED
-    return _in_memory(
-        operations, weight * moved, 0, max(z.h * z.s * z.p, z.x) * left, laid, left * right
-    )
+    # Groups make a product of matrices copy a for every row, and S beside it.
+    copies = 1 if z.g == 1 else 2 + z.t * (z.i + z.o) / (z.o * z.i)
+    numbers = max(z.h * z.s * z.p, z.x) * left
+    return _in_memory(operations, weight * moved, 0, numbers, laid, left * right, copies)
 
 
 def estimate_first_m(z: Sizes) -> Estimate:
@@ -263,7 +264,8 @@ def estimate_first_m(z: Sizes) -> Estimate:
     hessian, jacobian = z.hessian != Form.ZERO, z.jacobian != Form.ZERO
     operations = 2 * (hessian + jacobian) * rows * z.s * right + 2 * z.t * left * right
     moved = (1 + jacobian) * rows * right
-    return _in_memory(operations, _MOVED * moved, 0, 3 * rows * right, left * right, left * right)
+    # S and the products moved into their order, and what they are added to.
+    return _in_memory(operations, _MOVED * moved, 0, rows * right, left * right, left * right, 6)
 
 
 def estimate_through_bottleneck(z: Sizes) -> Estimate:

@@ -1,5 +1,6 @@
 """The samples in chunks, and every value of the graph for a chunk."""
 
+import copy
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from hesse.cost import Cost
 from hesse.data.batch import Batch, concatenate
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
+from hesse.process.rehearsal import as_shape
 
 
 def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
@@ -54,6 +56,12 @@ class ChunkEvaluation:
                 if node.name not in self.batched or node.name in self._leaves:
                     static[node.name] = node.evaluate(static)
         self._static = static
+
+    def on_shapes(self) -> "ChunkEvaluation":
+        """The same for tensors without numbers, for a rehearsal."""
+        other = copy.copy(self)
+        other._static = {name: as_shape(value) for name, value in self._static.items()}
+        return other
 
     def run(self, leaves: list[Any]) -> dict[str, Any]:
         """Values by name; those in ``batched`` have a leading sample axis.

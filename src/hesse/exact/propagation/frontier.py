@@ -24,7 +24,6 @@ from hesse.graph.structures import (
     as_tensor,
     flat,
     identity,
-    numel,
     transposed,
 )
 from hesse.operations.record import Selection
@@ -112,14 +111,6 @@ class Frontier:
 
     def delta(self, value: str) -> Tensor:
         return as_tensor(self._cotangents[value][DELTA]).squeeze(1)
-
-    def entries(self) -> int:
-        """How many numbers are held."""
-        rows = [numel(part) for parts in self._cotangents.values() for part in parts.values()]
-        hessians = [numel(part) for part in self.hessians.values()]
-        crossed = [part.numel() for parts in self._cross.values() for part in parts.values()]
-        collapsed = [part.numel() for part in self._collapsed.values()]
-        return sum(rows) + sum(hessians) + sum(crossed) + sum(collapsed)
 
     def add(self, value: str, key: Key, cotangents: Cotangents) -> None:
         held = self._cotangents.setdefault(value, {})

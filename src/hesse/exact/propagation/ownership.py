@@ -39,7 +39,8 @@ def with_own_memory(
 
 
 def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    # Not of its first number, which a tensor of the plan's does not have.
+    return tensor.untyped_storage()._cdata
 
 
 def accumulated(held: ValueHessian, more: ValueHessian) -> ValueHessian:

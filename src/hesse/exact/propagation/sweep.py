@@ -23,7 +23,7 @@ are multiplied by it on arrival (`Frontier.collapse`). And the lowest site, belo
 needed, is reached through the smallest value on the way to it (`Bottleneck`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,20 +101,6 @@ class Arrival:
     bottleneck: Bottleneck | None
     above: Above | None = None
     positions: int = 1
-
-
-@dataclass
-class Peak:
-    """The most numbers that were alive at once on a way down the graph.
-
-    Attributes:
-        entries: so far.
-    """
-
-    entries: int = 0
-
-    def note(self, entries: int) -> None:
-        self.entries = max(self.entries, entries)
 
 
 def _is_step(node: Node) -> bool:
@@ -266,7 +252,11 @@ class Sweep:
             value = users[0].name
 
     def arrivals(
-        self, values: dict[str, Any], batched: set[str], scale: float, peak: Peak | None = None
+        self,
+        values: dict[str, Any],
+        batched: set[str],
+        scale: float,
+        passed: Callable[[str], None] = lambda value: None,
     ) -> Iterator[Arrival]:
         """Go down from the loss and stop at every site.
 
@@ -274,7 +264,7 @@ class Sweep:
             values: every value, with a leading sample axis where batched.
             batched: names of the values with a sample axis.
             scale: what the sum over samples is multiplied by: δ of the loss itself.
-            peak: is told the number of tensor entries alive at each node, for the plan.
+            passed: is told each value that was taken off the frontier, for the plan.
         """
         graph, frontier = self._graph, Frontier(self._graph, values)
         if graph.output not in self._active:
@@ -285,7 +275,7 @@ class Sweep:
         else:
             start = self.positions.cut
             by_position = self.positions.values(values)
-            for arrival in self._above.arrivals(by_position, batched, scale, peak):
+            for arrival in self._above.arrivals(by_position, batched, scale, passed):
                 if arrival.site.value == start:
                     at_cut = arrival
                 else:
@@ -333,8 +323,7 @@ class Sweep:
             ):
                 key = Key(Role.SITE_INPUT, node.name)
                 frontier.add(site.input, key, identity(values[site.input]))
-            if peak is not None:
-                peak.note(frontier.entries())
+            passed(node.name)
 
     def _arrive(
         self,

@@ -1,0 +1,460 @@
+"""What is done with the samples of one signature: which parameters go down the graph, in chunks of
+how many samples, and what that takes, as a rehearsal on shapes shows it."""
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import final
+
+from hesse.capture import Captured, NotCaptured, capture, data_leaves
+from hesse.cost import Cost
+from hesse.data.batch import Batch
+from hesse.errors import in_a_line
+from hesse.exact.assemble import entries_apart
+from hesse.exact.backward_pass import BackwardPass, Passage
+from hesse.exact.column_price import column_price
+from hesse.exact.contraction.choice import choose
+from hesse.exact.contraction.pair import Pair
+from hesse.exact.contraction.pairing import PairKey
+from hesse.exact.fallback import Strategy, failures
+from hesse.exact.plan import BlockPlan, NamePair, PlannedContraction, PlanPart
+from hesse.exact.propagation.evaluation import ChunkEvaluation
+from hesse.exact.propagation.sweep import Sweep, active_values
+from hesse.exact.rule_check import wrong_rule
+from hesse.graph.sites import Site, joined
+from hesse.process.circumstances import is_out_of_memory
+from hesse.process.price import Price, Room
+
+# How often the S of a site is passed over and held at once, and how often a Hessian-vector product
+# passes over the activations, each as measured: they decide where a site is worth its S.
+_PASSES_OVER_S = 6
+_COPIES_OF_S = 4
+_PASSES_OF_A_PRODUCT = 20
+# So many operations of a matrix product take as long as one pass over a number.
+_OPERATIONS_OF_A_PASS = 150
+# Where a capture keeps what the check of its rules gave, and on how many samples they are tried:
+# more than one, for rules fail where samples are side by side.
+_RULE_CHECK, _SAMPLES_TRIED = "trial", 3
+# How many samples are rehearsed: two numbers of them, for what each adds and what is held in any
+# case. One may look different: axes of length 1 broadcast.
+_FEW, _MORE = 2, 4
+# A way of so many operations is rehearsed once: what is held in any case is little of its whole.
+_LONG = 1500
+# The system's allocator keeps holes between tensors for later ones; as measured (bench.memory).
+_HOLES = 1.4
+# What is done with a pair of parameter uses, where the rehearsal is to see it.
+Use = Callable[[Pair], None]
+
+
+@dataclass(frozen=True)
+class _DryRun:
+    """What the way down the graph takes.
+
+    Attributes:
+        few: what a few samples take.
+        more: what some more take; ``None`` where the few stand for all.
+    """
+
+    few: Passage
+    more: Passage | None
+
+    def peak(self, place: int) -> Room:
+        """On the way to one of the values."""
+        return self._line(lambda passage: passage.peaks[place])
+
+    def held(self, key: PairKey) -> Room:
+        """When a pair of uses is contracted."""
+        return self._line(lambda passage: passage.held[key])
+
+    def _line(self, of: Callable[[Passage], int]) -> Room:
+        low = of(self.few)
+        if self.more is None:
+            return Room(0.0, low / _FEW)
+        each = max(0.0, (of(self.more) - low) / (_MORE - _FEW))
+        return Room(max(0.0, low - _FEW * each), each)
+
+    def price(self, place: int) -> Price:
+        """What the way to one of the values costs for each sample."""
+        if self.more is None:
+            return self.few.prices[place] * (1 / _FEW)
+        more = self.more.prices[place] + self.few.prices[place] * -1
+        return more * (1 / (_MORE - _FEW))
+
+    @property
+    def calls(self) -> float:
+        """How many operations are started, however many samples there are."""
+        return sum(price.calls for price in self.few.prices)
+
+
+@dataclass(frozen=True)
+class _CannotSweep:
+    """Why nothing can be carried down a graph; kept with the capture, so that it is tried once."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Down:
+    """The way down a graph to some sites.
+
+    Attributes:
+        backward_pass: the way itself.
+        dry_run: what it takes.
+        keys: the pairs of uses to contract, with their blocks.
+        sites: where it stops.
+    """
+
+    backward_pass: BackwardPass
+    dry_run: _DryRun
+    keys: dict[PairKey, tuple[NamePair, ...]]
+    sites: tuple[Site, ...]
+
+
+@final
+class PartPlanner:
+    """Plans what is done with the samples of one signature.
+
+    Args:
+        cost: the cost.
+        wanted: the blocks asked for.
+        budget: bytes to work in.
+        signature: of the batches.
+        samples: how many there are.
+        use: what is done with a pair of the diagonal; ``None`` where blocks are wanted.
+        not_traced: why no graph is to be made of them; empty where one is.
+        roomy: whether the work may take more than the budget where that saves much time: nobody
+            asked for it.
+
+    Attributes:
+        part: what is done.
+        notes: what falls back, and why.
+        bytes: the most that are alive at once beyond the result.
+        price: what the way down and the columns cost.
+        operations: the floating point operations of the way down.
+    """
+
+    def __init__(
+        self,
+        cost: Cost,
+        wanted: tuple[NamePair, ...],
+        budget: int,
+        signature: Hashable,
+        samples: int,
+        use: Use | None,
+        not_traced: str,
+        roomy: bool,
+    ) -> None:
+        self._cost, names = cost, cost.layout.names
+        # Of what is asked for so much is for tensors.
+        budget = int(budget / _HOLES)
+        self.notes: list[str] = []
+        failed = failures(cost)
+        captured, down = None, None
+        try:
+            if not_traced:
+                raise NotCaptured(not_traced)
+            captured = capture(cost, signature)
+            fallbacks = {
+                **captured.fallbacks,
+                **_too_many_outputs(cost, captured, budget),
+                **{name: failed[name].text for name in names if name in failed},
+            }
+            down = _down(cost, captured, signature, wanted, fallbacks, use)
+            while more := _too_dear(cost, captured, down, budget):
+                fallbacks |= more
+                down = _down(cost, captured, signature, wanted, fallbacks, use)
+            self.notes += [
+                f"{name} goes by columns: {reason}" for name, reason in fallbacks.items()
+            ]
+        except NotCaptured as reason:
+            captured, down, fallbacks = None, None, dict.fromkeys(names, "no graph")
+            self.notes.append(f"no graph: {reason}; everything goes by columns")
+            self.notes += [f"{name}: {failed[name].text}" for name in names if name in failed]
+        self._fallbacks, self._columns = fallbacks, None
+        contractions: dict[PairKey, PlannedContraction] = {}
+        if down is not None:
+            for key, sizes in down.dry_run.few.sizes.items():
+                order, estimate = choose(sizes, samples, budget / cost.dtype.itemsize)
+                contractions[key] = PlannedContraction(down.keys[key], order, estimate, sizes)
+        needs = [] if down is None else self._needs(down, contractions, use is None)
+        self._budget = budget
+        # What is laid out apart is there however few the samples: smaller chunks save none of it.
+        apart = (
+            cost.dtype.itemsize * entries_apart(cost, contractions, down.sites)
+            if down is not None and use is None
+            else 0
+        )
+        budget = max(budget - apart, budget // 2 if roomy else 0)
+        # As many chunks as it takes, of like size.
+        most = max(1, int(min([samples, *(need.fitting(budget) for need in needs)])))
+        chunk = -(-samples // -(-samples // most))
+        by_columns = tuple(
+            name for name in names if name in fallbacks and any(name in pair for pair in wanted)
+        )
+        self.part = PlanPart(
+            signature,
+            samples,
+            chunk,
+            captured,
+            None if down is None else down.backward_pass,
+            contractions,
+            by_columns,
+            frozenset(
+                name
+                for name in by_columns
+                if name in failed and failed[name].strategy == Strategy.COLUMNS
+            ),
+        )
+        self.operations = 0.0
+        self.bytes = apart + max([need.of(chunk) for need in needs], default=0.0)
+        self.price = Price()
+        if down is not None:
+            run = down.dry_run
+            each = sum((run.price(k) for k in range(len(run.few.values))), Price())
+            self.operations = each.operations * samples
+            chunks = -(-samples // chunk)
+            self.price = Price(self.operations, each.moved * samples, run.calls * chunks)
+            for contraction in contractions.values():
+                self.price += contraction.estimate.price(samples, chunks, cost.dtype.itemsize)
+        if by_columns:
+            largest = max(by_columns, key=lambda name: cost.layout.sizes[name])
+            columns = column_price(cost, largest, signature)
+            sizes = [cost.layout.sizes[name] for name in by_columns]
+            # Batches are cut only where samples are known to be independent.
+            piece = columns.piece(budget, max(sizes), captured is not None)
+            width = columns.width(budget, piece)
+            self.part = replace(self.part, piece=piece, width=width)
+            self.bytes = max(self.bytes, columns.bytes(budget, piece, max(sizes)))
+            self.price += columns.of(sizes, budget, piece)
+            self._columns = columns
+        self.bytes *= _HOLES
+
+    def _needs(
+        self, down: _Down, contractions: dict[PairKey, PlannedContraction], blocks: bool
+    ) -> list[Room]:
+        """What is alive at once, everywhere on the way."""
+        run, itemsize = down.dry_run, self._cost.dtype.itemsize
+        needs = [run.peak(place) for place in range(len(run.few.values))]
+        if not blocks:
+            return needs
+        needs += [
+            run.held(key) + contraction.estimate.room * itemsize
+            for key, contraction in contractions.items()
+        ]
+        return needs
+
+    def block(self, names: NamePair) -> BlockPlan:
+        """What this part's samples add to a block."""
+        sizes, contractions = self._cost.layout.sizes, self.part.contractions
+        shape = (sizes[names[0]], sizes[names[1]])
+        if self._fallbacks.keys() & set(names):
+            assert self._columns is not None
+            fewest = min(sizes[name] for name in names if name in self._fallbacks)
+            singly = " one by one" if self.part.singly.intersection(names) else ""
+            # Shared among the blocks of the parameter's rows, by size.
+            rows = [name for name in names if name in self._fallbacks]
+            count = min(sizes[name] for name in rows)
+            of_row = self._columns.of([count], self._budget, self.part.piece).operations
+            operations = of_row * shape[0] * shape[1] / (count * self._cost.layout.size)
+            return BlockPlan(names, shape, "columns", f"{fewest} products{singly}", operations, 0.0)
+        bringing = [
+            c for c in contractions.values() if names in c.blocks or names[::-1] in c.blocks
+        ]
+        if not bringing:
+            return BlockPlan(names, shape, "zero", "no path", 0.0, 0.0)
+        orders = {}
+        for contraction in bringing:
+            orders[contraction.order.name] = orders.get(contraction.order.name, 0) + 1
+        text = ", ".join(
+            name if count == 1 else f"{count} × {name}" for name, count in orders.items()
+        )
+        operations = (
+            sum(c.estimate.operations * _share(self._cost, names, c) for c in bringing)
+            * self.part.samples
+        )
+        held = (
+            max(c.estimate.room.of(self.part.chunk) for c in bringing) * self._cost.dtype.itemsize
+        )
+        return BlockPlan(names, shape, "contraction", text, operations, held)
+
+
+def _too_many_outputs(cost: Cost, captured: Captured, budget: int) -> dict[str, str]:
+    """Parameters whose sites have so many positions × outputs that their own S would cost more than
+    columns, with the reason."""
+    activations = sum(node.size for node in captured.graph.nodes)
+    fallbacks = {}
+    for site in captured.sites:
+        names = {use.parameter for use in site.uses}
+        entries, size = site.size**2, sum(cost.layout.sizes[name] for name in names)
+        if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
+            reason = (
+                f"its S has {site.size} × {site.size} entries for each sample, more than the"
+                " memory allows"
+            )
+        elif _PASSES_OVER_S * entries > _PASSES_OF_A_PRODUCT * size * activations:
+            reason = (
+                f"its {site.size} tangents (positions × outputs) would cost more than {size}"
+                " products"
+            )
+        else:
+            continue
+        fallbacks |= dict.fromkeys(names, reason)
+    return fallbacks
+
+
+def _too_dear(cost: Cost, captured: Captured, down: _Down, budget: int) -> dict[str, str]:
+    """Parameters that lie so far down that carrying S to them takes more than there is, or costs
+    more than their columns, with the reason."""
+    graph, run = captured.graph, down.dry_run
+    lowest_first = sorted(down.sites, key=lambda site: graph.place[site.value])
+    passed = list(enumerate(run.few.values))[1:]  # behind the evaluation, which all ways have
+    for place, value in passed:
+        if lowest_first and run.peak(place).of(1) > budget:
+            below = [s for s in lowest_first if graph.place[s.value] < graph.place[value]]
+            return dict.fromkeys(
+                {name for site in below or lowest_first[:1] for name in _names(site)},
+                f"the way down to it takes {run.peak(place).of(1) / 1e6:.3g} MB for each sample at"
+                f" {value!r}, more than the memory allows",
+            )
+    activations = sum(node.size for node in graph.nodes)
+    spent, saved, names, dear = 0.0, 0.0, list[str](), dict[str, str]()
+    for site, above in zip(lowest_first, [*lowest_first, None][1:], strict=True):
+        low = graph.place[site.value]
+        high = math.inf if above is None else graph.place[above.value]
+        names += _names(site)
+        spent += sum(
+            _passes(run.price(place), cost)
+            for place, value in passed
+            if low <= graph.place[value] < high
+        )
+        size = sum(cost.layout.sizes[name] for name in dict.fromkeys(names))
+        saved = _PASSES_OF_A_PRODUCT * size * activations
+        if spent > saved:
+            dear = dict.fromkeys(
+                names, f"carrying S down to it would cost more than {size} products"
+            )
+    return dear
+
+
+def _names(site: Site) -> list[str]:
+    return [part.parameter for use in site.uses for part in use.members]
+
+
+def _passes(price: Price, cost: Cost) -> float:
+    """In passes over a number, each a reading and a writing."""
+    return price.moved / (2 * cost.dtype.itemsize) + price.operations / _OPERATIONS_OF_A_PASS
+
+
+def _sites_for(
+    captured: Captured, wanted: tuple[NamePair, ...], fallbacks: dict[str, str], join: bool
+) -> tuple[tuple[Site, ...], dict[str, set[str]], dict[PairKey, tuple[NamePair, ...]]]:
+    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of uses to
+    contract with their blocks."""
+    asked = {(a, b) for a, b in wanted if not fallbacks.keys() & {a, b}}
+    asked |= {(b, a) for a, b in asked}
+    place = captured.graph.place
+    named = {name for pair in asked for name in pair}
+    sites = tuple(
+        site for site in captured.sites if any(use.parameter in named for use in site.uses)
+    )
+    sites = tuple(joined(site) for site in sites) if join else sites
+    keys: dict[PairKey, tuple[NamePair, ...]] = {}
+    partners: dict[str, set[str]] = {site.value: set() for site in sites}
+    for left in sites:
+        for right in (site for site in sites if place[left.value] <= place[site.value]):
+            for x, first in enumerate(left.uses):
+                for y, second in enumerate(right.uses):
+                    blocks = tuple(
+                        (a.parameter, b.parameter)
+                        for a in first.members
+                        for b in second.members
+                        if (a.parameter, b.parameter) in asked
+                    )
+                    if not blocks or (left is right and y < x):
+                        continue
+                    keys[(left.value, x), (right.value, y)] = blocks
+                    if left is not right:
+                        partners[left.value].add(right.value)
+    return sites, partners, keys
+
+
+def _down(
+    cost: Cost,
+    captured: Captured,
+    signature: Hashable,
+    wanted: tuple[NamePair, ...],
+    fallbacks: dict[str, str],
+    use: Use | None,
+) -> _Down:
+    """The way down to the sites of what does not fall back; the sweep is made and rehearsed once
+    for each request.
+
+    Raises:
+        NotCaptured: an operation cannot be carried down.
+    """
+    sites, partners, keys = _sites_for(captured, wanted, fallbacks, use is None)
+    request = (wanted, tuple(fallbacks), cost.curvature, use is None)
+    known: tuple[Sweep, _DryRun] | _CannotSweep = captured.dry_runs.kept(
+        request,
+        lambda: _tried(cost, captured, signature, sites, partners, set(keys), use),
+    )
+    if isinstance(known, _CannotSweep):
+        raise NotCaptured(known.reason)
+    sweep, dry_run = known
+    return _Down(BackwardPass(sweep, captured.graph, sites, set(keys), cost), dry_run, keys, sites)
+
+
+def _tried(
+    cost: Cost,
+    captured: Captured,
+    signature: Hashable,
+    sites: tuple[Site, ...],
+    partners: dict[str, set[str]],
+    keys: set[PairKey],
+    use: Use | None,
+) -> tuple[Sweep, _DryRun] | _CannotSweep:
+    """The sweep, rehearsed, or why there is none."""
+    batch = next(
+        batch for batch in cost.batches() if batch is not None and batch.signature == signature
+    )
+    try:
+        failed = captured.dry_runs.kept(
+            _RULE_CHECK, lambda: _failed_rule_check(cost, captured, batch)
+        )
+        if failed is not None:
+            return failed
+        straight = cost.curvature.straight(captured.graph)
+        sweep = Sweep(captured.graph, sites, partners, straight, use is not None)
+        backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
+        return sweep, _dry_run(backward_pass, batch.take(slice(0, 1)), use)
+    # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
+    except Exception as error:
+        # Too little memory is no property of the graph: the user hears of it.
+        if is_out_of_memory(error):
+            raise
+        return _CannotSweep(f"its signals cannot be carried down the graph: {in_a_line(error)}")
+
+
+def _dry_run(backward_pass: BackwardPass, sample: Batch, use: Use | None) -> _DryRun:
+    few = backward_pass.rehearse(sample, _FEW, use)
+    short = sum(price.calls for price in few.prices) <= _LONG
+    return _DryRun(few, backward_pass.rehearse(sample, _MORE, use) if short else None)
+
+
+def _failed_rule_check(cost: Cost, captured: Captured, batch: Batch) -> _CannotSweep | None:
+    """Why nothing is to be carried down the graph: a rule that is wrong; ``None`` where all are
+    right."""
+    evaluation = ChunkEvaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
+    values = evaluation.run(data_leaves(batch.take(slice(0, _SAMPLES_TRIED))))
+    wrong = wrong_rule(evaluation, values, active_values(captured.graph, captured.sites))
+    return _CannotSweep(f"{wrong} for several samples side by side are wrong") if wrong else None
+
+
+def _share(cost: Cost, names: NamePair, contraction: PlannedContraction) -> float:
+    """A block's part of a contraction that brings several, by size."""
+    sizes = [cost.layout.sizes[a] * cost.layout.sizes[b] for a, b in contraction.blocks]
+    return (
+        cost.layout.sizes[names[0]] * cost.layout.sizes[names[1]] / sum(sizes)
+        if len(sizes) > 1
+        else 1.0
+    )

@@ -1,0 +1,153 @@
+"""How fast this machine is, measured once and kept in the user's cache folder: what turns the price
+of some work into seconds."""
+
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from hesse.process.price import Price
+
+# Measured on thin matrices, as most are in the work; on arrays of so many bytes, which no cache
+# holds; and on the way back through an operation, which starts so many. Each for so many seconds.
+_SIZE, _THIN, _ARRAY, _CALLS, _SECONDS = 512, 64, 2**25, 3, 0.05
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine does in a second, for one dtype.
+
+    Attributes:
+        operations: floating point operations of matrix products.
+        moved: bytes read and written.
+        calls: operations of PyTorch that are started, under `vmap` and `vjp` as in a sweep.
+    """
+
+    operations: float
+    moved: float
+    calls: float
+
+    def seconds(self, price: Price) -> float:
+        """How long some work takes: what is slow at different things adds up.
+
+        Example:
+            >>> Rates(1e9, 1e9, 1e4).seconds(Price(operations=2e9, moved=1e9, calls=1e4))
+            4.0
+        """
+        return (
+            price.operations / self.operations + price.moved / self.moved + price.calls / self.calls
+        )
+
+
+def rates(dtype: torch.dtype, device: torch.device, measure: bool = False) -> Rates:
+    """Those of this machine, from the user's cache folder, or measured now and kept there.
+
+    Args:
+        dtype: of the work.
+        device: where it is done.
+        measure: measure again.
+    """
+    key = "; ".join(map(str, (_name(device), torch.get_num_threads(), torch.__version__, dtype)))
+    if measure:
+        _known.cache_clear()
+    return _known(key, dtype, device, measure)
+
+
+@cache
+def _known(key: str, dtype: torch.dtype, device: torch.device, measure: bool) -> Rates:
+    kept = _read()
+    if not measure and key in kept:
+        with suppress(TypeError, KeyError, ValueError):
+            return Rates(**{name: float(rate) for name, rate in kept[key].items()})
+    measured = _measured(dtype, device)
+    _write({**kept, key: asdict(measured)})
+    return measured
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError, StopIteration, IndexError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _file() -> Path:
+    """Where the rates are kept: by the habits of the system."""
+    if sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "hesse" / "rates.json"
+
+
+def _read() -> dict[str, dict[str, float]]:
+    """What is kept; nothing where it cannot be read."""
+    try:
+        kept = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _write(kept: dict[str, dict[str, float]]) -> None:
+    """Keep them, all or nothing; where that cannot be, they are measured again another time."""
+    with suppress(OSError, RuntimeError):
+        file = _file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(dir=file.parent, prefix="rates-")
+        try:
+            with os.fdopen(number, "w", encoding="utf-8") as opened:
+                json.dump(kept, opened, indent=1)
+            Path(name).replace(file)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
+    """Measured now, within half a second."""
+    left = torch.full((_SIZE, _THIN), 0.5, dtype=dtype, device=device)
+    product = torch.empty(_SIZE, _SIZE, dtype=dtype, device=device)
+    array = torch.zeros(_ARRAY // dtype.itemsize, dtype=dtype, device=device)
+    other = torch.zeros_like(array)
+    small = torch.ones(2, 2, dtype=dtype, device=device)
+
+    def pull(one: Tensor) -> Tensor:
+        return vjp(torch.tanh, one)[1](one)[0]
+
+    fresh = _time(lambda: torch.add(array, 1.0), device)
+    again = _time(lambda: torch.add(array, 1.0, out=other), device)
+    return Rates(
+        2 * _SIZE**2 * _THIN / _time(lambda: torch.mm(left, left.mT, out=product), device),
+        # Memory fresh from the system is many times slower. The work has some of both, and whole
+        # Hessians were measured to go at about the mean of their rates.
+        2 * _ARRAY / math.sqrt(fresh * again),
+        _CALLS / _time(lambda: vmap(pull)(small), device),
+    )
+
+
+def _time(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a run, the shortest of those that fit into a little time."""
+    run()
+    shortest, end = float("inf"), time.perf_counter() + _SECONDS
+    while time.perf_counter() < end or shortest == float("inf"):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        shortest = min(shortest, time.perf_counter() - start)
+    return shortest

@@ -1,0 +1,196 @@
+"""Work carried out on shapes alone: what it would take, without doing it.
+
+While a `Rehearsal` is entered, every operation of PyTorch on this thread, those within `vmap` and
+`vjp` too, makes tensors without memory (of the device "meta"), and is counted: the bytes that would
+be alive at once, the operations, the bytes that would pass through memory, the calls.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from hesse.process.price import Price
+
+_META = torch.device("meta")
+
+
+def as_shape(value: Any) -> Any:
+    """A tensor's shape and dtype as a tensor without memory; anything else as it is."""
+    if not isinstance(value, Tensor) or value.device == _META:
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=_META)
+
+
+@final
+class Rehearsal(TorchDispatchMode):
+    """Counts what the work within takes.
+
+    Decisions by a value come out as for zero: `bool(tensor)` is False. Tensors that were there
+    before cost nothing, and what is done with whole numbers alone (indices) is done.
+
+    Args:
+        shapes_only: nothing is computed; else it is, and counted as well.
+
+    Attributes:
+        alive: bytes that are held now.
+        peak: the most that were held at once since it began.
+        price: the operations, bytes and calls since it began.
+
+    Example:
+        >>> import torch
+        >>> with Rehearsal() as rehearsal:
+        ...     product = torch.ones(10**6, 10**6) @ torch.ones(10**6, 1)
+        >>> rehearsal.peak, rehearsal.price.operations
+        (4000008000000, 2000000000000)
+    """
+
+    def __init__(self, shapes_only: bool = True) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self.price = Price()
+        self._shapes_only = shapes_only
+        self._alive: dict[int, Any] = {}
+
+    def begin(self) -> None:
+        """Count anew; what is held stays so."""
+        self.peak, self.price = self.alive, Price()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        options = kwargs or {}
+        known = _known(func)
+        if self._shapes_only:
+            if _is_of_places(args, options):
+                return func(*args, **options)
+            if func is torch.ops.aten._local_scalar_dense.default:
+                return _zero(args[0])
+            args = tuple(map(_as_shapes, args))
+            options = {name: _as_shapes(value) for name, value in options.items()}
+            if known.places:
+                options["device"] = _META
+        result = func(*args, **options)
+        if known.views:
+            return result
+        read = sum(map(_bytes, args))
+        if known.mutates:
+            self.price += Price(moved=read, calls=1)
+            return result
+        if known.convolves:
+            # PyTorch's own convolutions lay out what each place sees.
+            self.peak = max(self.peak, self.alive + _windows(func, args, result))
+        written = 0
+        for part in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(part, Tensor):
+                written += self._enter(part)
+        count = known.count
+        self.price += Price(
+            0 if count is None else count(*args, **options, out_val=result), read + written, 1
+        )
+        return result
+
+    def _enter(self, tensor: Tensor) -> int:
+        """Count what an operation made until it is gone; says how large it is."""
+        storage = tensor.untyped_storage()
+        size = storage.nbytes()
+        # The storage's object lasts as long as its memory; only new ones are not here yet.
+        place = id(storage)
+        if place not in self._alive:
+
+            def leave(_: Any) -> None:
+                del self._alive[place]
+                self.alive -= size
+
+            self._alive[place] = weakref.ref(storage, leave)
+            self.alive += size
+            self.peak = max(self.peak, self.alive)
+        return size
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What matters of an operation.
+
+    Attributes:
+        places: whether it makes tensors on a device that it is told.
+        views: whether nothing but a view comes out.
+        mutates: whether it writes into what it is given.
+        count: its floating point operations, where it is a matrix product.
+        convolves: whether it is a convolution, or the way back through one.
+    """
+
+    places: bool
+    views: bool
+    mutates: bool
+    count: Callable[..., int] | None
+    convolves: bool
+
+
+@cache
+def _known(func: Any) -> _Known:
+    schema = func._schema
+    aliases = any(returned.alias_info is not None for returned in schema.returns)
+    return _Known(
+        any(argument.name == "device" for argument in schema.arguments),
+        aliases and not schema.is_mutable,
+        schema.is_mutable,
+        flop_registry.get(func.overloadpacket),
+        func.overloadpacket in (_FORTH, _BACK),
+    )
+
+
+_FORTH, _BACK = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
+
+
+def _windows(func: Any, args: Any, result: Any) -> int:
+    """Bytes of the windows that a convolution sees, (samples, channels · window, places)."""
+    back = func.overloadpacket is _BACK
+    value, kernel = (args[0], args[2]) if back else (result, args[1])
+    transposed = args[7 if back else 6]
+    image = (args[1] if back else args[0]) if transposed else value
+    places = image.numel() // image.shape[1]
+    window = kernel.shape[2:].numel()
+    channels = (value if transposed else args[1] if back else args[0]).shape[1]
+    return places * window * channels * kernel.element_size() if window > 1 else 0
+
+
+def _is_of_places(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """Whether an operation is on whole numbers alone: indices, known before, whose numbers are
+    looked at."""
+    tensors = [part for value in args for part in _parts(value) if isinstance(part, Tensor)]
+    if not tensors:
+        return options.get("device") == torch.device("cpu")
+    return not any(t.device == _META or t.is_floating_point() or t.is_complex() for t in tensors)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+def _as_shapes(value: Any) -> Any:
+    return (
+        type(value)(map(as_shape, value))
+        if isinstance(value, tuple | list) and type(value) in (tuple, list)
+        else as_shape(value)
+    )
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    return sum(map(_bytes, value)) if isinstance(value, tuple | list) else 0
+
+
+def _zero(tensor: Tensor) -> Any:
+    return False if tensor.dtype == torch.bool else 0.0 if tensor.is_floating_point() else 0
