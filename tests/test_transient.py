@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import hesse
-from hesse.errors import HesseMemoryError
 from certificates.kinds import Formula, x
+from hesse.errors import HesseMemoryError
 from networks import dense
 
 
