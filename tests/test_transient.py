@@ -81,7 +81,7 @@ def test_memory(error: Exception, stage: str, monkeypatch: pytest.MonkeyPatch) -
     place = {
         "trace": "torch.export.export",
         "site search": "hesse.capture.find_sites",
-        "sweep": "hesse.exact.part_planning.wrong_rule",
+        "sweep": "hesse.exact.way_down.wrong_rule",
         "contraction": "hesse.exact.hessian._contract",
         "products": "hesse.products.linearize.trace",
     }[stage]
@@ -106,7 +106,7 @@ def test_interrupted_captures(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
-    for place in ("torch.export.export", "hesse.exact.part_planning.wrong_rule"):
+    for place in ("torch.export.export", "hesse.exact.way_down.wrong_rule"):
         with monkeypatch.context() as patch:
             patch.setattr(place, interrupt)
             with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,7 @@ import hesse
 from certificates import planting as plants
 from certificates.kinds import WAYS, Formula, Subject, linears, made, of, off, parameter, x
 from certificates.planting import Plant, aten
-from hesse.exact import columns, part_planning
+from hesse.exact import columns, way_down
 from hesse.exact.contraction import choice as contract
 from hesse.operations.normalisation import scale_shift
 from networks import DataBranch, ScaleShift, TokenLogits, Twice, dense
@@ -29,7 +29,7 @@ PATH = r"contraction|columns|product|sweep|graph|line|diagonal"
 def only_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried before any number is made would find many of these errors, and leave nothing
     for the certificate to find."""
-    monkeypatch.setattr(part_planning, "_failed_rule_check", lambda *arguments: None)
+    monkeypatch.setattr(way_down, "_failed_rule_check", lambda *arguments: None)
     monkeypatch.setattr(columns, "difference", lambda *arguments: None)
 
 

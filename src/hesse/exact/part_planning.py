@@ -2,27 +2,20 @@
 how many samples, and what that takes, as a rehearsal on shapes shows it."""
 
 import math
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import final
 
-from hesse.capture import Captured, NotCaptured, capture, data_leaves
+from hesse.capture import Captured, NotCaptured, capture
 from hesse.cost import Cost
-from hesse.data.batch import Batch
-from hesse.errors import in_a_line
 from hesse.exact.assemble import entries_apart
-from hesse.exact.backward_pass import BackwardPass, Passage
 from hesse.exact.column_price import column_price
 from hesse.exact.contraction.choice import choose
-from hesse.exact.contraction.pair import Pair
 from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.fallback import Strategy, failures
 from hesse.exact.plan import BlockPlan, NamePair, PlannedContraction, PlanPart
-from hesse.exact.propagation.evaluation import ChunkEvaluation
-from hesse.exact.propagation.sweep import Sweep, active_values
-from hesse.exact.rule_check import wrong_rule
-from hesse.graph.sites import Site, joined
-from hesse.process.circumstances import is_out_of_memory
+from hesse.exact.way_down import Use, WayDown, way_down
+from hesse.graph.sites import Site
 from hesse.process.price import Price, Room
 
 # How often the S of a site is passed over and held at once, and how often a Hessian-vector product
@@ -32,82 +25,8 @@ _COPIES_OF_S = 4
 _PASSES_OF_A_PRODUCT = 20
 # So many operations of a matrix product take as long as one pass over a number.
 _OPERATIONS_OF_A_PASS = 150
-# Where a capture keeps what the check of its rules gave, and on how many samples they are tried:
-# more than one, for rules fail where samples are side by side.
-_RULE_CHECK, _SAMPLES_TRIED = "trial", 3
-# How many samples are rehearsed: two numbers of them, for what each adds and what is held in any
-# case. One may look different: axes of length 1 broadcast.
-_FEW, _MORE = 2, 4
-# A way of so many operations is rehearsed once: what is held in any case is little of its whole.
-_LONG = 1500
 # The system's allocator keeps holes between tensors for later ones; as measured (bench.memory).
 _HOLES = 1.4
-# What is done with a pair of parameter uses, where the rehearsal is to see it.
-Use = Callable[[Pair], None]
-
-
-@dataclass(frozen=True)
-class _DryRun:
-    """What the way down the graph takes.
-
-    Attributes:
-        few: what a few samples take.
-        more: what some more take; ``None`` where the few stand for all.
-    """
-
-    few: Passage
-    more: Passage | None
-
-    def peak(self, place: int) -> Room:
-        """On the way to one of the values."""
-        return self._line(lambda passage: passage.peaks[place])
-
-    def held(self, key: PairKey) -> Room:
-        """When a pair of uses is contracted."""
-        return self._line(lambda passage: passage.held[key])
-
-    def _line(self, of: Callable[[Passage], int]) -> Room:
-        low = of(self.few)
-        if self.more is None:
-            return Room(0.0, low / _FEW)
-        each = max(0.0, (of(self.more) - low) / (_MORE - _FEW))
-        return Room(max(0.0, low - _FEW * each), each)
-
-    def price(self, place: int) -> Price:
-        """What the way to one of the values costs for each sample."""
-        if self.more is None:
-            return self.few.prices[place] * (1 / _FEW)
-        more = self.more.prices[place] + self.few.prices[place] * -1
-        return more * (1 / (_MORE - _FEW))
-
-    @property
-    def calls(self) -> float:
-        """How many operations are started, however many samples there are."""
-        return sum(price.calls for price in self.few.prices)
-
-
-@dataclass(frozen=True)
-class _CannotSweep:
-    """Why nothing can be carried down a graph; kept with the capture, so that it is tried once."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Down:
-    """The way down a graph to some sites.
-
-    Attributes:
-        backward_pass: the way itself.
-        dry_run: what it takes.
-        keys: the pairs of uses to contract, with their blocks.
-        sites: where it stops.
-    """
-
-    backward_pass: BackwardPass
-    dry_run: _DryRun
-    keys: dict[PairKey, tuple[NamePair, ...]]
-    sites: tuple[Site, ...]
 
 
 @final
@@ -159,10 +78,10 @@ class PartPlanner:
                 **_too_many_outputs(cost, captured, budget),
                 **{name: failed[name].text for name in names if name in failed},
             }
-            down = _down(cost, captured, signature, wanted, fallbacks, use)
+            down = way_down(cost, captured, signature, wanted, fallbacks, use)
             while more := _too_dear(cost, captured, down, budget):
                 fallbacks |= more
-                down = _down(cost, captured, signature, wanted, fallbacks, use)
+                down = way_down(cost, captured, signature, wanted, fallbacks, use)
             self.notes += [
                 f"{name} goes by columns: {reason}" for name, reason in fallbacks.items()
             ]
@@ -230,7 +149,7 @@ class PartPlanner:
         self.bytes *= _HOLES
 
     def _needs(
-        self, down: _Down, contractions: dict[PairKey, PlannedContraction], blocks: bool
+        self, down: WayDown, contractions: dict[PairKey, PlannedContraction], blocks: bool
     ) -> list[Room]:
         """What is alive at once, everywhere on the way."""
         run, itemsize = down.dry_run, self._cost.dtype.itemsize
@@ -302,7 +221,7 @@ def _too_many_outputs(cost: Cost, captured: Captured, budget: int) -> dict[str, 
     return fallbacks
 
 
-def _too_dear(cost: Cost, captured: Captured, down: _Down, budget: int) -> dict[str, str]:
+def _too_dear(cost: Cost, captured: Captured, down: WayDown, budget: int) -> dict[str, str]:
     """Parameters that lie so far down that carrying S to them takes more than there is, or costs
     more than their columns, with the reason."""
     graph, run = captured.graph, down.dry_run
@@ -343,111 +262,6 @@ def _names(site: Site) -> list[str]:
 def _passes(price: Price, cost: Cost) -> float:
     """In passes over a number, each a reading and a writing."""
     return price.moved / (2 * cost.dtype.itemsize) + price.operations / _OPERATIONS_OF_A_PASS
-
-
-def _sites_for(
-    captured: Captured, wanted: tuple[NamePair, ...], fallbacks: dict[str, str], join: bool
-) -> tuple[tuple[Site, ...], dict[str, set[str]], dict[PairKey, tuple[NamePair, ...]]]:
-    """The sites that the wanted blocks need, whose S and D each needs, and the pairs of uses to
-    contract with their blocks."""
-    asked = {(a, b) for a, b in wanted if not fallbacks.keys() & {a, b}}
-    asked |= {(b, a) for a, b in asked}
-    place = captured.graph.place
-    named = {name for pair in asked for name in pair}
-    sites = tuple(
-        site for site in captured.sites if any(use.parameter in named for use in site.uses)
-    )
-    sites = tuple(joined(site) for site in sites) if join else sites
-    keys: dict[PairKey, tuple[NamePair, ...]] = {}
-    partners: dict[str, set[str]] = {site.value: set() for site in sites}
-    for left in sites:
-        for right in (site for site in sites if place[left.value] <= place[site.value]):
-            for x, first in enumerate(left.uses):
-                for y, second in enumerate(right.uses):
-                    blocks = tuple(
-                        (a.parameter, b.parameter)
-                        for a in first.members
-                        for b in second.members
-                        if (a.parameter, b.parameter) in asked
-                    )
-                    if not blocks or (left is right and y < x):
-                        continue
-                    keys[(left.value, x), (right.value, y)] = blocks
-                    if left is not right:
-                        partners[left.value].add(right.value)
-    return sites, partners, keys
-
-
-def _down(
-    cost: Cost,
-    captured: Captured,
-    signature: Hashable,
-    wanted: tuple[NamePair, ...],
-    fallbacks: dict[str, str],
-    use: Use | None,
-) -> _Down:
-    """The way down to the sites of what does not fall back; the sweep is made and rehearsed once
-    for each request.
-
-    Raises:
-        NotCaptured: an operation cannot be carried down.
-    """
-    sites, partners, keys = _sites_for(captured, wanted, fallbacks, use is None)
-    request = (wanted, tuple(fallbacks), cost.curvature, use is None)
-    known: tuple[Sweep, _DryRun] | _CannotSweep = captured.dry_runs.kept(
-        request,
-        lambda: _tried(cost, captured, signature, sites, partners, set(keys), use),
-    )
-    if isinstance(known, _CannotSweep):
-        raise NotCaptured(known.reason)
-    sweep, dry_run = known
-    return _Down(BackwardPass(sweep, captured.graph, sites, set(keys), cost), dry_run, keys, sites)
-
-
-def _tried(
-    cost: Cost,
-    captured: Captured,
-    signature: Hashable,
-    sites: tuple[Site, ...],
-    partners: dict[str, set[str]],
-    keys: set[PairKey],
-    use: Use | None,
-) -> tuple[Sweep, _DryRun] | _CannotSweep:
-    """The sweep, rehearsed, or why there is none."""
-    batch = next(
-        batch for batch in cost.batches() if batch is not None and batch.signature == signature
-    )
-    try:
-        failed = captured.dry_runs.kept(
-            _RULE_CHECK, lambda: _failed_rule_check(cost, captured, batch)
-        )
-        if failed is not None:
-            return failed
-        straight = cost.curvature.straight(captured.graph)
-        sweep = Sweep(captured.graph, sites, partners, straight, use is not None)
-        backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
-        return sweep, _dry_run(backward_pass, batch.take(slice(0, 1)), use)
-    # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
-    except Exception as error:
-        # Too little memory is no property of the graph: the user hears of it.
-        if is_out_of_memory(error):
-            raise
-        return _CannotSweep(f"its signals cannot be carried down the graph: {in_a_line(error)}")
-
-
-def _dry_run(backward_pass: BackwardPass, sample: Batch, use: Use | None) -> _DryRun:
-    few = backward_pass.rehearse(sample, _FEW, use)
-    short = sum(price.calls for price in few.prices) <= _LONG
-    return _DryRun(few, backward_pass.rehearse(sample, _MORE, use) if short else None)
-
-
-def _failed_rule_check(cost: Cost, captured: Captured, batch: Batch) -> _CannotSweep | None:
-    """Why nothing is to be carried down the graph: a rule that is wrong; ``None`` where all are
-    right."""
-    evaluation = ChunkEvaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
-    values = evaluation.run(data_leaves(batch.take(slice(0, _SAMPLES_TRIED))))
-    wrong = wrong_rule(evaluation, values, active_values(captured.graph, captured.sites))
-    return _CannotSweep(f"{wrong} for several samples side by side are wrong") if wrong else None
 
 
 def _share(cost: Cost, names: NamePair, contraction: PlannedContraction) -> float:

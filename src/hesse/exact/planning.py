@@ -20,9 +20,9 @@ from hesse.process.quiet import quiet
 from hesse.process.rates import rates
 from hesse.process.undisturbed import undisturbed
 
-# Intermediates get as much as the result, but not less than 100 MB, which is little anywhere, and
+# Intermediates get as much as the result, but not less than 250 MB, which is little anywhere, and
 # never more than a half of what is free: other processes take from that too.
-_LEAST_WORKING = 100 * 10**6
+_LEAST_WORKING = 250 * 10**6
 _SHARE = 0.5
 # A result that takes more than this of what is free is said to.
 _MUCH = 0.5
