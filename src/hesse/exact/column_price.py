@@ -1,23 +1,26 @@
-"""What columns take: products with the Hessian of a batch, rehearsed on shapes."""
+"""What columns take: products with the Hessian of a batch, rehearsed on a few of its samples."""
 
 import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.exact.columns import WIDEST, one_by_one, side_by_side
+from hesse.parameters import as_leaves
 from hesse.process.circumstances import is_out_of_memory
 from hesse.process.price import Price
-from hesse.process.rehearsal import Rehearsal, as_shape
+from hesse.process.rehearsal import Rehearsal
 from hesse.products.terms import Term, batch_term
 
 # How many products side by side are rehearsed; one alone is another computation.
 _WIDTHS = (2, 4)
-# Samples that are worked on where a product cannot be rehearsed on shapes.
-_SOME = 4
+# How many samples are worked on: two numbers of them, for what each adds. Not on shapes alone: the
+# user's function may look at values, and close over tensors that have them.
+_FEW, _MORE = 2, 4
 # A batch is not cut to fewer samples: every piece starts all operations anew.
 _LEAST_PIECE = 16
 
@@ -34,6 +37,7 @@ class ColumnPrice:
         check: and while the first of them are held against one taken alone.
         start: what evaluating the gradient costs, once for as many as go side by side.
         product: what a product costs.
+        widest: how many products may go side by side.
     """
 
     samples: int
@@ -43,10 +47,11 @@ class ColumnPrice:
     check: float
     start: Price
     product: Price
+    widest: int = WIDEST
 
     def piece(self, budget: float, most: int, may_cut: bool) -> int:
         """How many samples are worked on at once, for up to so many products."""
-        needed = self.fixed + self.check + self.each * min(most, WIDEST)
+        needed = self.fixed + self.check + self.each * min(most, self.widest)
         if not may_cut or needed <= budget:
             return self.samples
         return min(self.samples, max(_LEAST_PIECE, int(self.samples * budget / needed)))
@@ -55,7 +60,29 @@ class ColumnPrice:
         """How many products go side by side in so many bytes."""
         share = piece / self.samples
         free = budget - share * (self.fixed + self.check)
-        return int(max(1, min(WIDEST, free / (share * self.each) if self.each else WIDEST)))
+        most = free / (share * self.each) if self.each else self.widest
+        return int(max(1, min(self.widest, most)))
+
+    def towards(self, more: "ColumnPrice", times: float) -> "ColumnPrice":
+        """That of more samples, each adding as much as those between the two."""
+
+        def on(low: float, high: float) -> float:
+            return max(0.0, low + times * (high - low))
+
+        def price(low: Price, high: Price) -> Price:
+            # However many samples: as many calls.
+            operations = on(low.operations, high.operations)
+            return Price(operations, on(low.moved, high.moved), low.calls)
+
+        return ColumnPrice(
+            self.samples,
+            self.all_samples,
+            on(self.fixed, more.fixed),
+            on(self.each, more.each),
+            on(self.check, more.check),
+            price(self.start, more.start),
+            price(self.product, more.product),
+        )
 
     def bytes(self, budget: float, piece: int, most: int) -> float:
         """What is alive at once."""
@@ -94,32 +121,42 @@ def column_price(cost: Cost, name: str, signature: Hashable = None) -> ColumnPri
 
 def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
     place = cost.layout.index(name)
-    some = None if batch is None else batch.take(slice(0, _SOME))
-    scale = 1.0 if batch is None or some is None else batch.size / some.size
-    # The second for the user's code that looks at values or at where tensors lie.
-    for samples, times, shapes_only in ((batch, 1.0, True), (some, scale, False)):
-        try:
-            return _line(cost, samples, place, shapes_only, times)
-        # Of any operation; what does not go side by side at all has no price that is known.
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
     kept = 8.0 * cost.layout.size * cost.dtype.itemsize
-    return ColumnPrice(1, 1, kept, kept, kept, Price(), Price())
-
-
-def _line(
-    cost: Cost, batch: Batch | None, place: int, shapes_only: bool, times: float
-) -> ColumnPrice:
-    """What any number of products take, from what two numbers of them take."""
-    term = batch_term(cost, batch)
-    if shapes_only:
-        term = dataclasses.replace(
-            term, theta=[as_shape(t) for t in term.theta], inputs=[as_shape(t) for t in term.inputs]
+    unknown = ColumnPrice(1, 1, kept, kept, kept, Price(), Price(), widest=1)
+    try:
+        if _nests_transforms(cost, batch):
+            return unknown
+        if batch is None or batch.size <= _MORE:
+            return _line(batch_term(cost, batch), place)
+        few, more = (
+            _line(batch_term(cost, batch.take(slice(0, count))), place) for count in (_FEW, _MORE)
         )
+        return few.towards(more, (batch.size - _FEW) / (_MORE - _FEW))
+    # Of any operation; what does not go side by side at all has no price that is known.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+    return unknown
+
+
+def _nests_transforms(cost: Cost, batch: Batch | None) -> bool:
+    """Whether the user's function uses `torch.func` itself: PyTorch ends the process where what is
+    nested so is watched operation by operation."""
+    some = None if batch is None else batch.take(slice(0, _FEW))
+    try:
+        # Which says that it does not go with such hooks.
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+            cost.batch_cost(as_leaves(cost.parameters), some)
+    except RuntimeError:
+        return True
+    return False
+
+
+def _line(term: Term, place: int) -> ColumnPrice:
+    """What any number of products take, from what two numbers of them take."""
     low, high = _WIDTHS
-    few, more = (_counts(term, place, width, shapes_only) for width in _WIDTHS)
-    with Rehearsal(shapes_only) as alone:
+    few, more = (_counts(term, place, width) for width in _WIDTHS)
+    with Rehearsal(shapes_only=False) as alone:
         one_by_one(term, place)(_basis(term.theta[place], 1))
     each = max(0.0, (more.peak - few.peak) / (high - low))
     product = (more.price + few.price * -1) * (1 / (high - low))
@@ -127,17 +164,16 @@ def _line(
     return ColumnPrice(
         1,
         1,
-        max(0.0, few.peak - low * each) * times,
-        each * times,
-        alone.peak * times,
-        # However many samples: as many calls.
-        Price(max(0.0, start.operations) * times, max(0.0, start.moved) * times, start.calls),
-        Price(product.operations * times, product.moved * times, product.calls),
+        max(0.0, few.peak - low * each),
+        each,
+        alone.peak,
+        start,
+        product,
     )
 
 
-def _counts(term: Term, place: int, width: int, shapes_only: bool) -> Rehearsal:
-    with Rehearsal(shapes_only) as counts:
+def _counts(term: Term, place: int, width: int) -> Rehearsal:
+    with Rehearsal(shapes_only=False) as counts:
         side_by_side(term, place)(_basis(term.theta[place], width))
     return counts
 

@@ -41,7 +41,7 @@ class Room:
         >>> Room(10, 2, 5, 20).of(3), Room(10, 2, 5, 20).of(100)
         (31, 230)
         >>> Room(10, 2, 5, 20).fitting(31), Room(10, 2, 5, 20).fitting(230)
-        (3, 100)
+        (3.0, 100.0)
     """
 
     fixed: float

@@ -45,10 +45,11 @@ class Rehearsal(TorchDispatchMode):
 
     Example:
         >>> import torch
+        >>> column = torch.ones(10**6, 1)
         >>> with Rehearsal() as rehearsal:
-        ...     product = torch.ones(10**6, 10**6) @ torch.ones(10**6, 1)
+        ...     product = column @ column.T
         >>> rehearsal.peak, rehearsal.price.operations
-        (4000008000000, 2000000000000)
+        (4000000000000, 2000000000000.0)
     """
 
     def __init__(self, shapes_only: bool = True) -> None:
