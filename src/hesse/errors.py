@@ -25,8 +25,25 @@ _PLACES = re.compile(
 _LONGEST = 160
 
 
+def printable(text: str) -> str:
+    """Text on one line, its control characters spelt out: names are the user's, and what a name
+    holds must not move the cursor of a terminal or turn the direction of what follows.
+
+    Example:
+        >>> print(printable("a\\x1b[31m"))
+        a\\x1b[31m
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class HesseError(Exception):
     """Something in the request cannot be done; the text says what to change."""
+
+    def __init__(self, *args: object) -> None:
+        # Line breaks are the message's own: those of a name are quoted with it.
+        super().__init__(
+            *("\n".join(map(printable, a.split("\n"))) if isinstance(a, str) else a for a in args)
+        )
 
 
 class HesseValueError(HesseError, ValueError):

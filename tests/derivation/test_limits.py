@@ -1,13 +1,18 @@
 """What is beyond any formula is refused by name and at once; what only looks large is derived."""
 
+import runpy
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+import torch
+from beartype.roar import BeartypeCallHintViolation
 
 import hesse
 from hesse.derivation.sources.language import program
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 
 NESTED = {
     "tanh ten deep": ("sum(" + "tanh(" * 10 + "x" + ")" * 10 + ")", "x"),
@@ -25,6 +30,23 @@ def test_what_looks_large_is_derived(name: str) -> None:
     derivation = hesse.derive(text, wrt)
     assert derivation.certificate is not None and derivation.certificate.deviation < 1e-8
     assert time.process_time() - start < 60  # it was for ever
+
+
+CHAINS = {
+    "tanh": "sum(" + "tanh(" * 50 + "x" + ")" * 50 + ")",
+    "logarithms": "sum(" + "log(1+exp(" * 25 + "x" + "))" * 25 + ")",
+    "one argument throughout": "sum(" + "f(x+" * 50 + "x" + ")" * 50 + ")",
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_link_of_a_long_chain_has_a_name(name: str) -> None:
+    derivation = hesse.derive(CHAINS[name], "x")
+    assert derivation.certificate is not None and derivation.certificate.deviation < 1e-8
+    # Lines, not minutes, are counted: they grow with the depth and no faster.
+    assert derivation.certificate.lines < 8 * 50
+    longest = max(len(line.after.terms) for line in derivation.steps("x", "x")[2:])
+    assert longest <= 2 * 50
 
 
 REFUSED = [
@@ -75,6 +97,47 @@ unchecked: Any = getattr(program, "__wrapped__", program)
 def test_wrong_kinds_of_argument_are_named(wrt: Any, shapes: Any, given: Any, said: str) -> None:
     with pytest.raises(HesseTypeError, match=said):
         unchecked("sum(x)", wrt, shapes, given)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda d: d.block(5, "x"), HesseTypeError),
+        (lambda d: d.block("x", None), HesseTypeError),
+        (lambda d: d.steps("zz", "x"), HesseKeyError),
+        (lambda d: d.text(5), HesseTypeError),
+        (lambda d: d.text("zz"), HesseValueError),
+        (lambda d: d.write("x"), HesseTypeError),
+        (lambda d: d.certify("a"), HesseTypeError),
+        (lambda d: d.certify(-1), HesseValueError),
+        (lambda d: d.block("x", "x").python(name=5), HesseTypeError),
+        (lambda d: d.block("x", "x").python("\x1b"), HesseValueError),
+        (lambda d: d.block("x", "x").evaluate(x=None), HesseTypeError),
+        (lambda d: hesse.derive("sum(x**2)", "x", certify=5), HesseTypeError),  # pyright: ignore
+        (lambda d: hesse.derive("sum(x**2)", "x", stagewise=5), HesseTypeError),  # pyright: ignore
+    ],
+)
+def test_a_derivation_names_what_it_cannot_use(call: Any, kind: type[Exception]) -> None:
+    # What beartype would refuse in the tests, before hesse does, is refused as well.
+    with pytest.raises((kind, BeartypeCallHintViolation)):
+        call(hesse.derive("sum(x**3)", "x"))
+
+
+def test_an_inverse_that_does_not_exist_is_said() -> None:
+    block = hesse.derive("logdet(X)", wrt="X").block("X", "X")
+    for singular in (numpy.ones((2, 2)), torch.ones(2, 2)):
+        with pytest.raises(HesseValueError, match="inverse"):
+            block.evaluate(X=singular)
+    assert hesse.derive("logdet(X.T @ X)", wrt="X").certificate is not None
+
+
+def test_a_slice_of_the_fuzzing() -> None:
+    fuzzing = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "fuzz_derive.py"))
+    case, outcome = fuzzing["case"], fuzzing["outcome"]
+    outcomes = {seed: outcome(case(seed)) for seed in range(60)}
+    raw = {seed: said for seed, said in outcomes.items() if said.startswith("raw")}
+    # What beartype refuses in the tests, before hesse does, is refused as well.
+    assert not [item for item in raw.items() if "Beartype" not in item[1]]
 
 
 @pytest.mark.parametrize("text", ["sum(x)*sum(y)*sum(z)", "sum(w**2)**2*(b@x)"])

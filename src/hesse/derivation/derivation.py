@@ -11,7 +11,7 @@ from hesse.derivation.calculus.program import Program
 from hesse.derivation.calculus.samples import CostArrays
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.lines.records import Block, Certificate, Line, Record
-from hesse.errors import HesseKeyError, nearest
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 from hesse.process.progress import Progress
 
 
@@ -243,6 +243,11 @@ class Derivation(Record):
         """
         from hesse.derivation.show.text_writer import text
 
+        if not isinstance(expression, Expression):
+            raise HesseTypeError(
+                "expression: expected one of this derivation, such as a line's after; got"
+                f" {type(expression).__name__}"
+            )
         return text(expression, self.program, reading)
 
     def latex(self) -> str:
@@ -265,6 +270,9 @@ class Derivation(Record):
     def certify(self, seed: int = 0) -> Certificate:
         """Check every line again, at other random points.
 
+        Args:
+            seed: of the points, a whole number from 0 on.
+
         Raises:
             HesseValueError: a line is wrong; the text names it.
 
@@ -276,6 +284,9 @@ class Derivation(Record):
         """
         from hesse.derivation.check.certification import certified, valuation
 
+        if type(seed) is not int or not 0 <= seed <= 2**62:
+            kind = HesseValueError if type(seed) is int else HesseTypeError
+            raise kind(f"seed: expected a whole number from 0 to 2**62, got {seed!r}")
         point = valuation(self.program, seed, self.functions)
         certificate = certified(self, point).certificate
         assert certificate is not None
@@ -297,6 +308,8 @@ def _alike(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> Mapping[str, 
 def _formula(derivation: Derivation, rows: str, columns: str) -> Formula:
     """A block of a derivation, written now where it is not there yet."""
     for name in (rows, columns):
+        if not isinstance(name, str):
+            raise HesseTypeError(f"block: rows and columns are names of parameters; got {name!r}")
         if name not in derivation.parameters:
             close = nearest(name, list(derivation.parameters))
             raise HesseKeyError(

@@ -24,6 +24,7 @@ from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 from hesse.process.undisturbed import undisturbed
 
 WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
+PLACES = 6  # where one parameter enters, stage by stage
 OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of random points
 
 
@@ -79,6 +80,9 @@ def derive(
         >>> d.certificate.lines
         3
     """
+    for argument, value in (("certify", certify), ("stagewise", stagewise)):
+        if not isinstance(value, bool) and not (argument == "stagewise" and value is None):
+            raise HesseTypeError(f"{argument}: expected True or False, got {value!r}")
     if isinstance(source, str):
         if wrt is None:
             raise HesseValueError(
@@ -171,7 +175,11 @@ def _chosen(wrt: str | Sequence[str] | None, names: tuple[str, ...]) -> tuple[st
             f"wrt must be the names of parameters, as text or in a list; got {wrt!r}"
         )
     asked = wrt.replace(",", " ").split() if isinstance(wrt, str) else list(wrt)
+    if not asked:
+        raise HesseValueError("wrt is empty; leave it out for all parameters")
     for name in asked:
+        if not isinstance(name, str):
+            raise HesseTypeError(f"wrt must hold names; got {name!r}")
         if name not in names:
             raise HesseKeyError(
                 f"wrt: there is no parameter {name!r}; the nearest: {nearest(name, list(names))}"
@@ -188,13 +196,37 @@ def written(
     certify: bool,
     functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
 ) -> Derivation:
-    """The derivation of a program."""
+    """The derivation of a program.
+
+    Raises:
+        HesseValueError: more quantities are made one from the other than can be followed.
+    """
+    try:
+        return _written(source, program, parameters, stagewise, certify, functions or {})
+    except RecursionError:  # every walk over what a quantity is made of is recursive
+        raise HesseValueError(
+            f"derive: {program.cost.name} is made of {len(program.quantities)} quantities one after"
+            " the other, more than can be followed; derive its parts"
+        ) from None
+
+
+def _written(
+    source: str,
+    program: Program,
+    parameters: tuple[str, ...],
+    stagewise: bool | None,
+    certify: bool,
+    functions: Mapping[str, Callable[[Tensor], Tensor]],
+) -> Derivation:
     program = with_companions(program)
     first = adjoints(program, parameters)
     # A block written out grows with the depth, and there are more of them too: stages grow by
     # their own lines alone.
     layers = sum(quantity.role == "preactivation" for quantity in first.program.quantities)
-    deep = layers > WRITTEN_OUT if stagewise is None else stagewise
+    # What enters at many places has a term for each two of them in S and D; written out, one for
+    # each.
+    tied = max(len(shares) for shares in first.shares.values()) > PLACES
+    deep = layers > WRITTEN_OUT and not tied if stagewise is None else stagewise
     if deep:
         # The stages need a δ wherever a parameter enters.
         first = adjoints(program, parameters, every_slot=True)
@@ -216,7 +248,7 @@ def written(
         blocks,
         levels,
         writer=LineWriter(page, expander).block,
-        functions=functions or {},
+        functions=functions,
     )
     if not certify:
         return result

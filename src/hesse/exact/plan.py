@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hesse.capture import Captured
-from hesse.errors import HesseValueError, readable_bytes
+from hesse.errors import HesseValueError, printable, readable_bytes
 from hesse.exact.backward_pass import BackwardPass
 from hesse.exact.contraction.choice import ORDERS
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
@@ -204,7 +204,7 @@ class Plan:
         doubts = [f"does not fit: {self.too_large}"] if self.too_large else []
         for note in [*doubts, *self.notes]:
             lines += _wrapped("note", note)
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def _uses(self) -> list[str]:
         """The kinds, each with its parameters."""

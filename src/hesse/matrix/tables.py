@@ -4,7 +4,7 @@ import html as escaping
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from hesse.errors import readable_bytes
+from hesse.errors import printable, readable_bytes
 
 if TYPE_CHECKING:
     from hesse.matrix.block_hessian import BlockHessian
@@ -152,11 +152,6 @@ def _labels(hessian: "BlockHessian", i: int) -> list[Cell]:
 
 def _shown(value: Cell) -> str:
     return value if isinstance(value, str) else f"{value:.3g}"
-
-
-def printable(name: str) -> str:
-    """A name on one line, its control characters spelt out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def printable_lines(text: str) -> str:

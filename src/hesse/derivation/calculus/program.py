@@ -106,6 +106,11 @@ class Quantity:
         """The left-hand side."""
         return Entry(self.name, self.indices)
 
+    @cached_property
+    def mentions(self) -> frozenset[str]:
+        """The leaves and quantities in its definition."""
+        return names_in(self.definition)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -141,10 +146,7 @@ class Program:
         for quantity in self.quantities:
             # Quantities stand in the order in which they are computed, so those of what they are
             # made of are known.
-            direct = names_in(quantity.definition)
-            ancestors[quantity.name] = direct.union(
-                *(ancestors.get(name, frozenset()) for name in direct)
-            )
+            ancestors[quantity.name] = _all_below(quantity, ancestors)
         return ancestors
 
     @property
@@ -169,13 +171,22 @@ class Program:
 
     def with_quantity(self, quantity: Quantity) -> "Program":
         """The program with one more quantity (a δ, an S or a D), before the cost."""
-        return replace(self, quantities=(*self.quantities[:-1], quantity, self.quantities[-1]))
+        extended = replace(self, quantities=(*self.quantities[:-1], quantity, self.quantities[-1]))
+        # Nothing before it changes: a program that grows by n names would be walked n times.
+        ancestors = {**self._ancestors, quantity.name: _all_below(quantity, self._ancestors)}
+        vars(extended)["_ancestors"] = ancestors
+        return extended
 
     def shape(self, name: str) -> tuple[Size, ...]:
         """The sizes of a leaf or quantity."""
         if name in self.leaves:
             return self.leaves[name].sizes
         return tuple(index.size for index in self.by_name[name].indices)
+
+
+def _all_below(quantity: Quantity, ancestors: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    below = (ancestors.get(name, frozenset()) for name in quantity.mentions)
+    return quantity.mentions.union(*below)
 
 
 def nodes_of(definition: Definition) -> Iterator[Node]:

@@ -30,6 +30,7 @@ MOST_ENTRIES = 2**22  # entries of an array, of a leaf or in a line, that is che
 
 Functions = Mapping[str, Callable[[Tensor], Tensor]]
 Derived = TypeVar("Derived", bound=Record)
+_Size = TypeVar("_Size", str, int)
 
 
 def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
@@ -130,24 +131,46 @@ def valuation(program: Program, seed: int = 0, functions: Functions | None = Non
     """
     letters, resized = small_sizes(program)
     _require_small(program, letters, resized)
+    # XᵀX has an inverse only where X is tall: every second pair of tries has the sizes the other
+    # way round.
+    ways = [(letters, resized), (_turned(letters), _turned(resized))]
     for attempt in range(40):
+        letters, resized = ways[attempt // 2 % 2]
         # Large values lose digits to cancellation; where all are, they have to do.
         most = 1e9 if attempt < 20 else 1e60
         arrays = random_arrays(program, letters, resized, seed + 100 * attempt)
         if attempt % 2:
             arrays = {name: array.abs() for name, array in arrays.items()}
         point = Valuation(program, arrays, functions, resized)
-        values = [point.value(quantity.name) for quantity in program.quantities]
+        try:
+            values = [point.value(quantity.name) for quantity in program.quantities]
+        except torch.linalg.LinAlgError:  # a matrix without an inverse is no point to check at
+            continue
         if all(
             bool(value.isfinite().all()) and float(value.abs().max()) < most
             for value in values
             if value.numel()
-        ):
+        ) and _invertible(program, point):
             return point
     raise HesseValueError(
         f"derive: no point was found at which {program.cost.name} and all that it is made of are"
-        " finite (a logarithm or a root of something that is always negative?), so nothing can be"
-        " certified; check the expression"
+        " finite (a logarithm or a root of something that is always negative, the inverse of a"
+        " matrix that has none?), so nothing can be certified; check the expression"
+    )
+
+
+def _turned(sizes: Mapping[_Size, int]) -> dict[_Size, int]:
+    """The same numbers, given out in the other order."""
+    return dict(zip(sizes, [*sizes.values()][::-1], strict=True))
+
+
+def _invertible(program: Program, point: Valuation) -> bool:
+    """Whether every matrix whose inverse or determinant is taken is far from having none."""
+    return all(
+        float(torch.linalg.cond(point.value(quantity.definition.argument.name)).max()) < 1e8
+        for quantity in program.quantities
+        if isinstance(quantity.definition, ArrayCall)
+        and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2
     )
 
 

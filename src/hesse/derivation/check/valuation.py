@@ -37,7 +37,8 @@ from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # Up to so many gradients are taken one by one.
-_ONE_BY_ONE = 16
+_ONE_BY_ONE = 8
+_FEW = 4  # factors of one product
 
 
 class Valuation:
@@ -148,7 +149,11 @@ class Valuation:
         coefficient = torch.tensor(float(term.coefficient), dtype=torch.float64)
         if not operands:
             return coefficient
-        return coefficient * opt_einsum.contract(*chain.from_iterable(operands), free)
+        # Finding the best order takes longer than any order of so many small arrays.
+        order = "auto" if len(operands) <= _FEW else "greedy"
+        return coefficient * opt_einsum.contract(
+            *chain.from_iterable(operands), free, optimize=order
+        )
 
     def _factor(self, factor: Factor) -> tuple[Tensor, tuple[Index, ...]]:
         """The array of a factor, and the index of each of its axes: one may stand twice."""
@@ -165,8 +170,12 @@ class Valuation:
                 return self._partial(inner, by)
             case Apply(name, order, argument):
                 value, axes = self._factor(argument)
-                function = self.functions.get(name) or FUNCTIONS[name].value
-                return nth_derivative(function, order, value), axes
+                key = (name, order, argument.name if isinstance(argument, Entry) else argument)
+                # The slope of one function at one quantity stands in many lines.
+                if key not in self._kept:
+                    function = self.functions.get(name) or FUNCTIONS[name].value
+                    self._kept[key] = nth_derivative(function, order, value)
+                return self._kept[key], axes
             case Power(base, exponent):
                 number, axes = exponent.number, indices(factor)
                 if number is None:

@@ -7,6 +7,7 @@ from math import prod
 from threading import Lock
 from typing import Any
 
+import numpy
 import torch
 
 from hesse.derivation.calculus.expression import Expression, Index, Size
@@ -28,7 +29,7 @@ from hesse.derivation.code.binding import (
 from hesse.derivation.code.function import Function
 from hesse.derivation.code.schedule import schedule
 from hesse.derivation.code.syntax import defined, tree
-from hesse.errors import HesseMemoryError, HesseValueError, readable_bytes
+from hesse.errors import HesseMemoryError, HesseValueError, in_a_line, readable_bytes
 from hesse.process.memory import available_bytes
 
 # So many compiled functions are kept, the last ones asked for.
@@ -110,7 +111,13 @@ def evaluate(
             while len(_kept) > _MOST:
                 _kept.popitem(last=False)
     function, names, _ = kept
-    return function(*[ready.values[name] for name in names])
+    try:
+        return function(*[ready.values[name] for name in names])
+    except (numpy.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+        raise HesseValueError(
+            "evaluate: the formula has the inverse of a matrix, which does not exist at these"
+            f" arrays ({in_a_line(error)})"
+        ) from error
 
 
 class _Compiler:

@@ -17,7 +17,7 @@ from hesse.derivation.code.schedule import schedule
 from hesse.derivation.code.statements import Combination, NamedMap, Schedule
 from hesse.derivation.code.syntax import defined, literal, tree
 from hesse.derivation.lines.records import Block
-from hesse.errors import HesseValueError, nearest
+from hesse.errors import HesseTypeError, HesseValueError, nearest, printable
 
 # Where a formula takes several lines, the later ones stand further in.
 _FILL = TextWrapper(
@@ -81,6 +81,8 @@ def python(
             f"backend: expected {' or '.join(map(repr, BACKENDS))}, got {backend!r}; nearest:"
             f" {nearest(str(backend), list(BACKENDS))}"
         )
+    if not isinstance(name, str):
+        raise HesseTypeError(f"name: expected a name for a function, got {name!r}")
     if not name.isidentifier() or keyword.iskeyword(name):
         raise HesseValueError(f"name: expected a name for a function, got {name!r}")
     library = BACKENDS[backend]
@@ -193,7 +195,7 @@ def _lengths(function: Function, leaves: list[Leaf]) -> Iterator[tuple[ast.stmt,
 
 def _rows(statement: ast.stmt, comment: str) -> list[str]:
     """A statement with its comment beside it, or above it where there is no room."""
-    code, remark = ast.unparse(statement), f"# {comment}"
+    code, remark = ast.unparse(statement), f"# {printable(comment)}"
     if not comment or len(remark) > WIDTH:
         return [code]
     beside = f"{code}  {remark}"

@@ -13,10 +13,27 @@ from hesse.derivation.calculus.differentiation import (
 )
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
 from hesse.derivation.calculus.name import Name, primed
-from hesse.derivation.calculus.normal_form import simplify
+from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.picking import Picker
-from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, names_in, nodes_of
+from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, nodes_of
 from hesse.operations.registry import ARRAY_FUNCTIONS
+
+# A derivative that weighs more gets a name, so that it is written and differentiated once. Without
+# one a chain of n functions has a derivative of n factors at each of its links, and a second
+# derivative of n terms of them. In a long chain every link has its names, so that all lines are
+# short.
+LONG, LONG_IN_A_CHAIN = 24, 6
+CHAIN = 12  # quantities made from each other, one after the other
+
+
+def longest(program: Program) -> int:
+    """The most that a derivative weighs without a name of its own."""
+    depth: dict[str, int] = {}
+    for quantity in program.quantities:
+        depth[quantity.name] = 1 + max(
+            (depth[name] for name in quantity.mentions if name in depth), default=0
+        )
+    return LONG if max(depth.values()) <= CHAIN else LONG_IN_A_CHAIN
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,7 @@ class Adjoints:
     shares: dict[str, tuple[Share, ...]]
     entries: dict[str, Entry]
     quantity_of: dict[str, str]  # for each δ, the quantity it is the signal of
+    longest: int = LONG  # what a derivative weighs that has no name
 
     def moved_shares(
         self, of: Entry, by: Entry, of_entry: OfEntry
@@ -95,19 +113,20 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     """Reverse accumulation over the named quantities.
 
     ∂J/∂q = Σ over the quantities c that mention q of ∂J/∂c · ∂c/∂q. It is named δ where q is a
-    pre-activation, or where it is a sum or is needed more than once; elsewhere it is put in. With
-    ``every_slot``, each place where a parameter enters has its δ too.
+    pre-activation, where it is a sum or is needed more than once, or long; elsewhere it is put
+    in. With ``every_slot``, each place where a parameter enters has its δ too.
     """
     entries = {name: natural_entry(program, name) for name in parameters}
     wanted = {name for name in parameters if name in program.leaves}
     users = {
-        name: [q for q in program.quantities if name in names_in(q.definition)]
+        name: [q for q in program.quantities if name in q.mentions]
         for name in (*program.by_name, *parameters)
     }
     signal: dict[str, Expression] = {program.cost.name: ONE}  # at the quantity's own indices
     named: list[Quantity] = []
     quantity_of: dict[str, str] = {}
-    names = Picker(program.names)
+    # Stage by stage every layer has its δ already.
+    names, most = Picker(program.names), LONG if every_slot else longest(program)
 
     def arriving(name: str, place: Entry) -> tuple[Share, ...]:
         shares = []
@@ -136,10 +155,11 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         expression = simplify(add(*(share.product for share in shares)), distributions(program))
         # A sum gets a name where it is passed on to several names; that of an activation goes
         # into the δ below it alone.
-        uses = len(names_in(quantity.definition))
-        slot = every_slot and not wanted.isdisjoint(names_in(quantity.definition))
-        long = len(expression.terms) > 1 and (uses > 1 or quantity.role != "activation")
-        if slot or long or quantity.role == "preactivation":
+        uses = len(quantity.mentions)
+        slot = every_slot and not wanted.isdisjoint(quantity.mentions)
+        passed_on = len(expression.terms) > 1 and (uses > 1 or quantity.role != "activation")
+        long = weight(expression) > most
+        if slot or passed_on or long or quantity.role == "preactivation":
             name = names.pick(primed(Name.read(quantity.name).signal))
             named.append(
                 Quantity(
@@ -157,7 +177,8 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     arrived = {name: arriving(name, entries[name]) for name in parameters}
     # A δ needs the values of the whole forward pass, so all of them come after it.
     everything = (*program.quantities[:-1], *named, program.cost)
-    return Adjoints(replace(program, quantities=tuple(everything)), arrived, entries, quantity_of)
+    grown = replace(program, quantities=tuple(everything))
+    return Adjoints(grown, arrived, entries, quantity_of, most)
 
 
 def natural_entry(program: Program, name: str) -> Entry:

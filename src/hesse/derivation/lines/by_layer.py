@@ -212,7 +212,8 @@ class Stages:
             pair
             for pair in pairs
             if any(
-                self._depends(user, self.page.users(pair[0])[0])
+                self._depends(user, first)
+                for first in self.page.users(pair[0])[:1]
                 for user in self.page.users(pair[1])
             )
         ]

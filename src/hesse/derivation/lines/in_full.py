@@ -37,6 +37,16 @@ class DerivedCurvature:
     lines: tuple[Line, ...]
 
 
+@dataclass(frozen=True)
+class Shortened:
+    """A derivative that was too long to be put in: ∂entry/∂by = closed, in its name."""
+
+    entry: Entry
+    by: Entry
+    name: Entry
+    closed: Expression
+
+
 @dataclass
 class InFull:
     """Carries derivatives out on a page; the S that one block names, the next one knows."""
@@ -44,10 +54,12 @@ class InFull:
     page: Page
     curvatures: dict[str, DerivedCurvature] = field(default_factory=dict)
     known: dict[tuple[str, str], tuple[Entry, Entry, Expression]] = field(default_factory=dict)
+    shortened: dict[tuple[str, str], "Shortened"] = field(default_factory=dict)
+    told: set[tuple[str, str]] = field(default_factory=set)
 
     def begin(self) -> None:
-        """A new block shows its own lines, all of them."""
-        self.known = {}
+        """A new block shows its own lines, all of them; of a name, what it stands for."""
+        self.known, self.told = {}, set()
 
     def expand(self, partial: Partial) -> Expression:
         """The derivative of a named quantity, carried out; its lines are written the first time."""
@@ -61,11 +73,41 @@ class InFull:
                 general = self.page.letters.beside(
                     self.page.program.by_name[entry.name].entry, {i.name for i in by.indices}
                 )
-            self.known[key] = (general, by, self._derive(general, by))
+            self.known[key] = self._shortened(general, by)
         known_entry, known_by, closed = self.known[key]
         return renamed_to(
             closed, (*known_entry.indices, *known_by.indices), (*entry.indices, *by.indices)
         )
+
+    def _shortened(self, entry: Entry, by: Entry) -> tuple[Entry, Entry, Expression]:
+        """A derivative, under a name where it is long, so that all that it is put into is short."""
+        key = (entry.name, by.name)
+        kept = self.shortened.get(key)
+        if kept is not None:
+            self._tell(kept)
+            return kept.entry, kept.by, kept.closed
+        derived = self._derive(entry, by)
+        if weight(derived) <= self.page.adjoints.longest:
+            return entry, by, derived
+        kept = self.shortened[key] = Shortened(entry, by, *self._named(entry, by, derived))
+        self._tell(kept)
+        return entry, by, kept.closed
+
+    def _tell(self, kept: "Shortened") -> None:
+        """What a name stands for, and those in it: once in each block."""
+        key = (kept.entry.name, kept.by.name)
+        if key in self.told:
+            return
+        self.told.add(key)
+        mentions = self.page.program.by_name[kept.name.name].mentions
+        for other in list(self.shortened.values()):
+            if other.name.name in mentions:
+                self._tell(other)
+        self._write_name(kept.entry, kept.by, kept.closed, kept.name)
+
+    def _write_name(self, entry: Entry, by: Entry, closed: Expression, name: Entry) -> None:
+        note = self.page.program.by_name[name.name].note
+        self.page.write("name", of(Partial(entry, (by,))), closed, note, name)
 
     def _derive(self, entry: Entry, by: Entry) -> Expression:
         before = of(Partial(entry, (by,)))
@@ -129,7 +171,7 @@ class InFull:
             if name in seen or name not in self.page.program.by_name:
                 continue
             seen.add(name)
-            stack.extend(names_in(self.page.program.by_name[name].definition))
+            stack.extend(self.page.program.by_name[name].mentions)
         return False
 
     def _curvature(self, delta: Entry, z: Entry) -> Expression:
@@ -141,13 +183,7 @@ class InFull:
             # A single product is as short as a name for it.
             if len(derived.terms) > 1:
                 name, derived = self._named(delta, z, derived)
-                self.page.write(
-                    "name",
-                    of(Partial(delta, (z,))),
-                    derived,
-                    self.page.program.by_name[name.name].note,
-                    name,
-                )
+                self._write_name(delta, z, derived, name)
             kept = DerivedCurvature(delta, z, derived, tuple(self.page.lines[start:]))
             self.curvatures[delta.name] = kept
         else:
@@ -160,17 +196,22 @@ class InFull:
             kept.expression, (*kept.delta.indices, *kept.z.indices), (*delta.indices, *z.indices)
         )
 
-    def _named(self, delta: Entry, z: Entry, derived: Expression) -> tuple[Entry, Expression]:
-        wish = Name("S", Name.read(delta.name).layer)
-        name = Picker(self.page.program.names).pick(primed(wish))
-        quantity_of = self.page.adjoints.quantity_of
-        note = f"the curvature of {self.page.program.cost.name} in {quantity_of[delta.name]}"
-        diagonal = on_diagonals(derived, delta.indices, z.indices)
-        entry = Entry(name, diagonal.indices)
-        self.page.symmetric_in(entry, delta.indices, z.indices)
-        quantity = Quantity(name, entry.indices, diagonal.expression, "curvature", note)
-        self.page.program = self.page.program.with_quantity(quantity)
-        return entry, diagonal.named(entry)
+    def _named(self, entry: Entry, by: Entry, derived: Expression) -> tuple[Entry, Expression]:
+        """A name for ∂entry/∂by, an S or a D, and the derivative in it."""
+        quantity = self.page.adjoints.quantity_of.get(entry.name)
+        kind, role = ("D", "transport") if quantity is None else ("S", "curvature")
+        wish = Name(kind, of=Name.read(quantity or entry.name).place, by=Name.read(by.name).place)
+        note = str(Name("∂", of=entry.name, by=by.name))
+        if quantity == by.name:
+            wish = Name(kind, wish.of)
+            note = f"the curvature of {self.page.program.cost.name} in {quantity}"
+        diagonal = on_diagonals(derived, entry.indices, by.indices)
+        name = Entry(Picker(self.page.program.names).pick(primed(wish)), diagonal.indices)
+        if quantity == by.name:
+            self.page.symmetric_in(name, entry.indices, by.indices)
+        definition = Quantity(name.name, name.indices, diagonal.expression, role, note)
+        self.page.program = self.page.program.with_quantity(definition)
+        return name, diagonal.named(name)
 
     def with_curvature_written_out(
         self, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
@@ -181,7 +222,7 @@ class InFull:
         for quantity in (known[name] for name in mentioned(result) if name in known):
             if quantity.role == "curvature" and isinstance(quantity.definition, Expression):
                 short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
-                below = (known[n].role for n in names_in(quantity.definition) if n in known)
+                below = (known[n].role for n in quantity.mentions if n in known)
                 if short or not {"delta", "curvature"}.isdisjoint(below):
                     put = written_out(result, quantity.entry, quantity.definition)
                     return quantity.name, self.page.simplified(put, rows, columns)

@@ -15,7 +15,7 @@ from hesse.derivation.calculus.expression import (
     indices,
 )
 from hesse.derivation.calculus.normal_form import simplify
-from hesse.derivation.calculus.program import Program, mentioned, names_in
+from hesse.derivation.calculus.program import Program, mentioned
 from hesse.derivation.lines.adjoints import Adjoints, distributions
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.records import Line
@@ -133,7 +133,7 @@ class Page:
             q.name
             for q in self.program.quantities
             if q.role not in BACKWARD
-            and name in names_in(q.definition)
+            and name in q.mentions
             and (q.name == cost or q.name in self.program.ancestors(cost))
         ]
 

@@ -1,6 +1,9 @@
 """The lines of first derivatives and of blocks: from what everybody has to the collected second
 derivative."""
 
+from collections.abc import Iterator
+from itertools import chain, count, product, repeat
+from string import ascii_uppercase
 from typing import Protocol, runtime_checkable
 
 from hesse.derivation.calculus import rules
@@ -112,10 +115,8 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     branches = _branches(page, A, B)
     partials = partials_in(branches)
     # Branches have letters only where there are several.
-    letters = {
-        partial: chr(ord("A") + k) if len(partials) > 1 else ""
-        for k, partial in enumerate(partials)
-    }
+    names = _branch_letters() if len(partials) > 1 else repeat("")
+    letters = dict(zip(partials, names, strict=False))
     marks = tuple(_mark(term, letters) for term in branches.terms) if len(partials) > 1 else ()
     rule = _rule(derivative(known, A, total_derivative(page.program)), bool(partials))
     part = "factor" if rule == rules.PRODUCT else "term"
@@ -147,6 +148,12 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
             result = expression
     result = _substitute(page, result, A.indices, B.indices)
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
+
+
+def _branch_letters() -> Iterator[str]:
+    """A, B, … Z, AA, AB, …"""
+    lengths = (product(ascii_uppercase, repeat=length) for length in count(1))
+    return map("".join, chain.from_iterable(lengths))
 
 
 def _zero(page: Page, A: Entry, B: Entry, before: Expression, reason: str) -> Block:

@@ -61,7 +61,8 @@ def fragment(record: Record) -> str:
 
 
 def _rendered(template: str, record: Record, prefix: str) -> str:
-    return _environment().get_template(template).render(_Content(record).model(), prefix=prefix)
+    page = _environment().get_template(template).render(_Content(record).model(), prefix=prefix)
+    return _UNSHOWN.sub(lambda sign: repr(sign[0])[1:-1], page)
 
 
 def _environment() -> Any:
@@ -81,6 +82,10 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+# Signs of control, and those that turn the direction of a text; MathML has unseen ones of its own.
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from hesse.derivation.show import document
 from hesse.derivation.show.document import Equation, Sizes, Sum, summands, without_indices
 from hesse.derivation.show.matrices import Forms
 from hesse.derivation.show.matrix.nodes import Matrix
-from hesse.errors import HesseValueError, nearest
+from hesse.errors import HesseTypeError, HesseValueError, nearest
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,11 @@ def known_reading(name: str) -> Reading:
     """The reading of that name.
 
     Raises:
+        HesseTypeError: it is no name.
         HesseValueError: there is none; the text names those that there are.
     """
+    if not isinstance(name, str):
+        raise HesseTypeError(f"reading must be the name of one, such as 'matrix'; got {name!r}")
     if name not in READINGS:
         raise HesseValueError(
             f"reading must be one of {', '.join(map(repr, READINGS))}, got {name!r}; "

@@ -24,6 +24,7 @@ from hesse.derivation.show.given import shape_text
 from hesse.derivation.show.layout import Part, broken, laid_out, prose, table, underlined, wide
 from hesse.derivation.show.outline import Outline, number
 from hesse.derivation.show.text_writer import TextWriter
+from hesse.errors import printable
 
 WIDTH = 100
 _MARGIN = 12  # of the header's names
@@ -54,7 +55,7 @@ def block_text(block: Block, record: Record, reading: str = "indices") -> str:
 
 
 def _joined(rows: Iterable[str]) -> str:
-    return "".join(f"{row.rstrip()}\n" for row in rows)
+    return "".join(f"{printable(row.rstrip())}\n" for row in rows)
 
 
 class TextPage:

@@ -12,13 +12,14 @@ from hesse.derivation.show.names import text_function, text_name
 from hesse.derivation.show.numerals import primes, raised, rational
 from hesse.derivation.show.readings import known_reading
 from hesse.derivation.show.writer import Writer
+from hesse.errors import printable
 
 
 class TextWriter(Writer):
     """Formulas in Unicode."""
 
     def name(self, name: str, indices: Sequence[str] = ()) -> str:
-        return text_name(name, indices)
+        return printable(text_name(name, indices))
 
     def index(self, name: str) -> str:
         return name

@@ -22,7 +22,17 @@ from hesse.derivation.sources.language.tree import (
 from hesse.derivation.sources.language.vocabulary import along_the_last
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
+# Products and powers within each other that are differentiated as one formula: a derivative of n of
+# them has n terms of n factors, a second one n² terms.
+NESTED = 3
+
+FACTORS = 8
+
 _ARITHMETIC = frozenset({"sum", "mean", "norm2", "trace", "diag", "eye", "sqrt"})
+
+
+def _is_product(tree: Tree) -> bool:
+    return isinstance(tree, Binary) and tree.operator in ("*", "@")
 
 
 def is_whole(tree: Tree) -> TypeGuard[FunctionCall]:
@@ -59,6 +69,9 @@ class QuantityNames:
         # A tree is asked for its depth by every tree above it.
         self._depth: dict[Tree, int] = {}
         self._plan: dict[Tree, tuple[str, str]] = {}  # the name wished for, and the role
+        # How many products and powers without a name stand within each other.
+        self._nesting: dict[Tree, int] = {}
+        self._factors: dict[Tree, int] = {}  # of a product, those that vary
         parts = tuple(dict.fromkeys(walk(tree)))
         self._layers([part for part in parts if self._is_layer(part)], parts)
         # How often each subtree stands somewhere, equal ones together.
@@ -73,6 +86,9 @@ class QuantityNames:
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif within[part] > 1 and self._is_work(part):
                 self._plan.setdefault(part, ("u", "value"))
+        # Last, when it is known what else has a name.
+        for part in parts:
+            self._split(part)
         self.cost = self._free("J")
 
     def __contains__(self, tree: Tree) -> bool:
@@ -101,6 +117,46 @@ class QuantityNames:
             isinstance(part, FunctionCall) or (isinstance(part, Binary) and part.operator == "@")
             for part in walk(tree)
         )
+
+    def _split(self, tree: Tree) -> None:
+        """Name the parts in which products and powers are nested too deep for one formula."""
+        parts = [child for child in children(tree) if child not in self._plan]
+        nested = max(map(self._nesting.__getitem__, parts), default=0)
+        if self._opens(tree):
+            # The factors of one product stand side by side.
+            own = max((self._nesting[p] - _is_product(p) for p in parts), default=0)
+            # Of a power whose exponent moves too, base and exponent have a term each.
+            match tree:
+                case Binary("**", _, exponent):
+                    twofold = not self._constant(exponent)
+                case _:
+                    twofold = False
+            nested = 1 + twofold + (own if _is_product(tree) else nested)
+        # So do no more than a few in one formula: each has a term with all the others.
+        factors = sum(self._factors.get(p, 1) for p in parts) if _is_product(tree) else 1
+        if factors > FACTORS:
+            self._plan.update({p: ("u", "value") for p in parts if self._factors.get(p, 1) > 1})
+            factors = 2
+        self._factors[tree] = factors
+        if nested > NESTED:
+            for part in parts:
+                if self._nesting[part] >= NESTED - 1:
+                    self._plan[part] = ("u", "value")
+            nested = 2
+        self._nesting[tree] = nested
+
+    def _opens(self, tree: Tree) -> bool:
+        """Whether a tree is a product or a power of what varies."""
+        match tree:
+            case Binary("*" | "@" | "/", left, right):
+                return not (self._constant(left) or self._constant(right)) or (
+                    tree.operator == "/" and not self._constant(right)
+                )
+            case Binary("**", left, right):
+                return not self._constant(tree)
+            case FunctionCall("sqrt" | "norm2"):
+                return True
+        return False
 
     # ---------------------------------------------------------------- networks
 

@@ -22,7 +22,7 @@ from hesse.derivation.sources.language.tree import (
 from hesse.derivation.sources.language.vocabulary import advice, along_an_axis, is_unknown, known
 from hesse.errors import HesseValueError
 
-DEEPEST = 100  # forms within forms; every walk over a tree is recursive
+DEEPEST = 160  # forms within forms; every walk over a tree is recursive
 LONGEST = 1000  # digits; float64 tells some 17 of them apart, and none has more than 767
 
 _OPERATORS: dict[type[ast.operator], Operator] = {

@@ -6,12 +6,28 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeVar
 
 Operator = Literal["+", "-", "*", "/", "**", "@"]
 Span = tuple[int, int]  # where in the text: the first character, and the one after the last
+Form = TypeVar("Form")
 
 
+def _hashed_once(form: type[Form]) -> type[Form]:
+    """A tree is looked up in tables at every step, and its hash is that of all below it: without
+    this a walk over a tree takes as long as the square of its size."""
+    of_fields = form.__hash__
+
+    def kept(self: Form) -> int:
+        if "_hash" not in self.__dict__:
+            object.__setattr__(self, "_hash", of_fields(self))
+        return self.__dict__["_hash"]
+
+    form.__hash__ = kept
+    return form
+
+
+@_hashed_once
 @dataclass(frozen=True)
 class Symbol:
     """An array, or the letter of a size used as a number."""
@@ -20,6 +36,7 @@ class Symbol:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class Number:
     """A number as it is written: not negative, with finitely many digits. A quotient is a
@@ -29,6 +46,7 @@ class Number:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class Negative:
     """``-operand``"""
@@ -37,6 +55,7 @@ class Negative:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class Binary:
     """``left operator right``; all but ``@`` entry by entry."""
@@ -47,6 +66,7 @@ class Binary:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class Transpose:
     """``operand.T``"""
@@ -55,6 +75,7 @@ class Transpose:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+@_hashed_once
 @dataclass(frozen=True)
 class FunctionCall:
     """``function(argument)`` or ``function(argument, axis=axis)``."""

@@ -13,7 +13,7 @@ from hesse.capture import NotCaptured, capture, data_leaves
 from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.derivation.calculus.expression import ZERO, Entry, of
-from hesse.derivation.calculus.program import Leaf, Program, Quantity, names_in
+from hesse.derivation.calculus.program import Leaf, Program, Quantity
 from hesse.derivation.calculus.samples import CostArrays
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.sources.networks.builder import Builder, Given, layer_of
@@ -219,9 +219,7 @@ class _Translation:
         value = self.build.composed(self.view(self.graph.output).expression)
         cost = Quantity(self.build.name("J"), (), value, "cost", "the cost of one sample")
         # A leaf that nothing mentions any more is not shown.
-        used = set().union(
-            *(names_in(quantity.definition) for quantity in (*self.build.quantities, cost))
-        )
+        used = set().union(*(quantity.mentions for quantity in (*self.build.quantities, cost)))
         leaves = {
             name: leaf
             for name, leaf in self.build.leaves.items()
