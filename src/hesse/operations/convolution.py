@@ -356,7 +356,8 @@ def _groups(
         o = call.build.letters.new("output", int(inner.size) * groups, taken)
         C, N, K = (torch.arange(int(index.size)) for index in (c, inner, o))
         array = K[:, None, None] == int(inner.size) * (C[None, :, None] // per) + N[None, None, :]
-        shown = f"[{{0}} = {inner.size}⌊{{1}}/{per}⌋ + {{2}}]"
+        near = "{1}" if per == 1 else f"⌊{{1}}/{per}⌋"
+        shown = f"[{{0}} = {inner.size}{near} + {{2}}]"
         return (o,), call.build.condition(shown, (o, c, inner), array)
     (o,), (inner,) = along["o"], along["c'"]
     outputs = int(o.size) // groups

@@ -10,8 +10,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, Size, indices, of
+from hesse.derivation.calculus.partials import partials_in
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Record
@@ -27,6 +29,7 @@ LARGEST_SIZE = 4
 MOST_AXES = 32  # of one array; a block has those of both its parameters, and torch takes 64
 MOST_BLOCK_ENTRIES = 2**26  # entries, half a gigabyte in float64
 MOST_ENTRIES = 2**22  # entries of an array, of a leaf or in a line, that is checked
+MOST_DERIVATIVES = 2**27  # entries of a derivative that stands in a line: one gibibyte
 
 Functions = Mapping[str, Callable[[Tensor], Tensor]]
 Derived = TypeVar("Derived", bound=Record)
@@ -144,7 +147,7 @@ def valuation(program: Program, seed: int = 0, functions: Functions | None = Non
         point = Valuation(program, arrays, functions, resized)
         try:
             values = [point.value(quantity.name) for quantity in program.quantities]
-        except torch.linalg.LinAlgError:  # a matrix without an inverse is no point to check at
+        except LinAlgError:  # a matrix without an inverse is no point to check at
             continue
         if all(
             bool(value.isfinite().all()) and float(value.abs().max()) < most
@@ -205,6 +208,25 @@ def _entries(point: Valuation, *expressions: Expression) -> int:
     return math.prod(point.size(index.size) for index in over)
 
 
+def _require_derivatives(point: Valuation, line: Line, where: str) -> None:
+    entries = _most_derivatives(point, line)
+    if entries > MOST_DERIVATIVES:
+        raise HesseValueError(
+            f"derive: line {line.label} of {where} has a derivative of {entries:,} entries, and"
+            " constants, such as the windows of a convolution, keep its sizes from being made"
+            f" small; what is checked has at most {MOST_DERIVATIVES:,}. certify=False leaves the"
+            " lines unchecked; or derive a smaller model of the same kind"
+        )
+
+
+def _most_derivatives(point: Valuation, line: Line) -> int:
+    """How many entries the largest derivative has that is not carried out in a line."""
+    partials = (
+        partial for pair in _equations(line) for side in pair for partial in partials_in(side)
+    )
+    return max((_entries(point, of(partial)) for partial in partials), default=0)
+
+
 def _block_entries(block: Block, point: Valuation) -> int:
     return _entries(point, of(block.rows), of(block.columns))
 
@@ -226,6 +248,7 @@ def certified(
 
     def of_line(line: Line, where: str) -> Line:
         worst = 0.0
+        _require_derivatives(point, line, where)
         for before, after in _equations(line):
             if (before, after) not in known:
                 known[before, after] = deviation(before, after, point)
@@ -298,6 +321,7 @@ def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "CheckAtAr
             line
             for line in lines
             if all(_entries(point, *pair) <= MOST_ENTRIES for pair in _equations(line))
+            and _most_derivatives(point, line) <= MOST_DERIVATIVES
         )
 
     small = replace(

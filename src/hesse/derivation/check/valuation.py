@@ -38,6 +38,9 @@ from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # Up to so many gradients are taken one by one.
 _ONE_BY_ONE = 8
+# Entries of what goes through automatic differentiation together, per step of it: all rows at once
+# take the square of the number of values.
+_TOGETHER = 2**20
 _FEW = 4  # factors of one product
 
 
@@ -115,8 +118,12 @@ class Valuation:
             match quantity.definition:
                 case ArrayCall(operation, argument):
                     value = ARRAY_FUNCTIONS[operation].value(self.value(argument.name))
-                case BlackBox(_, arguments, function):
+                case BlackBox(_, arguments, function, order, curved):
                     value = function(*map(self.value, arguments))
+                    # The slope of what is linear in pieces moves with nothing; that of a pooling
+                    # has an entry for each two positions, and a gradient each.
+                    if order == 1 and not curved:
+                        value = value.detach()
                 case definition:
                     value = self.array(definition, quantity.indices)
         return value + self._moved[name] if name in self._moved else value
@@ -246,9 +253,16 @@ def _gradients(values: Tensor, by: Tensor, create_graph: bool) -> Tensor:
         allow_unused=True,
     )
     if len(values) > _ONE_BY_ONE:
-        units = torch.eye(len(values), dtype=values.dtype)
-        (rows,) = slope(values, grad_outputs=units, is_grads_batched=True)
-        return torch.zeros(len(values), *by.shape, dtype=by.dtype) if rows is None else rows
+        most = max(_ONE_BY_ONE, _TOGETHER // max(len(values), by.numel()))
+        parts: list[Tensor] = []
+        for start in range(0, len(values), most):
+            units = torch.zeros(min(most, len(values) - start), len(values), dtype=values.dtype)
+            units.diagonal(start).fill_(1)
+            (rows,) = slope(values, grad_outputs=units, is_grads_batched=True)
+            if rows is None:
+                return torch.zeros(len(values), *by.shape, dtype=by.dtype)
+            parts.append(rows)
+        return torch.cat(parts)
     rows = [slope(value)[0] for value in values]
     zero = torch.zeros_like(by)
     return torch.stack([zero if row is None else row for row in rows])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy
 import torch
+from torch.linalg import LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 from hesse.derivation.calculus.expression import Expression, Index, Size
 from hesse.derivation.calculus.program import Program
@@ -113,7 +114,7 @@ def evaluate(
     function, names, _ = kept
     try:
         return function(*[ready.values[name] for name in names])
-    except (numpy.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+    except (numpy.linalg.LinAlgError, LinAlgError) as error:
         raise HesseValueError(
             "evaluate: the formula has the inverse of a matrix, which does not exist at these"
             f" arrays ({in_a_line(error)})"
