@@ -356,16 +356,20 @@ def _groups(
         o = call.build.letters.new("output", int(inner.size) * groups, taken)
         C, N, K = (torch.arange(int(index.size)) for index in (c, inner, o))
         array = K[:, None, None] == int(inner.size) * (C[None, :, None] // per) + N[None, None, :]
-        near = "{1}" if per == 1 else f"⌊{{1}}/{per}⌋"
-        shown = f"[{{0}} = {inner.size}{near} + {{2}}]"
-        return (o,), call.build.condition(shown, (o, c, inner), array)
+        right = _in_group(per, int(inner.size))
+        return (o,), call.build.condition(f"[{{0}} = {right}]", (o, c, inner), array)
     (o,), (inner,) = along["o"], along["c'"]
     outputs = int(o.size) // groups
     C, K, N = (torch.arange(int(index.size)) for index in (c, o, inner))
     array = C[:, None, None] == per * (K[None, :, None] // outputs) + N[None, None, :]
-    near = "{1}" if outputs == 1 else f"⌊{{1}}/{outputs}⌋"
-    right = f"{'' if per == 1 else per}{near}" + ("" if per == 1 else " + {2}")
+    right = _in_group(outputs, per)
     return (o,), call.build.condition(f"[{{0}} = {right}]", (c, o, inner), array)
+
+
+def _in_group(per: int, inner: int) -> str:
+    """A channel by its group, that of {1} where a group has so many, and its place {2} within."""
+    near = "{1}" if per == 1 else f"⌊{{1}}/{per}⌋"
+    return near if inner == 1 else f"{inner}{near} + {{2}}"
 
 
 RECORDS = [

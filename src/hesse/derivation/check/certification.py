@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.linalg import LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, Size, indices, of
 from hesse.derivation.calculus.partials import partials_in
@@ -147,7 +146,8 @@ def valuation(program: Program, seed: int = 0, functions: Functions | None = Non
         point = Valuation(program, arrays, functions, resized)
         try:
             values = [point.value(quantity.name) for quantity in program.quantities]
-        except LinAlgError:  # a matrix without an inverse is no point to check at
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+            # A matrix without an inverse is no point to check at.
             continue
         if all(
             bool(value.isfinite().all()) and float(value.abs().max()) < most

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy
 import torch
-from torch.linalg import LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 from hesse.derivation.calculus.expression import Expression, Index, Size
 from hesse.derivation.calculus.program import Program
@@ -114,7 +113,10 @@ def evaluate(
     function, names, _ = kept
     try:
         return function(*[ready.values[name] for name in names])
-    except (numpy.linalg.LinAlgError, LinAlgError) as error:
+    except (
+        numpy.linalg.LinAlgError,
+        torch.linalg.LinAlgError,  # pyright: ignore[reportPrivateImportUsage]
+    ) as error:
         raise HesseValueError(
             "evaluate: the formula has the inverse of a matrix, which does not exist at these"
             f" arrays ({in_a_line(error)})"
