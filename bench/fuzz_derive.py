@@ -2,14 +2,15 @@
 
     python -m bench.fuzz_derive --count 2000 --seed 0
 
-Every outcome is a derivation that can be printed, or a `HesseError`, within the limit. The first
-line of whatever is neither is printed with the seed that makes it: ``--only SEED`` tries one.
+Every outcome is a derivation that can be printed, or a `HesseError`, within the limit. Whatever is
+neither is printed with the seed that makes it, and the exit code is 1; ``--only SEED`` tries one.
 """
 
 import argparse
 import collections
 import multiprocessing
 import random
+import sys
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -164,19 +165,18 @@ class Worker:
         self.process.start()
         self.pipe.recv()
 
-    def outcome(self, seed: int, limit: float = LIMIT) -> tuple[str, float]:
-        """What became of a call, and the seconds it took."""
-        start = time.monotonic()
+    def outcome(self, seed: int, limit: float = LIMIT) -> str:
+        """What became of a call."""
         self.pipe.send(seed)
         if not self.pipe.poll(limit):
             self.stop()
             self.start()
-            return "raw: does not end", limit
+            return "raw: does not end"
         try:
-            return self.pipe.recv(), time.monotonic() - start
+            return self.pipe.recv()
         except EOFError:
             self.start()
-            return "raw: the process died", time.monotonic() - start
+            return "raw: the process died"
 
     def stop(self) -> None:
         """End the process."""
@@ -191,21 +191,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first; each next is one more")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for each")
     parser.add_argument("--only", type=int, help="one seed, in this process, with its arguments")
+    parser.add_argument("--here", action="store_true", help="in this process, without a limit")
     options = parser.parse_args()
     if options.only is not None:
         call = case(options.only)
         print(call)
         print(outcome(call))
         return
-    worker, counts, slowest = Worker(), collections.Counter[str](), (0.0, -1)
+    worker = None if options.here else Worker()
+    counts, slowest = collections.Counter[str](), (0.0, -1)
     for seed in range(options.seed, options.seed + options.count):
-        result, seconds = worker.outcome(seed, options.limit)
+        start = time.monotonic()
+        result = worker.outcome(seed, options.limit) if worker else outcome(case(seed))
+        seconds = time.monotonic() - start
         slowest = max(slowest, (seconds, seed))
         counts[result.split(":")[0]] += 1
         if result.startswith("raw"):
             print(seed, result, repr(case(seed))[:300], flush=True)
-    worker.stop()
+    if worker:
+        worker.stop()
     print(dict(counts), f"slowest {slowest[0]:.1f} s, seed {slowest[1]}")
+    sys.exit(1 if counts["raw"] else 0)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ def derive(
                 "wrt: an expression needs the names of its parameters, such as wrt=['W1', 'W2']"
             )
         program, parameters = program_of_text(source, wrt, shapes, given)
-        return written(source, program, parameters, stagewise=stagewise, certify=certify)
+        return written(
+            source, program, parameters, stagewise=stagewise, certify=certify, bounded=certify
+        )
     if shapes is not None or given:
         raise HesseValueError(
             "shapes and given are for expressions; a network or a cost knows its own"
@@ -195,14 +197,16 @@ def written(
     stagewise: bool | None,
     certify: bool,
     functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    bounded: bool = False,
 ) -> Derivation:
-    """The derivation of a program.
+    """The derivation of a program; ``bounded``, lines that are too long to read are refused.
 
     Raises:
-        HesseValueError: more quantities are made one from the other than can be followed.
+        HesseValueError: more quantities are made one from the other than can be followed, or a line
+            is too long.
     """
     try:
-        return _written(source, program, parameters, stagewise, certify, functions or {})
+        return _written(source, program, parameters, stagewise, certify, functions or {}, bounded)
     except RecursionError:  # every walk over what a quantity is made of is recursive
         raise HesseValueError(
             f"derive: {program.cost.name} is made of {len(program.quantities)} quantities one after"
@@ -217,6 +221,7 @@ def _written(
     stagewise: bool | None,
     certify: bool,
     functions: Mapping[str, Callable[[Tensor], Tensor]],
+    bounded: bool,
 ) -> Derivation:
     program = with_companions(program)
     first = adjoints(program, parameters)
@@ -230,7 +235,8 @@ def _written(
     if deep:
         # The stages need a δ wherever a parameter enters.
         first = adjoints(program, parameters, every_slot=True)
-    page = Page(first.program, first)
+    # A model has the size that it has; a text that makes a line of pages is seldom meant.
+    page = Page(first.program, first, bounded=bounded)
     expander = Stages(page) if deep else InFull(page)
     # The stages write the δ out themselves.
     slopes = {name: slope(page, name, signals=not deep) for name in parameters}

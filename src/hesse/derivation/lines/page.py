@@ -14,13 +14,17 @@ from hesse.derivation.calculus.expression import (
     freshen,
     indices,
 )
-from hesse.derivation.calculus.normal_form import simplify
+from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.program import Program, mentioned
 from hesse.derivation.lines.adjoints import Adjoints, distributions
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.records import Line
+from hesse.errors import HesseValueError
 
 BACKWARD = ("delta", "curvature", "transport")
+# Symbols and signs of one side of a line: some pages of print. A product of n sums has derivatives
+# of n² terms with n factors each.
+HEAVIEST = 2**12
 
 
 @dataclass
@@ -32,6 +36,7 @@ class Page:
         adjoints: the first derivatives.
         lines: of the block that is being written.
         branch: the letter of the branch that is being written, or "".
+        bounded: whether lines that are too long to read are refused.
     """
 
     program: Program
@@ -39,6 +44,7 @@ class Page:
     lines: list[Line] = field(default_factory=list)
     branch: str = ""
     count: int = 0
+    bounded: bool = False
 
     def __post_init__(self) -> None:
         self.letters = Letters(self.program)
@@ -121,10 +127,24 @@ class Page:
         free = {index.name for index in prefer}
         apart = Expression(tuple(freshen(term, free) for term in expression.terms))
         simple = simplify(apart, distributions(self.program), prefer)
+        self.require_short(simple)
         turned = Expression(
             tuple(replace(term, factors=tuple(map(upright, term.factors))) for term in simple.terms)
         )
         return in_reading_order(turned, prefer)
+
+    def require_short(self, expression: Expression, most: int = HEAVIEST) -> None:
+        """Refuse what is too long to be read, where that is asked for.
+
+        Raises:
+            HesseValueError: it is.
+        """
+        if self.bounded and (size := weight(expression)) > most:
+            raise HesseValueError(
+                f"derive: a line has {len(expression.terms)} terms and {size:,} symbols; at most"
+                f" {most:,} are written. Products of many factors with the same parameter are"
+                " short as a sum of logarithms, or split; certify=False writes them all the same"
+            )
 
     def users(self, name: str) -> list[str]:
         """The forward quantities that mention a name and lead on to the cost."""

@@ -23,7 +23,7 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.partials import partials_in, put_in
 from hesse.derivation.calculus.program import mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative, Rule
-from hesse.derivation.lines.page import Page, listed
+from hesse.derivation.lines.page import HEAVIEST, Page, listed
 from hesse.derivation.lines.records import Block, Slope
 from hesse.derivation.lines.substitution import substituted
 
@@ -58,6 +58,8 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
     """
     page.begin()
     entry, expression = page.adjoints.entries[name], page.adjoints.slope(name)
+    # The derivative of a long sum is longer.
+    page.require_short(expression, HEAVIEST // 2)
     cost = page.program.cost.entry
     needed = set(names_in(expression)).union(
         *(page.program.ancestors(used) for used in names_in(expression))

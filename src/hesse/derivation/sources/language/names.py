@@ -20,6 +20,7 @@ from hesse.derivation.sources.language.tree import (
     walk,
 )
 from hesse.derivation.sources.language.vocabulary import along_the_last
+from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 # Products and powers within each other that are differentiated as one formula: a derivative of n of
@@ -27,6 +28,9 @@ from hesse.operations.registry import ARRAY_FUNCTIONS
 NESTED = 3
 
 FACTORS = 8
+# Powers within each other whose exponents vary, as in x**x**x: each line has four terms for each of
+# them, and there are some eight lines for each.
+TOWER = 20
 
 _ARITHMETIC = frozenset({"sum", "mean", "norm2", "trace", "diag", "eye", "sqrt"})
 
@@ -72,6 +76,7 @@ class QuantityNames:
         # How many products and powers without a name stand within each other.
         self._nesting: dict[Tree, int] = {}
         self._factors: dict[Tree, int] = {}  # of a product, those that vary
+        self._towers: dict[Tree, int] = {}
         parts = tuple(dict.fromkeys(walk(tree)))
         self._layers([part for part in parts if self._is_layer(part)], parts)
         # How often each subtree stands somewhere, equal ones together.
@@ -120,6 +125,7 @@ class QuantityNames:
 
     def _split(self, tree: Tree) -> None:
         """Name the parts in which products and powers are nested too deep for one formula."""
+        self._towers[tree] = max((self._towers[child] for child in children(tree)), default=0)
         parts = [child for child in children(tree) if child not in self._plan]
         nested = max(map(self._nesting.__getitem__, parts), default=0)
         if self._opens(tree):
@@ -131,6 +137,12 @@ class QuantityNames:
                     twofold = not self._constant(exponent)
                 case _:
                     twofold = False
+            self._towers[tree] += twofold
+            if self._towers[tree] > TOWER:
+                raise HesseValueError(
+                    f"more than {TOWER} powers whose exponents vary stand within each other, as in"
+                    " x**x**x; split the expression, or derive its parts"
+                )
             nested = 1 + twofold + (own if _is_product(tree) else nested)
         # So do no more than a few in one formula: each has a term with all the others.
         factors = sum(self._factors.get(p, 1) for p in parts) if _is_product(tree) else 1

@@ -23,6 +23,8 @@ from hesse.derivation.sources.language.vocabulary import advice, along_an_axis, 
 from hesse.errors import HesseValueError
 
 DEEPEST = 160  # forms within forms; every walk over a tree is recursive
+LARGEST = 16_000  # forms in all: they are read in a second or two
+CHARACTERS = 10  # for each of them
 LONGEST = 1000  # digits; float64 tells some 17 of them apart, and none has more than 767
 
 _OPERATORS: dict[type[ast.operator], Operator] = {
@@ -79,6 +81,9 @@ def parse(text: str) -> Tree:
         raise HesseValueError(
             "the expression is empty; write a cost, such as 'sum((y - X @ w)**2)'"
         )
+    # Python's parser takes seconds and gigabytes for megabytes.
+    if len(text) > LARGEST * CHARACTERS:
+        raise HesseValueError(TOO_LARGE)
     # Python would drop it, and what was meant would be lost with it.
     if "#" in text:
         raise pointed("a comment cannot stand in an expression", text, (text.index("#"), len(text)))
@@ -98,6 +103,10 @@ def parse(text: str) -> Tree:
 
 
 _SIGNS = str.maketrans("−·×", "-**")  # as formulas are printed
+TOO_LARGE = (
+    f"the expression has more than {LARGEST:,} parts, or {LARGEST * CHARACTERS:,} characters; give"
+    " what stands in it often an array of its own, or derive its parts"
+)
 TOO_DEEP = f"the expression is nested more than {DEEPEST} deep; split it, or derive its parts"
 
 
@@ -134,6 +143,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self._bytes = text.encode()
+        self._forms = 0
         self._called: dict[str, Span] = {}
         self._read: dict[str, Span] = {}
 
@@ -151,6 +161,9 @@ class _Parser:
     def tree(self, node: ast.expr, depth: int) -> Tree:
         if depth > DEEPEST:
             raise HesseValueError(TOO_DEEP)
+        self._forms += 1
+        if self._forms > LARGEST:
+            raise HesseValueError(TOO_LARGE)
         span = self.span(node)
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
