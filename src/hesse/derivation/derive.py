@@ -90,7 +90,12 @@ def derive(
             )
         program, parameters = program_of_text(source, wrt, shapes, given)
         return written(
-            source, program, parameters, stagewise=stagewise, certify=certify, bounded=certify
+            source,
+            program,
+            parameters,
+            stagewise=stagewise,
+            certify=certify,
+            bounded=certify and not stagewise,
         )
     if shapes is not None or given:
         raise HesseValueError(
