@@ -6,12 +6,16 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from hesse.capture import Captured
 from hesse.errors import HesseValueError, printable, readable_bytes
 from hesse.exact.backward_pass import BackwardPass
 from hesse.exact.contraction.choice import ORDERS
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
 from hesse.exact.contraction.pairing import PairKey
+from hesse.process.price import Price
+from hesse.process.rates import rates
 
 NamePair = tuple[str, str]
 # Blocks that a plan prints, the largest: a screenful.
@@ -110,8 +114,8 @@ class Plan:
         notes: what fell back and why, and anything else worth knowing.
         sweep_operations: those of the sweeps down the graph.
         parts: the samples by the signature of their batches, each with a graph of its own.
-        seconds: about how long it takes, from the rates of this machine; nothing else is decided
-            by it.
+        price: what all of it costs in operations, bytes that pass through memory, and calls.
+        form: the dtype that the work is done in, and where.
         kinds: how each parameter enters, wherever it is used: "dense", "convolution", "shift" (a
             bias), "scale", "embedding", "leaf" (in no linear way); by columns nothing is asked of
             it.
@@ -130,14 +134,21 @@ class Plan:
     sweep_operations: float
     column_budget: int = field(repr=False)
     parts: "tuple[PlanPart, ...]" = field(repr=False)
-    seconds: float = 0.0
-    kinds: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    price: Price = field(repr=False)
+    form: tuple[torch.dtype, torch.device] = field(repr=False)
+    kinds: dict[str, tuple[str, ...]] = field(repr=False)
     too_large: str = ""
 
     @property
     def by_columns(self) -> tuple[str, ...]:
         """The parameters that go by columns, for some of the samples at least."""
         return tuple(dict.fromkeys(name for part in self.parts for name in part.by_columns))
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes on this machine, whose rates are measured when they are asked
+        for the first time."""
+        return rates(*self.form).seconds(self.price)
 
     @property
     def contracts(self) -> bool:

@@ -17,7 +17,6 @@ from hesse.exact.plan import BlockPlan, NamePair, Plan, PlanPart
 from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.price import Price
 from hesse.process.quiet import quiet
-from hesse.process.rates import rates
 from hesse.process.undisturbed import undisturbed
 
 # Intermediates get as much as the result, but not less than 250 MB, which is little anywhere, and
@@ -204,9 +203,8 @@ def make_plan(
         column_budget=budget,
         parts=tuple(parts),
         kinds=_kinds(parts),
-        seconds=rates(cost.dtype, cost.device).seconds(
-            price + Price(moved=_PASSES_OVER_RESULT * result, calls=_CALLS_AROUND)
-        ),
+        price=price + Price(moved=_PASSES_OVER_RESULT * result, calls=_CALLS_AROUND),
+        form=(cost.dtype, cost.device),
     )
 
 
