@@ -8,7 +8,7 @@ be alive at once, the operations, the bytes that would pass through memory, the 
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, final
 
 import torch
@@ -108,15 +108,14 @@ class Rehearsal(TorchDispatchMode):
         # The storage's object lasts as long as its memory; only new ones are not here yet.
         place = id(storage)
         if place not in self._alive:
-
-            def leave(_: Any) -> None:
-                del self._alive[place]
-                self.alive -= size
-
-            self._alive[place] = weakref.ref(storage, leave)
+            self._alive[place] = weakref.ref(storage, partial(self._leave, place, size))
             self.alive += size
             self.peak = max(self.peak, self.alive)
         return size
+
+    def _leave(self, place: int, size: int, _: Any) -> None:
+        del self._alive[place]
+        self.alive -= size
 
 
 @dataclass(frozen=True)
