@@ -69,7 +69,10 @@ def test_a_solver(make: Any, way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_the_adjoint_method_is_refused(options: dict[str, Any], way: str) -> None:
     """Its backward solves an equation of its own, which automatic differentiation does not see."""
-    subject = of(Flow("odeint_adjoint", **options), "mse", (x(4, 2), x(4, 2)))
+    # Near some parameters the length of a step changes: no differences can be taken there.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        subject = of(Flow("odeint_adjoint", **options), "mse", (x(4, 2), x(4, 2)))
     with pytest.raises(
         hesse.HesseError,
         match=r"PyTorch's second derivatives of it are wrong\..* custom autograd Function",
