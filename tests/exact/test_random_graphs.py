@@ -26,7 +26,8 @@ def graph(seed: int) -> Graph:
 @pytest.mark.parametrize("seed", range(GRAPHS))
 def test_a_graph(seed: int) -> None:
     turn = "operator" if seed % 20 == 0 else TURNS[seed // 2 % len(TURNS)]
-    ways = [("hessian", turn), ("hessian",)]
+    # One of the two bare, the other certified: as much again of either takes minutes of the run.
+    ways = [("hessian",), (turn,)]
     verdict = check(graph(seed), *(ways if seed % 2 == 0 else ways[::-1]))
     assert not verdict.failures, (
         f"{[str(outcome) for outcome in verdict.failures]}\n{verdict.description}"

@@ -25,8 +25,9 @@ _RULE_CHECK, _SAMPLES_TRIED = "trial", 3
 # How many samples are rehearsed: two numbers of them, for what each adds and what is held in any
 # case. One may look different: axes of length 1 broadcast.
 _FEW, _MORE = 2, 4
-# A way of so many operations is rehearsed once: what is held in any case is little of its whole.
-_LONG = 1500
+# A way of so many operations is rehearsed once, what is held in any case being little of its whole;
+# and one that takes so few bytes, of which all samples that matter have room.
+_LONG, _SMALL = 1500, 10**6
 # What is done with a pair of parameter uses, where the rehearsal is to see it.
 Use = Callable[[Pair], None]
 
@@ -189,8 +190,9 @@ def _tried(
 
 def _dry_run(backward_pass: BackwardPass, sample: Batch, use: Use | None) -> DryRun:
     few = backward_pass.rehearse(sample, _FEW, use)
-    short = sum(price.calls for price in few.prices) <= _LONG
-    return DryRun(few, backward_pass.rehearse(sample, _MORE, use) if short else None)
+    long = sum(price.calls for price in few.prices) > _LONG
+    once = long or max(few.peaks, default=0) <= _SMALL
+    return DryRun(few, None if once else backward_pass.rehearse(sample, _MORE, use))
 
 
 def _failed_rule_check(cost: Cost, captured: Captured, batch: Batch) -> _CannotSweep | None:
