@@ -2,7 +2,6 @@
 cores."""
 
 import ast
-import gc
 import importlib
 import os
 import random
@@ -55,11 +54,3 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(
         max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     )
-
-
-def pytest_collection_finish() -> None:
-    """What PyTorch and the tests have loaded stays for the whole run: the collector, which every
-    trace calls many times, need not look through it. A tenth of the time of all tests."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
