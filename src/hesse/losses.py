@@ -7,10 +7,12 @@ sum of totals by the sum of weights over the whole data set.
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -75,7 +77,9 @@ def half_sse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _elements(prediction: Tensor, target: Tensor) -> float:
-    return float(torch.broadcast_shapes(prediction.shape, target.shape).numel())
+    # Not by PyTorch, which loads SymPy for it: half a second, and warnings that were heard are
+    # forgotten.
+    return float(math.prod(np.broadcast_shapes(prediction.shape, target.shape)))
 
 
 def _samples(prediction: Tensor, target: Tensor) -> float:
