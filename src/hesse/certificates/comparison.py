@@ -15,6 +15,7 @@ from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.certificates.soundness import AUTOCAST, soundness
 from hesse.cost import Cost
 from hesse.evaluation import value_and_gradient
+from hesse.process.circumstances import is_out_of_memory
 
 # Relative differences that are rounding without a further look.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -215,18 +216,16 @@ def _rounding_of_some(
             eps_of(cost.dtype, cost.device),
             [scale for each in scales for scale in each.values()],
         )
-        squared_error_from_own_predictions, of_cost = (
+        of_predictions, of_cost = (
             lambda of=of: _parts(of_batch(of, some, requests)) for of in (predictions, cost)
         )
-        bound = _largest(
-            (more * eps * _norm(part) for part in squared_error_from_own_predictions()), known
-        )
+        bound = _largest((more * eps * _norm(part) for part in of_predictions()), known)
         if bound <= _LITTLE:
             return max(least, bound)
         measured = _largest((more * size for size in noise(of_cost)), known)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception:  # of a model that has to have a whole batch
+    except Exception as error:  # of a model that has to have a whole batch
+        if is_out_of_memory(error):
+            raise
         return least
     return max(least, measured) if math.isfinite(measured) else least
 

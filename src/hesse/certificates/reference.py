@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError, in_a_line
 from hesse.parameters import as_leaves
+from hesse.process.circumstances import is_out_of_memory
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -119,6 +120,30 @@ def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> 
     return _of_term(cost, batch, requests, names, len(requests))[0]
 
 
+def kept_by_gradient(cost: "Cost", batch: Batch | None) -> int | None:
+    """Bytes that the gradient of a batch's share of J keeps for the way back; ``None`` where that
+    cannot be seen, as where the user's function uses `torch.func`."""
+    kept = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor.detach()
+
+    try:
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        ):
+            cost.batch_cost(as_leaves(cost.parameters), batch)
+    # Of `torch.func`, which does not go with such hooks, or of the user's code on few samples.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return None
+    return kept
+
+
 def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch | None]:
     """The batch, or the batch cut, where double backward of all of it at once would keep more than
     there is room for."""
@@ -129,21 +154,9 @@ def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch
     )
     if _SMALL * data <= memory:
         return [batch]
-    some, kept = batch.take(slice(0, _PROBE)), 0
-
-    def count(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.nbytes
-        return tensor.detach()
-
-    leaves = as_leaves(cost.parameters)
-    try:
-        with (
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-        ):
-            cost.batch_cost(leaves, some)
-    except RuntimeError:  # torch.func inside the user's function does not go with such hooks
+    some = batch.take(slice(0, _PROBE))
+    kept = kept_by_gradient(cost, some)
+    if kept is None:
         return [batch]
     most = max(_LEAST_PIECE, memory * some.size // max(1, _TWICE * kept))
     return (
@@ -196,10 +209,10 @@ def _of_term(
                     allowed = max(limit.seconds, limit.gradients * graph * whole / _GRAPH)
                     if len(parts) >= limit.least and (spent + each) * whole > allowed:
                         break
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     # Of an operation without a second derivative, a once-differentiable function, ...
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise HesseValueError(
             f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an"
             " operation in the model or the loss without a second derivative (a fused kernel, a"

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hesse.certificates.drawing import generator
 from hesse.certificates.precision import eps_of
+from hesse.process.circumstances import is_out_of_memory
 
 # What other roundings of the same computation may add up to, in units of those that were seen.
 ROUNDINGS = 16.0
@@ -72,10 +73,10 @@ def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
             ]
             largest = [max(so_far, gap) for so_far, gap in zip(largest, gaps, strict=True)]
         return largest
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     # Of an operation that does not go with such a mode: then nothing is excused by rounding.
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return [0.0 for _ in compute()]
 
 

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from hesse.certificates.gradient_differences import (
     LAST_PLACES,
@@ -36,9 +35,9 @@ from hesse.certificates.gradient_differences import (
     dot,
     norm,
 )
+from hesse.certificates.reference import kept_by_gradient
 from hesse.data.batch import Batch, concatenate
 from hesse.errors import HesseValueError, readable_bytes
-from hesse.parameters import as_leaves
 from hesse.process.circumstances import circumstances, is_out_of_memory
 from hesse.process.memory import available_bytes
 
@@ -125,24 +124,11 @@ def _some_samples(cost: "Cost", signature: Hashable) -> tuple[Batch | None, Batc
 def _affordable(cost: "Cost", signature: Hashable) -> int:
     """How many samples a gradient is taken of."""
     batch = next(each for each in cost.batches() if each and each.signature == signature)
-    probe, kept = batch.take(slice(0, _LEAST_SAMPLES)), 0
-
-    def count(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.numel() * torch.float64.itemsize
-        return tensor
-
-    try:
-        with (
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-        ):
-            cost.batch_cost(as_leaves(cost.parameters), probe)
-    # Of the user's code on few samples, or of torch.func in it, which has no such hooks.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
+    probe = batch.take(slice(0, _LEAST_SAMPLES))
+    kept = kept_by_gradient(cost, probe)
+    if kept is None:
         return _SAMPLES
+    kept *= torch.float64.itemsize / cost.dtype.itemsize
     affordable = int(_KEPT * probe.size / max(1, kept))
     return max(_LEAST_SAMPLES, min(_SAMPLES, affordable))
 

@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from hesse.certificates.reference import kept_by_gradient
 from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.exact.columns import WIDEST, one_by_one, side_by_side
-from hesse.parameters import as_leaves
 from hesse.process.circumstances import is_out_of_memory
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal
@@ -124,7 +123,9 @@ def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
     kept = 8.0 * cost.layout.size * cost.dtype.itemsize
     unknown = ColumnPrice(1, 1, kept, kept, kept, Price(), Price(), widest=1)
     try:
-        if _nests_transforms(cost, batch):
+        # PyTorch ends the process where transforms that the user's function nests are watched
+        # operation by operation.
+        if kept_by_gradient(cost, None if batch is None else batch.take(slice(0, _FEW))) is None:
             return unknown
         if batch is None or batch.size <= _MORE:
             return _line(batch_term(cost, batch), place)
@@ -137,19 +138,6 @@ def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
         if is_out_of_memory(error):
             raise
     return unknown
-
-
-def _nests_transforms(cost: Cost, batch: Batch | None) -> bool:
-    """Whether the user's function uses `torch.func` itself: PyTorch ends the process where what is
-    nested so is watched operation by operation."""
-    some = None if batch is None else batch.take(slice(0, _FEW))
-    try:
-        # Which says that it does not go with such hooks.
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
-            cost.batch_cost(as_leaves(cost.parameters), some)
-    except RuntimeError:
-        return True
-    return False
 
 
 def _line(term: Term, place: int) -> ColumnPrice:

@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from hesse.errors import HesseError
+from hesse.process.files import write_text
 from hesse.process.price import Price
 
 # Measured on thin matrices, as most are in the work; on arrays of so many bytes, which no cache
@@ -105,17 +106,10 @@ def _read() -> dict[str, dict[str, float]]:
 
 def _write(kept: dict[str, dict[str, float]]) -> None:
     """Keep them, all or nothing; where that cannot be, they are measured again another time."""
-    with suppress(OSError, RuntimeError):
+    with suppress(OSError, RuntimeError, HesseError):
         file = _file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(dir=file.parent, prefix="rates-")
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as opened:
-                json.dump(kept, opened, indent=1)
-            Path(name).replace(file)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_text(file, "rates", json.dumps(kept, indent=1))
 
 
 def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
