@@ -21,6 +21,7 @@ import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 
 import hesse
+from hesse.capture.tracing import modes_before_dispatch
 
 
 class Drawing(nn.Module):
@@ -70,6 +71,7 @@ def surroundings(model: nn.Module) -> dict[str, Any]:
         "inference": torch.is_inference_mode_enabled(),
         "autocast": torch.is_autocast_enabled("cpu"),
         "modes": (torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()),
+        "before dispatch": modes_before_dispatch(),
         "transforms": torch._C._functorch.get_dynamic_layer_stack_depth(),  # type: ignore[attr-defined]
         "hooks": torch._C._autograd._top_saved_tensors_default_hooks(True),  # type: ignore[attr-defined]
         "checkpoints": checkpointing.CheckpointFunction,

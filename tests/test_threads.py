@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import hesse
+from hesse.capture.tracing import modes_before_dispatch
 
 THREADS = 4
 
@@ -26,6 +27,7 @@ def switches() -> list[Any]:
         cuda.mem_efficient_sdp_enabled(),
         cuda.math_sdp_enabled(),
         torch.is_grad_enabled(),
+        modes_before_dispatch(),
     ]
 
 
@@ -152,3 +154,17 @@ def test_every_way_at_once(setup: str) -> None:
     scale = float(H.abs().max())
     for way, expected in (("hessian", H), ("diagonal", H.diagonal().diag()), ("operator", H)):
         assert float((found[way] - expected).abs().max()) < 1e-12 * scale, way
+
+
+def test_traces_of_both_kinds_at_once() -> None:
+    """Exports beside straight lines: PyTorch keeps what traces them in one place of the process."""
+    x, y = torch.randn(6, 4).double(), torch.randn(6, 3).double()
+    before = switches()
+
+    def cost() -> hesse.Cost:
+        return hesse.Cost(classifier().double(), "mse", (x, y))
+
+    jobs = [lambda: hesse.operator(cost()), lambda: hesse.plan(cost())] * 2
+    for _ in range(3):
+        assert not run(jobs)
+        assert switches() == before

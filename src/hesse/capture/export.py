@@ -3,7 +3,6 @@ traced."""
 
 import dataclasses
 import operator
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from hesse.capture.rewriting import rewritten
+from hesse.capture.tracing import tracing
 from hesse.data.batch import Batch, tensors_in
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph, Node, Pick, Ref
@@ -30,11 +30,6 @@ _RECURRENT = (*_LAYERS, *(f"{layer}_cell" for layer in _LAYERS))
 _WIDER = {torch.float32: torch.float64}
 
 
-# torch.export patches modules of torch while it traces: two traces at once see each other's patches
-# and fail.
-_TRACING = threading.RLock()
-
-
 class NotCaptured(Exception):
     """The cost has no graph; the text says why, for the plan."""
 
@@ -49,7 +44,7 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
     try:
         # torch.export turns switches off by itself: they are ours first, so that no other thread
         # takes its state for the one to go back to.
-        with _TRACING, differentiable_twice(recurrent=True), quiet(printed=True):
+        with tracing(), differentiable_twice(recurrent=True), quiet(printed=True):
             program = torch.export.export(
                 _SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y)
             )

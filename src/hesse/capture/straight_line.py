@@ -24,6 +24,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from hesse.capture.norms import UnfusedNorms
+from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
 from hesse.process.quiet import quiet
 
@@ -92,9 +93,10 @@ def trace(
 
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's
     # thread-local dispatch state broken, so that the next plain autograd.grad fails.
-    tracing = quiet()(make_fx(torch.func.functionalize(unfused), tracing_mode="fake"))
+    of_shapes = quiet()(make_fx(torch.func.functionalize(unfused), tracing_mode="fake"))
     v = [torch.zeros_like(p) for p in theta]
-    traced = _in_own_thread(lambda: tracing(theta, inputs, v))
+    with tracing():
+        traced = _in_own_thread(lambda: of_shapes(theta, inputs, v))
     graph = traced.graph
     graph.set_codegen(CodeGen())
     for node in graph.nodes:

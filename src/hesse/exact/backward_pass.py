@@ -18,6 +18,10 @@ from hesse.process.circumstances import is_out_of_memory
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal, as_shape
 
+# Of values with so few entries even the largest Hessian, entries by entries, is made in less time
+# than its shape alone, which PyTorch finds in Python.
+_TINY = 200
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -64,23 +68,24 @@ class BackwardPass:
     def rehearse(
         self, sample: Batch, count: int, use: Callable[[Pair], None] | None = None
     ) -> Passage:
-        """What so many samples like one take, from shapes alone; from that one itself where an
-        operation needs its numbers.
+        """What so many samples like one take, from shapes alone; from that one itself where that is
+        quicker, or an operation needs its numbers.
 
         Args:
             sample: the one.
             count: how many.
             use: what is done with every pair.
         """
-        alike = sample.map(lambda t: as_shape(t).expand(count, *t.shape[1:]))
-        try:
-            return self._passage(self._evaluation.on_shapes(), alike, Rehearsal(), use)
-        # Of an operation that PyTorch knows no shapes of.
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            alike = sample.map(lambda t: t.expand(count, *t.shape[1:]))
-            return self._passage(self._evaluation, alike, Rehearsal(shapes_only=False), use)
+        if max(node.size for node in self._evaluation.graph.nodes) > _TINY:
+            alike = sample.map(lambda t: as_shape(t).expand(count, *t.shape[1:]))
+            try:
+                return self._passage(self._evaluation.on_shapes(), alike, Rehearsal(), use)
+            # Of an operation that PyTorch knows no shapes of.
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+        alike = sample.map(lambda t: t.expand(count, *t.shape[1:]))
+        return self._passage(self._evaluation, alike, Rehearsal(shapes_only=False), use)
 
     def _passage(
         self,

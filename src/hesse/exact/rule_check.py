@@ -8,6 +8,7 @@ right-hand side that broadcasts).
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,12 +49,7 @@ def wrong_rule(evaluation: ChunkEvaluation, values: Values, active: set[str]) ->
         if max(sizes, default=0) * max(*sizes, values[node.name][0].numel()) > _LARGEST:
             continue
         delta, v = drawn(values[node.name], random), [drawn(values[name], random) for name in names]
-
-        def reference(
-            op: Pullback = op, delta: Tensor = delta, v: list[Tensor] = v
-        ) -> list[Tensor]:
-            return _one_by_one(op, values, delta, v)
-
+        reference = partial(_one_by_one, op, values, delta, v)
         ours, theirs = list(_by_rule(op, values, delta, v)), reference()
         limits = [
             _TOLERANCE[b.dtype] * float(b.norm() + 1e-6 * a.norm())

@@ -133,11 +133,7 @@ def quiet(printed: bool = False) -> Iterator[None]:
         ...     warnings.warn("slow")
     """
     depth = _UNHEARD.depth
-
-    def heard_again() -> None:
-        _UNHEARD.depth = depth
-
-    with undone(heard_again), _SAID.turned():
+    with undone(functools.partial(setattr, _UNHEARD, "depth", depth)), _SAID.turned():
         _UNHEARD.depth = depth + 1
         with _SLOW.turned(), _PRINTED.turned() if printed else contextlib.nullcontext():
             yield

@@ -54,14 +54,17 @@ class Rehearsal(TorchDispatchMode):
 
     def __init__(self, shapes_only: bool = True) -> None:
         super().__init__()
-        self.alive = self.peak = 0
-        self.price = Price()
+        self.alive = self.peak = self._operations = self._moved = self._calls = 0
         self._shapes_only = shapes_only
         self._alive: dict[int, Any] = {}
 
     def begin(self) -> None:
         """Count anew; what is held stays so."""
-        self.peak, self.price = self.alive, Price()
+        self.peak, self._operations, self._moved, self._calls = self.alive, 0, 0, 0
+
+    @property
+    def price(self) -> Price:
+        return Price(self._operations, self._moved, self._calls)
 
     def __torch_dispatch__(
         self,
@@ -70,8 +73,7 @@ class Rehearsal(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        options = kwargs or {}
-        known = _known(func)
+        known, options = _known(func), kwargs or {}
         if self._shapes_only:
             if _is_of_places(args, options):
                 return func(*args, **options)
@@ -84,21 +86,18 @@ class Rehearsal(TorchDispatchMode):
         result = func(*args, **options)
         if known.views:
             return result
-        read = sum(map(_bytes, args))
+        self._calls += 1
+        self._moved += sum(map(_bytes, args))
         if known.mutates:
-            self.price += Price(moved=read, calls=1)
             return result
         if known.convolves:
             # PyTorch's own convolutions lay out what each place sees.
             self.peak = max(self.peak, self.alive + _windows(func, args, result))
-        written = 0
-        for part in result if isinstance(result, tuple | list) else (result,):
+        for part in _parts(result):
             if isinstance(part, Tensor):
-                written += self._enter(part)
-        count = known.count
-        self.price += Price(
-            0 if count is None else count(*args, **options, out_val=result), read + written, 1
-        )
+                self._moved += self._enter(part)
+        if known.count is not None:
+            self._operations += known.count(*args, **options, out_val=result)
         return result
 
     def _enter(self, tensor: Tensor) -> int:

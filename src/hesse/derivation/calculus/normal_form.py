@@ -100,20 +100,16 @@ def collect(
 def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
     """Under deltas of free indices, every other factor takes the first of those that are equal, so
     that like terms look alike."""
+    if not any(isinstance(factor, Delta) for factor in term.factors):
+        return term
     first: dict[Index, Index] = {}
-
-    def root(index: Index) -> Index:
-        while first.get(index, index) != index:
-            index = first[index]
-        return index
-
     for delta in term.factors:
         if isinstance(delta, Delta):
-            ends = (root(delta.left), root(delta.right))
+            ends = (_root(delta.left, first), _root(delta.right, first))
             # The order is total, so that equal terms choose the same index.
             keep, gone = sorted(ends, key=lambda index: (rank.get(index, len(rank)), index.name))
             first[gone] = keep
-    to = {index: root(index) for index in first if root(index) != index}
+    to = {index: root for index in first if (root := _root(index, first)) != index}
     if not to:
         return term
     deltas = tuple(Delta(keep, gone) for gone, keep in to.items())
@@ -121,6 +117,12 @@ def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
         rename_factor(factor, to) for factor in term.factors if not isinstance(factor, Delta)
     )
     return replace(term, factors=_gather((*others, *deltas)))
+
+
+def _root(index: Index, first: Mapping[Index, Index]) -> Index:
+    while first.get(index, index) != index:
+        index = first[index]
+    return index
 
 
 def _tidy(term: Term, distributions: frozenset[str]) -> Term:
@@ -307,19 +309,19 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
 
 def expand(expression: Expression) -> Expression:
     """Parentheses and their whole powers multiplied out."""
-
-    def opened(factor: Factor, taken: set[str]) -> Expression:
-        body, copies = _parentheses(factor)
-        if body is None:
-            return of(factor)
-        inner = rebuilt(expand(body), lambda term: freshen(term, taken))
-        return reduce(multiply, [inner] * copies)
-
     parts = []
     for term in expression.terms:
         taken = all_names(term)
-        parts.append(replaced(Expression((term,)), lambda f, taken=taken: opened(f, taken)))
+        parts.append(replaced(Expression((term,)), lambda f, taken=taken: _opened(f, taken)))
     return add(*parts)
+
+
+def _opened(factor: Factor, taken: set[str]) -> Expression:
+    body, copies = _parentheses(factor)
+    if body is None:
+        return of(factor)
+    inner = rebuilt(expand(body), lambda term: freshen(term, taken))
+    return reduce(multiply, [inner] * copies)
 
 
 def _has_parentheses(expression: Expression) -> bool:

@@ -119,16 +119,16 @@ class Letters:
         )
 
     def _beneath(self, body: Expression, seen: set[str]) -> Expression:
-        def own(term: Term) -> Term:
-            # Only where one clashes: else the letters that the definition began with stay.
-            if any(index.name in seen for index in term.bound):
-                return self._nice(term, seen)
-            further = seen | {index.name for index in (*indices(term), *term.bound)}
-            return replace(
-                term, factors=tuple(self._within(factor, further) for factor in term.factors)
-            )
+        return Expression(tuple(self._term_beneath(term, seen) for term in body.terms))
 
-        return Expression(tuple(map(own, body.terms)))
+    def _term_beneath(self, term: Term, seen: set[str]) -> Term:
+        # Only where one clashes: else the letters that the definition began with stay.
+        if any(index.name in seen for index in term.bound):
+            return self._nice(term, seen)
+        further = seen | {index.name for index in (*indices(term), *term.bound)}
+        return replace(
+            term, factors=tuple(self._within(factor, further) for factor in term.factors)
+        )
 
 
 def _standing(definition: Definition) -> Iterator[Index]:

@@ -1,7 +1,7 @@
 """The page that a derivation is written on: its program, which grows by each name it gives, its
 letters, and its lines."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hesse.derivation.calculus.expression import (
@@ -107,31 +107,31 @@ class Page:
         place = {
             index: k if index not in last else len(prefer) + k for k, index in enumerate(prefer)
         }
-
-        def upright(factor: Factor) -> Factor:
-            if not isinstance(factor, Entry) or factor.name not in self.symmetric:
-                return factor
-            pairs = self.symmetric[factor.name]
-            first, second = ([factor.indices[pair[side]] for pair in pairs] for side in (0, 1))
-            # The side that is read first has the index that comes first.
-            if [place.get(i, len(place)) for i in first] <= [
-                place.get(i, len(place)) for i in second
-            ]:
-                return factor
-            order = list(factor.indices)
-            for a, b in pairs:
-                order[a], order[b] = order[b], order[a]
-            return Entry(factor.name, tuple(order))
-
         # A free index that a term does not have must not be caught by one that it sums over.
         free = {index.name for index in prefer}
         apart = Expression(tuple(freshen(term, free) for term in expression.terms))
         simple = simplify(apart, distributions(self.program), prefer)
         self.require_short(simple)
         turned = Expression(
-            tuple(replace(term, factors=tuple(map(upright, term.factors))) for term in simple.terms)
+            tuple(
+                replace(term, factors=tuple(self._upright(f, place) for f in term.factors))
+                for term in simple.terms
+            )
         )
         return in_reading_order(turned, prefer)
+
+    def _upright(self, factor: Factor, place: Mapping[Index, int]) -> Factor:
+        """An entry of a symmetric array with the index first that comes first."""
+        if not isinstance(factor, Entry) or factor.name not in self.symmetric:
+            return factor
+        pairs = self.symmetric[factor.name]
+        first, second = ([factor.indices[pair[side]] for pair in pairs] for side in (0, 1))
+        if [place.get(i, len(place)) for i in first] <= [place.get(i, len(place)) for i in second]:
+            return factor
+        order = list(factor.indices)
+        for a, b in pairs:
+            order[a], order[b] = order[b], order[a]
+        return Entry(factor.name, tuple(order))
 
     def require_short(self, expression: Expression, most: int = HEAVIEST) -> None:
         """Refuse what is too long to be read, where that is asked for.

@@ -116,17 +116,17 @@ def _named(factor: Apply, programs: list[Program]) -> Expression | None:
 def map_applies(expression: Expression, change: Callable[[Apply], Expression | None]) -> Expression:
     """The expression with each elementwise factor replaced by what ``change`` gives; None leaves
     it."""
+    return replaced(expression, lambda factor: _mapped(factor, change))
 
-    def mapped(factor: Factor) -> Expression:
-        match factor:
-            case Apply():
-                changed = change(factor)
-                return of(factor) if changed is None else kept(changed)
-            case Power(base, exponent):
-                inner = mapped(base)
-                return of(Power(base if inner == of(base) else Group(inner), exponent))
-            case Group(body):
-                return of(Group(map_applies(body, change)))
-        return of(factor)
 
-    return replaced(expression, mapped)
+def _mapped(factor: Factor, change: Callable[[Apply], Expression | None]) -> Expression:
+    match factor:
+        case Apply():
+            changed = change(factor)
+            return of(factor) if changed is None else kept(changed)
+        case Power(base, exponent):
+            inner = _mapped(base, change)
+            return of(Power(base if inner == of(base) else Group(inner), exponent))
+        case Group(body):
+            return of(Group(map_applies(body, change)))
+    return of(factor)

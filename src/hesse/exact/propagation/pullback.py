@@ -13,7 +13,7 @@ Index letters: n sample, k row of cotangents, then the axes of the value.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -133,17 +133,18 @@ class Pullback(Local):
         )
 
     def _pull_by_sample(self, cotangents: Tensor) -> tuple[Tensor, ...]:
-        names = list(self.node.inputs)
-        axes = tuple(0 if name in self._batched else None for name in names)
+        return self._by_sample(self._pull_of_sample, cotangents)
 
-        def for_sample(cotangents: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-            given = dict(zip(names, inputs, strict=True))
-            _, back, *_ = vjp(self.function(given), *(given[name] for name in self.active))
-            return vmap(back)(cotangents)
+    def _pull_of_sample(self, cotangents: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+        given = dict(zip(self.node.inputs, inputs, strict=True))
+        _, back, *_ = vjp(self.function(given), *(given[name] for name in self.active))
+        return vmap(back)(cotangents)
 
-        return vmap(for_sample, in_dims=(0, *axes))(
-            cotangents, *(self._values[name] for name in names)
-        )
+    def _by_sample(self, of_sample: Callable[..., Any], first: Tensor) -> Any:
+        """A function of one sample's part of a tensor and of its inputs, for all samples."""
+        names = self.node.inputs
+        axes = (0 if name in self._batched else None for name in names)
+        return vmap(of_sample, in_dims=(0, *axes))(first, *(self._values[name] for name in names))
 
     def pull_diagonal(self, cotangents: Diagonal) -> tuple[Cotangents, ...]:
         """Jᵀ on diagonal cotangents; diagonal again where the operation allows."""
@@ -303,20 +304,8 @@ class Pullback(Local):
             written_out = self.record.second(self, delta)
             if written_out is not None:  # the record knows this form of the call
                 return written_out
-        names = list(self.node.inputs)
-        axes = tuple(0 if name in self._batched else None for name in names)
-        places = tuple(range(len(self.active)))
-
-        def for_sample(delta: Tensor, *inputs: Any) -> Any:
-            given = dict(zip(names, inputs, strict=True))
-            scalar = self.function(given)
-            return jacrev(
-                grad(lambda *a: (scalar(*a) * delta).sum(), argnums=places), argnums=places
-            )(*(given[name] for name in self.active))
-
-        blocks = vmap(for_sample, in_dims=(0, *axes))(
-            delta, *(self._values[name] for name in names)
-        )
+        places = range(len(self.active))
+        blocks = self._by_sample(self._second_of_sample, delta)
         sizes = [math.prod(self._values[name].shape[1:]) for name in self.active]
         return [
             [
@@ -325,3 +314,9 @@ class Pullback(Local):
             ]
             for i in places
         ]
+
+    def _second_of_sample(self, delta: Tensor, *inputs: Any) -> Any:
+        given = dict(zip(self.node.inputs, inputs, strict=True))
+        function, places = self.function(given), tuple(range(len(self.active)))
+        slope = grad(lambda *a: (function(*a) * delta).sum(), argnums=places)
+        return jacrev(slope, argnums=places)(*(given[name] for name in self.active))
