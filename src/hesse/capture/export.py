@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from hesse.capture.recurrences import UnrolledRecurrences
 from hesse.capture.rewriting import rewritten
 from hesse.capture.tracing import tracing
 from hesse.data.batch import Batch, tensors_in
@@ -21,10 +22,6 @@ from hesse.process.switches import differentiable_twice
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
-
-# Fused recurrent layers and cells, decomposed into dense layers, one for each step.
-_LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-_RECURRENT = (*_LAYERS, *(f"{layer}_cell" for layer in _LAYERS))
 
 # What a model in float64 computes in float32 is computed in float64.
 _WIDER = {torch.float32: torch.float64}
@@ -48,14 +45,9 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
             program = torch.export.export(
                 _SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y)
             )
-            nodes = list(program.graph.nodes)
-            if any(_needs_lowering(node) for node in nodes):
-                table = {
-                    op: rule
-                    for op, rule in torch.export.default_decompositions().items()
-                    if _is_recurrent(op)
-                }
-                program = program.run_decompositions(table)
+            # Nothing writes into a tensor that was there before.
+            if any(map(_writes, program.graph.nodes)):
+                program = program.run_decompositions({})
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -77,21 +69,17 @@ class _SampleLoss(nn.Module):
     ) -> tuple[Tensor, ...]:
         cost, sample = self._held[0]
         tensors, sample = {**fixed, **parameters}, dataclasses.replace(sample, x=x, y=y)
-        if cost.predict_and_total is None:
-            return (cost.total(tensors, sample),)
-        prediction, total = cost.predict_and_total(tensors, sample)
+        with UnrolledRecurrences():
+            if cost.predict_and_total is None:
+                return (cost.total(tensors, sample),)
+            prediction, total = cost.predict_and_total(tensors, sample)
         return (*(part for part in tensors_in(prediction) if part.is_floating_point()), total)
 
 
-def _needs_lowering(node: Any) -> bool:
-    return node.op == "call_function" and (
-        _is_recurrent(node.target)
-        or getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+def _writes(node: Any) -> bool:
+    return node.op == "call_function" and getattr(
+        getattr(node.target, "_schema", None), "is_mutable", False
     )
-
-
-def _is_recurrent(op: Any) -> bool:
-    return any(str(op).startswith(f"aten.{name}.") for name in _RECURRENT)
 
 
 def _read(program: Any, cost: "Cost") -> Graph:
