@@ -14,9 +14,7 @@ import torch
 # beartype draws which item of a list it looks at: from a generator of its own, for tests watch the
 # process's.
 _getrandbits, random.getrandbits = random.getrandbits, random.Random(0).getrandbits
-import jaxtyping  # noqa: E402
-from beartype import BeartypeConf  # noqa: E402
-from beartype.claw import beartype_package  # noqa: E402
+import checked  # noqa: E402
 
 random.getrandbits = _getrandbits
 
@@ -28,14 +26,8 @@ SOURCES = {
     for path in sorted(HOUSE.rglob("*.py"))
 }
 
-# Before anything imports hesse. The tower lets an int stand for a float, as Python's typing does.
-# Where shapes are annotated jaxtyping holds those of one call against each other; everywhere else
-# beartype alone is as strict, at a tenth of the time.
-beartype_package("hesse", conf=BeartypeConf(is_pep484_tower=True, claw_is_pep526=False))
-jaxtyping.install_import_hook(
-    [name for name, source in SOURCES.items() if "from jaxtyping import" in source],
-    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
-)
+# Before anything imports hesse.
+checked.install()
 
 # What a module names in annotations alone is put there, so that it can be checked: importing it
 # would close a circle.

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
+from torch.fx import config
 
 import hesse
 from hesse.capture.tracing import modes_before_dispatch
@@ -72,6 +73,7 @@ def surroundings(model: nn.Module) -> dict[str, Any]:
         "autocast": torch.is_autocast_enabled("cpu"),
         "modes": (torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()),
         "before dispatch": modes_before_dispatch(),
+        "tracing": config.do_not_emit_stack_traces,
         "transforms": torch._C._functorch.get_dynamic_layer_stack_depth(),  # type: ignore[attr-defined]
         "hooks": torch._C._autograd._top_saved_tensors_default_hooks(True),  # type: ignore[attr-defined]
         "checkpoints": checkpointing.CheckpointFunction,

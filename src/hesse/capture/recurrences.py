@@ -56,8 +56,9 @@ def _is_packed(name: str, args: tuple[Any, ...]) -> bool:
 
 
 def _gates(x: Tensor, hidden: Tensor, weights: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-    of_input, of_hidden, bias_of_input, bias_of_hidden = (*weights, None, None)[:4]
-    return F.linear(x, of_input, bias_of_input), F.linear(hidden, of_hidden, bias_of_hidden)
+    of_input, of_hidden, *biases = weights
+    left, right = biases or (None, None)
+    return F.linear(x, of_input, left), F.linear(hidden, of_hidden, right)
 
 
 def _rnn_cell(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:

@@ -49,7 +49,7 @@ class Rehearsal(TorchDispatchMode):
         >>> with Rehearsal() as rehearsal:
         ...     product = column @ column.T
         >>> rehearsal.peak, rehearsal.price.operations
-        (4000000000000, 2000000000000.0)
+        (4000000000000, 2000000000000)
     """
 
     def __init__(self, shapes_only: bool = True) -> None:
