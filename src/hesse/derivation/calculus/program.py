@@ -33,6 +33,8 @@ class Leaf:
         sums_to: the number that the entries along the last axis are known to add to (1 for one-hot
             targets), or None.
         per_sample: whether each sample has its own.
+        otherwise: the sizes that it would have as well, where nobody declared those it has, and it
+            was read as a number or as a vector by how it is called and where it stands.
         shown: how an entry of a constant that stands for a condition on its indices is written,
             such as ``[s = 2u + k]``.
     """
@@ -44,6 +46,7 @@ class Leaf:
     sums_to: int | None = None
     per_sample: bool = False
     shown: str | None = None
+    otherwise: tuple[Size, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ class Header:
         source: what was asked about.
         about: half-sentences on the reading, the later ones for those who have the room.
         shapes: each leaf with its sizes.
+        guesses: sentences on shapes that were not declared and could be others.
         definitions: the quantities of the cost.
         maps: those that have no formula.
         signals: the δ, S and D that no line defines.
@@ -165,6 +166,7 @@ class Header:
     source: str
     about: tuple[str, ...]
     shapes: tuple[tuple[str, Sizes], ...]
+    guesses: tuple[str, ...]
     definitions: tuple[Definition, ...]
     maps: tuple[Map, ...]
     signals: tuple[Definition, ...]

@@ -1,13 +1,14 @@
 """What a derivation begins with: shapes, indices, maps, and how its blocks make up H."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from hesse.derivation.calculus.expression import Entry, Expression, Index, Size, own_indices, walk
 from hesse.derivation.calculus.name import Name
-from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quantity
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Leaf, Program, Quantity
 from hesse.derivation.lines.records import Block, Line, Record
 from hesse.derivation.show.document import Map, Run
 from hesse.derivation.show.readings import Reading
+from hesse.derivation.sources.language.vocabulary import CONSTANTS
 
 SIGNALS = ("delta", "curvature", "transport")
 
@@ -103,6 +104,36 @@ def shapes(record: Record) -> list[tuple[str, tuple[Size, ...]]]:
     ranks = {"parameter": 0, "data": 1, "constant": 2}
     leaves.sort(key=lambda leaf: (order.get(leaf.name, len(order)), ranks[leaf.role]))
     return [(leaf.name, leaf.sizes) for leaf in leaves]
+
+
+def guesses(program: Program, names: Collection[str] | None = None) -> tuple[str, ...]:
+    """What was taken for a number, or for a vector, and could be the other; among some names, by
+    default all."""
+    return tuple(
+        _guess(leaf)
+        for leaf in program.leaves.values()
+        if (names is None or leaf.name in names) and _is_guessed(leaf)
+    )
+
+
+def _is_guessed(leaf: Leaf) -> bool:
+    return leaf.otherwise is not None or (leaf.name in CONSTANTS and leaf.role == "constant")
+
+
+def _guess(leaf: Leaf) -> str:
+    if leaf.otherwise is None:
+        return (
+            f"{leaf.name} is the number {CONSTANTS[leaf.name]:.6g}…; declare {leaf.name}[] for a"
+            " name of yours"
+        )
+    return (
+        f"{leaf.name} is taken as {_kind(leaf.sizes)}; declare"
+        f" {leaf.name}[{','.join(map(str, leaf.otherwise))}] for {_kind(leaf.otherwise)}"
+    )
+
+
+def _kind(sizes: Sequence[Size]) -> str:
+    return ("a number", "a vector", "a matrix")[len(sizes)]
 
 
 def runs(record: Record) -> tuple[Run, ...]:

@@ -171,6 +171,7 @@ class _Page:
                 (self.math(self.writer.symbol(name)), shape_text(sizes))
                 for name, sizes in header.shapes
             ],
+            "guesses": header.guesses,
             "runs": [
                 ([self.math(self.writer.index(n)) for n in run.letters], str(run.size), run.counts)
                 for run in header.runs

@@ -143,6 +143,8 @@ class LatexPage:
                 for run in header.runs
             ]
             yield f"Indices: {'; '.join(runs)}.\n" if runs else ""
+        for guess in header.guesses:
+            yield escaped(guess) + ".\n"
         if header.grid:
             inner = r" \\ ".join(" & ".join(row) for row in header.grid).replace("^T", r"^{\top}")
             yield rf"\[ H = \begin{{pmatrix}} {inner} \end{{pmatrix}} \]"

@@ -25,6 +25,7 @@ from hesse.derivation.show.given import (
     conventions,
     forward,
     grid,
+    guesses,
     maps,
     note_of,
     runs,
@@ -71,6 +72,7 @@ class Outline:
             record.source,
             self.reading.about,
             tuple(shapes(record)) if axes else (),
+            guesses(self.program),
             self.definitions(forward(self.program)),
             maps(self.program, self.reading),
             self.definitions(signals(record)),
@@ -144,7 +146,8 @@ class Outline:
                     if not isinstance(part.node, Term | Expression)
                     for remark in remarks(part.node)
                 )
-            ),
+            )
+            + (guesses(self.program, names_in(after)) if matrix else ()),
         )
 
     # ------------------------------------------------------------ lines

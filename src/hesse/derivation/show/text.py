@@ -91,6 +91,8 @@ class TextPage:
         if header.shapes:
             shown = (f"{name} {shape_text(sizes)}" for name, sizes in header.shapes)
             yield from _field("Shapes", "   ".join(shown))
+        for place, guess in enumerate(header.guesses):
+            yield from _field("" if header.shapes or place else "Shapes", guess)
         yield from _field("Names", self.definitions(header.definitions))
         yield from _field("Maps", self.maps(header))
         yield from _field("Indices", self.indices(header))

@@ -70,7 +70,7 @@ def _program(
     for name in parameters:
         # A parameter that is declared may be absent: its blocks are zero.
         if name not in occurring and name not in known:
-            _check_near(name, occurring)
+            raise _absent(name, occurring)
     inferred = infer(tree, one_line(text), known, parameters)
     for name in parameters:
         if name in inferred.counts:
@@ -103,17 +103,15 @@ def _parameters(wrt: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(normal, names)))
 
 
-def _check_near(name: str, occurring: Sequence[str]) -> None:
-    """A parameter that does not occur has zero blocks; one that nearly does is misspelled."""
+def _absent(name: str, occurring: Sequence[str]) -> HesseKeyError:
     # Another case of the same letters is the likelier slip.
     same = [other for other in occurring if other.casefold() == name.casefold()]
     close = same or get_close_matches(name, occurring, n=1, cutoff=0.7)
-    if close:
-        message = (
-            f"wrt names {name!r}, which does not occur in the expression; did you mean"
-            f" {close[0]!r}?"
-        )
-        raise HesseKeyError(f"{message} (If it is a parameter of its own, declare its shape.)")
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(occurring)}."
+    return HesseKeyError(
+        f"wrt names {name!r}, which does not occur in the expression; {hint} (If it is a parameter"
+        " of its own, whose derivatives are zero, declare its shape.)"
+    )
 
 
 def _given(

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from hesse.derivation.calculus.algebra import add, multiply, scale, total
 from hesse.derivation.calculus.expression import (
     ONE,
@@ -88,8 +90,10 @@ class _Lowering:
             name: Leaf(
                 name,
                 shapes.leaves[name],
-                "parameter" if name in wrt else "data",
+                "parameter" if name in wrt else "constant" if name in shapes.known else "data",
+                np.array(shapes.known[name]) if name in shapes.known else None,
                 sums_to=sums.get(name),
+                otherwise=shapes.others.get(name),
             )
             for name in leaves
         }

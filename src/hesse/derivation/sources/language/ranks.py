@@ -1,9 +1,11 @@
 """How many axes every array has: what each operation takes and gives, and what that leaves for
 names that are not declared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
+from typing import NamedTuple
 
+from hesse.derivation.sources.language.numbers import numbers
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
     Binary,
@@ -136,9 +138,18 @@ class _Search:
             order = order[::-1]  # up the tree and down again
         return True
 
-    def fix(self, part: Tree, to: int) -> bool:
-        """Try one choice; nothing changes where it does not fit."""
+    def fix(self, part: Tree, to: int, others: dict[str, int] | None = None) -> bool:
+        """Try one choice; nothing changes where it does not fit.
+
+        Args:
+            part: what has the number of axes.
+            to: the number.
+            others: takes what a name that is a number could be too, and the other way round.
+        """
         before = dict(self.can)
+        other = 0 if to else 1
+        if others is not None and isinstance(part, Symbol) and self.fix(part, other):
+            others[part.name], self.can = other, dict(before)
         self.can[part] = self.can[part] & {to}
         if self.can[part] and self.narrow():
             return True
@@ -158,24 +169,36 @@ def customary(name: str) -> int:
     return 2 if name[0].isupper() else 1
 
 
-def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, int]:
+class Ranks(NamedTuple):
+    """The number of axes of every name, and what other number would have fit a name of which both
+    are natural."""
+
+    axes: dict[str, int]
+    others: dict[str, int]
+
+
+def infer_ranks(
+    tree: Tree, text: str, known: Mapping[str, int], parameters: Collection[str]
+) -> Ranks:
     """The number of axes of every name.
 
     A name has 0, 1 or 2, and each operation and the cost, which is a scalar, rule some out. Where
-    more than one is left, a name that begins with a lower-case letter is a vector and one with a
-    capital a matrix, in the order in which they are written, if that is among those left. A capital
-    that could be a matrix is never made a vector, so that ``W @ x`` is a vector, not a cost.
+    more than one is left, a name is a number if it stands like one (see `numbers`); else one that
+    begins with a lower-case letter is a vector and one with a capital a matrix, in the order in
+    which they are written, if that is among those left. A capital that could be a matrix is never
+    made a vector, so that ``W @ x`` is a vector, not a cost.
 
     Args:
         tree: the expression.
         text: as it was written.
         known: the numbers that are declared.
+        parameters: the names that are derived by.
 
     Raises:
         HesseValueError: numbers that fit nowhere, or a name that is left with several.
     """
     if all(name in known for name in symbols(tree)):
-        return dict(known)
+        return Ranks(dict(known), {})
     search = _Search(tree, known)
     if not search.narrow():
         raise _impossible(search, text)
@@ -187,10 +210,18 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
     # A cost that only fits if W is a vector is a slip in the text, not a vector W.
     if any(search.can[part] == {1} and 2 in before[part] for part in capitals):
         search.can = before
-    for part in search.parts:
-        if isinstance(part, Symbol) and len(search.can[part]) > 1:
+    read = numbers(tree, known, parameters)
+    names = [part for part in search.parts if isinstance(part, Symbol)]
+    others: dict[str, int] = {}
+    # Numbers last: what they could be depends on what stands beside them.
+    for part in sorted(names, key=lambda part: part.name in read.chosen):
+        if len(search.can[part]) > 1:
+            if part.name in read.chosen and search.fix(part, 0, others):
+                continue
             can, custom = search.can[part], customary(part.name)
-            if custom in can and search.fix(part, custom):
+            if custom in can and search.fix(
+                part, custom, others if part.name in read.doubtful else None
+            ):
                 continue
             # The customary number does not fit: another one may be the only one that does.
             fitting = [r for r in sorted(can) if _fits(search, part, r)]
@@ -201,7 +232,7 @@ def infer_ranks(tree: Tree, text: str, known: Mapping[str, int]) -> dict[str, in
                 )
                 raise pointed(message, text, part.span)
             search.fix(part, fitting[0])
-    return {part.name: min(search.can[part]) for part in search.parts if isinstance(part, Symbol)}
+    return Ranks({part.name: min(search.can[part]) for part in names}, others)
 
 
 def _fits(search: _Search, part: Symbol, to: int) -> bool:

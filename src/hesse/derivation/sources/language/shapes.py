@@ -10,6 +10,7 @@ from hesse.derivation.sources.language.ranks import RankError, customary, infer_
 from hesse.derivation.sources.language.tree import (
     Binary,
     FunctionCall,
+    Negative,
     Number,
     Symbol,
     Transpose,
@@ -19,7 +20,12 @@ from hesse.derivation.sources.language.tree import (
     unparse,
     walk,
 )
-from hesse.derivation.sources.language.vocabulary import along_an_axis, kept_axes, of_a_matrix
+from hesse.derivation.sources.language.vocabulary import (
+    CONSTANTS,
+    along_an_axis,
+    kept_axes,
+    of_a_matrix,
+)
 from hesse.errors import HesseKeyError, HesseValueError, nearest
 
 
@@ -30,12 +36,17 @@ class Shapes:
         text: the expression, for errors.
         leaves: the sizes of each name. A size that was nowhere declared is a letter.
         counts: names that stand for a size, used as a number.
+        known: names that stand for numbers with a value of their own, and the value.
+        others: of names that were not declared, and whose number of axes was a guess, the shape
+            with another number that would do.
     """
 
     def __init__(
         self, text: str, leaves: Mapping[str, Shape], counts: frozenset[str] = frozenset()
     ) -> None:
         self.text, self.leaves, self.counts = text, dict(leaves), counts
+        self.known: dict[str, float] = {}
+        self.others: dict[str, Shape] = {}
         self._known: dict[Tree, Shape] = {}
         self._same: dict[Size, Size] = {}
 
@@ -172,8 +183,15 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
             raise HesseKeyError(f"{message}; there are {nearest(name, list(names))}")
     counts = frozenset(name for name in symbols(tree) if name in sizes and name not in shapes)
     _check_eye(tree, text, counts)
-    known = {name: len(shape) for name, shape in shapes.items()} | dict.fromkeys(counts, 0)
-    ranks = {name: customary(name) for name in extra} | infer_ranks(tree, text, known)
+    values = {
+        name: value
+        for name, value in CONSTANTS.items()
+        if name in names and name not in {*shapes, *extra, *counts}
+    }
+    known = {name: len(shape) for name, shape in shapes.items()}
+    known |= dict.fromkeys((*counts, *values), 0)
+    found = infer_ranks(tree, text, known, extra)
+    ranks = {name: customary(name) for name in extra} | found.axes
     leaves: dict[str, Shape] = dict.fromkeys(counts, ())
     for name in names:
         if name not in counts:
@@ -203,7 +221,54 @@ def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[st
     lettered = Shapes(text, result, counts)
     if lettered.of(tree):
         raise _not_scalar(tree, text, lettered.of(tree))
+    _require_plain_powers(lettered, tree)
+    lettered.known = values
+    lettered.others = {
+        name: _otherwise(lettered, tree, name, axes) for name, axes in found.others.items()
+    }
     return lettered
+
+
+def _require_plain_powers(shapes: Shapes, tree: Tree) -> None:
+    """Refuse a power of a matrix where one of the matrix itself may be meant."""
+    for part in walk(tree):
+        match part:
+            case Binary("@", left, right):
+                factors = (left, right)
+            case FunctionCall("trace" | "det" | "logdet" | "inv", argument):
+                factors = (argument,)
+            case _:
+                continue
+        for factor in factors:
+            while isinstance(factor, Transpose | Negative):
+                factor = factor.operand
+            match factor:
+                case Binary("**", base, exponent) if len(shapes.of(base)) == 2:
+                    raise _ambiguous_power(shapes.text, factor, unparse(base), exponent)
+
+
+def _ambiguous_power(text: str, power: Tree, base: str, exponent: Tree) -> HesseValueError:
+    match exponent:
+        case Number(value) if value == 2:
+            written = f"{base} @ {base} for the matrix times itself, {base}*{base}"
+        case Negative(Number(value)) if value == 1:
+            written = f"inv({base}) for the inverse, 1/{base}"
+        case _:
+            written = f"products of {base} or inv({base}) for a power of the matrix, exp and log"
+    return pointed(
+        f"{unparse(power)} is the power of each entry, beside a matrix product; write {written} for"
+        " each entry",
+        text,
+        power.span,
+    )
+
+
+def _otherwise(shapes: Shapes, tree: Tree, name: str, axes: int) -> Shape:
+    """The shape of a name with another number of axes."""
+    opened = tuple(f"?{name}{axis}" for axis in range(axes))
+    otherwise = Shapes(shapes.text, {**shapes.leaves, name: opened}, shapes.counts)
+    otherwise.of(tree)
+    return tuple(map(otherwise.size, opened))
 
 
 def _check_eye(tree: Tree, text: str, counts: frozenset[str]) -> None:

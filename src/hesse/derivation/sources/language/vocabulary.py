@@ -1,6 +1,7 @@
 """The functions that can be called in an expression, those that cannot, and what a called name that
 is neither means."""
 
+import math
 import re
 from difflib import get_close_matches
 
@@ -42,6 +43,9 @@ def known() -> frozenset[str]:
     return elementwise() | along_an_axis() | of_a_matrix()
 
 
+# Names that are these numbers, where nobody declares or derives by them.
+CONSTANTS: dict[str, float] = {"pi": math.pi, "π": math.pi, "e": math.e}
+
 _JUMPS = "it is not differentiable where it jumps, and its derivative is zero elsewhere"
 
 # Not differentiable, or known elsewhere by a name that is not ours: what to write instead.
@@ -71,6 +75,11 @@ INSTEAD: dict[str, str] = {
     "tan": "write sin(x)/cos(x)",
     "cosh": "write (exp(x) + exp(-x))/2",
     "sinh": "write (exp(x) - exp(-x))/2",
+    **dict.fromkeys(
+        ("gamma", "lgamma", "gammaln", "loggamma", "digamma", "beta", "zeta"),
+        "the Gamma function and its relatives have no formula here; for an unknown elementwise"
+        " function write a letter, such as g",
+    ),
     "square": "write x**2",
     "pow": "write x**y",
     **dict.fromkeys(
