@@ -50,15 +50,16 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
     }
     numbers = {size for shape in shapes for size in shape if isinstance(size, int)}
     large = sorted(size for size in numbers - held if size > LARGEST_SIZE) if not held else []
-    free = (n for n in count(SMALLEST_SIZE) if n not in numbers - set(large))
+    # A large number stays larger than a small one: a tall matrix is tall.
+    most = max(numbers - set(large), default=0)
+    greater = count(max(SMALLEST_SIZE, most + 1))
+    resized = {size: min(next(greater), max(LARGEST_SIZE, most + 1)) for size in large}
+    free = (n for n in count(SMALLEST_SIZE) if n not in {*resized.values(), *numbers - set(large)})
     letters: dict[str, int] = {}
-    resized: dict[int, int] = {}
     for shape in shapes:
         for size in shape:
             if isinstance(size, str) and size not in letters:
                 letters[size] = min(next(free), LARGEST_SIZE)
-            elif isinstance(size, int) and size in large and size not in resized:
-                resized[size] = min(next(free), LARGEST_SIZE)
     return letters, resized
 
 

@@ -21,6 +21,7 @@ from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative
+from hesse.derivation.lines.adjoints import LONG
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.records import Line
 
@@ -221,12 +222,18 @@ class InFull:
         known = self.page.program.by_name
         for quantity in (known[name] for name in mentioned(result) if name in known):
             if quantity.role == "curvature" and isinstance(quantity.definition, Expression):
-                short = len(result.terms) == 1 and weight(quantity.definition) <= SHORT
+                short = len(result.terms) == 1 and weight(quantity.definition) <= (
+                    LONG if self._is_one_layer() else SHORT
+                )
                 below = (known[n].role for n in quantity.mentions if n in known)
                 if short or not {"delta", "curvature"}.isdisjoint(below):
                     put = written_out(result, quantity.entry, quantity.definition)
                     return quantity.name, self.page.simplified(put, rows, columns)
         return None
+
+    def _is_one_layer(self) -> bool:
+        """Whether there is one S alone, so that its name stands for nothing else."""
+        return sum(q.role == "preactivation" for q in self.page.program.quantities) <= 1
 
     def _reason(self, derived: Derivative, entry: Entry, by: Entry, left: bool) -> str:
         """Why the rule holds that a quantity's definition was differentiated by.
