@@ -215,6 +215,7 @@ class Result:
         in_place: whether that stands in the place of the entries, or below them.
         rows, columns: what the matrix is counted by.
         remarks: what signs in it mean.
+        named: what the S and D in it are.
     """
 
     before: Expression
@@ -225,6 +226,7 @@ class Result:
     rows: Entry
     columns: Entry | None
     remarks: tuple[str, ...]
+    named: tuple[Definition, ...] = ()
 
     @property
     def about_kind(self) -> str:

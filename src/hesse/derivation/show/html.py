@@ -334,6 +334,7 @@ class _Page:
             "name": section.name,
             "shape": "" if section.shape is None else shape_text(section.shape),
             "result": self.result(result, section),
+            "named": [self.defined(definition, self.shaped) for definition in result.named],
             "kind": sentence(result.about_kind),
             "matrix": [] if result.in_place else self.parts(result.matrix),
             "remarks": result.remarks,

@@ -262,6 +262,10 @@ class LatexPage:
     def result(self, result: Result) -> Iterator[str]:
         """The result, shapes under the symbols, and what its kinds are; then as a matrix."""
         yield display(self.in_entries(result, self.shaped))
+        rows = [row for named in result.named for row in self.defined(named, self.shaped)]
+        if rows:
+            yield "with"
+            yield display(rows)
         if result.about_kind:
             yield escaped(sentence(result.about_kind)) + "\n"
         if result.matrix:

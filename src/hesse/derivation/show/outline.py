@@ -1,11 +1,11 @@
 """From the record of a derivation and a reading to the document that every format writes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, Term, indices, of
-from hesse.derivation.calculus.program import Quantity, names_in
+from hesse.derivation.calculus.program import Quantity, mentioned, names_in
 from hesse.derivation.lines import records
 from hesse.derivation.lines.records import Record
 from hesse.derivation.show.document import (
@@ -148,7 +148,15 @@ class Outline:
                 )
             )
             + (guesses(self.program, names_in(after)) if matrix else ()),
+            named=tuple(map(self.definition, self._named(after))),
         )
+
+    def _named(self, after: Expression) -> Iterator[Quantity]:
+        """The S and D that a result stands on; stages define theirs, for any two layers."""
+        for name in () if self.record.stages else mentioned(after):
+            quantity = self.program.by_name.get(name)
+            if quantity is not None and quantity.role in ("curvature", "transport"):
+                yield quantity
 
     # ------------------------------------------------------------ lines
 

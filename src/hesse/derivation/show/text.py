@@ -226,11 +226,13 @@ class TextPage:
         equation, width = line.equation, WIDTH - _RULE
         tail = f"=: {self.writer.entry(equation.name)}" if equation.name else ""
         rows = laid_out(self.head(equation), self.parts(equation.right), width, tail)
-        if line.defined is not None:
-            left, right = self.definition(line.defined)
-            defined = laid_out(f"{left} =", [Part("+", right)], width - 6)
-            rows += [f"{' ' * 6 if place else 'with  '}{row}" for place, row in enumerate(defined)]
-        return rows
+        return rows + (self.with_definition(line.defined, width) if line.defined else [])
+
+    def with_definition(self, definition: Definition, width: int) -> list[str]:
+        """``with  S = …``"""
+        left, right = self.definition(definition)
+        rows = laid_out(f"{left} =", [Part("+", right)], width - 6)
+        return [f"{' ' * 6 if place else 'with  '}{row}" for place, row in enumerate(rows)]
 
     def head(self, equation: Equation) -> str:
         """What stands left of the terms."""
@@ -255,6 +257,8 @@ class TextPage:
             head, tail = f"{head} {outside(result.outer, self.writer)} {{", "}"
         rows = laid_out(head, self.parts(result.inner), WIDTH - 2, tail)
         yield from (f"  {row}" for row in underlined(rows))
+        for definition in result.named:
+            yield from (f"    {row}" for row in self.with_definition(definition, WIDTH - 4))
         if result.about_kind:
             yield f"    {result.about_kind}"
         sides = [("rows", result.rows), ("columns", result.columns)]
