@@ -172,11 +172,12 @@ class Formula:
         return f"$\\displaystyle {self.latex()}$"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Derivation(Record):
     """The derivation of a Hessian: every line with its rule, every line certified.
 
-    Made by `hesse.derive`. ``print`` shows it; in a notebook it shows itself.
+    Made by `hesse.derive`. ``print`` shows all of it, its name by itself what it came to; in a
+    notebook it shows itself.
 
     Attributes:
         source, program, parameters, slopes, blocks, stages, notes, certificate, functions: as in
@@ -194,6 +195,11 @@ class Derivation(Record):
 
     def __str__(self) -> str:
         return self.text()
+
+    def __repr__(self) -> str:
+        from hesse.derivation.show import text
+
+        return text.summary(self)
 
     def block(self, rows: str, columns: str) -> "Formula":
         """The formula of one block, ∂²J/∂rows ∂columns.

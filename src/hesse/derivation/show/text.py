@@ -20,7 +20,7 @@ from hesse.derivation.show.document import (
     without_indices,
 )
 from hesse.derivation.show.entries import outside
-from hesse.derivation.show.given import shape_text
+from hesse.derivation.show.given import guesses, shape_text
 from hesse.derivation.show.layout import Part, broken, laid_out, prose, table, underlined, wide
 from hesse.derivation.show.outline import Outline, number
 from hesse.derivation.show.text_writer import TextWriter
@@ -30,6 +30,7 @@ WIDTH = 100
 _MARGIN = 12  # of the header's names
 _RULE = 22  # where the formulas of the lines begin
 _STAMP = 92  # where their deviations do
+_SCREEN = 30  # rows
 
 
 def page(record: Record, reading: str = "indices") -> str:
@@ -52,6 +53,23 @@ def block_text(block: Block, record: Record, reading: str = "indices") -> str:
         HesseValueError: there is no such reading.
     """
     return _joined(TextPage(record.program).section(Outline(record, reading).block(block)))
+
+
+def summary(record: Record) -> str:
+    """What was asked and what came out, on a screen: no lines, and results as far as there is
+    room."""
+    page, outline = TextPage(record.program), Outline(record, "indices")
+    rows = [*broken(f"Second derivatives of {record.source or record.program.cost.name}", WIDTH)]
+    rows += [row for guess in guesses(record.program) for row in prose(guess, WIDTH)]
+    blocks = list(record)
+    for place, block in enumerate(blocks):
+        shown = list(page.result(outline.result(block.expression, block.rows, block.columns)))
+        if len(rows) + len(shown) > _SCREEN:
+            left = len(blocks) - place
+            rows += [f"  … and {left} {'block' if left == 1 else 'blocks'} more"]
+            break
+        rows += shown
+    return "\n".join(printable(row.rstrip()) for row in [*rows, "print() shows every line"])
 
 
 def _joined(rows: Iterable[str]) -> str:
