@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+import re
+
 import pytest
 
 from derivation.expressions import CASES, Case
@@ -55,7 +57,8 @@ def test_names(text: str, names: str) -> None:
 
 def parse_first(text: str) -> str:
     """A parameter that occurs."""
-    return next(name for name in ("W1", "w1", "w", "x", "X", "A", "z") if f"{name}" in text)
+    names = ("W1", "w1", "w", "x", "X", "A", "z")
+    return next(name for name in names if re.search(rf"\b{name}\b", text))
 
 
 def test_roles() -> None:

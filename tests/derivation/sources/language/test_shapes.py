@@ -80,14 +80,14 @@ def test_declarations_that_are_refused(given: Any, said: str) -> None:
         # What is declared decides; sizes that are not take letters that stand for nothing else.
         ("sum((y - X @ w)**2)", "w", "X[100,d]", {"y": (100,), "X": (100, "d"), "w": ("d",)}),
         ("sum((Y - X @ W)**2)", "W", "X[n,h]", {"Y": ("n", "d"), "X": ("n", "h"), "W": ("h", "d")}),
-        ("sum(d*h @ x)", "x", None, {"d": ("m",), "h": ("m",), "x": ("m",)}),
+        ("sum(d*h @ x)", "x", None, {"d": (), "h": ("m",), "x": ("m",)}),
         ("sum(w*x)", "w", "w[] x[n]", {"w": (), "x": ("n",)}),
-        ("sum(A + b)", "A", "A[n,d]", {"A": ("n", "d"), "b": ("d",)}),
+        ("sum(A + b)", "A", "A[n,d]", {"A": ("n", "d"), "b": ()}),
         ("sum(A + b)", "A", "A[n,d] b[n,1]", {"A": ("n", "d"), "b": ("n", 1)}),
         # Only then the case of the letter: a vector, a matrix.
         ("sum(x**2) + sum(M**2)", "x", None, {"x": ("d",), "M": ("m", "h")}),
         # A parameter that does not occur.
-        ("sum(x)", "x b V", "x[n]", {"x": ("n",), "b": ("d",), "V": ("m", "h")}),
+        ("sum(x)", "x b V", "x[n] b[d] V[m,h]", {"x": ("n",), "b": ("d",), "V": ("m", "h")}),
         ("1/n*sum(x)", "x", "x[n]", {"x": ("n",)}),
     ],
 )
