@@ -1,8 +1,7 @@
 """What a person would write first, and the names they would give."""
 
-from fractions import Fraction
-
 import re
+from fractions import Fraction
 
 import pytest
 

@@ -1,6 +1,6 @@
 """The shape of every array in an expression: as declared, or as the expression forces it to be."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.picking import Picker, numbered
@@ -149,7 +149,9 @@ def show_shape(shape: Iterable[Size]) -> str:
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
 
-def infer(tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Iterable[str] = ()) -> Shapes:
+def infer(
+    tree: Tree, text: str, shapes: Mapping[str, Shape], extra: Collection[str] = ()
+) -> Shapes:
     """The shapes of all names: those declared, and of the others what the expression leaves
     possible.
 
