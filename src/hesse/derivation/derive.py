@@ -9,7 +9,7 @@ from hesse.cost import Cost
 from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.check.certification import certified, certified_at, valuation
+from hesse.derivation.check.certification import certified_at, certified_somewhere
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.lines.adjoints import adjoints
 from hesse.derivation.lines.by_layer import Stages
@@ -263,5 +263,5 @@ def _written(
     )
     if not certify:
         return result
-    point = valuation(result.program, functions=result.functions)
-    return replace(certified(result, point), at=point)
+    result, point = certified_somewhere(result)
+    return replace(result, at=point)

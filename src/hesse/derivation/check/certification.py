@@ -125,14 +125,23 @@ def _in_float64() -> Iterator[None]:
 
 
 @_in_float64()
-def valuation(program: Program, seed: int = 0, functions: Functions | None = None) -> Valuation:
+def valuation(
+    program: Program, seed: int = 0, functions: Functions | None = None, resize: bool = True
+) -> Valuation:
     """Random arrays at which every quantity and its derivatives are finite; positive ones where
     signs do not allow it.
+
+    Args:
+        program: whose quantities they are of.
+        seed: of the arrays.
+        functions: what unknown functions are.
+        resize: whether large sizes that are given as numbers are made small.
 
     Raises:
         HesseValueError: no such point was found.
     """
     letters, resized = small_sizes(program)
+    resized = resized if resize else {}
     _require_small(program, letters, resized)
     # XᵀX has an inverse only where X is tall: every second pair of tries has the sizes the other
     # way round.
@@ -232,6 +241,27 @@ def _block_entries(block: Block, point: Valuation) -> int:
     return _entries(point, of(block.rows), of(block.columns))
 
 
+class WrongLine(HesseValueError):
+    """A line or a block is wrong at a point."""
+
+
+def certified_somewhere(derivation: Derived, seed: int = 0) -> tuple[Derived, Valuation]:
+    """The derivation with its certificate, and the point that it holds at: of small sizes, and of
+    those that were given where a formula holds only for them. (Σ_i 2, i = 1 … 7, has become 14.)
+
+    Raises:
+        HesseValueError: a line or a block is wrong; the text names it.
+    """
+    point = valuation(derivation.program, seed, derivation.functions)
+    try:
+        return certified(derivation, point), point
+    except WrongLine:
+        if not point.resized:
+            raise
+    point = valuation(derivation.program, seed, derivation.functions, resize=False)
+    return certified(derivation, point), point
+
+
 @_in_float64()
 def certified(
     derivation: Derived, point: Valuation | None = None, tolerance: float = TOLERANCE
@@ -256,7 +286,7 @@ def certified(
             off = known[before, after]
             # This way round, so that what is not a number is wrong too.
             if not off <= tolerance:
-                raise HesseValueError(
+                raise WrongLine(
                     f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {off:.1e}"
                     f" at a random point, where {tolerance:.0e} is allowed; please report this"
                     f" expression: {derivation.source}"
@@ -284,7 +314,7 @@ def certified(
         whole = of(Partial(cost.entry, (block.rows, block.columns)))
         off = deviation(whole, block.expression, point)
         if not off <= tolerance:
-            raise HesseValueError(
+            raise WrongLine(
                 f"derivation: {where} is off by {off:.1e} against automatic differentiation"
             )
         blocks[pair] = replace(block, lines=lines, deviation=off)

@@ -10,8 +10,9 @@ writes it means a number. Where both fit a name is one
 - if it is a parameter that is added to a product of data with another one: the intercept of ``y - X
   @ w - b``.
 
-Beside another matrix product, as in ``W @ x + b`` or ``a @ tanh(W @ x)``, and within one, as in
-``(x - mu).T @ A @ (x - mu)``, it has entries of its own.
+Beside another matrix product, as in ``W @ x + b`` or ``a*tanh(W @ x)``, within one, as in ``(x -
+mu).T @ A @ (x - mu)``, and as the point that a distance is taken to, as in ``norm2(x - c)``, it has
+entries of its own.
 """
 
 import re
@@ -47,7 +48,8 @@ class Numbers:
 
     Attributes:
         chosen: the first.
-        doubtful: the second: factors of a product, where both are natural.
+        doubtful: the second, where both are natural: factors of a product, and what a norm is taken
+            from.
     """
 
     chosen: tuple[str, ...]
@@ -93,7 +95,9 @@ def numbers(tree: Tree, axes: Mapping[str, int], parameters: Collection[str]) ->
     doubtful = [
         name
         for name, places in found.items()
-        if name in customary and name not in chosen and any(map(_weighs_a_product, places))
+        if name in customary
+        and name not in chosen
+        and any(_weighs_a_product(place) or _is_a_point(place) for place in places)
     ]
     return Numbers(tuple(chosen), tuple(doubtful))
 
@@ -159,6 +163,8 @@ def _is_among_entries(
                 return not added or intercept or _is_square(left, right)
             case Transpose():
                 continue
+            case FunctionCall("norm2") if added and not intercept:
+                return False
             case FunctionCall(function) if function in known() - elementwise():
                 return any(other in arrays for other in symbols(form))
             case _:
@@ -184,6 +190,22 @@ def _is_of_data(tree: Tree, parameters: Collection[str]) -> bool:
             return _is_of_data(left, parameters) or _is_of_data(right, parameters)
         case Binary("@", left, right):
             return not {*symbols(left)} & {*parameters} and bool({*symbols(right)} & {*parameters})
+    return False
+
+
+def _is_a_point(place: Place) -> bool:
+    """Whether a name stands in a norm as in norm2(x - c)."""
+    for form, part in place:
+        match form:
+            case Binary("+" | "-", left, right):
+                if _has_product(right if part is left else left):
+                    return False
+            case Negative():
+                continue
+            case FunctionCall("norm2"):
+                return True
+            case _:
+                return False
     return False
 
 
