@@ -100,6 +100,15 @@ class Part:
     shapes: str = ""
 
 
+# So many lines in a row, which stand in an earlier block, are not written again.
+_FOLDED = 3
+
+
+def _said(line: dict[str, Any]) -> tuple[object, ...]:
+    """All that a line says, without its number."""
+    return line["rule"], tuple(line["formula"]), tuple(line["defined"]), line["reason"]
+
+
 # ---------------------------------------------------------------- what the template is given
 
 
@@ -110,7 +119,6 @@ class _Content:
         self.record, self.program = record, record.program
         self.writer, self.shaped = PageWriter(self.program), PageWriter(self.program, shaped=True)
         self.maths, self.forms = Maths(), Forms(self.program)
-        self.codes: dict[tuple[str, str], str] = {}
 
     def model(self) -> dict[str, Any]:
         """The whole page."""
@@ -131,6 +139,11 @@ class _Content:
             "kinds": [(_CLASSES[kind], kind, EACH[kind].partition(": ")[2]) for kind in KINDS],
             "notes": self.record.notes,
             "checked": documents[0].checked,
+            "codes": [
+                (TextWriter(self.program).write(block.bare), code)
+                for block in documents[0].blocks
+                if (code := self.code(block))
+            ],
         }
 
     def code(self, section: Section) -> str:
@@ -139,14 +152,10 @@ class _Content:
 
         block = section.block
         assert block is not None, "only a block is a function"
-        # The code of a block is the same in every reading.
-        key = block.rows.name, block.columns.name
-        if key not in self.codes:
-            try:
-                self.codes[key] = python(block, self.program)
-            except HesseError:
-                self.codes[key] = ""
-        return self.codes[key]
+        try:
+            return python(block, self.program)
+        except HesseError:
+            return ""
 
 
 class _Page:
@@ -157,6 +166,10 @@ class _Page:
         # Shapes stand under entries only: a matrix has none, and looks strange beside some.
         self.shaped = content.shaped if reading.axes and not reading.in_place else self.writer
         self.latex = LatexPage(content.program, reading.axes)
+        # Where a line was first, by all that it says: its block and its place there.
+        self.titles: list[list[Part]] = []
+        self.told: dict[tuple[object, ...], tuple[int, int]] = {}
+        self.labels: dict[tuple[int, int], str] = {}
 
     def model(self, document: Document) -> dict[str, Any]:
         """Everything in one reading."""
@@ -281,11 +294,54 @@ class _Page:
         return [
             {
                 "branch": branch,
-                "lines": [self.line(line) for line in members],
+                "lines": (shown := [self.line(line) for line in members]),
+                "count": len(shown),
                 "about": self.about(members[0], members[-1]),
             }
             for branch, members in grouped
         ]
+
+    def folded(self, groups: list[dict[str, Any]], block: int) -> list[dict[str, Any]]:
+        """The groups with lines that an earlier block has too, several in a row, told once."""
+        count = 0
+        for group in groups:
+            shown: list[dict[str, Any]] = []
+            lines = group["lines"]
+            place = 0
+            while place < len(lines):
+                length = self._known(lines, place)
+                if length < _FOLDED:
+                    length = 1
+                    shown.append(lines[place])
+                else:
+                    there, first = self.told[_said(lines[place])]
+                    labels = [self.labels[there, first + k] for k in (0, length - 1)]
+                    shown.append(
+                        {
+                            "title": self.titles[there],
+                            "here": (lines[place]["label"], lines[place + length - 1]["label"]),
+                            "there": labels,
+                        }
+                    )
+                for line in lines[place : place + length]:
+                    self.told.setdefault(_said(line), (block, count))
+                    self.labels[block, count] = line["label"]
+                    count += 1
+                place += length
+            group["lines"] = shown
+        return groups
+
+    def _known(self, lines: list[dict[str, Any]], start: int) -> int:
+        """How many lines from one on stand in an earlier block in the same order."""
+        first = self.told.get(_said(lines[start]))
+        length = 0
+        while (
+            first is not None
+            and start + length < len(lines)
+            and self.told.get(_said(lines[start + length])) == (first[0], first[1] + length)
+        ):
+            length += 1
+        return length
 
     def about(self, first: Line, last: Line) -> list[Part]:
         """What a branch comes to: its first left side and its last right one."""
@@ -328,6 +384,7 @@ class _Page:
         """A block: its title, its result, its lines, and the same as code."""
         result = section.result
         assert result is not None, "a block has a result"
+        self.titles.append(self.formula(section.bare))
         return {
             "id": f"{self.reading.name}-block-{place}",
             "title": self.formula(section.bare),
@@ -339,10 +396,9 @@ class _Page:
             "matrix": [] if result.in_place else self.parts(result.matrix),
             "remarks": result.remarks,
             "transposed": section.transposed,
-            "groups": self.groups(section.lines),
+            "groups": self.folded(self.groups(section.lines), place),
             "deviation": number(section.deviation),
             "latex": "\n".join(self.latex.block(section)) + "\n",
-            "python": self.content.code(section),
         }
 
     def result(self, result: Result, section: Section) -> list[Part]:
