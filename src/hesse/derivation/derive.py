@@ -59,7 +59,8 @@ def derive(
         wrt: the parameters, by name. An expression needs them; of a network or a cost they are all,
             unless some are named.
         shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as
-            letters or numbers, ``[]`` a scalar.
+            letters or numbers, ``[]`` a scalar. A name that stands like a number, as ``lam`` in
+            ``lam*w.T @ w``, is one; where it could be a vector too, the derivation says so.
         given: what is known of an expression's data: ``"sum(y) == 1"`` along the last axis,
             ``"Omega == 1"`` for every entry.
         stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows
