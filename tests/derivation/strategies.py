@@ -110,9 +110,12 @@ def _quotient(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
 
 
 def _power(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
-    return Binary(
-        "**", draw(shaped(shape, min(depth, 3))), Number(Fraction(draw(st.sampled_from([2, 3]))))
-    )
+    base, exponent = draw(shaped(shape, min(depth, 3))), draw(st.sampled_from([2, 3]))
+    # Beside a matrix product a power of a matrix is refused, for it could be meant of the matrix.
+    if len(shape) == 2:
+        square = Binary("*", base, base)
+        return square if exponent == 2 else Binary("*", square, base)
+    return Binary("**", base, Number(Fraction(exponent)))
 
 
 def _positive(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
