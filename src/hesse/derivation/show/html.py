@@ -28,7 +28,7 @@ from hesse.derivation.show.document import (
     summands,
 )
 from hesse.derivation.show.entries import outside
-from hesse.derivation.show.given import shape_text
+from hesse.derivation.show.given import all_lines, shape_text
 from hesse.derivation.show.latex import LatexPage
 from hesse.derivation.show.mathml import Maths, PageWriter
 from hesse.derivation.show.matrices import Forms
@@ -124,7 +124,9 @@ class _Content:
         """The whole page."""
         cost = TextWriter(self.program).symbol(self.program.cost.name)
         # One store of matrix forms for all readings: each is looked for once.
-        outlines = [Outline(self.record, name, self.forms) for name in READINGS]
+        outlines = [
+            Outline(self.record, name, self.forms) for name in READINGS if self._says_more(name)
+        ]
         documents = [outline.document() for outline in outlines]
         return {
             "source": self.record.source,
@@ -136,7 +138,7 @@ class _Content:
             # Which reading a page opens with.
             "default": "indices",
             "maps": (MAPS, ABOUT_MAPS),
-            "kinds": [(_CLASSES[kind], kind, EACH[kind].partition(": ")[2]) for kind in KINDS],
+            "kinds": self._kinds(),
             "notes": self.record.notes,
             "checked": documents[0].checked,
             "codes": [
@@ -145,6 +147,26 @@ class _Content:
                 if (code := self.code(block))
             ],
         }
+
+    def _says_more(self, reading: str) -> bool:
+        """Whether a reading means something here: one weight per layer where there are layers,
+        matrices where some block has a matrix form."""
+        if reading == "scalar":
+            return any(quantity.role == "preactivation" for quantity in self.program.quantities)
+        if reading == "matrix":
+            return any(
+                self.forms.by_kind(block.expression, block.rows, block.columns)
+                for block in self.record
+            )
+        return True
+
+    def _kinds(self) -> list[tuple[str, Kind, str]]:
+        """The kinds of term that occur."""
+        terms = (term for line in all_lines(self.record) for term in line.after.terms)
+        found = {term.kind for term in terms}
+        return [
+            (_CLASSES[kind], kind, EACH[kind].partition(": ")[2]) for kind in KINDS if kind in found
+        ]
 
     def code(self, section: Section) -> str:
         """A block as a function; "" where it has none."""

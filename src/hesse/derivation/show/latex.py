@@ -1,5 +1,6 @@
 r"""A derivation in LaTeX, which needs no packages but amsmath and xcolor."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from hesse.derivation.calculus.expression import Expression, Kind, of
@@ -41,6 +42,8 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \allowdisplaybreaks
 \begin{document}
 """
+# Names that are words of a sentence as well.
+_WORDS = {"a", "A", "I", "is", "in", "of", "as", "by", "for", "it", "on", "one", "the", "to"}
 _LINE = 84  # columns of the plain text that fit a line of the document
 
 
@@ -105,6 +108,20 @@ class LatexPage:
         self.writer, self.shaped = LatexWriter(program), LatexWriter(program, shaped=axes)
         # How wide a formula is when printed is told by the plain text, not by its commands.
         self.measure = TextWriter(program)
+        names = sorted(program.names - _WORDS, key=len, reverse=True)
+        self._name = re.compile(
+            rf"(?<![A-Za-z0-9_.])({'|'.join(map(re.escape, names))})(?:\[([\w,]+)\])?(?![\w(])"
+        )
+
+    def said(self, text: str) -> str:
+        """A sentence, in which names look as they do in formulas: W₁ rather than W1."""
+        parts, end = [], 0
+        for found in self._name.finditer(text):
+            entries = found[2].split(",") if found[2] else []
+            parts.append(escaped(text[end : found.start()]))
+            parts.append(f"${self.writer.name(found[1], entries)}$")
+            end = found.end()
+        return "".join([*parts, escaped(text[end:])])
 
     def rows(self, document: Document) -> Iterator[str]:
         """The whole document, without its preamble."""
@@ -139,7 +156,7 @@ class LatexPage:
             yield f"Shapes: {', '.join(shapes)}.\n" if shapes else ""
             runs = [
                 f"${', '.join(map(latex_index, run.letters))} = 1 \\ldots"
-                f" {self.writer.size(run.size)}$ ({escaped(run.counts)})"
+                f" {self.writer.size(run.size)}$ ({self.said(run.counts)})"
                 for run in header.runs
             ]
             yield f"Indices: {'; '.join(runs)}.\n" if runs else ""
@@ -149,7 +166,7 @@ class LatexPage:
             inner = r" \\ ".join(" & ".join(row) for row in header.grid).replace("^T", r"^{\top}")
             yield rf"\[ H = \begin{{pmatrix}} {inner} \end{{pmatrix}} \]"
         for remark in (*header.conventions, *header.notes):
-            yield escaped(remark) + "\n"
+            yield self.said(remark) + "\n"
 
     def definitions(self, title: str, definitions: Sequence[Definition]) -> Iterator[str]:
         """Quantities in one alignment."""
@@ -209,7 +226,7 @@ class LatexPage:
             deviation = number(line.deviation)
             stamp = rf" \hfill {{\footnotesize deviation {deviation}}}" if deviation else ""
             rule = rf"{escaped(line.label)}\quad {escaped(line.rule)}"
-            yield rf"\paragraph{{{rule}}} {escaped(line.reason)}{stamp}"
+            yield rf"\paragraph{{{rule}}} {self.said(line.reason)}{stamp}"
             yield display(self.equation(line))
 
     def equation(self, line: Line) -> list[str]:
@@ -253,8 +270,14 @@ class LatexPage:
             sign = writer.minus if part.negative else writer.plus if place else ""
             before, after = (" " if used else "", " ") if place else ("", "")
             label = part.label if labels else ""
-            row += f"{before}{sign}{after}{_labelled(writer.write(part.node), part, label, always)}"
-            used += width + 3  # and the sign between spaces
+            *parts, last = _cut(writer.write(part.node), width)
+            row += f"{before}{sign}{after}"
+            # A term that is too long for any row goes on in the next ones.
+            for piece in parts:
+                rows.append(row + _labelled(piece, part, "", always))
+                row, used = r"&\qquad ", 0
+            row += _labelled(last, part, label, always)
+            used += width // (len(parts) + 1) + 3  # and the sign between spaces
         return [*rows, row + tail]
 
     # ------------------------------------------------------------ results
@@ -272,7 +295,7 @@ class LatexPage:
             yield "As a matrix, rows and columns counted row by row:"
             yield display(self.broken("&", result.matrix, self.writer, labels=False, always=True))
             for remark in result.remarks:
-                yield escaped(f"{remark}.") + "\n"
+                yield self.said(f"{remark}.") + "\n"
 
     def formula(self, section: Section) -> list[str]:
         """The result in the reading, as rows of an alignment."""
@@ -290,6 +313,23 @@ class LatexPage:
         if result.outer is not None:
             left, tail = rf"{left}{outside(result.outer, writer)} \Bigl\{{ ", r" \Bigr\}"
         return self.broken(left, result.inner, writer, tail, always=True)
+
+
+def _cut(formula: str, width: int) -> list[str]:
+    """A product in pieces that fit a line, cut between factors outside all braces and
+    parentheses."""
+    if width <= _LINE:
+        return [formula]
+    pieces, room = [""], len(formula) * _LINE / width
+    depth = 0
+    for factor in re.split(r"( \\, )", formula):
+        if factor == r" \, " and depth == 0 and len(pieces[-1]) > room / 2:
+            pieces.append("")
+            continue
+        pieces[-1] += factor
+        depth += len(re.findall(r"(?<!\\)[{(]|\\left", factor))
+        depth -= len(re.findall(r"(?<!\\)[})]|\\right", factor))
+    return pieces
 
 
 def display(rows: Sequence[str]) -> str:
