@@ -10,6 +10,7 @@ import argparse
 import collections
 import multiprocessing
 import random
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -58,7 +59,10 @@ def case(seed: int) -> Case:
         text = _repeated(draw)
     else:
         text = draw.choice(["sum({})", "mean({})", "norm2({})**2", "{}"]).format(_tree(draw, 4))
-    wrt: Any = draw.sample(NAMES, draw.choice([1, 1, 1, 2, 3]))
+    # Mostly names that occur: others are refused before anything else is looked at.
+    occurring = [name for name in NAMES if re.search(rf"\b{name}\b", text)]
+    among = occurring if occurring and draw.random() < 0.85 else NAMES
+    wrt: Any = draw.sample(among, min(len(among), draw.choice([1, 1, 1, 2, 3])))
     options: dict[str, Any] = {}
     if draw.random() < 0.3:
         options["shapes"] = " ".join(f"{name}{_shape(draw)}" for name in draw.sample(NAMES, 3))

@@ -90,12 +90,12 @@ class Rehearsal(TorchDispatchMode):
         self._moved += sum(map(_bytes, args))
         if known.mutates:
             return result
-        if known.convolves:
-            # PyTorch's own convolutions lay out what each place sees.
-            self.peak = max(self.peak, self.alive + _windows(func, args, result))
         for part in _parts(result):
             if isinstance(part, Tensor):
                 self._moved += self._enter(part)
+        if known.convolves:
+            # PyTorch's own convolutions lay out what each place sees, beside what comes out.
+            self.peak = max(self.peak, self.alive + _windows(func, args, result))
         if known.count is not None:
             self._operations += known.count(*args, **options, out_val=result)
         return result
