@@ -275,7 +275,7 @@ class LatexPage:
             # A term that is too long for any row goes on in the next ones.
             for piece in parts:
                 rows.append(row + _labelled(piece, part, "", always))
-                row, used = r"&\qquad ", 0
+                row, used = r"&\quad \quad ", 0
             row += _labelled(last, part, label, always)
             used += width // (len(parts) + 1) + 3  # and the sign between spaces
         return [*rows, row + tail]
@@ -316,20 +316,26 @@ class LatexPage:
 
 
 def _cut(formula: str, width: int) -> list[str]:
-    """A product in pieces that fit a line, cut between factors outside all braces and
-    parentheses."""
+    """A product in pieces that fit a line, cut outside all braces and parentheses: between the
+    factors of a Kronecker product, or else between any."""
     if width <= _LINE:
         return [formula]
-    pieces, room = [""], len(formula) * _LINE / width
-    depth = 0
-    for factor in re.split(r"( \\, )", formula):
-        if factor == r" \, " and depth == 0 and len(pieces[-1]) > room / 2:
-            pieces.append("")
-            continue
-        pieces[-1] += factor
-        depth += len(re.findall(r"(?<!\\)[{(]|\\left", factor))
-        depth -= len(re.findall(r"(?<!\\)[})]|\\right", factor))
-    return pieces
+    room = len(formula) * _LINE / width
+    for sign, again in ((r" \otimes ", r"{} \otimes "), (r" \, ", "")):
+        pieces, depth = [""], 0
+        for part in re.split(f"({re.escape(sign)})", formula):
+            if part == sign and depth == 0 and len(pieces[-1]) > room / 3:
+                pieces.append(again)
+                continue
+            pieces[-1] += part
+            depth += len(re.findall(r"(?<!\\)[{(]|\\left", part))
+            depth -= len(re.findall(r"(?<!\\)[})]|\\right", part))
+        # A few signs alone in a row are worse than a row that is a little too long.
+        if len(pieces[-1]) < room / 6:
+            pieces[-2:] = [("" if again else sign).join(pieces[-2:])]
+        if len(pieces) > 1:
+            return pieces
+    return [formula]
 
 
 def display(rows: Sequence[str]) -> str:
