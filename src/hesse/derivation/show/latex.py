@@ -40,6 +40,7 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \setlength{\parindent}{0pt}
 \setlength{\parskip}{4pt}
 \allowdisplaybreaks
+\sloppy
 \begin{document}
 """
 # Names that are words of a sentence as well.
