@@ -93,7 +93,7 @@ def laid_out(head: str, parts: Sequence[Part], width: int, tail: str = "") -> li
     if tail:
         if wide(row.rstrip()) + 1 + wide(tail) > width:
             finish()
-            row += tail
+            row = " " * min(margin, max(0, width - wide(tail))) + tail
         else:
             row = f"{row.rstrip()} {tail}"
     finish()
