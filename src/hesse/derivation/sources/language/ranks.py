@@ -138,18 +138,9 @@ class _Search:
             order = order[::-1]  # up the tree and down again
         return True
 
-    def fix(self, part: Tree, to: int, others: dict[str, int] | None = None) -> bool:
-        """Try one choice; nothing changes where it does not fit.
-
-        Args:
-            part: what has the number of axes.
-            to: the number.
-            others: takes what a name that is a number could be too, and the other way round.
-        """
+    def fix(self, part: Tree, to: int) -> bool:
+        """Try one choice; nothing changes where it does not fit."""
         before = dict(self.can)
-        other = 0 if to else 1
-        if others is not None and isinstance(part, Symbol) and self.fix(part, other):
-            others[part.name], self.can = other, dict(before)
         self.can[part] = self.can[part] & {to}
         if self.can[part] and self.narrow():
             return True
@@ -216,12 +207,14 @@ def infer_ranks(
     # Numbers last: what they could be depends on what stands beside them.
     for part in sorted(names, key=lambda part: part.name in read.chosen):
         if len(search.can[part]) > 1:
-            if part.name in read.chosen and search.fix(part, 0, others):
+            number, vector = _fits(search, part, 0), _fits(search, part, 1)
+            if part.name in read.chosen and number:
+                others |= {part.name: 1} if vector else {}
+                search.fix(part, 0)
                 continue
             can, custom = search.can[part], customary(part.name)
-            if custom in can and search.fix(
-                part, custom, others if part.name in read.doubtful else None
-            ):
+            if custom in can and search.fix(part, custom):
+                others |= {part.name: 0} if number and part.name in read.doubtful else {}
                 continue
             # The customary number does not fit: another one may be the only one that does.
             fitting = [r for r in sorted(can) if _fits(search, part, r)]
