@@ -69,6 +69,11 @@ def summands(expression: Expression, marks: tuple[str, ...] = ()) -> Sum:
     )
 
 
+def as_sum(formula: "Formula") -> Sum:
+    """A formula as the summands that it has; a matrix is one."""
+    return summands(formula) if isinstance(formula, Expression) else (Summand(formula),)
+
+
 def sentence(half: str) -> str:
     """Half a sentence as a whole one."""
     return f"{half[:1].upper()}{half[1:]}." if half else ""

@@ -23,11 +23,11 @@ from hesse.derivation.show.document import (
     Result,
     Section,
     Sum,
-    Summand,
+    as_sum,
     sentence,
-    summands,
 )
 from hesse.derivation.show.entries import outside
+from hesse.derivation.show.folding import Folding
 from hesse.derivation.show.given import all_lines, shape_text
 from hesse.derivation.show.latex import LatexPage
 from hesse.derivation.show.mathml import Maths, PageWriter
@@ -98,15 +98,6 @@ class Part:
     kind: str = ""
     label: str = ""
     shapes: str = ""
-
-
-# So many lines in a row, which stand in an earlier block, are not written again.
-_FOLDED = 3
-
-
-def _said(line: dict[str, Any]) -> tuple[object, ...]:
-    """All that a line says, without its number."""
-    return line["rule"], tuple(line["formula"]), tuple(line["defined"]), line["reason"]
 
 
 # ---------------------------------------------------------------- what the template is given
@@ -188,10 +179,7 @@ class _Page:
         # Shapes stand under entries only: a matrix has none, and looks strange beside some.
         self.shaped = content.shaped if reading.axes and not reading.in_place else self.writer
         self.latex = LatexPage(content.program, reading.axes)
-        # Where a line was first, by all that it says: its block and its place there.
-        self.titles: list[list[Part]] = []
-        self.told: dict[tuple[object, ...], tuple[int, int]] = {}
-        self.labels: dict[tuple[int, int], str] = {}
+        self.folding = Folding()
 
     def model(self, document: Document) -> dict[str, Any]:
         """Everything in one reading."""
@@ -277,8 +265,7 @@ class _Page:
 
     def formula(self, formula: Formula, writer: PageWriter | None = None) -> list[Part]:
         """A formula without labels."""
-        whole = summands(formula) if isinstance(formula, Expression) else (Summand(formula),)
-        return self.parts(whole, writer, labels=False)
+        return self.parts(as_sum(formula), writer, labels=False)
 
     # ------------------------------------------------------------ what is given
 
@@ -323,48 +310,6 @@ class _Page:
             for branch, members in grouped
         ]
 
-    def folded(self, groups: list[dict[str, Any]], block: int) -> list[dict[str, Any]]:
-        """The groups with lines that an earlier block has too, several in a row, told once."""
-        count = 0
-        for group in groups:
-            shown: list[dict[str, Any]] = []
-            lines = group["lines"]
-            place = 0
-            while place < len(lines):
-                length = self._known(lines, place)
-                if length < _FOLDED:
-                    length = 1
-                    shown.append(lines[place])
-                else:
-                    there, first = self.told[_said(lines[place])]
-                    labels = [self.labels[there, first + k] for k in (0, length - 1)]
-                    shown.append(
-                        {
-                            "title": self.titles[there],
-                            "here": (lines[place]["label"], lines[place + length - 1]["label"]),
-                            "there": labels,
-                        }
-                    )
-                for line in lines[place : place + length]:
-                    self.told.setdefault(_said(line), (block, count))
-                    self.labels[block, count] = line["label"]
-                    count += 1
-                place += length
-            group["lines"] = shown
-        return groups
-
-    def _known(self, lines: list[dict[str, Any]], start: int) -> int:
-        """How many lines from one on stand in an earlier block in the same order."""
-        first = self.told.get(_said(lines[start]))
-        length = 0
-        while (
-            first is not None
-            and start + length < len(lines)
-            and self.told.get(_said(lines[start + length])) == (first[0], first[1] + length)
-        ):
-            length += 1
-        return length
-
     def about(self, first: Line, last: Line) -> list[Part]:
         """What a branch comes to: its first left side and its last right one."""
         left, right = first.equation.left, last.equation.right
@@ -406,10 +351,10 @@ class _Page:
         """A block: its title, its result, its lines, and the same as code."""
         result = section.result
         assert result is not None, "a block has a result"
-        self.titles.append(self.formula(section.bare))
+        title = self.formula(section.bare)
         return {
             "id": f"{self.reading.name}-block-{place}",
-            "title": self.formula(section.bare),
+            "title": title,
             "name": section.name,
             "shape": "" if section.shape is None else shape_text(section.shape),
             "result": self.result(result, section),
@@ -418,7 +363,7 @@ class _Page:
             "matrix": [] if result.in_place else self.parts(result.matrix),
             "remarks": result.remarks,
             "transposed": section.transposed,
-            "groups": self.folded(self.groups(section.lines), place),
+            "groups": self.folding.folded(self.groups(section.lines), title),
             "deviation": number(section.deviation),
             "latex": "\n".join(self.latex.block(section)) + "\n",
         }

@@ -18,6 +18,7 @@ from hesse.derivation.show.document import (
     Sizes,
     Sum,
     Summand,
+    as_sum,
     sentence,
     summands,
 )
@@ -233,20 +234,20 @@ class LatexPage:
     def equation(self, line: Line) -> list[str]:
         """A line of the derivation as rows of an alignment."""
         equation = line.equation
-        above: list[str] = []
-        left = "" if equation.left is None else self.writer.write(equation.left)
-        if equation.left is not None and len(self.measure.write(equation.left)) > _LINE // 2:
-            # A long left side has rows of its own.
-            whole = equation.left
-            sides = summands(whole) if isinstance(whole, Expression) else (Summand(whole),)
-            above, left = self.broken("&", sides, self.writer), ""
+        above, left = list[str](), ""
+        if equation.left is not None:
+            if len(self.measure.write(equation.left)) > _LINE // 2:
+                # A long left side has rows of its own.
+                above = self.broken("&", as_sum(equation.left), self.writer)
+            else:
+                left = self.writer.write(equation.left)
         tail = f" =: {self.writer.entry(equation.name)}" if equation.name else ""
         rows = self.broken(f"{left} &= ", equation.right, self.writer, tail)
         # The left side was there for the width of the first row only.
         if equation.trivial:
             rows[0] = rows[0].split("&= ", 1)[1]
-        rows = [*above, *rows]
-        return [*rows, *(self.defined(line.defined, self.writer) if line.defined else ())]
+        below = self.defined(line.defined, self.writer) if line.defined else ()
+        return [*above, *rows, *below]
 
     def broken(
         self,

@@ -33,8 +33,8 @@ from hesse.derivation.show.given import (
     signals,
 )
 from hesse.derivation.show.matrices import Forms
+from hesse.derivation.show.matrix.remarks import remarks
 from hesse.derivation.show.readings import ReadLine, known_reading
-from hesse.derivation.show.remarks import remarks
 
 
 class Outline:

@@ -59,7 +59,7 @@ def summary(record: Record) -> str:
     """What was asked and what came out, on a screen: no lines, and results as far as there is
     room."""
     page, outline = TextPage(record.program), Outline(record, "indices")
-    rows = [*broken(f"Second derivatives of {record.source or record.program.cost.name}", WIDTH)]
+    rows = broken(f"Second derivatives of {record.source or record.program.cost.name}", WIDTH)
     rows += [row for guess in guesses(record.program) for row in prose(guess, WIDTH)]
     blocks = list(record)
     for place, block in enumerate(blocks):

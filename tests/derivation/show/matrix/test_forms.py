@@ -25,7 +25,7 @@ from hesse.derivation.show.latex_writer import matrix_latex
 from hesse.derivation.show.matrix import evaluate, matrix_form
 from hesse.derivation.show.matrix.compose import product, transpose
 from hesse.derivation.show.matrix.nodes import Commutation, Identity, Sum, shape
-from hesse.derivation.show.remarks import remarks
+from hesse.derivation.show.matrix.remarks import remarks
 from hesse.derivation.show.text_writer import matrix_text
 
 HALF = Fraction(1, 2)

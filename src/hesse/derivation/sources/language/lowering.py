@@ -90,8 +90,8 @@ class _Lowering:
             name: Leaf(
                 name,
                 shapes.leaves[name],
-                "parameter" if name in wrt else "constant" if name in shapes.known else "data",
-                np.array(shapes.known[name]) if name in shapes.known else None,
+                "parameter" if name in wrt else "constant" if name in shapes.values else "data",
+                np.array(shapes.values[name]) if name in shapes.values else None,
                 sums_to=sums.get(name),
                 otherwise=shapes.others.get(name),
             )

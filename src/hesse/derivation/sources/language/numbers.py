@@ -83,13 +83,10 @@ def numbers(tree: Tree, axes: Mapping[str, int], parameters: Collection[str]) ->
     chosen = [
         name
         for name, places in found.items()
-        if all(_scales(place) for place in places)
-        or (
-            name in customary
-            and all(
-                _scales(place) or _is_among_entries(place, arrays, name, parameters)
-                for place in places
-            )
+        if all(
+            _scales(place)
+            or (name in customary and _is_among_entries(place, arrays, name, parameters))
+            for place in places
         )
     ]
     doubtful = [
@@ -114,8 +111,8 @@ def _scales(place: Place) -> bool:
     alone = True  # with numbers, and functions of itself
     for form, part in place:
         match form:
-            case Binary("*" | "/" as operator, left, right):
-                other = right if part is left else left
+            case Binary("*" | "/" as operator, left, _):
+                other = _beside(form, part)
                 if operator == "*" and _is_identity(other):
                     return True
                 if part is not left and symbols(left):
@@ -134,6 +131,11 @@ def _scales(place: Place) -> bool:
     return False
 
 
+def _beside(form: Binary, part: Tree) -> Tree:
+    """The other operand; which of the two is meant, where they are equal, is told by identity."""
+    return form.right if part is form.left else form.left
+
+
 def _is_identity(tree: Tree) -> bool:
     return isinstance(tree, FunctionCall) and tree.function == "eye"
 
@@ -146,15 +148,15 @@ def _is_among_entries(
     added = intercept = False
     for form, part in place:
         match form:
-            case Binary("+" | "-", left, right):
-                other = right if part is left else left
+            case Binary("+" | "-"):
+                other = _beside(form, part)
                 if _has_product(other):
                     intercept = name in parameters and _is_of_data(other, parameters)
                     if not intercept:
                         return False
                 added = True
-            case Binary("*", left, right):
-                if _has_product(right if part is left else left):
+            case Binary("*"):
+                if _has_product(_beside(form, part)):
                     return False
             case Binary("/", left, right):
                 if part is left and _has_product(right):
@@ -197,8 +199,8 @@ def _is_a_point(place: Place) -> bool:
     """Whether a name stands in a norm as in norm2(x - c)."""
     for form, part in place:
         match form:
-            case Binary("+" | "-", left, right):
-                if _has_product(right if part is left else left):
+            case Binary("+" | "-"):
+                if _has_product(_beside(form, part)):
                     return False
             case Negative():
                 continue
@@ -213,8 +215,8 @@ def _weighs_a_product(place: Place) -> bool:
     """Whether a name is a factor of what holds a matrix product."""
     for form, part in place:
         match form:
-            case Binary("*", left, right):
-                if _has_product(right if part is left else left):
+            case Binary("*"):
+                if _has_product(_beside(form, part)):
                     return True
             case Negative() | Binary("**" | "/"):
                 continue

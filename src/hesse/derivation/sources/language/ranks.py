@@ -207,14 +207,15 @@ def infer_ranks(
     # Numbers last: what they could be depends on what stands beside them.
     for part in sorted(names, key=lambda part: part.name in read.chosen):
         if len(search.can[part]) > 1:
-            number, vector = _fits(search, part, 0), _fits(search, part, 1)
-            if part.name in read.chosen and number:
-                others |= {part.name: 1} if vector else {}
-                search.fix(part, 0)
+            either = part.name in (*read.chosen, *read.doubtful) and all(
+                _fits(search, part, axes) for axes in (0, 1)
+            )
+            if part.name in read.chosen and search.fix(part, 0):
+                others |= {part.name: 1} if either else {}
                 continue
             can, custom = search.can[part], customary(part.name)
             if custom in can and search.fix(part, custom):
-                others |= {part.name: 0} if number and part.name in read.doubtful else {}
+                others |= {part.name: 0} if either else {}
                 continue
             # The customary number does not fit: another one may be the only one that does.
             fitting = [r for r in sorted(can) if _fits(search, part, r)]

@@ -36,7 +36,7 @@ class Shapes:
         text: the expression, for errors.
         leaves: the sizes of each name. A size that was nowhere declared is a letter.
         counts: names that stand for a size, used as a number.
-        known: names that stand for numbers with a value of their own, and the value.
+        values: of names that stand for numbers of their own.
         others: of names that were not declared, and whose number of axes was a guess, the shape
             with another number that would do.
     """
@@ -45,7 +45,7 @@ class Shapes:
         self, text: str, leaves: Mapping[str, Shape], counts: frozenset[str] = frozenset()
     ) -> None:
         self.text, self.leaves, self.counts = text, dict(leaves), counts
-        self.known: dict[str, float] = {}
+        self.values: dict[str, float] = {}
         self.others: dict[str, Shape] = {}
         self._known: dict[Tree, Shape] = {}
         self._same: dict[Size, Size] = {}
@@ -224,7 +224,7 @@ def infer(
     if lettered.of(tree):
         raise _not_scalar(tree, text, lettered.of(tree))
     _require_plain_powers(lettered, tree)
-    lettered.known = values
+    lettered.values = values
     lettered.others = {
         name: _otherwise(lettered, tree, name, axes) for name, axes in found.others.items()
     }
