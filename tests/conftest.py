@@ -7,8 +7,10 @@ import importlib
 import os
 import random
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 # beartype draws which item of a list it looks at: from a generator of its own, for tests watch the
@@ -55,3 +57,24 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+@pytest.fixture(autouse=True)
+def thread_left_as_it_was() -> Iterator[None]:
+    """A mode of PyTorch that stays on the thread changes the numbers of every later test."""
+    before = surroundings_of_the_thread()
+    yield
+    assert surroundings_of_the_thread() == before
+
+
+def surroundings_of_the_thread() -> tuple[object, ...]:
+    """Asked of PyTorch alone, never of hesse."""
+    return (
+        torch.overrides._get_current_function_mode_stack(),
+        torch._C._len_torch_dispatch_stack(),
+        torch._C._functorch.get_dynamic_layer_stack_depth(),  # type: ignore[attr-defined]
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_default_dtype(),
+    )

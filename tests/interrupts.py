@@ -20,6 +20,7 @@ import torch
 import torch.utils.checkpoint as checkpointing
 from torch import Tensor, nn
 from torch.fx import config
+from torch.overrides import _get_current_function_mode_stack
 
 import hesse
 from hesse.capture.tracing import modes_before_dispatch
@@ -71,7 +72,7 @@ def surroundings(model: nn.Module) -> dict[str, Any]:
         "gradients": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
         "autocast": torch.is_autocast_enabled("cpu"),
-        "modes": (torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()),
+        "modes": (_get_current_function_mode_stack(), torch._C._len_torch_dispatch_stack()),
         "before dispatch": modes_before_dispatch(),
         "tracing": config.do_not_emit_stack_traces,
         "transforms": torch._C._functorch.get_dynamic_layer_stack_depth(),  # type: ignore[attr-defined]

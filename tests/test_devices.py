@@ -20,7 +20,7 @@ def elsewhere() -> Iterator[None]:
     """Tensors made without a device have no numbers."""
     torch.set_default_device("meta")
     yield
-    torch.set_default_device("cpu")
+    torch.set_default_device(None)
 
 
 # A function of a prediction is found out about before its cost is made.

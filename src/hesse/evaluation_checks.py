@@ -16,6 +16,7 @@ from hesse.isolation import IsolatedFunction
 from hesse.loss_reduction import as_leaf, inferred_loss
 from hesse.losses import Loss
 from hesse.parameters import Parameters
+from hesse.process.circumstances import is_passing
 from hesse.process.quiet import quiet
 
 # Relative: two evaluations of a deterministic model differ by the order of sums at most.
@@ -66,7 +67,9 @@ def leaves_of_loss(function: Any, prediction: Any, batch: Batch) -> tuple[Tensor
     cut = pytree.tree_map_only(Tensor, as_leaf, prediction)
     try:
         leaves = graph_leaves(function(cut, batch.targets))
-    except Exception:
+    except Exception as error:
+        if is_passing(error):
+            raise
         # A loss that differentiates the prediction in an input fails: the two are not connected
         # here.
         return ()

@@ -17,6 +17,7 @@ from hesse.errors import HesseValueError
 from hesse.isolation import IsolatedFunction
 from hesse.losses import Loss, name_of
 from hesse.parameters import Parameters, as_leaves
+from hesse.process.circumstances import is_passing
 
 # Indices of samples are made there, whatever the default device is.
 _CPU = torch.device("cpu")
@@ -230,7 +231,9 @@ def inferred_reduction(
                 [each.detach() for each in evaluate(indices[part])]
                 for part in (everything, cut, ~cut)
             ]
-        except Exception:  # a function of the whole batch, which fails on part of it
+        except Exception as error:  # a function of the whole batch, which fails on part of it
+            if is_passing(error):
+                raise
             return coupled_loss(function)
         for whole, first, second in zip(*values, strict=True):
             # √eps, for sums over other parts are rounded otherwise.

@@ -18,7 +18,7 @@ from hesse.derivatives import ReverseOverReverse, TensorFunction
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
-from hesse.process.circumstances import circumstances, is_out_of_memory
+from hesse.process.circumstances import circumstances, is_passing
 from hesse.process.recent import Recent
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
         values = sample_values(graph, cost, cost.parameters, data_leaves(batch.take(slice(0, 1))))
         return Captured(*find_sites(graph, values))
     except Exception as error:  # of an operation in a form that nothing here knows
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         raise NotCaptured(
             f"where its parameters enter is not understood: {in_a_line(error)}"
@@ -169,7 +169,7 @@ def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:
         )
     # Of the user's code on other samples than they meant it for, or of an operation.
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         raise NotCaptured(
             f"it cannot be run and differentiated twice sample by sample: {in_a_line(error)}"

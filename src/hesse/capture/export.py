@@ -16,7 +16,7 @@ from hesse.capture.tracing import tracing
 from hesse.data.batch import Batch, tensors_in
 from hesse.errors import in_a_line
 from hesse.graph.graph import Graph, Node, Pick, Ref
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 from hesse.process.quiet import quiet
 from hesse.process.switches import differentiable_twice
 
@@ -49,7 +49,7 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
             if any(map(_writes, program.graph.nodes)):
                 program = program.run_decompositions({})
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         raise NotCaptured(f"torch.export failed ({in_a_line(error)})") from error
     return _read(program, cost)

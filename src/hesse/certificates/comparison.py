@@ -15,7 +15,7 @@ from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.certificates.soundness import AUTOCAST, soundness
 from hesse.cost import Cost
 from hesse.evaluation import value_and_gradient
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 
 # Relative differences that are rounding without a further look.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -224,7 +224,7 @@ def _rounding_of_some(
             return max(least, bound)
         measured = _largest((more * size for size in noise(of_cost)), known)
     except Exception as error:  # of a model that has to have a whole batch
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         return least
     return max(least, measured) if math.isfinite(measured) else least

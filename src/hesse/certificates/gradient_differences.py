@@ -15,6 +15,7 @@ from hesse.certificates.widened import Widened
 from hesse.data.batch import Batch
 from hesse.errors import in_a_line
 from hesse.parameters import as_leaves
+from hesse.process.circumstances import is_passing
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -109,6 +110,8 @@ class CostFunction:
                     for v in directions
                 ]
             except RuntimeError as error:
+                if is_passing(error):
+                    raise
                 raise NotTwiceDifferentiable(
                     f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an"
                     " operation in the model or the loss without a second derivative (a fused"

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError, in_a_line
 from hesse.parameters import as_leaves
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -138,7 +138,7 @@ def kept_by_gradient(cost: "Cost", batch: Batch | None) -> int | None:
             cost.batch_cost(as_leaves(cost.parameters), batch)
     # Of `torch.func`, which does not go with such hooks, or of the user's code on few samples.
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         return None
     return kept
@@ -211,7 +211,7 @@ def _of_term(
                         break
     # Of an operation without a second derivative, a once-differentiable function, ...
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         raise HesseValueError(
             f"cost: PyTorch cannot differentiate it twice ({in_a_line(error)}); is there an"

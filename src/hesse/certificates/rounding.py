@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hesse.certificates.drawing import generator
 from hesse.certificates.precision import eps_of
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 
 # What other roundings of the same computation may add up to, in units of those that were seen.
 ROUNDINGS = 16.0
@@ -75,7 +75,7 @@ def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
         return largest
     # Of an operation that does not go with such a mode: then nothing is excused by rounding.
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         return [0.0 for _ in compute()]
 

@@ -38,7 +38,7 @@ from hesse.certificates.gradient_differences import (
 from hesse.certificates.reference import kept_by_gradient
 from hesse.data.batch import Batch, concatenate
 from hesse.errors import HesseValueError, readable_bytes
-from hesse.process.circumstances import circumstances, is_out_of_memory
+from hesse.process.circumstances import circumstances, is_passing
 from hesse.process.memory import available_bytes
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _examined(cost: "Cost", signature: Hashable) -> Soundness:
             missing = reason
         # Of the user's code in another dtype, or on fewer samples than it was written for.
         except Exception as reason:
-            if is_out_of_memory(reason):
+            if is_passing(reason):
                 raise
             error = reason
     if missing is not None:

@@ -14,7 +14,7 @@ from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.sweep import Sweep
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal, as_shape
 
@@ -82,7 +82,7 @@ class BackwardPass:
                 return self._passage(self._evaluation.on_shapes(), alike, Rehearsal(), use)
             # Of an operation that PyTorch knows no shapes of.
             except Exception as error:
-                if is_out_of_memory(error):
+                if is_passing(error):
                     raise
         alike = sample.map(lambda t: t.expand(count, *t.shape[1:]))
         return self._passage(self._evaluation, alike, Rehearsal(shapes_only=False), use)

@@ -10,7 +10,7 @@ from hesse.certificates.reference import kept_by_gradient
 from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.exact.columns import WIDEST, one_by_one, side_by_side
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal
 from hesse.products.terms import Term, batch_term
@@ -135,7 +135,7 @@ def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
         return few.towards(more, (batch.size - _FEW) / (_MORE - _FEW))
     # Of any operation; what does not go side by side at all has no price that is known.
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
     return unknown
 

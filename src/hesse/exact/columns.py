@@ -11,6 +11,7 @@ from torch.func import vmap
 from hesse.certificates.drawing import drawn, generator
 from hesse.data.batch import Batch
 from hesse.derivatives import DoubleBackward, ReverseOverReverse, Tensors
+from hesse.process.circumstances import is_interrupted
 from hesse.products.agreement import difference
 from hesse.products.terms import Term, batch_term, penalty_term
 
@@ -91,8 +92,9 @@ class _CheckedProducts:
                 if self._are_right(tangents, products):
                     return products
             # An operation without a batching rule; what fails one by one as well is raised there.
-            except RuntimeError:
-                pass
+            except RuntimeError as error:
+                if is_interrupted(error):
+                    raise
             self._chosen, self._singly = one_by_one(self._term, self._place), True
         assert self._chosen is not None
         return self._chosen(tangents)

@@ -20,7 +20,7 @@ from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import Plan
 from hesse.exact.planning import diagonal_plan
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
@@ -78,7 +78,7 @@ def diagonal(
         except HesseError:
             raise
         except Exception as error:  # of an operation that a strategy does not know how to take
-            if is_out_of_memory(error):
+            if is_passing(error):
                 raise
             fall_back(cost, error_of(cost, error), planned.by_columns, "diagonal")
             continue

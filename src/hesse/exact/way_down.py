@@ -16,7 +16,7 @@ from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.sweep import Sweep, active_values
 from hesse.exact.rule_check import wrong_rule
 from hesse.graph.sites import Site, joined
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_passing
 from hesse.process.price import Price, Room
 
 # Where a capture keeps what the check of its rules gave, and on how many samples they are tried:
@@ -183,7 +183,7 @@ def _tried(
     # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
     except Exception as error:
         # Too little memory is no property of the graph: the user hears of it.
-        if is_out_of_memory(error):
+        if is_passing(error):
             raise
         return _CannotSweep(f"its signals cannot be carried down the graph: {in_a_line(error)}")
 

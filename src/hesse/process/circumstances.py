@@ -22,6 +22,26 @@ def circumstances() -> Hashable:
     )
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether an error says nothing of what was tried: memory did not suffice, or Ctrl-C came,
+    which may end in another error where PyTorch cleans up."""
+    return is_out_of_memory(error) or is_interrupted(error)
+
+
+def is_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the bottom of an error.
+
+    Example:
+        >>> error = RuntimeError("pop from an empty stack")
+        >>> error.__context__ = KeyboardInterrupt()
+        >>> is_interrupted(error)
+        True
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice, which is nothing to be kept: on the CPU
     PyTorch says it by a RuntimeError.

@@ -4,12 +4,14 @@ was."""
 
 import contextlib
 import functools
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar, final
 
 import torch
 from torch._C import _autograd, _functorch  # type: ignore[attr-defined]
 
+from hesse.process.circumstances import is_interrupted
 from hesse.process.undo import noted, put_back
 
 P = ParamSpec("P")
@@ -23,8 +25,8 @@ class _ThreadState(NamedTuple):
 
     gradients: bool
     autocast: tuple[bool, ...]
-    function_modes: int
-    dispatch_modes: int
+    function_modes: list[Any]
+    dispatch_modes: list[Any]
     transforms: int
     hooks: object
 
@@ -34,8 +36,8 @@ class _ThreadState(NamedTuple):
         return _ThreadState(
             torch.is_grad_enabled(),
             tuple(map(torch.is_autocast_enabled, _AUTOCAST)),
-            torch._C._len_torch_function_stack(),
-            torch._C._len_torch_dispatch_stack(),
+            _function_modes(),
+            _dispatch_modes(),
             _functorch.get_dynamic_layer_stack_depth(),
             _autograd._top_saved_tensors_default_hooks(True),
         )
@@ -44,10 +46,18 @@ class _ThreadState(NamedTuple):
         """Bring it about; what is so already stays."""
         if _functorch.get_dynamic_layer_stack_depth() > self.transforms:
             _functorch.pop_dynamic_layer_stack_and_undo_to_depth(self.transforms)
-        while torch._C._len_torch_function_stack() > self.function_modes:
-            torch._C._pop_torch_function_stack()
-        while torch._C._len_torch_dispatch_stack() > self.dispatch_modes:
-            torch._C._pop_torch_dispatch_stack(None)
+        # The very modes, not as many: a device that was chosen (`torch.set_default_device`) is one,
+        # which PyTorch takes off and puts back below the others.
+        if _function_modes() != self.function_modes:
+            while torch._C._len_torch_function_stack():
+                torch._C._pop_torch_function_stack()
+            for mode in self.function_modes:
+                torch._C._push_on_torch_function_stack(mode)
+        if _dispatch_modes() != self.dispatch_modes:
+            while torch._C._len_torch_dispatch_stack():
+                torch._C._pop_torch_dispatch_stack(None)
+            for mode in self.dispatch_modes:
+                torch._C._push_on_torch_dispatch_stack(mode)
         while (top := _autograd._top_saved_tensors_default_hooks(True)) != self.hooks and top:
             _autograd._pop_saved_tensors_default_hooks()
         for kind, on in zip(_AUTOCAST, self.autocast, strict=True):
@@ -55,6 +65,16 @@ class _ThreadState(NamedTuple):
                 torch.set_autocast_enabled(kind, on)
         if torch.is_grad_enabled() != self.gradients:
             torch.set_grad_enabled(self.gradients)
+
+
+def _function_modes() -> list[Any]:
+    count = torch._C._len_torch_function_stack()
+    return [torch._C._get_function_stack_at(place) for place in range(count)]
+
+
+def _dispatch_modes() -> list[Any]:
+    count = torch._C._len_torch_dispatch_stack()
+    return [torch._C._get_dispatch_stack_at(place) for place in range(count)]
 
 
 @final
@@ -93,6 +113,13 @@ class undisturbed:
             try:
                 with undisturbed():
                     return function(*args, **kwargs)
+            except (Exception, KeyboardInterrupt) as error:
+                if not is_interrupted(error):
+                    raise
+                _let_go(error)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                raise KeyboardInterrupt from error
             finally:
                 # Again where Ctrl-C comes in the middle of it.
                 try:
@@ -102,6 +129,15 @@ class undisturbed:
                     raise
 
         return wrapped
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Let go what the calls hold that were cut short: of a context manager that was just entered
+    the end runs only when nothing holds it any more, and PyTorch's would put a mode back on the
+    thread whenever that is."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _restore(before: _ThreadState, depth: int) -> None:

@@ -29,7 +29,7 @@ from hesse.cost import Cost
 from hesse.curvatures.hessian import HESSIAN
 from hesse.derivatives import DoubleBackward, ForwardOverReverse, Tensors
 from hesse.errors import HesseValueError, in_a_line
-from hesse.process.circumstances import is_out_of_memory
+from hesse.process.circumstances import is_interrupted, is_passing
 from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
 from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_methods
@@ -97,7 +97,9 @@ class StraightLine(LinearizedTerm):
                     several(*(part[low : low + chunk] for part in columns))
                     for low in range(0, count, chunk)
                 ]
-        except RuntimeError:  # an operation without a rule for several at once
+        except RuntimeError as error:  # an operation without a rule for several at once
+            if is_interrupted(error):
+                raise
             return super().products(columns, memory)
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
@@ -171,7 +173,7 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[LinearizedTerm, tuple
                 linear.product([torch.zeros_like(p) for p in term.theta])
         # Tracing runs the user's code and PyTorch's on tensors without values: anything may come.
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_passing(error):
                 raise
             notes.append(f"{method.name} is not possible: {_reason(error)}")
             if method is StraightLine:
