@@ -37,7 +37,7 @@ def check(package, extra, call):
     return has
 print(hesse.__version__,
       *(("plot",) if check("matplotlib", "plot", H.plot) else ()),
-      *(("html",) if check("jinja2 latex2mathml", "html", d.html) else ()))
+      *(("html",) if check("jinja2", "html", d.html) else ()))
 """
 # With the script, each with a part of what it prints: its status says whether the extra is there.
 COMMANDS = {

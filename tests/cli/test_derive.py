@@ -154,7 +154,7 @@ def test_names_that_are_alike_as_identifiers_stay_apart() -> None:
 
 
 def test_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("latex2mathml")
+    pytest.importorskip("jinja2")
     path = tmp_path / "page.html"
     assert (
         asked(capsys, TWO_LAYERS, "--wrt", "W1,W2", "--html", str(path)).replace("\n", "")

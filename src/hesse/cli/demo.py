@@ -33,7 +33,7 @@ def run(folder: Path) -> None:
         HesseFileError: the folder cannot be made.
     """
     require("sklearn", "demo", "the demo")
-    for package in ("matplotlib", "latex2mathml", "jinja2"):
+    for package in ("matplotlib", "jinja2"):
         require(package, "demo", "the demo")
     _make(folder)
     X, y = digits()

@@ -113,7 +113,6 @@ class Output:
         _require_unset(not self.python, {"--backend": self.backend}, "--python")
         if self.html is not None:
             check_writable("--html", self.html, (".html",))
-            require("latex2mathml", "html", "--html")
             require("jinja2", "html", "--html")
 
     def of(self, d: hesse.Derivation) -> str:

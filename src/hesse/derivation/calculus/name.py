@@ -3,6 +3,7 @@ writes what they are made of."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 
 _BETWEEN = {"S": ",", "D": "→"}  # the sign between the two that a name is of and by
@@ -46,6 +47,7 @@ class Name:
         return self.base + _BETWEEN.get(self.base, "").join(self.ends) + _PRIME * self.primes
 
     @classmethod
+    @cache
     def read(cls, key: str) -> "Name":
         """The parts of a name."""
         base, (of, slash, by) = key[:1], key[1:].rpartition("/∂")

@@ -27,6 +27,7 @@ from hesse.derivation.show.given import shape_text
 from hesse.derivation.show.latex_writer import LatexWriter
 from hesse.derivation.show.names import escaped, latex_index, latex_name, typewriter
 from hesse.derivation.show.outline import Outline, number
+from hesse.derivation.show.sentences import Sentences
 from hesse.derivation.show.text_writer import TextWriter
 
 # Base colours of xcolor that stay apart for every common colour blindness, and dark enough to read.
@@ -44,8 +45,6 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \sloppy
 \begin{document}
 """
-# Names that are words of a sentence as well.
-_WORDS = {"a", "A", "I", "is", "in", "of", "as", "by", "for", "it", "on", "one", "the", "to"}
 _LINE = 84  # columns of the plain text that fit a line of the document
 
 
@@ -110,20 +109,11 @@ class LatexPage:
         self.writer, self.shaped = LatexWriter(program), LatexWriter(program, shaped=axes)
         # How wide a formula is when printed is told by the plain text, not by its commands.
         self.measure = TextWriter(program)
-        names = sorted(program.names - _WORDS, key=len, reverse=True)
-        self._name = re.compile(
-            rf"(?<![A-Za-z0-9_.])({'|'.join(map(re.escape, names))})(?:\[([\w,]+)\])?(?![\w(])"
-        )
+        self.sentences = Sentences(program, lambda name, at: f"${self.writer.name(name, at)}$")
 
     def said(self, text: str) -> str:
         """A sentence, in which names look as they do in formulas: W₁ rather than W1."""
-        parts, end = [], 0
-        for found in self._name.finditer(text):
-            entries = found[2].split(",") if found[2] else []
-            parts.append(escaped(text[end : found.start()]))
-            parts.append(f"${self.writer.name(found[1], entries)}$")
-            end = found.end()
-        return "".join([*parts, escaped(text[end:])])
+        return "".join(self.sentences.pieces(text, escaped))
 
     def rows(self, document: Document) -> Iterator[str]:
         """The whole document, without its preamble."""
@@ -212,24 +202,36 @@ class LatexPage:
 
     def block(self, section: Section) -> Iterator[str]:
         """A block: its title, its lines and its result."""
+        yield self.title(section)
+        yield from self.lines(section.lines)
+        yield from self.ending(section)
+
+    def title(self, section: Section) -> str:
+        """What a block is."""
         title = f"{self.derivative(section)} --- {escaped(section.name)}"
         if section.shape is not None:
             sizes = f"({', '.join(map(self.writer.size, section.shape))})"
             title += f", shape ${sizes if section.shape else shape_text(())}$"
+        return rf"\subsection*{{{title}}}"
+
+    def ending(self, section: Section) -> Iterator[str]:
+        """What a block comes to."""
         assert section.result is not None
-        yield rf"\subsection*{{{title}}}"
-        yield from self.lines(section.lines)
         yield r"\paragraph{Result}"
         yield from self.result(section.result)
 
     def lines(self, lines: Sequence[Line]) -> Iterator[str]:
         """Lines, each in a paragraph with its reason and an alignment below."""
         for line in lines:
-            deviation = number(line.deviation)
-            stamp = rf" \hfill {{\footnotesize deviation {deviation}}}" if deviation else ""
-            rule = rf"{escaped(line.label)}\quad {escaped(line.rule)}"
-            yield rf"\paragraph{{{rule}}} {self.said(line.reason)}{stamp}"
+            yield self.paragraph(line)
             yield display(self.equation(line))
+
+    def paragraph(self, line: Line) -> str:
+        """A line without its formula."""
+        deviation = number(line.deviation)
+        stamp = rf" \hfill {{\footnotesize deviation {deviation}}}" if deviation else ""
+        rule = rf"{escaped(line.label)}\quad {escaped(line.rule)}"
+        return rf"\paragraph{{{rule}}} {self.said(line.reason)}{stamp}"
 
     def equation(self, line: Line) -> list[str]:
         """A line of the derivation as rows of an alignment."""

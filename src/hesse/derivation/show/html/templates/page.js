@@ -3,7 +3,8 @@ for (const button of document.querySelectorAll(".copy")) {
   const text = button.textContent;
   button.hidden = false;
   button.addEventListener("click", async () => {
-    const code = button.nextElementSibling.textContent;
+    // Not what other readings say.
+    const code = button.nextElementSibling.innerText;
     try {
       await navigator.clipboard.writeText(code);
     } catch {
@@ -19,16 +20,16 @@ for (const button of document.querySelectorAll(".copy")) {
     setTimeout(() => { button.textContent = text; }, 1500);
   });
 }
-const tip = document.getElementById("tip");
-for (const part of document.querySelectorAll(".part[title]")) part.removeAttribute("title");
+// Without a script the shape of an array is told at the foot of the window, with one beside it.
 document.addEventListener("pointerover", (event) => {
-  const array = event.target.closest?.("[data-shape]");
-  tip.hidden = !array;
-  if (!array) return;
-  tip.textContent = array.dataset.shape;
+  const array = event.target.closest?.("[data-a]");
+  const formula = array?.closest(".formula");
+  if (!formula) return;
   const box = array.getBoundingClientRect();
-  tip.style.left = Math.max(4, Math.min(box.left, innerWidth - tip.offsetWidth - 4)) + "px";
-  tip.style.top = Math.max(4, box.top - tip.offsetHeight - 4) + "px";
+  const left = box.left < innerWidth / 2;
+  formula.style.setProperty("--tip-left", left ? Math.max(4, box.left) + "px" : "auto");
+  formula.style.setProperty("--tip-right", left ? "auto" : Math.max(4, innerWidth - box.right) + "px");
+  formula.style.setProperty("--tip-bottom", Math.min(innerHeight - 32, innerHeight - box.top + 4) + "px");
 });
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll(".hesse details:not(.code)")) details.open = true;
