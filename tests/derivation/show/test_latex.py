@@ -1,5 +1,6 @@
 """The LaTeX: read strictly, and compiled where there is a TeX."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -7,15 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import hesse
 from derivation.expressions import CASES, CLOSED_FORMS
 from derivation.show.conftest import two_layers
 from derivation.show.tex import TexError, check
+from hesse.derivation.show.html.mathml import Maths, PageWriter
 from hesse.derivation.show.latex import block_latex, document, lines_latex
-from hesse.derivation.show.latex_writer import latex
+from hesse.derivation.show.latex_writer import LatexWriter, latex
 from hesse.derivation.show.readings import READINGS
+from hesse.derivation.show.ruler import cut, width
 from hesse.errors import HesseValueError
 
 NEEDS_TEX = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
@@ -74,6 +79,23 @@ def test_one_formula(derivation):
     assert latex(block.expression, program, "matrix", block.rows, block.columns).endswith("K")
     with pytest.raises(HesseValueError, match="reading"):
         latex(block.expression, program, "index")
+
+
+@pytest.mark.parametrize(
+    ("shown", "written"),
+    [
+        ("[w = x_i2]", "[w = x_{i_{2}}]"),
+        ("[l = 4o2 + 2m − 1]", "[l = 4o_{2} + 2m - 1]"),
+        ("[w = input_ids_i]", r"[w = \texttt{input\_ids}_{i}]"),
+        ("[w = x′[i,j]]", r"[w = x^{\prime}[i,j]]"),
+        ("[k ≤ 3·s]", r"[k \le  3 \cdot s]"),
+    ],
+)
+def test_names_in_conditions_are_names(shown, written, derivation):
+    assert LatexWriter(derivation.program).plain(shown) == written
+    check(written, maths=True)
+    writer = PageWriter(derivation.program)
+    assert Maths(writer)(writer.plain(shown)).startswith("<math>")
 
 
 WRONG = [
@@ -144,3 +166,96 @@ def compiled(source: str, folder: Path) -> None:
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "page.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+# ---------------------------------------------------------------- no row is too wide
+
+
+def encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+    return nn.Sequential(layer, nn.Flatten(), nn.Linear(12, 2))
+
+
+WIDE = {
+    "convolution": (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 2)),
+        (1, 4, 4),
+    ),
+    "pooling": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 2), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 2)
+        ),
+        (1, 5, 5),
+    ),
+    "transformer layer": (encoder, (3, 4)),
+    "LayerNorm": (lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), (3,)),
+}
+
+
+def wide(name: str) -> hesse.Derivation:
+    network, shape = WIDE[name]
+    torch.manual_seed(0)
+    data = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([0, 1, 0])
+    return hesse.derive(hesse.Cost(network().double(), "cross_entropy", data), certify=False)
+
+
+@pytest.mark.slow
+@NEEDS_TEX
+@pytest.mark.parametrize("name", WIDE)
+def test_no_row_is_too_wide_for_tex(name, tmp_path):
+    found = wide(name)
+    for reading in READINGS:
+        source = document(found, reading)
+        check(source)
+        compiled(source, tmp_path)
+        assert "Overfull" not in (tmp_path / "page.log").read_text(errors="replace")
+
+
+def test_no_row_is_too_wide_by_the_ruler():
+    """Left of the sign and right of it, in every alignment."""
+    found = wide("convolution")
+    for reading in READINGS:
+        for rows in re.findall(r"\\begin{align\*}\n(.*?)\n\\end", document(found, reading), re.S):
+            sides = [row.partition("&") for row in rows.split(" \\\\\n")]
+            left = max(width(left) for left, _, _ in sides)
+            assert left + max(width(right) for _, _, right in sides) < 484
+
+
+@pytest.mark.slow
+@NEEDS_TEX
+def test_the_ruler_is_that_of_tex(tmp_path):
+    rows = [
+        cell.strip()
+        for rows in re.findall(r"\\begin{align\*}\n(.*?)\n\\end", document(wide("LayerNorm")), re.S)
+        for row in rows.split(" \\\\\n")
+        for cell in row.split("&")
+        # What opens in another row has no width of its own.
+        if cell.strip() and cell.count(r"\left") == cell.count(r"\right")
+    ]
+    measured = "\n".join(
+        rf"\settowidth{{\w}}{{$\displaystyle {row}$}}\typeout{{W \the\w}}" for row in rows
+    )
+    begin = r"\documentclass[10pt]{article}\usepackage{amsmath}\usepackage{xcolor}\newlength{\w}"
+    compiled(f"{begin}\n{BEGIN}{measured}\n{END}", tmp_path)
+    log = (tmp_path / "page.log").read_text(errors="replace")
+    widths = [float(found) for found in re.findall(r"^W ([\d.]+)pt", log, re.M)]
+    ratios = [width(row) / true for row, true in zip(rows, widths, strict=True) if true > 100]
+    # Never much narrower than it is, and only fractions in fractions much wider.
+    assert len(ratios) > 50 and min(ratios) > 0.95 and sorted(ratios)[len(ratios) // 2] < 1.05
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "b_{i}", "(c + d)", r"\left(\frac{a}{b} - e\right)"]), min_size=1
+    ),
+    st.sampled_from([" + ", " - ", r" \, ", r" \otimes ", r" \circ "]),
+    st.integers(30, 200),
+)
+def test_cut_rows_fit_and_lose_nothing(factors, sign, room):
+    def bare(text: str) -> str:
+        return re.sub(r"\\,|\{\}|\s|\\(left|right|Bigl|Bigr)", "", text)
+
+    rows = cut(sign.join(factors), room)
+    assert bare("".join(rows)) == bare(sign.join(factors))
+    assert all(width(row) <= room for row in rows) or room < 45
+    check(r"\begin{align*}" + r" \\ ".join(rows) + r"\end{align*}")

@@ -1,7 +1,7 @@
 r"""A derivation in LaTeX, which needs no packages but amsmath and xcolor."""
 
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from hesse.derivation.calculus.expression import Expression, Kind, of
 from hesse.derivation.calculus.program import Program
@@ -17,8 +17,6 @@ from hesse.derivation.show.document import (
     Section,
     Sizes,
     Sum,
-    Summand,
-    as_sum,
     sentence,
     summands,
 )
@@ -27,8 +25,8 @@ from hesse.derivation.show.given import shape_text
 from hesse.derivation.show.latex_writer import LatexWriter
 from hesse.derivation.show.names import escaped, latex_index, latex_name, typewriter
 from hesse.derivation.show.outline import Outline, number
+from hesse.derivation.show.ruler import cut, width
 from hesse.derivation.show.sentences import Sentences
-from hesse.derivation.show.text_writer import TextWriter
 
 # Base colours of xcolor that stay apart for every common colour blindness, and dark enough to read.
 COLOURS: dict[Kind, str] = {"curvature from above": "blue", "product-rule term": "brown"}
@@ -45,7 +43,8 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \sloppy
 \begin{document}
 """
-_LINE = 84  # columns of the plain text that fit a line of the document
+_LINE = 474.0  # points of a line of the document that formulas take
+_MOST = 1 / 3  # of it for what stands left of a sign of equality; what is wider has rows of its own
 
 
 def document(record: Record, reading: str = "indices") -> str:
@@ -95,6 +94,63 @@ def lines_latex(block: Block, record: Record, reading: str = "indices") -> str:
     return "\n".join(page.block(outline.block(block))) + "\n"
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """A term with its sign, in the colour of its kind, with a label under it."""
+
+    text: str
+    sign: str = ""
+    kind: Kind | None = None
+    label: str = ""
+
+    def coloured(self, text: str, label: str = "") -> str:
+        """A part of the term."""
+        if self.kind:
+            text = rf"\textcolor{{{COLOURS[self.kind]}}}{{{text}}}"
+        return rf"\underbrace{{{text}}}_{{\text{{{escaped(label)}}}}}" if label else text
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """An equation to be aligned with others at its sign: what stands left of it, the terms right of
+    it, and what stands behind them."""
+
+    left: str
+    pieces: tuple[_Piece, ...]
+    tail: str = ""
+    sign: str = "= "
+
+    def rows(self, room: float) -> list[str]:
+        """The rows, those right of the sign no wider than there is room."""
+        done, row = list[str](), f"{self.left} &{self.sign}".lstrip() if self.sign else "&"
+        used, fresh, long = width(self.sign), True, False
+
+        def begin(indent: str) -> None:
+            nonlocal row, used, fresh
+            done.append(row.rstrip())
+            row, used, fresh = f"&{indent}", width(indent), True
+
+        for piece in self.pieces:
+            sign = f"{piece.sign} " if piece.sign else ""
+            wide = width(sign) + width(piece.coloured(piece.text, piece.label))
+            # A term that is too long for one row needs half a row to begin in.
+            over = used + wide > room and (wide < room - 10 or used > room / 2)
+            if not fresh and (long or over):
+                begin(r"\quad ")
+            row += sign if fresh else f" {sign}"
+            used += width(sign)
+            *parts, last = cut(piece.text, room - 20, room - used)
+            # It goes on in the next ones.
+            for part in parts:
+                row += piece.coloured(part)
+                begin(r"\quad \quad ")
+            last = piece.coloured(last, piece.label)
+            row, used, fresh, long = row + last, used + width(last), False, bool(parts)
+        if self.tail and used + width(self.tail) > room:
+            begin(r"\quad ")
+        return [*done, f"{row} {self.tail}".rstrip() if self.tail else row]
+
+
 class LatexPage:
     """How each part of a document looks in LaTeX, in rows.
 
@@ -107,8 +163,6 @@ class LatexPage:
     def __init__(self, program: Program, axes: bool) -> None:
         self.axes = axes
         self.writer, self.shaped = LatexWriter(program), LatexWriter(program, shaped=axes)
-        # How wide a formula is when printed is told by the plain text, not by its commands.
-        self.measure = TextWriter(program)
         self.sentences = Sentences(program, lambda name, at: f"${self.writer.name(name, at)}$")
 
     def said(self, text: str) -> str:
@@ -162,17 +216,17 @@ class LatexPage:
 
     def definitions(self, title: str, definitions: Sequence[Definition]) -> Iterator[str]:
         """Quantities in one alignment."""
-        rows = [row for definition in definitions for row in self.defined(definition, self.shaped)]
+        rows = self.alignment([self.defined(one, self.shaped) for one in definitions])
         if rows:
             yield f"{title}:" if title else ""
             yield display(rows)
 
-    def defined(self, definition: Definition, writer: LatexWriter) -> list[str]:
-        """The definition of a quantity, in entries, as rows of an alignment."""
-        left, right = f"{writer.entry(definition.left)} &= ", definition.right
+    def defined(self, definition: Definition, writer: LatexWriter) -> _Aligned:
+        """The definition of a quantity, in entries."""
+        left, right = writer.entry(definition.left), definition.right
         if not isinstance(right, Expression):
-            return [left + writer.write(right)]
-        return self.broken(left, summands(right), writer)
+            return _Aligned(left, (_Piece(writer.write(right)),))
+        return _Aligned(left, self.terms(summands(right), writer))
 
     def maps(self, header: Header) -> Iterator[str]:
         """The maps without a formula: from what to what, and their derivatives."""
@@ -236,67 +290,57 @@ class LatexPage:
     def equation(self, line: Line) -> list[str]:
         """A line of the derivation as rows of an alignment."""
         equation = line.equation
-        above, left = list[str](), ""
-        if equation.left is not None:
-            if len(self.measure.write(equation.left)) > _LINE // 2:
-                # A long left side has rows of its own.
-                above = self.broken("&", as_sum(equation.left), self.writer)
-            else:
-                left = self.writer.write(equation.left)
-        tail = f" =: {self.writer.entry(equation.name)}" if equation.name else ""
-        rows = self.broken(f"{left} &= ", equation.right, self.writer, tail)
-        # The left side was there for the width of the first row only.
+        left = "" if equation.left is None else self.writer.write(equation.left)
+        tail = f"=: {self.writer.entry(equation.name)}" if equation.name else ""
+        terms = self.terms(equation.right, self.writer)
         if equation.trivial:
-            rows[0] = rows[0].split("&= ", 1)[1]
-        below = self.defined(line.defined, self.writer) if line.defined else ()
-        return [*above, *rows, *below]
+            parts = [_Aligned("", terms, tail, sign="")]
+        else:
+            parts = [_Aligned(left, terms, tail)]
+        if line.defined:
+            parts.append(self.defined(line.defined, self.writer))
+        return self.alignment(parts)
 
-    def broken(
-        self,
-        left: str,
-        summands: Sum,
-        writer: LatexWriter,
-        tail: str = "",
-        labels: bool = True,
-        always: bool = False,
-    ) -> list[str]:
-        """Summands after what stands left of them, in rows, broken at signs where a row becomes too
-        long.
+    def terms(
+        self, parts: Sum, writer: LatexWriter, labels: bool = True, always: bool = False
+    ) -> tuple[_Piece, ...]:
+        """The terms of a sum.
 
         Args:
-            left: what stands before them, with the sign of alignment.
-            summands: what to write.
+            parts: what to write.
             writer: in which notation.
-            tail: what stands behind them.
             labels: whether anything stands under them.
             always: whether their kinds have a colour without a label too.
         """
-        # A command in LaTeX is some three times as long as what it prints.
-        row, used, rows = left, len(left) // 3, []
-        for place, part in enumerate(summands):
-            width = len(self.measure.write(part.node))
-            if place and used + width > _LINE:
-                rows.append(row)
-                row, used = r"&\quad ", 0
-            sign = writer.minus if part.negative else writer.plus if place else ""
-            before, after = (" " if used else "", " ") if place else ("", "")
-            label = part.label if labels else ""
-            *parts, last = _cut(writer.write(part.node), width)
-            row += f"{before}{sign}{after}"
-            # A term that is too long for any row goes on in the next ones.
-            for piece in parts:
-                rows.append(row + _labelled(piece, part, "", always))
-                row, used = r"&\quad \quad ", 0
-            row += _labelled(last, part, label, always)
-            used += width // (len(parts) + 1) + 3  # and the sign between spaces
-        return [*rows, row + tail]
+        return tuple(
+            _Piece(
+                writer.write(part.node),
+                writer.minus if part.negative else writer.plus if place else "",
+                part.kind if always or (labels and part.label) else None,
+                part.label if labels else "",
+            )
+            for place, part in enumerate(parts)
+        )
+
+    def alignment(self, parts: Sequence[_Aligned]) -> list[str]:
+        """Equations as rows that are aligned at their signs of equality."""
+        lefts = [width(part.left) for part in parts]
+        beside = max((left for left in lefts if left <= _MOST * _LINE), default=0.0)
+        rows = []
+        for part, left in zip(parts, lefts, strict=True):
+            if left > _MOST * _LINE:
+                # A long left side has rows of its own.
+                rows += [f"&{row}" for row in cut(part.left, _LINE - beside)]
+                part = replace(part, left="")
+            rows += part.rows(_LINE - beside)
+        return rows
 
     # ------------------------------------------------------------ results
 
     def result(self, result: Result) -> Iterator[str]:
         """The result, shapes under the symbols, and what its kinds are; then as a matrix."""
         yield display(self.in_entries(result, self.shaped))
-        rows = [row for named in result.named for row in self.defined(named, self.shaped)]
+        rows = self.alignment([self.defined(named, self.shaped) for named in result.named])
         if rows:
             yield "with"
             yield display(rows)
@@ -304,7 +348,8 @@ class LatexPage:
             yield escaped(sentence(result.about_kind)) + "\n"
         if result.matrix:
             yield "As a matrix, rows and columns counted row by row:"
-            yield display(self.broken("&", result.matrix, self.writer, labels=False, always=True))
+            terms = self.terms(result.matrix, self.writer, labels=False, always=True)
+            yield display(self.alignment([_Aligned("", terms, sign="")]))
             for remark in result.remarks:
                 yield self.said(f"{remark}.") + "\n"
 
@@ -315,47 +360,21 @@ class LatexPage:
         # By itself a result stands once: as a matrix, or in entries.
         if not result.in_place:
             return self.in_entries(result, self.writer)
-        left = f"{self.writer.write(section.bare)} &= "
-        return self.broken(left, result.matrix, self.writer, always=True)
+        terms = self.terms(result.matrix, self.writer, always=True)
+        return self.alignment([_Aligned(self.writer.write(section.bare), terms)])
 
     def in_entries(self, result: Result, writer: LatexWriter) -> list[str]:
         """The result in entries: what its terms have in common in front of braces."""
-        left, tail = f"{self.writer.write(result.before)} &= ", ""
-        if result.outer is not None:
-            left, tail = rf"{left}{outside(result.outer, writer)} \Bigl\{{ ", r" \Bigr\}"
-        return self.broken(left, result.inner, writer, tail, always=True)
-
-
-def _cut(formula: str, width: int) -> list[str]:
-    """A product in pieces that fit a line, cut outside all braces and parentheses: between the
-    factors of a Kronecker product, or else between any."""
-    if width <= _LINE:
-        return [formula]
-    room = len(formula) * _LINE / width
-    for sign, again in ((r" \otimes ", r"{} \otimes "), (r" \, ", "")):
-        pieces, depth = [""], 0
-        for part in re.split(f"({re.escape(sign)})", formula):
-            if part == sign and depth == 0 and len(pieces[-1]) > room / 3:
-                pieces.append(again)
-                continue
-            pieces[-1] += part
-            depth += len(re.findall(r"(?<!\\)[{(]|\\left", part))
-            depth -= len(re.findall(r"(?<!\\)[})]|\\right", part))
-        # A few signs alone in a row are worse than a row that is a little too long.
-        if len(pieces[-1]) < room / 6:
-            pieces[-2:] = [("" if again else sign).join(pieces[-2:])]
-        if len(pieces) > 1:
-            return pieces
-    return [formula]
+        left, terms = (
+            self.writer.write(result.before),
+            self.terms(result.inner, writer, always=True),
+        )
+        if result.outer is None:
+            return self.alignment([_Aligned(left, terms)])
+        outer = _Piece(rf"{outside(result.outer, writer)} \Bigl\{{")
+        return self.alignment([_Aligned(left, (outer, *terms), r"\Bigr\}")])
 
 
 def display(rows: Sequence[str]) -> str:
     """Rows as an alignment."""
     return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
-
-
-def _labelled(text: str, part: Summand, label: str, always: bool) -> str:
-    """A summand in the colour of its kind, with its label under it."""
-    if part.kind and (label or always):
-        text = rf"\textcolor{{{COLOURS[part.kind]}}}{{{text}}}"
-    return rf"\underbrace{{{text}}}_{{\text{{{escaped(label)}}}}}" if label else text

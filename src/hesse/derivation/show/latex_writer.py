@@ -26,6 +26,9 @@ _SIGNS = str.maketrans(
         "∞": r"\infty ",
     }
 )
+_NAME = re.compile(
+    r"(?<![^\W\d])(?P<name>[^\W\d_](?:\w*?[^\W_])??′?)(?:_(?P<index>[A-Za-z]\d*))?(?!\w)"
+)
 
 
 class LatexWriter(Writer):
@@ -87,7 +90,10 @@ class LatexWriter(Writer):
         return rf"\operatorname{{{name}}}" + (f"_{{{index}}}" if index else "")
 
     def plain(self, text: str) -> str:
-        return text.translate(_SIGNS)
+        # Names in it look as they do elsewhere, with an index behind a low line.
+        return _NAME.sub(
+            lambda found: self.name(found["name"], [found["index"]] if found["index"] else []), text
+        ).translate(_SIGNS)
 
     def array_function(self, operation: str, argument: str) -> str:
         # Some have a sign that goes around their argument.
