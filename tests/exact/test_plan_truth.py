@@ -13,6 +13,7 @@ from cases import CASES, cost_of, dense
 from hesse.exact import hessian as running
 from hesse.exact import planning
 from hesse.exact.assemble import Target
+from hesse.exact.contraction import dense_layers
 from hesse.exact.contraction.pair import Pair
 from hesse.process import rates
 from hesse.process.price import Price
@@ -192,6 +193,31 @@ def test_rehearsed_work_costs_what_real_work_does() -> None:
         prices.append(counts.price)
         assert counts.peak == 2 * 50 * 50 * 4
     assert prices[0] == prices[1] and prices[0].operations == 2 * 50**3
+
+
+@pytest.mark.parametrize(
+    ("dtype", "beside"),
+    # Of 4 channels to 8, each 200 numbers: oneDNN holds 16 of both; windows are of 4 · 9 numbers.
+    [(torch.float32, (16 + 16) * 200 * 4), (torch.float64, 4 * 9 * 200 * 8)],
+)
+def test_a_convolution_takes_more_than_comes_out(dtype: torch.dtype, beside: int) -> None:
+    images, kernel = torch.ones(2, 4, 10, 10, dtype=dtype), torch.ones(8, 4, 3, 3, dtype=dtype)
+    with Rehearsal() as counts:
+        out = nn.functional.conv2d(images, kernel, padding=1)
+    assert counts.peak == out.numel() * dtype.itemsize + beside
+
+
+def test_many_samples_are_summed_over_in_the_same_memory() -> None:
+    weights, features = torch.rand(1000, 3), torch.rand(1000, 60)
+    with Rehearsal(shapes_only=False) as counts:
+        total = dense_layers._summed(
+            weights,
+            60 * 60,
+            lambda part, out: dense_layers._products(features[part].mT, features[part].mT, out),
+        )
+    assert counts.peak == 4 * (3 * 60 * 60 + 60 * 60 * 582)
+    expected = torch.einsum("nk,ni,nj->kij", weights, features, features)
+    torch.testing.assert_close(total.view_as(expected), expected)
 
 
 def test_losses_written_anew_are_not_kept_for_ever() -> None:

@@ -26,7 +26,7 @@ _PASSES_OF_A_PRODUCT = 20
 # So many operations of a matrix product take as long as one pass over a number.
 _OPERATIONS_OF_A_PASS = 150
 # The system's allocator keeps holes between tensors for later ones; as measured (bench.memory).
-_HOLES = 1.4
+_HOLES = 1.7
 
 
 @final

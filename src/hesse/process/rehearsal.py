@@ -94,8 +94,7 @@ class Rehearsal(TorchDispatchMode):
             if isinstance(part, Tensor):
                 self._moved += self._enter(part)
         if known.convolves:
-            # PyTorch's own convolutions lay out what each place sees, beside what comes out.
-            self.peak = max(self.peak, self.alive + _windows(func, args, result))
+            self.peak = max(self.peak, self.alive + _laid_out(func, args, result))
         if known.count is not None:
             self._operations += known.count(*args, **options, out_val=result)
         return result
@@ -152,16 +151,35 @@ def _known(func: Any) -> _Known:
 _FORTH, _BACK = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
 
 
-def _windows(func: Any, args: Any, result: Any) -> int:
-    """Bytes of the windows that a convolution sees, (samples, channels · window, places)."""
+# oneDNN holds images with so many channels at a time, however few there are.
+_CHANNELS = 16
+
+
+def _laid_out(func: Any, args: Any, result: Any) -> int:
+    """Bytes that a convolution, or the way back through one, takes beside what comes out."""
     back = func.overloadpacket is _BACK
+    image = args[1] if back else args[0]
     value, kernel = (args[0], args[2]) if back else (result, args[1])
-    transposed = args[7 if back else 6]
-    image = (args[1] if back else args[0]) if transposed else value
-    places = image.numel() // image.shape[1]
+    if image.dtype == torch.float32 and torch.backends.mkldnn.enabled:
+        return sum(map(_in_blocks, (image, value)))
+    narrow, wide = (image, value) if args[7 if back else 6] else (value, image)
+    return _windows(narrow, wide, kernel)
+
+
+def _in_blocks(image: Tensor) -> int:
+    """What oneDNN, for float32, makes of an image on one side of a convolution: another with its
+    channels in blocks, or two as it is."""
+    channels = image.shape[1]
+    of_blocks = -(-channels // _CHANNELS) * _CHANNELS
+    return _bytes(image) // channels * max(of_blocks, 2 * channels) if channels else 0
+
+
+def _windows(narrow: Tensor, wide: Tensor, kernel: Tensor) -> int:
+    """What PyTorch's own convolutions make: all that each place of the one side sees of the other,
+    (samples, channels · window, places)."""
     window = kernel.shape[2:].numel()
-    channels = (value if transposed else args[1] if back else args[0]).shape[1]
-    return places * window * channels * kernel.element_size() if window > 1 else 0
+    places = narrow.numel() // narrow.shape[1]
+    return places * window * wide.shape[1] * kernel.element_size() if window > 1 else 0
 
 
 def _is_of_places(args: tuple[Any, ...], options: dict[str, Any]) -> bool:

@@ -44,34 +44,37 @@ def _triangle(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return first * n + second, place
 
 
-def _squares(a: Tensor) -> Tensor:
+def _squares(a: Tensor, products: Tensor) -> None:
     """a_i a_j for i <= j, (pairs, n), in the order of `_triangle`."""
-    size, samples = a.shape
-    products, start = a.new_empty(size * (size + 1) // 2, samples), 0
+    size, start = len(a), 0
     for i in range(size):
         torch.mul(a[i:], a[i], out=products[start : start + size - i])
         start += size - i
-    return products
 
 
-def _products(a: Tensor, b: Tensor) -> Tensor:
+def _products(a: Tensor, b: Tensor, products: Tensor | None = None) -> Tensor:
     """a_i b_j, (i j, n)."""
-    return (a.unsqueeze(1) * b).flatten(0, 1)
+    out = products if products is None else products.view(len(a), *b.shape)
+    return torch.mul(a.unsqueeze(1), b, out=out).flatten(0, 1)
 
 
-def _summed(weights: Tensor, width: int, make: Callable[[slice], Tensor]) -> Tensor:
-    """Σ_n weights[n, k] products[w, n] -> (k, w), the products made for some samples at a time.
+def _summed(weights: Tensor, width: int, make: Callable[[slice, Tensor], object]) -> Tensor:
+    """Σ_n weights[n, k] products[w, n] -> (k, w), the products made for some samples at a time, in
+    memory that is used again: the allocator would keep what it gave before.
 
     Args:
         weights: (n, k).
         width: how many products w there are.
-        make: the products of some samples, (w, samples).
+        make: writes the products of some samples, (w, samples).
     """
     samples, total = len(weights), weights.new_empty(weights.shape[1], width)
-    step = max(_LEAST_SAMPLES, _AT_ONCE // width)
+    step = min(samples, max(_LEAST_SAMPLES, _AT_ONCE // width))
+    memory = weights.new_empty(width * step)
     for low in range(0, samples, step):
         part = slice(low, min(low + step, samples))
-        total.addmm_(weights[part].mT, make(part).mT, beta=1 if low else 0)
+        products = memory[: width * (part.stop - low)].view(width, -1)
+        make(part, products)
+        total.addmm_(weights[part].mT, products.mT, beta=1 if low else 0)
     return total
 
 
@@ -88,7 +91,7 @@ def pairs_self(pair: Pair, grid: Grid) -> None:
     _, inputs = _triangle(len(a), a.device)
     hessian = pair.hessian.reshape(n, o * o).index_select(1, upper)
     product = _summed(
-        hessian, int(_half(len(a))), lambda part: _squares(a[:, part])
+        hessian, int(_half(len(a))), lambda part, out: _squares(a[:, part], out)
     )  # (o <= p, i <= j)
     for rows, columns, matrix in grid.blocks():
         block, chosen = _split(matrix, o, o), inputs[rows, columns]
@@ -159,7 +162,7 @@ def diagonal_self(pair: Pair, grid: Grid) -> None:
     _, inputs = _triangle(len(a), a.device)
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
     # (o, i <= j), one matrix for each output: off that diagonal S is zero, or of rank one.
-    diagonal = _summed(weights, int(_half(len(a))), lambda part: _squares(a[:, part]))
+    diagonal = _summed(weights, int(_half(len(a))), lambda part, out: _squares(a[:, part], out))
     outer = (
         {rows.start: _products(factor, a[rows]) for rows in grid.rows} if factor is not None else {}
     )
@@ -178,7 +181,7 @@ def diagonal(pair: Pair, grid: Grid) -> None:
     o = pair.left.shape[1]
     weights, factor = _diagonal_weights(pair, o), _factor(pair, o)
     products = _summed(
-        weights, len(a) * len(b), lambda part: _products(a[:, part], b[:, part])
+        weights, len(a) * len(b), lambda part, out: _products(a[:, part], b[:, part], out)
     ).view(o, len(a), len(b))
     for rows, columns, matrix in grid.blocks():
         _split(matrix, o, o).diagonal(dim1=0, dim2=2).add_(
@@ -240,7 +243,7 @@ def _by_inputs(weights: Tensor, a: Tensor, b: Tensor) -> Iterator[tuple[slice, T
         product = _summed(
             weights,
             len(some) * len(b),
-            lambda part, some=some: _products(some[:, part], b[:, part]),
+            lambda part, out, some=some: _products(some[:, part], b[:, part], out),
         )
         yield slice(low, low + len(some)), product
 
