@@ -195,6 +195,18 @@ def test_rehearsed_work_costs_what_real_work_does() -> None:
     assert prices[0] == prices[1] and prices[0].operations == 2 * 50**3
 
 
+@pytest.mark.parametrize("factor", [2, 2.0, torch.ones(3, 1), torch.ones(3, 4).double()])
+def test_what_is_asked_for_again_has_the_same_form(factor: Tensor | float) -> None:
+    def product() -> Tensor:
+        return torch.ones(4, 3).T.mul(factor)
+
+    expected = product()
+    with Rehearsal():
+        for found in (product(), product()):
+            assert found.shape == expected.shape and found.dtype == expected.dtype
+            assert found.stride() == expected.stride()
+
+
 @pytest.mark.parametrize(
     ("dtype", "beside"),
     # Of 4 channels to 8, each 200 numbers: oneDNN holds 16 of both; windows are of 4 · 9 numbers.

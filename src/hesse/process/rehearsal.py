@@ -6,7 +6,7 @@ be alive at once, the operations, the bytes that would pass through memory, the 
 """
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, final
@@ -57,6 +57,7 @@ class Rehearsal(TorchDispatchMode):
         self.alive = self.peak = self._operations = self._moved = self._calls = 0
         self._shapes_only = shapes_only
         self._alive: dict[int, Any] = {}
+        self._forms: dict[Hashable, _Form] = {}
 
     def begin(self) -> None:
         """Count anew; what is held stays so."""
@@ -83,7 +84,10 @@ class Rehearsal(TorchDispatchMode):
             options = {name: _as_shapes(value) for name, value in options.items()}
             if known.places:
                 options["device"] = _META
-        result = func(*args, **options)
+        if self._shapes_only and known.pointwise and not options:
+            result = self._alike(func, args)
+        else:
+            result = func(*args, **options)
         if known.views:
             return result
         self._calls += 1
@@ -98,6 +102,17 @@ class Rehearsal(TorchDispatchMode):
         if known.count is not None:
             self._operations += known.count(*args, **options, out_val=result)
         return result
+
+    def _alike(self, func: Any, args: tuple[Any, ...]) -> Tensor:
+        """What an operation entry by entry makes of shapes. PyTorch finds that in Python, at a
+        hundred times the price of the tensor, and steps of a recurrence ask for it again."""
+        key = (func, *map(_form, args))
+        if key not in self._forms:
+            result = func(*args)
+            self._forms[key] = _form(result)
+            return result
+        shape, strides, dtype = self._forms[key]
+        return torch.empty_strided(shape, strides, dtype=dtype, device=_META)
 
     def _enter(self, tensor: Tensor) -> int:
         """Count what an operation made until it is gone; says how large it is."""
@@ -126,6 +141,7 @@ class _Known:
         mutates: whether it writes into what it is given.
         count: its floating point operations, where it is a matrix product.
         convolves: whether it is a convolution, or the way back through one.
+        pointwise: whether it makes one new tensor, entry by entry.
     """
 
     places: bool
@@ -133,6 +149,7 @@ class _Known:
     mutates: bool
     count: Callable[..., int] | None
     convolves: bool
+    pointwise: bool
 
 
 @cache
@@ -145,7 +162,18 @@ def _known(func: Any) -> _Known:
         schema.is_mutable,
         flop_registry.get(func.overloadpacket),
         func.overloadpacket in (_FORTH, _BACK),
+        torch.Tag.pointwise in func.tags and not aliases and len(schema.returns) == 1,
     )
+
+
+# Shape, strides and dtype of a tensor; else the type of an argument, and how it prints.
+_Form = tuple[Any, ...]
+
+
+def _form(value: Any) -> _Form:
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype
+    return type(value), repr(value)
 
 
 _FORTH, _BACK = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
