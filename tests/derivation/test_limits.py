@@ -90,12 +90,14 @@ def test_what_cannot_be_checked_is_refused_by_name(
 
 
 def test_gradients_go_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.arange(12.0, dtype=torch.float64, requires_grad=True)
-    whole = valuation._gradients(x**3, x, False)
+    x, y = (torch.arange(12.0, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    whole = valuation._gradients(x**3, [x, y], False)
     # Eight rows at a time, and four.
     monkeypatch.setattr(valuation, "_TOGETHER", 0)
-    assert torch.equal(valuation._gradients(x**3, x, False), whole)
-    assert torch.equal(whole, torch.diag(3 * x.detach() ** 2))
+    portions = valuation._gradients(x**3, [x, y], False)
+    for found in (whole, portions):
+        assert torch.equal(found[0], torch.diag(3 * x.detach() ** 2))
+        assert torch.equal(found[1], torch.zeros(12, 12, dtype=torch.float64))
 
 
 def test_what_is_too_large_to_check_is_written_unchecked() -> None:

@@ -11,7 +11,7 @@ over its bound indices. The factors are a closed set: `Entry`, `Delta`, `Apply`,
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from typing import Any, Literal, TypeVar
@@ -201,20 +201,21 @@ def rebuilt(value: Parts, change: Callable[[Any], Any]) -> Parts:
 
     A child must stay of its kind: a term a term, a factor a factor. Bound indices stay as they are.
     """
+    made: Any = value
     match value:
         case Expression(terms):
-            return replace(value, terms=tuple(map(change, terms)))
-        case Term():
-            return replace(value, factors=tuple(map(change, value.factors)))
-        case Apply():
-            return replace(value, argument=change(value.argument))
+            made = Expression(tuple(map(change, terms)))
+        case Term(coefficient, factors, bound, kind):
+            made = Term(coefficient, tuple(map(change, factors)), bound, kind)
+        case Apply(function, order, argument):
+            made = Apply(function, order, change(argument))
         case Power(base, exponent):
-            return replace(value, base=change(base), exponent=change(exponent))
+            made = Power(change(base), change(exponent))
         case Group(body):
-            return replace(value, body=change(body))
+            made = Group(change(body))
         case Partial(of, by):
-            return replace(value, of=change(of), by=tuple(map(change, by)))
-    return value
+            made = Partial(change(of), tuple(map(change, by)))
+    return made
 
 
 def walk(value: Node) -> Iterator[Node]:
@@ -241,13 +242,18 @@ def own_indices(value: Node) -> tuple[Index, ...]:
 
 def indices(value: Node) -> tuple[Index, ...]:
     """The free indices, each once, in the order in which they appear."""
+    # Nothing is asked for more often, so each node keeps its own.
+    kept: tuple[Index, ...] | None = vars(value).get("_indices")
+    if kept is not None:
+        return kept
     match value:
         case Entry() | Delta():
             free: Iterable[Index] = own_indices(value)
         case _:
             bound = own_indices(value)
             free = (i for child in children(value) for i in indices(child) if i not in bound)
-    return tuple(dict.fromkeys(free))
+    vars(value)["_indices"] = found = tuple(dict.fromkeys(free))
+    return found
 
 
 def all_names(value: Node) -> set[str]:

@@ -78,6 +78,10 @@ def collect(
     Under a delta of two free indices every other factor takes one of them: the one that comes first
     in ``prefer``.
     """
+    # Exponents are numbers nearly always.
+    number = expression.number
+    if number is not None:
+        return constant(number)
     rank = {index: place for place, index in enumerate(prefer)}
     sums: dict[object, Term] = {}
     for raw in expression.terms:

@@ -5,7 +5,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, repeat
 from typing import TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from hesse.derivation.calculus.expression import Entry, Expression, Partial, Siz
 from hesse.derivation.calculus.partials import partials_in
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.check.valuation import Valuation, relative
-from hesse.derivation.lines.records import Block, Certificate, Line, Record
+from hesse.derivation.lines.records import Block, Certificate, Line, Record, Stage
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
@@ -231,10 +231,17 @@ def _require_derivatives(point: Valuation, line: Line, where: str) -> None:
 
 def _most_derivatives(point: Valuation, line: Line) -> int:
     """How many entries the largest derivative has that is not carried out in a line."""
-    partials = (
-        partial for pair in _equations(line) for side in pair for partial in partials_in(side)
-    )
-    return max((_entries(point, of(partial)) for partial in partials), default=0)
+    return max((_entries(point, of(partial)) for partial in _partials(line)), default=0)
+
+
+def _partials(line: Line) -> Iterator[Partial]:
+    """The derivatives not carried out that stand in a line."""
+    return (partial for pair in _equations(line) for side in pair for partial in partials_in(side))
+
+
+def _whole(derivation: Record, block: Block) -> Expression:
+    """A block, to be worked out by automatic differentiation alone."""
+    return of(Partial(derivation.program.cost.entry, (block.rows, block.columns)))
 
 
 def _block_entries(block: Block, point: Valuation) -> int:
@@ -272,14 +279,18 @@ def certified(
         HesseValueError: a line or a block is wrong; the text names it.
     """
     point = point or valuation(derivation.program, functions=derivation.functions)
-    cost = derivation.program.cost
+    for where, line in _every_line(derivation):
+        _require_derivatives(point, line, where)
+        point.asks(_partials(line))
+    for block in derivation.blocks.values():
+        _require_block(block, point)
+        point.asks(partials_in(_whole(derivation, block)))
     # Lines of different blocks are often the same equation.
     known: dict[object, float] = {}
     deviations: list[float] = []
 
     def of_line(line: Line, where: str) -> Line:
         worst = 0.0
-        _require_derivatives(point, line, where)
         for before, after in _equations(line):
             if (before, after) not in known:
                 known[before, after] = deviation(before, after, point)
@@ -299,20 +310,17 @@ def certified(
         return tuple([of_line(line, where) for line in lines])
 
     slopes = {
-        name: replace(slope, lines=of_lines(slope.lines, f"∂{cost.name}/∂{name}"))
+        name: replace(slope, lines=of_lines(slope.lines, _of_slope(derivation, name)))
         for name, slope in derivation.slopes.items()
     }
     stages = tuple(
-        replace(stage, lines=of_lines(stage.lines, f"the stage of {stage.name}"))
-        for stage in derivation.stages
+        replace(stage, lines=of_lines(stage.lines, _of_stage(stage))) for stage in derivation.stages
     )
     blocks: dict[tuple[str, str], Block] = {}
     for pair, block in derivation.blocks.items():
-        where = f"the block ({pair[0]}, {pair[1]})"
-        _require_block(block, point)
+        where = _of_block(block)
         lines = of_lines(block.lines, where)
-        whole = of(Partial(cost.entry, (block.rows, block.columns)))
-        off = deviation(whole, block.expression, point)
+        off = deviation(_whole(derivation, block), block.expression, point)
         if not off <= tolerance:
             raise WrongLine(
                 f"derivation: {where} is off by {off:.1e} against automatic differentiation"
@@ -325,6 +333,28 @@ def certified(
         max((block.deviation for block in blocks.values()), default=0.0),
     )
     return replace(derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate)
+
+
+def _every_line(derivation: Record) -> Iterator[tuple[str, Line]]:
+    """Each line, and what it belongs to."""
+    for name, slope in derivation.slopes.items():
+        yield from zip(repeat(_of_slope(derivation, name)), slope.lines, strict=False)
+    for stage in derivation.stages:
+        yield from zip(repeat(_of_stage(stage)), stage.lines, strict=False)
+    for block in derivation.blocks.values():
+        yield from zip(repeat(_of_block(block)), block.lines, strict=False)
+
+
+def _of_slope(derivation: Record, name: str) -> str:
+    return f"∂{derivation.program.cost.name}/∂{name}"
+
+
+def _of_stage(stage: Stage) -> str:
+    return f"the stage of {stage.name}"
+
+
+def _of_block(block: Block) -> str:
+    return f"the block ({block.rows.name}, {block.columns.name})"
 
 
 def _equations(line: Line) -> tuple[tuple[Expression, Expression], ...]:

@@ -6,10 +6,11 @@ the rules under test is used.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
+from math import prod
 from typing import Any
 
 import opt_einsum
@@ -41,6 +42,7 @@ _ONE_BY_ONE = 8
 # Entries of what goes through automatic differentiation together, per step of it: all rows at once
 # take the square of the number of values.
 _TOGETHER = 2**20
+_AT_ONCE = 2**24  # entries of all the values on the way, for all rows that are taken at once
 _FEW = 4  # factors of one product
 
 
@@ -78,12 +80,11 @@ class Valuation:
             for size, length in zip(program.shape(name), array.shape, strict=True):
                 if isinstance(size, str):
                     self.sizes[size] = length
-        # Added to a quantity, or to a leaf, where it enters what is made from it: ∂/∂z moves z
-        # alone.
-        self._moved: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
-        self._shifts: dict[tuple[str, ...], tuple[Valuation, list[Tensor]]] = {}
+        self._asked: dict[int, dict[tuple[Factor | str, ...], Partial]] = {}
+        # The same values with a zero added to each, to be differentiated in.
+        self._movable: _Movable | None = None
 
     def __copy__(self) -> "Valuation":
         other = object.__new__(Valuation)
@@ -92,7 +93,7 @@ class Valuation:
 
     # What was worked out is worked out again: it has graphs, which nothing copies.
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_values": {}, "_kept": {}, "_shifts": {}}
+        return {**vars(self), "_values": {}, "_kept": {}, "_movable": None}
 
     def size(self, size: Size) -> int:
         """A size as a number."""
@@ -118,15 +119,11 @@ class Valuation:
             match quantity.definition:
                 case ArrayCall(operation, argument):
                     value = ARRAY_FUNCTIONS[operation].value(self.value(argument.name))
-                case BlackBox(_, arguments, function, order, curved):
+                case BlackBox(_, arguments, function):
                     value = function(*map(self.value, arguments))
-                    # The slope of what is linear in pieces moves with nothing; that of a pooling
-                    # has an entry for each two positions, and a gradient each.
-                    if order == 1 and not curved:
-                        value = value.detach()
                 case definition:
                     value = self.array(definition, quantity.indices)
-        return value + self._moved[name] if name in self._moved else value
+        return value
 
     # ---------------------------------------------------------------- expressions
 
@@ -139,10 +136,9 @@ class Valuation:
                 terms = (value,)
             case _:
                 terms = (Term(_ONE, (value,)),)
-        result = torch.zeros([self.size(index.size) for index in free], dtype=torch.float64)
-        for term in terms:
-            result = result + self._term(term, free)
-        return result
+        if not terms:
+            return torch.zeros([self.size(index.size) for index in free], dtype=torch.float64)
+        return reduce(torch.add, (self._term(term, free) for term in terms))
 
     def _term(self, term: Term, free: tuple[Index, ...]) -> Tensor:
         # A free index that the term does not have is not the bound one of the same name.
@@ -153,14 +149,13 @@ class Valuation:
         for index in (*free, *term.bound):
             if index not in present:
                 operands.append((torch.ones(self.size(index.size), dtype=torch.float64), (index,)))
-        coefficient = torch.tensor(float(term.coefficient), dtype=torch.float64)
+        coefficient = float(term.coefficient)
         if not operands:
-            return coefficient
+            return torch.tensor(coefficient, dtype=torch.float64)
         # Finding the best order takes longer than any order of so many small arrays.
         order = "auto" if len(operands) <= _FEW else "greedy"
-        return coefficient * opt_einsum.contract(
-            *chain.from_iterable(operands), free, optimize=order
-        )
+        result = opt_einsum.contract(*chain.from_iterable(operands), free, optimize=order)
+        return result if coefficient == 1 else coefficient * result
 
     def _factor(self, factor: Factor) -> tuple[Tensor, tuple[Index, ...]]:
         """The array of a factor, and the index of each of its axes: one may stand twice."""
@@ -174,7 +169,8 @@ class Valuation:
             case Group(body):
                 return self.array(body, indices(body)), indices(body)
             case Partial(inner, by):
-                return self._partial(inner, by)
+                moving = (index for entry in by for index in entry.indices)
+                return self.derivative(factor), (*indices(inner), *moving)
             case Apply(name, order, argument):
                 value, axes = self._factor(argument)
                 key = (name, order, argument.name if isinstance(argument, Entry) else argument)
@@ -192,80 +188,151 @@ class Valuation:
 
     # ---------------------------------------------------------------- derivatives not carried out
 
-    def _partial(self, inner: Factor, by: tuple[Entry, ...]) -> tuple[Tensor, tuple[Index, ...]]:
-        """The array of ∂ inner/∂ by, its axes those of ``inner`` and then one for each index in
-        ``by``."""
-        axes, names = indices(inner), tuple(entry.name for entry in by)
-        key = (inner, names)
+    def asks(self, partials: Iterable[Partial]) -> None:
+        """What will be asked for, so that it is differentiated together."""
+        for one in partials:
+            self._asked.setdefault(len(one.by), {})[_key(one)] = one
+
+    def derivative(self, value: Partial) -> Tensor:
+        """The array of ∂ of/∂ by, by automatic differentiation, one gradient for each entry; its
+        axes those of what is differentiated and then those of each in ``by``."""
+        key = _key(value)
         if key not in self._kept:
-            self._kept[key] = self.derivative(inner, axes, names)
-        return self._kept[key], (*axes, *(index for entry in by for index in entry.indices))
+            asked = {key: value, **self._asked.get(len(value.by), {})}
+            # All in one go, where that is a small one; else what is asked of this value.
+            if self._rows(asked) * self._entries > _AT_ONCE:
+                asked = {other: one for other, one in asked.items() if other[:-1] == key[:-1]}
+            self._kept |= self._derivatives(asked)
+        return self._kept[key]
 
-    def derivative(self, inner: Factor, axes: tuple[Index, ...], names: tuple[str, ...]) -> Tensor:
-        """∂ inner / ∂ names by automatic differentiation, one gradient for each entry; its axes
-        those of ``inner`` and then those of the names."""
+    def _derivatives(self, asked: "_Asked") -> dict[object, Tensor]:
+        """Of each value that stands there the derivative by each name that stands there last."""
+        values = {key[:-1]: Partial(one.of, one.by[:-1]) for key, one in asked.items()}
+        names = list({one.by[-1].name: None for one in asked.values()})
         with torch.enable_grad():
-            moved, shifts = self._shifted(names)
-            result = moved.array(inner, axes)
-            for k, shift in enumerate(shifts):
-                last = k == len(shifts) - 1
-                # Inside another derivative the result is differentiated again.
-                rows = _gradients(
-                    result.reshape(-1), shift, create_graph=not last or bool(self._moved)
-                )
-                result = rows.reshape((*result.shape, *shift.shape))
-        return result if self._moved else result.detach()
-
-    def _shifted(self, names: tuple[str, ...]) -> tuple["Valuation", list[Tensor]]:
-        """The same values with a zero added to each of the names, to be differentiated in; kept,
-        for the next one who asks."""
-        if names not in self._shifts:
-            shapes = [tuple(self.size(size) for size in self.program.shape(name)) for name in names]
-            shifts = [
-                torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
+            moved = self._moved()
+            moved.asks(value for value in values.values() if value.by)
+            arrays = [
+                moved.derivative(value) if value.by else moved.array(value.of, indices(value.of))
+                for value in values.values()
             ]
-            moved = copy.copy(self)
-            moved._values, moved._kept, moved._shifts, moved._moved = {}, {}, {}, dict(self._moved)
-            for name, shift in zip(names, shifts, strict=True):
-                moved._moved[name] = moved._moved[name] + shift if name in moved._moved else shift
-            # What does not depend on the names keeps its value.
-            program = self.program
-            for name, value in self._values.items():
-                if name not in names and not program.ancestors(name) & set(names):
-                    moved._values[name] = value
-            self._shifts[names] = moved, shifts
-        moved, shifts = self._shifts[names]
-        # `extended` shares this cache: the program may have got names since.
-        moved.program = self.program
-        return moved, shifts
+            # Inside another derivative the result is differentiated again.
+            found = _gradients(
+                torch.cat([array.reshape(-1) for array in arrays]),
+                [moved.shift(name) for name in names],
+                create_graph=moved is self,
+            )
+        sizes = [array.numel() for array in arrays]
+        return {
+            (*key, name): rows.reshape((*array.shape, *rows.shape[1:]))
+            for name, gradients in zip(names, found, strict=True)
+            for key, array, rows in zip(values, arrays, gradients.split(sizes), strict=True)
+        }
+
+    def _rows(self, asked: "_Asked") -> int:
+        """How many entries are differentiated."""
+        values = {key[:-1]: (one.of, *one.by[:-1]) for key, one in asked.items()}
+        return sum(
+            prod(self.size(index.size) for part in parts for index in indices(part))
+            for parts in values.values()
+        )
+
+    @property
+    def _entries(self) -> int:
+        """How many all leaves and quantities have, which each row goes through."""
+        shapes = map(self.program.shape, self.program.names)
+        return sum(prod(map(self.size, shape)) for shape in shapes)
+
+    def _moved(self) -> "_Movable":
+        if self._movable is None:
+            self._movable = _Movable(self)
+        # `extended` shares it: the program may have got names since.
+        self._movable.program = self.program
+        return self._movable
 
 
-def _gradients(values: Tensor, by: Tensor, create_graph: bool) -> Tensor:
-    """One row for each value: its gradient. Many rows go through automatic differentiation
-    together."""
+class _Movable(Valuation):
+    """The values of a valuation, a zero added to each: ∂/∂z is the gradient in the zero of z, for z
+    moves alone and what is made from it follows. One graph serves all derivatives.
+
+    Args:
+        still: the valuation.
+    """
+
+    def __init__(self, still: Valuation) -> None:
+        vars(self).update(vars(still))
+        self._still = still
+        self._values, self._kept, self._asked = {}, {}, {}
+        self._zeros: dict[str, Tensor] = {}
+
+    def _moved(self) -> "_Movable":
+        return self
+
+    def shift(self, name: str) -> Tensor:
+        """The zero that is added to a leaf or quantity."""
+        if name not in self._zeros:
+            shape = [self.size(size) for size in self.program.shape(name)]
+            self._zeros[name] = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+        return self._zeros[name]
+
+    def _compute(self, name: str) -> Tensor:
+        if self._stays(name):
+            return self._still.value(name)
+        return super()._compute(name) + self.shift(name)
+
+    def _stays(self, name: str) -> bool:
+        """Whether nothing moves it, and it may be large: a constant, or the slope of what is linear
+        in pieces, as a pooling is, which has an entry for each two positions."""
+        if name in self.program.leaves:
+            return self.program.leaves[name].value is not None
+        definition = self.program.by_name[name].definition
+        return isinstance(definition, BlackBox) and definition.order == 1 and not definition.curved
+
+
+_Asked = Mapping[tuple[Factor | str, ...], Partial]
+
+
+def _key(value: Partial) -> tuple[Factor | str, ...]:
+    """What a derivative is of, an array's own entry whatever its letters, and by what."""
+    inner = value.of
+    if isinstance(inner, Entry) and len(set(inner.indices)) == len(inner.indices):
+        inner = Entry(inner.name)
+    return (inner, *(entry.name for entry in value.by))
+
+
+def _gradients(values: Tensor, by: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
+    """By each of some arrays, one row for each value: its gradient. Many rows go through automatic
+    differentiation together."""
     if not values.requires_grad or len(values) == 0:
-        return torch.zeros(len(values), *by.shape, dtype=by.dtype)
+        nothing = torch.zeros((), dtype=values.dtype)
+        return [nothing.expand(len(values), *one.shape) for one in by]
     slope = partial(
         torch.autograd.grad,
-        inputs=by,
+        inputs=tuple(by),
         create_graph=create_graph,
         retain_graph=True,
         allow_unused=True,
     )
     if len(values) > _ONE_BY_ONE:
-        most = max(_ONE_BY_ONE, _TOGETHER // max(len(values), by.numel()))
-        parts: list[Tensor] = []
+        entries = max(len(values), sum(one.numel() for one in by))
+        most = max(_ONE_BY_ONE, _TOGETHER // entries)
+        parts = []
         for start in range(0, len(values), most):
             units = torch.zeros(min(most, len(values) - start), len(values), dtype=values.dtype)
             units.diagonal(start).fill_(1)
-            (rows,) = slope(values, grad_outputs=units, is_grads_batched=True)
-            if rows is None:
-                return torch.zeros(len(values), *by.shape, dtype=by.dtype)
-            parts.append(rows)
-        return torch.cat(parts)
-    rows = [slope(value)[0] for value in values]
-    zero = torch.zeros_like(by)
-    return torch.stack([zero if row is None else row for row in rows])
+            found = slope(values, grad_outputs=units, is_grads_batched=True)
+            parts.append(
+                [
+                    torch.zeros(len(units), *one.shape, dtype=one.dtype) if rows is None else rows
+                    for rows, one in zip(found, by, strict=True)
+                ]
+            )
+        return [torch.cat(rows) for rows in zip(*parts, strict=True)]
+    each = [slope(value) for value in values]
+    return [
+        torch.stack([torch.zeros_like(one) if row is None else row for row in rows])
+        for rows, one in zip(zip(*each, strict=True), by, strict=True)
+    ]
 
 
 _ONE = Fraction(1)

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from hesse.derivation.calculus.expression import Entry, Index
+from hesse.derivation.calculus.expression import Entry, Index, Partial
 from hesse.derivation.calculus.functions import nth_derivative
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.show.matrix.nodes import (
@@ -119,8 +119,11 @@ class _Evaluation:
     def _array(self, named: Array) -> Tensor:
         if not named.by:
             return self.valuation.value(named.name)
-        over = tuple(
-            Index(f"#{axis}", size)
-            for axis, size in enumerate(self.valuation.program.shape(named.name))
-        )
-        return self.valuation.derivative(Entry(named.name, over), over, named.by)
+        program = self.valuation.program
+
+        def entry(name: str, letter: str) -> Entry:
+            sizes = program.shape(name)
+            return Entry(name, tuple(Index(f"{letter}{k}", size) for k, size in enumerate(sizes)))
+
+        by = tuple(entry(name, f"by{k}-") for k, name in enumerate(named.by))
+        return self.valuation.derivative(Partial(entry(named.name, "of"), by))
