@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from fractions import Fraction
 from itertools import permutations
 from zlib import crc32
 
@@ -21,21 +22,32 @@ def canonical(term: Term) -> object:
     """A key that two terms share if and only if they are equal up to their coefficients, the names
     of bound indices and the order of factors (for more than six bound indices alike in all they
     touch: only if)."""
-    classes = _classes(term)
-    # Bound indices that cannot be told apart are tried in every order, and the least key is
-    # taken.
-    best = None
-    for order in _orders(classes):
+    parts = _apart(Term(term.coefficient, tuple(map(_free_key, term.factors)), term.bound))
+    return tuple(sorted(map(_least, parts)))
+
+
+def _apart(term: Term) -> list[Term]:
+    """A product as factors that share no bound index: (Σ_i x_i)(Σ_j x_j), in which i and j need not
+    be tried in either order."""
+    parts = [Term(Fraction(1), (), (index,)) for index in term.bound]
+    for factor in term.factors:
+        inside = set(indices(factor)).intersection(term.bound)
+        met = [part for part in parts if not inside.isdisjoint(part.bound)]
+        parts = [part for part in parts if inside.isdisjoint(part.bound)]
+        factors = (f for part in met for f in part.factors)
+        bound = (index for part in met for index in part.bound)
+        parts.append(Term(Fraction(1), (*factors, factor), tuple(bound)))
+    return parts
+
+
+def _least(term: Term) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The least way to write the factors of a term, and the sizes of what it sums over."""
+    # Bound indices that cannot be told apart are tried in every order.
+    keys = []
+    for order in _orders(_classes(term)):
         names = {index: Index(f"#{position}", index.size) for position, index in enumerate(order)}
-        key = tuple(
-            sorted(
-                (repr(rename_factor(factor, names)) for factor in map(_free_key, term.factors)),
-                key=str,
-            )
-        )
-        if best is None or key < best:
-            best = key
-    return best, tuple(sorted(str(index.size) for index in term.bound))
+        keys.append(sorted(repr(rename_factor(factor, names)) for factor in term.factors))
+    return tuple(min(keys)), tuple(sorted(str(index.size) for index in term.bound))
 
 
 def _free_key(factor: Factor) -> Factor:
