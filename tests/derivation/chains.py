@@ -14,6 +14,11 @@ CHAINS = {
     "tanh": ("sum(" + "tanh(" * DEPTH + "x" + ")" * DEPTH + ")", "x", DEPTH),
     "an unknown function": ("sum(" + "f(x+" * DEPTH + "x" + ")" * DEPTH + ")", "x", DEPTH),
     "exponentials": ("sum(" + "exp(-" * DEPTH + "x" + ")" * DEPTH + ")", "x", DEPTH),
+    "fifty layers of one weight": (
+        "sum(" + "tanh(W@" * DEPTH + "x" + ")" * DEPTH + ")",
+        "W",
+        DEPTH,
+    ),
     "a network": ("sum(" + "tanh(W@" * 20 + "x" + ")" * 20 + ")", "W", 20),
 }
 PRODUCT = "sum(" + "*".join(f"(x*{'abcdefg'[k * k % 7]}+{k})" for k in range(50)) + ")"

@@ -74,6 +74,7 @@ REFUSED = [
     ("sum(f(x)**2)", {"shapes": f"x[{','.join('2' * 20)}]"}, "the block"),
     ("sum(" + "x**(" * 50 + "x" + ")" * 50 + ")", {}, "more than 20 powers"),
     ("sum(" + "+".join(["(x+y)*(x-y)"] * 4000) + ")", {}, "parts|deep"),
+    ("sum(" + "f(x+" * 50 + "x" + ")" * 50 + ")", {"stagewise": True}, "at most 300 .*stagewise"),
     ("sum(" + doubled(14) + ")", {}, "16,000 parts"),
     ("sum(" + doubled(20) + ")", {}, "16,000 parts"),
 ]
@@ -87,6 +88,21 @@ def test_what_cannot_be_checked_is_refused_by_name(
     with pytest.raises(HesseValueError, match=said):
         hesse.derive(text, "x", **options)
     assert time.process_time() - start < 20  # a second or two, without beartype
+
+
+def test_what_is_multiplied_out_by_name_is_compared_apart() -> None:
+    # Eight sums with the same entries have 40320 orders.
+    start = time.process_time()
+    derivation = hesse.derive("*".join(f"sum(x*a{k})" for k in range(30)), "x")
+    assert derivation.certificate is not None and derivation.certificate.deviation < 1e-8
+    assert time.process_time() - start < 15  # under one second, without beartype
+
+
+def test_a_sum_of_many_terms_is_put_together_in_pairs() -> None:
+    derivation = hesse.derive("sum(" + "f(x+" * 16 + "x" + ")" * 16 + ")", "x", stagewise=True)
+    start = time.process_time()
+    assert len(derivation.text().splitlines()) < 1000
+    assert time.process_time() - start < 40  # half a second, without beartype; it was seven
 
 
 def test_gradients_go_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.check.certification import certified_at, certified_somewhere
 from hesse.derivation.derivation import Derivation
-from hesse.derivation.lines.adjoints import adjoints
+from hesse.derivation.lines.adjoints import Adjoints, adjoints
 from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.page import Page
@@ -25,6 +25,8 @@ from hesse.process.undisturbed import undisturbed
 
 WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
 PLACES = 6  # where one parameter enters, stage by stage
+# Second derivatives between two places where one parameter enters, each of which gets a name.
+MOST_PAIRS = 300
 OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of random points
 
 
@@ -208,8 +210,8 @@ def written(
     """The derivation of a program; ``bounded``, lines that are too long to read are refused.
 
     Raises:
-        HesseValueError: more quantities are made one from the other than can be followed, or a line
-            is too long.
+        HesseValueError: more quantities are made one from the other than can be followed, a line is
+            too long, or a parameter enters at too many places for stages.
     """
     try:
         return _written(source, program, parameters, stagewise, certify, functions or {}, bounded)
@@ -239,6 +241,8 @@ def _written(
     tied = max(len(shares) for shares in first.shares.values()) > PLACES
     deep = layers > WRITTEN_OUT and not tied if stagewise is None else stagewise
     if deep:
+        if certify:
+            _require_few_places(first)
         # The stages need a δ wherever a parameter enters.
         first = adjoints(program, parameters, every_slot=True)
     # A model has the size that it has; a text that makes a line of pages is seldom meant.
@@ -266,3 +270,18 @@ def _written(
         return result
     result, point = certified_somewhere(result)
     return replace(result, at=point)
+
+
+def _require_few_places(first: Adjoints) -> None:
+    """Refuse stages for a parameter that enters at many places: S and D have a name for each two of
+    them."""
+    name, places = max(
+        ((name, len(shares)) for name, shares in first.shares.items()), key=lambda pair: pair[1]
+    )
+    pairs = places * (places + 1) // 2
+    if pairs > MOST_PAIRS:
+        raise HesseValueError(
+            f"stagewise: {name} enters at {places} places, and each two of them have a second"
+            f" derivative with a name: {pairs:,}; at most {MOST_PAIRS} are written."
+            " stagewise=False writes each block out instead; certify=False writes them all the same"
+        )

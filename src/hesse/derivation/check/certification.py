@@ -231,7 +231,12 @@ def _require_derivatives(point: Valuation, line: Line, where: str) -> None:
 
 def _most_derivatives(point: Valuation, line: Line) -> int:
     """How many entries the largest derivative has that is not carried out in a line."""
-    return max((_entries(point, of(partial)) for partial in _partials(line)), default=0)
+    moving = (
+        partial
+        for partial in _partials(line)
+        if not (isinstance(partial.of, Entry) and point.stays(partial.of.name))
+    )
+    return max((_entries(point, of(partial)) for partial in moving), default=0)
 
 
 def _partials(line: Line) -> Iterator[Partial]:

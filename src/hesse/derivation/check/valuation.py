@@ -105,6 +105,14 @@ class Valuation:
         other.program = program
         return other
 
+    def stays(self, name: str) -> bool:
+        """Whether nothing moves it, and it may be large: a constant, or the slope of what is linear
+        in pieces, as a pooling is, which has an entry for each two positions."""
+        if name in self.program.leaves:
+            return self.program.leaves[name].value is not None
+        definition = self.program.by_name[name].definition
+        return isinstance(definition, BlackBox) and definition.order == 1 and not definition.curved
+
     def value(self, name: str) -> Tensor:
         """The array of a leaf or quantity."""
         if name not in self._values:
@@ -136,14 +144,17 @@ class Valuation:
                 terms = (value,)
             case _:
                 terms = (Term(_ONE, (value,)),)
-        if not terms:
-            return torch.zeros([self.size(index.size) for index in free], dtype=torch.float64)
-        return reduce(torch.add, (self._term(term, free) for term in terms))
+        parts = [self._term(term, free) for term in terms]
+        there = [part for part in parts if not _is_nothing(part)]
+        shape = [self.size(index.size) for index in free]
+        return reduce(torch.add, there) if there else _nothing(*shape)
 
     def _term(self, term: Term, free: tuple[Index, ...]) -> Tensor:
         # A free index that the term does not have is not the bound one of the same name.
         term = freshen(term, {index.name for index in free})
         operands = [self._factor(factor) for factor in term.factors]
+        if any(_is_nothing(array) for array, _ in operands):
+            return _nothing(*(self.size(index.size) for index in free))
         present = {index for _, axes in operands for index in axes}
         # Along an index that no factor has, the product is repeated, or added up.
         for index in (*free, *term.bound):
@@ -276,17 +287,9 @@ class _Movable(Valuation):
         return self._zeros[name]
 
     def _compute(self, name: str) -> Tensor:
-        if self._stays(name):
+        if self._still.stays(name):
             return self._still.value(name)
         return super()._compute(name) + self.shift(name)
-
-    def _stays(self, name: str) -> bool:
-        """Whether nothing moves it, and it may be large: a constant, or the slope of what is linear
-        in pieces, as a pooling is, which has an entry for each two positions."""
-        if name in self.program.leaves:
-            return self.program.leaves[name].value is not None
-        definition = self.program.by_name[name].definition
-        return isinstance(definition, BlackBox) and definition.order == 1 and not definition.curved
 
 
 _Asked = Mapping[tuple[Factor | str, ...], Partial]
@@ -300,12 +303,26 @@ def _key(value: Partial) -> tuple[Factor | str, ...]:
     return (inner, *(entry.name for entry in value.by))
 
 
+def _nothing(*shape: int) -> Tensor:
+    """Zeros that take no memory: how the slope of a pooling moves has an entry for each three
+    positions."""
+    return torch.zeros((), dtype=torch.float64).expand(shape)
+
+
+def _is_nothing(array: Tensor) -> bool:
+    return (
+        array.dim() > 0
+        and array.numel() > 1
+        and not any(array.stride())
+        and not float(array[(0,) * array.dim()])
+    )
+
+
 def _gradients(values: Tensor, by: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
     """By each of some arrays, one row for each value: its gradient. Many rows go through automatic
     differentiation together."""
     if not values.requires_grad or len(values) == 0:
-        nothing = torch.zeros((), dtype=values.dtype)
-        return [nothing.expand(len(values), *one.shape) for one in by]
+        return [_nothing(len(values), *one.shape) for one in by]
     slope = partial(
         torch.autograd.grad,
         inputs=tuple(by),
@@ -341,7 +358,7 @@ _ONE = Fraction(1)
 def relative(left: Tensor, right: Tensor) -> float:
     """The largest difference, relative to the largest entry of either; below 1e-3, where terms may
     have cancelled, to that."""
-    if left.numel() == 0:
+    if left.numel() == 0 or (_is_nothing(left) and _is_nothing(right)):
         return 0.0
     size = max(float(left.abs().max()), float(right.abs().max()), 1e-3)
     return float((left - right).abs().max()) / size

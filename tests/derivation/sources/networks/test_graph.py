@@ -445,3 +445,13 @@ def test_a_model_whose_conditions_would_not_fit_is_refused() -> None:
         match=r"an axis of 23064 places .* needs an array of shape .*, 4.26 GB; .* smaller model",
     ):
         program_of(cost(model, 1, 64, 64))
+
+
+def test_the_slope_of_a_pooling_takes_no_memory_to_stay() -> None:
+    # How it moves has an entry for each three positions of an image, all of them zero.
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 13 * 13, 2)
+    ).double()
+    data = (torch.rand(2, 1, 28, 28).double(), torch.rand(2, 2).double())
+    derivation = hesse.derive(hesse.Cost(model, "mse", data), wrt=["0.weight"])
+    assert derivation.certificate is not None and derivation.certificate.deviation < 1e-10

@@ -4,7 +4,7 @@ that leaves less to read."""
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, count
 
 from hesse.derivation.show.matrix.compose import (
     block_diag,
@@ -87,12 +87,43 @@ def _parts(node: Matrix) -> tuple[Fraction, Factors, Matrix]:
 
 def _factored(terms: list[Matrix]) -> list[Matrix]:
     """Pairs of terms with something in common become one, as long as that shortens."""
-    for a, b in combinations(range(len(terms)), 2):
-        merged = _merged(terms[a], terms[b])
-        if merged is not None and weight(merged) < weight(terms[a]) + weight(terms[b]):
-            # The sum has changed: every pair may shorten anew.
-            return _factored([merged if k == a else term for k, term in enumerate(terms) if k != b])
-    return terms
+    kept, numbers = dict(enumerate(terms)), count(len(terms))
+    # Every pair is tried once: of n terms that meet one by one they would be n³.
+    apart: set[tuple[int, int]] = set()
+    ends = {place: _ends(term) for place, term in kept.items()}
+    while True:
+        for a, b in combinations(kept, 2):
+            if ends[a].isdisjoint(ends[b]) or (a, b) in apart:
+                continue
+            merged = _merged(kept[a], kept[b])
+            if merged is not None and weight(merged) < weight(kept[a]) + weight(kept[b]):
+                # The sum has changed: the new term may shorten with every other.
+                new = {a: (number := next(numbers), merged)}
+                ends[number] = _ends(merged)
+                kept = dict(new.get(k, (k, term)) for k, term in kept.items() if k != b)
+                break
+            apart.add((a, b))
+        else:
+            return [*kept.values()]
+
+
+def _ends(term: Matrix) -> frozenset[object]:
+    """What two terms may have in common to become one; without any of it they stay two."""
+    _, scalars, body = _parts(term)
+    if body == ONE:
+        return frozenset(scalars)
+    factors = body.factors if isinstance(body, Product) else (body,)
+    own: tuple[object, ...] = ((Product, 0, factors[0]), (Product, -1, factors[-1]))
+    match body:
+        case SumOver(index, size) | BlockDiag(index, size):
+            own = (*own, (type(body), index, size))
+        case Diag():
+            own = (*own, Diag)
+        case Kron(parts):
+            own = (*own, (Kron, 0, parts[0]), (Kron, -1, parts[-1]))
+        case Hadamard(parts):
+            own = (*own, *((Hadamard, part) for part in parts))
+    return frozenset((*scalars, *own))
 
 
 def _outside(terms: list[Matrix]) -> Matrix:
