@@ -1,205 +1,26 @@
 """Every line of a derivation evaluated at random points, and every block against automatic
 differentiation."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import count, repeat
+from itertools import repeat
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-from hesse.derivation.calculus.expression import Entry, Expression, Partial, Size, indices, of
+from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
 from hesse.derivation.calculus.partials import partials_in
-from hesse.derivation.calculus.program import ArrayCall, Program
+from hesse.derivation.check.point import MOST_ENTRIES, in_float64, valuation
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Record, Stage
 from hesse.errors import HesseValueError
-from hesse.operations.registry import ARRAY_FUNCTIONS
 
 TOLERANCE = 1e-8
-# The first symbolic size; each next one is one larger up to LARGEST_SIZE, so that the first few
-# axes of different sizes are not mistaken for each other.
-SMALLEST_SIZE = 2
-# A block of two matrices has four axes: up to here its arrays stay small.
-LARGEST_SIZE = 4
-MOST_AXES = 32  # of one array; a block has those of both its parameters, and torch takes 64
 MOST_BLOCK_ENTRIES = 2**26  # entries, half a gigabyte in float64
-MOST_ENTRIES = 2**22  # entries of an array, of a leaf or in a line, that is checked
 MOST_DERIVATIVES = 2**27  # entries of a derivative that stands in a line: one gibibyte
 
-Functions = Mapping[str, Callable[[Tensor], Tensor]]
 Derived = TypeVar("Derived", bound=Record)
-_Size = TypeVar("_Size", str, int)
-
-
-def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
-    """Small numbers for the sizes of a program, different as far as LARGEST_SIZE allows: for its
-    letters, and in the place of its large numbers.
-
-    Numbers stay as they are where a constant has them.
-    """
-    shapes = [program.shape(name) for name in program.leaves]
-    held = {
-        size
-        for name, leaf in program.leaves.items()
-        if leaf.value is not None
-        for size in leaf.sizes
-    }
-    numbers = {size for shape in shapes for size in shape if isinstance(size, int)}
-    large = sorted(size for size in numbers - held if size > LARGEST_SIZE) if not held else []
-    # A large number stays larger than a small one: a tall matrix is tall.
-    most = max(numbers - set(large), default=0)
-    greater = count(max(SMALLEST_SIZE, most + 1))
-    resized = {size: min(next(greater), max(LARGEST_SIZE, most + 1)) for size in large}
-    free = (n for n in count(SMALLEST_SIZE) if n not in {*resized.values(), *numbers - set(large)})
-    letters: dict[str, int] = {}
-    for shape in shapes:
-        for size in shape:
-            if isinstance(size, str) and size not in letters:
-                letters[size] = min(next(free), LARGEST_SIZE)
-    return letters, resized
-
-
-def _small_shape(
-    shape: tuple[Size, ...], letters: Mapping[str, int], resized: Mapping[int, int]
-) -> list[int]:
-    """A shape in small numbers."""
-    return [
-        letters.get(size, SMALLEST_SIZE) if isinstance(size, str) else resized.get(size, size)
-        for size in shape
-    ]
-
-
-def random_arrays(
-    program: Program, letters: Mapping[str, int], resized: Mapping[int, int], seed: int
-) -> dict[str, Tensor]:
-    """A float64 array for each leaf, with entries of either sign away from zero.
-
-    Square matrices that are inverted, or whose determinant is taken, are made well conditioned with
-    a positive determinant.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    square = _square(program)
-    arrays: dict[str, Tensor] = {}
-    for name, leaf in program.leaves.items():
-        if leaf.value is not None:
-            continue
-        shape = _small_shape(leaf.sizes, letters, resized)
-        # Away from zero, where logarithms, roots and quotients lose their digits.
-        array = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.25
-        signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) * 2 - 1
-        array = array * signs
-        if name in square:
-            array = array / 4 + 2 * torch.eye(shape[-1], dtype=torch.float64)
-        if leaf.sums_to is not None:
-            array = array.abs()
-            array = leaf.sums_to * array / array.sum(-1, keepdim=True)
-        arrays[name] = array
-    return arrays
-
-
-def _square(program: Program) -> set[str]:
-    """Leaves that go into an inverse or a determinant."""
-    below: set[str] = set()
-    for quantity in program.quantities:
-        match quantity.definition:
-            case ArrayCall(operation, Entry(name)) if ARRAY_FUNCTIONS[operation].axes == 2:
-                below |= {name, *program.ancestors(name)}
-    shapes = {name: leaf.sizes for name, leaf in program.leaves.items() if name in below}
-    return {name for name, shape in shapes.items() if len(shape) == 2 and len(set(shape)) == 1}
-
-
-@contextlib.contextmanager
-def _in_float64() -> Iterator[None]:
-    """Coefficients are exact, of any length; only what is checked has to fit into float64."""
-    try:
-        yield
-    except OverflowError:
-        raise HesseValueError(
-            "derive: a number or a power in the expression, or in its derivatives, is beyond the"
-            " range of float64, so nothing can be checked; certify=False leaves the lines unchecked"
-        ) from None
-
-
-@_in_float64()
-def valuation(
-    program: Program, seed: int = 0, functions: Functions | None = None, resize: bool = True
-) -> Valuation:
-    """Random arrays at which every quantity and its derivatives are finite; positive ones where
-    signs do not allow it.
-
-    Args:
-        program: whose quantities they are of.
-        seed: of the arrays.
-        functions: what unknown functions are.
-        resize: whether large sizes that are given as numbers are made small.
-
-    Raises:
-        HesseValueError: no such point was found.
-    """
-    letters, resized = small_sizes(program)
-    resized = resized if resize else {}
-    _require_small(program, letters, resized)
-    # XᵀX has an inverse only where X is tall: every second pair of tries has the sizes the other
-    # way round.
-    ways = [(letters, resized), (_turned(letters), _turned(resized))]
-    for attempt in range(40):
-        letters, resized = ways[attempt // 2 % 2]
-        # Large values lose digits to cancellation; where all are, they have to do.
-        most = 1e9 if attempt < 20 else 1e60
-        arrays = random_arrays(program, letters, resized, seed + 100 * attempt)
-        if attempt % 2:
-            arrays = {name: array.abs() for name, array in arrays.items()}
-        point = Valuation(program, arrays, functions, resized)
-        try:
-            values = [point.value(quantity.name) for quantity in program.quantities]
-        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-            # A matrix without an inverse is no point to check at.
-            continue
-        if all(
-            bool(value.isfinite().all()) and float(value.abs().max()) < most
-            for value in values
-            if value.numel()
-        ) and _invertible(program, point):
-            return point
-    raise HesseValueError(
-        f"derive: no point was found at which {program.cost.name} and all that it is made of are"
-        " finite (a logarithm or a root of something that is always negative, the inverse of a"
-        " matrix that has none?), so nothing can be certified; check the expression"
-    )
-
-
-def _turned(sizes: Mapping[_Size, int]) -> dict[_Size, int]:
-    """The same numbers, given out in the other order."""
-    return dict(zip(sizes, [*sizes.values()][::-1], strict=True))
-
-
-def _invertible(program: Program, point: Valuation) -> bool:
-    """Whether every matrix whose inverse or determinant is taken is far from having none."""
-    return all(
-        float(torch.linalg.cond(point.value(quantity.definition.argument.name)).max()) < 1e8
-        for quantity in program.quantities
-        if isinstance(quantity.definition, ArrayCall)
-        and ARRAY_FUNCTIONS[quantity.definition.operation].axes == 2
-    )
-
-
-def _require_small(
-    program: Program, letters: Mapping[str, int], resized: Mapping[int, int]
-) -> None:
-    """No array with so many axes that not even small sizes make it fit."""
-    for name in (*program.leaves, *program.by_name):
-        shape = _small_shape(program.shape(name), letters, resized)
-        entries = math.prod(shape)
-        if entries > MOST_ENTRIES or len(shape) > MOST_AXES:
-            raise HesseValueError(
-                f"derive: {name} has {len(shape)} axes and {entries:,} entries at the small sizes"
-                f" of a check; what is checked has at most {MOST_AXES} axes and {MOST_ENTRIES:,}"
-                " entries. certify=False leaves the lines unchecked"
-            )
 
 
 def _require_block(block: Block, point: Valuation) -> None:
@@ -274,7 +95,7 @@ def certified_somewhere(derivation: Derived, seed: int = 0) -> tuple[Derived, Va
     return certified(derivation, point), point
 
 
-@_in_float64()
+@in_float64()
 def certified(
     derivation: Derived, point: Valuation | None = None, tolerance: float = TOLERANCE
 ) -> Derived:
