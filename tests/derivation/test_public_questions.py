@@ -241,7 +241,43 @@ def test_a_result_says_what_the_names_in_it_are() -> None:
     d = hesse.derive("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", wrt=["W1", "W2"])
     result = d.block("W1", "W2").text().partition("the branches put in")[2]
     assert "with  S3_p = f'(z3_p)² − (y_p − ŷ_p) f''(z3_p)" in result
-    assert "\nwith\n" in d.latex() and d.html().count('class="with"') > 9
+    assert "\nwith\n" in d.latex()
+    # In every block of a page, for each reading.
+    results = [part.partition("The lines")[0] for part in d.html().split('class="result"')[1:]]
+    assert len(results) == 3 and all(part.count('class="with"') == 3 for part in results)
+
+
+def test_one_layer_ends_in_its_values_beside_other_terms() -> None:
+    energy = "-1/b*logsumexp(b*X@xi) + 1/2*xi.T@xi"
+    block = hesse.derive(energy, wrt="xi", shapes="b[]").block("xi", "xi")
+    assert block.matrix() == "b Xᵀ (p pᵀ − diag(p)) X + I" and "with  Sz" not in block.text()[-900:]
+
+
+def test_only_a_prediction_is_called_one() -> None:
+    hidden = hesse.derive("1/2*sum((y - W2@silu(W1@x))**2)", wrt="W1").text()
+    assert "π = σ(z2)" in hidden and "ŷ" not in hidden
+    assert "ŷ = σ(z)" in hesse.derive("1/2*(y - sigmoid(w.T@x))**2", wrt="w").text()
+
+
+def test_letters_that_stand_for_something_are_not_used_for_anything_else() -> None:
+    d = hesse.derive("sum((y - K@f(I@x))**2)", wrt=["K", "I"])
+    assert d.block("K", "I").matrix() == "2 K diag(f'(z2)) ⊗ a2 xᵀ + (δ3 xᵀ ⊗ diag(f'(z2))) Com"
+    assert d.block("K", "K").matrix() == "2 Id ⊗ a2 a2ᵀ"
+    assert "Com vec(V) = vec(Vᵀ)" in d.text() and "Id: the identity matrix" in d.text()
+    assert r"\operatorname{Com}" in d.latex() and r"\operatorname{Id}" in d.latex()
+    text = hesse.derive("-trace(log_softmax(A@B.T/t))", wrt=["A", "B", "t"], shapes="t[]").text()
+    assert "block H[C, D] = ∂²J/∂C∂D" in text
+    assert "The matrix C ⊗ D has the entry C[o,q] D[i,j] in row (o, i) and column (q, j)" in text
+
+
+def test_a_number_is_told_in_matrices_where_that_says_more() -> None:
+    gp = "1/2*y.T@inv(K+s*eye(n))@y + 1/2*logdet(K+s*eye(n))"
+    d = hesse.derive(gp, wrt="s", shapes="K[n,n] y[n] s[]")
+    said = "  In matrices:\n    yᵀ u1⁻¹ u1⁻¹ u1⁻¹ y − ½ tr(u1⁻¹ u1⁻¹)\n"
+    assert said in d.text() and "In matrices:" in d.latex() and ">In matrices:<" in d.html()
+    plain = hesse.derive("1/2*(y - tanh(w*x))**2", wrt="w", shapes="w[] x[] y[]")
+    shown = (plain.text(), plain.latex(), plain.html())
+    assert not any("In matrices" in page or "As a matrix" in page for page in shown)
 
 
 def test_the_repr_is_a_screen() -> None:

@@ -329,11 +329,37 @@ def test_names_in_sentences_look_as_they_do_in_formulas(derivation):
     source = page(derivation)
     W1 = "<math><msub><mi>W</mi><mn>1</mn></msub></math>"
     assert f"{W1} stands in <math><msub><mi>a</mi><mn>2</mn></msub></math>" in source
-    assert f"<td>rows of {W1}" in source and f"vec({W1})" in source
+    assert f'<td>rows of <span class="kept">{W1},</span>' in source and f"vec({W1})" in source
     # With an index as well, which stands behind a low line in plain text.
     assert (
         "<msub><mi>δ</mi><mrow><mn>3</mn><mo>,</mo><mi>p</mi></mrow></msub></math> feels" in source
     )
+
+
+def test_no_line_breaks_between_a_name_and_what_it_stands_beside():
+    source = hesse.derive("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", wrt=["W1", "W2"]).html()
+    W1, J = "<math><msub><mi>W</mi><mn>1</mn></msub></math>", "<math><mi>J</mi></math>"
+    assert f'<span class="kept">vec({W1}),</span> then <span class="kept">vec(' in source
+    assert f'from <span class="kept">∂{J}/∂{W1};</span> {W1} stands in' in source
+    for inside in re.findall('<span class="kept">(.*?)</span>', source):
+        assert not re.search(r"\s", re.sub("<math>.*?</math>", "", inside))
+
+
+def test_a_name_of_one_letter_is_one_in_sentences_too():
+    source = hesse.derive("sum(log_softmax(A@B))", wrt=["A", "B"]).html()
+    assert "rows of <math><mi>B</mi></math>" in source
+    assert 'columns of <span class="kept"><math><mi>A</mi></math>,' in source
+    # Which the letter of a branch is not.
+    source = hesse.derive("y@inv(A)@y", wrt="A", shapes="A[n,n]").html()
+    assert 'class="label">branch A<' in source
+
+
+def test_names_under_terms_look_as_they_do_in_formulas():
+    cost = "1/2*y.T@inv(K+s*eye(n))@y + 1/2*logdet(K+s*eye(n))"
+    gp = hesse.derive(cost, wrt="s", shapes="K[n,n] y[n] s[]")
+    source = gp.html()
+    assert "</math> moves</span>" in source and 'class="label">inv' not in source
+    assert r"\text{$u^{-1}_{1}$ moves}" in gp.latex()
 
 
 @pytest.mark.parametrize("text", ["</style><b>", '"; } * { color: red', "a\\b\n", "\u202e", "名"])

@@ -259,3 +259,9 @@ def test_cut_rows_fit_and_lose_nothing(factors, sign, room):
     assert bare("".join(rows)) == bare(sign.join(factors))
     assert all(width(row) <= room for row in rows) or room < 45
     check(r"\begin{align*}" + r" \\ ".join(rows) + r"\end{align*}")
+
+
+def test_a_small_number_is_no_difference():
+    latex = hesse.derive("sum(sqrt(x**2 + 0.00001))", wrt="x").latex()
+    assert "10^{-5}" in latex and "1e-05" not in latex
+    assert r"2.5 \cdot 10^{-7}" in hesse.derive("sum(0.00000025*exp(x))", wrt="x").latex()

@@ -254,16 +254,22 @@ def _companion(
     have.add((operation, argument.name))
     record, note = ARRAY_FUNCTIONS[operation], f"{operation}({argument.name})"
     if record.base:
-        name = probability_name(program, names)
+        name = probability_name(program, names, argument.name)
     else:
         text = record.text.format(argument.name) if record.text else note
         name = Picker(names).pick(numbered([text], 2))
     return Quantity(name, argument.indices, ArrayCall(operation, argument), note=note)
 
 
-def probability_name(program: Program, names: set[str]) -> str:
-    """A name for softmax or sigmoid values: p, unless an index is called that or the name is
-    taken."""
-    letters = program.letters
-    free = (name for name in ("p", "ŷ") if name not in names | letters)
+def probability_name(program: Program, names: set[str], of: str) -> str:
+    """A name for softmax or sigmoid values: p, unless an index is called that or the name is taken;
+    ŷ only where it is a prediction, which the cost is made of.
+
+    Args:
+        program: gives the indices.
+        names: those taken.
+        of: what they are the values at.
+    """
+    predicted = ("ŷ",) if of in program.cost.mentions else ()
+    free = (name for name in ("p", *predicted) if name not in names | program.letters)
     return Picker(names).pick(numbered([next(free, "π")], 2))

@@ -222,9 +222,12 @@ class InFull:
         known = self.page.program.by_name
         for quantity in (known[name] for name in mentioned(result) if name in known):
             if quantity.role == "curvature" and isinstance(quantity.definition, Expression):
-                short = len(result.terms) == 1 and weight(quantity.definition) <= (
-                    LONG if self._is_one_layer() else SHORT
-                )
+                # Of one layer, and in one place: what stands beside it stays as short as it is.
+                alone, most = len(result.terms) == 1, SHORT
+                if self._is_one_layer():
+                    places = [term for term in result.terms if quantity.name in names_in(term)]
+                    alone, most = len(places) == 1, LONG
+                short = alone and weight(quantity.definition) <= most
                 below = (known[n].role for n in quantity.mentions if n in known)
                 if short or not {"delta", "curvature"}.isdisjoint(below):
                     put = written_out(result, quantity.entry, quantity.definition)

@@ -103,7 +103,7 @@ def _named(factor: Apply, programs: list[Program]) -> Expression | None:
         return None
     known = _value(program, factor)
     if known is None:
-        name = probability_name(program, set(program.by_name) | set(program.leaves))
+        name = probability_name(program, program.names, argument.name)
         indices = program.by_name[argument.name].indices
         definition = of(Apply(factor.function, 0, Entry(argument.name, indices)))
         programs[0] = program.with_quantity(

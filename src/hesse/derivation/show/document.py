@@ -234,6 +234,23 @@ class Result:
     named: tuple[Definition, ...] = ()
 
     @property
+    def counted(self) -> tuple[str, ...]:
+        """The sides that have entries to count, with their indices; none of a number."""
+        sides = {"rows": self.rows, "columns": self.columns}
+        return tuple(
+            f"{side} ({','.join(index.name for index in entry.indices)})"
+            for side, entry in sides.items()
+            if entry and entry.indices
+        )
+
+    @property
+    def about_matrix(self) -> str:
+        """What is said before the matrix, where it stands below the entries."""
+        if not self.counted:
+            return "In matrices"
+        return "As a matrix, rows and columns counted row by row"
+
+    @property
     def about_kind(self) -> str:
         """Half a sentence on the kind of all terms; "" where they have several, or none."""
         kind = one_kind(self.inner)

@@ -221,6 +221,10 @@ def conventions(record: Record, reading: Reading) -> Iterator[str]:
     entries |= {name: slope.parameter for name, slope in record.slopes.items()}
     # A reading without indices has nothing to say about vec.
     entries = {name: reading.entry(entry) for name, entry in entries.items()}
+    # Letters for any matrix and any index: none that stands for something here.
+    A, B, *_ = sorted("ABCDEFGH", key=record.program.names.__contains__)
+    o, p, *_ = sorted("opqrst", key=record.program.names.__contains__)
+    i, j, *_ = sorted("ijklmn", key=record.program.names.__contains__)
     if len(names) == 2:
         first, second = names
         blocks = (
@@ -231,8 +235,8 @@ def conventions(record: Record, reading: Reading) -> Iterator[str]:
         yield from (sentence.format(blocks=blocks, below=below) for sentence in reading.meaning)
     elif len(names) > 2:
         yield (
-            f"H has a block H[A, B] = ∂²{cost}/∂A∂B for each pair of parameters; H[B, A] is its"
-            " transpose."
+            f"H has a block H[{A}, {B}] = ∂²{cost}/∂{A}∂{B} for each pair of parameters;"
+            f" H[{B}, {A}] is its transpose."
         )
     if any(entry.indices for entry in entries.values()):
         yield f"Rows and columns of H: {', then '.join(f'vec({name})' for name in names)}."
@@ -248,7 +252,10 @@ def conventions(record: Record, reading: Reading) -> Iterator[str]:
             + "."
         )
         if any(len(block_shape(block)) > 2 for block in record):
-            yield "The matrix A ⊗ B has the entry A[o,p] B[i,j] in row (o, i) and column (p, j)."
+            yield (
+                f"The matrix {A} ⊗ {B} has the entry {A}[{o},{p}] {B}[{i},{j}] in row ({o}, {i})"
+                f" and column ({p}, {j})."
+            )
     if record.program.samples is not None:
         yield (
             f"{cost} is one sample's cost: over many samples each block is the"

@@ -107,7 +107,7 @@ class _Piece:
         """A part of the term."""
         if self.kind:
             text = rf"\textcolor{{{COLOURS[self.kind]}}}{{{text}}}"
-        return rf"\underbrace{{{text}}}_{{\text{{{escaped(label)}}}}}" if label else text
+        return rf"\underbrace{{{text}}}_{{\text{{{label}}}}}" if label else text
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ class LatexPage:
                 writer.write(part.node),
                 writer.minus if part.negative else writer.plus if place else "",
                 part.kind if always or (labels and part.label) else None,
-                part.label if labels else "",
+                self.said(part.label) if labels else "",
             )
             for place, part in enumerate(parts)
         )
@@ -347,7 +347,7 @@ class LatexPage:
         if result.about_kind:
             yield escaped(sentence(result.about_kind)) + "\n"
         if result.matrix:
-            yield "As a matrix, rows and columns counted row by row:"
+            yield f"{result.about_matrix}:"
             terms = self.terms(result.matrix, self.writer, labels=False, always=True)
             yield display(self.alignment([_Aligned("", terms, sign="")]))
             for remark in result.remarks:

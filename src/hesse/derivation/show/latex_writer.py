@@ -104,10 +104,19 @@ class LatexWriter(Writer):
         return f"{self.function(operation, order)}({', '.join(arguments)})"
 
     def commutation(self, sizes: Sequence[str] = ()) -> str:
-        return f"K_{{{','.join(sizes).replace('·', ' ')}}}" if sizes else "K"
+        sign = self.sign("K", "Com")
+        return f"{sign}_{{{','.join(sizes).replace('·', ' ')}}}" if sizes else sign
 
     def number(self, value: Fraction) -> str:
-        return decimal(value) or self.coefficient(value)
+        short = decimal(value)
+        if short is None:
+            return self.coefficient(value)
+        # 1e-05 would be a difference.
+        digits, _, power = short.partition("e")
+        if not power:
+            return digits
+        raised = f"10^{{{int(power)}}}"
+        return raised if digits == "1" else rf"{digits} \cdot {raised}"
 
     def coefficient(self, value: Fraction) -> str:
         if value.denominator == 1:

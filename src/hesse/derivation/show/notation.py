@@ -90,6 +90,11 @@ class Notation(ABC):
     def commutation(self, sizes: Sequence[str] = ()) -> str:
         """K, with its sizes for a formula that has several."""
 
+    def sign(self, letter: str, word: str) -> str:
+        """The letter of a matrix that every formula can have; a word where the program has a name
+        of that letter, as a kernel K."""
+        return self.operator(word) if letter in self.program.names else letter
+
     def symbol(self, name: str) -> str:
         """A name without indices."""
         return self.entry(Entry(name))

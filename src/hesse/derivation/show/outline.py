@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, Term, indices, of
-from hesse.derivation.calculus.program import Quantity, mentioned, names_in
+from hesse.derivation.calculus.program import Quantity, mentioned, names_in, nodes_of
 from hesse.derivation.lines import records
 from hesse.derivation.lines.records import Record
 from hesse.derivation.show.document import (
@@ -131,6 +131,10 @@ class Outline:
         # What is in common depends on the reading, its kinds do not.
         pulled = factored(self.reading.expression(after, self.program))
         matrix = self.reading.matrix(after, rows, columns, self.forms)
+        # A number without sums is its own matrix.
+        summed = any(isinstance(node, Term) and node.bound for node in nodes_of(after))
+        if not (summed or any(entry.indices for entry in by)):
+            matrix = ()
         return Result(
             self.reading.expression(before, self.program),
             outer=None if pulled.is_plain else pulled.outer,
@@ -144,7 +148,7 @@ class Outline:
                     remark
                     for part in matrix
                     if not isinstance(part.node, Term | Expression)
-                    for remark in remarks(part.node)
+                    for remark in remarks(part.node, self.program)
                 )
             )
             + (guesses(self.program, names_in(after)) if matrix else ()),

@@ -7,7 +7,7 @@ from hesse.derivation.calculus.program import Program
 from hesse.derivation.show.names import symbol_of
 
 # Names that are words of a sentence as well.
-_WORDS = {"a", "A", "I", "is", "in", "of", "as", "by", "for", "it", "on", "one", "the", "to"}
+_WORDS = {"a", "is", "in", "of", "as", "by", "for", "it", "on", "one", "the", "to"}
 
 
 class Sentences:
@@ -21,9 +21,10 @@ class Sentences:
     def __init__(self, program: Program, written: Callable[[str, Sequence[str]], str]) -> None:
         self.written = written
         names = sorted(program.names - _WORDS, key=len, reverse=True)
+        # The letter of a branch is none of them.
         # An index stands behind a low line where the name is a symbol, as `text_name` writes it.
         self._name = re.compile(
-            rf"(?<![A-Za-z0-9_.])(?P<name>{'|'.join(map(re.escape, names))})"
+            rf"(?<![A-Za-z0-9_.])(?<!branch )(?P<name>{'|'.join(map(re.escape, names))})"
             r"(?:\[(?P<several>[\w,]+)\]|_(?P<single>[^\W_]+))?(?![\w(])"
         )
 

@@ -279,15 +279,12 @@ class TextPage:
             yield from (f"    {row}" for row in self.with_definition(definition, WIDTH - 4))
         if result.about_kind:
             yield f"    {result.about_kind}"
-        sides = [("rows", result.rows), ("columns", result.columns)]
-        counted = [
-            f"{word} ({','.join(index.name for index in entry.indices)})"
-            for word, entry in sides
-            if entry and entry.indices
-        ]
-        # A number is its own matrix: only where something is counted is there more to say.
-        if result.matrix and counted:
-            yield f"  As a matrix, {', '.join(counted)}, counted row by row:"
+        if result.matrix:
+            counted = ", ".join(result.counted)
+            about = (
+                f"As a matrix, {counted}, counted row by row" if counted else result.about_matrix
+            )
+            yield f"  {about}:"
             rows = laid_out("", self.parts(result.matrix), WIDTH - 4)
             rows += [row for remark in result.remarks for row in prose(remark, WIDTH - 4)]
             yield from (f"    {row}" for row in rows)

@@ -46,7 +46,8 @@ class TextWriter(Writer):
         return f"{operation}{primes(order)}({', '.join(arguments)})"
 
     def commutation(self, sizes: Sequence[str] = ()) -> str:
-        return f"K[{','.join(sizes)}]" if sizes else "K"
+        sign = self.sign("K", "Com")
+        return f"{sign}[{','.join(sizes)}]" if sizes else sign
 
     def number(self, value: Fraction) -> str:
         return rational(value)

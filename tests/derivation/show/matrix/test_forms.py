@@ -326,7 +326,7 @@ def test_remarks_say_what_the_signs_mean() -> None:
         expression, rows, columns, _ = FORMS[name]
         node = matrix_form(expression, at(rows), at(columns), program_for(expression))
         assert node is not None
-        return remarks(node)
+        return remarks(node, program_for(expression))
 
     assert said("linear network, mixed") == (
         "K vec(V) = vec(Vᵀ) for V of shape m × h: the same entries, counted column by column",
@@ -345,7 +345,7 @@ def test_a_row_keeps_its_capital_where_the_small_letter_is_taken() -> None:
     node = matrix_form(expression, at("pi"), at("rk"), program_of(expression))
     assert node is not None
     assert matrix_text(node) == "Σ_n S_n ⊗ X[n,:] X[n,:]ᵀ + I ⊗ x xᵀ"
-    assert "X[n,:]: what X has there, as a column" in remarks(node)
+    assert "X[n,:]: what X has there, as a column" in remarks(node, program_of(expression))
 
 
 def test_commutations_of_different_sizes_are_told_apart() -> None:
@@ -356,7 +356,9 @@ def test_commutations_of_different_sizes_are_told_apart() -> None:
     both = Sum((node, Commutation(("d",), ("h",))))
     assert "K[m,h]" in matrix_text(both) and "K[d,h]" in matrix_text(both)
     assert "K_{m,h}" in matrix_latex(both)
-    assert any(remark.startswith("K[d,h] vec(V)") for remark in remarks(both))
+    assert any(
+        remark.startswith("K[d,h] vec(V)") for remark in remarks(both, program_of(expression))
+    )
 
 
 @pytest.mark.parametrize(("rows", "columns"), [("oi", "pj"), ("pj", "oi")])

@@ -139,9 +139,11 @@ class Content:
             # Who sees entries has to be told that a matrix is the same.
             "both": self.choices(
                 {
-                    name: look.reading.name
+                    name: result.about_matrix
                     for name, look in looks.items()
-                    if look.entries(sections[name]) and look.matrix(sections[name])
+                    if (result := sections[name].result)
+                    and look.entries(sections[name])
+                    and look.matrix(sections[name])
                 }
             ),
             "beneath": self.choices(

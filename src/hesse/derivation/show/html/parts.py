@@ -1,5 +1,6 @@
 """How each part of a derivation looks on a page, in one reading."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,10 @@ from hesse.derivation.show.latex import LatexPage
 from hesse.derivation.show.matrix import Matrix
 from hesse.derivation.show.readings import Reading
 from hesse.derivation.show.sentences import Sentences
+
+# A browser can break a line on either side of a formula, between vec( and a name too.
+_MATH = "<math>(?:(?!</math>).)*</math>"
+_BESIDE = re.compile(rf"[^\s<>]+(?:{_MATH}[^\s<>]*)+|{_MATH}(?:[^\s<>]+(?:{_MATH})?)+")
 
 CLASSES: dict[Kind, str] = {"curvature from above": "above", "product-rule term": "product"}
 
@@ -75,10 +80,12 @@ class Look:
         self.sentences = Sentences(writer.program, lambda name, at: maths(writer.name(name, at)))
 
     def told(self, text: str) -> str:
-        """A sentence, in which names look as they do in formulas."""
+        """A sentence, in which names look as they do in formulas; what stands beside one without a
+        space stays with it."""
         from markupsafe import Markup, escape
 
-        return Markup("").join(self.sentences.pieces(text, escape))
+        told = "".join(map(str, self.sentences.pieces(text, escape)))
+        return Markup(_BESIDE.sub(r'<span class="kept">\g<0></span>', told))
 
     # ------------------------------------------------------------ formulas
 
@@ -86,7 +93,8 @@ class Look:
         """A piece of a formula: its sign is part of it, but where colours and labels are not."""
         if kind is None and not label:
             return Part(self.maths(f"{sign} {latex}"))
-        return Part(self.maths(latex), sign.replace("-", "−"), CLASSES[kind] if kind else "", label)
+        kind_class = CLASSES[kind] if kind else ""
+        return Part(self.maths(latex), sign.replace("-", "−"), kind_class, self.told(label))
 
     def parts(
         self,

@@ -178,7 +178,7 @@ RULES: dict[type, Rule] = {
     Dimension: lambda node, writer: (writer.size(node.size), ATOM),
     Zeros: lambda node, writer: ("0", ATOM),
     Ones: lambda node, writer: (writer.ones if node.rows else "1", ATOM),
-    Identity: lambda node, writer: ("I", ATOM),
+    Identity: lambda node, writer: (writer.sign("I", "Id"), ATOM),
     Commutation: _commutation,
     Scaled: _scaled,
     Transpose: _transpose,

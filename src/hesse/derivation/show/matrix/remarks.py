@@ -8,6 +8,7 @@ from hesse.derivation.show.matrix.nodes import (
     Commutation,
     EntryPower,
     Hadamard,
+    Identity,
     Matrix,
     Ones,
     Symbol,
@@ -19,15 +20,19 @@ from hesse.derivation.show.matrix.notation import sizes_text
 from hesse.derivation.show.text_writer import TextWriter
 
 
-def remarks(node: Matrix) -> tuple[str, ...]:
+def remarks(node: Matrix, program: Program) -> tuple[str, ...]:
     """Each sign that a reader may not know, once.
+
+    Args:
+        node: the formula.
+        program: whose names it is written in.
 
     Example:
         >>> from hesse.derivation.show.matrix.nodes import Commutation
-        >>> remarks(Commutation(("m",), ("h",)))
+        >>> remarks(Commutation(("m",), ("h",)), Program({}, ()))
         ('K vec(V) = vec(Vᵀ) for V of shape m × h: the same entries, counted column by column',)
     """
-    writer = TextWriter(Program({}, ()))
+    writer = TextWriter(program)
     writer.write(node)  # which tells it whether K has its sizes here
     return tuple(dict.fromkeys(remark for inner in walk(node) for remark in _remark(inner, writer)))
 
@@ -40,6 +45,8 @@ def _remark(node: Matrix, writer: TextWriter) -> Iterator[str]:
                 f"{writer.part(node)} vec(V) = vec(Vᵀ) for V of shape {form}: the same entries,"
                 " counted column by column"
             )
+        case Identity() if writer.part(node) != "I":
+            yield f"{writer.part(node)}: the identity matrix"
         case Vec():
             yield "vec(V): the entries of V row by row, as one column"
         case Hadamard():
