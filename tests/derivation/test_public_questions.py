@@ -280,6 +280,14 @@ def test_a_number_is_told_in_matrices_where_that_says_more() -> None:
     assert not any("In matrices" in page or "As a matrix" in page for page in shown)
 
 
+def test_what_stands_at_one_place_is_not_multiplied_out() -> None:
+    d = hesse.derive("sum(sigmoid(X@U@V.T))", wrt=["U", "V"])
+    slope = "diag(p_o ∘ (1 − p_o) ∘ (1 − 2 p_o))"
+    assert d.block("U", "U").matrix() == f"Σ_o x_o x_oᵀ ⊗ Vᵀ {slope} V"
+    residual = hesse.derive("sum((Y - tanh(X@W))**2)", wrt="W").block("W", "W").matrix()
+    assert residual is not None and "(y_o − ŷ_o) ∘ ŷ_o ∘ (1 − ŷ_o^∘2)" in residual
+
+
 def test_the_repr_is_a_screen() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 2))
     cost = hesse.Cost(net.double(), "mse", (torch.ones(5, 3).double(), torch.ones(5, 2).double()))

@@ -113,7 +113,8 @@ class _Reader:
         # A bound index may have the name of an index of the matrix that the term does not have.
         term = freshen(term, fixed | {index.name for index in (*rows, *columns)})
         forms = [self._as_it_stands(term, rows, columns, fixed, sums=_NESTED_SUMS)]
-        opened = _first_parentheses_expanded(term, fixed)
+        # p (1 − p) (1 − 2 p) says more than p − 3 p² + 2 p³: it is opened only where it has to be.
+        opened = _first_parentheses_expanded(term, fixed, entrywise=forms[0] is None)
         if opened is not None:
             forms.append(self.form(opened, rows, columns, fixed))
         return min((form for form in forms if form is not None), key=weight, default=None)
@@ -229,13 +230,22 @@ def _sample_like(index: Index, term: Term) -> tuple[bool, int]:
     return any(held[0] != index for held in holders), -len(holders)
 
 
-def _first_parentheses_expanded(term: Term, fixed: frozenset[str]) -> Expression | None:
-    """The term with the first parentheses around a matrix multiplied out."""
+def _first_parentheses_expanded(
+    term: Term, fixed: frozenset[str], entrywise: bool
+) -> Expression | None:
+    """The term with the first parentheses around a matrix multiplied out.
+
+    Args:
+        term: what has them.
+        fixed: the indices that stand still.
+        entrywise: whether those around entries at one place are, too.
+    """
     for place, factor in enumerate(term.factors):
         if (
             isinstance(factor, Group)
             and len(_free(factor, fixed)) >= 2
             and 1 < len(factor.body.terms) <= 8
+            and (entrywise or not _is_entrywise(factor))
         ):
             rest = Term(
                 term.coefficient, (*term.factors[:place], *term.factors[place + 1 :]), (), term.kind
@@ -244,6 +254,14 @@ def _first_parentheses_expanded(term: Term, fixed: frozenset[str]) -> Expression
             parts = [multiply_terms(rest, freshen(part, taken)) for part in factor.body.terms]
             return Expression(tuple(_bound_too(part, term.bound) for part in parts))
     return None
+
+
+def _is_entrywise(group: Group) -> bool:
+    """Whether parentheses are around entries at one place, without sums."""
+    at = {(), indices(group)}
+    return not any(
+        term.bound or {indices(factor) for factor in term.factors} - at for term in group.body.terms
+    )
 
 
 def _bound_too(term: Term, bound: tuple[Index, ...]) -> Term:
