@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,6 +177,11 @@ def encoder() -> nn.Module:
     return nn.Sequential(layer, nn.Flatten(), nn.Linear(12, 2))
 
 
+def named(first: str, second: str) -> nn.Module:
+    layers = {first: nn.Linear(3, 4), "tanh": nn.Tanh(), second: nn.Linear(4, 2)}
+    return nn.Sequential(OrderedDict(layers))
+
+
 WIDE = {
     "convolution": (
         lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 2)),
@@ -189,6 +195,8 @@ WIDE = {
     ),
     "transformer layer": (encoder, (3, 4)),
     "LayerNorm": (lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), (3,)),
+    "long names": (lambda: named("feature_extractor_of_all_the_images", "head"), (3,)),
+    "signs in names": (lambda: named("{{7*7}}{% raw %}", "a\\b$c_{d}%#^~"), (3,)),
 }
 
 

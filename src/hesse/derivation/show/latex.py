@@ -41,6 +41,7 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \setlength{\parskip}{4pt}
 \allowdisplaybreaks
 \sloppy
+\tolerance=10000
 \begin{document}
 """
 _LINE = 474.0  # points of a line of the document that formulas take

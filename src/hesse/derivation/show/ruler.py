@@ -120,8 +120,9 @@ def _width(piece: str) -> float:
         return _GREEK
     if not name:
         return width(inside[0])
-    # A sign that had to be escaped is one.
-    letters = len(re.sub(r"\\ensuremath|\\text[a-z]+|\\|[{}]", "", inside[0]))
+    # A sign that had to be escaped is one, whether or not it has a command of its own.
+    signs = re.sub(r"\\text[a-z]+|\\[^A-Za-z]", "x", inside[0])
+    letters = len(re.sub(r"\\ensuremath|\\|[{}]", "", signs))
     return letters * (_TYPEWRITER if name == r"\texttt" else _ROMAN) + 1.7 * (
         name == r"\operatorname"
     )
@@ -157,7 +158,7 @@ def cut(latex: str, room: float, first: float | None = None) -> list[str]:
     left = room if first is None else first
     if width(latex) <= left:
         return [latex]
-    pieces, rows = _pieces(latex), list[str]()
+    pieces, rows = [_small(piece, room) for piece in _pieces(latex)], list[str]()
     while width("".join(pieces)) > left:
         at = _best(pieces, left)
         if at is None:
@@ -170,6 +171,12 @@ def cut(latex: str, room: float, first: float | None = None) -> list[str]:
             pieces = ["{}", " ", *pieces]
         left = room
     return _fixed([*rows, "".join(pieces).strip()])
+
+
+def _small(piece: str, room: float) -> str:
+    """A fraction that no row has room for, as of two long names, is a small one."""
+    wide = piece.startswith(r"\frac") and width(piece) > room
+    return piece.replace(r"\frac", r"\tfrac", 1) if wide else piece
 
 
 def _best(pieces: list[str], room: float) -> _Break | None:
