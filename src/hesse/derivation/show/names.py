@@ -157,7 +157,9 @@ def latex_name(
     symbol = symbol_of(name)
     if symbol is not None:
         letter, below = _letter(symbol, word)
-        subscript = ",".join(part for part in (below, symbol.number, single) if part)
+        # The number of what stands below belongs to that: δu1 is of u1.
+        number = "" if below else symbol.number
+        subscript = ",".join(part for part in (below, number, single) if part)
         above = ("-1" if symbol.inverse else "") + r"\prime" * symbol.primes
         return (
             letter
@@ -222,10 +224,12 @@ def _place(layer: str, word: Callable[[str], str]) -> str:
 
 def _letter(symbol: Symbol, word: Callable[[str], str]) -> tuple[str, str]:
     """The letter of a symbol, and what belongs into its subscript: δW is a δ with the subscript
-    W."""
+    W, and Sz, as the curvature in z is called, an S with the subscript z."""
     base = symbol.base
-    if base[0] in GREEK and len(base) > 1:
-        return f"\\{GREEK[base[0]]}", latex_name(base[1:], (), word)
+    of_one = base[0] in "SD" and len(base) == 2 and base[1].islower()
+    if len(base) > 1 and (base[0] in GREEK or of_one):
+        letter = f"\\{GREEK[base[0]]}" if base[0] in GREEK else base[0]
+        return letter, latex_name(base[1:] + symbol.number, (), word)
     command = GREEK.get(base) or _SPELLED.get(base)
     letter = f"\\{command}" if command else base if len(base) == 1 else word(base)
     return (f"\\{symbol.accent}{{{letter}}}" if symbol.accent else letter), ""
