@@ -81,6 +81,9 @@ TAGS = (
     | MATHML
     | {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
 )
+# How many elements stand in one that has a place for each.
+PLACES = dict.fromkeys(("msub", "msup", "mfrac", "munder", "mover"), 2)
+PLACES |= dict.fromkeys(("msubsup", "munderover"), 3)
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a&b_{c}\\")
 
 
@@ -94,6 +97,7 @@ class Valid(HTMLParser):
     def __init__(self, source: str) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
+        self.inside = [0]
         self.ids: set[str] = set()
         self.labels: set[str] = set()
         self.attributes: list[tuple[str, str, str]] = []
@@ -116,13 +120,16 @@ class Valid(HTMLParser):
                 self.ids.add(value)
             if name == "for":
                 self.labels.add(value or "")
+        self.inside[-1] += 1
         if tag not in VOID:
             self.open.append(tag)
+            self.inside.append(0)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open[-1] == tag, (
             f"</{tag}> closes {self.open[-1:]} at {self.getpos()}"
         )
+        assert PLACES.get(tag, self.inside[-1]) == self.inside.pop(), f"{tag} at {self.getpos()}"
         self.open.pop()
 
     def handle_data(self, data: str) -> None:
@@ -391,6 +398,8 @@ def test_every_function_can_be_read(derivation):
         (r"\left(x\right)", "<mrow><mo>(</mo><mi>x</mi><mo>)</mo></mrow>"),
         (r"z(1)", "<mi>z</mi><mn>(1)</mn>"),
         (r"\mathbf{1}", "<mn>𝟏</mn>"),
+        (r"f(a)^{\top}", "<mi>f</mi><mi>(</mi><mi>a</mi><msup><mi>)</mi><mi>⊤</mi></msup>"),
+        ("f((a))", "<mi>f</mi><mi>((</mi><mi>a</mi><mi>))</mi>"),
         ("a < b", "<mi>a</mi><mo>&lt;</mo><mi>b</mi>"),
     ],
 )

@@ -13,7 +13,7 @@ from hesse.derivation.show.names import GREEK
 
 # A number in parentheses is one token: z(1) is in every line.
 _TOKEN = re.compile(r"\\[A-Za-z]+|\(\d+\)|\\?[^\s\d]|\d+(?:\.\d+)?")
-_SIGNS_BESIDE = re.compile(r"(?<=<mi>)([^\w<]+)</mi><mi>(?=[^\w<]+</mi>)")
+_SIGN = re.compile(r"<mi>([^\w<]+)</mi>")
 _PRIMES = ("", "′", "″", "‴")
 
 
@@ -74,7 +74,7 @@ class Maths:
             row = "".join(_Reader(latex, words).row())
         except _UnreadError:  # a formula that cannot be read is shown as it is written
             return Markup("<code>") + escape(latex) + Markup("</code>")
-        return Markup("<math>" + _SIGNS_BESIDE.sub(r"\1", row) + "</math>")
+        return Markup(f"<math>{row}</math>")
 
 
 # ---------------------------------------------------------------- elements
@@ -102,6 +102,18 @@ def _prime(count: int) -> str:
 def _one(elements: Sequence[str]) -> str:
     """Elements as a single one."""
     return elements[0] if len(elements) == 1 else _element("mrow", *elements)
+
+
+def _joined(elements: Sequence[str]) -> list[str]:
+    """Elements side by side, signs among them as one: not a sign and what stands above it."""
+    done: list[str] = []
+    for element in elements:
+        before, sign = _SIGN.fullmatch(done[-1]) if done else None, _SIGN.fullmatch(element)
+        if before and sign:
+            done[-1] = _letter(before[1] + sign[1])
+        else:
+            done.append(element)
+    return done
 
 
 def _with(attribute: str, element: str) -> str:
@@ -172,7 +184,7 @@ class _Reader:
                 done[-1:] = [self.scripted(done[-1] if done else _element("mrow"))]
             else:
                 done.append(self.element(token))
-        return done
+        return _joined(done)
 
     def scripted(self, base: str) -> str:
         """An element with what stands below and above it."""
