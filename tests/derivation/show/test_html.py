@@ -82,8 +82,10 @@ TAGS = (
     | {"msub", "msup", "msubsup", "munder", "mover", "munderover"}
 )
 # How many elements stand in one that has a place for each.
-PLACES = dict.fromkeys(("msub", "msup", "mfrac", "munder", "mover"), 2)
-PLACES |= dict.fromkeys(("msubsup", "munderover"), 3)
+PLACES: dict[str, int] = {
+    **dict.fromkeys(("msub", "msup", "mfrac", "munder", "mover"), 2),
+    **dict.fromkeys(("msubsup", "munderover"), 3),
+}
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a&b_{c}\\")
 
 
