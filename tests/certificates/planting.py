@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import forced
 from hesse import capture
 from hesse.certificates import entries, matrix
 from hesse.certificates.reference import Limit
@@ -296,6 +297,24 @@ def product_of_columns(factor: float) -> Plant:
             return lambda tangents: [part * factor for part in product(tangents)]
 
         patch.setattr(columns, "side_by_side", wrong)
+
+    return plant
+
+
+def one_sided_products(factor: float) -> Plant:
+    """Rows by one-sided products, each times a number, and nothing seen of it when they were
+    tried."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        forced.one_sided(patch)
+        right = columns.one_sided
+
+        def wrong(*arguments: Any) -> Callable[[Tensor], list[Tensor]]:
+            product = right(*arguments)
+            return lambda tangents: [part * factor for part in product(tangents)]
+
+        patch.setattr(columns, "one_sided", wrong)
+        patch.setattr(columns._CheckedProducts, "_are_right", lambda *_: True)
 
     return plant
 

@@ -210,6 +210,7 @@ HESSIAN: dict[str, Row] = {
     "a block of a scale left out": (scaled, plants.block_left_out("scale", "head.weight"), {}),
     # columns
     "columns": (by_columns, plants.product_of_columns(1.01), {}),
+    "one-sided products": (layers, plants.one_sided_products(1.01), {}),
 }
 
 # By place in the table of orders: a network for which it can be chosen, and what can be wrong in
@@ -247,6 +248,7 @@ DIAGONAL: dict[str, Row] = {
     "pull of linear": (layers, plants.pull(aten.linear), {}),
     "a chunk lost": (in_chunks, plants.chunk_lost, LITTLE),
     "columns": (by_columns, plants.product_of_columns(1.01), {}),
+    "one-sided products": (layers, plants.one_sided_products(1.01), {}),
 }
 OPERATOR: dict[str, Row] = {
     "the straight line": (lambda: layers(), plants.straight_line(1.01), {}),

@@ -16,7 +16,8 @@ import operator
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,9 +25,12 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from hesse.capture.norms import UnfusedNorms
+from hesse.capture.restriction import restricted
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
+from hesse.process.price import Price
 from hesse.process.quiet import quiet
+from hesse.process.rehearsal import laid_out, traits_of
 
 aten = torch.ops.aten
 
@@ -42,6 +46,14 @@ _COPIES: dict[Any, int] = {
     aten.view.default: 0,
     aten._to_copy.default: 0,
     aten._unsafe_view.default: 0,
+}
+# Of a tensor and a number: PyTorch ends the process where the first are watched operation by
+# operation (`torch.utils._python_dispatch.TorchDispatchMode`), and the second are the same.
+_OF_NUMBERS: dict[Any, Any] = {
+    aten.mul.Scalar: aten.mul.Tensor,
+    aten.div.Scalar: aten.div.Tensor,
+    aten.add.Scalar: aten.add.Tensor,
+    aten.sub.Scalar: aten.sub.Tensor,
 }
 # a + b @ c in one pass over the result.
 _FUSED: dict[Any, Any] = {
@@ -61,13 +73,36 @@ class TracedProduct:
     Attributes:
         prepare: (*θ, *inputs) -> everything that ``apply`` needs and that does not depend on v.
         apply: (*kept, *v) -> H v, a list with one tensor per parameter.
+        parameters: how many there are.
         workspace: the most bytes that ``apply`` holds at once for one v, with its result and
             without what is kept.
+        room: likewise, with what convolutions lay out besides.
+        kept: bytes of what is kept.
     """
 
     prepare: fx.GraphModule
     apply: fx.GraphModule
+    parameters: int
     workspace: int
+    room: int
+    kept: int
+    _sides: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
+
+    def side(self, moving: int, outputs: frozenset[int]) -> fx.GraphModule:
+        """``apply`` for the v that move one parameter, and the parts of H v of some, in their
+        order: (*kept, that part of v) -> those parts."""
+        key = moving, outputs
+        if key not in self._sides:
+            self._sides[key] = restricted(self.apply, self.parameters, [moving], sorted(outputs))
+        return self._sides[key]
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The places of the parameters in the order in which the function uses them."""
+        used = {node: place for place, node in enumerate(self.apply.graph.nodes)}
+        tangents = self.apply.graph.find_nodes(op="placeholder")[-self.parameters :]
+        first = [min((used[user] for user in v.users), default=0) for v in tangents]
+        return sorted(range(self.parameters), key=first.__getitem__)
 
 
 def trace(
@@ -101,6 +136,7 @@ def trace(
     graph.set_codegen(CodeGen())
     for node in graph.nodes:
         _require_pure(node)
+        node.target = _OF_NUMBERS.get(node.target, node.target)
         # The memory of an array, perhaps, which somebody else may write into.
         if node.op == "get_attr":
             setattr(traced, node.target, getattr(traced, node.target).clone())
@@ -231,7 +267,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
     ]
 
     prepare, apply = fx.Graph(), fx.Graph()
-    workspace = _workspace(graph, linear - set(tangents) - {output})
+    workspace, room = _workspace(graph, linear - set(tangents) - {output})
     before: dict[fx.Node, fx.Node] = {}
     # First in both programs, so that they are called with what they need and nothing else.
     after = {node: apply.placeholder(f"kept_{i}") for i, node in enumerate(kept)}
@@ -241,18 +277,51 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
             continue
         graph_of, known = (apply, after) if node in linear else (prepare, before)
         known[node] = graph_of.node_copy(node, known.__getitem__)
-        known[node].meta = {}
+    for node, copy in after.items():
+        copy.meta = {"form": _form(node), "moves": node in linear, "price": _price(node, linear)}
     prepare.output([before[node] for node in kept])
     apply.output(fx.map_arg(output.args[0], after.__getitem__))
     prepare.eliminate_dead_code()
-    return TracedProduct(fx.GraphModule(traced, prepare), fx.GraphModule(traced, apply), workspace)
+    return TracedProduct(
+        fx.GraphModule(traced, prepare),
+        fx.GraphModule(traced, apply),
+        parameters,
+        workspace,
+        room,
+        sum(t.nbytes for t in _tensors([_values(node) for node in kept])),
+    )
 
 
-def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> int:
+def _price(node: fx.Node, linear: set[fx.Node]) -> Price:
+    """What an operation costs for one v among many, by shapes; what does not depend on v is read
+    from caches."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return Price()
+    traits = traits_of(node.target)
+    if traits.views:
+        return Price()
+    value, args, options = (_values(part) for part in (node, node.args, node.kwargs))
+    count = traits.count
+    operations = 0 if count is None else count(*args, **options, out_val=value)
+    moving = [_values(source) for source in node.all_input_nodes if source in linear]
+    cached = sum(t.nbytes for t in _tensors((value, moving)))
+    convolved = operations if traits.convolves else 0
+    return Price(operations, calls=1, cached=cached, convolved=convolved)
+
+
+def _values(part: Any) -> Any:
+    return fx.map_arg(part, lambda node: node.meta.get("val"))
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
     """The most bytes that the values of some nodes take at once, when each is let go after its last
-    use."""
+    use; and with what is laid out besides."""
     last = {source: node for node in graph.nodes for source in node.all_input_nodes}
-    alive = most = 0
+    alive = most = room = 0
     held: dict[fx.Node, int] = {}
     for node in graph.nodes:
         if node in nodes:
@@ -263,6 +332,15 @@ def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> int:
                 else sum(t.nbytes for t in leaves if isinstance(t, Tensor))
             )
             alive += held[node]
-            most = max(most, alive)
+            most, room = max(most, alive), max(room, alive + _laid_out(node))
         alive -= sum(held.pop(source, 0) for source in node.all_input_nodes if last[source] is node)
-    return most
+    return most, room
+
+
+def _laid_out(node: fx.Node) -> int:
+    """What a convolution takes beside what comes out, for one v among many: each may have a copy
+    of what it is given."""
+    if not isinstance(node.target, torch._ops.OpOverload) or not traits_of(node.target).convolves:
+        return 0
+    given = sum(t.nbytes for t in _tensors([_values(source) for source in node.all_input_nodes]))
+    return given + laid_out(node.target, _values(node.args), _values(node))

@@ -1,15 +1,15 @@
 """What columns take: products with the Hessian of a batch, rehearsed on a few of its samples."""
 
 import dataclasses
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from hesse.certificates.reference import kept_by_gradient
 from hesse.cost import Cost
 from hesse.data.batch import Batch
-from hesse.exact.columns import WIDEST, one_by_one, side_by_side
+from hesse.exact.columns import WIDEST, Rows, one_by_one, side_by_side
 from hesse.process.circumstances import is_passing
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal
@@ -36,6 +36,7 @@ class ColumnPrice:
         check: and while the first of them are held against one taken alone.
         start: what evaluating the gradient costs, once for as many as go side by side.
         product: what a product costs.
+        sizes: of the parameters.
         widest: how many products may go side by side.
     """
 
@@ -46,10 +47,12 @@ class ColumnPrice:
     check: float
     start: Price
     product: Price
+    sizes: Mapping[str, int] = field(default_factory=dict)
     widest: int = WIDEST
 
-    def piece(self, budget: float, most: int, may_cut: bool) -> int:
-        """How many samples are worked on at once, for up to so many products."""
+    def piece(self, budget: float, asked: Rows, may_cut: bool) -> int:
+        """How many samples are worked on at once."""
+        most = self._most(asked)
         needed = self.fixed + self.check + self.each * min(most, self.widest)
         if not may_cut or needed <= budget:
             return self.samples
@@ -71,7 +74,12 @@ class ColumnPrice:
         def price(low: Price, high: Price) -> Price:
             # However many samples: as many calls.
             operations = on(low.operations, high.operations)
-            return Price(operations, on(low.moved, high.moved), low.calls)
+            return Price(
+                operations,
+                on(low.moved, high.moved),
+                low.calls,
+                convolved=on(low.convolved, high.convolved),
+            )
 
         return ColumnPrice(
             self.samples,
@@ -83,23 +91,24 @@ class ColumnPrice:
             price(self.product, more.product),
         )
 
-    def bytes(self, budget: float, piece: int, most: int) -> float:
+    def bytes(self, budget: float, piece: int, asked: Rows) -> float:
         """What is alive at once."""
-        width = min(most, self.width(budget, piece))
+        width = min(self._most(asked), self.width(budget, piece))
         return piece / self.samples * (self.fixed + self.check + self.each * width)
 
-    def of(self, sizes: list[int], budget: float, piece: int) -> Price:
-        """The price of so many products each for several parameters, over all the data."""
+    def _most(self, asked: Rows) -> int:
+        return max(self.sizes[name] for name in asked)
+
+    def of(self, asked: Rows, budget: float, piece: int) -> Price:
+        """The price of all rows of the parameters that something is asked of, over all the
+        data."""
+        sizes = [self.sizes[name] for name in asked]
         slabs = sum(-(-size // self.width(budget, piece)) for size in sizes)
         total = self.product * sum(sizes) + self.start * slabs
         times = self.all_samples / self.samples
         # The products of a slab are one call of each operation, however many.
         calls = slabs * (self.start.calls + self.product.calls)
-        return Price(
-            total.operations * times,
-            total.moved * times,
-            calls * -(-self.all_samples // piece),
-        )
+        return dataclasses.replace(total * times, calls=calls * -(-self.all_samples // piece))
 
 
 def column_price(cost: Cost, name: str, signature: Hashable = None) -> ColumnPrice:
@@ -115,7 +124,7 @@ def column_price(cost: Cost, name: str, signature: Hashable = None) -> ColumnPri
     if key not in known:
         known[key] = _rehearsed(cost, name, largest)
     count = sum(1 if batch is None else batch.size for batch in batches)
-    return dataclasses.replace(known[key], samples=size, all_samples=count)
+    return dataclasses.replace(known[key], samples=size, all_samples=count, sizes=cost.layout.sizes)
 
 
 def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
@@ -145,7 +154,7 @@ def _line(term: Term, place: int) -> ColumnPrice:
     low, high = _WIDTHS
     few, more = (_counts(term, place, width) for width in _WIDTHS)
     with Rehearsal(shapes_only=False) as alone:
-        one_by_one(term, place)(_basis(term.theta[place], 1))
+        one_by_one(term, place, range(len(term.theta)))(_basis(term.theta[place], 1))
     each = max(0.0, (more.peak - few.peak) / (high - low))
     product = (more.price + few.price * -1) * (1 / (high - low))
     start = few.price + product * -low
@@ -162,7 +171,7 @@ def _line(term: Term, place: int) -> ColumnPrice:
 
 def _counts(term: Term, place: int, width: int) -> Rehearsal:
     with Rehearsal(shapes_only=False) as counts:
-        side_by_side(term, place)(_basis(term.theta[place], width))
+        side_by_side(term, place, range(len(term.theta)))(_basis(term.theta[place], width))
     return counts
 
 

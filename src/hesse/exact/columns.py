@@ -1,8 +1,13 @@
-"""Columns: rows of the Hessian by Hessian-vector products, for parameters that enter in no linear
-way. Slower, never wrong."""
+"""Columns: rows of the Hessian by Hessian-vector products, parameter after parameter, for what is
+not contracted.
 
-from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING
+Where the product is traced it is one-sided: it is restricted to the tangents of the parameter, and
+to the rows that are asked for, those of the parameters after it; symmetry brings the others.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
@@ -13,81 +18,150 @@ from hesse.data.batch import Batch
 from hesse.derivatives import DoubleBackward, ReverseOverReverse, Tensors
 from hesse.process.circumstances import is_interrupted
 from hesse.products.agreement import difference
+from hesse.products.linearize import StraightLine, straight_line
 from hesse.products.terms import Term, batch_term, penalty_term
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# Of many tangents in one parameter, (k, *its shape) -> (k, *b.shape) for every parameter b.
+# Of many tangents in one parameter, (k, *its shape) -> (k, *b.shape) for chosen parameters b.
 Products = Callable[[Tensor], Tensors]
+# For each parameter the others whose blocks with it are asked for.
+Rows = Mapping[str, Sequence[str]]
 # At most this many products share one evaluation of the model: by then what one evaluation costs is
 # a small share of theirs.
 WIDEST = 256
 
 
+def rows_asked(names: Sequence[str], wanted: Collection[tuple[str, str]]) -> Rows:
+    """What is asked of each of some parameters in turn: its blocks among those wanted, without
+    those that one before it brings."""
+    others: dict[str, dict[str, None]] = {name: {} for name in names}
+    for pair in wanted:
+        bringing = min((name for name in names if name in pair), key=names.index, default=None)
+        if bringing is not None:
+            others[bringing][pair[1] if pair[0] == bringing else pair[0]] = None
+    return {name: tuple(found) for name, found in others.items() if found}
+
+
 def rows(
-    cost: "Cost", name: str, batch: Batch | None, width: int, singly: bool = False
-) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """Rows H[name, ·] of one batch's share of the Hessian, some at a time.
+    cost: "Cost",
+    asked: Rows,
+    batch: Batch | None,
+    width: int,
+    singly: Collection[str] = (),
+    traced: bool = False,
+) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
+    """Rows of one batch's share of the Hessian, some at a time.
+
+    Args:
+        cost: the cost.
+        asked: what of it.
+        batch: the batch.
+        width: how many products go side by side.
+        singly: the parameters whose products are taken one by one.
+        traced: whether the product is traced, where it can be.
 
     Yields:
-        The entries of the parameter, and for every parameter b the rows as (rows, *b.shape).
+        The parameter, its entries, and for every b asked for the rows as (rows, *b.shape).
     """
     form = None if batch is None else (batch.size, batch.signature)
-    yield from _rows(cost, batch_term(cost, batch), name, form, width, singly)
+    yield from _rows(cost, asked, batch_term(cost, batch), form, width, singly, traced)
 
 
-def penalty_rows(cost: "Cost", name: str) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+def penalty_rows(cost: "Cost", asked: Rows) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
     """Likewise for the Hessian of the penalty."""
-    yield from _rows(cost, penalty_term(cost), name, "penalty", WIDEST)
+    yield from _rows(cost, asked, penalty_term(cost), "penalty", WIDEST)
 
 
 def _rows(
-    cost: "Cost", term: Term, name: str, form: Hashable, width: int, singly: bool = False
-) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    parameter = cost.parameters[name]
-    size = parameter.numel()
-    products = _CheckedProducts(
-        term,
-        cost.layout.index(name),
-        cost.captures.setdefault("columns", {}),
-        (cost.curvature, name, form),
-        singly,
-    )
-    for start in range(0, size, width):
-        stop = min(size, start + width)
-        basis = torch.zeros(stop - start, size, dtype=parameter.dtype, device=parameter.device)
-        basis.diagonal(start).fill_(1)
-        parts = products(basis.reshape(-1, *parameter.shape))
-        yield slice(start, stop), dict(zip(cost.layout.names, parts, strict=True))
+    cost: "Cost",
+    asked: Rows,
+    term: Term,
+    form: Hashable,
+    width: int,
+    singly: Collection[str] = (),
+    traced: bool = False,
+) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
+    products = TermProducts(cost, term, form, traced)
+    for name, others in asked.items():
+        parameter = cost.parameters[name]
+        size = parameter.numel()
+        chosen = _CheckedProducts(products, name, others, name in singly)
+        for start in range(0, size, width):
+            stop = min(size, start + width)
+            basis = torch.zeros(stop - start, size, dtype=parameter.dtype, device=parameter.device)
+            basis.diagonal(start).fill_(1)
+            parts = chosen(basis.reshape(-1, *parameter.shape))
+            yield name, slice(start, stop), dict(zip(others, parts, strict=True))
+
+
+@final
+class TermProducts:
+    """Products with the Hessian of one term, in the ways that there are.
+
+    Args:
+        cost: the cost.
+        term: what is differentiated.
+        form: of its batch: some ways are right for one and not for another.
+        traced: whether the product is traced, where it can be.
+    """
+
+    def __init__(self, cost: "Cost", term: Term, form: Hashable, traced: bool) -> None:
+        self._cost, self._term, self._traced = cost, term, traced
+        self.key = cost.curvature, form
+
+    @cached_property
+    def line(self) -> StraightLine | None:
+        """The traced product, what does not depend on v computed once for all parameters."""
+        trusted = self._cost.captures.setdefault("straight lines", set())
+        return straight_line(self._term, trusted) if self._traced else None
+
+    def ways(self, name: str, others: Sequence[str]) -> list[Callable[[], Products]]:
+        """The ways for tangents in a parameter, the fastest first."""
+        index = self._cost.layout.index
+        place, places = index(name), list(map(index, others))
+        line = self.line
+        first = [] if line is None else [lambda: one_sided(line, place, places)]
+        return [
+            *first,
+            lambda: side_by_side(self._term, place, places),
+            lambda: one_by_one(self._term, place, places),
+        ]
+
+    @property
+    def tried(self) -> dict[Hashable, int]:
+        """How many of the slowest ways were found right, by what was asked; kept with the cost's
+        model."""
+        return self._cost.captures.setdefault("columns", {})
 
 
 class _CheckedProducts:
-    """Products with tangents in one parameter: side by side where that works, else one by one in
-    plain autograd.
-
-    One evaluation of the gradient serves all tangents.
+    """Products with tangents in one parameter, by the fastest way that is right.
 
     Args:
-        term: what is differentiated.
-        place: of the parameter.
-        tried: whether products side by side were right, by the key of what was tried already.
-        key: the curvature, the parameter and the form of the batch: some are right for one and not
-            for another.
+        products: of the term.
+        name: the parameter.
+        others: those whose parts are asked for.
         singly: take them one by one.
     """
 
     def __init__(
-        self, term: Term, place: int, tried: dict[Hashable, bool], key: Hashable, singly: bool
+        self, products: TermProducts, name: str, others: Sequence[str], singly: bool
     ) -> None:
-        self._term, self._place, self._tried, self._key = term, place, tried, key
-        self._chosen: Products | None = one_by_one(term, place) if singly else None
-        self._singly = singly
+        self._ways = products.ways(name, others)
+        self._tried, self._key = products.tried, (products.key, name, tuple(others))
+        # Known by its place from the end: what is traced another time comes before the others.
+        if singly:
+            del self._ways[:-1]
+        elif self._key in self._tried:
+            del self._ways[: -self._tried[self._key]]
+        self._chosen: Products | None = None
 
     def __call__(self, tangents: Tensor) -> Tensors:
-        if not self._singly:
+        while len(self._ways) > 1:
             try:
-                self._chosen = self._chosen or side_by_side(self._term, self._place)
+                self._chosen = self._chosen or self._ways[0]()
                 products = [part.detach() for part in self._chosen(tangents)]
                 if self._are_right(tangents, products):
                     return products
@@ -95,34 +169,53 @@ class _CheckedProducts:
             except RuntimeError as error:
                 if is_interrupted(error):
                     raise
-            self._chosen, self._singly = one_by_one(self._term, self._place), True
-        assert self._chosen is not None
+            self._chosen = None
+            del self._ways[0]
+        self._chosen = self._chosen or self._ways[0]()
         return self._chosen(tangents)
 
     def _are_right(self, tangents: Tensor, products: Tensors) -> bool:
         """Tried once, on a random sum of them: where the first is right the second need not be."""
-        if self._key not in self._tried:
-            weights = drawn(tangents.new_empty(len(tangents)), generator())
-            total = torch.tensordot(weights, tangents, 1)[None]
-            summed = [torch.tensordot(weights, part, 1)[None] for part in products]
-            self._tried[self._key] = (
-                difference(summed, lambda: one_by_one(self._term, self._place)(total)) is None
-            )
-        return self._tried[self._key]
+        if self._tried.get(self._key) == len(self._ways):
+            return True
+        weights = drawn(tangents.new_empty(len(tangents)), generator())
+        total = torch.tensordot(weights, tangents, 1)[None]
+        summed = [torch.tensordot(weights, part, 1)[None] for part in products]
+        right = difference(summed, lambda: self._ways[-1]()(total)) is None
+        self._tried[self._key] = len(self._ways) - (not right)
+        return right
 
 
-def side_by_side(term: Term, place: int) -> Products:
-    """Products with tangents in the parameter at a place, all in one call."""
+def one_sided(line: StraightLine, place: int, others: Sequence[int]) -> Products:
+    """Products with tangents in the parameter at a place by the traced product, restricted to
+    them and to the parts of others."""
+    side, order = line.side(place, frozenset(others)), sorted(others)
+
+    def products(tangents: Tensor) -> Tensors:
+        parts = dict(zip(order, side(tangents), strict=True))
+        return [parts[other] for other in others]
+
+    return products
+
+
+def side_by_side(term: Term, place: int, others: Sequence[int]) -> Products:
+    """Products with tangents in the parameter at a place, all in one call; one evaluation of the
+    gradient serves all."""
     product = term.product(ReverseOverReverse(), [place])
-    return vmap(lambda tangent: product([tangent]))
+
+    def chosen(tangent: Tensor) -> Tensors:
+        parts = product([tangent])
+        return [parts[other] for other in others]
+
+    return vmap(chosen)
 
 
-def one_by_one(term: Term, place: int) -> Products:
+def one_by_one(term: Term, place: int, others: Sequence[int]) -> Products:
     """The same, each in plain autograd."""
     product = term.product(DoubleBackward(), [place])
 
     def products(tangents: Tensor) -> Tensors:
         each = [product([tangent]) for tangent in tangents]
-        return [torch.stack(parts).detach() for parts in zip(*each, strict=True)]
+        return [torch.stack([parts[other] for parts in each]).detach() for other in others]
 
     return products

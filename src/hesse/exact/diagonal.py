@@ -118,9 +118,8 @@ def _computed(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Ten
         for part in planned.parts:
             for key, pair in pairs_by_chunk(cost, part, bar):
                 add_entries(pair, sums[part.contractions[key].blocks[0][0]])
-            for name in part.by_columns:
-                for entries, products in rows_by_batch(cost, part, name, bar):
-                    sums[name][entries] += _diagonal_of_rows(products[name], entries)
+            for name, entries, products in rows_by_batch(cost, part, bar):
+                sums[name][entries] += _diagonal_of_rows(products[name], entries)
     _add_penalty(cost, sums)
     return {name: sums[name].reshape(cost.layout.shape(name)) for name in cost.layout.names}
 
@@ -130,9 +129,9 @@ def _diagonal_of_rows(products: Tensor, entries: slice) -> Tensor:
 
 
 def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
-    for name, total in sums.items():
-        if isinstance(cost.penalty, float):
+    if isinstance(cost.penalty, float):
+        for total in sums.values():
             total += cost.penalty
-        elif cost.penalty is not None:
-            for entries, products in penalty_rows(cost, name):
-                total[entries] += _diagonal_of_rows(products[name], entries)
+    elif cost.penalty is not None:
+        for name, entries, products in penalty_rows(cost, {name: [name] for name in sums}):
+            sums[name][entries] += _diagonal_of_rows(products[name], entries)

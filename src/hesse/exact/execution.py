@@ -37,18 +37,19 @@ def pairs_by_chunk(cost: Cost, part: PlanPart, bar: Progress) -> Iterator[tuple[
 
 
 def rows_by_batch(
-    cost: Cost, part: PlanPart, name: str, bar: Progress
-) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """Rows of the Hessian for a parameter that goes by columns, the share of each batch in turn."""
-    for batch in cost.batches():
+    cost: Cost, part: PlanPart, bar: Progress
+) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
+    """Rows of the Hessian for the parameters that go by columns, the share of each batch in
+    turn."""
+    for batch in cost.batches() if part.asked else ():
         if batch is not None and batch.signature != part.signature:
             continue
         for piece in _pieces(batch, part.piece):
-            for entries, products in rows(
-                cost, name, piece, part.width, singly=name in part.singly
+            size = 1 if piece is None else piece.size
+            for name, entries, products in rows(
+                cost, part.asked, piece, part.width, part.singly, part.traced
             ):
-                yield entries, products
-                size = 1 if piece is None else piece.size
+                yield name, entries, products
                 bar.advance((entries.stop - entries.start) * size / cost.samples)
 
 

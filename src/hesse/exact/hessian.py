@@ -20,7 +20,7 @@ from hesse.errors import (
     require_progress,
 )
 from hesse.exact.assemble import Storage, Target
-from hesse.exact.columns import penalty_rows
+from hesse.exact.columns import penalty_rows, rows_asked
 from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
@@ -133,7 +133,8 @@ def hessian(
 def _computed(
     cost: Cost, planned: Plan, progress: bool | None
 ) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
-    storage = Storage(cost, [block.names for block in planned.blocks])
+    wanted = [block.names for block in planned.blocks]
+    storage = Storage(cost, wanted)
     with Progress("hessian", steps(cost, planned), progress) as bar:
         # A block that one contraction alone brings, in all parts, may be written in place.
         brought = [
@@ -149,8 +150,9 @@ def _computed(
         ]:
             target.finish()
         for part in planned.parts:
-            _columns(cost, part, storage, bar)
-    _penalty(cost, storage)
+            for name, entries, products in rows_by_batch(cost, part, bar):
+                _add_rows(storage, name, entries, products)
+    _penalty(cost, wanted, storage)
     return storage.finished()
 
 
@@ -209,28 +211,14 @@ def _contract(
     return list(targets.values())
 
 
-def _columns(cost: Cost, part: PlanPart, storage: Storage, bar: Progress) -> None:
-    """Rows of the parameters that go by columns; where two such meet, the earlier in the layout
-    brings the block."""
-    for place, name in enumerate(part.by_columns):
-        done = part.by_columns[:place]
-        others = [
-            other for other in cost.layout.names if other not in done and storage.has(name, other)
-        ]
-        for entries, products in rows_by_batch(cost, part, name, bar):
-            _add_rows(storage, name, others, entries, products)
-
-
-def _add_rows(
-    storage: Storage, name: str, others: list[str], entries: slice, products: dict[str, Tensor]
-) -> None:
+def _add_rows(storage: Storage, name: str, entries: slice, products: dict[str, Tensor]) -> None:
     storage.rounded.add(name)  # the two halves of what is added are equal to rounding only
-    for other in others:
+    for other, part in products.items():
         block = storage.block(name, other)
-        block[entries].add_(products[other].reshape(entries.stop - entries.start, -1))
+        block[entries].add_(part.reshape(entries.stop - entries.start, -1))
 
 
-def _penalty(cost: Cost, storage: Storage) -> None:
+def _penalty(cost: Cost, wanted: list[NamePair], storage: Storage) -> None:
     if cost.penalty is None:
         return
     if isinstance(cost.penalty, float):
@@ -238,8 +226,5 @@ def _penalty(cost: Cost, storage: Storage) -> None:
             if storage.has(name, name):
                 storage.block(name, name).diagonal().add_(cost.penalty)
         return
-    for place, name in enumerate(cost.layout.names):
-        others = [other for other in cost.layout.names[place:] if storage.has(name, other)]
-        if others:
-            for entries, products in penalty_rows(cost, name):
-                _add_rows(storage, name, others, entries, products)
+    for name, entries, products in penalty_rows(cost, rows_asked(cost.layout.names, wanted)):
+        _add_rows(storage, name, entries, products)

@@ -2,21 +2,22 @@
 how many samples, and what that takes, as a rehearsal on shapes shows it."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import final
 
 from hesse.capture import Captured, NotCaptured, capture
 from hesse.cost import Cost
-from hesse.exact.assemble import entries_apart
-from hesse.exact.column_price import column_price
-from hesse.exact.contraction.choice import choose
-from hesse.exact.contraction.pairing import PairKey
-from hesse.exact.fallback import Strategy, failures
+from hesse.exact.column_price import ColumnPrice, column_price
+from hesse.exact.columns import rows_asked
+from hesse.exact.contracted import Contracted, names_of
+from hesse.exact.fallback import Failure, Strategy, failures
+from hesse.exact.one_sided import OneSidedPrice, one_sided_price
 from hesse.exact.plan import BlockPlan, NamePair, PlannedContraction, PlanPart
 from hesse.exact.way_down import Use, WayDown, way_down
-from hesse.graph.sites import Site
-from hesse.process.price import Price, Room
+from hesse.process.price import Price, duration
+from hesse.process.rates import Rates, rates
 
 # How often the S of a site is passed over and held at once, and how often a Hessian-vector product
 # passes over the activations, each as measured: they decide where a site is worth its S.
@@ -25,6 +26,11 @@ _COPIES_OF_S = 4
 _PASSES_OF_A_PRODUCT = 20
 # So many operations of a matrix product take as long as one pass over a number.
 _OPERATIONS_OF_A_PASS = 150
+# What a trace takes about, in seconds on the slowest machine that is thought of, and in products.
+_SECONDS_OF_A_TRACE, _PRODUCTS_OF_A_TRACE = 0.3, 100
+_SLOW = Rates(5e9, 1e9, 1e4, 1e9, 2e9)
+# Prices are right to a factor: what is said to cost a little less is not taken for it.
+_WORTH = 0.8
 # The system's allocator keeps holes between tensors for later ones; as measured (bench.memory).
 _HOLES = 1.7
 
@@ -63,7 +69,7 @@ class PartPlanner:
         not_traced: str,
         roomy: bool,
     ) -> None:
-        self._cost, names = cost, cost.layout.names
+        self._cost, self._signature, names = cost, signature, cost.layout.names
         # Of what is asked for so much is for tensors.
         budget = int(budget / _HOLES)
         self.notes: list[str] = []
@@ -89,78 +95,104 @@ class PartPlanner:
             captured, down, fallbacks = None, None, dict.fromkeys(names, "no graph")
             self.notes.append(f"no graph: {reason}; everything goes by columns")
             self.notes += [f"{name}: {failed[name].text}" for name in names if name in failed]
-        self._fallbacks, self._columns = fallbacks, None
-        contractions: dict[PairKey, PlannedContraction] = {}
-        if down is not None:
-            for key, sizes in down.dry_run.few.sizes.items():
-                order, estimate = choose(sizes, samples, budget / cost.dtype.itemsize)
-                contractions[key] = PlannedContraction(down.keys[key], order, estimate, sizes)
-        needs = [] if down is None else self._needs(down, contractions, use is None)
-        self._budget = budget
-        # What is laid out apart is there however few the samples: smaller chunks save none of it.
-        apart = (
-            cost.dtype.itemsize * entries_apart(cost, contractions, down.sites)
-            if down is not None and use is None
-            else 0
-        )
-        budget = max(budget - apart, budget // 2 if roomy else 0)
-        # As many chunks as it takes, of like size.
-        most = max(1, int(min([samples, *(need.fitting(budget) for need in needs)])))
-        chunk = -(-samples // -(-samples // most))
-        by_columns = tuple(
-            name for name in names if name in fallbacks and any(name in pair for pair in wanted)
-        )
+        contracted = None
+        if captured is not None and down is not None:
+            contract = partial(
+                Contracted,
+                cost,
+                captured.graph,
+                samples=samples,
+                budget=budget,
+                blocks=use is None,
+                roomy=roomy,
+            )
+            contracted = contract(down=down)
+            if cheaper := self._cheaper(contracted, wanted, fallbacks):
+                fallbacks |= dict.fromkeys(cheaper, "costs less by one-sided products")
+                down = way_down(cost, captured, signature, wanted, fallbacks, use)
+                contracted = contract(down=down)
+        self._fallbacks = fallbacks
         self.part = PlanPart(
             signature,
             samples,
-            chunk,
+            samples if contracted is None else contracted.chunk,
             captured,
             None if down is None else down.backward_pass,
-            contractions,
-            by_columns,
-            frozenset(
-                name
-                for name in by_columns
-                if name in failed and failed[name].strategy == Strategy.COLUMNS
-            ),
+            {} if contracted is None else contracted.contractions,
         )
-        self.operations = 0.0
-        self.bytes = apart + max([need.of(chunk) for need in needs], default=0.0)
-        self.price = Price()
-        if down is not None:
-            run = down.dry_run
-            each = sum((run.price(k) for k in range(len(run.few.values))), Price())
-            self.operations = each.operations * samples
-            chunks = -(-samples // chunk)
-            self.price = Price(self.operations, each.moved * samples, run.calls * chunks)
-            for contraction in contractions.values():
-                self.price += contraction.estimate.price(samples, chunks, cost.dtype.itemsize)
+        self.operations = 0.0 if contracted is None else contracted.operations
+        self.bytes = 0.0 if contracted is None else contracted.bytes
+        self.price = Price() if contracted is None else contracted.price()
+        by_columns = [
+            name for name in names if name in fallbacks and any(name in pair for pair in wanted)
+        ]
         if by_columns:
-            largest = max(by_columns, key=lambda name: cost.layout.sizes[name])
-            columns = column_price(cost, largest, signature)
-            sizes = [cost.layout.sizes[name] for name in by_columns]
-            # Batches are cut only where samples are known to be independent.
-            piece = columns.piece(budget, max(sizes), captured is not None)
-            width = columns.width(budget, piece)
-            self.part = replace(self.part, piece=piece, width=width)
-            self.bytes = max(self.bytes, columns.bytes(budget, piece, max(sizes)))
-            self.price += columns.of(sizes, budget, piece)
-            self._columns = columns
+            left = budget if contracted is None else contracted.budget
+            self._plan_columns(by_columns, wanted, left, failed, captured is not None)
         self.bytes *= _HOLES
 
-    def _needs(
-        self, down: WayDown, contractions: dict[PairKey, PlannedContraction], blocks: bool
-    ) -> list[Room]:
-        """What is alive at once, everywhere on the way."""
-        run, itemsize = down.dry_run, self._cost.dtype.itemsize
-        needs = [run.peak(place) for place in range(len(run.few.values))]
-        if not blocks:
-            return needs
-        needs += [
-            run.held(key) + contraction.estimate.room * itemsize
-            for key, contraction in contractions.items()
-        ]
-        return needs
+    @cached_property
+    def _one_sided(self) -> OneSidedPrice | None:
+        return one_sided_price(self._cost, self._signature)
+
+    def _cheaper(
+        self,
+        contracted: Contracted,
+        wanted: Sequence[NamePair],
+        fallbacks: Collection[str],
+    ) -> tuple[str, ...]:
+        """The parameters that cost less by one-sided products than contracted."""
+        price, cost = contracted.price(), self._cost
+        if _SLOW.seconds(price) < _SECONDS_OF_A_TRACE:
+            return ()
+        speed = rates(cost.dtype, cost.device)
+        seconds = speed.seconds(price)
+        least = speed.seconds(contracted.least_of_products())
+        if seconds < max(_SECONDS_OF_A_TRACE, least) or self._one_sided is None:
+            return ()
+        named = {name for pair in wanted for name in pair if name not in fallbacks}
+        order = [name for name in self._one_sided.order if name in named]
+        lowest, fewer = self._one_sided.cheapest(order, wanted, contracted, speed)
+        if fewer > _WORTH * seconds:
+            return ()
+        self.notes.append(
+            f"by one-sided products, which with the rest take about {duration(fewer)} and not"
+            f" {duration(seconds)}: {', '.join(lowest)}"
+        )
+        return lowest
+
+    def _plan_columns(
+        self,
+        names: Sequence[str],
+        wanted: Sequence[NamePair],
+        budget: int,
+        failed: Mapping[str, Failure],
+        may_cut: bool,
+    ) -> None:
+        """Add what goes by columns; batches are cut only where samples are known to be
+        independent."""
+        cost, part = self._cost, self.part
+        singly = frozenset(
+            name for name in names if name in failed and failed[name].strategy == Strategy.COLUMNS
+        )
+        products = sum(cost.layout.sizes[name] for name in names if name not in singly)
+        price: OneSidedPrice | ColumnPrice | None = None
+        if "_one_sided" in vars(self) or products >= _PRODUCTS_OF_A_TRACE:
+            price = self._one_sided
+        traced = price is not None
+        if price is None:
+            largest = max(names, key=lambda name: cost.layout.sizes[name])
+            price = column_price(cost, largest, part.signature)
+        order = list(price.order) if isinstance(price, OneSidedPrice) else list(cost.layout.names)
+        asked = rows_asked(sorted(names, key=order.index), wanted)
+        piece = price.piece(budget, asked, may_cut)
+        width = price.width(budget, piece)
+        self.part = replace(
+            part, asked=asked, singly=singly, traced=traced, piece=piece, width=width
+        )
+        self.bytes = max(self.bytes, price.bytes(budget, piece, asked))
+        self.price += price.of(asked, budget, piece)
+        self._columns, self._budget = price, budget
 
     def block(self, names: NamePair) -> BlockPlan:
         """What this part's samples add to a block."""
@@ -168,14 +200,19 @@ class PartPlanner:
         shape = (sizes[names[0]], sizes[names[1]])
         if self._fallbacks.keys() & set(names):
             assert self._columns is not None
-            fewest = min(sizes[name] for name in names if name in self._fallbacks)
-            singly = " one by one" if self.part.singly.intersection(names) else ""
+            asked = self.part.asked
+            (bringing, others) = next(
+                (name, others)
+                for name, others in asked.items()
+                if name in names and (names[0] if name == names[1] else names[1]) in others
+            )
+            kind = "one-sided products" if self.part.traced else "products"
+            singly = " one by one" if bringing in self.part.singly else ""
             # Shared among the blocks of the parameter's rows, by size.
-            rows = [name for name in names if name in self._fallbacks]
-            count = min(sizes[name] for name in rows)
-            of_row = self._columns.of([count], self._budget, self.part.piece).operations
-            operations = of_row * shape[0] * shape[1] / (count * self._cost.layout.size)
-            return BlockPlan(names, shape, "columns", f"{fewest} products{singly}", operations, 0.0)
+            of_rows = self._columns.of({bringing: others}, self._budget, self.part.piece)
+            share = shape[0] * shape[1] / (sizes[bringing] * sum(sizes[name] for name in others))
+            order = f"{sizes[bringing]} {kind}{singly}"
+            return BlockPlan(names, shape, "columns", order, of_rows.operations * share, 0.0)
         bringing = [
             c for c in contractions.values() if names in c.blocks or names[::-1] in c.blocks
         ]
@@ -231,7 +268,7 @@ def _too_dear(cost: Cost, captured: Captured, down: WayDown, budget: int) -> dic
         if lowest_first and run.peak(place).of(1) > budget:
             below = [s for s in lowest_first if graph.place[s.value] < graph.place[value]]
             return dict.fromkeys(
-                {name for site in below or lowest_first[:1] for name in _names(site)},
+                {name for site in below or lowest_first[:1] for name in names_of(site)},
                 f"the way down to it takes {run.peak(place).of(1) / 1e6:.3g} MB for each sample at"
                 f" {value!r}, more than the memory allows",
             )
@@ -240,7 +277,7 @@ def _too_dear(cost: Cost, captured: Captured, down: WayDown, budget: int) -> dic
     for site, above in zip(lowest_first, [*lowest_first, None][1:], strict=True):
         low = graph.place[site.value]
         high = math.inf if above is None else graph.place[above.value]
-        names += _names(site)
+        names += names_of(site)
         spent += sum(
             _passes(run.price(place), cost)
             for place, value in passed
@@ -253,10 +290,6 @@ def _too_dear(cost: Cost, captured: Captured, down: WayDown, budget: int) -> dic
                 names, f"carrying S down to it would cost more than {size} products"
             )
     return dear
-
-
-def _names(site: Site) -> list[str]:
-    return [part.parameter for use in site.uses for part in use.members]
 
 
 def _passes(price: Price, cost: Cost) -> float:

@@ -11,10 +11,11 @@ import torch
 from hesse.capture import Captured
 from hesse.errors import HesseValueError, printable, readable_bytes
 from hesse.exact.backward_pass import BackwardPass
+from hesse.exact.columns import Rows
 from hesse.exact.contraction.choice import ORDERS
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
 from hesse.exact.contraction.pairing import PairKey
-from hesse.process.price import Price
+from hesse.process.price import Price, duration
 from hesse.process.rates import rates
 
 NamePair = tuple[str, str]
@@ -55,8 +56,9 @@ class PlanPart:
         capture: their graph, if there is one.
         backward_pass: down the graph to the sites that the wanted blocks need.
         contractions: the pairs of uses to contract.
-        by_columns: the parameters that go by columns.
+        asked: the parameters that go by columns, with those whose blocks with them they bring.
         singly: those of them whose products are taken one by one.
+        traced: whether their product is traced, and one-sided.
         width: how many of their products go side by side.
         piece: with how many samples at once.
     """
@@ -67,10 +69,16 @@ class PlanPart:
     capture: Captured | None = field(repr=False)
     backward_pass: BackwardPass | None = field(repr=False)
     contractions: dict[PairKey, PlannedContraction] = field(repr=False)
-    by_columns: tuple[str, ...] = ()
+    asked: Rows = field(default_factory=dict)
     singly: frozenset[str] = frozenset()
+    traced: bool = False
     width: int = 1
     piece: int = 1
+
+    @property
+    def by_columns(self) -> tuple[str, ...]:
+        """The parameters that go by columns."""
+        return tuple(self.asked)
 
     # The graph does not travel, and what would be run on it: a plan is to be read.
     def __getstate__(self) -> dict[str, Any]:
@@ -207,7 +215,7 @@ class Plan:
         if self.captured:
             lines.append(f"samples      {self.samples} in chunks of {self.chunk}")
         lines += self._uses()
-        lines.append(f"time         about {_duration(self.seconds)} (from rates of this machine)")
+        lines.append(f"time         about {duration(self.seconds)} (from rates of this machine)")
         lines.append(
             f"memory       {readable_bytes(self.peak_bytes)} at the peak,"
             f" {readable_bytes(self.result_bytes)} of it the result"
@@ -244,21 +252,6 @@ def _wrapped(head: str, text: str) -> list[str]:
         subsequent_indent=" " * 13,
         break_on_hyphens=False,
     )
-
-
-def _duration(seconds: float) -> str:
-    """As a person says it.
-
-    Example:
-        >>> [_duration(seconds) for seconds in (0.00012, 0.034, 3.21, 400, 90000)]
-        ['1 ms', '34 ms', '3.2 s', '6.7 min', '25 h']
-    """
-    if seconds < 1:
-        return f"{max(1, round(seconds * 1000))} ms"
-    for unit, size, next_size in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 48 * 3600)):
-        if seconds < next_size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds / 86400:,.0f} days"
 
 
 def _count(operations: float) -> str:

@@ -12,19 +12,33 @@ class Price:
         operations: floating point operations of matrix products, two for a multiply-add.
         moved: bytes read and written.
         calls: operations of PyTorch that are started.
+        cached: bytes read and written where caches hold them.
+        convolved: floating point operations of convolutions, among the others.
     """
 
     operations: float = 0.0
     moved: float = 0.0
     calls: float = 0.0
+    cached: float = 0.0
+    convolved: float = 0.0
 
     def __add__(self, other: "Price") -> "Price":
         return Price(
-            self.operations + other.operations, self.moved + other.moved, self.calls + other.calls
+            self.operations + other.operations,
+            self.moved + other.moved,
+            self.calls + other.calls,
+            self.cached + other.cached,
+            self.convolved + other.convolved,
         )
 
     def __mul__(self, times: float) -> "Price":
-        return Price(self.operations * times, self.moved * times, self.calls * times)
+        return Price(
+            self.operations * times,
+            self.moved * times,
+            self.calls * times,
+            self.cached * times,
+            self.convolved * times,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,3 +88,18 @@ class Room:
 
 def _quotient(room: float, each: float) -> float:
     return room / each if each > 0 else math.inf
+
+
+def duration(seconds: float) -> str:
+    """As a person says it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.00012, 0.034, 3.21, 400, 90000)]
+        ['1 ms', '34 ms', '3.2 s', '6.7 min', '25 h']
+    """
+    if seconds < 1:
+        return f"{max(1, round(seconds * 1000))} ms"
+    for unit, size, next_size in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 48 * 3600)):
+        if seconds < next_size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86400:,.0f} days"

@@ -22,8 +22,10 @@ from hesse.process.files import write_text
 from hesse.process.price import Price
 
 # Measured on thin matrices, as most are in the work; on arrays of so many bytes, which no cache
-# holds; and on the way back through an operation, which starts so many. Each for so many seconds.
-_SIZE, _THIN, _ARRAY, _CALLS, _SECONDS = 512, 64, 2**25, 3, 0.05
+# holds, and of so many, which one holds; on the way back through an operation, which starts so
+# many; and on so many images of few channels. Each for so many seconds.
+_SIZE, _THIN, _ARRAY, _CACHED, _CALLS, _IMAGES, _CHANNELS = 512, 64, 2**25, 2**23, 3, 64, 8
+_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,29 @@ class Rates:
         operations: floating point operations of matrix products.
         moved: bytes read and written.
         calls: operations of PyTorch that are started, under `vmap` and `vjp` as in a sweep.
+        cached: bytes read and written where caches hold them.
+        convolved: floating point operations of convolutions.
     """
 
     operations: float
     moved: float
     calls: float
+    cached: float
+    convolved: float
 
     def seconds(self, price: Price) -> float:
         """How long some work takes: what is slow at different things adds up.
 
         Example:
-            >>> Rates(1e9, 1e9, 1e4).seconds(Price(operations=2e9, moved=1e9, calls=1e4))
-            4.0
+            >>> Rates(1e9, 1e9, 1e4, 5e9, 1e8).seconds(Price(2e9, moved=1e9, calls=1e4, cached=5e9))
+            5.0
         """
         return (
-            price.operations / self.operations + price.moved / self.moved + price.calls / self.calls
+            (price.operations - price.convolved) / self.operations
+            + price.convolved / self.convolved
+            + price.moved / self.moved
+            + price.calls / self.calls
+            + price.cached / self.cached
         )
 
 
@@ -118,7 +128,18 @@ def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
     product = torch.empty(_SIZE, _SIZE, dtype=dtype, device=device)
     array = torch.zeros(_ARRAY // dtype.itemsize, dtype=dtype, device=device)
     other = torch.zeros_like(array)
+    held = torch.zeros(_CACHED // dtype.itemsize, dtype=dtype, device=device)
+    image = torch.ones(_IMAGES, _CHANNELS, 16, 16, dtype=dtype, device=device)
+    kernel = torch.ones(_CHANNELS, _CHANNELS, 3, 3, dtype=dtype, device=device)
     small = torch.ones(2, 2, dtype=dtype, device=device)
+
+    def convolutions() -> object:
+        """There, and the way back to both."""
+        options = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+        there = torch.ops.aten.convolution(image, kernel, None, *options)
+        return torch.ops.aten.convolution_backward(
+            there, image, kernel, None, *options, [True, True, False]
+        )
 
     def pull(one: Tensor) -> Tensor:
         return vjp(torch.tanh, one)[1](one)[0]
@@ -131,6 +152,8 @@ def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
         # Hessians were measured to go at about the mean of their rates.
         2 * _ARRAY / math.sqrt(fresh * again),
         _CALLS / _time(lambda: vmap(pull)(small), device),
+        2 * _CACHED / _time(lambda: torch.mul(held, 0.5), device),
+        6 * image.numel() * kernel[0].numel() / _time(convolutions, device),
     )
 
 

@@ -55,6 +55,7 @@ class Rehearsal(TorchDispatchMode):
     def __init__(self, shapes_only: bool = True) -> None:
         super().__init__()
         self.alive = self.peak = self._operations = self._moved = self._calls = 0
+        self._convolved = 0
         self._shapes_only = shapes_only
         self._alive: dict[int, Any] = {}
         self._forms: dict[Hashable, _Form] = {}
@@ -62,10 +63,11 @@ class Rehearsal(TorchDispatchMode):
     def begin(self) -> None:
         """Count anew; what is held stays so."""
         self.peak, self._operations, self._moved, self._calls = self.alive, 0, 0, 0
+        self._convolved = 0
 
     @property
     def price(self) -> Price:
-        return Price(self._operations, self._moved, self._calls)
+        return Price(self._operations, self._moved, self._calls, convolved=self._convolved)
 
     def __torch_dispatch__(
         self,
@@ -74,7 +76,7 @@ class Rehearsal(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        known, options = _known(func), kwargs or {}
+        traits, options = traits_of(func), kwargs or {}
         if self._shapes_only:
             if _is_of_places(args, options):
                 return func(*args, **options)
@@ -82,25 +84,27 @@ class Rehearsal(TorchDispatchMode):
                 return _zero(args[0])
             args = tuple(map(_as_shapes, args))
             options = {name: _as_shapes(value) for name, value in options.items()}
-            if known.places:
+            if traits.places:
                 options["device"] = _META
-        if self._shapes_only and known.pointwise and not options:
+        if self._shapes_only and traits.pointwise and not options:
             result = self._alike(func, args)
         else:
             result = func(*args, **options)
-        if known.views:
+        if traits.views:
             return result
         self._calls += 1
         self._moved += sum(map(_bytes, args))
-        if known.mutates:
+        if traits.mutates:
             return result
         for part in _parts(result):
             if isinstance(part, Tensor):
                 self._moved += self._enter(part)
-        if known.convolves:
-            self.peak = max(self.peak, self.alive + _laid_out(func, args, result))
-        if known.count is not None:
-            self._operations += known.count(*args, **options, out_val=result)
+        if traits.convolves:
+            self.peak = max(self.peak, self.alive + laid_out(func, args, result))
+        if traits.count is not None:
+            count = traits.count(*args, **options, out_val=result)
+            self._operations += count
+            self._convolved += count if traits.convolves else 0
         return result
 
     def _alike(self, func: Any, args: tuple[Any, ...]) -> Tensor:
@@ -132,7 +136,7 @@ class Rehearsal(TorchDispatchMode):
 
 
 @dataclass(frozen=True)
-class _Known:
+class Traits:
     """What matters of an operation.
 
     Attributes:
@@ -153,10 +157,11 @@ class _Known:
 
 
 @cache
-def _known(func: Any) -> _Known:
+def traits_of(func: Any) -> Traits:
+    """Those of an operation, by its schema."""
     schema = func._schema
     aliases = any(returned.alias_info is not None for returned in schema.returns)
-    return _Known(
+    return Traits(
         any(argument.name == "device" for argument in schema.arguments),
         aliases and not schema.is_mutable,
         schema.is_mutable,
@@ -183,7 +188,7 @@ _FORTH, _BACK = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
 _CHANNELS = 16
 
 
-def _laid_out(func: Any, args: Any, result: Any) -> int:
+def laid_out(func: Any, args: Any, result: Any) -> int:
     """Bytes that a convolution, or the way back through one, takes beside what comes out."""
     back = func.overloadpacket is _BACK
     image = args[1] if back else args[0]

@@ -17,8 +17,8 @@ convolutions, and parts of its double backward that do not depend on v.
 
 import abc
 import dataclasses
-from collections.abc import Hashable
-from typing import Any, ClassVar, final
+from collections.abc import Callable, Hashable
+from typing import Any, ClassVar, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_m
 # the first few.
 _MOST_SHAPES = 4
 # More columns at once than a processor's caches hold, 32 MB, take longer, not less.
-_CACHES = 32 * 1024**2
+CACHES = 32 * 1024**2
 
 
 class LinearizedTerm(abc.ABC):
@@ -83,10 +83,28 @@ class StraightLine(LinearizedTerm):
         with torch.no_grad():
             return self._program.apply(*self._kept, *v)
 
+    def side(self, moving: int, outputs: frozenset[int]) -> Callable[[Tensor], Tensors]:
+        """Of many v that move one parameter, (k, *its shape), the parts of H v of some, in their
+        order, (k, *shape); worked on as many at a time as caches hold.
+
+        Raises:
+            RuntimeError: an operation has no rule for several at once.
+        """
+        program = self._program.side(moving, outputs)
+        several = torch.func.vmap(lambda v: program(*self._kept, v))
+        chunk = max(1, CACHES // max(1, self._program.workspace))
+
+        def products(tangents: Tensor) -> Tensors:
+            with torch.no_grad(), quiet():
+                parts = [several(piece) for piece in tangents.split(chunk)]
+            return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+        return products
+
     def products(self, columns: Tensors, memory: int) -> Tensors:
         count = len(columns[0])
         if columns[0].device.type == "cpu":
-            memory = min(memory, _CACHES)
+            memory = min(memory, CACHES)
         chunk = max(1, min(count, memory // max(1, self._program.workspace)))
         if chunk == 1:
             return super().products(columns, memory)
@@ -141,6 +159,7 @@ class Recomputed(LinearizedTerm):
         return [part.detach() for part in self._term.product(DoubleBackward())(v)]
 
 
+Linear = TypeVar("Linear", bound=LinearizedTerm)
 METHODS: tuple[type[LinearizedTerm], ...] = (StraightLine, RetainedGraph, Recomputed)
 
 
@@ -160,34 +179,70 @@ def linearize(term: Term, trusted: set[Hashable]) -> tuple[LinearizedTerm, tuple
         if method.name in term.failed:
             notes.append(f"{method.name} {term.failed[method.name]}")
             continue
-        given, key = term, term.form
         try:
-            if method is StraightLine:
-                given = _closure_converted(term)
-                key = given.form
-            linear = method(given)
-            if isinstance(linear, StraightLine) and key not in trusted:
-                _require_agreement(linear, term)
-            # The other methods are held against nothing, but may end in an error at the first use.
-            elif key not in trusted:
-                linear.product([torch.zeros_like(p) for p in term.theta])
+            return _tried(method, term, trusted), tuple(notes)
         # Tracing runs the user's code and PyTorch's on tensors without values: anything may come.
         except Exception as error:
             if is_passing(error):
                 raise
             notes.append(f"{method.name} is not possible: {_reason(error)}")
-            if method is StraightLine:
-                # So that the trace, which is slow to fail, is not tried again.
-                term.programs[key] = TraceFailure(_reason(error))
-        else:
-            trusted.add(key)
-            return linear, tuple(notes)
     raise HesseValueError(
         "cost: PyTorch cannot differentiate it twice. "
         + "; ".join(notes)
         + ". Is there an operation in the model or the "
         "loss without a right second derivative (a fused kernel, a custom autograd function)?"
     )
+
+
+def traced_product(term: Term) -> TracedProduct | None:
+    """The program of a term's product, nothing of it computed yet; ``None`` where it cannot be
+    traced."""
+    if StraightLine.name in term.failed:
+        return None
+    key = term.form
+    try:
+        given = _closure_converted(term)
+        key = given.form
+        return _program_of(given)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        term.programs[key] = TraceFailure(_reason(error))
+    return None
+
+
+def straight_line(term: Term, trusted: set[Hashable]) -> StraightLine | None:
+    """The product of a term traced; ``None`` where it cannot be."""
+    if StraightLine.name in term.failed:
+        return None
+    try:
+        return _tried(StraightLine, term, trusted)
+    except Exception as error:
+        if is_passing(error):
+            raise
+    return None
+
+
+def _tried(method: type[Linear], term: Term, trusted: set[Hashable]) -> Linear:
+    """A term by a method, tried where its kind was not."""
+    given, key = term, term.form
+    try:
+        if method is StraightLine:
+            given = _closure_converted(term)
+            key = given.form
+        linear = method(given)
+        if isinstance(linear, StraightLine) and key not in trusted:
+            _require_agreement(linear, term)
+        # The other methods are held against nothing, but may end in an error at the first use.
+        elif key not in trusted:
+            linear.product([torch.zeros_like(p) for p in term.theta])
+    except Exception as error:
+        if method is StraightLine and not is_passing(error):
+            # So that the trace, which is slow to fail, is not tried again.
+            term.programs[key] = TraceFailure(_reason(error))
+        raise
+    trusted.add(key)
+    return linear
 
 
 def _closure_converted(term: Term) -> Term:

@@ -1,0 +1,145 @@
+"""A traced product H v restricted to the v that move some parameters and to the parts of H v of
+some: what all the others need is left out.
+
+Where v moves the parameters of one layer only, nothing below the layer moves with it; and where no
+more is asked of H v than the layers above it, the way back ends at the layer. For a product with
+every unit vector of every layer, of symmetric H, that is all that is needed.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+
+
+def restricted(
+    apply: fx.GraphModule, parameters: int, moving: Sequence[int], outputs: Sequence[int]
+) -> fx.GraphModule:
+    """The linear part of a product for some v, and some parts of its result.
+
+    Args:
+        apply: (*kept, *v) -> H v, as `hesse.capture.straight_line` makes it.
+        parameters: how many there are, at the end of its arguments.
+        moving: the places of the parameters that v moves.
+        outputs: the places of the parameters whose parts are asked for.
+
+    Returns:
+        (*kept, *those parts of v) -> those parts of H v. Arguments that it does not use are kept.
+    """
+    return _Restriction(apply, parameters, moving).asked_for(outputs)
+
+
+class _Restriction:
+    """The program, copied without what is zero.
+
+    Attributes:
+        graph: the copy.
+    """
+
+    def __init__(self, apply: fx.GraphModule, parameters: int, moving: Sequence[int]) -> None:
+        self._apply, self.graph = apply, fx.Graph()
+        self._known: dict[fx.Node, fx.Node] = {}
+        self._zero = set[fx.Node]()
+        places = apply.graph.find_nodes(op="placeholder")
+        tangents = places[len(places) - parameters :]
+        self._zero.update(node for place, node in enumerate(tangents) if place not in moving)
+        for node in apply.graph.nodes:
+            if node.op != "output" and node not in self._zero:
+                self._copy(node)
+
+    def asked_for(self, outputs: Sequence[int]) -> fx.GraphModule:
+        """With these parts of the result."""
+        every = self._apply.graph.output_node().args[0]
+        assert isinstance(every, Sequence)
+        self.graph.output([self.value(every[place]) for place in outputs])
+        self.graph.eliminate_dead_code()
+        _narrow(self.graph)
+        return fx.GraphModule(self._apply, self.graph)
+
+    def is_zero(self, value: Any) -> bool:
+        return isinstance(value, fx.Node) and value in self._zero
+
+    def value(self, value: Any) -> Any:
+        """What stands for a value of the program; zeros where it is zero."""
+        if not isinstance(value, fx.Node):
+            return value
+        if value not in self._known:
+            shape, dtype, device, _ = value.meta["form"]
+            options = {"dtype": dtype, "device": device}
+            self._known[value] = self.graph.call_function(
+                aten.zeros.default, (list(shape),), options
+            )
+        return self._known[value]
+
+    def _copy(self, node: fx.Node) -> None:
+        zeros = [source for source in node.all_input_nodes if source in self._zero]
+        # Every operation is linear in all that moves, taken together.
+        moves = [source for source in node.all_input_nodes if source.meta["moves"]]
+        if moves and len(zeros) == len(moves):
+            self._zero.add(node)
+            return
+        simpler = _WITHOUT.get(node.target) if zeros else None
+        copy = simpler(self, node) if simpler is not None else None
+        if copy is None:
+            copy = self.graph.node_copy(node, self.value)
+        self._known[node] = copy
+
+
+def _one_side(restriction: _Restriction, node: fx.Node) -> fx.Node | None:
+    """a ± b, one of them zero."""
+    first, second = node.args
+    is_second = restriction.is_zero(first)
+    kept = restriction.value(second if is_second else first)
+    factor = node.kwargs.get("alpha", 1) if is_second else 1
+    if is_second and node.target is aten.sub.Tensor:
+        factor = -factor  # type: ignore[operator]
+    if factor != 1:
+        form = kept.meta
+        kept = restriction.graph.call_function(aten.mul.Tensor, (kept, factor))
+        kept.meta = form
+    return _as_large(restriction, kept, node)
+
+
+def _sum_and_product(restriction: _Restriction, node: fx.Node) -> fx.Node | None:
+    """a + b @ c, one of the two summands zero."""
+    addend, *factors = node.args
+    if node.kwargs:  # with factors of their own
+        return None
+    if any(map(restriction.is_zero, factors)):
+        return _as_large(restriction, restriction.value(addend), node)
+    product = aten.mm.default if node.target is aten.addmm.default else aten.bmm.default
+    copy = restriction.graph.call_function(product, tuple(map(restriction.value, factors)))
+    copy.meta = node.meta
+    return copy
+
+
+def _as_large(restriction: _Restriction, kept: fx.Node, node: fx.Node) -> fx.Node:
+    """What is left of a sum, in the shape of the sum."""
+    if kept.meta["form"][0] == node.meta["form"][0]:
+        return kept
+    shape = list(node.meta["form"][0])
+    copy = restriction.graph.call_function(aten.expand.default, (kept, shape))
+    copy.meta = node.meta
+    return copy
+
+
+# What is simpler where something of it is zero; of everything else zeros are an argument.
+_WITHOUT: dict[Any, Callable[[_Restriction, fx.Node], fx.Node | None]] = {
+    aten.add.Tensor: _one_side,
+    aten.sub.Tensor: _one_side,
+    aten.addmm.default: _sum_and_product,
+    aten.baddbmm.default: _sum_and_product,
+}
+
+
+def _narrow(graph: fx.Graph) -> None:
+    """Of the way back through a convolution only what is used."""
+    for node in graph.find_nodes(op="call_function", target=aten.convolution_backward.default):
+        used = {user.args[1] for user in node.users}
+        *others, mask = node.args
+        assert isinstance(mask, Sequence)
+        wanted = [bool(asked) and place in used for place, asked in enumerate(mask)]
+        node.args = (*others, wanted)

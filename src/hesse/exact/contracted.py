@@ -1,0 +1,128 @@
+"""What is contracted of the samples of one signature: in what orders, in chunks of how many, and
+what that takes, as a rehearsal on shapes shows it."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import final
+
+from hesse.cost import Cost
+from hesse.exact.assemble import entries_apart
+from hesse.exact.contraction.choice import choose
+from hesse.exact.contraction.pairing import PairKey
+from hesse.exact.plan import PlannedContraction
+from hesse.exact.way_down import WayDown
+from hesse.graph.graph import Graph
+from hesse.graph.sites import Site
+from hesse.process.price import Price, Room
+
+# How often a product passes over each value at least: it is written and read on the way up, and on
+# the way down.
+_PASSES = 4
+
+
+def names_of(site: Site) -> list[str]:
+    """The parameters that enter at a site."""
+    return [part.parameter for use in site.uses for part in use.members]
+
+
+@final
+class Contracted:
+    """The contractions of some samples.
+
+    Args:
+        cost: the cost.
+        graph: of the samples.
+        down: the way down their graph.
+        samples: how many there are.
+        budget: bytes to work in.
+        blocks: whether whole blocks are made, and not the diagonal alone.
+        roomy: whether the work may take more than the budget where that saves much time.
+
+    Attributes:
+        contractions: the pairs of uses to contract.
+        chunk: how many samples are worked on at once.
+        budget: what is left of the budget for a chunk.
+        bytes: the most that are alive at once beyond the result.
+    """
+
+    def __init__(
+        self,
+        cost: Cost,
+        graph: Graph,
+        down: WayDown,
+        samples: int,
+        budget: int,
+        blocks: bool,
+        roomy: bool,
+    ) -> None:
+        self._cost, self._graph, self._down, self._samples = cost, graph, down, samples
+        self.contractions: dict[PairKey, PlannedContraction] = {}
+        for key, sizes in down.dry_run.few.sizes.items():
+            order, estimate = choose(sizes, samples, budget / cost.dtype.itemsize)
+            self.contractions[key] = PlannedContraction(down.keys[key], order, estimate, sizes)
+        needs = self._needs(blocks)
+        # What is laid out apart is there however few the samples: smaller chunks save none of it.
+        apart = entries_apart(cost, self.contractions, down.sites) if blocks else 0
+        apart *= cost.dtype.itemsize
+        self.budget = max(budget - apart, budget // 2 if roomy else 0)
+        # As many chunks as it takes, of like size.
+        most = max(1, int(min([samples, *(need.fitting(self.budget) for need in needs)])))
+        self.chunk = -(-samples // -(-samples // most))
+        self.bytes = apart + max([need.of(self.chunk) for need in needs], default=0.0)
+
+    def _needs(self, blocks: bool) -> list[Room]:
+        """What is alive at once, everywhere on the way."""
+        run, itemsize = self._down.dry_run, self._cost.dtype.itemsize
+        needs = [run.peak(place) for place in range(len(run.few.values))]
+        if not blocks:
+            return needs
+        needs += [
+            run.held(key) + contraction.estimate.room * itemsize
+            for key, contraction in self.contractions.items()
+        ]
+        return needs
+
+    def least_of_products(self) -> Price:
+        """The least that the same blocks can cost by products, each of which passes over the values
+        above its parameter."""
+        graph, sizes = self._graph, self._cost.layout.sizes
+        behind, passed = dict[str, int](), 0
+        for node in reversed(graph.nodes):
+            passed += node.size
+            behind[node.name] = passed
+        above: dict[str, int] = {}
+        for site in self._down.sites:
+            for name in names_of(site):
+                above[name] = min(behind[site.value], above.get(name, passed))
+        count = sum(sizes[name] * values for name, values in above.items())
+        return Price(cached=_PASSES * self._cost.dtype.itemsize * count * self._samples)
+
+    @property
+    def operations(self) -> float:
+        """The floating point operations of the way down."""
+        run = self._down.dry_run
+        each = sum(run.price(place).operations for place in range(len(run.few.values)))
+        return each * self._samples
+
+    def price(self, names: Collection[str] | None = None) -> Price:
+        """What the way down and the contractions cost; or those for some parameters alone."""
+        run, itemsize = self._down.dry_run, self._cost.dtype.itemsize
+        sites = [
+            site
+            for site in self._down.sites
+            if names is None or not set(names_of(site)).isdisjoint(names)
+        ]
+        if not sites:
+            return Price()
+        lowest = min(self._graph.place[site.value] for site in sites)
+        chunks = -(-self._samples // self.chunk)
+        total = Price()
+        for place, value in enumerate(run.few.values):
+            # The first is the evaluation, which all ways have.
+            if place == 0 or names is None or self._graph.place[value] >= lowest:
+                each, calls = run.price(place), run.few.prices[place].calls
+                total += replace(each * self._samples, calls=calls * chunks)
+        for contraction in self.contractions.values():
+            if names is None or any(a in names and b in names for a, b in contraction.blocks):
+                total += contraction.estimate.price(self._samples, chunks, itemsize)
+        return total

@@ -1,0 +1,148 @@
+"""One-sided products: what they take, and which parameters they are worth taking for."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import final
+
+from hesse.capture.straight_line import TracedProduct
+from hesse.cost import Cost
+from hesse.exact.columns import Rows, rows_asked
+from hesse.exact.contracted import Contracted
+from hesse.exact.plan import NamePair
+from hesse.process.price import Price
+from hesse.process.rates import Rates
+from hesse.products.linearize import CACHES, traced_product
+from hesse.products.terms import batch_term
+
+# So many products at least go side by side, or else fewer samples are worked on at once: what does
+# not depend on v is read anew for each slab.
+_LEAST_WIDTH = 16
+
+
+@final
+@dataclass(frozen=True)
+class OneSidedPrice:
+    """What one-sided products with the Hessian of a batch take; all in proportion to its samples.
+
+    Attributes:
+        program: the traced product, of the largest batch.
+        names: the parameters, in layout order.
+        sizes: their sizes.
+        samples: of that batch.
+        all_samples: of all the data that are alike.
+        itemsize: bytes of a number.
+    """
+
+    program: TracedProduct
+    names: tuple[str, ...]
+    sizes: Mapping[str, int]
+    samples: int
+    all_samples: int
+    itemsize: int
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The parameters in the order in which the function uses them: what is asked of each is its
+        block with those after it."""
+        return tuple(self.names[place] for place in self.program.order)
+
+    def piece(self, budget: float, asked: Rows, may_cut: bool) -> int:
+        """How many samples are worked on at once."""
+        share = min(
+            1.0,
+            CACHES / (_LEAST_WIDTH * max(1, self.program.workspace)),
+            0.5 * budget / max(1, self.program.kept),
+        )
+        return max(1, int(self.samples * share)) if may_cut else self.samples
+
+    def width(self, budget: float, piece: int) -> int:
+        """How many products are made before they are added to the result; no more than a slab of
+        them go side by side."""
+        share = piece / self.samples
+        free = budget - share * self.program.kept
+        if (few := free / (share * self.program.room + self._row)) <= self._slab(piece):
+            return max(1, int(few))
+        return int((free - self._slab(piece) * share * self.program.room) / self._row)
+
+    def bytes(self, budget: float, piece: int, asked: Rows) -> float:
+        """What is alive at once."""
+        share, most = piece / self.samples, max(self.sizes[name] for name in asked)
+        width = min(most, self.width(budget, piece))
+        slab = min(width, self._slab(piece)) * share * self.program.room
+        return share * self.program.kept + slab + width * self._row
+
+    def _slab(self, piece: int) -> int:
+        """How many products go side by side, so that caches hold them."""
+        return max(1, int(CACHES * self.samples / (piece * max(1, self.program.workspace))))
+
+    @property
+    def _row(self) -> int:
+        """Bytes of a row of H, and of its tangent, which is no larger."""
+        return 2 * self.itemsize * sum(self.sizes.values())
+
+    def of(self, asked: Rows, budget: float, piece: int) -> Price:
+        """The price of all rows asked for, over all the data."""
+        slab = min(self._slab(piece), self.width(budget, piece))
+        times, pieces = self.all_samples / self.samples, -(-self.all_samples // piece)
+        total = Price()
+        for name, others in asked.items():
+            each, size = self._product(name, others), self.sizes[name]
+            total += replace(each * (size * times), calls=each.calls * -(-size // slab) * pieces)
+            # The rows are added to the result.
+            total += Price(moved=self._row * size * pieces)
+        return total
+
+    def cheapest(
+        self,
+        order: Sequence[str],
+        wanted: Sequence[NamePair],
+        contracted: Contracted,
+        speed: Rates,
+    ) -> tuple[tuple[str, ...], float]:
+        """Which of some parameters, from the lowest up, are to be one-sided, the others being
+        contracted: what is far from the loss is dear to contract; and the seconds of both.
+
+        Args:
+            order: the parameters, in the order of use.
+            wanted: the blocks asked for.
+            contracted: the contractions of all of them.
+            speed: the rates of the machine.
+        """
+        asked = rows_asked(order, wanted)
+        piece = self.piece(contracted.budget, asked, True)
+        best, least, spent = 0, math.inf, 0.0
+        for count in range(len(order) + 1):
+            seconds = spent + speed.seconds(contracted.price(order[count:]))
+            if seconds < least:
+                best, least = count, seconds
+            if count < len(order) and order[count] in asked:
+                name = order[count]
+                spent += speed.seconds(self.of({name: asked[name]}, contracted.budget, piece))
+        return tuple(order[:best]), least
+
+    def _product(self, name: str, others: Sequence[str]) -> Price:
+        place = self.names.index
+        side = self.program.side(place(name), frozenset(map(place, others)))
+        return sum((node.meta.get("price", Price()) for node in side.graph.nodes), Price())
+
+
+def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:
+    """What one-sided products with the Hessian of the samples of a signature take; ``None`` where
+    the product cannot be traced."""
+    batches = [
+        batch for batch in cost.batches() if batch is None or signature in (None, batch.signature)
+    ]
+    largest = max(batches, key=lambda batch: 1 if batch is None else batch.size)
+    program = traced_product(batch_term(cost, largest))
+    if program is None:
+        return None
+    return OneSidedPrice(
+        program,
+        tuple(cost.layout.names),
+        cost.layout.sizes,
+        1 if largest is None else largest.size,
+        sum(1 if batch is None else batch.size for batch in batches),
+        cost.dtype.itemsize,
+    )
