@@ -86,6 +86,128 @@ class Transformer(nn.Module):
         return self.head(self.layer(self.embedding(tokens) + self.position)).transpose(1, 2)
 
 
+class LastStep(nn.Module):
+    """A recurrent layer, and scores from its last step."""
+
+    def __init__(self, layer: nn.RNNBase, classes: int) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(layer.hidden_size, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+class Attention(nn.Module):
+    """One layer of attention and one of width 64 over 18 tokens, written out; it scores every
+    token of a vocabulary of 12."""
+
+    def __init__(self, width: int = 16, tokens: int = 18, vocabulary: int = 12) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(torch.randn(tokens, width) / 10)
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.head = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.position
+        weights = torch.softmax(self.q(x) @ self.k(x).mT / x.shape[-1] ** 0.5, -1)
+        x = x + self.out(weights @ self.v(x))
+        return self.head(x + self.down(torch.tanh(self.up(x)))).mT
+
+
+class PreNorm(nn.Module):
+    """A block of attention and one of two layers, each after a norm and beside a way around it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.first(x)).chunk(3, -1)
+        x = x + self.out(torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v)
+        return x + self.down(nn.functional.gelu(self.up(self.second(x))))
+
+
+class NormedResidual(nn.Module):
+    """x + tanh(W LayerNorm(x) + b)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.layer = nn.LayerNorm(width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.layer(self.norm(x)))
+
+
+class Mean(nn.Module):
+    """Over some axes."""
+
+    def __init__(self, *axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(self.axes)
+
+
+def pre_norm() -> nn.Module:
+    """Two blocks of width 12, and scores from the mean of the tokens."""
+    return nn.Sequential(nn.Linear(6, 12), PreNorm(12), PreNorm(12), Mean(1), nn.Linear(12, 5))
+
+
+def segmentation() -> nn.Module:
+    """Three convolutions that score every pixel."""
+    layers = [(1, 6), (6, 8), (8, 3)]
+    steps = [part for c, d in layers for part in (nn.Conv2d(c, d, 3, padding=1), nn.Tanh())]
+    return nn.Sequential(*steps[:-1])
+
+
+def six_convolutions() -> nn.Module:
+    """Five of 8 channels, 3 × 3, of strides 1, 2, 1, 2, 1, one of 1 × 1, the mean, a layer."""
+    steps: list[nn.Module] = []
+    for channels, stride in zip((1, 8, 8, 8, 8), (1, 2, 1, 2, 1), strict=True):
+        steps += [nn.Conv2d(channels, 8, 3, stride, 1), nn.Tanh()]
+    return nn.Sequential(*steps, nn.Conv2d(8, 10, 1), nn.Tanh(), Mean(2, 3), nn.Linear(10, 10))
+
+
+def batch_normed() -> nn.Module:
+    """Two convolutions with batch norms that are at rest."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Tanh(), nn.AvgPool2d(4)),
+        *(nn.Flatten(), nn.Linear(32, 28)),
+    ).eval()
+
+
+def residual() -> nn.Module:
+    """Eight residual blocks of width 16."""
+    blocks = [NormedResidual(16) for _ in range(8)]
+    return nn.Sequential(nn.Linear(16, 16), *blocks, nn.Linear(16, 5))
+
+
+def lenet() -> nn.Module:
+    """Three convolutions and two layers, on images of 28 × 28."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 5, 2, 2), nn.Tanh(), nn.Conv2d(6, 12, 5, 2, 2), nn.Tanh()),
+        *(nn.Conv2d(12, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(100, 6), nn.Tanh()),
+        nn.Linear(6, 10),
+    )
+
+
+def images(samples: int, size: int, classes: int, dense: bool = False) -> Callable[[], Arrays]:
+    """Standard normal images of one channel, each or each of its pixels with a label."""
+    labels = (samples, size, size) if dense else (samples,)
+    return lambda: (torch.randn(samples, 1, size, size), torch.randint(classes, labels))
+
+
+def sequences(samples: int, steps: int, features: int, classes: int) -> Callable[[], Arrays]:
+    """Standard normal sequences, each with a label."""
+    return lambda: (torch.randn(samples, steps, features), torch.randint(classes, (samples,)))
+
+
 def digits() -> Arrays:
     """scikit-learn's 1,797 handwritten digits as rows of 64 brightnesses from 0 to 1."""
     # Here, because a process whose memory is measured must not hold scikit-learn.
@@ -125,4 +247,33 @@ DIAGONAL_CASES = [
     Case("64-32-10, digits", dense(64, 32, 10), digits, {"BackPACK": 2}),
     Case("784-64-10", dense(784, 64, 10), gaussian(512, 784, 10), {"BackPACK": 2}),
     Case("784-128-64-10", dense(784, 128, 64, 10), gaussian(512, 784, 10), {"BackPACK": 2}),
+]
+
+# Where positions meet again, or the same weights are used at many times.
+POSITION_CASES = [
+    Case(
+        "RNN, 20 steps",
+        lambda: LastStep(nn.RNN(1, 24, batch_first=True), 8),
+        sequences(64, 20, 1, 8),
+        {"columns": 3},
+    ),
+    Case(
+        "GRU, 12 steps",
+        lambda: LastStep(nn.GRU(4, 16, batch_first=True), 10),
+        sequences(64, 12, 4, 10),
+        {"columns": 2.5},
+    ),
+    Case(
+        "attention",
+        Attention,
+        lambda: (torch.randint(12, (64, 18)), torch.randint(12, (64, 18))),
+        {"columns": 4},
+    ),
+    Case("segmentation", segmentation, images(32, 16, 3, dense=True), {"columns": 3}),
+    Case("two pre-norm blocks", pre_norm, sequences(64, 16, 6, 5), {"columns": 4}),
+    Case("six convolutions", six_convolutions, images(64, 28, 10), {"columns": 12}),
+    Case("transformer layer", Transformer, tokens, {"columns": 8}),
+    Case("batch norms at rest", batch_normed, images(64, 16, 28), {"columns": 8}),
+    Case("residual blocks", residual, gaussian(500, 16, 5), {"columns": 10}),
+    Case("as LeNet", lenet, images(128, 28, 10), {"columns": 36}),
 ]

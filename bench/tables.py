@@ -11,6 +11,7 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 ORDER = [
     "dense",
     "certificates",
+    "positions",
     "diagonal",
     "operator",
     "derivations",

@@ -114,16 +114,17 @@ class ColumnPrice:
 def column_price(cost: Cost, name: str, signature: Hashable = None) -> ColumnPrice:
     """What a product with a tangent in a parameter takes; rehearsed once for a model, a loss and
     the shapes of the data."""
-    batches = [
+    # One batch is held at a time.
+    batches = (
         batch for batch in cost.batches() if batch is None or signature in (None, batch.signature)
-    ]
+    )
     largest = max(batches, key=lambda batch: 1 if batch is None else batch.size)
     size = 1 if largest is None else largest.size
     key = (cost.curvature, cost.layout, cost.dtype, signature, size, name)
     known = cost.captures.setdefault("column prices", {})
     if key not in known:
         known[key] = _rehearsed(cost, name, largest)
-    count = sum(1 if batch is None else batch.size for batch in batches)
+    count = cost.signatures.get(signature, cost.samples) if cost.signatures else 1
     return dataclasses.replace(known[key], samples=size, all_samples=count, sizes=cost.layout.sizes)
 
 

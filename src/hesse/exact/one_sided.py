@@ -131,9 +131,10 @@ class OneSidedPrice:
 def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:
     """What one-sided products with the Hessian of the samples of a signature take; ``None`` where
     the product cannot be traced."""
-    batches = [
+    # One batch is held at a time.
+    batches = (
         batch for batch in cost.batches() if batch is None or signature in (None, batch.signature)
-    ]
+    )
     largest = max(batches, key=lambda batch: 1 if batch is None else batch.size)
     program = traced_product(batch_term(cost, largest))
     if program is None:
@@ -143,6 +144,6 @@ def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:
         tuple(cost.layout.names),
         cost.layout.sizes,
         1 if largest is None else largest.size,
-        sum(1 if batch is None else batch.size for batch in batches),
+        cost.signatures.get(signature, cost.samples) if cost.signatures else 1,
         cost.dtype.itemsize,
     )
