@@ -595,7 +595,7 @@ def test_an_h_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_bytes", lambda device: 1000)
     with pytest.raises(
         HesseMemoryError,
-        match=r"trust-exact builds H: with P = 38 .* method='trust-krylov' needs only products",
+        match=r"trust-exact builds H: with P = 38 .* method='trust-ncg' needs only products",
     ):
         hesse.minimize(network_cost())
     assert hesse.minimize(network_cost(), "cubic", maxiter=2).nhev > 2, "products, one by one"

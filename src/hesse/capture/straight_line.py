@@ -28,6 +28,7 @@ from hesse.capture.norms import UnfusedNorms
 from hesse.capture.restriction import restricted
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
+from hesse.process.memory import require_free
 from hesse.process.price import Price
 from hesse.process.quiet import quiet
 from hesse.process.rehearsal import laid_out, traits_of
@@ -60,6 +61,10 @@ _FUSED: dict[Any, Any] = {
     aten.mm.default: aten.addmm.default,
     aten.bmm.default: aten.baddbmm.default,
 }
+
+# A thread has a stack of 8 MB; one that has no room for its own data ends the process, or never
+# says that it has started.
+_STACK = 16 * 10**6
 
 
 class Unsuitable(Exception):
@@ -157,6 +162,7 @@ def _in_own_thread(work: Callable[[], Any]) -> Any:
         except BaseException as error:
             outcome.set_exception(error)
 
+    require_free(_STACK, "the thread that a product is traced in")
     thread = threading.Thread(target=run, daemon=True)
     try:
         thread.start()

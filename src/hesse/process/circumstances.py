@@ -5,7 +5,14 @@ from collections.abc import Hashable
 
 import torch
 
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+# A thread that cannot be started has no room for its stack.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "can't start new thread",
+)
 
 
 def circumstances() -> Hashable:

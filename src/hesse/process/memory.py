@@ -2,6 +2,7 @@
 quick to fill."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.errors import HesseError, HesseMemoryError, in_a_line, readable_bytes
+from hesse.errors import HesseError, HesseMemoryError, readable_bytes
 from hesse.process.circumstances import is_out_of_memory
 
 # Where nothing can be learnt: little enough for any machine that runs PyTorch.
@@ -50,6 +51,9 @@ def available_bytes(device: torch.device) -> int:
     return max(0, min((figure for figure in figures if figure is not None), default=_UNKNOWN))
 
 
+# How NumPy and PyTorch say what they could not get.
+_ASKED = re.compile(r"allocate ([\d.]+) (bytes|[KMGT]iB)")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -69,12 +73,17 @@ def zeros(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 @contextmanager
-def enough_memory() -> Iterator[None]:
+def enough_memory(
+    advice: str = "give less to work in with memory=, or use hesse.operator(cost)",
+) -> Iterator[None]:
     """What NumPy and PyTorch raise for want of memory as a `HesseMemoryError`; PyTorch has no kind
     of its own for it on the CPU.
 
+    Args:
+        advice: what to do.
+
     Raises:
-        HesseMemoryError: memory ran out; says how much was free.
+        HesseMemoryError: memory ran out; says how much was asked for and how much was free.
     """
     try:
         yield
@@ -83,11 +92,26 @@ def enough_memory() -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        asked = _ASKED.search(str(error))
+        more = f"{readable_bytes(float(asked[1]) * _UNITS[asked[2]])} more" if asked else "more"
         free = readable_bytes(available_bytes(torch.device("cpu")))
         raise HesseMemoryError(
-            f"memory ran out ({in_a_line(error)}), {free} being free; give less to work in with"
-            " memory=, or use hesse.operator(cost)"
+            f"memory ran out: {more} was asked for, {free} being free; {advice}"
         ) from error
+
+
+def require_free(count: int, what: str) -> None:
+    """Raise before something that would end the process, or wait for ever, without so much memory.
+
+    Raises:
+        HesseMemoryError: fewer bytes are free.
+    """
+    free = available_bytes(torch.device("cpu"))
+    if free < count:
+        raise HesseMemoryError(
+            f"memory ran out: {what} takes {readable_bytes(count)}, and {readable_bytes(free)} are"
+            " free; let go of what is not needed, or raise the limit of the process"
+        )
 
 
 def _limits() -> int | None:

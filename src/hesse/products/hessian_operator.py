@@ -30,8 +30,11 @@ from hesse.products.terms import batch_term, penalty_term
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
+# A batch is differentiated as a whole.
+_ADVICE = "give the data in smaller batches, or keep less of them with memory="
 
-@enough_memory()
+
+@enough_memory(_ADVICE)
 @undisturbed()
 @quiet()
 def operator(
@@ -208,6 +211,7 @@ class HessianOperator:
     def __matmul__(self, v: Tensor) -> Tensor: ...
     @overload
     def __matmul__(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    @enough_memory(f"{_ADVICE}, or multiply fewer columns at once")
     @undisturbed()
     def __matmul__(self, v: Any) -> Any:
         """H v, for a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor}.

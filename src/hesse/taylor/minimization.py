@@ -20,7 +20,7 @@ from hesse.errors import (
     require_flags,
     require_progress,
 )
-from hesse.process.memory import available_bytes
+from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
 from hesse.taylor import checkpoint, checks
@@ -38,10 +38,15 @@ _COPIES = 4
 # Of the time of a run: what the smallest eigenvalue on the progress line may take. It costs some 40
 # products, or all eigenvalues, and only tells where the run is.
 _SHARE = 0.2
+_ADVICE = (
+    "give the data in smaller batches, or less to work in with memory=; method='trust-ncg' keeps"
+    " vectors only"
+)
 
 Callback = Callable[[Iterate], Any]
 
 
+@enough_memory(_ADVICE)
 @undisturbed()
 def minimize(
     cost: Cost,
@@ -178,10 +183,11 @@ def minimize(
     with StatusLine(progress) as line, saved or nullcontext():
         watch = _Watch(line, callback, keep)
         try:
-            if make is None:
-                status, reason = newton_cg(evaluator, state, goal, watch)
-            else:
-                status, reason = within_radius(evaluator, make(built), state, goal, watch)
+            with enough_memory(_ADVICE):
+                if make is None:
+                    status, reason = newton_cg(evaluator, state, goal, watch)
+                else:
+                    status, reason = within_radius(evaluator, make(built), state, goal, watch)
         except HesseError as error:
             # Of the start, or the caller's own; else what was found on the way is not lost.
             if state.point is point or error is watch.error:
@@ -295,7 +301,7 @@ def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
         return False
     raise HesseMemoryError(
         f"method: {method} builds H: with P = {cost.layout.size} it takes {readable_bytes(needed)}"
-        f" to work with, and {readable_bytes(room)} are free; method='trust-krylov' needs only"
+        f" to work with, and {readable_bytes(room)} are free; method='trust-ncg' needs only"
         " products with H"
     )
 
