@@ -19,10 +19,12 @@ from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.pullback import Pullback
 from hesse.graph.local import Values
 from hesse.graph.structures import as_tensor, transposed
+from hesse.process.rehearsal import Rehearsal, as_shape
 
-# Operations whose second derivative has more entries than this, 8 MB for each sample in float64,
-# are left to the certificate of the result.
-_LARGEST = 10**6
+# An operation that takes more bytes than this to check is left to the certificate of the result:
+# little beside the least that a plan works in. Below so many entries, of an input by those of an
+# input or of the value, none does.
+_ROOM, _FEW = 16 * 10**6, 20_000
 # Of the norm of what plain autograd gives: wrong rules are off by about their size, and right ones
 # by rounding, which is measured where they are off by more than this.
 _TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-6}
@@ -45,10 +47,15 @@ def wrong_rule(evaluation: ChunkEvaluation, values: Values, active: set[str]) ->
         # A product with its slope, and nothing else.
         if op.elementwise and op.linear:
             continue
-        sizes = [values[name][0].numel() for name in names]
-        if max(sizes, default=0) * max(*sizes, values[node.name][0].numel()) > _LARGEST:
-            continue
         delta, v = drawn(values[node.name], random), [drawn(values[name], random) for name in names]
+        sizes = [part[0].numel() for part in v]
+        if max(sizes) * max(*sizes, delta[0].numel()) > _FEW:
+            shapes = {name: as_shape(values[name]) for name in (*node.inputs, node.name)}
+            rehearsed = Pullback(node, names, shapes, evaluation.batched)
+            with Rehearsal() as counts:
+                list(_by_rule(rehearsed, shapes, as_shape(delta), [as_shape(part) for part in v]))
+            if counts.peak > _ROOM:
+                continue
         reference = partial(_one_by_one, op, values, delta, v)
         ours, theirs = list(_by_rule(op, values, delta, v)), reference()
         limits = [

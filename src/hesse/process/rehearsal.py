@@ -97,7 +97,8 @@ class Rehearsal(TorchDispatchMode):
         if traits.mutates:
             return result
         for part in _parts(result):
-            if isinstance(part, Tensor):
+            # A rehearsal within real work takes no memory.
+            if isinstance(part, Tensor) and (self._shapes_only or part.device != _META):
                 self._moved += self._enter(part)
         if traits.convolves:
             self.peak = max(self.peak, self.alive + laid_out(func, args, result))
