@@ -236,6 +236,24 @@ def test_what_is_asked_for_again_has_the_same_form(factor: Tensor | float) -> No
             assert found.stride() == expected.stride()
 
 
+def test_a_form_is_that_of_the_default_dtype() -> None:
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        with Rehearsal():
+            assert torch.zeros(3, device="meta").dtype == dtype
+
+
+def test_what_shares_memory_is_counted_once_however_often_it_is_asked_for() -> None:
+    x = torch.ones(4, 3)
+    for _ in range(2):
+        with Rehearsal() as counts:
+            y = x + 1
+            joined = torch.cat([y, y], 1)
+            again = torch.ops.aten._unsafe_view(joined, [24])
+        assert counts.peak == 3 * x.numel() * 4 and again.shape == (24,)
+        assert joined.shape == (4, 6) and joined.stride() == (6, 1)
+
+
 @pytest.mark.parametrize(
     ("dtype", "beside"),
     # Of 4 channels to 8, each 200 numbers: oneDNN holds 16 of both; windows are of 4 · 9 numbers.

@@ -6,7 +6,7 @@ be alive at once, the operations, the bytes that would pass through memory, the 
 """
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, final
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hesse.process.price import Price
+from hesse.process.recent import Recent
 
 _META = torch.device("meta")
 
@@ -58,7 +59,6 @@ class Rehearsal(TorchDispatchMode):
         self._convolved = 0
         self._shapes_only = shapes_only
         self._alive: dict[int, Any] = {}
-        self._forms: dict[Hashable, _Form] = {}
 
     def begin(self) -> None:
         """Count anew; what is held stays so."""
@@ -86,8 +86,8 @@ class Rehearsal(TorchDispatchMode):
             options = {name: _as_shapes(value) for name, value in options.items()}
             if traits.places:
                 options["device"] = _META
-        if self._shapes_only and traits.pointwise and not options:
-            result = self._alike(func, args)
+        if self._shapes_only and traits.makes:
+            result = _alike(func, args, options)
         else:
             result = func(*args, **options)
         if traits.views:
@@ -107,17 +107,6 @@ class Rehearsal(TorchDispatchMode):
             self._operations += count
             self._convolved += count if traits.convolves else 0
         return result
-
-    def _alike(self, func: Any, args: tuple[Any, ...]) -> Tensor:
-        """What an operation entry by entry makes of shapes. PyTorch finds that in Python, at a
-        hundred times the price of the tensor, and steps of a recurrence ask for it again."""
-        key = (func, *map(_form, args))
-        if key not in self._forms:
-            result = func(*args)
-            self._forms[key] = _form(result)
-            return result
-        shape, strides, dtype = self._forms[key]
-        return torch.empty_strided(shape, strides, dtype=dtype, device=_META)
 
     def _enter(self, tensor: Tensor) -> int:
         """Count what an operation made until it is gone; says how large it is."""
@@ -146,7 +135,7 @@ class Traits:
         mutates: whether it writes into what it is given.
         count: its floating point operations, where it is a matrix product.
         convolves: whether it is a convolution, or the way back through one.
-        pointwise: whether it makes one new tensor, entry by entry.
+        makes: whether it makes one new tensor.
     """
 
     places: bool
@@ -154,7 +143,7 @@ class Traits:
     mutates: bool
     count: Callable[..., int] | None
     convolves: bool
-    pointwise: bool
+    makes: bool
 
 
 @cache
@@ -168,18 +157,49 @@ def traits_of(func: Any) -> Traits:
         schema.is_mutable,
         flop_registry.get(func.overloadpacket),
         func.overloadpacket in (_FORTH, _BACK),
-        torch.Tag.pointwise in func.tags and not aliases and len(schema.returns) == 1,
+        not aliases and [str(returned.type) for returned in schema.returns] == ["Tensor"],
     )
 
 
-# Shape, strides and dtype of a tensor; else the type of an argument, and how it prints.
+# Shape, strides and dtype of a tensor; those of several; else the type of an argument, and how it
+# prints.
 _Form = tuple[Any, ...]
 
 
 def _form(value: Any) -> _Form:
     if isinstance(value, Tensor):
         return value.shape, value.stride(), value.dtype
+    if isinstance(value, tuple | list):
+        return tuple(map(_form, value))
     return type(value), repr(value)
+
+
+# PyTorch finds in Python what an operation makes of shapes, at a hundred times the price of the
+# tensor; steps of a recurrence ask for it again, and so does the next rehearsal. ``None`` of one
+# that makes no memory, which not every operation says.
+_FORMS = Recent[_Form | None](5_000)
+
+
+def _alike(func: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+    """What an operation makes of shapes."""
+
+    def form() -> _Form | None:
+        result = func(*args, **options)
+        return None if result._is_zerotensor() or _is_part(result, args) else _form(result)
+
+    given = (*map(_form, args), *((name, _form(options[name])) for name in options))
+    known = _FORMS.kept((func, torch.get_default_dtype(), *given), form)
+    if known is None:
+        return func(*args, **options)
+    shape, strides, dtype = known
+    return torch.empty_strided(shape, strides, dtype=dtype, device=_META)
+
+
+def _is_part(result: Tensor, args: tuple[Any, ...]) -> bool:
+    """Whether what comes out lies in memory of what went in."""
+    place = result.untyped_storage()._cdata
+    tensors = [part for value in args for part in _parts(value) if isinstance(part, Tensor)]
+    return any(tensor.untyped_storage()._cdata == place for tensor in tensors)
 
 
 _FORTH, _BACK = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
