@@ -26,7 +26,7 @@ from hesse.exact.propagation import evaluation, frontier, pullback
 from hesse.exact.propagation import independent_positions as apart
 from hesse.graph.structures import Diagonal, LowRank, RankOne
 from hesse.operations.registry import BY_TARGET
-from hesse.products import linearize
+from hesse.products import linearize, terms
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 aten = torch.ops.aten
@@ -50,6 +50,7 @@ def forget_failures(cost: Cost) -> None:
     """As if the cost's model had never been seen to fail; what takes long, its graph, is kept."""
     for key in ("failures", "failed methods"):
         cost.captures.pop(key, None)
+    terms._PROGRAMS.pop(cost.total, None)
     for known in cost.captures.values():
         if isinstance(known, capture.Captured):
             known.dry_runs.clear()

@@ -8,7 +8,7 @@ import torch
 
 import hesse
 from cases import CASES, cost_of, dense
-from hesse.exact import assemble, part_planning
+from hesse.exact import assemble, contracted
 from hesse.exact.contraction import choice as contract
 from hesse.exact.contraction import dense_layers as plain
 from hesse.exact.contraction.pair import Estimate, Order, Sizes
@@ -40,7 +40,7 @@ def prefer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             else contract.choose(sizes, samples, most)
         )
 
-    monkeypatch.setattr(part_planning, "choose", chosen)
+    monkeypatch.setattr(contracted, "choose", chosen)
     monkeypatch.setattr(assemble, "choose", chosen)
 
 

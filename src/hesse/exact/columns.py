@@ -109,7 +109,8 @@ class TermProducts:
 
     def __init__(self, cost: "Cost", term: Term, form: Hashable, traced: bool) -> None:
         self._cost, self._term, self._traced = cost, term, traced
-        self.key = cost.curvature, form
+        # What is traced has one way more, to be tried as well.
+        self.key = cost.curvature, form, traced
 
     @cached_property
     def line(self) -> StraightLine | None:
@@ -151,7 +152,6 @@ class _CheckedProducts:
     ) -> None:
         self._ways = products.ways(name, others)
         self._tried, self._key = products.tried, (products.key, name, tuple(others))
-        # Known by its place from the end: what is traced another time comes before the others.
         if singly:
             del self._ways[:-1]
         elif self._key in self._tried:
