@@ -22,8 +22,8 @@ from hesse.process.circumstances import is_passing
 
 # What other roundings of the same computation may add up to, in units of those that were seen.
 ROUNDINGS = 16.0
-# How often it is carried out; signs agree by chance in one.
-_DRAWS = 3
+# How often it is carried out; signs agree by chance in one, and of so few numbers in some.
+_DRAWS, _FEW, _DRAWS_OF_FEW = 3, 100, 12
 # Kernels of several steps that may cancel within: taken apart, so that each step is rounded.
 _SEVERAL_STEPS = (
     *(
@@ -64,7 +64,8 @@ def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
         with _OtherRoundings(None) as first:
             unperturbed = compute()
         largest = [0.0 for _ in unperturbed]
-        for _ in range(_DRAWS):
+        few = sum(part.numel() for part in unperturbed) <= _FEW
+        for _ in range(_DRAWS_OF_FEW if few else _DRAWS):
             with _OtherRoundings(first.decisions):
                 again = compute()
             gaps = [

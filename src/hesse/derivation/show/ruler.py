@@ -150,8 +150,8 @@ def cut(latex: str, room: float, first: float | None = None) -> list[str]:
         first: the same of the first row, where something stands before it.
 
     Example:
-        >>> cut("a \\, (b + c)", 30)
-        ['a', '(b + c)']
+        >>> cut("f(a) \\, (b + c)", 40)
+        ['f(a)', '(b + c)']
         >>> cut("x + y", 100)
         ['x + y']
     """
