@@ -56,6 +56,8 @@ _OF_NUMBERS: dict[Any, Any] = {
     aten.add.Scalar: aten.add.Tensor,
     aten.sub.Scalar: aten.sub.Tensor,
 }
+# What starting an operation costs, in units of one that is differentiated on the way.
+_CALL = 0.5
 # a + b @ c in one pass over the result.
 _FUSED: dict[Any, Any] = {
     aten.mm.default: aten.addmm.default,
@@ -312,7 +314,7 @@ def _price(node: fx.Node, linear: set[fx.Node]) -> Price:
     moving = [_values(source) for source in node.all_input_nodes if source in linear]
     cached = sum(t.nbytes for t in _tensors((value, moving)))
     convolved = operations if traits.convolves else 0
-    return Price(operations, calls=1, cached=cached, convolved=convolved)
+    return Price(operations, calls=_CALL, cached=cached, convolved=convolved)
 
 
 def _values(part: Any) -> Any:

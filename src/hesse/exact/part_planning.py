@@ -30,7 +30,7 @@ _OPERATIONS_OF_A_PASS = 150
 _SECONDS_OF_A_TRACE, _PRODUCTS_OF_A_TRACE = 0.3, 100
 _SLOW = Rates(5e9, 1e9, 1e4, 1e9, 2e9)
 # Prices are right to a factor: what is said to cost a little less is not taken for it.
-_WORTH = 0.8
+_WORTH = 0.9
 # The system's allocator keeps holes between tensors for later ones; as measured (bench.memory).
 _HOLES = 1.7
 
@@ -201,7 +201,7 @@ class PartPlanner:
         if self._fallbacks.keys() & set(names):
             assert self._columns is not None
             asked = self.part.asked
-            (bringing, others) = next(
+            bringing, others = next(
                 (name, others)
                 for name, others in asked.items()
                 if name in names and (names[0] if name == names[1] else names[1]) in others
