@@ -19,6 +19,9 @@ from hesse.products.terms import batch_term
 # So many products at least go side by side, or else fewer samples are worked on at once: what does
 # not depend on v is read anew for each slab.
 _LEAST_WIDTH = 16
+# What a slab takes, in units of its tensors: they are of many sizes, and the system's allocator
+# keeps holes between them; as measured (bench.memory, the transformer).
+_HOLES_OF_A_SLAB = 3
 
 
 @final
@@ -62,20 +65,26 @@ class OneSidedPrice:
         them go side by side."""
         share = piece / self.samples
         free = budget - share * self.program.kept
-        if (few := free / (share * self.program.room + self._row)) <= self._slab(piece):
+        each = share * self._room
+        if (few := free / (each + self._row)) <= self._slab(piece):
             return max(1, int(few))
-        return int((free - self._slab(piece) * share * self.program.room) / self._row)
+        return int((free - self._slab(piece) * each) / self._row)
 
     def bytes(self, budget: float, piece: int, asked: Rows) -> float:
         """What is alive at once."""
         share, most = piece / self.samples, max(self.sizes[name] for name in asked)
         width = min(most, self.width(budget, piece))
-        slab = min(width, self._slab(piece)) * share * self.program.room
+        slab = min(width, self._slab(piece)) * share * self._room
         return share * self.program.kept + slab + width * self._row
 
     def _slab(self, piece: int) -> int:
         """How many products go side by side, so that caches hold them."""
         return max(1, int(CACHES * self.samples / (piece * max(1, self.program.workspace))))
+
+    @property
+    def _room(self) -> int:
+        """Bytes for each product of a slab."""
+        return _HOLES_OF_A_SLAB * self.program.room
 
     @property
     def _row(self) -> int:
