@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import hesse
 from bench import report
 from bench.cases import POSITION_CASES, Case, Problem
 from bench.measure import interleaved, timed
-from bench.peers import flat_cost
+from bench.peers import hessian_products
 
 TOLERANCE = 1e-4
 # As the peers' authors would: so many tangents at once, wider ones fall out of the caches.
@@ -25,15 +23,8 @@ ROUNDS = 3
 
 def columns(problem: Problem, count: int) -> Tensor:
     """The first rows of H by ``vmap(jvp(grad))``."""
-    cost, theta = flat_cost(problem)
     units = torch.eye(problem.size)[:count]
-    with sdpa_kernel(SDPBackend.MATH):
-        return torch.cat(
-            [
-                vmap(lambda v: jvp(grad(cost), (theta,), (v,))[1])(part)
-                for part in units.split(CHUNK)
-            ]
-        )
+    return torch.cat([hessian_products(problem, part.T).T for part in units.split(CHUNK)])
 
 
 def measure(case: Case) -> dict[str, Any]:

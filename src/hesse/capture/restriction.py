@@ -1,5 +1,5 @@
-"""A traced product H v restricted to the v that move some parameters and to the parts of H v of
-some: what all the others need is left out.
+"""A traced product H v restricted to the v that move one parameter and to the parts of H v of some:
+what all the others need is left out.
 
 Where v moves the parameters of one layer only, nothing below the layer moves with it; and where no
 more is asked of H v than the layers above it, the way back ends at the layer. For a product with
@@ -16,18 +16,18 @@ aten = torch.ops.aten
 
 
 def restricted(
-    apply: fx.GraphModule, parameters: int, moving: Sequence[int], outputs: Sequence[int]
+    apply: fx.GraphModule, parameters: int, moving: int, outputs: Sequence[int]
 ) -> fx.GraphModule:
     """The linear part of a product for some v, and some parts of its result.
 
     Args:
         apply: (*kept, *v) -> H v, as `hesse.capture.straight_line` makes it.
         parameters: how many there are, at the end of its arguments.
-        moving: the places of the parameters that v moves.
+        moving: the place of the parameter that v moves.
         outputs: the places of the parameters whose parts are asked for.
 
     Returns:
-        (*kept, *those parts of v) -> those parts of H v. Arguments that it does not use are kept.
+        (*kept, that part of v) -> those parts of H v. Arguments that it does not use are kept.
     """
     return _Restriction(apply, parameters, moving).asked_for(outputs)
 
@@ -39,13 +39,13 @@ class _Restriction:
         graph: the copy.
     """
 
-    def __init__(self, apply: fx.GraphModule, parameters: int, moving: Sequence[int]) -> None:
+    def __init__(self, apply: fx.GraphModule, parameters: int, moving: int) -> None:
         self._apply, self.graph = apply, fx.Graph()
         self._known: dict[fx.Node, fx.Node] = {}
         self._zero = set[fx.Node]()
         places = apply.graph.find_nodes(op="placeholder")
         tangents = places[len(places) - parameters :]
-        self._zero.update(node for place, node in enumerate(tangents) if place not in moving)
+        self._zero.update(node for place, node in enumerate(tangents) if place != moving)
         for node in apply.graph.nodes:
             if node.op != "output" and node not in self._zero:
                 self._copy(node)
@@ -88,7 +88,7 @@ class _Restriction:
         self._known[node] = copy
 
 
-def _one_side(restriction: _Restriction, node: fx.Node) -> fx.Node | None:
+def _one_side(restriction: _Restriction, node: fx.Node) -> fx.Node:
     """a ± b, one of them zero."""
     first, second = node.args
     is_second = restriction.is_zero(first)

@@ -100,7 +100,7 @@ class TracedProduct:
         order: (*kept, that part of v) -> those parts."""
         key = moving, outputs
         if key not in self._sides:
-            self._sides[key] = restricted(self.apply, self.parameters, [moving], sorted(outputs))
+            self._sides[key] = restricted(self.apply, self.parameters, moving, sorted(outputs))
         return self._sides[key]
 
     @cached_property
@@ -296,7 +296,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
         parameters,
         workspace,
         room,
-        sum(t.nbytes for t in _tensors([_values(node) for node in kept])),
+        _bytes([_values(node) for node in kept]),
     )
 
 
@@ -312,7 +312,7 @@ def _price(node: fx.Node, linear: set[fx.Node]) -> Price:
     count = traits.count
     operations = 0 if count is None else count(*args, **options, out_val=value)
     moving = [_values(source) for source in node.all_input_nodes if source in linear]
-    cached = sum(t.nbytes for t in _tensors((value, moving)))
+    cached = _bytes((value, moving))
     convolved = operations if traits.convolves else 0
     return Price(operations, calls=_CALL, cached=cached, convolved=convolved)
 
@@ -321,8 +321,8 @@ def _values(part: Any) -> Any:
     return fx.map_arg(part, lambda node: node.meta.get("val"))
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
+def _bytes(values: Any) -> int:
+    return sum(leaf.nbytes for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
@@ -333,12 +333,7 @@ def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
     held: dict[fx.Node, int] = {}
     for node in graph.nodes:
         if node in nodes:
-            leaves = pytree.tree_leaves(node.meta.get("val"))
-            held[node] = (
-                0
-                if node.target is operator.getitem
-                else sum(t.nbytes for t in leaves if isinstance(t, Tensor))
-            )
+            held[node] = 0 if node.target is operator.getitem else _bytes(_values(node))
             alive += held[node]
             most, room = max(most, alive), max(room, alive + _laid_out(node))
         alive -= sum(held.pop(source, 0) for source in node.all_input_nodes if last[source] is node)
@@ -350,5 +345,5 @@ def _laid_out(node: fx.Node) -> int:
     of what it is given."""
     if not isinstance(node.target, torch._ops.OpOverload) or not traits_of(node.target).convolves:
         return 0
-    given = sum(t.nbytes for t in _tensors([_values(source) for source in node.all_input_nodes]))
+    given = _bytes([_values(source) for source in node.all_input_nodes])
     return given + laid_out(node.target, _values(node.args), _values(node))

@@ -50,6 +50,11 @@ class ColumnPrice:
     sizes: Mapping[str, int] = field(default_factory=dict)
     widest: int = WIDEST
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The parameters, in the order in which they bring blocks."""
+        return tuple(self.sizes)
+
     def piece(self, budget: float, asked: Rows, may_cut: bool) -> int:
         """How many samples are worked on at once."""
         most = self._most(asked)
@@ -111,20 +116,25 @@ class ColumnPrice:
         return dataclasses.replace(total * times, calls=calls * -(-self.all_samples // piece))
 
 
-def column_price(cost: Cost, name: str, signature: Hashable = None) -> ColumnPrice:
-    """What a product with a tangent in a parameter takes; rehearsed once for a model, a loss and
-    the shapes of the data."""
-    # One batch is held at a time.
+def largest_batch(cost: Cost, signature: Hashable) -> tuple[Batch | None, int]:
+    """The largest batch of a signature, one being held at a time, and how many samples there are of
+    it."""
     batches = (
         batch for batch in cost.batches() if batch is None or signature in (None, batch.signature)
     )
-    largest = max(batches, key=lambda batch: 1 if batch is None else batch.size)
+    count = cost.signatures.get(signature, cost.samples) if cost.signatures else 1
+    return max(batches, key=lambda batch: 1 if batch is None else batch.size), count
+
+
+def column_price(cost: Cost, name: str, signature: Hashable = None) -> ColumnPrice:
+    """What a product with a tangent in a parameter takes; rehearsed once for a model, a loss and
+    the shapes of the data."""
+    largest, count = largest_batch(cost, signature)
     size = 1 if largest is None else largest.size
     key = (cost.curvature, cost.layout, cost.dtype, signature, size, name)
     known = cost.captures.setdefault("column prices", {})
     if key not in known:
         known[key] = _rehearsed(cost, name, largest)
-    count = cost.signatures.get(signature, cost.samples) if cost.signatures else 1
     return dataclasses.replace(known[key], samples=size, all_samples=count, sizes=cost.layout.sizes)
 
 

@@ -8,6 +8,7 @@ from typing import final
 
 from hesse.capture.straight_line import TracedProduct
 from hesse.cost import Cost
+from hesse.exact.column_price import largest_batch
 from hesse.exact.columns import Rows, rows_asked
 from hesse.exact.contracted import Contracted
 from hesse.exact.plan import NamePair
@@ -140,11 +141,7 @@ class OneSidedPrice:
 def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:
     """What one-sided products with the Hessian of the samples of a signature take; ``None`` where
     the product cannot be traced."""
-    # One batch is held at a time.
-    batches = (
-        batch for batch in cost.batches() if batch is None or signature in (None, batch.signature)
-    )
-    largest = max(batches, key=lambda batch: 1 if batch is None else batch.size)
+    largest, count = largest_batch(cost, signature)
     program = traced_product(batch_term(cost, largest))
     if program is None:
         return None
@@ -153,6 +150,6 @@ def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:
         tuple(cost.layout.names),
         cost.layout.sizes,
         1 if largest is None else largest.size,
-        cost.signatures.get(signature, cost.samples) if cost.signatures else 1,
+        count,
         cost.dtype.itemsize,
     )

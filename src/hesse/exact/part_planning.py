@@ -183,8 +183,7 @@ class PartPlanner:
         if price is None:
             largest = max(names, key=lambda name: cost.layout.sizes[name])
             price = column_price(cost, largest, part.signature)
-        order = list(price.order) if isinstance(price, OneSidedPrice) else list(cost.layout.names)
-        asked = rows_asked(sorted(names, key=order.index), wanted)
+        asked = rows_asked(sorted(names, key=price.order.index), wanted)
         piece = price.piece(budget, asked, may_cut)
         width = price.width(budget, piece)
         self.part = replace(

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, final
 
 import torch
 from torch._C import _autograd, _functorch  # type: ignore[attr-defined]
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from hesse.process.circumstances import is_interrupted
 from hesse.process.undo import noted, put_back
@@ -36,8 +38,8 @@ class _ThreadState(NamedTuple):
         return _ThreadState(
             torch.is_grad_enabled(),
             tuple(map(torch.is_autocast_enabled, _AUTOCAST)),
-            _function_modes(),
-            _dispatch_modes(),
+            _get_current_function_mode_stack(),
+            _get_current_dispatch_mode_stack(),
             _functorch.get_dynamic_layer_stack_depth(),
             _autograd._top_saved_tensors_default_hooks(True),
         )
@@ -48,12 +50,12 @@ class _ThreadState(NamedTuple):
             _functorch.pop_dynamic_layer_stack_and_undo_to_depth(self.transforms)
         # The very modes, not as many: a device that was chosen (`torch.set_default_device`) is one,
         # which PyTorch takes off and puts back below the others.
-        if _function_modes() != self.function_modes:
+        if _get_current_function_mode_stack() != self.function_modes:
             while torch._C._len_torch_function_stack():
                 torch._C._pop_torch_function_stack()
             for mode in self.function_modes:
                 torch._C._push_on_torch_function_stack(mode)
-        if _dispatch_modes() != self.dispatch_modes:
+        if _get_current_dispatch_mode_stack() != self.dispatch_modes:
             while torch._C._len_torch_dispatch_stack():
                 torch._C._pop_torch_dispatch_stack(None)
             for mode in self.dispatch_modes:
@@ -65,16 +67,6 @@ class _ThreadState(NamedTuple):
                 torch.set_autocast_enabled(kind, on)
         if torch.is_grad_enabled() != self.gradients:
             torch.set_grad_enabled(self.gradients)
-
-
-def _function_modes() -> list[Any]:
-    count = torch._C._len_torch_function_stack()
-    return [torch._C._get_function_stack_at(place) for place in range(count)]
-
-
-def _dispatch_modes() -> list[Any]:
-    count = torch._C._len_torch_dispatch_stack()
-    return [torch._C._get_dispatch_stack_at(place) for place in range(count)]
 
 
 @final
