@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from hesse.capture.simplification import arguments, form, fuse_sums
+
 aten = torch.ops.aten
 
 
@@ -30,6 +32,10 @@ def restricted(
         (*kept, that part of v) -> those parts of H v. Arguments that it does not use are kept.
     """
     return _Restriction(apply, parameters, moving).asked_for(outputs)
+
+
+# In place of a value.
+_ZERO = object()
 
 
 class _Restriction:
@@ -57,6 +63,7 @@ class _Restriction:
         self.graph.output([self.value(every[place]) for place in outputs])
         self.graph.eliminate_dead_code()
         _narrow(self.graph)
+        fuse_sums(self.graph)
         return fx.GraphModule(self._apply, self.graph)
 
     def is_zero(self, value: Any) -> bool:
@@ -67,12 +74,36 @@ class _Restriction:
         if not isinstance(value, fx.Node):
             return value
         if value not in self._known:
-            shape, dtype, device, _ = value.meta["form"]
+            shape, dtype, device, _ = form(value)
             options = {"dtype": dtype, "device": device}
-            self._known[value] = self.graph.call_function(
-                aten.zeros.default, (list(shape),), options
-            )
+            zeros = self.graph.call_function(aten.zeros.default, (list(shape),), options)
+            zeros.meta = {"val": value.meta["val"], "moves": False}
+            self._known[value] = zeros
         return self._known[value]
+
+    def _selected(self, node: fx.Node) -> Any:
+        """What a selection gives of what was joined, or of what holds another among zeros; ``None``
+        where it is neither."""
+        source, axis, place = arguments(node)
+        while isinstance(source, fx.Node) and source.target is aten.transpose.int:
+            shape = form(source)[0]
+            first, second, axis = (each % len(shape) for each in (*arguments(source)[1:], axis))
+            # The axes that are left stay in their order.
+            if axis not in (first, second) or abs(first - second) != 1:
+                return None
+            axis, source = first + second - axis, arguments(source)[0]
+        if not isinstance(source, fx.Node):
+            return None
+        size = form(source)[0][axis] if form(source) is not None else 0
+        if source.target is aten.stack.default:
+            parts, *along = arguments(source)
+            return parts[place % size] if (along or [0])[0] % len(form(source)[0]) == axis else None
+        if source.target is aten.select_backward.default:
+            value, _, along, back = arguments(source)
+            if along % len(form(source)[0]) != axis:
+                return None
+            return value if back % size == place % size else _ZERO
+        return None
 
     def _copy(self, node: fx.Node) -> None:
         zeros = [source for source in node.all_input_nodes if source in self._zero]
@@ -80,6 +111,12 @@ class _Restriction:
         moves = [source for source in node.all_input_nodes if source.meta["moves"]]
         if moves and len(zeros) == len(moves):
             self._zero.add(node)
+            return
+        if node.target is aten.select.int and (part := self._selected(node)) is not None:
+            if part is _ZERO or part in self._zero:
+                self._zero.add(node)
+            else:
+                self._known[node] = self.value(part)
             return
         simpler = _WITHOUT.get(node.target) if zeros else None
         copy = simpler(self, node) if simpler is not None else None
@@ -116,11 +153,24 @@ def _sum_and_product(restriction: _Restriction, node: fx.Node) -> fx.Node | None
     return copy
 
 
+def _sum_and_factor(restriction: _Restriction, node: fx.Node) -> fx.Node:
+    """a + s b ⊙ c, one of the two summands zero."""
+    addend, *factors = node.args
+    if any(map(restriction.is_zero, factors)):
+        return _as_large(restriction, restriction.value(addend), node)
+    copy = restriction.graph.call_function(aten.mul.Tensor, tuple(map(restriction.value, factors)))
+    copy.meta = node.meta
+    if (value := node.kwargs.get("value", 1)) != 1:
+        copy = restriction.graph.call_function(aten.mul.Tensor, (copy, value))
+        copy.meta = node.meta
+    return copy
+
+
 def _as_large(restriction: _Restriction, kept: fx.Node, node: fx.Node) -> fx.Node:
     """What is left of a sum, in the shape of the sum."""
-    if kept.meta["form"][0] == node.meta["form"][0]:
+    if form(kept)[0] == form(node)[0]:
         return kept
-    shape = list(node.meta["form"][0])
+    shape = list(form(node)[0])
     copy = restriction.graph.call_function(aten.expand.default, (kept, shape))
     copy.meta = node.meta
     return copy
@@ -130,6 +180,7 @@ def _as_large(restriction: _Restriction, kept: fx.Node, node: fx.Node) -> fx.Nod
 _WITHOUT: dict[Any, Callable[[_Restriction, fx.Node], fx.Node | None]] = {
     aten.add.Tensor: _one_side,
     aten.sub.Tensor: _one_side,
+    aten.addcmul.default: _sum_and_factor,
     aten.addmm.default: _sum_and_product,
     aten.baddbmm.default: _sum_and_product,
 }

@@ -26,6 +26,8 @@ from torch.utils import _pytree as pytree
 
 from hesse.capture.norms import UnfusedNorms
 from hesse.capture.restriction import restricted
+from hesse.capture.several import several
+from hesse.capture.simplification import moving, simplify
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
 from hesse.process.memory import require_free
@@ -35,19 +37,6 @@ from hesse.process.rehearsal import laid_out, traits_of
 
 aten = torch.ops.aten
 
-# Where their result has the shape, strides and dtype of this argument it also has its values.
-_COPIES: dict[Any, int] = {
-    aten.alias.default: 0,
-    aten.clone.default: 0,
-    aten.copy.default: 1,
-    aten.detach.default: 0,
-    aten.expand.default: 0,
-    aten.lift_fresh.default: 0,
-    aten.lift_fresh_copy.default: 0,
-    aten.view.default: 0,
-    aten._to_copy.default: 0,
-    aten._unsafe_view.default: 0,
-}
 # Of a tensor and a number: PyTorch ends the process where the first are watched operation by
 # operation (`torch.utils._python_dispatch.TorchDispatchMode`), and the second are the same.
 _OF_NUMBERS: dict[Any, Any] = {
@@ -58,11 +47,6 @@ _OF_NUMBERS: dict[Any, Any] = {
 }
 # What starting an operation costs, in units of one that is differentiated on the way.
 _CALL = 0.5
-# a + b @ c in one pass over the result.
-_FUSED: dict[Any, Any] = {
-    aten.mm.default: aten.addmm.default,
-    aten.bmm.default: aten.baddbmm.default,
-}
 
 # A thread has a stack of 8 MB; one that has no room for its own data ends the process, or never
 # says that it has started.
@@ -94,6 +78,7 @@ class TracedProduct:
     room: int
     kept: int
     _sides: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
+    _rows: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
 
     def side(self, moving: int, outputs: frozenset[int]) -> fx.GraphModule:
         """``apply`` for the v that move one parameter, and the parts of H v of some, in their
@@ -102,6 +87,18 @@ class TracedProduct:
         if key not in self._sides:
             self._sides[key] = restricted(self.apply, self.parameters, moving, sorted(outputs))
         return self._sides[key]
+
+    def rows(self, moving: int, outputs: frozenset[int]) -> fx.GraphModule:
+        """Likewise for several unit vectors, given with the places of their ones."""
+        key = moving, outputs
+        if key not in self._rows:
+            self._rows[key] = several(self.side(moving, outputs), units=True)
+        return self._rows[key]
+
+    @cached_property
+    def several(self) -> fx.GraphModule:
+        """``apply`` for several v: (*kept, *V) -> H V, along a first axis."""
+        return several(self.apply)
 
     @cached_property
     def order(self) -> list[int]:
@@ -147,10 +144,7 @@ def trace(
         # The memory of an array, perhaps, which somebody else may write into.
         if node.op == "get_attr":
             setattr(traced, node.target, getattr(traced, node.target).clone())
-    _drop_copies(graph)
-    _merge_equal(graph)
-    _fuse_additions(graph)
-    graph.eliminate_dead_code()
+    simplify(graph, _tangents(graph, len(theta)))
     return _cut(traced, len(theta))
 
 
@@ -191,83 +185,16 @@ def _require_pure(node: fx.Node) -> None:
         raise Unsuitable(f"{node.target} looks at memory rather than at a tensor")
 
 
-def _form(node: Any) -> Any:
-    """Shape, dtype, device and strides of a node's value."""
-    value = node.meta.get("val") if isinstance(node, fx.Node) else None
-    return (
-        (value.shape, value.dtype, value.device, value.stride())
-        if isinstance(value, Tensor)
-        else None
-    )
-
-
-def _drop_copies(graph: fx.Graph) -> None:
-    """Nothing in the graph writes, so that a copy may be replaced by its original."""
-    for node in list(graph.nodes):
-        if node.target not in _COPIES:
-            continue
-        original = node.args[_COPIES[node.target]]
-        of_node, of_original = _form(node), _form(original)
-        if node.target is aten.copy.default and of_node and of_original:
-            of_node, of_original = of_node[:3], of_original[:3]
-        if of_node is not None and of_node == of_original:
-            node.replace_all_uses_with(original)
-            graph.erase_node(node)
-        elif node.target in (aten.view.default, aten._unsafe_view.default):
-            # What is seen of strides here need not hold once copies are gone or several v run at
-            # once.
-            node.target = aten.reshape.default
-
-
-def _merge_equal(graph: fx.Graph) -> None:
-    """The same operation on the same arguments is done once."""
-    seen: dict[Any, fx.Node] = {}
-    for node in list(graph.nodes):
-        if node.op not in ("call_function", "get_attr"):
-            continue
-        key = repr((node.target, node.args, node.kwargs))
-        first = seen.setdefault(key, node)
-        if first is not node:
-            node.replace_all_uses_with(first)
-            graph.erase_node(node)
-
-
-def _fuse_additions(graph: fx.Graph) -> None:
-    """a + b @ c, where the product is used nowhere else, becomes one operation."""
-    order = {node: place for place, node in enumerate(graph.nodes)}
-    for node in list(graph.nodes):
-        if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2:
-            continue
-        # The later of two products, so that the other one stands before it.
-        for product in sorted(
-            (a for a in node.args if isinstance(a, fx.Node)), key=order.__getitem__, reverse=True
-        ):
-            (addend,) = [a for a in node.args if a is not product] or [None]
-            fused = _FUSED.get(product.target)
-            if (
-                fused is None
-                or len(product.users) > 1
-                or not isinstance(addend, fx.Node)
-                or _form(addend) is None
-            ):
-                continue
-            if _form(addend)[:3] != _form(product)[:3]:
-                continue
-            node.target, node.args = fused, (addend, *product.args)
-            graph.erase_node(product)
-            break
+def _tangents(graph: fx.Graph, parameters: int) -> list[fx.Node]:
+    return graph.find_nodes(op="placeholder")[-parameters:]
 
 
 def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
     """The program in two: what depends on v, and what that needs of the rest."""
     graph = traced.graph
-    places = [node for node in graph.nodes if node.op == "placeholder"]
-    tangents = places[-parameters:]
+    tangents = _tangents(graph, parameters)
     output = graph.output_node()
-    linear = set(tangents)
-    for node in graph.nodes:
-        if not linear.isdisjoint(node.all_input_nodes):
-            linear.add(node)
+    linear = moving(graph, tangents)
     kept = [
         node
         for node in graph.nodes
@@ -286,7 +213,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
         graph_of, known = (apply, after) if node in linear else (prepare, before)
         known[node] = graph_of.node_copy(node, known.__getitem__)
     for node, copy in after.items():
-        copy.meta = {"form": _form(node), "moves": node in linear, "price": _price(node, linear)}
+        copy.meta = {"val": node.meta.get("val"), "moves": node in linear}
     prepare.output([before[node] for node in kept])
     apply.output(fx.map_arg(output.args[0], after.__getitem__))
     prepare.eliminate_dead_code()
@@ -300,7 +227,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
     )
 
 
-def _price(node: fx.Node, linear: set[fx.Node]) -> Price:
+def price(node: fx.Node) -> Price:
     """What an operation costs for one v among many, by shapes; what does not depend on v is read
     from caches."""
     if not isinstance(node.target, torch._ops.OpOverload):
@@ -311,7 +238,7 @@ def _price(node: fx.Node, linear: set[fx.Node]) -> Price:
     value, args, options = (_values(part) for part in (node, node.args, node.kwargs))
     count = traits.count
     operations = 0 if count is None else count(*args, **options, out_val=value)
-    moving = [_values(source) for source in node.all_input_nodes if source in linear]
+    moving = [_values(source) for source in node.all_input_nodes if source.meta.get("moves")]
     cached = _bytes((value, moving))
     convolved = operations if traits.convolves else 0
     return Price(operations, calls=_CALL, cached=cached, convolved=convolved)

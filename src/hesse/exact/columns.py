@@ -187,7 +187,7 @@ class _CheckedProducts:
 
 
 def one_sided(line: StraightLine, place: int, others: Sequence[int]) -> Products:
-    """Products with tangents in the parameter at a place by the traced product, restricted to
+    """Products with unit tangents in the parameter at a place by the traced product, restricted to
     them and to the parts of others."""
     side, order = line.side(place, frozenset(others)), sorted(others)
 

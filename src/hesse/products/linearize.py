@@ -84,19 +84,22 @@ class StraightLine(LinearizedTerm):
             return self._program.apply(*self._kept, *v)
 
     def side(self, moving: int, outputs: frozenset[int]) -> Callable[[Tensor], Tensors]:
-        """Of many v that move one parameter, (k, *its shape), the parts of H v of some, in their
-        order, (k, *shape); worked on as many at a time as caches hold.
+        """Of many unit vectors that move one parameter, (k, *its shape), the parts of H v of some,
+        in their order, (k, *shape); worked on as many at a time as caches hold.
 
         Raises:
             RuntimeError: an operation has no rule for several at once.
         """
-        program = self._program.side(moving, outputs)
-        several = torch.func.vmap(lambda v: program(*self._kept, v))
+        program = self._program.rows(moving, outputs)
         chunk = max(1, CACHES // max(1, self._program.workspace))
 
-        def products(tangents: Tensor) -> Tensors:
+        def products(units: Tensor) -> Tensors:
+            ones = units.flatten(1).argmax(1)
             with torch.no_grad(), quiet():
-                parts = [several(piece) for piece in tangents.split(chunk)]
+                parts = [
+                    program(*self._kept, *piece)
+                    for piece in zip(units.split(chunk), ones.split(chunk), strict=True)
+                ]
             return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
         return products
@@ -108,11 +111,12 @@ class StraightLine(LinearizedTerm):
         chunk = max(1, min(count, memory // max(1, self._program.workspace)))
         if chunk == 1:
             return super().products(columns, memory)
-        several = torch.func.vmap(lambda *v: self._program.apply(*self._kept, *v))
         try:
             with torch.no_grad(), quiet():
                 parts = [
-                    several(*(part[low : low + chunk] for part in columns))
+                    self._program.several(
+                        *self._kept, *(part[low : low + chunk] for part in columns)
+                    )
                     for low in range(0, count, chunk)
                 ]
         except RuntimeError as error:  # an operation without a rule for several at once

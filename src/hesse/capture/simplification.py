@@ -1,0 +1,317 @@
+"""A traced product in fewer passes over memory.
+
+    g ⊙ a ⊙ b, a and b without v        ->  g ⊙ (a ⊙ b)      the bracket is computed once, not per v
+    f'(z) of g, as PyTorch's backward   ->  g ⊙ f'(z)
+    c + a @ b, c + g ⊙ a                ->  one operation each
+    c + (a @ b + d @ e)                 ->  (c + a @ b) + d @ e, one accumulator
+    s (a @ b), s a number               ->  a @ (s b)
+
+Most of what a product with the Hessian does beside matrix products passes over activations, so that
+it takes as long as there are passes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+# Where their result has the shape, strides and dtype of this argument it also has its values.
+_COPIES: dict[Any, int] = {
+    aten.alias.default: 0,
+    aten.clone.default: 0,
+    aten.copy.default: 1,
+    aten.detach.default: 0,
+    aten.expand.default: 0,
+    aten.lift_fresh.default: 0,
+    aten.lift_fresh_copy.default: 0,
+    aten.view.default: 0,
+    aten._to_copy.default: 0,
+    aten._unsafe_view.default: 0,
+}
+# Linear in their first argument, entry by entry, with a factor that is finite and smooth. One that
+# selects is not among them: what it leaves out may be infinite.
+_SMOOTH: set[Any] = {
+    aten.elu_backward.default,
+    aten.gelu_backward.default,
+    aten.log_sigmoid_backward.default,
+    aten.mish_backward.default,
+    aten.sigmoid_backward.default,
+    aten.silu_backward.default,
+    aten.softplus_backward.default,
+    aten.tanh_backward.default,
+}
+# a + b @ c in one pass over the result.
+_FUSED: dict[Any, Any] = {
+    aten.mm.default: aten.addmm.default,
+    aten.bmm.default: aten.baddbmm.default,
+}
+_OF_FUSED: dict[Any, Any] = {fused: product for product, fused in _FUSED.items()}
+
+
+def form(node: Any) -> Any:
+    """Shape, dtype, device and strides of a node's value."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return (
+        (value.shape, value.dtype, value.device, value.stride())
+        if isinstance(value, Tensor)
+        else None
+    )
+
+
+def arguments(node: fx.Node) -> list[Any]:
+    """Those by position, as what they are in each operation."""
+    return list(node.args)
+
+
+def moving(graph: fx.Graph, tangents: Sequence[fx.Node]) -> set[fx.Node]:
+    """What depends on the tangents."""
+    moves = set(tangents)
+    for node in graph.nodes:
+        if not moves.isdisjoint(node.all_input_nodes):
+            moves.add(node)
+    return moves
+
+
+def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
+    """Fewer operations with the same result, to rounding, for values that are finite.
+
+    Args:
+        graph: a product, every operation of it pure, with the values of its nodes as shapes.
+        tangents: its placeholders for v, in which it is linear.
+    """
+    _drop_copies(graph)
+    _merge_equal(graph)
+    _Simplification(graph, moving(graph, tangents)).run(
+        _without_turns, _of_factors, _scaled, *_SUMS
+    )
+    _merge_equal(graph)
+    graph.eliminate_dead_code()
+
+
+def fuse_sums(graph: fx.Graph) -> None:
+    """Likewise, by the rules that make nothing new without v, for a product cut in two."""
+    _Simplification(graph, {node for node in graph.nodes if node.meta.get("moves")}).run(*_SUMS)
+
+
+def _drop_copies(graph: fx.Graph) -> None:
+    """Nothing in the graph writes, so that a copy may be replaced by its original."""
+    for node in list(graph.nodes):
+        if node.target not in _COPIES:
+            continue
+        original = arguments(node)[_COPIES[node.target]]
+        of_node, of_original = form(node), form(original)
+        if node.target is aten.copy.default and of_node and of_original:
+            of_node, of_original = of_node[:3], of_original[:3]
+        if of_node is not None and of_node == of_original:
+            node.replace_all_uses_with(original)
+            graph.erase_node(node)
+        elif node.target in (aten.view.default, aten._unsafe_view.default):
+            # What is seen of strides here need not hold once copies are gone or several v run at
+            # once.
+            node.target = aten.reshape.default
+
+
+def _merge_equal(graph: fx.Graph) -> None:
+    """The same operation on the same arguments is done once."""
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op not in ("call_function", "get_attr"):
+            continue
+        key = repr((node.target, node.args, node.kwargs))
+        first = seen.setdefault(key, node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            graph.erase_node(node)
+
+
+@final
+class _Simplification:
+    """The rules that know what depends on v.
+
+    Args:
+        graph: changed in place.
+        moves: its nodes that depend on v; those that are made are added.
+    """
+
+    def __init__(self, graph: fx.Graph, moves: set[fx.Node]) -> None:
+        self._graph, self._moves = graph, moves
+
+    def run(self, *rules: "Rule") -> None:
+        """Each rule where it applies, from the top down."""
+        for rule in rules:
+            for node in list(self._graph.nodes):
+                # What another rule has taken away has no users.
+                if node.users and (self.moves(node) or rule is _without_turns):
+                    with self._graph.inserting_before(node):
+                        simpler = rule(self, node)
+                    if simpler is not None:
+                        node.replace_all_uses_with(simpler)
+                        self._erase(node)
+
+    def moves(self, value: Any) -> bool:
+        """Whether a value depends on v."""
+        return isinstance(value, fx.Node) and value in self._moves
+
+    def call(self, target: Any, *args: Any, **options: Any) -> fx.Node:
+        """A new operation, here."""
+        node = self._graph.call_function(target, args, options)
+        values, named = fx.map_arg((args, options), lambda source: source.meta["val"])
+        node.meta["val"] = target(*values, **named)
+        if any(map(self.moves, node.all_input_nodes)):
+            self._moves.add(node)
+            node.meta["moves"] = True
+        return node
+
+    def _erase(self, node: fx.Node) -> None:
+        """A node without users, and what it alone used."""
+        sources = node.all_input_nodes
+        self._graph.erase_node(node)
+        for source in sources:
+            if not source.users and source.op == "call_function":
+                self._erase(source)
+
+    def factor(self, node: fx.Node) -> tuple[fx.Node, Any] | None:
+        """What is scaled entry by entry and by what, a number or a node without v; ``None`` where
+        nothing is."""
+        target, args = node.target, arguments(node)
+        if target in (aten.mul.Tensor, aten.div.Tensor):
+            first, second = args
+            if target is aten.mul.Tensor and self.moves(second):
+                first, second = second, first
+            if not self.moves(first) or self.moves(second) or node.kwargs:
+                return None
+            if target is aten.mul.Tensor:
+                return first, second
+            return first, 1 / second if not isinstance(second, fx.Node) else self.call(
+                aten.reciprocal.default, second
+            )
+        if target is aten.neg.default:
+            return args[0], -1
+        if target in _SMOOTH and self.moves(args[0]) and not any(map(self.moves, args[1:])):
+            kept = next(argument for argument in args[1:] if isinstance(argument, fx.Node))
+            ones = self.call(aten.new_ones.default, kept, list(form(node)[0]))
+            return args[0], self.call(target, ones, *args[1:], **node.kwargs)
+        return None
+
+    def times(self, first: Any, second: Any) -> Any:
+        """The product of two factors."""
+        if not isinstance(first, fx.Node) and not isinstance(second, fx.Node):
+            return first * second
+        if not isinstance(first, fx.Node):
+            first, second = second, first
+        return first if second == 1 else self.call(aten.mul.Tensor, first, second)
+
+    def products(self, node: Any) -> list[tuple[Any, Any]] | None:
+        """The pairs of which a value, used once, is the sum of matrix products."""
+        if not isinstance(node, fx.Node) or len(node.users) > 1 or node.kwargs:
+            return None
+        if node.target in _FUSED:
+            return [(arguments(node)[0], arguments(node)[1])]
+        if node.target not in _OF_FUSED:
+            return None
+        before = self.products(arguments(node)[0])
+        return None if before is None else [*before, (arguments(node)[1], arguments(node)[2])]
+
+
+Rule = Callable[[_Simplification, fx.Node], fx.Node | None]
+
+
+def _without_turns(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """The transpose of a transpose, the reshape of a reshape."""
+    source = arguments(node)[0] if arguments(node) else None
+    if not isinstance(source, fx.Node) or source.target is not node.target:
+        return None
+    if node.target is aten.reshape.default:
+        return graph.call(aten.reshape.default, arguments(source)[0], arguments(node)[1])
+    turns_back = node.target is aten.t.default or (
+        node.target is aten.transpose.int and arguments(node)[1:] == arguments(source)[1:]
+    )
+    return arguments(source)[0] if turns_back else None
+
+
+def _of_factors(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """g ⊙ a ⊙ b by one factor, which does not depend on v."""
+    found = graph.factor(node)
+    if found is None:
+        return None
+    source, factor = found
+    if len(source.users) == 1 and source.target is aten.mul.Tensor:
+        inner = graph.factor(source)
+        if inner is not None:
+            source, factor = inner[0], graph.times(inner[1], factor)
+    return graph.call(aten.mul.Tensor, source, factor)
+
+
+def _scaled(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """A number times matrix products: of each the side without v has the number."""
+    if node.target is not aten.mul.Tensor or isinstance(arguments(node)[1], fx.Node):
+        return None
+    source, number = arguments(node)
+    products = graph.products(source)
+    if products is None:
+        return None
+    total: fx.Node | None = None
+    for left, right in products:
+        if graph.moves(left):
+            right = graph.call(aten.mul.Tensor, right, number)
+        else:
+            left = graph.call(aten.mul.Tensor, left, number)
+        total = _sum(graph, source, total, left, right)
+    return total
+
+
+def _accumulated(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """c + a @ b + d @ e, one accumulator."""
+    if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2:
+        return None
+    # The later of two is added to the other one.
+    first, second = arguments(node)
+    for addend, summed in ((first, second), (second, first)):
+        products = graph.products(summed)
+        if products is None or not isinstance(addend, fx.Node) or addend is summed:
+            continue
+        if form(addend) is None or form(node)[:3] != form(summed)[:3]:
+            continue
+        if form(addend)[1:3] != form(summed)[1:3]:
+            continue
+        total = addend
+        for left, right in products:
+            total = _sum(graph, summed, total, left, right)
+        return total
+    return None
+
+
+def _sum(
+    graph: _Simplification, like: Any, total: fx.Node | None, left: Any, right: Any
+) -> fx.Node:
+    """total + left @ right, of the kind of another product."""
+    product = _OF_FUSED.get(like.target, like.target)
+    if total is None:
+        return graph.call(product, left, right)
+    return graph.call(_FUSED[product], total, left, right)
+
+
+def _with_factor(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """c ± g ⊙ a in one pass."""
+    if node.target not in (aten.add.Tensor, aten.sub.Tensor) or node.kwargs:
+        return None
+    sign = 1 if node.target is aten.add.Tensor else -1
+    first, second = arguments(node)
+    for addend, scaled in ((first, second), (second, first))[: 1 + (sign == 1)]:
+        if not isinstance(addend, fx.Node) or not isinstance(scaled, fx.Node) or addend is scaled:
+            continue
+        if scaled.target is not aten.mul.Tensor or len(scaled.users) > 1:
+            continue
+        if not graph.moves(scaled) or len({form(x)[:3] for x in (node, addend, scaled)}) > 1:
+            continue
+        source, factor = arguments(scaled)
+        if not isinstance(factor, fx.Node):
+            return graph.call(node.target, addend, source, alpha=factor)
+        return graph.call(aten.addcmul.default, addend, source, factor, value=sign)
+    return None
+
+
+_SUMS: tuple[Rule, ...] = (_accumulated, _with_factor)
