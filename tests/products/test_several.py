@@ -47,10 +47,11 @@ FUNCTIONS: dict[str, Function] = {
         a.unsqueeze(0).permute(2, 0, 1).squeeze(1)[1:, 2]
         * b.expand(4, 4).transpose(0, 1).exp()[1:, 0]
     ).sum() ** 2,
-    "unbound": lambda a, b: sum((row * b).sum() ** 3 for row in a.unbind(1)) + a.mean((0, 1)) ** 2,
-    "split": lambda a, b: sum(
-        (part.sum() * b).exp().sum() for part in torch.split(a.sin(), [1, 3], 0)
-    ),
+    "unbound": lambda a, b: torch.stack([(row * b).sum() ** 3 for row in a.unbind(1)]).sum()
+    + a.mean((0, 1)) ** 2,
+    "split": lambda a, b: torch.stack(
+        [(part.sum() * b).exp().sum() for part in torch.split(a.sin(), [1, 3], 0)]
+    ).sum(),
     "normalised": lambda a, b: F.layer_norm(a.exp(), (4,), b, b).square().sum(),
     "convolved": lambda a, b: (
         F.conv2d(_image(a, b).tanh(), a.reshape(4, 1, 2, 2), b, padding=1).square().sum()
