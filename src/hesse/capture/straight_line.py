@@ -45,8 +45,9 @@ _OF_NUMBERS: dict[Any, Any] = {
     aten.add.Scalar: aten.add.Tensor,
     aten.sub.Scalar: aten.sub.Tensor,
 }
-# What starting an operation costs, in units of one that is differentiated on the way.
-_CALL = 0.5
+# What starting an operation costs, in units of one that is differentiated on the way; and each of
+# many matrices that are multiplied in one, in bytes that pass in that time. As measured.
+_CALL, _MATRIX = 0.2, 6000
 
 # A thread has a stack of 8 MB; one that has no room for its own data ends the process, or never
 # says that it has started.
@@ -79,6 +80,7 @@ class TracedProduct:
     kept: int
     _sides: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
     _rows: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
+    _prices: dict[tuple[int, frozenset[int]], Price] = field(default_factory=dict)
 
     def side(self, moving: int, outputs: frozenset[int]) -> fx.GraphModule:
         """``apply`` for the v that move one parameter, and the parts of H v of some, in their
@@ -94,6 +96,14 @@ class TracedProduct:
         if key not in self._rows:
             self._rows[key] = several(self.side(moving, outputs), units=True)
         return self._rows[key]
+
+    def price(self, moving: int, outputs: frozenset[int]) -> Price:
+        """What one of them costs among many."""
+        key = moving, outputs
+        if key not in self._prices:
+            nodes = self.side(moving, outputs).graph.nodes
+            self._prices[key] = sum(map(_price, nodes), Price())
+        return self._prices[key]
 
     @cached_property
     def several(self) -> fx.GraphModule:
@@ -227,21 +237,24 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
     )
 
 
-def price(node: fx.Node) -> Price:
-    """What an operation costs for one v among many, by shapes; what does not depend on v is read
-    from caches."""
+def _price(node: fx.Node) -> Price:
+    """What an operation costs for one v among many, by shapes."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return Price()
     traits = traits_of(node.target)
-    if traits.views:
-        return Price()
     value, args, options = (_values(part) for part in (node, node.args, node.kwargs))
+    # What a matrix product reads again for every v lies in the nearest cache.
+    read = [x for x in node.all_input_nodes if traits.count is None or x.meta.get("moves")]
+    moved = _bytes((value, list(map(_values, read))))
+    if traits.views:
+        copies = node.target is aten.reshape.default and not args[0].is_contiguous()
+        return Price(calls=_CALL, cached=moved) if copies else Price()
     count = traits.count
     operations = 0 if count is None else count(*args, **options, out_val=value)
-    moving = [_values(source) for source in node.all_input_nodes if source.meta.get("moves")]
-    cached = _bytes((value, moving))
+    if node.target in (aten.bmm.default, aten.baddbmm.default):
+        moved += _MATRIX * len(value)
     convolved = operations if traits.convolves else 0
-    return Price(operations, calls=_CALL, cached=cached, convolved=convolved)
+    return Price(operations, calls=_CALL, cached=moved, convolved=convolved)
 
 
 def _values(part: Any) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
-from hesse.capture.straight_line import TracedProduct, price
+from hesse.capture.straight_line import TracedProduct
 from hesse.cost import Cost
 from hesse.exact.column_price import largest_batch
 from hesse.exact.columns import Rows, rows_asked
@@ -134,8 +134,7 @@ class OneSidedPrice:
 
     def _product(self, name: str, others: Sequence[str]) -> Price:
         place = self.names.index
-        side = self.program.side(place(name), frozenset(map(place, others)))
-        return sum(map(price, side.graph.nodes), Price())
+        return self.program.price(place(name), frozenset(map(place, others)))
 
 
 def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:
