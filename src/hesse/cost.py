@@ -400,6 +400,11 @@ class Cost(Travelling):
         other._set(curvature=chosen)
         return other
 
+    @property
+    def curved_penalty(self) -> Penalty | None:
+        """The penalty, where the curvature that is asked for holds it."""
+        return self.penalty if self.curvature.holds_penalty else None
+
     def penalty_cost(self, parameters: Parameters) -> Tensor:
         """penalty(θ), a scalar that can be differentiated; zero where there is none."""
         zero = torch.zeros((), dtype=self.dtype, device=self.device)

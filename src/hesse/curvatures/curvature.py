@@ -18,14 +18,16 @@ class Curvature(abc.ABC):
 
     It says how it is carried down the graph (`straight`), how it is multiplied with (`product`),
     and what it is held against (`reference`). The three are to be independent: each shows whether
-    the others are right. The penalty, which has no prediction, comes with its own Hessian in every
-    curvature.
+    the others are right. The penalty, which has no prediction, comes with its own Hessian, in every
+    curvature that holds it.
 
     Attributes:
         name: what a user calls it.
+        holds_penalty: whether the penalty's second derivatives are part of it.
     """
 
     name: str
+    holds_penalty: bool = True
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # One that has a name is the same one in every copy and every process.

@@ -129,9 +129,9 @@ def _diagonal_of_rows(products: Tensor, entries: slice) -> Tensor:
 
 
 def _add_penalty(cost: Cost, sums: dict[str, Tensor]) -> None:
-    if isinstance(cost.penalty, float):
+    if isinstance(cost.curved_penalty, float):
         for total in sums.values():
-            total += cost.penalty
-    elif cost.penalty is not None:
+            total += cost.curved_penalty
+    elif cost.curved_penalty is not None:
         for name, entries, products in penalty_rows(cost, {name: [name] for name in sums}):
             sums[name][entries] += _diagonal_of_rows(products[name], entries)

@@ -219,12 +219,12 @@ def _add_rows(storage: Storage, name: str, entries: slice, products: dict[str, T
 
 
 def _penalty(cost: Cost, wanted: list[NamePair], storage: Storage) -> None:
-    if cost.penalty is None:
+    if cost.curved_penalty is None:
         return
-    if isinstance(cost.penalty, float):
+    if isinstance(cost.curved_penalty, float):
         for name in cost.layout.names:
             if storage.has(name, name):
-                storage.block(name, name).diagonal().add_(cost.penalty)
+                storage.block(name, name).diagonal().add_(cost.curved_penalty)
         return
     for name, entries, products in penalty_rows(cost, rows_asked(cost.layout.names, wanted)):
         _add_rows(storage, name, entries, products)

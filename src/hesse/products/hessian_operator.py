@@ -335,8 +335,8 @@ class HessianOperator:
         for more in products:
             total += more
         return (
-            total.add_(v, alpha=self.cost.penalty)
-            if isinstance(self.cost.penalty, int | float)
+            total.add_(v, alpha=self.cost.curved_penalty)
+            if isinstance(self.cost.curved_penalty, int | float)
             else total
         )
 
@@ -395,7 +395,7 @@ def _keep(cost: Cost, memory: int) -> _Kept:
         )
         notes[f"{again} and are computed again in every product"] = None
     penalty = None
-    if callable(cost.penalty):
+    if callable(cost.curved_penalty):
         penalty, why = linearize(penalty_term(cost), set())
         notes |= dict.fromkeys(f"penalty: {note}" for note in why)
     return _Kept(held, penalty, tuple(methods), tuple(notes), trusted)
