@@ -62,6 +62,21 @@ def test_block_diagonal_of_chosen_parameters(
     assert H.pairs == (("0.bias", "0.bias"), ("2.bias", "2.bias"))
 
 
+def test_a_curvature(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--curvature", "gauss_newton"]
+    assert main(["hessian", *QUESTION, *asked, "--out", "g.safetensors"]) == 0
+    assert "the gauss_newton in" in capsys.readouterr().out
+    cost = build_cost("model.py:net", "data.npz", "mse", params=None, penalty=None, dtype=None)
+    G = hesse.hessian(cost, curvature="gauss_newton").dense()
+    assert torch.equal(hesse.load("g.safetensors").dense(), G)
+    assert torch.linalg.eigvalsh(G.double()).min() > -1e-5
+    assert main(["plan", *QUESTION, *asked]) == 0 and main(["quadratic", *QUESTION, *asked]) == 0
+    assert main(["minimize", *QUESTION, *asked, "--maxiter", "2"]) in (0, 1)
+    capsys.readouterr()
+    assert main(["hessian", *QUESTION, "--curvature", "gaus"]) == 1
+    assert "expected one of 'gauss_newton'" in capsys.readouterr().err
+
+
 def test_an_older_result_is_replaced(folder: Path) -> None:
     (folder / "h.safetensors").write_text("old")
     assert main(["hessian", *QUESTION, "--out", "h.safetensors"]) == 0

@@ -111,11 +111,23 @@ BlockDiagonal = Annotated[
 ]
 
 
+Curvature = Annotated[
+    str,
+    Parameter(
+        help=(
+            "What of the second derivatives: hessian, all of them; gauss_newton, what the curvature"
+            " of the loss gives; functional, the rest."
+        )
+    ),
+]
+
+
 @app.command(help_epilogue=f"Example: hesse plan {EXAMPLE}", sort_key=2)
 def plan(
     arguments: ModelArguments,
     *,
     block_diagonal: BlockDiagonal = False,
+    curvature: Curvature = "hessian",
     measure: Annotated[
         bool,
         Parameter(
@@ -131,7 +143,7 @@ def plan(
     budget, cost = arguments.bytes, arguments.cost()
     if measure:
         rates(cost.dtype, cost.device, measure=True)
-    say(hesse.plan(cost, block_diagonal=block_diagonal, memory=budget))
+    say(hesse.plan(cost, block_diagonal=block_diagonal, curvature=curvature, memory=budget))
 
 
 @app.command(
@@ -141,6 +153,7 @@ def hessian(
     arguments: ModelArguments,
     *,
     block_diagonal: BlockDiagonal = False,
+    curvature: Curvature = "hessian",
     out: Annotated[
         Path | None, Parameter(help="Write the Hessian to this .safetensors file, for hesse.load.")
     ] = None,
@@ -159,8 +172,9 @@ def hessian(
     check_writable("--out", out, (".safetensors",), _size_of_hessian(cost, block_diagonal))
     # The cost is made already: reading files is not timed.
     start = time.perf_counter()
-    H = hesse.hessian(cost, block_diagonal=block_diagonal, memory=budget)
-    say(f"{cost}: the Hessian in {time.perf_counter() - start:.2f} s\n")
+    H = hesse.hessian(cost, block_diagonal=block_diagonal, curvature=curvature, memory=budget)
+    name = "Hessian" if curvature == "hessian" else curvature
+    say(f"{cost}: the {name} in {time.perf_counter() - start:.2f} s\n")
     say(H)
     if out is not None:
         H.save(out)
@@ -177,6 +191,7 @@ def quadratic(
     tolerance: Annotated[
         float, Parameter(help="Of the model's relative error, within the trust radius.")
     ] = 0.1,
+    curvature: Curvature = "hessian",
     figure: Annotated[
         Path | None,
         Parameter(
@@ -198,7 +213,7 @@ def quadratic(
         require("matplotlib", "plot", "--figure")
     require_positive(tolerance, "tolerance")
     budget = arguments.bytes
-    q = hesse.quadratic(arguments.cost(), memory=budget)
+    q = hesse.quadratic(arguments.cost(), curvature=curvature, memory=budget)
     trust = report(q, tolerance)
     if figure is not None:
         save_figure(figure, "--figure", *pictures(q, trust))
@@ -221,6 +236,7 @@ def minimize(
             )
         ),
     ] = "trust-exact",
+    curvature: Curvature = "hessian",
     tolerance: Annotated[
         float, Parameter(help="Stop where no entry of the gradient is larger.")
     ] = 1e-6,
@@ -258,6 +274,7 @@ def minimize(
         cost,
         method,
         before,
+        curvature=curvature,
         tolerance=tolerance,
         maxiter=maxiter,
         radius=radius,

@@ -46,8 +46,8 @@ def diagonal(
 
     Args:
         cost: the cost.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
-            `Curvature`.
+        curvature: what of the second derivatives: ``"hessian"``, all of them; ``"gauss_newton"``;
+            ``"functional"``, what the first has beside the second; or another `Curvature`.
         memory: bytes that the work may use; by default a share of what is free.
         certify: hold entries drawn at random, of as many parameters as 15 % of the time or six
             gradients allow, against double backward of the function as given. What is wrong is

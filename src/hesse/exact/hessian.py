@@ -54,8 +54,8 @@ def hessian(
         cost: the cost.
         pairs: the blocks to compute, as pairs of parameter names; by default all.
         block_diagonal: only the blocks of each parameter with itself.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
-            `Curvature`.
+        curvature: what of the second derivatives: ``"hessian"``, all of them; ``"gauss_newton"``;
+            ``"functional"``, what the first has beside the second; or another `Curvature`.
         memory: bytes that the work may use beyond the result; by default as much as the result
             takes, within what is free. Samples are worked on in chunks that fit.
         certify: hold the result against double backward of the function as given, on all the data

@@ -62,8 +62,8 @@ def plan(
         cost: the cost.
         pairs: blocks by name; by default all.
         block_diagonal: only the blocks of each parameter with itself.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
-            `Curvature`.
+        curvature: what of the second derivatives: ``"hessian"``, all of them; ``"gauss_newton"``;
+            ``"functional"``, what the first has beside the second; or another `Curvature`.
         memory: bytes that the work may use beyond the result.
 
     Raises:

@@ -55,8 +55,8 @@ def operator(
 
     Args:
         cost: the cost.
-        curvature: what of the second derivatives: ``"hessian"``, all of them, or another
-            `Curvature`.
+        curvature: what of the second derivatives: ``"hessian"``, all of them; ``"gauss_newton"``;
+            ``"functional"``, what the first has beside the second; or another `Curvature`.
         memory: bytes to use, half for what is kept and half for the columns of a matrix that are
             multiplied together. By default half of what is free. Batches that do not fit are
             computed again in every product.
