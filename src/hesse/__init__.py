@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hesse.certificates import Certificate
 from hesse.cost import Cost
+from hesse.curvatures.fisher import SampledFisher
 from hesse.errors import HesseError
 from hesse.evaluation import gradient, value
 from hesse.exact.diagonal import diagonal
@@ -47,6 +48,7 @@ __all__ = [
     "Plan",
     "Plane",
     "QuadraticModel",
+    "SampledFisher",
     "Slice",
     "Spectrum",
     "StationaryPoint",

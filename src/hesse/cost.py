@@ -422,6 +422,12 @@ def cost_with_curvature(cost: Any, curvature: Any) -> Cost:
     return cost.with_curvature(curvature)
 
 
+def curved(cost: Any, curvature: Any) -> Cost:
+    """Likewise, and what blocks and products of the curvature are taken of."""
+    chosen = cost_with_curvature(cost, curvature)
+    return chosen.curvature.applied(chosen)
+
+
 # Of what capture keeps: which ways of computing were seen to be wrong, and are not taken again.
 FAILURES = ("failures", "failed methods")
 

@@ -154,11 +154,7 @@ def known_loss(loss: Any) -> Loss | None:
     record = _record(loss)
     if record is None or record.loss is None:
         return None
-    options = (
-        {**vars(loss), **dict(loss.named_buffers())}
-        if isinstance(loss, nn.Module)
-        else _unwrap_partial(loss)[1]
-    )
+    options = options_of(loss)
     name, divisor = record.name, record.loss.divisor
     if divisor == "entries" and options.get("weight") is not None:
         return None  # it may have the shape of one batch; asking the function tells
@@ -179,6 +175,13 @@ def known_loss(loss: Any) -> Loss | None:
         ignored=ignored,
         given=loss,
     )
+
+
+def options_of(loss: Any) -> dict[str, Any]:
+    """The options of one of PyTorch's losses, its tensors among them."""
+    if isinstance(loss, nn.Module):
+        return {**vars(loss), **dict(loss.named_buffers())}
+    return _unwrap_partial(loss)[1]
 
 
 def _named(loss: Any) -> Callable[..., Any]:

@@ -116,7 +116,7 @@ Curvature = Annotated[
     Parameter(
         help=(
             "What of the second derivatives: hessian, all of them; gauss_newton, what the curvature"
-            " of the loss gives; functional, the rest."
+            " of the loss gives; functional, the rest; fisher, fisher_mc, empirical_fisher."
         )
     ),
 ]

@@ -5,6 +5,6 @@ A new one is a file here, which registers it, and a line below, which loads the 
 """
 
 # For its effect: loading a module registers its curvature.
-from hesse.curvatures import gauss_newton, hessian
+from hesse.curvatures import fisher, gauss_newton, hessian
 
-__all__ = ["gauss_newton", "hessian"]
+__all__ = ["fisher", "gauss_newton", "hessian"]

@@ -43,6 +43,11 @@ class Curvature(abc.ABC):
             HesseValueError: says what the cost lacks.
         """
 
+    def applied(self, cost: "Cost") -> "Cost":
+        """The cost that blocks and products are taken of: another one where the curvature has
+        something else in place of its loss."""
+        return cost
+
     @abc.abstractmethod
     def straight(self, graph: "Graph") -> frozenset[str]:
         """The values of a graph whose operations count as linear (straight), so that their own

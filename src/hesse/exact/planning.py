@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from hesse.certificates.soundness import require_twice_differentiable
-from hesse.cost import Cost, cost_with_curvature
+from hesse.cost import Cost, curved
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes, require_flags
 from hesse.exact.contraction.diagonal_entries import add_entries
@@ -78,7 +78,7 @@ def plan(
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
     """
-    cost = cost_with_curvature(cost, curvature)
+    cost = curved(cost, curvature)
     wanted = wanted_blocks(cost, pairs, block_diagonal)
     itemsize = cost.dtype.itemsize
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2

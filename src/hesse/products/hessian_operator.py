@@ -12,7 +12,7 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost, cost_with_curvature
+from hesse.cost import Cost, curved
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseTypeError,
@@ -80,7 +80,7 @@ def operator(
         >>> hesse.operator(cost) @ torch.tensor([1.0, 0.0])
         tensor([0., 1.])
     """
-    cost = cost_with_curvature(cost, curvature)
+    cost = curved(cost, curvature)
     require_flags(certify=certify)
     room = _checked_memory(cost, memory)
     if not certify:

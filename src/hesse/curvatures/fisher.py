@@ -1,0 +1,258 @@
+"""The Fisher information: exact, from labels drawn, and from the labels that there are."""
+
+import abc
+import copy
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Generator, Tensor
+from torch.utils import _pytree as pytree
+
+from hesse.curvatures.curvature import Curvature, register, require_prediction
+from hesse.curvatures.gauss_newton import GAUSS_NEWTON
+from hesse.curvatures.likelihoods import LIKELIHOODS
+from hesse.errors import HesseTypeError, HesseValueError
+
+if TYPE_CHECKING:
+    from hesse.cost import Cost
+    from hesse.data.batch import Batch
+    from hesse.derivatives import Derivatives, Map
+    from hesse.graph.graph import Graph
+    from hesse.products.terms import Term
+
+
+class _OfPredictions(Curvature):
+    """Σ Jᵀ A J with some A of the prediction, which is Gauss–Newton's of some loss."""
+
+    def check(self, cost: "Cost") -> None:
+        """The cost is made of a prediction and a loss."""
+        require_prediction(cost, self.name)
+
+    def straight(self, graph: "Graph") -> frozenset[str]:
+        """What the prediction is made by."""
+        return GAUSS_NEWTON.straight(graph)
+
+    def product(self, by: "Derivatives", term: "Term", moving: Sequence[int] | None) -> "Map":
+        """Jᵀ (A (J v))."""
+        return GAUSS_NEWTON.product(by, term, moving)
+
+    def reference(self, cost: "Cost") -> "Cost":
+        """As Gauss–Newton's."""
+        return GAUSS_NEWTON.reference(cost)
+
+
+@final
+class Fisher(_OfPredictions):
+    """Σ E[g gᵀ], g the gradient of a sample's loss at labels drawn from the model's own prediction,
+    the loss being −log p(y | ŷ). For the losses that are known here it is Gauss–Newton's matrix,
+    with the factor 1 (for ``"mse"``, (y − ŷ)² is −log p with variance 1/2; who means variance 1
+    takes half of it).
+
+    Source: J. Martens, New insights and perspectives on the natural gradient method, Journal of
+    Machine Learning Research 21 (2020), section 9.2.
+    """
+
+    name = "fisher"
+
+    def check(self, cost: "Cost") -> None:
+        """Its loss is a likelihood."""
+        super().check(cost)
+        _likelihood(cost, self.name)
+
+
+class _OuterProducts(_OfPredictions):
+    """Σ_n (1/M) Σ_m g gᵀ, g = Jᵀ u with slopes u, which are computed at θ and then held fixed."""
+
+    @abc.abstractmethod
+    def slopes(
+        self, cost: "Cost", prediction: list[Tensor], batch: "Batch", index: int
+    ) -> list[Tensor]:
+        """u for a batch: for each tensor of the prediction (n, M, its shape)."""
+
+    def applied(self, cost: "Cost") -> "Cost":
+        """A cost whose Gauss–Newton matrix it is: ½ (u · ŷ)² in place of the loss, u in place of
+        the targets."""
+        if isinstance(cost.data, _Slopes):
+            return cost
+        slopes = _Slopes(cost, self)
+        signatures: dict[Any, int] = {}
+        for batch in slopes:
+            signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
+        projected = _PROJECTED.setdefault(cost.total, {})
+        if self not in projected:
+            assert cost.predict is not None
+            projected[self] = _Projected(cost.predict)
+        other = copy.copy(cost)
+        other._set(
+            data=slopes,
+            signatures=signatures,
+            captures=cost.captures.setdefault(self, {}),
+            **projected[self].parts,
+        )
+        return other
+
+
+@final
+@dataclass(frozen=True)
+class SampledFisher(_OuterProducts):
+    """The Fisher information with labels drawn in place of the mean over labels; its mean over
+    seeds is `Fisher`, and so Gauss–Newton's matrix. It is positive semidefinite, of rank samples ×
+    data at most.
+
+    Attributes:
+        samples: M, how many labels are drawn for each sample of the data.
+        seed: of the draws, which are the same for every pass over the data.
+
+    Example:
+        >>> import torch, hesse
+        >>> X, y = torch.ones(4, 2), torch.zeros(4, 1)
+        >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, y))
+        >>> F = hesse.hessian(cost, curvature=hesse.SampledFisher(samples=20000)).dense()
+        >>> bool(((F - 4).abs() < 0.2).all())  # XᵀX
+        True
+    """
+
+    samples: int = 1
+    seed: int = 0
+    name = "fisher_mc"
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("samples", self.samples, 1), ("seed", self.seed, 0)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise HesseTypeError(f"{name}: expected a whole number, got {type(value).__name__}")
+            if value < least:
+                raise HesseValueError(f"{name}: expected a number >= {least}, got {value}")
+
+    def check(self, cost: "Cost") -> None:
+        """Its loss is a likelihood."""
+        super().check(cost)
+        _likelihood(cost, self.name)
+
+    def slopes(
+        self, cost: "Cost", prediction: list[Tensor], batch: "Batch", index: int
+    ) -> list[Tensor]:
+        """Those of the loss at labels that are drawn."""
+        slope, options = _likelihood(cost, self.name)
+        (leaf,) = prediction
+        random = Generator(leaf.device).manual_seed(self.seed * 1_000_003 + index)
+        many, targets = (
+            part.expand(self.samples, *part.shape).flatten(0, 1) for part in (leaf, batch.targets)
+        )
+        drawn = slope(many, targets, options, random).unflatten(0, (self.samples, -1))
+        return [torch.stack([_by_sample(part, batch) for part in drawn], 1)]
+
+
+@final
+class EmpiricalFisher(_OuterProducts):
+    """Σ g gᵀ, g the gradient of a sample's loss at its own label; with the divisor of the loss's
+    mean, once. It is no approximation of the Hessian: see the source.
+
+    Source: F. Kunstner, L. Balles, P. Hennig, Limitations of the empirical Fisher approximation for
+    natural gradient descent (2019).
+    """
+
+    name = "empirical_fisher"
+
+    def check(self, cost: "Cost") -> None:
+        """Its samples have a loss each."""
+        super().check(cost)
+        if cost.loss is None or not cost.loss.separable:
+            raise HesseValueError(
+                f"curvature: {self.name!r} is made of the gradients of the samples' losses, and"
+                " this loss couples its samples; ask for curvature='gauss_newton'"
+            )
+
+    def slopes(
+        self, cost: "Cost", prediction: list[Tensor], batch: "Batch", index: int
+    ) -> list[Tensor]:
+        """Those of the loss itself."""
+        assert cost.loss_of_prediction is not None and cost.predict is not None
+        _, spec = pytree.tree_flatten(cost.predict(cost.parameters, batch))
+        with torch.enable_grad():
+            apart = [leaf.detach().requires_grad_() for leaf in prediction]
+            nest = pytree.tree_unflatten(apart, spec)
+            total = cost.loss_of_prediction(cost.parameters, nest, batch)
+            found = torch.autograd.grad(total, apart, allow_unused=True, materialize_grads=True)
+        return [_by_sample(part, batch).unsqueeze(1) for part in found]
+
+
+@final
+class _Slopes:
+    """The batches of a cost with slopes in place of their targets."""
+
+    def __init__(self, cost: "Cost", curvature: _OuterProducts) -> None:
+        self._cost, self._curvature = cost, curvature
+        assert cost.data is not None
+        self.is_ordered, self.check_unchanged = cost.data.is_ordered, cost.data.check_unchanged
+
+    def __iter__(self) -> Iterator["Batch"]:
+        predict = self._cost.predict
+        assert predict is not None
+        for index, batch in enumerate(self._cost.batches()):
+            assert batch is not None
+            with torch.no_grad():
+                leaves = pytree.tree_leaves(predict(self._cost.parameters, batch))
+                slopes = self._curvature.slopes(self._cost, leaves, batch, index)
+            yield replace(batch, y=[slope.detach() for slope in slopes], form="pair", flat=())
+
+
+@final
+class _Projected:
+    """½ Σ_n (1/M) Σ_m (u_nm · ŷ_n)² of a prediction, the slopes u being the targets of a batch."""
+
+    def __init__(self, predict: Callable[[Any, Any], Any]) -> None:
+        self._predict = predict
+        self.parts = {
+            "total": self._total,
+            "predict_and_total": self._predict_and_total,
+            "loss_of_prediction": self._of_prediction,
+        }
+
+    def _of_prediction(self, parameters: Any, prediction: Any, batch: Any) -> Tensor:
+        along = [
+            (slope.flatten(2) * leaf.reshape(len(slope), 1, -1)).sum(2)
+            for slope, leaf in zip(batch.y, pytree.tree_leaves(prediction), strict=True)
+        ]
+        return 0.5 * torch.stack(along).sum(0).square().mean(1).sum()
+
+    def _predict_and_total(self, parameters: Any, batch: Any) -> tuple[Any, Tensor]:
+        prediction = self._predict(parameters, batch)
+        return prediction, self._of_prediction(parameters, prediction, batch)
+
+    def _total(self, parameters: Any, batch: Any) -> Tensor:
+        return self._predict_and_total(parameters, batch)[1]
+
+
+_PROJECTED: "weakref.WeakKeyDictionary[Any, dict[Curvature, _Projected]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _by_sample(part: Tensor, batch: "Batch") -> Tensor:
+    """A tensor of a prediction, which may have several rows a sample."""
+    return part if len(part) == batch.size else part.reshape(batch.size, -1)
+
+
+def _likelihood(cost: "Cost", name: str) -> tuple[Any, dict[str, Any]]:
+    """The slope of a loss at a label that is drawn, and the options of the loss."""
+    from hesse.losses import options_of  # which loads the operations
+
+    loss = cost.loss
+    options = {} if loss is None else options_of(loss.given or loss.total)
+    is_known = loss is not None and loss.name in LIKELIHOODS
+    if not is_known or options.get("log_input") is False:
+        raise HesseValueError(
+            f"curvature: {name!r} is known for the losses {', '.join(LIKELIHOODS)}, each -log p of"
+            f" a label, and this one is {loss.name if loss else 'none'!r}; ask for"
+            " curvature='gauss_newton' or 'empirical_fisher'"
+        )
+    assert loss is not None
+    return LIKELIHOODS[loss.name], options
+
+
+FISHER = register(Fisher())
+SAMPLED_FISHER = register(SampledFisher())
+EMPIRICAL_FISHER = register(EmpiricalFisher())
