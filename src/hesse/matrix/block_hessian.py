@@ -21,7 +21,7 @@ from hesse.errors import (
     require_mapping,
 )
 from hesse.layout import Layout
-from hesse.matrix import spectrum, storage, tables
+from hesse.matrix import eigensolver, spectrum, storage, tables
 from hesse.matrix.spectrum import Eigen, Inertia
 from hesse.process.undisturbed import undisturbed
 
@@ -281,10 +281,12 @@ class BlockHessian:
         """Eigenvalues in ascending order and eigenvectors as columns, H = V diag(λ) Vᵀ.
 
         Computed once and kept: another P² entries for as long as this object lives, and up to 2 P²
-        more while LAPACK runs. `eigvalsh` keeps only P.
+        more while LAPACK runs. `eigvalsh` keeps only P. Of more than 4,000 rows a terminal is told
+        before how long it takes, and in how many bytes.
 
         Raises:
             HesseValueError: some blocks were not computed, or an entry is not finite.
+            HesseMemoryError: there is not the memory for it.
 
         Example:
             >>> import torch
@@ -304,7 +306,7 @@ class BlockHessian:
 
     @cached_property
     def _eigen(self) -> Eigen:
-        return Eigen(*torch.linalg.eigh(self._finite()))
+        return eigensolver.eigh(self._finite())
 
     @cached_property
     def _eigenvalues(self) -> Tensor:
@@ -312,7 +314,7 @@ class BlockHessian:
         return (
             self._eigen.values
             if "_eigen" in self.__dict__
-            else torch.linalg.eigvalsh(self._finite())
+            else eigensolver.eigvalsh(self._finite())
         )
 
     def _finite(self) -> Tensor:

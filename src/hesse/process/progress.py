@@ -2,9 +2,13 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from tqdm import tqdm
+
+from hesse.process.price import duration
 
 # Seconds before a bar appears: shorter work should not flicker.
 _DELAY = 2.0
@@ -96,6 +100,21 @@ class StatusLine:
             self._bar = tqdm(bar_format="{desc}", leave=False)
         self._bar.set_description_str(text)
         self._next = time.monotonic() + _INTERVAL
+
+
+@contextmanager
+def announced(what: str, seconds: float) -> Iterator[None]:
+    """A line for work that does not tell how far it is: what it is, and how long it takes, said
+    before it begins where that is more than two seconds and a terminal is watching.
+
+    Example:
+        >>> with announced("work", 3600.0):
+        ...     pass
+    """
+    with StatusLine() as line:
+        if seconds > _DELAY and sys.stderr.isatty():
+            line.show(f"{what}: about {duration(seconds)}")
+        yield
 
 
 _FORMAT = "{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed, {remaining} left"

@@ -16,6 +16,7 @@ from hesse.errors import HesseError, HesseValueError
 from hesse.evaluation import value_and_gradient
 from hesse.exact.hessian import hessian
 from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.eigensolver import eigvalsh
 from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.taylor.subproblem.krylov import KrylovSpace
 from hesse.taylor.subproblem.space import lowest
@@ -190,7 +191,7 @@ class Point:
         """The smallest eigenvalue of H; where H is not built, the smallest Ritz value of some 40
         products: no less than it."""
         if self.dense:
-            return float(torch.linalg.eigvalsh(self.matrix)[0])
+            return float(eigvalsh(self.matrix)[0])
         space = KrylovSpace(self.product, self.gradient, _PRODUCTS, progress=False)
         return float(space.solve(lowest).reduced.values.min())
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hesse.matrix.eigensolver import eigh
 from hesse.taylor.points import Point
 from hesse.taylor.subproblem import spectral
 from hesse.taylor.subproblem.cholesky import (
@@ -95,7 +96,7 @@ class CholeskyMethod(Method):
         bound = self._bound(radius)
         short = step(self._shifted_at(point), point.gradient, bound, guess)
         if short is None:  # rounding fails Cholesky's search: all eigenvectors, once
-            values, vectors = torch.linalg.eigh(point.matrix)
+            values, vectors = eigh(point.matrix)
             exact = FullSpace(values, vectors, point.gradient).solve(
                 lambda reduced: self._exact(reduced, radius)
             )

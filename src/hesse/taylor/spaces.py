@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hesse.exact.diagonal import diagonal
 from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.eigensolver import eigh
 from hesse.taylor import checks
 from hesse.taylor.subproblem.krylov import KrylovSpace
 from hesse.taylor.subproblem.space import FullSpace, SearchSpace, random_unit
@@ -69,7 +70,7 @@ class Spaces:
         rounding = torch.finfo(entries.dtype).eps * largest
         scale = torch.where(entries > rounding, entries, largest).sqrt()
         if isinstance(H, BlockHessian):
-            values, vectors = torch.linalg.eigh(H.dense() / scale / scale.unsqueeze(1))
+            values, vectors = eigh(H.dense() / scale / scale.unsqueeze(1))
             return ScaledSpace(FullSpace(values, vectors, model.gradient / scale), scale)
         return ScaledSpace(self._krylov(scale), scale)
 
