@@ -8,14 +8,15 @@ The certificates' products are not made here: they must not share what they hold
 """
 
 import abc
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp, vjp
+from torch.func import grad, jvp, vjp, vmap
 
 Tensors = list[Tensor]
 # A linear map between lists of tensors, such as v -> J v.
@@ -152,7 +153,7 @@ class DoubleBackward(Derivatives):
     def first(
         self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
     ) -> Linearization:
-        leaves = self._leaves(theta)
+        leaves = _leaves(theta)
         with torch.inference_mode(False), torch.enable_grad(), function.holding(leaves):
             value = function(leaves)
             kept = [part for part in value if part.requires_grad]
@@ -164,11 +165,11 @@ class DoubleBackward(Derivatives):
                 else ()
             )
         # Jᵀ u as a function of u, whose derivative, transposed, is J.
-        pulled = self._differentiable(slopes)
+        pulled = _differentiable(slopes)
 
         def push(v: Tensors) -> Tensors:
             pushed = iter(
-                self._back(
+                _back(
                     function,
                     leaves,
                     list(pulled.values()),
@@ -181,7 +182,7 @@ class DoubleBackward(Derivatives):
             ]
 
         def pull(u: Tensors) -> Tensors:
-            return self._back(
+            return _back(
                 function,
                 leaves,
                 kept,
@@ -194,9 +195,30 @@ class DoubleBackward(Derivatives):
     def second(
         self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
     ) -> Map:
-        leaves = self._leaves(theta)
-        with torch.inference_mode(False), torch.enable_grad(), function.holding(leaves):
-            value, chosen = function(leaves), [leaves[place] for place in _places(theta, moving)]
+        return KeptGradient(function, theta, moving).product
+
+
+@final
+class KeptGradient:
+    """∇f with the graph that made it: made once, for products with any v, v in one tensor alone
+    too, and for any parts of them.
+
+    The way back from the gradient of a tensor ends at what is asked for. Asked for what the
+    function uses after it, nothing of what lies before is computed.
+
+    Args:
+        function: f, which gives one number.
+        theta: the tensors.
+        moving: the places of those that v moves, by default all.
+    """
+
+    def __init__(
+        self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
+    ) -> None:
+        self._function, self._leaves = function, _leaves(theta)
+        with torch.inference_mode(False), torch.enable_grad(), function.holding(self._leaves):
+            value = function(self._leaves)
+            chosen = [self._leaves[place] for place in _places(theta, moving)]
             # Never backward(create_graph=True): it ties .grad to the graph in a cycle.
             slopes = (
                 torch.autograd.grad(value, chosen, create_graph=True, allow_unused=True)
@@ -204,38 +226,101 @@ class DoubleBackward(Derivatives):
                 else ()
             )
         # Where a parameter enters linearly, or not at all, its gradient does not depend on θ.
-        parts = self._differentiable(slopes)
-        return lambda v: self._back(
-            function, leaves, list(parts.values()), leaves, [v[place] for place in parts]
+        self._slopes = _differentiable(slopes)
+        self.order = _order_of_use(value, self._leaves)
+
+    def product(self, v: Tensors) -> Tensors:
+        """H v, v with a part for each tensor that it moves."""
+        slopes, directions = list(self._slopes.values()), [v[place] for place in self._slopes]
+        return _back(self._function, self._leaves, slopes, self._leaves, directions)
+
+    def one_by_one(self, moving: Sequence[int], asked: Sequence[int], several: Tensors) -> Tensors:
+        """Of many v, stacked, that move some tensors the parts of H v that are asked for, stacked:
+        each by itself."""
+        each = [
+            self._parts(moving, asked, [part[k] for part in several])
+            for k in range(len(several[0]))
+        ]
+        return [torch.stack(parts) for parts in zip(*each, strict=True)]
+
+    def side_by_side(
+        self, moving: Sequence[int], asked: Sequence[int], several: Tensors
+    ) -> Tensors:
+        """The same, all in one way back.
+
+        Raises:
+            RuntimeError: an operation has no rule for several at once.
+        """
+
+        def parts(*v: Tensor) -> Tensors:
+            return self._parts(moving, asked, list(v))
+
+        return vmap(parts)(*several)
+
+    def _parts(self, moving: Sequence[int], asked: Sequence[int], v: Tensors) -> Tensors:
+        directions = dict(zip(moving, v, strict=True))
+        known = [place for place in moving if place in self._slopes]
+        return _back(
+            self._function,
+            self._leaves,
+            [self._slopes[place] for place in known],
+            [self._leaves[place] for place in asked],
+            [directions[place] for place in known],
         )
 
-    @staticmethod
-    def _leaves(theta: Tensors) -> Tensors:
-        return [part.detach().requires_grad_() for part in theta]
+    @property
+    def passed(self) -> int:
+        """Bytes of all that a product passes back, more than it holds at once; known without
+        making one."""
+        forms = (form for node in _nodes(self._slopes.values()) for form in node._input_metadata)
+        return sum(math.prod(form.shape) * form.dtype.itemsize for form in forms)
 
-    @staticmethod
-    def _differentiable(slopes: Sequence[Any]) -> dict[int, Tensor]:
-        return {
-            place: slope
-            for place, slope in enumerate(slopes)
-            if slope is not None and slope.requires_grad
-        }
 
-    @staticmethod
-    def _back(
-        function: TensorFunction,
-        leaves: Tensors,
-        outputs: Tensors,
-        inputs: Tensors,
-        directions: Tensors,
-    ) -> Tensors:
-        """Σ directions · ∂outputs/∂inputs."""
-        if not outputs:
-            return [torch.zeros_like(part) for part in inputs]
-        kept: dict[str, Any] = {
-            "retain_graph": True,
-            "allow_unused": True,
-            "materialize_grads": True,
-        }
-        with function.holding(leaves):
-            return list(torch.autograd.grad(outputs, inputs, directions, **kept))
+def _order_of_use(value: Tensor, leaves: Tensors) -> list[int]:
+    """The places of some leaves in the order in which a value that was made of them used them;
+    those that it did not, last."""
+    used: dict[int, float] = {}
+    for node in _nodes([value]):
+        for source, _ in node.next_functions:
+            leaf = id(getattr(source, "variable", None))
+            used[leaf] = min(used.get(leaf, math.inf), node._sequence_nr())
+    return sorted(range(len(leaves)), key=lambda place: used.get(id(leaves[place]), math.inf))
+
+
+def _nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
+    """Autograd's nodes behind some tensors."""
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        new = {source for source, _ in node.next_functions if source is not None} - seen
+        seen |= new
+        waiting += new
+
+
+def _leaves(theta: Tensors) -> Tensors:
+    return [part.detach().requires_grad_() for part in theta]
+
+
+def _differentiable(slopes: Sequence[Any]) -> dict[int, Tensor]:
+    return {
+        place: slope
+        for place, slope in enumerate(slopes)
+        if slope is not None and slope.requires_grad
+    }
+
+
+def _back(
+    function: TensorFunction,
+    leaves: Tensors,
+    outputs: Tensors,
+    inputs: Tensors,
+    directions: Tensors,
+) -> Tensors:
+    """Σ directions · ∂outputs/∂inputs."""
+    if not outputs:
+        return [torch.zeros_like(part) for part in inputs]
+    kept: dict[str, Any] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    with function.holding(leaves):
+        return list(torch.autograd.grad(outputs, inputs, directions, **kept))

@@ -322,7 +322,8 @@ def test_a_custom_function_without_forward_derivative() -> None:
         )
     )
     assert torch.equal(op @ torch.ones(2), torch.tensor([6.0, 12.0]))
-    assert "autograd's graph" in repr(op)
+    # Traced by double backward, which needs none.
+    assert op.methods == ("straight line",)
 
 
 class Wrong(torch.autograd.Function):

@@ -3,10 +3,10 @@ branches, traced once and linear in v.
 
     H v = d/dε ∇J(θ + ε v) at ε = 0
 
-is traced, forward over reverse, with placeholders for θ, for the batch and for v. What does not
-depend on v (the activations, the backward signals, f' and f'') goes to one program, ``prepare``,
-and the rest, linear in v, to another, ``apply``. One trace serves every batch of the same shapes
-and every θ.
+is traced, forward over reverse or by double backward, with placeholders for θ, for the batch and
+for v. What does not depend on v (the activations, the backward signals, f' and f'') goes to one
+program, ``prepare``, and the rest, linear in v, to another, ``apply``. One trace serves every batch
+of the same shapes and every θ.
 
 `torch.func.linearize` has the same idea and stops short of it: it traces anew for every batch and
 every θ, and in-place operations keep it from moving everything that it could out of the product.
@@ -120,13 +120,24 @@ class TracedProduct:
 
 
 def trace(
-    product: Callable[[Tensors, Tensors, Tensors], Tensors], theta: Tensors, inputs: Tensors
+    product: Callable[[Tensors, Tensors, Tensors], Tensors],
+    theta: Tensors,
+    inputs: Tensors,
+    by_autograd: bool = False,
 ) -> TracedProduct:
     """Trace (θ, inputs, v) -> H v for tensors of these shapes, and cut it by what depends on v.
 
     Nothing is computed: the trace runs on shapes alone, so that whatever would look at a value (a
     mask that selects) stops it instead of being frozen into the program. What a function takes from
     around it is given to it, and known, by `hesse.capture.closure_conversion`.
+
+    Args:
+        product: the product.
+        theta: the parameters.
+        inputs: what else it depends on.
+        by_autograd: it is made by plain autograd, and is traced in two steps: a function with a
+            backward of its own is made of operations before those that write are replaced, which
+            goes by `torch.func`.
 
     Raises:
         Unsuitable: the program would not be a pure function of its arguments.
@@ -142,10 +153,15 @@ def trace(
 
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's
     # thread-local dispatch state broken, so that the next plain autograd.grad fails.
-    of_shapes = quiet()(make_fx(torch.func.functionalize(unfused), tracing_mode="fake"))
     v = [torch.zeros_like(p) for p in theta]
+
+    @quiet()
+    def of_shapes() -> fx.GraphModule:
+        made = make_fx(unfused, tracing_mode="fake")(theta, inputs, v) if by_autograd else unfused
+        return make_fx(torch.func.functionalize(made), tracing_mode="fake")(theta, inputs, v)
+
     with tracing():
-        traced = _in_own_thread(lambda: of_shapes(theta, inputs, v))
+        traced = _in_own_thread(of_shapes)
     graph = traced.graph
     graph.set_codegen(CodeGen())
     for node in graph.nodes:
@@ -156,6 +172,13 @@ def trace(
             setattr(traced, node.target, getattr(traced, node.target).clone())
     simplify(graph, _tangents(graph, len(theta)))
     return _cut(traced, len(theta))
+
+
+def depends_on_values(error: Exception) -> bool:
+    """Whether a trace failed for want of a value, which it has not however it is made."""
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+    return isinstance(error, GuardOnDataDependentSymNode)
 
 
 def _in_own_thread(work: Callable[[], Any]) -> Any:

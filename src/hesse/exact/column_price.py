@@ -1,27 +1,37 @@
 """What columns take: products with the Hessian of a batch, rehearsed on a few of its samples."""
 
 import dataclasses
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from hesse.capture.straight_line import Unsuitable
 from hesse.certificates.reference import kept_by_gradient
 from hesse.cost import Cost
 from hesse.data.batch import Batch
-from hesse.exact.columns import WIDEST, Rows, one_by_one, side_by_side
+from hesse.derivatives import KeptGradient
+from hesse.exact.columns import WIDEST, Rows, one_by_one, side_by_side, source_of
 from hesse.process.circumstances import is_passing
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal
+from hesse.products.linearize import CACHES
 from hesse.products.terms import Term, batch_term
 
 # How many products side by side are rehearsed; one alone is another computation.
 _WIDTHS = (2, 4)
-# How many samples are worked on: two numbers of them, for what each adds. Not on shapes alone: the
-# user's function may look at values, and close over tensors that have them.
-_FEW, _MORE = 2, 4
+# How many samples are worked on: two numbers of them, for what each adds; of fewer, parameters are
+# larger than activations. Not on shapes alone: the user's function may look at values, and close
+# over tensors that have them.
+_FEW, _MORE = 16, 32
 # A batch is not cut to fewer samples: every piece starts all operations anew.
 _LEAST_PIECE = 16
+# So many products go side by side though caches do not hold them, of which they get so much: the
+# gradient lies there too.
+_LEAST_WIDTH, _SHARE_OF_CACHES = 16, 0.5
+# Where products cannot be rehearsed: what a gradient keeps, in units of what a product passes back.
+_KEPT = 2.0
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,11 @@ class ColumnPrice:
         fixed: bytes that are alive in any case.
         each: and with every product side by side.
         check: and while the first of them are held against one taken alone.
-        start: what evaluating the gradient costs, once for as many as go side by side.
+        start: what making the gradient costs, which serves all products.
         product: what a product costs.
         sizes: of the parameters.
         widest: how many products may go side by side.
+        places: of the parameters, in the order in which the function uses them.
     """
 
     samples: int
@@ -49,16 +60,17 @@ class ColumnPrice:
     product: Price
     sizes: Mapping[str, int] = field(default_factory=dict)
     widest: int = WIDEST
+    places: Sequence[int] = ()
 
     @property
     def order(self) -> tuple[str, ...]:
         """The parameters, in the order in which they bring blocks."""
-        return tuple(self.sizes)
+        names = tuple(self.sizes)
+        return tuple(names[place] for place in self.places) or names
 
     def piece(self, budget: float, asked: Rows, may_cut: bool) -> int:
         """How many samples are worked on at once."""
-        most = self._most(asked)
-        needed = self.fixed + self.check + self.each * min(most, self.widest)
+        needed = self.bytes(math.inf, self.samples, asked)
         if not may_cut or needed <= budget:
             return self.samples
         return min(self.samples, max(_LEAST_PIECE, int(self.samples * budget / needed)))
@@ -67,8 +79,9 @@ class ColumnPrice:
         """How many products go side by side in so many bytes."""
         share = piece / self.samples
         free = budget - share * (self.fixed + self.check)
-        most = free / (share * self.each) if self.each else self.widest
-        return int(max(1, min(self.widest, most)))
+        each = max(1.0, share * self.each)
+        cached = max(_LEAST_WIDTH, _SHARE_OF_CACHES * CACHES / each)
+        return int(max(1, min(self.widest, cached, free / each)))
 
     def towards(self, more: "ColumnPrice", times: float) -> "ColumnPrice":
         """That of more samples, each adding as much as those between the two."""
@@ -94,26 +107,24 @@ class ColumnPrice:
             on(self.check, more.check),
             price(self.start, more.start),
             price(self.product, more.product),
+            widest=self.widest,
+            places=self.places,
         )
 
     def bytes(self, budget: float, piece: int, asked: Rows) -> float:
         """What is alive at once."""
-        width = min(self._most(asked), self.width(budget, piece))
+        width = min(max(self.sizes[name] for name in asked), self.width(budget, piece))
         return piece / self.samples * (self.fixed + self.check + self.each * width)
-
-    def _most(self, asked: Rows) -> int:
-        return max(self.sizes[name] for name in asked)
 
     def of(self, asked: Rows, budget: float, piece: int) -> Price:
         """The price of all rows of the parameters that something is asked of, over all the
         data."""
         sizes = [self.sizes[name] for name in asked]
         slabs = sum(-(-size // self.width(budget, piece)) for size in sizes)
-        total = self.product * sum(sizes) + self.start * slabs
-        times = self.all_samples / self.samples
+        total = (self.product * sum(sizes) + self.start) * (self.all_samples / self.samples)
         # The products of a slab are one call of each operation, however many.
-        calls = slabs * (self.start.calls + self.product.calls)
-        return dataclasses.replace(total * times, calls=calls * -(-self.all_samples // piece))
+        calls = self.start.calls + slabs * self.product.calls
+        return dataclasses.replace(total, calls=calls * -(-self.all_samples // piece))
 
 
 def largest_batch(cost: Cost, signature: Hashable) -> tuple[Batch | None, int]:
@@ -145,12 +156,12 @@ def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
     try:
         # PyTorch ends the process where transforms that the user's function nests are watched
         # operation by operation.
-        if kept_by_gradient(cost, None if batch is None else batch.take(slice(0, _FEW))) is None:
-            return unknown
+        some = None if batch is None else batch.take(slice(0, _FEW))
+        line = _guessed if kept_by_gradient(cost, some) is None else _line
         if batch is None or batch.size <= _MORE:
-            return _line(batch_term(cost, batch), place)
+            return line(batch_term(cost, batch), place)
         few, more = (
-            _line(batch_term(cost, batch.take(slice(0, count))), place) for count in (_FEW, _MORE)
+            line(batch_term(cost, batch.take(slice(0, count))), place) for count in (_FEW, _MORE)
         )
         return few.towards(more, (batch.size - _FEW) / (_MORE - _FEW))
     # Of any operation; what does not go side by side at all has no price that is known.
@@ -163,26 +174,39 @@ def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
 def _line(term: Term, place: int) -> ColumnPrice:
     """What any number of products take, from what two numbers of them take."""
     low, high = _WIDTHS
-    few, more = (_counts(term, place, width) for width in _WIDTHS)
+    with Rehearsal(shapes_only=False) as start:
+        source = source_of(term)
+    few, more = (_counts(source, term, place, width) for width in _WIDTHS)
     with Rehearsal(shapes_only=False) as alone:
-        one_by_one(term, place, range(len(term.theta)))(_basis(term.theta[place], 1))
+        one_by_one(source, place, range(len(term.theta)))(_basis(term.theta[place], 1))
     each = max(0.0, (more.peak - few.peak) / (high - low))
     product = (more.price + few.price * -1) * (1 / (high - low))
-    start = few.price + product * -low
+    fixed = max(start.peak, start.alive + few.peak - low * each)
     return ColumnPrice(
         1,
         1,
-        max(0.0, few.peak - low * each),
+        fixed,
         each,
         alone.peak,
-        start,
+        start.price + few.price + product * -low,
         product,
+        places=source.order if isinstance(source, KeptGradient) else (),
     )
 
 
-def _counts(term: Term, place: int, width: int) -> Rehearsal:
+def _guessed(term: Term, _: int) -> ColumnPrice:
+    """What is known of products that have not been made."""
+    source = source_of(term)
+    if not isinstance(source, KeptGradient):
+        raise Unsuitable("products with another curvature are known when they have been made")
+    passed = float(source.passed)
+    start, product = Price(moved=_KEPT * passed), Price(moved=2 * passed)
+    return ColumnPrice(1, 1, _KEPT * passed, passed, passed, start, product, places=source.order)
+
+
+def _counts(source: KeptGradient | Term, term: Term, place: int, width: int) -> Rehearsal:
     with Rehearsal(shapes_only=False) as counts:
-        side_by_side(term, place, range(len(term.theta)))(_basis(term.theta[place], width))
+        side_by_side(source, place, range(len(term.theta)))(_basis(term.theta[place], width))
     return counts
 
 

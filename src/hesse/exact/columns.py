@@ -2,7 +2,9 @@
 not contracted.
 
 Where the product is traced it is one-sided: it is restricted to the tangents of the parameter, and
-to the rows that are asked for, those of the parameters after it; symmetry brings the others.
+to the rows that are asked for, those of the parameters after it; symmetry brings the others. Where
+it cannot be traced one gradient is kept with its graph, for all parameters, and the way back from
+each of its parts ends at those rows too.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
@@ -14,8 +16,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from hesse.certificates.drawing import drawn, generator
+from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch
-from hesse.derivatives import DoubleBackward, ReverseOverReverse, Tensors
+from hesse.derivatives import DoubleBackward, KeptGradient, ReverseOverReverse, Tensors
 from hesse.process.circumstances import is_interrupted
 from hesse.products.agreement import difference
 from hesse.products.linearize import StraightLine, straight_line
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 Products = Callable[[Tensor], Tensors]
 # For each parameter the others whose blocks with it are asked for.
 Rows = Mapping[str, Sequence[str]]
-# At most this many products share one evaluation of the model: by then what one evaluation costs is
-# a small share of theirs.
+# At most this many products go side by side: by then what starting an operation costs is a small
+# share of theirs.
 WIDEST = 256
 
 
@@ -118,6 +121,11 @@ class TermProducts:
         trusted = self._cost.captures.setdefault("straight lines", set())
         return straight_line(self._term, trusted) if self._traced else None
 
+    @cached_property
+    def source(self) -> "KeptGradient | Term":
+        """What the other products are made from."""
+        return source_of(self._term)
+
     def ways(self, name: str, others: Sequence[str]) -> list[Callable[[], Products]]:
         """The ways for tangents in a parameter, the fastest first."""
         index = self._cost.layout.index
@@ -126,8 +134,8 @@ class TermProducts:
         first = [] if line is None else [lambda: one_sided(line, place, places)]
         return [
             *first,
-            lambda: side_by_side(self._term, place, places),
-            lambda: one_by_one(self._term, place, places),
+            lambda: side_by_side(self.source, place, places),
+            lambda: one_by_one(self.source, place, places),
         ]
 
     @property
@@ -198,10 +206,19 @@ def one_sided(line: StraightLine, place: int, others: Sequence[int]) -> Products
     return products
 
 
-def side_by_side(term: Term, place: int, others: Sequence[int]) -> Products:
-    """Products with tangents in the parameter at a place, all in one call; one evaluation of the
-    gradient serves all."""
-    product = term.product(ReverseOverReverse(), [place])
+def source_of(term: Term) -> KeptGradient | Term:
+    """What products with a term are made from, once for all parameters: its gradient, or the term
+    itself for another curvature than H, which is made of other derivatives too."""
+    if term.curvature is HESSIAN:
+        return KeptGradient(term.function, term.theta)
+    return term
+
+
+def side_by_side(source: KeptGradient | Term, place: int, others: Sequence[int]) -> Products:
+    """Products with tangents in the parameter at a place, all in one call."""
+    if isinstance(source, KeptGradient):
+        return lambda tangents: source.side_by_side([place], others, [tangents])
+    product = source.product(ReverseOverReverse(), [place])
 
     def chosen(tangent: Tensor) -> Tensors:
         parts = product([tangent])
@@ -210,9 +227,11 @@ def side_by_side(term: Term, place: int, others: Sequence[int]) -> Products:
     return vmap(chosen)
 
 
-def one_by_one(term: Term, place: int, others: Sequence[int]) -> Products:
+def one_by_one(source: KeptGradient | Term, place: int, others: Sequence[int]) -> Products:
     """The same, each in plain autograd."""
-    product = term.product(DoubleBackward(), [place])
+    if isinstance(source, KeptGradient):
+        return lambda tangents: source.one_by_one([place], others, [tangents])
+    product = source.product(DoubleBackward(), [place])
 
     def products(tangents: Tensor) -> Tensors:
         each = [product([tangent]) for tangent in tangents]

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from hesse.capture.closure_conversion import closed_over
-from hesse.capture.straight_line import TracedProduct, Unsuitable, trace
+from hesse.capture.straight_line import TracedProduct, Unsuitable, depends_on_values, trace
 from hesse.cost import Cost
 from hesse.curvatures.hessian import HESSIAN
-from hesse.derivatives import DoubleBackward, ForwardOverReverse, Tensors
+from hesse.derivatives import Derivatives, DoubleBackward, ForwardOverReverse, Tensors
 from hesse.errors import HesseValueError, in_a_line
 from hesse.process.circumstances import is_interrupted, is_passing
 from hesse.process.quiet import quiet
@@ -284,13 +284,29 @@ def _program_of(term: Term) -> TracedProduct:
                 " of its own"
             )
 
-        def product(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
-            return dataclasses.replace(term, theta=theta, inputs=inputs).product(
-                ForwardOverReverse()
-            )(v)
-
-        program = term.programs[key] = trace(product, term.theta, term.inputs)
+        program = term.programs[key] = _traced(term)
     return program
+
+
+def _traced(term: Term) -> TracedProduct:
+    """Forward over reverse, which has the shorter program; or double backward, which takes more:
+    functions with a backward of their own, gradients that the model itself makes."""
+
+    def traced(by: Derivatives, by_autograd: bool) -> TracedProduct:
+        def product(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
+            return dataclasses.replace(term, theta=theta, inputs=inputs).product(by)(v)
+
+        return trace(product, term.theta, term.inputs, by_autograd)
+
+    try:
+        return traced(ForwardOverReverse(), False)
+    except Exception as error:
+        if is_passing(error) or depends_on_values(error):
+            raise
+        try:
+            return traced(DoubleBackward(), True)
+        except Exception as again:
+            raise (again if is_passing(again) else error) from None
 
 
 def _require_agreement(linear: StraightLine, term: Term) -> None:
