@@ -3,21 +3,32 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench import refused
+
 Arrays = tuple[Tensor, Tensor]
+# By hesse's names; of a model that gives the cost itself, that.
+LOSSES: dict[str | None, Callable[[Any, Tensor], Tensor]] = {
+    "cross_entropy": F.cross_entropy,
+    "mse": F.mse_loss,
+    None: lambda value, _: value,
+}
 
 
 @dataclass(frozen=True)
 class Problem:
     """One model with its data, ready to be asked for its Hessian. The loss is the mean cross
-    entropy."""
+    entropy where no other is named."""
 
     model: nn.Module
     x: Tensor
     y: Tensor
+    loss: str | None = "cross_entropy"
 
     @property
     def size(self) -> int:
@@ -34,13 +45,16 @@ class Case:
     model: Callable[[], nn.Module]
     data: Callable[[], Arrays]
     targets: dict[str, float] = field(default_factory=dict)
+    loss: str | None = "cross_entropy"
+    # Given as a function of its parameters, and not as a model with its data.
+    function: bool = False
 
     def build(self) -> Problem:
         """The problem, the same in every run and every process; the caller's random state is left
         as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return Problem(self.model(), *self.data())
+            return Problem(self.model(), *self.data(), self.loss)
 
 
 def dense(*widths: int) -> Callable[[], nn.Module]:
@@ -208,6 +222,22 @@ def sequences(samples: int, steps: int, features: int, classes: int) -> Callable
     return lambda: (torch.randn(samples, steps, features), torch.randint(classes, (samples,)))
 
 
+def lengths(samples: int, steps: int, features: int, classes: int) -> Callable[[], Arrays]:
+    """Standard normal sequences of many lengths, each in its first number, with a label."""
+
+    def make() -> Arrays:
+        x, y = sequences(samples, steps, features, classes)()
+        x[:, 0, 0] = torch.randint(steps // 3, steps + 1, (samples,))
+        return x, y
+
+    return make
+
+
+def numbers(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Callable[[], Arrays]:
+    """Standard normal inputs and targets of some shapes."""
+    return lambda: (torch.randn(inputs), torch.randn(outputs))
+
+
 def digits() -> Arrays:
     """scikit-learn's 1,797 handwritten digits as rows of 64 brightnesses from 0 to 1."""
     # Here, because a process whose memory is measured must not hold scikit-learn.
@@ -276,4 +306,65 @@ POSITION_CASES = [
     Case("batch norms at rest", batch_normed, images(64, 16, 28), {"columns": 8}),
     Case("residual blocks", residual, gaussian(500, 16, 5), {"columns": 10}),
     Case("as LeNet", lenet, images(128, 28, 10), {"columns": 36}),
+]
+
+# What `torch.export` refuses, or what couples samples: by the traced product where it can be
+# traced, else by a kept graph.
+_TRACED, _KEPT = {"columns": 1.5}, {"columns": 1.0}
+FALLBACK_CASES = [
+    Case("branch on a value", lambda: refused.Branching(12, 32, 6), gaussian(128, 12, 6), _TRACED),
+    Case(
+        "loop until it rests", lambda: refused.Equilibrium(8, 24, 5), gaussian(128, 8, 5), _TRACED
+    ),
+    Case(
+        "autograd.Function",
+        lambda: refused.OwnFunction(12, 32, 32, 6, old=False),
+        gaussian(256, 12, 6),
+        _TRACED,
+        function=True,
+    ),
+    Case(
+        "autograd.Function, as before torch.func",
+        lambda: refused.OwnFunction(12, 32, 32, 6, old=True),
+        gaussian(256, 12, 6),
+        _TRACED,
+    ),
+    Case(
+        "torch.func inside",
+        lambda: refused.Equation(32),
+        numbers((128, 1), (128, 1)),
+        _KEPT,
+        "mse",
+    ),
+    Case(
+        "autograd.grad inside",
+        lambda: refused.Forces(4, 32),
+        numbers((64, 12), (64, 12)),
+        _TRACED,
+        "mse",
+    ),
+    Case("checkpoints", lambda: refused.Checkpointed(12, 24, 6), gaussian(128, 12, 6), _TRACED),
+    Case(
+        "complex numbers",
+        lambda: refused.Spectral(8, 5, 3),
+        numbers((16, 32, 1), (16, 32, 1)),
+        _TRACED,
+        "mse",
+    ),
+    Case("loops over lengths", lambda: refused.Ragged(4, 20, 5), lengths(12, 12, 4, 5), _TRACED),
+    Case("experts by a mask", lambda: refused.Experts(10, 16, 5, 4), gaussian(128, 10, 5), _KEPT),
+    Case(
+        "Gaussian process",
+        lambda: refused.Latent(120, 5),
+        numbers((120, 8), (120,)),
+        _TRACED,
+        None,
+        function=True,
+    ),
+    Case(
+        "batch norms in training",
+        lambda: refused.normed_in_training(8, 72, 10),
+        images(32, 12, 10),
+        _TRACED,
+    ),
 ]

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.cases import Problem
+from bench.cases import LOSSES, Problem
 from bench.measure import available_memory, timed
 
 CHUNK = 256
@@ -56,7 +55,8 @@ def flat_cost(
     def cost(theta: Tensor) -> Tensor:
         pieces = zip(parameters.items(), theta.split(sizes), strict=True)
         values = {name: piece.reshape(value.shape) for (name, value), piece in pieces}
-        return F.cross_entropy(torch.func.functional_call(problem.model, values, (x,)), problem.y)
+        prediction = torch.func.functional_call(problem.model, values, (x,))
+        return LOSSES[problem.loss](prediction, problem.y)
 
     return cost, torch.cat([value.reshape(-1) for value in parameters.values()])
 

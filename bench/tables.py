@@ -12,6 +12,7 @@ ORDER = [
     "dense",
     "certificates",
     "positions",
+    "fallback",
     "diagonal",
     "operator",
     "derivations",
