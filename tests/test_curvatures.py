@@ -228,6 +228,21 @@ def test_diagonal(subject: tuple[Cost, str, Tensor]) -> None:
     assert found.certificate is not None  # type: ignore[attr-defined]
 
 
+def test_a_diagonal_goes_down_by_the_rows_of_the_prediction() -> None:
+    """Below which everything counts as linear, however large S of its sites would be."""
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1), nn.Tanh()),
+        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)),
+    ).double()
+    cost = Cost(model, "cross_entropy", (x(3, 1, 40, 40), torch.arange(3)))
+    assert hesse.plan(cost, diagonal=True).by_columns
+    assert not hesse.plan(cost, diagonal=True, curvature="gauss_newton").by_columns
+    found = hesse.diagonal(cost, curvature="gauss_newton", certify=False)
+    units = torch.eye(cost.layout.size, dtype=torch.float64)
+    expected = (hesse.operator(cost, curvature="gauss_newton") @ units).diagonal()
+    assert relative(cost.layout.flatten(found), expected) < 1e-10
+
+
 def test_operator_by_every_method(subject: tuple[Cost, str, Tensor]) -> None:
     cost, name, C = subject
     V = torch.randn(cost.layout.size, 3, dtype=torch.float64)

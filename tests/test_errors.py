@@ -463,6 +463,11 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         r"pairs and block_diagonal: give one of the two",
     ),
+    "the diagonal and the block diagonal": (
+        lambda: hesse.plan(cost(), diagonal=True, block_diagonal=True),
+        ValueError,
+        r"diagonal, pairs and block_diagonal: give one of them",
+    ),
     "a block that is not planned": (
         lambda: hesse.plan(cost(), block_diagonal=True).strategy("0.weight", "0.bias"),
         ValueError,

@@ -110,6 +110,9 @@ class BackwardPass:
                 sizes[key], held[key] = pair.sizes, counts.alive
                 if use is not None:
                     use(pair)
+            # What is done at the lowest site, behind which no value is passed.
+            if use is not None and sizes:
+                note(next(reversed(sizes))[0][0])
         return Passage(tuple(passed), tuple(peaks), tuple(prices), sizes, held)
 
     def _pairs(

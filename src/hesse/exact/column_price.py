@@ -75,7 +75,7 @@ class ColumnPrice:
             return self.samples
         return min(self.samples, max(_LEAST_PIECE, int(self.samples * budget / needed)))
 
-    def width(self, budget: float, piece: int) -> int:
+    def width(self, budget: float, piece: int, asked: Rows) -> int:
         """How many products go side by side in so many bytes."""
         share = piece / self.samples
         free = budget - share * (self.fixed + self.check)
@@ -113,14 +113,15 @@ class ColumnPrice:
 
     def bytes(self, budget: float, piece: int, asked: Rows) -> float:
         """What is alive at once."""
-        width = min(max(self.sizes[name] for name in asked), self.width(budget, piece))
+        most = max(self.sizes[name] for name in asked)
+        width = min(most, self.width(budget, piece, asked))
         return piece / self.samples * (self.fixed + self.check + self.each * width)
 
     def of(self, asked: Rows, budget: float, piece: int) -> Price:
         """The price of all rows of the parameters that something is asked of, over all the
         data."""
         sizes = [self.sizes[name] for name in asked]
-        slabs = sum(-(-size // self.width(budget, piece)) for size in sizes)
+        slabs = sum(-(-size // self.width(budget, piece, asked)) for size in sizes)
         total = (self.product * sum(sizes) + self.start) * (self.all_samples / self.samples)
         # The products of a slab are one call of each operation, however many.
         calls = self.start.calls + slabs * self.product.calls

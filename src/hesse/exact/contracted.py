@@ -8,6 +8,7 @@ from typing import final
 from hesse.cost import Cost
 from hesse.exact.assemble import entries_apart
 from hesse.exact.contraction.choice import choose
+from hesse.exact.contraction.pair import Estimate
 from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.plan import PlannedContraction
 from hesse.exact.way_down import WayDown
@@ -59,6 +60,8 @@ class Contracted:
         self.contractions: dict[PairKey, PlannedContraction] = {}
         for key, sizes in down.dry_run.few.sizes.items():
             order, estimate = choose(sizes, samples, budget / cost.dtype.itemsize)
+            # Entries alone are made without any order, and rehearsed on the way down.
+            estimate = estimate if blocks else Estimate(0.0, 0.0, 0.0, calls=0.0)
             self.contractions[key] = PlannedContraction(down.keys[key], order, estimate, sizes)
         needs = self._needs(blocks)
         # What is laid out apart is there however few the samples: smaller chunks save none of it.

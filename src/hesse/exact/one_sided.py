@@ -61,22 +61,23 @@ class OneSidedPrice:
         )
         return max(1, int(self.samples * share)) if may_cut else self.samples
 
-    def width(self, budget: float, piece: int) -> int:
+    def width(self, budget: float, piece: int, asked: Rows) -> int:
         """How many products are made before they are added to the result; no more than a slab of
         them go side by side."""
-        share = piece / self.samples
+        share, row = piece / self.samples, max(self._row(*each) for each in asked.items())
         free = budget - share * self.program.kept
         each = share * self._room
-        if (few := free / (each + self._row)) <= self._slab(piece):
+        if (few := free / (each + row)) <= self._slab(piece):
             return max(1, int(few))
-        return int((free - self._slab(piece) * each) / self._row)
+        return int((free - self._slab(piece) * each) / row)
 
     def bytes(self, budget: float, piece: int, asked: Rows) -> float:
         """What is alive at once."""
         share, most = piece / self.samples, max(self.sizes[name] for name in asked)
-        width = min(most, self.width(budget, piece))
+        width = min(most, self.width(budget, piece, asked))
         slab = min(width, self._slab(piece)) * share * self._room
-        return share * self.program.kept + slab + width * self._row
+        row = max(self._row(*each) for each in asked.items())
+        return share * self.program.kept + slab + width * row
 
     def _slab(self, piece: int) -> int:
         """How many products go side by side, so that caches hold them."""
@@ -87,21 +88,20 @@ class OneSidedPrice:
         """Bytes for each product of a slab."""
         return _HOLES_OF_A_SLAB * self.program.room
 
-    @property
-    def _row(self) -> int:
-        """Bytes of a row of H, and of its tangent, which is no larger."""
-        return 2 * self.itemsize * sum(self.sizes.values())
+    def _row(self, name: str, others: Sequence[str]) -> int:
+        """Bytes of what is asked of a row of H, and of its tangent."""
+        return 2 * self.itemsize * max(self.sizes[name], sum(self.sizes[o] for o in others))
 
     def of(self, asked: Rows, budget: float, piece: int) -> Price:
         """The price of all rows asked for, over all the data."""
-        slab = min(self._slab(piece), self.width(budget, piece))
+        slab = min(self._slab(piece), self.width(budget, piece, asked))
         times, pieces = self.all_samples / self.samples, -(-self.all_samples // piece)
         total = Price()
         for name, others in asked.items():
             each, size = self._product(name, others), self.sizes[name]
             total += replace(each * (size * times), calls=each.calls * -(-size // slab) * pieces)
             # The rows are added to the result.
-            total += Price(moved=self._row * size * pieces)
+            total += Price(moved=self._row(name, others) * size * pieces)
         return total
 
     def cheapest(

@@ -2,7 +2,7 @@
 how many samples, and what that takes, as a rehearsal on shapes shows it."""
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import final
@@ -15,7 +15,8 @@ from hesse.exact.contracted import Contracted, names_of
 from hesse.exact.fallback import Failure, Strategy, failures
 from hesse.exact.one_sided import OneSidedPrice, one_sided_price
 from hesse.exact.plan import BlockPlan, NamePair, PlannedContraction, PlanPart
-from hesse.exact.way_down import Use, WayDown, way_down
+from hesse.exact.propagation.sweep import Sweep
+from hesse.exact.way_down import Use, WayDown, sweep_to, way_down
 from hesse.process.price import Price, duration
 from hesse.process.rates import Rates, rates
 
@@ -70,6 +71,7 @@ class PartPlanner:
         roomy: bool,
     ) -> None:
         self._cost, self._signature, names = cost, signature, cost.layout.names
+        self._entries_alone = use is not None
         # Of what is asked for so much is for tensors.
         budget = int(budget / _HOLES)
         self.notes: list[str] = []
@@ -81,9 +83,10 @@ class PartPlanner:
             captured = capture(cost, signature)
             fallbacks = {
                 **captured.fallbacks,
-                **_too_many_outputs(cost, captured, budget),
                 **{name: failed[name].text for name in names if name in failed},
             }
+            sweep = partial(sweep_to, cost, captured, wanted, fallbacks, use)
+            fallbacks = {**_too_many_outputs(cost, captured, budget, sweep), **fallbacks}
             down = way_down(cost, captured, signature, wanted, fallbacks, use)
             while more := _too_dear(cost, captured, down, budget):
                 fallbacks |= more
@@ -185,7 +188,7 @@ class PartPlanner:
             price = column_price(cost, largest, part.signature)
         asked = rows_asked(sorted(names, key=price.order.index), wanted)
         piece = price.piece(budget, asked, may_cut)
-        width = price.width(budget, piece)
+        width = price.width(budget, piece, asked)
         self.part = replace(
             part, asked=asked, singly=singly, traced=traced, piece=piece, width=width
         )
@@ -223,6 +226,8 @@ class PartPlanner:
         text = ", ".join(
             name if count == 1 else f"{count} × {name}" for name, count in orders.items()
         )
+        if self._entries_alone:
+            text = "entries alone"
         operations = (
             sum(c.estimate.operations * _share(self._cost, names, c) for c in bringing)
             * self.part.samples
@@ -233,26 +238,37 @@ class PartPlanner:
         return BlockPlan(names, shape, "contraction", text, operations, held)
 
 
-def _too_many_outputs(cost: Cost, captured: Captured, budget: int) -> dict[str, str]:
+def _too_many_outputs(
+    cost: Cost, captured: Captured, budget: int, sweep: Callable[[], Sweep]
+) -> dict[str, str]:
     """Parameters whose sites have so many positions × outputs that their own S would cost more than
     columns, with the reason."""
     activations = sum(node.size for node in captured.graph.nodes)
-    fallbacks = {}
+    fallbacks, down = {}, None
     for site in captured.sites:
         names = {use.parameter for use in site.uses}
-        entries, size = site.size**2, sum(cost.layout.sizes[name] for name in names)
+        size = sum(cost.layout.sizes[name] for name in names)
+        most = min(
+            budget / (_COPIES_OF_S * cost.dtype.itemsize),
+            _PASSES_OF_A_PRODUCT * size * activations / _PASSES_OVER_S,
+        )
+        if site.size**2 <= most:
+            continue
+        # Few sites have that many, and there are ways down on which less is carried to them.
+        down = sweep() if down is None else down
+        entries = down.entries(site)
+        if entries <= most:
+            continue
         if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
             reason = (
-                f"its S has {site.size} × {site.size} entries for each sample, more than the"
-                " memory allows"
+                f"its S has {entries // site.size} × {site.size} entries for each sample, more than"
+                " the memory allows"
             )
-        elif _PASSES_OVER_S * entries > _PASSES_OF_A_PRODUCT * size * activations:
+        else:
             reason = (
                 f"its {site.size} tangents (positions × outputs) would cost more than {size}"
                 " products"
             )
-        else:
-            continue
         fallbacks |= dict.fromkeys(names, reason)
     return fallbacks
 

@@ -46,11 +46,12 @@ def plan(
     *,
     pairs: Iterable[NamePair] | None = None,
     block_diagonal: bool = False,
+    diagonal: bool = False,
     curvature: str | Curvature = "hessian",
     memory: int | None = None,
 ) -> Plan:
-    """What `hessian(cost)` with the same arguments would do: strategy and order per block,
-    operations, memory, fallbacks.
+    """What `hessian(cost)` with the same arguments would do, or `diagonal(cost)`: strategy and
+    order per block, operations, time, memory, fallbacks.
 
     The structure is found by carrying a few samples' shapes down the graph, which computes nothing
     and takes no memory. The first plan for a model also traces it, holds the trace and the
@@ -62,13 +63,14 @@ def plan(
         cost: the cost.
         pairs: blocks by name; by default all.
         block_diagonal: only the blocks of each parameter with itself.
+        diagonal: what `hesse.diagonal` would do.
         curvature: what of the second derivatives: ``"hessian"``, all of them; ``"gauss_newton"``;
             ``"functional"``, what the first has beside the second; or another `Curvature`.
         memory: bytes that the work may use beyond the result.
 
     Raises:
-        HesseError: unknown names, both ``pairs`` and ``block_diagonal``, or a cost that PyTorch
-            cannot differentiate twice.
+        HesseError: unknown names, more than one of ``pairs``, ``block_diagonal`` and ``diagonal``,
+            or a cost that PyTorch cannot differentiate twice.
 
     Example:
         >>> import torch, hesse
@@ -79,13 +81,17 @@ def plan(
         'contraction'
     """
     cost = curved(cost, curvature)
+    require_flags(diagonal=diagonal)
+    if diagonal and (block_diagonal or pairs is not None):
+        raise HesseValueError(
+            "diagonal, pairs and block_diagonal: give one of them; diagonal=True is the diagonal"
+            " alone, without any block"
+        )
+    if diagonal:
+        return diagonal_plan(cost, memory)
     wanted = wanted_blocks(cost, pairs, block_diagonal)
-    itemsize = cost.dtype.itemsize
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
-    sizes = cost.layout.sizes
-    result = itemsize * (
-        cost.layout.size**2 if whole else sum(sizes[a] * sizes[b] for a, b in wanted)
-    )
+    result = cost.dtype.itemsize * cost.layout.size**2 if whole else _bytes(cost, wanted)
     free = available_bytes(cost.device)
     default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 2 * _LEAST_WORKING))
     budget = _check_memory(default if memory is None else memory)
@@ -110,11 +116,19 @@ def plan(
 def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     """The plan for `diagonal`: the pairs of uses of the block diagonal, nothing held for a
     result."""
-    default = _SHARE * min(available_bytes(cost.device), 2 * 10**9) + 1
+    wanted = wanted_blocks(cost, None, True)
+    free, result = available_bytes(cost.device), _bytes(cost, wanted)
+    # As much as `hessian` of the same blocks takes, where they fit: it must not have better ways.
+    most = max(2 * 10**9, 2 * result if result <= _MUCH * free else 0)
+    default = _SHARE * min(free, most) + 1
     budget = _check_memory(default if memory is None else memory)
-    return make_plan(
-        cost, wanted_blocks(cost, None, True), budget, 0, memory is None, only_diagonal=True
-    )
+    return make_plan(cost, wanted, budget, 0, memory is None, only_diagonal=True)
+
+
+def _bytes(cost: Cost, wanted: Iterable[NamePair]) -> int:
+    """What some blocks take."""
+    sizes = cost.layout.sizes
+    return cost.dtype.itemsize * sum(sizes[a] * sizes[b] for a, b in wanted)
 
 
 def _check_memory(memory: Any) -> int:

@@ -129,6 +129,19 @@ def _sites_for(
     return sites, partners, keys
 
 
+def sweep_to(
+    cost: Cost,
+    captured: Captured,
+    wanted: tuple[NamePair, ...],
+    fallbacks: dict[str, str],
+    use: Use | None,
+) -> Sweep:
+    """The sweep to the sites of what does not fall back, not rehearsed."""
+    sites, partners, _ = _sites_for(captured, wanted, fallbacks, use is None)
+    straight = cost.curvature.straight(captured.graph)
+    return Sweep(captured.graph, sites, partners, straight, use is not None)
+
+
 def way_down(
     cost: Cost,
     captured: Captured,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.grid import Grid
-from hesse.exact.contraction.pair import Pair, dense
+from hesse.exact.contraction.pair import Pair, ThroughBottleneck, dense
 from hesse.exact.contraction.shared_positions import scattered_delta
 from hesse.graph.structures import Diagonal, RankOne
 
@@ -44,6 +44,8 @@ def add_entries(pair: Pair, total: Tensor) -> None:
 def _is_laid_out(pair: Pair) -> bool:
     """Whether S has its seven axes; two uses on vectors at one site have it as the sweep brought
     it."""
+    if isinstance(pair.jacobian, ThroughBottleneck):
+        return False
     if pair.hessian is None:
         return True
     (_, g, t, _), (_, h, s, _) = pair.a.shape, pair.b.shape
@@ -61,6 +63,8 @@ def _self_entries(pair: Pair) -> Tensor:
     """Σ_n Σ_ts a[g,t,i] S[g,s,o; g,t,o] a[g,s,i], shape (g, o, i)."""
     n, g, t, _ = pair.a.shape
     o = pair.left.shape[1]
+    if isinstance(pair.hessian, ThroughBottleneck):
+        return _entries_through(pair.hessian, pair.a)
     if isinstance(pair.hessian, Diagonal | RankOne):
         weights = (
             pair.hessian.values
@@ -74,6 +78,19 @@ def _self_entries(pair: Pair) -> Tensor:
         weights = hessian.reshape(n, o, o).diagonal(dim1=1, dim2=2)
         return (weights.mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
     return _aligned_hessian(hessian, pair.a, pair.b)
+
+
+def _entries_through(through: ThroughBottleneck, a: Tensor) -> Tensor:
+    """Σ_n Σ_vw L[n,v,·] K[n,v,w] L[n,w,·] of a bottleneck, and of what is added below it."""
+    left, right = through.left, through.right
+    assert right is not None
+    weighed = torch.bmm(through.coefficients, right.flatten(2)).view_as(right)
+    total = torch.einsum("nvgoi,nvgoi->goi", left, weighed)
+    if isinstance(through.local, Diagonal):
+        total += torch.einsum("ngto,ngti->goi", through.local.values, a.square())
+    elif through.local is not None:
+        total += _aligned_hessian(through.local, a, a)
+    return total
 
 
 def _aligned_hessian(hessian: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from hesse.capture.parameter_views import parameter_views
+from hesse.exact.propagation.strait import cuts
 from hesse.graph.graph import Graph
 from hesse.graph.sites import AXES_IN_ORDER, Arrangement, Site, joined
 from hesse.graph.structures import ValueHessian, as_tensor
@@ -91,7 +92,7 @@ def find_independent_positions(
     """The lowest value that alone separates what is above, where positions never meet, from a site
     at or below it."""
     batched = graph.downstream({*graph.data, *sites})
-    for cut in _cuts(graph, sites, active):
+    for cut in cuts(graph, sites, active):
         above = [site for value, site in sites.items() if graph.place[value] > graph.place[cut]]
         # Nothing is gained where the sites above have no positions, nor where the cut's own rows,
         # which are carried on in place of theirs, are more.
@@ -106,21 +107,6 @@ def find_independent_positions(
                 if positions is not None:
                     return positions
     return None
-
-
-def _cuts(graph: Graph, sites: Mapping[str, Site], active: set[str]) -> list[str]:
-    """The active values that alone cross from below to above, the lowest first, from the lowest
-    site up."""
-    lowest = min(graph.place[value] for value in sites)
-    chosen, crossing = [], set()
-    for node in reversed(graph.nodes[lowest : graph.place[graph.output] + 1]):
-        if node.name in active:
-            crossing.add(node.name)
-            if crossing == {node.name}:
-                chosen.append(node.name)
-            crossing.remove(node.name)
-            crossing.update(name for name in node.inputs if name in active)
-    return chosen[::-1]
 
 
 def _rows(graph: Graph, site: Site) -> int:

@@ -20,7 +20,8 @@ Where positions do not meet above some value, the sweep down to it takes them fo
 (`independent_positions`). Two shortcuts keep the rows few. Where one value alone separates what is
 above from a costly operation below, its identity is carried on in place of its cotangents, which
 are multiplied by it on arrival (`Frontier.collapse`). And the lowest site, below which nothing is
-needed, is reached through the smallest value on the way to it (`Bottleneck`).
+needed, is reached through the smallest value on the way to it (`Bottleneck`); all sites, where
+nothing but linear operations lies below a value (`strait`).
 """
 
 from collections.abc import Callable, Iterator
@@ -36,9 +37,10 @@ from hesse.exact.propagation.independent_positions import (
     find_independent_positions,
 )
 from hesse.exact.propagation.pullback import Pullback, is_costly
+from hesse.exact.propagation.strait import find_strait
 from hesse.graph.graph import Graph, Node
 from hesse.graph.sites import Site
-from hesse.graph.structures import Cotangents, ValueHessian, as_tensor, identity
+from hesse.graph.structures import Cotangents, LowRank, ValueHessian, as_tensor, identity
 from hesse.operations.record import Structure
 from hesse.operations.registry import record_of
 
@@ -140,7 +142,7 @@ class Sweep:
         self._active = active_values(graph, sites)
         self.positions = (
             find_independent_positions(graph, self._sites, self._active)
-            if sites and split and not only_diagonal
+            if sites and split
             else None
         )
         self._needs_above: dict[str, set[str]] = {}
@@ -153,14 +155,19 @@ class Sweep:
         }
 
         self._costly_cuts = self._before_costly_operations() if sites else frozenset()
-        self._bottleneck = (
+        self._diagonal_only = self._diagonal_suffices() if only_diagonal and sites else frozenset()
+        # Nothing else than the Hessian of each site with itself is carried past it.
+        alone = sites and self.positions is None and not any(self._partners.values())
+        self._strait = find_strait(graph, self._sites, self._active, linearized) if alone else None
+        if self._strait in self._diagonal_only:
+            self._strait = None
+        self._bottleneck = self._strait or (
             self._smallest_on_the_way()
             if sites and not only_diagonal and self.positions is None
             else None
         )
         # Sites with positions are contracted through the few entries that a Hessian comes from.
-        self._low_rank = not only_diagonal and any(not site.arrange.is_vector for site in sites)
-        self._diagonal_only = self._diagonal_suffices() if only_diagonal and sites else frozenset()
+        self._low_rank = any(not site.arrange.is_vector for site in sites)
 
     def _split(self, positions: IndependentPositions) -> None:
         """Leave the sites above the cut to a sweep of their own, which ends at the cut as at a site
@@ -201,6 +208,15 @@ class Sweep:
             crossing.remove(node.name)
             crossing.update(inputs)
         return frozenset(chosen)
+
+    def entries(self, site: Site) -> int:
+        """How many numbers are carried to a site for its own S, for each sample."""
+        place, size = self._graph.place, site.size
+        if self._strait is not None and place[site.value] < place[self._strait]:
+            return min(size, self._graph.node[self._strait].size) * size
+        if self.positions is not None and site.value not in self._sites:
+            return size * size // self.positions.count
+        return size * size
 
     def _smallest_on_the_way(self) -> str | None:
         """The smallest value, smaller than the lowest site's, that alone separates that site from
@@ -336,12 +352,16 @@ class Sweep:
     ) -> Arrival:
         wanted, bottleneck, above = self._partners[site.value], None, None
         held: dict[Key, Cotangents] = {}
+        hessian = frontier.hessians.get(site.value)
         if aside is None:
             held |= frontier.expanded(site.value, wanted)
         else:
             held |= aside.cotangents
             jacobian = as_tensor(frontier.cotangents(site.value)[BOTTLENECK])
-            bottleneck = Bottleneck(aside.hessian, jacobian)
+            if self._strait is None:
+                bottleneck = Bottleneck(aside.hessian, jacobian)
+            elif aside.hessian is not None:
+                hessian = LowRank(jacobian, aside.hessian)
         if at_cut is not None and self.positions is not None and BOTTLENECK in held:
             needed = self._needs_above[site.value]
             above = Above(
@@ -355,7 +375,7 @@ class Sweep:
         return Arrival(
             site,
             frontier.delta(site.value),
-            frontier.hessians.get(site.value),
+            hessian,
             x,
             _of_role(Role.SITE_DELTA, held, wanted),
             _of_role(Role.SITE_INPUT, held, wanted),
