@@ -4,6 +4,7 @@
     f'(z) of g, as PyTorch's backward   ->  g ⊙ f'(z)
     c + a @ b, c + g ⊙ a                ->  one operation each
     c + (a @ b + d @ e)                 ->  (c + a @ b) + d @ e, one accumulator
+    c + 0, 0 a tangent that is none     ->  c
     s (a @ b), s a number               ->  a @ (s b)
 
 Most of what a product with the Hessian does beside matrix products passes over activations, so that
@@ -43,6 +44,35 @@ _SMOOTH: set[Any] = {
     aten.softplus_backward.default,
     aten.tanh_backward.default,
 }
+_ZEROS: set[Any] = {
+    aten._efficientzerotensor.default,
+    aten.new_zeros.default,
+    aten.zeros.default,
+    aten.zeros_like.default,
+}
+# Zero where their first argument is.
+_OF_ZERO: set[Any] = {
+    *_COPIES,
+    *_SMOOTH,
+    aten.convolution.default,
+    aten.div.Tensor,
+    aten.mean.dim,
+    aten.neg.default,
+    aten.permute.default,
+    aten.reshape.default,
+    aten.select.int,
+    aten.slice.Tensor,
+    aten.squeeze.dim,
+    aten.sum.dim_IntList,
+    aten.t.default,
+    aten.threshold_backward.default,
+    aten.transpose.int,
+    aten.unsqueeze.default,
+}
+# Where any argument is.
+_PRODUCTS: set[Any] = {aten.bmm.default, aten.mm.default, aten.mul.Tensor}
+# Where all are.
+_OF_ALL: set[Any] = {aten.add.Tensor, aten.cat.default, aten.stack.default, aten.sub.Tensor}
 # a + b @ c in one pass over the result.
 _FUSED: dict[Any, Any] = {
     aten.mm.default: aten.addmm.default,
@@ -84,8 +114,10 @@ def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
     """
     _drop_copies(graph)
     _merge_equal(graph)
+    # So that what is used once has one user.
+    graph.eliminate_dead_code()
     _Simplification(graph, moving(graph, tangents)).run(
-        _without_turns, _of_factors, _scaled, *_SUMS
+        _without_zeros, _without_turns, _of_factors, _scaled, *_SUMS
     )
     _merge_equal(graph)
     graph.eliminate_dead_code()
@@ -138,6 +170,27 @@ class _Simplification:
 
     def __init__(self, graph: fx.Graph, moves: set[fx.Node]) -> None:
         self._graph, self._moves = graph, moves
+        self._zero = set[fx.Node]()
+        for node in graph.nodes:
+            if self._is_of_zeros(node):
+                self._zero.add(node)
+
+    def _is_of_zeros(self, node: fx.Node) -> bool:
+        given = node.all_input_nodes
+        if node.target in _ZEROS:
+            return True
+        if node.target in _OF_ZERO:
+            # But for a bias of its own.
+            biased = node.target is aten.convolution.default and arguments(node)[2] is not None
+            return self.is_zero(arguments(node)[_COPIES.get(node.target, 0)]) and not biased
+        if node.target in _PRODUCTS:
+            return any(map(self.is_zero, given))
+        numbers = any(isinstance(argument, int | float) for argument in node.args[:2])
+        return node.target in _OF_ALL and not numbers and all(map(self.is_zero, given))
+
+    def is_zero(self, value: Any) -> bool:
+        """Whether a value is known to be zero, whatever v is."""
+        return isinstance(value, fx.Node) and value in self._zero
 
     def run(self, *rules: "Rule") -> None:
         """Each rule where it applies, from the top down."""
@@ -205,8 +258,9 @@ class _Simplification:
         return first if second == 1 else self.call(aten.mul.Tensor, first, second)
 
     def products(self, node: Any) -> list[tuple[Any, Any]] | None:
-        """The pairs of which a value, used once, is the sum of matrix products."""
-        if not isinstance(node, fx.Node) or len(node.users) > 1 or node.kwargs:
+        """The pairs of which a value that depends on v, used once, is the sum of matrix
+        products."""
+        if not self.moves(node) or len(node.users) > 1 or node.kwargs:
             return None
         if node.target in _FUSED:
             return [(arguments(node)[0], arguments(node)[1])]
@@ -217,6 +271,19 @@ class _Simplification:
 
 
 Rule = Callable[[_Simplification, fx.Node], fx.Node | None]
+
+
+def _without_zeros(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """What is left of a sum with zeros."""
+    if node.target not in (aten.add.Tensor, aten.sub.Tensor) or node.kwargs:
+        return None
+    first, second = arguments(node)
+    if not graph.is_zero(second) and node.target is aten.add.Tensor:
+        first, second = second, first
+    if not graph.is_zero(second) or form(first) is None or form(first)[1:3] != form(node)[1:3]:
+        return None
+    whole, part = form(node)[0], form(first)[0]
+    return first if part == whole else graph.call(aten.expand.default, first, list(whole))
 
 
 def _without_turns(graph: _Simplification, node: fx.Node) -> fx.Node | None:

@@ -28,6 +28,7 @@ from hesse.capture.norms import UnfusedNorms
 from hesse.capture.restriction import restricted
 from hesse.capture.several import several
 from hesse.capture.simplification import moving, simplify
+from hesse.capture.single import single
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
 from hesse.process.memory import require_free
@@ -104,6 +105,11 @@ class TracedProduct:
             nodes = self.side(moving, outputs).graph.nodes
             self._prices[key] = sum(map(_price, nodes), Price())
         return self._prices[key]
+
+    @cached_property
+    def single(self) -> fx.GraphModule:
+        """``apply``, for one v."""
+        return single(self.apply)
 
     @cached_property
     def several(self) -> fx.GraphModule:

@@ -81,7 +81,7 @@ class StraightLine(LinearizedTerm):
 
     def product(self, v: Tensors) -> Tensors:
         with torch.no_grad():
-            return self._program.apply(*self._kept, *v)
+            return self._program.single(*self._kept, *v)
 
     def side(self, moving: int, outputs: frozenset[int]) -> Callable[[Tensor], Tensors]:
         """Of many unit vectors that move one parameter, (k, *its shape), the parts of H v of some,

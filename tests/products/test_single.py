@@ -1,0 +1,67 @@
+"""The traced product for one v: no operation more than it takes, nothing written over that is seen
+later."""
+
+import pytest
+import torch
+from torch import nn
+
+import hesse
+from hesse.capture.straight_line import TracedProduct, aten
+from hesse.products.linearize import traced_product
+from hesse.products.terms import batch_term
+from networks import dense
+from reference import relative
+
+MATRIX_PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "baddbmm", "baddbmm_")
+
+
+def program_of(cost: hesse.Cost) -> TracedProduct:
+    program = traced_product(batch_term(cost, next(cost.batches())))
+    assert program is not None
+    return program
+
+
+def names(program: TracedProduct) -> list[str]:
+    targets = [node.target for node in program.single.graph.nodes if node.op == "call_function"]
+    return [str(target).split(".")[1] for target in targets if "aten" in str(target)]
+
+
+def small_images() -> hesse.Cost:
+    """Kernels of more entries than there are in the images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(2, 16, 3, padding=1), nn.Tanh(), nn.Conv2d(16, 16, 3, padding=1), nn.Tanh()),
+        *(nn.Conv2d(16, 16, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ).double()
+    x, y = torch.randn(4, 2, 4, 4).double(), torch.arange(4)
+    return hesse.Cost(model, "cross_entropy", (x, y))
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 2), (3, 4, 5, 2), (7, 3, 4, 5, 2)])
+def test_two_products_for_the_first_layer_and_six_for_the_others(widths: tuple[int, ...]) -> None:
+    """What no v reaches is multiplied once: the data have no tangent, and δ is kept."""
+    x, y = torch.randn(6, widths[0]), torch.arange(6) % 2
+    made = names(program_of(hesse.Cost(dense(*widths), "cross_entropy", (x, y))))
+    assert sum(name in MATRIX_PRODUCTS for name in made) == 2 + 6 * (len(widths) - 2)
+
+
+def test_one_convolution_gives_both_parts_of_a_large_kernel() -> None:
+    cost = small_images()
+    program = program_of(cost)
+    several = program.apply.graph.find_nodes(
+        op="call_function", target=aten.convolution_backward.default
+    )
+    # Of the second and the third; the first has one.
+    assert names(program).count("convolution_backward") == len(several) - 2
+    v = torch.randn(cost.layout.size).double()
+    expected = hesse.hessian(cost, certify=False) @ v
+    assert relative(hesse.operator(cost, certify=False) @ v, expected) < 1e-12
+
+
+def test_neither_v_nor_what_is_kept_is_written_over() -> None:
+    cost = small_images()
+    product, v = hesse.operator(cost), torch.randn(cost.layout.size).double()
+    given = v.clone()
+    first = (product @ v).clone()
+    assert torch.equal(product @ v, first) and torch.equal(v, given)
+    assert torch.allclose(product @ (2 * v), 2 * first, rtol=1e-12)
