@@ -7,7 +7,8 @@ from torch import nn
 
 import hesse
 from hesse.capture.straight_line import TracedProduct, aten
-from hesse.products.linearize import traced_product
+from hesse.products import linearize
+from hesse.products.linearize import StraightLine, traced_product
 from hesse.products.terms import batch_term
 from networks import dense
 from reference import relative
@@ -65,3 +66,17 @@ def test_neither_v_nor_what_is_kept_is_written_over() -> None:
     first = (product @ v).clone()
     assert torch.equal(product @ v, first) and torch.equal(v, given)
     assert torch.allclose(product @ (2 * v), 2 * first, rtol=1e-12)
+
+
+@pytest.mark.parametrize("slower", [None, True, False])
+def test_many_columns_either_way(slower: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks, timed where it is not known yet which way is faster, or one after another."""
+    cost = small_images()
+    product = hesse.operator(cost)
+    (linear,) = product._kept.batches
+    assert isinstance(linear, StraightLine)
+    monkeypatch.setattr(linearize, "CACHES", 4 * linear._program.workspace)
+    linear._slower = slower
+    V = torch.randn(cost.layout.size, 19).double()
+    assert relative(product @ V, hesse.hessian(cost, certify=False) @ V) < 1e-12
+    assert linear._slower is not None and slower in (None, linear._slower)

@@ -17,7 +17,8 @@ convolutions, and parts of its double backward that do not depend on v.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, ClassVar, TypeVar, final
 
 import torch
@@ -37,6 +38,8 @@ from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_m
 # A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only
 # the first few.
 _MOST_SHAPES = 4
+# Of two ways that were timed once, one that is slower by less may be as fast.
+_CLEARLY = 1.15
 # More columns at once than a processor's caches hold, 32 MB, take longer, not less.
 CACHES = 32 * 1024**2
 
@@ -78,6 +81,8 @@ class StraightLine(LinearizedTerm):
         with torch.no_grad():
             self._kept: Tensors = self._program.prepare(*term.theta, *term.inputs)
         self.bytes = _bytes(_storages(self._kept), without=term.theta)
+        # Whether several at once take longer than one after another; ``None`` until it is seen.
+        self._slower: bool | None = None
 
     def product(self, v: Tensors) -> Tensors:
         with torch.no_grad():
@@ -109,21 +114,38 @@ class StraightLine(LinearizedTerm):
         if columns[0].device.type == "cpu":
             memory = min(memory, CACHES)
         chunk = max(1, min(count, memory // max(1, self._program.workspace)))
-        if chunk == 1:
+        if chunk == 1 or self._slower:
             return super().products(columns, memory)
         try:
             with torch.no_grad(), quiet():
-                parts = [
-                    self._program.several(
-                        *self._kept, *(part[low : low + chunk] for part in columns)
-                    )
-                    for low in range(0, count, chunk)
-                ]
+                parts = list(self._in_chunks(columns, chunk))
         except RuntimeError as error:  # an operation without a rule for several at once
             if is_interrupted(error):
                 raise
             return super().products(columns, memory)
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+    def _in_chunks(self, columns: Tensors, chunk: int) -> Iterator[Tensors]:
+        """The products, some at once; those left one after another, where that is seen to be
+        faster: how fast convolutions with a kernel for each v are no count of operations tells."""
+        count, several = len(columns[0]), self._program.several
+        timed = columns[0].device.type == "cpu"
+        low, number = 0, 0
+        while low < count:
+            high = min(count, low + (1 if self._slower else chunk))
+            start = time.thread_time()
+            piece = [part[low:high] for part in columns]
+            yield super().products(piece, 0) if self._slower else several(*self._kept, *piece)
+            spent, wide = time.thread_time() - start, high - low
+            low, number = high, number + 1
+            # The first starts what the others find started.
+            if timed and self._slower is None and number == 2 and count - low >= 2:
+                alone = 0.0
+                for _ in range(2):
+                    start = time.thread_time()
+                    yield super().products([part[low : low + 1] for part in columns], 0)
+                    alone, low = time.thread_time() - start, low + 1
+                self._slower = spent > _CLEARLY * wide * alone
 
 
 @final
