@@ -13,6 +13,7 @@ ORDER = [
     "certificates",
     "positions",
     "fallback",
+    "small",
     "diagonal",
     "operator",
     "derivations",

@@ -60,6 +60,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
+def small_for_large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks of most tests are small, and stand for large ones."""
+    if request.node.get_closest_marker("small") is None:
+        import forced
+
+        forced.contracted(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
 def thread_left_as_it_was() -> Iterator[None]:
     """A mode of PyTorch that stays on the thread changes the numbers of every later test."""
     before = surroundings_of_the_thread()

@@ -1,11 +1,21 @@
 """Ways of computing that plans choose for what is large, forced for what is small."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from hesse.exact import part_planning
 from hesse.exact.contracted import Contracted
+from hesse.exact.fallback import failures
 from hesse.exact.one_sided import OneSidedPrice
+from hesse.exact.part_planning import PartPlanner
+from hesse.exact.plan import NamePair
 from hesse.process.price import Price
+
+
+def contracted(patch: pytest.MonkeyPatch) -> None:
+    """Contractions where products with all unit vectors at once would cost less."""
+    patch.setattr(part_planning, "_FEW_PRODUCTS", 0)
 
 
 def one_sided(patch: pytest.MonkeyPatch, share: float = 1.0) -> None:
@@ -18,3 +28,14 @@ def one_sided(patch: pytest.MonkeyPatch, share: float = 1.0) -> None:
         "cheapest",
         lambda self, order, *_: (tuple(order[: round(share * len(order))]), 0.0),
     )
+
+
+def together(patch: pytest.MonkeyPatch) -> None:
+    """Products for all parameters side by side, where there are few."""
+    patch.setattr(part_planning, "_FEW_PRODUCTS", 512)
+    patch.setattr(PartPlanner, "_cost_less_together", _few)
+
+
+def _few(planner: PartPlanner, contracted: Contracted, wanted: Sequence[NamePair]) -> bool:
+    names, failed = planner._cost.layout.names, failures(planner._cost)
+    return planner._together(names, wanted, contracted.budget, failed) is not None

@@ -14,6 +14,7 @@ BLOCKS = re.findall(
 )
 
 
+@pytest.mark.small
 def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

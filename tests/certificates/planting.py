@@ -293,7 +293,7 @@ def product_of_columns(factor: float) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         right = columns.side_by_side
 
-        def wrong(*arguments: Any) -> Callable[[Tensor], list[Tensor]]:
+        def wrong(*arguments: Any) -> Callable[[list[Tensor]], list[Tensor]]:
             product = right(*arguments)
             return lambda tangents: [part * factor for part in product(tangents)]
 
@@ -310,7 +310,7 @@ def one_sided_products(factor: float) -> Plant:
         forced.one_sided(patch)
         right = columns.one_sided
 
-        def wrong(*arguments: Any) -> Callable[[Tensor], list[Tensor]]:
+        def wrong(*arguments: Any) -> Callable[[list[Tensor]], list[Tensor]]:
             product = right(*arguments)
             return lambda tangents: [part * factor for part in product(tangents)]
 

@@ -111,10 +111,10 @@ def test_columns_of_which_only_some_are_wrong(monkeypatch: pytest.MonkeyPatch) -
     torch.manual_seed(0)
     together = columns.side_by_side
 
-    def but_one(*arguments: Any) -> Callable[[Tensor], list[Tensor]]:
+    def but_one(*arguments: Any) -> Callable[[list[Tensor]], list[Tensor]]:
         product = together(*arguments)
 
-        def wrong(tangents: Tensor) -> list[Tensor]:
+        def wrong(tangents: list[Tensor]) -> list[Tensor]:
             return [torch.cat([rows[:-1], 1.001 * rows[-1:]]) for rows in product(tangents)]
 
         return wrong

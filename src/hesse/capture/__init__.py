@@ -30,7 +30,7 @@ _PROBES = 6
 # A trace patches modules of PyTorch, and so may another thread's: a failure beside other threads is
 # believed when it came so often.
 _TRIES = 2
-# Requests, as of other blocks, whose ways down a graph are kept.
+# Requests, as of other blocks, whose plans and ways down a graph are kept.
 _MOST_REQUESTS = 32
 
 
@@ -47,7 +47,7 @@ class _NoGraph:
     tries: int
 
 
-__all__ = ["Captured", "NotCaptured", "capture", "data_leaves"]
+__all__ = ["Captured", "NotCaptured", "capture", "data_leaves", "known_capture"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,7 @@ class Captured:
         sites: where parameters enter linearly.
         fallbacks: parameters that go by columns, with the reason.
         dry_runs: what plans keep here: one for each of the last requests.
+        plans: likewise the plans themselves.
         checked: the functions that the graph was held against.
     """
 
@@ -66,6 +67,7 @@ class Captured:
     sites: tuple[Site, ...]
     fallbacks: dict[str, str]
     dry_runs: Recent[Any] = field(default_factory=lambda: Recent(_MOST_REQUESTS))
+    plans: Recent[Any] = field(default_factory=lambda: Recent(_MOST_REQUESTS))
     checked: "weakref.WeakSet[Any]" = field(default_factory=weakref.WeakSet)
 
 
@@ -81,6 +83,9 @@ def capture(cost: "Cost", signature: Hashable = None) -> Captured:
     Raises:
         NotCaptured: there is no graph that can be used; the text says why.
     """
+    known = known_capture(cost, signature)
+    if known is not None and cost.total in known.checked:
+        return known
     batch = next(
         batch for batch in cost.batches() if batch is None or signature in (None, batch.signature)
     )
@@ -92,7 +97,7 @@ def capture(cost: "Cost", signature: Hashable = None) -> Captured:
         raise NotCaptured(
             "the loss couples its samples: its value on a batch is not a sum or mean over samples"
         )
-    key = _key(cost, batch)
+    key = _key(cost, batch.signature)
     known = cost.captures.get(key)
     tries = known.tries if isinstance(known, _NoGraph) else 0
     if isinstance(known, _NoGraph) and not 0 < known.tries < _TRIES:
@@ -113,6 +118,13 @@ def capture(cost: "Cost", signature: Hashable = None) -> Captured:
     return known
 
 
+def known_capture(cost: "Cost", signature: Hashable) -> Captured | None:
+    """What was traced before for batches of a signature, not held against this cost; ``None`` where
+    nothing was."""
+    known = None if signature is None else cost.captures.get(_key(cost, signature))
+    return known if isinstance(known, Captured) else None
+
+
 def _captured(cost: "Cost", batch: Batch) -> Captured:
     graph = trace(cost, batch)
     if not _agrees(cost, graph, batch):
@@ -131,7 +143,7 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
         ) from error
 
 
-def _key(cost: "Cost", batch: Batch) -> Any:
+def _key(cost: "Cost", signature: Hashable) -> Any:
     training = (
         ()
         if cost.modules.model is None
@@ -139,7 +151,7 @@ def _key(cost: "Cost", batch: Batch) -> Any:
     )
     fixed = tuple((name, tuple(value.shape)) for name, value in cost.fixed.items())
     settings = circumstances()
-    return cost.layout, cost.dtype, str(cost.device), batch.signature, training, fixed, settings
+    return cost.layout, cost.dtype, str(cost.device), signature, training, fixed, settings
 
 
 def _agrees(cost: "Cost", graph: Graph, batch: Batch) -> bool:

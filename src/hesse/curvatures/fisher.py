@@ -186,7 +186,8 @@ class _Slopes:
     def __init__(self, cost: "Cost", curvature: _OuterProducts) -> None:
         self._cost, self._curvature = cost, curvature
         assert cost.data is not None
-        self.is_ordered, self.check_unchanged = cost.data.is_ordered, cost.data.check_unchanged
+        self.is_ordered, self.is_single = cost.data.is_ordered, cost.data.is_single
+        self.check_unchanged = cost.data.check_unchanged
 
     def __iter__(self) -> Iterator["Batch"]:
         predict = self._cost.predict

@@ -25,6 +25,8 @@ _WIDTHS = (2, 4)
 # larger than activations. Not on shapes alone: the user's function may look at values, and close
 # over tensors that have them.
 _FEW, _MORE = 16, 32
+# What starting an operation costs, in units of one that is differentiated on its own on the way.
+_CALL = 0.25
 # A batch is not cut to fewer samples: every piece starts all operations anew.
 _LEAST_PIECE = 16
 # So many products go side by side though caches do not hold them, of which they get so much: the
@@ -49,6 +51,7 @@ class ColumnPrice:
         sizes: of the parameters.
         widest: how many products may go side by side.
         places: of the parameters, in the order in which the function uses them.
+        together: whether those of all parameters do.
     """
 
     samples: int
@@ -61,6 +64,7 @@ class ColumnPrice:
     sizes: Mapping[str, int] = field(default_factory=dict)
     widest: int = WIDEST
     places: Sequence[int] = ()
+    together: bool = False
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -113,16 +117,20 @@ class ColumnPrice:
 
     def bytes(self, budget: float, piece: int, asked: Rows) -> float:
         """What is alive at once."""
-        most = max(self.sizes[name] for name in asked)
-        width = min(most, self.width(budget, piece, asked))
+        width = min(max(self._counts(asked)), self.width(budget, piece, asked))
         return piece / self.samples * (self.fixed + self.check + self.each * width)
+
+    def _counts(self, asked: Rows) -> list[int]:
+        """How many products there are, of all that go side by side."""
+        sizes = [self.sizes[name] for name in asked]
+        return [sum(sizes)] if self.together else sizes
 
     def of(self, asked: Rows, budget: float, piece: int) -> Price:
         """The price of all rows of the parameters that something is asked of, over all the
         data."""
-        sizes = [self.sizes[name] for name in asked]
-        slabs = sum(-(-size // self.width(budget, piece, asked)) for size in sizes)
-        total = (self.product * sum(sizes) + self.start) * (self.all_samples / self.samples)
+        counts = self._counts(asked)
+        slabs = sum(-(-count // self.width(budget, piece, asked)) for count in counts)
+        total = (self.product * sum(counts) + self.start) * (self.all_samples / self.samples)
         # The products of a slab are one call of each operation, however many.
         calls = self.start.calls + slabs * self.product.calls
         return dataclasses.replace(total, calls=calls * -(-self.all_samples // piece))
@@ -138,20 +146,36 @@ def largest_batch(cost: Cost, signature: Hashable) -> tuple[Batch | None, int]:
     return max(batches, key=lambda batch: 1 if batch is None else batch.size), count
 
 
-def column_price(cost: Cost, name: str, signature: Hashable = None) -> ColumnPrice:
-    """What a product with a tangent in a parameter takes; rehearsed once for a model, a loss and
-    the shapes of the data."""
+def column_price(
+    cost: Cost, names: Sequence[str], signature: Hashable = None, together: bool = False
+) -> ColumnPrice:
+    """What a product with a tangent in some parameters takes; rehearsed once for a model, a loss
+    and the shapes of the data.
+
+    Args:
+        cost: the cost.
+        names: the parameters that products are taken for.
+        signature: of the batches.
+        together: whether all products go side by side; else those of the largest parameter are
+            looked at.
+    """
     largest, count = largest_batch(cost, signature)
     size = 1 if largest is None else largest.size
-    key = (cost.curvature, cost.layout, cost.dtype, signature, size, name)
+    sizes = cost.layout.sizes
+    moving = tuple(names) if together else (max(names, key=sizes.__getitem__),)
+    key = (cost.curvature, cost.layout, cost.dtype, signature, size, moving)
     known = cost.captures.setdefault("column prices", {})
     if key not in known:
-        known[key] = _rehearsed(cost, name, largest)
-    return dataclasses.replace(known[key], samples=size, all_samples=count, sizes=cost.layout.sizes)
+        known[key] = _rehearsed(cost, moving, largest)
+    price = known[key]
+    widest = sum(map(sizes.__getitem__, moving)) if together and price.widest > 1 else price.widest
+    return dataclasses.replace(
+        price, samples=size, all_samples=count, sizes=sizes, widest=widest, together=together
+    )
 
 
-def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
-    place = cost.layout.index(name)
+def _rehearsed(cost: Cost, names: Sequence[str], batch: Batch | None) -> ColumnPrice:
+    places = list(map(cost.layout.index, names))
     kept = 8.0 * cost.layout.size * cost.dtype.itemsize
     unknown = ColumnPrice(1, 1, kept, kept, kept, Price(), Price(), widest=1)
     try:
@@ -160,9 +184,9 @@ def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
         some = None if batch is None else batch.take(slice(0, _FEW))
         line = _guessed if kept_by_gradient(cost, some) is None else _line
         if batch is None or batch.size <= _MORE:
-            return line(batch_term(cost, batch), place)
+            return line(batch_term(cost, batch), places)
         few, more = (
-            line(batch_term(cost, batch.take(slice(0, count))), place) for count in (_FEW, _MORE)
+            line(batch_term(cost, batch.take(slice(0, count))), places) for count in (_FEW, _MORE)
         )
         return few.towards(more, (batch.size - _FEW) / (_MORE - _FEW))
     # Of any operation; what does not go side by side at all has no price that is known.
@@ -172,16 +196,18 @@ def _rehearsed(cost: Cost, name: str, batch: Batch | None) -> ColumnPrice:
     return unknown
 
 
-def _line(term: Term, place: int) -> ColumnPrice:
+def _line(term: Term, places: Sequence[int]) -> ColumnPrice:
     """What any number of products take, from what two numbers of them take."""
     low, high = _WIDTHS
     with Rehearsal(shapes_only=False) as start:
         source = source_of(term)
-    few, more = (_counts(source, term, place, width) for width in _WIDTHS)
+    few, more = (_counts(source, term, places, width) for width in _WIDTHS)
     with Rehearsal(shapes_only=False) as alone:
-        one_by_one(source, place, range(len(term.theta)))(_basis(term.theta[place], 1))
+        one_by_one(source, places, range(len(term.theta)))(_basis(term, places, 1))
     each = max(0.0, (more.peak - few.peak) / (high - low))
     product = (more.price + few.price * -1) * (1 / (high - low))
+    again = few.price + product * -low
+    product = dataclasses.replace(product, calls=_CALL * again.calls)
     fixed = max(start.peak, start.alive + few.peak - low * each)
     return ColumnPrice(
         1,
@@ -189,13 +215,13 @@ def _line(term: Term, place: int) -> ColumnPrice:
         fixed,
         each,
         alone.peak,
-        start.price + few.price + product * -low,
+        start.price + dataclasses.replace(again, calls=0.0),
         product,
         places=source.order if isinstance(source, KeptGradient) else (),
     )
 
 
-def _guessed(term: Term, _: int) -> ColumnPrice:
+def _guessed(term: Term, _: Sequence[int]) -> ColumnPrice:
     """What is known of products that have not been made."""
     source = source_of(term)
     if not isinstance(source, KeptGradient):
@@ -205,11 +231,14 @@ def _guessed(term: Term, _: int) -> ColumnPrice:
     return ColumnPrice(1, 1, _KEPT * passed, passed, passed, start, product, places=source.order)
 
 
-def _counts(source: KeptGradient | Term, term: Term, place: int, width: int) -> Rehearsal:
+def _counts(
+    source: KeptGradient | Term, term: Term, places: Sequence[int], width: int
+) -> Rehearsal:
     with Rehearsal(shapes_only=False) as counts:
-        side_by_side(source, place, range(len(term.theta)))(_basis(term.theta[place], width))
+        side_by_side(source, places, range(len(term.theta)))(_basis(term, places, width))
     return counts
 
 
-def _basis(parameter: Tensor, width: int) -> Tensor:
-    return parameter.new_ones(width, *parameter.shape)
+def _basis(term: Term, places: Sequence[int], width: int) -> list[Tensor]:
+    moved = [term.theta[place] for place in places]
+    return [parameter.new_ones(width, *parameter.shape) for parameter in moved]

@@ -7,7 +7,9 @@ it cannot be traced one gradient is kept with its graph, for all parameters, and
 each of its parts ends at those rows too.
 """
 
+import itertools
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import TYPE_CHECKING, final
 
@@ -18,7 +20,7 @@ from torch.func import vmap
 from hesse.certificates.drawing import drawn, generator
 from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch
-from hesse.derivatives import DoubleBackward, KeptGradient, ReverseOverReverse, Tensors
+from hesse.derivatives import DoubleBackward, KeptGradient, Tensors
 from hesse.process.circumstances import is_interrupted
 from hesse.products.agreement import difference
 from hesse.products.linearize import StraightLine, straight_line
@@ -27,8 +29,8 @@ from hesse.products.terms import Term, batch_term, penalty_term
 if TYPE_CHECKING:
     from hesse.cost import Cost
 
-# Of many tangents in one parameter, (k, *its shape) -> (k, *b.shape) for chosen parameters b.
-Products = Callable[[Tensor], Tensors]
+# Of many tangents in some parameters, (k, *shape) each, -> (k, *b.shape) for chosen parameters b.
+Products = Callable[[Tensors], Tensors]
 # For each parameter the others whose blocks with it are asked for.
 Rows = Mapping[str, Sequence[str]]
 # At most this many products go side by side: by then what starting an operation costs is a small
@@ -52,8 +54,9 @@ def rows(
     asked: Rows,
     batch: Batch | None,
     width: int,
-    singly: Collection[str] = (),
+    singly: AbstractSet[str] = frozenset(),
     traced: bool = False,
+    together: bool = False,
 ) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
     """Rows of one batch's share of the Hessian, some at a time.
 
@@ -64,12 +67,13 @@ def rows(
         width: how many products go side by side.
         singly: the parameters whose products are taken one by one.
         traced: whether the product is traced, where it can be.
+        together: whether the products of all parameters go side by side, and not of each its own.
 
     Yields:
         The parameter, its entries, and for every b asked for the rows as (rows, *b.shape).
     """
     form = None if batch is None else (batch.size, batch.signature)
-    yield from _rows(cost, asked, batch_term(cost, batch), form, width, singly, traced)
+    yield from _rows(cost, asked, batch_term(cost, batch), form, width, singly, traced, together)
 
 
 def penalty_rows(cost: "Cost", asked: Rows) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
@@ -83,20 +87,37 @@ def _rows(
     term: Term,
     form: Hashable,
     width: int,
-    singly: Collection[str] = (),
+    singly: AbstractSet[str] = frozenset(),
     traced: bool = False,
+    together: bool = False,
 ) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
     products = TermProducts(cost, term, form, traced)
-    for name, others in asked.items():
-        parameter = cost.parameters[name]
-        size = parameter.numel()
-        chosen = _CheckedProducts(products, name, others, name in singly)
-        for start in range(0, size, width):
-            stop = min(size, start + width)
-            basis = torch.zeros(stop - start, size, dtype=parameter.dtype, device=parameter.device)
-            basis.diagonal(start).fill_(1)
-            parts = chosen(basis.reshape(-1, *parameter.shape))
-            yield name, slice(start, stop), dict(zip(others, parts, strict=True))
+    for names in [tuple(asked)] if together else [(name,) for name in asked]:
+        others = tuple(dict.fromkeys(other for name in names for other in asked[name]))
+        chosen = _CheckedProducts(products, names, others, not singly.isdisjoint(names))
+        moved = [cost.parameters[name] for name in names]
+        edges = [0, *itertools.accumulate(parameter.numel() for parameter in moved)]
+        for start in range(0, edges[-1], width):
+            stop = min(edges[-1], start + width)
+            parts = dict(zip(others, chosen(_units(moved, start, stop)), strict=True))
+            for name, low, high in zip(names, edges, edges[1:], strict=False):
+                first, last = max(low, start), min(high, stop)
+                if first < last:
+                    rows = slice(first - start, last - start)
+                    of_name = {other: parts[other][rows] for other in asked[name]}
+                    yield name, slice(first - low, last - low), of_name
+
+
+def _units(parameters: Tensors, start: int, stop: int) -> Tensors:
+    """Some of the unit vectors of some parameters, one after another, each parameter's part of
+    them."""
+    sizes = [parameter.numel() for parameter in parameters]
+    basis = parameters[0].new_zeros(stop - start, sum(sizes))
+    basis.diagonal(start).fill_(1)
+    return [
+        part.to(parameter.dtype).reshape(-1, *parameter.shape)
+        for part, parameter in zip(basis.split(sizes, 1), parameters, strict=True)
+    ]
 
 
 @final
@@ -126,16 +147,16 @@ class TermProducts:
         """What the other products are made from."""
         return source_of(self._term)
 
-    def ways(self, name: str, others: Sequence[str]) -> list[Callable[[], Products]]:
-        """The ways for tangents in a parameter, the fastest first."""
+    def ways(self, names: Sequence[str], others: Sequence[str]) -> list[Callable[[], Products]]:
+        """The ways for tangents in some parameters, the fastest first."""
         index = self._cost.layout.index
-        place, places = index(name), list(map(index, others))
+        moving, places = list(map(index, names)), list(map(index, others))
         line = self.line
-        first = [] if line is None else [lambda: one_sided(line, place, places)]
+        first = [] if line is None else [lambda: one_sided(line, moving, places)]
         return [
             *first,
-            lambda: side_by_side(self.source, place, places),
-            lambda: one_by_one(self.source, place, places),
+            lambda: side_by_side(self.source, moving, places),
+            lambda: one_by_one(self.source, moving, places),
         ]
 
     @property
@@ -146,27 +167,27 @@ class TermProducts:
 
 
 class _CheckedProducts:
-    """Products with tangents in one parameter, by the fastest way that is right.
+    """Products with tangents in some parameters, by the fastest way that is right.
 
     Args:
         products: of the term.
-        name: the parameter.
+        names: the parameters; a single one where the product is traced.
         others: those whose parts are asked for.
         singly: take them one by one.
     """
 
     def __init__(
-        self, products: TermProducts, name: str, others: Sequence[str], singly: bool
+        self, products: TermProducts, names: Sequence[str], others: Sequence[str], singly: bool
     ) -> None:
-        self._ways = products.ways(name, others)
-        self._tried, self._key = products.tried, (products.key, name, tuple(others))
+        self._ways = products.ways(names, others)
+        self._tried, self._key = products.tried, (products.key, tuple(names), tuple(others))
         if singly:
             del self._ways[:-1]
         elif self._key in self._tried:
             del self._ways[: -self._tried[self._key]]
         self._chosen: Products | None = None
 
-    def __call__(self, tangents: Tensor) -> Tensors:
+    def __call__(self, tangents: Tensors) -> Tensors:
         while len(self._ways) > 1:
             try:
                 self._chosen = self._chosen or self._ways[0]()
@@ -182,25 +203,29 @@ class _CheckedProducts:
         self._chosen = self._chosen or self._ways[0]()
         return self._chosen(tangents)
 
-    def _are_right(self, tangents: Tensor, products: Tensors) -> bool:
+    def _are_right(self, tangents: Tensors, products: Tensors) -> bool:
         """Tried once, on a random sum of them: where the first is right the second need not be."""
         if self._tried.get(self._key) == len(self._ways):
             return True
-        weights = drawn(tangents.new_empty(len(tangents)), generator())
-        total = torch.tensordot(weights, tangents, 1)[None]
-        summed = [torch.tensordot(weights, part, 1)[None] for part in products]
+        weights = drawn(tangents[0].new_empty(len(tangents[0])), generator())
+        total, summed = (
+            [torch.tensordot(weights.to(part.dtype), part, 1)[None] for part in parts]
+            for parts in (tangents, products)
+        )
         right = difference(summed, lambda: self._ways[-1]()(total)) is None
         self._tried[self._key] = len(self._ways) - (not right)
         return right
 
 
-def one_sided(line: StraightLine, place: int, others: Sequence[int]) -> Products:
-    """Products with unit tangents in the parameter at a place by the traced product, restricted to
-    them and to the parts of others."""
+def one_sided(line: StraightLine, moving: Sequence[int], others: Sequence[int]) -> Products:
+    """Products with unit tangents in the one parameter at a place by the traced product, restricted
+    to them and to the parts of others."""
+    (place,) = moving
     side, order = line.side(place, frozenset(others)), sorted(others)
 
-    def products(tangents: Tensor) -> Tensors:
-        parts = dict(zip(order, side(tangents), strict=True))
+    def products(tangents: Tensors) -> Tensors:
+        (tangent,) = tangents
+        parts = dict(zip(order, side(tangent), strict=True))
         return [parts[other] for other in others]
 
     return products
@@ -214,27 +239,32 @@ def source_of(term: Term) -> KeptGradient | Term:
     return term
 
 
-def side_by_side(source: KeptGradient | Term, place: int, others: Sequence[int]) -> Products:
-    """Products with tangents in the parameter at a place, all in one call."""
+def side_by_side(
+    source: KeptGradient | Term, moving: Sequence[int], others: Sequence[int]
+) -> Products:
+    """Products with tangents in the parameters at some places, all in one call. (Not by
+    `torch.func`, whose transforms take up to a third longer.)"""
     if isinstance(source, KeptGradient):
-        return lambda tangents: source.side_by_side([place], others, [tangents])
-    product = source.product(ReverseOverReverse(), [place])
+        return lambda tangents: source.side_by_side(moving, others, tangents)
+    product = source.product(DoubleBackward(), moving)
 
-    def chosen(tangent: Tensor) -> Tensors:
-        parts = product([tangent])
+    def chosen(tangents: Tensors) -> Tensors:
+        parts = product(tangents)
         return [parts[other] for other in others]
 
     return vmap(chosen)
 
 
-def one_by_one(source: KeptGradient | Term, place: int, others: Sequence[int]) -> Products:
+def one_by_one(
+    source: KeptGradient | Term, moving: Sequence[int], others: Sequence[int]
+) -> Products:
     """The same, each in plain autograd."""
     if isinstance(source, KeptGradient):
-        return lambda tangents: source.one_by_one([place], others, [tangents])
-    product = source.product(DoubleBackward(), [place])
+        return lambda tangents: source.one_by_one(moving, others, tangents)
+    product = source.product(DoubleBackward(), moving)
 
-    def products(tangents: Tensor) -> Tensors:
-        each = [product([tangent]) for tangent in tangents]
+    def products(tangents: Tensors) -> Tensors:
+        each = [product(list(tangent)) for tangent in zip(*tangents, strict=True)]
         return [torch.stack([parts[other] for parts in each]).detach() for other in others]
 
     return products

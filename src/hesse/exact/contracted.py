@@ -40,6 +40,7 @@ class Contracted:
         roomy: whether the work may take more than the budget where that saves much time.
 
     Attributes:
+        blocks: whether whole blocks are made.
         contractions: the pairs of uses to contract.
         chunk: how many samples are worked on at once.
         budget: what is left of the budget for a chunk.
@@ -57,6 +58,7 @@ class Contracted:
         roomy: bool,
     ) -> None:
         self._cost, self._graph, self._down, self._samples = cost, graph, down, samples
+        self.blocks = blocks
         self.contractions: dict[PairKey, PlannedContraction] = {}
         for key, sizes in down.dry_run.few.sizes.items():
             order, estimate = choose(sizes, samples, budget / cost.dtype.itemsize)

@@ -47,7 +47,7 @@ def rows_by_batch(
         for piece in _pieces(batch, part.piece):
             size = 1 if piece is None else piece.size
             for name, entries, products in rows(
-                cost, part.asked, piece, part.width, part.singly, part.traced
+                cost, part.asked, piece, part.width, part.singly, part.traced, part.together
             ):
                 yield name, entries, products
                 bar.advance((entries.stop - entries.start) * size / cost.samples)

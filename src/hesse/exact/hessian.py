@@ -25,7 +25,7 @@ from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import NamePair, Plan, PlanPart
-from hesse.exact.planning import plan
+from hesse.exact.planning import plan_of
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.circumstances import is_passing
 from hesse.process.memory import enough_memory
@@ -89,13 +89,7 @@ def hessian(
     require_flags(certify=certify)
     require_progress(progress)
     while True:
-        planned = plan(
-            cost,
-            pairs=pairs,
-            block_diagonal=block_diagonal,
-            curvature=cost.curvature,
-            memory=memory,
-        )
+        planned = plan_of(cost, pairs, block_diagonal, memory)
         if planned.too_large:
             raise HesseMemoryError(planned.too_large)
         start = time.perf_counter()

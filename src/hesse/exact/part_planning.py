@@ -30,6 +30,9 @@ _OPERATIONS_OF_A_PASS = 150
 # What a trace takes about, in seconds on the slowest machine that is thought of, and in products.
 _SECONDS_OF_A_TRACE, _PRODUCTS_OF_A_TRACE = 0.3, 100
 _SLOW = Rates(5e9, 1e9, 1e4, 1e9, 2e9)
+# So few products may go side by side for all parameters, on a usual machine, whose caches hold
+# them: what starts fewer operations hardly depends on the machine, and to measure it takes longer.
+_FEW_PRODUCTS, _USUAL = 512, Rates(5e10, 1.6e10, 2.5e4, 3e10, 4e9)
 # Prices are right to a factor: what is said to cost a little less is not taken for it.
 _WORTH = 0.9
 # The system's allocator keeps holes between tensors for later ones; as measured (bench.memory).
@@ -57,7 +60,11 @@ class PartPlanner:
         bytes: the most that are alive at once beyond the result.
         price: what the way down and the columns cost.
         operations: the floating point operations of the way down.
+        down: the way down itself, where something is contracted.
+        by_rates: whether it was asked how fast this machine is.
     """
+
+    by_rates = False
 
     def __init__(
         self,
@@ -110,11 +117,17 @@ class PartPlanner:
                 roomy=roomy,
             )
             contracted = contract(down=down)
-            if cheaper := self._cheaper(contracted, wanted, fallbacks):
+            if self._cost_less_together(contracted, wanted):
+                contracted, down, fallbacks = None, None, dict.fromkeys(names, "few products")
+                self.notes = [
+                    "so small that products with all unit vectors at once cost less than"
+                    " contractions, which start more operations"
+                ]
+            elif cheaper := self._cheaper(contracted, wanted, fallbacks):
                 fallbacks |= dict.fromkeys(cheaper, "costs less by one-sided products")
                 down = way_down(cost, captured, signature, wanted, fallbacks, use)
                 contracted = contract(down=down)
-        self._fallbacks = fallbacks
+        self._fallbacks, self.down = fallbacks, down
         self.part = PlanPart(
             signature,
             samples,
@@ -138,6 +151,38 @@ class PartPlanner:
     def _one_sided(self) -> OneSidedPrice | None:
         return one_sided_price(self._cost, self._signature)
 
+    def _cost_less_together(self, contracted: Contracted, wanted: Sequence[NamePair]) -> bool:
+        """Whether products for all parameters, side by side, cost less than contractions: where
+        starting operations is most of the work."""
+        price, names = contracted.price(), self._cost.layout.names
+        seconds = _USUAL.seconds(price)
+        if not contracted.blocks or price.calls < _USUAL.calls * seconds / 2:
+            return False
+        together = self._together(names, wanted, contracted.budget, failures(self._cost))
+        if together is None:
+            return False
+        asked = rows_asked(names, wanted)
+        piece = together.piece(contracted.budget, asked, True)
+        return _USUAL.seconds(together.of(asked, contracted.budget, piece)) < _WORTH * seconds
+
+    def _together(
+        self,
+        names: Sequence[str],
+        wanted: Sequence[NamePair],
+        budget: int,
+        failed: Collection[str],
+    ) -> ColumnPrice | None:
+        """What products for all of some parameters take, side by side; ``None`` where there are
+        many, or each is to have its own."""
+        asked = rows_asked(names, wanted)
+        count = sum(self._cost.layout.sizes[name] for name in asked)
+        if count > _FEW_PRODUCTS or not asked.keys().isdisjoint(failed):
+            return None
+        price = column_price(self._cost, tuple(asked), self._signature, together=True)
+        piece = price.piece(budget, asked, True)
+        short = _USUAL.seconds(price.of(asked, budget, piece)) < _SECONDS_OF_A_TRACE
+        return price if short and price.width(budget, piece, asked) >= count else None
+
     def _cheaper(
         self,
         contracted: Contracted,
@@ -148,7 +193,7 @@ class PartPlanner:
         price, cost = contracted.price(), self._cost
         if _SLOW.seconds(price) < _SECONDS_OF_A_TRACE:
             return ()
-        speed = rates(cost.dtype, cost.device)
+        self.by_rates, speed = True, rates(cost.dtype, cost.device)
         seconds = speed.seconds(price)
         least = speed.seconds(contracted.least_of_products())
         if seconds < max(_SECONDS_OF_A_TRACE, least) or self._one_sided is None:
@@ -179,18 +224,24 @@ class PartPlanner:
             name for name in names if name in failed and failed[name].strategy == Strategy.COLUMNS
         )
         products = sum(cost.layout.sizes[name] for name in names if name not in singly)
-        price: OneSidedPrice | ColumnPrice | None = None
-        if "_one_sided" in vars(self) or products >= _PRODUCTS_OF_A_TRACE:
+        price: OneSidedPrice | ColumnPrice | None = self._together(names, wanted, budget, singly)
+        together = price is not None
+        if price is None and ("_one_sided" in vars(self) or products >= _PRODUCTS_OF_A_TRACE):
             price = self._one_sided
-        traced = price is not None
+        traced = price is not None and not together
         if price is None:
-            largest = max(names, key=lambda name: cost.layout.sizes[name])
-            price = column_price(cost, largest, part.signature)
+            price = column_price(cost, names, part.signature)
         asked = rows_asked(sorted(names, key=price.order.index), wanted)
         piece = price.piece(budget, asked, may_cut)
         width = price.width(budget, piece, asked)
         self.part = replace(
-            part, asked=asked, singly=singly, traced=traced, piece=piece, width=width
+            part,
+            asked=asked,
+            singly=singly,
+            traced=traced,
+            together=together,
+            piece=piece,
+            width=width,
         )
         self.bytes = max(self.bytes, price.bytes(budget, piece, asked))
         self.price += price.of(asked, budget, piece)
@@ -210,6 +261,7 @@ class PartPlanner:
             )
             kind = "one-sided products" if self.part.traced else "products"
             singly = " one by one" if bringing in self.part.singly else ""
+            singly = " at once" if self.part.together else singly
             # Shared among the blocks of the parameter's rows, by size.
             of_rows = self._columns.of({bringing: others}, self._budget, self.part.piece)
             share = shape[0] * shape[1] / (sizes[bringing] * sum(sizes[name] for name in others))

@@ -59,6 +59,7 @@ class PlanPart:
         asked: the parameters that go by columns, with those whose blocks with them they bring.
         singly: those of them whose products are taken one by one.
         traced: whether their product is traced, and one-sided.
+        together: whether the products of all of them go side by side.
         width: how many of their products go side by side.
         piece: with how many samples at once.
     """
@@ -72,6 +73,7 @@ class PlanPart:
     asked: Rows = field(default_factory=dict)
     singly: frozenset[str] = frozenset()
     traced: bool = False
+    together: bool = False
     width: int = 1
     piece: int = 1
 

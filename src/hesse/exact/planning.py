@@ -12,8 +12,8 @@ from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes, require_flags
 from hesse.exact.contraction.diagonal_entries import add_entries
 from hesse.exact.contraction.pair import Pair
-from hesse.exact.part_planning import PartPlanner
-from hesse.exact.plan import BlockPlan, NamePair, Plan, PlanPart
+from hesse.exact.part_plan import planned_part
+from hesse.exact.plan import BlockPlan, NamePair, Plan
 from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.price import Price
 from hesse.process.quiet import quiet
@@ -23,8 +23,9 @@ from hesse.process.undisturbed import undisturbed
 # never more than a half of what is free: other processes take from that too.
 _LEAST_WORKING = 250 * 10**6
 _SHARE = 0.5
-# A result that takes more than this of what is free is said to.
-_MUCH = 0.5
+# A result that takes more than this of what is free is said to. One of so few bytes is not worth
+# asking what is free, which takes longer than a small Hessian's planning.
+_MUCH, _LITTLE = 0.5, 4 * 10**6
 # How often the result is passed over besides, to be cleared and mirrored; and what is started
 # around the work.
 _PASSES_OVER_RESULT, _CALLS_AROUND = 4, 200
@@ -74,8 +75,8 @@ def plan(
 
     Example:
         >>> import torch, hesse
-        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(),
-        ...     torch.nn.Linear(3, 1))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 300), torch.nn.Tanh(),
+        ...     torch.nn.Linear(300, 1))
         >>> cost = hesse.Cost(model, "half_sse", (torch.ones(4, 2), torch.zeros(4, 1)))
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
@@ -89,10 +90,17 @@ def plan(
         )
     if diagonal:
         return diagonal_plan(cost, memory)
+    return plan_of(cost, pairs, block_diagonal, memory)
+
+
+def plan_of(
+    cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: bool, memory: int | None
+) -> Plan:
+    """The same within `hessian`."""
     wanted = wanted_blocks(cost, pairs, block_diagonal)
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
     result = cost.dtype.itemsize * cost.layout.size**2 if whole else _bytes(cost, wanted)
-    free = available_bytes(cost.device)
+    free = math.inf if result <= _LITTLE else available_bytes(cost.device)
     default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 2 * _LEAST_WORKING))
     budget = _check_memory(default if memory is None else memory)
     planned = make_plan(cost, wanted, budget, result, memory is None)
@@ -186,13 +194,16 @@ def make_plan(
     verdict = require_twice_differentiable(cost)
     notes = [*cost.notes, *verdict.notes, *([verdict.objection] if verdict.objection else [])]
     use = partial(_add_to_zeros, cost) if only_diagonal else None
+    kinds: dict[str, dict[str, None]] = {}
     parts, blocks, most, sweep_operations, price = [], [], 0.0, 0.0, Price()
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
         not_traced = _TOO_MANY_SHAPES if place >= _MOST_SHAPES else ""
-        planned = PartPlanner(cost, wanted, budget, signature, samples, use, not_traced, roomy)
+        planned = planned_part(cost, wanted, budget, signature, samples, use, not_traced, roomy)
         notes += planned.notes
         parts.append(planned.part)
-        blocks.append([planned.block(names) for names in wanted])
+        blocks.append(planned.blocks)
+        for name, found in planned.kinds.items():
+            kinds.setdefault(name, {}).update(dict.fromkeys(found))
         # The parts are worked on one after another: their bytes are not held at once.
         price += planned.price
         most, sweep_operations = max(most, planned.bytes), sweep_operations + planned.operations
@@ -202,7 +213,8 @@ def make_plan(
             " to work in: it is not cut into smaller pieces than one sample, or a whole batch by"
             " columns where samples are not known to be independent"
         )
-    merged = tuple(_merged(same) for same in zip(*blocks, strict=True))
+    several = len(parts) > 1
+    merged = tuple(map(_merged, zip(*blocks, strict=True))) if several else blocks[0]
     return Plan(
         title=repr(cost),
         captured=all(part.capture is not None for part in parts),
@@ -216,19 +228,10 @@ def make_plan(
         sweep_operations=sweep_operations,
         column_budget=budget,
         parts=tuple(parts),
-        kinds=_kinds(parts),
+        kinds={name: tuple(found) for name, found in kinds.items()},
         price=price + Price(moved=_PASSES_OVER_RESULT * result, calls=_CALLS_AROUND),
         form=(cost.dtype, cost.device),
     )
-
-
-def _kinds(parts: Iterable[PlanPart]) -> dict[str, tuple[str, ...]]:
-    used: dict[str, dict[str, None]] = {}
-    for part in parts:
-        for site in part.capture.sites if part.capture is not None else ():
-            for use in site.uses:
-                used.setdefault(use.parameter, {})[use.kind] = None
-    return {name: tuple(kinds) for name, kinds in used.items()}
 
 
 def _add_to_zeros(cost: Cost, pair: Pair) -> None:

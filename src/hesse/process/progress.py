@@ -33,14 +33,18 @@ class Progress:
 
     def __init__(self, what: str, total: float, show: bool | None = None) -> None:
         hidden = not sys.stderr.isatty() if show is None else not show
-        self._bar = tqdm(
-            total=total,
-            desc=what,
-            disable=hidden,
-            # Asked for, it appears at once.
-            delay=_DELAY if show is None else 0,
-            leave=False,
-            bar_format=_FORMAT,
+        # One that is not shown takes as long to make as a small Hessian's plan.
+        self._bar = (
+            None
+            if hidden
+            else tqdm(
+                total=total,
+                desc=what,
+                # Asked for, it appears at once.
+                delay=_DELAY if show is None else 0,
+                leave=False,
+                bar_format=_FORMAT,
+            )
         )
 
     def __enter__(self) -> "Progress":
@@ -52,11 +56,13 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def advance(self, steps: float) -> None:
         """So many steps are done."""
-        self._bar.update(steps)
+        if self._bar is not None:
+            self._bar.update(steps)
 
 
 class StatusLine:

@@ -47,7 +47,23 @@ class Recent(Generic[T]):
         entry = make()
         with self._lock:
             entry = self._entries.setdefault(key, entry)
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._most:
-                self._entries.popitem(last=False)
+            self._latest(key)
         return entry
+
+    def get(self, key: Hashable) -> T | None:
+        """What is kept under a key, if anything is."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            return self._entries.get(key)
+
+    def put(self, key: Hashable, entry: T) -> None:
+        """Keep something under a key, in place of what was kept there."""
+        with self._lock:
+            self._entries[key] = entry
+            self._latest(key)
+
+    def _latest(self, key: Hashable) -> None:
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._most:
+            self._entries.popitem(last=False)
