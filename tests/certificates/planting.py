@@ -54,6 +54,7 @@ def forget_failures(cost: Cost) -> None:
     for known in cost.captures.values():
         if isinstance(known, capture.Captured):
             known.dry_runs.clear()
+            known.plans.clear()
 
 
 def without_limit(patch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,9 @@ from hesse.exact.plan import NamePair, PlannedContraction
 from hesse.graph.sites import ParameterUse, Site
 from hesse.process.memory import zeros
 
+# So many numbers of rows are joined before they are added.
+_LITTLE = 10**6
+
 
 class Storage:
     """The result while it is made: one matrix when every block is wanted, else one tensor for each.
@@ -46,6 +49,26 @@ class Storage:
         if self._matrix is None:
             return self._blocks[first, second]
         return self._matrix[self._layout.slice(first), self._layout.slice(second)]
+
+    def add_rows(self, name: str, entries: slice, products: Mapping[str, Tensor]) -> None:
+        """Add some rows of a parameter's blocks with others, each (rows, *shape of the other)."""
+        self.rounded.add(name)  # the two halves of what is added are equal to rounding only
+        count, names, layout = entries.stop - entries.start, tuple(products), self._layout
+        parts = [part.reshape(count, -1) for part in products.values()]
+        first = layout.index(names[0])
+        # One addition where the blocks lie side by side, and what is joined for it is little.
+        if (
+            self._matrix is not None
+            and first >= layout.index(name)
+            and names == layout.names[first : first + len(names)]
+            and sum(part.numel() for part in parts) <= _LITTLE
+        ):
+            start, joined = layout.offsets[name], torch.cat(parts, 1)
+            rows = self._matrix[start + entries.start : start + entries.stop]
+            rows[:, layout.offsets[names[0]] :][:, : joined.shape[1]].add_(joined)
+            return
+        for other, part in zip(names, parts, strict=True):
+            self.block(name, other)[entries].add_(part)
 
     def has(self, first: str, second: str) -> bool:
         """Whether a block is part of the result, in either order."""

@@ -145,7 +145,7 @@ def _computed(
             target.finish()
         for part in planned.parts:
             for name, entries, products in rows_by_batch(cost, part, bar):
-                _add_rows(storage, name, entries, products)
+                storage.add_rows(name, entries, products)
     _penalty(cost, wanted, storage)
     return storage.finished()
 
@@ -205,13 +205,6 @@ def _contract(
     return list(targets.values())
 
 
-def _add_rows(storage: Storage, name: str, entries: slice, products: dict[str, Tensor]) -> None:
-    storage.rounded.add(name)  # the two halves of what is added are equal to rounding only
-    for other, part in products.items():
-        block = storage.block(name, other)
-        block[entries].add_(part.reshape(entries.stop - entries.start, -1))
-
-
 def _penalty(cost: Cost, wanted: list[NamePair], storage: Storage) -> None:
     if cost.curved_penalty is None:
         return
@@ -221,4 +214,4 @@ def _penalty(cost: Cost, wanted: list[NamePair], storage: Storage) -> None:
                 storage.block(name, name).diagonal().add_(cost.curved_penalty)
         return
     for name, entries, products in penalty_rows(cost, rows_asked(cost.layout.names, wanted)):
-        _add_rows(storage, name, entries, products)
+        storage.add_rows(name, entries, products)

@@ -28,7 +28,7 @@ _SHARE = 0.5
 _MUCH, _LITTLE = 0.5, 4 * 10**6
 # How often the result is passed over besides, to be cleared and mirrored; and what is started
 # around the work.
-_PASSES_OVER_RESULT, _CALLS_AROUND = 4, 200
+_PASSES_OVER_RESULT, _CALLS_AROUND = 4, 40
 # So far beyond a budget is within it.
 _NEARLY = 1.1
 # Every shape of a batch takes a graph of its own, and an export of its own; beyond so many shapes
