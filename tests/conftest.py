@@ -60,12 +60,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def small_for_large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks of most tests are small, and stand for large ones."""
-    if request.node.get_closest_marker("small") is None:
-        import forced
+def small_for_large(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The networks of most tests are small, and stand for large ones; also where a test undoes
+    what it patched."""
+    import forced
 
-        forced.contracted(monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("small") is None:
+            forced.contracted(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)
