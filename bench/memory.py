@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from bench import report
 from bench.cases import CASES, Case, Problem
 from bench.child import figures
 from bench.measure import forget_peak, peak_memory
+from hesse.certificates.soundness import require_sound
 from hesse.exact.planning import diagonal_plan
+from hesse.products.hessian_operator import allowed_memory
+from hesse.products.planning import OperatorPlan, operator_plan
 
 ALLOWANCE = 300e6
 FACTOR = 2.2
@@ -108,32 +112,64 @@ PLANNED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float | None]
 }
 
 
+# An operator is for data so many times as large, in batches of the sizes above where memory is
+# asked for; and a product with so many columns follows the one with a single v.
+TIMES, COLUMNS = 20, 64
+
+
 def planned_child(name: str, what: str) -> None:
-    """One fresh process: what a Hessian or a diagonal takes beyond what was there, and what its
-    plan says."""
-    model, shape, memory = PLANNED[name]
+    """One fresh process: what a Hessian, a diagonal or an operator takes beyond what was there, and
+    what its plan says."""
+    model, (samples, *shape), memory = PLANNED[name]
+    memory = None if memory is None else int(memory)
     warm = hesse.Cost(dense(2, 3, 2), "mse", (torch.randn(4, 2), torch.randn(4, 2)))
     hesse.hessian(warm), hesse.diagonal(warm)
+    _ = hesse.operator(warm) @ warm.theta
     torch.manual_seed(0)
-    network, x = model(), torch.randn(*shape)
-    cost = hesse.Cost(network, "mse", (x, torch.randn_like(network(x).detach())))
-    planned = hesse.plan(cost, memory=memory) if what == "hessian" else diagonal_plan(cost, memory)
+    network, times = model(), TIMES if what == "operator" else 1
+    batches = [torch.randn(samples, *shape) for _ in range(times)]
+    if memory is None:
+        batches = [torch.cat(batches)]
+    cost = hesse.Cost(network, "mse", [(x, torch.randn_like(network(x).detach())) for x in batches])
+    plan, run = {
+        "hessian": (partial(hesse.plan, cost, memory=memory), hesse.hessian),
+        "diagonal": (partial(diagonal_plan, cost, memory), hesse.diagonal),
+        "operator": (partial(planned_operator, cost, memory), multiplied),
+    }[what]
+    planned = plan().peak_bytes
     forget_peak()
     before = peak_memory()
-    run = hesse.hessian if what == "hessian" else hesse.diagonal
     held = run(cost, memory=memory)
     taken = peak_memory() - before
-    print(json.dumps({"case": name, "what": what, "taken": taken, "planned": planned.peak_bytes}))
+    figure = {"case": name, "what": what, "taken": taken, "planned": planned, "memory": memory}
+    print(json.dumps(figure))
     del held
+
+
+def planned_operator(cost: hesse.Cost, memory: int | None) -> OperatorPlan:
+    """The plan for `operator`, of a function that was examined as for every plan."""
+    require_sound(cost)
+    return operator_plan(cost, allowed_memory(cost, memory))
+
+
+def multiplied(cost: hesse.Cost, memory: int | None) -> Any:
+    """An operator, and its products with a vector and with a matrix."""
+    made, random = hesse.operator(cost, memory=memory), torch.Generator().manual_seed(0)
+    v = torch.randn(cost.layout.size, COLUMNS, generator=random)
+    return made, made @ v[:, 0], made @ v
 
 
 def plans() -> None:
     """What is taken beside what was planned, for every case."""
     rows, measured = [], []
     for name in PLANNED:
-        for what in ("hessian", "diagonal"):
+        for what in ("hessian", "diagonal", "operator"):
             figure = figures("bench.memory", "plan", name, what)
-            limit = SLACK * figure["planned"] + MORE
+            allowed = figure["planned"]
+            # The work of the other two is beyond their result.
+            if what == "operator" and figure["memory"] is not None:
+                allowed = min(allowed, figure["memory"])
+            limit = SLACK * allowed + MORE
             verdict = report.target(figure["taken"], limit, f"{limit / 1e6:.0f} MB", least=False)
             cells = [f"{figure[key] / 1e6:.0f} MB" for key in ("planned", "taken")]
             rows.append([name, what, *cells, verdict])
@@ -144,7 +180,13 @@ def plans() -> None:
         title="What is taken beside what was planned, float32",
         header=["case", "what", "planned", "taken", "target"],
         rows=rows,
-        notes=["Each figure is of a fresh process, beyond what it held before."],
+        notes=[
+            (
+                "Each figure is of a fresh process, beyond what it held before. An operator has"
+                f" {TIMES} times the data, and its product with {COLUMNS} columns is taken too;"
+                " memory that it is given is not exceeded either."
+            )
+        ],
         measurements=measured,
     )
     print(result.markdown())

@@ -3,7 +3,11 @@ argument, error texts."""
 
 import gc
 import inspect
+import json
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +19,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import hesse
-from hesse.errors import HesseError, HesseKeyError, HesseTypeError, HesseValueError
+from hesse.errors import (
+    HesseError,
+    HesseKeyError,
+    HesseMemoryError,
+    HesseTypeError,
+    HesseValueError,
+)
 from hesse.process.memory import available_bytes
+from hesse.process.rehearsal import Rehearsal
 from hesse.products import linearize as methods
-from hesse.products import operator
+from hesse.products import operator, planning
+from hesse.products.planning import operator_plan
 from hesse.products.terms import batch_term
 
 
@@ -169,6 +181,77 @@ def test_what_does_not_fit_is_computed_again_and_said() -> None:
     )
     nothing = operator(cost, memory=0)
     assert nothing.bytes == 0 and "0 of 3 batches kept" in repr(nothing)
+
+
+def peak_of_tensors(cost: hesse.Cost, memory: int) -> tuple[hesse.HessianOperator, int]:
+    with Rehearsal(shapes_only=False) as counts:
+        op = operator(cost, memory=memory)
+        _ = op @ direction(cost.layout.size)
+    return op, counts.peak
+
+
+@pytest.mark.parametrize("batches", [1, 10])
+@pytest.mark.parametrize("room", [0.5, 2, 5, 50])
+def test_it_takes_what_it_says_and_no_more_than_it_may(
+    batches: int, room: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_LITTLE", 0)
+    X, y = data(20000)
+    size = len(X) // batches
+    cost = hesse.Cost(
+        network(), "cross_entropy", list(zip(X.split(size), y.split(size), strict=True))
+    )
+    one_pass = operator_plan(cost, 0).peak_bytes
+    memory = int(room * one_pass)
+    op, taken = peak_of_tensors(cost, memory)
+    assert taken <= 1.1 * op.peak_bytes + 10**5
+    said = any("to work in: a batch is" in note for note in op.notes)
+    assert said == (room < 1) and (said or op.peak_bytes <= 1.1 * memory)
+    held = sum(operator_plan(cost, memory).holds)
+    assert held == {0.5: 0, 50: batches}.get(room, held) and (held > 0) == (op.bytes > 0)
+    assert agree(op @ direction(26), operator(cost) @ direction(26))
+
+
+def test_a_larger_batch_takes_the_room_of_what_was_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_LITTLE", 0)
+    X, y = data(20000)
+    sizes = [1000] * 5 + [15000]
+    cost = hesse.Cost(
+        network(), "cross_entropy", list(zip(X.split(sizes), y.split(sizes), strict=True))
+    )
+    largest = hesse.Cost(network(), "cross_entropy", (X[5000:], y[5000:]))
+    memory = int(1.15 * operator_plan(largest, 0).peak_bytes)
+    op, taken = peak_of_tensors(cost, memory)
+    assert 0 < sum(operator_plan(cost, memory).holds) < 5
+    assert taken <= memory and "computed again" in op.notes[0]
+    assert agree(op @ direction(26), operator(cost) @ direction(26))
+
+
+def test_what_takes_more_than_is_free_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_LITTLE", 0)
+    monkeypatch.setattr(planning, "available_bytes", lambda device: 10**5)
+    with pytest.raises(
+        HesseMemoryError, match=r"a product with a batch takes .* free; give .*small"
+    ):
+        operator(hesse.Cost(network(), "cross_entropy", data(5000)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is asked of Linux")
+def test_a_process_takes_what_was_said() -> None:
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("resident.py"))],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    little = 20 * 10**6
+    for each in found.values():
+        assert max(each["made"], each["product"]) <= 1.1 * each["planned"] + little
+    # Caches hold the columns of a matrix; where less may be used, half of that does.
+    assert found["whole"]["matrix"] <= methods.HOLES_OF_A_SLAB * methods.CACHES + little
+    assert found["batches"]["matrix"] <= 1.1 * found["batches"]["memory"] + little
+    assert 0 < sum(found["batches"]["holds"]) < len(found["batches"]["holds"])
 
 
 def test_a_cost_is_traced_once_for_all_batches_of_a_shape_and_all_parameters(

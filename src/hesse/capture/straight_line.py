@@ -71,6 +71,8 @@ class TracedProduct:
             without what is kept.
         room: likewise, with what convolutions lay out besides.
         kept: bytes of what is kept.
+        preparing: the most bytes that ``prepare`` holds at once, with what is kept and with what
+            convolutions lay out.
     """
 
     prepare: fx.GraphModule
@@ -79,6 +81,7 @@ class TracedProduct:
     workspace: int
     room: int
     kept: int
+    preparing: int
     _sides: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
     _rows: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
     _prices: dict[tuple[int, frozenset[int]], Price] = field(default_factory=dict)
@@ -256,6 +259,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
     prepare.output([before[node] for node in kept])
     apply.output(fx.map_arg(output.args[0], after.__getitem__))
     prepare.eliminate_dead_code()
+    computed = {node for node in prepare.nodes if node.op == "call_function"}
     return TracedProduct(
         fx.GraphModule(traced, prepare),
         fx.GraphModule(traced, apply),
@@ -263,6 +267,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
         workspace,
         room,
         _bytes([_values(node) for node in kept]),
+        _workspace(prepare, computed)[1],
     )
 
 

@@ -144,6 +144,15 @@ def kept_by_gradient(cost: "Cost", batch: Batch | None) -> int | None:
     return kept
 
 
+def double_backward_bytes(cost: "Cost", batch: Batch | None) -> float | None:
+    """About what double backward of a batch takes, by what a gradient of some of its samples keeps;
+    ``None`` where that cannot be seen."""
+    some = None if batch is None else batch.take(slice(0, _PROBE))
+    kept = kept_by_gradient(cost, some)
+    times = 1.0 if batch is None or some is None else batch.size / some.size
+    return None if kept is None else _TWICE * times * kept
+
+
 def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch | None]:
     """The batch, or the batch cut, where double backward of all of it at once would keep more than
     there is room for."""
@@ -154,11 +163,10 @@ def _pieces(cost: "Cost", batch: Batch | None, memory: int | None) -> list[Batch
     )
     if _SMALL * data <= memory:
         return [batch]
-    some = batch.take(slice(0, _PROBE))
-    kept = kept_by_gradient(cost, some)
-    if kept is None:
+    needed = double_backward_bytes(cost, batch)
+    if needed is None:
         return [batch]
-    most = max(_LEAST_PIECE, memory * some.size // max(1, _TWICE * kept))
+    most = max(_LEAST_PIECE, int(memory * batch.size / max(1.0, needed)))
     return (
         [batch]
         if most >= batch.size

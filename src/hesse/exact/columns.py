@@ -212,7 +212,11 @@ class _CheckedProducts:
             [torch.tensordot(weights.to(part.dtype), part, 1)[None] for part in parts]
             for parts in (tangents, products)
         )
-        right = difference(summed, lambda: self._ways[-1]()(total)) is None
+
+        def plain() -> Tensors:
+            return self._ways[-1]()(total)
+
+        right = difference(summed, plain(), plain) is None
         self._tried[self._key] = len(self._ways) - (not right)
         return right
 

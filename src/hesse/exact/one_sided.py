@@ -14,15 +14,12 @@ from hesse.exact.contracted import Contracted
 from hesse.exact.plan import NamePair
 from hesse.process.price import Price
 from hesse.process.rates import Rates
-from hesse.products.linearize import CACHES, traced_product
+from hesse.products.linearize import CACHES, HOLES_OF_A_SLAB, traced_product
 from hesse.products.terms import batch_term
 
 # So many products at least go side by side, or else fewer samples are worked on at once: what does
 # not depend on v is read anew for each slab.
 _LEAST_WIDTH = 16
-# What a slab takes, in units of its tensors: they are of many sizes, and the system's allocator
-# keeps holes between them; as measured (bench.memory, the transformer).
-_HOLES_OF_A_SLAB = 3
 
 
 @final
@@ -86,7 +83,7 @@ class OneSidedPrice:
     @property
     def _room(self) -> int:
         """Bytes for each product of a slab."""
-        return _HOLES_OF_A_SLAB * self.program.room
+        return HOLES_OF_A_SLAB * self.program.room
 
     def _row(self, name: str, others: Sequence[str]) -> int:
         """Bytes of what is asked of a row of H, and of its tangent."""

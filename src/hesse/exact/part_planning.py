@@ -17,6 +17,7 @@ from hesse.exact.one_sided import OneSidedPrice, one_sided_price
 from hesse.exact.plan import BlockPlan, NamePair, PlannedContraction, PlanPart
 from hesse.exact.propagation.sweep import Sweep
 from hesse.exact.way_down import Use, WayDown, sweep_to, way_down
+from hesse.process.memory import HOLES
 from hesse.process.price import Price, duration
 from hesse.process.rates import Rates, rates
 
@@ -35,8 +36,6 @@ _SLOW = Rates(5e9, 1e9, 1e4, 1e9, 2e9)
 _FEW_PRODUCTS, _USUAL = 512, Rates(5e10, 1.6e10, 2.5e4, 3e10, 4e9)
 # Prices are right to a factor: what is said to cost a little less is not taken for it.
 _WORTH = 0.9
-# The system's allocator keeps holes between tensors for later ones; as measured (bench.memory).
-_HOLES = 1.7
 
 
 @final
@@ -80,7 +79,7 @@ class PartPlanner:
         self._cost, self._signature, names = cost, signature, cost.layout.names
         self._entries_alone = use is not None
         # Of what is asked for so much is for tensors.
-        budget = int(budget / _HOLES)
+        budget = int(budget / HOLES)
         self.notes: list[str] = []
         failed = failures(cost)
         captured, down = None, None
@@ -145,7 +144,7 @@ class PartPlanner:
         if by_columns:
             left = budget if contracted is None else contracted.budget
             self._plan_columns(by_columns, wanted, left, failed, captured is not None)
-        self.bytes *= _HOLES
+        self.bytes *= HOLES
 
     @cached_property
     def _one_sided(self) -> OneSidedPrice | None:

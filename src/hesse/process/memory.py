@@ -14,6 +14,9 @@ from torch import Tensor
 from hesse.errors import HesseError, HesseMemoryError, readable_bytes
 from hesse.process.circumstances import is_out_of_memory
 
+# What tensors take, in units of their bytes: the system's allocator keeps holes between them for
+# later ones; as measured (bench.memory).
+HOLES = 1.7
 # Where nothing can be learnt: little enough for any machine that runs PyTorch.
 _UNKNOWN = 2 * 1024**3
 # The two versions of Linux control groups: controllers in /proc/self/cgroup, mount, limit, use,

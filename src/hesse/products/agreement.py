@@ -13,15 +13,15 @@ from hesse.derivatives import Tensors
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 
 
-def difference(product: Tensors, reference: Callable[[], Tensors]) -> str | None:
+def difference(product: Tensors, expected: Tensors, again: Callable[[], Tensors]) -> str | None:
     """How a product differs from plain autograd's by more than rounding explains; ``None`` where it
     does not.
 
     Args:
         product: the product, made in a fast way.
-        reference: makes plain autograd's. Where it is no number everywhere it tells nothing.
+        expected: plain autograd's. Where it is no number everywhere it tells nothing.
+        again: makes plain autograd's.
     """
-    expected = reference()
     if not all(bool(part.isfinite().all()) for part in expected):
         return None
     largest = max((float(part.abs().max()) for part in expected if part.numel()), default=0.0)
@@ -29,7 +29,7 @@ def difference(product: Tensors, reference: Callable[[], Tensors]) -> str | None
     # Rounding is measured where it matters only: that takes some products.
     if not all(map(_within, product, expected, limits)):
         limits = [
-            limit + ROUNDINGS * each for limit, each in zip(limits, noise(reference), strict=True)
+            limit + ROUNDINGS * each for limit, each in zip(limits, noise(again), strict=True)
         ]
     for fast, part, limit in zip(product, expected, limits, strict=True):
         if not _within(fast, part, limit):

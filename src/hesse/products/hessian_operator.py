@@ -25,6 +25,7 @@ from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
+from hesse.products.planning import OperatorPlan
 from hesse.products.terms import batch_term, penalty_term
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def operator(
         curvature: what of the second derivatives: ``"hessian"``, all of them; ``"gauss_newton"``;
             ``"functional"``, what the first has beside the second; or another `Curvature`.
         memory: bytes to use, half for what is kept and half for the columns of a matrix that are
-            multiplied together. By default half of what is free. Batches that do not fit are
-            computed again in every product.
+            multiplied together. By default half of what is free. Batches that do not fit, beside
+            the work with one of them, are computed again in every product; what a single batch
+            takes beyond it is said in ``notes``.
         certify: hold one product, here and now, against double backward of the function as given,
             on all the data. A method that is wrong is left for the next slower one.
 
@@ -67,6 +69,7 @@ def operator(
         HesseTypeError: not a cost, or memory that is not a whole number.
         HesseValueError: a negative memory, or a cost that PyTorch cannot differentiate twice, or
             gets wrong.
+        HesseMemoryError: a single batch takes more than is free.
 
     Source:
         B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994),
@@ -82,7 +85,7 @@ def operator(
     """
     cost = curved(cost, curvature)
     require_flags(certify=certify)
-    room = _checked_memory(cost, memory)
+    room = allowed_memory(cost, memory)
     if not certify:
         return HessianOperator(cost, room)
     notes = require_sound(cost)
@@ -113,7 +116,8 @@ def _require_defined(cost: Cost, names: tuple[str, ...]) -> None:
     )
 
 
-def _checked_memory(cost: Cost, memory: Any) -> int:
+def allowed_memory(cost: Cost, memory: Any) -> int:
+    """The bytes that an operator may use, checked."""
     if memory is None:
         return available_bytes(cost.device) // 2
     if not isinstance(memory, int) or isinstance(memory, bool):
@@ -156,8 +160,7 @@ class HessianOperator:
 
     @cached_property
     def _kept(self) -> "_Kept":
-        # Half for what is kept from product to product, half for the columns of one product.
-        return _keep(self.cost, self._memory // 2)
+        return _keep(self.cost, self._memory)
 
     # Programs and graphs do not travel: a copy makes them when it is first multiplied with.
     def __getstate__(self) -> dict[str, Any]:
@@ -193,6 +196,12 @@ class HessianOperator:
         """What is kept from one product to the next."""
         kept = self._kept
         return sum(linear.bytes for linear in (kept.penalty, *kept.batches) if linear is not None)
+
+    @property
+    def peak_bytes(self) -> float:
+        """What making it, with its certificate, and a product with one v take at the most beyond
+        what was there, an estimate by shapes."""
+        return self._kept.peak_bytes
 
     def __repr__(self) -> str:
         batches = self._kept.batches
@@ -360,6 +369,7 @@ class _Kept:
         methods: how products are taken.
         notes: why not in a better way.
         trusted: the kinds of term whose products were tried, for batches that are linearised later.
+        peak_bytes: what making it, and a product, takes.
     """
 
     batches: list[LinearizedTerm | None]
@@ -367,6 +377,7 @@ class _Kept:
     methods: tuple[str, ...]
     notes: tuple[str, ...]
     trusted: set[Hashable]
+    peak_bytes: float
 
 
 @quiet()
@@ -376,29 +387,29 @@ def _keep(cost: Cost, memory: int) -> _Kept:
     held: list[LinearizedTerm | None] = []
     methods: dict[str, None] = {}
     notes: dict[str, None] = {}
-    room = memory
+    planned = OperatorPlan(cost, memory)
     for batch in cost.batches():
-        if None in held:
-            held.append(None)
-            continue
-        linear, why = linearize(batch_term(cost, batch), trusted)
-        methods[linear.name] = None
-        notes |= dict.fromkeys(why)
-        held.append(linear if linear.bytes <= room else None)
-        room -= linear.bytes
+        term = batch_term(cost, batch)
+        planned.add(term, batch)
+        # Of what came before, some may have to give way.
+        held = [linear if keep else None for linear, keep in zip(held, planned.holds, strict=False)]
+        linear = None
+        # The first that is not held is tried all the same.
+        if None not in held:
+            linear, why = linearize(term, trusted)
+            methods[linear.name] = None
+            notes |= dict.fromkeys(why)
+        held.append(linear if planned.holds[-1] else None)
     # A batch is known by its place: without an order none that is kept can be found again.
     if None in held and not _in_order(cost):
         held = [None] * len(held)
-    if None in held:
-        again = (
-            f"{held.count(None)} of {len(held)} batches do not fit into {readable_bytes(memory)}"
-        )
-        notes[f"{again} and are computed again in every product"] = None
+        planned.holds = [False] * len(held)
+    notes |= dict.fromkeys(planned.notes)
     penalty = None
     if callable(cost.curved_penalty):
         penalty, why = linearize(penalty_term(cost), set())
         notes |= dict.fromkeys(f"penalty: {note}" for note in why)
-    return _Kept(held, penalty, tuple(methods), tuple(notes), trusted)
+    return _Kept(held, penalty, tuple(methods), tuple(notes), trusted, planned.peak_bytes)
 
 
 def _in_order(cost: Cost) -> bool:

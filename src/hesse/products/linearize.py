@@ -42,6 +42,9 @@ _MOST_SHAPES = 4
 _CLEARLY = 1.15
 # More columns at once than a processor's caches hold, 32 MB, take longer, not less.
 CACHES = 32 * 1024**2
+# What products side by side take, in units of their tensors: they are of many sizes, and the
+# system's allocator keeps holes between them; as measured (bench.memory, the transformer).
+HOLES_OF_A_SLAB = 3
 
 
 class LinearizedTerm(abc.ABC):
@@ -66,8 +69,10 @@ class LinearizedTerm(abc.ABC):
     def products(self, columns: Tensors, memory: int) -> Tensors:
         """H V for directions stacked along the first axis; one by one where there is no better
         way."""
-        each = [self.product([part[k] for part in columns]) for k in range(len(columns[0]))]
-        return [torch.stack(parts) for parts in zip(*each, strict=True)]
+        held = [torch.empty_like(part) for part in columns]
+        for k in range(len(columns[0])):
+            _lay(self.product([part[k] for part in columns]), held, k)
+        return held
 
 
 @final
@@ -111,19 +116,23 @@ class StraightLine(LinearizedTerm):
 
     def products(self, columns: Tensors, memory: int) -> Tensors:
         count = len(columns[0])
+        chunk = max(1, min(count, memory // (HOLES_OF_A_SLAB * max(1, self._program.room))))
         if columns[0].device.type == "cpu":
-            memory = min(memory, CACHES)
-        chunk = max(1, min(count, memory // max(1, self._program.workspace)))
+            chunk = max(1, min(chunk, CACHES // max(1, self._program.workspace)))
         if chunk == 1 or self._slower:
             return super().products(columns, memory)
+        held, low = [torch.empty_like(part) for part in columns], 0
         try:
             with torch.no_grad(), quiet():
-                parts = list(self._in_chunks(columns, chunk))
+                for piece in self._in_chunks(columns, chunk):
+                    high = low + len(piece[0])
+                    _lay(piece, held, slice(low, high))
+                    low = high
         except RuntimeError as error:  # an operation without a rule for several at once
             if is_interrupted(error):
                 raise
             return super().products(columns, memory)
-        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+        return held
 
     def _in_chunks(self, columns: Tensors, chunk: int) -> Iterator[Tensors]:
         """The products, some at once; those left one after another, where that is seen to be
@@ -252,13 +261,19 @@ def straight_line(term: Term, trusted: set[Hashable]) -> StraightLine | None:
 def _tried(method: type[Linear], term: Term, trusted: set[Hashable]) -> Linear:
     """A term by a method, tried where its kind was not."""
     given, key = term, term.form
+    v, expected = list[Tensor](), None
     try:
         if method is StraightLine:
             given = _closure_converted(term)
             key = given.form
+            _program_of(given)
+            if key not in trusted:
+                # Before what is kept is there: each takes as much as the other.
+                v = _direction(term)
+                expected = Recomputed(term).product(v)
         linear = method(given)
-        if isinstance(linear, StraightLine) and key not in trusted:
-            _require_agreement(linear, term)
+        if expected is not None:
+            _require_agreement(linear, term, v, expected)
         # The other methods are held against nothing, but may end in an error at the first use.
         elif key not in trusted:
             linear.product([torch.zeros_like(p) for p in term.theta])
@@ -331,17 +346,27 @@ def _traced(term: Term) -> TracedProduct:
             raise (again if is_passing(again) else error) from None
 
 
-def _require_agreement(linear: StraightLine, term: Term) -> None:
-    """Raise `Unsuitable` where a program does not agree with what it was traced from, on one batch
-    and one v; also where no certificate is asked for."""
+def _direction(term: Term) -> Tensors:
     random = torch.Generator().manual_seed(0)
-    v = [
+    return [
         torch.randn(p.shape, generator=random, dtype=p.dtype, device="cpu").to(p.device)
         for p in term.theta
     ]
-    reason = difference(linear.product(v), lambda: Recomputed(term).product(v))
+
+
+def _require_agreement(linear: LinearizedTerm, term: Term, v: Tensors, expected: Tensors) -> None:
+    """Raise `Unsuitable` where a program does not agree with what it was traced from, on one batch
+    and one v; also where no certificate is asked for."""
+    reason = difference(linear.product(v), expected, lambda: Recomputed(term).product(v))
     if reason is not None:
         raise Unsuitable(reason)
+
+
+def _lay(parts: Tensors, held: Tensors, place: int | slice) -> None:
+    """Lay products where they belong. Kept as they are, small between large tensors that are let
+    go, they would keep the allocator from using the room of those again."""
+    for whole, part in zip(held, parts, strict=True):
+        whole[place] = part
 
 
 def _reason(error: Exception) -> str:
