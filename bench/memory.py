@@ -112,8 +112,8 @@ PLANNED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float | None]
 }
 
 
-# An operator is for data so many times as large, in batches of the sizes above where memory is
-# asked for; and a product with so many columns follows the one with a single v.
+# An operator is for data so many times as large; where memory is asked for, in batches of the sizes
+# above, and a product with so many columns follows the one with a single v.
 TIMES, COLUMNS = 20, 64
 
 
@@ -123,7 +123,7 @@ def planned_child(name: str, what: str) -> None:
     model, (samples, *shape), memory = PLANNED[name]
     memory = None if memory is None else int(memory)
     warm = hesse.Cost(dense(2, 3, 2), "mse", (torch.randn(4, 2), torch.randn(4, 2)))
-    hesse.hessian(warm), hesse.diagonal(warm)
+    _ = hesse.hessian(warm), hesse.diagonal(warm)
     _ = hesse.operator(warm) @ warm.theta
     torch.manual_seed(0)
     network, times = model(), TIMES if what == "operator" else 1
@@ -153,10 +153,11 @@ def planned_operator(cost: hesse.Cost, memory: int | None) -> OperatorPlan:
 
 
 def multiplied(cost: hesse.Cost, memory: int | None) -> Any:
-    """An operator, and its products with a vector and with a matrix."""
+    """An operator and its product with a vector, which its plan is of; and with a matrix, for which
+    there is what memory leaves, where that is asked for."""
     made, random = hesse.operator(cost, memory=memory), torch.Generator().manual_seed(0)
     v = torch.randn(cost.layout.size, COLUMNS, generator=random)
-    return made, made @ v[:, 0], made @ v
+    return made, made @ v[:, 0], None if memory is None else made @ v
 
 
 def plans() -> None:
@@ -183,8 +184,8 @@ def plans() -> None:
         notes=[
             (
                 "Each figure is of a fresh process, beyond what it held before. An operator has"
-                f" {TIMES} times the data, and its product with {COLUMNS} columns is taken too;"
-                " memory that it is given is not exceeded either."
+                f" {TIMES} times the data, and is multiplied with; where it is given memory, which"
+                f" is not exceeded either, with {COLUMNS} columns too."
             )
         ],
         measurements=measured,
