@@ -16,6 +16,7 @@ ORDER = [
     "small",
     "diagonal",
     "operator",
+    "curvature",
     "derivations",
     "formulas",
     "quadratic",

@@ -299,7 +299,7 @@ def rows() -> Iterator[tuple[str, Row]]:
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Step", "Trust", "HesseError"),
-    *("Derivation", "Formula", "Network", "derive"),
+    *("Derivation", "Formula", "Network", "SampledFisher", "derive"),
 }
 
 

@@ -192,6 +192,7 @@ def test_results(name: str) -> None:
         assert numbers(copied(RESULTS[name])) == numbers(RESULTS[name]), way
 
 
+@pytest.mark.small  # there, as a fixture does not reach it
 def test_another_process() -> None:
     """One that begins with nothing."""
     cost = of_net(F.mse_loss, loader(), penalty=0.1)

@@ -71,14 +71,14 @@ def test_a_small_network_takes_few_products() -> None:
 
 
 @pytest.mark.small
-def test_what_is_not_small_is_contracted() -> None:
+def test_what_is_not_small_has_other_ways() -> None:
     """Of many parameters, of many samples, and where memory is short."""
     for plan in (
         hesse.plan(small(6, 2, 200, 1)),
         hesse.plan(small(20_000, 8, 20, 10)),
         hesse.plan(small(500, 8, 20, 10), memory=200_000),
     ):
-        assert plan.contracts and "so small" not in str(plan)
+        assert not any(part.together for part in plan.parts) and "so small" not in str(plan)
 
 
 @pytest.mark.parametrize("width", [1, 4, 7, 13, 100])

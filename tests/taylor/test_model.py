@@ -293,9 +293,9 @@ REFUSED = [
         r"cost: expected a hesse.Cost, got Sequential: hesse.Cost\(",
     ),
     (
-        lambda: hesse.quadratic(cost(), curvature="fisher"),
+        lambda: hesse.quadratic(cost(), curvature="fishr"),
         HesseValueError,
-        "curvature: expected one of 'hessian', got 'fisher'",
+        "curvature: expected one of 'fisher', .*, got 'fishr'",
     ),
     (
         lambda: unwrapped(cost(), dense="no"),

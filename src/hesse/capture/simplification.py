@@ -105,17 +105,22 @@ def moving(graph: fx.Graph, tangents: Sequence[fx.Node]) -> set[fx.Node]:
     return moves
 
 
-def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
-    """Fewer operations with the same result, to rounding, for values that are finite.
-
-    Args:
-        graph: a product, every operation of it pure, with the values of its nodes as shapes.
-        tangents: its placeholders for v, in which it is linear.
-    """
+def drop_repetitions(graph: fx.Graph) -> None:
+    """Each value made once: no copies, nothing twice, nothing that is not used."""
     _drop_copies(graph)
     _merge_equal(graph)
     # So that what is used once has one user.
     graph.eliminate_dead_code()
+
+
+def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
+    """Fewer operations with the same result, to rounding, for values that are finite.
+
+    Args:
+        graph: a product, every operation of it pure, with the values of its nodes as shapes and
+            without repetitions.
+        tangents: its placeholders for v, in which it is linear.
+    """
     _Simplification(graph, moving(graph, tangents)).run(
         _without_zeros, _without_turns, _of_factors, _scaled, *_SUMS
     )

@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 from hesse.capture.norms import UnfusedNorms
 from hesse.capture.restriction import restricted
 from hesse.capture.several import several
-from hesse.capture.simplification import moving, simplify
+from hesse.capture.simplification import drop_repetitions, moving, simplify
 from hesse.capture.single import single
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
@@ -73,6 +73,8 @@ class TracedProduct:
         kept: bytes of what is kept.
         preparing: the most bytes that ``prepare`` holds at once, with what is kept and with what
             convolutions lay out.
+        plain: likewise of a product as it was before it was cut and simplified, which is about what
+            double backward holds.
     """
 
     prepare: fx.GraphModule
@@ -82,6 +84,7 @@ class TracedProduct:
     room: int
     kept: int
     preparing: int
+    plain: int
     _sides: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
     _rows: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
     _prices: dict[tuple[int, frozenset[int]], Price] = field(default_factory=dict)
@@ -179,8 +182,10 @@ def trace(
         # The memory of an array, perhaps, which somebody else may write into.
         if node.op == "get_attr":
             setattr(traced, node.target, getattr(traced, node.target).clone())
+    drop_repetitions(graph)
+    _, plain = _workspace(graph, {node for node in graph.nodes if node.op == "call_function"})
     simplify(graph, _tangents(graph, len(theta)))
-    return _cut(traced, len(theta))
+    return _cut(traced, len(theta), plain)
 
 
 def depends_on_values(error: Exception) -> bool:
@@ -231,7 +236,7 @@ def _tangents(graph: fx.Graph, parameters: int) -> list[fx.Node]:
     return graph.find_nodes(op="placeholder")[-parameters:]
 
 
-def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
+def _cut(traced: fx.GraphModule, parameters: int, plain: int) -> TracedProduct:
     """The program in two: what depends on v, and what that needs of the rest."""
     graph = traced.graph
     tangents = _tangents(graph, parameters)
@@ -268,6 +273,7 @@ def _cut(traced: fx.GraphModule, parameters: int) -> TracedProduct:
         room,
         _bytes([_values(node) for node in kept]),
         _workspace(prepare, computed)[1],
+        plain,
     )
 
 

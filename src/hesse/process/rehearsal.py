@@ -97,8 +97,7 @@ class Rehearsal(TorchDispatchMode):
         if traits.mutates:
             return result
         for part in _parts(result):
-            # A rehearsal within real work takes no memory.
-            if isinstance(part, Tensor) and (self._shapes_only or part.device != _META):
+            if isinstance(part, Tensor) and (self._shapes_only or _has_memory(part)):
                 self._moved += self._enter(part)
         if traits.convolves:
             self.peak = max(self.peak, self.alive + laid_out(func, args, result))
@@ -261,6 +260,11 @@ def _bytes(value: Any) -> int:
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     return sum(map(_bytes, value)) if isinstance(value, tuple | list) else 0
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Whether it lies anywhere: a rehearsal within real work, or a trace, takes no memory."""
+    return tensor.untyped_storage().device != _META
 
 
 def _zero(tensor: Tensor) -> Any:

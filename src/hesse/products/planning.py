@@ -35,13 +35,13 @@ class PassPrice:
 
 
 def _price(cost: Cost, term: Term, batch: Batch | None) -> PassPrice:
-    """Double backward, which products are held against, has the same values alive as the two halves
-    of a traced product: activations, backward signals, and what both become along v."""
+    """What a traced product takes, and the double backward that it is held against."""
     program = traced_product(term)
     if program is None:
         most = double_backward_bytes(cost, batch) or 0.0
         return PassPrice(most, most)
-    return PassPrice(program.kept, max(program.preparing, program.kept + program.room))
+    most = max(program.preparing, program.kept + program.room, program.plain)
+    return PassPrice(program.kept, most)
 
 
 @final
