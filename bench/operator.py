@@ -84,7 +84,13 @@ CASES = [
     Case("784-512-512-10", dense(784, 512, 512, 10), gaussian(512, 784, 10), {"gradient": 1.6}),
     Case("convolutional, 28 × 28", convolutional, images, {"gradient": 1.6}),
     Case("transformer, two layers", Transformer, tokens, {"gradient": 2.5}),
-    Case("ResNet-18, 32 × 32", lambda: resnet18(64), lambda: large_images(16), {"gradient": 2.0}),
+    # Near zero a ReLU selects another entry in float32 than in float64.
+    Case(
+        "ResNet-18, 32 × 32",
+        lambda: resnet18(64),
+        lambda: large_images(16),
+        {"gradient": 2.0, "error": 1e-3},
+    ),
     Case("MiniLM-like, padded", minilm, lambda: sentences(8), {"gradient": 2.0}),
 ]
 # As many columns at once are to be so many times as fast as one by one.
@@ -132,9 +138,13 @@ class Setting:
     def reference(self) -> Tensor:
         """H v in float64, by double backward."""
         wide = {name: p.detach().double().requires_grad_() for name, p in self.parameters.items()}
+        fixed = {
+            name: held.double() if held.is_floating_point() else held
+            for name, held in self.problem.model.named_buffers()
+        }
         x = self.problem.x.double() if self.problem.x.is_floating_point() else self.problem.x
         cost = F.cross_entropy(
-            torch.func.functional_call(self.problem.model, wide, (x,)), self.problem.y
+            torch.func.functional_call(self.problem.model, {**fixed, **wide}, (x,)), self.problem.y
         )
         gradient = torch.autograd.grad(cost, list(wide.values()), create_graph=True)
         directions = [v.double() for v in self.direction.values()]
@@ -231,10 +241,11 @@ def measure(case: Case) -> dict[str, Any]:
                 skipped[name] = f"fails: {type(reason).__name__}"
                 continue
             errors[name] = float((run().double() - expected).abs().max() / expected.abs().max())
-            assert errors[name] < TOLERANCE or name != "hesse", (
+            allowed = case.targets.get("error", TOLERANCE)
+            assert errors[name] < allowed or name != "hesse", (
                 f"hesse on {case.name}: off by {errors[name]:.2g}"
             )
-            if errors[name] < TOLERANCE:
+            if errors[name] < allowed:
                 ready[name] = Ready(run, seconds)
             else:
                 skipped[name] = f"off by {errors[name]:.1g}"
@@ -361,7 +372,8 @@ def main() -> None:
             ),
             (
                 "The error is hesse's, against a float64 double backward, relative to the largest"
-                f" entry of H v. A way that is off by more than {TOLERANCE:g} is not timed."
+                f" entry of H v. A way that is off by more than {TOLERANCE:g} is not timed (1e-3"
+                " where ReLUs near zero select another entry in float32)."
             ),
             (
                 "Prepared in: hesse's cost, the trace of its product and what is computed once, not"

@@ -3,7 +3,6 @@ what `torch.export` refuses: hesse beside columns, and what its plan says beside
 ``python -m bench.positions``."""
 
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -58,12 +57,12 @@ def other_way(problem: Problem) -> Callable[[Problem, int], Tensor]:
     return columns
 
 
-def measure(case: Case, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
     """Agreement, then time in turn."""
     problem = case.build()
     cost = cost_of(problem, case.function)
     count, other = min(problem.size, MOST), other_way(problem)
-    first, H = timed(lambda: hesse.hessian(cost, certify=False), clock)
+    first, H = timed(lambda: hesse.hessian(cost, certify=False))
     plan = hesse.plan(cost)
     theirs = other(problem, count)
     ours = H.dense()[:count]
@@ -77,7 +76,6 @@ def measure(case: Case, clock: Callable[[], float] = time.perf_counter) -> dict[
             "columns": lambda: other(problem, count),
         },
         ROUNDS,
-        clock,
     )
     best = {name: min(seconds) for name, seconds in times.items()}
     best["columns"] *= problem.size / count
@@ -129,8 +127,7 @@ def fallback_table(measured: list[dict[str, Any]]) -> report.Report:
         "fallback",
         "What `torch.export` refuses, or what couples samples",
         measured,
-        "Seconds are the processor's. *: by double backward row by row, where `torch.func` does not"
-        " take the model.",
+        "*: by double backward row by row, where `torch.func` does not take the model.",
         "The Gaussian process: 600 of its 606 parameters are one tensor, so that nothing lies"
         " before it, and nearly all that a product takes (triangular systems and products of 120 ×"
         " 120 matrices) depends on v, in every way alike.",
@@ -152,7 +149,7 @@ def main() -> None:
             "Positions that meet and weights over time",
             [measure(case) for case in asked(POSITION_CASES)],
         ),
-        fallback_table([measure(case, time.process_time) for case in asked(FALLBACK_CASES)]),
+        fallback_table([measure(case) for case in asked(FALLBACK_CASES)]),
     ]
     for result in tables:
         if result.rows:

@@ -195,7 +195,8 @@ class PartPlanner:
         self.by_rates, speed = True, rates(cost.dtype, cost.device)
         seconds = speed.seconds(price)
         least = speed.seconds(contracted.least_of_products())
-        if seconds < max(_SECONDS_OF_A_TRACE, least) or self._one_sided is None:
+        # A second Hessian of the same model finds it traced.
+        if seconds < max(_SECONDS_OF_A_TRACE / 2, least) or self._one_sided is None:
             return ()
         named = {name for pair in wanted for name in pair if name not in fallbacks}
         order = [name for name in self._one_sided.order if name in named]
