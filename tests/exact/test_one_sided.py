@@ -39,6 +39,16 @@ def test_nothing_is_computed_below_the_parameter() -> None:
     assert highest.calls < lowest.calls / 2 and highest.operations < lowest.operations / 5
 
 
+def test_a_parameter_without_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes one-sided like the others, and not by an error to a slower way."""
+    forced.one_sided(monkeypatch)
+    parameters = {"w": torch.randn(3).double(), "s": torch.tensor(0.5).double()}
+    cost = hesse.Cost.from_function(lambda p: (p["w"].sin() * p["s"].exp()).sum() ** 2, parameters)
+    H = hesse.hessian(cost, certify=False)
+    assert hesse.plan(cost).parts[0].traced and not hesse.plan(cost).parts[0].singly
+    assert relative(H.dense(), hesse.operator(cost) @ torch.eye(4).double()) < 1e-12
+
+
 def test_what_is_asked_of_each() -> None:
     wanted = [("a", "a"), ("a", "b"), ("b", "c"), ("d", "d")]
     assert rows_asked(["c", "a"], wanted) == {"c": ("b",), "a": ("a", "b")}

@@ -104,7 +104,7 @@ class StraightLine(LinearizedTerm):
         chunk = max(1, CACHES // max(1, self._program.workspace))
 
         def products(units: Tensor) -> Tensors:
-            ones = units.flatten(1).argmax(1)
+            ones = units.reshape(len(units), -1).argmax(1)
             with torch.no_grad(), quiet():
                 parts = [
                     program(*self._kept, *piece)
