@@ -49,6 +49,7 @@ _OF_NUMBERS: dict[Any, Any] = {
 # What starting an operation costs, in units of one that is differentiated on the way; and each of
 # many matrices that are multiplied in one, in bytes that pass in that time. As measured.
 _CALL, _MATRIX = 0.2, 6000
+_OF_MATRICES = (aten.bmm.default, aten.baddbmm.default)
 
 # A thread has a stack of 8 MB; one that has no room for its own data ends the process, or never
 # says that it has started.
@@ -291,7 +292,7 @@ def _price(node: fx.Node) -> Price:
         return Price(calls=_CALL, cached=moved) if copies else Price()
     count = traits.count
     operations = 0 if count is None else count(*args, **options, out_val=value)
-    if node.target in (aten.bmm.default, aten.baddbmm.default):
+    if node.target in _OF_MATRICES:
         moved += _MATRIX * len(value)
     convolved = operations if traits.convolves else 0
     return Price(operations, calls=_CALL, cached=moved, convolved=convolved)
@@ -321,9 +322,11 @@ def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
 
 
 def _laid_out(node: fx.Node) -> int:
-    """What a convolution takes beside what comes out, for one v among many: each may have a copy
-    of what it is given."""
+    """What a convolution, or a product of many matrices, takes beside what comes out, for one v
+    among many: each may have a copy of what it is given."""
+    given = _bytes([_values(source) for source in node.all_input_nodes])
+    if node.target in _OF_MATRICES:
+        return given
     if not isinstance(node.target, torch._ops.OpOverload) or not traits_of(node.target).convolves:
         return 0
-    given = _bytes([_values(source) for source in node.all_input_nodes])
     return given + laid_out(node.target, _values(node.args), _values(node))

@@ -44,7 +44,7 @@ _CLEARLY = 1.15
 CACHES = 32 * 1024**2
 # What products side by side take, in units of their tensors: they are of many sizes, and the
 # system's allocator keeps holes between them; as measured (bench.memory, the transformer).
-HOLES_OF_A_SLAB = 3
+HOLES_OF_A_SLAB = 4
 
 
 class LinearizedTerm(abc.ABC):
