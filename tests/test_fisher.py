@@ -109,6 +109,8 @@ def test_drawn_labels_in_everything_that_takes_a_curvature() -> None:
     assert relative(cost.layout.flatten(entries), C.diagonal(), C) < 1e-12
     assert relative(hesse.operator(cost, curvature="fisher_mc") @ C, C @ C) < 1e-12
     assert not hesse.plan(cost, curvature="fisher_mc").by_columns
+    op = hesse.operator(cost, curvature="fisher_mc")
+    assert hesse.value(op.cost) == hesse.value(cost)
     moved = cost.at(cost.theta + 0.1)
     C = hesse.hessian(moved, curvature="fisher_mc").dense()
     q = hesse.quadratic(moved, curvature="fisher_mc")

@@ -164,7 +164,7 @@ def in_chunks() -> Subject:
     return layers(samples=24)
 
 
-LITTLE = {"memory": 4_000}
+LITTLE = {"memory": 16_000}
 Row = tuple[Network, Plant, dict[str, Any]]
 HESSIAN: dict[str, Row] = {
     # a rule with a wrong sign

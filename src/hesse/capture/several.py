@@ -102,6 +102,10 @@ class _Several:
             rule = _entry_by_entry
         copy = rule(self, node) if rule is not None else None
         if copy is None:
+            if any(
+                self.moves(source) and source not in node.args for source in node.all_input_nodes
+            ):
+                raise RuntimeError(f"{node.target} has no rule for several v in a list")
             places = [0 if self.moves(argument) else None for argument in node.args]
             args, options = (
                 fx.map_arg(part, self._known.__getitem__)

@@ -15,6 +15,7 @@ from hesse.curvatures.curvature import Curvature, register, require_prediction
 from hesse.curvatures.gauss_newton import GAUSS_NEWTON
 from hesse.curvatures.likelihoods import LIKELIHOODS
 from hesse.errors import HesseTypeError, HesseValueError
+from hesse.losses import options_of
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -239,8 +240,6 @@ def _by_sample(part: Tensor, batch: "Batch") -> Tensor:
 
 def _likelihood(cost: "Cost", name: str) -> tuple[Any, dict[str, Any]]:
     """The slope of a loss at a label that is drawn, and the options of the loss."""
-    from hesse.losses import options_of  # which loads the operations
-
     loss = cost.loss
     options = {} if loss is None else options_of(loss.given or loss.total)
     is_known = loss is not None and loss.name in LIKELIHOODS

@@ -12,7 +12,7 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost, curved
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseTypeError,
@@ -83,15 +83,16 @@ def operator(
         >>> hesse.operator(cost) @ torch.tensor([1.0, 0.0])
         tensor([0., 1.])
     """
-    cost = curved(cost, curvature)
+    given = cost_with_curvature(cost, curvature)
+    cost = given.curvature.applied(given)
     require_flags(certify=certify)
     room = allowed_memory(cost, memory)
     if not certify:
-        return HessianOperator(cost, room)
+        return HessianOperator(given, cost, room)
     notes = require_sound(cost)
     # Every turn excludes a method, so that this ends.
     while True:
-        product = HessianOperator(cost, room)
+        product = HessianOperator(given, cost, room)
         verdict = certify_product(cost, lambda v, product=product: product @ v, notes)
         if verdict.undefined:
             _require_defined(cost, verdict.undefined)
@@ -153,14 +154,16 @@ class HessianOperator:
         ((3, 3), {'x': tensor([2., 0., 4.])})
     """
 
-    def __init__(self, cost: Cost, memory: int) -> None:
-        self.cost, self._memory = cost, memory
+    def __init__(self, cost: Cost, curved: Cost, memory: int) -> None:
+        # What products are taken of is another cost where the curvature has something else in
+        # place of the loss.
+        self.cost, self._curved, self._memory = cost, curved, memory
         self.certificate: Certificate | None = None
         self.methods, self.notes = self._kept.methods, (*cost.notes, *self._kept.notes)
 
     @cached_property
     def _kept(self) -> "_Kept":
-        return _keep(self.cost, self._memory)
+        return _keep(self._curved, self._memory)
 
     # Programs and graphs do not travel: a copy makes them when it is first multiplied with.
     def __getstate__(self) -> dict[str, Any]:
@@ -354,9 +357,9 @@ class HessianOperator:
         if kept.penalty is not None:
             yield kept.penalty
         # Where all is kept the data are not read again.
-        batches = self.cost.batches() if None in kept.batches else [None] * len(kept.batches)
+        batches = self._curved.batches() if None in kept.batches else [None] * len(kept.batches)
         for linear, batch in zip(kept.batches, batches, strict=True):
-            yield linear or linearize(batch_term(self.cost, batch), kept.trusted)[0]
+            yield linear or linearize(batch_term(self._curved, batch), kept.trusted)[0]
 
 
 @dataclass(frozen=True)
