@@ -49,13 +49,17 @@ def flat_cost(
     parameters = {
         name: value.detach().to(dtype) for name, value in problem.model.named_parameters()
     }
+    fixed = {
+        name: held.to(dtype) if held.is_floating_point() else held
+        for name, held in problem.model.named_buffers()
+    }
     x = problem.x.to(dtype) if problem.x.is_floating_point() else problem.x
     sizes = [value.numel() for value in parameters.values()]
 
     def cost(theta: Tensor) -> Tensor:
         pieces = zip(parameters.items(), theta.split(sizes), strict=True)
         values = {name: piece.reshape(value.shape) for (name, value), piece in pieces}
-        prediction = torch.func.functional_call(problem.model, values, (x,))
+        prediction = torch.func.functional_call(problem.model, {**fixed, **values}, (x,))
         return LOSSES[problem.loss](prediction, problem.y)
 
     return cost, torch.cat([value.reshape(-1) for value in parameters.values()])
