@@ -401,6 +401,11 @@ class Cost(Travelling):
         return other
 
     @property
+    def curved(self) -> "Cost":
+        """The cost that blocks and products of its curvature are taken of."""
+        return self.curvature.applied(self)
+
+    @property
     def curved_penalty(self) -> Penalty | None:
         """The penalty, where the curvature that is asked for holds it."""
         return self.penalty if self.curvature.holds_penalty else None
@@ -420,12 +425,6 @@ def cost_with_curvature(cost: Any, curvature: Any) -> Cost:
     """
     require_cost(cost)
     return cost.with_curvature(curvature)
-
-
-def curved(cost: Any, curvature: Any) -> Cost:
-    """Likewise, and what blocks and products of the curvature are taken of."""
-    chosen = cost_with_curvature(cost, curvature)
-    return chosen.curvature.applied(chosen)
 
 
 # Of what capture keeps: which ways of computing were seen to be wrong, and are not taken again.

@@ -60,14 +60,9 @@ class OldCube(Function):
         return g * 3 * ctx.saved_tensors[0] ** 2
 
 
-class CubeOfCubes(Function):
+class CubeOfCubes(OldCube):
     """The same, with a slope of another function of this kind, which looks at a value on its way
     back: several at once have none."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor) -> Tensor:
-        ctx.save_for_backward(u)
-        return u**3
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Tensor:

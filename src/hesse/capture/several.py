@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from hesse.capture.overwriting import columns_added, overwrite, rows_added
-from hesse.capture.simplification import arguments, form
+from hesse.capture.simplification import FUSED, arguments, form
 
 aten = torch.ops.aten
 
@@ -139,6 +139,12 @@ class _Several:
         self._sizes[node] = tuple(size)
         return node
 
+    def product(self, size: Sequence[int], kind: Any, pair: Any, total: fx.Node | None) -> fx.Node:
+        """A product of matrices, `mm` or `bmm`; added to a total, where there is one."""
+        if total is None:
+            return self.new(size, kind, *pair)
+        return self.new(size, FUSED[kind], total, *pair)
+
     def known(self, node: Any) -> Any:
         return self._known[node]
 
@@ -214,18 +220,12 @@ def _matrix_product(several: _Several, node: fx.Node) -> Any:
     turned = isinstance(left, fx.Node) and left.target is aten.t.default
     if several.moves(left) and not turned:
         folded = several.folded(left), several.known(right)
-        size = (-1, shape[1])
-        if not total:
-            product = several.new(size, aten.mm.default, *folded)
-        else:
-            to = several.folded(total[0], shape)
-            product = several.new(size, aten.addmm.default, to, *folded)
+        to = several.folded(total[0], shape) if total else None
+        product = several.product((-1, shape[1]), aten.mm.default, folded, to)
         return several.unfolded(product, node)
     pair = several.stacked(left), several.stacked(right)
-    if not total:
-        return several.new((-1, *shape), aten.bmm.default, *pair)
-    to = several.stacked(total[0], shape)
-    return several.new((-1, *shape), aten.baddbmm.default, to, *pair)
+    to = several.stacked(total[0], shape) if total else None
+    return several.product((-1, *shape), aten.bmm.default, pair, to)
 
 
 def _placed(several: _Several, node: fx.Node) -> Any:
@@ -252,12 +252,8 @@ def _batched_product(several: _Several, node: fx.Node) -> Any:
     *total, left, right = arguments(node)
     shape = several.shape(node)
     pair = several.folded(left), several.folded(right)
-    size = (-1, *shape[1:])
-    if not total:
-        product = several.new(size, aten.bmm.default, *pair)
-    else:
-        to = several.folded(total[0], shape)
-        product = several.new(size, aten.baddbmm.default, to, *pair)
+    to = several.folded(total[0], shape) if total else None
+    product = several.product((-1, *shape[1:]), aten.bmm.default, pair, to)
     return several.unfolded(product, node)
 
 

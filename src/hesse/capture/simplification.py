@@ -74,11 +74,11 @@ _PRODUCTS: set[Any] = {aten.bmm.default, aten.mm.default, aten.mul.Tensor}
 # Where all are.
 _OF_ALL: set[Any] = {aten.add.Tensor, aten.cat.default, aten.stack.default, aten.sub.Tensor}
 # a + b @ c in one pass over the result.
-_FUSED: dict[Any, Any] = {
+FUSED: dict[Any, Any] = {
     aten.mm.default: aten.addmm.default,
     aten.bmm.default: aten.baddbmm.default,
 }
-_OF_FUSED: dict[Any, Any] = {fused: product for product, fused in _FUSED.items()}
+_OF_FUSED: dict[Any, Any] = {fused: product for product, fused in FUSED.items()}
 
 
 def form(node: Any) -> Any:
@@ -267,7 +267,7 @@ class _Simplification:
         products."""
         if not self.moves(node) or len(node.users) > 1 or node.kwargs:
             return None
-        if node.target in _FUSED:
+        if node.target in FUSED:
             return [(arguments(node)[0], arguments(node)[1])]
         if node.target not in _OF_FUSED:
             return None
@@ -347,6 +347,7 @@ def _accumulated(graph: _Simplification, node: fx.Node) -> fx.Node | None:
             continue
         if form(addend) is None or form(node)[:3] != form(summed)[:3]:
             continue
+        # It may be smaller.
         if form(addend)[1:3] != form(summed)[1:3]:
             continue
         total = addend
@@ -363,7 +364,7 @@ def _sum(
     product = _OF_FUSED.get(like.target, like.target)
     if total is None:
         return graph.call(product, left, right)
-    return graph.call(_FUSED[product], total, left, right)
+    return graph.call(FUSED[product], total, left, right)
 
 
 def _with_factor(graph: _Simplification, node: fx.Node) -> fx.Node | None:

@@ -127,7 +127,7 @@ class TracedProduct:
     def order(self) -> list[int]:
         """The places of the parameters in the order in which the function uses them."""
         used = {node: place for place, node in enumerate(self.apply.graph.nodes)}
-        tangents = self.apply.graph.find_nodes(op="placeholder")[-self.parameters :]
+        tangents = _tangents(self.apply.graph, self.parameters)
         first = [min((used[user] for user in v.users), default=0) for v in tangents]
         return sorted(range(self.parameters), key=first.__getitem__)
 

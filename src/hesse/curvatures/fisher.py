@@ -3,7 +3,7 @@
 import abc
 import copy
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
@@ -68,9 +68,7 @@ class _OuterProducts(_OfPredictions):
     """Σ_n (1/M) Σ_m g gᵀ, g = Jᵀ u with slopes u, which are computed at θ and then held fixed."""
 
     @abc.abstractmethod
-    def slopes(
-        self, cost: "Cost", prediction: list[Tensor], batch: "Batch", index: int
-    ) -> list[Tensor]:
+    def slopes(self, cost: "Cost", prediction: Any, batch: "Batch", index: int) -> list[Tensor]:
         """u for a batch: for each tensor of the prediction (n, M, its shape)."""
 
     def applied(self, cost: "Cost") -> "Cost":
@@ -79,9 +77,6 @@ class _OuterProducts(_OfPredictions):
         if isinstance(cost.data, _Slopes):
             return cost
         slopes = _Slopes(cost, self)
-        signatures: dict[Any, int] = {}
-        for batch in slopes:
-            signatures[batch.signature] = signatures.get(batch.signature, 0) + batch.size
         projected = _PROJECTED.setdefault(cost.total, {})
         if self not in projected:
             assert cost.predict is not None
@@ -89,7 +84,7 @@ class _OuterProducts(_OfPredictions):
         other = copy.copy(cost)
         other._set(
             data=slopes,
-            signatures=signatures,
+            signatures=slopes.signatures(),
             captures=cost.captures.setdefault(self, {}),
             **projected[self].parts,
         )
@@ -132,12 +127,10 @@ class SampledFisher(_OuterProducts):
         super().check(cost)
         _likelihood(cost, self.name)
 
-    def slopes(
-        self, cost: "Cost", prediction: list[Tensor], batch: "Batch", index: int
-    ) -> list[Tensor]:
+    def slopes(self, cost: "Cost", prediction: Any, batch: "Batch", index: int) -> list[Tensor]:
         """Those of the loss at labels that are drawn."""
         slope, options = _likelihood(cost, self.name)
-        (leaf,) = prediction
+        (leaf,) = pytree.tree_leaves(prediction)
         random = Generator(leaf.device).manual_seed(self.seed * 1_000_003 + index)
         many, targets = (
             part.expand(self.samples, *part.shape).flatten(0, 1) for part in (leaf, batch.targets)
@@ -166,17 +159,14 @@ class EmpiricalFisher(_OuterProducts):
                 " this loss couples its samples; ask for curvature='gauss_newton'"
             )
 
-    def slopes(
-        self, cost: "Cost", prediction: list[Tensor], batch: "Batch", index: int
-    ) -> list[Tensor]:
+    def slopes(self, cost: "Cost", prediction: Any, batch: "Batch", index: int) -> list[Tensor]:
         """Those of the loss itself."""
-        assert cost.loss_of_prediction is not None and cost.predict is not None
-        _, spec = pytree.tree_flatten(cost.predict(cost.parameters, batch))
+        assert cost.loss_of_prediction is not None
         with torch.enable_grad():
-            apart = [leaf.detach().requires_grad_() for leaf in prediction]
-            nest = pytree.tree_unflatten(apart, spec)
-            total = cost.loss_of_prediction(cost.parameters, nest, batch)
-            found = torch.autograd.grad(total, apart, allow_unused=True, materialize_grads=True)
+            apart = pytree.tree_map(lambda leaf: leaf.detach().requires_grad_(), prediction)
+            leaves = pytree.tree_leaves(apart)
+            total = cost.loss_of_prediction(cost.parameters, apart, batch)
+            found = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
         return [_by_sample(part, batch).unsqueeze(1) for part in found]
 
 
@@ -191,14 +181,30 @@ class _Slopes:
         self.check_unchanged = cost.data.check_unchanged
 
     def __iter__(self) -> Iterator["Batch"]:
-        predict = self._cost.predict
-        assert predict is not None
         for index, batch in enumerate(self._cost.batches()):
             assert batch is not None
-            with torch.no_grad():
-                leaves = pytree.tree_leaves(predict(self._cost.parameters, batch))
-                slopes = self._curvature.slopes(self._cost, leaves, batch, index)
-            yield replace(batch, y=[slope.detach() for slope in slopes], form="pair", flat=())
+            yield self._of(batch, index)
+
+    def signatures(self) -> dict[Hashable, int]:
+        """How many samples there are of each, seen from one batch of each signature of the data."""
+        found: dict[Hashable, int] = {}
+        left = dict(self._cost.signatures)
+        for index, batch in enumerate(self._cost.batches()):
+            assert batch is not None
+            if batch.signature in left:
+                signature = self._of(batch, index).signature
+                found[signature] = found.get(signature, 0) + left.pop(batch.signature)
+            if not left:
+                break
+        return found
+
+    def _of(self, batch: "Batch", index: int) -> "Batch":
+        predict = self._cost.predict
+        assert predict is not None
+        with torch.no_grad():
+            prediction = predict(self._cost.parameters, batch)
+            slopes = self._curvature.slopes(self._cost, prediction, batch, index)
+        return replace(batch, y=[slope.detach() for slope in slopes], form="pair", flat=())
 
 
 @final

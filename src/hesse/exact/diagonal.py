@@ -11,7 +11,7 @@ from torch import Tensor
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.entries import certify_diagonal
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost, curved
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseError, require_flags, require_progress
 from hesse.exact.columns import penalty_rows
@@ -67,7 +67,7 @@ def diagonal(
         >>> hesse.diagonal(cost)
         {'weight': tensor([[10., 20.]])}
     """
-    cost = curved(cost, curvature)
+    cost = cost_with_curvature(cost, curvature).curved
     require_flags(certify=certify)
     require_progress(progress)
     while True:

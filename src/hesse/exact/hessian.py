@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesse.certificates.matrix import certify_matrix
 from hesse.certificates.soundness import require_sound
-from hesse.cost import Cost, curved
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseError,
@@ -85,7 +85,7 @@ def hessian(
         tensor([[10., 14.],
                 [14., 20.]])
     """
-    cost = curved(cost, curvature)
+    cost = cost_with_curvature(cost, curvature).curved
     require_flags(certify=certify)
     require_progress(progress)
     while True:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from hesse.certificates.soundness import require_twice_differentiable
-from hesse.cost import Cost, curved
+from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes, require_flags
 from hesse.exact.contraction.diagonal_entries import add_entries
@@ -81,7 +81,7 @@ def plan(
         >>> hesse.plan(cost).strategy("0.weight", "2.weight")
         'contraction'
     """
-    cost = curved(cost, curvature)
+    cost = cost_with_curvature(cost, curvature).curved
     require_flags(diagonal=diagonal)
     if diagonal and (block_diagonal or pairs is not None):
         raise HesseValueError(

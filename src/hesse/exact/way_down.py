@@ -138,6 +138,16 @@ def sweep_to(
 ) -> Sweep:
     """The sweep to the sites of what does not fall back, not rehearsed."""
     sites, partners, _ = _sites_for(captured, wanted, fallbacks, use is None)
+    return _sweep(cost, captured, sites, partners, use)
+
+
+def _sweep(
+    cost: Cost,
+    captured: Captured,
+    sites: tuple[Site, ...],
+    partners: dict[str, set[str]],
+    use: Use | None,
+) -> Sweep:
     straight = cost.curvature.straight(captured.graph)
     return Sweep(captured.graph, sites, partners, straight, use is not None)
 
@@ -189,8 +199,7 @@ def _tried(
         )
         if failed is not None:
             return failed
-        straight = cost.curvature.straight(captured.graph)
-        sweep = Sweep(captured.graph, sites, partners, straight, use is not None)
+        sweep = _sweep(cost, captured, sites, partners, use)
         backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
         return sweep, _dry_run(backward_pass, batch.take(slice(0, 1)), use)
     # Of an operation on values that it cannot be differentiated at, or of a kind of its own.

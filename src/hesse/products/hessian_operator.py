@@ -84,7 +84,7 @@ def operator(
         tensor([0., 1.])
     """
     given = cost_with_curvature(cost, curvature)
-    cost = given.curvature.applied(given)
+    cost = given.curved
     require_flags(certify=certify)
     room = allowed_memory(cost, memory)
     if not certify:
