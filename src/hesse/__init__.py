@@ -20,6 +20,9 @@ from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan
 from hesse.exact.planning import plan
 from hesse.layout import Layout
+from hesse.linear_operators.conversion import as_operator
+from hesse.linear_operators.given import FunctionOperator
+from hesse.linear_operators.linear_operator import LinearOperator
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.loading import load
 from hesse.products.hessian_operator import HessianOperator, operator
@@ -40,10 +43,12 @@ __all__ = [
     "Derivation",
     "ErrorCurve",
     "Formula",
+    "FunctionOperator",
     "HeatMap",
     "HesseError",
     "HessianOperator",
     "Layout",
+    "LinearOperator",
     "Network",
     "Plan",
     "Plane",
@@ -54,6 +59,7 @@ __all__ = [
     "StationaryPoint",
     "Step",
     "Trust",
+    "as_operator",
     "derive",
     "diagonal",
     "gradient",

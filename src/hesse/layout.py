@@ -1,8 +1,9 @@
 """The layout: the order of the parameters and where each lies in the flat vector of all of them,
 which is also the order of a Hessian's rows."""
 
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -96,6 +97,54 @@ class Layout:
                 f" layout: {nearest(name, list(self.names))}"
             )
         return self.names.index(name)
+
+    def matching(self, names: str | Sequence[str]) -> "Layout":
+        """The layout of the parameters of one name or pattern (``"2.*"``), or of several, in the
+        order of this one.
+
+        Raises:
+            HesseTypeError: neither a text nor a sequence of them.
+            HesseKeyError: no parameter has a name, or matches a pattern.
+
+        Example:
+            >>> Layout(("0.weight", "2.weight", "2.bias"), ((3,), (2,), ())).matching("2.*").names
+            ('2.weight', '2.bias')
+        """
+        patterns = (names,) if isinstance(names, str) else names
+        if not isinstance(patterns, list | tuple):
+            raise HesseTypeError(
+                f"name: expected the name of a parameter, a pattern, or a list of them, got"
+                f" {type(names).__name__}"
+            )
+        found: set[str] = set()
+        for pattern in patterns:
+            matching = (
+                {name for name in self.names if fnmatch.fnmatchcase(name, pattern)}
+                if isinstance(pattern, str)
+                else set()
+            )
+            # Looked up by its own name where it matches none: a bracket is part of some names.
+            found |= matching or {self.names[self.index(pattern)]}
+        places = [place for place, name in enumerate(self.names) if name in found]
+        return Layout(
+            tuple(self.names[place] for place in places),
+            tuple(self.shapes[place] for place in places),
+        )
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[str, ...]]:
+        """The names of the parameters of each layer: of each module that holds some; one that
+        belongs to no module is a layer of its own.
+
+        Example:
+            >>> Layout(("0.weight", "0.bias", "scale"), ((3,), (), ())).layers
+            {'0': ('0.weight', '0.bias'), 'scale': ('scale',)}
+        """
+        layers: dict[str, tuple[str, ...]] = {}
+        for name in self.names:
+            layer = name.rpartition(".")[0] or name
+            layers[layer] = (*layers.get(layer, ()), name)
+        return layers
 
     def slice(self, name: str) -> slice:
         """The entries of one parameter in the flat vector."""

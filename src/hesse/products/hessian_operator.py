@@ -1,9 +1,9 @@
 """The Hessian as something to multiply with, without its matrix."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -21,15 +21,13 @@ from hesse.errors import (
     require_flags,
 )
 from hesse.layout import Layout
+from hesse.linear_operators.linear_operator import SymmetricOperator
 from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
 from hesse.products.planning import OperatorPlan
 from hesse.products.terms import batch_term, penalty_term
-
-if TYPE_CHECKING:
-    from scipy.sparse.linalg import LinearOperator
 
 # A batch is differentiated as a whole.
 _ADVICE = "give the data in smaller batches, or keep less of them with memory="
@@ -134,11 +132,12 @@ def allowed_memory(cost: Cost, memory: Any) -> int:
 
 
 @final
-class HessianOperator:
+class HessianOperator(SymmetricOperator):
     """H of a cost, as an operator; made by `hesse.operator`.
 
-    ``H @ v`` takes a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor} and returns
-    the same kind, detached. H is symmetric and holds the penalty.
+    ``H @ v`` takes a flat vector (P,), a matrix (P, K), a dictionary {name: Tensor} or a list of
+    tensors and returns the same kind, detached. H is symmetric and holds the penalty; what else
+    one can do with it is said at `LinearOperator`.
 
     Attributes:
         cost: the cost that it belongs to.
@@ -170,14 +169,9 @@ class HessianOperator:
         return {name: value for name, value in vars(self).items() if name != "_kept"}
 
     @property
-    def layout(self) -> Layout:
+    def rows(self) -> Layout:
         """The order of the parameters in flat vectors."""
         return self.cost.layout
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(P, P)."""
-        return self.layout.size, self.layout.size
 
     @property
     def dtype(self) -> torch.dtype:
@@ -188,11 +182,6 @@ class HessianOperator:
     def device(self) -> torch.device:
         """Where vectors are expected, and results lie."""
         return self.cost.device
-
-    @property
-    def T(self) -> "HessianOperator":
-        """The transpose, which is H itself."""
-        return self
 
     @property
     def bytes(self) -> int:
@@ -219,97 +208,14 @@ class HessianOperator:
         ]
         return f"HessianOperator({', '.join(parts)})"
 
-    @overload
-    def __matmul__(self, v: Tensor) -> Tensor: ...
-    @overload
-    def __matmul__(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
-    @enough_memory(f"{_ADVICE}, or multiply fewer columns at once")
-    @undisturbed()
-    def __matmul__(self, v: Any) -> Any:
-        """H v, for a flat vector (P,), a matrix (P, K) or a dictionary {name: Tensor}.
+    def _dtype_of(self, name: str) -> torch.dtype:
+        return self.cost.parameters[name].dtype
 
-        Raises:
-            HesseTypeError: neither of these, or another dtype than the operator's.
-            HesseValueError: a wrong shape, another device, or entries that are not finite.
-            HesseKeyError: a dictionary with missing or unknown names.
-        """
+    @enough_memory(f"{_ADVICE}, or multiply fewer columns at once")
+    def _product(self, v: Tensor) -> Tensor:
         if self.cost.data is not None:
             self.cost.data.check_unchanged()
-        if isinstance(v, Mapping):
-            for name, part in v.items():
-                if name in self.cost.parameters:
-                    self._check(part, f"v[{name!r}]", self.cost.parameters[name].dtype)
-            product = self.layout.unflatten(self._vector(self.layout.flatten(v).detach()))
-            return {
-                name: part.to(self.cost.parameters[name].dtype) for name, part in product.items()
-            }
-        if not isinstance(v, Tensor):
-            raise HesseTypeError(
-                f"v: expected a flat tensor of P = {self.layout.size} entries, a (P, K) matrix or a"
-                f" dictionary {{name: Tensor}}, got {type(v).__name__}; for NumPy arrays there is"
-                " op.to_scipy()"
-            )
-        if v.ndim not in (1, 2) or v.shape[0] != self.layout.size:
-            raise HesseValueError(
-                f"v: expected shape ({self.layout.size},) or ({self.layout.size}, K), got"
-                f" {tuple(v.shape)}"
-            )
-        self._check(v, "v", self.dtype)
-        return self._vector(v.detach()) if v.ndim == 1 else self._matrix(v.detach())
-
-    def to_scipy(self) -> "LinearOperator":
-        """H for SciPy's iterative solvers: NumPy arrays in and out, of the operator's dtype.
-
-        Example:
-            >>> import torch, hesse
-            >>> from scipy.sparse.linalg import eigsh
-            >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum() / 12,
-            ...     {"x": torch.tensor([1.0, 2.0, 3.0]).double()})
-            >>> values = eigsh(hesse.operator(cost).to_scipy(), k=1, return_eigenvectors=False)
-            >>> round(float(values[0]), 6)
-            9.0
-        """
-        from scipy.sparse.linalg import LinearOperator
-
-        def product(x: Any) -> Any:
-            # A conversion would drop the imaginary part with a warning only.
-            if x.dtype.kind == "c":
-                raise HesseTypeError(
-                    "v: expected real numbers, got complex ones; multiply real and imaginary parts"
-                    " apart"
-                )
-            # SciPy gives vectors of shape (P,) and (P, 1), and expects what it gave.
-            v = torch.tensor(x.reshape(x.shape[0], -1), dtype=self.dtype, device=self.device)
-            return (self @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy().reshape(x.shape)
-
-        products: dict[str, Any] = dict.fromkeys(
-            ("matvec", "rmatvec", "matmat", "rmatmat"), product
-        )
-        return LinearOperator(
-            shape=self.shape,
-            dtype=torch.empty((), dtype=self.dtype, device="cpu").numpy().dtype,
-            **products,
-        )
-
-    def _check(self, v: Any, what: str, dtype: torch.dtype) -> None:
-        if not isinstance(v, Tensor):
-            raise HesseTypeError(f"{what}: expected a tensor, got {type(v).__name__}")
-        if v.dtype != dtype:
-            raise HesseTypeError(
-                f"{what}: expected {dtype} like the parameters, got {v.dtype}; convert it with"
-                f" .to({dtype})"
-            )
-        if v.device != self.device:
-            raise HesseValueError(
-                f"{what}: expected a tensor on {self.device}, where the parameters are, got"
-                f" {v.device}"
-            )
-        # A sum is one pass, and finite only where every entry is; it may overflow where they are.
-        if not bool(v.sum().isfinite()) and not bool(v.isfinite().all()):
-            bad = int((~torch.isfinite(v)).sum())
-            raise HesseValueError(
-                f"{what}: {bad} of its {v.numel()} entries are not finite (nan or inf)"
-            )
+        return self._vector(v) if v.ndim == 1 else self._matrix(v)
 
     def _vector(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         directions = self._parts(v)

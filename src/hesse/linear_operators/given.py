@@ -1,0 +1,188 @@
+"""Operators of what a user has: a matrix, SciPy's operators, a product of one's own."""
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor
+
+from hesse.errors import HesseTypeError, HesseValueError, in_a_line, require_instance
+from hesse.layout import Layout
+from hesse.linear_operators.linear_operator import LinearOperator
+
+
+def layout_of_vector(size: int) -> Layout:
+    """The layout of a vector without named parts: one, ``"x"``."""
+    return Layout(("x",), ((size,),))
+
+
+@final
+class MatrixOperator(LinearOperator):
+    """A matrix that is there, as an operator.
+
+    Args:
+        matrix: (M, N).
+        rows: the parts of its rows; one, ``"x"``, by default.
+        columns: the parts of its columns; those of its rows by default where it is square.
+
+    Raises:
+        HesseValueError: no matrix of finite numbers, or a layout that does not fit.
+    """
+
+    def __init__(
+        self, matrix: Tensor, rows: Layout | None = None, columns: Layout | None = None
+    ) -> None:
+        if matrix.ndim != 2 or not matrix.is_floating_point():
+            raise HesseValueError(
+                f"matrix: expected a matrix of real numbers, got {matrix.dtype} of shape"
+                f" {tuple(matrix.shape)}"
+            )
+        if not bool(matrix.isfinite().all()):
+            raise HesseValueError("matrix: has entries that are not finite (nan or inf)")
+        self.matrix = matrix.detach()
+        M, N = matrix.shape
+        self._rows = rows or layout_of_vector(M)
+        self._columns = columns or (self._rows if M == N else layout_of_vector(N))
+        if (self._rows.size, self._columns.size) != (M, N):
+            raise HesseValueError(
+                f"rows, columns: expected layouts of {M} and {N} entries, got {self._rows.size} and"
+                f" {self._columns.size}"
+            )
+        self._is_symmetric = self._rows == self._columns and torch.equal(matrix, matrix.T)
+
+    @property
+    def rows(self) -> Layout:
+        """The parts of A v."""
+        return self._rows
+
+    @property
+    def columns(self) -> Layout:
+        """The parts of v."""
+        return self._columns
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The matrix's own."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrix lies."""
+        return self.matrix.device
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether every entry equals the one across the diagonal."""
+        return self._is_symmetric
+
+    def _product(self, v: Tensor) -> Tensor:
+        return self.matrix @ v
+
+    def _transposed_product(self, u: Tensor) -> Tensor:
+        return self.matrix.T @ u
+
+
+@final
+class FunctionOperator(LinearOperator):
+    """An operator of a user's own products.
+
+    Args:
+        product: v -> A v, for (N, K) matrices.
+        rows: the parts of A v.
+        columns: the parts of v; those of the rows by default.
+        transposed: u -> Aᵀ u, for (M, K) matrices; by default there is none. A symmetric operator
+            is given its product twice.
+        dtype: of vectors.
+        device: of vectors.
+
+    Example:
+        >>> import torch, hesse
+        >>> layout = hesse.Layout(("w",), ((3,),))
+        >>> twice = lambda v: 2 * v
+        >>> hesse.FunctionOperator(twice, layout, transposed=twice) @ {"w": torch.ones(3)}
+        {'w': tensor([2., 2., 2.])}
+    """
+
+    def __init__(
+        self,
+        product: Callable[[Tensor], Tensor],
+        rows: Layout,
+        columns: Layout | None = None,
+        *,
+        transposed: Callable[[Tensor], Tensor] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        require_instance(rows, Layout, "rows", "hesse.Layout(names, shapes)")
+        if columns is not None:
+            require_instance(columns, Layout, "columns", "hesse.Layout(names, shapes)")
+        for name, function in (("product", product), ("transposed", transposed)):
+            if function is not None and not callable(function):
+                raise HesseTypeError(
+                    f"{name}: expected a function of a (N, K) matrix, got {type(function).__name__}"
+                )
+        if not isinstance(dtype, torch.dtype):
+            raise HesseTypeError(f"dtype: expected torch.float64 or such, got {dtype!r}")
+        self._rows, self._columns = rows, columns or rows
+        self._products = product, transposed
+        self._dtype = dtype
+        try:
+            self._device = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise HesseValueError(f"device: {in_a_line(error)}") from error
+
+    @property
+    def rows(self) -> Layout:
+        """The parts of A v."""
+        return self._rows
+
+    @property
+    def columns(self) -> Layout:
+        """The parts of v."""
+        return self._columns
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As given."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        """As given."""
+        return self._device
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the two products are one function."""
+        return self._products[0] is self._products[1] and self._rows == self._columns
+
+    def _product(self, v: Tensor) -> Tensor:
+        return self._called(self._products[0], "product", v, self._rows)
+
+    def _transposed_product(self, u: Tensor) -> Tensor:
+        transposed = self._products[1]
+        if transposed is None:
+            raise HesseValueError(
+                "this operator has no transpose: give transposed= to hesse.FunctionOperator, the"
+                " product itself where the operator is symmetric"
+            )
+        return self._called(transposed, "transposed", u, self._columns)
+
+    def _called(
+        self, function: Callable[[Tensor], Tensor], name: str, v: Tensor, parts: Layout
+    ) -> Tensor:
+        columns = v.unsqueeze(1) if v.ndim == 1 else v
+        try:
+            found = function(columns)
+        except Exception as error:
+            raise HesseValueError(f"{name}: failed with {in_a_line(error)}") from error
+        expected = (parts.size, columns.shape[1])
+        if not isinstance(found, Tensor) or tuple(found.shape) != expected:
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise HesseValueError(
+                f"{name}: expected a tensor of shape {expected} for a matrix of"
+                f" {columns.shape[1]} columns, got {got}"
+            )
+        # Never the memory of what it was given, or of what the user keeps.
+        found = found.detach().to(self._device, self._dtype, copy=True)
+        return found.reshape(parts.size) if v.ndim == 1 else found
