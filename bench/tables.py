@@ -17,6 +17,7 @@ ORDER = [
     "diagonal",
     "operator",
     "curvature",
+    "papers",
     "derivations",
     "formulas",
     "quadratic",
