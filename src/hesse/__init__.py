@@ -23,6 +23,7 @@ from hesse.layout import Layout
 from hesse.linear_operators.conversion import as_operator
 from hesse.linear_operators.given import FunctionOperator
 from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.linear_operators.low_rank import DiagonalOperator, LowRank
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.loading import load
 from hesse.products.hessian_operator import HessianOperator, operator
@@ -41,6 +42,7 @@ __all__ = [
     "Certificate",
     "Cost",
     "Derivation",
+    "DiagonalOperator",
     "ErrorCurve",
     "Formula",
     "FunctionOperator",
@@ -49,6 +51,7 @@ __all__ = [
     "HessianOperator",
     "Layout",
     "LinearOperator",
+    "LowRank",
     "Network",
     "Plan",
     "Plane",

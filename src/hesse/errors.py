@@ -4,10 +4,12 @@ Each is a `HesseError` and also the built-in that fits, so both
 ``except hesse.HesseError`` and ``except ValueError`` catch it.
 """
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 # What PyTorch writes of a check of its own that failed: the check, where it stands, and only then,
@@ -87,6 +89,21 @@ def require_flags(**flags: Any) -> None:
     for name, given in flags.items():
         if not isinstance(given, bool):
             raise HesseTypeError(f"{name}: expected True or False, got {given!r}")
+
+
+def require_number(given: Any, name: str) -> float:
+    """A finite number of Python's, of NumPy's, or in a tensor."""
+    # One in a tensor is what an eigenvalue comes as.
+    number = given.item() if getattr(given, "ndim", None) == 0 else given
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise HesseTypeError(f"{name}: expected a number, got {type(given).__name__}")
+    try:
+        finite = float(number)
+    except OverflowError:  # whole numbers have no end
+        finite = math.inf
+    if not math.isfinite(finite):
+        raise HesseValueError(f"{name}: expected a finite number, got {number}")
+    return finite
 
 
 def require_progress(progress: Any) -> None:

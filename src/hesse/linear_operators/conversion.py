@@ -1,5 +1,6 @@
 """An operator of whatever can be one."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,24 +8,31 @@ import torch
 from torch import Tensor
 
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.linear_operators.given import FunctionOperator, MatrixOperator, layout_of_vector
+from hesse.linear_operators.given import FunctionOperator, MatrixOperator
 from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.linear_operators.vectors import layout_of_vector
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.products.hessian_operator import operator
 
+# What an array's numbers are called in PyTorch.
+_DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
 
-def as_operator(what: Any) -> LinearOperator:
+
+def as_operator(what: Any, *, curvature: str | Curvature | None = None) -> LinearOperator:
     """An operator of a cost, a Hessian, a matrix, or what SciPy has.
 
     Args:
         what: a cost, whose Hessian it is; a `BlockHessian`, whole or block diagonal; a matrix, as a
             tensor or an array; SciPy's ``LinearOperator`` or sparse matrix; or an operator, which
             is returned.
+        curvature: of a cost, what of its second derivatives; all of them by default.
 
     Raises:
         HesseTypeError: none of these.
-        HesseValueError: a matrix that is not finite, or a Hessian with some blocks only.
+        HesseValueError: a matrix that is not finite, a Hessian with some blocks only, or a
+            curvature of what is no cost.
 
     Example:
         >>> import torch, hesse
@@ -32,16 +40,21 @@ def as_operator(what: Any) -> LinearOperator:
         >>> A.is_symmetric, torch.tensor([1.0, 2.0]) @ A
         (True, tensor([2., 1.]))
     """
+    if isinstance(what, Cost):
+        return operator(what, curvature="hessian" if curvature is None else curvature)
+    if curvature is not None:
+        raise HesseValueError(
+            f"curvature: {curvature_named(curvature).name!r} can be asked for of a cost; this"
+            f" {type(what).__name__} is a matrix already"
+        )
     if isinstance(what, LinearOperator):
         return what
-    if isinstance(what, Cost):
-        return operator(what)
     if isinstance(what, BlockHessian):
         return _of_hessian(what)
     if isinstance(what, Tensor):
         return MatrixOperator(what)
     if isinstance(what, np.ndarray) and what.dtype.kind == "f":
-        return MatrixOperator(torch.from_numpy(what))
+        return MatrixOperator(_tensor(what))
     if all(hasattr(what, part) for part in ("shape", "dtype", "__matmul__")) and hasattr(what, "T"):
         return _of_scipy(what)
     raise HesseTypeError(
@@ -59,29 +72,45 @@ def _of_hessian(H: BlockHessian) -> LinearOperator:
             f"what: this Hessian holds {len(H.pairs)} blocks, neither all nor the diagonal ones;"
             " hesse.hessian(cost) without pairs= holds all"
         )
-
-    def product(v: Tensor) -> Tensor:
-        return H @ v
-
+    # A method of the Hessian travels with it.
+    product = H.__matmul__
     return FunctionOperator(product, H.layout, transposed=product, dtype=H.dtype, device=H.device)
 
 
 def _of_scipy(what: Any) -> LinearOperator:
-    if len(what.shape) != 2 or np.dtype(what.dtype).kind != "f":
+    if len(what.shape) != 2 or np.dtype(what.dtype).newbyteorder("=") not in _DTYPES:
         raise HesseTypeError(
-            f"what: expected a matrix of real numbers, got {what.dtype} of shape {what.shape}"
+            "what: expected a matrix of real numbers, float32 or float64, got"
+            f" {np.dtype(what.dtype)} of shape {tuple(what.shape)}"
         )
-
-    def through_numpy(matrix: Any) -> Any:
-        return lambda v: torch.from_numpy(np.asarray(matrix @ v.numpy()))
-
     M, N = what.shape
-    product = through_numpy(what)
+    product = partial(_through_numpy, what)
     return FunctionOperator(
         product,
         layout_of_vector(M),
         layout_of_vector(N),
-        # SciPy's operators do not say whether they are symmetric.
-        transposed=through_numpy(what.T),
-        dtype=torch.from_numpy(np.zeros(0, what.dtype)).dtype,
+        transposed=product if _is_symmetric(what) else partial(_through_numpy, what.T),
+        dtype=_DTYPES[np.dtype(what.dtype).newbyteorder("=")],
     )
+
+
+def _is_symmetric(what: Any) -> bool:
+    """Of a sparse matrix it can be seen; SciPy's operators do not say."""
+    # Loading it takes a tenth of a second, and what is sparse has loaded it.
+    from scipy.sparse import issparse
+
+    return issparse(what) and what.shape[0] == what.shape[1] and (what != what.T).nnz == 0
+
+
+def _through_numpy(matrix: Any, v: Tensor) -> Tensor:
+    return _tensor(np.asarray(matrix @ v.numpy()))
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    native = array.dtype.newbyteorder("=")
+    if native not in _DTYPES:
+        raise HesseTypeError(f"what: expected an array of float32 or float64, got {array.dtype}")
+    # PyTorch reads neither backwards nor in the other order of bytes, and warns of what it may not
+    # write.
+    as_it_can = np.require(array, native, ["C", "W"])
+    return torch.from_numpy(as_it_can)

@@ -4,16 +4,13 @@ from collections.abc import Callable
 from typing import final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseTypeError, HesseValueError, in_a_line, require_instance
 from hesse.layout import Layout
 from hesse.linear_operators.linear_operator import LinearOperator
-
-
-def layout_of_vector(size: int) -> Layout:
-    """The layout of a vector without named parts: one, ``"x"``."""
-    return Layout(("x",), ((size,),))
+from hesse.linear_operators.vectors import layout_of_vector
 
 
 @final
@@ -21,7 +18,7 @@ class MatrixOperator(LinearOperator):
     """A matrix that is there, as an operator.
 
     Args:
-        matrix: (M, N).
+        matrix: (M, N); it is not copied.
         rows: the parts of its rows; one, ``"x"``, by default.
         columns: the parts of its columns; those of its rows by default where it is square.
 
@@ -32,10 +29,10 @@ class MatrixOperator(LinearOperator):
     def __init__(
         self, matrix: Tensor, rows: Layout | None = None, columns: Layout | None = None
     ) -> None:
-        if matrix.ndim != 2 or not matrix.is_floating_point():
+        if matrix.ndim != 2 or not matrix.is_floating_point() or matrix.layout != torch.strided:
             raise HesseValueError(
-                f"matrix: expected a matrix of real numbers, got {matrix.dtype} of shape"
-                f" {tuple(matrix.shape)}"
+                f"matrix: expected a dense matrix of real numbers, got {matrix.dtype} of shape"
+                f" {tuple(matrix.shape)}, {str(matrix.layout).removeprefix('torch.')}"
             )
         if not bool(matrix.isfinite().all()):
             raise HesseValueError("matrix: has entries that are not finite (nan or inf)")
@@ -74,6 +71,10 @@ class MatrixOperator(LinearOperator):
     def is_symmetric(self) -> bool:
         """Whether every entry equals the one across the diagonal."""
         return self._is_symmetric
+
+    def dense(self) -> Float[Tensor, "M N"]:
+        """A copy of the matrix."""
+        return self.matrix.clone()
 
     def _product(self, v: Tensor) -> Tensor:
         return self.matrix @ v
@@ -173,7 +174,8 @@ class FunctionOperator(LinearOperator):
     ) -> Tensor:
         columns = v.unsqueeze(1) if v.ndim == 1 else v
         try:
-            found = function(columns)
+            # Its own to write over.
+            found = function(columns.clone())
         except Exception as error:
             raise HesseValueError(f"{name}: failed with {in_a_line(error)}") from error
         expected = (parts.size, columns.shape[1])

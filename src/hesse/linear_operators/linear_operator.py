@@ -2,14 +2,29 @@
 
 import abc
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, final, overload
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import HesseTypeError, HesseValueError, require_number
 from hesse.layout import Layout
+from hesse.linear_operators.algebra import (
+    ENTRIES,
+    Block,
+    BlockDiagonal,
+    Composition,
+    Damped,
+    Multiple,
+    Product,
+    Sum,
+    Transposed,
+)
+from hesse.linear_operators.scipy_products import scipy_operator
 from hesse.linear_operators.vectors import alike, flat_vector, require_columns, require_vector
+from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -23,7 +38,8 @@ class LinearOperator(abc.ABC):
     ``A @ v`` takes a flat vector (N,), a matrix (N, K), a dictionary {name: Tensor} or a list of
     tensors in the layout's order, and returns the same kind. ``u @ A`` is Aᵀ u. ``A + B``,
     ``A - B``, ``2 * A``, ``A @ B`` and ``A.T`` are operators; so are ``A["a", "b"]``, the block
-    of the parts of two names, and ``A.block_diagonal()``. Nothing is computed before a product is.
+    of the parts of two names, ``A.block_diagonal()`` and ``A.damped(0.1)``, A + 0.1 I. Nothing is
+    computed before a product is. A matrix without names fits between any parts of its size.
 
     Example:
         >>> import torch, hesse
@@ -81,7 +97,7 @@ class LinearOperator(abc.ABC):
     @property
     def T(self) -> "LinearOperator":
         """The transpose; A itself where that is known to be symmetric."""
-        return self if self.is_symmetric else Transposed(self)
+        return self if self.is_symmetric else Composed(Transposed(self))
 
     @overload
     def __matmul__(self, v: Tensor) -> Tensor: ...
@@ -101,14 +117,15 @@ class LinearOperator(abc.ABC):
             HesseKeyError: a dictionary with missing or unknown names.
         """
         if isinstance(v, LinearOperator):
-            return Product(self, v)
+            return Composed(Product(self, v))
         if isinstance(v, Mapping | list | tuple):
             flat = flat_vector(v, self.columns, self._dtype_of, self.device)
             # Of parts in several dtypes the flat vector has the widest.
             return alike(self._product(flat.detach()), v, self.rows, self._dtype_of)
         v = require_columns(v, self.columns)
         require_vector(v, "v", self.dtype, self.device)
-        return self._product(v.detach())
+        # Of no columns there is nothing to ask.
+        return self._product(v.detach()) if v.numel() else v.new_zeros(self.shape[0], *v.shape[1:])
 
     def __rmatmul__(self, u: Any) -> Any:
         """u A = (Aᵀ uᵀ)ᵀ, for a vector (M,), a matrix (K, M), or a vector in parts."""
@@ -117,21 +134,30 @@ class LinearOperator(abc.ABC):
         return self.T @ u
 
     def __add__(self, other: "LinearOperator") -> "LinearOperator":
-        return Sum(self, other)
+        return Composed(Sum(self, _operator(other)))
+
+    # Of what is no operator, in the words of this class.
+    __radd__ = __add__
+
+    def __rsub__(self, other: Any) -> "LinearOperator":
+        return _operator(other) - self
 
     def __sub__(self, other: "LinearOperator") -> "LinearOperator":
-        return Sum(self, -_operator(other))
+        return self + -_operator(other)
 
     def __mul__(self, factor: float) -> "LinearOperator":
-        return Multiple(factor, self)
+        return Composed(Multiple(require_number(factor, "A * factor"), self))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> "LinearOperator":
-        return Multiple(1 / _number(divisor), self)
+        divisor = require_number(divisor, "A / divisor")
+        if divisor == 0:
+            raise HesseValueError("A / divisor: expected a number that is not zero, got 0")
+        return self * (1 / divisor)
 
     def __neg__(self) -> "LinearOperator":
-        return Multiple(-1.0, self)
+        return self * -1.0
 
     def __getitem__(self, names: Any) -> "LinearOperator":
         """The block of the parts of one name, ``A["a"]``, or of two, ``A["a", "b"]``; a name may be
@@ -141,16 +167,62 @@ class LinearOperator(abc.ABC):
             HesseTypeError: neither a text nor two.
             HesseKeyError: no part has the name, or matches.
         """
-        a, b = names if isinstance(names, tuple) and len(names) == 2 else (names, names)
-        return Block(self, self.rows.matching(a), self.columns.matching(b))
+        if isinstance(names, tuple) and len(names) != 2:
+            raise HesseTypeError(
+                f"A[...]: expected one name or two, A['a', 'b'], got {len(names)}; the square block"
+                " of several is A[['a', 'b', 'c']]"
+            )
+        a, b = names if isinstance(names, tuple) else (names, names)
+        return Composed(Block(self, self.rows.matching(a), self.columns.matching(b)))
 
-    def block_diagonal(self) -> "LinearOperator":
-        """A with every block left out that joins two different parts.
+    def block_diagonal(self, by: str = "parameter") -> "LinearOperator":
+        """A with every block left out that joins two different parts, by ``"parameter"``, or parts
+        of two different layers, by ``"layer"``. A product takes one with A for each of them.
+
+        Raises:
+            HesseValueError: the rows have other parts than the columns, or an unknown ``by``.
+        """
+        return Composed(BlockDiagonal(self, by))
+
+    def damped(self, damping: float) -> "LinearOperator":
+        """A + damping I.
 
         Raises:
             HesseValueError: the rows have other parts than the columns.
+
+        Example:
+            >>> import torch, hesse
+            >>> hesse.as_operator(torch.eye(2)).damped(0.5) @ torch.ones(2)
+            tensor([1.5000, 1.5000])
         """
-        return BlockDiagonal(self)
+        return Composed(Damped(self, require_number(damping, "damping")))
+
+    @undisturbed()
+    def dense(self) -> Float[Tensor, "M N"]:
+        """The matrix, by products with unit vectors, some at a time; of a symmetric operator
+        exactly symmetric. `hesse.hessian` has that of a cost sooner.
+
+        Raises:
+            HesseMemoryError: it does not fit.
+
+        Example:
+            >>> import torch, hesse
+            >>> A = hesse.as_operator(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+            >>> (A @ A).dense()
+            tensor([[1., 0.],
+                    [0., 1.]])
+        """
+        M, N = self.shape
+        if self.device.type == "cpu":
+            require_free(2 * M * N * self.dtype.itemsize, f"a dense matrix ({M} x {N})")
+        matrix = torch.zeros(M, N, dtype=self.dtype, device=self.device)
+        count = max(1, ENTRIES // max(N, 1))
+        for start in range(0, N, count):
+            stop = min(start + count, N)
+            units = matrix.new_zeros(N, stop - start)
+            units[start:stop].fill_diagonal_(1)
+            matrix[:, start:stop] = self._product(units)
+        return matrix.add(matrix.mT).mul_(0.5) if self.is_symmetric else matrix
 
     def to_scipy(self) -> "scipy.sparse.linalg.LinearOperator":
         """The operator for SciPy's iterative solvers: NumPy arrays in and out, of the operator's
@@ -165,35 +237,7 @@ class LinearOperator(abc.ABC):
             >>> round(float(values[0]), 6)
             9.0
         """
-        from scipy.sparse.linalg import LinearOperator as ScipyOperator
-
-        def product_of(operator: "LinearOperator") -> Any:
-            def product(x: Any) -> Any:
-                # A conversion would drop the imaginary part with a warning only.
-                if x.dtype.kind == "c":
-                    raise HesseTypeError(
-                        "v: expected real numbers, got complex ones; multiply real and imaginary"
-                        " parts apart"
-                    )
-                # SciPy gives vectors of shape (P,) and (P, 1), and expects what it gave.
-                v = torch.tensor(
-                    x.reshape(x.shape[0], -1), dtype=operator.dtype, device=operator.device
-                )
-                found = (operator @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy()
-                return found.reshape(-1, *x.shape[1:])
-
-            return product
-
-        forward, backward = product_of(self), product_of(self.T)
-        products: dict[str, Any] = {
-            **{"matvec": forward, "matmat": forward},
-            **{"rmatvec": backward, "rmatmat": backward},
-        }
-        return ScipyOperator(
-            shape=self.shape,
-            dtype=torch.empty((), dtype=self.dtype, device="cpu").numpy().dtype,
-            **products,
-        )
+        return scipy_operator(self)
 
     def _dtype_of(self, name: str) -> torch.dtype:
         """The dtype of one part in a dictionary."""
@@ -222,227 +266,61 @@ class SymmetricOperator(LinearOperator):
 
 
 def _operator(given: Any) -> LinearOperator:
-    if not isinstance(given, LinearOperator):
-        raise HesseTypeError(
-            f"expected an operator, got {type(given).__name__}; hesse.as_operator makes one of a"
-            " cost, of a Hessian, of a matrix or of SciPy's"
-        )
-    return given
+    if isinstance(given, LinearOperator):
+        return given
+    advice = (
+        f"A.damped({given}) adds it to the diagonal"
+        if isinstance(given, Real)
+        else "hesse.as_operator makes one of a cost, of a Hessian, of a matrix or of SciPy's"
+    )
+    raise HesseTypeError(f"expected an operator, got {type(given).__name__}; {advice}")
 
 
-def _number(given: Any) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        raise HesseTypeError(f"expected a number times an operator, got {type(given).__name__}")
-    return float(given)
+@final
+class Composed(LinearOperator):
+    """An operator that is made of others."""
 
-
-class _Composite(LinearOperator):
-    """An operator that is made of another, with which it shares dtype and device."""
-
-    def __init__(self, of: LinearOperator) -> None:
-        self.of = _operator(of)
+    def __init__(self, made: Composition) -> None:
+        self.made = made
 
     @property
     def rows(self) -> Layout:
-        return self.of.rows
+        """As it is made."""
+        return self.made.rows
 
     @property
     def columns(self) -> Layout:
-        return self.of.columns
+        """As it is made."""
+        return self.made.columns
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.of.dtype
+        """That of what it is made of."""
+        return self.made.of.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.of.device
+        """That of what it is made of."""
+        return self.made.of.device
 
     @property
     def is_symmetric(self) -> bool:
-        return self.of.is_symmetric
-
-
-@final
-class Transposed(_Composite):
-    """Aᵀ."""
-
-    @property
-    def rows(self) -> Layout:
-        return self.of.columns
-
-    @property
-    def columns(self) -> Layout:
-        return self.of.rows
+        """Whether what it is made of shows it."""
+        return self.made.is_symmetric
 
     @property
     def T(self) -> LinearOperator:
-        return self.of
+        """The transpose; that of a transpose is what it was made of."""
+        return self.made.of if isinstance(self.made, Transposed) else super().T
 
     def _product(self, v: Tensor) -> Tensor:
-        return self.of._transposed_product(v)
+        return self.made.product(v)
 
     def _transposed_product(self, u: Tensor) -> Tensor:
-        return self.of._product(u)
+        return self.made.transposed_product(u)
 
+    def _dtype_of(self, name: str) -> torch.dtype:
+        return self.made.dtype_of(name)
 
-@final
-class Multiple(_Composite):
-    """α A."""
-
-    def __init__(self, factor: float, of: LinearOperator) -> None:
-        super().__init__(of)
-        self.factor = _number(factor)
-
-    def _product(self, v: Tensor) -> Tensor:
-        return self.of._product(v).mul_(self.factor)
-
-    def _transposed_product(self, u: Tensor) -> Tensor:
-        return self.of._transposed_product(u).mul_(self.factor)
-
-
-@final
-class Sum(_Composite):
-    """A + B.
-
-    Raises:
-        HesseValueError: they differ in their parts, dtype or device.
-    """
-
-    def __init__(self, of: LinearOperator, other: LinearOperator) -> None:
-        super().__init__(of)
-        self.other = _operator(other)
-        _require_alike(of, other, of.rows == other.rows and of.columns == other.columns, "A + B")
-
-    @property
-    def is_symmetric(self) -> bool:
-        return self.of.is_symmetric and self.other.is_symmetric
-
-    def _product(self, v: Tensor) -> Tensor:
-        return self.of._product(v).add_(self.other._product(v))
-
-    def _transposed_product(self, u: Tensor) -> Tensor:
-        return self.of._transposed_product(u).add_(self.other._transposed_product(u))
-
-
-@final
-class Product(_Composite):
-    """A B.
-
-    Raises:
-        HesseValueError: the columns of A have other parts than the rows of B, or the two differ in
-            dtype or device.
-    """
-
-    def __init__(self, of: LinearOperator, other: LinearOperator) -> None:
-        super().__init__(of)
-        self.other = _operator(other)
-        _require_alike(of, other, of.columns == other.rows, "A @ B")
-
-    @property
-    def columns(self) -> Layout:
-        return self.other.columns
-
-    @property
-    def is_symmetric(self) -> bool:
-        # AᵀA, and the square of a symmetric one.
-        return self.of is self.other.T or self.other is self.of.T
-
-    @property
-    def T(self) -> LinearOperator:
-        return self if self.is_symmetric else Product(self.other.T, self.of.T)
-
-    def _product(self, v: Tensor) -> Tensor:
-        return self.of._product(self.other._product(v))
-
-    def _transposed_product(self, u: Tensor) -> Tensor:
-        return self.other._transposed_product(self.of._transposed_product(u))
-
-
-@final
-class Block(_Composite):
-    """The block of some parts of the rows and some of the columns, by their names."""
-
-    def __init__(self, of: LinearOperator, rows: Layout, columns: Layout) -> None:
-        super().__init__(of)
-        self._rows, self._columns = rows, columns
-
-    @property
-    def rows(self) -> Layout:
-        return self._rows
-
-    @property
-    def columns(self) -> Layout:
-        return self._columns
-
-    @property
-    def is_symmetric(self) -> bool:
-        return self.of.is_symmetric and self._rows == self._columns
-
-    def _product(self, v: Tensor) -> Tensor:
-        whole = self.of._product(_spread(v, self._columns, self.of.columns))
-        return _picked(whole, self._rows, self.of.rows)
-
-    def _transposed_product(self, u: Tensor) -> Tensor:
-        whole = self.of._transposed_product(_spread(u, self._rows, self.of.rows))
-        return _picked(whole, self._columns, self.of.columns)
-
-
-@final
-class BlockDiagonal(_Composite):
-    """The blocks of A that join a part with itself, and zeros.
-
-    A product takes one with A for each part, all of them as the columns of one matrix.
-
-    Raises:
-        HesseValueError: the rows of A have other parts than its columns.
-    """
-
-    def __init__(self, of: LinearOperator) -> None:
-        super().__init__(of)
-        if of.rows != of.columns:
-            raise HesseValueError(
-                f"block_diagonal(): the rows have the parts {of.rows.names[:3]} and the columns"
-                f" {of.columns.names[:3]}; a block diagonal has the same"
-            )
-
-    def _product(self, v: Tensor) -> Tensor:
-        return self._apart(self.of._product, v)
-
-    def _transposed_product(self, u: Tensor) -> Tensor:
-        return self._apart(self.of._transposed_product, u)
-
-    def _apart(self, product: Any, v: Tensor) -> Tensor:
-        layout = self.of.columns
-        places = [layout.slice(name) for name in layout.names]
-        columns = v.unsqueeze(-1) if v.ndim == 1 else v
-        apart = columns.new_zeros(len(columns), len(places), columns.shape[1])
-        for index, place in enumerate(places):
-            apart[place, index] = columns[place]
-        found = product(apart.flatten(1)).reshape(apart.shape)
-        return torch.cat([found[place, k] for k, place in enumerate(places)]).reshape(v.shape)
-
-
-def _require_alike(a: LinearOperator, b: LinearOperator, fits: bool, what: str) -> None:
-    if not fits or (a.dtype, a.device) != (b.dtype, b.device):
-        ours, theirs = (
-            f"{' x '.join(map(str, each.shape))} of {each.dtype} on {each.device}"
-            for each in (a, b)
-        )
-        raise HesseValueError(
-            f"{what}: expected operators whose parts, dtype and device fit, got A {ours} and B"
-            f" {theirs}"
-        )
-
-
-def _spread(v: Tensor, some: Layout, whole: Layout) -> Tensor:
-    """The vector of all parts that has some of them, and zeros."""
-    spread = v.new_zeros(whole.size, *v.shape[1:])
-    for name in some.names:
-        spread[whole.slice(name)] = v[some.slice(name)]
-    return spread
-
-
-def _picked(v: Tensor, some: Layout, whole: Layout) -> Tensor:
-    """Some parts of a vector of all of them."""
-    return torch.cat([v[whole.slice(name)] for name in some.names])
+    def __repr__(self) -> str:
+        return f"{type(self.made).__name__} of {self.made.of!r}"

@@ -12,6 +12,11 @@ from hesse.layout import Layout
 DtypeOf = Callable[[str], torch.dtype]
 
 
+def layout_of_vector(size: int) -> Layout:
+    """The layout of a vector without named parts: one, ``"x"``."""
+    return Layout(("x",), ((size,),))
+
+
 def require_vector(v: Any, what: str, dtype: torch.dtype, device: torch.device) -> None:
     """Raise on what is no tensor of finite numbers, of this dtype and on this device.
 
@@ -103,3 +108,16 @@ def alike(
     """A flat vector in parts, by name or in order as ``v`` is."""
     parts = {name: part.to(dtype_of(name)) for name, part in layout.unflatten(flat).items()}
     return parts if isinstance(v, Mapping) else list(parts.values())
+
+
+def spread(v: Tensor, some: Layout, whole: Layout) -> Tensor:
+    """The vector of all parts that has some of them, and zeros."""
+    found = v.new_zeros(whole.size, *v.shape[1:])
+    for name in some.names:
+        found[whole.slice(name)] = v[some.slice(name)]
+    return found
+
+
+def picked(v: Tensor, some: Layout, whole: Layout) -> Tensor:
+    """Some parts of a vector of all of them."""
+    return torch.cat([v[whole.slice(name)] for name in some.names])
