@@ -27,6 +27,9 @@ from hesse.linear_operators.low_rank import DiagonalOperator, LowRank
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.loading import load
 from hesse.products.hessian_operator import HessianOperator, operator
+from hesse.solves.inverse import covariance, inverse
+from hesse.solves.solution import Solution
+from hesse.solves.solve import solve
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
@@ -58,20 +61,24 @@ __all__ = [
     "QuadraticModel",
     "SampledFisher",
     "Slice",
+    "Solution",
     "Spectrum",
     "StationaryPoint",
     "Step",
     "Trust",
     "as_operator",
+    "covariance",
     "derive",
     "diagonal",
     "gradient",
     "hessian",
+    "inverse",
     "load",
     "minimize",
     "operator",
     "plan",
     "quadratic",
+    "solve",
     "value",
 ]
 

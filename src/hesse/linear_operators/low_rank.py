@@ -1,5 +1,6 @@
 """Operators that are solved in closed form: a diagonal, and a few directions beside one."""
 
+import abc
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple, final
@@ -20,6 +21,10 @@ class ClosedFormOperator(SymmetricOperator):
 
     def __init__(self, layout: Layout, like: Tensor) -> None:
         self._layout, self._like = layout, like
+
+    @abc.abstractmethod
+    def inverse(self, damping: float = 0.0) -> "ClosedFormOperator":
+        """(A + damping I)⁻¹."""
 
     @property
     def rows(self) -> Layout:

@@ -1,0 +1,1 @@
+"""Linear systems with a curvature: (A + damping I) x = b, inverses and covariances."""

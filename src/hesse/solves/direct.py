@@ -1,0 +1,86 @@
+"""Solutions in one go: by Cholesky's factor of a dense matrix, or in closed form."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.errors import HesseValueError
+from hesse.linear_operators.low_rank import ClosedFormOperator
+from hesse.taylor.checks import rounded_up
+
+# From so many rows on the eigenvalues, for the text of an error, are not worth their time.
+_SMALL = 2048
+
+
+@final
+class NotDefinite(HesseValueError):
+    """A matrix without a Cholesky factor; ``advice`` is the damping that gives it one."""
+
+    def __init__(self, text: str, advice: str) -> None:
+        super().__init__(text)
+        self.advice = advice
+
+
+@final
+class CholeskyFactor:
+    """A + damping I = L Lᵀ.
+
+    Args:
+        matrix: A, symmetric.
+        damping: what is added to its diagonal.
+
+    Raises:
+        NotDefinite: it is not positive definite.
+    """
+
+    def __init__(self, matrix: Float[Tensor, "P P"], damping: float) -> None:
+        damped = matrix.clone()
+        damped.diagonal().add_(damping)
+        self.factor, info = torch.linalg.cholesky_ex(damped)
+        # A factor of a singular matrix comes of rounding.
+        diagonal = self.factor.diagonal()
+        largest = damped.diagonal().abs().max() if len(damped) else diagonal.new_zeros(())
+        rounding = len(damped) * torch.finfo(damped.dtype).eps
+        if int(info) or bool((diagonal.square() <= rounding * largest).any()):
+            raise NotDefinite(*_why(damped, damping))
+
+    def solve(self, b: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
+        """(A + damping I)⁻¹ b."""
+        return torch.cholesky_solve(b, self.factor)
+
+    def inverse(self) -> Float[Tensor, "P P"]:
+        """(A + damping I)⁻¹, exactly symmetric."""
+        inverse = torch.cholesky_inverse(self.factor)
+        return inverse.add(inverse.mT).mul_(0.5)
+
+
+def _why(damped: Tensor, damping: float) -> tuple[str, str]:
+    """What the matrix lacks, and what damping makes up for it."""
+    text = f"the matrix{' with this damping' * (damping != 0)} is not positive definite"
+    if len(damped) > _SMALL:
+        return text, f"a damping of more than {damping:g}"
+    values = torch.linalg.eigvalsh(damped)
+    lowest, largest = float(values[0]), float(values.abs().max())
+    rounding = len(damped) * torch.finfo(damped.dtype).eps * largest
+    shown = 0.0 if abs(lowest) <= rounding else lowest
+    # Ten percent more than is needed, or where next to nothing is a small part of the largest.
+    enough = rounded_up(damping + max(-1.1 * lowest, 1e-4 * largest) or 1.0)
+    return f"{text}, its smallest eigenvalue is {shown:.3g}", f"damping={enough:g}"
+
+
+@final
+class ClosedForm:
+    """The inverse that an operator knows.
+
+    Raises:
+        HesseValueError: it has none.
+    """
+
+    def __init__(self, operator: ClosedFormOperator, damping: float) -> None:
+        self._inverse = operator.inverse(damping)
+
+    def solve(self, b: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
+        """(A + damping I)⁻¹ b."""
+        return self._inverse._product(b)

@@ -1,0 +1,82 @@
+"""MINRES: for a symmetric matrix, definite or not."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.solves.iteration import Iteration, divided, dots
+from hesse.solves.solution import Verdict
+from hesse.solves.system import System
+
+
+@final
+class Minres(Iteration):
+    """x in the Krylov space of b with the smallest residual, one product a step.
+
+    Lanczos' vectors u, with z = M u, give AZ = U T, tridiagonal; plane rotations, one more a step,
+    make T triangular, and x grows along the columns d of Z R⁻¹. ‖A r‖ tells where no x does better:
+    then what is left, r, lies in the null space.
+
+    Source:
+        C. C. Paige and M. A. Saunders, Solution of sparse indefinite systems of linear equations,
+        SIAM J. Numer. Anal. 12 (1975), 617; ‖A r‖ of the last step: S.-C. T. Choi, C. C. Paige and
+        M. A. Saunders, MINRES-QLP, SIAM J. Sci. Comput. 33 (2011), 1810.
+    """
+
+    name = "minres"
+
+    def __init__(self, system: System, b: Float[Tensor, "N K"], tolerance: float) -> None:
+        super().__init__(system, b, tolerance)
+        target = self.target
+        zero = torch.zeros_like(target)
+        self.before, self.u, self.z = torch.zeros_like(b), b, b
+        self.beta, self.largest = zero, zero
+        self._normalise(b)
+        # What is left of b in the rotated basis, in M's norm.
+        self.left = self.beta
+        self.beta = zero
+        # The last rotation, and what the last two make of T's next column.
+        self.cosine, self.sine, self.above, self.corner = zero - 1, zero, zero, zero
+        self.d_before, self.d = torch.zeros_like(b), torch.zeros_like(b)
+
+    def _normalise(self, w: Tensor) -> None:
+        """The next Lanczos vector, w over its norm β."""
+        towards = self.system.preconditioned(w)
+        square = dots(w, towards)
+        bad = (square < 0) | ((square == 0) & (dots(w, w) > 0))
+        self.conclude(Verdict.INDEFINITE_PRECONDITIONER, bad, square / dots(w, w))
+        self.beta = square.clamp(min=0).sqrt()
+        self.before, self.u = self.u, divided(w, self.beta)
+        self.z = divided(towards, self.beta)
+
+    def step(self) -> None:
+        """One more column of T, its rotation, and one more part of x."""
+        beta = self.beta
+        pushed = self.system.product(self.z) - self.before * beta
+        alpha, z = dots(self.z, pushed), self.z
+        self._normalise(pushed - self.u * alpha)
+        self.largest = torch.maximum(
+            self.largest, (alpha.square() + beta.square() + self.beta.square()).sqrt()
+        )
+        # Above the diagonal of the triangle, the corner first.
+        second, first = self.corner, self.cosine * self.above + self.sine * alpha
+        diagonal = self.sine * self.above - self.cosine * alpha
+        self.corner, self.above = self.sine * self.beta, -self.cosine * self.beta
+        # ‖A r‖ of the x that there is, over ‖r‖.
+        steepness = torch.hypot(diagonal, self.above)
+        self.conclude(Verdict.LEAST_SQUARES, steepness <= self.least * self.largest)
+        going = self.verdict == Verdict.RUNNING
+        size = torch.hypot(diagonal, self.beta)
+        self.cosine, self.sine = divided(diagonal, size), divided(self.beta, size)
+        d = divided(z - self.d_before * second - self.d * first, size)
+        self.d_before, self.d = self.d, d
+        self.x = self.x + d * torch.where(going, self.cosine * self.left, 0)
+        self.left = self.sine * self.left
+        self.residual = torch.where(
+            going,
+            self.residual * self.sine.square() - self.u * (self.left * self.cosine),
+            self.residual,
+        )
+        self.conclude_solved()

@@ -1,0 +1,163 @@
+"""What comes near the inverse of A + damping I, by the word that asks for it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from hesse.cost import Cost
+from hesse.errors import HesseTypeError, HesseValueError, nearest
+from hesse.exact.diagonal import diagonal
+from hesse.exact.hessian import hessian
+from hesse.layout import Layout
+from hesse.linear_operators.given import MatrixOperator
+from hesse.linear_operators.linear_operator import LinearOperator, SymmetricOperator
+from hesse.linear_operators.low_rank import DiagonalOperator
+from hesse.matrix import eigensolver
+
+
+class Asked(NamedTuple):
+    """What a preconditioner is for: A, damping, and the cost that A is of, where it is of one."""
+
+    operator: LinearOperator
+    damping: float
+    cost: Cost | None
+
+
+def preconditioner_of(given: Any, asked: Asked) -> LinearOperator | None:
+    """The operator, or that of the word.
+
+    Raises:
+        HesseTypeError: neither.
+        HesseValueError: an unknown word, an operator that does not fit, or a matrix that the word
+            cannot be taken of.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if given not in WORDS:
+            raise HesseValueError(
+                f"preconditioner: expected one of {nearest(given, list(WORDS))}, or an operator,"
+                f" got {given!r}"
+            )
+        return WORDS[given](asked)
+    if not isinstance(given, LinearOperator):
+        raise HesseTypeError(
+            f"preconditioner: expected an operator that comes near the inverse, or one of"
+            f" {', '.join(map(repr, WORDS))}, got {type(given).__name__}"
+        )
+    ours, theirs = (
+        f"{' x '.join(map(str, each.shape))} of {each.dtype} on {each.device}"
+        for each in (asked.operator, given)
+    )
+    if ours != theirs or not given.is_symmetric:
+        raise HesseValueError(
+            f"preconditioner: expected a symmetric operator of {ours}, got one of {theirs}"
+            f"{'' if given.is_symmetric else ', not known to be symmetric'}"
+        )
+    return given
+
+
+def _diagonal(asked: Asked) -> LinearOperator:
+    """1 / (|d| + damping), d the diagonal."""
+    if asked.cost is not None:
+        entries = asked.cost.layout.flatten(diagonal(asked.cost, curvature=asked.cost.curvature))
+    else:
+        entries = _matrix(asked, "diagonal").diagonal()
+    entries = entries.to(asked.operator.dtype)
+    return DiagonalOperator(1 / (_floored(entries.abs()) + asked.damping), asked.operator.rows)
+
+
+def _block_diagonal(asked: Asked) -> LinearOperator:
+    """(|B| + damping I)⁻¹ for each parameter's own block B; |B| is B where that is definite."""
+    layout = asked.operator.rows
+    if asked.cost is not None:
+        H = hessian(asked.cost, block_diagonal=True, curvature=asked.cost.curvature)
+        blocks = [H.flat(name, name) for name in layout.names]
+    else:
+        matrix = _matrix(asked, "block_diagonal")
+        blocks = [matrix[layout.slice(name), layout.slice(name)] for name in layout.names]
+    factors = [_factor(block.to(asked.operator.dtype), asked.damping) for block in blocks]
+    return BlockInverse(layout, factors)
+
+
+def _kfac(asked: Asked) -> LinearOperator:
+    """(K-FAC + damping I)⁻¹."""
+    if asked.cost is None:
+        raise HesseValueError(
+            "preconditioner: 'kfac' is made of a cost's layers; give the cost, or one of"
+            " 'diagonal', 'block_diagonal'"
+        )
+    # What is fetched when first asked for.
+    import hesse
+
+    return hesse.kfac(asked.cost).inverse(asked.damping)
+
+
+# By the word that asks for it.
+WORDS: dict[str, Callable[[Asked], LinearOperator]] = {
+    "diagonal": _diagonal,
+    "block_diagonal": _block_diagonal,
+    "kfac": _kfac,
+}
+
+
+def _matrix(asked: Asked, word: str) -> Tensor:
+    if not isinstance(asked.operator, MatrixOperator):
+        raise HesseValueError(
+            f"preconditioner: {word!r} is taken of a cost, of its operator or of a matrix, and this"
+            f" is a {type(asked.operator).__name__}, of which only products are known; give an"
+            " operator that comes near its inverse"
+        )
+    return asked.operator.matrix
+
+
+def _floored(sizes: Tensor) -> Tensor:
+    """Sizes that are not below a part of the largest, so that what rounding makes of zero does not
+    rule the inverse."""
+    largest = float(sizes.max()) if sizes.numel() else 0.0
+    return sizes.clamp(min=torch.finfo(sizes.dtype).eps ** 0.5 * largest or 1.0)
+
+
+def _factor(block: Tensor, damping: float) -> Tensor:
+    damped = block.clone()
+    damped.diagonal().add_(damping)
+    factor, info = torch.linalg.cholesky_ex(damped)
+    if not int(info):
+        return factor
+    values, vectors = eigensolver.eigh(block)
+    sizes = _floored(values.abs()) + damping
+    return torch.linalg.cholesky(vectors * sizes @ vectors.mT)
+
+
+@final
+class BlockInverse(SymmetricOperator):
+    """The inverse of a block-diagonal matrix, by the Cholesky factors of its blocks."""
+
+    def __init__(self, layout: Layout, factors: list[Tensor]) -> None:
+        self._layout, self._factors = layout, factors
+
+    @property
+    def rows(self) -> Layout:
+        """The parts of a vector, one for each block."""
+        return self._layout
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the factors."""
+        return self._factors[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the factors lie."""
+        return self._factors[0].device
+
+    def _product(self, v: Tensor) -> Tensor:
+        columns = v.unsqueeze(1) if v.ndim == 1 else v
+        parts = columns.split([len(factor) for factor in self._factors])
+        found = [
+            torch.cholesky_solve(part, factor)
+            for part, factor in zip(parts, self._factors, strict=True)
+        ]
+        return torch.cat(found).reshape(v.shape)

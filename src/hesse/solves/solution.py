@@ -1,0 +1,120 @@
+"""What a solve found, and how it ended."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Verdict(IntEnum):
+    """How the search for one column's solution stands, or ended."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    ROUNDING = 2
+    LEAST_SQUARES = 3
+    NEGATIVE_CURVATURE = 4
+    FLAT = 5
+    GROWING = 6
+    INDEFINITE_PRECONDITIONER = 7
+    LIMIT = 8
+
+
+# What was seen in each case, and what to do; {detail} is the number that the method noted.
+_SENTENCES = {
+    Verdict.CONVERGED: "converged, the residual is within the tolerance",
+    Verdict.ROUNDING: "rounding leaves no smaller residual{precision}",
+    Verdict.LEAST_SQUARES: (
+        "a least-squares solution: what is left of b is orthogonal to the range of the matrix, to"
+        " rounding, and no x does better"
+    ),
+    Verdict.NEGATIVE_CURVATURE: (
+        "stopped at a direction p of negative curvature, pᵀ(A + damping I)p = {detail:.3g} pᵀp: the"
+        " matrix is not positive definite; a damping of more than {enough:.3g} is needed,"
+        " method='minres' needs none"
+    ),
+    Verdict.FLAT: (
+        "stopped at a direction without curvature, to rounding: the matrix is singular; give a"
+        " damping, or use method='minres'"
+    ),
+    Verdict.GROWING: (
+        "stopped where the residual grew: the matrix has an eigenvalue <= 0 or beyond {detail:.3g},"
+        " the largest that was found, and the series diverges; give a damping, or use"
+        " method='minres'"
+    ),
+    Verdict.INDEFINITE_PRECONDITIONER: (
+        "stopped: the preconditioner M is not positive definite, rᵀMr = {detail:.3g} rᵀr"
+    ),
+    Verdict.LIMIT: "stopped after maxiter={limit:.0f} iterations",
+}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A solution x of (A + damping I) x = b, made by `hesse.solve`.
+
+    Attributes:
+        vector: x, of the kind that b was: flat, a matrix, by name or a list.
+        residual: ‖b − (A + damping I) x‖ / ‖b‖, from a product with x itself; of several columns
+            the largest.
+        residuals: of each column, (K,); of one vector (1,).
+        converged: whether every column's residual is within the tolerance, or is that of a
+            least-squares solution.
+        reason: how it ended, column by column where they differ.
+        products: with how many vectors A, or its transpose, was multiplied.
+        method: how it was found.
+    """
+
+    vector: Tensor | Mapping[str, Tensor] | Sequence[Tensor] = field(repr=False)
+    residual: float
+    residuals: Float[Tensor, " K"] = field(repr=False)
+    converged: bool
+    reason: str
+    products: int
+    method: str
+
+
+@final
+@dataclass(frozen=True)
+class Endings:
+    """How the columns ended.
+
+    Attributes:
+        verdicts: of each, as whole numbers.
+        details: the number that goes with it: a curvature, a growth.
+        damping: of the system.
+        limit: the most iterations.
+        precision: what to add where rounding ended it.
+    """
+
+    verdicts: Tensor
+    details: Tensor
+    damping: float
+    limit: int
+    precision: str
+
+    @property
+    def are_solutions(self) -> bool:
+        """Whether every column has one."""
+        return set(self.verdicts.tolist()) <= {Verdict.CONVERGED, Verdict.LEAST_SQUARES}
+
+    @property
+    def reason(self) -> str:
+        """In words, one sentence for each kind of ending."""
+        verdicts, details = self.verdicts.tolist(), self.details.tolist()
+        said = []
+        for verdict in sorted(set(verdicts)):
+            columns = [k for k, found in enumerate(verdicts) if found == verdict]
+            sentence = _SENTENCES[Verdict(verdict)].format(
+                detail=(worst := min(details[k] for k in columns)),
+                enough=self.damping - worst,
+                limit=self.limit,
+                precision=self.precision,
+            )
+            share = f"{len(columns)} of {len(verdicts)} columns (the first {columns[0]}): "
+            said.append(sentence if len(columns) == len(verdicts) else share + sentence)
+        return "; ".join(said) or "converged, there are no columns"

@@ -1,0 +1,253 @@
+"""`solve`: (A + damping I) x = b, by the method that fits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.cost import Cost, cost_with_curvature
+from hesse.curvatures.curvature import Curvature
+from hesse.errors import HesseValueError, nearest, require_number, require_progress
+from hesse.exact.hessian import hessian
+from hesse.linear_operators.conversion import as_operator
+from hesse.linear_operators.given import MatrixOperator
+from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.linear_operators.low_rank import ClosedFormOperator
+from hesse.linear_operators.vectors import (
+    DtypeOf,
+    alike,
+    flat_vector,
+    require_columns,
+    require_vector,
+)
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.process.memory import enough_memory
+from hesse.process.undisturbed import undisturbed
+from hesse.products.hessian_operator import HessianOperator
+from hesse.solves.direct import CholeskyFactor, ClosedForm, NotDefinite
+from hesse.solves.preconditioners import Asked, preconditioner_of
+from hesse.solves.solution import Solution
+from hesse.solves.solver import ITERATIONS, Solver
+from hesse.solves.system import System
+from hesse.taylor.checks import require_integer, require_positive
+
+METHODS = ("cholesky", *ITERATIONS)
+# Which take a preconditioner, and which a matrix that is symmetric.
+_PRECONDITIONED = ("cg", "minres")
+_SYMMETRIC = ("cholesky", "cg", "minres", "neumann")
+# Up to so many parameters a cost's Hessian is there sooner than the products of an iteration.
+_DENSE = 2000
+# Iterations for each entry of a solution, by default, and how many at the most.
+_ITERATIONS, _MOST_ITERATIONS = 10, 10_000
+
+
+@enough_memory("give fewer columns at once, or use an iterative method=")
+@undisturbed()
+def solve(
+    what: Any,
+    b: Tensor | Mapping[str, Tensor] | Sequence[Tensor],
+    *,
+    damping: float = 0.0,
+    curvature: str | Curvature | None = None,
+    method: str | None = None,
+    preconditioner: str | LinearOperator | None = None,
+    tolerance: float = 1e-8,
+    maxiter: int | None = None,
+    progress: bool | None = None,
+) -> Solution:
+    """The solution x of (A + damping I) x = b, for one right-hand side or many at once.
+
+    Args:
+        what: A: a cost, whose Hessian it is, or anything that `as_operator` takes.
+        b: a flat vector (P,), a matrix (P, K) of right-hand sides as columns, a dictionary {name:
+            Tensor}, or a list of tensors in the layout's order.
+        damping: what is added to the diagonal, >= 0.
+        curvature: of a cost, what of its second derivatives; all of them by default.
+        method: ``"cholesky"`` forms the matrix, which has to be positive definite; ``"cg"`` needs
+            that too, and stops where it sees that it is not; ``"minres"`` takes any symmetric one,
+            ``"lsmr"`` any matrix, of any shape; ``"neumann"`` sums the series of the inverse, and
+            is there to compare with. By default the closed form of an operator that has one;
+            Cholesky's factor of a symmetric matrix that is there, or of a cost of at most 2000
+            parameters, and ``"minres"`` where that is not definite; ``"minres"`` of another
+            symmetric operator; ``"lsmr"`` otherwise. `Solution.method` says which it was.
+        preconditioner: for ``"cg"`` and ``"minres"``, an operator near the inverse of A + damping
+            I, symmetric and positive definite, as `kfac(cost).inverse(damping)` is; or
+            ``"diagonal"``, ``"block_diagonal"``, ``"kfac"``, which are made of A. Absolute
+            (eigen)values stand for negative ones.
+        tolerance: the wanted residual ‖b − (A + damping I) x‖ / ‖b‖.
+        maxiter: the most iterations; by default ten for each entry, and at most 10,000.
+        progress: show how far it is; by default where it takes more than two seconds and a terminal
+            is watching.
+
+    Returns:
+        x, of the kind that b is, with its residual, and how it ended. Where A is singular and b not
+        in its range, ``"minres"`` without a preconditioner and ``"lsmr"`` give the shortest of the
+        least-squares solutions, and say so.
+
+    Raises:
+        HesseTypeError, HesseValueError: an argument that cannot be used, a matrix that the method
+            is not for, or products that are not finite.
+        HesseMemoryError: the dense matrix does not fit.
+
+    Source: one for each method, in ``hesse.solves``.
+
+    Example:
+        >>> import torch, hesse
+        >>> A = torch.tensor([[2.0, 1.0], [1.0, -3.0]]).double()
+        >>> solution = hesse.solve(A, torch.tensor([3.0, -2.0]).double(), method="minres")
+        >>> solution.vector.round(decimals=6), solution.reason
+        (tensor([1., 1.], dtype=torch.float64), 'converged, the residual is within the tolerance')
+    """
+    solver = solver_of(
+        what,
+        damping=damping,
+        curvature=curvature,
+        method=method,
+        preconditioner=preconditioner,
+        tolerance=tolerance,
+        maxiter=maxiter,
+        progress=progress,
+    )
+    operator, dtype_of = solver.system.operator, _dtype_of(what, solver.system.operator)
+    parts = isinstance(b, Mapping | list | tuple)
+    flat = flat_right_hand_side(b, operator, dtype_of)
+    columns = flat.unsqueeze(1) if flat.ndim == 1 else flat
+    solved = solver.solve(columns)
+    vector = solved.vectors.squeeze(1) if flat.ndim == 1 else solved.vectors
+    residuals = solved.residuals
+    return Solution(
+        vector=alike(vector, b, operator.columns, dtype_of) if parts else vector,
+        residual=float(residuals.max()) if len(residuals) else 0.0,
+        residuals=residuals,
+        converged=solved.endings.are_solutions,
+        reason=solver.note + solved.endings.reason,
+        products=solver.system.products,
+        method=solver.method,
+    )
+
+
+def flat_right_hand_side(b: Any, operator: LinearOperator, dtype_of: DtypeOf) -> Tensor:
+    """b as (M,) or (M, K), checked."""
+    if isinstance(b, Mapping | list | tuple):
+        return flat_vector(b, operator.rows, dtype_of, operator.device, "b").detach()
+    b = require_columns(b, operator.rows, "b")
+    require_vector(b, "b", operator.dtype, operator.device)
+    return b.detach()
+
+
+def solver_of(
+    what: Any,
+    *,
+    damping: float,
+    curvature: str | Curvature | None,
+    method: str | None,
+    preconditioner: str | LinearOperator | None,
+    tolerance: float,
+    maxiter: int | None,
+    progress: bool | None = None,
+) -> Solver:
+    """The solver that the arguments of `solve` ask for, checked."""
+    damping = require_damping(damping)
+    tolerance = require_positive(tolerance, "tolerance")
+    require_progress(progress)
+    if method is not None and method not in METHODS:
+        raise HesseValueError(
+            f"method: expected one of {', '.join(map(repr, METHODS))}, or None, got {method!r}"
+            if not isinstance(method, str)
+            else f"method: expected one of {nearest(method, list(METHODS))}, got {method!r}"
+        )
+    if maxiter is not None:
+        maxiter = require_integer(maxiter, "maxiter", 1)
+    if preconditioner is not None and method not in (None, *_PRECONDITIONED):
+        raise HesseValueError(f"preconditioner: {method!r} takes none; 'cg' and 'minres' do")
+    is_dense = method == "cholesky" or (
+        method is None
+        and preconditioner is None
+        and isinstance(what, Cost)
+        and what.layout.size <= _DENSE
+    )
+    operator = (
+        dense_operator(what, curvature) if is_dense else as_operator(what, curvature=curvature)
+    )
+    if operator.dtype not in (torch.float32, torch.float64):
+        raise HesseValueError(
+            f"what: expected float32 or float64, got {operator.dtype}, which rounds too much"
+        )
+    M, N = operator.shape
+    plain = System(operator, damping)
+    if damping and M != N:
+        raise HesseValueError(f"damping: A + damping I needs a square A, got {M} x {N}; give 0")
+    if method in _SYMMETRIC and not plain.is_symmetric():
+        raise HesseValueError(
+            f"method: {method!r} needs a symmetric matrix, and this one, {M} x {N}, is not;"
+            " method='lsmr' takes any"
+        )
+    direct: CholeskyFactor | ClosedForm | None = None
+    note = ""
+    if method is None and preconditioner is None and isinstance(operator, ClosedFormOperator):
+        method, direct = "closed form", ClosedForm(operator, damping)
+    elif method is None:
+        method = "minres" if plain.is_symmetric() else "lsmr"
+        if method == "minres" and isinstance(operator, MatrixOperator) and preconditioner is None:
+            try:
+                direct, method = CholeskyFactor(operator.matrix, damping), "cholesky"
+            except NotDefinite as error:
+                note = f"{error}; by minres: "
+    elif method == "cholesky":
+        try:
+            direct = CholeskyFactor(operator.dense(), damping)
+        except NotDefinite as error:
+            raise HesseValueError(
+                f"method: 'cholesky': {error}; give {error.advice}, or use method='minres', which"
+                " does not need it"
+            ) from None
+    if preconditioner is not None and method not in _PRECONDITIONED:
+        raise HesseValueError(f"preconditioner: {method!r} takes none; 'cg' and 'minres' do")
+    asked = Asked(operator, damping, _cost_of(what, curvature))
+    return Solver(
+        System(operator, damping, preconditioner_of(preconditioner, asked)),
+        method,
+        direct,
+        tolerance,
+        maxiter or min(max(100, _ITERATIONS * N), _MOST_ITERATIONS),
+        progress,
+        note,
+    )
+
+
+def require_damping(damping: Any) -> float:
+    """A finite number that is not negative."""
+    number = require_number(damping, "damping")
+    if number < 0:
+        raise HesseValueError(f"damping: expected a finite number >= 0, got {number:g}")
+    return number
+
+
+def dense_operator(what: Any, curvature: str | Curvature | None) -> LinearOperator:
+    """The operator with its matrix; that of a cost without products."""
+    cost = _cost_of(what, curvature)
+    if cost is not None:
+        return as_operator(hessian(cost, curvature=cost.curvature))
+    if isinstance(what, BlockHessian) and what.is_complete:
+        return MatrixOperator(what.dense(), what.layout)
+    operator = as_operator(what, curvature=curvature)
+    return (
+        operator
+        if isinstance(operator, MatrixOperator)
+        else MatrixOperator(operator.dense(), operator.rows, operator.columns)
+    )
+
+
+def _cost_of(what: Any, curvature: str | Curvature | None) -> Cost | None:
+    """The cost that A is of, with the curvature that is asked for."""
+    if isinstance(what, Cost):
+        return cost_with_curvature(what, "hessian" if curvature is None else curvature)
+    return what.cost if isinstance(what, HessianOperator) and curvature is None else None
+
+
+def _dtype_of(what: Any, operator: LinearOperator) -> DtypeOf:
+    """The dtype of a part in a dictionary: of a cost's, that of its parameter."""
+    if isinstance(what, Cost):
+        return lambda name: what.parameters[name].dtype
+    return operator._dtype_of
