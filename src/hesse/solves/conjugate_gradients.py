@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.solves.iteration import Iteration, divided, dots
+from hesse.solves.columns import divided, dots
+from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
 
-# Of eps: a curvature that is no larger beside the largest seen is rounding.
+# Of eps: a curvature that is no larger beside ‖A‖ is rounding.
 _ROUNDING = 10
 
 
@@ -33,7 +34,6 @@ class ConjugateGradients(Iteration):
         super().__init__(system, b, tolerance)
         self.direction = torch.zeros_like(b)
         self.before = torch.ones_like(self.target)  # rᵀMr
-        self.largest = torch.zeros_like(self.target)  # |pᵀAp| / pᵀp
 
     def step(self) -> None:
         """Go along the next conjugate direction to the lowest point."""
@@ -49,8 +49,7 @@ class ConjugateGradients(Iteration):
         pushed = self.system.product(self.direction)
         length = dots(self.direction, self.direction)
         curvature = divided(dots(self.direction, pushed), length)
-        self.largest = torch.maximum(self.largest, curvature.abs())
-        flat = curvature.abs() <= _ROUNDING * self.system.eps * self.largest
+        flat = curvature.abs() <= _ROUNDING * self.system.eps * self.system.norm
         self.conclude(Verdict.FLAT, flat)
         self.conclude(Verdict.NEGATIVE_CURVATURE, curvature < 0, curvature)
         going = self.verdict == Verdict.RUNNING

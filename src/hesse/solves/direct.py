@@ -64,10 +64,10 @@ def _why(damped: Tensor, damping: float) -> tuple[str, str]:
     values = torch.linalg.eigvalsh(damped)
     lowest, largest = float(values[0]), float(values.abs().max())
     rounding = len(damped) * torch.finfo(damped.dtype).eps * largest
-    shown = 0.0 if abs(lowest) <= rounding else lowest
+    shown = "0 to rounding" if abs(lowest) <= rounding else f"{lowest:.3g}"
     # Ten percent more than is needed, or where next to nothing is a small part of the largest.
     enough = rounded_up(damping + max(-1.1 * lowest, 1e-4 * largest) or 1.0)
-    return f"{text}, its smallest eigenvalue is {shown:.3g}", f"damping={enough:g}"
+    return f"{text}, its smallest eigenvalue is {shown}", f"damping={enough:g}"
 
 
 @final

@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hesse.process.progress import StatusLine
+from hesse.solves.columns import norms
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
 
-# Of eps: what the recurrences' own rounding leaves of a gradient ‖Aᵀr‖ that is zero.
+# Of eps: what rounding leaves of a residual, and of a gradient ‖Aᵀr‖ that is zero; below it
+# recurrences build on nothing else.
 _ROUNDING = 100
 
 
@@ -53,9 +55,10 @@ class Iteration(abc.ABC):
     name: ClassVar[str]
 
     def __init__(self, system: System, b: Float[Tensor, "M K"], tolerance: float) -> None:
-        self.system, self.target = system, norms(b) * tolerance
+        rounding = _ROUNDING * system.eps
+        self.system, self.target = system, norms(b) * max(tolerance, rounding)
         # What ‖Aᵀr‖ may be beside ‖A‖ ‖r‖ for r to be that of a least-squares solution.
-        self.least = max(tolerance**2, _ROUNDING * system.eps)
+        self.least = max(tolerance**2, rounding)
         self.x, self.residual = b.new_zeros(system.size, b.shape[1]), b.clone()
         self.verdict = torch.zeros_like(self.target, dtype=torch.int64)
         self.detail = torch.zeros_like(self.target)
@@ -103,18 +106,3 @@ class Iteration(abc.ABC):
                 worst = float((norms(self.residual) / self.target).max())
                 line.show(f"{self.name}: {done} iterations, residual {worst:.1g} of the tolerance")
         return found._replace(iterations=done)
-
-
-def norms(v: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
-    """‖v‖ of each column."""
-    return torch.linalg.vector_norm(v, dim=0)
-
-
-def dots(u: Float[Tensor, "N K"], v: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
-    """uᵀv of each column."""
-    return torch.einsum("nk,nk->k", u, v)
-
-
-def divided(v: Tensor, by: Tensor) -> Tensor:
-    """v / by, and zero where that is divided by zero: of a recurrence that has come to its end."""
-    return torch.where(by == 0, 0, v / torch.where(by == 0, 1, by))

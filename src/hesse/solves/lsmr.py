@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.solves.iteration import Iteration, divided, norms
+from hesse.solves.columns import divided, norms
+from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
 
@@ -43,7 +44,6 @@ class Lsmr(Iteration):
         # Directions, and A of them.
         self.h, self.h_bar = torch.zeros_like(self.x), torch.zeros_like(self.x)
         self.Ah, self.Ah_bar = torch.zeros_like(b), torch.zeros_like(b)
-        self.size = self.alpha  # a bound from below for ‖A‖
         self.conclude(Verdict.LEAST_SQUARES, self.alpha == 0)
 
     def step(self) -> None:
@@ -55,7 +55,6 @@ class Lsmr(Iteration):
         w = self.system.transposed_product(self.u) - v * beta
         self.alpha = norms(w)
         self.v = divided(w, self.alpha)
-        self.size = torch.maximum(self.size, torch.hypot(alpha, beta))
 
         # h of the last step becomes this one's.
         share = divided(self.theta, self.rho)
@@ -81,5 +80,5 @@ class Lsmr(Iteration):
         self.conclude_solved()
         gradient = self.zeta_bar.abs()
         self.conclude(
-            Verdict.LEAST_SQUARES, gradient <= self.least * self.size * norms(self.residual)
+            Verdict.LEAST_SQUARES, gradient <= self.least * self.system.norm * norms(self.residual)
         )

@@ -6,9 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.solves.iteration import Iteration, divided, dots
+from hesse.solves.columns import divided, dots
+from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
+
+# Of √eps: a gradient that may be zero, where it grows again.
+_NEAR = 10
 
 
 @final
@@ -32,7 +36,7 @@ class Minres(Iteration):
         target = self.target
         zero = torch.zeros_like(target)
         self.before, self.u, self.z = torch.zeros_like(b), b, b
-        self.beta, self.largest = zero, zero
+        self.beta, self.largest, self.steepness = zero, zero, zero + torch.inf
         self._normalise(b)
         # What is left of b in the rotated basis, in M's norm.
         self.left = self.beta
@@ -64,9 +68,11 @@ class Minres(Iteration):
         second, first = self.corner, self.cosine * self.above + self.sine * alpha
         diagonal = self.sine * self.above - self.cosine * alpha
         self.corner, self.above = self.sine * self.beta, -self.cosine * self.beta
-        # ‖A r‖ of the x that there is, over ‖r‖.
-        steepness = torch.hypot(diagonal, self.above)
-        self.conclude(Verdict.LEAST_SQUARES, steepness <= self.least * self.largest)
+        # ‖A r‖ of the x that there is, over ‖r‖. Once it is rounding, or near it and grows again,
+        # one more step would divide by it.
+        before, self.steepness = self.steepness, torch.hypot(diagonal, self.above)
+        least = torch.where(self.steepness > before, _NEAR * self.system.eps**0.5, self.least)
+        self.conclude(Verdict.LEAST_SQUARES, self.steepness <= least * self.largest)
         going = self.verdict == Verdict.RUNNING
         size = torch.hypot(diagonal, self.beta)
         self.cosine, self.sine = divided(diagonal, size), divided(self.beta, size)

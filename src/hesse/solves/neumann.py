@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError
-from hesse.solves.iteration import Iteration, norms
+from hesse.solves.columns import norms
+from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
 

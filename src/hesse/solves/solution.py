@@ -8,6 +8,8 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.solves.system import System
+
 
 class Verdict(IntEnum):
     """How the search for one column's solution stands, or ended."""
@@ -23,30 +25,32 @@ class Verdict(IntEnum):
     LIMIT = 8
 
 
-# What was seen in each case, and what to do; {detail} is the number that the method noted.
+# Columns that are named in a reason.
+_SHOWN = 5
+# What was seen in each case, and what to do; {lowest} and {largest} are of the numbers noted.
 _SENTENCES = {
     Verdict.CONVERGED: "converged, the residual is within the tolerance",
-    Verdict.ROUNDING: "rounding leaves no smaller residual{precision}",
+    Verdict.ROUNDING: "rounding leaves no smaller residual: {dtype} has its terms to {eps:.0g}",
     Verdict.LEAST_SQUARES: (
-        "a least-squares solution: what is left of b is orthogonal to the range of the matrix, to"
-        " rounding, and no x does better"
+        "a least-squares solution: what is left of b, r, is orthogonal to the range of the matrix,"
+        " ‖Aᵀr‖ <= {largest:.0g} ‖A‖ ‖r‖, and no x does better"
     ),
     Verdict.NEGATIVE_CURVATURE: (
-        "stopped at a direction p of negative curvature, pᵀ(A + damping I)p = {detail:.3g} pᵀp: the"
+        "stopped at a direction p of negative curvature, pᵀ(A + damping I)p = {lowest:.3g} pᵀp: the"
         " matrix is not positive definite; a damping of more than {enough:.3g} is needed,"
         " method='minres' needs none"
     ),
     Verdict.FLAT: (
-        "stopped at a direction without curvature, to rounding: the matrix is singular; give a"
+        "stopped at a direction without curvature: the matrix is singular to rounding; give a"
         " damping, or use method='minres'"
     ),
     Verdict.GROWING: (
-        "stopped where the residual grew: the matrix has an eigenvalue <= 0 or beyond {detail:.3g},"
-        " the largest that was found, and the series diverges; give a damping, or use"
+        "stopped where the residual grew: the matrix has an eigenvalue below 0 or beyond"
+        " {largest:.3g}, the largest that was found, and the series diverges; give a damping, or use"
         " method='minres'"
     ),
     Verdict.INDEFINITE_PRECONDITIONER: (
-        "stopped: the preconditioner M is not positive definite, rᵀMr = {detail:.3g} rᵀr"
+        "stopped: the preconditioner M is not positive definite, rᵀMr = {lowest:.3g} rᵀr"
     ),
     Verdict.LIMIT: "stopped after maxiter={limit:.0f} iterations",
 }
@@ -86,16 +90,14 @@ class Endings:
     Attributes:
         verdicts: of each, as whole numbers.
         details: the number that goes with it: a curvature, a growth.
-        damping: of the system.
+        system: what was solved.
         limit: the most iterations.
-        precision: what to add where rounding ended it.
     """
 
     verdicts: Tensor
     details: Tensor
-    damping: float
+    system: System
     limit: int
-    precision: str
 
     @property
     def are_solutions(self) -> bool:
@@ -109,12 +111,26 @@ class Endings:
         said = []
         for verdict in sorted(set(verdicts)):
             columns = [k for k, found in enumerate(verdicts) if found == verdict]
+            lowest = min(details[k] for k in columns)
             sentence = _SENTENCES[Verdict(verdict)].format(
-                detail=(worst := min(details[k] for k in columns)),
-                enough=self.damping - worst,
+                lowest=lowest,
+                largest=max(details[k] for k in columns),
+                enough=self.system.damping - lowest,
                 limit=self.limit,
-                precision=self.precision,
+                eps=self.system.eps,
+                dtype=str(self.system.operator.dtype).removeprefix("torch."),
             )
-            share = f"{len(columns)} of {len(verdicts)} columns (the first {columns[0]}): "
-            said.append(sentence if len(columns) == len(verdicts) else share + sentence)
-        return "; ".join(said) or "converged, there are no columns"
+            alone = len(columns) == len(verdicts)
+            said.append(sentence if alone else f"{_listed(columns)}: {sentence}")
+        return "; ".join(said) or "there are no columns"
+
+
+def _listed(columns: list[int]) -> str:
+    """Their numbers, or the first of them.
+
+    Example:
+        >>> _listed([0, 2]), _listed([1])
+        ('columns 0, 2', 'column 1')
+    """
+    more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
+    return f"column{'s' * (len(columns) > 1)} {', '.join(map(str, columns[:_SHOWN]))}{more}"

@@ -38,8 +38,8 @@ _PRECONDITIONED = ("cg", "minres")
 _SYMMETRIC = ("cholesky", "cg", "minres", "neumann")
 # Up to so many parameters a cost's Hessian is there sooner than the products of an iteration.
 _DENSE = 2000
-# Iterations for each entry of a solution, by default, and how many at the most.
-_ITERATIONS, _MOST_ITERATIONS = 10, 10_000
+# Iterations for each entry of a solution, by default, and how many at the least and the most.
+_ITERATIONS, _FEWEST_ITERATIONS, _MOST_ITERATIONS = 10, 1000, 10_000
 
 
 @enough_memory("give fewer columns at once, or use an iterative method=")
@@ -76,7 +76,8 @@ def solve(
             ``"diagonal"``, ``"block_diagonal"``, ``"kfac"``, which are made of A. Absolute
             (eigen)values stand for negative ones.
         tolerance: the wanted residual ‖b − (A + damping I) x‖ / ‖b‖.
-        maxiter: the most iterations; by default ten for each entry, and at most 10,000.
+        maxiter: the most iterations; by default ten for each entry, at least 1,000 and at most
+            10,000.
         progress: show how far it is; by default where it takes more than two seconds and a terminal
             is watching.
 
@@ -210,7 +211,7 @@ def solver_of(
         method,
         direct,
         tolerance,
-        maxiter or min(max(100, _ITERATIONS * N), _MOST_ITERATIONS),
+        maxiter or min(max(_FEWEST_ITERATIONS, _ITERATIONS * N), _MOST_ITERATIONS),
         progress,
         note,
     )

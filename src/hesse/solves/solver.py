@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.process.progress import StatusLine
+from hesse.solves.columns import divided, dots, norms
 from hesse.solves.conjugate_gradients import ConjugateGradients
 from hesse.solves.direct import CholeskyFactor, ClosedForm
-from hesse.solves.iteration import Found, Iteration, dots, norms
+from hesse.solves.iteration import Found, Iteration
 from hesse.solves.lsmr import Lsmr
 from hesse.solves.minres import Minres
 from hesse.solves.neumann import Neumann
@@ -21,6 +22,10 @@ from hesse.solves.system import System
 ITERATIONS: dict[str, type[Iteration]] = {
     kind.name: kind for kind in (ConjugateGradients, Minres, Lsmr, Neumann)
 }
+
+# Of eps: what rounding leaves of a residual, beside its terms; of √eps: ‖Aᵀr‖ beside ‖A‖ ‖r‖ of a
+# least-squares solution.
+_ROUNDING, _FLAT = 10, 10
 
 
 class Solved(NamedTuple):
@@ -67,40 +72,56 @@ class Solver:
         b − A x is formed anew and solved for again, as long as each turn halves it.
         """
         x = b.new_zeros(self.system.size, b.shape[1])
-        r, sizes = b, norms(b)
-        residuals = torch.zeros_like(sizes)
+        r, sizes = b.clone(), norms(b)
+        residuals = (sizes > 0).to(b.dtype)
         verdicts = torch.full_like(sizes, Verdict.CONVERGED, dtype=torch.int64)
         details, left = torch.zeros_like(sizes), self.limit
         places = sizes.nonzero().squeeze(1)
-        residuals[places] = 1.0
         with StatusLine(self.progress) as line:
             while len(places):
                 before = residuals[places]
-                found = self._found(r[:, places], float(self.tolerance / before.max()), left, line)
+                found = self._found(r[:, places], self.tolerance / float(before.max()), left, line)
                 left -= found.iterations
                 candidate = x[:, places] + found.vectors
                 r_there = b[:, places] - self.system.product(candidate)
                 there = norms(r_there) / sizes[places]
-                # The first is taken as it comes: a residual need not fall where least squares or a
-                # direction of negative curvature end the search.
-                better = (there < before) | (before == 1)
-                x[:, places] = torch.where(better, candidate, x[:, places])
-                residuals[places] = torch.where(better, there, before)
-                r = r.index_copy(1, places, torch.where(better, r_there, r[:, places]))
-                verdict = torch.where(
-                    residuals[places] <= self.tolerance, int(Verdict.CONVERGED), found.verdicts
+                # Before a direction of negative curvature the residual need not have fallen.
+                taken = (there < before) | (found.verdicts == Verdict.NEGATIVE_CURVATURE)
+                there = torch.where(taken, there, before)
+                x[:, places] = torch.where(taken, candidate, x[:, places])
+                r[:, places] = torch.where(taken, r_there, r[:, places])
+                residuals[places] = there
+                verdicts[places], details[places] = self._judged(
+                    found, there, x[:, places], r[:, places], sizes[places]
                 )
-                claimed = (verdict == Verdict.CONVERGED) & (residuals[places] > self.tolerance)
-                again = claimed & (there <= before / 2) & (left > 0)
-                verdicts[places] = torch.where(claimed, int(Verdict.ROUNDING), verdict)
-                details[places] = found.details
-                places = places[again]
+                # Only a method that came to its own end may find more in what is left.
+                ended = (found.verdicts == Verdict.CONVERGED) | (
+                    found.verdicts == Verdict.LEAST_SQUARES
+                )
+                more = ended & (there <= before / 2) & (there > self.tolerance)
+                places = places[more] if left > 0 else places[:0]
         if self.method == Minres.name and self.system.preconditioner is None:
             x = _shortest(x, r, verdicts)
-        eps = self.system.eps
-        precision = f" than about {eps:.1g} of its terms ({b.dtype})"
-        endings = Endings(verdicts, details, self.system.damping, self.limit, precision)
-        return Solved(x, residuals, endings)
+        return Solved(x, residuals, Endings(verdicts, details, self.system, self.limit))
+
+    def _judged(
+        self, found: Found, residuals: Tensor, x: Tensor, r: Tensor, sizes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What a method says of its columns, held against the residuals as they are; and the
+        numbers that go with it."""
+        eps, verdicts, details = self.system.eps, found.verdicts, found.details
+        least = verdicts == Verdict.LEAST_SQUARES
+        if bool(least.any()):
+            gradient = self.system.gradient(r)
+            details = torch.where(least, divided(gradient, self.system.norm * norms(r)), details)
+            # What is left of b to rounding is no part of it.
+            terms = self.system.norm * norms(x) + sizes
+            seen = (details <= _FLAT * eps**0.5) & (norms(r) > _ROUNDING * eps * terms)
+            verdicts = torch.where(least & ~seen, int(Verdict.ROUNDING), verdicts)
+        solved = residuals <= self.tolerance
+        claimed = (verdicts == Verdict.CONVERGED) & ~solved
+        verdicts = torch.where(claimed, int(Verdict.ROUNDING), verdicts)
+        return torch.where(solved, int(Verdict.CONVERGED), verdicts), details
 
     def _found(self, b: Tensor, tolerance: float, limit: int, line: StatusLine) -> Found:
         if self.direct is None:

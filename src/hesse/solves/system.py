@@ -1,5 +1,6 @@
 """The system that is solved: its products, counted and checked, and what comes near its inverse."""
 
+import math
 from typing import final
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.solves.columns import divided, norms
 
 
 @final
@@ -21,13 +23,14 @@ class System:
 
     Attributes:
         products: with how many vectors it was multiplied.
+        norm: the largest ‖A v‖ / ‖v‖ seen, a bound from below for ‖A‖.
     """
 
     def __init__(
         self, operator: LinearOperator, damping: float, preconditioner: LinearOperator | None = None
     ) -> None:
         self.operator, self.damping, self.preconditioner = operator, damping, preconditioner
-        self.products = 0
+        self.products, self.norm = 0, 0.0
 
     @property
     def size(self) -> int:
@@ -51,18 +54,26 @@ class System:
         """(A + damping I)ᵀ u."""
         return self._counted(self.operator._transposed_product(u), u)
 
+    def gradient(self, r: Float[Tensor, "M K"]) -> Float[Tensor, " K"]:
+        """‖(A + damping I)ᵀ r‖."""
+        return norms(self.product(r) if self.operator.is_symmetric else self.transposed_product(r))
+
     def preconditioned(self, r: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
         """M r; r itself where there is no preconditioner."""
         return r if self.preconditioner is None else self.preconditioner._product(r)
 
     def _counted(self, found: Tensor, v: Tensor) -> Tensor:
         self.products += v.shape[1]
-        if not bool(found.sum().isfinite()) and not bool(found.isfinite().all()):
+        found = found.add_(v, alpha=self.damping) if self.damping else found
+        # A norm is finite only where every entry is.
+        stretch = float(divided(norms(found), norms(v)).max()) if v.numel() else 0.0
+        if not math.isfinite(stretch):
             raise HesseValueError(
                 f"what: its product with a vector has {int((~found.isfinite()).sum())} entries that"
-                " are not finite; a kink or a pole of the cost, or an overflow"
+                " are not finite: a kink or a pole of the cost, or numbers that are too large"
             )
-        return found.add_(v, alpha=self.damping) if self.damping else found
+        self.norm = max(self.norm, stretch)
+        return found
 
     def is_symmetric(self) -> bool:
         """Whether A is known to be symmetric, or shows it: uᵀ(A v) = vᵀ(A u) for random u and v to
