@@ -526,7 +526,8 @@ def test_errors_of_wrong_types(cost: hesse.Cost) -> None:
     with pytest.raises(
         HesseTypeError,
         match=(
-            r"v: expected a flat tensor of P = 26 entries.*got ndarray; for NumPy arrays.*to_scipy"
+            r"v: expected a flat tensor of P = 26 entries.*got ndarray; torch.from_numpy takes"
+            r" NumPy arrays.*to_scipy"
         ),
     ):
         _ = op @ direction(26).numpy()

@@ -133,7 +133,7 @@ class LinearOperator(abc.ABC):
             return (self.T @ u.T).T
         return self.T @ u
 
-    def __add__(self, other: "LinearOperator") -> "LinearOperator":
+    def __add__(self, other: Any) -> "LinearOperator":
         return Composed(Sum(self, _operator(other)))
 
     # Of what is no operator, in the words of this class.
@@ -142,15 +142,15 @@ class LinearOperator(abc.ABC):
     def __rsub__(self, other: Any) -> "LinearOperator":
         return _operator(other) - self
 
-    def __sub__(self, other: "LinearOperator") -> "LinearOperator":
+    def __sub__(self, other: Any) -> "LinearOperator":
         return self + -_operator(other)
 
-    def __mul__(self, factor: float) -> "LinearOperator":
+    def __mul__(self, factor: Any) -> "LinearOperator":
         return Composed(Multiple(require_number(factor, "A * factor"), self))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: float) -> "LinearOperator":
+    def __truediv__(self, divisor: Any) -> "LinearOperator":
         divisor = require_number(divisor, "A / divisor")
         if divisor == 0:
             raise HesseValueError("A / divisor: expected a number that is not zero, got 0")
@@ -184,7 +184,7 @@ class LinearOperator(abc.ABC):
         """
         return Composed(BlockDiagonal(self, by))
 
-    def damped(self, damping: float) -> "LinearOperator":
+    def damped(self, damping: Any) -> "LinearOperator":
         """A + damping I.
 
         Raises:

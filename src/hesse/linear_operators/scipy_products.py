@@ -38,8 +38,9 @@ def _product_of(operator: "LinearOperator") -> Any:
                 " apart"
             )
         # SciPy gives vectors of shape (P,) and (P, 1), and expects what it gave.
-        v = torch.tensor(x.reshape(x.shape[0], -1), dtype=operator.dtype, device=operator.device)
+        columns = x[:, None] if x.ndim == 1 else x
+        v = torch.tensor(columns, dtype=operator.dtype, device=operator.device)
         found = (operator @ (v[:, 0] if v.shape[1] == 1 else v)).cpu().numpy()
-        return found.reshape(-1, *x.shape[1:])
+        return found.reshape(operator.shape[0], *x.shape[1:])
 
     return product

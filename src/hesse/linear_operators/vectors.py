@@ -53,8 +53,8 @@ def require_columns(v: Any, layout: Layout, what: str = "v") -> Tensor:
     if not isinstance(v, Tensor):
         raise HesseTypeError(
             f"{what}: expected a flat tensor of P = {layout.size} entries, a (P, K) matrix, a"
-            f" dictionary {{name: Tensor}} or a list of tensors, got {type(v).__name__}; for NumPy"
-            " arrays there is op.to_scipy()"
+            f" dictionary {{name: Tensor}} or a list of tensors, got {type(v).__name__};"
+            " torch.from_numpy takes NumPy arrays, op.to_scipy() serves SciPy"
         )
     if v.ndim not in (1, 2) or v.shape[0] != layout.size:
         raise HesseValueError(

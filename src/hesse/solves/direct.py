@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseValueError
 from hesse.linear_operators.low_rank import ClosedFormOperator
 from hesse.taylor.checks import rounded_up
 
@@ -15,12 +14,32 @@ _SMALL = 2048
 
 
 @final
-class NotDefinite(HesseValueError):
-    """A matrix without a Cholesky factor; ``advice`` is the damping that gives it one."""
+class NotDefinite(Exception):
+    """A matrix without a Cholesky factor.
 
-    def __init__(self, text: str, advice: str) -> None:
-        super().__init__(text)
-        self.advice = advice
+    Args:
+        damped: the matrix, its damping added.
+        damping: what that is.
+    """
+
+    def __init__(self, damped: Float[Tensor, "P P"], damping: float) -> None:
+        super().__init__()
+        self._damped, self._damping = damped, damping
+
+    def explained(self) -> tuple[str, str]:
+        """What the matrix lacks, and the damping that makes up for it: by its eigenvalues, where
+        they are few."""
+        damped, damping = self._damped, self._damping
+        text = f"the matrix{' with this damping' * (damping != 0)} is not positive definite"
+        if len(damped) > _SMALL:
+            return text, f"a damping of more than {damping:g}"
+        values = torch.linalg.eigvalsh(damped)
+        lowest, largest = float(values[0]), float(values.abs().max())
+        rounding = len(damped) * torch.finfo(damped.dtype).eps * largest
+        shown = "0 to rounding" if abs(lowest) <= rounding else f"{lowest:.3g}"
+        # Ten percent more than is needed, or where next to nothing is a small part of the largest.
+        enough = rounded_up(damping + max(-1.1 * lowest, 1e-4 * largest) or 1.0)
+        return f"{text}, its smallest eigenvalue is {shown}", f"damping={enough:g}"
 
 
 @final
@@ -44,7 +63,7 @@ class CholeskyFactor:
         largest = damped.diagonal().abs().max() if len(damped) else diagonal.new_zeros(())
         rounding = len(damped) * torch.finfo(damped.dtype).eps
         if int(info) or bool((diagonal.square() <= rounding * largest).any()):
-            raise NotDefinite(*_why(damped, damping))
+            raise NotDefinite(damped, damping)
 
     def solve(self, b: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
         """(A + damping I)⁻¹ b."""
@@ -54,20 +73,6 @@ class CholeskyFactor:
         """(A + damping I)⁻¹, exactly symmetric."""
         inverse = torch.cholesky_inverse(self.factor)
         return inverse.add(inverse.mT).mul_(0.5)
-
-
-def _why(damped: Tensor, damping: float) -> tuple[str, str]:
-    """What the matrix lacks, and what damping makes up for it."""
-    text = f"the matrix{' with this damping' * (damping != 0)} is not positive definite"
-    if len(damped) > _SMALL:
-        return text, f"a damping of more than {damping:g}"
-    values = torch.linalg.eigvalsh(damped)
-    lowest, largest = float(values[0]), float(values.abs().max())
-    rounding = len(damped) * torch.finfo(damped.dtype).eps * largest
-    shown = "0 to rounding" if abs(lowest) <= rounding else f"{lowest:.3g}"
-    # Ten percent more than is needed, or where next to nothing is a small part of the largest.
-    enough = rounded_up(damping + max(-1.1 * lowest, 1e-4 * largest) or 1.0)
-    return f"{text}, its smallest eigenvalue is {shown}", f"damping={enough:g}"
 
 
 @final

@@ -139,8 +139,9 @@ def covariance(
     try:
         factor = CholeskyFactor(operator.dense(), damping)
     except NotDefinite as error:
+        why, advice = error.explained()
         raise HesseValueError(
-            f"what: no covariance, for {error}; give {error.advice}, or a curvature that is"
+            f"what: no covariance, for {why}; give {advice}, or a curvature that is"
             " positive semidefinite, as curvature='gauss_newton' is of a convex loss"
         ) from None
     return BlockHessian(

@@ -46,8 +46,8 @@ _SENTENCES = {
     ),
     Verdict.GROWING: (
         "stopped where the residual grew: the matrix has an eigenvalue below 0 or beyond"
-        " {largest:.3g}, the largest that was found, and the series diverges; give a damping, or use"
-        " method='minres'"
+        " {largest:.3g}, the largest that was found, and the series diverges; give a damping, or"
+        " use method='minres'"
     ),
     Verdict.INDEFINITE_PRECONDITIONER: (
         "stopped: the preconditioner M is not positive definite, rᵀMr = {lowest:.3g} rᵀr"

@@ -193,15 +193,16 @@ def solver_of(
         if method == "minres" and isinstance(operator, MatrixOperator) and preconditioner is None:
             try:
                 direct, method = CholeskyFactor(operator.matrix, damping), "cholesky"
-            except NotDefinite as error:
-                note = f"{error}; by minres: "
+            except NotDefinite:
+                note = "Cholesky's factor shows that the matrix is not positive definite; "
     elif method == "cholesky":
         try:
             direct = CholeskyFactor(operator.dense(), damping)
         except NotDefinite as error:
+            why, advice = error.explained()
             raise HesseValueError(
-                f"method: 'cholesky': {error}; give {error.advice}, or use method='minres', which"
-                " does not need it"
+                f"method: 'cholesky': {why}; give {advice}, or use method='minres', which does not"
+                " need it"
             ) from None
     if preconditioner is not None and method not in _PRECONDITIONED:
         raise HesseValueError(f"preconditioner: {method!r} takes none; 'cg' and 'minres' do")
