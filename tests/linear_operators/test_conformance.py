@@ -2,6 +2,7 @@
 
 import pickle
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_for_scipy(row: Row) -> None:
         assert agree(torch.from_numpy(np.asarray(found)), torch.from_numpy(expected))
     if A.shape[1]:
         with pytest.raises(HesseTypeError, match="complex"):
-            outside @ (V[:, 0] * 1j)
+            _ = outside @ (V[:, 0] * 1j)
 
 
 def test_memory_is_its_own(row: Row) -> None:
@@ -135,7 +136,7 @@ def test_what_it_is_not_multiplied_with(row: Row) -> None:
     N = A.shape[1]
     v, parts = drawn(N), A.columns.unflatten(drawn(N))
     name = next(iter(parts))
-    for wrong, kind, text in (
+    cases: list[tuple[Any, type[HesseError], str]] = [
         (drawn(N + 1), HesseValueError, "v: expected shape"),
         (drawn(2, N, 1), HesseValueError, "v: expected shape"),
         (v.float(), HesseTypeError, "v: expected torch.float64"),
@@ -146,14 +147,15 @@ def test_what_it_is_not_multiplied_with(row: Row) -> None:
         ({"nope": v}, HesseKeyError, "nope"),
         ({**parts, name: parts[name].float()}, HesseTypeError, name),
         ({**parts, name: torch.ones(7, 7).double()}, HesseValueError, "shape"),
-    ):
+    ]
+    for wrong, kind, text in cases:
         with pytest.raises(kind, match=text):
-            A @ wrong
+            _ = A @ wrong
     if N:
         with pytest.raises(HesseValueError, match="not finite"):
-            A @ torch.full((N,), float("nan"), dtype=A.dtype)
+            _ = A @ torch.full((N,), float("nan"), dtype=A.dtype)
     with pytest.raises(HesseError):
-        drawn(A.shape[0] + 1) @ A
+        _ = drawn(A.shape[0] + 1) @ A
 
 
 def test_algebra_of_all(row: Row) -> None:

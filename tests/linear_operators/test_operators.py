@@ -158,7 +158,7 @@ def test_a_function_may_write_over_what_it_gets_and_keep_what_it_gives() -> None
 )
 def test_a_function_that_is_none(product: Any, text: str) -> None:
     with pytest.raises(HesseValueError, match=text):
-        hesse.FunctionOperator(product, PARTS) @ torch.ones(P)
+        _ = hesse.FunctionOperator(product, PARTS) @ torch.ones(P)
 
 
 def test_without_a_transpose() -> None:
@@ -248,7 +248,7 @@ def test_symmetry_is_seen_where_it_can_be() -> None:
     # Of SciPy's without a transpose there is none.
     forward = hesse.as_operator(ScipyOperator((2, 2), matvec=lambda v: v, dtype=np.float64))  # type: ignore[call-arg]
     with pytest.raises(HesseValueError, match="transposed: failed with"):
-        drawn(2) @ forward
+        _ = drawn(2) @ forward
 
 
 # ---------------------------------------------------------------- closed forms

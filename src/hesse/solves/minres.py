@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.solves.columns import divided, dots
+from hesse.solves.columns import divided, dots, norms
 from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
 
-# Of √eps: a gradient that may be zero, where it grows again.
-_NEAR = 10
+# Of √eps: a gradient ‖A r‖ that may be zero, beside ‖A‖ ‖r‖. Then a residual that falls falls to so
+# much of itself within so many steps, or half of all before.
+_NEAR, _FALLEN, _PATIENCE = 10, 0.5, 20
 
 
 @final
@@ -36,7 +37,7 @@ class Minres(Iteration):
         target = self.target
         zero = torch.zeros_like(target)
         self.before, self.u, self.z = torch.zeros_like(b), b, b
-        self.beta, self.largest, self.steepness = zero, zero, zero + torch.inf
+        self.beta, self.largest = zero, zero
         self._normalise(b)
         # What is left of b in the rotated basis, in M's norm.
         self.left = self.beta
@@ -44,6 +45,9 @@ class Minres(Iteration):
         # The last rotation, and what the last two make of T's next column.
         self.cosine, self.sine, self.above, self.corner = zero - 1, zero, zero, zero
         self.d_before, self.d = torch.zeros_like(b), torch.zeros_like(b)
+        # The x that is nearest to a least-squares solution, once one is near.
+        self.best, self.least_yet, self.grown = self.x, zero + torch.inf, zero > 0
+        self.reference, self.waited, self.steps = norms(b), zero, 0
 
     def _normalise(self, w: Tensor) -> None:
         """The next Lanczos vector, w over its norm β."""
@@ -68,11 +72,7 @@ class Minres(Iteration):
         second, first = self.corner, self.cosine * self.above + self.sine * alpha
         diagonal = self.sine * self.above - self.cosine * alpha
         self.corner, self.above = self.sine * self.beta, -self.cosine * self.beta
-        # ‖A r‖ of the x that there is, over ‖r‖. Once it is rounding, or near it and grows again,
-        # one more step would divide by it.
-        before, self.steepness = self.steepness, torch.hypot(diagonal, self.above)
-        least = torch.where(self.steepness > before, _NEAR * self.system.eps**0.5, self.least)
-        self.conclude(Verdict.LEAST_SQUARES, self.steepness <= least * self.largest)
+        self._look_for_least(torch.hypot(diagonal, self.above))
         going = self.verdict == Verdict.RUNNING
         size = torch.hypot(diagonal, self.beta)
         self.cosine, self.sine = divided(diagonal, size), divided(self.beta, size)
@@ -86,3 +86,29 @@ class Minres(Iteration):
             self.residual,
         )
         self.conclude_solved()
+
+    def _look_for_least(self, steepness: Tensor) -> None:
+        """End where x, that of the step before, is a least-squares solution, from its ‖A r‖ / ‖r‖.
+
+        Near the end of a singular system the recurrence divides by what rounding made of zero, and
+        x grows without end while r stays; of a system that is merely ill-conditioned r goes on to
+        fall, if slowly. So the best x is kept, and taken once r has not fallen for long.
+        """
+        size = norms(self.residual)
+        fallen = (size < _FALLEN * self.reference) | self.least_yet.isinf()
+        self.reference = torch.where(fallen, size, self.reference)
+        self.waited = torch.where(fallen, 0, self.waited + 1)
+        # Once it has grown, what follows is rounding, unless the residual falls again.
+        near = steepness <= _NEAR * self.system.eps**0.5 * self.largest
+        better = near & torch.where(fallen, True, (steepness < self.least_yet) & ~self.grown)
+        self.grown = ~fallen & (self.grown | (steepness > self.least_yet))
+        self.best = torch.where(better, self.x, self.best)
+        self.least_yet = torch.where(
+            better, steepness, torch.where(fallen, torch.inf, self.least_yet)
+        )
+        self.steps += 1
+        ended = (steepness <= self.least * self.largest) | (
+            self.waited > max(_PATIENCE, self.steps // 2)
+        )
+        self.x = torch.where(ended & self.least_yet.isfinite(), self.best, self.x)
+        self.conclude(Verdict.LEAST_SQUARES, ended)

@@ -33,7 +33,7 @@ _SENTENCES = {
     Verdict.ROUNDING: "rounding leaves no smaller residual: {dtype} has its terms to {eps:.0g}",
     Verdict.LEAST_SQUARES: (
         "a least-squares solution: what is left of b, r, is orthogonal to the range of the matrix,"
-        " ‖Aᵀr‖ <= {largest:.0g} ‖A‖ ‖r‖, and no x does better"
+        " ‖Aᵀr‖ <= {largest:.0g} ‖A‖ ‖r‖, and to that accuracy no x does better"
     ),
     Verdict.NEGATIVE_CURVATURE: (
         "stopped at a direction p of negative curvature, pᵀ(A + damping I)p = {lowest:.3g} pᵀp: the"
