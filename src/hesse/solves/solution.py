@@ -1,14 +1,16 @@
 """What a solve found, and how it ended."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import final
+from typing import Generic, TypeVar, final
 
 from jaxtyping import Float
 from torch import Tensor
 
 from hesse.solves.system import System
+
+# A vector, or several, as a right-hand side can be.
+Vector = TypeVar("Vector")
 
 
 class Verdict(IntEnum):
@@ -58,7 +60,7 @@ _SENTENCES = {
 
 @final
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(Generic[Vector]):
     """A solution x of (A + damping I) x = b, made by `hesse.solve`.
 
     Attributes:
@@ -73,7 +75,7 @@ class Solution:
         method: how it was found.
     """
 
-    vector: Tensor | Mapping[str, Tensor] | Sequence[Tensor] = field(repr=False)
+    vector: Vector = field(repr=False)
     residual: float
     residuals: Float[Tensor, " K"] = field(repr=False)
     converged: bool

@@ -1,6 +1,6 @@
 """`solve`: (A + damping I) x = b, by the method that fits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from hesse.process.undisturbed import undisturbed
 from hesse.products.hessian_operator import HessianOperator
 from hesse.solves.direct import CholeskyFactor, ClosedForm, NotDefinite
 from hesse.solves.preconditioners import Asked, preconditioner_of
-from hesse.solves.solution import Solution
+from hesse.solves.solution import Solution, Vector
 from hesse.solves.solver import ITERATIONS, Solver
 from hesse.solves.system import System
 from hesse.taylor.checks import require_integer, require_positive
@@ -46,7 +46,7 @@ _ITERATIONS, _FEWEST_ITERATIONS, _MOST_ITERATIONS = 10, 1000, 10_000
 @undisturbed()
 def solve(
     what: Any,
-    b: Tensor | Mapping[str, Tensor] | Sequence[Tensor],
+    b: Vector,
     *,
     damping: float = 0.0,
     curvature: str | Curvature | None = None,
@@ -55,7 +55,7 @@ def solve(
     tolerance: float = 1e-8,
     maxiter: int | None = None,
     progress: bool | None = None,
-) -> Solution:
+) -> Solution[Vector]:
     """The solution x of (A + damping I) x = b, for one right-hand side or many at once.
 
     Args:
@@ -111,14 +111,14 @@ def solve(
         progress=progress,
     )
     operator, dtype_of = solver.system.operator, _dtype_of(what, solver.system.operator)
-    parts = isinstance(b, Mapping | list | tuple)
     flat = flat_right_hand_side(b, operator, dtype_of)
-    columns = flat.unsqueeze(1) if flat.ndim == 1 else flat
-    solved = solver.solve(columns)
-    vector = solved.vectors.squeeze(1) if flat.ndim == 1 else solved.vectors
+    solved = solver.solve(flat.unsqueeze(1) if flat.ndim == 1 else flat)
+    found: Any = solved.vectors.squeeze(1) if flat.ndim == 1 else solved.vectors
+    if isinstance(b, Mapping | list | tuple):
+        found = alike(found, b, operator.columns, dtype_of)
     residuals = solved.residuals
     return Solution(
-        vector=alike(vector, b, operator.columns, dtype_of) if parts else vector,
+        vector=found,
         residual=float(residuals.max()) if len(residuals) else 0.0,
         residuals=residuals,
         converged=solved.endings.are_solutions,
