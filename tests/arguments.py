@@ -224,6 +224,123 @@ def rows() -> Iterator[tuple[str, Row]]:
         Row(H.with_certificate, {"certificate": H.certificate}, {"certificate": {"None"}}),
     )
     yield "HessianOperator @", Row(operator.__matmul__, {"v": cost.theta}, {})
+    plain, matrix = {"curvature": {"None"}}, {"what": "what|matrix"}
+    yield (
+        "as_operator",
+        Row(hesse.as_operator, {"what": cost, "curvature": None}, plain, matrix),
+    )
+    yield (
+        "FunctionOperator",
+        Row(
+            hesse.FunctionOperator,
+            {
+                "product": torch.neg,
+                "rows": layout,
+                "columns": layout,
+                "transposed": torch.neg,
+                "dtype": torch.float32,
+                "device": "cpu",
+            },
+            {
+                "product": {"a class"},
+                "columns": {"None"},
+                "transposed": {"None", "a class"},
+            },
+        ),
+    )
+    A = hesse.as_operator(H)
+    yield "LinearOperator[]", Row(A.__getitem__, {"names": "0.bias"}, {}, {"names": "name"})
+    yield (
+        "LinearOperator.block_diagonal",
+        Row(A.block_diagonal, {"by": "layer"}, {}),
+    )
+    yield (
+        "LinearOperator.damped",
+        Row(A.damped, {"damping": 1.0}, {"damping": {"huge", "negative", "half"}}),
+    )
+    yield (
+        "LinearOperator *",
+        Row(A.__mul__, {"factor": 2.0}, {"factor": {"huge", "negative", "half"}}),
+    )
+    yield (
+        "LinearOperator /",
+        Row(A.__truediv__, {"divisor": 2.0}, {"divisor": {"huge", "negative", "half"}}),
+    )
+    yield "LinearOperator +", Row(A.__add__, {"other": A}, {}, {"other": "operator"})
+    yield (
+        "DiagonalOperator",
+        Row(
+            hesse.DiagonalOperator,
+            {"entries": cost.parameters, "layout": layout},
+            {"layout": {"None"}},
+            {"entries": "entries|layout"},
+        ),
+    )
+    values, vectors = H.eigh()
+    yield (
+        "LowRank",
+        Row(
+            hesse.LowRank,
+            {"values": values, "vectors": vectors, "diagonal": 1.0, "layout": layout},
+            {"diagonal": {"huge", "negative", "half"}, "layout": {"None"}},
+            {"diagonal": "diagonal|layout"},
+        ),
+    )
+    low_rank = hesse.LowRank(values.abs(), vectors, 1.0, layout)
+    yield "LowRank.inverse", Row(low_rank.inverse, {"damping": 1.0}, {"damping": {"half", "huge"}})
+    yield (
+        "solve",
+        Row(
+            hesse.solve,
+            {
+                "what": cost,
+                "b": cost.theta,
+                "damping": 10.0,
+                "curvature": None,
+                "method": None,
+                "preconditioner": None,
+                "tolerance": 1e-2,
+                "maxiter": None,
+                "progress": False,
+            },
+            solving := {
+                "damping": {"half", "huge"},
+                "curvature": {"None"},
+                "method": {"None"},
+                "preconditioner": {"None"},
+                "tolerance": {"half", "huge"},
+                "maxiter": {"None", "huge"},
+                "progress": OPTION,
+            },
+            matrix,
+        ),
+    )
+    yield (
+        "inverse",
+        Row(
+            hesse.inverse,
+            {
+                "what": cost,
+                "damping": 10.0,
+                "curvature": None,
+                "method": None,
+                "preconditioner": None,
+                "tolerance": 1e-2,
+                "maxiter": None,
+            },
+            solving,
+            matrix,
+        ),
+    )
+    yield (
+        "covariance",
+        Row(
+            hesse.covariance,
+            {"what": cost, "damping": 10.0, "curvature": None},
+            {"damping": {"half", "huge"}, "curvature": {"None"}},
+            matrix,
+        ),
+    )
     yield "QuadraticModel()", Row(q.__call__, step, {})
     yield "QuadraticModel.error", Row(q.error, step, {})
     yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "v"})
@@ -299,7 +416,7 @@ def rows() -> Iterator[tuple[str, Row]]:
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Step", "Trust", "HesseError"),
-    *("Derivation", "Formula", "Network", "SampledFisher", "derive"),
+    *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
 }
 
 

@@ -104,6 +104,7 @@ class Layout:
 
         Raises:
             HesseTypeError: neither a text nor a sequence of them.
+            HesseValueError: an empty sequence.
             HesseKeyError: no parameter has a name, or matches a pattern.
 
         Example:
@@ -116,6 +117,8 @@ class Layout:
                 f"name: expected the name of a parameter, a pattern, or a list of them, got"
                 f" {type(names).__name__}"
             )
+        if not patterns:
+            raise HesseValueError("name: expected the names of some parameters, got none")
         found: set[str] = set()
         for pattern in patterns:
             matching = (

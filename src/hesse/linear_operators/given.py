@@ -117,8 +117,9 @@ class FunctionOperator(LinearOperator):
         require_instance(rows, Layout, "rows", "hesse.Layout(names, shapes)")
         if columns is not None:
             require_instance(columns, Layout, "columns", "hesse.Layout(names, shapes)")
-        for name, function in (("product", product), ("transposed", transposed)):
-            if function is not None and not callable(function):
+        optional = {} if transposed is None else {"transposed": transposed}
+        for name, function in {"product": product, **optional}.items():
+            if not callable(function):
                 raise HesseTypeError(
                     f"{name}: expected a function of a (N, K) matrix, got {type(function).__name__}"
                 )
@@ -129,7 +130,7 @@ class FunctionOperator(LinearOperator):
         self._dtype = dtype
         try:
             self._device = torch.device(device)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise HesseValueError(f"device: {in_a_line(error)}") from error
 
     @property

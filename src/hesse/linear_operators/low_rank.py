@@ -210,7 +210,7 @@ class LowRank(ClosedFormOperator):
         Raises:
             HesseValueError: D + damping I is not positive, or the matrix is singular.
         """
-        if damping:
+        if require_number(damping, "damping"):
             return self.damped(damping).inverse()
         root, values, vectors = self._factored
         rounding = len(values) * torch.finfo(self.dtype).eps
