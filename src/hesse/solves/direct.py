@@ -1,4 +1,5 @@
-"""Solutions in one go: by Cholesky's factor of a dense matrix, or in closed form."""
+"""Solutions in one go: by Cholesky's factor of a dense matrix, by its eigenvectors, or in closed
+form. ``verdict`` is what a solution is, as far as each of them knows."""
 
 from typing import final
 
@@ -7,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.linear_operators.low_rank import ClosedFormOperator
+from hesse.matrix import eigensolver
+from hesse.matrix.spectrum import zero_tolerance
+from hesse.solves.solution import Verdict
 from hesse.taylor.checks import rounded_up
 
 # From so many rows on the eigenvalues, for the text of an error, are not worth their time.
@@ -54,6 +58,8 @@ class CholeskyFactor:
         NotDefinite: it is not positive definite.
     """
 
+    verdict = Verdict.CONVERGED
+
     def __init__(self, matrix: Float[Tensor, "P P"], damping: float) -> None:
         damped = matrix.clone()
         damped.diagonal().add_(damping)
@@ -76,12 +82,37 @@ class CholeskyFactor:
 
 
 @final
+class Eigenvectors:
+    """A + damping I = V diag(λ) Vᵀ, definite or not.
+
+    Args:
+        matrix: A, symmetric.
+        damping: what is added to its diagonal.
+    """
+
+    verdict = Verdict.LEAST_SQUARES
+
+    def __init__(self, matrix: Float[Tensor, "P P"], damping: float) -> None:
+        values, self._vectors = eigensolver.eigh(matrix)
+        values = values + damping
+        zero = values.abs() <= zero_tolerance(values)
+        self._inverse = torch.where(zero, 0, 1 / torch.where(zero, 1, values))
+
+    def solve(self, b: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
+        """V diag(1/λ) Vᵀ b without what is zero to rounding: the shortest least-squares
+        solution."""
+        return self._vectors @ (self._inverse.unsqueeze(1) * (self._vectors.mT @ b))
+
+
+@final
 class ClosedForm:
     """The inverse that an operator knows.
 
     Raises:
         HesseValueError: it has none.
     """
+
+    verdict = Verdict.CONVERGED
 
     def __init__(self, operator: ClosedFormOperator, damping: float) -> None:
         self._inverse = operator.inverse(damping)

@@ -18,13 +18,18 @@ class Verdict(IntEnum):
 
     RUNNING = 0
     CONVERGED = 1
-    ROUNDING = 2
+    ROUNDED = 2
     LEAST_SQUARES = 3
-    NEGATIVE_CURVATURE = 4
-    FLAT = 5
-    GROWING = 6
-    INDEFINITE_PRECONDITIONER = 7
-    LIMIT = 8
+    STUCK = 4
+    NEGATIVE_CURVATURE = 5
+    FLAT = 6
+    GROWING = 7
+    INDEFINITE_PRECONDITIONER = 8
+    LIMIT = 9
+
+
+# After which there is no better solution in these numbers.
+SOLVED = {Verdict.CONVERGED, Verdict.ROUNDED, Verdict.LEAST_SQUARES}
 
 
 # Columns that are named in a reason.
@@ -32,7 +37,11 @@ _SHOWN = 5
 # What was seen in each case, and what to do; {lowest} and {largest} are of the numbers noted.
 _SENTENCES = {
     Verdict.CONVERGED: "converged, the residual is within the tolerance",
-    Verdict.ROUNDING: "rounding leaves no smaller residual: {dtype} has its terms to {eps:.0g}",
+    Verdict.ROUNDED: "converged to rounding, {dtype} holds no smaller residual",
+    Verdict.STUCK: (
+        "stopped where the residual fell no further: the matrix is too ill-conditioned for this"
+        " method in {dtype}; give a damping, or a preconditioner, or use float64"
+    ),
     Verdict.LEAST_SQUARES: (
         "a least-squares solution: what is left of b, r, is orthogonal to the range of the matrix,"
         " ‖Aᵀr‖ <= {largest:.0g} ‖A‖ ‖r‖, and to that accuracy no x does better"
@@ -68,8 +77,8 @@ class Solution(Generic[Vector]):
         residual: ‖b − (A + damping I) x‖ / ‖b‖, from a product with x itself; of several columns
             the largest.
         residuals: of each column, (K,); of one vector (1,).
-        converged: whether every column's residual is within the tolerance, or is that of a
-            least-squares solution.
+        converged: whether every column's residual is within the tolerance, or is what rounding
+            leaves, or that of a least-squares solution.
         reason: how it ended, column by column where they differ.
         products: with how many vectors A, or its transpose, was multiplied.
         method: how it was found.
@@ -104,7 +113,7 @@ class Endings:
     @property
     def are_solutions(self) -> bool:
         """Whether every column has one."""
-        return set(self.verdicts.tolist()) <= {Verdict.CONVERGED, Verdict.LEAST_SQUARES}
+        return set(self.verdicts.tolist()) <= SOLVED
 
     @property
     def reason(self) -> str:
@@ -119,7 +128,6 @@ class Endings:
                 largest=max(details[k] for k in columns),
                 enough=self.system.damping - lowest,
                 limit=self.limit,
-                eps=self.system.eps,
                 dtype=str(self.system.operator.dtype).removeprefix("torch."),
             )
             alone = len(columns) == len(verdicts)

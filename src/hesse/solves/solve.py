@@ -25,19 +25,20 @@ from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.memory import enough_memory
 from hesse.process.undisturbed import undisturbed
 from hesse.products.hessian_operator import HessianOperator
-from hesse.solves.direct import CholeskyFactor, ClosedForm, NotDefinite
+from hesse.solves.direct import CholeskyFactor, ClosedForm, Eigenvectors, NotDefinite
 from hesse.solves.preconditioners import Asked, preconditioner_of
 from hesse.solves.solution import Solution, Vector
 from hesse.solves.solver import ITERATIONS, Solver
 from hesse.solves.system import System
 from hesse.taylor.checks import require_integer, require_positive
 
-METHODS = ("cholesky", *ITERATIONS)
+METHODS = ("cholesky", "eigh", *ITERATIONS)
 # Which take a preconditioner, and which a matrix that is symmetric.
 _PRECONDITIONED = ("cg", "minres")
-_SYMMETRIC = ("cholesky", "cg", "minres", "neumann")
+_DIRECT = ("cholesky", "eigh")
+_SYMMETRIC = (*_DIRECT, "cg", "minres", "neumann")
 # Up to so many parameters a cost's Hessian is there sooner than the products of an iteration.
-_DENSE = 2000
+_DENSE = 4096
 # Iterations for each entry of a solution, by default, and how many at the least and the most.
 _ITERATIONS, _FEWEST_ITERATIONS, _MOST_ITERATIONS = 10, 1000, 10_000
 
@@ -64,12 +65,13 @@ def solve(
             Tensor}, or a list of tensors in the layout's order.
         damping: what is added to the diagonal, >= 0.
         curvature: of a cost, what of its second derivatives; all of them by default.
-        method: ``"cholesky"`` forms the matrix, which has to be positive definite; ``"cg"`` needs
-            that too, and stops where it sees that it is not; ``"minres"`` takes any symmetric one,
+        method: ``"cholesky"`` forms the matrix, which has to be positive definite, ``"eigh"`` forms
+            one that need not be; ``"cg"`` iterates, with products alone, needs a positive definite
+            matrix and stops where it sees that it is not; ``"minres"`` takes any symmetric one,
             ``"lsmr"`` any matrix, of any shape; ``"neumann"`` sums the series of the inverse, and
             is there to compare with. By default the closed form of an operator that has one;
-            Cholesky's factor of a symmetric matrix that is there, or of a cost of at most 2000
-            parameters, and ``"minres"`` where that is not definite; ``"minres"`` of another
+            Cholesky's factor of a symmetric matrix that is there, or of a cost of at most 4096
+            parameters, and its eigenvectors where that is not definite; ``"minres"`` of another
             symmetric operator; ``"lsmr"`` otherwise. `Solution.method` says which it was.
         preconditioner: for ``"cg"`` and ``"minres"``, an operator near the inverse of A + damping
             I, symmetric and positive definite, as `kfac(cost).inverse(damping)` is; or
@@ -83,8 +85,8 @@ def solve(
 
     Returns:
         x, of the kind that b is, with its residual, and how it ended. Where A is singular and b not
-        in its range, ``"minres"`` without a preconditioner and ``"lsmr"`` give the shortest of the
-        least-squares solutions, and say so.
+        in its range, ``"eigh"``, ``"lsmr"`` and, to fewer digits, ``"minres"`` without a
+        preconditioner give the shortest of the least-squares solutions, and say so.
 
     Raises:
         HesseTypeError, HesseValueError: an argument that cannot be used, a matrix that the method
@@ -162,7 +164,7 @@ def solver_of(
         maxiter = require_integer(maxiter, "maxiter", 1)
     if preconditioner is not None and method not in (None, *_PRECONDITIONED):
         raise HesseValueError(f"preconditioner: {method!r} takes none; 'cg' and 'minres' do")
-    is_dense = method == "cholesky" or (
+    is_dense = method in _DIRECT or (
         method is None
         and preconditioner is None
         and isinstance(what, Cost)
@@ -184,7 +186,7 @@ def solver_of(
             f"method: {method!r} needs a symmetric matrix, and this one, {M} x {N}, is not;"
             " method='lsmr' takes any"
         )
-    direct: CholeskyFactor | ClosedForm | None = None
+    direct: CholeskyFactor | Eigenvectors | ClosedForm | None = None
     note = ""
     if method is None and preconditioner is None and isinstance(operator, ClosedFormOperator):
         method, direct = "closed form", ClosedForm(operator, damping)
@@ -194,7 +196,10 @@ def solver_of(
             try:
                 direct, method = CholeskyFactor(operator.matrix, damping), "cholesky"
             except NotDefinite:
-                note = "Cholesky's factor shows that the matrix is not positive definite; "
+                direct, method = Eigenvectors(operator.matrix, damping), "eigh"
+                note = "the matrix is not positive definite; by its eigenvectors: "
+    elif method == "eigh":
+        direct = Eigenvectors(operator.dense(), damping)
     elif method == "cholesky":
         try:
             direct = CholeskyFactor(operator.dense(), damping)
@@ -207,8 +212,12 @@ def solver_of(
     if preconditioner is not None and method not in _PRECONDITIONED:
         raise HesseValueError(f"preconditioner: {method!r} takes none; 'cg' and 'minres' do")
     asked = Asked(operator, damping, _cost_of(what, curvature))
+    system = System(operator, damping, preconditioner_of(preconditioner, asked))
+    if direct is not None and isinstance(operator, MatrixOperator):
+        # No iteration will see it.
+        system.norm = float(torch.linalg.matrix_norm(operator.matrix)) + damping
     return Solver(
-        System(operator, damping, preconditioner_of(preconditioner, asked)),
+        system,
         method,
         direct,
         tolerance,

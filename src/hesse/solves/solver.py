@@ -11,7 +11,7 @@ from torch import Tensor
 from hesse.process.progress import StatusLine
 from hesse.solves.columns import divided, dots, norms
 from hesse.solves.conjugate_gradients import ConjugateGradients
-from hesse.solves.direct import CholeskyFactor, ClosedForm
+from hesse.solves.direct import CholeskyFactor, ClosedForm, Eigenvectors
 from hesse.solves.iteration import Found, Iteration
 from hesse.solves.lsmr import Lsmr
 from hesse.solves.minres import Minres
@@ -23,9 +23,9 @@ ITERATIONS: dict[str, type[Iteration]] = {
     kind.name: kind for kind in (ConjugateGradients, Minres, Lsmr, Neumann)
 }
 
-# Of eps: what rounding leaves of a residual, beside its terms; of √eps: ‖Aᵀr‖ beside ‖A‖ ‖r‖ of a
-# least-squares solution.
-_ROUNDING, _FLAT = 10, 10
+# Of eps: what rounding leaves of a residual, beside its terms; of √eps, and in any case: ‖Aᵀr‖
+# beside ‖A‖ ‖r‖ of a least-squares solution.
+_ROUNDING, _FLAT, _FLATTEST = 10, 10, 1e-4
 
 
 class Solved(NamedTuple):
@@ -59,7 +59,7 @@ class Solver:
 
     system: System
     method: str
-    direct: CholeskyFactor | ClosedForm | None
+    direct: CholeskyFactor | Eigenvectors | ClosedForm | None
     tolerance: float
     limit: int
     progress: bool | None = None
@@ -110,24 +110,26 @@ class Solver:
         """What a method says of its columns, held against the residuals as they are; and the
         numbers that go with it."""
         eps, verdicts, details = self.system.eps, found.verdicts, found.details
+        # What is no more is made by rounding of the terms of b − A x.
+        rounding = _ROUNDING * eps * (self.system.norm * norms(x) + sizes)
         least = verdicts == Verdict.LEAST_SQUARES
         if bool(least.any()):
             gradient = self.system.gradient(r)
             details = torch.where(least, divided(gradient, self.system.norm * norms(r)), details)
-            # What is left of b to rounding is no part of it.
-            terms = self.system.norm * norms(x) + sizes
-            seen = (details <= _FLAT * eps**0.5) & (norms(r) > _ROUNDING * eps * terms)
-            verdicts = torch.where(least & ~seen, int(Verdict.ROUNDING), verdicts)
+            seen = (details <= min(_FLAT * eps**0.5, _FLATTEST)) & (norms(r) > rounding)
+            verdicts = torch.where(least & ~seen, int(Verdict.STUCK), verdicts)
         solved = residuals <= self.tolerance
         claimed = (verdicts == Verdict.CONVERGED) & ~solved
-        verdicts = torch.where(claimed, int(Verdict.ROUNDING), verdicts)
+        verdicts = torch.where(claimed, int(Verdict.STUCK), verdicts)
+        rounded = (verdicts == Verdict.STUCK) & (norms(r) <= rounding) & (residuals <= eps**0.5)
+        verdicts = torch.where(rounded, int(Verdict.ROUNDED), verdicts)
         return torch.where(solved, int(Verdict.CONVERGED), verdicts), details
 
     def _found(self, b: Tensor, tolerance: float, limit: int, line: StatusLine) -> Found:
         if self.direct is None:
             return ITERATIONS[self.method](self.system, b, tolerance).run(limit, line)
         K = b.shape[1]
-        verdicts = torch.full((K,), Verdict.CONVERGED, device=b.device)
+        verdicts = torch.full((K,), self.direct.verdict, device=b.device)
         return Found(self.direct.solve(b), verdicts, b.new_zeros(K), 0)
 
 
