@@ -9,12 +9,14 @@ from torch import Tensor
 
 from hesse.linear_operators.low_rank import ClosedFormOperator
 from hesse.matrix import eigensolver
-from hesse.matrix.spectrum import zero_tolerance
 from hesse.solves.solution import Verdict
 from hesse.taylor.checks import rounded_up
 
 # From so many rows on the eigenvalues, for the text of an error, are not worth their time.
 _SMALL = 2048
+# Of √P eps max|λ|: an eigenvalue of this size is as likely zero. A bound that holds for sure, with
+# P in place of the root, would take many that are not for zero.
+_ROUNDING = 4
 
 
 @final
@@ -95,7 +97,9 @@ class Eigenvectors:
     def __init__(self, matrix: Float[Tensor, "P P"], damping: float) -> None:
         values, self._vectors = eigensolver.eigh(matrix)
         values = values + damping
-        zero = values.abs() <= zero_tolerance(values)
+        rounding = _ROUNDING * len(values) ** 0.5 * torch.finfo(values.dtype).eps
+        sizes = values.abs()
+        zero = sizes <= rounding * (float(sizes.max()) if len(sizes) else 0.0)
         self._inverse = torch.where(zero, 0, 1 / torch.where(zero, 1, values))
 
     def solve(self, b: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
