@@ -19,6 +19,7 @@ from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan
 from hesse.exact.planning import plan
+from hesse.kronecker.kfac import KFAC, kfac
 from hesse.layout import Layout
 from hesse.linear_operators.conversion import as_operator
 from hesse.linear_operators.given import FunctionOperator
@@ -52,6 +53,7 @@ __all__ = [
     "HeatMap",
     "HesseError",
     "HessianOperator",
+    "KFAC",
     "Layout",
     "LinearOperator",
     "LowRank",
@@ -73,6 +75,7 @@ __all__ = [
     "gradient",
     "hessian",
     "inverse",
+    "kfac",
     "load",
     "minimize",
     "operator",

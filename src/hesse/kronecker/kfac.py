@@ -1,0 +1,369 @@
+"""`kfac`: Kronecker-factored curvature of a cost, from the sites of its graph."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor
+
+from hesse.capture import Captured, NotCaptured, capture
+from hesse.cost import Cost, cost_with_curvature
+from hesse.curvatures.curvature import Curvature
+from hesse.curvatures.fisher import EmpiricalFisher, Fisher, SampledFisher
+from hesse.curvatures.gauss_newton import GaussNewton
+from hesse.data.batch import Batch
+from hesse.errors import HesseValueError, require_flags, require_progress
+from hesse.exact.hessian import hessian
+from hesse.exact.propagation.evaluation import chunks
+from hesse.kronecker.block import Block, Factor, KroneckerBlock
+from hesse.kronecker.check import require_gradient
+from hesse.kronecker.factors import CorrectedSums, ExactSums, FactorSums, Sums, rows_at_once
+from hesse.kronecker.layers import LARGEST_EXACT, Form, Layer, layers_of
+from hesse.kronecker.operator import BlockwiseOperator
+from hesse.kronecker.roots import Rows
+from hesse.kronecker.signals import Chunk, Passage
+from hesse.products.hessian_operator import allowed_memory
+from hesse.process.memory import enough_memory
+from hesse.process.progress import Progress
+from hesse.process.quiet import quiet
+from hesse.process.undisturbed import undisturbed
+
+if TYPE_CHECKING:
+    from hesse.kronecker.comparison import Comparison
+
+KINDS, SHARINGS = ("kfac", "ekfac", "foof"), ("expand", "reduce")
+# Bytes that a chunk of samples works in, where there are more: what the caches hold is quicker.
+_ENOUGH = 2**27
+
+
+@enough_memory("give less to work in with memory=, or fewer parameters with params=")
+@undisturbed()
+@quiet()
+def kfac(
+    cost: Cost,
+    *,
+    kind: str = "kfac",
+    curvature: str | Curvature = "gauss_newton",
+    sharing: str = "expand",
+    joint_bias: bool = True,
+    memory: int | None = None,
+    progress: bool | None = None,
+) -> "KFAC":
+    """Gauss–Newton's matrix, or a Fisher matrix, as a Kronecker product for each layer: what can be
+    multiplied with, inverted and stored where the matrix itself cannot.
+
+    A weight W that enters as z[n,t] = W a[n,t] at positions t, and the signals δ[n,k,t] = Jᵀ r_k at
+    z of the vectors r_k with Σ_k r_k r_kᵀ = ∇²ℓ, give
+
+        expand    (Σ_nkt δ δᵀ) ⊗ (mean_nt a aᵀ)
+        reduce    (Σ_nk (Σ_t δ)(Σ_t δ)ᵀ) ⊗ (mean_n ā āᵀ),  ā = mean_t a
+
+    in the order of W's entries. Expand is Gauss–Newton's block where positions have losses of their
+    own in a linear network, reduce where they are averaged; both are where there is one position.
+    Whatever the module, the layers are what the captured graph shows: dense layers, convolutions of
+    any kind, embeddings, attention's packed projections by the parts that are used apart, and
+    recurrent layers, whose steps are positions. A weight that is used in several places is shared
+    over them; where its outputs and inputs change places (an embedding that is the last layer too)
+    the nearest Kronecker product of the sum is taken. What enters as a vector (a bias apart from
+    its weight; scale and shift of a normalisation, together) has its exact block, or beyond 2048
+    entries its exact diagonal. Blocks of different layers are zero.
+
+    Args:
+        cost: the cost. A penalty that is a number is part of the result; one that is a function has
+            no factors, and is left out, as ``notes`` say.
+        kind: ``"kfac"``; ``"ekfac"``, with the exact diagonal in the eigenbasis of each Kronecker
+            product, which is nearer; or ``"foof"``, the inputs alone: I ⊗ mean a aᵀ.
+        curvature: what is approximated: ``"gauss_newton"``, ``"fisher"``, ``"fisher_mc"``
+            (`SampledFisher` says samples and seed) or ``"empirical_fisher"``.
+        sharing: what is done with positions: ``"expand"`` or ``"reduce"``.
+        joint_bias: whether a bias is in the block of its weight, as the weight of an input that is
+            always 1.
+        memory: bytes that the work may use; by default a share of what is free.
+        progress: as for `hessian`.
+
+    Raises:
+        HesseTypeError: not a cost.
+        HesseValueError: a cost without a prediction, one that is not captured, a loss that is not
+            convex in the prediction, an unknown word, or a large parameter that enters in no linear
+            way.
+
+    Source:
+        J. Martens, R. Grosse, Optimizing neural networks with Kronecker-factored approximate
+        curvature (2015). R. Grosse, J. Martens, A Kronecker-factored approximate Fisher matrix for
+        convolution layers (2016). R. Eschenhagen, A. Immer, R. E. Turner, F. Schneider, P. Hennig,
+        Kronecker-factored approximate curvature for modern neural network architectures (2023),
+        for expand and reduce. T. George and others (2018) for EKFAC. F. Benzing, Gradient descent
+        on neurons and its link to approximate second-order optimization (2022), for FOOF.
+
+    Example:
+        >>> import torch, hesse
+        >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, torch.zeros(2, 1)))
+        >>> K = hesse.kfac(cost)
+        >>> K.block("weight")  # XᵀX: of one linear layer it is exact
+        tensor([[10., 14.],
+                [14., 20.]])
+        >>> round(K.inverse(damping=1.0).trace(), 4)
+        1.0286
+    """
+    given = cost_with_curvature(cost, curvature)
+    _require_kind(given.curvature)
+    for name, word, known in (("kind", kind, KINDS), ("sharing", sharing, SHARINGS)):
+        if word not in known:
+            raise HesseValueError(
+                f"{name}: expected one of {', '.join(map(repr, known))}, got {word!r:.40}"
+            )
+    require_flags(joint_bias=joint_bias)
+    require_progress(progress)
+    budget = min(allowed_memory(cost, memory) // 2, _ENOUGH if memory is None else 2**62)
+    curved = given.curved
+    passages = [Passage(curved, _captured(curved, signature)) for signature in curved.signatures]
+    for passage, signature in zip(passages, curved.signatures, strict=True):
+        require_gradient(passage, _first(curved, signature))
+    forward_only = kind == "foof"
+    layers = layers_of(
+        [passage.captured for passage in passages], cost, joint_bias, forward_only
+    )
+    rest = _rest(curved, passages, forward_only)
+    like = torch.zeros((), dtype=cost.dtype, device=cost.device)
+    sums = [_sums(layer, like, sharing == "reduce", forward_only) for layer in layers]
+    work = _Work(curved, passages, budget)
+    steps = cost.samples * (2 if kind == "ekfac" else 1)
+    with Progress("kfac", steps, progress) as bar:
+        work.run(sums, bar, forward_only)
+        blocks: list[Block] = [one.block() for one in sums]
+        if kind == "ekfac":
+            corrected = [
+                CorrectedSums(layer, like, block)
+                for layer, block in zip(layers, blocks, strict=True)
+                if layer.form is Form.FACTORS
+            ]
+            work.run(corrected, bar, forward_only)
+            found = iter(corrected)
+            blocks = [
+                next(found).block() if layer.form is Form.FACTORS else block
+                for layer, block in zip(layers, blocks, strict=True)
+            ]
+    blocks = [*blocks, *rest]
+    blocks = [*blocks, *_untouched(blocks, cost, like)]
+    notes = (*cost.notes, *_notes(cost, layers, rest))
+    return KFAC(given, blocks, kind, sharing, notes)
+
+
+@final
+class KFAC(BlockwiseOperator):
+    """K-FAC, EKFAC or FOOF of a cost, as an operator; made by `hesse.kfac`.
+
+    ``K @ v`` and the algebra of operators are said at `LinearOperator`; ``K["0.weight"]`` is the
+    block of a parameter as an operator, ``K.block("0.weight")`` as a matrix.
+
+    Attributes:
+        cost: the cost, with its curvature; ``None`` where it was read from a file.
+        kind: ``"kfac"``, ``"ekfac"`` or ``"foof"``.
+        sharing: ``"expand"`` or ``"reduce"``.
+        blocks: the blocks, each with its ``names``, ``left`` and ``right``.
+        notes: what was not factored, and why.
+
+    Example:
+        >>> import torch, hesse
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+        >>> cost = hesse.Cost(model, "cross_entropy", (torch.randn(8, 3), torch.ones(8).long()))
+        >>> hesse.kfac(cost, kind="ekfac")
+        KFAC(ekfac, expand, gauss_newton, P = 26, 2 blocks)
+    """
+
+    def __init__(
+        self, cost: Cost, blocks: Sequence[Block], kind: str, sharing: str, notes: tuple[str, ...]
+    ) -> None:
+        penalty = cost.penalty
+        shift = float(penalty) if isinstance(penalty, int | float) else 0.0
+        super().__init__(cost.layout, blocks, shift, cost.dtype, cost.device)
+        self.cost, self.kind, self.sharing, self.notes = cost, kind, sharing, notes
+
+    def _dtype_of(self, name: str) -> torch.dtype:
+        return self.cost.parameters[name].dtype
+
+    def __repr__(self) -> str:
+        parts = [
+            *(self.kind, self.sharing, self.cost.curvature.name, f"P = {self.layout.size}"),
+            f"{len(self.blocks)} block{'s' * (len(self.blocks) != 1)}",
+            *([f"penalty {self.shift:g}"] if self.shift else []),
+            *(["see .notes"] if self.notes else []),
+        ]
+        return f"KFAC({', '.join(parts)})"
+
+
+def _require_kind(curvature: Curvature) -> None:
+    if not isinstance(curvature, GaussNewton | Fisher | SampledFisher | EmpiricalFisher):
+        raise HesseValueError(
+            f"curvature: {curvature.name!r} is no sum of outer products, of which factors could be"
+            " made; ask for 'gauss_newton', 'fisher', 'fisher_mc' or 'empirical_fisher'"
+        )
+
+
+def _captured(cost: Cost, signature: Any) -> Captured:
+    try:
+        captured = capture(cost, signature)
+    except NotCaptured as reason:
+        raise HesseValueError(
+            f"cost: it has no graph whose layers could be factored: {reason}; for its curvature as"
+            " it is there are hesse.operator and hesse.hessian"
+        ) from reason
+    if any(name not in captured.graph.node for name in captured.graph.predictions or ()):
+        raise HesseValueError(
+            "cost: its prediction is a parameter or an input itself, so that there is no layer to"
+            " factor; hesse.hessian has its curvature"
+        )
+    return captured
+
+
+def _first(cost: Cost, signature: Any) -> Batch:
+    return next(b for b in cost.batches() if b is not None and b.signature == signature)
+
+
+def _sums(layer: Layer, like: Tensor, reduce: bool, forward_only: bool) -> Sums:
+    if layer.form is Form.FACTORS:
+        return FactorSums(layer, like, reduce, forward_only)
+    return ExactSums(layer, like)
+
+
+@final
+class _Work:
+    """All samples of a cost, in chunks, to sums."""
+
+    def __init__(self, cost: Cost, passages: Sequence[Passage], budget: int) -> None:
+        self._cost, self._passages, self._budget = cost, passages, budget
+
+    def run(self, sums: Sequence[Sums], bar: Progress, forward_only: bool) -> None:
+        """Add every sample to some sums."""
+        for place, passage in enumerate(self._passages):
+            at = _by_site(sums, place)
+            samples, rows = self._sizes(passage, sums, forward_only)
+            signature = list(self._cost.signatures)[place]
+            for batch in chunks(self._cost, samples, signature):
+                self._add(passage, passage.chunk(batch), at, sums, rows, forward_only)
+                bar.advance(batch.size)
+
+    def _sizes(
+        self, passage: Passage, sums: Sequence[Sums], forward_only: bool
+    ) -> tuple[int, int]:
+        """How many samples, and how many rows of each, are worked on at once."""
+        wanted = 0 if forward_only else passage.width
+        samples = max(1, int(self._budget / passage.bytes_each(wanted)))
+        fitting = (self._budget - passage.bytes_each(0)) / (
+            passage.bytes_each(1) - passage.bytes_each(0) or 1
+        )
+        most = max(1, int(fitting)) if samples == 1 else max(1, wanted)
+        # As few samples as have the gradients of one row each held.
+        samples = min([samples, *(rows_at_once(one, 1) for one in sums)])
+        return samples, min([most, *(rows_at_once(one, samples) for one in sums)])
+
+    def _add(
+        self,
+        passage: Passage,
+        chunk: Chunk,
+        at: dict[str, list[tuple[Sums, Any]]],
+        sums: Sequence[Sums],
+        width: int,
+        forward_only: bool,
+    ) -> None:
+        for site in passage.captured.sites:
+            for one, use in at.get(site.value, ()):
+                if isinstance(one, FactorSums):
+                    one.inputs(use, passage.features(use.use, use.site, chunk))
+        if not forward_only:
+            for rows in self._rows(passage, chunk, width):
+                for site, delta in passage.signals(rows, chunk):
+                    for one, use in at.get(site.value, ()):
+                        features = (
+                            passage.features(use.use, use.site, chunk)
+                            if one.needs_features
+                            else None
+                        )
+                        one.signals(use, delta, features)
+                for one in sums:
+                    one.end_rows()
+        for one in sums:
+            one.end_chunk(chunk.size)
+
+    def _rows(self, passage: Passage, chunk: Chunk, width: int) -> Iterator[Tensor]:
+        has_slopes = isinstance(self._cost.curvature, SampledFisher | EmpiricalFisher)
+        rows: Rows = passage.slope_rows(chunk) if has_slopes else passage.root_rows(chunk)
+        for start in range(0, rows.count, width):
+            yield rows.some(slice(start, min(start + width, rows.count)))
+
+
+def _by_site(sums: Sequence[Sums], graph: int) -> dict[str, list[tuple[Sums, Any]]]:
+    found: dict[str, list[tuple[Sums, Any]]] = {}
+    for one in sums:
+        for (place, value), uses in one.layer.uses.items():
+            if place == graph:
+                found.setdefault(value, []).extend((one, use) for use in uses)
+    return found
+
+
+def _rest(cost: Cost, passages: Sequence[Passage], forward_only: bool) -> list[Block]:
+    """The exact blocks of the parameters that enter in no linear way."""
+    reasons: dict[str, str] = {}
+    for passage in passages:
+        reasons |= passage.captured.fallbacks
+    for name, reason in reasons.items():
+        size = cost.layout.sizes[name]
+        if size > LARGEST_EXACT or forward_only:
+            raise HesseValueError(
+                f"cost: {name!r} {reason}, so that it has no factors, and with {size:,} entries it"
+                f" gets no exact block (at most {LARGEST_EXACT:,}, and none in FOOF): leave it out"
+                " with params="
+            )
+    if not reasons:
+        return []
+    exact = hessian(
+        _without_penalty(cost), curvature=cost.curvature, pairs=[(name, name) for name in reasons]
+    )
+    blocks: list[Block] = []
+    for name in reasons:
+        place = cost.layout.slice(name)
+        index = torch.arange(place.start, place.stop, device=cost.device)
+        left, one = Factor(exact.flat(name, name).unsqueeze(0)), torch.ones(
+            1, 1, dtype=cost.dtype, device=cost.device
+        )
+        blocks.append(KroneckerBlock((name,), index, (1, len(index), 1), left, Factor(one)))
+    return blocks
+
+
+def _without_penalty(cost: Cost) -> Cost:
+    other = copy.copy(cost)
+    other._set(penalty=None)
+    return other
+
+
+def _notes(cost: Cost, layers: Sequence[Layer], rest: Sequence[Block]) -> Iterator[str]:
+    for block in rest:
+        yield f"{block.names[0]!r} enters in no linear way: its block is exact"
+    for layer in layers:
+        named = ", ".join(map(repr, layer.names))
+        if layer.form is Form.DIAGONAL:
+            yield f"{named}: a vector of {len(layer.index):,} entries has its exact diagonal"
+        elif layer.form is Form.EXACT and any(
+            not use.is_vector for uses in layer.uses.values() for use in uses
+        ):
+            yield f"{named}: used in ways that share no Kronecker product; its block is exact"
+        elif any(use.is_turned for uses in layer.uses.values() for use in uses):
+            yield f"{named}: used both ways round; the nearest Kronecker product of the sum"
+    if callable(cost.penalty):
+        yield "the penalty is a function, which has no factors, and is left out"
+
+
+def _untouched(blocks: Sequence[Block], cost: Cost, like: Tensor) -> list[Block]:
+    """A block of zeros for the entries that the cost does not depend on, if there are any."""
+    seen = torch.zeros(cost.layout.size, dtype=torch.bool, device=cost.device)
+    for block in blocks:
+        seen[block.index] = True
+    index = (~seen).nonzero().flatten()
+    if not len(index):
+        return []
+    names = tuple(n for n in cost.layout.names if not bool(seen[cost.layout.slice(n)].all()))
+    zeros, one = Factor(like.new_zeros(1, len(index))), Factor(like.new_ones(1, 1))
+    return [KroneckerBlock(names, index, (1, len(index), 1), zeros, one)]

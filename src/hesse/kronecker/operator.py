@@ -1,0 +1,196 @@
+"""Operators that are made of blocks which do not mix, each a Kronecker product or known by its
+eigenvectors: products, dense blocks, determinants and inverses."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.errors import HesseTypeError, HesseValueError
+from hesse.kronecker.block import Block, KroneckerBlock
+from hesse.layout import Layout
+from hesse.linear_operators.linear_operator import SymmetricOperator
+from hesse.process.memory import require_free
+from hesse.process.undisturbed import undisturbed
+
+HOW = ("exact", "pi", "factors")
+
+
+class BlockwiseOperator(SymmetricOperator):
+    """M = Σ_b block_b + λ I, blocks over different entries of the parameters.
+
+    Attributes:
+        blocks: the blocks; every entry is in one.
+        shift: λ.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        blocks: Sequence[Block],
+        shift: float,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._layout, self._dtype, self._device = layout, dtype, device
+        self.blocks, self.shift = tuple(blocks), shift
+
+    @property
+    def rows(self) -> Layout:
+        """The order of the parameters in flat vectors."""
+        return self._layout
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of flat vectors and matrices."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where vectors are expected, and results lie."""
+        return self._device
+
+    def _product(self, v: Tensor) -> Tensor:
+        columns = v.unsqueeze(1) if v.ndim == 1 else v
+        product = columns * self.shift
+        for block in self.blocks:
+            product[block.index] += block.times(columns[block.index])
+        return product.reshape(v.shape)
+
+    @undisturbed()
+    def block(self, a: str, b: str | None = None) -> Float[Tensor, "A B"]:
+        """The block of two parameters, or of one with itself, as a matrix (entries of a, entries of
+        b).
+
+        Raises:
+            HesseKeyError: no such parameter.
+            HesseMemoryError: it does not fit.
+        """
+        rows = self._layout.slice(a)
+        columns = rows if b is None else self._layout.slice(b)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        require_free(height * width * self._dtype.itemsize, f"the block of {a!r} and {b or a!r}")
+        units = torch.zeros(self._layout.size, width, dtype=self._dtype, device=self._device)
+        units[columns].fill_diagonal_(1)
+        return self._product(units)[rows]
+
+    @undisturbed()
+    def dense(self) -> Float[Tensor, "P P"]:
+        """The whole matrix.
+
+        Raises:
+            HesseMemoryError: it does not fit.
+        """
+        size = self._layout.size
+        require_free(3 * size**2 * self._dtype.itemsize, f"a matrix of {size:,} rows")
+        return self._product(torch.eye(size, dtype=self._dtype, device=self._device))
+
+    @undisturbed()
+    def eigenvalues(self) -> Float[Tensor, " P"]:
+        """All of them, in ascending order."""
+        return torch.cat(list(self._eigenvalues())).sort().values
+
+    def _eigenvalues(self) -> Iterator[Tensor]:
+        for block in self.blocks:
+            yield block.eigenvalues.reshape(-1) + self.shift
+
+    @undisturbed()
+    def trace(self) -> float:
+        """The sum of the eigenvalues."""
+        return float(sum(values.double().sum() for values in self._eigenvalues()))
+
+    @undisturbed()
+    def logdet(self, damping: float = 0.0) -> float:
+        """log det (M + damping I), summed in float64; −inf where it is singular.
+
+        Raises:
+            HesseTypeError, HesseValueError: the damping is no number >= 0.
+        """
+        added = require_damping(damping)
+        return float(sum((values.double() + added).log().sum() for values in self._eigenvalues()))
+
+    def det(self) -> float:
+        """det M; 0 or inf where float64 holds no such number, for which there is `logdet`."""
+        logarithm = self.logdet()
+        return math.exp(logarithm) if logarithm < math.log(1.7e308) else math.inf
+
+    @undisturbed()
+    def inverse(self, damping: float, how: str = "exact") -> "BlockwiseOperator":
+        """(M + damping I)⁻¹, or what is taken for it, as an operator.
+
+            exact     (B ⊗ A + δ I)⁻¹, by the eigenvectors of A and B
+            pi        (B + √δ/π I)⁻¹ ⊗ (A + π √δ I)⁻¹,  π² = (tr A / i) / (tr B / o)
+            factors   (B + δ I)⁻¹ ⊗ (A + δ I)⁻¹
+
+        A penalty λ is part of M, so that δ = damping + λ in all three. A block that is not a
+        product is inverted exactly in all three.
+
+        Args:
+            damping: a number >= 0.
+            how: ``"exact"``, ``"pi"`` or ``"factors"``.
+
+        Raises:
+            HesseTypeError: no number.
+            HesseValueError: a negative or infinite damping, none where M is singular, an unknown
+                word, or damped factors of EKFAC, which has none.
+
+        Source: for ``"pi"`` J. Martens, R. Grosse, Optimizing neural networks with
+            Kronecker-factored approximate curvature (2015), section 6.3.
+        """
+        added = require_damping(damping) + self.shift
+        if how not in HOW:
+            raise HesseValueError(f"how: expected one of {', '.join(map(repr, HOW))}, got {how!r}")
+        blocks = [_inverse_of(block, added, how) for block in self.blocks]
+        return BlockwiseOperator(self._layout, blocks, 0.0, self._dtype, self._device)
+
+
+def _inverse_of(block: Block, damping: float, how: str) -> Block:
+    is_product = isinstance(block, KroneckerBlock) and not block.is_single
+    if how != "exact" and is_product:
+        left, right = _damping_of_factors(block, damping, how)
+        _require_regular(block.left.eigenvalues + left.unsqueeze(1))
+        _require_regular(block.right.eigenvalues + right.unsqueeze(1))
+        return block.inverse_of_damped_factors(left, right)
+    if how != "exact" and not isinstance(block, KroneckerBlock):
+        raise HesseValueError(
+            f"how: {how!r} damps the factors of a Kronecker product, and EKFAC's eigenvalues"
+            " are of no product; use how='exact'"
+        )
+    _require_regular(block.eigenvalues + damping)
+    return block.damped_inverse(damping)
+
+
+def _damping_of_factors(block: KroneckerBlock, damping: float, how: str) -> tuple[Tensor, Tensor]:
+    """What is added to B and to A, for each group."""
+    left, right = (factor.diagonal.mean(1) for factor in (block.left, block.right))
+    if how == "factors":
+        return torch.full_like(left, damping), torch.full_like(right, damping)
+    # A factor of zeros has no size to share by.
+    ratio = torch.where((left > 0) & (right > 0), right / left.clamp(min=torch.finfo(left.dtype).tiny), 1.0).sqrt()
+    return damping**0.5 / ratio, damping**0.5 * ratio
+
+
+def _require_regular(values: Tensor) -> None:
+    largest = float(values.max()) if values.numel() else 1.0
+    smallest = float(values.min()) if values.numel() else 1.0
+    if not smallest > largest * torch.finfo(values.dtype).eps:
+        raise HesseValueError(
+            f"damping: more is needed, for eigenvalues go from {smallest:.2g} to {largest:.2g}, and"
+            " the inverse would be of rounding"
+        )
+
+
+def require_damping(damping: Any) -> float:
+    """A damping, checked."""
+    if isinstance(damping, bool) or not isinstance(damping, int | float):
+        raise HesseTypeError(f"damping: expected a number >= 0, got {type(damping).__name__}")
+    try:
+        value = float(damping)
+    except OverflowError:
+        value = math.inf
+    if not 0 <= value < math.inf:
+        raise HesseValueError(f"damping: expected a finite number >= 0, got {damping!r:.40}")
+    return value

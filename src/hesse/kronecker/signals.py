@@ -1,0 +1,186 @@
+"""What arrives at the sites of a graph for a chunk of samples: the features of each parameter use,
+and the signals Jᵀ r of vectors r at the prediction."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from hesse.capture import Captured, data_leaves
+from hesse.cost import Cost
+from hesse.data.batch import Batch
+from hesse.exact.propagation.evaluation import ChunkEvaluation
+from hesse.exact.propagation.frontier import DELTA, Frontier
+from hesse.exact.propagation.pullback import Pullback
+from hesse.exact.propagation.sweep import Arrival, Sweep, active_values
+from hesse.graph.sites import AXES_IN_ORDER, Arrangement, ParameterUse, Site
+from hesse.graph.structures import as_tensor, flat
+from hesse.kronecker.roots import Rows, root
+
+
+@final
+@dataclass(frozen=True)
+class Chunk:
+    """Some samples at the values of a graph.
+
+    Attributes:
+        size: how many samples.
+        values: by name.
+        targets: those of the samples.
+    """
+
+    size: int
+    values: dict[str, Any]
+    targets: Any
+
+
+@final
+class Passage:
+    """The way of a cost's samples down its graph to the sites, with several vectors at once.
+
+    Args:
+        cost: the cost, of which the curvature is asked for.
+        captured: its graph.
+    """
+
+    def __init__(self, cost: Cost, captured: Captured) -> None:
+        graph = captured.graph
+        self.cost, self.captured, self._graph = cost, captured, graph
+        self._evaluation = ChunkEvaluation(graph, captured.sites, cost.fixed, cost.parameters)
+        self._batched = self._evaluation.batched
+        self._sites = {site.value: site for site in captured.sites}
+        self._active = active_values(graph, captured.sites)
+        self.predictions = graph.predictions or ()
+        self._sizes = [graph.node[name].size for name in self.predictions]
+        self._lowest = min((graph.place[name] for name in self._sites), default=0)
+        self._loss = _of_loss_alone(captured)
+
+    def chunk(self, samples: Batch) -> Chunk:
+        """Every value for some samples."""
+        values = self._evaluation.run(data_leaves(samples))
+        return Chunk(samples.size, values, samples.y)
+
+    def bytes_each(self, rows: int) -> float:
+        """What a sample takes with so many rows, roughly: its values, and the rows at the widest of
+        them with what they are pulled back to."""
+        sizes = [node.size for node in self._graph.nodes if node.floating]
+        features = [
+            site.size // site.arrange.sizes[2] * use.shape[2]
+            for site in self._sites.values()
+            for use in site.uses
+        ]
+        held = sum(sizes) + 2 * max(features, default=0) + 4 * rows * max(sizes, default=0)
+        return held * self.cost.dtype.itemsize
+
+    @property
+    def width(self) -> int:
+        """Entries of the prediction of one sample."""
+        return sum(self._sizes)
+
+    def features(self, use: ParameterUse, site: Site, chunk: Chunk) -> Tensor:
+        """a, (n, g, t, i), in the dtype of the cost."""
+        g, t, _ = site.arrange.sizes
+        if use.features is None:
+            ones = torch.ones(1, dtype=self.cost.dtype, device=self.cost.device)
+            return ones.expand(chunk.size, g, t, 1)
+        assert site.input is not None
+        x = chunk.values[site.input]
+        if site.input not in self._batched:
+            x = x.expand(chunk.size, *x.shape)
+        features = use.features(x).to(self.cost.dtype)
+        if use.joined_from:
+            # The place of the bias, which was padded with zeros: its input is 1.
+            features[..., -1] = 1
+        return features
+
+    def slope(self, chunk: Chunk) -> Tensor:
+        """The loss's slope in the prediction, one row, (n, 1, width)."""
+        parts = self._at_prediction(chunk)
+        slopes = [
+            parts[name].delta.flatten(1)
+            if name in parts
+            else torch.zeros(chunk.size, size, dtype=self.cost.dtype, device=self.cost.device)
+            for name, size in zip(self.predictions, self._sizes, strict=True)
+        ]
+        return torch.cat(slopes, 1).unsqueeze(1)
+
+    def _at_prediction(self, chunk: Chunk) -> dict[str, Arrival]:
+        arrivals = self._loss.arrivals(chunk.values, self._batched, self.cost.scale)
+        return {arrival.site.value: arrival for arrival in arrivals}
+
+    def root_rows(self, chunk: Chunk) -> Rows:
+        """A root of the loss's Hessian in the prediction, with the divisor of its mean."""
+        held = self._at_prediction(chunk)
+        if len(self.predictions) == 1:
+            return root(held[self.predictions[0]].hessian if held else None)
+        # Between two parts of the prediction it is kept with the one that is lower in the graph.
+        whole = torch.zeros(
+            chunk.size, self.width, self.width, dtype=self.cost.dtype, device=self.cost.device
+        )
+        ends = list(itertools.accumulate(self._sizes))
+        places = {
+            name: slice(end - size, end)
+            for name, size, end in zip(self.predictions, self._sizes, ends, strict=True)
+        }
+        for name, arrival in held.items():
+            if arrival.hessian is not None:
+                whole[:, places[name], places[name]] = flat(as_tensor(arrival.hessian))
+            for other, cross in arrival.hessians.items():
+                block = flat(as_tensor(cross))
+                whole[:, places[other], places[name]] = block
+                whole[:, places[name], places[other]] = block.mT
+        return root(whole)
+
+    def slope_rows(self, chunk: Chunk) -> Rows:
+        """The slopes u that stand in place of the targets: their mean of u uᵀ, with the divisor of
+        the loss's mean."""
+        slopes = torch.cat([part.flatten(2) for part in chunk.targets], 2).to(self.cost.dtype)
+        return Rows.of(slopes * (self.cost.scale / slopes.shape[1]) ** 0.5)
+
+    def signals(self, rows: Tensor, chunk: Chunk) -> Iterator[tuple[Site, Tensor]]:
+        """Every site with Jᵀ r of some rows (n, k, width), as (n, k, g, t, o); none at a site that
+        the prediction does not depend on."""
+        graph, frontier = self._graph, Frontier(self._graph, chunk.values)
+        for name, part in zip(self.predictions, rows.split(self._sizes, 2), strict=True):
+            # What is passed down is the frontier's own to write to.
+            shaped = part.reshape(*part.shape[:2], *graph.shapes[name]).clone()
+            if name in self._active:
+                frontier.add(name, DELTA, shaped.to(chunk.values[name].dtype))
+        highest = max(graph.place[name] for name in self.predictions)
+        for place in range(highest, self._lowest - 1, -1):
+            node = graph.nodes[place]
+            if not frontier.has(node.name):
+                continue
+            site = self._sites.get(node.name)
+            if site is not None:
+                arrived = as_tensor(frontier.cotangents(node.name)[DELTA])
+                yield site, site.arrange(arrived, 2).to(self.cost.dtype)
+            inputs = tuple(name for name in node.inputs if name in self._active)
+            op = Pullback(node, inputs, chunk.values, self._batched) if inputs else None
+            frontier.take(node.name, op, begins=False, diagonal_only=False, linearized=True)
+
+
+def _of_loss_alone(captured: Captured) -> Sweep:
+    """The way from the loss to the predictions, each a site of all its entries, with nothing of the
+    model in it: of two predictions one may be made of the other."""
+    graph = captured.graph
+    predictions = graph.predictions or ()
+    nodes = tuple(
+        # Without arguments: what it is made of is not part of this.
+        replace(node, args=(), kwargs={}) if node.name in predictions else node
+        for node in graph.nodes
+        if node.name in predictions or node.name not in graph.predicted
+    )
+    sites = []
+    for name in predictions:
+        size = graph.node[name].size
+        use = ParameterUse(name, "leaf", None, (1, size, 1), None)
+        sites.append(Site(name, None, Arrangement((1, 1, size), AXES_IN_ORDER), (use,)))
+    partners = {
+        site.value: {m.value for m in sites if graph.place[m.value] > graph.place[site.value]}
+        for site in sites
+    }
+    return Sweep(replace(graph, nodes=nodes), tuple(sites), partners, split=False)
