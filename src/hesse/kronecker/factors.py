@@ -35,7 +35,7 @@ class Sums(abc.ABC):
         self._like = like
 
     def inputs(self, use: PlacedUse, features: Tensor) -> None:
-        """The features (n, g, t, i) of a use."""
+        """The features (n, g, t, i) of a use, or their sum over t (n, g, i)."""
 
     def signals(self, use: PlacedUse, delta: Tensor, features: Tensor | None) -> None:
         """The signals (n, k, g, t, o) of a use."""
@@ -70,7 +70,7 @@ class FactorSums(Sums):
 
     def __init__(self, layer: Layer, like: Tensor, reduce: bool, forward_only: bool) -> None:
         super().__init__(layer, like)
-        self._reduce, self._forward_only = reduce, forward_only
+        self.reduce, self._forward_only = reduce, forward_only
         # By whether outputs and inputs change places: A, B and how many a aᵀ there are in A.
         self._rights: dict[bool, Tensor] = {}
         self._lefts: dict[bool, Tensor] = {}
@@ -81,8 +81,8 @@ class FactorSums(Sums):
 
     def inputs(self, use: PlacedUse, features: Tensor) -> None:
         side = use.is_turned
-        if self._reduce:
-            total, count = features.sum(2), features.shape[2]
+        if self.reduce:
+            total, count = features, use.site.arrange.sizes[1]
             if side in self._summed:
                 before, others = self._summed[side]
                 total, count = before + total, others + count
@@ -94,30 +94,42 @@ class FactorSums(Sums):
             # One-hot: a aᵀ is diagonal.
             self._add(self._rights, side, features.sum((0, 2)))
         else:
-            self._add(self._rights, side, _gram(features.transpose(0, 1).flatten(1, 2)))
+            self._add_gram(self._rights, side, features.transpose(0, 1))
 
     def signals(self, use: PlacedUse, delta: Tensor, features: Tensor | None) -> None:
         side = use.is_turned
-        if self._reduce:
+        if self.reduce:
             total = delta.sum(3)
             self._signals[side] = self._signals[side] + total if side in self._signals else total
             return
-        self._add(self._lefts, side, _gram(delta.movedim(2, 0).flatten(1, 3)))
+        self._add_gram(self._lefts, side, delta.movedim(2, 0).flatten(1, 2))
 
     def end_rows(self) -> None:
         for side, total in self._signals.items():
-            self._add(self._lefts, side, _gram(total.movedim(2, 0).flatten(1, 2)))
+            self._add_gram(self._lefts, side, total.movedim(2, 0))
         self._signals = {}
 
     def end_chunk(self, samples: int) -> None:
         for side, (total, count) in self._summed.items():
-            self._add(self._rights, side, _gram(total.transpose(0, 1) / count))
+            self._add_gram(self._rights, side, (total / count).unsqueeze(2).transpose(0, 1))
             self._counts[side] = self._counts.get(side, 0.0) + samples
         self._summed = {}
 
     @staticmethod
     def _add(held: dict[bool, Tensor], side: bool, more: Tensor) -> None:
-        held[side] = held[side] + more if side in held else more
+        held[side] = held[side].add_(more) if side in held else more
+
+    def _add_gram(self, held: dict[bool, Tensor], side: bool, rows: Tensor) -> None:
+        """Σ x xᵀ of (g, m, t, d)."""
+        if rows.stride(3) != 1 and rows.shape[2] >= rows.shape[3]:
+            # Positions lie side by side, as in an image: to lay them out otherwise would be a copy.
+            self._add(held, side, (rows.mT @ rows).sum(1))
+        elif side in held:
+            rows = rows.flatten(1, 2)
+            held[side].baddbmm_(rows.mT, rows)
+        else:
+            rows = rows.flatten(1, 2)
+            held[side] = rows.mT @ rows
 
     def block(self) -> KroneckerBlock:
         g, o, i = self.layer.shape
@@ -278,8 +290,3 @@ def rows_at_once(sums: Sums, samples: int) -> int:
     if isinstance(sums, FactorSums):
         return 2**31
     return max(1, _MOST_HELD // max(1, samples * len(sums.layer.index)))
-
-
-def _gram(rows: Tensor) -> Tensor:
-    """Σ x xᵀ of (g, rows, d)."""
-    return rows.mT @ rows

@@ -272,7 +272,8 @@ class _Work:
         for site in passage.captured.sites:
             for one, use in at.get(site.value, ()):
                 if isinstance(one, FactorSums):
-                    one.inputs(use, passage.features(use.use, use.site, chunk))
+                    made = passage.summed_features if one.reduce else passage.features
+                    one.inputs(use, made(use.use, use.site, chunk))
         if not forward_only:
             for rows in self._rows(passage, chunk, width):
                 for site, delta in passage.signals(rows, chunk):

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from hesse.errors import HesseValueError
-from hesse.graph.structures import Diagonal, LowRank, RankOne, ValueHessian, flat
+from hesse.graph.structures import Diagonal, LowRank, RankOne, ValueHessian, as_tensor, flat
 
 
 @final
@@ -37,8 +37,13 @@ class Rows:
         return Rows(rows.shape[1], lambda part: rows[:, part])
 
 
-def root(hessian: ValueHessian | None) -> Rows:
+def root(hessian: ValueHessian | None, scale: float) -> Rows:
     """The rows of a root of a Hessian.
+
+    Args:
+        hessian: of the loss in the prediction; ``None`` where it is zero.
+        scale: what the loss was multiplied by: where a loss is flat, as of scores far apart, the
+            roundings of its Hessian are those of its terms, not of what is left of them.
 
     Raises:
         HesseValueError: it is not positive semidefinite.
@@ -46,18 +51,18 @@ def root(hessian: ValueHessian | None) -> Rows:
     if hessian is None:  # the loss is linear in the prediction
         return Rows(0, lambda part: torch.zeros(0))
     if isinstance(hessian, Diagonal):
-        return _of_diagonal(hessian.values.flatten(1))
+        return _of_diagonal(hessian.values.flatten(1), scale)
     if isinstance(hessian, RankOne):
         return Rows.of(_multinomial(hessian.diagonal.flatten(1), hessian.factor.flatten(1)))
     if isinstance(hessian, LowRank) and hessian.rest is None:
-        above, along = root(hessian.core), flat(hessian.jacobian)
+        above, along = root(hessian.core, scale), flat(hessian.jacobian)
         return Rows(above.count, lambda part: above.some(part) @ along)
-    return _of_dense(flat(hessian.dense() if isinstance(hessian, LowRank) else hessian))
+    return _of_dense(flat(as_tensor(hessian)), scale)
 
 
-def _of_diagonal(values: Tensor) -> Rows:
+def _of_diagonal(values: Tensor, scale: float) -> Rows:
     size = values.shape[1]
-    roots = _non_negative(values).sqrt()
+    roots = _non_negative(values, scale).sqrt()
 
     def some(part: slice) -> Tensor:
         picked = torch.arange(size, device=values.device)[part]
@@ -90,14 +95,14 @@ def _multinomial(diagonal: Tensor, factor: Tensor) -> Tensor:
     return rows
 
 
-def _of_dense(hessian: Tensor) -> Rows:
+def _of_dense(hessian: Tensor, scale: float) -> Rows:
     """By eigenvectors, piece by piece of the prediction."""
     n, size = hessian.shape[:2]
     order = _pieces(hessian)
     pieces, width = order.shape
     rows, columns = order.unsqueeze(2), order.unsqueeze(1)
     values, vectors = torch.linalg.eigh(hessian[:, rows, columns])
-    values = _non_negative(values)
+    values = _non_negative(values, scale)
     # Ascending: what is zero in every piece of every sample stands first.
     least = width * torch.finfo(values.dtype).eps * float(values.max()) if values.numel() else 0.0
     first = int((values <= least).flatten(0, 1).all(0).sum())
@@ -127,13 +132,13 @@ def _pieces(hessian: Tensor) -> Tensor:
     return order.reshape(count, -1) if alike else torch.arange(size, device=order.device)[None]
 
 
-def _non_negative(values: Tensor) -> Tensor:
+def _non_negative(values: Tensor, scale: float) -> Tensor:
     """Eigenvalues without what rounding left below zero."""
     if not values.numel():
         return values
     lowest, largest = float(values.min()), float(values.abs().max())
     # Of a Hessian by automatic differentiation some hundred roundings.
-    if lowest < -1e3 * torch.finfo(values.dtype).eps * largest:
+    if lowest < -1e3 * torch.finfo(values.dtype).eps * max(largest, scale):
         raise HesseValueError(
             "cost: the loss is not convex in the prediction (its Hessian there has the eigenvalue"
             f" {lowest:.2g} beside {largest:.2g}), so that Gauss-Newton's matrix has no Kronecker"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hesse.capture import Captured, data_leaves
@@ -86,15 +87,28 @@ class Passage:
         if use.features is None:
             ones = torch.ones(1, dtype=self.cost.dtype, device=self.cost.device)
             return ones.expand(chunk.size, g, t, 1)
-        assert site.input is not None
-        x = chunk.values[site.input]
-        if site.input not in self._batched:
-            x = x.expand(chunk.size, *x.shape)
-        features = use.features(x).to(self.cost.dtype)
+        features = use.features(self._input(site, chunk)).to(self.cost.dtype)
         if use.joined_from:
             # The place of the bias, which was padded with zeros: its input is 1.
             features[..., -1] = 1
         return features
+
+    def summed_features(self, use: ParameterUse, site: Site, chunk: Chunk) -> Tensor:
+        """Σ_t a, (n, g, i). Patches of an image are not laid out for it."""
+        g, t, _ = site.arrange.sizes
+        if use.gather is None or site.arrange.is_vector:
+            return self.features(use, site, chunk).sum(2)
+        places = self._input(site, chunk).to(self.cost.dtype)
+        each = torch.ones(1, g, t, 1, dtype=places.dtype, device=places.device)
+        # How many positions take up a place at each point of their window.
+        taken = use.gather.scatter(each).squeeze(4).squeeze(0)
+        total = torch.einsum("nguc,guw->ngcw", use.gather.arrange(places, 1), taken).flatten(2)
+        return F.pad(total, (0, 1), value=t) if use.joined_from else total
+
+    def _input(self, site: Site, chunk: Chunk) -> Tensor:
+        assert site.input is not None
+        x = chunk.values[site.input]
+        return x if site.input in self._batched else x.expand(chunk.size, *x.shape)
 
     def slope(self, chunk: Chunk) -> Tensor:
         """The loss's slope in the prediction, one row, (n, 1, width)."""
@@ -115,7 +129,7 @@ class Passage:
         """A root of the loss's Hessian in the prediction, with the divisor of its mean."""
         held = self._at_prediction(chunk)
         if len(self.predictions) == 1:
-            return root(held[self.predictions[0]].hessian if held else None)
+            return root(held[self.predictions[0]].hessian if held else None, self.cost.scale)
         # Between two parts of the prediction it is kept with the one that is lower in the graph.
         whole = torch.zeros(
             chunk.size, self.width, self.width, dtype=self.cost.dtype, device=self.cost.device
@@ -132,7 +146,7 @@ class Passage:
                 block = flat(as_tensor(cross))
                 whole[:, places[other], places[name]] = block
                 whole[:, places[name], places[other]] = block.mT
-        return root(whole)
+        return root(whole, self.cost.scale)
 
     def slope_rows(self, chunk: Chunk) -> Rows:
         """The slopes u that stand in place of the targets: their mean of u uᵀ, with the divisor of

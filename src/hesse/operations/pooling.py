@@ -38,6 +38,29 @@ def _pull_average(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     return (spread.reshape(*columns.shape[:2], *shape),)
 
 
+def _pull_maximum(op: Local, columns: Tensor) -> tuple[Tensor] | None:
+    """Every entry goes to the place that its window's maximum was taken from, the same for all
+    columns."""
+    x = op.value(op.active[0])
+    _, size, stride, padding, dilation, ceil = op.node.arguments(None, None, [], 0, 1, False)
+    if x.ndim < 4:
+        return None
+    images = x.reshape(-1, *x.shape[-3:])
+    _, places = F.max_pool2d(
+        images, size, stride or size, padding, dilation, ceil, return_indices=True
+    )
+    n, k = columns.shape[:2]
+    lead = (n, k, len(images) // n * images.shape[1])
+    pulled = columns.new_zeros(*lead, images.shape[-1] * images.shape[-2])
+    # Windows may overlap.
+    pulled.scatter_add_(
+        3,
+        places.reshape(n, 1, lead[2], -1).expand(-1, k, -1, -1),
+        columns.reshape(*lead, -1),
+    )
+    return (pulled.reshape(n, k, *x.shape[1:]),)
+
+
 def _average(call: "Call") -> View | None:
     """a[c,u,v] = Σ P[u,s] Q[v,r] x[c,s,r]: each axis is averaged by itself."""
     name = call.record.name
@@ -131,7 +154,9 @@ RECORDS = [
     ),
     *_of(
         Structure.PIECEWISE_LINEAR,
-        "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d"
-        " adaptive_max_pool3d",
+        "max_pool1d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d",
     ),
-]
+    Operation(
+        name="max_pool2d", aten="max_pool2d", structure=Structure.PIECEWISE_LINEAR,
+        pull=_pull_maximum, costly=True),
+]  # fmt: skip
