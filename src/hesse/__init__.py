@@ -19,7 +19,8 @@ from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan
 from hesse.exact.planning import plan
-from hesse.kronecker.kfac import KFAC, kfac
+from hesse.kronecker.approximation import KFAC
+from hesse.kronecker.kfac import kfac
 from hesse.layout import Layout
 from hesse.linear_operators.conversion import as_operator
 from hesse.linear_operators.given import FunctionOperator
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 from hesse.version import __version__ as __version__
 
 __all__ = [
+    "KFAC",
     "BlockHessian",
     "Certificate",
     "Cost",
@@ -53,7 +55,6 @@ __all__ = [
     "HeatMap",
     "HesseError",
     "HessianOperator",
-    "KFAC",
     "Layout",
     "LinearOperator",
     "LowRank",

@@ -386,6 +386,12 @@ class Cost(Travelling):
         other._set(total=total, curvature=HESSIAN, **others)
         return other
 
+    def without_penalty(self) -> "Cost":
+        """The same cost, its penalty left out."""
+        other = copy.copy(self)
+        other._set(penalty=None)
+        return other
+
     def with_curvature(self, curvature: Any) -> "Cost":
         """The same cost, of which this curvature is asked for: a `Curvature` or its name.
 

@@ -1,8 +1,8 @@
 """A block of the approximation: what some parameter entries have with each other, as a Kronecker
 product or by its eigenvectors.
 
-The entries of a block are arranged as the site has them, (g, o, i): groups that do not mix, outputs,
-inputs. In that order the block is, for each group g,
+The entries of a block are arranged as the site has them, (g, o, i): groups that do not mix,
+outputs, inputs. In that order the block is, for each group g,
 
     B_g ⊗ A_g          with B_g (o, o) and A_g (i, i), or
     Q diag(λ_g) Qᵀ     with Q = Q_B ⊗ Q_A
@@ -103,6 +103,10 @@ class Block(abc.ABC):
     def tensors(self) -> dict[str, Tensor]:
         """What it is made of, by name."""
 
+    @abc.abstractmethod
+    def to(self, device: torch.device) -> "Block":
+        """The same block on a device."""
+
     def times(self, v: Tensor) -> Tensor:
         """The product with the entries of some vectors, (entries, K)."""
         return self._times(v.reshape(*self.shape, -1)).reshape(v.shape)
@@ -154,6 +158,10 @@ class KroneckerBlock(Block):
     def tensors(self) -> dict[str, Tensor]:
         return {"left": self.left.entries, "right": self.right.entries}
 
+    def to(self, device: torch.device) -> "KroneckerBlock":
+        factors = (Factor(factor.entries.to(device)) for factor in (self.left, self.right))
+        return KroneckerBlock(self.names, self.index.to(device), self.shape, *factors)
+
     def inverse_of_damped_factors(self, left: Tensor, right: Tensor) -> "KroneckerBlock":
         """(B + left I)⁻¹ ⊗ (A + right I)⁻¹; one number for each group, (g,)."""
         factors = self.left.damped_inverse(left), self.right.damped_inverse(right)
@@ -191,15 +199,16 @@ class SpectralBlock(Block):
         held = {"left": self.left, "right": self.right, "values": self.values}
         return {name: tensor for name, tensor in held.items() if tensor is not None}
 
+    def to(self, device: torch.device) -> "SpectralBlock":
+        left, right = (None if q is None else q.to(device) for q in self.bases)
+        moved = self.index.to(device), self.shape, left, right, self.values.to(device)
+        return SpectralBlock(self.names, *moved)
+
 
 def _both(v: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
     """left v rightᵀ of (g, o, i, K), each a matrix or a diagonal for each group."""
     if left is not None:
-        v = (
-            v * left[:, :, None, None]
-            if left.ndim == 2
-            else (left @ v.flatten(2)).reshape(v.shape)
-        )
+        v = v * left[:, :, None, None] if left.ndim == 2 else (left @ v.flatten(2)).reshape(v.shape)
     if right is not None:
         v = v * right[:, None, :, None] if right.ndim == 2 else right.unsqueeze(1) @ v
     return v

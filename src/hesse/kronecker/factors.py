@@ -1,8 +1,8 @@
 """The numbers of a layer's block, summed over samples: Kronecker factors, exact blocks, and the
 eigenvalues that EKFAC puts in place of a Kronecker product's.
 
-Index letters: n sample; k row of a root, for which δ are the signals; g group, t position, o output,
-i input.
+Index letters: n sample; k row of a root, for which δ are the signals; g group, t position, o
+output, i input.
 """
 
 import abc
@@ -22,9 +22,12 @@ _MOST_HELD = 2**24
 class Sums(abc.ABC):
     """What is summed for one layer.
 
-    For every chunk of samples come first the features of each of its uses (`inputs`), then, for
-    some rows at a time, the signals of each (`signals`), and the end of these rows (`end_rows`);
-    last the end of the chunk (`end_chunk`).
+    For some rows of a chunk of samples at a time come the signals of each use (`signals`), then the
+    end of these rows (`end_rows`).
+
+    Args:
+        layer: the layer.
+        like: a tensor of the dtype and device of the numbers.
     """
 
     # Whether features are wanted beside the signals.
@@ -34,21 +37,17 @@ class Sums(abc.ABC):
         self.layer = layer
         self._like = like
 
-    def inputs(self, use: PlacedUse, features: Tensor) -> None:
-        """The features (n, g, t, i) of a use, or their sum over t (n, g, i)."""
-
+    @abc.abstractmethod
     def signals(self, use: PlacedUse, delta: Tensor, features: Tensor | None) -> None:
         """The signals (n, k, g, t, o) of a use."""
 
+    @abc.abstractmethod
     def end_rows(self) -> None:
         """All uses had the signals of these rows."""
 
-    def end_chunk(self, samples: int) -> None:
-        """All rows were had."""
-
     @abc.abstractmethod
     def block(self) -> Block:
-        """The block."""
+        """The block, once all samples were had."""
 
     def _zeros(self, *shape: int) -> Tensor:
         return self._like.new_zeros(shape)
@@ -60,6 +59,8 @@ class FactorSums(Sums):
 
         expand    A = mean of a aᵀ over samples and positions     B = Σ_nkt δ δᵀ
         reduce    A = mean over samples of ā āᵀ, ā = mean_t a     B = Σ_nk (Σ_t δ)(Σ_t δ)ᵀ
+
+    Features come apart from signals, for they do not depend on the rows.
 
     Args:
         layer: the layer.
@@ -80,6 +81,8 @@ class FactorSums(Sums):
         self._signals: dict[bool, Tensor] = {}
 
     def inputs(self, use: PlacedUse, features: Tensor) -> None:
+        """The features (n, g, t, i) of a use, or their sum over t (n, g, i) where positions are
+        summed over first."""
         side = use.is_turned
         if self.reduce:
             total, count = features, use.site.arrange.sizes[1]
@@ -109,7 +112,8 @@ class FactorSums(Sums):
             self._add_gram(self._lefts, side, total.movedim(2, 0))
         self._signals = {}
 
-    def end_chunk(self, samples: int) -> None:
+    def end_inputs(self, samples: int) -> None:
+        """All uses had the features of a chunk of so many samples."""
         for side, (total, count) in self._summed.items():
             self._add_gram(self._rights, side, (total / count).unsqueeze(2).transpose(0, 1))
             self._counts[side] = self._counts.get(side, 0.0) + samples
@@ -140,7 +144,7 @@ class FactorSums(Sums):
             if left is None:
                 # No signal reached it; or the identity, which FOOF has.
                 left = self._zeros(g, outputs) + float(self._forward_only)
-            pair = Factor(left), Factor(right / max(self._counts[side], 1.0))
+            pair = Factor(left), Factor(right.div_(max(self._counts[side], 1.0)))
             pairs.append(pair[::-1] if side else pair)
         left, right = pairs[0] if len(pairs) == 1 else nearest_product(pairs)
         layer = self.layer
@@ -211,9 +215,7 @@ class ExactSums(_OfGradients):
 
     def _of_use(self, use: PlacedUse, delta: Tensor, features: Tensor) -> Tensor:
         made = (
-            delta.sum(3).unsqueeze(4)
-            if use.use.features is None
-            else gradients_of(delta, features)
+            delta.sum(3).unsqueeze(4) if use.use.features is None else gradients_of(delta, features)
         )
         return self._in_layer(use, made)
 

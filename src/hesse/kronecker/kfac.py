@@ -1,9 +1,7 @@
 """`kfac`: Kronecker-factored curvature of a cost, from the sites of its graph."""
 
-import copy
 from collections.abc import Iterator, Sequence
-from os import PathLike
-from typing import TYPE_CHECKING, Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,26 +14,21 @@ from hesse.curvatures.gauss_newton import GaussNewton
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError, require_flags, require_progress
 from hesse.exact.hessian import hessian
-from hesse.exact.propagation.evaluation import chunks
+from hesse.kronecker.approximation import KFAC
 from hesse.kronecker.block import Block, Factor, KroneckerBlock
 from hesse.kronecker.check import require_gradient
-from hesse.kronecker.factors import CorrectedSums, ExactSums, FactorSums, Sums, rows_at_once
+from hesse.kronecker.factors import CorrectedSums, ExactSums, FactorSums, Sums
 from hesse.kronecker.layers import LARGEST_EXACT, Form, Layer, layers_of
-from hesse.kronecker.operator import BlockwiseOperator
-from hesse.kronecker.roots import Rows
-from hesse.kronecker.signals import Chunk, Passage
-from hesse.products.hessian_operator import allowed_memory
+from hesse.kronecker.signals import Passage
+from hesse.kronecker.storage import Stored
+from hesse.kronecker.work import ENOUGH, Work
 from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-
-if TYPE_CHECKING:
-    from hesse.kronecker.comparison import Comparison
+from hesse.products.hessian_operator import allowed_memory
 
 KINDS, SHARINGS = ("kfac", "ekfac", "foof"), ("expand", "reduce")
-# Bytes that a chunk of samples works in, where there are more: what the caches hold is quicker.
-_ENOUGH = 2**27
 
 
 @enough_memory("give less to work in with memory=, or fewer parameters with params=")
@@ -117,19 +110,18 @@ def kfac(
             )
     require_flags(joint_bias=joint_bias)
     require_progress(progress)
-    budget = min(allowed_memory(cost, memory) // 2, _ENOUGH if memory is None else 2**62)
+    budget = allowed_memory(cost, memory) // 2
+    budget = budget if memory is not None else min(budget, ENOUGH)
     curved = given.curved
     passages = [Passage(curved, _captured(curved, signature)) for signature in curved.signatures]
     for passage, signature in zip(passages, curved.signatures, strict=True):
         require_gradient(passage, _first(curved, signature))
     forward_only = kind == "foof"
-    layers = layers_of(
-        [passage.captured for passage in passages], cost, joint_bias, forward_only
-    )
+    layers = layers_of([passage.captured for passage in passages], cost, joint_bias, forward_only)
     rest = _rest(curved, passages, forward_only)
     like = torch.zeros((), dtype=cost.dtype, device=cost.device)
     sums = [_sums(layer, like, sharing == "reduce", forward_only) for layer in layers]
-    work = _Work(curved, passages, budget)
+    work = Work(curved, passages, budget)
     steps = cost.samples * (2 if kind == "ekfac" else 1)
     with Progress("kfac", steps, progress) as bar:
         work.run(sums, bar, forward_only)
@@ -149,50 +141,10 @@ def kfac(
     blocks = [*blocks, *rest]
     blocks = [*blocks, *_untouched(blocks, cost, like)]
     notes = (*cost.notes, *_notes(cost, layers, rest))
-    return KFAC(given, blocks, kind, sharing, notes)
-
-
-@final
-class KFAC(BlockwiseOperator):
-    """K-FAC, EKFAC or FOOF of a cost, as an operator; made by `hesse.kfac`.
-
-    ``K @ v`` and the algebra of operators are said at `LinearOperator`; ``K["0.weight"]`` is the
-    block of a parameter as an operator, ``K.block("0.weight")`` as a matrix.
-
-    Attributes:
-        cost: the cost, with its curvature; ``None`` where it was read from a file.
-        kind: ``"kfac"``, ``"ekfac"`` or ``"foof"``.
-        sharing: ``"expand"`` or ``"reduce"``.
-        blocks: the blocks, each with its ``names``, ``left`` and ``right``.
-        notes: what was not factored, and why.
-
-    Example:
-        >>> import torch, hesse
-        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
-        >>> cost = hesse.Cost(model, "cross_entropy", (torch.randn(8, 3), torch.ones(8).long()))
-        >>> hesse.kfac(cost, kind="ekfac")
-        KFAC(ekfac, expand, gauss_newton, P = 26, 2 blocks)
-    """
-
-    def __init__(
-        self, cost: Cost, blocks: Sequence[Block], kind: str, sharing: str, notes: tuple[str, ...]
-    ) -> None:
-        penalty = cost.penalty
-        shift = float(penalty) if isinstance(penalty, int | float) else 0.0
-        super().__init__(cost.layout, blocks, shift, cost.dtype, cost.device)
-        self.cost, self.kind, self.sharing, self.notes = cost, kind, sharing, notes
-
-    def _dtype_of(self, name: str) -> torch.dtype:
-        return self.cost.parameters[name].dtype
-
-    def __repr__(self) -> str:
-        parts = [
-            *(self.kind, self.sharing, self.cost.curvature.name, f"P = {self.layout.size}"),
-            f"{len(self.blocks)} block{'s' * (len(self.blocks) != 1)}",
-            *([f"penalty {self.shift:g}"] if self.shift else []),
-            *(["see .notes"] if self.notes else []),
-        ]
-        return f"KFAC({', '.join(parts)})"
+    shift = float(cost.penalty) if isinstance(cost.penalty, int | float) else 0.0
+    words = {"kind": kind, "sharing": sharing, "curvature": given.curvature.name}
+    stored = Stored(cost.layout, tuple(blocks), shift, words, notes)
+    return KFAC(stored, given, cost.device)
 
 
 def _require_kind(curvature: Curvature) -> None:
@@ -229,82 +181,6 @@ def _sums(layer: Layer, like: Tensor, reduce: bool, forward_only: bool) -> Sums:
     return ExactSums(layer, like)
 
 
-@final
-class _Work:
-    """All samples of a cost, in chunks, to sums."""
-
-    def __init__(self, cost: Cost, passages: Sequence[Passage], budget: int) -> None:
-        self._cost, self._passages, self._budget = cost, passages, budget
-
-    def run(self, sums: Sequence[Sums], bar: Progress, forward_only: bool) -> None:
-        """Add every sample to some sums."""
-        for place, passage in enumerate(self._passages):
-            at = _by_site(sums, place)
-            samples, rows = self._sizes(passage, sums, forward_only)
-            signature = list(self._cost.signatures)[place]
-            for batch in chunks(self._cost, samples, signature):
-                self._add(passage, passage.chunk(batch), at, sums, rows, forward_only)
-                bar.advance(batch.size)
-
-    def _sizes(
-        self, passage: Passage, sums: Sequence[Sums], forward_only: bool
-    ) -> tuple[int, int]:
-        """How many samples, and how many rows of each, are worked on at once."""
-        wanted = 0 if forward_only else passage.width
-        samples = max(1, int(self._budget / passage.bytes_each(wanted)))
-        fitting = (self._budget - passage.bytes_each(0)) / (
-            passage.bytes_each(1) - passage.bytes_each(0) or 1
-        )
-        most = max(1, int(fitting)) if samples == 1 else max(1, wanted)
-        # As few samples as have the gradients of one row each held.
-        samples = min([samples, *(rows_at_once(one, 1) for one in sums)])
-        return samples, min([most, *(rows_at_once(one, samples) for one in sums)])
-
-    def _add(
-        self,
-        passage: Passage,
-        chunk: Chunk,
-        at: dict[str, list[tuple[Sums, Any]]],
-        sums: Sequence[Sums],
-        width: int,
-        forward_only: bool,
-    ) -> None:
-        for site in passage.captured.sites:
-            for one, use in at.get(site.value, ()):
-                if isinstance(one, FactorSums):
-                    made = passage.summed_features if one.reduce else passage.features
-                    one.inputs(use, made(use.use, use.site, chunk))
-        if not forward_only:
-            for rows in self._rows(passage, chunk, width):
-                for site, delta in passage.signals(rows, chunk):
-                    for one, use in at.get(site.value, ()):
-                        features = (
-                            passage.features(use.use, use.site, chunk)
-                            if one.needs_features
-                            else None
-                        )
-                        one.signals(use, delta, features)
-                for one in sums:
-                    one.end_rows()
-        for one in sums:
-            one.end_chunk(chunk.size)
-
-    def _rows(self, passage: Passage, chunk: Chunk, width: int) -> Iterator[Tensor]:
-        has_slopes = isinstance(self._cost.curvature, SampledFisher | EmpiricalFisher)
-        rows: Rows = passage.slope_rows(chunk) if has_slopes else passage.root_rows(chunk)
-        for start in range(0, rows.count, width):
-            yield rows.some(slice(start, min(start + width, rows.count)))
-
-
-def _by_site(sums: Sequence[Sums], graph: int) -> dict[str, list[tuple[Sums, Any]]]:
-    found: dict[str, list[tuple[Sums, Any]]] = {}
-    for one in sums:
-        for (place, value), uses in one.layer.uses.items():
-            if place == graph:
-                found.setdefault(value, []).extend((one, use) for use in uses)
-    return found
-
-
 def _rest(cost: Cost, passages: Sequence[Passage], forward_only: bool) -> list[Block]:
     """The exact blocks of the parameters that enter in no linear way."""
     reasons: dict[str, str] = {}
@@ -321,23 +197,18 @@ def _rest(cost: Cost, passages: Sequence[Passage], forward_only: bool) -> list[B
     if not reasons:
         return []
     exact = hessian(
-        _without_penalty(cost), curvature=cost.curvature, pairs=[(name, name) for name in reasons]
+        cost.without_penalty(), curvature=cost.curvature, pairs=[(name, name) for name in reasons]
     )
     blocks: list[Block] = []
     for name in reasons:
         place = cost.layout.slice(name)
         index = torch.arange(place.start, place.stop, device=cost.device)
-        left, one = Factor(exact.flat(name, name).unsqueeze(0)), torch.ones(
-            1, 1, dtype=cost.dtype, device=cost.device
+        left, one = (
+            Factor(exact.flat(name, name).unsqueeze(0)),
+            torch.ones(1, 1, dtype=cost.dtype, device=cost.device),
         )
         blocks.append(KroneckerBlock((name,), index, (1, len(index), 1), left, Factor(one)))
     return blocks
-
-
-def _without_penalty(cost: Cost) -> Cost:
-    other = copy.copy(cost)
-    other._set(penalty=None)
-    return other
 
 
 def _notes(cost: Cost, layers: Sequence[Layer], rest: Sequence[Block]) -> Iterator[str]:

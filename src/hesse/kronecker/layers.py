@@ -1,9 +1,9 @@
 """Which uses of parameters make one block: those that move the same entries, wherever they are.
 
 A layer that is run again, a step of a recurrent layer and a token are all the same here, a weight
-that is shared: each is one more position. What enters through vectors (a bias apart from its weight,
-a normalisation's scale and shift, a parameter that is its own site) has so few entries that its
-block is taken as it is, not factored.
+that is shared: each is one more position. What enters as a vector (a bias apart from its weight, a
+normalisation's scale and shift, a parameter that is its own site) has so few entries that its block
+is taken as it is, not factored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -206,9 +206,7 @@ def _of_matrices(uses: list[PlacedUse]) -> Layer:
     placed = [_placed(use, first) for use in uses]
     alike = [use for use in placed if use is not None]
     if len(alike) == len(uses) and not first.repeats:
-        return Layer(
-            _names(uses), first.index, first.use.shape, Form.FACTORS, _by_site(alike)
-        )
+        return Layer(_names(uses), first.index, first.use.shape, Form.FACTORS, _by_site(alike))
     index = torch.cat([use.index for use in uses]).unique()
     if len(index) <= LARGEST_EXACT:
         return Layer(_names(uses), index, (1, len(index), 1), Form.EXACT, _by_site(uses))

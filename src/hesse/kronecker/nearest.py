@@ -18,9 +18,7 @@ def nearest_product(pairs: list[tuple[Factor, Factor]]) -> tuple[Factor, Factor]
         >>> torch.kron(B.matrix[0], A.matrix[0]).diagonal()
         tensor([5., 5., 5., 5.])
     """
-    lefts, rights = (
-        torch.stack([pair[side].matrix for pair in pairs], 1) for side in (0, 1)
-    )
+    lefts, rights = (torch.stack([pair[side].matrix for pair in pairs], 1) for side in (0, 1))
     # (g, j, j): everything happens among the few terms.
     gram_left, gram_right = (part.flatten(2) @ part.flatten(2).mT for part in (lefts, rights))
     values, vectors = torch.linalg.eigh(gram_left)

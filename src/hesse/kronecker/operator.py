@@ -148,8 +148,7 @@ class BlockwiseOperator(SymmetricOperator):
 
 
 def _inverse_of(block: Block, damping: float, how: str) -> Block:
-    is_product = isinstance(block, KroneckerBlock) and not block.is_single
-    if how != "exact" and is_product:
+    if how != "exact" and isinstance(block, KroneckerBlock) and not block.is_single:
         left, right = _damping_of_factors(block, damping, how)
         _require_regular(block.left.eigenvalues + left.unsqueeze(1))
         _require_regular(block.right.eigenvalues + right.unsqueeze(1))
@@ -169,7 +168,9 @@ def _damping_of_factors(block: KroneckerBlock, damping: float, how: str) -> tupl
     if how == "factors":
         return torch.full_like(left, damping), torch.full_like(right, damping)
     # A factor of zeros has no size to share by.
-    ratio = torch.where((left > 0) & (right > 0), right / left.clamp(min=torch.finfo(left.dtype).tiny), 1.0).sqrt()
+    ratio = torch.where(
+        (left > 0) & (right > 0), right / left.clamp(min=torch.finfo(left.dtype).tiny), 1.0
+    ).sqrt()
     return damping**0.5 / ratio, damping**0.5 * ratio
 
 

@@ -84,7 +84,7 @@ def save(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
         "shapes": layout.shapes,
         "blocks": indices,
         "provenance": dict(hessian.provenance),
-        "checksums": {key: _checksum(tensor) for key, tensor in tensors.items()},
+        "checksums": {key: checksum(tensor) for key, tensor in tensors.items()},
         "finite": all(_is_finite(tensor) for tensor in tensors.values()),
         "certificate": None if hessian.certificate is None else hessian.certificate.to_json(),
     }
@@ -128,7 +128,7 @@ def read(path: str | os.PathLike[str]) -> "StoredHessian":
             tensors = {key: file.get_tensor(key) for key in shapes}
             for key, tensor in tensors.items():
                 _require(
-                    _checksum(tensor) == checksums[key],
+                    checksum(tensor) == checksums[key],
                     f"{key!r} is not as it was written: the file is damaged",
                 )
             # What wrote the checksums need not have been hesse.
@@ -151,7 +151,7 @@ class _NotAHessian(Exception):
     """What of a readable file is not as `save` writes it."""
 
 
-def _checksum(tensor: Tensor) -> int:
+def checksum(tensor: Tensor) -> int:
     """CRC-32 of the entries, in slices, for a checksum of gigabytes is one of their pieces too."""
     flat, checksum = tensor.detach().cpu().contiguous().view(-1), 0
     for part in flat.split(2**24):

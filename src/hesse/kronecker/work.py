@@ -1,0 +1,94 @@
+"""All samples of a cost, in chunks, from its graphs to sums for each layer."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+from torch import Tensor
+
+from hesse.cost import Cost
+from hesse.curvatures.fisher import EmpiricalFisher, SampledFisher
+from hesse.exact.propagation.evaluation import chunks
+from hesse.kronecker.factors import FactorSums, Sums, rows_at_once
+from hesse.kronecker.roots import Rows
+from hesse.kronecker.signals import Chunk, Passage
+from hesse.process.progress import Progress
+
+# Bytes that a chunk of samples works in, where there are more: what the caches hold is quicker.
+ENOUGH = 2**27
+
+
+@final
+class Work:
+    """All samples of a cost, in chunks, to sums."""
+
+    def __init__(self, cost: Cost, passages: Sequence[Passage], budget: int) -> None:
+        self._cost, self._passages, self._budget = cost, passages, budget
+
+    def run(self, sums: Sequence[Sums], bar: Progress, forward_only: bool) -> None:
+        """Add every sample to some sums."""
+        for place, passage in enumerate(self._passages):
+            at = _by_site(sums, place)
+            samples, rows = self._sizes(passage, sums, forward_only)
+            signature = list(self._cost.signatures)[place]
+            for batch in chunks(self._cost, samples, signature):
+                self._add(passage, passage.chunk(batch), at, sums, rows, forward_only)
+                bar.advance(batch.size)
+
+    def _sizes(self, passage: Passage, sums: Sequence[Sums], forward_only: bool) -> tuple[int, int]:
+        """How many samples, and how many rows of each, are worked on at once."""
+        wanted = 0 if forward_only else passage.width
+        samples = max(1, int(self._budget / passage.bytes_each(wanted)))
+        fitting = (self._budget - passage.bytes_each(0)) / (
+            passage.bytes_each(1) - passage.bytes_each(0) or 1
+        )
+        most = max(1, int(fitting)) if samples == 1 else max(1, wanted)
+        # As few samples as have the gradients of one row each held; in chunks of like size.
+        count = list(self._cost.signatures.values())[self._passages.index(passage)]
+        samples = min([samples, count, *(rows_at_once(one, 1) for one in sums)])
+        samples = -(-count // -(-count // samples))
+        return samples, min([most, *(rows_at_once(one, samples) for one in sums)])
+
+    def _add(
+        self,
+        passage: Passage,
+        chunk: Chunk,
+        at: dict[str, list[tuple[Sums, Any]]],
+        sums: Sequence[Sums],
+        width: int,
+        forward_only: bool,
+    ) -> None:
+        for site in passage.captured.sites:
+            for one, use in at.get(site.value, ()):
+                if isinstance(one, FactorSums):
+                    made = passage.summed_features if one.reduce else passage.features
+                    one.inputs(use, made(use.use, use.site, chunk))
+        for one in sums:
+            if isinstance(one, FactorSums):
+                one.end_inputs(chunk.size)
+        if not forward_only:
+            for rows in self._rows(passage, chunk, width):
+                for site, delta in passage.signals(rows, chunk):
+                    for one, use in at.get(site.value, ()):
+                        features = (
+                            passage.features(use.use, use.site, chunk)
+                            if one.needs_features
+                            else None
+                        )
+                        one.signals(use, delta, features)
+                for one in sums:
+                    one.end_rows()
+
+    def _rows(self, passage: Passage, chunk: Chunk, width: int) -> Iterator[Tensor]:
+        has_slopes = isinstance(self._cost.curvature, SampledFisher | EmpiricalFisher)
+        rows: Rows = passage.slope_rows(chunk) if has_slopes else passage.root_rows(chunk)
+        for start in range(0, rows.count, width):
+            yield rows.some(slice(start, min(start + width, rows.count)))
+
+
+def _by_site(sums: Sequence[Sums], graph: int) -> dict[str, list[tuple[Sums, Any]]]:
+    found: dict[str, list[tuple[Sums, Any]]] = {}
+    for one in sums:
+        for (place, value), uses in one.layer.uses.items():
+            if place == graph:
+                found.setdefault(value, []).extend((one, use) for use in uses)
+    return found
