@@ -116,6 +116,8 @@ def compared(
     given = None if damping is None else require_damping(damping)
     wanted = set(cost.layout.names if names is None else cost.layout.matching(names).names)
     groups = [group for group in _groups(approximation) if wanted.intersection(group)]
+    if not groups:
+        raise HesseValueError("names: expected at least one name or pattern")
     pairs = [(a, b) for group in groups for k, a in enumerate(group) for b in group[k:]]
     rows = []
     for kind in kinds:

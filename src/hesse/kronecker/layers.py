@@ -154,7 +154,9 @@ def _perhaps_joined(site: Site, apart: set[str]) -> Site:
 def _places(use: ParameterUse, layout: Layout) -> Tensor:
     parts = []
     for member in use.members:
-        own = torch.arange(member.size) if member.index is None else member.index.cpu()
+        own = (
+            torch.arange(member.size, device="cpu") if member.index is None else member.index.cpu()
+        )
         parts.append((own + layout.offsets[member.parameter]).reshape(member.shape))
     return torch.cat(parts, 2).reshape(-1)
 
@@ -169,7 +171,8 @@ def _groups(uses: list[PlacedUse], joins_vectors: bool) -> list[list[PlacedUse]]
         return k
 
     # By entry, one of the uses that move it.
-    owner = torch.full((max(int(use.index.max()) for use in uses) + 1,), -1)
+    size = max((int(use.index.max()) + 1 for use in uses), default=0)
+    owner = torch.full((size,), -1, device="cpu")
     at_site: dict[tuple[int, str], int] = {}
     for k, use in enumerate(uses):
         for other in owner[use.index].unique().tolist():

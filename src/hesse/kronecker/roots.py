@@ -49,7 +49,7 @@ def root(hessian: ValueHessian | None, scale: float) -> Rows:
         HesseValueError: it is not positive semidefinite.
     """
     if hessian is None:  # the loss is linear in the prediction
-        return Rows(0, lambda part: torch.zeros(0))
+        return Rows(0, lambda part: torch.zeros(0, device="cpu"))
     if isinstance(hessian, Diagonal):
         return _of_diagonal(hessian.values.flatten(1), scale)
     if isinstance(hessian, RankOne):

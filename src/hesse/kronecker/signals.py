@@ -13,6 +13,7 @@ from torch import Tensor
 from hesse.capture import Captured, data_leaves
 from hesse.cost import Cost
 from hesse.data.batch import Batch
+from hesse.errors import HesseValueError
 from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.frontier import DELTA, Frontier
 from hesse.exact.propagation.pullback import Pullback
@@ -30,12 +31,13 @@ class Chunk:
     Attributes:
         size: how many samples.
         values: by name.
-        targets: those of the samples.
+        slopes: u at each part of the prediction, (n, M, its shape), where Σ u uᵀ / M stands for the
+            loss's Hessian.
     """
 
     size: int
     values: dict[str, Any]
-    targets: Any
+    slopes: list[Tensor] | None
 
 
 @final
@@ -59,10 +61,9 @@ class Passage:
         self._lowest = min((graph.place[name] for name in self._sites), default=0)
         self._loss = _of_loss_alone(captured)
 
-    def chunk(self, samples: Batch) -> Chunk:
+    def chunk(self, samples: Batch, slopes: list[Tensor] | None = None) -> Chunk:
         """Every value for some samples."""
-        values = self._evaluation.run(data_leaves(samples))
-        return Chunk(samples.size, values, samples.y)
+        return Chunk(samples.size, self._evaluation.run(data_leaves(samples)), slopes)
 
     def bytes_each(self, rows: int) -> float:
         """What a sample takes with so many rows, roughly: its values, and the rows at the widest of
@@ -125,8 +126,15 @@ class Passage:
         arrivals = self._loss.arrivals(chunk.values, self._batched, self.cost.scale)
         return {arrival.site.value: arrival for arrival in arrivals}
 
-    def root_rows(self, chunk: Chunk) -> Rows:
-        """A root of the loss's Hessian in the prediction, with the divisor of its mean."""
+    def rows(self, chunk: Chunk) -> Rows:
+        """The vectors that are sent back: a root of the loss's Hessian in the prediction, or of
+        what stands for it; with the divisor of the loss's mean, once.
+
+        Raises:
+            HesseValueError: there is none, or the prediction has parts that the loss does not use.
+        """
+        if chunk.slopes is not None:
+            return self._of_slopes(chunk.slopes)
         held = self._at_prediction(chunk)
         if len(self.predictions) == 1:
             return root(held[self.predictions[0]].hessian if held else None, self.cost.scale)
@@ -148,11 +156,14 @@ class Passage:
                 whole[:, places[name], places[other]] = block.mT
         return root(whole, self.cost.scale)
 
-    def slope_rows(self, chunk: Chunk) -> Rows:
-        """The slopes u that stand in place of the targets: their mean of u uᵀ, with the divisor of
-        the loss's mean."""
-        slopes = torch.cat([part.flatten(2) for part in chunk.targets], 2).to(self.cost.dtype)
-        return Rows.of(slopes * (self.cost.scale / slopes.shape[1]) ** 0.5)
+    def _of_slopes(self, slopes: list[Tensor]) -> Rows:
+        whole = torch.cat([part.flatten(2) for part in slopes], 2).to(self.cost.dtype)
+        if whole.shape[2] != self.width:
+            raise HesseValueError(
+                f"cost: its model predicts {whole.shape[2]} numbers for a sample, and the loss uses"
+                f" {self.width} of them; let the model give those alone"
+            )
+        return Rows.of(whole * (self.cost.scale / whole.shape[1]) ** 0.5)
 
     def signals(self, rows: Tensor, chunk: Chunk) -> Iterator[tuple[Site, Tensor]]:
         """Every site with Jᵀ r of some rows (n, k, width), as (n, k, g, t, o); none at a site that

@@ -98,7 +98,8 @@ def _stored(tensors: Mapping[str, Tensor], described: Any) -> Stored:
     )
     covered = torch.cat([block.index for block in blocks]).sort().values
     _require(
-        torch.equal(covered, torch.arange(layout.size)), "its blocks do not have every entry once"
+        torch.equal(covered, torch.arange(layout.size, device="cpu")),
+        "its blocks do not have every entry once",
     )
     shift = float(described["shift"])
     _require(0 <= shift < math.inf, "its penalty is no number")

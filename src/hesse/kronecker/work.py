@@ -1,15 +1,16 @@
 """All samples of a cost, in chunks, from its graphs to sums for each layer."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, final
 
-from torch import Tensor
+import torch
 
 from hesse.cost import Cost
 from hesse.curvatures.fisher import EmpiricalFisher, SampledFisher
-from hesse.exact.propagation.evaluation import chunks
+from hesse.data.batch import Batch
+from hesse.exact.propagation.evaluation import cut
 from hesse.kronecker.factors import FactorSums, Sums, rows_at_once
-from hesse.kronecker.roots import Rows
 from hesse.kronecker.signals import Chunk, Passage
 from hesse.process.progress import Progress
 
@@ -29,10 +30,28 @@ class Work:
         for place, passage in enumerate(self._passages):
             at = _by_site(sums, place)
             samples, rows = self._sizes(passage, sums, forward_only)
-            signature = list(self._cost.signatures)[place]
-            for batch in chunks(self._cost, samples, signature):
-                self._add(passage, passage.chunk(batch), at, sums, rows, forward_only)
+            for batch in cut(self._batches(place, forward_only), samples):
+                targets, slopes = batch.y
+                chunk = passage.chunk(replace(batch, y=targets), slopes)
+                self._add(passage, chunk, at, sums, rows, forward_only)
                 bar.advance(batch.size)
+
+    def _batches(self, place: int, forward_only: bool) -> Iterator[Batch]:
+        """The batches of a graph; behind their targets the slopes that are sent back, where those
+        do not come from the graph."""
+        cost, curvature = self._cost, self._cost.curvature
+        signature = list(cost.signatures)[place]
+        for index, batch in enumerate(cost.batches()):
+            assert batch is not None
+            if batch.signature != signature:
+                continue
+            slopes = None
+            if isinstance(curvature, SampledFisher | EmpiricalFisher) and not forward_only:
+                assert cost.predict is not None
+                with torch.no_grad():
+                    prediction = cost.predict(cost.parameters, batch)
+                    slopes = curvature.slopes(cost, prediction, batch, index)
+            yield replace(batch, y=(batch.y, slopes))
 
     def _sizes(self, passage: Passage, sums: Sequence[Sums], forward_only: bool) -> tuple[int, int]:
         """How many samples, and how many rows of each, are worked on at once."""
@@ -66,8 +85,10 @@ class Work:
             if isinstance(one, FactorSums):
                 one.end_inputs(chunk.size)
         if not forward_only:
-            for rows in self._rows(passage, chunk, width):
-                for site, delta in passage.signals(rows, chunk):
+            rows = passage.rows(chunk)
+            for start in range(0, rows.count, width):
+                some = rows.some(slice(start, min(start + width, rows.count)))
+                for site, delta in passage.signals(some, chunk):
                     for one, use in at.get(site.value, ()):
                         features = (
                             passage.features(use.use, use.site, chunk)
@@ -77,12 +98,6 @@ class Work:
                         one.signals(use, delta, features)
                 for one in sums:
                     one.end_rows()
-
-    def _rows(self, passage: Passage, chunk: Chunk, width: int) -> Iterator[Tensor]:
-        has_slopes = isinstance(self._cost.curvature, SampledFisher | EmpiricalFisher)
-        rows: Rows = passage.slope_rows(chunk) if has_slopes else passage.root_rows(chunk)
-        for start in range(0, rows.count, width):
-            yield rows.some(slice(start, min(start + width, rows.count)))
 
 
 def _by_site(sums: Sequence[Sums], graph: int) -> dict[str, list[tuple[Sums, Any]]]:

@@ -1,7 +1,7 @@
 """The samples in chunks, and every value of the graph for a chunk."""
 
 import copy
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,11 +18,17 @@ from hesse.process.rehearsal import as_shape
 def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
     """The samples of all batches of a signature, cut and joined into chunks of one size; the last
     may be smaller."""
+    return cut(
+        (batch for batch in cost.batches() if batch is not None and batch.signature == signature),
+        size,
+    )
+
+
+def cut(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The samples of batches of one signature in chunks of one size; the last may be smaller."""
     held: list[Batch] = []
     count = 0
-    for batch in cost.batches():
-        if batch is None or batch.signature != signature:
-            continue
+    for batch in batches:
         start = 0
         while start < batch.size:
             take = min(size - count, batch.size - start)
