@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import hesse
-from hesse.errors import HesseFileError, HesseTypeError, HesseValueError
+from hesse.errors import HesseFileError, HesseValueError
 from hesse.kronecker.block import KroneckerBlock
 from kronecker.networks_of_layers import cost_of, parts_of
 from reference import relative
@@ -55,8 +55,8 @@ def test_products_are_those_of_kronecker_products(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_inverses_are_those_of_the_formulas(name: str) -> None:
     K, delta = hesse.kfac(cost_of(name)), 0.03
-    I = torch.eye(K.shape[0], dtype=torch.float64)
-    assert relative(K.inverse(delta).dense(), (K.dense() + delta * I).inverse()) < 1e-9
+    one = torch.eye(K.shape[0], dtype=torch.float64)
+    assert relative(K.inverse(delta).dense(), (K.dense() + delta * one).inverse()) < 1e-9
 
     def damped(F: Tensor, by: float) -> Tensor:
         return (F + by * torch.eye(len(F), dtype=F.dtype)).inverse()
@@ -80,7 +80,7 @@ def test_eigenvalues_trace_and_determinant(K: hesse.KFAC) -> None:
     values = torch.linalg.eigvalsh(whole)
     assert relative(K.eigenvalues(), values) < 1e-10
     assert abs(K.trace() - float(whole.trace())) < 1e-10 * K.trace()
-    damped = torch.logdet(whole + 0.1 * torch.eye(len(whole)))
+    damped = torch.logdet(whole + 0.1 * torch.eye(len(whole), dtype=whole.dtype))
     assert abs(K.logdet(0.1) - float(damped)) < 1e-9 * abs(float(damped))
     assert math.isclose(K.det(), math.exp(K.logdet()))
 
@@ -89,11 +89,11 @@ def test_a_number_is_a_penalty_of_all(K: hesse.KFAC) -> None:
     model, loss, X, y = parts_of("image")
     more = hesse.kfac(hesse.Cost(model, loss, (X, y), penalty=0.2), kind=K.kind)
     plain = hesse.kfac(hesse.Cost(model, loss, (X, y)), kind=K.kind)
-    I = torch.eye(len(plain.dense()))
-    assert relative(more.dense(), plain.dense() + 0.2 * I) < TOLERANCE
+    one = torch.eye(K.shape[0], dtype=torch.float64)
+    assert relative(more.dense(), plain.dense() + 0.2 * one) < TOLERANCE
     assert relative(more.inverse(0.1).dense(), plain.inverse(0.3).dense()) < 1e-9
     assert abs(more.logdet() - plain.logdet(0.2)) < 1e-9
-    assert abs(more.trace() - plain.trace() - 0.2 * len(I)) < 1e-9
+    assert abs(more.trace() - plain.trace() - 0.2 * len(one)) < 1e-9
 
 
 def test_it_is_an_operator_like_others(K: hesse.KFAC) -> None:
@@ -112,7 +112,7 @@ def test_files(K: hesse.KFAC, tmp_path: Path) -> None:
     with pytest.raises(HesseValueError, match="knows no cost"):
         read.compare()
     assert hesse.KFAC.load(path, cost_of("image")).compare("gauss_newton").rows
-    with pytest.raises(HesseValueError, match=r"the file is of 6 parameters"):
+    with pytest.raises(HesseValueError, match="the file is of 5 parameters"):
         hesse.KFAC.load(path, cost_of("dense"))
     hesse.hessian(cost_of("no biases")).save(path)
     with pytest.raises(HesseFileError, match="not a K-FAC"):
@@ -150,8 +150,6 @@ def test_what_cannot_be_inverted() -> None:
         K.inverse(0.0)
     with pytest.raises(HesseValueError, match="finite number >= 0, got -1"):
         K.inverse(-1)
-    with pytest.raises(HesseTypeError, match="got str"):
-        K.inverse("much")  # type: ignore[arg-type]
     with pytest.raises(HesseValueError, match="'exact', 'pi', 'factors', got 'x'"):
         K.inverse(0.1, "x")
     with pytest.raises(HesseValueError, match="eigenvalues are of no product"):

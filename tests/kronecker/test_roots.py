@@ -77,8 +77,6 @@ def test_nearest_product_is_the_first_singular_pair() -> None:
         assert relative(found, s[0] * torch.outer(u[:, 0], v[0])) < 1e-12
         for factor in (B.matrix[g], A.matrix[g]):
             assert float(torch.linalg.eigvalsh(factor)[0]) > -1e-12
-    once = nearest_product([(Factor(b), Factor(a)) for b, a in pairs[:1] * 2])
-    kept = torch.outer(once[0].matrix[0].flatten(), once[1].matrix[0].flatten())
-    assert (
-        relative(kept, 2 * torch.outer(pairs[0][0][0].flatten(), pairs[0][1][0].flatten())) < 1e-12
-    )
+    (b, a), twice = pairs[0], [(Factor(b), Factor(a)) for b, a in pairs[:1] * 2]
+    B, A = nearest_product(twice)
+    assert relative(torch.kron(B.matrix[0], A.matrix[0]), 2 * torch.kron(b[0], a[0])) < 1e-12
