@@ -36,22 +36,9 @@ def test_numbers_are_those_of_the_definitions(comparison: object) -> None:
 
 def test_the_table_prints(comparison: object) -> None:
     lines = str(comparison).splitlines()
-    assert lines[0].split() == [
-        "block",
-        "entries",
-        "exact",
-        "|K",
-        "-",
-        "C|",
-        "/",
-        "|C|",
-        "cosine",
-        "largest",
-        "of",
-        "C",
-        "/",
-        "K",
-    ]
+    assert " ".join(lines[0].split()) == (
+        "block entries exact |K - C| / |C| cosine largest of C / K"
+    )
     assert [line.split()[:4] for line in lines[1:]] == [
         ["0.(weight,", "bias)", "16", "gauss_newton"],
         ["0.(weight,", "bias)", "16", "hessian"],
@@ -74,17 +61,13 @@ def test_exact_blocks_are_at_no_distance() -> None:
     K = hesse.kfac(cost_of("no biases"))
     (row,) = K.compare("gauss_newton", names="2.weight").rows
     assert row.relative < 1e-12 and abs(row.cosine - 1) < 1e-12 and 0.9 < row.ratio < 1
-    (near,) = (
-        K.compare("gauss_newton", names="2.weight", damping=0.0).rows
-        if len(torch.linalg.eigvalsh(K.block("2.weight")).nonzero())
-        else ()
-    )
-    assert abs(near.ratio - 1) < 1e-9
+    (row,) = K.compare("gauss_newton", names="2.weight", damping=0.0).rows
+    assert abs(row.ratio - 1) < 1e-9
 
 
 def test_parts_of_one_parameter_are_compared_as_one() -> None:
     rows = hesse.kfac(cost_of("attention across"), sharing="reduce").compare("gauss_newton").rows
-    assert [row.names for row in rows][0] == ("attend.in_proj_weight", "attend.in_proj_bias")
+    assert rows[0].names == ("attend.in_proj_weight", "attend.in_proj_bias")
     G = exact("attention across")
     assert rows[0].size == sum(G.layout.sizes[name] for name in rows[0].names)
 
@@ -106,7 +89,7 @@ def test_a_penalty_is_in_neither() -> None:
         ({"curvatures": "nope"}, "got 'nope'"),
         ({"names": "nope"}, "no parameter is named 'nope'"),
         ({"names": []}, "names: expected at least one"),
-        ({"damping": -1.0}, "finite number >= 0"),
+        ({"damping": -1.0}, "expected a number >= 0"),
     ],
 )
 def test_what_is_refused(given: dict[str, object], text: str) -> None:

@@ -143,9 +143,7 @@ def _groups(approximation: BlockwiseOperator) -> list[tuple[str, ...]]:
 
 
 def _dense(approximation: BlockwiseOperator, group: Sequence[str]) -> Tensor:
-    rows = [approximation.block(a, b) for a in group for b in group]
-    count = len(group)
-    whole = torch.cat([torch.cat(rows[k * count : (k + 1) * count], 1) for k in range(count)])
+    whole = torch.cat([torch.cat([approximation.block(a, b) for b in group], 1) for a in group])
     whole.diagonal().sub_(approximation.shift)
     return whole
 

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import HesseValueError, require_number
 from hesse.kronecker.block import Block, KroneckerBlock
 from hesse.layout import Layout
-from hesse.linear_operators.linear_operator import SymmetricOperator
+from hesse.linear_operators.linear_operator import ENTRIES, SymmetricOperator
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
 
@@ -63,30 +63,23 @@ class BlockwiseOperator(SymmetricOperator):
     @undisturbed()
     def block(self, a: str, b: str | None = None) -> Float[Tensor, "A B"]:
         """The block of two parameters, or of one with itself, as a matrix (entries of a, entries of
-        b).
+        b). ``M[a, b]`` is the same as an operator.
 
         Raises:
             HesseKeyError: no such parameter.
             HesseMemoryError: it does not fit.
         """
-        rows = self._layout.slice(a)
-        columns = rows if b is None else self._layout.slice(b)
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        require_free(height * width * self._dtype.itemsize, f"the block of {a!r} and {b or a!r}")
-        units = torch.zeros(self._layout.size, width, dtype=self._dtype, device=self._device)
-        units[columns].fill_diagonal_(1)
-        return self._product(units)[rows]
-
-    @undisturbed()
-    def dense(self) -> Float[Tensor, "P P"]:
-        """The whole matrix.
-
-        Raises:
-            HesseMemoryError: it does not fit.
-        """
-        size = self._layout.size
-        require_free(3 * size**2 * self._dtype.itemsize, f"a matrix of {size:,} rows")
-        return self._product(torch.eye(size, dtype=self._dtype, device=self._device))
+        b = a if b is None else b
+        rows, columns = self._layout.slice(a), self._layout.slice(b)
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        require_free(math.prod(shape) * self._dtype.itemsize, f"the block of {a!r} and {b!r}")
+        matrix = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        if a == b:
+            matrix.fill_diagonal_(self.shift)
+        for block in self.blocks:
+            if a in block.names and b in block.names:
+                _add(block, rows, columns, matrix)
+        return matrix
 
     @undisturbed()
     def eigenvalues(self) -> Float[Tensor, " P"]:
@@ -147,6 +140,20 @@ class BlockwiseOperator(SymmetricOperator):
         return BlockwiseOperator(self._layout, blocks, 0.0, self._dtype, self._device)
 
 
+def _add(block: Block, rows: slice, columns: slice, matrix: Tensor) -> None:
+    """Add what a block has of some rows and columns of the whole, some columns at a time."""
+    of_row, of_column = (
+        ((block.index >= part.start) & (block.index < part.stop)).nonzero().flatten()
+        for part in (rows, columns)
+    )
+    places = block.index[of_row] - rows.start
+    for some in of_column.split(max(1, ENTRIES // len(block.index))):
+        units = matrix.new_zeros(len(block.index), len(some))
+        units[some, torch.arange(len(some), device=some.device)] = 1
+        at = places.unsqueeze(1), block.index[some] - columns.start
+        matrix[at] += block.times(units)[of_row]
+
+
 def _inverse_of(block: Block, damping: float, how: str) -> Block:
     if how != "exact" and isinstance(block, KroneckerBlock) and not block.is_single:
         left, right = _damping_of_factors(block, damping, how)
@@ -186,12 +193,7 @@ def _require_regular(values: Tensor) -> None:
 
 def require_damping(damping: Any) -> float:
     """A damping, checked."""
-    if isinstance(damping, bool) or not isinstance(damping, int | float):
-        raise HesseTypeError(f"damping: expected a number >= 0, got {type(damping).__name__}")
-    try:
-        value = float(damping)
-    except OverflowError:
-        value = math.inf
-    if not 0 <= value < math.inf:
-        raise HesseValueError(f"damping: expected a finite number >= 0, got {damping!r:.40}")
+    value = require_number(damping, "damping")
+    if value < 0:
+        raise HesseValueError(f"damping: expected a number >= 0, got {value:g}")
     return value
