@@ -180,6 +180,40 @@ def rows() -> Iterator[tuple[str, Row]]:
             {"start": "start|params|layout"},
         ),
     )
+    yield (
+        "kfac",
+        Row(
+            hesse.kfac,
+            {
+                **common,
+                "curvature": "gauss_newton",
+                "kind": "kfac",
+                "sharing": "expand",
+                "joint_bias": True,
+                "progress": False,
+            },
+            {"memory": memory, "joint_bias": FLAG, "progress": OPTION},
+        ),
+    )
+    K = hesse.kfac(cost)
+    damping = {"half", "huge"}
+    yield (
+        "KFAC.block",
+        Row(K.block, {"a": "0.weight", "b": None}, {"b": {"None"}}, dict.fromkeys("ab", "name")),
+    )
+    yield "KFAC.inverse", Row(K.inverse, {"damping": 0.1, "how": "pi"}, {"damping": damping})
+    yield "KFAC.logdet", Row(K.logdet, {"damping": 0.1}, {"damping": damping})
+    yield (
+        "KFAC.compare",
+        Row(
+            K.compare,
+            {"curvatures": "hessian", "names": "2.bias", "damping": 0.1},
+            {"names": {"None"}, "damping": {"None", *damping}},
+            {"curvatures": "curvature", "names": "name|parameter"},
+        ),
+    )
+    yield "KFAC.load", Row(hesse.KFAC.load, {"path": "/nope/k"}, {}, {"path": "load"})
+    yield "KFAC.save", Row(K.save, {"path": "/nope/k"}, {"path": {"a name"}}, {"path": "save"})
     yield "load", Row(hesse.load, {"path": "nope"}, {}, {"path": "load"})
     yield "Layout", Row(hesse.Layout, {"names": ("a",), "shapes": ((2,),)}, {})
     yield (

@@ -12,7 +12,8 @@ from torch import Tensor
 from hesse.errors import HesseValueError, require_number
 from hesse.kronecker.block import Block, KroneckerBlock
 from hesse.layout import Layout
-from hesse.linear_operators.linear_operator import ENTRIES, SymmetricOperator
+from hesse.linear_operators.algebra import ENTRIES
+from hesse.linear_operators.linear_operator import SymmetricOperator
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
 
