@@ -6,12 +6,14 @@ output, i input.
 """
 
 import abc
+from collections import defaultdict
 from typing import final
 
 import torch
 from torch import Tensor
 
 from hesse.kronecker.block import Block, Factor, KroneckerBlock, SpectralBlock
+from hesse.kronecker.gram import Gram
 from hesse.kronecker.layers import Form, Layer, PlacedUse
 from hesse.kronecker.nearest import nearest_product
 
@@ -73,9 +75,9 @@ class FactorSums(Sums):
         super().__init__(layer, like)
         self.reduce, self._forward_only = reduce, forward_only
         # By whether outputs and inputs change places: A, B and how many a aᵀ there are in A.
-        self._rights: dict[bool, Tensor] = {}
-        self._lefts: dict[bool, Tensor] = {}
-        self._counts: dict[bool, float] = {}
+        self._rights: defaultdict[bool, Gram] = defaultdict(Gram)
+        self._lefts: defaultdict[bool, Gram] = defaultdict(Gram)
+        self._counts: defaultdict[bool, int] = defaultdict(int)
         # Where positions are summed over first: Σ_t a, Σ_t δ, and how many positions there are.
         self._summed: dict[bool, tuple[Tensor, int]] = {}
         self._signals: dict[bool, Tensor] = {}
@@ -92,12 +94,11 @@ class FactorSums(Sums):
             self._summed[side] = total, count
             return
         n, _, t, _ = features.shape
-        self._counts[side] = self._counts.get(side, 0.0) + n * t
-        if use.use.kind == "embedding" and not use.use.joined_from:
-            # One-hot: a aᵀ is diagonal.
-            self._add(self._rights, side, features.sum((0, 2)))
+        self._counts[side] += n * t
+        if use.use.kind == "embedding":
+            self._rights[side].add_one_hot(features.sum((0, 2)))
         else:
-            self._add_gram(self._rights, side, features.transpose(0, 1))
+            self._rights[side].add(features.transpose(0, 1))
 
     def signals(self, use: PlacedUse, delta: Tensor, features: Tensor | None) -> None:
         side = use.is_turned
@@ -105,46 +106,30 @@ class FactorSums(Sums):
             total = delta.sum(3)
             self._signals[side] = self._signals[side] + total if side in self._signals else total
             return
-        self._add_gram(self._lefts, side, delta.movedim(2, 0).flatten(1, 2))
+        self._lefts[side].add(delta.movedim(2, 0).flatten(1, 2))
 
     def end_rows(self) -> None:
         for side, total in self._signals.items():
-            self._add_gram(self._lefts, side, total.movedim(2, 0))
+            self._lefts[side].add(total.movedim(2, 0))
         self._signals = {}
 
     def end_inputs(self, samples: int) -> None:
         """All uses had the features of a chunk of so many samples."""
         for side, (total, count) in self._summed.items():
-            self._add_gram(self._rights, side, (total / count).unsqueeze(2).transpose(0, 1))
-            self._counts[side] = self._counts.get(side, 0.0) + samples
+            self._rights[side].add((total / count).unsqueeze(2).transpose(0, 1))
+            self._counts[side] += samples
         self._summed = {}
-
-    @staticmethod
-    def _add(held: dict[bool, Tensor], side: bool, more: Tensor) -> None:
-        held[side] = held[side].add_(more) if side in held else more
-
-    def _add_gram(self, held: dict[bool, Tensor], side: bool, rows: Tensor) -> None:
-        """Σ x xᵀ of (g, m, t, d)."""
-        if rows.stride(3) != 1 and rows.shape[2] >= rows.shape[3]:
-            # Positions lie side by side, as in an image: to lay them out otherwise would be a copy.
-            self._add(held, side, (rows.mT @ rows).sum(1))
-        elif side in held:
-            rows = rows.flatten(1, 2)
-            held[side].baddbmm_(rows.mT, rows)
-        else:
-            rows = rows.flatten(1, 2)
-            held[side] = rows.mT @ rows
 
     def block(self) -> KroneckerBlock:
         g, o, i = self.layer.shape
         pairs = []
-        for side, right in self._rights.items():
-            outputs = i if side else o
-            left = self._lefts.get(side)
+        for side, gram in self._rights.items():
+            right, left = gram.total(), self._lefts[side].total()
+            assert right is not None
             if left is None:
                 # No signal reached it; or the identity, which FOOF has.
-                left = self._zeros(g, outputs) + float(self._forward_only)
-            pair = Factor(left), Factor(right.div_(max(self._counts[side], 1.0)))
+                left = self._zeros(g, i if side else o) + float(self._forward_only)
+            pair = Factor(left), Factor(right.div_(self._counts[side]))
             pairs.append(pair[::-1] if side else pair)
         left, right = pairs[0] if len(pairs) == 1 else nearest_product(pairs)
         layer = self.layer
