@@ -233,3 +233,24 @@ def test_wrong_signals_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     model_, loss, X, y = parts_of("no biases")
     with pytest.raises(HesseValueError, match="does not add up to the gradient"):
         hesse.kfac(hesse.Cost(model_, loss, (X, y)))
+
+
+def test_words_and_their_one_hot_rows_meet_in_one_table() -> None:
+    """One use's inputs have a diagonal, the other's a whole matrix."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(4, 3))
+
+        def forward(self, words: Tensor) -> Tensor:
+            soft = torch.softmax(torch.eye(4, dtype=torch.float64)[words], 1) @ self.table
+            return torch.cat([nn.functional.embedding(words, self.table), soft], 1)
+
+    words = whole(6, below=4)
+    cost = hesse.Cost(Net().double(), "half_sse", (words, x(6, 6)))
+    hot = torch.eye(4, dtype=torch.float64)[words]
+    rows = torch.cat([hot, hot.softmax(1)])
+    expected = torch.kron(12 * torch.eye(3, dtype=torch.float64), rows.T @ rows / 12)
+    (block,) = hesse.kfac(cost).blocks
+    assert relative(block.dense(), expected) < TOLERANCE

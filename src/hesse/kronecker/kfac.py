@@ -229,12 +229,12 @@ def _notes(cost: Cost, layers: Sequence[Layer], rest: Sequence[Block]) -> Iterat
 
 def _untouched(blocks: Sequence[Block], cost: Cost, like: Tensor) -> list[Block]:
     """A block of zeros for the entries that the cost does not depend on, if there are any."""
+    if sum(len(block.index) for block in blocks) == cost.layout.size:
+        return []
     seen = torch.zeros(cost.layout.size, dtype=torch.bool, device=cost.device)
     for block in blocks:
         seen[block.index] = True
     index = (~seen).nonzero().flatten()
-    if not len(index):
-        return []
     names = tuple(n for n in cost.layout.names if not bool(seen[cost.layout.slice(n)].all()))
     zeros, one = Factor(like.new_zeros(1, len(index))), Factor(like.new_ones(1, 1))
     return [KroneckerBlock(names, index, (1, len(index), 1), zeros, one)]

@@ -175,7 +175,9 @@ def _groups(uses: list[PlacedUse], joins_vectors: bool) -> list[list[PlacedUse]]
     owner = torch.full((size,), -1, device="cpu")
     at_site: dict[tuple[int, str], int] = {}
     for k, use in enumerate(uses):
-        for other in owner[use.index].unique().tolist():
+        before = owner[use.index]
+        low, high = (int(bound) for bound in before.aminmax())
+        for other in {low, high} if low == high else before.unique().tolist():
             if other >= 0:
                 leader[find(k)] = find(other)
         owner[use.index] = k

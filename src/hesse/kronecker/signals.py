@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hesse.capture import Captured, data_leaves
 from hesse.cost import Cost
+from hesse.curvatures.fisher import EmpiricalFisher, SampledFisher
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError
 from hesse.exact.propagation.evaluation import ChunkEvaluation
@@ -59,7 +60,8 @@ class Passage:
         self.predictions = graph.predictions or ()
         self._sizes = [graph.node[name].size for name in self.predictions]
         self._lowest = min((graph.place[name] for name in self._sites), default=0)
-        self._loss = _of_loss_alone(captured)
+        self._loss = _of_loss_alone(captured, frozenset())
+        self._loss_slope = _of_loss_alone(captured, frozenset(graph.shapes))
 
     def chunk(self, samples: Batch, slopes: list[Tensor] | None = None) -> Chunk:
         """Every value for some samples."""
@@ -81,6 +83,14 @@ class Passage:
     def width(self) -> int:
         """Entries of the prediction of one sample."""
         return sum(self._sizes)
+
+    @property
+    def most_rows(self) -> int:
+        """How many vectors a sample may have that are sent back."""
+        curvature = self.cost.curvature
+        if isinstance(curvature, SampledFisher):
+            return curvature.samples
+        return 1 if isinstance(curvature, EmpiricalFisher) else self.width
 
     def features(self, use: ParameterUse, site: Site, chunk: Chunk) -> Tensor:
         """a, (n, g, t, i), in the dtype of the cost."""
@@ -113,7 +123,7 @@ class Passage:
 
     def slope(self, chunk: Chunk) -> Tensor:
         """The loss's slope in the prediction, one row, (n, 1, width)."""
-        parts = self._at_prediction(chunk)
+        parts = self._at_prediction(self._loss_slope, chunk)
         slopes = [
             parts[name].delta.flatten(1)
             if name in parts
@@ -122,8 +132,8 @@ class Passage:
         ]
         return torch.cat(slopes, 1).unsqueeze(1)
 
-    def _at_prediction(self, chunk: Chunk) -> dict[str, Arrival]:
-        arrivals = self._loss.arrivals(chunk.values, self._batched, self.cost.scale)
+    def _at_prediction(self, sweep: Sweep, chunk: Chunk) -> dict[str, Arrival]:
+        arrivals = sweep.arrivals(chunk.values, self._batched, self.cost.scale)
         return {arrival.site.value: arrival for arrival in arrivals}
 
     def rows(self, chunk: Chunk) -> Rows:
@@ -135,7 +145,9 @@ class Passage:
         """
         if chunk.slopes is not None:
             return self._of_slopes(chunk.slopes)
-        held = self._at_prediction(chunk)
+        if isinstance(self.cost.curvature, EmpiricalFisher):
+            return Rows.of(self.slope(chunk) / self.cost.scale**0.5)
+        held = self._at_prediction(self._loss, chunk)
         if len(self.predictions) == 1:
             return root(held[self.predictions[0]].hessian if held else None, self.cost.scale)
         # Between two parts of the prediction it is kept with the one that is lower in the graph.
@@ -188,9 +200,10 @@ class Passage:
             frontier.take(node.name, op, begins=False, diagonal_only=False, linearized=True)
 
 
-def _of_loss_alone(captured: Captured) -> Sweep:
+def _of_loss_alone(captured: Captured, linearized: frozenset[str]) -> Sweep:
     """The way from the loss to the predictions, each a site of all its entries, with nothing of the
-    model in it: of two predictions one may be made of the other."""
+    model in it: of two predictions one may be made of the other. Where all is linearized it brings
+    slopes alone."""
     graph = captured.graph
     predictions = graph.predictions or ()
     nodes = tuple(
@@ -208,4 +221,4 @@ def _of_loss_alone(captured: Captured) -> Sweep:
         site.value: {m.value for m in sites if graph.place[m.value] > graph.place[site.value]}
         for site in sites
     }
-    return Sweep(replace(graph, nodes=nodes), tuple(sites), partners, split=False)
+    return Sweep(replace(graph, nodes=nodes), tuple(sites), partners, linearized, split=False)

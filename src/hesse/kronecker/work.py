@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 
 from hesse.cost import Cost
-from hesse.curvatures.fisher import EmpiricalFisher, SampledFisher
+from hesse.curvatures.fisher import SampledFisher
 from hesse.data.batch import Batch
 from hesse.exact.propagation.evaluation import cut
 from hesse.kronecker.factors import FactorSums, Sums, rows_at_once
@@ -37,8 +37,8 @@ class Work:
                 bar.advance(batch.size)
 
     def _batches(self, place: int, forward_only: bool) -> Iterator[Batch]:
-        """The batches of a graph; behind their targets the slopes that are sent back, where those
-        do not come from the graph."""
+        """The batches of a graph; behind their targets the slopes at labels that are drawn, where
+        those are sent back."""
         cost, curvature = self._cost, self._cost.curvature
         signature = list(cost.signatures)[place]
         for index, batch in enumerate(cost.batches()):
@@ -46,7 +46,7 @@ class Work:
             if batch.signature != signature:
                 continue
             slopes = None
-            if isinstance(curvature, SampledFisher | EmpiricalFisher) and not forward_only:
+            if isinstance(curvature, SampledFisher) and not forward_only:
                 assert cost.predict is not None
                 with torch.no_grad():
                     prediction = cost.predict(cost.parameters, batch)
@@ -55,7 +55,7 @@ class Work:
 
     def _sizes(self, passage: Passage, sums: Sequence[Sums], forward_only: bool) -> tuple[int, int]:
         """How many samples, and how many rows of each, are worked on at once."""
-        wanted = 0 if forward_only else passage.width
+        wanted = 0 if forward_only else passage.most_rows
         samples = max(1, int(self._budget / passage.bytes_each(wanted)))
         fitting = (self._budget - passage.bytes_each(0)) / (
             passage.bytes_each(1) - passage.bytes_each(0) or 1
