@@ -93,8 +93,8 @@ def linear(pooled: bool) -> nn.Module:
     """Dense layers over positions without anything between, which may be averaged at the end."""
 
     class Pooled(nn.Sequential):
-        def forward(self, x: Tensor) -> Tensor:
-            z = super().forward(x)
+        def forward(self, input: Tensor) -> Tensor:
+            z = super().forward(input)
             return z.mean(1) if pooled else z
 
     torch.manual_seed(1)

@@ -116,7 +116,7 @@ def kfac(
     for passage, signature in zip(passages, given.signatures, strict=True):
         require_gradient(passage, _first(given, signature))
     forward_only = kind == "foof"
-    layers = layers_of([passage.captured for passage in passages], cost, joint_bias, forward_only)
+    layers = _layers(passages, cost, joint_bias, forward_only)
     rest = _rest(given, passages, forward_only)
     like = torch.zeros((), dtype=cost.dtype, device=cost.device)
     sums = [_sums(layer, like, sharing == "reduce", forward_only) for layer in layers]
@@ -172,6 +172,19 @@ def _captured(cost: Cost, signature: Any) -> Captured:
 
 def _first(cost: Cost, signature: Any) -> Batch:
     return next(b for b in cost.batches() if b is not None and b.signature == signature)
+
+
+def _layers(
+    passages: Sequence[Passage], cost: Cost, joint_bias: bool, forward_only: bool
+) -> list[Layer]:
+    """The layers; of a cost with a single graph they are kept with it."""
+    captures = [passage.captured for passage in passages]
+    if len(captures) > 1:
+        return layers_of(captures, cost, joint_bias, forward_only)
+    return captures[0].dry_runs.kept(
+        ("kronecker layers", joint_bias, forward_only),
+        lambda: layers_of(captures, cost, joint_bias, forward_only),
+    )
 
 
 def _sums(layer: Layer, like: Tensor, reduce: bool, forward_only: bool) -> Sums:

@@ -60,8 +60,14 @@ class Passage:
         self.predictions = graph.predictions or ()
         self._sizes = [graph.node[name].size for name in self.predictions]
         self._lowest = min((graph.place[name] for name in self._sites), default=0)
-        self._loss = _of_loss_alone(captured, frozenset())
-        self._loss_slope = _of_loss_alone(captured, frozenset(graph.shapes))
+        # The same for every cost of the graph.
+        self._loss, self._loss_slope = captured.dry_runs.kept(
+            "kronecker loss",
+            lambda: [
+                _of_loss_alone(captured, linearized)
+                for linearized in (frozenset(), frozenset(graph.shapes))
+            ],
+        )
 
     def chunk(self, samples: Batch, slopes: list[Tensor] | None = None) -> Chunk:
         """Every value for some samples."""
