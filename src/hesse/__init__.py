@@ -32,6 +32,7 @@ from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.solves.inverse import covariance, inverse
 from hesse.solves.solution import Solution
 from hesse.solves.solve import solve
+from hesse.samples.per_sample import PerSample, per_sample
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ __all__ = [
     "LinearOperator",
     "LowRank",
     "Network",
+    "PerSample",
     "Plan",
     "Plane",
     "QuadraticModel",
@@ -80,6 +82,7 @@ __all__ = [
     "load",
     "minimize",
     "operator",
+    "per_sample",
     "plan",
     "quadratic",
     "solve",

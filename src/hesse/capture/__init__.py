@@ -3,7 +3,7 @@ knows how PyTorch is traced."""
 
 import threading
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,14 @@ class _NoGraph:
     tries: int
 
 
-__all__ = ["Captured", "NotCaptured", "capture", "data_leaves", "known_capture"]
+__all__ = [
+    "Captured",
+    "NotCaptured",
+    "capture",
+    "data_leaves",
+    "known_capture",
+    "sample_values",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,10 +227,19 @@ def _derivatives(
 
 
 def sample_values(
-    graph: Graph, cost: "Cost", parameters: dict[str, Tensor], sample: Sequence[Any]
+    graph: Graph,
+    cost: "Cost",
+    parameters: dict[str, Tensor],
+    sample: Sequence[Any],
+    shifts: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Every value of the graph for one sample, the last of them its loss."""
+    """Every value of the graph for one sample, the last of them its loss; some of them shifted."""
+    shifts = shifts or {}
     values = graph.given(parameters, cost.fixed) | dict(zip(graph.data, sample, strict=True))
+    for value in shifts.keys() & values.keys():
+        values[value] = values[value] + shifts[value].to(values[value].dtype)
     for node in graph.nodes:
-        values[node.name] = node.evaluate(values)
+        made = node.evaluate(values)
+        shift = shifts.get(node.name)
+        values[node.name] = made if shift is None else made + shift.to(made.dtype)
     return values

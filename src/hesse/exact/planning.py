@@ -33,9 +33,9 @@ _PASSES_OVER_RESULT, _CALLS_AROUND = 4, 40
 _NEARLY = 1.1
 # Every shape of a batch takes a graph of its own, and an export of its own; beyond so many shapes
 # batches go by columns.
-_MOST_SHAPES = 16
-_TOO_MANY_SHAPES = (
-    f"batches of {_MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own"
+MOST_SHAPES = 16
+TOO_MANY_SHAPES = (
+    f"batches of {MOST_SHAPES} other shapes were traced, and every shape takes a trace of its own"
 )
 
 
@@ -197,7 +197,7 @@ def make_plan(
     kinds: dict[str, dict[str, None]] = {}
     parts, blocks, most, sweep_operations, price = [], [], 0.0, 0.0, Price()
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
-        not_traced = _TOO_MANY_SHAPES if place >= _MOST_SHAPES else ""
+        not_traced = TOO_MANY_SHAPES if place >= MOST_SHAPES else ""
         planned = planned_part(cost, wanted, budget, signature, samples, use, not_traced, roomy)
         notes += planned.notes
         parts.append(planned.part)

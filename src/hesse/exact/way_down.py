@@ -138,7 +138,7 @@ def sweep_to(
 ) -> Sweep:
     """The sweep to the sites of what does not fall back, not rehearsed."""
     sites, partners, _ = _sites_for(captured, wanted, fallbacks, use is None)
-    return _sweep(cost, captured, sites, partners, use)
+    return _sweep(cost, captured, sites, partners, use, False)
 
 
 def _sweep(
@@ -147,9 +147,11 @@ def _sweep(
     sites: tuple[Site, ...],
     partners: dict[str, set[str]],
     use: Use | None,
+    by_sample: bool,
 ) -> Sweep:
     straight = cost.curvature.straight(captured.graph)
-    return Sweep(captured.graph, sites, partners, straight, use is not None)
+    split = not by_sample
+    return Sweep(captured.graph, sites, partners, straight, use is not None, split)
 
 
 def way_down(
@@ -159,18 +161,30 @@ def way_down(
     wanted: tuple[NamePair, ...],
     fallbacks: dict[str, str],
     use: Use | None,
+    by_sample: bool = False,
 ) -> WayDown:
     """The way down to the sites of what does not fall back; the sweep is made and rehearsed once
     for each request.
 
+    Args:
+        cost: the cost.
+        captured: its graph.
+        signature: of the samples.
+        wanted: the blocks asked for.
+        fallbacks: the parameters that are made otherwise.
+        use: what is done with a pair of the diagonal; ``None`` where blocks are wanted.
+        by_sample: whether what each sample brings is wanted: no position stands as a sample of its
+            own, and no two uses are joined.
+
     Raises:
         NotCaptured: an operation cannot be carried down.
     """
-    sites, partners, keys = _sites_for(captured, wanted, fallbacks, use is None)
-    request = (wanted, tuple(fallbacks), cost.curvature, use is None)
+    join = use is None and not by_sample
+    sites, partners, keys = _sites_for(captured, wanted, fallbacks, join)
+    request = (wanted, tuple(fallbacks), cost.curvature, use is None, by_sample)
     known: tuple[Sweep, DryRun] | _CannotSweep = captured.dry_runs.kept(
         request,
-        lambda: _tried(cost, captured, signature, sites, partners, set(keys), use),
+        lambda: _tried(cost, captured, signature, sites, partners, set(keys), use, by_sample),
     )
     if isinstance(known, _CannotSweep):
         raise NotCaptured(known.reason)
@@ -188,6 +202,7 @@ def _tried(
     partners: dict[str, set[str]],
     keys: set[PairKey],
     use: Use | None,
+    by_sample: bool,
 ) -> tuple[Sweep, DryRun] | _CannotSweep:
     """The sweep, rehearsed, or why there is none."""
     batch = next(
@@ -199,7 +214,7 @@ def _tried(
         )
         if failed is not None:
             return failed
-        sweep = _sweep(cost, captured, sites, partners, use)
+        sweep = _sweep(cost, captured, sites, partners, use, by_sample)
         backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
         return sweep, _dry_run(backward_pass, batch.take(slice(0, 1)), use)
     # Of an operation on values that it cannot be differentiated at, or of a kind of its own.

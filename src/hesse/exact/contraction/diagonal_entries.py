@@ -110,11 +110,11 @@ def _same_order(pair: Pair) -> bool:
 def _aligned(pair: Pair) -> Tensor:
     """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h,
     p, j)."""
-    total = torch.zeros(pair.left.shape, dtype=pair.a.dtype, device=pair.a.device)
+    total = pair.a.new_zeros(pair.left.shape)
     if isinstance(pair.hessian, Tensor):
         total += _aligned_hessian(pair.hessian, pair.a, pair.b)
     if pair.jacobian is not None:
-        jacobian, weights = _jacobian_and_weights(pair)
+        jacobian, weights = jacobian_and_weights(pair)
         a = pair.a.unflatten(3, (jacobian.shape[3], -1))
         total += torch.einsum(
             "nucotg,nguwo,ngtcw->gocw", jacobian.diagonal(dim1=1, dim2=4), weights, a
@@ -138,13 +138,13 @@ def _is_crossed(pair: Pair) -> bool:
 def _crossed(pair: Pair) -> Tensor:
     """The entries of the block where (o, i) = (j, p)."""
     _, o, i = pair.left.shape
-    total = torch.zeros(o, i, dtype=pair.a.dtype, device=pair.a.device)
+    total = pair.a.new_zeros(o, i)
     if isinstance(pair.hessian, Tensor):
         total += torch.einsum(
             "nsiot,nti,nso->oi", pair.hessian[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0]
         )
     if pair.jacobian is not None:
-        jacobian, weights = _jacobian_and_weights(pair)
+        jacobian, weights = jacobian_and_weights(pair)
         crossed = jacobian[:, 0, :, :, 0].unflatten(3, (jacobian.shape[3], -1))  # o as (c, w)
         total += torch.einsum("nuccwt,nuwi,nti->cwi", crossed, weights[:, 0], pair.a[:, 0]).flatten(
             0, 1
@@ -152,7 +152,7 @@ def _crossed(pair: Pair) -> Tensor:
     return total.unsqueeze(0)
 
 
-def _jacobian_and_weights(pair: Pair) -> tuple[Tensor, Tensor]:
+def jacobian_and_weights(pair: Pair) -> tuple[Tensor, Tensor]:
     """D, (n, h, u, c, g, o, t), and the weights δ' that it is summed with, (n, h, u, w, p)."""
     jacobian = dense(pair.jacobian)
     assert jacobian is not None

@@ -1,0 +1,105 @@
+"""Every sample's gradient from one pass up and one down: the outer product of what a site takes in
+and what comes back to it, summed over its positions."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from hesse.capture import Captured, data_leaves, sample_values
+from hesse.cost import Cost
+from hesse.data.batch import Batch
+from hesse.graph.sites import ParameterUse, Site
+from hesse.samples.one_by_one import Parts
+
+# How often the values of the graph are held at once: on the way up, and what comes back to them.
+_COPIES_OF_VALUES = 4
+
+
+@final
+class GradientsAtSites:
+    """∂ℓ_n/∂W[g,o,i] = Σ_t δ[n,g,t,o] a[n,g,t,i] at every site where W enters, with a what the site
+    takes in and δ the derivative of the sample's share of the cost in what it gives.
+
+    What enters in no linear way is a site of its own, with a = 1.
+
+    Args:
+        cost: the cost.
+        captured: its graph and sites.
+    """
+
+    def __init__(self, cost: Cost, captured: Captured) -> None:
+        self._cost, self._graph = cost, captured.graph
+        self._sites = {site.value: site for site in captured.sites}
+        # A parameter that is no site, for it is large, is shifted itself.
+        self._alone = {
+            value: name
+            for value, name in captured.graph.parameters.items()
+            if name in captured.fallbacks
+        }
+        values = sum(node.size for node in self._graph.nodes)
+        features = sum(
+            site.arrange.sizes[0] * site.arrange.sizes[1] * use.shape[2]
+            for site in captured.sites
+            for use in site.uses
+        )
+        self.numbers = 2 * cost.layout.size + _COPIES_OF_VALUES * values + features
+
+    def __call__(self, batch: Batch) -> Parts:
+        """Of a batch, {name: (n, *shape)}."""
+        slopes, inputs = self._slopes(batch)
+        cost, n = self._cost, batch.size
+        sums = {name: p.new_zeros(n, p.numel()) for name, p in cost.parameters.items()}
+        for value, site in self._sites.items():
+            delta = site.arrange(slopes[value], 1)
+            for use in site.uses:
+                _add(sums[use.parameter], use, self._gradient(use, site, delta, inputs))
+        for value, name in self._alone.items():
+            sums[name] += slopes[value].reshape(n, -1)
+        return {name: sums[name].reshape(n, *p.shape) for name, p in cost.parameters.items()}
+
+    @staticmethod
+    def _gradient(
+        use: ParameterUse, site: Site, delta: Tensor, inputs: dict[str, Tensor]
+    ) -> Tensor:
+        """(n, g o i)."""
+        if use.features is None:
+            return delta.sum(2).flatten(1)
+        assert site.input is not None
+        a = use.features(inputs[site.input]).to(delta.dtype)
+        # (n, g, o, t) by (n, g, t, i), for all groups and samples at once.
+        return torch.matmul(delta.mT, a).flatten(1)
+
+    def _slopes(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The derivative in the value of every site, and the inputs of the sites, (n, ...)."""
+        graph, cost, n = self._graph, self._cost, batch.size
+        leaves = [
+            leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in data_leaves(batch)
+        ]
+        axes = tuple(0 if isinstance(leaf, Tensor) else None for leaf in leaves)
+        options: dict[str, Any] = {"dtype": cost.dtype, "device": cost.device}
+        shifts = {
+            value: torch.zeros(n, *graph.shapes[value], **options)
+            for value in (*self._sites, *self._alone)
+        }
+        wanted = {site.input for site in self._sites.values() if site.input is not None}
+
+        def of_sample(shift: dict[str, Tensor], *sample: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            values = sample_values(graph, cost, cost.parameters, sample, shift)
+            return values[graph.output], {name: values[name] for name in wanted}
+
+        def total(shifts: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            losses, inputs = vmap(of_sample, in_dims=(0, *axes))(shifts, *leaves)
+            return losses.sum() * cost.scale, inputs
+
+        slopes, inputs = grad(total, has_aux=True)(shifts)
+        return slopes, inputs
+
+
+def _add(total: Tensor, use: ParameterUse, gradient: Tensor) -> None:
+    if use.index is None and total.shape == gradient.shape:
+        total += gradient
+        return
+    entries = torch.arange(gradient.shape[1], device="cpu") if use.index is None else use.index
+    total.index_add_(1, entries.to(total.device), gradient)
