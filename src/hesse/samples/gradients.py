@@ -50,14 +50,18 @@ class GradientsAtSites:
         """Of a batch, {name: (n, *shape)}."""
         slopes, inputs = self._slopes(batch)
         cost, n = self._cost, batch.size
-        sums = {name: p.new_zeros(n, p.numel()) for name, p in cost.parameters.items()}
+        sums: dict[str, Tensor] = {}
         for value, site in self._sites.items():
             delta = site.arrange(slopes[value], 1)
             for use in site.uses:
-                _add(sums[use.parameter], use, self._gradient(use, site, delta, inputs))
+                name, gradient = use.parameter, self._gradient(use, site, delta, inputs)
+                sums[name] = _added(sums.get(name), use, gradient, cost.layout.sizes[name])
         for value, name in self._alone.items():
-            sums[name] += slopes[value].reshape(n, -1)
-        return {name: sums[name].reshape(n, *p.shape) for name, p in cost.parameters.items()}
+            sums[name] = slopes[value].reshape(n, -1)
+        return {
+            name: sums[name].reshape(n, *p.shape) if name in sums else p.new_zeros(n, *p.shape)
+            for name, p in cost.parameters.items()
+        }
 
     @staticmethod
     def _gradient(
@@ -97,9 +101,11 @@ class GradientsAtSites:
         return slopes, inputs
 
 
-def _add(total: Tensor, use: ParameterUse, gradient: Tensor) -> None:
-    if use.index is None and total.shape == gradient.shape:
-        total += gradient
-        return
+def _added(total: Tensor | None, use: ParameterUse, gradient: Tensor, size: int) -> Tensor:
+    """What a use brings, added to what others brought, at the entries of the parameter."""
+    if use.index is None and gradient.shape[1] == size:
+        # The first as it is: another pass takes as long as making it.
+        return gradient if total is None else total.add_(gradient)
     entries = torch.arange(gradient.shape[1], device="cpu") if use.index is None else use.index
-    total.index_add_(1, entries.to(total.device), gradient)
+    total = gradient.new_zeros(len(gradient), size) if total is None else total
+    return total.index_add_(1, entries.to(total.device), gradient)
