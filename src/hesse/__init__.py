@@ -32,6 +32,7 @@ from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.solves.inverse import covariance, inverse
 from hesse.solves.solution import Solution
 from hesse.solves.solve import solve
+from hesse.products.jacobian import JacobianOperator, jacobian
 from hesse.samples.per_sample import PerSample, per_sample
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
@@ -56,6 +57,7 @@ __all__ = [
     "HeatMap",
     "HesseError",
     "HessianOperator",
+    "JacobianOperator",
     "Layout",
     "LinearOperator",
     "LowRank",
@@ -79,6 +81,7 @@ __all__ = [
     "hessian",
     "inverse",
     "kfac",
+    "jacobian",
     "load",
     "minimize",
     "operator",

@@ -181,16 +181,21 @@ class DoubleBackward(Derivatives):
                 next(pushed) if part.requires_grad else torch.zeros_like(part) for part in value
             ]
 
-        def pull(u: Tensors) -> Tensors:
-            return _back(
-                function,
-                leaves,
-                kept,
-                leaves,
-                [d for d, part in zip(u, value, strict=True) if part.requires_grad],
-            )
+        detached = [part.detach() for part in value]
+        return Linearization(detached, push, self._pull(function, leaves, value))
 
-        return Linearization([part.detach() for part in value], push, pull)
+    def pullback(self, function: TensorFunction, theta: Tensors) -> tuple[Tensors, Map]:
+        """f(θ) and u -> Jᵀ u alone, at half of what both maps take."""
+        leaves = _leaves(theta)
+        with torch.inference_mode(False), torch.enable_grad(), function.holding(leaves):
+            value = function(leaves)
+        return [part.detach() for part in value], self._pull(function, leaves, value)
+
+    @staticmethod
+    def _pull(function: TensorFunction, leaves: Tensors, value: Tensors) -> Map:
+        places = [place for place, part in enumerate(value) if part.requires_grad]
+        kept = [value[place] for place in places]
+        return lambda u: _back(function, leaves, kept, leaves, [u[place] for place in places])
 
     def second(
         self, function: TensorFunction, theta: Tensors, moving: Sequence[int] | None = None
