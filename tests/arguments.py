@@ -136,6 +136,17 @@ def rows() -> Iterator[tuple[str, Row]]:
         "operator",
         Row(hesse.operator, {**common, "certify": True}, {"memory": memory, "certify": FLAG}),
     )
+    yield (
+        "per_sample",
+        Row(
+            hesse.per_sample,
+            {**common, "what": "hessian", "pairs": pairs, "certify": True},
+            {"pairs": {"None"}, "memory": memory, "certify": FLAG},
+        ),
+    )
+    yield "jacobian", Row(hesse.jacobian, {"cost": cost, "certify": True}, {"certify": FLAG})
+    jacobian = hesse.jacobian(cost)
+    yield "JacobianOperator @", Row(jacobian.__matmul__, {"v": cost.theta}, {})
     yield "plan", Row(hesse.plan, {**common, "pairs": pairs}, {"pairs": {"None"}, "memory": memory})
     yield "plan", Row(hesse.plan, {"cost": cost, "block_diagonal": True}, {"block_diagonal": FLAG})
     yield "value", Row(hesse.value, {"cost": cost}, {})
@@ -451,6 +462,8 @@ def rows() -> Iterator[tuple[str, Row]]:
 OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
+    *("Derivation", "Formula", "Network", "SampledFisher", "derive"),
+    *("JacobianOperator", "PerSample"),
 }
 
 

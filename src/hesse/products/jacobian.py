@@ -131,8 +131,11 @@ class JacobianOperator(LinearOperator):
         return self.dtype if known is None else known.dtype
 
     @enough_memory(_ADVICE)
+    @quiet()
     def _product(self, v: Tensor) -> Tensor:
         columns = v.reshape(len(v), -1).T
+        if not len(columns):
+            return v.new_zeros(self._rows.size, 0)
         named = self.columns.unflatten(columns)
         tangents = [named[name].to(p.dtype) for name, p in self.cost.parameters.items()]
         found = columns.new_zeros(len(columns), self._rows.size)
@@ -144,8 +147,11 @@ class JacobianOperator(LinearOperator):
         return found.T.reshape(-1, *v.shape[1:])
 
     @enough_memory(_ADVICE)
+    @quiet()
     def _transposed_product(self, u: Tensor) -> Tensor:
         columns = u.reshape(len(u), -1).T
+        if not len(columns):
+            return u.new_zeros(self.columns.size, 0)
         total = columns.new_zeros(len(columns), self.columns.size)
         for function, theta, places in self._by_batch():
             value, pullback = DoubleBackward().pullback(function, theta)
@@ -247,9 +253,6 @@ def _layout_of_predictions(cost: Cost) -> Layout:
 def _mapped(product: Map, several: Tensors) -> Tensors:
     """A product with many vectors, stacked: side by side, or one by one where an operation has no
     rule for several."""
-    if len(several[0]) == 0:
-        zeros = product([part.new_zeros(part.shape[1:]) for part in several])
-        return [part.new_zeros(0, *part.shape) for part in zeros]
     pieces = [
         _side_by_side(product, [part[low : low + _WIDEST] for part in several])
         for low in range(0, len(several[0]), _WIDEST)
@@ -258,9 +261,12 @@ def _mapped(product: Map, several: Tensors) -> Tensors:
 
 
 def _side_by_side(product: Map, some: Tensors) -> Tensors:
+    def of(*v: Tensor) -> Tensors:
+        return product(list(v))
+
     if len(some[0]) > 1:
         try:
-            return [part.detach() for part in vmap(lambda *v: product(list(v)))(*some)]
+            return [part.detach() for part in vmap(of)(*some)]
         except RuntimeError as error:
             if is_interrupted(error):
                 raise

@@ -7,7 +7,3 @@ predicts, differentiated.
     contraction      a sample's diagonal and blocks, from what the sweep brings
     one_by_one       all three by differentiating one sample after another
 """
-
-from hesse.samples.per_sample import PerSample, per_sample
-
-__all__ = ["PerSample", "per_sample"]

@@ -33,7 +33,12 @@ def entries_by_sample(pair: Pair, size: int) -> Tensor:
         return total
 
     tensors: list[Tensor] = []
-    _mapped(pair, tensors.append)
+
+    def noted(part: Tensor) -> Tensor:
+        tensors.append(part)
+        return part
+
+    _mapped(pair, noted)
 
     def of_tensors(*parts: Tensor) -> Tensor:
         remaining = iter(parts)
@@ -53,12 +58,12 @@ def entries_by_sample(pair: Pair, size: int) -> Tensor:
         )
 
 
-def _mapped(pair: Pair, function: Callable[[Tensor], Any]) -> Pair:
+def _mapped(pair: Pair, function: Callable[[Tensor], Tensor]) -> Pair:
     """The pair with every tensor of its samples replaced."""
     return replace(pair, **{name: _part(getattr(pair, name), function) for name in _OF_SAMPLES})
 
 
-def _part(part: Any, function: Callable[[Tensor], Any]) -> Any:
+def _part(part: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(part, Tensor):
         return function(part)
     if not is_dataclass(part) or isinstance(part, type):
