@@ -463,7 +463,7 @@ OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
     *("Derivation", "Formula", "Network", "SampledFisher", "derive"),
-    *("JacobianOperator", "PerSample"),
+    "PerSample",
 }
 
 

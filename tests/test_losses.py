@@ -58,6 +58,11 @@ KNOWN: dict[str, tuple[Any, Tensor, Tensor]] = {
     "BCELoss": (nn.BCELoss(), SCORES.sigmoid(), REAL.sigmoid()),
     "BCEWithLogitsLoss": (nn.BCEWithLogitsLoss(pos_weight=WEIGHTS), SCORES, REAL.sigmoid()),
     "PoissonNLLLoss": (nn.PoissonNLLLoss(full=True), SCORES, REAL.abs()),
+    "gaussian_nll_loss var": (
+        functools.partial(F.gaussian_nll_loss, var=0.7, full=True),
+        SCORES,
+        REAL,
+    ),
     "SoftMarginLoss": (nn.SoftMarginLoss(), SCORES, REAL.sign()),
     "KLDivLoss": (nn.KLDivLoss(), SCORES.log_softmax(1), REAL.softmax(1)),
     "KLDivLoss batchmean": (

@@ -76,7 +76,34 @@ def half_sse(prediction: Tensor, target: Tensor) -> Tensor:
     return 0.5 * (target - prediction).square().sum()
 
 
-def _elements(prediction: Tensor, target: Tensor) -> float:
+@dataclass(frozen=True, eq=False)
+class MeanAndVariance:
+    """PyTorch's `gaussian_nll_loss` of a prediction that is a mean and its variance; with ``var=``
+    given it takes the mean alone, as any other loss."""
+
+    given: Callable[..., Tensor]
+
+    def __call__(self, prediction: Any, target: Tensor) -> Tensor:
+        if not isinstance(prediction, tuple | list) or len(prediction) != 2:
+            raise HesseValueError(
+                "loss: gaussian_nll_loss takes a mean and its variance, and the model predicts a"
+                f" {type(prediction).__name__}; return (mean, variance), or give the variance,"
+                " functools.partial(torch.nn.functional.gaussian_nll_loss, var=...)"
+            )
+        mean, variance = prediction
+        return self.given(mean, target, variance)
+
+
+def _of_prediction_and_target(loss: Any) -> Any:
+    """A loss that takes a prediction and a target, as all but one do."""
+    record = _record(loss)
+    if record is not None and record.name == "gaussian_nll_loss" and "var" not in options_of(loss):
+        return MeanAndVariance(loss)
+    return loss
+
+
+def _elements(prediction: Any, target: Tensor) -> float:
+    prediction = prediction if isinstance(prediction, Tensor) else prediction[0]
     # Not by PyTorch, which loads SymPy for it: half a second, and warnings that were heard are
     # forgotten.
     return float(math.prod(np.broadcast_shapes(prediction.shape, target.shape)))
@@ -154,7 +181,7 @@ def known_loss(loss: Any) -> Loss | None:
     record = _record(loss)
     if record is None or record.loss is None:
         return None
-    options = options_of(loss)
+    options, loss = options_of(loss), _of_prediction_and_target(loss)
     name, divisor = record.name, record.loss.divisor
     if divisor == "entries" and options.get("weight") is not None:
         return None  # it may have the shape of one batch; asking the function tells
@@ -171,7 +198,7 @@ def known_loss(loss: Any) -> Loss | None:
         name,
         _reduced(loss, "sum"),
         weight,
-        elementwise=divisor == "entries",
+        elementwise=divisor == "entries" and not isinstance(loss, MeanAndVariance),
         ignored=ignored,
         given=loss,
     )
@@ -179,6 +206,8 @@ def known_loss(loss: Any) -> Loss | None:
 
 def options_of(loss: Any) -> dict[str, Any]:
     """The options of one of PyTorch's losses, its tensors among them."""
+    if isinstance(loss, MeanAndVariance):
+        return options_of(loss.given)
     if isinstance(loss, nn.Module):
         return {**vars(loss), **dict(loss.named_buffers())}
     return _unwrap_partial(loss)[1]
@@ -203,6 +232,8 @@ def _named(loss: Any) -> Callable[..., Any]:
 
 def _reduced(loss: Callable[..., Any], reduction: str) -> Callable[..., Any]:
     """One of PyTorch's losses with another reduction; the user's stays as it is."""
+    if isinstance(loss, MeanAndVariance):
+        return MeanAndVariance(_reduced(loss.given, reduction))
     if isinstance(loss, nn.Module):
         # Shallow: its tensors, class weights, are shared, and only the reduction is another.
         other = copy.copy(loss)
@@ -337,7 +368,7 @@ def weighed(loss: Any) -> Loss:
     known = is_known(loss)
     return Loss(
         f"{name_of(_unwrap_partial(loss)[0])} (weighed by w)",
-        _WeighedTotal(_reduced(loss, "none") if known else loss, known),
+        _WeighedTotal(_reduced(_of_prediction_and_target(loss), "none") if known else loss, known),
         _sum_of_weights,
     )
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from hesse.curvatures.curvature import Curvature, register, require_prediction
 from hesse.curvatures.gauss_newton import GAUSS_NEWTON
-from hesse.curvatures.likelihoods import LIKELIHOODS
+from hesse.curvatures.likelihoods import LIKELIHOODS, Likelihood, likelihood_of
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.losses import options_of
 
@@ -45,12 +45,53 @@ class _OfPredictions(Curvature):
         return GAUSS_NEWTON.reference(cost)
 
 
+class _HeldFixed(_OfPredictions):
+    """A quadratic form in the prediction in place of the loss, its coefficients computed at θ and
+    then held fixed: a curvature that is its Gauss–Newton matrix."""
+
+    @abc.abstractmethod
+    def coefficients(
+        self, cost: "Cost", prediction: Any, batch: "Batch", index: int
+    ) -> list[Tensor]:
+        """Those of a batch, for each tensor of the prediction (n, ...)."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def form(coefficients: list[Tensor], leaves: list[Tensor]) -> Tensor:
+        """The form, of the tensors of a prediction."""
+
+    def applied(self, cost: "Cost") -> "Cost":
+        """The form in place of the loss, the coefficients in place of the targets."""
+        if isinstance(cost.data, _Coefficients):
+            return cost
+        held = _Coefficients(cost, self)
+        forms = _FORMS.setdefault(cost.total, {})
+        if self not in forms:
+            assert cost.predict is not None
+            forms[self] = _Form(cost.predict, self.form)
+        other = copy.copy(cost)
+        other._set(
+            data=held,
+            signatures=held.signatures(),
+            captures=cost.captures.setdefault(self, {}),
+            **forms[self].parts,
+        )
+        return other
+
+
 @final
-class Fisher(_OfPredictions):
+class Fisher(_HeldFixed):
     """Σ E[g gᵀ], g the gradient of a sample's loss at labels drawn from the model's own prediction,
-    the loss being −log p(y | ŷ). For the losses that are known here it is Gauss–Newton's matrix,
-    with the factor 1 (for ``"mse"``, (y − ŷ)² is −log p with variance 1/2; who means variance 1
-    takes half of it).
+    the loss being −log p(y | ŷ).
+
+    Where the Hessian of the loss in ŷ does not depend on the label it is Gauss–Newton's matrix,
+    with the factor 1: `cross_entropy`, `binary_cross_entropy_with_logits`, `soft_margin_loss`,
+    `multilabel_soft_margin_loss`, `poisson_nll_loss` of logarithms, `gaussian_nll_loss` of a mean
+    alone, `half_sse`, and `mse_loss`, where (y − ŷ)² is −log p with variance 1/2 (who means
+    variance 1 takes half of it). For `nll_loss`, `binary_cross_entropy`, `poisson_nll_loss` of
+    rates, `gaussian_nll_loss` of mean and variance and `l1_loss` the mean over labels is taken
+    exactly, and is another matrix than Gauss–Newton's: what it is says the last of the ``notes`` of
+    a plan or an operator.
 
     Source: J. Martens, New insights and perspectives on the natural gradient method, Journal of
     Machine Learning Research 21 (2020), section 9.2.
@@ -63,32 +104,47 @@ class Fisher(_OfPredictions):
         super().check(cost)
         _likelihood(cost, self.name)
 
-
-class _OuterProducts(_OfPredictions):
-    """Σ_n (1/M) Σ_m g gᵀ, g = Jᵀ u with slopes u, which are computed at θ and then held fixed."""
-
-    @abc.abstractmethod
-    def slopes(self, cost: "Cost", prediction: Any, batch: "Batch", index: int) -> list[Tensor]:
-        """u for a batch: for each tensor of the prediction (n, M, its shape)."""
-
     def applied(self, cost: "Cost") -> "Cost":
-        """A cost whose Gauss–Newton matrix it is: ½ (u · ŷ)² in place of the loss, u in place of
-        the targets."""
-        if isinstance(cost.data, _Slopes):
+        """The cost itself where the loss has that mean for its Hessian."""
+        likelihood, _ = _likelihood(cost, self.name)
+        note = f"fisher, of {cost.loss.name if cost.loss else None}: {likelihood.note}"
+        if note in cost.notes:
             return cost
-        slopes = _Slopes(cost, self)
-        projected = _PROJECTED.setdefault(cost.total, {})
-        if self not in projected:
-            assert cost.predict is not None
-            projected[self] = _Projected(cost.predict)
-        other = copy.copy(cost)
-        other._set(
-            data=slopes,
-            signatures=slopes.signatures(),
-            captures=cost.captures.setdefault(self, {}),
-            **projected[self].parts,
-        )
+        other = copy.copy(cost) if likelihood.expectation is None else super().applied(cost)
+        other._set(notes=(*cost.notes, note))
         return other
+
+    def coefficients(
+        self, cost: "Cost", prediction: Any, batch: "Batch", index: int
+    ) -> list[Tensor]:
+        """The mean of the squares of the slopes over labels."""
+        likelihood, options = _likelihood(cost, self.name)
+        assert likelihood.expectation is not None
+        leaves = pytree.tree_leaves(prediction)
+        found = likelihood.expectation(leaves, batch.targets, options)
+        return [_by_sample(part, batch) for part in found]
+
+    @staticmethod
+    def form(coefficients: list[Tensor], leaves: list[Tensor]) -> Tensor:
+        """½ Σ d ŷ²."""
+        squares = [
+            (held.reshape(leaf.shape) * leaf.square()).sum()
+            for held, leaf in zip(coefficients, leaves, strict=True)
+        ]
+        return 0.5 * torch.stack(squares).sum()
+
+
+class _OuterProducts(_HeldFixed):
+    """Σ_n (1/M) Σ_m g gᵀ, g = Jᵀ u with slopes u."""
+
+    @staticmethod
+    def form(coefficients: list[Tensor], leaves: list[Tensor]) -> Tensor:
+        """½ Σ_n (1/M) Σ_m (u_nm · ŷ_n)²."""
+        along = [
+            (slope.flatten(2) * leaf.reshape(len(slope), 1, -1)).sum(2)
+            for slope, leaf in zip(coefficients, leaves, strict=True)
+        ]
+        return 0.5 * torch.stack(along).sum(0).square().mean(1).sum()
 
 
 @final
@@ -127,16 +183,20 @@ class SampledFisher(_OuterProducts):
         super().check(cost)
         _likelihood(cost, self.name)
 
-    def slopes(self, cost: "Cost", prediction: Any, batch: "Batch", index: int) -> list[Tensor]:
-        """Those of the loss at labels that are drawn."""
-        slope, options = _likelihood(cost, self.name)
-        (leaf,) = pytree.tree_leaves(prediction)
-        random = Generator(leaf.device).manual_seed(self.seed * 1_000_003 + index)
-        many, targets = (
-            part.expand(self.samples, *part.shape).flatten(0, 1) for part in (leaf, batch.targets)
+    def coefficients(
+        self, cost: "Cost", prediction: Any, batch: "Batch", index: int
+    ) -> list[Tensor]:
+        """The slopes of the loss at labels that are drawn."""
+        likelihood, options = _likelihood(cost, self.name)
+        leaves = pytree.tree_leaves(prediction)
+        random = Generator(leaves[0].device).manual_seed(self.seed * 1_000_003 + index)
+        *many, targets = (
+            part.expand(self.samples, *part.shape).flatten(0, 1)
+            for part in (*leaves, batch.targets)
         )
-        drawn = slope(many, targets, options, random).unflatten(0, (self.samples, -1))
-        return [torch.stack([_by_sample(part, batch) for part in drawn], 1)]
+        drawn = likelihood.slope(many, targets, options, random)
+        by_draw = [part.unflatten(0, (self.samples, -1)) for part in drawn]
+        return [torch.stack([_by_sample(part, batch) for part in parts], 1) for parts in by_draw]
 
 
 @final
@@ -159,8 +219,10 @@ class EmpiricalFisher(_OuterProducts):
                 " this loss couples its samples; ask for curvature='gauss_newton'"
             )
 
-    def slopes(self, cost: "Cost", prediction: Any, batch: "Batch", index: int) -> list[Tensor]:
-        """Those of the loss itself."""
+    def coefficients(
+        self, cost: "Cost", prediction: Any, batch: "Batch", index: int
+    ) -> list[Tensor]:
+        """The slopes of the loss itself."""
         assert cost.loss_of_prediction is not None
         with torch.enable_grad():
             apart = pytree.tree_map(lambda leaf: leaf.detach().requires_grad_(), prediction)
@@ -171,10 +233,10 @@ class EmpiricalFisher(_OuterProducts):
 
 
 @final
-class _Slopes:
-    """The batches of a cost with slopes in place of their targets."""
+class _Coefficients:
+    """The batches of a cost with coefficients in place of their targets."""
 
-    def __init__(self, cost: "Cost", curvature: _OuterProducts) -> None:
+    def __init__(self, cost: "Cost", curvature: _HeldFixed) -> None:
         self._cost, self._curvature = cost, curvature
         assert cost.data is not None
         self.is_ordered, self.is_single = cost.data.is_ordered, cost.data.is_single
@@ -203,16 +265,20 @@ class _Slopes:
         assert predict is not None
         with torch.no_grad():
             prediction = predict(self._cost.parameters, batch)
-            slopes = self._curvature.slopes(self._cost, prediction, batch, index)
-        return replace(batch, y=[slope.detach() for slope in slopes], form="pair", flat=())
+            held = self._curvature.coefficients(self._cost, prediction, batch, index)
+        return replace(batch, y=[part.detach() for part in held], form="pair", flat=())
 
 
 @final
-class _Projected:
-    """½ Σ_n (1/M) Σ_m (u_nm · ŷ_n)² of a prediction, the slopes u being the targets of a batch."""
+class _Form:
+    """A quadratic form of a prediction, its coefficients being the targets of a batch."""
 
-    def __init__(self, predict: Callable[[Any, Any], Any]) -> None:
-        self._predict = predict
+    def __init__(
+        self,
+        predict: Callable[[Any, Any], Any],
+        form: Callable[[list[Tensor], list[Tensor]], Tensor],
+    ) -> None:
+        self._predict, self._form = predict, form
         self.parts = {
             "total": self._total,
             "predict_and_total": self._predict_and_total,
@@ -220,11 +286,7 @@ class _Projected:
         }
 
     def _of_prediction(self, parameters: Any, prediction: Any, batch: Any) -> Tensor:
-        along = [
-            (slope.flatten(2) * leaf.reshape(len(slope), 1, -1)).sum(2)
-            for slope, leaf in zip(batch.y, pytree.tree_leaves(prediction), strict=True)
-        ]
-        return 0.5 * torch.stack(along).sum(0).square().mean(1).sum()
+        return self._form(batch.y, pytree.tree_leaves(prediction))
 
     def _predict_and_total(self, parameters: Any, batch: Any) -> tuple[Any, Tensor]:
         prediction = self._predict(parameters, batch)
@@ -234,9 +296,7 @@ class _Projected:
         return self._predict_and_total(parameters, batch)[1]
 
 
-_PROJECTED: "weakref.WeakKeyDictionary[Any, dict[Curvature, _Projected]]" = (
-    weakref.WeakKeyDictionary()
-)
+_FORMS: "weakref.WeakKeyDictionary[Any, dict[Curvature, _Form]]" = weakref.WeakKeyDictionary()
 
 
 def _by_sample(part: Tensor, batch: "Batch") -> Tensor:
@@ -244,19 +304,18 @@ def _by_sample(part: Tensor, batch: "Batch") -> Tensor:
     return part if len(part) == batch.size else part.reshape(batch.size, -1)
 
 
-def _likelihood(cost: "Cost", name: str) -> tuple[Any, dict[str, Any]]:
-    """The slope of a loss at a label that is drawn, and the options of the loss."""
+def _likelihood(cost: "Cost", name: str) -> tuple[Likelihood, dict[str, Any]]:
+    """What is known of a cost's loss as a likelihood, and the options of the loss."""
     loss = cost.loss
     options = {} if loss is None else options_of(loss.given or loss.total)
-    is_known = loss is not None and loss.name in LIKELIHOODS
-    if not is_known or options.get("log_input") is False:
+    likelihood = None if loss is None else likelihood_of(loss.name, options)
+    if likelihood is None:
         raise HesseValueError(
             f"curvature: {name!r} is known for the losses {', '.join(LIKELIHOODS)}, each -log p of"
             f" a label, and this one is {loss.name if loss else 'none'!r}; ask for"
             " curvature='gauss_newton' or 'empirical_fisher'"
         )
-    assert loss is not None
-    return LIKELIHOODS[loss.name], options
+    return likelihood, options
 
 
 FISHER = register(Fisher())

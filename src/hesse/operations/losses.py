@@ -187,6 +187,11 @@ RECORDS = [
         positions=_positions_over_entries(4),
     ),
     _entrywise("poisson_nll_loss", nn.PoissonNLLLoss, loss_formulas.poisson),
+    # Of a mean and its variance, each of which the model may predict: it goes the general way.
+    Operation(
+        name="gaussian_nll_loss",
+        loss=LossFunction(function=F.gaussian_nll_loss, module=nn.GaussianNLLLoss),
+    ),
     _entrywise("soft_margin_loss", nn.SoftMarginLoss, loss_formulas.soft_margin),
     _entrywise("kl_div", nn.KLDivLoss),
     _entrywise("hinge_embedding_loss", nn.HingeEmbeddingLoss),

@@ -158,7 +158,7 @@ class HessianOperator(SymmetricOperator):
         # place of the loss.
         self.cost, self._curved, self._memory = cost, curved, memory
         self.certificate: Certificate | None = None
-        self.methods, self.notes = self._kept.methods, (*cost.notes, *self._kept.notes)
+        self.methods, self.notes = self._kept.methods, (*curved.notes, *self._kept.notes)
 
     @cached_property
     def _kept(self) -> "_Kept":
