@@ -195,8 +195,9 @@ class SampledFisher(_OuterProducts):
             for part in (*leaves, batch.targets)
         )
         drawn = likelihood.slope(many, targets, options, random)
-        by_draw = [part.unflatten(0, (self.samples, -1)) for part in drawn]
-        return [torch.stack([_by_sample(part, batch) for part in parts], 1) for parts in by_draw]
+        # All draws of a sample side by side, whatever rows it has.
+        by_draw = [part.reshape(self.samples, batch.size, -1) for part in drawn]
+        return [part.transpose(0, 1).contiguous() for part in by_draw]
 
 
 @final
