@@ -77,6 +77,22 @@ class LowRank:
             full.diagonal(dim1=1, dim2=2).add_(self.rest.reshape(n, -1))
         return full.reshape(n, -1, *shape)
 
+    def diagonal(self) -> Diagonal:
+        """What stands on the diagonal alone, Σ_kl C[k,v] K[k,l] C[l,v] + r[v], without the rest."""
+        rows = flat(self.jacobian)
+        n, k, _ = rows.shape
+        if isinstance(self.core, Tensor):
+            values = (torch.bmm(flat(self.core), rows) * rows).sum(1)
+        else:
+            # One row for each sample, times many: the sums over k are matrix products.
+            weights = self.core.values if isinstance(self.core, Diagonal) else self.core.diagonal
+            values = torch.bmm(weights.reshape(n, 1, k), rows.square()).squeeze(1)
+            if isinstance(self.core, RankOne):
+                factor = torch.bmm(self.core.factor.reshape(n, 1, k), rows).squeeze(1)
+                values -= factor.square()
+        values = values.reshape(n, *self.jacobian.shape[2:])
+        return Diagonal(values if self.rest is None else values + self.rest)
+
     def scaled(self, slope: Tensor) -> "LowRank":
         """diag(slope) (·) diag(slope), what an elementwise operation does to it."""
         rest = None if self.rest is None else self.rest * slope.square()

@@ -134,8 +134,6 @@ class JacobianOperator(LinearOperator):
     @quiet()
     def _product(self, v: Tensor) -> Tensor:
         columns = v.reshape(len(v), -1).T
-        if not len(columns):
-            return v.new_zeros(self._rows.size, 0)
         named = self.columns.unflatten(columns)
         tangents = [named[name].to(p.dtype) for name, p in self.cost.parameters.items()]
         found = columns.new_zeros(len(columns), self._rows.size)
@@ -150,8 +148,6 @@ class JacobianOperator(LinearOperator):
     @quiet()
     def _transposed_product(self, u: Tensor) -> Tensor:
         columns = u.reshape(len(u), -1).T
-        if not len(columns):
-            return u.new_zeros(self.columns.size, 0)
         total = columns.new_zeros(len(columns), self.columns.size)
         for function, theta, places in self._by_batch():
             value, pullback = DoubleBackward().pullback(function, theta)

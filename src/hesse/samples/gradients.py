@@ -44,7 +44,7 @@ class GradientsAtSites:
             for site in captured.sites
             for use in site.uses
         )
-        self.numbers = 2 * cost.layout.size + _COPIES_OF_VALUES * values + features
+        self.numbers = _COPIES_OF_VALUES * values + features
 
     def __call__(self, batch: Batch) -> Parts:
         """Of a batch, {name: (n, *shape)}."""

@@ -210,7 +210,7 @@ class PerSample:
         """How many samples of a batch are worked on at once."""
         way, result = self._way(batch), Room(0, self._quantity.bytes)
         rooms = [Room(0, 0)] if way is None else way.rooms
-        fitting = min((room + result).fitting(self._memory / HOLES) for room in rooms)
+        fitting = min((room * HOLES + result).fitting(self._memory) for room in rooms)
         most = max(1, int(min(fitting, batch.size)))
         # As many pieces as it takes, of like size.
         return -(-batch.size // -(-batch.size // most))

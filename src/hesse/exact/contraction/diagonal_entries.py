@@ -85,7 +85,8 @@ def _entries_through(through: ThroughBottleneck, a: Tensor) -> Tensor:
     left, right = through.left, through.right
     assert right is not None
     weighed = torch.bmm(through.coefficients, right.flatten(2)).view_as(right)
-    total = torch.einsum("nvgoi,nvgoi->goi", left, weighed)
+    # Two passes over what is in memory; as products of matrices it would be laid out anew.
+    total = weighed.mul_(left).flatten(0, 1).sum(0)
     if isinstance(through.local, Diagonal):
         total += torch.einsum("ngto,ngti->goi", through.local.values, a.square())
     elif through.local is not None:

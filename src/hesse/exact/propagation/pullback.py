@@ -259,10 +259,13 @@ class Pullback(Local):
         x = self._values[self.active[0]]
         jacobian = self.jacobian()[0].reshape(-1, x[0].numel())
         n = len(x)
-        if isinstance(hessian, Tensor | LowRank):
-            entries = (
-                (as_tensor(hessian).reshape(n, -1, len(jacobian)) @ jacobian).mul_(jacobian).sum(1)
-            )
+        if isinstance(hessian, LowRank):
+            factors = LowRank(flat(hessian.jacobian) @ jacobian, hessian.core)
+            entries = factors.diagonal().values
+            if hessian.rest is not None:
+                entries += hessian.rest.reshape(n, -1) @ jacobian.square()
+        elif isinstance(hessian, Tensor):
+            entries = (hessian.reshape(n, -1, len(jacobian)) @ jacobian).mul_(jacobian).sum(1)
         else:
             weights = hessian.values if isinstance(hessian, Diagonal) else hessian.diagonal
             entries = weights.reshape(n, -1) @ jacobian.square()

@@ -154,10 +154,14 @@ class Sweep:
             for m in {m for needed in self._partners.values() for m in needed}
         }
 
+        self._only_diagonal = only_diagonal
         self._costly_cuts = self._before_costly_operations() if sites else frozenset()
         self._diagonal_only = self._diagonal_suffices() if only_diagonal and sites else frozenset()
         # Nothing else than the Hessian of each site with itself is carried past it.
         alone = sites and self.positions is None and not any(self._partners.values())
+        has_positions = any(not site.arrange.is_vector for site in sites)
+        # Of vectors it is carried down by its factors, and its diagonal taken where that is enough.
+        alone = alone and (has_positions or not only_diagonal)
         self._strait = find_strait(graph, self._sites, self._active, linearized) if alone else None
         if self._strait in self._diagonal_only:
             self._strait = None
@@ -167,7 +171,7 @@ class Sweep:
             else None
         )
         # Sites with positions are contracted through the few entries that a Hessian comes from.
-        self._low_rank = any(not site.arrange.is_vector for site in sites)
+        self._low_rank = has_positions or only_diagonal
 
     def _split(self, positions: IndependentPositions) -> None:
         """Leave the sites above the cut to a sweep of their own, which ends at the cut as at a site
@@ -362,6 +366,8 @@ class Sweep:
                 bottleneck = Bottleneck(aside.hessian, jacobian)
             elif aside.hessian is not None:
                 hessian = LowRank(jacobian, aside.hessian)
+        if self._only_diagonal and isinstance(hessian, LowRank) and _meets_itself_alone(site):
+            hessian = hessian.diagonal()
         if at_cut is not None and self.positions is not None and BOTTLENECK in held:
             needed = self._needs_above[site.value]
             above = Above(
@@ -382,6 +388,13 @@ class Sweep:
             bottleneck,
             above,
         )
+
+
+def _meets_itself_alone(site: Site) -> bool:
+    """Whether the diagonal of a parameter that enters at a site is made of that of its S: it has no
+    positions, and no parameter enters twice."""
+    names = [use.parameter for use in site.uses]
+    return site.arrange.is_vector and len(set(names)) == len(names)
 
 
 def _of_role(role: Role, held: dict[Key, Cotangents], wanted: set[str]) -> dict[str, Cotangents]:
