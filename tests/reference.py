@@ -7,6 +7,7 @@ The Hessian is taken row by row by double backward in float64, on all the data a
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,31 +43,40 @@ def parameters(problem: Problem, names: tuple[str, ...]) -> list[Tensor]:
     return [held[name].detach().clone().requires_grad_() for name in names]
 
 
+def prediction(problem: Problem, named: dict[str, Tensor]) -> Any:
+    """What the model predicts for all data."""
+    X, _ = whole(problem.data)
+    if not isinstance(problem.model, nn.Module):
+        return problem.model(named, X)
+    buffers = {name: buffer.clone() for name, buffer in problem.model.named_buffers()}
+    return torch.func.functional_call(problem.model, {**buffers, **named}, (X,))
+
+
+def loss_of(problem: Problem, predicted: Any) -> Tensor:
+    """The loss of a prediction for all data."""
+    given = NAMED[problem.loss] if isinstance(problem.loss, str) else problem.loss
+    return given(predicted, whole(problem.data)[1])
+
+
+def penalty(problem: Problem, named: dict[str, Tensor]) -> Tensor:
+    """The penalty; zero where there is none."""
+    if callable(problem.penalty):
+        return problem.penalty(named)
+    squares = torch.stack([leaf.square().sum() for leaf in named.values()])
+    return (problem.penalty or 0.0) / 2 * squares.sum()
+
+
 def objective(problem: Problem, names: tuple[str, ...], leaves: list[Tensor]) -> Tensor:
     """J as plain PyTorch would say it."""
     named = dict(zip(names, leaves, strict=True))
     with sdpa_kernel(SDPBackend.MATH):
-        if problem.loss is None:
-            cost = (
-                problem.model(named)
-                if problem.data is None
-                else problem.model(named, whole(problem.data))
-            )
+        if problem.loss is not None:
+            cost = loss_of(problem, prediction(problem, named))
+        elif problem.data is None:
+            cost = problem.model(named)
         else:
-            X, y = whole(problem.data)
-            if isinstance(problem.model, nn.Module):
-                buffers = {name: buffer.clone() for name, buffer in problem.model.named_buffers()}
-                prediction = torch.func.functional_call(problem.model, {**buffers, **named}, (X,))
-            else:
-                prediction = problem.model(named, X)
-            cost = (NAMED[problem.loss] if isinstance(problem.loss, str) else problem.loss)(
-                prediction, y
-            )
-    if isinstance(problem.penalty, float):
-        cost = cost + problem.penalty / 2 * sum((leaf**2).sum() for leaf in leaves)
-    elif problem.penalty is not None:
-        cost = cost + problem.penalty(named)
-    return cost
+            cost = problem.model(named, whole(problem.data))
+    return cost + penalty(problem, named)
 
 
 def gradient(
@@ -91,13 +101,60 @@ def joined(parts: Sequence[Tensor | None], leaves: list[Tensor]) -> Tensor:
 def hessian(problem: Problem, names: tuple[str, ...]) -> Tensor:
     """The full Hessian (P, P), one double backward for each row."""
     leaves = parameters(problem, names)
+    return rows_of(gradient(problem, names, leaves, keep_graph=True), leaves)
+
+
+def rows_of(values: Tensor, leaves: list[Tensor]) -> Tensor:
+    """The derivative of each of some values, one after another, as a row."""
     rows = [
         torch.autograd.grad(entry, leaves, retain_graph=True, allow_unused=True)
         if entry.requires_grad
         else [None] * len(leaves)
-        for entry in gradient(problem, names, leaves, keep_graph=True)
+        for entry in values.flatten()
     ]
     return torch.stack([joined(row, leaves) for row in rows])
+
+
+@dataclass(frozen=True)
+class Curvatures:
+    """What the curvatures of a row of the table are made of.
+
+    Attributes:
+        jacobian: J of its predictions, (n k, P).
+        loss_hessian: S of its loss in them, (n k, n k).
+        slope: of its loss in them, (n k).
+        penalty: the Hessian of its penalty.
+    """
+
+    jacobian: Tensor
+    loss_hessian: Tensor
+    slope: Tensor
+    penalty: Tensor
+
+    @property
+    def gauss_newton(self) -> Tensor:
+        """JᵀSJ, the penalty with it."""
+        return self.jacobian.T @ self.loss_hessian @ self.jacobian + self.penalty
+
+    def empirical_fisher(self, samples: int, divisor: float) -> Tensor:
+        """Σ g gᵀ by the divisor of the mean, g a sample's gradient before it was divided."""
+        u = self.slope.reshape(samples, -1, 1) * divisor
+        g = (u * self.jacobian.reshape(samples, -1, self.jacobian.shape[1])).sum(1)
+        return g.T @ g / divisor + self.penalty
+
+
+def curvatures(problem: Problem, names: tuple[str, ...]) -> Curvatures:
+    """By plain autograd, each row of J and of S by itself."""
+    leaves = parameters(problem, names)
+    named = dict(zip(names, leaves, strict=True))
+    with sdpa_kernel(SDPBackend.MATH):
+        predicted = prediction(problem, named)
+    J = rows_of(predicted, leaves)
+    z = [predicted.detach().requires_grad_()]
+    (slope,) = torch.autograd.grad(loss_of(problem, z[0]), z, create_graph=True)
+    S = rows_of(slope, z)
+    slopes = torch.autograd.grad(penalty(problem, named), leaves, create_graph=True)
+    return Curvatures(J, S, slope.detach().flatten(), rows_of(joined(slopes, leaves), leaves))
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from torch.utils import _pytree as pytree
 
 import hesse
 import networks as nets
-from cases import CASES, cost_of
 from hesse.cost import Cost
 from hesse.curvatures.curvature import curvature_named, register
 from hesse.curvatures.gauss_newton import GaussNewton
@@ -26,7 +25,7 @@ from hesse.errors import HesseTypeError, HesseValueError
 from hesse.exact import part_planning
 from hesse.products.linearize import METHODS
 from hesse.products.terms import batch_term
-from reference import expected_hessian, relative
+from reference import relative
 
 # ---------------------------------------------------------------- what it is held against
 
@@ -291,22 +290,6 @@ def test_quadratic_and_minimize() -> None:
         assert result.success and all(
             certificate.deviation < 1e-9 for certificate in result.certificates
         )
-
-
-@pytest.mark.parametrize("place", range(0, len(CASES), 3), ids=map(str, CASES[::3]))
-def test_the_parts_add_up(place: int) -> None:
-    """Of every third case; a penalty is in G."""
-    case = CASES[place]
-    cost = cost_of(case)
-    try:
-        parts = [
-            hesse.hessian(cost, curvature=name, certify=False).dense()
-            for name in ("gauss_newton", "functional")
-        ]
-    except HesseValueError as error:
-        assert "made of the derivatives of a prediction" in str(error)
-        return
-    assert relative(parts[0] + parts[1], expected_hessian(case)) < 1e-9
 
 
 def test_the_prediction_is_marked() -> None:

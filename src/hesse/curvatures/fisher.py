@@ -141,7 +141,7 @@ class _OuterProducts(_HeldFixed):
     def form(coefficients: list[Tensor], leaves: list[Tensor]) -> Tensor:
         """½ Σ_n (1/M) Σ_m (u_nm · ŷ_n)²."""
         along = [
-            (slope.flatten(2) * leaf.reshape(len(slope), 1, -1)).sum(2)
+            (slope.reshape(*slope.shape[:2], -1) * leaf.reshape(len(slope), 1, -1)).sum(2)
             for slope, leaf in zip(coefficients, leaves, strict=True)
         ]
         return 0.5 * torch.stack(along).sum(0).square().mean(1).sum()
