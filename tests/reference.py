@@ -58,12 +58,13 @@ def loss_of(problem: Problem, predicted: Any) -> Tensor:
     return given(predicted, whole(problem.data)[1])
 
 
-def penalty(problem: Problem, named: dict[str, Tensor]) -> Tensor:
+def penalty(problem: Problem, named: dict[str, Tensor]) -> Any:
     """The penalty; zero where there is none."""
-    if callable(problem.penalty):
-        return problem.penalty(named)
+    given: Any = problem.penalty
+    if callable(given):
+        return given(named)
     squares = torch.stack([leaf.square().sum() for leaf in named.values()])
-    return (problem.penalty or 0.0) / 2 * squares.sum()
+    return (given or 0.0) / 2 * squares.sum()
 
 
 def objective(problem: Problem, names: tuple[str, ...], leaves: list[Tensor]) -> Tensor:

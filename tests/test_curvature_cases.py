@@ -6,7 +6,7 @@ each row of both by plain autograd.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,8 +21,8 @@ from hesse.errors import HesseValueError
 from reference import Curvatures, curvatures, expected_hessian, relative
 
 PREDICTING = [case for case in CASES if case.problem().loss is not None]
-# What is traced anew takes longer than all else: the last is for every third case, and a product for
-# every sixth, with each of these in turn.
+# What is traced anew takes longer than all else: the last is for every third case, and a product
+# for every sixth, with each of these in turn.
 TURNS = ("gauss_newton", "functional", "empirical_fisher")
 
 
@@ -229,7 +229,7 @@ def test_scenarios(make: Callable[[], tuple[nn.Module, Any, Any]]) -> None:
     assert relative(cost.layout.flatten(parts), G @ V[:, 0]) < 1e-10
 
 
-def rows(values: Tensor, leaves: list[Tensor]) -> Tensor:
+def rows(values: Tensor, leaves: Sequence[Tensor]) -> Tensor:
     grad = functools.partial(torch.autograd.grad, retain_graph=True)
     return torch.stack(
         [torch.cat([part.flatten() for part in grad(entry, leaves)]) for entry in values.flatten()]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, TensorDataset
 
 import hesse
 import networks as nets
@@ -177,6 +178,19 @@ def test_float32_beside_vmap_of_grad() -> None:
         assert relative(part / cost.scale, expected[name]) < 1e-5
     assert "autograd" in str(found.certificate) and "gradients" in repr(found)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_whatever_is_switched_on_around_the_loop() -> None:
+    """A loader that makes its batches anew, read in inference mode."""
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(7, 3), torch.randn(7, 2))
+    cost = Cost(nets.dense(3, 4, 2), "mse", DataLoader(data, batch_size=3, shuffle=True))
+    expected = hesse.per_sample(cost).stack()
+    with torch.inference_mode():
+        found = hesse.per_sample(cost)
+        stacked = found.stack()
+    assert not any(note.startswith("sample by sample") for note in found.notes)
+    assert all(torch.equal(stacked[name], part) for name, part in expected.items())
 
 
 def test_a_batch_that_is_one_sample() -> None:

@@ -90,8 +90,8 @@ class Fisher(_HeldFixed):
     alone, `half_sse`, and `mse_loss`, where (y − ŷ)² is −log p with variance 1/2 (who means
     variance 1 takes half of it). For `nll_loss`, `binary_cross_entropy`, `poisson_nll_loss` of
     rates, `gaussian_nll_loss` of mean and variance and `l1_loss` the mean over labels is taken
-    exactly, and is another matrix than Gauss–Newton's: what it is says the last of the ``notes`` of
-    a plan or an operator.
+    exactly, and is another matrix than Gauss–Newton's. Which it is stands in the ``notes`` of a
+    plan and of an operator.
 
     Source: J. Martens, New insights and perspectives on the natural gradient method, Journal of
     Machine Learning Research 21 (2020), section 9.2.

@@ -172,8 +172,8 @@ class PerSample:
 
     def __iter__(self) -> Iterator[dict[Any, Tensor]]:
         self._check = Check(self._quantity, self._certify)
-        for batch in self._quantity.cost.batches():
-            assert batch is not None
+        batches = self._quantity.cost.batches()
+        while (batch := self._next(batches)) is not None:
             step = self._step(batch)
             for start in range(0, batch.size, step):
                 yield self._of(batch.take(slice(start, start + step)))
@@ -203,6 +203,13 @@ class PerSample:
                 whole[key][start : start + size] = part
             start += size
         return whole
+
+    @staticmethod
+    @undisturbed()
+    def _next(batches: Iterator[Batch | None]) -> Batch | None:
+        """Read by the user's loader as when the cost was made, whatever is switched on around the
+        loop; ``None`` at the end."""
+        return next(batches, None)
 
     @undisturbed()
     @quiet()
