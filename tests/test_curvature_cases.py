@@ -148,18 +148,12 @@ def test_hidden_units_in_another_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gauss_newton", "empirical_fisher", "fisher_mc"])
 def test_no_more_directions_than_predictions(name: str) -> None:
-    """The rank is that of J at most; in float32 rounding decides it, and the matrix says so."""
+    """The rank is that of J at most, in float64, where rounding does not decide it."""
     cost = cost_of_dense(4, 5, 3, loss="cross_entropy")
     C = dense(cost, name)
     most = {"gauss_newton": 6 * 2, "empirical_fisher": 6, "fisher_mc": 6}[name]
     values = torch.linalg.eigvalsh(C).flip(0)
     assert (values > 1e-12 * values[0]).sum() <= most < cost.layout.size
-    single = hesse.hessian(
-        Cost(nets.dense(4, 5, 3), "cross_entropy", (x(6, 4).float(), torch.arange(6) % 3)),
-        curvature=name,
-    )
-    inertia = single.inertia()
-    assert inertia[1] == 0 or min(values) > -1e-5
 
 
 # ---------------------------------------------------------------- curvlinops' scenarios, ours
