@@ -29,11 +29,11 @@ from hesse.linear_operators.low_rank import DiagonalOperator, LowRank
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.loading import load
 from hesse.products.hessian_operator import HessianOperator, operator
+from hesse.products.jacobian import JacobianOperator, jacobian
+from hesse.samples.per_sample import PerSample, per_sample
 from hesse.solves.inverse import covariance, inverse
 from hesse.solves.solution import Solution
 from hesse.solves.solve import solve
-from hesse.products.jacobian import JacobianOperator, jacobian
-from hesse.samples.per_sample import PerSample, per_sample
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ __all__ = [
     "gradient",
     "hessian",
     "inverse",
-    "kfac",
     "jacobian",
+    "kfac",
     "load",
     "minimize",
     "operator",

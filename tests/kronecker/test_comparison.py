@@ -88,7 +88,7 @@ def test_a_penalty_is_in_neither() -> None:
         ({"curvatures": []}, "curvatures: expected at least one"),
         ({"curvatures": "nope"}, "got 'nope'"),
         ({"names": "nope"}, "no parameter is named 'nope'"),
-        ({"names": []}, "names: expected at least one"),
+        ({"names": []}, "expected the names of some parameters"),
         ({"damping": -1.0}, "expected a number >= 0"),
     ],
 )

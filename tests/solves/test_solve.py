@@ -15,6 +15,7 @@ import hesse
 from cases import CASES, cost_of
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.linear_operators.given import MatrixOperator
+from hesse.solves.preconditioners import WORDS
 from hesse.solves.solve import METHODS
 from reference import expected_hessian
 
@@ -100,7 +101,7 @@ def test_an_operator_of_a_cost_with_every_preconditioner() -> None:
     damping = 0.02 * float(G.diagonal().max())
     A = hesse.operator(cost, curvature="gauss_newton", certify=False)
     expected = torch.linalg.solve(G + damping * identity(len(G)), b)
-    for preconditioner in (None, "diagonal", "block_diagonal", hesse.inverse(G, damping=damping)):
+    for preconditioner in (None, *WORDS, hesse.inverse(G, damping=damping)):
         for method in ("cg", "minres"):
             found = hesse.solve(A, b, damping=damping, method=method, preconditioner=preconditioner)
             assert found.converged, found.reason

@@ -50,7 +50,7 @@ class Work:
                 assert cost.predict is not None
                 with torch.no_grad():
                     prediction = cost.predict(cost.parameters, batch)
-                    slopes = curvature.slopes(cost, prediction, batch, index)
+                    slopes = curvature.coefficients(cost, prediction, batch, index)
             yield replace(batch, y=(batch.y, slopes))
 
     def _sizes(self, passage: Passage, sums: Sequence[Sums], forward_only: bool) -> tuple[int, int]:

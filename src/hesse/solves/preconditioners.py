@@ -10,11 +10,15 @@ from hesse.cost import Cost
 from hesse.errors import HesseTypeError, HesseValueError, nearest
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
+from hesse.kronecker.kfac import kfac
 from hesse.layout import Layout
 from hesse.linear_operators.given import MatrixOperator
 from hesse.linear_operators.linear_operator import LinearOperator, SymmetricOperator
 from hesse.linear_operators.low_rank import DiagonalOperator
 from hesse.matrix import eigensolver
+
+# Of K-FAC's mean eigenvalue: the least damping of a preconditioner.
+_FLOOR = 1e-4
 
 
 class Asked(NamedTuple):
@@ -89,10 +93,14 @@ def _kfac(asked: Asked) -> LinearOperator:
             "preconditioner: 'kfac' is made of a cost's layers; give the cost, or one of"
             " 'diagonal', 'block_diagonal'"
         )
-    # What is fetched when first asked for.
-    import hesse
-
-    return hesse.kfac(asked.cost).inverse(asked.damping)
+    # Of what has no factors, H itself and its functional part, those of Gauss–Newton's are near.
+    curvature = asked.cost.curvature
+    K = kfac(
+        asked.cost,
+        curvature="gauss_newton" if curvature.name in ("hessian", "functional") else curvature,
+    )
+    # Definite whatever the damping: many inputs are of a lower rank than their number.
+    return K.inverse(max(asked.damping, _FLOOR * K.trace() / max(1, K.shape[0])))
 
 
 # By the word that asks for it.
