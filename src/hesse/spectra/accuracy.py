@@ -1,0 +1,118 @@
+"""When an estimate is good enough: by its standard error, after ten probes at the least."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.errors import HesseTypeError, HesseValueError, require_progress
+from hesse.taylor.checks import require_integer, require_positive
+
+# A standard error from fewer probes says little of itself.
+LEAST_PROBES = 10
+# Without a word of the user's: two digits.
+_RELATIVE = 0.01
+
+
+@final
+@dataclass(frozen=True)
+class Accuracy:
+    """What is asked of an estimate, checked.
+
+    Attributes:
+        error: the standard error to stop at, if it is absolute.
+        relative_error: the same, as a part of the value.
+        products: the most products to take.
+        seed: of the random vectors.
+        memory: bytes to keep vectors in; a share of what is free where it is ``None``.
+        progress: whether a line is shown; ``None`` where the work takes long.
+    """
+
+    error: float | None
+    relative_error: float
+    products: int
+    seed: int
+    memory: int | None
+    progress: bool | None
+
+    @staticmethod
+    def of(
+        error: Any, relative_error: Any, products: Any, seed: Any, memory: Any, progress: Any
+    ) -> "Accuracy":
+        """The arguments of every estimate, checked.
+
+        Raises:
+            HesseTypeError, HesseValueError: says which argument is none, and what it should be.
+        """
+        if error is not None and relative_error is not None:
+            raise HesseValueError(
+                "error, relative_error: give one of them, the absolute or the relative standard"
+                " error to stop at"
+            )
+        return Accuracy(
+            None if error is None else require_positive(error, "error"),
+            _RELATIVE
+            if relative_error is None
+            else require_positive(relative_error, "relative_error"),
+            require_integer(products, "products", LEAST_PROBES),
+            require_seed(seed),
+            require_memory(memory),
+            _checked(progress),
+        )
+
+    def target(self, value: float) -> float:
+        """The standard error that is asked for, of an estimate of this value."""
+        return self.relative_error * abs(value) if self.error is None else self.error
+
+    def generator(self) -> torch.Generator:
+        """Of the vectors: on the CPU, so that they are the same on every device."""
+        return torch.Generator("cpu").manual_seed(self.seed)
+
+
+def require_seed(seed: Any) -> int:
+    """A seed of PyTorch's generators."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise HesseValueError(f"seed: expected a whole number >= 0 of 63 bits, got {seed!r}")
+    return seed
+
+
+def require_memory(memory: Any) -> int | None:
+    """A number of bytes, or ``None``."""
+    if memory is None:
+        return None
+    if not isinstance(memory, int) or isinstance(memory, bool):
+        raise HesseTypeError(
+            f"memory: expected a whole number of bytes, got {type(memory).__name__}; 2 GB are 2 *"
+            " 10**9"
+        )
+    if memory < 0:
+        raise HesseValueError(f"memory: expected a number of bytes >= 0, got {memory}")
+    return memory
+
+
+def _checked(progress: Any) -> bool | None:
+    require_progress(progress)
+    return progress
+
+
+def random_vectors(
+    count: int, like: Tensor, generator: torch.Generator
+) -> Float[Tensor, "count P"]:
+    """Vectors of normal numbers, as rows."""
+    # One by one: how many are drawn at once then does not change them.
+    rows = [
+        torch.randn(like.shape[-1], generator=generator, dtype=torch.float64, device="cpu").to(like)
+        for _ in range(count)
+    ]
+    return torch.stack(rows)
+
+
+def mean_and_error(samples: Float[Tensor, " n"]) -> tuple[float, float]:
+    """The mean of independent samples, and its standard error."""
+    count = len(samples)
+    if count < 2:
+        return float(samples.mean()), math.inf
+    return float(samples.mean()), float(samples.std()) / math.sqrt(count)

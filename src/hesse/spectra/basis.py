@@ -1,0 +1,91 @@
+"""Orthonormal vectors that are added one by one, in pieces of memory that can be let go of one by
+one."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Bytes of a piece: several small vectors, or a single large one. And of a strip of all vectors that
+# is turned at once.
+_PIECE = 2**26
+_STRIP = 2**24
+
+
+@final
+class Basis:
+    """The rows of a matrix, orthonormal; more can be appended, and all be turned into fewer.
+
+    Args:
+        like: a vector of their size, dtype and device.
+        expected: how many there will be, about; no memory is taken before they come.
+    """
+
+    def __init__(self, like: Float[Tensor, " P"], expected: int) -> None:
+        self._like, self.count = like, 0
+        bytes_each = max(1, like.numel() * like.itemsize)
+        self._rows = max(1, min(expected, _PIECE // bytes_each))
+        self._strip = max(1, _STRIP // (like.itemsize * max(1, expected)))
+        self._pieces: list[Tensor] = []
+
+    def __getitem__(self, place: int) -> Float[Tensor, " P"]:
+        """One vector: a view."""
+        return self._pieces[place // self._rows][place % self._rows]
+
+    def append(self, v: Float[Tensor, " P"]) -> None:
+        """One more, orthogonal to the others already."""
+        if self.count == len(self._pieces) * self._rows:
+            self._pieces.append(self._like.new_empty(self._rows, len(self._like)))
+        self._pieces[self.count // self._rows][self.count % self._rows] = v
+        self.count += 1
+
+    def _filled(self) -> list[Tensor]:
+        return [
+            piece[: max(0, self.count - place * self._rows)]
+            for place, piece in enumerate(self._pieces)
+        ]
+
+    def orthogonalized(self, y: Float[Tensor, "*K P"]) -> Float[Tensor, "*K n"]:
+        """Take from y, or from every row, in place, what it has along the vectors; how much that
+        was. Twice, which is enough for orthogonality to rounding.
+
+        Source: L. Giraud et al., The loss of orthogonality in the Gram-Schmidt orthogonalization
+        process, Computers & Mathematics with Applications 50 (2005), 1069.
+        """
+        total = torch.zeros(*y.shape[:-1], self.count, dtype=torch.float64)
+        for _ in range(2):
+            start = 0
+            # Piece by piece, each from what is left: the modified process, by blocks.
+            for piece in self._filled():
+                along = y @ piece.T
+                if y.ndim == 1:
+                    y.addmv_(piece.T, along, alpha=-1)
+                else:
+                    y.addmm_(along, piece, alpha=-1)
+                total[..., start : start + len(piece)] += along.double().cpu()
+                start += len(piece)
+        return total
+
+    def turn(self, S: Float[Tensor, "n m"], kept: int) -> None:
+        """Of the first n vectors make the m columns of Q S, and keep the last ``kept`` after
+        them."""
+        n, m = S.shape
+        turned = S.T.to(self._like)
+        pieces = self._filled()
+        for start in range(0, len(self._like), self._strip):
+            strip = slice(start, start + self._strip)
+            rows = torch.cat([piece[:, strip] for piece in pieces])
+            made = torch.cat([turned @ rows[:n], rows[self.count - kept :]])
+            begin = 0
+            for piece in pieces:
+                part = made[begin : begin + len(piece)]
+                piece[: len(part), strip] = part
+                begin += len(piece)
+        self.count = m + kept
+        del self._pieces[-(-self.count // self._rows) :]
+
+    def drop(self, count: int) -> None:
+        """Forget the last ones."""
+        self.count -= count
+        del self._pieces[-(-self.count // self._rows) :]

@@ -1,0 +1,356 @@
+"""Some eigenvalues with their eigenvectors, and how good they are."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, final, get_args, overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.curvatures.curvature import Curvature
+from hesse.errors import (
+    HesseMemoryError,
+    HesseTypeError,
+    HesseValueError,
+    readable_bytes,
+    require_progress,
+)
+from hesse.layout import Layout
+from hesse.matrix.eigensolver import eigh
+from hesse.process.memory import available_bytes, enough_memory
+from hesse.process.progress import StatusLine
+from hesse.process.undisturbed import undisturbed
+from hesse.spectra.accuracy import random_vectors, require_memory, require_seed
+from hesse.spectra.lanczos import Lanczos, Which, wanted
+from hesse.spectra.products import Products
+from hesse.spectra.subject import Subject, answered
+from hesse.taylor.checks import require_integer, require_positive
+
+# A matrix that is there is decomposed up to so many rows, which takes seconds.
+_ROWS = 2000
+# Vectors that are held, where there is the memory: beyond so many they save no products.
+_HELD = 4, 40
+# Of a search that leads nowhere the end.
+_PRODUCTS = 5000
+# Without them a restart has no room: what is multiplied next, and what that leaves over.
+_BESIDE = 3
+# Residuals that are no larger than so many roundings of the largest eigenvalue are as small as
+# they get.
+_ROUNDINGS = 4
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Eigenpairs:
+    """A V = V diag(λ), to the residuals.
+
+    Attributes:
+        values: λ, (k,): the first that was asked for first. "largest" and "both" descend,
+            "smallest" ascends, "magnitude" descends by size.
+        residuals: ‖A v − λ v‖ of each, from a product of its own.
+        products: how many products it took, with those of the residuals.
+        converged: whether all residuals are within the tolerance.
+        how: by what they were found.
+        layout: the names of the parts of the vectors.
+        notes: what fell short, and why.
+    """
+
+    values: Float[Tensor, " k"]
+    residuals: Float[Tensor, " k"]
+    products: int
+    converged: bool
+    how: str
+    layout: Layout = field(repr=False)
+    notes: tuple[str, ...]
+    # Of their entries those that are not zero in all vectors, and where they lie.
+    _rows: Float[Tensor, "k S"] = field(repr=False)
+    _places: Tensor | None = field(repr=False)
+
+    @cached_property
+    def vectors(self) -> Float[Tensor, "P k"]:
+        """The eigenvectors, orthonormal, as columns."""
+        if self._places is None:
+            return self._rows.T
+        vectors = self._rows.new_zeros(self.layout.size, len(self._rows))
+        vectors[self._places] = self._rows.T
+        return vectors
+
+    def vector(self, place: int) -> dict[str, Tensor]:
+        """One of them by the names of its parts."""
+        return self.layout.unflatten(self._vector(place))
+
+    def _vector(self, place: int) -> Float[Tensor, " P"]:
+        if self._places is None:
+            return self._rows[place]
+        vector = self._rows.new_zeros(self.layout.size)
+        vector[self._places] = self._rows[place]
+        return vector
+
+    def __iter__(self) -> Any:
+        """``values, vectors = hesse.eigenpairs(...)``."""
+        return iter((self.values, self.vectors))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __str__(self) -> str:
+        taken = f"{self.products} product{'s' * (self.products != 1)}, " if self.products else ""
+        lines = [
+            f"{len(self)} eigenpair{'s' * (len(self) != 1)} of {self.layout.size:,}"
+            f" ({taken}{self.how}{'' if self.converged else '; not converged'})",
+            f"{'':>4}  {'eigenvalue':>12}  {'residual':>9}",
+        ]
+        for place, (value, residual) in enumerate(
+            zip(self.values.tolist(), self.residuals.tolist(), strict=True)
+        ):
+            lines.append(f"{place:>4}  {value:>12.6g}  {residual:>9.1e}")
+        return "\n".join([*lines, *self.notes])
+
+
+@undisturbed()
+def eigenpairs(
+    what: Any,
+    k: int = 1,
+    which: Which = "largest",
+    *,
+    curvature: str | Curvature = "hessian",
+    by: str | None = None,
+    tolerance: float = 1e-8,
+    start: "Eigenpairs | Tensor | None" = None,
+    products: int | None = None,
+    seed: int = 0,
+    memory: int | None = None,
+    progress: bool | None = None,
+) -> "Eigenpairs | dict[str, Eigenpairs]":
+    """k eigenvalues at the ends of a symmetric matrix's spectrum, and their eigenvectors.
+
+        A v = λ v,    ‖A v − λ v‖ ≤ tolerance · max|λ|
+
+    By LAPACK where the matrix is there or is as cheap as the products; else by Lanczos' method with
+    thick restarts (`hesse.spectra.lanczos`). Rows of zeros, of tokens that no batch has for
+    instance, take no memory.
+
+    An eigenvalue that is there several times is found as often, provided that it stands apart: a
+    second look of some ten products, orthogonal to what was found, brings to light what stands
+    out by more than some percent of the spectrum's width.
+
+    Args:
+        what: a cost, an operator, a Hessian or a matrix, as for `hesse.as_operator`.
+        k: how many.
+        which: ``"largest"`` (the most positive), ``"smallest"`` (the most negative), ``"both"``
+            (half of them from each end, of an odd number one more of the largest), or
+            ``"magnitude"`` (the largest |λ|).
+        curvature: of a cost: ``"hessian"``, ``"gauss_newton"``, or another `Curvature`.
+        by: ``"parameter"`` or ``"layer"`` for those of each one's own block, by its name.
+        tolerance: of the residuals, as a part of the largest |λ|. Where rounding is larger, some
+            1e-6 in float32, that decides, and ``notes`` say so.
+        start: an earlier result, of this matrix or one near it (other parameters θ), or vectors
+            as columns, to go on from. A result that did not converge goes on where it ended.
+        products: how many to take at the most, besides the k of the residuals; 5,000 by default.
+        seed: of the vector that the search begins from.
+        memory: bytes to keep vectors in; by default half of what is free. Less takes more products.
+        progress: show a line; by default where it takes long and a terminal is watching.
+
+    Raises:
+        HesseTypeError: no matrix, or an argument of another type.
+        HesseValueError: k is larger than the matrix, the matrix is not symmetric, or a name or a
+            number that cannot be used.
+        HesseMemoryError: memory for fewer than k + 3 vectors.
+
+    Example:
+        >>> import torch, hesse
+        >>> found = hesse.eigenpairs(torch.diag(torch.tensor([1.0, -4.0, 2.0])), 2)
+        >>> found.values
+        tensor([2., 1.])
+        >>> hesse.eigenpairs(torch.diag(torch.tensor([1.0, -4.0])), which="magnitude").values
+        tensor([-4.])
+    """
+    k = require_integer(k, "k", 1)
+    if which not in get_args(Which):
+        raise HesseValueError(
+            f"which: expected one of {', '.join(map(repr, get_args(Which)))}, got {which!r}"
+        )
+    tolerance = require_positive(tolerance, "tolerance")
+    most = _PRODUCTS if products is None else require_integer(products, "products", 1)
+    if not isinstance(start, Eigenpairs | Tensor | None):
+        raise HesseTypeError(
+            "start: expected what hesse.eigenpairs gave, or vectors as the columns of a tensor,"
+            f" got {type(start).__name__}"
+        )
+    if start is not None and by is not None:
+        raise HesseValueError("start, by: an earlier result is one part's; leave one of them out")
+    require_progress(progress)
+    seed, memory = require_seed(seed), require_memory(memory)
+
+    def answer(subject: Subject) -> Eigenpairs:
+        many = k if by is None else min(k, subject.size)
+        return _eigenpairs(
+            subject, many, which, tolerance, start, most, seed, memory, progress
+        )
+
+    return answered(what, curvature, by, memory, answer)
+
+
+def _eigenpairs(
+    subject: Subject,
+    k: int,
+    which: Which,
+    tolerance: float,
+    start: Eigenpairs | Tensor | None,
+    products: int,
+    seed: int,
+    memory: int | None,
+    progress: bool | None,
+) -> Eigenpairs:
+    if k > subject.size:
+        raise HesseValueError(f"k: expected at most {subject.size} eigenpairs, got {k}")
+    beginning = None if start is None else _beginning(start, subject)
+    matrix = subject.matrix
+    if matrix is not None and (subject.size <= _ROWS or 10 * k > subject.size):
+        return _decomposed(subject, k, which, tolerance)
+    product = subject.products(products)
+    return _searched(subject, product, k, which, tolerance, beginning, seed, memory, progress)
+
+
+def _decomposed(subject: Subject, k: int, which: Which, tolerance: float) -> Eigenpairs:
+    """By LAPACK."""
+    matrix = subject.matrix
+    assert matrix is not None
+    found = eigh(matrix.entries)
+    places = wanted(found.values.cpu(), k, which).to(found.values.device)
+    values, vectors = found.values[places], found.vectors[:, places]
+    residuals = (matrix.entries @ vectors - vectors * values).norm(dim=0)
+    scale = float(found.values.abs().max())
+    return Eigenpairs(
+        values,
+        residuals,
+        matrix.products,
+        True,
+        f"by LAPACK, {matrix.how}",
+        subject.layout,
+        _rounded(residuals, tolerance, scale),
+        vectors.T.contiguous(),
+        None,
+    )
+
+
+@enough_memory("hold fewer vectors with memory=, or ask for fewer eigenpairs")
+def _searched(
+    subject: Subject,
+    product: Products,
+    k: int,
+    which: Which,
+    tolerance: float,
+    beginning: Tensor | None,
+    seed: int,
+    memory: int | None,
+    progress: bool | None,
+) -> Eigenpairs:
+    """By Lanczos' method."""
+    random = torch.Generator("cpu").manual_seed(seed)
+    # A random vector shows which rows are zeros.
+    drawn = random_vectors(1, product.like.new_empty(subject.size), random)[0]
+    first = product.measure(product(drawn))
+    product.places = _rows_that_matter(first, k)
+    if product.places is not None:
+        first, drawn = first[product.places], drawn[product.places]
+    if beginning is not None and product.places is not None:
+        beginning = beginning[:, product.places]
+    room = available_bytes(first.device) // 2 if memory is None else memory
+    most = _held(first, k, room)
+    if beginning is None:
+        # What was drawn has a part along every eigenvector, its product more of the large ones.
+        beginning = drawn + first * (drawn.norm() / (first.norm() or 1.0))
+        beginning = beginning[None]
+    elif 2 * len(beginning) + _BESIDE > most:
+        # Every one of them may leave something over; their sum has a part along each.
+        beginning = beginning.sum(0, keepdim=True)
+    with StatusLine(progress) as line:
+
+        def show(found: int) -> None:
+            if line.due:
+                line.show(f"eigenpairs: {found} of {k} found, {product.count} products")
+
+        least = _ROUNDINGS * torch.finfo(first.dtype).eps
+        search = Lanczos(
+            product, first, k, which, most, max(tolerance, least), random, show
+        )
+        rows = search.run(beginning)
+    values, residuals = first.new_empty(len(rows)), first.new_empty(len(rows))
+    for place, row in enumerate(rows):
+        multiplied = product(row)
+        values[place] = row @ multiplied
+        residuals[place] = (multiplied - values[place] * row).norm()
+    notes = _rounded(residuals, tolerance, search.scale)
+    order = wanted(values.cpu().sort().values, len(rows), which)
+    order = values.cpu().argsort()[order].to(values.device)
+    if not search.found:
+        notes = (
+            f"{product.count} products did not do; start= this result goes on from here",
+        )
+    return Eigenpairs(
+        product.unit * values[order],
+        product.unit * residuals[order],
+        product.count,
+        search.found,
+        "by Lanczos' method",
+        subject.layout,
+        notes,
+        rows if torch.equal(order.cpu(), torch.arange(len(rows))) else rows[order],
+        product.places,
+    )
+
+
+def _rows_that_matter(product: Float[Tensor, " P"], k: int) -> Tensor | None:
+    """The rows that are not zeros, and of those that are as many as could be asked for, for zero
+    is an eigenvalue too; ``None`` where that is nearly all."""
+    nonzero = product != 0
+    if int(nonzero.sum()) + k > 0.9 * len(product):
+        return None
+    nonzero[(~nonzero).nonzero()[: k + 1, 0]] = True
+    return nonzero.nonzero()[:, 0]
+
+
+def _held(like: Float[Tensor, " S"], k: int, room: int) -> int:
+    """How many vectors are held."""
+    size = len(like)
+    each = max(1, size * like.itemsize)
+    factor, more = _HELD
+    # Beside them are what is multiplied, and its product.
+    most = min(factor * k + more, room // each - _BESIDE)
+    if most >= size:
+        return size + 1
+    if most < k + _BESIDE:
+        raise HesseMemoryError(
+            f"memory: {k} eigenpairs take {k + 2 * _BESIDE} vectors of {readable_bytes(each)}, and"
+            f" {readable_bytes(room)} are there for them; ask for fewer, or give more with memory="
+        )
+    return most
+
+
+def _beginning(start: Eigenpairs | Tensor, subject: Subject) -> Float[Tensor, "K P"]:
+    """Vectors to begin from, as rows."""
+    given = start.vectors.T if isinstance(start, Eigenpairs) else start.T
+    if given.ndim != 2 or given.shape[1] != subject.size or not given.is_floating_point():
+        raise HesseValueError(
+            f"start: expected vectors of {subject.size} entries as columns, got"
+            f" {given.dtype} of shape {tuple(given.T.shape)}"
+        )
+    if not bool(given.isfinite().all()):
+        raise HesseValueError("start: has entries that are not finite (nan or inf)")
+    return given.detach().to(subject.form)
+
+
+def _rounded(residuals: Tensor, tolerance: float, scale: float) -> tuple[str, ...]:
+    """What is said where rounding decides how small residuals are."""
+    largest = float(residuals.max()) if len(residuals) else 0.0
+    if largest <= tolerance * scale:
+        return ()
+    dtype = str(residuals.dtype).removeprefix("torch.")
+    more = "; float64 decides more" if residuals.dtype != torch.float64 else ""
+    return (
+        f"residuals up to {largest / scale:.1e} of the largest |λ|, where {tolerance:.0e} was asked"
+        f" for: that is rounding, in products of {dtype}{more}",
+    )

@@ -1,0 +1,48 @@
+"""A number, how far it may be off, and what it took."""
+
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error.
+
+    Attributes:
+        value: the number.
+        error: its standard error, over the random vectors that were drawn; 0 where it is exact.
+        products: how many products with the matrix it took.
+        how: by what it was found.
+        exact: whether nothing was estimated, so that only rounding is left.
+        notes: what else is worth knowing.
+
+    Example:
+        >>> e = Estimate(3.25, 0.04, 60, "by 45 vectors")
+        >>> print(e)
+        3.25 ± 0.04 (standard error; 60 products, by 45 vectors)
+        >>> float(e), f"{e:.1f}"
+        (3.25, '3.2 ± 0.0')
+    """
+
+    value: float
+    error: float = 0.0
+    products: int = 0
+    how: str = ""
+    exact: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        error = "" if self.exact else f" ± {self.error:{spec}}"
+        return f"{self.value:{spec}}{error}"
+
+    def __str__(self) -> str:
+        taken = f"{self.products} product{'s' * (self.products != 1)}"
+        about = f"exact, {self.how}" if self.exact else f"standard error; {taken}, {self.how}"
+        error = "" if self.exact else f" ± {self.error:.2g}"
+        return "\n".join([f"{self.value:.6g}{error} ({about})", *self.notes])

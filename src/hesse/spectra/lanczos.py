@@ -1,0 +1,213 @@
+"""Extreme eigenpairs from products alone, in bounded memory: Lanczos' method with thick restarts.
+
+A Q = Q H + F E for the vectors Q that A was multiplied with and some more, F, that are to come: at
+first one, what the last product left over. When memory is full, the wanted Ritz vectors and some
+beyond them take the place of Q, with which the same holds. Vectors that an earlier run found are a
+beginning like another: what their products leave over is F.
+
+Every vector is made orthogonal to all others, twice. A space that began from one vector sees, of an
+eigenvalue that is there more than once, one vector alone: so once all are found, another space
+begins, from a vector orthogonal to them, and it is over when that brings nothing.
+
+Source: K. Wu and H. Simon, Thick-restart Lanczos method for large symmetric eigenvalue problems,
+SIAM J. Matrix Anal. Appl. 22 (2000), 602; with several vectors to come as A. Ruhe, Implementation
+aspects of band Lanczos algorithms, Math. Comp. 33 (1979), 680.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hesse.spectra.accuracy import random_vectors
+from hesse.spectra.basis import Basis
+from hesse.spectra.products import Products
+
+Which = Literal["largest", "smallest", "both", "magnitude"]
+# Products of the space that looks for what was missed: a tenth of those so far, and these bounds.
+_SHARE, _LEAST, _MOST = 0.1, 4, 12
+# Between two looks at the Ritz values.
+_EVERY = 2
+# What is left of a product that is smaller, in roundings of the largest eigenvalue, is rounding.
+_NOTHING = 10
+
+
+def wanted(values: Float[Tensor, " n"], k: int, which: Which) -> Int[Tensor, " k"]:
+    """The places of the k eigenvalues that are asked for among ascending ones, the first of them
+    first.
+
+    Example:
+        >>> wanted(torch.tensor([-3.0, 1.0, 2.0]), 2, "magnitude").tolist()
+        [0, 2]
+        >>> wanted(torch.tensor([-3.0, 1.0, 2.0]), 2, "both").tolist()
+        [2, 0]
+    """
+    order = torch.arange(len(values))
+    if which == "smallest":
+        return order[:k]
+    if which == "magnitude":
+        return values.abs().argsort(descending=True, stable=True)[:k]
+    if which == "largest":
+        return order.flip(0)[:k]
+    high = -(-k // 2)
+    return torch.cat([order.flip(0)[:high], order[: k - high].flip(0)])
+
+
+@final
+class Lanczos:
+    """A run of it.
+
+    Args:
+        product: v -> A v.
+        like: a vector of A's size, dtype and device.
+        k: how many eigenpairs.
+        which: which of them.
+        most: how many vectors may be held, k + 3 at the least unless that is all there are.
+        tolerance: a residual that is small enough, as a part of the largest |λ|.
+        generator: of the vectors that spaces begin from.
+        show: is told how many are found, now and then.
+    """
+
+    def __init__(
+        self,
+        product: Products,
+        like: Float[Tensor, " P"],
+        k: int,
+        which: Which,
+        most: int,
+        tolerance: float,
+        generator: torch.Generator,
+        show: Callable[[int], None],
+    ) -> None:
+        self._product, self._like, self._k, self._which = product, like, k, which
+        self._most, self._tolerance, self._random, self._show = most, tolerance, generator, show
+        self.basis = Basis(like, most)
+        self._n = 0  # how many were multiplied
+        self._H = torch.zeros(0, 0, dtype=torch.float64)
+        self._E = torch.zeros(0, 0, dtype=torch.float64)  # one row for each that is to come
+        self._eps = torch.finfo(like.dtype).eps
+        self.scale = 0.0  # the largest |λ| seen
+        self.found = False
+
+    def run(self, start: Float[Tensor, "K P"]) -> Float[Tensor, "k P"]:
+        """The eigenvectors, as rows; as good as they are where the products are used up."""
+        for vector in start:
+            self._begin(vector)
+        while not self.found:
+            complete = self._until_found()
+            before = self._values()
+            self._keep(self._k, to_come=False)
+            if not complete or self._n == len(self._like):
+                self.found = complete
+                break
+            self._begin_anew()
+            look = min(max(_SHARE * self._product.count, _LEAST), _MOST)
+            for _ in self._steps(look):
+                pass
+            if self._product.left < 1:
+                break
+            change = float((self._values() - before).abs().max())
+            self.found = change <= self._allowed
+        if self._n > self._k:
+            self._keep(self._k, to_come=False)
+        return torch.stack([self.basis[place] for place in range(min(self._k, self._n))])
+
+    @property
+    def _allowed(self) -> float:
+        return max(self._tolerance, _NOTHING * self._eps) * self.scale
+
+    def _until_found(self) -> bool:
+        """Steps until all residuals are small; whether they are."""
+        for count in self._steps():
+            if self._n < self._k or count % _EVERY and self.basis.count < self._most:
+                continue
+            places, S = self._ritz()
+            residuals = (self._E @ S[:, places]).norm(dim=0)
+            small = int((residuals <= self._tolerance * self.scale).sum())
+            self._show(small)
+            if small == self._k:
+                return True
+        return self._n == len(self._like)
+
+    def _steps(self, most: float = float("inf")) -> Iterator[int]:
+        """One product after another, at the most so many, as long as there are any."""
+        done = 0
+        while done < most and self._product.left >= 1 and self._n < len(self._like):
+            if self._n == self.basis.count:
+                # A Q = Q H: another space begins.
+                self._begin_anew()
+            if self.basis.count >= self._most and self._n > self._k + 1:
+                self._keep(self._k + (self._n - self._k) // 2)
+            self._step()
+            done += 1
+            yield done
+
+    def _step(self) -> None:
+        """Multiply the next vector; what is new in its product is one more to come."""
+        n = self._n
+        y = self._product(self.basis[n]).to(self._like, copy=True)
+        along = self.basis.orthogonalized(y)
+        H = torch.zeros(n + 1, n + 1, dtype=torch.float64)
+        H[:n, :n] = self._H
+        H[n, : n + 1] = H[: n + 1, n] = along[: n + 1]
+        rest = float(y.double().norm()) if y.numel() else 0.0
+        self.scale = max(self.scale, float(H.abs().max()))
+        E = torch.cat([self._E[1:], along[n + 1 :].unsqueeze(1)], dim=1)
+        if rest > self._smallest and self.basis.count < len(self._like):
+            self.basis.append(y.div_(rest))
+            new = torch.zeros(1, n + 1, dtype=torch.float64)
+            new[0, n] = rest
+            E = torch.cat([E, new])
+        self._H, self._E, self._n = H, E, n + 1
+
+    @property
+    def _smallest(self) -> float:
+        """What a product leaves over that need not be followed: far within what is asked for."""
+        return max(_NOTHING * self._eps, 0.01 * self._tolerance) * self.scale
+
+    def _begin_anew(self) -> None:
+        """One vector to come, drawn, orthogonal to all."""
+        while not self._begin(random_vectors(1, self._like, self._random)[0]):
+            pass
+
+    def _begin(self, vector: Float[Tensor, " P"]) -> bool:
+        """One vector to come; whether there is anything new in it."""
+        v = vector.clone()
+        size = float(v.norm())
+        if not size > 0:
+            return False
+        v /= size
+        self.basis.orthogonalized(v)
+        rest = float(v.norm())
+        if rest <= 100 * self._eps:
+            return False
+        v /= rest
+        # Of little the rounding is large: once more.
+        self.basis.orthogonalized(v)
+        self.basis.append(v.div_(v.norm()))
+        self._E = torch.cat([self._E, torch.zeros(1, self._n, dtype=torch.float64)])
+        return True
+
+    def _ritz(self) -> tuple[Int[Tensor, " k"], Float[Tensor, "n n"]]:
+        values, S = torch.linalg.eigh(self._H)
+        self.scale = max(self.scale, float(values.abs().max()))
+        return wanted(values, self._k, self._which), S
+
+    def _values(self) -> Float[Tensor, " k"]:
+        """The wanted Ritz values; by size where the sign does not matter."""
+        values = torch.linalg.eigvalsh(self._H)
+        found = values[wanted(values, self._k, self._which)]
+        return found.abs() if self._which == "magnitude" else found
+
+    def _keep(self, count: int, to_come: bool = True) -> None:
+        """Wanted Ritz vectors alone, with or without what is to come."""
+        values, S = torch.linalg.eigh(self._H)
+        places = wanted(values, min(count, len(values)), self._which)
+        coming = self.basis.count - self._n
+        if not to_come:
+            self.basis.drop(coming)
+            coming, self._E = 0, self._E[:0]
+        self.basis.turn(S[:, places], coming)
+        self._H, self._E, self._n = torch.diag(values[places]), self._E @ S[:, places], len(places)

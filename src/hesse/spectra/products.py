@@ -1,0 +1,80 @@
+"""Products with a symmetric matrix, counted and looked at."""
+
+import math
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.errors import HesseValueError
+from hesse.linear_operators.linear_operator import LinearOperator
+
+
+@final
+class Products:
+    """v -> A v, counted.
+
+    Attributes:
+        count: how many were taken.
+        like: an empty tensor of A's dtype and device.
+        places: the rows and columns of A that vectors have, where that is not all.
+        unit: what products are divided by, a power of two: squares of what is very large or very
+            small are no numbers.
+    """
+
+    places: Tensor | None
+
+    def __init__(self, operator: LinearOperator, most: int | None = None) -> None:
+        self._operator, self._most = operator, most
+        self.count, self.places, self.unit = 0, None, 1.0
+        self.like = torch.empty(0, dtype=operator.dtype, device=operator.device)
+
+    @property
+    def left(self) -> float:
+        """How many more may be taken."""
+        return float("inf") if self._most is None else self._most - self.count
+
+    def __call__(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """A v.
+
+        Raises:
+            HesseValueError: the product has entries that are not finite.
+        """
+        self.count += 1
+        if self.places is None:
+            return self._checked(self._operator @ v)
+        whole = v.new_zeros(self._operator.shape[1])
+        whole[self.places] = v
+        return self._checked(self._operator @ whole)[self.places]
+
+    def matrix(self, V: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
+        """A V."""
+        self.count += V.shape[1]
+        return self._checked(self._operator @ V)
+
+    def rows(self, V: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
+        """A v for each row, as rows: new memory, in one piece."""
+        return self.matrix(V.T.contiguous()).T.contiguous()
+
+    def measure(self, product: Tensor) -> Tensor:
+        """Take the unit from a product, the first; the product in it."""
+        largest = float(product.abs().max()) if product.numel() else 0.0
+        self.unit = 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
+        return self._in_units(product)
+
+    def _checked(self, product: Tensor) -> Tensor:
+        # A sum is one pass, and finite only where every entry is; it may overflow where they are.
+        if not bool(product.sum().isfinite()) and not bool(product.isfinite().all()):
+            raise HesseValueError(
+                "what: its product with a vector of finite numbers has entries that are not finite"
+            )
+        return self._in_units(product)
+
+    def _in_units(self, product: Tensor) -> Tensor:
+        # Twice the root: one over a very small unit is no number.
+        if self.unit == 1.0:
+            return product
+        exponent = math.frexp(self.unit)[1] - 1
+        half = exponent // 2
+        return product.mul(2.0**-half).mul_(2.0 ** (half - exponent))

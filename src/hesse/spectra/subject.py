@@ -1,0 +1,271 @@
+"""What is asked about: a symmetric matrix by its products, and what else is known of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement
+from typing import Any, TypeVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hesse.cost import Cost, cost_with_curvature
+from hesse.curvatures.curvature import Curvature
+from hesse.errors import HesseError, HesseValueError
+from hesse.exact.diagonal import diagonal
+from hesse.exact.hessian import hessian
+from hesse.exact.plan import Plan
+from hesse.exact.planning import plan
+from hesse.layout import Layout
+from hesse.linear_operators.conversion import as_operator
+from hesse.linear_operators.given import MatrixOperator
+from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.process.memory import enough_memory
+from hesse.products.hessian_operator import HessianOperator, operator
+from hesse.spectra.products import Products
+
+T = TypeVar("T")
+# About so many products an estimate takes: what is exact may cost as much.
+_PRODUCTS = 100
+# A matrix of so many rows is built where it costs no more: eigenvalues take a part of a second.
+_ROWS = 1000
+# Operations of a product, for each parameter and sample: twice a gradient's.
+_OPERATIONS = 12
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The whole matrix.
+
+    Attributes:
+        entries: (P, P), symmetric.
+        how: how it came to be there.
+        products: how many products it took.
+    """
+
+    entries: Float[Tensor, "P P"]
+    how: str
+    products: int = 0
+
+
+@final
+class Subject:
+    """A symmetric matrix that is asked about.
+
+    Args:
+        layout: the names of its parts.
+        make: its operator, made when it is first multiplied with.
+        given: a matrix that is there.
+        cost: the cost whose curvature it is, if it is one's.
+        names: the parameters that are asked about, of those of the cost.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        make: Callable[[], LinearOperator],
+        given: Matrix | None = None,
+        cost: Cost | None = None,
+        blocks: BlockHessian | None = None,
+    ) -> None:
+        self.layout, self._make, self._given, self._cost = layout, make, given, cost
+        self._blocks = blocks
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return self.layout.size
+
+    @cached_property
+    def form(self) -> Tensor:
+        """An empty tensor of the matrix's dtype and device."""
+        if self._cost is not None:
+            return torch.empty(0, dtype=self._cost.dtype, device=self._cost.device)
+        return torch.empty(0, dtype=self.operator.dtype, device=self.operator.device)
+
+    @cached_property
+    def operator(self) -> LinearOperator:
+        """By which it is multiplied with."""
+        return self._make()
+
+    def products(self, most: int | None = None) -> Products:
+        """Products that are counted."""
+        return Products(self.operator, most)
+
+    @cached_property
+    def matrix(self) -> Matrix | None:
+        """The whole matrix, where it is there, or costs no more than an estimate does."""
+        if self._given is not None:
+            return self._given
+        if self._cost is not None and self.size <= _ROWS:
+            pairs = tuple(combinations_with_replacement(self.layout.names, 2))
+            if self.size <= _PRODUCTS or self._affordable(plan(self._cost, pairs=pairs, **self._of)):
+                H = hessian(self._cost, pairs=pairs, **self._of)
+                return Matrix(_dense(H, self.layout), "of the whole matrix")
+        if self._cost is None and self.size <= _PRODUCTS:
+            return self._by_products()
+        return None
+
+    def _by_products(self) -> Matrix:
+        operator = self.operator
+        unit = torch.eye(self.size, dtype=operator.dtype, device=operator.device)
+        columns = Products(operator).matrix(unit)
+        return Matrix((columns + columns.T) / 2, "of the whole matrix", self.size)
+
+    def diagonal(self) -> dict[str, Tensor] | None:
+        """The exact diagonal by name, where it costs no more than an estimate does."""
+        matrix = self._given
+        if matrix is not None:
+            return self.layout.unflatten(matrix.entries.diagonal().clone())
+        if self._cost is None:
+            found = self.matrix
+            return None if found is None else self.layout.unflatten(found.entries.diagonal())
+        if not self._affordable(plan(self._cost, diagonal=True, **self._of)):
+            return None
+        entries = diagonal(self._cost, **self._of)
+        return {name: entries[name] for name in self.layout.names}
+
+    @property
+    def _of(self) -> dict[str, Any]:
+        # A function's default would ask for the Hessian.
+        assert self._cost is not None
+        return {"curvature": self._cost.curvature}
+
+    def _affordable(self, planned: Plan) -> bool:
+        """Whether what is planned takes no more than the products of an estimate. By counts, not
+        by a clock: the same on every machine."""
+        assert self._cost is not None
+        sizes = self._cost.layout.sizes
+        columns = sum(sizes[name] for name in planned.by_columns)
+        product = _OPERATIONS * self._cost.layout.size * max(1, self._cost.samples)
+        return (
+            not planned.too_large
+            and columns <= _PRODUCTS
+            and planned.operations <= _PRODUCTS * product
+        )
+
+    def part(self, names: tuple[str, ...]) -> "Subject":
+        """The block of some parts with themselves."""
+        layout = _only(self.layout, names)
+        given, blocks = None, self._blocks
+        if self._given is not None:
+            places = torch.cat(
+                [torch.arange(self.size)[self.layout.slice(name)] for name in names]
+            ).to(self._given.entries.device)
+            given = Matrix(self._given.entries[places][:, places], self._given.how)
+        elif blocks is not None and all(
+            pair in blocks.pairs for pair in combinations_with_replacement(names, 2)
+        ):
+            given = Matrix(_dense(blocks, layout), "of the whole block")
+        return Subject(layout, lambda: self.operator[list(names), list(names)], given, self._cost)
+
+
+def subject(
+    what: Any, curvature: str | Curvature = "hessian", memory: int | None = None
+) -> Subject:
+    """What is asked about, checked; nothing is computed of a cost.
+
+    Raises:
+        HesseTypeError: nothing that is or has a matrix.
+        HesseValueError: a matrix that is not symmetric, or a curvature of what is not a cost.
+    """
+    if isinstance(what, Cost):
+        cost = cost_with_curvature(what, curvature)
+        return Subject(
+            cost.layout,
+            lambda: operator(cost, curvature=cost.curvature, memory=memory),
+            cost=cost,
+        )
+    if curvature != "hessian":
+        raise HesseValueError(
+            f"curvature: {curvature!r} is asked for of a cost, and what is a {type(what).__name__},"
+            " which has its own; give the cost, or hesse.operator(cost, curvature=...)"
+        )
+    found = as_operator(what)
+    if isinstance(found, HessianOperator):
+        return Subject(found.layout, lambda: found, cost=found.cost)
+    if isinstance(found, MatrixOperator):
+        entries = _symmetric(found.matrix)
+        return Subject(found.layout, lambda: found, Matrix(entries, "of the matrix given"))
+    M, N = found.shape
+    if M != N or not (found.is_symmetric or _seems_symmetric(found)):
+        raise _not_symmetric(f"{M} x {N}" if M != N else "of which uᵀ A v is not vᵀ A u")
+    blocks = what if isinstance(what, BlockHessian) else None
+    return Subject(found.layout, lambda: found, blocks=blocks)
+
+
+@enough_memory()
+def answered(
+    what: Any,
+    curvature: str | Curvature,
+    by: Any,
+    memory: int | None,
+    answer: Callable[[Subject], T],
+) -> T | dict[str, T]:
+    """An answer for the whole, or one for each parameter or layer, by its name.
+
+    Raises:
+        HesseValueError: ``by`` is none of ``None``, ``"parameter"`` and ``"layer"``.
+    """
+    if by not in (None, "parameter", "layer"):
+        raise HesseValueError(f"by: expected None, 'parameter' or 'layer', got {by!r}")
+    whole = subject(what, curvature, memory)
+    if by is None:
+        return answer(whole)
+    groups = (
+        whole.layout.layers
+        if by == "layer"
+        else {name: (name,) for name in whole.layout.names}
+    )
+    return {name: answer(whole.part(names)) for name, names in groups.items()}
+
+
+def _only(layout: Layout, names: tuple[str, ...]) -> Layout:
+    return Layout(names, tuple(layout.shape(name) for name in names))
+
+
+def _dense(H: BlockHessian, layout: Layout) -> Float[Tensor, "P P"]:
+    """The blocks of some parameters as one matrix."""
+    if H.matrix is not None and H.layout == layout:
+        return H.matrix
+    return torch.cat(
+        [torch.cat([H.flat(a, b) for b in layout.names], dim=1) for a in layout.names]
+    )
+
+
+def _symmetric(matrix: Float[Tensor, "M N"]) -> Float[Tensor, "P P"]:
+    """A matrix that is symmetric but for rounding, as products such as XᵀX are, made exactly so."""
+    M, N = matrix.shape
+    if M != N:
+        raise _not_symmetric(f"{M} x {N}")
+    if torch.equal(matrix, matrix.T):
+        return matrix
+    apart = float((matrix - matrix.T).abs().max())
+    largest = float(matrix.abs().max())
+    if apart > 10 * M * torch.finfo(matrix.dtype).eps * largest:
+        raise _not_symmetric(f"whose entries differ from those across by up to {apart:.2g}")
+    return (matrix + matrix.T) / 2
+
+
+def _seems_symmetric(A: LinearOperator) -> bool:
+    """Whether uᵀ A v = vᵀ A u, for vectors drawn at random: equal by chance with probability 0."""
+    random = torch.Generator("cpu").manual_seed(0)
+    u, v = (
+        torch.randn(A.shape[1], generator=random, dtype=torch.float64, device="cpu").to(
+            A.device, A.dtype
+        )
+        for _ in range(2)
+    )
+    Au, Av = A @ u, A @ v
+    size = float(Au.norm() * v.norm() + Av.norm() * u.norm())
+    return abs(float(u @ Av - v @ Au)) <= 10 * torch.finfo(A.dtype).eps * size
+
+
+def _not_symmetric(why: str) -> HesseError:
+    return HesseValueError(
+        f"what: expected a symmetric matrix, got one {why}; its symmetric part is (A + A.T) / 2,"
+        " and A.T @ A has the squares of its singular values"
+    )
