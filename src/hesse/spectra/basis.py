@@ -23,7 +23,7 @@ class Basis:
     """
 
     def __init__(self, like: Float[Tensor, " P"], expected: int) -> None:
-        self._like, self.count = like, 0
+        self.like, self.count = like, 0
         bytes_each = max(1, like.numel() * like.itemsize)
         self._rows = max(1, min(expected, _PIECE // bytes_each))
         self._strip = max(1, _STRIP // (like.itemsize * max(1, expected)))
@@ -36,7 +36,7 @@ class Basis:
     def append(self, v: Float[Tensor, " P"]) -> None:
         """One more, orthogonal to the others already."""
         if self.count == len(self._pieces) * self._rows:
-            self._pieces.append(self._like.new_empty(self._rows, len(self._like)))
+            self._pieces.append(self.like.new_empty(self._rows, len(self.like)))
         self._pieces[self.count // self._rows][self.count % self._rows] = v
         self.count += 1
 
@@ -71,9 +71,9 @@ class Basis:
         """Of the first n vectors make the m columns of Q S, and keep the last ``kept`` after
         them."""
         n, m = S.shape
-        turned = S.T.to(self._like)
+        turned = S.T.to(self.like)
         pieces = self._filled()
-        for start in range(0, len(self._like), self._strip):
+        for start in range(0, len(self.like), self._strip):
             strip = slice(start, start + self._strip)
             rows = torch.cat([piece[:, strip] for piece in pieces])
             made = torch.cat([turned @ rows[:n], rows[self.count - kept :]])

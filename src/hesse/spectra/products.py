@@ -10,6 +10,9 @@ from torch import Tensor
 from hesse.errors import HesseValueError
 from hesse.linear_operators.linear_operator import LinearOperator
 
+# Bytes of vectors that are multiplied together.
+_TOGETHER = 2**26
+
 
 @final
 class Products:
@@ -54,8 +57,12 @@ class Products:
         return self._checked(self._operator @ V)
 
     def rows(self, V: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
-        """A v for each row, as rows: new memory, in one piece."""
-        return self.matrix(V.T.contiguous()).T.contiguous()
+        """A v for each row, as rows: small ones together, large ones one by one."""
+        together = _TOGETHER // max(1, V.shape[1] * V.itemsize)
+        if together <= 1:
+            return torch.stack([self(v) for v in V])
+        pieces = [self.matrix(piece.T.contiguous()).T for piece in V.split(together)]
+        return torch.cat(pieces).contiguous()
 
     def measure(self, product: Tensor) -> Tensor:
         """Take the unit from a product, the first; the product in it."""

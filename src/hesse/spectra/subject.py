@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
-from typing import Any, TypeVar, final
+from typing import Any, Literal, TypeVar, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,8 @@ from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.spectra.products import Products
 
 T = TypeVar("T")
+# Whether to be exact: where that is as cheap, in any case, or not at all.
+Method = Literal["auto", "exact", "estimate"]
 # About so many products an estimate takes: what is exact may cost as much.
 _PRODUCTS = 100
 # A matrix of so many rows is built where it costs no more: eigenvalues take a part of a second.
@@ -60,7 +62,8 @@ class Subject:
         make: its operator, made when it is first multiplied with.
         given: a matrix that is there.
         cost: the cost whose curvature it is, if it is one's.
-        names: the parameters that are asked about, of those of the cost.
+        blocks: some of its blocks.
+        whole: what it is a part of.
     """
 
     def __init__(
@@ -70,9 +73,12 @@ class Subject:
         given: Matrix | None = None,
         cost: Cost | None = None,
         blocks: BlockHessian | None = None,
+        whole: "Subject | None" = None,
     ) -> None:
         self.layout, self._make, self._given, self._cost = layout, make, given, cost
-        self._blocks = blocks
+        self._blocks, self._whole = blocks, whole
+        # Of the whole, for all parts; empty where it costs too much.
+        self._diagonal: dict[str, Tensor] | None = None
 
     @property
     def size(self) -> int:
@@ -101,13 +107,21 @@ class Subject:
         if self._given is not None:
             return self._given
         if self._cost is not None and self.size <= _ROWS:
-            pairs = tuple(combinations_with_replacement(self.layout.names, 2))
-            if self.size <= _PRODUCTS or self._affordable(plan(self._cost, pairs=pairs, **self._of)):
-                H = hessian(self._cost, pairs=pairs, **self._of)
-                return Matrix(_dense(H, self.layout), "of the whole matrix")
+            planned = plan(self._cost, pairs=self._pairs, **self._of)
+            if self.size <= _PRODUCTS or self._affordable(planned):
+                return self._built()
         if self._cost is None and self.size <= _PRODUCTS:
             return self._by_products()
         return None
+
+    @property
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        return tuple(combinations_with_replacement(self.layout.names, 2))
+
+    def _built(self) -> Matrix:
+        assert self._cost is not None
+        H = hessian(self._cost, pairs=self._pairs, **self._of)
+        return Matrix(_dense(H, self.layout), "of the whole matrix")
 
     def _by_products(self) -> Matrix:
         operator = self.operator
@@ -115,18 +129,30 @@ class Subject:
         columns = Products(operator).matrix(unit)
         return Matrix((columns + columns.T) / 2, "of the whole matrix", self.size)
 
-    def diagonal(self) -> dict[str, Tensor] | None:
-        """The exact diagonal by name, where it costs no more than an estimate does."""
-        matrix = self._given
-        if matrix is not None:
-            return self.layout.unflatten(matrix.entries.diagonal().clone())
-        if self._cost is None:
-            found = self.matrix
-            return None if found is None else self.layout.unflatten(found.entries.diagonal())
-        if not self._affordable(plan(self._cost, diagonal=True, **self._of)):
-            return None
-        entries = diagonal(self._cost, **self._of)
-        return {name: entries[name] for name in self.layout.names}
+    def diagonal(self, whatever: bool = False) -> dict[str, Tensor] | None:
+        """The exact diagonal by name, where it costs no more than an estimate does, or whatever it
+        costs."""
+        whole = self._whole or self
+        if whole._diagonal is None or (whatever and not whole._diagonal):
+            whole._diagonal = whole._exact_diagonal(whatever) or {}
+        found = whole._diagonal or (self._exact_diagonal(whatever) or {})
+        return {name: found[name] for name in self.layout.names} if found else None
+
+    def _exact_diagonal(self, whatever: bool) -> dict[str, Tensor] | None:
+        if self._cost is not None and self._given is None:
+            if self._whole is not None:
+                return None
+            if not (whatever or self._affordable(plan(self._cost, diagonal=True, **self._of))):
+                return None
+            return dict(diagonal(self._cost, **self._of))
+        matrix = self.matrix or (self._by_products() if whatever else None)
+        return None if matrix is None else self.layout.unflatten(matrix.entries.diagonal())
+
+    def exact(self) -> Matrix:
+        """The whole matrix, whatever it costs."""
+        if self.matrix is not None:
+            return self.matrix
+        return self._built() if self._cost is not None else self._by_products()
 
     @property
     def _of(self) -> dict[str, Any]:
@@ -160,7 +186,13 @@ class Subject:
             pair in blocks.pairs for pair in combinations_with_replacement(names, 2)
         ):
             given = Matrix(_dense(blocks, layout), "of the whole block")
-        return Subject(layout, lambda: self.operator[list(names), list(names)], given, self._cost)
+        return Subject(
+            layout,
+            lambda: self.operator[list(names), list(names)],
+            given,
+            self._cost,
+            whole=self,
+        )
 
 
 def subject(
@@ -215,12 +247,26 @@ def answered(
     whole = subject(what, curvature, memory)
     if by is None:
         return answer(whole)
-    groups = (
-        whole.layout.layers
-        if by == "layer"
-        else {name: (name,) for name in whole.layout.names}
-    )
-    return {name: answer(whole.part(names)) for name, names in groups.items()}
+    layers = {name: (name,) for name in whole.layout.names} if by == "parameter" else None
+    return {
+        name: answer(whole.part(names))
+        for name, names in (layers or whole.layout.layers).items()
+    }
+
+
+def require_method(method: Any) -> None:
+    """One of those that there are."""
+    if method not in get_args(Method):
+        raise HesseValueError(
+            f"method: expected one of {', '.join(map(repr, get_args(Method)))}, got {method!r}"
+        )
+
+
+def chosen_matrix(subject: Subject, method: Method) -> Matrix | None:
+    """The whole matrix, where that is how it is to be done."""
+    if method == "estimate":
+        return None
+    return subject.exact() if method == "exact" else subject.matrix
 
 
 def _only(layout: Layout, names: tuple[str, ...]) -> Layout:
