@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation, Formula
     from hesse.derivation.derive import derive
     from hesse.derivation.sources.networks.network import Network
-    from hesse.plot import ErrorCurve, HeatMap, Plane, Slice, Spectrum
+    from hesse.plot import Density, ErrorCurve, HeatMap, Layers, Plane, Slice, Spectrum
+    from hesse.spectra.condition import condition_number
+    from hesse.spectra.density import density
+    from hesse.spectra.diagonal import EstimatedDiagonal, estimated_diagonal
+    from hesse.spectra.eigenpairs import Eigenpairs, eigenpairs
+    from hesse.spectra.estimate import Estimate
+    from hesse.spectra.layers import layers
+    from hesse.spectra.logdet import effective_dimension, logdet
+    from hesse.spectra.trace import squared_norm, trace
 
 from hesse.version import __version__ as __version__
 
@@ -49,15 +57,20 @@ __all__ = [
     "BlockHessian",
     "Certificate",
     "Cost",
+    "Density",
     "Derivation",
     "DiagonalOperator",
+    "Eigenpairs",
     "ErrorCurve",
+    "Estimate",
+    "EstimatedDiagonal",
     "Formula",
     "FunctionOperator",
     "HeatMap",
     "HesseError",
     "HessianOperator",
     "JacobianOperator",
+    "Layers",
     "Layout",
     "LinearOperator",
     "LowRank",
@@ -75,32 +88,55 @@ __all__ = [
     "Trust",
     "as_operator",
     "covariance",
+    "condition_number",
+    "density",
     "derive",
     "diagonal",
+    "effective_dimension",
+    "eigenpairs",
+    "estimated_diagonal",
     "gradient",
     "hessian",
     "inverse",
     "jacobian",
     "kfac",
+    "layers",
     "load",
+    "logdet",
     "minimize",
     "operator",
     "per_sample",
     "plan",
     "quadratic",
     "solve",
+    "squared_norm",
+    "trace",
     "value",
 ]
 
 
-# Formulas and pictures are fetched when they are first asked for: what wants numbers should not
-# wait for them.
+# Formulas, pictures and spectra are fetched when they are first asked for: what wants a Hessian
+# should not wait for them.
 _LATER = {
     "derive": "hesse.derivation.derive",
     "Derivation": "hesse.derivation.derivation",
     "Formula": "hesse.derivation.derivation",
     "Network": "hesse.derivation.sources.networks.network",
-    **dict.fromkeys(("ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"), "hesse.plot"),
+    "Eigenpairs": "hesse.spectra.eigenpairs",
+    "Estimate": "hesse.spectra.estimate",
+    "EstimatedDiagonal": "hesse.spectra.diagonal",
+    "condition_number": "hesse.spectra.condition",
+    "density": "hesse.spectra.density",
+    "effective_dimension": "hesse.spectra.logdet",
+    "eigenpairs": "hesse.spectra.eigenpairs",
+    "estimated_diagonal": "hesse.spectra.diagonal",
+    "layers": "hesse.spectra.layers",
+    "logdet": "hesse.spectra.logdet",
+    "squared_norm": "hesse.spectra.trace",
+    "trace": "hesse.spectra.trace",
+    **dict.fromkeys(
+        ("Density", "ErrorCurve", "HeatMap", "Layers", "Plane", "Slice", "Spectrum"), "hesse.plot"
+    ),
 }
 
 

@@ -287,6 +287,71 @@ def minimize(
         say(f"wrote {out}")
 
 
+@app.command(help_epilogue=f"Example: hesse layers {EXAMPLE} --figure layers.png", sort_key=6)
+def layers(
+    arguments: ModelArguments,
+    *,
+    curvature: Curvature = "hessian",
+    tolerance: Annotated[
+        float, Parameter(help="Of a trace that is estimated, its standard error relative to it.")
+    ] = 0.05,
+    seed: Annotated[int, Parameter(help="Of the random vectors of estimates.")] = 0,
+    figure: Annotated[
+        Path | None, Parameter(help="Draw the table as bars to this .png, .pdf or .svg file.")
+    ] = None,
+) -> None:
+    """Show how sharp the cost is, by layer and as a whole: parameters, trace, largest eigenvalue."""
+    from hesse.taylor.checks import require_positive
+
+    check_writable("--figure", figure, FIGURES)
+    if figure is not None:
+        require("matplotlib", "plot", "--figure")
+    require_positive(tolerance, "tolerance")
+    budget, cost = arguments.bytes, arguments.cost()
+    found = hesse.layers(
+        cost, relative_error=tolerance, curvature=curvature, seed=seed, memory=budget
+    )
+    say(f"{cost}\n")
+    say(found)
+    if figure is not None:
+        save_figure(figure, "--figure", found.plot)
+        say(f"wrote {figure}")
+
+
+@app.command(
+    help_epilogue=f"Example: hesse spectrum {EXAMPLE} --count 5 --figure density.png", sort_key=7
+)
+def spectrum(
+    arguments: ModelArguments,
+    *,
+    count: Annotated[int, Parameter(help="How many eigenvalues of each end.")] = 5,
+    curvature: Curvature = "hessian",
+    seed: Annotated[int, Parameter(help="Of the random vectors of estimates.")] = 0,
+    figure: Annotated[
+        Path | None,
+        Parameter(help="Draw the density of the eigenvalues to this .png, .pdf or .svg file."),
+    ] = None,
+) -> None:
+    """Show the trace and the eigenvalues at both ends of the spectrum, with residuals."""
+    from hesse.taylor.checks import require_integer
+
+    check_writable("--figure", figure, FIGURES)
+    if figure is not None:
+        require("matplotlib", "plot", "--figure")
+    require_integer(count, "count", 1)
+    budget, cost = arguments.bytes, arguments.cost()
+    operator = hesse.operator(cost, curvature=curvature, memory=budget)
+    say(f"{cost}\n")
+    say(f"trace: {hesse.trace(operator, seed=seed, memory=budget)}")
+    most = min(2 * count, cost.layout.size)
+    say(hesse.eigenpairs(operator, most, "both", seed=seed, memory=budget))
+    if figure is not None:
+        density = hesse.density(operator, seed=seed, memory=budget)
+        assert isinstance(density, hesse.Density)
+        save_figure(figure, "--figure", density.plot)
+        say(f"wrote {figure}")
+
+
 # Three examples, one for each of its sources; the other commands have one.
 DERIVE = """Examples:
 hesse derive "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)" --wrt W1,W2
@@ -294,7 +359,7 @@ hesse derive --network 2-3-1 --html page.html
 hesse derive model.py:net --data digits.npz --loss cross_entropy"""
 
 
-@app.command(help_epilogue=DERIVE, sort_key=6)
+@app.command(help_epilogue=DERIVE, sort_key=8)
 def derive(
     source: Annotated[
         str | None,

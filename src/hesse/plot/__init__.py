@@ -5,8 +5,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hesse.plot.density import Density
     from hesse.plot.error_curve import ErrorCurve
     from hesse.plot.heat_map import HeatMap
+    from hesse.plot.layers import Layers
     from hesse.plot.plane import Plane
     from hesse.plot.slice import Slice
     from hesse.plot.spectrum import Spectrum
@@ -14,14 +16,16 @@ if TYPE_CHECKING:
 # A picture is fetched when it is asked for: a result can draw itself (`BlockHessian.plot`) without
 # knowing the others, some of which stand on what is made of results.
 _MODULES = {
+    "Density": "density",
     "ErrorCurve": "error_curve",
     "HeatMap": "heat_map",
+    "Layers": "layers",
     "Plane": "plane",
     "Slice": "slice",
     "Spectrum": "spectrum",
 }
 
-__all__ = ["ErrorCurve", "HeatMap", "Plane", "Slice", "Spectrum"]
+__all__ = ["Density", "ErrorCurve", "HeatMap", "Layers", "Plane", "Slice", "Spectrum"]
 
 
 def __getattr__(name: str) -> Any:

@@ -130,7 +130,7 @@ class _Deflated:
         self._basis = Basis(like, min(self._most, _MOST_STEPS))
         # Drawn before the basis is, which does not depend on them.
         self._probes = self._normalized(random_vectors(LEAST_PROBES, like, self._random), size)
-        self._products = product.measure(product.rows(self._probes))
+        self._products = product.rows(self._probes)
         self._later: list[Samples] = []
         self._inside, self._gains = 0.0, list[float]()
         self._next = self._normalized(random_vectors(1, like, self._random), 1)[0]

@@ -1,9 +1,8 @@
 """Some eigenvalues with their eigenvectors, and how good they are."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, final, get_args, overload
+from typing import Any, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -25,11 +24,9 @@ from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import random_vectors, require_memory, require_seed
 from hesse.spectra.lanczos import Lanczos, Which, wanted
 from hesse.spectra.products import Products
-from hesse.spectra.subject import Subject, answered
+from hesse.spectra.subject import ROWS, Subject, answered
 from hesse.taylor.checks import require_integer, require_positive
 
-# A matrix that is there is decomposed up to so many rows, which takes seconds.
-_ROWS = 2000
 # Vectors that are held, where there is the memory: beyond so many they save no products.
 _HELD = 4, 40
 # Of a search that leads nowhere the end.
@@ -186,29 +183,39 @@ def eigenpairs(
 
     def answer(subject: Subject) -> Eigenpairs:
         many = k if by is None else min(k, subject.size)
-        return _eigenpairs(
-            subject, many, which, tolerance, start, most, seed, memory, progress
+        return eigenpairs_of(
+            subject,
+            many,
+            which,
+            tolerance=tolerance,
+            start=start,
+            products=most,
+            seed=seed,
+            memory=memory,
+            progress=progress,
         )
 
     return answered(what, curvature, by, memory, answer)
 
 
-def _eigenpairs(
+def eigenpairs_of(
     subject: Subject,
     k: int,
     which: Which,
+    *,
     tolerance: float,
-    start: Eigenpairs | Tensor | None,
     products: int,
     seed: int,
     memory: int | None,
     progress: bool | None,
+    start: Eigenpairs | Tensor | None = None,
 ) -> Eigenpairs:
+    """Those of what is asked about, of arguments that are checked."""
     if k > subject.size:
         raise HesseValueError(f"k: expected at most {subject.size} eigenpairs, got {k}")
     beginning = None if start is None else _beginning(start, subject)
     matrix = subject.matrix
-    if matrix is not None and (subject.size <= _ROWS or 10 * k > subject.size):
+    if matrix is not None and (subject.size <= ROWS or 10 * k > subject.size):
         return _decomposed(subject, k, which, tolerance)
     product = subject.products(products)
     return _searched(subject, product, k, which, tolerance, beginning, seed, memory, progress)
@@ -252,7 +259,7 @@ def _searched(
     random = torch.Generator("cpu").manual_seed(seed)
     # A random vector shows which rows are zeros.
     drawn = random_vectors(1, product.like.new_empty(subject.size), random)[0]
-    first = product.measure(product(drawn))
+    first = product(drawn)
     product.places = _rows_that_matter(first, k)
     if product.places is not None:
         first, drawn = first[product.places], drawn[product.places]
@@ -274,9 +281,7 @@ def _searched(
                 line.show(f"eigenpairs: {found} of {k} found, {product.count} products")
 
         least = _ROUNDINGS * torch.finfo(first.dtype).eps
-        search = Lanczos(
-            product, first, k, which, most, max(tolerance, least), random, show
-        )
+        search = Lanczos(product, first, k, which, most, max(tolerance, least), random, show)
         rows = search.run(beginning)
     values, residuals = first.new_empty(len(rows)), first.new_empty(len(rows))
     for place, row in enumerate(rows):
@@ -287,9 +292,7 @@ def _searched(
     order = wanted(values.cpu().sort().values, len(rows), which)
     order = values.cpu().argsort()[order].to(values.device)
     if not search.found:
-        notes = (
-            f"{product.count} products did not do; start= this result goes on from here",
-        )
+        notes = (f"{product.count} products did not do; start= this result goes on from here",)
     return Eigenpairs(
         product.unit * values[order],
         product.unit * residuals[order],

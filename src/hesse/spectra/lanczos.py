@@ -81,7 +81,8 @@ class Lanczos:
         generator: torch.Generator,
         show: Callable[[int], None],
     ) -> None:
-        self._product, self._like, self._k, self._which = product, like, k, which
+        self._product, self._like, self._k = product, like, k
+        self._which: Which = which
         self._most, self._tolerance, self._random, self._show = most, tolerance, generator, show
         self.basis = Basis(like, most)
         self._n = 0  # how many were multiplied
@@ -121,7 +122,7 @@ class Lanczos:
     def _until_found(self) -> bool:
         """Steps until all residuals are small; whether they are."""
         for count in self._steps():
-            if self._n < self._k or count % _EVERY and self.basis.count < self._most:
+            if self._n < self._k or (count % _EVERY and self.basis.count < self._most):
                 continue
             places, S = self._ritz()
             residuals = (self._E @ S[:, places]).norm(dim=0)
@@ -147,7 +148,7 @@ class Lanczos:
     def _step(self) -> None:
         """Multiply the next vector; what is new in its product is one more to come."""
         n = self._n
-        y = self._product(self.basis[n]).to(self._like, copy=True)
+        y = self._product(self.basis[n])
         along = self.basis.orthogonalized(y)
         H = torch.zeros(n + 1, n + 1, dtype=torch.float64)
         H[:n, :n] = self._H

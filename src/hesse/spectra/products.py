@@ -22,15 +22,15 @@ class Products:
         count: how many were taken.
         like: an empty tensor of A's dtype and device.
         places: the rows and columns of A that vectors have, where that is not all.
-        unit: what products are divided by, a power of two: squares of what is very large or very
-            small are no numbers.
+        unit: what products are divided by, a power of two, as large as the first of them: squares
+            of what is very large or very small are no numbers.
     """
 
     places: Tensor | None
 
     def __init__(self, operator: LinearOperator, most: int | None = None) -> None:
         self._operator, self._most = operator, most
-        self.count, self.places, self.unit = 0, None, 1.0
+        self.count, self.places, self.unit, self._measured = 0, None, 1.0, False
         self.like = torch.empty(0, dtype=operator.dtype, device=operator.device)
 
     @property
@@ -64,24 +64,20 @@ class Products:
         pieces = [self.matrix(piece.T.contiguous()).T for piece in V.split(together)]
         return torch.cat(pieces).contiguous()
 
-    def measure(self, product: Tensor) -> Tensor:
-        """Take the unit from a product, the first; the product in it."""
-        largest = float(product.abs().max()) if product.numel() else 0.0
-        self.unit = 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
-        return self._in_units(product)
-
     def _checked(self, product: Tensor) -> Tensor:
-        # A sum is one pass, and finite only where every entry is; it may overflow where they are.
-        if not bool(product.sum().isfinite()) and not bool(product.isfinite().all()):
+        # The extremes carry any nan or inf along.
+        largest = float(product.abs().max()) if product.numel() else 0.0
+        if not largest < math.inf:
             raise HesseValueError(
                 "what: its product with a vector of finite numbers has entries that are not finite"
             )
+        if not self._measured:
+            self._measured = True
+            self.unit = 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
         return self._in_units(product)
 
     def _in_units(self, product: Tensor) -> Tensor:
-        # Twice the root: one over a very small unit is no number.
-        if self.unit == 1.0:
-            return product
+        # In two steps: one over a very small unit is no number.
         exponent = math.frexp(self.unit)[1] - 1
         half = exponent // 2
         return product.mul(2.0**-half).mul_(2.0 ** (half - exponent))

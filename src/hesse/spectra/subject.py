@@ -31,8 +31,8 @@ T = TypeVar("T")
 Method = Literal["auto", "exact", "estimate"]
 # About so many products an estimate takes: what is exact may cost as much.
 _PRODUCTS = 100
-# A matrix of so many rows is built where it costs no more: eigenvalues take a part of a second.
-_ROWS = 1000
+# A matrix of so many rows is built where it costs no more: eigenvalues take a second or two.
+ROWS = 2000
 # Operations of a product, for each parameter and sample: twice a gradient's.
 _OPERATIONS = 12
 
@@ -106,7 +106,7 @@ class Subject:
         """The whole matrix, where it is there, or costs no more than an estimate does."""
         if self._given is not None:
             return self._given
-        if self._cost is not None and self.size <= _ROWS:
+        if self._cost is not None and self.size <= ROWS:
             planned = plan(self._cost, pairs=self._pairs, **self._of)
             if self.size <= _PRODUCTS or self._affordable(planned):
                 return self._built()
@@ -126,7 +126,8 @@ class Subject:
     def _by_products(self) -> Matrix:
         operator = self.operator
         unit = torch.eye(self.size, dtype=operator.dtype, device=operator.device)
-        columns = Products(operator).matrix(unit)
+        products = Products(operator)
+        columns = products.matrix(unit) * products.unit
         return Matrix((columns + columns.T) / 2, "of the whole matrix", self.size)
 
     def diagonal(self, whatever: bool = False) -> dict[str, Tensor] | None:
@@ -249,8 +250,7 @@ def answered(
         return answer(whole)
     layers = {name: (name,) for name in whole.layout.names} if by == "parameter" else None
     return {
-        name: answer(whole.part(names))
-        for name, names in (layers or whole.layout.layers).items()
+        name: answer(whole.part(names)) for name, names in (layers or whole.layout.layers).items()
     }
 
 
@@ -277,9 +277,7 @@ def _dense(H: BlockHessian, layout: Layout) -> Float[Tensor, "P P"]:
     """The blocks of some parameters as one matrix."""
     if H.matrix is not None and H.layout == layout:
         return H.matrix
-    return torch.cat(
-        [torch.cat([H.flat(a, b) for b in layout.names], dim=1) for a in layout.names]
-    )
+    return torch.cat([torch.cat([H.flat(a, b) for b in layout.names], dim=1) for a in layout.names])
 
 
 def _symmetric(matrix: Float[Tensor, "M N"]) -> Float[Tensor, "P P"]:

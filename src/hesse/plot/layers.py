@@ -1,0 +1,131 @@
+"""How sharp a cost is by layer: a table, and bars."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from hesse.errors import printable
+from hesse.matrix.tables import shortened
+from hesse.plot.canvas import BLUE, ORANGE, axes_for
+from hesse.plot.labels import FONT
+from hesse.spectra.estimate import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Characters of a layer's name.
+_NAME = 32
+_HEAD = ("layer", "parameters", "trace", "trace/parameter", "largest eigenvalue")
+
+
+@final
+@dataclass(frozen=True)
+class Layer:
+    """A layer's own block.
+
+    Attributes:
+        name: the layer's.
+        parameters: how many it has.
+        trace: of the block.
+        largest: its largest eigenvalue; the error is its residual.
+    """
+
+    name: str
+    parameters: int
+    trace: Estimate
+    largest: Estimate
+
+
+@final
+@dataclass(eq=False, repr=False)
+class Layers:
+    """A table of layers, made by `hesse.layers`.
+
+    Attributes:
+        whole: the same of all parameters.
+        rows: the layers; none where there is but one.
+        ax, figure, artists: what `plot` drew last.
+
+    Example:
+        >>> row = Layer("0", 3, Estimate(2.0, exact=True), Estimate(1.5, exact=True))
+        >>> Layers(row, ()).whole.trace.value
+        2.0
+    """
+
+    whole: Layer
+    rows: tuple[Layer, ...]
+    ax: "Axes | None" = field(default=None, init=False)
+    figure: "Figure | None" = field(default=None, init=False)
+    artists: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def __getitem__(self, name: str) -> Layer:
+        """A layer by its name."""
+        return {row.name: row for row in (self.whole, *self.rows)}[name]
+
+    def __repr__(self) -> str:
+        cells = [_HEAD, *(_cells(row) for row in (*self.rows, self.whole))]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(_HEAD))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if column else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        ]
+        return "\n".join(lines)
+
+    def plot(self, ax: "Axes | None" = None) -> "Layers":
+        """Draw, on the axes given or on new ones, and keep what was drawn."""
+        rows = self.rows or (self.whole,)
+        ax = axes_for(ax, (7.2, 1.8 + 0.34 * len(rows)))
+        places = np.arange(len(rows))
+        numbers = {
+            "trace": ([row.trace for row in rows], BLUE, -0.2),
+            "largest eigenvalue": ([row.largest for row in rows], ORANGE, 0.2),
+        }
+        values = np.array([float(e) for found, _, _ in numbers.values() for e in found])
+        sizes = np.abs(values[values != 0])
+        ax.set_xscale("symlog", linthresh=float(sizes.min(initial=np.inf)) if len(sizes) else 1.0)
+        bars = {
+            name: ax.barh(
+                places + shift,
+                [float(e) for e in found],
+                0.38,
+                xerr=[1.96 * e.error for e in found],
+                color=colour,
+                ecolor="0.3",
+                label=name,
+            )
+            for name, (found, colour, shift) in numbers.items()
+        }
+        names = [shortened(printable(row.name), _NAME) for row in rows]
+        ax.set_yticks(places, names, fontsize=FONT)
+        ax.invert_yaxis()
+        ax.axvline(0.0, color="0.7", linewidth=0.8, zorder=0)
+        ax.set(xlabel="of each layer's own block")
+        ax.set_title("Sharpness by layer", pad=26)
+        ax.grid(axis="x", color="0.92", linewidth=0.6)
+        ax.set_axisbelow(True)
+        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        self.ax, self.figure = ax, ax.get_figure(root=True)
+        self.artists = {"bars": bars, "legend": legend}
+        return self
+
+
+def _cells(row: Layer) -> tuple[str, ...]:
+    each = row.trace.value / row.parameters if row.parameters else 0.0
+    return (
+        shortened(printable(row.name), _NAME),
+        f"{row.parameters:,}",
+        _number(row.trace),
+        f"{each:.3g}",
+        _number(row.largest),
+    )
+
+
+def _number(estimate: Estimate) -> str:
+    # A residual tells the last digit of what is printed at the most.
+    error = estimate.error if estimate.error > 1e-4 * abs(estimate.value) else 0.0
+    return f"{estimate.value:.4g}" + (f" ± {error:.1g}" if error else "")
