@@ -53,6 +53,7 @@ class Accuracy:
                 "error, relative_error: give one of them, the absolute or the relative standard"
                 " error to stop at"
             )
+        require_progress(progress)
         return Accuracy(
             None if error is None else require_positive(error, "error"),
             _RELATIVE
@@ -61,7 +62,7 @@ class Accuracy:
             require_integer(products, "products", LEAST_PROBES),
             require_seed(seed),
             require_memory(memory),
-            _checked(progress),
+            progress,
         )
 
     def target(self, value: float) -> float:
@@ -92,11 +93,6 @@ def require_memory(memory: Any) -> int | None:
     if memory < 0:
         raise HesseValueError(f"memory: expected a number of bytes >= 0, got {memory}")
     return memory
-
-
-def _checked(progress: Any) -> bool | None:
-    require_progress(progress)
-    return progress
 
 
 def random_vectors(

@@ -1,0 +1,224 @@
+"""Eigenpairs by products against LAPACK, and against spectra that are known."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+import hesse
+from hesse.spectra.lanczos import Which, wanted
+from operators_of_spectra import by_products, diagonal, turned
+
+F64 = torch.float64
+FAR = torch.linspace(0, 1, 400, dtype=F64)
+SPECTRA = {
+    "decaying": 1 / (1 + torch.arange(400, dtype=F64)),
+    "indefinite": torch.cat([FAR[:200] ** 4, -0.5 * FAR[:200] ** 6]),
+    "negative": -1 / (1 + torch.arange(400, dtype=F64)),
+    "repeated": torch.cat([torch.tensor([5.0, 5, 5, 4, 4, -3, -3, -3], dtype=F64), FAR[:392] ** 6]),
+    "zeros": torch.zeros(400, dtype=F64),
+    "of rank three": torch.cat([torch.tensor([5.0, 4, -3], dtype=F64), torch.zeros(397).double()]),
+    "one": torch.ones(400, dtype=F64),
+    "huge": 1e200 / (1 + torch.arange(400, dtype=F64)),
+    "tiny": 1e-200 / (1 + torch.arange(400, dtype=F64)),
+}
+
+
+@pytest.mark.parametrize("which", get_args(Which))
+@pytest.mark.parametrize("name", SPECTRA)
+def test_of_a_known_spectrum(name: str, which: Which) -> None:
+    values, scale = SPECTRA[name], float(SPECTRA[name].abs().max()) or 1.0
+    A = turned(values / scale) * scale
+    for k in (1, 5):
+        found = hesse.eigenpairs(by_products(A), k, which)
+        assert isinstance(found, hesse.Eigenpairs) and found.converged
+        exact = values.sort().values[wanted(values.sort().values, k, which)]
+        if which == "magnitude":  # of both signs either may come first
+            assert torch.allclose(found.values.abs() / scale, exact.abs() / scale, atol=1e-9)
+        else:
+            assert torch.allclose(found.values / scale, exact / scale, atol=1e-9)
+        check(found, A, scale)
+
+
+def check(found: hesse.Eigenpairs, A: Tensor, scale: float) -> None:
+    """What it says of itself is so."""
+    V = found.vectors
+    assert torch.allclose(V.T @ V, torch.eye(len(found), dtype=V.dtype), atol=1e-12)
+    residuals = ((A / scale) @ V - V * (found.values / scale)).norm(dim=0)
+    assert torch.allclose(found.residuals / scale, residuals, atol=1e-14)
+    assert float(residuals.max()) <= 1e-8
+
+
+def networks(count: int) -> list[hesse.Cost]:
+    """Small networks of several kinds, at random points."""
+    costs = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        width = 3 + seed % 4
+        layers: list[torch.nn.Module] = [torch.nn.Linear(4, width), torch.nn.Tanh()]
+        if seed % 3:
+            layers += [torch.nn.Linear(width, width), (torch.nn.ReLU, torch.nn.Sigmoid)[seed % 2]()]
+        model = torch.nn.Sequential(*layers, torch.nn.Linear(width, 3)).double()
+        X, y = torch.randn(9, 4, dtype=F64), torch.randint(3, (9,))
+        targets = y if seed % 2 else torch.randn(9, 3, dtype=F64)
+        costs.append(hesse.Cost(model, "cross_entropy" if seed % 2 else "mse", (X, targets)))
+    return costs
+
+
+@pytest.fixture
+def by_products_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No matrix is built, as if it were large."""
+    monkeypatch.setattr("hesse.spectra.subject._PRODUCTS", 0)
+    monkeypatch.setattr("hesse.spectra.subject.ROWS", 0)
+
+
+def test_thirty_networks_against_lapack(by_products_alone: None) -> None:
+    for place, cost in enumerate(networks(30)):
+        which = get_args(Which)[place % 4]
+        H = hesse.hessian(cost, certify=False).dense()
+        values = torch.linalg.eigvalsh(H)
+        found = hesse.eigenpairs(hesse.operator(cost, certify=False), 4, which)
+        assert isinstance(found, hesse.Eigenpairs) and found.how == "by Lanczos' method"
+        exact = values[wanted(values, 4, which)]
+        assert torch.allclose(found.values.abs(), exact.abs(), atol=1e-9 * float(values.abs().max()))
+        check(found, H, float(values.abs().max()))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_all_of_a_small_one(size: int, by_products_alone: None) -> None:
+    A = turned(torch.linspace(-1, 1, size, dtype=F64))
+    found = hesse.eigenpairs(by_products(A), size, "largest")
+    assert torch.allclose(found.values, torch.linalg.eigvalsh(A).flip(0), atol=1e-12)
+
+
+def test_rows_of_zeros_take_no_memory() -> None:
+    values = torch.zeros(5000, dtype=F64)
+    values[::10] = torch.linspace(-1, 2, 500, dtype=F64)
+    A = diagonal(values)
+    # For 40 whole vectors there would not be the room.
+    found = hesse.eigenpairs(A, 5, "largest", memory=20 * 5000 * 8)
+    assert found.vectors.shape == (5000, 5) and found._rows.shape[1] < 600
+    assert torch.allclose(found.values, values.sort(descending=True).values[:5], atol=1e-8)
+    assert torch.allclose(A @ found.vectors, found.vectors * found.values, atol=1e-7)
+    zero = torch.cat([values[:5] - 1, torch.zeros(4995, dtype=F64)])
+    assert hesse.eigenpairs(diagonal(zero), 3, "largest").values.tolist() == [0, 0, 0]
+
+
+def test_it_goes_on_where_it_ended() -> None:
+    A = by_products(turned(SPECTRA["indefinite"]))
+    whole = hesse.eigenpairs(A, 6)
+    first = hesse.eigenpairs(A, 6, products=25)
+    assert not first.converged and "start=" in str(first)
+    second = hesse.eigenpairs(A, 6, start=first)
+    assert second.converged and torch.allclose(second.values, whole.values, atol=1e-9)
+    assert second.products < whole.products
+    # What is found already is seen to be.
+    assert hesse.eigenpairs(A, 6, start=second).products <= 2 * 6 + 6
+    near = by_products(turned(SPECTRA["indefinite"]) + 1e-6 * torch.eye(400, dtype=F64))
+    assert hesse.eigenpairs(near, 6, start=second.vectors).products < whole.products
+
+
+def test_little_memory_takes_more_products() -> None:
+    A = by_products(turned(SPECTRA["indefinite"]))
+    roomy = hesse.eigenpairs(A, 4)
+    tight = hesse.eigenpairs(A, 4, memory=14 * 400 * 8)
+    assert torch.allclose(tight.values, roomy.values, atol=1e-8) and tight.converged
+    assert tight.products > roomy.products
+    with pytest.raises(hesse.HesseError, match="memory: 4 eigenpairs take 10 vectors of 3.2 kB"):
+        hesse.eigenpairs(A, 4, memory=5 * 400 * 8)
+
+
+def test_no_more_products_than_eigsh() -> None:
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    d = torch.cat([torch.linspace(0, 1, 3000, dtype=F64) ** 3, torch.tensor([3.0, 2, 1.5]).double()])
+    count = 0
+
+    def product(v):
+        nonlocal count
+        count += 1
+        return d.numpy() * v.reshape(-1)
+
+    eigsh(LinearOperator((len(d),) * 2, matvec=product), k=10, which="LA", tol=1e-8)
+    assert hesse.eigenpairs(diagonal(d), 10).products <= count
+
+
+def test_the_same_seed_gives_the_same_and_nothing_is_disturbed() -> None:
+    A = by_products(turned(SPECTRA["decaying"]))
+    before = torch.get_rng_state()
+    first, second, third = (hesse.eigenpairs(A, 3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.vectors, second.vectors)
+    assert not torch.equal(first.vectors, third.vectors)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_float32_says_what_rounding_decides() -> None:
+    found = hesse.eigenpairs(by_products(turned(SPECTRA["decaying"]).float()), 3)
+    assert found.converged and found.values.dtype == torch.float32
+    assert torch.allclose(found.values, torch.tensor([1, 1 / 2, 1 / 3]), atol=1e-5)
+    assert "rounding, in products of float32; float64 decides more" in str(found)
+
+
+@pytest.mark.parametrize("by", ["parameter", "layer"])
+def test_by_part(by: str) -> None:
+    cost = networks(2)[1]
+    H = hesse.hessian(cost)
+    found = hesse.eigenpairs(cost, 2, by=by)
+    groups = cost.layout.layers if by == "layer" else {name: (name,) for name in cost.layout.names}
+    assert isinstance(found, dict) and list(found) == list(groups)
+    for name, names in groups.items():
+        block = torch.cat([torch.cat([H.flat(a, b) for b in names], 1) for a in names])
+        exact = torch.linalg.eigvalsh(block).flip(0)[:2]
+        assert torch.allclose(found[name].values, exact, atol=1e-9)
+        assert [*found[name].vector(0)] == [*names]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (torch.tensor([[0.0, 1], [2, 0]]), "symmetric matrix, got one whose entries differ"),
+        (torch.ones(2, 3), "symmetric matrix, got one 2 x 3"),
+        (torch.eye(2) * 1j, "real numbers"),
+        (torch.tensor([[float("nan")]]), "not finite"),
+        (
+            hesse.FunctionOperator(
+                lambda v: torch.stack([v[1], 2 * v[0]]),
+                hesse.Layout(("x",), ((2,),)),
+            ),
+            "uᵀ A v is not vᵀ A u",
+        ),
+    ],
+)
+def test_what_is_no_symmetric_matrix(what: object, said: str) -> None:
+    with pytest.raises(hesse.HesseError, match=said):
+        hesse.eigenpairs(what)
+
+
+def test_products_that_are_not_finite() -> None:
+    layout = hesse.Layout(("x",), ((200,),))
+
+    def product(v: Tensor) -> Tensor:
+        return v / 0
+
+    A = hesse.FunctionOperator(product, layout, transposed=product)
+    with pytest.raises(hesse.HesseError, match="entries that are not finite"):
+        hesse.eigenpairs(A)
+
+
+def test_a_matrix_symmetric_to_rounding_and_scipys() -> None:
+    import scipy.sparse
+
+    X = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
+    G = X.T @ X
+    G[0, 1] *= 1 + 1e-6
+    assert torch.allclose(hesse.eigenpairs(G).values, torch.linalg.eigvalsh(G)[-1:])
+    A = scipy.sparse.diags([1.0, 5.0, 3.0])
+    assert hesse.eigenpairs(A, 2).values.tolist() == pytest.approx([5, 3])
+
+
+def test_more_than_there_are() -> None:
+    with pytest.raises(hesse.HesseError, match="k: expected at most 2 eigenpairs, got 3"):
+        hesse.eigenpairs(torch.eye(2), 3)
+    with pytest.raises(hesse.HesseError, match="curvature: 'gauss_newton' is asked for of a cost"):
+        hesse.eigenpairs(torch.eye(2), curvature="gauss_newton")
