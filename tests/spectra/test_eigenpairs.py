@@ -11,17 +11,17 @@ from hesse.spectra.lanczos import Which, wanted
 from operators_of_spectra import by_products, diagonal, turned
 
 F64 = torch.float64
-FAR = torch.linspace(0, 1, 400, dtype=F64)
+FAR = torch.linspace(0, 1, 200, dtype=F64)
 SPECTRA = {
-    "decaying": 1 / (1 + torch.arange(400, dtype=F64)),
-    "indefinite": torch.cat([FAR[:200] ** 4, -0.5 * FAR[:200] ** 6]),
-    "negative": -1 / (1 + torch.arange(400, dtype=F64)),
-    "repeated": torch.cat([torch.tensor([5.0, 5, 5, 4, 4, -3, -3, -3], dtype=F64), FAR[:392] ** 6]),
-    "zeros": torch.zeros(400, dtype=F64),
-    "of rank three": torch.cat([torch.tensor([5.0, 4, -3], dtype=F64), torch.zeros(397).double()]),
-    "one": torch.ones(400, dtype=F64),
-    "huge": 1e200 / (1 + torch.arange(400, dtype=F64)),
-    "tiny": 1e-200 / (1 + torch.arange(400, dtype=F64)),
+    "decaying": 1 / (1 + torch.arange(200, dtype=F64)),
+    "indefinite": torch.cat([FAR[:100] ** 4, -0.5 * FAR[:100] ** 6]),
+    "negative": -1 / (1 + torch.arange(200, dtype=F64)),
+    "repeated": torch.cat([torch.tensor([5.0, 5, 5, 4, 4, -3, -3, -3], dtype=F64), FAR[:192] ** 6]),
+    "zeros": torch.zeros(200, dtype=F64),
+    "of rank three": torch.cat([torch.tensor([5.0, 4, -3], dtype=F64), torch.zeros(197).double()]),
+    "one": torch.ones(200, dtype=F64),
+    "huge": 1e200 / (1 + torch.arange(200, dtype=F64)),
+    "tiny": 1e-200 / (1 + torch.arange(200, dtype=F64)),
 }
 
 
@@ -78,10 +78,12 @@ def test_thirty_networks_against_lapack(by_products_alone: None) -> None:
         which = get_args(Which)[place % 4]
         H = hesse.hessian(cost, certify=False).dense()
         values = torch.linalg.eigvalsh(H)
-        found = hesse.eigenpairs(hesse.operator(cost, certify=False), 4, which)
+        found = hesse.eigenpairs(by_products(H), 4, which)
         assert isinstance(found, hesse.Eigenpairs) and found.how == "by Lanczos' method"
         exact = values[wanted(values, 4, which)]
-        assert torch.allclose(found.values.abs(), exact.abs(), atol=1e-9 * float(values.abs().max()))
+        assert torch.allclose(
+            found.values.abs(), exact.abs(), atol=1e-9 * float(values.abs().max())
+        )
         check(found, H, float(values.abs().max()))
 
 
@@ -102,7 +104,7 @@ def test_rows_of_zeros_take_no_memory() -> None:
     assert torch.allclose(found.values, values.sort(descending=True).values[:5], atol=1e-8)
     assert torch.allclose(A @ found.vectors, found.vectors * found.values, atol=1e-7)
     zero = torch.cat([values[:5] - 1, torch.zeros(4995, dtype=F64)])
-    assert hesse.eigenpairs(diagonal(zero), 3, "largest").values.tolist() == [0, 0, 0]
+    assert hesse.eigenpairs(diagonal(zero), 3, "largest").values.abs().max() <= 1e-15
 
 
 def test_it_goes_on_where_it_ended() -> None:
@@ -115,24 +117,26 @@ def test_it_goes_on_where_it_ended() -> None:
     assert second.products < whole.products
     # What is found already is seen to be.
     assert hesse.eigenpairs(A, 6, start=second).products <= 2 * 6 + 6
-    near = by_products(turned(SPECTRA["indefinite"]) + 1e-6 * torch.eye(400, dtype=F64))
+    near = by_products(turned(SPECTRA["indefinite"]) + 1e-6 * torch.eye(200, dtype=F64))
     assert hesse.eigenpairs(near, 6, start=second.vectors).products < whole.products
 
 
 def test_little_memory_takes_more_products() -> None:
     A = by_products(turned(SPECTRA["indefinite"]))
     roomy = hesse.eigenpairs(A, 4)
-    tight = hesse.eigenpairs(A, 4, memory=14 * 400 * 8)
+    tight = hesse.eigenpairs(A, 4, memory=14 * 200 * 8)
     assert torch.allclose(tight.values, roomy.values, atol=1e-8) and tight.converged
     assert tight.products > roomy.products
-    with pytest.raises(hesse.HesseError, match="memory: 4 eigenpairs take 10 vectors of 3.2 kB"):
-        hesse.eigenpairs(A, 4, memory=5 * 400 * 8)
+    with pytest.raises(hesse.HesseError, match=r"memory: 4 eigenpairs take 10 vectors of 1\.6 kB"):
+        hesse.eigenpairs(A, 4, memory=5 * 200 * 8)
 
 
 def test_no_more_products_than_eigsh() -> None:
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    d = torch.cat([torch.linspace(0, 1, 3000, dtype=F64) ** 3, torch.tensor([3.0, 2, 1.5]).double()])
+    d = torch.cat(
+        [torch.linspace(0, 1, 3000, dtype=F64) ** 3, torch.tensor([3.0, 2, 1.5]).double()]
+    )
     count = 0
 
     def product(v):
@@ -220,5 +224,5 @@ def test_a_matrix_symmetric_to_rounding_and_scipys() -> None:
 def test_more_than_there_are() -> None:
     with pytest.raises(hesse.HesseError, match="k: expected at most 2 eigenpairs, got 3"):
         hesse.eigenpairs(torch.eye(2), 3)
-    with pytest.raises(hesse.HesseError, match="curvature: 'gauss_newton' is asked for of a cost"):
+    with pytest.raises(hesse.HesseError, match="'gauss_newton' can be asked for of a cost"):
         hesse.eigenpairs(torch.eye(2), curvature="gauss_newton")

@@ -35,7 +35,7 @@ class Basis:
 
     def append(self, v: Float[Tensor, " P"]) -> None:
         """One more, orthogonal to the others already."""
-        if self.count == len(self._pieces) * self._rows:
+        if self.count // self._rows == len(self._pieces):
             self._pieces.append(self.like.new_empty(self._rows, len(self.like)))
         self._pieces[self.count // self._rows][self.count % self._rows] = v
         self.count += 1
@@ -85,7 +85,8 @@ class Basis:
         self.count = m + kept
         del self._pieces[-(-self.count // self._rows) :]
 
-    def drop(self, count: int) -> None:
-        """Forget the last ones."""
-        self.count -= count
-        del self._pieces[-(-self.count // self._rows) :]
+    def swap(self, one: int, other: int) -> None:
+        """Two of them in each other's place."""
+        held = self[one].clone()
+        self[one].copy_(self[other])
+        self[other].copy_(held)

@@ -24,7 +24,7 @@ from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import random_vectors, require_memory, require_seed
 from hesse.spectra.lanczos import Lanczos, Which, wanted
 from hesse.spectra.products import Products
-from hesse.spectra.subject import ROWS, Subject, answered
+from hesse.spectra.subject import ROWS, Matrix, Subject, answered
 from hesse.taylor.checks import require_integer, require_positive
 
 # Vectors that are held, where there is the memory: beyond so many they save no products.
@@ -145,7 +145,8 @@ def eigenpairs(
             1e-6 in float32, that decides, and ``notes`` say so.
         start: an earlier result, of this matrix or one near it (other parameters θ), or vectors
             as columns, to go on from. A result that did not converge goes on where it ended.
-        products: how many to take at the most, besides the k of the residuals; 5,000 by default.
+        products: how many to take at the most, besides the k of the residuals, k + 2 at the least;
+            5,000 by default.
         seed: of the vector that the search begins from.
         memory: bytes to keep vectors in; by default half of what is free. Less takes more products.
         progress: show a line; by default where it takes long and a terminal is watching.
@@ -170,7 +171,8 @@ def eigenpairs(
             f"which: expected one of {', '.join(map(repr, get_args(Which)))}, got {which!r}"
         )
     tolerance = require_positive(tolerance, "tolerance")
-    most = _PRODUCTS if products is None else require_integer(products, "products", 1)
+    # One shows the rows of zeros, and a vector that was multiplied makes an eigenvector.
+    most = _PRODUCTS if products is None else require_integer(products, "products", k + 2)
     if not isinstance(start, Eigenpairs | Tensor | None):
         raise HesseTypeError(
             "start: expected what hesse.eigenpairs gave, or vectors as the columns of a tensor,"
@@ -216,27 +218,33 @@ def eigenpairs_of(
     beginning = None if start is None else _beginning(start, subject)
     matrix = subject.matrix
     if matrix is not None and (subject.size <= ROWS or 10 * k > subject.size):
-        return _decomposed(subject, k, which, tolerance)
-    product = subject.products(products)
-    return _searched(subject, product, k, which, tolerance, beginning, seed, memory, progress)
+        return _decomposed(matrix, subject.layout, k, which, tolerance, 0)
+    # Of so many products as rows the matrix itself is made.
+    builds = products > subject.size and subject.size <= ROWS
+    product = subject.products(subject.size + _BESIDE if builds else products)
+    found = _searched(subject, product, k, which, tolerance, beginning, seed, memory, progress)
+    if found.converged or not builds:
+        return found
+    return _decomposed(subject.exact(), subject.layout, k, which, tolerance, found.products)
 
 
-def _decomposed(subject: Subject, k: int, which: Which, tolerance: float) -> Eigenpairs:
-    """By LAPACK."""
-    matrix = subject.matrix
-    assert matrix is not None
+def _decomposed(
+    matrix: Matrix, layout: Layout, k: int, which: Which, tolerance: float, spent: int
+) -> Eigenpairs:
+    """By LAPACK, after so many products."""
     found = eigh(matrix.entries)
     places = wanted(found.values.cpu(), k, which).to(found.values.device)
     values, vectors = found.values[places], found.vectors[:, places]
-    residuals = (matrix.entries @ vectors - vectors * values).norm(dim=0)
     scale = float(found.values.abs().max())
+    # Squares of what is very large are no numbers.
+    residuals = (matrix.entries @ vectors - vectors * values).div_(scale or 1.0).norm(dim=0) * scale
     return Eigenpairs(
         values,
         residuals,
-        matrix.products,
+        spent + matrix.products,
         True,
         f"by LAPACK, {matrix.how}",
-        subject.layout,
+        layout,
         _rounded(residuals, tolerance, scale),
         vectors.T.contiguous(),
         None,

@@ -28,6 +28,8 @@ from hesse.spectra.products import Products
 Which = Literal["largest", "smallest", "both", "magnitude"]
 # Products of the space that looks for what was missed: a tenth of those so far, and these bounds.
 _SHARE, _LEAST, _MOST = 0.1, 4, 12
+# Vectors to come of earlier spaces that are kept meanwhile.
+_WAITING = 2
 # Between two looks at the Ritz values.
 _EVERY = 2
 # What is left of a product that is smaller, in roundings of the largest eigenvalue, is rounding.
@@ -96,24 +98,41 @@ class Lanczos:
         """The eigenvectors, as rows; as good as they are where the products are used up."""
         for vector in start:
             self._begin(vector)
-        while not self.found:
-            complete = self._until_found()
+        while self._until_found():
             before = self._values()
-            self._keep(self._k, to_come=False)
-            if not complete or self._n == len(self._like):
-                self.found = complete
+            if self._n == len(self._like) or not self._second_look():
                 break
-            self._begin_anew()
-            look = min(max(_SHARE * self._product.count, _LEAST), _MOST)
-            for _ in self._steps(look):
-                pass
-            if self._product.left < 1:
+            self.found = float((self._values() - before).abs().max()) <= self._allowed
+            if self.found:
                 break
-            change = float((self._values() - before).abs().max())
-            self.found = change <= self._allowed
-        if self._n > self._k:
-            self._keep(self._k, to_come=False)
+        self.found = self.found or self._n == len(self._like)
+        self._keep(self._k)
         return torch.stack([self.basis[place] for place in range(min(self._k, self._n))])
+
+    def _second_look(self) -> bool:
+        """Some steps from another vector, orthogonal to all; whether there were the products."""
+        look = int(min(max(_SHARE * self._product.count, _LEAST), _MOST))
+        # What is to come of the first space waits; of many, what the others left over is small.
+        waiting = min(self.basis.count - self._n, _WAITING)
+        self.basis.count, self._E = self._n + waiting, self._E[:waiting]
+        self._begin_anew()
+        for _ in range(look):
+            if self._n == len(self._like):
+                break
+            if self.basis.count - self._n <= waiting:
+                self._begin_anew()
+            self._bring_forward()
+            if not any(True for _ in self._steps(1)):
+                return False
+        return True
+
+    def _bring_forward(self) -> None:
+        """What came last is multiplied next."""
+        last = self.basis.count - 1 - self._n
+        if last > 0:
+            self.basis.swap(self._n, self._n + last)
+            order = [last, *range(1, last), 0]
+            self._E = self._E[order]
 
     @property
     def _allowed(self) -> float:
@@ -169,9 +188,10 @@ class Lanczos:
         return max(_NOTHING * self._eps, 0.01 * self._tolerance) * self.scale
 
     def _begin_anew(self) -> None:
-        """One vector to come, drawn, orthogonal to all."""
-        while not self._begin(random_vectors(1, self._like, self._random)[0]):
-            pass
+        """One vector to come, drawn, orthogonal to all, unless they are the whole space."""
+        while self.basis.count < len(self._like):
+            if self._begin(random_vectors(1, self._like, self._random)[0]):
+                return
 
     def _begin(self, vector: Float[Tensor, " P"]) -> bool:
         """One vector to come; whether there is anything new in it."""
@@ -202,13 +222,10 @@ class Lanczos:
         found = values[wanted(values, self._k, self._which)]
         return found.abs() if self._which == "magnitude" else found
 
-    def _keep(self, count: int, to_come: bool = True) -> None:
-        """Wanted Ritz vectors alone, with or without what is to come."""
+    def _keep(self, count: int) -> None:
+        """Wanted Ritz vectors alone, and what is to come."""
         values, S = torch.linalg.eigh(self._H)
         places = wanted(values, min(count, len(values)), self._which)
         coming = self.basis.count - self._n
-        if not to_come:
-            self.basis.drop(coming)
-            coming, self._E = 0, self._E[:0]
         self.basis.turn(S[:, places], coming)
         self._H, self._E, self._n = torch.diag(values[places]), self._E @ S[:, places], len(places)

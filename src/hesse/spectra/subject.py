@@ -124,11 +124,11 @@ class Subject:
         return Matrix(_dense(H, self.layout), "of the whole matrix")
 
     def _by_products(self) -> Matrix:
-        operator = self.operator
-        unit = torch.eye(self.size, dtype=operator.dtype, device=operator.device)
-        products = Products(operator)
-        columns = products.matrix(unit) * products.unit
-        return Matrix((columns + columns.T) / 2, "of the whole matrix", self.size)
+        # Not known to be symmetric, it was seen to be.
+        entries = self.operator.dense()
+        if not bool(entries.isfinite().all()):
+            raise HesseValueError("what: its products have entries that are not finite")
+        return Matrix((entries + entries.T) / 2, "of the whole matrix", self.size)
 
     def diagonal(self, whatever: bool = False) -> dict[str, Tensor] | None:
         """The exact diagonal by name, where it costs no more than an estimate does, or whatever it
@@ -212,12 +212,7 @@ def subject(
             lambda: operator(cost, curvature=cost.curvature, memory=memory),
             cost=cost,
         )
-    if curvature != "hessian":
-        raise HesseValueError(
-            f"curvature: {curvature!r} is asked for of a cost, and what is a {type(what).__name__},"
-            " which has its own; give the cost, or hesse.operator(cost, curvature=...)"
-        )
-    found = as_operator(what)
+    found = as_operator(what, curvature=None if curvature == "hessian" else curvature)
     if isinstance(found, HessianOperator):
         return Subject(found.layout, lambda: found, cost=found.cost)
     if isinstance(found, MatrixOperator):
