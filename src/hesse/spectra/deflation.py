@@ -79,7 +79,8 @@ def _of_trace(samples: Samples, size: int) -> float:
 
 def _of_squared_norm(samples: Samples, size: int) -> float:
     # Of few samples either may miss what is large.
-    return max(float(samples.forms.var()), 2 * samples.pairs)
+    square = samples.pairs - float(samples.forms.mean()) ** 2 / size
+    return max(float(samples.forms.var()), 2 * size / (size + 2) * square)
 
 
 TRACE = Form(

@@ -13,8 +13,14 @@ from hesse.matrix.eigensolver import eigvalsh
 from hesse.plot.density import Density
 from hesse.process.progress import Progress
 from hesse.process.undisturbed import undisturbed
-from hesse.spectra.accuracy import LEAST_PROBES, random_vectors, require_memory, require_seed
-from hesse.spectra.quadrature import Rule, held_steps, rules
+from hesse.spectra.accuracy import (
+    LEAST_PROBES,
+    mean_and_error,
+    random_vectors,
+    require_memory,
+    require_seed,
+)
+from hesse.spectra.quadrature import Rule, held_steps, tridiagonals
 from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
 from hesse.taylor.checks import require_integer, require_positive
 
@@ -88,12 +94,12 @@ def density(
         found = []
         with Progress("density", probes * most, progress) as bar:
             for _ in range(probes):
-                last = None
-                for rule in rules(product, random_vectors(1, like, random)[0], most):
-                    last = rule
+                last = torch.zeros(1, 1)
+                for T in tridiagonals(product, random_vectors(1, like, random)[0], most):
+                    last = T
                     bar.advance(1)
-                assert last is not None
-                found.append(Rule(last.nodes * product.unit, last.weights))
+                rule = Rule.of(last)
+                found.append(Rule(rule.nodes * product.unit, rule.weights))
         return _smoothed(found, width, product.count, False)
 
     return answered(what, curvature, by, memory, answer)
@@ -110,7 +116,7 @@ def _smoothed(found: list[Rule], width: float | None, products: int, exact: bool
         low - _BEYOND * width, high + _BEYOND * width, _POINTS, dtype=torch.float64
     )
     curves = torch.stack([_curve(rule, points, width) for rule in found])
-    error = torch.zeros(_POINTS) if exact else curves.std(0) / math.sqrt(len(found))
+    error = torch.zeros(_POINTS) if exact else mean_and_error(curves)[1]
     weights = torch.cat([rule.weights for rule in found]) / len(found)
     arrays: list[np.ndarray] = [
         part.numpy() for part in (points, curves.mean(0), error, nodes, weights)

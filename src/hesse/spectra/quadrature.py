@@ -40,13 +40,19 @@ _BESIDE = 4
 class Rule(NamedTuple):
     """Nodes and weights; the weights sum to 1."""
 
-    nodes: Float[Tensor, " m"]
-    weights: Float[Tensor, " m"]
+    nodes: Float[Tensor, "..."]
+    weights: Float[Tensor, "..."]
+
+    @staticmethod
+    def of(T: Float[Tensor, "m m"]) -> "Rule":
+        """That of a tridiagonal matrix."""
+        nodes, S = torch.linalg.eigh(T)
+        return Rule(nodes, S[0].square())
 
 
-def rules(product: Products, g: Float[Tensor, " P"], most: int) -> Iterator[Rule]:
-    """The rules of a vector after one step, two, ..., in the unit of the products; they end where
-    all that the vector sees is seen."""
+def tridiagonals(product: Products, g: Float[Tensor, " P"], most: int) -> Iterator[Tensor]:
+    """T of a vector after one step, two, ..., in the unit of the products; they end where all that
+    the vector sees is seen."""
     basis, v = Basis(g, most), g / g.norm()
     T = torch.zeros(most, most, dtype=torch.float64)
     for step in range(most):
@@ -54,8 +60,7 @@ def rules(product: Products, g: Float[Tensor, " P"], most: int) -> Iterator[Rule
         size = float(y.norm())
         basis.append(v)
         T[step, step] = basis.orthogonalized(y)[-1]
-        nodes, S = torch.linalg.eigh(T[: step + 1, : step + 1])
-        yield Rule(nodes, S[0].square())
+        yield T[: step + 1, : step + 1]
         rest = float(y.norm())
         if rest <= 10 * torch.finfo(g.dtype).eps * size or step + 1 == most:
             return
@@ -123,7 +128,7 @@ def _sample(
 ) -> tuple[list[float], float]:
     """P gᵀ f(A) g after each step, and by how much the last is off, about."""
     found: list[float] = []
-    for rule in rules(product, g, most):
+    for rule in map(Rule.of, tridiagonals(product, g, most)):
         found.append(size * float(rule.weights @ function(product.unit * rule.nodes)))
         if len(found) <= _STILL:
             continue
