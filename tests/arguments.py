@@ -446,6 +446,7 @@ def rows() -> Iterator[tuple[str, Row]]:
     yield "HeatMap", Row(hesse.HeatMap.from_hessian, {"hessian": H}, {})
     trust = q.trust()
     yield "ErrorCurve", Row(hesse.ErrorCurve.from_trust, {"trust": trust}, {})
+    yield from spectra(cost, memory)
     displays = {
         "Slice": hesse.Slice.from_model(q, points=5),
         "Plane": hesse.Plane.from_model(q, points=5),
@@ -453,15 +454,99 @@ def rows() -> Iterator[tuple[str, Row]]:
         "HeatMap": hesse.HeatMap.from_hessian(H),
         "ErrorCurve": hesse.ErrorCurve.from_trust(trust),
         "BlockHessian": H,
+        "Density": hesse.density(H),
+        "Layers": hesse.layers(cost),
     }
     for name, display in displays.items():
         yield f"{name}.plot", Row(display.plot, {"ax": ax}, {"ax": {"None"}})
+
+
+def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
+    """What is asked of a cost or a matrix by its products."""
+    numbers, shared = {"half", "huge"}, {"memory": memory, "progress": OPTION, "seed": set()}
+    ask: dict[str, Any] = {
+        **{"what": cost, "curvature": "hessian", "by": None},
+        **{"seed": 0, "memory": 10**9, "progress": False, "method": "auto"},
+    }
+    common = {**ask, "products": 100}
+    fine = {**shared, "products": COUNT, "by": {"None"}}
+    goal: dict[str, Any] = {"error": None, "relative_error": 0.5}
+    goals = {"error": {"None"}, "relative_error": {*numbers, "None"}}
+    said = {"what": "what|matrix", "error": "error"}
+    yield (
+        "eigenpairs",
+        Row(
+            hesse.eigenpairs,
+            {
+                **{name: given for name, given in common.items() if name != "method"},
+                **{"k": 2, "which": "largest", "tolerance": 1e-6, "start": None},
+            },
+            {**fine, "tolerance": numbers, "start": {"None"}, "products": {*COUNT, "None"}},
+            said,
+        ),
+    )
+    for name in ("trace", "squared_norm"):
+        yield name, Row(getattr(hesse, name), {**common, **goal}, {**fine, **goals}, said)
+    yield (
+        "estimated_diagonal",
+        Row(
+            hesse.estimated_diagonal,
+            {
+                name: each
+                for name, each in {**common, **goal}.items()
+                if name not in ("by", "memory")
+            },
+            {**fine, **goals},
+            said,
+        ),
+    )
+    for name in ("logdet", "effective_dimension"):
+        yield (
+            name,
+            Row(
+                getattr(hesse, name),
+                {**common, **goal, "damping": 10.0},
+                {**fine, **goals, "damping": numbers},
+                said,
+            ),
+        )
+    yield (
+        "condition_number",
+        Row(
+            hesse.condition_number,
+            {**common, "damping": 10.0},
+            {**fine, "damping": numbers},
+            said,
+        ),
+    )
+    yield (
+        "density",
+        Row(
+            hesse.density,
+            {**ask, "probes": 10, "steps": 4, "width": None},
+            {**fine, "probes": COUNT, "steps": COUNT, "width": {*numbers, "None"}},
+            said,
+        ),
+    )
+    yield (
+        "layers",
+        Row(
+            hesse.layers,
+            {
+                **{name: each for name, each in common.items() if name not in ("by", "method")},
+                "relative_error": 0.5,
+            },
+            {**fine, "relative_error": numbers},
+            said,
+        ),
+    )
 
 
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
+    *("Eigenpairs", "Estimate", "EstimatedDiagonal"),
     *("Derivation", "Formula", "Network", "SampledFisher", "derive"),
     "PerSample",
 }

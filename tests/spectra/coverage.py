@@ -1,5 +1,5 @@
-"""How often 95 % error bars hold the exact answer, over 500 runs of each estimate: it has to be 90 to
-99 % of them. A script: `python tests/spectra/coverage.py`."""
+"""How often 95 % error bars hold the exact answer, over 500 runs of each estimate: it has to be
+90 to 99 % of them. A script: `python tests/spectra/coverage.py`."""
 
 import sys
 from collections.abc import Callable

@@ -78,9 +78,8 @@ def _of_trace(samples: Samples, size: int) -> float:
 
 
 def _of_squared_norm(samples: Samples, size: int) -> float:
-    # Of few samples either may miss what is large.
-    square = samples.pairs - float(samples.forms.mean()) ** 2 / size
-    return max(float(samples.forms.var()), 2 * size / (size + 2) * square)
+    # Of few samples either may miss what is large: rather too much than too little.
+    return max(float(samples.forms.var()), 2 * samples.pairs)
 
 
 TRACE = Form(

@@ -171,8 +171,7 @@ def eigenpairs(
             f"which: expected one of {', '.join(map(repr, get_args(Which)))}, got {which!r}"
         )
     tolerance = require_positive(tolerance, "tolerance")
-    # One shows the rows of zeros, and a vector that was multiplied makes an eigenvector.
-    most = _PRODUCTS if products is None else require_integer(products, "products", k + 2)
+    most = _PRODUCTS if products is None else require_integer(products, "products", 1)
     if not isinstance(start, Eigenpairs | Tensor | None):
         raise HesseTypeError(
             "start: expected what hesse.eigenpairs gave, or vectors as the columns of a tensor,"
@@ -215,6 +214,8 @@ def eigenpairs_of(
     """Those of what is asked about, of arguments that are checked."""
     if k > subject.size:
         raise HesseValueError(f"k: expected at most {subject.size} eigenpairs, got {k}")
+    # One shows the rows of zeros, and a vector that was multiplied makes an eigenvector.
+    require_integer(products, "products", k + 2)
     beginning = None if start is None else _beginning(start, subject)
     matrix = subject.matrix
     if matrix is not None and (subject.size <= ROWS or 10 * k > subject.size):
