@@ -2,7 +2,8 @@
 encoder of MiniLM's size beside SciPy's eigsh, with the memory that they take beyond the model, and
 traces to 1 % beside Hutch++ and XTrace. Agreement first.
 
-``--eigsh`` runs SciPy's as well, which takes long; ``--traces`` and ``--eigenpairs`` one part alone.
+``--eigsh`` runs SciPy's as well, which takes long; ``--traces`` and ``--eigenpairs`` one part
+alone.
 """
 
 import math
@@ -76,7 +77,8 @@ def scipy_eigenpairs(operator: hesse.LinearOperator) -> dict[str, Any]:
     counted = LinearOperator(theirs.shape, matvec=product, dtype=theirs.dtype)  # type: ignore[call-arg]
     before = peak_memory()
     forget_peak()
-    values = eigsh(counted, COUNT, which="LA", tol=TOLERANCE, return_eigenvectors=False)
+    options: dict[str, Any] = {"which": "LA", "tol": TOLERANCE, "return_eigenvectors": False}
+    values: Any = eigsh(counted, COUNT, **options)
     return {
         "eigsh products": count,
         "eigsh bytes": peak_memory() - before,
@@ -203,7 +205,7 @@ def of_traces() -> report.Report:
         (
             f"Root mean square errors over {SEEDS} seeds; hesse stops by its own error bar, of the"
             " others the fewest products that do it.",
-        ),  # fmt: skip
+        ),
         rows,
     )
 
@@ -238,12 +240,18 @@ def of_eigenpairs(beside: bool) -> report.Report:
     )
 
 
+def keep(result: report.Report) -> None:
+    """Shown and recorded."""
+    print(result.markdown())
+    result.save()
+
+
 def main() -> None:
     """The command."""
     if "--eigenpairs" not in sys.argv:
-        of_traces().save()
+        keep(of_traces())
     if "--traces" not in sys.argv:
-        of_eigenpairs("--eigsh" in sys.argv).save()
+        keep(of_eigenpairs("--eigsh" in sys.argv))
 
 
 if __name__ == "__main__":

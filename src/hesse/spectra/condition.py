@@ -1,6 +1,6 @@
 """The condition number."""
 
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -16,6 +16,14 @@ from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, requ
 from hesse.taylor.checks import require_integer, require_positive
 
 
+@overload
+def condition_number(
+    what: Any, damping: float = 0.0, *, by: None = None, **options: Any
+) -> Estimate: ...
+@overload
+def condition_number(
+    what: Any, damping: float = 0.0, *, by: str, **options: Any
+) -> dict[str, Estimate]: ...
 @undisturbed()
 def condition_number(
     what: Any,

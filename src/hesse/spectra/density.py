@@ -1,7 +1,7 @@
 """The density of the eigenvalues."""
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -29,6 +29,10 @@ from hesse.taylor.checks import require_integer, require_positive
 _POINTS, _WIDTH, _BEYOND = 512, 0.01, 4
 
 
+@overload
+def density(what: Any, *, by: None = None, **options: Any) -> Density: ...
+@overload
+def density(what: Any, *, by: str, **options: Any) -> dict[str, Density]: ...
 @undisturbed()
 def density(
     what: Any,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, final, get_args
+from typing import Any, final, get_args, overload
 
 import torch
 from jaxtyping import Float
@@ -106,6 +106,14 @@ class Eigenpairs:
         return "\n".join([*lines, *self.notes])
 
 
+@overload
+def eigenpairs(
+    what: Any, k: int = 1, which: Which = "largest", *, by: None = None, **options: Any
+) -> Eigenpairs: ...
+@overload
+def eigenpairs(
+    what: Any, k: int = 1, which: Which = "largest", *, by: str, **options: Any
+) -> dict[str, Eigenpairs]: ...
 @undisturbed()
 def eigenpairs(
     what: Any,

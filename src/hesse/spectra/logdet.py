@@ -2,7 +2,7 @@
 the data decide."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -18,6 +18,10 @@ from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, requ
 from hesse.taylor.checks import require_positive, rounded_up
 
 
+@overload
+def logdet(what: Any, damping: float = 0.0, *, by: None = None, **options: Any) -> Estimate: ...
+@overload
+def logdet(what: Any, damping: float = 0.0, *, by: str, **options: Any) -> dict[str, Estimate]: ...
 @undisturbed()
 def logdet(
     what: Any,
@@ -68,6 +72,14 @@ def logdet(
     )
 
 
+@overload
+def effective_dimension(
+    what: Any, damping: float, *, by: None = None, **options: Any
+) -> Estimate: ...
+@overload
+def effective_dimension(
+    what: Any, damping: float, *, by: str, **options: Any
+) -> dict[str, Estimate]: ...
 @undisturbed()
 def effective_dimension(
     what: Any,

@@ -1,6 +1,6 @@
 """The trace of a symmetric matrix, and its squared norm."""
 
-from typing import Any
+from typing import Any, overload
 
 from hesse.curvatures.curvature import Curvature
 from hesse.process.undisturbed import undisturbed
@@ -10,6 +10,10 @@ from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
 
 
+@overload
+def trace(what: Any, *, by: None = None, **options: Any) -> Estimate: ...
+@overload
+def trace(what: Any, *, by: str, **options: Any) -> dict[str, Estimate]: ...
 @undisturbed()
 def trace(
     what: Any,
@@ -67,6 +71,10 @@ def trace(
     return answered(what, curvature, by, memory, answer)
 
 
+@overload
+def squared_norm(what: Any, *, by: None = None, **options: Any) -> Estimate: ...
+@overload
+def squared_norm(what: Any, *, by: str, **options: Any) -> dict[str, Estimate]: ...
 @undisturbed()
 def squared_norm(
     what: Any,
