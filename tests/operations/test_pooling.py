@@ -39,5 +39,5 @@ def test_windows_may_overlap_and_leave_out(options: dict[str, Any]) -> None:
         parts = layout.unflatten(flat)
         return (torch.func.functional_call(whole, parts, (X,)) - y).square().sum() / 2
 
-    expected = torch.autograd.functional.hessian(value, layout.flatten(theta))
+    expected: Any = torch.autograd.functional.hessian(value, layout.flatten(theta))
     assert relative(H, expected) < 1e-12

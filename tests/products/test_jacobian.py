@@ -180,6 +180,6 @@ def test_what_is_refused() -> None:
         hesse.jacobian(function)
     J = hesse.jacobian(cost_of(CASES[0]))
     with pytest.raises(HesseTypeError, match=r"expected torch\.float64"):
-        J @ torch.ones(J.shape[1])
+        _ = J @ torch.ones(J.shape[1])
     with pytest.raises(HesseValueError, match=r"expected shape \(26,\)"):
-        J @ torch.ones(J.shape[0], dtype=J.dtype)
+        _ = J @ torch.ones(J.shape[0], dtype=J.dtype)

@@ -44,7 +44,7 @@ _MOST_STEPS = 500
 @dataclass(frozen=True)
 class Samples:
     """What probes g of length √(P − r) gave: gᵀBg, ‖A g‖², both beside the basis, and the mean of
-    (gᵀA²h)² for the first ones, by pairs."""
+    (gᵀCh)² for the first ones, by pairs, C being A² less its mean eigenvalue."""
 
     forms: Float[Tensor, " n"]
     squares: Float[Tensor, " n"]
@@ -81,7 +81,7 @@ def _of_squared_norm(samples: Samples, size: int) -> float:
     # Of few samples either may miss what is large; and as squares are skewed, what is too small is
     # so together with its variance.
     skewed = 1 + 4 / len(samples.forms)
-    return skewed * max(float(samples.forms.var()), 2 * samples.pairs)
+    return skewed * max(float(samples.forms.var()), 2 * size / (size + 2) * samples.pairs)
 
 
 TRACE = Form(
@@ -220,14 +220,14 @@ class _Deflated:
     def _samples(self) -> Samples:
         """All of them."""
         parts = [self._sampled(self._probes, self._products), *self._later]
-        length = (self._size - self._basis.count) / self._probes.square().sum(1)
-        gram = (self._products @ self._products.T).square() * length * length.unsqueeze(1)
+        squares, size = torch.cat([part.squares for part in parts]), self._size - self._basis.count
+        length = size / self._probes.square().sum(1)
+        # On a sphere a multiple of I varies not at all.
+        gram = self._products @ self._products.T
+        gram -= float(squares.mean()) / size * (self._probes @ self._probes.T)
+        gram = gram.square() * length * length.unsqueeze(1)
         pairs = gram.fill_diagonal_(0).sum() / (LEAST_PROBES * (LEAST_PROBES - 1))
-        return Samples(
-            torch.cat([part.forms for part in parts]),
-            torch.cat([part.squares for part in parts]),
-            float(pairs),
-        )
+        return Samples(torch.cat([part.forms for part in parts]), squares, float(pairs))
 
     def _sampled(self, probes: Float[Tensor, "n P"], products: Float[Tensor, "n P"]) -> Samples:
         """Of probes beside the basis, as if they were of the right length."""

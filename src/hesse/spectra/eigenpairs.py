@@ -36,6 +36,8 @@ _BESIDE = 3
 # Residuals that are no larger than so many roundings of the largest eigenvalue are as small as
 # they get.
 _ROUNDINGS = 4
+# The length of a sum of vectors with random signs is seldom more than so many times its mean.
+_BORNE_OUT = 3
 
 
 @final
@@ -46,7 +48,7 @@ class Eigenpairs:
     Attributes:
         values: λ, (k,): the first that was asked for first. "largest" and "both" descend,
             "smallest" ascends, "magnitude" descends by size.
-        residuals: ‖A v − λ v‖ of each, from a product of its own.
+        residuals: ‖A v − λ v‖ of each, held against products that were taken for it.
         products: how many products it took, with those of the residuals.
         converged: whether all residuals are within the tolerance.
         how: by what they were found.
@@ -300,27 +302,45 @@ def _searched(
         least = _ROUNDINGS * torch.finfo(first.dtype).eps
         search = Lanczos(product, first, k, which, most, max(tolerance, least), random, show)
         rows = search.run(beginning)
-    values, residuals = first.new_empty(len(rows)), first.new_empty(len(rows))
-    for place, row in enumerate(rows):
-        multiplied = product(row)
-        values[place] = row @ multiplied
-        residuals[place] = (multiplied - values[place] * row).norm()
+    values, residuals = _held_against(product, rows, search.values, search.residuals)
     notes = _rounded(residuals, tolerance, search.scale)
-    order = wanted(values.cpu().sort().values, len(rows), which)
-    order = values.cpu().argsort()[order].to(values.device)
     if not search.found:
         notes = (f"{product.count} products did not do; start= this result goes on from here",)
     return Eigenpairs(
-        product.unit * values[order],
-        product.unit * residuals[order],
+        product.unit * values,
+        product.unit * residuals,
         product.count,
         search.found,
         "by Lanczos' method",
         subject.layout,
         notes,
-        rows if torch.equal(order.cpu(), torch.arange(len(rows))) else rows[order],
+        rows,
         product.places,
     )
+
+
+def _held_against(
+    product: Products,
+    rows: Float[Tensor, "k S"],
+    values: Float[Tensor, " k"],
+    residuals: Float[Tensor, " k"],
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Values and residuals as the recursion has them, where one more product bears them out; else
+    each from a product of its own.
+
+    With signs c drawn for it, A Σ c v − Σ c λ v = Σ c r is as long as all residuals r together, in
+    the mean of its square.
+    """
+    values, residuals = values.to(rows), residuals.to(rows)
+    signs = random_vectors(1, values, torch.Generator("cpu").manual_seed(len(rows)))[0].sign()
+    left = product(signs @ rows) - (signs * values) @ rows
+    if float(left.norm()) <= _BORNE_OUT * float(residuals.norm()):
+        return values, residuals
+    for place, row in enumerate(rows):
+        multiplied = product(row)
+        values[place] = row @ multiplied
+        residuals[place] = (multiplied - values[place] * row).norm()
+    return values, residuals
 
 
 def _rows_that_matter(product: Float[Tensor, " P"], k: int) -> Tensor | None:

@@ -109,6 +109,16 @@ class Lanczos:
         self._keep(self._k)
         return torch.stack([self.basis[place] for place in range(min(self._k, self._n))])
 
+    @property
+    def values(self) -> Float[Tensor, " k"]:
+        """The eigenvalues of a run's vectors."""
+        return self._H.diagonal()[: self._k]
+
+    @property
+    def residuals(self) -> Float[Tensor, " k"]:
+        """‖A v − λ v‖ of them, as the recursion has it."""
+        return self._E.norm(dim=0)[: self._k]
+
     def _second_look(self) -> bool:
         """Some steps from another vector, orthogonal to all; whether there were the products."""
         look = int(min(max(_SHARE * self._product.count, _LEAST), _MOST))
