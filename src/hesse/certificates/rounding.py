@@ -88,6 +88,18 @@ def _steps() -> Mapping[Any, Callable[..., Any]]:
     return get_decompositions([getattr(torch.ops.aten, name) for name in _SEVERAL_STEPS])
 
 
+@cache
+def _computes(func: Any) -> bool:
+    """Whether an operation makes new numbers: a view, and what was written into, is rounded where
+    it was computed."""
+    return all(returned.alias_info is None for returned in func._schema.returns)
+
+
+@cache
+def _convolves(func: Any) -> bool:
+    return "convolution" in str(func)
+
+
 @final
 class _OtherRoundings(TorchDispatchMode):
     """While it is entered, floating results are off by one rounding, by up to two units of its last
@@ -104,6 +116,7 @@ class _OtherRoundings(TorchDispatchMode):
         super().__init__()
         self._first, self.decisions = decisions is None, decisions or []
         self._random: dict[torch.device, torch.Generator] = {}
+        self._most: dict[tuple[torch.dtype, torch.device, bool], float] = {}
         self._place = 0
 
     def __torch_dispatch__(
@@ -121,11 +134,13 @@ class _OtherRoundings(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         result = func(*args, **options)
-        if any(returned.alias_info is not None for returned in func._schema.returns):
-            # A view, or what was written into: rounded where it was computed.
+        if not _computes(func):
             return result
-        convolution = "convolution" in str(func)
-        return pytree.tree_map_only(Tensor, lambda part: self._otherwise(part, convolution), result)
+        if isinstance(result, Tensor):
+            return self._otherwise(result, _convolves(func))
+        return pytree.tree_map_only(
+            Tensor, lambda part: self._otherwise(part, _convolves(func)), result
+        )
 
     def _otherwise(self, result: Tensor, convolution: bool) -> Tensor:
         if not (result.is_floating_point() or result.is_complex()):
@@ -138,11 +153,15 @@ class _OtherRoundings(TorchDispatchMode):
             or result._is_zerotensor()
         ):
             return result
-        if result.device not in self._random:
-            self._random[result.device] = generator(result.device)
-        most = 2 * eps_of(result.dtype, result.device, convolution)
-        off = torch.empty_like(result, dtype=result.dtype.to_real())
-        return result * off.uniform_(-most, most, generator=self._random[result.device]).add_(1)
+        dtype, device = result.dtype, result.device
+        kind = dtype, device, convolution
+        if device not in self._random:
+            self._random[device] = generator(device)
+        if kind not in self._most:
+            self._most[kind] = 2 * eps_of(*kind)
+        most, random = self._most[kind], self._random[device]
+        by = torch.empty_like(result, dtype=dtype.to_real())
+        return result * by.uniform_(1 - most, 1 + most, generator=random)
 
     def _decided(self, result: Tensor) -> Tensor:
         if self._first:

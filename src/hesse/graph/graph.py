@@ -114,11 +114,19 @@ class Node(_OfOperation):
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """Run the operation on named values."""
-        # Also inside lists and tuples, as for cat and stack.
-        args, kwargs = pytree.tree_map_only(
-            Ref, lambda ref: values[ref.name], (self.args, dict(self.kwargs))
-        )
+        args = [_given(argument, values) for argument in self.args]
+        kwargs = {name: _given(argument, values) for name, argument in self.kwargs.items()}
         return self.op(*args, **kwargs)
+
+
+def _given(argument: Any, values: Mapping[str, Any]) -> Any:
+    """An argument with the values in place of their names, also inside lists and tuples, as for cat
+    and stack."""
+    if isinstance(argument, Ref):
+        return values[argument.name]
+    if isinstance(argument, list | tuple):
+        return type(argument)([_given(part, values) for part in argument])
+    return argument
 
 
 @dataclass(frozen=True)

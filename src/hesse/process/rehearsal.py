@@ -19,12 +19,12 @@ from torch.utils.flop_counter import flop_registry
 from hesse.process.price import Price
 from hesse.process.recent import Recent
 
-_META = torch.device("meta")
+_META, _CPU = torch.device("meta"), torch.device("cpu")
 
 
 def as_shape(value: Any) -> Any:
     """A tensor's shape and dtype as a tensor without memory; anything else as it is."""
-    if not isinstance(value, Tensor) or value.device == _META:
+    if not isinstance(value, Tensor) or value.is_meta:
         return value
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=_META)
 
@@ -78,6 +78,9 @@ class Rehearsal(TorchDispatchMode):
     ) -> Any:
         traits, options = traits_of(func), kwargs or {}
         if self._shapes_only:
+            # Most of what is done: it is told apart from all else first.
+            if traits.views and isinstance(args[0], Tensor) and args[0].is_meta:
+                return func(*args, **options)
             if _is_of_places(args, options):
                 return func(*args, **options)
             if func is torch.ops.aten._local_scalar_dense.default:
@@ -170,7 +173,7 @@ def _form(value: Any) -> _Form:
         return value.shape, value.stride(), value.dtype
     if isinstance(value, tuple | list):
         return tuple(map(_form, value))
-    return type(value), repr(value)
+    return type(value), value if isinstance(value, int) else repr(value)
 
 
 # PyTorch finds in Python what an operation makes of shapes, at a hundred times the price of the
@@ -238,10 +241,14 @@ def _windows(narrow: Tensor, wide: Tensor, kernel: Tensor) -> int:
 def _is_of_places(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
     """Whether an operation is on whole numbers alone: indices, known before, whose numbers are
     looked at."""
-    tensors = [part for value in args for part in _parts(value) if isinstance(part, Tensor)]
-    if not tensors:
-        return options.get("device") == torch.device("cpu")
-    return not any(t.device == _META or t.is_floating_point() or t.is_complex() for t in tensors)
+    any_tensor = False
+    for value in args:
+        for part in _parts(value):
+            if isinstance(part, Tensor):
+                if part.is_meta or part.is_floating_point() or part.is_complex():
+                    return False
+                any_tensor = True
+    return any_tensor or options.get("device") == _CPU
 
 
 def _parts(value: Any) -> Iterable[Any]:
