@@ -185,6 +185,20 @@ WRITTEN: dict[str, Callable[[], hesse.Cost]] = {
         ),
         x(3, 2),
     ),
+    **{
+        name: lambda f=f: _cost(
+            Lambda(
+                lambda layers, z: f(torch.tanh(layers[0](z)), torch.sin(layers[1](z))),
+                nn.Linear(2, 2),
+                nn.Linear(2, 2),
+            ),
+            x(3, 2),
+        )
+        for name, f in {
+            "sub": lambda a, b: a - torch.sub(b, a[:, :1], alpha=3) - b,
+            "mul": lambda a, b: (a * b) * b[:, :1],
+        }.items()
+    },
     "linear": lambda: _cost(nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), x(4, 2)),
     "matmul": lambda: _cost(
         Lambda(lambda layers, z: layers[0](z) @ layers[1](z).mT, nn.Linear(2, 2), nn.Linear(2, 2)),

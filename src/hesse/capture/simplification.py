@@ -314,6 +314,9 @@ def _of_factors(graph: _Simplification, node: fx.Node) -> fx.Node | None:
         inner = graph.factor(source)
         if inner is not None:
             source, factor = inner[0], graph.times(inner[1], factor)
+    # Most are there already as they would be made.
+    if node.target is aten.mul.Tensor and arguments(node) == [source, factor]:
+        return None
     return graph.call(aten.mul.Tensor, source, factor)
 
 

@@ -1,5 +1,5 @@
 """The check of rules: what each operation of a graph is pulled back by, held against plain autograd
-on a few samples, once a capture.
+on a few samples, once a capture; of the steps of a recurrence, and of layers that are alike, one.
 
 Most rules are PyTorch's own derivatives, taken for many samples and rows side by side, and side
 by side some of them are wrong where one by one they are right (`torch.linalg.solve` with a
@@ -9,6 +9,7 @@ right-hand side that broadcasts).
 import math
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from hesse.certificates.drawing import drawn
 from hesse.certificates.rounding import ROUNDINGS, noise
 from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.pullback import Pullback
+from hesse.graph.graph import Node
 from hesse.graph.local import Values
 from hesse.graph.structures import as_tensor, transposed
 from hesse.process.rehearsal import Rehearsal, as_shape
@@ -30,19 +32,23 @@ _ROOM, _FEW = 16 * 10**6, 20_000
 _TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
-def wrong_rule(evaluation: ChunkEvaluation, values: Values, active: set[str]) -> str | None:
+def wrong_rule(evaluation: ChunkEvaluation, leaves: list[Any], active: set[str]) -> str | None:
     """Whose derivatives of which operation are wrong; ``None`` where all agree with plain autograd.
 
     Args:
         evaluation: of the graph.
-        values: every value for a few samples.
-        active: those that derivatives flow through.
+        leaves: a few samples' tensors in the order of the graph's data values.
+        active: the values that derivatives flow through.
     """
-    random = torch.Generator().manual_seed(0)
-    for node in evaluation.graph.nodes:
+    random, checked = torch.Generator().manual_seed(0), set[str]()
+    for node, values in evaluation.in_turn(leaves):
         names = tuple(name for name in node.inputs if name in active)
         if not names or node.name not in active:
             continue
+        call = _call(node, names, values, evaluation.batched)
+        if call in checked:
+            continue
+        checked.add(call)
         op = Pullback(node, names, values, evaluation.batched)
         # A product with its slope, and nothing else.
         if op.elementwise and op.linear:
@@ -72,6 +78,17 @@ def wrong_rule(evaluation: ChunkEvaluation, values: Values, active: set[str]) ->
             written_out = op.record.pull is not None or op.record.second is not None
             return f"{'its record' if written_out else 'PyTorch'}'s derivatives of {op.node.kind}"
     return None
+
+
+def _call(node: Node, active: tuple[str, ...], values: Values, batched: set[str]) -> str:
+    """The operation with its options, and of each input what a rule may depend on beside its
+    numbers."""
+    inputs = dict[str, Any]()
+    for place, name in enumerate(node.inputs):
+        value = values[name]
+        form = (*value.shape, value.dtype) if isinstance(value, Tensor) else value
+        inputs[name] = place, form, name in batched, name in active
+    return repr((node.op, node.given(inputs)))
 
 
 def _by_rule(op: Pullback, values: Values, delta: Tensor, v: list[Tensor]) -> Iterator[Tensor]:

@@ -236,6 +236,6 @@ def _failed_rule_check(cost: Cost, captured: Captured, batch: Batch) -> _CannotS
     """Why nothing is to be carried down the graph: a rule that is wrong; ``None`` where all are
     right."""
     evaluation = ChunkEvaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
-    values = evaluation.run(data_leaves(batch.take(slice(0, _SAMPLES_TRIED))))
-    wrong = wrong_rule(evaluation, values, active_values(captured.graph, captured.sites))
+    leaves = data_leaves(batch.take(slice(0, _SAMPLES_TRIED)))
+    wrong = wrong_rule(evaluation, leaves, active_values(captured.graph, captured.sites))
     return _CannotSweep(f"{wrong} for several samples side by side are wrong") if wrong else None

@@ -114,14 +114,19 @@ class Node(_OfOperation):
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
         """Run the operation on named values."""
-        args = [_given(argument, values) for argument in self.args]
-        kwargs = {name: _given(argument, values) for name, argument in self.kwargs.items()}
+        args, kwargs = self.given(values)
         return self.op(*args, **kwargs)
+
+    def given(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments, with values in place of their names."""
+        return (
+            [_given(argument, values) for argument in self.args],
+            {name: _given(argument, values) for name, argument in self.kwargs.items()},
+        )
 
 
 def _given(argument: Any, values: Mapping[str, Any]) -> Any:
-    """An argument with the values in place of their names, also inside lists and tuples, as for cat
-    and stack."""
+    # Also inside lists and tuples, as for cat and stack.
     if isinstance(argument, Ref):
         return values[argument.name]
     if isinstance(argument, list | tuple):

@@ -15,6 +15,7 @@ from hesse.graph.graph import Node, Ref
 from hesse.graph.local import Local
 from hesse.graph.parameter_view import ParameterView, Views, input_of, view_of
 from hesse.graph.sites import Arrangement, Gather, Site
+from hesse.graph.structures import Diagonal
 from hesse.operations.positions import along_all
 from hesse.operations.record import SUMMED, Axes, Operation, Shapes, Structure
 
@@ -93,12 +94,52 @@ def _shifted(node: Node, views: Views, shapes: Shapes) -> Site | None:
 # ---------------------------------------------------------------- numbers
 
 
-def _pull_add(op: Local, columns: Tensor) -> tuple[Tensor, Tensor] | None:
-    """x + y of one shape: the same columns go to both."""
-    same = len(op.active) == 2 and all(
-        tuple(op.value(name).shape[1:]) == op.node.shape for name in op.active
+def _summed(columns: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(n, k, *value) -> (n, k, *shape), along the axes that an input was repeated along."""
+    full = (1,) * (columns.ndim - 2 - len(shape)) + shape
+    axes = [axis for axis, n in enumerate(full, start=2) if n != columns.shape[axis]]
+    columns = columns.sum(axes) if axes else columns
+    return columns.reshape(*columns.shape[:2], *shape)
+
+
+def _pull_sum(op: Local, columns: Tensor) -> tuple[Tensor, ...] | None:
+    """x + αy, or x − αy: the same columns go to both."""
+    x, *others = op.node.args
+    if others == [x] or len(others) != 1:
+        return None
+    alpha = op.node.kwargs.get("alpha", 1)
+    factor = -alpha if op.node.kind is aten.sub else alpha
+    return tuple(
+        _summed(
+            columns if x == Ref(name) or factor == 1 else columns * factor,
+            tuple(op.value(name).shape[1:]),
+        )
+        for name in op.active
     )
-    return (columns, columns) if same and not op.node.kwargs and len(op.node.args) == 2 else None
+
+
+def _pull_product(op: Local, columns: Tensor) -> tuple[Tensor, ...] | None:
+    """x ∘ y: to each go the columns times the other."""
+    x, y = op.node.args
+    if not isinstance(x, Ref) or not isinstance(y, Ref) or x == y:
+        return None
+    pulled = []
+    for name in op.active:
+        beside = y.name if x.name == name else x.name
+        factor = op.value(beside)
+        if factor.is_floating_point() and factor.dtype != columns.dtype:
+            return None
+        if op.is_batched(beside):
+            repeated = columns.ndim - 1 - factor.ndim
+            factor = factor.reshape(len(factor), *(1,) * (1 + repeated), *factor.shape[1:])
+        pulled.append(_summed(columns * factor, tuple(op.value(name).shape[1:])))
+    return tuple(pulled)
+
+
+def _second_of_product(op: Local, delta: Tensor) -> list[list[Diagonal | None]] | None:
+    """∂²(Σ δ x y)/∂x∂y = diag δ, where neither is repeated."""
+    shapes = [tuple(op.value(name).shape) for name in op.active]
+    return [[None, Diagonal(delta)], [None, None]] if shapes == [tuple(delta.shape)] * 2 else None
 
 
 def _square(node: Node, shapes: Shapes) -> list[Node]:
@@ -245,10 +286,10 @@ _ENTRYWISE = Structure.ENTRYWISE
 RECORDS = [
     Operation(
         name="add", aten="add", structure=_ENTRYWISE | Structure.LINEAR, site=_shifted,
-        pull=_pull_add, positions=along_all, formula=_sum),
+        pull=_pull_sum, positions=along_all, formula=_sum),
     Operation(
-        name="sub", aten="sub", structure=_ENTRYWISE | Structure.LINEAR, positions=along_all,
-        formula=_sum),
+        name="sub", aten="sub", structure=_ENTRYWISE | Structure.LINEAR, pull=_pull_sum,
+        positions=along_all, formula=_sum),
     Operation(
         name="rsub", aten="rsub", structure=_ENTRYWISE | Structure.LINEAR, positions=along_all,
         formula=_reversed_difference),
@@ -257,7 +298,8 @@ RECORDS = [
         formula=_negative),
     Operation(
         name="mul", aten="mul", structure=_ENTRYWISE | Structure.MULTILINEAR, site=_scaled,
-        positions=_multiple, formula=_product),
+        pull=_pull_product, costly=True, second=_second_of_product, positions=_multiple,
+        formula=_product),
     Operation(
         name="div", aten="div", structure=Structure.ELEMENTWISE | Structure.LINEAR_IN_FIRST,
         positions=_multiple, formula=_quotient),

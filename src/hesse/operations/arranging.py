@@ -40,6 +40,19 @@ def _selected(node: Node, whole: Tensor, lead: int) -> Tensor:
     return whole.select(lead + node.args[1] % (len(node.shape) + 1), node.args[2])
 
 
+def _piece(node: Node, whole: Tensor, lead: int) -> Tensor:
+    """One of the pieces that a value is split into."""
+    _, size, axis = node.arguments(None, None, 0)
+    assert isinstance(node.op, Pick)
+    return node.op(whole, size, lead + axis % len(node.shape))
+
+
+def _unbound(node: Node, whole: Tensor, lead: int) -> Tensor:
+    _, axis = node.arguments(None, 0)
+    assert isinstance(node.op, Pick)
+    return whole.select(lead + axis % (len(node.shape) + 1), node.op.index)
+
+
 # Where the axis of positions goes.
 def _to_transposed(node: Node, axis: int, shapes: Shapes) -> int:
     first, second = (place % len(node.shape) for place in node.args[1:3])
@@ -282,8 +295,8 @@ RECORDS = [
     *_linear("select", _select, _SELECTS, selected=_selected),
     *_linear("slice", _slice, _SELECTS),
     *_linear("narrow", _narrow),
-    *_linear("split split_with_sizes chunk", _split, _SELECTS),
-    *_linear("unbind", _unbind, _SELECTS),
+    *_linear("split split_with_sizes chunk", _split, _SELECTS, selected=_piece),
+    *_linear("unbind", _unbind, _SELECTS, selected=_unbound),
     *_linear("diagonal", _diagonal),
     *_linear("index index_select gather tril triu unfold"),
     # ------------------------------------------------------------ repeated, and put together

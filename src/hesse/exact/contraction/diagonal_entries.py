@@ -20,18 +20,12 @@ from hesse.graph.structures import Diagonal, RankOne
 def add_entries(pair: Pair, total: Tensor) -> None:
     """Add to a parameter's diagonal what a pair of its uses brings; a pair of two different uses
     meets in both orders."""
-    index = pair.left.index
     if pair.same:
-        entries = _self_entries(pair).reshape(-1)
-        if index is None:
-            total.add_(entries)
-        else:
-            total.index_add_(0, _entries(index, total), entries)
+        _add(_self_entries(pair), 1, pair, total)
         return
     for alignment in _ALIGNMENTS if _is_laid_out(pair) else ():
         if alignment.matches(pair):
-            entries = alignment.entries(pair).reshape(-1)
-            total.index_add_(0, _entries(index, total), 2 * entries)
+            _add(alignment.entries(pair), 2, pair, total)
             return
     # Any other order of the entries: the block itself, of which the fitting ones are taken.
     block = torch.zeros(pair.left.size, pair.right.size, dtype=total.dtype, device=total.device)
@@ -39,6 +33,14 @@ def add_entries(pair: Pair, total: Tensor) -> None:
     left, right = _entries(pair.left.index, total), _entries(pair.right.index, total)
     same = left.unsqueeze(1) == right
     total.index_add_(0, left, 2 * (block * same).sum(1))
+
+
+def _add(entries: Tensor, times: int, pair: Pair, total: Tensor) -> None:
+    """Add entries of the left use where they belong."""
+    if pair.left.index is None:
+        total.add_(entries.reshape(-1), alpha=times)
+    else:
+        total.index_add_(0, _entries(pair.left.index, total), entries.reshape(-1), alpha=times)
 
 
 def _is_laid_out(pair: Pair) -> bool:
@@ -111,16 +113,18 @@ def _same_order(pair: Pair) -> bool:
 def _aligned(pair: Pair) -> Tensor:
     """Two uses of a parameter in the same order: the entries of their block where (g, o, i) = (h,
     p, j)."""
-    total = pair.a.new_zeros(pair.left.shape)
+    parts = list[Tensor]()
     if isinstance(pair.hessian, Tensor):
-        total += _aligned_hessian(pair.hessian, pair.a, pair.b)
+        parts.append(_aligned_hessian(pair.hessian, pair.a, pair.b))
     if pair.jacobian is not None:
         jacobian, weights = jacobian_and_weights(pair)
         a = pair.a.unflatten(3, (jacobian.shape[3], -1))
-        total += torch.einsum(
-            "nucotg,nguwo,ngtcw->gocw", jacobian.diagonal(dim1=1, dim2=4), weights, a
-        ).flatten(2)
-    return total
+        parts.append(
+            torch.einsum(
+                "nucotg,nguwo,ngtcw->gocw", jacobian.diagonal(dim1=1, dim2=4), weights, a
+            ).flatten(2)
+        )
+    return _sum(parts, pair)
 
 
 def _is_crossed(pair: Pair) -> bool:
@@ -138,19 +142,24 @@ def _is_crossed(pair: Pair) -> bool:
 
 def _crossed(pair: Pair) -> Tensor:
     """The entries of the block where (o, i) = (j, p)."""
-    _, o, i = pair.left.shape
-    total = pair.a.new_zeros(o, i)
+    parts = list[Tensor]()
     if isinstance(pair.hessian, Tensor):
-        total += torch.einsum(
-            "nsiot,nti,nso->oi", pair.hessian[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0]
+        parts.append(
+            torch.einsum(
+                "nsiot,nti,nso->oi", pair.hessian[:, 0, :, :, 0], pair.a[:, 0], pair.b[:, 0]
+            ).unsqueeze(0)
         )
     if pair.jacobian is not None:
         jacobian, weights = jacobian_and_weights(pair)
         crossed = jacobian[:, 0, :, :, 0].unflatten(3, (jacobian.shape[3], -1))  # o as (c, w)
-        total += torch.einsum("nuccwt,nuwi,nti->cwi", crossed, weights[:, 0], pair.a[:, 0]).flatten(
-            0, 1
-        )
-    return total.unsqueeze(0)
+        each = torch.einsum("nuccwt,nuwi,nti->cwi", crossed, weights[:, 0], pair.a[:, 0])
+        parts.append(each.flatten(0, 1).unsqueeze(0))
+    return _sum(parts, pair)
+
+
+def _sum(parts: list[Tensor], pair: Pair) -> Tensor:
+    """Of what S and D bring, where there are any, entries as the left use has them."""
+    return sum(parts[1:], parts[0]) if parts else pair.a.new_zeros(pair.left.shape)
 
 
 def jacobian_and_weights(pair: Pair) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The samples in chunks, and every value of the graph for a chunk."""
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.func import vmap
 
 from hesse.cost import Cost
 from hesse.data.batch import Batch, concatenate
-from hesse.graph.graph import Graph
+from hesse.graph.graph import Graph, Node
 from hesse.graph.sites import Site
 from hesse.process.rehearsal import as_shape
 
@@ -88,18 +88,57 @@ class ChunkEvaluation:
                 values[name] = graph.node[name].evaluate(values)
             return {name: values[name] for name in names}
 
-        tensors = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        tensors = _with_an_axis(leaves)
         with torch.no_grad():
             batched = vmap(
                 of_sample,
                 in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors),
             )(*tensors)
-        expanded = {
-            name: self._static[name].expand(n, *self._static[name].shape) for name in self._leaves
-        }
         return {
             **self._static,
             **dict(zip(graph.data, tensors, strict=True)),
-            **expanded,
+            **{name: self._repeated(self._static[name], n) for name in self._leaves},
             **batched,
         }
+
+    def in_turn(self, leaves: list[Any]) -> Iterator[tuple[Node, Mapping[str, Any]]]:
+        """Every node with its value and its inputs, by name as in `run`; what no later node takes
+        is let go."""
+        graph, n = self.graph, len(leaves[0])
+        last = {name: node for node in graph.nodes for name in (*node.inputs, node.name)}
+        values = {
+            **self._static,
+            **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
+            **{name: self._repeated(self._static[name], n) for name in self._leaves},
+        }
+        for node in graph.nodes:
+            if node.name not in values:
+                with torch.no_grad():
+                    values[node.name] = self._of_samples(node, values, n)
+            yield node, values
+            for name in (*node.inputs, node.name):
+                if last[name] is node:
+                    values.pop(name, None)
+
+    def _of_samples(self, node: Node, values: Mapping[str, Any], n: int) -> Tensor:
+        varying = [
+            name
+            for name in node.inputs
+            if name in self.batched and isinstance(values[name], Tensor)
+        ]
+        if not varying:
+            return self._repeated(node.evaluate(values), n)
+
+        def of_sample(*sample: Any) -> Tensor:
+            return node.evaluate({**values, **dict(zip(varying, sample, strict=True))})
+
+        return vmap(of_sample)(*(values[name] for name in varying))
+
+    @staticmethod
+    def _repeated(value: Tensor, n: int) -> Tensor:
+        return value.expand(n, *value.shape)
+
+
+def _with_an_axis(leaves: list[Any]) -> list[Any]:
+    """Tensors of samples, each of which keeps an axis of its own."""
+    return [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
