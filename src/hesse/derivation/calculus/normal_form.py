@@ -9,6 +9,7 @@ from functools import reduce
 from hesse.derivation.calculus.algebra import add, multiply, replaced, scale, times_size
 from hesse.derivation.calculus.canonical import canonical
 from hesse.derivation.calculus.expression import (
+    ONE,
     ZERO,
     Apply,
     Delta,
@@ -300,12 +301,14 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
     for factor in factors:
         if isinstance(factor, Delta):
             # A delta is its own square, so its powers are not added up.
-            exponents.setdefault(factor, constant(1))
+            exponents.setdefault(factor, ONE)
             continue
         base, exponent = (
-            (factor.base, factor.exponent) if isinstance(factor, Power) else (factor, constant(1))
+            (factor.base, factor.exponent) if isinstance(factor, Power) else (factor, ONE)
         )
-        exponents[base] = collect(add(exponents.get(base, ZERO), exponent))
+        # Most factors are there once.
+        alone = base not in exponents and exponent.number is not None
+        exponents[base] = exponent if alone else collect(add(exponents.get(base, ZERO), exponent))
     return tuple(
         _power(base, exponent) for base, exponent in exponents.items() if not exponent.is_zero
     )

@@ -163,8 +163,10 @@ class Valuation:
         coefficient = float(term.coefficient)
         if not operands:
             return torch.tensor(coefficient, dtype=torch.float64)
-        # Finding the best order takes longer than any order of so many small arrays.
-        order = "auto" if len(operands) <= _FEW else "greedy"
+        # Finding the best order takes longer than any order of so many small arrays, and most of
+        # many have the same axes.
+        many = len(operands) > _FEW
+        operands, order = (_multiplied(operands), "greedy") if many else (operands, "auto")
         result = opt_einsum.contract(*chain.from_iterable(operands), free, optimize=order)
         return result if coefficient == 1 else coefficient * result
 
@@ -307,6 +309,16 @@ def _nothing(*shape: int) -> Tensor:
     """Zeros that take no memory: how the slope of a pooling moves has an entry for each three
     positions."""
     return torch.zeros((), dtype=torch.float64).expand(shape)
+
+
+def _multiplied(
+    operands: list[tuple[Tensor, tuple[Index, ...]]],
+) -> list[tuple[Tensor, tuple[Index, ...]]]:
+    """Factors of the same axes as one."""
+    products: dict[tuple[Index, ...], Tensor] = {}
+    for array, axes in operands:
+        products[axes] = products[axes] * array if axes in products else array
+    return [(array, axes) for axes, array in products.items()]
 
 
 def _is_nothing(array: Tensor) -> bool:

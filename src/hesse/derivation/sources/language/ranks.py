@@ -100,6 +100,10 @@ class _Search:
                 self.can[part] = frozenset({known[part.name]} if part.name in known else {0, 1, 2})
             else:
                 self.can[part] = frozenset({0} if isinstance(part, Number) else range(9))
+        self.above: dict[Tree, list[Tree]] = {part: [] for part in self.parts}
+        for part in self.parts:
+            for child in children(part):
+                self.above[child].append(part)
         self.stuck: Tree | None = None
 
     def narrow(self) -> bool:
@@ -108,44 +112,63 @@ class _Search:
         while changed:
             changed = False
             for part in order:
-                below = children(part)
-                if not below:
-                    continue
-                ways = [
-                    (ranks, out)
-                    for ranks in product(*(sorted(self.can[child]) for child in below))
-                    if (out := _rank_or_none(part, ranks)) in self.can[part]
-                    and all(
-                        ranks[i] == ranks[j]
-                        for i, a in enumerate(below)
-                        for j, b in enumerate(below[:i])
-                        if a == b
-                    )
-                ]
+                narrowed = self._narrowed(part)
                 # This is the operation that the error names.
-                if not ways:
+                if narrowed is None:
                     self.stuck = part
                     return False
-                # A rank stays possible while one way of the operation has it.
-                narrowed = {part: frozenset(out for _, out in ways if out is not None)}
-                for position, child in enumerate(below):
-                    narrowed[child] = narrowed.get(child, self.can[child]) & {
-                        ranks[position] for ranks, _ in ways
-                    }
-                for piece, can in narrowed.items():
-                    if can != self.can[piece]:
-                        self.can[piece], changed = can, True
+                changed |= bool(narrowed)
             order = order[::-1]  # up the tree and down again
         return True
+
+    def _narrowed(self, part: Tree) -> list[Tree] | None:
+        """What of an operation and its arguments has fewer possibilities now; ``None`` where none
+        is left."""
+        below = children(part)
+        if not below:
+            return []
+        ways = [
+            (ranks, out)
+            for ranks in product(*(sorted(self.can[child]) for child in below))
+            if (out := _rank_or_none(part, ranks)) in self.can[part]
+            and all(
+                ranks[i] == ranks[j]
+                for i, a in enumerate(below)
+                for j, b in enumerate(below[:i])
+                if a == b
+            )
+        ]
+        if not ways:
+            return None
+        # A rank stays possible while one way of the operation has it.
+        narrowed = {part: frozenset(out for _, out in ways if out is not None)}
+        for position, child in enumerate(below):
+            narrowed[child] = narrowed.get(child, self.can[child]) & {
+                ranks[position] for ranks, _ in ways
+            }
+        changed = [piece for piece, can in narrowed.items() if can != self.can[piece]]
+        self.can |= narrowed
+        return changed
 
     def fix(self, part: Tree, to: int) -> bool:
         """Try one choice; nothing changes where it does not fit."""
         before = dict(self.can)
         self.can[part] = self.can[part] & {to}
-        if self.can[part] and self.narrow():
+        if self.can[part] and self._narrow_around(part):
             return True
         self.can = before
         return False
+
+    def _narrow_around(self, part: Tree) -> bool:
+        """`narrow`, after a change of one part: only what stands beside a change is looked at."""
+        waiting = [part, *self.above[part]]
+        while waiting:
+            narrowed = self._narrowed(waiting.pop())
+            if narrowed is None:
+                return False
+            for piece in narrowed:
+                waiting += [piece, *self.above[piece]]
+        return True
 
 
 def _rank_or_none(tree: Tree, of: Sequence[int]) -> int | None:
