@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import hesse
 from cases import Problem, dense
+from hesse.capture import capture, data_leaves
 from hesse.exact import columns
+from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.pullback import Pullback
 from hesse.operations.registry import BY_TARGET
 from reference import hessian, relative
@@ -104,6 +106,20 @@ def test_what_pytorch_gets_wrong_side_by_side(samples: int) -> None:
         )
         < 1e-10
     )
+
+
+def test_values_in_turn_are_those_at_once_and_are_let_go() -> None:
+    torch.manual_seed(0)
+    cost = problem(Attention(), 4, 3, 2).cost()
+    captured, batch = capture(cost), next(iter(cost.batches()))
+    assert batch is not None
+    evaluation = ChunkEvaluation(captured.graph, captured.sites, cost.fixed, cost.parameters)
+    at_once, held = evaluation.run(data_leaves(batch)), list[int]()
+    for node, values in evaluation.in_turn(data_leaves(batch)):
+        assert torch.equal(values[node.name], at_once[node.name])
+        assert all(name in values for name in node.inputs)
+        held.append(len(values))
+    assert held[-1] < max(held) < len(at_once)
 
 
 def test_columns_of_which_only_some_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
