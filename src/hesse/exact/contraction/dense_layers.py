@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from hesse.exact.contraction.aligned_products import add_product, aligned
 from hesse.exact.contraction.grid import Grid, mirror
 from hesse.exact.contraction.pair import Estimate, Form, Pair, Sizes, dense
 from hesse.graph.structures import Diagonal, RankOne
@@ -17,9 +18,9 @@ from hesse.graph.structures import Diagonal, RankOne
 # Tiles of a symmetric product: more of them save operations, and each runs further below the rate
 # of a large product.
 _TILES, _LEAST_TILE = 4, 64
-# Numbers of an intermediate that are made at a time, 8 MB in float32: few enough to stay in a
+# Numbers of an intermediate that are made at a time, 2 MB in float32: few enough to stay in a
 # cache, and in memory that is used again.
-_AT_ONCE = 2**21
+_AT_ONCE = 2**19
 # Numbers of a block in another order than its own, before they are laid into it.
 _IN_THE_MAKING = 2**22
 # Samples that are summed over at a time, at least: with fewer a product of matrices is slow.
@@ -67,8 +68,8 @@ def _summed(weights: Tensor, width: int, make: Callable[[slice, Tensor], object]
         width: how many products w there are.
         make: writes the products of some samples, (w, samples).
     """
-    samples, total = len(weights), weights.new_empty(weights.shape[1], width)
-    step = min(samples, max(_LEAST_SAMPLES, _AT_ONCE // width))
+    samples, total = len(weights), aligned(weights.shape[1], width, weights)
+    step = _step(samples, width)
     memory = weights.new_empty(width * step)
     for low in range(0, samples, step):
         part = slice(low, min(low + step, samples))
@@ -76,6 +77,13 @@ def _summed(weights: Tensor, width: int, make: Callable[[slice, Tensor], object]
         make(part, products)
         total.addmm_(weights[part].mT, products.mT, beta=1 if low else 0)
     return total
+
+
+def _step(samples: int, width: int) -> int:
+    """How many samples are summed over at a time, so many products being made of each: as often as
+    it takes, alike many each time."""
+    most = max(_LEAST_SAMPLES, _AT_ONCE // width)
+    return -(-samples // -(-samples // most))
 
 
 def _split(matrix: Tensor, o: int, p: int) -> Tensor:
@@ -132,7 +140,7 @@ def gram_self(pair: Pair, grid: Grid) -> None:
         for row, column in itertools.combinations_with_replacement(range(o), 2):
             torch.mul(left, weights[row, column], out=weighed[rows])
             for tall, wide in _tiles(len(left), True):
-                block[row, tall, column, wide].addmm_(left[tall], weighed[rows][wide].mT)
+                add_product(block[row, tall, column, wide], left[tall], weighed[rows][wide].mT)
 
 
 def gram_finish(sizes: Sizes, grid: Grid) -> None:
@@ -173,7 +181,7 @@ def diagonal_self(pair: Pair, grid: Grid) -> None:
         if factor is not None:
             left, right = outer[rows.start], outer[columns.start]
             for tall, wide in _tiles(len(left), rows == columns):
-                matrix[tall, wide].addmm_(left[tall], right[wide].mT, alpha=-1)
+                add_product(matrix[tall, wide], left[tall], right[wide].mT, -1)
 
 
 def diagonal(pair: Pair, grid: Grid) -> None:
@@ -188,7 +196,7 @@ def diagonal(pair: Pair, grid: Grid) -> None:
             products[:, rows, columns].permute(1, 2, 0)
         )
         if factor is not None:
-            matrix.addmm_(_products(factor, a[rows]), _products(factor, b[columns]).mT, alpha=-1)
+            add_product(matrix, _products(factor, a[rows]), _products(factor, b[columns]).mT, -1)
 
 
 def _diagonal_weights(pair: Pair, o: int) -> Tensor:
@@ -291,7 +299,8 @@ def rows(pair: Pair, grid: Grid) -> None:
                 mixed[:, : moved.shape[1]].addcmul_(delta, moved[row])
             for inputs, matrix in blocks:
                 left = a[inputs]
-                matrix[row * len(left) : (row + 1) * len(left)].addmm_(left, mixed.flatten(0, 1).mT)
+                lines = matrix[row * len(left) : (row + 1) * len(left)]
+                add_product(lines, left, mixed.flatten(0, 1).mT)
     _add_diagonal_jacobian(pair, a, grid)
 
 

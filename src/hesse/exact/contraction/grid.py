@@ -41,7 +41,7 @@ class Grid:
             yield self.rows[x], self.columns[y], matrix
 
 
-def mirror(matrix: Tensor, complete: Iterable[slice] = (), step: int = 512) -> None:
+def mirror(matrix: Tensor, complete: Iterable[slice] = (), step: int = 192) -> None:
     """Copy the upper triangle onto the lower, so that the matrix is exactly symmetric.
 
     Args:
