@@ -106,8 +106,12 @@ def _pull_linear(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     x, weight = op.node.args[0], op.node.args[1]
     if op.active != (x.name,) or op.is_batched(weight.name):
         return None
-    # One large product; matmul would split a strided batch into many small ones.
     matrix = op.value(weight.name)
+    # A Hessian's rows come transposed, sample by sample, and to lay them out would take as long as
+    # the product of each.
+    if columns.ndim == 3 and not columns.is_contiguous():
+        return (torch.bmm(columns, matrix.expand(len(columns), *matrix.shape)),)
+    # One large product; matmul would split a strided batch into many small ones.
     return ((columns.reshape(-1, len(matrix)) @ matrix).reshape(*columns.shape[:-1], -1),)
 
 

@@ -22,7 +22,7 @@ _TILES, _LEAST_TILE = 4, 64
 # cache, and in memory that is used again.
 _AT_ONCE = 2**19
 # Numbers of a block in another order than its own, before they are laid into it.
-_IN_THE_MAKING = 2**22
+_IN_THE_MAKING = 2**20
 # Samples that are summed over at a time, at least: with fewer a product of matrices is slow.
 _LEAST_SAMPLES = 256
 
