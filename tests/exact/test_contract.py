@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 import hesse
 from cases import CASES, cost_of, dense
@@ -91,3 +92,24 @@ def test_some_blocks_of_a_weight_and_its_bias() -> None:
         some = hesse.hessian(cost, pairs=pairs)
         assert len(some.pairs) == len(pairs)
         assert all(relative(some[pair], H[pair], H.dense()) < 1e-13 for pair in pairs)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_scales_of_vectors_are_contracted_by_entry(bias: bool) -> None:
+    """With each other and with dense layers before and behind, as S and D of all of them are
+    dense."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *(nn.Linear(3, 4), nn.LayerNorm(4, bias=bias), nn.Tanh()),
+            *(nn.Linear(4, 3), nn.LayerNorm(3, bias=bias), nn.Tanh(), nn.Linear(3, 2)),
+        ).double()
+        cost = hesse.Cost(model, "mse", (torch.randn(7, 3).double(), torch.randn(7, 2).double()))
+    plan = hesse.plan(cost)
+    for pair in (("1.weight", "1.weight"), ("1.weight", "4.weight"), ("0.weight", "4.weight"),
+                 ("1.weight", "6.weight")):  # fmt: skip
+        assert next(block.order for block in plan.blocks if block.names == pair) == "by entry"
+    H = hesse.hessian(cost).dense()
+    assert torch.equal(H, H.T)
+    products = torch.stack([hesse.operator(cost) @ row for row in torch.eye(len(H)).double()])
+    assert relative(H, products) < TOLERANCE

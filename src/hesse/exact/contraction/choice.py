@@ -17,6 +17,10 @@ group, one position) there are
     diagonal   S diagonal, or diagonal minus rank one (softmax at the last layer):
                [o × n]·[n × (i,j)] and one Gram matrix
 
+between vectors where one or both uses scale or shift every entry
+
+    by entry   multiplied on where there are few features, then [j × n]·[n × (q,g)]
+
 and for uses with positions or groups
 
     first l    contract the positions of l, then those of m
@@ -30,7 +34,7 @@ input of l; h s p j those of m; x the entries of m's input.
 
 import math
 
-from hesse.exact.contraction import dense_layers, shared_positions
+from hesse.exact.contraction import dense_layers, scaled_vectors, shared_positions
 from hesse.exact.contraction.pair import Estimate, Form, Order, Sizes
 
 # With chunks of fewer samples products of matrices are slow.
@@ -57,7 +61,8 @@ def _structured(z: Sizes) -> bool:
 
 
 def _has_positions(z: Sizes) -> bool:
-    return not z.vector and not z.bottleneck
+    # Where every entry is a group, products of matrices over its features would be far too small.
+    return not z.vector and not z.by_entry and not z.bottleneck
 
 
 def _dense_self(z: Sizes) -> bool:
@@ -105,6 +110,13 @@ ORDERS = (
         lambda z: z.vector and not z.same and not _structured(z),
         dense_layers.estimate_rows,
         dense_layers.rows,
+    ),
+    Order(
+        "by entry",
+        lambda z: z.by_entry,
+        scaled_vectors.estimate_by_entry,
+        scaled_vectors.by_entry,
+        joined=True,
     ),
     Order(
         "first l",

@@ -64,6 +64,8 @@ _FORMS: dict[type, Form] = {
 }
 # The kinds of a use whose features are its input as it stands, or none.
 _UNCHANGED = ("dense", "shift", "leaf")
+# Those of which each entry of a vector is or may be a group.
+_BY_ENTRY = (*_UNCHANGED, "scale")
 
 
 @dataclass(frozen=True)
@@ -107,20 +109,28 @@ class Pair:
         ]
         # Other features than the input itself would have to be applied to D.
         vector = not through and g == t == h == s == 1 and self.right.kind in _UNCHANGED
+        (_, o, _), (_, p, _) = self.left.shape, self.right.shape
+        by_entry = (
+            not through
+            and t == s == 1 < max(g, h)
+            and min(g, o) == min(h, p) == 1
+            and self.right.kind in _BY_ENTRY
+        )
         return Sizes(
             g,
             t,
-            self.left.shape[1],
+            o,
             i,
             h,
             s,
-            self.right.shape[1],
+            p,
             j,
             torch.Size(self.input_shape).numel(),
             _FORMS[type(self.hessian)],
             _FORMS[type(self.jacobian)],
             self.same,
             vector,
+            by_entry,
             through[0].left.shape[1] if through else 0,
             self.positions,
         )
@@ -138,6 +148,7 @@ class Sizes:
         hessian, jacobian: the forms of S and D.
         same: both are the same use of the same parameter.
         vector: neither use has groups or positions.
+        by_entry: neither use has positions, and one or both have each entry for a group.
         bottleneck: entries of the value that S and D pass through; 0 where they pass through none.
         positions: how many positions of every sample stand as samples of their own.
     """
@@ -155,6 +166,7 @@ class Sizes:
     jacobian: Form
     same: bool
     vector: bool
+    by_entry: bool
     bottleneck: int
     positions: int
 
