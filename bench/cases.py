@@ -203,11 +203,13 @@ def residual() -> nn.Module:
 
 
 def lenet() -> nn.Module:
-    """Three convolutions and two layers, on images of 28 × 28."""
+    """Two convolutions of 5 × 5 with pooling and three layers, as LeNet-5, on images of 28 × 28, of
+    widths that make P = 3146."""
     return nn.Sequential(
-        *(nn.Conv2d(1, 6, 5, 2, 2), nn.Tanh(), nn.Conv2d(6, 12, 5, 2, 2), nn.Tanh()),
-        *(nn.Conv2d(12, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(100, 6), nn.Tanh()),
-        nn.Linear(6, 10),
+        *(nn.Conv2d(1, 5, 5), nn.Tanh(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(5, 6, 5), nn.Tanh(), nn.AvgPool2d(2)),
+        *(nn.Flatten(), nn.Linear(96, 20), nn.Tanh(), nn.Linear(20, 10), nn.Tanh()),
+        nn.Linear(10, 10),
     )
 
 
