@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hesse.exact.contraction.aligned_products import add_product
 from hesse.exact.contraction.grid import Grid
 from hesse.exact.contraction.pair import Estimate, Form, Pair, Sizes, ThroughBottleneck, dense
 from hesse.graph.structures import Diagonal
@@ -164,9 +165,11 @@ def _bottleneck_self(pair: Pair, hessian: ThroughBottleneck, right: Tensor, targ
     if pair.same:
         step = -(-len(target) // _TILES)
         for low in range(0, len(target), step):
-            target[low : low + step, low:].addmm_(rows[low : low + step], through[:, low:])
+            add_product(
+                target[low : low + step, low:], rows[low : low + step], through[:, low:]
+            )
     else:
-        target.addmm_(rows, through)
+        add_product(target, rows, through)
     if isinstance(hessian.local, Diagonal):
         _add_local(pair, hessian.local.values, target)
     elif hessian.local is not None:
