@@ -108,6 +108,6 @@ def test_large_images_go_down_by_the_rows_of_the_outputs() -> None:
 def test_the_diagonal_costs_no_more_than_its_blocks(case: Case) -> None:
     """By the plans, at the rates of an ordinary machine; besides calls, which are estimated for a
     block and counted for entries."""
-    cost, speed = cost_of(case), Rates(1e11, 8e9, 2.7e4, 6e10, 4e10)
+    cost, speed = cost_of(case), Rates(1e11, 8e9, 2.7e4, 6e10, 4e10, 2e10)
     alone, blocks = hesse.plan(cost, diagonal=True), hesse.plan(cost, block_diagonal=True)
     assert speed.seconds(alone.price) < 1.15 * speed.seconds(blocks.price)

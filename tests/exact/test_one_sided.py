@@ -97,7 +97,7 @@ def test_of_a_convolution_only_what_is_used() -> None:
 def test_a_recurrence_goes_one_sided_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose contraction costs several times as much, at the rates of an ordinary machine."""
     torch.manual_seed(0)
-    speed = Rates(1e11, 8e9, 2.7e4, 6e10, 4e10)
+    speed = Rates(1e11, 8e9, 2.7e4, 6e10, 4e10, 2e10)
     monkeypatch.setattr(part_planning, "rates", lambda *_: speed)
     monkeypatch.setattr(part_planning, "_SECONDS_OF_A_TRACE", 0.0)
 

@@ -188,7 +188,7 @@ def test_rates_are_kept_and_measured_again(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     cpu, measured = torch.device("cpu"), itertools.count(1)
-    ones = (1.0, 1.0, 1.0, 1.0)
+    ones = (1.0,) * 5
     monkeypatch.setattr(rates, "_measured", lambda *_: rates.Rates(float(next(measured)), *ones))
     rates._known.cache_clear()
     assert rates.rates(torch.float32, cpu).operations == 1

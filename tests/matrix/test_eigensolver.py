@@ -113,7 +113,7 @@ def test_time_is_said_first(
     """On a terminal, where it takes more than two seconds."""
     said: list[str] = []
     monkeypatch.setattr(eigensolver, "_LARGE", 8)
-    speed = Rates(3 * 8**3 / (400.0 if slow else 1.0), 1e9, 1e9, 1e9, 1e9)
+    speed = Rates(3 * 8**3 / (400.0 if slow else 1.0), 1e9, 1e9, 1e9, 1e9, 1e9)
     monkeypatch.setattr(eigensolver, "rates", lambda *_: speed)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
     known = torch.linalg.eigvalsh(turned(8, torch.float64)[0])

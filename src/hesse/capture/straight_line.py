@@ -289,13 +289,19 @@ def _price(node: fx.Node) -> Price:
     moved = _bytes((value, list(map(_values, read))))
     if traits.views:
         copies = node.target is aten.reshape.default and not args[0].is_contiguous()
-        return Price(calls=_CALL, cached=moved) if copies else Price()
+        return Price(calls=_CALL, rearranged=moved) if copies else Price()
     count = traits.count
     operations = 0 if count is None else count(*args, **options, out_val=value)
     if node.target in _OF_MATRICES:
         moved += _MATRIX * len(value)
     convolved = operations if traits.convolves else 0
-    return Price(operations, calls=_CALL, cached=moved, convolved=convolved)
+    if node.target is aten.linalg_solve_triangular.default:
+        # What it is given is laid by columns, the triangle anew for each, and what comes out by
+        # rows.
+        moved = 4 * value.nbytes + 2 * args[0].nbytes
+    if not traits.in_order:
+        return Price(operations, calls=_CALL, convolved=convolved, rearranged=moved)
+    return Price(operations, calls=_CALL, cached=moved)
 
 
 def _values(part: Any) -> Any:

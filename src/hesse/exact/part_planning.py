@@ -30,10 +30,10 @@ _PASSES_OF_A_PRODUCT = 20
 _OPERATIONS_OF_A_PASS = 150
 # What a trace takes about, in seconds on the slowest machine that is thought of, and in products.
 _SECONDS_OF_A_TRACE, _PRODUCTS_OF_A_TRACE = 0.3, 100
-_SLOW = Rates(5e9, 1e9, 1e4, 1e9, 2e9)
+_SLOW = Rates(5e9, 1e9, 1e4, 1e9, 2e9, 1e9)
 # So few products may go side by side for all parameters, on a usual machine, whose caches hold
 # them: what starts fewer operations hardly depends on the machine, and to measure it takes longer.
-_FEW_PRODUCTS, _USUAL = 512, Rates(5e10, 1.6e10, 2.5e4, 3e10, 4e9)
+_FEW_PRODUCTS, _USUAL = 512, Rates(5e10, 1.6e10, 2.5e4, 3e10, 4e9, 1.5e10)
 # Prices are right to a factor: what is said to cost a little less is not taken for it.
 _WORTH = 0.9
 

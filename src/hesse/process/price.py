@@ -14,6 +14,7 @@ class Price:
         calls: operations of PyTorch that are started.
         cached: bytes read and written where caches hold them.
         convolved: floating point operations of convolutions, among the others.
+        rearranged: bytes that caches hold, read or written in another order than they lie in.
     """
 
     operations: float = 0.0
@@ -21,6 +22,7 @@ class Price:
     calls: float = 0.0
     cached: float = 0.0
     convolved: float = 0.0
+    rearranged: float = 0.0
 
     def __add__(self, other: "Price") -> "Price":
         return Price(
@@ -29,6 +31,7 @@ class Price:
             self.calls + other.calls,
             self.cached + other.cached,
             self.convolved + other.convolved,
+            self.rearranged + other.rearranged,
         )
 
     def __mul__(self, times: float) -> "Price":
@@ -38,6 +41,7 @@ class Price:
             self.calls * times,
             self.cached * times,
             self.convolved * times,
+            self.rearranged * times,
         )
 
 

@@ -38,6 +38,7 @@ class Rates:
         calls: operations of PyTorch that are started, under `vmap` and `vjp` as in a sweep.
         cached: bytes read and written where caches hold them.
         convolved: floating point operations of convolutions.
+        rearranged: bytes that caches hold, read or written in another order than they lie in.
     """
 
     operations: float
@@ -45,13 +46,15 @@ class Rates:
     calls: float
     cached: float
     convolved: float
+    rearranged: float
 
     def seconds(self, price: Price) -> float:
         """How long some work takes: what is slow at different things adds up.
 
         Example:
-            >>> Rates(1e9, 1e9, 1e4, 5e9, 1e8).seconds(Price(2e9, moved=1e9, calls=1e4, cached=5e9))
-            5.0
+            >>> rates = Rates(1e9, 1e9, 1e4, 5e9, 1e8, 2e9)
+            >>> rates.seconds(Price(2e9, moved=1e9, calls=1e4, cached=5e9, rearranged=1e9))
+            5.5
         """
         return (
             (price.operations - price.convolved) / self.operations
@@ -59,6 +62,7 @@ class Rates:
             + price.moved / self.moved
             + price.calls / self.calls
             + price.cached / self.cached
+            + price.rearranged / self.rearranged
         )
 
 
@@ -154,6 +158,7 @@ def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
         _CALLS / _time(lambda: vmap(pull)(small), device),
         2 * _CACHED / _time(lambda: torch.mul(held, 0.5), device),
         6 * image.numel() * kernel[0].numel() / _time(convolutions, device),
+        2 * _CACHED / _time(lambda: held.view(-1, 16, 16).mT.contiguous(), device),
     )
 
 

@@ -138,6 +138,8 @@ class Traits:
         count: its floating point operations, where it is a matrix product.
         convolves: whether it is a convolution, or the way back through one.
         makes: whether it makes one new tensor.
+        in_order: whether it takes what it reads and writes as it lies, entry by entry or as a
+            matrix product.
     """
 
     places: bool
@@ -146,20 +148,24 @@ class Traits:
     count: Callable[..., int] | None
     convolves: bool
     makes: bool
+    in_order: bool
 
 
 @cache
 def traits_of(func: Any) -> Traits:
     """Those of an operation, by its schema."""
     schema = func._schema
+    count = flop_registry.get(func.overloadpacket)
+    convolves = func.overloadpacket in (_FORTH, _BACK)
     aliases = any(returned.alias_info is not None for returned in schema.returns)
     return Traits(
         any(argument.name == "device" for argument in schema.arguments),
         aliases and not schema.is_mutable,
         schema.is_mutable,
-        flop_registry.get(func.overloadpacket),
-        func.overloadpacket in (_FORTH, _BACK),
+        _of_solution if func.overloadpacket is _SOLUTION else count,
+        convolves,
         not aliases and [str(returned.type) for returned in schema.returns] == ["Tensor"],
+        torch.Tag.pointwise in func.tags or (count is not None and not convolves),
     )
 
 
@@ -205,6 +211,13 @@ def _is_part(result: Tensor, args: tuple[Any, ...]) -> bool:
 
 
 _FORTH, _BACK = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
+_SOLUTION = torch.ops.aten.linalg_solve_triangular
+
+
+def _of_solution(triangle: Tensor, _: Tensor, *, out_val: Tensor, **options: Any) -> int:
+    """Operations of a triangular system, which PyTorch does not count: those of a product, for half
+    as many take as long."""
+    return 2 * triangle.shape[-1] * out_val.numel()
 
 
 # oneDNN holds images with so many channels at a time, however few there are.

@@ -165,9 +165,7 @@ def _bottleneck_self(pair: Pair, hessian: ThroughBottleneck, right: Tensor, targ
     if pair.same:
         step = -(-len(target) // _TILES)
         for low in range(0, len(target), step):
-            add_product(
-                target[low : low + step, low:], rows[low : low + step], through[:, low:]
-            )
+            add_product(target[low : low + step, low:], rows[low : low + step], through[:, low:])
     else:
         add_product(target, rows, through)
     if isinstance(hessian.local, Diagonal):
