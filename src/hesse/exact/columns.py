@@ -57,6 +57,7 @@ def rows(
     singly: AbstractSet[str] = frozenset(),
     traced: bool = False,
     together: bool = False,
+    ranges: Mapping[str, slice] | None = None,
 ) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
     """Rows of one batch's share of the Hessian, some at a time.
 
@@ -68,17 +69,22 @@ def rows(
         singly: the parameters whose products are taken one by one.
         traced: whether the product is traced, where it can be.
         together: whether the products of all parameters go side by side, and not of each its own.
+        ranges: some entries of each parameter, whose rows alone are made; by default all. Not with
+            ``together``.
 
     Yields:
         The parameter, its entries, and for every b asked for the rows as (rows, *b.shape).
     """
     form = None if batch is None else (batch.size, batch.signature)
-    yield from _rows(cost, asked, batch_term(cost, batch), form, width, singly, traced, together)
+    term = batch_term(cost, batch)
+    yield from _rows(cost, asked, term, form, width, singly, traced, together, ranges)
 
 
-def penalty_rows(cost: "Cost", asked: Rows) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
+def penalty_rows(
+    cost: "Cost", asked: Rows, ranges: Mapping[str, slice] | None = None
+) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
     """Likewise for the Hessian of the penalty."""
-    yield from _rows(cost, asked, penalty_term(cost), "penalty", WIDEST)
+    yield from _rows(cost, asked, penalty_term(cost), "penalty", WIDEST, ranges=ranges)
 
 
 def _rows(
@@ -90,6 +96,7 @@ def _rows(
     singly: AbstractSet[str] = frozenset(),
     traced: bool = False,
     together: bool = False,
+    ranges: Mapping[str, slice] | None = None,
 ) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
     products = TermProducts(cost, term, form, traced)
     for names in [tuple(asked)] if together else [(name,) for name in asked]:
@@ -97,8 +104,9 @@ def _rows(
         chosen = _CheckedProducts(products, names, others, not singly.isdisjoint(names))
         moved = [cost.parameters[name] for name in names]
         edges = [0, *itertools.accumulate(parameter.numel() for parameter in moved)]
-        for start in range(0, edges[-1], width):
-            stop = min(edges[-1], start + width)
+        some = slice(0, edges[-1]) if ranges is None else ranges[names[0]]
+        for start in range(some.start, some.stop, width):
+            stop = min(some.stop, start + width)
             parts = dict(zip(others, chosen(_units(moved, start, stop)), strict=True))
             for name, low, high in zip(names, edges, edges[1:], strict=False):
                 first, last = max(low, start), min(high, stop)

@@ -38,6 +38,7 @@ class Contracted:
         budget: bytes to work in.
         blocks: whether whole blocks are made, and not the diagonal alone.
         roomy: whether the work may take more than the budget where that saves much time.
+        tiled: whether some rows of the blocks are made at a time, within room of their own.
 
     Attributes:
         blocks: whether whole blocks are made.
@@ -56,6 +57,7 @@ class Contracted:
         budget: int,
         blocks: bool,
         roomy: bool,
+        tiled: bool = False,
     ) -> None:
         self._cost, self._graph, self._down, self._samples = cost, graph, down, samples
         self.blocks = blocks
@@ -65,9 +67,10 @@ class Contracted:
             # Entries alone are made without any order, and rehearsed on the way down.
             estimate = estimate if blocks else Estimate(0.0, 0.0, 0.0, calls=0.0)
             self.contractions[key] = PlannedContraction(down.keys[key], order, estimate, sizes)
-        needs = self._needs(blocks)
+        whole = blocks and not tiled
+        needs = self._needs(whole)
         # What is laid out apart is there however few the samples: smaller chunks save none of it.
-        apart = entries_apart(cost, self.contractions, down.sites) if blocks else 0
+        apart = entries_apart(cost, self.contractions, down.sites) if whole else 0
         apart *= cost.dtype.itemsize
         self.budget = max(budget - apart, budget // 2 if roomy else 0)
         # As many chunks as it takes, of like size.
@@ -75,11 +78,11 @@ class Contracted:
         self.chunk = -(-samples // -(-samples // most))
         self.bytes = apart + max([need.of(self.chunk) for need in needs], default=0.0)
 
-    def _needs(self, blocks: bool) -> list[Room]:
+    def _needs(self, whole: bool) -> list[Room]:
         """What is alive at once, everywhere on the way."""
         run, itemsize = self._down.dry_run, self._cost.dtype.itemsize
         needs = [run.peak(place) for place in range(len(run.few.values))]
-        if not blocks:
+        if not whole:
             return needs
         needs += [
             run.held(key) + contraction.estimate.room * itemsize

@@ -71,6 +71,7 @@ def planned_part(
     use: Use | None,
     not_traced: str,
     roomy: bool,
+    tiled: bool = False,
 ) -> PlannedPart:
     """The plan for the samples of a signature, made or found again; the arguments are those of
     `PartPlanner`."""
@@ -78,12 +79,12 @@ def planned_part(
     single = cost.data is not None and cost.data.is_single
     # What a plan depends on, beside what the graph does.
     key = (cost.curvature, wanted, budget, samples, single, len(cost.signatures), use is None,
-           roomy, tuple(failures(cost).items()))  # fmt: skip
+           roomy, tiled, tuple(failures(cost).items()))  # fmt: skip
     known = None if not_traced else known_capture(cost, signature)
     found = None if known is None else known.plans.get(key)
     if found is not None and found.fits(cost):
         return found.of(cost)
-    planner = PartPlanner(cost, wanted, budget, signature, samples, use, not_traced, roomy)
+    planner = PartPlanner(cost, wanted, budget, signature, samples, use, not_traced, roomy, tiled)
     planned = _planned(planner, cost, wanted, single)
     # The rates of the machine may be measured again.
     if planned.part.capture is not None and not planner.by_rates:

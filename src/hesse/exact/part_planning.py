@@ -52,6 +52,7 @@ class PartPlanner:
         not_traced: why no graph is to be made of them; empty where one is.
         roomy: whether the work may take more than the budget where that saves much time: nobody
             asked for it.
+        tiled: whether some rows of the blocks are made at a time.
 
     Attributes:
         part: what is done.
@@ -75,6 +76,7 @@ class PartPlanner:
         use: Use | None,
         not_traced: str,
         roomy: bool,
+        tiled: bool = False,
     ) -> None:
         self._cost, self._signature, names = cost, signature, cost.layout.names
         self._entries_alone = use is not None
@@ -114,6 +116,7 @@ class PartPlanner:
                 budget=budget,
                 blocks=use is None,
                 roomy=roomy,
+                tiled=tiled,
             )
             contracted = contract(down=down)
             if self._cost_less_together(contracted, wanted):

@@ -102,7 +102,7 @@ def plan_of(
     result = cost.dtype.itemsize * cost.layout.size**2 if whole else _bytes(cost, wanted)
     free = math.inf if result <= _LITTLE else available_bytes(cost.device)
     default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 2 * _LEAST_WORKING))
-    budget = _check_memory(default if memory is None else memory)
+    budget = check_memory(default if memory is None else memory)
     planned = make_plan(cost, wanted, budget, result, memory is None)
     if result <= _MUCH * free:
         return planned
@@ -129,7 +129,7 @@ def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     # As much as `hessian` of the same blocks takes, where they fit: it must not have better ways.
     most = max(2 * 10**9, 2 * result if result <= _MUCH * free else 0)
     default = _SHARE * min(free, most) + 1
-    budget = _check_memory(default if memory is None else memory)
+    budget = check_memory(default if memory is None else memory)
     return make_plan(cost, wanted, budget, 0, memory is None, only_diagonal=True)
 
 
@@ -139,7 +139,7 @@ def _bytes(cost: Cost, wanted: Iterable[NamePair]) -> int:
     return cost.dtype.itemsize * sum(sizes[a] * sizes[b] for a, b in wanted)
 
 
-def _check_memory(memory: Any) -> int:
+def check_memory(memory: Any) -> int:
     if not isinstance(memory, int | float) or isinstance(memory, bool):
         raise HesseTypeError(f"memory: expected a number of bytes, got {type(memory).__name__}")
     if not 1 <= memory < math.inf:
@@ -188,9 +188,10 @@ def make_plan(
     result: int,
     roomy: bool,
     only_diagonal: bool = False,
+    tiled: bool = False,
 ) -> Plan:
     """The plan for blocks already checked and a budget already set; one that nobody asked for is
-    roomy."""
+    roomy; tiled, some rows of the blocks are made at a time."""
     verdict = require_twice_differentiable(cost)
     notes = [*cost.notes, *verdict.notes, *([verdict.objection] if verdict.objection else [])]
     use = partial(_add_to_zeros, cost) if only_diagonal else None
@@ -198,7 +199,9 @@ def make_plan(
     parts, blocks, most, sweep_operations, price = [], [], 0.0, 0.0, Price()
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
         not_traced = TOO_MANY_SHAPES if place >= MOST_SHAPES else ""
-        planned = planned_part(cost, wanted, budget, signature, samples, use, not_traced, roomy)
+        planned = planned_part(
+            cost, wanted, budget, signature, samples, use, not_traced, roomy, tiled
+        )
         notes += planned.notes
         parts.append(planned.part)
         blocks.append(planned.blocks)

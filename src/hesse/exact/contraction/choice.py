@@ -12,7 +12,8 @@ group, one position) there are
 
     pairs      [(o,p) × n]·[n × (i,j)]; on a diagonal block halves of both symmetric pairs, a
                quarter of the work
-    gram       for each o ≤ p: (a ∘ S[:,o,p]) aᵀ, upper tiles only, straight into the block
+    gram       for each o ≤ p: (a ∘ S[:,o,p]) aᵀ, upper tiles only, straight into the block; of
+               some outputs with others for each o and p
     rows       for each o: aᵀ · [n × (p,j)], straight into the block
     diagonal   S diagonal, or diagonal minus rank one (softmax at the last layer):
                [o × n]·[n × (i,j)] and one Gram matrix
@@ -34,7 +35,7 @@ input of l; h s p j those of m; x the entries of m's input.
 
 import math
 
-from hesse.exact.contraction import dense_layers, scaled_vectors, shared_positions
+from hesse.exact.contraction import dense_layers, output_pairs, scaled_vectors, shared_positions
 from hesse.exact.contraction.pair import Estimate, Form, Order, Sizes
 
 # With chunks of fewer samples products of matrices are slow.
@@ -86,6 +87,13 @@ ORDERS = (
         dense_layers.gram_self,
         dense_layers.gram_finish,
         complete=True,
+    ),
+    Order(
+        "gram",
+        lambda z: z.vector and z.alike and not z.same and z.hessian == Form.DENSE,
+        output_pairs.estimate,
+        output_pairs.gram_between,
+        output_pairs.finish,
     ),
     Order(
         "diagonal",

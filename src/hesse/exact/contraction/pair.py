@@ -86,6 +86,7 @@ class Pair:
         input_shape: the shape of m's input for one sample.
         same: both are the same use of the same parameter.
         positions: how many positions of every sample stand as samples of their own.
+        alike: both are some outputs of one use, with the same features.
     """
 
     left: ParameterUse
@@ -98,6 +99,7 @@ class Pair:
     input_shape: tuple[int, ...]
     same: bool
     positions: int = 1
+    alike: bool = False
 
     @property
     def sizes(self) -> "Sizes":
@@ -133,6 +135,7 @@ class Pair:
             by_entry,
             through[0].left.shape[1] if through else 0,
             self.positions,
+            self.alike,
         )
 
 
@@ -151,6 +154,7 @@ class Sizes:
         by_entry: neither use has positions, and one or both have each entry for a group.
         bottleneck: entries of the value that S and D pass through; 0 where they pass through none.
         positions: how many positions of every sample stand as samples of their own.
+        alike: both are some outputs of one use, with the same features.
     """
 
     g: int
@@ -169,6 +173,7 @@ class Sizes:
     by_entry: bool
     bottleneck: int
     positions: int
+    alike: bool = False
 
 
 @dataclass(frozen=True)
