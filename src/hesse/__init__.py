@@ -34,6 +34,7 @@ from hesse.samples.per_sample import PerSample, per_sample
 from hesse.solves.inverse import covariance, inverse
 from hesse.solves.solution import Solution
 from hesse.solves.solve import solve
+from hesse.store.status import Status, status
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ __all__ = [
     "Solution",
     "Spectrum",
     "StationaryPoint",
+    "Status",
     "Step",
     "Trust",
     "as_operator",
@@ -111,6 +113,7 @@ __all__ = [
     "solve",
     "squared_norm",
     "trace",
+    "status",
     "value",
 ]
 

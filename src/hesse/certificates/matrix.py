@@ -104,44 +104,19 @@ class MatrixProbes:
     def _sizes(self) -> tuple[dict[str, float], int]:
         """The typical size of H v for a normal v in one parameter, from some of the rows, and how
         many."""
-        matrix, layout = self._hessian.dense(), self._cost.layout
-        rows = matrix[self._some_of(matrix)]
-        sizes = {
-            name: float(torch.linalg.vector_norm(rows[:, layout.slice(name)]))
-            for name in layout.names
-        }
-        return {name: size if math.isfinite(size) else 0.0 for name, size in sizes.items()}, len(
-            rows
-        )
+        sizes, rows = self._hessian.entries.column_norms(_ROWS, self._random)
+        return {n: size if math.isfinite(size) else 0.0 for n, size in sizes.items()}, rows
 
     def _typical(self) -> float:
-        """The largest size of an entry of a block times a normal v."""
-        norms = []
-        for a, b in self._hessian.pairs:
-            block = self._hessian.flat(a, b)
-            rows = block[self._some_of(block)]
-            norms.append(
-                torch.linalg.vector_norm(rows)
-                * math.sqrt(len(block) / max(1, len(rows) * min(block.shape)))
-            )
-        return max(
-            (norm for norm in torch.stack(norms).tolist() if math.isfinite(norm)), default=0.0
-        )
-
-    def _some_of(self, matrix: Tensor) -> Tensor | slice:
-        """Some of its rows at random, or all of not many: to say how large its entries are, not all
-        of it need be read."""
-        if len(matrix) <= _ROWS:
-            return slice(None)
-        return torch.randint(len(matrix), (_ROWS,), generator=self._random, device="cpu").to(
-            matrix.device
-        )
+        return self._hessian.entries.typical(_ROWS, self._random)
 
     def products(self, requests: list[Request]) -> list[ByParameter]:
         """What the Hessian gives for them."""
         if not self._hessian.is_complete:
             return [{a: self._block(a, request) for a in request.rows} for request in requests]
-        layout, matrix = self._cost.layout, self._hessian.dense()
+        layout, matrix = self._cost.layout, self._hessian.matrix
+        if matrix is None:
+            return self._streamed(requests)
         totals = [matrix.new_zeros(len(matrix)) for _ in requests]
         # All products while a few rows are in the cache: the matrix is read once.
         for low in range(0, len(matrix), _TILE):
@@ -158,9 +133,19 @@ class MatrixProbes:
                         )
         return [layout.unflatten(total) for total in totals]
 
+    def _streamed(self, requests: list[Request]) -> list[ByParameter]:
+        """All of them in one pass over the blocks."""
+        layout, H = self._cost.layout, self._hessian
+        vectors = torch.zeros(layout.size, len(requests), dtype=H.dtype, device=H.device)
+        for place, request in enumerate(requests):
+            for name, v in request.columns.items():
+                vectors[layout.slice(name), place] = v.flatten().to(H.device, H.dtype)
+        return [layout.unflatten(total) for total in (H @ vectors).unbind(1)]
+
     def _block(self, a: str, request: Request) -> Tensor:
+        entries = self._hessian.entries
         parts = [
-            self._hessian.flat(a, b) @ v.flatten().to(self._hessian.dtype)
+            entries.block_product(a, b, v.flatten().to(self._hessian.dtype))
             for b, v in request.columns.items()
         ]
         return torch.stack(parts).sum(0).reshape(self._cost.layout.shape(a))

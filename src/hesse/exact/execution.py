@@ -1,7 +1,8 @@
 """Running a plan: what `hessian` and `diagonal` share, with their progress."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from hesse.cost import Cost
@@ -12,6 +13,7 @@ from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.plan import Plan, PlanPart
 from hesse.exact.propagation.evaluation import chunks
 from hesse.process.progress import Progress
+from hesse.version import __version__
 
 
 def steps(cost: Cost, planned: Plan) -> float:
@@ -26,6 +28,18 @@ def steps(cost: Cost, planned: Plan) -> float:
     return count
 
 
+def provenance_of(cost: Cost, planned: Plan, seconds: float) -> dict[str, str]:
+    """What a Hessian was computed from, and how."""
+    return {
+        "cost": repr(cost),
+        "curvature": cost.curvature.name,
+        "hesse": __version__,
+        "torch": torch.__version__,
+        "seconds": f"{seconds:.6g}",
+        "notes": "; ".join(planned.notes),
+    }
+
+
 def pairs_by_chunk(cost: Cost, part: PlanPart, bar: Progress) -> Iterator[tuple[PairKey, Pair]]:
     """Carry every chunk of samples down the graph, and yield each pair of uses of the plan when it
     is complete."""
@@ -37,17 +51,23 @@ def pairs_by_chunk(cost: Cost, part: PlanPart, bar: Progress) -> Iterator[tuple[
 
 
 def rows_by_batch(
-    cost: Cost, part: PlanPart, bar: Progress
+    cost: Cost,
+    part: PlanPart,
+    bar: Progress,
+    some: Mapping[str, tuple[slice, Sequence[str]]] | None = None,
 ) -> Iterator[tuple[str, slice, dict[str, Tensor]]]:
     """Rows of the Hessian for the parameters that go by columns, the share of each batch in
-    turn."""
+    turn; or some rows of some parameters in their blocks with others."""
+    asked = part.asked if some is None else {name: others for name, (_, others) in some.items()}
+    ranges = None if some is None else {name: entries for name, (entries, _) in some.items()}
+    together = part.together and some is None
     for batch in cost.batches() if part.asked else ():
         if batch is not None and batch.signature != part.signature:
             continue
         for piece in _pieces(batch, part.piece):
             size = 1 if piece is None else piece.size
             for name, entries, products in rows(
-                cost, part.asked, piece, part.width, part.singly, part.traced, part.together
+                cost, asked, piece, part.width, part.singly, part.traced, together, ranges
             ):
                 yield name, entries, products
                 bar.advance((entries.stop - entries.start) * size / cost.samples)

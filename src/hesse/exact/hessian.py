@@ -1,11 +1,10 @@
 """`hessian`: run the plan and put the blocks together."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable
+from os import PathLike
 
-import torch
 from torch import Tensor
 
 from hesse.certificates.matrix import certify_matrix
@@ -15,24 +14,24 @@ from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseError,
     HesseMemoryError,
-    HesseValueError,
     require_flags,
     require_progress,
 )
 from hesse.exact.assemble import Storage, Target
 from hesse.exact.columns import penalty_rows, rows_asked
 from hesse.exact.contraction.pairing import PairKey
-from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
+from hesse.exact.execution import pairs_by_chunk, provenance_of, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import NamePair, Plan, PlanPart
-from hesse.exact.planning import plan_of
+from hesse.exact.planning import plan_of, wanted_blocks
 from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.finiteness import require_finite, undefined
 from hesse.process.circumstances import is_passing
 from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-from hesse.version import __version__
+from hesse.store.on_disk import hessian_on_disk
 
 
 @enough_memory()
@@ -47,6 +46,7 @@ def hessian(
     memory: int | None = None,
     certify: bool = True,
     progress: bool | None = None,
+    out: str | PathLike[str] | None = None,
 ) -> BlockHessian:
     """The exact Hessian ∂²J/∂θ², by blocks H[a, b] = ∂²J/∂a∂b.
 
@@ -63,6 +63,9 @@ def hessian(
             is wrong is computed again in a slower way.
         progress: show a progress bar; by default where the work takes more than two seconds and a
             terminal is watching.
+        out: a folder, such as ``"h.zarr"``, to compute into: a zarr store, whatever P is, in tiles
+            that fit into ``memory``. Where it is there already, the same call goes on where the
+            last one stopped. The Hessian then reads from it what is asked for.
 
     Returns:
         The blocks, exactly symmetric, in the dtype of the parameters (float32 for narrower ones)
@@ -88,6 +91,9 @@ def hessian(
     cost = cost_with_curvature(cost, curvature).curved
     require_flags(certify=certify)
     require_progress(progress)
+    if out is not None:
+        wanted = wanted_blocks(cost, pairs, block_diagonal)
+        return hessian_on_disk(cost, wanted, out, memory, certify, progress)
     while True:
         planned = plan_of(cost, pairs, block_diagonal, memory)
         if planned.too_large:
@@ -107,7 +113,7 @@ def hessian(
             cost.layout,
             matrix=matrix,
             blocks=blocks,
-            provenance=_provenance(cost, planned, seconds),
+            provenance=provenance_of(cost, planned, seconds),
         )
         # Not a number is wrong without a certificate too: first the slower strategies are tried.
         if not certify:
@@ -120,7 +126,7 @@ def hessian(
             # A product with a complete matrix shows what is not finite in it; other blocks are
             # looked at themselves.
             if verdict.undefined or not H.is_complete:
-                _require_finite(H)
+                require_finite(H)
             return H.with_certificate(verdict.certificate)
 
 
@@ -156,39 +162,7 @@ def _undefined(H: BlockHessian) -> set[str]:
     held = [H.matrix] if H.matrix is not None else list(H.blocks.values())
     if all(bool(part.sum().isfinite()) for part in held):
         return set()
-    return {name for pair, norm in H.norms.items() if not norm < math.inf for name in pair}
-
-
-def _require_finite(H: BlockHessian) -> None:
-    """Raise on entries that are no numbers, which no strategy, and not double backward either,
-    gives a number for.
-
-    Raises:
-        HesseValueError: says which entry.
-    """
-    bad = [pair for pair, norm in H.norms.items() if not norm < math.inf]
-    if bad:
-        a, b = bad[0]
-        block = H.flat(a, b)
-        row, column = (~block.isfinite()).nonzero()[0].tolist()
-        entry = float(block[row, column])
-        raise HesseValueError(
-            f"cost: H has entries that are not finite: {entry} in row {row}, column {column} of the"
-            f" block ({a!r}, {b!r}), by every way of computing it. The cost has a kink or a pole at"
-            " these parameters (a root or a norm at zero?), without a second derivative there;"
-            " move them with cost.at(...), smooth it, or ask for other blocks with pairs="
-        )
-
-
-def _provenance(cost: Cost, planned: Plan, seconds: float) -> dict[str, str]:
-    return {
-        "cost": repr(cost),
-        "curvature": cost.curvature.name,
-        "hesse": __version__,
-        "torch": torch.__version__,
-        "seconds": f"{seconds:.6g}",
-        "notes": "; ".join(planned.notes),
-    }
+    return undefined(H)
 
 
 def _contract(

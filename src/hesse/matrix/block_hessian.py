@@ -22,15 +22,18 @@ from hesse.errors import (
 )
 from hesse.layout import Layout
 from hesse.matrix import eigensolver, spectrum, storage, tables
+from hesse.matrix.entries import Entries, InMemory, Pair
+from hesse.matrix.indexing import ranges_of
 from hesse.matrix.spectrum import Eigen, Inertia
+from hesse.process.files import require_path
+from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
+from hesse.store.saving import save_store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from hesse.plot.heat_map import HeatMap
-
-Pair = tuple[str, str]
 
 
 @final
@@ -71,8 +74,7 @@ class BlockHessian:
     """
 
     layout: Layout
-    matrix: Tensor | None
-    blocks: Mapping[Pair, Tensor]
+    entries: Entries
     provenance: Mapping[str, str] = field(default_factory=dict)
     certificate: Certificate | None = None
 
@@ -127,9 +129,25 @@ class BlockHessian:
             raise HesseValueError("blocks: expected at least one block, got none")
         if len({(block.dtype, block.device) for block in blocks.values()}) > 1:
             raise HesseValueError("blocks: expected one dtype and one device for all blocks")
-        # A frozen dataclass with a constructor of its own sets its fields so.
-        values = {"layout": layout, "matrix": matrix, "blocks": blocks, "certificate": certificate}
-        for name, value in {**values, "provenance": dict(provenance or {})}.items():
+        self._set(InMemory(layout, matrix, blocks), dict(provenance or {}), certificate)
+
+    @staticmethod
+    def of(
+        entries: Entries,
+        provenance: Mapping[str, str] | None = None,
+        certificate: Certificate | None = None,
+    ) -> "BlockHessian":
+        """The Hessian of entries wherever they are; `hesse.load` gives one on a disk."""
+        made = object.__new__(BlockHessian)
+        made._set(entries, dict(provenance or {}), certificate)
+        return made
+
+    # A frozen dataclass with a constructor of its own sets its fields so.
+    def _set(
+        self, entries: Entries, provenance: dict[str, str], certificate: Certificate | None
+    ) -> None:
+        values = {"layout": entries.layout, "entries": entries, "certificate": certificate}
+        for name, value in {**values, "provenance": provenance}.items():
             object.__setattr__(self, name, value)
 
     # What was computed from the blocks is computed again: eigenvectors are as many as the entries.
@@ -137,28 +155,31 @@ class BlockHessian:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
+    def matrix(self) -> Tensor | None:
+        """The whole matrix (P, P), where it is in memory."""
+        return self.entries.matrix
+
+    @property
+    def blocks(self) -> Mapping[Pair, Tensor]:
+        """Otherwise the blocks, (size of a, size of b) by pair; from a disk each is read when it is
+        asked for."""
+        return self.entries.blocks
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the entries."""
-        return self._first.dtype
+        return self.entries.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the entries lie."""
-        return self._first.device
+        """Where the entries lie, or come to lie when they are read."""
+        return self.entries.device
 
-    # All blocks have one dtype and lie on one device, which any of them tells.
     @property
-    def _first(self) -> Tensor:
-        return self.matrix if self.matrix is not None else next(iter(self.blocks.values()))
-
-    @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs (a, b) that are held, a not after b in the layout. Their transposes are there
         too."""
-        every = combinations_with_replacement(self.layout.names, 2)
-        return tuple(
-            every if self.matrix is not None else (pair for pair in every if pair in self.blocks)
-        )
+        return self.entries.pairs
 
     @property
     def is_complete(self) -> bool:
@@ -172,28 +193,36 @@ class BlockHessian:
         return self.pairs == tuple((name, name) for name in self.layout.names)
 
     def __getitem__(self, pair: Any) -> Float[Tensor, "..."]:
-        """One block, of shape (*a.shape, *b.shape): a view. ``H[b, a]`` is the transpose of ``H[a,
-        b]``.
+        """One block, of shape (*a.shape, *b.shape): a view, or read from the disk. ``H[b, a]`` is
+        the transpose of ``H[a, b]``, and ``H[a, b, 0, 3:5]`` is ``H[a, b][0, 3:5]``, of which no
+        more is read than these.
 
         Raises:
             HesseKeyError: an unknown name, or a pair that was not computed.
+            HesseValueError: an index that is neither a whole number nor a slice, or beyond the
+                block.
         """
-        if not (isinstance(pair, tuple) and len(pair) == 2):
+        if not (isinstance(pair, tuple) and len(pair) >= 2):
             raise HesseTypeError(
                 f"H[...]: a block is named by two parameters, H['a', 'b']; got {pair!r}"
             )
-        a, b = pair
-        return self.flat(a, b).reshape((*self.layout.shape(a), *self.layout.shape(b)))
+        a, b, *index = pair
+        layout = self.layout
+        shapes = layout.shape(a), layout.shape(b)
+        rows, columns, inner = ranges_of(shapes, tuple(index))
+        return self._part(a, b, rows, columns).reshape(inner.shape)[inner.taken]
 
     def flat(self, a: str, b: str) -> Float[Tensor, "A B"]:
-        """One block as a matrix (size of a, size of b): a view."""
-        rows, columns = self.layout.slice(a), self.layout.slice(b)
-        if self.matrix is not None:
-            return self.matrix[rows, columns]
-        if (a, b) in self.blocks:
-            return self.blocks[a, b]
-        if (b, a) in self.blocks:
-            return self.blocks[b, a].T
+        """One block as a matrix (size of a, size of b): a view, or read from the disk."""
+        sizes = self.layout.slice(a), self.layout.slice(b)
+        rows, columns = (slice(0, part.stop - part.start) for part in sizes)
+        return self._part(a, b, rows, columns)
+
+    def _part(self, a: str, b: str, rows: slice, columns: slice) -> Tensor:
+        if (a, b) in self.entries.pairs:
+            return self.entries.part((a, b), rows, columns)
+        if (b, a) in self.entries.pairs:
+            return self.entries.part((b, a), columns, rows).mT
         raise HesseKeyError(
             f"H[{a!r}, {b!r}] was not computed; those that were: {_listed(self.pairs)}"
         )
@@ -204,17 +233,24 @@ class BlockHessian:
 
         Raises:
             HesseValueError: some blocks were not computed.
+            HesseMemoryError: it is on a disk, and there is not the memory for it.
         """
         if self.matrix is not None:
             return self.matrix
         if not self.is_complete:
             self._raise_incomplete("dense()")
-        # Blocks of the upper triangle; the lower one is written from the same numbers, so that the
-        # matrix is exactly symmetric.
-        matrix = self._first.new_empty(self.layout.size, self.layout.size)
-        for (a, b), block in self.blocks.items():
-            matrix[self.layout.slice(a), self.layout.slice(b)] = block
-            matrix[self.layout.slice(b), self.layout.slice(a)] = block.T
+        size, offsets = self.layout.size, self.layout.offsets
+        if self.device.type == "cpu":
+            require_free(size**2 * self.dtype.itemsize, "dense()")
+        matrix = torch.empty(size, size, dtype=self.dtype, device=self.device)
+        # Of the upper triangle; the lower one is written from the same numbers, so that the matrix
+        # is exactly symmetric.
+        for piece in self.entries.pieces():
+            a, b = (offsets[name] for name in piece.pair)
+            rows = slice(a + piece.rows.start, a + piece.rows.stop)
+            columns = slice(b + piece.columns.start, b + piece.columns.stop)
+            matrix[rows, columns] = piece.values
+            matrix[columns, rows] = piece.values.mT
         return matrix
 
     def diagonal(self) -> dict[str, Tensor]:
@@ -229,10 +265,8 @@ class BlockHessian:
             raise HesseValueError(
                 f"diagonal(): not computed: {_listed(missing)}; hesse.diagonal(cost) gives them all"
             )
-        return {
-            name: self.flat(name, name).diagonal().clone().reshape(self.layout.shape(name))
-            for name in names
-        }
+        entries = {name: self.entries.diagonal(name) for name in names}
+        return {name: entries[name].reshape(self.layout.shape(name)) for name in names}
 
     @overload
     def __matmul__(self, v: Tensor) -> Tensor: ...
@@ -260,22 +294,13 @@ class BlockHessian:
                 f" {tuple(v.shape)}"
             )
         if (v.dtype, v.device) != (self.dtype, self.device):
-            ours, theirs = (f"{_dtype(t)} on {t.device}" for t in (self._first, v))
+            ours, theirs = (f"{_dtype(t)} on {t.device}" for t in (self.entries, v))
             raise HesseValueError(
                 f"H @ v: H is {ours} and v is {theirs}; pass v.to(H.device, H.dtype)"
             )
-        if self.matrix is not None:
-            return self.matrix @ v
         if not (self.is_complete or self.is_block_diagonal):
             self._raise_incomplete("H @ v")
-        # Each block of the upper triangle serves twice, as itself and as its transpose.
-        product = torch.zeros_like(v)
-        for (a, b), block in self.blocks.items():
-            rows, columns = self.layout.slice(a), self.layout.slice(b)
-            product[rows] += block @ v[columns]
-            if a != b:
-                product[columns] += block.T @ v[rows]
-        return product
+        return self.entries.product(v)
 
     def eigh(self) -> Eigen:
         """Eigenvalues in ascending order and eigenvectors as columns, H = V diag(λ) Vᵀ.
@@ -349,13 +374,15 @@ class BlockHessian:
     @cached_property
     def norms(self) -> Mapping[Pair, float]:
         """The Frobenius norm of every block held."""
-        norms = [torch.linalg.vector_norm(self.flat(a, b)) for a, b in self.pairs]
-        return dict(zip(self.pairs, torch.stack(norms).tolist(), strict=True))
+        return self.entries.norms()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it to a safetensors file, with its layout and provenance; `hesse.load` reads it
-        back."""
-        storage.save(self, path)
+        """Write it to a safetensors file, with its layout and provenance, or, where the path ends
+        in ``.zarr``, into a new store; `hesse.load` reads either back."""
+        if require_path(path, "save").endswith(".zarr"):
+            save_store(self, path)
+        else:
+            storage.save(self, path)
 
     def plot(self, ax: "Axes | None" = None) -> "HeatMap":
         """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install
@@ -380,14 +407,7 @@ class BlockHessian:
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
         """The same numbers, certified."""
-        blocks, provenance = self.blocks or None, self.provenance
-        return BlockHessian(
-            self.layout,
-            matrix=self.matrix,
-            blocks=blocks,
-            provenance=provenance,
-            certificate=certificate,
-        )
+        return BlockHessian.of(self.entries, self.provenance, certificate)
 
     @property
     def certified(self) -> str:
@@ -400,7 +420,7 @@ class BlockHessian:
         missing = [
             pair
             for pair in combinations_with_replacement(self.layout.names, 2)
-            if pair not in self.blocks
+            if pair not in self.pairs
         ]
         raise HesseValueError(
             f"{what} needs blocks that were not computed: {_listed(missing)}; "
@@ -408,8 +428,8 @@ class BlockHessian:
         )
 
 
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _dtype(held: Tensor | Entries) -> str:
+    return str(held.dtype).removeprefix("torch.")
 
 
 def _listed(pairs: tuple[Pair, ...] | list[Pair]) -> str:

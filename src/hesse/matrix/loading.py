@@ -1,20 +1,29 @@
-"""A Hessian out of a file."""
+"""A Hessian out of a file, or of a store."""
 
 import os
 
+import torch
+
+from hesse.errors import HesseFileError
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.storage import key_of, read
+from hesse.process.files import require_path
+from hesse.store.archive import Archive, is_store
+from hesse.store.stored import stored_hessian
 
 
 def load(path: str | os.PathLike[str]) -> BlockHessian:
-    """Read a Hessian that `BlockHessian.save` wrote; onto the CPU.
+    """Read a Hessian that `BlockHessian.save` wrote, or that ``hesse.hessian(cost, out=...)``
+    computed into a store; onto the CPU.
 
-    Its checksums, its symmetry and that its entries are finite, if they were, are checked.
+    Of a file its checksums, its symmetry and that its entries are finite, if they were, are
+    checked. Of a store nothing but the description is read: blocks, slices and products read the
+    tiles that they need, each with its checksum.
 
     Raises:
         HesseTypeError, HesseValueError: the path is none.
-        HesseFileError: there is no such file, it is cut short or damaged, or it is not a Hessian of
-            hesse.
+        HesseFileError: there is no such file, it is cut short or damaged, it is not a Hessian of
+            hesse, or a store in which tiles are missing.
 
     Example:
         >>> import tempfile, torch, hesse
@@ -26,6 +35,8 @@ def load(path: str | os.PathLike[str]) -> BlockHessian:
         tensor([[1., 0.],
                 [0., 1.]])
     """
+    if is_store(require_path(path, "load")):
+        return _from_store(path)
     held = read(path)
     # A file holds the whole matrix, or some blocks.
     if held.indices is None:
@@ -40,3 +51,14 @@ def load(path: str | os.PathLike[str]) -> BlockHessian:
     return BlockHessian(
         held.layout, blocks=blocks, provenance=held.provenance, certificate=held.certificate
     )
+
+
+def _from_store(path: str | os.PathLike[str]) -> BlockHessian:
+    archive = Archive(path, "load")
+    missing = archive.missing
+    if missing:
+        raise HesseFileError(
+            f"load: {os.fspath(path)!r} is not finished: {len(missing)} of {archive.tiling.count}"
+            " tiles are missing; hesse.hessian(cost, out=...) with the same cost goes on"
+        )
+    return stored_hessian(archive, torch.device("cpu"))

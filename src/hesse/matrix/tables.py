@@ -36,14 +36,10 @@ def summary(hessian: "BlockHessian") -> str:
             else f"{len(hessian.pairs)} of {count * (count + 1) // 2} blocks"
         )
     )
-    size = sum(
-        t.nbytes
-        for t in ([hessian.matrix] if hessian.matrix is not None else hessian.blocks.values())
-    )
     dtype = str(hessian.dtype).removeprefix("torch.")
     return (
         f"BlockHessian: P = {hessian.layout.size}, {count} parameter{'s' * (count != 1)},"
-        f" {dtype} on {hessian.device}, {held} ({readable_bytes(float(size))})"
+        f" {dtype} on {hessian.device}, {held} ({readable_bytes(float(hessian.entries.nbytes))})"
     )
 
 

@@ -89,9 +89,10 @@ class HeatMap:
         image = np.full((edges[-1], edges[-1]), np.nan)
         if hessian.matrix is not None:
             image[:] = _reduced(hessian.matrix, list(scales.values()), list(scales.values()))
-        for a, b in () if hessian.matrix is not None else hessian.pairs:
-            block = _reduced(hessian.flat(a, b), [scales[a]], [scales[b]])
-            image[spans[a], spans[b]], image[spans[b], spans[a]] = block, block.T
+        else:
+            for (a, b), pixels in _by_pieces(hessian, scales).items():
+                block = _repeated(pixels, [scales[a]], [scales[b]])
+                image[spans[a], spans[b]], image[spans[b], spans[a]] = block, block.T
         return HeatMap(
             image, edges, names, layout.size, max(scale.step for scale in scales.values())
         )
@@ -195,11 +196,47 @@ def _reduced(matrix: Tensor, rows: list[_Scale], columns: list[_Scale]) -> np.nd
     """The pixels of a matrix whose rows and columns are those of some parameters, one after the
     other."""
     small = _largest(_largest(matrix.detach(), rows).T, columns).T.cpu().double().numpy()
+    return _repeated(small, rows, columns)
+
+
+def _repeated(pixels: np.ndarray, rows: list[_Scale], columns: list[_Scale]) -> np.ndarray:
+    """Pixels as often as they are drawn."""
     for axis, scales in enumerate((rows, columns)):
-        small = small.repeat(
+        pixels = pixels.repeat(
             np.repeat([s.repeat for s in scales], [s.drawn for s in scales]), axis=axis
         )
-    return small
+    return pixels
+
+
+def _by_pieces(
+    hessian: "BlockHessian", scales: dict[str, _Scale]
+) -> dict[tuple[str, str], np.ndarray]:
+    """The pixels of every block, whatever pieces it comes in."""
+    pixels = {
+        (a, b): np.zeros((scales[a].drawn, scales[b].drawn)) for a, b in hessian.entries.pairs
+    }
+    for piece in hessian.entries.pieces():
+        (a, b), matrix = piece.pair, piece.values.detach()
+        steps, starts = (scales[a].step, scales[b].step), (piece.rows.start, piece.columns.start)
+        # Zeros before it, so that it begins where a pixel does: of two entries the larger is shown.
+        above, before = (start % step for start, step in zip(starts, steps, strict=True))
+        matrix = torch.nn.functional.pad(matrix, (before, 0, above, 0))
+        rows, columns = (
+            [_Scale(size, step, 1)] for size, step in zip(matrix.shape, steps, strict=True)
+        )
+        found = _reduced(matrix, rows, columns)
+        low, left = (start // step for start, step in zip(starts, steps, strict=True))
+        _take_larger(pixels[a, b][low : low + len(found), left : left + found.shape[1]], found)
+        if a == b and not piece.is_on_diagonal:
+            _take_larger(
+                pixels[a, b][left : left + found.shape[1], low : low + len(found)], found.T
+            )
+    return pixels
+
+
+def _take_larger(image: np.ndarray, found: np.ndarray) -> None:
+    # Not a number stays one: no comparison with it holds.
+    np.copyto(image, found, where=~(np.abs(found) <= np.abs(image)) & ~np.isnan(image))
 
 
 def _largest(matrix: Tensor, scales: list[_Scale]) -> Tensor:

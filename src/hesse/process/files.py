@@ -172,6 +172,33 @@ def replacing(path: Any, argument: str, size: int = 1) -> Iterator[Path]:
         raise HesseFileError(_problem(argument, repr(os.fspath(path)), error)) from error
 
 
+@contextlib.contextmanager
+def making_folder(path: Any, argument: str) -> Iterator[Path]:
+    """A folder to write into, which is moved to its place when all went well.
+
+    Raises:
+        HesseFileError: it cannot be written, or there is something in its place by then.
+    """
+    named = require_path(path, argument)
+    target = Path(os.path.realpath(named, strict=False))
+    try:
+        if not target.parent.is_dir():
+            raise HesseFileError(
+                f"{argument}: there is no folder {str(target.parent)!r}; make it first, or name"
+                " another"
+            )
+        _remove_abandoned(target.parent)
+        with _private(target) as partial:
+            partial.mkdir()
+            yield partial
+            os.rename(partial, target)
+        _sync_folder(target.parent)
+    except HesseError:
+        raise
+    except OSError as error:
+        raise HesseFileError(_problem(argument, repr(named), error)) from error
+
+
 def write_text(path: Any, argument: str, text: str) -> None:
     """A text in UTF-8; halves of pairs, which it has no bytes for, spelt out."""
     content = text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,338 @@
+"""A Hessian's tiles as a zarr v3 store: a group with an array for each block, whose chunks are the
+tiles, each with its checksum (CRC-32C), so that numpy, xarray, dask and others read it.
+
+The array of the block (a, b) is ``a/b``. Of a parameter's own block the chunks below the diagonal
+are not there, and read as nan. Everything else is in the group's attributes, under ``hesse``.
+
+Tiles are written and read here, as the format has them, a file each: bytes in order, and the
+checksum. zarr's own way copies them several times, and does not wait until they are on the disk.
+"""
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hesse.errors import HesseFileError, HesseImportError, printable
+from hesse.process.files import making_folder, replacing, require_path
+from hesse.store.tiling import NamePair, Tile, Tiling
+
+# Of the description: it goes up when a store of an older hesse could be misread.
+FORMAT = 1
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Names that every file system can have, and zarr keeps for nothing else.
+_PLAIN = re.compile(r"(?!__)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
+_CHECKSUM = 4  # bytes
+
+
+class DamagedTileError(HesseFileError):
+    """A tile that is not as it was written, or not there.
+
+    Attributes:
+        tile: which.
+    """
+
+    tile: Tile
+
+
+@final
+class Archive:
+    """A store that is there.
+
+    Args:
+        path: its folder.
+        argument: what the user gave it as, which begins messages.
+
+    Attributes:
+        path: its folder.
+        tiling: its tiles.
+        dtype: of the entries.
+        description: what else is known of it.
+        squares: by block, of each tile the sum of the squares of its entries; ``None`` of those
+            that are not there yet.
+
+    Raises:
+        HesseFileError: it is no store of hesse, or damaged.
+    """
+
+    def __init__(self, path: Any, argument: str) -> None:
+        self.path = Path(require_path(path, argument))
+        self._argument = argument
+        try:
+            attributes = _attributes(self.path)
+            held = attributes["hesse"]
+            if held.get("format") != FORMAT:
+                raise ValueError(f"its format is {held.get('format')!r}, not {FORMAT}")
+            if attributes["checksum"] != _checksum(held):
+                raise ValueError("its description is not as it was written")
+            self.tiling = Tiling.from_json(held["tiles"])
+            self.dtype = _DTYPES[held["dtype"]]
+            self.description: dict[str, Any] = held["description"]
+            self.squares = {pair: self._squares_of(pair) for pair in self.tiling.pairs}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise HesseFileError(
+                f"{argument}: {str(self.path)!r} is not a Hessian that hesse stored, or is damaged:"
+                f" {printable(str(error))}"
+            ) from error
+
+    @staticmethod
+    def make(
+        path: Any, argument: str, tiling: Tiling, dtype: torch.dtype, description: dict[str, Any]
+    ) -> None:
+        """Make a store without tiles.
+
+        Raises:
+            HesseFileError: it cannot be made there.
+            HesseImportError: zarr is not installed.
+        """
+        try:
+            import zarr
+            from zarr.codecs import Crc32cCodec
+            from zarr.storage import LocalStore
+        except ImportError as error:
+            raise HesseImportError(
+                f"{argument}: a store needs zarr; install it with: pip install 'hesse[disk]'"
+            ) from error
+        kind = str(dtype).removeprefix("torch.")
+        with making_folder(path, argument) as folder:
+            group = zarr.create_group(LocalStore(folder))
+            for pair in tiling.pairs:
+                sizes = [tiling.layout.sizes[name] for name in pair]
+                group.create_array(
+                    "/".join(_nodes(tiling, pair)),
+                    shape=tuple(sizes),
+                    chunks=tuple(tiling.lengths[name] for name in pair),
+                    dtype=kind,
+                    fill_value=math.nan,
+                    compressors=[Crc32cCodec()],
+                    attributes={"parameters": list(pair), "squares": _none(tiling, pair)},
+                )
+            _write_attributes(folder, _described(tiling, kind, description))
+
+    def update(self, **values: Any) -> None:
+        """Change what is known of it."""
+        self.description = {**self.description, **values}
+        kind = str(self.dtype).removeprefix("torch.")
+        _write_attributes(self.path, _described(self.tiling, kind, self.description))
+
+    # ------------------------------------------------------------ tiles
+
+    def write(self, tile: Tile, values: Tensor) -> None:
+        """Write a tile; it counts as there once `note` has been told."""
+
+        whole = torch.full(self._shape(tile), math.nan, dtype=self.dtype)
+        whole[: values.shape[0], : values.shape[1]] = values
+        content = whole.numpy().reshape(-1).view(np.uint8)
+        path = self._file(tile)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            replacing(path, self._argument, content.nbytes + _CHECKSUM) as partial,
+            partial.open("wb", buffering=0) as file,
+        ):
+            _write_all(file, content.data)
+            _write_all(file, _crc32c(content).to_bytes(_CHECKSUM, "little"))
+
+    def note(self, squares: dict[Tile, float]) -> None:
+        """Some tiles are there: the sums of their squares."""
+        for tile, square in squares.items():
+            row, column = self._place(tile)
+            self.squares[tile.pair][row][column] = square
+        for pair in {tile.pair for tile in squares}:
+            self._write_squares(pair)
+
+    def forget(self, tiles: list[Tile]) -> None:
+        """Some tiles are to be made again."""
+        for tile in tiles:
+            row, column = self._place(tile)
+            self.squares[tile.pair][row][column] = None
+        for pair in {tile.pair for tile in tiles}:
+            self._write_squares(pair)
+
+    def holds(self, tile: Tile) -> bool:
+        """Whether a tile is there, of the right size."""
+        row, column = self._place(tile)
+        if self.squares[tile.pair][row][column] is None:
+            return False
+        try:
+            return self._file(tile).stat().st_size == self._bytes(tile)
+        except OSError:
+            return False
+
+    def read(self, tile: Tile) -> Tensor:
+        """A tile's entries.
+
+        Raises:
+            DamagedTileError: it is not there, or not as it was written.
+        """
+
+        try:
+            content = np.fromfile(self._file(tile), np.uint8)
+        except OSError as error:
+            raise self._damaged(tile, error.strerror or str(error)) from error
+        if content.nbytes != self._bytes(tile):
+            raise self._damaged(tile, f"{content.nbytes} of {self._bytes(tile)} bytes are there")
+        entries, checksum = content[:-_CHECKSUM], content[-_CHECKSUM:].tobytes()
+        if _crc32c(entries) != int.from_bytes(checksum, "little"):
+            raise self._damaged(tile, "its checksum is of other entries")
+        whole = torch.from_numpy(entries).view(self.dtype).view(self._shape(tile))
+        return whole[: tile.rows.stop - tile.rows.start, : tile.columns.stop - tile.columns.start]
+
+    @property
+    def bytes(self) -> int:
+        """What all of its tiles take."""
+        return sum(
+            self._bytes(tile) for pair in self.tiling.pairs for tile in self.tiling.of_block(pair)
+        )
+
+    @property
+    def missing(self) -> list[Tile]:
+        """The tiles that are not there."""
+        return [
+            tile
+            for pair in self.tiling.pairs
+            for tile in self.tiling.of_block(pair)
+            if not self.holds(tile)
+        ]
+
+    def bytes_of(self, tiles: list[Tile]) -> int:
+        """What some tiles take."""
+        return sum(map(self._bytes, tiles))
+
+    def _bytes(self, tile: Tile) -> int:
+        return math.prod(self._shape(tile)) * self.dtype.itemsize + _CHECKSUM
+
+    def _shape(self, tile: Tile) -> tuple[int, int]:
+        # At the end of an axis a tile is filled up: the format knows one size of chunks.
+        return self.tiling.lengths[tile.pair[0]], self.tiling.lengths[tile.pair[1]]
+
+    def _place(self, tile: Tile) -> tuple[int, int]:
+        rows, columns = self._shape(tile)
+        return tile.rows.start // rows, tile.columns.start // columns
+
+    def _file(self, tile: Tile) -> Path:
+        row, column = self._place(tile)
+        return self._folder(tile.pair) / "c" / str(row) / str(column)
+
+    def _folder(self, pair: NamePair) -> Path:
+        return self.path.joinpath(*_nodes(self.tiling, pair))
+
+    def _damaged(self, tile: Tile, problem: str) -> DamagedTileError:
+        error = DamagedTileError(
+            f"{self._argument}: the tile of rows {tile.rows.start} to {tile.rows.stop} and columns"
+            f" {tile.columns.start} to {tile.columns.stop} of the block {tile.pair} in"
+            f" {str(self.path)!r} is damaged: {problem}; hesse.hessian(cost, out=...) makes it"
+            " again, and no others"
+        )
+        error.tile = tile
+        return error
+
+    def _squares_of(self, pair: NamePair) -> list[list[float | None]]:
+        held = _attributes(self._folder(pair))["squares"]
+        read = [[None if each is None else float(each) for each in row] for row in held]
+        if [len(row) for row in read] != [len(row) for row in _none(self.tiling, pair)]:
+            raise ValueError(f"of the block {pair} it has other tiles")
+        return read
+
+    def _write_squares(self, pair: NamePair) -> None:
+        # As texts where JSON has no number for them.
+        squares = [
+            [each if each is None or math.isfinite(each) else str(each) for each in row]
+            for row in self.squares[pair]
+        ]
+        folder = self._folder(pair)
+        _write_attributes(folder, {**_attributes(folder), "squares": squares})
+
+
+def is_store(path: Any) -> bool:
+    """Whether a path is of a store's folder."""
+    return Path(path).joinpath("zarr.json").is_file()
+
+
+@contextmanager
+def written_alone(archive: Archive, argument: str) -> Iterator[None]:
+    """Nobody else writes into a store meanwhile; a process that ends in any way lets go of it.
+
+    Raises:
+        HesseFileError: somebody does.
+    """
+    import os
+
+    try:
+        import fcntl
+    except ImportError:  # of a system without such locks
+        yield
+        return
+    folder = os.open(archive.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HesseFileError(
+                f"{argument}: another process is writing {str(archive.path)!r}; wait for it, or"
+                " name another"
+            ) from error
+        yield
+    finally:
+        os.close(folder)
+
+
+def _nodes(tiling: Tiling, pair: NamePair) -> tuple[str, str]:
+    """The names of a block's group and array; a parameter's own name where a path can have it."""
+    a, b = (
+        name if _PLAIN.fullmatch(name) else f"parameter {tiling.layout.index(name)}"
+        for name in pair
+    )
+    return a, b
+
+
+def _none(tiling: Tiling, pair: NamePair) -> list[list[None]]:
+    rows, columns = (len(tiling.slices(name)) for name in pair)
+    return [[None] * columns for _ in range(rows)]
+
+
+def _described(tiling: Tiling, kind: str, description: dict[str, Any]) -> dict[str, Any]:
+    held = {
+        "format": FORMAT,
+        "dtype": kind,
+        "tiles": tiling.to_json(),
+        "description": description,
+    }
+    return {"hesse": held, "checksum": _checksum(held)}
+
+
+def _checksum(held: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(held, sort_keys=True).encode()):08x}"
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "zarr.json").read_text("utf-8"))["attributes"]
+
+
+def _write_attributes(folder: Path, attributes: dict[str, Any]) -> None:
+    path = folder / "zarr.json"
+    metadata = json.loads(path.read_text("utf-8"))
+    content = json.dumps({**metadata, "attributes": attributes}, indent=1).encode()
+    with replacing(path, "out", len(content)) as partial:
+        partial.write_bytes(content)
+
+
+def _crc32c(content: np.ndarray) -> int:
+    import google_crc32c
+
+    # Of an array it says bytes, and takes anything that lies in memory as they do.
+    return google_crc32c.value(cast(bytes, content))
+
+
+def _write_all(file: Any, content: Any) -> None:
+    """All of it: a disk that fills up takes a part, and says so with the next."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]

@@ -1,0 +1,70 @@
+"""The fingerprint of a cost: whether a store is of it."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.cost import Cost
+from hesse.evaluation import value_and_gradient
+
+# By how much J and ‖∇J‖ of the same cost may differ: sums in another order.
+_ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
+# In words.
+_PARTS = {
+    "layout": "its parameters have other names or shapes",
+    "dtype": "it is of another dtype",
+    "parameters": "its parameters have other values",
+    "fixed": "what the model holds fixed, a buffer or another parameter, has other values",
+    "data": "its data are others, or come in another order",
+    "penalty": "its penalty is another",
+    "curvature": "it is another curvature",
+}
+
+
+def fingerprint(cost: Cost) -> dict[str, Any]:
+    """What tells a cost from others, as plain values: digests of its parameters and data, and the
+    value and the gradient of J, in which its model and its loss show."""
+    value, gradient = value_and_gradient(cost)
+    norm = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in gradient.values()))
+    data = (tensor for batch in cost.batches() if batch is not None for tensor in batch.tensors)
+    penalty = cost.penalty
+    return {
+        "layout": repr((cost.layout.names, cost.layout.shapes)),
+        "dtype": str(cost.dtype),
+        "parameters": _digest(cost.parameters.values()),
+        "fixed": _digest(cost.fixed[name] for name in sorted(cost.fixed)),
+        "data": _digest(data),
+        "penalty": penalty if penalty is None or isinstance(penalty, float) else "a function",
+        "curvature": cost.curvature.name + repr(sorted(vars(cost.curvature).items())),
+        "value": repr(value),
+        "gradient": repr(norm),
+    }
+
+
+def difference(cost: Cost, mine: dict[str, Any], stored: dict[str, Any]) -> str | None:
+    """In what two fingerprints differ, in words; ``None`` where they are of one cost."""
+    for part, words in _PARTS.items():
+        if mine[part] != stored.get(part):
+            return words
+    rounding = _ROUNDING[cost.dtype]
+    for part, letters in (("value", "J"), ("gradient", "‖∇J‖")):
+        here, there = float(mine[part]), float(stored.get(part, "nan"))
+        same = math.isclose(here, there, rel_tol=rounding, abs_tol=rounding) or (
+            math.isnan(here) and math.isnan(there)
+        )
+        if not same:
+            return f"its model or its loss is another: {letters} is {there:.6g} there"
+    return None
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        held = tensor.detach().cpu().contiguous()
+        digest.update(f"{held.dtype} {tuple(held.shape)};".encode())
+        digest.update(held.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,265 @@
+"""Computing a Hessian into a store: what is not there yet, panel by panel."""
+
+import shutil
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesse.certificates.matrix import certify_matrix
+from hesse.certificates.soundness import require_sound
+from hesse.cost import Cost
+from hesse.errors import HesseError, HesseFileError, HesseValueError, readable_bytes
+from hesse.exact.execution import provenance_of
+from hesse.exact.fallback import Failure, Strategy, error_of, failures, fall_back
+from hesse.exact.panel import Panel, bringing_order, panels_of, tiles_of
+from hesse.exact.panel_sums import PanelSums, Sums
+from hesse.exact.plan import NamePair, Plan
+from hesse.exact.planning import check_memory, make_plan
+from hesse.matrix.block_hessian import BlockHessian
+from hesse.matrix.finiteness import require_finite, undefined
+from hesse.process.circumstances import is_passing
+from hesse.process.files import require_path
+from hesse.process.memory import available_bytes
+from hesse.process.progress import Progress
+from hesse.store.archive import Archive, DamagedTileError, written_alone
+from hesse.store.fingerprint import difference, fingerprint
+from hesse.store.stored import stored_hessian
+from hesse.store.tiling import Tile, Tiling
+
+# Of the memory: for the panel that is summed, as much for the one that is written meanwhile, for
+# the way down, and for its signals, which are kept where they fit.
+_SHARE = 0.25
+# Without an argument: enough to be fast, and no more than half of what is free.
+_ENOUGH, _OF_FREE = 3 * 10**9, 0.5
+# A panel has this many tiles at least, so that tiles can be asked for one by one.
+_TILES_OF_A_PANEL = 4
+_ARGUMENT = "out"
+
+
+def hessian_on_disk(
+    cost: Cost,
+    wanted: tuple[NamePair, ...],
+    out: Any,
+    memory: int | None,
+    certify: bool,
+    progress: bool | None,
+) -> BlockHessian:
+    """What `hessian` does with ``out=``; its arguments are checked."""
+    archive = _archive(cost, wanted, out, memory)
+    with written_alone(archive, _ARGUMENT):
+        # It may have been written to until the lock was there.
+        archive = Archive(archive.path, _ARGUMENT)
+        for name, (strategy, reason) in archive.description["failures"].items():
+            failures(cost)[name] = Failure(Strategy(strategy), reason)
+        while True:
+            planned = plan_on_disk(cost, wanted, archive.description["memory"])
+            wrong: dict[str, Any] = _fill(cost, planned, archive, progress)
+            H = stored_hessian(archive, cost.device)
+            if not wrong:
+                try:
+                    H, wrong = _certified(cost, planned, archive, H, certify)
+                except DamagedTileError as damaged:
+                    archive.forget([damaged.tile])
+                    continue
+            if not fall_back(cost, wrong, planned.by_columns, "Hessian"):
+                return H
+            _begin_again(cost, archive, wrong)
+
+
+def plan_on_disk(cost: Cost, wanted: tuple[NamePair, ...], memory: int) -> Plan:
+    """The plan for a Hessian in tiles, of which none but a few are in memory."""
+    return make_plan(cost, wanted, max(1, int(_SHARE * memory)), 0, False, tiled=True)
+
+
+def memory_on_disk(cost: Cost, memory: int | None) -> int:
+    """Bytes to work in."""
+    default = max(1.0, min(_ENOUGH, _OF_FREE * available_bytes(cost.device)))
+    return check_memory(default if memory is None else memory)
+
+
+def tiling_of(cost: Cost, wanted: tuple[NamePair, ...], memory: int) -> Tiling:
+    """The tiles of a Hessian that is computed in so much memory."""
+    most = _most(cost, memory) // _TILES_OF_A_PANEL
+    return Tiling.of(cost.layout, wanted, max(1, most))
+
+
+def _most(cost: Cost, memory: int) -> int:
+    """Entries of a panel."""
+    return int(_SHARE * memory) // cost.dtype.itemsize
+
+
+def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | None) -> Archive:
+    """The store, made where there is none, and of this cost.
+
+    Raises:
+        HesseFileError: it is of another, or there is something else in its place.
+    """
+    path = Path(require_path(out, _ARGUMENT))
+    if path.suffix == ".safetensors":
+        raise HesseValueError(
+            f"out: {str(path)!r} is a file for H.save(...); name a folder, such as"
+            f" {str(path.with_suffix('.zarr'))!r}"
+        )
+    mine = fingerprint(cost)
+    if not path.exists():
+        budget = memory_on_disk(cost, memory)
+        planned = plan_on_disk(cost, wanted, budget)
+        tiling = tiling_of(cost, wanted, budget)
+        size = tiling.entries * cost.dtype.itemsize
+        _require_space(path.absolute().parent, path, size)
+        description = {
+            "memory": budget,
+            "fingerprint": mine,
+            "plan": {"seconds": planned.seconds, "text": str(planned)},
+            "failures": {},
+            "provenance": provenance_of(cost, planned, 0.0),
+            "seconds": 0.0,
+            "certificate": None,
+        }
+        Archive.make(path, _ARGUMENT, tiling, cost.dtype, description)
+    archive = Archive(path, _ARGUMENT)
+    found = difference(cost, mine, archive.description["fingerprint"])
+    if found is None and set(archive.tiling.pairs) != set(wanted):
+        found = "it has other blocks"
+    if found is not None:
+        raise HesseFileError(
+            f"out: {str(path)!r} holds the Hessian of another cost: {found}. Name another, or"
+            " remove it"
+        )
+    return archive
+
+
+def _require_space(folder: Path, path: Path, size: int, kept: str = "") -> None:
+    """Raise where so many bytes do not fit on a disk.
+
+    Raises:
+        HesseFileError: says how many do.
+    """
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:
+        return  # said better where the folder is written to
+    if disk.free < size and disk.total:
+        raise HesseFileError(
+            f"out: {str(path)!r} takes {readable_bytes(size)} more, and {readable_bytes(disk.free)}"
+            f" are free on its disk; make room, or name another{kept}"
+        )
+
+
+def _fill(cost: Cost, planned: Plan, archive: Archive, progress: bool | None) -> dict[str, str]:
+    """Compute the tiles that are not there; what failed, by parameter."""
+    missing = set(archive.missing)
+    if not missing:
+        return {}
+    _require_space(archive.path, archive.path, archive.bytes_of(list(missing)))
+    memory, tiling = archive.description["memory"], archive.tiling
+    panels = panels_of(tiling, bringing_order(cost, planned), _most(cost, memory))
+    sums = PanelSums(cost, planned, int(_SHARE * memory))
+    total = archive.bytes_of(list(missing))
+    with (
+        Progress("hessian", total, progress) as bar,
+        ThreadPoolExecutor(1, "hesse-writer") as writer,
+    ):
+        writing: Future[dict[Tile, float]] | None = None
+        try:
+            for panel in panels:
+                here = [tile for strip in panel for tile, *_ in tiles_of(tiling, strip)]
+                if missing.isdisjoint(here):
+                    continue
+                start = time.perf_counter()
+                try:
+                    made = sums.of(panel)
+                except HesseError:
+                    raise
+                except Exception as error:  # of what a strategy does not know how to take
+                    if is_passing(error):
+                        raise
+                    return error_of(cost, error)
+                _note(archive, writing, bar)
+                archive.description["seconds"] += time.perf_counter() - start
+                # Written while the next one is summed.
+                writing = writer.submit(_written, archive, panel, made, missing)
+                del made
+            _note(archive, writing, bar)
+            return {}
+        except HesseFileError as error:
+            left = archive.missing
+            done = 1 - archive.bytes_of(left) / archive.bytes
+            raise HesseFileError(
+                f"{error}. {done:.0%} of the Hessian is kept in {str(archive.path)!r}: the same"
+                " call goes on from there"
+            ) from error
+
+
+def _written(
+    archive: Archive, panel: Panel, made: list[Sums], missing: set[Tile]
+) -> dict[Tile, float]:
+    """Write the tiles of a panel that are missing; the sums of their squares."""
+    squares: dict[Tile, float] = {}
+    for strip, sums in zip(panel, made, strict=True):
+        for tile, other, rows, columns in tiles_of(archive.tiling, strip):
+            if tile in missing:
+                values = sums[other][rows, columns]
+                values = values if tile.pair == (strip.name, other) else values.mT
+                archive.write(tile, values)
+                squares[tile] = _square(values)
+    return squares
+
+
+def _square(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
+
+
+def _note(archive: Archive, writing: Future[dict[Tile, float]] | None, bar: Progress) -> None:
+    """What a thread has written is there."""
+    if writing is not None:
+        squares = writing.result()
+        archive.note(squares)
+        archive.update()
+        bar.advance(archive.bytes_of(list(squares)))
+
+
+def _certified(
+    cost: Cost, planned: Plan, archive: Archive, H: BlockHessian, certify: bool
+) -> tuple[BlockHessian, dict[str, Any]]:
+    """The Hessian, held against double backward where it was not yet; and what is wrong."""
+    if H.certificate is not None or not certify:
+        bad = {} if certify else dict.fromkeys(undefined(H), "gave entries that are not finite")
+        return H, bad if _has_slower(cost, bad, planned) else {}
+    room = planned.column_budget if planned.captured else None
+    seconds = archive.description["seconds"]
+    verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
+    if not verdict.wrong:
+        if verdict.undefined or not H.is_complete:
+            require_finite(H)
+        provenance = {**archive.description["provenance"], "seconds": f"{seconds:.6g}"}
+        archive.update(certificate=verdict.certificate.to_json(), provenance=provenance)
+        H = H.with_certificate(verdict.certificate)
+    return H, dict(verdict.wrong)
+
+
+def _has_slower(cost: Cost, names: Iterable[str], planned: Plan) -> bool:
+    from hesse.exact.fallback import strategy_of
+
+    return any(
+        strategy_of(cost, name, name in planned.by_columns) != Strategy.ONE_BY_ONE for name in names
+    )
+
+
+def _begin_again(cost: Cost, archive: Archive, wrong: dict[str, Any]) -> None:
+    """The blocks with some parameters are to be made in another way."""
+    archive.forget(
+        [
+            tile
+            for pair in archive.tiling.pairs
+            if not wrong.keys().isdisjoint(pair)
+            for tile in archive.tiling.of_block(pair)
+        ]
+    )
+    failed = {name: [str(f.strategy), f.reason] for name, f in failures(cost).items()}
+    archive.update(failures=failed)
