@@ -155,7 +155,14 @@ def hessian(
     block_diagonal: BlockDiagonal = False,
     curvature: Curvature = "hessian",
     out: Annotated[
-        Path | None, Parameter(help="Write the Hessian to this .safetensors file, for hesse.load.")
+        Path | None,
+        Parameter(
+            help=(
+                "Write the Hessian to this .safetensors file, for hesse.load; or compute it into"
+                " this .zarr folder, tile by tile, however large it is: where it is there already,"
+                " the command goes on where it stopped."
+            )
+        ),
     ] = None,
     figure: Annotated[
         Path | None, Parameter(help="Draw its heat map to this .png, .pdf or .svg file.")
@@ -163,28 +170,44 @@ def hessian(
 ) -> None:
     """Compute the exact Hessian, print the table of its blocks, save it and draw it."""
     # Before any work: whether what comes out of it can be written.
-    check_writable("--out", out, (".safetensors",))
+    into_store = out is not None and out.suffix.lower() == ".zarr"
+    file = None if into_store else out
+    check_writable("--out", file, (".safetensors", ".zarr"))
     check_writable("--figure", figure, FIGURES)
     if figure is not None:
         require("matplotlib", "plot", "--figure")
     budget = arguments.bytes
     cost = arguments.cost()
-    check_writable("--out", out, (".safetensors",), _size_of_hessian(cost, block_diagonal))
+    check_writable("--out", file, (".safetensors",), _size_of_hessian(cost, block_diagonal))
     # The cost is made already: reading files is not timed.
     start = time.perf_counter()
-    H = hesse.hessian(cost, block_diagonal=block_diagonal, curvature=curvature, memory=budget)
+    H = hesse.hessian(
+        cost,
+        block_diagonal=block_diagonal,
+        curvature=curvature,
+        memory=budget,
+        out=out if into_store else None,
+    )
     name = "Hessian" if curvature == "hessian" else curvature
     say(f"{cost}: the {name} in {time.perf_counter() - start:.2f} s\n")
     say(H)
+    if file is not None:
+        H.save(file)
     if out is not None:
-        H.save(out)
         say(f"wrote {out}")
     if figure is not None:
         save_figure(figure, "--figure", H.plot)
         say(f"wrote {figure}")
 
 
-@app.command(help_epilogue=f"Example: hesse quadratic {EXAMPLE} --figure q.png", sort_key=4)
+@app.command(help_epilogue="Example: hesse status h.zarr", sort_key=4)
+def status(store: Annotated[Path, Parameter(help="The folder that --out h.zarr names.")]) -> None:
+    """Show how far a Hessian is that 'hesse hessian --out h.zarr' computes, or was interrupted
+    at."""
+    say(hesse.status(store))
+
+
+@app.command(help_epilogue=f"Example: hesse quadratic {EXAMPLE} --figure q.png", sort_key=5)
 def quadratic(
     arguments: ModelArguments,
     *,
@@ -222,7 +245,7 @@ def quadratic(
 
 @app.command(
     help_epilogue=f"Example: hesse minimize {EXAMPLE} --penalty 1e-3 --out net.safetensors",
-    sort_key=5,
+    sort_key=6,
 )
 def minimize(
     arguments: ModelArguments,
@@ -294,7 +317,7 @@ hesse derive --network 2-3-1 --html page.html
 hesse derive model.py:net --data digits.npz --loss cross_entropy"""
 
 
-@app.command(help_epilogue=DERIVE, sort_key=8)
+@app.command(help_epilogue=DERIVE, sort_key=9)
 def derive(
     source: Annotated[
         str | None,

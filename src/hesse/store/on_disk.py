@@ -39,6 +39,8 @@ _ENOUGH, _OF_FREE = 3 * 10**9, 0.5
 # A panel has this many tiles at least, so that tiles can be asked for one by one.
 _TILES_OF_A_PANEL = 4
 _ARGUMENT = "out"
+# Threads that look tiles over.
+_READERS = 2
 
 
 def hessian_on_disk(
@@ -56,6 +58,8 @@ def hessian_on_disk(
         archive = Archive(archive.path, _ARGUMENT)
         for name, (strategy, reason) in archive.description["failures"].items():
             failures(cost)[name] = Failure(Strategy(strategy), reason)
+        if archive.description["certificate"] is not None:
+            _look_over(archive)
         while True:
             planned = plan_on_disk(cost, wanted, archive.description["memory"])
             wrong: dict[str, Any] = _fill(cost, planned, archive, progress)
@@ -69,6 +73,27 @@ def hessian_on_disk(
             if not fall_back(cost, wrong, planned.by_columns, "Hessian"):
                 return H
             _begin_again(cost, archive, wrong)
+
+
+def _look_over(archive: Archive) -> None:
+    """Tiles of a finished store that are damaged are to be made again: nothing else reads them in
+    this call."""
+    tiles = [tile for pair in archive.tiling.pairs for tile in archive.tiling.of_block(pair)]
+
+    def is_damaged(tile: Tile) -> bool:
+        try:
+            archive.read(tile)
+        except DamagedTileError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        damaged = [
+            tile for tile, bad in zip(tiles, pool.map(is_damaged, tiles), strict=True) if bad
+        ]
+    if damaged:
+        archive.forget(damaged)
+        archive.update(certificate=None)
 
 
 def plan_on_disk(cost: Cost, wanted: tuple[NamePair, ...], memory: int) -> Plan:
