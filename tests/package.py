@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # What a user does first. Without an extra, what it brings says so, and nothing else is missing.
 TRY = """
-import importlib.util, sys, torch, hesse
+import importlib.util, sys, tempfile, torch, hesse
 assert hesse.__file__.startswith(sys.prefix), hesse.__file__
 cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (torch.ones(3, 2), torch.ones(3, 1)))
 H = hesse.hessian(cost)
@@ -37,7 +37,8 @@ def check(package, extra, call):
     return has
 print(hesse.__version__,
       *(("plot",) if check("matplotlib", "plot", H.plot) else ()),
-      *(("html",) if check("jinja2", "html", d.html) else ()))
+      *(("html",) if check("jinja2", "html", d.html) else ()),
+      *(("disk",) if check("zarr", "disk", lambda: H.save(tempfile.mkdtemp() + "/h.zarr")) else ()))
 """
 # With the script, each with a part of what it prints: its status says whether the extra is there.
 COMMANDS = {

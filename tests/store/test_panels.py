@@ -10,7 +10,17 @@ from hesse.exact.panel_sums import PanelSums
 from hesse.exact.planning import plan_of
 from hesse.store.tiling import Tiling
 
-SMALL = [case for case in CASES if cost_of(case).layout.size <= 150]
+# Some of every kind: structures of S and D, ways in which a parameter enters, and what goes by
+# columns. With all that are small, some 90, it takes half a minute.
+KINDS = (
+    "dense tanh", "cross entropy", "bce with logits", "autoencoder with one matrix", "lstm",
+    "overlapping slices of one matrix", "matrix from the left", "transposed convolution",
+    "bilinear", "outputs without an axis", "parametric relu", "loss that couples its samples",
+    "ragged batches, weights and ignored", "penalty", "penalty function", "rosenbrock",
+    "conv1d dilation groups", "layer norm", "group norm", "batch norm train", "embedding",
+    "tied embedding", "tied layers", "module called twice", "unused parameters", "residual",
+    "temperature times", "cannot be exported", "dense on tokens", "four layers, mixed",
+)  # fmt: skip
 
 
 def assembled(cost: hesse.Cost, entries: int, most: int) -> torch.Tensor:
@@ -37,8 +47,9 @@ def assembled(cost: hesse.Cost, entries: int, most: int) -> torch.Tensor:
     return torch.where(H.isnan(), H.mT, H)
 
 
-@pytest.mark.parametrize("case", SMALL, ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in KINDS], ids=str)
 def test_panels_make_the_hessian(case: Case) -> None:
     expected = hessian_of(case).dense()
-    found = assembled(cost_of(case), 30, 100)
+    size = cost_of(case).layout.size
+    found = assembled(cost_of(case), max(9, size**2 // 16), max(25, size**2 // 5))
     assert float((found - expected).norm()) <= 1e-11 * float(expected.norm() + 1e-30)

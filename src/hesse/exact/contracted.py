@@ -106,6 +106,22 @@ class Contracted:
         return Price(cached=_PASSES * self._cost.dtype.itemsize * count * self._samples)
 
     @property
+    def way(self) -> Price:
+        """What the way down alone costs."""
+        run, chunks = self._down.dry_run, -(-self._samples // self.chunk)
+        total = Price()
+        for place, each in enumerate(run.few.prices):
+            total += replace(run.price(place) * self._samples, calls=each.calls * chunks)
+        return total
+
+    @property
+    def kept(self) -> float:
+        """Bytes of what is contracted, of all samples: about as much as is alive with the last of
+        it."""
+        run = self._down.dry_run
+        return max((run.held(key).of(self._samples) for key in self.contractions), default=0.0)
+
+    @property
     def operations(self) -> float:
         """The floating point operations of the way down."""
         run = self._down.dry_run

@@ -13,7 +13,7 @@ from hesse.exact.columns import penalty_rows
 from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.grid import Grid, mirror
 from hesse.exact.contraction.narrowing import Box, box, narrowed
-from hesse.exact.contraction.pair import Pair
+from hesse.exact.contraction.pair import Order, Pair, Sizes
 from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch
 from hesse.exact.panel import Panel, Strip
@@ -24,6 +24,8 @@ from hesse.process.progress import Progress
 
 # The rows of a strip, by the other parameter.
 Sums = dict[str, Tensor]
+# What orders have still to do, by where they wrote.
+Finishing = dict[tuple[Order, int, torch.Size], tuple[Order, Sizes, Grid]]
 
 
 @final
@@ -94,11 +96,13 @@ class PanelSums:
     def of(self, panel: Panel) -> list[Sums]:
         """The rows of each strip of a panel; of a parameter's own block the part from the diagonal
         on, the square on it exactly symmetric."""
-        sums = [self._zeros(strip) for strip in panel]
+        sums, finishing = [self._zeros(strip) for strip in panel], Finishing()
         for part, signals in zip(self._parts, self._signals, strict=True):
             for key, pair in signals if part.contractions else ():
                 for strip, blocks in zip(panel, sums, strict=True):
-                    self._contract(pair, part.contractions[key].blocks, strip, blocks)
+                    self._contract(pair, part.contractions[key].blocks, strip, blocks, finishing)
+        for order, sizes, grid in finishing.values():
+            order.finish(sizes, grid)
         for strip, blocks in zip(panel, sums, strict=True):
             for part in self._parts:
                 self._add_products(part, strip, blocks)
@@ -120,6 +124,7 @@ class PanelSums:
         blocks: tuple[tuple[str, str], ...],
         strip: Strip,
         sums: Sums,
+        finishing: Finishing,
     ) -> None:
         for x, (left, begin_left) in enumerate(_members(pair.left)):
             for y, (right, begin_right) in enumerate(_members(pair.right)):
@@ -132,7 +137,7 @@ class PanelSums:
                 if strip.name not in names or columns is None:
                     continue
                 target = sums[other]
-                alone = self._bringing[frozenset(names)] == 1
+                alone = finishing if self._bringing[frozenset(names)] == 1 else None
                 if names[0] == strip.name:
                     rows = box(left, begin_left, strip.rows, True)
                     across = box(right, begin_right, columns, False)
@@ -151,21 +156,26 @@ class PanelSums:
         rows: slice,
         columns: slice,
         target: Tensor,
-        alone: bool,
+        finishing: Finishing | None,
     ) -> None:
-        """Add some entries of the left use with some of the right."""
+        """Add some entries of the left use with some of the right: in place where no other pair
+        brings them, to be finished after the last samples."""
         if left is None or right is None:
             return
         for narrow, first, second in narrowed(pair, left, right):
             order, _ = choose(narrow.sizes, len(narrow.a), self._most)
-            place = _in_place(first, second, rows, columns, target) if alone else None
+            place = None
+            if finishing is not None:
+                place = _in_place(first, second, rows, columns, target)
             matrix = (
                 target.new_zeros(narrow.left.size, narrow.right.size) if place is None else place
             )
             grid = Grid.of(matrix, narrow.sizes.i, narrow.sizes.j)
             order.run(narrow, grid)
-            order.finish(narrow.sizes, grid)
-            if place is None:
+            if place is not None and finishing is not None:
+                finishing[order, place.data_ptr(), place.shape] = order, narrow.sizes, grid
+            else:
+                order.finish(narrow.sizes, grid)
                 if narrow.same and not order.complete:
                     mirror(matrix)
                 _scatter(matrix, first, second, rows, columns, target)

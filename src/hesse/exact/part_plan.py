@@ -29,6 +29,7 @@ class PlannedPart:
         bytes: the most that are alive at once beyond the result.
         price: what it costs.
         operations: the floating point operations of the way down.
+        way_price, kept: what the way down alone costs, and the bytes of what it brings.
         largest: samples of the largest batch, where it matters and they are not all of them.
     """
 
@@ -40,6 +41,8 @@ class PlannedPart:
     bytes: float
     price: Price
     operations: float
+    way_price: Price
+    kept: float
     largest: int | None
 
     def of(self, cost: Cost) -> "PlannedPart":
@@ -110,6 +113,8 @@ def _planned(
         planner.bytes,
         planner.price,
         planner.operations,
+        planner.way,
+        planner.kept,
         _largest(cost, part.signature) if part.asked and not single else None,
     )
 

@@ -61,6 +61,7 @@ class PartPlanner:
         price: what the way down and the columns cost.
         operations: the floating point operations of the way down.
         down: the way down itself, where something is contracted.
+        way, kept: what the way down alone costs, and the bytes of what it brings.
         by_rates: whether it was asked how fast this machine is.
     """
 
@@ -141,6 +142,8 @@ class PartPlanner:
         self.operations = 0.0 if contracted is None else contracted.operations
         self.bytes = 0.0 if contracted is None else contracted.bytes
         self.price = Price() if contracted is None else contracted.price()
+        self.way = Price() if contracted is None else contracted.way
+        self.kept = 0.0 if contracted is None else contracted.kept
         by_columns = [
             name for name in names if name in fallbacks and any(name in pair for pair in wanted)
         ]

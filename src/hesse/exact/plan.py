@@ -109,6 +109,30 @@ class BlockPlan:
 
 
 @dataclass(frozen=True)
+class OnDisk:
+    """What is planned of a Hessian that is computed into a store.
+
+    Attributes:
+        bytes: what it takes on the disk.
+        tiles: in how many tiles.
+        panels: how many times some of them are computed together.
+        free: bytes that are free on the disk.
+        written: bytes that it writes in a second.
+    """
+
+    bytes: int
+    tiles: int
+    panels: int
+    free: int
+    written: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes to be written, which is done while the next panel is computed."""
+        return self.bytes / self.written
+
+
+@dataclass(frozen=True)
 class Plan:
     """What `hesse.hessian` would do. ``print(plan)`` shows it.
 
@@ -129,7 +153,8 @@ class Plan:
         kinds: how each parameter enters, wherever it is used: "dense", "convolution", "shift" (a
             bias), "scale", "embedding", "leaf" (in no linear way); by columns nothing is asked of
             it.
-        too_large: why the result does not fit into memory; empty where it does.
+        too_large: why the result does not fit into memory, or on the disk; empty where it does.
+        on_disk: of a result that goes there.
     """
 
     title: str
@@ -148,6 +173,7 @@ class Plan:
     form: tuple[torch.dtype, torch.device] = field(repr=False)
     kinds: dict[str, tuple[str, ...]] = field(repr=False)
     too_large: str = ""
+    on_disk: OnDisk | None = None
 
     @property
     def by_columns(self) -> tuple[str, ...]:
@@ -158,7 +184,8 @@ class Plan:
     def seconds(self) -> float:
         """About how long it takes on this machine, whose rates are measured when they are asked
         for the first time."""
-        return rates(*self.form).seconds(self.price)
+        computing = rates(*self.form).seconds(self.price)
+        return computing if self.on_disk is None else max(computing, self.on_disk.seconds)
 
     @property
     def contracts(self) -> bool:
@@ -218,10 +245,17 @@ class Plan:
             lines.append(f"samples      {self.samples} in chunks of {self.chunk}")
         lines += self._uses()
         lines.append(f"time         about {duration(self.seconds)} (from rates of this machine)")
+        result = f", {readable_bytes(self.result_bytes)} of it the result"
         lines.append(
-            f"memory       {readable_bytes(self.peak_bytes)} at the peak,"
-            f" {readable_bytes(self.result_bytes)} of it the result"
+            f"memory       {readable_bytes(self.peak_bytes)} at the peak"
+            f"{result if self.on_disk is None else ''}"
         )
+        if (disk := self.on_disk) is not None:
+            lines.append(
+                f"disk         {readable_bytes(disk.bytes)} in {disk.tiles} tiles, of"
+                f" {readable_bytes(disk.free)} free; {duration(disk.seconds)} to write, beside"
+                f" computing in {disk.panels} panels"
+            )
         doubts = [f"does not fit: {self.too_large}"] if self.too_large else []
         for note in [*doubts, *self.notes]:
             lines += _wrapped("note", note)

@@ -91,6 +91,28 @@ def _known(key: str, dtype: torch.dtype, device: torch.device, measure: bool) ->
     return measured
 
 
+def writing_rate(folder: Path, measure: bool = False) -> float:
+    """Bytes that the disk of a folder writes in a second, until they are on it; kept with the
+    others.
+
+    Args:
+        folder: where a file can be written.
+        measure: measure again.
+    """
+    key, kept = f"disk {folder.stat().st_dev}", _read()
+    if not measure and key in kept:
+        with suppress(TypeError, KeyError, ValueError):
+            return float(kept[key]["written"])
+    content = torch.rand(_WRITTEN // 4).numpy().tobytes()
+    start = time.perf_counter()
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    rate = _WRITTEN / (time.perf_counter() - start)
+    _write({**_read(), key: {"written": rate}})
+    return rate
+
+
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

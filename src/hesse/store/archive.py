@@ -93,14 +93,10 @@ class Archive:
             HesseFileError: it cannot be made there.
             HesseImportError: zarr is not installed.
         """
-        try:
+        with _installed():
             import zarr
             from zarr.codecs import Crc32cCodec
             from zarr.storage import LocalStore
-        except ImportError as error:
-            raise HesseImportError(
-                f"{argument}: a store needs zarr; install it with: pip install 'hesse[disk]'"
-            ) from error
         kind = str(dtype).removeprefix("torch.")
         with making_folder(path, argument) as folder:
             group = zarr.create_group(LocalStore(folder))
@@ -324,9 +320,19 @@ def _write_attributes(folder: Path, attributes: dict[str, Any]) -> None:
         partial.write_bytes(content)
 
 
-def _crc32c(content: np.ndarray) -> int:
-    import google_crc32c
+@contextmanager
+def _installed() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise HesseImportError(
+            f"a Hessian on disk needs zarr ({error}); install it with: pip install 'hesse[disk]'"
+        ) from error
 
+
+def _crc32c(content: np.ndarray) -> int:
+    with _installed():
+        import google_crc32c
     # Of an array it says bytes, and takes anything that lies in memory as they do.
     return google_crc32c.value(cast(bytes, content))
 

@@ -1,0 +1,406 @@
+"""A Hessian on disk against the same one in memory, and what can happen to a store."""
+
+import errno
+import pickle
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch import Tensor, nn
+
+import hesse
+from hesse.exact import panel_sums
+from hesse.plot.heat_map import HeatMap
+from hesse.store import archive, on_disk
+from hesse.store.archive import Archive, written_alone
+from store.kills import MEMORY, check_kills, tiles
+from store.kills import cost as asked
+
+NAMES = ["0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias"]
+
+
+@pytest.fixture(scope="module")
+def cost() -> hesse.Cost:
+    return asked()
+
+
+@pytest.fixture(scope="module")
+def expected(cost: hesse.Cost) -> hesse.BlockHessian:
+    return hesse.hessian(cost)
+
+
+@pytest.fixture(scope="module")
+def whole(cost: hesse.Cost, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished store."""
+    path = tmp_path_factory.mktemp("stores") / "h.zarr"
+    hesse.hessian(cost, out=path, memory=MEMORY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def H(whole: Path) -> hesse.BlockHessian:
+    return hesse.load(whole)
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(whole, tmp_path / "copy.zarr")
+
+
+def close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).norm() <= 1e-12 * (expected.norm() + 1e-30))
+
+
+# ---------------------------------------------------------------- what is read
+
+
+def test_it_is_the_hessian(H: hesse.BlockHessian, expected: hesse.BlockHessian) -> None:
+    dense = H.dense()
+    assert torch.equal(dense, dense.T) and close(dense, expected.dense())
+    assert H.matrix is None and H.is_complete and H.pairs == expected.pairs
+    assert H.certificate is not None and H.certificate.deviation < 1e-10
+    assert str(H).splitlines()[1:9] == str(expected).splitlines()[1:9]
+
+
+@pytest.mark.parametrize("a", NAMES)
+@pytest.mark.parametrize("b", NAMES)
+def test_every_block(a: str, b: str, H: hesse.BlockHessian, expected: hesse.BlockHessian) -> None:
+    assert H[a, b].shape == expected[a, b].shape and close(H[a, b], expected[a, b])
+    assert torch.equal(H[a, b], H.blocks[a, b].reshape(H[a, b].shape)) if (a, b) in H.pairs else 1
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        (0,),
+        (-1, slice(2, None)),
+        (slice(1, 8, 3), 5, slice(None), -2),
+        (slice(None), slice(None), slice(2, 2)),
+        (8, 7, 8, 7),
+        (slice(3, 100), slice(-2, None), slice(None, None, 2)),
+    ],
+    ids=str,
+)
+def test_parts_of_a_block(index: Any, H: hesse.BlockHessian, expected: hesse.BlockHessian) -> None:
+    for held in (H, expected):
+        for a, b in (("0.weight", "0.weight"), ("0.weight", "2.weight"), ("2.weight", "0.weight")):
+            inside = index if a == "0.weight" or index[0] != 8 else (1, 7)
+            try:
+                part = held[a, b][inside]
+            except IndexError:
+                continue
+            assert torch.equal(held[(a, b, *inside)], part)
+
+
+@pytest.mark.parametrize("index", [(9,), (0,) * 5, ("x",), (1.0,), (True,), (slice(3, 0, -1),)])
+def test_no_part_of_a_block(index: Any, H: hesse.BlockHessian) -> None:
+    with pytest.raises(hesse.HesseError, match=r"H\[...\]"):
+        H[("0.weight", "0.bias", *index)]
+
+
+def test_products(H: hesse.BlockHessian, expected: hesse.BlockHessian) -> None:
+    V = torch.randn(H.layout.size, 3, dtype=H.dtype, generator=torch.Generator().manual_seed(0))
+    assert close(H @ V, expected @ V) and close(H @ V[:, 0], expected @ V[:, 0])
+    by_name = H @ H.layout.unflatten(V[:, 1].contiguous())
+    assert close(H.layout.flatten(by_name), expected @ V[:, 1])
+    operator = hesse.as_operator(H)
+    assert operator.is_symmetric and close(operator @ V, expected @ V)
+
+
+def test_what_is_made_of_it(H: hesse.BlockHessian, expected: hesse.BlockHessian) -> None:
+    for name, entries in expected.diagonal().items():
+        assert close(H.diagonal()[name], entries)
+    assert close(H.eigvalsh(), expected.eigvalsh())
+    for pair, norm in expected.norms.items():
+        assert H.norms[pair] == pytest.approx(norm, rel=1e-12, abs=1e-14)
+    image = HeatMap.from_hessian(H).image
+    assert np.allclose(image, HeatMap.from_hessian(expected).image, atol=1e-13)
+
+
+def test_it_travels(H: hesse.BlockHessian, tmp_path: Path) -> None:
+    dense = H.dense()
+    assert torch.equal(pickle.loads(pickle.dumps(H)).dense(), dense)
+    H.save(tmp_path / "h.safetensors")
+    held = hesse.load(tmp_path / "h.safetensors")
+    held.save(tmp_path / "again.zarr")
+    again = hesse.load(tmp_path / "again.zarr")
+    assert torch.equal(held.dense(), dense) and torch.equal(again.dense(), dense)
+    assert again.certificate == H.certificate and again.provenance == H.provenance
+    with pytest.raises(hesse.HesseError, match="not overwritten"):
+        held.save(tmp_path / "again.zarr")
+
+
+def test_others_read_it(whole: Path, H: hesse.BlockHessian) -> None:
+    group = zarr.open_group(whole, mode="r")
+    for a, b in H.pairs:
+        block = torch.from_numpy(np.asarray(group[f"{a}/{b}"]))
+        held = ~block.isnan()
+        assert torch.equal(block[held], H.flat(a, b)[held])
+        assert bool(held.all()) or a == b
+        assert bool(held.triu().sum() == torch.ones_like(held).triu().sum())
+
+
+# ---------------------------------------------------------------- other questions
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"curvature": "gauss_newton"},
+        {"curvature": "fisher_mc"},
+        {"block_diagonal": True},
+        {"pairs": [("2.weight", "0.bias"), ("4.bias", "4.bias")]},
+    ],
+    ids=str,
+)
+def test_other_blocks_and_curvatures(
+    options: dict[str, Any], cost: hesse.Cost, tmp_path: Path
+) -> None:
+    H = hesse.hessian(cost, out=tmp_path / "h.zarr", memory=MEMORY, **options)
+    expected = hesse.hessian(cost, **options)
+    assert H.pairs == expected.pairs and H.certificate is not None
+    assert all(close(H[pair], expected[pair]) for pair in H.pairs)
+    if H.is_block_diagonal:
+        v = torch.ones(H.layout.size, dtype=H.dtype)
+        assert close(H @ v, expected @ v)
+
+
+def test_names_that_are_no_paths(tmp_path: Path) -> None:
+    u = {"a/b": torch.ones(3).double(), "..": torch.ones(2).double(), "": torch.ones(()).double()}
+    cost = hesse.Cost.from_function(
+        lambda p: p["a/b"].sum() * p[".."].square().sum() * p[""] ** 3, u
+    )
+    H = hesse.hessian(cost, out=tmp_path / "h.zarr")
+    assert close(H.dense(), hesse.hessian(cost).dense())
+    assert [path.name for path in tmp_path.iterdir()] == ["h.zarr"]
+
+
+def test_float32_batches_and_penalty(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = [(torch.randn(n, 4), torch.randn(n, 2)) for n in (5, 3)]
+    cost = hesse.Cost(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)), "mse", data,
+                      penalty=0.1)  # fmt: skip
+    H = hesse.hessian(cost, out=tmp_path / "h.zarr", memory=40_000)
+    expected = hesse.hessian(cost).dense()
+    assert H.dtype == torch.float32
+    assert float((H.dense() - expected).norm() / expected.norm()) < 1e-6
+
+
+# ---------------------------------------------------------------- interrupted, damaged, refused
+
+
+def test_killed_processes_go_on() -> None:
+    assert sum(check_kills(3).values()) >= 3
+
+
+def test_an_interrupted_store_says_so_and_goes_on(
+    cost: hesse.Cost, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, written = tmp_path / "h.zarr", 0
+    write = Archive.write
+
+    def fails(self: Archive, *arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 40:
+            raise KeyboardInterrupt
+        write(self, *arguments)
+
+    monkeypatch.setattr(Archive, "write", fails)
+    with pytest.raises(KeyboardInterrupt):
+        hesse.hessian(cost, out=path, memory=MEMORY)
+    monkeypatch.undo()
+    status = hesse.status(path)
+    assert 0 < status.done < 40 < status.tiles and not status.is_finished
+    assert "left    about" in str(status)
+    with pytest.raises(hesse.HesseError, match="is not finished"):
+        hesse.load(path)
+    made = _counted(monkeypatch)
+    hesse.hessian(cost, out=path)  # of whatever memory: the store knows what it began with
+    assert tiles(path) == tiles(whole) and len(made) == status.tiles - status.done
+    assert "held against" in str(hesse.status(path))
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The tiles that are written from now on."""
+    made, write = [], Archive.write
+
+    def counting(self: Archive, tile: Any, values: Tensor) -> None:
+        made.append(tile)
+        write(self, tile, values)
+
+    monkeypatch.setattr(Archive, "write", counting)
+    return made
+
+
+def flip(tile: Path) -> None:
+    content = bytearray(tile.read_bytes())
+    content[len(content) // 2] ^= 1
+    tile.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, Path.unlink, lambda tile: tile.write_bytes(b"")], ids=["flip", "gone", "cut"]
+)
+def test_a_damaged_tile_is_told_and_made_again(
+    damage: Callable[[Path], Any],
+    copy: Path,
+    cost: hesse.Cost,
+    whole: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    damage(copy / "0.weight" / "2.weight" / "c" / "1" / "0")
+    if damage is flip:
+        held = hesse.load(copy)
+        with pytest.raises(hesse.HesseError, match=r"the block \('0.weight', '2.weight'\) in .* is"
+                           r" damaged: its checksum"):  # fmt: skip
+            held @ torch.ones(held.layout.size).double()
+        assert held["0.bias", "4.bias"].shape == (9, 1)  # others can be read
+    else:
+        with pytest.raises(hesse.HesseError, match="is not finished: 1 of"):
+            hesse.load(copy)
+    made = _counted(monkeypatch)
+    hesse.hessian(cost, out=copy)
+    assert len(made) == 1 and tiles(copy) == tiles(whole)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "0.weight/0.bias/zarr.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"attributes": {"hesse": 3}}'])
+def test_a_damaged_description(name: str, content: str, copy: Path, cost: hesse.Cost) -> None:
+    (copy / name).write_text(content)
+    for call in (lambda: hesse.load(copy), lambda: hesse.hessian(cost, out=copy)):
+        with pytest.raises(hesse.HesseError, match="is not a Hessian that hesse stored"):
+            call()
+
+
+def test_a_changed_description(copy: Path) -> None:
+    text = (copy / "zarr.json").read_text()
+    (copy / "zarr.json").write_text(text.replace("half_sse", "half_SSE"))
+    with pytest.raises(hesse.HesseError, match="not as it was written"):
+        hesse.load(copy)
+
+
+def others(cost: hesse.Cost) -> Iterator[tuple[str, hesse.Cost, dict[str, Any]]]:
+    """Costs that are not this one, and what is said."""
+    theta = {name: value + 1e-9 for name, value in cost.parameters.items()}
+    yield "parameters have other values", cost.at(theta), {}
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 9), nn.Tanh(), nn.Linear(9, 3), nn.Tanh(), nn.Linear(3, 1))
+    X, y = torch.randn(12, 8).double(), torch.randn(12, 1).double()
+    net.double()
+    yield "data are others", hesse.Cost(net, "half_sse", (X, y + 1e-9)), {}
+    yield "loss is another", hesse.Cost(net, "mse", (X, y)), {}
+    yield "penalty is another", hesse.Cost(net, "half_sse", (X, y), penalty=0.1), {}
+    yield "another curvature", cost, {"curvature": "gauss_newton"}
+    yield "other blocks", cost, {"block_diagonal": True}
+    single = hesse.Cost(net.float(), "half_sse", (X.float(), y.float()))
+    yield "another dtype", single, {}
+    small = hesse.Cost(nn.Linear(8, 1), "half_sse", (X.float(), y.float()))
+    yield "other names or shapes", small, {}
+
+
+def test_another_cost_is_refused(whole: Path, cost: hesse.Cost) -> None:
+    before = tiles(whole)
+    for said, other, options in others(cost):
+        with pytest.raises(hesse.HesseError, match=f"another cost: .*{said}"):
+            hesse.hessian(other, out=whole, **options)
+    assert tiles(whole) == before
+
+
+def test_two_writers(whole: Path, cost: hesse.Cost) -> None:
+    with (
+        written_alone(Archive(whole, "out"), "out"),
+        pytest.raises(hesse.HesseError, match="another process is writing"),
+    ):
+        hesse.hessian(cost, out=whole)
+
+
+def test_a_full_disk_is_foreseen(
+    cost: hesse.Cost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(hesse.HesseError, match="more, and 1 kB are free on its disk"):
+        hesse.hessian(cost, out=tmp_path / "h.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_with_what_is_kept(
+    cost: hesse.Cost, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write, left = tmp_path / "h.zarr", archive._write_all, [30]
+
+    def full(file: Any, content: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, content)
+
+    monkeypatch.setattr(archive, "_write_all", full)
+    with pytest.raises(hesse.HesseError, match=r"No space left on device; make room, or name"
+                       r" another. \d+% of the Hessian is kept in"):  # fmt: skip
+        hesse.hessian(cost, out=path, memory=MEMORY)
+    monkeypatch.undo()
+    hesse.hessian(cost, out=path)
+    assert tiles(path) == tiles(whole)
+
+
+def test_a_limit_of_the_size_of_files(cost: hesse.Cost, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+    try:
+        with pytest.raises(hesse.HesseError, match="the limit for the size of files is in the way"):
+            hesse.hessian(cost, out=tmp_path / "h.zarr")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_fails_goes_another_way(
+    tmp_path: Path, expected: hesse.BlockHessian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract, wrong = panel_sums.PanelSums._contract, asked()
+
+    def tampered(self: Any, pair: Any, blocks: Any, strip: Any, sums: Any, rest: Any) -> None:
+        contract(self, pair, blocks, strip, sums, rest)
+        if strip.name == "2.weight" and any("2.weight" in names for names in blocks):
+            sums["2.weight"].add_(0.1)
+
+    monkeypatch.setattr(panel_sums.PanelSums, "_contract", tampered)
+    H = hesse.hessian(wrong, out=tmp_path / "h.zarr", memory=MEMORY)
+    assert close(H.dense(), expected.dense())
+    # Another process is told.
+    again = Archive(tmp_path / "h.zarr", "out").description["failures"]
+    assert "2.weight" in again
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("", "empty"), ("nowhere/h.zarr", "no folder"),
+     ("h.safetensors", "is a file for H.save")],
+)  # fmt: skip
+def test_no_place(out: Any, said: str, cost: hesse.Cost, tmp_path: Path,
+                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(hesse.HesseError, match=said):
+        hesse.hessian(cost, out=out)
+
+
+def test_a_place_that_is_taken(cost: hesse.Cost, tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "text.txt").write_text("x")
+    for name in ("photographs", "text.txt"):
+        with pytest.raises(hesse.HesseError, match="is not a Hessian that hesse stored"):
+            hesse.hessian(cost, out=tmp_path / name)
+
+
+def test_memory_is_kept_to(cost: hesse.Cost) -> None:
+    wanted = tuple((a, b) for k, a in enumerate(NAMES) for b in NAMES[k:])
+    for memory in (20_000, 60_000, 500_000):
+        tiling = on_disk.tiling_of(cost, wanted, memory)
+        assert max(tiling.lengths.values()) ** 2 * 8 <= memory / 4
