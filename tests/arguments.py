@@ -226,6 +226,8 @@ def rows() -> Iterator[tuple[str, Row]]:
     yield "KFAC.load", Row(hesse.KFAC.load, {"path": "/nope/k"}, {}, {"path": "load"})
     yield "KFAC.save", Row(K.save, {"path": "/nope/k"}, {"path": {"a name"}}, {"path": "save"})
     yield "load", Row(hesse.load, {"path": "nope"}, {}, {"path": "load"})
+    yield "status", Row(hesse.status, {"path": "nope"}, {}, {"path": "status"})
+    yield "plan", Row(hesse.plan, {"cost": cost, "out": None}, {"out": {"None", "a name"}})
     yield "Layout", Row(hesse.Layout, {"names": ("a",), "shapes": ((2,),)}, {})
     yield (
         "Layout.of",
@@ -459,6 +461,8 @@ def rows() -> Iterator[tuple[str, Row]]:
     }
     for name, display in displays.items():
         yield f"{name}.plot", Row(display.plot, {"ax": ax}, {"ax": {"None"}})
+    # The last: a Hessian was saved by the name, which no store replaces.
+    yield "hessian", Row(hesse.hessian, {"cost": cost, "out": None}, {"out": {"None"}})
 
 
 def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
@@ -549,6 +553,8 @@ OTHERS = {
     *("Eigenpairs", "Estimate", "EstimatedDiagonal"),
     *("Derivation", "Formula", "Network", "SampledFisher", "derive"),
     "PerSample",
+    *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust"),
+    *("Derivation", "Formula", "Network", "SampledFisher", "derive", "HesseError"),
 }
 
 

@@ -83,6 +83,21 @@ def test_an_older_result_is_replaced(folder: Path) -> None:
     assert hesse.load("h.safetensors").layout.size == 26
 
 
+def test_a_store_is_computed_gone_on_with_and_looked_at(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *QUESTION, "--out", "h.zarr"]) == 0
+    assert "disk  " in capsys.readouterr().out and not Path("h.zarr").exists()
+    for _ in range(2):
+        assert main(["hessian", *QUESTION, "--out", "h.zarr", "--memory", "1MB"]) == 0
+        assert "wrote h.zarr" in capsys.readouterr().out
+    assert main(["status", "h.zarr"]) == 0
+    assert "(100%)" in capsys.readouterr().out
+    assert hesse.load("h.zarr").certificate is not None
+    assert main(["status", "nope.zarr"]) == 1
+    assert "is not a Hessian that hesse stored" in capsys.readouterr().err
+
+
 def test_plan_prints_and_computes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cost = build_cost("model.py:net", "data.npz", "mse", params=None, penalty=None, dtype=None)
     assert main(["plan", *QUESTION, "--memory", "1GB"]) == 0

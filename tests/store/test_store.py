@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 import hesse
 from hesse.exact import panel_sums
+from hesse.exact.planning import TiledWork
 from hesse.plot.heat_map import HeatMap
-from hesse.store import archive, on_disk
+from hesse.store import archive
 from hesse.store.archive import Archive, written_alone
 from store.kills import MEMORY, check_kills, tiles
 from store.kills import cost as asked
@@ -260,7 +261,7 @@ def test_a_damaged_tile_is_told_and_made_again(
         held = hesse.load(copy)
         with pytest.raises(hesse.HesseError, match=r"the block \('0.weight', '2.weight'\) in .* is"
                            r" damaged: its checksum"):  # fmt: skip
-            held @ torch.ones(held.layout.size).double()
+            _ = held @ torch.ones(held.layout.size).double()
         assert held["0.bias", "4.bias"].shape == (9, 1)  # others can be read
     else:
         with pytest.raises(hesse.HesseError, match="is not finished: 1 of"):
@@ -402,5 +403,5 @@ def test_a_place_that_is_taken(cost: hesse.Cost, tmp_path: Path) -> None:
 def test_memory_is_kept_to(cost: hesse.Cost) -> None:
     wanted = tuple((a, b) for k, a in enumerate(NAMES) for b in NAMES[k:])
     for memory in (20_000, 60_000, 500_000):
-        tiling = on_disk.tiling_of(cost, wanted, memory)
+        tiling = TiledWork(cost, wanted, memory).tiling
         assert max(tiling.lengths.values()) ** 2 * 8 <= memory / 4

@@ -128,6 +128,10 @@ def plan(
     *,
     block_diagonal: BlockDiagonal = False,
     curvature: Curvature = "hessian",
+    out: Annotated[
+        Path | None,
+        Parameter(help="A .zarr folder that hesse hessian --out would compute into: its bytes."),
+    ] = None,
     measure: Annotated[
         bool,
         Parameter(
@@ -138,12 +142,16 @@ def plan(
 ) -> None:
     """Show how 'hesse hessian' would work, and compute nothing: strategies, operations, time, peak
     memory."""
-    from hesse.process.rates import rates
+    from hesse.process.rates import rates, writing_rate
 
     budget, cost = arguments.bytes, arguments.cost()
     if measure:
         rates(cost.dtype, cost.device, measure=True)
-    say(hesse.plan(cost, block_diagonal=block_diagonal, curvature=curvature, memory=budget))
+        if out is not None:
+            writing_rate(out.absolute().parent, measure=True)
+    say(
+        hesse.plan(cost, block_diagonal=block_diagonal, curvature=curvature, memory=budget, out=out)
+    )
 
 
 @app.command(

@@ -155,6 +155,8 @@ class Plan:
             it.
         too_large: why the result does not fit into memory, or on the disk; empty where it does.
         on_disk: of a result that goes there.
+        way: what carrying signals down the graph costs, once.
+        kept: bytes of these signals.
     """
 
     title: str
@@ -174,6 +176,8 @@ class Plan:
     kinds: dict[str, tuple[str, ...]] = field(repr=False)
     too_large: str = ""
     on_disk: OnDisk | None = None
+    way: Price = field(default=Price(), repr=False)
+    kept: float = field(default=0.0, repr=False)
 
     @property
     def by_columns(self) -> tuple[str, ...]:

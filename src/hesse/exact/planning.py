@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, final
 
 from hesse.certificates.soundness import require_twice_differentiable
 from hesse.cost import Cost, cost_with_curvature
@@ -12,12 +14,16 @@ from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes, require_flags
 from hesse.exact.contraction.diagonal_entries import add_entries
 from hesse.exact.contraction.pair import Pair
+from hesse.exact.panel import Panel, bringing_order, panels_of
 from hesse.exact.part_plan import planned_part
-from hesse.exact.plan import BlockPlan, NamePair, Plan
+from hesse.exact.plan import BlockPlan, NamePair, OnDisk, Plan
+from hesse.process.files import free_bytes, require_path
 from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.price import Price
 from hesse.process.quiet import quiet
+from hesse.process.rates import writing_rate
 from hesse.process.undisturbed import undisturbed
+from hesse.store.tiling import Tiling
 
 # Intermediates get as much as the result, but not less than 250 MB, which is little anywhere, and
 # never more than a half of what is free: other processes take from that too.
@@ -29,6 +35,11 @@ _MUCH, _LITTLE = 0.5, 4 * 10**6
 # How often the result is passed over besides, to be cleared and mirrored; and what is started
 # around the work.
 _PASSES_OVER_RESULT, _CALLS_AROUND = 4, 40
+# For tiles: enough to be fast. A quarter is for the panel that is summed, as much for the one that
+# is written meanwhile, for the way down, and for its signals, which are kept where they fit.
+_ENOUGH_FOR_TILES, _SHARE_OF_A_PANEL = 3 * 10**9, 0.25
+# A panel has so many tiles at least, so that they can be asked for one by one.
+_TILES_OF_A_PANEL = 4
 # So far beyond a budget is within it.
 _NEARLY = 1.1
 # Every shape of a batch takes a graph of its own, and an export of its own; beyond so many shapes
@@ -50,6 +61,7 @@ def plan(
     diagonal: bool = False,
     curvature: str | Curvature = "hessian",
     memory: int | None = None,
+    out: str | PathLike[str] | None = None,
 ) -> Plan:
     """What `hessian(cost)` with the same arguments would do, or `diagonal(cost)`: strategy and
     order per block, operations, time, memory, fallbacks.
@@ -68,6 +80,8 @@ def plan(
         curvature: what of the second derivatives: ``"hessian"``, all of them; ``"gauss_newton"``;
             ``"functional"``, what the first has beside the second; or another `Curvature`.
         memory: bytes that the work may use beyond the result.
+        out: where `hessian` would compute into a store: what that takes on the disk, which is tried
+            out once.
 
     Raises:
         HesseError: unknown names, more than one of ``pairs``, ``block_diagonal`` and ``diagonal``,
@@ -83,6 +97,8 @@ def plan(
     """
     cost = cost_with_curvature(cost, curvature).curved
     require_flags(diagonal=diagonal)
+    if diagonal and out is not None:
+        raise HesseValueError("diagonal and out: the diagonal alone is not computed into a store")
     if diagonal and (block_diagonal or pairs is not None):
         raise HesseValueError(
             "diagonal, pairs and block_diagonal: give one of them; diagonal=True is the diagonal"
@@ -90,6 +106,8 @@ def plan(
         )
     if diagonal:
         return diagonal_plan(cost, memory)
+    if out is not None:
+        return TiledWork(cost, wanted_blocks(cost, pairs, block_diagonal), memory).plan_at(out)
     return plan_of(cost, pairs, block_diagonal, memory)
 
 
@@ -197,6 +215,7 @@ def make_plan(
     use = partial(_add_to_zeros, cost) if only_diagonal else None
     kinds: dict[str, dict[str, None]] = {}
     parts, blocks, most, sweep_operations, price = [], [], 0.0, 0.0, Price()
+    way, kept = Price(), 0.0
     for place, (signature, samples) in enumerate((cost.signatures or {None: 1}).items()):
         not_traced = TOO_MANY_SHAPES if place >= MOST_SHAPES else ""
         planned = planned_part(
@@ -208,7 +227,7 @@ def make_plan(
         for name, found in planned.kinds.items():
             kinds.setdefault(name, {}).update(dict.fromkeys(found))
         # The parts are worked on one after another: their bytes are not held at once.
-        price += planned.price
+        price, way, kept = price + planned.price, way + planned.way_price, kept + planned.kept
         most, sweep_operations = max(most, planned.bytes), sweep_operations + planned.operations
     if most > budget * _NEARLY:
         notes.append(
@@ -234,7 +253,75 @@ def make_plan(
         kinds={name: tuple(found) for name, found in kinds.items()},
         price=price + Price(moved=_PASSES_OVER_RESULT * result, calls=_CALLS_AROUND),
         form=(cost.dtype, cost.device),
+        way=way,
+        kept=kept,
     )
+
+
+@final
+class TiledWork:
+    """How a Hessian is computed in tiles, of which no more than some panels are in memory.
+
+    Args:
+        cost: the cost.
+        wanted: its blocks.
+        memory: bytes to work in.
+        tiling: the tiles, where they are known already.
+
+    Attributes:
+        memory: bytes to work in.
+        share: bytes of a panel, and for the signals to be kept in.
+        tiling: the tiles.
+    """
+
+    def __init__(
+        self,
+        cost: Cost,
+        wanted: tuple[NamePair, ...],
+        memory: int | None,
+        tiling: Tiling | None = None,
+    ) -> None:
+        self._cost, self._wanted = cost, wanted
+        default = max(1.0, min(_ENOUGH_FOR_TILES, _SHARE * available_bytes(cost.device)))
+        self.memory = check_memory(default if memory is None else memory)
+        self.share = max(1, int(_SHARE_OF_A_PANEL * self.memory))
+        self._most = self.share // cost.dtype.itemsize
+        most = max(1, self._most // _TILES_OF_A_PANEL)
+        self.tiling = tiling or Tiling.of(cost.layout, wanted, most)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan; anew each time, as strategies may have failed meanwhile."""
+        return make_plan(self._cost, self._wanted, self.share, 0, False, tiled=True)
+
+    def panels(self, planned: Plan) -> list[Panel]:
+        """What is computed together, in order."""
+        return panels_of(self.tiling, bringing_order(self._cost, planned), self._most)
+
+    def plan_at(self, path: Any) -> Plan:
+        """The plan with what it takes at a place on a disk.
+
+        Raises:
+            HesseFileError: there is no such folder.
+        """
+        folder = Path(require_path(path, "out")).absolute().parent
+        planned, free = self.plan, free_bytes(folder, "out")
+        panels, size = len(self.panels(planned)), self.tiling.entries * self._cost.dtype.itemsize
+        # Signals that are not kept are carried down for every panel.
+        again = planned.way * (panels - 1) if planned.kept > self.share else Price()
+        panel = min(size, self.share)
+        too_large = (
+            f"it takes {readable_bytes(size)}, and {readable_bytes(free)} are free on the disk"
+            if size > free
+            else ""
+        )
+        return replace(
+            planned,
+            price=planned.price + again,
+            peak_bytes=planned.peak_bytes + 2 * panel + min(planned.kept, self.share),
+            too_large=too_large,
+            on_disk=OnDisk(size, self.tiling.count, panels, free, writing_rate(folder)),
+        )
 
 
 def _add_to_zeros(cost: Cost, pair: Pair) -> None:

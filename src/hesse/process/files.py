@@ -130,6 +130,22 @@ def require_place(path: Any, argument: str, size: int = 1) -> Path:
     return target
 
 
+def free_bytes(folder: Path, argument: str) -> int:
+    """How many bytes are free on the disk of a folder.
+
+    Raises:
+        HesseFileError: there is no such folder.
+    """
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError as error:
+        raise HesseFileError(
+            f"{argument}: there is no folder {str(folder)!r}; make it first, or name another"
+        ) from error
+    # A total of nothing: a file system that does not tell.
+    return disk.free if disk.total else 2**63
+
+
 @contextlib.contextmanager
 def replacing(path: Any, argument: str, size: int = 1) -> Iterator[Path]:
     """A place to write a file to by any means, from which it is moved when all went well.

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,8 @@ from hesse.process.price import Price
 # many; and on so many images of few channels. Each for so many seconds.
 _SIZE, _THIN, _ARRAY, _CACHED, _CALLS, _IMAGES, _CHANNELS = 512, 64, 2**25, 2**23, 3, 64, 8
 _SECONDS = 0.05
+# Bytes that are written to see how fast a disk is.
+_WRITTEN = 2**26
 
 
 @dataclass(frozen=True)

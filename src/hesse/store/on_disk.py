@@ -1,6 +1,5 @@
 """Computing a Hessian into a store: what is not there yet, panel by panel."""
 
-import shutil
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,29 +14,21 @@ from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
 from hesse.errors import HesseError, HesseFileError, HesseValueError, readable_bytes
 from hesse.exact.execution import provenance_of
-from hesse.exact.fallback import Failure, Strategy, error_of, failures, fall_back
-from hesse.exact.panel import Panel, bringing_order, panels_of, tiles_of
+from hesse.exact.fallback import Failure, Strategy, error_of, failures, fall_back, strategy_of
+from hesse.exact.panel import Panel, tiles_of
 from hesse.exact.panel_sums import PanelSums, Sums
 from hesse.exact.plan import NamePair, Plan
-from hesse.exact.planning import check_memory, make_plan
+from hesse.exact.planning import TiledWork
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.finiteness import require_finite, undefined
 from hesse.process.circumstances import is_passing
-from hesse.process.files import require_path
-from hesse.process.memory import available_bytes
+from hesse.process.files import free_bytes, require_path
 from hesse.process.progress import Progress
 from hesse.store.archive import Archive, DamagedTileError, written_alone
 from hesse.store.fingerprint import difference, fingerprint
 from hesse.store.stored import stored_hessian
-from hesse.store.tiling import Tile, Tiling
+from hesse.store.tiling import Tile
 
-# Of the memory: for the panel that is summed, as much for the one that is written meanwhile, for
-# the way down, and for its signals, which are kept where they fit.
-_SHARE = 0.25
-# Without an argument: enough to be fast, and no more than half of what is free.
-_ENOUGH, _OF_FREE = 3 * 10**9, 0.5
-# A panel has this many tiles at least, so that tiles can be asked for one by one.
-_TILES_OF_A_PANEL = 4
 _ARGUMENT = "out"
 # Threads that look tiles over.
 _READERS = 2
@@ -56,13 +47,14 @@ def hessian_on_disk(
     with written_alone(archive, _ARGUMENT):
         # It may have been written to until the lock was there.
         archive = Archive(archive.path, _ARGUMENT)
+        work = TiledWork(cost, wanted, archive.description["memory"], archive.tiling)
         for name, (strategy, reason) in archive.description["failures"].items():
             failures(cost)[name] = Failure(Strategy(strategy), reason)
         if archive.description["certificate"] is not None:
             _look_over(archive)
         while True:
-            planned = plan_on_disk(cost, wanted, archive.description["memory"])
-            wrong: dict[str, Any] = _fill(cost, planned, archive, progress)
+            planned = work.plan
+            wrong: dict[str, Any] = _fill(cost, work, planned, archive, progress)
             H = stored_hessian(archive, cost.device)
             if not wrong:
                 try:
@@ -96,28 +88,6 @@ def _look_over(archive: Archive) -> None:
         archive.update(certificate=None)
 
 
-def plan_on_disk(cost: Cost, wanted: tuple[NamePair, ...], memory: int) -> Plan:
-    """The plan for a Hessian in tiles, of which none but a few are in memory."""
-    return make_plan(cost, wanted, max(1, int(_SHARE * memory)), 0, False, tiled=True)
-
-
-def memory_on_disk(cost: Cost, memory: int | None) -> int:
-    """Bytes to work in."""
-    default = max(1.0, min(_ENOUGH, _OF_FREE * available_bytes(cost.device)))
-    return check_memory(default if memory is None else memory)
-
-
-def tiling_of(cost: Cost, wanted: tuple[NamePair, ...], memory: int) -> Tiling:
-    """The tiles of a Hessian that is computed in so much memory."""
-    most = _most(cost, memory) // _TILES_OF_A_PANEL
-    return Tiling.of(cost.layout, wanted, max(1, most))
-
-
-def _most(cost: Cost, memory: int) -> int:
-    """Entries of a panel."""
-    return int(_SHARE * memory) // cost.dtype.itemsize
-
-
 def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | None) -> Archive:
     """The store, made where there is none, and of this cost.
 
@@ -132,13 +102,12 @@ def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | N
         )
     mine = fingerprint(cost)
     if not path.exists():
-        budget = memory_on_disk(cost, memory)
-        planned = plan_on_disk(cost, wanted, budget)
-        tiling = tiling_of(cost, wanted, budget)
-        size = tiling.entries * cost.dtype.itemsize
-        _require_space(path.absolute().parent, path, size)
+        work = TiledWork(cost, wanted, memory)
+        planned = work.plan_at(path)
+        assert planned.on_disk is not None
+        _require_space(path, planned.on_disk.bytes)
         description = {
-            "memory": budget,
+            "memory": work.memory,
             "fingerprint": mine,
             "plan": {"seconds": planned.seconds, "text": str(planned)},
             "failures": {},
@@ -146,7 +115,7 @@ def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | N
             "seconds": 0.0,
             "certificate": None,
         }
-        Archive.make(path, _ARGUMENT, tiling, cost.dtype, description)
+        Archive.make(path, _ARGUMENT, work.tiling, cost.dtype, description)
     archive = Archive(path, _ARGUMENT)
     found = difference(cost, mine, archive.description["fingerprint"])
     if found is None and set(archive.tiling.pairs) != set(wanted):
@@ -159,32 +128,29 @@ def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | N
     return archive
 
 
-def _require_space(folder: Path, path: Path, size: int, kept: str = "") -> None:
+def _require_space(path: Path, size: int) -> None:
     """Raise where so many bytes do not fit on a disk.
 
     Raises:
         HesseFileError: says how many do.
     """
-    try:
-        disk = shutil.disk_usage(folder)
-    except OSError:
-        return  # said better where the folder is written to
-    if disk.free < size and disk.total:
+    free = free_bytes(path.absolute().parent, _ARGUMENT)
+    if free < size:
         raise HesseFileError(
-            f"out: {str(path)!r} takes {readable_bytes(size)} more, and {readable_bytes(disk.free)}"
-            f" are free on its disk; make room, or name another{kept}"
+            f"out: {str(path)!r} takes {readable_bytes(size)} more, and {readable_bytes(free)} are"
+            " free on its disk; make room, or name another"
         )
 
 
-def _fill(cost: Cost, planned: Plan, archive: Archive, progress: bool | None) -> dict[str, str]:
+def _fill(
+    cost: Cost, work: TiledWork, planned: Plan, archive: Archive, progress: bool | None
+) -> dict[str, str]:
     """Compute the tiles that are not there; what failed, by parameter."""
     missing = set(archive.missing)
     if not missing:
         return {}
-    _require_space(archive.path, archive.path, archive.bytes_of(list(missing)))
-    memory, tiling = archive.description["memory"], archive.tiling
-    panels = panels_of(tiling, bringing_order(cost, planned), _most(cost, memory))
-    sums = PanelSums(cost, planned, int(_SHARE * memory))
+    _require_space(archive.path, archive.bytes_of(list(missing)))
+    tiling, sums = archive.tiling, PanelSums(cost, planned, work.share)
     total = archive.bytes_of(list(missing))
     with (
         Progress("hessian", total, progress) as bar,
@@ -192,7 +158,7 @@ def _fill(cost: Cost, planned: Plan, archive: Archive, progress: bool | None) ->
     ):
         writing: Future[dict[Tile, float]] | None = None
         try:
-            for panel in panels:
+            for panel in work.panels(planned):
                 here = [tile for strip in panel for tile, *_ in tiles_of(tiling, strip)]
                 if missing.isdisjoint(here):
                     continue
@@ -269,8 +235,6 @@ def _certified(
 
 
 def _has_slower(cost: Cost, names: Iterable[str], planned: Plan) -> bool:
-    from hesse.exact.fallback import strategy_of
-
     return any(
         strategy_of(cost, name, name in planned.by_columns) != Strategy.ONE_BY_ONE for name in names
     )
