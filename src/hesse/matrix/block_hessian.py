@@ -407,7 +407,8 @@ class BlockHessian:
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
         """The same numbers, certified."""
-        require_instance(certificate, Certificate, "certificate", "H.certificate")
+        if certificate is not None:
+            require_instance(certificate, Certificate, "certificate", "H.certificate")
         return BlockHessian.of(self.entries, self.provenance, certificate)
 
     @property

@@ -10,6 +10,7 @@ checksum. zarr's own way copies them several times, and does not wait until they
 
 import json
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -109,6 +110,8 @@ class Archive:
                     dtype=kind,
                     fill_value=math.nan,
                     compressors=[Crc32cCodec()],
+                    # Two axes of one array have two names.
+                    dimension_names=(pair[0], f"{pair[1]}'"),
                     attributes={"parameters": list(pair), "squares": _none(tiling, pair)},
                 )
             _write_attributes(folder, _described(tiling, kind, description))
@@ -249,7 +252,7 @@ class Archive:
 
 def is_store(path: Any) -> bool:
     """Whether a path is of a store's folder."""
-    return Path(path).joinpath("zarr.json").is_file()
+    return os.path.isfile(os.path.join(path, "zarr.json"))
 
 
 @contextmanager
@@ -259,8 +262,6 @@ def written_alone(archive: Archive, argument: str) -> Iterator[None]:
     Raises:
         HesseFileError: somebody does.
     """
-    import os
-
     try:
         import fcntl
     except ImportError:  # of a system without such locks

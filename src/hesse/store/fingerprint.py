@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hesse.cost import Cost
+from hesse.curvatures.curvature import Curvature
 from hesse.evaluation import value_and_gradient
 
 # By how much J and ‖∇J‖ of the same cost may differ: sums in another order.
@@ -39,7 +40,7 @@ def fingerprint(cost: Cost) -> dict[str, Any]:
         "fixed": _digest(cost.fixed[name] for name in sorted(cost.fixed)),
         "data": _digest(data),
         "penalty": penalty if penalty is None or isinstance(penalty, float) else "a function",
-        "curvature": cost.curvature.name + repr(sorted(vars(cost.curvature).items())),
+        "curvature": repr((cost.curvature.name, _options(cost.curvature))),
         "value": repr(value),
         "gradient": repr(norm),
     }
@@ -59,6 +60,13 @@ def difference(cost: Cost, mine: dict[str, Any], stored: dict[str, Any]) -> str 
         if not same:
             return f"its model or its loss is another: {letters} is {there:.6g} there"
     return None
+
+
+def _options(curvature: Curvature) -> list[tuple[str, Any]]:
+    """What of a curvature is a plain value, such as a number of draws and their seed: the text of
+    anything else is another in every process."""
+    plain = (str, int, float, bool)
+    return sorted((name, v) for name, v in vars(curvature).items() if isinstance(v, plain))
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

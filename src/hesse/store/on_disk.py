@@ -1,5 +1,6 @@
 """Computing a Hessian into a store: what is not there yet, panel by panel."""
 
+import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,7 +102,7 @@ def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | N
             f" {str(path.with_suffix('.zarr'))!r}"
         )
     mine = fingerprint(cost)
-    if not path.exists():
+    if not os.path.lexists(path):
         work = TiledWork(cost, wanted, memory)
         planned = work.plan_at(path)
         assert planned.on_disk is not None
