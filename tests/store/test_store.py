@@ -124,7 +124,7 @@ def test_what_is_made_of_it(H: hesse.BlockHessian, expected: hesse.BlockHessian)
     assert np.allclose(image, HeatMap.from_hessian(expected).image, atol=1e-13)
 
 
-def test_it_travels(H: hesse.BlockHessian, tmp_path: Path) -> None:
+def test_it_travels(H: hesse.BlockHessian, cost: hesse.Cost, tmp_path: Path) -> None:
     dense = H.dense()
     assert torch.equal(pickle.loads(pickle.dumps(H)).dense(), dense)
     H.save(tmp_path / "h.safetensors")
@@ -135,6 +135,8 @@ def test_it_travels(H: hesse.BlockHessian, tmp_path: Path) -> None:
     assert again.certificate == H.certificate and again.provenance == H.provenance
     with pytest.raises(hesse.HesseError, match="not overwritten"):
         held.save(tmp_path / "again.zarr")
+    with pytest.raises(hesse.HesseError, match="H.save wrote it"):
+        hesse.hessian(cost, out=tmp_path / "again.zarr")
 
 
 def test_others_read_it(whole: Path, H: hesse.BlockHessian) -> None:
@@ -378,6 +380,22 @@ def test_what_fails_goes_another_way(
     # Another process is told.
     again = Archive(tmp_path / "h.zarr", "out").description["failures"]
     assert "2.weight" in again
+
+
+def test_without_a_certificate(
+    cost: hesse.Cost, expected: hesse.BlockHessian, tmp_path: Path
+) -> None:
+    H = hesse.hessian(cost, out=tmp_path / "h.zarr", memory=MEMORY, certify=False)
+    assert H.certificate is None and close(H.dense(), expected.dense())
+    assert hesse.hessian(cost, out=tmp_path / "h.zarr").certificate is not None
+
+
+def test_what_is_not_finite_is_told(tmp_path: Path) -> None:
+    kink = hesse.Cost.from_function(
+        lambda p: p["x"].abs().sqrt().sum(), {"x": torch.tensor([1.0, 0.0]).double()}
+    )
+    with pytest.raises(hesse.HesseError, match="entries that are not finite"):
+        hesse.hessian(kink, out=tmp_path / "h.zarr")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.certificates.matrix import certify_matrix
+from hesse.certificates.matrix import Verdict, certify_matrix
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
 from hesse.errors import HesseError, HesseFileError, HesseValueError, readable_bytes
 from hesse.exact.execution import provenance_of
-from hesse.exact.fallback import Failure, Strategy, error_of, failures, fall_back, strategy_of
+from hesse.exact.fallback import (
+    Failure,
+    Strategy,
+    error_of,
+    failures,
+    fall_back,
+    fall_back_if_undefined,
+)
 from hesse.exact.panel import Panel, tiles_of
 from hesse.exact.panel_sums import PanelSums, Sums
 from hesse.exact.plan import NamePair, Plan
@@ -55,17 +62,29 @@ def hessian_on_disk(
             _look_over(archive)
         while True:
             planned = work.plan
-            wrong: dict[str, Any] = _fill(cost, work, planned, archive, progress)
+            if failed := _fill(cost, work, planned, archive, progress):
+                fall_back(cost, failed, planned.by_columns, "Hessian")
+                _begin_again(cost, archive, failed)
+                continue
             H = stored_hessian(archive, cost.device)
-            if not wrong:
-                try:
-                    H, wrong = _certified(cost, planned, archive, H, certify)
-                except DamagedTileError as damaged:
-                    archive.forget([damaged.tile])
-                    continue
-            if not fall_back(cost, wrong, planned.by_columns, "Hessian"):
+            if H.certificate is not None:
                 return H
-            _begin_again(cost, archive, wrong)
+            if not certify:
+                bad = undefined(H)
+                if not fall_back_if_undefined(cost, bad, planned.by_columns):
+                    return H
+                _begin_again(cost, archive, bad)
+                continue
+            room = planned.column_budget if planned.captured else None
+            seconds = archive.description["seconds"]
+            try:
+                verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
+            except DamagedTileError as damaged:
+                archive.forget([damaged.tile])
+                continue
+            if not fall_back(cost, verdict.wrong, planned.by_columns, "Hessian"):
+                return _with_certificate(archive, H, verdict)
+            _begin_again(cost, archive, verdict.wrong)
 
 
 def _look_over(archive: Archive) -> None:
@@ -118,7 +137,10 @@ def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | N
         }
         Archive.make(path, _ARGUMENT, work.tiling, cost.dtype, description)
     archive = Archive(path, _ARGUMENT)
-    found = difference(cost, mine, archive.description["fingerprint"])
+    theirs = archive.description.get("fingerprint")
+    found = "H.save wrote it, which keeps no fingerprint of the cost"
+    if theirs is not None:
+        found = difference(cost, mine, theirs)
     if found is None and set(archive.tiling.pairs) != set(wanted):
         found = "it has other blocks"
     if found is not None:
@@ -216,38 +238,25 @@ def _note(archive: Archive, writing: Future[dict[Tile, float]] | None, bar: Prog
         bar.advance(archive.bytes_of(list(squares)))
 
 
-def _certified(
-    cost: Cost, planned: Plan, archive: Archive, H: BlockHessian, certify: bool
-) -> tuple[BlockHessian, dict[str, Any]]:
-    """The Hessian, held against double backward where it was not yet; and what is wrong."""
-    if H.certificate is not None or not certify:
-        bad = {} if certify else dict.fromkeys(undefined(H), "gave entries that are not finite")
-        return H, bad if _has_slower(cost, bad, planned) else {}
-    room = planned.column_budget if planned.captured else None
-    seconds = archive.description["seconds"]
-    verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
-    if not verdict.wrong:
-        if verdict.undefined or not H.is_complete:
-            require_finite(H)
-        provenance = {**archive.description["provenance"], "seconds": f"{seconds:.6g}"}
-        archive.update(certificate=verdict.certificate.to_json(), provenance=provenance)
-        H = H.with_certificate(verdict.certificate)
-    return H, dict(verdict.wrong)
-
-
-def _has_slower(cost: Cost, names: Iterable[str], planned: Plan) -> bool:
-    return any(
-        strategy_of(cost, name, name in planned.by_columns) != Strategy.ONE_BY_ONE for name in names
+def _with_certificate(archive: Archive, H: BlockHessian, verdict: Verdict) -> BlockHessian:
+    """The Hessian with its certificate, which the store keeps."""
+    if verdict.undefined or not H.is_complete:
+        require_finite(H)
+    seconds = f"{archive.description['seconds']:.6g}"
+    archive.update(
+        certificate=verdict.certificate.to_json(),
+        provenance={**archive.description["provenance"], "seconds": seconds},
     )
+    return BlockHessian.of(H.entries, archive.description["provenance"], verdict.certificate)
 
 
-def _begin_again(cost: Cost, archive: Archive, wrong: dict[str, Any]) -> None:
+def _begin_again(cost: Cost, archive: Archive, wrong: Collection[str]) -> None:
     """The blocks with some parameters are to be made in another way."""
     archive.forget(
         [
             tile
             for pair in archive.tiling.pairs
-            if not wrong.keys().isdisjoint(pair)
+            if not set(wrong).isdisjoint(pair)
             for tile in archive.tiling.of_block(pair)
         ]
     )

@@ -5,7 +5,7 @@ import itertools
 
 import torch
 
-from hesse.exact.contraction.grid import Grid, mirror
+from hesse.exact.contraction.grid import Grid
 from hesse.exact.contraction.pair import Estimate, Pair, Sizes, dense
 
 # Tiles of a symmetric product: more of them save operations, and each runs further below the rate
@@ -27,10 +27,12 @@ def gram_between(pair: Pair, grid: Grid) -> None:
 
 
 def finish(sizes: Sizes, grid: Grid) -> None:
-    """Fill the tiles below the diagonal of (i, j) from those above."""
+    """Fill the tiles below the diagonal of (i, j) from those above. Those on it stay as they came,
+    symmetric to rounding: between different outputs no symmetry of H is seen."""
     block = grid.matrix.view(sizes.o, sizes.i, sizes.p, sizes.j)
     for row, column in itertools.product(range(sizes.o), range(sizes.p)):
-        mirror(block[row, :, column])
+        for low, high in _tiles(sizes.i)[:-1]:
+            block[row, high:, column, low:high] = block[row, low:high, column, high:].mT
 
 
 def estimate(z: Sizes) -> Estimate:
