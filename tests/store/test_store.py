@@ -135,7 +135,7 @@ def test_it_travels(H: hesse.BlockHessian, cost: hesse.Cost, tmp_path: Path) -> 
     assert again.certificate == H.certificate and again.provenance == H.provenance
     with pytest.raises(hesse.HesseError, match="not overwritten"):
         held.save(tmp_path / "again.zarr")
-    with pytest.raises(hesse.HesseError, match="H.save wrote it"):
+    with pytest.raises(hesse.HesseError, match=r"H\.save wrote it"):
         hesse.hessian(cost, out=tmp_path / "again.zarr")
 
 
