@@ -112,8 +112,8 @@ __all__ = [
     "quadratic",
     "solve",
     "squared_norm",
-    "trace",
     "status",
+    "trace",
     "value",
 ]
 

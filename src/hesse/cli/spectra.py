@@ -14,7 +14,7 @@ from hesse.taylor.checks import require_integer, require_positive
 Seed = Annotated[int, Parameter(help="Of the random vectors of estimates.")]
 
 
-@app.command(help_epilogue=f"Example: hesse layers {EXAMPLE} --figure layers.png", sort_key=6)
+@app.command(help_epilogue=f"Example: hesse layers {EXAMPLE} --figure layers.png", sort_key=7)
 def layers(
     arguments: ModelArguments,
     *,
@@ -44,7 +44,7 @@ def layers(
 
 
 @app.command(
-    help_epilogue=f"Example: hesse spectrum {EXAMPLE} --count 5 --figure density.png", sort_key=7
+    help_epilogue=f"Example: hesse spectrum {EXAMPLE} --count 5 --figure density.png", sort_key=8
 )
 def spectrum(
     arguments: ModelArguments,
