@@ -22,7 +22,7 @@ TRY = """
 import importlib.util, sys, tempfile, torch, hesse
 assert hesse.__file__.startswith(sys.prefix), hesse.__file__
 cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (torch.ones(3, 2), torch.ones(3, 1)))
-H = hesse.hessian(cost)
+H, folder = hesse.hessian(cost), tempfile.TemporaryDirectory()
 assert H["weight", "weight"].flatten().tolist() == [3.0] * 4 and H.certificate is not None
 d = hesse.derive("sum((y - X @ w)**2)", "w")
 assert d.block("w", "w").matrix() == "2 XᵀX", d.block("w", "w").matrix()
@@ -38,7 +38,7 @@ def check(package, extra, call):
 print(hesse.__version__,
       *(("plot",) if check("matplotlib", "plot", H.plot) else ()),
       *(("html",) if check("jinja2", "html", d.html) else ()),
-      *(("disk",) if check("zarr", "disk", lambda: H.save(tempfile.mkdtemp() + "/h.zarr")) else ()))
+      *(("disk",) if check("zarr", "disk", lambda: H.save(folder.name + "/h.zarr")) else ()))
 """
 # With the script, each with a part of what it prints: its status says whether the extra is there.
 COMMANDS = {
