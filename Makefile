@@ -23,7 +23,7 @@ package: .venv/ready-dev
 	.venv/bin/python tests/package.py
 
 bench: .venv-bench/ready
-	for part in dense positions small certificates diagonal operator curvature papers derivations formulas memory startup scaling quadratic minimize tables; do .venv-bench/bin/python -m bench.$$part || exit 1; done
+	for part in dense positions small certificates diagonal operator curvature papers derivations formulas kfac spectra memory startup scaling quadratic minimize tables; do .venv-bench/bin/python -m bench.$$part || exit 1; done
 
 clean:
 	rm -rf .venv .venv-bench
