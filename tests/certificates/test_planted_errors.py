@@ -222,12 +222,14 @@ LITTLE_OFF, TWO_TERMS = (
 ORDERS: list[tuple[Network, tuple[Any, ...]]] = [
     (layers, (plants.off_by_a_percent, plants.a_sample_lost)),
     (layers, LITTLE_OFF),
+    (layers, ()),  # between parts of one use, which a Hessian in panels alone has
     (layers, LITTLE_OFF),
     (overlapping, LITTLE_OFF),
     (layers, (*LITTLE_OFF, *TWO_TERMS)),
     (layers, (*LITTLE_OFF, plants.without_jacobian)),
     (scaled, (*LITTLE_OFF, *TWO_TERMS)),
-    (scaled, (*LITTLE_OFF, plants.without_hessian)),
+    (turned, (*LITTLE_OFF, *TWO_TERMS)),
+    (turned, (*LITTLE_OFF, *TWO_TERMS)),
     (convolutions, (*LITTLE_OFF, plants.without_jacobian)),
 ]
 HESSIAN |= {
@@ -330,7 +332,7 @@ FLOAT32 = {
     for name in (
         "a second slope",
         "a first slope",
-        "order 4, pairs: off_by_a_percent",
+        "order 5, pairs: off_by_a_percent",
         "a block left out",
     )
 }

@@ -1,6 +1,8 @@
 """The factors against hooks and automatic differentiation, sample by sample, and what holds of them
 whatever the network is."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -167,3 +169,23 @@ def test_a_table_that_is_the_last_layer_too() -> None:
     u, s, v = torch.linalg.svd(table)
     nearest = s[0] * torch.outer(u[:, 0], v[0]).reshape(5, 5, 3, 3).transpose(1, 2).reshape(15, 15)
     assert relative(K.block("embed.weight"), nearest) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "y"),
+    [
+        (nn.Identity(), nn.L1Loss(), x(6, 2)),
+        (nn.LogSoftmax(1), nn.NLLLoss(), torch.arange(6) % 2),
+        (nn.Sigmoid(), nn.BCELoss(), x(6, 2).gt(0).double()),
+        (nn.Softplus(), nn.PoissonNLLLoss(log_input=False), x(6, 2).abs().round()),
+        (nn.Identity(), "cross_entropy", torch.arange(6) % 2),
+    ],
+    ids=["l1", "nll", "bce", "poisson", "cross entropy"],
+)
+def test_the_mean_over_labels_is_in_the_factors(end: nn.Module, loss: Any, y: Tensor) -> None:
+    # Of one layer the corrected eigenvalues add up to the exact trace.
+    model = nn.Sequential(nn.Linear(3, 2).double(), end)
+    cost = hesse.Cost(model, loss, (x(6, 3), y))
+    exact_trace = float(hesse.trace(cost, curvature="fisher"))
+    assert hesse.kfac(cost, curvature="fisher", kind="ekfac").trace() == pytest.approx(exact_trace)
+    assert exact_trace > 0

@@ -310,6 +310,11 @@ def _likelihood(cost: "Cost", name: str) -> tuple[Likelihood, dict[str, Any]]:
     loss = cost.loss
     options = {} if loss is None else options_of(loss.given or loss.total)
     likelihood = None if loss is None else likelihood_of(loss.name, options)
+    if likelihood is None and loss is not None and options.get("weight") is not None:
+        raise HesseValueError(
+            f"curvature: {name!r} counts classes by their weight in cross_entropy and nll_loss"
+            f" alone, and {loss.name!r} has one; ask for curvature='gauss_newton' or 'empirical_fisher'"
+        )
     if likelihood is None:
         raise HesseValueError(
             f"curvature: {name!r} is known for the losses {', '.join(LIKELIHOODS)}, each -log p of"

@@ -3,8 +3,8 @@ loss there, and the mean of u uᵀ over labels.
 
 For most that mean is the Hessian of the loss in ŷ, whatever the label: the Fisher information is
 Gauss–Newton's matrix. For the others it is written out here, over the labels or in closed form. It
-is a diagonal in ŷ for all of them. A weight of a class or of an entry counts its sample as so many:
-u has its root.
+is a diagonal in ŷ for all of them. A weight of a class counts its sample as so many: u
+has its root.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from hesse.capture import Captured, NotCaptured, capture
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.curvatures.fisher import EmpiricalFisher, Fisher, SampledFisher
-from hesse.curvatures.gauss_newton import GaussNewton
+from hesse.curvatures.gauss_newton import GAUSS_NEWTON, GaussNewton
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError, require_flags, require_progress
 from hesse.exact.hessian import hessian
@@ -112,15 +112,19 @@ def kfac(
     require_progress(progress)
     budget = allowed_memory(cost, memory) // 2
     budget = budget if memory is not None else min(budget, ENOUGH)
-    passages = [Passage(given, _captured(given, signature)) for signature in given.signatures]
-    for passage, signature in zip(passages, given.signatures, strict=True):
-        require_gradient(passage, _first(given, signature))
+    worked = given
+    if isinstance(given.curvature, Fisher):
+        # Gauss–Newton's matrix of the loss, or of the form that has the mean over labels.
+        worked = cost_with_curvature(given.curved, GAUSS_NEWTON)
+    passages = [Passage(worked, _captured(worked, signature)) for signature in worked.signatures]
+    for passage, signature in zip(passages, worked.signatures, strict=True):
+        require_gradient(passage, _first(worked, signature))
     forward_only = kind == "foof"
     layers = _layers(passages, cost, joint_bias, forward_only)
-    rest = _rest(given, passages, forward_only)
+    rest = _rest(worked, passages, forward_only)
     like = torch.zeros((), dtype=cost.dtype, device=cost.device)
     sums = [_sums(layer, like, sharing == "reduce", forward_only) for layer in layers]
-    work = Work(given, passages, budget)
+    work = Work(worked, passages, budget)
     steps = cost.samples * (2 if kind == "ekfac" else 1)
     with Progress("kfac", steps, progress) as bar:
         work.run(sums, bar, forward_only)
@@ -139,7 +143,7 @@ def kfac(
             ]
     blocks = [*blocks, *rest]
     blocks = [*blocks, *_untouched(blocks, cost, like)]
-    notes = (*cost.notes, *_notes(cost, layers, rest))
+    notes = (*worked.notes, *_notes(cost, layers, rest))
     shift = float(cost.penalty) if isinstance(cost.penalty, int | float) else 0.0
     words = {"kind": kind, "sharing": sharing, "curvature": given.curvature.name}
     stored = Stored(cost.layout, tuple(blocks), shift, words, notes)

@@ -136,8 +136,9 @@ class LinearOperator(abc.ABC):
     def __add__(self, other: Any) -> "LinearOperator":
         return Composed(Sum(self, _operator(other)))
 
-    # Of what is no operator, in the words of this class.
-    __radd__ = __add__
+    def __radd__(self, other: Any) -> "LinearOperator":
+        # What `sum` begins with; of anything else that is no operator, in the words of this class.
+        return self if isinstance(other, int) and other == 0 else self + other
 
     def __rsub__(self, other: Any) -> "LinearOperator":
         return _operator(other) - self

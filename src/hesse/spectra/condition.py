@@ -72,7 +72,7 @@ def condition_number(
             return Estimate(value, products=matrix.products, how=matrix.how, exact=True)
         found = eigenpairs_of(
             subject,
-            2,
+            min(2, subject.size),
             "both",
             tolerance=1e-8,
             products=products,
@@ -92,7 +92,8 @@ def _from_ends(
     products: int,
     notes: tuple[str, ...],
 ) -> Estimate:
-    high, low = (float(value) + damping for value in values)
+    # Of one row both ends are one.
+    high, low = (float(values[place]) + damping for place in (0, -1))
     rounding = 10 * torch.finfo(values.dtype).eps * max(abs(high), abs(low))
     if high > rounding and low < -rounding:
         raise HesseValueError(

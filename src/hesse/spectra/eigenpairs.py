@@ -372,15 +372,15 @@ def _held(like: Float[Tensor, " S"], k: int, room: int) -> int:
 
 def _beginning(start: Eigenpairs | Tensor, subject: Subject) -> Float[Tensor, "K P"]:
     """Vectors to begin from, as rows."""
-    given = start.vectors.T if isinstance(start, Eigenpairs) else start.T
-    if given.ndim != 2 or given.shape[1] != subject.size or not given.is_floating_point():
+    given = start.vectors if isinstance(start, Eigenpairs) else start
+    if given.ndim != 2 or given.shape[0] != subject.size or not given.is_floating_point():
         raise HesseValueError(
             f"start: expected vectors of {subject.size} entries as columns, got"
-            f" {given.dtype} of shape {tuple(given.T.shape)}"
+            f" {given.dtype} of shape {tuple(given.shape)}"
         )
     if not bool(given.isfinite().all()):
         raise HesseValueError("start: has entries that are not finite (nan or inf)")
-    return given.detach().to(subject.form)
+    return given.T.detach().to(subject.form)
 
 
 def _rounded(residuals: Tensor, tolerance: float, scale: float) -> tuple[str, ...]:

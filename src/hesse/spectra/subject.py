@@ -203,7 +203,8 @@ def subject(
 
     Raises:
         HesseTypeError: nothing that is or has a matrix.
-        HesseValueError: a matrix that is not symmetric, or a curvature of what is not a cost.
+        HesseValueError: a matrix that is not symmetric, or of numbers that round too much, or a
+            curvature of what is not a cost.
     """
     if isinstance(what, Cost):
         cost = cost_with_curvature(what, curvature)
@@ -213,6 +214,11 @@ def subject(
             cost=cost,
         )
     found = as_operator(what, curvature=None if curvature == "hessian" else curvature)
+    if found.dtype not in (torch.float32, torch.float64):
+        raise HesseValueError(
+            f"what: expected float32 or float64, got {found.dtype}, which rounds too much; convert"
+            " it"
+        )
     if isinstance(found, HessianOperator):
         return Subject(found.layout, lambda: found, cost=found.cost)
     if isinstance(found, MatrixOperator):
