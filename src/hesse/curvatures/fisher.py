@@ -313,7 +313,8 @@ def _likelihood(cost: "Cost", name: str) -> tuple[Likelihood, dict[str, Any]]:
     if likelihood is None and loss is not None and options.get("weight") is not None:
         raise HesseValueError(
             f"curvature: {name!r} counts classes by their weight in cross_entropy and nll_loss"
-            f" alone, and {loss.name!r} has one; ask for curvature='gauss_newton' or 'empirical_fisher'"
+            f" alone, and {loss.name!r} has one; ask for curvature='gauss_newton' or"
+            " 'empirical_fisher'"
         )
     if likelihood is None:
         raise HesseValueError(
