@@ -1,6 +1,8 @@
 """A Hessian on disk against the same one in memory, and what can happen to a store."""
 
+import contextlib
 import errno
+import json
 import pickle
 import resource
 import shutil
@@ -137,6 +139,39 @@ def test_it_travels(H: hesse.BlockHessian, cost: hesse.Cost, tmp_path: Path) -> 
         held.save(tmp_path / "again.zarr")
     with pytest.raises(hesse.HesseError, match=r"H\.save wrote it"):
         hesse.hessian(cost, out=tmp_path / "again.zarr")
+
+
+def places(held: Any, so_far: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value within plain ones."""
+    inside = (
+        held.items()
+        if isinstance(held, dict)
+        else enumerate(held)
+        if isinstance(held, list)
+        else ()
+    )
+    for key, value in inside:
+        yield (*so_far, key)
+        yield from places(value, (*so_far, key))
+
+
+def test_a_description_that_hesse_did_not_write(copy: Path) -> None:
+    file = copy / "zarr.json"
+    whole = json.loads(file.read_text())
+    for way in list(places(whole["attributes"]["hesse"])):
+        for value in (None, -1, "x", []):
+            other = json.loads(json.dumps(whole))
+            held = other["attributes"]["hesse"]
+            within = held
+            for key in way[:-1]:
+                within = within[key]
+            within[way[-1]] = value
+            other["attributes"]["checksum"] = archive._checksum(held)
+            file.write_text(json.dumps(other))
+            for ask in (hesse.load, hesse.status):
+                # Where nothing contradicts it it is taken; else refused by name.
+                with contextlib.suppress(hesse.HesseError):
+                    ask(copy)
 
 
 def test_others_read_it(whole: Path, H: hesse.BlockHessian) -> None:

@@ -16,13 +16,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import Any, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hesse.certificates.certificate import Certificate
 from hesse.errors import HesseFileError, HesseImportError, printable
+from hesse.exact.fallback import Strategy
 from hesse.process.files import making_folder, replacing, require_path
 from hesse.store.tiling import NamePair, Tile, Tiling
 
@@ -32,6 +35,16 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Names that every file system can have, and zarr keeps for nothing else.
 _PLAIN = re.compile(r"(?!__)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
 _CHECKSUM = 4  # bytes
+# Of what kind each part of a description is; a store that `save_store` wrote has the first two.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "provenance": (dict,),
+    "certificate": (dict, NoneType),
+    "fingerprint": (dict,),
+    "failures": (dict,),
+    "plan": (dict,),
+    "memory": (int,),
+    "seconds": (int, float),
+}
 
 
 class DamagedTileError(HesseFileError):
@@ -76,7 +89,7 @@ class Archive:
                 raise ValueError("its description is not as it was written")
             self.tiling = Tiling.from_json(held["tiles"])
             self.dtype = _DTYPES[held["dtype"]]
-            self.description: dict[str, Any] = held["description"]
+            self.description = _sound_description(held["description"])
             self.squares = {pair: self._squares_of(pair) for pair in self.tiling.pairs}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise HesseFileError(
@@ -238,6 +251,8 @@ class Archive:
         read = [[None if each is None else float(each) for each in row] for row in held]
         if [len(row) for row in read] != [len(row) for row in _none(self.tiling, pair)]:
             raise ValueError(f"of the block {pair} it has other tiles")
+        if any(each is not None and each < 0 for row in read for each in row):
+            raise ValueError(f"of the block {pair} it has squares below zero")
         return read
 
     def _write_squares(self, pair: NamePair) -> None:
@@ -303,6 +318,27 @@ def _described(tiling: Tiling, kind: str, description: dict[str, Any]) -> dict[s
         "description": description,
     }
     return {"hesse": held, "checksum": _checksum(held)}
+
+
+def _sound_description(held: Any) -> dict[str, Any]:
+    """What a store says of itself, each part of its kind: what wrote the checksum need not have
+    been hesse."""
+    if not isinstance(held, dict) or not {"provenance", "certificate"} <= set(held):
+        raise ValueError("its description lacks its provenance or its certificate")
+    for name, kinds in _KINDS.items():
+        if name in held and not isinstance(held[name], kinds):
+            raise ValueError(f"its {name} is {type(held[name]).__name__}")
+    if not all(isinstance(part, str) for item in held["provenance"].items() for part in item):
+        raise ValueError("its provenance is not text by name")
+    if held["certificate"] is not None:
+        Certificate.from_json(held["certificate"])
+    for strategy, reason in held.get("failures", {}).values():
+        Strategy(strategy)
+        if not isinstance(reason, str):
+            raise ValueError("the reason of a failure is no text")
+    for part in ("value", "gradient"):
+        float(held.get("fingerprint", {}).get(part, "nan"))
+    return held
 
 
 def _checksum(held: dict[str, Any]) -> str:

@@ -108,7 +108,10 @@ class Tiling:
         names = tuple(values["names"])
         layout = Layout(names, tuple(tuple(shape) for shape in values["shapes"]))
         pairs = tuple((names[i], names[j]) for i, j in values["blocks"])
-        return Tiling(layout, pairs, dict(zip(names, values["lengths"], strict=True)))
+        lengths = values["lengths"]
+        if not all(type(length) is int and length > 0 for length in lengths):
+            raise ValueError("its tiles have no length")
+        return Tiling(layout, pairs, dict(zip(names, lengths, strict=True)))
 
 
 def _part(row: int, side: int) -> int:
