@@ -103,7 +103,7 @@ class Tiling:
         }
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> "Tiling":
+    def from_json(values: Any) -> "Tiling":
         """What `to_json` gave."""
         names = tuple(values["names"])
         layout = Layout(names, tuple(tuple(shape) for shape in values["shapes"]))
