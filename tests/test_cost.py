@@ -373,3 +373,13 @@ def test_a_function_of_data_is_a_mean_or_a_sum_as_it_says(reduction: str) -> Non
     batches = [(X[:3], y[:3]), (X[3:], y[3:])]
     cost = hesse.Cost.from_function(f, params, batches, reduction=reduction)
     assert hesse.value(cost) == pytest.approx(float(f(params, (X, y))), rel=1e-14)
+
+
+def test_another_function_of_the_same_model_leaves_its_graph_alone() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Tanh()).double()
+    data = torch.ones(3, 2).double(), torch.zeros(3, 2).double()
+    cost = hesse.Cost(net, "half_sse", data)
+    # Its samples hold what a graph of one does not show.
+    squares = cost.squared_error_from_own_predictions()
+    assert squares is not None and not hesse.plan(squares).captured
+    assert hesse.plan(cost).captured

@@ -383,7 +383,8 @@ class Cost(Travelling):
     ) -> "Cost":
         """A cost like this one of another function, of which the Hessian is asked for."""
         other = copy.copy(self)
-        other._set(total=total, curvature=HESSIAN, **others)
+        # What is traced of another function, or cannot be, says nothing of this one.
+        other._set(total=total, curvature=HESSIAN, captures={}, **others)
         return other
 
     def without_penalty(self) -> "Cost":
