@@ -427,6 +427,28 @@ def test_without_a_certificate(
     assert hesse.hessian(cost, out=tmp_path / "h.zarr").certificate is not None
 
 
+def test_another_cost_with_the_same_value_and_gradient(tmp_path: Path) -> None:
+    def at_its_minimum(factor: float) -> hesse.Cost:
+        return hesse.Cost.from_function(
+            lambda p: factor * p["x"].square().sum(), {"x": torch.zeros(3)}
+        )
+
+    first = hesse.hessian(at_its_minimum(1.0), out=tmp_path / "h.zarr")
+    assert torch.equal(first.dense(), 2 * torch.eye(3))
+    hesse.hessian(at_its_minimum(1.0), out=tmp_path / "h.zarr")
+    with pytest.raises(hesse.HesseError, match=r"of another cost: .* a product H v differs"):
+        hesse.hessian(at_its_minimum(7.0), out=tmp_path / "h.zarr")
+
+
+def test_a_store_is_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = hesse.Cost.from_function(lambda p: p["x"].square().sum(), {"x": torch.zeros(3)})
+    monkeypatch.chdir(tmp_path)
+    H = hesse.hessian(cost, out="h.zarr")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert torch.equal(H @ torch.ones(3), 2 * torch.ones(3))
+
+
 def test_what_is_not_finite_is_told(tmp_path: Path) -> None:
     kink = hesse.Cost.from_function(
         lambda p: p["x"].abs().sqrt().sum(), {"x": torch.tensor([1.0, 0.0]).double()}

@@ -270,7 +270,8 @@ class PartPlanner:
             singly = " at once" if self.part.together else singly
             # Shared among the blocks of the parameter's rows, by size.
             of_rows = self._columns.of({bringing: others}, self._budget, self.part.piece)
-            share = shape[0] * shape[1] / (sizes[bringing] * sum(sizes[name] for name in others))
+            whole = sizes[bringing] * sum(sizes[name] for name in others)
+            share = shape[0] * shape[1] / max(1, whole)
             order = f"{sizes[bringing]} {kind}{singly}"
             return BlockPlan(names, shape, "columns", order, of_rows.operations * share, 0.0)
         bringing = [

@@ -78,7 +78,8 @@ class Archive:
     """
 
     def __init__(self, path: Any, argument: str) -> None:
-        self.path = Path(require_path(path, argument))
+        # Where it is, wherever the process goes.
+        self.path = Path(os.path.abspath(require_path(path, argument)))
         self._argument = argument
         try:
             attributes = _attributes(self.path)
@@ -91,7 +92,15 @@ class Archive:
             self.dtype = _DTYPES[held["dtype"]]
             self.description = _sound_description(held["description"])
             self.squares = {pair: self._squares_of(pair) for pair in self.tiling.pairs}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            RecursionError,
+        ) as error:
             raise HesseFileError(
                 f"{argument}: {str(self.path)!r} is not a Hessian that hesse stored, or is damaged:"
                 f" {printable(str(error))}"
@@ -338,6 +347,9 @@ def _sound_description(held: Any) -> dict[str, Any]:
             raise ValueError("the reason of a failure is no text")
     for part in ("value", "gradient"):
         float(held.get("fingerprint", {}).get(part, "nan"))
+    product = held.get("fingerprint", {}).get("product", ["nan"] * 3)
+    if len([float(each) for each in product]) != 3:
+        raise ValueError("its fingerprint has another product")
     return held
 
 

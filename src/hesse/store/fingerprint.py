@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hesse.certificates.drawing import drawn
+from hesse.certificates.reference import Request, independent, products
 from hesse.cost import Cost
 from hesse.curvatures.curvature import Curvature
 from hesse.evaluation import value_and_gradient
@@ -43,6 +45,7 @@ def fingerprint(cost: Cost) -> dict[str, Any]:
         "curvature": repr((cost.curvature.name, _options(cost.curvature))),
         "value": repr(value),
         "gradient": repr(norm),
+        "product": [repr(each) for each in _product(cost)],
     }
 
 
@@ -59,7 +62,35 @@ def difference(cost: Cost, mine: dict[str, Any], stored: dict[str, Any]) -> str 
         )
         if not same:
             return f"its model or its loss is another: {letters} is {there:.6g} there"
+    # At a minimum J and ∇J are those of many costs; without a floor, for H may be small.
+    here, there = (
+        [float(each) for each in of.get("product", ["nan"] * 3)] for of in (mine, stored)
+    )
+    allowed = rounding * max(abs(here[0]), abs(there[0]))
+    if not all(
+        abs(a - b) <= allowed or a == b or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(here, there, strict=True)
+    ):
+        return "its model, its loss or its penalty is another: a product H v differs"
     return None
+
+
+def _product(cost: Cost) -> list[float]:
+    """Of H v for a fixed random v, by double backward: its length, and its parts along two fixed
+    directions."""
+    reference, _ = independent(cost, ())
+    random = torch.Generator().manual_seed(0)
+    v, *along = (
+        {name: drawn(parameter, random) for name, parameter in reference.parameters.items()}
+        for _ in range(3)
+    )
+    (found,) = products(reference, [Request(v, reference.layout.names)])
+    norm = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in found.values()))
+    lengths = [math.sqrt(sum(float(w.square().sum()) for w in each.values())) for each in along]
+    return [norm] + [
+        sum(float((each[name] * part).sum()) for name, part in found.items()) / (length or 1.0)
+        for each, length in zip(along, lengths, strict=True)
+    ]
 
 
 def _options(curvature: Curvature) -> list[tuple[str, Any]]:
@@ -72,7 +103,7 @@ def _options(curvature: Curvature) -> list[tuple[str, Any]]:
 def _digest(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
-        held = tensor.detach().cpu().contiguous()
+        held = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
         digest.update(f"{held.dtype} {tuple(held.shape)};".encode())
         digest.update(held.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
