@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 # What PyTorch writes of a check of its own that failed: the check, where it stands, and only then,
 # if at all, what it means.
 _INTERNAL = re.compile(
@@ -25,6 +27,8 @@ _PLACES = re.compile(
 )
 # Characters of a note, which stands in a plan beside others.
 _LONGEST = 160
+# Of the last of two digits: 1.1000000000000003 is 1.1 after rounding errors, not 1.2.
+_ROUNDING = 1e-6
 
 
 def printable(text: str) -> str:
@@ -106,6 +110,24 @@ def require_number(given: Any, name: str) -> float:
     return finite
 
 
+def require_positive(number: Any, name: str, zero: bool = False) -> float:
+    """A finite number > 0 (>= 0 where zero is allowed), as a float."""
+    if not isinstance(number, int | float | np.number) or isinstance(number, bool):
+        raise HesseTypeError(f"{name}: expected a number, got {type(number).__name__}")
+    if not (0 < number < math.inf or (zero and number == 0)):
+        raise HesseValueError(
+            f"{name}: expected a finite number {'>=' if zero else '>'} 0, got {number}"
+        )
+    return float(number)
+
+
+def require_integer(number: Any, name: str, least: int) -> int:
+    """An integer that is at least so large."""
+    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < least:
+        raise HesseValueError(f"{name}: expected a whole number >= {least}, got {number!r}")
+    return int(number)
+
+
 def require_progress(progress: Any) -> None:
     """A bar that is shown, hidden, or shown where the work takes long."""
     if progress is not None:
@@ -157,3 +179,14 @@ def in_a_line(error: BaseException) -> str:
         re.split(r"[.;!?] +(?=[A-Z])", line)[0].rstrip(".:; "), _LONGEST, placeholder=" ..."
     )
     return f"{type(error).__name__}: {sentence}" if sentence else type(error).__name__
+
+
+def rounded_up(number: float) -> float:
+    """The next number with two digits; what is one to rounding stays.
+
+    Example:
+        >>> rounded_up(0.01234), rounded_up(1.1000000000000003)
+        (0.013, 1.1)
+    """
+    unit = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return float(f"{math.ceil(number / unit - _ROUNDING) * unit:.2g}")

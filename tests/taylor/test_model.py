@@ -12,8 +12,13 @@ from torch import Tensor, nn
 
 import hesse
 from cases import dense
-from hesse.errors import HesseError, HesseKeyError, HesseTypeError, HesseValueError
-from hesse.taylor import checks
+from hesse.errors import (
+    HesseError,
+    HesseKeyError,
+    HesseTypeError,
+    HesseValueError,
+    require_positive,
+)
 
 Q = hesse.QuadraticModel
 
@@ -376,7 +381,7 @@ REFUSED = [
         "radius: expected a finite number > 0, got nan",
     ),
     (
-        lambda: checks.require_positive("1", "radius"),
+        lambda: require_positive("1", "radius"),
         HesseTypeError,
         "radius: expected a number, got str",
     ),

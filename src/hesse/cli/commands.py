@@ -237,7 +237,7 @@ def quadratic(
     proposes, and what it achieves."""
     # Late, as in the commands below: `hesse --help` should not wait for SciPy and pictures.
     from hesse.cli.quadratic import pictures, report
-    from hesse.taylor.checks import require_positive
+    from hesse.errors import require_positive
 
     check_writable("--figure", figure, FIGURES)
     if figure is not None:

@@ -9,7 +9,7 @@ import hesse
 from hesse.cli.commands import EXAMPLE, Curvature, ModelArguments, app
 from hesse.cli.inputs import check_writable, require
 from hesse.cli.output import FIGURES, save_figure, say
-from hesse.taylor.checks import require_integer, require_positive
+from hesse.errors import require_integer, require_positive
 
 Seed = Annotated[int, Parameter(help="Of the random vectors of estimates.")]
 

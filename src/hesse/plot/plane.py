@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, require_positive
 from hesse.plot.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, axes_for, signed
 from hesse.plot.section import Section, direction, orthonormal, require_model_and_points
 from hesse.plot.trajectories import METHODS, trajectory
-from hesse.taylor import QuadraticModel, checks
+from hesse.taylor import QuadraticModel
 from hesse.taylor.subproblem.space import random_unit
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Plane:
                 "Plane: a plane needs two parameter entries, and this cost has one; draw a"
                 " hesse.Slice"
             )
-        tolerance = checks.require_positive(tolerance, "tolerance")
+        tolerance = require_positive(tolerance, "tolerance")
         chosen = ("eigenvectors" if q.dense else "newton") if directions is None else directions
         axes = (
             CHOICES[chosen](q)
@@ -120,7 +120,7 @@ class Plane:
         plane = Section(q, basis)
         slope = plane.gradient if plane.gradient.any() else np.array([-1.0, 0.0])
         radius = q.trust(plane.step(-slope), tolerance).radius
-        span = _span(plane, radius) if span is None else checks.require_positive(span, "span")
+        span = _span(plane, radius) if span is None else require_positive(span, "span")
         line = np.linspace(-span, span, points)
         places = np.stack(np.meshgrid(line, line)).reshape(2, -1)
         true, model = (

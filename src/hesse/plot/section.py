@@ -13,9 +13,10 @@ from torch import Tensor
 from hesse.errors import (
     HesseValueError,
     require_instance,
+    require_integer,
 )
 from hesse.process.progress import Progress
-from hesse.taylor import QuadraticModel, checks, quadratic
+from hesse.taylor import QuadraticModel, quadratic
 
 # Along a line, or a side of a plane: more than any picture shows.
 _MOST_POINTS = 100_000
@@ -100,7 +101,7 @@ def require_model_and_points(q: Any, points: Any) -> int:
         HesseValueError: not a whole number of points, or fewer than two.
     """
     require_instance(q, QuadraticModel, "q", "hesse.quadratic(cost)")
-    number = checks.require_integer(points, "points", 2)
+    number = require_integer(points, "points", 2)
     if number > _MOST_POINTS:
         raise HesseValueError(f"points: expected at most {_MOST_POINTS}, got {number}")
     return number

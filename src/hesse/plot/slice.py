@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from hesse.errors import require_positive
 from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, signed
 from hesse.plot.section import Section, require_model_and_points
-from hesse.taylor import QuadraticModel, checks
+from hesse.taylor import QuadraticModel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +84,7 @@ class Slice:
         span = (
             _span(line, max(ahead.radius, behind.radius))
             if span is None
-            else checks.require_positive(span, "span")
+            else require_positive(span, "span")
         )
         along = "−g, downhill" if bool(q.gradient.any()) else "a random direction"
         if direction is not None:

@@ -11,7 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.errors import HesseError, HesseMemoryError, readable_bytes
+from hesse.errors import (
+    HesseError,
+    HesseMemoryError,
+    HesseTypeError,
+    HesseValueError,
+    readable_bytes,
+)
 from hesse.process.circumstances import is_out_of_memory
 
 # What tensors take, in units of their bytes: the system's allocator keeps holes between them for
@@ -31,6 +37,25 @@ _GROUPS = (
         "total_inactive_file",
     ),
 )
+
+
+def require_memory(memory: object) -> int:
+    """A number of bytes to keep things in.
+
+    Raises:
+        HesseTypeError: no whole number.
+        HesseValueError: a negative one.
+    """
+    if not isinstance(memory, int) or isinstance(memory, bool):
+        raise HesseTypeError(
+            f"memory: expected a whole number of bytes, got {type(memory).__name__}; 2 GB are 2 *"
+            " 10**9"
+        )
+    if memory < 0:
+        raise HesseValueError(
+            f"memory: expected a number of bytes >= 0, got {memory}; 0 keeps nothing"
+        )
+    return memory
 
 
 def available_bytes(device: torch.device) -> int:

@@ -15,14 +15,13 @@ from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
-    HesseTypeError,
     HesseValueError,
     readable_bytes,
     require_flags,
 )
 from hesse.layout import Layout
 from hesse.linear_operators.linear_operator import SymmetricOperator
-from hesse.process.memory import available_bytes, enough_memory
+from hesse.process.memory import available_bytes, enough_memory, require_memory
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
@@ -117,18 +116,7 @@ def _require_defined(cost: Cost, names: tuple[str, ...]) -> None:
 
 def allowed_memory(cost: Cost, memory: Any) -> int:
     """The bytes that an operator may use, checked."""
-    if memory is None:
-        return available_bytes(cost.device) // 2
-    if not isinstance(memory, int) or isinstance(memory, bool):
-        raise HesseTypeError(
-            f"memory: expected a whole number of bytes, got {type(memory).__name__}; 2 GB are 2 *"
-            " 10**9"
-        )
-    if memory < 0:
-        raise HesseValueError(
-            f"memory: expected a number of bytes >= 0, got {memory}; 0 keeps nothing"
-        )
-    return memory
+    return available_bytes(cost.device) // 2 if memory is None else require_memory(memory)
 
 
 @final

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.errors import rounded_up
 from hesse.linear_operators.low_rank import ClosedFormOperator
 from hesse.matrix import eigensolver
 from hesse.solves.solution import Verdict
-from hesse.taylor.checks import rounded_up
 
 # From so many rows on the eigenvalues, for the text of an error, are not worth their time.
 _SMALL = 2048

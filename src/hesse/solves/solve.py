@@ -8,7 +8,14 @@ from torch import Tensor
 
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseValueError, nearest, require_number, require_progress
+from hesse.errors import (
+    HesseValueError,
+    nearest,
+    require_integer,
+    require_number,
+    require_positive,
+    require_progress,
+)
 from hesse.exact.hessian import hessian
 from hesse.linear_operators.conversion import as_operator
 from hesse.linear_operators.given import MatrixOperator
@@ -30,7 +37,6 @@ from hesse.solves.preconditioners import Asked, preconditioner_of
 from hesse.solves.solution import Solution, Vector
 from hesse.solves.solver import ITERATIONS, Solver
 from hesse.solves.system import System
-from hesse.taylor.checks import require_integer, require_positive
 
 METHODS = ("cholesky", "eigh", *ITERATIONS)
 # Which take a preconditioner, and which a matrix that is symmetric.

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError, require_progress
-from hesse.taylor.checks import require_integer, require_positive
+from hesse.errors import HesseValueError, require_integer, require_positive, require_progress
+from hesse.process.memory import require_memory
 
 # A standard error from fewer probes says little of itself.
 LEAST_PROBES = 10
@@ -61,7 +61,7 @@ class Accuracy:
             else require_positive(relative_error, "relative_error"),
             require_integer(products, "products", LEAST_PROBES),
             require_seed(seed),
-            require_memory(memory),
+            None if memory is None else require_memory(memory),
             progress,
         )
 
@@ -79,20 +79,6 @@ def require_seed(seed: Any) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise HesseValueError(f"seed: expected a whole number >= 0 of 63 bits, got {seed!r}")
     return seed
-
-
-def require_memory(memory: Any) -> int | None:
-    """A number of bytes, or ``None``."""
-    if memory is None:
-        return None
-    if not isinstance(memory, int) or isinstance(memory, bool):
-        raise HesseTypeError(
-            f"memory: expected a whole number of bytes, got {type(memory).__name__}; 2 GB are 2 *"
-            " 10**9"
-        )
-    if memory < 0:
-        raise HesseValueError(f"memory: expected a number of bytes >= 0, got {memory}")
-    return memory
 
 
 def random_vectors(

@@ -5,15 +5,15 @@ from typing import Any, overload
 import torch
 
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseValueError, require_progress
+from hesse.errors import HesseValueError, require_integer, require_positive, require_progress
 from hesse.matrix import spectrum
 from hesse.matrix.eigensolver import eigvalsh
+from hesse.process.memory import require_memory
 from hesse.process.undisturbed import undisturbed
-from hesse.spectra.accuracy import require_memory, require_seed
+from hesse.spectra.accuracy import require_seed
 from hesse.spectra.eigenpairs import eigenpairs_of
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
-from hesse.taylor.checks import require_integer, require_positive
 
 
 @overload
@@ -61,7 +61,8 @@ def condition_number(
     """
     damping = require_positive(damping, "damping", zero=True)
     products = require_integer(products, "products", 1)
-    seed, memory = require_seed(seed), require_memory(memory)
+    seed = require_seed(seed)
+    memory = None if memory is None else require_memory(memory)
     require_method(method)
     require_progress(progress)
 

@@ -8,21 +8,20 @@ import torch
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import require_progress
+from hesse.errors import require_integer, require_positive, require_progress
 from hesse.matrix.eigensolver import eigvalsh
 from hesse.plot.density import Density
+from hesse.process.memory import require_memory
 from hesse.process.progress import Progress
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import (
     LEAST_PROBES,
     mean_and_error,
     random_vectors,
-    require_memory,
     require_seed,
 )
 from hesse.spectra.quadrature import Rule, held_steps, tridiagonals
 from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
-from hesse.taylor.checks import require_integer, require_positive
 
 # Points of the curve; the kernel's width, as a part of the spectrum's, and how many widths it goes
 # on beyond.
@@ -80,7 +79,8 @@ def density(
     steps = require_integer(steps, "steps", 2)
     width = None if width is None else require_positive(width, "width")
     require_method(method)
-    seed, memory = require_seed(seed), require_memory(memory)
+    seed = require_seed(seed)
+    memory = None if memory is None else require_memory(memory)
     require_progress(progress)
 
     def answer(subject: Subject) -> Density:

@@ -14,18 +14,19 @@ from hesse.errors import (
     HesseTypeError,
     HesseValueError,
     readable_bytes,
+    require_integer,
+    require_positive,
     require_progress,
 )
 from hesse.layout import Layout
 from hesse.matrix.eigensolver import eigh
-from hesse.process.memory import available_bytes, enough_memory
+from hesse.process.memory import available_bytes, enough_memory, require_memory
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
-from hesse.spectra.accuracy import random_vectors, require_memory, require_seed
+from hesse.spectra.accuracy import random_vectors, require_seed
 from hesse.spectra.lanczos import Lanczos, Which, wanted
 from hesse.spectra.products import Products
 from hesse.spectra.subject import ROWS, Matrix, Subject, answered
-from hesse.taylor.checks import require_integer, require_positive
 
 # Vectors that are held, where there is the memory: beyond so many they save no products.
 _HELD = 4, 40
@@ -190,7 +191,8 @@ def eigenpairs(
     if start is not None and by is not None:
         raise HesseValueError("start, by: an earlier result is one part's; leave one of them out")
     require_progress(progress)
-    seed, memory = require_seed(seed), require_memory(memory)
+    seed = require_seed(seed)
+    memory = None if memory is None else require_memory(memory)
 
     def answer(subject: Subject) -> Eigenpairs:
         many = k if by is None else min(k, subject.size)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hesse.curvatures.curvature import Curvature
+from hesse.errors import require_positive
 from hesse.matrix.eigensolver import eigvalsh
 from hesse.plot.layers import Layer, Layers
 from hesse.process.memory import enough_memory
@@ -12,7 +13,6 @@ from hesse.spectra.deflation import TRACE, estimated
 from hesse.spectra.eigenpairs import eigenpairs_of
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Subject, subject
-from hesse.taylor.checks import require_positive
 
 # Of the largest eigenvalue: four digits of a table.
 _TOLERANCE = 1e-4

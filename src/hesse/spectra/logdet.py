@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, require_positive, rounded_up
 from hesse.matrix.eigensolver import eigvalsh
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import Accuracy
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.quadrature import spectral_sum
 from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
-from hesse.taylor.checks import require_positive, rounded_up
 
 
 @overload

@@ -9,29 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import HesseTypeError, HesseValueError, rounded_up
 from hesse.taylor.subproblem.space import ReducedModel
-
-# Of the last of the two digits: 1.1000000000000003 is 1.1 after rounding errors, not 1.2.
-_ROUNDING = 1e-6
-
-
-def require_positive(number: Any, name: str, zero: bool = False) -> float:
-    """A finite number > 0 (>= 0 where zero is allowed), as a float."""
-    if not isinstance(number, int | float | np.number) or isinstance(number, bool):
-        raise HesseTypeError(f"{name}: expected a number, got {type(number).__name__}")
-    if not (0 < number < math.inf or (zero and number == 0)):
-        raise HesseValueError(
-            f"{name}: expected a finite number {'>=' if zero else '>'} 0, got {number}"
-        )
-    return float(number)
-
-
-def require_integer(number: Any, name: str, least: int) -> int:
-    """An integer that is at least so large."""
-    if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < least:
-        raise HesseValueError(f"{name}: expected a whole number >= {least}, got {number!r}")
-    return int(number)
 
 
 def require_dense_option(dense: Any, by: str) -> None:
@@ -153,14 +132,3 @@ def inertia_in_words(reduced: ReducedModel) -> str:
         else f"of {len(reduced.values)} Ritz values in a Krylov space"
     )
     return f"{negative} negative, {zero} zero and {positive} positive {kind}"
-
-
-def rounded_up(number: float) -> float:
-    """The next number with two digits; what is one to rounding stays.
-
-    Example:
-        >>> rounded_up(0.01234), rounded_up(1.1000000000000003)
-        (0.013, 1.1)
-    """
-    unit = 10.0 ** (math.floor(math.log10(number)) - 1)
-    return float(f"{math.ceil(number / unit - _ROUNDING) * unit:.2g}")

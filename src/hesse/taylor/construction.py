@@ -4,7 +4,7 @@ import math
 
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseValueError, readable_bytes, require_progress
+from hesse.errors import HesseValueError, readable_bytes, require_integer, require_progress
 from hesse.process.memory import available_bytes
 from hesse.taylor import checks
 from hesse.taylor.model import QuadraticModel
@@ -58,8 +58,8 @@ def quadratic(
     cost = cost_with_curvature(cost, curvature)
     require_progress(progress)
     checks.require_dense_option(dense, "memory allows")
-    products = checks.require_integer(products, "products", 1)
-    memory = None if memory is None else checks.require_integer(memory, "memory", 1)
+    products = require_integer(products, "products", 1)
+    memory = None if memory is None else require_integer(memory, "memory", 1)
     room = available_bytes(cost.device) // 2 if memory is None else memory
     needed = _COPIES * cost.dtype.itemsize * cost.layout.size**2
     # What the user decides is not held against memory here; `hessian` refuses what does not fit.

@@ -18,6 +18,8 @@ from hesse.errors import (
     HesseValueError,
     readable_bytes,
     require_flags,
+    require_integer,
+    require_positive,
     require_progress,
 )
 from hesse.process.memory import available_bytes, enough_memory
@@ -145,10 +147,10 @@ def minimize(
     require_progress(progress)
     _check(method, dense, callback)
     goal = Goal(
-        checks.require_positive(tolerance, "tolerance", zero=True),
-        checks.require_integer(maxiter, "maxiter", 0),
+        require_positive(tolerance, "tolerance", zero=True),
+        require_integer(maxiter, "maxiter", 0),
     )
-    radius = None if radius is None else checks.require_positive(radius, "radius")
+    radius = None if radius is None else require_positive(radius, "radius")
     from scipy.optimize import OptimizeResult
 
     # Looked up before the work: a model that is gone should not be noticed after it.
@@ -167,7 +169,7 @@ def minimize(
             f"cost: its value or gradient is not finite {where}; start elsewhere, with start="
         )
     first = earlier.get("radius") or 1.0
-    first = radius if radius is not None else checks.require_positive(first, "start.radius")
+    first = radius if radius is not None else require_positive(first, "start.radius")
     make = METHODS[method].make
     certificates = [point.certify()] if certify else []
     guess: Guess = earlier.get("guess", Guess())

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.cost import Cost
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, require_positive
 from hesse.evaluation import value
 from hesse.layout import Layout
 from hesse.matrix.block_hessian import BlockHessian
@@ -188,9 +188,7 @@ class QuadraticModel:
             >>> round(trust.order, 1)
             3.0
         """
-        return make_trust(
-            self, direction, checks.require_positive(tolerance, "tolerance"), self._progress
-        )
+        return make_trust(self, direction, require_positive(tolerance, "tolerance"), self._progress)
 
     @undisturbed()
     def stationary_point(self) -> StationaryPoint:
@@ -224,7 +222,7 @@ class QuadraticModel:
             HesseValueError: it is not: says its inertia, the damping that makes it definite, and
                 what else there is.
         """
-        damping = checks.require_positive(damping, "damping", zero=True)
+        damping = require_positive(damping, "damping", zero=True)
 
         matrix = f"H + {damping:g} I" if damping else "H"
         reason = "the minimum of the damped model" if damping else "the minimum of the model"
@@ -243,7 +241,7 @@ class QuadraticModel:
             D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, J.
             SIAM 11 (1963), 431.
         """
-        damping = checks.require_positive(damping, "damping")
+        damping = require_positive(damping, "damping")
 
         # In s' = √D s the matrix is D^-½ H D^-½ + damping I: the damped rule serves, in other
         # units.
@@ -268,7 +266,7 @@ class QuadraticModel:
         Source:
             Moré and Sorensen (1983); Gould, Lucidi, Roma and Toint (1999) for the Krylov space.
         """
-        radius = checks.require_positive(radius, "radius")
+        radius = require_positive(radius, "radius")
         return self._step("trust_region", solvers.trust_region(radius))
 
     def cubic(self, M: float) -> Step:
@@ -280,7 +278,7 @@ class QuadraticModel:
         Source:
             Nesterov and Polyak (2006).
         """
-        M = checks.require_positive(M, "M")
+        M = require_positive(M, "M")
         return self._step("cubic", solvers.cubic(M))
 
     def saddle_free(self, damping: float = 0.0) -> Step:
@@ -294,7 +292,7 @@ class QuadraticModel:
             Y. Dauphin et al., Identifying and attacking the saddle point problem in
             high-dimensional non-convex optimization, NeurIPS (2014).
         """
-        damping = checks.require_positive(damping, "damping", zero=True)
+        damping = require_positive(damping, "damping", zero=True)
 
         return self._step("saddle_free", solvers.saddle_free(damping))
 
@@ -305,7 +303,7 @@ class QuadraticModel:
         Raises:
             HesseValueError: no eigenvalue is negative (none was met, where H is not built).
         """
-        length = checks.require_positive(length, "length")
+        length = require_positive(length, "length")
 
         proposed = self.spaces.of_random_vector.solve(solvers.along_lowest(length))
         checks.require_negative_curvature(proposed.reduced)
