@@ -36,23 +36,8 @@ class BlockwiseOperator(SymmetricOperator):
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._layout, self._dtype, self._device = layout, dtype, device
+        super().__init__(layout, dtype, device)
         self.blocks, self.shift = tuple(blocks), shift
-
-    @property
-    def rows(self) -> Layout:
-        """The order of the parameters in flat vectors."""
-        return self._layout
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of flat vectors and matrices."""
-        return self._dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where vectors are expected, and results lie."""
-        return self._device
 
     def _product(self, v: Tensor) -> Tensor:
         columns = v.unsqueeze(1) if v.ndim == 1 else v
@@ -71,10 +56,10 @@ class BlockwiseOperator(SymmetricOperator):
             HesseMemoryError: it does not fit.
         """
         b = a if b is None else b
-        rows, columns = self._layout.slice(a), self._layout.slice(b)
+        rows, columns = self.layout.slice(a), self.layout.slice(b)
         shape = rows.stop - rows.start, columns.stop - columns.start
-        require_free(math.prod(shape) * self._dtype.itemsize, f"the block of {a!r} and {b!r}")
-        matrix = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        require_free(math.prod(shape) * self.dtype.itemsize, f"the block of {a!r} and {b!r}")
+        matrix = torch.zeros(shape, dtype=self.dtype, device=self.device)
         if a == b:
             matrix.fill_diagonal_(self.shift)
         for block in self.blocks:
@@ -138,7 +123,7 @@ class BlockwiseOperator(SymmetricOperator):
         if how not in HOW:
             raise HesseValueError(f"how: expected one of {', '.join(map(repr, HOW))}, got {how!r}")
         blocks = [_inverse_of(block, added, how) for block in self.blocks]
-        return BlockwiseOperator(self._layout, blocks, 0.0, self._dtype, self._device)
+        return BlockwiseOperator(self.layout, blocks, 0.0, self.dtype, self.device)
 
 
 def _add(block: Block, rows: slice, columns: slice, matrix: Tensor) -> None:

@@ -36,36 +36,17 @@ class MatrixOperator(LinearOperator):
             )
         if not bool(matrix.isfinite().all()):
             raise HesseValueError("matrix: has entries that are not finite (nan or inf)")
-        self.matrix = matrix.detach()
         M, N = matrix.shape
-        self._rows = rows or layout_of_vector(M)
-        self._columns = columns or (self._rows if M == N else layout_of_vector(N))
-        if (self._rows.size, self._columns.size) != (M, N):
+        rows = rows or layout_of_vector(M)
+        columns = columns or (rows if M == N else layout_of_vector(N))
+        if (rows.size, columns.size) != (M, N):
             raise HesseValueError(
-                f"rows, columns: expected layouts of {M} and {N} entries, got {self._rows.size} and"
-                f" {self._columns.size}"
+                f"rows, columns: expected layouts of {M} and {N} entries, got {rows.size} and"
+                f" {columns.size}"
             )
-        self._is_symmetric = self._rows == self._columns and torch.equal(matrix, matrix.T)
-
-    @property
-    def rows(self) -> Layout:
-        """The parts of A v."""
-        return self._rows
-
-    @property
-    def columns(self) -> Layout:
-        """The parts of v."""
-        return self._columns
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The matrix's own."""
-        return self.matrix.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the matrix lies."""
-        return self.matrix.device
+        super().__init__(rows, columns, matrix.dtype, matrix.device)
+        self.matrix = matrix.detach()
+        self._is_symmetric = rows == columns and torch.equal(matrix, matrix.T)
 
     @property
     def is_symmetric(self) -> bool:
@@ -125,41 +106,20 @@ class FunctionOperator(LinearOperator):
                 )
         if not isinstance(dtype, torch.dtype):
             raise HesseTypeError(f"dtype: expected torch.float64 or such, got {dtype!r}")
-        self._rows, self._columns = rows, columns or rows
-        self._products = product, transposed
-        self._dtype = dtype
         try:
-            self._device = torch.device(device)
+            where = torch.device(device)
         except (RuntimeError, TypeError, ValueError) as error:
             raise HesseValueError(f"device: {in_a_line(error)}") from error
-
-    @property
-    def rows(self) -> Layout:
-        """The parts of A v."""
-        return self._rows
-
-    @property
-    def columns(self) -> Layout:
-        """The parts of v."""
-        return self._columns
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """As given."""
-        return self._dtype
-
-    @property
-    def device(self) -> torch.device:
-        """As given."""
-        return self._device
+        super().__init__(rows, columns or rows, dtype, where)
+        self._products = product, transposed
 
     @property
     def is_symmetric(self) -> bool:
         """Whether the two products are one function."""
-        return self._products[0] is self._products[1] and self._rows == self._columns
+        return self._products[0] is self._products[1] and self.rows == self.columns
 
     def _product(self, v: Tensor) -> Tensor:
-        return self._called(self._products[0], "product", v, self._rows)
+        return self._called(self._products[0], "product", v, self.rows)
 
     def _transposed_product(self, u: Tensor) -> Tensor:
         transposed = self._products[1]
@@ -168,7 +128,7 @@ class FunctionOperator(LinearOperator):
                 "this operator has no transpose: give transposed= to hesse.FunctionOperator, the"
                 " product itself where the operator is symmetric"
             )
-        return self._called(transposed, "transposed", u, self._columns)
+        return self._called(transposed, "transposed", u, self.columns)
 
     def _called(
         self, function: Callable[[Tensor], Tensor], name: str, v: Tensor, parts: Layout
@@ -187,5 +147,5 @@ class FunctionOperator(LinearOperator):
                 f" {columns.shape[1]} columns, got {got}"
             )
         # Never the memory of what it was given, or of what the user keeps.
-        found = found.detach().to(self._device, self._dtype, copy=True)
+        found = found.detach().to(self.device, self.dtype, copy=True)
         return found.reshape(parts.size) if v.ndim == 1 else found

@@ -51,25 +51,30 @@ class LinearOperator(abc.ABC):
     # NumPy leaves products with an array to this class, which refuses them in its own words.
     __array_ufunc__ = None
 
+    def __init__(
+        self, rows: Layout, columns: Layout, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._rows, self._columns, self._dtype, self._device = rows, columns, dtype, device
+
     @property
-    @abc.abstractmethod
     def rows(self) -> Layout:
         """The parts of A v."""
+        return self._rows
 
     @property
-    @abc.abstractmethod
     def columns(self) -> Layout:
         """The parts of v."""
+        return self._columns
 
     @property
-    @abc.abstractmethod
     def dtype(self) -> torch.dtype:
         """The dtype of flat vectors and matrices."""
+        return self._dtype
 
     @property
-    @abc.abstractmethod
     def device(self) -> torch.device:
         """Where vectors are expected, and results lie."""
+        return self._device
 
     @abc.abstractmethod
     def _product(self, v: Tensor) -> Tensor:
@@ -250,12 +255,10 @@ class LinearOperator(abc.ABC):
 
 
 class SymmetricOperator(LinearOperator):
-    """A = Aᵀ, by its products A v."""
+    """A = Aᵀ, by its products A v; the parts of v are those of A v."""
 
-    @property
-    def columns(self) -> Layout:
-        """The parts of v, which are those of A v."""
-        return self.rows
+    def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(layout, layout, dtype, device)
 
     @property
     def is_symmetric(self) -> bool:
@@ -282,27 +285,8 @@ class Composed(LinearOperator):
     """An operator that is made of others."""
 
     def __init__(self, made: Composition) -> None:
+        super().__init__(made.rows, made.columns, made.of.dtype, made.of.device)
         self.made = made
-
-    @property
-    def rows(self) -> Layout:
-        """As it is made."""
-        return self.made.rows
-
-    @property
-    def columns(self) -> Layout:
-        """As it is made."""
-        return self.made.columns
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of what it is made of."""
-        return self.made.of.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """That of what it is made of."""
-        return self.made.of.device
 
     @property
     def is_symmetric(self) -> bool:

@@ -19,27 +19,9 @@ from hesse.process.undisturbed import undisturbed
 class ClosedFormOperator(SymmetricOperator):
     """A symmetric operator that has its inverse as another."""
 
-    def __init__(self, layout: Layout, like: Tensor) -> None:
-        self._layout, self._like = layout, like
-
     @abc.abstractmethod
     def inverse(self, damping: float = 0.0) -> "ClosedFormOperator":
         """(A + damping I)⁻¹."""
-
-    @property
-    def rows(self) -> Layout:
-        """The parts of a vector."""
-        return self._layout
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """As given."""
-        return self._like.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """As given."""
-        return self._like.device
 
 
 @final
@@ -65,7 +47,7 @@ class DiagonalOperator(ClosedFormOperator):
         self, entries: Mapping[str, Tensor] | Float[Tensor, " P"], layout: Layout | None = None
     ) -> None:
         self.entries, layout = _flat(entries, "entries", layout)
-        super().__init__(layout, self.entries)
+        super().__init__(layout, self.entries.dtype, self.entries.device)
 
     def trace(self) -> float:
         """Σ d."""
@@ -175,7 +157,7 @@ class LowRank(ClosedFormOperator):
                 f"diagonal: expected {P} entries, as vectors has rows, got {len(self.diagonal)}"
             )
         self.values, self.vectors = values.detach(), vectors.detach()
-        super().__init__(layout, self.vectors)
+        super().__init__(layout, vectors.dtype, vectors.device)
 
     @undisturbed()
     def trace(self) -> float:

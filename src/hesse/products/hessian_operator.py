@@ -19,7 +19,6 @@ from hesse.errors import (
     readable_bytes,
     require_flags,
 )
-from hesse.layout import Layout
 from hesse.linear_operators.linear_operator import SymmetricOperator
 from hesse.process.memory import available_bytes, enough_memory, require_memory
 from hesse.process.quiet import quiet
@@ -142,6 +141,7 @@ class HessianOperator(SymmetricOperator):
     """
 
     def __init__(self, cost: Cost, curved: Cost, memory: int) -> None:
+        super().__init__(cost.layout, cost.dtype, cost.device)
         # What products are taken of is another cost where the curvature has something else in
         # place of the loss.
         self.cost, self._curved, self._memory = cost, curved, memory
@@ -155,21 +155,6 @@ class HessianOperator(SymmetricOperator):
     # Programs and graphs do not travel: a copy makes them when it is first multiplied with.
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_kept"}
-
-    @property
-    def rows(self) -> Layout:
-        """The order of the parameters in flat vectors."""
-        return self.cost.layout
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of flat vectors and matrices."""
-        return self.cost.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where vectors are expected, and results lie."""
-        return self.cost.device
 
     @property
     def bytes(self) -> int:

@@ -102,29 +102,9 @@ class JacobianOperator(LinearOperator):
                 "cost: it predicts nothing, being a function of its parameters made by"
                 " Cost.from_function; make it with hesse.Cost(model, loss, data)"
             )
+        super().__init__(_layout_of_predictions(cost), cost.layout, cost.dtype, cost.device)
         self.cost = cost
         self.certificate: Certificate | None = None
-        self._rows = _layout_of_predictions(cost)
-
-    @property
-    def rows(self) -> Layout:
-        """The parts of the predictions."""
-        return self._rows
-
-    @property
-    def columns(self) -> Layout:
-        """The parameters."""
-        return self.cost.layout
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of flat vectors and matrices."""
-        return self.cost.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where vectors are expected, and results lie."""
-        return self.cost.device
 
     def _dtype_of(self, name: str) -> torch.dtype:
         known = self.cost.parameters.get(name)
@@ -136,7 +116,7 @@ class JacobianOperator(LinearOperator):
         columns = v.reshape(len(v), -1).T
         named = self.columns.unflatten(columns)
         tangents = [named[name].to(p.dtype) for name, p in self.cost.parameters.items()]
-        found = columns.new_zeros(len(columns), self._rows.size)
+        found = columns.new_zeros(len(columns), self.rows.size)
         for function, theta, places in self._by_batch():
             linear = DoubleBackward().first(function, theta)
             parts = _mapped(linear.pushforward, tangents)
@@ -165,7 +145,7 @@ class JacobianOperator(LinearOperator):
         """The predictions of every batch as a function of θ, and which rows the tensors of its
         value are."""
         theta = list(self.cost.parameters.values())
-        ends = [self._rows.offsets[name] for name in self._rows.names]
+        ends = [self.rows.offsets[name] for name in self.rows.names]
 
         def places(value: Tensors) -> list[slice]:
             starts = tuple(ends)

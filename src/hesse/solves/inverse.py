@@ -7,7 +7,6 @@ from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import HesseValueError
-from hesse.layout import Layout
 from hesse.linear_operators.linear_operator import LinearOperator, SymmetricOperator
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.memory import enough_memory
@@ -66,22 +65,9 @@ class InverseOperator(SymmetricOperator):
     """A⁻¹, a solve for each product."""
 
     def __init__(self, solver: Solver) -> None:
+        A = solver.system.operator
+        super().__init__(A.rows, A.dtype, A.device)
         self._solver = solver
-
-    @property
-    def rows(self) -> Layout:
-        """Those of A."""
-        return self._solver.system.operator.rows
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of A."""
-        return self._solver.system.operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """That of A."""
-        return self._solver.system.operator.device
 
     def _dtype_of(self, name: str) -> torch.dtype:
         return self._solver.system.operator._dtype_of(name)

@@ -144,22 +144,8 @@ class BlockInverse(SymmetricOperator):
     """The inverse of a block-diagonal matrix, by the Cholesky factors of its blocks."""
 
     def __init__(self, layout: Layout, factors: list[Tensor]) -> None:
-        self._layout, self._factors = layout, factors
-
-    @property
-    def rows(self) -> Layout:
-        """The parts of a vector, one for each block."""
-        return self._layout
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the factors."""
-        return self._factors[0].dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the factors lie."""
-        return self._factors[0].device
+        super().__init__(layout, factors[0].dtype, factors[0].device)
+        self._factors = factors
 
     def _product(self, v: Tensor) -> Tensor:
         columns = v.unsqueeze(1) if v.ndim == 1 else v
