@@ -161,6 +161,14 @@ def test_a_function_that_is_none(product: Any, text: str) -> None:
         _ = hesse.FunctionOperator(product, PARTS) @ torch.ones(P)
 
 
+def test_an_error_of_hesse_within_a_function_stays_what_it_is() -> None:
+    def product(v: torch.Tensor) -> torch.Tensor:
+        return SYMMETRIC["a.x"] @ v
+
+    with pytest.raises(HesseKeyError, match=r"^no parameter is named 'a.x'"):
+        _ = hesse.FunctionOperator(product, PARTS) @ torch.ones(P)
+
+
 def test_without_a_transpose() -> None:
     A = hesse.FunctionOperator(lambda v: v, PARTS)
     for product in (lambda: torch.ones(P) @ A, lambda: A.T @ torch.ones(P)):

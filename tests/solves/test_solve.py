@@ -4,6 +4,7 @@ that make a method fail, which it has to say."""
 import contextlib
 import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from torch import Tensor
 
 import hesse
 from cases import CASES, cost_of
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import HesseFileError, HesseTypeError, HesseValueError
 from hesse.linear_operators.given import MatrixOperator
-from hesse.solves.preconditioners import WORDS
+from hesse.solves.preconditioners import WORDS, Asked, preconditioner_of
 from hesse.solves.solve import METHODS
 from reference import expected_hessian
 
@@ -343,6 +344,28 @@ def test_preconditioners_of_a_matrix_save_products() -> None:
     assert exact.converged and exact.products == 2
     inverse = hesse.inverse(SPECTRA["definite"])
     assert hesse.solve(SPECTRA["definite"], b, method="cg", preconditioner=inverse).products <= 4
+
+
+@pytest.mark.parametrize("word", ["diagonal", "block_diagonal"])
+def test_preconditioners_of_a_hessian_in_blocks(word: str, tmp_path: Path) -> None:
+    layout, S, b = hesse.Layout(("a", "b"), ((10,), (10,))), SPECTRA["definite"], drawn(20)
+    places = {name: layout.slice(name) for name in layout.names}
+    pairs = [("a", "a"), ("a", "b"), ("b", "b")]
+    blocks = hesse.BlockHessian(layout, blocks={(i, j): S[places[i], places[j]] for i, j in pairs})
+    of_matrix = preconditioner_of(word, Asked(MatrixOperator(S, layout), 0.1, None))
+    path = tmp_path / "h.zarr"
+    blocks.save(path)
+    stored = hesse.load(path)
+    for H in (blocks, stored, hesse.as_operator(stored)):
+        of_blocks = preconditioner_of(word, Asked(hesse.as_operator(H), 0.1, None))
+        assert of_matrix and of_blocks and torch.equal(of_blocks.dense(), of_matrix.dense())
+        found = hesse.solve(H, b, preconditioner=word, tolerance=1e-12)
+        assert found.method == "minres" and found.converged
+        assert relative(found.vector, torch.linalg.solve(S, b)) < 1e-10
+    tile = next(part for part in (path / "a" / "b" / "c").rglob("*") if part.is_file())
+    tile.write_bytes(bytes(byte ^ 1 for byte in tile.read_bytes()))
+    with pytest.raises(HesseFileError, match=r"^load: .* of the block \('a', 'b'\) .* is damaged"):
+        hesse.solve(hesse.load(path), b, preconditioner=word)
 
 
 @pytest.mark.parametrize("word", ["diagonal", "block_diagonal"])

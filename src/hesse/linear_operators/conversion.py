@@ -10,7 +10,7 @@ from torch import Tensor
 from hesse.cost import Cost
 from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.linear_operators.given import FunctionOperator, MatrixOperator
+from hesse.linear_operators.given import BlocksOperator, FunctionOperator, MatrixOperator
 from hesse.linear_operators.linear_operator import LinearOperator
 from hesse.linear_operators.vectors import layout_of_vector
 from hesse.matrix.block_hessian import BlockHessian
@@ -50,7 +50,8 @@ def as_operator(what: Any, *, curvature: str | Curvature | None = None) -> Linea
     if isinstance(what, LinearOperator):
         return what
     if isinstance(what, BlockHessian):
-        return _of_hessian(what)
+        whole = what.matrix
+        return BlocksOperator(what) if whole is None else MatrixOperator(whole, what.layout)
     if isinstance(what, Tensor):
         return MatrixOperator(what)
     if isinstance(what, np.ndarray) and what.dtype.kind == "f":
@@ -62,19 +63,6 @@ def as_operator(what: Any, *, curvature: str | Curvature | None = None) -> Linea
         f" LinearOperator, got {type(what).__name__}; for a product of your own there is"
         " hesse.FunctionOperator"
     )
-
-
-def _of_hessian(H: BlockHessian) -> LinearOperator:
-    if H.matrix is not None:
-        return MatrixOperator(H.matrix, H.layout)
-    if not (H.is_complete or H.is_block_diagonal):
-        raise HesseValueError(
-            f"what: this Hessian holds {len(H.pairs)} blocks, neither all nor the diagonal ones;"
-            " hesse.hessian(cost) without pairs= holds all"
-        )
-    # A method of the Hessian travels with it.
-    product = H.__matmul__
-    return FunctionOperator(product, H.layout, transposed=product, dtype=H.dtype, device=H.device)
 
 
 def _of_scipy(what: Any) -> LinearOperator:

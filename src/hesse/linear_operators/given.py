@@ -1,4 +1,4 @@
-"""Operators of what a user has: a matrix, SciPy's operators, a product of one's own."""
+"""Operators of what a user has: a matrix, a Hessian in blocks, a product of one's own."""
 
 from collections.abc import Callable
 from typing import final
@@ -7,10 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError, in_a_line, require_instance
+from hesse.errors import (
+    HesseError,
+    HesseTypeError,
+    HesseValueError,
+    in_a_line,
+    require_instance,
+)
 from hesse.layout import Layout
-from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.linear_operators.linear_operator import LinearOperator, SymmetricOperator
 from hesse.linear_operators.vectors import layout_of_vector
+from hesse.matrix.block_hessian import BlockHessian
 
 
 @final
@@ -62,6 +69,30 @@ class MatrixOperator(LinearOperator):
 
     def _transposed_product(self, u: Tensor) -> Tensor:
         return self.matrix.T @ u
+
+
+@final
+class BlocksOperator(SymmetricOperator):
+    """A Hessian that is held in blocks, all or those on the diagonal, in memory or on a disk.
+
+    Args:
+        hessian: it is not copied, and of one on a disk a product reads every tile.
+
+    Raises:
+        HesseValueError: it holds some other blocks.
+    """
+
+    def __init__(self, hessian: BlockHessian) -> None:
+        if not (hessian.is_complete or hessian.is_block_diagonal):
+            raise HesseValueError(
+                f"what: this Hessian holds {len(hessian.pairs)} blocks, neither all nor the"
+                " diagonal ones; hesse.hessian(cost) without pairs= holds all"
+            )
+        super().__init__(hessian.layout, hessian.dtype, hessian.device)
+        self.hessian = hessian
+
+    def _product(self, v: Tensor) -> Tensor:
+        return (self.hessian @ v).detach()
 
 
 @final
@@ -137,6 +168,9 @@ class FunctionOperator(LinearOperator):
         try:
             # Its own to write over.
             found = function(columns.clone())
+        except HesseError:
+            # It says already what to do.
+            raise
         except Exception as error:
             raise HesseValueError(f"{name}: failed with {in_a_line(error)}") from error
         expected = (parts.size, columns.shape[1])

@@ -12,10 +12,11 @@ from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.kronecker.kfac import kfac
 from hesse.layout import Layout
-from hesse.linear_operators.given import MatrixOperator
+from hesse.linear_operators.given import BlocksOperator, MatrixOperator
 from hesse.linear_operators.linear_operator import LinearOperator, SymmetricOperator
 from hesse.linear_operators.low_rank import DiagonalOperator
 from hesse.matrix import eigensolver
+from hesse.matrix.block_hessian import BlockHessian
 
 # Of K-FAC's mean eigenvalue: the least damping of a preconditioner.
 _FLOOR = 1e-4
@@ -65,12 +66,13 @@ def preconditioner_of(given: Any, asked: Asked) -> LinearOperator | None:
 
 def _diagonal(asked: Asked) -> LinearOperator:
     """1 / (|d| + damping), d the diagonal."""
+    layout = asked.operator.rows
     if asked.cost is not None:
-        entries = asked.cost.layout.flatten(diagonal(asked.cost, curvature=asked.cost.curvature))
+        parts = diagonal(asked.cost, curvature=asked.cost.curvature)
     else:
-        entries = _matrix(asked, "diagonal").diagonal()
-    entries = entries.to(asked.operator.dtype)
-    return DiagonalOperator(1 / (_floored(entries.abs()) + asked.damping), asked.operator.rows)
+        parts = _held(asked, "diagonal").diagonal()
+    entries = layout.flatten(parts).to(asked.operator.dtype)
+    return DiagonalOperator(1 / (_floored(entries.abs()) + asked.damping), layout)
 
 
 def _block_diagonal(asked: Asked) -> LinearOperator:
@@ -78,12 +80,10 @@ def _block_diagonal(asked: Asked) -> LinearOperator:
     layout = asked.operator.rows
     if asked.cost is not None:
         H = hessian(asked.cost, block_diagonal=True, curvature=asked.cost.curvature)
-        blocks = [H.flat(name, name) for name in layout.names]
     else:
-        matrix = _matrix(asked, "block_diagonal")
-        blocks = [matrix[layout.slice(name), layout.slice(name)] for name in layout.names]
-    factors = [_factor(block.to(asked.operator.dtype), asked.damping) for block in blocks]
-    return BlockInverse(layout, factors)
+        H = _held(asked, "block_diagonal")
+    blocks = (H.flat(name, name).to(asked.operator.dtype) for name in layout.names)
+    return BlockInverse(layout, [_factor(block, asked.damping) for block in blocks])
 
 
 def _kfac(asked: Asked) -> LinearOperator:
@@ -111,14 +111,18 @@ WORDS: dict[str, Callable[[Asked], LinearOperator]] = {
 }
 
 
-def _matrix(asked: Asked, word: str) -> Tensor:
-    if not isinstance(asked.operator, MatrixOperator):
-        raise HesseValueError(
-            f"preconditioner: {word!r} is taken of a cost, of its operator or of a matrix, and this"
-            f" is a {type(asked.operator).__name__}, of which only products are known; give an"
-            " operator that comes near its inverse"
-        )
-    return asked.operator.matrix
+def _held(asked: Asked, word: str) -> BlockHessian:
+    """The matrix by its blocks, where these are there."""
+    operator = asked.operator
+    if isinstance(operator, BlocksOperator):
+        return operator.hessian
+    if isinstance(operator, MatrixOperator):
+        return BlockHessian(operator.rows, matrix=operator.matrix)
+    raise HesseValueError(
+        f"preconditioner: {word!r} is taken of a cost, of its operator or of a matrix, and this"
+        f" is a {type(operator).__name__}, of which only products are known; give an operator that"
+        " comes near its inverse"
+    )
 
 
 def _floored(sizes: Tensor) -> Tensor:

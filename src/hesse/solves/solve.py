@@ -18,7 +18,7 @@ from hesse.errors import (
 )
 from hesse.exact.hessian import hessian
 from hesse.linear_operators.conversion import as_operator
-from hesse.linear_operators.given import MatrixOperator
+from hesse.linear_operators.given import BlocksOperator, MatrixOperator
 from hesse.linear_operators.linear_operator import LinearOperator
 from hesse.linear_operators.low_rank import ClosedFormOperator
 from hesse.linear_operators.vectors import (
@@ -28,7 +28,6 @@ from hesse.linear_operators.vectors import (
     require_columns,
     require_vector,
 )
-from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.memory import enough_memory
 from hesse.process.undisturbed import undisturbed
 from hesse.products.hessian_operator import HessianOperator
@@ -246,14 +245,12 @@ def dense_operator(what: Any, curvature: str | Curvature | None) -> LinearOperat
     cost = _cost_of(what, curvature)
     if cost is not None:
         return as_operator(hessian(cost, curvature=cost.curvature))
-    if isinstance(what, BlockHessian) and what.is_complete:
-        return MatrixOperator(what.dense(), what.layout)
     operator = as_operator(what, curvature=curvature)
-    return (
-        operator
-        if isinstance(operator, MatrixOperator)
-        else MatrixOperator(operator.dense(), operator.rows, operator.columns)
-    )
+    if isinstance(operator, MatrixOperator):
+        return operator
+    if isinstance(operator, BlocksOperator) and operator.hessian.is_complete:
+        return MatrixOperator(operator.hessian.dense(), operator.rows)
+    return MatrixOperator(operator.dense(), operator.rows, operator.columns)
 
 
 def _cost_of(what: Any, curvature: str | Curvature | None) -> Cost | None:

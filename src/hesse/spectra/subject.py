@@ -19,7 +19,7 @@ from hesse.exact.plan import Plan
 from hesse.exact.planning import plan
 from hesse.layout import Layout
 from hesse.linear_operators.conversion import as_operator
-from hesse.linear_operators.given import MatrixOperator
+from hesse.linear_operators.given import BlocksOperator, MatrixOperator
 from hesse.linear_operators.linear_operator import LinearOperator
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.memory import enough_memory
@@ -227,7 +227,7 @@ def subject(
     M, N = found.shape
     if M != N or not (found.is_symmetric or _seems_symmetric(found)):
         raise _not_symmetric(f"{M} x {N}" if M != N else "of which uᵀ A v is not vᵀ A u")
-    blocks = what if isinstance(what, BlockHessian) else None
+    blocks = found.hessian if isinstance(found, BlocksOperator) else None
     return Subject(found.layout, lambda: found, blocks=blocks)
 
 
