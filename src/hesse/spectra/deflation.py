@@ -24,9 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.process.memory import available_bytes
 from hesse.process.progress import StatusLine
-from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, random_vectors, student
+from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, random_vectors, room, student
 from hesse.spectra.basis import Basis
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.products import Products
@@ -126,8 +125,7 @@ class _Deflated:
         self._form, self._product, self._accuracy, self._size = form, product, accuracy, size
         self._random = accuracy.generator()
         like = product.like.new_empty(size)
-        room = available_bytes(like.device) // 2 if accuracy.memory is None else accuracy.memory
-        held = room // max(1, size * like.itemsize) - _BESIDE
+        held = room(accuracy.memory, like.device) // max(1, size * like.itemsize) - _BESIDE
         self._most = max(0, min(held, _MOST_STEPS, size - LEAST_PROBES))
         self._basis = Basis(like, min(self._most, _MOST_STEPS))
         # Drawn before the basis is, which does not depend on them.
@@ -141,10 +139,9 @@ class _Deflated:
         """Whether a step is likely to save more probes than it costs."""
         if self._basis.count >= self._most or self._product.left <= 1:
             return False
-        missing = self._missing()
+        missing, target = self._missing_and_target()
         if missing <= 0 or len(self._gains) < _WINDOW:
             return missing > _WINDOW
-        target = self._target
         saved = 2 * sum(self._gains[-_WINDOW:]) / _WINDOW / target**2 if target > 0 else math.inf
         return saved > 1
 
@@ -175,7 +172,8 @@ class _Deflated:
 
     def wanted(self) -> int:
         """How many probes to take next."""
-        return max(0, math.ceil(min(self._missing(), self._product.left, _TOGETHER)))
+        missing, _ = self._missing_and_target()
+        return max(0, math.ceil(min(missing, self._product.left, _TOGETHER)))
 
     def value_and_error(self) -> tuple[float, float]:
         """In units."""
@@ -187,13 +185,13 @@ class _Deflated:
     def estimate(self) -> Estimate:
         """What was found."""
         value, error = self.value_and_error()
-        unit = self._unit
-        probes, steps = len(self._samples().forms), self._basis.count
+        unit, target = self._unit, self._target(value)
+        probes, steps = self._count, self._basis.count
         notes = ()
-        if error > self._target * (1 + 1e-9):
+        if error > target * (1 + 1e-9):
             notes = (
                 f"{self._product.count} products did not do for a standard error of"
-                f" {unit * self._target:.2g}; products= allows more",
+                f" {unit * target:.2g}; products= allows more",
             )
         how = f"by {probes} probes" + (f" beside {steps} of Lanczos' steps" if steps else "")
         return Estimate(unit * value, unit * error, self._product.count, how, notes=notes)
@@ -203,19 +201,23 @@ class _Deflated:
         return math.prod([self._product.unit] * self._form.power)
 
     @property
-    def _target(self) -> float:
-        """The standard error to reach, in units."""
+    def _count(self) -> int:
+        """How many probes there are."""
+        return LEAST_PROBES + sum(len(part.forms) for part in self._later)
+
+    def _target(self, value: float) -> float:
+        """The standard error to reach for this value, both in units."""
         if self._accuracy.error is not None:
             return self._accuracy.error / self._unit
-        return self._accuracy.target(self.value_and_error()[0])
+        return self._accuracy.target(value)
 
-    def _missing(self) -> float:
-        """How many probes more it takes by what is seen of their variance."""
-        error, target = self.value_and_error()[1], self._target
-        count = LEAST_PROBES + sum(len(part.forms) for part in self._later)
+    def _missing_and_target(self) -> tuple[float, float]:
+        """How many probes more it takes by what is seen of their variance, for which error."""
+        value, error = self.value_and_error()
+        target, count = self._target(value), self._count
         if error <= target:
-            return 0
-        return count * (error / target) ** 2 - count if target > 0 else math.inf
+            return 0, target
+        return count * (error / target) ** 2 - count if target > 0 else math.inf, target
 
     def _samples(self) -> Samples:
         """All of them."""

@@ -20,10 +20,10 @@ from hesse.errors import (
 )
 from hesse.layout import Layout
 from hesse.matrix.eigensolver import eigh
-from hesse.process.memory import available_bytes, enough_memory, require_memory
+from hesse.process.memory import enough_memory, require_memory
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
-from hesse.spectra.accuracy import random_vectors, require_seed
+from hesse.spectra.accuracy import random_vectors, require_seed, room
 from hesse.spectra.lanczos import Lanczos, Which, wanted
 from hesse.spectra.products import Products
 from hesse.spectra.subject import ROWS, Matrix, Subject, answered
@@ -286,8 +286,7 @@ def _searched(
         first, drawn = first[product.places], drawn[product.places]
     if beginning is not None and product.places is not None:
         beginning = beginning[:, product.places]
-    room = available_bytes(first.device) // 2 if memory is None else memory
-    most = _held(first, k, room)
+    most = _held(first, k, room(memory, first.device))
     if beginning is None:
         # What was drawn has a part along every eigenvector, its product more of the large ones.
         beginning = drawn + first * (drawn.norm() / (first.norm() or 1.0))
@@ -355,19 +354,20 @@ def _rows_that_matter(product: Float[Tensor, " P"], k: int) -> Tensor | None:
     return nonzero.nonzero()[:, 0]
 
 
-def _held(like: Float[Tensor, " S"], k: int, room: int) -> int:
-    """How many vectors are held."""
+def _held(like: Float[Tensor, " S"], k: int, allowed: int) -> int:
+    """How many vectors are held, in so many bytes."""
     size = len(like)
     each = max(1, size * like.itemsize)
     factor, more = _HELD
     # Beside them are what is multiplied, and its product.
-    most = min(factor * k + more, room // each - _BESIDE)
+    most = min(factor * k + more, allowed // each - _BESIDE)
     if most >= size:
         return size + 1
     if most < k + _BESIDE:
         raise HesseMemoryError(
             f"memory: {k} eigenpairs take {k + 2 * _BESIDE} vectors of {readable_bytes(each)}, and"
-            f" {readable_bytes(room)} are there for them; ask for fewer, or give more with memory="
+            f" {readable_bytes(allowed)} are there for them; ask for fewer, or give more with"
+            " memory="
         )
     return most
 

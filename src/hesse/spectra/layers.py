@@ -9,10 +9,10 @@ from hesse.plot.layers import Layer, Layers
 from hesse.process.memory import enough_memory
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import Accuracy
-from hesse.spectra.deflation import TRACE, estimated
 from hesse.spectra.eigenpairs import eigenpairs_of
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Subject, subject
+from hesse.spectra.trace import trace_of
 
 # Of the largest eigenvalue: four digits of a table.
 _TOLERANCE = 1e-4
@@ -77,12 +77,7 @@ def layers(
 
 
 def _row(name: str, part: Subject, accuracy: Accuracy) -> Layer:
-    diagonal = part.diagonal()
-    if diagonal is not None:
-        total = sum(float(entries.double().sum()) for entries in diagonal.values())
-        trace = Estimate(total, how="of the diagonal", exact=True)
-    else:
-        trace = estimated(TRACE, part.products(accuracy.products), part.size, accuracy)
+    trace = trace_of(part, "auto", accuracy)
     if part.matrix is not None:
         values = eigvalsh(part.matrix.entries)
         largest = Estimate(

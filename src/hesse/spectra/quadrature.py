@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.process.memory import available_bytes
 from hesse.process.progress import StatusLine
 from hesse.spectra.accuracy import (
     LEAST_PROBES,
     Accuracy,
     mean_and_error,
     random_vectors,
+    room,
 )
 from hesse.spectra.basis import Basis
 from hesse.spectra.estimate import Estimate
@@ -70,8 +70,8 @@ def tridiagonals(product: Products, g: Float[Tensor, " P"], most: int) -> Iterat
 
 def held_steps(size: int, like: Tensor, memory: int | None) -> int:
     """How many steps there is the memory for."""
-    room = available_bytes(like.device) // 2 if memory is None else memory
-    return max(2, min(size, _STEPS, room // max(1, size * like.itemsize) - _BESIDE))
+    held = room(memory, like.device) // max(1, size * like.itemsize) - _BESIDE
+    return max(2, min(size, _STEPS, held))
 
 
 def spectral_sum(

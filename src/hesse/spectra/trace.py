@@ -61,14 +61,19 @@ def trace(
     require_method(method)
 
     def answer(subject: Subject) -> Estimate:
-        if method != "estimate":
-            diagonal = subject.diagonal(method == "exact")
-            if diagonal is not None:
-                value = sum(float(part.double().sum()) for part in diagonal.values())
-                return Estimate(value, how="of the diagonal", exact=True)
-        return estimated(TRACE, subject.products(products), subject.size, accuracy)
+        return trace_of(subject, method, accuracy)
 
     return answered(what, curvature, by, memory, answer)
+
+
+def trace_of(subject: Subject, method: Method, accuracy: Accuracy) -> Estimate:
+    """That of what is asked about, of arguments that are checked."""
+    if method != "estimate":
+        diagonal = subject.diagonal(method == "exact")
+        if diagonal is not None:
+            value = sum(float(part.double().sum()) for part in diagonal.values())
+            return Estimate(value, how="of the diagonal", exact=True)
+    return estimated(TRACE, subject.products(accuracy.products), subject.size, accuracy)
 
 
 @overload
