@@ -1,6 +1,6 @@
 """The condition number."""
 
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import torch
 
@@ -13,16 +13,21 @@ from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import require_seed
 from hesse.spectra.eigenpairs import eigenpairs_of
 from hesse.spectra.estimate import Estimate
-from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
+from hesse.spectra.subject import Method, Options, Subject, answered, chosen_matrix, require_method
+
+
+class _Options(Options, total=False):
+    method: Method
+    products: int
 
 
 @overload
 def condition_number(
-    what: Any, damping: float = 0.0, *, by: None = None, **options: Any
+    what: Any, damping: float = 0.0, *, by: None = None, **options: Unpack[_Options]
 ) -> Estimate: ...
 @overload
 def condition_number(
-    what: Any, damping: float = 0.0, *, by: str, **options: Any
+    what: Any, damping: float = 0.0, *, by: str, **options: Unpack[_Options]
 ) -> dict[str, Estimate]: ...
 @undisturbed()
 def condition_number(

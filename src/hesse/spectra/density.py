@@ -1,7 +1,7 @@
 """The density of the eigenvalues."""
 
 import math
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
@@ -21,17 +21,24 @@ from hesse.spectra.accuracy import (
     require_seed,
 )
 from hesse.spectra.quadrature import Rule, held_steps, tridiagonals
-from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
+from hesse.spectra.subject import Method, Options, Subject, answered, chosen_matrix, require_method
 
 # Points of the curve; the kernel's width, as a part of the spectrum's, and how many widths it goes
 # on beyond.
 _POINTS, _WIDTH, _BEYOND = 512, 0.01, 4
 
 
+class _Options(Options, total=False):
+    probes: int
+    steps: int
+    width: float | None
+    method: Method
+
+
 @overload
-def density(what: Any, *, by: None = None, **options: Any) -> Density: ...
+def density(what: Any, *, by: None = None, **options: Unpack[_Options]) -> Density: ...
 @overload
-def density(what: Any, *, by: str, **options: Any) -> dict[str, Density]: ...
+def density(what: Any, *, by: str, **options: Unpack[_Options]) -> dict[str, Density]: ...
 @undisturbed()
 def density(
     what: Any,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, final, get_args, overload
+from typing import Any, Unpack, final, get_args, overload
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import random_vectors, require_seed, room
 from hesse.spectra.lanczos import Lanczos, Which, wanted
 from hesse.spectra.products import Products
-from hesse.spectra.subject import ROWS, Matrix, Subject, answered
+from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
 
 # Vectors that are held, where there is the memory: beyond so many they save no products.
 _HELD = 4, 40
@@ -109,13 +109,19 @@ class Eigenpairs:
         return "\n".join([*lines, *self.notes])
 
 
+class _Options(Options, total=False):
+    tolerance: float
+    start: Eigenpairs | Tensor | None
+    products: int | None
+
+
 @overload
 def eigenpairs(
-    what: Any, k: int = 1, which: Which = "largest", *, by: None = None, **options: Any
+    what: Any, k: int = 1, which: Which = "largest", *, by: None = None, **options: Unpack[_Options]
 ) -> Eigenpairs: ...
 @overload
 def eigenpairs(
-    what: Any, k: int = 1, which: Which = "largest", *, by: str, **options: Any
+    what: Any, k: int = 1, which: Which = "largest", *, by: str, **options: Unpack[_Options]
 ) -> dict[str, Eigenpairs]: ...
 @undisturbed()
 def eigenpairs(

@@ -2,7 +2,7 @@
 the data decide."""
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -14,13 +14,24 @@ from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import Accuracy
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.quadrature import spectral_sum
-from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
+from hesse.spectra.subject import (
+    EstimateOptions,
+    Method,
+    Subject,
+    answered,
+    chosen_matrix,
+    require_method,
+)
 
 
 @overload
-def logdet(what: Any, damping: float = 0.0, *, by: None = None, **options: Any) -> Estimate: ...
+def logdet(
+    what: Any, damping: float = 0.0, *, by: None = None, **options: Unpack[EstimateOptions]
+) -> Estimate: ...
 @overload
-def logdet(what: Any, damping: float = 0.0, *, by: str, **options: Any) -> dict[str, Estimate]: ...
+def logdet(
+    what: Any, damping: float = 0.0, *, by: str, **options: Unpack[EstimateOptions]
+) -> dict[str, Estimate]: ...
 @undisturbed()
 def logdet(
     what: Any,
@@ -73,11 +84,11 @@ def logdet(
 
 @overload
 def effective_dimension(
-    what: Any, damping: float, *, by: None = None, **options: Any
+    what: Any, damping: float, *, by: None = None, **options: Unpack[EstimateOptions]
 ) -> Estimate: ...
 @overload
 def effective_dimension(
-    what: Any, damping: float, *, by: str, **options: Any
+    what: Any, damping: float, *, by: str, **options: Unpack[EstimateOptions]
 ) -> dict[str, Estimate]: ...
 @undisturbed()
 def effective_dimension(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
-from typing import Any, Literal, TypeVar, final, get_args
+from typing import Any, Literal, TypedDict, TypeVar, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,24 @@ _PRODUCTS = 100
 ROWS = 2000
 # Operations of a product, for each parameter and sample: twice a gradient's.
 _OPERATIONS = 12
+
+
+class Options(TypedDict, total=False):
+    """What can be said of every answer that is searched for by products."""
+
+    curvature: str | Curvature
+    seed: int
+    memory: int | None
+    progress: bool | None
+
+
+class EstimateOptions(Options, total=False):
+    """And of an estimate."""
+
+    error: float | None
+    relative_error: float | None
+    method: Method
+    products: int
 
 
 @final

@@ -1,19 +1,26 @@
 """The trace of a symmetric matrix, and its squared norm."""
 
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from hesse.curvatures.curvature import Curvature
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import Accuracy
 from hesse.spectra.deflation import SQUARED_NORM, TRACE, estimated
 from hesse.spectra.estimate import Estimate
-from hesse.spectra.subject import Method, Subject, answered, chosen_matrix, require_method
+from hesse.spectra.subject import (
+    EstimateOptions,
+    Method,
+    Subject,
+    answered,
+    chosen_matrix,
+    require_method,
+)
 
 
 @overload
-def trace(what: Any, *, by: None = None, **options: Any) -> Estimate: ...
+def trace(what: Any, *, by: None = None, **options: Unpack[EstimateOptions]) -> Estimate: ...
 @overload
-def trace(what: Any, *, by: str, **options: Any) -> dict[str, Estimate]: ...
+def trace(what: Any, *, by: str, **options: Unpack[EstimateOptions]) -> dict[str, Estimate]: ...
 @undisturbed()
 def trace(
     what: Any,
@@ -77,9 +84,11 @@ def trace_of(subject: Subject, method: Method, accuracy: Accuracy) -> Estimate:
 
 
 @overload
-def squared_norm(what: Any, *, by: None = None, **options: Any) -> Estimate: ...
+def squared_norm(what: Any, *, by: None = None, **options: Unpack[EstimateOptions]) -> Estimate: ...
 @overload
-def squared_norm(what: Any, *, by: str, **options: Any) -> dict[str, Estimate]: ...
+def squared_norm(
+    what: Any, *, by: str, **options: Unpack[EstimateOptions]
+) -> dict[str, Estimate]: ...
 @undisturbed()
 def squared_norm(
     what: Any,
