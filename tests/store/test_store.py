@@ -21,7 +21,7 @@ import hesse
 from hesse.exact import panel_sums
 from hesse.exact.planning import TiledWork
 from hesse.plot.heat_map import HeatMap
-from hesse.store import archive
+from hesse.store import archive, on_disk
 from hesse.store.archive import Archive, written_alone
 from store.kills import MEMORY, check_kills, tiles
 from store.kills import cost as asked
@@ -212,9 +212,12 @@ def test_other_blocks_and_curvatures(
 
 
 def test_names_that_are_no_paths(tmp_path: Path) -> None:
-    u = {"a/b": torch.ones(3).double(), "..": torch.ones(2).double(), "": torch.ones(()).double()}
+    # Among them those of the files that the format keeps beside what it holds.
+    names = ("a/b", "..", "zarr.json", ".zgroup")
+    u = {name: torch.ones(k + 1).double() for k, name in enumerate(names)}
+    u[""] = torch.ones(()).double()
     cost = hesse.Cost.from_function(
-        lambda p: p["a/b"].sum() * p[".."].square().sum() * p[""] ** 3, u
+        lambda p: p[""] ** 3 * sum(p[name].sum() * p[".."].square().sum() for name in names), u
     )
     H = hesse.hessian(cost, out=tmp_path / "h.zarr")
     assert close(H.dense(), hesse.hessian(cost).dense())
@@ -245,12 +248,12 @@ def test_an_interrupted_store_says_so_and_goes_on(
     path, written = tmp_path / "h.zarr", 0
     write = Archive.write
 
-    def fails(self: Archive, *arguments: Any) -> None:
+    def fails(self: Archive, *arguments: Any) -> float:
         nonlocal written
         written += 1
         if written == 40:
             raise KeyboardInterrupt
-        write(self, *arguments)
+        return write(self, *arguments)
 
     monkeypatch.setattr(Archive, "write", fails)
     with pytest.raises(KeyboardInterrupt):
@@ -271,9 +274,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The tiles that are written from now on."""
     made, write = [], Archive.write
 
-    def counting(self: Archive, tile: Any, values: Tensor) -> None:
+    def counting(self: Archive, tile: Any, values: Tensor) -> float:
         made.append(tile)
-        write(self, tile, values)
+        return write(self, tile, values)
 
     monkeypatch.setattr(Archive, "write", counting)
     return made
@@ -351,6 +354,64 @@ def test_another_cost_is_refused(whole: Path, cost: hesse.Cost) -> None:
         with pytest.raises(hesse.HesseError, match=f"another cost: .*{said}"):
             hesse.hessian(other, out=whole, **options)
     assert tiles(whole) == before
+
+
+def test_what_cannot_be_read_is_not_saved_in_part(copy: Path, tmp_path: Path) -> None:
+    held = hesse.load(copy)
+    flip(copy / "0.weight" / "2.weight" / "c" / "1" / "0")
+    with pytest.raises(hesse.HesseError, match="is damaged: its checksum"):
+        held.save(tmp_path / "again.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.zarr"]
+
+
+@pytest.mark.parametrize("name", ["h.zarr/", "H.ZARR", "h.zarr/."])
+def test_a_store_by_its_ending(name: str, expected: hesse.BlockHessian, tmp_path: Path) -> None:
+    expected.save(f"{tmp_path}/{name}")
+    assert [path.is_dir() for path in tmp_path.iterdir()] == [True]
+    assert torch.equal(hesse.load(f"{tmp_path}/{name}").dense(), expected.dense())
+
+
+@pytest.mark.parametrize("memory", [0, -1])
+def test_no_memory_for_a_store_that_is_there(memory: int, whole: Path, cost: hesse.Cost) -> None:
+    with pytest.raises(hesse.HesseError, match="memory: expected a number of bytes"):
+        hesse.hessian(cost, out=whole, memory=memory)
+
+
+def test_it_goes_on_in_the_memory_that_there_is(
+    copy: Path, cost: hesse.Cost, expected: hesse.BlockHessian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest, of = [], panel_sums.PanelSums.of
+
+    def measured(self: panel_sums.PanelSums, panel: Any) -> Any:
+        largest.append(sum(strip.entries for strip in panel))
+        return of(self, panel)
+
+    monkeypatch.setattr(panel_sums.PanelSums, "of", measured)
+    for memory in (None, MEMORY // 4):
+        shutil.rmtree(copy / "0.weight" / "0.weight" / "c")
+        H = hesse.hessian(cost, out=copy, memory=memory)
+        assert close(H.dense(), expected.dense())
+        most, largest[:] = max(largest), []
+        assert most <= (memory or MEMORY) // 4 // 8
+
+
+def test_two_begin_at_once(
+    whole: Path, cost: hesse.Cost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, of = tmp_path / "h.zarr", on_disk.fingerprint
+
+    def slow(asked: hesse.Cost) -> dict[str, Any]:
+        path.symlink_to(whole)  # meanwhile another process has made it
+        return of(asked)
+
+    monkeypatch.setattr(on_disk, "fingerprint", slow)
+    with (
+        written_alone(Archive(whole, "out"), "out"),
+        pytest.raises(hesse.HesseError, match="another process is writing"),
+    ):
+        hesse.hessian(cost, out=path)
+    path.unlink()
+    assert torch.equal(hesse.hessian(cost, out=path).dense(), hesse.load(whole).dense())
 
 
 def test_two_writers(whole: Path, cost: hesse.Cost) -> None:

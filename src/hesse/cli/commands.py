@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 import hesse
 from hesse.cli.inputs import build_cost, check_writable, parse_bytes, require
 from hesse.cli.output import FIGURES, save_figure, say
+from hesse.store.archive import names_store
 
 EXAMPLE = "model.py:net --data digits.npz --loss cross_entropy"
 
@@ -178,7 +179,7 @@ def hessian(
 ) -> None:
     """Compute the exact Hessian, print the table of its blocks, save it and draw it."""
     # Before any work: whether what comes out of it can be written.
-    into_store = out is not None and out.suffix.lower() == ".zarr"
+    into_store = out is not None and names_store(out)
     file = None if into_store else out
     check_writable("--out", file, (".safetensors", ".zarr"))
     check_writable("--figure", figure, FIGURES)

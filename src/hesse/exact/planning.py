@@ -305,7 +305,7 @@ class TiledWork:
             HesseFileError: there is no such folder.
         """
         folder = Path(require_path(path, "out")).absolute().parent
-        planned, free = self.plan, free_bytes(folder, "out")
+        free, planned = free_bytes(folder, "out"), self.plan
         panels, size = len(self.panels(planned)), self.tiling.entries * self._cost.dtype.itemsize
         # Signals that are not kept are carried down for every panel.
         again = planned.way * (panels - 1) if planned.kept > self.share else Price()

@@ -28,6 +28,7 @@ from hesse.matrix.spectrum import Eigen, Inertia
 from hesse.process.files import require_path
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
+from hesse.store.archive import names_store
 from hesse.store.saving import save_store
 
 if TYPE_CHECKING:
@@ -379,7 +380,7 @@ class BlockHessian:
     def save(self, path: str | PathLike[str]) -> None:
         """Write it to a safetensors file, with its layout and provenance, or, where the path ends
         in ``.zarr``, into a new store; `hesse.load` reads either back."""
-        if require_path(path, "save").endswith(".zarr"):
+        if names_store(require_path(path, "save")):
             save_store(self, path)
         else:
             storage.save(self, path)

@@ -33,7 +33,7 @@ from hesse.store.tiling import NamePair, Tile, Tiling
 FORMAT = 1
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Names that every file system can have, and zarr keeps for nothing else.
-_PLAIN = re.compile(r"(?!__)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
+_PLAIN = re.compile(r"(?!__|\.z|(?i:zarr\.json)$)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
 _CHECKSUM = 4  # bytes
 # Of what kind each part of a description is; a store that `save_store` wrote has the first two.
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -107,10 +107,12 @@ class Archive:
             ) from error
 
     @staticmethod
-    def make(
+    @contextmanager
+    def making(
         path: Any, argument: str, tiling: Tiling, dtype: torch.dtype, description: dict[str, Any]
-    ) -> None:
-        """Make a store without tiles.
+    ) -> Iterator["Archive"]:
+        """A store without tiles beside its place, to which it is moved with those that were
+        written meanwhile, when all went well.
 
         Raises:
             HesseFileError: it cannot be made there.
@@ -120,7 +122,6 @@ class Archive:
             import zarr
             from zarr.codecs import Crc32cCodec
             from zarr.storage import LocalStore
-        kind = str(dtype).removeprefix("torch.")
         with making_folder(path, argument) as folder:
             group = zarr.create_group(LocalStore(folder))
             for pair in tiling.pairs:
@@ -129,26 +130,26 @@ class Archive:
                     "/".join(_nodes(tiling, pair)),
                     shape=tuple(sizes),
                     chunks=tuple(tiling.lengths[name] for name in pair),
-                    dtype=kind,
+                    dtype=_name_of(dtype),
                     fill_value=math.nan,
                     compressors=[Crc32cCodec()],
                     # Two axes of one array have two names.
                     dimension_names=(pair[0], f"{pair[1]}'"),
                     attributes={"parameters": list(pair), "squares": _none(tiling, pair)},
                 )
-            _write_attributes(folder, _described(tiling, kind, description))
+            _write_attributes(folder, _described(tiling, dtype, description))
+            yield Archive(folder, argument)
 
     def update(self, **values: Any) -> None:
         """Change what is known of it."""
         self.description = {**self.description, **values}
-        kind = str(self.dtype).removeprefix("torch.")
-        _write_attributes(self.path, _described(self.tiling, kind, self.description))
+        _write_attributes(self.path, _described(self.tiling, self.dtype, self.description))
 
     # ------------------------------------------------------------ tiles
 
-    def write(self, tile: Tile, values: Tensor) -> None:
-        """Write a tile; it counts as there once `note` has been told."""
-
+    def write(self, tile: Tile, values: Tensor) -> float:
+        """Write a tile; it counts as there once `note` has been told the sum of the squares of its
+        entries, which is returned."""
         whole = torch.full(self._shape(tile), math.nan, dtype=self.dtype)
         whole[: values.shape[0], : values.shape[1]] = values
         content = whole.numpy().reshape(-1).view(np.uint8)
@@ -160,6 +161,7 @@ class Archive:
         ):
             _write_all(file, content.data)
             _write_all(file, _crc32c(content).to_bytes(_CHECKSUM, "little"))
+        return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
 
     def note(self, squares: dict[Tile, float]) -> None:
         """Some tiles are there: the sums of their squares."""
@@ -193,7 +195,6 @@ class Archive:
         Raises:
             DamagedTileError: it is not there, or not as it was written.
         """
-
         try:
             content = np.fromfile(self._file(tile), np.uint8)
         except OSError as error:
@@ -279,6 +280,11 @@ def is_store(path: Any) -> bool:
     return os.path.isfile(os.path.join(path, "zarr.json"))
 
 
+def names_store(path: Any) -> bool:
+    """Whether a path is to be a store, and not a file, by its ending."""
+    return os.path.normpath(path).lower().endswith(".zarr")
+
+
 @contextmanager
 def written_alone(archive: Archive, argument: str) -> Iterator[None]:
     """Nobody else writes into a store meanwhile; a process that ends in any way lets go of it.
@@ -319,10 +325,14 @@ def _none(tiling: Tiling, pair: NamePair) -> list[list[None]]:
     return [[None] * columns for _ in range(rows)]
 
 
-def _described(tiling: Tiling, kind: str, description: dict[str, Any]) -> dict[str, Any]:
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _described(tiling: Tiling, dtype: torch.dtype, description: dict[str, Any]) -> dict[str, Any]:
     held = {
         "format": FORMAT,
-        "dtype": kind,
+        "dtype": _name_of(dtype),
         "tiles": tiling.to_json(),
         "description": description,
     }

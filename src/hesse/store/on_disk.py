@@ -7,9 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from hesse.certificates.matrix import Verdict, certify_matrix
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
@@ -26,13 +23,13 @@ from hesse.exact.fallback import (
 from hesse.exact.panel import Panel, tiles_of
 from hesse.exact.panel_sums import PanelSums, Sums
 from hesse.exact.plan import NamePair, Plan
-from hesse.exact.planning import TiledWork
+from hesse.exact.planning import TiledWork, check_memory
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.finiteness import require_finite, undefined
 from hesse.process.circumstances import is_passing
 from hesse.process.files import free_bytes, require_path
 from hesse.process.progress import Progress
-from hesse.store.archive import Archive, DamagedTileError, written_alone
+from hesse.store.archive import Archive, DamagedTileError, is_store, written_alone
 from hesse.store.fingerprint import difference, fingerprint
 from hesse.store.stored import stored_hessian
 from hesse.store.tiling import Tile
@@ -51,11 +48,17 @@ def hessian_on_disk(
     progress: bool | None,
 ) -> BlockHessian:
     """What `hessian` does with ``out=``; its arguments are checked."""
-    archive = _archive(cost, wanted, out, memory)
-    with written_alone(archive, _ARGUMENT):
+    path = _place(out)
+    if memory is not None:
+        check_memory(memory)
+    begun = None if os.path.lexists(path) else _begin(cost, wanted, path, memory)
+    with written_alone(Archive(path, _ARGUMENT), _ARGUMENT):
         # It may have been written to until the lock was there.
-        archive = Archive(archive.path, _ARGUMENT)
-        work = TiledWork(cost, wanted, archive.description["memory"], archive.tiling)
+        archive = Archive(path, _ARGUMENT)
+        _require_same(archive, cost, wanted, begun or fingerprint(cost))
+        # Without a word on memory it goes on as it began, and ends in the same bytes.
+        budget = archive.description["memory"] if memory is None else memory
+        work = TiledWork(cost, wanted, budget, archive.tiling)
         for name, (strategy, reason) in archive.description["failures"].items():
             failures(cost)[name] = Failure(Strategy(strategy), reason)
         if archive.description["certificate"] is not None:
@@ -108,35 +111,53 @@ def _look_over(archive: Archive) -> None:
         archive.update(certificate=None)
 
 
-def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | None) -> Archive:
-    """The store, made where there is none, and of this cost.
-
-    Raises:
-        HesseFileError: it is of another, or there is something else in its place.
-    """
+def _place(out: Any) -> Path:
+    """Where the store is, or will be."""
     path = Path(require_path(out, _ARGUMENT))
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         raise HesseValueError(
             f"out: {str(path)!r} is a file for H.save(...); name a folder, such as"
             f" {str(path.with_suffix('.zarr'))!r}"
         )
+    return path
+
+
+def _begin(
+    cost: Cost, wanted: tuple[NamePair, ...], path: Path, memory: int | None
+) -> dict[str, Any]:
+    """Make the store; the fingerprint of the cost that it is of."""
+    work = TiledWork(cost, wanted, memory)
+    planned = work.plan_at(path)
+    assert planned.on_disk is not None
+    _require_space(path, planned.on_disk.bytes)
     mine = fingerprint(cost)
-    if not os.path.lexists(path):
-        work = TiledWork(cost, wanted, memory)
-        planned = work.plan_at(path)
-        assert planned.on_disk is not None
-        _require_space(path, planned.on_disk.bytes)
-        description = {
-            "memory": work.memory,
-            "fingerprint": mine,
-            "plan": {"seconds": planned.seconds, "text": str(planned)},
-            "failures": {},
-            "provenance": provenance_of(cost, planned, 0.0),
-            "seconds": 0.0,
-            "certificate": None,
-        }
-        Archive.make(path, _ARGUMENT, work.tiling, cost.dtype, description)
-    archive = Archive(path, _ARGUMENT)
+    description = {
+        "memory": work.memory,
+        "fingerprint": mine,
+        "plan": {"seconds": planned.seconds, "text": str(planned)},
+        "failures": {},
+        "provenance": provenance_of(cost, planned, 0.0),
+        "seconds": 0.0,
+        "certificate": None,
+    }
+    try:
+        with Archive.making(path, _ARGUMENT, work.tiling, cost.dtype, description):
+            pass  # its tiles are kept one by one
+    except HesseFileError:
+        # Another process may have begun at the same time, and been faster.
+        if not is_store(path):
+            raise
+    return mine
+
+
+def _require_same(
+    archive: Archive, cost: Cost, wanted: tuple[NamePair, ...], mine: dict[str, Any]
+) -> None:
+    """Raise where a store is of another cost than that of a fingerprint.
+
+    Raises:
+        HesseFileError: says in what they differ.
+    """
     theirs = archive.description.get("fingerprint")
     found = "H.save wrote it, which keeps no fingerprint of the cost"
     if theirs is not None:
@@ -145,10 +166,9 @@ def _archive(cost: Cost, wanted: tuple[NamePair, ...], out: Any, memory: int | N
         found = "it has other blocks"
     if found is not None:
         raise HesseFileError(
-            f"out: {str(path)!r} holds the Hessian of another cost: {found}. Name another, or"
-            " remove it"
+            f"out: {str(archive.path)!r} holds the Hessian of another cost: {found}. Name another,"
+            " or remove it"
         )
-    return archive
 
 
 def _require_space(path: Path, size: int) -> None:
@@ -220,13 +240,8 @@ def _written(
             if tile in missing:
                 values = sums[other][rows, columns]
                 values = values if tile.pair == (strip.name, other) else values.mT
-                archive.write(tile, values)
-                squares[tile] = _square(values)
+                squares[tile] = archive.write(tile, values)
     return squares
-
-
-def _square(values: Tensor) -> float:
-    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
 
 
 def _note(archive: Archive, writing: Future[dict[Tile, float]] | None, bar: Progress) -> None:

@@ -3,8 +3,6 @@
 import os
 from typing import TYPE_CHECKING
 
-import torch
-
 from hesse.errors import HesseFileError
 from hesse.store.archive import Archive
 from hesse.store.tiling import Tiling
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def save_store(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
-    """Write a Hessian into a new store, tile by tile.
+    """Write a Hessian into a new store, tile by tile: it is there whole or not at all.
 
     Raises:
         HesseFileError: it cannot be written, or there is something in its place.
@@ -27,12 +25,10 @@ def save_store(hessian: "BlockHessian", path: str | os.PathLike[str]) -> None:
     entries, tiling = hessian.entries, Tiling.of(hessian.layout, hessian.pairs)
     certificate = None if hessian.certificate is None else hessian.certificate.to_json()
     description = {"provenance": dict(hessian.provenance), "certificate": certificate}
-    Archive.make(path, "save", tiling, hessian.dtype, description)
-    archive = Archive(path, "save")
-    for pair in tiling.pairs:
-        squares = {}
-        for tile in tiling.of_block(pair):
-            values = entries.part(pair, tile.rows, tile.columns).detach().cpu()
-            archive.write(tile, values)
-            squares[tile] = float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
-        archive.note(squares)
+    with Archive.making(path, "save", tiling, hessian.dtype, description) as archive:
+        for pair in tiling.pairs:
+            squares = {}
+            for tile in tiling.of_block(pair):
+                values = entries.part(pair, tile.rows, tile.columns).detach().cpu()
+                squares[tile] = archive.write(tile, values)
+            archive.note(squares)
