@@ -7,8 +7,6 @@ from os import PathLike
 
 from torch import Tensor
 
-from hesse.certificates.matrix import certify_matrix
-from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
@@ -17,15 +15,15 @@ from hesse.errors import (
     require_flags,
     require_progress,
 )
+from hesse.exact.acceptance import accepted
 from hesse.exact.assemble import Storage, Target
 from hesse.exact.columns import penalty_rows, rows_asked
 from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.execution import pairs_by_chunk, provenance_of, rows_by_batch, steps
-from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
+from hesse.exact.fallback import error_of, fall_back
 from hesse.exact.plan import NamePair, Plan, PlanPart
 from hesse.exact.planning import plan_of, wanted_blocks
 from hesse.matrix.block_hessian import BlockHessian
-from hesse.matrix.finiteness import require_finite, undefined
 from hesse.process.circumstances import is_passing
 from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
@@ -115,19 +113,9 @@ def hessian(
             blocks=blocks,
             provenance=provenance_of(cost, planned, seconds),
         )
-        # Not a number is wrong without a certificate too: first the slower strategies are tried.
-        if not certify:
-            if not fall_back_if_undefined(cost, _undefined(H), planned.by_columns):
-                return H
-            continue
-        room = planned.column_budget if planned.captured else None
-        verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
-        if not fall_back(cost, verdict.wrong, planned.by_columns, "Hessian"):
-            # A product with a complete matrix shows what is not finite in it; other blocks are
-            # looked at themselves.
-            if verdict.undefined or not H.is_complete:
-                require_finite(H)
-            return H.with_certificate(verdict.certificate)
+        H, wrong = accepted(cost, planned, H, seconds, certify)
+        if not wrong:
+            return H
 
 
 def _computed(
@@ -154,15 +142,6 @@ def _computed(
                 storage.add_rows(name, entries, products)
     _penalty(cost, wanted, storage)
     return storage.finished()
-
-
-def _undefined(H: BlockHessian) -> set[str]:
-    """The parameters with rows that are not finite. A sum is one pass, and finite only where every
-    entry is."""
-    held = [H.matrix] if H.matrix is not None else list(H.blocks.values())
-    if all(bool(part.sum().isfinite()) for part in held):
-        return set()
-    return undefined(H)
 
 
 def _contract(

@@ -82,6 +82,10 @@ class Entries(ABC):
         """The largest size of an entry of a block times a normal vector, from some ``count`` rows
         at random of each block, or all."""
 
+    def is_surely_finite(self) -> bool:
+        """Whether a quick look shows that every entry is a number; else `norms` tells."""
+        return False
+
     def block(self, pair: Pair) -> Tensor:
         """One block that is held."""
         sizes = self.layout.sizes
@@ -149,6 +153,11 @@ class InMemory(Entries):
 
     def product(self, v: Tensor) -> Tensor:
         return super().product(v) if self.matrix is None else self.matrix @ v
+
+    def is_surely_finite(self) -> bool:
+        # A sum is one pass, and finite only where every entry is.
+        held = [self.matrix] if self.matrix is not None else self._blocks.values()
+        return all(bool(part.sum().isfinite()) for part in held)
 
     def norms(self) -> dict[Pair, float]:
         norms = [torch.linalg.vector_norm(self.block(pair)) for pair in self.pairs]

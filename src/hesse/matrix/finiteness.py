@@ -8,6 +8,8 @@ from hesse.matrix.block_hessian import BlockHessian
 
 def undefined(H: BlockHessian) -> set[str]:
     """The parameters with rows that are not finite."""
+    if H.entries.is_surely_finite():
+        return set()
     return {name for pair, norm in H.norms.items() if not norm < math.inf for name in pair}
 
 

@@ -7,10 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from hesse.certificates.matrix import Verdict, certify_matrix
-from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost
 from hesse.errors import HesseError, HesseFileError, HesseValueError, readable_bytes
+from hesse.exact.acceptance import accepted
 from hesse.exact.execution import provenance_of
 from hesse.exact.fallback import (
     Failure,
@@ -18,14 +17,12 @@ from hesse.exact.fallback import (
     error_of,
     failures,
     fall_back,
-    fall_back_if_undefined,
 )
 from hesse.exact.panel import Panel, tiles_of
 from hesse.exact.panel_sums import PanelSums, Sums
 from hesse.exact.plan import NamePair, Plan
 from hesse.exact.planning import TiledWork, check_memory
 from hesse.matrix.block_hessian import BlockHessian
-from hesse.matrix.finiteness import require_finite, undefined
 from hesse.process.circumstances import is_passing
 from hesse.process.files import free_bytes, require_path
 from hesse.process.progress import Progress
@@ -72,22 +69,14 @@ def hessian_on_disk(
             H = stored_hessian(archive, cost.device)
             if H.certificate is not None:
                 return H
-            if not certify:
-                bad = undefined(H)
-                if not fall_back_if_undefined(cost, bad, planned.by_columns):
-                    return H
-                _begin_again(cost, archive, bad)
-                continue
-            room = planned.column_budget if planned.captured else None
-            seconds = archive.description["seconds"]
             try:
-                verdict = certify_matrix(cost, H, seconds, require_sound(cost), room)
+                H, wrong = accepted(cost, planned, H, archive.description["seconds"], certify)
             except DamagedTileError as damaged:
                 archive.forget([damaged.tile])
                 continue
-            if not fall_back(cost, verdict.wrong, planned.by_columns, "Hessian"):
-                return _with_certificate(archive, H, verdict)
-            _begin_again(cost, archive, verdict.wrong)
+            if not wrong:
+                return _kept(archive, H)
+            _begin_again(cost, archive, wrong)
 
 
 def _look_over(archive: Archive) -> None:
@@ -253,16 +242,16 @@ def _note(archive: Archive, writing: Future[dict[Tile, float]] | None, bar: Prog
         bar.advance(archive.bytes_of(list(squares)))
 
 
-def _with_certificate(archive: Archive, H: BlockHessian, verdict: Verdict) -> BlockHessian:
-    """The Hessian with its certificate, which the store keeps."""
-    if verdict.undefined or not H.is_complete:
-        require_finite(H)
+def _kept(archive: Archive, H: BlockHessian) -> BlockHessian:
+    """The Hessian, its certificate kept in the store."""
+    if H.certificate is None:
+        return H
     seconds = f"{archive.description['seconds']:.6g}"
     archive.update(
-        certificate=verdict.certificate.to_json(),
+        certificate=H.certificate.to_json(),
         provenance={**archive.description["provenance"], "seconds": seconds},
     )
-    return BlockHessian.of(H.entries, archive.description["provenance"], verdict.certificate)
+    return BlockHessian.of(H.entries, archive.description["provenance"], H.certificate)
 
 
 def _begin_again(cost: Cost, archive: Archive, wrong: Collection[str]) -> None:
