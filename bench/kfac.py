@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import hesse
 from bench import report
+from bench.measure import interleaved, timed
 
 TOLERANCE, ROUNDS, MOST = 1e-5, 10, 1.0
 # What curvlinops calls each curvature.
@@ -95,20 +96,13 @@ def measure(name: str, curvature: str, sharing: str) -> dict[str, Any]:
     def other() -> Any:
         return theirs(model, x, y, FISHERS[curvature], sharing)
 
-    start = time.process_time()
-    K = ours()
-    first = time.process_time() - start
+    first, K = timed(ours, time.process_time)
     v = torch.randn(cost.layout.size)
     expected = other() @ v
     error = float((K @ v - expected).norm() / expected.norm())
     if not error <= TOLERANCE:
         raise SystemExit(f"{name}, {curvature}, {sharing}: they differ by {error:.1e} relative")
-    seconds: dict[str, list[float]] = {"hesse": [], "curvlinops": []}
-    for _ in range(ROUNDS):
-        for who, run in (("hesse", ours), ("curvlinops", other)):
-            start = time.process_time()
-            run()
-            seconds[who].append(time.process_time() - start)
+    seconds = interleaved({"hesse": ours, "curvlinops": other}, ROUNDS, time.process_time)
     return {"case": name, "curvature": curvature, "sharing": sharing, "first": first,
             "P": cost.layout.size, "error": error, "seconds": seconds}  # fmt: skip
 

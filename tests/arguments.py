@@ -548,13 +548,9 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
-    *("Certificate", "Plan", "StationaryPoint", "Step", "Trust", "HesseError"),
+    *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
-    *("Eigenpairs", "Estimate", "EstimatedDiagonal"),
-    *("Derivation", "Formula", "Network", "SampledFisher", "derive"),
-    "PerSample",
-    *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust"),
-    *("Derivation", "Formula", "Network", "SampledFisher", "derive", "HesseError"),
+    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample"),
 }
 
 

@@ -2,7 +2,7 @@
 matplotlib's state."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hesse.errors import HesseImportError, HesseTypeError
 
@@ -39,6 +39,12 @@ def axes_for(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
             f"ax: expected matplotlib's Axes, such as pyplot.gca(), got {type(ax).__name__}"
         )
     return pyplot.figure(figsize=size, layout="compressed").add_subplot() if ax is None else ax
+
+
+def draw_grid(ax: "Axes", axis: Literal["both", "x", "y"] = "both") -> None:
+    """Faint lines at the ticks, below all that is drawn."""
+    ax.grid(axis=axis, color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
 
 
 def signed_ticks(threshold: float, largest: float, most: int = 6) -> list[float]:

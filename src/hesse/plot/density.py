@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from hesse.plot.canvas import BLUE, axes_for, signed
+from hesse.plot.canvas import BLUE, axes_for, draw_grid, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,8 +83,7 @@ class Density:
         ax.set(xlabel="eigenvalue λ", ylabel="density", ylim=(floor, 2 * top))
         low, high = self.nodes.min(initial=0.0), self.nodes.max(initial=0.0)
         ax.set_title(f"Density of the eigenvalues: λ from {signed(low)} to {signed(high)}", pad=26)
-        ax.grid(axis="y", color="0.92", linewidth=0.6)
-        ax.set_axisbelow(True)
+        draw_grid(ax, "y")
         artists["legend"] = ax.legend(
             loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False
         )

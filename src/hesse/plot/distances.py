@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesse.plot.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, axes_for
+from hesse.plot.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, axes_for, draw_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,6 @@ def draw_distances(
     ax.invert_yaxis()
     ax.set(xlabel="‖K − C‖ / ‖C‖, C the exact block")
     ax.set_title("Distance of the approximate blocks")
-    ax.grid(axis="x", color="0.92", linewidth=0.6)
-    ax.set_axisbelow(True)
+    draw_grid(ax, "x")
     legend = ax.legend(frameon=False)
     return ax, {"bars": bars, "legend": legend}

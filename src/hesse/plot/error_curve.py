@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.errors import require_instance
-from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for
+from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for, draw_grid
 from hesse.taylor import Trust
 from hesse.taylor.trust import CLEAR, FITTED
 
@@ -125,8 +125,7 @@ class ErrorCurve:
             f"order {self.order:.2f}" if math.isfinite(self.order) else "exact to rounding near θ"
         )
         ax.set_title(f"Error of the quadratic model: {order}", pad=46)
-        ax.grid(color="0.92", linewidth=0.6)
-        ax.set_axisbelow(True)
+        draw_grid(ax)
         # Above the axes, where no point can be.
         legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         self.ax, self.figure = ax, ax.get_figure(root=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hesse.errors import printable
 from hesse.matrix.tables import shortened
-from hesse.plot.canvas import BLUE, ORANGE, axes_for
+from hesse.plot.canvas import BLUE, ORANGE, axes_for, draw_grid
 from hesse.plot.labels import FONT
 from hesse.spectra.estimate import Estimate
 
@@ -106,8 +106,7 @@ class Layers:
         ax.axvline(0.0, color="0.7", linewidth=0.8, zorder=0)
         ax.set(xlabel="of each layer's own block")
         ax.set_title("Sharpness by layer", pad=26)
-        ax.grid(axis="x", color="0.92", linewidth=0.6)
-        ax.set_axisbelow(True)
+        draw_grid(ax, "x")
         legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         self.ax, self.figure = ax, ax.get_figure(root=True)
         self.artists = {"bars": bars, "legend": legend}

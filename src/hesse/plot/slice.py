@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.errors import require_positive
-from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, signed
+from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, draw_grid, signed
 from hesse.plot.section import Section, require_model_and_points
 from hesse.taylor import QuadraticModel
 
@@ -120,8 +120,7 @@ class Slice:
         )
         ax.set(ylabel="cost  (units of the loss)")
         ax.set_title("The cost and its quadratic model along a line", pad=46)
-        ax.grid(color="0.92", linewidth=0.6)
-        ax.set_axisbelow(True)
+        draw_grid(ax)
         # Above the axes, where no line can be.
         legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         self.ax, self.figure = ax, ax.get_figure(root=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hesse.errors import HesseTypeError
 from hesse.matrix.block_hessian import BlockHessian
-from hesse.plot.canvas import BLUE, GREY, VERMILION, axes_for, signed, signed_ticks
+from hesse.plot.canvas import BLUE, GREY, VERMILION, axes_for, draw_grid, signed, signed_ticks
 from hesse.products.hessian_operator import HessianOperator
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ class Spectrum:
         )
         ax.set(xlabel="index, in ascending order", ylabel="eigenvalue λ")
         ax.set_title(f"Spectrum of the Hessian{extremes}", pad=26)
-        ax.grid(axis="y", color="0.92", linewidth=0.6)
-        ax.set_axisbelow(True)
+        draw_grid(ax, "y")
         # Above the axes, where no point can be.
         legend = ax.legend(
             loc="lower center",
