@@ -22,11 +22,10 @@ from hesse.kronecker.layers import LARGEST_EXACT, Form, Layer, layers_of
 from hesse.kronecker.signals import Passage
 from hesse.kronecker.storage import Stored
 from hesse.kronecker.work import ENOUGH, Work
-from hesse.process.memory import enough_memory
+from hesse.process.memory import allowed_memory, enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-from hesse.products.hessian_operator import allowed_memory
 
 KINDS, SHARINGS = ("kfac", "ekfac", "foof"), ("expand", "reduce")
 
@@ -110,7 +109,7 @@ def kfac(
             )
     require_flags(joint_bias=joint_bias)
     require_progress(progress)
-    budget = allowed_memory(cost, memory) // 2
+    budget = allowed_memory(memory, cost.device) // 2
     budget = budget if memory is not None else min(budget, ENOUGH)
     worked = given
     if isinstance(given.curvature, Fisher):

@@ -58,6 +58,11 @@ def require_memory(memory: object) -> int:
     return memory
 
 
+def allowed_memory(memory: object, device: torch.device) -> int:
+    """The bytes to keep things in: so many as are asked for, checked, or half of what is free."""
+    return available_bytes(device) // 2 if memory is None else require_memory(memory)
+
+
 def available_bytes(device: torch.device) -> int:
     """Bytes that can be allocated on a device without swapping or pushing others out; rather too
     few than too many.

@@ -20,7 +20,7 @@ from hesse.errors import (
     require_flags,
 )
 from hesse.linear_operators.linear_operator import SymmetricOperator
-from hesse.process.memory import available_bytes, enough_memory, require_memory
+from hesse.process.memory import allowed_memory, enough_memory
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
@@ -82,7 +82,7 @@ def operator(
     given = cost_with_curvature(cost, curvature)
     cost = given.curved
     require_flags(certify=certify)
-    room = allowed_memory(cost, memory)
+    room = allowed_memory(memory, cost.device)
     if not certify:
         return HessianOperator(given, cost, room)
     notes = require_sound(cost)
@@ -111,11 +111,6 @@ def _require_defined(cost: Cost, names: tuple[str, ...]) -> None:
         " or a logarithm at zero?), without a second derivative there; move them with"
         " cost.at(...), smooth it, or leave those out with params="
     )
-
-
-def allowed_memory(cost: Cost, memory: Any) -> int:
-    """The bytes that an operator may use, checked."""
-    return available_bytes(cost.device) // 2 if memory is None else require_memory(memory)
 
 
 @final

@@ -23,11 +23,10 @@ from hesse.errors import (
 from hesse.exact.plan import NamePair
 from hesse.exact.planning import MOST_SHAPES, TOO_MANY_SHAPES, wanted_blocks
 from hesse.process.circumstances import is_passing
-from hesse.process.memory import HOLES, available_bytes, enough_memory
+from hesse.process.memory import HOLES, allowed_memory, available_bytes, enough_memory
 from hesse.process.price import Room
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-from hesse.products.hessian_operator import allowed_memory
 from hesse.samples.check import Check
 from hesse.samples.one_by_one import Parts, stacked
 from hesse.samples.quantities import Blocks, Diagonals, Gradients, Quantity, Way
@@ -109,7 +108,7 @@ def per_sample(
     if pairs is not None and what != "hessian":
         raise HesseValueError(f"pairs: {what!r} has no blocks; ask for what='hessian'")
     chosen = wanted_blocks(cost, pairs, False)
-    room = allowed_memory(cost, memory)
+    room = allowed_memory(memory, cost.device)
     room = min(room, _USUAL) if memory is None else room
     _require_samples(curved)
     if what == "hessian":

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError, require_integer, require_positive, require_progress
-from hesse.process.memory import available_bytes, require_memory
+from hesse.process.memory import require_memory
 
 # A standard error from fewer probes says little of itself.
 LEAST_PROBES = 10
@@ -79,11 +79,6 @@ def require_seed(seed: Any) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise HesseValueError(f"seed: expected a whole number >= 0 of 63 bits, got {seed!r}")
     return seed
-
-
-def room(memory: int | None, device: torch.device) -> int:
-    """The bytes to keep vectors in: so many as are asked for, or half of what is free."""
-    return available_bytes(device) // 2 if memory is None else memory
 
 
 def random_vectors(

@@ -24,8 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.process.memory import allowed_memory
 from hesse.process.progress import StatusLine
-from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, random_vectors, room, student
+from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, random_vectors, student
 from hesse.spectra.basis import Basis
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.products import Products
@@ -125,7 +126,9 @@ class _Deflated:
         self._form, self._product, self._accuracy, self._size = form, product, accuracy, size
         self._random = accuracy.generator()
         like = product.like.new_empty(size)
-        held = room(accuracy.memory, like.device) // max(1, size * like.itemsize) - _BESIDE
+        held = (
+            allowed_memory(accuracy.memory, like.device) // max(1, size * like.itemsize) - _BESIDE
+        )
         self._most = max(0, min(held, _MOST_STEPS, size - LEAST_PROBES))
         self._basis = Basis(like, min(self._most, _MOST_STEPS))
         # Drawn before the basis is, which does not depend on them.

@@ -20,10 +20,10 @@ from hesse.errors import (
 )
 from hesse.layout import Layout
 from hesse.matrix.eigensolver import eigh
-from hesse.process.memory import enough_memory, require_memory
+from hesse.process.memory import allowed_memory, enough_memory, require_memory
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
-from hesse.spectra.accuracy import random_vectors, require_seed, room
+from hesse.spectra.accuracy import random_vectors, require_seed
 from hesse.spectra.lanczos import Lanczos, Which, wanted
 from hesse.spectra.products import Products
 from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
@@ -292,7 +292,7 @@ def _searched(
         first, drawn = first[product.places], drawn[product.places]
     if beginning is not None and product.places is not None:
         beginning = beginning[:, product.places]
-    most = _held(first, k, room(memory, first.device))
+    most = _held(first, k, allowed_memory(memory, first.device))
     if beginning is None:
         # What was drawn has a part along every eigenvector, its product more of the large ones.
         beginning = drawn + first * (drawn.norm() / (first.norm() or 1.0))

@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.process.memory import allowed_memory
 from hesse.process.progress import StatusLine
 from hesse.spectra.accuracy import (
     LEAST_PROBES,
     Accuracy,
     mean_and_error,
     random_vectors,
-    room,
 )
 from hesse.spectra.basis import Basis
 from hesse.spectra.estimate import Estimate
@@ -70,7 +70,7 @@ def tridiagonals(product: Products, g: Float[Tensor, " P"], most: int) -> Iterat
 
 def held_steps(size: int, like: Tensor, memory: int | None) -> int:
     """How many steps there is the memory for."""
-    held = room(memory, like.device) // max(1, size * like.itemsize) - _BESIDE
+    held = allowed_memory(memory, like.device) // max(1, size * like.itemsize) - _BESIDE
     return max(2, min(size, _STEPS, held))
 
 
