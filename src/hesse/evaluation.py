@@ -69,6 +69,17 @@ def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
     return value, sums
 
 
+def batch_gradient(cost: Cost, batch: Batch) -> dict[str, Tensor]:
+    """The gradient of what one batch, or a part of one, adds to J."""
+    leaves = as_leaves(cost.parameters)
+    with cost.holding(leaves):
+        share = cost.batch_cost(leaves, batch)
+        if not share.requires_grad:
+            return {name: torch.zeros_like(value) for name, value in cost.parameters.items()}
+        slopes = torch.autograd.grad(share, list(leaves.values()), materialize_grads=True)
+    return dict(zip(leaves, slopes, strict=True))
+
+
 def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) -> Tensor:
     """What one batch adds to J; where the user's code fails now, an error that says so."""
     with diagnosed(

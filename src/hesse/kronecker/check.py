@@ -4,6 +4,7 @@ import torch
 
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError
+from hesse.evaluation import batch_gradient
 from hesse.kronecker.signals import Passage
 
 # Samples that are looked at: more than one, for rules fail where samples are side by side.
@@ -39,13 +40,8 @@ def require_gradient(passage: Passage, batch: Batch) -> None:
                 found[use.parameter] += entries
             else:
                 found[use.parameter].index_add_(0, use.index.to(entries.device), entries)
-    theta = {name: part.detach().requires_grad_() for name, part in cost.parameters.items()}
-    with torch.enable_grad(), cost.holding(theta):
-        value = cost.batch_cost(theta, probe)
-        wanted = torch.autograd.grad(
-            value, [theta[name] for name in found], allow_unused=True, materialize_grads=True
-        )
-    expected = torch.cat([part.reshape(-1).to(cost.dtype) for part in wanted])
+    wanted = batch_gradient(cost, probe)
+    expected = torch.cat([wanted[name].reshape(-1).to(cost.dtype) for name in found])
     difference = float((torch.cat(list(found.values())) - expected).norm())
     tolerance = 1e-3 if captured.graph.widened or cost.dtype == torch.float32 else 1e-8
     if not difference <= tolerance * (float(expected.norm()) + tolerance):

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from hesse.errors import HesseValueError
@@ -123,6 +121,10 @@ def _of_dense(hessian: Tensor, scale: float) -> Rows:
 def _pieces(hessian: Tensor) -> Tensor:
     """The entries of a value by the pieces that no sample's Hessian joins, (pieces, c); one piece
     where they are not of one size."""
+    # Late: it takes a tenth of a second, and what imports hesse need not have it.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
     size = hessian.shape[1]
     pattern = (hessian != 0).any(0).cpu().numpy()
     count, of_entry = connected_components(csr_array(pattern), directed=False)

@@ -10,22 +10,10 @@ from torch import Tensor
 from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.exact.columns import WIDEST, rows, rows_asked
-from hesse.parameters import as_leaves
+from hesse.exact.plan import NamePair
 
 # What is made of every sample, (n, ...) each, by name or by two names.
 Parts = dict[Any, Tensor]
-NamePair = tuple[str, str]
-
-
-def gradient(cost: Cost, batch: Batch) -> dict[str, Tensor]:
-    """That of a batch's share of the cost."""
-    leaves = as_leaves(cost.parameters)
-    with cost.holding(leaves):
-        share = cost.batch_cost(leaves, batch)
-        if not share.requires_grad:
-            return {name: torch.zeros_like(value) for name, value in cost.parameters.items()}
-        slopes = torch.autograd.grad(share, list(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, slopes, strict=True))
 
 
 def diagonal(cost: Cost, batch: Batch, names: Sequence[str]) -> dict[str, Tensor]:

@@ -14,13 +14,15 @@ from hesse.certificates.drawing import drawn, generator
 from hesse.certificates.reference import Request, independent, of_batch
 from hesse.cost import Cost
 from hesse.data.batch import Batch
+from hesse.evaluation import batch_gradient
 from hesse.exact.contraction.by_sample import blocks_by_sample, entries_by_sample
 from hesse.exact.contraction.pair import Pair
+from hesse.exact.plan import NamePair
 from hesse.exact.way_down import way_down
 from hesse.process.price import Room
 from hesse.samples import one_by_one
 from hesse.samples.gradients import GradientsAtSites
-from hesse.samples.one_by_one import NamePair, Parts
+from hesse.samples.one_by_one import Parts
 
 # A batch's worth of second derivatives is held against so many products.
 _PROBES = 3
@@ -115,11 +117,11 @@ class Gradients(Quantity):
 
     def of_sample(self, batch: Batch) -> Mapping[str, Tensor]:
         """By autograd."""
-        return one_by_one.gradient(self.cost, batch)
+        return batch_gradient(self.cost, batch)
 
     def probes(self, batch: Batch, summed: Parts) -> list[Probe]:
         """The whole gradient of the batch."""
-        return [Probe(summed, lambda: one_by_one.gradient(self.cost, batch))]
+        return [Probe(summed, lambda: batch_gradient(self.cost, batch))]
 
 
 class _SecondDerivatives(Quantity):

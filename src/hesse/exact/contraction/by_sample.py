@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from hesse.exact.contraction.diagonal_entries import add_entries, jacobian_and_weights
-from hesse.exact.contraction.pair import Pair, ThroughBottleneck
+from hesse.exact.contraction.pair import Pair, ThroughBottleneck, dense
 from hesse.exact.contraction.shared_positions import scattered_delta
 from hesse.graph.structures import Diagonal
 from hesse.process.circumstances import is_interrupted
@@ -88,9 +88,10 @@ def blocks_by_sample(pair: Pair) -> Tensor:
 
 def _laid(hessian: Any, pair: Pair) -> Tensor:
     """S with its seven axes, (n, h, s, p, g, o, t)."""
-    dense = hessian if isinstance(hessian, Tensor) else hessian.dense()
+    S = dense(hessian)
+    assert S is not None
     (n, g, t, _), (_, h, s, _) = pair.a.shape, pair.b.shape
-    return dense.reshape(n, h, s, pair.right.shape[1], g, pair.left.shape[1], t)
+    return S.reshape(n, h, s, pair.right.shape[1], g, pair.left.shape[1], t)
 
 
 def _curvature(hessian: Tensor, a: Tensor, b: Tensor) -> Tensor:
