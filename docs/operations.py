@@ -4,6 +4,7 @@ of torch.nn as captured.
 python docs/operations.py
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,6 +147,7 @@ def layer(name: str) -> tuple[nn.Module, Tensor]:
     )
 
 
+@functools.cache
 def cost_of_layer(name: str) -> hesse.Cost:
     """A layer between two dense ones, with half the sum of squares."""
     inner, x = layer(name)
@@ -187,6 +189,7 @@ class _Into(nn.Module):
         return self.function(z)
 
 
+@functools.cache
 def cost_of_loss(name: str) -> hesse.Cost:
     """A loss of a dense layer."""
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ import torch
 import hesse
 from random_graphs.check import WAYS, Verdict, check, expected_hessian
 from random_graphs.cut import cut
-from random_graphs.graphs import MOST, graph_of
+from random_graphs.graphs import MOST, graph_of, modules_used
 
 VERDICTS = ("right", "refused", "raw", "wrong")
 
@@ -91,6 +91,20 @@ def run(seeds: range, jobs: int, ways: tuple[str, ...], most: int) -> bool:
     return not any(kind != "right" for _, kind in counts)
 
 
+def chosen(seeds: range, count: int, most: int) -> list[int]:
+    """The seeds whose networks together hold many kinds of pieces: one by one that which holds most
+    of what is in none before."""
+    pieces = {seed: set(modules_used(graph_of(seed, most).net)) for seed in seeds}
+    found: list[int] = []
+    while len(found) < count and any(pieces.values()):
+        best = max(pieces, key=lambda seed: len(pieces[seed]))
+        new = pieces.pop(best)
+        for held in pieces.values():
+            held -= new
+        found.append(best)
+    return sorted(found)
+
+
 def kinds(verdict: Verdict) -> list[str]:
     """What to count a graph as, without certificates and with them: the worst that came of it."""
     if not verdict.outcomes:
@@ -159,19 +173,25 @@ def main() -> None:
         help="make the network of a failing seed as small as it still fails",
     )
     parser.add_argument(
+        "--choose",
+        type=int,
+        metavar="NUMBER",
+        help="so many of the seeds, with as many kinds of pieces as there can be",
+    )
+    parser.add_argument(
         "--most", type=int, default=MOST, help="about how many values a network has at most"
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    seeds = range(options.start, options.start + options.count)
+    if options.choose is not None:
+        print(*chosen(seeds, options.choose, options.most), sep=", ")
+        return
     if options.show is not None:
         raise SystemExit(not show(options.show, options.most))
     if options.cut is not None:
         print(cut(graph_of(options.cut, options.most)))
         return
     ways = tuple(way.strip() for way in options.ways.split(","))
-    raise SystemExit(
-        not run(
-            range(options.start, options.start + options.count), options.jobs, ways, options.most
-        )
-    )
+    raise SystemExit(not run(seeds, options.jobs, ways, options.most))

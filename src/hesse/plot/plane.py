@@ -108,6 +108,8 @@ class Plane:
                 " hesse.Slice"
             )
         tolerance = require_positive(tolerance, "tolerance")
+        if span is not None:
+            span = require_positive(span, "span")
         chosen = ("eigenvectors" if q.dense else "newton") if directions is None else directions
         axes = (
             CHOICES[chosen](q)
@@ -120,7 +122,7 @@ class Plane:
         plane = Section(q, basis)
         slope = plane.gradient if plane.gradient.any() else np.array([-1.0, 0.0])
         radius = q.trust(plane.step(-slope), tolerance).radius
-        span = _span(plane, radius) if span is None else require_positive(span, "span")
+        span = span or _span(plane, radius)
         line = np.linspace(-span, span, points)
         places = np.stack(np.meshgrid(line, line)).reshape(2, -1)
         true, model = (

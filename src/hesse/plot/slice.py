@@ -78,14 +78,12 @@ class Slice:
                 points that cannot be used.
         """
         points = require_model_and_points(q, points)
+        if span is not None:
+            span = require_positive(span, "span")
         ahead = q.trust(direction, tolerance)
         behind = q.trust(-ahead.direction, tolerance)
         line = Section(q, ahead.direction[:, None])
-        span = (
-            _span(line, max(ahead.radius, behind.radius))
-            if span is None
-            else require_positive(span, "span")
-        )
+        span = span or _span(line, max(ahead.radius, behind.radius))
         along = "−g, downhill" if bool(q.gradient.any()) else "a random direction"
         if direction is not None:
             along = getattr(direction, "method", "the direction given").replace("_", " ")
