@@ -124,9 +124,9 @@ def with_spectrum(values: list[float], dtype: torch.dtype = torch.float64) -> Bl
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_inertia_counts_rounding_as_zero(dtype: torch.dtype) -> None:
+def test_inertia_counts_what_rounding_decides(dtype: torch.dtype) -> None:
     hessian = with_spectrum([-3.0, -0.5, 0.0, 0.0, 1.0, 2.0, 10.0], dtype)
-    assert hessian.inertia() == Inertia(negative=2, zero=2, positive=3)
+    assert hessian.inertia() == Inertia(negative=2, undecided=2, positive=3)
     assert hessian.condition_number() == math.inf
     assert hessian.tolerance == pytest.approx(7 * torch.finfo(dtype).eps * 10, rel=1e-5)
 

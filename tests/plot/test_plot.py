@@ -159,7 +159,7 @@ def test_spectrum_counts_and_says_the_inertia() -> None:
     texts = [text.get_text() for text in display.artists["legend"].get_texts()]
     assert (
         texts[0] == "2 negative"
-        and texts[1].startswith("2 zero (|λ| ≤ ")
+        and texts[1].startswith("2 undecided (|λ| ≤ ")
         and texts[2] == "3 positive"
     )
     assert len(display.artists["points"]["positive"].get_offsets()) == 3

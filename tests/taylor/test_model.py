@@ -232,7 +232,7 @@ def test_the_stationary_point_is_named(
 ) -> None:
     q = of(f, x, dense=dense)
     point = q.stationary_point()
-    assert (point.kind, (point.negative, point.zero, point.positive), point.complete) == (
+    assert (point.kind, (point.negative, point.undecided, point.positive), point.complete) == (
         kind,
         inertia,
         True,
@@ -414,24 +414,24 @@ REFUSED = [
     (
         lambda: of(lambda x: x[0] ** 2 - 2 * x[1] ** 2, [1.0, 1.0]).newton(),
         HesseValueError,
-        r"newton: H is indefinite: 1 negative, 0 zero and 1 positive eigenvalues, the smallest -4;"
-        r" newton\(damping=4\.4\) makes "
+        r"newton: H is indefinite: 1 negative, 0 undecided and 1 positive eigenvalues, the"
+        r" smallest -4; newton\(damping=4\.4\) makes "
         r"it definite; or use trust_region\(radius\), cubic\(M\), saddle_free\(damping\)",
     ),
     (
         lambda: of(lambda x: x[0] ** 2 - 2 * x[1] ** 2, [1.0, 1.0]).newton(3.0),
         HesseValueError,
         (
-            r"newton: H \+ 3 I is indefinite: 1 negative, 0 zero and 1 positive eigenvalues, the"
-            r" smallest -1; newton\(damping=4\.4\)"
+            r"newton: H \+ 3 I is indefinite: 1 negative, 0 undecided and 1 positive eigenvalues,"
+            r" the smallest -1; newton\(damping=4\.4\)"
         ),
     ),
     (
         lambda: of(lambda x: x.sum() ** 2, [1.0, 1.0]).newton(),
         HesseValueError,
         (
-            r"newton: H is singular: 0 negative, 1 zero and 1 positive eigenvalues, the smallest 0;"
-            r" newton\(damping=0\.0004\)"
+            r"newton: H is singular: 0 negative, 1 undecided and 1 positive eigenvalues, the"
+            r" smallest 0; newton\(damping=0\.0004\)"
         ),
     ),
     (
@@ -459,8 +459,8 @@ REFUSED = [
         lambda: of(lambda x: -(x**2).sum(), [1.0]).minimizer(),
         HesseValueError,
         (
-            "minimizer: the model has no minimum, it curves down: H has 1 negative, 0 zero and 0"
-            " positive eigenvalues; use"
+            "minimizer: the model has no minimum, it curves down: H has 1 negative, 0 undecided and"
+            " 0 positive eigenvalues; use"
         ),
     ),
     (
@@ -475,16 +475,16 @@ REFUSED = [
         lambda: of(lambda x: (x**2).sum(), [1.0]).negative_curvature(),
         HesseValueError,
         (
-            r"negative_curvature: H has 0 negative, 0 zero and 1 positive eigenvalues, the smallest"
-            r" 2; there is no direction"
+            r"negative_curvature: H has 0 negative, 0 undecided and 1 positive eigenvalues, the"
+            r" smallest 2; there is no direction"
         ),
     ),
     (
         lambda: hesse.quadratic(cost(), dense=False, products=4).newton(),
         HesseValueError,
         (
-            r"newton: H is indefinite: \d negative, 0 zero and \d positive of 4 Ritz values in a"
-            r" Krylov space.*as far as they show"
+            r"newton: H is indefinite: \d negative, 0 undecided and \d positive of 4 Ritz values in"
+            r" a Krylov space.*as far as they show"
         ),
     ),
     *(

@@ -93,7 +93,7 @@ def run(folder: Path) -> None:
     say(f"smallest eigenvalues   {_listed(values[:4])}")
     say(f"largest eigenvalues    {_listed(values[-4:])}   all {size:,} in {seconds:.1f} s")
     say(
-        f"inertia                {inertia.negative:,} negative, {inertia.zero:,} zero,"
+        f"inertia                {inertia.negative:,} negative, {inertia.undecided:,} undecided,"
         f" {inertia.positive:,} positive"
     )
     say(f"condition number       {H.condition_number():.3g}")

@@ -64,7 +64,7 @@ class BlockHessian:
         >>> H["w", "b"].shape
         torch.Size([2, 1])
         >>> H.inertia()
-        Inertia(negative=1, zero=0, positive=2)
+        Inertia(negative=1, undecided=0, positive=2)
         >>> H
         BlockHessian: P = 3, 2 parameters, float32 on cpu, all blocks (36 B)
         Frobenius norm of each block:
@@ -360,16 +360,16 @@ class BlockHessian:
 
     @property
     def tolerance(self) -> float:
-        """P · eps · max|λ|: an eigenvalue no larger than this is zero to the rounding of the
-        eigenvalue solver."""
+        """P · eps · max|λ|: of an eigenvalue no larger than this the rounding of the eigenvalue
+        solver decides."""
         return spectrum.zero_tolerance(self.eigvalsh())
 
     def inertia(self) -> Inertia:
-        """How many eigenvalues are negative, zero (|λ| ≤ P · eps · max|λ|) and positive."""
+        """How many eigenvalues are negative, undecided (|λ| ≤ P · eps · max|λ|) and positive."""
         return spectrum.inertia(self.eigvalsh())
 
     def condition_number(self) -> float:
-        """max|λ| / min|λ|; infinite where the smallest is zero to rounding."""
+        """max|λ| / min|λ|; infinite where rounding decides of the smallest."""
         return spectrum.condition_number(self.eigvalsh())
 
     @cached_property

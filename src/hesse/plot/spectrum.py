@@ -23,7 +23,7 @@ class Spectrum:
 
     Attributes:
         values: eigenvalues, ascending.
-        tolerance: what counts as zero, P · eps · max|λ|.
+        tolerance: up to which rounding decides, P · eps · max|λ|.
         ax, figure, artists: what `plot` drew last.
 
     Example:
@@ -32,7 +32,7 @@ class Spectrum:
         >>> from hesse.matrix.block_hessian import BlockHessian
         >>> H = BlockHessian(Layout(("w",), ((2,),)), matrix=torch.diag(torch.tensor([3.0, -1.0])))
         >>> Spectrum.from_hessian(H).counts
-        {'negative': 1, 'zero': 0, 'positive': 1}
+        {'negative': 1, 'undecided': 0, 'positive': 1}
     """
 
     values: np.ndarray
@@ -58,12 +58,12 @@ class Spectrum:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The inertia: how many are negative, zero and positive."""
+        """The inertia: how many are negative, undecided and positive."""
         return {sign: int(part.sum()) for sign, part in self._parts().items()}
 
     def _parts(self) -> dict[str, np.ndarray]:
         negative, positive = self.values < -self.tolerance, self.values > self.tolerance
-        return {"negative": negative, "zero": ~(negative | positive), "positive": positive}
+        return {"negative": negative, "undecided": ~(negative | positive), "positive": positive}
 
     def plot(self, ax: "Axes | None" = None) -> "Spectrum":
         """Draw, on the axes given or on new ones, and keep what was drawn."""
@@ -74,10 +74,12 @@ class Spectrum:
         # Few values are seen as points, many as a line of them.
         size = float(np.clip(3000 / max(len(self.values), 1), 9, 36))
         points = {}
-        styles = {"negative": (VERMILION, "v"), "zero": (GREY, "o"), "positive": (BLUE, "^")}
+        styles = {"negative": (VERMILION, "v"), "undecided": (GREY, "o"), "positive": (BLUE, "^")}
         for sign, part in self._parts().items():
             colour, marker = styles[sign]
-            within = f" (|λ| ≤ {self.tolerance:.2g})" if sign == "zero" else ""
+            within = (
+                f" (|λ| ≤ {self.tolerance:.2g}: rounding decides)" if sign == "undecided" else ""
+            )
             label = f"{int(part.sum())} {sign}{within}"
             points[sign] = ax.scatter(
                 order[part],

@@ -124,11 +124,11 @@ def require_negative_curvature(reduced: ReducedModel) -> None:
 
 
 def inertia_in_words(reduced: ReducedModel) -> str:
-    """How many (Ritz) values are negative, zero and positive, for the text of an error."""
-    negative, zero, positive = reduced.counts
+    """How many (Ritz) values are negative, undecided and positive, for the text of an error."""
+    negative, undecided, positive = reduced.counts
     kind = (
         "eigenvalues"
         if reduced.is_full_space
         else f"of {len(reduced.values)} Ritz values in a Krylov space"
     )
-    return f"{negative} negative, {zero} zero and {positive} positive {kind}"
+    return f"{negative} negative, {undecided} undecided and {positive} positive {kind}"

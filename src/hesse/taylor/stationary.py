@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,11 +20,11 @@ class StationaryPoint:
     """The point s with g + H s = 0, the nearest where there are many.
 
     Attributes:
-        kind: ``"minimum"``, ``"maximum"``, ``"saddle"``, ``"flat valley"`` (H is zero along some
-            directions and positive along the others), or ``"unbounded"``: there is no such point,
-            for g has a part along which H is zero.
-        negative, zero, positive: the inertia of H: along how many directions the model curves down,
-            is flat, curves up.
+        kind: ``"minimum"``, ``"maximum"``, ``"saddle"``, ``"flat valley"`` (H is zero to rounding
+            along some directions and positive along the others), or ``"unbounded"``: there is no
+            such point, for g has a part along which H is zero.
+        negative, undecided, positive: the inertia of H: along how many directions the model curves
+            down, is flat to rounding, curves up.
         vector: s; ``None`` where there is none.
         value: the model there; −inf where there is none.
         complete: whether all of H was seen. Else the counts are those of the Ritz values of the
@@ -33,20 +34,23 @@ class StationaryPoint:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(lambda p: p["x"].sum() ** 2, {"x": torch.ones(4)})
         >>> print(hesse.quadratic(cost).stationary_point())
-        flat valley: rank 1, flat along 3 directions; the model is 0 at its nearest point, at a
-        distance of 2
+        flat valley: rank 1, flat along 3 directions to the rounding of float32; the model is 0 at
+        its nearest point, at a distance of 2
     """
 
     kind: str
     negative: int
-    zero: int
+    undecided: int
     positive: int
     vector: Float[Tensor, " P"] | None
     value: float
     complete: bool = True
 
     def __str__(self) -> str:
-        flat = f", flat along {_directions(self.zero)}" if self.zero else ""
+        # In float32 there are many that float64 would decide.
+        narrow = self.vector is not None and self.vector.dtype == torch.float32
+        rounded = " to the rounding of float32" if narrow else ""
+        flat = f", flat along {_directions(self.undecided)}{rounded}" if self.undecided else ""
         at_least = "" if self.complete else "at least "
         both = f"{at_least}{self.negative} negative and {_directions(self.positive, 'positive')}"
         said = {
@@ -55,13 +59,13 @@ class StationaryPoint:
             "saddle": f"{both}{flat}, unbounded below",
             "flat valley": f"{at_least}rank {self.positive}{flat}",
             "unbounded": (
-                f"{both}; along {self.zero} more H is zero to rounding and g is not: no point is"
-                " stationary"
+                f"{both}; along {self.undecided} more H is zero to rounding and g is not: no point"
+                " is stationary"
             ),
         }[self.kind]
         if self.vector is None:
             return f"{self.kind} below: {said}"
-        where = " at its nearest point" if self.zero else " there"
+        where = " at its nearest point" if self.undecided else " there"
         return (
             f"{self.kind}: {said}; the model is {self.value:.4g}{where}, at a distance of"
             f" {float(self.vector.norm()):.4g}"
@@ -85,18 +89,18 @@ def stationary_point(model: "QuadraticModel") -> StationaryPoint:
     reduced = point.reduced
     # Two Krylov spaces are better than one: g may have no part where H is lowest.
     others = [] if reduced.is_full_space else [model.spaces.of_random_vector.solve(lowest).reduced]
-    negative, zero, positive = (
+    negative, undecided, positive = (
         max(counts) for counts in zip(*(r.counts for r in (reduced, *others)), strict=True)
     )
     if reduced.falls_where_flat:
         return StationaryPoint(
-            "unbounded", negative, zero, positive, None, float("-inf"), reduced.is_full_space
+            "unbounded", negative, undecided, positive, None, float("-inf"), reduced.is_full_space
         )
     value = model.value + point.slope + point.bend / 2
     return StationaryPoint(
-        _kind(negative, zero, positive),
+        _kind(negative, undecided, positive),
         negative,
-        zero,
+        undecided,
         positive,
         point.vector,
         value,
@@ -104,7 +108,7 @@ def stationary_point(model: "QuadraticModel") -> StationaryPoint:
     )
 
 
-def _kind(negative: int, zero: int, positive: int) -> str:
+def _kind(negative: int, undecided: int, positive: int) -> str:
     if not negative:
-        return "flat valley" if zero else "minimum"
+        return "flat valley" if undecided else "minimum"
     return "saddle" if positive else "maximum"
