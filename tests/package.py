@@ -38,7 +38,8 @@ def check(package, extra, call):
 print(hesse.__version__,
       *(("plot",) if check("matplotlib", "plot", H.plot) else ()),
       *(("html",) if check("jinja2", "html", d.html) else ()),
-      *(("disk",) if check("zarr", "disk", lambda: H.save(folder.name + "/h.zarr")) else ()))
+      *(("disk",) if check("zarr", "disk", lambda: H.save(folder.name + "/h.zarr")) else ()),
+      *(("frames",) if check("pandas xarray", "frames", H.to_pandas) else ()))
 """
 # With the script, each with a part of what it prints: its status says whether the extra is there.
 COMMANDS = {

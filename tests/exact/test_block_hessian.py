@@ -183,7 +183,7 @@ def test_it_cannot_be_changed(whole: BlockHessian) -> None:
         (
             lambda H: H @ [1.0],
             HesseTypeError,
-            r"expected a tensor or a dictionary of tensors, got list",
+            r"expected a tensor, a dictionary of tensors or a NumPy array, got list",
         ),
         (lambda H: H @ {"w": torch.ones(2, 3)}, HesseKeyError, r"missing \['b', 'scale'\]"),
     ],

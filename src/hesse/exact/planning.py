@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
@@ -192,8 +193,9 @@ def wanted_blocks(
                 "pairs: expected pairs of parameter names such as ('0.weight', '2.weight'), got"
                 f" {pair!r}"
             )
-        a, b = sorted(pair, key=cost.layout.index)
-        chosen[a, b] = None
+        first, second = (cost.layout.matching(name).names for name in pair)
+        for a, b in product(first, second):
+            chosen[min(a, b, key=names.index), max(a, b, key=names.index)] = None
     if not chosen:
         raise HesseValueError("pairs: no pair was given")
     return tuple(chosen)

@@ -4,32 +4,27 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import combinations_with_replacement
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NoReturn, final, overload
+from typing import TYPE_CHECKING, Any, final, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
 from hesse.errors import (
-    HesseKeyError,
     HesseTypeError,
     HesseValueError,
     require_instance,
     require_mapping,
 )
 from hesse.layout import Layout
-from hesse.matrix import eigensolver, spectrum, storage, tables
+from hesse.matrix import eigensolver, saving, spectrum, tables
+from hesse.matrix.by_name import BlocksByName, listed
 from hesse.matrix.entries import Entries, InMemory, Pair
-from hesse.matrix.indexing import ranges_of
 from hesse.matrix.spectrum import Eigen, Inertia
-from hesse.process.files import require_path
-from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
-from hesse.store.archive import names_store
-from hesse.store.saving import save_store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +34,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class BlockHessian:
+class BlockHessian(BlocksByName):
     """H[a, b] = ∂²J/∂a∂b for the parameters of a layout.
 
     It holds either the whole (P, P) matrix or chosen blocks of it, and never copies what it is
@@ -155,127 +150,16 @@ class BlockHessian:
     def __getstate__(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
-    @property
-    def matrix(self) -> Tensor | None:
-        """The whole matrix (P, P), where it is in memory."""
-        return self.entries.matrix
-
-    @property
-    def blocks(self) -> Mapping[Pair, Tensor]:
-        """Otherwise the blocks, (size of a, size of b) by pair; from a disk each is read when it is
-        asked for."""
-        return self.entries.blocks
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the entries."""
-        return self.entries.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the entries lie, or come to lie when they are read."""
-        return self.entries.device
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """The pairs (a, b) that are held, a not after b in the layout. Their transposes are there
-        too."""
-        return self.entries.pairs
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every block is held."""
-        count = len(self.layout.names)
-        return len(self.pairs) == count * (count + 1) // 2
-
-    @property
-    def is_block_diagonal(self) -> bool:
-        """Whether what is held is each parameter's own block, and nothing else."""
-        return self.pairs == tuple((name, name) for name in self.layout.names)
-
-    def __getitem__(self, pair: Any) -> Float[Tensor, "..."]:
-        """One block, of shape (*a.shape, *b.shape): a view, or read from the disk. ``H[b, a]`` is
-        the transpose of ``H[a, b]``, and ``H[a, b, 0, 3:5]`` is ``H[a, b][0, 3:5]``, of which no
-        more is read than these.
-
-        Raises:
-            HesseKeyError: an unknown name, or a pair that was not computed.
-            HesseValueError: an index that is neither a whole number nor a slice, or beyond the
-                block.
-        """
-        if not (isinstance(pair, tuple) and len(pair) >= 2):
-            raise HesseTypeError(
-                f"H[...]: a block is named by two parameters, H['a', 'b']; got {pair!r}"
-            )
-        a, b, *index = pair
-        layout = self.layout
-        shapes = layout.shape(a), layout.shape(b)
-        rows, columns, inner = ranges_of(shapes, tuple(index))
-        return self._part(a, b, rows, columns).reshape(inner.shape)[inner.taken]
-
-    def flat(self, a: str, b: str) -> Float[Tensor, "A B"]:
-        """One block as a matrix (size of a, size of b): a view, or read from the disk."""
-        sizes = self.layout.slice(a), self.layout.slice(b)
-        rows, columns = (slice(0, part.stop - part.start) for part in sizes)
-        return self._part(a, b, rows, columns)
-
-    def _part(self, a: str, b: str, rows: slice, columns: slice) -> Tensor:
-        if (a, b) in self.entries.pairs:
-            return self.entries.part((a, b), rows, columns)
-        if (b, a) in self.entries.pairs:
-            return self.entries.part((b, a), columns, rows).mT
-        raise HesseKeyError(
-            f"H[{a!r}, {b!r}] was not computed; those that were: {_listed(self.pairs)}"
-        )
-
-    def dense(self) -> Float[Tensor, "P P"]:
-        """The whole matrix (P, P), exactly symmetric, in layout order; the one that is held, not a
-        copy.
-
-        Raises:
-            HesseValueError: some blocks were not computed.
-            HesseMemoryError: it is on a disk, and there is not the memory for it.
-        """
-        if self.matrix is not None:
-            return self.matrix
-        if not self.is_complete:
-            self._raise_incomplete("dense()")
-        size, offsets = self.layout.size, self.layout.offsets
-        if self.device.type == "cpu":
-            require_free(size**2 * self.dtype.itemsize, "dense()")
-        matrix = torch.empty(size, size, dtype=self.dtype, device=self.device)
-        # Of the upper triangle; the lower one is written from the same numbers, so that the matrix
-        # is exactly symmetric.
-        for piece in self.entries.pieces():
-            a, b = (offsets[name] for name in piece.pair)
-            rows = slice(a + piece.rows.start, a + piece.rows.stop)
-            columns = slice(b + piece.columns.start, b + piece.columns.stop)
-            matrix[rows, columns] = piece.values
-            matrix[columns, rows] = piece.values.mT
-        return matrix
-
-    def diagonal(self) -> dict[str, Tensor]:
-        """∂²J/∂θ_i² by parameter name, each of its parameter's shape.
-
-        Raises:
-            HesseValueError: a parameter's own block was not computed.
-        """
-        names = self.layout.names
-        missing = [(name, name) for name in names if (name, name) not in self.pairs]
-        if missing:
-            raise HesseValueError(
-                f"diagonal(): not computed: {_listed(missing)}; hesse.diagonal(cost) gives them all"
-            )
-        entries = {name: self.entries.diagonal(name) for name in names}
-        return {name: entries[name].reshape(self.layout.shape(name)) for name in names}
-
     @overload
     def __matmul__(self, v: Tensor) -> Tensor: ...
     @overload
     def __matmul__(self, v: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    @overload
+    def __matmul__(self, v: np.ndarray) -> np.ndarray: ...
     @undisturbed()
     def __matmul__(self, v: Any) -> Any:
-        """H v, for a flat vector (P,), a matrix (P, K), or a dictionary by parameter name.
+        """H v, for a flat vector (P,), a matrix (P, K), a dictionary by parameter name, or an array
+        of NumPy's; the result is of the same kind.
 
         Where only the block diagonal is held, the product is with the block-diagonal matrix.
 
@@ -284,9 +168,17 @@ class BlockHessian:
         """
         if isinstance(v, Mapping):
             return self.layout.unflatten(self @ self.layout.flatten(v))
+        if isinstance(v, np.ndarray):
+            if v.dtype.name != _dtype(self.entries):
+                raise HesseTypeError(
+                    f"H @ v: H is {_dtype(self.entries)} and v is {v.dtype}; pass"
+                    f" v.astype({_dtype(self.entries)!r})"
+                )
+            return (self @ torch.tensor(v, device=self.device)).cpu().numpy()
         if not isinstance(v, Tensor):
             raise HesseTypeError(
-                f"H @ v: expected a tensor or a dictionary of tensors, got {type(v).__name__}"
+                "H @ v: expected a tensor, a dictionary of tensors or a NumPy array, got"
+                f" {type(v).__name__}"
             )
         if v.ndim not in (1, 2) or v.shape[0] != self.layout.size:
             size = self.layout.size
@@ -302,6 +194,10 @@ class BlockHessian:
         if not (self.is_complete or self.is_block_diagonal):
             self._raise_incomplete("H @ v")
         return self.entries.product(v)
+
+    def __rmatmul__(self, u: Any) -> Any:
+        """u H = (H uᵀ)ᵀ, for a vector (P,) or a matrix (K, P)."""
+        return (self @ u.T).T if getattr(u, "ndim", 1) == 2 else self @ u
 
     def eigh(self) -> Eigen:
         """Eigenvalues in ascending order and eigenvectors as columns, H = V diag(λ) Vᵀ.
@@ -353,9 +249,7 @@ class BlockHessian:
             bool(extreme.isfinite()) for extreme in torch.aminmax(matrix)
         ):
             bad = [pair for pair, norm in self.norms.items() if not norm < float("inf")]
-            raise HesseValueError(
-                f"H has entries that are not finite, in the blocks {_listed(bad)}"
-            )
+            raise HesseValueError(f"H has entries that are not finite, in the blocks {listed(bad)}")
         return matrix
 
     @property
@@ -378,12 +272,26 @@ class BlockHessian:
         return self.entries.norms()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write it to a safetensors file, with its layout and provenance, or, where the path ends
-        in ``.zarr``, into a new store; `hesse.load` reads either back."""
-        if names_store(require_path(path, "save")):
-            save_store(self, path)
-        else:
-            storage.save(self, path)
+        """Write it to a file, whole or not at all.
+
+        The name says the format: ``.safetensors`` (or no ending), with its layout, provenance and
+        certificate, or a new store ``.zarr``, which `hesse.load` reads back; ``.npz``, each block
+        under ``"a,b"``, and ``.csv``, a table of up to 1,000 rows, are for others to read.
+
+        Raises:
+            HesseTypeError, HesseValueError: the path is none, ends in another format, or the matrix
+                is not symmetric.
+            HesseFileError: the file cannot be written.
+
+        Example:
+            >>> import tempfile, numpy, torch, hesse
+            >>> H = BlockHessian(hesse.Layout(("w", "b"), ((2,), (1,))), matrix=torch.eye(3))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     H.save(f"{folder}/h.npz")
+            ...     numpy.load(f"{folder}/h.npz")["w,b"].shape
+            (2, 1)
+        """
+        saving.save(self, path)
 
     def plot(self, ax: "Axes | None" = None) -> "HeatMap":
         """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install
@@ -419,23 +327,6 @@ class BlockHessian:
             return f"certificate: {self.certificate}"
         return "not certified"
 
-    def _raise_incomplete(self, what: str) -> NoReturn:
-        missing = [
-            pair
-            for pair in combinations_with_replacement(self.layout.names, 2)
-            if pair not in self.pairs
-        ]
-        raise HesseValueError(
-            f"{what} needs blocks that were not computed: {_listed(missing)}; "
-            "hesse.hessian(cost) without pairs= and block_diagonal= computes all of them"
-        )
-
 
 def _dtype(held: Tensor | Entries) -> str:
     return str(held.dtype).removeprefix("torch.")
-
-
-def _listed(pairs: tuple[Pair, ...] | list[Pair]) -> str:
-    """The first few pairs, and how many more."""
-    more = f" and {len(pairs) - 4} more" if len(pairs) > 4 else ""
-    return ", ".join(f"({a!r}, {b!r})" for a, b in pairs[:4]) + more

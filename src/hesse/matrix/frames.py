@@ -1,0 +1,65 @@
+"""A Hessian as a table of pandas or an array of xarray, labelled by parameter and index."""
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hesse.errors import HesseImportError
+from hesse.layout import Layout
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+    from hesse.matrix.by_name import BlocksByName
+
+
+def data_frame(hessian: "BlocksByName") -> "pandas.DataFrame":
+    """See `BlockHessian.to_pandas`."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise _missing("to_pandas", "pandas") from error
+    axis = pandas.MultiIndex.from_arrays(labels(hessian.layout), names=["parameter", "index"])
+    return pandas.DataFrame(np.asarray(hessian), index=axis, columns=axis)
+
+
+def data_array(hessian: "BlocksByName") -> "xarray.DataArray":
+    """See `BlockHessian.to_xarray`."""
+    try:
+        import xarray
+    except ImportError as error:
+        raise _missing("to_xarray", "xarray") from error
+    names, indices = labels(hessian.layout)
+    coordinates = {
+        f"{axis}_{level}": (axis, values)
+        for axis in ("row", "column")
+        for level, values in (("parameter", names), ("index", indices))
+    }
+    return xarray.DataArray(
+        np.asarray(hessian), dims=("row", "column"), coords=coordinates, name="hessian"
+    )
+
+
+def labels(layout: Layout) -> tuple[list[str], list[str]]:
+    """Of each entry of the flat vector its parameter, and its index there as text; empty for a
+    parameter without axes.
+
+    Example:
+        >>> labels(Layout(("w", "s"), ((1, 2), ())))
+        (['w', 'w', 's'], ['0, 0', '0, 1', ''])
+    """
+    names = [name for name in layout.names for _ in range(layout.sizes[name])]
+    indices = [
+        ", ".join(map(str, index))
+        for shape in layout.shapes
+        for index in product(*(range(length) for length in shape))
+    ]
+    return names, indices
+
+
+def _missing(method: str, library: str) -> HesseImportError:
+    return HesseImportError(
+        f'{method}: {library} is not installed; pip install "hesse[frames]", or np.asarray(H)'
+    )
