@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hesse.certificates import Certificate
 from hesse.cost import Cost
 from hesse.curvatures.fisher import SampledFisher
+from hesse.distributed.group import alone
 from hesse.errors import HesseError
 from hesse.evaluation import gradient, value
 from hesse.exact.diagonal import diagonal
@@ -88,6 +89,7 @@ __all__ = [
     "Status",
     "Step",
     "Trust",
+    "alone",
     "as_operator",
     "condition_number",
     "covariance",

@@ -80,6 +80,16 @@ class HesseFileError(HesseError, OSError):
     """A file cannot be read as what it should be."""
 
 
+class HesseDistributedError(HesseError, RuntimeError):
+    """Another process of the group failed, ended, or does something else.
+
+    Attributes:
+        of_strategy: whether another way of computing may do.
+    """
+
+    of_strategy = False
+
+
 def require_instance(given: Any, kind: type, name: str, how: str) -> None:
     """An object of hesse's class ``kind``; ``how`` is the call that makes one."""
     if not isinstance(given, kind):

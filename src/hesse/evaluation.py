@@ -6,6 +6,8 @@ from torch import Tensor
 from hesse.cost import Cost, require_cost
 from hesse.data.batch import Batch
 from hesse.diagnosis import diagnosed
+from hesse.distributed.group import summed
+from hesse.distributed.shares import share_of
 from hesse.parameters import Parameters, as_leaves
 from hesse.process.undisturbed import undisturbed
 
@@ -23,12 +25,19 @@ def value(cost: Cost) -> float:
         5.0
     """
     require_cost(cost)
+    share = share_of(cost)
     # A loss may differentiate in its prediction, which then has to depend on something.
     leaves = as_leaves(cost.parameters)
-    shares = [
-        _share(cost, leaves, index, batch).detach() for index, batch in enumerate(cost.batches())
-    ]
-    return sum(map(float, shares)) + float(cost.penalty_cost(cost.parameters).detach())
+
+    def sums() -> list[Tensor]:
+        shares = [
+            _share(share, leaves, index, batch).detach()
+            for index, batch in enumerate(share.batches())
+        ]
+        penalty = float(share.penalty_cost(cost.parameters).detach())
+        return [torch.tensor(sum(map(float, shares)) + penalty, dtype=torch.float64, device="cpu")]
+
+    return float(summed("the value of a cost", sums)[0])
 
 
 def gradient(cost: Cost) -> dict[str, Tensor]:
@@ -49,6 +58,18 @@ def gradient(cost: Cost) -> dict[str, Tensor]:
 def value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
     """J and ∂J/∂θ from one pass over the data."""
     require_cost(cost)
+    share = share_of(cost)
+
+    def sums() -> list[Tensor]:
+        value, slopes = _own_value_and_gradient(share)
+        return [torch.tensor(value, dtype=torch.float64, device="cpu"), *slopes.values()]
+
+    value, *slopes = summed("the gradient of a cost", sums)
+    return float(value), dict(zip(cost.parameters, slopes, strict=True))
+
+
+def _own_value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
+    """The same of the share of one process."""
     leaves = as_leaves(cost.parameters)
     sums = {name: torch.zeros_like(parameter) for name, parameter in cost.parameters.items()}
     value = 0.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hesse.certificates.drawing import drawn, generator
+from hesse.certificates.drawing import drawn, shared_generator
 from hesse.certificates.precision import eps_of
 from hesse.certificates.reference import ByParameter, Request, of_batch, products
 from hesse.certificates.rounding import ROUNDINGS, noise
@@ -259,7 +259,7 @@ def _roundings(
     Where H is zero, H v is the rounding of a gradient over the size of θ, times v. And where it
     cancels, as p − p² does for a confident classifier, it is the roundings of the steps.
     """
-    random = generator()
+    random = shared_generator()
     eps = max(eps_of(parameter.dtype, parameter.device) for parameter in cost.parameters.values())
     again = [pick(place, parts) for place, parts in enumerate(products(cost, requests))]
     limit = math.sqrt(eps)

@@ -6,6 +6,8 @@ import itertools
 import torch
 from torch import Tensor
 
+from hesse.distributed.group import of_first
+
 _SEEDS = itertools.count()
 
 
@@ -13,6 +15,11 @@ def generator(device: torch.device | None = None) -> torch.Generator:
     """A generator of the certificates' own: the user's random state is not touched, and no two
     certificates draw alike."""
     return torch.Generator(device or "cpu").manual_seed(next(_SEEDS))
+
+
+def shared_generator() -> torch.Generator:
+    """The same, alike on every rank of a group: of what all of them compute together."""
+    return torch.Generator("cpu").manual_seed(of_first("a certificate", lambda: next(_SEEDS)))
 
 
 def drawn(like: Tensor, random: torch.Generator) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hesse.certificates.comparison import compare
-from hesse.certificates.drawing import drawn, generator
-from hesse.certificates.matrix import Verdict, certificate_of
+from hesse.certificates.drawing import drawn, shared_generator
+from hesse.certificates.matrix import Verdict, agreed, certificate_of
 from hesse.certificates.reference import SHARE, ByParameter, Limit, Request, independent, products
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def certify_diagonal(
         memory: bytes to work in, where samples are known to be independent.
     """
     start, (cost, notes) = time.perf_counter(), independent(cost, notes)
-    random = generator()
+    random = shared_generator()
     names = [name for name in cost.layout.names if cost.layout.sizes[name]]
     order = [names[int(k)] for k in torch.randperm(len(names), generator=random, device="cpu")]
     # First one of every parameter, drawn by size, for a wrong factor shows where there is something
@@ -75,8 +75,10 @@ def certify_diagonal(
         " parameters"
     )
     wrong = {name: difference for each in comparison.wrong for name, difference in each.items()}
-    return Verdict(
-        certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined
+    return agreed(
+        Verdict(
+            certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined
+        )
     )
 
 

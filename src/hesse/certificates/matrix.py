@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
 from hesse.certificates.comparison import Comparison, Difference, compare
-from hesse.certificates.drawing import drawn, generator
+from hesse.certificates.drawing import drawn, shared_generator
 from hesse.certificates.precision import tf32_notes
 from hesse.certificates.reference import (
     METHOD,
@@ -22,6 +22,7 @@ from hesse.certificates.reference import (
     independent,
     products,
 )
+from hesse.distributed.group import is_first, of_first, summed
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -59,7 +60,7 @@ class MatrixProbes:
     """
 
     def __init__(self, cost: "Cost", hessian: "BlockHessian") -> None:
-        self._cost, self._hessian, self._random = cost, hessian, generator()
+        self._cost, self._hessian, self._random = cost, hessian, shared_generator()
         names = cost.layout.names
         self._held = {pair for a, b in hessian.pairs for pair in ((a, b), (b, a))}
         self._rows = {b: tuple(a for a in names if (a, b) in self._held) for b in names}
@@ -140,7 +141,12 @@ class MatrixProbes:
         for place, request in enumerate(requests):
             for name, v in request.columns.items():
                 vectors[layout.slice(name), place] = v.flatten().to(H.device, H.dtype)
-        return [layout.unflatten(total) for total in (H @ vectors).unbind(1)]
+        # Read from the disk once, not on every rank.
+        (read,) = summed(
+            "products with a stored Hessian",
+            lambda: [H @ vectors if is_first() else torch.zeros_like(vectors)],
+        )
+        return [layout.unflatten(total) for total in read.unbind(1)]
 
     def _block(self, a: str, request: Request) -> Tensor:
         entries = self._hessian.entries
@@ -187,9 +193,17 @@ def certify_matrix(
             if seen < len(hessian.pairs)
             else (f"all {seen} blocks" if seen > 1 else "the block")
         )
-    return Verdict(
-        certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined
+    return agreed(
+        Verdict(
+            certificate_of(cost, comparison, compared, start, notes), wrong, comparison.undefined
+        )
     )
+
+
+def agreed(verdict: Verdict) -> Verdict:
+    """That of rank 0, on all ranks: what is done next must be the same on all, whatever rounding
+    did to one."""
+    return of_first("a certificate", lambda: verdict)
 
 
 def all_of(cost: "Cost") -> str:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hesse.certificates.comparison import compare
-from hesse.certificates.drawing import drawn, generator
-from hesse.certificates.matrix import Verdict, all_of, certificate_of
+from hesse.certificates.drawing import drawn, shared_generator
+from hesse.certificates.matrix import Verdict, agreed, all_of, certificate_of
 from hesse.certificates.reference import ByParameter, Request, independent, products
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def certify_product(
         notes: for the certificate.
     """
     start, (cost, notes) = time.perf_counter(), independent(cost, notes)
-    random = generator()
+    random = shared_generator()
     v = {name: drawn(parameter, random) for name, parameter in cost.parameters.items()}
     requests = [Request(v, cost.layout.names)]
     comparison = compare(cost, requests, [product(v)], products(cost, requests))
     compared = f"1 product with {all_of(cost)}"
     certificate = certificate_of(cost, comparison, compared, start, notes)
-    return Verdict(certificate, comparison.wrong[0], comparison.undefined)
+    return agreed(Verdict(certificate, comparison.wrong[0], comparison.undefined))

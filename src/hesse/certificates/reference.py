@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hesse.data.batch import Batch
+from hesse.distributed.group import processes, summed
+from hesse.distributed.shares import share_of
 from hesse.errors import HesseValueError, in_a_line
 from hesse.parameters import as_leaves
 from hesse.process.circumstances import is_passing
@@ -90,6 +92,28 @@ def products(
     Raises:
         HesseValueError: the function cannot be differentiated twice.
     """
+    share = share_of(cost)
+    # Flat, one product after another: of those that there is time for on every rank.
+    parts = summed(
+        "products by double backward",
+        lambda: [
+            part for each in _own_products(share, requests, limit) for part in each.values()
+        ],
+        [v for request in requests for v in request.columns.values()],
+    )
+    found, flat = list[ByParameter](), iter(parts)
+    for request in requests:
+        product = dict(zip(request.rows, flat, strict=False))
+        if len(product) < len(request.rows):
+            break
+        found.append(product)
+    return found
+
+
+def _own_products(
+    cost: "Cost", requests: Sequence[Request], limit: Limit | None
+) -> list[ByParameter]:
+    """The same of the share of one process."""
     names = [
         name for name in cost.layout.names if any(name in request.columns for request in requests)
     ]
@@ -109,7 +133,7 @@ def products(
         for piece in _pieces(cost, batch, limit.memory if limit is not None else None):
             parts, count = _of_term(cost, piece, requests, names, count, limit=limit)
             _add(sums, parts)
-    return sums[: count or 0]
+    return sums[:count]
 
 
 def of_batch(cost: "Cost", batch: Batch | None, requests: Sequence[Request]) -> list[ByParameter]:
@@ -211,7 +235,8 @@ def _of_term(
             for request in requests[:count]:
                 parts.append(_product(gradient, leaves, request))
                 if count is None and limit is not None:
-                    whole = cost.samples / batch.size if batch is not None else 1.0
+                    share = cost.samples / processes()
+                    whole = share / batch.size if batch is not None else 1.0
                     spent = time.perf_counter() - start
                     each = (spent - graph) / len(parts)
                     allowed = max(limit.seconds, limit.gradients * graph * whole / _GRAPH)

@@ -241,7 +241,22 @@ class _Coefficients:
         self._cost, self._curvature = cost, curvature
         assert cost.data is not None
         self.is_ordered, self.is_single = cost.data.is_ordered, cost.data.is_single
-        self.check_unchanged = cost.data.check_unchanged
+        self.check_unchanged, self._data = cost.data.check_unchanged, cost.data
+
+    @property
+    def count(self) -> float:
+        """How many batches there are."""
+        return self._data.count
+
+    @property
+    def digest(self) -> str:
+        """That of the data: the coefficients are made of them."""
+        return self._data.digest
+
+    def part(self, rank: int) -> "Iterator[tuple[int, Batch]] | None":
+        """What a sampler deals to a rank."""
+        dealt = self._data.part(rank)
+        return None if dealt is None else ((k, self._of(batch, k)) for k, batch in dealt)
 
     def __iter__(self) -> Iterator["Batch"]:
         for index, batch in enumerate(self._cost.batches()):

@@ -3,12 +3,16 @@ each time."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hesse.data.batch import Batch, require_dense, require_usable
+from hesse.data.dealt import parts_of
+from hesse.data.digest import digest
 from hesse.errors import HesseError, HesseTypeError, HesseValueError, in_a_line
 from hesse.process.generators import RandomStream, States
 
@@ -44,6 +48,8 @@ class Data:
         self.is_single = _is_item(source) if single is None else single
         self._given = source
         self._source: Any = [source] if self.is_single else source
+        # Of a sampler that deals them out to several processes all of them are meant.
+        self._dealt = parts_of(source)
         self._device, self._widen = device, widen
         _check_readable(source, self.is_single)
         self._randomness = _Randomness(getattr(source, "generator", None))
@@ -98,8 +104,31 @@ class Data:
                 )
 
     def __iter__(self) -> Iterator[Batch]:
+        yield from self._read(self._source if self._dealt is None else chain(*self._dealt))
+
+    def part(self, rank: int) -> Iterator[tuple[int, Batch]] | None:
+        """What a sampler deals to a rank, with the place that each batch has among all; ``None``
+        where none does."""
+        if self._dealt is None:
+            return None
+        return enumerate(self._read(self._dealt[rank]), sum(map(len, self._dealt[:rank])))
+
+    @property
+    def count(self) -> float:
+        """How many batches there are; infinitely many where that is not known."""
+        try:
+            return len(self._source)
+        except TypeError:  # of what can only be iterated
+            return math.inf
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells these data, in this order, from others; read once."""
+        return digest(tensor for batch in self for tensor in batch.tensors)
+
+    def _read(self, source: Iterable[Any]) -> Iterator[Batch]:
         self.check_unchanged()
-        items = self._source if self.is_ordered else self._randomness.iterate(self._source)
+        items = source if self.is_ordered else self._randomness.iterate(source)
         for index, item in enumerate(items):
             batch = Batch.read(item)
             if batch is None:

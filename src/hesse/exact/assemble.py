@@ -29,7 +29,7 @@ class Storage:
     """
 
     def __init__(self, cost: Cost, wanted: list[NamePair]) -> None:
-        self._layout = cost.layout
+        self._layout, self.wanted = cost.layout, wanted
         options: dict[str, Any] = {"dtype": cost.dtype, "device": cost.device}
         count, P, sizes = len(cost.layout.names), cost.layout.size, cost.layout.sizes
         every_block = len(wanted) == count * (count + 1) // 2
@@ -41,6 +41,11 @@ class Storage:
         # something added to it was not.
         self.complete: set[str] = set()
         self.rounded: set[str] = set()
+
+    @property
+    def sums(self) -> list[Tensor]:
+        """All that is added to."""
+        return list(self._blocks.values()) if self._matrix is None else [self._matrix]
 
     def block(self, first: str, second: str) -> Tensor:
         """A block as a matrix, to be added to; in either order."""

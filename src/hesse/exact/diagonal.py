@@ -13,6 +13,8 @@ from hesse.certificates.entries import certify_diagonal
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
+from hesse.distributed.group import processes, summed, together
+from hesse.distributed.shares import share_of
 from hesse.errors import HesseError, require_flags, require_progress
 from hesse.exact.columns import penalty_rows
 from hesse.exact.contraction.diagonal_entries import add_entries
@@ -20,7 +22,7 @@ from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import Plan
 from hesse.exact.planning import diagonal_plan
-from hesse.process.circumstances import is_passing
+from hesse.process.circumstances import is_of_strategy
 from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
@@ -71,14 +73,14 @@ def diagonal(
     require_flags(certify=certify)
     require_progress(progress)
     while True:
-        planned = diagonal_plan(cost, memory)
+        planned = together("a plan", lambda: diagonal_plan(cost, memory))
         start = time.perf_counter()
         try:
-            entries = _computed(cost, planned, progress)
-        except HesseError:
-            raise
-        except Exception as error:  # of an operation that a strategy does not know how to take
-            if is_passing(error):
+            share = share_of(cost)
+            parts = summed("a diagonal", lambda: list(_sums(share, planned, progress).values()))
+            entries = dict(zip(cost.layout.names, parts, strict=True))
+        except Exception as error:
+            if not is_of_strategy(error):
                 raise
             fall_back(cost, error_of(cost, error), planned.by_columns, "diagonal")
             continue
@@ -112,9 +114,10 @@ class Entries(dict[str, Tensor]):
         self.certificate = certificate
 
 
-def _computed(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Tensor]:
+def _sums(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Tensor]:
+    """What the samples of one process bring."""
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
-    with Progress("diagonal", steps(cost, planned), progress) as bar:
+    with Progress("diagonal", steps(cost, planned) / processes(), progress) as bar:
         for part in planned.parts:
             for key, pair in pairs_by_chunk(cost, part, bar):
                 add_entries(pair, sums[part.contractions[key].blocks[0][0]])

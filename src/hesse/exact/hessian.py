@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
+from hesse.distributed.group import processes, summed, together
+from hesse.distributed.shares import share_of
 from hesse.errors import (
     HesseError,
     HesseMemoryError,
@@ -24,7 +26,7 @@ from hesse.exact.fallback import error_of, fall_back
 from hesse.exact.plan import NamePair, Plan, PlanPart
 from hesse.exact.planning import plan_of, wanted_blocks
 from hesse.matrix.block_hessian import BlockHessian
-from hesse.process.circumstances import is_passing
+from hesse.process.circumstances import is_of_strategy
 from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
@@ -93,16 +95,12 @@ def hessian(
         wanted = wanted_blocks(cost, pairs, block_diagonal)
         return hessian_on_disk(cost, wanted, out, memory, certify, progress)
     while True:
-        planned = plan_of(cost, pairs, block_diagonal, memory)
-        if planned.too_large:
-            raise HesseMemoryError(planned.too_large)
+        planned = together("a plan", lambda: _planned(cost, pairs, block_diagonal, memory))
         start = time.perf_counter()
         try:
-            matrix, blocks = _computed(cost, planned, progress)
-        except HesseError:
-            raise
-        except Exception as error:  # of an operation that a strategy does not know how to take
-            if is_passing(error):
+            matrix, blocks = _computed(share_of(cost), planned, progress)
+        except Exception as error:
+            if not is_of_strategy(error):
                 raise
             fall_back(cost, error_of(cost, error), planned.by_columns, "Hessian")
             continue
@@ -118,12 +116,34 @@ def hessian(
             return H
 
 
+def _planned(
+    cost: Cost, pairs: Iterable[NamePair] | None, block_diagonal: bool, memory: int | None
+) -> Plan:
+    planned = plan_of(cost, pairs, block_diagonal, memory)
+    if planned.too_large:
+        raise HesseMemoryError(planned.too_large)
+    return planned
+
+
 def _computed(
     cost: Cost, planned: Plan, progress: bool | None
 ) -> tuple[Tensor | None, dict[NamePair, Tensor] | None]:
-    wanted = [block.names for block in planned.blocks]
-    storage = Storage(cost, wanted)
-    with Progress("hessian", steps(cost, planned), progress) as bar:
+    """The matrix or the blocks, of what this process has of the data and then of all."""
+    storage = Storage(cost, [block.names for block in planned.blocks])
+
+    def sums() -> list[Tensor]:
+        _sum(cost, planned, storage, progress)
+        return storage.sums
+
+    summed("a Hessian", sums)
+    if processes() > 1:  # sums over ranks are, in the two halves, equal to rounding only
+        storage.rounded.update(cost.layout.names)
+    return storage.finished()
+
+
+def _sum(cost: Cost, planned: Plan, storage: Storage, progress: bool | None) -> None:
+    """Add up what the samples bring."""
+    with Progress("hessian", steps(cost, planned) / processes(), progress) as bar:
         # A block that one contraction alone brings, in all parts, may be written in place.
         brought = [
             {frozenset(names) for names in c.blocks}
@@ -140,8 +160,7 @@ def _computed(
         for part in planned.parts:
             for name, entries, products in rows_by_batch(cost, part, bar):
                 storage.add_rows(name, entries, products)
-    _penalty(cost, wanted, storage)
-    return storage.finished()
+    _penalty(cost, storage)
 
 
 def _contract(
@@ -158,7 +177,7 @@ def _contract(
     return list(targets.values())
 
 
-def _penalty(cost: Cost, wanted: list[NamePair], storage: Storage) -> None:
+def _penalty(cost: Cost, storage: Storage) -> None:
     if cost.curved_penalty is None:
         return
     if isinstance(cost.curved_penalty, float):
@@ -166,5 +185,5 @@ def _penalty(cost: Cost, wanted: list[NamePair], storage: Storage) -> None:
             if storage.has(name, name):
                 storage.block(name, name).diagonal().add_(cost.curved_penalty)
         return
-    for name, entries, products in penalty_rows(cost, rows_asked(cost.layout.names, wanted)):
+    for name, entries, products in penalty_rows(cost, rows_asked(cost.layout.names, storage.wanted)):
         storage.add_rows(name, entries, products)

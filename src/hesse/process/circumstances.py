@@ -5,6 +5,8 @@ from collections.abc import Hashable
 
 import torch
 
+from hesse.errors import HesseDistributedError, HesseError
+
 # A thread that cannot be started has no room for its stack.
 _NO_MEMORY = (
     "can't allocate memory",
@@ -33,6 +35,14 @@ def is_passing(error: BaseException) -> bool:
     """Whether an error says nothing of what was tried: memory did not suffice, or Ctrl-C came,
     which may end in another error where PyTorch cleans up."""
     return is_out_of_memory(error) or is_interrupted(error)
+
+
+def is_of_strategy(error: BaseException) -> bool:
+    """Whether an error on the way says that an operation is not known to a strategy, so that
+    another one may do: not where it is hesse's own, or passing."""
+    if isinstance(error, HesseDistributedError):
+        return error.of_strategy
+    return not isinstance(error, HesseError) and not is_passing(error)
 
 
 def is_interrupted(error: BaseException | None) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hesse.distributed.group import current
 from hesse.errors import (
     HesseError,
     HesseMemoryError,
@@ -59,8 +60,13 @@ def require_memory(memory: object) -> int:
 
 
 def allowed_memory(memory: object, device: torch.device) -> int:
-    """The bytes to keep things in: so many as are asked for, checked, or half of what is free."""
-    return available_bytes(device) // 2 if memory is None else require_memory(memory)
+    """The bytes to keep things in: so many as are asked for, checked, or half of what is free; of
+    several processes all get the same, for how they go on depends on it."""
+    if memory is not None:
+        return require_memory(memory)
+    group = current()
+    free = None if group is None else group.free
+    return (available_bytes(device) if free is None else free) // 2
 
 
 def available_bytes(device: torch.device) -> int:
@@ -81,7 +87,8 @@ def available_bytes(device: torch.device) -> int:
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle
     figures = [_system(), _limits(), *(_group(*version) for version in _GROUPS)]
-    return max(0, min((figure for figure in figures if figure is not None), default=_UNKNOWN))
+    free = max(0, min((figure for figure in figures if figure is not None), default=_UNKNOWN))
+    return free if (group := current()) is None else free // group.here
 
 
 # How NumPy and PyTorch say what they could not get.

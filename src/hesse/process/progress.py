@@ -8,6 +8,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from hesse.distributed.group import is_first
 from hesse.process.price import duration
 
 # Seconds before a bar appears: shorter work should not flicker.
@@ -32,7 +33,7 @@ class Progress:
     """
 
     def __init__(self, what: str, total: float, show: bool | None = None) -> None:
-        hidden = not sys.stderr.isatty() if show is None else not show
+        hidden = _is_hidden(show)
         # One that is not shown takes as long to make as a small Hessian's plan.
         self._bar = (
             None
@@ -79,7 +80,7 @@ class StatusLine:
     """
 
     def __init__(self, show: bool | None = None) -> None:
-        self._hidden = not sys.stderr.isatty() if show is None else not show
+        self._hidden = _is_hidden(show)
         self._next = time.monotonic() + (_DELAY if show is None else 0)
         self._bar: tqdm | None = None
 
@@ -121,6 +122,11 @@ def announced(what: str, seconds: float) -> Iterator[None]:
         if seconds > _DELAY and sys.stderr.isatty():
             line.show(f"{what}: about {duration(seconds)}")
         yield
+
+
+def _is_hidden(show: bool | None) -> bool:
+    """Of several processes one shows how far all are."""
+    return not is_first() or (not sys.stderr.isatty() if show is None else not show)
 
 
 _FORMAT = "{desc} {percentage:3.0f}% |{bar}| {elapsed} elapsed, {remaining} left"

@@ -1,8 +1,9 @@
 """The Hessian as something to multiply with, without its matrix."""
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, final
 
 import torch
@@ -14,6 +15,8 @@ from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
+from hesse.distributed.group import gathered, summed, together
+from hesse.distributed.shares import share_of
 from hesse.errors import (
     HesseValueError,
     readable_bytes,
@@ -97,7 +100,8 @@ def operator(
             return product
         name, difference = next(iter(verdict.wrong.items()))
         reason = f"{difference}, of the part of H v of {name!r}"
-        if not exclude_fastest(cost, product.methods, reason):
+        left = exclude_fastest(cost, product.methods, reason)
+        if not any(gathered("methods that are left", lambda left=left: left)):
             raise HesseValueError(
                 f"cost: its products cannot be certified: every method {reason}. Is the model"
                 " random?"
@@ -144,12 +148,22 @@ class HessianOperator(SymmetricOperator):
         self.methods, self.notes = self._kept.methods, (*curved.notes, *self._kept.notes)
 
     @cached_property
-    def _kept(self) -> "_Kept":
-        return _keep(self._curved, self._memory)
+    def _share(self) -> Cost:
+        """What of the cost this process multiplies with."""
+        return share_of(self._curved)
 
-    # Programs and graphs do not travel: a copy makes them when it is first multiplied with.
+    @cached_property
+    def _kept(self) -> "_Kept":
+        share = self._share
+        kept = together("an operator", lambda: _keep(share, self._memory))
+        every = gathered("its methods", lambda: (kept.methods, kept.notes))
+        methods, notes = (tuple(dict.fromkeys(chain(*each))) for each in zip(*every, strict=True))
+        return replace(kept, methods=methods, notes=notes)
+
+    # Programs and graphs do not travel, nor does a share: a copy makes them when it is first
+    # multiplied with.
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_kept"}
+        return {name: held for name, held in vars(self).items() if name not in ("_kept", "_share")}
 
     @property
     def bytes(self) -> int:
@@ -183,7 +197,8 @@ class HessianOperator(SymmetricOperator):
     def _product(self, v: Tensor) -> Tensor:
         if self.cost.data is not None:
             self.cost.data.check_unchanged()
-        return self._vector(v) if v.ndim == 1 else self._matrix(v)
+        own = self._vector if v.ndim == 1 else self._matrix
+        return summed("a product with an operator", lambda: [own(v)], [v])[0]
 
     def _vector(self, v: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         directions = self._parts(v)
@@ -221,8 +236,8 @@ class HessianOperator(SymmetricOperator):
         for more in products:
             total += more
         return (
-            total.add_(v, alpha=self.cost.curved_penalty)
-            if isinstance(self.cost.curved_penalty, int | float)
+            total.add_(v, alpha=self._share.curved_penalty)
+            if isinstance(self._share.curved_penalty, int | float)
             else total
         )
 
@@ -231,9 +246,9 @@ class HessianOperator(SymmetricOperator):
         if kept.penalty is not None:
             yield kept.penalty
         # Where all is kept the data are not read again.
-        batches = self._curved.batches() if None in kept.batches else [None] * len(kept.batches)
+        batches = self._share.batches() if None in kept.batches else [None] * len(kept.batches)
         for linear, batch in zip(kept.batches, batches, strict=True):
-            yield linear or linearize(batch_term(self._curved, batch), kept.trusted)[0]
+            yield linear or linearize(batch_term(self._share, batch), kept.trusted)[0]
 
 
 @dataclass(frozen=True)

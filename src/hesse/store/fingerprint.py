@@ -1,31 +1,18 @@
 """The fingerprint of a cost: whether a store is of it."""
 
-import hashlib
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hesse.certificates.drawing import drawn
 from hesse.certificates.reference import Request, independent, products
 from hesse.cost import Cost
-from hesse.curvatures.curvature import Curvature
+from hesse.distributed.agreement import IDENTITY, identity
 from hesse.evaluation import value_and_gradient
 
 # By how much J and ‖∇J‖ of the same cost may differ: sums in another order.
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-10}
-# In words.
-_PARTS = {
-    "layout": "its parameters have other names or shapes",
-    "dtype": "it is of another dtype",
-    "parameters": "its parameters have other values",
-    "fixed": "what the model holds fixed, a buffer or another parameter, has other values",
-    "data": "its data are others, or come in another order",
-    "penalty": "its penalty is another",
-    "curvature": "it is another curvature",
-}
 
 
 def fingerprint(cost: Cost) -> dict[str, Any]:
@@ -33,16 +20,8 @@ def fingerprint(cost: Cost) -> dict[str, Any]:
     value and the gradient of J, in which its model and its loss show."""
     value, gradient = value_and_gradient(cost)
     norm = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in gradient.values()))
-    data = (tensor for batch in cost.batches() if batch is not None for tensor in batch.tensors)
-    penalty = cost.penalty
     return {
-        "layout": repr((cost.layout.names, cost.layout.shapes)),
-        "dtype": str(cost.dtype),
-        "parameters": _digest(cost.parameters.values()),
-        "fixed": _digest(cost.fixed[name] for name in sorted(cost.fixed)),
-        "data": _digest(data),
-        "penalty": penalty if penalty is None or isinstance(penalty, float) else "a function",
-        "curvature": repr((cost.curvature.name, _options(cost.curvature))),
+        **identity(cost),
         "value": repr(value),
         "gradient": repr(norm),
         "product": [repr(each) for each in _product(cost)],
@@ -51,7 +30,7 @@ def fingerprint(cost: Cost) -> dict[str, Any]:
 
 def difference(cost: Cost, mine: dict[str, Any], stored: dict[str, Any]) -> str | None:
     """In what two fingerprints differ, in words; ``None`` where they are of one cost."""
-    for part, words in _PARTS.items():
+    for part, words in IDENTITY.items():
         if mine[part] != stored.get(part):
             return words
     rounding = _ROUNDING[cost.dtype]
@@ -91,19 +70,3 @@ def _product(cost: Cost) -> list[float]:
         sum(float((each[name] * part).sum()) for name, part in found.items()) / (length or 1.0)
         for each, length in zip(along, lengths, strict=True)
     ]
-
-
-def _options(curvature: Curvature) -> list[tuple[str, Any]]:
-    """What of a curvature is a plain value, such as a number of draws and their seed: the text of
-    anything else is another in every process."""
-    plain = (str, int, float, bool)
-    return sorted((name, v) for name, v in vars(curvature).items() if isinstance(v, plain))
-
-
-def _digest(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        held = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-        digest.update(f"{held.dtype} {tuple(held.shape)};".encode())
-        digest.update(held.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -23,7 +23,7 @@ from hesse.exact.panel_sums import PanelSums, Sums
 from hesse.exact.plan import NamePair, Plan
 from hesse.exact.planning import TiledWork, check_memory
 from hesse.matrix.block_hessian import BlockHessian
-from hesse.process.circumstances import is_passing
+from hesse.process.circumstances import is_of_strategy
 from hesse.process.files import free_bytes, require_path
 from hesse.process.progress import Progress
 from hesse.store.archive import Archive, DamagedTileError, is_store, written_alone
@@ -197,10 +197,8 @@ def _fill(
                 start = time.perf_counter()
                 try:
                     made = sums.of(panel)
-                except HesseError:
-                    raise
-                except Exception as error:  # of what a strategy does not know how to take
-                    if is_passing(error):
+                except Exception as error:
+                    if not is_of_strategy(error):
                         raise
                     return error_of(cost, error)
                 _note(archive, writing, bar)
