@@ -2,6 +2,7 @@
 each alone, with the same numbers to rounding."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ TOLERANCE = 1e-9
 
 def net(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for x, z in zip(widths, widths[1:], strict=False):
+    for x, z in pairwise(widths):
         layers += [nn.Linear(x, z), nn.Tanh()]
     return nn.Sequential(*layers[:-1]).double()
 
@@ -147,5 +148,7 @@ def check(name: str, ask: Callable[..., Iterator[tuple[str, Any]]] = asked) -> i
     for what, value in found.items():
         ours, theirs = torch.as_tensor(value).double(), torch.as_tensor(expected[what]).double()
         gap, size = float((ours - theirs).abs().max()), float(theirs.abs().max())
-        assert gap <= TOLERANCE * max(1.0, size), f"{name}: {what} is off by {gap:.2g} of {size:.2g}"
+        assert gap <= TOLERANCE * max(1.0, size), (
+            f"{name}: {what} is off by {gap:.2g} of {size:.2g}"
+        )
     return len(found)

@@ -96,9 +96,7 @@ def products(
     # Flat, one product after another: of those that there is time for on every rank.
     parts = summed(
         "products by double backward",
-        lambda: [
-            part for each in _own_products(share, requests, limit) for part in each.values()
-        ],
+        lambda: [part for each in _own_products(share, requests, limit) for part in each.values()],
         [v for request in requests for v in request.columns.values()],
     )
     found, flat = list[ByParameter](), iter(parts)

@@ -1,5 +1,5 @@
-"""A loader whose sampler deals a data set out to the ranks of a group: the data of a cost are all of
-it, and every rank can read its own part alone."""
+"""A loader whose sampler deals a data set out to the ranks of a group: the data of a cost are all
+of it, and every rank can read its own part alone."""
 
 import copy
 from typing import Any

@@ -106,7 +106,9 @@ class Group:
         self._call(lambda: dist.all_gather_object(every, value, group=self._ours))
         return every
 
-    def add_up(self, what: str, do: Callable[[], list[Tensor]], of: Sequence[Tensor]) -> list[Tensor]:
+    def add_up(
+        self, what: str, do: Callable[[], list[Tensor]], of: Sequence[Tensor]
+    ) -> list[Tensor]:
         """What `summed` says."""
         made, count = self.together(what, do, _mark(of))
         large = [part for part in made[:count] if part.numel() >= _SMALL and part.is_contiguous()]

@@ -8,6 +8,7 @@ that deals to it, and nothing else. The penalty is rank 0's.
 
 import copy
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -88,11 +89,7 @@ class Share:
         if not self._is_cut or not _is_divisible(self._cost, batch):
             return [batch]
         edges = [batch.size * place // self._size for place in range(self._size + 1)]
-        return [
-            batch.take(slice(low, high))
-            for low, high in zip(edges, edges[1:], strict=False)
-            if low < high
-        ]
+        return [batch.take(slice(low, high)) for low, high in pairwise(edges) if low < high]
 
 
 def _is_divisible(cost: "Cost", batch: "Batch") -> bool:

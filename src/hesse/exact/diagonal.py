@@ -15,7 +15,7 @@ from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.distributed.group import processes, summed, together
 from hesse.distributed.shares import share_of
-from hesse.errors import HesseError, require_flags, require_progress
+from hesse.errors import require_flags, require_progress
 from hesse.exact.columns import penalty_rows
 from hesse.exact.contraction.diagonal_entries import add_entries
 from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
@@ -76,9 +76,7 @@ def diagonal(
         planned = together("a plan", lambda: diagonal_plan(cost, memory))
         start = time.perf_counter()
         try:
-            share = share_of(cost)
-            parts = summed("a diagonal", lambda: list(_sums(share, planned, progress).values()))
-            entries = dict(zip(cost.layout.names, parts, strict=True))
+            entries = _computed(share_of(cost), planned, progress)
         except Exception as error:
             if not is_of_strategy(error):
                 raise
@@ -114,8 +112,13 @@ class Entries(dict[str, Tensor]):
         self.certificate = certificate
 
 
+def _computed(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Tensor]:
+    """The entries, of what this process has of the data and then of all."""
+    parts = summed("a diagonal", lambda: list(_sums(cost, planned, progress).values()))
+    return dict(zip(cost.layout.names, parts, strict=True))
+
+
 def _sums(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Tensor]:
-    """What the samples of one process bring."""
     sums = {name: torch.zeros_like(value).reshape(-1) for name, value in cost.parameters.items()}
     with Progress("diagonal", steps(cost, planned) / processes(), progress) as bar:
         for part in planned.parts:

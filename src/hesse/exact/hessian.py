@@ -12,7 +12,6 @@ from hesse.curvatures.curvature import Curvature
 from hesse.distributed.group import processes, summed, together
 from hesse.distributed.shares import share_of
 from hesse.errors import (
-    HesseError,
     HesseMemoryError,
     require_flags,
     require_progress,
@@ -185,5 +184,7 @@ def _penalty(cost: Cost, storage: Storage) -> None:
             if storage.has(name, name):
                 storage.block(name, name).diagonal().add_(cost.curved_penalty)
         return
-    for name, entries, products in penalty_rows(cost, rows_asked(cost.layout.names, storage.wanted)):
+    for name, entries, products in penalty_rows(
+        cost, rows_asked(cost.layout.names, storage.wanted)
+    ):
         storage.add_rows(name, entries, products)

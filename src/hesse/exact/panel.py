@@ -1,5 +1,6 @@
 """Panels: so many rows of the Hessian as fit into memory, in their blocks with other parameters."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,17 @@ def bringing_order(cost: Cost, planned: Plan) -> tuple[str, ...]:
     contracted, as it may have few rows; what goes one by one first of all."""
     singly = [name for part in planned.parts for name in part.singly]
     return tuple(dict.fromkeys([*sorted(singly), *planned.by_columns, *cost.layout.names]))
+
+
+def operations_of(panel: Panel, planned: Plan) -> float:
+    """About what a panel takes: of its blocks' operations those of its entries."""
+    blocks = {frozenset(block.names): block for block in planned.blocks}
+    return sum(
+        (block := blocks[frozenset((strip.name, other))]).operations
+        * (_length(strip.rows) * _length(columns) / math.prod(block.shape))
+        for strip in panel
+        for other, columns in strip.columns.items()
+    )
 
 
 def panels_of(tiling: Tiling, order: Sequence[str], most: int) -> list[Panel]:

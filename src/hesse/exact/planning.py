@@ -41,6 +41,8 @@ _PASSES_OVER_RESULT, _CALLS_AROUND = 4, 40
 _ENOUGH_FOR_TILES, _SHARE_OF_A_PANEL = 3 * 10**9, 0.25
 # A panel has so many tiles at least, so that they can be asked for one by one.
 _TILES_OF_A_PANEL = 4
+# And each of several processes computes so many of them.
+_TURNS = 8
 # So far beyond a budget is within it.
 _NEARLY = 1.1
 # Every shape of a batch takes a graph of its own, and an export of its own; beyond so many shapes
@@ -296,9 +298,13 @@ class TiledWork:
         """The plan; anew each time, as strategies may have failed meanwhile."""
         return make_plan(self._cost, self._wanted, self.share, 0, False, tiled=True)
 
-    def panels(self, planned: Plan) -> list[Panel]:
-        """What is computed together, in order."""
-        return panels_of(self.tiling, bringing_order(self._cost, planned), self._most)
+    def panels(self, planned: Plan, processes: int = 1) -> list[Panel]:
+        """What is computed together, in order; by several processes in so many panels that they
+        have about as much to do, unless every panel carries signals down again."""
+        most = self._most
+        if processes > 1 and planned.kept <= self.share:
+            most = min(most, max(1, self.tiling.entries // (_TURNS * processes)))
+        return panels_of(self.tiling, bringing_order(self._cost, planned), most)
 
     def plan_at(self, path: Any) -> Plan:
         """The plan with what it takes at a place on a disk.

@@ -35,6 +35,8 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Names that every file system can have, and zarr keeps for nothing else.
 _PLAIN = re.compile(r"(?!__|\.z|(?i:zarr\.json)$)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
 _CHECKSUM = 4  # bytes
+# What the notes of other processes than the first are called, with their rank.
+_NOTES = "notes."
 # Of what kind each part of a description is; a store that `save_store` wrote has the first two.
 _KINDS: dict[str, tuple[type, ...]] = {
     "provenance": (dict,),
@@ -64,6 +66,8 @@ class Archive:
     Args:
         path: its folder.
         argument: what the user gave it as, which begins messages.
+        rank: of the process that writes; all but the first keep notes of their own, so that none
+            writes what another does.
 
     Attributes:
         path: its folder.
@@ -77,10 +81,10 @@ class Archive:
         HesseFileError: it is no store of hesse, or damaged.
     """
 
-    def __init__(self, path: Any, argument: str) -> None:
+    def __init__(self, path: Any, argument: str, rank: int = 0) -> None:
         # Where it is, wherever the process goes.
         self.path = Path(os.path.abspath(require_path(path, argument)))
-        self._argument = argument
+        self._argument, self._rank, self._noted = argument, rank, list[Any]()
         try:
             attributes = _attributes(self.path)
             held = attributes["hesse"]
@@ -92,6 +96,8 @@ class Archive:
             self.dtype = _DTYPES[held["dtype"]]
             self.description = _sound_description(held["description"])
             self.squares = {pair: self._squares_of(pair) for pair in self.tiling.pairs}
+            for notes in self._notes:
+                self._merge(json.loads(notes.read_text("utf-8")))
         except (
             OSError,
             ValueError,
@@ -168,8 +174,24 @@ class Archive:
         for tile, square in squares.items():
             row, column = self._place(tile)
             self.squares[tile.pair][row][column] = square
+        if self._rank:
+            places = ((self.tiling.pairs.index(t.pair), *self._place(t)) for t in squares)
+            self._noted += [
+                [*place, _as_json(square)]
+                for place, square in zip(places, squares.values(), strict=True)
+            ]
+            _replace(self.path / f"{_NOTES}{self._rank}.json", self._noted)
+            return
         for pair in {tile.pair for tile in squares}:
             self._write_squares(pair)
+
+    def settle(self) -> None:
+        """Take what other processes noted, which write no more, among the rest."""
+        if self._notes:
+            for pair in self.tiling.pairs:
+                self._write_squares(pair)
+        for notes in self._notes:
+            notes.unlink()
 
     def forget(self, tiles: list[Tile]) -> None:
         """Some tiles are to be made again."""
@@ -256,6 +278,17 @@ class Archive:
         error.tile = tile
         return error
 
+    @property
+    def _notes(self) -> list[Path]:
+        return sorted(self.path.glob(f"{_NOTES}*.json"))
+
+    def _merge(self, noted: list[Any]) -> None:
+        """Tiles that another process noted."""
+        for pair, row, column, square in noted:
+            if min(pair, row, column) < 0 or float(square) < 0:
+                raise ValueError("its notes are of no tile")
+            self.squares[self.tiling.pairs[pair]][row][column] = float(square)
+
     def _squares_of(self, pair: NamePair) -> list[list[float | None]]:
         held = _attributes(self._folder(pair))["squares"]
         read = [[None if each is None else float(each) for each in row] for row in held]
@@ -266,13 +299,14 @@ class Archive:
         return read
 
     def _write_squares(self, pair: NamePair) -> None:
-        # As texts where JSON has no number for them.
-        squares = [
-            [each if each is None or math.isfinite(each) else str(each) for each in row]
-            for row in self.squares[pair]
-        ]
+        squares = [[_as_json(each) for each in row] for row in self.squares[pair]]
         folder = self._folder(pair)
         _write_attributes(folder, {**_attributes(folder), "squares": squares})
+
+
+def _as_json(number: float | None) -> float | str | None:
+    """As a text where JSON has no number for it."""
+    return number if number is None or math.isfinite(number) else str(number)
 
 
 def is_store(path: Any) -> bool:
@@ -374,7 +408,11 @@ def _attributes(folder: Path) -> dict[str, Any]:
 def _write_attributes(folder: Path, attributes: dict[str, Any]) -> None:
     path = folder / "zarr.json"
     metadata = json.loads(path.read_text("utf-8"))
-    content = json.dumps({**metadata, "attributes": attributes}, indent=1).encode()
+    _replace(path, {**metadata, "attributes": attributes})
+
+
+def _replace(path: Path, held: Any) -> None:
+    content = json.dumps(held, indent=1).encode()
     with replacing(path, "out", len(content)) as partial:
         partial.write_bytes(content)
 

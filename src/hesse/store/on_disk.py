@@ -2,13 +2,28 @@
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
 from hesse.cost import Cost
-from hesse.errors import HesseError, HesseFileError, HesseValueError, readable_bytes
+from hesse.distributed.group import (
+    gathered,
+    is_first,
+    joined,
+    of_first,
+    processes,
+    together,
+)
+from hesse.errors import (
+    HesseDistributedError,
+    HesseFileError,
+    HesseValueError,
+    readable_bytes,
+)
 from hesse.exact.acceptance import accepted
 from hesse.exact.execution import provenance_of
 from hesse.exact.fallback import (
@@ -18,7 +33,7 @@ from hesse.exact.fallback import (
     failures,
     fall_back,
 )
-from hesse.exact.panel import Panel, tiles_of
+from hesse.exact.panel import Panel, operations_of, tiles_of
 from hesse.exact.panel_sums import PanelSums, Sums
 from hesse.exact.plan import NamePair, Plan
 from hesse.exact.planning import TiledWork, check_memory
@@ -29,7 +44,7 @@ from hesse.process.progress import Progress
 from hesse.store.archive import Archive, DamagedTileError, is_store, written_alone
 from hesse.store.fingerprint import difference, fingerprint
 from hesse.store.stored import stored_hessian
-from hesse.store.tiling import Tile
+from hesse.store.tiling import Tile, Tiling
 
 _ARGUMENT = "out"
 # Threads that look tiles over.
@@ -48,10 +63,12 @@ def hessian_on_disk(
     path = _place(out)
     if memory is not None:
         check_memory(memory)
-    begun = None if os.path.lexists(path) else _begin(cost, wanted, path, memory)
-    with written_alone(Archive(path, _ARGUMENT), _ARGUMENT):
-        # It may have been written to until the lock was there.
-        archive = Archive(path, _ARGUMENT)
+    begun = None
+    if not of_first("whether there is a store", lambda: os.path.lexists(path)):
+        begun = _begin(cost, wanted, path, memory)
+    with ExitStack() as stack:
+        of_first("a store", lambda: _own(path, stack))
+        archive = _opened(path)
         _require_same(archive, cost, wanted, begun or fingerprint(cost))
         # Without a word on memory it goes on as it began, and ends in the same bytes.
         budget = archive.description["memory"] if memory is None else memory
@@ -59,24 +76,61 @@ def hessian_on_disk(
         for name, (strategy, reason) in archive.description["failures"].items():
             failures(cost)[name] = Failure(Strategy(strategy), reason)
         if archive.description["certificate"] is not None:
-            _look_over(archive)
+            of_first("tiles that are there", lambda: _look_over(archive))
         while True:
             planned = work.plan
+            archive = _opened(path)
             if failed := _fill(cost, work, planned, archive, progress):
                 fall_back(cost, failed, planned.by_columns, "Hessian")
-                _begin_again(cost, archive, failed)
+                of_first("another way", lambda failed=failed: _begin_again(cost, path, failed))
                 continue
+            archive = _opened(path)
             H = stored_hessian(archive, cost.device)
             if H.certificate is not None:
                 return H
-            try:
-                H, wrong = accepted(cost, planned, H, archive.description["seconds"], certify)
-            except DamagedTileError as damaged:
-                archive.forget([damaged.tile])
+            judged = _judged(cost, planned, archive, H, certify)
+            if judged is None:
                 continue
+            H, wrong = judged
             if not wrong:
                 return _kept(archive, H)
-            _begin_again(cost, archive, wrong)
+            of_first("another way", lambda wrong=wrong: _begin_again(cost, path, wrong))
+
+
+def _own(path: Path, stack: ExitStack) -> None:
+    """Nobody else writes into the store meanwhile, and what was written into it so far is in one
+    place."""
+    stack.enter_context(written_alone(Archive(path, _ARGUMENT), _ARGUMENT))
+    # It may have been written to until the lock was there.
+    Archive(path, _ARGUMENT).settle()
+
+
+def _opened(path: Path) -> Archive:
+    """The store with what all processes have written, while none writes."""
+    of_first("a store", lambda: Archive(path, _ARGUMENT).settle())
+    group = joined()
+    return together("a store", lambda: Archive(path, _ARGUMENT, group.rank if group else 0))
+
+
+def _judged(
+    cost: Cost, planned: Plan, archive: Archive, H: BlockHessian, certify: bool
+) -> tuple[BlockHessian, Collection[str]] | None:
+    """What `accepted` says; ``None`` where a tile is damaged, which is to be made again: a process
+    may see that, and the others that it failed."""
+    damaged, failure = list[Tile](), None
+    try:
+        judged = accepted(cost, planned, H, archive.description["seconds"], certify)
+    except DamagedTileError as error:
+        judged, damaged = None, [error.tile]
+    except HesseDistributedError as error:
+        judged, failure = None, error
+    tiles = list(chain(*gathered("damaged tiles", lambda: damaged)))
+    if tiles:
+        of_first("damaged tiles", lambda: archive.forget(tiles))
+        return None
+    if failure is not None:
+        raise failure
+    return judged
 
 
 def _look_over(archive: Archive) -> None:
@@ -115,10 +169,7 @@ def _begin(
     cost: Cost, wanted: tuple[NamePair, ...], path: Path, memory: int | None
 ) -> dict[str, Any]:
     """Make the store; the fingerprint of the cost that it is of."""
-    work = TiledWork(cost, wanted, memory)
-    planned = work.plan_at(path)
-    assert planned.on_disk is not None
-    _require_space(path, planned.on_disk.bytes)
+    work, planned = together("a plan", lambda: _planned(cost, wanted, path, memory))
     mine = fingerprint(cost)
     description = {
         "memory": work.memory,
@@ -129,14 +180,28 @@ def _begin(
         "seconds": 0.0,
         "certificate": None,
     }
-    try:
-        with Archive.making(path, _ARGUMENT, work.tiling, cost.dtype, description):
-            pass  # its tiles are kept one by one
-    except HesseFileError:
-        # Another process may have begun at the same time, and been faster.
-        if not is_store(path):
-            raise
+
+    def make() -> None:
+        try:
+            with Archive.making(path, _ARGUMENT, work.tiling, cost.dtype, description):
+                pass  # its tiles are kept one by one
+        except HesseFileError:
+            # Another process may have begun at the same time, and been faster.
+            if not is_store(path):
+                raise
+
+    of_first("a store", make)
     return mine
+
+
+def _planned(
+    cost: Cost, wanted: tuple[NamePair, ...], path: Path, memory: int | None
+) -> tuple[TiledWork, Plan]:
+    work = TiledWork(cost, wanted, memory)
+    planned = work.plan_at(path)
+    assert planned.on_disk is not None
+    _require_space(path, planned.on_disk.bytes)
+    return work, planned
 
 
 def _require_same(
@@ -177,44 +242,85 @@ def _require_space(path: Path, size: int) -> None:
 def _fill(
     cost: Cost, work: TiledWork, planned: Plan, archive: Archive, progress: bool | None
 ) -> dict[str, str]:
-    """Compute the tiles that are not there; what failed, by parameter."""
-    missing = set(archive.missing)
+    """Compute the tiles that are not there, which the processes take from one queue; what failed,
+    by parameter."""
+    panels, missing = of_first("missing tiles", lambda: _dealt(cost, work, planned, archive))
     if not missing:
         return {}
-    _require_space(archive.path, archive.bytes_of(list(missing)))
-    tiling, sums = archive.tiling, PanelSums(cost, planned, work.share)
-    total = archive.bytes_of(list(missing))
+    of_first("space", lambda: _require_space(archive.path, archive.bytes_of(list(missing))))
+    turns, sums = _turns(panels), PanelSums(cost, planned, work.share)
+    try:
+        every = gathered("tiles", lambda: _fill_own(cost, sums, turns, missing, archive, progress))
+    except (HesseFileError, HesseDistributedError) as error:
+        left = Archive(archive.path, _ARGUMENT)
+        done = 1 - left.bytes_of(left.missing) / left.bytes
+        raise type(error)(
+            f"{error}. {done:.0%} of the Hessian is kept in {str(archive.path)!r}: the same call"
+            " goes on from there"
+        ) from error
+    return {name: reason for failed in every for name, reason in failed.items()}
+
+
+def _dealt(
+    cost: Cost, work: TiledWork, planned: Plan, archive: Archive
+) -> tuple[list[Panel], set[Tile]]:
+    """The panels with tiles that are missing, and these; of several processes the dearest first, so
+    that in the end none waits long for another."""
+    missing = set(archive.missing)
+    panels = [
+        panel
+        for panel in work.panels(planned, processes())
+        if not missing.isdisjoint(_tiles(archive.tiling, panel))
+    ]
+    if processes() > 1:
+        panels.sort(key=lambda panel: -operations_of(panel, planned))
+    return panels, missing
+
+
+def _turns(panels: list[Panel]) -> Iterator[Panel]:
+    """The panels that this process is to compute: of several each takes the next one that nobody
+    has taken yet."""
+    group = joined()
+    if group is None:
+        return iter(panels)
+    places = iter(group.queue(), None)
+    return (panels[place] for place in takewhile(lambda place: place < len(panels), places))
+
+
+def _fill_own(
+    cost: Cost,
+    sums: PanelSums,
+    turns: Iterator[Panel],
+    missing: set[Tile],
+    archive: Archive,
+    progress: bool | None,
+) -> dict[str, str]:
+    """Compute some panels; what failed, by parameter."""
+    total = archive.bytes_of(list(missing)) / processes()
     with (
         Progress("hessian", total, progress) as bar,
         ThreadPoolExecutor(1, "hesse-writer") as writer,
     ):
         writing: Future[dict[Tile, float]] | None = None
-        try:
-            for panel in work.panels(planned):
-                here = [tile for strip in panel for tile, *_ in tiles_of(tiling, strip)]
-                if missing.isdisjoint(here):
-                    continue
-                start = time.perf_counter()
-                try:
-                    made = sums.of(panel)
-                except Exception as error:
-                    if not is_of_strategy(error):
-                        raise
-                    return error_of(cost, error)
-                _note(archive, writing, bar)
-                archive.description["seconds"] += time.perf_counter() - start
-                # Written while the next one is summed.
-                writing = writer.submit(_written, archive, panel, made, missing)
-                del made
+        for panel in turns:
+            start = time.perf_counter()
+            try:
+                made = sums.of(panel)
+            except Exception as error:
+                if not is_of_strategy(error):
+                    raise
+                return error_of(cost, error)
             _note(archive, writing, bar)
-            return {}
-        except HesseFileError as error:
-            left = archive.missing
-            done = 1 - archive.bytes_of(left) / archive.bytes
-            raise HesseFileError(
-                f"{error}. {done:.0%} of the Hessian is kept in {str(archive.path)!r}: the same"
-                " call goes on from there"
-            ) from error
+            archive.description["seconds"] += time.perf_counter() - start
+            # Written while the next one is summed.
+            writing = writer.submit(_written, archive, panel, made, missing)
+            del made
+        _note(archive, writing, bar)
+    return {}
+
+
+def _tiles(tiling: Tiling, panel: Panel) -> Iterator[Tile]:
+    return (tile for strip in panel for tile, *_ in tiles_of(tiling, strip))
 
 
 def _written(
@@ -236,7 +342,8 @@ def _note(archive: Archive, writing: Future[dict[Tile, float]] | None, bar: Prog
     if writing is not None:
         squares = writing.result()
         archive.note(squares)
-        archive.update()
+        if is_first():
+            archive.update()
         bar.advance(archive.bytes_of(list(squares)))
 
 
@@ -244,16 +351,17 @@ def _kept(archive: Archive, H: BlockHessian) -> BlockHessian:
     """The Hessian, its certificate kept in the store."""
     if H.certificate is None:
         return H
-    seconds = f"{archive.description['seconds']:.6g}"
-    archive.update(
-        certificate=H.certificate.to_json(),
-        provenance={**archive.description["provenance"], "seconds": seconds},
+    certificate, seconds = H.certificate.to_json(), f"{archive.description['seconds']:.6g}"
+    provenance = {**archive.description["provenance"], "seconds": seconds}
+    of_first(
+        "a certificate", lambda: archive.update(certificate=certificate, provenance=provenance)
     )
-    return BlockHessian.of(H.entries, archive.description["provenance"], H.certificate)
+    return BlockHessian.of(H.entries, provenance, H.certificate)
 
 
-def _begin_again(cost: Cost, archive: Archive, wrong: Collection[str]) -> None:
+def _begin_again(cost: Cost, path: Path, wrong: Collection[str]) -> None:
     """The blocks with some parameters are to be made in another way."""
+    archive = Archive(path, _ARGUMENT)
     archive.forget(
         [
             tile
