@@ -228,6 +228,8 @@ def rows() -> Iterator[tuple[str, Row]]:
     yield "load", Row(hesse.load, {"path": "nope"}, {}, {"path": "load"})
     yield "status", Row(hesse.status, {"path": "nope"}, {}, {"path": "status"})
     yield "plan", Row(hesse.plan, {"cost": cost, "out": None}, {"out": {"None", "a name"}})
+    spread = {"cost": cost, "processes": 2, "nodes": 3}
+    yield "plan", Row(hesse.plan, spread, {"processes": COUNT, "nodes": COUNT})
     yield "Layout", Row(hesse.Layout, {"names": ("a",), "shapes": ((2,),)}, {})
     yield (
         "Layout.of",
@@ -550,7 +552,7 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
-    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample"),
+    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "alone"),
 }
 
 

@@ -15,6 +15,7 @@ from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch, tensors_in
 from hesse.data.dataset import Data
+from hesse.distributed.wrapping import unwrapped
 from hesse.errors import (
     HesseTypeError,
     HesseValueError,
@@ -52,7 +53,8 @@ class Cost(Travelling):
     batches and in what order they come changes J by rounding only.
 
     Args:
-        model: an `nn.Module`, or a function ``f(params, x)`` of a dictionary of tensors.
+        model: an `nn.Module`, or a function ``f(params, x)`` of a dictionary of tensors; of a
+            `DistributedDataParallel` the module in it.
         loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"``, a loss module, or a
             function ``(prediction, target) -> scalar`` that is a mean or a sum over samples, or
             gives ``(total, count)``, its own divisor. ``None`` where the model's output is the
@@ -63,7 +65,8 @@ class Cost(Travelling):
             model is called as ``model(**X)`` with a mapping and ``model(*X)`` with a tuple where
             its forward takes them so, else as ``model(X)``. The first axis of every tensor counts
             samples (targets may have several rows a sample); where it does not, as for ``((x,
-            edge_index), y)``, a batch is taken whole.
+            edge_index), y)``, a batch is taken whole. Of several processes each is given the same
+            data; see `docs/beyond-memory.md`.
         params: for a module, which parameters: names or glob patterns, in the order of the result,
             or a predicate of the name; by default all that require a gradient. For a function, the
             tensors themselves, ``{name: Tensor}``.
@@ -122,6 +125,7 @@ class Cost(Travelling):
         params: ParameterChoice = None,
         penalty: Penalty | None = None,
     ) -> None:
+        model = unwrapped(model)
         # A loss that is a module of the user's may have parameters of its own, which θ may hold.
         loss_module = loss if isinstance(loss, nn.Module) and not is_known(loss) else None
         if isinstance(model, nn.Module):

@@ -128,6 +128,13 @@ def asked_of_curvatures(cost: hesse.Cost, v: Tensor) -> Iterator[tuple[str, Any]
         yield f"{curvature} product", hesse.operator(cost, curvature=curvature) @ v
 
 
+def asked_little(cost: hesse.Cost, v: Tensor) -> Iterator[tuple[str, Any]]:
+    """What shows whether every sample counts once."""
+    yield "gradient", cost.layout.flatten(hesse.gradient(cost))
+    yield "hessian", hesse.hessian(cost, certify=False).dense()
+    yield "product", hesse.operator(cost, certify=False) @ v
+
+
 def vector(cost: hesse.Cost) -> Tensor:
     random = torch.Generator().manual_seed(1)
     return torch.randn(cost.layout.size, generator=random, dtype=torch.float64)

@@ -153,12 +153,12 @@ def group(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.skipif(not dist.is_available(), reason="torch without torch.distributed")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_distributed_module_is_taken(way: str, group: None) -> None:
-    """By this process alone, and without a word to others: its names are those of the wrapper's own
-    named_parameters."""
+    """By this process alone, and without a word to others: its names are those of the module in
+    it."""
     inner, X, y = plain(), x(5, 3), x(5, 2)
     model = nn.parallel.DistributedDataParallel(inner)
     model(X).sum().backward()
-    leaves = dict(model.named_parameters())
+    leaves = dict(inner.named_parameters())
     check_right(
         lambda: Subject(
             hesse.Cost(model, "half_sse", (X, y)), lambda: (inner(X) - y).square().sum() / 2, leaves
@@ -168,13 +168,13 @@ def test_a_distributed_module_is_taken(way: str, group: None) -> None:
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="torch without torch.distributed")
-def test_parameters_are_chosen_and_given_back_by_the_names_of_the_wrapper(group: None) -> None:
+def test_parameters_are_chosen_and_given_back_by_the_names_of_the_module(group: None) -> None:
     inner: Any = plain()
     model = nn.parallel.DistributedDataParallel(inner)
-    cost = hesse.Cost(model, "half_sse", (x(5, 3), x(5, 2)), params="module.2.*")
-    assert cost.layout.names == ("module.2.weight", "module.2.bias")
+    cost = hesse.Cost(model, "half_sse", (x(5, 3), x(5, 2)), params="2.*")
+    assert cost.layout.names == ("2.weight", "2.bias")
     result = hesse.minimize(cost, apply=True)
-    assert torch.equal(inner[2].bias, result.parameters["module.2.bias"])
+    assert torch.equal(inner[2].bias, result.parameters["2.bias"])
 
 
 # ---------------------------------------------------------------- without entries

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
+from hesse.distributed.group import current
 from hesse.errors import HesseError
 from hesse.matrix.tables import printable_lines
 
@@ -63,7 +64,8 @@ def _fail(message: str) -> int:
     if sys.stderr is not None:
         lines = [_shortened(line) for line in printable_lines(message).split("\n")]
         with contextlib.suppress(OSError):  # there is nowhere left to say it
-            print("hesse:", "\n".join(lines), file=sys.stderr, flush=True)
+            who = "hesse:" if (group := current()) is None else f"hesse (rank {group.rank}):"
+            print(who, "\n".join(lines), file=sys.stderr, flush=True)
     return 1
 
 

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 import hesse
 from hesse.cli.inputs import build_cost, check_writable, parse_bytes, require
 from hesse.cli.output import FIGURES, save_figure, say
+from hesse.distributed.group import is_first
 from hesse.store.archive import names_store
 
 EXAMPLE = "model.py:net --data digits.npz --loss cross_entropy"
@@ -133,6 +134,10 @@ def plan(
         Path | None,
         Parameter(help="A .zarr folder that hesse hessian --out would compute into: its bytes."),
     ] = None,
+    processes: Annotated[
+        int, Parameter(help="By so many processes on each machine, as torchrun would start them.")
+    ] = 1,
+    nodes: Annotated[int, Parameter(help="On so many machines like this one.")] = 1,
     measure: Annotated[
         bool,
         Parameter(
@@ -151,7 +156,15 @@ def plan(
         if out is not None:
             writing_rate(out.absolute().parent, measure=True)
     say(
-        hesse.plan(cost, block_diagonal=block_diagonal, curvature=curvature, memory=budget, out=out)
+        hesse.plan(
+            cost,
+            block_diagonal=block_diagonal,
+            curvature=curvature,
+            memory=budget,
+            out=out,
+            processes=processes,
+            nodes=nodes,
+        )
     )
 
 
@@ -200,7 +213,7 @@ def hessian(
     name = "Hessian" if curvature == "hessian" else curvature
     say(f"{cost}: the {name} in {time.perf_counter() - start:.2f} s\n")
     say(H)
-    if file is not None:
+    if file is not None and is_first():
         H.save(file)
     if out is not None:
         say(f"wrote {out}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hesse.capture import Captured
+from hesse.distributed.spread import ALONE, Spread
 from hesse.errors import HesseValueError, printable, readable_bytes
 from hesse.exact.backward_pass import BackwardPass
 from hesse.exact.columns import Rows
@@ -157,6 +158,8 @@ class Plan:
         on_disk: of a result that goes there.
         way: what carrying signals down the graph costs, once.
         kept: bytes of these signals.
+        spread: over how many processes; the memory is that of each.
+        network: bytes that these send.
     """
 
     title: str
@@ -178,6 +181,8 @@ class Plan:
     on_disk: OnDisk | None = None
     way: Price = field(default=Price(), repr=False)
     kept: float = field(default=0.0, repr=False)
+    spread: Spread = ALONE
+    network: float = 0.0
 
     @property
     def by_columns(self) -> tuple[str, ...]:
@@ -188,7 +193,9 @@ class Plan:
     def seconds(self) -> float:
         """About how long it takes on this machine, whose rates are measured when they are asked
         for the first time."""
-        computing = rates(*self.form).seconds(self.price)
+        # In memory the samples are dealt out, and the way down with them.
+        way = Price() if self.on_disk is None else self.way
+        computing = self.spread.seconds(rates(*self.form), self.price, way, self.form[1])
         return computing if self.on_disk is None else max(computing, self.on_disk.seconds)
 
     @property
@@ -259,6 +266,11 @@ class Plan:
                 f"disk         {readable_bytes(disk.bytes)} in {disk.tiles} tiles, of"
                 f" {readable_bytes(disk.free)} free; {duration(disk.seconds)} to write, beside"
                 f" computing in {disk.panels} panels"
+            )
+        if self.spread.size > 1:
+            lines.append(
+                f"processes    {self.spread}, the memory being that of each;"
+                f" {readable_bytes(self.network)} over the network"
             )
         doubts = [f"does not fit: {self.too_large}"] if self.too_large else []
         for note in [*doubts, *self.notes]:

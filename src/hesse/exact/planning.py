@@ -12,6 +12,7 @@ from typing import Any, final
 from hesse.certificates.soundness import require_twice_differentiable
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
+from hesse.distributed.spread import ALONE, Spread
 from hesse.errors import HesseTypeError, HesseValueError, readable_bytes, require_flags
 from hesse.exact.contraction.diagonal_entries import add_entries
 from hesse.exact.contraction.pair import Pair
@@ -65,6 +66,8 @@ def plan(
     curvature: str | Curvature = "hessian",
     memory: int | None = None,
     out: str | PathLike[str] | None = None,
+    processes: int = 1,
+    nodes: int = 1,
 ) -> Plan:
     """What `hessian(cost)` with the same arguments would do, or `diagonal(cost)`: strategy and
     order per block, operations, time, memory, fallbacks.
@@ -85,6 +88,9 @@ def plan(
         memory: bytes that the work may use beyond the result.
         out: where `hessian` would compute into a store: what that takes on the disk, which is tried
             out once.
+        processes: on each machine, as of ``torchrun --nproc-per-node``: the processes of a machine
+            share its cores and its memory, or have a GPU like this one each.
+        nodes: machines like this one.
 
     Raises:
         HesseError: unknown names, more than one of ``pairs``, ``block_diagonal`` and ``diagonal``,
@@ -100,6 +106,7 @@ def plan(
     """
     cost = cost_with_curvature(cost, curvature).curved
     require_flags(diagonal=diagonal)
+    spread = Spread.of(processes, nodes)
     if diagonal and out is not None:
         raise HesseValueError("diagonal and out: the diagonal alone is not computed into a store")
     if diagonal and (block_diagonal or pairs is not None):
@@ -108,10 +115,18 @@ def plan(
             " alone, without any block"
         )
     if diagonal:
-        return diagonal_plan(cost, memory)
+        return _spread(cost, diagonal_plan(cost, memory), spread)
     if out is not None:
-        return TiledWork(cost, wanted_blocks(cost, pairs, block_diagonal), memory).plan_at(out)
-    return plan_of(cost, pairs, block_diagonal, memory)
+        wanted = wanted_blocks(cost, pairs, block_diagonal)
+        return _spread(cost, TiledWork(cost, wanted, memory, spread=spread).plan_at(out), spread)
+    return _spread(cost, plan_of(cost, pairs, block_diagonal, memory), spread)
+
+
+def _spread(cost: Cost, planned: Plan, spread: Spread) -> Plan:
+    """A plan for many processes."""
+    stored = 0 if planned.on_disk is None else planned.on_disk.bytes
+    network = spread.network(cost.layout.size, cost.dtype.itemsize, planned.result_bytes, stored)
+    return replace(planned, spread=spread, network=network)
 
 
 def plan_of(
@@ -271,6 +286,7 @@ class TiledWork:
         wanted: its blocks.
         memory: bytes to work in.
         tiling: the tiles, where they are known already.
+        spread: over how many processes, where others than are here.
 
     Attributes:
         memory: bytes to work in.
@@ -284,9 +300,13 @@ class TiledWork:
         wanted: tuple[NamePair, ...],
         memory: int | None,
         tiling: Tiling | None = None,
+        spread: Spread = ALONE,
     ) -> None:
-        self._cost, self._wanted = cost, wanted
-        default = max(1.0, min(_ENOUGH_FOR_TILES, _SHARE * available_bytes(cost.device)))
+        self._cost, self._wanted, self._spread = cost, wanted, spread
+        free = available_bytes(cost.device) / (
+            1 if cost.device.type == "cuda" else spread.processes
+        )
+        default = max(1.0, min(_ENOUGH_FOR_TILES, _SHARE * free))
         self.memory = check_memory(default if memory is None else memory)
         self.share = max(1, int(_SHARE_OF_A_PANEL * self.memory))
         self._most = self.share // cost.dtype.itemsize
@@ -314,7 +334,10 @@ class TiledWork:
         """
         folder = Path(require_path(path, "out")).absolute().parent
         free, planned = free_bytes(folder, "out"), self.plan
-        panels, size = len(self.panels(planned)), self.tiling.entries * self._cost.dtype.itemsize
+        panels, size = (
+            len(self.panels(planned, self._spread.size)),
+            self.tiling.entries * self._cost.dtype.itemsize,
+        )
         # Signals that are not kept are carried down for every panel.
         again = planned.way * (panels - 1) if planned.kept > self.share else Price()
         panel = min(size, self.share)

@@ -12,41 +12,26 @@ import json
 import math
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import NoneType
 from typing import Any, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.certificates.certificate import Certificate
 from hesse.errors import HesseFileError, HesseImportError, printable
-from hesse.exact.fallback import Strategy
 from hesse.process.files import making_folder, replacing, require_path
+from hesse.store.description import FORMAT, checksum_of, described, name_of, sound_description
 from hesse.store.tiling import NamePair, Tile, Tiling
 
-# Of the description: it goes up when a store of an older hesse could be misread.
-FORMAT = 1
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Names that every file system can have, and zarr keeps for nothing else.
 _PLAIN = re.compile(r"(?!__|\.z|(?i:zarr\.json)$)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
 _CHECKSUM = 4  # bytes
 # What the notes of other processes than the first are called, with their rank.
 _NOTES = "notes."
-# Of what kind each part of a description is; a store that `save_store` wrote has the first two.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "provenance": (dict,),
-    "certificate": (dict, NoneType),
-    "fingerprint": (dict,),
-    "failures": (dict,),
-    "plan": (dict,),
-    "memory": (int,),
-    "seconds": (int, float),
-}
 
 
 class DamagedTileError(HesseFileError):
@@ -90,11 +75,11 @@ class Archive:
             held = attributes["hesse"]
             if held.get("format") != FORMAT:
                 raise ValueError(f"its format is {held.get('format')!r}, not {FORMAT}")
-            if attributes["checksum"] != _checksum(held):
+            if attributes["checksum"] != checksum_of(held):
                 raise ValueError("its description is not as it was written")
             self.tiling = Tiling.from_json(held["tiles"])
             self.dtype = _DTYPES[held["dtype"]]
-            self.description = _sound_description(held["description"])
+            self.description = sound_description(held["description"])
             self.squares = {pair: self._squares_of(pair) for pair in self.tiling.pairs}
             for notes in self._notes:
                 self._merge(json.loads(notes.read_text("utf-8")))
@@ -136,20 +121,20 @@ class Archive:
                     "/".join(_nodes(tiling, pair)),
                     shape=tuple(sizes),
                     chunks=tuple(tiling.lengths[name] for name in pair),
-                    dtype=_name_of(dtype),
+                    dtype=name_of(dtype),
                     fill_value=math.nan,
                     compressors=[Crc32cCodec()],
                     # Two axes of one array have two names.
                     dimension_names=(pair[0], f"{pair[1]}'"),
                     attributes={"parameters": list(pair), "squares": _none(tiling, pair)},
                 )
-            _write_attributes(folder, _described(tiling, dtype, description))
+            _write_attributes(folder, described(tiling, dtype, description))
             yield Archive(folder, argument)
 
     def update(self, **values: Any) -> None:
         """Change what is known of it."""
         self.description = {**self.description, **values}
-        _write_attributes(self.path, _described(self.tiling, self.dtype, self.description))
+        _write_attributes(self.path, described(self.tiling, self.dtype, self.description))
 
     # ------------------------------------------------------------ tiles
 
@@ -357,48 +342,6 @@ def _nodes(tiling: Tiling, pair: NamePair) -> tuple[str, str]:
 def _none(tiling: Tiling, pair: NamePair) -> list[list[None]]:
     rows, columns = (len(tiling.slices(name)) for name in pair)
     return [[None] * columns for _ in range(rows)]
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _described(tiling: Tiling, dtype: torch.dtype, description: dict[str, Any]) -> dict[str, Any]:
-    held = {
-        "format": FORMAT,
-        "dtype": _name_of(dtype),
-        "tiles": tiling.to_json(),
-        "description": description,
-    }
-    return {"hesse": held, "checksum": _checksum(held)}
-
-
-def _sound_description(held: Any) -> dict[str, Any]:
-    """What a store says of itself, each part of its kind: what wrote the checksum need not have
-    been hesse."""
-    if not isinstance(held, dict) or not {"provenance", "certificate"} <= set(held):
-        raise ValueError("its description lacks its provenance or its certificate")
-    for name, kinds in _KINDS.items():
-        if name in held and not isinstance(held[name], kinds):
-            raise ValueError(f"its {name} is {type(held[name]).__name__}")
-    if not all(isinstance(part, str) for item in held["provenance"].items() for part in item):
-        raise ValueError("its provenance is not text by name")
-    if held["certificate"] is not None:
-        Certificate.from_json(held["certificate"])
-    for strategy, reason in held.get("failures", {}).values():
-        Strategy(strategy)
-        if not isinstance(reason, str):
-            raise ValueError("the reason of a failure is no text")
-    for part in ("value", "gradient"):
-        float(held.get("fingerprint", {}).get(part, "nan"))
-    product = held.get("fingerprint", {}).get("product", ["nan"] * 3)
-    if len([float(each) for each in product]) != 3:
-        raise ValueError("its fingerprint has another product")
-    return held
-
-
-def _checksum(held: dict[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(held, sort_keys=True).encode()):08x}"
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
