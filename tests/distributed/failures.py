@@ -24,7 +24,7 @@ IN_TIME = 20.0
 def other_vectors() -> None:
     H = hesse.operator(ragged(), certify=False)
     torch.manual_seed(dist.get_rank())
-    H @ torch.randn(len(H.cost.theta)).double()
+    _ = H @ torch.randn(len(H.cost.theta)).double()
 
 
 def other_parameters() -> None:
