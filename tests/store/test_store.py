@@ -23,6 +23,7 @@ from hesse.exact.planning import TiledWork
 from hesse.plot.heat_map import HeatMap
 from hesse.store import archive, on_disk
 from hesse.store.archive import Archive, written_alone
+from hesse.store.description import checksum_of
 from store.kills import MEMORY, check_kills, tiles
 from store.kills import cost as asked
 
@@ -167,7 +168,7 @@ def test_a_description_that_hesse_did_not_write(copy: Path) -> None:
             for key in way[:-1]:
                 within = within[key]
             within[way[-1]] = value
-            other["attributes"]["checksum"] = archive._checksum(held)
+            other["attributes"]["checksum"] = checksum_of(held)
             file.write_text(json.dumps(other))
             for ask in (hesse.load, hesse.status):
                 # Where nothing contradicts it it is taken; else refused by name, here by the

@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from hesse.distributed.group import joined
+from hesse.distributed.group import started
 from hesse.errors import HesseValueError
 
 
@@ -21,7 +21,7 @@ def parts_of(source: Any) -> "list[DataLoader[Any]] | None":
     sampler = getattr(source, "sampler", None)
     if not isinstance(source, DataLoader) or not isinstance(sampler, DistributedSampler):
         return None
-    group = joined()
+    group = started()
     if group is None:
         return None
     if (sampler.num_replicas, sampler.rank) != (group.size, group.rank):

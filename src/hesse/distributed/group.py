@@ -174,8 +174,13 @@ _known: Group | None = None
 def joined() -> Group | None:
     """The group that this process is in, joined now where it was started for one; ``None`` where it
     works by itself."""
+    return None if _ALONE.get() else started()
+
+
+def started() -> Group | None:
+    """The same, also of a process that works by itself for the moment."""
     global _known
-    if _ALONE.get() or not dist.is_available():
+    if not dist.is_available():
         return None
     if not dist.is_initialized():
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not all(
@@ -185,7 +190,7 @@ def joined() -> Group | None:
         _join()
     if dist.get_world_size() < 2:
         return None
-    if current() is None:
+    if _known is None or _known.world is not dist.group.WORLD:
         _known = Group(dist.group.WORLD)
     return _known
 

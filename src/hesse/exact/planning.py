@@ -314,6 +314,11 @@ class TiledWork:
         self.tiling = tiling or Tiling.of(cost.layout, wanted, most)
 
     @property
+    def bytes(self) -> int:
+        """What all tiles take."""
+        return self.tiling.entries * self._cost.dtype.itemsize
+
+    @property
     def plan(self) -> Plan:
         """The plan; anew each time, as strategies may have failed meanwhile."""
         return make_plan(self._cost, self._wanted, self.share, 0, False, tiled=True)
@@ -334,10 +339,7 @@ class TiledWork:
         """
         folder = Path(require_path(path, "out")).absolute().parent
         free, planned = free_bytes(folder, "out"), self.plan
-        panels, size = (
-            len(self.panels(planned, self._spread.size)),
-            self.tiling.entries * self._cost.dtype.itemsize,
-        )
+        panels, size = len(self.panels(planned, self._spread.size)), self.bytes
         # Signals that are not kept are carried down for every panel.
         again = planned.way * (panels - 1) if planned.kept > self.share else Price()
         panel = min(size, self.share)

@@ -169,19 +169,21 @@ def _begin(
     cost: Cost, wanted: tuple[NamePair, ...], path: Path, memory: int | None
 ) -> dict[str, Any]:
     """Make the store; the fingerprint of the cost that it is of."""
-    work, planned = together("a plan", lambda: _planned(cost, wanted, path, memory))
+    of_first("space", lambda: _require_space(path, TiledWork(cost, wanted, memory).bytes))
     mine = fingerprint(cost)
-    description = {
-        "memory": work.memory,
-        "fingerprint": mine,
-        "plan": {"seconds": planned.seconds, "text": str(planned)},
-        "failures": {},
-        "provenance": provenance_of(cost, planned, 0.0),
-        "seconds": 0.0,
-        "certificate": None,
-    }
 
     def make() -> None:
+        work = TiledWork(cost, wanted, memory)
+        planned = work.plan_at(path)
+        description = {
+            "memory": work.memory,
+            "fingerprint": mine,
+            "plan": {"seconds": planned.seconds, "text": str(planned)},
+            "failures": {},
+            "provenance": provenance_of(cost, planned, 0.0),
+            "seconds": 0.0,
+            "certificate": None,
+        }
         try:
             with Archive.making(path, _ARGUMENT, work.tiling, cost.dtype, description):
                 pass  # its tiles are kept one by one
@@ -192,16 +194,6 @@ def _begin(
 
     of_first("a store", make)
     return mine
-
-
-def _planned(
-    cost: Cost, wanted: tuple[NamePair, ...], path: Path, memory: int | None
-) -> tuple[TiledWork, Plan]:
-    work = TiledWork(cost, wanted, memory)
-    planned = work.plan_at(path)
-    assert planned.on_disk is not None
-    _require_space(path, planned.on_disk.bytes)
-    return work, planned
 
 
 def _require_same(
