@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hesse.capture.straight_line import Unsuitable
+from hesse.capture.recording import Unsuitable
 from hesse.derivatives import Tensors
 
 SummandFunction = Callable[..., Any]

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from hesse.capture.recording import Program
 from hesse.capture.simplification import arguments, form, fuse_sums
 
 aten = torch.ops.aten
 
 
-def restricted(
-    apply: fx.GraphModule, parameters: int, moving: int, outputs: Sequence[int]
-) -> fx.GraphModule:
+def restricted(apply: Program, parameters: int, moving: int, outputs: Sequence[int]) -> Program:
     """The linear part of a product for some v, and some parts of its result.
 
     Args:
@@ -45,7 +44,7 @@ class _Restriction:
         graph: the copy.
     """
 
-    def __init__(self, apply: fx.GraphModule, parameters: int, moving: int) -> None:
+    def __init__(self, apply: Program, parameters: int, moving: int) -> None:
         self._apply, self.graph = apply, fx.Graph()
         self._known: dict[fx.Node, fx.Node] = {}
         self._zero = set[fx.Node]()
@@ -56,7 +55,7 @@ class _Restriction:
             if node.op != "output" and node not in self._zero:
                 self._copy(node)
 
-    def asked_for(self, outputs: Sequence[int]) -> fx.GraphModule:
+    def asked_for(self, outputs: Sequence[int]) -> Program:
         """With these parts of the result."""
         every = self._apply.graph.output_node().args[0]
         assert isinstance(every, Sequence)
@@ -64,7 +63,7 @@ class _Restriction:
         self.graph.eliminate_dead_code()
         _narrow(self.graph)
         fuse_sums(self.graph)
-        return fx.GraphModule(self._apply, self.graph)
+        return Program(self.graph, self._apply.constants)
 
     def is_zero(self, value: Any) -> bool:
         return isinstance(value, fx.Node) and value in self._zero

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, fx
 
 from hesse.capture.overwriting import columns_added, overwrite, rows_added
+from hesse.capture.recording import Program
 from hesse.capture.simplification import FUSED, arguments, form
 
 aten = torch.ops.aten
 
 
-def several(program: fx.GraphModule, units: bool = False) -> fx.GraphModule:
+def several(program: Program, units: bool = False) -> Program:
     """(*kept, *v) -> parts for one v, for many: (*kept, *V) -> parts, V and parts with a first axis
     of the same length.
 
@@ -70,7 +71,7 @@ class _Several:
         program: the copy.
     """
 
-    def __init__(self, program: fx.GraphModule, units: bool) -> None:
+    def __init__(self, program: Program, units: bool) -> None:
         self._graph, self._known = fx.Graph(), dict[fx.Node, fx.Node]()
         self._fresh, self._sizes = set[fx.Node](), dict[fx.Node, tuple[Any, ...]]()
         # Those that are a unit matrix, and whether transposed.
@@ -91,7 +92,7 @@ class _Several:
                 self._known[node] = self._copied(node)
         self._graph.eliminate_dead_code()
         overwrite(self._graph, self._fresh, self._sizes)
-        self.program = fx.GraphModule(program, self._graph)
+        self.program = Program(self._graph, program.constants)
 
     def _copied(self, node: fx.Node) -> Any:
         if not any(map(self.moves, node.all_input_nodes)):

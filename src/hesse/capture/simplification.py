@@ -17,21 +17,11 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx
 
+from hesse.capture.forms import known_by
+from hesse.capture.recording import COPIES
+
 aten = torch.ops.aten
 
-# Where their result has the shape, strides and dtype of this argument it also has its values.
-_COPIES: dict[Any, int] = {
-    aten.alias.default: 0,
-    aten.clone.default: 0,
-    aten.copy.default: 1,
-    aten.detach.default: 0,
-    aten.expand.default: 0,
-    aten.lift_fresh.default: 0,
-    aten.lift_fresh_copy.default: 0,
-    aten.view.default: 0,
-    aten._to_copy.default: 0,
-    aten._unsafe_view.default: 0,
-}
 # Linear in their first argument, entry by entry, with a factor that is finite and smooth. One that
 # selects is not among them: what it leaves out may be infinite.
 _SMOOTH: set[Any] = {
@@ -52,7 +42,7 @@ _ZEROS: set[Any] = {
 }
 # Zero where their first argument is.
 _OF_ZERO: set[Any] = {
-    *_COPIES,
+    *COPIES,
     *_SMOOTH,
     aten.convolution.default,
     aten.div.Tensor,
@@ -105,14 +95,6 @@ def moving(graph: fx.Graph, tangents: Sequence[fx.Node]) -> set[fx.Node]:
     return moves
 
 
-def drop_repetitions(graph: fx.Graph) -> None:
-    """Each value made once: no copies, nothing twice, nothing that is not used."""
-    _drop_copies(graph)
-    _merge_equal(graph)
-    # So that what is used once has one user.
-    graph.eliminate_dead_code()
-
-
 def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
     """Fewer operations with the same result, to rounding, for values that are finite.
 
@@ -133,31 +115,13 @@ def fuse_sums(graph: fx.Graph) -> None:
     _Simplification(graph, {node for node in graph.nodes if node.meta.get("moves")}).run(*_SUMS)
 
 
-def _drop_copies(graph: fx.Graph) -> None:
-    """Nothing in the graph writes, so that a copy may be replaced by its original."""
-    for node in list(graph.nodes):
-        if node.target not in _COPIES:
-            continue
-        original = arguments(node)[_COPIES[node.target]]
-        of_node, of_original = form(node), form(original)
-        if node.target is aten.copy.default and of_node and of_original:
-            of_node, of_original = of_node[:3], of_original[:3]
-        if of_node is not None and of_node == of_original:
-            node.replace_all_uses_with(original)
-            graph.erase_node(node)
-        elif node.target in (aten.view.default, aten._unsafe_view.default):
-            # What is seen of strides here need not hold once copies are gone or several v run at
-            # once.
-            node.target = aten.reshape.default
-
-
 def _merge_equal(graph: fx.Graph) -> None:
     """The same operation on the same arguments is done once."""
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op not in ("call_function", "get_attr"):
             continue
-        key = repr((node.target, node.args, node.kwargs))
+        key = node.target, known_by(node.args), known_by(tuple(node.kwargs.items()))
         first = seen.setdefault(key, node)
         if first is not node:
             node.replace_all_uses_with(first)
@@ -187,7 +151,7 @@ class _Simplification:
         if node.target in _OF_ZERO:
             # But for a bias of its own.
             biased = node.target is aten.convolution.default and arguments(node)[2] is not None
-            return self.is_zero(arguments(node)[_COPIES.get(node.target, 0)]) and not biased
+            return self.is_zero(arguments(node)[COPIES.get(node.target, 0)]) and not biased
         if node.target in _PRODUCTS:
             return any(map(self.is_zero, given))
         numbers = any(isinstance(argument, int | float) for argument in node.args[:2])

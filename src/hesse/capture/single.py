@@ -13,6 +13,7 @@ import torch
 from torch import fx
 
 from hesse.capture.overwriting import overwrite
+from hesse.capture.recording import Program
 from hesse.capture.simplification import arguments, form
 
 aten = torch.ops.aten
@@ -35,7 +36,7 @@ _FRESH: set[Any] = {
 }
 
 
-def single(program: fx.GraphModule) -> fx.GraphModule:
+def single(program: Program) -> Program:
     """(*kept, *v) -> H v, with ``meta``: ``val`` for each node, in fewer bytes."""
     graph = fx.Graph()
     graph.output(graph.graph_copy(program.graph, {}))
@@ -44,7 +45,7 @@ def single(program: fx.GraphModule) -> fx.GraphModule:
     graph.eliminate_dead_code()
     fresh = {node for node in graph.nodes if node.target in _FRESH}
     overwrite(graph, fresh, {node: form(node)[:2] for node in graph.nodes if form(node)})
-    return fx.GraphModule(program, graph)
+    return Program(graph, program.constants)
 
 
 def _of_both_images(graph: fx.Graph, node: fx.Node) -> None:

@@ -24,10 +24,12 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from hesse.capture.forms import NeedsValue
 from hesse.capture.norms import UnfusedNorms
+from hesse.capture.recording import Program, Unsuitable, record
 from hesse.capture.restriction import restricted
 from hesse.capture.several import several
-from hesse.capture.simplification import drop_repetitions, moving, simplify
+from hesse.capture.simplification import moving, simplify
 from hesse.capture.single import single
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
@@ -38,14 +40,6 @@ from hesse.process.rehearsal import laid_out, traits_of
 
 aten = torch.ops.aten
 
-# Of a tensor and a number: PyTorch ends the process where the first are watched operation by
-# operation (`torch.utils._python_dispatch.TorchDispatchMode`), and the second are the same.
-_OF_NUMBERS: dict[Any, Any] = {
-    aten.mul.Scalar: aten.mul.Tensor,
-    aten.div.Scalar: aten.div.Tensor,
-    aten.add.Scalar: aten.add.Tensor,
-    aten.sub.Scalar: aten.sub.Tensor,
-}
 # What starting an operation costs, in units of one that is differentiated on the way; and each of
 # many matrices that are multiplied in one, in bytes that pass in that time. As measured.
 _CALL, _MATRIX = 0.2, 6000
@@ -54,10 +48,6 @@ _OF_MATRICES = (aten.bmm.default, aten.baddbmm.default)
 # A thread has a stack of 8 MB; one that has no room for its own data ends the process, or never
 # says that it has started.
 _STACK = 16 * 10**6
-
-
-class Unsuitable(Exception):
-    """A method would not give right products for this function; says why."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +68,19 @@ class TracedProduct:
             double backward holds.
     """
 
-    prepare: fx.GraphModule
-    apply: fx.GraphModule
+    prepare: Program
+    apply: Program
     parameters: int
     workspace: int
     room: int
     kept: int
     preparing: int
     plain: int
-    _sides: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
-    _rows: dict[tuple[int, frozenset[int]], fx.GraphModule] = field(default_factory=dict)
+    _sides: dict[tuple[int, frozenset[int]], Program] = field(default_factory=dict)
+    _rows: dict[tuple[int, frozenset[int]], Program] = field(default_factory=dict)
     _prices: dict[tuple[int, frozenset[int]], Price] = field(default_factory=dict)
 
-    def side(self, moving: int, outputs: frozenset[int]) -> fx.GraphModule:
+    def side(self, moving: int, outputs: frozenset[int]) -> Program:
         """``apply`` for the v that move one parameter, and the parts of H v of some, in their
         order: (*kept, that part of v) -> those parts."""
         key = moving, outputs
@@ -98,7 +88,7 @@ class TracedProduct:
             self._sides[key] = restricted(self.apply, self.parameters, moving, sorted(outputs))
         return self._sides[key]
 
-    def rows(self, moving: int, outputs: frozenset[int]) -> fx.GraphModule:
+    def rows(self, moving: int, outputs: frozenset[int]) -> Program:
         """Likewise for several unit vectors, given with the places of their ones."""
         key = moving, outputs
         if key not in self._rows:
@@ -114,12 +104,12 @@ class TracedProduct:
         return self._prices[key]
 
     @cached_property
-    def single(self) -> fx.GraphModule:
+    def single(self) -> Program:
         """``apply``, for one v."""
         return single(self.apply)
 
     @cached_property
-    def several(self) -> fx.GraphModule:
+    def several(self) -> Program:
         """``apply`` for several v: (*kept, *V) -> H V, along a first axis."""
         return several(self.apply)
 
@@ -156,34 +146,28 @@ def trace(
         Unsuitable: the program would not be a pure function of its arguments.
         Exception: whatever PyTorch raises for what it cannot trace or differentiate twice.
     """
-    # Imported here: this brings PyTorch's symbolic shapes, which take a second to load.
-    from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.graph import CodeGen
+    v = [torch.zeros_like(p) for p in theta]
+    forms = [*theta, *inputs, *v]
+    first, last = len(theta), len(theta) + len(inputs)
 
-    def unfused(theta: Tensors, inputs: Tensors, v: Tensors) -> Tensors:
+    def unfused(*given: Tensor) -> Tensors:
         with UnfusedNorms():
-            return product(theta, inputs, v)
+            return product(list(given[:first]), list(given[first:last]), list(given[last:]))
+
+    @quiet()
+    def of_forms() -> Program:
+        made = record(unfused, forms, writes=True) if by_autograd else unfused
+        return record(made, forms)
 
     # In a thread of its own: some exceptions inside nested differentiation leave PyTorch's
     # thread-local dispatch state broken, so that the next plain autograd.grad fails.
-    v = [torch.zeros_like(p) for p in theta]
-
-    @quiet()
-    def of_shapes() -> fx.GraphModule:
-        made = make_fx(unfused, tracing_mode="fake")(theta, inputs, v) if by_autograd else unfused
-        return make_fx(torch.func.functionalize(made), tracing_mode="fake")(theta, inputs, v)
-
     with tracing():
-        traced = _in_own_thread(of_shapes)
+        traced = _in_own_thread(of_forms)
     graph = traced.graph
-    graph.set_codegen(CodeGen())
     for node in graph.nodes:
         _require_pure(node)
-        node.target = _OF_NUMBERS.get(node.target, node.target)
-        # The memory of an array, perhaps, which somebody else may write into.
-        if node.op == "get_attr":
-            setattr(traced, node.target, getattr(traced, node.target).clone())
-    drop_repetitions(graph)
+    # So that what is used once has one user.
+    graph.eliminate_dead_code()
     _, plain = _workspace(graph, {node for node in graph.nodes if node.op == "call_function"})
     simplify(graph, _tangents(graph, len(theta)))
     return _cut(traced, len(theta), plain)
@@ -191,9 +175,7 @@ def trace(
 
 def depends_on_values(error: Exception) -> bool:
     """Whether a trace failed for want of a value, which it has not however it is made."""
-    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-
-    return isinstance(error, GuardOnDataDependentSymNode)
+    return isinstance(error, NeedsValue)
 
 
 def _in_own_thread(work: Callable[[], Any]) -> Any:
@@ -219,10 +201,7 @@ def _in_own_thread(work: Callable[[], Any]) -> Any:
 
 
 def _require_pure(node: fx.Node) -> None:
-    """Raise `Unsuitable` on draws, effects, sizes that depend on the data, and what depends on
-    where a tensor lies in memory."""
-    if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool):
-        raise Unsuitable(f"{node.target} has a size that depends on the data")
+    """Raise `Unsuitable` on draws, effects, and what depends on where a tensor lies in memory."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return
     if torch.Tag.nondeterministic_seeded in node.target.tags:
@@ -237,7 +216,7 @@ def _tangents(graph: fx.Graph, parameters: int) -> list[fx.Node]:
     return graph.find_nodes(op="placeholder")[-parameters:]
 
 
-def _cut(traced: fx.GraphModule, parameters: int, plain: int) -> TracedProduct:
+def _cut(traced: Program, parameters: int, plain: int) -> TracedProduct:
     """The program in two: what depends on v, and what that needs of the rest."""
     graph = traced.graph
     tangents = _tangents(graph, parameters)
@@ -267,8 +246,8 @@ def _cut(traced: fx.GraphModule, parameters: int, plain: int) -> TracedProduct:
     prepare.eliminate_dead_code()
     computed = {node for node in prepare.nodes if node.op == "call_function"}
     return TracedProduct(
-        fx.GraphModule(traced, prepare),
-        fx.GraphModule(traced, apply),
+        Program(prepare, traced.constants),
+        Program(apply, traced.constants),
         parameters,
         workspace,
         room,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from hesse.capture.straight_line import Unsuitable
+from hesse.capture.recording import Unsuitable
 from hesse.certificates.reference import kept_by_gradient
 from hesse.cost import Cost
 from hesse.data.batch import Batch

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from hesse.capture.closure_conversion import closed_over
-from hesse.capture.straight_line import TracedProduct, Unsuitable, depends_on_values, trace
+from hesse.capture.recording import Unsuitable
+from hesse.capture.straight_line import TracedProduct, depends_on_values, trace
 from hesse.cost import Cost
 from hesse.curvatures.hessian import HESSIAN
 from hesse.derivatives import Derivatives, DoubleBackward, ForwardOverReverse, Tensors
