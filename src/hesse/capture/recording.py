@@ -159,7 +159,7 @@ class _Recorder(TorchDispatchMode):
         if func in COPIES and isinstance(original := args[COPIES[func]], FormTensor):
             # Of what is copied into another the strides are of no concern.
             same = slice(0, None, 2) if func is aten.copy.default else slice(None)
-            if made.form[same] == original.form[same]:
+            if made.form[same] == original.node.meta["val"].form[same]:
                 return self._standing_for(original.node, made.form)
         return self._noted_once(_SAME.get(func, func), args, options, made)
 

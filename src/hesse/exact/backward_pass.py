@@ -34,6 +34,7 @@ class Passage:
         prices: what it costs.
         sizes: of every pair of uses, with the forms of its S and D.
         held: the bytes alive when it is contracted.
+        ended: whether it ended before the lowest site, having been enough.
     """
 
     values: tuple[str, ...]
@@ -41,6 +42,7 @@ class Passage:
     prices: tuple[Price, ...]
     sizes: dict[PairKey, Sizes]
     held: dict[PairKey, int]
+    ended: bool = False
 
 
 @final
@@ -66,7 +68,11 @@ class BackwardPass:
         yield from self._pairs(self._evaluation.run(data_leaves(samples)))
 
     def rehearse(
-        self, sample: Batch, count: int, use: Callable[[Pair], None] | None = None
+        self,
+        sample: Batch,
+        count: int,
+        use: Callable[[Pair], None] | None = None,
+        enough: Callable[[Passage], bool] = lambda passage: False,
     ) -> Passage:
         """What so many samples like one take, from shapes alone; from that one itself where that is
         quicker, or an operation needs its numbers.
@@ -75,17 +81,19 @@ class BackwardPass:
             sample: the one.
             count: how many.
             use: what is done with every pair.
+            enough: whether no more need be known than what was seen so far; asked after each pair.
         """
         if max(node.size for node in self._evaluation.graph.nodes) > _TINY:
             alike = sample.map(lambda t: as_shape(t).expand(count, *t.shape[1:]))
             try:
-                return self._passage(self._evaluation.on_shapes(), alike, Rehearsal(), use)
+                return self._passage(self._evaluation.on_shapes(), alike, Rehearsal(), use, enough)
             # Of an operation that PyTorch knows no shapes of.
             except Exception as error:
                 if is_passing(error):
                     raise
         alike = sample.map(lambda t: t.expand(count, *t.shape[1:]))
-        return self._passage(self._evaluation, alike, Rehearsal(shapes_only=False), use)
+        counts = Rehearsal(shapes_only=False)
+        return self._passage(self._evaluation, alike, counts, use, enough)
 
     def _passage(
         self,
@@ -93,6 +101,7 @@ class BackwardPass:
         samples: Batch,
         counts: Rehearsal,
         use: Callable[[Pair], None] | None,
+        enough: Callable[[Passage], bool],
     ) -> Passage:
         passed, peaks, prices = list[str](), list[int](), list[Price]()
         sizes, held = dict[PairKey, Sizes](), dict[PairKey, int]()
@@ -106,14 +115,20 @@ class BackwardPass:
         with counts:
             values = evaluation.run(data_leaves(samples))
             note(evaluation.graph.output)
-            for key, pair in self._pairs(values, note):
+        pairs, ended = self._pairs(values, note), False
+        while not ended:
+            with counts:
+                if (found := next(pairs, None)) is None:
+                    break
+                key, pair = found
                 sizes[key], held[key] = pair.sizes, counts.alive
                 if use is not None:
                     use(pair)
-            # What is done at the lowest site, behind which no value is passed.
-            if use is not None and sizes:
-                note(next(reversed(sizes))[0][0])
-        return Passage(tuple(passed), tuple(peaks), tuple(prices), sizes, held)
+            ended = enough(Passage(tuple(passed), tuple(peaks), tuple(prices), sizes, held))
+        # What is done at the lowest site, behind which no value is passed.
+        if use is not None and sizes and not ended:
+            note(next(reversed(sizes))[0][0])
+        return Passage(tuple(passed), tuple(peaks), tuple(prices), sizes, held, ended)
 
     def _pairs(
         self, values: dict[str, Any], passed: Callable[[str], None] = lambda value: None

@@ -12,18 +12,11 @@ from hesse.exact.contraction.pair import Estimate
 from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.plan import PlannedContraction
 from hesse.exact.way_down import WayDown
-from hesse.graph.graph import Graph
-from hesse.graph.sites import Site
 from hesse.process.price import Price, Room
 
 # How often a product passes over each value at least: it is written and read on the way up, and on
 # the way down.
 _PASSES = 4
-
-
-def names_of(site: Site) -> list[str]:
-    """The parameters that enter at a site."""
-    return [part.parameter for use in site.uses for part in use.members]
 
 
 @final
@@ -32,7 +25,6 @@ class Contracted:
 
     Args:
         cost: the cost.
-        graph: of the samples.
         down: the way down their graph.
         samples: how many there are.
         budget: bytes to work in.
@@ -51,7 +43,6 @@ class Contracted:
     def __init__(
         self,
         cost: Cost,
-        graph: Graph,
         down: WayDown,
         samples: int,
         budget: int,
@@ -59,7 +50,7 @@ class Contracted:
         roomy: bool,
         tiled: bool = False,
     ) -> None:
-        self._cost, self._graph, self._down, self._samples = cost, graph, down, samples
+        self._cost, self._down, self._samples = cost, down, samples
         self.blocks = blocks
         self.contractions: dict[PairKey, PlannedContraction] = {}
         for key, sizes in down.dry_run.few.sizes.items():
@@ -93,14 +84,14 @@ class Contracted:
     def least_of_products(self) -> Price:
         """The least that the same blocks can cost by products, each of which passes over the values
         above its parameter."""
-        graph, sizes = self._graph, self._cost.layout.sizes
+        graph, sizes = self._down.graph, self._cost.layout.sizes
         behind, passed = dict[str, int](), 0
         for node in reversed(graph.nodes):
             passed += node.size
             behind[node.name] = passed
         above: dict[str, int] = {}
         for site in self._down.sites:
-            for name in names_of(site):
+            for name in site.parameters:
                 above[name] = min(behind[site.value], above.get(name, passed))
         count = sum(sizes[name] * values for name, values in above.items())
         return Price(cached=_PASSES * self._cost.dtype.itemsize * count * self._samples)
@@ -134,16 +125,17 @@ class Contracted:
         sites = [
             site
             for site in self._down.sites
-            if names is None or not set(names_of(site)).isdisjoint(names)
+            if names is None or not set(site.parameters).isdisjoint(names)
         ]
         if not sites:
             return Price()
-        lowest = min(self._graph.place[site.value] for site in sites)
+        graph = self._down.graph
+        lowest = min(graph.place[site.value] for site in sites)
         chunks = -(-self._samples // self.chunk)
         total = Price()
         for place, value in enumerate(run.few.values):
             # The first is the evaluation, which all ways have.
-            if place == 0 or names is None or self._graph.place[value] >= lowest:
+            if place == 0 or names is None or graph.place[value] >= lowest:
                 each, calls = run.price(place), run.few.prices[place].calls
                 total += replace(each * self._samples, calls=calls * chunks)
         for contraction in self.contractions.values():

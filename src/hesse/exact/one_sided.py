@@ -107,6 +107,7 @@ class OneSidedPrice:
         wanted: Sequence[NamePair],
         contracted: Contracted,
         speed: Rates,
+        at_least: int = 0,
     ) -> tuple[tuple[str, ...], float]:
         """Which of some parameters, from the lowest up, are to be one-sided, the others being
         contracted: what is far from the loss is dear to contract; and the seconds of both.
@@ -116,13 +117,14 @@ class OneSidedPrice:
             wanted: the blocks asked for.
             contracted: the contractions of all of them.
             speed: the rates of the machine.
+            at_least: how many are to be.
         """
         asked = rows_asked(order, wanted)
         piece = self.piece(contracted.budget, asked, True)
         best, least, spent = 0, math.inf, 0.0
         for count in range(len(order) + 1):
             seconds = spent + speed.seconds(contracted.price(order[count:]))
-            if seconds < least:
+            if count >= at_least and seconds < least:
                 best, least = count, seconds
             if count < len(order) and order[count] in asked:
                 name = order[count]

@@ -1,33 +1,32 @@
 """What is done with the samples of one signature: which parameters go down the graph, in chunks of
 how many samples, and what that takes, as a rehearsal on shapes shows it."""
 
-import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import final
 
-from hesse.capture import Captured, NotCaptured, capture
+from hesse.capture import NotCaptured, capture
 from hesse.cost import Cost
 from hesse.exact.column_price import ColumnPrice, column_price
 from hesse.exact.columns import rows_asked
-from hesse.exact.contracted import Contracted, names_of
+from hesse.exact.contracted import Contracted
 from hesse.exact.fallback import Failure, Strategy, failures
 from hesse.exact.one_sided import OneSidedPrice, one_sided_price
 from hesse.exact.plan import BlockPlan, NamePair, PlannedContraction, PlanPart
-from hesse.exact.propagation.sweep import Sweep
-from hesse.exact.way_down import Use, WayDown, sweep_to, way_down
+from hesse.exact.way_down import (
+    Use,
+    WayDown,
+    sweep_to,
+    too_dear,
+    too_many_outputs,
+    way_down,
+)
+from hesse.graph.sites import Site
 from hesse.process.memory import HOLES
 from hesse.process.price import Price, duration
 from hesse.process.rates import Rates, rates
 
-# How often the S of a site is passed over and held at once, and how often a Hessian-vector product
-# passes over the activations, each as measured: they decide where a site is worth its S.
-_PASSES_OVER_S = 6
-_COPIES_OF_S = 4
-_PASSES_OF_A_PRODUCT = 20
-# So many operations of a matrix product take as long as one pass over a number.
-_OPERATIONS_OF_A_PASS = 150
 # What a trace takes about, in seconds on the slowest machine that is thought of, and in products.
 _SECONDS_OF_A_TRACE, _PRODUCTS_OF_A_TRACE = 0.3, 100
 _SLOW = Rates(5e9, 1e9, 1e4, 1e9, 2e9, 1e9)
@@ -80,12 +79,19 @@ class PartPlanner:
         tiled: bool = False,
     ) -> None:
         self._cost, self._signature, names = cost, signature, cost.layout.names
-        self._entries_alone = use is not None
+        self._wanted, self._entries_alone = wanted, use is not None
         # Of what is asked for so much is for tensors.
         budget = int(budget / HOLES)
         self.notes: list[str] = []
         failed = failures(cost)
-        captured, down = None, None
+        captured, down, contracted = None, None, None
+
+        def contract(down: WayDown) -> Contracted:
+            return Contracted(cost, down, samples, budget, use is None, roomy, tiled)
+
+        def is_lost(down: WayDown) -> bool:
+            return self._is_lost(contract(down), fallbacks)
+
         try:
             if not_traced:
                 raise NotCaptured(not_traced)
@@ -95,11 +101,12 @@ class PartPlanner:
                 **{name: failed[name].text for name in names if name in failed},
             }
             sweep = partial(sweep_to, cost, captured, wanted, fallbacks, use)
-            fallbacks = {**_too_many_outputs(cost, captured, budget, sweep), **fallbacks}
-            down = way_down(cost, captured, signature, wanted, fallbacks, use)
-            while more := _too_dear(cost, captured, down, budget):
+            fallbacks = {**too_many_outputs(cost, captured, budget, sweep), **fallbacks}
+            request = cost, captured, signature, wanted
+            down = way_down(*request, fallbacks, use, enough=is_lost)
+            while more := too_dear(cost, captured, down, budget):
                 fallbacks |= more
-                down = way_down(cost, captured, signature, wanted, fallbacks, use)
+                down = way_down(*request, fallbacks, use, enough=is_lost)
             self.notes += [
                 f"{name} goes by columns: {reason}" for name, reason in fallbacks.items()
             ]
@@ -107,29 +114,18 @@ class PartPlanner:
             captured, down, fallbacks = None, None, dict.fromkeys(names, "no graph")
             self.notes.append(f"no graph: {reason}; everything goes by columns")
             self.notes += [f"{name}: {failed[name].text}" for name in names if name in failed]
-        contracted = None
         if captured is not None and down is not None:
-            contract = partial(
-                Contracted,
-                cost,
-                captured.graph,
-                samples=samples,
-                budget=budget,
-                blocks=use is None,
-                roomy=roomy,
-                tiled=tiled,
-            )
-            contracted = contract(down=down)
-            if self._cost_less_together(contracted, wanted):
+            contracted = contract(down)
+            if self._cost_less_together(contracted):
                 contracted, down, fallbacks = None, None, dict.fromkeys(names, "few products")
                 self.notes = [
                     "so small that products with all unit vectors at once cost less than"
                     " contractions, which start more operations"
                 ]
-            elif cheaper := self._cheaper(contracted, wanted, fallbacks):
+            elif cheaper := self._cheaper(contracted, fallbacks, down.unreached):
                 fallbacks |= dict.fromkeys(cheaper, "costs less by one-sided products")
                 down = way_down(cost, captured, signature, wanted, fallbacks, use)
-                contracted = contract(down=down)
+                contracted = contract(down)
         self._fallbacks, self.down = fallbacks, down
         self.part = PlanPart(
             signature,
@@ -149,38 +145,39 @@ class PartPlanner:
         ]
         if by_columns:
             left = budget if contracted is None else contracted.budget
-            self._plan_columns(by_columns, wanted, left, failed, captured is not None)
+            self._plan_columns(by_columns, left, failed, captured is not None)
         self.bytes *= HOLES
 
     @cached_property
     def _one_sided(self) -> OneSidedPrice | None:
         return one_sided_price(self._cost, self._signature)
 
-    def _cost_less_together(self, contracted: Contracted, wanted: Sequence[NamePair]) -> bool:
+    @cached_property
+    def _speed(self) -> Rates:
+        self.by_rates = True
+        return rates(self._cost.dtype, self._cost.device)
+
+    def _cost_less_together(self, contracted: Contracted) -> bool:
         """Whether products for all parameters, side by side, cost less than contractions: where
         starting operations is most of the work."""
         price, names = contracted.price(), self._cost.layout.names
         seconds = _USUAL.seconds(price)
         if not contracted.blocks or price.calls < _USUAL.calls * seconds / 2:
             return False
-        together = self._together(names, wanted, contracted.budget, failures(self._cost))
+        together = self._together(names, contracted.budget, failures(self._cost))
         if together is None:
             return False
-        asked = rows_asked(names, wanted)
+        asked = rows_asked(names, self._wanted)
         piece = together.piece(contracted.budget, asked, True)
         return _USUAL.seconds(together.of(asked, contracted.budget, piece)) < _WORTH * seconds
 
     def _together(
-        self,
-        names: Sequence[str],
-        wanted: Sequence[NamePair],
-        budget: int,
-        failed: Collection[str],
+        self, names: Sequence[str], budget: int, failed: Collection[str]
     ) -> ColumnPrice | None:
         """What products for all of some parameters take, side by side; ``None`` where there are
         many, or each is to have its own."""
-        asked = rows_asked(names, wanted)
-        count = sum(self._cost.layout.sizes[name] for name in asked)
+        asked = rows_asked(names, self._wanted)
+        count = self._products(asked)
         if count > _FEW_PRODUCTS or not asked.keys().isdisjoint(failed):
             return None
         price = column_price(self._cost, tuple(asked), self._signature, together=True)
@@ -188,37 +185,62 @@ class PartPlanner:
         short = _USUAL.seconds(price.of(asked, budget, piece)) < _SECONDS_OF_A_TRACE
         return price if short and price.width(budget, piece, asked) >= count else None
 
-    def _cheaper(
-        self,
-        contracted: Contracted,
-        wanted: Sequence[NamePair],
-        fallbacks: Collection[str],
-    ) -> tuple[str, ...]:
-        """The parameters that cost less by one-sided products than contracted."""
-        price, cost = contracted.price(), self._cost
+    def _products(self, names: Iterable[str]) -> int:
+        """How many there are for all entries of some parameters."""
+        return sum(map(self._cost.layout.sizes.__getitem__, names))
+
+    def _seconds(self, contracted: Contracted) -> float | None:
+        """How long contractions take; ``None`` where that is too short for a trace."""
+        price = contracted.price()
         if _SLOW.seconds(price) < _SECONDS_OF_A_TRACE:
-            return ()
-        self.by_rates, speed = True, rates(cost.dtype, cost.device)
-        seconds = speed.seconds(price)
-        least = speed.seconds(contracted.least_of_products())
+            return None
+        seconds = self._speed.seconds(price)
+        least = self._speed.seconds(contracted.least_of_products())
         # A second Hessian of the same model finds it traced.
-        if seconds < max(_SECONDS_OF_A_TRACE / 2, least) or self._one_sided is None:
+        long = seconds >= max(_SECONDS_OF_A_TRACE / 2, least)
+        return seconds if long and self._one_sided is not None else None
+
+    def _order(self, fallbacks: Collection[str]) -> list[str]:
+        """The parameters that would be contracted, in the order of use."""
+        assert self._one_sided is not None
+        named = {name for pair in self._wanted for name in pair if name not in fallbacks}
+        return [name for name in self._one_sided.order if name in named]
+
+    def _is_lost(self, seen: Contracted, fallbacks: Collection[str]) -> bool:
+        """Whether what was seen of the contractions costs more already than one-sided products for
+        all parameters."""
+        if self._products(rows_asked(self._cost.layout.names, self._wanted)) <= _FEW_PRODUCTS:
+            return False
+        if (seconds := self._seconds(seen)) is None or self._one_sided is None:
+            return False
+        order = self._order(fallbacks)
+        _, fewer = self._one_sided.cheapest(order, self._wanted, seen, self._speed, len(order))
+        return fewer <= _WORTH * seconds
+
+    def _cheaper(
+        self, contracted: Contracted, fallbacks: Collection[str], unreached: Sequence[Site]
+    ) -> tuple[str, ...]:
+        """The parameters that cost less by one-sided products than contracted; with those whose
+        sites were not reached when that was clear."""
+        if (seconds := self._seconds(contracted)) is None or self._one_sided is None:
             return ()
-        named = {name for pair in wanted for name in pair if name not in fallbacks}
-        order = [name for name in self._one_sided.order if name in named]
-        lowest, fewer = self._one_sided.cheapest(order, wanted, contracted, speed)
+        order = self._order(fallbacks)
+        lost = {name for site in unreached for name in site.parameters}
+        count = max((place for place, name in enumerate(order, 1) if name in lost), default=0)
+        lowest, fewer = self._one_sided.cheapest(
+            order, self._wanted, contracted, self._speed, count
+        )
         if fewer > _WORTH * seconds:
             return ()
         self.notes.append(
-            f"by one-sided products, which with the rest take about {duration(fewer)} and not"
-            f" {duration(seconds)}: {', '.join(lowest)}"
+            f"by one-sided products, which with the rest take about {duration(fewer)}; contracted,"
+            f" {'over' if lost else 'about'} {duration(seconds)}: {', '.join(lowest)}"
         )
         return lowest
 
     def _plan_columns(
         self,
         names: Sequence[str],
-        wanted: Sequence[NamePair],
         budget: int,
         failed: Mapping[str, Failure],
         may_cut: bool,
@@ -229,15 +251,15 @@ class PartPlanner:
         singly = frozenset(
             name for name in names if name in failed and failed[name].strategy == Strategy.COLUMNS
         )
-        products = sum(cost.layout.sizes[name] for name in names if name not in singly)
-        price: OneSidedPrice | ColumnPrice | None = self._together(names, wanted, budget, singly)
+        products = self._products(name for name in names if name not in singly)
+        price: OneSidedPrice | ColumnPrice | None = self._together(names, budget, singly)
         together = price is not None
         if price is None and ("_one_sided" in vars(self) or products >= _PRODUCTS_OF_A_TRACE):
             price = self._one_sided
         traced = price is not None and not together
         if price is None:
             price = column_price(cost, names, part.signature)
-        asked = rows_asked(sorted(names, key=price.order.index), wanted)
+        asked = rows_asked(sorted(names, key=price.order.index), self._wanted)
         piece = price.piece(budget, asked, may_cut)
         width = price.width(budget, piece, asked)
         self.part = replace(
@@ -295,80 +317,6 @@ class PartPlanner:
             max(c.estimate.room.of(self.part.chunk) for c in bringing) * self._cost.dtype.itemsize
         )
         return BlockPlan(names, shape, "contraction", text, operations, held)
-
-
-def _too_many_outputs(
-    cost: Cost, captured: Captured, budget: int, sweep: Callable[[], Sweep]
-) -> dict[str, str]:
-    """Parameters whose sites have so many positions × outputs that their own S would cost more than
-    columns, with the reason."""
-    activations = sum(node.size for node in captured.graph.nodes)
-    fallbacks, down = {}, None
-    for site in captured.sites:
-        names = {use.parameter for use in site.uses}
-        size = sum(cost.layout.sizes[name] for name in names)
-        most = min(
-            budget / (_COPIES_OF_S * cost.dtype.itemsize),
-            _PASSES_OF_A_PRODUCT * size * activations / _PASSES_OVER_S,
-        )
-        if site.size**2 <= most:
-            continue
-        # Few sites have that many, and there are ways down on which less is carried to them.
-        down = sweep() if down is None else down
-        entries = down.entries(site)
-        if entries <= most:
-            continue
-        if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
-            reason = (
-                f"its S has {entries // site.size} × {site.size} entries for each sample, more than"
-                " the memory allows"
-            )
-        else:
-            reason = (
-                f"its {site.size} tangents (positions × outputs) would cost more than {size}"
-                " products"
-            )
-        fallbacks |= dict.fromkeys(names, reason)
-    return fallbacks
-
-
-def _too_dear(cost: Cost, captured: Captured, down: WayDown, budget: int) -> dict[str, str]:
-    """Parameters that lie so far down that carrying S to them takes more than there is, or costs
-    more than their columns, with the reason."""
-    graph, run = captured.graph, down.dry_run
-    lowest_first = sorted(down.sites, key=lambda site: graph.place[site.value])
-    passed = list(enumerate(run.few.values))[1:]  # behind the evaluation, which all ways have
-    for place, value in passed:
-        if lowest_first and run.peak(place).of(1) > budget:
-            below = [s for s in lowest_first if graph.place[s.value] < graph.place[value]]
-            return dict.fromkeys(
-                {name for site in below or lowest_first[:1] for name in names_of(site)},
-                f"the way down to it takes {run.peak(place).of(1) / 1e6:.3g} MB for each sample at"
-                f" {value!r}, more than the memory allows",
-            )
-    activations = sum(node.size for node in graph.nodes)
-    spent, saved, names, dear = 0.0, 0.0, list[str](), dict[str, str]()
-    for site, above in zip(lowest_first, [*lowest_first, None][1:], strict=True):
-        low = graph.place[site.value]
-        high = math.inf if above is None else graph.place[above.value]
-        names += names_of(site)
-        spent += sum(
-            _passes(run.price(place), cost)
-            for place, value in passed
-            if low <= graph.place[value] < high
-        )
-        size = sum(cost.layout.sizes[name] for name in dict.fromkeys(names))
-        saved = _PASSES_OF_A_PRODUCT * size * activations
-        if spent > saved:
-            dear = dict.fromkeys(
-                names, f"carrying S down to it would cost more than {size} products"
-            )
-    return dear
-
-
-def _passes(price: Price, cost: Cost) -> float:
-    """In passes over a number, each a reading and a writing."""
-    return price.moved / (2 * cost.dtype.itemsize) + price.operations / _OPERATIONS_OF_A_PASS
 
 
 def _share(cost: Cost, names: NamePair, contraction: PlannedContraction) -> float:

@@ -1,8 +1,10 @@
 """The way down a graph to the sites that blocks need, and what it takes: rehearsed once for each
 request, for every cost of a model and a loss."""
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 
 from hesse.capture import Captured, NotCaptured, data_leaves
 from hesse.cost import Cost
@@ -15,6 +17,7 @@ from hesse.exact.plan import NamePair
 from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.sweep import Sweep, active_values
 from hesse.exact.rule_check import wrong_rule
+from hesse.graph.graph import Graph
 from hesse.graph.sites import Site, joined
 from hesse.process.circumstances import is_passing
 from hesse.process.price import Price, Room
@@ -28,6 +31,15 @@ _FEW, _MORE = 2, 4
 # A way of so many operations is rehearsed once, what is held in any case being little of its whole;
 # and one that takes so few bytes, of which all samples that matter have room.
 _LONG, _SMALL = 1500, 10**6
+# One that is long may end before it is done; whether it does, is asked when it has grown so much.
+_LONGER = 1.25
+# How often the S of a site is passed over and held at once, and how often a Hessian-vector product
+# passes over the activations, each as measured: they decide where a site is worth its S.
+_PASSES_OVER_S = 6
+_COPIES_OF_S = 4
+_PASSES_OF_A_PRODUCT = 20
+# So many operations of a matrix product take as long as one pass over a number.
+_OPERATIONS_OF_A_PASS = 150
 # What is done with a pair of parameter uses, where the rehearsal is to see it.
 Use = Callable[[Pair], None]
 
@@ -88,12 +100,24 @@ class WayDown:
         dry_run: what it takes.
         keys: the pairs of uses to contract, with their blocks.
         sites: where it stops.
+        graph: what it goes down.
     """
 
     backward_pass: BackwardPass
     dry_run: DryRun
     keys: dict[PairKey, tuple[NamePair, ...]]
     sites: tuple[Site, ...]
+    graph: Graph
+
+    @property
+    def unreached(self) -> tuple[Site, ...]:
+        """The sites of which not everything was seen when the rehearsal was ended; none where it
+        went all the way."""
+        passage, place = self.dry_run.few, self.graph.place
+        if not passage.ended:
+            return ()
+        (last, _), _ = next(reversed(passage.sizes))
+        return tuple(site for site in self.sites if place[site.value] <= place[last])
 
 
 def _sites_for(
@@ -162,6 +186,7 @@ def way_down(
     fallbacks: dict[str, str],
     use: Use | None,
     by_sample: bool = False,
+    enough: Callable[[WayDown], bool] = lambda way: False,
 ) -> WayDown:
     """The way down to the sites of what does not fall back; the sweep is made and rehearsed once
     for each request.
@@ -175,6 +200,7 @@ def way_down(
         use: what is done with a pair of the diagonal; ``None`` where blocks are wanted.
         by_sample: whether what each sample brings is wanted: no position stands as a sample of its
             own, and no two uses are joined.
+        enough: whether the rehearsal may end there, given what it has seen so far.
 
     Raises:
         NotCaptured: an operation cannot be carried down.
@@ -182,16 +208,24 @@ def way_down(
     join = use is None and not by_sample
     sites, partners, keys = _sites_for(captured, wanted, fallbacks, join)
     request = (wanted, tuple(fallbacks), cost.curvature, use is None, by_sample)
-    known: tuple[Sweep, DryRun] | _CannotSweep = captured.dry_runs.kept(
-        request,
-        lambda: _tried(cost, captured, signature, sites, partners, set(keys), use, by_sample),
-    )
+
+    def way(sweep: Sweep, dry_run: DryRun) -> WayDown:
+        backward_pass = BackwardPass(sweep, captured.graph, sites, set(keys), cost)
+        return WayDown(backward_pass, dry_run, keys, sites, captured.graph)
+
+    known: tuple[Sweep, DryRun] | _CannotSweep | None = captured.dry_runs.get(request)
+    # One that was ended is enough for whom the same is enough.
+    if isinstance(known, tuple) and known[1].few.ended and not enough(way(*known)):
+        known = None
+    if known is None:
+        known = _tried(
+            cost, captured, signature, sites, partners, set(keys), use, by_sample,
+            lambda sweep, passage: enough(way(sweep, DryRun(passage, None))),
+        )  # fmt: skip
+        captured.dry_runs.put(request, known)
     if isinstance(known, _CannotSweep):
         raise NotCaptured(known.reason)
-    sweep, dry_run = known
-    return WayDown(
-        BackwardPass(sweep, captured.graph, sites, set(keys), cost), dry_run, keys, sites
-    )
+    return way(*known)
 
 
 def _tried(
@@ -203,6 +237,7 @@ def _tried(
     keys: set[PairKey],
     use: Use | None,
     by_sample: bool,
+    enough: Callable[[Sweep, Passage], bool],
 ) -> tuple[Sweep, DryRun] | _CannotSweep:
     """The sweep, rehearsed, or why there is none."""
     batch = next(
@@ -216,7 +251,8 @@ def _tried(
             return failed
         sweep = _sweep(cost, captured, sites, partners, use, by_sample)
         backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
-        return sweep, _dry_run(backward_pass, batch.take(slice(0, 1)), use)
+        sample = batch.take(slice(0, 1))
+        return sweep, _dry_run(backward_pass, sample, use, partial(enough, sweep))
     # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
     except Exception as error:
         # Too little memory is no property of the graph: the user hears of it.
@@ -225,8 +261,24 @@ def _tried(
         return _CannotSweep(f"its signals cannot be carried down the graph: {in_a_line(error)}")
 
 
-def _dry_run(backward_pass: BackwardPass, sample: Batch, use: Use | None) -> DryRun:
-    few = backward_pass.rehearse(sample, _FEW, use)
+def _dry_run(
+    backward_pass: BackwardPass,
+    sample: Batch,
+    use: Use | None,
+    enough: Callable[[Passage], bool],
+) -> DryRun:
+    asked_at = float(_LONG)
+
+    def ends(passage: Passage) -> bool:
+        """Asked of what is long already, each time that it has become so much longer."""
+        nonlocal asked_at
+        calls = sum(price.calls for price in passage.prices)
+        if calls <= asked_at:
+            return False
+        asked_at = _LONGER * calls
+        return enough(passage)
+
+    few = backward_pass.rehearse(sample, _FEW, use, ends)
     long = sum(price.calls for price in few.prices) > _LONG
     once = long or max(few.peaks, default=0) <= _SMALL
     return DryRun(few, None if once else backward_pass.rehearse(sample, _MORE, use))
@@ -239,3 +291,77 @@ def _failed_rule_check(cost: Cost, captured: Captured, batch: Batch) -> _CannotS
     leaves = data_leaves(batch.take(slice(0, _SAMPLES_TRIED)))
     wrong = wrong_rule(evaluation, leaves, active_values(captured.graph, captured.sites))
     return _CannotSweep(f"{wrong} for several samples side by side are wrong") if wrong else None
+
+
+def too_many_outputs(
+    cost: Cost, captured: Captured, budget: int, sweep: Callable[[], Sweep]
+) -> dict[str, str]:
+    """Parameters whose sites have so many positions × outputs that their own S would cost more than
+    columns, with the reason."""
+    activations = sum(node.size for node in captured.graph.nodes)
+    fallbacks, down = {}, None
+    for site in captured.sites:
+        names = {use.parameter for use in site.uses}
+        size = sum(cost.layout.sizes[name] for name in names)
+        most = min(
+            budget / (_COPIES_OF_S * cost.dtype.itemsize),
+            _PASSES_OF_A_PRODUCT * size * activations / _PASSES_OVER_S,
+        )
+        if site.size**2 <= most:
+            continue
+        # Few sites have that many, and there are ways down on which less is carried to them.
+        down = sweep() if down is None else down
+        entries = down.entries(site)
+        if entries <= most:
+            continue
+        if _COPIES_OF_S * entries * cost.dtype.itemsize > budget:
+            reason = (
+                f"its S has {entries // site.size} × {site.size} entries for each sample, more than"
+                " the memory allows"
+            )
+        else:
+            reason = (
+                f"its {site.size} tangents (positions × outputs) would cost more than {size}"
+                " products"
+            )
+        fallbacks |= dict.fromkeys(names, reason)
+    return fallbacks
+
+
+def too_dear(cost: Cost, captured: Captured, down: WayDown, budget: int) -> dict[str, str]:
+    """Parameters that lie so far down that carrying S to them takes more than there is, or costs
+    more than their columns, with the reason."""
+    graph, run = captured.graph, down.dry_run
+    lowest_first = sorted(down.sites, key=lambda site: graph.place[site.value])
+    passed = list(enumerate(run.few.values))[1:]  # behind the evaluation, which all ways have
+    for place, value in passed:
+        if lowest_first and run.peak(place).of(1) > budget:
+            below = [s for s in lowest_first if graph.place[s.value] < graph.place[value]]
+            return dict.fromkeys(
+                {name for site in below or lowest_first[:1] for name in site.parameters},
+                f"the way down to it takes {run.peak(place).of(1) / 1e6:.3g} MB for each sample at"
+                f" {value!r}, more than the memory allows",
+            )
+    activations = sum(node.size for node in graph.nodes)
+    spent, saved, names, dear = 0.0, 0.0, list[str](), dict[str, str]()
+    for site, above in zip(lowest_first, [*lowest_first, None][1:], strict=True):
+        low = graph.place[site.value]
+        high = math.inf if above is None else graph.place[above.value]
+        names += site.parameters
+        spent += sum(
+            _passes(run.price(place), cost)
+            for place, value in passed
+            if low <= graph.place[value] < high
+        )
+        size = sum(cost.layout.sizes[name] for name in dict.fromkeys(names))
+        saved = _PASSES_OF_A_PRODUCT * size * activations
+        if spent > saved:
+            dear = dict.fromkeys(
+                names, f"carrying S down to it would cost more than {size} products"
+            )
+    return dear
+
+
+def _passes(price: Price, cost: Cost) -> float:
+    """In passes over a number, each a reading and a writing."""
+    return price.moved / (2 * cost.dtype.itemsize) + price.operations / _OPERATIONS_OF_A_PASS

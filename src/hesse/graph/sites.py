@@ -152,6 +152,11 @@ class Site:
         """Groups × positions × outputs: how many rows the site's S has."""
         return math.prod(self.arrange.sizes)
 
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters that enter, by name."""
+        return [part.parameter for use in self.uses for part in use.members]
+
 
 def joined(site: Site) -> Site:
     """The site with a weight and its bias as one use, the bias as the weight's last input, which

@@ -60,6 +60,11 @@ class Rehearsal(TorchDispatchMode):
         self._shapes_only = shapes_only
         self._alive: dict[int, Any] = {}
 
+    # What is entered for every operation is none of TorchDynamo's, which is asked each time else.
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
     def begin(self) -> None:
         """Count anew; what is held stays so."""
         self.peak, self._operations, self._moved, self._calls = self.alive, 0, 0, 0
