@@ -29,15 +29,17 @@ def canonical(term: Term) -> object:
 def _apart(term: Term) -> list[Term]:
     """A product as factors that share no bound index: (Σ_i x_i)(Σ_j x_j), in which i and j need not
     be tried in either order."""
-    parts = [Term(Fraction(1), (), (index,)) for index in term.bound]
-    for factor in term.factors:
-        inside = set(indices(factor)).intersection(term.bound)
-        met = [part for part in parts if not inside.isdisjoint(part.bound)]
-        parts = [part for part in parts if inside.isdisjoint(part.bound)]
+    # By number, in the order in which they were put together; and the part of each index.
+    parts = {number: Term(Fraction(1), (), (index,)) for number, index in enumerate(term.bound)}
+    part_of = {index: number for number, index in enumerate(term.bound)}
+    for number, factor in enumerate(term.factors, len(parts)):
+        numbers = sorted({part_of[index] for index in indices(factor) if index in part_of})
+        met = [parts.pop(each) for each in numbers]
         factors = (f for part in met for f in part.factors)
-        bound = (index for part in met for index in part.bound)
-        parts.append(Term(Fraction(1), (*factors, factor), tuple(bound)))
-    return parts
+        bound = tuple(index for part in met for index in part.bound)
+        parts[number] = Term(Fraction(1), (*factors, factor), bound)
+        part_of.update(dict.fromkeys(bound, number))
+    return list(parts.values())
 
 
 def _least(term: Term) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -78,8 +80,8 @@ def _alpha(term: Term, free: set[str]) -> Term:
 
 def _classes(term: Term) -> list[list[Index]]:
     """The bound indices in groups that cannot be told apart by what they touch."""
-    if not term.bound:
-        return []
+    if len(term.bound) <= 1:
+        return [[index] for index in term.bound]
     colour: dict[Index, object] = {index: str(index.size) for index in term.bound}
     for _ in range(3):
         signature: dict[Index, Counter[object]] = {index: Counter() for index in term.bound}

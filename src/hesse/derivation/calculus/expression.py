@@ -200,21 +200,26 @@ def rebuilt(value: Parts, change: Callable[[Any], Any]) -> Parts:
     """The value with each of its children replaced by what ``change`` makes of it.
 
     A child must stay of its kind: a term a term, a factor a factor. Bound indices stay as they are.
+    Where no child changes it is the value itself, which keeps what it knows of itself.
     """
+    before = children(value)
+    after: tuple[Any, ...] = tuple(map(change, before))
+    if all(new is old for new, old in zip(after, before, strict=True)):
+        return value
     made: Any = value
     match value:
-        case Expression(terms):
-            made = Expression(tuple(map(change, terms)))
-        case Term(coefficient, factors, bound, kind):
-            made = Term(coefficient, tuple(map(change, factors)), bound, kind)
-        case Apply(function, order, argument):
-            made = Apply(function, order, change(argument))
-        case Power(base, exponent):
-            made = Power(change(base), change(exponent))
-        case Group(body):
-            made = Group(change(body))
-        case Partial(of, by):
-            made = Partial(change(of), tuple(map(change, by)))
+        case Expression():
+            made = Expression(after)
+        case Term(coefficient, _, bound, kind):
+            made = Term(coefficient, after, bound, kind)
+        case Apply(function, order):
+            made = Apply(function, order, *after)
+        case Power():
+            made = Power(*after)
+        case Group():
+            made = Group(*after)
+        case Partial():
+            made = Partial(after[0], after[1:])
     return made
 
 
@@ -258,7 +263,15 @@ def indices(value: Node) -> tuple[Index, ...]:
 
 def all_names(value: Node) -> set[str]:
     """The names of all indices, bound ones too."""
-    return {index.name for node in walk(value) for index in own_indices(node)}
+    return set(_all_names(value))
+
+
+def _all_names(value: Node) -> frozenset[str]:
+    kept: frozenset[str] | None = vars(value).get("_all_names")
+    if kept is None:
+        own = (index.name for index in own_indices(value))
+        vars(value)["_all_names"] = kept = frozenset(own).union(*map(_all_names, children(value)))
+    return kept
 
 
 Renaming = Mapping[Index, Index]
@@ -266,8 +279,12 @@ Renaming = Mapping[Index, Index]
 
 def rename_factor(factor: Factor, to: Renaming) -> Factor:
     """The factor with its free indices renamed."""
+    if not to:
+        return factor
     match factor:
         case Entry(name, at):
+            if to.keys().isdisjoint(at):
+                return factor
             return Entry(name, tuple([to.get(index, index) for index in at]))
         case Delta(left, right):
             return Delta(to.get(left, left), to.get(right, right))

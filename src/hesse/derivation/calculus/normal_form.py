@@ -285,7 +285,7 @@ def _distributions_summed(
 ) -> tuple[list[Factor], list[Index]]:
     """The same without the whole arrays of entries that add to one."""
     factors, bound = list(factors), list(bound)
-    for index in list(bound):
+    for index in list(bound) if distributions else ():
         holders = [factor for factor in factors if index in indices(factor)]
         if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in distributions:
             entry = holders[0]

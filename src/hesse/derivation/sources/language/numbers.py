@@ -168,7 +168,9 @@ def _is_among_entries(
             case FunctionCall("norm2") if added and not intercept:
                 return False
             case FunctionCall(function) if function in known() - elementwise():
-                return any(other in arrays for other in symbols(form))
+                return any(
+                    isinstance(other, Symbol) and other.name in arrays for other in walk(form)
+                )
             case _:
                 continue
     return True
