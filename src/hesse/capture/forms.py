@@ -5,7 +5,7 @@ itself. It is asked once for each operation and forms: the layers of a network a
 the steps of a recurrence.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -66,7 +66,16 @@ class FormTensor(Tensor):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return of_forms(FormTensor.of, forms_made(func, args, kwargs or {}))
+        return made_of(func, args, kwargs or {})
+
+
+def made_of(func: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """What an operation makes of tensors that have a form, unseen by what watches operations.
+
+    Raises:
+        NeedsValue: it depends on numbers that are not there.
+    """
+    return _anew(forms_made(func, args, options))
 
 
 def form_of(tensor: Tensor) -> Form:
@@ -96,11 +105,7 @@ _MADE = Recent[Any](20_000)
 
 
 def forms_made(func: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
-    """What an operation makes of forms; for `of_forms`, as others may have it too.
-
-    Raises:
-        NeedsValue: it depends on numbers that are not there.
-    """
+    """Likewise, of tensors that others may have too."""
     if func is aten.is_same_size.default:
         return args[0].shape == args[1].shape
     given = [known_by(args), *((name, known_by(options[name])) for name in options)]
@@ -108,13 +113,10 @@ def forms_made(func: Any, args: Sequence[Any], options: Mapping[str, Any]) -> An
     return _MADE.kept(key, partial(_made_by_torch, func, args, options))
 
 
-def of_forms(make: Callable[[Form], Any], made: Any) -> Any:
-    """The same structure with something of one's own for each tensor."""
+def _anew(made: Any) -> Any:
     if isinstance(made, FormTensor):
-        return make(made.form)
-    if isinstance(made, tuple | list):
-        return type(made)(of_forms(make, part) for part in made)
-    return made
+        return FormTensor.of(made.form)
+    return type(made)(map(_anew, made)) if isinstance(made, tuple | list) else made
 
 
 def _made_by_torch(func: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx
 
-from hesse.capture.forms import known_by
+from hesse.capture.forms import known_by, made_of
 from hesse.capture.recording import COPIES
 
 aten = torch.ops.aten
@@ -181,7 +181,7 @@ class _Simplification:
         """A new operation, here."""
         node = self._graph.call_function(target, args, options)
         values, named = fx.map_arg((args, options), lambda source: source.meta["val"])
-        node.meta["val"] = target(*values, **named)
+        node.meta["val"] = made_of(target, values, named)
         if any(map(self.moves, node.all_input_nodes)):
             self._moves.add(node)
             node.meta["moves"] = True
