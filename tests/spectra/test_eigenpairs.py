@@ -11,6 +11,7 @@ from hesse.spectra.lanczos import Which, wanted
 from operators_of_spectra import by_products, diagonal, turned
 
 F64 = torch.float64
+FALLING = 1 / (1 + torch.arange(5000, dtype=F64))
 FAR = torch.linspace(0, 1, 200, dtype=F64)
 SPECTRA = {
     "decaying": 1 / (1 + torch.arange(200, dtype=F64)),
@@ -127,7 +128,7 @@ def test_little_memory_takes_more_products() -> None:
     tight = hesse.eigenpairs(A, 4, memory=14 * 200 * 8)
     assert torch.allclose(tight.values, roomy.values, atol=1e-8) and tight.converged
     assert tight.products > roomy.products
-    with pytest.raises(hesse.HesseError, match=r"memory: 4 eigenpairs take 10 vectors of 1\.6 kB"):
+    with pytest.raises(hesse.HesseError, match=r"memory: 4 eigenpairs take 11 vectors of 1\.6 kB"):
         hesse.eigenpairs(A, 4, memory=5 * 200 * 8)
 
 
@@ -147,6 +148,24 @@ def test_no_more_products_than_eigsh() -> None:
     options: dict[str, Any] = {"which": "LA", "tol": 1e-8}
     eigsh(A.to_scipy(), k=10, **options)
     assert hesse.eigenpairs(diagonal(d), 10).products <= count
+
+
+@pytest.mark.parametrize(("values", "most"), [(FALLING, 62), (FALLING.sqrt(), 77)])
+def test_products_of_twenty(values: Tensor, most: int) -> None:
+    found = hesse.eigenpairs(diagonal(values), 20)
+    assert found.converged and found.products <= most
+    assert torch.allclose(found.values, values[:20], atol=1e-12)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("times", [2, 4])
+def test_what_is_there_several_times(place: int, times: int) -> None:
+    values = FALLING[:1000]
+    values = torch.cat([values[:place], values[place].repeat(times), values[place + 1 :]])
+    found = hesse.eigenpairs(diagonal(values), 6)
+    assert torch.allclose(found.values, values[:6], atol=1e-12)
+    V = found.vectors
+    assert float((values.unsqueeze(1) * V - V * found.values).norm(dim=0).max()) <= 1e-8
 
 
 def test_the_same_seed_gives_the_same_and_nothing_is_disturbed() -> None:

@@ -32,8 +32,9 @@ from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
 _HELD = 4, 40
 # Of a search that leads nowhere the end.
 _PRODUCTS = 5000
-# Without them a restart has no room: what is multiplied next, and what that leaves over.
-_BESIDE = 3
+# Without them a restart has no room; and beside the vectors that are held are what is multiplied,
+# its product, that while it is made, and what is missing from products.
+_ROOM, _BESIDE = 3, 4
 # Residuals that are no larger than so many roundings of the largest eigenvalue are as small as
 # they get.
 _ROUNDINGS = 4
@@ -64,7 +65,7 @@ class Eigenpairs:
     how: str
     layout: Layout = field(repr=False)
     notes: tuple[str, ...]
-    # Of their entries those that are not zero in all vectors, and where they lie.
+    # Their entries that are not zero in all vectors, and where they lie.
     _rows: Float[Tensor, "k S"] = field(repr=False)
     _places: Tensor | None = field(repr=False)
 
@@ -146,9 +147,9 @@ def eigenpairs(
     thick restarts (`hesse.spectra.lanczos`). Rows of zeros, of tokens that no batch has for
     instance, take no memory.
 
-    An eigenvalue that is there several times is found as often, provided that it stands apart: a
-    second look of some ten products, orthogonal to what was found, brings to light what stands
-    out by more than some percent of the spectrum's width.
+    An eigenvalue that is there several times is found as often, provided that it stands apart, by
+    more than some percent of the spectrum's width: by what the search makes residuals smaller a
+    second eigenvector comes to light, and then a look of some ten products finds more.
 
     Args:
         what: a cost, an operator, a Hessian or a matrix, as for `hesse.as_operator`.
@@ -172,7 +173,7 @@ def eigenpairs(
         HesseTypeError: no matrix, or an argument of another type.
         HesseValueError: k is larger than the matrix, the matrix is not symmetric, or a name or a
             number that cannot be used.
-        HesseMemoryError: memory for fewer than k + 3 vectors.
+        HesseMemoryError: memory for fewer than k + 7 vectors.
 
     Example:
         >>> import torch, hesse
@@ -240,7 +241,7 @@ def eigenpairs_of(
         return _decomposed(matrix, subject.layout, k, which, tolerance, 0)
     # Of so many products as rows the matrix itself is made.
     builds = products > subject.size and subject.size <= ROWS
-    product = subject.products(subject.size + _BESIDE if builds else products)
+    product = subject.products(subject.size + _ROOM if builds else products)
     found = _searched(subject, product, k, which, tolerance, beginning, seed, memory, progress)
     if found.converged or not builds:
         return found
@@ -293,11 +294,11 @@ def _searched(
     if beginning is not None and product.places is not None:
         beginning = beginning[:, product.places]
     most = _held(first, k, allowed_memory(memory, first.device))
-    if beginning is None:
+    if fresh := beginning is None:
         # What was drawn has a part along every eigenvector, its product more of the large ones.
         beginning = drawn + first * (drawn.norm() / (first.norm() or 1.0))
         beginning = beginning[None]
-    elif 2 * len(beginning) + _BESIDE > most:
+    elif 2 * len(beginning) + _ROOM > most:
         # Every one of them may leave something over; their sum has a part along each.
         beginning = beginning.sum(0, keepdim=True)
     with StatusLine(progress) as line:
@@ -308,7 +309,7 @@ def _searched(
 
         least = _ROUNDINGS * torch.finfo(first.dtype).eps
         search = Lanczos(product, first, k, which, most, max(tolerance, least), random, show)
-        rows = search.run(beginning)
+        rows = search.run(beginning, drawn=fresh)
     values, residuals = _held_against(product, rows, search.values, search.residuals)
     notes = _rounded(residuals, tolerance, search.scale)
     if not search.found:
@@ -365,15 +366,14 @@ def _held(like: Float[Tensor, " S"], k: int, allowed: int) -> int:
     size = len(like)
     each = max(1, size * like.itemsize)
     factor, more = _HELD
-    # Beside them are what is multiplied, and its product.
     most = min(factor * k + more, allowed // each - _BESIDE)
     if most >= size:
         return size + 1
-    if most < k + _BESIDE:
+    if most < k + _ROOM:
         raise HesseMemoryError(
-            f"memory: {k} eigenpairs take {k + 2 * _BESIDE} vectors of {readable_bytes(each)}, and"
-            f" {readable_bytes(allowed)} are there for them; ask for fewer, or give more with"
-            " memory="
+            f"memory: {k} eigenpairs take {k + _ROOM + _BESIDE} vectors of"
+            f" {readable_bytes(each)}, and {readable_bytes(allowed)} are there for them; ask for"
+            " fewer, or give more with memory="
         )
     return most
 

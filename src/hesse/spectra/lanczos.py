@@ -6,14 +6,19 @@ beyond them take the place of Q, with which the same holds. Vectors that an earl
 beginning like another: what their products leave over is F.
 
 Every vector is made orthogonal to all others, twice. A space that began from one vector sees, of an
-eigenvalue that is there more than once, one vector alone: so once all are found, another space
-begins, from a vector orthogonal to them, and it is over when that brings nothing.
+eigenvalue that is there more than once, one vector alone. So early on a random vector is added to
+what is to come, as small as the tolerance allows, and what was added is noted as another part of
+F E: what the search makes a residual smaller by, it makes this larger by, and a second vector comes
+to light by the time that the first ones are found, for no product more. Where one did, there may be
+a third: another space begins, from a vector orthogonal to all, and it is over when that brings
+nothing. So it is with vectors that were given to begin from.
 
 Source: K. Wu and H. Simon, Thick-restart Lanczos method for large symmetric eigenvalue problems,
 SIAM J. Matrix Anal. Appl. 22 (2000), 602; with several vectors to come as A. Ruhe, Implementation
 aspects of band Lanczos algorithms, Math. Comp. 33 (1979), 680.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal, final
 
@@ -29,7 +34,10 @@ Which = Literal["largest", "smallest", "both", "magnitude"]
 # Products of the space that looks for what was missed: a tenth of those so far, and these bounds.
 _SHARE, _LEAST, _MOST = 0.1, 4, 12
 # Vectors to come of earlier spaces that are kept meanwhile.
-_WAITING = 2
+_WAITING = 3
+# The product after which the random vector is added, when the size of A is known about; its length
+# as a part of the tolerance, for an eigenvector's mean part of a vector, and that of A at the most.
+_ADDED, _PART, _LONGEST = 3, 0.05, 0.01
 # Between two looks at the Ritz values.
 _EVERY = 2
 # What is left of a product that is smaller, in roundings of the largest eigenvalue, is rounding.
@@ -93,19 +101,33 @@ class Lanczos:
         self._eps = torch.finfo(like.dtype).eps
         self.scale = 0.0  # the largest |λ| seen
         self.found = False
+        self._adds, self._added = False, False
+        # Minus what was added to what is to come, and to the product of which of Q.
+        self._missing: tuple[Tensor, Tensor] | None = None
 
-    def run(self, start: Float[Tensor, "K P"]) -> Float[Tensor, "k P"]:
-        """The eigenvectors, as rows; as good as they are where the products are used up."""
-        for vector in start:
-            self._begin(vector)
+    def run(self, start: Float[Tensor, "K P"], drawn: bool) -> Float[Tensor, "k P"]:
+        """The eigenvectors, as rows; as good as they are where the products are used up.
+
+        Args:
+            start: vectors to begin from.
+            drawn: whether it is a single one that was drawn at random.
+        """
+        self._adds = drawn
+        # Of earlier ones the last are found least: what they leave over is largest, and best known.
+        for place in reversed(range(len(start))):
+            self._begin(start[place])
         while self._until_found():
             before = self._values()
-            if self._n == len(self._like) or not self._second_look():
+            if self._n == len(self._like) or (self._added and not self._repeated(before)):
+                self.found = True
+                break
+            if not self._second_look():
                 break
             self.found = float((self._values() - before).abs().max()) <= self._allowed
             if self.found:
                 break
         self.found = self.found or self._n == len(self._like)
+        self._complete()
         self._keep(self._k)
         return torch.stack([self.basis[place] for place in range(min(self._k, self._n))])
 
@@ -119,6 +141,10 @@ class Lanczos:
         """‖A v − λ v‖ of them, as the recursion has it."""
         return self._E.norm(dim=0)[: self._k]
 
+    def _repeated(self, values: Float[Tensor, " k"]) -> bool:
+        """Whether an eigenvalue is there more than once."""
+        return bool((values.sort().values.diff() <= self._allowed).any())
+
     def _second_look(self) -> bool:
         """Some steps from another vector, orthogonal to all; whether there were the products."""
         look = int(min(max(_SHARE * self._product.count, _LEAST), _MOST))
@@ -131,17 +157,17 @@ class Lanczos:
                 break
             if self.basis.count - self._n <= waiting:
                 self._begin_anew()
-            self._bring_forward()
+            self._bring_forward(self.basis.count - 1 - self._n)
             if not any(True for _ in self._steps(1)):
                 return False
         return True
 
-    def _bring_forward(self) -> None:
-        """What came last is multiplied next."""
-        last = self.basis.count - 1 - self._n
-        if last > 0:
-            self.basis.swap(self._n, self._n + last)
-            order = [last, *range(1, last), 0]
+    def _bring_forward(self, place: int) -> None:
+        """This one of those to come is multiplied next."""
+        if place > 0:
+            self.basis.swap(self._n, self._n + place)
+            order = list(range(len(self._E)))
+            order[0], order[place] = place, 0
             self._E = self._E[order]
 
     @property
@@ -151,15 +177,26 @@ class Lanczos:
     def _until_found(self) -> bool:
         """Steps until all residuals are small; whether they are."""
         for count in self._steps():
-            if self._n < self._k or (count % _EVERY and self.basis.count < self._most):
+            rare = len(self._E) < 2 and self.basis.count < self._most
+            if self._n < self._k or (count % _EVERY and rare):
                 continue
-            places, S = self._ritz()
-            residuals = (self._E @ S[:, places]).norm(dim=0)
-            small = int((residuals <= self._tolerance * self.scale).sum())
+            small = self._small()
+            if small == self._k and self._complete():
+                small = self._small()
             self._show(small)
             if small == self._k:
                 return True
         return self._n == len(self._like)
+
+    def _small(self) -> int:
+        """How many residuals are; what they have most of is multiplied next."""
+        places, S = self._ritz()
+        left = self._E @ S[:, places]
+        if len(left) > 1:
+            # What was not coupled to anything yet was given to begin from.
+            sizes = left.norm(dim=1).masked_fill(~self._E.any(dim=1), math.inf)
+            self._bring_forward(int(sizes.argmax()))
+        return int((left.norm(dim=0) <= self._tolerance * self.scale).sum())
 
     def _steps(self, most: float = float("inf")) -> Iterator[int]:
         """One product after another, at the most so many, as long as there are any."""
@@ -182,15 +219,64 @@ class Lanczos:
         H = torch.zeros(n + 1, n + 1, dtype=torch.float64)
         H[:n, :n] = self._H
         H[n, : n + 1] = H[: n + 1, n] = along[: n + 1]
-        rest = float(y.double().norm()) if y.numel() else 0.0
         self.scale = max(self.scale, float(H.abs().max()))
+        if self._adds and n + 1 == _ADDED:
+            self._add(y)
+        elif self._missing is not None:
+            vector, row = self._missing
+            self._missing = vector, torch.cat([row, row.new_zeros(1)])
         E = torch.cat([self._E[1:], along[n + 1 :].unsqueeze(1)], dim=1)
+        last = torch.eye(n + 1, dtype=torch.float64)[n]
+        rest = float(y.double().norm()) if y.numel() else 0.0
+        if self._smallest < rest <= self._tolerance * self.scale:
+            # Of so little the direction is not worth products yet.
+            y = self._left_out(y, last)
+            rest = float(y.double().norm())
         if rest > self._smallest and self.basis.count < len(self._like):
             self.basis.append(y.div_(rest))
-            new = torch.zeros(1, n + 1, dtype=torch.float64)
-            new[0, n] = rest
-            E = torch.cat([E, new])
+            E = torch.cat([E, rest * last.unsqueeze(0)])
         self._H, self._E, self._n = H, E, n + 1
+
+    def _left_out(self, y: Float[Tensor, " P"], place: Float[Tensor, " n"]) -> Float[Tensor, " P"]:
+        """Count what a product left over among what is missing; what of it is not along that."""
+        if self._missing is None:
+            self._missing = y, place
+            return torch.zeros_like(y)
+        vector, row = self._missing
+        part = float((vector @ y) / (vector @ vector))
+        self._missing = vector, row + part * place
+        return y.add_(vector, alpha=-part)
+
+    def _add(self, y: Float[Tensor, " P"]) -> None:
+        """A random vector to what the product of the last of Q left over."""
+        size = len(self._like)
+        length = self.scale * min(_PART * self._tolerance * math.sqrt(size), _LONGEST)
+        added = random_vectors(1, self._like, self._random)[0]
+        self.basis.orthogonalized(added)
+        norm = float(added.norm())
+        if norm <= 100 * self._eps * math.sqrt(size):
+            return
+        added *= length / norm
+        y += added
+        self._missing = added.neg_(), torch.eye(self._n + 1, dtype=torch.float64)[self._n]
+        self._added = True
+
+    def _complete(self) -> bool:
+        """What is missing from the products is one more to come; whether anything was."""
+        if self._missing is None:
+            return False
+        (vector, row), self._missing = self._missing, None
+        self._resolve(vector, row)
+        rest = float(vector.double().norm())
+        if rest > self._eps * self.scale * float(row.norm()):
+            self.basis.append(vector.div_(rest))
+            self._E = torch.cat([self._E, rest * row.unsqueeze(0)])
+        return True
+
+    def _resolve(self, vector: Float[Tensor, " P"], row: Float[Tensor, " n"]) -> None:
+        """Take from what is missing what lies along the vectors to come."""
+        along = self.basis.orthogonalized(vector)
+        self._E = self._E + along[self._n :].unsqueeze(1) * row
 
     @property
     def _smallest(self) -> float:
@@ -237,5 +323,11 @@ class Lanczos:
         values, S = torch.linalg.eigh(self._H)
         places = wanted(values, min(count, len(values)), self._which)
         coming = self.basis.count - self._n
+        if self._missing is not None:
+            # What of it lies in the vectors that are let go of is in H.
+            self._resolve(*self._missing)
         self.basis.turn(S[:, places], coming)
+        if self._missing is not None:
+            vector, row = self._missing
+            self._missing = vector, row @ S[:, places]
         self._H, self._E, self._n = torch.diag(values[places]), self._E @ S[:, places], len(places)
