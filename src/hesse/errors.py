@@ -7,7 +7,7 @@ Each is a `HesseError` and also the built-in that fits, so both
 import math
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Real
 from typing import Any
@@ -146,17 +146,53 @@ def require_progress(progress: Any) -> None:
 
 def require_mapping(given: Any, name: str, kind: type, of: str) -> None:
     """A dictionary from texts to objects of one kind, ``of`` in words."""
-    if not isinstance(given, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, kind) for key, value in given.items()
-    ):
+    if not isinstance(given, Mapping):
         raise HesseTypeError(
             f"{name}: expected a dictionary {{name: {of}}}, got {type(given).__name__}"
         )
+    for key, value in given.items():
+        if not isinstance(key, str):
+            raise HesseTypeError(
+                f"{name}: expected a dictionary {{name: {of}}}, got one with the key {key!r:.60}"
+                f" ({type(key).__name__})"
+            )
+        if not isinstance(value, kind):
+            raise HesseTypeError(
+                f"{name}[{key!r}]: expected a {of} in a dictionary {{name: {of}}}, got"
+                f" {type(value).__name__}"
+            )
+
+
+def require_word(given: Any, name: str, known: Iterable[str | None]) -> None:
+    """One of some words, or None where that is among them.
+
+    Example:
+        >>> require_word("Layers", "by", ["parameter", "layer"])
+        Traceback (most recent call last):
+        hesse.errors.HesseValueError: by: expected one of 'parameter', 'layer', got 'Layers'; did \
+you mean 'layer'?
+    """
+    words = list(known)
+    # What cannot be compared, an array for instance, is none of them.
+    if (given is None or isinstance(given, str)) and given in words:
+        return
+    close = _close(given, [word for word in words if word], 0.6) if isinstance(given, str) else []
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    raise HesseValueError(
+        f"{name}: expected one of {', '.join(map(repr, words))}, got {given!r:.60}{meant}"
+    )
+
+
+def _close(name: str, known: list[str], cutoff: float) -> list[str]:
+    """The nearest known names, nearest first, whatever their case."""
+    folded = {word.casefold(): word for word in reversed(known)}
+    found = get_close_matches(name.casefold(), folded, n=3, cutoff=cutoff)
+    return [folded[word] for word in found]
 
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint for an unknown name: the nearest known ones, or all when there are few."""
-    close = get_close_matches(name, known, n=3, cutoff=0.4) or known[:6]
+    close = _close(name, known, 0.4) or known[:6]
     more = ", ..." if len(close) < len(known) and close == known[:6] else ""
     return ", ".join(repr(candidate) for candidate in close) + more
 

@@ -53,9 +53,9 @@ class Layout:
             )
 
     @staticmethod
-    def of(tensors: Mapping[str, Tensor]) -> "Layout":
-        """The layout of a dictionary of tensors, in its order."""
-        require_mapping(tensors, "tensors", Tensor, "Tensor")
+    def of(tensors: Mapping[str, Tensor], argument: str = "tensors") -> "Layout":
+        """The layout of a dictionary of tensors, in its order; ``argument`` begins messages."""
+        require_mapping(tensors, argument, Tensor, "Tensor")
         return Layout(tuple(tensors), tuple(tuple(t.shape) for t in tensors.values()))
 
     @cached_property
@@ -85,22 +85,23 @@ class Layout:
         """
         return self.shapes[self.index(name)]
 
-    def index(self, name: str) -> int:
-        """The place of one parameter in the order."""
+    def index(self, name: str, argument: str = "") -> int:
+        """The place of one parameter in the order; the ``argument`` that it is of begins
+        messages."""
         if not isinstance(name, str):
             raise HesseTypeError(
-                f"name: expected the name of a parameter, got {type(name).__name__}"
+                f"{argument or 'name'}: expected the name of a parameter, got {type(name).__name__}"
             )
         if name not in self.offsets:
             raise HesseKeyError(
-                f"no parameter is named {name!r}; the nearest of the {len(self.names)} in this"
-                f" layout: {nearest(name, list(self.names))}"
+                f"{argument and argument + ': '}no parameter is named {name!r}; the nearest of the"
+                f" {len(self.names)} in this layout: {nearest(name, list(self.names))}"
             )
         return self.names.index(name)
 
-    def matching(self, names: str | Sequence[str]) -> "Layout":
+    def matching(self, names: str | Sequence[str], argument: str = "") -> "Layout":
         """The layout of the parameters of one name or pattern (``"2.*"``), or of several, in the
-        order of this one.
+        order of this one; the ``argument`` that they are of begins messages.
 
         Raises:
             HesseTypeError: neither a text nor a sequence of them.
@@ -114,11 +115,13 @@ class Layout:
         patterns = (names,) if isinstance(names, str) else names
         if not isinstance(patterns, list | tuple):
             raise HesseTypeError(
-                f"name: expected the name of a parameter, a pattern, or a list of them, got"
+                f"{argument or 'name'}: expected the name of a parameter, a pattern, or a list of them, got"
                 f" {type(names).__name__}"
             )
         if not patterns:
-            raise HesseValueError("name: expected the names of some parameters, got none")
+            raise HesseValueError(
+                f"{argument or 'name'}: expected the names of some parameters, got none"
+            )
         found: set[str] = set()
         for pattern in patterns:
             matching = (
@@ -127,7 +130,7 @@ class Layout:
                 else set()
             )
             # Looked up by its own name where it matches none: a bracket is part of some names.
-            found |= matching or {self.names[self.index(pattern)]}
+            found |= matching or {self.names[self.index(pattern, argument)]}
         places = [place for place, name in enumerate(self.names) if name in found]
         return Layout(
             tuple(self.names[place] for place in places),
@@ -154,22 +157,27 @@ class Layout:
         self.index(name)  # refuses an unknown name
         return slice(self.offsets[name], self.offsets[name] + self.sizes[name])
 
-    def flatten(self, tensors: Mapping[str, Tensor]) -> Shaped[Tensor, " P"]:
-        """One flat vector from a dictionary with exactly these names and shapes."""
-        require_mapping(tensors, "tensors", Tensor, "Tensor")
+    def flatten(
+        self, tensors: Mapping[str, Tensor], argument: str = "tensors"
+    ) -> Shaped[Tensor, " P"]:
+        """One flat vector from a dictionary with exactly these names and shapes; ``argument``
+        begins messages."""
+        require_mapping(tensors, argument, Tensor, "Tensor")
         missing = [name for name in self.names if name not in tensors]
         extra = [name for name in tensors if name not in self.offsets]
         if missing or extra:
             raise HesseKeyError(
-                f"the dictionary does not have this layout's names: missing {missing or 'none'},"
-                f" unknown {extra or 'none'}"
+                f"{argument}: the dictionary does not have this layout's names: missing"
+                f" {missing or 'none'}, unknown {extra or 'none'}"
             )
         for name, shape in zip(self.names, self.shapes, strict=True):
             if tuple(tensors[name].shape) != shape:
                 raise HesseValueError(
-                    f"{name!r} has shape {tuple(tensors[name].shape)}; this layout expects {shape}"
+                    f"{argument}: {name!r} has shape {tuple(tensors[name].shape)}; this layout"
+                    f" expects {shape}"
                 )
-        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+        parts = [tensors[name].reshape(-1) for name in self.names]
+        return torch.cat(parts) if parts else torch.zeros(0, device="cpu")
 
     def unflatten(self, vector: Shaped[Tensor, "..."]) -> dict[str, Tensor]:
         """The dictionary of views of a flat vector, or of the last axis of a stack of them."""

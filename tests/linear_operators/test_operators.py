@@ -213,7 +213,7 @@ class Odd:
         (np.eye(2, dtype=int), HesseTypeError, "what: .*int64"),
         (np.eye(2, dtype=complex), HesseTypeError, "complex128"),
         (np.eye(2, dtype=np.longdouble), HesseTypeError, "float32 or float64"),
-        (np.ones(3), HesseValueError, "matrix: expected a dense matrix"),
+        (np.ones(3), HesseValueError, "what: expected a dense matrix"),
         (torch.ones(3), HesseValueError, r"of shape \(3,\)"),
         (torch.eye(3, dtype=torch.int64), HesseValueError, "int64"),
         (torch.eye(3).to_sparse(), HesseValueError, "sparse_coo"),

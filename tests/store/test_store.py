@@ -319,7 +319,7 @@ def test_a_damaged_tile_is_told_and_made_again(
 def test_a_damaged_description(name: str, content: str, copy: Path, cost: hesse.Cost) -> None:
     (copy / name).write_text(content)
     for call in (lambda: hesse.load(copy), lambda: hesse.hessian(cost, out=copy)):
-        with pytest.raises(hesse.HesseError, match="is not a Hessian that hesse stored"):
+        with pytest.raises(hesse.HesseError, match="not a Hessian that hesse stored"):
             call()
 
 
@@ -535,7 +535,7 @@ def test_a_place_that_is_taken(cost: hesse.Cost, tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     (tmp_path / "text.txt").write_text("x")
     for name in ("photographs", "text.txt"):
-        with pytest.raises(hesse.HesseError, match="is not a Hessian that hesse stored"):
+        with pytest.raises(hesse.HesseError, match="not a Hessian that hesse stored"):
             hesse.hessian(cost, out=tmp_path / name)
 
 

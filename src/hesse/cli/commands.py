@@ -11,7 +11,7 @@ import hesse
 from hesse.cli.inputs import build_cost, check_writable, parse_bytes, require
 from hesse.cli.output import FIGURES, save_figure, say
 from hesse.distributed.group import is_first
-from hesse.store.archive import names_store
+from hesse.store.place import names_store
 
 EXAMPLE = "model.py:net --data digits.npz --loss cross_entropy"
 
@@ -223,7 +223,9 @@ def hessian(
 
 
 @app.command(help_epilogue="Example: hesse status h.zarr", sort_key=4)
-def status(store: Annotated[Path, Parameter(help="The folder that --out h.zarr names.")]) -> None:
+def status(
+    store: Annotated[Path, Parameter(help="The folder that --out h.zarr names.")], /
+) -> None:
     """Show how far a Hessian is that 'hesse hessian --out h.zarr' computes, or was interrupted
     at."""
     say(hesse.status(store))

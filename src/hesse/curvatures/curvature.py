@@ -4,7 +4,7 @@ import abc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hesse.errors import HesseTypeError, HesseValueError, nearest
+from hesse.errors import HesseTypeError, HesseValueError, require_word
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -108,10 +108,7 @@ def curvature_named(curvature: Any) -> Curvature:
             f"curvature: expected a name ({', '.join(map(repr, CURVATURES))}) or a Curvature, got"
             f" {type(curvature).__name__}"
         )
-    if curvature not in CURVATURES:
-        raise HesseValueError(
-            f"curvature: expected one of {nearest(curvature, list(CURVATURES))}, got {curvature!r}"
-        )
+    require_word(curvature, "curvature", CURVATURES)
     return CURVATURES[curvature]
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from os import PathLike
-from pathlib import Path
 from typing import Any, final
 
 from hesse.certificates.soundness import require_twice_differentiable
@@ -19,12 +18,13 @@ from hesse.exact.contraction.pair import Pair
 from hesse.exact.panel import Panel, bringing_order, panels_of
 from hesse.exact.part_plan import planned_part
 from hesse.exact.plan import BlockPlan, NamePair, OnDisk, Plan
-from hesse.process.files import free_bytes, require_path
+from hesse.process.files import free_bytes
 from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.price import Price
 from hesse.process.quiet import quiet
 from hesse.process.rates import writing_rate
 from hesse.process.undisturbed import undisturbed
+from hesse.store.place import require_store_place
 from hesse.store.tiling import Tiling
 
 # Intermediates get as much as the result, but not less than 250 MB, which is little anywhere, and
@@ -210,7 +210,7 @@ def wanted_blocks(
                 "pairs: expected pairs of parameter names such as ('0.weight', '2.weight'), got"
                 f" {pair!r}"
             )
-        first, second = (cost.layout.matching(name).names for name in pair)
+        first, second = (cost.layout.matching(name, "pairs").names for name in pair)
         for a, b in product(first, second):
             chosen[min(a, b, key=names.index), max(a, b, key=names.index)] = None
     if not chosen:
@@ -335,9 +335,9 @@ class TiledWork:
         """The plan with what it takes at a place on a disk.
 
         Raises:
-            HesseFileError: there is no such folder.
+            HesseFileError: there is no such folder, or no store can be begun there.
         """
-        folder = Path(require_path(path, "out")).absolute().parent
+        folder = require_store_place(path, "out").absolute().parent
         free, planned = free_bytes(folder, "out"), self.plan
         panels, size = len(self.panels(planned, self._spread.size)), self.bytes
         # Signals that are not kept are carried down for every panel.

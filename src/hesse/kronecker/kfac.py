@@ -12,7 +12,7 @@ from hesse.curvatures.curvature import Curvature
 from hesse.curvatures.fisher import EmpiricalFisher, Fisher, SampledFisher
 from hesse.curvatures.gauss_newton import GAUSS_NEWTON, GaussNewton
 from hesse.data.batch import Batch
-from hesse.errors import HesseValueError, require_flags, require_progress
+from hesse.errors import HesseValueError, require_flags, require_progress, require_word
 from hesse.exact.hessian import hessian
 from hesse.kronecker.approximation import KFAC
 from hesse.kronecker.block import Block, Factor, KroneckerBlock
@@ -103,10 +103,7 @@ def kfac(
     given = cost_with_curvature(cost, curvature)
     _require_kind(given.curvature)
     for name, word, known in (("kind", kind, KINDS), ("sharing", sharing, SHARINGS)):
-        if word not in known:
-            raise HesseValueError(
-                f"{name}: expected one of {', '.join(map(repr, known))}, got {word!r:.40}"
-            )
+        require_word(word, name, known)
     require_flags(joint_bias=joint_bias)
     require_progress(progress)
     budget = allowed_memory(memory, cost.device) // 2

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hesse.errors import HesseValueError, require_number
+from hesse.errors import HesseValueError, require_number, require_word
 from hesse.kronecker.block import Block, KroneckerBlock
 from hesse.layout import Layout
 from hesse.linear_operators.algebra import ENTRIES
@@ -120,8 +120,7 @@ class BlockwiseOperator(SymmetricOperator):
             Kronecker-factored approximate curvature (2015), section 6.3.
         """
         added = require_damping(damping) + self.shift
-        if how not in HOW:
-            raise HesseValueError(f"how: expected one of {', '.join(map(repr, HOW))}, got {how!r}")
+        require_word(how, "how", HOW)
         blocks = [_inverse_of(block, added, how) for block in self.blocks]
         return BlockwiseOperator(self.layout, blocks, 0.0, self.dtype, self.device)
 

@@ -38,11 +38,16 @@ class MatrixOperator(LinearOperator):
     ) -> None:
         if matrix.ndim != 2 or not matrix.is_floating_point() or matrix.layout != torch.strided:
             raise HesseValueError(
-                f"matrix: expected a dense matrix of real numbers, got {matrix.dtype} of shape"
+                f"what: expected a dense matrix of real numbers, got {matrix.dtype} of shape"
                 f" {tuple(matrix.shape)}, {str(matrix.layout).removeprefix('torch.')}"
             )
+        if not matrix.numel() or matrix.is_meta:
+            raise HesseValueError(
+                f"what: expected a matrix with entries, got one of shape {tuple(matrix.shape)} on"
+                f" {matrix.device}"
+            )
         if not bool(matrix.isfinite().all()):
-            raise HesseValueError("matrix: has entries that are not finite (nan or inf)")
+            raise HesseValueError("what: has entries that are not finite (nan or inf)")
         M, N = matrix.shape
         rows = rows or layout_of_vector(M)
         columns = columns or (rows if M == N else layout_of_vector(N))
@@ -179,6 +184,13 @@ class FunctionOperator(LinearOperator):
             raise HesseValueError(
                 f"{name}: expected a tensor of shape {expected} for a matrix of"
                 f" {columns.shape[1]} columns, got {got}"
+            )
+        # A sum is finite only where every entry is; it may overflow where they are.
+        if not bool(found.sum().isfinite()) and not bool(found.isfinite().all()):
+            bad = int((~found.isfinite()).sum())
+            raise HesseValueError(
+                f"{name}: gave {bad} entries that are not finite (nan or inf), of a matrix of"
+                " finite ones"
             )
         # Never the memory of what it was given, or of what the user keeps.
         found = found.detach().to(self.device, self.dtype, copy=True)

@@ -147,15 +147,15 @@ class LowRank(ClosedFormOperator):
                 f" {tuple(values.shape)}"
             )
         if isinstance(diagonal, Tensor | Mapping):
+            if isinstance(diagonal, Tensor) and diagonal.ndim == 1 and len(diagonal) != P:
+                raise _other_rows(P, len(diagonal))
             self.diagonal, layout = _flat(diagonal, "diagonal", layout)
             require_vector(self.diagonal, "diagonal", vectors.dtype, vectors.device)
+            if len(self.diagonal) != P:
+                raise _other_rows(P, len(self.diagonal))
         else:
             self.diagonal = vectors.new_full((P,), require_number(diagonal, "diagonal"))
         layout = _layout(layout, P)
-        if len(self.diagonal) != P:
-            raise HesseValueError(
-                f"diagonal: expected {P} entries, as vectors has rows, got {len(self.diagonal)}"
-            )
         self.values, self.vectors = values.detach(), vectors.detach()
         super().__init__(layout, vectors.dtype, vectors.device)
 
@@ -217,17 +217,23 @@ class LowRank(ClosedFormOperator):
         return _scaled(self.diagonal, v).add_(self.vectors @ along)
 
 
+def _other_rows(expected: int, got: int) -> HesseValueError:
+    return HesseValueError(f"diagonal: expected {expected} entries, as vectors has rows, got {got}")
+
+
 def _flat(given: Any, name: str, layout: Layout | None) -> tuple[Tensor, Layout]:
     """A flat vector, and its parts."""
     if isinstance(given, Mapping):
-        layout = Layout.of(given) if layout is None else layout
+        layout = Layout.of(given, name) if layout is None else layout
         require_instance(layout, Layout, "layout", "hesse.Layout(names, shapes)")
-        given = layout.flatten(given)
+        given = layout.flatten(given, name)
     if not isinstance(given, Tensor) or given.ndim != 1 or not given.is_floating_point():
         raise HesseTypeError(
             f"{name}: expected a flat vector of real numbers, or tensors by name, got"
             f" {_kind(given)}"
         )
+    if not len(given):
+        raise HesseValueError(f"{name}: expected at least one entry, got none")
     require_vector(given, name, given.dtype, given.device)
     return given.detach(), _layout(layout, len(given))
 

@@ -35,6 +35,8 @@ def require_vector(v: Any, what: str, dtype: torch.dtype, device: torch.device) 
         raise HesseValueError(
             f"{what}: expected a tensor on {device}, where the parameters are, got {v.device}"
         )
+    if v.is_meta:
+        raise HesseValueError(f"{what}: expected a tensor with entries, got one on the meta device")
     # A sum is one pass, and finite only where every entry is; it may overflow where they are.
     if not bool(v.sum().isfinite()) and not bool(v.isfinite().all()):
         bad = int((~torch.isfinite(v)).sum())
@@ -99,7 +101,7 @@ def flat_vector(
     for name, part in parts.items():
         if name in layout.names:
             require_vector(part, f"{what}[{name!r}]", dtype_of(name), device)
-    return layout.flatten(parts)
+    return layout.flatten(parts, what)
 
 
 def alike(

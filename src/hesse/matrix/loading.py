@@ -1,29 +1,35 @@
-"""A Hessian out of a file, or of a store."""
+"""What hesse wrote, out of a file or of a store."""
 
 import os
+from typing import Any
 
 import torch
 
 from hesse.errors import HesseFileError
+from hesse.kronecker.approximation import KFAC
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.storage import key_of, read
-from hesse.process.files import require_path
-from hesse.store.archive import Archive, is_store
+from hesse.process.files import read_texts, require_path
+from hesse.store.archive import Archive
+from hesse.store.place import is_store
 from hesse.store.stored import stored_hessian
 
 
-def load(path: str | os.PathLike[str]) -> BlockHessian:
+def load(path: str | os.PathLike[str]) -> Any:
     """Read a Hessian that `BlockHessian.save` wrote, or that ``hesse.hessian(cost, out=...)``
-    computed into a store; onto the CPU.
+    computed into a store, or what `KFAC.save` wrote; onto the CPU.
 
     Of a file its checksums, its symmetry and that its entries are finite, if they were, are
     checked. Of a store nothing but the description is read: blocks, slices and products read the
     tiles that they need, each with its checksum.
 
+    Returns:
+        A `BlockHessian`, or a `KFAC`.
+
     Raises:
         HesseTypeError, HesseValueError: the path is none.
-        HesseFileError: there is no such file, it is cut short or damaged, it is not a Hessian of
-            hesse, or a store in which tiles are missing.
+        HesseFileError: there is no such file, it is cut short or damaged, it is none that hesse
+            wrote, or a store in which tiles are missing.
 
     Example:
         >>> import tempfile, torch, hesse
@@ -37,6 +43,8 @@ def load(path: str | os.PathLike[str]) -> BlockHessian:
     """
     if is_store(require_path(path, "load")):
         return _from_store(path)
+    if "kfac" in read_texts(path, "load"):
+        return KFAC.load(path)
     held = read(path)
     # A file holds the whole matrix, or some blocks.
     if held.indices is None:

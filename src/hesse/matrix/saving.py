@@ -12,7 +12,7 @@ from hesse.errors import HesseValueError
 from hesse.matrix import storage
 from hesse.matrix.frames import labels
 from hesse.process.files import replacing, require_path
-from hesse.store.archive import names_store
+from hesse.store.place import names_store
 from hesse.store.saving import save_store
 
 if TYPE_CHECKING:

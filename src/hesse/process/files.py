@@ -188,16 +188,15 @@ def replacing(path: Any, argument: str, size: int = 1) -> Iterator[Path]:
         raise HesseFileError(_problem(argument, repr(os.fspath(path)), error)) from error
 
 
-@contextlib.contextmanager
-def making_folder(path: Any, argument: str) -> Iterator[Path]:
-    """A folder to write into, which is moved to its place when all went well.
+def require_folder_place(path: Any, argument: str) -> Path:
+    """Where a folder will be made, tried out; the end of a link, not the link.
 
     Raises:
-        HesseFileError: it cannot be written, or there is something in its place by then.
+        HesseFileError: it could not be made: says why.
     """
     named = require_path(path, argument)
-    target = Path(os.path.realpath(named, strict=False))
     try:
+        target = Path(os.path.realpath(named, strict=False))
         if not target.parent.is_dir():
             raise HesseFileError(
                 f"{argument}: there is no folder {str(target.parent)!r}; make it first, or name"
@@ -206,13 +205,31 @@ def making_folder(path: Any, argument: str) -> Iterator[Path]:
         _remove_abandoned(target.parent)
         with _private(target) as partial:
             partial.mkdir()
+    except HesseError:
+        raise
+    except OSError as error:
+        raise HesseFileError(_problem(argument, repr(named), error)) from error
+    return target
+
+
+@contextlib.contextmanager
+def making_folder(path: Any, argument: str) -> Iterator[Path]:
+    """A folder to write into, which is moved to its place when all went well.
+
+    Raises:
+        HesseFileError: it cannot be written, or there is something in its place by then.
+    """
+    target = require_folder_place(path, argument)
+    try:
+        with _private(target) as partial:
+            partial.mkdir()
             yield partial
             os.rename(partial, target)
         _sync_folder(target.parent)
     except HesseError:
         raise
     except OSError as error:
-        raise HesseFileError(_problem(argument, repr(named), error)) from error
+        raise HesseFileError(_problem(argument, repr(os.fspath(path)), error)) from error
 
 
 def write_text(path: Any, argument: str, text: str) -> None:
@@ -266,6 +283,22 @@ def read_tensors(path: Any, argument: str) -> "tuple[dict[str, Tensor], dict[str
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise HesseFileError(f"{argument}: {named!r} cannot be read as tensors: {error}") from error
     return {str(aliases.get(key, key)): tensor for key, tensor in tensors.items()}, metadata
+
+
+def read_texts(path: Any, argument: str) -> dict[str, str]:
+    """The texts of a file of tensors; none where it cannot be read as one.
+
+    Raises:
+        HesseFileError: there is no such file.
+    """
+    import safetensors
+
+    named = require_file(path, argument)
+    try:
+        with safetensors.safe_open(named, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError):
+        return {}
 
 
 def _is_storable(name: str) -> bool:

@@ -16,9 +16,9 @@ from hesse.errors import (
     HesseMemoryError,
     HesseValueError,
     in_a_line,
-    nearest,
     readable_bytes,
     require_flags,
+    require_word,
 )
 from hesse.exact.plan import NamePair
 from hesse.exact.planning import MOST_SHAPES, TOO_MANY_SHAPES, wanted_blocks
@@ -97,9 +97,7 @@ def per_sample(
     """
     curved = cost_with_curvature(cost, curvature)
     require_flags(certify=certify)
-    if not isinstance(what, str) or what not in _WHAT:
-        near = nearest(what, list(_WHAT)) if isinstance(what, str) else ", ".join(_WHAT)
-        raise HesseValueError(f"what: expected one of {near}, got {what!r}")
+    require_word(what, "what", _WHAT)
     if what == "gradient" and curved.curvature is not HESSIAN:
         raise HesseValueError(
             f"curvature: a gradient has none, got {curved.curvature.name!r}; ask for"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hesse.cost import Cost
-from hesse.errors import HesseTypeError, HesseValueError, nearest
+from hesse.errors import HesseTypeError, HesseValueError, require_word
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.kronecker.kfac import kfac
@@ -41,11 +41,7 @@ def preconditioner_of(given: Any, asked: Asked) -> LinearOperator | None:
     if given is None:
         return None
     if isinstance(given, str):
-        if given not in WORDS:
-            raise HesseValueError(
-                f"preconditioner: expected one of {nearest(given, list(WORDS))}, or an operator,"
-                f" got {given!r}"
-            )
+        require_word(given, "preconditioner", WORDS)
         return WORDS[given](asked)
     if not isinstance(given, LinearOperator):
         raise HesseTypeError(

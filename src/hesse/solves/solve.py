@@ -10,11 +10,11 @@ from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.errors import (
     HesseValueError,
-    nearest,
     require_integer,
     require_number,
     require_positive,
     require_progress,
+    require_word,
 )
 from hesse.exact.hessian import hessian
 from hesse.linear_operators.conversion import as_operator
@@ -159,12 +159,7 @@ def solver_of(
     damping = require_damping(damping)
     tolerance = require_positive(tolerance, "tolerance")
     require_progress(progress)
-    if method is not None and method not in METHODS:
-        raise HesseValueError(
-            f"method: expected one of {', '.join(map(repr, METHODS))}, or None, got {method!r}"
-            if not isinstance(method, str)
-            else f"method: expected one of {nearest(method, list(METHODS))}, got {method!r}"
-        )
+    require_word(method, "method", (None, *METHODS))
     if maxiter is not None:
         maxiter = require_integer(maxiter, "maxiter", 1)
     if preconditioner is not None and method not in (None, *_PRECONDITIONED):
@@ -175,13 +170,7 @@ def solver_of(
         and isinstance(what, Cost)
         and what.layout.size <= _DENSE
     )
-    operator = (
-        dense_operator(what, curvature) if is_dense else as_operator(what, curvature=curvature)
-    )
-    if operator.dtype not in (torch.float32, torch.float64):
-        raise HesseValueError(
-            f"what: expected float32 or float64, got {operator.dtype}, which rounds too much"
-        )
+    operator = dense_operator(what, curvature) if is_dense else _operator_of(what, curvature)
     M, N = operator.shape
     plain = System(operator, damping)
     if damping and M != N:
@@ -245,12 +234,23 @@ def dense_operator(what: Any, curvature: str | Curvature | None) -> LinearOperat
     cost = _cost_of(what, curvature)
     if cost is not None:
         return as_operator(hessian(cost, curvature=cost.curvature))
-    operator = as_operator(what, curvature=curvature)
+    operator = _operator_of(what, curvature)
     if isinstance(operator, MatrixOperator):
         return operator
     if isinstance(operator, BlocksOperator) and operator.hessian.is_complete:
         return MatrixOperator(operator.hessian.dense(), operator.rows)
     return MatrixOperator(operator.dense(), operator.rows, operator.columns)
+
+
+def _operator_of(what: Any, curvature: str | Curvature | None) -> LinearOperator:
+    """An operator that can be solved with."""
+    operator = as_operator(what, curvature=curvature)
+    if operator.dtype not in (torch.float32, torch.float64):
+        raise HesseValueError(
+            f"what: expected float32 or float64, got {operator.dtype}, which rounds too much;"
+            " convert it"
+        )
+    return operator
 
 
 def _cost_of(what: Any, curvature: str | Curvature | None) -> Cost | None:

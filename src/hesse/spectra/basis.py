@@ -85,6 +85,15 @@ class Basis:
         self.count = m + kept
         del self._pieces[-(-self.count // self._rows) :]
 
+    def taken(self, count: int) -> Float[Tensor, "count P"]:
+        """The first of them as a matrix; here nothing is left, and at no time are both held."""
+        taken = self.like.new_empty(count, len(self.like))
+        for start in range(0, count, self._rows):
+            part = taken[start : start + self._rows]
+            part.copy_(self._pieces.pop(0)[: len(part)])
+        self.count, self._pieces = 0, []
+        return taken
+
     def swap(self, one: int, other: int) -> None:
         """Two of them in each other's place."""
         held = self[one].clone()

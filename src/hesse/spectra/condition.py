@@ -15,6 +15,9 @@ from hesse.spectra.eigenpairs import eigenpairs_of
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Method, Options, Subject, answered, chosen_matrix, require_method
 
+# What its error is.
+_MEASURE = "bound by residuals"
+
 
 class _Options(Options, total=False):
     method: Method
@@ -110,6 +113,6 @@ def _from_ends(
     large, small = max(abs(high), abs(low)), min(abs(high), abs(low))
     how = f"of its largest and smallest eigenvalue, {high:.4g} and {low:.4g}"
     if small <= rounding:
-        return Estimate(float("inf"), 0.0, products, how, notes=notes)
+        return Estimate(float("inf"), 0.0, products, how, notes=notes, measure=_MEASURE)
     error = large / small * float(residuals.max()) * (1 / large + 1 / small)
-    return Estimate(large / small, error, products, how, notes=notes)
+    return Estimate(large / small, error, products, how, notes=notes, measure=_MEASURE)

@@ -17,6 +17,7 @@ from hesse.errors import (
     require_integer,
     require_positive,
     require_progress,
+    require_word,
 )
 from hesse.layout import Layout
 from hesse.matrix.eigensolver import eigh
@@ -184,10 +185,7 @@ def eigenpairs(
         tensor([-4.])
     """
     k = require_integer(k, "k", 1)
-    if which not in get_args(Which):
-        raise HesseValueError(
-            f"which: expected one of {', '.join(map(repr, get_args(Which)))}, got {which!r}"
-        )
+    require_word(which, "which", get_args(Which))
     tolerance = require_positive(tolerance, "tolerance")
     most = _PRODUCTS if products is None else require_integer(products, "products", 1)
     if not isinstance(start, Eigenpairs | Tensor | None):

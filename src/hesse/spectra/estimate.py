@@ -11,11 +11,13 @@ class Estimate:
 
     Attributes:
         value: the number.
-        error: its standard error, over the random vectors that were drawn; 0 where it is exact.
+        error: its standard error, over the random vectors that were drawn, or what ``measure``
+            says; 0 where it is exact.
         products: how many products with the matrix it took.
         how: by what it was found.
         exact: whether nothing was estimated, so that only rounding is left.
         notes: what else is worth knowing.
+        measure: what the error is.
 
     Example:
         >>> e = Estimate(3.25, 0.04, 60, "by 45 vectors")
@@ -31,6 +33,7 @@ class Estimate:
     how: str = ""
     exact: bool = False
     notes: tuple[str, ...] = ()
+    measure: str = "standard error"
 
     def __float__(self) -> float:
         return self.value
@@ -43,6 +46,6 @@ class Estimate:
 
     def __str__(self) -> str:
         taken = f"{self.products} product{'s' * (self.products != 1)}"
-        about = f"exact, {self.how}" if self.exact else f"standard error; {taken}, {self.how}"
+        about = f"exact, {self.how}" if self.exact else f"{self.measure}; {taken}, {self.how}"
         error = "" if self.exact else f" ± {self.error:.2g}"
         return "\n".join([f"{self.value:.6g}{error} ({about})", *self.notes])

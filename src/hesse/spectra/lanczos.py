@@ -129,7 +129,7 @@ class Lanczos:
         self.found = self.found or self._n == len(self._like)
         self._complete()
         self._keep(self._k)
-        return torch.stack([self.basis[place] for place in range(min(self._k, self._n))])
+        return self.basis.taken(min(self._k, self._n))
 
     @property
     def values(self) -> Float[Tensor, " k"]:

@@ -95,5 +95,7 @@ def _row(name: str, part: Subject, accuracy: Accuracy) -> Layer:
             progress=accuracy.progress,
         )
         value, error = float(found.values[0]), float(found.residuals[0])
-        largest = Estimate(value, error, found.products, found.how, notes=found.notes)
+        largest = Estimate(
+            value, error, found.products, found.how, notes=found.notes, measure="residual"
+        )
     return Layer(name, part.size, trace, largest)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
-from hesse.errors import HesseError, HesseValueError
+from hesse.errors import HesseError, HesseValueError, require_word
 from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan
@@ -232,6 +232,8 @@ def subject(
             cost=cost,
         )
     found = as_operator(what, curvature=None if curvature == "hessian" else curvature)
+    if 0 in found.shape:
+        raise HesseValueError(f"what: expected a matrix with rows, got {found!r}")
     if found.dtype not in (torch.float32, torch.float64):
         raise HesseValueError(
             f"what: expected float32 or float64, got {found.dtype}, which rounds too much; convert"
@@ -262,8 +264,7 @@ def answered(
     Raises:
         HesseValueError: ``by`` is none of ``None``, ``"parameter"`` and ``"layer"``.
     """
-    if by not in (None, "parameter", "layer"):
-        raise HesseValueError(f"by: expected None, 'parameter' or 'layer', got {by!r}")
+    require_word(by, "by", (None, "parameter", "layer"))
     whole = subject(what, curvature, memory)
     if by is None:
         return answer(whole)
@@ -275,10 +276,7 @@ def answered(
 
 def require_method(method: Any) -> None:
     """One of those that there are."""
-    if method not in get_args(Method):
-        raise HesseValueError(
-            f"method: expected one of {', '.join(map(repr, get_args(Method)))}, got {method!r}"
-        )
+    require_word(method, "method", get_args(Method))
 
 
 def chosen_matrix(subject: Subject, method: Method) -> Matrix | None:

@@ -23,7 +23,15 @@ from torch import Tensor
 
 from hesse.errors import HesseFileError, HesseImportError, printable
 from hesse.process.files import making_folder, replacing, require_path
-from hesse.store.description import FORMAT, checksum_of, described, name_of, sound_description
+from hesse.store.description import (
+    FORMAT,
+    checksum_of,
+    described,
+    name_of,
+    sound_description,
+    summed,
+)
+from hesse.store.place import is_store, not_a_store
 from hesse.store.tiling import NamePair, Tile, Tiling
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -70,6 +78,10 @@ class Archive:
         # Where it is, wherever the process goes.
         self.path = Path(os.path.abspath(require_path(path, argument)))
         self._argument, self._rank, self._noted = argument, rank, list[Any]()
+        if not os.path.exists(self.path):
+            raise HesseFileError(f"{argument}: there is no store {str(self.path)!r}")
+        if not is_store(self.path):
+            raise not_a_store(self.path, argument)
         try:
             attributes = _attributes(self.path)
             held = attributes["hesse"]
@@ -126,7 +138,7 @@ class Archive:
                     compressors=[Crc32cCodec()],
                     # Two axes of one array have two names.
                     dimension_names=(pair[0], f"{pair[1]}'"),
-                    attributes={"parameters": list(pair), "squares": _none(tiling, pair)},
+                    attributes={"parameters": list(pair), **summed(_none(tiling, pair))},
                 )
             _write_attributes(folder, described(tiling, dtype, description))
             yield Archive(folder, argument)
@@ -275,7 +287,10 @@ class Archive:
             self.squares[self.tiling.pairs[pair]][row][column] = float(square)
 
     def _squares_of(self, pair: NamePair) -> list[list[float | None]]:
-        held = _attributes(self._folder(pair))["squares"]
+        attributes = _attributes(self._folder(pair))
+        held = attributes["squares"]
+        if attributes["checksum"] != checksum_of(held):
+            raise ValueError(f"of the block {pair} its squares are not as they were written")
         read = [[None if each is None else float(each) for each in row] for row in held]
         if [len(row) for row in read] != [len(row) for row in _none(self.tiling, pair)]:
             raise ValueError(f"of the block {pair} it has other tiles")
@@ -286,22 +301,12 @@ class Archive:
     def _write_squares(self, pair: NamePair) -> None:
         squares = [[_as_json(each) for each in row] for row in self.squares[pair]]
         folder = self._folder(pair)
-        _write_attributes(folder, {**_attributes(folder), "squares": squares})
+        _write_attributes(folder, {**_attributes(folder), **summed(squares)})
 
 
 def _as_json(number: float | None) -> float | str | None:
     """As a text where JSON has no number for it."""
     return number if number is None or math.isfinite(number) else str(number)
-
-
-def is_store(path: Any) -> bool:
-    """Whether a path is of a store's folder."""
-    return os.path.isfile(os.path.join(path, "zarr.json"))
-
-
-def names_store(path: Any) -> bool:
-    """Whether a path is to be a store, and not a file, by its ending."""
-    return os.path.normpath(path).lower().endswith(".zarr")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from hesse.exact.fallback import Strategy
 from hesse.store.tiling import Tiling
 
 # Of the description: it goes up when a store of an older hesse could be misread.
-FORMAT = 1
+FORMAT = 2
 # Of what kind each part of a description is; a store that `save_store` wrote has the first two.
 _KINDS: dict[str, tuple[type, ...]] = {
     "provenance": (dict,),
@@ -65,6 +65,11 @@ def sound_description(held: Any) -> dict[str, Any]:
     return held
 
 
-def checksum_of(held: dict[str, Any]) -> str:
-    """Of a description."""
+def summed(squares: list[list[Any]]) -> dict[str, Any]:
+    """The sums of squares of a block's tiles, as attributes of it."""
+    return {"squares": squares, "checksum": checksum_of(squares)}
+
+
+def checksum_of(held: Any) -> str:
+    """Of what is written as JSON."""
     return f"{zlib.crc32(json.dumps(held, sort_keys=True).encode()):08x}"

@@ -21,7 +21,6 @@ from hesse.distributed.group import (
 from hesse.errors import (
     HesseDistributedError,
     HesseFileError,
-    HesseValueError,
     readable_bytes,
 )
 from hesse.exact.acceptance import accepted
@@ -39,10 +38,15 @@ from hesse.exact.plan import NamePair, Plan
 from hesse.exact.planning import TiledWork, check_memory
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.circumstances import is_of_strategy
-from hesse.process.files import free_bytes, require_path
+from hesse.process.files import free_bytes
 from hesse.process.progress import Progress
-from hesse.store.archive import Archive, DamagedTileError, is_store, written_alone
+from hesse.store.archive import (
+    Archive,
+    DamagedTileError,
+    written_alone,
+)
 from hesse.store.fingerprint import difference, fingerprint
+from hesse.store.place import is_store, require_store_place
 from hesse.store.stored import stored_hessian
 from hesse.store.tiling import Tile, Tiling
 
@@ -60,7 +64,7 @@ def hessian_on_disk(
     progress: bool | None,
 ) -> BlockHessian:
     """What `hessian` does with ``out=``; its arguments are checked."""
-    path = _place(out)
+    path = require_store_place(out, _ARGUMENT)
     if memory is not None:
         check_memory(memory)
     begun = None
@@ -152,17 +156,6 @@ def _look_over(archive: Archive) -> None:
     if damaged:
         archive.forget(damaged)
         archive.update(certificate=None)
-
-
-def _place(out: Any) -> Path:
-    """Where the store is, or will be."""
-    path = Path(require_path(out, _ARGUMENT))
-    if path.suffix.lower() == ".safetensors":
-        raise HesseValueError(
-            f"out: {str(path)!r} is a file for H.save(...); name a folder, such as"
-            f" {str(path.with_suffix('.zarr'))!r}"
-        )
-    return path
 
 
 def _begin(

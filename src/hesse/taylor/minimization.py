@@ -21,6 +21,7 @@ from hesse.errors import (
     require_integer,
     require_positive,
     require_progress,
+    require_word,
 )
 from hesse.process.memory import available_bytes, enough_memory
 from hesse.process.progress import StatusLine
@@ -309,10 +310,7 @@ def _is_dense(cost: Cost, method: str, dense: bool | None) -> bool:
 
 
 def _check(method: Any, dense: Any, callback: Any) -> None:
-    if not isinstance(method, str) or method not in METHODS:
-        raise HesseValueError(
-            f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}"
-        )
+    require_word(method, "method", METHODS)
     checks.require_dense_option(dense, "the method prefers")
     if callback is not None and not callable(callback):
         raise HesseTypeError(

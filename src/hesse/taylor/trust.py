@@ -24,6 +24,9 @@ _PER_DECADE, _DECADES = 4, 6
 FITTED, CLEAR = 6, 30.0
 # Of the logarithm to base 10: how far a power law may be missed, a quarter of the error.
 _POWER = 0.1
+# Below that order, or where the errors follow no power, they are held against several powers, so
+# many, if they are of norms beyond that part of the radius; how far they may be missed.
+_SMOOTH, _HIGHER, _POWERS, _MISSED = 2.5, 0.1, 3, 0.15
 # The radius is sought inward and outward from a length of the problem, by so many powers of two.
 _INWARD, _OUTWARD = 60, 40
 # Rows shown below the first error that stands clear of rounding.
@@ -272,32 +275,41 @@ def _order(
         if p.norm <= (radius or math.inf) and abs(p.error + m.error) < math.inf
     ]
     fits = []
+    untold = False
     for sign in (-1, 1):
         points = [
-            (p.norm, abs(p.error + sign * m.error) / 2, max(rounding(p), rounding(m)))
-            for p, m in near
+            (p.norm, (p.error + sign * m.error) / 2, max(rounding(p), rounding(m))) for p, m in near
         ]
         # From the largest norm down to the first that is not clear: single ones below it may be so
         # by chance.
         first = max(
-            (place + 1 for place, (_, error, n) in enumerate(points) if error <= CLEAR * n),
+            (place + 1 for place, (_, error, n) in enumerate(points) if abs(error) <= CLEAR * n),
             default=0,
         )
         fitted = points[first:][:FITTED]
         if len(fitted) > 1:
             x, y = (
                 np.log10([norm for norm, _, _ in fitted]),
-                np.log10([error for _, error, _ in fitted]),
+                np.log10([abs(error) for _, error, _ in fitted]),
             )
             line = np.polyfit(x, y, 1)
-            fits.append(
-                (
-                    float(line[0]),
-                    float(np.abs(np.polyval(line, x) - y).max()),
-                    fitted[0][0],
-                    fitted[-1][0],
-                )
-            )
+            order, missed = float(line[0]), float(np.abs(np.polyval(line, x) - y).max())
+            # Near the radius higher powers are as large, and may take the first one away.
+            if (
+                (order < _SMOOTH or missed > _POWER)
+                and radius > 0
+                and fitted[-1][0] > _HIGHER * points[-1][0]
+                and _are_powers(fitted, 3 if sign < 0 else 4)
+            ):
+                untold = True
+                continue
+            fits.append((order, missed, fitted[0][0], fitted[-1][0]))
+    if not fits and untold:
+        return (
+            math.inf,
+            "what stands clear of rounding has several powers of ‖s‖ in it, as a smooth cost has"
+            " far out: float64 shows it nearer to θ",
+        )
     if not fits:
         return (
             math.inf,
@@ -310,6 +322,18 @@ def _order(
             f"the error follows no power from ‖s‖ = {low:.2g} to {high:.2g}: kinks on the way",
         )
     return order, next(meaning for bound, meaning in _MEANINGS if order < bound).format(low=low)
+
+
+def _are_powers(points: list[tuple[float, float, float]], lowest: int) -> bool:
+    """Whether errors, by norm and with what rounding may be of them, are a sum of this power of the
+    norm and the next ones of its kind, as those of a smooth cost are; so few that any numbers would
+    be, are.
+    """
+    norm, error, noise = (np.array(column) for column in zip(*points, strict=True))
+    scale = np.maximum(np.abs(error), CLEAR * noise)
+    powers = (norm[:, None] / norm[-1]) ** (lowest + 2 * np.arange(_POWERS))
+    factors = np.linalg.lstsq(powers / scale[:, None], error / scale, rcond=None)[0]
+    return bool((np.abs(powers @ factors - error) <= _MISSED * scale).all())
 
 
 _MEANINGS = (
