@@ -109,6 +109,7 @@ def test_files(K: hesse.KFAC, tmp_path: Path) -> None:
     K.save(path)
     read = hesse.KFAC.load(path)
     assert torch.equal(read.dense(), K.dense()) and repr(read) == repr(K)
+    assert repr(hesse.load(path)) == repr(K)
     with pytest.raises(HesseValueError, match="knows no cost"):
         read.compare()
     assert hesse.KFAC.load(path, cost_of("image")).compare("gauss_newton").rows

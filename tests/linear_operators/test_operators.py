@@ -1,6 +1,7 @@
 """What is special to a kind of operator, and what is refused."""
 
 import fractions
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -318,3 +319,34 @@ def test_closed_forms_that_are_none(call: Callable[[], Any], text: str) -> None:
 def test_a_matrix_with_a_layout_that_does_not_fit() -> None:
     with pytest.raises(HesseValueError, match=re.escape("layouts of 7 and 11 entries, got 11")):
         MatrixOperator(R, PARTS)
+
+
+LAYOUT = hesse.Layout(("x",), ((3,),))
+U = torch.ones(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: hesse.as_operator(torch.zeros(0, 0)), "what: expected a matrix with entries"),
+        (lambda: hesse.as_operator(torch.eye(2).to("meta")), "what: .* on meta"),
+        (lambda: hesse.density(torch.zeros(0, 0)), "what: expected a matrix with entries"),
+        (lambda: hesse.covariance(torch.eye(3).half()), "what: expected float32 or float64"),
+        (lambda: hesse.DiagonalOperator({}), "entries: expected at least one entry"),
+        (lambda: hesse.LowRank(U[0], U, {}), "diagonal: expected at least one entry"),
+        (
+            lambda: hesse.FunctionOperator(lambda v: v * math.nan, LAYOUT) @ torch.ones(3),
+            "product: gave 3 entries that are not finite",
+        ),
+        (lambda: hesse.solve(torch.eye(3), {"y": torch.ones(3)}), "b: the dictionary does not"),
+        (
+            lambda: hesse.solve(torch.eye(3), torch.ones(3), method="choleski"),
+            "got 'choleski'; did you mean 'cholesky'",
+        ),
+        (lambda: hesse.trace(torch.eye(3), by="layers"), "by: .*; did you mean 'layer'"),
+        (lambda: hesse.eigenpairs(torch.eye(3) * math.nan), "^what: has entries that are not"),
+    ],
+)
+def test_errors_name_the_argument(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(hesse.HesseError, match=said):
+        make()

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+import hesse
 from hesse.errors import HesseImportError, HesseValueError
 from hesse.layout import Layout
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.plot import HeatMap, Spectrum
 from hesse.plot.canvas import signed_ticks
 from hesse.plot.labels import labels_that_fit, spaced
+from hesse.plot.layers import Layer, Layers
+from hesse.spectra.estimate import Estimate
 
 matplotlib = pytest.importorskip("matplotlib")
 pyplot = pytest.importorskip("matplotlib.pyplot")
@@ -218,3 +221,24 @@ def test_matplotlib_is_imported_only_to_draw() -> None:
         " sys.exit(not {'matplotlib', 'scipy', 'zarr'}.isdisjoint(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_ticks_of_many_layers_stand_apart() -> None:
+    rows = tuple(
+        Layer(f"layers.{k}", 10, Estimate((-1) ** k * 10.0**-k), Estimate(0.3 * 10.0**-k))
+        for k in range(30)
+    )
+    shown = Layers(Layer("(whole)", 300, Estimate(1.0), Estimate(1.0)), rows).plot()
+    assert shown.ax is not None and shown.figure is not None
+    shown.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in shown.ax.get_xticklabels()]
+    boxes = [box for box in boxes if box.width]
+    assert 3 <= len(boxes) <= 7
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+def test_a_density_does_not_lie_along_its_frame() -> None:
+    shown = hesse.density(torch.diag(torch.tensor([0.0, 0.1, 50.0, 100.0]))).plot()
+    assert shown.ax is not None
+    drawn, floor = shown.artists["curve"].get_ydata(), shown.ax.get_ylim()[0]
+    assert (drawn < floor).any() and not np.isclose(drawn, floor).any()

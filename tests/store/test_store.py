@@ -539,6 +539,50 @@ def test_a_place_that_is_taken(cost: hesse.Cost, tmp_path: Path) -> None:
             hesse.hessian(cost, out=tmp_path / name)
 
 
+def test_what_is_asked_of_a_stored_one(
+    H: hesse.BlockHessian, expected: hesse.BlockHessian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = expected.dense()
+    values, b = torch.linalg.eigvalsh(dense), torch.ones(len(dense), dtype=dense.dtype)
+    found = hesse.eigenpairs(H, 3, "both")
+    assert torch.allclose(found.values, values[[-1, -2, 0]], atol=1e-8)
+    assert float(hesse.trace(H)) == pytest.approx(float(dense.trace()))
+    for method in ("cholesky", "minres"):
+        solved = hesse.solve(H, b, damping=20.0, method=method).vector
+        exact = torch.linalg.solve(dense + 20 * torch.eye(len(dense), dtype=dense.dtype), b)
+        assert torch.allclose(solved, exact, atol=1e-6)
+    assert hesse.density(H).mass(-99, 99) == pytest.approx(1)
+    assert [row.name for row in hesse.layers(H).rows] == list(hesse.trace(H, by="layer"))
+    # Of a large one a product reads all of it, its diagonal little.
+    monkeypatch.setattr("hesse.spectra.subject._PRODUCTS", 0)
+    assert hesse.trace(H).exact
+
+
+def test_squares_are_as_they_were_written(copy: Path) -> None:
+    held = copy / "0.weight" / "0.bias" / "zarr.json"
+    described = json.loads(held.read_text())
+    described["attributes"]["squares"][0][0] *= 2
+    held.write_text(json.dumps(described))
+    with pytest.raises(hesse.HesseError, match="squares are not as they were written"):
+        hesse.load(copy)
+
+
+@pytest.mark.parametrize("ask", [hesse.hessian, hesse.plan])
+def test_where_no_store_can_begin(cost: hesse.Cost, tmp_path: Path, ask: Any) -> None:
+    (tmp_path / "a.npz").write_text("x")
+    for place, said in {
+        "": "out: the path is empty",
+        "a.npz": "a file, not a Hessian",
+        ".": "a folder without zarr.json",
+        "none/h.zarr": "there is no folder",
+        "h.safetensors": "a file for H.save",
+    }.items():
+        with pytest.raises(hesse.HesseError, match=said):
+            ask(cost, out=place and tmp_path / place)
+    with pytest.raises(hesse.HesseError, match=r"^status: there is no store"):
+        hesse.status(tmp_path / "none.zarr")
+
+
 def test_memory_is_kept_to(cost: hesse.Cost) -> None:
     wanted = tuple((a, b) for k, a in enumerate(NAMES) for b in NAMES[k:])
     for memory in (20_000, 60_000, 500_000):

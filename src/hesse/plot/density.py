@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Densities below this part of the largest are not drawn: the tails of the kernel.
-_FLOOR = 1e-6
+# Densities below this part of the largest are not shown, the tails of the kernel; those below that
+# part of it have no place on a logarithmic axis.
+_FLOOR, _LEAST = 1e-6, 1e-9
 
 
 @final
@@ -62,9 +63,10 @@ class Density:
         ax = axes_for(ax, (7.2, 4.4))
         ax.set_yscale("log")
         top = float((self.values + 2 * self.errors).max(initial=0.0)) or 1.0
-        floor = _FLOOR * top
+        # What is not shown leaves the frame, and does not lie along it.
+        floor, least = _FLOOR * top, _LEAST * top
         (curve,) = ax.plot(
-            self.points, np.maximum(self.values, floor), color=BLUE, linewidth=1.4, label="density"
+            self.points, np.maximum(self.values, least), color=BLUE, linewidth=1.4, label="density"
         )
         artists: dict[str, Any] = {"curve": curve}
         if not self.exact:
@@ -72,8 +74,8 @@ class Density:
             low, high = (self.values + sign * 1.96 * self.errors for sign in (-1, 1))
             artists["band"] = ax.fill_between(
                 self.points,
-                np.maximum(low, floor),
-                np.maximum(high, floor),
+                np.maximum(low, least),
+                np.maximum(high, least),
                 color=BLUE,
                 alpha=0.25,
                 linewidth=0,

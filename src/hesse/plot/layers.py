@@ -7,7 +7,7 @@ import numpy as np
 
 from hesse.errors import printable
 from hesse.matrix.tables import shortened
-from hesse.plot.canvas import BLUE, ORANGE, axes_for, draw_grid
+from hesse.plot.canvas import BLUE, ORANGE, axes_for, draw_grid, signed_ticks
 from hesse.plot.labels import FONT
 from hesse.spectra.estimate import Estimate
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Characters of a layer's name.
 _NAME = 32
+# What is smaller than so much of the largest is drawn as nothing.
+_ROUNDING = 1e-9
 _HEAD = ("layer", "parameters", "trace", "trace/parameter", "largest eigenvalue")
 
 
@@ -87,7 +89,9 @@ class Layers:
         }
         values = np.array([float(e) for found, _, _ in numbers.values() for e in found])
         sizes = np.abs(values[values != 0])
-        ax.set_xscale("symlog", linthresh=float(sizes.min(initial=np.inf)) if len(sizes) else 1.0)
+        largest = float(sizes.max(initial=0.0)) or 1.0
+        threshold = max(float(sizes.min(initial=largest)), _ROUNDING * largest)
+        ax.set_xscale("symlog", linthresh=threshold)
         bars = {
             name: ax.barh(
                 places + shift,
@@ -102,9 +106,13 @@ class Layers:
         }
         names = [shortened(printable(row.name), _NAME) for row in rows]
         ax.set_yticks(places, names, fontsize=FONT)
-        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.axvline(0.0, color="0.7", linewidth=0.8, zorder=0)
         ax.set(xlabel="of each layer's own block")
+        low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+        ticks = signed_ticks(threshold, largest, 3)
+        ticks = ticks if len(ticks) > 1 else [low, 0.0, high]
+        ax.set_xticks(sorted({tick for tick in ticks if low <= tick <= high}))
         ax.set_title("Sharpness by layer", pad=26)
         draw_grid(ax, "x")
         legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)

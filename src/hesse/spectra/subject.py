@@ -158,6 +158,9 @@ class Subject:
         return {name: found[name] for name in self.layout.names} if found else None
 
     def _exact_diagonal(self, whatever: bool) -> dict[str, Tensor] | None:
+        if self._blocks is not None:
+            # Of one on a disk a product reads every tile, and this a few.
+            return self._blocks.diagonal()
         if self._cost is not None and self._given is None:
             if self._whole is not None:
                 return None
