@@ -331,7 +331,7 @@ def test_what_is_refused(name: str) -> None:
         match=r"'gauss_newton' is made of .* a function of its parameters, made by Cost",
     ):
         TAKERS[name](cost, curvature="gauss_newton")
-    with pytest.raises(HesseValueError, match=r"expected one of 'gauss_newton'.*got 'gaus"):
+    with pytest.raises(HesseValueError, match=r"expected one of .*got 'gaus"):
         TAKERS[name](cost, curvature="gaus_newton")
     assert TAKERS[name](cost, curvature=curvature_named("hessian")) is not None
 

@@ -176,7 +176,7 @@ you mean 'layer'?
     # What cannot be compared, an array for instance, is none of them.
     if (given is None or isinstance(given, str)) and given in words:
         return
-    close = _close(given, [word for word in words if word], 0.6) if isinstance(given, str) else []
+    close = _close(given, [word for word in words if word], 0.5) if isinstance(given, str) else []
     meant = f"; did you mean {close[0]!r}?" if close else ""
     raise HesseValueError(
         f"{name}: expected one of {', '.join(map(repr, words))}, got {given!r:.60}{meant}"

@@ -300,7 +300,7 @@ REFUSED = [
     (
         lambda: hesse.quadratic(cost(), curvature="fishr"),
         HesseValueError,
-        "curvature: expected one of 'fisher', .*, got 'fishr'",
+        "curvature: expected one of 'hessian', .*, got 'fishr'; did you mean 'fisher'",
     ),
     (
         lambda: unwrapped(cost(), dense="no"),
