@@ -115,8 +115,8 @@ class Layout:
         patterns = (names,) if isinstance(names, str) else names
         if not isinstance(patterns, list | tuple):
             raise HesseTypeError(
-                f"{argument or 'name'}: expected the name of a parameter, a pattern, or a list of them, got"
-                f" {type(names).__name__}"
+                f"{argument or 'name'}: expected the name of a parameter, a pattern, or a list of"
+                f" them, got {type(names).__name__}"
             )
         if not patterns:
             raise HesseValueError(
