@@ -138,7 +138,7 @@ def plan_of(
     result = cost.dtype.itemsize * cost.layout.size**2 if whole else _bytes(cost, wanted)
     free = math.inf if result <= _LITTLE else available_bytes(cost.device)
     default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 2 * _LEAST_WORKING))
-    budget = check_memory(default if memory is None else memory)
+    budget = check_memory(_in_steps(default) if memory is None else memory)
     planned = make_plan(cost, wanted, budget, result, memory is None)
     if result <= _MUCH * free:
         return planned
@@ -165,8 +165,16 @@ def diagonal_plan(cost: Cost, memory: int | None) -> Plan:
     # As much as `hessian` of the same blocks takes, where they fit: it must not have better ways.
     most = max(2 * 10**9, 2 * result if result <= _MUCH * free else 0)
     default = _SHARE * min(free, most) + 1
-    budget = check_memory(default if memory is None else memory)
+    budget = check_memory(_in_steps(default) if memory is None else memory)
     return make_plan(cost, wanted, budget, 0, memory is None, only_diagonal=True)
+
+
+def _in_steps(budget: float) -> int:
+    """A budget that nobody asked for, rounded down to four binary digits: its plan is found again
+    though a little more or less is free."""
+    count = int(budget)
+    step = 2 ** max(0, count.bit_length() - 4)
+    return count // step * step
 
 
 def _bytes(cost: Cost, wanted: Iterable[NamePair]) -> int:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from hesse.graph.graph import Node
 
 # Every value of a graph by its name: tensors, and now and then a number.
 Values = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Local:
@@ -25,6 +26,7 @@ class Local:
     ) -> None:
         self.node, self.active = node, active
         self._values, self._batched = values, batched
+        self._made: dict[Callable[..., Any], Any] = {}
 
     def value(self, name: str) -> Any:
         """One of the operation's inputs, or its value."""
@@ -33,6 +35,12 @@ class Local:
     def is_batched(self, name: str) -> bool:
         """Whether an input has a sample axis."""
         return name in self._batched
+
+    def once(self, make: "Callable[[Local], T]") -> T:
+        """What several rules of the operation need of it, made for the first of them."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     def function(self, inputs: Mapping[str, Any]) -> Callable[..., Any]:
         """The node as a function of its active inputs, its other inputs given."""

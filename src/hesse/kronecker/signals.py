@@ -202,8 +202,12 @@ class Passage:
                 arrived = as_tensor(frontier.cotangents(node.name)[DELTA])
                 yield site, site.arrange(arrived, 2).to(self.cost.dtype)
             inputs = tuple(name for name in node.inputs if name in self._active)
-            op = Pullback(node, inputs, chunk.values, self._batched) if inputs else None
-            frontier.take(node.name, op, begins=False, diagonal_only=False, linearized=True)
+            op = (
+                Pullback(node, inputs, chunk.values, self._batched, linearized=True)
+                if inputs
+                else None
+            )
+            frontier.take(node.name, op, begins=False, diagonal_only=False)
 
 
 def _of_loss_alone(captured: Captured, linearized: frozenset[str]) -> Sweep:

@@ -146,7 +146,9 @@ def _rows(op: Local) -> tuple[Tensor, Tensor] | None:
         if isinstance(over, list | tuple)
         else _grouped(value, over)
     )
-    rate = (rows.var(-1, correction=0, keepdim=True) + eps).rsqrt()
+    # Not by `var`, which takes ten times as long.
+    variance = (rows - rows.mean(-1, keepdim=True)).square().mean(-1, keepdim=True)
+    rate = (variance + eps).rsqrt()
     return op.value(op.node.name).reshape(rows.shape), rate
 
 
@@ -158,7 +160,7 @@ def _grouped(value: Tensor, groups: int) -> Tensor:
 def _pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     """(c − mean c − y mean(y c)) / σ over what is normalised together, y = (x − μ) / σ being the
     value."""
-    known = _rows(op)
+    known = op.once(_rows)
     if known is None:
         return None
     y, rate = (part.unsqueeze(1) for part in known)
@@ -171,7 +173,7 @@ def _pull(op: Local, columns: Tensor) -> tuple[Tensor] | None:
 def _second(op: Local, delta: Tensor) -> list[list[Tensor | None]] | None:
     """(3 s y yᵀ − q yᵀ − y qᵀ − s (d I − 1 1ᵀ)) / (d σ²) for each row of length d, y its value, s =
     mean(δ y), q = δ − mean δ."""
-    known = _rows(op)
+    known = op.once(_rows)
     if known is None:
         return None
     y, rate = known

@@ -199,14 +199,11 @@ def _group(controllers: str, mount: str, limit: str, used: str, reclaimable: str
     # Inside a container the mount may begin at the group itself.
     for folder in (Path(mount + group), Path(mount)):
         try:
+            # No limit reads "max", and the rest need not be read.
+            most, held = (int((folder / name).read_text()) for name in (limit, used))
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            # File pages not in use count as used, and are given back on demand. No limit reads
-            # "max".
-            return (
-                int((folder / limit).read_text())
-                - int((folder / used).read_text())
-                + int(stat.get(reclaimable, 0))
-            )
+            # File pages not in use count as used, and are given back on demand.
+            return most - held + int(stat.get(reclaimable, 0))
         except (OSError, ValueError):
             continue
     return None

@@ -70,7 +70,8 @@ class ChunkEvaluation:
         return other
 
     def run(self, leaves: list[Any]) -> dict[str, Any]:
-        """Values by name; those in ``batched`` have a leading sample axis.
+        """Values by name; those in ``batched`` have a leading sample axis. That of the loss, of
+        which nothing but its shape and dtype is asked on the way down, is nan.
 
         Args:
             leaves: the samples' tensors in the order of the graph's data values, (n, ...).
@@ -81,6 +82,8 @@ class ChunkEvaluation:
             for node in graph.nodes
             if node.name in self.batched and node.name not in self._leaves
         ]
+        loss = graph.output if graph.output in names else None
+        names = [name for name in names if name != loss]
 
         def of_sample(*sample: Any) -> dict[str, Any]:
             values = {**self._static, **dict(zip(graph.data, sample, strict=True))}
@@ -94,12 +97,17 @@ class ChunkEvaluation:
                 of_sample,
                 in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors),
             )(*tensors)
-        return {
+        values = {
             **self._static,
             **dict(zip(graph.data, tensors, strict=True)),
             **{name: self._repeated(self._static[name], n) for name in self._leaves},
             **batched,
         }
+        if loss is not None:
+            # Of one sample, for its dtype: of all it would take as long as a layer.
+            one = self._of_samples(graph.node[loss], values, 1)
+            values[loss] = self._repeated(torch.full_like(one[0], torch.nan), n)
+        return values
 
     def in_turn(self, leaves: list[Any]) -> Iterator[tuple[Node, Mapping[str, Any]]]:
         """Every node with its value and its inputs, by name as in `run`; what no later node takes
@@ -121,6 +129,7 @@ class ChunkEvaluation:
                     values.pop(name, None)
 
     def _of_samples(self, node: Node, values: Mapping[str, Any], n: int) -> Tensor:
+        """A node's value for the first n samples."""
         varying = [
             name
             for name in node.inputs
@@ -132,7 +141,7 @@ class ChunkEvaluation:
         def of_sample(*sample: Any) -> Tensor:
             return node.evaluate({**values, **dict(zip(varying, sample, strict=True))})
 
-        return vmap(of_sample)(*(values[name] for name in varying))
+        return vmap(of_sample)(*(values[name][:n] for name in varying))
 
     @staticmethod
     def _repeated(value: Tensor, n: int) -> Tensor:

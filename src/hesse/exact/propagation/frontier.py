@@ -190,7 +190,6 @@ class Frontier:
         op: Pullback | None,
         begins: bool,
         diagonal_only: bool,
-        linearized: bool = False,
     ) -> None:
         """Replace a value by its active inputs: Jᵀ on all cotangents, Jᵀ S J on its Hessian S, and
         the operation's own second derivative.
@@ -200,7 +199,6 @@ class Frontier:
             op: what makes it; ``None`` where nothing below is wanted.
             begins: whether S of a site begins here.
             diagonal_only: of the Hessian of its input only the diagonal will be used.
-            linearized: the operation counts as linear, and its second derivative is left out.
         """
         held = self._cotangents.pop(value)
         hessian, crosses = self.hessians.pop(value, None), self._cross.pop(value, {})
@@ -227,8 +225,7 @@ class Frontier:
             self._add_blocks(op.active, with_own_memory(blocks, halves))
             for name, half in zip(op.active, halves, strict=False):
                 self.add(name, Key(Role.SITE_DELTA, value), half)
-        if not linearized:
-            self._add_blocks(op.active, op.local_hessian(delta))
+        self._add_blocks(op.active, op.local_hessian(delta))
 
     def _put_back(
         self,

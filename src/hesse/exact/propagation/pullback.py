@@ -41,6 +41,14 @@ from hesse.operations.registry import record_of
 _WIDENS = 2
 
 
+def _derivative(value: Tensor, x: Tensor, again: bool) -> Tensor:
+    """Of each entry in the same entry of x; ``again``, to be differentiated once more."""
+    if not value.requires_grad:
+        return torch.zeros_like(x)
+    ones = torch.ones_like(value)
+    return torch.autograd.grad(value, x, ones, create_graph=again, materialize_grads=True)[0]
+
+
 def is_costly(node: Node, active: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether Jᵀ differs from sample to sample and is neither diagonal nor written out."""
     record = record_of(node)
@@ -63,6 +71,7 @@ class Pullback(Local):
         values: every value by name, with a leading sample axis where it is in ``batched``.
         batched: the names of the values that have a sample axis.
         low_rank: whether a Hessian of few entries is to be kept as such on its way down.
+        linearized: whether it counts as linear, its own second derivative left out.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class Pullback(Local):
         values: Values,
         batched: set[str],
         low_rank: bool = False,
+        linearized: bool = False,
     ) -> None:
         super().__init__(node, active, values, batched)
         self.record = record_of(node)
@@ -86,8 +96,8 @@ class Pullback(Local):
             and not varying
             and not self.record.has(Structure.PIECEWISE_LINEAR | Structure.FLAT)
         )
-        self.low_rank = low_rank
-        self._slopes: tuple[Tensor, Tensor] | None = None
+        self.low_rank, self._linearized = low_rank, linearized
+        self._slopes: tuple[Tensor, Tensor | None] | None = None
         self._jacobian: tuple[Tensor, ...] | None = None
 
     @property
@@ -95,19 +105,19 @@ class Pullback(Local):
         """Whether a pull-back costs little to start, so that cotangents need not be joined."""
         return self.elementwise or self.record.pull is not None
 
-    def slopes(self) -> tuple[Tensor, Tensor]:
-        """f'(x) and f''(x) of an elementwise operation, by differentiating Σ f(x) once and
-        twice."""
+    def slopes(self) -> tuple[Tensor, Tensor | None]:
+        """f'(x) and f''(x) of an elementwise operation, by differentiating Σ f(x) once and twice;
+        ``None`` for what is zero, or left out."""
         if self._slopes is None:
             f = self.function({name: self._values[name] for name in self.node.inputs})
-            x = self._values[self.active[0]]
-            first = grad(lambda x: f(x).sum())
-            if self.linear:
-                self._slopes = first(x), torch.zeros_like(x)
-            else:
-                # Entry by entry, so that one vjp with ones holds every second derivative.
-                slope, back, *_ = vjp(first, x)
-                self._slopes = slope, back(torch.ones_like(x))[0]
+            bends = not (self.linear or self._linearized)
+            # Entry by entry, so that one product with ones holds every derivative. Plainly, for
+            # `torch.func` takes several times as long to start.
+            with torch.enable_grad():
+                x = self._values[self.active[0]].detach().requires_grad_()
+                slope = _derivative(f(x), x, bends)
+                bend = _derivative(slope, x, False) if bends else None
+            self._slopes = slope.detach(), bend
         return self._slopes
 
     def pull(self, cotangents: Tensor) -> tuple[Tensor, ...]:
@@ -299,10 +309,12 @@ class Pullback(Local):
         Args:
             delta: (n, *value), the loss's first derivative in the value.
         """
-        if self.linear:
+        if self.linear or self._linearized:
             return [[None] * len(self.active) for _ in self.active]
         if self.elementwise:
-            return [[Diagonal(self.slopes()[1] * delta)]]
+            bend = self.slopes()[1]
+            assert bend is not None
+            return [[Diagonal(bend * delta)]]
         if self.record.second is not None:
             written_out = self.record.second(self, delta)
             if written_out is not None:  # the record knows this form of the call

@@ -329,8 +329,12 @@ class Sweep:
                 frontier.begin_site(node.name)
             diagonal_only = len(active) == 1 and active[0] in self._diagonal_only
             linearized = node.name in self._linearized
-            op = Pullback(node, active, values, batched, self._low_rank) if active else None
-            frontier.take(node.name, op, begins, diagonal_only, linearized)
+            op = (
+                Pullback(node, active, values, batched, self._low_rank, linearized)
+                if active
+                else None
+            )
+            frontier.take(node.name, op, begins, diagonal_only)
             # D is of the input before the parameter enters, so it starts below the node; shifts
             # have no input, and a linearized site no product-rule term.
             if (
