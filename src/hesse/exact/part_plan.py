@@ -14,6 +14,7 @@ from hesse.exact.part_planning import PartPlanner
 from hesse.exact.plan import BlockPlan, NamePair, PlanPart
 from hesse.exact.way_down import Use
 from hesse.process.price import Price
+from hesse.process.rates import Rates, rates
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PlannedPart:
         operations: the floating point operations of the way down.
         way_price, kept: what the way down alone costs, and the bytes of what it brings.
         largest: samples of the largest batch, where it matters and they are not all of them.
+        rates: how fast the machine was, where that matters.
     """
 
     part: PlanPart
@@ -44,6 +46,7 @@ class PlannedPart:
     way_price: Price
     kept: float
     largest: int | None
+    rates: Rates | None
 
     def of(self, cost: Cost) -> "PlannedPart":
         """For a cost."""
@@ -53,8 +56,11 @@ class PlannedPart:
 
     def fits(self, cost: Cost) -> bool:
         """Whether it may be run for a cost of the same model and shapes: where it takes the graph,
-        that must still be the model's."""
+        that must still be the model's, and the machine's rates, which may be measured again, those
+        that it was made by."""
         part = self.part
+        if self.rates not in (None, rates(cost.dtype, cost.device)):
+            return False
         if self.largest is not None and self.largest != _largest(cost, part.signature):
             return False
         if self.way is None:
@@ -89,8 +95,7 @@ def planned_part(
         return found.of(cost)
     planner = PartPlanner(cost, wanted, budget, signature, samples, use, not_traced, roomy, tiled)
     planned = _planned(planner, cost, wanted, single)
-    # The rates of the machine may be measured again.
-    if planned.part.capture is not None and not planner.by_rates:
+    if planned.part.capture is not None:
         planned.part.capture.plans.put(key, planned)
     return planned.of(cost)
 
@@ -116,6 +121,7 @@ def _planned(
         planner.way,
         planner.kept,
         _largest(cost, part.signature) if part.asked and not single else None,
+        planner.rates,
     )
 
 

@@ -61,10 +61,10 @@ class PartPlanner:
         operations: the floating point operations of the way down.
         down: the way down itself, where something is contracted.
         way, kept: what the way down alone costs, and the bytes of what it brings.
-        by_rates: whether it was asked how fast this machine is.
+        rates: how fast this machine is, where that was asked.
     """
 
-    by_rates = False
+    rates: Rates | None = None
 
     def __init__(
         self,
@@ -154,8 +154,8 @@ class PartPlanner:
 
     @cached_property
     def _speed(self) -> Rates:
-        self.by_rates = True
-        return rates(self._cost.dtype, self._cost.device)
+        self.rates = rates(self._cost.dtype, self._cost.device)
+        return self.rates
 
     def _cost_less_together(self, contracted: Contracted) -> bool:
         """Whether products for all parameters, side by side, cost less than contractions: where

@@ -119,7 +119,11 @@ class Passage:
         each = torch.ones(1, g, t, 1, dtype=places.dtype, device=places.device)
         # How many positions take up a place at each point of their window.
         taken = use.gather.scatter(each).squeeze(4).squeeze(0)
-        total = torch.einsum("nguc,guw->ngcw", use.gather.arrange(places, 1), taken).flatten(2)
+        places = use.gather.arrange(places, 1)
+        if taken.shape[2] == 1:
+            total = (places * taken).sum(2)
+        else:
+            total = torch.einsum("nguc,guw->ngcw", places, taken).flatten(2)
         return F.pad(total, (0, 1), value=t) if use.joined_from else total
 
     def _input(self, site: Site, chunk: Chunk) -> Tensor:

@@ -116,6 +116,7 @@ def writing_rate(folder: Path, measure: bool = False) -> float:
     return rate
 
 
+@cache
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -104,10 +104,20 @@ class ChunkEvaluation:
             **batched,
         }
         if loss is not None:
-            # Of one sample, for its dtype: of all it would take as long as a layer.
-            one = self._of_samples(graph.node[loss], values, 1)
-            values[loss] = self._repeated(torch.full_like(one[0], torch.nan), n)
+            values[loss] = self._repeated(self._kind(graph.node[loss], values), n)
         return values
+
+    def _kind(self, node: Node, values: Mapping[str, Any]) -> Tensor:
+        """nan in the shape and dtype of a node's value, for one sample."""
+        # As the first sample has it: of all it would take as long as a layer.
+        first = {
+            name: values[name][0]
+            if name in self.batched and isinstance(values[name], Tensor)
+            else values[name]
+            for name in node.inputs
+        }
+        with torch.no_grad():
+            return torch.full_like(node.evaluate(first), torch.nan)
 
     def in_turn(self, leaves: list[Any]) -> Iterator[tuple[Node, Mapping[str, Any]]]:
         """Every node with its value and its inputs, by name as in `run`; what no later node takes
@@ -129,7 +139,6 @@ class ChunkEvaluation:
                     values.pop(name, None)
 
     def _of_samples(self, node: Node, values: Mapping[str, Any], n: int) -> Tensor:
-        """A node's value for the first n samples."""
         varying = [
             name
             for name in node.inputs
@@ -141,7 +150,7 @@ class ChunkEvaluation:
         def of_sample(*sample: Any) -> Tensor:
             return node.evaluate({**values, **dict(zip(varying, sample, strict=True))})
 
-        return vmap(of_sample)(*(values[name][:n] for name in varying))
+        return vmap(of_sample)(*(values[name] for name in varying))
 
     @staticmethod
     def _repeated(value: Tensor, n: int) -> Tensor:
