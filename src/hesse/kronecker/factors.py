@@ -183,6 +183,8 @@ class _OfGradients(Sums):
 def gradients_of(delta: Tensor, features: Tensor) -> Tensor:
     """Σ_t δ aᵀ, (n, k, g, t, o) and (n, g, t, i) -> (n, k, g, o, i)."""
     n, k, g, t, o = delta.shape
+    if t == 1:  # no sum, and a product of matrices would take longer
+        return delta.mT * features.unsqueeze(1)
     if o == features.shape[3] == 1:
         return (delta * features.unsqueeze(1)).sum(3).unsqueeze(4)
     rows = delta.permute(0, 2, 1, 4, 3).reshape(n, g, k * o, t)

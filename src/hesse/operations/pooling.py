@@ -32,9 +32,9 @@ def _pull_average(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     if not tiled:
         return None
     *lead, rows, across = columns.shape
-    spread = (columns / (window[0] * window[1]))[..., :, None, :, None].expand(
-        *lead, rows, window[0], across, window[1]
-    )
+    # Along the rows by `stack`: what is expanded there is copied entry by entry.
+    spread = torch.stack([columns / (window[0] * window[1])] * window[1], -1).flatten(-2)
+    spread = spread.unsqueeze(-2).expand(*lead, rows, window[0], across * window[1])
     return (spread.reshape(*columns.shape[:2], *shape),)
 
 

@@ -72,8 +72,9 @@ class GradientsAtSites:
             return delta.sum(2).flatten(1)
         assert site.input is not None
         a = use.features(inputs[site.input]).to(delta.dtype)
-        # (n, g, o, t) by (n, g, t, i), for all groups and samples at once.
-        return torch.matmul(delta.mT, a).flatten(1)
+        # (n, g, o, t) by (n, g, t, i), for all groups and samples at once; of one position it is no
+        # sum, and a product of matrices would take longer.
+        return (delta.mT * a if a.shape[2] == 1 else delta.mT @ a).flatten(1)
 
     def _slopes(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The derivative in the value of every site, and the inputs of the sites, (n, ...)."""

@@ -250,7 +250,8 @@ class PerSample:
                     raise NotCaptured(TOO_MANY_SHAPES)
                 way = quantity.by_graph(capture(quantity.cost, signature), signature)
                 least = max((room.of(1) for room in way.rooms), default=0.0)
-                if least * HOLES > max(self._memory, available_bytes(self.cost.device) // 2):
+                taken = least * HOLES
+                if taken > self._memory and taken > available_bytes(self.cost.device) // 2:
                     raise NotCaptured(f"one of them takes {readable_bytes(least)} by the graph")
                 self._ways[signature] = way
             except NotCaptured as reason:
