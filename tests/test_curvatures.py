@@ -123,18 +123,27 @@ NETWORKS: dict[
 }
 
 
-@pytest.fixture(params=[(a, b) for a in NETWORKS for b in ("gauss_newton", "functional")])
-def subject(request: pytest.FixtureRequest) -> tuple[Cost, str, Tensor]:
+SUBJECTS = [(a, b) for a in NETWORKS for b in ("gauss_newton", "functional")]
+Subject = tuple[Cost, str, Tensor]
+
+
+def made(network: str, curvature: str) -> Subject:
     """A cost, a curvature, and its matrix by `torch.func`."""
-    make, loss, function, inputs, targets = NETWORKS[request.param[0]]
+    make, loss, function, inputs, targets = NETWORKS[network]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, X, y = make().double(), inputs(), targets()
     cost = hesse.Cost(model, loss, (X, y), penalty=0.1)
     G, F = expected(model, function, X, y)
-    if request.param[1] == "functional":
+    if curvature == "functional":
         return cost, "functional", F
     return cost, "gauss_newton", G + 0.1 * torch.eye(len(G), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module", params=SUBJECTS, ids="-".join)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """The same for all tests, which trace it once."""
+    return made(*request.param)
 
 
 def expected(model: nn.Module, loss: Any, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +190,7 @@ def expected(model: nn.Module, loss: Any, X: Tensor, y: Tensor) -> tuple[Tensor,
 # ---------------------------------------------------------------- tests
 
 
-def test_hessian(subject: tuple[Cost, str, Tensor]) -> None:
+def test_hessian(subject: Subject) -> None:
     cost, name, C = subject
     found = hesse.hessian(cost, curvature=name)
     assert relative(found.dense(), C) < 1e-9
@@ -194,7 +203,7 @@ def test_hessian(subject: tuple[Cost, str, Tensor]) -> None:
         assert relative(blocks[part, part].reshape(size, size), C[at, at], C) < 1e-9
 
 
-def test_no_path_was_left_for_a_slower_one(subject: tuple[Cost, str, Tensor]) -> None:
+def test_no_path_was_left_for_a_slower_one(subject: Subject) -> None:
     cost, name, _ = subject
     hesse.hessian(cost, curvature=name)
     hesse.operator(cost, curvature=name)
@@ -207,9 +216,10 @@ def test_no_path_was_left_for_a_slower_one(subject: tuple[Cost, str, Tensor]) ->
     assert hesse.operator(cost, curvature=name).methods == ("straight line",)
 
 
-def test_columns(subject: tuple[Cost, str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything by products, side by side and one by one."""
-    cost, name, C = subject
+@pytest.mark.parametrize(("network", "name"), SUBJECTS)
+def test_columns(network: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything by products, side by side and one by one, of a model that was never traced."""
+    cost, _, C = made(network, name)
 
     def refuse(*arguments: Any) -> None:
         raise part_planning.NotCaptured("not asked to")
@@ -220,7 +230,7 @@ def test_columns(subject: tuple[Cost, str, Tensor], monkeypatch: pytest.MonkeyPa
     assert relative(found.dense(), C) < 1e-9
 
 
-def test_diagonal(subject: tuple[Cost, str, Tensor]) -> None:
+def test_diagonal(subject: Subject) -> None:
     cost, name, C = subject
     found = hesse.diagonal(cost, curvature=name)
     assert relative(cost.layout.flatten(found), C.diagonal(), C) < 1e-9
@@ -242,7 +252,7 @@ def test_a_diagonal_goes_down_by_the_rows_of_the_prediction() -> None:
     assert relative(cost.layout.flatten(found), expected) < 1e-10
 
 
-def test_operator_by_every_method(subject: tuple[Cost, str, Tensor]) -> None:
+def test_operator_by_every_method(subject: Subject) -> None:
     cost, name, C = subject
     V = torch.randn(cost.layout.size, 3, dtype=torch.float64)
     op = hesse.operator(cost, curvature=name)

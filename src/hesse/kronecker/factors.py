@@ -7,6 +7,7 @@ output, i input.
 
 import abc
 from collections import defaultdict
+from functools import cached_property
 from typing import final
 
 import torch
@@ -173,11 +174,9 @@ class _OfGradients(Sums):
         whole = gradients.new_zeros(n, k, len(self.layer.index))
         return whole.index_add_(2, places, gradients.reshape(n, k, -1))
 
-    @property
+    @cached_property
     def _order(self) -> "torch.return_types.sort":
-        if not hasattr(self, "_sorted"):
-            self._sorted = self.layer.index.to(self._like.device).sort()
-        return self._sorted
+        return self.layer.index.to(self._like.device).sort()
 
 
 def gradients_of(delta: Tensor, features: Tensor) -> Tensor:

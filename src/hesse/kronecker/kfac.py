@@ -215,11 +215,9 @@ def _rest(cost: Cost, passages: Sequence[Passage], forward_only: bool) -> list[B
     for name in reasons:
         place = cost.layout.slice(name)
         index = torch.arange(place.start, place.stop, device=cost.device)
-        left, one = (
-            Factor(exact.flat(name, name).unsqueeze(0)),
-            torch.ones(1, 1, dtype=cost.dtype, device=cost.device),
-        )
-        blocks.append(KroneckerBlock((name,), index, (1, len(index), 1), left, Factor(one)))
+        left = Factor(exact.flat(name, name).unsqueeze(0))
+        one = Factor(torch.ones(1, 1, dtype=cost.dtype, device=cost.device))
+        blocks.append(KroneckerBlock((name,), index, (1, len(index), 1), left, one))
     return blocks
 
 

@@ -29,7 +29,7 @@ class Work:
         """Add every sample to some sums."""
         for place, passage in enumerate(self._passages):
             at = _by_site(sums, place)
-            samples, rows = self._sizes(passage, sums, forward_only)
+            samples, rows = self._sizes(place, sums, forward_only)
             for batch in cut(self._batches(place, forward_only), samples):
                 targets, slopes = batch.y
                 chunk = passage.chunk(replace(batch, y=targets), slopes)
@@ -53,8 +53,9 @@ class Work:
                     slopes = curvature.coefficients(cost, prediction, batch, index)
             yield replace(batch, y=(batch.y, slopes))
 
-    def _sizes(self, passage: Passage, sums: Sequence[Sums], forward_only: bool) -> tuple[int, int]:
-        """How many samples, and how many rows of each, are worked on at once."""
+    def _sizes(self, place: int, sums: Sequence[Sums], forward_only: bool) -> tuple[int, int]:
+        """How many samples of a graph, and how many rows of each, are worked on at once."""
+        passage = self._passages[place]
         wanted = 0 if forward_only else passage.most_rows
         samples = max(1, int(self._budget / passage.bytes_each(wanted)))
         fitting = (self._budget - passage.bytes_each(0)) / (
@@ -62,7 +63,7 @@ class Work:
         )
         most = max(1, int(fitting)) if samples == 1 else max(1, wanted)
         # As few samples as have the gradients of one row each held; in chunks of like size.
-        count = list(self._cost.signatures.values())[self._passages.index(passage)]
+        count = list(self._cost.signatures.values())[place]
         samples = min([samples, count, *(rows_at_once(one, 1) for one in sums)])
         samples = -(-count // -(-count // samples))
         return samples, min([most, *(rows_at_once(one, samples) for one in sums)])

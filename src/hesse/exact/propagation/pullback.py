@@ -45,7 +45,7 @@ def _derivative(value: Tensor, x: Tensor, again: bool) -> Tensor:
     """Of each entry in the same entry of x; ``again``, to be differentiated once more."""
     if not value.requires_grad:
         return torch.zeros_like(x)
-    ones = torch.ones_like(value)
+    ones = value.new_ones(()).expand_as(value)
     return torch.autograd.grad(value, x, ones, create_graph=again, materialize_grads=True)[0]
 
 
