@@ -111,7 +111,10 @@ def slopes(first: float, second: float) -> Plant:
         patch.setattr(
             pullback.Pullback,
             "slopes",
-            lambda op: tuple(s * f for s, f in zip(right(op), (first, second), strict=True)),
+            lambda op: tuple(
+                None if s is None else s * f
+                for s, f in zip(right(op), (first, second), strict=True)
+            ),
         )
 
     return plant

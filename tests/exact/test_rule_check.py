@@ -61,9 +61,9 @@ def turned(rule: Callable[..., Any]) -> Callable[..., Any]:
     return wrong
 
 
-def bent_the_other_way(op: Pullback) -> tuple[Tensor, Tensor]:
+def bent_the_other_way(op: Pullback) -> tuple[Tensor, Tensor | None]:
     first, second = SLOPES(op)
-    return first, -second
+    return first, None if second is None else -second
 
 
 SLOPES = Pullback.slopes
