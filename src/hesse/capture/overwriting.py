@@ -51,6 +51,8 @@ _OVER: dict[Any, Any] = {
     aten.mul.Tensor: aten.mul_.Tensor,
     aten.neg.default: aten.neg_.default,
     aten.sub.Tensor: aten.sub_.Tensor,
+    aten.tril.default: aten.tril_.default,
+    aten.triu.default: aten.triu_.default,
     columns_added: columns_added_,
     rows_added: rows_added_,
 }
