@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from hesse.capture.overwriting import overwrite
 from hesse.capture.recording import Program
 from hesse.capture.several_rules import rule_of
-from hesse.capture.several_values import SeveralValues
+from hesse.capture.several_values import SeveralValues, is_moving
 from hesse.capture.simplification import arguments, form
 
 
@@ -45,15 +45,15 @@ def several(program: Program, units: bool = False) -> Program:
 
 def _copied(values: SeveralValues, node: fx.Node) -> Any:
     """An operation for several v: by a rule, or by PyTorch's."""
-    if not any(map(values.moves, node.all_input_nodes)):
+    if not any(map(is_moving, node.all_input_nodes)):
         return values.graph.node_copy(node, values.known.__getitem__)
     values.note_unit(node)
     rule = rule_of(node)
     copy = rule(values, node) if rule is not None else None
     if copy is None:
-        if any(values.moves(source) and source not in node.args for source in node.all_input_nodes):
+        if any(is_moving(source) and source not in node.args for source in node.all_input_nodes):
             raise RuntimeError(f"{node.target} has no rule for several v in a list")
-        places = [0 if values.moves(argument) else None for argument in node.args]
+        places = [0 if is_moving(argument) else None for argument in node.args]
         args, options = (
             fx.map_arg(part, values.known.__getitem__)
             for part in (list(node.args), dict(node.kwargs))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from hesse.capture.overwriting import columns_added, rows_added
-from hesse.capture.several_values import SeveralValues
+from hesse.capture.several_values import SeveralValues, is_moving
 from hesse.capture.simplification import arguments, form
 
 aten = torch.ops.aten
@@ -21,6 +21,11 @@ def rule_of(node: fx.Node) -> Rule | None:
     """That of an operation, if there is one."""
     rule = _RULES.get(node.target)
     return _entry_by_entry if rule is None and _is_entry_by_entry(node) else rule
+
+
+def is_turned(value: Any) -> bool:
+    """Whether a matrix is another one's transpose, which is not to be laid anew."""
+    return isinstance(value, fx.Node) and value.target in _TURNS
 
 
 def _is_entry_by_entry(node: fx.Node) -> bool:
@@ -52,8 +57,7 @@ def _matrix_product(several: SeveralValues, node: fx.Node) -> Any:
     placed = _placed(several, node)
     if placed is not None:
         return placed
-    turned = isinstance(left, fx.Node) and left.target in _TURNS
-    if several.moves(left) and not turned:
+    if is_moving(left) and not is_turned(left):
         folded = several.folded(left), several.known[right]
         to = several.folded(total[0], shape) if total else None
         product = several.product((-1, shape[1]), aten.mm.default, folded, to)
@@ -96,7 +100,7 @@ def _triangular_system(several: SeveralValues, node: fx.Node) -> Any:
     """One system for all right-hand sides, where the triangle does not move: as X L = B, whose
     rows are the sides, and lie one after another."""
     triangle, sides = arguments(node)
-    if several.moves(triangle) or len(several.shape(triangle)) + len(several.shape(sides)) != 4:
+    if is_moving(triangle) or len(several.shape(triangle)) + len(several.shape(sides)) != 4:
         return None
     options = {"left": True, **node.kwargs}
     known, rows, columns = several.known[triangle], *several.shape(node)
@@ -208,36 +212,48 @@ def back_through_convolution(
 def _convolution(several: SeveralValues, node: fx.Node) -> Any:
     image, kernel, bias, *options = arguments(node)
     axes = len(options[0])
-    if bias is not None or several.moves(kernel) or len(several.shape(image)) != axes + 2:
+    if bias is not None or is_moving(kernel) or len(several.shape(image)) != axes + 2:
         return None
     size = (-1, *several.shape(node)[1:])
     given = several.folded(image), several.known[kernel], None
     return several.unfolded(several.new(size, node.target, *given, *options), node)
 
 
+def padding_of_way_there(node: fx.Node) -> list[int] | None:
+    """Of a way back to an image alone, of stride 1: how far a way there with the kernel turned
+    about reaches beyond what comes back, which is the same; ``None`` of another."""
+    grad, image, kernel, *options = arguments(node)
+    _, stride, padding, dilation, transposed, _, groups, mask = options
+    if [is_moving(value) for value in (grad, image, kernel)] != [True, False, False]:
+        return None
+    if mask != [True, False, False] or transposed or groups != 1 or set(stride) != {1}:
+        return None
+    sizes = form(kernel)[0][2:]
+    around = [d * (n - 1) - p for d, n, p in zip(dilation, sizes, padding, strict=True)]
+    return around if min(around) >= 0 else None
+
+
 def _back_through_convolution(several: SeveralValues, node: fx.Node) -> Any:
     """To the image, of stride 1, it is a convolution with the kernel turned about, which PyTorch
     does in half the time where there are few channels."""
     grad, image, kernel, *options = arguments(node)
-    _, stride, padding, dilation, transposed, _, groups, mask = options
-    moving = [several.moves(value) for value in (grad, image, kernel)]
-    if moving == [True, False, False] and mask == [True, False, False]:
-        sizes = several.shape(kernel)[2:]
-        around = [d * (n - 1) - p for d, n, p in zip(dilation, sizes, padding, strict=True)]
-        if not transposed and groups == 1 and set(stride) == {1} and min(around) >= 0:
-            turned = several.call(
-                aten.flip.default, several.known[kernel], list(range(2, 2 + len(sizes)))
-            )
-            turned = several.call(aten.transpose.int, turned, 0, 1)
-            turned = several.call(aten.contiguous.default, turned)
-            forward = stride, around, dilation, False, [0] * len(sizes), 1
-            given = several.folded(grad), turned, None
-            size = (-1, *several.shape(image)[1:])
-            to_image = several.new(size, aten.convolution.default, *given, *forward)
-            return [several.unfolded(to_image, image)]
-    places = [0 if moves else None for moves in moving]
-    tensors = list(map(several.known.__getitem__, (grad, image, kernel)))
-    return several.call(back_through_convolution, places, tensors, options)
+    around = padding_of_way_there(node)
+    if around is not None:
+        axes = list(range(2, 2 + len(around)))
+        turned = several.call(aten.flip.default, several.known[kernel], axes)
+        turned = several.call(aten.transpose.int, turned, 0, 1)
+        turned = several.call(aten.contiguous.default, turned)
+        _, stride, _, dilation, *_ = options
+        forward = stride, around, dilation, False, [0] * len(around), 1
+        given = several.folded(grad), turned, None
+        size = (-1, *several.shape(image)[1:])
+        to_image = several.new(size, aten.convolution.default, *given, *forward)
+        return [several.unfolded(to_image, image)]
+    values = (grad, image, kernel)
+    places = [0 if is_moving(value) else None for value in values]
+    return several.call(
+        back_through_convolution, places, list(map(several.known.__getitem__, values)), options
+    )
 
 
 _TURNS: set[Any] = {aten.t.default, aten.transpose.int}

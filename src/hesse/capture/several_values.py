@@ -12,6 +12,11 @@ from hesse.capture.simplification import FUSED, form
 aten = torch.ops.aten
 
 
+def is_moving(value: Any) -> bool:
+    """Whether a value of the program moves with v."""
+    return isinstance(value, fx.Node) and bool(value.meta.get("moves"))
+
+
 @final
 class SeveralValues:
     """A graph that grows beside that of a program, and what stands in it for each value.
@@ -38,7 +43,7 @@ class SeveralValues:
         places = program.find_nodes(op="placeholder")
         for node in places:
             self.known[node] = self.graph.node_copy(node)
-        (tangents, *_) = (node for node in reversed(places) if self.moves(node))
+        (tangents, *_) = (node for node in reversed(places) if is_moving(node))
         if units:
             self._ones = self.graph.placeholder("ones")
             if len(self.shape(tangents)) == 2:
@@ -49,9 +54,6 @@ class SeveralValues:
         """The transpose of a unit matrix is one."""
         if node.target is aten.t.default and node.args[0] in self._units:
             self._units[node] = not self._units[node.args[0]]
-
-    def moves(self, value: Any) -> bool:
-        return isinstance(value, fx.Node) and bool(value.meta.get("moves"))
 
     def shape(self, node: fx.Node) -> list[int]:
         """Of a value for one v."""
@@ -77,13 +79,13 @@ class SeveralValues:
     def stacked(self, node: Any, shape: Sequence[int] | None = None) -> fx.Node:
         """A value with the axis of v, of this shape for each."""
         shape = self.shape(node) if shape is None else list(shape)
-        if self.moves(node) and shape == self.shape(node):
+        if is_moving(node) and shape == self.shape(node):
             return self.known[node]
         return self.call(aten.expand.default, self.aligned(node, len(shape)), [self.count, *shape])
 
     def aligned(self, node: Any, rank: int) -> Any:
         """A value whose axes stand where they do for one v of so many axes."""
-        if not self.moves(node) or len(self.shape(node)) == rank:
+        if not is_moving(node) or len(self.shape(node)) == rank:
             return self.known[node] if isinstance(node, fx.Node) else node
         ones = [1] * (rank - len(self.shape(node)))
         sizes = [self.count, *ones, *self.shape(node)]

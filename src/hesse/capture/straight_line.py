@@ -21,11 +21,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.utils import _pytree as pytree
+from torch import fx
 
 from hesse.capture.forms import NeedsValue
 from hesse.capture.norms import UnfusedNorms
+from hesse.capture.product_price import bytes_of, product_price, values
 from hesse.capture.recording import Program, Unsuitable, record
 from hesse.capture.restriction import restricted
 from hesse.capture.several import several
@@ -33,16 +33,14 @@ from hesse.capture.simplification import moving, simplify
 from hesse.capture.single import single
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
+from hesse.process.convolutions import laid_out
 from hesse.process.memory import require_free
 from hesse.process.price import Price
 from hesse.process.quiet import quiet
-from hesse.process.rehearsal import laid_out, traits_of
+from hesse.process.rehearsal import traits_of
 
 aten = torch.ops.aten
 
-# What starting an operation costs, in units of one that is differentiated on the way; and each of
-# many matrices that are multiplied in one, in bytes that pass in that time. As measured.
-_CALL, _MATRIX = 0.2, 6000
 _OF_MATRICES = (aten.bmm.default, aten.baddbmm.default)
 
 # A thread has a stack of 8 MB; one that has no room for its own data ends the process, or never
@@ -99,8 +97,10 @@ class TracedProduct:
         """What one of them costs among many."""
         key = moving, outputs
         if key not in self._prices:
-            nodes = self.side(moving, outputs).graph.nodes
-            self._prices[key] = sum(map(_price, nodes), Price())
+            graph = self.side(moving, outputs).graph
+            (tangent, *_) = reversed(graph.find_nodes(op="placeholder"))
+            is_unit = tangent.meta["val"].dim() == 2
+            self._prices[key] = product_price(graph, tangent if is_unit else None)
         return self._prices[key]
 
     @cached_property
@@ -251,44 +251,10 @@ def _cut(traced: Program, parameters: int, plain: int) -> TracedProduct:
         parameters,
         workspace,
         room,
-        _bytes([_values(node) for node in kept]),
+        bytes_of([values(node) for node in kept]),
         _workspace(prepare, computed)[1],
         plain,
     )
-
-
-def _price(node: fx.Node) -> Price:
-    """What an operation costs for one v among many, by shapes."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return Price()
-    traits = traits_of(node.target)
-    value, args, options = (_values(part) for part in (node, node.args, node.kwargs))
-    # What a matrix product reads again for every v lies in the nearest cache.
-    read = [x for x in node.all_input_nodes if traits.count is None or x.meta.get("moves")]
-    moved = _bytes((value, list(map(_values, read))))
-    if traits.views:
-        copies = node.target is aten.reshape.default and not args[0].is_contiguous()
-        return Price(calls=_CALL, rearranged=moved) if copies else Price()
-    count = traits.count
-    operations = 0 if count is None else count(*args, **options, out_val=value)
-    if node.target in _OF_MATRICES:
-        moved += _MATRIX * len(value)
-    convolved = operations if traits.convolves else 0
-    if node.target is aten.linalg_solve_triangular.default:
-        # What it is given is laid by columns, the triangle anew for each, and what comes out by
-        # rows.
-        moved = 4 * value.nbytes + 2 * args[0].nbytes
-    if not traits.in_order:
-        return Price(operations, calls=_CALL, convolved=convolved, rearranged=moved)
-    return Price(operations, calls=_CALL, cached=moved)
-
-
-def _values(part: Any) -> Any:
-    return fx.map_arg(part, lambda node: node.meta.get("val"))
-
-
-def _bytes(values: Any) -> int:
-    return sum(leaf.nbytes for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
@@ -299,7 +265,7 @@ def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
     held: dict[fx.Node, int] = {}
     for node in graph.nodes:
         if node in nodes:
-            held[node] = 0 if node.target is operator.getitem else _bytes(_values(node))
+            held[node] = 0 if node.target is operator.getitem else bytes_of(values(node))
             alive += held[node]
             most, room = max(most, alive), max(room, alive + _laid_out(node))
         alive -= sum(held.pop(source, 0) for source in node.all_input_nodes if last[source] is node)
@@ -309,9 +275,9 @@ def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
 def _laid_out(node: fx.Node) -> int:
     """What a convolution, or a product of many matrices, takes beside what comes out, for one v
     among many: each may have a copy of what it is given."""
-    given = _bytes([_values(source) for source in node.all_input_nodes])
+    given = bytes_of([values(source) for source in node.all_input_nodes])
     if node.target in _OF_MATRICES:
         return given
     if not isinstance(node.target, torch._ops.OpOverload) or not traits_of(node.target).convolves:
         return 0
-    return given + laid_out(node.target, _values(node.args), _values(node))
+    return given + laid_out(node.target, values(node.args), values(node))

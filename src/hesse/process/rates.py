@@ -13,12 +13,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
 from hesse.errors import HesseError
+from hesse.process.convolutions import work
 from hesse.process.files import write_text
 from hesse.process.price import Price
 
@@ -40,7 +42,8 @@ class Rates:
         moved: bytes read and written.
         calls: operations of PyTorch that are started, under `vmap` and `vjp` as in a sweep.
         cached: bytes read and written where caches hold them.
-        convolved: floating point operations of convolutions.
+        convolved: floating point operations of convolutions, as `hesse.process.convolutions`
+            counts them.
         rearranged: bytes that caches hold, read or written in another order than they lie in.
     """
 
@@ -162,18 +165,22 @@ def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
     image = torch.ones(_IMAGES, _CHANNELS, 16, 16, dtype=dtype, device=device)
     kernel = torch.ones(_CHANNELS, _CHANNELS, 3, 3, dtype=dtype, device=device)
     small = torch.ones(2, 2, dtype=dtype, device=device)
+    options = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    back = (*options, [True, True, False])
 
-    def convolutions() -> object:
+    def convolutions() -> tuple[Tensor, Any]:
         """There, and the way back to both."""
-        options = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
-        there = torch.ops.aten.convolution(image, kernel, None, *options)
-        return torch.ops.aten.convolution_backward(
-            there, image, kernel, None, *options, [True, True, False]
-        )
+        there = torch.ops.aten.convolution(image, kernel, *options)
+        return there, torch.ops.aten.convolution_backward(there, image, kernel, *back)
 
     def pull(one: Tensor) -> Tensor:
         return vjp(torch.tanh, one)[1](one)[0]
 
+    there, ways_back = convolutions()
+    convolved = work(torch.ops.aten.convolution.default)(image, kernel, *options, out_val=there)
+    convolved += work(torch.ops.aten.convolution_backward.default)(
+        there, image, kernel, *back, out_val=ways_back
+    )
     fresh = _time(lambda: torch.add(array, 1.0), device)
     again = _time(lambda: torch.add(array, 1.0, out=other), device)
     return Rates(
@@ -183,7 +190,7 @@ def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
         2 * _ARRAY / math.sqrt(fresh * again),
         _CALLS / _time(lambda: vmap(pull)(small), device),
         2 * _CACHED / _time(lambda: torch.mul(held, 0.5), device),
-        6 * image.numel() * kernel[0].numel() / _time(convolutions, device),
+        convolved / _time(convolutions, device),
         2 * _CACHED / _time(lambda: held.view(-1, 16, 16).mT.contiguous(), device),
     )
 

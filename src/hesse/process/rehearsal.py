@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from hesse.process.convolutions import convolves, laid_out, work
 from hesse.process.price import Price
 from hesse.process.recent import Recent
 
@@ -161,16 +162,20 @@ def traits_of(func: Any) -> Traits:
     """Those of an operation, by its schema."""
     schema = func._schema
     count = flop_registry.get(func.overloadpacket)
-    convolves = func.overloadpacket in (_FORTH, _BACK)
+    of_images = convolves(func)
+    if of_images:
+        count = work(func)
+    elif func.overloadpacket is _SOLUTION:
+        count = _of_solution
     aliases = any(returned.alias_info is not None for returned in schema.returns)
     return Traits(
         any(argument.name == "device" for argument in schema.arguments),
         aliases and not schema.is_mutable,
         schema.is_mutable,
-        _of_solution if func.overloadpacket is _SOLUTION else count,
-        convolves,
+        count,
+        of_images,
         not aliases and [str(returned.type) for returned in schema.returns] == ["Tensor"],
-        torch.Tag.pointwise in func.tags or (count is not None and not convolves),
+        torch.Tag.pointwise in func.tags or (count is not None and not of_images),
     )
 
 
@@ -215,7 +220,6 @@ def _is_part(result: Tensor, args: tuple[Any, ...]) -> bool:
     return any(tensor.untyped_storage()._cdata == place for tensor in tensors)
 
 
-_FORTH, _BACK = torch.ops.aten.convolution, torch.ops.aten.convolution_backward
 _SOLUTION = torch.ops.aten.linalg_solve_triangular
 
 
@@ -223,37 +227,6 @@ def _of_solution(triangle: Tensor, _: Tensor, *, out_val: Tensor, **options: Any
     """Operations of a triangular system, which PyTorch does not count: those of a product, for half
     as many take as long."""
     return 2 * triangle.shape[-1] * out_val.numel()
-
-
-# oneDNN holds images with so many channels at a time, however few there are.
-_CHANNELS = 16
-
-
-def laid_out(func: Any, args: Any, result: Any) -> int:
-    """Bytes that a convolution, or the way back through one, takes beside what comes out."""
-    back = func.overloadpacket is _BACK
-    image = args[1] if back else args[0]
-    value, kernel = (args[0], args[2]) if back else (result, args[1])
-    if image.dtype == torch.float32 and torch.backends.mkldnn.enabled:
-        return sum(map(_in_blocks, (image, value)))
-    narrow, wide = (image, value) if args[7 if back else 6] else (value, image)
-    return _windows(narrow, wide, kernel)
-
-
-def _in_blocks(image: Tensor) -> int:
-    """What oneDNN, for float32, makes of an image on one side of a convolution: another with its
-    channels in blocks, or two as it is."""
-    channels = image.shape[1]
-    of_blocks = -(-channels // _CHANNELS) * _CHANNELS
-    return _bytes(image) // channels * max(of_blocks, 2 * channels) if channels else 0
-
-
-def _windows(narrow: Tensor, wide: Tensor, kernel: Tensor) -> int:
-    """What PyTorch's own convolutions make: all that each place of the one side sees of the other,
-    (samples, channels · window, places)."""
-    window = kernel.shape[2:].numel()
-    places = narrow.numel() // narrow.shape[1]
-    return places * window * wide.shape[1] * kernel.element_size() if window > 1 else 0
 
 
 def _is_of_places(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
