@@ -76,6 +76,7 @@ class TracedProduct:
     plain: int
     _sides: dict[tuple[int, frozenset[int]], Program] = field(default_factory=dict)
     _rows: dict[tuple[int, frozenset[int]], Program] = field(default_factory=dict)
+    _spaces: dict[tuple[int, frozenset[int]], tuple[int, int]] = field(default_factory=dict)
     _prices: dict[tuple[int, frozenset[int]], Price] = field(default_factory=dict)
 
     def side(self, moving: int, outputs: frozenset[int]) -> Program:
@@ -92,6 +93,15 @@ class TracedProduct:
         if key not in self._rows:
             self._rows[key] = several(self.side(moving, outputs), units=True)
         return self._rows[key]
+
+    def space(self, moving: int, outputs: frozenset[int]) -> tuple[int, int]:
+        """The ``workspace`` and the ``room`` of one of them."""
+        key = moving, outputs
+        if key not in self._spaces:
+            graph = self.side(moving, outputs).graph
+            made = {node for node in graph.nodes if node.op == "call_function"}
+            self._spaces[key] = _workspace(graph, made)
+        return self._spaces[key]
 
     def price(self, moving: int, outputs: frozenset[int]) -> Price:
         """What one of them costs among many."""

@@ -29,9 +29,8 @@ _FEW, _MORE = 16, 32
 _CALL = 0.25
 # A batch is not cut to fewer samples: every piece starts all operations anew.
 _LEAST_PIECE = 16
-# So many products go side by side though caches do not hold them, of which they get so much: the
-# gradient lies there too.
-_LEAST_WIDTH, _SHARE_OF_CACHES = 16, 0.5
+# So many products go side by side though caches do not hold them.
+_LEAST_WIDTH = 16
 # Where products cannot be rehearsed: what a gradient keeps, in units of what a product passes back.
 _KEPT = 2.0
 
@@ -84,7 +83,7 @@ class ColumnPrice:
         share = piece / self.samples
         free = budget - share * (self.fixed + self.check)
         each = max(1.0, share * self.each)
-        cached = max(_LEAST_WIDTH, _SHARE_OF_CACHES * CACHES / each)
+        cached = max(_LEAST_WIDTH, CACHES / each)
         return int(max(1, min(self.widest, cached, free / each)))
 
     def towards(self, more: "ColumnPrice", times: float) -> "ColumnPrice":

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Products = Callable[[Tensors], Tensors]
 # For each parameter the others whose blocks with it are asked for.
 Rows = Mapping[str, Sequence[str]]
+# For all parameters, or for each.
+Width = int | Mapping[str, int]
 # At most this many products go side by side: by then what starting an operation costs is a small
 # share of theirs.
 WIDEST = 256
@@ -53,7 +55,7 @@ def rows(
     cost: "Cost",
     asked: Rows,
     batch: Batch | None,
-    width: int,
+    width: Width,
     singly: AbstractSet[str] = frozenset(),
     traced: bool = False,
     together: bool = False,
@@ -65,7 +67,7 @@ def rows(
         cost: the cost.
         asked: what of it.
         batch: the batch.
-        width: how many products go side by side.
+        width: how many products go side by side, with tangents in each parameter.
         singly: the parameters whose products are taken one by one.
         traced: whether the product is traced, where it can be.
         together: whether the products of all parameters go side by side, and not of each its own.
@@ -92,7 +94,7 @@ def _rows(
     asked: Rows,
     term: Term,
     form: Hashable,
-    width: int,
+    width: Width,
     singly: AbstractSet[str] = frozenset(),
     traced: bool = False,
     together: bool = False,
@@ -105,8 +107,9 @@ def _rows(
         moved = [cost.parameters[name] for name in names]
         edges = [0, *itertools.accumulate(parameter.numel() for parameter in moved)]
         some = slice(0, edges[-1]) if ranges is None else ranges[names[0]]
-        for start in range(some.start, some.stop, width):
-            stop = min(some.stop, start + width)
+        step = width if isinstance(width, int) else width[names[0]]
+        for start in range(some.start, some.stop, step):
+            stop = min(some.stop, start + step)
             parts = dict(zip(others, chosen(_units(moved, start, stop)), strict=True))
             for name, low, high in zip(names, edges, edges[1:], strict=False):
                 first, last = max(low, start), min(high, stop)

@@ -67,7 +67,7 @@ def rows_by_batch(
         for piece in _pieces(batch, part.piece):
             size = 1 if piece is None else piece.size
             for name, entries, products in rows(
-                cost, asked, piece, part.width, part.singly, part.traced, together, ranges
+                cost, asked, piece, part.widths, part.singly, part.traced, together, ranges
             ):
                 yield name, entries, products
                 bar.advance((entries.stop - entries.start) * size / cost.samples)

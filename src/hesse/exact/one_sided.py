@@ -14,7 +14,7 @@ from hesse.exact.contracted import Contracted
 from hesse.exact.plan import NamePair
 from hesse.process.price import Price
 from hesse.process.rates import Rates
-from hesse.products.linearize import CACHES, HOLES_OF_A_SLAB, traced_product
+from hesse.products.linearize import CACHES, HOLES_OF_A_SLAB, in_caches, traced_product
 from hesse.products.terms import batch_term
 
 # So many products at least go side by side, or else fewer samples are worked on at once: what does
@@ -51,39 +51,44 @@ class OneSidedPrice:
 
     def piece(self, budget: float, asked: Rows, may_cut: bool) -> int:
         """How many samples are worked on at once."""
+        room = HOLES_OF_A_SLAB * self.program.room
         share = min(
             1.0,
             CACHES / (_LEAST_WIDTH * max(1, self.program.workspace)),
-            0.5 * budget / max(1, self.program.kept),
+            budget / max(1, 2 * self.program.kept, self.program.kept + _LEAST_WIDTH * room),
         )
         return max(1, int(self.samples * share)) if may_cut else self.samples
 
     def width(self, budget: float, piece: int, asked: Rows) -> int:
         """How many products are made before they are added to the result; no more than a slab of
         them go side by side."""
-        share, row = piece / self.samples, max(self._row(*each) for each in asked.items())
-        free = budget - share * self.program.kept
-        each = share * self._room
-        if (few := free / (each + row)) <= self._slab(piece):
+        return min(self._width(budget, piece, *each) for each in asked.items())
+
+    def _width(self, budget: float, piece: int, name: str, others: Sequence[str]) -> int:
+        slab, each = self._slab(piece, name, others)
+        row = self._row(name, others)
+        free = budget - piece / self.samples * self.program.kept
+        if (few := free / (each + row)) <= slab:
             return max(1, int(few))
-        return int((free - self._slab(piece) * each) / row)
+        return int((free - slab * each) / row)
 
     def bytes(self, budget: float, piece: int, asked: Rows) -> float:
         """What is alive at once."""
-        share, most = piece / self.samples, max(self.sizes[name] for name in asked)
-        width = min(most, self.width(budget, piece, asked))
-        slab = min(width, self._slab(piece)) * share * self._room
-        row = max(self._row(*each) for each in asked.items())
-        return share * self.program.kept + slab + width * row
+        kept = piece / self.samples * self.program.kept
+        return kept + max(self._bytes(budget, piece, *each) for each in asked.items())
 
-    def _slab(self, piece: int) -> int:
-        """How many products go side by side, so that caches hold them."""
-        return max(1, int(CACHES * self.samples / (piece * max(1, self.program.workspace))))
+    def _bytes(self, budget: float, piece: int, name: str, others: Sequence[str]) -> float:
+        """Those of the rows of a parameter."""
+        width = min(self.sizes[name], self._width(budget, piece, name, others))
+        slab, each = self._slab(piece, name, others)
+        return min(width, slab) * each + width * self._row(name, others)
 
-    @property
-    def _room(self) -> int:
-        """Bytes for each product of a slab."""
-        return HOLES_OF_A_SLAB * self.program.room
+    def _slab(self, piece: int, name: str, others: Sequence[str]) -> tuple[int, float]:
+        """How many products of a parameter go side by side, so that caches hold them, and bytes for
+        each."""
+        share = piece / self.samples
+        workspace, room = self.program.space(*self._places(name, others))
+        return in_caches(share * workspace), share * HOLES_OF_A_SLAB * room
 
     def _row(self, name: str, others: Sequence[str]) -> int:
         """Bytes of what is asked of a row of H, and of its tangent."""
@@ -91,11 +96,11 @@ class OneSidedPrice:
 
     def of(self, asked: Rows, budget: float, piece: int) -> Price:
         """The price of all rows asked for, over all the data."""
-        slab = min(self._slab(piece), self.width(budget, piece, asked))
         times, pieces = self.all_samples / self.samples, -(-self.all_samples // piece)
         total = Price()
         for name, others in asked.items():
             each, size = self._product(name, others), self.sizes[name]
+            slab = min(self._slab(piece, name, others)[0], self._width(budget, piece, name, others))
             total += replace(each * (size * times), calls=each.calls * -(-size // slab) * pieces)
             # The rows are added to the result.
             total += Price(moved=self._row(name, others) * size * pieces)
@@ -132,8 +137,11 @@ class OneSidedPrice:
         return tuple(order[:best]), least
 
     def _product(self, name: str, others: Sequence[str]) -> Price:
+        return self.program.price(*self._places(name, others))
+
+    def _places(self, name: str, others: Sequence[str]) -> tuple[int, frozenset[int]]:
         place = self.names.index
-        return self.program.price(place(name), frozenset(map(place, others)))
+        return place(name), frozenset(map(place, others))
 
 
 def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:

@@ -261,7 +261,9 @@ class PartPlanner:
             price = column_price(cost, names, part.signature)
         asked = rows_asked(sorted(names, key=price.order.index), self._wanted)
         piece = price.piece(budget, asked, may_cut)
-        width = price.width(budget, piece, asked)
+        widths = {
+            name: price.width(budget, piece, {name: others}) for name, others in asked.items()
+        }
         self.part = replace(
             part,
             asked=asked,
@@ -269,7 +271,7 @@ class PartPlanner:
             traced=traced,
             together=together,
             piece=piece,
-            width=width,
+            widths=widths,
         )
         self.bytes = max(self.bytes, price.bytes(budget, piece, asked))
         self.price += price.of(asked, budget, piece)

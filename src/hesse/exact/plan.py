@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ class PlanPart:
         singly: those of them whose products are taken one by one.
         traced: whether their product is traced, and one-sided.
         together: whether the products of all of them go side by side.
-        width: how many of their products go side by side.
+        widths: how many of the products of each go side by side.
         piece: with how many samples at once.
     """
 
@@ -75,7 +75,7 @@ class PlanPart:
     singly: frozenset[str] = frozenset()
     traced: bool = False
     together: bool = False
-    width: int = 1
+    widths: Mapping[str, int] = field(default_factory=dict)
     piece: int = 1
 
     @property

@@ -41,11 +41,17 @@ from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_m
 _MOST_SHAPES = 4
 # Of two ways that were timed once, one that is slower by less may be as fast.
 _CLEARLY = 1.15
-# More columns at once than a processor's caches hold, 32 MB, take longer, not less.
-CACHES = 32 * 1024**2
+# More columns at once than half of a processor's caches hold, 32 MB, take longer, not less: what
+# they share lies there too.
+CACHES = 16 * 1024**2
 # What products side by side take, in units of their tensors: they are of many sizes, and the
 # system's allocator keeps holes between them; as measured (bench.memory, the transformer).
 HOLES_OF_A_SLAB = 4
+
+
+def in_caches(workspace: float) -> int:
+    """How many products go side by side, each in so many bytes, so that caches hold them."""
+    return max(1, int(CACHES / max(1, workspace)))
 
 
 class LinearizedTerm(abc.ABC):
@@ -102,7 +108,8 @@ class StraightLine(LinearizedTerm):
             RuntimeError: an operation has no rule for several at once.
         """
         program = self._program.rows(moving, outputs)
-        chunk = max(1, CACHES // max(1, self._program.workspace))
+        workspace, _ = self._program.space(moving, outputs)
+        chunk = in_caches(workspace)
 
         def products(units: Tensor) -> Tensors:
             ones = units.reshape(len(units), -1).argmax(1)
@@ -119,7 +126,7 @@ class StraightLine(LinearizedTerm):
         count = len(columns[0])
         chunk = max(1, min(count, memory // (HOLES_OF_A_SLAB * max(1, self._program.room))))
         if columns[0].device.type == "cpu":
-            chunk = max(1, min(chunk, CACHES // max(1, self._program.workspace)))
+            chunk = min(chunk, in_caches(self._program.workspace))
         if chunk == 1 or self._slower:
             return super().products(columns, memory)
         held, low = [torch.empty_like(part) for part in columns], 0
