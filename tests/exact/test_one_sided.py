@@ -39,6 +39,24 @@ def test_nothing_is_computed_below_the_parameter() -> None:
     assert highest.calls < lowest.calls / 2 and highest.operations < lowest.operations / 5
 
 
+def test_each_parameter_has_the_width_of_its_own_program() -> None:
+    """The higher a layer, the shorter its program, and the more products fit into the caches; and
+    unit vectors are placed, not multiplied."""
+    model = dense(3, 40, 40, 40, 2)
+    cost = hesse.Cost(model, "mse", (torch.randn(4000, 3), torch.randn(4000, 2)))
+    price = one_sided_price(cost, None)
+    assert price is not None
+    asked = rows_asked(price.order, [(a, b) for a in price.order for b in price.order])
+    piece = price.piece(1e9, asked, True)
+    slabs = [price._slab(piece, name, others)[0] for name, others in asked.items()]
+    assert slabs == sorted(slabs) and slabs[-1] > 2 * slabs[0] > 0
+    lowest, highest = (price._product(name, asked[name]) for name in ("0.weight", "6.weight"))
+    assert highest.calls < lowest.calls and 0 < highest.operations < lowest.operations
+    assert price.width(1e9, piece, asked) == min(
+        price.width(1e9, piece, {name: others}) for name, others in asked.items()
+    )
+
+
 def test_a_parameter_without_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes one-sided like the others, and not by an error to a slower way."""
     forced.one_sided(monkeypatch)
