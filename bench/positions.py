@@ -128,9 +128,6 @@ def fallback_table(measured: list[dict[str, Any]]) -> report.Report:
         "What `torch.export` refuses, or what couples samples",
         measured,
         "*: by double backward row by row, where `torch.func` does not take the model.",
-        "The Gaussian process: 600 of its 606 parameters are one tensor, so that nothing lies"
-        " before it, and nearly all that a product takes (triangular systems and products of 120 ×"
-        " 120 matrices) depends on v, in every way alike.",
     )
 
 

@@ -36,6 +36,6 @@ def together(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PartPlanner, "_cost_less_together", _few)
 
 
-def _few(planner: PartPlanner, contracted: Contracted, wanted: Sequence[NamePair]) -> bool:
+def _few(planner: PartPlanner, contracted: Contracted) -> bool:
     names, failed = planner._cost.layout.names, failures(planner._cost)
-    return planner._together(names, wanted, contracted.budget, failed) is not None
+    return planner._together(names, contracted.budget, failed) is not None

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from hesse.capture.forms import NeedsValue
 from hesse.capture.norms import UnfusedNorms
