@@ -108,8 +108,7 @@ class StraightLine(LinearizedTerm):
             RuntimeError: an operation has no rule for several at once.
         """
         program = self._program.rows(moving, outputs)
-        workspace, _ = self._program.space(moving, outputs)
-        chunk = in_caches(workspace)
+        chunk = in_caches(self._program.space(moving, outputs)[0])
 
         def products(units: Tensor) -> Tensors:
             ones = units.reshape(len(units), -1).argmax(1)
