@@ -1,7 +1,5 @@
 """Ways of computing that plans choose for what is large, forced for what is small."""
 
-from collections.abc import Sequence
-
 import pytest
 
 from hesse.exact import part_planning
@@ -9,7 +7,6 @@ from hesse.exact.contracted import Contracted
 from hesse.exact.fallback import failures
 from hesse.exact.one_sided import OneSidedPrice
 from hesse.exact.part_planning import PartPlanner
-from hesse.exact.plan import NamePair
 from hesse.process.price import Price
 
 

@@ -49,7 +49,7 @@ def test_products_from_both_sides(H: hesse.BlockHessian, shape: tuple[int, ...])
 
 def test_an_array_of_another_dtype(H: hesse.BlockHessian) -> None:
     with pytest.raises(HesseTypeError, match=r"v is float32; pass v\.astype\('float64'\)"):
-        H @ np.zeros(13, dtype=np.float32)
+        _ = H @ np.zeros(13, dtype=np.float32)
 
 
 def test_as_a_mapping(H: hesse.BlockHessian) -> None:
