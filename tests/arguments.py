@@ -549,7 +549,16 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust", "HesseError"),
-    *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
+    *(
+        "Convexity",
+        "Derivation",
+        "DerivedHessian",
+        "Formula",
+        "Network",
+        "SampledFisher",
+        "Solution",
+        "derive",
+    ),
     *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample"),
 }
 

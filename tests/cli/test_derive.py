@@ -11,8 +11,9 @@ import pytest
 import hesse
 from derivation.show.tex import check
 from hesse.cli.app import main
-from hesse.cli.derive import Output, derivation_of, module, pair_of
+from hesse.cli.derive import Output, derivation_of, pair_of
 from hesse.cli.inputs import build_cost
+from hesse.derivation.code.module import module
 
 TWO_LAYERS = "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"
 MODEL = ["model.py:net", "--data", "data.npz", "--loss", "mse"]

@@ -380,6 +380,9 @@ def derive(
         ),
     ] = False,
     block: Annotated[str | None, Parameter(help="Only this block, such as W1,W2.")] = None,
+    gradient: Annotated[
+        str | None, Parameter(help="Only the first derivative in this parameter.")
+    ] = None,
     reading: Annotated[
         Literal["indices", "matrix", "scalar"] | None,
         Parameter(
@@ -393,7 +396,7 @@ def derive(
         bool, Parameter(show_default=False, help="Print functions that compute the blocks instead.")
     ] = False,
     backend: Annotated[
-        Literal["numpy", "torch"] | None,
+        Literal["numpy", "torch", "jax"] | None,
         Parameter(help="Of --python: what the functions use; numpy by default."),
     ] = None,
     html: Annotated[
@@ -404,7 +407,7 @@ def derive(
     from hesse.cli.derive import Output, derivation_of, pair_of
 
     output = Output(
-        None if block is None else pair_of(block), reading, latex, python, backend, html
+        None if block is None else pair_of(block), reading, latex, python, backend, html, gradient
     )
     d = derivation_of(
         source,

@@ -10,10 +10,12 @@ from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.check.certification import certified_at, certified_somewhere
+from hesse.derivation.code.binding import shape_text
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.lines.adjoints import Adjoints, adjoints
 from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
+from hesse.derivation.lines.jacobian import jacobian, page_of
 from hesse.derivation.lines.page import Page
 from hesse.derivation.lines.records import Block
 from hesse.derivation.lines.stage_lines import stages
@@ -53,11 +55,12 @@ def derive(
     certify: bool = True,
 ) -> Derivation:
     """Derive every block of a Hessian, line by line, each line with its rule and each line
-    certified.
+    certified; of an expression that is a vector or a matrix, its first derivatives.
 
     Args:
         source: a cost as text, such as ``"1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"``; a `Network`; or a
-            `Cost`, whose model is traced.
+            `Cost`, whose model is traced. Text may be a vector too, ``"W @ x"``: then there are no
+            blocks, and `Derivation.jacobian` gives ∂f/∂W.
         wrt: the parameters, by name. An expression needs them; of a network or a cost they are all,
             unless some are named.
         shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as
@@ -232,6 +235,8 @@ def _written(
     bounded: bool,
 ) -> Derivation:
     program = with_companions(program)
+    if program.cost.indices:
+        return _of_vector(source, program, parameters, stagewise, certify, bounded)
     first = adjoints(program, parameters)
     # A block written out grows with the depth, and there are more of them too: stages grow by
     # their own lines alone.
@@ -266,6 +271,30 @@ def _written(
         writer=LineWriter(page, expander).block,
         functions=functions,
     )
+    if not certify:
+        return result
+    result, point = certified_somewhere(result)
+    return replace(result, at=point)
+
+
+def _of_vector(
+    source: str,
+    program: Program,
+    parameters: tuple[str, ...],
+    stagewise: bool | None,
+    certify: bool,
+    bounded: bool,
+) -> Derivation:
+    """The first derivatives of a vector or a matrix."""
+    if stagewise:
+        raise HesseValueError(
+            "stagewise: the layers of a cost have lines of their own; what was given is of shape"
+            f" {shape_text(program.shape(program.cost.name))}: leave stagewise out"
+        )
+    page = page_of(program, parameters, bounded)
+    expander = InFull(page)
+    slopes = {name: jacobian(page, expander, name) for name in parameters}
+    result = Derivation(source, page.program, parameters, slopes)
     if not certify:
         return result
     result, point = certified_somewhere(result)

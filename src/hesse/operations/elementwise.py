@@ -5,6 +5,7 @@ f(x) once and twice, for all samples at once. Formulas have the derivatives as a
 them; of a function without, f' and f'' stay symbols.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def _rrelu(node: Node, shapes: Shapes) -> list[Node]:
     ]
 
 
+_POSITIVE = (0, math.inf)
 _PHI = 0.3989422804014327  # 1/√(2π)
 _SIGMOID = "numpy.exp(-numpy.logaddexp(0, -z))"  # no overflow at either end
 _KINK = "where the argument is not zero"
@@ -81,15 +83,18 @@ _CORNERS = "where the argument is at no corner"
 # fmt: off
 _ELEMENTARY = [
     entrywise("exp", "exp", Function(
+        range=_POSITIVE,
         value=torch.exp, derivatives=("a", "a"), at_once=True, numpy="numpy.exp(z)",
         torch="torch.exp(z)", latex=r"\exp")),
     entrywise("log", "log", Function(
         value=torch.log, derivatives=("1/z", "-1/z**2"), at_once=True, numpy="numpy.log(z)",
         torch="torch.log(z)", latex=r"\log")),
     entrywise("sin", "sin", Function(
+        range=(-1, 1),
         value=torch.sin, derivatives=("cos(z)", "-a"), at_once=True, numpy="numpy.sin(z)",
         torch="torch.sin(z)", latex=r"\sin")),
     entrywise("cos", "cos", Function(
+        range=(-1, 1),
         value=torch.cos, derivatives=("-sin(z)", "-a"), at_once=True, numpy="numpy.cos(z)",
         torch="torch.cos(z)", latex=r"\cos")),
     entrywise("tan", "tan", Function(
@@ -99,9 +104,11 @@ _ELEMENTARY = [
         value=torch.sinh, derivatives=("cosh(z)", "a"), at_once=True, word=False,
         numpy="numpy.sinh(z)", torch="torch.sinh(z)", latex=r"\sinh")),
     entrywise("cosh", "cosh", Function(
+        range=(1, math.inf),
         value=torch.cosh, derivatives=("sinh(z)", "a"), at_once=True, word=False,
         numpy="numpy.cosh(z)", torch="torch.cosh(z)", latex=r"\cosh")),
     entrywise("atan", "atan", Function(
+        range=(-math.pi / 2, math.pi / 2),
         value=torch.atan, derivatives=("1/(1 + z**2)", "-2*z/(1 + z**2)**2"), word=False,
         numpy="numpy.arctan(z)", torch="torch.atan(z)", latex=r"\arctan")),
     entrywise("atanh", "atanh", Function(
@@ -111,6 +118,7 @@ _ELEMENTARY = [
         value=torch.asinh, derivatives=("(1 + z**2)**(-1/2)", "-z*(1 + z**2)**(-3/2)"), word=False,
         numpy="numpy.arcsinh(z)", torch="torch.asinh(z)")),
     entrywise("expm1", "expm1", Function(
+        range=(-1, math.inf),
         value=torch.expm1, derivatives=("exp(z)", "exp(z)"), at_once=True, word=False,
         numpy="numpy.expm1(z)", torch="torch.expm1(z)")),
     entrywise("log1p", "log1p", Function(
@@ -121,25 +129,31 @@ _ELEMENTARY = [
         numpy="scipy.special.logit(z)", torch="torch.logit(z)")),
     # Not torch.abs: differentiating it twice makes torch load its compiler, for seconds.
     entrywise("abs", "abs", Function(
+        range=_POSITIVE,
         value=lambda z: torch.where(z < 0, -z, z), derivatives=("sign(z)", "0"), at_once=True,
         kink=_KINK, numpy="numpy.abs(z)", torch="torch.abs(z)"), flat=True),
     entrywise("erf", "erf special_erf", Function(
+        range=(-1, 1),
         value=torch.erf, derivatives=("2*2**(1/2)*normpdf(2**(1/2)*z)",
         "-4*2**(1/2)*z*normpdf(2**(1/2)*z)"), at_once=True, numpy="scipy.special.erf(z)",
         torch="torch.special.erf(z)")),
     entrywise("normcdf", "special_ndtr", Function(
+        range=(0, 1),
         value=torch.special.ndtr, derivatives=("normpdf(z)", "-z*normpdf(z)"), at_once=True,
         word=False, numpy="scipy.special.ndtr(z)", torch="torch.special.ndtr(z)", letter="Φ",
         latex=r"\Phi")),
     entrywise("normpdf", "", Function(
+        range=(0, 1),
         value=lambda z: _PHI * torch.exp(-z * z / 2), derivatives=("-z*a", "(z**2 - 1)*a"),
         at_once=True, word=False, numpy="numpy.exp(-z**2 / 2) / math.sqrt(2 * math.pi)",
         torch="torch.exp(-z**2 / 2) / math.sqrt(2 * math.pi)", letter="φ", latex=r"\varphi")),
     entrywise("step", "", Function(
+        range=(0, 1),
         value=lambda z: (z > 0).to(z.dtype), derivatives=("0", "0"), at_once=True, kink=_KINK,
         word=False, numpy="numpy.heaviside(z, 0)",
         torch="torch.heaviside(z, torch.zeros_like(z))")),
     Operation(name="sign", aten="sign", structure=Structure.STEP, function=Function(
+        range=(-1, 1),
         value=torch.sign, derivatives=("0", "0"), at_once=True, kink=_KINK, word=False,
         numpy="numpy.sign(z)", torch="torch.sign(z)")),
     *(entrywise(name, name) for name in (
@@ -149,18 +163,23 @@ _ELEMENTARY = [
 
 _ACTIVATIONS = [
     entrywise("relu", "relu", Function(
+        range=_POSITIVE,
         value=torch.relu, derivatives=("step(z)", "0"), kink=_KINK, numpy="numpy.maximum(z, 0)",
         torch="torch.relu(z)"), flat=True),
     entrywise("tanh", "tanh", Function(
+        range=(-1, 1),
         value=torch.tanh, derivatives=("1 - a**2", "-2*a*(1 - a**2)"), numpy="numpy.tanh(z)",
         torch="torch.tanh(z)", latex=r"\tanh")),
     entrywise("sigmoid", "sigmoid", Function(
+        range=(0, 1),
         value=torch.sigmoid, derivatives=("a*(1 - a)", "a*(1 - a)*(1 - 2*a)"), numpy=_SIGMOID,
         torch="torch.sigmoid(z)", letter="σ", latex=r"\sigma")),
     entrywise("log_sigmoid", "log_sigmoid", Function(
+        range=(-math.inf, 0),
         value=F.logsigmoid, derivatives=("1 - sigmoid(z)", "-sigmoid(z)*(1 - sigmoid(z))"),
         word=False, numpy="-numpy.logaddexp(0, -z)", torch="torch.nn.functional.logsigmoid(z)")),
     entrywise("softplus", "softplus", Function(
+        range=_POSITIVE,
         value=lambda z: F.softplus(z, threshold=1e9), derivatives=("sigmoid(z)",
         "sigmoid(z)*(1 - sigmoid(z))"), numpy="numpy.logaddexp(0, z)",
         torch="torch.logaddexp(z, torch.zeros_like(z))", options=(1, 20))),
@@ -185,13 +204,16 @@ _ACTIVATIONS = [
         word=False, numpy="numpy.maximum(z, 0) + numpy.minimum(z, 0) / 100",
         torch="torch.nn.functional.leaky_relu(z)", options=(0.01,)), flat=True),
     entrywise("relu6", "relu6", Function(
+        range=(0, 6),
         value=F.relu6, derivatives=("step(z)*step(6 - z)", "0"), kink=_CORNERS, word=False,
         numpy="numpy.clip(z, 0, 6)", torch="torch.nn.functional.relu6(z)"), flat=True),
     entrywise("hardtanh", "hardtanh", Function(
+        range=(-1, 1),
         value=F.hardtanh, derivatives=("step(z + 1)*step(1 - z)", "0"), kink=_CORNERS, word=False,
         numpy="numpy.clip(z, -1, 1)", torch="torch.nn.functional.hardtanh(z)", options=(-1, 1)),
         flat=True),
     entrywise("hardsigmoid", "hardsigmoid", Function(
+        range=(0, 1),
         value=lambda z: (z / 6 + 1 / 2).clamp(0, 1), derivatives=("step(z + 3)*step(3 - z)/6", "0"),
         kink=_CORNERS, word=False, numpy="numpy.clip(z / 6 + 1 / 2, 0, 1)",
         torch="torch.nn.functional.hardsigmoid(z)"), flat=True),

@@ -7,6 +7,7 @@ that no rule knows what it is used for.
 """
 
 import ast
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -89,6 +90,7 @@ class Function:
         word: whether it can be called in the language of formulas.
         letter: the letter that people write for it.
         latex: how LaTeX writes it.
+        range: between which numbers its values lie.
         options: the arguments after the first, or the first of them, with which the ATen operation
             is this function. With others it is one whose derivatives stay symbols.
     """
@@ -102,6 +104,7 @@ class Function:
     word: bool = True
     letter: str = ""
     latex: str = ""
+    range: tuple[float, float] = (-math.inf, math.inf)
     options: tuple[Any, ...] = ()
 
     # At the record's own line, not when a derivation first meets it.
@@ -163,6 +166,7 @@ class ArrayFunction:
             argument in parentheses.
         base: the letter that people give its values; by default they are called by its name and
             that of the argument.
+        range: between which numbers its values lie.
         distribution: whether the entries along the last axis add to one.
     """
 
@@ -177,6 +181,7 @@ class ArrayFunction:
     text: str = ""
     latex: str = ""
     base: str = ""
+    range: tuple[float, float] = (-math.inf, math.inf)
     distribution: bool = False
 
 

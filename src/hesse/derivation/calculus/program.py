@@ -19,12 +19,13 @@ from hesse.derivation.calculus.expression import (
     walk,
 )
 
-Role = Literal["parameter", "data", "constant"]
+Role = Literal["parameter", "data", "constant", "direction"]
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A name that is given: a parameter, data, or a constant with its value.
+    """A name that is given: a parameter, data, a constant with its value, or a direction, which is
+    like a parameter and nothing is derived by.
 
     Attributes:
         sizes: one per axis; none for a scalar.

@@ -105,6 +105,19 @@ def _square(program: Program) -> set[str]:
     return {name for name, shape in shapes.items() if len(shape) == 2 and len(set(shape)) == 1}
 
 
+def with_random_leaves(point: Valuation, program: Program, seed: int = 0) -> Valuation:
+    """A point with random arrays for the leaves that it does not have, of the sizes that it has."""
+    generator = torch.Generator().manual_seed(seed)
+    added = {
+        name: torch.randn(
+            [point.size(size) for size in leaf.sizes], generator=generator, dtype=torch.float64
+        )
+        for name, leaf in program.leaves.items()
+        if name not in point.arrays and leaf.value is None
+    }
+    return Valuation(program, {**point.arrays, **added}, point.functions, point.resized)
+
+
 @contextlib.contextmanager
 def in_float64() -> Iterator[None]:
     """Coefficients are exact, of any length; only what is checked has to fit into float64."""

@@ -156,9 +156,9 @@ class InFull:
         quantity = self.page.program.by_name.get(name)
         if quantity is None or quantity.role != "delta":
             return None
-        gate = self.page.adjoints.quantity_of[name]
+        gate = self.page.adjoints.quantity_of.get(name)
         # Through its own quantity, or not through it at all.
-        if gate == by or by not in self.page.program.ancestors(gate):
+        if gate in (None, by) or by not in self.page.program.ancestors(gate):
             return None
         return None if self._reaches(name, by, without=gate) else gate
 

@@ -77,7 +77,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
                 why,
                 quantity.entry,
             )
-            _substitute(page, quantity.definition, quantity.indices)
+            substitute(page, quantity.definition, quantity.indices)
     if expression.is_zero:
         page.write(
             "no dependence",
@@ -93,7 +93,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
         expression,
         why,
     )
-    final = _substitute(page, expression, entry.indices)
+    final = substitute(page, expression, entry.indices)
     return Slope(entry, final, tuple(page.lines))
 
 
@@ -148,7 +148,7 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
             name, expression = written_out
             page.write("put in", result, expression, f"{name} written out")
             result = expression
-    result = _substitute(page, result, A.indices, B.indices)
+    result = substitute(page, result, A.indices, B.indices)
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
 
 
@@ -190,11 +190,11 @@ def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     )
 
 
-def _substitute(
+def substitute(
     page: Page, expression: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...] = ()
 ) -> Expression:
-    """f' and f'' of known functions written out, with the lines that say so, and the step that
-    follows."""
+    """An expression with f' and f'' of known functions written out, with the lines that say so, and
+    the step that follows."""
     written = substituted(expression, page.program)
     if written is None:
         return expression

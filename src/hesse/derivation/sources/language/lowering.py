@@ -55,10 +55,10 @@ def lower(
     fixed: Mapping[str, Fraction] | None = None,
     sums: Mapping[str, int] | None = None,
 ) -> Program:
-    """The program of a cost.
+    """The program of a cost, or of a vector or matrix whose derivatives are asked for.
 
     Args:
-        tree: a scalar.
+        tree: what is derived.
         shapes: of its names, and of those in ``wrt``.
         wrt: the parameters.
         fixed: arrays of which every entry is one known number.
@@ -103,7 +103,7 @@ class _Lowering:
         # No index is called like something that is written beside it.
         letters = (
             taken
-            | {"z", "a", "u", self.names.cost}
+            | {"z", "a", "u", self.names.cost(bool(shapes.of(tree)))}
             | ({"p"} if called & along_the_last() else set())
         )
         products = [
@@ -119,8 +119,9 @@ class _Lowering:
 
     def program(self) -> Program:
         # What the cost is made of is defined on the way, so it comes last.
-        definition = simplify(self.value(self.tree, (), set()))
-        cost = Quantity(self.names.cost, (), definition, "cost")
+        indices = self.fresh(self.shapes.of(self.tree), set())
+        definition = simplify(self.value(self.tree, indices, set()))
+        cost = Quantity(self.names.cost(bool(indices)), indices, definition, "cost")
         return Program(self.leaves, (*self.quantities, cost), self.unknown)
 
     def is_constant(self, tree: Tree) -> bool:

@@ -94,10 +94,16 @@ class QuantityNames:
         # Last, when it is known what else has a name.
         for part in parts:
             self._split(part)
-        self.cost = self._free("J")
+        self._whole: dict[bool, str] = {}
 
     def __contains__(self, tree: Tree) -> bool:
         return tree in self._plan
+
+    def cost(self, vector: bool = False) -> str:
+        """What all of it is called: a cost J, a ``vector`` f."""
+        if vector not in self._whole:
+            self._whole[vector] = self._free("f" if vector else "J")
+        return self._whole[vector]
 
     def role(self, tree: Tree) -> str:
         """What a quantity is to the cost."""

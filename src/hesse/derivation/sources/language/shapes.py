@@ -167,8 +167,7 @@ def infer(
         extra: names that need a shape though they do not occur.
 
     Raises:
-        HesseValueError: shapes that do not fit, a cost that is not a scalar, or a name that could
-            have several shapes.
+        HesseValueError: shapes that do not fit, or a name that could have several.
         HesseKeyError: a declared name that does not occur.
     """
     names = tuple(dict.fromkeys((*symbols(tree), *extra)))
@@ -221,8 +220,7 @@ def infer(
             f"{name!r} is a size of no array in the expression; declare one that has it"
         )
     lettered = Shapes(text, result, counts)
-    if lettered.of(tree):
-        raise _not_scalar(tree, text, lettered.of(tree))
+    lettered.of(tree)
     _require_plain_powers(lettered, tree)
     lettered.values = values
     lettered.others = {
@@ -299,13 +297,3 @@ def _innermost_first(tree: Tree) -> tuple[str, ...]:
 
     visit(tree, 0)
     return tuple(sorted(depths, key=lambda name: -depths[name]))
-
-
-def _not_scalar(tree: Tree, text: str, shape: Shape) -> HesseValueError:
-    whole = unparse(tree)
-    short = whole if len(whole) <= 40 else "..."
-    message = (
-        f"the cost must be a scalar and has shape {show_shape(shape)}; write sum({short}) or"
-        f" mean({short})"
-    )
-    return pointed(message, text, tree.span)
