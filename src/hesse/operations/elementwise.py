@@ -7,6 +7,7 @@ them; of a function without, f' and f'' stay symbols.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,6 +75,24 @@ def _rrelu(node: Node, shapes: Shapes) -> list[Node]:
     ]
 
 
+def _lgamma(z: Tensor) -> Tensor:
+    """log|Γ(z)| by Γ(z + 1) = z Γ(z): where z is large PyTorch's trigamma, which is its second
+    derivative, has all its digits; at 1/5 it has ten."""
+    # log|u| as log(u²)/2: to differentiate |u| twice takes PyTorch's compiler.
+    return torch.lgamma(z + _STEPS) - sum(torch.log((z + k) ** 2) / 2 for k in range(_STEPS))
+
+
+def _digamma(z: Tensor) -> Tensor:
+    """ψ(z) by ψ(z + 1) = ψ(z) + 1/z, likewise."""
+    return torch.digamma(z + _STEPS) - sum(1 / (z + k) for k in range(_STEPS))
+
+
+def _trigamma(z: Tensor) -> Tensor:
+    """ψ′(z) by ψ′(z + 1) = ψ′(z) − 1/z², likewise."""
+    return torch.special.polygamma(1, z + _STEPS) + sum((z + k) ** -2 for k in range(_STEPS))
+
+
+_STEPS = 20
 _POSITIVE = (0, math.inf)
 _PHI = 0.3989422804014327  # 1/√(2π)
 _SIGMOID = "numpy.exp(-numpy.logaddexp(0, -z))"  # no overflow at either end
@@ -98,34 +117,34 @@ _ELEMENTARY = [
         value=torch.cos, derivatives=("-sin(z)", "-a"), at_once=True, numpy="numpy.cos(z)",
         torch="torch.cos(z)", latex=r"\cos")),
     entrywise("tan", "tan", Function(
-        value=torch.tan, derivatives=("1 + a**2", "2*a*(1 + a**2)"), word=False,
-        numpy="numpy.tan(z)", torch="torch.tan(z)", latex=r"\tan")),
+        value=torch.tan, derivatives=("1 + a**2", "2*a*(1 + a**2)"), numpy="numpy.tan(z)",
+        torch="torch.tan(z)", latex=r"\tan")),
     entrywise("sinh", "sinh", Function(
-        value=torch.sinh, derivatives=("cosh(z)", "a"), at_once=True, word=False,
-        numpy="numpy.sinh(z)", torch="torch.sinh(z)", latex=r"\sinh")),
+        value=torch.sinh, derivatives=("cosh(z)", "a"), at_once=True, numpy="numpy.sinh(z)",
+        torch="torch.sinh(z)", latex=r"\sinh")),
     entrywise("cosh", "cosh", Function(
         range=(1, math.inf),
-        value=torch.cosh, derivatives=("sinh(z)", "a"), at_once=True, word=False,
-        numpy="numpy.cosh(z)", torch="torch.cosh(z)", latex=r"\cosh")),
+        value=torch.cosh, derivatives=("sinh(z)", "a"), at_once=True, numpy="numpy.cosh(z)",
+        torch="torch.cosh(z)", latex=r"\cosh")),
     entrywise("atan", "atan", Function(
         range=(-math.pi / 2, math.pi / 2),
-        value=torch.atan, derivatives=("1/(1 + z**2)", "-2*z/(1 + z**2)**2"), word=False,
+        value=torch.atan, derivatives=("1/(1 + z**2)", "-2*z/(1 + z**2)**2"),
         numpy="numpy.arctan(z)", torch="torch.atan(z)", latex=r"\arctan")),
     entrywise("atanh", "atanh", Function(
-        value=torch.atanh, derivatives=("1/(1 - z**2)", "2*z/(1 - z**2)**2"), word=False,
+        value=torch.atanh, derivatives=("1/(1 - z**2)", "2*z/(1 - z**2)**2"),
         numpy="numpy.arctanh(z)", torch="torch.atanh(z)")),
     entrywise("asinh", "asinh", Function(
-        value=torch.asinh, derivatives=("(1 + z**2)**(-1/2)", "-z*(1 + z**2)**(-3/2)"), word=False,
+        value=torch.asinh, derivatives=("(1 + z**2)**(-1/2)", "-z*(1 + z**2)**(-3/2)"),
         numpy="numpy.arcsinh(z)", torch="torch.asinh(z)")),
     entrywise("expm1", "expm1", Function(
         range=(-1, math.inf),
-        value=torch.expm1, derivatives=("exp(z)", "exp(z)"), at_once=True, word=False,
-        numpy="numpy.expm1(z)", torch="torch.expm1(z)")),
+        value=torch.expm1, derivatives=("exp(z)", "exp(z)"), at_once=True, numpy="numpy.expm1(z)",
+        torch="torch.expm1(z)")),
     entrywise("log1p", "log1p", Function(
-        value=torch.log1p, derivatives=("1/(1 + z)", "-1/(1 + z)**2"), at_once=True, word=False,
+        value=torch.log1p, derivatives=("1/(1 + z)", "-1/(1 + z)**2"), at_once=True,
         numpy="numpy.log1p(z)", torch="torch.log1p(z)")),
     entrywise("logit", "logit", Function(
-        value=torch.logit, derivatives=("1/(z*(1 - z))", "(2*z - 1)/(z*(1 - z))**2"), word=False,
+        value=torch.logit, derivatives=("1/(z*(1 - z))", "(2*z - 1)/(z*(1 - z))**2"),
         numpy="scipy.special.logit(z)", torch="torch.logit(z)")),
     # Not torch.abs: differentiating it twice makes torch load its compiler, for seconds.
     entrywise("abs", "abs", Function(
@@ -140,25 +159,57 @@ _ELEMENTARY = [
     entrywise("normcdf", "special_ndtr", Function(
         range=(0, 1),
         value=torch.special.ndtr, derivatives=("normpdf(z)", "-z*normpdf(z)"), at_once=True,
-        word=False, numpy="scipy.special.ndtr(z)", torch="torch.special.ndtr(z)", letter="Φ",
+        numpy="scipy.special.ndtr(z)", torch="torch.special.ndtr(z)", letter="Φ",
         latex=r"\Phi")),
     entrywise("normpdf", "", Function(
         range=(0, 1),
         value=lambda z: _PHI * torch.exp(-z * z / 2), derivatives=("-z*a", "(z**2 - 1)*a"),
-        at_once=True, word=False, numpy="numpy.exp(-z**2 / 2) / math.sqrt(2 * math.pi)",
+        at_once=True, numpy="numpy.exp(-z**2 / 2) / math.sqrt(2 * math.pi)",
         torch="torch.exp(-z**2 / 2) / math.sqrt(2 * math.pi)", letter="φ", latex=r"\varphi")),
     entrywise("step", "", Function(
         range=(0, 1),
         value=lambda z: (z > 0).to(z.dtype), derivatives=("0", "0"), at_once=True, kink=_KINK,
-        word=False, numpy="numpy.heaviside(z, 0)",
+        numpy="numpy.heaviside(z, 0)",
         torch="torch.heaviside(z, torch.zeros_like(z))")),
+    entrywise("asin", "asin", Function(
+        range=(-math.pi / 2, math.pi / 2), value=torch.asin,
+        derivatives=("(1 - z**2)**(-1/2)", "z*(1 - z**2)**(-3/2)"), numpy="numpy.arcsin(z)",
+        torch="torch.asin(z)", latex=r"\arcsin")),
+    entrywise("acos", "acos", Function(
+        range=(0, math.pi), value=torch.acos,
+        derivatives=("-(1 - z**2)**(-1/2)", "-z*(1 - z**2)**(-3/2)"), numpy="numpy.arccos(z)",
+        torch="torch.acos(z)", latex=r"\arccos")),
+    entrywise("acosh", "acosh", Function(
+        range=_POSITIVE, value=torch.acosh,
+        derivatives=("(z**2 - 1)**(-1/2)", "-z*(z**2 - 1)**(-3/2)"), numpy="numpy.arccosh(z)",
+        torch="torch.acosh(z)")),
+    entrywise("erfc", "erfc", Function(
+        range=(0, 2), value=torch.erfc, derivatives=("-2*2**(1/2)*normpdf(2**(1/2)*z)",
+        "4*2**(1/2)*z*normpdf(2**(1/2)*z)"), at_once=True, numpy="scipy.special.erfc(z)",
+        torch="torch.special.erfc(z)")),
+    entrywise("lgamma", "lgamma special_gammaln", Function(
+        value=_lgamma, derivatives=("digamma(z)", "trigamma(z)"), at_once=True,
+        numpy="scipy.special.gammaln(z)", torch="torch.lgamma(z)", latex=r"\log\Gamma")),
+    entrywise("digamma", "digamma special_digamma", Function(
+        value=_digamma, derivatives=("trigamma(z)", "tetragamma(z)"), at_once=True,
+        numpy="scipy.special.digamma(z)", torch="torch.digamma(z)", letter="ψ", latex=r"\psi")),
+    # No formula ends this row of functions: the last of them have no derivatives here.
+    *(entrywise(name, "", Function(
+        value=value, derivatives=derivatives, at_once=True,
+        range=_POSITIVE if order % 2 else (-math.inf, 0),
+        numpy=f"scipy.special.polygamma({order}, z)",
+        torch=f"torch.special.polygamma({order}, z)" if order > 1 else "torch.special.zeta(2, z)",
+        letter="ψ" + "′" * order, latex=r"\psi" + "'" * order))
+      for order, name, value, derivatives in (
+        (1, "trigamma", _trigamma, ("tetragamma(z)", "pentagamma(z)")),
+        (2, "tetragamma", partial(torch.special.polygamma, 2), ("pentagamma(z)",)),
+        (3, "pentagamma", partial(torch.special.polygamma, 3), ()))),
     Operation(name="sign", aten="sign", structure=Structure.STEP, function=Function(
         range=(-1, 1),
-        value=torch.sign, derivatives=("0", "0"), at_once=True, kink=_KINK, word=False,
-        numpy="numpy.sign(z)", torch="torch.sign(z)")),
+        value=torch.sign, derivatives=("0", "0"), at_once=True, kink=_KINK, numpy="numpy.sign(z)",
+        torch="torch.sign(z)")),
     *(entrywise(name, name) for name in (
-        "acos", "acosh", "asin", "digamma", "erfc", "erfinv", "exp2", "i0", "lgamma", "log10",
-        "log2", "sinc", "special_log_ndtr")),
+        "erfinv", "exp2", "i0", "log10", "log2", "sinc", "special_log_ndtr")),
 ]
 
 _ACTIVATIONS = [

@@ -81,7 +81,8 @@ class Function:
 
     Attributes:
         value: on a tensor; automatic differentiation gives every derivative that a check needs.
-        derivatives: of order one and two, as text in ``z`` and ``a``.
+        derivatives: of order one and two, as text in ``z`` and ``a``; fewer where no formula has
+            more.
         numpy: its NumPy code in ``z``, without overflow at either end.
         torch: its torch code in ``z``.
         at_once: whether a derivation writes the derivative out at once (log' is 1/z) rather than as
@@ -96,7 +97,7 @@ class Function:
     """
 
     value: Callable[[Tensor], Tensor]
-    derivatives: tuple[str, str]
+    derivatives: tuple[str, ...]
     numpy: str
     torch: str
     at_once: bool = False

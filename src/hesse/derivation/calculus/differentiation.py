@@ -37,6 +37,7 @@ from hesse.derivation.calculus.program import (
     Quantity,
 )
 from hesse.derivation.calculus.rules import HELD, Derivative, Rule, by_rule, of_sum
+from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # How an entry is differentiated: given the entry and the variable, its derivative.
@@ -121,10 +122,13 @@ def slope(function: str, order: int, argument: Factor) -> Expression:
     """f^(order + 1) at the argument: a symbol, or written out where that is how people know it."""
     known = FUNCTIONS.get(function)
     if known is not None and known.at_once:
+        # It is differentiated as it is written out, so its order stays zero.
         written = closed_form(function, order + 1, argument)
-        assert written is not None, (
-            f"{function} is differentiated as it is written out, so its order stays zero"
-        )
+        if written is None:
+            raise HesseValueError(
+                f"derive: the derivative of {function} has no formula here; for an unknown"
+                " elementwise function write a letter, such as g"
+            )
         return written
     return of(Apply(function, order + 1, argument))
 

@@ -32,6 +32,8 @@ from hesse.derivation.calculus.expression import (
     rename_factor,
 )
 
+# Functions whose values are 0 and 1 alone.
+INDICATORS = frozenset({"step"})
 # Terms that are made to see whether they are fewer: a product of twenty sums has a million.
 MOST_OPENED = 2000
 # Powers beyond this stay as they are: the numbers in them would have too many digits.
@@ -186,6 +188,9 @@ def _tidy_factor(factor: Factor, distributions: frozenset[str]) -> Factor:
 def _power(base: Factor, exponent: Expression) -> Factor:
     """u^{ab} for (u^a)^b, but for a root of a whole power: √(u²) is |u|, not u."""
     if exponent == constant(1):
+        return base
+    # 1² is 1 and 0² is 0.
+    if isinstance(base, Apply) and base.function in INDICATORS and (exponent.number or 0) > 0:
         return base
     if isinstance(base, Power):
         inner, outer = base.exponent.number, exponent.number

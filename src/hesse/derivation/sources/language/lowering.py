@@ -31,8 +31,10 @@ from hesse.derivation.sources.language.rewrites import rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import (
     Binary,
+    Einsum,
     FunctionCall,
     Negative,
+    NewAxis,
     Number,
     Symbol,
     Transpose,
@@ -199,6 +201,11 @@ class _Lowering:
                 return scale(self.value(operand, indices, scope), -1)
             case Transpose(operand):
                 return self.value(operand, indices[::-1], scope)
+            case NewAxis(operand, axis):
+                place = len(indices) + axis
+                return self.value(operand, (*indices[:place], *indices[place + 1 :]), scope)
+            case Einsum():
+                return self.einsum(tree, indices, scope)
             case Binary("@"):
                 return self.contraction(tree, indices, scope)
             case Binary("+" | "-" as sign, left, right):
@@ -245,6 +252,21 @@ class _Lowering:
         first = self.broadcast(tree.left, (*batch, *row, k), scope)
         second = self.broadcast(tree.right, (*batch, k, *column), scope | all_names(first))
         return total(times(first, second), [k])
+
+    def einsum(self, tree: Einsum, indices: Indices, scope: set[str]) -> Expression:
+        at = dict(zip(tree.output, indices, strict=True))
+        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
+            for letter, size in zip(letters, self.shapes.of(operand), strict=True):
+                if letter not in at:
+                    taken = scope | {index.name for index in at.values()}
+                    (at[letter],) = self.fresh((size,), taken, summed=True)
+        result, scope = ONE, scope | {index.name for index in at.values()}
+        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
+            inner = tuple(at[letter] for letter in letters)
+            # An index that stands twice takes the diagonal.
+            factor = self.value(operand, inner, scope | all_names(result))
+            result = times(result, factor)
+        return total(result, [at[letter] for letter in at if letter not in tree.output])
 
     def arithmetic(self, tree: Binary, left: Expression, right: Expression) -> Expression:
         match tree.operator:

@@ -12,6 +12,7 @@ from hesse.derivation.sources.language.tree import (
     Symbol,
     Transpose,
     Tree,
+    placed,
     rebuilt,
 )
 from hesse.derivation.sources.language.vocabulary import (
@@ -38,15 +39,8 @@ def rewritten(tree: Tree, rank: Rank) -> Tree:
         better = rewrite(tree, rank)
         if better is not None and better != tree:
             # What a rewrite made may fit another.
-            return rewritten(_placed(better, tree), rank)
+            return rewritten(placed(better, tree.span), rank)
     return tree
-
-
-def _placed(tree: Tree, like: Tree) -> Tree:
-    """What a rewrite made stands where its original stood."""
-    return rebuilt(
-        tree if tree.span else replace(tree, span=like.span), lambda child: _placed(child, like)
-    )
 
 
 def negated(tree: Tree) -> Tree | None:

@@ -9,8 +9,10 @@ from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
 from hesse.derivation.sources.language.tree import (
     Binary,
+    Einsum,
     FunctionCall,
     Negative,
+    NewAxis,
     Number,
     Symbol,
     Transpose,
@@ -102,6 +104,16 @@ class Shapes:
                 return ()
             case Transpose():
                 return of[0][::-1]
+            case NewAxis(_, axis):
+                place = len(of[0]) + 1 + axis
+                return (*of[0][:place], 1, *of[0][place:])
+            case Einsum(inputs, output):
+                sizes: dict[str, Size] = {}
+                for letters, shape in zip(inputs, of, strict=True):
+                    for letter, size in zip(letters, shape, strict=True):
+                        known = sizes.setdefault(letter, size)
+                        sizes[letter] = self._unify((known, size), tree, of)
+                return tuple(sizes[letter] for letter in output)
             case Binary("@"):
                 return self._product(tree, *of)
             case Binary():
