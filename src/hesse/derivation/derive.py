@@ -132,6 +132,8 @@ def _of_cost(
     whole = cost.scale * cost.samples
     # A mean divides by the samples: its scale times their number is one, up to rounding.
     samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None
+    if cost.data is None:
+        samples = None
     program = replace(traced.program, samples=samples)
     chosen = _chosen(wrt, traced.parameters)
     result = written(
@@ -142,12 +144,16 @@ def _of_cost(
         certify=certify,
         functions=traced.functions,
     )
-    notes = [_over_samples(cost, samples), *_of_penalty(cost)]
+    notes = [] if cost.data is None else [_over_samples(cost, samples)]
+    notes += _of_penalty(cost)
     if certify:
         traced.check_value(OWN_SAMPLES)
         checked = [certified_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
+        own = "cost's own parameters"
+        if cost.data is not None:
+            own = f"model's own parameters at {len(checked)} of its samples"
         notes.append(
-            f"Checked on the model's own parameters at {len(checked)} of its samples as well:"
+            f"Checked on the {own} as well:"
             f" largest deviation {max(certificate.deviation for certificate in checked):.0e}"
             + (
                 f"; {checked[0].skipped} lines are too large for that."

@@ -6,7 +6,7 @@ them; of a function without, f' and f'' stay symbols.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hesse.derivation.calculus.algebra import add, scale
+from hesse.derivation.sources.networks.view import View, number
 from hesse.graph.graph import Node, Ref
 from hesse.operations.positions import along_all
 from hesse.operations.record import Function, Operation, Shapes, Structure
 
 if TYPE_CHECKING:
     from hesse.derivation.sources.networks.call import Call
-    from hesse.derivation.sources.networks.view import View
 
 
 def formula(call: "Call") -> "View | None":
@@ -48,6 +49,22 @@ class _OfOneInput:
     def __call__(self, z: Tensor) -> Tensor:
         (name,) = self.node.inputs
         return self.node.evaluate({name: z})
+
+
+def clamped(call: "Call") -> "View | None":
+    """Between two numbers: low + relu(z − low) − relu(z − high)."""
+    upper = call.record.name == "clamp_max"
+    z, *bounds = call.arguments(("self", None), ("max" if upper else "min", None), ("max", None))
+    low, high = (None, bounds[0]) if upper else bounds
+    if any(isinstance(bound, Ref) for bound in (low, high)):
+        return None
+    view = call.build.settled(call.operand(z))
+    value = view.expression if low is None else number(low)
+    for bound, sign in ((low, 1), (high, -1)):
+        if bound is not None:
+            above = View(add(view.expression, number(-bound)), view.axes)
+            value = add(value, scale(call.build.apply("relu", above).expression, sign))
+    return View(value, view.axes)
 
 
 def entrywise(
@@ -282,8 +299,9 @@ _ACTIVATIONS = [
         word=False, numpy="z - numpy.clip(z, -1 / 2, 1 / 2)",
         torch="torch.nn.functional.softshrink(z)", options=(0.5,)), flat=True),
     *(entrywise(name, name) for name in ("selu", "mish")),
-    *(entrywise(name, name, flat=True) for name in ("threshold", "clamp", "clamp_min",
-        "clamp_max")),
+    entrywise("threshold", "threshold", flat=True),
+    *(replace(entrywise(name, name, flat=True), formula=clamped)
+      for name in ("clamp", "clamp_min", "clamp_max")),
     Operation(name="rrelu", aten="rrelu", rewrite=_rrelu),
 ]
 # fmt: on

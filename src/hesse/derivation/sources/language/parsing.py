@@ -21,6 +21,7 @@ from hesse.derivation.sources.language.tree import (
     Transpose,
     Tree,
     placed,
+    size,
 )
 from hesse.derivation.sources.language.vocabulary import advice, along_an_axis, is_unknown, known
 from hesse.errors import HesseValueError
@@ -166,6 +167,7 @@ class _Parser:
         self.text = text
         self._bytes = text.encode()
         self._forms = 0
+        self._sizes: dict[Tree, int] = {}
         self._called: dict[str, Span] = {}
         self._read: dict[str, Span] = {}
 
@@ -278,7 +280,11 @@ class _Parser:
             for extra in node.args:
                 if isinstance(extra, ast.Starred):
                     raise self.refused(extra, extra)
-            return placed(composed(self, name, node, depth), self.span(node))
+            made = placed(composed(self, name, node, depth), self.span(node))
+            # What it is made of may stand in it twice, and so on within each other.
+            if size(made, self._sizes) > LARGEST:
+                raise HesseValueError(TOO_LARGE)
+            return made
         if name not in known() and not is_unknown(name):
             raise self.error(advice(name), node.func)
         self._called.setdefault(name, self.span(node.func))

@@ -142,10 +142,22 @@ def rebuilt(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
 
 
 def placed(tree: Tree, span: Span | None) -> Tree:
-    """What was made of a text stands where the text did."""
-    return rebuilt(
-        tree if tree.span else replace(tree, span=span), lambda child: placed(child, span)
-    )
+    """What was made of a text stands where the text did; what was read in it has its place."""
+    if tree.span is not None:
+        return tree
+    return rebuilt(replace(tree, span=span), lambda child: placed(child, span))
+
+
+def size(tree: Tree, known: dict[Tree, int]) -> int:
+    """How many forms a tree has, one that stands in several places counted in each.
+
+    Args:
+        tree: the tree.
+        known: the sizes of some trees; those of its parts are added.
+    """
+    if tree not in known:
+        known[tree] = 1 + sum(size(child, known) for child in children(tree))
+    return known[tree]
 
 
 def walk(tree: Tree) -> Iterator[Tree]:
