@@ -57,6 +57,9 @@ def derivative(value: Factor | Term | Expression, by: Entry, of_entry: OfEntry) 
             return HELD
         case Group(body):
             return derivative(body, by, of_entry)
+        case Apply("log", 0, Apply("abs", 0, argument)):
+            # log|u| has the slope of log u, for a negative u as well.
+            return derivative(Apply("log", 0, argument), by, of_entry)
         case Apply(function, order, argument):
             inner = derivative(argument, by, of_entry)
             # `slope` refuses a third derivative: asked only where the argument moves.

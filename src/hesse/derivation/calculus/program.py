@@ -18,6 +18,7 @@ from hesse.derivation.calculus.expression import (
     own_indices,
     walk,
 )
+from hesse.derivation.calculus.structures import Structure
 
 Role = Literal["parameter", "data", "constant"]
 
@@ -35,6 +36,7 @@ class Leaf:
         per_sample: whether each sample has its own.
         otherwise: the sizes that it would have as well, where nobody declared those it has, and it
             was read as a number or as a vector by how it is called and where it stands.
+        structure: what it is declared to be, such as symmetric.
         shown: how an entry of a constant that stands for a condition on its indices is written,
             such as ``[s = 2u + k]``.
     """
@@ -47,6 +49,7 @@ class Leaf:
     per_sample: bool = False
     shown: str | None = None
     otherwise: tuple[Size, ...] | None = None
+    structure: Structure | None = None
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from hesse.derivation.calculus.differentiation import (
     explicit_derivative,
 )
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
+from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.picking import Picker
-from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, nodes_of
-from hesse.operations.registry import ARRAY_FUNCTIONS
+from hesse.derivation.calculus.program import Program, Quantity, nodes_of
 
 # A derivative that weighs more gets a name, so that it is written and differentiated once. Without
 # one a chain of n functions has a derivative of n factors at each of its links, and a second
@@ -91,22 +91,8 @@ class Adjoints:
     def slope(self, parameter: str) -> Expression:
         """∂J/∂parameter at the parameter's entry."""
         return simplify(
-            add(*(share.product for share in self.shares[parameter])), distributions(self.program)
+            add(*(share.product for share in self.shares[parameter])), facts(self.program)
         )
-
-
-def distributions(program: Program) -> frozenset[str]:
-    """The arrays whose entries along the last axis add to one."""
-    leaves = {name for name, leaf in program.leaves.items() if leaf.sums_to == 1}
-    return frozenset(
-        leaves
-        | {
-            quantity.name
-            for quantity in program.quantities
-            if isinstance(quantity.definition, ArrayCall)
-            and ARRAY_FUNCTIONS[quantity.definition.operation].distribution
-        }
-    )
 
 
 def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = False) -> Adjoints:
@@ -152,7 +138,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         shares = arriving(quantity.name, quantity.entry)
         if not shares:
             continue
-        expression = simplify(add(*(share.product for share in shares)), distributions(program))
+        expression = simplify(add(*(share.product for share in shares)), facts(program))
         # A sum gets a name where it is passed on to several names; that of an activation goes
         # into the δ below it alone.
         uses = len(quantity.mentions)

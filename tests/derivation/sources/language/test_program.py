@@ -20,7 +20,7 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.program import Program, names_in
 from hesse.derivation.sources.language import program
 from hesse.derivation.sources.language.parsing import DEEPEST, parse
-from hesse.derivation.sources.language.rewrites import rewritten
+from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import unparse
 
@@ -165,7 +165,7 @@ def test_equal_parts_are_named_once() -> None:
 )
 def test_rewrites(text: str, written: str) -> None:
     shapes = Shapes(text, {"z": ("n",), "y": ("n",), "X": ("n", "n"), "Z": ("n", "n")})
-    assert unparse(rewritten(parse(text), lambda tree: len(shapes.of(tree)))) == written
+    assert unparse(rewritten(parse(text), Known(lambda tree: len(shapes.of(tree))))) == written
 
 
 def test_what_is_given() -> None:

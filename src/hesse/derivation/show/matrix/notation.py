@@ -74,6 +74,9 @@ def _transpose(node: Transpose, writer: Notation) -> Written:
 
 def _entry_power(node: EntryPower, writer: Notation) -> Written:
     exponent, each = node.exponent, not is_scalar(node.body)
+    if isinstance(exponent, Fraction) and exponent < 0 and not each:
+        below = node.body if exponent == -1 else replace(node, exponent=-exponent)
+        return _quotient(Fraction(1), [], [below], True, writer), QUOTIENT
     if exponent == HALF and not each:
         return writer.root(writer.part(node.body)), RAISED
     raised = exponent if isinstance(exponent, Fraction) else writer.part(exponent)

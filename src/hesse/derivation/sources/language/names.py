@@ -54,6 +54,12 @@ def is_elementwise(tree: Tree) -> TypeGuard[FunctionCall]:
     )
 
 
+def _is_log_of_abs(tree: FunctionCall) -> bool:
+    """Whether a tree is log|u|, which is differentiated as one function of u."""
+    inside = tree.argument
+    return tree.function == "log" and isinstance(inside, FunctionCall) and inside.function == "abs"
+
+
 class QuantityNames:
     """Which subtrees of a cost are quantities of their own, and what they are called.
 
@@ -87,7 +93,7 @@ class QuantityNames:
                 if not isinstance(part.argument, Symbol) or constant(part.argument):
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif is_elementwise(part):
-                if not is_leaf(part.argument) and not constant(part.argument):
+                if not (is_leaf(part.argument) or constant(part.argument) or _is_log_of_abs(part)):
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif within[part] > 1 and self._is_work(part):
                 self._plan.setdefault(part, ("u", "value"))
