@@ -79,7 +79,7 @@ LIKELIHOODS = [
     ),
     Q("sum((x-mu)**2)", "mu", {"mu": "2 d"}, "mu"),
     Q("1/2*(x-mu).T@inv(S)@(x-mu)", "mu", {"mu": "½ (S⁻¹ + S⁻ᵀ)"}),
-    Q("(x-mu)**2/(2*s**2) + log(s*sqrt(2*pi))", "mu", {"mu": "s⁻²"}, "pi"),
+    Q("(x-mu)**2/(2*s**2) + log(s*sqrt(2*pi))", "mu", {"mu": "1/s²"}, "pi"),
     Q(
         "1/2*y.T@inv(K+s*eye(n))@y + 1/2*logdet(K+s*eye(n))",
         "s",
@@ -130,7 +130,7 @@ FORMS = [
     Q("a.T@X.T@X@a", "X", {"X": "2 I ⊗ a aᵀ"}),
     Q("a.T@inv(X)@b", "X", {"X": "(X⁻ᵀ a bᵀ X⁻ᵀ ⊗ X⁻¹ + X⁻ᵀ ⊗ X⁻¹ b aᵀ X⁻¹) K"}),
     Q("det(X)", "X", {"X": "det(X) (vec(X⁻ᵀ) vec(X⁻ᵀ)ᵀ − (X⁻ᵀ ⊗ X⁻¹) K)"}),
-    Q("y.T@X@inv(X.T@X)@X.T@y", "y", {"y": "X (u1⁻¹ + u1⁻ᵀ) Xᵀ"}),
+    Q("y.T@X@inv(X.T@X)@X.T@y", "y", {"y": "2 X u1⁻¹ Xᵀ"}),
     Q(
         "(1-x)**2+100*(y-x**2)**2",
         "x y",

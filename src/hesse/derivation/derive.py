@@ -63,8 +63,9 @@ def derive(
         shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as
             letters or numbers, ``[]`` a scalar. A name that stands like a number, as ``lam`` in
             ``lam*w.T @ w``, is one; where it could be a vector too, the derivation says so.
-        given: what is known of an expression's data: ``"sum(y) == 1"`` along the last axis,
-            ``"Omega == 1"`` for every entry.
+        given: what is known of an expression's arrays: ``"sum(y) == 1"`` along the last axis,
+            ``"Omega == 1"`` for every entry, ``"l > 0"`` (of a square matrix: positive definite),
+            ``"A == A.T"``, ``"A == diag(diag(A))"``, ``"Q.T @ Q == eye(n)"``.
         stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows
             linearly with the depth, rather than every block being written out down to the
             parameters. By default from four layers on.

@@ -196,6 +196,10 @@ def _tidy(term: Term, facts: Facts) -> Term:
                 abs(part.coefficient) == abs(common) for part in body.terms
             ):
                 coefficient, factor = coefficient * abs(common), Group(scale(body, 1 / abs(common)))
+            else:
+                # ½ (p − 2) rather than (½ p − 1).
+                shares = math.lcm(*(part.coefficient.denominator for part in body.terms))
+                coefficient, factor = coefficient / shares, Group(scale(body, shares))
         if isinstance(factor, Power):
             split = _split_power(factor)
             if split is not None:
@@ -351,7 +355,11 @@ def _distributions_summed(
     factors, bound = list(factors), list(bound)
     for index in list(bound):
         holders = [factor for factor in factors if index in indices(factor)]
-        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in facts.distributions:
+        if (
+            len(holders) == 1
+            and isinstance(holders[0], Entry)
+            and holders[0].name in facts.distributions
+        ):
             entry = holders[0]
             if entry.indices[-1] == index and entry.indices.count(index) == 1:
                 factors.remove(entry)
@@ -398,7 +406,7 @@ def _take_in(base: Factor, exponents: dict[Factor, Expression]) -> None:
         if not power or beside is None:
             return
         times.add(math.trunc(beside / power))
-    most = min(times, key=abs)
+    most = min(times, key=abs, default=0)
     if term.coefficient != 1 or most == 0 or min(times) * max(times) < 0:
         return
     for factor in term.factors:

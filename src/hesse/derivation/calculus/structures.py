@@ -33,6 +33,6 @@ def _definite(array: Tensor) -> Tensor:
 
 SYMMETRIC = Structure("A = Aᵀ", lambda array: (array + array.mT) / 2, symmetric=True)
 DEFINITE = Structure("A = Aᵀ, positive definite", _definite, symmetric=True)
-DIAGONAL = Structure("A is diagonal", lambda array: array.diagonal().diag(), symmetric=True)
+DIAGONAL = Structure("A = diag(diag(A))", lambda array: array.diagonal().diag(), symmetric=True)
 ORTHOGONAL = Structure("AᵀA = I", lambda array: torch.linalg.qr(array)[0], orthogonal=True)
 POSITIVE = Structure("A > 0", torch.abs, positive=True)

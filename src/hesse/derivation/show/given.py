@@ -106,6 +106,15 @@ def shapes(record: Record) -> list[tuple[str, tuple[Size, ...]]]:
     return [(leaf.name, leaf.sizes) for leaf in leaves]
 
 
+def declared(program: Program) -> tuple[str, ...]:
+    """What is given of arrays besides their shapes."""
+    return tuple(
+        leaf.structure.fact.replace("A", leaf.name) + " is given"
+        for leaf in program.leaves.values()
+        if leaf.structure is not None
+    )
+
+
 def guesses(program: Program, names: Collection[str] | None = None) -> tuple[str, ...]:
     """What was taken for a number, or for a vector, and could be the other; among some names, by
     default all."""

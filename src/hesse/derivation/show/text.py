@@ -20,7 +20,7 @@ from hesse.derivation.show.document import (
     without_indices,
 )
 from hesse.derivation.show.entries import outside
-from hesse.derivation.show.given import guesses, shape_text
+from hesse.derivation.show.given import declared, guesses, shape_text
 from hesse.derivation.show.layout import Part, broken, laid_out, prose, table, underlined, wide
 from hesse.derivation.show.outline import Outline, number
 from hesse.derivation.show.text_writer import TextWriter
@@ -60,7 +60,8 @@ def summary(record: Record) -> str:
     room."""
     page, outline = TextPage(record.program), Outline(record, "indices")
     rows = broken(f"Second derivatives of {record.source or record.program.cost.name}", WIDTH)
-    rows += [row for guess in guesses(record.program) for row in prose(guess, WIDTH)]
+    facts = (*declared(record.program), *guesses(record.program))
+    rows += [row for fact in facts for row in prose(fact, WIDTH)]
     blocks = list(record)
     for place, block in enumerate(blocks):
         shown = list(page.result(outline.result(block.expression, block.rows, block.columns)))

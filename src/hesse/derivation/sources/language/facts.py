@@ -34,8 +34,7 @@ from hesse.derivation.sources.language.tree import (
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 
 _FORMS = (
-    "'Omega == 1', 'sum(y) == 1', 'l > 0', 'A == A.T', 'A == diag(diag(A))' and"
-    " 'Q.T @ Q == eye(n)'"
+    "'Omega == 1', 'sum(y) == 1', 'l > 0', 'A == A.T', 'A == diag(diag(A))' and 'Q.T @ Q == eye(n)'"
 )
 
 
@@ -139,9 +138,10 @@ def _read(fact: str, facts: GivenFacts) -> str:
             facts.sums[name] = int(number), axis
         case Symbol(name), ">", _ if number == 0:
             facts.structures[name] = POSITIVE
-        case (
-            (Symbol(name), "==", Transpose(Symbol(other)))
-            | (Transpose(Symbol(name)), "==", Symbol(other))
+        case (Symbol(name), "==", Transpose(Symbol(other))) | (
+            Transpose(Symbol(name)),
+            "==",
+            Symbol(other),
         ) if name == other:
             # Who says both A > 0 and A == A.T means a positive definite matrix.
             facts.structures.setdefault(name, SYMMETRIC)
@@ -149,9 +149,10 @@ def _read(fact: str, facts: GivenFacts) -> str:
             name == other
         ):
             facts.structures[name] = DIAGONAL
-        case (
-            (Binary("@", Transpose(Symbol(name)), Symbol(other)), "==", FunctionCall("eye"))
-            | (Binary("@", Symbol(name), Transpose(Symbol(other))), "==", FunctionCall("eye"))
+        case (Binary("@", Transpose(Symbol(name)), Symbol(other)), "==", FunctionCall("eye")) | (
+            Binary("@", Symbol(name), Transpose(Symbol(other))),
+            "==",
+            FunctionCall("eye"),
         ) if name == other:
             facts.structures[name] = ORTHOGONAL
         case _:

@@ -23,7 +23,6 @@ from hesse.derivation.sources.language.vocabulary import (
 )
 
 
-
 @dataclass(frozen=True)
 class Known:
     """What a rewrite may ask of a tree.
