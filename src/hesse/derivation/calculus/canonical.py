@@ -20,7 +20,6 @@ from hesse.derivation.calculus.expression import (
     rename_factor,
 )
 
-
 Names = frozenset[str]
 
 

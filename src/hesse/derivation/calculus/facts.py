@@ -1,8 +1,9 @@
 """What is known of the arrays of a program: which add to one, are symmetric or orthogonal."""
 
 from hesse.derivation.calculus.algebra import renamed_to
+from hesse.derivation.calculus.contraction import Facts
 from hesse.derivation.calculus.expression import Entry, Expression
-from hesse.derivation.calculus.normal_form import Facts, same
+from hesse.derivation.calculus.normal_form import same
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.operations.registry import ARRAY_FUNCTIONS
 

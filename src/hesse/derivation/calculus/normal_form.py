@@ -1,14 +1,21 @@
 """The normal form of an expression, in which like terms meet."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from typing import Any
 
 from hesse.derivation.calculus.algebra import add, multiply, replaced, scale, times_size
 from hesse.derivation.calculus.canonical import canonical, ordered
+from hesse.derivation.calculus.contraction import (
+    NOTHING,
+    Facts,
+    deltas_contracted,
+    distributions_summed,
+    orthogonal_summed,
+)
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -37,26 +44,6 @@ from hesse.derivation.calculus.expression import (
 MOST_OPENED = 2000
 # Powers beyond this stay as they are: the numbers in them would have too many digits.
 LARGEST_SPLIT_POWER = 1000
-TWO = constant(2)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of arrays, by their names.
-
-    Attributes:
-        distributions: their entries along the last axis add to one (softmax values, one-hot
-            targets).
-        symmetric: A[i,j] = A[j,i].
-        orthogonal: Σ_k A[k,i] A[k,j] = [i = j], and along rows.
-    """
-
-    distributions: frozenset[str] = frozenset()
-    symmetric: frozenset[str] = frozenset()
-    orthogonal: frozenset[str] = frozenset()
-
-
-NOTHING = Facts()
 
 
 def simplify(
@@ -269,9 +256,9 @@ def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
 def contract(term: Term, facts: Facts = NOTHING) -> Term:
     """Sum away deltas and arrays that add to one, gather equal factors, and count what is summed
     over nothing."""
-    factors = _orthogonal_summed(term.factors, term.bound, facts.orthogonal)
-    factors, bound = _deltas_contracted(factors, term.bound)
-    factors, bound = _distributions_summed(factors, bound, facts)
+    factors = orthogonal_summed(term.factors, term.bound, facts.orthogonal)
+    factors, bound = deltas_contracted(factors, term.bound)
+    factors, bound = distributions_summed(factors, bound, facts.distributions)
     present = {index for factor in factors for index in indices(factor)}
     kept = tuple(index for index in bound if index in present)
     result = Term(term.coefficient, tuple(factors), kept, term.kind)
@@ -279,92 +266,6 @@ def contract(term: Term, facts: Facts = NOTHING) -> Term:
         if index not in present:
             result = times_size(result, index)
     return replace(result, factors=_gather(result.factors))
-
-
-def _orthogonal_summed(
-    factors: Iterable[Factor], bound: Iterable[Index], orthogonal: frozenset[str]
-) -> list[Factor]:
-    """The factors with [i = j] for Σ_k Q[k,i] Q[k,j] and for Σ_k Q[i,k] Q[j,k], where Q is
-    orthogonal. The index k is counted as one that nothing has, so a factor in it stays."""
-    factors = list(factors)
-    if not orthogonal:
-        return factors
-    for index in bound:
-        holders = [factor for factor in factors if index in indices(factor)]
-        match holders:
-            case [Entry(name, first), Entry(other, second)] if name == other in orthogonal:
-                pass
-            case [Power(Entry(name, first), exponent)] if name in orthogonal and exponent == TWO:
-                second = first
-            case _:
-                continue
-        axis = first.index(index)
-        if second[axis] != index or first[1 - axis] == index or second[1 - axis] == index:
-            continue
-        at = factors.index(holders[0])
-        factors = [factor for factor in factors if factor not in holders]
-        # Q is square: the sum over k of [k = i] is one.
-        factors[at:at] = [Delta(first[1 - axis], second[1 - axis]), Delta(index, first[1 - axis])]
-    return factors
-
-
-def _deltas_contracted(
-    factors: Iterable[Factor], bound: Iterable[Index]
-) -> tuple[list[Factor], list[Index]]:
-    """The factors and sums of a term without the deltas that are 1 or are summed over."""
-    factors, bound = list(factors), list(bound)
-    changed = True
-    while changed:
-        changed = False
-        for position, delta in enumerate(factors):
-            if not isinstance(delta, Delta):
-                continue
-            # Each delta that goes changes the factors under the loop, so it starts again after
-            # each.
-            if delta.left == delta.right:
-                del factors[position]
-            elif delta.right in bound or delta.left in bound:
-                gone, stays = (
-                    (delta.right, delta.left) if delta.right in bound else (delta.left, delta.right)
-                )
-                del factors[position]
-                bound.remove(gone)
-                rest = Term(Fraction(1), tuple(factors), tuple(bound))
-                # A free index that takes the place of a bound one must not be caught by another
-                # sum of the term.
-                renamed = freshen(rest, {stays.name}) if stays not in bound else rest
-                bound = list(renamed.bound)
-                factors = [rename_factor(factor, {gone: stays}) for factor in renamed.factors]
-            else:
-                continue
-            changed = True
-            break
-    # Two equal deltas are one: [i = j]² = [i = j].
-    single = [
-        factor
-        for k, factor in enumerate(factors)
-        if not (isinstance(factor, Delta) and factor in factors[:k])
-    ]
-    return single, bound
-
-
-def _distributions_summed(
-    factors: list[Factor], bound: list[Index], facts: Facts
-) -> tuple[list[Factor], list[Index]]:
-    """The same without the whole arrays of entries that add to one."""
-    factors, bound = list(factors), list(bound)
-    for index in list(bound):
-        holders = [factor for factor in factors if index in indices(factor)]
-        if (
-            len(holders) == 1
-            and isinstance(holders[0], Entry)
-            and holders[0].name in facts.distributions
-        ):
-            entry = holders[0]
-            if entry.indices[-1] == index and entry.indices.count(index) == 1:
-                factors.remove(entry)
-                bound.remove(index)
-    return factors, bound
 
 
 def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
@@ -389,7 +290,7 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
 
 
 def _take_in(base: Factor, exponents: dict[Factor, Expression]) -> None:
-    """Raise a power of a product that stays, (x/l)^k, by as often as its factors stand beside it."""
+    """Raise a power of a product, (x/l)^k, by as often as its factors stand beside it."""
     if not (isinstance(base, Group) and exponents[base].number is None):
         return
     if len(base.body.terms) != 1 or base.body.terms[0].bound:

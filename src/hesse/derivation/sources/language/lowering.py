@@ -1,6 +1,6 @@
 """From a tree over whole arrays to a program of named quantities, entry by entry."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
