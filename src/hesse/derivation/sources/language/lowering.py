@@ -27,6 +27,7 @@ from hesse.derivation.calculus.normal_form import collect, simplify
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.sources.language.facts import GivenFacts
 from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
+from hesse.derivation.sources.language.parts import Naming
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
@@ -99,7 +100,10 @@ class _Lowering:
         }
         sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
         taken = {*shapes.leaves, *sizes, *called}
-        self.names = QuantityNames(tree, self.is_constant, taken)
+        naming = Naming(
+            lambda part: not {*symbols(part)}.isdisjoint(wrt), lambda part: len(shapes.of(part))
+        )
+        self.names = QuantityNames(tree, self.is_constant, taken, naming)
         # No index is called like something that is written beside it.
         letters = (
             taken

@@ -9,6 +9,7 @@ from typing import TypeGuard
 from hesse.derivation.calculus.expression import LETTERS, Index, Size
 from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.picking import Picker, numbered
+from hesse.derivation.sources.language.parts import Naming
 from hesse.derivation.sources.language.tree import (
     Binary,
     FunctionCall,
@@ -71,9 +72,16 @@ class QuantityNames:
         tree: the cost.
         constant: whether a subtree is a number, whatever the arrays are.
         taken: names that the user has given to something.
+        naming: what else has a name, where there are no layers.
     """
 
-    def __init__(self, tree: Tree, constant: Callable[[Tree], bool], taken: Iterable[str]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        constant: Callable[[Tree], bool],
+        taken: Iterable[str],
+        naming: Naming,
+    ) -> None:
         self._constant = constant
         self._names = Picker({*taken, "u"})  # u1, u2, ... from the first on
         # A tree is asked for its depth by every tree above it.
@@ -84,7 +92,11 @@ class QuantityNames:
         self._factors: dict[Tree, int] = {}  # of a product, those that vary
         self._towers: dict[Tree, int] = {}
         parts = tuple(dict.fromkeys(walk(tree)))
-        self._layers([part for part in parts if self._is_layer(part)], parts)
+        layers = [part for part in parts if self._is_layer(part)]
+        self._layers(layers, parts)
+        if not layers:
+            for part in naming.parts(tree):
+                self._plan.setdefault(part.tree, (part.name, part.role))
         # How often each subtree stands somewhere, equal ones together.
         within = Counter(child for part in parts for child in children(part))
         for part in parts:

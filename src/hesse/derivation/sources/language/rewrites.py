@@ -181,10 +181,13 @@ def _residual(tree: Tree, known: Known) -> Tree | None:
 
 
 def _norm(tree: Tree, known: Known) -> Tree | None:
-    """norm2(u)² = sum(u²)"""
+    """norm2(u)² = sum(u²), norm2(u)⁴ = sum(u²)²"""
     match tree:
-        case Binary("**", FunctionCall("norm2", u, axis), Number(two)) if two == 2:
-            return FunctionCall("sum", Binary("**", u, _TWO), axis)
+        case Binary("**", FunctionCall("norm2", u, axis), Number(power)) if (
+            power and power % 2 == 0
+        ):
+            squares = FunctionCall("sum", Binary("**", u, _TWO), axis)
+            return squares if power == 2 else Binary("**", squares, Number(power / 2))
     return None
 
 
