@@ -97,7 +97,8 @@ class Quantity:
         definition: an expression in those indices, a function of a whole array, or a map without a
             formula.
         role: "preactivation" (z), "activation" (a), "delta" (δ), "curvature" (S), "transport" (D),
-            "cost", or "value".
+            "cost", or "value"; "root" and "quotient", which are differentiated in their own
+            value, and "slope", the derivative of a quotient (g).
         note: half a sentence on what it is.
     """
 

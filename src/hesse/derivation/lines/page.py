@@ -22,7 +22,7 @@ from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.records import Line
 from hesse.errors import HesseValueError
 
-BACKWARD = ("delta", "curvature", "transport")
+BACKWARD = ("delta", "curvature", "transport", "slope")
 # Symbols and signs of one side of a line: some pages of print. A product of n sums has derivatives
 # of n² terms with n factors each.
 HEAVIEST = 2**12

@@ -2,6 +2,7 @@
 derivative."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, count, product, repeat
 from string import ascii_uppercase
 from typing import Protocol, runtime_checkable
@@ -18,11 +19,15 @@ from hesse.derivation.calculus.expression import (
     Partial,
     Term,
     grouped,
+    indices,
     of,
 )
+from hesse.derivation.calculus.facts import facts
+from hesse.derivation.calculus.normal_form import same
 from hesse.derivation.calculus.partials import partials_in, put_in
-from hesse.derivation.calculus.program import mentioned, names_in
+from hesse.derivation.calculus.program import Definition, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative, Rule
+from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.page import HEAVIEST, Page, listed
 from hesse.derivation.lines.records import Block, Slope
 from hesse.derivation.lines.substitution import substituted
@@ -86,15 +91,45 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
             f"{name} does not occur in {cost.name}",
         )
         return Slope(entry, ZERO, tuple(page.lines))
-    why = f"{name} acts on {cost.name} {page.through(name)}"
-    page.write(
-        "chain rule" if needed & set(page.adjoints.quantity_of) else "derivative",
-        of(Partial(cost, (entry,))),
-        expression,
-        why,
-    )
+    whole = of(Partial(cost, (entry,)))
+    if needed & set(page.adjoints.quantity_of):
+        why = f"{name} acts on {cost.name} {page.through(name)}"
+        page.write("chain rule", whole, expression, why)
+    else:
+        _without_signals(page, name, whole, expression)
     final = _substitute(page, expression, entry.indices)
     return Slope(entry, final, tuple(page.lines))
+
+
+def _without_signals(page: Page, name: str, whole: Expression, expression: Expression) -> None:
+    """∂J/∂parameter where no δ stands between: by the rules, one after the other."""
+    forward, cost = InFull(page), page.program.cost
+    for (_, by), slope in page.adjoints.quotients.items():
+        if by == name:
+            forward.introduce(slope)
+    same_as = _only_entry(cost.definition)
+    if same_as is not None:
+        if not any(same_as.name == quotient for quotient, _ in page.adjoints.quotients):
+            forward.expand(Partial(same_as, (page.adjoints.entries[name],)))
+        page.write("linear", whole, expression, f"{cost.name} is {same_as.name}")
+        return
+    derived = forward.expand(Partial(cost.entry, (page.adjoints.entries[name],)))
+    if derived == expression:
+        return
+    if same(derived, expression, facts(page.program)):
+        # The factors in the order in which they are differentiated again.
+        free = indices(whole)
+        page.lines[-1] = replace(page.lines[-1], after=page.letters.nice(expression, free))
+    else:
+        page.write("collect", whole, expression, "what the last lines came to")
+
+
+def _only_entry(definition: Definition) -> Entry | None:
+    """The quantity that another one is, whole."""
+    match definition:
+        case Expression((Term(1, (Entry() as entry,), ()),)):
+            return entry
+    return None
 
 
 def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
@@ -179,10 +214,12 @@ def _rule(derived: Derivative, left: bool) -> Rule:
 def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     """∂/∂A of the first derivative, one term for each factor that A moves, by its kind."""
     parts = []
+    # Without a δ all signals are put in, and no term has a kind.
+    signals = bool(page.adjoints.quantity_of)
     for share, above, beside in page.adjoints.moved_shares(B, A, total_derivative(page.program)):
         # Where the cost itself is linear in the place of the parameter there is no δ, and only one
         # kind.
-        named = share.outer.number is None
+        named = signals and share.outer.number is None
         kinds: tuple[Kind | None, ...] = ("curvature from above", "product-rule term")
         parts += map(marked, (above, beside), kinds if named else (None, None))
     return page.letters.nice(

@@ -10,7 +10,7 @@ from hesse.derivation.show.document import Map, Run
 from hesse.derivation.show.readings import Reading
 from hesse.derivation.sources.language.vocabulary import CONSTANTS
 
-SIGNALS = ("delta", "curvature", "transport")
+SIGNALS = ("delta", "curvature", "transport", "slope")
 
 
 def all_lines(record: Record) -> Iterator[Line]:

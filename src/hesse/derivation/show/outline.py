@@ -157,10 +157,10 @@ class Outline:
         )
 
     def _named(self, after: Expression) -> Iterator[Quantity]:
-        """The S and D that a result stands on; stages define theirs, for any two layers."""
+        """The S, D and g that a result stands on; stages define theirs, for any two layers."""
         for name in () if self.record.stages else mentioned(after):
             quantity = self.program.by_name.get(name)
-            if quantity is not None and quantity.role in ("curvature", "transport"):
+            if quantity is not None and quantity.role in ("curvature", "transport", "slope"):
                 yield quantity
 
     # ------------------------------------------------------------ lines

@@ -144,7 +144,23 @@ def _outside(terms: list[Matrix]) -> Matrix:
     inner.sort(key=lambda term: isinstance(split(term)[2], Transpose))
     first = next((k for k, term in enumerate(inner) if split(term)[0] > 0), 0)
     inner.insert(0, inner.pop(first))
-    return scaled(common, shared, Sum(tuple(inner)))
+    return scaled(common, shared, Sum(tuple(_pairs_together(inner))))
+
+
+def _pairs_together(terms: list[Matrix]) -> list[Matrix]:
+    """The terms with each beside its transpose: A + Aᵀ − λ I − x gᵀ − g xᵀ."""
+    terms = list(terms)
+    for term in list(terms):
+        here, turned = terms.index(term), transpose(term)
+        if turned == term or turned not in terms[here + 2 :]:
+            continue
+        there = terms.index(turned)
+        # What is no product leads a sum; outer products end it.
+        if here and isinstance(split(term)[2], Product):
+            terms.insert(there, terms.pop(here))
+        else:
+            terms.insert(here + 1, terms.pop(there))
+    return terms
 
 
 def _shared(lists: list[tuple[Matrix, ...]]) -> tuple[tuple[Matrix, ...], list[tuple[Matrix, ...]]]:
