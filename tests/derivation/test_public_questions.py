@@ -55,7 +55,7 @@ REGRESSION = [
     Q(
         "1/2*norm2(X-U@V.T)**2",
         "U V",
-        {"U": "I ⊗ VᵀV", "U V": "(U ⊗ Vᵀ) K − (X − U Vᵀ) ⊗ I", "V": "I ⊗ UᵀU"},
+        {"U": "I ⊗ VᵀV", "U V": "(U ⊗ Vᵀ) K − R ⊗ I", "V": "I ⊗ UᵀU"},
     ),
     Q("sum(relu(1-y*(X@w))**2)", "w", {"w": "2 Xᵀ diag(step(z)^∘2 ∘ y^∘2) X"}),
 ]
@@ -108,10 +108,10 @@ FORMS = [
     Q("mu.T@w - gamma/2*w.T@S@w", "w", {"w": "−½ gamma (S + Sᵀ)"}, "gamma"),
     Q("w.T@(lam*w)", "w", {"w": "2 lam I"}, "lam"),
     Q("(x.T@A@x)**2", "x", {"x": "2 ((xᵀ A x) (A + Aᵀ) + (A + Aᵀ) x xᵀ (A + Aᵀ))"}),
-    Q("norm2(x)", "x", {"x": "(1/√(xᵀx)) I − (1/(xᵀx)^(3/2)) x xᵀ"}),
-    Q("norm2(x)**3", "x", {"x": "3 ((1/√(xᵀx)) x xᵀ + √(xᵀx) I)"}),
+    Q("norm2(x)", "x", {"x": "(1/n) I − (1/n³) x xᵀ"}),
+    Q("norm2(x)**3", "x", {"x": "3 ((1/n) x xᵀ + n I)"}),
     Q("norm2(x)**4", "x", {"x": "8 x xᵀ + 4 (xᵀx) I"}),
-    Q("sqrt(1+x.T@x)", "x", {"x": "(1/√(1 + xᵀx)) I − (1/(1 + xᵀx)^(3/2)) x xᵀ"}),
+    Q("sqrt(1+x.T@x)", "x", {"x": "(1/s) I − (1/s³) x xᵀ"}),
     Q("exp(w.T@x)", "w", {"w": "exp(z) x xᵀ"}),
     Q(
         "exp(-norm2(x-c)**2/(2*s2))",

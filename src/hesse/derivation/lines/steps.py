@@ -20,11 +20,12 @@ from hesse.derivation.calculus.expression import (
     Term,
     grouped,
     indices,
+    kept,
     of,
 )
 from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.normal_form import same
-from hesse.derivation.calculus.partials import partials_in, put_in
+from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.program import Definition, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative, Rule
 from hesse.derivation.lines.in_full import InFull
@@ -184,6 +185,7 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
             page.write("put in", result, expression, f"{name} written out")
             result = expression
     result = _substitute(page, result, A.indices, B.indices)
+    result = _signals_written_out(page, result, A.indices, B.indices)
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
 
 
@@ -245,6 +247,37 @@ def _substitute(
         "put in", expression, result, "and what is zero goes" if gone else "in terms of the values"
     )
     return result
+
+
+def _signals_written_out(
+    page: Page, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
+) -> Expression:
+    """A result in its values where its δ are no more than those, as δ = p or δ = p − 1 is."""
+    known = page.program.by_name
+    for name in mentioned(result):
+        quantity = known.get(name)
+        if quantity is None or quantity.role != "delta":
+            continue
+        assert isinstance(quantity.definition, Expression)
+        written = substituted(quantity.definition, page.program)
+        value = quantity.definition if written is None else written.expression
+        if not _is_value(value, page):
+            continue
+        put = written_out(result, quantity.entry, kept(value))
+        after = page.simplified(put, rows, columns)
+        page.write("put in", result, after, f"{name} written out")
+        result = after
+    return result
+
+
+def _is_value(expression: Expression, page: Page) -> bool:
+    """Whether an expression is a named value, or that and a number."""
+    factors = [factor for term in expression.terms for factor in term.factors]
+    return (
+        len(factors) == 1
+        and isinstance(factors[0], Entry)
+        and (factors[0].name in page.program.by_name)
+    )
 
 
 def _where(page: Page, known: Expression, rows: str, columns: str) -> str:
