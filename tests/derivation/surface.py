@@ -94,7 +94,7 @@ def evaluate(
     fixed = {
         left.strip(): torch.tensor(float(right))
         for left, _, right in (fact.partition("==") for fact in given)
-        if "(" not in left
+        if left.strip().isidentifier() and right.strip().isdecimal()
     }
     unknown = {name: _lifted(function) for name, function in functions(program).items()}
     names = {**WORDS, **unknown, **sizes(program, values), **fixed, **values}

@@ -65,7 +65,7 @@ LIKELIHOODS = [
     Q("log(1+exp(w.T@x))", "w", {"w": "p (1 − p) x xᵀ"}),
     Q("1/(1+exp(-w.T@x))", "w", {"w": "J (1 − J) (1 − 2 J) x xᵀ"}),
     Q("sum(exp(X@w) - y*(X@w))", "w", {"w": "Xᵀ diag(exp(z)) X"}),
-    Q("-(y*log(p)+(1-y)*log(1-p))", "p", {"p": "(1 − y)/u1² + y/p²"}),
+    Q("-(y*log(p)+(1-y)*log(1-p))", "p", {"p": "y/p² + (1 − y)/(1 − p)²"}),
     Q("-sum(y*log(p))", "p", {"p": "diag(y ∘ p^∘(−2))"}),
     Q(
         "n/2*log(s2)+sum((x-mu)**2)/(2*s2)",

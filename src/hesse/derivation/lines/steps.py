@@ -12,11 +12,13 @@ from hesse.derivation.calculus.algebra import add, marked, renamed_to
 from hesse.derivation.calculus.differentiation import derivative, total_derivative
 from hesse.derivation.calculus.expression import (
     ZERO,
+    Apply,
     Entry,
     Expression,
     Index,
     Kind,
     Partial,
+    Power,
     Term,
     grouped,
     indices,
@@ -271,13 +273,12 @@ def _signals_written_out(
 
 
 def _is_value(expression: Expression, page: Page) -> bool:
-    """Whether an expression is a named value, or that and a number."""
-    factors = [factor for term in expression.terms for factor in term.factors]
-    return (
-        len(factors) == 1
-        and isinstance(factors[0], Entry)
-        and (factors[0].name in page.program.by_name)
-    )
+    """Whether an expression is a named value, its reciprocal or exponential, or that and a
+    number."""
+    match [factor for term in expression.terms for factor in term.factors]:
+        case [Entry(name) | Power(Entry(name), _) | Apply("exp", 0, Entry(name))]:
+            return name in page.program.by_name
+    return False
 
 
 def _where(page: Page, known: Expression, rows: str, columns: str) -> str:

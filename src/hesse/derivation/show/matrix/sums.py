@@ -9,6 +9,7 @@ from itertools import combinations, count
 from hesse.derivation.show.matrix.compose import (
     block_diag,
     diag,
+    entry_power,
     hadamard,
     is_scalar,
     is_vector,
@@ -23,6 +24,7 @@ from hesse.derivation.show.matrix.nodes import (
     ONE,
     BlockDiag,
     Diag,
+    EntryPower,
     Hadamard,
     Identity,
     Kron,
@@ -131,7 +133,13 @@ def _outside(terms: list[Matrix]) -> Matrix:
     if len(terms) == 1:
         return terms[0]
     parts = [_parts(term) for term in terms]
-    shared, rests = _shared([scalars for _, scalars, _ in parts])
+    lists = [scalars for _, scalars, _ in parts]
+    # Of a number p² − 2 p is p (p − 2); in front of matrices a power stays whole.
+    if all(body == ONE for _, _, body in parts):
+        shared, rests = _shared(list(map(_unfolded, lists)))
+        shared, rests = _folded(shared), list(map(_folded, rests))
+    else:
+        shared, rests = _shared(lists)
     numbers = [number for number, _, _ in parts]
     common = abs(numbers[0]) if len({abs(number) for number in numbers}) == 1 else Fraction(1)
     if all(number < 0 for number in numbers):
@@ -140,6 +148,9 @@ def _outside(terms: list[Matrix]) -> Matrix:
         scaled(number / common, rest, body)
         for (number, _, body), rest in zip(parts, rests, strict=True)
     ]
+    # k ((x − 1) + k x) is k ((1 + k) x − 1).
+    if any(isinstance(term, Sum) for term in inner):
+        return scaled(common, shared, add(*inner))
     # A before Aᵀ, and before all else a term that is not taken away.
     inner.sort(key=lambda term: isinstance(split(term)[2], Transpose))
     first = next((k for k, term in enumerate(inner) if split(term)[0] > 0), 0)
@@ -178,6 +189,23 @@ def _shared(lists: list[tuple[Matrix, ...]]) -> tuple[tuple[Matrix, ...], list[t
                 rest.append(item)
         rests.append(tuple(rest))
     return tuple(common.elements()), rests
+
+
+def _unfolded(scalars: Factors) -> Factors:
+    """p² as p p."""
+    flat: list[Matrix] = []
+    for scalar in scalars:
+        match scalar:
+            case EntryPower(body, Fraction() as power) if power.denominator == 1 and 1 < power < 9:
+                flat += [body] * int(power)
+            case _:
+                flat.append(scalar)
+    return tuple(flat)
+
+
+def _folded(scalars: Factors) -> Factors:
+    """p p as p²."""
+    return tuple(entry_power(base, Fraction(times)) for base, times in Counter(scalars).items())
 
 
 def _merged(a: Matrix, b: Matrix) -> Matrix | None:

@@ -14,6 +14,7 @@ from hesse.derivation.sources.language.tree import (
     Binary,
     FunctionCall,
     Negative,
+    Number,
     Symbol,
     Transpose,
     Tree,
@@ -55,10 +56,15 @@ def is_elementwise(tree: Tree) -> TypeGuard[FunctionCall]:
     )
 
 
-def _is_log_of_abs(tree: FunctionCall) -> bool:
-    """Whether a tree is log|u|, which is differentiated as one function of u."""
-    inside = tree.argument
-    return tree.function == "log" and isinstance(inside, FunctionCall) and inside.function == "abs"
+def _is_plain_log(tree: FunctionCall) -> bool:
+    """Whether a tree is log|u|, which is differentiated as one function of u, or log(1 − p), whose
+    slope is as short as its name."""
+    match tree:
+        case FunctionCall("log", FunctionCall("abs")):
+            return True
+        case FunctionCall("log", Binary("+" | "-", left, right)):
+            return isinstance(left, Number) and is_leaf(right)
+    return False
 
 
 class QuantityNames:
@@ -105,7 +111,7 @@ class QuantityNames:
                 if not isinstance(part.argument, Symbol) or constant(part.argument):
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif is_elementwise(part):
-                if not (is_leaf(part.argument) or constant(part.argument) or _is_log_of_abs(part)):
+                if not (is_leaf(part.argument) or constant(part.argument) or _is_plain_log(part)):
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif within[part] > 1 and self._is_work(part):
                 self._plan.setdefault(part, ("u", "value"))
