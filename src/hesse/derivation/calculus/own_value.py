@@ -15,12 +15,11 @@ from hesse.derivation.calculus.expression import (
     Power,
     Term,
     constant,
-    of,
 )
 from hesse.derivation.calculus.rules import POWER, Derivative, Rule, by_rule
 
-QUOTIENT = Rule("quotient rule", "(u/v)' = (u' − (u/v) v') / v")
-ROOT = Rule(POWER.name, "(√u)' = u' / (2 √u)")
+QUOTIENT = Rule("quotient rule", "what is below takes the quotient itself with it")
+ROOT = Rule(POWER.name, "a root moves by what is under it, over twice itself")
 
 HALF = constant(Fraction(1, 2))
 
@@ -73,8 +72,3 @@ def quotient_rule(
         share = product((value, Power(factor, constant(-1))))
         parts.append(scale(multiply(share, moved[factor]), -1))
     return by_rule(QUOTIENT, add(*parts))
-
-
-def over(numerator: Expression, below: Entry) -> Expression:
-    """u/v, with the numerator in its parentheses."""
-    return multiply(numerator, of(Power(below, constant(-1))))

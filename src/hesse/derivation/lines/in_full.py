@@ -122,7 +122,7 @@ class InFull:
 
     def introduce(self, slope: SlopeOfQuotient) -> None:
         """The lines that g stands for."""
-        self._of_definition(slope.quotient, slope.by)
+        self.carried_out(slope.quotient, slope.by)
         before, note = (
             of(Partial(slope.quotient, (slope.by,))),
             f"the first derivative of {slope.quotient.name}",
@@ -159,9 +159,10 @@ class InFull:
         for slope in quotients.values():
             if slope.entry.name == entry.name:
                 return self._slope_of_quotient(slope, entry, by)
-        return self._of_definition(entry, by)
+        return self.carried_out(entry, by)
 
-    def _of_definition(self, entry: Entry, by: Entry) -> Expression:
+    def carried_out(self, entry: Entry, by: Entry) -> Expression:
+        """The derivative of a quantity from its definition, with its lines and no name."""
         before = of(Partial(entry, (by,)))
         # The parameter's own indices stay where there is a choice; else those of what is
         # differentiated.
@@ -335,7 +336,8 @@ class InFull:
                 assert isinstance(definition, Expression)
                 factors = (factor for term in definition.terms for factor in term.factors)
                 moving = [factor for factor in factors if program.depends(factor, by.name)]
-                inner = sorted({name for factor in moving for name in names_in(factor)})
+                names = {name for factor in moving for name in names_in(factor)}
+                inner = sorted(name for name in names if program.depends(Entry(name), by.name))
                 way = "directly" if inner == [by.name] else f"through {listed(inner)}"
                 return f"{entry.name} depends on {by.name} {way}"
             case rules.SUM:

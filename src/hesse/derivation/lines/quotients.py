@@ -19,7 +19,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.facts import facts
-from hesse.derivation.calculus.normal_form import simplify
+from hesse.derivation.calculus.normal_form import collect, simplify
 from hesse.derivation.calculus.own_value import above_and_below
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import Program, Quantity
@@ -47,7 +47,7 @@ class SlopeOfQuotient:
     @property
     def definition(self) -> Expression:
         """The numerator over β."""
-        return multiply(of(grouped(self.numerator)), of(Power(self.below, constant(-1))))
+        return collect(multiply(of(grouped(self.numerator)), of(Power(self.below, constant(-1)))))
 
 
 def with_slopes(

@@ -111,12 +111,12 @@ def _without_signals(page: Page, name: str, whole: Expression, expression: Expre
         if by == name:
             forward.introduce(slope)
     same_as = _only_entry(cost.definition)
-    if same_as is not None:
+    if same_as is not None and same_as.name in page.program.by_name:
         if not any(same_as.name == quotient for quotient, _ in page.adjoints.quotients):
-            forward.expand(Partial(same_as, (page.adjoints.entries[name],)))
+            forward.carried_out(same_as, page.adjoints.entries[name])
         page.write("linear", whole, expression, f"{cost.name} is {same_as.name}")
         return
-    derived = forward.expand(Partial(cost.entry, (page.adjoints.entries[name],)))
+    derived = forward.carried_out(cost.entry, page.adjoints.entries[name])
     if derived == expression:
         return
     if same(derived, expression, facts(page.program)):
@@ -128,7 +128,7 @@ def _without_signals(page: Page, name: str, whole: Expression, expression: Expre
 
 
 def _only_entry(definition: Definition) -> Entry | None:
-    """The quantity that another one is, whole."""
+    """The entry that a definition is, whole."""
     match definition:
         case Expression((Term(1, (Entry() as entry,), ()),)):
             return entry
