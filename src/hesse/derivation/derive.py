@@ -15,6 +15,7 @@ from hesse.derivation.lines.adjoints import Adjoints, adjoints
 from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.page import Page
+from hesse.derivation.lines.quotients import in_no_value
 from hesse.derivation.lines.records import Block
 from hesse.derivation.lines.stage_lines import stages
 from hesse.derivation.lines.steps import Expander, block, slope
@@ -245,7 +246,7 @@ def _written(
         if certify:
             _require_few_places(first)
         # The stages need a δ wherever a parameter enters.
-        first = adjoints(program, parameters, every_slot=True)
+        first = adjoints(in_no_value(program), parameters, every_slot=True)
     # A model has the size that it has; a text that makes a line of pages is seldom meant.
     page = Page(first.program, first, bounded=bounded)
     expander = Stages(page) if deep else InFull(page)

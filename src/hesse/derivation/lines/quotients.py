@@ -91,7 +91,32 @@ def _sides(program: Program, quantity: Quantity) -> tuple[Entry, Entry] | None:
     if sides is None or len(sides[0]) + len(sides[1]) != 2:
         return None
     below = program.by_name.get(sides[1][0].name)
-    return None if below is None or below.role == "root" else (sides[0][0], sides[1][0])
+    if below is None or below.role == "root" or not _is_closed(program, quantity):
+        return None
+    return sides[0][0], sides[1][0]
+
+
+def _is_closed(program: Program, quantity: Quantity) -> bool:
+    """Whether what a quotient is made of is used nowhere else: then a parameter acts through the
+    quotient as a whole."""
+    made_of = program.ancestors(quantity.name)
+    inside = {*made_of, quantity.name}
+    return all(
+        other.name in inside or made_of.isdisjoint({*other.mentions} & {*program.by_name})
+        for other in program.quantities
+    )
+
+
+def in_no_value(program: Program) -> Program:
+    """The program with every quotient and root differentiated by its parts alone: stage by stage a
+    quantity is moved as if it were free, and its own derivative must not move with it."""
+    return replace(
+        program,
+        quantities=tuple(
+            replace(quantity, role="value") if quantity.role in ("quotient", "root") else quantity
+            for quantity in program.quantities
+        ),
+    )
 
 
 def _carried_out(program: Program, entry: Entry, by: Entry) -> Expression:
