@@ -124,7 +124,7 @@ def _ends(term: Matrix) -> frozenset[object]:
         case Kron(parts):
             own = (*own, (Kron, 0, parts[0]), (Kron, -1, parts[-1]))
         case Hadamard(parts):
-            own = (*own, *((Hadamard, part) for part in parts))
+            own = (*own, *((Hadamard, part) for part in _unfolded(parts)))
     return frozenset((*scalars, *own))
 
 
@@ -211,7 +211,12 @@ def _folded(scalars: Factors) -> Factors:
 def _merged(a: Matrix, b: Matrix) -> Matrix | None:
     """``a + b`` as one product, where they share a factor."""
     (m, s, left), (n, t, right) = _parts(a), _parts(b)
-    shared, (s, t) = _shared([s, t])
+    if left == right:
+        # p² (1 − p)² + p (1 − p) q is p (1 − p) (p (1 − p) + q).
+        shared, (s, t) = _shared([_unfolded(s), _unfolded(t)])
+        shared, s, t = _folded(shared), _folded(s), _folded(t)
+    else:
+        shared, (s, t) = _shared([s, t])
     # A number that both have comes to the front, and a sign that both have.
     outer = abs(m) if abs(m) == abs(n) else Fraction(1)
     if m < 0 and n < 0:
@@ -233,7 +238,7 @@ def _merged(a: Matrix, b: Matrix) -> Matrix | None:
         case (Kron(xs), Kron(ys)):
             body = _around(xs, ys, kron, (m, s), (n, t))
         case (Hadamard(xs), Hadamard(ys)):
-            common, (x, y) = _shared([xs, ys])
+            common, (x, y) = _shared([_unfolded(xs), _unfolded(ys)])
             if common and x and y:
                 body = hadamard(
                     *common, add(scaled(m, s, hadamard(*x)), scaled(n, t, hadamard(*y)))
