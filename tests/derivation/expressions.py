@@ -188,19 +188,32 @@ ARITHMETIC = (
 # section 7.3.
 DENSITIES = (
     Case("exponential", "-log(l*exp(-l*x))", "l", "l[] x[]", forms={"l": "1/l²"}),
-    Case("Poisson", "-log(lam**x*exp(-lam))", "lam", "lam[] x[]", forms={"lam": "x/lam²"}),
+    Case(
+        "Poisson",
+        "-log(lam**x*exp(-lam))",
+        "lam",
+        "lam[] x[]",
+        positive=True,
+        forms={"lam": "x/lam²"},
+    ),
     Case(
         "Weibull",
         "-log(k/l*(x/l)**(k-1)*exp(-(x/l)**k))",
         "k l",
         "k[] l[] x[]",
-        forms={"k": "1/k² + (x/l)^k log(x/l)²", "k l": "(1 − (x/l)^k (1 + k log(x/l)))/l"},
+        positive=True,
+        forms={
+            "k": "1/k² + (x/l)^k log(x/l)²",
+            "k l": "(1 − (x/l)^k (1 + k log(x/l)))/l",
+            "l": "k ((x/l)^k (1 + k) − 1)/l²",
+        },
     ),
     Case(
         "Gamma",
         "-log(b**a*x**(a-1)*exp(-b*x))",
         "a b",
         "a[] b[] x[]",
+        positive=True,
         forms={"a": "0", "a b": "−1/b", "b": "a/b²"},
     ),
     Case(
@@ -208,16 +221,10 @@ DENSITIES = (
         "-log(exp(-(x-mu)**2/(2*s**2))/(s*sqrt(2*pi)))",
         "mu s",
         "mu[] s[] x[]",
+        positive=True,
         forms={"mu": "1/s²", "mu s": "2 (x − mu)/s³", "s": "3 (x − mu)²/s⁴ − 1/s²"},
     ),
-    Case("Pareto", "-log(a*m**a/x**(a+1))", "a", "a[] m[] x[]", forms={"a": "1/a²"}),
-    Case(
-        "Bernoulli",
-        "-log(p**y*(1-p)**(1-y))",
-        "p",
-        "p[] y[]",
-        forms={"p": "y/p² + (1 − y)/(1 − p)²"},
-    ),
+    Case("Pareto", "-log(a*m**a/x**(a+1))", "a", "a[] m[] x[]", positive=True, forms={"a": "1/a²"}),
     Case(
         "logistic distribution",
         "-log(exp(-z)/(1+exp(-z))**2)",
@@ -225,10 +232,24 @@ DENSITIES = (
         "z[]",
         forms={"z": "2 σ(z) (1 − σ(z))"},
     ),
-    Case("log of a product", "log(x*y)", "x y", "x[] y[]", forms={"x": "−1/x²", "x y": "0"}),
+    Case(
+        "log of a product",
+        "log(x*y)",
+        "x y",
+        "x[] y[]",
+        positive=True,
+        forms={"x": "−1/x²", "x y": "0"},
+    ),
     Case("log of a square", "log(x**2)", "x", "x[]", forms={"x": "−2/x²"}),
     Case("log of a norm", "log(norm2(x))", "x", forms={"x": "(1/n²) I − (2/n⁴) x xᵀ"}),
-    Case("declared positive", "log(x/y)*z", "x", "x[] y[] z[]", ("x > 0",), forms={"x": "−z/x²"}),
+    Case(
+        "declared positive",
+        "log(x/y)*z",
+        "x",
+        "x[] y[] z[]",
+        ("x > 0", "y > 0"),
+        forms={"x": "−z/x²"},
+    ),
 )
 
 # What is declared of matrices is used (Petersen and Pedersen 2012, the Matrix Cookbook, 2.4).
@@ -362,13 +383,19 @@ NAMED = (
         "norm2(x)**p",
         "x",
         "p[]",
-        forms={"x": "p ((p − 2) n^(p − 4) x xᵀ + n^(p − 2) I)"},
+        forms={"x": "p (n^(p − 4) (p − 2) x xᵀ + n^(p − 2) I)"},
     ),
     Case(
         "swish",
         "sum(silu(W@x))",
         "W",
         forms={"W": "diag(p ∘ (1 − p) ∘ (2 + z ∘ (1 − 2 p))) ⊗ x xᵀ"},
+    ),
+    Case(
+        "square of a sigmoid",
+        "sum(sigmoid(X@w)**2)",
+        "w",
+        forms={"w": "2 Xᵀ diag(p^∘2 ∘ (1 − p) ∘ (2 − 3 p)) X"},
     ),
     Case("powers of two", "sum(2**x)", "x", forms={"x": "log(2)² diag(2^∘x)"}),
 )

@@ -37,7 +37,7 @@ class Question:
 Q = Question
 REGRESSION = [
     Q("(y-X@w).T@(y-X@w) + lam*w.T@w", "w", {"w": "2 (XᵀX + lam I)"}, "lam"),
-    Q("lam*sum(w**2) + sum((y-X@w)**2)", "w", {"w": "2 (lam I + XᵀX)"}),
+    Q("lam*sum(w**2) + sum((y-X@w)**2)", "w", {"w": "2 (XᵀX + lam I)"}),
     Q("1/2*norm2(A@x-b)**2 + lam*norm2(x)**2", "x", {"x": "AᵀA + 2 lam I"}),
     Q("(y-X@w).T@W@(y-X@w)", "w", {"w": "Xᵀ (W + Wᵀ) X"}),
     Q("sum(v*(y-X@w)**2)", "w", {"w": "2 Xᵀ diag(v) X"}),
@@ -66,6 +66,7 @@ LIKELIHOODS = [
     Q("1/(1+exp(-w.T@x))", "w", {"w": "J (1 − J) (1 − 2 J) x xᵀ"}),
     Q("sum(exp(X@w) - y*(X@w))", "w", {"w": "Xᵀ diag(exp(z)) X"}),
     Q("-(y*log(p)+(1-y)*log(1-p))", "p", {"p": "y/p² + (1 − y)/(1 − p)²"}),
+    Q("-log(p**y*(1-p)**(1-y))", "p", {"p": "y/p² + (1 − y)/(1 − p)²"}),
     Q("-sum(y*log(p))", "p", {"p": "diag(y ∘ p^∘(−2))"}),
     Q(
         "n/2*log(s2)+sum((x-mu)**2)/(2*s2)",
@@ -149,7 +150,7 @@ NEURONS = [
         {
             "w": "(1 − ŷ²)² x xᵀ + 2 (y − ŷ) ŷ (1 − ŷ²) x xᵀ",
             "w b": "(1 − ŷ²)² x + 2 (y − ŷ) ŷ (1 − ŷ²) x",
-            "b": "(1 − ŷ²)² + 2 (y − ŷ) ŷ (1 − ŷ²)",
+            "b": "(1 − ŷ²) (1 − ŷ² + 2 (y − ŷ) ŷ)",
         },
     ),
     Q("1/2*norm2(y-f(X@w))**2", "w", {"w": "Xᵀ diag(f'(z)^∘2 − (y − ŷ) ∘ f''(z)) X"}),
