@@ -218,7 +218,7 @@ DENSITIES = (
     ),
     Case(
         "normal",
-        "-log(exp(-(x-mu)**2/(2*s**2))/(s*sqrt(2*pi)))",
+        "-log(exp(-(x-mu)**2/(2*s**2))/s)",
         "mu s",
         "mu[] s[] x[]",
         positive=True,

@@ -43,8 +43,11 @@ def apart(argument: Tree, positive: Collection[str]) -> Tree | None:
         >>> unparse(apart(parse("x/y"), ())), unparse(apart(parse("x/y"), ["x", "y"]))
         ('log(abs(x)) - log(abs(y))', 'log(x) - log(y)')
     """
-    signed = not (isinstance(argument, FunctionCall) and argument.function == "abs")
-    whole = argument if signed else argument.argument  # pyright: ignore[reportAttributeAccessIssue]
+    match argument:
+        case FunctionCall("abs", whole):
+            signed = False
+        case whole:
+            signed = True
     parts = list(_factors(whole))
     if parts == [(whole, None, False)]:
         return None
@@ -94,7 +97,8 @@ def _whole(exponent: Tree | None) -> int | None:
 
 
 def _is_even(exponent: Tree | None) -> bool:
-    return _whole(exponent) is not None and _whole(exponent) % 2 == 0  # pyright: ignore[reportOptionalOperand]
+    power = _whole(exponent)
+    return power is not None and power % 2 == 0
 
 
 def _needs_positive_base(exponent: Tree | None) -> bool:
