@@ -17,7 +17,7 @@ WIDTHS = (3, 2, 4, 5, 2, 3)
 
 def arrays(program: Program, seed: int = 0, positive: bool = False) -> dict[str, Tensor]:
     """Random float64 arrays for the leaves of a program: a small number for each size, no two alike
-    if it can be."""
+    if it can be; each is what it is declared to be."""
     generator = torch.Generator().manual_seed(seed)
     letters = dict.fromkeys(
         size for leaf in program.leaves.values() for size in leaf.sizes if isinstance(size, str)
@@ -31,6 +31,8 @@ def arrays(program: Program, seed: int = 0, positive: bool = False) -> dict[str,
             found = found.abs() + 0.3
         if leaf.sums_to is not None:
             found = leaf.sums_to * found / found.sum(-1, keepdim=True)
+        if leaf.structure is not None:
+            found = leaf.structure.drawn(found)
         result[name] = found
     return result
 
@@ -123,7 +125,7 @@ def evaluate(
     fixed = {
         left.strip(): torch.tensor(float(right))
         for left, _, right in (fact.partition("==") for fact in given)
-        if "(" not in left
+        if left.strip().isidentifier() and right.strip().isdecimal()
     }
     unknown = {name: _lifted(function) for name, function in functions(program).items()}
     names = {**WORDS, **unknown, **sizes(program, values), **fixed, **values}

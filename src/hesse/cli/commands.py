@@ -350,7 +350,10 @@ def derive(
     ] = None,
     given: Annotated[
         list[str] | None,
-        Parameter(help='What is known of its data: "sum(y) == 1", "Omega == 1". May be repeated.'),
+        Parameter(
+            help='What is known of its arrays: "sum(y) == 1", "Omega == 1", "l > 0" (of a matrix:'
+            ' positive definite), "A == A.T". May be repeated.'
+        ),
     ] = None,
     network: Annotated[
         str | None, Parameter(help="A dense network by its widths, such as 2-3-1 or d-h-m.")

@@ -17,6 +17,7 @@ from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.jacobian import jacobian, page_of
 from hesse.derivation.lines.page import Page
+from hesse.derivation.lines.quotients import in_no_value
 from hesse.derivation.lines.records import Block
 from hesse.derivation.lines.stage_lines import stages
 from hesse.derivation.lines.steps import Expander, block, slope
@@ -66,8 +67,9 @@ def derive(
         shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as
             letters or numbers, ``[]`` a scalar. A name that stands like a number, as ``lam`` in
             ``lam*w.T @ w``, is one; where it could be a vector too, the derivation says so.
-        given: what is known of an expression's data: ``"sum(y) == 1"`` along the last axis,
-            ``"Omega == 1"`` for every entry.
+        given: what is known of an expression's arrays: ``"sum(y) == 1"`` along the last axis,
+            ``"Omega == 1"`` for every entry, ``"l > 0"`` (of a square matrix: positive definite),
+            ``"A == A.T"``, ``"A == diag(diag(A))"``, ``"Q.T @ Q == eye(n)"``.
         stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows
             linearly with the depth, rather than every block being written out down to the
             parameters. By default from four layers on.
@@ -255,7 +257,7 @@ def _written(
         if certify:
             _require_few_places(first)
         # The stages need a δ wherever a parameter enters.
-        first = adjoints(program, parameters, every_slot=True)
+        first = adjoints(in_no_value(program), parameters, every_slot=True)
     # A model has the size that it has; a text that makes a line of pages is seldom meant.
     page = Page(first.program, first, bounded=bounded)
     expander = Stages(page) if deep else InFull(page)

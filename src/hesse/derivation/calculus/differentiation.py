@@ -29,6 +29,12 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.name import Name
+from hesse.derivation.calculus.own_value import (
+    above_and_below,
+    quotient_rule,
+    root_rule,
+    under_root,
+)
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import (
     ArrayCall,
@@ -63,6 +69,9 @@ def derivative(value: Factor | Term | Expression, by: Entry, of_entry: OfEntry) 
             written = closed_form(function, order, argument)
             assert written is not None, f"{function} has two derivatives"
             return derivative(written, by, of_entry)
+        case Apply("log", 0, Apply("abs", 0, argument)):
+            # log|u| has the slope of log u, for a negative u as well.
+            return derivative(Apply("log", 0, argument), by, of_entry)
         case Apply(function, order, argument):
             inner = derivative(argument, by, of_entry)
             is_held = inner.expression.is_zero
@@ -170,7 +179,20 @@ def derivative_of_definition(
         case Expression(terms):
             used = {i.name for i in (*entry.indices, *by.indices)}
             body = Expression(tuple(freshen(term, used) for term in terms))
-            return derivative(renamed_to(body, quantity.indices, entry.indices), by, of_entry)
+            body = renamed_to(body, quantity.indices, entry.indices)
+            if quantity.role in ("quotient", "root"):
+                return _in_its_own_value(entry, body, by, of_entry)
+            return derivative(body, by, of_entry)
+
+
+def _in_its_own_value(entry: Entry, body: Expression, by: Entry, of_entry: OfEntry) -> Derivative:
+    base, parts = under_root(body), above_and_below(body)
+    if base is not None:
+        return root_rule(entry, derivative(base, by, of_entry))
+    if parts is not None:
+        moved = {factor: of_entry(factor, by) for side in parts for factor in side}
+        return quotient_rule(entry, *parts, moved)
+    return derivative(body, by, of_entry)
 
 
 def _of_array_call(

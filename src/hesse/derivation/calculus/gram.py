@@ -19,6 +19,7 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.normal_form import collect, contract, same
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.calculus.ranges import Ranges
+from hesse.derivation.calculus.structures import DEFINITE
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 _MOST_PAIRS = 3  # of summed indices that change places
@@ -88,6 +89,11 @@ class _Search:
     ) -> None:
         self.pairs, self.program = tuple(zip(rows, columns, strict=True)), program
         self.ranges = Ranges(program)
+        self.definite = {n for n, leaf in program.leaves.items() if leaf.structure is DEFINITE}
+        for quantity in program.quantities:
+            match quantity.definition:
+                case ArrayCall("inv", Entry(name)) if name in self.definite:
+                    self.definite.add(quantity.name)
 
     def gram(self, term: Term) -> Gram | None:
         """A term as Σ w g gᵀ with weights that are not negative."""
@@ -176,6 +182,8 @@ class _Search:
         while left:
             factor = left.pop()
             moved = rename_factor(factor, swap)
+            if self._is_definite(factor, moved):
+                continue
             if moved == factor:
                 if any(index in swap for index in indices(factor)):
                     return None
@@ -186,6 +194,16 @@ class _Search:
                 return None
             left.remove(moved)
         return tuple(reversed(weights))
+
+    def _is_definite(self, factor: Factor, moved: Factor) -> bool:
+        """Whether a factor is A[i,k] of a matrix that is positive definite: the product of entries
+        of positive semidefinite matrices is one too (Schur, 1911)."""
+        return (
+            isinstance(factor, Entry)
+            and factor.name in self.definite
+            and moved == Entry(factor.name, factor.indices[::-1])
+            and moved != factor
+        )
 
 
 def _matchings(bound: tuple[Index, ...], most: int) -> Iterator[tuple[tuple[Index, Index], ...]]:

@@ -65,9 +65,10 @@ class Ranges:
 
     def _of_name(self, name: str) -> Range:
         if name in self.program.leaves:
-            value = self.program.leaves[name].value
+            leaf = self.program.leaves[name]
+            value, structure = leaf.value, leaf.structure
             if value is None:
-                return ANY
+                return (0.0, inf) if structure is not None and structure.positive else ANY
             array = torch.as_tensor(value, dtype=torch.float64)
             return (float(array.min()), float(array.max())) if array.numel() else ANY
         match self.program.by_name[name].definition:

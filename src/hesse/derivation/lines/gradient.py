@@ -1,10 +1,11 @@
 """A first derivative as it is asked for: with its signal written out, where there is one."""
 
 from hesse.derivation.calculus.expression import Expression, Index, Partial, kept
+from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.partials import written_out
 from hesse.derivation.calculus.program import Program, Quantity, mentioned
-from hesse.derivation.lines.adjoints import LONG, distributions
+from hesse.derivation.lines.adjoints import LONG
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.page import in_reading_order
 from hesse.derivation.lines.records import Derived, Line, Slope
@@ -47,5 +48,5 @@ def _only_signal(program: Program, expression: Expression) -> Quantity | None:
 
 
 def _nice(expression: Expression, program: Program, free: tuple[Index, ...]) -> Expression:
-    simple = simplify(expression, distributions(program), free)
+    simple = simplify(expression, facts(program), free)
     return Letters(program).nice(in_reading_order(simple, free), free)

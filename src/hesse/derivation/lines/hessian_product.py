@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from hesse.derivation.calculus.algebra import add, multiply, renamed_to, total
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, of
+from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.normal_form import simplify
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import Leaf, Program
-from hesse.derivation.lines.adjoints import distributions
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.page import in_reading_order
 from hesse.derivation.lines.records import Block, Derived, Line
@@ -48,7 +48,7 @@ def product(program: Program, blocks: Sequence[Block], directions: Mapping[str, 
     before = letters.nice(add(*starts), free)
     # The two kinds of terms meet in one sum.
     plain = Expression(tuple(replace(term, kind=None) for part in ends for term in part.terms))
-    after = in_reading_order(simplify(plain, distributions(program), free), free)
+    after = in_reading_order(simplify(plain, facts(program), free), free)
     after = letters.nice(after, free)
     called = "Hv" if len(directions) == 1 else f"Hv_{rows.name}"
     left = Entry(Picker(program.names).pick(numbered([called], 2)), free)

@@ -11,7 +11,7 @@ from hesse.derivation.lines.records import Slope
 def page_of(program: Program, parameters: tuple[str, ...], bounded: bool) -> Page:
     """A page for derivatives that are carried out from the top down, without any δ."""
     entries = {name: natural_entry(program, name) for name in parameters}
-    return Page(program, Adjoints(program, {}, entries, {}, longest(program)), bounded=bounded)
+    return Page(program, Adjoints(program, {}, entries, {}, {}, longest(program)), bounded=bounded)
 
 
 def jacobian(page: Page, expander: InFull, name: str) -> Slope:

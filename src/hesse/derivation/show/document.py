@@ -158,7 +158,8 @@ class Header:
         source: what was asked about.
         about: half-sentences on the reading, the later ones for those who have the room.
         shapes: each leaf with its sizes.
-        guesses: sentences on shapes that were not declared and could be others.
+        guesses: sentences on what is given of arrays, and on shapes that were not declared and
+            could be others.
         definitions: the quantities of the cost.
         maps: those that have no formula.
         signals: the δ, S and D that no line defines.

@@ -10,7 +10,7 @@ from hesse.derivation.show.document import Map, Run
 from hesse.derivation.show.readings import Reading
 from hesse.derivation.sources.language.vocabulary import CONSTANTS
 
-SIGNALS = ("delta", "curvature", "transport")
+SIGNALS = ("delta", "curvature", "transport", "slope")
 
 
 def all_lines(record: Record) -> Iterator[Line]:
@@ -104,6 +104,15 @@ def shapes(record: Record) -> list[tuple[str, tuple[Size, ...]]]:
     ranks = {"parameter": 0, "direction": 0, "data": 1, "constant": 2}
     leaves.sort(key=lambda leaf: (order.get(leaf.name, len(order)), ranks[leaf.role]))
     return [(leaf.name, leaf.sizes) for leaf in leaves]
+
+
+def declared(program: Program) -> tuple[str, ...]:
+    """What is given of arrays besides their shapes."""
+    return tuple(
+        leaf.structure.fact.replace("A", leaf.name) + " is given"
+        for leaf in program.leaves.values()
+        if leaf.structure is not None
+    )
 
 
 def guesses(program: Program, names: Collection[str] | None = None) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from hesse.derivation.show.given import (
     block_name,
     block_shape,
     conventions,
+    declared,
     forward,
     grid,
     guesses,
@@ -72,7 +73,7 @@ class Outline:
             record.source,
             self.reading.about,
             tuple(shapes(record)) if axes else (),
-            guesses(self.program),
+            (*declared(self.program), *guesses(self.program)),
             self.definitions(forward(self.program)),
             maps(self.program, self.reading),
             self.definitions(signals(record)),
@@ -192,9 +193,9 @@ class Outline:
         )
 
     def _named(self, after: Expression, signals: bool) -> Iterator[Quantity]:
-        """The S and D that a result stands on, and where it stands alone the ``signals`` δ; stages
-        define theirs, for any two layers."""
-        roles = ("curvature", "transport", *(["delta"] if signals else []))
+        """The S, D and g that a result stands on, and where it stands alone the ``signals`` δ;
+        stages define theirs, for any two layers."""
+        roles = ("curvature", "transport", "slope", *(["delta"] if signals else []))
         for name in () if self.record.stages else mentioned(after):
             quantity = self.program.by_name.get(name)
             if quantity is not None and quantity.role in roles:

@@ -21,7 +21,7 @@ from hesse.derivation.show.document import (
     without_indices,
 )
 from hesse.derivation.show.entries import outside
-from hesse.derivation.show.given import guesses, shape_text
+from hesse.derivation.show.given import declared, guesses, shape_text
 from hesse.derivation.show.layout import Part, broken, laid_out, prose, table, underlined, wide
 from hesse.derivation.show.outline import Outline, number
 from hesse.derivation.show.text_writer import TextWriter
@@ -82,7 +82,8 @@ def summary(record: Record) -> str:
     page, outline = TextPage(record.program), Outline(record, "indices")
     order = "Second" if record.blocks else "First"
     rows = broken(f"{order} derivatives of {record.source or record.program.cost.name}", WIDTH)
-    rows += [row for guess in guesses(record.program) for row in prose(guess, WIDTH)]
+    facts = (*declared(record.program), *guesses(record.program))
+    rows += [row for fact in facts for row in prose(fact, WIDTH)]
     results = outline.results()
     for place, result in enumerate(results):
         shown = list(page.result(result))

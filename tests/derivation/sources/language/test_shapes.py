@@ -220,7 +220,7 @@ def test_shapes_that_do_not_fit(
             None,
             "y = 1",
             HesseValueError,
-            "given holds 'y = 1'; a fact is written 'sum(y) == 1' or 'Omega == 1'",
+            "given holds 'y = 1'; a fact is written like one of 'Omega == 1', 'sum(y) == 1'",
         ),
         ("sum(x*y)", "x", None, "y == q", HesseValueError, "what can be given is"),
         ("sum(x*y)", "x", None, "sum(y) == 0.5", HesseValueError, "what can be given is"),

@@ -1,6 +1,6 @@
 """From a tree over whole arrays to a program of named quantities, entry by entry."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -25,9 +25,11 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.normal_form import collect, simplify
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
+from hesse.derivation.sources.language.facts import GivenFacts
 from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
+from hesse.derivation.sources.language.parts import Naming
 from hesse.derivation.sources.language.place import pointed
-from hesse.derivation.sources.language.rewrites import rewritten
+from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import (
     Binary,
@@ -54,8 +56,7 @@ def lower(
     tree: Tree,
     shapes: Shapes,
     wrt: Sequence[str],
-    fixed: Mapping[str, Fraction] | None = None,
-    sums: Mapping[str, int] | None = None,
+    facts: GivenFacts | None = None,
 ) -> Program:
     """The program of a cost, or of a vector or matrix whose derivatives are asked for.
 
@@ -63,12 +64,12 @@ def lower(
         tree: what is derived.
         shapes: of its names, and of those in ``wrt``.
         wrt: the parameters.
-        fixed: arrays of which every entry is one known number.
-        sums: arrays whose entries along the last axis add to a known number.
+        facts: what is given of its arrays.
     """
     # Whatever comes after sees only the forms whose derivatives are known.
-    tree = rewritten(tree, lambda part: len(shapes.of(part)))
-    return _Lowering(tree, shapes, wrt, dict(fixed or {}), dict(sums or {})).program()
+    facts = facts or GivenFacts()
+    tree = rewritten(tree, Known(lambda part: len(shapes.of(part)), facts.positive))
+    return _Lowering(tree, shapes, wrt, facts).program()
 
 
 class _Lowering:
@@ -77,16 +78,15 @@ class _Lowering:
         tree: Tree,
         shapes: Shapes,
         wrt: Sequence[str],
-        fixed: dict[str, Fraction],
-        sums: dict[str, int],
+        facts: GivenFacts,
     ) -> None:
-        self.tree, self.shapes, self.fixed = tree, shapes, fixed
+        self.tree, self.shapes, self.fixed = tree, shapes, facts.fixed
         called = {part.function for part in walk(tree) if isinstance(part, FunctionCall)}
         self.unknown = frozenset(called - known())
         leaves = [
             name
             for name in dict.fromkeys((*symbols(tree), *wrt))
-            if name not in fixed and name not in shapes.counts
+            if name not in self.fixed and name not in shapes.counts
         ]
         self.leaves = {
             name: Leaf(
@@ -94,14 +94,18 @@ class _Lowering:
                 shapes.leaves[name],
                 "parameter" if name in wrt else "constant" if name in shapes.values else "data",
                 np.array(shapes.values[name]) if name in shapes.values else None,
-                sums_to=sums.get(name),
+                sums_to=facts.sums[name][0] if name in facts.sums else None,
+                structure=facts.structures.get(name),
                 otherwise=shapes.others.get(name),
             )
             for name in leaves
         }
         sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
         taken = {*shapes.leaves, *sizes, *called}
-        self.names = QuantityNames(tree, self.is_constant, taken)
+        naming = Naming(
+            lambda part: not {*symbols(part)}.isdisjoint(wrt), lambda part: len(shapes.of(part))
+        )
+        self.names = QuantityNames(tree, self.is_constant, taken, naming)
         # No index is called like something that is written beside it.
         letters = (
             taken
