@@ -38,7 +38,7 @@ from hesse.store.status import Status, status
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
-    from hesse.derivation.convexity import Convexity
+    from hesse.derivation.convexity.verdict import Convexity
     from hesse.derivation.derivation import Derivation
     from hesse.derivation.derive import derive
     from hesse.derivation.formula import Formula
@@ -128,7 +128,7 @@ __all__ = [
 _LATER = {
     "derive": "hesse.derivation.derive",
     "Derivation": "hesse.derivation.derivation",
-    "Convexity": "hesse.derivation.convexity",
+    "Convexity": "hesse.derivation.convexity.verdict",
     "DerivedHessian": "hesse.derivation.hessian",
     "Formula": "hesse.derivation.formula",
     "Network": "hesse.derivation.sources.networks.network",

@@ -222,7 +222,7 @@ WORDS = (
         "X[n,d] y[n] c[n]",
         positive=True,
     ),
-    Case("weighted mean", "average(x, c)**2", "x c", "x[n] c[n]", positive=True),
+    Case("weighted mean", "average(x, c)**2", "c", "x[n] c[n]", positive=True),
     Case("Frobenius norm", "norm(A @ X - B, 'fro')**2", "X"),
     Case("norm", "norm(A @ x - b)", "x"),
     Case("norms of columns", "sum(norm(X, axis=0))", "X"),

@@ -57,7 +57,7 @@ REGRESSION = [
         "U V",
         {"U": "I ⊗ VᵀV", "U V": "(U ⊗ Vᵀ) K − R ⊗ I", "V": "I ⊗ UᵀU"},
     ),
-    Q("sum(relu(1-y*(X@w))**2)", "w", {"w": "2 Xᵀ diag(step(z)^∘2 ∘ y^∘2) X"}),
+    Q("sum(relu(1-y*(X@w))**2)", "w", {"w": "2 Xᵀ diag(step(z) ∘ y^∘2) X"}),
 ]
 LIKELIHOODS = [
     Q("sum(log(1+exp(X@w)))", "w", {"w": "Xᵀ diag(p ∘ (1 − p)) X"}),

@@ -10,7 +10,7 @@ from hesse.derivation.check.certification import certified, certified_somewhere
 from hesse.derivation.check.point import with_random_leaves
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.code.binding import shape_text
-from hesse.derivation.convexity import Convexity, convexity
+from hesse.derivation.convexity.verdict import Convexity, convexity
 from hesse.derivation.formula import BlockFormula, Formula, formula_of_block
 from hesse.derivation.hessian import DerivedHessian
 from hesse.derivation.lines.gradient import gradient

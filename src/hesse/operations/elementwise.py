@@ -93,10 +93,11 @@ def _rrelu(node: Node, shapes: Shapes) -> list[Node]:
 
 
 def _lgamma(z: Tensor) -> Tensor:
-    """log|Γ(z)| by Γ(z + 1) = z Γ(z): where z is large PyTorch's trigamma, which is its second
-    derivative, has all its digits; at 1/5 it has ten."""
+    """log|Γ(z)|, with derivatives by Γ(z + 1) = z Γ(z): where z is large PyTorch's trigamma, which
+    is the second one, has all its digits; at 1/5 it has ten."""
     # log|u| as log(u²)/2: to differentiate |u| twice takes PyTorch's compiler.
-    return torch.lgamma(z + _STEPS) - sum(torch.log((z + k) ** 2) / 2 for k in range(_STEPS))
+    shifted = torch.lgamma(z + _STEPS) - sum(torch.log((z + k) ** 2) / 2 for k in range(_STEPS))
+    return torch.lgamma(z).detach() + (shifted - shifted.detach())
 
 
 def _digamma(z: Tensor) -> Tensor:
@@ -191,11 +192,11 @@ _ELEMENTARY = [
     entrywise("asin", "asin", Function(
         range=(-math.pi / 2, math.pi / 2), value=torch.asin,
         derivatives=("(1 - z**2)**(-1/2)", "z*(1 - z**2)**(-3/2)"), numpy="numpy.arcsin(z)",
-        torch="torch.asin(z)", latex=r"\arcsin")),
+        torch="torch.asin(z)")),
     entrywise("acos", "acos", Function(
         range=(0, math.pi), value=torch.acos,
         derivatives=("-(1 - z**2)**(-1/2)", "-z*(1 - z**2)**(-3/2)"), numpy="numpy.arccos(z)",
-        torch="torch.acos(z)", latex=r"\arccos")),
+        torch="torch.acos(z)")),
     entrywise("acosh", "acosh", Function(
         range=_POSITIVE, value=torch.acosh,
         derivatives=("(z**2 - 1)**(-1/2)", "-z*(z**2 - 1)**(-3/2)"), numpy="numpy.arccosh(z)",

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hesse.derivation.calculus.algebra import scale
 from hesse.derivation.calculus.expression import Expression
-from hesse.derivation.calculus.gram import grams
 from hesse.derivation.check.point import valuation
 from hesse.derivation.check.valuation import Valuation
+from hesse.derivation.convexity.gram import grams
 from hesse.derivation.lines.records import Block
 from hesse.derivation.show.text_writer import text
 
