@@ -165,7 +165,12 @@ SHAPES = (
 )
 
 ARITHMETIC = (
-    Case("Rayleigh quotient", "x.T @ A @ x/(x.T @ x)", "x"),
+    Case(
+        "Rayleigh quotient",
+        "x.T @ A @ x/(x.T @ x)",
+        "x",
+        forms={"x": "(1/β) (A + Aᵀ − 2 λ I − 2 x gᵀ − 2 g xᵀ)"},
+    ),
     Case("quotient", "sum(x/(1 + y**2))", "x y", "x[d] y[d]"),
     Case("power of a vector", "sum(x**y)", "x y", "x[d] y[d]", positive=True),
     Case("root", "sum(sqrt(1 + x**2))", "x"),
@@ -433,12 +438,6 @@ NAMED = (
         forms={"x": "(2/β) (A − λ B − B x gᵀ − g xᵀ B)"},
     ),
     Case(
-        "Rayleigh quotient, any matrix",
-        "x.T@A@x/(x.T@x)",
-        "x",
-        forms={"x": "(1/β) (A + Aᵀ − 2 λ I − 2 x gᵀ − 2 g xᵀ)"},
-    ),
-    Case(
         "total least squares",
         "norm2(X@w - y)**2/norm2(w)**2",
         "w",
@@ -471,12 +470,6 @@ NAMED = (
         "norm2(A@X - B)",
         "X",
         forms={"X": "(1/n) AᵀA ⊗ I − (1/n³) vec(Aᵀ R) vec(Aᵀ R)ᵀ"},
-    ),
-    Case(
-        "factorisation in its residual",
-        "1/2*norm2(X - U@V.T)**2",
-        "U V",
-        forms={"U": "I ⊗ VᵀV", "U V": "(U ⊗ Vᵀ) K − R ⊗ I", "V": "I ⊗ UᵀU"},
     ),
     Case(
         "deep linear network",
