@@ -104,7 +104,7 @@ CASES = [
             "A": random.standard_normal((2048, 2048)),
             "x": random.standard_normal(2048),
         },
-        least=8,
+        least=12,
     ),
     Case(
         "logistic regression, 2048 × 256",

@@ -20,8 +20,43 @@ from typing import Any
 LIMIT = 10.0  # seconds for one text, a process that starts left out
 
 NAMES = ["x", "y", "w", "W", "A", "X", "b", "lam", "ŷ", "σ", "n"]
-CALLS = ["tanh", "exp", "log", "sqrt", "relu", "sigmoid", "sin", "abs", "softplus", "f", "g2"]
-WHOLE = ["sum", "mean", "norm2", "softmax", "logsumexp", "trace", "diag", "inv", "det", "logdet"]
+CALLS = [
+    "tanh",
+    "exp",
+    "log",
+    "sqrt",
+    "relu",
+    "sigmoid",
+    "sin",
+    "abs",
+    "softplus",
+    "f",
+    "g2",
+    "tan",
+    "cosh",
+    "log1p",
+    "arcsin",
+    "lgamma",
+    "digamma",
+    "normcdf",
+    "huber",
+    "step",
+]
+WHOLE = [
+    "sum",
+    "mean",
+    "norm2",
+    "softmax",
+    "logsumexp",
+    "trace",
+    "diag",
+    "inv",
+    "det",
+    "logdet",
+    "var",
+    "std",
+    "norm",
+]
 NUMBERS = ["0", "1", "2", "-1", "1/2", "0.1", "1e3", "1e-300", "1e308", "0e999999999", "10**400"]
 HOSTILE = [
     "", " ", "(", ")", "sum(", "x..T", "x[0]", "x if y else z", "lambda: x", "__import__('os')",
@@ -29,11 +64,17 @@ HOSTILE = [
     "sum(x)\x1b[31m", "sum(x\u202e)", "sum(\ud800x)", "sum(x\x00)", "sum(\n\nx)", "0*sum(x)",
     "sum(x)**0", "sum(0*x)/sum(0*x)", "eye(n)", "sum(eye(3)@x)", "True", "None", "1j*sum(x)",
     "x" * 5000, "sum(" + "x+" * 3000 + "x)", "(" * 400 + "x" + ")" * 400, "-" * 300 + "sum(x)",
+    "max(0, 1 - x@y)", "max()", "where(x > 0, x, y)", "where(x, 1, 2)", "sum(clip(x, 0, 1))",
+    "einsum('ij,jk->ik', A, W)", "einsum('i->" + "i" * 99 + "', x)", "einsum('', x)", "einsum(x)",
+    "sum(x[:, None]*y[None, :])", "x[i] @ y[j]", "x[1:]", "x[None][None][None]", "x[:, :, i]",
+    "||A@x - b||", "x' A x", "norm(x, 1)", "norm(A, 'fro')", "sum(outer(x, y))", "average(x, w)",
+    "sum(x[..., None]) + x[()]", "maximum(*x)", "huber(delta=1)", "W @ x", "softmax(x)",
     "sum(" + "f(" * 150 + "x" + ")" * 150 + ")", "sum(x)" + ".T" * 120, "sum(é*x)", "sum(𝒙)",
 ]  # fmt: skip
 LINKS = [
     "tanh({})", "f({})", "sqrt(1+{}**2)", "log(1+exp({}))", "(x**{})", "tanh(W@{})", "(x*{}+1)",
     "sin(2*{})", "f(x+{})", "1/(2+{})", "softmax({})", "({}+1)**2",
+    "maximum({}, 1)", "where(x > 0, {}, x)", "huber({})", "clip({}, -1, 1)", "log1p({}**2)",
 ]  # fmt: skip
 WRONG: list[Any] = [None, 5, 1.5, b"x", [], {}, object, [5], ["x", None], float("nan"), "", "__x"]
 

@@ -553,6 +553,17 @@ OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
     *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "alone"),
+    *(
+        "Convexity",
+        "Derivation",
+        "DerivedHessian",
+        "Formula",
+        "Network",
+        "SampledFisher",
+        "Solution",
+        "derive",
+    ),
+    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample"),
 }
 
 

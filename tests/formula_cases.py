@@ -23,6 +23,10 @@ DOMAIN = {
     "log1p": (-1, math.inf),
     "logit": (0, 1),
     "atanh": (-1, 1),
+    "asin": (-1, 1),
+    "acos": (-1, 1),
+    "acosh": (1, math.inf),
+    **dict.fromkeys(("lgamma", "digamma", "trigamma", "tetragamma", "pentagamma"), (0, math.inf)),
 }
 FUNCTIONS: dict[str, Any] = {
     **{

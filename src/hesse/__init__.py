@@ -39,8 +39,11 @@ from hesse.store.status import Status, status
 from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
-    from hesse.derivation.derivation import Derivation, Formula
+    from hesse.derivation.convexity.verdict import Convexity
+    from hesse.derivation.derivation import Derivation
     from hesse.derivation.derive import derive
+    from hesse.derivation.formula import Formula
+    from hesse.derivation.hessian import DerivedHessian
     from hesse.derivation.sources.networks.network import Network
     from hesse.plot import Density, ErrorCurve, HeatMap, Layers, Plane, Slice, Spectrum
     from hesse.spectra.condition import condition_number
@@ -58,9 +61,11 @@ __all__ = [
     "KFAC",
     "BlockHessian",
     "Certificate",
+    "Convexity",
     "Cost",
     "Density",
     "Derivation",
+    "DerivedHessian",
     "DiagonalOperator",
     "Eigenpairs",
     "ErrorCurve",
@@ -125,7 +130,9 @@ __all__ = [
 _LATER = {
     "derive": "hesse.derivation.derive",
     "Derivation": "hesse.derivation.derivation",
-    "Formula": "hesse.derivation.derivation",
+    "Convexity": "hesse.derivation.convexity.verdict",
+    "DerivedHessian": "hesse.derivation.hessian",
+    "Formula": "hesse.derivation.formula",
     "Network": "hesse.derivation.sources.networks.network",
     "Eigenpairs": "hesse.spectra.eigenpairs",
     "Estimate": "hesse.spectra.estimate",

@@ -11,8 +11,9 @@ import pytest
 import hesse
 from derivation.show.tex import check
 from hesse.cli.app import main
-from hesse.cli.derive import Output, derivation_of, module, pair_of
+from hesse.cli.derive import Output, derivation_of, pair_of
 from hesse.cli.inputs import build_cost
+from hesse.derivation.code.module import module
 
 TWO_LAYERS = "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"
 MODEL = ["model.py:net", "--data", "data.npz", "--loss", "mse"]
@@ -294,3 +295,22 @@ def test_pairs() -> None:
         stagewise=False,
     )
     assert Output(("x", "x")).of(d) == d.block("x", "x").text()
+
+
+# ---------------------------------------------------------------- first derivatives, vectors
+
+
+def test_a_gradient(capsys: pytest.CaptureFixture[str]) -> None:
+    asking = ["1/2*sum((y - X@w)**2)", "--wrt", "w", "--gradient", "w"]
+    assert "−Xᵀ r" in asked(capsys, *asking)
+    assert r"\sum" in asked(capsys, *asking, "--latex")
+    for backend in ("numpy", "torch", "jax"):
+        code = asked(capsys, *asking, "--python", "--backend", backend)
+        assert "def gradient_w(y, X, w):" in code and backend in code
+    said = refused(capsys, *asking, "--block", "w,w")
+    assert said.startswith("--gradient is for text, LaTeX or Python of a first derivative")
+
+
+def test_a_vector_gives_its_jacobian(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "First derivatives: ∂f/∂W" in asked(capsys, "W @ x", "--wrt", "W")
+    assert "def jacobian_f_W(x, W):" in asked(capsys, "W @ x", "--wrt", "W", "--python")

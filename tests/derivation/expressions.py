@@ -1,7 +1,8 @@
 """One table of costs that every test of derivations runs over. A new operation joins by adding a
 row."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -10,6 +11,7 @@ class Case:
 
     Attributes:
         positive: the arrays must be, for a logarithm or a root.
+        forms: the published matrix form of blocks, to the letter.
     """
 
     name: str
@@ -18,6 +20,7 @@ class Case:
     shapes: str | None = None
     given: tuple[str, ...] = ()
     positive: bool = False
+    forms: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -162,7 +165,12 @@ SHAPES = (
 )
 
 ARITHMETIC = (
-    Case("Rayleigh quotient", "x.T @ A @ x/(x.T @ x)", "x"),
+    Case(
+        "Rayleigh quotient",
+        "x.T @ A @ x/(x.T @ x)",
+        "x",
+        forms={"x": "(1/β) (A + Aᵀ − 2 λ I − 2 x gᵀ − 2 g xᵀ)"},
+    ),
     Case("quotient", "sum(x/(1 + y**2))", "x y", "x[d] y[d]"),
     Case("power of a vector", "sum(x**y)", "x y", "x[d] y[d]", positive=True),
     Case("root", "sum(sqrt(1 + x**2))", "x"),
@@ -181,4 +189,344 @@ ARITHMETIC = (
     Case("names that indices like", "sum((i*A @ j - o)**2)", "i j A", "i[] A[p,k] j[k] o[p]"),
 )
 
-CASES = (*CLOSED_FORMS, *NETWORKS, *ELEMENTWISE, *REDUCTIONS, *SHAPES, *ARITHMETIC)
+# As people ask them, in their own words.
+WORDS = (
+    *(
+        Case(name, f"sum(c*{name}(x))", "x", positive=name in ("lgamma", "digamma", "log1p"))
+        for name in (
+            *("tan", "sinh", "cosh", "atan", "asinh", "arctan", "log1p", "expm1", "erfc"),
+            *("normcdf", "normpdf", "lgamma", "digamma"),
+        )
+    ),
+    Case("arcsine", "sum(asin(x/3))", "x"),
+    Case("arccosine", "sum(arccos(x/3))", "x"),
+    Case("inverse hyperbolic cosine", "sum(acosh(2 + x**2))", "x"),
+    Case("inverse hyperbolic tangent", "sum(atanh(x/4))", "x"),
+    Case("log odds", "sum(logit(sigmoid(x)/2))", "x"),
+    Case("hinge loss", "sum(max(0, 1 - y*(X @ w)))", "w", "X[n,d] w[d] y[n]"),
+    Case("squared hinge loss", "sum(max(0, 1 - y*(X @ w))**2)", "w", "X[n,d] w[d] y[n]"),
+    Case("the larger of two", "sum(maximum(x, y)**2)", "x y", "x[d] y[d]"),
+    Case("the smaller of two", "sum(minimum(x, 1/2)**2)", "x"),
+    Case("negative part", "sum(min(0, x)**2)", "x"),
+    Case("pinball loss", "sum(max(q*r, (q - 1)*r)*r)", "r", "r[n] q[]"),
+    Case("clipped", "sum(clip(x, -1/2, 1/2)**2*c)", "x", "x[d] c[d]"),
+    Case("clamped ratio", "sum(A*clip(exp(x - y), 4/5, 6/5))", "x", "x[d] y[d] A[d]"),
+    Case("huber", "sum(huber(y - X @ w))", "w", "X[n,d] w[d] y[n]"),
+    Case("huber of another width", "sum(huber(y - X @ w, 3/2))", "w", "X[n,d] w[d] y[n]"),
+    Case("pieces", "sum(where(x > 0, x**3, 2*x**2))", "x"),
+    Case("asymmetric squares", "sum(where(r < 0, t*r**2, (1 - t)*r**2))", "r", "r[n] t[]"),
+    Case("exponential unit", "sum(where(x >= 0, x, exp(x) - 1)**2)", "x"),
+    Case("variance", "var(X @ w)", "w", "X[n,d] w[d]"),
+    Case("variance of columns", "sum(var(X, axis=0)**2)", "X"),
+    Case("variance of rows", "sum(var(X, axis=1))", "X"),
+    Case("deviation", "std(x)", "x"),
+    Case(
+        "weighted least squares",
+        "average((y - X @ w)**2, weights=c)",
+        "w",
+        "X[n,d] y[n] c[n]",
+        positive=True,
+    ),
+    Case("weighted mean", "average(x, c)**2", "c", "x[n] c[n]", positive=True),
+    Case("Frobenius norm", "norm(A @ X - B, 'fro')**2", "X"),
+    Case("norm", "norm(A @ x - b)", "x"),
+    Case("norms of columns", "sum(norm(X, axis=0))", "X"),
+    Case("norm of the rank one remainder", "norm(A - outer(u, v))**2", "u v", "A[m,n] u[m] v[n]"),
+    Case("outer product", "trace(outer(x, x) @ A)", "x"),
+    Case("exponential of an outer product", "sum(exp(outer(u, v)))", "u v"),
+    Case("Bradley–Terry", "-sum(N*log(sigmoid(b[:, None] - b[None, :])))", "b", "N[n,n] b[n]"),
+    Case(
+        "Bradley–Terry by strengths",
+        "-sum(N*log(b[:, None]/(b[:, None] + b[None, :])))",
+        "b",
+        "N[n,n] b[n]",
+        positive=True,
+    ),
+    Case("pairwise distances", "sum((x[:, None] - x[None, :])**2*K)", "x", "x[n] K[n,n]"),
+    Case("Gaussian kernel", "y @ exp(-(x[:, None] - x[None, :])**2/2) @ y", "x", "x[n] y[n]"),
+    Case("column added to a matrix", "sum(exp(A + b[:, None]))", "A b", "A[n,m] b[n]"),
+    Case("quadratic form by einsum", "einsum('i,ij,j->', x, A, x)", "x"),
+    Case("trace by einsum", "einsum('ii->', A @ A)", "A", "A[n,n]"),
+    Case(
+        "bilinear by einsum", "sum(einsum('ni,ij,nj->n', X, W, Y)**2)", "W", "X[n,d] W[d,k] Y[n,k]"
+    ),
+    Case(
+        "batched product by einsum",
+        "sum(einsum('bij,bjk->bik', A, B)**2)",
+        "A B",
+        "A[2,2,3] B[2,3,2]",
+    ),
+    Case("diagonal by einsum", "sum(einsum('ii->i', A)**3)", "A", "A[n,n]"),
+    Case(
+        "negative binomial",
+        "-sum(lgamma(x + r) - lgamma(r) + r*log(sigmoid(q)) + x*log(1 - sigmoid(q)))",
+        "r q",
+        "x[n] r[] q[]",
+        positive=True,
+    ),
+    Case(
+        "Gamma likelihood",
+        "-sum(a*log(b) - lgamma(a) + (a - 1)*log(x) - b*x)",
+        "a b",
+        "x[n] a[] b[]",
+        positive=True,
+    ),
+    Case(
+        "Beta likelihood",
+        "-sum((a - 1)*log(x)) + n*(lgamma(a) + lgamma(b) - lgamma(a + b))",
+        "a b",
+        "x[n] a[] b[]",
+        positive=True,
+    ),
+    Case(
+        "Dirichlet likelihood",
+        "sum(lgamma(a)) - lgamma(sum(a)) - sum((a - 1)*log(x))",
+        "a",
+        "a[k] x[k]",
+        positive=True,
+    ),
+    Case(
+        "Poisson likelihood",
+        "sum(exp(X @ w) - y*(X @ w) + lgamma(y + 1))",
+        "w",
+        "X[n,d] w[d] y[n]",
+        positive=True,
+    ),
+    Case(
+        "Student likelihood",
+        "sum((nu + 1)/2*log1p((y - X @ w)**2/nu))",
+        "w",
+        "X[n,d] w[d] y[n] nu[]",
+        positive=True,
+    ),
+    Case("probit", "-sum(log(normcdf(s*(X @ w))))", "w", "X[n,d] w[d] s[n]"),
+    Case("tobit", "sum(log(normcdf(a)) + (y - a)**2)", "a", "a[n] y[n]"),
+    Case("log-cosh loss", "sum(log(cosh(y - X @ w)))", "w", "X[n,d] w[d] y[n]"),
+    Case("Cauchy loss", "sum(log1p((y - X @ w)**2))", "w", "X[n,d] w[d] y[n]"),
+    Case(
+        "expected improvement",
+        "sum((m - b)*normcdf((m - b)/s) + s*normpdf((m - b)/s))",
+        "m",
+        "m[n] b[] s[n]",
+        positive=True,
+    ),
+    Case("catenary", "sum(cosh(x)*c)", "x", "x[n] c[n]"),
+    Case("phase", "sum((y - arctan(a*x))**2)", "a", "x[n] y[n] a[]"),
+)
+
+# Densities whose logarithm is taken apart: the observed information of Casella and Berger 2002,
+# section 7.3.
+DENSITIES = (
+    Case("exponential", "-log(l*exp(-l*x))", "l", "l[] x[]", forms={"l": "1/l²"}),
+    Case(
+        "Poisson",
+        "-log(lam**x*exp(-lam))",
+        "lam",
+        "lam[] x[]",
+        positive=True,
+        forms={"lam": "x/lam²"},
+    ),
+    Case(
+        "Weibull",
+        "-log(k/l*(x/l)**(k-1)*exp(-(x/l)**k))",
+        "k l",
+        "k[] l[] x[]",
+        positive=True,
+        forms={
+            "k": "1/k² + (x/l)^k log(x/l)²",
+            "k l": "(1 − (x/l)^k (1 + k log(x/l)))/l",
+            "l": "k ((x/l)^k (1 + k) − 1)/l²",
+        },
+    ),
+    Case(
+        "Gamma",
+        "-log(b**a*x**(a-1)*exp(-b*x))",
+        "a b",
+        "a[] b[] x[]",
+        positive=True,
+        forms={"a": "0", "a b": "−1/b", "b": "a/b²"},
+    ),
+    Case(
+        "normal",
+        "-log(exp(-(x-mu)**2/(2*s**2))/s)",
+        "mu s",
+        "mu[] s[] x[]",
+        positive=True,
+        forms={"mu": "1/s²", "mu s": "2 (x − mu)/s³", "s": "3 (x − mu)²/s⁴ − 1/s²"},
+    ),
+    Case("Pareto", "-log(a*m**a/x**(a+1))", "a", "a[] m[] x[]", positive=True, forms={"a": "1/a²"}),
+    Case(
+        "logistic distribution",
+        "-log(exp(-z)/(1+exp(-z))**2)",
+        "z",
+        "z[]",
+        forms={"z": "2 σ(z) (1 − σ(z))"},
+    ),
+    Case(
+        "log of a product",
+        "log(x*y)",
+        "x y",
+        "x[] y[]",
+        positive=True,
+        forms={"x": "−1/x²", "x y": "0"},
+    ),
+    Case("log of a square", "log(x**2)", "x", "x[]", forms={"x": "−2/x²"}),
+    Case("log of a norm", "log(norm2(x))", "x", forms={"x": "(1/n²) I − (2/n⁴) x xᵀ"}),
+    Case(
+        "declared positive",
+        "log(x/y)*z",
+        "x",
+        "x[] y[] z[]",
+        ("x > 0", "y > 0"),
+        forms={"x": "−z/x²"},
+    ),
+)
+
+# What is declared of matrices is used (Petersen and Pedersen 2012, the Matrix Cookbook, 2.4).
+DECLARED = (
+    Case("symmetric", "x.T@A@x", "x", given=("A == A.T",), forms={"x": "2 A"}),
+    Case(
+        "symmetric, bilinear",
+        "y.T@A@x + x.T@A@y",
+        "x y",
+        given=("A == A.T",),
+        forms={"x": "0", "x y": "2 A"},
+    ),
+    Case("symmetric, twice", "x.T@A@A@x", "x", given=("A == A.T",), forms={"x": "2 A A"}),
+    Case("symmetric, trace", "trace(X.T@A@X)", "X", given=("A == A.T",), forms={"X": "2 A ⊗ I"}),
+    Case(
+        "positive definite",
+        "1/2*(x-mu).T@inv(S)@(x-mu)",
+        "x",
+        given=("S > 0",),
+        forms={"x": "S⁻¹"},
+    ),
+    Case("diagonal", "x.T@D@x", "x", given=("D == diag(diag(D))",), forms={"x": "2 D"}),
+    Case(
+        "orthogonal",
+        "norm2(Q@x - b)**2",
+        "x",
+        "Q[d,d] x[d] b[d]",
+        ("Q.T @ Q == eye(d)",),
+        forms={"x": "2 I"},
+    ),
+    Case(
+        "Gaussian process, symmetric kernel",
+        "1/2*y.T@inv(K+s*eye(n))@y + 1/2*logdet(K+s*eye(n))",
+        "s",
+        "s[] K[n,n] y[n]",
+        ("K == K.T",),
+        forms={"s": "yᵀ u1⁻¹ u1⁻¹ u1⁻¹ y − ½ tr(u1⁻¹ u1⁻¹)"},
+    ),
+)
+
+# Written in the names of their parts: the Rayleigh quotient as in Absil, Mahony and Sepulchre 2008,
+# section 2.1, with g its gradient.
+NAMED = (
+    Case(
+        "Rayleigh quotient, symmetric",
+        "x.T@A@x/(x.T@x)",
+        "x",
+        given=("A == A.T",),
+        forms={"x": "(2/β) (A − λ I − x gᵀ − g xᵀ)"},
+    ),
+    Case(
+        "Rayleigh quotient, generalised",
+        "x.T@A@x/(x.T@B@x)",
+        "x",
+        given=("A == A.T", "B > 0"),
+        forms={"x": "(2/β) (A − λ B − B x gᵀ − g xᵀ B)"},
+    ),
+    Case(
+        "total least squares",
+        "norm2(X@w - y)**2/norm2(w)**2",
+        "w",
+        forms={"w": "(2/β) (XᵀX − q I − w gᵀ − g wᵀ)"},
+    ),
+    Case(
+        "Sharpe ratio",
+        "(w.T@mu)/sqrt(w.T@S@w)",
+        "w",
+        given=("S > 0",),
+        forms={"w": "q ((3/s⁴) S w wᵀ S − (1/s²) S) − (1/s³) (S w muᵀ + mu wᵀ S)"},
+    ),
+    Case(
+        "cosine similarity",
+        "(x.T@y)/(norm2(x)*norm2(y))",
+        "x y",
+        forms={
+            "x": "q ((3/n⁴) x xᵀ − (1/n²) I) − (1/(n³ n1)) (x yᵀ + y xᵀ)",
+            "y": "q ((3/n1⁴) y yᵀ − (1/n1²) I) − (1/(n n1³)) (y xᵀ + x yᵀ)",
+        },
+    ),
+    Case(
+        "norm of a residual",
+        "norm2(A@x - b)",
+        "x",
+        forms={"x": "Aᵀ ((1/n) I − (1/n³) r rᵀ) A"},
+    ),
+    Case(
+        "Frobenius norm of a residual",
+        "norm2(A@X - B)",
+        "X",
+        forms={"X": "(1/n) AᵀA ⊗ I − (1/n³) vec(Aᵀ R) vec(Aᵀ R)ᵀ"},
+    ),
+    Case(
+        "deep linear network",
+        "1/2*sum((Y - W3@W2@W1@X)**2)",
+        "W1 W2 W3",
+        forms={
+            "W1": "W2ᵀ W3ᵀW3 W2 ⊗ X Xᵀ",
+            "W1 W3": "W2ᵀ W3ᵀ ⊗ X Xᵀ W1ᵀ W2ᵀ − (W2ᵀ ⊗ X Rᵀ) K",
+        },
+    ),
+    Case(
+        "word2vec, negative sampling",
+        "-log(sigmoid(u.T@v)) - sum(log(sigmoid(-U@v)))",
+        "u v U",
+        forms={
+            "u v": "p (1 − p) v uᵀ + (p − 1) I",
+            "v U": "Uᵀ diag(ŷ ∘ (1 − ŷ)) ⊗ vᵀ + ŷᵀ ⊗ I",
+        },
+    ),
+    Case(
+        "InfoNCE",
+        "-trace(log_softmax(A@B.T/tau))",
+        "A",
+        "tau[]",
+        forms={"A": "(1/tau²) blockdiag_o(Bᵀ (diag(p_o) − p_o p_oᵀ) B)"},
+    ),
+    Case(
+        "any power of a norm",
+        "norm2(x)**p",
+        "x",
+        "p[]",
+        forms={"x": "p (n^(p − 4) (p − 2) x xᵀ + n^(p − 2) I)"},
+    ),
+    Case(
+        "swish",
+        "sum(silu(W@x))",
+        "W",
+        forms={"W": "diag(p ∘ (1 − p) ∘ (2 + z ∘ (1 − 2 p))) ⊗ x xᵀ"},
+    ),
+    Case(
+        "square of a sigmoid",
+        "sum(sigmoid(X@w)**2)",
+        "w",
+        forms={"w": "2 Xᵀ diag(p^∘2 ∘ (1 − p) ∘ (2 − 3 p)) X"},
+    ),
+    Case("powers of two", "sum(2**x)", "x", forms={"x": "log(2)² diag(2^∘x)"}),
+)
+
+CASES = (
+    *CLOSED_FORMS,
+    *NETWORKS,
+    *ELEMENTWISE,
+    *REDUCTIONS,
+    *SHAPES,
+    *ARITHMETIC,
+    *DENSITIES,
+    *DECLARED,
+    *NAMED,
+    *WORDS,
+)

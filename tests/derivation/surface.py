@@ -3,6 +3,7 @@ reads the text here."""
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ WIDTHS = (3, 2, 4, 5, 2, 3)
 
 def arrays(program: Program, seed: int = 0, positive: bool = False) -> dict[str, Tensor]:
     """Random float64 arrays for the leaves of a program: a small number for each size, no two alike
-    if it can be."""
+    if it can be; each is what it is declared to be."""
     generator = torch.Generator().manual_seed(seed)
     letters = dict.fromkeys(
         size for leaf in program.leaves.values() for size in leaf.sizes if isinstance(size, str)
@@ -30,6 +31,8 @@ def arrays(program: Program, seed: int = 0, positive: bool = False) -> dict[str,
             found = found.abs() + 0.3
         if leaf.sums_to is not None:
             found = leaf.sums_to * found / found.sum(-1, keepdim=True)
+        if leaf.structure is not None:
+            found = leaf.structure.drawn(found)
         result[name] = found
     return result
 
@@ -61,11 +64,39 @@ def _lifted(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     return lambda x: function(torch.as_tensor(x, dtype=torch.float64))
 
 
+def _pair(u: Any, v: Any) -> tuple[Tensor, Tensor]:
+    first, second = (torch.as_tensor(side, dtype=torch.float64) for side in (u, v))
+    return first, second
+
+
 WORDS: dict[str, Callable[..., Tensor]] = {
     **{
         name: _lifted(getattr(torch, name))
         for name in ("exp", "log", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu", "erf")
     },
+    **{
+        name: _lifted(getattr(torch, name))
+        for name in (
+            *("tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh"),
+            *("log1p", "expm1", "erfc", "lgamma", "digamma", "logit", "sign"),
+        )
+    },
+    **{f"arc{name}": _lifted(getattr(torch, f"arc{name}")) for name in ("sin", "cos", "tan")},
+    "normcdf": _lifted(torch.special.ndtr),
+    "normpdf": lambda x: torch.exp(torch.distributions.Normal(0, 1).log_prob(x)),
+    "trigamma": lambda x: torch.polygamma(1, x),
+    "step": lambda x: (x > 0).double(),
+    **dict.fromkeys(("max", "maximum"), lambda u, v: torch.maximum(*_pair(u, v))),
+    **dict.fromkeys(("min", "minimum"), lambda u, v: torch.minimum(*_pair(u, v))),
+    **dict.fromkeys(("clip", "clamp"), lambda x, low, high: x.clamp(low, high)),
+    "huber": lambda x, delta=1: F.huber_loss(x, 0 * x, reduction="none", delta=delta),
+    "where": lambda condition, u, v: torch.where(condition, *_pair(u, v)),
+    "var": lambda x, axis=None: torch.var(x, dim=axis, correction=0),
+    "std": lambda x, axis=None: torch.std(x, dim=axis, correction=0),
+    "average": lambda x, weights: (weights * x).sum() / weights.sum(),
+    "outer": torch.outer,
+    "norm": lambda x, kind=None, axis=None: torch.linalg.vector_norm(x, dim=axis),
+    "einsum": torch.einsum,
     "softplus": _lifted(F.softplus),
     "gelu": _lifted(F.gelu),
     "silu": _lifted(F.silu),
@@ -94,7 +125,7 @@ def evaluate(
     fixed = {
         left.strip(): torch.tensor(float(right))
         for left, _, right in (fact.partition("==") for fact in given)
-        if "(" not in left
+        if left.strip().isidentifier() and right.strip().isdecimal()
     }
     unknown = {name: _lifted(function) for name, function in functions(program).items()}
     names = {**WORDS, **unknown, **sizes(program, values), **fixed, **values}

@@ -54,3 +54,6 @@ def test_a_case_certifies_and_agrees_with_central_differences(case):
             lambda there, slope=slope: there.array(slope.expression, slope.parameter.indices),
         )
         assert relative(found, expected) < 1e-6, f"block ({rows}, {columns})"
+    for block, form in case.forms.items():
+        rows, columns = block.split()[0], block.split()[-1]
+        assert d.block(rows, columns).matrix() == form

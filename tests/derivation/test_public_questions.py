@@ -37,7 +37,7 @@ class Question:
 Q = Question
 REGRESSION = [
     Q("(y-X@w).T@(y-X@w) + lam*w.T@w", "w", {"w": "2 (XᵀX + lam I)"}, "lam"),
-    Q("lam*sum(w**2) + sum((y-X@w)**2)", "w", {"w": "2 (lam I + XᵀX)"}),
+    Q("lam*sum(w**2) + sum((y-X@w)**2)", "w", {"w": "2 (XᵀX + lam I)"}),
     Q("1/2*norm2(A@x-b)**2 + lam*norm2(x)**2", "x", {"x": "AᵀA + 2 lam I"}),
     Q("(y-X@w).T@W@(y-X@w)", "w", {"w": "Xᵀ (W + Wᵀ) X"}),
     Q("sum(v*(y-X@w)**2)", "w", {"w": "2 Xᵀ diag(v) X"}),
@@ -55,9 +55,9 @@ REGRESSION = [
     Q(
         "1/2*norm2(X-U@V.T)**2",
         "U V",
-        {"U": "I ⊗ VᵀV", "U V": "(U ⊗ Vᵀ) K − (X − U Vᵀ) ⊗ I", "V": "I ⊗ UᵀU"},
+        {"U": "I ⊗ VᵀV", "U V": "(U ⊗ Vᵀ) K − R ⊗ I", "V": "I ⊗ UᵀU"},
     ),
-    Q("sum(relu(1-y*(X@w))**2)", "w", {"w": "2 Xᵀ diag(step(z)^∘2 ∘ y^∘2) X"}),
+    Q("sum(relu(1-y*(X@w))**2)", "w", {"w": "2 Xᵀ diag(step(z) ∘ y^∘2) X"}),
 ]
 LIKELIHOODS = [
     Q("sum(log(1+exp(X@w)))", "w", {"w": "Xᵀ diag(p ∘ (1 − p)) X"}),
@@ -65,7 +65,8 @@ LIKELIHOODS = [
     Q("log(1+exp(w.T@x))", "w", {"w": "p (1 − p) x xᵀ"}),
     Q("1/(1+exp(-w.T@x))", "w", {"w": "J (1 − J) (1 − 2 J) x xᵀ"}),
     Q("sum(exp(X@w) - y*(X@w))", "w", {"w": "Xᵀ diag(exp(z)) X"}),
-    Q("-(y*log(p)+(1-y)*log(1-p))", "p", {"p": "(1 − y)/u1² + y/p²"}),
+    Q("-(y*log(p)+(1-y)*log(1-p))", "p", {"p": "y/p² + (1 − y)/(1 − p)²"}),
+    Q("-log(p**y*(1-p)**(1-y))", "p", {"p": "y/p² + (1 − y)/(1 − p)²"}),
     Q("-sum(y*log(p))", "p", {"p": "diag(y ∘ p^∘(−2))"}),
     Q(
         "n/2*log(s2)+sum((x-mu)**2)/(2*s2)",
@@ -79,7 +80,7 @@ LIKELIHOODS = [
     ),
     Q("sum((x-mu)**2)", "mu", {"mu": "2 d"}, "mu"),
     Q("1/2*(x-mu).T@inv(S)@(x-mu)", "mu", {"mu": "½ (S⁻¹ + S⁻ᵀ)"}),
-    Q("(x-mu)**2/(2*s**2) + log(s*sqrt(2*pi))", "mu", {"mu": "s⁻²"}, "pi"),
+    Q("(x-mu)**2/(2*s**2) + log(s*sqrt(2*pi))", "mu", {"mu": "1/s²"}, "pi"),
     Q(
         "1/2*y.T@inv(K+s*eye(n))@y + 1/2*logdet(K+s*eye(n))",
         "s",
@@ -108,10 +109,10 @@ FORMS = [
     Q("mu.T@w - gamma/2*w.T@S@w", "w", {"w": "−½ gamma (S + Sᵀ)"}, "gamma"),
     Q("w.T@(lam*w)", "w", {"w": "2 lam I"}, "lam"),
     Q("(x.T@A@x)**2", "x", {"x": "2 ((xᵀ A x) (A + Aᵀ) + (A + Aᵀ) x xᵀ (A + Aᵀ))"}),
-    Q("norm2(x)", "x", {"x": "(1/√(xᵀx)) I − (1/(xᵀx)^(3/2)) x xᵀ"}),
-    Q("norm2(x)**3", "x", {"x": "3 ((1/√(xᵀx)) x xᵀ + √(xᵀx) I)"}),
+    Q("norm2(x)", "x", {"x": "(1/n) I − (1/n³) x xᵀ"}),
+    Q("norm2(x)**3", "x", {"x": "3 ((1/n) x xᵀ + n I)"}),
     Q("norm2(x)**4", "x", {"x": "8 x xᵀ + 4 (xᵀx) I"}),
-    Q("sqrt(1+x.T@x)", "x", {"x": "(1/√(1 + xᵀx)) I − (1/(1 + xᵀx)^(3/2)) x xᵀ"}),
+    Q("sqrt(1+x.T@x)", "x", {"x": "(1/s) I − (1/s³) x xᵀ"}),
     Q("exp(w.T@x)", "w", {"w": "exp(z) x xᵀ"}),
     Q(
         "exp(-norm2(x-c)**2/(2*s2))",
@@ -130,7 +131,7 @@ FORMS = [
     Q("a.T@X.T@X@a", "X", {"X": "2 I ⊗ a aᵀ"}),
     Q("a.T@inv(X)@b", "X", {"X": "(X⁻ᵀ a bᵀ X⁻ᵀ ⊗ X⁻¹ + X⁻ᵀ ⊗ X⁻¹ b aᵀ X⁻¹) K"}),
     Q("det(X)", "X", {"X": "det(X) (vec(X⁻ᵀ) vec(X⁻ᵀ)ᵀ − (X⁻ᵀ ⊗ X⁻¹) K)"}),
-    Q("y.T@X@inv(X.T@X)@X.T@y", "y", {"y": "X (u1⁻¹ + u1⁻ᵀ) Xᵀ"}),
+    Q("y.T@X@inv(X.T@X)@X.T@y", "y", {"y": "2 X u1⁻¹ Xᵀ"}),
     Q(
         "(1-x)**2+100*(y-x**2)**2",
         "x y",
@@ -149,7 +150,7 @@ NEURONS = [
         {
             "w": "(1 − ŷ²)² x xᵀ + 2 (y − ŷ) ŷ (1 − ŷ²) x xᵀ",
             "w b": "(1 − ŷ²)² x + 2 (y − ŷ) ŷ (1 − ŷ²) x",
-            "b": "(1 − ŷ²)² + 2 (y − ŷ) ŷ (1 − ŷ²)",
+            "b": "(1 − ŷ²) (1 − ŷ² + 2 (y − ŷ) ŷ)",
         },
     ),
     Q("1/2*norm2(y-f(X@w))**2", "w", {"w": "Xᵀ diag(f'(z)^∘2 − (y − ŷ) ∘ f''(z)) X"}),

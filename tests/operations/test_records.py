@@ -280,6 +280,7 @@ WRITTEN: dict[str, Callable[[], hesse.Cost]] = {
     "binary_cross_entropy": lambda: _compared(F.binary_cross_entropy, _shares),
     "binary_cross_entropy_with_logits": lambda: _compared("bce", _shares),
     "poisson_nll_loss": lambda: _compared(F.poisson_nll_loss, _shares),
+    "kl_div": lambda: _compared(F.kl_div, _shares),
     "soft_margin_loss": lambda: _compared(F.soft_margin_loss, _signs),
 }
 

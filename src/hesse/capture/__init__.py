@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from hesse.capture.export import NotCaptured, data_leaves, trace
+from hesse.capture.export import NotCaptured, data_leaves, trace, trace_whole
 from hesse.capture.site_search import find_sites
 from hesse.data.batch import Batch
 from hesse.derivatives import ReverseOverReverse, TensorFunction
@@ -54,6 +54,7 @@ __all__ = [
     "data_leaves",
     "known_capture",
     "sample_values",
+    "trace_whole",
 ]
 
 

@@ -38,13 +38,26 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
         NotCaptured: the export failed; the work goes on without a graph.
     """
     sample = batch.take(slice(0, 1))
+    return _exported(
+        cost, _SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y)
+    )
+
+
+def trace_whole(cost: "Cost") -> Graph:
+    """The graph of a function of the parameters alone; what it closes over are constants.
+
+    Raises:
+        NotCaptured: the export failed.
+    """
+    return _exported(cost, _WholeCost(cost), (cost.parameters, cost.fixed))
+
+
+def _exported(cost: "Cost", module: nn.Module, arguments: tuple[Any, ...]) -> Graph:
     try:
         # torch.export turns switches off by itself: they are ours first, so that no other thread
         # takes its state for the one to go back to.
         with tracing(), differentiable_twice(recurrent=True), quiet(printed=True):
-            program = torch.export.export(
-                _SampleLoss(cost, sample), (cost.parameters, cost.fixed, sample.x, sample.y)
-            )
+            program = torch.export.export(module, arguments)
             # Nothing writes into a tensor that was there before.
             if any(map(_writes, program.graph.nodes)):
                 program = program.run_decompositions({})
@@ -74,6 +87,17 @@ class _SampleLoss(nn.Module):
                 return (cost.total(tensors, sample),)
             prediction, total = cost.predict_and_total(tensors, sample)
         return (*(part for part in tensors_in(prediction) if part.is_floating_point()), total)
+
+
+class _WholeCost(nn.Module):
+    """A function of the parameters alone as a module of nothing but inputs."""
+
+    def __init__(self, cost: "Cost") -> None:
+        super().__init__()
+        self._held = [cost]
+
+    def forward(self, parameters: dict[str, Tensor], fixed: dict[str, Tensor]) -> Tensor:
+        return self._held[0].total({**fixed, **parameters}, None).reshape(())
 
 
 def _writes(node: Any) -> bool:

@@ -365,7 +365,10 @@ def derive(
     ] = None,
     given: Annotated[
         list[str] | None,
-        Parameter(help='What is known of its data: "sum(y) == 1", "Omega == 1". May be repeated.'),
+        Parameter(
+            help='What is known of its arrays: "sum(y) == 1", "Omega == 1", "l > 0" (of a matrix:'
+            ' positive definite), "A == A.T". May be repeated.'
+        ),
     ] = None,
     network: Annotated[
         str | None, Parameter(help="A dense network by its widths, such as 2-3-1 or d-h-m.")
@@ -395,6 +398,9 @@ def derive(
         ),
     ] = False,
     block: Annotated[str | None, Parameter(help="Only this block, such as W1,W2.")] = None,
+    gradient: Annotated[
+        str | None, Parameter(help="Only the first derivative in this parameter.")
+    ] = None,
     reading: Annotated[
         Literal["indices", "matrix", "scalar"] | None,
         Parameter(
@@ -408,7 +414,7 @@ def derive(
         bool, Parameter(show_default=False, help="Print functions that compute the blocks instead.")
     ] = False,
     backend: Annotated[
-        Literal["numpy", "torch"] | None,
+        Literal["numpy", "torch", "jax"] | None,
         Parameter(help="Of --python: what the functions use; numpy by default."),
     ] = None,
     html: Annotated[
@@ -419,7 +425,7 @@ def derive(
     from hesse.cli.derive import Output, derivation_of, pair_of
 
     output = Output(
-        None if block is None else pair_of(block), reading, latex, python, backend, html
+        None if block is None else pair_of(block), reading, latex, python, backend, html, gradient
     )
     d = derivation_of(
         source,

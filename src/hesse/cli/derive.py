@@ -1,13 +1,12 @@
 """`hesse derive`: from a command line to a derivation, and to text, LaTeX, Python or a page."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hesse
 from hesse.cli.inputs import build_cost, check_writable, require
-from hesse.derivation.code.identifiers import Names
-from hesse.derivation.derivation import Formula
+from hesse.derivation.code.module import module
+from hesse.derivation.formula import Formula
 from hesse.errors import HesseValueError
 from hesse.process.files import write_text
 
@@ -81,6 +80,7 @@ class Output:
 
     Attributes:
         block: the rows and columns of the only block that is wanted; None for all.
+        gradient: the parameter whose first derivative is wanted instead.
         reading: of text, as in `hesse.Derivation.text`.
         latex, python: whether one of them is printed.
         backend: of Python.
@@ -96,6 +96,7 @@ class Output:
     python: bool = False
     backend: str | None = None
     html: Path | None = None
+    gradient: str | None = None
 
     # Before the derivation, which takes longer.
     def __post_init__(self) -> None:
@@ -110,6 +111,11 @@ class Output:
             {"--reading": self.reading},
             f"text; leave it out beside {asked[0]}" if asked else "",
         )
+        _require_unset(
+            self.block is not None or self.html is not None,
+            {"--gradient": self.gradient},
+            "text, LaTeX or Python of a first derivative; leave out --block and --html",
+        )
         _require_unset(not self.python, {"--backend": self.backend}, "--python")
         if self.html is not None:
             check_writable("--html", self.html, (".html",))
@@ -117,6 +123,8 @@ class Output:
 
     def of(self, d: hesse.Derivation) -> str:
         """What is to be printed; a page is written first."""
+        if self.gradient is not None:
+            return self._of_gradient(d.gradient(self.gradient))
         formula = None if self.block is None else d.block(*self.block)
         if self.html is not None:
             write_text(self.html, "--html", (formula or d).html())
@@ -128,25 +136,18 @@ class Output:
                 else replace(formula.derivation, blocks={self.block: formula.block}, stages=())
             ).latex()
         if self.python:
-            return module(
-                [formula] if formula else [d.block(*pair) for pair in d.blocks],
-                self.backend or "numpy",
-            )
+            formulas: list[Formula] = [d.block(*pair) for pair in d.blocks]
+            if not formulas:  # a vector has none
+                formulas = [d.jacobian(name) for name in d.parameters]
+            return module([formula] if formula else formulas, self.backend or "numpy")
         return (formula or d).text(self.reading or "indices")
 
-
-def module(formulas: Sequence[Formula], backend: str) -> str:
-    """One Python module with a function for each block, such as ``hessian_W1_W2``."""
-    names, heads, bodies = Names(), dict[str, None](), []
-    for formula in formulas:
-        code = formula.python(
-            backend, names.new(f"hessian_{formula.rows.name}_{formula.columns.name}")
-        )
-        # Imports stand above the function, two empty lines between: those of all are merged.
-        head, body = code.split("\n\n\n", 1)
-        heads |= dict.fromkeys(head.splitlines())
-        bodies.append(body)
-    return "\n\n\n".join(["\n".join(sorted(heads)), *bodies])
+    def _of_gradient(self, formula: Formula) -> str:
+        if self.latex:
+            return formula.latex()
+        if self.python:
+            return module([formula], self.backend or "numpy")
+        return formula.text(self.reading or "indices")
 
 
 def pair_of(block: str) -> tuple[str, str]:

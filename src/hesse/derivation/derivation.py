@@ -1,175 +1,23 @@
-"""A derivation, and one block of it as a formula: to read, to print, to run."""
+"""A derivation: its lines, and what can be asked of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from torch import Tensor
-
-from hesse.derivation.calculus.expression import Entry, Expression, Index, Partial, of
+from hesse.derivation.calculus.expression import Expression, Partial, of
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.calculus.samples import CostArrays
+from hesse.derivation.check.certification import certified, certified_somewhere
+from hesse.derivation.check.point import with_random_leaves
 from hesse.derivation.check.valuation import Valuation
-from hesse.derivation.lines.records import Block, Certificate, Line, Record
+from hesse.derivation.code.binding import shape_text
+from hesse.derivation.convexity.verdict import Convexity, convexity
+from hesse.derivation.formula import BlockFormula, Formula, formula_of_block
+from hesse.derivation.hessian import DerivedHessian
+from hesse.derivation.lines.gradient import gradient
+from hesse.derivation.lines.hessian_product import product, with_directions
+from hesse.derivation.lines.records import Block, Certificate, Derived, Line, Record, Slope
+from hesse.derivation.lines.third_derivative import third_derivative
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
-from hesse.process.progress import Progress
-
-
-@dataclass(frozen=True, repr=False)
-class Formula:
-    """∂²J/∂rows ∂columns, of shape (*rows.shape, *columns.shape).
-
-    Attributes:
-        block: rows, columns, the expression and its lines.
-        derivation: what it belongs to.
-    """
-
-    block: Block
-    derivation: "Derivation"
-
-    @property
-    def rows(self) -> Entry:
-        """The parameter of the first axes, with its indices."""
-        return self.block.rows
-
-    @property
-    def columns(self) -> Entry:
-        """The parameter of the last axes, with its indices."""
-        return self.block.columns
-
-    @property
-    def expression(self) -> Expression:
-        """The collected result, in the indices of rows and columns."""
-        return self.block.expression
-
-    @property
-    def lines(self) -> tuple[Line, ...]:
-        """From the first derivative to the result."""
-        return self.block.lines
-
-    @property
-    def indices(self) -> tuple[Index, ...]:
-        """Those of the rows, then those of the columns: the axes of the array."""
-        return (*self.rows.indices, *self.columns.indices)
-
-    def __repr__(self) -> str:
-        return self.text()
-
-    def text(self, reading: str = "indices") -> str:
-        """The lines and the result as text, at most 100 columns wide; ``reading`` as in
-        `Derivation.text`."""
-        from hesse.derivation.show import text
-
-        return text.block_text(self.block, self.derivation, reading)
-
-    def latex(self, reading: str = "indices") -> str:
-        """The result as LaTeX, to be put between dollar signs."""
-        from hesse.derivation.show import latex
-
-        return latex.block_latex(self.block, self.derivation, reading)
-
-    def html(self) -> str:
-        """The block as one self-contained page."""
-        from hesse.derivation.show import html
-
-        key = (self.rows.name, self.columns.name)
-        return html.page(replace(self.derivation, blocks={key: self.block}, stages=()))
-
-    def matrix(self) -> str | None:
-        """The result as a product of matrices, rows and columns counted row by row; None where it
-        has no such form."""
-        from hesse.derivation.show.matrix import matrix_form
-        from hesse.derivation.show.text_writer import TextWriter
-
-        program = self.derivation.program
-        form = matrix_form(self.expression, self.rows.indices, self.columns.indices, program)
-        return None if form is None else TextWriter(program).write(form)
-
-    def python(self, backend: str = "numpy", name: str = "hessian_block") -> str:
-        """A standalone function of the leaves, with named intermediates and the formula in its
-        docstring.
-
-        A function without a row in the table of functions, such as ``f``, is an argument, and so
-        are its derivatives.
-
-        Args:
-            backend: ``"numpy"`` or ``"torch"``.
-            name: of the function.
-
-        Raises:
-            HesseValueError: the block needs an operation of a model that has no formula.
-
-        Example:
-            >>> import hesse
-            >>> code = hesse.derive("x @ A @ x", wrt=["x"]).block("x", "x").python()
-            >>> "def " in code and "import numpy" in code
-            True
-        """
-        from hesse.derivation.code.python import python
-        from hesse.derivation.show.text_writer import text
-
-        program = self.derivation.program
-        left = text(of(Partial(program.cost.entry, (self.rows, self.columns))), program)
-        return python(
-            self.block, program, backend, name, formula=f"{left} = {text(self.expression, program)}"
-        )
-
-    def evaluate(self, **arrays: Any) -> Any:
-        """The array at given leaves, of shape (*rows.shape, *columns.shape).
-
-        Of a `Cost` that was derived, what is not given is its own: ``evaluate()`` is the block at
-        its parameters, over all its samples, in float64 and without its penalty.
-
-        Args:
-            **arrays: NumPy arrays, which give a NumPy array, or tensors, which give a tensor. For a
-                network, ``x`` and ``y`` with one more axis in front hold samples, and the block is
-                that of their sum or mean. An unknown function is the name of a known one,
-                ``f="tanh"``, or its derivatives (f, f', f'').
-
-        Example:
-            >>> import numpy, hesse
-            >>> d = hesse.derive("x @ A @ x", wrt=["x"])
-            >>> d.block("x", "x").evaluate(A=numpy.array([[1.0, 2.0], [0.0, 3.0]]))
-            array([[2., 2.],
-                   [2., 6.]])
-        """
-        from hesse.derivation.code.binding import differentiated, holds_samples
-        from hesse.derivation.code.evaluation import evaluate
-
-        program, cost_arrays = self.derivation.program, self.derivation.cost_arrays
-        functions: dict[str, str | tuple[Callable[..., Any], ...]] = {
-            name: differentiated(f)
-            for name, f in self.derivation.functions.items()
-            if name in program.unknown
-        }
-        functions |= {name: arrays.pop(name) for name in sorted(program.unknown) if name in arrays}
-        data = [
-            name
-            for name, leaf in program.leaves.items()
-            if leaf.role != "parameter" and name in arrays
-        ]
-        if cost_arrays is not None and not data:
-            total: Any = 0
-            with Progress("samples", cost_arrays.count) as bar:
-                for count, some in cost_arrays.chunks():
-                    here = {**_alike(some, arrays), **arrays}
-                    total = total + evaluate(
-                        self.expression, self.indices, program, here, functions
-                    )
-                    bar.advance(count)
-            return total * cost_arrays.scale
-        if cost_arrays is not None:
-            arrays = {**_alike(cost_arrays.parameters, arrays), **arrays}
-        found = evaluate(self.expression, self.indices, program, arrays, functions)
-        if program.samples == "mean" and holds_samples(arrays, program):
-            some = next(
-                name for name, leaf in program.leaves.items() if leaf.per_sample and name in arrays
-            )
-            return found / len(arrays[some])
-        return found
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
 
 
 @dataclass(frozen=True, repr=False)
@@ -201,7 +49,7 @@ class Derivation(Record):
 
         return text.summary(self)
 
-    def block(self, rows: str, columns: str) -> "Formula":
+    def block(self, rows: str, columns: str) -> BlockFormula:
         """The formula of one block, ∂²J/∂rows ∂columns.
 
         The one with the two exchanged is its transpose, with one line more that says so.
@@ -216,6 +64,168 @@ class Derivation(Record):
             A + Aᵀ
         """
         return _formula(self, rows, columns)
+
+    def gradient(self, parameter: str) -> Formula:
+        """The formula of a first derivative, ∂J/∂parameter.
+
+        Raises:
+            HesseKeyError: the name is not a parameter of this derivation.
+            HesseValueError: a vector was derived.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("1/2*sum((y - X @ w)**2)", wrt=["w"])
+            >>> d.gradient("w").evaluate(X=[[1.0], [2.0]], y=[1.0, 1.0], w=[1.0])
+            array([2.])
+        """
+        self._require_parameter(parameter, "gradient")
+        if self.program.cost.indices:
+            raise HesseValueError(
+                f"gradient: a vector was derived; its first derivative is jacobian({parameter!r})"
+            )
+        derived, program = gradient(self.program, self.slopes[parameter])
+        return self._formula(derived, program)
+
+    def jacobian(self, parameter: str) -> Formula:
+        """The formula of the derivatives of a vector, ∂f/∂parameter, of shape (*f.shape,
+        *parameter.shape).
+
+        Raises:
+            HesseKeyError: the name is not a parameter of this derivation.
+            HesseValueError: a cost was derived.
+
+        Example:
+            >>> import hesse
+            >>> print(hesse.derive("A @ x", wrt="x").jacobian("x").matrix())
+            A
+        """
+        self._require_parameter(parameter, "jacobian")
+        vector = self.program.cost.entry
+        if not vector.indices:
+            raise HesseValueError(
+                f"jacobian: a cost was derived; its first derivative is gradient({parameter!r})"
+            )
+        slope = self.slopes[parameter]
+        left, entries = Partial(vector, (slope.parameter,)), (vector, slope.parameter)
+        return Formula(
+            Derived("the Jacobian", "jacobian", left, entries, slope.expression, slope.lines), self
+        )
+
+    def hessian(self) -> DerivedHessian:
+        """All blocks as one matrix.
+
+        Raises:
+            HesseValueError: a vector was derived.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("a*b**2", wrt=["a", "b"])
+            >>> d.hessian().evaluate(a=2.0, b=3.0).shape
+            (2, 2)
+        """
+        self._require_cost("hessian")
+        return DerivedHessian(self)
+
+    def product(self, parameter: str) -> Formula:
+        """The product H v as a formula, at one parameter: (H v)_a = Σ_b H[a, b] v_b.
+
+        The vector is called ``v``; where there are several parameters it has a part for each,
+        ``v_W1`` beside ``W1``. No block is made on the way.
+
+        Raises:
+            HesseKeyError: the name is not a parameter of this derivation.
+            HesseValueError: a vector was derived.
+
+        Example:
+            >>> import hesse
+            >>> d = hesse.derive("1/2*sum((y - X @ w)**2)", wrt=["w"])
+            >>> d.product("w").evaluate(X=[[1.0], [2.0]], v=[3.0])
+            array([15.])
+        """
+        self._require_parameter(parameter, "product")
+        self._require_cost("product")
+        blocks, derivation = [], self
+        for other in self.parameters:
+            formula = _formula(derivation, parameter, other)
+            # Each block that was not there brings the names that it needed.
+            blocks.append(formula.block)
+            derivation = formula.derivation
+        program, directions = with_directions(derivation.program, self.parameters)
+        return self._formula(product(program, blocks, directions), program)
+
+    def third(self, rows: str, columns: str, more: str) -> Formula:
+        """The formula of third derivatives, ∂³J/∂rows ∂columns ∂more, of shape (*rows.shape,
+        *columns.shape, *more.shape).
+
+        Raises:
+            HesseKeyError: a name is not a parameter of this derivation.
+            HesseValueError: a vector was derived, a line is too long to be read, or the derivative
+                goes through a map without a formula.
+
+        Example:
+            >>> import hesse
+            >>> hesse.derive("sum(exp(x))", wrt="x").third("x", "x", "x").evaluate(x=[0.0])
+            array([[[1.]]])
+        """
+        self._require_parameter(more, "third")
+        block = _formula(self, rows, columns)
+        derived, program = third_derivative(block.derivation.program, block.block, more)
+        return self._formula(derived, program)
+
+    def convexity(self, parameter: str | None = None) -> Convexity:
+        """Whether the cost is convex in a parameter, all else held, and what shows it.
+
+        Args:
+            parameter: its name; by default the only one.
+
+        Raises:
+            HesseKeyError: the name is not a parameter of this derivation.
+            HesseValueError: there are several parameters and none was named, or a vector was
+                derived.
+
+        Example:
+            >>> import hesse
+            >>> hesse.derive("sum(softplus(X @ w))", wrt="w").convexity().verdict
+            'convex'
+        """
+        if parameter is None:
+            names = self.parameters
+            if len(names) != 1:
+                raise HesseValueError(
+                    f"convexity: name the parameter, all others held: one of {', '.join(names)}"
+                )
+            parameter = names[0]
+        self._require_parameter(parameter, "convexity")
+        formula = _formula(self, parameter, parameter)
+        return convexity(formula.derivation, formula.block)
+
+    def _formula(self, derived: Derived, program: Program) -> Formula:
+        """What was asked for beside blocks, certified where they are."""
+        alone = replace(self, program=program, slopes={}, stages=(), blocks={})
+        if self.at is not None:
+            entry, *_ = derived.entries
+            slope = Slope(entry, derived.expression, derived.lines)
+            checked = replace(alone, slopes={entry.name: slope})
+            checked = certified(checked, with_random_leaves(self.at, program))
+            derived = replace(derived, lines=checked.slopes[entry.name].lines)
+        return Formula(derived, alone)
+
+    def _require_cost(self, asked: str) -> None:
+        if self.program.cost.indices:
+            raise HesseValueError(
+                f"{asked}: a vector was derived, of shape"
+                f" {shape_text(self.program.shape(self.program.cost.name))}, and only a cost, which"
+                " is a scalar, has a Hessian; derive sum(...) or mean(...) of it"
+            )
+
+    def _require_parameter(self, name: str, asked: str) -> None:
+        if not isinstance(name, str):
+            raise HesseTypeError(f"{asked}: expected the name of a parameter; got {name!r}")
+        if name not in self.parameters:
+            close = nearest(name, list(self.parameters))
+            raise HesseKeyError(
+                f"{asked}: {name!r} is not a parameter of this derivation; the nearest: {close}"
+            )
 
     def steps(self, rows: str, columns: str) -> tuple[Line, ...]:
         """The lines of one block: rule, before, after, reason.
@@ -288,8 +298,6 @@ class Derivation(Record):
             >>> d.certify(seed=1).deviation < 1e-10
             True
         """
-        from hesse.derivation.check.certification import certified_somewhere
-
         if type(seed) is not int or not 0 <= seed <= 2**62:
             kind = HesseValueError if type(seed) is int else HesseTypeError
             raise kind(f"seed: expected a whole number from 0 to 2**62, got {seed!r}")
@@ -303,35 +311,21 @@ class Derivation(Record):
         return html.fragment(self)
 
 
-def _alike(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A cost's own tensors as arrays of the kind that was given."""
-    if not given or any(isinstance(value, Tensor) for value in given.values()):
-        return own
-    return {name: value.cpu().numpy() for name, value in own.items()}
-
-
-def _formula(derivation: Derivation, rows: str, columns: str) -> Formula:
+def _formula(derivation: Derivation, rows: str, columns: str) -> BlockFormula:
     """A block of a derivation, written now where it is not there yet."""
     for name in (rows, columns):
-        if not isinstance(name, str):
-            raise HesseTypeError(f"block: rows and columns are names of parameters; got {name!r}")
-        if name not in derivation.parameters:
-            close = nearest(name, list(derivation.parameters))
-            raise HesseKeyError(
-                f"block: {name!r} is not a parameter of this derivation; the nearest: {close}"
-            )
+        derivation._require_parameter(name, "block")
+    derivation._require_cost("block")
     order = derivation.parameters.index
     if order(rows) > order(columns):
         return _transposed(_formula(derivation, columns, rows))
     if (rows, columns) not in derivation.blocks:
         derivation = _with_block(derivation, rows, columns)
-    return Formula(derivation.blocks[rows, columns], derivation)
+    return formula_of_block(derivation.blocks[rows, columns], derivation)
 
 
 def _with_block(derivation: Derivation, rows: str, columns: str) -> Derivation:
     """The derivation with one more block, certified at the same point as the others."""
-    from hesse.derivation.check.certification import certified
-
     assert derivation.writer is not None, "a derivation without a writer has all its blocks"
     block, program = derivation.writer(rows, columns)
     alone = replace(
@@ -342,7 +336,7 @@ def _with_block(derivation: Derivation, rows: str, columns: str) -> Derivation:
     return replace(derivation, program=alone.program, blocks={**derivation.blocks, **alone.blocks})
 
 
-def _transposed(other: Formula) -> Formula:
+def _transposed(other: BlockFormula) -> BlockFormula:
     block = other.block
     cost = other.derivation.program.cost.entry
     last = Line(
@@ -354,4 +348,4 @@ def _transposed(other: Formula) -> Formula:
         deviation=block.deviation,
     )
     turned = replace(block, rows=block.columns, columns=block.rows, lines=(*block.lines, last))
-    return Formula(turned, other.derivation)
+    return formula_of_block(turned, other.derivation)

@@ -10,11 +10,14 @@ from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.check.certification import certified_at, certified_somewhere
+from hesse.derivation.code.binding import shape_text
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.lines.adjoints import Adjoints, adjoints
 from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
+from hesse.derivation.lines.jacobian import jacobian, page_of
 from hesse.derivation.lines.page import Page
+from hesse.derivation.lines.quotients import in_no_value
 from hesse.derivation.lines.records import Block
 from hesse.derivation.lines.stage_lines import stages
 from hesse.derivation.lines.steps import Expander, block, slope
@@ -53,18 +56,20 @@ def derive(
     certify: bool = True,
 ) -> Derivation:
     """Derive every block of a Hessian, line by line, each line with its rule and each line
-    certified.
+    certified; of an expression that is a vector or a matrix, its first derivatives.
 
     Args:
         source: a cost as text, such as ``"1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"``; a `Network`; or a
-            `Cost`, whose model is traced.
+            `Cost`, whose model is traced. Text may be a vector too, ``"W @ x"``: then there are no
+            blocks, and `Derivation.jacobian` gives ∂f/∂W.
         wrt: the parameters, by name. An expression needs them; of a network or a cost they are all,
             unless some are named.
         shapes: of an expression, where they cannot be inferred: ``"W1[h,d] x[d] a[]"``, sizes as
             letters or numbers, ``[]`` a scalar. A name that stands like a number, as ``lam`` in
             ``lam*w.T @ w``, is one; where it could be a vector too, the derivation says so.
-        given: what is known of an expression's data: ``"sum(y) == 1"`` along the last axis,
-            ``"Omega == 1"`` for every entry.
+        given: what is known of an expression's arrays: ``"sum(y) == 1"`` along the last axis,
+            ``"Omega == 1"`` for every entry, ``"l > 0"`` (of a square matrix: positive definite),
+            ``"A == A.T"``, ``"A == diag(diag(A))"``, ``"Q.T @ Q == eye(n)"``.
         stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows
             linearly with the depth, rather than every block being written out down to the
             parameters. By default from four layers on.
@@ -129,6 +134,8 @@ def _of_cost(
     whole = cost.scale * cost.samples
     # A mean divides by the samples: its scale times their number is one, up to rounding.
     samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None
+    if cost.data is None:
+        samples = None
     program = replace(traced.program, samples=samples)
     chosen = _chosen(wrt, traced.parameters)
     result = written(
@@ -139,12 +146,16 @@ def _of_cost(
         certify=certify,
         functions=traced.functions,
     )
-    notes = [_over_samples(cost, samples), *_of_penalty(cost)]
+    notes = [] if cost.data is None else [_over_samples(cost, samples)]
+    notes += _of_penalty(cost)
     if certify:
         traced.check_value(OWN_SAMPLES)
         checked = [certified_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
+        own = "cost's own parameters"
+        if cost.data is not None:
+            own = f"model's own parameters at {len(checked)} of its samples"
         notes.append(
-            f"Checked on the model's own parameters at {len(checked)} of its samples as well:"
+            f"Checked on the {own} as well:"
             f" largest deviation {max(certificate.deviation for certificate in checked):.0e}"
             + (
                 f"; {checked[0].skipped} lines are too large for that."
@@ -232,6 +243,8 @@ def _written(
     bounded: bool,
 ) -> Derivation:
     program = with_companions(program)
+    if program.cost.indices:
+        return _of_vector(source, program, parameters, stagewise, certify, bounded)
     first = adjoints(program, parameters)
     # A block written out grows with the depth, and there are more of them too: stages grow by
     # their own lines alone.
@@ -244,7 +257,7 @@ def _written(
         if certify:
             _require_few_places(first)
         # The stages need a δ wherever a parameter enters.
-        first = adjoints(program, parameters, every_slot=True)
+        first = adjoints(in_no_value(program), parameters, every_slot=True)
     # A model has the size that it has; a text that makes a line of pages is seldom meant.
     page = Page(first.program, first, bounded=bounded)
     expander = Stages(page) if deep else InFull(page)
@@ -266,6 +279,30 @@ def _written(
         writer=LineWriter(page, expander).block,
         functions=functions,
     )
+    if not certify:
+        return result
+    result, point = certified_somewhere(result)
+    return replace(result, at=point)
+
+
+def _of_vector(
+    source: str,
+    program: Program,
+    parameters: tuple[str, ...],
+    stagewise: bool | None,
+    certify: bool,
+    bounded: bool,
+) -> Derivation:
+    """The first derivatives of a vector or a matrix."""
+    if stagewise:
+        raise HesseValueError(
+            "stagewise: the layers of a cost have lines of their own; what was given is of shape"
+            f" {shape_text(program.shape(program.cost.name))}: leave stagewise out"
+        )
+    page = page_of(program, parameters, bounded)
+    expander = InFull(page)
+    slopes = {name: jacobian(page, expander, name) for name in parameters}
+    result = Derivation(source, page.program, parameters, slopes)
     if not certify:
         return result
     result, point = certified_somewhere(result)

@@ -261,7 +261,7 @@ RECORDS = [
         second=_softmax_second, positions=on_first(_beside_the_axis), formula=_along_an_axis,
         array=ArrayFunction(
             value=lambda z: torch.softmax(z, -1), derivative=_slope_of_softmax, axes=1, keeps=1,
-            base="p", distribution=True,
+            base="p", distribution=True, range=(0, 1),
             reason="∂p_i/∂z_j = p_i ([i = j] − p_j): raising one entry lowers the others",
             numpy="numpy.exp(z - numpy.logaddexp.reduce(z, axis=-1, keepdims=True))",
             torch="torch.softmax(z, -1)")),
@@ -269,7 +269,7 @@ RECORDS = [
         name="log_softmax", aten="log_softmax _log_softmax", formula=_along_an_axis,
         array=ArrayFunction(
             value=lambda z: torch.log_softmax(z, -1), derivative=_slope_of_log_softmax, axes=1,
-            keeps=1, companion="softmax",
+            keeps=1, companion="softmax", range=(-math.inf, 0),
             reason="log softmax(z) = z − logsumexp(z), whose slope is softmax",
             numpy="z - numpy.logaddexp.reduce(z, axis=-1, keepdims=True)",
             torch="torch.log_softmax(z, -1)")),

@@ -136,6 +136,32 @@ def poisson(call: "Call") -> View | None:
     )
 
 
+def divergence(call: "Call") -> View | None:
+    """Σ y (log y − z), of log-probabilities z"""
+    z, y, reduction, log_target = call.arguments(
+        ("self", None), ("target", None), ("reduction", MEAN), ("log_target", False)
+    )
+    given = call.value(y.name) if isinstance(y, Ref) else None
+    if given is None or reduction not in (MEAN, SUM):
+        return None
+    log_p = call.build.settled(call.operand(z))
+    share = Fraction(1, math.prod(log_p.shape)) if reduction == MEAN else 1
+
+    def entropy(values: dict[str, Any]) -> Tensor:
+        target = given(values).double()
+        return (target.exp() * target if log_target else torch.xlogy(target, target)).sum()
+
+    # It does not move, and 0 log 0 is 0: a number for each sample.
+    leaf = call.build.leaf(Leaf(call.build.name("h"), (), "data", per_sample=True), [], entropy)
+    weights = call.operand(y)
+    if log_target:
+        weights = View(of(Apply("exp", 0, grouped(weights.expression))), weights.axes)
+    (value, weight), axes = call.build.axes.broadcast([log_p, weights])
+    crossed = View(times(weight, value), axes)
+    whole = add(leaf.expression, scale(total(crossed.expression, crossed.indices), -1))
+    return View(scale(whole, share))
+
+
 def soft_margin(call: "Call") -> View:
     """Σ softplus(−y z)"""
     margin = call.build.settled(

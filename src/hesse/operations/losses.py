@@ -195,7 +195,7 @@ RECORDS = [
         loss=LossFunction(function=F.gaussian_nll_loss, module=nn.GaussianNLLLoss),
     ),
     _entrywise("soft_margin_loss", nn.SoftMarginLoss, loss_formulas.soft_margin),
-    _entrywise("kl_div", nn.KLDivLoss),
+    _entrywise("kl_div", nn.KLDivLoss, loss_formulas.divergence),
     _entrywise("hinge_embedding_loss", nn.HingeEmbeddingLoss),
     _by_samples("multi_margin_loss", nn.MultiMarginLoss),
     _by_samples("multilabel_margin_loss", nn.MultiLabelMarginLoss),

@@ -7,6 +7,7 @@ that no rule knows what it is used for.
 """
 
 import ast
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -80,7 +81,8 @@ class Function:
 
     Attributes:
         value: on a tensor; automatic differentiation gives every derivative that a check needs.
-        derivatives: of order one and two, as text in ``z`` and ``a``.
+        derivatives: of order one and two, as text in ``z`` and ``a``; fewer where no formula has
+            more.
         numpy: its NumPy code in ``z``, without overflow at either end.
         torch: its torch code in ``z``.
         at_once: whether a derivation writes the derivative out at once (log' is 1/z) rather than as
@@ -89,12 +91,13 @@ class Function:
         word: whether it can be called in the language of formulas.
         letter: the letter that people write for it.
         latex: how LaTeX writes it.
+        range: between which numbers its values lie.
         options: the arguments after the first, or the first of them, with which the ATen operation
             is this function. With others it is one whose derivatives stay symbols.
     """
 
     value: Callable[[Tensor], Tensor]
-    derivatives: tuple[str, str]
+    derivatives: tuple[str, ...]
     numpy: str
     torch: str
     at_once: bool = False
@@ -102,6 +105,7 @@ class Function:
     word: bool = True
     letter: str = ""
     latex: str = ""
+    range: tuple[float, float] = (-math.inf, math.inf)
     options: tuple[Any, ...] = ()
 
     # At the record's own line, not when a derivation first meets it.
@@ -163,6 +167,7 @@ class ArrayFunction:
             argument in parentheses.
         base: the letter that people give its values; by default they are called by its name and
             that of the argument.
+        range: between which numbers its values lie.
         distribution: whether the entries along the last axis add to one.
     """
 
@@ -177,6 +182,7 @@ class ArrayFunction:
     text: str = ""
     latex: str = ""
     base: str = ""
+    range: tuple[float, float] = (-math.inf, math.inf)
     distribution: bool = False
 
 

@@ -2,14 +2,18 @@
 them."""
 
 import ast
+import importlib
 import inspect
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from types import ModuleType
 from typing import Any
 
 import numpy
 import pytest
+import scipy.special
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,6 +38,46 @@ def made(source: str, name: str = "hessian_block") -> Callable[..., Any]:
     space: dict[str, Any] = {}
     exec(compile(source, "<printed>", "exec"), space)
     return space[name]
+
+
+@pytest.fixture(scope="module")
+def jax() -> Iterator[ModuleType]:
+    """JAX in float64; where it is not installed, NumPy under its name: code that writes to no array
+    runs in both."""
+    try:
+        library = importlib.import_module("jax")
+        importlib.import_module("jax.scipy.special")
+        library.config.update("jax_enable_x64", True)
+        yield library
+    except ImportError:
+        library = ModuleType("jax")
+        vars(library).update(numpy=numpy, scipy=scipy)
+        paths = {"jax": library, "jax.numpy": numpy, "jax.scipy": scipy}
+        with pytest.MonkeyPatch.context() as patch:
+            for path, module in {**paths, "jax.scipy.special": scipy.special}.items():
+                patch.setitem(sys.modules, path, module)
+            yield library
+
+
+@pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.text)
+def test_printed_blocks_run_in_jax(cost: CostText, jax: ModuleType) -> None:
+    derivation = cost.derivation
+    arrays = {name: array.numpy() for name, array in arrays_for(derivation.program).items()}
+    f = for_numpy(F_OF)
+    unknown = {"f": f} if derivation.program.unknown else {}
+    names = {
+        "f": f[0],
+        "df": f[1],
+        "d2f": f[2],
+        **{k: jax.numpy.asarray(arrays[k]) for k in arrays},
+    }
+    rows, columns = derivation.parameters[0], derivation.parameters[-1]
+    block = derivation.block(rows, columns)
+    source = block.python("jax")
+    function = made(source)
+    found = function(**{name: names[name] for name in inspect.signature(function).parameters})
+    assert numpy.allclose(found, block.evaluate(**arrays, **unknown), rtol=1e-11, atol=1e-12)
+    assert "[...] +=" not in source and "numpy." not in source.replace("jax.numpy.", "")
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -104,7 +148,25 @@ def test_printed_random_costs_equal_evaluate(drawn: Drawn) -> None:
 
 def test_a_quadratic_form() -> None:
     source = CostText("x.T @ A @ x", "x").derivation.block("x", "x").python()
-    assert source.splitlines()[-1] in ("    return A + A.T", "    return A.T + A")
+    # A large matrix is added to its transpose in strips; of a small one no more is said.
+    assert source.splitlines()[-4:] == [
+        "    H = A.copy()",
+        "    for k in range(0, len(H), 64):",
+        "        H[k:k + 64] += A[:, k:k + 64].copy().T",
+        "    return H",
+    ]
+    small = CostText("x.T @ A @ x", "x", "A[3,3]").derivation.block("x", "x").python()
+    assert small.splitlines()[-1] == "    return A + A.T"
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_strips_of_a_transpose_are_all_of_it(rows: int, backend: str) -> None:
+    block = CostText("x.T @ A @ x", "x").derivation.block("x", "x")
+    A = numpy.random.default_rng(0).standard_normal((rows, rows))
+    given = A if backend == "numpy" else torch.tensor(A)
+    found = numpy.asarray(made(block.python(backend))(given))
+    assert (found == A + A.T).all() and (numpy.asarray(block.evaluate(A=given)) == found).all()
 
 
 def test_logistic_regression_goes_through_one_matrix_product() -> None:
@@ -271,7 +333,7 @@ def test_the_formula_stands_in_the_docstring() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"backend": "jax"}, "backend: expected 'numpy' or 'torch', got 'jax'"),
+        ({"backend": "jaxx"}, "backend: expected 'numpy' or 'torch' or 'jax', got 'jaxx'"),
         ({"name": "2x"}, "name: expected a name for a function"),
         ({"name": "numpy"}, "name: the function calls the module numpy, which .* would hide"),
         ({"name": "scipy"}, "name: the function calls the module scipy"),

@@ -75,7 +75,7 @@ def test_a_library_is_a_record_of_words(cost: CostText, abacus: None) -> None:
 def test_a_name_of_a_formula_is_not_that_of_the_library(abacus: None) -> None:
     source = hesse.derive("sum(exp(abacus))", "abacus", certify=False).block("abacus", "abacus")
     assert "def hessian_block(abacus_2):" in source.python("abacus")
-    with pytest.raises(hesse.HesseError, match="expected 'numpy' or 'torch' or 'abacus'"):
+    with pytest.raises(hesse.HesseError, match="expected 'numpy' or 'torch' or 'jax' or 'abacus'"):
         source.python("abakus")
 
 

@@ -1,6 +1,7 @@
 """The rule of a line is the one that was applied: held against what stands on its left."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import pytest
 
@@ -134,7 +135,9 @@ def test_every_rule_fits_what_stands_on_the_left_of_its_line(case: Case):
         side = differentiated(line)
         assert side is not None
         of, by = side
-        value = d.program.by_name[of.name].definition if isinstance(of, Entry) else Expression()
+        # A single factor, as exp(z), stands without parentheses.
+        alone = Expression((Term(Fraction(1), (of,)),))
+        value = d.program.by_name[of.name].definition if isinstance(of, Entry) else alone
         value = of.body if isinstance(of, Group) else value
         if not isinstance(value, Expression):
             assert line.rule == "chain rule"  # of a quantity through the one that it depends on

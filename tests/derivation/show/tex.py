@@ -13,7 +13,7 @@ _COMMANDS = {
         "begin end sum partial cdot circ otimes top prime to times quad hfill footnotesize Bigl"
         " Bigr left right ldots le ge ne in infty mapsto allowbreak det log exp sin cos tan tanh"
         " sinh cosh allowdisplaybreaks textwidth oddsidemargin textheight topmargin parindent"
-        " parskip sloppy tolerance textasciitilde textasciicircum textbackslash"
+        " arctan parskip sloppy tolerance textasciitilde textasciicircum textbackslash"
         " alpha beta gamma delta varepsilon"
         " zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon varphi phi chi psi"
         " omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"

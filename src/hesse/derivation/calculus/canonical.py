@@ -1,29 +1,62 @@
 """Equality of terms up to the names of bound indices and the order of factors."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from itertools import permutations
+from typing import Any
 from zlib import crc32
 
 from hesse.derivation.calculus.expression import (
+    Entry,
     Expression,
     Factor,
     Group,
     Index,
+    Partial,
     Term,
     indices,
     rebuilt,
     rename_factor,
 )
 
+Names = frozenset[str]
 
-def canonical(term: Term) -> object:
+
+def canonical(term: Term, symmetric: Names = frozenset()) -> object:
     """A key that two terms share if and only if they are equal up to their coefficients, the names
     of bound indices and the order of factors (for more than six bound indices alike in all they
-    touch: only if)."""
-    parts = _apart(Term(term.coefficient, tuple(map(_free_key, term.factors)), term.bound))
-    return tuple(sorted(map(_least, parts)))
+    touch: only if).
+
+    Args:
+        term: any.
+        symmetric: the names of arrays whose two indices may change places.
+    """
+    factors = tuple(_free_key(factor, symmetric) for factor in term.factors)
+    parts = _apart(Term(term.coefficient, factors, term.bound))
+    return tuple(sorted(_least(part, symmetric) for part in parts))
+
+
+def ordered(entry: Entry, symmetric: Names, key: Callable[[Index], Any]) -> Entry:
+    """An entry with its two indices in order, where they may change places."""
+    if entry.name not in symmetric or len(entry.indices) != 2:
+        return entry
+    return Entry(entry.name, tuple(sorted(entry.indices, key=key)))
+
+
+def _written(factor: Factor, names: Mapping[Index, Index], symmetric: Names) -> str:
+    """A factor with other names for its indices, as text."""
+    renamed = rename_factor(factor, names)
+    if not symmetric:
+        return repr(renamed)
+
+    def turned(part: Any) -> Any:
+        if isinstance(part, Entry):
+            return ordered(part, symmetric, lambda index: index.name)
+        # Moved by one entry of A alone, A⁻¹ is not symmetric.
+        return part if isinstance(part, Partial) else rebuilt(part, turned)
+
+    return repr(turned(renamed))
 
 
 def _apart(term: Term) -> list[Term]:
@@ -42,34 +75,40 @@ def _apart(term: Term) -> list[Term]:
     return list(parts.values())
 
 
-def _least(term: Term) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _least(term: Term, symmetric: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The least way to write the factors of a term, and the sizes of what it sums over."""
     # Bound indices that cannot be told apart are tried in every order.
     keys = []
-    for order in _orders(_classes(term)):
+    for order in _orders(_classes(term, symmetric)):
         names = {index: Index(f"#{position}", index.size) for position, index in enumerate(order)}
-        keys.append(sorted(repr(rename_factor(factor, names)) for factor in term.factors))
+        keys.append(sorted(_written(factor, names, symmetric) for factor in term.factors))
     return tuple(min(keys)), tuple(sorted(str(index.size) for index in term.bound))
 
 
-def _free_key(factor: Factor) -> Factor:
+def _free_key(factor: Factor, symmetric: Names) -> Factor:
     """A factor in a form that does not depend on the names of bound indices inside it."""
     match factor:
         case Group(body):
             free = {index.name for index in indices(body)}
-            terms = sorted((_alpha(part, free) for part in body.terms), key=repr)
+            terms = sorted((_alpha(part, free, symmetric) for part in body.terms), key=repr)
             return Group(Expression(tuple(terms)))
     # An exponent keeps its names: it is compared as it is written.
-    return rebuilt(factor, lambda part: part if isinstance(part, Expression) else _free_key(part))
+    return rebuilt(
+        factor,
+        lambda part: part if isinstance(part, Expression) else _free_key(part, symmetric),
+    )
 
 
-def _alpha(term: Term, free: set[str]) -> Term:
+def _alpha(term: Term, free: set[str], symmetric: Names) -> Term:
     """The term with its bound indices renamed by their place in the canonical order."""
     best: Term | None = None
-    for order in _orders(_classes(term)):
+    for order in _orders(_classes(term, symmetric)):
         names = {index: Index(f"%{position}", index.size) for position, index in enumerate(order)}
         factors = tuple(
-            sorted((rename_factor(_free_key(factor), names) for factor in term.factors), key=repr)
+            sorted(
+                (rename_factor(_free_key(factor, symmetric), names) for factor in term.factors),
+                key=repr,
+            )
         )
         candidate = Term(term.coefficient, factors, tuple(names[index] for index in order))
         if best is None or repr(candidate) < repr(best):
@@ -78,7 +117,7 @@ def _alpha(term: Term, free: set[str]) -> Term:
     return best
 
 
-def _classes(term: Term) -> list[list[Index]]:
+def _classes(term: Term, symmetric: Names) -> list[list[Index]]:
     """The bound indices in groups that cannot be told apart by what they touch."""
     if len(term.bound) <= 1:
         return [[index] for index in term.bound]
@@ -94,7 +133,8 @@ def _classes(term: Term) -> list[list[Index]]:
                 if index in signature:
                     # This index is marked, so that its own place in the factor counts.
                     marked = {**names, index: Index("@", index.size)}
-                    signature[index][repr(rename_factor(_free_key(factor), marked))] += 1
+                    key = _written(_free_key(factor, symmetric), marked, symmetric)
+                    signature[index][key] += 1
         colour = {
             # A number of fixed length: the text itself would grow with every round.
             index: crc32(

@@ -29,6 +29,12 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.name import Name
+from hesse.derivation.calculus.own_value import (
+    above_and_below,
+    quotient_rule,
+    root_rule,
+    under_root,
+)
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import (
     ArrayCall,
@@ -37,6 +43,7 @@ from hesse.derivation.calculus.program import (
     Quantity,
 )
 from hesse.derivation.calculus.rules import HELD, Derivative, Rule, by_rule, of_sum
+from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # How an entry is differentiated: given the entry and the variable, its derivative.
@@ -57,9 +64,16 @@ def derivative(value: Factor | Term | Expression, by: Entry, of_entry: OfEntry) 
             return HELD
         case Group(body):
             return derivative(body, by, of_entry)
+        case Apply(function, order, argument) if order > 1 and function in FUNCTIONS:
+            # Its third derivative is that of the second as it is written out.
+            written = closed_form(function, order, argument)
+            assert written is not None, f"{function} has two derivatives"
+            return derivative(written, by, of_entry)
+        case Apply("log", 0, Apply("abs", 0, argument)):
+            # log|u| has the slope of log u, for a negative u as well.
+            return derivative(Apply("log", 0, argument), by, of_entry)
         case Apply(function, order, argument):
             inner = derivative(argument, by, of_entry)
-            # `slope` refuses a third derivative: asked only where the argument moves.
             is_held = inner.expression.is_zero
             outer = ZERO if is_held else slope(function, order, argument)
             return Derivative(
@@ -117,13 +131,14 @@ def slope(function: str, order: int, argument: Factor) -> Expression:
     """f^(order + 1) at the argument: a symbol, or written out where that is how people know it."""
     known = FUNCTIONS.get(function)
     if known is not None and known.at_once:
+        # It is differentiated as it is written out, so its order stays zero.
         written = closed_form(function, order + 1, argument)
-        assert written is not None, (
-            f"{function} is differentiated as it is written out, so its order stays zero"
-        )
+        if written is None:
+            raise HesseValueError(
+                f"derive: the derivative of {function} has no formula here; for an unknown"
+                " elementwise function write a letter, such as g"
+            )
         return written
-    if known is not None and order + 1 > 2:
-        raise AssertionError(f"a third derivative of {function} is never needed")
     return of(Apply(function, order + 1, argument))
 
 
@@ -164,7 +179,20 @@ def derivative_of_definition(
         case Expression(terms):
             used = {i.name for i in (*entry.indices, *by.indices)}
             body = Expression(tuple(freshen(term, used) for term in terms))
-            return derivative(renamed_to(body, quantity.indices, entry.indices), by, of_entry)
+            body = renamed_to(body, quantity.indices, entry.indices)
+            if quantity.role in ("quotient", "root"):
+                return _in_its_own_value(entry, body, by, of_entry)
+            return derivative(body, by, of_entry)
+
+
+def _in_its_own_value(entry: Entry, body: Expression, by: Entry, of_entry: OfEntry) -> Derivative:
+    base, parts = under_root(body), above_and_below(body)
+    if base is not None:
+        return root_rule(entry, derivative(base, by, of_entry))
+    if parts is not None:
+        moved = {factor: of_entry(factor, by) for side in parts for factor in side}
+        return quotient_rule(entry, *parts, moved)
+    return derivative(body, by, of_entry)
 
 
 def _of_array_call(

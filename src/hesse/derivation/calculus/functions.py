@@ -36,10 +36,13 @@ def closed_form(
         value: what stands for a; the function applied to the argument where it has no name of its
             own.
     """
-    if order == 0 or order > 2 or function not in FUNCTIONS:
+    if order == 0 or function not in FUNCTIONS:
         return None
     # Records write f' and f'' in z, the argument, and a, the value: a (1 − a) for a sigmoid.
-    text = FUNCTIONS[function].derivatives[order - 1]
+    derivatives = FUNCTIONS[function].derivatives
+    if order > len(derivatives):
+        return None
+    text = derivatives[order - 1]
     return _build(
         _parsed(text), {"z": of(argument), "a": of(value or Apply(function, 0, argument))}
     )

@@ -1,13 +1,21 @@
 """The normal form of an expression, in which like terms meet."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
+from typing import Any
 
 from hesse.derivation.calculus.algebra import add, multiply, replaced, scale, times_size
-from hesse.derivation.calculus.canonical import canonical
+from hesse.derivation.calculus.canonical import canonical, ordered
+from hesse.derivation.calculus.contraction import (
+    NOTHING,
+    Facts,
+    deltas_contracted,
+    distributions_summed,
+    orthogonal_summed,
+)
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -32,6 +40,8 @@ from hesse.derivation.calculus.expression import (
     rename_factor,
 )
 
+# Functions whose values are 0 and 1 alone.
+INDICATORS = frozenset({"step"})
 # Terms that are made to see whether they are fewer: a product of twenty sums has a million.
 MOST_OPENED = 2000
 # Powers beyond this stay as they are: the numbers in them would have too many digits.
@@ -40,7 +50,7 @@ LARGEST_SPLIT_POWER = 1000
 
 def simplify(
     expression: Expression,
-    distributions: frozenset[str] = frozenset(),
+    facts: Facts = NOTHING,
     prefer: tuple[Index, ...] = (),
 ) -> Expression:
     """The expression a person would write: no Kronecker delta that can be summed away, equal
@@ -48,14 +58,13 @@ def simplify(
 
     Args:
         expression: what to simplify.
-        distributions: names of arrays whose entries along the last axis add to one (softmax values,
-            one-hot targets).
+        facts: what is known of its arrays.
         prefer: of two free indices that a delta makes equal, the one to write.
     """
-    kept = collect(expression, distributions, prefer)
+    kept = collect(expression, facts, prefer)
     # Opened only where that leaves less to read: of y − ŷ squared it does not.
     if _has_parentheses(kept) and _count_opened(kept) <= MOST_OPENED:
-        opened = collect(expand(kept), distributions, prefer)
+        opened = collect(expand(kept), facts, prefer)
         if len(opened.terms) <= len(kept.terms) and weight(opened) < weight(kept):
             return opened
     return kept
@@ -71,7 +80,7 @@ def weight(value: Node) -> int:
 
 def collect(
     expression: Expression,
-    distributions: frozenset[str] = frozenset(),
+    facts: Facts = NOTHING,
     prefer: tuple[Index, ...] = (),
 ) -> Expression:
     """Contract deltas, merge powers, add like terms, drop zeros. Parentheses stay.
@@ -86,12 +95,14 @@ def collect(
     rank = {index: place for place, index in enumerate(prefer)}
     sums: dict[object, Term] = {}
     for raw in expression.terms:
-        term = contract(_tidy(raw, distributions), distributions)
+        term = contract(_tidy(raw, facts), facts)
         if term.coefficient == 0:
             continue
         term = _on_the_diagonal(term, rank)
+        if facts.symmetric:
+            term = _upright(term, facts.symmetric, rank)
         # Like terms have one key, whatever their bound indices are called.
-        key = canonical(term)
+        key = canonical(term, facts.symmetric)
         seen = sums.get(key)
         if seen is None:
             sums[key] = term
@@ -124,19 +135,35 @@ def _on_the_diagonal(term: Term, rank: Mapping[Index, int]) -> Term:
     return replace(term, factors=_gather((*others, *deltas)))
 
 
+def _upright(term: Term, symmetric: frozenset[str], rank: Mapping[Index, int]) -> Term:
+    """Of two indices of a symmetric array the free one first, so that A + Aᵀ is 2 A."""
+
+    def place(index: Index) -> tuple[bool, int, str]:
+        return index in term.bound, rank.get(index, len(rank)), index.name
+
+    def turned(part: Any) -> Any:
+        if isinstance(part, Entry):
+            return ordered(part, symmetric, place)
+        # ∂A⁻¹[i,j]/∂A[k,l] moves one entry of A, which is not symmetric then.
+        return part if isinstance(part, Partial) else rebuilt(part, turned)
+
+    # x_o A[o,q] and x_o A[q,o] are one factor each, which may have met before.
+    return replace(term, factors=_gather(tuple(map(turned, term.factors))))
+
+
 def _root(index: Index, first: Mapping[Index, Index]) -> Index:
     while first.get(index, index) != index:
         index = first[index]
     return index
 
 
-def _tidy(term: Term, distributions: frozenset[str]) -> Term:
+def _tidy(term: Term, facts: Facts) -> Term:
     """Normalise each factor, and take numbers and products out of parentheses that hold a single
     term."""
     coefficient, factors, bound = term.coefficient, [], list(term.bound)
     taken = all_names(term)
     for factor in term.factors:
-        factor = _tidy_factor(factor, distributions)
+        factor = _tidy_factor(factor, facts)
         if isinstance(factor, Group):
             body = factor.body
             # A zero in a product is the whole of it.
@@ -158,6 +185,10 @@ def _tidy(term: Term, distributions: frozenset[str]) -> Term:
                 abs(part.coefficient) == abs(common) for part in body.terms
             ):
                 coefficient, factor = coefficient * abs(common), Group(scale(body, 1 / abs(common)))
+            else:
+                # ½ (p − 2) rather than (½ p − 1).
+                shares = math.lcm(*(part.coefficient.denominator for part in body.terms))
+                coefficient, factor = coefficient / shares, Group(scale(body, shares))
         if isinstance(factor, Power):
             split = _split_power(factor)
             if split is not None:
@@ -169,14 +200,14 @@ def _tidy(term: Term, distributions: frozenset[str]) -> Term:
     return Term(coefficient, tuple(factors), tuple(bound), term.kind)
 
 
-def _tidy_factor(factor: Factor, distributions: frozenset[str]) -> Factor:
+def _tidy_factor(factor: Factor, facts: Facts) -> Factor:
     match factor:
         case Group(body):
-            return Group(simplify(body, distributions))
+            return Group(simplify(body, facts))
         case Power(base, exponent):
-            return _power(_tidy_factor(base, distributions), collect(exponent))
+            return _power(_tidy_factor(base, facts), collect(exponent))
         case Apply(function, order, argument):
-            return Apply(function, order, _tidy_factor(argument, distributions))
+            return Apply(function, order, _tidy_factor(argument, facts))
         case Delta(left, right):
             return Delta(*sorted((left, right)))
         case _:
@@ -185,17 +216,18 @@ def _tidy_factor(factor: Factor, distributions: frozenset[str]) -> Factor:
 
 def _power(base: Factor, exponent: Expression) -> Factor:
     """u^{ab} for (u^a)^b, but for a root of a whole power: √(u²) is |u|, not u."""
-    if exponent == constant(1):
+    if exponent == ONE:
         return base
-    if isinstance(base, Power):
-        inner, outer = base.exponent.number, exponent.number
-        if (
-            inner is not None
-            and outer is not None
-            and (outer.denominator == 1 or inner.denominator != 1)
-        ):
-            return _power(base.base, constant(inner * outer))
+    # 1² is 1 and 0² is 0.
+    if isinstance(base, Apply) and base.function in INDICATORS and (exponent.number or 0) > 0:
+        return base
+    if isinstance(base, Power) and (_is_whole(exponent) or not _is_whole(base.exponent)):
+        return _power(base.base, collect(multiply(base.exponent, exponent)))
     return Power(base, exponent)
+
+
+def _is_whole(exponent: Expression) -> bool:
+    return exponent.number is not None and exponent.number.denominator == 1
 
 
 def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
@@ -226,11 +258,12 @@ def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
     return None
 
 
-def contract(term: Term, distributions: frozenset[str] = frozenset()) -> Term:
+def contract(term: Term, facts: Facts = NOTHING) -> Term:
     """Sum away deltas and arrays that add to one, gather equal factors, and count what is summed
     over nothing."""
-    factors, bound = _deltas_contracted(term.factors, term.bound)
-    factors, bound = _distributions_summed(factors, bound, distributions)
+    factors = orthogonal_summed(term.factors, term.bound, facts.orthogonal)
+    factors, bound = deltas_contracted(factors, term.bound)
+    factors, bound = distributions_summed(factors, bound, facts.distributions)
     present = {index for factor in factors for index in indices(factor)}
     kept = tuple(index for index in bound if index in present)
     result = Term(term.coefficient, tuple(factors), kept, term.kind)
@@ -240,63 +273,8 @@ def contract(term: Term, distributions: frozenset[str] = frozenset()) -> Term:
     return replace(result, factors=_gather(result.factors))
 
 
-def _deltas_contracted(
-    factors: Iterable[Factor], bound: Iterable[Index]
-) -> tuple[list[Factor], list[Index]]:
-    """The factors and sums of a term without the deltas that are 1 or are summed over."""
-    factors, bound = list(factors), list(bound)
-    changed = True
-    while changed:
-        changed = False
-        for position, delta in enumerate(factors):
-            if not isinstance(delta, Delta):
-                continue
-            # Each delta that goes changes the factors under the loop, so it starts again after
-            # each.
-            if delta.left == delta.right:
-                del factors[position]
-            elif delta.right in bound or delta.left in bound:
-                gone, stays = (
-                    (delta.right, delta.left) if delta.right in bound else (delta.left, delta.right)
-                )
-                del factors[position]
-                bound.remove(gone)
-                rest = Term(Fraction(1), tuple(factors), tuple(bound))
-                # A free index that takes the place of a bound one must not be caught by another
-                # sum of the term.
-                renamed = freshen(rest, {stays.name}) if stays not in bound else rest
-                bound = list(renamed.bound)
-                factors = [rename_factor(factor, {gone: stays}) for factor in renamed.factors]
-            else:
-                continue
-            changed = True
-            break
-    # Two equal deltas are one: [i = j]² = [i = j].
-    single = [
-        factor
-        for k, factor in enumerate(factors)
-        if not (isinstance(factor, Delta) and factor in factors[:k])
-    ]
-    return single, bound
-
-
-def _distributions_summed(
-    factors: list[Factor], bound: list[Index], distributions: frozenset[str]
-) -> tuple[list[Factor], list[Index]]:
-    """The same without the whole arrays of entries that add to one."""
-    factors, bound = list(factors), list(bound)
-    for index in list(bound) if distributions else ():
-        holders = [factor for factor in factors if index in indices(factor)]
-        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in distributions:
-            entry = holders[0]
-            if entry.indices[-1] == index and entry.indices.count(index) == 1:
-                factors.remove(entry)
-                bound.remove(index)
-    return factors, bound
-
-
 def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
-    """Equal factors as one power; numbers of entries first."""
+    """Equal factors as one power, (x/l)^k x²/l² as (x/l)^(k + 2); numbers of entries first."""
     exponents: dict[Factor, Expression] = {}
     for factor in factors:
         if isinstance(factor, Delta):
@@ -309,9 +287,40 @@ def _gather(factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
         # Most factors are there once.
         alone = base not in exponents and exponent.number is not None
         exponents[base] = exponent if alone else collect(add(exponents.get(base, ZERO), exponent))
+    for base in [*exponents]:
+        _take_in(base, exponents)
     return tuple(
         _power(base, exponent) for base, exponent in exponents.items() if not exponent.is_zero
     )
+
+
+def _take_in(base: Factor, exponents: dict[Factor, Expression]) -> None:
+    """Raise a power of a product, (x/l)^k, by as often as its factors stand beside it."""
+    if not (isinstance(base, Group) and exponents[base].number is None):
+        return
+    if len(base.body.terms) != 1 or base.body.terms[0].bound:
+        return
+    (term,) = base.body.terms
+    times: set[int] = set()
+    for factor in term.factors:
+        inner, power = (
+            (factor.base, factor.exponent.number)
+            if isinstance(factor, Power)
+            else (factor, Fraction(1))
+        )
+        beside = exponents.get(inner, ZERO).number
+        if not power or beside is None:
+            return
+        times.add(math.trunc(beside / power))
+    most = min(times, key=abs, default=0)
+    if term.coefficient != 1 or most == 0 or min(times) * max(times) < 0:
+        return
+    for factor in term.factors:
+        inner, power = (
+            (factor.base, factor.exponent) if isinstance(factor, Power) else (factor, ONE)
+        )
+        exponents[inner] = collect(add(exponents[inner], scale(power, -most)))
+    exponents[base] = collect(add(exponents[base], constant(most)))
 
 
 def expand(expression: Expression) -> Expression:
@@ -359,6 +368,6 @@ def _count_opened(expression: Expression) -> int:
     )
 
 
-def same(left: Expression, right: Expression) -> bool:
+def same(left: Expression, right: Expression, facts: Facts = NOTHING) -> bool:
     """Whether two expressions are the same sum, up to order and the names of bound indices."""
-    return collect(add(left, scale(right, -1))).is_zero
+    return collect(add(left, scale(right, -1)), facts).is_zero

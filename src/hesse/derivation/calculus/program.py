@@ -18,13 +18,15 @@ from hesse.derivation.calculus.expression import (
     own_indices,
     walk,
 )
+from hesse.derivation.calculus.structures import Structure
 
-Role = Literal["parameter", "data", "constant"]
+Role = Literal["parameter", "data", "constant", "direction"]
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A name that is given: a parameter, data, or a constant with its value.
+    """A name that is given: a parameter, data, a constant with its value, or a direction, which is
+    like a parameter and nothing is derived by.
 
     Attributes:
         sizes: one per axis; none for a scalar.
@@ -35,6 +37,7 @@ class Leaf:
         per_sample: whether each sample has its own.
         otherwise: the sizes that it would have as well, where nobody declared those it has, and it
             was read as a number or as a vector by how it is called and where it stands.
+        structure: what it is declared to be, such as symmetric.
         shown: how an entry of a constant that stands for a condition on its indices is written,
             such as ``[s = 2u + k]``.
     """
@@ -47,6 +50,7 @@ class Leaf:
     per_sample: bool = False
     shown: str | None = None
     otherwise: tuple[Size, ...] | None = None
+    structure: Structure | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ class Quantity:
         definition: an expression in those indices, a function of a whole array, or a map without a
             formula.
         role: "preactivation" (z), "activation" (a), "delta" (δ), "curvature" (S), "transport" (D),
-            "cost", or "value".
+            "cost", or "value"; "root" and "quotient", which are differentiated in their own
+            value, and "slope", the derivative of a quotient (g).
         note: half a sentence on what it is.
     """
 

@@ -67,9 +67,14 @@ def _small_shape(
 
 
 def random_arrays(
-    program: Program, letters: Mapping[str, int], resized: Mapping[int, int], seed: int
+    program: Program,
+    letters: Mapping[str, int],
+    resized: Mapping[int, int],
+    seed: int,
+    positive: bool = False,
 ) -> dict[str, Tensor]:
-    """A float64 array for each leaf, with entries of either sign away from zero.
+    """A float64 array for each leaf, with entries of either sign away from zero, or all positive;
+    each is what it is declared to be.
 
     Square matrices that are inverted, or whose determinant is taken, are made well conditioned with
     a positive determinant.
@@ -90,6 +95,9 @@ def random_arrays(
         if leaf.sums_to is not None:
             array = array.abs()
             array = leaf.sums_to * array / array.sum(-1, keepdim=True)
+        array = array.abs() if positive else array
+        if leaf.structure is not None:
+            array = leaf.structure.drawn(array)
         arrays[name] = array
     return arrays
 
@@ -103,6 +111,19 @@ def _square(program: Program) -> set[str]:
                 below |= {name, *program.ancestors(name)}
     shapes = {name: leaf.sizes for name, leaf in program.leaves.items() if name in below}
     return {name for name, shape in shapes.items() if len(shape) == 2 and len(set(shape)) == 1}
+
+
+def with_random_leaves(point: Valuation, program: Program, seed: int = 0) -> Valuation:
+    """A point with random arrays for the leaves that it does not have, of the sizes that it has."""
+    generator = torch.Generator().manual_seed(seed)
+    added = {
+        name: torch.randn(
+            [point.size(size) for size in leaf.sizes], generator=generator, dtype=torch.float64
+        )
+        for name, leaf in program.leaves.items()
+        if name not in point.arrays and leaf.value is None
+    }
+    return Valuation(program, {**point.arrays, **added}, point.functions, point.resized)
 
 
 @contextlib.contextmanager
@@ -143,9 +164,8 @@ def valuation(
         letters, resized = ways[attempt // 2 % 2]
         # Large values lose digits to cancellation; where all are, they have to do.
         most = 1e9 if attempt < 20 else 1e60
-        arrays = random_arrays(program, letters, resized, seed + 100 * attempt)
-        if attempt % 2:
-            arrays = {name: array.abs() for name, array in arrays.items()}
+        positive = attempt % 2 == 1
+        arrays = random_arrays(program, letters, resized, seed + 100 * attempt, positive)
         point = Valuation(program, arrays, functions, resized)
         try:
             values = [point.value(quantity.name) for quantity in program.quantities]

@@ -7,7 +7,7 @@ another name is `NUMPY` with other ``modules``, entered in `BACKENDS`.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hesse.derivation.code.identifiers import Names
@@ -32,9 +32,14 @@ class Backend:
         permuted: an array with its axes in an ``order``.
         einsum, tensordot: products of arrays.
         square_root: of ``z``; the language of formulas writes it as a power.
-        onto_diagonal: a ``value`` added in place to the diagonals of an ``array``, which an
-            einsum's ``subscripts`` name, and which are the ``diagonal`` as well.
+        onto_diagonal: a statement that adds a ``value`` to the diagonals of an ``array``, which an
+            einsum's ``subscripts`` name, and which are the ``diagonal`` as well; ``spread`` is the
+            value on them, and zero elsewhere.
         diagonal: that of two axes, which goes last.
+        unit: the unit matrix along an ``axis`` of the array.
+        plus_transposed: a statement that adds the transpose of a large ``matrix`` to another one,
+            the ``array``; ``k`` is a free name.
+        joined: matrices, ``arrays``, one after the other along an ``axis``.
         result: a ``value`` that has no axes, as an array.
     """
 
@@ -52,6 +57,9 @@ class Backend:
     square_root: str
     onto_diagonal: str
     diagonal: str
+    unit: str
+    plus_transposed: str
+    joined: str
     result: str
 
     def function(self, name: str) -> str:
@@ -94,6 +102,12 @@ NUMPY = Backend(
     # NumPy's own diagonal cannot be written to; what einsum gives of one array can.
     onto_diagonal="numpy.einsum(subscripts, array)[...] += value",
     diagonal="array.diagonal(0, first, second)",
+    unit="numpy.eye(array.shape[axis], dtype=array.dtype)",
+    # Down the columns of a large matrix each entry is a line of the cache; in strips those stay.
+    plus_transposed=(
+        "for k in range(0, len(array), 64): array[k:k + 64] += matrix[:, k:k + 64].copy().T"
+    ),
+    joined="numpy.concatenate(arrays, axis)",
     # Arithmetic with arrays without axes gives NumPy's scalars.
     result="numpy.asarray(value)",
 )
@@ -113,7 +127,20 @@ TORCH = Backend(
     square_root="torch.sqrt(z)",
     onto_diagonal="diagonal.add_(value)",
     diagonal="array.diagonal(dim1=first, dim2=second)",
+    unit="torch.eye(array.shape[axis], dtype=array.dtype, device=array.device)",
+    # PyTorch copies a transpose in tiles, and adds it entry by entry.
+    plus_transposed="array += matrix.T.contiguous()",
+    joined="torch.cat(arrays, axis)",
     result="value",
 )
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (NUMPY, TORCH)}
+# Its arrays are never written to: a name gets a new one.
+JAX = replace(
+    NUMPY,
+    name="jax",
+    modules={"numpy": "jax.numpy", "math": "math", "scipy.special": "jax.scipy.special"},
+    onto_diagonal="array += spread",
+    plus_transposed="array += matrix.T",
+)
+
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (NUMPY, TORCH, JAX)}

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hesse.derivation.calculus.expression import Index
 from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
@@ -14,6 +15,7 @@ from hesse.derivation.code.statements import (
     Argument,
     Combination,
     Contraction,
+    Part,
     Schedule,
     Statement,
     Value,
@@ -26,6 +28,8 @@ from hesse.derivation.code.syntax import occurrences, text_length, tree
 WIDTH = 96
 # What is used once and no longer than this is written where it is used.
 _SHORT = 28
+# A matrix of so many rows is added to its transpose in strips.
+_STRIP = 256
 _ALONE = WIDTH - len("    H = ")  # where the result begins with it, on a line that is that alone
 
 
@@ -101,7 +105,7 @@ class Function:
 
     def _add(self, statement: Statement, most: int) -> None:
         """A line for a statement; where it is used in one place and short, its code there."""
-        if _is_placed(statement):
+        if self._is_placed(statement):
             identifier = self._identifier(statement)
             self._place(statement, identifier)
         else:
@@ -130,7 +134,7 @@ class Function:
 
     def _return(self, statement: Statement) -> None:
         code = None
-        if not _is_placed(statement):
+        if not self._is_placed(statement):
             code = right_hand_side(statement.node, statement.axes, self.writer)
         if code is None or (isinstance(statement.node, Combination) and text_length(code) > _ALONE):
             # What takes more than a line gets a name, and its parts a line each.
@@ -147,8 +151,10 @@ class Function:
         assert isinstance(node, Combination)
         dense = tuple(part for part in node.parts if not part.equal)
         first = dense if covers(dense, axes) else ()
-        if first and text_length(writer.total(first, axes)) > _ALONE:
-            # Too long for a line: what has all the axes, to which the others are added in place.
+        turned = [part for part in dense[1:] if self._is_turned(part, axes)]
+        if turned or (first and text_length(writer.total(first, axes)) > _ALONE):
+            # What has all the axes, to which the others are added in place: they are too long for
+            # a line, or take one of their own.
             first = next(((part,) for part in dense if covers((part,), axes)), ())
         whole = writer.fresh_total(first, axes) if first else writer.zeros(axes)
         self._line("array = whole", array=identifier, whole=whole)
@@ -157,8 +163,31 @@ class Function:
                 where = ", ".join(f"{left.name} = {right.name}" for left, right in part.equal)
                 placed = writer.onto_diagonals(identifier, part, axes)
                 self.lines.append((placed, f"where {where}"))
+            elif part in turned and part.value is not None:
+                matrix = writer.scaled(part, part.value.axes)
+                self._line(
+                    writer.backend.plus_transposed,
+                    array=identifier,
+                    matrix=matrix,
+                    k=self.names.new("k"),
+                )
             elif part not in first:
                 self._line("array += part", array=identifier, part=writer.scaled(part, axes))
+
+    def _is_placed(self, statement: Statement) -> bool:
+        """Whether a statement takes more than one line: zeros first, or one part first."""
+        node = statement.node
+        return isinstance(node, Combination) and (
+            any(part.equal for part in node.parts)
+            or not covers(node.parts, statement.axes)
+            or any(self._is_turned(part, statement.axes) for part in node.parts[1:])
+        )
+
+    def _is_turned(self, part: Part, axes: tuple[Index, ...]) -> bool:
+        """Whether a part is the transpose of a matrix that is large, as far as is known."""
+        turned = part.value is not None and len(axes) == 2 and part.value.axes == axes[::-1]
+        sizes = (index.size for index in axes)
+        return turned and not part.equal and all(isinstance(n, str) or n >= _STRIP for n in sizes)
 
     def _comment(self, statement: Statement, identifier: str) -> str:
         """A contraction in indices."""
@@ -174,14 +203,6 @@ class Function:
         every = dict.fromkeys((*node.left.axes, *node.right.axes))
         summed = ",".join(index.name for index in every if index not in statement.axes)
         return f"{result} = Σ_{summed} {' '.join(factors)}"
-
-
-def _is_placed(statement: Statement) -> bool:
-    """Whether a statement takes more than one line: zeros first."""
-    node = statement.node
-    return isinstance(node, Combination) and (
-        any(part.equal for part in node.parts) or not covers(node.parts, statement.axes)
-    )
 
 
 def _beginning(statement: Statement) -> int | None:

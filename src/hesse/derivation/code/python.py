@@ -1,8 +1,9 @@
-"""A formula as Python: a function for NumPy or torch that stands alone."""
+"""A formula as Python: a function for NumPy, torch or JAX that stands alone."""
 
 import ast
 import keyword
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from textwrap import TextWrapper, indent
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from hesse.derivation.calculus.expression import Expression, Index, Size, indices
 from hesse.derivation.calculus.program import Leaf, Program
-from hesse.derivation.code.backends import BACKENDS
+from hesse.derivation.code.backends import BACKENDS, Backend
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.code.function import WIDTH, Function
 from hesse.derivation.code.schedule import schedule
@@ -47,7 +48,7 @@ def python(
     Args:
         block: a block of a derivation, or an expression.
         program: the leaves and quantities that it names.
-        backend: ``"numpy"`` or ``"torch"``.
+        backend: ``"numpy"``, ``"torch"`` or ``"jax"``.
         name: of the function.
         free: of an expression, the indices in the order of the result's axes.
         formula: what the docstring shows as the formula.
@@ -76,21 +77,44 @@ def python(
             return A + A.T
         <BLANKLINE>
     """
-    if backend not in BACKENDS:
-        raise HesseValueError(
-            f"backend: expected {' or '.join(map(repr, BACKENDS))}, got {backend!r}; nearest:"
-            f" {nearest(str(backend), list(BACKENDS))}"
-        )
-    if not isinstance(name, str):
-        raise HesseTypeError(f"name: expected a name for a function, got {name!r}")
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise HesseValueError(f"name: expected a name for a function, got {name!r}")
-    library = BACKENDS[backend]
-    if name in library.roots:
-        raise HesseValueError(
-            f"name: the function calls the module {name}, which a function called {name!r} would"
-            " hide; give it another name"
-        )
+    source = source_of(
+        block, program, backend, name, free=free, formula=formula, sizes=sizes, functions=functions
+    )
+    return f"{source.imports}\n\n\n{source.definition}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The code of one function.
+
+    Attributes:
+        imports: the lines above it.
+        definition: the function.
+        leaves: those that it takes, in order.
+        functions: the unknown functions that it takes after them, each with its order as a
+            derivative.
+    """
+
+    imports: str
+    definition: str
+    leaves: tuple[str, ...]
+    functions: tuple[tuple[str, int], ...]
+
+
+def source_of(
+    block: Block | Expression,
+    program: Program,
+    backend: str,
+    name: str,
+    *,
+    free: tuple[Index, ...] | None = None,
+    formula: str = "",
+    sizes: Mapping[str, int] | None = None,
+    functions: Mapping[str, str] | None = None,
+) -> Source:
+    """The code that `python` gives, in its parts."""
+    library = library_called(backend)
+    require_name(name, library)
     expression = block.expression if isinstance(block, Block) else block
     if isinstance(block, Block):
         free = (*block.rows.indices, *block.columns.indices)
@@ -108,6 +132,38 @@ def python(
     leaves, written_out = _leaves(computation, program)
     function = Function(computation, program, library, library.names(name), leaves, written_out)
     return _source(function, name, leaves, formula)
+
+
+def library_called(backend: str) -> Backend:
+    """The record of a library.
+
+    Raises:
+        HesseValueError: there is none of that name.
+    """
+    if backend not in BACKENDS:
+        raise HesseValueError(
+            f"backend: expected {' or '.join(map(repr, BACKENDS))}, got {backend!r}; nearest:"
+            f" {nearest(str(backend), list(BACKENDS))}"
+        )
+    return BACKENDS[backend]
+
+
+def require_name(name: str, library: Backend) -> None:
+    """Refuse what cannot be the name of a function.
+
+    Raises:
+        HesseTypeError: no text.
+        HesseValueError: no identifier, or the name of a module that the code calls.
+    """
+    if not isinstance(name, str):
+        raise HesseTypeError(f"name: expected a name for a function, got {name!r}")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise HesseValueError(f"name: expected a name for a function, got {name!r}")
+    if name in library.roots:
+        raise HesseValueError(
+            f"name: the function calls the module {name}, which a function called {name!r} would"
+            " hide; give it another name"
+        )
 
 
 def _leaves(computation: Schedule, program: Program) -> tuple[list[Leaf], dict[str, Any]]:
@@ -140,7 +196,7 @@ def _holders(computation: Schedule, program: Program, used: list[Leaf]) -> list[
     return holders or ([] if used else unused[:1])
 
 
-def _source(function: Function, name: str, leaves: list[Leaf], formula: str) -> str:
+def _source(function: Function, name: str, leaves: list[Leaf], formula: str) -> Source:
     unknown, kind = sorted(function.writer.functions.items()), function.backend.array
     about = []
     for leaf, identifier in zip(leaves, function.arguments.values(), strict=True):
@@ -158,15 +214,11 @@ def _source(function: Function, name: str, leaves: list[Leaf], formula: str) -> 
     # The library itself is imported whatever the code calls.
     library, *others = function.backend.modules.values()
     imports = {library, *(path for path in others if any(f"{path}." in row for row in code))}
-    return "\n".join(
-        [
-            *(f"import {path}" for path in sorted(imports)),
-            "",
-            "",
-            ast.unparse(definition),
-            *(f"    {row}" for row in code),
-            "",
-        ]
+    return Source(
+        "\n".join(f"import {path}" for path in sorted(imports)),
+        "\n".join([ast.unparse(definition), *(f"    {row}" for row in code), ""]),
+        tuple(leaf.name for leaf in leaves),
+        tuple(of_function for of_function, _ in unknown),
     )
 
 
@@ -196,6 +248,8 @@ def _lengths(function: Function, leaves: list[Leaf]) -> Iterator[tuple[ast.stmt,
 def _rows(statement: ast.stmt, comment: str) -> list[str]:
     """A statement with its comment beside it, or above it where there is no room."""
     code, remark = ast.unparse(statement), f"# {printable(comment)}"
+    if "\n" in code:  # a loop
+        return [remark, *code.splitlines()] if comment else code.splitlines()
     if not comment or len(remark) > WIDTH:
         return [code]
     beside = f"{code}  {remark}"

@@ -134,7 +134,7 @@ class CodeWriter:
 
     # ---------------------------------------------------------------- sums
 
-    def scaled(self, part: Part, axes: tuple[Index, ...]) -> ast.expr:
+    def scaled(self, part: Part, axes: Sequence[Index | None]) -> ast.expr:
         """One part with its number."""
         if part.value is None:
             return self.number(part.scale)
@@ -179,9 +179,22 @@ class CodeWriter:
             array=array,
             subscripts=literal(subscripts(repeated, out=left)),
             diagonal=view,
+            spread=self._spread(array, part, axes),
             value=self.scaled(part, left),
         )
         return ast.Expr(statement) if isinstance(statement, ast.expr) else statement
+
+    def _spread(self, array: str, part: Part, axes: tuple[Index, ...]) -> ast.expr:
+        """A part on its diagonals, and zero elsewhere."""
+        gone = {index for _, index in part.equal}
+        spread = self.scaled(part, tuple(None if index in gone else index for index in axes))
+        for pair in part.equal:
+            unit = self.word(self.backend.unit, array=array, axis=literal(axes.index(pair[0])))
+            new = [":" if index in pair else "None" for index in axes]
+            if "None" in new:
+                unit = tree(f"unit[{', '.join(new)}]", unit=unit)
+            spread = tree("a * b", a=unit, b=spread)
+        return spread
 
 
 def derivative_name(function: str, order: int) -> str:

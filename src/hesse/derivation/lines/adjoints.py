@@ -12,11 +12,12 @@ from hesse.derivation.calculus.differentiation import (
     explicit_derivative,
 )
 from hesse.derivation.calculus.expression import ONE, Entry, Expression, Index, fresh, of, rename
+from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.picking import Picker
-from hesse.derivation.calculus.program import ArrayCall, Program, Quantity, nodes_of
-from hesse.operations.registry import ARRAY_FUNCTIONS
+from hesse.derivation.calculus.program import Program, Quantity, nodes_of
+from hesse.derivation.lines.quotients import SlopeOfQuotient, with_slopes
 
 # A derivative that weighs more gets a name, so that it is written and differentiated once. Without
 # one a chain of n functions has a derivative of n factors at each of its links, and a second
@@ -71,6 +72,7 @@ class Adjoints:
     shares: dict[str, tuple[Share, ...]]
     entries: dict[str, Entry]
     quantity_of: dict[str, str]  # for each δ, the quantity it is the signal of
+    quotients: dict[tuple[str, str], SlopeOfQuotient]  # g, by the quotient and the parameter
     longest: int = LONG  # what a derivative weighs that has no name
 
     def moved_shares(
@@ -91,22 +93,8 @@ class Adjoints:
     def slope(self, parameter: str) -> Expression:
         """∂J/∂parameter at the parameter's entry."""
         return simplify(
-            add(*(share.product for share in self.shares[parameter])), distributions(self.program)
+            add(*(share.product for share in self.shares[parameter])), facts(self.program)
         )
-
-
-def distributions(program: Program) -> frozenset[str]:
-    """The arrays whose entries along the last axis add to one."""
-    leaves = {name for name, leaf in program.leaves.items() if leaf.sums_to == 1}
-    return frozenset(
-        leaves
-        | {
-            quantity.name
-            for quantity in program.quantities
-            if isinstance(quantity.definition, ArrayCall)
-            and ARRAY_FUNCTIONS[quantity.definition.operation].distribution
-        }
-    )
 
 
 def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = False) -> Adjoints:
@@ -117,11 +105,16 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     in. With ``every_slot``, each place where a parameter enters has its δ too.
     """
     entries = {name: natural_entry(program, name) for name in parameters}
+    program, quotients = with_slopes(program, entries)
     wanted = {name for name in parameters if name in program.leaves}
+    # A parameter enters a quotient as a whole, by way of its g.
+    whole = {quotient for quotient, _ in quotients}
     users = {
-        name: [q for q in program.quantities if name in q.mentions]
+        name: [q for q in program.quantities if name in q.mentions and q.name not in whole]
         for name in (*program.by_name, *parameters)
     }
+    for quotient, parameter in quotients:
+        users[parameter].append(program.by_name[quotient])
     signal: dict[str, Expression] = {program.cost.name: ONE}  # at the quantity's own indices
     named: list[Quantity] = []
     quantity_of: dict[str, str] = {}
@@ -136,6 +129,10 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
                 continue
             taken = {index.name for index in place.indices}
             over = tuple(fresh(index, taken) for index in user.indices)
+            if (user.name, name) in quotients:
+                g = Entry(quotients[user.name, name].entry.name, place.indices)
+                shares.append(Share(signal[user.name], of(g), over))
+                continue
             local = derivative_of_definition(
                 program, Entry(user.name, over), place, explicit_derivative
             ).expression
@@ -152,7 +149,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
         shares = arriving(quantity.name, quantity.entry)
         if not shares:
             continue
-        expression = simplify(add(*(share.product for share in shares)), distributions(program))
+        expression = simplify(add(*(share.product for share in shares)), facts(program))
         # A sum gets a name where it is passed on to several names; that of an activation goes
         # into the δ below it alone.
         uses = len(quantity.mentions)
@@ -178,7 +175,7 @@ def adjoints(program: Program, parameters: tuple[str, ...], every_slot: bool = F
     # A δ needs the values of the whole forward pass, so all of them come after it.
     everything = (*program.quantities[:-1], *named, program.cost)
     grown = replace(program, quantities=tuple(everything))
-    return Adjoints(grown, arrived, entries, quantity_of, most)
+    return Adjoints(grown, arrived, entries, quantity_of, quotients, most)
 
 
 def natural_entry(program: Program, name: str) -> Entry:

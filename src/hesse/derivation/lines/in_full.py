@@ -1,28 +1,36 @@
 """Derivatives of named quantities carried out in full: down to the parameter, with a line for each
 rule on the way."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hesse.derivation.calculus import rules
 from hesse.derivation.calculus.algebra import multiply, renamed_to, total
 from hesse.derivation.calculus.diagonals import on_diagonals
-from hesse.derivation.calculus.differentiation import derivative_of_definition, total_derivative
+from hesse.derivation.calculus.differentiation import (
+    derivative,
+    derivative_of_definition,
+    total_derivative,
+)
 from hesse.derivation.calculus.expression import (
     Apply,
     Entry,
     Expression,
     Index,
     Partial,
+    grouped,
     of,
 )
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.normal_form import same, weight
+from hesse.derivation.calculus.own_value import QUOTIENT, quotient_rule
 from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative
 from hesse.derivation.lines.adjoints import LONG
 from hesse.derivation.lines.page import Page, listed
+from hesse.derivation.lines.quotients import SlopeOfQuotient
 from hesse.derivation.lines.records import Line
 
 SHORT = 9  # what weighs no more, such as diag(p) − p pᵀ, is put in rather than looked up
@@ -88,7 +96,9 @@ class InFull:
             self._tell(kept)
             return kept.entry, kept.by, kept.closed
         derived = self._derive(entry, by)
-        if weight(derived) <= self.page.adjoints.longest:
+        of_quotient = any(g.entry.name == entry.name for g in self.page.adjoints.quotients.values())
+        # ∂g/∂x is the block itself, or nearly so: a name would be put in nowhere else.
+        if of_quotient or weight(derived) <= self.page.adjoints.longest:
             return entry, by, derived
         kept = self.shortened[key] = Shortened(entry, by, *self._named(entry, by, derived))
         self._tell(kept)
@@ -110,7 +120,49 @@ class InFull:
         note = self.page.program.by_name[name.name].note
         self.page.write("name", of(Partial(entry, (by,))), closed, note, name)
 
+    def introduce(self, slope: SlopeOfQuotient) -> None:
+        """The lines that g stands for."""
+        self.carried_out(slope.quotient, slope.by)
+        before, note = (
+            of(Partial(slope.quotient, (slope.by,))),
+            f"the first derivative of {slope.quotient.name}",
+        )
+        self.page.write("name", before, of(slope.entry), note, slope.entry)
+
+    def _slope_of_quotient(self, slope: SlopeOfQuotient, entry: Entry, by: Entry) -> Expression:
+        """∂g/∂x by the quotient rule; the numerator has lines of its own."""
+        prefer = (*by.indices, *entry.indices)
+        numerator = renamed_to(slope.numerator, slope.entry.indices, entry.indices)
+        numerator = self.page.letters.nice(numerator, prefer)
+        above, below = Partial(grouped(numerator), (by,)), Partial(slope.below, (by,))
+        moved = {slope.above: of(above), slope.below: of(below)}
+        derived = quotient_rule(entry, (slope.above,), (slope.below,), moved)
+        step, before = derived.expression, of(Partial(entry, (by,)))
+        self.page.write(QUOTIENT.name, before, step, QUOTIENT.reason)
+        inner = derivative(numerator, by, total_derivative(self.page.program))
+        why = f"one term for each factor that contains {by.name}"
+        closed = {
+            above: self._carried_on(of(above), inner, prefer, lambda _: why),
+            below: self.expand(below),
+        }
+        result = self.page.simplified(put_in(step, closed), prefer)
+        self.page.write("put in", before, result, "one into the other")
+        return result
+
     def _derive(self, entry: Entry, by: Entry) -> Expression:
+        quotients = self.page.adjoints.quotients
+        slope = quotients.get((entry.name, by.name))
+        if slope is not None:
+            known = of(Entry(slope.entry.name, by.indices))
+            self.page.write("known", of(Partial(entry, (by,))), known, "as derived above")
+            return known
+        for slope in quotients.values():
+            if slope.entry.name == entry.name:
+                return self._slope_of_quotient(slope, entry, by)
+        return self.carried_out(entry, by)
+
+    def carried_out(self, entry: Entry, by: Entry) -> Expression:
+        """The derivative of a quantity from its definition, with its lines and no name."""
         before = of(Partial(entry, (by,)))
         # The parameter's own indices stay where there is a choice; else those of what is
         # differentiated.
@@ -137,11 +189,33 @@ class InFull:
         derived = derivative_of_definition(
             self.page.program, entry, by, total_derivative(self.page.program)
         )
+        marked = by if rules.PRODUCT in derived.rules else None
+        return self._carried_on(
+            before, derived, prefer, lambda left: self._reason(derived, entry, by, left), marked
+        )
+
+    def _carried_on(
+        self,
+        before: Expression,
+        derived: Derivative,
+        prefer: tuple[Index, ...],
+        reason: Callable[[bool], str],
+        marked: Entry | None = None,
+    ) -> Expression:
+        """A line for a rule, lines for the derivatives that are left, and what they come to.
+
+        Args:
+            before: what the rule is applied to.
+            derived: what it gives.
+            prefer: the indices that stay where there is a choice.
+            reason: why the rule holds, given whether derivatives are left.
+            marked: the variable, where the terms say what moves in them.
+        """
         step = self.page.letters.nice(self.page.simplified(derived.expression, prefer), prefer)
         partials = partials_in(step)
-        reason = derived.rule.reason or self._reason(derived, entry, by, bool(partials))
-        marks = _marks(step, by) if rules.PRODUCT in derived.rules else ()
-        self.page.write(derived.rule.name, before, step, reason, marks=marks)
+        why = derived.rule.reason or reason(bool(partials))
+        marks = () if marked is None else _marks(step, marked)
+        self.page.write(derived.rule.name, before, step, why, marks=marks)
         # Nothing is left: the line itself is the result.
         if not partials:
             return step
@@ -156,9 +230,9 @@ class InFull:
         quantity = self.page.program.by_name.get(name)
         if quantity is None or quantity.role != "delta":
             return None
-        gate = self.page.adjoints.quantity_of[name]
+        gate = self.page.adjoints.quantity_of.get(name)
         # Through its own quantity, or not through it at all.
-        if gate == by or by not in self.page.program.ancestors(gate):
+        if gate in (None, by) or by not in self.page.program.ancestors(gate):
             return None
         return None if self._reaches(name, by, without=gate) else gate
 
@@ -262,7 +336,8 @@ class InFull:
                 assert isinstance(definition, Expression)
                 factors = (factor for term in definition.terms for factor in term.factors)
                 moving = [factor for factor in factors if program.depends(factor, by.name)]
-                inner = sorted({name for factor in moving for name in names_in(factor)})
+                names = {name for factor in moving for name in names_in(factor)}
+                inner = sorted(name for name in names if program.depends(Entry(name), by.name))
                 way = "directly" if inner == [by.name] else f"through {listed(inner)}"
                 return f"{entry.name} depends on {by.name} {way}"
             case rules.SUM:

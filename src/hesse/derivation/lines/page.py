@@ -14,14 +14,15 @@ from hesse.derivation.calculus.expression import (
     freshen,
     indices,
 )
+from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.program import Program, mentioned
-from hesse.derivation.lines.adjoints import Adjoints, distributions
+from hesse.derivation.lines.adjoints import Adjoints
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.records import Line
 from hesse.errors import HesseValueError
 
-BACKWARD = ("delta", "curvature", "transport")
+BACKWARD = ("delta", "curvature", "transport", "slope")
 # Symbols and signs of one side of a line: some pages of print. A product of n sums has derivatives
 # of n² terms with n factors each.
 HEAVIEST = 2**12
@@ -110,7 +111,7 @@ class Page:
         # A free index that a term does not have must not be caught by one that it sums over.
         free = {index.name for index in prefer}
         apart = Expression(tuple(freshen(term, free) for term in expression.terms))
-        simple = simplify(apart, distributions(self.program), prefer)
+        simple = simplify(apart, facts(self.program), prefer)
         self.require_short(simple)
         turned = Expression(
             tuple(

@@ -6,7 +6,7 @@ from math import nan
 
 from torch import Tensor
 
-from hesse.derivation.calculus.expression import Entry, Expression
+from hesse.derivation.calculus.expression import Entry, Expression, Partial
 from hesse.derivation.calculus.program import Program
 
 
@@ -76,6 +76,28 @@ class Block:
     expression: Expression
     lines: tuple[Line, ...]
     deviation: float = nan
+
+
+@dataclass(frozen=True)
+class Derived:
+    """``left = expression``, an array with the axes of some entries: what is asked of a derivation
+    beside its lines, such as the product H v.
+
+    Attributes:
+        name: in words.
+        function: what code calls it.
+        left: what it is.
+        entries: whose axes it has, in order.
+        expression: what it comes to; its free indices are among theirs.
+        lines: that lead to it.
+    """
+
+    name: str
+    function: str
+    left: Partial | Entry
+    entries: tuple[Entry, ...]
+    expression: Expression
+    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True)

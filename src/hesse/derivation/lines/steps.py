@@ -2,6 +2,7 @@
 derivative."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, count, product, repeat
 from string import ascii_uppercase
 from typing import Protocol, runtime_checkable
@@ -11,18 +12,25 @@ from hesse.derivation.calculus.algebra import add, marked, renamed_to
 from hesse.derivation.calculus.differentiation import derivative, total_derivative
 from hesse.derivation.calculus.expression import (
     ZERO,
+    Apply,
     Entry,
     Expression,
     Index,
     Kind,
     Partial,
+    Power,
     Term,
     grouped,
+    indices,
+    kept,
     of,
 )
-from hesse.derivation.calculus.partials import partials_in, put_in
-from hesse.derivation.calculus.program import mentioned, names_in
+from hesse.derivation.calculus.facts import facts
+from hesse.derivation.calculus.normal_form import same
+from hesse.derivation.calculus.partials import partials_in, put_in, written_out
+from hesse.derivation.calculus.program import Definition, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative, Rule
+from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.page import HEAVIEST, Page, listed
 from hesse.derivation.lines.records import Block, Slope
 from hesse.derivation.lines.substitution import substituted
@@ -77,7 +85,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
                 why,
                 quantity.entry,
             )
-            _substitute(page, quantity.definition, quantity.indices)
+            substitute(page, quantity.definition, quantity.indices)
     if expression.is_zero:
         page.write(
             "no dependence",
@@ -86,15 +94,45 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
             f"{name} does not occur in {cost.name}",
         )
         return Slope(entry, ZERO, tuple(page.lines))
-    why = f"{name} acts on {cost.name} {page.through(name)}"
-    page.write(
-        "chain rule" if needed & set(page.adjoints.quantity_of) else "derivative",
-        of(Partial(cost, (entry,))),
-        expression,
-        why,
-    )
-    final = _substitute(page, expression, entry.indices)
+    whole = of(Partial(cost, (entry,)))
+    if needed & set(page.adjoints.quantity_of):
+        why = f"{name} acts on {cost.name} {page.through(name)}"
+        page.write("chain rule", whole, expression, why)
+    else:
+        _without_signals(page, name, whole, expression)
+    final = substitute(page, expression, entry.indices)
     return Slope(entry, final, tuple(page.lines))
+
+
+def _without_signals(page: Page, name: str, whole: Expression, expression: Expression) -> None:
+    """∂J/∂parameter where no δ stands between: by the rules, one after the other."""
+    forward, cost = InFull(page), page.program.cost
+    for (_, by), slope in page.adjoints.quotients.items():
+        if by == name:
+            forward.introduce(slope)
+    same_as = _only_entry(cost.definition)
+    if same_as is not None and same_as.name in page.program.by_name:
+        if not any(same_as.name == quotient for quotient, _ in page.adjoints.quotients):
+            forward.carried_out(same_as, page.adjoints.entries[name])
+        page.write("linear", whole, expression, f"{cost.name} is {same_as.name}")
+        return
+    derived = forward.carried_out(cost.entry, page.adjoints.entries[name])
+    if derived == expression:
+        return
+    if same(derived, expression, facts(page.program)):
+        # The factors in the order in which they are differentiated again.
+        free = indices(whole)
+        page.lines[-1] = replace(page.lines[-1], after=page.letters.nice(expression, free))
+    else:
+        page.write("collect", whole, expression, "what the last lines came to")
+
+
+def _only_entry(definition: Definition) -> Entry | None:
+    """The entry that a definition is, whole."""
+    match definition:
+        case Expression((Term(1, (Entry() as entry,), ()),)):
+            return entry
+    return None
 
 
 def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
@@ -148,7 +186,8 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
             name, expression = written_out
             page.write("put in", result, expression, f"{name} written out")
             result = expression
-    result = _substitute(page, result, A.indices, B.indices)
+    result = substitute(page, result, A.indices, B.indices)
+    result = _signals_written_out(page, result, A.indices, B.indices)
     return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
 
 
@@ -179,10 +218,12 @@ def _rule(derived: Derivative, left: bool) -> Rule:
 def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     """∂/∂A of the first derivative, one term for each factor that A moves, by its kind."""
     parts = []
+    # Without a δ all signals are put in, and no term has a kind.
+    signals = bool(page.adjoints.quantity_of)
     for share, above, beside in page.adjoints.moved_shares(B, A, total_derivative(page.program)):
         # Where the cost itself is linear in the place of the parameter there is no δ, and only one
         # kind.
-        named = share.outer.number is None
+        named = signals and share.outer.number is None
         kinds: tuple[Kind | None, ...] = ("curvature from above", "product-rule term")
         parts += map(marked, (above, beside), kinds if named else (None, None))
     return page.letters.nice(
@@ -190,11 +231,11 @@ def _branches(page: Page, A: Entry, B: Entry) -> Expression:
     )
 
 
-def _substitute(
+def substitute(
     page: Page, expression: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...] = ()
 ) -> Expression:
-    """f' and f'' of known functions written out, with the lines that say so, and the step that
-    follows."""
+    """An expression with f' and f'' of known functions written out, with the lines that say so, and
+    the step that follows."""
     written = substituted(expression, page.program)
     if written is None:
         return expression
@@ -208,6 +249,36 @@ def _substitute(
         "put in", expression, result, "and what is zero goes" if gone else "in terms of the values"
     )
     return result
+
+
+def _signals_written_out(
+    page: Page, result: Expression, rows: tuple[Index, ...], columns: tuple[Index, ...]
+) -> Expression:
+    """A result in its values where its δ are no more than those, as δ = p or δ = p − 1 is."""
+    known = page.program.by_name
+    for name in mentioned(result):
+        quantity = known.get(name)
+        if quantity is None or quantity.role != "delta":
+            continue
+        assert isinstance(quantity.definition, Expression)
+        written = substituted(quantity.definition, page.program)
+        value = quantity.definition if written is None else written.expression
+        if not _is_value(value, page):
+            continue
+        put = written_out(result, quantity.entry, kept(value))
+        after = page.simplified(put, rows, columns)
+        page.write("put in", result, after, f"{name} written out")
+        result = after
+    return result
+
+
+def _is_value(expression: Expression, page: Page) -> bool:
+    """Whether an expression is a named value, its reciprocal or exponential, or that and a
+    number."""
+    match [factor for term in expression.terms for factor in term.factors]:
+        case [Entry(name) | Power(Entry(name), _) | Apply("exp", 0, Entry(name))]:
+            return name in page.program.by_name
+    return False
 
 
 def _where(page: Page, known: Expression, rows: str, columns: str) -> str:

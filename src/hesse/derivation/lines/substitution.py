@@ -70,7 +70,15 @@ def substituted(expression: Expression, program: Program) -> Substitution | None
         return closed
 
     result = map_applies(expression, change)
+    if replaced:
+        # What has a name now is called by it wherever it stands.
+        result = map_applies(result, lambda factor: _by_name(names[0], factor))
     return Substitution(result, tuple(replaced.values()), names[0]) if replaced else None
+
+
+def _by_name(program: Program, factor: Apply) -> Expression | None:
+    value = None if factor.order else _value(program, factor)
+    return None if value is None else of(value)
 
 
 def _value(program: Program, factor: Apply) -> Factor | None:

@@ -158,7 +158,8 @@ class Header:
         source: what was asked about.
         about: half-sentences on the reading, the later ones for those who have the room.
         shapes: each leaf with its sizes.
-        guesses: sentences on shapes that were not declared and could be others.
+        guesses: sentences on what is given of arrays, and on shapes that were not declared and
+            could be others.
         definitions: the quantities of the cost.
         maps: those that have no formula.
         signals: the δ, S and D that no line defines.
@@ -266,8 +267,8 @@ class Section:
     Attributes:
         name: in words.
         lines: in order.
-        derivative: what is derived, with the indices that the reading gives a title; None for a
-            stage.
+        derivative: what is derived, with the indices that the reading gives a title; the name of a
+            product with it; None for a stage.
         shape: of a block, where that is shown.
         result: None for a stage, and for a first derivative whose last line says it.
         transposed: whether the block with the two parameters exchanged is only its transpose.
@@ -277,7 +278,7 @@ class Section:
 
     name: str
     lines: tuple[Line, ...]
-    derivative: Partial | None = None
+    derivative: Partial | Entry | None = None
     shape: Sizes | None = None
     result: Result | None = None
     transposed: bool = False
@@ -291,8 +292,10 @@ class Section:
         return without_indices(self.derivative)
 
 
-def without_indices(derivative: Partial) -> Expression:
-    """∂z/∂W for ∂z_p/∂W[o,i]."""
+def without_indices(derivative: Partial | Entry) -> Expression:
+    """∂z/∂W for ∂z_p/∂W[o,i], Hv for Hv_i."""
+    if isinstance(derivative, Entry):
+        return of(Entry(derivative.name))
     assert isinstance(derivative.of, Entry), "only an entry can be written without its indices"
     by = tuple(Entry(entry.name) for entry in derivative.by)
     return of(replace(derivative, of=Entry(derivative.of.name), by=by))

@@ -144,7 +144,10 @@ def _apply(node: Apply, writer: Notation) -> Written:
         return writer.absolute(inside), ATOM
     # exp(x)² could be read as exp(x²).
     binds = RAISED if node.function == "exp" else ATOM
-    return writer.function(node.function, node.order) + writer.parentheses(inside), binds
+    # |u| has brackets of its own.
+    bracketed = isinstance(node.argument, Apply) and node.argument.function == "abs"
+    inside = f" {inside}" if bracketed else writer.parentheses(inside)
+    return writer.function(node.function, node.order) + inside, binds
 
 
 def _bare(factor: Factor) -> Expression | Factor:

@@ -95,7 +95,10 @@ def _common(
     common: list[Factor] = []
     rest = [list(term.factors) for term in terms]
     for factor in list(terms[guide].factors):
-        if set(indices(factor)) & bound or isinstance(factor, Delta):
+        if set(indices(factor)) & bound:
+            continue
+        # A condition that all terms have stands in front of them once.
+        if isinstance(factor, Delta) and not all(factor in left for left in rest):
             continue
         places = [_equal(factor, left, term) for left, term in zip(rest, terms, strict=True)]
         if all(place is not None for place in places):

@@ -10,7 +10,7 @@ from hesse.derivation.show.document import Map, Run
 from hesse.derivation.show.readings import Reading
 from hesse.derivation.sources.language.vocabulary import CONSTANTS
 
-SIGNALS = ("delta", "curvature", "transport")
+SIGNALS = ("delta", "curvature", "transport", "slope")
 
 
 def all_lines(record: Record) -> Iterator[Line]:
@@ -101,9 +101,18 @@ def shapes(record: Record) -> list[tuple[str, tuple[Size, ...]]]:
     leaves = [leaf for leaf in record.program.leaves.values() if leaf.shown is None]
     order = {name: place for place, name in enumerate(record.parameters)}
     # What is derived by, what is given, and what has a value.
-    ranks = {"parameter": 0, "data": 1, "constant": 2}
+    ranks = {"parameter": 0, "direction": 0, "data": 1, "constant": 2}
     leaves.sort(key=lambda leaf: (order.get(leaf.name, len(order)), ranks[leaf.role]))
     return [(leaf.name, leaf.sizes) for leaf in leaves]
+
+
+def declared(program: Program) -> tuple[str, ...]:
+    """What is given of arrays besides their shapes."""
+    return tuple(
+        leaf.structure.fact.replace("A", leaf.name) + " is given"
+        for leaf in program.leaves.values()
+        if leaf.structure is not None
+    )
 
 
 def guesses(program: Program, names: Collection[str] | None = None) -> tuple[str, ...]:
@@ -210,12 +219,15 @@ def block_shape(block: Block) -> tuple[Size, ...]:
 def grid(record: Record) -> tuple[tuple[str, ...], ...]:
     """The assembled Hessian of two parameters as a grid of the names of its blocks, ``^T`` for a
     transpose."""
-    return (("a", "b"), ("b^T", "c")) if len(record.parameters) == 2 else ()
+    two = len(record.parameters) == 2 and not record.program.cost.indices
+    return (("a", "b"), ("b^T", "c")) if two else ()
 
 
 def conventions(record: Record, reading: Reading) -> Iterator[str]:
     """What the blocks are, how often each stands in H, and in which order vec counts."""
     cost, names = record.program.cost.name, record.parameters
+    if record.program.cost.indices:  # a vector has no H
+        return
     entries = {block.rows.name: block.rows for block in record}
     entries |= {block.columns.name: block.columns for block in record}
     entries |= {name: slope.parameter for name, slope in record.slopes.items()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from hesse.derivation.calculus.expression import Expression, Kind, of
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.lines.records import Block, Record
+from hesse.derivation.lines.records import Block, Derived, Record
 from hesse.derivation.show.document import (
     ABOUT_MAPS,
     MAPS,
@@ -71,7 +71,20 @@ def block_latex(block: Block, record: Record, reading: str = "indices") -> str:
     Raises:
         HesseValueError: there is no such reading.
     """
-    rows = LatexPage(record.program, False).formula(Outline(record, reading).block(block))
+    return _in_math(record, Outline(record, reading).block(block))
+
+
+def derived_latex(derived: Derived, record: Record, reading: str = "indices") -> str:
+    """The same of what was asked for beside first derivatives and blocks.
+
+    Raises:
+        HesseValueError: there is no such reading.
+    """
+    return _in_math(record, Outline(record, reading).derived(derived))
+
+
+def _in_math(record: Record, section: Section) -> str:
+    rows = LatexPage(record.program, False).formula(section)
     inner = " \\\\\n".join(rows)
     # A single row needs no alignment, nor the sign for it.
     if len(rows) == 1:

@@ -23,6 +23,7 @@ from hesse.derivation.show.given import (
     block_name,
     block_shape,
     conventions,
+    declared,
     forward,
     grid,
     guesses,
@@ -72,7 +73,7 @@ class Outline:
             record.source,
             self.reading.about,
             tuple(shapes(record)) if axes else (),
-            guesses(self.program),
+            (*declared(self.program), *guesses(self.program)),
             self.definitions(forward(self.program)),
             maps(self.program, self.reading),
             self.definitions(signals(record)),
@@ -94,17 +95,36 @@ class Outline:
             self.reading.definition(quantity, self.forms), in_place=self.reading.in_place
         )
 
+    def results(self) -> list[Result]:
+        """What the blocks come to; of a vector, its first derivatives."""
+        if self.program.cost.indices:
+            return [self.jacobian(slope) for slope in self.record.slopes.values()]
+        return [self.result(block.expression, block.rows, block.columns) for block in self.record]
+
     # ------------------------------------------------------------ sections
 
     def slope(self, slope: records.Slope) -> Section:
         """A first derivative; its result where no line says it."""
         parameter = slope.parameter
+        if self.program.cost.indices:
+            return Section(
+                "the first derivatives of a vector",
+                self.lines(slope.lines),
+                self._derivative(parameter),
+                result=self.jacobian(slope),
+            )
         return Section(
             "the first derivative",
             self.lines(slope.lines),
             self._derivative(parameter),
             result=None if slope.lines else self.result(slope.expression, parameter),
         )
+
+    def jacobian(self, slope: records.Slope) -> Result:
+        """The first derivatives of a vector: its entries are the rows."""
+        vector = self.program.cost.entry
+        left = of(Partial(vector, (slope.parameter,)))
+        return self.result(slope.expression, vector, slope.parameter, left=left)
 
     def block(self, block: records.Block) -> Section:
         """A block."""
@@ -121,16 +141,33 @@ class Outline:
             block=block,
         )
 
+    def derived(self, derived: records.Derived) -> Section:
+        """What was asked for beside first derivatives and blocks."""
+        return Section(
+            derived.name,
+            self.lines(derived.lines),
+            derived.left,
+            result=self.result(derived.expression, *derived.entries, left=of(derived.left)),
+        )
+
     def _derivative(self, *by: Entry) -> Partial:
         return Partial(self.program.cost.entry, tuple(map(self.reading.titled, by)))
 
-    def result(self, after: Expression, rows: Entry, columns: Entry | None = None) -> Result:
-        """A derivative carried out."""
-        by = (rows,) if columns is None else (rows, columns)
-        before = of(Partial(self.program.cost.entry, by))
+    def result(
+        self,
+        after: Expression,
+        rows: Entry,
+        columns: Entry | None = None,
+        *more: Entry,
+        left: Expression | None = None,
+    ) -> Result:
+        """A derivative carried out; ``left``, another array of the same axes."""
+        by = (rows, *filter(None, (columns,)), *more)
+        before = left or of(Partial(self.program.cost.entry, by))
         # What is in common depends on the reading, its kinds do not.
         pulled = factored(self.reading.expression(after, self.program))
-        matrix = self.reading.matrix(after, rows, columns, self.forms)
+        # An array with the axes of three entries is no matrix.
+        matrix = () if more else self.reading.matrix(after, rows, columns, self.forms)
         # A number without sums is its own matrix.
         summed = any(isinstance(node, Term) and node.bound for node in nodes_of(after))
         if not (summed or any(entry.indices for entry in by)):
@@ -152,14 +189,16 @@ class Outline:
                 )
             )
             + (guesses(self.program, names_in(after)) if matrix else ()),
-            named=tuple(map(self.definition, self._named(after))),
+            named=tuple(map(self.definition, self._named(after, signals=left is not None))),
         )
 
-    def _named(self, after: Expression) -> Iterator[Quantity]:
-        """The S and D that a result stands on; stages define theirs, for any two layers."""
+    def _named(self, after: Expression, signals: bool) -> Iterator[Quantity]:
+        """The S, D and g that a result stands on, and where it stands alone the ``signals`` δ;
+        stages define theirs, for any two layers."""
+        roles = ("curvature", "transport", "slope", *(["delta"] if signals else []))
         for name in () if self.record.stages else mentioned(after):
             quantity = self.program.by_name.get(name)
-            if quantity is not None and quantity.role in ("curvature", "transport"):
+            if quantity is not None and quantity.role in roles:
                 yield quantity
 
     # ------------------------------------------------------------ lines

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from hesse.derivation.calculus.expression import Partial
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.lines.records import Block, Record
+from hesse.derivation.lines.records import Block, Derived, Record
 from hesse.derivation.show.document import (
     ABOUT_MAPS,
     MAPS,
@@ -20,7 +21,7 @@ from hesse.derivation.show.document import (
     without_indices,
 )
 from hesse.derivation.show.entries import outside
-from hesse.derivation.show.given import guesses, shape_text
+from hesse.derivation.show.given import declared, guesses, shape_text
 from hesse.derivation.show.layout import Part, broken, laid_out, prose, table, underlined, wide
 from hesse.derivation.show.outline import Outline, number
 from hesse.derivation.show.text_writer import TextWriter
@@ -55,17 +56,39 @@ def block_text(block: Block, record: Record, reading: str = "indices") -> str:
     return _joined(TextPage(record.program).section(Outline(record, reading).block(block)))
 
 
+def derived_text(derived: Derived, record: Record, reading: str = "indices") -> str:
+    """What was asked for beside first derivatives and blocks: its lines and its result.
+
+    Raises:
+        HesseValueError: there is no such reading.
+    """
+    return _joined(TextPage(record.program).section(Outline(record, reading).derived(derived)))
+
+
+def results(blocks: Iterable[Block], record: Record, reading: str = "indices") -> str:
+    """What blocks come to, without their lines.
+
+    Raises:
+        HesseValueError: there is no such reading.
+    """
+    page, outline = TextPage(record.program), Outline(record, reading)
+    shown = (outline.result(block.expression, block.rows, block.columns) for block in blocks)
+    return _joined(row for result in shown for row in page.result(result))
+
+
 def summary(record: Record) -> str:
     """What was asked and what came out, on a screen: no lines, and results as far as there is
     room."""
     page, outline = TextPage(record.program), Outline(record, "indices")
-    rows = broken(f"Second derivatives of {record.source or record.program.cost.name}", WIDTH)
-    rows += [row for guess in guesses(record.program) for row in prose(guess, WIDTH)]
-    blocks = list(record)
-    for place, block in enumerate(blocks):
-        shown = list(page.result(outline.result(block.expression, block.rows, block.columns)))
+    order = "Second" if record.blocks else "First"
+    rows = broken(f"{order} derivatives of {record.source or record.program.cost.name}", WIDTH)
+    facts = (*declared(record.program), *guesses(record.program))
+    rows += [row for fact in facts for row in prose(fact, WIDTH)]
+    results = outline.results()
+    for place, result in enumerate(results):
+        shown = list(page.result(result))
         if len(rows) + len(shown) > _SCREEN:
-            left = len(blocks) - place
+            left = len(results) - place
             rows += [f"  … and {left} {'block' if left == 1 else 'blocks'} more"]
             break
         rows += shown
@@ -88,8 +111,12 @@ class TextPage:
 
     def rows(self, document: Document) -> Iterator[str]:
         """The whole document."""
-        names = ", ".join(self.writer.write(block.bare) for block in document.blocks)
-        yield from broken(f"Second derivatives: {names}", WIDTH)
+        # A vector has no blocks.
+        order, parts = (
+            ("Second", document.blocks) if document.blocks else ("First", document.slopes)
+        )
+        names = ", ".join(self.writer.write(part.bare) for part in parts)
+        yield from broken(f"{order} derivatives: {names}", WIDTH)
         yield ""
         yield from self.header(document.header)
         for section in document.sections:
@@ -206,10 +233,10 @@ class TextPage:
         # The last line of a first derivative is its result, and a stage has none.
         if section.result is None:
             return
-        if section.block is not None:
+        if section.lines:
             yield ""
         yield from self.result(section.result)
-        if section.transposed and section.derivative is not None:
+        if section.transposed and isinstance(section.derivative, Partial):
             turned = replace(section.derivative, by=section.derivative.by[::-1])
             sentence = f"{self.writer.write(without_indices(turned))} is its transpose."
             yield from (f"  {row}" for row in prose(sentence, WIDTH - 2))

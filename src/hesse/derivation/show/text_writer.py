@@ -78,7 +78,7 @@ class TextWriter(Writer):
                 return raised(exponent)
             if exponent > 0:
                 return sign + number
-        return f"{sign}({number})"
+        return sign + number if number.isalpha() else f"{sign}({number})"
 
     def quotient(self, above: str, below: Sequence[str]) -> str:
         # a/b and a/(b c), but a / f(b).

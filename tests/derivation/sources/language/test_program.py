@@ -20,7 +20,7 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.program import Program, names_in
 from hesse.derivation.sources.language import program
 from hesse.derivation.sources.language.parsing import DEEPEST, parse
-from hesse.derivation.sources.language.rewrites import rewritten
+from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import unparse
 
@@ -43,7 +43,7 @@ ONE = Fraction(1)
         ("b @ inv(A) @ b", "inv(A) J"),
         ("c @ softmax(z)", "p J"),
         ("p @ softmax(z)", "p1 J"),
-        ("(y - X @ w) @ (y - X @ w)", "u1 J"),
+        ("(y - X @ w) @ (y - X @ w)", "r J"),
         ("exp(-sum(x**2)) + sum(x**2)", "u1 u2 J"),
         ("sum(z2*f(A @ x)) + a*J", "z J1"),
     ],
@@ -151,7 +151,7 @@ def test_equal_parts_are_named_once() -> None:
         ("log(exp(z))", "z"),
         ("norm2(z)**2", "sum(z**2)"),
         ("norm2(Z, axis=1)**2", "sum(Z**2, axis=1)"),
-        ("norm2(z)**4", "norm2(z)**4"),
+        ("norm2(z)**4", "sum(z**2)**2"),
         ("sqrt(z**2)", "sqrt(z**2)"),
         ("--z", "z"),
         ("z.T", "z"),
@@ -165,7 +165,7 @@ def test_equal_parts_are_named_once() -> None:
 )
 def test_rewrites(text: str, written: str) -> None:
     shapes = Shapes(text, {"z": ("n",), "y": ("n",), "X": ("n", "n"), "Z": ("n", "n")})
-    assert unparse(rewritten(parse(text), lambda tree: len(shapes.of(tree)))) == written
+    assert unparse(rewritten(parse(text), Known(lambda tree: len(shapes.of(tree))))) == written
 
 
 def test_what_is_given() -> None:

@@ -96,7 +96,9 @@ def _letter(text: str) -> str:
 
 
 def _prime(count: int) -> str:
-    return f'<mi class="prime">{_PRIMES[count]}</mi>'
+    # Of four on there is no sign for all of them together.
+    marks = _PRIMES[count] if count < len(_PRIMES) else "′" * count
+    return f'<mi class="prime">{marks}</mi>'
 
 
 def _one(elements: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from hesse.derivation.calculus.expression import (
     rebuilt,
     walk,
 )
+from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.show.matrix.compose import diagonal, entry_power
 from hesse.derivation.show.matrix.nodes import (
@@ -136,7 +137,8 @@ class Arrays:
         )
         array = Array(parts[0].name, tuple(part.name for part in parts[1:]))
         shown = tuple(self._shown(part, fixed) for part in parts) if places else ()
-        node: Matrix = Symbol(array, rows, columns, tuple(places), shown)
+        symmetric = not array.by and array.name in facts(self.program).symmetric and not places
+        node: Matrix = Symbol(array, rows, columns, tuple(places), shown, symmetric)
         if inverted is not None:
             node = Inverse(node)
         # A[i,i]: the diagonal, over one index.

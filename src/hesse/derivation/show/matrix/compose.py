@@ -14,6 +14,7 @@ from hesse.derivation.show.matrix.nodes import (
     EntryPower,
     Hadamard,
     Identity,
+    Inverse,
     Kron,
     Matrix,
     Ones,
@@ -21,6 +22,7 @@ from hesse.derivation.show.matrix.nodes import (
     Scaled,
     Sum,
     SumOver,
+    Symbol,
     Trace,
     Transpose,
     Vec,
@@ -181,7 +183,7 @@ def transpose(node: Matrix) -> Matrix:
     match node:
         case Transpose(body):
             return body
-        case Diag() | Identity():
+        case Diag() | Identity() | Symbol(symmetric=True) | Inverse(Symbol(symmetric=True)):
             return node
         case Zeros(rows, columns):
             return Zeros(columns, rows)

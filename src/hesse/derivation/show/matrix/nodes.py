@@ -33,6 +33,7 @@ class Symbol:
         fixed: (axis, index) for each axis at which an index of an enclosing sum stands: row n of X
             is ``((0, "n"),)``.
         shown: where axes are fixed, how each name in the array is written.
+        symmetric: whether it is its own transpose.
     """
 
     array: Array
@@ -40,6 +41,7 @@ class Symbol:
     columns: Sizes = ()
     fixed: tuple[tuple[int, str], ...] = ()
     shown: tuple[Shown, ...] = ()
+    symmetric: bool = False
 
 
 @dataclass(frozen=True)

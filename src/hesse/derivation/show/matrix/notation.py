@@ -74,10 +74,22 @@ def _transpose(node: Transpose, writer: Notation) -> Written:
 
 def _entry_power(node: EntryPower, writer: Notation) -> Written:
     exponent, each = node.exponent, not is_scalar(node.body)
+    if isinstance(exponent, Fraction) and exponent < 0 and not each:
+        below = node.body if exponent == -1 else replace(node, exponent=-exponent)
+        return _quotient(Fraction(1), [], [below], True, writer), QUOTIENT
     if exponent == HALF and not each:
         return writer.root(writer.part(node.body)), RAISED
     raised = exponent if isinstance(exponent, Fraction) else writer.part(exponent)
-    return writer.superscript(writer.part(node.body, ATOM), writer.exponent(raised, each)), RAISED
+    base = _in_each(node.body, writer) or writer.part(node.body, ATOM)
+    return writer.superscript(base, writer.exponent(raised, each)), RAISED
+
+
+def _in_each(node: Matrix, writer: Notation) -> str | None:
+    """A number that every entry is, where entries stand beside it: 2 + z rather than 2 1 + z."""
+    number, scalars, body = split(node)
+    if number > 0 and number != 1 and not scalars and isinstance(body, Ones):
+        return writer.coefficient(number)
+    return None
 
 
 def _operation(name: str) -> Rule:
@@ -119,7 +131,7 @@ def _sum(node: Sum, writer: Notation) -> Written:
             term = body if number == -1 and not scalars else Scaled(-number, scalars, body)
         sign = writer.minus if number < 0 else writer.plus
         text += f" {sign} " if text else sign * (number < 0)
-        text += writer.part(term, SUM_OVER)
+        text += _in_each(term, writer) or writer.part(term, SUM_OVER)
     return text, SUM
 
 

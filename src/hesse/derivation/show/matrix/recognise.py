@@ -36,8 +36,11 @@ from hesse.derivation.show.matrix.nodes import (
     ONE,
     BlockDiag,
     Commutation,
+    Hadamard,
+    Kron,
     Matrix,
     Ones,
+    Product,
     Zeros,
     walk,
     weight,
@@ -130,11 +133,12 @@ class _Reader:
         # All in one graph first; then blocks or sums, whose bodies have fewer indices.
         graph, unread = self._graph(term, fixed)
         left = graph.eliminate() if not unread else []
+        blocks = self._blocks(term, rows, columns, fixed)
         if not unread and not left:
-            return scaled(term.coefficient, tuple(graph.scalars), _assembled(graph, rows, columns))
-        return self._blocks(term, rows, columns, fixed) or self._sums(
-            term, rows, columns, fixed, sums, {*left, *unread}
-        )
+            whole = scaled(term.coefficient, tuple(graph.scalars), _assembled(graph, rows, columns))
+            # blockdiag_o(Bᵀ p_o p_oᵀ B) is read at once, a ∘ of Kronecker products is not.
+            return blocks if blocks is not None and _is_mixed(whole) else whole
+        return blocks or self._sums(term, rows, columns, fixed, sums, {*left, *unread})
 
     def _graph(self, term: Term, fixed: frozenset[str]) -> tuple[FactorGraph, list[Index]]:
         """The graph of a term, and the indices of those factors that cannot be in it."""
@@ -352,6 +356,16 @@ def _four(graph: FactorGraph, o: Index, i: Index, p: Index, j: Index) -> Matrix:
     before = [] if left is None else [diag(vec(left))]
     after = [] if right is None else [diag(vec(right))]
     return product(*before, body, *after)
+
+
+def _is_mixed(node: Matrix) -> bool:
+    """Whether entries of Kronecker products are multiplied with each other."""
+    return any(
+        isinstance(inner, Hadamard)
+        and any(isinstance(part, Kron | Product) for part in inner.factors)
+        and any(isinstance(part, Kron) for part in walk(inner))
+        for inner in walk(node)
+    )
 
 
 def _edge_or_ones(graph: FactorGraph, row: Index, column: Index) -> Matrix:

@@ -9,6 +9,7 @@ from itertools import combinations, count
 from hesse.derivation.show.matrix.compose import (
     block_diag,
     diag,
+    entry_power,
     hadamard,
     is_scalar,
     is_vector,
@@ -23,6 +24,7 @@ from hesse.derivation.show.matrix.nodes import (
     ONE,
     BlockDiag,
     Diag,
+    EntryPower,
     Hadamard,
     Identity,
     Kron,
@@ -122,7 +124,7 @@ def _ends(term: Matrix) -> frozenset[object]:
         case Kron(parts):
             own = (*own, (Kron, 0, parts[0]), (Kron, -1, parts[-1]))
         case Hadamard(parts):
-            own = (*own, *((Hadamard, part) for part in parts))
+            own = (*own, *((Hadamard, part) for part in _unfolded(parts)))
     return frozenset((*scalars, *own))
 
 
@@ -131,7 +133,13 @@ def _outside(terms: list[Matrix]) -> Matrix:
     if len(terms) == 1:
         return terms[0]
     parts = [_parts(term) for term in terms]
-    shared, rests = _shared([scalars for _, scalars, _ in parts])
+    lists = [scalars for _, scalars, _ in parts]
+    # Of a number p² − 2 p is p (p − 2); in front of matrices a power stays whole.
+    if all(body == ONE for _, _, body in parts):
+        shared, rests = _shared(list(map(_unfolded, lists)))
+        shared, rests = _folded(shared), list(map(_folded, rests))
+    else:
+        shared, rests = _shared(lists)
     numbers = [number for number, _, _ in parts]
     common = abs(numbers[0]) if len({abs(number) for number in numbers}) == 1 else Fraction(1)
     if all(number < 0 for number in numbers):
@@ -140,11 +148,30 @@ def _outside(terms: list[Matrix]) -> Matrix:
         scaled(number / common, rest, body)
         for (number, _, body), rest in zip(parts, rests, strict=True)
     ]
+    # k ((x − 1) + k x) is k ((1 + k) x − 1).
+    if any(isinstance(term, Sum) for term in inner):
+        return scaled(common, shared, add(*inner))
     # A before Aᵀ, and before all else a term that is not taken away.
     inner.sort(key=lambda term: isinstance(split(term)[2], Transpose))
     first = next((k for k, term in enumerate(inner) if split(term)[0] > 0), 0)
     inner.insert(0, inner.pop(first))
-    return scaled(common, shared, Sum(tuple(inner)))
+    return scaled(common, shared, Sum(tuple(_pairs_together(inner))))
+
+
+def _pairs_together(terms: list[Matrix]) -> list[Matrix]:
+    """The terms with each beside its transpose: A + Aᵀ − λ I − x gᵀ − g xᵀ."""
+    terms = list(terms)
+    for term in list(terms):
+        here, turned = terms.index(term), transpose(term)
+        if turned == term or turned not in terms[here + 2 :]:
+            continue
+        there = terms.index(turned)
+        # What is no product leads a sum; outer products end it.
+        if here and isinstance(split(term)[2], Product):
+            terms.insert(there, terms.pop(here))
+        else:
+            terms.insert(here + 1, terms.pop(there))
+    return terms
 
 
 def _shared(lists: list[tuple[Matrix, ...]]) -> tuple[tuple[Matrix, ...], list[tuple[Matrix, ...]]]:
@@ -164,10 +191,32 @@ def _shared(lists: list[tuple[Matrix, ...]]) -> tuple[tuple[Matrix, ...], list[t
     return tuple(common.elements()), rests
 
 
+def _unfolded(scalars: Factors) -> Factors:
+    """p² as p p."""
+    flat: list[Matrix] = []
+    for scalar in scalars:
+        match scalar:
+            case EntryPower(body, Fraction() as power) if power.denominator == 1 and 1 < power < 9:
+                flat += [body] * int(power)
+            case _:
+                flat.append(scalar)
+    return tuple(flat)
+
+
+def _folded(scalars: Factors) -> Factors:
+    """p p as p²."""
+    return tuple(entry_power(base, Fraction(times)) for base, times in Counter(scalars).items())
+
+
 def _merged(a: Matrix, b: Matrix) -> Matrix | None:
     """``a + b`` as one product, where they share a factor."""
     (m, s, left), (n, t, right) = _parts(a), _parts(b)
-    shared, (s, t) = _shared([s, t])
+    if left == right:
+        # p² (1 − p)² + p (1 − p) q is p (1 − p) (p (1 − p) + q).
+        shared, (s, t) = _shared([_unfolded(s), _unfolded(t)])
+        shared, s, t = _folded(shared), _folded(s), _folded(t)
+    else:
+        shared, (s, t) = _shared([s, t])
     # A number that both have comes to the front, and a sign that both have.
     outer = abs(m) if abs(m) == abs(n) else Fraction(1)
     if m < 0 and n < 0:
@@ -189,7 +238,7 @@ def _merged(a: Matrix, b: Matrix) -> Matrix | None:
         case (Kron(xs), Kron(ys)):
             body = _around(xs, ys, kron, (m, s), (n, t))
         case (Hadamard(xs), Hadamard(ys)):
-            common, (x, y) = _shared([xs, ys])
+            common, (x, y) = _shared([_unfolded(xs), _unfolded(ys)])
             if common and x and y:
                 body = hadamard(
                     *common, add(scaled(m, s, hadamard(*x)), scaled(n, t, hadamard(*y)))

@@ -4,24 +4,17 @@ quantities."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from fractions import Fraction
 from typing import Any
 
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.sources.language.declarations import Shape, declared
+from hesse.derivation.sources.language.facts import given_facts
 from hesse.derivation.sources.language.lowering import lower
 from hesse.derivation.sources.language.parsing import TOO_DEEP, normal, one_line, parse
-from hesse.derivation.sources.language.shapes import Shapes, infer
-from hesse.derivation.sources.language.tree import (
-    FunctionCall,
-    Negative,
-    Number,
-    Symbol,
-    Tree,
-    symbols,
-)
-from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.derivation.sources.language.shapes import infer
+from hesse.derivation.sources.language.tree import symbols
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 
 
 def program(
@@ -37,8 +30,7 @@ def program(
         wrt: the names of the parameters; one string may hold several, separated by commas.
         shapes: ``"W1[h,d] x[d] a[]"``; what is not declared is inferred, see
             `hesse.derivation.sources.language.shapes.infer`.
-        given: what else is known: ``"sum(y) == 1"``, of the entries along the last axis, or
-            ``"Omega == 1"``, of every entry.
+        given: what else is known, in the syntax of `hesse.derivation.sources.language.facts`.
 
     Raises:
         HesseValueError: text that is not a cost, or shapes that do not fit.
@@ -77,14 +69,9 @@ def _program(
             raise HesseValueError(
                 f"wrt names {name!r}, which is the letter of a size; a size cannot vary"
             )
-    fixed, sums = _given(given, occurring)
-    _check_given(fixed, sums, inferred, parameters)
-    return (
-        lower(
-            tree, inferred, parameters, fixed, {name: number for name, (number, _) in sums.items()}
-        ),
-        parameters,
-    )
+    facts = given_facts(given, occurring)
+    facts.check(inferred, parameters)
+    return lower(tree, inferred, parameters, facts), parameters
 
 
 def _parameters(wrt: Any) -> tuple[str, ...]:
@@ -112,84 +99,3 @@ def _absent(name: str, occurring: Sequence[str]) -> HesseKeyError:
         f"wrt names {name!r}, which does not occur in the expression; {hint} (If it is a parameter"
         " of its own, whose derivatives are zero, declare its shape.)"
     )
-
-
-def _given(
-    given: Any, occurring: Sequence[str]
-) -> tuple[dict[str, Fraction], dict[str, tuple[int, int | None]]]:
-    """The arrays that are one number, and those whose sums are, along an axis."""
-    fixed: dict[str, Fraction] = {}
-    sums: dict[str, tuple[int, int | None]] = {}
-    if not isinstance(given, Iterable):
-        raise HesseTypeError(
-            f"given must be facts, such as 'sum(y) == 1', as text or in a list; got {given!r}"
-        )
-    for fact in [given] if isinstance(given, str) else given:
-        if not isinstance(fact, str):
-            raise HesseTypeError(f"given must hold text, such as 'sum(y) == 1'; got {fact!r}")
-        left, equals, right = fact.partition("==")
-        if not equals:
-            raise HesseValueError(
-                f"given holds {fact!r}; a fact is written 'sum(y) == 1' or 'Omega == 1'"
-            )
-        number = _number(parse(right))
-        match parse(left), number:
-            case Symbol(name), Fraction():
-                fixed[name] = number
-            case FunctionCall("sum", Symbol(name), axis), Fraction(denominator=1):
-                sums[name] = int(number), axis
-            case _:
-                raise HesseValueError(
-                    f"given holds {fact!r}; what can be given is 'sum(y) == 1' and 'Omega == 1',"
-                    " with a number"
-                )
-        if name not in occurring:
-            known = nearest(name, list(occurring))
-            raise HesseKeyError(
-                f"given names {name!r}, which does not occur in the expression; there are {known}"
-            )
-    return fixed, sums
-
-
-def _check_given(
-    fixed: Mapping[str, Fraction],
-    sums: Mapping[str, tuple[int, int | None]],
-    inferred: Shapes,
-    parameters: Sequence[str],
-) -> None:
-    for name in (*fixed, *sums):
-        if name in parameters:
-            raise HesseValueError(
-                f"given says something of {name!r}, which is in wrt and varies; leave it out of one"
-                " of them"
-            )
-    others = {
-        size for name, shape in inferred.leaves.items() if name not in fixed for size in shape
-    }
-    for name in fixed:
-        for size in inferred.leaves[name]:
-            if isinstance(size, str) and size not in others:
-                raise HesseValueError(
-                    f"given replaces {name!r} by a number, and no other array has its size {size};"
-                    " declare its shape"
-                )
-    for name, (number, axis) in sums.items():
-        axes = len(inferred.leaves[name])
-        if not axes:
-            raise HesseValueError(
-                f"given names the sum of {name!r}, which is a scalar; write '{name} == {number}'"
-            )
-        if axis not in (None, -1, axes - 1):
-            raise HesseValueError(
-                f"given names the sum of {name!r} along axis {axis}; it can be that along the last"
-                f" axis, {axes - 1}"
-            )
-
-
-def _number(tree: Tree) -> Fraction | None:
-    match tree:
-        case Number(value):
-            return value
-        case Negative(Number(value)):
-            return -value
-    return None

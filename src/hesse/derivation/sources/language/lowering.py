@@ -1,6 +1,6 @@
 """From a tree over whole arrays to a program of named quantities, entry by entry."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -25,14 +25,18 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.normal_form import collect, simplify
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
+from hesse.derivation.sources.language.facts import GivenFacts
 from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
+from hesse.derivation.sources.language.parts import Naming
 from hesse.derivation.sources.language.place import pointed
-from hesse.derivation.sources.language.rewrites import rewritten
+from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import (
     Binary,
+    Einsum,
     FunctionCall,
     Negative,
+    NewAxis,
     Number,
     Symbol,
     Transpose,
@@ -52,21 +56,20 @@ def lower(
     tree: Tree,
     shapes: Shapes,
     wrt: Sequence[str],
-    fixed: Mapping[str, Fraction] | None = None,
-    sums: Mapping[str, int] | None = None,
+    facts: GivenFacts | None = None,
 ) -> Program:
-    """The program of a cost.
+    """The program of a cost, or of a vector or matrix whose derivatives are asked for.
 
     Args:
-        tree: a scalar.
+        tree: what is derived.
         shapes: of its names, and of those in ``wrt``.
         wrt: the parameters.
-        fixed: arrays of which every entry is one known number.
-        sums: arrays whose entries along the last axis add to a known number.
+        facts: what is given of its arrays.
     """
     # Whatever comes after sees only the forms whose derivatives are known.
-    tree = rewritten(tree, lambda part: len(shapes.of(part)))
-    return _Lowering(tree, shapes, wrt, dict(fixed or {}), dict(sums or {})).program()
+    facts = facts or GivenFacts()
+    tree = rewritten(tree, Known(lambda part: len(shapes.of(part)), facts.positive))
+    return _Lowering(tree, shapes, wrt, facts).program()
 
 
 class _Lowering:
@@ -75,16 +78,15 @@ class _Lowering:
         tree: Tree,
         shapes: Shapes,
         wrt: Sequence[str],
-        fixed: dict[str, Fraction],
-        sums: dict[str, int],
+        facts: GivenFacts,
     ) -> None:
-        self.tree, self.shapes, self.fixed = tree, shapes, fixed
+        self.tree, self.shapes, self.fixed = tree, shapes, facts.fixed
         called = {part.function for part in walk(tree) if isinstance(part, FunctionCall)}
         self.unknown = frozenset(called - known())
         leaves = [
             name
             for name in dict.fromkeys((*symbols(tree), *wrt))
-            if name not in fixed and name not in shapes.counts
+            if name not in self.fixed and name not in shapes.counts
         ]
         self.leaves = {
             name: Leaf(
@@ -92,18 +94,22 @@ class _Lowering:
                 shapes.leaves[name],
                 "parameter" if name in wrt else "constant" if name in shapes.values else "data",
                 np.array(shapes.values[name]) if name in shapes.values else None,
-                sums_to=sums.get(name),
+                sums_to=facts.sums[name][0] if name in facts.sums else None,
+                structure=facts.structures.get(name),
                 otherwise=shapes.others.get(name),
             )
             for name in leaves
         }
         sizes = {str(size) for shape in shapes.leaves.values() for size in shape}
         taken = {*shapes.leaves, *sizes, *called}
-        self.names = QuantityNames(tree, self.is_constant, taken)
+        naming = Naming(
+            lambda part: not {*symbols(part)}.isdisjoint(wrt), lambda part: len(shapes.of(part))
+        )
+        self.names = QuantityNames(tree, self.is_constant, taken, naming)
         # No index is called like something that is written beside it.
         letters = (
             taken
-            | {"z", "a", "u", self.names.cost}
+            | {"z", "a", "u", self.names.cost(bool(shapes.of(tree)))}
             | ({"p"} if called & along_the_last() else set())
         )
         products = [
@@ -119,8 +125,9 @@ class _Lowering:
 
     def program(self) -> Program:
         # What the cost is made of is defined on the way, so it comes last.
-        definition = simplify(self.value(self.tree, (), set()))
-        cost = Quantity(self.names.cost, (), definition, "cost")
+        indices = self.fresh(self.shapes.of(self.tree), set())
+        definition = simplify(self.value(self.tree, indices, set()))
+        cost = Quantity(self.names.cost(bool(indices)), indices, definition, "cost")
         return Program(self.leaves, (*self.quantities, cost), self.unknown)
 
     def is_constant(self, tree: Tree) -> bool:
@@ -198,6 +205,11 @@ class _Lowering:
                 return scale(self.value(operand, indices, scope), -1)
             case Transpose(operand):
                 return self.value(operand, indices[::-1], scope)
+            case NewAxis(operand, axis):
+                place = len(indices) + axis
+                return self.value(operand, (*indices[:place], *indices[place + 1 :]), scope)
+            case Einsum():
+                return self.einsum(tree, indices, scope)
             case Binary("@"):
                 return self.contraction(tree, indices, scope)
             case Binary("+" | "-" as sign, left, right):
@@ -244,6 +256,21 @@ class _Lowering:
         first = self.broadcast(tree.left, (*batch, *row, k), scope)
         second = self.broadcast(tree.right, (*batch, k, *column), scope | all_names(first))
         return total(times(first, second), [k])
+
+    def einsum(self, tree: Einsum, indices: Indices, scope: set[str]) -> Expression:
+        at = dict(zip(tree.output, indices, strict=True))
+        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
+            for letter, size in zip(letters, self.shapes.of(operand), strict=True):
+                if letter not in at:
+                    taken = scope | {index.name for index in at.values()}
+                    (at[letter],) = self.fresh((size,), taken, summed=True)
+        result, scope = ONE, scope | {index.name for index in at.values()}
+        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
+            inner = tuple(at[letter] for letter in letters)
+            # An index that stands twice takes the diagonal.
+            factor = self.value(operand, inner, scope | all_names(result))
+            result = times(result, factor)
+        return total(result, [at[letter] for letter in at if letter not in tree.output])
 
     def arithmetic(self, tree: Binary, left: Expression, right: Expression) -> Expression:
         match tree.operator:

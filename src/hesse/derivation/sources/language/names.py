@@ -9,10 +9,12 @@ from typing import TypeGuard
 from hesse.derivation.calculus.expression import LETTERS, Index, Size
 from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.picking import Picker, numbered
+from hesse.derivation.sources.language.parts import Naming
 from hesse.derivation.sources.language.tree import (
     Binary,
     FunctionCall,
     Negative,
+    Number,
     Symbol,
     Transpose,
     Tree,
@@ -54,6 +56,17 @@ def is_elementwise(tree: Tree) -> TypeGuard[FunctionCall]:
     )
 
 
+def _is_plain_log(tree: FunctionCall) -> bool:
+    """Whether a tree is log|u|, which is differentiated as one function of u, or log(1 − p), whose
+    slope is as short as its name."""
+    match tree:
+        case FunctionCall("log", FunctionCall("abs")):
+            return True
+        case FunctionCall("log", Binary("+" | "-", left, right)):
+            return isinstance(left, Number) and is_leaf(right)
+    return False
+
+
 class QuantityNames:
     """Which subtrees of a cost are quantities of their own, and what they are called.
 
@@ -65,9 +78,16 @@ class QuantityNames:
         tree: the cost.
         constant: whether a subtree is a number, whatever the arrays are.
         taken: names that the user has given to something.
+        naming: what else has a name, where there are no layers.
     """
 
-    def __init__(self, tree: Tree, constant: Callable[[Tree], bool], taken: Iterable[str]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        constant: Callable[[Tree], bool],
+        taken: Iterable[str],
+        naming: Naming,
+    ) -> None:
         self._constant = constant
         self._names = Picker({*taken, "u"})  # u1, u2, ... from the first on
         # A tree is asked for its depth by every tree above it.
@@ -78,7 +98,11 @@ class QuantityNames:
         self._factors: dict[Tree, int] = {}  # of a product, those that vary
         self._towers: dict[Tree, int] = {}
         parts = tuple(dict.fromkeys(walk(tree)))
-        self._layers([part for part in parts if self._is_layer(part)], parts)
+        layers = [part for part in parts if self._is_layer(part)]
+        self._layers(layers, parts)
+        if not layers:
+            for part in naming.parts(tree):
+                self._plan.setdefault(part.tree, (part.name, part.role))
         # How often each subtree stands somewhere, equal ones together.
         within = Counter(child for part in parts for child in children(part))
         for part in parts:
@@ -87,17 +111,23 @@ class QuantityNames:
                 if not isinstance(part.argument, Symbol) or constant(part.argument):
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif is_elementwise(part):
-                if not is_leaf(part.argument) and not constant(part.argument):
+                if not (is_leaf(part.argument) or constant(part.argument) or _is_plain_log(part)):
                     self._plan.setdefault(part.argument, ("u", "value"))
             elif within[part] > 1 and self._is_work(part):
                 self._plan.setdefault(part, ("u", "value"))
         # Last, when it is known what else has a name.
         for part in parts:
             self._split(part)
-        self.cost = self._free("J")
+        self._whole: dict[bool, str] = {}
 
     def __contains__(self, tree: Tree) -> bool:
         return tree in self._plan
+
+    def cost(self, vector: bool = False) -> str:
+        """What all of it is called: a cost J, a ``vector`` f."""
+        if vector not in self._whole:
+            self._whole[vector] = self._free("f" if vector else "J")
+        return self._whole[vector]
 
     def role(self, tree: Tree) -> str:
         """What a quantity is to the cost."""

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from hesse.derivation.sources.language.composed import COMPOSED, SYNONYMS
+from hesse.derivation.sources.language.forms import composed, einsum, part
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
     Binary,
@@ -18,6 +20,8 @@ from hesse.derivation.sources.language.tree import (
     Symbol,
     Transpose,
     Tree,
+    placed,
+    size,
 )
 from hesse.derivation.sources.language.vocabulary import advice, along_an_axis, is_unknown, known
 from hesse.errors import HesseValueError
@@ -36,15 +40,25 @@ _OPERATORS: dict[type[ast.operator], Operator] = {
     ast.MatMult: "@",
 }
 _HINTS: dict[type[ast.AST], str] = {
-    ast.BitXor: "a power is written x**2",
+    ast.BitXor: "a power is written x**2, and a transpose x.T",
+    ast.BitOr: "a norm is written norm2(A @ x - b), an absolute value abs(x)",
     ast.FloorDiv: "a quotient is written x/y",
-    ast.Subscript: "an array stands for all its entries; give a part of it a name of its own",
+    ast.Subscript: (
+        "of an array there are rows and columns, U[i] and U[:, j], and new axes, b[:, None]; give"
+        " another part a name of its own"
+    ),
     ast.Compare: "write only the cost; a condition such as 'sum(y) == 1' belongs in given=",
     ast.Lambda: "an unknown function is called by a name, such as f(x)",
     ast.IfExp: "the cost must be one formula; relu(x) and abs(x) have a kink",
     ast.Tuple: "write one cost",
     ast.List: "give the array a name",
     ast.NamedExpr: "write only the cost; equal subexpressions are found and named",
+}
+# As on paper; none of it is Python.
+_WRITTEN: dict[str, str] = {
+    r"\|\||‖": "a norm is written norm2(A @ x - b)",
+    r"\|": "an absolute value is written abs(x)",
+    r"['’′](?!\w)": "a transpose is written x.T, and an unknown function has a name without marks",
 }
 _LIBRARIES = frozenset(
     {"np", "numpy", "torch", "jnp", "F", "math", "np.linalg", "numpy.linalg", "torch.linalg", "tf"}
@@ -87,6 +101,10 @@ def parse(text: str) -> Tree:
     # Python would drop it, and what was meant would be lost with it.
     if "#" in text:
         raise pointed("a comment cannot stand in an expression", text, (text.index("#"), len(text)))
+    # Python reads it as a letter of the name.
+    if "ᵀ" in text:
+        place = text.index("ᵀ")
+        raise pointed("a transpose is written x.T", text, (place, place + 1))
     try:
         body = ast.parse(text, mode="eval").body
     except SyntaxError as error:
@@ -120,10 +138,15 @@ def _unreadable(error: SyntaxError, text: str) -> HesseValueError:
         "",
     )
     equals = re.search(r"(?<![=<>!:])=(?!=)", text)
+    written = next((other for other in _WRITTEN if re.search(other, text)), None)
     reserved = next(
         (word for word in re.finditer(r"[^\W\d]\w*", text) if keyword.iskeyword(word[0])), None
     )
-    if equals and "axis" not in text:
+    if written:
+        found = re.search(written, text)
+        assert found is not None
+        place, length, hint = found.start(), len(found[0]), f"; {_WRITTEN[written]}"
+    elif equals and "axis" not in text:
         place, hint = equals.start(), "; write only what stands right of the ="
     elif reserved:
         place, length = reserved.start(), len(reserved[0])
@@ -144,6 +167,7 @@ class _Parser:
         self.text = text
         self._bytes = text.encode()
         self._forms = 0
+        self._sizes: dict[Tree, int] = {}
         self._called: dict[str, Span] = {}
         self._read: dict[str, Span] = {}
 
@@ -169,9 +193,7 @@ class _Parser:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
                 return Number(self.number(value, node), span)
             case ast.Name(id=name):
-                self.check_name(name, node)
-                self._read.setdefault(name, span)
-                return Symbol(name, span)
+                return self.symbol(name, node)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return Negative(self.tree(operand, depth + 1), span)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -193,6 +215,8 @@ class _Parser:
                 )
             case ast.Call():
                 return self.call(node, depth)
+            case ast.Subscript(value=value, slice=items):
+                return placed(part(self, node, self.tree(value, depth + 1), items), span)
         raise self.refused(node, node)
 
     def refused(self, form: ast.AST, node: ast.expr) -> HesseValueError:
@@ -235,7 +259,7 @@ class _Parser:
                 f"{name!r} cannot be a name: two underscores in a row are refused", node
             )
 
-    def call(self, node: ast.Call, depth: int) -> FunctionCall:
+    def call(self, node: ast.Call, depth: int) -> Tree:
         if not isinstance(node.func, ast.Name):
             hint = "a product is written with *"
             if isinstance(node.func, ast.Attribute) and node.func.attr in known():
@@ -246,8 +270,21 @@ class _Parser:
                     else f"write {node.func.attr}({inner})"
                 )
             raise self.error(f"only a function with a plain name can be called; {hint}", node.func)
-        name = node.func.id
+        name = SYNONYMS.get(node.func.id, node.func.id)
         self.check_name(name, node.func)
+        if name == "einsum":
+            return placed(einsum(self, node, depth), self.span(node))
+        # max(x) and norm(x, 1) are other functions than max(x, 0) and norm(x).
+        if name in COMPOSED and (name not in ("max", "min") or len(node.args) == 2):
+            self._called.setdefault(name, self.span(node.func))
+            for extra in node.args:
+                if isinstance(extra, ast.Starred):
+                    raise self.refused(extra, extra)
+            made = placed(composed(self, name, node, depth), self.span(node))
+            # What it is made of may stand in it twice, and so on within each other.
+            if size(made, self._sizes) > LARGEST:
+                raise HesseValueError(TOO_LARGE)
+            return made
         if name not in known() and not is_unknown(name):
             raise self.error(advice(name), node.func)
         self._called.setdefault(name, self.span(node.func))
@@ -281,7 +318,14 @@ class _Parser:
             axis = self.axis(pair.value)
         return FunctionCall(name, self.tree(node.args[0], depth + 1), axis, self.span(node))
 
+    def symbol(self, name: str, node: ast.expr) -> Symbol:
+        """An array of this name."""
+        self.check_name(name, node)
+        self._read.setdefault(name, self.span(node))
+        return Symbol(name, self.span(node))
+
     def axis(self, node: ast.expr) -> int:
+        """A whole number that is written out."""
         match node:
             case ast.Constant(value=value) if type(value) is int:
                 return value

@@ -9,8 +9,10 @@ from hesse.derivation.sources.language.numbers import numbers
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
     Binary,
+    Einsum,
     FunctionCall,
     Negative,
+    NewAxis,
     Number,
     Symbol,
     Transpose,
@@ -42,6 +44,14 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             return of[0]
         case Transpose():
             return _at_most(of[0], 2, ".T is for scalars, vectors and matrices")
+        case NewAxis(_, axis):
+            if -axis > of[0] + 1:
+                raise RankError("a new axis stands beside those that are there")
+            return of[0] + 1
+        case Einsum(inputs, output):
+            if list(map(len, inputs)) != list(of):
+                raise RankError("einsum needs a letter for each axis")
+            return len(output)
         case Binary("@"):
             if 0 in of:
                 raise RankError("@ is for vectors and matrices; multiply by a scalar with *")

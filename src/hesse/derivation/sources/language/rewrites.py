@@ -1,9 +1,10 @@
 """What a person would write first: the same cost in the form whose derivatives are known."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from hesse.derivation.sources.language.logarithms import apart
 from hesse.derivation.sources.language.tree import (
     Binary,
     FunctionCall,
@@ -12,6 +13,7 @@ from hesse.derivation.sources.language.tree import (
     Symbol,
     Transpose,
     Tree,
+    placed,
     rebuilt,
 )
 from hesse.derivation.sources.language.vocabulary import (
@@ -21,32 +23,38 @@ from hesse.derivation.sources.language.vocabulary import (
     of_a_matrix,
 )
 
-Rank = Callable[[Tree], int]
+
+@dataclass(frozen=True)
+class Known:
+    """What a rewrite may ask of a tree.
+
+    Attributes:
+        rank: the number of axes of a subtree.
+        positive: the names of arrays that are declared to be.
+    """
+
+    rank: Callable[[Tree], int]
+    positive: frozenset[str] = frozenset()
+
+
 _ONE, _TWO = Number(Fraction(1)), Number(Fraction(2))
 
 
-def rewritten(tree: Tree, rank: Rank) -> Tree:
+def rewritten(tree: Tree, known: Known) -> Tree:
     """The tree with every rewrite of `REWRITES` made, innermost first, until none fits.
 
     Args:
         tree: a tree whose shapes fit.
-        rank: the number of axes of a subtree.
+        known: what is known of its parts.
     """
     # Innermost first: log(softmax(z)) is seen only once the softmax is.
-    tree = rebuilt(tree, lambda child: rewritten(child, rank))
+    tree = rebuilt(tree, lambda child: rewritten(child, known))
     for rewrite in REWRITES:
-        better = rewrite(tree, rank)
+        better = rewrite(tree, known)
         if better is not None and better != tree:
             # What a rewrite made may fit another.
-            return rewritten(_placed(better, tree), rank)
+            return rewritten(placed(better, tree.span), known)
     return tree
-
-
-def _placed(tree: Tree, like: Tree) -> Tree:
-    """What a rewrite made stands where its original stood."""
-    return rebuilt(
-        tree if tree.span else replace(tree, span=like.span), lambda child: _placed(child, like)
-    )
 
 
 def negated(tree: Tree) -> Tree | None:
@@ -59,18 +67,18 @@ def negated(tree: Tree) -> Tree | None:
     return None
 
 
-def _sign(tree: Tree, rank: Rank) -> Tree | None:
-    """−(−u) = u"""
+def _sign(tree: Tree, known: Known) -> Tree | None:
+    """−(−u) = u, and of a product −(−u v) = u v"""
     match tree:
-        case Negative(Negative(u)):
-            return u
+        case Negative(u):
+            return negated(u)
     return None
 
 
-def _transpose(tree: Tree, rank: Rank) -> Tree | None:
+def _transpose(tree: Tree, known: Known) -> Tree | None:
     """u.T = u for a vector; X.T.T = X; f(X.T) = f(X).T; inv(X.T) = inv(X).T; det(X.T) = det(X)"""
     match tree:
-        case Transpose(u) if rank(u) < 2:
+        case Transpose(u) if known.rank(u) < 2:
             return u
         case Transpose(Transpose(u)):
             return u
@@ -78,46 +86,28 @@ def _transpose(tree: Tree, rank: Rank) -> Tree | None:
             name == "inv" or name not in along_an_axis() | of_a_matrix()
         ):
             return Transpose(FunctionCall(name, u))
-        case FunctionCall("det" | "logdet" | "trace" as name, Transpose(u)) if rank(u) == 2:
+        case FunctionCall("det" | "logdet" | "trace" as name, Transpose(u)) if known.rank(u) == 2:
             return FunctionCall(name, u)
     return None
 
 
-def _axis(tree: Tree, rank: Rank) -> Tree | None:
+def _axis(tree: Tree, known: Known) -> Tree | None:
     """The functions of a whole array act along its last axis: softmax(X, axis=0) =
     softmax(X.T).T"""
     match tree:
         case FunctionCall(name, u, int(axis)) if name in along_the_last():
-            if axis % rank(u) == rank(u) - 1:
+            if axis % known.rank(u) == known.rank(u) - 1:
                 return FunctionCall(name, u)
-            if rank(u) == 2:
+            if known.rank(u) == 2:
                 flipped = FunctionCall(name, Transpose(u))
                 return Transpose(flipped) if kept_axes(name) else flipped
         case FunctionCall("sum" | "mean" | "norm2" as name, u, int(axis)):
-            return FunctionCall(name, u) if rank(u) == 1 else FunctionCall(name, u, axis % rank(u))
+            axes = known.rank(u)
+            return FunctionCall(name, u) if axes == 1 else FunctionCall(name, u, axis % axes)
     return None
 
 
-def _is_positive(tree: Tree) -> bool:
-    """Whether a subtree is above zero wherever all arrays are, so that the logarithm of a quotient
-    may be taken apart."""
-    match tree:
-        case Number(value):
-            return value > 0
-        case Symbol() | FunctionCall("exp" | "sigmoid" | "softplus" | "softmax"):
-            return True
-        case Binary("+" | "*" | "/" | "@", left, right):
-            return _is_positive(left) and _is_positive(right)
-        case (
-            Binary("**", base, _)
-            | Transpose(base)
-            | FunctionCall("sum" | "mean" | "norm2" | "sqrt", base)
-        ):
-            return _is_positive(base)
-    return False
-
-
-def _log(tree: Tree, rank: Rank) -> Tree | None:
+def _log(tree: Tree, known: Known) -> Tree | None:
     """log of what has a name of its own"""
     match tree:
         case FunctionCall("log", FunctionCall("sigmoid", z)):
@@ -133,7 +123,7 @@ def _log(tree: Tree, rank: Rank) -> Tree | None:
         case FunctionCall("log", FunctionCall("softmax", z)):
             return FunctionCall("log_softmax", z)
         case FunctionCall("log", FunctionCall("sum", FunctionCall("exp", z), axis)) if (
-            axis is not None or rank(z) == 1
+            axis is not None or known.rank(z) == 1
         ):
             return FunctionCall("logsumexp", z, axis)
         case FunctionCall(
@@ -142,13 +132,12 @@ def _log(tree: Tree, rank: Rank) -> Tree | None:
             return FunctionCall("logdet", X)
         case FunctionCall("log", FunctionCall("exp", z)):
             return z
-        case FunctionCall("log", Binary("/", u, v)) if _is_positive(u) and _is_positive(v):
-            below = FunctionCall("log", v)
-            return Negative(below) if u == _ONE else Binary("-", FunctionCall("log", u), below)
+        case FunctionCall("log", u):
+            return apart(u, known.positive)
     return None
 
 
-def _softplus(tree: Tree, rank: Rank) -> Tree | None:
+def _softplus(tree: Tree, known: Known) -> Tree | None:
     """softplus(−z) = softplus(z) − z"""
     match tree:
         case FunctionCall("softplus", u) if (z := negated(u)) is not None:
@@ -156,7 +145,7 @@ def _softplus(tree: Tree, rank: Rank) -> Tree | None:
     return None
 
 
-def _quotient(tree: Tree, rank: Rank) -> Tree | None:
+def _quotient(tree: Tree, known: Known) -> Tree | None:
     """1/(1 + exp(−z)) = sigmoid(z) = exp(z)/(1 + exp(z)); exp(z)/sum(exp(z)) = softmax(z)"""
     match tree:
         case Binary(
@@ -172,12 +161,12 @@ def _quotient(tree: Tree, rank: Rank) -> Tree | None:
                 return FunctionCall("sigmoid", u)
         case Binary(
             "/", FunctionCall("exp", z), FunctionCall("sum", FunctionCall("exp", same), None)
-        ) if z == same and rank(z) == 1:
+        ) if z == same and known.rank(z) == 1:
             return FunctionCall("softmax", z)
     return None
 
 
-def _residual(tree: Tree, rank: Rank) -> Tree | None:
+def _residual(tree: Tree, known: Known) -> Tree | None:
     """y − u − v = y − (u + v): what is compared with y stands together"""
     match tree:
         case Binary("-", Binary("-", Symbol() as y, u), v):
@@ -185,15 +174,18 @@ def _residual(tree: Tree, rank: Rank) -> Tree | None:
     return None
 
 
-def _norm(tree: Tree, rank: Rank) -> Tree | None:
-    """norm2(u)² = sum(u²)"""
+def _norm(tree: Tree, known: Known) -> Tree | None:
+    """norm2(u)² = sum(u²), norm2(u)⁴ = sum(u²)²"""
     match tree:
-        case Binary("**", FunctionCall("norm2", u, axis), Number(two)) if two == 2:
-            return FunctionCall("sum", Binary("**", u, _TWO), axis)
+        case Binary("**", FunctionCall("norm2", u, axis), Number(power)) if (
+            power and power % 2 == 0
+        ):
+            squares = FunctionCall("sum", Binary("**", u, _TWO), axis)
+            return squares if power == 2 else Binary("**", squares, Number(power / 2))
     return None
 
 
-REWRITES: tuple[Callable[[Tree, Rank], Tree | None], ...] = (
+REWRITES: tuple[Callable[[Tree, Known], Tree | None], ...] = (
     _sign,
     _transpose,
     _axis,

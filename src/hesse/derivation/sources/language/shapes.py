@@ -9,8 +9,10 @@ from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
 from hesse.derivation.sources.language.tree import (
     Binary,
+    Einsum,
     FunctionCall,
     Negative,
+    NewAxis,
     Number,
     Symbol,
     Transpose,
@@ -102,6 +104,16 @@ class Shapes:
                 return ()
             case Transpose():
                 return of[0][::-1]
+            case NewAxis(_, axis):
+                place = len(of[0]) + 1 + axis
+                return (*of[0][:place], 1, *of[0][place:])
+            case Einsum(inputs, output):
+                sizes: dict[str, Size] = {}
+                for letters, shape in zip(inputs, of, strict=True):
+                    for letter, size in zip(letters, shape, strict=True):
+                        known = sizes.setdefault(letter, size)
+                        sizes[letter] = self._unify((known, size), tree, of)
+                return tuple(sizes[letter] for letter in output)
             case Binary("@"):
                 return self._product(tree, *of)
             case Binary():
@@ -167,8 +179,7 @@ def infer(
         extra: names that need a shape though they do not occur.
 
     Raises:
-        HesseValueError: shapes that do not fit, a cost that is not a scalar, or a name that could
-            have several shapes.
+        HesseValueError: shapes that do not fit, or a name that could have several.
         HesseKeyError: a declared name that does not occur.
     """
     names = tuple(dict.fromkeys((*symbols(tree), *extra)))
@@ -221,8 +232,7 @@ def infer(
             f"{name!r} is a size of no array in the expression; declare one that has it"
         )
     lettered = Shapes(text, result, counts)
-    if lettered.of(tree):
-        raise _not_scalar(tree, text, lettered.of(tree))
+    lettered.of(tree)
     _require_plain_powers(lettered, tree)
     lettered.values = values
     lettered.others = {
@@ -299,13 +309,3 @@ def _innermost_first(tree: Tree) -> tuple[str, ...]:
 
     visit(tree, 0)
     return tuple(sorted(depths, key=lambda name: -depths[name]))
-
-
-def _not_scalar(tree: Tree, text: str, shape: Shape) -> HesseValueError:
-    whole = unparse(tree)
-    short = whole if len(whole) <= 40 else "..."
-    message = (
-        f"the cost must be a scalar and has shape {show_shape(shape)}; write sum({short}) or"
-        f" mean({short})"
-    )
-    return pointed(message, text, tree.span)

@@ -86,7 +86,29 @@ class FunctionCall:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-Tree = Symbol | Number | Negative | Binary | Transpose | FunctionCall
+@_hashed_once
+@dataclass(frozen=True)
+class NewAxis:
+    """``operand[:, None]``: an axis of length one more, at a place counted from the end."""
+
+    operand: "Tree"
+    axis: int = -1
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@_hashed_once
+@dataclass(frozen=True)
+class Einsum:
+    """``einsum("ij,jk->ik", A, B)``: products summed over the letters that the result does not
+    have."""
+
+    inputs: tuple[str, ...]
+    output: str
+    operands: "tuple[Tree, ...]"
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+Tree = Symbol | Number | Negative | Binary | Transpose | FunctionCall | NewAxis | Einsum
 
 
 def children(tree: Tree) -> tuple[Tree, ...]:
@@ -94,8 +116,10 @@ def children(tree: Tree) -> tuple[Tree, ...]:
     match tree:
         case Symbol() | Number():
             return ()
-        case Negative(operand) | Transpose(operand):
+        case Negative(operand) | Transpose(operand) | NewAxis(operand):
             return (operand,)
+        case Einsum(_, _, operands):
+            return operands
         case Binary(_, left, right):
             return (left, right)
         case FunctionCall(_, argument):
@@ -107,12 +131,33 @@ def rebuilt(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
     match tree:
         case Symbol() | Number():
             return tree
-        case Negative(operand) | Transpose(operand):
+        case Negative(operand) | Transpose(operand) | NewAxis(operand):
             return replace(tree, operand=change(operand))
+        case Einsum(_, _, operands):
+            return replace(tree, operands=tuple(map(change, operands)))
         case Binary(_, left, right):
             return replace(tree, left=change(left), right=change(right))
         case FunctionCall(_, argument):
             return replace(tree, argument=change(argument))
+
+
+def placed(tree: Tree, span: Span | None) -> Tree:
+    """What was made of a text stands where the text did; what was read in it has its place."""
+    if tree.span is not None:
+        return tree
+    return rebuilt(replace(tree, span=span), lambda child: placed(child, span))
+
+
+def size(tree: Tree, known: dict[Tree, int]) -> int:
+    """How many forms a tree has, one that stands in several places counted in each.
+
+    Args:
+        tree: the tree.
+        known: the sizes of some trees; those of its parts are added.
+    """
+    if tree not in known:
+        known[tree] = 1 + sum(size(child, known) for child in children(tree))
+    return known[tree]
 
 
 def walk(tree: Tree) -> Iterator[Tree]:
@@ -164,6 +209,12 @@ def _text(tree: Tree) -> tuple[str, int]:
             return f"({decimal(value)}).T", _ATOM
         case Transpose(operand):
             return f"{_within(operand, _ATOM)}.T", _ATOM
+        case NewAxis(operand, axis):
+            items = "..., None" + ", :" * (-axis - 1)
+            return f"{_within(operand, _ATOM)}[{items}]", _ATOM
+        case Einsum(inputs, output, operands):
+            arrays = ", ".join(map(unparse, operands))
+            return f'einsum("{",".join(inputs)}->{output}", {arrays})', _ATOM
         case Binary(operator, left, right):
             strength, first, second = _STRENGTH[operator]
             sign = f" {operator} " if operator in _SPACED else operator

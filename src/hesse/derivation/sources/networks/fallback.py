@@ -38,6 +38,7 @@ def _linear(call: Call, name: str, view: View) -> View:
     """out = A · in + (the value at zero)"""
     shape, sizes = view.shape, [int(index.size) for index in view.indices]
     fixed = {other: call.known(other) for other in call.node.inputs if other != name}
+    fixed = {other: _in_float64(known) for other, known in fixed.items() if known is not None}
 
     def function(x: Tensor) -> Tensor:
         return call.node.evaluate({**fixed, name: x.reshape(shape)}).reshape(call.node.shape)
@@ -61,12 +62,17 @@ def _linear(call: Call, name: str, view: View) -> View:
     return View(value, axes)
 
 
+def _in_float64(known: Tensor) -> Tensor:
+    """Formulas are valued in float64; some operations take no two types together."""
+    return known.double() if known.is_floating_point() else known
+
+
 def _named(call: Call, moving: list[str]) -> View:
     """A quantity whose derivatives stay symbols."""
     build = call.build
     names = list(call.node.inputs)
     views, arguments, readers = {}, [], {}
-    fixed = {name: known for name in names if (known := call.known(name)) is not None}
+    fixed = {name: _in_float64(known) for name in names if (known := call.known(name)) is not None}
     for name in names:
         if name in fixed:
             continue

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.capture import NotCaptured, capture, data_leaves
+from hesse.capture import NotCaptured, capture, data_leaves, trace_whole
 from hesse.cost import Cost
 from hesse.data.batch import Batch
 from hesse.derivation.calculus.expression import ZERO, Entry, of
@@ -49,8 +49,9 @@ class GraphProgram:
     graph: Graph = field(repr=False)
     given: Mapping[str, Given] = field(repr=False)
 
-    def arrays(self, sample: Batch) -> dict[str, Tensor]:
-        """The float64 array of each leaf that is not a constant, for a batch of one sample."""
+    def arrays(self, sample: Batch | None) -> dict[str, Tensor]:
+        """The float64 array of each leaf that is not a constant, for a batch of one sample, or of a
+        function of the parameters alone."""
         values = _Values(self.graph, self.cost, sample)
         return {name: given(values).detach().double().cpu() for name, given in self.given.items()}
 
@@ -58,8 +59,10 @@ class GraphProgram:
         """The arrays for the first samples of the cost's data."""
         return map(self.arrays, self._first(count))
 
-    def _first(self, count: int) -> Iterator[Batch]:
-        """The first samples, a batch each."""
+    def _first(self, count: int) -> Iterator[Batch | None]:
+        """The first samples, a batch each; None for a function of the parameters alone."""
+        if self.cost.data is None:
+            return iter([None])
         batches = (batch for batch in self.cost.batches() if batch is not None)
         return islice(
             (
@@ -100,7 +103,7 @@ class GraphProgram:
         parameters = {
             name: value.detach().double().cpu() for name, value in self.cost.parameters.items()
         }
-        return CostArrays(parameters, self._chunks, self.cost.samples, self.cost.scale)
+        return CostArrays(parameters, self._chunks, max(self.cost.samples, 1), self.cost.scale)
 
     def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """How many samples, and their arrays: all of the cost's, some at a time."""
@@ -108,7 +111,9 @@ class GraphProgram:
         # Samples without data of their own are all alike: there is nothing to stack.
         at_once = AT_ONCE if stacked else 1
         for batch in self.cost.batches():
-            assert batch is not None
+            if batch is None:
+                yield 1, self.arrays(None)
+                return
             for start in range(0, batch.size, at_once):
                 some = range(start, min(start + at_once, batch.size))
                 each = [self.arrays(batch.take(slice(place, place + 1))) for place in some]
@@ -120,7 +125,8 @@ class GraphProgram:
 
 
 def program_of(cost: Cost) -> GraphProgram:
-    """The loss of one sample as a program, its parameters under their own names.
+    """The loss of one sample as a program, its parameters under their own names; all of a function
+    of the parameters alone.
 
     Raises:
         HesseValueError: the cost has no graph; the text says why.
@@ -134,7 +140,7 @@ def program_of(cost: Cost) -> GraphProgram:
         ['z(0)', 'a(0)', 'z(2)', 'J']
     """
     try:
-        graph = capture(cost).graph
+        graph = trace_whole(cost) if cost.data is None else capture(cost).graph
     except NotCaptured as reason:
         raise HesseValueError(
             f"derive: {cost.name} cannot be written as formulas of one sample: {reason}; give an"
@@ -181,8 +187,7 @@ class _Translation:
         self.sampled = graph.downstream(set(graph.data))
         self.values = _Values(graph, cost, None)
         first = next(iter(cost.batches()))
-        assert first is not None
-        self.sample = _Values(graph, cost, first.take(slice(0, 1)))
+        self.sample = _Values(graph, cost, None if first is None else first.take(slice(0, 1)))
         self.views: dict[str, View] = {}
         self.build = Builder(reserved=list(cost.parameters))
         self.uses = Counter(
@@ -217,7 +222,8 @@ class _Translation:
                     view = self.build.settled(view)
                 self.views[node.name] = view
         value = self.build.composed(self.view(self.graph.output).expression)
-        cost = Quantity(self.build.name("J"), (), value, "cost", "the cost of one sample")
+        note = "" if self.cost.data is None else "the cost of one sample"
+        cost = Quantity(self.build.name("J"), (), value, "cost", note)
         # A leaf that nothing mentions any more is not shown.
         used = set().union(*(quantity.mentions for quantity in (*self.build.quantities, cost)))
         leaves = {

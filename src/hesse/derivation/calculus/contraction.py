@@ -1,0 +1,122 @@
+"""Sums that are known: over a Kronecker delta, over what adds to one, over rows of an orthogonal
+matrix."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hesse.derivation.calculus.expression import (
+    Delta,
+    Entry,
+    Factor,
+    Index,
+    Power,
+    Term,
+    constant,
+    freshen,
+    indices,
+    rename_factor,
+)
+
+TWO = constant(2)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of arrays, by their names.
+
+    Attributes:
+        distributions: their entries along the last axis add to one (softmax values, one-hot
+            targets).
+        symmetric: A[i,j] = A[j,i].
+        orthogonal: Σ_k A[k,i] A[k,j] = [i = j], and along rows.
+    """
+
+    distributions: frozenset[str] = frozenset()
+    symmetric: frozenset[str] = frozenset()
+    orthogonal: frozenset[str] = frozenset()
+
+
+NOTHING = Facts()
+
+
+def orthogonal_summed(
+    factors: Iterable[Factor], bound: Iterable[Index], orthogonal: frozenset[str]
+) -> list[Factor]:
+    """The factors with [i = j] for Σ_k Q[k,i] Q[k,j] and for Σ_k Q[i,k] Q[j,k], where Q is
+    orthogonal. The index k is counted as one that nothing has, so a factor in it stays."""
+    factors = list(factors)
+    if not orthogonal:
+        return factors
+    for index in bound:
+        holders = [factor for factor in factors if index in indices(factor)]
+        match holders:
+            case [Entry(name, first), Entry(other, second)] if name == other in orthogonal:
+                pass
+            case [Power(Entry(name, first), exponent)] if name in orthogonal and exponent == TWO:
+                second = first
+            case _:
+                continue
+        axis = first.index(index)
+        if second[axis] != index or first[1 - axis] == index or second[1 - axis] == index:
+            continue
+        at = factors.index(holders[0])
+        factors = [factor for factor in factors if factor not in holders]
+        # Q is square: the sum over k of [k = i] is one.
+        factors[at:at] = [Delta(first[1 - axis], second[1 - axis]), Delta(index, first[1 - axis])]
+    return factors
+
+
+def deltas_contracted(
+    factors: Iterable[Factor], bound: Iterable[Index]
+) -> tuple[list[Factor], list[Index]]:
+    """The factors and sums of a term without the deltas that are 1 or are summed over."""
+    factors, bound = list(factors), list(bound)
+    changed = True
+    while changed:
+        changed = False
+        for position, delta in enumerate(factors):
+            if not isinstance(delta, Delta):
+                continue
+            # Each delta that goes changes the factors under the loop, so it starts again after
+            # each.
+            if delta.left == delta.right:
+                del factors[position]
+            elif delta.right in bound or delta.left in bound:
+                gone, stays = (
+                    (delta.right, delta.left) if delta.right in bound else (delta.left, delta.right)
+                )
+                del factors[position]
+                bound.remove(gone)
+                rest = Term(Fraction(1), tuple(factors), tuple(bound))
+                # A free index that takes the place of a bound one must not be caught by another
+                # sum of the term.
+                renamed = freshen(rest, {stays.name}) if stays not in bound else rest
+                bound = list(renamed.bound)
+                factors = [rename_factor(factor, {gone: stays}) for factor in renamed.factors]
+            else:
+                continue
+            changed = True
+            break
+    # Two equal deltas are one: [i = j]² = [i = j].
+    single = [
+        factor
+        for k, factor in enumerate(factors)
+        if not (isinstance(factor, Delta) and factor in factors[:k])
+    ]
+    return single, bound
+
+
+def distributions_summed(
+    factors: list[Factor], bound: list[Index], distributions: frozenset[str]
+) -> tuple[list[Factor], list[Index]]:
+    """The same without the whole arrays of entries that add to one."""
+    factors, bound = list(factors), list(bound)
+    for index in list(bound) if distributions else ():
+        holders = [factor for factor in factors if index in indices(factor)]
+        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in distributions:
+            entry = holders[0]
+            if entry.indices[-1] == index and entry.indices.count(index) == 1:
+                factors.remove(entry)
+                bound.remove(index)
+    return factors, bound

@@ -1,0 +1,47 @@
+"""What is known of the arrays of a program: which add to one, are symmetric or orthogonal."""
+
+from hesse.derivation.calculus.algebra import renamed_to
+from hesse.derivation.calculus.contraction import Facts
+from hesse.derivation.calculus.expression import Entry, Expression
+from hesse.derivation.calculus.normal_form import same
+from hesse.derivation.calculus.program import ArrayCall, Program
+from hesse.operations.registry import ARRAY_FUNCTIONS
+
+
+def facts(program: Program) -> Facts:
+    """What a program says of its arrays, by what is declared and by how they are made."""
+    # A program does not change, and each line asks.
+    known: Facts | None = vars(program).get("_facts")
+    if known is None:
+        known = vars(program)["_facts"] = _facts(program)
+    return known
+
+
+def _facts(program: Program) -> Facts:
+    leaves = program.leaves.items()
+    structures = [(name, leaf.structure) for name, leaf in leaves if leaf.structure]
+    distributions = {name for name, leaf in leaves if leaf.sums_to == 1}
+    symmetric = {name for name, structure in structures if structure.symmetric}
+    # What is inverted, or has its determinant taken, is often XᵀX + λI.
+    squares: set[str] = set()
+    for quantity in program.quantities:
+        match quantity.definition:
+            case ArrayCall(operation, Entry(name, indices)):
+                if ARRAY_FUNCTIONS[operation].distribution:
+                    distributions.add(quantity.name)
+                if ARRAY_FUNCTIONS[operation].axes == 2 and len(indices) == 2:
+                    squares.add(name)
+    for quantity in program.quantities:
+        known = Facts(symmetric=frozenset(symmetric))
+        match quantity.definition:
+            case Expression() as definition if quantity.name in squares:
+                turned = renamed_to(definition, quantity.indices, quantity.indices[::-1])
+                if same(definition, turned, known):
+                    symmetric.add(quantity.name)
+            case ArrayCall("inv", Entry(name)) if name in symmetric:
+                symmetric.add(quantity.name)
+    return Facts(
+        frozenset(distributions),
+        frozenset(symmetric),
+        frozenset(name for name, structure in structures if structure.orthogonal),
+    )
