@@ -224,10 +224,11 @@ def rows() -> Iterator[tuple[str, Row]]:
         ),
     )
     yield "KFAC.load", Row(hesse.KFAC.load, {"path": "/nope/k"}, {}, {"path": "load"})
+    # What the next two find under the name.
     yield "KFAC.save", Row(K.save, {"path": "/nope/k"}, {"path": {"a name"}}, {"path": "save"})
-    yield "load", Row(hesse.load, {"path": "nope"}, {}, {"path": "load"})
+    yield "load", Row(hesse.load, {"path": "nope"}, {"path": {"a name"}}, {"path": "load"})
     yield "status", Row(hesse.status, {"path": "nope"}, {}, {"path": "status"})
-    yield "plan", Row(hesse.plan, {"cost": cost, "out": None}, {"out": {"None", "a name"}})
+    yield "plan", Row(hesse.plan, {"cost": cost, "out": None}, {"out": {"None"}})
     spread = {"cost": cost, "processes": 2, "nodes": 3}
     yield "plan", Row(hesse.plan, spread, {"processes": COUNT, "nodes": COUNT})
     yield "Layout", Row(hesse.Layout, {"names": ("a",), "shapes": ((2,),)}, {})

@@ -166,9 +166,8 @@ SPECTRA = {
     "singular": with_values(torch.cat([zeros, ten])),
     "singular and indefinite": with_values(torch.cat([-ten / 3, zeros, ten])),
     "zero": torch.zeros(4, 4).double(),
-    "no entries": torch.zeros(0, 0).double(),
 }
-DEFINITE = ("definite", "identity", "few values", "one", "no entries")
+DEFINITE = ("definite", "identity", "few values", "one")
 
 
 @pytest.mark.parametrize("method", [None, *METHODS])
@@ -466,5 +465,5 @@ def test_products_that_are_not_finite() -> None:
 
     broken = hesse.FunctionOperator(product, layout, transposed=product, dtype=torch.float64)
     for method in SYMMETRIC:
-        with pytest.raises(HesseValueError, match="what: its product with a vector has 3 entries"):
+        with pytest.raises(HesseValueError, match="product: gave 3 entries that are not finite"):
             hesse.solve(broken, torch.ones(3).double(), method=method)

@@ -86,7 +86,7 @@ def derive(
         >>> print(d.block("w", "w").matrix())
         XᵀX
         >>> d.certificate.lines
-        3
+        7
     """
     for argument, value in (("certify", certify), ("stagewise", stagewise)):
         if not isinstance(value, bool) and not (argument == "stagewise" and value is None):

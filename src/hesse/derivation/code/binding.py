@@ -16,6 +16,8 @@ from hesse.operations.registry import FUNCTIONS
 
 Array = Any  # numpy.ndarray or torch.Tensor
 Derivatives = tuple[Callable[[Any], Any], ...]
+# So many names are listed, of more the nearest.
+_FEW = 6
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def check_names(given: Mapping[str, Any], program: Program) -> None:
         if name in program.by_name:
             raise HesseKeyError(f"{name!r} is computed from {', '.join(free)}: give those")
         if name not in program.leaves:
-            raise HesseKeyError(f"no array is called {name!r}; expected {nearest(name, free)}")
+            few = ", ".join(map(repr, free)) if len(free) <= _FEW else nearest(name, free)
+            raise HesseKeyError(f"no array is called {name!r}; expected {few}")
 
 
 def holds_samples(given: Mapping[str, Any], program: Program) -> bool:
