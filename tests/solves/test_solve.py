@@ -465,5 +465,5 @@ def test_products_that_are_not_finite() -> None:
 
     broken = hesse.FunctionOperator(product, layout, transposed=product, dtype=torch.float64)
     for method in SYMMETRIC:
-        with pytest.raises(HesseValueError, match="product: gave 3 entries that are not finite"):
+        with pytest.raises(HesseValueError, match="gave 3 entries that are not finite"):
             hesse.solve(broken, torch.ones(3).double(), method=method)
