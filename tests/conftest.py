@@ -7,6 +7,7 @@ import importlib
 import os
 import random
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(
         max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--whole", action="store_true", help="all rows of the tables of which some are run else"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the longest tables some rows, always the same: all of them take half as long again. Who
+    asks for a test by name has all of its rows."""
+    if config.getoption("whole") or config.option.keyword or "::" in "".join(config.args):
+        return
+
+    def is_left_out(item: pytest.Item) -> bool:
+        marker = item.get_closest_marker("some")
+        if marker is None:
+            return False
+        return zlib.crc32(item.nodeid.encode()) % marker.kwargs["of"] >= marker.args[0]
+
+    left_out = [item for item in items if is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not is_left_out(item)]
 
 
 def pytest_collection_finish() -> None:
