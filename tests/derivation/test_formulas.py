@@ -159,11 +159,12 @@ def test_a_verdict_on_convexity(
     found = d.convexity()
     assert found.verdict == verdict and verdict in repr(found)
     assert (found.point is None) == (verdict in ("convex", "concave", "linear"))
-    if found.point is not None:
+    point = found.point
+    if point is not None:
         assert found.direction is not None and found.curvature is not None
-        cost = lambda moved: evaluate(text, d.program, {**found.point, wrt: moved}, given)  # noqa: E731
+        cost = lambda moved: evaluate(text, d.program, {**point, wrt: moved}, given)  # noqa: E731
         v = found.direction
-        slope = torch.func.jvp(torch.func.grad(cost), (found.point[wrt],), (v,))[1]
+        slope = torch.func.jvp(torch.func.grad(cost), (point[wrt],), (v,))[1]
         assert float((slope * v).sum()) == pytest.approx(found.curvature, rel=1e-8)
         assert (found.curvature < 0) == (verdict != "not concave")
 
