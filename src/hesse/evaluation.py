@@ -8,7 +8,7 @@ from hesse.data.batch import Batch
 from hesse.diagnosis import diagnosed
 from hesse.distributed.group import summed
 from hesse.distributed.shares import share_of
-from hesse.parameters import Parameters, as_leaves
+from hesse.parameters import Parameters, as_leaves, slopes_in
 from hesse.process.undisturbed import undisturbed
 
 
@@ -77,10 +77,8 @@ def _own_value_and_gradient(cost: Cost) -> tuple[float, dict[str, Tensor]]:
     def add(share: Tensor) -> None:
         nonlocal value
         value += float(share.detach())
-        if share.requires_grad:
-            slopes = torch.autograd.grad(share, list(leaves.values()), materialize_grads=True)
-            for total, slope in zip(sums.values(), slopes, strict=True):
-                total += slope
+        for name, slope in slopes_in(leaves, share).items():
+            sums[name] += slope
 
     for index, batch in enumerate(cost.batches()):
         with cost.holding(leaves):
@@ -94,11 +92,7 @@ def batch_gradient(cost: Cost, batch: Batch) -> dict[str, Tensor]:
     """The gradient of what one batch, or a part of one, adds to J."""
     leaves = as_leaves(cost.parameters)
     with cost.holding(leaves):
-        share = cost.batch_cost(leaves, batch)
-        if not share.requires_grad:
-            return {name: torch.zeros_like(value) for name, value in cost.parameters.items()}
-        slopes = torch.autograd.grad(share, list(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, slopes, strict=True))
+        return slopes_in(leaves, cost.batch_cost(leaves, batch))
 
 
 def _share(cost: Cost, parameters: Parameters, index: int, batch: Batch | None) -> Tensor:

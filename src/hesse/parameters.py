@@ -25,6 +25,14 @@ def as_leaves(parameters: Mapping[str, Tensor]) -> Parameters:
     return {name: value.detach().requires_grad_() for name, value in parameters.items()}
 
 
+def slopes_in(leaves: Mapping[str, Tensor], value: Tensor) -> Parameters:
+    """∂value/∂leaf by name; zeros where it depends on none of them."""
+    if not value.requires_grad:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    slopes = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+    return dict(zip(leaves, slopes, strict=True))
+
+
 def choose(
     model: nn.Module, params: Any, loss: nn.Module | None = None
 ) -> tuple[Parameters, tuple[str, ...]]:

@@ -198,7 +198,8 @@ def _part(several: SeveralValues, node: fx.Node) -> Any:
 def back_through_convolution(
     places: Sequence[int | None], tensors: Sequence[Tensor], options: Sequence[Any]
 ) -> list[Tensor | None]:
-    """Likewise; what is not asked for is no tensor, which `vmap` would not return."""
+    """The way back through one by PyTorch's vmap; what is not asked for is no tensor, which `vmap`
+    would not return."""
     *_, mask = options
 
     def asked(*given: Tensor) -> list[Tensor]:

@@ -15,7 +15,15 @@ from hesse.derivation.formula import BlockFormula, Formula, formula_of_block
 from hesse.derivation.hessian import DerivedHessian
 from hesse.derivation.lines.gradient import gradient
 from hesse.derivation.lines.hessian_product import product, with_directions
-from hesse.derivation.lines.records import Block, Certificate, Derived, Line, Record, Slope
+from hesse.derivation.lines.records import (
+    Block,
+    Certificate,
+    Derived,
+    Line,
+    Record,
+    Slope,
+    numbered,
+)
 from hesse.derivation.lines.third_derivative import third_derivative
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 
@@ -63,7 +71,7 @@ class Derivation(Record):
             >>> print(d.block("x", "x").matrix())
             A + Aᵀ
         """
-        return _formula(self, rows, columns)
+        return _block(self, rows, columns)
 
     def gradient(self, parameter: str) -> Formula:
         """The formula of a first derivative, ∂J/∂parameter.
@@ -146,7 +154,7 @@ class Derivation(Record):
         self._require_cost("product")
         blocks, derivation = [], self
         for other in self.parameters:
-            formula = _formula(derivation, parameter, other)
+            formula = _block(derivation, parameter, other)
             # Each block that was not there brings the names that it needed.
             blocks.append(formula.block)
             derivation = formula.derivation
@@ -168,7 +176,7 @@ class Derivation(Record):
             array([[[1.]]])
         """
         self._require_parameter(more, "third")
-        block = _formula(self, rows, columns)
+        block = _block(self, rows, columns)
         derived, program = third_derivative(block.derivation.program, block.block, more)
         return self._formula(derived, program)
 
@@ -196,7 +204,7 @@ class Derivation(Record):
                 )
             parameter = names[0]
         self._require_parameter(parameter, "convexity")
-        formula = _formula(self, parameter, parameter)
+        formula = _block(self, parameter, parameter)
         return convexity(formula.derivation, formula.block)
 
     def _formula(self, derived: Derived, program: Program) -> Formula:
@@ -311,14 +319,14 @@ class Derivation(Record):
         return html.fragment(self)
 
 
-def _formula(derivation: Derivation, rows: str, columns: str) -> BlockFormula:
+def _block(derivation: Derivation, rows: str, columns: str) -> BlockFormula:
     """A block of a derivation, written now where it is not there yet."""
     for name in (rows, columns):
         derivation._require_parameter(name, "block")
     derivation._require_cost("block")
     order = derivation.parameters.index
     if order(rows) > order(columns):
-        return _transposed(_formula(derivation, columns, rows))
+        return _transposed(_block(derivation, columns, rows))
     if (rows, columns) not in derivation.blocks:
         derivation = _with_block(derivation, rows, columns)
     return formula_of_block(derivation.blocks[rows, columns], derivation)
@@ -340,7 +348,7 @@ def _transposed(other: BlockFormula) -> BlockFormula:
     block = other.block
     cost = other.derivation.program.cost.entry
     last = Line(
-        str(sum(line.label.isdigit() for line in block.lines) + 1),
+        str(numbered(block.lines) + 1),
         "symmetry",
         of(Partial(cost, (block.columns, block.rows))),
         block.expression,

@@ -43,6 +43,11 @@ class Formula:
         """The axes of the array."""
         return tuple(index for entry in self.derived.entries for index in entry.indices)
 
+    @property
+    def _part(self) -> Block | Derived:
+        """What is written of it."""
+        return self.derived
+
     def __repr__(self) -> str:
         return self.text()
 
@@ -51,13 +56,13 @@ class Formula:
         `Derivation.text`."""
         from hesse.derivation.show import text
 
-        return text.derived_text(self.derived, self.derivation, reading)
+        return text.part_text(self._part, self.derivation, reading)
 
     def latex(self, reading: str = "indices") -> str:
         """The result as LaTeX, to be put between dollar signs."""
         from hesse.derivation.show import latex
 
-        return latex.derived_latex(self.derived, self.derivation, reading)
+        return latex.part_latex(self._part, self.derivation, reading)
 
     def matrix(self) -> str | None:
         """The result as a product of matrices, rows and columns counted row by row; None where it
@@ -176,6 +181,10 @@ class BlockFormula(Formula):
     block: Block
 
     @property
+    def _part(self) -> Block | Derived:
+        return self.block
+
+    @property
     def rows(self) -> Entry:
         """The parameter of the first axes, with its indices."""
         return self.block.rows
@@ -184,19 +193,6 @@ class BlockFormula(Formula):
     def columns(self) -> Entry:
         """The parameter of the last axes, with its indices."""
         return self.block.columns
-
-    def text(self, reading: str = "indices") -> str:
-        """The lines and the result as text, at most 100 columns wide; ``reading`` as in
-        `Derivation.text`."""
-        from hesse.derivation.show import text
-
-        return text.block_text(self.block, self.derivation, reading)
-
-    def latex(self, reading: str = "indices") -> str:
-        """The result as LaTeX, to be put between dollar signs."""
-        from hesse.derivation.show import latex
-
-        return latex.block_latex(self.block, self.derivation, reading)
 
     def html(self) -> str:
         """The block as one self-contained page."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hesse.distributed.agreement import require_agreement
 from hesse.distributed.group import Group, joined
-from hesse.parameters import as_leaves
+from hesse.parameters import as_leaves, slopes_in
 from hesse.process.circumstances import circumstances, is_passing
 
 if TYPE_CHECKING:
@@ -122,7 +122,4 @@ def _value_and_slopes(cost: "Cost", batch: "Batch") -> list[Tensor]:
     leaves = as_leaves(cost.parameters)
     with cost.holding(leaves):
         value = cost.batch_cost(leaves, batch)
-        if not value.requires_grad:
-            return [value]
-        slopes = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-    return [value.detach(), *slopes]
+        return [value.detach(), *slopes_in(leaves, value).values()]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import require_integer
 from hesse.process.price import Price
 from hesse.process.rates import Rates
 
@@ -33,14 +33,9 @@ class Spread:
         Raises:
             HesseError: a number that is none, or less than 1.
         """
-        counts = []
-        for name, given in (("processes", processes), ("nodes", nodes)):
-            if not isinstance(given, int) or isinstance(given, bool):
-                raise HesseTypeError(f"{name}: expected a whole number, got {type(given).__name__}")
-            if given < 1:
-                raise HesseValueError(f"{name}: expected a number >= 1, got {given}")
-            counts.append(given)
-        return Spread(*counts)
+        return Spread(
+            require_integer(processes, "processes", 1), require_integer(nodes, "nodes", 1)
+        )
 
     @property
     def size(self) -> int:

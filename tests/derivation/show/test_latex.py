@@ -18,7 +18,7 @@ from derivation.expressions import CASES, CLOSED_FORMS
 from derivation.show.conftest import two_layers
 from derivation.show.tex import TexError, check
 from hesse.derivation.show.html.mathml import Maths, PageWriter
-from hesse.derivation.show.latex import block_latex, document, lines_latex
+from hesse.derivation.show.latex import document, lines_latex, part_latex
 from hesse.derivation.show.latex_writer import LatexWriter, latex
 from hesse.derivation.show.readings import READINGS
 from hesse.derivation.show.ruler import cut, width
@@ -41,7 +41,7 @@ def test_whatever_the_names_the_document_is_read(names, reading):
     found = two_layers(*names)
     check(document(found, reading))
     for block in found:
-        check(block_latex(block, found, reading), maths=True)
+        check(part_latex(block, found, reading), maths=True)
         check(lines_latex(block, found, reading))
 
 

@@ -205,9 +205,9 @@ def test_a_new_reading_is_in_every_format(derivation, capitals):
     shown = text.page(derivation, "capitals")
     assert "∂J/∂Z3_p = −(Y_p − Ŷ_p) f'(Z3_p) =: Δ3_p" in shown
     assert "Reading     every name in capitals" in shown and "z3_p" not in shown
-    assert "δ3" not in text.block_text(block, derivation, "capitals")
+    assert "δ3" not in text.part_text(block, derivation, "capitals")
     check(latex.document(derivation, "capitals"))
-    assert "f'(Z_{2,o})" in latex.block_latex(block, derivation, "capitals")
+    assert "f'(Z_{2,o})" in latex.part_latex(block, derivation, "capitals")
     rows = list(TypstPage(derivation.program).rows(Outline(derivation, "capitals").document()))
     assert any('"Δ3"_(p)' in row for row in rows) and not any('"δ3"' in row for row in rows)
     assert derivation.write(block.expression, "capitals").startswith("X_i f'")

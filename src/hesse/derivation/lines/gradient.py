@@ -8,7 +8,7 @@ from hesse.derivation.calculus.program import Program, Quantity, mentioned
 from hesse.derivation.lines.adjoints import LONG
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.page import in_reading_order
-from hesse.derivation.lines.records import Derived, Line, Slope
+from hesse.derivation.lines.records import Derived, Line, Slope, numbered
 from hesse.derivation.lines.substitution import substituted
 
 
@@ -27,7 +27,7 @@ def gradient(program: Program, slope: Slope) -> tuple[Derived, Program]:
         if known is not None:
             put, program = known.expression, known.program
         put = _nice(put, program, free)
-        label = str(sum(line.label.isdigit() for line in lines) + 1)
+        label = str(numbered(lines) + 1)
         why = f"{signal.name} written out"
         lines = (*lines, Line(label, "put in", expression, put, why))
         expression = put

@@ -19,7 +19,7 @@ from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.program import Program, mentioned
 from hesse.derivation.lines.adjoints import Adjoints
 from hesse.derivation.lines.letters import Letters
-from hesse.derivation.lines.records import Line
+from hesse.derivation.lines.records import Line, numbered
 from hesse.errors import HesseValueError
 
 BACKWARD = ("delta", "curvature", "transport", "slope")
@@ -71,7 +71,7 @@ class Page:
         """Lines from here on are counted within a branch, or after all branches where it is ""."""
         self.branch = branch
         # After the branches the count goes on where it was before them.
-        self.count = 0 if branch else sum(line.label.isdigit() for line in self.lines)
+        self.count = 0 if branch else numbered(self.lines)
 
     def write(
         self,

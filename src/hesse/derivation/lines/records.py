@@ -1,6 +1,6 @@
 """The records of a derivation: its lines, and what they lead to."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import nan
 
@@ -76,6 +76,11 @@ class Block:
     expression: Expression
     lines: tuple[Line, ...]
     deviation: float = nan
+
+
+def numbered(lines: Iterable[Line]) -> int:
+    """How many lines have a number, and not one within a branch."""
+    return sum(line.label.isdigit() for line in lines)
 
 
 @dataclass(frozen=True)

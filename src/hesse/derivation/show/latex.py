@@ -64,26 +64,14 @@ def document(record: Record, reading: str = "indices") -> str:
     return _PREAMBLE + "\n".join(page.rows(outline.document())) + "\n\\end{document}\n"
 
 
-def block_latex(block: Block, record: Record, reading: str = "indices") -> str:
-    """One block's result, for LaTeX's math mode: to stand between dollar signs, with amsmath and
-    xcolor loaded.
+def part_latex(part: Block | Derived, record: Record, reading: str = "indices") -> str:
+    """The result of a block, or of what was asked for beside blocks, for LaTeX's math mode: to
+    stand between dollar signs, with amsmath and xcolor loaded.
 
     Raises:
         HesseValueError: there is no such reading.
     """
-    return _in_math(record, Outline(record, reading).block(block))
-
-
-def derived_latex(derived: Derived, record: Record, reading: str = "indices") -> str:
-    """The same of what was asked for beside first derivatives and blocks.
-
-    Raises:
-        HesseValueError: there is no such reading.
-    """
-    return _in_math(record, Outline(record, reading).derived(derived))
-
-
-def _in_math(record: Record, section: Section) -> str:
+    section = Outline(record, reading).section(part)
     rows = LatexPage(record.program, False).formula(section)
     inner = " \\\\\n".join(rows)
     # A single row needs no alignment, nor the sign for it.

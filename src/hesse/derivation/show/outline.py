@@ -141,6 +141,10 @@ class Outline:
             block=block,
         )
 
+    def section(self, part: records.Block | records.Derived) -> Section:
+        """A block, or what was asked for beside blocks."""
+        return self.block(part) if isinstance(part, records.Block) else self.derived(part)
+
     def derived(self, derived: records.Derived) -> Section:
         """What was asked for beside first derivatives and blocks."""
         return Section(

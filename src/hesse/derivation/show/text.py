@@ -47,22 +47,13 @@ def page(record: Record, reading: str = "indices") -> str:
     return _joined(TextPage(record.program).rows(Outline(record, reading).document()))
 
 
-def block_text(block: Block, record: Record, reading: str = "indices") -> str:
-    """One block: its lines and its result.
+def part_text(part: Block | Derived, record: Record, reading: str = "indices") -> str:
+    """A block, or what was asked for beside blocks: its lines and its result.
 
     Raises:
         HesseValueError: there is no such reading.
     """
-    return _joined(TextPage(record.program).section(Outline(record, reading).block(block)))
-
-
-def derived_text(derived: Derived, record: Record, reading: str = "indices") -> str:
-    """What was asked for beside first derivatives and blocks: its lines and its result.
-
-    Raises:
-        HesseValueError: there is no such reading.
-    """
-    return _joined(TextPage(record.program).section(Outline(record, reading).derived(derived)))
+    return _joined(TextPage(record.program).section(Outline(record, reading).section(part)))
 
 
 def results(blocks: Iterable[Block], record: Record, reading: str = "indices") -> str:

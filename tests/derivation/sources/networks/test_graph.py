@@ -55,7 +55,7 @@ def agrees(cost: hesse.Cost) -> GraphProgram:
     return found
 
 
-@pytest.mark.some(1, of=2)
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("case", CAPTURED, ids=str)
 def test_every_captured_case(case: Case) -> None:
     found = agrees(cost_of(case))
