@@ -90,8 +90,9 @@ def minimize(
         cost: the cost; the run starts at its parameters.
         method: one of the above.
         curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
-        start: where to start instead: parameters, or an earlier result, or the file of one, from
-            which the run goes on as if it had not stopped.
+        start: where to start instead: parameters, or a state_dict in a ``.safetensors`` or ``.pt``
+            file; or an earlier result, or the file of one, from which the run goes on as if it had
+            not stopped.
         out: a ``.safetensors`` file of where the run is, rewritten as it goes, whole at any time: a
             run that was stopped, killed even, goes on from it with ``start=``. A file that cannot
             be written ends no run; the message says so.
