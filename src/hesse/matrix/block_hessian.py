@@ -18,6 +18,7 @@ from hesse.errors import (
     HesseValueError,
     require_instance,
     require_mapping,
+    require_word,
 )
 from hesse.layout import Layout
 from hesse.matrix import eigensolver, saving, spectrum, tables
@@ -29,7 +30,7 @@ from hesse.process.undisturbed import undisturbed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hesse.plot.heat_map import HeatMap
+    from hesse.plot.picture import Picture
 
 
 @final
@@ -293,12 +294,25 @@ class BlockHessian(Displayed, BlocksByName):
         """
         saving.save(self, path)
 
-    def plot(self, ax: "Axes | None" = None) -> "HeatMap":
-        """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install
-        hesse[plot]``)."""
-        from hesse.plot.heat_map import HeatMap
+    def plot(self, ax: "Axes | None" = None, *, by: str = "entry", **style: Any) -> "Picture":
+        """Draw the heat map of the entries, with layer borders and names, or of the norms of
+        blocks. Needs matplotlib (``pip install hesse[plot]``).
 
-        return HeatMap.from_hessian(self).plot(ax)
+        Args:
+            ax: where to draw, Matplotlib's; new axes by default.
+            by: ``"entry"``, a `hesse.HeatMap`; ``"parameter"`` or ``"layer"``, a `hesse.NormMap`.
+            **style: Matplotlib's keywords for an image, such as ``cmap="PuOr"``.
+
+        Raises:
+            HesseImportError: matplotlib is not installed.
+            HesseTypeError, HesseValueError: no axes, or a keyword or a value that cannot be used.
+        """
+        from hesse.plot.heat_map import HeatMap
+        from hesse.plot.norm_map import NormMap
+
+        require_word(by, "by", ("entry", "parameter", "layer"))
+        picture = HeatMap.from_hessian(self) if by == "entry" else NormMap.from_hessian(self, by)
+        return picture.plot(ax, **style)
 
     # Norms are computed once; printing a large Hessian again costs nothing.
     def _display(self) -> Display:
