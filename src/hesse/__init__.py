@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Spectrum,
     )
     from hesse.products.jacobian import JacobianOperator, jacobian
+    from hesse.reports.report import Report, report
     from hesse.samples.per_sample import PerSample, per_sample
     from hesse.solves.inverse import covariance, inverse
     from hesse.solves.solution import Solution
@@ -100,6 +101,7 @@ __all__ = [
     "Plan",
     "Plane",
     "QuadraticModel",
+    "Report",
     "SampledFisher",
     "Slice",
     "Solution",
@@ -131,6 +133,7 @@ __all__ = [
     "per_sample",
     "plan",
     "quadratic",
+    "report",
     "solve",
     "squared_norm",
     "status",
@@ -157,6 +160,7 @@ _LATER = {
     "Network": "hesse.derivation.sources.networks.network",
     "PerSample": "hesse.samples.per_sample",
     "QuadraticModel": "hesse.taylor",
+    "Report": "hesse.reports.report",
     "Solution": "hesse.solves.solution",
     "StationaryPoint": "hesse.taylor",
     "Status": "hesse.store.status",
@@ -179,6 +183,7 @@ _LATER = {
     "minimize": "hesse.taylor",
     "per_sample": "hesse.samples.per_sample",
     "quadratic": "hesse.taylor",
+    "report": "hesse.reports.report",
     "solve": "hesse.solves.solve",
     "squared_norm": "hesse.spectra.trace",
     "status": "hesse.store.status",

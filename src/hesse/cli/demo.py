@@ -19,6 +19,8 @@ from hesse.cli.quadratic import pictures, report
 from hesse.errors import HesseFileError
 from hesse.plot import Spectrum
 from hesse.process.files import write_text
+from hesse.reports.findings import Findings
+from hesse.reports.report import written
 
 PENALTY = 1e-3
 WIDTHS = (64, 32, 10)  # P = 2,410
@@ -114,8 +116,8 @@ def run(folder: Path, output: Output) -> None:
     )
 
     output.heading(f"The quadratic model of the cost early in training, after {EARLY} iterations")
-    q = hesse.quadratic(hesse.Cost(train(X, y, EARLY), "cross_entropy", (X, y), penalty=PENALTY))
-    trust = report(q, output)
+    early = Findings(hesse.Cost(train(X, y, EARLY), "cross_entropy", (X, y), penalty=PENALTY))
+    report(early, output)
 
     output.heading("The formula")
     derivation, seconds = timed(lambda: hesse.derive(cost))
@@ -130,16 +132,21 @@ def run(folder: Path, output: Output) -> None:
     H.save(folder / "hessian.safetensors")
     save_figure(folder / "hessian.png", "--out", H.plot)
     save_figure(folder / "spectrum.png", "--out", Spectrum.from_hessian(H).plot)
-    save_figure(folder / "quadratic.png", "--out", *pictures(q, trust))
+    save_figure(folder / "quadratic.png", "--out", *pictures(early))
+    done = written(early, folder / "report.html")
     names = (
         "hessian.png",
         "spectrum.png",
         "quadratic.png",
         "hessian.safetensors",
         "derivation.html",
+        "report.html",
     )
     for name in names:
         say(folder / name)
+    for title, why in done.refused.items():
+        if why:
+            say(f"in the report {title} is not shown: {why}")
     output.has(files=[folder / name for name in names])
 
 

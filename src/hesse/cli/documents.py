@@ -182,6 +182,16 @@ def eigenpairs_fields(pairs: "hesse.Eigenpairs") -> Fields:
     return {name: getattr(pairs, name) for name in names}
 
 
+def report_fields(report: "hesse.Report") -> Fields:
+    """What is on a page."""
+    return {
+        "sections": [
+            {"title": title, "refused": why or None} for title, why in report.refused.items()
+        ],
+        "out": report.path,
+    }
+
+
 def formula_fields(formula: "hesse.Formula", backend: str) -> Fields:
     """A formula in each way that it is written."""
     return {

@@ -90,13 +90,8 @@ def save_figure(path: Path, option: str, *draws: Callable[["Axes"], Any]) -> Non
     several processes one writes."""
     if not is_first():
         return
-    from matplotlib.figure import Figure
+    from hesse.plot.figures import figure_of
 
-    columns = min(2, len(draws))
-    rows = -(-len(draws) // columns)
-    # Not pyplot's: no window, nothing to close.
-    figure = Figure(figsize=(7.6 * columns, 6.0 * rows), layout="constrained")
-    for place, draw in enumerate(draws, start=1):
-        draw(figure.add_subplot(rows, columns, place))
+    figure = figure_of(*draws)
     with replacing(path, option) as partial:
         figure.savefig(partial, dpi=160)

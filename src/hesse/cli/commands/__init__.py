@@ -8,5 +8,6 @@ from hesse.cli.commands import (  # noqa: F401 (each joins the application)
     hessian,
     minimize,
     quadratic,
+    report,
     spectra,
 )

@@ -36,6 +36,7 @@ def quadratic(
     # Late, as in other commands: `hesse --help` should not wait for SciPy and pictures.
     from hesse.cli.quadratic import pictures, report
     from hesse.errors import require_positive
+    from hesse.reports.findings import Findings
 
     check_figure(figure)
     require_positive(tolerance, "tolerance")
@@ -43,7 +44,8 @@ def quadratic(
         budget, cost = arguments.bytes, arguments.cost()
         q = hesse.quadratic(cost, curvature=curvature, memory=budget)
         output.has(cost=cost_fields(cost, curvature))
-        trust = report(q, output, tolerance)
+        found = Findings(cost, budget, tolerance=tolerance, model=q)
+        report(found, output)
         if figure is not None:
-            save_figure(figure, "--figure", *pictures(q, trust))
+            save_figure(figure, "--figure", *pictures(found))
             output.wrote(figure, "figure")
