@@ -1,5 +1,5 @@
-"""Sections as one page of HTML that needs nothing else: no script, and no style, font or picture
-from elsewhere."""
+"""Sections as one page of HTML that needs nothing else: no script, style, font or picture from
+elsewhere."""
 
 import base64
 from collections.abc import Sequence
@@ -21,13 +21,16 @@ def page(title: str, sections: Sequence[Section]) -> str:
         HesseImportError: jinja2 is not installed.
     """
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise HesseImportError(
             f"a page of HTML needs jinja2 ({error}); install it with: pip install 'hesse[html]'"
         ) from error
     environment = Environment(
-        loader=PackageLoader("hesse.reports", "templates"),
+        # A derivation's page has what scrolls, too.
+        loader=ChoiceLoader(
+            [PackageLoader(f"hesse.{room}") for room in ("reports", "derivation.show.html")]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
