@@ -227,6 +227,15 @@ def rows() -> Iterator[tuple[str, Row]]:
     # What the next two find under the name.
     yield "KFAC.save", Row(K.save, {"path": "/nope/k"}, {"path": {"a name"}}, {"path": "save"})
     yield "load", Row(hesse.load, {"path": "nope"}, {"path": {"a name"}}, {"path": "load"})
+    yield (
+        "report",
+        Row(
+            hesse.report,
+            {"cost": cost, "path": "/nope/r.html", "memory": None, "progress": False},
+            {},
+            {"cost": "cost|path", "memory": "memory|path", "progress": "progress|path"},
+        ),
+    )
     yield "status", Row(hesse.status, {"path": "nope"}, {}, {"path": "status"})
     yield "plan", Row(hesse.plan, {"cost": cost, "out": None}, {"out": {"None"}})
     spread = {"cost": cost, "processes": 2, "nodes": 3}
@@ -551,7 +560,8 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
-    *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust", "HesseError"),
+    *("Certificate", "Plan", "Report", "StationaryPoint", "Status", "Step", "Trust"),
+    "HesseError",
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
     *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "alone"),
     *(

@@ -13,7 +13,8 @@ from hesse.errors import (
     require_instance,
     require_progress,
 )
-from hesse.process.files import require_place, write_text
+from hesse.process.files import require_path, require_place, write_text
+from hesse.process.memory import require_memory
 from hesse.process.progress import Progress
 from hesse.reports.findings import Findings
 from hesse.reports.page import page
@@ -68,19 +69,22 @@ def report(
         HesseFileError: the file cannot be written.
 
     Example:
-        >>> import tempfile, torch, hesse
+        >>> import torch, hesse
         >>> data = torch.ones(4, 2), torch.ones(4, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", data)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     done = hesse.report(cost, f"{folder}/report.html")
-        >>> set(done.refused.values())
-        {''}
+        >>> print(hesse.report(cost, "report.html"))  # doctest: +SKIP
+        report.html: The cost, The plan, ..., The derivation
+        >>> hesse.report(cost, "report.pdf")
+        Traceback (most recent call last):
+        hesse.errors.HesseValueError: path: expected a path that ends with .html, got 'report.pdf'
     """
     require_instance(cost, Cost, "cost", "hesse.Cost(model, loss, data)")
     require_progress(progress)
-    require_place(path, "path")
-    if not fspath(path).endswith(".html"):
+    if memory is not None:
+        require_memory(memory)
+    if not require_path(path, "path").endswith(".html"):
         raise HesseValueError(f"path: expected a path that ends with .html, got {fspath(path)!r}")
+    require_place(path, "path")
     for package, extra in (("jinja2", "html"), ("matplotlib", "plot")):
         if find_spec(package) is None:
             raise HesseImportError(
