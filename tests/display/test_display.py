@@ -193,9 +193,9 @@ def test_whatever_there_is_fits(number: int, without: str) -> None:
 def test_of_many_rows_the_first_and_the_last_are_shown() -> None:
     rows = tuple((f"row {k}", str(k)) for k in range(1000))
     shown = text(Display("Thing", "of many rows", table=Table(("name", "k"), rows)))
-    assert "row 0 " in shown and "row 999" in shown and "... 978 more ..." in shown
+    assert "row 0 " in shown and "row 999" in shown and "... 979 more ..." in shown
     sums = text(Display("Thing", "with a sum", table=Table(("name", "k"), rows, last=1)))
-    assert sums.endswith("row 999               999") and "row 998" not in sums
+    assert sums.split()[-3:] == ["row", "999", "999"] and "row 998" not in sums
 
 
 def test_operators_are_written_as_they_were_made() -> None:

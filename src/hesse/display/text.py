@@ -39,7 +39,8 @@ def text(display: Display, width: int = WIDTH, lines: int = LINES) -> str:
 def table_lines(table: Table, width: int | None = None, lines: int | None = None) -> list[str]:
     """The title, the head and the rows of a table, aligned; as wide as it is, or no wider than
     ``width``; as many of the rows as there is room for, the first and the last."""
-    titles = [printable(table.title)] if table.title else []
+    title = printable(table.title[:_MOST])[:width]
+    titles = [title] if title else []
     shown = rows_that_fit(table, None if lines is None else lines - len(titles) - 1)
     rows = (table.head, *(row for _, row in shown))
     cells = [[printable(cell[-_MOST:]) for cell in row] for row in rows]
