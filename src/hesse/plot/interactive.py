@@ -1,11 +1,12 @@
 """A plane as surfaces that can be turned: the one place that imports Plotly."""
 
+from html import escape
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesse.errors import HesseImportError
+from hesse.errors import HesseImportError, printable
 from hesse.plot.canvas import BLUE, VERMILION
 from hesse.plot.trajectories import STYLES
 from hesse.process.files import require_place, write_text
@@ -46,7 +47,7 @@ def landscape(plane: "Plane", path: str | PathLike[str] | None) -> "Figure":
         colorbar={"title": {"text": "cost J"}, "len": 0.6}, hovertemplate=hover, opacity=0.95,
     )  # fmt: skip
     quadratic = plotly.Surface(
-        z=model, **grid, name="quadratic model", showlegend=True, showscale=False, opacity=0.45,
+        z=model, **grid, name="quadratic model", showlegend=True, showscale=False, opacity=0.35,
         colorscale=[[0, VERMILION], [1, VERMILION]], hovertemplate=hover,
     )  # fmt: skip
     paths = [
@@ -61,20 +62,26 @@ def landscape(plane: "Plane", path: str | PathLike[str] | None) -> "Figure":
         x=[0], y=[0], z=_heights(plane, np.zeros((1, 2))), name="θ", mode="markers",
         marker={"color": BLUE, "size": 6, "symbol": "diamond"}, hovertemplate=hover,
     )  # fmt: skip
+    first, second = plane.axes
+    names = zip("xyz", "abJ", strict=True)
     figure = plotly.Figure([true, quadratic, *paths, start])
     figure.update_layout(
-        title={"text": "The cost and its quadratic model over a plane"},
-        scene={
-            "xaxis": {"title": {"text": f"a, along {plane.axes[0]}"}},
-            "yaxis": {"title": {"text": f"b, along {plane.axes[1]}"}},
-            "zaxis": {"title": {"text": "cost J"}},
+        title={
+            "text": "The cost and its quadratic model over a plane",
+            "subtitle": {"text": f"a along {_shown(first)}, b along {_shown(second)}"},
         },
+        scene={f"{axis}axis": {"title": {"text": name}} for axis, name in names},
         legend={"orientation": "h"},
-        margin={"l": 0, "r": 0, "b": 0, "t": 50},
+        margin={"l": 0, "r": 0, "b": 0, "t": 70},
     )
     if path is not None:
         write_text(path, "path", figure.to_html(include_plotlyjs=True, full_html=True))
     return figure
+
+
+def _shown(text: str) -> str:
+    """A text in which Plotly finds no tags."""
+    return escape(printable(text), quote=False)
 
 
 def _heights(plane: "Plane", places: np.ndarray) -> np.ndarray:
