@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesse.errors import HesseImportError, printable
+from hesse.errors import HesseImportError, HesseValueError, printable
 from hesse.plot.canvas import BLUE, VERMILION
 from hesse.plot.trajectories import STYLES
 from hesse.process.files import require_place, write_text
@@ -31,7 +31,9 @@ def landscape(plane: "Plane", path: str | PathLike[str] | None) -> "Figure":
             " hesse[interactive]"
         ) from error
     if path is not None:
-        require_place(path, "path", _PAGE)
+        place = require_place(path, "path", _PAGE)
+        if place.suffix.lower() not in (".html", ".htm"):
+            raise HesseValueError(f"path: expected a file that ends in .html, got {place.name!r}")
     low, high = float(np.nanmin(plane.true)), float(np.nanmax(plane.true))
     room = (high - low) or abs(high) or 1.0
     # What of the model lies far from the true cost would hide it.

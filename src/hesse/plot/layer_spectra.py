@@ -108,7 +108,7 @@ class LayerSpectra(Picture):
             for sign, part in spectrum.parts().items():
                 colour, marker = SIGNS[sign]
                 size = float(np.clip(3000 / max(count, 1), 9, 30))
-                looks = {"color": colour, "marker": marker, "s": size, "linewidths": 0, **style}
+                looks = {"color": colour, "marker": marker, "s": size, "linewidth": 0, **style}
                 found = ax.scatter(spectrum.values[part], heights[part], **looks)
                 points[sign].append(found)
                 if not place:

@@ -153,6 +153,7 @@ class Plane(Picture):
 
         Raises:
             HesseImportError: Plotly is not installed.
+            HesseTypeError, HesseValueError: the path is none, or does not end in ``.html``.
             HesseFileError: the page cannot be written.
         """
         from hesse.plot.interactive import landscape
