@@ -86,7 +86,7 @@ class Comparison(Picture):
 
     @property
     def _size(self) -> tuple[float, float]:
-        return 7.2, 1.2 + 0.3 * max(len(self.rows), 1)
+        return 7.2, 1.6 + 0.3 * max(len(self.rows), 1)
 
     @property
     def _kind(self) -> Kind:

@@ -63,11 +63,13 @@ class BlockHessian(Displayed, BlocksByName):
         Inertia(negative=1, undecided=0, positive=2)
         >>> H
         BlockHessian: P = 3, 2 parameters, float32 on cpu, all blocks (36 B)
-        Frobenius norm of each block:
-           parameter  shape     0  1
-        0  w          (2,)   3.16  0
-        1  b          (1,)         1
-        not certified
+          Frobenius norm of each block:
+             parameter  shape     0  1
+          0  w          (2,)   3.16  0
+          1  b          (1,)         1
+        certificate  none: not certified
+        next         H["w", "b"], H.dense(), H.eigh(), H.inertia(), H.norms, H.plot(),
+                         H.save("h.safetensors")
     """
 
     layout: Layout

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 # Okabe and Ito (2008): colours that people with any common colour blindness tell apart. They, and
 # the grey, are legible on white and on black.
-VERMILION, GREY, BLUE, GREEN, ORANGE, PURPLE = (
+VERMILION, GREY, BLUE, SKY, GREEN, ORANGE, PURPLE = (
     "#D55E00",
     "#808080",
     "#0072B2",
+    "#56B4E9",
     "#009E73",
     "#E69F00",
     "#CC79A7",

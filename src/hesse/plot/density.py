@@ -84,7 +84,7 @@ class Density(Picture):
                 np.maximum(low, least),
                 np.maximum(high, least),
                 color=curve.get_color(),
-                alpha=0.25,
+                alpha=0.35,
                 linewidth=0,
                 label="± 1.96 standard errors",
             )

@@ -7,7 +7,7 @@ import numpy as np
 
 from hesse.display.text import shortened
 from hesse.errors import printable
-from hesse.plot.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, draw_grid
+from hesse.plot.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, draw_grid, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,6 @@ def draw_distances(
     ax.set_yticks(np.arange(len(labels)), names, parse_math=False)
     ax.invert_yaxis()
     ax.set(xlabel="‖K − C‖ / ‖C‖, C the exact block")
-    ax.set_title("Distance of the approximate blocks")
+    ax.set_title("Distance of the approximate blocks", pad=26)
     draw_grid(ax, "x")
-    legend = ax.legend(frameon=False)
-    return {"bars": bars, "legend": legend}
+    return {"bars": bars, "legend": legend_above(ax, max(len(kinds), 1))}

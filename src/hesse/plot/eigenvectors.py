@@ -10,6 +10,7 @@ import numpy as np
 from hesse.display import Display, Table
 from hesse.display.text import shortened
 from hesse.errors import (
+    HesseKeyError,
     HesseTypeError,
     HesseValueError,
     nearest,
@@ -73,8 +74,8 @@ class Eigenvectors(Picture):
 
         Raises:
             HesseTypeError: no eigenpairs, or an image that is no pair of whole numbers.
-            HesseKeyError: there is no such parameter.
-            HesseValueError: none has units and inputs, or the inputs are no image of that size.
+            HesseKeyError: there is no such parameter, or it has no units with inputs.
+            HesseValueError: none has units with inputs, or the inputs are no image of that size.
         """
         # By what they have: what eigenpairs can be drawn with cannot import them.
         if not (hasattr(pairs, "residuals") and hasattr(pairs, "layout")):
@@ -90,12 +91,12 @@ class Eigenvectors(Picture):
                 " drawn as images"
             )
         name = several[0] if name is None else name
-        shape = layout.shape(name)
-        if name not in several:
-            raise HesseValueError(
-                f"name: {name!r} of shape {shape} has no units with inputs; the nearest:"
-                f" {nearest(name, several)}"
+        if not isinstance(name, str) or name not in several:
+            close = nearest(name, several) if isinstance(name, str) else ", ".join(several)
+            raise HesseKeyError(
+                f"name: no parameter named {name!r:.60} has units with inputs; the nearest: {close}"
             )
+        shape = layout.shape(name)
         height, width = _form(name, shape, image)
         count = min(len(pairs), _MOST_PAIRS)
         parts = [pairs.vector(k)[name].detach().cpu().double().numpy() for k in range(count)]

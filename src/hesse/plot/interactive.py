@@ -1,11 +1,12 @@
 """A plane as surfaces that can be turned: the one place that imports Plotly."""
 
+from html import escape
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesse.errors import HesseImportError
+from hesse.errors import HesseImportError, HesseValueError, printable
 from hesse.plot.canvas import BLUE, VERMILION
 from hesse.plot.trajectories import STYLES
 from hesse.process.files import require_place, write_text
@@ -30,7 +31,9 @@ def landscape(plane: "Plane", path: str | PathLike[str] | None) -> "Figure":
             " hesse[interactive]"
         ) from error
     if path is not None:
-        require_place(path, "path", _PAGE)
+        place = require_place(path, "path", _PAGE)
+        if place.suffix.lower() not in (".html", ".htm"):
+            raise HesseValueError(f"path: expected a file that ends in .html, got {place.name!r}")
     low, high = float(np.nanmin(plane.true)), float(np.nanmax(plane.true))
     room = (high - low) or abs(high) or 1.0
     # What of the model lies far from the true cost would hide it.
@@ -46,7 +49,7 @@ def landscape(plane: "Plane", path: str | PathLike[str] | None) -> "Figure":
         colorbar={"title": {"text": "cost J"}, "len": 0.6}, hovertemplate=hover, opacity=0.95,
     )  # fmt: skip
     quadratic = plotly.Surface(
-        z=model, **grid, name="quadratic model", showlegend=True, showscale=False, opacity=0.45,
+        z=model, **grid, name="quadratic model", showlegend=True, showscale=False, opacity=0.35,
         colorscale=[[0, VERMILION], [1, VERMILION]], hovertemplate=hover,
     )  # fmt: skip
     paths = [
@@ -61,20 +64,26 @@ def landscape(plane: "Plane", path: str | PathLike[str] | None) -> "Figure":
         x=[0], y=[0], z=_heights(plane, np.zeros((1, 2))), name="θ", mode="markers",
         marker={"color": BLUE, "size": 6, "symbol": "diamond"}, hovertemplate=hover,
     )  # fmt: skip
+    first, second = plane.axes
+    names = zip("xyz", "abJ", strict=True)
     figure = plotly.Figure([true, quadratic, *paths, start])
     figure.update_layout(
-        title={"text": "The cost and its quadratic model over a plane"},
-        scene={
-            "xaxis": {"title": {"text": f"a, along {plane.axes[0]}"}},
-            "yaxis": {"title": {"text": f"b, along {plane.axes[1]}"}},
-            "zaxis": {"title": {"text": "cost J"}},
+        title={
+            "text": "The cost and its quadratic model over a plane",
+            "subtitle": {"text": f"a along {_shown(first)}, b along {_shown(second)}"},
         },
+        scene={f"{axis}axis": {"title": {"text": name}} for axis, name in names},
         legend={"orientation": "h"},
-        margin={"l": 0, "r": 0, "b": 0, "t": 50},
+        margin={"l": 0, "r": 0, "b": 0, "t": 70},
     )
     if path is not None:
         write_text(path, "path", figure.to_html(include_plotlyjs=True, full_html=True))
     return figure
+
+
+def _shown(text: str) -> str:
+    """A text in which Plotly finds no tags."""
+    return escape(printable(text), quote=False)
 
 
 def _heights(plane: "Plane", places: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _NAME = 32  # characters of a layer's name
 # Of the height of a layer's row: how far its points are spread, so that many are seen.
-_SPREAD = 0.56
+_SPREAD = 0.7
+_KEY = 36.0  # the size of a point in the legend
 
 
 @final
@@ -86,7 +87,7 @@ class LayerSpectra(Picture):
 
     @property
     def _size(self) -> tuple[float, float]:
-        return 7.2, 1.8 + 0.42 * max(len(self.spectra), 2)
+        return 7.2, 1.8 + 0.6 * max(len(self.spectra), 2)
 
     @property
     def _kind(self) -> Kind:
@@ -106,8 +107,8 @@ class LayerSpectra(Picture):
             heights = place + _SPREAD * (0.5 - (np.arange(count) + 0.5) / max(count, 1))
             for sign, part in spectrum.parts().items():
                 colour, marker = SIGNS[sign]
-                size = float(np.clip(2000 / max(count, 1), 5, 24))
-                looks = {"color": colour, "marker": marker, "s": size, "linewidths": 0, **style}
+                size = float(np.clip(3000 / max(count, 1), 9, 30))
+                looks = {"color": colour, "marker": marker, "s": size, "linewidth": 0, **style}
                 found = ax.scatter(spectrum.values[part], heights[part], **looks)
                 points[sign].append(found)
                 if not place:
@@ -122,4 +123,7 @@ class LayerSpectra(Picture):
         ax.set_title("Spectrum by layer", pad=26)
         draw_grid(ax, "x")
         zero = draw_zero(ax, "x")
-        return {"points": points, "zero": zero, "legend": legend_above(ax, 3)}
+        legend = legend_above(ax, 3)
+        for handle in legend.legend_handles:
+            handle.set_sizes([_KEY])
+        return {"points": points, "zero": zero, "legend": legend}

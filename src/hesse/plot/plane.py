@@ -13,7 +13,6 @@ from torch import Tensor
 from hesse.display import Display, facts
 from hesse.errors import HesseValueError, require_positive
 from hesse.plot.canvas import (
-    BLUE,
     CONTOURS,
     VERMILION,
     Kind,
@@ -154,6 +153,7 @@ class Plane(Picture):
 
         Raises:
             HesseImportError: Plotly is not installed.
+            HesseTypeError, HesseValueError: the path is none, or does not end in ``.html``.
             HesseFileError: the page cannot be written.
         """
         from hesse.plot.interactive import landscape
@@ -197,11 +197,11 @@ class Plane(Picture):
             levels,
             **{"cmap": "Blues", "norm": norm, "alpha": 0.55, **style},
         )
-        true = self._contours(ax, masked, levels, colors=BLUE, linewidths=0.8, linestyles="solid")
+        true = self._contours(ax, masked, levels, colors=ink(), linewidths=0.8, linestyles="solid")
         model = self._contours(
             ax, self.model, levels, colors=VERMILION, linewidths=1.0, linestyles="dashed"
         )
-        keys: list[Any] = [Line2D([], [], color=BLUE, linewidth=1, label="true cost")]
+        keys: list[Any] = [Line2D([], [], color=ink(), linewidth=1, label="true cost")]
         keys.append(
             Line2D(
                 [], [], color=VERMILION, linewidth=1, linestyle="dashed", label="quadratic model"

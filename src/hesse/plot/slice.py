@@ -8,7 +8,7 @@ import numpy as np
 
 from hesse.display import Display, counted, facts
 from hesse.errors import require_positive
-from hesse.plot.canvas import BLUE, LINE, VERMILION, Kind, draw_grid, ink, legend_above, signed
+from hesse.plot.canvas import BLUE, LINE, SKY, VERMILION, Kind, draw_grid, ink, legend_above, signed
 from hesse.plot.picture import Picture
 from hesse.plot.section import Section, require_model_and_points
 from hesse.taylor import QuadraticModel
@@ -115,7 +115,7 @@ class Slice(Picture):
         start, end = self.distance[[0, -1]]
         low, high = max(self.trusted[0], start), min(self.trusted[1], end)
         shade = ax.axvspan(
-            low, high, color=BLUE, alpha=0.15, linewidth=0, label=self._trust(), zorder=0
+            low, high, color=SKY, alpha=0.25, linewidth=0, label=self._trust(), zorder=0
         )
         looks = {"color": BLUE, "linewidth": 2, "label": "true cost J", **style}
         (true,) = ax.plot(self.distance, self.true, **looks)

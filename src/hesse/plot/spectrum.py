@@ -124,7 +124,7 @@ class Spectrum(Picture):
                 f" (|λ| ≤ {self.tolerance:.2g}: rounding decides)" if sign == "undecided" else ""
             )
             label = f"{int(part.sum())} {sign}{within}"
-            looks = {"s": size, "color": colour, "marker": marker, "linewidths": 0, **style}
+            looks = {"s": size, "color": colour, "marker": marker, "linewidth": 0, **style}
             points[sign] = ax.scatter(order[part], self.values[part], label=label, **looks)
         largest = float(np.abs(self.values).max(initial=0.0))
         # Linear between zero and the smallest eigenvalue that is not zero, so that no empty decades
