@@ -38,8 +38,20 @@ if TYPE_CHECKING:
     from hesse.linear_operators.given import FunctionOperator
     from hesse.linear_operators.low_rank import DiagonalOperator, LowRank
     from hesse.matrix.loading import load
-    from hesse.plot import Density, ErrorCurve, HeatMap, Layers, Plane, Slice, Spectrum
+    from hesse.plot import (
+        Density,
+        Eigenvectors,
+        ErrorCurve,
+        HeatMap,
+        Layers,
+        LayerSpectra,
+        NormMap,
+        Plane,
+        Slice,
+        Spectrum,
+    )
     from hesse.products.jacobian import JacobianOperator, jacobian
+    from hesse.reports.report import Report, report
     from hesse.samples.per_sample import PerSample, per_sample
     from hesse.solves.inverse import covariance, inverse
     from hesse.solves.solution import Solution
@@ -68,6 +80,7 @@ __all__ = [
     "DerivedHessian",
     "DiagonalOperator",
     "Eigenpairs",
+    "Eigenvectors",
     "ErrorCurve",
     "Estimate",
     "EstimatedDiagonal",
@@ -77,15 +90,18 @@ __all__ = [
     "HesseError",
     "HessianOperator",
     "JacobianOperator",
+    "LayerSpectra",
     "Layers",
     "Layout",
     "LinearOperator",
     "LowRank",
     "Network",
+    "NormMap",
     "PerSample",
     "Plan",
     "Plane",
     "QuadraticModel",
+    "Report",
     "SampledFisher",
     "Slice",
     "Solution",
@@ -117,6 +133,7 @@ __all__ = [
     "per_sample",
     "plan",
     "quadratic",
+    "report",
     "solve",
     "squared_norm",
     "status",
@@ -143,6 +160,7 @@ _LATER = {
     "Network": "hesse.derivation.sources.networks.network",
     "PerSample": "hesse.samples.per_sample",
     "QuadraticModel": "hesse.taylor",
+    "Report": "hesse.reports.report",
     "Solution": "hesse.solves.solution",
     "StationaryPoint": "hesse.taylor",
     "Status": "hesse.store.status",
@@ -165,12 +183,25 @@ _LATER = {
     "minimize": "hesse.taylor",
     "per_sample": "hesse.samples.per_sample",
     "quadratic": "hesse.taylor",
+    "report": "hesse.reports.report",
     "solve": "hesse.solves.solve",
     "squared_norm": "hesse.spectra.trace",
     "status": "hesse.store.status",
     "trace": "hesse.spectra.trace",
     **dict.fromkeys(
-        ("Density", "ErrorCurve", "HeatMap", "Layers", "Plane", "Slice", "Spectrum"), "hesse.plot"
+        (
+            "Density",
+            "Eigenvectors",
+            "ErrorCurve",
+            "HeatMap",
+            "LayerSpectra",
+            "Layers",
+            "NormMap",
+            "Plane",
+            "Slice",
+            "Spectrum",
+        ),
+        "hesse.plot",
     ),
 }
 

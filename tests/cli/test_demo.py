@@ -31,6 +31,7 @@ def test_demo_checks_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture
         "quadratic.png",
         "hessian.safetensors",
         "derivation.html",
+        "report.html",
     }
     assert (
         "saddle: " in printed

@@ -34,3 +34,4 @@ document.addEventListener("pointerover", (event) => {
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll(".hesse details:not(.code)")) details.open = true;
 });
+{% include "scrolling.js" %}
