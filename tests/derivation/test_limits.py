@@ -14,6 +14,8 @@ from beartype.roar import BeartypeCallHintViolation
 
 import hesse
 from hesse.derivation.check import valuation
+from hesse.derivation.lines.records import Block
+from hesse.derivation.lines.steps import block
 from hesse.derivation.sources.language import program
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 
@@ -80,6 +82,9 @@ REFUSED = [
 ]
 
 
+NAMES = [f"a{k}" for k in range(60)]
+
+
 @pytest.mark.parametrize(("text", "options", "said"), REFUSED)
 def test_what_cannot_be_checked_is_refused_by_name(
     text: str, options: dict[str, Any], said: str
@@ -88,6 +93,22 @@ def test_what_cannot_be_checked_is_refused_by_name(
     with pytest.raises(HesseValueError, match=said):
         hesse.derive(text, "x", **options)
     assert time.process_time() - start < 20  # a second or two, without beartype
+
+
+def test_more_blocks_than_can_be_read_are_refused_before_they_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "1,830 blocks of the Hessian, 1,770 of them not zero.*certify=False"
+    made = list[object]()
+
+    def watched(*given: Any) -> Block:
+        made.append(given)
+        return block(*given)
+
+    monkeypatch.setattr(sys.modules["hesse.derivation.derive"], "block", watched)
+    with pytest.raises(HesseValueError, match=said):
+        hesse.derive("sum(" + "*".join(NAMES) + ")", NAMES)
+    assert len(made) < 10
 
 
 def test_what_is_multiplied_out_by_name_is_compared_apart() -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
 from hesse.capture.several_rules import is_turned, padding_of_way_there, rule_of
@@ -29,7 +28,9 @@ def values(part: Any) -> Any:
 
 def bytes_of(parts: Any) -> int:
     """Those of all tensors among some values."""
-    return sum(leaf.nbytes for leaf in pytree.tree_leaves(parts) if isinstance(leaf, Tensor))
+    if isinstance(parts, Tensor):
+        return parts.nbytes
+    return sum(map(bytes_of, parts)) if isinstance(parts, tuple | list) else 0
 
 
 def product_price(graph: fx.Graph, unit: fx.Node | None) -> Price:

@@ -100,6 +100,7 @@ def record(
     with recorder:
         results = (function if writes else torch.func.functionalize(function))(*arguments)
     recorder.graph.output([recorder.node(result) for result in results])
+    recorder.forget()
     return Program(recorder.graph, recorder.constants)
 
 
@@ -114,6 +115,7 @@ class _Recorder(TorchDispatchMode):
         # By what they are made of; and constants, each held so that no other gets its place.
         self._made: dict[Any, tuple[Any, Any]] = {}
         self._held: dict[int, tuple[Tensor, fx.Node]] = {}
+        self._values = list[FormTensor]()
 
     # What is entered for every operation is none of TorchDynamo's, which is asked each time else.
     @classmethod
@@ -125,6 +127,13 @@ class _Recorder(TorchDispatchMode):
         return self._standing_for(
             self.graph.placeholder(f"given_{len(self.graph.nodes)}"), form_of(tensor)
         )
+
+    def forget(self) -> None:
+        """Let values know no more what they are in the graph: a recurrent layer, or what is made of
+        the program, has some of them, and would hold all of it."""
+        for value in self._values:
+            del value.node
+        self._values.clear()
 
     def node(self, tensor: Tensor) -> fx.Node:
         """What a tensor is in the graph."""
@@ -166,6 +175,7 @@ class _Recorder(TorchDispatchMode):
     def _standing_for(self, node: fx.Node, form: Form) -> FormTensor:
         value = FormTensor.of(form)
         value.node = node
+        self._values.append(value)
         node.meta.setdefault("val", value)
         return value
 

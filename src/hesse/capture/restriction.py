@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from hesse.capture.recording import Program
-from hesse.capture.simplification import arguments, form, fuse_sums
+from hesse.capture.simplification import arguments, drop_unused, form, fuse_sums
 
 aten = torch.ops.aten
 
@@ -38,7 +38,7 @@ _ZERO = object()
 
 
 class _Restriction:
-    """The program, copied without what is zero.
+    """The program, copied without what is zero and without what is not asked for.
 
     Attributes:
         graph: the copy.
@@ -47,23 +47,39 @@ class _Restriction:
     def __init__(self, apply: Program, parameters: int, moving: int) -> None:
         self._apply, self.graph = apply, fx.Graph()
         self._known: dict[fx.Node, fx.Node] = {}
-        self._zero = set[fx.Node]()
+        self._zero, self._part = set[fx.Node](), dict[fx.Node, fx.Node]()
         places = apply.graph.find_nodes(op="placeholder")
         tangents = places[len(places) - parameters :]
         self._zero.update(node for place, node in enumerate(tangents) if place != moving)
         for node in apply.graph.nodes:
-            if node.op != "output" and node not in self._zero:
-                self._copy(node)
+            self._look_at(node)
 
     def asked_for(self, outputs: Sequence[int]) -> Program:
         """With these parts of the result."""
         every = self._apply.graph.output_node().args[0]
         assert isinstance(every, Sequence)
-        self.graph.output([self.value(every[place]) for place in outputs])
-        self.graph.eliminate_dead_code()
+        asked = [every[place] for place in outputs]
+        needed = self._needed_for(asked)
+        for node in self._apply.graph.nodes:
+            if node in self._part:
+                if node in needed:
+                    self._known[node] = self.value(self._part[node])
+            elif node in needed or (node.op == "placeholder" and node not in self._zero):
+                self._copy(node)
+        self.graph.output([self.value(part) for part in asked])
+        drop_unused(self.graph)
         _narrow(self.graph)
         fuse_sums(self.graph)
         return Program(self.graph, self._apply.constants)
+
+    def _needed_for(self, asked: Sequence[Any]) -> set[fx.Node]:
+        """What some values are made of and is not zero."""
+        needed = {part for part in asked if isinstance(part, fx.Node)} - self._zero
+        for node in reversed(self._apply.graph.nodes):
+            if node in needed:
+                sources = [self._part[node]] if node in self._part else node.all_input_nodes
+                needed.update(source for source in sources if source not in self._zero)
+        return needed
 
     def is_zero(self, value: Any) -> bool:
         return isinstance(value, fx.Node) and value in self._zero
@@ -72,7 +88,7 @@ class _Restriction:
         """What stands for a value of the program; zeros where it is zero."""
         if not isinstance(value, fx.Node):
             return value
-        if value not in self._known:
+        if value in self._zero and value not in self._known:
             shape, dtype, device, _ = form(value)
             options = {"dtype": dtype, "device": device}
             zeros = self.graph.call_function(aten.zeros.default, (list(shape),), options)
@@ -104,20 +120,21 @@ class _Restriction:
             return value if back % size == place % size else _ZERO
         return None
 
-    def _copy(self, node: fx.Node) -> None:
-        zeros = [source for source in node.all_input_nodes if source in self._zero]
+    def _look_at(self, node: fx.Node) -> None:
+        """Whether it is zero, or part of what was joined."""
         # Every operation is linear in all that moves, taken together.
         moves = [source for source in node.all_input_nodes if source.meta["moves"]]
-        if moves and len(zeros) == len(moves):
+        if moves and self._zero.issuperset(moves):
             self._zero.add(node)
-            return
-        if node.target is aten.select.int and (part := self._selected(node)) is not None:
+        elif node.target is aten.select.int and (part := self._selected(node)) is not None:
             if part is _ZERO or part in self._zero:
                 self._zero.add(node)
             else:
-                self._known[node] = self.value(part)
-            return
-        simpler = _WITHOUT.get(node.target) if zeros else None
+                self._part[node] = part
+
+    def _copy(self, node: fx.Node) -> None:
+        has_zeros = not self._zero.isdisjoint(node.all_input_nodes)
+        simpler = _WITHOUT.get(node.target) if has_zeros else None
         copy = simpler(self, node) if simpler is not None else None
         if copy is None:
             copy = self.graph.node_copy(node, self.value)

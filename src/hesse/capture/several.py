@@ -17,7 +17,7 @@ from hesse.capture.overwriting import overwrite
 from hesse.capture.recording import Program
 from hesse.capture.several_rules import rule_of
 from hesse.capture.several_values import SeveralValues, is_moving
-from hesse.capture.simplification import arguments, form
+from hesse.capture.simplification import arguments, drop_unused, form
 
 
 def several(program: Program, units: bool = False) -> Program:
@@ -38,7 +38,7 @@ def several(program: Program, units: bool = False) -> Program:
             values.graph.output([values.stacked(part) for part in arguments(node)[0]])
         elif node.op != "placeholder":
             values.known[node] = _copied(values, node)
-    values.graph.eliminate_dead_code()
+    drop_unused(values.graph)
     overwrite(values.graph, values.fresh, values.sizes)
     return Program(values.graph, program.constants)
 

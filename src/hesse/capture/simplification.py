@@ -107,12 +107,20 @@ def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
         _without_zeros, _without_turns, _of_factors, _scaled, *_SUMS
     )
     _merge_equal(graph)
-    graph.eliminate_dead_code()
+    drop_unused(graph)
 
 
 def fuse_sums(graph: fx.Graph) -> None:
     """Likewise, by the rules that make nothing new without v, for a product cut in two."""
     _Simplification(graph, {node for node in graph.nodes if node.meta.get("moves")}).run(*_SUMS)
+
+
+def drop_unused(graph: fx.Graph) -> None:
+    """Take out what nothing uses; as `torch.fx.Graph.eliminate_dead_code`, which looks through the
+    whole graph for mistakes first."""
+    for node in reversed(graph.nodes):
+        if not node.users and not node.is_impure():
+            graph.erase_node(node)
 
 
 def _merge_equal(graph: fx.Graph) -> None:

@@ -14,7 +14,7 @@ from torch import fx
 
 from hesse.capture.overwriting import overwrite
 from hesse.capture.recording import Program
-from hesse.capture.simplification import arguments, form
+from hesse.capture.simplification import arguments, drop_unused, form
 
 aten = torch.ops.aten
 
@@ -42,7 +42,7 @@ def single(program: Program) -> Program:
     graph.output(graph.graph_copy(program.graph, {}))
     for node in graph.find_nodes(op="call_function", target=aten.add.Tensor):
         _of_both_images(graph, node)
-    graph.eliminate_dead_code()
+    drop_unused(graph)
     fresh = {node for node in graph.nodes if node.target in _FRESH}
     overwrite(graph, fresh, {node: form(node)[:2] for node in graph.nodes if form(node)})
     return Program(graph, program.constants)

@@ -29,7 +29,7 @@ from hesse.capture.product_price import bytes_of, product_price, values
 from hesse.capture.recording import Program, Unsuitable, record
 from hesse.capture.restriction import restricted
 from hesse.capture.several import several
-from hesse.capture.simplification import moving, simplify
+from hesse.capture.simplification import drop_unused, moving, simplify
 from hesse.capture.single import single
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
@@ -177,7 +177,7 @@ def trace(
     for node in graph.nodes:
         _require_pure(node)
     # So that what is used once has one user.
-    graph.eliminate_dead_code()
+    drop_unused(graph)
     _, plain = _workspace(graph, {node for node in graph.nodes if node.op == "call_function"})
     simplify(graph, _tangents(graph, len(theta)))
     return _cut(traced, len(theta), plain)
@@ -253,7 +253,7 @@ def _cut(traced: Program, parameters: int, plain: int) -> TracedProduct:
         copy.meta = {"val": node.meta.get("val"), "moves": node in linear}
     prepare.output([before[node] for node in kept])
     apply.output(fx.map_arg(output.args[0], after.__getitem__))
-    prepare.eliminate_dead_code()
+    drop_unused(prepare)
     computed = {node for node in prepare.nodes if node.op == "call_function"}
     return TracedProduct(
         Program(prepare, traced.constants),
@@ -285,9 +285,9 @@ def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
 def _laid_out(node: fx.Node) -> int:
     """What a convolution, or a product of many matrices, takes beside what comes out, for one v
     among many: each may have a copy of what it is given."""
-    given = bytes_of([values(source) for source in node.all_input_nodes])
-    if node.target in _OF_MATRICES:
-        return given
-    if not isinstance(node.target, torch._ops.OpOverload) or not traits_of(node.target).convolves:
+    target = node.target
+    convolves = isinstance(target, torch._ops.OpOverload) and traits_of(target).convolves
+    if not convolves and target not in _OF_MATRICES:
         return 0
-    return given + laid_out(node.target, values(node.args), values(node))
+    given = bytes_of([values(source) for source in node.all_input_nodes])
+    return given + (laid_out(target, values(node.args), values(node)) if convolves else 0)

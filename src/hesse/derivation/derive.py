@@ -1,5 +1,6 @@
 """`hesse.derive`: from an expression, a network or a cost to the derivation of its Hessian."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,9 @@ WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stag
 PLACES = 6  # where one parameter enters, stage by stage
 # Second derivatives between two places where one parameter enters, each of which gets a name.
 MOST_PAIRS = 300
+# Symbols and signs of all blocks together, some dozens of pages of print; how many are to come is
+# seen by so many blocks of a kind.
+MOST_WRITTEN, SEEN = 2**16, 4
 OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of random points
 
 
@@ -267,7 +271,7 @@ def _written(
     if isinstance(expander, Stages):
         # The diagonal blocks and one example; any other is written when it is asked for.
         wanted = [*((name, name) for name in parameters), *expander.example(parameters)]
-    blocks = {pair: block(page, expander, *pair) for pair in wanted}
+    blocks = _blocks(page, expander, wanted)
     levels = stages(expander) if isinstance(expander, Stages) else ()
     result = Derivation(
         source,
@@ -283,6 +287,30 @@ def _written(
         return result
     result, point = certified_somewhere(result)
     return replace(result, at=point)
+
+
+def _blocks(
+    page: Page, expander: Expander, wanted: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Block]:
+    """The blocks; of a bounded page no more than can be read, which a few of them tell."""
+    blocks: dict[tuple[str, str], Block] = {}
+    own = {name: page.adjoints.slope(name) for name in dict.fromkeys(b for _, b in wanted)}
+    kinds = {(a, b): page.program.depends(own[b], a) for a, b in wanted}
+    # Of the blocks that are zero, and of the others: how many are made, and their symbols.
+    counts, made, symbols = Counter(kinds.values()), Counter[bool](), Counter[bool]()
+    for pair, kind in kinds.items():
+        before = page.written
+        blocks[pair] = block(page, expander, *pair)
+        made[kind] += 1
+        symbols[kind] += page.written - before
+        expected = sum(symbols[k] * counts[k] // max(SEEN, made[k]) for k in counts)
+        if page.bounded and len(wanted) > SEEN and expected > MOST_WRITTEN:
+            raise HesseValueError(
+                f"derive: {len(wanted):,} blocks of the Hessian, {counts[True]:,} of them not zero,"
+                f" take some {expected:,} symbols together; at most {MOST_WRITTEN:,} are written."
+                " Name fewer parameters with wrt=; certify=False writes them all the same"
+            )
+    return blocks
 
 
 def _of_vector(

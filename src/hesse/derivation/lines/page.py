@@ -38,6 +38,7 @@ class Page:
         lines: of the block that is being written.
         branch: the letter of the branch that is being written, or "".
         bounded: whether lines that are too long to read are refused.
+        written: symbols and signs of all lines so far.
     """
 
     program: Program
@@ -46,6 +47,7 @@ class Page:
     branch: str = ""
     count: int = 0
     bounded: bool = False
+    written: int = 0
 
     def __post_init__(self) -> None:
         self.letters = Letters(self.program)
@@ -88,6 +90,7 @@ class Page:
         # the right.
         free = indices(before)
         left, right = self.letters.nice(before, free), self.letters.nice(after, free)
+        self.written += weight(left) + weight(right)
         self.lines.append(
             Line(f"{self.branch}{self.count}", rule, left, right, reason, name, marks)
         )
