@@ -5,6 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 
+from hesse.derivation.calculus import sizes
 from hesse.derivation.calculus.expression import (
     ZERO,
     Count,
@@ -14,8 +15,11 @@ from hesse.derivation.calculus.expression import (
     Kind,
     Term,
     all_names,
+    constant,
     freshen,
+    grouped,
     indices,
+    of,
     rebuilt,
     rename,
 )
@@ -79,7 +83,15 @@ def times_size(term: Term, index: Index) -> Term:
     """The term as often as an index runs."""
     if isinstance(index.size, int):
         return replace(term, coefficient=term.coefficient * index.size)
-    return replace(term, factors=(Count(index.size), *term.factors))
+    return replace(term, factors=(*counted(index.size), *term.factors))
+
+
+def counted(size: str) -> tuple[Factor, ...]:
+    """A size as factors of a formula: n, or n − 1 in parentheses."""
+    return tuple(
+        grouped(add(of(Count(letter)) if letter else ZERO, constant(by)))
+        for letter, by in sizes.parts(size)
+    )
 
 
 def marked(expression: Expression, kind: Kind | None) -> Expression:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from hesse.derivation.calculus.algebra import add, multiply, scale, total
+from hesse.derivation.calculus.algebra import add, counted, multiply, product, scale, total
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -24,6 +24,7 @@ from hesse.derivation.calculus.expression import (
     of,
 )
 from hesse.derivation.calculus.normal_form import collect, simplify
+from hesse.derivation.calculus.patterns import Pattern, pairs
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.sources.language.facts import GivenFacts
 from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
@@ -32,9 +33,11 @@ from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import (
+    Along,
     Binary,
     Einsum,
     FunctionCall,
+    Kron,
     Negative,
     NewAxis,
     Number,
@@ -206,8 +209,12 @@ class _Lowering:
             case Transpose(operand):
                 return self.value(operand, indices[::-1], scope)
             case NewAxis(operand, axis):
-                place = len(indices) + axis
+                place = axis % len(indices)
                 return self.value(operand, (*indices[:place], *indices[place + 1 :]), scope)
+            case Along():
+                return self.along(tree, indices, scope)
+            case Kron():
+                return self.kron(tree, indices, scope)
             case Einsum():
                 return self.einsum(tree, indices, scope)
             case Binary("@"):
@@ -256,6 +263,42 @@ class _Lowering:
         first = self.broadcast(tree.left, (*batch, *row, k), scope)
         second = self.broadcast(tree.right, (*batch, k, *column), scope | all_names(first))
         return total(times(first, second), [k])
+
+    def along(self, tree: Along, indices: Indices, scope: set[str]) -> Expression:
+        """Σ_j D[i,j] u_j"""
+        shape = self.shapes.of(tree.operand)
+        place = (tree.axis or 0) % len(shape)
+        (j,) = self.fresh(shape[place : place + 1], scope, summed=True)
+        own = indices[place : place + tree.pattern.keeps]
+        rest = indices[place + tree.pattern.keeps :]
+        inner = self.value(tree.operand, (*indices[:place], j, *rest), scope | {j.name})
+        matrix = Entry(self.constant(tree.pattern.of_size(shape[place])), (*own, j))
+        return total(times(of(matrix), inner), [j])
+
+    def kron(self, tree: Kron, indices: Indices, scope: set[str]) -> Expression:
+        """Σ_{i,k} P[o,i,k] u_i v_k, and the same of columns"""
+        result, inner = ONE, []
+        for index, *pair in zip(
+            indices, self.shapes.of(tree.left), self.shapes.of(tree.right), strict=True
+        ):
+            taken = scope | {other.name for both in inner for other in both}
+            inner.append(self.fresh(pair, taken, summed=True))
+            matrix = self.constant(pairs(*pair))
+            result = times(result, of(Entry(matrix, (index, *inner[-1]))))
+        scope = scope | {index.name for both in inner for index in both}
+        for side, operand in enumerate((tree.left, tree.right)):
+            at = tuple(both[side] for both in inner)
+            result = times(result, self.value(operand, at, scope | all_names(result)))
+        return total(result, [index for both in inner for index in both])
+
+    def constant(self, pattern: Pattern) -> str:
+        """The name of a constant array, which is a leaf from here on."""
+        for name, leaf in self.leaves.items():
+            if leaf.pattern == pattern:
+                return name
+        name = self.names.free(pattern.name)
+        self.leaves[name] = Leaf(name, pattern.sizes, "constant", pattern=pattern)
+        return name
 
     def einsum(self, tree: Einsum, indices: Indices, scope: set[str]) -> Expression:
         at = dict(zip(tree.output, indices, strict=True))
@@ -335,7 +378,7 @@ class _Lowering:
             share = (
                 constant(Fraction(1, index.size))
                 if isinstance(index.size, int)
-                else of(Power(Count(index.size), constant(-1)))
+                else product(Power(factor, constant(-1)) for factor in counted(index.size))
             )
             result = times(share, result)
         return result
