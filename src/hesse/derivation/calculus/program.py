@@ -18,8 +18,7 @@ from hesse.derivation.calculus.expression import (
     own_indices,
     walk,
 )
-from hesse.derivation.calculus.patterns import Pattern
-from hesse.derivation.calculus.structures import Structure
+from hesse.derivation.calculus.structures import Pattern, Structure
 
 Role = Literal["parameter", "data", "constant", "direction"]
 

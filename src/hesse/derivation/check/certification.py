@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from hesse.derivation.calculus.algebra import partials_in
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
-from hesse.derivation.calculus.partials import partials_in
 from hesse.derivation.check.point import MOST_ENTRIES, in_float64, valuation
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Record, Stage

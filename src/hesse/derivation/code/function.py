@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hesse.derivation.calculus.expression import Index
-from hesse.derivation.calculus.patterns import Pattern
 from hesse.derivation.calculus.program import Leaf, Program
+from hesse.derivation.calculus.structures import Pattern
 from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
 from hesse.derivation.code.right_hand_sides import CodeWriter, derivative_name, right_hand_side

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hesse.derivation.calculus import rules
-from hesse.derivation.calculus.algebra import multiply, renamed_to, total
+from hesse.derivation.calculus.algebra import (
+    multiply,
+    partials_in,
+    put_in,
+    renamed_to,
+    total,
+    written_out,
+)
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
     derivative,
@@ -24,7 +31,6 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.normal_form import same, weight
 from hesse.derivation.calculus.own_value import QUOTIENT, quotient_rule
-from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 
-from hesse.derivation.calculus.patterns import SUMS, windows
+from hesse.derivation.calculus.structures import SUMS, windows
 from hesse.derivation.sources.language.tree import (
     Along,
     Binary,

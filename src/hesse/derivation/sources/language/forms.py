@@ -7,7 +7,7 @@ from fractions import Fraction
 from types import EllipsisType
 from typing import Any, Protocol, runtime_checkable
 
-from hesse.derivation.calculus.patterns import is_possible, unit_vector, windows
+from hesse.derivation.calculus.structures import is_possible, unit_vector, windows
 from hesse.derivation.sources.language.composed import COMPOSED, minus
 from hesse.derivation.sources.language.tree import (
     Along,

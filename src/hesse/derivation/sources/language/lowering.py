@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from hesse.derivation.calculus.algebra import add, counted, multiply, product, scale, total
+from hesse.derivation.calculus.algebra import add, counted, product, scale, total
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -20,16 +20,23 @@ from hesse.derivation.calculus.expression import (
     all_names,
     constant,
     grouped,
-    kept,
     of,
 )
 from hesse.derivation.calculus.normal_form import collect, simplify
-from hesse.derivation.calculus.patterns import Pattern, pairs
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
+from hesse.derivation.calculus.structures import Pattern
 from hesse.derivation.sources.language.facts import GivenFacts
 from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
 from hesse.derivation.sources.language.parts import Naming
 from hesse.derivation.sources.language.place import pointed
+from hesse.derivation.sources.language.products import (
+    Indices,
+    along,
+    contraction,
+    einsum,
+    kron,
+    times,
+)
 from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import (
@@ -52,8 +59,6 @@ from hesse.derivation.sources.language.vocabulary import along_the_last, known
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
-Indices = tuple[Index, ...]
-
 
 def lower(
     tree: Tree,
@@ -72,10 +77,10 @@ def lower(
     # Whatever comes after sees only the forms whose derivatives are known.
     facts = facts or GivenFacts()
     tree = rewritten(tree, Known(lambda part: len(shapes.of(part)), facts.positive))
-    return _Lowering(tree, shapes, wrt, facts).program()
+    return Lowering(tree, shapes, wrt, facts).program()
 
 
-class _Lowering:
+class Lowering:
     def __init__(
         self,
         tree: Tree,
@@ -212,13 +217,13 @@ class _Lowering:
                 place = axis % len(indices)
                 return self.value(operand, (*indices[:place], *indices[place + 1 :]), scope)
             case Along():
-                return self.along(tree, indices, scope)
+                return along(self, tree, indices, scope)
             case Kron():
-                return self.kron(tree, indices, scope)
+                return kron(self, tree, indices, scope)
             case Einsum():
-                return self.einsum(tree, indices, scope)
+                return einsum(self, tree, indices, scope)
             case Binary("@"):
-                return self.contraction(tree, indices, scope)
+                return contraction(self, tree, indices, scope)
             case Binary("+" | "-" as sign, left, right):
                 second = self.broadcast(right, indices, scope)
                 return add(
@@ -252,45 +257,6 @@ class _Lowering:
             [index for index in reached if index not in indices],
         )
 
-    def contraction(self, tree: Binary, indices: Indices, scope: set[str]) -> Expression:
-        left, right = self.shapes.of(tree.left), self.shapes.of(tree.right)
-        (k,) = self.fresh(left[-1:], scope, summed=True)
-        tail = indices[len(indices) - (len(left) > 1) - (len(right) > 1) :]
-        batch = indices[: len(indices) - len(tail)]
-        row, column = tail[: len(left) > 1], tail[len(tail) - (len(right) > 1) :]
-        # Both sides see the summed index, so neither sums over its letter.
-        scope = scope | {k.name}
-        first = self.broadcast(tree.left, (*batch, *row, k), scope)
-        second = self.broadcast(tree.right, (*batch, k, *column), scope | all_names(first))
-        return total(times(first, second), [k])
-
-    def along(self, tree: Along, indices: Indices, scope: set[str]) -> Expression:
-        """Σ_j D[i,j] u_j"""
-        shape = self.shapes.of(tree.operand)
-        place = (tree.axis or 0) % len(shape)
-        (j,) = self.fresh(shape[place : place + 1], scope, summed=True)
-        own = indices[place : place + tree.pattern.keeps]
-        rest = indices[place + tree.pattern.keeps :]
-        inner = self.value(tree.operand, (*indices[:place], j, *rest), scope | {j.name})
-        matrix = Entry(self.constant(tree.pattern.of_size(shape[place])), (*own, j))
-        return total(times(of(matrix), inner), [j])
-
-    def kron(self, tree: Kron, indices: Indices, scope: set[str]) -> Expression:
-        """Σ_{i,k} P[o,i,k] u_i v_k, and the same of columns"""
-        result, inner = ONE, []
-        for index, *pair in zip(
-            indices, self.shapes.of(tree.left), self.shapes.of(tree.right), strict=True
-        ):
-            taken = scope | {other.name for both in inner for other in both}
-            inner.append(self.fresh(pair, taken, summed=True))
-            matrix = self.constant(pairs(*pair))
-            result = times(result, of(Entry(matrix, (index, *inner[-1]))))
-        scope = scope | {index.name for both in inner for index in both}
-        for side, operand in enumerate((tree.left, tree.right)):
-            at = tuple(both[side] for both in inner)
-            result = times(result, self.value(operand, at, scope | all_names(result)))
-        return total(result, [index for both in inner for index in both])
-
     def constant(self, pattern: Pattern) -> str:
         """The name of a constant array, which is a leaf from here on."""
         for name, leaf in self.leaves.items():
@@ -299,21 +265,6 @@ class _Lowering:
         name = self.names.free(pattern.name)
         self.leaves[name] = Leaf(name, pattern.sizes, "constant", pattern=pattern)
         return name
-
-    def einsum(self, tree: Einsum, indices: Indices, scope: set[str]) -> Expression:
-        at = dict(zip(tree.output, indices, strict=True))
-        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
-            for letter, size in zip(letters, self.shapes.of(operand), strict=True):
-                if letter not in at:
-                    taken = scope | {index.name for index in at.values()}
-                    (at[letter],) = self.fresh((size,), taken, summed=True)
-        result, scope = ONE, scope | {index.name for index in at.values()}
-        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
-            inner = tuple(at[letter] for letter in letters)
-            # An index that stands twice takes the diagonal.
-            factor = self.value(operand, inner, scope | all_names(result))
-            result = times(result, factor)
-        return total(result, [at[letter] for letter in at if letter not in tree.output])
 
     def arithmetic(self, tree: Binary, left: Expression, right: Expression) -> Expression:
         match tree.operator:
@@ -402,15 +353,10 @@ class _Lowering:
         return kronecker(indices)
 
 
-_CALLS: dict[str, Callable[[_Lowering, FunctionCall, Indices, set[str]], Expression]] = {
-    name: getattr(_Lowering, name)
+_CALLS: dict[str, Callable[[Lowering, FunctionCall, Indices, set[str]], Expression]] = {
+    name: getattr(Lowering, name)
     for name in ("sum", "mean", "norm2", "sqrt", "trace", "diag", "eye")
 }
-
-
-def times(left: Expression, right: Expression) -> Expression:
-    """The product; a sum in it stays in its parentheses."""
-    return multiply(kept(left), kept(right))
 
 
 def reciprocal(expression: Expression) -> Expression:

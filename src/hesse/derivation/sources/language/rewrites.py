@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from hesse.derivation.calculus.patterns import Window, windows
+from hesse.derivation.calculus.structures import Window, windows
 from hesse.derivation.sources.language.logarithms import apart, is_not_negative
 from hesse.derivation.sources.language.tree import (
     Along,

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.picking import Picker, numbered
+from hesse.derivation.calculus.sizes import is_derived, multiplied, parts, replaced, shifted
 from hesse.derivation.calculus.sizes import letters as letters_of
-from hesse.derivation.calculus.sizes import multiplied, parts, replaced, shifted
 from hesse.derivation.sources.language.declarations import Shape
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
@@ -79,7 +79,8 @@ class Shapes:
             return a
         if stretch and 1 in (a, b):
             return b if a == 1 else a
-        for unknown, other in ((a, b), (b, a)):
+        # Of x[1:] and y it is y that has one entry less.
+        for unknown, other in sorted(((a, b), (b, a)), key=lambda pair: is_derived(pair[0])):
             # An open size takes the other's value; two that are known must agree.
             if _open(unknown) and not {*letters_of(unknown)} & {*letters_of(other)}:
                 letter, by = parts(str(unknown))[0]

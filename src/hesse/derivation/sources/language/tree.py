@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, TypeVar
 
-from hesse.derivation.calculus.patterns import Pattern
+from hesse.derivation.calculus.structures import Pattern
 
 Operator = Literal["+", "-", "*", "/", "**", "@"]
 Span = tuple[int, int]  # where in the text: the first character, and the one after the last
