@@ -2,7 +2,16 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from hesse.derivation.calculus.expression import Entry, Expression, Index, Size, own_indices, walk
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Entry,
+    Expression,
+    Index,
+    Size,
+    Term,
+    own_indices,
+    walk,
+)
 from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Leaf, Program, Quantity
 from hesse.derivation.calculus.sizes import size_text
@@ -60,11 +69,13 @@ def note_of(quantity: Quantity) -> str:
 
 
 def _is(quantity: Quantity, formula: str) -> bool:
-    """Whether a quantity is defined as a function of a whole array that reads like this:
+    """Whether a quantity is defined as a function of an array that reads like this:
     ``softmax(z)``."""
     match quantity.definition:
         case ArrayCall(operation, argument):
             return formula == f"{operation}({argument.name})"
+        case Expression((Term(one, (Apply(operation, 0, Entry(name)),)),)) if one == 1:
+            return formula == f"{operation}({name})"
     return False
 
 
