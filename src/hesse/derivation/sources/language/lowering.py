@@ -123,11 +123,12 @@ class Lowering:
         products = [
             part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"
         ]
-        # @ sums over the last axis of its left side.
-        summed = (shapes.of(part.left)[-1] for part in products)
-        self.indices = IndexNames(
-            summed, (size for part in products for size in shapes.of(part)), letters
-        )
+        # @ sums over the last axis of its left side, and a slice over the axis that it is of.
+        sliced = [part for part in walk(tree) if isinstance(part, Along)]
+        summed = [shapes.of(part.left)[-1] for part in products]
+        summed += [shapes.of(part.operand)[part.axis or 0] for part in sliced]
+        outside = (size for part in (*products, *sliced) for size in shapes.of(part))
+        self.indices = IndexNames(summed, outside, letters)
         self.quantities: list[Quantity] = []
         self.defined: dict[Tree, Quantity] = {}
 
