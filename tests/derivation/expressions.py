@@ -314,6 +314,67 @@ WORDS = (
     Case("phase", "sum((y - arctan(a*x))**2)", "a", "x[n] y[n] a[]"),
 )
 
+# Slices, differences and sums of entries, products of many.
+PLACES = (
+    Case("total variation", "sum((x[1:] - x[:-1])**2)", "x", forms={"x": "2 DᵀD"}),
+    Case("differences", "sum(diff(x)**2)", "x", forms={"x": "2 DᵀD"}),
+    Case("curvature penalty", "sum((x[2:] - 2*x[1:-1] + x[:-2])**2)", "x", forms={"x": "2 DᵀD"}),
+    Case(
+        "signal and its smoothness",
+        "norm2(y - x)**2 + lam*sum((x[1:] - x[:-1])**2)",
+        "x",
+        forms={"x": "2 (I + lam DᵀD)"},
+    ),
+    Case(
+        "smooth total variation",
+        "sum(sqrt(s + (x[1:] - x[:-1])**2))",
+        "x",
+        "x[n] s[]",
+        positive=True,
+    ),
+    Case(
+        "total variation of an image",
+        "sum((X[1:] - X[:-1])**2) + sum((X[:, 1:] - X[:, :-1])**2)",
+        "X",
+        "X[n,m]",
+        forms={"X": "2 (D1ᵀD1 ⊗ I + I ⊗ DᵀD)"},
+    ),
+    Case(
+        "autoregression", "sum((y[1:] - a*y[:-1])**2)", "a", "y[n] a[]", forms={"a": "2 yᵀ SᵀS y"}
+    ),
+    Case("neighbours", "sum(x[1:]*x[:-1])", "x"),
+    Case("Rosenbrock of many", "sum(100*(x[1:] - x[:-1]**2)**2 + (1 - x[:-1])**2)", "x"),
+    Case("first and last", "x[0]*x[-1]", "x", forms={"x": "e_last e_0ᵀ + e_0 e_lastᵀ"}),
+    Case("Rosenbrock by entries", "100*(x[1] - x[0]**2)**2 + (1 - x[0])**2", "x", "x[2]"),
+    Case("one row", "sum((X[0] - y)**2)", "X", forms={"X": "2 e_0 e_0ᵀ ⊗ I"}),
+    Case("two columns", "sum(X[:, 0]*exp(X[..., -1]))", "X"),
+    Case("the first three", "sum(x[:3]**4)", "x", "x[n]"),
+    Case("mean of some", "mean(x[1:]**3)", "x"),
+    Case("an axis in front", "sum(K*(b[:, None] - b[None])**2)", "b", "b[n] K[n,n]"),
+    Case("sums so far", "sum(cumsum(x)**2)", "x", forms={"x": "2 LᵀL"}),
+    Case("sums along rows", "sum(exp(cumsum(X, axis=1)))", "X"),
+    Case("product", "prod(x)", "x", forms={"x": "prod(x) (x^∘(−1) (x^∘(−1))ᵀ − diag(x^∘(−2)))"}),
+    Case(
+        "geometric mean",
+        "prod(x)**(1/n)",
+        "x",
+        "x[n]",
+        positive=True,
+        forms={"x": "prod(x)^(1/n) ((1/n²) x^∘(−1) (x^∘(−1))ᵀ − (1/n) diag(x^∘(−2)))"},
+    ),
+    Case("barrier of a product", "-log(prod(x))", "x", positive=True, forms={"x": "diag(x^∘(−2))"}),
+    Case("products of columns", "sum(prod(X, axis=0)**2)", "X"),
+    Case("product of all", "prod(X)", "X"),
+    Case("Kronecker product", "trace(kron(A, B) @ C)", "A B C"),
+    Case(
+        "nearest Kronecker product",
+        "norm2(kron(A, B) - C)**2",
+        "A B",
+        forms={"A": "2 tr(B Bᵀ) I", "B": "2 tr(A Aᵀ) I"},
+    ),
+    Case("norm of a Kronecker product", "sum(kron(u, v)**2)", "u v", forms={"u v": "4 u vᵀ"}),
+)
+
 # Densities whose logarithm is taken apart: the observed information of Casella and Berger 2002,
 # section 7.3.
 DENSITIES = (
@@ -529,4 +590,5 @@ CASES = (
     *DECLARED,
     *NAMED,
     *WORDS,
+    *PLACES,
 )

@@ -19,13 +19,18 @@ def arrays(program: Program, seed: int = 0, positive: bool = False) -> dict[str,
     """Random float64 arrays for the leaves of a program: a small number for each size, no two alike
     if it can be; each is what it is declared to be."""
     generator = torch.Generator().manual_seed(seed)
+    given = {name: leaf for name, leaf in program.leaves.items() if leaf.pattern is None}
     letters = dict.fromkeys(
-        size for leaf in program.leaves.values() for size in leaf.sizes if isinstance(size, str)
+        letter
+        for leaf in given.values()
+        for size in leaf.sizes
+        for letter in re.findall(r"[^\W\d]\w*", str(size))
     )
     number = {letter: WIDTHS[k % len(WIDTHS)] for k, letter in enumerate(letters)}
     result = {}
-    for name, leaf in program.leaves.items():
-        shape = [size if isinstance(size, int) else number[size] for size in leaf.sizes]
+    for name, leaf in given.items():
+        # n-1 is a size too.
+        shape = [eval(str(size), {}, number) for size in leaf.sizes]
         found = torch.randn(shape, generator=generator, dtype=torch.float64)
         if positive or leaf.sums_to is not None:
             found = found.abs() + 0.3
@@ -42,6 +47,7 @@ def sizes(program: Program, values: Mapping[str, Tensor]) -> dict[str, int]:
     return {
         size: found
         for name, leaf in program.leaves.items()
+        if name in values
         for size, found in zip(leaf.sizes, values[name].shape, strict=True)
         if isinstance(size, str)
     }
@@ -95,6 +101,10 @@ WORDS: dict[str, Callable[..., Tensor]] = {
     "std": lambda x, axis=None: torch.std(x, dim=axis, correction=0),
     "average": lambda x, weights: (weights * x).sum() / weights.sum(),
     "outer": torch.outer,
+    "kron": torch.kron,
+    "diff": torch.diff,
+    "cumsum": lambda x, axis=0: torch.cumsum(x, axis),
+    "prod": lambda x, axis=None: x.prod() if axis is None else x.prod(axis),
     "norm": lambda x, kind=None, axis=None: torch.linalg.vector_norm(x, dim=axis),
     "einsum": torch.einsum,
     "softplus": _lifted(F.softplus),

@@ -158,12 +158,6 @@ def test_penalty_and_mean_are_said():
     assert "mean" in str(d)
 
 
-def test_a_model_whose_samples_mix_is_refused():
-    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).double().train()
-    with pytest.raises(hesse.HesseError, match="cannot be written as formulas of one sample"):
-        hesse.derive(hesse.Cost(model, "cross_entropy", samples(4, (3,), 2)))
-
-
 # ---------------------------------------------------------------- refused
 
 

@@ -43,13 +43,14 @@ def trace(cost: "Cost", batch: Batch) -> Graph:
     )
 
 
-def trace_whole(cost: "Cost") -> Graph:
-    """The graph of a function of the parameters alone; what it closes over are constants.
+def trace_whole(cost: "Cost", batch: Batch | None = None) -> Graph:
+    """The graph of a function of the parameters alone, or of the cost of a whole batch; what it
+    closes over, and the batch, are constants.
 
     Raises:
         NotCaptured: the export failed.
     """
-    return _exported(cost, _WholeCost(cost), (cost.parameters, cost.fixed))
+    return _exported(cost, _WholeCost(cost, batch), (cost.parameters, cost.fixed))
 
 
 def _exported(cost: "Cost", module: nn.Module, arguments: tuple[Any, ...]) -> Graph:
@@ -92,12 +93,14 @@ class _SampleLoss(nn.Module):
 class _WholeCost(nn.Module):
     """A function of the parameters alone as a module of nothing but inputs."""
 
-    def __init__(self, cost: "Cost") -> None:
+    def __init__(self, cost: "Cost", batch: Batch | None) -> None:
         super().__init__()
-        self._held = [cost]
+        self._held = [(cost, batch)]
 
     def forward(self, parameters: dict[str, Tensor], fixed: dict[str, Tensor]) -> Tensor:
-        return self._held[0].total({**fixed, **parameters}, None).reshape(())
+        cost, batch = self._held[0]
+        total = cost.total({**fixed, **parameters}, batch).reshape(())
+        return total if cost.scale == 1 else cost.scale * total
 
 
 def _writes(node: Any) -> bool:

@@ -138,7 +138,7 @@ def _of_cost(
     whole = cost.scale * cost.samples
     # A mean divides by the samples: its scale times their number is one, up to rounding.
     samples = "mean" if abs(whole - 1) < 1e-9 else "sum" if cost.scale == 1 else None
-    if cost.data is None:
+    if traced.whole is not None:
         samples = None
     program = replace(traced.program, samples=samples)
     chosen = _chosen(wrt, traced.parameters)
@@ -150,13 +150,13 @@ def _of_cost(
         certify=certify,
         functions=traced.functions,
     )
-    notes = [] if cost.data is None else [_over_samples(cost, samples)]
+    notes = [] if cost.data is None else [_over_samples(cost, samples, traced.whole)]
     notes += _of_penalty(cost)
     if certify:
         traced.check_value(OWN_SAMPLES)
         checked = [certified_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
         own = "cost's own parameters"
-        if cost.data is not None:
+        if traced.whole is None:
             own = f"model's own parameters at {len(checked)} of its samples"
         notes.append(
             f"Checked on the {own} as well:"
@@ -170,7 +170,9 @@ def _of_cost(
     return replace(result, notes=(*result.notes, *notes), cost_arrays=traced.cost_arrays())
 
 
-def _over_samples(cost: Cost, samples: str | None) -> str:
+def _over_samples(cost: Cost, samples: str | None, whole: str | None) -> str:
+    if whole is not None:
+        return f"J is the cost of all {cost.samples} samples together: {whole}."
     how = f"{cost.scale:.6g} times its sum" if samples is None else f"its {samples}"
     return (
         f"J is the loss of one sample. The cost is {how} over {cost.samples} samples, and so is"

@@ -51,7 +51,9 @@ def _formula(call: "Call") -> View | None:
         return None
     shape = call.node.shape[:-1]
     sizes = [size for size in shape if size > 1]
-    label = ids.name if ids.name not in build.leaves else f"{ids.name}′"
+    label = call.label(ids.name)
+    if {label, f"onehot({label})"} & build.leaves.keys():
+        label = f"{label}′"
     subscript = (
         "_{0}"
         if len(sizes) == 1

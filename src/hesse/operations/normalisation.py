@@ -95,11 +95,12 @@ def _instance_norm(node: Node, shapes: Shapes) -> list[Node]:
 
 def _batch_norm(node: Node, shapes: Shapes) -> list[Node]:
     x, weight, bias, mean, variance, training, _, eps, *_ = node.args
+    normalised = f"{node.name}__normalised"
     if training or mean is None:
-        return [node]
-    normalised_node = Node(
-        f"{node.name}__normalised", standardise, (x, mean, variance, eps), {}, node.shape
-    )
+        arguments = (x, None, None, *node.args[3:])
+        normalised_node = Node(normalised, node.op, arguments, node.kwargs, node.shape)
+    else:
+        normalised_node = Node(normalised, standardise, (x, mean, variance, eps), {}, node.shape)
     return _with_affine(node, normalised_node, weight, bias, 1)
 
 
@@ -289,6 +290,16 @@ def _over_places(call: "Call") -> View | None:
     return _standardised(call, view, range(2, len(view.axes)), eps)
 
 
+def _over_the_batch(call: "Call") -> View | None:
+    """BatchNorm in training mode: by the mean and the variance of the batch."""
+    x, weight, bias, _, _, _, _, eps, *_ = call.node.args
+    if weight is not None or bias is not None:
+        return None
+    view = call.operand(x)
+    axes = [axis for axis in range(len(view.axes)) if axis != 1]
+    return _standardised(call, view, axes, eps)
+
+
 def _over_groups(call: "Call") -> View | None:
     x, groups, weight, bias, eps = call.arguments(
         ("input", None), ("groups", 1), ("weight", None), ("bias", None), ("eps", 1e-5)
@@ -362,7 +373,7 @@ RECORDS = [
         formula=_root_mean_square),
     Operation(name="instance_norm", aten="instance_norm", rewrite=_instance_norm,
         formula=_over_places),
-    Operation(name="batch_norm", aten="batch_norm", rewrite=_batch_norm),
+    Operation(name="batch_norm", aten="batch_norm", rewrite=_batch_norm, formula=_over_the_batch),
     Operation(
         name="standardise", stands_for=(standardise,),
         structure=Structure.ENTRYWISE | Structure.MULTILINEAR, formula=_running),

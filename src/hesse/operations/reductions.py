@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from hesse.derivation.calculus.algebra import scale, total
-from hesse.derivation.calculus.expression import Expression, constant
+from hesse.derivation.calculus.algebra import product, scale, total
+from hesse.derivation.calculus.expression import Entry, Expression, Index, Power, constant
 from hesse.derivation.sources.networks.view import View, length, power
 from hesse.graph.graph import Node
 from hesse.operations.positions import on_first
-from hesse.operations.record import SUMMED, Operation, Shapes, Structure
+from hesse.operations.record import (
+    SUMMED,
+    ArrayFunction,
+    NameOfValue,
+    Operation,
+    Shapes,
+    Structure,
+)
 
 if TYPE_CHECKING:
     from hesse.derivation.sources.networks.call import Call
@@ -60,6 +67,13 @@ def _norm(call: "Call") -> View | None:
     return View(power(squares.expression, constant(Fraction(1, 2))), squares.axes)
 
 
+def _slope_of_prod(
+    out: Entry, argument: Entry, by: tuple[Index, ...], other: NameOfValue
+) -> Expression:
+    """∂ Π x / ∂x_j = Π x / x_j"""
+    return product((out, Power(Entry(argument.name, (*argument.indices[:-1], *by)), constant(-1))))
+
+
 def _over_all(node: Node, axis: int, shapes: Shapes) -> int | None:
     return SUMMED if len(node.args) == 1 else None
 
@@ -73,6 +87,19 @@ RECORDS = [
         formula=_sum,
     ),
     Operation(name="mean", aten="mean", structure=Structure.LINEAR, formula=_sum),
+    # Its formula divides by each factor; the numbers of a network's do not, and need no record.
+    Operation(
+        name="prod",
+        array=ArrayFunction(
+            value=lambda z: z.prod(-1),
+            derivative=_slope_of_prod,
+            axes=1,
+            keeps=0,
+            reason="each factor in turn: Π x / x_j, where no factor is zero",
+            numpy="z.prod(-1)",
+            torch="z.prod(-1)",
+        ),
+    ),
     Operation(name="linalg_vector_norm", aten="linalg_vector_norm", formula=_norm),
     Operation(name="norm", aten="norm", formula=_norm),
     *(

@@ -34,7 +34,7 @@ from hesse.derivation.code.lowering import Matmul, lowered
 from hesse.derivation.code.schedule import schedule
 from hesse.derivation.code.statements import Applied, Argument, Contraction
 from hesse.derivation.code.syntax import tree
-from hesse.derivation.sources.networks.graph import AT_ONCE
+from hesse.derivation.sources.networks.graph_program import AT_ONCE
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 P, J, K = Index("i", "d"), Index("j", "d"), Index("k", "h")

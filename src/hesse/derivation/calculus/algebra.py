@@ -1,21 +1,28 @@
-"""Sums and products of expressions."""
+"""Sums and products of expressions, and what is put into them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 
+from hesse.derivation.calculus import sizes
 from hesse.derivation.calculus.expression import (
     ZERO,
     Count,
+    Entry,
     Expression,
     Factor,
+    Group,
     Index,
     Kind,
+    Partial,
     Term,
     all_names,
+    constant,
     freshen,
+    grouped,
     indices,
+    of,
     rebuilt,
     rename,
 )
@@ -79,7 +86,15 @@ def times_size(term: Term, index: Index) -> Term:
     """The term as often as an index runs."""
     if isinstance(index.size, int):
         return replace(term, coefficient=term.coefficient * index.size)
-    return replace(term, factors=(Count(index.size), *term.factors))
+    return replace(term, factors=(*counted(index.size), *term.factors))
+
+
+def counted(size: str) -> tuple[Factor, ...]:
+    """A size as factors of a formula: n, or n − 1 in parentheses."""
+    return tuple(
+        grouped(add(of(Count(letter)) if letter else ZERO, constant(by)))
+        for letter, by in sizes.parts(size)
+    )
 
 
 def marked(expression: Expression, kind: Kind | None) -> Expression:
@@ -105,3 +120,33 @@ def renamed_to(
 ) -> Expression:
     """The expression with one list of free indices put in the place of another."""
     return rename(expression, {a: b for a, b in zip(old, new, strict=True) if a != b})
+
+
+def put_in(expression: Expression, closed: dict[Partial, Expression]) -> Expression:
+    """The expression with each derivative replaced by what it came to."""
+
+    def inside(factor: Factor) -> Expression:
+        if isinstance(factor, Partial):
+            return closed[factor]
+        # A derivative may stand in the parentheses of a definition, but in no function and no
+        # power: those are differentiated to a slope and the derivative of what is in them.
+        return of(Group(put_in(factor.body, closed)) if isinstance(factor, Group) else factor)
+
+    return replaced(expression, inside)
+
+
+def written_out(expression: Expression, entry: Entry, definition: Expression) -> Expression:
+    """The expression with the definition of a quantity in the place of each of its entries."""
+
+    def opened(factor: Factor) -> Expression:
+        if not isinstance(factor, Entry) or factor.name != entry.name:
+            return of(factor)
+        return renamed_to(definition, entry.indices, factor.indices)
+
+    return replaced(expression, opened)
+
+
+def partials_in(expression: Expression) -> list[Partial]:
+    """The derivatives not carried out, each once, in order."""
+    factors = (factor for term in expression.terms for factor in term.factors)
+    return list(dict.fromkeys(factor for factor in factors if isinstance(factor, Partial)))

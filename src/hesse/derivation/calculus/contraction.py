@@ -1,8 +1,8 @@
 """Sums that are known: over a Kronecker delta, over what adds to one, over rows of an orthogonal
 matrix."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from hesse.derivation.calculus.expression import (
@@ -29,42 +29,44 @@ class Facts:
         distributions: their entries along the last axis add to one (softmax values, one-hot
             targets).
         symmetric: A[i,j] = A[j,i].
-        orthogonal: Σ_k A[k,i] A[k,j] = [i = j], and along rows.
+        isometries: the axes of which Σ_k A[k,i] A[k,j] = [i = j], with k along one of them and i
+            and j along the others.
     """
 
     distributions: frozenset[str] = frozenset()
     symmetric: frozenset[str] = frozenset()
-    orthogonal: frozenset[str] = frozenset()
+    isometries: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
 NOTHING = Facts()
 
 
-def orthogonal_summed(
-    factors: Iterable[Factor], bound: Iterable[Index], orthogonal: frozenset[str]
-) -> list[Factor]:
-    """The factors with [i = j] for Σ_k Q[k,i] Q[k,j] and for Σ_k Q[i,k] Q[j,k], where Q is
-    orthogonal. The index k is counted as one that nothing has, so a factor in it stays."""
-    factors = list(factors)
-    if not orthogonal:
-        return factors
-    for index in bound:
+def isometries_summed(
+    factors: Iterable[Factor], bound: Iterable[Index], isometries: Mapping[str, frozenset[int]]
+) -> tuple[list[Factor], list[Index]]:
+    """The factors and sums with [i = j] for Σ_k Q[k,i] Q[k,j], where the first axis is one of which
+    that is known of Q."""
+    factors, bound = list(factors), list(bound)
+    for index in list(bound) if isometries else ():
         holders = [factor for factor in factors if index in indices(factor)]
         match holders:
-            case [Entry(name, first), Entry(other, second)] if name == other in orthogonal:
+            case [Entry(name, first), Entry(other, second)] if name == other in isometries:
                 pass
-            case [Power(Entry(name, first), exponent)] if name in orthogonal and exponent == TWO:
+            case [Power(Entry(name, first), exponent)] if name in isometries and exponent == TWO:
                 second = first
             case _:
                 continue
         axis = first.index(index)
-        if second[axis] != index or first[1 - axis] == index or second[1 - axis] == index:
+        if axis not in isometries[name] or second[axis] != index:
+            continue
+        kept = [(a, b) for at, (a, b) in enumerate(zip(first, second, strict=True)) if at != axis]
+        if any(index in pair for pair in kept):
             continue
         at = factors.index(holders[0])
         factors = [factor for factor in factors if factor not in holders]
-        # Q is square: the sum over k of [k = i] is one.
-        factors[at:at] = [Delta(first[1 - axis], second[1 - axis]), Delta(index, first[1 - axis])]
-    return factors
+        factors[at:at] = [Delta(*pair) for pair in kept]
+        bound.remove(index)
+    return factors, bound
 
 
 def deltas_contracted(

@@ -329,7 +329,9 @@ def freshen(term: Term, taken: Iterable[str], beside: Iterable[str] = ()) -> Ter
     caught = [index for index in term.bound if index.name in taken]
     if not caught:
         return term
-    names = Picker(taken | all_names(term) | set(beside))
+    # An index m of an axis of n beside one of m would be misread.
+    sizes = {str(index.size) for index in (*indices(term), *term.bound)}
+    names = Picker(taken | all_names(term) | set(beside) | sizes)
     to = {index: Index(names.pick(numbered(LETTERS)), index.size) for index in caught}
     return Term(
         term.coefficient,

@@ -43,5 +43,6 @@ def _facts(program: Program) -> Facts:
     return Facts(
         frozenset(distributions),
         frozenset(symmetric),
-        frozenset(name for name, structure in structures if structure.orthogonal),
+        {name: frozenset({0, 1}) for name, structure in structures if structure.orthogonal}
+        | {name: leaf.pattern.isometric for name, leaf in leaves if leaf.pattern is not None},
     )

@@ -14,7 +14,7 @@ from hesse.derivation.calculus.contraction import (
     Facts,
     deltas_contracted,
     distributions_summed,
-    orthogonal_summed,
+    isometries_summed,
 )
 from hesse.derivation.calculus.expression import (
     ONE,
@@ -261,8 +261,8 @@ def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
 def contract(term: Term, facts: Facts = NOTHING) -> Term:
     """Sum away deltas and arrays that add to one, gather equal factors, and count what is summed
     over nothing."""
-    factors = orthogonal_summed(term.factors, term.bound, facts.orthogonal)
-    factors, bound = deltas_contracted(factors, term.bound)
+    factors, bound = isometries_summed(term.factors, term.bound, facts.isometries)
+    factors, bound = deltas_contracted(factors, bound)
     factors, bound = distributions_summed(factors, bound, facts.distributions)
     present = {index for factor in factors for index in indices(factor)}
     kept = tuple(index for index in bound if index in present)

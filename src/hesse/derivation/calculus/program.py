@@ -18,7 +18,7 @@ from hesse.derivation.calculus.expression import (
     own_indices,
     walk,
 )
-from hesse.derivation.calculus.structures import Structure
+from hesse.derivation.calculus.structures import Pattern, Structure
 
 Role = Literal["parameter", "data", "constant", "direction"]
 
@@ -40,6 +40,7 @@ class Leaf:
         structure: what it is declared to be, such as symmetric.
         shown: how an entry of a constant that stands for a condition on its indices is written,
             such as ``[s = 2u + k]``.
+        pattern: of a constant whose sizes others have, how it is made.
     """
 
     name: str
@@ -51,6 +52,16 @@ class Leaf:
     shown: str | None = None
     otherwise: tuple[Size, ...] | None = None
     structure: Structure | None = None
+    pattern: Pattern | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether an array is asked for: it is no constant."""
+        return self.value is None and self.pattern is None
+
+    def constant(self, letters: Callable[[str], int]) -> Any:
+        """The value of a constant, for numbers of the sizes that are letters."""
+        return self.value if self.pattern is None else self.pattern.value(letters)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from hesse.derivation.calculus.algebra import partials_in
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
-from hesse.derivation.calculus.partials import partials_in
 from hesse.derivation.check.point import MOST_ENTRIES, in_float64, valuation
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Record, Stage
@@ -123,6 +123,7 @@ def certified(
             off = known[before, after]
             # This way round, so that what is not a number is wrong too.
             if not off <= tolerance:
+                _require_finite(before, where, point)
                 raise WrongLine(
                     f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {off:.1e}"
                     f" at a random point, where {tolerance:.0e} is allowed; please report this"
@@ -159,6 +160,16 @@ def certified(
         max((block.deviation for block in blocks.values()), default=0.0),
     )
     return replace(derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate)
+
+
+def _require_finite(before: Expression, where: str, point: Valuation) -> None:
+    """Refuse a derivative that is not there: what automatic differentiation gives is no number."""
+    if not bool(point.array(before, indices(before)).isfinite().all()):
+        raise HesseValueError(
+            f"derive: {where} is not finite at a random point (a root or a quotient of what is"
+            " always zero, as the deviation of a single number?), so nothing can be certified;"
+            " check the expression"
+        )
 
 
 def _every_line(derivation: Record) -> Iterator[tuple[str, Line]]:

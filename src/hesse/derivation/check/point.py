@@ -12,6 +12,8 @@ from torch import Tensor
 
 from hesse.derivation.calculus.expression import Entry, Size
 from hesse.derivation.calculus.program import ArrayCall, Program
+from hesse.derivation.calculus.sizes import letters as letters_of
+from hesse.derivation.calculus.sizes import number
 from hesse.derivation.check.valuation import Valuation
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
@@ -36,10 +38,7 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
     """
     shapes = [program.shape(name) for name in program.leaves]
     held = {
-        size
-        for name, leaf in program.leaves.items()
-        if leaf.value is not None
-        for size in leaf.sizes
+        size for name, leaf in program.leaves.items() if not leaf.is_given for size in leaf.sizes
     }
     numbers = {size for shape in shapes for size in shape if isinstance(size, int)}
     large = sorted(size for size in numbers - held if size > LARGEST_SIZE) if not held else []
@@ -49,10 +48,14 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
     resized = {size: min(next(greater), max(LARGEST_SIZE, most + 1)) for size in large}
     free = (n for n in count(SMALLEST_SIZE) if n not in {*resized.values(), *numbers - set(large)})
     letters: dict[str, int] = {}
-    for shape in shapes:
-        for size in shape:
-            if isinstance(size, str) and size not in letters:
-                letters[size] = min(next(free), LARGEST_SIZE)
+    for letter in (letter for shape in shapes for size in shape for letter in letters_of(size)):
+        if letter not in letters:
+            letters[letter] = min(next(free), LARGEST_SIZE)
+    # x[3:] of an axis of three is nothing.
+    for leaf in program.leaves.values():
+        if leaf.pattern is not None:
+            for letter in letters_of(leaf.pattern.unit):
+                letters[letter] = max(letters[letter], leaf.pattern.least)
     return letters, resized
 
 
@@ -61,7 +64,9 @@ def _small_shape(
 ) -> list[int]:
     """A shape in small numbers."""
     return [
-        letters.get(size, SMALLEST_SIZE) if isinstance(size, str) else resized.get(size, size)
+        resized.get(size, size)
+        if isinstance(size, int)
+        else number(size, lambda letter: letters.get(letter, SMALLEST_SIZE))
         for size in shape
     ]
 
@@ -83,7 +88,7 @@ def random_arrays(
     square = _square(program)
     arrays: dict[str, Tensor] = {}
     for name, leaf in program.leaves.items():
-        if leaf.value is not None:
+        if not leaf.is_given:
             continue
         shape = _small_shape(leaf.sizes, letters, resized)
         # Away from zero, where logarithms, roots and quotients lose their digits.
@@ -121,7 +126,7 @@ def with_random_leaves(point: Valuation, program: Program, seed: int = 0) -> Val
             [point.size(size) for size in leaf.sizes], generator=generator, dtype=torch.float64
         )
         for name, leaf in program.leaves.items()
-        if name not in point.arrays and leaf.value is None
+        if name not in point.arrays and leaf.is_given
     }
     return Valuation(program, {**point.arrays, **added}, point.functions, point.resized)
 

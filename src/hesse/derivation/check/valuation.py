@@ -35,6 +35,7 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.functions import nth_derivative, sample_function
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
+from hesse.derivation.calculus.sizes import number
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # Up to so many gradients are taken one by one.
@@ -67,9 +68,6 @@ class Valuation:
         self.program = program
         self.resized = dict(resized or {})
         self.arrays = dict(arrays)
-        for name, leaf in program.leaves.items():
-            if leaf.value is not None:
-                self.arrays[name] = torch.as_tensor(leaf.value, dtype=torch.float64)
         given = functions or {}
         self.functions = {
             name: given.get(name) or sample_function(k)
@@ -80,6 +78,10 @@ class Valuation:
             for size, length in zip(program.shape(name), array.shape, strict=True):
                 if isinstance(size, str):
                     self.sizes[size] = length
+        for name, leaf in program.leaves.items():
+            if not leaf.is_given:
+                constant = leaf.constant(self.sizes.__getitem__)
+                self.arrays[name] = torch.as_tensor(constant, dtype=torch.float64)
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
         self._asked: dict[int, dict[tuple[Factor | str, ...], Partial]] = {}
@@ -97,7 +99,9 @@ class Valuation:
 
     def size(self, size: Size) -> int:
         """A size as a number."""
-        return self.resized.get(size, size) if isinstance(size, int) else self.sizes[size]
+        if isinstance(size, int):
+            return self.resized.get(size, size)
+        return number(size, self.sizes.__getitem__)
 
     def extended(self, program: Program) -> "Valuation":
         """The same arrays and what is known of them, for a program with more names."""
@@ -109,7 +113,7 @@ class Valuation:
         """Whether nothing moves it, and it may be large: a constant, or the slope of what is linear
         in pieces, as a pooling is, which has an entry for each two positions."""
         if name in self.program.leaves:
-            return self.program.leaves[name].value is not None
+            return not self.program.leaves[name].is_given
         definition = self.program.by_name[name].definition
         return isinstance(definition, BlackBox) and definition.order == 1 and not definition.curved
 

@@ -36,7 +36,8 @@ class Backend:
             einsum's ``subscripts`` name, and which are the ``diagonal`` as well; ``spread`` is the
             value on them, and zero elsewhere.
         diagonal: that of two axes, which goes last.
-        unit: the unit matrix along an ``axis`` of the array.
+        unit: the unit matrix along an ``axis`` of the array; ``unit_of_size`` is the one of ``n``
+            rows, of the type of the array ``like``.
         plus_transposed: a statement that adds the transpose of a large ``matrix`` to another one,
             the ``array``; ``k`` is a free name.
         joined: matrices, ``arrays``, one after the other along an ``axis``.
@@ -58,6 +59,7 @@ class Backend:
     onto_diagonal: str
     diagonal: str
     unit: str
+    unit_of_size: str
     plus_transposed: str
     joined: str
     result: str
@@ -103,6 +105,7 @@ NUMPY = Backend(
     onto_diagonal="numpy.einsum(subscripts, array)[...] += value",
     diagonal="array.diagonal(0, first, second)",
     unit="numpy.eye(array.shape[axis], dtype=array.dtype)",
+    unit_of_size="numpy.eye(n, dtype=like.dtype)",
     # Down the columns of a large matrix each entry is a line of the cache; in strips those stay.
     plus_transposed=(
         "for k in range(0, len(array), 64): array[k:k + 64] += matrix[:, k:k + 64].copy().T"
@@ -128,6 +131,7 @@ TORCH = Backend(
     onto_diagonal="diagonal.add_(value)",
     diagonal="array.diagonal(dim1=first, dim2=second)",
     unit="torch.eye(array.shape[axis], dtype=array.dtype, device=array.device)",
+    unit_of_size="torch.eye(n, dtype=like.dtype, device=like.device)",
     # PyTorch copies a transpose in tiles, and adds it entry by entry.
     plus_transposed="array += matrix.T.contiguous()",
     joined="torch.cat(arrays, axis)",

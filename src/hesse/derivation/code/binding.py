@@ -11,6 +11,7 @@ import torch
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.functions import nth_derivative
 from hesse.derivation.calculus.program import Leaf, Program
+from hesse.derivation.calculus.sizes import is_derived, letters, number
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 from hesse.operations.registry import FUNCTIONS
 
@@ -110,7 +111,7 @@ def check_names(given: Mapping[str, Any], program: Program) -> None:
     Raises:
         HesseKeyError: an unknown name.
     """
-    free = [name for name, leaf in program.leaves.items() if leaf.value is None]
+    free = [name for name, leaf in program.leaves.items() if leaf.is_given]
     for name in given:
         if name in program.by_name:
             raise HesseKeyError(f"{name!r} is computed from {', '.join(free)}: give those")
@@ -129,7 +130,7 @@ def holds_samples(given: Mapping[str, Any], program: Program) -> bool:
     more = {
         name: numpy.ndim(given[name]) == len(leaf.sizes) + 1
         for name, leaf in program.leaves.items()
-        if name in given and leaf.per_sample and leaf.value is None
+        if name in given and leaf.per_sample and leaf.is_given
     }
     if any(more.values()) and not all(more.values()):
         many, single = (
@@ -153,20 +154,28 @@ def bound_sizes(given: Mapping[str, Any], program: Program) -> dict[str, int]:
     """
     sizes: dict[str, int] = {}
     came_from: dict[str, str] = {}  # the first array that had a size decides
+    later: list[tuple[str, int, Size, int]] = []  # n-1 is known when n is
     for name, array in given.items():
         leaf, shape = program.leaves[name], tuple(array.shape)
         if len(shape) != len(leaf.sizes):
             raise HesseValueError(f"{name}: expected {_axes(leaf)}, got an array of shape {shape}")
         for axis, (size, length) in enumerate(zip(leaf.sizes, shape, strict=True)):
-            known, why = size, f"size {size}"
+            if isinstance(size, str) and not is_derived(size):
+                sizes.setdefault(size, length)
+                came_from.setdefault(size, name)
+            later.append((name, axis, size, length))
+    for name, axis, size, length in later:
+        if not sizes.keys() >= {*letters(size)}:
+            continue
+        known, why = number(size, sizes.__getitem__), f"size {size}"
+        if known != length:
             if isinstance(size, str):
-                known = sizes.setdefault(size, length)
-                why = f"{size} = {known} by {came_from.setdefault(size, name)}"
-            if known != length:
-                raise HesseValueError(
-                    f"{name}: expected {_axes(leaf)}, got shape {shape}; axis {axis} has {length},"
-                    f" expected {why}"
-                )
+                why = f"{size} = {known} by {', '.join(came_from[n] for n in letters(size))}"
+            leaf, shape = program.leaves[name], tuple(given[name].shape)
+            raise HesseValueError(
+                f"{name}: expected {_axes(leaf)}, got shape {shape}; axis {axis} has {length},"
+                f" expected {why}"
+            )
     return sizes
 
 
@@ -185,12 +194,12 @@ def check_present(needed: tuple[str, ...], given: Mapping[str, Any], program: Pr
     Raises:
         HesseKeyError: it is missing.
     """
-    missing = [name for name in needed if name not in given and program.leaves[name].value is None]
+    missing = [name for name in needed if name not in given and program.leaves[name].is_given]
     if missing:
         wanted = "; ".join(f"{name}, {_axes(program.leaves[name])}" for name in missing)
         raise HesseKeyError(
             f"missing: {wanted}. Needed are"
-            f" {', '.join(n for n in needed if program.leaves[n].value is None)}"
+            f" {', '.join(n for n in needed if program.leaves[n].is_given)}"
         )
 
 

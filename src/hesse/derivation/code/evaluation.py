@@ -13,6 +13,7 @@ import torch
 from hesse.derivation.calculus.expression import Expression, Index, Size
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.calculus.samples import batched
+from hesse.derivation.calculus.sizes import is_derived, number
 from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.code.binding import (
     Array,
@@ -168,9 +169,9 @@ class _Compiler:
         """A value for each name that no array is given for."""
         writer, program = function.writer, self.program
         constants = {
-            identifier: self.arrays.constant(program.leaves[name].value)
+            identifier: self.arrays.constant(program.leaves[name].constant(self._length))
             for name, identifier in function.arguments.items()
-            if program.leaves[name].value is not None
+            if not program.leaves[name].is_given
         }
         lengths = {identifier: self._length(size) for size, identifier in writer.lengths.items()}
         functions = {
@@ -203,13 +204,15 @@ class _Compiler:
         """A size as a number."""
         if isinstance(size, int):
             return size
-        if size not in self.sizes:
-            holders = [name for name, leaf in self.program.leaves.items() if size in leaf.sizes]
-            raise HesseValueError(
-                f"the size {size} is not known: give"
-                f" {' or '.join(holders) or 'an array that has it'} as well"
-            )
-        return self.sizes[size]
+        if size in self.sizes:
+            return self.sizes[size]
+        if is_derived(size):
+            return number(size, self._length)
+        holders = [n for n, leaf in self.program.leaves.items() if size in leaf.sizes]
+        raise HesseValueError(
+            f"the size {size} is not known: give"
+            f" {' or '.join(holders) or 'an array that has it'} as well"
+        )
 
     def _count(self, axes: tuple[Index, ...]) -> int:
         return prod(self._length(index.size) for index in axes)

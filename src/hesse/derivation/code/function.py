@@ -7,6 +7,7 @@ from typing import Any
 
 from hesse.derivation.calculus.expression import Index
 from hesse.derivation.calculus.program import Leaf, Program
+from hesse.derivation.calculus.structures import Pattern
 from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
 from hesse.derivation.code.right_hand_sides import CodeWriter, derivative_name, right_hand_side
@@ -89,6 +90,8 @@ class Function:
             match statement.node:
                 case Argument(name) if name in self.arguments:
                     self.writer.arrays[statement.id] = tree("a", a=self.arguments[name])
+                case Argument(name) if isinstance(pattern := written_out.get(name), Pattern):
+                    self._add_pattern(statement, pattern)
                 case _:
                     self._add(statement, _ALONE if statement.id == beginning else _SHORT)
         self._return(last)
@@ -118,6 +121,21 @@ class Function:
             self._line(
                 "array = code", self._comment(statement, identifier), array=identifier, code=code
             )
+        self.arrays[identifier] = statement
+        self.writer.arrays[statement.id] = tree("array", array=identifier)
+
+    def _add_pattern(self, statement: Statement, pattern: Pattern) -> None:
+        """The lines of a constant that is as large as the arguments ask."""
+        unit = self.writer.unit(pattern.unit)
+        if occurrences(pattern.code, "unit") > 1:
+            identifier = self.names.new("unit")
+            self._line("unit = code", unit=identifier, code=unit)
+            unit = tree("unit", unit=identifier)
+        identifier = self._identifier(statement)
+        shape = self.writer.shape(pattern.sizes)
+        self._line(
+            "array = code", array=identifier, code=tree(pattern.code, unit=unit, shape=shape)
+        )
         self.arrays[identifier] = statement
         self.writer.arrays[statement.id] = tree("array", array=identifier)
 

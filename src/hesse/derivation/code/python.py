@@ -11,6 +11,7 @@ import torch
 
 from hesse.derivation.calculus.expression import Expression, Index, Size, indices
 from hesse.derivation.calculus.program import Leaf, Program
+from hesse.derivation.calculus.sizes import letters
 from hesse.derivation.code.backends import BACKENDS, Backend
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.code.function import WIDTH, Function
@@ -176,24 +177,26 @@ def _leaves(computation: Schedule, program: Program) -> tuple[list[Leaf], dict[s
     written_out = {
         name: value.tolist() for name, value in values.items() if value.numel() <= _WRITTEN_OUT
     }
+    written_out |= {leaf.name: leaf.pattern for leaf in used if leaf.pattern is not None}
     arguments = [leaf for leaf in used if leaf.name not in written_out]
     return [*arguments, *_holders(computation, program, used)], written_out
 
 
 def _holders(computation: Schedule, program: Program, used: list[Leaf]) -> list[Leaf]:
     """Leaves that only give a size, or the type of the numbers."""
-    known = {size for leaf in used if leaf.value is None for size in leaf.sizes}
+    known = {size for leaf in used if leaf.is_given for size in leaf.sizes}
     asked: list[Size] = [index.size for index in computation.free]
+    asked += [leaf.pattern.unit for leaf in used if leaf.pattern is not None]
     for statement in computation.statements:
         if isinstance(statement.node, Combination):
             asked.extend(size for part in statement.node.parts for size, _ in part.scale.sizes)
-    unused = [leaf for leaf in program.leaves.values() if leaf.value is None and leaf not in used]
+    unused = [leaf for leaf in program.leaves.values() if leaf.is_given and leaf not in used]
     # Who calls the function has the parameters at hand.
     unused.sort(key=lambda leaf: leaf.role != "parameter")
     holders: list[Leaf] = []
-    for size in dict.fromkeys(asked):
+    for size in dict.fromkeys(letter for one in asked for letter in letters(one)):
         holder = next((leaf for leaf in unused if size in leaf.sizes), None)
-        if isinstance(size, str) and size not in known and holder is not None:
+        if size not in known and holder is not None:
             holders.append(holder)
             known |= set(holder.sizes)
     return holders or ([] if used else unused[:1])

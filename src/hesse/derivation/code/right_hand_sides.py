@@ -2,12 +2,13 @@
 kind of node."""
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import reduce, singledispatch
 from typing import Any
 
 from hesse.derivation.calculus.expression import Index, Size
+from hesse.derivation.calculus.sizes import parts
 from hesse.derivation.code.backends import Backend
 from hesse.derivation.code.identifiers import Names
 from hesse.derivation.code.lowering import Matmul, Tensordot, diagonals, layout, lowered, subscripts
@@ -98,7 +99,7 @@ class CodeWriter:
 
     def zeros(self, axes: tuple[Index, ...]) -> ast.expr:
         """An array of zeros."""
-        shape = ast.Tuple([self.length(index.size) for index in axes], ast.Load())
+        shape = self.shape(index.size for index in axes)
         return self.word(self.backend.zeros, shape=shape)
 
     def knows(self, function: str, order: int = 0) -> bool:
@@ -113,7 +114,24 @@ class CodeWriter:
 
     def length(self, size: Size) -> ast.expr:
         """A size."""
-        return literal(size) if isinstance(size, int) else tree("n", n=self.lengths[size])
+        if isinstance(size, int):
+            return literal(size)
+        factors = (self._shifted(letter, by) for letter, by in parts(size))
+        return reduce(lambda a, b: tree("a * b", a=a, b=b), factors)
+
+    def _shifted(self, letter: str, by: int) -> ast.expr:
+        if not letter or not by:
+            return tree("n", n=self.lengths[letter]) if letter else literal(by)
+        added = "n + by" if by > 0 else "n - by"
+        return tree(added, n=self.lengths[letter], by=literal(abs(by)))
+
+    def shape(self, sizes: Iterable[Size]) -> ast.expr:
+        """A tuple of sizes."""
+        return ast.Tuple([self.length(size) for size in sizes], ast.Load())
+
+    def unit(self, size: Size) -> ast.expr:
+        """The unit matrix."""
+        return self.word(self.backend.unit_of_size, n=self.length(size))
 
     def number(self, scale: Scale) -> ast.expr:
         """A rational number times powers of sizes."""

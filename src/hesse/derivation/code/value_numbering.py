@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from math import prod
 
 from hesse.derivation.calculus.expression import Index, Size
+from hesse.derivation.calculus.sizes import number
 from hesse.derivation.code.statements import (
     Combination,
     Contraction,
@@ -84,7 +85,7 @@ class Statements:
 
     def size(self, size: Size) -> int:
         """A size as a number."""
-        return size if isinstance(size, int) else self._sizes.get(size, TYPICAL_SIZE)
+        return number(size, lambda letter: self._sizes.get(letter, TYPICAL_SIZE))
 
     def count(self, axes: tuple[Index, ...]) -> int:
         """The entries of an array."""

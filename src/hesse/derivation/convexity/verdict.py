@@ -145,6 +145,6 @@ def _by_points(derivation: "Derivation", block: Block) -> Convexity:
 
 def _shown(name: str, verdict: Verdict, why: str, found: _Curvature) -> Convexity:
     arrays, leaves = found.point.arrays, found.point.program.leaves.values()
-    free = {leaf.name: arrays[leaf.name] for leaf in leaves if leaf.value is None}
+    free = {leaf.name: arrays[leaf.name] for leaf in leaves if leaf.is_given}
     reason = f"at .point the curvature along .direction is {found.value:.3g}; {why}"
     return Convexity(name, verdict, reason, free, found.direction, found.value)

@@ -1,9 +1,9 @@
 """A first derivative as it is asked for: with its signal written out, where there is one."""
 
+from hesse.derivation.calculus.algebra import written_out
 from hesse.derivation.calculus.expression import Expression, Index, Partial, kept
 from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.normal_form import simplify, weight
-from hesse.derivation.calculus.partials import written_out
 from hesse.derivation.calculus.program import Program, Quantity, mentioned
 from hesse.derivation.lines.adjoints import LONG
 from hesse.derivation.lines.letters import Letters

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hesse.derivation.calculus import rules
-from hesse.derivation.calculus.algebra import multiply, renamed_to, total
+from hesse.derivation.calculus.algebra import (
+    multiply,
+    partials_in,
+    put_in,
+    renamed_to,
+    total,
+    written_out,
+)
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
     derivative,
@@ -13,6 +20,7 @@ from hesse.derivation.calculus.differentiation import (
     total_derivative,
 )
 from hesse.derivation.calculus.expression import (
+    ZERO,
     Apply,
     Entry,
     Expression,
@@ -24,7 +32,6 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.name import Name, primed
 from hesse.derivation.calculus.normal_form import same, weight
 from hesse.derivation.calculus.own_value import QUOTIENT, quotient_rule
-from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative
@@ -135,15 +142,17 @@ class InFull:
         numerator = renamed_to(slope.numerator, slope.entry.indices, entry.indices)
         numerator = self.page.letters.nice(numerator, prefer)
         above, below = Partial(grouped(numerator), (by,)), Partial(slope.below, (by,))
-        moved = {slope.above: of(above), slope.below: of(below)}
+        moves = self.page.program.depends(slope.below, by.name)
+        moved = {slope.above: of(above), slope.below: of(below) if moves else ZERO}
         derived = quotient_rule(entry, (slope.above,), (slope.below,), moved)
         step, before = derived.expression, of(Partial(entry, (by,)))
-        self.page.write(QUOTIENT.name, before, step, QUOTIENT.reason)
+        held = f"{slope.below.name} does not depend on {by.name}"
+        self.page.write(QUOTIENT.name, before, step, QUOTIENT.reason if moves else held)
         inner = derivative(numerator, by, total_derivative(self.page.program))
         why = f"one term for each factor that contains {by.name}"
         closed = {
             above: self._carried_on(of(above), inner, prefer, lambda _: why),
-            below: self.expand(below),
+            **({below: self.expand(below)} if moves else {}),
         }
         result = self.page.simplified(put_in(step, closed), prefer)
         self.page.write("put in", before, result, "one into the other")

@@ -8,7 +8,14 @@ from string import ascii_uppercase
 from typing import Protocol, runtime_checkable
 
 from hesse.derivation.calculus import rules
-from hesse.derivation.calculus.algebra import add, marked, renamed_to
+from hesse.derivation.calculus.algebra import (
+    add,
+    marked,
+    partials_in,
+    put_in,
+    renamed_to,
+    written_out,
+)
 from hesse.derivation.calculus.differentiation import derivative, total_derivative
 from hesse.derivation.calculus.expression import (
     ZERO,
@@ -27,7 +34,6 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.facts import facts
 from hesse.derivation.calculus.normal_form import same
-from hesse.derivation.calculus.partials import partials_in, put_in, written_out
 from hesse.derivation.calculus.program import Definition, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative, Rule
 from hesse.derivation.lines.in_full import InFull

@@ -1,9 +1,9 @@
 """Third derivatives: a block differentiated once more, carried out in full."""
 
 from hesse.derivation.calculus import rules
+from hesse.derivation.calculus.algebra import partials_in, put_in
 from hesse.derivation.calculus.differentiation import derivative, total_derivative
 from hesse.derivation.calculus.expression import Partial, grouped, of
-from hesse.derivation.calculus.partials import partials_in, put_in
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.jacobian import page_of

@@ -2,9 +2,19 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from hesse.derivation.calculus.expression import Entry, Expression, Index, Size, own_indices, walk
+from hesse.derivation.calculus.expression import (
+    Apply,
+    Entry,
+    Expression,
+    Index,
+    Size,
+    Term,
+    own_indices,
+    walk,
+)
 from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Leaf, Program, Quantity
+from hesse.derivation.calculus.sizes import size_text
 from hesse.derivation.lines.records import Block, Line, Record
 from hesse.derivation.show.document import Map, Run
 from hesse.derivation.show.readings import Reading
@@ -59,11 +69,13 @@ def note_of(quantity: Quantity) -> str:
 
 
 def _is(quantity: Quantity, formula: str) -> bool:
-    """Whether a quantity is defined as a function of a whole array that reads like this:
+    """Whether a quantity is defined as a function of an array that reads like this:
     ``softmax(z)``."""
     match quantity.definition:
         case ArrayCall(operation, argument):
             return formula == f"{operation}({argument.name})"
+        case Expression((Term(one, (Apply(operation, 0, Entry(name)),)),)) if one == 1:
+            return formula == f"{operation}({name})"
     return False
 
 
@@ -108,11 +120,17 @@ def shapes(record: Record) -> list[tuple[str, tuple[Size, ...]]]:
 
 def declared(program: Program) -> tuple[str, ...]:
     """What is given of arrays besides their shapes."""
-    return tuple(
+    given = (
         leaf.structure.fact.replace("A", leaf.name) + " is given"
         for leaf in program.leaves.values()
         if leaf.structure is not None
     )
+    made = (
+        leaf.pattern.fact.format(leaf.name)
+        for leaf in program.leaves.values()
+        if leaf.pattern is not None
+    )
+    return (*given, *made)
 
 
 def guesses(program: Program, names: Collection[str] | None = None) -> tuple[str, ...]:
@@ -280,8 +298,11 @@ def position(entry: Entry) -> str:
     text = ""
     for index in entry.indices:
         # Horner's way: (o·d + i)·e + j.
-        front = f"({text})" if "+" in text else text
-        text = f"{front}·{index.size} + {index.name}" if text else index.name
+        front, size = (
+            f"({part})" if "+" in part or "−" in part else part
+            for part in (text, size_text(index.size))
+        )
+        text = f"{front}·{size} + {index.name}" if text else index.name
     return text
 
 
@@ -290,4 +311,4 @@ def position(entry: Entry) -> str:
 
 def shape_text(sizes: Sequence[Size]) -> str:
     """``(h, d)``; a scalar is ``()``."""
-    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
+    return f"({', '.join(map(size_text, sizes))}{',' if len(sizes) == 1 else ''})"

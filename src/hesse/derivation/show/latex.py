@@ -247,7 +247,8 @@ class LatexPage:
 
     def sizes(self, sizes: Sizes) -> str:
         """``m \\times h``"""
-        return r" \times ".join(map(self.writer.size, sizes)) or "1"
+        each = map(self.writer.size, sizes)
+        return r" \times ".join(f"({one})" if "-" in one else one for one in each) or "1"
 
     # ------------------------------------------------------------ lines
 

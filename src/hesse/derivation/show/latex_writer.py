@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from hesse.derivation.calculus.expression import Entry, Expression, Size
 from hesse.derivation.calculus.program import Program
+from hesse.derivation.calculus.sizes import is_derived, size_text
 from hesse.derivation.show.matrices import Forms
 from hesse.derivation.show.matrix.nodes import Matrix
 from hesse.derivation.show.names import latex_function, latex_index, latex_name, typewriter
@@ -81,7 +82,9 @@ class LatexWriter(Writer):
         return latex_index(name)
 
     def size(self, size: int | str) -> str:
-        return str(size) if isinstance(size, int) else self.name(size)
+        if isinstance(size, int):
+            return str(size)
+        return self.plain(size_text(size)) if is_derived(size) else self.name(size)
 
     def function(self, name: str, order: int) -> str:
         return latex_function(name, order, self.word)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from hesse.derivation.calculus.expression import Partial
 from hesse.derivation.calculus.program import Program
+from hesse.derivation.calculus.sizes import size_text
 from hesse.derivation.lines.records import Block, Derived, Record
 from hesse.derivation.show.document import (
     ABOUT_MAPS,
@@ -130,7 +131,10 @@ class TextPage:
 
     def indices(self, header: Header) -> list[str]:
         """What each letter runs over."""
-        runs = [(", ".join(run.letters), f"1 … {run.size}", run.counts) for run in header.runs]
+        runs = [
+            (", ".join(run.letters), f"1 … {size_text(run.size)}", run.counts)
+            for run in header.runs
+        ]
         rows = table(runs)
         # A table that is wider than the page becomes sentences.
         if all(wide(row) <= WIDTH - _MARGIN for row in rows):

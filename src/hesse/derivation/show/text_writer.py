@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from hesse.derivation.calculus.expression import Entry, Expression
 from hesse.derivation.calculus.program import Program
+from hesse.derivation.calculus.sizes import size_text
 from hesse.derivation.show.layout import MARK_OFF, MARK_ON
 from hesse.derivation.show.matrices import Forms
 from hesse.derivation.show.matrix.nodes import Matrix
@@ -25,7 +26,7 @@ class TextWriter(Writer):
         return name
 
     def size(self, size: int | str) -> str:
-        return str(size)
+        return size_text(size)
 
     def function(self, name: str, order: int) -> str:
         letter = text_function(name)

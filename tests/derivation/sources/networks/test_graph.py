@@ -1,5 +1,6 @@
 """Captured costs as programs: one sample's value and slopes are those of the user's own model."""
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -26,7 +27,8 @@ from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program, Quan
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.adjoints import adjoints
 from hesse.derivation.sources.networks.conditions import Affine
-from hesse.derivation.sources.networks.graph import GraphProgram, program_of
+from hesse.derivation.sources.networks.graph import program_of
+from hesse.derivation.sources.networks.graph_program import GraphProgram
 from hesse.derivation.sources.networks.view import number
 from hesse.errors import HesseMemoryError, HesseValueError
 from networks import Lambda
@@ -433,11 +435,18 @@ def test_conditions_in_a_row_are_one() -> None:
     assert torch.equal(both.array, stepwise)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case for case in CASES if not case.captured and cost_of(case).data is not None],
-    ids=str,
-)
+NOT_OF_SAMPLES = [case for case in CASES if not case.captured and cost_of(case).data is not None]
+COUPLED = [case for case in NOT_OF_SAMPLES if re.search("train|couples", str(case))]
+
+
+@pytest.mark.parametrize("case", COUPLED, ids=str)
+def test_a_cost_that_couples_its_samples_is_one_of_all_of_them(case: Case) -> None:
+    found = program_of(cost_of(case))
+    assert found.whole is not None
+    found.check_value(1)
+
+
+@pytest.mark.parametrize("case", [case for case in NOT_OF_SAMPLES if case not in COUPLED], ids=str)
 def test_a_cost_without_a_graph_is_refused(case: Case) -> None:
     with pytest.raises(HesseValueError, match="cannot be written as formulas of one sample"):
         program_of(cost_of(case))

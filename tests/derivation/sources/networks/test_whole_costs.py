@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hesse
+from hesse.derivation.calculus.program import BlackBox
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -71,6 +72,55 @@ def test_a_function_of_the_parameters_alone_is_derived_whole(name: str) -> None:
     # PyTorch's trigamma has ten digits.
     assert torch.allclose(d.hessian().evaluate(), expected, rtol=1e-9, atol=1e-9)
     assert "one sample" not in d.text() and "own parameters" in d.text()
+
+
+def normalised(o: Tensor, y: Tensor) -> Tensor:
+    z = F.normalize(o, dim=1)
+    return F.cross_entropy(z @ z.T / 0.5, torch.arange(len(o)).roll(1))
+
+
+def partial_likelihood(o: Tensor, y: Tensor) -> Tensor:
+    later = y[None] >= y[:, None]
+    risks = o[:, 0][None].masked_fill(~later, -1e9)
+    return -(o[:, 0] - torch.logsumexp(risks, 1)).mean()
+
+
+COUPLED: dict[str, Callable[[], hesse.Cost]] = {
+    "NT-Xent": lambda: hesse.Cost(nn.Linear(3, 2, bias=False).double(), normalised, (X, Y)),
+    "Cox of a model": lambda: hesse.Cost(
+        nn.Linear(3, 1, bias=False).double(), partial_likelihood, (X, Y)
+    ),
+    "BatchNorm": lambda: hesse.Cost(
+        nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2)).double(), "mse", (X, X[:, :2])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_a_cost_that_couples_its_samples_is_derived_whole(name: str) -> None:
+    cost = COUPLED[name]()
+    d = hesse.derive(cost)
+    # Beside double backward of the user's own function.
+    expected = hesse.operator(cost) @ torch.eye(cost.layout.size, dtype=torch.float64)
+    torch.testing.assert_close(d.hessian().evaluate(), expected, rtol=1e-9, atol=1e-9)
+    assert d.certificate is not None and d.certificate.block_deviation < 1e-9
+    assert any("of all 6 samples together" in note for note in d.notes)
+    assert "x" in d.program.leaves and not d.program.leaves["x"].per_sample
+    assert all(not isinstance(q.definition, BlackBox) for q in d.program.quantities)
+
+
+def test_ids_are_called_by_the_data_that_they_are_of() -> None:
+    class Factors(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.user, self.item = nn.Embedding(4, 2), nn.Embedding(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.user(x[:, 0]) * self.item(x[:, 1])).sum(1, keepdim=True)
+
+    pairs = torch.tensor([[0, 4], [3, 1], [2, 2]])
+    d = hesse.derive(hesse.Cost(Factors().double(), "mse", (pairs, drawn(3, 1))))
+    assert "[w = x0]" in d.text() and "[w2 = x1]" in d.text()
 
 
 class Headed(nn.Module):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hesse.derivation.calculus.expression import Entry, Expression, Kind
+from hesse.derivation.calculus.sizes import size_text
 from hesse.derivation.show.document import (
     Definition,
     Equation,
@@ -144,7 +145,7 @@ class Look:
             "runs": [
                 (
                     [self.maths(self.writer.index(name)) for name in run.letters],
-                    str(run.size),
+                    size_text(run.size),
                     self.told(run.counts),
                 )
                 for run in header.runs

@@ -187,7 +187,10 @@ def _sum_over(node: SumOver, writer: Notation) -> Written:
 
 RULES: dict[type, Rule] = {
     Symbol: _symbol,
-    Dimension: lambda node, writer: (writer.size(node.size), ATOM),
+    Dimension: lambda node, writer: (
+        writer.size(node.size),
+        SUM if {"+", "-"} & {*str(node.size)} else ATOM,
+    ),
     Zeros: lambda node, writer: ("0", ATOM),
     Ones: lambda node, writer: (writer.ones if node.rows else "1", ATOM),
     Identity: lambda node, writer: (writer.sign("I", "Id"), ATOM),

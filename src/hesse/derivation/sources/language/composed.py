@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from fractions import Fraction
 
+from hesse.derivation.calculus.structures import SUMS, windows
 from hesse.derivation.sources.language.tree import (
+    Along,
     Binary,
     FunctionCall,
+    Kron,
     Negative,
     NewAxis,
     Number,
@@ -94,6 +97,22 @@ def outer(u: Tree, v: Tree) -> Tree:
     return Binary("*", NewAxis(u, -1), v)
 
 
+def cumsum(u: Tree, axis: int | None = None) -> Tree:
+    """The sums of the first entries: L u, with L lower triangular and of ones"""
+    return Along(u, SUMS, axis)
+
+
+def diff(u: Tree, axis: int = -1) -> Tree:
+    """u[1:] − u[:-1]"""
+    later, sooner = (Along(u, windows([(w, Fraction(1))]), axis) for w in ((1, None), (None, -1)))
+    return Binary("-", later, sooner)
+
+
+def kron(u: Tree, v: Tree) -> Tree:
+    """u ⊗ v"""
+    return Kron(u, v)
+
+
 def norm(u: Tree, *, axis: int | None = None) -> Tree:
     """The Euclidean norm of a vector, the Frobenius norm of a matrix; others are not called so
     here."""
@@ -102,6 +121,7 @@ def norm(u: Tree, *, axis: int | None = None) -> Tree:
 
 COMPOSED: dict[str, Callable[..., Tree]] = {
     **{f.__name__: f for f in (maximum, minimum, clip, huber, where, var, std, average, outer)},
+    **{f.__name__: f for f in (cumsum, diff, kron)},
     "max": maximum,
     "min": minimum,
     "clamp": clip,

@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 from hesse.derivation.calculus.expression import Size
+from hesse.derivation.calculus.sizes import is_size, replaced
 from hesse.derivation.sources.language.parsing import normal
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.vocabulary import known
@@ -88,8 +89,9 @@ def _sizes_of(name: Any, sizes: Any) -> tuple[Any, ...]:
 
 
 def _size(size: Any, name: str) -> Size:
-    if isinstance(size, str) and size.isidentifier() and "__" not in size:
-        return normal(size)
+    if isinstance(size, str) and is_size(size) and "__" not in size:
+        # n-1 and m*p are sizes too.
+        return replaced(size, normal)
     if isinstance(size, str) and len(size) > LONGEST_SIZE and size.isdecimal():
         raise HesseValueError(
             f"a size of {name!r} has {len(size)} digits; no array has a size of more than"

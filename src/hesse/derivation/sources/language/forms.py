@@ -3,11 +3,14 @@ rows and new axes."""
 
 import ast
 import inspect
+from fractions import Fraction
 from types import EllipsisType
 from typing import Any, Protocol, runtime_checkable
 
+from hesse.derivation.calculus.structures import is_possible, unit_vector, windows
 from hesse.derivation.sources.language.composed import COMPOSED, minus
 from hesse.derivation.sources.language.tree import (
+    Along,
     Binary,
     Einsum,
     FunctionCall,
@@ -119,29 +122,49 @@ def einsum(reader: Reader, node: ast.Call, depth: int) -> Tree:
 
 
 def part(reader: Reader, node: ast.Subscript, array: Tree, items: ast.expr) -> Tree:
-    """``b[:, None]``; and ``U[i]``, ``U[:, j]``, ``U[i, j]``: products with unit vectors e_i."""
+    """``b[:, None]``, ``x[1:]`` and ``x[0]``; of an unknown place ``U[i]``, ``U[:, j]``, ``U[i,
+    j]``, products with unit vectors e_i."""
     each = items.elts if isinstance(items, ast.Tuple) else [items]
-    units: list[tuple[int, str]] = []
-    for place, item in enumerate(each):
+    if any(isinstance(item, ast.Name) for item in each):
+        return _at_letters(reader, node, array, each)
+    match each:
+        case [ast.Constant(value=value), *rest] if isinstance(value, EllipsisType):
+            each, last = rest[::-1], True
+        case _:
+            last = False
+    # Behind an ellipsis axes are counted from the end: the last is -1.
+    place, step = (-1, -1) if last else (0, 1)
+    for item in each:
         match item:
             case ast.Slice(lower=None, upper=None, step=None):
-                pass
-            case ast.Constant(value=value) if isinstance(value, EllipsisType) and not place:
-                pass
+                place += step
             case ast.Constant(value=None):
-                array = NewAxis(array, place - len(each))
-            case ast.Name(id=letter):
-                units.append((place, letter))
-            case ast.Constant(value=int() as number) if not isinstance(number, bool):
-                units.append((place, str(number)))
+                array = NewAxis(array, place)
+                place += step
+            case ast.Slice(lower=lower, upper=upper, step=None):
+                start, stop = (None if end is None else reader.axis(end) for end in (lower, upper))
+                if not is_possible((start, stop)):
+                    raise reader.error("a slice of no entries, or of how many is not known", node)
+                array = Along(array, windows([((start, stop), Fraction(1))]), place)
+                place += step
+            case ast.Constant() | ast.UnaryOp():
+                array = Along(array, unit_vector(reader.axis(item)), place)
             case _:
                 raise reader.refused(node, node)
-    if units and (
-        len(each) > 2
-        or any(isinstance(item, ast.Constant) and not isinstance(item.value, int) for item in each)
-    ):
+    return array
+
+
+def _at_letters(reader: Reader, node: ast.Subscript, array: Tree, each: list[ast.expr]) -> Tree:
+    if len(each) > 2:
         raise reader.refused(node, node)
-    for place, letter in reversed(units):
-        unit = reader.symbol(f"e_{letter}", node)
-        array = Binary("@", array, unit) if place else Binary("@", unit, array)
+    # The last first: U[i, j] is e_i @ (U @ e_j).
+    for place, item in reversed([*enumerate(each)]):
+        match item:
+            case ast.Slice(lower=None, upper=None, step=None):
+                continue
+            case ast.Name(id=letter):
+                unit = reader.symbol(f"e_{letter}", node)
+                array = Binary("@", array, unit) if place else Binary("@", unit, array)
+            case _:
+                raise reader.refused(node, node)
     return array

@@ -51,10 +51,10 @@ def apart(argument: Tree, positive: Collection[str]) -> Tree | None:
     parts = list(_factors(whole))
     if parts == [(whole, None, False)]:
         return None
-    unknown = sum(not _is_not_negative(_raised(base, to), positive) for base, to, _ in parts)
+    unknown = sum(not is_not_negative(_raised(base, to), positive) for base, to, _ in parts)
     result: Tree | None = None
     for base, exponent, divides in parts:
-        sure = _is_not_negative(base, positive) or _needs_positive_base(exponent)
+        sure = is_not_negative(base, positive) or _needs_positive_base(exponent)
         # The only factor of unknown sign has that of the product, if it has one: of x² not.
         plain = sure or (signed and unknown == 1 and not _is_even(exponent))
         log: Tree = FunctionCall("log", base if plain else FunctionCall("abs", base))
@@ -106,12 +106,12 @@ def _needs_positive_base(exponent: Tree | None) -> bool:
     return _whole(exponent) is None
 
 
-def _is_not_negative(tree: Tree, positive: Collection[str]) -> bool:
+def is_not_negative(tree: Tree, positive: Collection[str]) -> bool:
     """Whether a subtree is zero or more wherever it is defined. As a factor of what has a logarithm
     it is not zero, so it is positive then."""
 
     def known(part: Tree) -> bool:
-        return _is_not_negative(part, positive)
+        return is_not_negative(part, positive)
 
     match tree:
         case Number():

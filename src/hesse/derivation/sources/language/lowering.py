@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from hesse.derivation.calculus.algebra import add, multiply, scale, total
+from hesse.derivation.calculus.algebra import add, counted, product, scale, total
 from hesse.derivation.calculus.expression import (
     ONE,
     ZERO,
@@ -20,21 +20,31 @@ from hesse.derivation.calculus.expression import (
     all_names,
     constant,
     grouped,
-    kept,
     of,
 )
 from hesse.derivation.calculus.normal_form import collect, simplify
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
+from hesse.derivation.calculus.structures import Pattern
 from hesse.derivation.sources.language.facts import GivenFacts
 from hesse.derivation.sources.language.names import IndexNames, QuantityNames, is_whole
 from hesse.derivation.sources.language.parts import Naming
 from hesse.derivation.sources.language.place import pointed
+from hesse.derivation.sources.language.products import (
+    Indices,
+    along,
+    contraction,
+    einsum,
+    kron,
+    times,
+)
 from hesse.derivation.sources.language.rewrites import Known, rewritten
 from hesse.derivation.sources.language.shapes import Shapes
 from hesse.derivation.sources.language.tree import (
+    Along,
     Binary,
     Einsum,
     FunctionCall,
+    Kron,
     Negative,
     NewAxis,
     Number,
@@ -48,8 +58,6 @@ from hesse.derivation.sources.language.tree import (
 from hesse.derivation.sources.language.vocabulary import along_the_last, known
 from hesse.errors import HesseValueError
 from hesse.operations.registry import ARRAY_FUNCTIONS
-
-Indices = tuple[Index, ...]
 
 
 def lower(
@@ -69,10 +77,10 @@ def lower(
     # Whatever comes after sees only the forms whose derivatives are known.
     facts = facts or GivenFacts()
     tree = rewritten(tree, Known(lambda part: len(shapes.of(part)), facts.positive))
-    return _Lowering(tree, shapes, wrt, facts).program()
+    return Lowering(tree, shapes, wrt, facts).program()
 
 
-class _Lowering:
+class Lowering:
     def __init__(
         self,
         tree: Tree,
@@ -115,11 +123,12 @@ class _Lowering:
         products = [
             part for part in walk(tree) if isinstance(part, Binary) and part.operator == "@"
         ]
-        # @ sums over the last axis of its left side.
-        summed = (shapes.of(part.left)[-1] for part in products)
-        self.indices = IndexNames(
-            summed, (size for part in products for size in shapes.of(part)), letters
-        )
+        # @ sums over the last axis of its left side, and a slice over the axis that it is of.
+        sliced = [part for part in walk(tree) if isinstance(part, Along)]
+        summed = [shapes.of(part.left)[-1] for part in products]
+        summed += [shapes.of(part.operand)[part.axis or 0] for part in sliced]
+        outside = (size for part in (*products, *sliced) for size in shapes.of(part))
+        self.indices = IndexNames(summed, outside, letters)
         self.quantities: list[Quantity] = []
         self.defined: dict[Tree, Quantity] = {}
 
@@ -206,12 +215,16 @@ class _Lowering:
             case Transpose(operand):
                 return self.value(operand, indices[::-1], scope)
             case NewAxis(operand, axis):
-                place = len(indices) + axis
+                place = axis % len(indices)
                 return self.value(operand, (*indices[:place], *indices[place + 1 :]), scope)
+            case Along():
+                return along(self, tree, indices, scope)
+            case Kron():
+                return kron(self, tree, indices, scope)
             case Einsum():
-                return self.einsum(tree, indices, scope)
+                return einsum(self, tree, indices, scope)
             case Binary("@"):
-                return self.contraction(tree, indices, scope)
+                return contraction(self, tree, indices, scope)
             case Binary("+" | "-" as sign, left, right):
                 second = self.broadcast(right, indices, scope)
                 return add(
@@ -245,32 +258,14 @@ class _Lowering:
             [index for index in reached if index not in indices],
         )
 
-    def contraction(self, tree: Binary, indices: Indices, scope: set[str]) -> Expression:
-        left, right = self.shapes.of(tree.left), self.shapes.of(tree.right)
-        (k,) = self.fresh(left[-1:], scope, summed=True)
-        tail = indices[len(indices) - (len(left) > 1) - (len(right) > 1) :]
-        batch = indices[: len(indices) - len(tail)]
-        row, column = tail[: len(left) > 1], tail[len(tail) - (len(right) > 1) :]
-        # Both sides see the summed index, so neither sums over its letter.
-        scope = scope | {k.name}
-        first = self.broadcast(tree.left, (*batch, *row, k), scope)
-        second = self.broadcast(tree.right, (*batch, k, *column), scope | all_names(first))
-        return total(times(first, second), [k])
-
-    def einsum(self, tree: Einsum, indices: Indices, scope: set[str]) -> Expression:
-        at = dict(zip(tree.output, indices, strict=True))
-        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
-            for letter, size in zip(letters, self.shapes.of(operand), strict=True):
-                if letter not in at:
-                    taken = scope | {index.name for index in at.values()}
-                    (at[letter],) = self.fresh((size,), taken, summed=True)
-        result, scope = ONE, scope | {index.name for index in at.values()}
-        for letters, operand in zip(tree.inputs, tree.operands, strict=True):
-            inner = tuple(at[letter] for letter in letters)
-            # An index that stands twice takes the diagonal.
-            factor = self.value(operand, inner, scope | all_names(result))
-            result = times(result, factor)
-        return total(result, [at[letter] for letter in at if letter not in tree.output])
+    def constant(self, pattern: Pattern) -> str:
+        """The name of a constant array, which is a leaf from here on."""
+        for name, leaf in self.leaves.items():
+            if leaf.pattern == pattern:
+                return name
+        name = self.names.free(pattern.name)
+        self.leaves[name] = Leaf(name, pattern.sizes, "constant", pattern=pattern)
+        return name
 
     def arithmetic(self, tree: Binary, left: Expression, right: Expression) -> Expression:
         match tree.operator:
@@ -335,7 +330,7 @@ class _Lowering:
             share = (
                 constant(Fraction(1, index.size))
                 if isinstance(index.size, int)
-                else of(Power(Count(index.size), constant(-1)))
+                else product(Power(factor, constant(-1)) for factor in counted(index.size))
             )
             result = times(share, result)
         return result
@@ -359,15 +354,10 @@ class _Lowering:
         return kronecker(indices)
 
 
-_CALLS: dict[str, Callable[[_Lowering, FunctionCall, Indices, set[str]], Expression]] = {
-    name: getattr(_Lowering, name)
+_CALLS: dict[str, Callable[[Lowering, FunctionCall, Indices, set[str]], Expression]] = {
+    name: getattr(Lowering, name)
     for name in ("sum", "mean", "norm2", "sqrt", "trace", "diag", "eye")
 }
-
-
-def times(left: Expression, right: Expression) -> Expression:
-    """The product; a sum in it stays in its parentheses."""
-    return multiply(kept(left), kept(right))
 
 
 def reciprocal(expression: Expression) -> Expression:

@@ -126,7 +126,7 @@ class QuantityNames:
     def cost(self, vector: bool = False) -> str:
         """What all of it is called: a cost J, a ``vector`` f."""
         if vector not in self._whole:
-            self._whole[vector] = self._free("f" if vector else "J")
+            self._whole[vector] = self.free("f" if vector else "J")
         return self._whole[vector]
 
     def role(self, tree: Tree) -> str:
@@ -141,9 +141,10 @@ class QuantityNames:
             argument: for a function of a whole array, the name of that array.
         """
         wish, _ = self._plan[tree]
-        return self._free(wish or f"{tree.function}({argument})" if is_whole(tree) else wish)
+        return self.free(wish or f"{tree.function}({argument})" if is_whole(tree) else wish)
 
-    def _free(self, wish: str) -> str:
+    def free(self, wish: str) -> str:
+        """A name like this that is not taken; it is taken then."""
         return self._names.pick(chain([wish], numbered(wish if len(wish) == 1 else "u")))
 
     def _is_work(self, tree: Tree) -> bool:

@@ -44,8 +44,8 @@ _HINTS: dict[type[ast.AST], str] = {
     ast.BitOr: "a norm is written norm2(A @ x - b), an absolute value abs(x)",
     ast.FloorDiv: "a quotient is written x/y",
     ast.Subscript: (
-        "of an array there are rows and columns, U[i] and U[:, j], and new axes, b[:, None]; give"
-        " another part a name of its own"
+        "of an array there are rows and columns, U[i] and U[:, j], slices, x[1:], and new axes,"
+        " b[:, None]; give another part a name of its own"
     ),
     ast.Compare: "write only the cost; a condition such as 'sum(y) == 1' belongs in given=",
     ast.Lambda: "an unknown function is called by a name, such as f(x)",
@@ -333,7 +333,9 @@ class _Parser:
                 type(value) is int
             ):
                 return -value
-        raise self.error("axis must be a whole number that is written out, such as 0 or -1", node)
+        raise self.error(
+            "a place or an axis must be a whole number that is written out, such as 0 or -1", node
+        )
 
     def check_names(self) -> None:
         for name, span in self._read.items():

@@ -70,6 +70,10 @@ class Naming:
             base = base.operand
         if _is_difference(base) and self.varies(base):
             yield Part(base, "r" if self.rank(base) < 2 else "R")
+        match base:
+            # The distance from the mean, of a deviation.
+            case Binary("-", u, FunctionCall("mean", v, None)) if u == v and self.varies(u):
+                yield Part(base, "c")
 
     def root(self, tree: Tree) -> Iterator[Part]:
         """n = ‖x‖; s = √v of v = wᵀ S w"""
@@ -127,7 +131,7 @@ def _has_product(tree: Tree) -> bool:
 
 def _is_work(tree: Tree) -> bool:
     return _has_product(tree) or any(
-        isinstance(part, FunctionCall) and part.function in ("sum", "norm2", "trace")
+        isinstance(part, FunctionCall) and part.function in ("sum", "mean", "norm2", "trace")
         for part in walk(tree)
     )
 

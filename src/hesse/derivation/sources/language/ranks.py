@@ -8,9 +8,11 @@ from typing import NamedTuple
 from hesse.derivation.sources.language.numbers import numbers
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.tree import (
+    Along,
     Binary,
     Einsum,
     FunctionCall,
+    Kron,
     Negative,
     NewAxis,
     Number,
@@ -45,9 +47,19 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
         case Transpose():
             return _at_most(of[0], 2, ".T is for scalars, vectors and matrices")
         case NewAxis(_, axis):
-            if -axis > of[0] + 1:
+            if not -of[0] - 1 <= axis <= of[0]:
                 raise RankError("a new axis stands beside those that are there")
             return of[0] + 1
+        case Along(_, pattern, axis):
+            if axis is None and of[0] != 1:
+                raise RankError("of a matrix it needs axis=0 or axis=1")
+            if not -of[0] <= (axis or 0) < of[0]:
+                raise RankError("there are not so many axes")
+            return of[0] - (not pattern.keeps)
+        case Kron():
+            if of[0] != of[1] or of[0] not in (1, 2):
+                raise RankError("kron is for two vectors or two matrices")
+            return of[0]
         case Einsum(inputs, output):
             if list(map(len, inputs)) != list(of):
                 raise RankError("einsum needs a letter for each axis")
@@ -71,6 +83,8 @@ def rank(tree: Tree, of: Sequence[int]) -> int:
             if of[0] < 2:
                 raise RankError(f"{name} is for square matrices")
             return of[0] - 2 + kept_axes(name)
+        case FunctionCall("prod", _, None):
+            return 0
         case FunctionCall(name, _, axis) if name in along_the_last():
             _axis(axis if axis is not None else -1, of[0], name)
             return of[0] - 1 + kept_axes(name)

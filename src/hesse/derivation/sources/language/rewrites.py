@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from hesse.derivation.sources.language.logarithms import apart
+from hesse.derivation.calculus.structures import Window, windows
+from hesse.derivation.sources.language.logarithms import apart, is_not_negative
 from hesse.derivation.sources.language.tree import (
+    Along,
     Binary,
     FunctionCall,
+    Kron,
     Negative,
     Number,
     Symbol,
@@ -95,11 +98,15 @@ def _axis(tree: Tree, known: Known) -> Tree | None:
     """The functions of a whole array act along its last axis: softmax(X, axis=0) =
     softmax(X.T).T"""
     match tree:
+        case FunctionCall("prod" as name, u, None) if known.rank(u) > 1:
+            return FunctionCall(name, FunctionCall(name, u, known.rank(u) - 1))
         case FunctionCall(name, u, int(axis)) if name in along_the_last():
+            # Without an axis the product is that of all entries.
+            last = known.rank(u) - 1 if name == "prod" and known.rank(u) > 1 else None
             if axis % known.rank(u) == known.rank(u) - 1:
-                return FunctionCall(name, u)
+                return FunctionCall(name, u, last)
             if known.rank(u) == 2:
-                flipped = FunctionCall(name, Transpose(u))
+                flipped = FunctionCall(name, Transpose(u), last)
                 return Transpose(flipped) if kept_axes(name) else flipped
         case FunctionCall("sum" | "mean" | "norm2" as name, u, int(axis)):
             axes = known.rank(u)
@@ -132,9 +139,18 @@ def _log(tree: Tree, known: Known) -> Tree | None:
             return FunctionCall("logdet", X)
         case FunctionCall("log", FunctionCall("exp", z)):
             return z
+        case FunctionCall("log", FunctionCall("prod", u, axis)):
+            # What has a logarithm is positive: of the factors an even number are not.
+            return FunctionCall("sum", rewritten(_log_of_size(u, known), known), axis)
         case FunctionCall("log", u):
             return apart(u, known.positive)
     return None
+
+
+def _log_of_size(u: Tree, known: Known) -> Tree:
+    """log u where u is known to be positive, log|u| elsewhere"""
+    positive = is_not_negative(u, known.positive)
+    return FunctionCall("log", u if positive else FunctionCall("abs", u))
 
 
 def _softplus(tree: Tree, known: Known) -> Tree | None:
@@ -174,6 +190,49 @@ def _residual(tree: Tree, known: Known) -> Tree | None:
     return None
 
 
+def _slices(tree: Tree, known: Known) -> Tree | None:
+    """x[1:] − x[:-1] = D x, and other sums of slices of one array"""
+    match tree:
+        case Binary("+" | "-" as sign, left, right):
+            first, second = _rows(left), _rows(right)
+            if first and second and first[:2] == second[:2]:
+                by = 1 if sign == "+" else -1
+                terms = dict(first[2])
+                for window, times in second[2]:
+                    terms[window] = terms.get(window, Fraction(0)) + by * times
+                kept = [(window, times) for window, times in terms.items() if times]
+                return Along(first[0], windows(kept), first[1]) if kept else None
+    return None
+
+
+def _rows(tree: Tree) -> tuple[Tree, int | None, list[tuple[Window, Fraction]]] | None:
+    """Of a sum of slices, or of numbers times them, the array, the axis and the slices."""
+    match tree:
+        case Along(u, pattern, axis) if pattern.windows:
+            return u, axis, [*zip(pattern.windows, pattern.times, strict=True)]
+        case Binary("*", Number(number), inner) | Binary("*", inner, Number(number)):
+            pass
+        case Negative(inner):
+            number = Fraction(-1)
+        case _:
+            return None
+    found = _rows(inner)
+    return found and (*found[:2], [(window, number * times) for window, times in found[2]])
+
+
+def _kron(tree: Tree, known: Known) -> Tree | None:
+    """(A ⊗ B)ᵀ = Aᵀ ⊗ Bᵀ; Σ (A ⊗ B)^∘2 = Σ A^∘2 Σ B^∘2"""
+    match tree:
+        case Transpose(Kron(left, right)):
+            return Kron(Transpose(left), Transpose(right))
+        case FunctionCall("sum", Binary("**", Kron(left, right), Number(power)), None):
+            first, second = (
+                FunctionCall("sum", Binary("**", side, Number(power))) for side in (left, right)
+            )
+            return Binary("*", first, second)
+    return None
+
+
 def _norm(tree: Tree, known: Known) -> Tree | None:
     """norm2(u)² = sum(u²), norm2(u)⁴ = sum(u²)²"""
     match tree:
@@ -193,5 +252,7 @@ REWRITES: tuple[Callable[[Tree, Known], Tree | None], ...] = (
     _log,
     _softplus,
     _norm,
+    _slices,
+    _kron,
     _residual,
 )

@@ -4,13 +4,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.picking import Picker, numbered
+from hesse.derivation.calculus.sizes import is_derived, multiplied, parts, replaced, shifted
+from hesse.derivation.calculus.sizes import letters as letters_of
 from hesse.derivation.sources.language.declarations import Shape
 from hesse.derivation.sources.language.place import pointed
 from hesse.derivation.sources.language.ranks import RankError, customary, infer_ranks, rank
 from hesse.derivation.sources.language.tree import (
+    Along,
     Binary,
     Einsum,
     FunctionCall,
+    Kron,
     Negative,
     NewAxis,
     Number,
@@ -64,9 +68,8 @@ class Shapes:
 
     def size(self, size: Size) -> Size:
         """A size that was open, as what it has turned out to be."""
-        while size in self._same:
-            size = self._same[size]
-        return size
+        known = replaced(size, lambda letter: self._same.get(letter, letter))
+        return size if known == size else self.size(known)
 
     def _unify(
         self, pair: Iterable[Size], tree: Tree, of: Sequence[Shape], stretch: bool = False
@@ -76,11 +79,14 @@ class Shapes:
             return a
         if stretch and 1 in (a, b):
             return b if a == 1 else a
-        for unknown, other in ((a, b), (b, a)):
+        # Of x[1:] and y it is y that has one entry less.
+        for unknown, other in sorted(((a, b), (b, a)), key=lambda pair: is_derived(pair[0])):
             # An open size takes the other's value; two that are known must agree.
-            if _open(unknown):
-                self._same[unknown] = other
-                return other
+            if _open(unknown) and not {*letters_of(unknown)} & {*letters_of(other)}:
+                letter, by = parts(str(unknown))[0]
+                self._same[letter] = found = shifted(other, -by)
+                if isinstance(found, str) or found > 0:
+                    return other
         raise self._misfit(tree, of, f"{show(a)} and {show(b)} differ")
 
     def _misfit(self, tree: Tree, of: Sequence[Shape], why: str) -> HesseValueError:
@@ -105,8 +111,16 @@ class Shapes:
             case Transpose():
                 return of[0][::-1]
             case NewAxis(_, axis):
-                place = len(of[0]) + 1 + axis
+                place = axis % (len(of[0]) + 1)
                 return (*of[0][:place], 1, *of[0][place:])
+            case Along(_, pattern, axis):
+                place = (axis or 0) % len(of[0])
+                rows = pattern.rows(of[0][place])
+                if any(isinstance(size, int) and size < 1 for size in rows):
+                    raise self._misfit(tree, of, "nothing would be left of the axis")
+                return (*of[0][:place], *rows, *of[0][place + 1 :])
+            case Kron():
+                return tuple(map(multiplied, of[0], of[1]))
             case Einsum(inputs, output):
                 sizes: dict[str, Size] = {}
                 for letters, shape in zip(inputs, of, strict=True):
@@ -126,7 +140,7 @@ class Shapes:
             case FunctionCall(name) if name in of_a_matrix():
                 self._unify(of[0][-2:], tree, of)
                 return of[0] if kept_axes(name) else of[0][:-2]
-            case FunctionCall("sum" | "mean" | "norm2", _, None):
+            case FunctionCall("sum" | "mean" | "norm2" | "prod", _, None):
                 return ()
             case FunctionCall(name, _, axis) if name in along_an_axis() and not kept_axes(name):
                 gone = (-1 if axis is None else axis) % len(of[0])
@@ -147,17 +161,18 @@ class Shapes:
 
 
 def _open(size: Size) -> bool:
-    return isinstance(size, str) and size.startswith("?")
+    """Whether a size can be anything: that of a name, or one that follows from it alone."""
+    return isinstance(size, str) and size.startswith("?") and "*" not in size
 
 
 def show(size: Size) -> str:
     """A size in an error."""
-    return "a size that is not known" if _open(size) else str(size)
+    return "a size that is not known; declare it" if "?" in str(size) else str(size)
 
 
 def show_shape(shape: Iterable[Size]) -> str:
     """A shape in an error: ``(h, d)``, ``(d,)``, ``()``."""
-    sizes = ["?" if _open(size) else str(size) for size in shape]
+    sizes = ["?" if "?" in str(size) else str(size) for size in shape]
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
 
@@ -183,7 +198,7 @@ def infer(
         HesseKeyError: a declared name that does not occur.
     """
     names = tuple(dict.fromkeys((*symbols(tree), *extra)))
-    sizes = {size for shape in shapes.values() for size in shape if isinstance(size, str)}
+    sizes = {letter for shape in shapes.values() for size in shape for letter in letters_of(size)}
     calls = [part for part in walk(tree) if isinstance(part, FunctionCall)]
     sizes |= {
         call.argument.name
@@ -217,17 +232,23 @@ def infer(
     # The walk itself unifies sizes; its result is asked for below, when they have letters.
     open_shapes.of(tree)
     letters = Picker(sizes.union(names, (call.function for call in calls)))
-    chosen: dict[Size, Size] = {}
+    chosen: dict[str, Size] = {}
     # d is the input's size, h the first layer's, as people write them.
     for name in (*_innermost_first(tree), *extra):
         for size in map(open_shapes.size, reversed(leaves[name])):
-            if _open(size) and size not in chosen:
-                chosen[size] = letters.pick(numbered("dhmnkpqrstlbceguvw"))
+            for letter in letters_of(size):
+                if letter.startswith("?") and letter not in chosen:
+                    chosen[letter] = letters.pick(numbered("dhmnkpqrstlbceguvw"))
     result = {
-        name: tuple(chosen.get(size, size) for size in map(open_shapes.size, shape))
+        name: tuple(
+            replaced(open_shapes.size(size), lambda letter: chosen.get(letter, letter))
+            for size in shape
+        )
         for name, shape in leaves.items()
     }
-    for name in counts - {size for shape in result.values() for size in shape}:
+    for name in counts - {
+        letter for shape in result.values() for size in shape for letter in letters_of(size)
+    }:
         raise HesseValueError(
             f"{name!r} is a size of no array in the expression; declare one that has it"
         )

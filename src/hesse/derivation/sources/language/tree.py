@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, TypeVar
 
+from hesse.derivation.calculus.structures import Pattern
+
 Operator = Literal["+", "-", "*", "/", "**", "@"]
 Span = tuple[int, int]  # where in the text: the first character, and the one after the last
 Form = TypeVar("Form")
@@ -89,10 +91,33 @@ class FunctionCall:
 @_hashed_once
 @dataclass(frozen=True)
 class NewAxis:
-    """``operand[:, None]``: an axis of length one more, at a place counted from the end."""
+    """``operand[:, None]``: an axis of length one more, at a place of the result."""
 
     operand: "Tree"
     axis: int = -1
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@_hashed_once
+@dataclass(frozen=True)
+class Along:
+    """``operand[1:]``, ``operand[0]``, ``cumsum(operand)``: the product with a constant matrix
+    along one axis; None for that of a vector."""
+
+    operand: "Tree"
+    pattern: Pattern
+    axis: int | None = None
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@_hashed_once
+@dataclass(frozen=True)
+class Kron:
+    """``kron(left, right)``: every entry of one times every entry of the other, of two vectors or
+    two matrices."""
+
+    left: "Tree"
+    right: "Tree"
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
@@ -108,7 +133,9 @@ class Einsum:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-Tree = Symbol | Number | Negative | Binary | Transpose | FunctionCall | NewAxis | Einsum
+Tree = (
+    Symbol | Number | Negative | Binary | Transpose | FunctionCall | NewAxis | Along | Kron | Einsum
+)
 
 
 def children(tree: Tree) -> tuple[Tree, ...]:
@@ -116,11 +143,11 @@ def children(tree: Tree) -> tuple[Tree, ...]:
     match tree:
         case Symbol() | Number():
             return ()
-        case Negative(operand) | Transpose(operand) | NewAxis(operand):
+        case Negative(operand) | Transpose(operand) | NewAxis(operand) | Along(operand):
             return (operand,)
         case Einsum(_, _, operands):
             return operands
-        case Binary(_, left, right):
+        case Binary(_, left, right) | Kron(left, right):
             return (left, right)
         case FunctionCall(_, argument):
             return (argument,)
@@ -131,11 +158,11 @@ def rebuilt(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
     match tree:
         case Symbol() | Number():
             return tree
-        case Negative(operand) | Transpose(operand) | NewAxis(operand):
+        case Negative(operand) | Transpose(operand) | NewAxis(operand) | Along(operand):
             return replace(tree, operand=change(operand))
         case Einsum(_, _, operands):
             return replace(tree, operands=tuple(map(change, operands)))
-        case Binary(_, left, right):
+        case Binary(_, left, right) | Kron(left, right):
             return replace(tree, left=change(left), right=change(right))
         case FunctionCall(_, argument):
             return replace(tree, argument=change(argument))
@@ -210,8 +237,12 @@ def _text(tree: Tree) -> tuple[str, int]:
         case Transpose(operand):
             return f"{_within(operand, _ATOM)}.T", _ATOM
         case NewAxis(operand, axis):
-            items = "..., None" + ", :" * (-axis - 1)
-            return f"{_within(operand, _ATOM)}[{items}]", _ATOM
+            return f"{_within(operand, _ATOM)}[{_items('None', axis)}]", _ATOM
+        case Along(operand, pattern, axis):
+            strength = _SUM if len(pattern.items) > 1 else _ATOM
+            return _along(_within(operand, _ATOM), pattern, axis), strength
+        case Kron(left, right):
+            return f"kron({unparse(left)}, {unparse(right)})", _ATOM
         case Einsum(inputs, output, operands):
             arrays = ", ".join(map(unparse, operands))
             return f'einsum("{",".join(inputs)}->{output}", {arrays})', _ATOM
@@ -222,6 +253,20 @@ def _text(tree: Tree) -> tuple[str, int]:
         case FunctionCall(function, argument, axis):
             inside = unparse(argument) if axis is None else f"{unparse(argument)}, axis={axis}"
             return f"{function}({inside})", _ATOM
+
+
+def _items(item: str, axis: int | None) -> str:
+    """What stands in brackets, where an item is that of an axis."""
+    if axis is not None and axis < 0:
+        return f"..., {item}" + ", :" * (-axis - 1)
+    return ":, " * (axis or 0) + item
+
+
+def _along(operand: str, pattern: Pattern, axis: int | None) -> str:
+    if pattern.square:
+        return f"cumsum({operand})" if axis is None else f"cumsum({operand}, axis={axis})"
+    parts = [_items(item, axis) for item in pattern.items]
+    return pattern.sum_of([f"{operand}[{part}]" for part in parts])
 
 
 def _within(tree: Tree, least: int) -> str:

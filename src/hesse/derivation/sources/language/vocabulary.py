@@ -71,9 +71,7 @@ INSTEAD: dict[str, str] = {
         "the Gamma function is exp(lgamma(x)), and its relatives have no formula here; for an"
         " unknown elementwise function write a letter, such as g",
     ),
-    "cumsum": "write L @ x with a matrix L, lower triangular and of ones",
-    "kron": "write outer(u, v) of vectors; of matrices give the product a name",
-    **dict.fromkeys(("diff", "roll"), "write D @ x with a matrix D of differences"),
+    "roll": "write P @ x with a matrix P of a permutation",
     "square": "write x**2",
     "pow": "write x**y",
     **dict.fromkeys(

@@ -28,6 +28,7 @@ class Call:
         known: its number where it has the same for every sample, else None.
         shape: of a value of the graph.
         dtype: of one that depends on no parameter.
+        label: what data are called: those of a column of x are x0.
         plain_targets: whether a value that holds class numbers never holds a given one.
     """
 
@@ -39,6 +40,7 @@ class Call:
     known: Callable[[str], Tensor | None]
     shape: Callable[[str], tuple[int, ...]]
     dtype: Callable[[str], torch.dtype]
+    label: Callable[[str], str]
     plain_targets: Callable[[str, int], bool]
 
     @property

@@ -1,24 +1,21 @@
 """From a captured cost to a program: one sample's loss, operation by operation."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hesse.capture import NotCaptured, capture, data_leaves, trace_whole
 from hesse.cost import Cost
-from hesse.data.batch import Batch
+from hesse.data.batch import tensors_in
 from hesse.derivation.calculus.expression import ZERO, Entry, of
 from hesse.derivation.calculus.program import Leaf, Program, Quantity
-from hesse.derivation.calculus.samples import CostArrays
-from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.sources.networks.builder import Builder, Given, layer_of
 from hesse.derivation.sources.networks.call import Call
 from hesse.derivation.sources.networks.fallback import without_rule
+from hesse.derivation.sources.networks.graph_program import GraphProgram, Value, Values
 from hesse.derivation.sources.networks.view import View, number
 from hesse.errors import HesseValueError
 from hesse.graph.graph import Graph, Node
@@ -27,101 +24,6 @@ from hesse.operations.record import Structure
 from hesse.operations.registry import FUNCTIONS, record_of
 
 aten = torch.ops.aten
-
-AT_ONCE = 64  # samples that a formula is evaluated for together
-
-
-@dataclass(frozen=True, eq=False)
-class GraphProgram:
-    """A cost as formulas.
-
-    Attributes:
-        program: the loss of one sample, J.
-        parameters: the cost's parameters; they have the same names in the program.
-        functions: what stands for each elementwise function without a formula of its own.
-        cost: where it came from.
-    """
-
-    program: Program
-    parameters: tuple[str, ...]
-    functions: Mapping[str, Callable[[Tensor], Tensor]]
-    cost: Cost = field(repr=False)
-    graph: Graph = field(repr=False)
-    given: Mapping[str, Given] = field(repr=False)
-
-    def arrays(self, sample: Batch | None) -> dict[str, Tensor]:
-        """The float64 array of each leaf that is not a constant, for a batch of one sample, or of a
-        function of the parameters alone."""
-        values = _Values(self.graph, self.cost, sample)
-        return {name: given(values).detach().double().cpu() for name, given in self.given.items()}
-
-    def samples(self, count: int) -> Iterator[dict[str, Tensor]]:
-        """The arrays for the first samples of the cost's data."""
-        return map(self.arrays, self._first(count))
-
-    def _first(self, count: int) -> Iterator[Batch | None]:
-        """The first samples, a batch each; None for a function of the parameters alone."""
-        if self.cost.data is None:
-            return iter([None])
-        batches = (batch for batch in self.cost.batches() if batch is not None)
-        return islice(
-            (
-                batch.take(slice(place, place + 1))
-                for batch in batches
-                for place in range(batch.size)
-            ),
-            count,
-        )
-
-    def check_value(self, count: int) -> None:
-        """Hold J of the first samples against the user's own function: no formula of an operation
-        is believed.
-
-        Raises:
-            HesseValueError: it is another number.
-        """
-        # Formulas are valued in float64, the model in its own type.
-        limit = 1e-4 if self.cost.dtype == torch.float32 else 1e-9
-        for arrays, sample in zip(self.samples(count), self._first(count), strict=True):
-            value = float(
-                Valuation(self.program, arrays, self.functions).value(self.program.cost.name)
-            )
-            with torch.no_grad():
-                expected = float(self.cost.total(self.cost.parameters, sample))
-            if not abs(value - expected) <= limit * (abs(expected) + limit):
-                records = sorted(
-                    {record_of(node).name or str(node.kind) for node in self.graph.nodes}
-                )
-                raise HesseValueError(
-                    f"derive: the formula of {self.cost.name} gives {value:.6g} for a sample for"
-                    f" which the model gives {expected:.6g}; please report it: the formula of one"
-                    f" of {', '.join(records)} is wrong"
-                )
-
-    def cost_arrays(self) -> CostArrays:
-        """The cost's own parameters and data."""
-        parameters = {
-            name: value.detach().double().cpu() for name, value in self.cost.parameters.items()
-        }
-        return CostArrays(parameters, self._chunks, max(self.cost.samples, 1), self.cost.scale)
-
-    def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """How many samples, and their arrays: all of the cost's, some at a time."""
-        stacked = [name for name in self.given if self.program.leaves[name].per_sample]
-        # Samples without data of their own are all alike: there is nothing to stack.
-        at_once = AT_ONCE if stacked else 1
-        for batch in self.cost.batches():
-            if batch is None:
-                yield 1, self.arrays(None)
-                return
-            for start in range(0, batch.size, at_once):
-                some = range(start, min(start + at_once, batch.size))
-                each = [self.arrays(batch.take(slice(place, place + 1))) for place in some]
-                yield (
-                    len(each),
-                    each[0]
-                    | {name: torch.stack([arrays[name] for arrays in each]) for name in stacked},
-                )
 
 
 def program_of(cost: Cost) -> GraphProgram:
@@ -139,55 +41,42 @@ def program_of(cost: Cost) -> GraphProgram:
         >>> [quantity.name for quantity in program_of(cost).program.quantities]
         ['z(0)', 'a(0)', 'z(2)', 'J']
     """
+    batches = list(islice(cost.batches(), 2))
     try:
-        graph = trace_whole(cost) if cost.data is None else capture(cost).graph
+        if cost.data is not None:
+            return _Translation(cost, capture(cost).graph).program()
+        why = "it is a function of the parameters alone"
     except NotCaptured as reason:
-        raise HesseValueError(
-            f"derive: {cost.name} cannot be written as formulas of one sample: {reason}; give an"
-            " expression or a hesse.Network, or change the model so that it can be captured"
-        ) from reason
-    return _Translation(cost, graph).program()
+        if len(batches) > 1:
+            raise _not_written(cost, reason) from reason
+        # What couples the samples of one batch is a function of them all.
+        why = str(reason)
+    try:
+        return _Translation(cost, trace_whole(cost, batches[0]), why).program()
+    except NotCaptured as reason:
+        raise _not_written(cost, reason) from reason
 
 
-# A class, for a function within a function could not be pickled.
-@dataclass(frozen=True)
-class _Value:
-    """The array of a leaf: one of the values, in a shape where that is given."""
-
-    name: str
-    shape: tuple[int, ...] | None = None
-
-    def __call__(self, values: dict[str, Any]) -> Tensor:
-        value = values[self.name]
-        return value if self.shape is None else value.reshape(self.shape)
-
-
-class _Values(dict[str, Any]):
-    """The values of a graph that depend on no parameter being moved, each worked out when it is
-    asked for."""
-
-    def __init__(self, graph: Graph, cost: Cost, sample: Batch | None) -> None:
-        super().__init__(graph.given(cost.parameters, cost.fixed))
-        if sample is not None:
-            self.update(zip(graph.data, data_leaves(sample), strict=True))
-        self._graph = graph
-
-    def __missing__(self, name: str) -> Any:
-        node = self._graph.node[name]
-        self[name] = node.evaluate({other: self[other] for other in node.inputs})
-        return self[name]
+def _not_written(cost: Cost, reason: NotCaptured) -> HesseValueError:
+    return HesseValueError(
+        f"derive: {cost.name} cannot be written as formulas of one sample: {reason}; give all"
+        " samples in one batch, an expression or a hesse.Network, or change the model so that it"
+        " can be captured"
+    )
 
 
 class _Translation:
     """One graph on its way to a program."""
 
-    def __init__(self, cost: Cost, graph: Graph) -> None:
-        self.cost, self.graph = cost, graph
+    def __init__(self, cost: Cost, graph: Graph, whole: str | None = None) -> None:
+        self.cost, self.graph, self.whole = cost, graph, whole
         self.moving = graph.downstream(set(graph.parameters))
         self.sampled = graph.downstream(set(graph.data))
-        self.values = _Values(graph, cost, None)
+        self.values = Values(graph, cost, None)
         first = next(iter(cost.batches()))
-        self.sample = _Values(graph, cost, None if first is None else first.take(slice(0, 1)))
+        self.batch = None if whole is None else first
+        alone = None if first is None or whole is not None else first.take(slice(0, 1))
+        self.sample = Values(graph, cost, alone)
         self.views: dict[str, View] = {}
         self.build = Builder(reserved=list(cost.parameters))
         self.uses = Counter(
@@ -222,7 +111,7 @@ class _Translation:
                     view = self.build.settled(view)
                 self.views[node.name] = view
         value = self.build.composed(self.view(self.graph.output).expression)
-        note = "" if self.cost.data is None else "the cost of one sample"
+        note = "the cost of one sample" if self.whole is None else ""
         cost = Quantity(self.build.name("J"), (), value, "cost", note)
         # A leaf that nothing mentions any more is not shown.
         used = set().union(*(quantity.mentions for quantity in (*self.build.quantities, cost)))
@@ -237,6 +126,7 @@ class _Translation:
             program,
             tuple(self.cost.parameters),
             dict(self.build.functions),
+            self.whole,
             self.cost,
             self.graph,
             {name: given for name, given in self.build.arrays.items() if name in leaves},
@@ -257,6 +147,7 @@ class _Translation:
             self.known,
             self.shape,
             self.dtype,
+            self._label,
             self._never_holds,
         )
 
@@ -270,7 +161,7 @@ class _Translation:
         )
         extra = ["kernel"] * (len(shape) - len(kinds))
         leaf = Leaf(name, shape, "parameter")
-        return self.build.leaf(leaf, [*kinds[: len(shape)], *extra], _Value(value))
+        return self.build.leaf(leaf, [*kinds[: len(shape)], *extra], Value(value))
 
     def _users(self, value: str) -> Iterator[Node]:
         return (node for node in self.graph.nodes if value in node.inputs)
@@ -286,7 +177,7 @@ class _Translation:
 
     def given(self, name: str) -> Given | None:
         """How a value follows from one sample's; None where it moves with the parameters."""
-        return None if name in self.moving else _Value(name)
+        return None if name in self.moving else Value(name)
 
     def known(self, name: str) -> Tensor | None:
         """A value that is the same for every sample, None for others."""
@@ -319,9 +210,26 @@ class _Translation:
                     tuple((self.build.axes.temporary(s),) if s > 1 else () for s in array.shape),
                 )
             )
-        base = self.graph.fixed.get(name, "c")
+        base = self.graph.fixed.get(name) or self._name_in_the_batch(name)
         letter = self.build.constant(base, array.reshape(sizes))
         return self._laid(letter, array.shape)
+
+    def _label(self, name: str) -> str:
+        """What data are called: those taken from x at one place by it, x0."""
+        node = self.graph.node.get(name)
+        if node is None or len(node.inputs) != 1:
+            return _short(name)
+        place = str(node.args[2]) if node.kind is aten.select else ""
+        return self._label(node.inputs[0]) + place
+
+    def _name_in_the_batch(self, name: str) -> str:
+        """x or y, where all samples are one constant each; c for other constants."""
+        value = self.values[name]
+        for letter, data in (("x", self.batch.x), ("y", self.batch.y)) if self.batch else ():
+            tensors = tensors_in(data)
+            if any(one.shape == value.shape and torch.equal(one, value) for one in tensors):
+                return letter
+        return "c"
 
     def _laid(self, leaf: str, shape: tuple[int, ...]) -> View:
         """A leaf without axes of size 1 on the axes of a tensor."""
@@ -351,7 +259,7 @@ class _Translation:
                 if rows and len(rest) == 2
                 else [*_AXES.get(len(rest), ()), *["part"] * len(rest)][: len(rest)]
             )
-            view = self.build.leaf(leaf, kinds, _Value(name, tuple(rest)))
+            view = self.build.leaf(leaf, kinds, Value(name, tuple(rest)))
             return view.over(((), *view.axes))
         node = self.graph.node[name]
         record = record_of(node)
@@ -364,7 +272,7 @@ class _Translation:
         source = next((data for data in self.graph.data if data in self.graph.upstream(name)), "x")
         leaf = self.build.name(_short(source))
         self.build.leaves[leaf] = Leaf(leaf, tuple(sizes), "data", per_sample=True)
-        self.build.arrays[leaf] = _Value(name, tuple(sizes))
+        self.build.arrays[leaf] = Value(name, tuple(sizes))
         return self._laid(leaf, shape)
 
     def _never_holds(self, name: str, number: int) -> bool:
