@@ -166,7 +166,7 @@ def test_any_background(name: str, style: str, pictures: dict[str, Any]) -> None
 def test_numbers_in_cells_stand_out(name: str) -> None:
     matrix = torch.diag(torch.tensor([1e-3, -2.0, 30.0]).double())
     H = hesse.BlockHessian(hesse.Layout(("a", "b", "c"), ((1,),) * 3), matrix=matrix)
-    picture = H.plot(by="entry" if name == "heat map" else "parameter")
+    picture = H.plot() if name == "heat map" else H.plot(by="parameter")
     image = picture.artists["image"]
     assert len(picture.artists["values"]) == 9
     for text in picture.artists["values"]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import TYPE_CHECKING, Any, Literal, final, overload
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ from hesse.process.undisturbed import undisturbed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hesse.plot.picture import Picture
+    from hesse.plot.heat_map import HeatMap
+    from hesse.plot.norm_map import NormMap
 
 
 @final
@@ -296,7 +297,15 @@ class BlockHessian(Displayed, BlocksByName):
         """
         saving.save(self, path)
 
-    def plot(self, ax: "Axes | None" = None, *, by: str = "entry", **style: Any) -> "Picture":
+    @overload
+    def plot(
+        self, ax: "Axes | None" = None, *, by: Literal["entry"] = "entry", **style: Any
+    ) -> "HeatMap": ...
+    @overload
+    def plot(
+        self, ax: "Axes | None" = None, *, by: Literal["parameter", "layer"], **style: Any
+    ) -> "NormMap": ...
+    def plot(self, ax: "Axes | None" = None, *, by: str = "entry", **style: Any) -> Any:
         """Draw the heat map of the entries, with layer borders and names, or of the norms of
         blocks. Needs matplotlib (``pip install hesse[plot]``).
 
