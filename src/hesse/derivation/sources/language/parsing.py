@@ -79,7 +79,8 @@ def parse(text: str) -> Tree:
     """The tree of an expression in Python syntax.
 
     Args:
-        text: ``+ - * / ** @ .T``, numbers, names, and calls of the functions in
+        text: ``+ - * / ** @ .T``, numbers, names, slices such as ``x[1:]`` and entries such as
+            ``x[0]``, and calls of the functions in
             `hesse.derivation.sources.language.vocabulary`.
 
     Raises:
