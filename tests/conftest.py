@@ -15,8 +15,10 @@ import pytest
 
 # Workers share the cores, with what they start too: threads that wait for a core spin meanwhile.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _WORKERS))
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+# Workers find the tests of an earlier run compiled, and the processes that tests start find hesse.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # beartype draws which item of a list it looks at: from a generator of its own, for tests watch the
 # process's.
@@ -32,8 +34,6 @@ checked.install()
 
 # What is kept of this machine is not the user's.
 _CACHE = tempfile.TemporaryDirectory(prefix="hesse-tests-")
-# Its folder for all workers, which the process that starts them has made.
-_BYTECODE = Path(os.environ.setdefault("HESSE_TESTS", _CACHE.name), "bytecode")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
@@ -44,9 +44,6 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     # Until all tests are found nothing is thrown away: what walks it all takes a fifth of that.
     gc.disable()
-    # The processes that tests start find hesse compiled, by the first of any worker's.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(_BYTECODE)
     for path in sorted(HOUSE.rglob("*.py")):
         source = path.read_text()
         name = ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts)
