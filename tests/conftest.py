@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+
+# Workers share the cores, with what they start too: threads that wait for a core spin meanwhile.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+# Workers find the tests of an earlier run compiled, and the processes that tests start find hesse.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # beartype draws which item of a list it looks at: from a generator of its own, for tests watch the
 # process's.
@@ -22,34 +28,31 @@ import checked  # noqa: E402
 random.getrandbits = _getrandbits
 
 HOUSE = Path(__file__).parents[1] / "src" / "hesse"
-SOURCES = {
-    ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(
-        ".__init__"
-    ): path.read_text()
-    for path in sorted(HOUSE.rglob("*.py"))
-}
 
 # Before anything imports hesse.
 checked.install()
-
-# What a module names in annotations alone is put there, so that it can be checked: importing it
-# would close a circle.
-for name, source in SOURCES.items():
-    for node in ast.parse(source).body if "if TYPE_CHECKING:" in source else ():
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            exec(
-                compile(ast.Module(node.body, []), name, "exec"),
-                vars(importlib.import_module(name)),
-            )
 
 # What is kept of this machine is not the user's.
 _CACHE = tempfile.TemporaryDirectory(prefix="hesse-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(
-        max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-    )
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a module names in annotations alone is put there, so that it can be checked: importing
+    it would close a circle. The process that only hands tests to workers needs nothing of this."""
+    if config.getoption("numprocesses", None):
+        return
+    # Until all tests are found nothing is thrown away: what walks it all takes a fifth of that.
+    gc.disable()
+    for path in sorted(HOUSE.rglob("*.py")):
+        source = path.read_text()
+        name = ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts)
+        for node in ast.parse(source).body if "if TYPE_CHECKING:" in source else ():
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                exec(
+                    compile(ast.Module(node.body, []), name, "exec"),
+                    vars(importlib.import_module(name.removesuffix(".__init__"))),
+                )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,10 +62,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not (config.getoption("whole") or config.option.keyword or "::" in "".join(config.args)):
+        leave_out(config, items)
+    bring_together(items)
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the longest tables some rows, always the same: all of them take half as long again. Who
     asks for a test by name has all of its rows."""
-    if config.getoption("whole") or config.option.keyword or "::" in "".join(config.args):
-        return
 
     def is_left_out(item: pytest.Item) -> bool:
         marker = item.get_closest_marker("some")
@@ -75,12 +82,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not is_left_out(item)]
 
 
+def bring_together(items: list[pytest.Item]) -> None:
+    """First what is asked of the table of cases, row by row: one worker is given neighbours, so
+    that it alone captures the row's cost."""
+    from cases import CASES
+
+    places = {str(case): place for place, case in enumerate(CASES)}
+
+    def place(item: pytest.Item) -> int:
+        return places.get(getattr(getattr(item, "callspec", None), "id", ""), len(places))
+
+    items.sort(key=place)
+
+
 def pytest_collection_finish() -> None:
     """What the modules hold is there to the end: a collector that walks it again and again takes an
     eighth of the run."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +126,8 @@ def thread_left_as_it_was() -> Iterator[None]:
 
 def surroundings_of_the_thread() -> tuple[object, ...]:
     """Asked of PyTorch alone, never of hesse."""
+    import torch  # not by the process that only hands tests to workers
+
     return (
         torch.overrides._get_current_function_mode_stack(),
         torch._C._len_torch_dispatch_stack(),

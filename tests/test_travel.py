@@ -2,6 +2,7 @@
 model, loss or data cannot, an error says which."""
 
 import copy
+import functools
 import multiprocessing
 import pickle
 import threading
@@ -133,31 +134,41 @@ def test_costs(make: Callable[[], hesse.Cost]) -> None:
         assert torch.equal(again @ v, operator @ v), way
 
 
-def results() -> dict[str, Any]:
-    cost = of_net("mse", (X, Y))
-    model = hesse.quadratic(cost)
-    free = hesse.quadratic(cost, dense=False)
-    for each_of in (model, free):
-        each_of.saddle_free(0.1)
+@functools.cache
+def subject() -> hesse.Cost:
+    return of_net("mse", (X, Y))
+
+
+@functools.cache
+def model(dense: bool | None = None) -> hesse.QuadraticModel:
+    """One that was asked already: what it keeps travels too."""
+    made = hesse.quadratic(subject(), dense=dense)
+    made.saddle_free(0.1)
+    return made
+
+
+@functools.cache
+def of_maps() -> hesse.Derivation:
     net = nn.Sequential(nn.Linear(3, 2), nn.CELU(2.0), nn.MaxPool1d(2), nn.Flatten()).double()
-    of_maps = hesse.derive(hesse.Cost(net, "mse", (X.unsqueeze(1), Y[:, :1])), wrt="0.weight")
-    text = hesse.derive("1/2*sum((y - f(W @ x))**2)", wrt=["W", "x"])
-    return {
-        "hessian": hesse.hessian(cost),
-        "blocks": hesse.hessian(cost, block_diagonal=True),
-        "diagonal": hesse.diagonal(cost),
-        "plan": hesse.plan(cost),
-        "quadratic": model,
-        "quadratic without H": free,
-        "step": model.saddle_free(0.1),
-        "trust": model.trust(),
-        "stationary": model.stationary_point(),
-        "minimum": hesse.minimize(cost, maxiter=3),
-        "derivation": text,
-        "network": hesse.derive(hesse.Network("1-1-1"), stagewise=True),
-        "of a cost": of_maps,
-        "formula": of_maps.block("0.weight", "0.weight"),
-    }
+    return hesse.derive(hesse.Cost(net, "mse", (X.unsqueeze(1), Y[:, :1])), wrt="0.weight")
+
+
+RESULTS: dict[str, Callable[[], Any]] = {
+    "hessian": lambda: hesse.hessian(subject()),
+    "blocks": lambda: hesse.hessian(subject(), block_diagonal=True),
+    "diagonal": lambda: hesse.diagonal(subject()),
+    "plan": lambda: hesse.plan(subject()),
+    "quadratic": model,
+    "quadratic without H": lambda: model(dense=False),
+    "step": lambda: model().saddle_free(0.1),
+    "trust": lambda: model().trust(),
+    "stationary": lambda: model().stationary_point(),
+    "minimum": lambda: hesse.minimize(subject(), maxiter=3),
+    "derivation": lambda: hesse.derive("1/2*sum((y - f(W @ x))**2)", wrt=["W", "x"]),
+    "network": lambda: hesse.derive(hesse.Network("1-1-1"), stagewise=True),
+    "of a cost": of_maps,
+    "formula": lambda: of_maps().block("0.weight", "0.weight"),
+}
 
 
 def numbers(value: Any) -> Any:
@@ -183,13 +194,11 @@ def numbers(value: Any) -> Any:
     return str(value)
 
 
-RESULTS = results()
-
-
-@pytest.mark.parametrize("name", RESULTS)
-def test_results(name: str) -> None:
+@pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
+def test_results(make: Callable[[], Any]) -> None:
+    result = make()
     for way, copied in COPIES.items():
-        assert numbers(copied(RESULTS[name])) == numbers(RESULTS[name]), way
+        assert numbers(copied(result)) == numbers(result), way
 
 
 @pytest.mark.small  # there, as a fixture does not reach it
