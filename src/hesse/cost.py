@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.curvatures.hessian import HESSIAN
+from hesse.data.arrays import Numbers
 from hesse.data.batch import Batch, tensors_in
 from hesse.data.dataset import Data
 from hesse.distributed.wrapping import unwrapped
@@ -23,7 +24,7 @@ from hesse.errors import (
 )
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
-from hesse.losses import Loss, is_known, loss_for, own_loss, private
+from hesse.losses import Loss, compares_numbers, is_known, loss_for, own_loss, private
 from hesse.model_and_loss import FunctionOfParameters, ModelAndLoss, as_called
 from hesse.parameters import (
     ParameterChoice,
@@ -34,6 +35,7 @@ from hesse.parameters import (
     require_differentiable,
     require_finite,
     tensors_by_name,
+    widest,
 )
 from hesse.penalty import Penalty, penalty_value, require_penalty
 from hesse.private_modules import PrivateModules
@@ -61,7 +63,11 @@ class Cost(Travelling):
             cost, or holds it as ``.loss`` or ``["loss"]``.
         data: ``(X, y)``; ``(X, y, w)`` with a weight for each sample, for a loss that gives one
             number each, and the cost is Σ w ℓ / Σ w; a mapping of the model's arguments, its labels
-            among them, which the loss gets as the target; or a re-iterable of such batches. The
+            among them, which the loss gets as the target; a re-iterable of such batches, or a
+            `Dataset` of such samples. Arrays of NumPy and tables of pandas stand for tensors: real
+            numbers, and every column of a table in its order, in the dtype of the parameters; whole
+            numbers in int64, or, as targets of a loss that compares numbers, real too. They are
+            copied once, so that what is written into them later does not change the cost. The
             model is called as ``model(**X)`` with a mapping and ``model(*X)`` with a tuple where
             its forward takes them so, else as ``model(X)``. The first axis of every tensor counts
             samples (targets may have several rows a sample); where it does not, as for ``((x,
@@ -152,7 +158,8 @@ class Cost(Travelling):
         device = next(iter(parameters.values())).device
         loss_copy = private(loss, device, wide)
         penalty = require_penalty(penalty, parameters)
-        read = Data(data, device, wide)
+        numbers = Numbers(widest(parameters), labels=not compares_numbers(loss))
+        read = Data(data, device, numbers, wide)
         source = snapshot(model, wide) if isinstance(model, nn.Module) else None
         modules = PrivateModules(source, loss_copy if loss_module is not None else None)
         # Tensors of the loss that are not parameters asked about stay as they are in its private
@@ -248,7 +255,8 @@ class Cost(Travelling):
         notes, wide = require_differentiable(chosen)
         parameters = copies(chosen, wide)
         device = next(iter(parameters.values())).device
-        read = None if data is None else Data(data, device, wide)
+        numbers = Numbers(widest(parameters))
+        read = None if data is None else Data(data, device, numbers, wide)
         isolated = IsolatedFunction(PrivateModules(None), {}, f)
         total = FunctionOfParameters(isolated, reduction == "mean").total
         validated = validate_function(
@@ -319,7 +327,7 @@ class Cost(Travelling):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype that the work is done in: that of the widest parameter."""
-        return max((value.dtype for value in self.parameters.values()), key=lambda d: d.itemsize)
+        return widest(self.parameters)
 
     @property
     def device(self) -> torch.device:

@@ -248,6 +248,21 @@ def is_known(loss: Any) -> bool:
     return _record(loss) is not None or _unwrap_partial(loss)[0] is half_sse
 
 
+def compares_numbers(loss: Any) -> bool:
+    """Whether a loss is known to compare predictions and targets number by number, so that targets
+    are no classes.
+
+    Example:
+        >>> compares_numbers("bce"), compares_numbers("cross_entropy")
+        (True, False)
+    """
+    known = loss if loss is None else _named(loss)
+    record = _record(known)
+    return _unwrap_partial(known)[0] is half_sse or (
+        record is not None and record.loss is not None and record.loss.divisor == "entries"
+    )
+
+
 def private(loss: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     """A copy of the user's loss that later changes do not reach, its tensors (class weights) on the
     device and widened."""
