@@ -154,7 +154,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a loss that is none": (
         lambda: cost(loss=3),
         TypeError,
-        r"loss: expected a name \(half_sse, mse, .*\), .*got int",
+        r"loss: expected a name \('half_sse', 'mse', .*torch\.nn\.functional's losses\).*got int",
     ),
     "a loss without reduction": (
         lambda: cost(loss=nn.CrossEntropyLoss(reduction="none")),
@@ -381,7 +381,7 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an unknown reduction": (
         lambda: hesse.Cost.from_function(scalar, U, reduction="average"),
         ValueError,
-        r"reduction: expected 'mean' or 'sum', got 'average'",
+        r"reduction: expected one of 'mean', 'sum', got 'average'",
     ),
     "a function that is not a scalar": (
         lambda: hesse.Cost.from_function(lambda p: p["u"], U),

@@ -5,7 +5,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Shaped
@@ -19,8 +19,8 @@ from hesse.data.dataset import Data
 from hesse.distributed.wrapping import unwrapped
 from hesse.errors import (
     HesseTypeError,
-    HesseValueError,
     require_instance,
+    require_word,
 )
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
@@ -43,6 +43,7 @@ from hesse.process.pickling import Travelling
 from hesse.process.undisturbed import undisturbed
 from hesse.snapshot import captures_of, origin_of, snapshot
 from hesse.validation import Validated, reading_that_fits, validate_function, validate_model
+from hesse.words import LossName, Reduction
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -57,9 +58,10 @@ class Cost(Travelling):
     Args:
         model: an `nn.Module`, or a function ``f(params, x)`` of a dictionary of tensors; of a
             `DistributedDataParallel` the module in it.
-        loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"``, a loss module, or a
-            function ``(prediction, target) -> scalar`` that is a mean or a sum over samples, or
-            gives ``(total, count)``, its own divisor. ``None`` where the model's output is the
+        loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"`` (on logits), the name of a
+            loss in `torch.nn.functional`, a loss module, or a function ``(prediction, target) ->
+            scalar`` that is a mean or a sum over samples, or gives ``(total, count)``, its own
+            divisor. ``None`` where the model's output is the
             cost, or holds it as ``.loss`` or ``["loss"]``.
         data: ``(X, y)``; ``(X, y, w)`` with a weight for each sample, for a loss that gives one
             number each, and the cost is Σ w ℓ / Σ w; a mapping of the model's arguments, its labels
@@ -125,7 +127,7 @@ class Cost(Travelling):
     def __init__(
         self,
         model: Any,
-        loss: Any = None,
+        loss: LossName | str | Callable[..., Any] | None = None,
         data: Any = None,
         *,
         params: ParameterChoice = None,
@@ -221,7 +223,7 @@ class Cost(Travelling):
         params: Mapping[str, Tensor],
         data: Any = None,
         *,
-        reduction: str = "mean",
+        reduction: Reduction | str = "mean",
         penalty: Penalty | None = None,
     ) -> "Cost":
         """The cost of any scalar function of a dictionary of tensors.
@@ -249,8 +251,7 @@ class Cost(Travelling):
             raise HesseTypeError(
                 f"f: expected a function f(params) -> scalar, got {type(f).__name__}"
             )
-        if reduction not in ("mean", "sum"):
-            raise HesseValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+        require_word(reduction, "reduction", get_args(Reduction))
         chosen = tensors_by_name(params, "Cost.from_function(f, {name: Tensor})")
         notes, wide = require_differentiable(chosen)
         parameters = copies(chosen, wide)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -155,12 +156,14 @@ def _record(loss: Any) -> Operation | None:
 
 
 def names() -> dict[str, Any]:
-    """The losses that have a name, by it."""
-    return {"half_sse": half_sse} | {
-        record.loss.word: record.loss.function
-        for record in RECORDS
-        if record.loss is not None and record.loss.word
-    }
+    """The losses that have a name, by it: the short ones first, then those of
+    `torch.nn.functional`."""
+    functions = {record: record.loss for record in RECORDS if record.loss is not None}
+    return (
+        {"half_sse": half_sse}
+        | {loss.word: loss.function for loss in functions.values() if loss.word}
+        | {record.name: loss.function for record, loss in functions.items()}
+    )
 
 
 def known_loss(loss: Any) -> Loss | None:
@@ -217,15 +220,21 @@ def _named(loss: Any) -> Callable[..., Any]:
     """The function or module behind a loss as the user gives it."""
     if isinstance(loss, str):
         known = names()
-        if loss not in known:
+        if loss in known:
+            return known[loss]
+        if loss.endswith("_loss") and hasattr(F, loss):
             raise HesseValueError(
-                f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(known))}"
+                f"loss: torch.nn.functional.{loss} takes something else than a prediction and a"
+                " target; give a function (prediction, target) -> scalar that calls it"
             )
-        return known[loss]
+        raise HesseValueError(
+            f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(known))}"
+        )
     if not callable(loss):
         raise HesseTypeError(
-            f"loss: expected a name ({', '.join(names())}), a loss module or a function"
-            f" (prediction, target) -> scalar, got {type(loss).__name__}"
+            "loss: expected a name ('half_sse', 'mse', 'cross_entropy', 'bce', or one of"
+            " torch.nn.functional's losses), a loss module or a function (prediction, target) ->"
+            f" scalar, got {type(loss).__name__}"
         )
     return loss
 

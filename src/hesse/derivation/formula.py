@@ -9,6 +9,7 @@ from torch import Tensor
 from hesse.derivation.calculus.expression import Entry, Expression, Index, Partial, of
 from hesse.derivation.lines.records import Block, Derived, Line
 from hesse.process.progress import Progress
+from hesse.words import BackendName, ReadingName
 
 if TYPE_CHECKING:
     from hesse.derivation.code.python import Source
@@ -51,14 +52,14 @@ class Formula:
     def __repr__(self) -> str:
         return self.text()
 
-    def text(self, reading: str = "indices") -> str:
+    def text(self, reading: ReadingName | str = "indices") -> str:
         """The lines and the result as text, at most 100 columns wide; ``reading`` as in
         `Derivation.text`."""
         from hesse.derivation.show import text
 
         return text.part_text(self._part, self.derivation, reading)
 
-    def latex(self, reading: str = "indices") -> str:
+    def latex(self, reading: ReadingName | str = "indices") -> str:
         """The result as LaTeX, to be put between dollar signs."""
         from hesse.derivation.show import latex
 
@@ -77,7 +78,7 @@ class Formula:
         form = matrix_form(self.expression, rows, columns, program)
         return None if form is None else TextWriter(program).write(form)
 
-    def python(self, backend: str = "numpy", name: str | None = None) -> str:
+    def python(self, backend: BackendName | str = "numpy", name: str | None = None) -> str:
         """A standalone function of the leaves, with named intermediates and the formula in its
         docstring.
 

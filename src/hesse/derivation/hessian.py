@@ -11,6 +11,7 @@ from hesse.derivation.code.module import hessian_module
 from hesse.derivation.formula import BlockFormula
 from hesse.errors import HesseMemoryError, readable_bytes
 from hesse.process.memory import available_bytes
+from hesse.words import BackendName, ReadingName
 
 if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation
@@ -39,7 +40,7 @@ class DerivedHessian:
         pairs = ((a, b) for k, a in enumerate(names) for b in names[k:])
         return tuple(self.derivation.block(*pair) for pair in pairs)
 
-    def text(self, reading: str = "indices") -> str:
+    def text(self, reading: ReadingName | str = "indices") -> str:
         """What each block comes to, without its lines; ``reading`` as in
         `hesse.Derivation.text`."""
         from hesse.derivation.show import text
@@ -92,7 +93,7 @@ class DerivedHessian:
             whole[places[columns], places[rows]] = matrix.T
         return whole
 
-    def python(self, backend: str = "numpy", name: str = "hessian") -> str:
+    def python(self, backend: BackendName | str = "numpy", name: str = "hessian") -> str:
         """A standalone module: a function for each block, and one that puts them together.
 
         Args:

@@ -26,6 +26,7 @@ from hesse.linear_operators.scipy_products import scipy_operator
 from hesse.linear_operators.vectors import alike, flat_vector, require_columns, require_vector
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
+from hesse.words import Part
 
 if TYPE_CHECKING:
     import scipy.sparse.linalg
@@ -181,7 +182,7 @@ class LinearOperator(abc.ABC):
         a, b = names if isinstance(names, tuple) else (names, names)
         return Composed(Block(self, self.rows.matching(a), self.columns.matching(b)))
 
-    def block_diagonal(self, by: str = "parameter") -> "LinearOperator":
+    def block_diagonal(self, by: Part | str = "parameter") -> "LinearOperator":
         """A with every block left out that joins two different parts, by ``"parameter"``, or parts
         of two different layers, by ``"layer"``. A product takes one with A for each of them.
 

@@ -26,6 +26,7 @@ from hesse.derivation.sources.language.vocabulary import advice, is_unknown, kno
 from hesse.derivation.sources.networks.letters import IndexLetters
 from hesse.errors import HesseTypeError, HesseValueError, nearest
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
+from hesse.words import NetworkLoss
 
 # A loss: from the quantity that is compared with y, and its index, to the cost and the quantities
 # that it needs first.
@@ -69,7 +70,7 @@ class Network:
         self,
         widths: Any,
         activation: Any = "sigmoid",
-        loss: str = "half_sse",
+        loss: NetworkLoss | str = "half_sse",
         bias: bool = True,
         *,
         output: str | None = None,
