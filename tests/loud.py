@@ -2,6 +2,7 @@
 Run, it asks all of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
