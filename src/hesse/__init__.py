@@ -20,23 +20,10 @@ from hesse.exact.diagonal import diagonal
 from hesse.exact.hessian import hessian
 from hesse.exact.plan import Plan
 from hesse.exact.planning import plan
-from hesse.kronecker.approximation import KFAC
-from hesse.kronecker.kfac import kfac
 from hesse.layout import Layout
-from hesse.linear_operators.conversion import as_operator
-from hesse.linear_operators.given import FunctionOperator
 from hesse.linear_operators.linear_operator import LinearOperator
-from hesse.linear_operators.low_rank import DiagonalOperator, LowRank
 from hesse.matrix.block_hessian import BlockHessian
-from hesse.matrix.loading import load
 from hesse.products.hessian_operator import HessianOperator, operator
-from hesse.products.jacobian import JacobianOperator, jacobian
-from hesse.samples.per_sample import PerSample, per_sample
-from hesse.solves.inverse import covariance, inverse
-from hesse.solves.solution import Solution
-from hesse.solves.solve import solve
-from hesse.store.status import Status, status
-from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 if TYPE_CHECKING:
     from hesse.derivation.convexity.verdict import Convexity
@@ -45,7 +32,18 @@ if TYPE_CHECKING:
     from hesse.derivation.formula import Formula
     from hesse.derivation.hessian import DerivedHessian
     from hesse.derivation.sources.networks.network import Network
+    from hesse.kronecker.approximation import KFAC
+    from hesse.kronecker.kfac import kfac
+    from hesse.linear_operators.conversion import as_operator
+    from hesse.linear_operators.given import FunctionOperator
+    from hesse.linear_operators.low_rank import DiagonalOperator, LowRank
+    from hesse.matrix.loading import load
     from hesse.plot import Density, ErrorCurve, HeatMap, Layers, Plane, Slice, Spectrum
+    from hesse.products.jacobian import JacobianOperator, jacobian
+    from hesse.samples.per_sample import PerSample, per_sample
+    from hesse.solves.inverse import covariance, inverse
+    from hesse.solves.solution import Solution
+    from hesse.solves.solve import solve
     from hesse.spectra.condition import condition_number
     from hesse.spectra.density import density
     from hesse.spectra.diagonal import EstimatedDiagonal, estimated_diagonal
@@ -54,6 +52,8 @@ if TYPE_CHECKING:
     from hesse.spectra.layers import layers
     from hesse.spectra.logdet import effective_dimension, logdet
     from hesse.spectra.trace import squared_norm, trace
+    from hesse.store.status import Status, status
+    from hesse.taylor import QuadraticModel, StationaryPoint, Step, Trust, minimize, quadratic
 
 from hesse.version import __version__ as __version__
 
@@ -125,26 +125,49 @@ __all__ = [
 ]
 
 
-# Formulas, pictures and spectra are fetched when they are first asked for: what wants a Hessian
-# should not wait for them.
+# All but costs, Hessians, diagonals, products and plans is fetched when it is first asked for: what
+# wants a Hessian should not wait for the rest.
 _LATER = {
-    "derive": "hesse.derivation.derive",
-    "Derivation": "hesse.derivation.derivation",
     "Convexity": "hesse.derivation.convexity.verdict",
+    "Derivation": "hesse.derivation.derivation",
     "DerivedHessian": "hesse.derivation.hessian",
-    "Formula": "hesse.derivation.formula",
-    "Network": "hesse.derivation.sources.networks.network",
+    "DiagonalOperator": "hesse.linear_operators.low_rank",
     "Eigenpairs": "hesse.spectra.eigenpairs",
     "Estimate": "hesse.spectra.estimate",
     "EstimatedDiagonal": "hesse.spectra.diagonal",
+    "Formula": "hesse.derivation.formula",
+    "FunctionOperator": "hesse.linear_operators.given",
+    "JacobianOperator": "hesse.products.jacobian",
+    "KFAC": "hesse.kronecker.approximation",
+    "LowRank": "hesse.linear_operators.low_rank",
+    "Network": "hesse.derivation.sources.networks.network",
+    "PerSample": "hesse.samples.per_sample",
+    "QuadraticModel": "hesse.taylor",
+    "Solution": "hesse.solves.solution",
+    "StationaryPoint": "hesse.taylor",
+    "Status": "hesse.store.status",
+    "Step": "hesse.taylor",
+    "Trust": "hesse.taylor",
+    "as_operator": "hesse.linear_operators.conversion",
     "condition_number": "hesse.spectra.condition",
+    "covariance": "hesse.solves.inverse",
     "density": "hesse.spectra.density",
+    "derive": "hesse.derivation.derive",
     "effective_dimension": "hesse.spectra.logdet",
     "eigenpairs": "hesse.spectra.eigenpairs",
     "estimated_diagonal": "hesse.spectra.diagonal",
+    "inverse": "hesse.solves.inverse",
+    "jacobian": "hesse.products.jacobian",
+    "kfac": "hesse.kronecker.kfac",
     "layers": "hesse.spectra.layers",
+    "load": "hesse.matrix.loading",
     "logdet": "hesse.spectra.logdet",
+    "minimize": "hesse.taylor",
+    "per_sample": "hesse.samples.per_sample",
+    "quadratic": "hesse.taylor",
+    "solve": "hesse.solves.solve",
     "squared_norm": "hesse.spectra.trace",
+    "status": "hesse.store.status",
     "trace": "hesse.spectra.trace",
     **dict.fromkeys(
         ("Density", "ErrorCurve", "HeatMap", "Layers", "Plane", "Slice", "Spectrum"), "hesse.plot"
@@ -156,3 +179,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'hesse' has no attribute {name!r}")
     return getattr(importlib.import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
