@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hesse.cost import Cost
 from hesse.curvatures.curvature import curvature_named
+from hesse.display import Display, Displayed, Table, counted
+from hesse.display.text import table_lines
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.exact.hessian import hessian
 from hesse.kronecker.operator import BlockwiseOperator, require_damping
@@ -53,8 +55,8 @@ class BlockDistance:
 
 
 @final
-@dataclass(eq=False)
-class Comparison:
+@dataclass(eq=False, repr=False)
+class Comparison(Displayed):
     """The distances of all blocks, a table that prints; made by `KFAC.compare`.
 
     Attributes:
@@ -67,22 +69,23 @@ class Comparison:
     figure: "Figure | None" = field(default=None, init=False)
     artists: dict[str, Any] = field(default_factory=dict, init=False)
 
-    def __repr__(self) -> str:
-        header = ("block", "entries", "exact", "|K - C| / |C|", "cosine", "largest of C / K")
-        lines = [
+    def __str__(self) -> str:
+        return "\n".join(table_lines(self._table))
+
+    def _display(self) -> Display:
+        blocks = len({row.names for row in self.rows})
+        summary = f"{counted(blocks, 'block')} beside the exact ones"
+        return Display("Comparison", summary, table=self._table, next=("c.rows", "c.plot()"))
+
+    @property
+    def _table(self) -> Table:
+        head = ("block", "entries", "exact", "|K - C| / |C|", "cosine", "largest of C / K")
+        rows = (
             (row.label, f"{row.size}", row.curvature, f"{row.relative:.3g}", f"{row.cosine:.4f}",
              f"{row.ratio:.3g}")
             for row in self.rows
-        ]  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-        # Words to the left, numbers to the right.
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if place in (0, 2) else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in [header, *lines]
-        )
+        )  # fmt: skip
+        return Table(head, tuple(rows), (0, 2))
 
     def plot(self, ax: "Axes | None" = None) -> "Comparison":
         """Draw the relative distances of the blocks, on the axes given or on new ones, and keep

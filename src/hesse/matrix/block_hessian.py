@@ -1,6 +1,5 @@
 """The Hessian as a value: one symmetric matrix, or some of its blocks, by parameter name."""
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
+from hesse.display import Display, Displayed
 from hesse.errors import (
     HesseTypeError,
     HesseValueError,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class BlockHessian(BlocksByName):
+class BlockHessian(Displayed, BlocksByName):
     """H[a, b] = ∂²J/∂a∂b for the parameters of a layout.
 
     It holds either the whole (P, P) matrix or chosen blocks of it, and never copies what it is
@@ -301,31 +301,19 @@ class BlockHessian(BlocksByName):
         return HeatMap.from_hessian(self).plot(ax)
 
     # Norms are computed once; printing a large Hessian again costs nothing.
-    def __repr__(self) -> str:
-        return "\n".join(
-            [self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)]
-        )
-
-    def _repr_html_(self) -> str:
-        return tables.html(self)
+    def _display(self) -> Display:
+        return tables.display(self)
 
     @property
     def summary(self) -> str:
         """One line: size, dtype, device, which blocks, bytes."""
-        return tables.summary(self)
+        return f"BlockHessian: {tables.summary(self)}"
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
         """The same numbers, certified."""
         if certificate is not None:
             require_instance(certificate, Certificate, "certificate", "H.certificate")
         return BlockHessian.of(self.entries, self.provenance, certificate)
-
-    @property
-    def certified(self) -> str:
-        """One line: what it was held against."""
-        if self.certificate is not None:
-            return f"certificate: {self.certificate}"
-        return "not certified"
 
 
 def _dtype(held: Tensor | Entries) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from hesse.display.text import shortened
 from hesse.errors import printable
-from hesse.matrix.tables import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from hesse.display import Display, Displayed, Table, counted
+from hesse.display.text import shortened, table_lines
 from hesse.errors import printable
-from hesse.matrix.tables import shortened
 from hesse.plot.canvas import BLUE, ORANGE, axes_for, draw_grid, signed_ticks
 from hesse.plot.labels import FONT
 from hesse.spectra.estimate import Estimate
@@ -42,7 +43,7 @@ class Layer:
 
 @final
 @dataclass(eq=False, repr=False)
-class Layers:
+class Layers(Displayed):
     """A table of layers, made by `hesse.layers`.
 
     Attributes:
@@ -66,17 +67,20 @@ class Layers:
         """A layer by its name."""
         return {row.name: row for row in (self.whole, *self.rows)}[name]
 
-    def __repr__(self) -> str:
-        cells = [_HEAD, *(_cells(row) for row in (*self.rows, self.whole))]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(_HEAD))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if column else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
-        return "\n".join(lines)
+    def __str__(self) -> str:
+        return "\n".join(table_lines(self._table))
+
+    def _display(self) -> Display:
+        return Display(
+            "Layers",
+            f"{counted(len(self.rows) or 1, 'layer')}, {self.whole.parameters:,} entries",
+            table=self._table,
+            next=("layers[name]", "layers.plot()", "layers.whole"),
+        )
+
+    @property
+    def _table(self) -> Table:
+        return Table(_HEAD, tuple(map(_cells, (*self.rows, self.whole))), last=1)
 
     def plot(self, ax: "Axes | None" = None) -> "Layers":
         """Draw, on the axes given or on new ones, and keep what was drawn."""

@@ -1,6 +1,6 @@
 """Some eigenvalues with their eigenvectors, and how good they are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Unpack, final, get_args, overload
 
@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
+from hesse.display import Display, Displayed, Table, facts
+from hesse.display.text import table_lines
 from hesse.errors import (
     HesseMemoryError,
     HesseTypeError,
@@ -45,8 +47,8 @@ _BORNE_OUT = 3
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class Eigenpairs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Eigenpairs(Displayed):
     """A V = V diag(λ), to the residuals.
 
     Attributes:
@@ -65,11 +67,11 @@ class Eigenpairs:
     products: int
     converged: bool
     how: str
-    layout: Layout = field(repr=False)
+    layout: Layout
     notes: tuple[str, ...]
     # Their entries that are not zero in all vectors, and where they lie.
-    _rows: Float[Tensor, "k S"] = field(repr=False)
-    _places: Tensor | None = field(repr=False)
+    _rows: Float[Tensor, "k S"]
+    _places: Tensor | None
 
     @cached_property
     def vectors(self) -> Float[Tensor, "P k"]:
@@ -100,16 +102,34 @@ class Eigenpairs:
 
     def __str__(self) -> str:
         taken = f"{self.products} product{'s' * (self.products != 1)}, " if self.products else ""
-        lines = [
-            f"{len(self)} eigenpair{'s' * (len(self) != 1)} of {self.layout.size:,}"
-            f" ({taken}{self.how}{'' if self.converged else '; not converged'})",
-            f"{'':>4}  {'eigenvalue':>12}  {'residual':>9}",
-        ]
-        for place, (value, residual) in enumerate(
-            zip(self.values.tolist(), self.residuals.tolist(), strict=True)
-        ):
-            lines.append(f"{place:>4}  {value:>12.6g}  {residual:>9.1e}")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join(
+            [
+                f"{len(self)} eigenpair{'s' * (len(self) != 1)} of {self.layout.size:,}"
+                f" ({taken}{self.how}{'' if self.converged else '; not converged'})",
+                *table_lines(self._table),
+                *self.notes,
+            ]
+        )
+
+    def _display(self) -> Display:
+        return Display(
+            "Eigenpairs",
+            f"{len(self)} of {self.layout.size:,}"
+            + ("" if self.converged else ", not all within the tolerance"),
+            facts(
+                found=self.how,
+                products=f"{self.products:,}" if self.products else None,
+                notes="\n".join(self.notes),
+            ),
+            self._table,
+            ("e.values", "e.vectors", "e.vector(0)", "e.plot()"),
+        )
+
+    @property
+    def _table(self) -> Table:
+        numbers = zip(self.values.tolist(), self.residuals.tolist(), strict=True)
+        rows = ((f"{k}", f"{v:.6g}", f"{r:.1e}") for k, (v, r) in enumerate(numbers))
+        return Table(("", "eigenvalue", "residual"), tuple(rows), ())
 
 
 class _Options(Options, total=False):

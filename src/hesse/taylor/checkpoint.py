@@ -90,7 +90,7 @@ def write(result: "OptimizeResult", path: str | PathLike[str], argument: str) ->
     metadata = {
         "hesse": __version__,
         "method": result.method,
-        "cost": repr(result.cost),
+        "cost": str(result.cost),
         "message": result.message,
         "counts": json.dumps({name: int(result[name]) for name in _COUNTS}),
         "multiplier": repr(float(guess.multiplier)),

@@ -262,14 +262,14 @@ class _Watch:
 def _result(
     evaluator: Evaluator, state: State, status: Status, reason: str, method: str, earlier: Any
 ) -> "OptimizeResult":
-    from scipy.optimize import OptimizeResult
+    from hesse.taylor.result import Minimum
 
     shortened = earlier.get("shortened", 0) + evaluator.shortened
     if evaluator.shortened:
         several = "s" * (evaluator.shortened > 1)
         reason += f"; shortened {evaluator.shortened} step{several} to where the cost is not finite"
     point = state.point
-    return OptimizeResult(
+    return Minimum(
         x=point.theta.cpu().numpy(),
         fun=point.value,
         jac=point.gradient.cpu().numpy(),
