@@ -391,6 +391,15 @@ def rows() -> Iterator[tuple[str, Row]]:
             matrix,
         ),
     )
+    bowl = hesse.Cost.from_function(lambda p: (p["u"] ** 2).sum(), {"u": torch.zeros(2)})
+    yield (
+        "standard_errors",
+        Row(
+            hesse.standard_errors,
+            {"cost": bowl, "covariance": "hessian", "level": 0.95},
+            {"level": {"half"}},
+        ),
+    )
     yield "QuadraticModel()", Row(q.__call__, step, {})
     yield "QuadraticModel.error", Row(q.error, step, {})
     yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "v"})
@@ -553,7 +562,7 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
-    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "alone"),
+    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "StandardErrors", "alone"),
     *(
         "Convexity",
         "Derivation",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -362,8 +363,12 @@ class Cost(Displayed, Travelling):
         """The flat vector of the parameters, in layout order."""
         return self.layout.flatten(self.parameters)
 
-    def at(self, parameters: Mapping[str, Tensor] | Shaped[Tensor, " P"]) -> "Cost":
+    def at(
+        self, parameters: Mapping[str, Tensor] | Shaped[Tensor, " P"] | Shaped[np.ndarray, " P"]
+    ) -> "Cost":
         """The same cost at other parameters, given as a dictionary or a flat vector."""
+        if isinstance(parameters, np.ndarray):
+            parameters = torch.tensor(parameters)
         if not isinstance(parameters, Mapping | Tensor):
             raise HesseTypeError(
                 "parameters: expected a dictionary {name: Tensor} or a flat tensor, got"

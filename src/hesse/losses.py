@@ -216,6 +216,22 @@ def options_of(loss: Any) -> dict[str, Any]:
     return _unwrap_partial(loss)[1]
 
 
+def known_within(loss: Loss) -> tuple[str, dict[str, Any]] | None:
+    """The name and the options of the known loss behind one that a cost holds, weighed or not;
+    ``None`` where it is a function of the user's.
+
+    Example:
+        >>> known_within(weighed("bce"))[0]
+        'binary_cross_entropy_with_logits'
+    """
+    given = loss.given or loss.total
+    given = given.single if isinstance(given, _WeighedTotal) else given
+    if given is half_sse:
+        return "half_sse", {}
+    record = _record(given.given if isinstance(given, MeanAndVariance) else given)
+    return None if record is None else (record.name, options_of(given))
+
+
 def _named(loss: Any) -> Callable[..., Any]:
     """The function or module behind a loss as the user gives it."""
     if isinstance(loss, str):

@@ -48,3 +48,5 @@ DampedInverse = Literal["exact", "pi", "factors"]
 # Of formulas.
 ReadingName = Literal["scalar", "indices", "matrix"]
 BackendName = Literal["numpy", "torch", "jax"]
+# Of standard errors.
+CovarianceKind = Literal["hessian", "sandwich"]
