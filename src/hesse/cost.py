@@ -3,9 +3,10 @@ value."""
 
 import contextlib
 import copy
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from hesse.data.dataset import Data
 from hesse.display import Display, Displayed, facts
 from hesse.distributed.wrapping import unwrapped
 from hesse.errors import (
+    HesseAttributeError,
     HesseTypeError,
     require_instance,
     require_word,
@@ -347,6 +349,14 @@ class Cost(Displayed, Travelling):
             )
         asked = "" if self.curvature is HESSIAN else f", {self.curvature.name}"
         return f"{', '.join(parts)}, P = {self.layout.size}{asked}"
+
+    if not TYPE_CHECKING:  # which is to see what is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in sys.modules["hesse"].__all__:
+                raise HesseAttributeError(f"{text}; it is a function of it, hesse.{name}(cost)")
+            raise AttributeError(text)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import TYPE_CHECKING, Any, NoReturn, final, overload
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from hesse.display import Display, Displayed, Fact, facts
 from hesse.errors import HesseTypeError, HesseValueError, require_number
 from hesse.layout import Layout
+from hesse.linear_operators.absent import absent_of_tensor
 from hesse.linear_operators.algebra import (
     ENTRIES,
     Block,
@@ -251,6 +252,11 @@ class LinearOperator(Displayed):
     def _dtype_of(self, name: str) -> torch.dtype:
         """The dtype of one part in a dictionary."""
         return self.dtype
+
+    if not TYPE_CHECKING:  # which is to see what is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise absent_of_tensor(self, name, "A.dense()")
 
     def __str__(self) -> str:
         shown = self._display()
