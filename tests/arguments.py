@@ -458,6 +458,18 @@ def rows() -> Iterator[tuple[str, Row]]:
     )
     yield "Spectrum", Row(hesse.Spectrum.from_hessian, {"hessian": H}, {})
     yield "HeatMap", Row(hesse.HeatMap.from_hessian, {"hessian": H}, {})
+    yield "NormMap", Row(hesse.NormMap.from_hessian, {"hessian": H, "by": "layer"}, {})
+    yield "LayerSpectra", Row(hesse.LayerSpectra.from_hessian, {"hessian": H}, {})
+    images = {"name": "0.weight", "image": (1, 2)}
+    pairs = hesse.eigenpairs(H, k=2)
+    yield (
+        "Eigenvectors",
+        Row(hesse.Eigenvectors.from_eigenpairs, {"pairs": pairs, **images}, {"name": {"None"}}),
+    )
+    yield (
+        "Eigenpairs.plot",
+        Row(pairs.plot, {"ax": ax, **images}, {"ax": {"None"}, "name": {"None"}}),
+    )
     trust = q.trust()
     yield "ErrorCurve", Row(hesse.ErrorCurve.from_trust, {"trust": trust}, {})
     yield from spectra(cost, memory)
@@ -467,12 +479,18 @@ def rows() -> Iterator[tuple[str, Row]]:
         "Spectrum": hesse.Spectrum.from_hessian(H),
         "HeatMap": hesse.HeatMap.from_hessian(H),
         "ErrorCurve": hesse.ErrorCurve.from_trust(trust),
+        "NormMap": hesse.NormMap.from_hessian(H),
+        "LayerSpectra": hesse.LayerSpectra.from_hessian(H),
         "BlockHessian": H,
         "Density": hesse.density(H),
         "Layers": hesse.layers(cost),
     }
     for name, display in displays.items():
         yield f"{name}.plot", Row(display.plot, {"ax": ax}, {"ax": {"None"}})
+    by_block = {"ax": ax, "by": "layer", "cmap": "PuOr"}
+    yield "BlockHessian.plot by", Row(H.plot, by_block, {"ax": {"None"}, "cmap": {"None"}})
+    turned = displays["Plane"].interactive
+    yield "Plane.interactive", Row(turned, {"path": None}, {"path": {"None"}})
     # The last: a Hessian was saved by the name, which no store replaces.
     yield "hessian", Row(hesse.hessian, {"cost": cost, "out": None}, {"out": {"None"}})
 
@@ -563,6 +581,7 @@ OTHERS = {
     *("Certificate", "Plan", "StationaryPoint", "Status", "Step", "Trust", "HesseError"),
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
     *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "StandardErrors", "alone"),
+    *("Estimate", "EstimatedDiagonal", "PerSample", "alone"),
     *(
         "Convexity",
         "Derivation",
@@ -573,7 +592,7 @@ OTHERS = {
         "Solution",
         "derive",
     ),
-    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample"),
+    *("Estimate", "EstimatedDiagonal", "PerSample"),
 }
 
 

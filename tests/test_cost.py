@@ -350,14 +350,14 @@ def test_wide_parameters_need_no_note(problem: Any) -> None:
     assert cost.notes == () and cost.dtype == torch.float64
 
 
-def test_repr_says_what_it_is(problem: Any) -> None:
+def test_its_name_says_what_it_is(problem: Any) -> None:
     model, X, y = problem
     assert (
-        repr(hesse.Cost(model, "cross_entropy", (X, y), penalty=0.1))
+        str(hesse.Cost(model, "cross_entropy", (X, y), penalty=0.1))
         == "Cost(Sequential, cross_entropy, 11 samples, penalty 0.1, P = 31)"
     )
     assert (
-        repr(hesse.Cost.from_function(lambda p: p["u"] ** 2, {"u": torch.tensor(1.0)}))
+        str(hesse.Cost.from_function(lambda p: p["u"] ** 2, {"u": torch.tensor(1.0)}))
         == "Cost(<lambda>, P = 1)"
     )
 

@@ -69,7 +69,7 @@ def test_big_endian_and_masks_keep_their_values() -> None:
 )
 def test_every_kind_of_data_makes_a_cost(folder: Path, data: str) -> None:
     samples = 12 if data.endswith("batches") else 6
-    assert repr(cost(data=data)) == f"Cost(Sequential, mse_loss, {samples} samples, P = 26)"
+    assert str(cost(data=data)) == f"Cost(Sequential, mse_loss, {samples} samples, P = 26)"
 
 
 def test_a_loader_gives_the_numbers_of_its_pair(folder: Path) -> None:

@@ -213,8 +213,8 @@ def test_every_case_is_written(case):
     check(d.latex())
 
 
-def test_a_notebook_shows_a_fragment_and_a_formula():
+def test_a_notebook_shows_formulas_and_a_page_may_be_a_part_of_one():
     d = hesse.derive("x @ A @ x", wrt="x")
-    assert "<math" in d._repr_html_()
-    assert d.block("x", "x")._repr_latex_().startswith("$")
+    assert "<math" in d._repr_html_() and "<math" in d.block("x", "x")._repr_html_()
+    assert d.html(page=False).lstrip().startswith("<div") and "<html" not in d.html(page=False)
     assert d.block("x", "x").html().startswith("<!")

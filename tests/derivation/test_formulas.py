@@ -124,7 +124,7 @@ def test_a_jacobian_of_a_vector_or_a_matrix(
         )(values[name])
         assert torch.allclose(formula.evaluate(**values), expected, rtol=1e-10, atol=1e-12)
         assert matrix is None or formula.matrix() == matrix
-    assert "First derivatives" in d.text() and "First derivatives" in repr(d) and d.latex()
+    assert "First derivatives" in d.text() and "first derivatives" in repr(d) and d.latex()
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ def test_what_is_named_and_what_is_not_go_together() -> None:
 
 
 def test_a_composition_says_what_it_is_of() -> None:
-    assert repr(RECTANGULAR.T) == "Transposed of MatrixOperator(7 x 11, float64)"
+    assert str(RECTANGULAR.T) == "Transposed(11 x 7, float64)"
+    said = " ".join(repr(RECTANGULAR.T).split())
+    assert "is Aᵀ A MatrixOperator(7 x 11, float64)" in said
 
 
 def test_blocks_are_taken_apart_however_many_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,9 +102,9 @@ def test_the_transpose_and_the_description(cost: hesse.Cost) -> None:
     op = operator(cost)
     assert op.T is op
     assert (op.shape, op.dtype, op.layout, op.notes) == ((26, 26), torch.float64, cost.layout, ())
-    assert repr(op).startswith(
-        f"HessianOperator({cost!r}, float64, straight line, 1 of 1 batch kept in "
-    )
+    assert str(op) == f"HessianOperator({cost}, float64)"
+    said = " ".join(repr(op).split())
+    assert "products straight line memory 1 of 1 batch kept in " in said
 
 
 def test_results_are_detached_and_own_their_memory(cost: hesse.Cost) -> None:
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_computed_again_and_said() -> None:
     room = operator(cost).bytes
     some = operator(cost, memory=room)
     assert 0 < some.bytes <= room // 2
-    assert "of 3 batches kept" in repr(some) and "see .notes" in repr(some)
+    assert "of 3 batches kept" in repr(some) and "notes" in repr(some)
     (note,) = some.notes
     assert "of 3 batches do not fit into" in note and note.endswith(
         "and are computed again in every product"

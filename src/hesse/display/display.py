@@ -1,6 +1,5 @@
-"""What an object shows of itself, as data; and what every object that has one inherits."""
+"""What an object shows of itself, as data."""
 
-import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -58,24 +57,6 @@ class Display:
     facts: tuple[Fact, ...] = ()
     table: Table | None = None
     next: tuple[str, ...] = ()
-
-
-class Displayed(abc.ABC):
-    """An object that shows itself: its repr, and what a notebook shows, are its `Display`."""
-
-    @abc.abstractmethod
-    def _display(self) -> Display:
-        """What it shows."""
-
-    def __repr__(self) -> str:
-        from hesse.display.text import text
-
-        return text(self._display())
-
-    def _repr_html_(self) -> str:
-        from hesse.display.html import html
-
-        return html(self._display())
 
 
 def facts(**named: str | None) -> tuple[Fact, ...]:

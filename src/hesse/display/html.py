@@ -61,7 +61,7 @@ def _table(table: Table, room: int) -> str:
         shade = 0.0 if row is None else table.shades.get((row, column), 0.0)
         if shade > 0:
             style += f";{_SHADE.format(shade / 2)}"
-        name = shortened(printable(value), _NAME)
+        name = shortened(printable(value[-_NAME - 1 :]), _NAME)
         return f'<{tag} style="{style}">{escape(name)}</{tag}>'
 
     def line(tag: str, cells: tuple[str, ...], row: int | None = None) -> str:
@@ -73,5 +73,5 @@ def _table(table: Table, room: int) -> str:
 
 
 def _shown(text: str, most: int) -> str:
-    plain = printable(text)
+    plain = printable(text[: most + 1])
     return escape(plain if len(plain) <= most else f"{plain[: most - 1]}…")

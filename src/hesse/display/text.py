@@ -10,6 +10,8 @@ from hesse.errors import printable
 # take, and a table at the least.
 WIDTH, LINES = 100, 24
 _SHORT, _LEAST = 2, 6
+# Characters that are looked at, where what is shown is longer than any screen.
+_MOST = WIDTH * LINES
 # Characters between columns, and the least of a name that stays of it.
 _GAP, _NAME = 2, 12
 
@@ -37,9 +39,11 @@ def text(display: Display, width: int = WIDTH, lines: int = LINES) -> str:
 def table_lines(table: Table, width: int | None = None, lines: int | None = None) -> list[str]:
     """The title, the head and the rows of a table, aligned; as wide as it is, or no wider than
     ``width``; as many of the rows as there is room for, the first and the last."""
-    titles = [printable(table.title)] if table.title else []
+    title = printable(table.title[:_MOST])[:width]
+    titles = [title] if title else []
     shown = rows_that_fit(table, None if lines is None else lines - len(titles) - 1)
-    cells = [list(map(printable, row)) for row in (table.head, *(row for _, row in shown))]
+    rows = (table.head, *(row for _, row in shown))
+    cells = [[printable(cell[-_MOST:]) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if width is not None:
         _narrow(widths, table.left, width)
@@ -100,16 +104,16 @@ def _lines(fact: Fact, indent: int, width: int) -> list[str]:
     indent = min(indent, width // 2)
     rows = [
         row
-        for line in fact.value.split("\n")
+        for line in fact.value.split("\n", LINES)[:LINES]
         for row in _wrapped(line, width - indent, "    ") or [""]
     ]
-    label = shortened(printable(fact.label), indent - _GAP)
+    label = shortened(printable(fact.label[-_MOST:]), indent - _GAP)
     return [f"{label if not k else '':<{indent}}{row}" for k, row in enumerate(rows)]
 
 
 def _wrapped(line: str, width: int, further: str) -> list[str]:
     return textwrap.wrap(
-        printable(line),
+        printable(line[:_MOST]),
         width,
         subsequent_indent=further,
         break_on_hyphens=False,

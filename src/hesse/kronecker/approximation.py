@@ -144,4 +144,5 @@ class KFAC(BlockwiseOperator):
         )
 
     def _calls(self) -> tuple[str, ...]:
-        return ("K @ v", "K.inverse(damping)", "K.block(name)", "K.compare()", "K.save(path)")
+        compare = () if self.cost is None else ("K.compare()",)
+        return ("K @ v", "K.inverse(damping)", "K.block(name)", *compare, "K.save(path)")

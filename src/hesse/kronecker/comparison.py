@@ -1,7 +1,7 @@
 """How far an approximation is from the exact blocks that it stands for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -9,15 +9,16 @@ from torch import Tensor
 
 from hesse.cost import Cost
 from hesse.curvatures.curvature import curvature_named
-from hesse.display import Display, Displayed, Table, counted
+from hesse.display import Display, Table, counted
 from hesse.display.text import table_lines
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.exact.hessian import hessian
 from hesse.kronecker.operator import BlockwiseOperator, require_damping
+from hesse.plot.canvas import BARS, Kind
+from hesse.plot.picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Of a block's mean eigenvalue: what is added before it is divided by.
 _DAMPING = 1e-3
@@ -56,18 +57,14 @@ class BlockDistance:
 
 @final
 @dataclass(eq=False, repr=False)
-class Comparison(Displayed):
+class Comparison(Picture):
     """The distances of all blocks, a table that prints; made by `KFAC.compare`.
 
     Attributes:
         rows: one for each block and curvature.
-        ax, figure, artists: what `plot` drew last.
     """
 
     rows: tuple[BlockDistance, ...]
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __str__(self) -> str:
         return "\n".join(table_lines(self._table))
@@ -87,14 +84,18 @@ class Comparison(Displayed):
         )  # fmt: skip
         return Table(head, tuple(rows), (0, 2))
 
-    def plot(self, ax: "Axes | None" = None) -> "Comparison":
-        """Draw the relative distances of the blocks, on the axes given or on new ones, and keep
-        what was drawn."""
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.2, 1.6 + 0.3 * max(len(self.rows), 1)
+
+    @property
+    def _kind(self) -> Kind:
+        return BARS
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from hesse.plot.distances import draw_distances
 
-        self.ax, self.artists = draw_distances(self.rows, ax)
-        self.figure = self.ax.get_figure(root=True)
-        return self
+        return draw_distances(self.rows, ax, style)
 
 
 def compared(

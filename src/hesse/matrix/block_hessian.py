@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import TYPE_CHECKING, Any, Literal, final, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from hesse.errors import (
     HesseValueError,
     require_instance,
     require_mapping,
+    require_word,
 )
 from hesse.layout import Layout
 from hesse.matrix import eigensolver, saving, spectrum, tables
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from hesse.plot.heat_map import HeatMap
+    from hesse.plot.norm_map import NormMap
 
 
 @final
@@ -62,11 +64,13 @@ class BlockHessian(Displayed, BlocksByName):
         Inertia(negative=1, undecided=0, positive=2)
         >>> H
         BlockHessian: P = 3, 2 parameters, float32 on cpu, all blocks (36 B)
-        Frobenius norm of each block:
-           parameter  shape     0  1
-        0  w          (2,)   3.16  0
-        1  b          (1,)         1
-        not certified
+          Frobenius norm of each block:
+             parameter  shape     0  1
+          0  w          (2,)   3.16  0
+          1  b          (1,)         1
+        certificate  none: not certified
+        next         H["w", "b"], H.dense(), H.eigh(), H.inertia(), H.norms, H.plot(),
+                         H.save("h.safetensors")
     """
 
     layout: Layout
@@ -293,12 +297,33 @@ class BlockHessian(Displayed, BlocksByName):
         """
         saving.save(self, path)
 
-    def plot(self, ax: "Axes | None" = None) -> "HeatMap":
-        """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install
-        hesse[plot]``)."""
-        from hesse.plot.heat_map import HeatMap
+    @overload
+    def plot(
+        self, ax: "Axes | None" = None, *, by: Literal["entry"] = "entry", **style: Any
+    ) -> "HeatMap": ...
+    @overload
+    def plot(
+        self, ax: "Axes | None" = None, *, by: Literal["parameter", "layer"], **style: Any
+    ) -> "NormMap": ...
+    def plot(self, ax: "Axes | None" = None, *, by: str = "entry", **style: Any) -> Any:
+        """Draw the heat map of the entries, with layer borders and names, or of the norms of
+        blocks. Needs matplotlib (``pip install hesse[plot]``).
 
-        return HeatMap.from_hessian(self).plot(ax)
+        Args:
+            ax: where to draw, Matplotlib's; new axes by default.
+            by: ``"entry"``, a `hesse.HeatMap`; ``"parameter"`` or ``"layer"``, a `hesse.NormMap`.
+            **style: Matplotlib's keywords for an image, such as ``cmap="PuOr"``.
+
+        Raises:
+            HesseImportError: matplotlib is not installed.
+            HesseTypeError, HesseValueError: no axes, or a keyword or a value that cannot be used.
+        """
+        from hesse.plot.heat_map import HeatMap
+        from hesse.plot.norm_map import NormMap
+
+        require_word(by, "by", ("entry", "parameter", "layer"))
+        picture = HeatMap.from_hessian(self) if by == "entry" else NormMap.from_hessian(self, by)
+        return picture.plot(ax, **style)
 
     # Norms are computed once; printing a large Hessian again costs nothing.
     def _display(self) -> Display:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Unpack, final, get_args, overload
+from typing import TYPE_CHECKING, Any, Unpack, final, get_args, overload
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,11 @@ from hesse.spectra.lanczos import Lanczos, wanted
 from hesse.spectra.products import Products
 from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
 from hesse.words import CurvatureName, Part, Which
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from hesse.plot.eigenvectors import Eigenvectors
 
 # Vectors that are held, where there is the memory: beyond so many they save no products.
 _HELD = 4, 40
@@ -92,6 +97,31 @@ class Eigenpairs(Displayed):
         vector = self._rows.new_zeros(self.layout.size)
         vector[self._places] = self._rows[place]
         return vector
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        name: str | None = None,
+        image: tuple[int, int] | None = None,
+        **style: Any,
+    ) -> "Eigenvectors":
+        """Draw the vectors as images where the input is one: a row for each, in it an image for
+        each unit of a parameter. Needs matplotlib (``pip install hesse[plot]``).
+
+        Args:
+            ax: where to draw, Matplotlib's; new axes by default.
+            name, image: which parameter, and the height and the width of an input, as for
+                `hesse.Eigenvectors.from_eigenpairs`.
+            **style: Matplotlib's keywords for an image, such as ``cmap="PuOr"``.
+
+        Raises:
+            HesseError: as for `hesse.Eigenvectors.from_eigenpairs`, or no axes, or a keyword or a
+                value that cannot be used.
+        """
+        from hesse.plot.eigenvectors import Eigenvectors
+
+        return Eigenvectors.from_eigenpairs(self, name, image).plot(ax, **style)
 
     def __iter__(self) -> Any:
         """``values, vectors = hesse.eigenpairs(...)``."""

@@ -53,8 +53,8 @@ def quadratic(
         >>> q = hesse.quadratic(cost)
         >>> q.value, q.gradient, q(torch.tensor([0.5])), q.error(torch.tensor([0.5]))
         (1.0, tensor([4.]), tensor(4.5000), tensor(0.5625))
-        >>> q.newton()
-        Step(method='newton', vector=tensor([-0.3333]), ...)
+        >>> q.newton().vector
+        tensor([-0.3333])
     """
     cost = cost_with_curvature(cost, curvature)
     require_progress(progress)
