@@ -400,6 +400,15 @@ def rows() -> Iterator[tuple[str, Row]]:
             matrix,
         ),
     )
+    bowl = hesse.Cost.from_function(lambda p: (p["u"] ** 2).sum(), {"u": torch.zeros(2)})
+    yield (
+        "standard_errors",
+        Row(
+            hesse.standard_errors,
+            {"cost": bowl, "covariance": "hessian", "level": 0.95},
+            {"level": {"half"}},
+        ),
+    )
     yield "QuadraticModel()", Row(q.__call__, step, {})
     yield "QuadraticModel.error", Row(q.error, step, {})
     yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "v"})
@@ -581,6 +590,7 @@ OTHERS = {
     *("Certificate", "Plan", "Report", "StationaryPoint", "Status", "Step", "Trust"),
     "HesseError",
     *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
+    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "StandardErrors", "alone"),
     *("Estimate", "EstimatedDiagonal", "PerSample", "alone"),
     *(
         "Convexity",

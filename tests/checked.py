@@ -19,7 +19,8 @@ from jaxtyping import jaxtyped
 CHECKED = beartype(conf=BeartypeConf(is_pep484_tower=True))
 # Where shapes are annotated jaxtyping holds those of one call against each other.
 SHAPED = jaxtyped(typechecker=CHECKED)
-_PRELUDE = "from checked import CHECKED as _checked, SHAPED as _shaped"
+_PRELUDE = """from checked import CHECKED as _checked, SHAPED as _shaped
+from typing import Any as _Any"""
 
 
 class _Decorated(ast.NodeTransformer):
@@ -52,6 +53,26 @@ class _Decorated(ast.NodeTransformer):
         return any(isinstance(part, ast.Name) and part.id in self._shapes for part in names)
 
 
+class _AnyWord(ast.NodeTransformer):
+    """Annotations with anything in place of a word: which words there are hesse says itself, in an
+    error of its own."""
+
+    def __init__(self, words: set[str]) -> None:
+        self._words = words
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        return self._annotated(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        return self._annotated(node)
+
+    def _annotated(self, node: ast.arg | ast.AnnAssign) -> ast.AST:
+        for part in ast.walk(node.annotation) if node.annotation else ():
+            if isinstance(part, ast.Name) and part.id in self._words:
+                part.id = "_Any"
+        return node
+
+
 class _Loader(SourceFileLoader):
     def path_stats(self, path: str) -> Any:
         raise OSError("what is compiled is not what stands in the file")
@@ -59,16 +80,21 @@ class _Loader(SourceFileLoader):
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
         tree = ast.parse(data)
         body = tree.body
-        shapes = {
-            alias.asname or alias.name
-            for node in body
-            if isinstance(node, ast.ImportFrom) and node.module == "jaxtyping"
-            for alias in node.names
-        }
-        _Decorated(shapes).visit(tree)
+        _AnyWord(_imported(body, "hesse.words")).visit(tree)
+        _Decorated(_imported(body, "jaxtyping")).visit(tree)
         after = 1 if ast.get_docstring(tree) is not None else 0
         body[after:after] = ast.parse(_PRELUDE).body
         return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+
+def _imported(body: list[ast.stmt], module: str) -> set[str]:
+    """The names that are imported from a module."""
+    return {
+        alias.asname or alias.name
+        for node in body
+        if isinstance(node, ast.ImportFrom) and node.module == module
+        for alias in node.names
+    }
 
 
 class _Finder(MetaPathFinder):

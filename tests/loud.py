@@ -2,6 +2,7 @@
 Run, it asks all of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +148,7 @@ def _data(outputs: int = 2) -> tuple[Tensor, Tensor]:
     return torch.randn(4, 3, generator=random), torch.randn(4, outputs, generator=random)
 
 
-def _of(make: Callable[[], nn.Module], loss: object = "mse") -> Callable[[], hesse.Cost]:
+def _of(make: Callable[[], nn.Module], loss: Any = "mse") -> Callable[[], hesse.Cost]:
     def made() -> hesse.Cost:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from hesse.data.arrays import Numbers
 from hesse.data.batch import Batch, concatenate
 from hesse.data.dataset import Data
 
 CPU = torch.device("cpu")
+NUMBERS = Numbers(torch.float32)
 X, Y = torch.arange(14.0).reshape(7, 2), torch.arange(7)
 
 
 def read(source: Any) -> list[Batch]:
-    return list(Data(source, CPU))
+    return list(Data(source, CPU, NUMBERS))
 
 
 class Again:
@@ -80,7 +82,7 @@ def test_a_loader_that_draws_at_random_gives_the_same_in_every_pass() -> None:
             x, y = super().__getitem__(index)
             return x + torch.randn(2), y
 
-    data = Data(DataLoader(Noisy(X, Y), batch_size=2, shuffle=True, drop_last=True), CPU)
+    data = Data(DataLoader(Noisy(X, Y), batch_size=2, shuffle=True, drop_last=True), CPU, NUMBERS)
     first = list(data)
     torch.rand(3)
     for a, b in zip(first, data, strict=True):
@@ -94,6 +96,6 @@ def test_what_is_drawn_between_batches_is_drawn_as_without_a_loader() -> None:
     torch.set_rng_state(state)
     between = [
         torch.rand(1)
-        for _ in Data(DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True), CPU)
+        for _ in Data(DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True), CPU, NUMBERS)
     ]
     assert torch.equal(torch.cat(alone), torch.cat(between))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import hesse
 from hesse.loss_reduction import inferred_loss
 from hesse.losses import identity, known_loss, names, private
 
@@ -72,6 +73,47 @@ KNOWN: dict[str, tuple[Any, Tensor, Tensor]] = {
     ),
     "F.mse_loss": (F.mse_loss, SCORES, REAL),
 }
+
+
+CLASS_LOSSES = {
+    "cross_entropy",
+    "nll_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+}
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+@pytest.mark.parametrize("name", [name for name in names() if hasattr(F, name)])
+def test_a_name_is_pytorchs_function_with_its_defaults(name: str) -> None:
+    """With outputs that any of them takes, of a mean and its variance too."""
+    torch.manual_seed(0)
+    model: nn.Module = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid()).double()
+    target = SCORES.new_full((7, 4), 0.5)
+    if name in CLASS_LOSSES:
+        target = CLASSES
+    if name.startswith("multilabel"):
+        target = torch.randint(2, (7, 4), generator=G)
+    if name.startswith("gaussian"):
+        model, target = MeanAndVarianceOf(model), target[:, :2]
+    value = hesse.value(
+        hesse.Cost(model, name, [(SCORES[:5], target[:5]), (SCORES[5:], target[5:])])
+    )
+    prediction = model(SCORES)
+    given = prediction if isinstance(prediction, tuple) else (prediction,)
+    expected = getattr(F, name)(given[0], target, *given[1:])
+    assert value == pytest.approx(expected.item(), rel=1e-12)
+
+
+class MeanAndVarianceOf(nn.Module):
+    def __init__(self, both: nn.Module) -> None:
+        super().__init__()
+        self.both = both
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = self.both(x).chunk(2, 1)
+        return mean, variance
 
 
 def original(loss: Any) -> Any:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hesse.derivation.formula import Formula
     from hesse.derivation.hessian import DerivedHessian
     from hesse.derivation.sources.networks.network import Network
+    from hesse.inference.estimates import StandardErrors
+    from hesse.inference.standard_errors import standard_errors
     from hesse.kronecker.approximation import KFAC
     from hesse.kronecker.kfac import kfac
     from hesse.linear_operators.conversion import as_operator
@@ -106,6 +108,7 @@ __all__ = [
     "Slice",
     "Solution",
     "Spectrum",
+    "StandardErrors",
     "StationaryPoint",
     "Status",
     "Step",
@@ -136,6 +139,7 @@ __all__ = [
     "report",
     "solve",
     "squared_norm",
+    "standard_errors",
     "status",
     "trace",
     "value",
@@ -162,6 +166,7 @@ _LATER = {
     "QuadraticModel": "hesse.taylor",
     "Report": "hesse.reports.report",
     "Solution": "hesse.solves.solution",
+    "StandardErrors": "hesse.inference.estimates",
     "StationaryPoint": "hesse.taylor",
     "Status": "hesse.store.status",
     "Step": "hesse.taylor",
@@ -186,6 +191,7 @@ _LATER = {
     "report": "hesse.reports.report",
     "solve": "hesse.solves.solve",
     "squared_norm": "hesse.spectra.trace",
+    "standard_errors": "hesse.inference.standard_errors",
     "status": "hesse.store.status",
     "trace": "hesse.spectra.trace",
     **dict.fromkeys(

@@ -3,28 +3,32 @@ value."""
 
 import contextlib
 import copy
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.curvatures.hessian import HESSIAN
+from hesse.data.arrays import Numbers
 from hesse.data.batch import Batch, tensors_in
 from hesse.data.dataset import Data
 from hesse.display import Display, Displayed, facts
 from hesse.distributed.wrapping import unwrapped
 from hesse.errors import (
+    HesseAttributeError,
     HesseTypeError,
-    HesseValueError,
     require_instance,
+    require_word,
 )
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
-from hesse.losses import Loss, is_known, loss_for, own_loss, private
+from hesse.losses import Loss, compares_numbers, is_known, loss_for, own_loss, private
 from hesse.model_and_loss import FunctionOfParameters, ModelAndLoss, as_called
 from hesse.parameters import (
     ParameterChoice,
@@ -35,6 +39,7 @@ from hesse.parameters import (
     require_differentiable,
     require_finite,
     tensors_by_name,
+    widest,
 )
 from hesse.penalty import Penalty, penalty_value, require_penalty
 from hesse.private_modules import PrivateModules
@@ -42,6 +47,7 @@ from hesse.process.pickling import Travelling
 from hesse.process.undisturbed import undisturbed
 from hesse.snapshot import captures_of, origin_of, snapshot
 from hesse.validation import Validated, reading_that_fits, validate_function, validate_model
+from hesse.words import LossName, Reduction
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -56,13 +62,18 @@ class Cost(Displayed, Travelling):
     Args:
         model: an `nn.Module`, or a function ``f(params, x)`` of a dictionary of tensors; of a
             `DistributedDataParallel` the module in it.
-        loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"``, a loss module, or a
-            function ``(prediction, target) -> scalar`` that is a mean or a sum over samples, or
-            gives ``(total, count)``, its own divisor. ``None`` where the model's output is the
+        loss: ``"half_sse"``, ``"mse"``, ``"cross_entropy"``, ``"bce"`` (on logits), the name of a
+            loss in `torch.nn.functional`, a loss module, or a function ``(prediction, target) ->
+            scalar`` that is a mean or a sum over samples, or gives ``(total, count)``, its own
+            divisor. ``None`` where the model's output is the
             cost, or holds it as ``.loss`` or ``["loss"]``.
         data: ``(X, y)``; ``(X, y, w)`` with a weight for each sample, for a loss that gives one
             number each, and the cost is Σ w ℓ / Σ w; a mapping of the model's arguments, its labels
-            among them, which the loss gets as the target; or a re-iterable of such batches. The
+            among them, which the loss gets as the target; a re-iterable of such batches, or a
+            `Dataset` of such samples. Arrays of NumPy and tables of pandas stand for tensors: real
+            numbers, and every column of a table in its order, in the dtype of the parameters; whole
+            numbers in int64, or, as targets of a loss that compares numbers, real too. They are
+            copied once, so that what is written into them later does not change the cost. The
             model is called as ``model(**X)`` with a mapping and ``model(*X)`` with a tuple where
             its forward takes them so, else as ``model(X)``. The first axis of every tensor counts
             samples (targets may have several rows a sample); where it does not, as for ``((x,
@@ -125,7 +136,7 @@ class Cost(Displayed, Travelling):
     def __init__(
         self,
         model: Any,
-        loss: Any = None,
+        loss: LossName | str | Callable[..., Any] | None = None,
         data: Any = None,
         *,
         params: ParameterChoice = None,
@@ -158,7 +169,8 @@ class Cost(Displayed, Travelling):
         device = next(iter(parameters.values())).device
         loss_copy = private(loss, device, wide)
         penalty = require_penalty(penalty, parameters)
-        read = Data(data, device, wide)
+        numbers = Numbers(widest(parameters), labels=not compares_numbers(loss))
+        read = Data(data, device, numbers, wide)
         source = snapshot(model, wide) if isinstance(model, nn.Module) else None
         modules = PrivateModules(source, loss_copy if loss_module is not None else None)
         # Tensors of the loss that are not parameters asked about stay as they are in its private
@@ -220,7 +232,7 @@ class Cost(Displayed, Travelling):
         params: Mapping[str, Tensor],
         data: Any = None,
         *,
-        reduction: str = "mean",
+        reduction: Reduction | str = "mean",
         penalty: Penalty | None = None,
     ) -> "Cost":
         """The cost of any scalar function of a dictionary of tensors.
@@ -248,13 +260,13 @@ class Cost(Displayed, Travelling):
             raise HesseTypeError(
                 f"f: expected a function f(params) -> scalar, got {type(f).__name__}"
             )
-        if reduction not in ("mean", "sum"):
-            raise HesseValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+        require_word(reduction, "reduction", get_args(Reduction))
         chosen = tensors_by_name(params, "Cost.from_function(f, {name: Tensor})")
         notes, wide = require_differentiable(chosen)
         parameters = copies(chosen, wide)
         device = next(iter(parameters.values())).device
-        read = None if data is None else Data(data, device, wide)
+        numbers = Numbers(widest(parameters))
+        read = None if data is None else Data(data, device, numbers, wide)
         isolated = IsolatedFunction(PrivateModules(None), {}, f)
         total = FunctionOfParameters(isolated, reduction == "mean").total
         validated = validate_function(
@@ -338,10 +350,18 @@ class Cost(Displayed, Travelling):
         asked = "" if self.curvature is HESSIAN else f", {self.curvature.name}"
         return f"{', '.join(parts)}, P = {self.layout.size}{asked}"
 
+    if not TYPE_CHECKING:  # which is to see what is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in sys.modules["hesse"].__all__:
+                raise HesseAttributeError(f"{text}; it is a function of it, hesse.{name}(cost)")
+            raise AttributeError(text)
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype that the work is done in: that of the widest parameter."""
-        return max((value.dtype for value in self.parameters.values()), key=lambda d: d.itemsize)
+        return widest(self.parameters)
 
     @property
     def device(self) -> torch.device:
@@ -353,8 +373,12 @@ class Cost(Displayed, Travelling):
         """The flat vector of the parameters, in layout order."""
         return self.layout.flatten(self.parameters)
 
-    def at(self, parameters: Mapping[str, Tensor] | Shaped[Tensor, " P"]) -> "Cost":
+    def at(
+        self, parameters: Mapping[str, Tensor] | Shaped[Tensor, " P"] | Shaped[np.ndarray, " P"]
+    ) -> "Cost":
         """The same cost at other parameters, given as a dictionary or a flat vector."""
+        if isinstance(parameters, np.ndarray):
+            parameters = torch.tensor(parameters)
         if not isinstance(parameters, Mapping | Tensor):
             raise HesseTypeError(
                 "parameters: expected a dictionary {name: Tensor} or a flat tensor, got"

@@ -68,6 +68,10 @@ class HesseKeyError(HesseError, KeyError):
         return str(self.args[0])
 
 
+class HesseAttributeError(HesseError, AttributeError):
+    """An attribute that other libraries' objects have; the text says how to ask for it here."""
+
+
 class HesseMemoryError(HesseError, MemoryError):
     """The result or its intermediates would not fit."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -155,12 +156,14 @@ def _record(loss: Any) -> Operation | None:
 
 
 def names() -> dict[str, Any]:
-    """The losses that have a name, by it."""
-    return {"half_sse": half_sse} | {
-        record.loss.word: record.loss.function
-        for record in RECORDS
-        if record.loss is not None and record.loss.word
-    }
+    """The losses that have a name, by it: the short ones first, then those of
+    `torch.nn.functional`."""
+    functions = {record: record.loss for record in RECORDS if record.loss is not None}
+    return (
+        {"half_sse": half_sse}
+        | {loss.word: loss.function for loss in functions.values() if loss.word}
+        | {record.name: loss.function for record, loss in functions.items()}
+    )
 
 
 def known_loss(loss: Any) -> Loss | None:
@@ -213,19 +216,41 @@ def options_of(loss: Any) -> dict[str, Any]:
     return _unwrap_partial(loss)[1]
 
 
+def known_within(loss: Loss) -> tuple[str, dict[str, Any]] | None:
+    """The name and the options of the known loss behind one that a cost holds, weighed or not;
+    ``None`` where it is a function of the user's.
+
+    Example:
+        >>> known_within(weighed("bce"))[0]
+        'binary_cross_entropy_with_logits'
+    """
+    given = loss.given or loss.total
+    given = given.single if isinstance(given, _WeighedTotal) else given
+    if given is half_sse:
+        return "half_sse", {}
+    record = _record(given.given if isinstance(given, MeanAndVariance) else given)
+    return None if record is None else (record.name, options_of(given))
+
+
 def _named(loss: Any) -> Callable[..., Any]:
     """The function or module behind a loss as the user gives it."""
     if isinstance(loss, str):
         known = names()
-        if loss not in known:
+        if loss in known:
+            return known[loss]
+        if loss.endswith("_loss") and hasattr(F, loss):
             raise HesseValueError(
-                f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(known))}"
+                f"loss: torch.nn.functional.{loss} takes something else than a prediction and a"
+                " target; give a function (prediction, target) -> scalar that calls it"
             )
-        return known[loss]
+        raise HesseValueError(
+            f"loss: no loss is named {loss!r}; the nearest known: {nearest(loss, list(known))}"
+        )
     if not callable(loss):
         raise HesseTypeError(
-            f"loss: expected a name ({', '.join(names())}), a loss module or a function"
-            f" (prediction, target) -> scalar, got {type(loss).__name__}"
+            "loss: expected a name ('half_sse', 'mse', 'cross_entropy', 'bce', or one of"
+            " torch.nn.functional's losses), a loss module or a function (prediction, target) ->"
+            f" scalar, got {type(loss).__name__}"
         )
     return loss
 
@@ -246,6 +271,21 @@ def _reduced(loss: Callable[..., Any], reduction: str) -> Callable[..., Any]:
 def is_known(loss: Any) -> bool:
     """Whether a loss is one of PyTorch's, or hesse's own."""
     return _record(loss) is not None or _unwrap_partial(loss)[0] is half_sse
+
+
+def compares_numbers(loss: Any) -> bool:
+    """Whether a loss is known to compare predictions and targets number by number, so that targets
+    are no classes.
+
+    Example:
+        >>> compares_numbers("bce"), compares_numbers("cross_entropy")
+        (True, False)
+    """
+    known = loss if loss is None else _named(loss)
+    record = _record(known)
+    return _unwrap_partial(known)[0] is half_sse or (
+        record is not None and record.loss is not None and record.loss.divisor == "entries"
+    )
 
 
 def private(loss: Any, device: torch.device, dtype: torch.dtype | None) -> Any:

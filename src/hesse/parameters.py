@@ -25,6 +25,11 @@ def as_leaves(parameters: Mapping[str, Tensor]) -> Parameters:
     return {name: value.detach().requires_grad_() for name, value in parameters.items()}
 
 
+def widest(parameters: Parameters) -> torch.dtype:
+    """The dtype of the widest parameter, which the work is done in."""
+    return max((value.dtype for value in parameters.values()), key=lambda dtype: dtype.itemsize)
+
+
 def slopes_in(leaves: Mapping[str, Tensor], value: Tensor) -> Parameters:
     """∂value/∂leaf by name; zeros where it depends on none of them."""
     if not value.requires_grad:

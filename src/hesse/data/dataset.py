@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hesse.data.arrays import Numbers, batches_of, outline
 from hesse.data.batch import Batch, require_dense, require_usable
 from hesse.data.dealt import parts_of
 from hesse.data.digest import digest
@@ -28,6 +29,7 @@ class Data:
         self,
         source: Any,
         device: torch.device,
+        numbers: Numbers,
         widen: torch.dtype | None = None,
         single: bool | None = None,
     ) -> None:
@@ -36,22 +38,28 @@ class Data:
         Args:
             source: what the user gave.
             device: where the batches go.
+            numbers: what arrays become tensors of.
             widen: the dtype that narrower floating tensors are widened to.
             single: whether the source is one batch, where it may be read both ways; by default it
                 is several then.
         """
+        source = batches_of(source, numbers)
+        form = outline(source)
         # A list of mappings holds batches; a tuple of two may hold inputs and targets.
-        nested = isinstance(source, tuple) or (
-            isinstance(source, list) and not any(isinstance(part, Mapping) for part in source)
+        nested = isinstance(form, tuple) or (
+            isinstance(form, list) and not any(isinstance(part, Mapping) for part in form)
         )
-        self.is_ambiguous = nested and len(source) == 2 and all(map(_is_item, source))
-        self.is_single = _is_item(source) if single is None else single
+        self.is_ambiguous = nested and len(form) == 2 and all(map(_is_item, form))
+        self.is_single = _is_item(form) if single is None else single
+        _check_readable(form, self.is_single)
         self._given = source
         self._source: Any = [source] if self.is_single else source
+        # Arrays become tensors now, and not anew in every pass.
+        if form is not source and self.is_ordered:
+            self._source = [numbers.item(item) for item in self._source]
         # Of a sampler that deals them out to several processes all of them are meant.
         self._dealt = parts_of(source)
-        self._device, self._widen = device, widen
-        _check_readable(source, self.is_single)
+        self._device, self._numbers, self._widen = device, numbers, widen
         self._randomness = _Randomness(getattr(source, "generator", None))
         self._note()
 
@@ -75,7 +83,7 @@ class Data:
 
     def read_as(self, single: bool) -> "Data":
         """The same read as one batch, or as several."""
-        return Data(self._given, self._device, self._widen, single)
+        return Data(self._given, self._device, self._numbers, self._widen, single)
 
     @property
     def is_ordered(self) -> bool:
@@ -130,7 +138,7 @@ class Data:
         self.check_unchanged()
         items = source if self.is_ordered else self._randomness.iterate(source)
         for index, item in enumerate(items):
-            batch = Batch.read(item)
+            batch = Batch.read(self._numbers.item(item))
             if batch is None:
                 raise HesseTypeError(
                     f"data: batch {index} is a {_described(item)}; expected a pair (inputs,"
@@ -241,18 +249,20 @@ def _check_readable(source: Any, is_single: bool) -> None:
                 else _described(source)
             )
             raise HesseTypeError(
-                f"data: expected tensors (X, y), got ({parts}); convert arrays with torch.as_tensor"
+                f"data: expected tensors, arrays or tables (X, y), got ({parts}); convert lists,"
+                " torch.as_tensor(X)"
             )
         return
     if source is None:
         raise HesseTypeError(
-            "data: missing; a cost is of a model, a loss and data: give a pair (X, y) of tensors or"
-            " a re-iterable of such batches (a DataLoader), as in hesse.Cost(model, loss, (X, y))"
+            "data: missing; a cost is of a model, a loss and data: give a pair (X, y) of tensors,"
+            " arrays or tables, a Dataset, or a re-iterable of such batches (a DataLoader), as in"
+            " hesse.Cost(model, loss, (X, y))"
         )
     if isinstance(source, Tensor) or not isinstance(source, Iterable):
         raise HesseTypeError(
-            "data: expected a pair (X, y) of tensors or a re-iterable of such batches (a"
-            f" DataLoader), got {_described(source)}"
+            "data: expected a pair (X, y) of tensors, arrays or tables, a Dataset, or a re-iterable"
+            f" of such batches (a DataLoader), got {_described(source)}"
         )
     # A generator, a zip: spent after one pass, and there are at least two.
     if isinstance(source, Iterator):

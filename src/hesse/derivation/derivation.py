@@ -27,6 +27,7 @@ from hesse.derivation.lines.records import (
 from hesse.derivation.lines.third_derivative import third_derivative
 from hesse.display import Display, Displayed, facts
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest, require_flags
+from hesse.words import ReadingName
 
 
 @dataclass(frozen=True, repr=False)
@@ -254,7 +255,7 @@ class Derivation(Displayed, Record):
         """
         return self.block(rows, columns).lines
 
-    def text(self, reading: str = "indices") -> str:
+    def text(self, reading: ReadingName | str = "indices") -> str:
         """The whole derivation as text, at most 100 columns wide.
 
         Args:
@@ -264,7 +265,7 @@ class Derivation(Displayed, Record):
 
         return text.page(self, reading)
 
-    def write(self, expression: Expression, reading: str = "indices") -> str:
+    def write(self, expression: Expression, reading: ReadingName | str = "indices") -> str:
         """One expression of this derivation, such as a side of a line, as text on one line.
 
         Example:

@@ -10,6 +10,7 @@ from hesse.derivation.calculus.expression import Entry, Expression, Index, Parti
 from hesse.derivation.lines.records import Block, Derived, Line
 from hesse.display import Display, Displayed
 from hesse.process.progress import Progress
+from hesse.words import BackendName, ReadingName
 
 if TYPE_CHECKING:
     from hesse.derivation.code.python import Source
@@ -68,14 +69,14 @@ class Formula(Displayed):
             ),
         )
 
-    def text(self, reading: str = "indices") -> str:
+    def text(self, reading: ReadingName | str = "indices") -> str:
         """The lines and the result as text, at most 100 columns wide; ``reading`` as in
         `Derivation.text`."""
         from hesse.derivation.show import text
 
         return text.part_text(self._part, self.derivation, reading)
 
-    def latex(self, reading: str = "indices") -> str:
+    def latex(self, reading: ReadingName | str = "indices") -> str:
         """The result as LaTeX, to be put between dollar signs."""
         from hesse.derivation.show import latex
 
@@ -94,7 +95,7 @@ class Formula(Displayed):
         form = matrix_form(self.expression, rows, columns, program)
         return None if form is None else TextWriter(program).write(form)
 
-    def python(self, backend: str = "numpy", name: str | None = None) -> str:
+    def python(self, backend: BackendName | str = "numpy", name: str | None = None) -> str:
         """A standalone function of the leaves, with named intermediates and the formula in its
         docstring.
 

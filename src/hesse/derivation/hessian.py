@@ -12,6 +12,7 @@ from hesse.derivation.formula import BlockFormula
 from hesse.display import Display, Displayed, counted
 from hesse.errors import HesseMemoryError, readable_bytes
 from hesse.process.memory import available_bytes
+from hesse.words import BackendName, ReadingName
 
 if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation
@@ -51,7 +52,7 @@ class DerivedHessian(Displayed):
         pairs = ((a, b) for k, a in enumerate(names) for b in names[k:])
         return tuple(self.derivation.block(*pair) for pair in pairs)
 
-    def text(self, reading: str = "indices") -> str:
+    def text(self, reading: ReadingName | str = "indices") -> str:
         """What each block comes to, without its lines; ``reading`` as in
         `hesse.Derivation.text`."""
         from hesse.derivation.show import text
@@ -104,7 +105,7 @@ class DerivedHessian(Displayed):
             whole[places[columns], places[rows]] = matrix.T
         return whole
 
-    def python(self, backend: str = "numpy", name: str = "hessian") -> str:
+    def python(self, backend: BackendName | str = "numpy", name: str = "hessian") -> str:
         """A standalone module: a function for each block, and one that puts them together.
 
         Args:

@@ -27,6 +27,7 @@ from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
+from hesse.words import CurvatureName
 
 
 @enough_memory()
@@ -35,7 +36,7 @@ from hesse.process.undisturbed import undisturbed
 def diagonal(
     cost: Cost,
     *,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     memory: int | None = None,
     certify: bool = True,
     progress: bool | None = None,

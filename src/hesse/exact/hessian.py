@@ -31,6 +31,7 @@ from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.store.on_disk import hessian_on_disk
+from hesse.words import CurvatureName
 
 
 @enough_memory()
@@ -41,7 +42,7 @@ def hessian(
     *,
     pairs: Iterable[NamePair] | None = None,
     block_diagonal: bool = False,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     memory: int | None = None,
     certify: bool = True,
     progress: bool | None = None,

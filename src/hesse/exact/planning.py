@@ -26,6 +26,7 @@ from hesse.process.rates import writing_rate
 from hesse.process.undisturbed import undisturbed
 from hesse.store.place import require_store_place
 from hesse.store.tiling import Tiling
+from hesse.words import CurvatureName
 
 # Intermediates get as much as the result, but not less than 250 MB, which is little anywhere, and
 # never more than a half of what is free: other processes take from that too.
@@ -63,7 +64,7 @@ def plan(
     pairs: Iterable[NamePair] | None = None,
     block_diagonal: bool = False,
     diagonal: bool = False,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     memory: int | None = None,
     out: str | PathLike[str] | None = None,
     processes: int = 1,

@@ -1,7 +1,7 @@
 """`kfac`: Kronecker-factored curvature of a cost, from the sites of its graph."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -26,8 +26,7 @@ from hesse.process.memory import allowed_memory, enough_memory
 from hesse.process.progress import Progress
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-
-KINDS, SHARINGS = ("kfac", "ekfac", "foof"), ("expand", "reduce")
+from hesse.words import CurvatureName, KroneckerKind, Sharing
 
 
 @enough_memory("give less to work in with memory=, or fewer parameters with params=")
@@ -36,9 +35,9 @@ KINDS, SHARINGS = ("kfac", "ekfac", "foof"), ("expand", "reduce")
 def kfac(
     cost: Cost,
     *,
-    kind: str = "kfac",
-    curvature: str | Curvature = "gauss_newton",
-    sharing: str = "expand",
+    kind: KroneckerKind | str = "kfac",
+    curvature: CurvatureName | str | Curvature = "gauss_newton",
+    sharing: Sharing | str = "expand",
     joint_bias: bool = True,
     memory: int | None = None,
     progress: bool | None = None,
@@ -102,7 +101,10 @@ def kfac(
     """
     given = cost_with_curvature(cost, curvature)
     _require_kind(given.curvature)
-    for name, word, known in (("kind", kind, KINDS), ("sharing", sharing, SHARINGS)):
+    for name, word, known in (
+        ("kind", kind, get_args(KroneckerKind)),
+        ("sharing", sharing, get_args(Sharing)),
+    ):
         require_word(word, name, known)
     require_flags(joint_bias=joint_bias)
     require_progress(progress)

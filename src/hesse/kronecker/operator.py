@@ -3,7 +3,7 @@ eigenvectors: products, dense blocks, determinants and inverses."""
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,8 +16,7 @@ from hesse.linear_operators.algebra import ENTRIES
 from hesse.linear_operators.linear_operator import SymmetricOperator
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
-
-HOW = ("exact", "pi", "factors")
+from hesse.words import DampedInverse
 
 
 class BlockwiseOperator(SymmetricOperator):
@@ -97,7 +96,7 @@ class BlockwiseOperator(SymmetricOperator):
         return math.exp(logarithm) if logarithm < math.log(1.7e308) else math.inf
 
     @undisturbed()
-    def inverse(self, damping: float, how: str = "exact") -> "BlockwiseOperator":
+    def inverse(self, damping: float, how: DampedInverse | str = "exact") -> "BlockwiseOperator":
         """(M + damping I)⁻¹, or what is taken for it, as an operator.
 
             exact     (B ⊗ A + δ I)⁻¹, by the eigenvectors of A and B
@@ -120,7 +119,7 @@ class BlockwiseOperator(SymmetricOperator):
             Kronecker-factored approximate curvature (2015), section 6.3.
         """
         added = require_damping(damping) + self.shift
-        require_word(how, "how", HOW)
+        require_word(how, "how", get_args(DampedInverse))
         blocks = [_inverse_of(block, added, how) for block in self.blocks]
         return BlockwiseOperator(self.layout, blocks, 0.0, self.dtype, self.device)
 

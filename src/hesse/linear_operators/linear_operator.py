@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import TYPE_CHECKING, Any, NoReturn, final, overload
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from hesse.display import Display, Displayed, Fact, facts
 from hesse.errors import HesseTypeError, HesseValueError, require_number
 from hesse.layout import Layout
+from hesse.linear_operators.absent import absent_of_tensor
 from hesse.linear_operators.algebra import (
     ENTRIES,
     Block,
@@ -28,6 +29,7 @@ from hesse.linear_operators.scipy_products import scipy_operator
 from hesse.linear_operators.vectors import alike, flat_vector, require_columns, require_vector
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
+from hesse.words import Part
 
 if TYPE_CHECKING:
     import scipy.sparse.linalg
@@ -183,7 +185,7 @@ class LinearOperator(Displayed):
         a, b = names if isinstance(names, tuple) else (names, names)
         return Composed(Block(self, self.rows.matching(a), self.columns.matching(b)))
 
-    def block_diagonal(self, by: str = "parameter") -> "LinearOperator":
+    def block_diagonal(self, by: Part | str = "parameter") -> "LinearOperator":
         """A with every block left out that joins two different parts, by ``"parameter"``, or parts
         of two different layers, by ``"layer"``. A product takes one with A for each of them.
 
@@ -250,6 +252,11 @@ class LinearOperator(Displayed):
     def _dtype_of(self, name: str) -> torch.dtype:
         """The dtype of one part in a dictionary."""
         return self.dtype
+
+    if not TYPE_CHECKING:  # which is to see what is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise absent_of_tensor(self, name, "A.dense()")
 
     def __str__(self) -> str:
         shown = self._display()

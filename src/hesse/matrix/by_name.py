@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
+from hesse.linear_operators.absent import absent_of_tensor
 from hesse.matrix import frames
 from hesse.matrix.entries import Entries, Pair
 from hesse.matrix.indexing import ranges_of
@@ -98,6 +99,27 @@ class BlocksByName:
         matrix.flags.writeable = False
         return np.array(matrix, dtype=dtype, copy=copy)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        """The whole matrix for PyTorch: ``torch.as_tensor(H)`` is ``H.dense()``."""
+        return self.dense().detach().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.dense().__dlpack_device__()
+
+    def _refuse_arithmetic(self, *others: Any) -> NoReturn:
+        raise HesseTypeError(
+            "H: a Hessian by blocks has products alone, H @ v; take the whole matrix, H.dense() or"
+            " np.asarray(H), or an operator, hesse.as_operator(H)"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse_arithmetic
+    __truediv__ = __pow__ = __neg__ = __abs__ = _refuse_arithmetic
+
+    if not TYPE_CHECKING:  # which is to see what is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise absent_of_tensor(self, name, "H.dense()")
+
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.pairs)
 
@@ -135,9 +157,10 @@ class BlocksByName:
             HesseValueError: an index that is neither a whole number nor a slice, or beyond the
                 block.
         """
-        if not (isinstance(pair, tuple) and len(pair) >= 2):
+        if not (isinstance(pair, tuple) and len(pair) >= 2) or isinstance(pair[0], int | slice):
             raise HesseTypeError(
-                f"H[...]: a block is named by two parameters, H['a', 'b']; got {pair!r}"
+                f"H[...]: a block is named by two parameters, H['a', 'b']; got {pair!r:.60}; rows"
+                " and columns by their numbers are those of H.dense()"
             )
         a, b, *index = pair
         layout = self.layout

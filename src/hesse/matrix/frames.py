@@ -1,5 +1,6 @@
 """A Hessian as a table of pandas or an array of xarray, labelled by parameter and index."""
 
+from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,16 @@ def data_array(hessian: "BlocksByName") -> "xarray.DataArray":
     )
 
 
+def estimates_frame(layout: Layout, columns: Mapping[str, np.ndarray]) -> "pandas.DataFrame":
+    """See `StandardErrors.to_pandas`."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise _missing("to_pandas", "pandas", "e['name']") from error
+    index = pandas.MultiIndex.from_arrays(labels(layout), names=["parameter", "index"])
+    return pandas.DataFrame(dict(columns), index=index)
+
+
 def labels(layout: Layout) -> tuple[list[str], list[str]]:
     """Of each entry of the flat vector its parameter, and its index there as text; empty for a
     parameter without axes.
@@ -59,7 +70,7 @@ def labels(layout: Layout) -> tuple[list[str], list[str]]:
     return names, indices
 
 
-def _missing(method: str, library: str) -> HesseImportError:
+def _missing(method: str, library: str, instead: str = "np.asarray(H)") -> HesseImportError:
     return HesseImportError(
-        f'{method}: {library} is not installed; pip install "hesse[frames]", or np.asarray(H)'
+        f'{method}: {library} is not installed; pip install "hesse[frames]", or {instead}'
     )

@@ -30,6 +30,7 @@ from hesse.process.undisturbed import undisturbed
 from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
 from hesse.products.planning import OperatorPlan
 from hesse.products.terms import batch_term, penalty_term
+from hesse.words import CurvatureName
 
 # A batch is differentiated as a whole.
 _ADVICE = "give the data in smaller batches, or keep less of them with memory="
@@ -41,7 +42,7 @@ _ADVICE = "give the data in smaller batches, or keep less of them with memory="
 def operator(
     cost: Cost,
     *,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     memory: int | None = None,
     certify: bool = True,
 ) -> "HessianOperator":

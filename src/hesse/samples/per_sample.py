@@ -1,7 +1,7 @@
 """`per_sample`: gradients, diagonals and blocks of the Hessian of each sample, in batches."""
 
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Any, final
+from typing import Any, final, get_args
 
 from torch import Tensor
 
@@ -31,21 +31,21 @@ from hesse.process.undisturbed import undisturbed
 from hesse.samples.check import Check
 from hesse.samples.one_by_one import Parts, stacked
 from hesse.samples.quantities import Blocks, Diagonals, Gradients, Quantity, Way
+from hesse.words import CurvatureName, SampleQuantity
 
 # Without a word of how much memory there may be used: a batch that takes more is cut.
 _USUAL = 10**9
 # Where there is no graph, so many samples tell whether they are independent.
 _FIRST = 4
-_WHAT = ("gradient", "diagonal", "hessian")
 
 
 @undisturbed()
 @quiet()
 def per_sample(
     cost: Cost,
-    what: str = "gradient",
+    what: SampleQuantity | str = "gradient",
     *,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     pairs: Iterable[NamePair] | None = None,
     memory: int | None = None,
     certify: bool = True,
@@ -98,7 +98,7 @@ def per_sample(
     """
     curved = cost_with_curvature(cost, curvature)
     require_flags(certify=certify)
-    require_word(what, "what", _WHAT)
+    require_word(what, "what", get_args(SampleQuantity))
     if what == "gradient" and curved.curvature is not HESSIAN:
         raise HesseValueError(
             f"curvature: a gradient has none, got {curved.curvature.name!r}; ask for"

@@ -15,6 +15,7 @@ from hesse.process.undisturbed import undisturbed
 from hesse.solves.direct import CholeskyFactor, NotDefinite
 from hesse.solves.solve import dense_operator, require_damping, solver_of
 from hesse.solves.solver import Solver
+from hesse.words import CurvatureName, PreconditionerName, SolveMethod
 
 
 @enough_memory()
@@ -23,9 +24,9 @@ def inverse(
     what: Any,
     *,
     damping: float = 0.0,
-    curvature: str | Curvature | None = None,
-    method: str | None = None,
-    preconditioner: str | LinearOperator | None = None,
+    curvature: CurvatureName | str | Curvature | None = None,
+    method: SolveMethod | str | None = None,
+    preconditioner: PreconditionerName | str | LinearOperator | None = None,
     tolerance: float = 1e-8,
     maxiter: int | None = None,
 ) -> SymmetricOperator:
@@ -93,7 +94,7 @@ class InverseOperator(SymmetricOperator):
 @enough_memory("hesse.inverse(...)['name'].dense() gives a block of it, without the matrix")
 @undisturbed()
 def covariance(
-    what: Any, *, damping: float = 0.0, curvature: str | Curvature | None = None
+    what: Any, *, damping: float = 0.0, curvature: CurvatureName | str | Curvature | None = None
 ) -> BlockHessian:
     """Σ = (A + damping I)⁻¹, dense, of a positive definite A: of a cost that is −log p(θ | data),
     the covariance of Laplace's approximation at its minimum.

@@ -36,6 +36,7 @@ from hesse.solves.preconditioners import Asked, preconditioner_of
 from hesse.solves.solution import Solution, Vector
 from hesse.solves.solver import ITERATIONS, Solver
 from hesse.solves.system import System
+from hesse.words import CurvatureName, PreconditionerName, SolveMethod
 
 METHODS = ("cholesky", "eigh", *ITERATIONS)
 # Which take a preconditioner, and which a matrix that is symmetric.
@@ -55,9 +56,9 @@ def solve(
     b: Vector,
     *,
     damping: float = 0.0,
-    curvature: str | Curvature | None = None,
-    method: str | None = None,
-    preconditioner: str | LinearOperator | None = None,
+    curvature: CurvatureName | str | Curvature | None = None,
+    method: SolveMethod | str | None = None,
+    preconditioner: PreconditionerName | str | LinearOperator | None = None,
     tolerance: float = 1e-8,
     maxiter: int | None = None,
     progress: bool | None = None,
@@ -148,9 +149,9 @@ def solver_of(
     what: Any,
     *,
     damping: float,
-    curvature: str | Curvature | None,
-    method: str | None,
-    preconditioner: str | LinearOperator | None,
+    curvature: CurvatureName | str | Curvature | None,
+    method: SolveMethod | str | None,
+    preconditioner: PreconditionerName | str | LinearOperator | None,
     tolerance: float,
     maxiter: int | None,
     progress: bool | None = None,
@@ -229,7 +230,7 @@ def require_damping(damping: Any) -> float:
     return number
 
 
-def dense_operator(what: Any, curvature: str | Curvature | None) -> LinearOperator:
+def dense_operator(what: Any, curvature: CurvatureName | str | Curvature | None) -> LinearOperator:
     """The operator with its matrix; that of a cost without products."""
     cost = _cost_of(what, curvature)
     if cost is not None:
@@ -242,7 +243,7 @@ def dense_operator(what: Any, curvature: str | Curvature | None) -> LinearOperat
     return MatrixOperator(operator.dense(), operator.rows, operator.columns)
 
 
-def _operator_of(what: Any, curvature: str | Curvature | None) -> LinearOperator:
+def _operator_of(what: Any, curvature: CurvatureName | str | Curvature | None) -> LinearOperator:
     """An operator that can be solved with."""
     operator = as_operator(what, curvature=curvature)
     if operator.dtype not in (torch.float32, torch.float64):
@@ -253,7 +254,7 @@ def _operator_of(what: Any, curvature: str | Curvature | None) -> LinearOperator
     return operator
 
 
-def _cost_of(what: Any, curvature: str | Curvature | None) -> Cost | None:
+def _cost_of(what: Any, curvature: CurvatureName | str | Curvature | None) -> Cost | None:
     """The cost that A is of, with the curvature that is asked for."""
     if isinstance(what, Cost):
         return cost_with_curvature(what, "hessian" if curvature is None else curvature)

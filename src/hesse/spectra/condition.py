@@ -13,14 +13,15 @@ from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import require_seed
 from hesse.spectra.eigenpairs import eigenpairs_of
 from hesse.spectra.estimate import Estimate
-from hesse.spectra.subject import Method, Options, Subject, answered, chosen_matrix, require_method
+from hesse.spectra.subject import Options, Subject, answered, chosen_matrix, require_method
+from hesse.words import CurvatureName, Part, SpectralMethod
 
 # What its error is.
 _MEASURE = "bound by residuals"
 
 
 class _Options(Options, total=False):
-    method: Method
+    method: SpectralMethod
     products: int
 
 
@@ -30,16 +31,16 @@ def condition_number(
 ) -> Estimate: ...
 @overload
 def condition_number(
-    what: Any, damping: float = 0.0, *, by: str, **options: Unpack[_Options]
+    what: Any, damping: float = 0.0, *, by: Part | str, **options: Unpack[_Options]
 ) -> dict[str, Estimate]: ...
 @undisturbed()
 def condition_number(
     what: Any,
     damping: float = 0.0,
     *,
-    method: Method = "auto",
-    curvature: str | Curvature = "hessian",
-    by: str | None = None,
+    method: SpectralMethod = "auto",
+    curvature: CurvatureName | str | Curvature = "hessian",
+    by: Part | str | None = None,
     products: int = 5000,
     seed: int = 0,
     memory: int | None = None,

@@ -21,7 +21,8 @@ from hesse.spectra.accuracy import (
     require_seed,
 )
 from hesse.spectra.quadrature import Rule, held_steps, tridiagonals
-from hesse.spectra.subject import Method, Options, Subject, answered, chosen_matrix, require_method
+from hesse.spectra.subject import Options, Subject, answered, chosen_matrix, require_method
+from hesse.words import CurvatureName, Part, SpectralMethod
 
 # Points of the curve; the kernel's width, as a part of the spectrum's, and how many widths it goes
 # on beyond.
@@ -32,13 +33,13 @@ class _Options(Options, total=False):
     probes: int
     steps: int
     width: float | None
-    method: Method
+    method: SpectralMethod
 
 
 @overload
 def density(what: Any, *, by: None = None, **options: Unpack[_Options]) -> Density: ...
 @overload
-def density(what: Any, *, by: str, **options: Unpack[_Options]) -> dict[str, Density]: ...
+def density(what: Any, *, by: Part | str, **options: Unpack[_Options]) -> dict[str, Density]: ...
 @undisturbed()
 def density(
     what: Any,
@@ -46,9 +47,9 @@ def density(
     probes: int = LEAST_PROBES,
     steps: int = 80,
     width: float | None = None,
-    method: Method = "auto",
-    curvature: str | Curvature = "hessian",
-    by: str | None = None,
+    method: SpectralMethod = "auto",
+    curvature: CurvatureName | str | Curvature = "hessian",
+    by: Part | str | None = None,
     seed: int = 0,
     memory: int | None = None,
     progress: bool | None = None,

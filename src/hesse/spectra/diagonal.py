@@ -14,7 +14,8 @@ from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, student
 from hesse.spectra.products import Products
-from hesse.spectra.subject import Method, Subject, answered, require_method
+from hesse.spectra.subject import Subject, answered, require_method
+from hesse.words import CurvatureName, SpectralMethod
 
 
 @final
@@ -73,8 +74,8 @@ def estimated_diagonal(
     *,
     error: float | None = None,
     relative_error: float | None = None,
-    method: Method = "auto",
-    curvature: str | Curvature = "hessian",
+    method: SpectralMethod = "auto",
+    curvature: CurvatureName | str | Curvature = "hessian",
     products: int = 1000,
     seed: int = 0,
     progress: bool | None = None,

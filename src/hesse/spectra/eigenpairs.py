@@ -27,9 +27,10 @@ from hesse.process.memory import allowed_memory, enough_memory, require_memory
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import random_vectors, require_seed
-from hesse.spectra.lanczos import Lanczos, Which, wanted
+from hesse.spectra.lanczos import Lanczos, wanted
 from hesse.spectra.products import Products
 from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
+from hesse.words import CurvatureName, Part, Which
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,7 +174,7 @@ def eigenpairs(
 ) -> Eigenpairs: ...
 @overload
 def eigenpairs(
-    what: Any, k: int = 1, which: Which = "largest", *, by: str, **options: Unpack[_Options]
+    what: Any, k: int = 1, which: Which = "largest", *, by: Part | str, **options: Unpack[_Options]
 ) -> dict[str, Eigenpairs]: ...
 @undisturbed()
 def eigenpairs(
@@ -181,8 +182,8 @@ def eigenpairs(
     k: int = 1,
     which: Which = "largest",
     *,
-    curvature: str | Curvature = "hessian",
-    by: str | None = None,
+    curvature: CurvatureName | str | Curvature = "hessian",
+    by: Part | str | None = None,
     tolerance: float = 1e-8,
     start: "Eigenpairs | Tensor | None" = None,
     products: int | None = None,

@@ -20,7 +20,7 @@ aspects of band Lanczos algorithms, Math. Comp. 33 (1979), 680.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float, Int
@@ -29,8 +29,8 @@ from torch import Tensor
 from hesse.spectra.accuracy import random_vectors
 from hesse.spectra.basis import Basis
 from hesse.spectra.products import Products
+from hesse.words import Which
 
-Which = Literal["largest", "smallest", "both", "magnitude"]
 # Products of the space that looks for what was missed: a tenth of those so far, and these bounds.
 _SHARE, _LEAST, _MOST = 0.1, 4, 12
 # Vectors to come of earlier spaces that are kept meanwhile.

@@ -13,6 +13,7 @@ from hesse.spectra.eigenpairs import eigenpairs_of
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Subject, subject
 from hesse.spectra.trace import trace_of
+from hesse.words import CurvatureName
 
 # Of the largest eigenvalue: four digits of a table.
 _TOLERANCE = 1e-4
@@ -24,7 +25,7 @@ def layers(
     what: Any,
     *,
     relative_error: float = 0.05,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     products: int = 1000,
     seed: int = 0,
     memory: int | None = None,

@@ -16,12 +16,12 @@ from hesse.spectra.estimate import Estimate
 from hesse.spectra.quadrature import spectral_sum
 from hesse.spectra.subject import (
     EstimateOptions,
-    Method,
     Subject,
     answered,
     chosen_matrix,
     require_method,
 )
+from hesse.words import CurvatureName, Part, SpectralMethod
 
 
 @overload
@@ -30,7 +30,7 @@ def logdet(
 ) -> Estimate: ...
 @overload
 def logdet(
-    what: Any, damping: float = 0.0, *, by: str, **options: Unpack[EstimateOptions]
+    what: Any, damping: float = 0.0, *, by: Part | str, **options: Unpack[EstimateOptions]
 ) -> dict[str, Estimate]: ...
 @undisturbed()
 def logdet(
@@ -39,9 +39,9 @@ def logdet(
     *,
     error: float | None = None,
     relative_error: float | None = None,
-    method: Method = "auto",
-    curvature: str | Curvature = "hessian",
-    by: str | None = None,
+    method: SpectralMethod = "auto",
+    curvature: CurvatureName | str | Curvature = "hessian",
+    by: Part | str | None = None,
     products: int = 10_000,
     seed: int = 0,
     memory: int | None = None,
@@ -88,7 +88,7 @@ def effective_dimension(
 ) -> Estimate: ...
 @overload
 def effective_dimension(
-    what: Any, damping: float, *, by: str, **options: Unpack[EstimateOptions]
+    what: Any, damping: float, *, by: Part | str, **options: Unpack[EstimateOptions]
 ) -> dict[str, Estimate]: ...
 @undisturbed()
 def effective_dimension(
@@ -97,9 +97,9 @@ def effective_dimension(
     *,
     error: float | None = None,
     relative_error: float | None = None,
-    method: Method = "auto",
-    curvature: str | Curvature = "hessian",
-    by: str | None = None,
+    method: SpectralMethod = "auto",
+    curvature: CurvatureName | str | Curvature = "hessian",
+    by: Part | str | None = None,
     products: int = 10_000,
     seed: int = 0,
     memory: int | None = None,
@@ -144,9 +144,9 @@ def _summed(
     what: Any,
     damping: float,
     accuracy: Accuracy,
-    method: Method,
-    curvature: str | Curvature,
-    by: str | None,
+    method: SpectralMethod,
+    curvature: CurvatureName | str | Curvature,
+    by: Part | str | None,
 ) -> Estimate | dict[str, Estimate]:
     """Σ f(λ_i + λ)."""
     require_method(method)

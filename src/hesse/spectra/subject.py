@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
-from typing import Any, Literal, TypedDict, TypeVar, final, get_args
+from typing import Any, TypedDict, TypeVar, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -25,10 +25,9 @@ from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.memory import enough_memory
 from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.spectra.products import Products
+from hesse.words import CurvatureName, Part, SpectralMethod
 
 T = TypeVar("T")
-# Whether to be exact: where that is as cheap, in any case, or not at all.
-Method = Literal["auto", "exact", "estimate"]
 # About so many products an estimate takes: what is exact may cost as much.
 _PRODUCTS = 100
 # A matrix of so many rows is built where it costs no more: eigenvalues take a second or two.
@@ -40,7 +39,7 @@ _OPERATIONS = 12
 class Options(TypedDict, total=False):
     """What can be said of every answer that is searched for by products."""
 
-    curvature: str | Curvature
+    curvature: CurvatureName | str | Curvature
     seed: int
     memory: int | None
     progress: bool | None
@@ -51,7 +50,7 @@ class EstimateOptions(Options, total=False):
 
     error: float | None
     relative_error: float | None
-    method: Method
+    method: SpectralMethod
     products: int
 
 
@@ -218,7 +217,7 @@ class Subject:
 
 
 def subject(
-    what: Any, curvature: str | Curvature = "hessian", memory: int | None = None
+    what: Any, curvature: CurvatureName | str | Curvature = "hessian", memory: int | None = None
 ) -> Subject:
     """What is asked about, checked; nothing is computed of a cost.
 
@@ -257,7 +256,7 @@ def subject(
 @enough_memory()
 def answered(
     what: Any,
-    curvature: str | Curvature,
+    curvature: CurvatureName | str | Curvature,
     by: Any,
     memory: int | None,
     answer: Callable[[Subject], T],
@@ -267,7 +266,7 @@ def answered(
     Raises:
         HesseValueError: ``by`` is none of ``None``, ``"parameter"`` and ``"layer"``.
     """
-    require_word(by, "by", (None, "parameter", "layer"))
+    require_word(by, "by", (None, *get_args(Part)))
     whole = subject(what, curvature, memory)
     if by is None:
         return answer(whole)
@@ -279,10 +278,10 @@ def answered(
 
 def require_method(method: Any) -> None:
     """One of those that there are."""
-    require_word(method, "method", get_args(Method))
+    require_word(method, "method", get_args(SpectralMethod))
 
 
-def chosen_matrix(subject: Subject, method: Method) -> Matrix | None:
+def chosen_matrix(subject: Subject, method: SpectralMethod) -> Matrix | None:
     """The whole matrix, where that is how it is to be done."""
     if method == "estimate":
         return None

@@ -9,27 +9,29 @@ from hesse.spectra.deflation import SQUARED_NORM, TRACE, estimated
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import (
     EstimateOptions,
-    Method,
     Subject,
     answered,
     chosen_matrix,
     require_method,
 )
+from hesse.words import CurvatureName, Part, SpectralMethod
 
 
 @overload
 def trace(what: Any, *, by: None = None, **options: Unpack[EstimateOptions]) -> Estimate: ...
 @overload
-def trace(what: Any, *, by: str, **options: Unpack[EstimateOptions]) -> dict[str, Estimate]: ...
+def trace(
+    what: Any, *, by: Part | str, **options: Unpack[EstimateOptions]
+) -> dict[str, Estimate]: ...
 @undisturbed()
 def trace(
     what: Any,
     *,
     error: float | None = None,
     relative_error: float | None = None,
-    method: Method = "auto",
-    curvature: str | Curvature = "hessian",
-    by: str | None = None,
+    method: SpectralMethod = "auto",
+    curvature: CurvatureName | str | Curvature = "hessian",
+    by: Part | str | None = None,
     products: int = 1000,
     seed: int = 0,
     memory: int | None = None,
@@ -73,7 +75,7 @@ def trace(
     return answered(what, curvature, by, memory, answer)
 
 
-def trace_of(subject: Subject, method: Method, accuracy: Accuracy) -> Estimate:
+def trace_of(subject: Subject, method: SpectralMethod, accuracy: Accuracy) -> Estimate:
     """That of what is asked about, of arguments that are checked."""
     if method != "estimate":
         diagonal = subject.diagonal(method == "exact")
@@ -87,7 +89,7 @@ def trace_of(subject: Subject, method: Method, accuracy: Accuracy) -> Estimate:
 def squared_norm(what: Any, *, by: None = None, **options: Unpack[EstimateOptions]) -> Estimate: ...
 @overload
 def squared_norm(
-    what: Any, *, by: str, **options: Unpack[EstimateOptions]
+    what: Any, *, by: Part | str, **options: Unpack[EstimateOptions]
 ) -> dict[str, Estimate]: ...
 @undisturbed()
 def squared_norm(
@@ -95,9 +97,9 @@ def squared_norm(
     *,
     error: float | None = None,
     relative_error: float | None = None,
-    method: Method = "auto",
-    curvature: str | Curvature = "hessian",
-    by: str | None = None,
+    method: SpectralMethod = "auto",
+    curvature: CurvatureName | str | Curvature = "hessian",
+    by: Part | str | None = None,
     products: int = 1000,
     seed: int = 0,
     memory: int | None = None,

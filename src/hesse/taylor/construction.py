@@ -9,6 +9,7 @@ from hesse.process.memory import available_bytes
 from hesse.taylor import checks
 from hesse.taylor.model import QuadraticModel
 from hesse.taylor.points import Evaluator
+from hesse.words import CurvatureName
 
 # Of (P, P) matrices held at once: H, its eigenvectors, and the two that LAPACK works in while it
 # finds them.
@@ -18,7 +19,7 @@ _COPIES = 4
 def quadratic(
     cost: Cost,
     *,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     memory: int | None = None,
     dense: bool | None = None,
     products: int = 100,

@@ -31,6 +31,7 @@ from hesse.taylor.descent import Goal, State, Status, newton_cg, within_radius
 from hesse.taylor.points import Evaluator, Iterate
 from hesse.taylor.proposals import METHODS, HessianForm
 from hesse.taylor.subproblem.cholesky import Guess
+from hesse.words import CurvatureName, MinimizeMethod
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -53,9 +54,9 @@ Callback = Callable[[Iterate], Any]
 @undisturbed()
 def minimize(
     cost: Cost,
-    method: str = "trust-exact",
+    method: MinimizeMethod | str = "trust-exact",
     *,
-    curvature: str | Curvature = "hessian",
+    curvature: CurvatureName | str | Curvature = "hessian",
     start: "OptimizeResult | Mapping[str, Tensor] | Tensor | str | PathLike[str] | None" = None,
     out: str | PathLike[str] | None = None,
     tolerance: float = 1e-6,

@@ -27,6 +27,7 @@ from hesse.derivation.sources.networks.letters import IndexLetters
 from hesse.display import Display, Displayed, facts
 from hesse.errors import HesseTypeError, HesseValueError, nearest
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
+from hesse.words import NetworkLoss
 
 # A loss: from the quantity that is compared with y, and its index, to the cost and the quantities
 # that it needs first.
@@ -72,7 +73,7 @@ class Network(Displayed):
         self,
         widths: Any,
         activation: Any = "sigmoid",
-        loss: str = "half_sse",
+        loss: NetworkLoss | str = "half_sse",
         bias: bool = True,
         *,
         output: str | None = None,
