@@ -1,0 +1,124 @@
+"""The server: pages, what they ask for, and who answers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from hesse.errors import HesseError
+from hesse.web import answers
+from hesse.web.examples import EXAMPLES
+from hesse.web.guard import Guard
+from hesse.web.question import Question
+from hesse.web.workers import Answer, TooMuch, Workers
+
+HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+PLACES = (("/", "Derive"),)
+_STATIC = Path(__file__).parent / "static"
+# Beyond the turns that are had at once, requests wait in threads of their own.
+_WAITING = 256
+
+
+class Site:
+    """The pages of one server.
+
+    Args:
+        workers: who answers.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._waiting = anyio.CapacityLimiter(_WAITING)
+        self._templates = Environment(
+            loader=PackageLoader("hesse.web", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    async def ask(self, how: Answer, said: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        """An answer and its status, ``{"error": text}`` where there is none."""
+        try:
+            found = await anyio.to_thread.run_sync(
+                self._workers.answer, how, said, limiter=self._waiting
+            )
+        except TooMuch as error:
+            return 503, {"error": str(error)}
+        return (422 if "error" in found else 200), found
+
+    def render(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page."""
+        page = self._templates.get_template(template).render(places=PLACES, **values)
+        return HTMLResponse(page, status)
+
+    async def derive(self, request: Request) -> Response:
+        """The page for derivations, with the answer to what its link asks."""
+        status, found, question = 200, {}, Question()
+        try:
+            question = Question.of(request.query_params)
+            if question:
+                status, found = await self.ask(answers.derivation, request.query_params)
+        except HesseError as error:
+            status, found = 422, {"error": str(error)}
+        return self.render(
+            "derive.html.j2",
+            status,
+            here="/",
+            question=question or EXAMPLES[0].question,
+            examples=EXAMPLES,
+            answer=None if "error" in found else found,
+            error=found.get("error"),
+            state=f"Derived in {found['seconds']:.1f} s." if "seconds" in found else "",
+        )
+
+    async def reading(self, request: Request) -> Response:
+        """How a question is read, as JSON."""
+        status, found = await self.ask(answers.reading, request.query_params)
+        return JSONResponse(found, status)
+
+    async def answer(self, request: Request) -> Response:
+        """The answer as a part of the page."""
+        status, found = await self.ask(answers.derivation, request.query_params)
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        return self.render("answer.html.j2", answer=found)
+
+    async def file(self, request: Request) -> Response:
+        """The derivation as one page to keep."""
+        status, found = await self.ask(answers.derivation, {**request.query_params, "keep": "yes"})
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        return HTMLResponse(
+            found["page"],
+            headers={"Content-Disposition": 'attachment; filename="derivation.html"'},
+        )
+
+
+def application(workers: Workers | None = None, hosts: frozenset[str] = HERE) -> Starlette:
+    """The server as an ASGI application.
+
+    Args:
+        workers: who answers; by default as many processes at once as there are cores, each with 20
+            seconds and 2 GiB.
+        hosts: names by which it may be called.
+    """
+    site = Site(workers or Workers())
+    return Starlette(
+        routes=[
+            Route("/", site.derive),
+            Route("/reading", site.reading),
+            Route("/answer", site.answer),
+            Route("/file", site.file),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+    )
