@@ -1,27 +1,32 @@
 """The server: pages, what they ask for, and who answers."""
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hesse.errors import HesseError
-from hesse.web import answers
+from hesse.web import answers, explore, numbers, plane
 from hesse.web.examples import EXAMPLES
 from hesse.web.guard import Guard
 from hesse.web.question import Question
 from hesse.web.workers import Answer, TooMuch, Workers
 
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-PLACES = (("/", "Derive"),)
+PLACES = (("/", "Derive"), ("/numbers", "Numbers"), ("/explore", "Explore"))
+Endpoint = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
 # Beyond the turns that are had at once, requests wait in threads of their own.
 _WAITING = 256
@@ -80,6 +85,34 @@ class Site:
             state=f"Derived in {found['seconds']:.1f} s." if "seconds" in found else "",
         )
 
+    async def numbers(self, request: Request) -> Response:
+        """The page for numbers; its script asks for them."""
+        said = {"network": "2-3-1, sigmoid, half_sse", "seed": "0", "samples": "5"}
+        given = {name: request.query_params.get(name, usual) for name, usual in said.items()}
+        return self.render("numbers.html.j2", here="/numbers", given=given)
+
+    def explore(self, saved: Path | None) -> Endpoint:
+        """The page for the Hessian that was named on the command line."""
+
+        async def page(request: Request) -> Response:
+            name = None if saved is None else saved.name
+            return self.render("explore.html.j2", here="/explore", saved=name)
+
+        return page
+
+    def json(self, how: Answer) -> Endpoint:
+        """What answers a script: the fields of a link, or of a body of JSON, where they are long,
+        to JSON."""
+
+        async def endpoint(request: Request) -> Response:
+            said: Mapping[str, str] = request.query_params
+            if request.method == "POST":
+                said = _fields(await request.body())
+            status, found = await self.ask(how, said)
+            return JSONResponse(found, status)
+
+        return endpoint
+
     async def reading(self, request: Request) -> Response:
         """How a question is read, as JSON."""
         status, found = await self.ask(answers.reading, request.query_params)
@@ -103,21 +136,47 @@ class Site:
         )
 
 
-def application(workers: Workers | None = None, hosts: frozenset[str] = HERE) -> Starlette:
+def _fields(body: bytes) -> dict[str, str]:
+    """The texts of a body."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
+        raise HTTPException(400, "A body holds texts by their names, as JSON.")
+    return said
+
+
+def application(
+    workers: Workers | None = None, hosts: frozenset[str] = HERE, saved: Path | None = None
+) -> Starlette:
     """The server as an ASGI application.
 
     Args:
         workers: who answers; by default as many processes at once as there are cores, each with 20
             seconds and 2 GiB.
         hosts: names by which it may be called.
+        saved: a Hessian to explore; no other file is ever read.
     """
     site = Site(workers or Workers())
+    exploring: list[BaseRoute] = [
+        Route(f"/explore/{how.__name__}", site.json(partial(how, os.fspath(saved))))
+        for how in (explore.about, explore.window, explore.spectrum)
+        if saved is not None
+    ]
     return Starlette(
         routes=[
             Route("/", site.derive),
             Route("/reading", site.reading),
             Route("/answer", site.answer),
             Route("/file", site.file),
+            Route("/numbers", site.numbers),
+            *(
+                Route(f"/numbers/{how.__name__}", site.json(how), methods=["POST"])
+                for how in (numbers.drawn, numbers.filed, numbers.matrix, numbers.block, plane.plane)
+            ),
+            Route("/explore", site.explore(saved)),
+            *exploring,
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],

@@ -6,7 +6,13 @@ import os
 # PyTorch's automatic differentiation outlives a fork where it has begun no thread for a GPU.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+import torch
+
 import hesse
-from hesse.web import answers  # noqa: F401
+from hesse.web import answers, explore, plane  # noqa: F401
 
 hesse.derive("1/2*sum((y - f(W @ x))**2)", "W").html()
+hesse.hessian(
+    hesse.Cost.from_function(lambda p: torch.tanh(p["W"]).sum(), {"W": torch.ones(2)}),
+    progress=False,
+)
