@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from hesse.errors import HesseError
+from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.web import answers, explore, numbers, plane
 from hesse.web.examples import EXAMPLES
 from hesse.web.guard import Guard
@@ -181,3 +181,30 @@ def application(
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
     )
+
+
+def serve(host: str = "127.0.0.1", port: int = 8765, hosts: frozenset[str] = HERE) -> None:
+    """Answer until Ctrl-C.
+
+    Args:
+        host: the address to listen on; by default only programs on this machine reach it.
+        port: a number up to 65535; 0 for any that is free.
+        hosts: names by which the server may be called.
+
+    Raises:
+        HesseValueError: the address cannot be listened on.
+    """
+    import socket
+
+    import uvicorn
+
+    try:
+        listening = socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise HesseValueError(
+            f"--port: {host}:{port} cannot be listened on ({in_a_line(error)}); name another with"
+            " --port"
+        ) from error
+    with listening:
+        config = uvicorn.Config(application(hosts=hosts), log_level="warning", lifespan="off")
+        uvicorn.Server(config).run(sockets=[listening])
