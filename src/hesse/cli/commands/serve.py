@@ -17,7 +17,7 @@ def serve(
     host: Annotated[
         str,
         Parameter(
-            help="The address to listen on. By default only this machine reaches it; whoever reaches"
+            help="The address to listen on. By default only this machine reaches it; who reaches"
             " another, such as 0.0.0.0, may ask."
         ),
     ] = "127.0.0.1",
