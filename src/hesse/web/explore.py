@@ -5,6 +5,7 @@ The path is that of the command line, never one of a request.
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,7 +68,7 @@ def about(path: str, said: Mapping[str, str]) -> dict[str, Any]:
     return {
         "name": os.path.basename(os.path.normpath(path)),
         "summary": H.summary,
-        "certificate": H.certified,
+        "certificate": str(H.certificate or "not certified"),
         "provenance": dict(H.provenance),
         "size": layout.size,
         "parameters": [
@@ -157,8 +158,8 @@ def _opened(path: str) -> "hesse.BlockHessian":
 
 
 def _of_arrays(path: str) -> "hesse.BlockHessian":
-    """The blocks of a ``.npz``, each under ``"a,b"``, as `BlockHessian.save` writes it; or one
-    square matrix. It does not say the shapes of the parameters."""
+    """The blocks of a ``.npz``, each under ``"a,b"`` with the axes of a and then those of b, as
+    `BlockHessian.save` writes it; or one square matrix."""
     try:
         with np.load(path, allow_pickle=False) as held:
             arrays = {name: torch.from_numpy(held[name]) for name in held.files}
@@ -168,21 +169,24 @@ def _of_arrays(path: str) -> "hesse.BlockHessian":
         name, matrix = next(iter(arrays.items()))
         return hesse.BlockHessian(Layout((name,), (tuple(matrix.shape[:1]),)), matrix=matrix)
     # A name may have a comma in it, and a parameter's own block has its name twice.
-    sizes = {
-        key[: len(key) // 2]: tuple(array.shape[:1])
+    shapes = {
+        name: tuple(array.shape[: array.ndim // 2])
         for key, array in arrays.items()
-        if key[: len(key) // 2] + "," + key[: len(key) // 2] == key
+        if f"{(name := key[: len(key) // 2])},{name}" == key
     }
-    pairs = {f"{a},{b}": (a, b) for a in sizes for b in sizes}
+    layout = Layout(tuple(shapes), tuple(shapes.values()))
+    pairs = {f"{a},{b}": (a, b) for a in shapes for b in shapes}
     if unknown := sorted(arrays.keys() - pairs.keys()):
         raise HesseFileError(
             f"{path!r}: expected blocks under names such as 'w,b', with each parameter's own, as"
             f" H.save('h.npz') writes them; got {unknown[0]!r}"
         )
-    return hesse.BlockHessian(
-        Layout(tuple(sizes), tuple(sizes.values())),
-        blocks={pairs[key]: array for key, array in arrays.items()},
-    )
+    blocks = {
+        (a, b): arrays[f"{a},{b}"].reshape(layout.sizes[a], -1)
+        for a, b in combinations_with_replacement(layout.names, 2)
+        if f"{a},{b}" in arrays
+    }
+    return hesse.BlockHessian(layout, blocks=blocks)
 
 
 def _placed(

@@ -78,7 +78,7 @@ def matrix(said: Mapping[str, str]) -> dict[str, Any]:
         "eigenvalues": H.eigvalsh().tolist(),
         "inertia": str(H.inertia()),
         "tolerance": H.tolerance,
-        "certificate": H.certified,
+        "certificate": str(H.certificate or "not certified"),
         "seconds": round(time.perf_counter() - start, 3),
     }
 
