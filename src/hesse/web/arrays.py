@@ -24,6 +24,7 @@ _DAMAGED = (
     EOFError,
     KeyError,
     RuntimeError,
+    MemoryError,  # of the size that a header claims
     NotImplementedError,
     SyntaxError,
     zipfile.BadZipFile,

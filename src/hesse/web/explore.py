@@ -44,7 +44,7 @@ class Span(NamedTuple):
         return Span(start, start + count, start + np.arange(cells + 1) * count // cells)
 
     @property
-    def count(self) -> int:
+    def length(self) -> int:
         """How many entries."""
         return self.stop - self.start
 
@@ -111,11 +111,11 @@ def window(path: str, said: Mapping[str, str]) -> dict[str, Any]:
     top, left = whole(said, "top", 0, size - 1), whole(said, "left", 0, size - 1)
     rows = Span.of(top, whole(said, "rows", 1, size - top))
     columns = Span.of(left, whole(said, "columns", 1, size - left))
-    coarse = is_store(path) and rows.count * columns.count > _AT_ONCE
+    coarse = is_store(path) and rows.length * columns.length > _AT_ONCE
     image = (
         _of_tiles(Archive(path, "load"), rows, columns) if coarse else _largest(H, rows, columns)
     )
-    single = image.shape == (rows.count, columns.count)
+    single = image.shape == (rows.length, columns.length)
     digits = 17 if single and H.dtype == torch.float64 else 9 if single else 4
     return {
         "rows": rows.edges.tolist(),
@@ -176,10 +176,11 @@ def _of_arrays(path: str) -> "hesse.BlockHessian":
     }
     layout = Layout(tuple(shapes), tuple(shapes.values()))
     pairs = {f"{a},{b}": (a, b) for a in shapes for b in shapes}
-    if unknown := sorted(arrays.keys() - pairs.keys()):
+    unknown = sorted(arrays.keys() - pairs.keys())
+    if unknown or not arrays:
         raise HesseFileError(
             f"{path!r}: expected blocks under names such as 'w,b', with each parameter's own, as"
-            f" H.save('h.npz') writes them; got {unknown[0]!r}"
+            f" H.save('h.npz') writes them; got {repr(unknown[0]) if unknown else 'none'}"
         )
     blocks = {
         (a, b): arrays[f"{a},{b}"].reshape(layout.sizes[a], -1)

@@ -25,6 +25,7 @@ from hesse.derivation.calculus.program import Program, Quantity, names_in
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.formula import BlockFormula, Formula
 from hesse.derivation.show.html.mathml import Maths, PageWriter
+from hesse.derivation.show.text_writer import TextWriter
 from hesse.errors import HesseValueError
 from hesse.layout import Layout
 from hesse.web import arrays
@@ -56,7 +57,9 @@ def filed(said: Mapping[str, str]) -> dict[str, Any]:
         content = base64.b64decode(said.get("file", ""), validate=True)
     except binascii.Error as error:
         raise HesseValueError(f"file: expected its bytes in base64: {error}") from error
-    return {"arrays": arrays.written(arrays.read(said.get("arrays", "")) | arrays.from_file(content))}
+    return {
+        "arrays": arrays.written(arrays.read(said.get("arrays", "")) | arrays.from_file(content))
+    }
 
 
 def matrix(said: Mapping[str, str]) -> dict[str, Any]:
@@ -70,9 +73,7 @@ def matrix(said: Mapping[str, str]) -> dict[str, Any]:
         "network": str(numbered.network),
         "samples": numbered.samples,
         "value": model.value,
-        "parameters": [
-            {"name": name, "size": H.layout.sizes[name]} for name in H.layout.names
-        ],
+        "parameters": [{"name": name, "size": H.layout.sizes[name]} for name in H.layout.names],
         "names": entry_names(H.layout),
         "matrix": H.dense().tolist(),
         "eigenvalues": H.eigvalsh().tolist(),
@@ -96,10 +97,15 @@ def block(said: Mapping[str, str]) -> dict[str, Any]:
     wrt = ", ".join(name for name in numbered.network.parameters if name in (rows, columns))
     formula = hesse.derive(numbered.network, wrt or rows).block(rows, columns)
     program = formula.derivation.program
-    maths = Maths(writer := PageWriter(program))
+    writer, text = PageWriter(program), TextWriter(program)
+    maths = Maths(writer)
 
     def written(expression: Expression) -> str:
         return str(maths(writer.write(expression)))
+
+    def factor(part: Expression) -> dict[str, Any]:
+        said = {"formula": written(part), "text": text.write(part)}
+        return {**said, **_values_of(part, shown)}
 
     sides = (formula.rows, formula.columns)
     shown = [_valuation(program, numbered, k) for k in range(min(_SHOWN, numbered.samples))]
@@ -111,10 +117,10 @@ def block(said: Mapping[str, str]) -> dict[str, Any]:
         "terms": [
             {
                 "kind": term.kind,
-                "coefficient": written(Expression((Term(term.coefficient),))),
+                "coefficient": text.number(term.coefficient),
                 "number": float(term.coefficient),
-                "factors": [_factor(part, shown, written) for part in _parts(term)],
-                "values": _values(formula, term, numbered),
+                "factors": list(map(factor, _parts(term))),
+                "values": _added(formula, term, numbered),
             }
             for term in formula.expression.terms
         ],
@@ -171,26 +177,24 @@ def _parts(term: Term) -> list[Expression]:
     return outside
 
 
-def _factor(part: Expression, shown: list[Valuation], written: Any) -> dict[str, Any]:
+def _values_of(part: Expression, shown: list[Valuation]) -> dict[str, Any]:
+    """The array of a factor for each sample, an axis for each of its indices."""
     axes = indices(part)
     values = torch.stack([valuation.array(part, axes) for valuation in shown])
     return {
-        "formula": written(part),
         "axes": [index.name for index in axes],
         "shape": list(values.shape[1:]),
         "values": values.flatten(1).tolist(),
     }
 
 
-def _values(formula: BlockFormula, term: Term, numbered: NumberedNetwork) -> list[float]:
+def _added(formula: BlockFormula, term: Term, numbered: NumberedNetwork) -> list[float]:
     """What one term adds to each entry of the block, row by row."""
     alone = replace(formula.derived, expression=Expression((term,)))
     return Formula(alone, formula.derivation).evaluate(**numbered.by_name).reshape(-1).tolist()
 
 
-def _named(
-    expression: Expression, program: Program, numbered: NumberedNetwork
-) -> list[Quantity]:
+def _named(expression: Expression, program: Program, numbered: NumberedNetwork) -> list[Quantity]:
     """The quantities that a formula names beside those of the network itself, and those that they
     name."""
     known, _ = numbered.network.program()

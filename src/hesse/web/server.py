@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.web import answers, explore, numbers, plane
 from hesse.web.examples import EXAMPLES
-from hesse.web.guard import Guard
+from hesse.web.guard import LARGEST, Guard
 from hesse.web.question import Question
 from hesse.web.workers import Answer, TooMuch, Workers
 
@@ -91,8 +91,8 @@ class Site:
 
     async def numbers(self, request: Request) -> Response:
         """The page for numbers; its script asks for them."""
-        said = {"network": "2-3-1, sigmoid, half_sse", "seed": "0", "samples": "5"}
-        given = {name: request.query_params.get(name, usual) for name, usual in said.items()}
+        usual = {"network": "2-3-1, sigmoid, half_sse", "seed": "0", "samples": "5", "arrays": ""}
+        given = {name: request.query_params.get(name, text) for name, text in usual.items()}
         return self.render("numbers.html.j2", here="/numbers", given=given)
 
     def explore(self, saved: Path | None) -> Endpoint:
@@ -111,7 +111,7 @@ class Site:
         async def endpoint(request: Request) -> Response:
             said: Mapping[str, str] = request.query_params
             if request.method == "POST":
-                said = _fields(await request.body())
+                said = await _fields(request)
             status, found = await self.ask(how, said)
             return JSONResponse(found, status)
 
@@ -140,8 +140,14 @@ class Site:
         )
 
 
-def _fields(body: bytes) -> dict[str, str]:
+async def _fields(request: Request) -> dict[str, str]:
     """The texts of a body."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        # One that does not say its length before is counted.
+        if len(body) > LARGEST:
+            raise HTTPException(413, f"A request may have {LARGEST} bytes.")
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
@@ -163,11 +169,15 @@ def application(
         saved: a Hessian to explore; no other file is ever read.
     """
     site = Site(workers or Workers())
-    exploring: list[BaseRoute] = [
-        Route(f"/explore/{how.__name__}", site.json(partial(how, os.fspath(saved))))
-        for how in (explore.about, explore.window, explore.spectrum)
-        if saved is not None
+    asked: list[BaseRoute] = [
+        Route(f"/numbers/{how.__name__}", site.json(how), methods=["POST"])
+        for how in (numbers.drawn, numbers.filed, numbers.matrix, numbers.block, plane.plane)
     ]
+    if saved is not None:
+        asked += [
+            Route(f"/explore/{how.__name__}", site.json(partial(how, os.fspath(saved))))
+            for how in (explore.about, explore.window, explore.spectrum)
+        ]
     return Starlette(
         routes=[
             Route("/", site.derive),
@@ -175,12 +185,8 @@ def application(
             Route("/answer", site.answer),
             Route("/file", site.file),
             Route("/numbers", site.numbers),
-            *(
-                Route(f"/numbers/{how.__name__}", site.json(how), methods=["POST"])
-                for how in (numbers.drawn, numbers.filed, numbers.matrix, numbers.block, plane.plane)
-            ),
+            *asked,
             Route("/explore", site.explore(saved)),
-            *exploring,
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
@@ -192,6 +198,7 @@ def serve(
     port: int = 8765,
     names: frozenset[str] = frozenset(),
     open_page: bool = False,
+    saved: Path | None = None,
 ) -> None:
     """Answer until Ctrl-C.
 
@@ -200,6 +207,7 @@ def serve(
         port: a number up to 65535; 0 for any that is free.
         names: by which browsers may call the server, beside this machine's own.
         open_page: whether to open the page in a browser.
+        saved: a Hessian to explore.
 
     Raises:
         HesseValueError: the address cannot be listened on.
@@ -212,13 +220,15 @@ def serve(
         ) from error
     with listening:
         address, port = listening.getsockname()[:2]
-        place = f"http://{address}:{port}/"
+        place = f"http://{address}:{port}/" + ("explore" if saved else "")
         print(f"{place}  (Ctrl-C ends it)", flush=True)
         if open_page:
             webbrowser.open(place)
         server = uvicorn.Server(
             uvicorn.Config(
-                application(hosts=HERE | names | {address}), log_level="warning", lifespan="off"
+                application(hosts=HERE | names | {address}, saved=saved),
+                log_level="warning",
+                lifespan="off",
             )
         )
         # Its end, and not a traceback, is what Ctrl-C asks for.
