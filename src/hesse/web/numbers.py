@@ -14,7 +14,6 @@ import torch
 
 import hesse
 from hesse.derivation.calculus.expression import (
-    Entry,
     Expression,
     Partial,
     Term,

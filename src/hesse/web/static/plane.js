@@ -162,7 +162,7 @@ export class Plane {
       go.addEventListener("click", () => this.moveTo(...step.vector));
       return [title, number(Math.hypot(...step.vector)), number(step.multiplier), number(step.predicted), number(step.actual), go, step.reason];
     });
-    at("steps").replaceChildren(table(["step", "‖s‖", "λ", "model falls by", "cost falls by", "", "how"], rows, [6]));
+    at("steps").replaceChildren(table(["step", "‖s‖", "λ", "model falls by", "cost falls by", "point", "how"], rows, [6]));
     this.draw();
   }
 
