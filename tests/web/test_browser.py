@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 import uvicorn
 
+import hesse
 from hesse.web.server import application
 
 if TYPE_CHECKING:
@@ -26,12 +28,22 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 PICTURES = os.environ.get("HESSE_PICTURES")
+# Each with what is there when all is.
+PAGES = [
+    ("derive", "/", "#reading tbody tr"),
+    ("numbers", "/numbers", "#result:has(#entry table) #plane:not([hidden])"),
+    ("explore", "/explore", "#spectrum:not([hidden])"),
+]
 TWO_LAYERS = "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    config = uvicorn.Config(application(), port=0, log_level="error", lifespan="off")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    saved = tmp_path_factory.mktemp("saved") / "h.safetensors"
+    layout = hesse.Layout(("0.weight", "0.bias"), ((10, 14), (10,)))
+    hesse.BlockHessian(layout, matrix=torch.arange(150.0).diag()).save(saved)
+    app = application(saved=saved)
+    config = uvicorn.Config(app, port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -150,9 +162,77 @@ def test_the_keyboard_is_enough(opened) -> None:
 def test_axe_finds_nothing(opened, width, scheme) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = opened("/?cost=1/2*sum((y - X @ w)**2)&wrt=w", width=width, color_scheme=scheme)
-    page.wait_for_selector("#reading tbody tr")
-    found = axe.run(page)
-    assert found.violations_count == 0, found.generate_report()
-    # Nothing is wider than the window.
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    kept(page, f"derive-{width}-{scheme}")
+    for name, path, shown in PAGES:
+        if path != "/":
+            page.goto(page.evaluate("location.origin") + path)
+        page.wait_for_selector(shown)
+        found = axe.run(page)
+        assert found.violations_count == 0, found.generate_report()
+        # Nothing is wider than the window.
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        kept(page, f"{name}-{width}-{scheme}")
+
+
+def test_an_entry_is_explained_where_one_points_and_by_the_keyboard(opened) -> None:
+    page = opened("/numbers?network=2-2-1&seed=0&samples=2")
+    page.hover("td[data-place='0 6']")
+    page.wait_for_selector("#entry h3 >> text=Sum of the terms")
+    assert "product-rule term" in page.text_content("#entry-said")
+    assert page.text_content("#entry-said").startswith("W1[1,1] with W2[1,1]")
+    page.focus("td[data-place='0 0']")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.dataset.place") == "1 8"
+    assert page.text_content("#entry-said").startswith("W1[1,2] with b2[1]")
+
+
+def numbers_at_the_point(page: "Page") -> list[float]:
+    cells = page.locator("#point tbody td").all_text_contents()
+    return [float(text.replace("−", "-")) for text in cells]
+
+
+def test_the_point_is_dragged_and_moved_by_keys(opened) -> None:
+    page = opened("/numbers?network=2-2-1&seed=0&samples=2")
+    page.wait_for_selector("#plane:not([hidden])")
+    page.locator("#true").scroll_into_view_if_needed()
+    box = page.locator("#true").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 80, middle[1] - 60, steps=4)
+    page.mouse.up()
+    J, slope, bend, model, true, error = numbers_at_the_point(page)
+    assert (slope, bend) != (0, 0)
+    assert model == pytest.approx(J + slope + bend, abs=1e-3)
+    assert error == pytest.approx(true - model, abs=1e-3)
+    kept(page, "numbers-plane")
+    page.focus("#true")
+    page.keyboard.press("ArrowLeft")
+    assert numbers_at_the_point(page)[1] != slope
+    page.keyboard.press("Home")
+    assert numbers_at_the_point(page) == [J, 0, 0, J, J, 0]
+    # As the radius grows so does the step.
+    length = "#steps tr:has-text('trust region') td >> nth=0"
+    page.focus("#radius")
+    page.keyboard.press("Home")
+    short = float(page.text_content(length))
+    page.keyboard.press("End")
+    assert float(page.text_content(length)) > short
+    page.click("#steps button >> nth=0")
+    assert numbers_at_the_point(page)[1] < 0
+
+
+def test_one_zooms_to_single_entries_by_the_keyboard(opened) -> None:
+    page = opened("/explore")
+    page.wait_for_selector("#blocks button")
+    page.wait_for_selector("#cell:not(:empty)")
+    page.focus("#map")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#where >> text=Rows 0 to 37")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.text_content("#cell") == "0.weight[0,1] with 0.weight[0,1]: 1"
+    page.click("text=0.bias × 0.bias")
+    page.wait_for_selector("#where >> text=Rows 140 to 149")
+    assert page.text_content("#cell") == "0.bias[0] with 0.bias[0]: 140"
+    kept(page, "explore")

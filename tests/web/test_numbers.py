@@ -17,6 +17,7 @@ from hesse.derivation.sources.networks.network import LOSSES
 from hesse.errors import HesseError
 from hesse.web import arrays, numbered_network, numbers, plane
 from hesse.web.numbered_network import NumberedNetwork
+from hesse.web.workers import Workers
 from web.answering import client
 
 BROWSER = client()
@@ -329,3 +330,9 @@ def test_numbers_are_asked_by_this_page_alone() -> None:
     elsewhere = {"Origin": "http://example.org"}
     assert BROWSER.post("/numbers/matrix", json={}, headers=elsewhere).status_code == 403
     assert BROWSER.get("/numbers/matrix").status_code == 405
+
+
+def test_a_process_that_was_forked_computes_them() -> None:
+    # Threads that were begun before the fork would be waited for until the time is over.
+    found = Workers(seconds=60.0).answer(numbers.matrix, TWO_LAYERS)
+    assert found["matrix"] == numbers.matrix(TWO_LAYERS)["matrix"]
