@@ -124,8 +124,9 @@ function showMatrix() {
   });
   at("matrix").replaceChildren(made);
   shown.cells = [...body.rows].map((row) => [...row.querySelectorAll("td")]);
+  // First an entry between two layers: both kinds of terms are in it.
   shown.held = [0, 0];
-  explain(0, 0);
+  hold(0, Math.max(0, names.indexOf("W2[1,1]")));
 }
 
 const place = (target) => target.closest?.("td[data-place]")?.dataset.place.split(" ").map(Number);
