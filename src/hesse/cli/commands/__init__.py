@@ -9,5 +9,6 @@ from hesse.cli.commands import (  # noqa: F401 (each joins the application)
     minimize,
     quadratic,
     report,
+    serve,
     spectra,
 )

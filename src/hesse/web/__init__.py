@@ -1,0 +1,1 @@
+"""Questions asked in a browser: a local server, its pages, and the processes that answer."""

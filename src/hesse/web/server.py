@@ -1,0 +1,236 @@
+"""The server: pages, what they ask for, and who answers."""
+
+import contextlib
+import json
+import os
+import socket
+import webbrowser
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import uvicorn
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from hesse.errors import HesseError, HesseValueError, in_a_line
+from hesse.web import answers, explore, numbers, plane
+from hesse.web.examples import EXAMPLES
+from hesse.web.guard import LARGEST, Guard
+from hesse.web.question import Question
+from hesse.web.workers import Answer, TooMuch, Workers
+
+HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+PLACES = (("/", "Derive"), ("/numbers", "Numbers"), ("/explore", "Explore"))
+Endpoint = Callable[[Request], Awaitable[Response]]
+_STATIC = Path(__file__).parent / "static"
+# Beyond the turns that are had at once, requests wait in threads of their own.
+_WAITING = 256
+
+
+class Site:
+    """The pages of one server.
+
+    Args:
+        workers: who answers.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._waiting = anyio.CapacityLimiter(_WAITING)
+        self._templates = Environment(
+            loader=PackageLoader("hesse.web", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    async def ask(self, how: Answer, said: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        """An answer and its status, ``{"error": text}`` where there is none."""
+        try:
+            found = await anyio.to_thread.run_sync(
+                self._workers.answer, how, said, limiter=self._waiting
+            )
+        except TooMuch as error:
+            return 503, {"error": str(error)}
+        return (422 if "error" in found else 200), found
+
+    def render(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page."""
+        page = self._templates.get_template(template).render(places=PLACES, **values)
+        return HTMLResponse(page, status)
+
+    async def derive(self, request: Request) -> Response:
+        """The page for derivations, with the answer to what its link asks."""
+        status, found, question = 200, {}, Question()
+        try:
+            question = Question.of(request.query_params)
+            if question:
+                status, found = await self.ask(answers.derivation, request.query_params)
+        except HesseError as error:
+            status, found = 422, {"error": str(error)}
+        return self.render(
+            "derive.html.j2",
+            status,
+            here="/",
+            question=question or EXAMPLES[0].question,
+            examples=EXAMPLES,
+            answer=None if "error" in found else found,
+            error=found.get("error"),
+            state=f"Derived in {found['seconds']:.1f} s." if "seconds" in found else "",
+        )
+
+    async def numbers(self, request: Request) -> Response:
+        """The page for numbers; its script asks for them."""
+        usual = {"network": "2-3-1, sigmoid, half_sse", "seed": "0", "samples": "5", "arrays": ""}
+        given = {name: request.query_params.get(name, text) for name, text in usual.items()}
+        return self.render("numbers.html.j2", here="/numbers", given=given)
+
+    def explore(self, saved: Path | None) -> Endpoint:
+        """The page for the Hessian that was named on the command line."""
+
+        async def page(request: Request) -> Response:
+            name = None if saved is None else saved.name
+            return self.render("explore.html.j2", here="/explore", saved=name)
+
+        return page
+
+    def json(self, how: Answer) -> Endpoint:
+        """What answers a script: the fields of a link, or of a body of JSON, where they are long,
+        to JSON."""
+
+        async def endpoint(request: Request) -> Response:
+            said: Mapping[str, str] = request.query_params
+            if request.method == "POST":
+                said = await _fields(request)
+            status, found = await self.ask(how, said)
+            return JSONResponse(found, status)
+
+        return endpoint
+
+    async def reading(self, request: Request) -> Response:
+        """How a question is read, as JSON."""
+        status, found = await self.ask(answers.reading, request.query_params)
+        return JSONResponse(found, status)
+
+    async def answer(self, request: Request) -> Response:
+        """The answer as a part of the page."""
+        status, found = await self.ask(answers.derivation, request.query_params)
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        return self.render("answer.html.j2", answer=found)
+
+    async def file(self, request: Request) -> Response:
+        """The derivation as one page to keep."""
+        status, found = await self.ask(answers.derivation, {**request.query_params, "keep": "yes"})
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        return HTMLResponse(
+            found["page"],
+            headers={"Content-Disposition": 'attachment; filename="derivation.html"'},
+        )
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """The texts of a body."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        # One that does not say its length before is counted.
+        if len(body) > LARGEST:
+            raise HTTPException(413, f"A request may have {LARGEST} bytes.")
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or not all(isinstance(text, str) for text in said.values()):
+        raise HTTPException(400, "A body holds texts by their names, as JSON.")
+    return said
+
+
+def application(
+    workers: Workers | None = None, hosts: frozenset[str] = HERE, saved: Path | None = None
+) -> Starlette:
+    """The server as an ASGI application.
+
+    Args:
+        workers: who answers; by default as many processes at once as there are cores, each with 20
+            seconds and 2 GiB.
+        hosts: names by which it may be called.
+        saved: a Hessian to explore; no other file is ever read.
+    """
+    site = Site(workers or Workers())
+    asked: list[BaseRoute] = [
+        Route(f"/numbers/{how.__name__}", site.json(how), methods=["POST"])
+        for how in (numbers.drawn, numbers.filed, numbers.matrix, numbers.block, plane.plane)
+    ]
+    if saved is not None:
+        asked += [
+            Route(f"/explore/{how.__name__}", site.json(partial(how, os.fspath(saved))))
+            for how in (explore.about, explore.window, explore.spectrum)
+        ]
+    return Starlette(
+        routes=[
+            Route("/", site.derive),
+            Route("/reading", site.reading),
+            Route("/answer", site.answer),
+            Route("/file", site.file),
+            Route("/numbers", site.numbers),
+            *asked,
+            Route("/explore", site.explore(saved)),
+            Mount("/static", StaticFiles(directory=_STATIC)),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+    )
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    names: frozenset[str] = frozenset(),
+    open_page: bool = False,
+    saved: Path | None = None,
+) -> None:
+    """Answer until Ctrl-C.
+
+    Args:
+        host: the address to listen on; by default only programs on this machine reach it.
+        port: a number up to 65535; 0 for any that is free.
+        names: by which browsers may call the server, beside this machine's own.
+        open_page: whether to open the page in a browser.
+        saved: a Hessian to explore.
+
+    Raises:
+        HesseValueError: the address cannot be listened on.
+    """
+    try:
+        listening = socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise HesseValueError(
+            f"--port: {host}:{port} cannot be listened on ({in_a_line(error)}); name another"
+        ) from error
+    with listening:
+        address, port = listening.getsockname()[:2]
+        place = f"http://{address}:{port}/" + ("explore" if saved else "")
+        print(f"{place}  (Ctrl-C ends it)", flush=True)
+        if open_page:
+            webbrowser.open(place)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application(hosts=HERE | names | {address}, saved=saved),
+                log_level="warning",
+                lifespan="off",
+            )
+        )
+        # Its end, and not a traceback, is what Ctrl-C asks for.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
