@@ -289,6 +289,17 @@ def test_html_escapes_names() -> None:
     hessian = BlockHessian(Layout((name, "b"), ((2,), (1,))), matrix=symmetric(3))
     reader = Reader()
     reader.feed(hessian._repr_html_())
-    assert reader.tags == {"div", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "code"}
+    assert reader.tags == {
+        "div",
+        "p",
+        "strong",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "code",
+    }
     assert r"<script>alert('&')</script>\x1b[31m" in reader.text
     assert "\x1b" not in repr(hessian)
