@@ -72,7 +72,7 @@ def sweeps(program: Program, parameters: Sequence[str]) -> Sweeps:
         >>> from hesse.derivation.sources.language import program as read
         >>> found = sweeps(*read("1/2*sum((y - X @ w)**2)", "w"))
         >>> [*found.values, *found.signals.values()], [*found.moved_signals.values()]
-        (['J', '∂J/∂w'], ['Hv'])
+        (['r', 'J', 'δr', '∂J/∂w'], ['δ̇r', 'Hv'])
     """
     return _Sweeping(program, tuple(parameters)).sweeps()
 
@@ -106,9 +106,7 @@ class _Sweeping:
         several = len(self.parameters) > 1
         for name in self.parameters:
             self._add_moved(signals[name], f"Hv_{name}" if several else "Hv", moved, always=True)
-        moved_signals = {
-            name: moved[signal] for name, signal in signals.items() if signal in moved
-        }
+        moved_signals = {name: moved[signal] for name, signal in signals.items() if signal in moved}
         found = Sweeps(
             self.program, self.parameters, values, signals, tangents, moved_signals, self.rules
         )
@@ -145,9 +143,7 @@ class _Sweeping:
             signals[name] = self._add(wishes, place.indices, self._tidy(add(*parts), place.indices))
         return signals
 
-    def _add_moved(
-        self, name: str, wish: str, moved: dict[str, str], always: bool = False
-    ) -> None:
+    def _add_moved(self, name: str, wish: str, moved: dict[str, str], always: bool = False) -> None:
         """How a quantity moves where what it is made of moves, as ``moved`` names it; it is added
         to them, if it moves at all or ``always``."""
         quantity = self.program.by_name[name]
