@@ -120,7 +120,11 @@ class _Running:
         found = tuple(nodes(self.swept, self.numbers, self.formulas))
         return Computation(
             found,
-            {node.name: self.numbers.value(node.name) for node in found if not node.inputs},
+            {
+                node.name: self.numbers.value(node.name)
+                for node in found
+                if node.role in ("parameter", "data")
+            },
             (*self._values(), *self._signals(), *self._tangents(), *self._moved_signals()),
             self.subject.notes,
         )
