@@ -30,7 +30,7 @@ class Step:
     Attributes:
         sweep: its place in `SWEEPS`.
         node: whose.
-        symbol: what is computed: z3, δ3, ż3 or δ̇3.
+        symbol: what is computed: z3, δ3, dz3 or dδ3.
         line: from what, ``δ3 = δŷ ∘ f'(z3)``.
         why: the rule, and what it is applied to.
         value: its numbers.
@@ -89,13 +89,13 @@ def computation(subject: Subject, v: Mapping[str, Tensor] | None = None) -> Comp
         1 δz = δŷ ∘ f'(z)
         1 ∂J/∂W = δz xᵀ
         2 v = given
-        2 ż = v x
-        2 ŷ̇ = f'(z) ∘ ż
-        2 J̇ = −(y − ŷ)ᵀ ŷ̇
-        3 δ̇J = 0
-        3 δ̇ŷ = ŷ̇
-        3 δ̇z = δ̇ŷ ∘ f'(z) + δŷ ∘ f''(z) ∘ ż
-        3 Hv = δ̇z xᵀ
+        2 dz = v x
+        2 dŷ = f'(z) ∘ dz
+        2 dJ = −(y − ŷ)ᵀ dŷ
+        3 dδJ = 0
+        3 dδŷ = dŷ
+        3 dδz = dδŷ ∘ f'(z) + δŷ ∘ f''(z) ∘ dz
+        3 Hv = dδz xᵀ
     """
     return _Running(subject, direction(subject) if v is None else v).computation()
 
@@ -158,7 +158,7 @@ class _Running:
                 yield self._moved(2, name, name, tangent)
 
     def _moved_signals(self) -> Iterator[Step]:
-        yield self._of_cost(3, "δ̇", 0, "a 1 does not move")
+        yield self._of_cost(3, "dδ", 0, "a 1 does not move")
         for name, moved in self.swept.moved_signals.items():
             yield self._moved(3, name, self.swept.signals[name], moved)
 

@@ -15,7 +15,7 @@ from hesse.derivation.sweeps.placement import Point, placement
 _SIZE, _LINE, _LETTER = 13, 18, 7.9
 _PADDING, _MARGIN = 9, 12
 _LEGEND, _LEGEND_WIDTH = 52, 340
-_LONGEST = 38  # letters of a line; all of it is in the node's title
+_LONGEST = 42  # letters of a line; all of it is in the node's title
 _NUMBERS, _DIGITS = 4, 3  # of an array that is written out in a node
 
 _STYLE = """
@@ -84,11 +84,12 @@ class _Drawing:
     def _lines(self, node: Node) -> Iterator[tuple[str, str, int | None]]:
         """What stands in a node: text, class, and the step that it is of."""
         if node.name in self.found.given:
-            yield f"{node.symbol} = {_numbers(self.found.given[node.name])}", "s0", None
+            yield _clipped(f"{node.symbol} = {_numbers(self.found.given[node.name])}"), "s0", None
         else:
-            yield node.line, "operation", None
+            yield _clipped(node.line), "operation", None
         for k, step in self.steps[node.name]:
-            yield f"{step.symbol} = {_numbers(step.value)}", f"s{step.sweep}", k
+            text = f"{step.symbol} = {_numbers(step.value)}"
+            yield _clipped(text), f"s{step.sweep}", k
 
     def text(self) -> str:
         x, y = _MARGIN, _MARGIN + _LEGEND
@@ -138,7 +139,7 @@ class _Drawing:
         for k, (text, kind, step) in enumerate(self.lines[node.name]):
             at = {"x": str(_PADDING), "y": str(_PADDING + k * _LINE + _SIZE)}
             of_step = {} if step is None else {"data-step": str(step)}
-            _add(group, "text", _clipped(text), **at, **{"class": kind}, **of_step)
+            _add(group, "text", text, **at, **{"class": kind}, **of_step)
 
     def _about(self) -> str:
         operations = "; ".join(node.line for node in self.found.nodes if node.inputs)
@@ -158,10 +159,12 @@ def _add(
 
 
 def _curve(points: Sequence[Point]) -> str:
-    """A curve through points that leaves and reaches each of them upright."""
+    """A line through points that leaves and reaches each of them upright."""
     (x, y), *others = points
     parts = [f"M{x:.1f} {y:.1f}"]
     for to_x, to_y in others:
+        if (to_x, to_y) == (x, y):
+            continue  # an arrow at the end of no line has no direction
         middle = (y + to_y) / 2
         parts.append(f"C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} {to_x:.1f} {to_y:.1f}")
         x, y = to_x, to_y
@@ -173,5 +176,5 @@ def _clipped(text: str) -> str:
 
 
 def _length(text: str) -> int:
-    """Letters that have a place of their own, as a dot above one has not."""
-    return min(_LONGEST, sum(not unicodedata.combining(letter) for letter in text))
+    """Letters that have a place of their own, as an accent has not."""
+    return sum(not unicodedata.combining(letter) for letter in text)

@@ -23,8 +23,12 @@ class Formulas:
         right, form = quantity.definition, self._forms.definition(quantity)
         if form is None and isinstance(right, Expression):
             return f"{self._writer.write(quantity.entry)} = {self._writer.write(right)}"
-        written = self._writer.write(right if form is None else form)
-        return f"{self.symbol(quantity.name)} = {written}"
+        left, written = (
+            self.symbol(quantity.name),
+            self._writer.write(right if form is None else form),
+        )
+        # log|det S| is called by what it is.
+        return left if left == written else f"{left} = {written}"
 
     def derivative(self, value: Expression, of_what: Entry, by: tuple[Entry, ...]) -> str:
         """``∂z3/∂a2 = W2``, where ``value`` is the derivative by one entry or by two."""

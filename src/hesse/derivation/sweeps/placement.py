@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 # So often are the layers gone through, down and up again.
-_ROUNDS = 12
+_ROUNDS = 24
 # An edge from what is given pulls less: the line from the data to the cost is to be straight.
 _OF_A_LEAF = 0.25
 
@@ -90,19 +90,35 @@ class _Layers:
         self._order()
         x = self._across()
         heights = [max(self._height(node) for node in row) for row in self.rows]
-        tops = np.cumsum([0.0, *(height + down for height in heights)])
-        y = {node: tops[k] + heights[k] / 2 for k, row in enumerate(self.rows) for node in row}
-        nodes = {node: (x[node], float(y[node])) for node in self.sizes}
-        edges = {
-            (source, name): (
-                (x[source], nodes[source][1] + self._height(source) / 2),
-                *((x[stop], float(y[stop])) for stop in way[1:-1]),
-                (x[name], nodes[name][1] - self._height(name) / 2),
-            )
-            for (source, name), way in self.ways.items()
+        tops = [0.0]
+        for height in heights:
+            tops.append(tops[-1] + height + down)
+        nodes = {
+            str(node): (x[node], tops[k] + heights[k] / 2)
+            for k, row in enumerate(self.rows)
+            for node in row
+            if node in self.sizes
         }
+        row_of = {node: k for k, row in enumerate(self.rows) for node in row}
+
+        def through(node: object) -> tuple[Point, Point]:
+            """Where a line enters and leaves the layer of a node: it bends between layers only, so
+            that it goes through no other node."""
+            k = row_of[node]
+            return (x[node], tops[k]), (x[node], tops[k] + heights[k])
+
+        edges = {}
+        for (source, name), (_, *stops, _) in self.ways.items():
+            half, other = self._height(source) / 2, self._height(name) / 2
+            edges[source, name] = (
+                (x[source], nodes[source][1] + half),
+                through(source)[1],
+                *(point for stop in stops for point in through(stop)),
+                through(name)[0],
+                (x[name], nodes[name][1] - other),
+            )
         width = max(x[node] + self._width(node) / 2 for node in x)
-        return Placement(width, float(tops[-1] - down), nodes, edges)
+        return Placement(width, tops[-1] - down, nodes, edges)
 
     def _order(self) -> None:
         """Order each layer by where its neighbours stand, so that few edges cross."""

@@ -6,15 +6,14 @@ c that it goes into (Linnainmaa 1970):
     δq = Σ_c  δc ∂c/∂q
 
 H v is how the gradient moves as the parameters move along v, so it takes the derivative of each
-line of both sweeps. With ẇ = v at a parameter w, and q̇ and δ̇q for how q and δq move:
+line of both sweeps. With dw = v at a parameter w, and dq and dδq for how q and δq move:
 
-    q̇ = Σ_u  ∂q/∂u u̇          δ̇q = Σ_c  δ̇c ∂c/∂q  +  Σ_c Σ_u  δc ∂²c/∂q∂u u̇
+    dq = Σ_u  ∂q/∂u du          dδq = Σ_c  dδc ∂c/∂q  +  Σ_c Σ_u  δc ∂²c/∂q∂u du
 
-What arrives at a parameter is (H v) there (Pearlmutter 1994, who writes R{q} for q̇). Each of these
+What arrives at a parameter is (H v) there (Pearlmutter 1994, who writes R{q} for dq). Each of these
 is a quantity of the program: the formula that is printed is the one that is computed.
 """
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,9 +33,7 @@ from hesse.derivation.calculus.rules import Rule
 from hesse.derivation.lines.adjoints import natural_entry
 from hesse.derivation.lines.hessian_product import with_directions
 from hesse.derivation.lines.letters import Letters
-from hesse.derivation.show.names import symbol_of
 
-_DOT = "\u0307"
 # What a derivative along v is taken by: no name of a program, and without indices.
 _ALONG = Entry("v")
 
@@ -51,8 +48,9 @@ class Sweeps:
         values: the quantities of the cost, in the order in which they are computed.
         signals: the name of δ by that of the quantity or parameter that it is of, in the order in
             which they are computed; the cost has none, its δ is 1.
-        tangents: of q̇, likewise; that of a parameter is its direction. What does not move has none.
-        moved_signals: of δ̇, likewise, (H v) at the parameters.
+        tangents: of dq, likewise; that of a parameter is its direction, what does not move has
+            none.
+        moved_signals: of dδ, likewise, (H v) at the parameters.
         rules: by which rule each tangent, of a value or of a δ, follows from what it is one of.
     """
 
@@ -72,7 +70,7 @@ def sweeps(program: Program, parameters: Sequence[str]) -> Sweeps:
         >>> from hesse.derivation.sources.language import program as read
         >>> found = sweeps(*read("1/2*sum((y - X @ w)**2)", "w"))
         >>> [*found.values, *found.signals.values()], [*found.moved_signals.values()]
-        (['r', 'J', 'δr', '∂J/∂w'], ['δ̇r', 'Hv'])
+        (['r', 'J', 'δr', '∂J/∂w'], ['dδr', 'Hv'])
     """
     return _Sweeping(program, tuple(parameters)).sweeps()
 
@@ -97,12 +95,12 @@ class _Sweeping:
         signals = self._backward(moving)
         tangents = dict(self.directions)
         for name in moving:
-            self._add_moved(name, _dotted(name), tangents)
+            self._add_moved(name, f"d{name}", tangents)
         # A δ moves with the values and with the δ above it: with all that its formula mentions.
         moved = dict(tangents)
         for name, signal in signals.items():
             if name not in self.parameters:
-                self._add_moved(signal, f"δ{_DOT}{signal.removeprefix('δ')}", moved)
+                self._add_moved(signal, f"d{signal}", moved)
         several = len(self.parameters) > 1
         for name in self.parameters:
             self._add_moved(signals[name], f"Hv_{name}" if several else "Hv", moved, always=True)
@@ -188,12 +186,3 @@ def _needed(found: Sweeps) -> Sweeps:
         tangents=kept(found.tangents),
         moved_signals=kept(found.moved_signals),
     )
-
-
-def _dotted(name: str) -> str:
-    """ż2 of z2; R(inv(X)) of what is no letter with a number."""
-    letter = symbol_of(name)
-    is_letter = letter is not None and len(letter.base) == 1 and "(" not in name
-    if is_letter or Name.read(name).layer:
-        return unicodedata.normalize("NFC", name[0] + _DOT + name[1:])
-    return f"R({name})"
