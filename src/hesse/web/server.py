@@ -1,6 +1,7 @@
 """The server: pages, what they ask for, and who answers."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from starlette.staticfiles import StaticFiles
 from hesse.errors import HesseError
 from hesse.web import answers
 from hesse.web.examples import EXAMPLES
+from hesse.web.graph import graph
 from hesse.web.guard import Guard
 from hesse.web.question import Question
 from hesse.web.workers import Answer, TooMuch, Workers
 
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-PLACES = (("/", "Derive"),)
+PLACES = (("/", "Derive"), ("/graph", "Graph"))
 _STATIC = Path(__file__).parent / "static"
 # Beyond the turns that are had at once, requests wait in threads of their own.
 _WAITING = 256
@@ -102,6 +104,41 @@ class Site:
             headers={"Content-Disposition": 'attachment; filename="derivation.html"'},
         )
 
+    async def graph(self, request: Request) -> Response:
+        """The page for computational graphs, with the one that its link asks for."""
+        status, found, question = 200, {}, EXAMPLES[0].question
+        try:
+            question = Question.of(request.query_params) or question
+            said = {**asdict(question), "seed": request.query_params.get("seed", "")}
+            status, found = await self.ask(graph, said)
+        except HesseError as error:
+            status, found = 422, {"error": str(error)}
+        return self.render(
+            "graph.html.j2",
+            status,
+            here="/graph",
+            question=question,
+            seed=request.query_params.get("seed", "0"),
+            examples=EXAMPLES,
+            answer=None if "error" in found else found,
+            error=found.get("error"),
+        )
+
+    async def graph_answer(self, request: Request) -> Response:
+        """The graph as a part of the page."""
+        status, found = await self.ask(graph, request.query_params)
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        return self.render("graph_answer.html.j2", answer=found)
+
+    async def graph_figure(self, request: Request) -> Response:
+        """The picture by itself."""
+        status, found = await self.ask(graph, request.query_params)
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        kept = {"Content-Disposition": 'attachment; filename="graph.svg"'}
+        return Response(found["svg"], media_type="image/svg+xml", headers=kept)
+
 
 def application(workers: Workers | None = None, hosts: frozenset[str] = HERE) -> Starlette:
     """The server as an ASGI application.
@@ -118,6 +155,9 @@ def application(workers: Workers | None = None, hosts: frozenset[str] = HERE) ->
             Route("/reading", site.reading),
             Route("/answer", site.answer),
             Route("/file", site.file),
+            Route("/graph", site.graph),
+            Route("/graph/answer", site.graph_answer),
+            Route("/graph/figure", site.graph_figure),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],

@@ -111,7 +111,8 @@ class _Drawing:
         _add(root, "desc", self._about(), id="computation-about")
         _add(root, "style", _STYLE)
         marker = {"id": "computation-arrow", "viewBox": "0 0 8 8", "refX": "7", "refY": "4"}
-        marker |= {"markerWidth": "8", "markerHeight": "8", "orient": "auto-start-reverse"}
+        marker |= {"markerWidth": "11", "markerHeight": "11", "markerUnits": "userSpaceOnUse"}
+        marker |= {"orient": "auto-start-reverse"}
         _add(_add(_add(root, "defs"), "marker", **marker), "path", d="M0 0L8 4L0 8z")
         for k, name in enumerate(SWEEPS):
             column, row = divmod(k, 2)[::-1]

@@ -32,14 +32,21 @@ class Formulas:
 
     def derivative(self, value: Expression, of_what: Entry, by: tuple[Entry, ...]) -> str:
         """``∂z3/∂a2 = W2``, where ``value`` is the derivative by one entry or by two."""
-        # A number has a matrix of second derivatives; those of an array have three groups of axes.
-        sides = (of_what, *by) if len(by) == 1 else by if not of_what.indices else None
+        sides = sides_of(of_what, by)
         form = None if sides is None else self._forms.whole(value, *sides)
         if form is None:
             left = Partial(of_what, by)
             return f"{self._writer.write(of(left))} = {self._writer.write(value)}"
         left = Partial(Entry(of_what.name), tuple(Entry(one.name) for one in by))
         return f"{self._writer.write(of(left))} = {self._writer.write(form)}"
+
+
+def sides_of(of_what: Entry, by: tuple[Entry, ...]) -> tuple[Entry, Entry] | None:
+    """The rows and the columns of a derivative; None of what has three groups of axes."""
+    if len(by) == 1:
+        return of_what, by[0]
+    # A number has a matrix of second derivatives.
+    return None if of_what.indices else (by[0], by[1])
 
 
 def listed(words: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from hesse.derivation.calculus.rules import Derivative
 from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.lines.adjoints import natural_entry
 from hesse.derivation.lines.letters import Letters
-from hesse.derivation.sweeps.formulas import Formulas, listed
+from hesse.derivation.sweeps.formulas import Formulas, listed, sides_of
 from hesse.derivation.sweeps.sweeps import Sweeps
 
 _WRITTEN_OUT = 36  # numbers of a local derivative that is shown with them
@@ -34,7 +34,8 @@ class LocalDerivative:
     Attributes:
         line: ``∂z3/∂a2 = W2``; in indices where it has no form as a matrix.
         rule: of differentiation.
-        value: its numbers, the axes of the node first; None where they are many.
+        value: its numbers as a matrix, whose rows are the entries of the node, or of the first of
+            two inputs, counted row by row; None where they are many, or no matrix.
     """
 
     line: str
@@ -156,14 +157,19 @@ class _Made:
         return moved
 
     def _local(self, derived: Derivative, entry: Entry, *by: Entry) -> LocalDerivative:
-        value = self._tidy(derived)
-        free = tuple(index for one in (entry, *by) for index in one.indices)
-        size = prod(self.numbers.size(index.size) for index in free)
+        value, sides = self._tidy(derived), sides_of(entry, by)
         return LocalDerivative(
             self.formulas.derivative(value, entry, by),
             derived.rule.name,
-            self.numbers.array(value, free) if size <= _WRITTEN_OUT else None,
+            None if sides is None else self._matrix(value, *sides),
         )
+
+    def _matrix(self, value: Expression, *sides: Entry) -> Tensor | None:
+        shape = [prod(self.numbers.size(index.size) for index in one.indices) for one in sides]
+        if prod(shape) > _WRITTEN_OUT:
+            return None
+        free = tuple(index for one in sides for index in one.indices)
+        return self.numbers.array(value, free).reshape(shape)
 
     def _tidy(self, derived: Derivative) -> Expression:
         return simplify(derived.expression, facts(self.program))
