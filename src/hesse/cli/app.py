@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     # Here and not above: without the extra, the script says what to install.
     try:
+        import hesse.cli.graph
         import hesse.cli.spectra  # noqa: F401  (its commands)
         from hesse.cli.commands import app
     except ModuleNotFoundError as error:

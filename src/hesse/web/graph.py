@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from hesse.derivation.sweeps.computation import SWEEPS, Computation, computation
 from hesse.derivation.sweeps.drawing import svg
 from hesse.derivation.sweeps.nodes import LocalDerivative, Node
@@ -83,7 +85,7 @@ def _node(found: Computation, node: Node) -> dict[str, Any]:
     return {
         "line": node.line,
         "role": {"quantity": "computed", "cost": "the cost"}.get(node.role, node.role),
-        "shape": " × ".join(map(str, values.shape)) or "a number",
+        "shape": _shape(values),
         "inputs": [symbol[name] for name in node.inputs],
         "users": [other.symbol for other in found.nodes if node.name in other.inputs],
         "given": "" if given is None else line_of_numbers(given, _NUMBERS),
@@ -91,6 +93,12 @@ def _node(found: Computation, node: Node) -> dict[str, Any]:
         "first": [_derivative(one) for one in node.first],
         "second": [_derivative(one) for one in node.second],
     }
+
+
+def _shape(value: Tensor) -> str:
+    if value.ndim == 1:
+        return f"a vector of {len(value)}"
+    return " × ".join(map(str, value.shape)) or "a number"
 
 
 def _derivative(one: LocalDerivative) -> dict[str, str]:

@@ -31,7 +31,7 @@ class Step:
         sweep: its place in `SWEEPS`.
         node: whose.
         symbol: what is computed: z3, δ3, dz3 or dδ3.
-        line: from what, ``δ3 = δŷ ∘ f'(z3)``.
+        line: from what, ``δ3 = δŷ ∘ f'(z3)``; the symbol alone of what is given.
         why: the rule, and what it is applied to.
         value: its numbers.
     """
@@ -84,15 +84,15 @@ def computation(subject: Subject, v: Mapping[str, Tensor] | None = None) -> Comp
         0 z = W x
         0 ŷ = f(z)
         0 J = ½ (y − ŷ)ᵀ (y − ŷ)
-        1 δJ = 1
+        1 δJ
         1 δŷ = ŷ − y
         1 δz = δŷ ∘ f'(z)
         1 ∂J/∂W = δz xᵀ
-        2 v = given
+        2 v
         2 dz = v x
         2 dŷ = f'(z) ∘ dz
         2 dJ = −(y − ŷ)ᵀ dŷ
-        3 dδJ = 0
+        3 dδJ
         3 dδŷ = dŷ
         3 dδz = dδŷ ∘ f'(z) + δŷ ∘ f''(z) ∘ dz
         3 Hv = dδz xᵀ
@@ -104,14 +104,15 @@ class _Running:
     """The sweeps through one program, with their numbers and their formulas."""
 
     def __init__(self, subject: Subject, v: Mapping[str, Tensor]) -> None:
-        self.subject, self.swept = subject, sweeps(subject.program, subject.parameters)
-        self.program = self.swept.program
-        count = len(self.program.leaves) + len(self.swept.values)
+        # Before the sweeps, which take longer.
+        count = len(subject.program.leaves) + len(subject.program.quantities)
         if count > MOST_NODES:
             raise HesseValueError(
                 f"the graph has {count} nodes, and at most {MOST_NODES} are drawn; give a smaller"
                 " network of the same kind"
             )
+        self.subject, self.swept = subject, sweeps(subject.program, subject.parameters)
+        self.program = self.swept.program
         along = {self.swept.tangents[name]: v[name] for name in subject.parameters}
         self.numbers = Valuation(self.program, {**subject.arrays, **along}, subject.functions)
         self.formulas = Formulas(self.program)
@@ -158,7 +159,7 @@ class _Running:
                 yield self._moved(2, name, name, tangent)
 
     def _moved_signals(self) -> Iterator[Step]:
-        yield self._of_cost(3, "dδ", 0, "a 1 does not move")
+        yield self._of_cost(3, "dδ", 0, "its 1 does not move")
         for name, moved in self.swept.moved_signals.items():
             yield self._moved(3, name, self.swept.signals[name], moved)
 
@@ -180,4 +181,4 @@ class _Running:
         cost = self.program.cost.name
         symbol = sign + self.formulas.symbol(cost)
         number = torch.tensor(value, dtype=torch.float64)
-        return Step(sweep, cost, symbol, f"{symbol} = {value}", why, number)
+        return Step(sweep, cost, symbol, symbol, why, number)

@@ -10,6 +10,7 @@ from hesse.derivation.sweeps.computation import SWEEPS, Computation, Step
 from hesse.derivation.sweeps.nodes import Node
 from hesse.derivation.sweeps.numbers import line_of_numbers
 from hesse.derivation.sweeps.placement import Point, placement
+from hesse.errors import printable
 
 # Of the fixed-width font that all of it is written in.
 _SIZE, _LINE, _LETTER = 13, 18, 7.9
@@ -109,7 +110,7 @@ class _Drawing:
         )
         _add(root, "title", self.title, id="computation-title")
         _add(root, "desc", self._about(), id="computation-about")
-        _add(root, "style", _STYLE)
+        _add(root, "style").text = _STYLE
         marker = {"id": "computation-arrow", "viewBox": "0 0 8 8", "refX": "7", "refY": "4"}
         marker |= {"markerWidth": "11", "markerHeight": "11", "markerUnits": "userSpaceOnUse"}
         marker |= {"orient": "auto-start-reverse"}
@@ -155,7 +156,8 @@ def _add(
     parent: ElementTree.Element, tag: str, text: str | None = None, **attributes: str
 ) -> ElementTree.Element:
     child = ElementTree.SubElement(parent, tag, attributes)
-    child.text = text
+    # Names are the user's; XML has no place for control characters.
+    child.text = None if text is None else printable(text)
     return child
 
 

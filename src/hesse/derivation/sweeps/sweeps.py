@@ -176,6 +176,7 @@ def _needed(found: Sweeps) -> Sweeps:
     def kept(names: Mapping[str, str]) -> dict[str, str]:
         return {name: made for name, made in names.items() if made in needed}
 
+    directions = {name: found.tangents[name] for name in found.parameters}
     return replace(
         found,
         program=replace(
@@ -183,6 +184,6 @@ def _needed(found: Sweeps) -> Sweeps:
         ),
         values=tuple(name for name in found.values if name in needed),
         signals=kept(found.signals),
-        tangents=kept(found.tangents),
+        tangents=directions | kept(found.tangents),
         moved_signals=kept(found.moved_signals),
     )
