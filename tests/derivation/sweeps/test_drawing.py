@@ -1,6 +1,9 @@
 """The picture: what stands in it, that nothing in it covers anything else, that names are text."""
 
 import itertools
+import runpy
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +17,7 @@ from hesse.derivation.sweeps.numbers import line_of_numbers
 from hesse.derivation.sweeps.placement import placement
 from hesse.derivation.sweeps.subject import at_random, of_cost
 
+DOCS = Path(__file__).parents[3] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -33,6 +37,19 @@ def test_the_picture_has_every_node_edge_and_step(found: Computation) -> None:
     assert sorted(map(int, filter(None, steps))) == [*range(len(found.steps))]
     edges = [path for path in root.iter(f"{SVG}path") if path.get("class") == "edge"]
     assert len(edges) == sum(len(node.inputs) for node in found.nodes)
+
+
+def test_the_picture_beside_the_page_is_of_its_numbers() -> None:
+    draw = runpy.run_path(str(DOCS / "automatic_differentiation.py"))["picture"]
+    there = (DOCS / "automatic-differentiation.svg").read_text(encoding="utf-8")
+    assert draw() == there, "python docs/automatic_differentiation.py draws it again"
+
+
+def test_numbers_too_long_for_a_node_are_summarised_not_cut() -> None:
+    found = computation(at_random(*program("sum(weights_of_it**2)", "weights_of_it")))
+    value = torch.tensor([-1.23e-05, -4.56e-05, -7.89e-05, -1.01e-05], dtype=torch.float64)
+    drawn = svg(replace(found, given={"weights_of_it": value}), "")
+    assert "weights_of_it = 4 entries, norm 9.25e−05" in drawn
 
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e\x00&\"'"

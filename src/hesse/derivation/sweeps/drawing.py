@@ -16,7 +16,7 @@ from hesse.errors import printable
 _SIZE, _LINE, _LETTER = 13, 18, 7.9
 _PADDING, _MARGIN = 9, 12
 _LEGEND, _LEGEND_WIDTH = 52, 340
-_LONGEST = 42  # letters of a line; all of it is in the node's title
+_LONGEST = 46  # letters of a line; all of it is in the node's title
 _NUMBERS, _DIGITS = 4, 3  # of an array that is written out in a node
 
 _STYLE = """
@@ -85,12 +85,11 @@ class _Drawing:
     def _lines(self, node: Node) -> Iterator[tuple[str, str, int | None]]:
         """What stands in a node: text, class, and the step that it is of."""
         if node.name in self.found.given:
-            yield _clipped(f"{node.symbol} = {_numbers(self.found.given[node.name])}"), "s0", None
+            yield _with_numbers(node.symbol, self.found.given[node.name]), "s0", None
         else:
             yield _clipped(node.line), "operation", None
         for k, step in self.steps[node.name]:
-            text = f"{step.symbol} = {_numbers(step.value)}"
-            yield _clipped(text), f"s{step.sweep}", k
+            yield _with_numbers(step.symbol, step.value), f"s{step.sweep}", k
 
     def text(self) -> str:
         x, y = _MARGIN, _MARGIN + _LEGEND
@@ -148,8 +147,12 @@ class _Drawing:
         return f"The computational graph, from what is given down to the cost: {operations}."
 
 
-def _numbers(value: Tensor) -> str:
-    return line_of_numbers(value, _NUMBERS, _DIGITS)
+def _with_numbers(symbol: str, value: Tensor) -> str:
+    line = f"{symbol} = {line_of_numbers(value, _NUMBERS, _DIGITS)}"
+    # Half a number would be another number.
+    if _length(line) > _LONGEST and value.ndim:
+        line = f"{symbol} = {line_of_numbers(value, 0, _DIGITS)}"
+    return _clipped(line)
 
 
 def _add(
