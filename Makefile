@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # Pyright comes whole from the package index and need not look for a newer self.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: demo test package bench clean
+.PHONY: demo test test-browser page package bench clean
 
 demo: .venv/ready-demo
 	.venv/bin/hesse demo
@@ -17,6 +17,15 @@ test: .venv/ready-dev
 	.venv/bin/ruff format --check
 	.venv/bin/pyright --pythonpath .venv/bin/python
 	.venv/bin/pytest -n 2
+
+# The tests of the pages in a browser, which `make test` skips where there is none. Debian's Chromium, or one of your own.
+test-browser: .venv/ready-dev
+	@which chromium chromium-browser google-chrome >/dev/null 2>&1 || apt-get install -y chromium || { echo "no Chromium found; install one" >&2; exit 1; }
+	.venv/bin/pytest tests/web
+
+# Second derivatives asked in a browser.
+page: .venv/ready-web
+	.venv/bin/hesse serve --open
 
 # The wheel and the sdist in environments of their own, with no extra and with each.
 package: .venv/ready-dev

@@ -38,7 +38,18 @@ if TYPE_CHECKING:
     from hesse.linear_operators.given import FunctionOperator
     from hesse.linear_operators.low_rank import DiagonalOperator, LowRank
     from hesse.matrix.loading import load
-    from hesse.plot import Density, ErrorCurve, HeatMap, Layers, Plane, Slice, Spectrum
+    from hesse.plot import (
+        Density,
+        Eigenvectors,
+        ErrorCurve,
+        HeatMap,
+        Layers,
+        LayerSpectra,
+        NormMap,
+        Plane,
+        Slice,
+        Spectrum,
+    )
     from hesse.products.jacobian import JacobianOperator, jacobian
     from hesse.samples.per_sample import PerSample, per_sample
     from hesse.solves.inverse import covariance, inverse
@@ -68,6 +79,7 @@ __all__ = [
     "DerivedHessian",
     "DiagonalOperator",
     "Eigenpairs",
+    "Eigenvectors",
     "ErrorCurve",
     "Estimate",
     "EstimatedDiagonal",
@@ -77,11 +89,13 @@ __all__ = [
     "HesseError",
     "HessianOperator",
     "JacobianOperator",
+    "LayerSpectra",
     "Layers",
     "Layout",
     "LinearOperator",
     "LowRank",
     "Network",
+    "NormMap",
     "PerSample",
     "Plan",
     "Plane",
@@ -170,7 +184,19 @@ _LATER = {
     "status": "hesse.store.status",
     "trace": "hesse.spectra.trace",
     **dict.fromkeys(
-        ("Density", "ErrorCurve", "HeatMap", "Layers", "Plane", "Slice", "Spectrum"), "hesse.plot"
+        (
+            "Density",
+            "Eigenvectors",
+            "ErrorCurve",
+            "HeatMap",
+            "LayerSpectra",
+            "Layers",
+            "NormMap",
+            "Plane",
+            "Slice",
+            "Spectrum",
+        ),
+        "hesse.plot",
     ),
 }
 

@@ -15,6 +15,7 @@ from hesse.curvatures.curvature import Curvature, curvature_named
 from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch, tensors_in
 from hesse.data.dataset import Data
+from hesse.display import Display, Displayed, facts
 from hesse.distributed.wrapping import unwrapped
 from hesse.errors import (
     HesseTypeError,
@@ -44,7 +45,7 @@ from hesse.validation import Validated, reading_that_fits, validate_function, va
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class Cost(Travelling):
+class Cost(Displayed, Travelling):
     """J(θ) = (1/w) Σ_batches total(model(x; θ), y) + penalty(θ), a snapshot that later training
     does not change.
 
@@ -82,7 +83,12 @@ class Cost(Travelling):
         >>> X, y = torch.ones(4, 2), torch.zeros(4, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (X, y))
         >>> cost
-        Cost(Linear, half_sse, 4 samples, P = 3)
+        Cost: Linear, half_sse, 4 samples, P = 3
+        parameter  shape   entries
+        weight     (1, 2)        2
+        bias       (1,)          1
+        numbers  float32 on cpu
+        next     hesse.plan(cost), hesse.hessian(cost), hesse.quadratic(cost)
     """
 
     parameters: Parameters
@@ -305,7 +311,23 @@ class Cost(Travelling):
         origin = None if self.origin is None else _gone
         return {**vars(self), "captures": failed, "origin": origin}
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
+        return f"Cost({self._summary})"
+
+    def _display(self) -> Display:
+        return Display(
+            "Cost",
+            self._summary,
+            facts(
+                numbers=f"{str(self.dtype).removeprefix('torch.')} on {self.device}",
+                notes="\n".join(self.notes),
+            ),
+            self.layout.table,
+            ("hesse.plan(cost)", "hesse.hessian(cost)", "hesse.quadratic(cost)"),
+        )
+
+    @property
+    def _summary(self) -> str:
         parts = [self.name, *([self.loss.name] if self.loss else [])]
         if self.data is not None:
             parts.append(f"{self.samples} sample{'s' * (self.samples != 1)}")
@@ -314,7 +336,7 @@ class Cost(Travelling):
                 f"penalty {self.penalty:g}" if isinstance(self.penalty, int | float) else "penalty"
             )
         asked = "" if self.curvature is HESSIAN else f", {self.curvature.name}"
-        return f"Cost({', '.join(parts)}, P = {self.layout.size}{asked})"
+        return f"{', '.join(parts)}, P = {self.layout.size}{asked}"
 
     @property
     def dtype(self) -> torch.dtype:

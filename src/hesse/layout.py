@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from hesse.display import Display, Displayed, Table, counted
 from hesse.errors import (
     HesseKeyError,
     HesseTypeError,
@@ -21,8 +22,8 @@ from hesse.errors import (
 )
 
 
-@dataclass(frozen=True)
-class Layout:
+@dataclass(frozen=True, repr=False)
+class Layout(Displayed):
     """Where each parameter lies in the flat vector of length P, row-major, in the order given.
 
     Attributes:
@@ -57,6 +58,24 @@ class Layout:
         """The layout of a dictionary of tensors, in its order; ``argument`` begins messages."""
         require_mapping(tensors, argument, Tensor, "Tensor")
         return Layout(tuple(tensors), tuple(tuple(t.shape) for t in tensors.values()))
+
+    def _display(self) -> Display:
+        return Display(
+            "Layout",
+            f"{counted(len(self.names), 'part')}, {counted(self.size, 'entry')}",
+            table=self.table,
+            next=("layout.slice(name)", "layout.flatten(tensors)", "layout.unflatten(vector)"),
+        )
+
+    @property
+    def table(self) -> Table:
+        """The parts, to be shown."""
+        rows = zip(self.names, self.shapes, self.sizes.values(), strict=True)
+        return Table(
+            ("parameter", "shape", "entries"),
+            tuple((name, str(shape), f"{size:,}") for name, shape, size in rows),
+            (0, 1),
+        )
 
     @cached_property
     def sizes(self) -> dict[str, int]:

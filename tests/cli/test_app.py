@@ -9,7 +9,7 @@ import torch
 
 import hesse
 from hesse.cli.app import main
-from hesse.cli.inputs import build_cost
+from hesse.cli.inputs.cost import build_cost
 
 QUESTION = ["model.py:net", "--data", "data.npz", "--loss", "mse"]
 
@@ -132,9 +132,9 @@ def test_a_bad_output_is_told_before_the_model_is_run(
 def test_text_from_a_model_is_not_read_as_markup(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hesse.cli.output import say
+    from hesse.cli.output import Output
 
-    say("[bold red]a[/] :smile: [link=x]b[/link]")
+    Output("plan", json=False).say("[bold red]a[/] :smile: [link=x]b[/link]")
     assert capsys.readouterr().out == "[bold red]a[/] :smile: [link=x]b[/link]\n"
 
 
@@ -173,7 +173,8 @@ def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str])
 def test_without_the_extra_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "hesse.cli.commands", raising=False)
+    for name in ("hesse.cli.commands", "hesse.cli.application"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "cyclopts", None)
     assert main(["--help"]) == 1
     assert (

@@ -11,8 +11,8 @@ import pytest
 import hesse
 from derivation.show.tex import check
 from hesse.cli.app import main
-from hesse.cli.derive import Output, derivation_of, pair_of
-from hesse.cli.inputs import build_cost
+from hesse.cli.derive import Printed, derivation_of, pair_of
+from hesse.cli.inputs.cost import build_cost
 from hesse.derivation.code.module import module
 
 TWO_LAYERS = "1/2*sum((y - f(W2 @ f(W1 @ x)))**2)"
@@ -263,7 +263,7 @@ def test_a_refused_output_is_found_before_any_derivation(tmp_path: Path) -> None
         hesse.HesseError,
         match="--html and --latex: give one of them, or call hesse derive once for each",
     ):
-        Output(html=tmp_path / "page.html", latex=True)
+        Printed(html=tmp_path / "page.html", latex=True)
 
 
 def test_a_model_with_an_operation_without_a_formula_has_no_code(
@@ -292,9 +292,11 @@ def test_pairs() -> None:
         loss=None,
         no_bias=False,
         data=None,
+        target=None,
+        start=None,
         stagewise=False,
     )
-    assert Output(("x", "x")).of(d) == d.block("x", "x").text()
+    assert Printed(("x", "x")).of(d) == d.block("x", "x").text()
 
 
 # ---------------------------------------------------------------- first derivatives, vectors

@@ -1,7 +1,6 @@
 """Command lines that cannot work end with a message of a line or two, and a status; so do those
 whose disk is full, whose terminal lacks letters, and whose reader is gone."""
 
-import io
 import os
 import resource
 import subprocess
@@ -55,6 +54,8 @@ FILES = {
     "junk.npz": "junk",
     "junk.safetensors": "junk",
     "zero.npz": "",
+    "text.csv": "a,b\n1,x\x1b[31m\n",
+    "text.pt": "junk",
     "own.py": OWN,
 }
 X, Y = np.arange(18.0).reshape(6, 3) / 18, np.ones((6, 2))
@@ -122,7 +123,7 @@ DATA = [
     "folder.npz",
     "no.npz",
     "no/no.npz",
-    "data.csv",
+    *("text.csv", "text.pt", "none.pt", "data.txt"),
     ".npz",
     "/dev/null",
     "model.py:number",
@@ -290,17 +291,6 @@ def test_a_file_that_may_not_grow(
     error = capsys.readouterr().err
     assert status == 1 and f": cannot write '{line[-1]}': " in error
     assert [name for name in sorted(os.listdir()) if name != "__pycache__"] == before
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
-def test_a_terminal_that_lacks_letters(
-    monkeypatch: pytest.MonkeyPatch, encoding: str, errors: str
-) -> None:
-    terminal = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding, errors))
-    assert main(PAGE) == 0
-    assert b"J/?x?x" in terminal.getvalue()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device")

@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hesse
-from hesse.cli.inputs import build_cost, check_writable, load_data, load_model, parse_bytes, require
+from hesse.cli.inputs.cost import build_cost, load_model
+from hesse.cli.inputs.data import load_data
+from hesse.cli.inputs.places import check_writable, parse_bytes, require
 
 
 def cost(
@@ -58,7 +60,7 @@ def test_arrays_by_name(folder: Path, names: tuple[str, str], suffix: str) -> No
 
 
 def test_big_endian_and_masks_keep_their_values() -> None:
-    from hesse.cli.inputs import _tensor
+    from hesse.cli.inputs.data import _tensor
 
     assert _tensor("d", np.array([1.5, 2.0], dtype=">f8"), torch.float64).tolist() == [1.5, 2.0]
     assert _tensor("d", np.array([True, False]), torch.float64).dtype == torch.bool
@@ -123,8 +125,11 @@ WRONG = {
         "--data: there is no file 'dota.npz'; the nearest .npz files there: 'data.npz'",
     ),
     "kind of data": (
-        {"data": "data.csv"},
-        "--data: expected a .npz file, a .safetensors file or file.py:name, got 'data.csv'",
+        {"data": "data.txt"},
+        (
+            "--data: expected a .npz, .safetensors, .pt, .pth, .csv file or file.py:name, got"
+            " 'data.txt'"
+        ),
     ),
     "names of arrays": (
         {"data": "names.npz"},

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import hesse
 from hesse.cli.app import main
-from hesse.cli.inputs import build_cost
+from hesse.cli.inputs.cost import build_cost
 
 QUESTION = [
     "model.py:net",
@@ -66,7 +66,10 @@ def test_a_later_run_goes_on(folder: Path, capsys: pytest.CaptureFixture[str], m
     [
         (["--start", "none.safetensors"], "--start: there is no file 'none.safetensors'"),
         (["--start", "model.py"], "--start: 'model.py' cannot be read as tensors"),
-        (["--start", "other.safetensors"], "unknown ['v']"),
+        (
+            ["--start", "other.safetensors"],
+            "--start: 'other.safetensors' has 'v', which the model has not",
+        ),
         (["--out", "net.pt"], "--out: 'net.pt' should end with .safetensors"),
         (["--tolerance", "-1"], "tolerance: expected a finite number >= 0"),
         (["--radius", "0"], "radius: expected a finite number > 0"),

@@ -7,8 +7,8 @@ import pytest
 
 import hesse
 from hesse.cli.app import main
-from hesse.cli.inputs import build_cost
-from hesse.cli.quadratic import pictures, scale_of, step_calls, steps_table
+from hesse.cli.inputs.cost import build_cost
+from hesse.cli.quadratic import pictures, scale_of, step_calls, steps_within
 
 QUESTION = ["model.py:net", "--data", "data.npz", "--loss", "mse", "--dtype", "float64"]
 
@@ -48,7 +48,7 @@ def test_it_prints_the_model_its_trust_and_the_steps(
         head,
         f"stationary point: {q.stationary_point()}",
         str(trust),
-        steps_table(q, trust),
+        steps_within(q, trust).table(trust),
         "wrote q.png",
     ):
         assert part in printed
@@ -63,13 +63,17 @@ def test_each_line_is_the_step_that_it_names(q: hesse.QuadraticModel) -> None:
     scale = scale_of(q, trust)
     along = q.trust(q.trust_region(trust.radius), 0.05)
     assert scale.radius == min(trust.radius, along.radius) and scale.damping >= 0 and scale.M > 0
-    assert ("the steps here keep to it" in steps_table(q, trust)) == (along.radius < trust.radius)
-    found = rows(steps_table(q, trust))
+    assert ("the steps here keep to it" in steps_within(q, trust).table(trust)) == (
+        along.radius < trust.radius
+    )
+    found = rows(steps_within(q, trust).table(trust))
     step = q.trust_region(scale.radius)
     ratio = f"{step.actual() / step.predicted:.3f}"
     numbers = [f"{step.norm:.4g}", f"{step.predicted:.4g}", f"{step.actual():.4g}", ratio]
     assert found[f"trust_region(radius={scale.radius:.3g})"] == numbers
-    refused = [line for line in steps_table(q, trust).splitlines() if " refused: " in line]
+    refused = [
+        line for line in steps_within(q, trust).table(trust).splitlines() if " refused: " in line
+    ]
     assert len(found) == len(step_calls(scale)) and 0 < len(refused) < len(found)
 
 
@@ -77,7 +81,7 @@ def test_a_step_that_is_refused_says_why(q: hesse.QuadraticModel) -> None:
     assert q.stationary_point().negative, (
         "the network of the folder is at a place where H is indefinite"
     )
-    table = steps_table(q, q.trust())
+    table = steps_within(q, q.trust()).table(q.trust())
     assert "newton() refused: H is indefinite: " in table and "newton(damping=" in table
 
 
@@ -89,7 +93,7 @@ def test_an_exact_model_is_asked_for_no_cubic_step() -> None:
     )
     q = hesse.quadratic(cost)
     trust = q.trust()
-    table = steps_table(q, trust)
+    table = steps_within(q, trust).table(trust)
     assert rows(table)["newton()"] == ["1.414", "2", "2", "1.000"]
     assert "cubic" not in table and "negative_curvature" in table and "inf" not in table
 
@@ -98,7 +102,7 @@ def test_without_the_matrix_there_is_no_spectrum(q: hesse.QuadraticModel, coarse
     free = hesse.quadratic(q.cost, dense=False)
     trust = free.trust()
     assert len(pictures(free, trust)) == 3 and len(pictures(q, trust)) == 4
-    assert "trust_region(" in steps_table(free, trust)
+    assert "trust_region(" in steps_within(free, trust).table(trust)
 
 
 def test_what_is_wrong_is_told_before_the_model_is_run(

@@ -87,7 +87,7 @@ def test_plot_draws_on_the_axes_given_and_keeps_artists() -> None:
     figure, ax = pyplot.subplots()
     display = hessian_of(SMALL).plot(ax)
     assert display.ax is ax and display.figure is figure
-    assert set(display.artists) == {"image", "borders", "labels", "colorbar"}
+    assert set(display.artists) == {"image", "borders", "labels", "colorbar", "values"}
     assert [label.get_text() for label in display.artists["labels"]] == [*SMALL, *SMALL]
     low, high = display.artists["image"].get_clim()
     assert low == -high == -np.abs(display.image).max()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import hesse
 from hesse.cli.minimize import run
+from hesse.cli.output import Output
 from hesse.taylor.checkpoint import write
 
 
@@ -86,7 +87,12 @@ def test_its_smallest_eigenvalue_is_refused_in_words() -> None:
 def test_the_command_line_writes_what_was_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = run(hesse.Cost.from_function(valley, VALLEY), "trust-exact", None)
+    result = run(
+        hesse.Cost.from_function(valley, VALLEY),
+        "trust-exact",
+        None,
+        Output("minimize", json=False),
+    )
     write(result, tmp_path / "found.safetensors", "out")
     printed = capsys.readouterr().out
     assert "not converged: the cost is refused here" in printed and "H is refused" in printed

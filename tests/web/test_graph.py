@@ -1,36 +1,21 @@
 """The page for computational graphs: what it answers, what it refuses, and that names are text."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
 from hesse.web.graph import graph, seed_of
-from hesse.web.server import application
-from hesse.web.workers import Answer, Workers
-
-
-class Here(Workers):
-    """Answers in this process: a process for each would take longer than the answers."""
-
-    def answer(self, how: Answer, said):  # type: ignore[no-untyped-def]
-        from hesse.errors import HesseError
-
-        try:
-            return how(dict(said))
-        except HesseError as error:
-            return {"error": str(error)}
+from web.answering import client
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[TestClient]:
-    with TestClient(application(Here()), base_url="http://localhost") as client:
-        yield client
+def browser() -> TestClient:
+    return client()
 
 
-def test_an_empty_page_shows_the_two_layer_network(client: TestClient) -> None:
-    page = client.get("/graph").text
+def test_an_empty_page_shows_the_two_layer_network(browser: TestClient) -> None:
+    page = browser.get("/graph").text
     assert page.count('<section class="sweep') == 4
     for line in ("z2 = W1 x", "δ3 = δŷ ∘ f&#39;(z3)", "dz3 = v_W2 a2 + W2 da2", "Hv_W1 = dδ2 xᵀ"):
         assert f'<code class="line">{line}</code>' in page
@@ -54,8 +39,8 @@ def test_a_seed_gives_its_numbers_again() -> None:
     assert graph(asked) == graph({**asked, "seed": "0"}) != graph({**asked, "seed": "1"})
 
 
-def test_the_picture_by_itself(client: TestClient) -> None:
-    reply = client.get("/graph/figure", params={"cost": "x @ A @ x", "wrt": "x"})
+def test_the_picture_by_itself(browser: TestClient) -> None:
+    reply = browser.get("/graph/figure", params={"cost": "x @ A @ x", "wrt": "x"})
     assert reply.headers["content-type"].startswith("image/svg+xml")
     assert reply.text.startswith("<svg ")
 
@@ -77,16 +62,16 @@ def test_a_seed_that_is_none_is_refused(seed: str) -> None:
         ({"cost": "sum(x)", "seed": "<script>"}, "&lt;script&gt;"),
     ],
 )
-def test_what_is_refused_says_why(client: TestClient, said: dict[str, str], words: str) -> None:
+def test_what_is_refused_says_why(browser: TestClient, said: dict[str, str], words: str) -> None:
     for path in ("/graph", "/graph/answer", "/graph/figure"):
-        reply = client.get(path, params=said)
+        reply = browser.get(path, params=said)
         assert reply.status_code == 422
         assert words in reply.text and "<script>" not in reply.text
 
 
 @pytest.mark.parametrize("field", ["cost", "network", "wrt", "shapes", "given", "seed"])
-def test_an_injection_comes_back_as_text(client: TestClient, field: str) -> None:
+def test_an_injection_comes_back_as_text(browser: TestClient, field: str) -> None:
     hostile = "\"'><script>alert(1)</script>\x00\u202e{{ 7*7 }}"
-    page = client.get("/graph", params={"cost": "sum(x**2)", field: hostile}).text
+    page = browser.get("/graph", params={"cost": "sum(x**2)", field: hostile}).text
     assert "<script>alert" not in page and "{{ 7*7 }}" in page
     assert re.findall(r"<script[^>]*>", page) == ['<script src="/static/graph.js" defer>']

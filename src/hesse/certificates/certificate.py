@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hesse.display import Display, Displayed, facts
 
-@dataclass(frozen=True)
-class Certificate:
+
+@dataclass(frozen=True, repr=False)
+class Certificate(Displayed):
     """What numbers were held against. ``print(certificate)`` says it in a line.
 
     Attributes:
@@ -37,6 +39,20 @@ class Certificate:
     seconds: float
     rounding: float
     notes: tuple[str, ...] = ()
+
+    def _display(self) -> Display:
+        return Display(
+            "Certificate",
+            f"within {self.deviation:.1g} of {self.method}",
+            facts(
+                compared=self.compared,
+                samples=f"{self.samples:,}",
+                seconds=f"{self.seconds:.2g}",
+                rounding=f"could hide {self.rounding:.1g}",
+                notes="\n".join(self.notes),
+            ),
+            next=("certificate.deviation", "certificate.rounding"),
+        )
 
     def __str__(self) -> str:
         samples = f"{self.samples} sample{'s' * (self.samples != 1)}"

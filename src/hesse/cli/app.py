@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
+from hesse.cli.letters import write_in_own_letters
 from hesse.distributed.group import current
 from hesse.errors import HesseError
 from hesse.matrix.tables import printable_lines
@@ -23,15 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 1 where an error was printed, 130 after Ctrl-C, 141 where nobody
         reads what is printed. A command line that cannot be parsed exits by itself.
     """
-    # A terminal that lacks a letter gets a question mark for it, not the end of the work.
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, TextIOWrapper):
+            write_in_own_letters(stream)
     # Here and not above: without the extra, the script says what to install.
     try:
-        import hesse.cli.graph
-        import hesse.cli.spectra  # noqa: F401  (its commands)
-        from hesse.cli.commands import app
+        import hesse.cli.commands  # noqa: F401  (each joins the application)
+        from hesse.cli.application import app
     except ModuleNotFoundError as error:
         if error.name not in ("cyclopts", "rich"):
             raise
@@ -54,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"cannot print: {error.strerror or error}")
     except MemoryError as error:
         return _fail(f"there is not enough memory: {error}")
-    except KeyboardInterrupt:
-        _fail("interrupted")
+    except KeyboardInterrupt as interrupt:
+        _fail(str(interrupt) or "interrupted")  # a command may say what is left of its work
         return _INTERRUPTED
     return 0
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hesse
-from hesse.cli.inputs import require
-from hesse.cli.output import save_figure, say
+from hesse.cli.documents import cost_fields, hessian_fields, plan_fields
+from hesse.cli.inputs.places import require
+from hesse.cli.output import Output, save_figure
 from hesse.cli.quadratic import pictures, report
 from hesse.errors import HesseFileError
 from hesse.plot import Spectrum
@@ -25,8 +26,8 @@ CHUNK = 256  # Hessian-vector products at once
 EARLY = 5  # iterations: far from a minimum, where steps differ
 
 
-def run(folder: Path) -> None:
-    """Train, plan, compute, check, time, and write the results to a folder.
+def run(folder: Path, output: Output) -> None:
+    """Train, plan, compute, check, time, say it, and write the results to a folder.
 
     Raises:
         HesseImportError: scikit-learn or matplotlib is missing.
@@ -36,9 +37,10 @@ def run(folder: Path) -> None:
     for package in ("matplotlib", "jinja2"):
         require(package, "demo", "the demo")
     _make(folder)
+    say = output.say
     X, y = digits()
 
-    _heading("Handwritten digits")
+    output.heading("Handwritten digits")
     net, seconds = timed(lambda: train(X, y))
     cost = hesse.Cost(net, "cross_entropy", (X, y), penalty=PENALTY)
     right = float((net(X).argmax(1) == y).float().mean())
@@ -52,31 +54,35 @@ def run(folder: Path) -> None:
         f" {hesse.value(cost):.4f}"
     )
 
-    _heading("The plan")
+    output.has(cost=cost_fields(cost), value=hesse.value(cost), accuracy=right)
+
+    output.heading("The plan")
     plan, tracing = timed(lambda: hesse.plan(cost))
     say(plan)
+    output.has(plan=plan_fields(plan))
 
-    _heading("The exact Hessian")
+    output.heading("The exact Hessian")
     H = hesse.hessian(cost)
     # The best of three: the least disturbed by whatever else runs.
     ours = min(timed(lambda: hesse.hessian(cost))[1] for _ in range(3))
     say(H)
+    output.has(hessian=hessian_fields(H))
 
-    _heading("Agreement with automatic differentiation (largest difference / largest entry)")
+    output.heading("Agreement with automatic differentiation (largest difference / largest entry)")
     product, size = hessian_vector_product(cost), cost.layout.size
     V = torch.randn(size, 8, dtype=cost.dtype, generator=torch.Generator().manual_seed(1))
     # All columns would take minutes on a slow machine: as many as five seconds allow.
     columns, taken = columns_within(5.0, product, cost.theta)
     count = len(columns)
-    say(
-        f"along {V.shape[1]} random directions      "
-        f" {difference(H @ V, torch.func.vmap(product)(V.T).T):.0e}"
-    )
-    say(f"in {count:,} of the {size:,} columns   {difference(H.dense()[:count], columns):.0e}")
+    along = difference(H @ V, torch.func.vmap(product)(V.T).T)
+    within = difference(H.dense()[:count], columns)
+    say(f"along {V.shape[1]} random directions       {along:.0e}")
+    say(f"in {count:,} of the {size:,} columns   {within:.0e}")
+    output.has(agreement={"directions": along, "columns": within, "of_columns": count})
 
     say(f"its certificate: {H.certificate}")
 
-    _heading("Time")
+    output.heading("Time")
     whole = taken * size / count
     how = "" if count == size else f", extrapolated from {taken:.1f} s for the first {count:,}"
     say(f"hesse.plan                  {tracing:7.2f} s   traces the network, once")
@@ -86,8 +92,12 @@ def run(folder: Path) -> None:
         f" vmap(jvp(grad)) by {CHUNK}{how}"
     )
     say(f"ratio                       {whole / ours:5.0f}")
+    output.has(
+        seconds={"plan": tracing, "hessian": ours, "automatic_differentiation": whole},
+        ratio=whole / ours,
+    )
 
-    _heading("Curvature")
+    output.heading("Curvature")
     values, seconds = timed(H.eigvalsh)
     inertia = H.inertia()
     say(f"smallest eigenvalues   {_listed(values[:4])}")
@@ -97,32 +107,40 @@ def run(folder: Path) -> None:
         f" {inertia.positive:,} positive"
     )
     say(f"condition number       {H.condition_number():.3g}")
+    output.has(
+        eigenvalues={"smallest": values[:4], "largest": values[-4:]},
+        inertia=inertia,
+        condition_number=H.condition_number(),
+    )
 
-    _heading(f"The quadratic model of the cost early in training, after {EARLY} iterations")
+    output.heading(f"The quadratic model of the cost early in training, after {EARLY} iterations")
     q = hesse.quadratic(hesse.Cost(train(X, y, EARLY), "cross_entropy", (X, y), penalty=PENALTY))
-    trust = report(q)
+    trust = report(q, output)
 
-    _heading("The formula")
+    output.heading("The formula")
     derivation, seconds = timed(lambda: hesse.derive(cost))
     first, last = derivation.parameters[0], derivation.parameters[2]
     say(f"{derivation.certificate}; in {seconds:.1f} s")
     say(f"the mixed block, d2J / d{first} d{last}, of one sample:")
     say(f"  {derivation.block(first, last).matrix()}")
+    output.has(derivation={"certificate": derivation.certificate})
 
-    _heading("Written")
+    output.heading("Written")
     write_text(folder / "derivation.html", "--out", derivation.html())
     H.save(folder / "hessian.safetensors")
     save_figure(folder / "hessian.png", "--out", H.plot)
     save_figure(folder / "spectrum.png", "--out", Spectrum.from_hessian(H).plot)
     save_figure(folder / "quadratic.png", "--out", *pictures(q, trust))
-    for name in (
+    names = (
         "hessian.png",
         "spectrum.png",
         "quadratic.png",
         "hessian.safetensors",
         "derivation.html",
-    ):
+    )
+    for name in names:
         say(folder / name)
+    output.has(files=[folder / name for name in names])
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -207,10 +225,6 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def _listed(values: Tensor) -> str:
     return ", ".join(f"{value:.3g}" for value in values.tolist())
-
-
-def _heading(title: str) -> None:
-    say(f"\n{title}", style="bold")
 
 
 def _make(folder: Path) -> None:

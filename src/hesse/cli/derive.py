@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import hesse
-from hesse.cli.inputs import build_cost, check_writable, require
+from hesse.cli.documents import formula_fields
+from hesse.cli.inputs.cost import build_cost
+from hesse.cli.inputs.places import check_writable, require
 from hesse.derivation.code.module import module
 from hesse.derivation.formula import Formula
 from hesse.errors import HesseValueError
@@ -22,6 +25,8 @@ def derivation_of(
     loss: str | None,
     no_bias: bool,
     data: str | None,
+    target: str | None,
+    start: Path | None,
     stagewise: bool,
 ) -> hesse.Derivation:
     """The derivation that was asked for: of an expression, of ``file.py:name`` with its data, or of
@@ -43,7 +48,9 @@ def derivation_of(
         {"--shapes": shapes, "--given": given},
         "an expression: a network or a model knows its own",
     )
-    _require_unset(not model, {"--data": data}, "a model, file.py:name")
+    _require_unset(
+        not model, {"--data": data, "--target": target, "--start": start}, "a model, file.py:name"
+    )
     _require_unset(
         network is None, {"--activation": activation, "--no-bias": no_bias or None}, "--network"
     )
@@ -70,12 +77,12 @@ def derivation_of(
         raise HesseValueError(
             f"{missing}: a derivation of a model is certified on its own data and loss; name both"
         )
-    cost = build_cost(source, data, loss, params=None, penalty=None, dtype=None)
+    cost = build_cost(source, data, loss, target=target, start=start)
     return hesse.derive(cost, wrt, stagewise=way)
 
 
 @dataclass(frozen=True)
-class Output:
+class Printed:
     """What is made of a derivation: text, unless LaTeX, Python or a page is asked for.
 
     Attributes:
@@ -120,6 +127,37 @@ class Output:
         if self.html is not None:
             check_writable("--html", self.html, (".html",))
             require("jinja2", "html", "--html")
+
+    def fields(self, d: hesse.Derivation) -> dict[str, Any]:
+        """The same for a document: each formula in every way that it is written."""
+        backend = self.backend or "numpy"
+        if self.gradient is not None:
+            slope = formula_fields(d.gradient(self.gradient), backend)
+            shown: dict[str, Any] = {"gradient": {"parameter": self.gradient, **slope}}
+        else:
+            pairs = [self.block] if self.block is not None else list(d.blocks)
+            # A vector has none, but first derivatives.
+            shown = {
+                "blocks": [
+                    {
+                        "rows": rows,
+                        "columns": columns,
+                        **formula_fields(d.block(rows, columns), backend),
+                    }
+                    for rows, columns in pairs
+                ],
+            }
+            if not d.blocks:
+                shown["jacobians"] = [
+                    {"parameter": name, **formula_fields(d.jacobian(name), backend)}
+                    for name in d.parameters
+                ]
+        return {
+            "parameters": list(d.parameters),
+            "certificate": d.certificate,
+            "html": self.html,
+            **shown,
+        }
 
     def of(self, d: hesse.Derivation) -> str:
         """What is to be printed; a page is written first."""

@@ -2,40 +2,87 @@
 later run goes on from."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from scipy.optimize import OptimizeResult
 
 import hesse
-from hesse.cli.output import say
+from hesse.cli.documents import minimum_fields
+from hesse.cli.output import Output
+from hesse.errors import HesseError
 from hesse.taylor import Iterate
+from hesse.taylor.checkpoint import read
 
 
 def run(
-    cost: hesse.Cost, method: str, start: OptimizeResult | None, **options: Any
+    cost: hesse.Cost,
+    method: str,
+    earlier: OptimizeResult | None,
+    output: Output,
+    *,
+    out: Path | None = None,
+    **options: Any,
 ) -> OptimizeResult:
-    """Minimise, and print where from and where to, what it took and why it stopped."""
+    """Minimise from a cost's parameters, and say where from and where to, what it took and why it
+    stopped.
+
+    Args:
+        cost: at the start.
+        method: as for `hesse.minimize`.
+        earlier: the run that this one goes on from: its radius and counts.
+        output: where to say it.
+        out: the file that keeps the run.
+        options: others of `hesse.minimize`.
+
+    Raises:
+        KeyboardInterrupt: with a text that says what is left of the run.
+    """
     # The result has no iterate, and so no smallest eigenvalue: the callback keeps the last one.
     last: list[Iterate] = []
 
     def keep(iterate: Iterate) -> None:
         last[:] = [iterate]
 
-    # Its value at the start, which an earlier result or the model has.
-    before = hesse.value(cost if start is None else cost.at(start.parameters))
+    # What else the file holds of the model is in the cost.
+    start = None if earlier is None else OptimizeResult(earlier, parameters=dict(cost.parameters))
+    before = hesse.value(cost)
     begin = time.perf_counter()
-    result = hesse.minimize(cost, method, start=start, callback=keep, **options)
+    try:
+        result = hesse.minimize(cost, method, start=start, callback=keep, out=out, **options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_left(last, out)) from None
     seconds = time.perf_counter() - begin
     each = f", {seconds / result.nit:.3g} s each" if result.nit else ""
-    say(f"{cost}: {method}, {result.nit} iterations in {seconds:.2f} s{each}")
-    say(
+    output.say(f"{cost}: {method}, {result.nit} iterations in {seconds:.2f} s{each}")
+    output.say(
         f"cost {before:.9g} -> {result.fun:.9g}, ‖g‖∞ {abs(result.jac).max():.2e}"
         + "".join(f", {it.lowest}" for it in last)
     )
-    say(f"{result.nfev} evaluations with gradient, {result.nhev} Hessians or products with it")
+    output.say(
+        f"{result.nfev} evaluations with gradient, {result.nhev} Hessians or products with it"
+    )
     for where, certificate in zip(
         ("at the first iterate", "at the last"), result.certificates, strict=False
     ):
-        say(f"certificate of H {where}: {certificate}")
-    say(f"{'converged' if result.success else 'not converged'}: {result.message}")
+        output.say(f"certificate of H {where}: {certificate}")
+    output.say(f"{'converged' if result.success else 'not converged'}: {result.message}")
+    output.has(seconds=seconds, value_before=before, **minimum_fields(result))
     return result
+
+
+def _left(last: list[Iterate], out: Path | None) -> str:
+    """What a run that is interrupted leaves."""
+    if not last:
+        return "interrupted before the first iteration was done; no parameters were found"
+    (iterate,) = last
+    said = f"interrupted after {iterate.iteration} iterations, at a cost of {iterate.value:.9g}"
+    if out is None:
+        return f"{said}; the parameters are lost, as no --out names a file for them"
+    try:
+        kept = read(out, "--out").get("nit", -1) >= iterate.iteration
+    except HesseError:
+        kept = False
+    if not kept:
+        return f"{said}; the parameters are lost, as {str(out)!r} could not be written"
+    return f"{said}; the best parameters so far are in {out}: --start {out} goes on from them"

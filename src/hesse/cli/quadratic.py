@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hesse.cli.output import say
+from hesse.cli.documents import stationary_fields, step_fields, trust_fields
+from hesse.cli.output import Output
 from hesse.errors import HesseError
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.plot import ErrorCurve, Plane, Slice, Spectrum
@@ -40,15 +41,27 @@ def step_calls(scale: StepScale) -> dict[str, Callable[[QuadraticModel], Step]]:
     }
 
 
-def report(q: QuadraticModel, tolerance: float = 0.1) -> Trust:
-    """Print what the model is, how far it can be trusted, and what each step promises and
+def report(q: QuadraticModel, output: Output, tolerance: float = 0.1) -> Trust:
+    """Say what the model is, how far it can be trusted, and what each step promises and
     achieves."""
-    trust = q.trust(tolerance=tolerance)
-    say(q)
-    say(f"certificate of H: {q.hessian.certificate}")
-    say(f"stationary point: {q.stationary_point()}")
-    say(f"\n{trust}\n")
-    say(steps_table(q, trust))
+    trust, point = q.trust(tolerance=tolerance), q.stationary_point()
+    steps = steps_within(q, trust)
+    output.say(q)
+    output.say(f"certificate of H: {q.hessian.certificate}")
+    output.say(f"stationary point: {point}")
+    output.say(f"\n{trust}\n")
+    output.say(steps.table(trust))
+    output.has(
+        quadratic={
+            "value": q.value,
+            "gradient_norm": float(q.gradient.abs().max()),
+            "certificate": q.hessian.certificate,
+            "stationary_point": stationary_fields(point),
+            "trust": trust_fields(trust),
+            "steps": {call: step_fields(step) for call, step in steps.taken.items()},
+            "refused": steps.refused,
+        }
+    )
     return trust
 
 
@@ -76,42 +89,62 @@ def _change_of_curvature(curve: ErrorCurve, radius: float) -> float:
     return float((6 * curve.error[known] / curve.norms[known] ** 3).max(initial=0.0))
 
 
-def steps_table(q: QuadraticModel, trust: Trust) -> str:
-    """A line for each method: ‖s‖, predicted and actual decrease, and their ratio; or why it
-    refuses.
+class Steps(NamedTuple):
+    """What came of each step that was asked for.
 
-    Before them the radius that bounds them, where it is not that of the line that the trust was
-    sought along.
+    Attributes:
+        scale: what they were asked for with.
+        taken: the steps, by their calls.
+        refused: why this H does not allow the others.
     """
+
+    scale: StepScale
+    taken: dict[str, Step]
+    refused: dict[str, str]
+
+    def table(self, trust: Trust) -> str:
+        """A line for each: ‖s‖, predicted and actual decrease, and their ratio; or why it is
+        refused.
+
+        Before them the radius that bounds them, where it is not that of the line that the trust was
+        sought along.
+        """
+        rows = []
+        for call, step in self.taken.items():
+            predicted, actual = step.predicted, step.actual()
+            ratio = f"{actual / predicted:.3f}" if predicted > 0 else ""
+            rows.append(
+                [call, f"{step.norm:.4g}", f"{predicted:.4g}", f"{actual:.4g}", ratio, step.reason]
+            )
+        # Columns as wide as their longest cell; the last one, prose, is not padded.
+        head = ["step", "‖s‖", "predicted decrease", "actual", "ratio", "how"]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+        def line(row: list[str]) -> str:
+            numbers = (cell.rjust(width) for cell, width in zip(row[1:5], widths[1:5], strict=True))
+            return "  ".join([row[0].ljust(widths[0]), *numbers, row[5]])
+
+        refused = (f"{call} refused: {why}" for call, why in self.refused.items())
+        lines = [*map(line, [head, *rows]), *refused]
+        if self.scale.radius < trust.radius < math.inf:
+            wide, narrow = f"trust_region(radius={trust.radius:.3g})", f"{self.scale.radius:.3g}"
+            lines.insert(
+                0, f"along the step of {wide} the radius is {narrow}; the steps here keep to it\n"
+            )
+        return "\n".join(lines)
+
+
+def steps_within(q: QuadraticModel, trust: Trust) -> Steps:
+    """Each step, asked for with what the trust says."""
     scale = scale_of(q, trust)
-    rows, refused = [], []
-    for name, make in step_calls(scale).items():
+    taken, refused = {}, {}
+    for call, make in step_calls(scale).items():
         try:
-            step = make(q)
+            taken[call] = make(q)
         # A step that this H does not allow is a line of the report, not the end of it.
         except HesseError as error:
-            refused.append(f"{name} refused: {str(error).partition(': ')[2]}")
-            continue
-        predicted, actual = step.predicted, step.actual()
-        ratio = f"{actual / predicted:.3f}" if predicted > 0 else ""
-        rows.append(
-            [name, f"{step.norm:.4g}", f"{predicted:.4g}", f"{actual:.4g}", ratio, step.reason]
-        )
-    # Columns as wide as their longest cell; the last one, prose, is not padded.
-    head = ["step", "‖s‖", "predicted decrease", "actual", "ratio", "how"]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-
-    def line(row: list[str]) -> str:
-        numbers = (cell.rjust(width) for cell, width in zip(row[1:5], widths[1:5], strict=True))
-        return "  ".join([row[0].ljust(widths[0]), *numbers, row[5]])
-
-    lines = [*map(line, [head, *rows]), *refused]
-    if scale.radius < trust.radius < math.inf:
-        wide, narrow = f"trust_region(radius={trust.radius:.3g})", f"{scale.radius:.3g}"
-        lines.insert(
-            0, f"along the step of {wide} the radius is {narrow}; the steps here keep to it\n"
-        )
-    return "\n".join(lines)
+            refused[call] = str(error).partition(": ")[2]
+    return Steps(scale, taken, refused)
 
 
 def pictures(q: QuadraticModel, trust: Trust) -> list[Callable[..., Any]]:

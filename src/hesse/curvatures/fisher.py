@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from hesse.curvatures.curvature import Curvature, register, require_prediction
 from hesse.curvatures.gauss_newton import GAUSS_NEWTON
 from hesse.curvatures.likelihoods import LIKELIHOODS, Likelihood, likelihood_of
+from hesse.display import Display, Displayed, counted, facts
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.losses import options_of
 
@@ -148,8 +149,8 @@ class _OuterProducts(_HeldFixed):
 
 
 @final
-@dataclass(frozen=True)
-class SampledFisher(_OuterProducts):
+@dataclass(frozen=True, repr=False)
+class SampledFisher(Displayed, _OuterProducts):
     """The Fisher information with labels drawn in place of the mean over labels; its mean over
     seeds is `Fisher`, and so Gauss–Newton's matrix. It is positive semidefinite, of rank samples ×
     data at most.
@@ -170,6 +171,14 @@ class SampledFisher(_OuterProducts):
     samples: int = 1
     seed: int = 0
     name = "fisher_mc"
+
+    def _display(self) -> Display:
+        return Display(
+            "SampledFisher",
+            f"{counted(self.samples, 'label')} drawn for each sample of the data",
+            facts(seed=str(self.seed)),
+            next=("hesse.hessian(cost, curvature=F)",),
+        )
 
     def __post_init__(self) -> None:
         for name, value, least in (("samples", self.samples, 1), ("seed", self.seed, 0)):

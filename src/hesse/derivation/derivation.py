@@ -25,15 +25,16 @@ from hesse.derivation.lines.records import (
     numbered,
 )
 from hesse.derivation.lines.third_derivative import third_derivative
-from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.display import Display, Displayed, facts
+from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest, require_flags
 
 
 @dataclass(frozen=True, repr=False)
-class Derivation(Record):
+class Derivation(Displayed, Record):
     """The derivation of a Hessian: every line with its rule, every line certified.
 
-    Made by `hesse.derive`. ``print`` shows all of it, its name by itself what it came to; in a
-    notebook it shows itself.
+    Made by `hesse.derive`. ``print`` shows all of it; its name by itself, what each block
+    came to.
 
     Attributes:
         source, program, parameters, slopes, blocks, stages, notes, certificate, functions: as in
@@ -43,19 +44,26 @@ class Derivation(Record):
         cost_arrays: the parameters and the data of a cost that was derived.
     """
 
-    writer: Callable[[str, str], tuple[Block, Program]] | None = field(
-        default=None, repr=False, compare=False
-    )
-    at: Valuation | None = field(default=None, repr=False, compare=False)
-    cost_arrays: CostArrays | None = field(default=None, repr=False, compare=False)
+    writer: Callable[[str, str], tuple[Block, Program]] | None = field(default=None, compare=False)
+    at: Valuation | None = field(default=None, compare=False)
+    cost_arrays: CostArrays | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.text()
 
-    def __repr__(self) -> str:
-        from hesse.derivation.show import text
+    def _display(self) -> Display:
+        from hesse.derivation.show import screen
 
-        return text.summary(self)
+        first, last = self.parameters[0], self.parameters[-1]
+        one = f'("{first}")' if self.program.cost.indices else f'("{first}", "{last}")'
+        name = "jacobian" if self.program.cost.indices else "block"
+        order = "second" if self.blocks else "first"
+        return Display(
+            "Derivation",
+            f"{order} derivatives of {self.source or self.program.cost.name}",
+            (*screen.results(self), *facts(checked=str(self.certificate or ""))),
+            next=("print(d) for all lines", f"d.{name}{one}", "d.html()", "d.latex()"),
+        )
 
     def block(self, rows: str, columns: str) -> BlockFormula:
         """The formula of one block, ∂²J/∂rows ∂columns.
@@ -280,16 +288,21 @@ class Derivation(Record):
 
         return latex.document(self)
 
-    def html(self) -> str:
+    def html(self, *, page: bool = True) -> str:
         """One self-contained page: MathML, steps that unfold, light and dark; nothing is loaded
         from elsewhere.
+
+        Args:
+            page: whether it is a file of its own, or a part of a page, as a notebook shows with
+                ``IPython.display.HTML``.
 
         Raises:
             HesseImportError: the extra ``html`` is not installed.
         """
         from hesse.derivation.show import html
 
-        return html.page(self)
+        require_flags(page=page)
+        return html.page(self) if page else html.fragment(self)
 
     def certify(self, seed: int = 0) -> Certificate:
         """Check every line again, at other random points.
@@ -312,11 +325,6 @@ class Derivation(Record):
         certificate = certified_somewhere(self, seed)[0].certificate
         assert certificate is not None
         return certificate
-
-    def _repr_html_(self) -> str:
-        from hesse.derivation.show import html
-
-        return html.fragment(self)
 
 
 def _block(derivation: Derivation, rows: str, columns: str) -> BlockFormula:

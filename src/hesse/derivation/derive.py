@@ -112,7 +112,7 @@ def derive(
     if isinstance(source, Network):
         program, names = source.program()
         return written(
-            repr(source), program, _chosen(wrt, names), stagewise=stagewise, certify=certify
+            f"Network({source})", program, _chosen(wrt, names), stagewise=stagewise, certify=certify
         )
     if isinstance(source, Cost):
         return _of_cost(source, wrt, stagewise=stagewise, certify=certify)
@@ -139,7 +139,7 @@ def _of_cost(
     program = replace(traced.program, samples=samples)
     chosen = _chosen(wrt, traced.parameters)
     result = written(
-        repr(cost),
+        str(cost),
         program,
         chosen,
         stagewise=stagewise,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hesse.derivation.calculus.expression import Entry, Expression, Index, Partial, of
 from hesse.derivation.lines.records import Block, Derived, Line
+from hesse.display import Display, Displayed
 from hesse.process.progress import Progress
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Formula:
+class Formula(Displayed):
     """What a derivation comes to in one place: a first derivative, a block, a product H v, or
     derivatives of a vector.
 
@@ -48,8 +49,24 @@ class Formula:
         """What is written of it."""
         return self.derived
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return self.text()
+
+    def _display(self) -> Display:
+        from hesse.derivation.show import screen
+
+        return Display(
+            "Formula",
+            f"{self.derived.name}, in {len(self.lines)} lines",
+            screen.result(self._part, self.derivation),
+            next=(
+                "print(f) for all lines",
+                "f.matrix()",
+                "f.python()",
+                "f.evaluate()",
+                "f.latex()",
+            ),
+        )
 
     def text(self, reading: str = "indices") -> str:
         """The lines and the result as text, at most 100 columns wide; ``reading`` as in
@@ -165,9 +182,6 @@ class Formula:
             )
             return found / len(arrays[some])
         return found
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,6 +9,7 @@ import torch
 
 from hesse.derivation.code.module import hessian_module
 from hesse.derivation.formula import BlockFormula
+from hesse.display import Display, Displayed, counted
 from hesse.errors import HesseMemoryError, readable_bytes
 from hesse.process.memory import available_bytes
 
@@ -19,7 +20,7 @@ _ASKED = 1 << 28  # bytes; whether less than that fits is left to the system
 
 
 @dataclass(frozen=True, repr=False)
-class DerivedHessian:
+class DerivedHessian(Displayed):
     """H of all parameters, in the order of the derivation, each counted row by row.
 
     Made by `hesse.Derivation.hessian`.
@@ -30,8 +31,19 @@ class DerivedHessian:
 
     derivation: "Derivation"
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return self.text()
+
+    def _display(self) -> Display:
+        from hesse.derivation.show import screen
+
+        names = self.derivation.parameters
+        return Display(
+            "DerivedHessian",
+            f"{counted(len(names) * (len(names) + 1) // 2, 'block')} of {', '.join(names)}",
+            screen.results(self.derivation),
+            next=("print(h)", "h.blocks()", "h.evaluate()", "h.python()"),
+        )
 
     def blocks(self) -> tuple[BlockFormula, ...]:
         """Those on and above the diagonal, row by row; those below are their transposes."""

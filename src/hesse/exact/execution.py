@@ -31,7 +31,7 @@ def steps(cost: Cost, planned: Plan) -> float:
 def provenance_of(cost: Cost, planned: Plan, seconds: float) -> dict[str, str]:
     """What a Hessian was computed from, and how."""
     return {
-        "cost": repr(cost),
+        "cost": str(cost),
         "curvature": cost.curvature.name,
         "hesse": __version__,
         "torch": torch.__version__,

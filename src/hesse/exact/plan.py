@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from hesse.capture import Captured
+from hesse.display import Display, Displayed, Fact, Table
+from hesse.display.text import table_lines
 from hesse.distributed.spread import ALONE, Spread
 from hesse.errors import HesseValueError, printable, readable_bytes
 from hesse.exact.backward_pass import BackwardPass
@@ -22,6 +24,8 @@ from hesse.process.rates import rates
 NamePair = tuple[str, str]
 # Blocks that a plan prints, the largest: a screenful.
 _MOST_SHOWN = 40
+# And those at a prompt.
+_ON_A_SCREEN = 10
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,8 @@ class OnDisk:
         return self.bytes / self.written
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Displayed):
     """What `hesse.hessian` would do. ``print(plan)`` shows it.
 
     Attributes:
@@ -172,15 +176,15 @@ class Plan:
     peak_bytes: float
     notes: tuple[str, ...]
     sweep_operations: float
-    column_budget: int = field(repr=False)
-    parts: "tuple[PlanPart, ...]" = field(repr=False)
-    price: Price = field(repr=False)
-    form: tuple[torch.dtype, torch.device] = field(repr=False)
-    kinds: dict[str, tuple[str, ...]] = field(repr=False)
+    column_budget: int
+    parts: "tuple[PlanPart, ...]"
+    price: Price
+    form: tuple[torch.dtype, torch.device]
+    kinds: dict[str, tuple[str, ...]]
     too_large: str = ""
     on_disk: OnDisk | None = None
-    way: Price = field(default=Price(), repr=False)
-    kept: float = field(default=0.0, repr=False)
+    way: Price = field(default=Price())
+    kept: float = 0.0
     spread: Spread = ALONE
     network: float = 0.0
 
@@ -215,92 +219,105 @@ class Plan:
         raise HesseValueError(f"the block ({first!r}, {second!r}) is not part of this plan")
 
     def __str__(self) -> str:
-        rows = [
-            (
-                f"{b.names[0]} × {b.names[1]}",
-                f"{b.shape[0]} × {b.shape[1]}",
-                b.strategy,
-                b.order,
-                _count(b.operations),
-                readable_bytes(b.intermediate),
-            )
-            for b in self._shown()
-        ]
-        head = ("block", "size", "strategy", "order", "operations", "intermediates")
-        widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
-        lines = [self.title, ""]
-        for row in [head, *rows]:
-            left = [cell.ljust(width) for cell, width in zip(row[:4], widths[:4], strict=True)]
-            lines.append(
-                "  ".join(
-                    [
-                        *left,
-                        *(
-                            cell.rjust(width)
-                            for cell, width in zip(row[4:], widths[4:], strict=True)
-                        ),
-                    ]
-                ).rstrip()
-            )
-        hidden = len(self.blocks) - len(rows)
-        if hidden:
+        shown = self._shown(_MOST_SHOWN)
+        lines = [self.title, "", *table_lines(_table(shown))]
+        if hidden := len(self.blocks) - len(shown):
             lines.append(f"... and {hidden} smaller blocks")
-        lines += [
-            "",
-            (
-                f"operations   {_count(self.operations)}, {_count(self.sweep_operations)} of them"
-                " to carry signals down the graph"
-            ),
-        ]
-        if self.captured:
-            lines.append(f"samples      {self.samples} in chunks of {self.chunk}")
-        lines += self._uses()
-        lines.append(f"time         about {duration(self.seconds)} (from rates of this machine)")
-        result = f", {readable_bytes(self.result_bytes)} of it the result"
-        lines.append(
-            f"memory       {readable_bytes(self.peak_bytes)} at the peak"
-            f"{result if self.on_disk is None else ''}"
-        )
-        if (disk := self.on_disk) is not None:
-            lines.append(
-                f"disk         {readable_bytes(disk.bytes)} in {disk.tiles} tiles, of"
-                f" {readable_bytes(disk.free)} free; {duration(disk.seconds)} to write, beside"
-                f" computing in {disk.panels} panels"
-            )
-        if self.spread.size > 1:
-            lines.append(
-                f"processes    {self.spread}, the memory being that of each;"
-                f" {readable_bytes(self.network)} over the network"
-            )
-        doubts = [f"does not fit: {self.too_large}"] if self.too_large else []
-        for note in [*doubts, *self.notes]:
-            lines += _wrapped("note", note)
+        lines.append("")
+        for fact in self._facts(shown):
+            lines += _wrapped(fact)
         return "\n".join(map(printable, lines))
 
-    def _uses(self) -> list[str]:
+    def _display(self) -> Display:
+        shown = self._shown(_ON_A_SCREEN)
+        hidden = len(self.blocks) - len(shown)
+        return Display(
+            "Plan",
+            self.title,
+            tuple(fact for fact in self._facts(shown) if fact.label != "uses"),
+            _table(shown, f"the largest blocks, and {hidden} smaller ones:" if hidden else ""),
+            ("print(plan) for all", "plan.seconds", "hesse.hessian(cost)"),
+        )
+
+    def _facts(self, shown: "list[BlockPlan]") -> list[Fact]:
+        """What it comes to, line by line."""
+        sweep = _count(self.sweep_operations)
+        said = [
+            Fact(
+                "operations",
+                f"{_count(self.operations)}, {sweep} of them to carry signals down the graph",
+            )
+        ]
+        if self.captured:
+            said.append(Fact("samples", f"{self.samples} in chunks of {self.chunk}"))
+        if uses := self._uses(shown):
+            said.append(Fact("uses", uses))
+        time = f"about {duration(self.seconds)} (from rates of this machine)"
+        result = f", {readable_bytes(self.result_bytes)} of it the result"
+        peak = f"{readable_bytes(self.peak_bytes)} at the peak"
+        said += [
+            Fact("time", time),
+            Fact("memory", peak + (result if self.on_disk is None else "")),
+        ]
+        if (disk := self.on_disk) is not None:
+            said.append(
+                Fact(
+                    "disk",
+                    f"{readable_bytes(disk.bytes)} in {disk.tiles} tiles, of"
+                    f" {readable_bytes(disk.free)} free; {duration(disk.seconds)} to write, beside"
+                    f" computing in {disk.panels} panels",
+                )
+            )
+        if self.spread.size > 1:
+            said.append(
+                Fact(
+                    "processes",
+                    f"{self.spread}, the memory being that of each;"
+                    f" {readable_bytes(self.network)} over the network",
+                )
+            )
+        doubts = [f"does not fit: {self.too_large}"] if self.too_large else []
+        return [*said, *(Fact("note", note) for note in [*doubts, *self.notes])]
+
+    def _uses(self, blocks: "list[BlockPlan]") -> str:
         """The kinds, each with its parameters."""
-        shown = {name for block in self._shown() for name in block.names}
+        shown = {name for block in blocks for name in block.names}
         of_kind: dict[str, list[str]] = {}
         for name, kinds in self.kinds.items():
             if name in shown:
                 of_kind.setdefault(", ".join(kinds), []).append(name)
-        text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in of_kind.items())
-        return _wrapped("uses", text) if text else []
+        return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in of_kind.items())
 
-    def _shown(self) -> list[BlockPlan]:
-        if len(self.blocks) <= _MOST_SHOWN:
+    def _shown(self, most: int) -> list[BlockPlan]:
+        if len(self.blocks) <= most:
             return list(self.blocks)
         # By work, and where there is none (zero blocks, columns) by size.
         by_work = sorted(self.blocks, key=lambda b: -b.operations - math.prod(b.shape))
-        largest = by_work[:_MOST_SHOWN]
+        largest = by_work[:most]
         return [block for block in self.blocks if block in largest]
 
 
-def _wrapped(head: str, text: str) -> list[str]:
+def _table(blocks: list[BlockPlan], title: str = "") -> Table:
+    rows = (
+        (
+            f"{b.names[0]} × {b.names[1]}",
+            f"{b.shape[0]} × {b.shape[1]}",
+            b.strategy,
+            b.order,
+            _count(b.operations),
+            readable_bytes(b.intermediate),
+        )
+        for b in blocks
+    )
+    head = ("block", "size", "strategy", "order", "operations", "intermediates")
+    return Table(head, tuple(rows), (0, 1, 2, 3), title)
+
+
+def _wrapped(fact: Fact) -> list[str]:
     return textwrap.wrap(
-        text,
+        fact.value,
         96,
-        initial_indent=head.ljust(13),
+        initial_indent=fact.label.ljust(13),
         subsequent_indent=" " * 13,
         break_on_hyphens=False,
     )

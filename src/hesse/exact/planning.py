@@ -265,7 +265,7 @@ def make_plan(
     several = len(parts) > 1
     merged = tuple(map(_merged, zip(*blocks, strict=True))) if several else blocks[0]
     return Plan(
-        title=repr(cost),
+        title=str(cost),
         captured=all(part.capture is not None for part in parts),
         blocks=merged,
         operations=sum(block.operations for block in merged) + sweep_operations,

@@ -7,6 +7,7 @@ from typing import final
 import torch
 
 from hesse.cost import Cost, require_cost
+from hesse.display import Fact, facts
 from hesse.errors import HesseValueError
 from hesse.kronecker.comparison import Comparison, compared
 from hesse.kronecker.operator import BlockwiseOperator
@@ -30,7 +31,7 @@ class KFAC(BlockwiseOperator):
         >>> X, y = torch.randn(8, 3), torch.ones(8).long()
         >>> layers = torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)
         >>> cost = hesse.Cost(torch.nn.Sequential(*layers), "cross_entropy", (X, y))
-        >>> hesse.kfac(cost, kind="ekfac")
+        >>> print(hesse.kfac(cost, kind="ekfac"))
         KFAC(ekfac, expand, gauss_newton, P = 26, 2 blocks)
     """
 
@@ -125,12 +126,22 @@ class KFAC(BlockwiseOperator):
         moved = tuple(block.to(cost.device) for block in stored.blocks)
         return KFAC(stored._replace(blocks=moved), cost, cost.device)
 
-    def __repr__(self) -> str:
+    @property
+    def _size(self) -> str:
         parts = [
             *self._words.values(),
             f"P = {self.layout.size}",
             f"{len(self.blocks)} block{'s' * (len(self.blocks) != 1)}",
             *([f"penalty {self.shift:g}"] if self.shift else []),
-            *(["see .notes"] if self.notes else []),
         ]
-        return f"KFAC({', '.join(parts)})"
+        return ", ".join(parts)
+
+    def _parts_of_it(self) -> tuple[Fact, ...]:
+        return facts(
+            cost=None if self.cost is None else str(self.cost),
+            blocks="\n".join(", ".join(block.names) for block in self.blocks),
+            notes="\n".join(self.notes),
+        )
+
+    def _calls(self) -> tuple[str, ...]:
+        return ("K @ v", "K.inverse(damping)", "K.block(name)", "K.compare()", "K.save(path)")

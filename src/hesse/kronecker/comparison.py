@@ -1,7 +1,7 @@
 """How far an approximation is from the exact blocks that it stands for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -9,13 +9,16 @@ from torch import Tensor
 
 from hesse.cost import Cost
 from hesse.curvatures.curvature import curvature_named
+from hesse.display import Display, Table, counted
+from hesse.display.text import table_lines
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.exact.hessian import hessian
 from hesse.kronecker.operator import BlockwiseOperator, require_damping
+from hesse.plot.canvas import BARS, Kind
+from hesse.plot.picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Of a block's mean eigenvalue: what is added before it is divided by.
 _DAMPING = 1e-3
@@ -53,45 +56,46 @@ class BlockDistance:
 
 
 @final
-@dataclass(eq=False)
-class Comparison:
+@dataclass(eq=False, repr=False)
+class Comparison(Picture):
     """The distances of all blocks, a table that prints; made by `KFAC.compare`.
 
     Attributes:
         rows: one for each block and curvature.
-        ax, figure, artists: what `plot` drew last.
     """
 
     rows: tuple[BlockDistance, ...]
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
-    def __repr__(self) -> str:
-        header = ("block", "entries", "exact", "|K - C| / |C|", "cosine", "largest of C / K")
-        lines = [
+    def __str__(self) -> str:
+        return "\n".join(table_lines(self._table))
+
+    def _display(self) -> Display:
+        blocks = len({row.names for row in self.rows})
+        summary = f"{counted(blocks, 'block')} beside the exact ones"
+        return Display("Comparison", summary, table=self._table, next=("c.rows", "c.plot()"))
+
+    @property
+    def _table(self) -> Table:
+        head = ("block", "entries", "exact", "|K - C| / |C|", "cosine", "largest of C / K")
+        rows = (
             (row.label, f"{row.size}", row.curvature, f"{row.relative:.3g}", f"{row.cosine:.4f}",
              f"{row.ratio:.3g}")
             for row in self.rows
-        ]  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-        # Words to the left, numbers to the right.
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if place in (0, 2) else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in [header, *lines]
-        )
+        )  # fmt: skip
+        return Table(head, tuple(rows), (0, 2))
 
-    def plot(self, ax: "Axes | None" = None) -> "Comparison":
-        """Draw the relative distances of the blocks, on the axes given or on new ones, and keep
-        what was drawn."""
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.2, 1.2 + 0.3 * max(len(self.rows), 1)
+
+    @property
+    def _kind(self) -> Kind:
+        return BARS
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from hesse.plot.distances import draw_distances
 
-        self.ax, self.artists = draw_distances(self.rows, ax)
-        self.figure = self.ax.get_figure(root=True)
-        return self
+        return draw_distances(self.rows, ax, style)
 
 
 def compared(

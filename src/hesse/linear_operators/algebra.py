@@ -18,6 +18,8 @@ from hesse.linear_operators.vectors import layout_of_vector, picked, spread
 if TYPE_CHECKING:
     from hesse.linear_operators.linear_operator import LinearOperator
 
+# The letters of operators that another is made of, and how deep it is followed, to be shown.
+_LETTERS, _DEEP = "ABCDEF", 12
 # Entries of the vectors that are multiplied with at once where many are known before.
 ENTRIES = 2**22
 
@@ -29,7 +31,10 @@ class Composition(abc.ABC):
         of: A, with which it shares dtype and device.
         rows: the parts of its rows.
         columns: those of its columns.
+        binds: how closely what it is written as holds together: a sum 0, a product 1, a name 2.
     """
+
+    binds = 2
 
     def __init__(
         self, of: "LinearOperator", rows: Layout | None = None, columns: Layout | None = None
@@ -41,6 +46,15 @@ class Composition(abc.ABC):
     def is_symmetric(self) -> bool:
         """Whether it is known to be its own transpose."""
         return self.of.is_symmetric
+
+    @property
+    def made_of(self) -> "tuple[LinearOperator, ...]":
+        """A, and what else there is."""
+        return (self.of,)
+
+    @abc.abstractmethod
+    def written(self, *parts: str) -> str:
+        """It as a formula, of those of what it is made of."""
 
     @abc.abstractmethod
     def product(self, v: Tensor) -> Tensor:
@@ -62,6 +76,9 @@ class Transposed(Composition):
     def __init__(self, of: "LinearOperator") -> None:
         super().__init__(of, of.columns, of.rows)
 
+    def written(self, *parts: str) -> str:
+        return f"{parts[0]}ᵀ"
+
     def product(self, v: Tensor) -> Tensor:
         return self.of._transposed_product(v)
 
@@ -73,9 +90,14 @@ class Transposed(Composition):
 class Multiple(Composition):
     """factor · A."""
 
+    binds = 1
+
     def __init__(self, factor: float, of: "LinearOperator") -> None:
         super().__init__(of)
         self.factor = factor
+
+    def written(self, *parts: str) -> str:
+        return f"−{parts[0]}" if self.factor == -1 else f"{self.factor:g} {parts[0]}"
 
     def product(self, v: Tensor) -> Tensor:
         return self.of._product(v).mul_(self.factor)
@@ -92,10 +114,15 @@ class Damped(Composition):
         HesseValueError: the rows of A have other parts than its columns.
     """
 
+    binds = 0
+
     def __init__(self, of: "LinearOperator", damping: float) -> None:
         super().__init__(of)
         self.damping = damping
         _require_square(of, "damped(damping)")
+
+    def written(self, *parts: str) -> str:
+        return f"{parts[0]} + {self.damping:g} I"
 
     def product(self, v: Tensor) -> Tensor:
         return self.of._product(v).add_(v, alpha=self.damping)
@@ -112,6 +139,8 @@ class Sum(Composition):
         HesseValueError: they differ in their parts, dtype or device.
     """
 
+    binds = 0
+
     def __init__(self, of: "LinearOperator", other: "LinearOperator") -> None:
         _require_alike(of, other, "A + B")
         super().__init__(
@@ -120,6 +149,13 @@ class Sum(Composition):
             _joined(of.columns, other.columns, "A + B"),
         )
         self.other = other
+
+    @property
+    def made_of(self) -> "tuple[LinearOperator, ...]":
+        return self.of, self.other
+
+    def written(self, *parts: str) -> str:
+        return f"{parts[0]} + {parts[1]}".replace("+ −", "− ")
 
     @property
     def is_symmetric(self) -> bool:
@@ -141,11 +177,20 @@ class Product(Composition):
             dtype or device.
     """
 
+    binds = 1
+
     def __init__(self, of: "LinearOperator", other: "LinearOperator") -> None:
         _require_alike(of, other, "A @ B")
         _joined(of.columns, other.rows, "A @ B")
         super().__init__(of, columns=other.columns)
         self.other = other
+
+    @property
+    def made_of(self) -> "tuple[LinearOperator, ...]":
+        return self.of, self.other
+
+    def written(self, *parts: str) -> str:
+        return " ".join(parts)
 
     @property
     def is_symmetric(self) -> bool:
@@ -165,6 +210,10 @@ class Product(Composition):
 @final
 class Block(Composition):
     """The block of some parts of the rows and some of the columns, by their names."""
+
+    def written(self, *parts: str) -> str:
+        rows, columns = (list(layout.names[:3]) for layout in (self.rows, self.columns))
+        return f"{parts[0]}[{rows}]" if rows == columns else f"{parts[0]}[{rows}, {columns}]"
 
     @property
     def is_symmetric(self) -> bool:
@@ -200,6 +249,9 @@ class BlockDiagonal(Composition):
             raise HesseValueError(f"by: expected 'parameter' or 'layer', got {by!r}")
         self._places = [[of.rows.slice(name) for name in group] for group in groups[by]]
 
+    def written(self, *parts: str) -> str:
+        return f"block_diagonal({parts[0]})"
+
     def product(self, v: Tensor) -> Tensor:
         return self._apart(self.of._product, v)
 
@@ -219,6 +271,31 @@ class BlockDiagonal(Composition):
             for index, place in own:
                 found[place] = several[place, index]
         return found.reshape(v.shape)
+
+
+def written_out(
+    operator: "LinearOperator", names: dict[int, tuple[str, "LinearOperator"]], depth: int = _DEEP
+) -> str:
+    """What an operator is made of, as a formula.
+
+    Args:
+        operator: the operator.
+        names: by identity, the letters that stand for those that are not made of others, added to.
+        depth: how deep it is followed.
+    """
+    made: Composition | None = getattr(operator, "made", None)
+    if depth == 0 or (made is None and id(operator) not in names and len(names) == len(_LETTERS)):
+        return "…"
+    if made is None:
+        return names.setdefault(id(operator), (_LETTERS[len(names) % len(_LETTERS)], operator))[0]
+    parts = []
+    for part in made.made_of:
+        inner: Composition | None = getattr(part, "made", None)
+        text = written_out(part, names, depth - 1)
+        # A sum in a sum needs no brackets, and neither does a product in a product.
+        loose = inner is not None and inner.binds < made.binds
+        parts.append(f"({text})" if loose else text)
+    return made.written(*parts)
 
 
 def _require_square(of: "LinearOperator", what: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.display import Display, Displayed, Fact, facts
 from hesse.errors import HesseTypeError, HesseValueError, require_number
 from hesse.layout import Layout
 from hesse.linear_operators.algebra import (
@@ -21,6 +22,7 @@ from hesse.linear_operators.algebra import (
     Product,
     Sum,
     Transposed,
+    written_out,
 )
 from hesse.linear_operators.scipy_products import scipy_operator
 from hesse.linear_operators.vectors import alike, flat_vector, require_columns, require_vector
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     import scipy.sparse.linalg
 
 
-class LinearOperator(abc.ABC):
+class LinearOperator(Displayed):
     """A: an (M, N) matrix, by its products A v and Aᵀ u, with names for parts of its rows and
     columns.
 
@@ -249,9 +251,33 @@ class LinearOperator(abc.ABC):
         """The dtype of one part in a dictionary."""
         return self.dtype
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
+        shown = self._display()
+        return f"{shown.kind}({shown.summary})"
+
+    def _display(self) -> Display:
+        return Display(type(self).__name__, self._size, self._parts_of_it(), next=self._calls())
+
+    @property
+    def _size(self) -> str:
         M, N = self.shape
-        return f"{type(self).__name__}({M} x {N}, {str(self.dtype).removeprefix('torch.')})"
+        return f"{M} x {N}, {str(self.dtype).removeprefix('torch.')}"
+
+    def _parts_of_it(self) -> tuple[Fact, ...]:
+        """The names of its rows and columns, once where they are the same."""
+        rows, columns = (", ".join(layout.names) for layout in (self.rows, self.columns))
+        same = self.rows == self.columns
+        return facts(
+            parts=rows if same else None,
+            rows=None if same else rows,
+            columns=None if same else columns,
+            symmetric="yes" if self.is_symmetric else "not known to be",
+            device=str(self.device),
+        )
+
+    def _calls(self) -> tuple[str, ...]:
+        asked = ("hesse.eigenpairs(A)", "hesse.trace(A)", "hesse.solve(A, b, damping=1e-3)")
+        return ("A @ v", "A.dense()", "A.T", *(asked if self.is_symmetric else ()))
 
 
 class SymmetricOperator(LinearOperator):
@@ -307,5 +333,13 @@ class Composed(LinearOperator):
     def _dtype_of(self, name: str) -> torch.dtype:
         return self.made.dtype_of(name)
 
-    def __repr__(self) -> str:
-        return f"{type(self.made).__name__} of {self.made.of!r}"
+    def _display(self) -> Display:
+        named: dict[int, tuple[str, LinearOperator]] = {}
+        written = written_out(self, named)
+        made = [Fact("is", written), *(Fact(name, str(one)) for name, one in named.values())]
+        return Display(
+            type(self.made).__name__,
+            self._size,
+            (*made, *self._parts_of_it()),
+            next=("M @ v", "M.dense()", "M.T"),
+        )

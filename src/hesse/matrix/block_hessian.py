@@ -1,6 +1,5 @@
 """The Hessian as a value: one symmetric matrix, or some of its blocks, by parameter name."""
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -13,11 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
+from hesse.display import Display, Displayed
 from hesse.errors import (
     HesseTypeError,
     HesseValueError,
     require_instance,
     require_mapping,
+    require_word,
 )
 from hesse.layout import Layout
 from hesse.matrix import eigensolver, saving, spectrum, tables
@@ -29,12 +30,12 @@ from hesse.process.undisturbed import undisturbed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hesse.plot.heat_map import HeatMap
+    from hesse.plot.picture import Picture
 
 
 @final
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class BlockHessian(BlocksByName):
+class BlockHessian(Displayed, BlocksByName):
     """H[a, b] = ∂²J/∂a∂b for the parameters of a layout.
 
     It holds either the whole (P, P) matrix or chosen blocks of it, and never copies what it is
@@ -293,39 +294,40 @@ class BlockHessian(BlocksByName):
         """
         saving.save(self, path)
 
-    def plot(self, ax: "Axes | None" = None) -> "HeatMap":
-        """Draw the heat map, with layer borders and names. Needs matplotlib (``pip install
-        hesse[plot]``)."""
-        from hesse.plot.heat_map import HeatMap
+    def plot(self, ax: "Axes | None" = None, *, by: str = "entry", **style: Any) -> "Picture":
+        """Draw the heat map of the entries, with layer borders and names, or of the norms of
+        blocks. Needs matplotlib (``pip install hesse[plot]``).
 
-        return HeatMap.from_hessian(self).plot(ax)
+        Args:
+            ax: where to draw, Matplotlib's; new axes by default.
+            by: ``"entry"``, a `hesse.HeatMap`; ``"parameter"`` or ``"layer"``, a `hesse.NormMap`.
+            **style: Matplotlib's keywords for an image, such as ``cmap="PuOr"``.
+
+        Raises:
+            HesseImportError: matplotlib is not installed.
+            HesseTypeError, HesseValueError: no axes, or a keyword or a value that cannot be used.
+        """
+        from hesse.plot.heat_map import HeatMap
+        from hesse.plot.norm_map import NormMap
+
+        require_word(by, "by", ("entry", "parameter", "layer"))
+        picture = HeatMap.from_hessian(self) if by == "entry" else NormMap.from_hessian(self, by)
+        return picture.plot(ax, **style)
 
     # Norms are computed once; printing a large Hessian again costs nothing.
-    def __repr__(self) -> str:
-        return "\n".join(
-            [self.summary, tables.text(self), *textwrap.wrap(self.certified, tables.WIDTH)]
-        )
-
-    def _repr_html_(self) -> str:
-        return tables.html(self)
+    def _display(self) -> Display:
+        return tables.display(self)
 
     @property
     def summary(self) -> str:
         """One line: size, dtype, device, which blocks, bytes."""
-        return tables.summary(self)
+        return f"BlockHessian: {tables.summary(self)}"
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
         """The same numbers, certified."""
         if certificate is not None:
             require_instance(certificate, Certificate, "certificate", "H.certificate")
         return BlockHessian.of(self.entries, self.provenance, certificate)
-
-    @property
-    def certified(self) -> str:
-        """One line: what it was held against."""
-        if self.certificate is not None:
-            return f"certificate: {self.certificate}"
-        return "not certified"
 
 
 def _dtype(held: Tensor | Entries) -> str:

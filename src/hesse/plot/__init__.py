@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hesse.plot.density import Density
+    from hesse.plot.eigenvectors import Eigenvectors
     from hesse.plot.error_curve import ErrorCurve
     from hesse.plot.heat_map import HeatMap
+    from hesse.plot.layer_spectra import LayerSpectra
     from hesse.plot.layers import Layers
+    from hesse.plot.norm_map import NormMap
     from hesse.plot.plane import Plane
     from hesse.plot.slice import Slice
     from hesse.plot.spectrum import Spectrum
@@ -17,15 +20,29 @@ if TYPE_CHECKING:
 # knowing the others, some of which stand on what is made of results.
 _MODULES = {
     "Density": "density",
+    "Eigenvectors": "eigenvectors",
     "ErrorCurve": "error_curve",
     "HeatMap": "heat_map",
+    "LayerSpectra": "layer_spectra",
     "Layers": "layers",
+    "NormMap": "norm_map",
     "Plane": "plane",
     "Slice": "slice",
     "Spectrum": "spectrum",
 }
 
-__all__ = ["Density", "ErrorCurve", "HeatMap", "Layers", "Plane", "Slice", "Spectrum"]
+__all__ = [
+    "Density",
+    "Eigenvectors",
+    "ErrorCurve",
+    "HeatMap",
+    "LayerSpectra",
+    "Layers",
+    "NormMap",
+    "Plane",
+    "Slice",
+    "Spectrum",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,24 +1,34 @@
 """The error of a quadratic model against the length of the step."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from hesse.display import Display, counted, facts
 from hesse.errors import require_instance
-from hesse.plot.canvas import BLUE, GREY, INK, VERMILION, axes_for, draw_grid
+from hesse.plot.canvas import (
+    BLUE,
+    GREY,
+    LINE,
+    VERMILION,
+    Kind,
+    draw_grid,
+    ink,
+    legend_above,
+)
+from hesse.plot.picture import Picture
 from hesse.taylor import Trust
 from hesse.taylor.trust import CLEAR, FITTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @final
-@dataclass(eq=False)
-class ErrorCurve:
+@dataclass(eq=False, repr=False)
+class ErrorCurve(Picture):
     """|true cost − model| against ‖s‖ on logarithmic axes, beside a line of slope 3: what a smooth
     cost follows.
 
@@ -27,7 +37,6 @@ class ErrorCurve:
         order: the fitted slope.
         radius: up to which ‖s‖ the model can be trusted.
         tolerance: of the relative error, for that.
-        ax, figure, artists: what `plot` drew last.
 
     Example:
         >>> import torch, hesse
@@ -45,9 +54,6 @@ class ErrorCurve:
     order: float
     radius: float
     tolerance: float
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     @staticmethod
     def from_trust(trust: Trust) -> "ErrorCurve":
@@ -80,9 +86,26 @@ class ErrorCurve:
             * norm**3
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "ErrorCurve":
-        """Draw, on the axes given or on new ones, and keep what was drawn."""
-        ax = axes_for(ax, (7.2, 4.6))
+    def _display(self) -> Display:
+        return Display(
+            "ErrorCurve",
+            f"{counted(len(self.norms), 'length')} of a step",
+            facts(
+                order=f"{self.order:.3g}" if math.isfinite(self.order) else "exact to rounding",
+                radius=f"{self.radius:.4g}, within {self.tolerance:.0%}",
+            ),
+            next=("curve.plot()",),
+        )
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.2, 4.6
+
+    @property
+    def _kind(self) -> Kind:
+        return LINE
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         ax.set(xscale="log", yscale="log")
         clear, seen = self.clear, self.error > 0
         points = {}
@@ -90,16 +113,11 @@ class ErrorCurve:
             ("clear", clear & seen, BLUE, "|true cost − model|"),
             ("rounding", ~clear & seen, GREY, "the same, at the level of rounding"),
         ):
-            face = colour if name == "clear" else "none"
-            (points[name],) = ax.plot(
-                self.norms[part],
-                self.error[part],
-                "o",
-                markersize=5,
-                color=colour,
-                markerfacecolor=face,
-                label=label,
-            )
+            looks: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5}
+            looks |= {"color": colour, "label": label}
+            # The keywords given are for what is clear; the rest is hollow.
+            looks |= style if name == "clear" else {"markerfacecolor": "none"}
+            (points[name],) = ax.plot(self.norms[part], self.error[part], **looks)
         lines = {}
         if seen.any():
             ax.set_ylim(self.error[seen].min() / 10, self.error.max() * 10)
@@ -115,7 +133,7 @@ class ErrorCurve:
         if 0 < self.radius < math.inf:
             label = f"trust radius {self.radius:.3g} (error within {self.tolerance:.0%})"
             lines["radius"] = ax.axvline(
-                self.radius, color=INK, linewidth=1, linestyle=":", label=label
+                self.radius, color=ink(), linewidth=1, linestyle=":", label=label
             )
         ax.set(
             xlabel="length of the step ‖s‖  (units of the parameters)",
@@ -126,8 +144,4 @@ class ErrorCurve:
         )
         ax.set_title(f"Error of the quadratic model: {order}", pad=46)
         draw_grid(ax)
-        # Above the axes, where no point can be.
-        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        self.ax, self.figure = ax, ax.get_figure(root=True)
-        self.artists = {"points": points, "lines": lines, "legend": legend}
-        return self
+        return {"points": points, "lines": lines, "legend": legend_above(ax, 2)}

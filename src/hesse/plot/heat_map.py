@@ -1,7 +1,7 @@
 """The heat map of a Hessian."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -9,18 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.errors import (
-    HesseTypeError,
-    HesseValueError,
-)
+from hesse.display import Display, counted, facts
+from hesse.errors import HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.plot.canvas import axes_for, signed_ticks
-from hesse.plot.labels import layer_of, write_names
+from hesse.plot.canvas import (
+    IMAGE,
+    Kind,
+    colorbar_beside,
+    signed_ticks,
+    write_values,
+)
+from hesse.plot.labels import draw_borders, write_both_names
+from hesse.plot.picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
     from hesse.matrix.block_hessian import BlockHessian
 
@@ -31,8 +34,8 @@ _COLOURS = "RdBu_r"  # diverging and colour-blind safe (Brewer)
 
 
 @final
-@dataclass(eq=False)
-class HeatMap:
+@dataclass(eq=False, repr=False)
+class HeatMap(Picture):
     """The entries of a Hessian as an image, with layer borders and parameter names.
 
     A large Hessian is reduced: a pixel shows the entry of largest |H_ij| of its patch, with its
@@ -45,7 +48,6 @@ class HeatMap:
         names: the parameters.
         size: P.
         patch: entries along one side of the largest pixel.
-        ax, figure, artists: what `plot` drew last.
 
     Example:
         >>> import torch
@@ -61,9 +63,6 @@ class HeatMap:
     names: tuple[str, ...]
     size: int
     patch: int
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     @staticmethod
     def from_hessian(hessian: "BlockHessian") -> "HeatMap":
@@ -97,57 +96,53 @@ class HeatMap:
             image, edges, names, layout.size, max(scale.step for scale in scales.values())
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "HeatMap":
-        """Draw, on the axes given or on new ones, and keep what was drawn."""
-        ax = axes_for(ax, (7.6, 6.8))
+    def _display(self) -> Display:
+        notes = [f"the largest entry of each {self.patch} x {self.patch} patch"] * (self.patch > 1)
+        return Display(
+            "HeatMap",
+            f"P = {self.size}, {counted(len(self.names), 'parameter')},"
+            f" {len(self.image)} x {len(self.image)} pixels",
+            facts(
+                largest=f"{np.nanmax(np.abs(self.image), initial=0.0):.4g}", notes="\n".join(notes)
+            ),
+            next=("picture.plot()", "picture.image"),
+        )
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.6, 6.8
+
+    @property
+    def _kind(self) -> Kind:
+        return IMAGE
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from matplotlib import colormaps
         from matplotlib.colors import SymLogNorm
 
-        figure, end = ax.get_figure(root=True), self.edges[-1]
-        assert figure is not None
+        end = self.edges[-1]
         threshold, largest = self._range()
-        image = ax.imshow(
-            np.ma.masked_invalid(self.image),
-            cmap=colormaps[_COLOURS].with_extremes(bad="0.85"),
-            norm=SymLogNorm(linthresh=threshold, vmin=-largest, vmax=largest),
-            extent=(0, end, end, 0),
-            interpolation="nearest",
-        )
+        looks = {
+            "cmap": colormaps[_COLOURS].with_extremes(bad="0.6"),
+            "norm": SymLogNorm(linthresh=threshold, vmin=-largest, vmax=largest),
+            "interpolation": "nearest",
+            **style,
+        }
+        image = ax.imshow(np.ma.masked_invalid(self.image), extent=(0, end, end, 0), **looks)
         ax.set(xticks=[], yticks=[], title=self._title())
-        # Thinner where there are more, so that many borders do not hide the image.
-        borders, width = [], min(1.0, 30 / len(self.names))
-        for k in range(1, len(self.names)):
-            new_layer = layer_of(self.names[k]) != layer_of(self.names[k - 1])
-            style = {
-                "color": "0.2" if new_layer else "0.6",
-                "linewidth": width * (0.9 if new_layer else 0.4),
-            }
-            borders += [ax.axhline(self.edges[k], **style), ax.axvline(self.edges[k], **style)]
-        # Beside the image itself, so that it stays as tall as the image in any figure.
-        beside = ax.inset_axes((1.03, 0, 0.035, 1))
-        bar = figure.colorbar(
-            image,
-            cax=beside,
-            label=r"$\partial^2 J\;/\;\partial\theta_i\,\partial\theta_j$",
-            ticks=signed_ticks(threshold, largest),
-        )
-        labels = self._write_names(ax)
-        if figure.get_layout_engine() is not None:
-            # The names took room from the image: write them again for the size that it has now.
-            figure.draw_without_rendering()
-            for label in labels:
-                label.remove()
-            labels = self._write_names(ax)
-        self.ax, self.figure = ax, figure
-        self.artists = {"image": image, "borders": borders, "labels": labels, "colorbar": bar}
-        return self
-
-    def _write_names(self, ax: "Axes") -> list["Annotation"]:
-        return [
-            label
-            for side in ("left", "bottom")
-            for label in write_names(ax, self.names, self.edges, side)
-        ]
+        borders = draw_borders(ax, self.names, self.edges)
+        ticks = signed_ticks(threshold, largest) if "norm" not in style else None
+        label = r"$\partial^2 J\;/\;\partial\theta_i\,\partial\theta_j$"
+        bar = colorbar_beside(ax, image, label=label, ticks=ticks)
+        # Where a parameter is drawn larger than it is, cells have other sizes.
+        values = write_values(ax, self.image, image) if end == self.size else []
+        return {
+            "image": image,
+            "borders": borders,
+            "labels": write_both_names(ax, self.names, self.edges),
+            "colorbar": bar,
+            "values": values,
+        }
 
     def _range(self) -> tuple[float, float]:
         """Where the colours turn from linear to logarithmic, and where they end: the largest

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from hesse.display.text import shortened
 from hesse.errors import printable
-from hesse.matrix.tables import shortened
+from hesse.plot.canvas import GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
     from matplotlib.text import Annotation
 
 FONT = 8.0  # points
@@ -80,7 +82,7 @@ def write_names(
     gap = _GAP * edges[-1] / points
     written = labels_that_fit(names, edges, gap)
     places = spaced([centre for _, centre in written], gap, gap / 2, edges[-1] - gap / 2)
-    leader = {"arrowstyle": "-", "linewidth": 0.6, "color": "0.6", "shrinkA": 1, "shrinkB": 0}
+    leader = {"arrowstyle": "-", "linewidth": 0.6, "color": GREY, "shrinkA": 1, "shrinkB": 0}
     sides = {
         "left": {
             "ha": "right",
@@ -116,3 +118,37 @@ def write_names(
         )
         for (name, centre), place in zip(written, places, strict=True)
     ]
+
+
+def write_both_names(ax: "Axes", names: Sequence[str], edges: Sequence[int]) -> list["Annotation"]:
+    """Write the names at the left and below; again for the size that the axes have when the names
+    took room from them."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+
+    def written() -> list["Annotation"]:
+        return [
+            label for side in ("left", "bottom") for label in write_names(ax, names, edges, side)
+        ]
+
+    labels = written()
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        for label in labels:
+            label.remove()
+        labels = written()
+    return labels
+
+
+def draw_borders(ax: "Axes", names: Sequence[str], edges: Sequence[int]) -> list["Line2D"]:
+    """Lines over an image between parameters, darker between layers."""
+    # Thinner where there are more, so that many borders do not hide the image.
+    borders, width = [], min(1.0, 30 / len(names))
+    for k in range(1, len(names)):
+        new_layer = layer_of(names[k]) != layer_of(names[k - 1])
+        looks = {
+            "color": "0.2" if new_layer else "0.6",
+            "linewidth": width * (0.9 if new_layer else 0.4),
+        }
+        borders += [ax.axhline(edges[k], **looks), ax.axvline(edges[k], **looks)]
+    return borders

@@ -1,19 +1,30 @@
 """How sharp a cost is by layer: a table, and bars."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from hesse.display import Display, Table, counted
+from hesse.display.text import shortened, table_lines
 from hesse.errors import printable
-from hesse.matrix.tables import shortened
-from hesse.plot.canvas import BLUE, ORANGE, axes_for, draw_grid, signed_ticks
+from hesse.plot.canvas import (
+    BARS,
+    BLUE,
+    ORANGE,
+    Kind,
+    draw_grid,
+    draw_zero,
+    ink,
+    legend_above,
+    signed_ticks,
+)
 from hesse.plot.labels import FONT
+from hesse.plot.picture import Picture
 from hesse.spectra.estimate import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Characters of a layer's name.
 _NAME = 32
@@ -42,13 +53,12 @@ class Layer:
 
 @final
 @dataclass(eq=False, repr=False)
-class Layers:
+class Layers(Picture):
     """A table of layers, made by `hesse.layers`.
 
     Attributes:
         whole: the same of all parameters.
         rows: the layers; none where there is but one.
-        ax, figure, artists: what `plot` drew last.
 
     Example:
         >>> row = Layer("0", 3, Estimate(2.0, exact=True), Estimate(1.5, exact=True))
@@ -58,30 +68,36 @@ class Layers:
 
     whole: Layer
     rows: tuple[Layer, ...]
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __getitem__(self, name: str) -> Layer:
         """A layer by its name."""
         return {row.name: row for row in (self.whole, *self.rows)}[name]
 
-    def __repr__(self) -> str:
-        cells = [_HEAD, *(_cells(row) for row in (*self.rows, self.whole))]
-        widths = [max(len(row[column]) for row in cells) for column in range(len(_HEAD))]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if column else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
-        return "\n".join(lines)
+    def __str__(self) -> str:
+        return "\n".join(table_lines(self._table))
 
-    def plot(self, ax: "Axes | None" = None) -> "Layers":
-        """Draw, on the axes given or on new ones, and keep what was drawn."""
+    def _display(self) -> Display:
+        return Display(
+            "Layers",
+            f"{counted(len(self.rows) or 1, 'layer')}, {self.whole.parameters:,} entries",
+            table=self._table,
+            next=("layers[name]", "layers.plot()", "layers.whole"),
+        )
+
+    @property
+    def _table(self) -> Table:
+        return Table(_HEAD, tuple(map(_cells, (*self.rows, self.whole))), last=1)
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.2, 1.8 + 0.34 * len(self.rows or (self.whole,))
+
+    @property
+    def _kind(self) -> Kind:
+        return BARS
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         rows = self.rows or (self.whole,)
-        ax = axes_for(ax, (7.2, 1.8 + 0.34 * len(rows)))
         places = np.arange(len(rows))
         numbers = {
             "trace": ([row.trace for row in rows], BLUE, -0.2),
@@ -98,16 +114,15 @@ class Layers:
                 [float(e) for e in found],
                 0.38,
                 xerr=[1.96 * e.error for e in found],
-                color=colour,
-                ecolor="0.3",
-                label=name,
+                ecolor=ink(),
+                **{"color": colour, "label": name, **style},
             )
             for name, (found, colour, shift) in numbers.items()
         }
         names = [shortened(printable(row.name), _NAME) for row in rows]
         ax.set_yticks(places, names, fontsize=FONT)
         ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.axvline(0.0, color="0.7", linewidth=0.8, zorder=0)
+        draw_zero(ax, "x")
         ax.set(xlabel="of each layer's own block")
         low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
         ticks = signed_ticks(threshold, largest, 3)
@@ -115,10 +130,7 @@ class Layers:
         ax.set_xticks(sorted({tick for tick in ticks if low <= tick <= high}))
         ax.set_title("Sharpness by layer", pad=26)
         draw_grid(ax, "x")
-        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        self.ax, self.figure = ax, ax.get_figure(root=True)
-        self.artists = {"bars": bars, "legend": legend}
-        return self
+        return {"bars": bars, "legend": legend_above(ax, 2)}
 
 
 def _cells(row: Layer) -> tuple[str, ...]:

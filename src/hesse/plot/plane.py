@@ -2,33 +2,39 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.display import Display, facts
 from hesse.errors import HesseValueError, require_positive
-from hesse.plot.canvas import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, axes_for, signed
+from hesse.plot.canvas import (
+    BLUE,
+    CONTOURS,
+    VERMILION,
+    Kind,
+    colorbar_beside,
+    ink,
+    legend_above,
+    paper,
+    signed,
+)
+from hesse.plot.picture import Picture
 from hesse.plot.section import Section, direction, orthonormal, require_model_and_points
-from hesse.plot.trajectories import METHODS, trajectory
+from hesse.plot.trajectories import METHODS, STYLES, trajectory
 from hesse.taylor import QuadraticModel
 from hesse.taylor.subproblem.space import random_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 _REACH = 1.8  # trust radii to each side: the region of trust fills half of the width
 _LEVELS = 12  # of the contours
-# How each path is drawn: colour, marker and its size, place in the stack; told apart without
-# colours too, the many steps lowest.
-_STYLES = {
-    "Newton": (PURPLE, "s", 6, 2),
-    "trust region": (GREEN, "o", 5, 1),
-    "gradient descent": (ORANGE, "D", 4, 0),
-}
 
 
 class Direction(NamedTuple):
@@ -39,8 +45,8 @@ class Direction(NamedTuple):
 
 
 @final
-@dataclass(eq=False)
-class Plane:
+@dataclass(eq=False, repr=False)
+class Plane(Picture):
     """J(θ + a u + b v) and its quadratic model for orthonormal u, v; paths of methods that move in
     this plane only.
 
@@ -51,7 +57,6 @@ class Plane:
         tolerance: of the relative error, for that.
         axes: what u and v are, in words.
         paths: by method, the places (a, b) it comes to on the true cost, θ first.
-        ax, figure, artists: what `plot` drew last.
 
     Example:
         >>> import torch, hesse
@@ -70,9 +75,6 @@ class Plane:
     tolerance: float
     axes: tuple[str, str]
     paths: dict[str, np.ndarray]
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     @staticmethod
     def from_model(
@@ -140,24 +142,60 @@ class Plane:
             paths={method: trajectory(method, plane, first, span) for method in METHODS},
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "Plane":
-        """Draw, on the axes given or on new ones, and keep what was drawn."""
-        ax = axes_for(ax, (7.4, 6.6))
+    def interactive(self, path: "str | PathLike[str] | None" = None) -> "PlotlyFigure":
+        """The two costs as surfaces that can be turned and looked into, with the paths on the true
+        one. Needs Plotly (``pip install hesse[interactive]``).
+
+        Args:
+            path: of a page of HTML that needs nothing else, if there is to be one.
+
+        Returns:
+            Plotly's figure, which a notebook shows.
+
+        Raises:
+            HesseImportError: Plotly is not installed.
+            HesseFileError: the page cannot be written.
+        """
+        from hesse.plot.interactive import landscape
+
+        return landscape(self, path)
+
+    def _display(self) -> Display:
+        ends = {name: len(places) - 1 for name, places in self.paths.items()}
+        return Display(
+            "Plane",
+            f"the cost and its quadratic model at {len(self.a)} x {len(self.b)} points",
+            facts(
+                a=f"along {self.axes[0]}",
+                b=f"along {self.axes[1]}",
+                true_cost=f"from {np.nanmin(self.true):.4g} to {np.nanmax(self.true):.4g}",
+                trust=f"radius {self.radius:.4g}, within {self.tolerance:.0%}",
+                steps=", ".join(f"{name} {steps}" for name, steps in ends.items()),
+            ),
+            next=("plane.plot()", 'plane.interactive("plane.html")', "plane.paths"),
+        )
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.4, 6.6
+
+    @property
+    def _kind(self) -> Kind:
+        return CONTOURS
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from matplotlib.colors import BoundaryNorm
         from matplotlib.lines import Line2D
         from matplotlib.patches import Circle
 
-        figure = ax.get_figure(root=True)
-        assert figure is not None
         levels, masked = self._levels(), np.ma.masked_invalid(self.true)
+        norm = BoundaryNorm(levels, 256, extend="both")
         filled = ax.contourf(
             self.a,
             self.b,
             masked,
             levels,
-            cmap="Blues",
-            norm=BoundaryNorm(levels, 256, extend="both"),
-            alpha=0.55,
+            **{"cmap": "Blues", "norm": norm, "alpha": 0.55, **style},
         )
         true = self._contours(ax, masked, levels, colors=BLUE, linewidths=0.8, linestyles="solid")
         model = self._contours(
@@ -171,29 +209,36 @@ class Plane:
         )
         paths = {}
         for method, places in self.paths.items():
-            colour, marker, size, above = _STYLES[method]
+            colour, marker, size, above = STYLES[method]
             (paths[method],) = ax.plot(
                 *places.T, color=colour, marker=marker, markersize=size, linewidth=1.8, label=method
             )
-            paths[method].set(markeredgecolor="white", markeredgewidth=0.5, zorder=3 + above)
+            paths[method].set(markeredgecolor=paper(ax), markeredgewidth=0.5, zorder=3 + above)
         keys += paths.values()
         circle = None
         if 0 < self.radius < math.inf:
             circle = ax.add_patch(
-                Circle((0, 0), self.radius, fill=False, color=INK, linewidth=1.3, linestyle=":")
+                Circle((0, 0), self.radius, fill=False, color=ink(), linewidth=1.3, linestyle=":")
             )
             keys.append(
                 Line2D(
                     [],
                     [],
-                    color=INK,
+                    color=ink(),
                     linewidth=1.3,
                     linestyle=":",
                     label=f"trust radius {self.radius:.3g}",
                 )
             )
         (point,) = ax.plot(
-            [0], [0], "*", color=INK, markersize=12, markeredgecolor="white", label="θ", zorder=7
+            [0],
+            [0],
+            "*",
+            color=ink(),
+            markersize=12,
+            markeredgecolor=paper(ax),
+            label="θ",
+            zorder=7,
         )
         ax.set(xlim=self.a[[0, -1]], ylim=self.b[[0, -1]], aspect="equal")
         ax.set(
@@ -203,31 +248,18 @@ class Plane:
             }
         )
         ax.set_title("The cost and its quadratic model over a plane", pad=46)
-        # Beside the picture itself, so that it stays as tall in any figure.
-        beside = ax.inset_axes((1.03, 0, 0.035, 1))
-        bar = figure.colorbar(
-            filled, cax=beside, label="cost J  (units of the loss)", format="%.3g"
-        )
-        # Above the axes, where no path can be.
-        legend = ax.legend(
-            handles=[*keys, point],
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=4,
-            frameon=False,
-            columnspacing=1.2,
-        )
-        self.ax, self.figure = ax, figure
-        self.artists = {
+        bar = colorbar_beside(ax, filled, label="cost J  (units of the loss)", format="%.3g")
+        legend = legend_above(ax, 4, handles=[*keys, point], columnspacing=1.2)
+        return {
             "filled": filled,
             "true": true,
             "model": model,
             "circle": circle,
             "paths": paths,
             "point": point,
+            "legend": legend,
+            "colorbar": bar,
         }
-        self.artists |= {"legend": legend, "colorbar": bar}
-        return self
 
     def _contours(self, ax: "Axes", costs: np.ndarray, levels: np.ndarray, **style: Any) -> Any:
         """The contours at those levels that the costs reach; matplotlib warns of others."""

@@ -1,26 +1,27 @@
 """The true cost and its quadratic model along a line."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from hesse.display import Display, counted, facts
 from hesse.errors import require_positive
-from hesse.plot.canvas import BLUE, INK, VERMILION, axes_for, draw_grid, signed
+from hesse.plot.canvas import BLUE, LINE, VERMILION, Kind, draw_grid, ink, legend_above, signed
+from hesse.plot.picture import Picture
 from hesse.plot.section import Section, require_model_and_points
 from hesse.taylor import QuadraticModel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _REACH = 2.5  # trust radii to each side: one sees where the two part
 
 
 @final
-@dataclass(eq=False)
-class Slice:
+@dataclass(eq=False, repr=False)
+class Slice(Picture):
     """J(θ + t u) and its quadratic model along a unit direction u; the part where the model can be
     trusted is shaded.
 
@@ -32,7 +33,6 @@ class Slice:
             side.
         tolerance: of the relative error, for that.
         along: what u is, in words.
-        ax, figure, artists: what `plot` drew last.
 
     Example:
         >>> import torch, hesse
@@ -49,9 +49,6 @@ class Slice:
     trusted: tuple[float, float]
     tolerance: float
     along: str
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     @staticmethod
     def from_model(
@@ -93,15 +90,35 @@ class Slice:
             distance, true, model, q.value, (-behind.radius, ahead.radius), tolerance, along
         )
 
-    def plot(self, ax: "Axes | None" = None) -> "Slice":
-        """Draw, on the axes given or on new ones, and keep what was drawn."""
-        ax = axes_for(ax, (7.2, 4.6))
+    def _display(self) -> Display:
+        return Display(
+            "Slice",
+            f"the cost and its quadratic model along {self.along}, at"
+            f" {counted(len(self.distance), 'point')}",
+            facts(
+                J=f"{self.value:.6g}",
+                distance=f"from {signed(self.distance[0])} to {signed(self.distance[-1])}",
+                trust=self._trust(),
+            ),
+            next=("line.plot()", "line.true", "line.model"),
+        )
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.2, 4.6
+
+    @property
+    def _kind(self) -> Kind:
+        return LINE
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         start, end = self.distance[[0, -1]]
         low, high = max(self.trusted[0], start), min(self.trusted[1], end)
         shade = ax.axvspan(
-            low, high, color=BLUE, alpha=0.1, linewidth=0, label=self._trust(), zorder=0
+            low, high, color=BLUE, alpha=0.15, linewidth=0, label=self._trust(), zorder=0
         )
-        (true,) = ax.plot(self.distance, self.true, color=BLUE, linewidth=2, label="true cost J")
+        looks = {"color": BLUE, "linewidth": 2, "label": "true cost J", **style}
+        (true,) = ax.plot(self.distance, self.true, **looks)
         (model,) = ax.plot(
             self.distance,
             self.model,
@@ -110,7 +127,7 @@ class Slice:
             linestyle=(0, (5, 2)),
             label="quadratic model",
         )
-        (point,) = ax.plot([0], [self.value], "o", color=INK, markersize=6, label="θ")
+        (point,) = ax.plot([0], [self.value], "o", color=ink(), markersize=6, label="θ")
         ax.set(
             xlim=(start, end),
             ylim=self._range(),
@@ -119,17 +136,13 @@ class Slice:
         ax.set(ylabel="cost  (units of the loss)")
         ax.set_title("The cost and its quadratic model along a line", pad=46)
         draw_grid(ax)
-        # Above the axes, where no line can be.
-        legend = ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-        self.ax, self.figure = ax, ax.get_figure(root=True)
-        self.artists = {
+        return {
             "true": true,
             "model": model,
             "trusted": shade,
             "point": point,
-            "legend": legend,
+            "legend": legend_above(ax, 2),
         }
-        return self
 
     def _trust(self) -> str:
         low, high = self.trusted

@@ -1,30 +1,47 @@
 """The eigenvalues of a Hessian."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
+from hesse.display import Display, counted, facts
 from hesse.errors import HesseTypeError
 from hesse.matrix.block_hessian import BlockHessian
-from hesse.plot.canvas import BLUE, GREY, VERMILION, axes_for, draw_grid, signed, signed_ticks
+from hesse.matrix.spectrum import zero_tolerance
+from hesse.plot.canvas import (
+    BLUE,
+    GREY,
+    POINTS,
+    VERMILION,
+    Kind,
+    draw_grid,
+    draw_zero,
+    legend_above,
+    signed,
+    signed_ticks,
+)
+from hesse.plot.picture import Picture
 from hesse.products.hessian_operator import HessianOperator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+# How each is drawn: told apart without colours too.
+SIGNS = {"negative": (VERMILION, "v"), "undecided": (GREY, "o"), "positive": (BLUE, "^")}
 
 
 @final
-@dataclass(eq=False)
-class Spectrum:
+@dataclass(eq=False, repr=False)
+class Spectrum(Picture):
     """The eigenvalues in ascending order, on an axis that is logarithmic beyond the rounding level
     and linear within it.
 
     Attributes:
         values: eigenvalues, ascending.
         tolerance: up to which rounding decides, P · eps · max|λ|.
-        ax, figure, artists: what `plot` drew last.
 
     Example:
         >>> import torch
@@ -37,9 +54,6 @@ class Spectrum:
 
     values: np.ndarray
     tolerance: float
-    ax: "Axes | None" = field(default=None, init=False)
-    figure: "Figure | None" = field(default=None, init=False)
-    artists: dict[str, Any] = field(default_factory=dict, init=False)
 
     @staticmethod
     def from_hessian(hessian: BlockHessian | HessianOperator) -> "Spectrum":
@@ -54,42 +68,64 @@ class Spectrum:
                 " by its products does not show all its eigenvalues; use hesse.hessian(cost), or"
                 " hesse.quadratic(cost, dense=True)"
             )
-        return Spectrum(hessian.eigvalsh().detach().cpu().double().numpy(), hessian.tolerance)
+        return Spectrum.of_values(hessian.eigvalsh())
+
+    @staticmethod
+    def of_values(values: Float[Tensor, " P"]) -> "Spectrum":
+        """The spectrum of all eigenvalues of a matrix, ascending."""
+        return Spectrum(values.detach().cpu().double().numpy(), zero_tolerance(values))
 
     @property
     def counts(self) -> dict[str, int]:
         """The inertia: how many are negative, undecided and positive."""
-        return {sign: int(part.sum()) for sign, part in self._parts().items()}
+        return {sign: int(part.sum()) for sign, part in self.parts().items()}
 
-    def _parts(self) -> dict[str, np.ndarray]:
+    def parts(self) -> dict[str, np.ndarray]:
+        """Which of the values are negative, undecided and positive."""
         negative, positive = self.values < -self.tolerance, self.values > self.tolerance
         return {"negative": negative, "undecided": ~(negative | positive), "positive": positive}
 
-    def plot(self, ax: "Axes | None" = None) -> "Spectrum":
-        """Draw, on the axes given or on new ones, and keep what was drawn."""
-        ax = axes_for(ax, (7.2, 4.4))
+    def _display(self) -> Display:
+        counts = ", ".join(f"{count:,} {sign}" for sign, count in self.counts.items())
+        ends = (
+            f"from {signed(self.values[0])} to {signed(self.values[-1])}"
+            if len(self.values)
+            else None
+        )
+        return Display(
+            "Spectrum",
+            counted(len(self.values), "eigenvalue"),
+            facts(
+                values=ends,
+                counts=counts,
+                undecided=f"up to |λ| = {self.tolerance:.2g}, where rounding decides",
+            ),
+            next=("spectrum.plot()", "spectrum.values"),
+        )
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        return 7.2, 4.4
+
+    @property
+    def _kind(self) -> Kind:
+        return POINTS
+
+    def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from matplotlib.ticker import NullLocator
 
         order = np.arange(1, len(self.values) + 1)
         # Few values are seen as points, many as a line of them.
         size = float(np.clip(3000 / max(len(self.values), 1), 9, 36))
         points = {}
-        styles = {"negative": (VERMILION, "v"), "undecided": (GREY, "o"), "positive": (BLUE, "^")}
-        for sign, part in self._parts().items():
-            colour, marker = styles[sign]
+        for sign, part in self.parts().items():
+            colour, marker = SIGNS[sign]
             within = (
                 f" (|λ| ≤ {self.tolerance:.2g}: rounding decides)" if sign == "undecided" else ""
             )
             label = f"{int(part.sum())} {sign}{within}"
-            points[sign] = ax.scatter(
-                order[part],
-                self.values[part],
-                s=size,
-                c=colour,
-                marker=marker,
-                linewidths=0,
-                label=label,
-            )
+            looks = {"s": size, "color": colour, "marker": marker, "linewidths": 0, **style}
+            points[sign] = ax.scatter(order[part], self.values[part], label=label, **looks)
         largest = float(np.abs(self.values).max(initial=0.0))
         # Linear between zero and the smallest eigenvalue that is not zero, so that no empty decades
         # are drawn.
@@ -99,7 +135,7 @@ class Spectrum:
         low, high = self.values.min(initial=0.0), self.values.max(initial=0.0)
         ax.set_yticks([tick for tick in signed_ticks(linear, largest) if low <= tick <= high])
         ax.yaxis.set_minor_locator(NullLocator())
-        zero = ax.axhline(0.0, color="0.7", linewidth=0.8, zorder=0)
+        zero = draw_zero(ax, "y")
         extremes = (
             f": λ from {signed(self.values[0])} to {signed(self.values[-1])}"
             if len(self.values)
@@ -108,14 +144,5 @@ class Spectrum:
         ax.set(xlabel="index, in ascending order", ylabel="eigenvalue λ")
         ax.set_title(f"Spectrum of the Hessian{extremes}", pad=26)
         draw_grid(ax, "y")
-        # Above the axes, where no point can be.
-        legend = ax.legend(
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=3,
-            frameon=False,
-            markerscale=6 / size**0.5,
-        )
-        self.ax, self.figure = ax, ax.get_figure(root=True)
-        self.artists = {"points": points, "zero": zero, "legend": legend}
-        return self
+        legend = legend_above(ax, 3, markerscale=6 / size**0.5)
+        return {"points": points, "zero": zero, "legend": legend}

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hesse.errors import HesseValueError
+from hesse.plot.canvas import GREEN, ORANGE, PURPLE
 from hesse.plot.section import Section
 from hesse.taylor.subproblem import spectral
 
@@ -68,6 +69,14 @@ METHODS: dict[str, Callable[[Section, float], Iterator[Coordinates]]] = {
     "Newton": newton,
     "trust region": trust_region,
     "gradient descent": gradient_descent,
+}
+
+# How each is drawn: colour, marker and its size, place in the stack; told apart without colours
+# too, the many steps lowest.
+STYLES = {
+    "Newton": (PURPLE, "s", 6, 2),
+    "trust region": (GREEN, "o", 5, 1),
+    "gradient descent": (ORANGE, "D", 4, 0),
 }
 
 

@@ -15,6 +15,7 @@ from hesse.certificates.product import certify_product
 from hesse.certificates.soundness import require_sound
 from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
+from hesse.display import Fact, facts
 from hesse.distributed.group import gathered, summed, together
 from hesse.distributed.shares import share_of
 from hesse.errors import (
@@ -177,18 +178,20 @@ class HessianOperator(SymmetricOperator):
         what was there, an estimate by shapes."""
         return self._kept.peak_bytes
 
-    def __repr__(self) -> str:
+    @property
+    def _size(self) -> str:
+        return f"{self.cost}, {str(self.dtype).removeprefix('torch.')}"
+
+    def _parts_of_it(self) -> tuple[Fact, ...]:
         batches = self._kept.batches
         count, kept = len(batches), sum(linear is not None for linear in batches)
-        parts = [
-            repr(self.cost),
-            str(self.dtype).removeprefix("torch."),
-            ", ".join(self.methods),
-            f"{kept} of {count} batch{'es' * (count != 1)} kept in {readable_bytes(self.bytes)}",
-            *(["see .notes"] if self.notes else []),
-            f"certificate: {self.certificate}" if self.certificate else "not certified",
-        ]
-        return f"HessianOperator({', '.join(parts)})"
+        several = "es" * (count != 1)
+        return facts(
+            products=", ".join(self.methods),
+            memory=f"{kept} of {count} batch{several} kept in {readable_bytes(self.bytes)}",
+            certificate=str(self.certificate or "none: not certified"),
+            notes="\n".join(self.notes),
+        )
 
     def _dtype_of(self, name: str) -> torch.dtype:
         return self.cost.parameters[name].dtype

@@ -106,6 +106,14 @@ class JacobianOperator(LinearOperator):
         self.cost = cost
         self.certificate: Certificate | None = None
 
+    @property
+    def _size(self) -> str:
+        M, N = self.shape
+        return f"{self.cost}, {M} x {N}, {str(self.dtype).removeprefix('torch.')}"
+
+    def _calls(self) -> tuple[str, ...]:
+        return ("J @ v", "J.T @ u", "J.dense()")
+
     def _dtype_of(self, name: str) -> torch.dtype:
         known = self.cost.parameters.get(name)
         return self.dtype if known is None else known.dtype

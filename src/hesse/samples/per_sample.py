@@ -11,6 +11,7 @@ from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.curvatures.hessian import HESSIAN
 from hesse.data.batch import Batch
+from hesse.display import Display, Displayed, facts
 from hesse.errors import (
     HesseError,
     HesseMemoryError,
@@ -128,7 +129,7 @@ def _require_samples(cost: Cost) -> None:
 
 
 @final
-class PerSample:
+class PerSample(Displayed):
     """What each sample brings, in batches; made by `hesse.per_sample`.
 
     Iterating gives the batches of the data in their order, each as {name: (n, *shape)}, or, of
@@ -164,8 +165,18 @@ class PerSample:
         """What the last iteration was held against so far."""
         return self._check.certificate
 
-    def __repr__(self) -> str:
-        return f"PerSample({self.cost!r}, {type(self._quantity).__name__.lower()})"
+    def _display(self) -> Display:
+        return Display(
+            "PerSample",
+            f"{type(self._quantity).__name__.lower()} of {self.cost}",
+            facts(
+                samples=f"{self.cost.samples:,}",
+                bytes=f"{readable_bytes(self._quantity.bytes)} each",
+                certificate=str(self.certificate or "none yet: nothing was computed"),
+                notes="\n".join(self.notes),
+            ),
+            next=("for batch in samples: ...", "samples.stack()"),
+        )
 
     def __iter__(self) -> Iterator[dict[Any, Tensor]]:
         self._check = Check(self._quantity, self._certify)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
+from hesse.display import Fact
 from hesse.errors import HesseValueError
 from hesse.linear_operators.linear_operator import LinearOperator, SymmetricOperator
 from hesse.matrix.block_hessian import BlockHessian
@@ -68,6 +69,12 @@ class InverseOperator(SymmetricOperator):
         A = solver.system.operator
         super().__init__(A.rows, A.dtype, A.device)
         self._solver = solver
+
+    def _parts_of_it(self) -> tuple[Fact, ...]:
+        return (Fact("is", f"the inverse of {self._solver.system.operator}"),)
+
+    def _calls(self) -> tuple[str, ...]:
+        return ("A @ b", "A[name].dense()", "hesse.covariance(cost)")
 
     def _dtype_of(self, name: str) -> torch.dtype:
         return self._solver.system.operator._dtype_of(name)

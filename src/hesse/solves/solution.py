@@ -1,12 +1,13 @@
 """What a solve found, and how it ended."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar, final
 
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.display import Display, Displayed, facts
 from hesse.solves.system import System
 
 # A vector, or several, as a right-hand side can be.
@@ -68,8 +69,8 @@ _SENTENCES = {
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class Solution(Generic[Vector]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Solution(Displayed, Generic[Vector]):
     """A solution x of (A + damping I) x = b, made by `hesse.solve`.
 
     Attributes:
@@ -84,13 +85,28 @@ class Solution(Generic[Vector]):
         method: how it was found.
     """
 
-    vector: Vector = field(repr=False)
+    vector: Vector
     residual: float
-    residuals: Float[Tensor, " K"] = field(repr=False)
+    residuals: Float[Tensor, " K"]
     converged: bool
     reason: str
     products: int
     method: str
+
+    def _display(self) -> Display:
+        columns = len(self.residuals)
+        several = f"{columns} columns, " if columns > 1 else ""
+        state = "converged" if self.converged else "not converged"
+        return Display(
+            "Solution",
+            f"{several}{state}, by {self.method}",
+            facts(
+                residual=f"{self.residual:.3g}{' at the most' if columns > 1 else ''}",
+                products=f"{self.products:,}",
+                reason=self.reason,
+            ),
+            next=("s.vector", "s.residuals"),
+        )
 
 
 @final

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
+from hesse.display import Display, Displayed, Table
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, student
@@ -17,7 +18,7 @@ from hesse.spectra.subject import Method, Subject, answered, require_method
 
 
 @final
-class EstimatedDiagonal(dict[str, Tensor]):
+class EstimatedDiagonal(Displayed, dict[str, Tensor]):
     """The diagonal: {name: Tensor}, with a standard error for each entry.
 
     Attributes:
@@ -35,6 +36,23 @@ class EstimatedDiagonal(dict[str, Tensor]):
     ) -> None:
         super().__init__(entries)
         self.errors, self.products, self.exact = dict(errors), products, exact
+
+    def _display(self) -> Display:
+        def row(name: str, part: Tensor) -> tuple[str, ...]:
+            ends = (float(part.min()), float(part.max())) if part.numel() else (0.0, 0.0)
+            error = float(self.errors[name].max()) if part.numel() else 0.0
+            return name, str(tuple(part.shape)), *(f"{end:.4g}" for end in ends), f"{error:.1g}"
+
+        return Display(
+            "EstimatedDiagonal",
+            str(self),
+            table=Table(
+                ("part", "shape", "smallest", "largest", "largest error"),
+                tuple(row(name, part) for name, part in self.items()),
+                (0, 1),
+            ),
+            next=("d[name]", "d.errors[name]", "hesse.DiagonalOperator(d)"),
+        )
 
     def __str__(self) -> str:
         if self.exact:
@@ -86,8 +104,8 @@ def estimated_diagonal(
     Example:
         >>> import torch, hesse
         >>> A = hesse.as_operator(torch.tensor([[2.0, 1.0], [1.0, 3.0]]))
-        >>> hesse.estimated_diagonal(A)
-        {'x': tensor([2., 3.])}
+        >>> hesse.estimated_diagonal(A)["x"]
+        tensor([2., 3.])
     """
     accuracy = Accuracy.of(error, relative_error, products, seed, None, progress)
     require_method(method)

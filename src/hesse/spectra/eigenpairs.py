@@ -1,14 +1,16 @@
 """Some eigenvalues with their eigenvectors, and how good they are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Unpack, final, get_args, overload
+from typing import TYPE_CHECKING, Any, Unpack, final, get_args, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
+from hesse.display import Display, Displayed, Table, facts
+from hesse.display.text import table_lines
 from hesse.errors import (
     HesseMemoryError,
     HesseTypeError,
@@ -29,6 +31,11 @@ from hesse.spectra.lanczos import Lanczos, Which, wanted
 from hesse.spectra.products import Products
 from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from hesse.plot.eigenvectors import Eigenvectors
+
 # Vectors that are held, where there is the memory: beyond so many they save no products.
 _HELD = 4, 40
 # Of a search that leads nowhere the end.
@@ -44,8 +51,8 @@ _BORNE_OUT = 3
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class Eigenpairs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Eigenpairs(Displayed):
     """A V = V diag(λ), to the residuals.
 
     Attributes:
@@ -64,11 +71,11 @@ class Eigenpairs:
     products: int
     converged: bool
     how: str
-    layout: Layout = field(repr=False)
+    layout: Layout
     notes: tuple[str, ...]
     # Their entries that are not zero in all vectors, and where they lie.
-    _rows: Float[Tensor, "k S"] = field(repr=False)
-    _places: Tensor | None = field(repr=False)
+    _rows: Float[Tensor, "k S"]
+    _places: Tensor | None
 
     @cached_property
     def vectors(self) -> Float[Tensor, "P k"]:
@@ -90,6 +97,31 @@ class Eigenpairs:
         vector[self._places] = self._rows[place]
         return vector
 
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        name: str | None = None,
+        image: tuple[int, int] | None = None,
+        **style: Any,
+    ) -> "Eigenvectors":
+        """Draw the vectors as images where the input is one: a row for each, in it an image for
+        each unit of a parameter. Needs matplotlib (``pip install hesse[plot]``).
+
+        Args:
+            ax: where to draw, Matplotlib's; new axes by default.
+            name, image: which parameter, and the height and the width of an input, as for
+                `hesse.Eigenvectors.from_eigenpairs`.
+            **style: Matplotlib's keywords for an image, such as ``cmap="PuOr"``.
+
+        Raises:
+            HesseError: as for `hesse.Eigenvectors.from_eigenpairs`, or no axes, or a keyword or a
+                value that cannot be used.
+        """
+        from hesse.plot.eigenvectors import Eigenvectors
+
+        return Eigenvectors.from_eigenpairs(self, name, image).plot(ax, **style)
+
     def __iter__(self) -> Any:
         """``values, vectors = hesse.eigenpairs(...)``."""
         return iter((self.values, self.vectors))
@@ -99,16 +131,34 @@ class Eigenpairs:
 
     def __str__(self) -> str:
         taken = f"{self.products} product{'s' * (self.products != 1)}, " if self.products else ""
-        lines = [
-            f"{len(self)} eigenpair{'s' * (len(self) != 1)} of {self.layout.size:,}"
-            f" ({taken}{self.how}{'' if self.converged else '; not converged'})",
-            f"{'':>4}  {'eigenvalue':>12}  {'residual':>9}",
-        ]
-        for place, (value, residual) in enumerate(
-            zip(self.values.tolist(), self.residuals.tolist(), strict=True)
-        ):
-            lines.append(f"{place:>4}  {value:>12.6g}  {residual:>9.1e}")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join(
+            [
+                f"{len(self)} eigenpair{'s' * (len(self) != 1)} of {self.layout.size:,}"
+                f" ({taken}{self.how}{'' if self.converged else '; not converged'})",
+                *table_lines(self._table),
+                *self.notes,
+            ]
+        )
+
+    def _display(self) -> Display:
+        return Display(
+            "Eigenpairs",
+            f"{len(self)} of {self.layout.size:,}"
+            + ("" if self.converged else ", not all within the tolerance"),
+            facts(
+                found=self.how,
+                products=f"{self.products:,}" if self.products else None,
+                notes="\n".join(self.notes),
+            ),
+            self._table,
+            ("e.values", "e.vectors", "e.vector(0)", "e.plot()"),
+        )
+
+    @property
+    def _table(self) -> Table:
+        numbers = zip(self.values.tolist(), self.residuals.tolist(), strict=True)
+        rows = ((f"{k}", f"{v:.6g}", f"{r:.1e}") for k, (v, r) in enumerate(numbers))
+        return Table(("", "eigenvalue", "residual"), tuple(rows), ())
 
 
 class _Options(Options, total=False):

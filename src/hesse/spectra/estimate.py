@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import final
 
+from hesse.display import Display, Displayed, facts
+
 
 @final
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Displayed):
     """A number with its standard error.
 
     Attributes:
@@ -43,6 +45,20 @@ class Estimate:
             return str(self)
         error = "" if self.exact else f" ± {self.error:{spec}}"
         return f"{self.value:{spec}}{error}"
+
+    def _display(self) -> Display:
+        error = "none but rounding: exact" if self.exact else f"{self.error:.2g}, {self.measure}"
+        return Display(
+            "Estimate",
+            f"{self.value:.6g}" + ("" if self.exact else f" ± {self.error:.2g}"),
+            facts(
+                error=error,
+                found=self.how,
+                products=f"{self.products:,}" if self.products else None,
+                notes="\n".join(self.notes),
+            ),
+            next=("float(e)", "e.value", "e.error"),
+        )
 
     def __str__(self) -> str:
         taken = f"{self.products} product{'s' * (self.products != 1)}"

@@ -3,13 +3,14 @@
 import os
 from dataclasses import dataclass
 
+from hesse.display import Display, Displayed, facts
 from hesse.errors import printable, readable_bytes
 from hesse.process.price import duration
 from hesse.store.archive import Archive
 
 
-@dataclass(frozen=True)
-class Status:
+@dataclass(frozen=True, repr=False)
+class Status(Displayed):
     """How far a Hessian in a store is. ``print(status)`` says it.
 
     Attributes:
@@ -43,6 +44,24 @@ class Status:
     def is_finished(self) -> bool:
         """Whether every tile is there."""
         return self.done == self.tiles
+
+    def _display(self) -> Display:
+        share = self.bytes_done / max(1, self.bytes)
+        left = self.seconds_left
+        after = "hesse.load(path)" if self.is_finished else "hesse.hessian(cost, out=path)"
+        return Display(
+            "Status",
+            f"{self.path}, the Hessian of {self.cost}",
+            facts(
+                tiles=f"{self.done:,} of {self.tiles:,}",
+                bytes=f"{readable_bytes(self.bytes_done)} of {readable_bytes(self.bytes)}"
+                f" ({share:.0%})",
+                computed_in=duration(self.seconds),
+                left=None if self.is_finished or left is None else f"about {duration(left)}",
+                certificate=(self.certified or "nothing yet") if self.is_finished else None,
+            ),
+            next=(after,),
+        )
 
     def __str__(self) -> str:
         share = self.bytes_done / max(1, self.bytes)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from hesse.errors import HesseFileError, HesseValueError
-from hesse.process.files import read_tensors, require_place, write_tensors
+from hesse.process.files import require_place, write_tensors
+from hesse.process.state_dict import read_state_dict
 from hesse.taylor.subproblem.cholesky import Guess
 from hesse.version import __version__
 
@@ -90,7 +91,7 @@ def write(result: "OptimizeResult", path: str | PathLike[str], argument: str) ->
     metadata = {
         "hesse": __version__,
         "method": result.method,
-        "cost": repr(result.cost),
+        "cost": str(result.cost),
         "message": result.message,
         "counts": json.dumps({name: int(result[name]) for name in _COUNTS}),
         "multiplier": repr(float(guess.multiplier)),
@@ -105,14 +106,14 @@ def write(result: "OptimizeResult", path: str | PathLike[str], argument: str) ->
 
 
 def read(path: str | PathLike[str], argument: str) -> "OptimizeResult":
-    """Where the run that wrote a file was; any safetensors file of parameters by name will do.
+    """Where the run that wrote a file was; any state_dict in a file will do.
 
     Raises:
         HesseFileError: there is no such file, or it holds no tensors, or other texts.
     """
     from scipy.optimize import OptimizeResult
 
-    parameters, texts = read_tensors(path, argument)
+    parameters, texts = read_state_dict(path, argument)
     result = OptimizeResult(parameters=parameters, radius=None)
     for name, parse in _TEXTS.items():
         if name in texts:

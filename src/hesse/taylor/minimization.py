@@ -90,8 +90,9 @@ def minimize(
         cost: the cost; the run starts at its parameters.
         method: one of the above.
         curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
-        start: where to start instead: parameters, or an earlier result, or the file of one, from
-            which the run goes on as if it had not stopped.
+        start: where to start instead: parameters, or a state_dict in a ``.safetensors`` or ``.pt``
+            file; or an earlier result, or the file of one, from which the run goes on as if it had
+            not stopped.
         out: a ``.safetensors`` file of where the run is, rewritten as it goes, whole at any time: a
             run that was stopped, killed even, goes on from it with ``start=``. A file that cannot
             be written ends no run; the message says so.
@@ -261,14 +262,14 @@ class _Watch:
 def _result(
     evaluator: Evaluator, state: State, status: Status, reason: str, method: str, earlier: Any
 ) -> "OptimizeResult":
-    from scipy.optimize import OptimizeResult
+    from hesse.taylor.result import Minimum
 
     shortened = earlier.get("shortened", 0) + evaluator.shortened
     if evaluator.shortened:
         several = "s" * (evaluator.shortened > 1)
         reason += f"; shortened {evaluator.shortened} step{several} to where the cost is not finite"
     point = state.point
-    return OptimizeResult(
+    return Minimum(
         x=point.theta.cpu().numpy(),
         fun=point.value,
         jac=point.gradient.cpu().numpy(),

@@ -3,7 +3,7 @@ step with."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hesse.cost import Cost
+from hesse.display import Display, Displayed, facts
 from hesse.errors import HesseValueError, require_positive
 from hesse.evaluation import value
 from hesse.layout import Layout
@@ -30,7 +31,7 @@ from hesse.taylor.trust import Trust, make_trust
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class QuadraticModel:
+class QuadraticModel(Displayed):
     """J(θ + s) ≈ J + gᵀs + ½ sᵀHs; made by `hesse.quadratic`.
 
     ``q(s)`` takes a flat vector (P,), a matrix (P, K) of steps as its columns, a dictionary {name:
@@ -51,19 +52,31 @@ class QuadraticModel:
     curvature: str
     dense: bool
     plan: str
-    _point: Point = field(repr=False)
-    _products: int = field(repr=False)
-    _progress: bool | None = field(repr=False)
+    _point: Point
+    _products: int
+    _progress: bool | None
 
     # Krylov spaces do not travel: a copy seeks its steps anew.
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "spaces"}
 
-    def __repr__(self) -> str:
+    def _display(self) -> Display:
         slope = float(torch.linalg.vector_norm(self.gradient))
-        return (
-            f"QuadraticModel({self.cost!r}: J = {self.value:.6g}, ‖g‖ = {slope:.4g}, H ="
-            f" {self.curvature})\n{self.plan}"
+        return Display(
+            "QuadraticModel",
+            f"J + gᵀs + ½ sᵀHs of {self.cost}",
+            facts(
+                J=f"{self.value:.6g}",
+                **{"‖g‖": f"{slope:.4g}"},
+                H=f"{self.curvature}; {self.plan}",
+            ),
+            next=(
+                "q.newton()",
+                "q.trust_region(radius)",
+                "q.stationary_point()",
+                "q.trust()",
+                "q(s)",
+            ),
         )
 
     @property

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hesse.certificates import Certificate
 from hesse.cost import Cost
+from hesse.display import Display, Displayed, facts
 from hesse.errors import HesseError, HesseValueError
 from hesse.evaluation import value_and_gradient
 from hesse.exact.hessian import hessian
@@ -197,8 +198,8 @@ class Point:
 
 
 @final
-@dataclass(frozen=True, eq=False)
-class Iterate:
+@dataclass(frozen=True, eq=False, repr=False)
+class Iterate(Displayed):
     """Where `hesse.minimize` is after an iteration: what its callback is given. Prints as one line.
 
     Attributes:
@@ -253,6 +254,18 @@ class Iterate:
             return "no smallest eigenvalue, for H is not finite"
         except HesseError:
             return "no smallest eigenvalue, for H is refused"
+
+    def _display(self) -> Display:
+        return Display(
+            "Iterate",
+            f"after iteration {self.iteration}",
+            facts(
+                cost=f"{self.value:.9g}",
+                **{"‖g‖∞": f"{self.gradient_norm:.2e}"},
+                radius=None if self.radius is None else f"{self.radius:.2e}",
+            ),
+            next=("it.parameters", "it.gradient", "it.smallest_eigenvalue"),
+        )
 
     def __str__(self) -> str:
         radius = "" if self.radius is None else f"   radius {self.radius:.2e}"

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.display import Display, Displayed, facts
 from hesse.taylor.subproblem import spectral
 from hesse.taylor.subproblem.space import ReducedModel, lowest
 from hesse.taylor.subproblem.spectral import Solution
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from hesse.taylor.model import QuadraticModel
 
 
-@dataclass(frozen=True, eq=False)
-class StationaryPoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class StationaryPoint(Displayed):
     """The point s with g + H s = 0, the nearest where there are many.
 
     Attributes:
@@ -45,6 +46,23 @@ class StationaryPoint:
     vector: Float[Tensor, " P"] | None
     value: float
     complete: bool = True
+
+    def _display(self) -> Display:
+        counts = (
+            f"{self.negative:,} negative, {self.undecided:,} undecided, {self.positive:,} positive"
+        )
+        narrow = self.undecided and self.vector is not None and self.vector.dtype == torch.float32
+        return Display(
+            "StationaryPoint",
+            self.kind,
+            facts(
+                eigenvalues=counts + ("" if self.complete else ", of those that were looked at"),
+                model_there=f"{self.value:.6g}",
+                distance=None if self.vector is None else f"{float(self.vector.norm()):.4g}",
+                in_words=str(self),
+            ),
+            next=("p.vector", *(["a cost in float64 decides more"] if narrow else [])),
+        )
 
     def __str__(self) -> str:
         # In float32 there are many that float64 would decide.

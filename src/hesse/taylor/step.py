@@ -1,21 +1,22 @@
 """A step s that a quadratic model proposes, and what it does to the true cost."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.display import Display, Displayed, facts
 from hesse.taylor.subproblem.space import StepInSpace
 
 if TYPE_CHECKING:
     from hesse.taylor.model import QuadraticModel
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
+@dataclass(frozen=True, eq=False, repr=False)
+class Step(Displayed):
     """A step from θ to θ + s.
 
     Attributes:
@@ -45,7 +46,7 @@ class Step:
     multiplier: float
     reason: str
     cost: float
-    _model: "QuadraticModel" = field(repr=False)
+    _model: "QuadraticModel"
 
     def actual(self) -> float:
         """How much the true cost falls, J(θ) − J(θ + s)."""
@@ -61,6 +62,20 @@ class Step:
     def norm(self) -> float:
         """‖s‖."""
         return float(torch.linalg.vector_norm(self.vector))
+
+    def _display(self) -> Display:
+        return Display(
+            "Step",
+            f"{self.method}, ‖s‖ = {self.norm:.4g}",
+            facts(
+                predicted_decrease=f"{self.predicted:.6g}",
+                actual_decrease=f"{self.actual():.6g}",
+                cost_after_it=f"{self.cost:.6g}",
+                multiplier=f"{self.multiplier:.4g}",
+                reason=self.reason,
+            ),
+            next=("s.vector", "s.parameters()", "q.trust(s)"),
+        )
 
     def __str__(self) -> str:
         return (

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hesse.display import Display, Displayed, Table, facts
+from hesse.display.text import table_lines
 from hesse.errors import HesseValueError
 from hesse.process.progress import Progress
 from hesse.taylor.subproblem.space import random_unit
@@ -33,8 +35,8 @@ _INWARD, _OUTWARD = 60, 40
 _SHOWN = 4
 
 
-@dataclass(frozen=True, eq=False)
-class Trust:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trust(Displayed):
     """The true cost and its model along a line θ + t d, ‖d‖ = 1.
 
     The order is how fast the error falls with ‖s‖, fitted where it is small and stands clear of
@@ -70,24 +72,39 @@ class Trust:
     reason: str
 
     def __str__(self) -> str:
-        head = f"{'‖s‖':>10}  {'true':>14}  {'model':>14}  {'error':>10}"
-        rows = zip(self.norms, self.true, self.model, self.error, self.rounding, strict=True)
-        lines = [
-            f"{t:10.3g}  {true:14.8g}  {model:14.8g} "
-            f" {error:10.2e}{'' if abs(error) > noise else '  rounding'}"
-            for t, true, model, error, noise in rows
-        ]
-        said = (
-            f"error of order {self.order:.3g}: {self.reason}"
-            if math.isfinite(self.order)
-            else self.reason
+        said = f"error of order {self.order:.3g}: " if math.isfinite(self.order) else ""
+        return "\n".join([*table_lines(self._table), f"{said}{self.reason}", self._within])
+
+    def _display(self) -> Display:
+        order = f"{self.order:.3g}" if math.isfinite(self.order) else None
+        return Display(
+            "Trust",
+            f"the true cost beside its quadratic model at {len(self.norms)} lengths of a step",
+            facts(order=order, reason=self.reason, trust=self._within),
+            self._table,
+            ("trust.radius", "trust.order", "hesse.ErrorCurve.from_trust(trust).plot()"),
         )
+
+    @property
+    def _table(self) -> Table:
+        rows = zip(self.norms, self.true, self.model, self.error, self.rounding, strict=True)
+        return Table(
+            ("‖s‖", "true", "model", "error", ""),
+            tuple(
+                (f"{t:.3g}", f"{true:.8g}", f"{model:.8g}", f"{error:.2e}",
+                 "" if abs(error) > noise else "rounding")
+                for t, true, model, error, noise in rows
+            ),
+            (4,),
+        )  # fmt: skip
+
+    @property
+    def _within(self) -> str:
         part = f"{self.tolerance:.3g} of the change"
-        within = {
+        return {
             math.inf: f"no end to the trust: the error is under {part} as far as was looked",
             0.0: f"no trust: the error is over {part}, however short the step",
         }.get(self.radius, f"radius {self.radius:.4g}, within which the error is under {part}")
-        return "\n".join([head, *lines, said, within])
 
 
 class _Row(NamedTuple):

@@ -73,7 +73,7 @@ def derivation(said: Mapping[str, str]) -> dict[str, Any]:
     d = question.derivation()
     seconds = time.perf_counter() - start
     return {
-        "html": html.fragment(d),
+        "html": html.fragment(d, level=2),
         "latex": d.latex(),
         "page": d.html() if said.get("keep") else "",
         "codes": _codes(d),
@@ -99,7 +99,7 @@ def _likely(names: tuple[str, ...]) -> list[str]:
     """The parameters, where nobody has said which they are."""
     likely = [name for name in names if name.rstrip("0123456789") in _PARAMETERS]
     weights = [name for name in likely if name != "x"]
-    return weights or likely or list(names[:1])
+    return sorted(weights or likely) or list(names[:1])
 
 
 def _brackets(sizes: tuple[Any, ...]) -> str:

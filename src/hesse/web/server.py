@@ -1,11 +1,15 @@
 """The server: pages, what they ask for, and who answers."""
 
+import contextlib
+import socket
+import webbrowser
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import uvicorn
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -14,7 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from hesse.errors import HesseError
+from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.web import answers
 from hesse.web.examples import EXAMPLES
 from hesse.web.graph import graph
@@ -162,3 +166,42 @@ def application(workers: Workers | None = None, hosts: frozenset[str] = HERE) ->
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
     )
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    names: frozenset[str] = frozenset(),
+    open_page: bool = False,
+) -> None:
+    """Answer until Ctrl-C.
+
+    Args:
+        host: the address to listen on; by default only programs on this machine reach it.
+        port: a number up to 65535; 0 for any that is free.
+        names: by which browsers may call the server, beside this machine's own.
+        open_page: whether to open the page in a browser.
+
+    Raises:
+        HesseValueError: the address cannot be listened on.
+    """
+    try:
+        listening = socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise HesseValueError(
+            f"--port: {host}:{port} cannot be listened on ({in_a_line(error)}); name another"
+        ) from error
+    with listening:
+        address, port = listening.getsockname()[:2]
+        place = f"http://{address}:{port}/"
+        print(f"{place}  (Ctrl-C ends it)", flush=True)
+        if open_page:
+            webbrowser.open(place)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application(hosts=HERE | names | {address}), log_level="warning", lifespan="off"
+            )
+        )
+        # Its end, and not a traceback, is what Ctrl-C asks for.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])

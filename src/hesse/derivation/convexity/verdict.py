@@ -16,6 +16,7 @@ from hesse.derivation.check.valuation import Valuation
 from hesse.derivation.convexity.gram import grams
 from hesse.derivation.lines.records import Block
 from hesse.derivation.show.text_writer import text
+from hesse.display import Display, Displayed, facts
 
 if TYPE_CHECKING:
     from hesse.derivation.derivation import Derivation
@@ -29,7 +30,7 @@ Verdict = Literal["convex", "concave", "linear", "neither", "not convex", "not c
 
 
 @dataclass(frozen=True, repr=False)
-class Convexity:
+class Convexity(Displayed):
     """A verdict and its certificate.
 
     Attributes:
@@ -51,7 +52,16 @@ class Convexity:
     direction: Tensor | None = None
     curvature: float | None = None
 
-    def __repr__(self) -> str:
+    def _display(self) -> Display:
+        shown = () if self.point is None else ("c.point", "c.direction", "c.curvature")
+        return Display(
+            "Convexity",
+            f"{self.verdict} in {self.parameter}",
+            facts(reason=self.reason),
+            next=("c.verdict", *shown),
+        )
+
+    def __str__(self) -> str:
         return f"{self.verdict} in {self.parameter}: {self.reason}"
 
 

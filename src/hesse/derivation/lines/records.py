@@ -30,13 +30,13 @@ class Line:
 
     label: str
     rule: str
-    before: Expression
-    after: Expression
+    before: Expression = field(repr=False)
+    after: Expression = field(repr=False)
     reason: str = ""
-    name: Entry | None = None
-    marks: tuple[str, ...] = ()
+    name: Entry | None = field(default=None, repr=False)
+    marks: tuple[str, ...] = field(default=(), repr=False)
     deviation: float = nan
-    instances: tuple[tuple[Expression, Expression], ...] = ()
+    instances: tuple[tuple[Expression, Expression], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Slope:
     """A first derivative: ∂J/∂parameter, and the lines that lead to it."""
 
     parameter: Entry
-    expression: Expression
-    lines: tuple[Line, ...]
+    expression: Expression = field(repr=False)
+    lines: tuple[Line, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Block:
 
     rows: Entry
     columns: Entry
-    expression: Expression
-    lines: tuple[Line, ...]
+    expression: Expression = field(repr=False)
+    lines: tuple[Line, ...] = field(repr=False)
     deviation: float = nan
 
 

@@ -21,7 +21,7 @@ from hesse.derivation.show.document import (
     without_indices,
 )
 from hesse.derivation.show.entries import outside
-from hesse.derivation.show.given import declared, guesses, shape_text
+from hesse.derivation.show.given import shape_text
 from hesse.derivation.show.layout import Part, broken, laid_out, prose, table, underlined, wide
 from hesse.derivation.show.outline import Outline, number
 from hesse.derivation.show.text_writer import TextWriter
@@ -31,7 +31,6 @@ WIDTH = 100
 _MARGIN = 12  # of the header's names
 _RULE = 22  # where the formulas of the lines begin
 _STAMP = 92  # where their deviations do
-_SCREEN = 30  # rows
 
 
 def page(record: Record, reading: str = "indices") -> str:
@@ -65,25 +64,6 @@ def results(blocks: Iterable[Block], record: Record, reading: str = "indices") -
     page, outline = TextPage(record.program), Outline(record, reading)
     shown = (outline.result(block.expression, block.rows, block.columns) for block in blocks)
     return _joined(row for result in shown for row in page.result(result))
-
-
-def summary(record: Record) -> str:
-    """What was asked and what came out, on a screen: no lines, and results as far as there is
-    room."""
-    page, outline = TextPage(record.program), Outline(record, "indices")
-    order = "Second" if record.blocks else "First"
-    rows = broken(f"{order} derivatives of {record.source or record.program.cost.name}", WIDTH)
-    facts = (*declared(record.program), *guesses(record.program))
-    rows += [row for fact in facts for row in prose(fact, WIDTH)]
-    results = outline.results()
-    for place, result in enumerate(results):
-        shown = list(page.result(result))
-        if len(rows) + len(shown) > _SCREEN:
-            left = len(results) - place
-            rows += [f"  … and {left} {'block' if left == 1 else 'blocks'} more"]
-            break
-        rows += shown
-    return "\n".join(printable(row.rstrip()) for row in [*rows, "print() shows every line"])
 
 
 def _joined(rows: Iterable[str]) -> str:

@@ -113,7 +113,14 @@ class Content:
         title = self.looks[name].formula(section.bare) if section.derivative else ()
         if folding is not None:
             folding.begin(title, self.looks[name].latex.writer.write(section.bare))
-        return {"title": title, "name": section.name, "groups": self.groups(sections, folding)}
+        # What a screen reader says of a title that is a formula.
+        said = TextWriter(self.program).write(section.bare) if section.derivative else section.name
+        return {
+            "title": title,
+            "said": said,
+            "name": section.name,
+            "groups": self.groups(sections, folding),
+        }
 
     def block(self, sections: dict[str, Section], folding: Folding) -> dict[str, Any]:
         """A block: its result and its code besides."""

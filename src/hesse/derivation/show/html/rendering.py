@@ -18,22 +18,26 @@ def page(record: Record) -> str:
     Raises:
         HesseImportError: jinja2 is not installed.
     """
-    return _rendered("page.html.j2", record, "hesse")
+    return _rendered("page.html.j2", record, "hesse", 1)
 
 
-def fragment(record: Record) -> str:
+def fragment(record: Record, level: int = 3) -> str:
     """The same as a part of a page, for a notebook.
+
+    Args:
+        record: the derivation.
+        level: of its heading; those of its sections are one lower.
 
     Raises:
         HesseImportError: jinja2 is not installed.
     """
     # A notebook can hold many: each has names of its own for its switch.
-    return _rendered("fragment.html.j2", record, f"hesse-{secrets.token_hex(4)}")
+    return _rendered("fragment.html.j2", record, f"hesse-{secrets.token_hex(4)}", level)
 
 
-def _rendered(template: str, record: Record, prefix: str) -> str:
-    page = _environment().get_template(template).render(Content(record).model(), prefix=prefix)
-    return _shown(page)
+def _rendered(template: str, record: Record, prefix: str, level: int) -> str:
+    page = _environment().get_template(template)
+    return _shown(page.render(Content(record).model(), prefix=prefix, level=level))
 
 
 def _shown(text: str) -> str:

@@ -3,7 +3,7 @@ model yet."""
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -24,6 +24,7 @@ from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, Leaf, Program, Quantity
 from hesse.derivation.sources.language.vocabulary import advice, is_unknown, known
 from hesse.derivation.sources.networks.letters import IndexLetters
+from hesse.display import Display, Displayed, facts
 from hesse.errors import HesseTypeError, HesseValueError, nearest
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
@@ -32,8 +33,8 @@ from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 Loss = Callable[[Entry, Index], tuple[Expression, tuple[Quantity, ...]]]
 
 
-@dataclass(frozen=True, init=False)
-class Network:
+@dataclass(frozen=True, init=False, repr=False)
+class Network(Displayed):
     """Dense layers z = W a + b with a = f(z) between them, and the cost of one sample.
 
     Args:
@@ -55,13 +56,15 @@ class Network:
     Example:
         >>> net = Network("2-3-1", activation="tanh")
         >>> net
-        Network(2-3-1, tanh, half_sse)
+        Network: 2-3-1, tanh, half_sse
+        parameters  W1, b1, W2, b2
+        next        hesse.derive(network)
         >>> net.parameters
         ('W1', 'b1', 'W2', 'b2')
     """
 
     widths: tuple[Size, ...]
-    activations: tuple[str, ...] = field(repr=False)
+    activations: tuple[str, ...]
     loss: str
     bias: bool
 
@@ -87,8 +90,11 @@ class Network:
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "bias", bool(bias))
 
-    def __repr__(self) -> str:
-        return f"Network({self})"
+    def _display(self) -> Display:
+        names = ", ".join(self.parameters)
+        return Display(
+            "Network", str(self), facts(parameters=names), next=("hesse.derive(network)",)
+        )
 
     def __str__(self) -> str:
         hidden, last = self.activations[:-1], self.activations[-1]

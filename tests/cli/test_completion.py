@@ -1,0 +1,49 @@
+"""Scripts for shells: they know every command and option."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from hesse.cli.app import main
+from hesse.cli.application import app
+
+SHELLS = ["bash", "zsh", "fish"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_has_all_commands_and_options(
+    capsys: pytest.CaptureFixture[str], shell: str
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    commands = [name for name in app if not name.startswith("-")]
+    assert {"plan", "hessian", "minimize", "derive", "completion"} <= set(commands)
+    assert all(command in script for command in commands)
+    options = ("start", "target", "json", "block-diagonal", "curvature")
+    assert all(option in script for option in options)
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
+
+
+def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
+    if not shutil.which("bash"):
+        pytest.skip("there is no bash")
+    main(["completion", "bash"])
+    script = capsys.readouterr().out
+    asked = 'COMP_WORDS=(hesse mini); COMP_CWORD=1; _hesse; echo "${COMPREPLY[@]}"'
+    ran = subprocess.run(
+        ["bash", "--norc", "-c", f"{script}\n{asked}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ran.stdout.strip() == "minimize"
+
+
+def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["completion", "cmd"])
+    printed = capsys.readouterr()
+    assert "bash" in printed.err and printed.out == ""
