@@ -32,6 +32,7 @@ LINES = [
     ["minimize", *QUESTION, "--maxiter", "3", "--out", "m.safetensors"],
     ["layers", *QUESTION],
     ["spectrum", *QUESTION],
+    ["graph", *QUESTION, "--figure", "g.svg"],
     ["derive", "x @ A @ x", "--wrt", "x"],
     ["derive", "x @ A @ x", "--wrt", "x", "--gradient", "x", "--python"],
     ["derive", "A @ x", "--wrt", "x", "--html", "d.html"],

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hesse.derivation.calculus.program import Leaf
+from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.code.module import module
 from hesse.derivation.derivation import Derivation
@@ -36,8 +36,7 @@ def reading(said: Mapping[str, str]) -> dict[str, Any]:
     if question.network:
         network = network_in_words(question.network)
         return {"network": str(network), "wrt": ", ".join(network.parameters), "arrays": []}
-    wrt = question.wrt or ", ".join(_likely(symbols(parse(question.cost))))
-    found, parameters = program(question.cost, wrt, question.shapes or None, question.facts)
+    found, parameters = read(question)
     return {
         "wrt": ", ".join(parameters),
         "shape": shape_text(found.shape(found.cost.name)) if found.cost.indices else "",
@@ -53,6 +52,19 @@ def reading(said: Mapping[str, str]) -> dict[str, Any]:
             if leaf.role in ("parameter", "data")
         ],
     }
+
+
+def read(question: Question) -> tuple[Program, tuple[str, ...]]:
+    """The program that a question is about, and its parameters: those that are likely where it
+    names none, all of a network's.
+
+    Raises:
+        HesseError: as `hesse.derive` and `hesse.Network`.
+    """
+    if question.network:
+        return network_in_words(question.network).program()
+    wrt = question.wrt or ", ".join(_likely(symbols(parse(question.cost))))
+    return program(question.cost, wrt, question.shapes or None, question.facts)
 
 
 def derivation(said: Mapping[str, str]) -> dict[str, Any]:

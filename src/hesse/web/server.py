@@ -6,6 +6,7 @@ import os
 import socket
 import webbrowser
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from starlette.staticfiles import StaticFiles
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.web import answers, explore, numbers, plane
 from hesse.web.examples import EXAMPLES
+from hesse.web.graph import graph
 from hesse.web.guard import LARGEST, Guard
 from hesse.web.question import Question
 from hesse.web.workers import Answer, TooMuch, Workers
 
 HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-PLACES = (("/", "Derive"), ("/numbers", "Numbers"), ("/explore", "Explore"))
+PLACES = (("/", "Derive"), ("/graph", "Graph"), ("/numbers", "Numbers"), ("/explore", "Explore"))
 Endpoint = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
 # Beyond the turns that are had at once, requests wait in threads of their own.
@@ -139,6 +141,41 @@ class Site:
             headers={"Content-Disposition": 'attachment; filename="derivation.html"'},
         )
 
+    async def graph(self, request: Request) -> Response:
+        """The page for computational graphs, with the one that its link asks for."""
+        status, found, question = 200, {}, EXAMPLES[0].question
+        try:
+            question = Question.of(request.query_params) or question
+            said = {**asdict(question), "seed": request.query_params.get("seed", "")}
+            status, found = await self.ask(graph, said)
+        except HesseError as error:
+            status, found = 422, {"error": str(error)}
+        return self.render(
+            "graph.html.j2",
+            status,
+            here="/graph",
+            question=question,
+            seed=request.query_params.get("seed", "0"),
+            examples=EXAMPLES,
+            answer=None if "error" in found else found,
+            error=found.get("error"),
+        )
+
+    async def graph_answer(self, request: Request) -> Response:
+        """The graph as a part of the page."""
+        status, found = await self.ask(graph, request.query_params)
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        return self.render("graph_answer.html.j2", answer=found)
+
+    async def graph_figure(self, request: Request) -> Response:
+        """The picture by itself."""
+        status, found = await self.ask(graph, request.query_params)
+        if "error" in found:
+            return self.render("error.html.j2", status, error=found["error"])
+        kept = {"Content-Disposition": 'attachment; filename="graph.svg"'}
+        return Response(found["svg"], media_type="image/svg+xml", headers=kept)
+
 
 async def _fields(request: Request) -> dict[str, str]:
     """The texts of a body."""
@@ -187,6 +224,9 @@ def application(
             Route("/numbers", site.numbers),
             *asked,
             Route("/explore", site.explore(saved)),
+            Route("/graph", site.graph),
+            Route("/graph/answer", site.graph_answer),
+            Route("/graph/figure", site.graph_figure),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],

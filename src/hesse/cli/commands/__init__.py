@@ -5,6 +5,7 @@ from hesse.cli.commands import (  # noqa: F401 (each joins the application)
     completion,
     demo,
     derive,
+    graph,
     hessian,
     minimize,
     quadratic,
