@@ -1,17 +1,23 @@
 """`hesse serve`: questions asked in a browser."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from hesse.cli.application import app
 from hesse.cli.inputs.places import require
+from hesse.errors import HesseFileError
 
-SERVE = "Example:\nhesse serve --open"
+SERVE = "Examples:\nhesse serve --open\nhesse serve h.safetensors"
 
 
 @app.command(help_epilogue=SERVE, sort_key=12)
 def serve(
+    saved: Annotated[
+        Path | None,
+        Parameter(help="A Hessian to explore: a .safetensors or .npz file, or a .zarr store."),
+    ] = None,
     *,
     port: Annotated[int, Parameter(help="Where to listen; 0 for any that is free.")] = 8765,
     host: Annotated[
@@ -33,4 +39,6 @@ def serve(
     require("uvicorn", "web", "hesse serve")
     from hesse.web.server import serve
 
-    serve(host, port, frozenset(name or ()), open_)
+    if saved is not None and not saved.exists():
+        raise HesseFileError(f"{saved}: there is no such file; name a Hessian that was saved")
+    serve(host, port, frozenset(name or ()), open_, saved)

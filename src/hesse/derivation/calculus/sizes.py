@@ -11,7 +11,8 @@ from math import prod
 
 from hesse.derivation.calculus.expression import Size
 
-_PART = re.compile(r"(?P<letter>\??[^\W\d]\w*)(?P<more>[+-]\d+)?|(?P<number>\d+)")
+# More digits are no size of anything, and Python refuses some thousands of them.
+_PART = re.compile(r"(?P<letter>\??[^\W\d]\w*)(?P<more>[+-]\d{1,18})?|(?P<number>\d{1,18})")
 
 # A letter and what is added to it; of a number the letter is empty.
 Part = tuple[str, int]
