@@ -27,7 +27,16 @@ from hesse.taylor import proposals
         (words.ReadingName, READINGS),
         (words.BackendName, BACKENDS),
     ],
-    ids=str,
+    ids=[
+        "losses",
+        "networks",
+        "curvatures",
+        "solve",
+        "preconditioners",
+        "minimize",
+        "readings",
+        "backends",
+    ],
 )
 def test_words_are_those_that_are_known(type_of_words: object, known: object) -> None:
     assert get_args(type_of_words) == tuple(known)  # type: ignore[call-overload]
