@@ -587,22 +587,18 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
-    *("Certificate", "Plan", "Report", "StationaryPoint", "Status", "Step", "Trust"),
-    "HesseError",
-    *("Derivation", "Formula", "Network", "SampledFisher", "Solution", "derive"),
-    *("Eigenpairs", "Estimate", "EstimatedDiagonal", "PerSample", "StandardErrors", "alone"),
-    *("Estimate", "EstimatedDiagonal", "PerSample", "alone"),
+    *("Certificate", "Convexity", "Derivation", "DerivedHessian", "Estimate", "EstimatedDiagonal"),
+    *("Formula", "HesseError", "Network", "PerSample", "Plan", "Report", "SampledFisher"),
     *(
-        "Convexity",
-        "Derivation",
-        "DerivedHessian",
-        "Formula",
-        "Network",
-        "SampledFisher",
         "Solution",
+        "StandardErrors",
+        "StationaryPoint",
+        "Status",
+        "Step",
+        "Trust",
+        "alone",
         "derive",
     ),
-    *("Estimate", "EstimatedDiagonal", "PerSample"),
 }
 
 

@@ -59,6 +59,14 @@ def made() -> SimpleNamespace:
     )
 
 
+def mean() -> hesse.Cost:
+    """Squares about their mean, at their minimum."""
+    y = torch.arange(6.0, dtype=torch.float64)[:, None]
+    return hesse.Cost(
+        lambda p, x: x + p[HOSTILE], "mse", (torch.zeros_like(y), y), params={HOSTILE: y.mean(0)}
+    )
+
+
 # One of each class, by its name.
 OBJECTS: dict[str, Callable[[SimpleNamespace], Any]] = {
     "BlockHessian": lambda m: m.H,
@@ -93,10 +101,12 @@ OBJECTS: dict[str, Callable[[SimpleNamespace], Any]] = {
     "Plan": lambda m: hesse.plan(m.cost),
     "Plane": lambda m: hesse.Plane.from_model(m.q, points=3),
     "QuadraticModel": lambda m: m.q,
+    "Report": lambda m: hesse.Report(f"{HOSTILE}.html", {"Cost": "", HOSTILE: HOSTILE}),
     "SampledFisher": lambda m: hesse.SampledFisher(),
     "Slice": lambda m: hesse.Slice.from_model(m.q, points=3),
     "Solution": lambda m: hesse.solve(m.H, m.b, damping=1e3),
     "Spectrum": lambda m: hesse.Spectrum.from_hessian(m.H),
+    "StandardErrors": lambda m: hesse.standard_errors(mean()),
     "StationaryPoint": lambda m: m.q.stationary_point(),
     "Status": lambda m: hesse.Status(HOSTILE, HOSTILE, 9, 3, 900, 300, 2.0, ""),
     "Step": lambda m: m.step,

@@ -139,7 +139,7 @@ def test_the_plan_says_dense_or_not_and_why() -> None:
         " known by its products, and steps are sought in Krylov spaces of up to 100 of them"
     )
     assert "as asked" in hesse.quadratic(c, dense=False).plan
-    assert repr(hesse.quadratic(c)).startswith(f"QuadraticModel({c!r}: J = 0.")
+    assert str(c) in repr(hesse.quadratic(c))
 
 
 def test_nothing_large_is_made_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from os import PathLike, fspath
 
 from hesse.cost import Cost
+from hesse.display import Display, Displayed, facts
 from hesse.errors import (
     HesseError,
     HesseImportError,
@@ -22,8 +23,8 @@ from hesse.reports.parts import Part, Section
 from hesse.reports.sections import SECTIONS
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Displayed):
     """A page that was written. ``print(report)`` says what is on it.
 
     Attributes:
@@ -39,6 +40,13 @@ class Report:
         lines = [f"{self.path}: {', '.join(kept)}"]
         lines += [f"not shown: {title}: {why}" for title, why in self.refused.items() if why]
         return "\n".join(lines)
+
+    def _display(self) -> Display:
+        kept = [title for title, why in self.refused.items() if not why]
+        refused = [f"{title}: {why}" for title, why in self.refused.items() if why]
+        return Display(
+            "Report", self.path, facts(shown=", ".join(kept), not_shown="\n".join(refused))
+        )
 
 
 def report(

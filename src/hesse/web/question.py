@@ -81,8 +81,8 @@ def network_in_words(text: str) -> "hesse.Network":
         HesseError: a word that is none of these; the text names the nearest.
 
     Example:
-        >>> network_in_words("2-3-1, tanh, no biases")
-        Network(2-3-1, tanh, half_sse, no biases)
+        >>> print(network_in_words("2-3-1, tanh, no biases"))
+        2-3-1, tanh, half_sse, no biases
     """
     from hesse.derivation.sources.networks.network import LOSSES
 

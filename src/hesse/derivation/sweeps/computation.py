@@ -88,7 +88,7 @@ def computation(subject: Subject, v: Mapping[str, Tensor] | None = None) -> Comp
         1 δŷ = ŷ − y
         1 δz = δŷ ∘ f'(z)
         1 ∂J/∂W = δz xᵀ
-        2 v
+        2 v = given
         2 dz = v x
         2 dŷ = f'(z) ∘ dz
         2 dJ = −(y − ŷ)ᵀ dŷ
