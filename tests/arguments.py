@@ -588,17 +588,8 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
     *("Certificate", "Convexity", "Derivation", "DerivedHessian", "Estimate", "EstimatedDiagonal"),
-    *("Formula", "HesseError", "Network", "PerSample", "Plan", "Report", "SampledFisher"),
-    *(
-        "Solution",
-        "StandardErrors",
-        "StationaryPoint",
-        "Status",
-        "Step",
-        "Trust",
-        "alone",
-        "derive",
-    ),
+    *("Formula", "HesseError", "Network", "PerSample", "Plan", "Report", "SampledFisher", "alone"),
+    *("Solution", "StandardErrors", "StationaryPoint", "Status", "Step", "Trust", "derive"),
 }
 
 

@@ -45,7 +45,10 @@ class Report(Displayed):
         kept = [title for title, why in self.refused.items() if not why]
         refused = [f"{title}: {why}" for title, why in self.refused.items() if why]
         return Display(
-            "Report", self.path, facts(shown=", ".join(kept), not_shown="\n".join(refused))
+            "Report",
+            self.path,
+            facts(shown=", ".join(kept), not_shown="\n".join(refused)),
+            next=("print(report)",),
         )
 
 
