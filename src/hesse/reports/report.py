@@ -11,6 +11,7 @@ from hesse.errors import (
     HesseImportError,
     HesseValueError,
     in_a_line,
+    printable,
     require_instance,
     require_progress,
 )
@@ -39,7 +40,7 @@ class Report(Displayed):
         kept = [title for title, why in self.refused.items() if not why]
         lines = [f"{self.path}: {', '.join(kept)}"]
         lines += [f"not shown: {title}: {why}" for title, why in self.refused.items() if why]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def _display(self) -> Display:
         kept = [title for title, why in self.refused.items() if not why]
