@@ -68,8 +68,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the longest tables some rows, always the same: all of them take half as long again. Who
-    asks for a test by name has all of its rows."""
+    """Of the longest tables some rows, always the same. Who asks for a test by name has all of its
+    rows."""
 
     def is_left_out(item: pytest.Item) -> bool:
         marker = item.get_closest_marker("some")

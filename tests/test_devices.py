@@ -23,7 +23,7 @@ def elsewhere() -> Iterator[None]:
     torch.set_default_device(None)
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=5)
 # A function of a prediction is found out about before its cost is made.
 @pytest.mark.parametrize(
     "case",

@@ -108,7 +108,7 @@ def test_nothing_untrue_is_said_of_them(make: Callable[[], Any], dtype: torch.dt
     assert plan.captured and not plan.notes and not plan.by_columns
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @DTYPES
 @MODELS
 def test_what_is_given_is_within_what_the_certificate_says(

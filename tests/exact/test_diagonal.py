@@ -104,7 +104,7 @@ def test_large_images_go_down_by_the_rows_of_the_outputs() -> None:
     assert hesse.plan(residual(nn.Tanh, 40), diagonal=True).by_columns
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=5)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_diagonal_costs_no_more_than_its_blocks(case: Case) -> None:
     """By the plans, at the rates of an ordinary machine; besides calls, which are estimated for a

@@ -183,7 +183,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize("make", SPELLINGS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_spelling(make: Any, way: str) -> None:

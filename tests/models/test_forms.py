@@ -355,7 +355,7 @@ def _dense() -> nn.Module:
         return dense(3, 4, 2).double()
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_form(name: str, way: str) -> None:

@@ -80,7 +80,7 @@ def subject(layer: str, form: str) -> Subject:
     return Subject(hesse.Cost(net, "cross_entropy", data), J, dict(net.named_parameters()))
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("form", ["tuples", "a loader, one by one"])
 @pytest.mark.parametrize("way", WAYS)

@@ -276,7 +276,7 @@ def tolerance(row: Row, way: str) -> float:
     return OF_FLOAT32 if row.narrow and (way == "operator" or not row.captured) else 1e-9
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_loader(name: str, way: str) -> None:

@@ -54,7 +54,7 @@ def test_the_page_of_operations_is_written_from_the_records() -> None:
     assert PAGE.PAGE.read_text(encoding="utf-8") == PAGE.page(), "run `python docs/operations.py`"
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize(
     "name", [*PAGE.ACTIVATIONS.split(), *PAGE.NORMALISATIONS.split(), *PAGE.CONVOLUTIONS.split()]
 )

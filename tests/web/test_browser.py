@@ -31,6 +31,7 @@ PICTURES = os.environ.get("HESSE_PICTURES")
 # Each with what is there when all is.
 PAGES = [
     ("derive", "/", "#reading tbody tr"),
+    ("graph", "/graph", "#answer svg"),
     ("numbers", "/numbers", "#result:has(#entry table) #plane:not([hidden])"),
     ("explore", "/explore", "#spectrum:not([hidden])"),
 ]
@@ -157,8 +158,7 @@ def test_the_keyboard_is_enough(opened) -> None:
     assert page.evaluate("document.activeElement.id") == "answer"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_axe_finds_nothing(opened, width, scheme) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = opened("/?cost=1/2*sum((y - X @ w)**2)&wrt=w", width=width, color_scheme=scheme)

@@ -57,7 +57,7 @@ def agrees(cost: hesse.Cost) -> GraphProgram:
     return found
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize("case", CAPTURED, ids=str)
 def test_every_captured_case(case: Case) -> None:
     found = agrees(cost_of(case))
