@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # Pyright comes whole from the package index and need not look for a newer self.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: demo test test-browser page package bench clean
+.PHONY: demo test test-browser page docs package bench clean
 
 demo: .venv/ready-demo
 	.venv/bin/hesse demo
@@ -26,6 +26,10 @@ test-browser: .venv/ready-dev
 # Second derivatives asked in a browser.
 page: .venv/ready-web
 	.venv/bin/hesse serve --open
+
+# The site, in site/: open site/index.html, no server is needed.
+docs: .venv/ready-docs
+	.venv/bin/zensical build --clean
 
 # The wheel and the sdist in environments of their own, with no extra and with each.
 package: .venv/ready-dev

@@ -40,6 +40,10 @@ print(hesse.__version__,
       *(("html",) if check("jinja2", "html", d.html) else ()),
       *(("disk",) if check("zarr", "disk", lambda: H.save(folder.name + "/h.zarr")) else ()),
       *(("frames",) if check("pandas xarray", "frames", H.to_pandas) else ()))
+if importlib.util.find_spec("uvicorn"):
+    from hesse.web.server import application
+    application()
+    print("web")
 """
 # With the script, each with a part of what it prints: its status says whether the extra is there.
 COMMANDS = {
@@ -118,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args()
     described = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [name for name in described["optional-dependencies"] if name not in ("dev", "models")]
+    extras = set(described["optional-dependencies"]) - {"dev", "docs", "models"}
     pinned = ("--constraint", str(ROOT / "constraints.txt"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,7 +133,9 @@ def main() -> None:
         print(f"no extra: {check(base)} ({time.perf_counter() - start:.0f} s)")
         # The others see what it needs, not itself.
         run(sys.executable, "-m", "pip", "--python", str(base), "uninstall", "-qy", "hesse")
-        for number, what in enumerate([str(sdist), *(f"{wheel}[{extra}]" for extra in extras)]):
+        for number, what in enumerate(
+            [str(sdist), *(f"{wheel}[{extra}]" for extra in sorted(extras))]
+        ):
             start = time.perf_counter()
             python = environment(folder / str(number), base)
             install(python, *pinned, what)

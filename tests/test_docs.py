@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import hesse
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
 # A block of Python, and what it prints where a block of text follows it.
@@ -35,6 +37,17 @@ def test_a_page_runs_and_prints_what_it_says(
             assert doctest.OutputChecker().check_output(want, got, LENIENT), (
                 f"{page}:{line} printed\n{got}"
             )
+
+
+def test_the_api_is_all_of_it() -> None:
+    assert sorted(re.findall(r"^::: hesse\.(\w+)$", PAGES["api.md"], re.MULTILINE)) == sorted(
+        hesse.__all__
+    )
+
+
+def test_every_page_is_on_the_site() -> None:
+    site = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    assert all(f": {page}\n" in site for page in PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES)
