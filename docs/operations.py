@@ -247,7 +247,9 @@ def page() -> str:
     ]
     for family in FAMILIES:
         records = [
-            record for record in getattr(registry, family).RECORDS if record in registry.RECORDS
+            record
+            for record in getattr(registry, family).RECORDS
+            if record.name in registry.RECORDS
         ]
         parts += [
             f"## {family.capitalize()}\n",

@@ -150,7 +150,11 @@ def _record(loss: Any) -> Operation | None:
     # By class or by identity: a subclass may compute something else.
     known = type(loss) if isinstance(loss, nn.Module) else _unwrap_partial(loss)[0]
     return next(
-        (r for r in RECORDS if r.loss is not None and known in (r.loss.module, r.loss.function)),
+        (
+            r
+            for r in RECORDS.values()
+            if r.loss is not None and known in (r.loss.module, r.loss.function)
+        ),
         None,
     )
 
@@ -158,7 +162,7 @@ def _record(loss: Any) -> Operation | None:
 def names() -> dict[str, Any]:
     """The losses that have a name, by it: the short ones first, then those of
     `torch.nn.functional`."""
-    functions = {record: record.loss for record in RECORDS if record.loss is not None}
+    functions = {record: record.loss for record in RECORDS.values() if record.loss}
     return (
         {"half_sse": half_sse}
         | {loss.word: loss.function for loss in functions.values() if loss.word}

@@ -36,7 +36,7 @@ PAGE = _page()
 def test_records_name_operations_that_there_are() -> None:
     missing = [
         f"torch.ops.aten has no {name}, of {record.name}"
-        for record in RECORDS
+        for record in RECORDS.values()
         for name in record.aten.split()
         if not hasattr(aten, name)
     ]
@@ -103,7 +103,7 @@ def test_mistakes_in_a_record_are_named() -> None:
 
 
 def test_a_wrong_divisor_is_found() -> None:
-    record = next(record for record in RECORDS if record.name == "huber_loss")
+    record = RECORDS["huber_loss"]
     assert record.loss is not None
     wrong = dataclasses.replace(record, loss=dataclasses.replace(record.loss, divisor="samples"))
     remove(record)
@@ -291,7 +291,7 @@ def _with_both() -> Iterator[Operation]:
     rewritten as a reshape."""
     return (
         record
-        for record in RECORDS
+        for record in RECORDS.values()
         if record.formula is not None
         and (record.pull is not None or record.second is not None)
         and record.name != "view"

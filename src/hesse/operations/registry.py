@@ -22,7 +22,7 @@ from hesse.operations import (
 )
 from hesse.operations.record import ArrayFunction, Function, Operation
 
-RECORDS: list[Operation] = []
+RECORDS: dict[str, Operation] = {}
 # The same records by their keys; nothing else is kept, so that a record that is entered or taken
 # back is seen everywhere.
 BY_TARGET: dict[Any, Operation] = {}
@@ -65,11 +65,11 @@ def register(record: Operation) -> None:
 # later, as sin's calls cos.
 def _enter(record: Operation) -> None:
     taken = [target for target in record.targets if target in BY_TARGET]
-    if taken or any(record.name == other.name for other in RECORDS):
+    if taken or record.name in RECORDS:
         raise ValueError(
             f"record {record.name!r}: {taken[0] if taken else 'its name'} has a record already"
         )
-    RECORDS.append(record)
+    RECORDS[record.name] = record
     BY_TARGET.update(dict.fromkeys(record.targets, record))
     if record.function is not None:
         FUNCTIONS[record.name] = record.function
@@ -79,7 +79,7 @@ def _enter(record: Operation) -> None:
 
 def remove(record: Operation) -> None:
     """Take a record back."""
-    RECORDS.remove(record)
+    del RECORDS[record.name]
     for target in record.targets:
         del BY_TARGET[target]
     FUNCTIONS.pop(record.name, None)
