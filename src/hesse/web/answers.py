@@ -75,11 +75,15 @@ def derivation(said: Mapping[str, str]) -> dict[str, Any]:
     return {
         "html": html.fragment(d, level=2),
         "latex": d.latex(),
-        "page": d.html() if said.get("keep") else "",
         "codes": _codes(d),
         "seconds": round(seconds, 3),
         "query": question.query,
     }
+
+
+def page(said: Mapping[str, str]) -> dict[str, Any]:
+    """The derivation as one page to keep."""
+    return {"page": Question.of(said).derivation().html()}
 
 
 def _codes(d: Derivation) -> list[list[str]]:

@@ -91,6 +91,21 @@ class Site:
             state=f"Derived in {found['seconds']:.1f} s." if "seconds" in found else "",
         )
 
+    def part(self, how: Answer, shown: Callable[[dict[str, Any]], Response]) -> Endpoint:
+        """What is shown of an answer by itself, or in its place what is wrong with the question."""
+
+        async def endpoint(request: Request) -> Response:
+            status, found = await self.ask(how, request.query_params)
+            if "error" in found:
+                return self.render("error.html.j2", status, error=found["error"])
+            return shown(found)
+
+        return endpoint
+
+    def written(self, template: str) -> Callable[[dict[str, Any]], Response]:
+        """An answer as a part of the page."""
+        return lambda found: self.render(template, answer=found)
+
     async def numbers(self, request: Request) -> Response:
         """The page for numbers; its script asks for them."""
         usual = {"network": "2-3-1, sigmoid, half_sse", "seed": "0", "samples": "5", "arrays": ""}
@@ -119,28 +134,6 @@ class Site:
 
         return endpoint
 
-    async def reading(self, request: Request) -> Response:
-        """How a question is read, as JSON."""
-        status, found = await self.ask(answers.reading, request.query_params)
-        return JSONResponse(found, status)
-
-    async def answer(self, request: Request) -> Response:
-        """The answer as a part of the page."""
-        status, found = await self.ask(answers.derivation, request.query_params)
-        if "error" in found:
-            return self.render("error.html.j2", status, error=found["error"])
-        return self.render("answer.html.j2", answer=found)
-
-    async def file(self, request: Request) -> Response:
-        """The derivation as one page to keep."""
-        status, found = await self.ask(answers.derivation, {**request.query_params, "keep": "yes"})
-        if "error" in found:
-            return self.render("error.html.j2", status, error=found["error"])
-        return HTMLResponse(
-            found["page"],
-            headers={"Content-Disposition": 'attachment; filename="derivation.html"'},
-        )
-
     async def graph(self, request: Request) -> Response:
         """The page for computational graphs, with the one that its link asks for."""
         status, found, question = 200, {}, EXAMPLES[0].question
@@ -161,20 +154,11 @@ class Site:
             error=found.get("error"),
         )
 
-    async def graph_answer(self, request: Request) -> Response:
-        """The graph as a part of the page."""
-        status, found = await self.ask(graph, request.query_params)
-        if "error" in found:
-            return self.render("error.html.j2", status, error=found["error"])
-        return self.render("graph_answer.html.j2", answer=found)
 
-    async def graph_figure(self, request: Request) -> Response:
-        """The picture by itself."""
-        status, found = await self.ask(graph, request.query_params)
-        if "error" in found:
-            return self.render("error.html.j2", status, error=found["error"])
-        kept = {"Content-Disposition": 'attachment; filename="graph.svg"'}
-        return Response(found["svg"], media_type="image/svg+xml", headers=kept)
+def _kept(name: str, file: str, kind: str) -> Callable[[dict[str, Any]], Response]:
+    """A text of an answer as a file to keep."""
+    headers = {"Content-Disposition": f'attachment; filename="{file}"'}
+    return lambda found: Response(found[name], media_type=kind, headers=headers)
 
 
 async def _fields(request: Request) -> dict[str, str]:
@@ -218,15 +202,15 @@ def application(
     return Starlette(
         routes=[
             Route("/", site.derive),
-            Route("/reading", site.reading),
-            Route("/answer", site.answer),
-            Route("/file", site.file),
+            Route("/reading", site.json(answers.reading)),
+            Route("/answer", site.part(answers.derivation, site.written("answer.html.j2"))),
+            Route("/file", site.part(answers.page, _kept("page", "derivation.html", "text/html"))),
             Route("/numbers", site.numbers),
             *asked,
             Route("/explore", site.explore(saved)),
             Route("/graph", site.graph),
-            Route("/graph/answer", site.graph_answer),
-            Route("/graph/figure", site.graph_figure),
+            Route("/graph/answer", site.part(graph, site.written("graph_answer.html.j2"))),
+            Route("/graph/figure", site.part(graph, _kept("svg", "graph.svg", "image/svg+xml"))),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
