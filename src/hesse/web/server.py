@@ -18,10 +18,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from hesse.derivation.show import html
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.web import answers, explore, numbers, plane
 from hesse.web.examples import EXAMPLES
@@ -34,6 +35,8 @@ HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 PLACES = (("/", "Derive"), ("/graph", "Graph"), ("/numbers", "Numbers"), ("/explore", "Explore"))
 Endpoint = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
+# What a derivation's own page has in it too.
+_TIP = Path(html.__file__).parent / "templates" / "tip.js"
 # Beyond the turns that are had at once, requests wait in threads of their own.
 _WAITING = 256
 
@@ -161,6 +164,10 @@ def _kept(name: str, file: str, kind: str) -> Callable[[dict[str, Any]], Respons
     return lambda found: Response(found[name], media_type=kind, headers=headers)
 
 
+async def _tip(request: Request) -> Response:
+    return FileResponse(_TIP)
+
+
 async def _fields(request: Request) -> dict[str, str]:
     """The texts of a body."""
     body = bytearray()
@@ -211,6 +218,7 @@ def application(
             Route("/graph", site.graph),
             Route("/graph/answer", site.part(graph, site.written("graph_answer.html.j2"))),
             Route("/graph/figure", site.part(graph, _kept("svg", "graph.svg", "image/svg+xml"))),
+            Route("/static/tip.js", _tip),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],

@@ -158,17 +158,6 @@ answer.addEventListener("click", async (event) => {
   const said = answer.querySelector(".said");
   if (said) said.textContent = button.textContent.replace("Copy", "Copied") + ".";
 });
-// The shape of an array, beside it.
-document.addEventListener("pointerover", (event) => {
-  const array = event.target.closest?.("[data-a]");
-  const formula = array?.closest(".formula");
-  if (!formula) return;
-  const box = array.getBoundingClientRect();
-  const left = box.left < innerWidth / 2;
-  formula.style.setProperty("--tip-left", left ? Math.max(4, box.left) + "px" : "auto");
-  formula.style.setProperty("--tip-right", left ? "auto" : Math.max(4, innerWidth - box.right) + "px");
-  formula.style.setProperty("--tip-bottom", Math.min(innerHeight - 32, innerHeight - box.top + 4) + "px");
-});
 function unhide() {
   for (const button of answer.querySelectorAll("button.copy[hidden]")) button.hidden = false;
 }
