@@ -5,8 +5,9 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
+from hesse.display.templates import templates
 from hesse.display.text import rows_that_fit
-from hesse.errors import HesseImportError, printable
+from hesse.errors import printable
 from hesse.reports.parts import Section
 from hesse.version import __version__
 
@@ -20,24 +21,8 @@ def page(title: str, sections: Sequence[Section]) -> str:
     Raises:
         HesseImportError: jinja2 is not installed.
     """
-    try:
-        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise HesseImportError(
-            f"a page of HTML needs jinja2 ({error}); install it with: pip install 'hesse[html]'"
-        ) from error
-    environment = Environment(
-        # A derivation's page has what scrolls, too.
-        loader=ChoiceLoader(
-            [PackageLoader(f"hesse.{room}") for room in ("reports", "derivation.show.html")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Names are the user's, and hold what they hold.
-        finalize=_printable,
-    )
+    # A derivation's page has what scrolls, too. Names are the user's, and hold what they hold.
+    environment = templates("hesse.reports", "hesse.derivation.show.html", finalize=_printable)
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     environment.filters["rows"] = lambda table: rows_that_fit(table, _ROWS)
     return environment.get_template("report.html.j2").render(

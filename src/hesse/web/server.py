@@ -13,7 +13,6 @@ from typing import Any
 
 import anyio.to_thread
 import uvicorn
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -23,6 +22,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hesse.derivation.show import html
+from hesse.display.templates import templates
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.web import answers, explore, numbers, plane
 from hesse.web.examples import EXAMPLES
@@ -51,13 +51,7 @@ class Site:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._waiting = anyio.CapacityLimiter(_WAITING)
-        self._templates = Environment(
-            loader=PackageLoader("hesse.web", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._templates = templates("hesse.web")
 
     async def ask(self, how: Answer, said: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         """An answer and its status, ``{"error": text}`` where there is none."""

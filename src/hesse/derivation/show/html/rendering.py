@@ -6,7 +6,7 @@ from typing import Any
 
 from hesse.derivation.lines.records import Record
 from hesse.derivation.show.html.content import Content
-from hesse.errors import HesseImportError
+from hesse.display.templates import templates
 
 # Signs of control, and those that turn the direction of a text; MathML has unseen ones of its own.
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -53,18 +53,6 @@ def _quoted(text: str) -> str:
 
 
 def _environment() -> Any:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise HesseImportError(
-            f"a page of HTML needs jinja2 ({error}); install it with: pip install 'hesse[html]'"
-        ) from error
-    environment = Environment(
-        loader=PackageLoader("hesse.derivation.show.html", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("hesse.derivation.show.html")
     environment.filters["quoted"] = _quoted
     return environment
