@@ -2,7 +2,6 @@
 pictures take: Matplotlib's keywords, and any background."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,6 @@ from hesse.errors import HesseImportError, HesseKeyError, HesseTypeError, HesseV
 
 matplotlib = pytest.importorskip("matplotlib")
 pyplot = pytest.importorskip("matplotlib.pyplot")
-
-
-@pytest.fixture(autouse=True)
-def _headless() -> Iterator[None]:
-    before = matplotlib.get_backend()
-    pyplot.switch_backend("agg")
-    yield
-    pyplot.close("all")
-    pyplot.switch_backend(before)
 
 
 @pytest.fixture(scope="module")

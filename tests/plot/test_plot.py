@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -21,15 +20,6 @@ from hesse.spectra.estimate import Estimate
 
 matplotlib = pytest.importorskip("matplotlib")
 pyplot = pytest.importorskip("matplotlib.pyplot")
-
-
-@pytest.fixture(autouse=True)
-def _headless() -> Iterator[None]:
-    before = matplotlib.get_backend()
-    pyplot.switch_backend("agg")
-    yield
-    pyplot.close("all")
-    pyplot.switch_backend(before)
 
 
 def hessian_of(sizes: dict[str, int], seed: int = 0) -> BlockHessian:

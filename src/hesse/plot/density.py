@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from hesse.display import Display, facts
-from hesse.plot.canvas import BLUE, LINE, Kind, draw_grid, draw_zero, legend_above, signed
+from hesse.plot.canvas import BLUE, LINE, draw_grid, draw_zero, legend_above, signed
 from hesse.plot.picture import Picture
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Density(Picture):
         1.0
     """
 
+    _kind = LINE
+
     points: np.ndarray
     values: np.ndarray
     errors: np.ndarray
@@ -63,10 +65,6 @@ class Density(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.2, 4.4
-
-    @property
-    def _kind(self) -> Kind:
-        return LINE
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         ax.set_yscale("log")

@@ -17,7 +17,7 @@ from hesse.errors import (
     printable,
     require_integer,
 )
-from hesse.plot.canvas import IMAGE, Kind, colorbar_beside, signed
+from hesse.plot.canvas import IMAGE, colorbar_beside, signed
 from hesse.plot.picture import Picture
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Eigenvectors(Picture):
         >>> hesse.Eigenvectors.from_eigenpairs(hesse.eigenpairs(cost, k=3)).images.shape
         (3, 2, 4, 4)
     """
+
+    _kind = IMAGE
 
     images: np.ndarray
     values: np.ndarray
@@ -129,10 +131,6 @@ class Eigenvectors(Picture):
         count, units, height, width = self.images.shape
         side = min(1.1, 8 / max(units, 1))
         return 1.8 + side * units, 1.2 + side * max(count, 1) * height / max(width, 1)
-
-    @property
-    def _kind(self) -> Kind:
-        return IMAGE
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         count, units, height, width = self.images.shape

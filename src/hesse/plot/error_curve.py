@@ -13,7 +13,6 @@ from hesse.plot.canvas import (
     GREY,
     LINE,
     VERMILION,
-    Kind,
     draw_grid,
     ink,
     legend_above,
@@ -47,6 +46,8 @@ class ErrorCurve(Picture):
         >>> round(curve.cubic(2.0) / curve.cubic(1.0), 6)
         8.0
     """
+
+    _kind = LINE
 
     norms: np.ndarray
     error: np.ndarray
@@ -100,10 +101,6 @@ class ErrorCurve(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.2, 4.6
-
-    @property
-    def _kind(self) -> Kind:
-        return LINE
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         ax.set(xscale="log", yscale="log")

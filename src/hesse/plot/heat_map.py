@@ -14,7 +14,6 @@ from hesse.errors import HesseTypeError, HesseValueError
 from hesse.layout import Layout
 from hesse.plot.canvas import (
     IMAGE,
-    Kind,
     colorbar_beside,
     signed_ticks,
     write_values,
@@ -57,6 +56,8 @@ class HeatMap(Picture):
         >>> HeatMap.from_hessian(H).edges
         (0, 2, 3)
     """
+
+    _kind = IMAGE
 
     image: np.ndarray
     edges: tuple[int, ...]
@@ -111,10 +112,6 @@ class HeatMap(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.6, 6.8
-
-    @property
-    def _kind(self) -> Kind:
-        return IMAGE
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from matplotlib import colormaps

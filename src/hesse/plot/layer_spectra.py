@@ -11,7 +11,7 @@ from hesse.display.text import shortened
 from hesse.errors import HesseValueError, printable, require_instance
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.eigensolver import eigvalsh
-from hesse.plot.canvas import POINTS, Kind, draw_grid, draw_zero, legend_above, signed_ticks
+from hesse.plot.canvas import POINTS, draw_grid, draw_zero, legend_above, signed_ticks
 from hesse.plot.labels import FONT
 from hesse.plot.picture import Picture
 from hesse.plot.spectrum import SIGNS, Spectrum
@@ -43,6 +43,8 @@ class LayerSpectra(Picture):
         >>> {name: spectrum.counts["positive"] for name, spectrum in spectra.items()}
         {'weight': 1, 'bias': 1}
     """
+
+    _kind = POINTS
 
     spectra: dict[str, Spectrum]
 
@@ -88,10 +90,6 @@ class LayerSpectra(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.2, 1.8 + 0.6 * max(len(self.spectra), 2)
-
-    @property
-    def _kind(self) -> Kind:
-        return POINTS
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         values = np.concatenate([spectrum.values for spectrum in self.spectra.values()])

@@ -12,7 +12,6 @@ from hesse.plot.canvas import (
     BARS,
     BLUE,
     ORANGE,
-    Kind,
     draw_grid,
     draw_zero,
     ink,
@@ -66,6 +65,8 @@ class Layers(Picture):
         2.0
     """
 
+    _kind = BARS
+
     whole: Layer
     rows: tuple[Layer, ...]
 
@@ -91,10 +92,6 @@ class Layers(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.2, 1.8 + 0.34 * len(self.rows or (self.whole,))
-
-    @property
-    def _kind(self) -> Kind:
-        return BARS
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         rows = self.rows or (self.whole,)

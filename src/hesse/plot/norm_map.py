@@ -9,7 +9,7 @@ import numpy as np
 from hesse.display import Display, Table, counted, facts
 from hesse.errors import HesseTypeError, HesseValueError, require_word
 from hesse.layout import Layout
-from hesse.plot.canvas import IMAGE, Kind, colorbar_beside, write_values
+from hesse.plot.canvas import IMAGE, colorbar_beside, write_values
 from hesse.plot.labels import write_both_names
 from hesse.plot.picture import Picture
 
@@ -41,6 +41,8 @@ class NormMap(Picture):
         array([[25.,  5.],
                [ 5.,  1.]])
     """
+
+    _kind = IMAGE
 
     norms: np.ndarray
     names: tuple[str, ...]
@@ -98,10 +100,6 @@ class NormMap(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.6, 6.8
-
-    @property
-    def _kind(self) -> Kind:
-        return IMAGE
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from matplotlib import colormaps

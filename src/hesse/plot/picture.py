@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hesse.display import Displayed
 from hesse.plot.canvas import Kind, axes_for, drawing
@@ -19,6 +19,9 @@ class Picture(Displayed):
     Attributes:
         ax, figure, artists: what `plot` drew last.
     """
+
+    # What of Matplotlib's shows the numbers.
+    _kind: ClassVar[Kind]
 
     ax: "Axes | None" = field(default=None, init=False)
     figure: "Figure | None" = field(default=None, init=False)
@@ -47,11 +50,6 @@ class Picture(Displayed):
     @abc.abstractmethod
     def _size(self) -> tuple[float, float]:
         """That of a new figure, in inches."""
-
-    @property
-    @abc.abstractmethod
-    def _kind(self) -> Kind:
-        """What of Matplotlib's shows the numbers."""
 
     @abc.abstractmethod
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from hesse.errors import HesseValueError, require_positive
 from hesse.plot.canvas import (
     CONTOURS,
     VERMILION,
-    Kind,
     colorbar_beside,
     ink,
     legend_above,
@@ -65,6 +64,8 @@ class Plane(Picture):
         >>> plane.true.shape, list(plane.paths)
         ((41, 41), ['Newton', 'trust region', 'gradient descent'])
     """
+
+    _kind = CONTOURS
 
     a: np.ndarray
     b: np.ndarray
@@ -178,10 +179,6 @@ class Plane(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.4, 6.6
-
-    @property
-    def _kind(self) -> Kind:
-        return CONTOURS
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from matplotlib.colors import BoundaryNorm

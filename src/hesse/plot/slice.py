@@ -8,7 +8,7 @@ import numpy as np
 
 from hesse.display import Display, counted, facts
 from hesse.errors import require_positive
-from hesse.plot.canvas import BLUE, LINE, SKY, VERMILION, Kind, draw_grid, ink, legend_above, signed
+from hesse.plot.canvas import BLUE, LINE, SKY, VERMILION, draw_grid, ink, legend_above, signed
 from hesse.plot.picture import Picture
 from hesse.plot.section import Section, require_model_and_points
 from hesse.taylor import QuadraticModel
@@ -41,6 +41,8 @@ class Slice(Picture):
         >>> float(line.distance[0]), float(line.distance[-1])
         (-2.0, 2.0)
     """
+
+    _kind = LINE
 
     distance: np.ndarray
     true: np.ndarray
@@ -106,10 +108,6 @@ class Slice(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.2, 4.6
-
-    @property
-    def _kind(self) -> Kind:
-        return LINE
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         start, end = self.distance[[0, -1]]

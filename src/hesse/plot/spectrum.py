@@ -16,7 +16,6 @@ from hesse.plot.canvas import (
     GREY,
     POINTS,
     VERMILION,
-    Kind,
     draw_grid,
     draw_zero,
     legend_above,
@@ -51,6 +50,8 @@ class Spectrum(Picture):
         >>> Spectrum.from_hessian(H).counts
         {'negative': 1, 'undecided': 0, 'positive': 1}
     """
+
+    _kind = POINTS
 
     values: np.ndarray
     tolerance: float
@@ -106,10 +107,6 @@ class Spectrum(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.2, 4.4
-
-    @property
-    def _kind(self) -> Kind:
-        return POINTS
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from matplotlib.ticker import NullLocator
