@@ -174,10 +174,7 @@ class Printed:
                 else replace(formula.derivation, blocks={self.block: formula.block}, stages=())
             ).latex()
         if self.python:
-            formulas: list[Formula] = [d.block(*pair) for pair in d.blocks]
-            if not formulas:  # a vector has none
-                formulas = [d.jacobian(name) for name in d.parameters]
-            return module([formula] if formula else formulas, self.backend or "numpy")
+            return module([formula] if formula else d.formulas, self.backend or "numpy")
         return (formula or d).text(self.reading or "indices")
 
     def _of_gradient(self, formula: Formula) -> str:

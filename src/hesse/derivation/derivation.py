@@ -128,6 +128,18 @@ class Derivation(Displayed, Record):
             Derived("the Jacobian", "jacobian", left, entries, slope.expression, slope.lines), self
         )
 
+    @property
+    def formulas(self) -> list[Formula]:
+        """The formula of every block that was derived; of a vector, every Jacobian.
+
+        Example:
+            >>> import hesse
+            >>> [f.derived.name for f in hesse.derive("A @ x", wrt="x").formulas]
+            ['the Jacobian']
+        """
+        blocks: list[Formula] = [self.block(*pair) for pair in self.blocks]
+        return blocks or [self.jacobian(name) for name in self.parameters]
+
     def hessian(self) -> DerivedHessian:
         """All blocks as one matrix.
 

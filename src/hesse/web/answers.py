@@ -9,7 +9,6 @@ from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.code.module import module
 from hesse.derivation.derivation import Derivation
-from hesse.derivation.formula import Formula
 from hesse.derivation.show import html
 from hesse.derivation.sources.language import program
 from hesse.derivation.sources.language.parsing import parse
@@ -87,10 +86,7 @@ def page(said: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _codes(d: Derivation) -> list[list[str]]:
-    formulas: list[Formula] = [d.block(*pair) for pair in d.blocks]
-    if not formulas:
-        formulas = [d.jacobian(name) for name in d.parameters]
-    codes = []
+    formulas, codes = d.formulas, []
     for backend, title in BACKENDS.items():
         try:
             codes.append([title, module(formulas, backend)])
