@@ -14,7 +14,7 @@ from hesse.display.text import table_lines
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.exact.hessian import hessian
 from hesse.kronecker.operator import BlockwiseOperator, require_damping
-from hesse.plot.canvas import BARS, Kind
+from hesse.plot.canvas import BARS
 from hesse.plot.picture import Picture
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Comparison(Picture):
         rows: one for each block and curvature.
     """
 
+    _kind = BARS
+
     rows: tuple[BlockDistance, ...]
 
     def __str__(self) -> str:
@@ -87,10 +89,6 @@ class Comparison(Picture):
     @property
     def _size(self) -> tuple[float, float]:
         return 7.2, 1.6 + 0.3 * max(len(self.rows), 1)
-
-    @property
-    def _kind(self) -> Kind:
-        return BARS
 
     def _draw(self, ax: "Axes", style: dict[str, Any]) -> dict[str, Any]:
         from hesse.plot.distances import draw_distances
