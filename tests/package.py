@@ -35,15 +35,16 @@ def check(package, extra, call):
     has = all(importlib.util.find_spec(name) for name in package.split())
     assert bool(refused) != has and (has or f"hesse[{extra}]" in refused), (package, has, refused)
     return has
-print(hesse.__version__,
+web = ()
+if importlib.util.find_spec("uvicorn"):
+    from hesse.web.server import application
+    application()
+    web = ("web",)
+print(hesse.__version__, *web,
       *(("plot",) if check("matplotlib", "plot", H.plot) else ()),
       *(("html",) if check("jinja2", "html", d.html) else ()),
       *(("disk",) if check("zarr", "disk", lambda: H.save(folder.name + "/h.zarr")) else ()),
       *(("frames",) if check("pandas xarray", "frames", H.to_pandas) else ()))
-if importlib.util.find_spec("uvicorn"):
-    from hesse.web.server import application
-    application()
-    print("web")
 """
 # With the script, each with a part of what it prints: its status says whether the extra is there.
 COMMANDS = {
