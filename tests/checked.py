@@ -81,7 +81,9 @@ class _Loader(SourceFileLoader):
         tree = ast.parse(data)
         body = tree.body
         _AnyWord(_imported(body, "hesse.words")).visit(tree)
-        _Decorated(_imported(body, "jaxtyping")).visit(tree)
+        shapes = _imported(body, "hesse.words.shapes")
+        _with_jaxtyping(body)
+        _Decorated(shapes).visit(tree)
         after = 1 if ast.get_docstring(tree) is not None else 0
         body[after:after] = ast.parse(_PRELUDE).body
         return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
@@ -95,6 +97,13 @@ def _imported(body: list[ast.stmt], module: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module == module
         for alias in node.names
     }
+
+
+def _with_jaxtyping(body: list[ast.stmt]) -> None:
+    """What is a remark to users is a shape to hold against."""
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and node.module == "hesse.words.shapes":
+            node.module = "jaxtyping"
 
 
 class _Finder(MetaPathFinder):

@@ -19,7 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # What a user does first. Without an extra, what it brings says so, and nothing else is missing.
 TRY = """
-import importlib.util, sys, tempfile, torch, hesse
+import importlib.util, sys, tempfile, typing
+# What reads shapes in the tests is for development, and need not be there.
+sys.modules["jaxtyping"] = sys.modules["beartype"] = None
+import torch, hesse
+assert typing.get_type_hints(hesse.LinearOperator.dense)["return"]
 assert hesse.__file__.startswith(sys.prefix), hesse.__file__
 cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (torch.ones(3, 2), torch.ones(3, 1)))
 H, folder = hesse.hessian(cost), tempfile.TemporaryDirectory()

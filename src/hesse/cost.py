@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from hesse.curvatures.curvature import Curvature, curvature_named
@@ -48,6 +47,7 @@ from hesse.process.undisturbed import undisturbed
 from hesse.snapshot import captures_of, origin_of, snapshot
 from hesse.validation import Validated, reading_that_fits, validate_function, validate_model
 from hesse.words import LossName, Reduction
+from hesse.words.shapes import Float, Shaped
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)

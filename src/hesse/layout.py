@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
 from torch import Tensor
 
 from hesse.display import Display, Displayed, Table, counted
@@ -20,6 +19,7 @@ from hesse.errors import (
     nearest,
     require_mapping,
 )
+from hesse.words.shapes import Shaped
 
 
 @dataclass(frozen=True, repr=False)

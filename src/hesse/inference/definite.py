@@ -1,13 +1,13 @@
 """The inverse of a Hessian at a minimum, or why there is none: what the data do not determine."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.layout import Layout
 from hesse.matrix.frames import labels
 from hesse.solves.direct import CholeskyFactor, NotDefinite
+from hesse.words.shapes import Float
 
 # Entries of a direction that are named, and the least share of the largest that counts.
 _NAMED, _SHARE = 4, 0.1

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
-from jaxtyping import Float
 
 from hesse.display import Display, Displayed, Table, counted, facts
 from hesse.display.text import table_lines
@@ -14,6 +13,7 @@ from hesse.inference.definite import entry
 from hesse.layout import Layout
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.frames import estimates_frame, labels
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     import pandas

@@ -4,7 +4,6 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy import special
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.memory import enough_memory
 from hesse.samples.per_sample import per_sample
 from hesse.words import CovarianceKind
+from hesse.words.shapes import Float
 
 # Of a standard error: by so much a Newton step may move what is taken for the estimates.
 _NEAR = 0.1

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError, require_number, require_word
@@ -17,6 +16,7 @@ from hesse.linear_operators.linear_operator import SymmetricOperator
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
 from hesse.words import DampedInverse
+from hesse.words.shapes import Float
 
 
 class BlockwiseOperator(SymmetricOperator):

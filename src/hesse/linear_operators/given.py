@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import (
@@ -18,6 +17,7 @@ from hesse.layout import Layout
 from hesse.linear_operators.linear_operator import LinearOperator, SymmetricOperator
 from hesse.linear_operators.vectors import layout_of_vector
 from hesse.matrix.block_hessian import BlockHessian
+from hesse.words.shapes import Float
 
 
 @final

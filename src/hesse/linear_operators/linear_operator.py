@@ -6,7 +6,6 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NoReturn, final, overload
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.display import Display, Displayed, Fact, facts
@@ -30,6 +29,7 @@ from hesse.linear_operators.vectors import alike, flat_vector, require_columns, 
 from hesse.process.memory import require_free
 from hesse.process.undisturbed import undisturbed
 from hesse.words import Part
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     import scipy.sparse.linalg

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseTypeError, HesseValueError, require_instance, require_number
@@ -14,6 +13,7 @@ from hesse.layout import Layout
 from hesse.linear_operators.linear_operator import SymmetricOperator
 from hesse.linear_operators.vectors import layout_of_vector, require_vector
 from hesse.process.undisturbed import undisturbed
+from hesse.words.shapes import Float
 
 
 class ClosedFormOperator(SymmetricOperator):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, final, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
@@ -26,6 +25,7 @@ from hesse.matrix.by_name import BlocksByName, listed
 from hesse.matrix.entries import Entries, InMemory, Pair
 from hesse.matrix.spectrum import Eigen, Inertia
 from hesse.process.undisturbed import undisturbed
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

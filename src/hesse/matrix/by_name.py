@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
@@ -17,6 +16,7 @@ from hesse.matrix import frames
 from hesse.matrix.entries import Entries, Pair
 from hesse.matrix.indexing import ranges_of
 from hesse.process.memory import require_free
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     import pandas

@@ -11,7 +11,6 @@ orthogonal as the others.
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import readable_bytes
@@ -20,6 +19,7 @@ from hesse.process.memory import require_free
 from hesse.process.price import Price
 from hesse.process.progress import announced
 from hesse.process.rates import rates
+from hesse.words.shapes import Float
 
 # The most rows for which 1 + 6 P + 2 P² is a whole number of 32 bits.
 _MOST_ROWS = 32_766

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from hesse.words.shapes import Float
 
 
 class Eigen(NamedTuple):

@@ -7,7 +7,6 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.display import Display, facts
@@ -26,6 +25,7 @@ from hesse.plot.section import Section, direction, orthonormal, require_model_an
 from hesse.plot.trajectories import METHODS, STYLES, trajectory
 from hesse.taylor import QuadraticModel
 from hesse.taylor.subproblem.space import random_unit
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

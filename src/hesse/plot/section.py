@@ -7,7 +7,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import (
@@ -17,6 +16,7 @@ from hesse.errors import (
 )
 from hesse.process.progress import Progress
 from hesse.taylor import QuadraticModel, quadratic
+from hesse.words.shapes import Float
 
 # Along a line, or a side of a plane: more than any picture shows.
 _MOST_POINTS = 100_000

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.display import Display, counted, facts
@@ -24,6 +23,7 @@ from hesse.plot.canvas import (
 )
 from hesse.plot.picture import Picture
 from hesse.products.hessian_operator import HessianOperator
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

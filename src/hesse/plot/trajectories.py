@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import numpy as np
-from jaxtyping import Float
 
 from hesse.errors import HesseValueError
 from hesse.plot.canvas import GREEN, ORANGE, PURPLE
 from hesse.plot.section import Section
 from hesse.taylor.subproblem import spectral
+from hesse.words.shapes import Float
 
 # Coordinates c in the plane, of one point and of all that a method comes to.
 Coordinates = Float[np.ndarray, " 2"]

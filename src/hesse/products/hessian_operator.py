@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates.certificate import Certificate
@@ -31,6 +30,7 @@ from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
 from hesse.products.planning import OperatorPlan
 from hesse.products.terms import batch_term, penalty_term
 from hesse.words import CurvatureName
+from hesse.words.shapes import Float
 
 # A batch is differentiated as a whole.
 _ADVICE = "give the data in smaller batches, or keep less of them with memory="

@@ -1,8 +1,9 @@
 """The columns of a matrix, each a vector of its own."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from hesse.words.shapes import Float
 
 
 def norms(v: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:

@@ -4,13 +4,13 @@ form. ``verdict`` is what a solution is, as far as each of them knows."""
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import rounded_up
 from hesse.linear_operators.low_rank import ClosedFormOperator
 from hesse.matrix import eigensolver
 from hesse.solves.solution import Verdict
+from hesse.words.shapes import Float
 
 # From so many rows on the eigenvalues, for the text of an error, are not worth their time.
 _SMALL = 2048

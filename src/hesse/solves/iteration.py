@@ -5,13 +5,13 @@ import abc
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hesse.process.progress import StatusLine
 from hesse.solves.columns import norms
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
+from hesse.words.shapes import Float, Int
 
 # Of eps: what rounding leaves of a residual, and of a gradient ‖Aᵀr‖ that is zero; below it
 # recurrences build on nothing else.

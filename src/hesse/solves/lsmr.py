@@ -3,13 +3,13 @@
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.solves.columns import divided, norms
 from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
+from hesse.words.shapes import Float
 
 
 @final

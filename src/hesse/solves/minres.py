@@ -3,13 +3,13 @@
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.solves.columns import divided, dots, norms
 from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
+from hesse.words.shapes import Float
 
 # Of √eps: a gradient ‖A r‖ that may be zero, beside ‖A‖ ‖r‖. Then a residual that falls falls to so
 # much of itself within so many steps, or half of all before.

@@ -3,7 +3,6 @@
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError
@@ -11,6 +10,7 @@ from hesse.solves.columns import dots, norms
 from hesse.solves.iteration import Iteration
 from hesse.solves.solution import Verdict
 from hesse.solves.system import System
+from hesse.words.shapes import Float
 
 # Of Lanczos, for the largest eigenvalue.
 _STEPS = 20

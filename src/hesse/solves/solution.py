@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar, final
 
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.display import Display, Displayed, facts
 from hesse.solves.system import System
+from hesse.words.shapes import Float
 
 # A vector, or several, as a right-hand side can be.
 Vector = TypeVar("Vector")

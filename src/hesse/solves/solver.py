@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.process.progress import StatusLine
@@ -18,6 +17,7 @@ from hesse.solves.minres import Minres
 from hesse.solves.neumann import Neumann
 from hesse.solves.solution import Endings, Verdict
 from hesse.solves.system import System
+from hesse.words.shapes import Float
 
 ITERATIONS: dict[str, type[Iteration]] = {
     kind.name: kind for kind in (ConjugateGradients, Minres, Lsmr, Neumann)

@@ -4,12 +4,12 @@ import math
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.linear_operators.linear_operator import LinearOperator
 from hesse.solves.columns import divided, norms
+from hesse.words.shapes import Float
 
 
 @final

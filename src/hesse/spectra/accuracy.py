@@ -6,11 +6,11 @@ from functools import cache
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError, require_integer, require_positive, require_progress
 from hesse.process.memory import require_memory
+from hesse.words.shapes import Float
 
 # A standard error from fewer probes says little of itself.
 LEAST_PROBES = 10

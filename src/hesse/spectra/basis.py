@@ -4,8 +4,9 @@ one."""
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from hesse.words.shapes import Float
 
 # Bytes of a piece: several small vectors, or a single large one. And of a strip of all vectors that
 # is turned at once.

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.process.memory import allowed_memory
@@ -30,6 +29,7 @@ from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, random_vectors, stude
 from hesse.spectra.basis import Basis
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.products import Products
+from hesse.words.shapes import Float
 
 # Over so many steps it is seen what they bring: the first find nothing yet.
 _WINDOW = 5

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
@@ -16,6 +15,7 @@ from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, student
 from hesse.spectra.products import Products
 from hesse.spectra.subject import Subject, answered, require_method
 from hesse.words import CurvatureName, SpectralMethod
+from hesse.words.shapes import Float
 
 
 @final

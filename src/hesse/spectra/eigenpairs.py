@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, final, get_args, overload
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
@@ -31,6 +30,7 @@ from hesse.spectra.lanczos import Lanczos, wanted
 from hesse.spectra.products import Products
 from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
 from hesse.words import CurvatureName, Part, Which
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

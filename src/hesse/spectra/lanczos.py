@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hesse.spectra.accuracy import random_vectors
 from hesse.spectra.basis import Basis
 from hesse.spectra.products import Products
 from hesse.words import Which
+from hesse.words.shapes import Float, Int
 
 # Products of the space that looks for what was missed: a tenth of those so far, and these bounds.
 _SHARE, _LEAST, _MOST = 0.1, 4, 12

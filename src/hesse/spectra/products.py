@@ -4,11 +4,11 @@ import math
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.words.shapes import Float
 
 # Bytes of vectors that are multiplied together.
 _TOGETHER = 2**26

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.process.memory import allowed_memory
@@ -29,6 +28,7 @@ from hesse.spectra.accuracy import (
 from hesse.spectra.basis import Basis
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.products import Products
+from hesse.words.shapes import Float
 
 # Steps from a vector, at the most; over so many the quadrature stands still, to this part of the
 # standard error that is asked for.

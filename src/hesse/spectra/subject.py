@@ -7,7 +7,6 @@ from itertools import combinations_with_replacement
 from typing import Any, TypedDict, TypeVar, final, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.cost import Cost, cost_with_curvature
@@ -26,6 +25,7 @@ from hesse.process.memory import enough_memory
 from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.spectra.products import Products
 from hesse.words import CurvatureName, Part, SpectralMethod
+from hesse.words.shapes import Float
 
 T = TypeVar("T")
 # About so many products an estimate takes: what is exact may cost as much.

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseTypeError, HesseValueError, rounded_up
 from hesse.taylor.subproblem.space import ReducedModel
+from hesse.words.shapes import Float
 
 
 def require_dense_option(dense: Any, by: str) -> None:

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.cost import Cost
@@ -27,6 +26,7 @@ from hesse.taylor.stationary import StationaryPoint, stationary_point
 from hesse.taylor.step import Step, make_step
 from hesse.taylor.subproblem.space import Solver
 from hesse.taylor.trust import Trust, make_trust
+from hesse.words.shapes import Float
 
 
 @final

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.certificates import Certificate
@@ -21,6 +20,7 @@ from hesse.matrix.eigensolver import eigvalsh
 from hesse.products.hessian_operator import HessianOperator, operator
 from hesse.taylor.subproblem.krylov import KrylovSpace
 from hesse.taylor.subproblem.space import lowest
+from hesse.words.shapes import Float
 
 # Products with H for an estimate of its smallest eigenvalue where it is not built: an upper bound,
 # which `Iterate.lowest` says.

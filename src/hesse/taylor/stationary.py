@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.display import Display, Displayed, facts
 from hesse.taylor.subproblem import spectral
 from hesse.taylor.subproblem.space import ReducedModel, lowest
 from hesse.taylor.subproblem.spectral import Solution
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     from hesse.taylor.model import QuadraticModel

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.display import Display, Displayed, Table, facts
@@ -16,6 +15,7 @@ from hesse.display.text import table_lines
 from hesse.errors import HesseValueError
 from hesse.process.progress import Progress
 from hesse.taylor.subproblem.space import random_unit
+from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
     from hesse.taylor.model import QuadraticModel

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +17,7 @@ from hesse.layout import Layout
 from hesse.operations.registry import FUNCTIONS
 from hesse.web import arrays
 from hesse.web.question import Question, network_in_words
+from hesse.words.shapes import Float
 
 MOST_PARAMETERS = 60  # as many rows as one can look at
 MOST_SAMPLES = 1000

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 import hesse
@@ -14,6 +13,7 @@ from hesse.errors import HesseError, HesseKeyError, HesseValueError
 from hesse.plot.section import orthonormal
 from hesse.taylor import Step
 from hesse.web.numbered_network import NumberedNetwork
+from hesse.words.shapes import Float
 
 POINTS = 61  # to a side: the middle one is θ itself
 STEPS = 25  # radii, and bounds M, for which steps are at hand

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.taylor.subproblem.space import random_unit
+from hesse.words.shapes import Float
 
 # How far the length may be off, relative, and which part of the model's decrease the hard case may
 # miss: κ_easy and κ_hard of Conn, Gould and Toint, section 7.3.

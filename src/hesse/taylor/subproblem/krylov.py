@@ -12,12 +12,12 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.process.progress import Progress
 from hesse.taylor.subproblem.space import SearchSpace, Solver, StepInSpace, reduced_model
+from hesse.words.shapes import Float
 
 # Columns of Q that memory is taken for at once: how many there will be is not known before.
 _ROOM = 16

@@ -8,10 +8,10 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hesse.taylor.subproblem.spectral import Solution
+from hesse.words.shapes import Float
 
 
 @dataclass(frozen=True)

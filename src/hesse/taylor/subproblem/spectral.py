@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+
+from hesse.words.shapes import Float
 
 Vector = Float[np.ndarray, " K"]
 
