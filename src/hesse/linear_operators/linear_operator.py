@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     import scipy.sparse.linalg
 
 
+_NO_ARRAY = "an operator is known by its products alone"
+
+
 class LinearOperator(Displayed):
     """A: an (M, N) matrix, by its products A v and Aᵀ u, with names for parts of its rows and
     columns.
@@ -236,7 +239,7 @@ class LinearOperator(Displayed):
 
     def to_scipy(self) -> "scipy.sparse.linalg.LinearOperator":
         """The operator for SciPy's iterative solvers: NumPy arrays in and out, of the operator's
-        dtype.
+        dtype. They take no operator as it is, for its dtype is PyTorch's.
 
         Example:
             >>> import torch, hesse
@@ -252,6 +255,23 @@ class LinearOperator(Displayed):
     def _dtype_of(self, name: str) -> torch.dtype:
         """The dtype of one part in a dictionary."""
         return self.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise HesseTypeError(
+            f"A: {_NO_ARRAY}; take the whole matrix, A.dense().numpy(), or give SciPy A.to_scipy()"
+        )
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        # A tensor's own operators, v @ A, are left to those of this class.
+        if hasattr(function, "__objclass__"):
+            return NotImplemented
+        raise HesseTypeError(
+            f"{function.__name__}: {_NO_ARRAY}; take the whole matrix, A.dense(), or ask"
+            " hesse: hesse.eigenpairs(A, k), hesse.trace(A), hesse.logdet(A), hesse.solve(A, b)"
+        )
 
     if not TYPE_CHECKING:  # which is to see what is not there
 

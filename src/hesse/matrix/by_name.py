@@ -1,13 +1,14 @@
 """Blocks of a symmetric matrix by the names of two parameters, read like a dictionary and like a
 matrix."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
@@ -114,6 +115,22 @@ class BlocksByName:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse_arithmetic
     __truediv__ = __pow__ = __neg__ = __abs__ = _refuse_arithmetic
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse_arithmetic
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """The whole matrix for PyTorch's functions: ``torch.linalg.eigvalsh(H)``, ``torch.mv(H,
+        v)``."""
+        # A tensor's own operators, v @ H, are left to those of this class.
+        if hasattr(function, "__objclass__"):
+            return NotImplemented
+        args, kwargs = tree_map(
+            lambda part: part.dense() if isinstance(part, BlocksByName) else part,
+            (tuple(args), dict(kwargs or {})),
+        )
+        return function(*args, **kwargs)
 
     if not TYPE_CHECKING:  # which is to see what is not there
 
