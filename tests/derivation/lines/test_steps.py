@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import hesse
+from derivation.expressions import CASES, Case
 from hesse.derivation.calculus.algebra import scale
+from hesse.derivation.calculus.expression import Expression, Group, Partial, Term
 from hesse.derivation.check.certification import certified
 from hesse.derivation.check.valuation import Valuation
 
@@ -143,3 +145,26 @@ def test_no_line_says_nothing(text: str) -> None:
     for name in derivation.parameters:
         lines = derivation.block(name, name).lines
         assert all(line.before != line.after or line.name for line in lines)
+
+
+def terms(value: Expression) -> int:
+    """How many terms stand there; of one derivative of a sum, those of the sum."""
+    match value:
+        case Expression((Term(1, (Partial(Group(body)),), ()),)):
+            return len(body.terms)
+    return len(value.terms)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_no_line_brings_more_than_three_terms_at_once(case: Case) -> None:
+    """More than those before it, on its left or above it in its branch."""
+    d = hesse.derive(
+        case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False
+    )
+    for part in (*d.slopes.values(), *d.stages, *d):
+        longest: dict[str, int] = {}
+        for line in part.lines:
+            branch = line.label.rstrip("0123456789")
+            before = max(terms(line.before), longest.get(branch, 0))
+            assert len(line.after.terms) <= before + 3, line.label
+            longest[branch] = max(longest.get(branch, 0), terms(line.after))

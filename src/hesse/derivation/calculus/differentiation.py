@@ -176,13 +176,20 @@ def derivative_of_definition(
             return _of_array_call(program, operation, argument, entry, by, of_entry)
         case BlackBox():
             return _of_black_box(program, quantity.definition, entry, by, of_entry)
-        case Expression(terms):
-            used = {i.name for i in (*entry.indices, *by.indices)}
-            body = Expression(tuple(freshen(term, used) for term in terms))
-            body = renamed_to(body, quantity.indices, entry.indices)
+        case Expression():
+            body = defined_at(quantity, entry, by)
             if quantity.role in ("quotient", "root"):
                 return _in_its_own_value(entry, body, by, of_entry)
             return derivative(body, by, of_entry)
+
+
+def defined_at(quantity: Quantity, entry: Entry, by: Entry) -> Expression:
+    """What an entry of a quantity is; its sums run over other letters than those of the
+    variable."""
+    assert isinstance(quantity.definition, Expression), "an operation of its own has no terms"
+    used = {i.name for i in (*entry.indices, *by.indices)}
+    body = Expression(tuple(freshen(term, used) for term in quantity.definition.terms))
+    return renamed_to(body, quantity.indices, entry.indices)
 
 
 def _in_its_own_value(entry: Entry, body: Expression, by: Entry, of_entry: OfEntry) -> Derivative:

@@ -15,6 +15,7 @@ from hesse.derivation.calculus.algebra import (
 )
 from hesse.derivation.calculus.diagonals import on_diagonals
 from hesse.derivation.calculus.differentiation import (
+    defined_at,
     derivative,
     derivative_of_definition,
     total_derivative,
@@ -36,6 +37,7 @@ from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative
 from hesse.derivation.lines.adjoints import LONG
+from hesse.derivation.lines.long_sums import write_rule
 from hesse.derivation.lines.page import Page, listed
 from hesse.derivation.lines.quotients import SlopeOfQuotient
 from hesse.derivation.lines.records import Line
@@ -151,7 +153,7 @@ class InFull:
         inner = derivative(numerator, by, total_derivative(self.page.program))
         why = f"one term for each factor that contains {by.name}"
         closed = {
-            above: self._carried_on(of(above), inner, prefer, lambda _: why),
+            above: self._carried_on(of(above), inner, numerator, by, prefer, lambda _: why),
             **({below: self.expand(below)} if moves else {}),
         }
         result = self.page.simplified(put_in(step, closed), prefer)
@@ -198,33 +200,44 @@ class InFull:
         derived = derivative_of_definition(
             self.page.program, entry, by, total_derivative(self.page.program)
         )
-        marked = by if rules.PRODUCT in derived.rules else None
+        quantity = self.page.program.by_name[entry.name]
+        summed = isinstance(quantity.definition, Expression)
         return self._carried_on(
-            before, derived, prefer, lambda left: self._reason(derived, entry, by, left), marked
+            before,
+            derived,
+            defined_at(quantity, entry, by) if summed else of(entry),
+            by,
+            prefer,
+            lambda left: self._reason(derived, entry, by, left),
+            marked=rules.PRODUCT in derived.rules,
         )
 
     def _carried_on(
         self,
         before: Expression,
         derived: Derivative,
+        value: Expression,
+        by: Entry,
         prefer: tuple[Index, ...],
         reason: Callable[[bool], str],
-        marked: Entry | None = None,
+        marked: bool = False,
     ) -> Expression:
         """A line for a rule, lines for the derivatives that are left, and what they come to.
 
         Args:
             before: what the rule is applied to.
             derived: what it gives.
+            value: what is differentiated, as a sum.
+            by: the variable.
             prefer: the indices that stay where there is a choice.
             reason: why the rule holds, given whether derivatives are left.
-            marked: the variable, where the terms say what moves in them.
+            marked: whether the terms say what moves in them.
         """
         step = self.page.letters.nice(self.page.simplified(derived.expression, prefer), prefer)
         partials = partials_in(step)
         why = derived.rule.reason or reason(bool(partials))
-        marks = () if marked is None else _marks(step, marked)
-        self.page.write(derived.rule.name, before, step, why, marks=marks)
+        marks = _marks(step, by) if marked else ()
+        write_rule(self.page, derived.rule, before, value, by, step, prefer, why, marks)
         # Nothing is left: the line itself is the result.
         if not partials:
             return step

@@ -37,6 +37,7 @@ from hesse.derivation.calculus.normal_form import same
 from hesse.derivation.calculus.program import Definition, mentioned, names_in
 from hesse.derivation.calculus.rules import Derivative, Rule
 from hesse.derivation.lines.in_full import InFull
+from hesse.derivation.lines.long_sums import write_rule
 from hesse.derivation.lines.page import HEAVIEST, Page, listed
 from hesse.derivation.lines.records import Block, Slope
 from hesse.derivation.lines.substitution import substituted
@@ -169,7 +170,8 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
     why = f"one branch for each {part} that contains {rows}" if len(partials) > 1 else ""
     # Of a first derivative that is one name, as p of logsumexp(z), nothing comes apart.
     if branches != start:
-        page.write(rule.name, start, branches, why, marks=marks)
+        order = (*A.indices, *B.indices)
+        write_rule(page, rule, start, known, A, branches, order, why, marks)
     result = branches
     if partials:
         closed: dict[Partial, Expression] = {}
