@@ -1,42 +1,42 @@
 """The pages under docs/ are scripts: their Python runs as it stands, in order, and prints what the
 page says it prints."""
 
-import doctest
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import hesse
 
+fill = pytest.importorskip("docs.fill", reason="the docs are not part of an sdist")
+
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
-# A block of Python, and what it prints where a block of text follows it.
-BLOCKS = re.compile(r"```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<printed>.*?)```)?", re.DOTALL)
-# How far two sides of a line are apart is rounding, which differs from machine to machine.
-ROUNDING = re.compile(r"✓ (0|\de-1\d)|\b\de-1\d\b")
-# Where the last digits depend on the machine, a page writes "...".
-LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PAGES = {
+    path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.rglob("*.md"))
+}
 
 
 @pytest.mark.small
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_and_prints_what_it_says(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    names: dict[str, Any] = {}
-    for block in BLOCKS.finditer(PAGES[page]):
+    for block, got in fill.run(DOCS / page, PAGES[page]):
         line = PAGES[page].count("\n", 0, block.start("code")) + 1
-        exec(compile("\n" * (line - 1) + block["code"], str(DOCS / page), "exec"), names)
-        got, want = capsys.readouterr().out, block["printed"]
-        if want is not None:
-            got, want = ROUNDING.sub("", got), ROUNDING.sub("", want)
-            assert doctest.OutputChecker().check_output(want, got, LENIENT), (
-                f"{page}:{line} printed\n{got}"
-            )
+        want = block["printed"]
+        assert want is None or fill.says(want, got), f"{page}:{line} printed\n{got}"
+    # An example's picture is the one that its code draws.
+    for picture in fill.PICTURES.findall(PAGES[page]) if page.startswith("gallery/") else ():
+        assert Path(picture).is_file(), f"{page} does not draw {picture}"
+
+
+def test_what_is_filled_in_keeps_what_was_written_by_hand() -> None:
+    assert fill.mended("time ... s\nP = 3\n", "time 4 s\nP = 3\n") == "time ... s\nP = 3\n"
+    assert fill.mended("time ... s\nP = 3\n", "time 4 s\nP = 4\n") == "time ... s\nP = 4\n"
+    assert fill.mended("one\n", "one\ntwo\n") == "one\ntwo\n"
 
 
 def test_the_api_is_all_of_it() -> None:
@@ -52,5 +52,5 @@ def test_every_page_is_on_the_site() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pictures_on_a_page_are_there(page: str) -> None:
-    for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", PAGES[page]):
-        assert (DOCS / target).is_file(), f"{page} shows {target}"
+    for target in fill.PICTURES.findall(PAGES[page]):
+        assert (DOCS / page).parent.joinpath(target).is_file(), f"{page} shows {target}"
