@@ -307,7 +307,7 @@ class BlockHessian(Displayed, BlocksByName):
     ) -> "NormMap": ...
     def plot(self, ax: "Axes | None" = None, *, by: str = "entry", **style: Any) -> Any:
         """Draw the heat map of the entries, with layer borders and names, or of the norms of
-        blocks. Needs matplotlib (``pip install hesse[plot]``).
+        blocks. Needs matplotlib (``pip install 'hesse[plot]'``).
 
         Args:
             ax: where to draw, Matplotlib's; new axes by default.

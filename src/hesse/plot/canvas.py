@@ -107,7 +107,7 @@ def axes_for(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
         from matplotlib.axes import Axes
     except ImportError as error:
         raise HesseImportError(
-            f"drawing needs matplotlib ({error}); install it with: pip install hesse[plot]"
+            f"drawing needs matplotlib ({error}); install it with: pip install 'hesse[plot]'"
         ) from error
     if ax is not None and not isinstance(ax, Axes):
         raise HesseTypeError(

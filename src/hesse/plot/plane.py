@@ -144,7 +144,7 @@ class Plane(Picture):
 
     def interactive(self, path: "str | PathLike[str] | None" = None) -> "PlotlyFigure":
         """The two costs as surfaces that can be turned and looked into, with the paths on the true
-        one. Needs Plotly (``pip install hesse[interactive]``).
+        one. Needs Plotly (``pip install 'hesse[interactive]'``).
 
         Args:
             path: of a page of HTML that needs nothing else, if there is to be one.
