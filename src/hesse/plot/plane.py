@@ -56,7 +56,7 @@ class Plane(Picture):
         axes: what u and v are, in words.
         paths: by method, the places (a, b) it comes to on the true cost, θ first.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> f = lambda p: (1 - p["x"][0]) ** 2 + 100 * (p["x"][1] - p["x"][0] ** 2) ** 2
         >>> cost = hesse.Cost.from_function(f, {"x": torch.tensor([-1.0, 1.0]).double()})

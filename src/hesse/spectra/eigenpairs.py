@@ -227,7 +227,7 @@ def eigenpairs(
             number that cannot be used.
         HesseMemoryError: memory for fewer than k + 7 vectors.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> found = hesse.eigenpairs(torch.diag(torch.tensor([1.0, -4.0, 2.0])), 2)
         >>> found.values
