@@ -330,7 +330,7 @@ def main() -> None:
     result = report.Report(
         name="papers",
         title="Published figures, found again",
-        header=["source", "what", "published", "hesse's", "", "seconds"],
+        header=["source", "what", "published", "hesse's", "agree", "seconds"],
         rows=rows,
         notes=["In float64; ranks count the eigenvalues above P ε max|λ|."],
         measurements=measured,

@@ -17,7 +17,7 @@ from bench import report
 from bench.cases import Case, dense, gaussian
 from bench.measure import product_rate, timed
 
-FIGURE = Path(__file__).parent / "scaling.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "scaling.png"
 WIDTHS = [4, 8, 16, 32, 64, 128, 170]
 SAMPLES = [250, 500, 1000, 2000, 4000, 8000, 16000, 32000]
 FIXED_WIDTH, FIXED_SAMPLES = 32, 1000

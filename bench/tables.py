@@ -1,11 +1,11 @@
-"""Rewrite the tables of README.md from results/*.json. ``python -m bench.tables``."""
+"""Rewrite the tables of docs/measurements.md from results/*.json. ``python -m bench.tables``."""
 
 import os
 from pathlib import Path
 
 from bench.report import RESULTS, Report
 
-README = Path(__file__).parent / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "measurements.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 # The order on the page; results of other names follow in alphabetical order.
 ORDER = [
@@ -45,12 +45,12 @@ def section() -> str:
 
 def main() -> None:
     """Replace what stands between the two marks; everything else on the page is written by hand."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    part = README.with_suffix(".part")
+    part = PAGE.with_suffix(".part")
     part.write_text(f"{before}{BEGIN}\n\n{section()}\n{END}{after}", encoding="utf-8")
-    os.replace(part, README)
+    os.replace(part, PAGE)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ and a test holds it against them.
 An operation that is in no table goes **the general way**: it is differentiated automatically by
 itself, and everything around it stays as fast as it is. What a record adds:
 
-| | |
+| column | meaning |
 |---|---|
 | structure | what is declared: linear or entry by entry, the numbers need no more |
 | enters | a parameter that enters through it is a site of its own, contracted in matrix products |

@@ -7,6 +7,7 @@ installed once, and have one extra each.
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,8 @@ import time
 import tomllib
 import zipfile
 from pathlib import Path
+
+from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parents[1]
 # What a user does first. Without an extra, what it brings says so, and nothing else is missing.
@@ -73,7 +76,21 @@ def build(folder: Path) -> tuple[Path, Path]:
         assert sorted(one.namelist()) == sorted(other.namelist())
         assert all(one.read(name) == other.read(name) for name in one.namelist())
         assert "hesse/py.typed" in one.namelist()
+        check_metadata(one)
     return wheel, sdist
+
+
+def check_metadata(wheel: zipfile.ZipFile) -> None:
+    """What a package index reads: valid by its rules, a page that it can show, a licence."""
+    folder = next(Path(name).parent for name in wheel.namelist() if name.endswith("/METADATA"))
+    told = Metadata.from_email(wheel.read(f"{folder}/METADATA"), validate=True)
+    assert told.license_expression == "MIT" and told.license_files == ["LICENSE"]
+    assert f"{folder}/licenses/LICENSE" in wheel.namelist()
+    assert told.summary and told.requires_python and told.keywords and told.classifiers
+    assert told.description_content_type == "text/markdown" and told.description
+    # An index shows no picture by a path in the repository: with its address come whole ones.
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", told.description)
+    assert not told.project_urls or all(one.startswith("https://") for one in pictures)
 
 
 def environment(folder: Path, beside: Path | None = None) -> Path:

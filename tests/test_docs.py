@@ -1,42 +1,71 @@
 """The pages under docs/ are scripts: their Python runs as it stands, in order, and prints what the
 page says it prints."""
 
-import doctest
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import hesse
 
+fill = pytest.importorskip("docs.fill", reason="the docs are not part of an sdist")
+
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
-# A block of Python, and what it prints where a block of text follows it.
-BLOCKS = re.compile(r"```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<printed>.*?)```)?", re.DOTALL)
-# How far two sides of a line are apart is rounding, which differs from machine to machine.
-ROUNDING = re.compile(r"✓ (0|\de-1\d)|\b\de-1\d\b")
-# Where the last digits depend on the machine, a page writes "...".
-LENIENT = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PAGES = {
+    path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.rglob("*.md"))
+}
 
 
 @pytest.mark.small
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_and_prints_what_it_says(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    names: dict[str, Any] = {}
-    for block in BLOCKS.finditer(PAGES[page]):
+    for block, got in fill.run(DOCS / page, PAGES[page]):
         line = PAGES[page].count("\n", 0, block.start("code")) + 1
-        exec(compile("\n" * (line - 1) + block["code"], str(DOCS / page), "exec"), names)
-        got, want = capsys.readouterr().out, block["printed"]
-        if want is not None:
-            got, want = ROUNDING.sub("", got), ROUNDING.sub("", want)
-            assert doctest.OutputChecker().check_output(want, got, LENIENT), (
-                f"{page}:{line} printed\n{got}"
-            )
+        want = block["printed"]
+        assert want is None or fill.says(want, got), f"{page}:{line} printed\n{got}"
+    # An example's picture is the one that its code draws.
+    for picture in fill.PICTURES.findall(PAGES[page]) if page.startswith("gallery/") else ():
+        assert Path(picture).is_file(), f"{page} does not draw {picture}"
+
+
+def test_what_is_filled_in_keeps_what_was_written_by_hand() -> None:
+    assert fill.mended("time ... s\nP = 3\n", "time 4 s\nP = 3\n") == "time ... s\nP = 3\n"
+    assert fill.mended("time ... s\nP = 3\n", "time 4 s\nP = 4\n") == "time ... s\nP = 4\n"
+    assert fill.mended("one\n", "one\ntwo\n") == "one\ntwo\n"
+
+
+def links(text: str) -> list[str]:
+    """Where the links and pictures of a page lead, less those in its code."""
+    prose = re.sub(r"(?ms)^```.*?^```|`[^`\n]*`", "", text)
+    return re.findall(r"\]\(([^)\s]+)\)", prose)
+
+
+def anchors(text: str) -> set[str]:
+    """The names of a page's headings, as the site makes them."""
+    prose = re.sub(r"(?ms)^```.*?^```", "", text)
+    titles = re.findall(r"(?m)^#+ (.+)$", prose)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", one).strip().lower()) for one in titles}
+
+
+@pytest.mark.parametrize("page", ["../README.md", "../CONTRIBUTING.md", *PAGES])
+def test_links_lead_somewhere(page: str) -> None:
+    """What is on the site leads to what is on the site: whoever reads it has no checkout."""
+    path = DOCS / page
+    text = path.read_text(encoding="utf-8")
+    for link in links(text):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.is_file(), f"{page} leads to {link}"
+        assert page.startswith("../") or target.is_relative_to(DOCS), f"{page} leaves by {link}"
+        found = anchors(target.read_text(encoding="utf-8")) if anchor else set()
+        assert not anchor or anchor in found, f"{page} leads to {link}; there are {found}"
 
 
 def test_the_api_is_all_of_it() -> None:
@@ -48,9 +77,3 @@ def test_the_api_is_all_of_it() -> None:
 def test_every_page_is_on_the_site() -> None:
     site = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
     assert all(f": {page}\n" in site for page in PAGES)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_pictures_on_a_page_are_there(page: str) -> None:
-    for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", PAGES[page]):
-        assert (DOCS / target).is_file(), f"{page} shows {target}"

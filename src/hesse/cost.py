@@ -89,7 +89,7 @@ class Cost(Displayed, Travelling):
         HesseError: any argument that cannot be used, before any long work; the text says which and
             what to do.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X, y = torch.ones(4, 2), torch.zeros(4, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (X, y))
@@ -247,7 +247,7 @@ class Cost(Displayed, Travelling):
                 its batch.
             penalty: as for `Cost`.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> rosenbrock = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
             >>> cost = hesse.Cost.from_function(

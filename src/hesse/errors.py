@@ -35,7 +35,7 @@ def printable(text: str) -> str:
     """Text on one line, its control characters spelt out: names are the user's, and what a name
     holds must not move the cursor of a terminal or turn the direction of what follows.
 
-    Example:
+    Examples:
         >>> print(printable("a\\x1b[31m"))
         a\\x1b[31m
     """
@@ -170,7 +170,7 @@ def require_mapping(given: Any, name: str, kind: type, of: str) -> None:
 def require_word(given: Any, name: str, known: Iterable[str | None]) -> None:
     """One of some words, or None where that is among them.
 
-    Example:
+    Examples:
         >>> require_word("Layers", "by", ["parameter", "layer"])
         Traceback (most recent call last):
         hesse.errors.HesseValueError: by: expected one of 'parameter', 'layer', got 'Layers'; did \
@@ -213,7 +213,7 @@ def readable_bytes(count: float) -> str:
 def in_a_line(error: BaseException) -> str:
     """An error for a note: its kind and its first sentence, without places in PyTorch's sources.
 
-    Example:
+    Examples:
         >>> text = 'x.ok() INTERNAL ASSERT FAILED at "/a/b.cpp":6, please report a bug to PyTorch.'
         >>> in_a_line(RuntimeError(f"{text} No x. More."))
         'RuntimeError: No x'
@@ -234,7 +234,7 @@ def in_a_line(error: BaseException) -> str:
 def rounded_up(number: float) -> float:
     """The next number with two digits; what is one to rounding stays.
 
-    Example:
+    Examples:
         >>> rounded_up(0.01234), rounded_up(1.1000000000000003)
         (0.013, 1.1)
     """

@@ -16,7 +16,7 @@ from hesse.process.undisturbed import undisturbed
 def value(cost: Cost) -> float:
     """J(θ), over the whole data set.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(
         ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}
@@ -43,7 +43,7 @@ def value(cost: Cost) -> float:
 def gradient(cost: Cost) -> dict[str, Tensor]:
     """∂J/∂θ by parameter name, each of its parameter's shape.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(
         ...     lambda p: p["x"].square().sum(), {"x": torch.tensor([1.0, 2.0])}

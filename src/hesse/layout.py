@@ -30,7 +30,7 @@ class Layout(Displayed):
         names: parameter names, in order.
         shapes: their shapes, in the same order.
 
-    Example:
+    Examples:
         >>> layout = Layout(("w", "b"), ((2, 3), (2,)))
         >>> layout.size, layout.slice("b")
         (8, slice(6, 8, None))
@@ -127,7 +127,7 @@ class Layout(Displayed):
             HesseValueError: an empty sequence.
             HesseKeyError: no parameter has a name, or matches a pattern.
 
-        Example:
+        Examples:
             >>> Layout(("0.weight", "2.weight", "2.bias"), ((3,), (2,), ())).matching("2.*").names
             ('2.weight', '2.bias')
         """
@@ -161,7 +161,7 @@ class Layout(Displayed):
         """The names of the parameters of each layer: of each module that holds some; one that
         belongs to no module is a layer of its own.
 
-        Example:
+        Examples:
             >>> Layout(("0.weight", "0.bias", "scale"), ((3,), (), ())).layers
             {'0': ('0.weight', '0.bias'), 'scale': ('scale',)}
         """

@@ -178,7 +178,7 @@ def known_loss(loss: Any) -> Loss | None:
         HesseValueError: an unknown name, or ``reduction="none"``.
         HesseTypeError: not a name and not callable.
 
-    Example:
+    Examples:
         >>> known_loss("mse").name
         'mse_loss'
     """
@@ -224,7 +224,7 @@ def known_within(loss: Loss) -> tuple[str, dict[str, Any]] | None:
     """The name and the options of the known loss behind one that a cost holds, weighed or not;
     ``None`` where it is a function of the user's.
 
-    Example:
+    Examples:
         >>> known_within(weighed("bce"))[0]
         'binary_cross_entropy_with_logits'
     """
@@ -281,7 +281,7 @@ def compares_numbers(loss: Any) -> bool:
     """Whether a loss is known to compare predictions and targets number by number, so that targets
     are no classes.
 
-    Example:
+    Examples:
         >>> compares_numbers("bce"), compares_numbers("cross_entropy")
         (True, False)
     """

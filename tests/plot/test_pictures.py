@@ -217,5 +217,5 @@ def test_without_plotly_the_error_says_how_to_get_it(
     pictures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
-    with pytest.raises(HesseImportError, match=r"pip install hesse\[interactive\]"):
+    with pytest.raises(HesseImportError, match=r"pip install 'hesse\[interactive\]'"):
         pictures["plane"].interactive()

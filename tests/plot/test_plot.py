@@ -199,9 +199,9 @@ def test_signed_ticks_are_few_and_symmetric(threshold: float, largest: float) ->
 def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     hessian = hessian_of(SMALL)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(HesseImportError, match=r"pip install hesse\[plot\]"):
+    with pytest.raises(HesseImportError, match=r"pip install 'hesse\[plot\]'"):
         hessian.plot()
-    with pytest.raises(HesseImportError, match=r"pip install hesse\[plot\]"):
+    with pytest.raises(HesseImportError, match=r"pip install 'hesse\[plot\]'"):
         Spectrum.from_hessian(hessian).plot()
 
 

@@ -359,7 +359,7 @@ def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch: pytest.Mon
     ]
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for display in displays:
-        with pytest.raises(HesseImportError, match=r"pip install hesse\[plot\]"):
+        with pytest.raises(HesseImportError, match=r"pip install 'hesse\[plot\]'"):
             display.plot()
 
 

@@ -37,7 +37,7 @@ class FormTensor(Tensor):
         form: its shape, strides, dtype and device.
         node: what it is in a recording (`hesse.capture.recording`).
 
-    Example:
+    Examples:
         >>> x = FormTensor.like(torch.ones(10**6, 1))
         >>> (x @ x.T).shape, x.long().sum(0).dtype
         (torch.Size([1000000, 1000000]), torch.int64)
@@ -94,7 +94,7 @@ def known_by(value: Any) -> Any:
     """What stands for an argument of an operation where it is looked up: a tensor's form; and other
     values with their types, for 1 is 1.0 to Python.
 
-    Example:
+    Examples:
         >>> known_by([torch.ones(2), 1, None])[1:]
         ((<class 'int'>, 1), None)
     """

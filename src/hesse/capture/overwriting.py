@@ -14,7 +14,7 @@ aten = torch.ops.aten
 def columns_added(total: Tensor, kept: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """total + kept @ E for unit matrices E, each with its one at (row, column).
 
-    Example:
+    Examples:
         >>> kept, place = torch.tensor([[1.0, 2.0]]), torch.tensor([1])
         >>> columns_added(torch.zeros(1, 1, 2), kept, row=place, column=0 * place)
         tensor([[[2., 0.]]])

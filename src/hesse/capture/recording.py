@@ -88,7 +88,7 @@ def record(
         NeedsValue: the function looks at a value.
         Unsuitable: it writes where that cannot be recorded.
 
-    Example:
+    Examples:
         >>> program = record(lambda x, y: [(x * y).exp() + (x * y)], [torch.ones(2)] * 2)
         >>> [node.name for node in program.graph.nodes]
         ['given_0', 'given_1', 'mul', 'exp', 'add', 'output']

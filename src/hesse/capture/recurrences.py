@@ -21,7 +21,7 @@ _LAYERS: dict[Any, str] = {
 class UnrolledRecurrences(TorchFunctionMode):
     """While it is entered, recurrent layers and cells run step by step.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> layer, x = nn.GRU(2, 3).double(), torch.ones(4, 2).double()
         >>> fused = layer(x)[0]

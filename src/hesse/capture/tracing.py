@@ -27,7 +27,7 @@ _SILENT = "do_not_emit_stack_traces"
 def tracing() -> Iterator[None]:
     """While a trace is made, on this thread or on one that it waits for.
 
-    Example:
+    Examples:
         >>> with tracing():
         ...     program = torch.export.export(torch.nn.ReLU(), (torch.ones(2),))
         >>> modes_before_dispatch()

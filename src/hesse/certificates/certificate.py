@@ -23,7 +23,7 @@ class Certificate(Displayed):
             could hide there.
         notes: what else is to be known.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(
         ...     lambda p: (p["x"] ** 3).sum(), {"x": torch.ones(2).double()}

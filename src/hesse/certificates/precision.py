@@ -20,7 +20,7 @@ def convolutions_in_tf32(device: torch.device) -> bool:
 def eps_of(dtype: torch.dtype, device: torch.device, convolution: bool = False) -> float:
     """The rounding of a number near 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> eps_of(torch.float32, torch.device("cpu")) == torch.finfo(torch.float32).eps
         True

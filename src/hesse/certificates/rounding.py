@@ -54,7 +54,7 @@ def noise(compute: Callable[[], Sequence[Tensor]]) -> list[float]:
     Args:
         compute: always gives the same tensors.
 
-    Example:
+    Examples:
         >>> import torch
         >>> one = torch.ones(())
         >>> noise(lambda: [one.exp() / one.exp() - 1])[0] > 0  # zero, and all rounding

@@ -22,7 +22,7 @@ def plain(value: Any) -> Any:
     """What JSON has: a number that is not finite as the text that Python and JavaScript read it
     from, a record by its fields.
 
-    Example:
+    Examples:
         >>> plain({"radius": float("inf"), "shape": (2, 3), "of": np.float32(0.5)})
         {'radius': 'Infinity', 'shape': [2, 3], 'of': 0.5}
     """

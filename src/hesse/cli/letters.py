@@ -37,7 +37,7 @@ def spelled(text: str) -> str:
     """A text in ASCII: Greek letters by their names, raised signs after a ^, signs above a letter
     after it, and a question mark for what has no other letter.
 
-    Example:
+    Examples:
         >>> spelled("‖g‖∞, θᵀH⁻¹θ ≤ ½ λ², y − ŷ")
         '|g|inf, theta^TH^-1theta <= 1/2 lambda^2, y - yhat'
     """

@@ -97,7 +97,7 @@ def curvature_named(curvature: Any) -> Curvature:
         HesseValueError: no curvature has the name; the text offers the nearest.
         HesseTypeError: neither a name nor a curvature.
 
-    Example:
+    Examples:
         >>> curvature_named("hessian").name
         'hessian'
     """

@@ -159,7 +159,7 @@ class SampledFisher(Displayed, _OuterProducts):
         samples: M, how many labels are drawn for each sample of the data.
         seed: of the draws, which are the same for every pass over the data.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X, y = torch.ones(4, 2), torch.zeros(4, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, y))

@@ -319,7 +319,7 @@ LIKELIHOODS = tuple(_LIKELIHOODS)
 def likelihood_of(name: str, options: Options) -> Likelihood | None:
     """What is known of a loss with some options; ``None`` where it is no likelihood.
 
-    Example:
+    Examples:
         >>> likelihood_of("cross_entropy", {}).expectation is None  # Gauss–Newton's
         True
     """

@@ -16,7 +16,7 @@ def call_arguments(
         x: the inputs of a batch.
         before: the arguments in front of them.
 
-    Example:
+    Examples:
         >>> call_arguments(lambda image, mask: image, ("image", "mask"))
         (('image', 'mask'), {})
         >>> call_arguments(lambda pair: pair, ("image", "mask"))

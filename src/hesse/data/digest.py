@@ -10,7 +10,7 @@ from torch import Tensor
 def digest(tensors: Iterable[Tensor]) -> str:
     """The same for the same values, dtypes and shapes in the same order, wherever they lie.
 
-    Example:
+    Examples:
         >>> import torch
         >>> digest([torch.ones(2)]) == digest([torch.ones(2)])
         True

@@ -74,7 +74,7 @@ class Derivation(Displayed, Record):
         Raises:
             HesseKeyError: a name that is not a parameter of this derivation.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> d = hesse.derive("x @ A @ x", wrt=["x"])
             >>> print(d.block("x", "x").matrix())
@@ -89,7 +89,7 @@ class Derivation(Displayed, Record):
             HesseKeyError: the name is not a parameter of this derivation.
             HesseValueError: a vector was derived.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> d = hesse.derive("1/2*sum((y - X @ w)**2)", wrt=["w"])
             >>> d.gradient("w").evaluate(X=[[1.0], [2.0]], y=[1.0, 1.0], w=[1.0])
@@ -111,7 +111,7 @@ class Derivation(Displayed, Record):
             HesseKeyError: the name is not a parameter of this derivation.
             HesseValueError: a cost was derived.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> print(hesse.derive("A @ x", wrt="x").jacobian("x").matrix())
             A
@@ -132,7 +132,7 @@ class Derivation(Displayed, Record):
     def formulas(self) -> list[Formula]:
         """The formula of every block that was derived; of a vector, every Jacobian.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> [f.derived.name for f in hesse.derive("A @ x", wrt="x").formulas]
             ['the Jacobian']
@@ -146,7 +146,7 @@ class Derivation(Displayed, Record):
         Raises:
             HesseValueError: a vector was derived.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> d = hesse.derive("a*b**2", wrt=["a", "b"])
             >>> d.hessian().evaluate(a=2.0, b=3.0).shape
@@ -165,7 +165,7 @@ class Derivation(Displayed, Record):
             HesseKeyError: the name is not a parameter of this derivation.
             HesseValueError: a vector was derived.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> d = hesse.derive("1/2*sum((y - X @ w)**2)", wrt=["w"])
             >>> d.product("w").evaluate(X=[[1.0], [2.0]], v=[3.0])
@@ -191,7 +191,7 @@ class Derivation(Displayed, Record):
             HesseValueError: a vector was derived, a line is too long to be read, or the derivative
                 goes through a map without a formula.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> hesse.derive("sum(exp(x))", wrt="x").third("x", "x", "x").evaluate(x=[0.0])
             array([[[1.]]])
@@ -212,7 +212,7 @@ class Derivation(Displayed, Record):
             HesseValueError: there are several parameters and none was named, or a vector was
                 derived.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> hesse.derive("sum(softplus(X @ w))", wrt="w").convexity().verdict
             'convex'
@@ -259,7 +259,7 @@ class Derivation(Displayed, Record):
     def steps(self, rows: str, columns: str) -> tuple[Line, ...]:
         """The lines of one block: rule, before, after, reason.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> d = hesse.derive("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", wrt=["W1", "W2"])
             >>> [line.rule for line in d.steps("W1", "W2")][:3]
@@ -280,7 +280,7 @@ class Derivation(Displayed, Record):
     def write(self, expression: Expression, reading: ReadingName | str = "indices") -> str:
         """One expression of this derivation, such as a side of a line, as text on one line.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> d = hesse.derive("x @ A @ x", wrt=["x"])
             >>> d.write(d.slopes["x"].expression, "scalar")
@@ -326,7 +326,7 @@ class Derivation(Displayed, Record):
         Raises:
             HesseValueError: a line is wrong; the text names it.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> d = hesse.derive("sum(exp(A @ x))", wrt=["A", "x"])
             >>> d.certify(seed=1).deviation < 1e-10

@@ -84,7 +84,7 @@ def derive(
         HesseError: text that is not a cost, names or shapes that do not fit; or a line that does
             not hold, which is a fault of hesse.
 
-    Example:
+    Examples:
         >>> import hesse
         >>> d = hesse.derive("1/2*sum((y - X @ w)**2)", wrt=["w"])
         >>> print(d.block("w", "w").matrix())

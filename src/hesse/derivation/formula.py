@@ -109,7 +109,7 @@ class Formula(Displayed):
         Raises:
             HesseValueError: the formula needs an operation of a model that has no formula.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> code = hesse.derive("x @ A @ x", wrt=["x"]).block("x", "x").python()
             >>> "def " in code and "import numpy" in code
@@ -142,7 +142,7 @@ class Formula(Displayed):
                 that of their sum or mean. An unknown function is the name of a known one,
                 ``f="tanh"``, or its derivatives (f, f', f'').
 
-        Example:
+        Examples:
             >>> import numpy, hesse
             >>> d = hesse.derive("x @ A @ x", wrt=["x"])
             >>> d.block("x", "x").evaluate(A=numpy.array([[1.0, 2.0], [0.0, 3.0]]))

@@ -68,7 +68,7 @@ class DerivedHessian(Displayed):
         Raises:
             HesseMemoryError: the matrix would not fit.
 
-        Example:
+        Examples:
             >>> import numpy, hesse
             >>> d = hesse.derive("a*b**2", wrt=["a", "b"])
             >>> d.hessian().evaluate(a=2.0, b=3.0)
@@ -115,7 +115,7 @@ class DerivedHessian(Displayed):
         Raises:
             HesseValueError: a block needs an operation of a model that has no formula.
 
-        Example:
+        Examples:
             >>> import hesse, numpy
             >>> d = hesse.derive("a*b**2", wrt=["a", "b"])
             >>> space = {}

@@ -67,7 +67,7 @@ def facts(**named: str | None) -> tuple[Fact, ...]:
 def counted(number: int, noun: str) -> str:
     """A number of things.
 
-    Example:
+    Examples:
         >>> counted(1, "sample"), counted(2_410, "entry")
         ('1 sample', '2,410 entries')
     """

@@ -224,7 +224,7 @@ def alone() -> Iterator[None]:
     """What this process asks for meanwhile it does by itself, with all of the data, as without
     `torchrun`: a rank that wants something for itself must not wait for the others.
 
-    Example:
+    Examples:
         >>> import hesse
         >>> with hesse.alone():
         ...     pass

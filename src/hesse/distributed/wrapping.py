@@ -16,7 +16,7 @@ def unwrapped(model: Any) -> Any:
         HesseTypeError: the parameters are sharded over ranks, so that no rank has a gradient's
             graph to differentiate again.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> layer = nn.Linear(2, 1)
         >>> unwrapped(layer) is layer

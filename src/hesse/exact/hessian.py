@@ -80,7 +80,7 @@ def hessian(
     matrix for the multilayer perceptron"; here for any graph of known operations, and contracted by
     matrix products.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, torch.zeros(2, 1)))

@@ -97,7 +97,7 @@ def plan(
         HesseError: unknown names, more than one of ``pairs``, ``block_diagonal`` and ``diagonal``,
             or a cost that PyTorch cannot differentiate twice.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 300), torch.nn.Tanh(),
         ...     torch.nn.Linear(300, 1))

@@ -77,7 +77,7 @@ def _why(H: Float[Tensor, "P P"], eps: float, layout: Layout, softmax: bool) -> 
 def entry(name: str, index: str) -> str:
     """A parameter's entry as it is written.
 
-    Example:
+    Examples:
         >>> entry("0.weight", "1, 2"), entry("s", "")
         ('0.weight[1, 2]', 's')
     """

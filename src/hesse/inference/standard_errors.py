@@ -63,7 +63,7 @@ def standard_errors(
     misspecified models, Econometrica 50 (1982), theorem 3.2. W. H. Greene, Econometric Analysis
     (2012), ch. 14.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> x, y = torch.arange(5.0).double(), torch.tensor([0.0, 1.0, 2.0, 4.0, 4.0]).double()
         >>> line = lambda p, x: p["a"] + p["b"] * x

@@ -26,7 +26,7 @@ class KFAC(BlockwiseOperator):
         blocks: the blocks, each with its ``names``, ``left`` and ``right``.
         notes: what was not factored, and why.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X, y = torch.randn(8, 3), torch.ones(8).long()
         >>> layers = torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)
@@ -77,7 +77,7 @@ class KFAC(BlockwiseOperator):
             HesseValueError: it was read from a file without a cost.
             HesseError: as for `hessian`.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> X, y = torch.eye(3).repeat(2, 1).double(), torch.zeros(6, 2).double()
             >>> layers = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)

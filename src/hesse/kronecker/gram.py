@@ -13,7 +13,7 @@ class Gram:
     Fewer vectors than they have entries wait for more: to read and write a large matrix for a few
     of them takes longer than their products.
 
-    Example:
+    Examples:
         >>> import torch
         >>> gram = Gram()
         >>> for _ in range(3):

@@ -88,7 +88,7 @@ def kfac(
         for expand and reduce. T. George and others (2018) for EKFAC. F. Benzing, Gradient descent
         on neurons and its link to approximate second-order optimization (2022), for FOOF.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, torch.zeros(2, 1)))

@@ -11,7 +11,7 @@ def nearest_product(pairs: list[tuple[Factor, Factor]]) -> tuple[Factor, Factor]
 
     Source: C. F. Van Loan, N. Pitsianis, Approximation with Kronecker products (1993).
 
-    Example:
+    Examples:
         >>> import torch
         >>> one, two = (Factor(k * torch.eye(2).unsqueeze(0)) for k in (1.0, 2.0))
         >>> B, A = nearest_product([(one, one), (two, two)])

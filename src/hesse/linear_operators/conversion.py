@@ -34,7 +34,7 @@ def as_operator(what: Any, *, curvature: str | Curvature | None = None) -> Linea
         HesseValueError: a matrix that is not finite, a Hessian with some blocks only, or a
             curvature of what is no cost.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> A = hesse.as_operator(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
         >>> A.is_symmetric, torch.tensor([1.0, 2.0]) @ A

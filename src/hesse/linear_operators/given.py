@@ -113,7 +113,7 @@ class FunctionOperator(LinearOperator):
         dtype: of vectors.
         device: of vectors.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> layout = hesse.Layout(("w",), ((3,),))
         >>> twice = lambda v: 2 * v

@@ -48,7 +48,7 @@ class LinearOperator(Displayed):
     of the parts of two names, ``A.block_diagonal()`` and ``A.damped(0.1)``, A + 0.1 I. Nothing is
     computed before a product is. A matrix without names fits between any parts of its size.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> A = hesse.as_operator(torch.tensor([[2.0, 1.0], [1.0, 3.0]]))
         >>> (2 * A + A @ A) @ torch.tensor([1.0, 0.0])
@@ -203,7 +203,7 @@ class LinearOperator(Displayed):
         Raises:
             HesseValueError: the rows have other parts than the columns.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> hesse.as_operator(torch.eye(2)).damped(0.5) @ torch.ones(2)
             tensor([1.5000, 1.5000])
@@ -218,7 +218,7 @@ class LinearOperator(Displayed):
         Raises:
             HesseMemoryError: it does not fit.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> A = hesse.as_operator(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
             >>> (A @ A).dense()
@@ -241,7 +241,7 @@ class LinearOperator(Displayed):
         """The operator for SciPy's iterative solvers: NumPy arrays in and out, of the operator's
         dtype. They take no operator as it is, for its dtype is PyTorch's.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> from scipy.sparse.linalg import eigsh
             >>> cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum() / 12,

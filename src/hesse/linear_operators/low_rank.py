@@ -36,7 +36,7 @@ class DiagonalOperator(ClosedFormOperator):
         HesseTypeError, HesseValueError: no vector of finite real numbers, or a layout of another
             size.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> D = hesse.DiagonalOperator({"w": torch.tensor([1.0, 2.0]), "b": torch.tensor(4.0)})
         >>> D.inverse() @ torch.ones(3)
@@ -119,7 +119,7 @@ class LowRank(ClosedFormOperator):
         M. A. Woodbury, Inverting modified matrices, Memorandum Report 42, Statistical Research
         Group, Princeton (1950).
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> u = torch.tensor([[1.0], [0.0], [0.0]])
         >>> A = hesse.LowRank(torch.tensor([3.0]), u, diagonal=1.0)

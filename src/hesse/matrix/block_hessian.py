@@ -52,7 +52,7 @@ class BlockHessian(Displayed, BlocksByName):
     Raises:
         HesseValueError: neither or both of matrix and blocks, or shapes that do not fit the layout.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from hesse.layout import Layout
         >>> layout = Layout(("w", "b"), ((2,), (1,)))
@@ -214,7 +214,7 @@ class BlockHessian(Displayed, BlocksByName):
             HesseValueError: some blocks were not computed, or an entry is not finite.
             HesseMemoryError: there is not the memory for it.
 
-        Example:
+        Examples:
             >>> import torch
             >>> from hesse.layout import Layout
             >>> H = BlockHessian(Layout(("w",), ((2,),)), matrix=torch.tensor([[3.0, 0.0], [0.0,
@@ -287,7 +287,7 @@ class BlockHessian(Displayed, BlocksByName):
                 is not symmetric.
             HesseFileError: the file cannot be written.
 
-        Example:
+        Examples:
             >>> import tempfile, numpy, torch, hesse
             >>> H = BlockHessian(hesse.Layout(("w", "b"), ((2,), (1,))), matrix=torch.eye(3))
             >>> with tempfile.TemporaryDirectory() as folder:
@@ -307,7 +307,7 @@ class BlockHessian(Displayed, BlocksByName):
     ) -> "NormMap": ...
     def plot(self, ax: "Axes | None" = None, *, by: str = "entry", **style: Any) -> Any:
         """Draw the heat map of the entries, with layer borders and names, or of the norms of
-        blocks. Needs matplotlib (``pip install hesse[plot]``).
+        blocks. Needs matplotlib (``pip install 'hesse[plot]'``).
 
         Args:
             ax: where to draw, Matplotlib's; new axes by default.

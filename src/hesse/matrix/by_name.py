@@ -247,7 +247,7 @@ class BlocksByName:
             HesseValueError: some blocks were not computed.
             HesseImportError: pandas is not installed.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> layout = hesse.Layout(("w", "b"), ((2,), ()))
             >>> hesse.BlockHessian(layout, matrix=torch.eye(3)).to_pandas()

@@ -41,7 +41,7 @@ def eigh(matrix: Float[Tensor, "P P"]) -> Eigen:
     Raises:
         HesseMemoryError: there is not the memory for it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> eigh(torch.tensor([[0.0, 2.0], [2.0, 0.0]])).values
         tensor([-2.,  2.])

@@ -57,7 +57,7 @@ def labels(layout: Layout) -> tuple[list[str], list[str]]:
     """Of each entry of the flat vector its parameter, and its index there as text; empty for a
     parameter without axes.
 
-    Example:
+    Examples:
         >>> labels(Layout(("w", "s"), ((1, 2), ())))
         (['w', 'w', 's'], ['0, 0', '0, 1', ''])
     """

@@ -28,7 +28,7 @@ def ranges_of(
         HesseTypeError: an index that is neither a whole number nor a slice.
         HesseValueError: more indices than axes, or one beyond its axis.
 
-    Example:
+    Examples:
         >>> ranges_of(((4, 5), (3,)), (2, slice(1, 3)))[:2]
         (slice(10, 15, None), slice(0, 3, None))
     """

@@ -31,7 +31,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         HesseFileError: there is no such file, it is cut short or damaged, it is none that hesse
             wrote, or a store in which tiles are missing.
 
-    Example:
+    Examples:
         >>> import tempfile, torch, hesse
         >>> from hesse.matrix.block_hessian import BlockHessian
         >>> H = BlockHessian(hesse.Layout(("w",), ((2,),)), matrix=torch.eye(2))

@@ -22,7 +22,7 @@ class Inertia(NamedTuple):
     may be zero, or of either sign. The rank is what is left of them; where there are any, the
     condition number is infinite; and a cost in float64 decides more of them.
 
-    Example:
+    Examples:
         >>> print(Inertia(negative=1, undecided=2, positive=3))
         1 negative, 2 undecided, 3 positive
     """

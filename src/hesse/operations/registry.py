@@ -39,7 +39,7 @@ def register(record: Operation) -> None:
         ValueError: something has its name, or stands for the same operation; its derivatives call a
             function without a record.
 
-    Example:
+    Examples:
         >>> import hesse
         >>> from hesse.operations.record import Function, Operation
         >>> cube = Function(

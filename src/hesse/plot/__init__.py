@@ -1,5 +1,5 @@
 """Pictures: each display computes once and draws as often as asked. Needs matplotlib (``pip install
-hesse[plot]``)."""
+'hesse[plot]'``)."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -107,7 +107,7 @@ def axes_for(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
         from matplotlib.axes import Axes
     except ImportError as error:
         raise HesseImportError(
-            f"drawing needs matplotlib ({error}); install it with: pip install hesse[plot]"
+            f"drawing needs matplotlib ({error}); install it with: pip install 'hesse[plot]'"
         ) from error
     if ax is not None and not isinstance(ax, Axes):
         raise HesseTypeError(
@@ -164,7 +164,7 @@ def signed_ticks(threshold: float, largest: float, most: int = 6) -> list[float]
     """Zero and powers of ten on both sides of it, at most so many a side, for an axis that is
     linear within the threshold.
 
-    Example:
+    Examples:
         >>> signed_ticks(0.5, 200.0)
         [-100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0]
     """
@@ -178,7 +178,7 @@ def signed_ticks(threshold: float, largest: float, most: int = 6) -> list[float]
 def signed(value: float) -> str:
     """Three digits, with a minus sign as the axes write it.
 
-    Example:
+    Examples:
         >>> signed(-0.25)
         '−0.25'
     """

@@ -31,7 +31,7 @@ class Density(Picture):
         products: how many products it took.
         exact: whether all eigenvalues were seen.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> hesse.density(torch.eye(3)).mass(0.5, 1.5)
         1.0

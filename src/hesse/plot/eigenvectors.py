@@ -44,7 +44,7 @@ class Eigenvectors(Picture):
         shares: how much of each eigenvector, ‖part‖², lies in the parameter.
         name: the parameter.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X, y = torch.rand(9, 16), torch.zeros(9, 2)
         >>> cost = hesse.Cost(torch.nn.Linear(16, 2), "half_sse", (X, y))

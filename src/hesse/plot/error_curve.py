@@ -37,7 +37,7 @@ class ErrorCurve(Picture):
         radius: up to which ‖s‖ the model can be trusted.
         tolerance: of the relative error, for that.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(
         ...     lambda p: p["x"].exp().sum(), {"x": torch.zeros(1).double()}

@@ -48,7 +48,7 @@ class HeatMap(Picture):
         size: P.
         patch: entries along one side of the largest pixel.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from hesse.layout import Layout
         >>> from hesse.matrix.block_hessian import BlockHessian

@@ -28,7 +28,7 @@ def landscape(plane: "Plane", path: str | PathLike[str] | None) -> "Figure":
     except ImportError as error:
         raise HesseImportError(
             f"an interactive plane needs Plotly ({error}); install it with: pip install"
-            " hesse[interactive]"
+            " 'hesse[interactive]'"
         ) from error
     if path is not None:
         place = require_place(path, "path", _PAGE)

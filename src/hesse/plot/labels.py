@@ -39,7 +39,7 @@ def labels_that_fit(
         edges: where each begins, and the end of the last.
         gap: the room that one name takes.
 
-    Example:
+    Examples:
         >>> labels_that_fit(["0.weight", "0.bias", "2.weight"], [0, 6, 8, 10], gap=5.0)
         [('0', 4.0), ('2', 9.0)]
     """

@@ -35,7 +35,7 @@ class LayerSpectra(Picture):
     Attributes:
         spectra: by layer; each with its values and the tolerance up to which rounding decides.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X, y = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (X, y))

@@ -59,7 +59,7 @@ class Layers(Picture):
         whole: the same of all parameters.
         rows: the layers; none where there is but one.
 
-    Example:
+    Examples:
         >>> row = Layer("0", 3, Estimate(2.0, exact=True), Estimate(1.5, exact=True))
         >>> Layers(row, ()).whole.trace.value
         2.0

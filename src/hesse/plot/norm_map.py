@@ -33,7 +33,7 @@ class NormMap(Picture):
         names: the parameters, or the layers.
         by: ``"parameter"`` or ``"layer"``.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X, y = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (X, y))

@@ -56,7 +56,7 @@ class Plane(Picture):
         axes: what u and v are, in words.
         paths: by method, the places (a, b) it comes to on the true cost, θ first.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> f = lambda p: (1 - p["x"][0]) ** 2 + 100 * (p["x"][1] - p["x"][0] ** 2) ** 2
         >>> cost = hesse.Cost.from_function(f, {"x": torch.tensor([-1.0, 1.0]).double()})
@@ -144,7 +144,7 @@ class Plane(Picture):
 
     def interactive(self, path: "str | PathLike[str] | None" = None) -> "PlotlyFigure":
         """The two costs as surfaces that can be turned and looked into, with the paths on the true
-        one. Needs Plotly (``pip install hesse[interactive]``).
+        one. Needs Plotly (``pip install 'hesse[interactive]'``).
 
         Args:
             path: of a page of HTML that needs nothing else, if there is to be one.

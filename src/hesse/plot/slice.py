@@ -34,7 +34,7 @@ class Slice(Picture):
         tolerance: of the relative error, for that.
         along: what u is, in words.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(lambda p: p["x"].cos().sum(), {"x": torch.ones(1)})
         >>> line = Slice.from_model(hesse.quadratic(cost), span=2.0)

@@ -42,7 +42,7 @@ class Spectrum(Picture):
         values: eigenvalues, ascending.
         tolerance: up to which rounding decides, P · eps · max|λ|.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from hesse.layout import Layout
         >>> from hesse.matrix.block_hessian import BlockHessian

@@ -20,7 +20,7 @@ _NO_MEMORY = (
 def circumstances() -> Hashable:
     """The settings of the process that the user's code reads, and that PyTorch's operations go by.
 
-    Example:
+    Examples:
         >>> circumstances() == circumstances()
         True
     """
@@ -48,7 +48,7 @@ def is_of_strategy(error: BaseException) -> bool:
 def is_interrupted(error: BaseException | None) -> bool:
     """Whether Ctrl-C is at the bottom of an error.
 
-    Example:
+    Examples:
         >>> error = RuntimeError("pop from an empty stack")
         >>> error.__context__ = KeyboardInterrupt()
         >>> is_interrupted(error)
@@ -63,7 +63,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice, which is nothing to be kept: on the CPU
     PyTorch says it by a RuntimeError.
 
-    Example:
+    Examples:
         >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
         True
     """

@@ -46,7 +46,7 @@ def require_path(path: Any, argument: str) -> str:
         HesseTypeError: it is no text; ``argument`` begins the message.
         HesseValueError: it is empty, or has characters that no path has.
 
-    Example:
+    Examples:
         >>> require_path("", "load")
         Traceback (most recent call last):
         hesse.errors.HesseValueError: load: the path is empty; name a file
@@ -158,7 +158,7 @@ def replacing(path: Any, argument: str, size: int = 1) -> Iterator[Path]:
     Raises:
         HesseFileError: it cannot be written; there is nothing half-written then.
 
-    Example:
+    Examples:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with replacing(f"{folder}/a.txt", "save") as partial:
         ...         _ = partial.write_text("all of it")

@@ -72,7 +72,7 @@ class RandomStream:
         start: where it begins; ``None`` for code that was not seen to draw, which has none.
         generator: one that the code draws from beside the process's.
 
-    Example:
+    Examples:
         >>> import torch
         >>> stream, before = RandomStream(), torch.get_rng_state()
         >>> with stream.watched():

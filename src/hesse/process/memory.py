@@ -78,7 +78,7 @@ def available_bytes(device: torch.device) -> int:
     the driver has free, with what PyTorch holds unused. Callers take a share of it, since other
     processes take from it too.
 
-    Example:
+    Examples:
         >>> import torch
         >>> available_bytes(torch.device("cpu")) > 0
         True
@@ -102,7 +102,7 @@ def zeros(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> 
     the first time some three times as fast as PyTorch's, which is a good part of the time of a
     Hessian.
 
-    Example:
+    Examples:
         >>> import torch
         >>> zeros(1, 2, torch.float32, torch.device("cpu"))
         tensor([[0., 0.]])

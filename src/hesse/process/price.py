@@ -55,7 +55,7 @@ class Room:
         parts: what every sample adds of what is made for some samples at a time.
         most: and no more than so much of that.
 
-    Example:
+    Examples:
         >>> Room(10, 2, 5, 20).of(3), Room(10, 2, 5, 20).of(100)
         (31, 230)
         >>> Room(10, 2, 5, 20).fitting(31), Room(10, 2, 5, 20).fitting(230)
@@ -97,7 +97,7 @@ def _quotient(room: float, each: float) -> float:
 def duration(seconds: float) -> str:
     """As a person says it.
 
-    Example:
+    Examples:
         >>> [duration(seconds) for seconds in (0.00012, 0.034, 3.21, 400, 90000)]
         ['1 ms', '34 ms', '3.2 s', '6.7 min', '25 h']
     """

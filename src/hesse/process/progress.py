@@ -27,7 +27,7 @@ class Progress:
         show: ``True`` or ``False`` to decide, ``None`` to look whether standard error is a
             terminal, or this a notebook.
 
-    Example:
+    Examples:
         >>> with Progress("work", 2, show=False) as bar:
         ...     bar.advance(1)
     """
@@ -73,7 +73,7 @@ class StatusLine:
     Args:
         show: as for `Progress`.
 
-    Example:
+    Examples:
         >>> with StatusLine(show=False) as line:
         ...     line.due
         False
@@ -114,7 +114,7 @@ def announced(what: str, seconds: float) -> Iterator[None]:
     """A line for work that does not tell how far it is: what it is, and how long it takes, said
     before it begins where that is more than two seconds and somebody is watching.
 
-    Example:
+    Examples:
         >>> with announced("work", 3600.0):
         ...     pass
     """

@@ -127,7 +127,7 @@ def quiet(printed: bool = False) -> Iterator[None]:
     Args:
         printed: nor what `torch.export` prints, which must be loaded for it.
 
-    Example:
+    Examples:
         >>> import warnings
         >>> with quiet():
         ...     warnings.warn("slow")

@@ -57,7 +57,7 @@ class Rates:
     def seconds(self, price: Price) -> float:
         """How long some work takes: what is slow at different things adds up.
 
-        Example:
+        Examples:
             >>> rates = Rates(1e9, 1e9, 1e4, 5e9, 1e8, 2e9)
             >>> rates.seconds(Price(2e9, moved=1e9, calls=1e4, cached=5e9, rearranged=1e9))
             5.5

@@ -15,7 +15,7 @@ class Recent(Generic[T]):
     Args:
         most: how many are kept.
 
-    Example:
+    Examples:
         >>> squares = Recent(2)
         >>> [squares.kept(k, lambda: k * k) for k in (2, 3, 2, 4)]
         [4, 9, 4, 16]

@@ -45,7 +45,7 @@ class Rehearsal(TorchDispatchMode):
         peak: the most that were held at once since it began.
         price: the operations, bytes and calls since it began.
 
-    Example:
+    Examples:
         >>> import torch
         >>> column = torch.ones(10**6, 1)
         >>> with Rehearsal() as rehearsal:

@@ -50,7 +50,7 @@ def read_state_dict(path: Any, argument: str) -> tuple[dict[str, Tensor], dict[s
     Raises:
         HesseFileError: there is no such file, or it holds something else.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     torch.save(torch.nn.Linear(2, 1).state_dict(), f"{folder}/net.pt")

@@ -78,7 +78,7 @@ class undisturbed:
     ``no_grad`` nested differentiation gives other numbers, and wrong ones. Under autocast matrix
     products are rounded to half precision.
 
-    Example:
+    Examples:
         >>> import torch
         >>> with torch.no_grad(), undisturbed():
         ...     torch.is_grad_enabled()

@@ -39,7 +39,7 @@ def undone(put_back: Callable[[], object]) -> Iterator[None]:
     Args:
         put_back: may be cut short anywhere, and is then called again.
 
-    Example:
+    Examples:
         >>> with undone(lambda: print("as before")):
         ...     print("meanwhile")
         meanwhile

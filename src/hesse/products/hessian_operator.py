@@ -76,7 +76,7 @@ def operator(
         B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994),
         147.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(
         ...     lambda p: p["x"].prod(), {"x": torch.tensor([2.0, 3.0])}
@@ -133,7 +133,7 @@ class HessianOperator(SymmetricOperator):
         methods: how products are taken.
         certificate: what a product was held against; ``None`` where it was not.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(lambda p: p["x"].square().sum(), {"x": torch.ones(3)})
         >>> H = hesse.operator(cost)

@@ -57,7 +57,7 @@ def jacobian(cost: Cost, *, certify: bool = True) -> "JacobianOperator":
         B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6 (1994),
         147, for J v.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, torch.zeros(2, 1)))

@@ -80,7 +80,7 @@ def report(
         HesseImportError: jinja2 or matplotlib is not installed.
         HesseFileError: the file cannot be written.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> data = torch.ones(4, 2), torch.ones(4, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", data)

@@ -82,7 +82,7 @@ def per_sample(
     Source:
         I. Goodfellow, Efficient per-example gradient computations (2015), for dense layers.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 1)
         >>> model = torch.nn.Linear(2, 1, bias=False)

@@ -43,7 +43,7 @@ def inverse(
         HesseError: as for `solve`; A is not symmetric; and, of a product, a solve that does not
             come to an end within the tolerance or, where rounding ends it, the root of it.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> hesse.inverse(torch.tensor([[2.0, 0.0], [0.0, 4.0]])) @ torch.ones(2)
         tensor([0.5000, 0.2500])
@@ -117,7 +117,7 @@ def covariance(
     Source: D. J. C. MacKay, A practical Bayesian framework for backpropagation networks, Neural
     Computation 4 (1992), 448.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1, bias=False), "half_sse", (X, torch.zeros(2, 1)))

@@ -154,7 +154,7 @@ class Endings:
 def _listed(columns: list[int]) -> str:
     """Their numbers, or the first of them.
 
-    Example:
+    Examples:
         >>> _listed([0, 2]), _listed([1])
         ('columns 0, 2', 'column 1')
     """

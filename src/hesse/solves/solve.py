@@ -101,7 +101,7 @@ def solve(
 
     Source: one for each method, in ``hesse.solves``.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> A = torch.tensor([[2.0, 1.0], [1.0, -3.0]]).double()
         >>> solution = hesse.solve(A, torch.tensor([3.0, -2.0]).double(), method="minres")

@@ -98,7 +98,7 @@ def student(count: int) -> float:
     """By how much a standard error from so few samples is too small: Student's quantile beside the
     normal one, at 95 %.
 
-    Example:
+    Examples:
         >>> round(student(10), 3), round(student(1000), 3)
         (1.154, 1.001)
     """

@@ -63,7 +63,7 @@ def condition_number(
         HesseValueError: only products are there, and the matrix has eigenvalues of both signs; it
             is not symmetric; or a name or a number that cannot be used.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> print(hesse.condition_number(torch.diag(torch.tensor([1.0, -4.0]))))
         4 (exact, of the matrix given)

@@ -77,7 +77,7 @@ def density(
     Source: B. Ghorbani, S. Krishnan and Y. Xiao, An investigation into neural net optimization via
     Hessian eigenvalue density, ICML (2019).
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> found = hesse.density(torch.diag(torch.tensor([0.0, 0.0, 1.0])))
         >>> found.exact, round(found.mass(-0.5, 0.5), 3)

@@ -102,7 +102,7 @@ def estimated_diagonal(
     Source: C. Bekas, E. Kokiopoulou and Y. Saad, An estimator for the diagonal of a matrix, Applied
     Numerical Mathematics 57 (2007), 1214.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> A = hesse.as_operator(torch.tensor([[2.0, 1.0], [1.0, 3.0]]))
         >>> hesse.estimated_diagonal(A)["x"]

@@ -107,7 +107,7 @@ class Eigenpairs(Displayed):
         **style: Any,
     ) -> "Eigenvectors":
         """Draw the vectors as images where the input is one: a row for each, in it an image for
-        each unit of a parameter. Needs matplotlib (``pip install hesse[plot]``).
+        each unit of a parameter. Needs matplotlib (``pip install 'hesse[plot]'``).
 
         Args:
             ax: where to draw, Matplotlib's; new axes by default.
@@ -227,7 +227,7 @@ def eigenpairs(
             number that cannot be used.
         HesseMemoryError: memory for fewer than k + 7 vectors.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> found = hesse.eigenpairs(torch.diag(torch.tensor([1.0, -4.0, 2.0])), 2)
         >>> found.values

@@ -21,7 +21,7 @@ class Estimate(Displayed):
         notes: what else is worth knowing.
         measure: what the error is.
 
-    Example:
+    Examples:
         >>> e = Estimate(3.25, 0.04, 60, "by 45 vectors")
         >>> print(e)
         3.25 ± 0.04 (standard error; 60 products, by 45 vectors)

@@ -48,7 +48,7 @@ def wanted(values: Float[Tensor, " n"], k: int, which: Which) -> Int[Tensor, " k
     """The places of the k eigenvalues that are asked for among ascending ones, the first of them
     first.
 
-    Example:
+    Examples:
         >>> wanted(torch.tensor([-3.0, 1.0, 2.0]), 2, "magnitude").tolist()
         [0, 2]
         >>> wanted(torch.tensor([-3.0, 1.0, 2.0]), 2, "both").tolist()

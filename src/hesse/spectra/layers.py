@@ -53,7 +53,7 @@ def layers(
     Source: Z. Dong et al., HAWQ-V2: Hessian aware trace-weighted quantization of neural networks,
     NeurIPS (2020).
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", (X, torch.zeros(2, 1)))

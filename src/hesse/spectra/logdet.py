@@ -65,7 +65,7 @@ def logdet(
         HesseValueError: A + λ I is not positive definite, which the text says how to mend; the
             matrix is not symmetric; or a name or a number that cannot be used.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> print(hesse.logdet(torch.diag(torch.tensor([1.0, 3.0])), damping=1.0))
         2.07944 (exact, of the matrix given)
@@ -120,7 +120,7 @@ def effective_dimension(
     Source: D. J. C. MacKay, Bayesian interpolation, Neural Computation 4 (1992), 415, equation
     4.9.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> print(hesse.effective_dimension(torch.diag(torch.tensor([1.0, 3.0])), 1.0))
         1.25 (exact, of the matrix given)

@@ -59,7 +59,7 @@ def trace(
         HesseTypeError: no matrix, or an argument of another type.
         HesseValueError: the matrix is not symmetric, or a name or a number that cannot be used.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -116,7 +116,7 @@ def squared_norm(
     Raises:
         HesseError: as for `hesse.trace`.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> print(hesse.squared_norm(torch.tensor([[1.0, 2.0], [2.0, 0.0]])))
         9 (exact, of the matrix given)

@@ -85,7 +85,7 @@ def status(path: str | os.PathLike[str]) -> Status:
         HesseTypeError, HesseValueError: the path is none.
         HesseFileError: it is no such store.
 
-    Example:
+    Examples:
         >>> import tempfile, torch, hesse
         >>> data = torch.ones(4, 2), torch.ones(4, 1)
         >>> cost = hesse.Cost(torch.nn.Linear(2, 1), "half_sse", data)

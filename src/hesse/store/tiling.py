@@ -52,7 +52,7 @@ class Tiling:
     def of(layout: Layout, pairs: tuple[NamePair, ...], most: int = _ENTRIES) -> "Tiling":
         """Tiles of at most so many entries, of whole rows of a weight where these fit.
 
-        Example:
+        Examples:
             >>> Tiling.of(Layout(("w", "b"), ((5, 10), (5,))), (("w", "w"),), 25**2).lengths
             {'w': 20, 'b': 5}
         """

@@ -45,7 +45,7 @@ def quadratic(
         HesseValueError: an unknown curvature, or a cost or gradient that is not finite at its
             parameters.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(
         ...     lambda p: (p["x"] ** 4).sum(), {"x": torch.tensor([1.0])}

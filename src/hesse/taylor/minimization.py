@@ -135,7 +135,7 @@ def minimize(
         Cartis, N. I. M. Gould and Ph. L. Toint, Adaptive cubic regularisation methods, Math.
         Program. 127 (2011), 245.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> rosenbrock = lambda p: (1 - p["x"]) ** 2 + 100 * (p["y"] - p["x"] ** 2) ** 2
         >>> cost = hesse.Cost.from_function(

@@ -192,7 +192,7 @@ class QuadraticModel(Displayed):
         Raises:
             HesseError: a direction that is no step, or zero; a tolerance that is not positive.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> cost = hesse.Cost.from_function(
             ...     lambda p: torch.exp(p["x"]).sum(), {"x": torch.zeros(1).double()}
@@ -208,7 +208,7 @@ class QuadraticModel(Displayed):
         """Where the model's gradient is zero, named for what it is: minimum, maximum, saddle, flat
         valley, or none.
 
-        Example:
+        Examples:
             >>> import torch, hesse
             >>> cost = hesse.Cost.from_function(
             ...     lambda p: p["x"].prod(), {"x": torch.tensor([1.0, 2.0])}

@@ -31,7 +31,7 @@ class StationaryPoint(Displayed):
         complete: whether all of H was seen. Else the counts are those of the Ritz values of the
             Krylov spaces looked at, of which `negative` and `positive` are lower bounds.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(lambda p: p["x"].sum() ** 2, {"x": torch.ones(4)})
         >>> print(hesse.quadratic(cost).stationary_point())

@@ -28,7 +28,7 @@ class Step(Displayed):
         reason: how the step came about.
         cost: J(θ + s), finite.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> cost = hesse.Cost.from_function(
         ...     lambda p: (p["x"] ** 2).sum(), {"x": torch.tensor([3.0, 4.0])}

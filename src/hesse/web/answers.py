@@ -26,7 +26,7 @@ def reading(said: Mapping[str, str]) -> dict[str, Any]:
     """How a question is understood: each array with its shape, whether it is a parameter, and what
     it could be instead.
 
-    Example:
+    Examples:
         >>> found = reading({"cost": "1/2*sum((y - X @ w)**2)"})
         >>> found["wrt"], [array["name"] for array in found["arrays"]]
         ('w', ['X', 'w', 'y'])

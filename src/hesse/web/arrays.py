@@ -39,7 +39,7 @@ def read(text: str) -> dict[str, np.ndarray]:
         HesseValueError: something that is no array of finite numbers; the text says which and
             where.
 
-    Example:
+    Examples:
         >>> read("W1 = [[1, 2],\\n      [3, 4]]\\nb1 = [0.5]")["W1"].shape
         (2, 2)
     """
@@ -62,7 +62,7 @@ def read(text: str) -> dict[str, np.ndarray]:
 def written(arrays: Mapping[str, np.ndarray]) -> str:
     """The text that `read` reads; a row of a matrix a line.
 
-    Example:
+    Examples:
         >>> print(written({"b1": np.array([0.5, 2.0]), "W1": np.eye(2)}))
         b1 = [0.5, 2]
         W1 = [[1, 0],

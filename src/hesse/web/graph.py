@@ -29,7 +29,7 @@ _LARGEST_SEED = 10**6
 def graph(said: Mapping[str, str]) -> dict[str, Any]:
     """The graph that a question is about, at random numbers: the picture, the steps and the nodes.
 
-    Example:
+    Examples:
         >>> found = graph({"cost": "1/2*sum((y - W @ x)**2)", "seed": "3"})
         >>> [step["line"] for step in found["sweeps"][0]["steps"]]
         ['r = y − W x', 'J = ½ rᵀr']

@@ -38,7 +38,7 @@ _SHOWN = 6
 def drawn(said: Mapping[str, str]) -> dict[str, Any]:
     """Arrays to begin with, as text: random by a seed.
 
-    Example:
+    Examples:
         >>> print(drawn({"network": "1-1, no biases", "samples": "1", "seed": "3"})["arrays"])
         W1 = [[2.04]]
         x = [[-2.56]]
@@ -136,7 +136,7 @@ def block(said: Mapping[str, str]) -> dict[str, Any]:
 def entry_names(layout: Layout) -> list[str]:
     """A name for each row of H, counted from one as in formulas.
 
-    Example:
+    Examples:
         >>> entry_names(Layout(("W1", "b1"), ((1, 2), (1,))))
         ['W1[1,1]', 'W1[1,2]', 'b1[1]']
     """

@@ -51,7 +51,7 @@ class Question:
     def query(self) -> str:
         """The question as the end of a link.
 
-        Example:
+        Examples:
             >>> Question("x @ A @ x", "x").query
             'cost=x+%40+A+%40+x&wrt=x'
         """
@@ -80,7 +80,7 @@ def network_in_words(text: str) -> "hesse.Network":
     Raises:
         HesseError: a word that is none of these; the text names the nearest.
 
-    Example:
+    Examples:
         >>> print(network_in_words("2-3-1, tanh, no biases"))
         2-3-1, tanh, half_sse, no biases
     """

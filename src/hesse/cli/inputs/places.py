@@ -20,7 +20,7 @@ _MOST_BYTES = 2.0**63
 def parse_bytes(text: str) -> int:
     """A number of bytes as a person writes it.
 
-    Example:
+    Examples:
         >>> parse_bytes("2GB"), parse_bytes("1.5 MiB")
         (2000000000, 1572864)
     """

@@ -21,7 +21,7 @@ class Name:
         by: and by what.
         primes: how many, where the name without them meant something else already.
 
-    Example:
+    Examples:
         >>> Name.read("D2→3")
         Name(base='D', layer='', of='3', by='2', primes=0)
         >>> str(Name("S", of="2", by="3")), str(Name("∂", of="pool(a)", by="a"))
@@ -80,7 +80,7 @@ class Name:
     def derivative(self) -> tuple[str, tuple[str, ...]] | None:
         """What the name of a derivative is of, and by what in turn; None of any other name.
 
-        Example:
+        Examples:
             >>> Name.read("∂∂pool(a)/∂a/∂a").derivative, Name.read("a").derivative
             (('pool(a)', ('a', 'a')), None)
         """

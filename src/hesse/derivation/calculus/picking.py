@@ -12,7 +12,7 @@ class Picker:
     Attributes:
         taken: the names that do. The set itself is kept: what is picked is added to it.
 
-    Example:
+    Examples:
         >>> picker = Picker({"i"})
         >>> [picker.pick(numbered("ij")) for _ in range(3)]
         ['j', 'i1', 'j1']

@@ -21,7 +21,7 @@ Part = tuple[str, int]
 def parts(size: str) -> list[Part]:
     """The factors of a size, each a letter and what is added to it.
 
-    Example:
+    Examples:
         >>> parts("m*n-1"), parts("2*n")
         ([('m', 0), ('n', -1)], [('', 2), ('n', 0)])
     """
@@ -57,7 +57,7 @@ def is_derived(size: Size) -> bool:
 def shifted(size: Size, by: int) -> Size:
     """A size and a number; of a product none is taken.
 
-    Example:
+    Examples:
         >>> shifted("n", -1), shifted("n-1", -1), shifted("n-1", 1), shifted(4, -1)
         ('n-1', 'n-2', 'n', 3)
     """
@@ -70,7 +70,7 @@ def shifted(size: Size, by: int) -> Size:
 def multiplied(left: Size, right: Size) -> Size:
     """The product of two sizes.
 
-    Example:
+    Examples:
         >>> multiplied("p", "m"), multiplied("n", 2), multiplied(2, 3)
         ('m*p', '2*n', 6)
     """
@@ -87,7 +87,7 @@ def replaced(size: Size, to: Callable[[str], Size]) -> Size:
 def size_text(size: Size) -> str:
     """A size as people write it.
 
-    Example:
+    Examples:
         >>> size_text("m*n-1"), size_text("d-1")
         ('m·(n−1)', 'd−1')
     """
@@ -100,7 +100,7 @@ def size_text(size: Size) -> str:
 def number(size: Size, of: Callable[[str], int]) -> int:
     """A size as a number, from those of its letters.
 
-    Example:
+    Examples:
         >>> number("m*n-1", {"m": 2, "n": 4}.__getitem__)
         6
     """

@@ -112,7 +112,7 @@ class Pattern:
 def length(window: Window, size: Size) -> Size:
     """How long a slice of an axis is.
 
-    Example:
+    Examples:
         >>> [length(window, "n") for window in ((1, None), (-2, None), (1, -1), (1, 3))]
         ['n-1', 2, 'n-2', 2]
     """

@@ -73,7 +73,7 @@ def evaluate(
         HesseTypeError: something is not an array of real numbers.
         HesseMemoryError: the result would not fit.
 
-    Example:
+    Examples:
         >>> import numpy
         >>> from hesse.derivation.calculus.expression import Entry, of
         >>> from hesse.derivation.calculus.program import Leaf

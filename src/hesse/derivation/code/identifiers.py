@@ -31,7 +31,7 @@ _TAKEN = frozenset(
 def identifier(name: str) -> str:
     """A name in ASCII letters, digits and underscores.
 
-    Example:
+    Examples:
         >>> [identifier(name) for name in ("δ3", "ŷ", "inv(X)", "0.weight", "lambda")]
         ['delta3', 'y_hat', 'inv_X', 'p0_weight', 'lambda_']
     """
@@ -58,7 +58,7 @@ def identifier(name: str) -> str:
 class Names:
     """Identifiers of one function, none twice.
 
-    Example:
+    Examples:
         >>> names = Names(["w"])
         >>> names.new("w"), names.new("δ"), names.new("delta")
         ('w_2', 'delta', 'delta_2')

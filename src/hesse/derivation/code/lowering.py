@@ -28,7 +28,7 @@ def layout(value: Value, axes: Sequence[Index | None]) -> list[int | None]:
 def subscripts(*arrays: tuple[Index, ...], out: tuple[Index, ...]) -> str:
     """What an einsum calls the axes of its arrays and of its result.
 
-    Example:
+    Examples:
         >>> i, j, row = Index("i", 2), Index("j", 3), Index("row", 4)
         >>> subscripts((i, j), (j, row), out=(i, row))
         'ij,jk->ik'
@@ -88,7 +88,7 @@ def diagonals(repeated: tuple[Index, ...]) -> tuple[tuple[tuple[int, int], ...],
     """The pairs of axes whose diagonal is taken one after the other, each of which goes last, and
     the indices of what is left.
 
-    Example:
+    Examples:
         >>> i, j = Index("i", 2), Index("j", 3)
         >>> pairs, left = diagonals((i, j, i, j))
         >>> pairs, [index.name for index in left]

@@ -60,7 +60,7 @@ def python(
         HesseValueError: an unknown backend, a name that is no identifier or hides a module, or a
             map without a formula.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.calculus.expression import Entry, of
         >>> i, j = Index("i", "n"), Index("j", "n")
         >>> given = Program({"A": Leaf("A", ("n", "n"))}, ())

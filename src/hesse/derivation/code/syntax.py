@@ -19,7 +19,7 @@ def tree(template: str, **places: Any) -> Any:
         **places: for a name in the template, a tree, or the identifier to be read or written there;
             for a starred one the trees of several arguments.
 
-    Example:
+    Examples:
         >>> ast.unparse(tree("f(0, -z, *rest)", z=tree("u + v"), rest=[literal(-2), literal("a")]))
         "f(0, -(u + v), -2, 'a')"
     """
@@ -50,7 +50,7 @@ def _filled(node: Any, places: dict[str, Any]) -> Any:
 def literal(value: Any) -> ast.expr:
     """A number, a text, or a nested tuple or list of them.
 
-    Example:
+    Examples:
         >>> [ast.unparse(literal(Fraction(number))) for number in ("-3", "1/2", "2/3")]
         ['-3', '0.5', '2 / 3']
     """

@@ -45,7 +45,7 @@ def factored(expression: Expression) -> Factored:
     Under ``[j = o]`` the names j and o mean the same, so that ``f(z_o) A + f(z_j) [j = o] B`` is
     ``f(z_o) { A + [j = o] B }``.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.calculus.expression import Entry, Expression, Term
         >>> a, b, c = (Entry(name) for name in "abc")
         >>> pulled = factored(Expression((Term(Fraction(2), (a, b)), Term(Fraction(-2), (a, c)))))

@@ -197,7 +197,7 @@ def latex(
     Raises:
         HesseValueError: there is no such reading.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.calculus.expression import Delta, Index, of
         >>> latex(of(Delta(Index("o", "h"), Index("q", "h"))), Program({}, ()))
         '[o = q]'

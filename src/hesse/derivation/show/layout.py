@@ -119,7 +119,7 @@ def broken(text: str, width: int) -> list[str]:
     """A text in rows of at most ``width`` columns, broken at spaces outside brackets, before a sign
     where there is one.
 
-    Example:
+    Examples:
         >>> broken("a (b + c) + d (e + f)", 12)
         ['a (b + c)', '+ d (e + f)']
     """

@@ -56,7 +56,7 @@ class Symbol:
 def symbol_of(name: str) -> Symbol | None:
     """A name taken apart; None where it is not letters and a number, as a layer's name is not.
 
-    Example:
+    Examples:
         >>> symbol_of("ŷ3")
         Symbol(base='y', accent='hat', number='3', inverse=False, primes=0)
         >>> symbol_of("layers.0.weight") is None
@@ -83,7 +83,7 @@ def text_name(name: str, indices: Sequence[str] = ()) -> str:
     """A name in Unicode, at some indices: a single one after a low line where the name is a symbol,
     others in brackets.
 
-    Example:
+    Examples:
         >>> text_name("W1", ("o", "i")), text_name("ŷ", ("p",)), text_name("0.bias", ("o",))
         ('W1[o,i]', 'ŷ_p', '0.bias[o]')
         >>> text_name("inv(X)")
@@ -107,7 +107,7 @@ def escaped(text: str) -> str:
     """Any text as LaTeX in text mode: ASCII, with nothing that is read as a command. Letters that
     LaTeX has no sign for are given by their number.
 
-    Example:
+    Examples:
         >>> escaped("self_attn 50%")
         'self\\\\_attn 50\\\\%'
     """
@@ -144,7 +144,7 @@ def latex_name(
         indices: their names.
         word: how a name that is no symbol is written.
 
-    Example:
+    Examples:
         >>> latex_name("W1", ("o", "i")), latex_name("ŷ", ("p",)), latex_name("D2→3")
         ('W_{1}[o,i]', '\\hat{y}_{p}', 'D_{2 \\to 3}')
         >>> latex_name("z_m"), latex_name("0.in_proj")

@@ -13,7 +13,7 @@ _VULGAR = {
 def raised(number: object) -> str:
     """A whole number as an exponent.
 
-    Example:
+    Examples:
         >>> f"x{raised(-12)}"
         'x⁻¹²'
     """
@@ -23,7 +23,7 @@ def raised(number: object) -> str:
 def rational(value: Fraction) -> str:
     """A positive rational number: whole, one sign, a decimal where that is shorter, or a quotient.
 
-    Example:
+    Examples:
         >>> [rational(Fraction(1, k)) for k in (1, 2, 7, 1000)]
         ['1', '½', '1/7', '0.001']
     """

@@ -296,7 +296,7 @@ def checked_text(record: Record) -> str:
 def number(deviation: float) -> str:
     """A deviation with one digit, as ``2e-16``; "" for one that is not known.
 
-    Example:
+    Examples:
         >>> number(2.3e-16), number(0.0)
         ('2e-16', '0')
     """

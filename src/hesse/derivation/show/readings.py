@@ -238,7 +238,7 @@ def scalar(expression: Expression, program: Program) -> Expression:
     """The expression where every axis has length one: indices, sums and deltas are gone, like terms
     are one.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.calculus.expression import Index
         >>> i, j = Index("i", "n"), Index("j", "n")
         >>> twice = Expression((Term(Fraction(1), (Entry("A", (i, j)),)), Term(Fraction(1),

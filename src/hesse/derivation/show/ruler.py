@@ -84,7 +84,7 @@ def _arguments(piece: str) -> tuple[str, list[str]]:
 def width(latex: str) -> float:
     r"""About how wide a formula is printed.
 
-    Example:
+    Examples:
         >>> width("x") < width("x + y") < width(r"\frac{x + y + z}{2}")
         True
     """
@@ -149,7 +149,7 @@ def cut(latex: str, room: float, first: float | None = None) -> list[str]:
         room: how wide a row can be.
         first: the same of the first row, where something stands before it.
 
-    Example:
+    Examples:
         >>> cut("f(a) \\, (b + c)", 40)
         ['f(a)', '(b + c)']
         >>> cut("x + y", 100)

@@ -136,7 +136,7 @@ def text(
     Raises:
         HesseValueError: there is no such reading.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.calculus.expression import Delta, Index, of
         >>> o, q = Index("o", "h"), Index("q", "h")
         >>> text(of(Delta(o, q)), Program({}, ()))
@@ -150,7 +150,7 @@ def text(
 def matrix_text(node: Matrix) -> str:
     """A matrix in Unicode: ``(X⁻ᵀ ⊗ X⁻¹) K``.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.show.matrix.nodes import Array, Product, Symbol, Transpose
         >>> X = Symbol(Array("X"), ("n",), ("d",))
         >>> matrix_text(Product((Transpose(X), X)))

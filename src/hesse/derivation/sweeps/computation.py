@@ -75,7 +75,7 @@ def computation(subject: Subject, v: Mapping[str, Tensor] | None = None) -> Comp
     Raises:
         HesseValueError: it has more nodes than one would look at.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.sources.language import program
         >>> from hesse.derivation.sweeps.subject import at_random
         >>> found = computation(at_random(*program("1/2*sum((y - f(W @ x))**2)", "W")))

@@ -51,7 +51,7 @@ def svg(found: Computation, title: str) -> str:
         found: what is drawn.
         title: what it is of.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.sources.language import program
         >>> from hesse.derivation.sweeps.computation import computation
         >>> from hesse.derivation.sweeps.subject import at_random

@@ -52,7 +52,7 @@ def sides_of(of_what: Entry, by: tuple[Entry, ...]) -> tuple[Entry, Entry] | Non
 def listed(words: Sequence[str]) -> str:
     """Words as a sentence has them.
 
-    Example:
+    Examples:
         >>> listed(["W1", "x", "b1"])
         'W1, x and b1'
     """

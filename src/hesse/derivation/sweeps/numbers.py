@@ -8,7 +8,7 @@ from torch import Tensor
 def line_of_numbers(value: Tensor, most: int, digits: int = 4) -> str:
     """An array with its numbers; one of more than ``most`` by its shape and norm.
 
-    Example:
+    Examples:
         >>> import torch
         >>> line_of_numbers(torch.tensor([0.5, -0.25]), 4)
         '(0.5, −0.25)'

@@ -47,7 +47,7 @@ def placement(
         sizes: width and height of each node.
         across, down: the least distance between two nodes of a layer, and between two layers.
 
-    Example:
+    Examples:
         >>> found = placement({"x": (), "y": ("x",)}, {"x": (40, 20), "y": (60, 20)})
         >>> found.nodes["x"], found.nodes["y"]
         ((30.0, 10.0), (30.0, 74.0))

@@ -66,7 +66,7 @@ class Sweeps:
 def sweeps(program: Program, parameters: Sequence[str]) -> Sweeps:
     """The four sweeps through a program.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.sources.language import program as read
         >>> found = sweeps(*read("1/2*sum((y - X @ w)**2)", "w"))
         >>> [*found.values, *found.signals.values()], [*found.moved_signals.values()]

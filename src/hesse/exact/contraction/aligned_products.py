@@ -20,7 +20,7 @@ def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
     """(rows, columns) of memory that holds nothing yet, each row at the beginning of a cache line;
     short ones as they come.
 
-    Example:
+    Examples:
         >>> import torch
         >>> aligned(2, 70, torch.zeros(0)).stride(0), aligned(2, 3, torch.zeros(0)).stride(0)
         (80, 3)

@@ -48,7 +48,7 @@ def trust_region(values: Vector, coefficients: Vector, radius: float) -> Solutio
         J. J. Moré and D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4
         (1983), 553.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> step = trust_region(np.array([-1.0, 1.0]), np.array([0.0, 1.0]), 2.0)
         >>> bool(abs(np.linalg.norm(step.coefficients) - 2) < 1e-12), step.multiplier
@@ -83,7 +83,7 @@ def cubic(values: Vector, coefficients: Vector, M: float) -> Solution:
         Yu. Nesterov and B. T. Polyak, Cubic regularization of Newton method and its global
         performance, Math. Program. 108 (2006), 177, section 5.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> step = cubic(np.array([-1.0, 1.0]), np.zeros(2), 1.0)
         >>> step.coefficients  # 2 |λ| / M along the negative direction

@@ -30,7 +30,7 @@ def choices(said: Mapping[str, Hashable], count: int) -> tuple[Choice, ...]:
         said: by the name of the reading.
         count: of all readings that there are.
 
-    Example:
+    Examples:
         >>> [choice.shown for choice in choices({"scalar": 1, "indices": 2, "matrix": 2}, 3)]
         ['in-scalar', 'in-indices in-matrix']
         >>> [choice.shown for choice in choices({"indices": 2, "matrix": 2}, 2)]

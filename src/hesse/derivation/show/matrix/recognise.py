@@ -67,7 +67,7 @@ def matrix_form(
         columns: the same.
         program: what the names in the expression stand for.
 
-    Example:
+    Examples:
         >>> from fractions import Fraction
         >>> from hesse.derivation.calculus.expression import Entry, Term
         >>> from hesse.derivation.show.text_writer import matrix_text

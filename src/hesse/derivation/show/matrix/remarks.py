@@ -27,7 +27,7 @@ def remarks(node: Matrix, program: Program) -> tuple[str, ...]:
         node: the formula.
         program: whose names it is written in.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.show.matrix.nodes import Commutation
         >>> remarks(Commutation(("m",), ("h",)), Program({}, ()))
         ('K vec(V) = vec(Vᵀ) for V of shape m × h: the same entries, counted column by column',)

@@ -36,7 +36,7 @@ def program(
         HesseValueError: text that is not a cost, or shapes that do not fit.
         HesseKeyError: a name that does not occur.
 
-    Example:
+    Examples:
         >>> found, _ = program("1/2*sum((y - f(W2 @ f(W1 @ x)))**2)", wrt=["W1", "W2"])
         >>> [quantity.name for quantity in found.quantities]
         ['z2', 'a2', 'z3', 'ŷ', 'J']

@@ -100,7 +100,7 @@ def given_facts(given: Any, occurring: Sequence[str]) -> GivenFacts:
     Raises:
         HesseError: something else than facts, or a name that does not occur.
 
-    Example:
+    Examples:
         >>> facts = given_facts(["sum(y) == 1", "A == A.T"], ["y", "A"])
         >>> facts.sums, facts.structures["A"].fact
         ({'y': (1, None)}, 'A = Aᵀ')

@@ -35,7 +35,7 @@ def apart(argument: Tree, positive: Collection[str]) -> Tree | None:
         argument: of the logarithm; within |·|, log|u v| is taken apart too.
         positive: the names of arrays that are declared to be.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.sources.language.parsing import parse
         >>> from hesse.derivation.sources.language.tree import unparse
         >>> unparse(apart(parse("l*exp(-l*x)"), ()))

@@ -64,7 +64,7 @@ def numbers(tree: Tree, axes: Mapping[str, int], parameters: Collection[str]) ->
         axes: how many each name has that is declared.
         parameters: the names that are derived by.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.sources.language.parsing import parse
         >>> numbers(parse("sum((y - X @ w)**2) + lam*w.T @ w"), {}, ["w"]).chosen
         ('lam',)

@@ -87,7 +87,7 @@ def parse(text: str) -> Tree:
         HesseValueError: the text is not an expression, or holds anything else; carets show the
             place.
 
-    Example:
+    Examples:
         >>> parse("x.T @ A")
         Binary(operator='@', left=Transpose(operand=Symbol(name='x')), right=Symbol(name='A'))
     """

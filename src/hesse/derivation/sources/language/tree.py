@@ -215,7 +215,7 @@ _SPACED = "+-@"
 def unparse(tree: Tree) -> str:
     """The text of a tree, with no parentheses but those it needs: ``parse(unparse(tree)) == tree``.
 
-    Example:
+    Examples:
         >>> from hesse.derivation.sources.language.parsing import parse
         >>> unparse(parse("((y) - (W2@f(W1@x)))**2"))
         '(y - W2 @ f(W1 @ x))**2'

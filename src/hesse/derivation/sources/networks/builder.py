@@ -297,7 +297,7 @@ def layer_of(parameter: str) -> str:
     """The layer that a parameter belongs to: ``fc1`` for ``fc1.weight``, ``cell.ih_l0`` for
     ``cell.weight_ih_l0``.
 
-    Example:
+    Examples:
         >>> layer_of("fc1.weight"), layer_of("attn.in_proj_bias"), layer_of("W1")
         ('fc1', 'attn.in_proj', 'W1')
     """

@@ -33,7 +33,7 @@ def program_of(cost: Cost) -> GraphProgram:
     Raises:
         HesseValueError: the cost has no graph; the text says why.
 
-    Example:
+    Examples:
         >>> import torch, hesse
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(),
         ...     torch.nn.Linear(3, 1))

@@ -27,7 +27,7 @@ class IndexLetters:
     An axis of a new layer gets a letter of its own while there are some; later layers take those
     again that stand for the same size, the one that was not used for longest first.
 
-    Example:
+    Examples:
         >>> letters = IndexLetters()
         >>> [letters.new("output", 3).name for _ in range(5)]
         ['o', 'p', 'q', 'r', 'o']

@@ -54,7 +54,7 @@ class Network(Displayed):
     Raises:
         HesseError: a width, an activation or a loss that cannot be used; the text says which.
 
-    Example:
+    Examples:
         >>> net = Network("2-3-1", activation="tanh")
         >>> net
         Network: 2-3-1, tanh, half_sse
@@ -125,7 +125,7 @@ class Network(Displayed):
     def program(self) -> tuple[Program, tuple[str, ...]]:
         """The cost of one sample as a program, and the names of its parameters.
 
-        Example:
+        Examples:
             >>> program, names = Network("2-3-1", "f", bias=False).program()
             >>> [quantity.name for quantity in program.quantities]
             ['z2', 'a2', 'z3', 'ŷ', 'J']

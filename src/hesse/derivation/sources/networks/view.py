@@ -91,7 +91,7 @@ def times(left: Expression, right: Expression) -> Expression:
 def number(value: float) -> Expression:
     """A number as a person writes it: a fraction, a root of one, or its decimals.
 
-    Example:
+    Examples:
         >>> number(0.5) == constant(Fraction(1, 2)), number(2**-0.5).terms[0].factors
         (True, (Power(base=Group(body=Expression(terms=(Term(coefficient=Fraction(2, 1), factors=(),
         bound=(), kind=None),))), \
