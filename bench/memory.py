@@ -149,7 +149,7 @@ def planned_child(name: str, what: str) -> None:
 def planned_operator(cost: hesse.Cost, memory: int | None) -> OperatorPlan:
     """The plan for `operator`, of a function that was examined as for every plan."""
     require_sound(cost)
-    return operator_plan(cost, allowed_memory(cost, memory))
+    return operator_plan(cost, allowed_memory(memory, cost.device))
 
 
 def multiplied(cost: hesse.Cost, memory: int | None) -> Any:

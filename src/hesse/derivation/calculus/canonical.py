@@ -48,7 +48,7 @@ def _written(factor: Factor, names: Mapping[Index, Index], symmetric: Names) -> 
     """A factor with other names for its indices, as text."""
     renamed = rename_factor(factor, names)
     if not symmetric:
-        return repr(renamed)
+        return _text(renamed)
 
     def turned(part: Any) -> Any:
         if isinstance(part, Entry):
@@ -57,6 +57,14 @@ def _written(factor: Factor, names: Mapping[Index, Index], symmetric: Names) -> 
         return part if isinstance(part, Partial) else rebuilt(part, turned)
 
     return repr(turned(renamed))
+
+
+def _text(factor: Factor) -> str:
+    """A factor as text, which it keeps: the same ones stand in many terms."""
+    kept: str | None = vars(factor).get("_text")
+    if kept is None:
+        vars(factor)["_text"] = kept = repr(factor)
+    return kept
 
 
 def _apart(term: Term) -> list[Term]:

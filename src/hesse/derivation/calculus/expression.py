@@ -279,12 +279,10 @@ Renaming = Mapping[Index, Index]
 
 def rename_factor(factor: Factor, to: Renaming) -> Factor:
     """The factor with its free indices renamed."""
-    if not to:
+    if to.keys().isdisjoint(indices(factor)):
         return factor
     match factor:
         case Entry(name, at):
-            if to.keys().isdisjoint(at):
-                return factor
             return Entry(name, tuple([to.get(index, index) for index in at]))
         case Delta(left, right):
             return Delta(to.get(left, left), to.get(right, right))

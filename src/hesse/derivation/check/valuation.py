@@ -9,11 +9,9 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial, reduce
-from itertools import chain
 from math import prod
 from typing import Any
 
-import opt_einsum
 import torch
 from torch import Tensor
 
@@ -36,6 +34,7 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.functions import nth_derivative, sample_function
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.derivation.calculus.sizes import number
+from hesse.derivation.check.contraction import contracted
 from hesse.operations.registry import ARRAY_FUNCTIONS, FUNCTIONS
 
 # Up to so many gradients are taken one by one.
@@ -44,7 +43,6 @@ _ONE_BY_ONE = 8
 # take the square of the number of values.
 _TOGETHER = 2**20
 _AT_ONCE = 2**24  # entries of all the values on the way, for all rows that are taken at once
-_FEW = 4  # factors of one product
 
 
 class Valuation:
@@ -167,11 +165,7 @@ class Valuation:
         coefficient = float(term.coefficient)
         if not operands:
             return torch.tensor(coefficient, dtype=torch.float64)
-        # Finding the best order takes longer than any order of so many small arrays, and most of
-        # many have the same axes.
-        many = len(operands) > _FEW
-        operands, order = (_multiplied(operands), "greedy") if many else (operands, "auto")
-        result = opt_einsum.contract(*chain.from_iterable(operands), free, optimize=order)
+        result = contracted(operands, free)
         return result if coefficient == 1 else coefficient * result
 
     def _factor(self, factor: Factor) -> tuple[Tensor, tuple[Index, ...]]:
@@ -313,16 +307,6 @@ def _nothing(*shape: int) -> Tensor:
     """Zeros that take no memory: how the slope of a pooling moves has an entry for each three
     positions."""
     return torch.zeros((), dtype=torch.float64).expand(shape)
-
-
-def _multiplied(
-    operands: list[tuple[Tensor, tuple[Index, ...]]],
-) -> list[tuple[Tensor, tuple[Index, ...]]]:
-    """Factors of the same axes as one."""
-    products: dict[tuple[Index, ...], Tensor] = {}
-    for array, axes in operands:
-        products[axes] = products[axes] * array if axes in products else array
-    return [(array, axes) for axes, array in products.items()]
 
 
 def _is_nothing(array: Tensor) -> bool:

@@ -21,10 +21,11 @@ from hesse.derivation.lines.quotients import SlopeOfQuotient, with_slopes
 
 # A derivative that weighs more gets a name, so that it is written and differentiated once. Without
 # one a chain of n functions has a derivative of n factors at each of its links, and a second
-# derivative of n terms of them. In a long chain every link has its names, so that all lines are
-# short.
+# derivative of n terms of them. In a long chain every link has its names, and so has every factor
+# of a product of many, so that all lines are short.
 LONG, LONG_IN_A_CHAIN = 24, 6
 CHAIN = 12  # quantities made from each other, one after the other
+MANY = 24  # quantities
 
 
 def longest(program: Program) -> int:
@@ -34,7 +35,8 @@ def longest(program: Program) -> int:
         depth[quantity.name] = 1 + max(
             (depth[name] for name in quantity.mentions if name in depth), default=0
         )
-    return LONG if max(depth.values()) <= CHAIN else LONG_IN_A_CHAIN
+    short = max(depth.values()) <= CHAIN and len(depth) <= MANY
+    return LONG if short else LONG_IN_A_CHAIN
 
 
 @dataclass(frozen=True)

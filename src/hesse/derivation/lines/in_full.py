@@ -243,7 +243,8 @@ class InFull:
             return step
         closed = {partial: self.expand(partial) for partial in partials}
         result = self.page.simplified(put_in(step, closed), prefer)
-        if not same(result, step):
+        # Without any that is left it is another: of large ones that is seen at once.
+        if not partials_in(result) or not same(result, step):
             self.page.write("put in", before, result, "what the last lines came to")
         return result
 

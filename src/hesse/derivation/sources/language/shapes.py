@@ -55,6 +55,7 @@ class Shapes:
         self.others: dict[str, Shape] = {}
         self._known: dict[Tree, Shape] = {}
         self._same: dict[Size, Size] = {}
+        self._named: dict[Tree, frozenset[str]] = {}
 
     def of(self, tree: Tree) -> Shape:
         """The shape of a subtree.
@@ -65,6 +66,20 @@ class Shapes:
         if tree not in self._known:
             self._known[tree] = self._shape(tree, [self.of(child) for child in children(tree)])
         return tuple(map(self.size, self._known[tree]))
+
+    def with_other(self, name: str, shape: Shape) -> "Shapes":
+        """The same with another shape of one name: only what holds the name is asked anew."""
+        other = Shapes(self.text, {**self.leaves, name: shape}, self.counts)
+        other._known = {
+            tree: known for tree, known in self._known.items() if name not in self._names(tree)
+        }
+        return other
+
+    def _names(self, tree: Tree) -> frozenset[str]:
+        if tree not in self._named:
+            own = {tree.name} if isinstance(tree, Symbol) else ()
+            self._named[tree] = frozenset(own).union(*map(self._names, children(tree)))
+        return self._named[tree]
 
     def size(self, size: Size) -> Size:
         """A size that was open, as what it has turned out to be."""
@@ -299,7 +314,7 @@ def _ambiguous_power(text: str, power: Tree, base: str, exponent: Tree) -> Hesse
 def _otherwise(shapes: Shapes, tree: Tree, name: str, axes: int) -> Shape:
     """The shape of a name with another number of axes."""
     opened = tuple(f"?{name}{axis}" for axis in range(axes))
-    otherwise = Shapes(shapes.text, {**shapes.leaves, name: opened}, shapes.counts)
+    otherwise = shapes.with_other(name, opened)
     otherwise.of(tree)
     return tuple(map(otherwise.size, opened))
 
