@@ -67,6 +67,12 @@ FUNCTIONS: dict[str, Function] = {
     "convolved": lambda a, b: (
         F.conv2d(_image(a, b).tanh(), a.reshape(4, 1, 2, 2), b, padding=1).square().sum()
     ),
+    "shifted": lambda a, b: F.conv2d(a.reshape(1, 1, 4, 4), a.reshape(4, 1, 2, 2), b).exp().sum(),
+    "averaged": lambda a, b: (
+        F.avg_pool2d((_image(a, b) * a).tanh(), 2).exp().sum()
+        + F.avg_pool2d((_image(a, b) * a).tanh(), 2, stride=1, padding=1).exp().sum()
+        + F.avg_pool2d((_image(a, b).expand(1, 1, 4, 4)).repeat(1, 1, 40, 40).sin(), 2).exp().sum()
+    ),
     "convolved twice": lambda a, b: (
         F.conv2d(F.conv2d(_image(a, b), a[:, :2].reshape(2, 1, 2, 2)).tanh(), b.reshape(1, 2, 1, 2))
         .exp()
@@ -114,6 +120,45 @@ def test_as_by_double_backward(name: str) -> None:
         parts = program.rows(place, frozenset({0, 1}))(*kept, units, ones)
         found = torch.cat([part.flatten(1) for part in parts], 1)
         assert torch.allclose(found, rows[ones], rtol=close, atol=close)
+
+
+@pytest.mark.parametrize(
+    ("axes", "options"),
+    [
+        (1, {"stride": 2, "padding": 1}),
+        (2, {}),
+        (2, {"stride": (2, 1), "padding": (0, 2), "groups": 2}),
+        (2, {"dilation": (2, 1), "padding": 1}),
+        (3, {"stride": 2, "groups": 2}),
+    ],
+)
+def test_unit_kernels_are_placed(axes: int, options: dict[str, Any]) -> None:
+    """Their products with v are rows of H, and no convolution is left on the way up."""
+    groups = options.get("groups", 1)
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 2, *[6] * axes).double(), torch.randn(()).double()
+    kernel = torch.randn(4, 2 // groups, *[2] * axes).double()
+    convolve = getattr(F, f"conv{axes}d")
+
+    def function(w: Tensor, b: Tensor) -> Tensor:
+        return (convolve(x, w, b.expand(4), **options).tanh() * y).exp().sum()
+
+    def product(theta: list[Tensor], inputs: list[Tensor], v: list[Tensor]) -> list[Tensor]:
+        return ForwardOverReverse().second(TensorFunction(lambda t: function(*t)), theta)(v)
+
+    theta = [kernel, torch.randn(1).double()]
+    program = trace(product, theta, [])
+    rows = program.rows(0, frozenset({0, 1}))
+    assert rows.graph.find_nodes(op="call_function", target=several_rules.kernels_placed)
+    ones = torch.tensor([kernel.numel() - 1, 0, 5])
+    units = F.one_hot(ones, kernel.numel()).double().reshape(3, *kernel.shape)
+    found = rows(*program.prepare(*theta), units, ones)
+    for unit, *parts in zip(units, *found, strict=True):
+        _, expected = torch.autograd.functional.hvp(
+            function, tuple(theta), (unit, torch.zeros(1).double())
+        )
+        for part, wanted in zip(parts, expected, strict=True):
+            assert torch.allclose(part, wanted, rtol=1e-11, atol=1e-11)
 
 
 def test_every_rule_is_used_above() -> None:

@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, fx
 from torch.utils.flop_counter import flop_registry
 
-from hesse.capture.several_rules import is_turned, padding_of_way_there, rule_of
+from hesse.capture.several_rules import (
+    is_turned,
+    padding_of_way_there,
+    places_kernels,
+    rule_of,
+)
 from hesse.capture.several_values import is_moving
 from hesse.process.price import Price
 from hesse.process.rehearsal import traits_of
@@ -33,12 +38,12 @@ def bytes_of(parts: Any) -> int:
     return sum(map(bytes_of, parts)) if isinstance(parts, tuple | list) else 0
 
 
-def product_price(graph: fx.Graph, unit: fx.Node | None) -> Price:
+def product_price(graph: fx.Graph, unit: fx.Node) -> Price:
     """That of a product restricted to one v.
 
     Args:
         graph: the product, its nodes with ``meta``: ``moves`` and ``val``.
-        unit: its v, where that is a unit matrix always.
+        unit: its v, a unit vector always.
     """
     total = Price()
     for node in graph.nodes:
@@ -47,7 +52,7 @@ def product_price(graph: fx.Graph, unit: fx.Node | None) -> Price:
     return total
 
 
-def _price(node: fx.Node, unit: fx.Node | None) -> Price:
+def _price(node: fx.Node, unit: fx.Node) -> Price:
     traits, value = traits_of(node.target), values(node)
     if not any(map(is_moving, node.all_input_nodes)):
         # Once for all.
@@ -60,13 +65,15 @@ def _price(node: fx.Node, unit: fx.Node | None) -> Price:
     # What a matrix product reads again for every v lies in the nearest cache.
     read = [x for x in node.all_input_nodes if traits.count is None or is_moving(x)]
     moved = bytes_of((value, list(map(values, read))))
+    if places_kernels(node, unit):
+        return Price(calls=_PLACES, rearranged=moved)
     if traits.convolves:
         operations = _convolved(node, traits.count)
         return Price(operations, calls=calls, convolved=operations, rearranged=moved)
     if traits.count is None:
         return Price(calls=calls, **{"cached" if traits.in_order else "rearranged": moved})
     *_, left, right = (x for x in node.args if isinstance(x, fx.Node))
-    if unit is not None and unit in (left, right, *map(_turned, (left, right))):
+    if value.dim() == 2 and unit in (left, right, *map(_turned, (left, right))):
         return Price(calls=_PLACES, cached=moved)
     options = dict(node.kwargs)
     operations = traits.count(*values(node.args), **options, out_val=value)

@@ -182,6 +182,22 @@ def _sum_and_factor(restriction: _Restriction, node: fx.Node) -> fx.Node:
     return copy
 
 
+def _convolution(restriction: _Restriction, node: fx.Node) -> fx.Node:
+    """a * w + bias, one of the two summands zero."""
+    image, kernel, bias, *options = arguments(node)
+    if restriction.is_zero(bias):
+        given = (restriction.value(image), restriction.value(kernel), None, *options)
+        copy = restriction.graph.call_function(aten.convolution.default, given)
+    else:
+        shape, axes = list(form(node)[0]), len(options[0])
+        given = (restriction.value(bias), [-1, *[1] * axes])
+        copy = restriction.graph.call_function(aten.reshape.default, given)
+        copy.meta = dict(node.meta, val=bias.meta["val"].reshape(-1, *[1] * axes))
+        copy = restriction.graph.call_function(aten.expand.default, (copy, shape))
+    copy.meta = node.meta
+    return copy
+
+
 def _as_large(restriction: _Restriction, kept: fx.Node, node: fx.Node) -> fx.Node:
     """What is left of a sum, in the shape of the sum."""
     if form(kept)[0] == form(node)[0]:
@@ -199,6 +215,7 @@ _WITHOUT: dict[Any, Callable[[_Restriction, fx.Node], fx.Node | None]] = {
     aten.addcmul.default: _sum_and_factor,
     aten.addmm.default: _sum_and_product,
     aten.baddbmm.default: _sum_and_product,
+    aten.convolution.default: _convolution,
 }
 
 

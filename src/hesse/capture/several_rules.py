@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from hesse.capture.overwriting import columns_added, rows_added
 from hesse.capture.several_values import SeveralValues, is_moving
 from hesse.capture.simplification import arguments, form
+from hesse.operations.pooling import averages, spread
 
 aten = torch.ops.aten
 
@@ -210,14 +212,59 @@ def back_through_convolution(
     return [next(found) if wanted else None for wanted in mask]
 
 
+def kernels_placed(
+    image: Tensor,
+    ones: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Convolutions of an image with unit kernels, each with its one at a place: a channel of the
+    image, moved, is a channel of what comes out, and all others are zero.
+
+    Example:
+        >>> image, ones = torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([1])
+        >>> kernels_placed(image, ones, (1, 1, 2), [1], [0], [1], 1)
+        tensor([[[[2., 3.]]]])
+    """
+    outputs, inputs, *window = kernel
+    output, channel, *taps = torch.unravel_index(ones, tuple(kernel))
+    channel = channel + output // (outputs // groups) * inputs
+    windows = F.pad(image, [width for width in reversed(padding) for _ in range(2)])
+    for axis, (size, step, apart) in enumerate(zip(window, stride, dilation, strict=True), 2):
+        windows = windows.unfold(axis, apart * (size - 1) + 1, step)[..., ::apart]
+    every = (slice(None),)
+    moved = windows[(*every, channel, *every * len(window), *taps)]
+    placed = image.new_zeros(len(ones), len(image), outputs, *moved.shape[2:])
+    placed[torch.arange(len(ones), device=ones.device), :, output] = moved
+    return placed
+
+
 def _convolution(several: SeveralValues, node: fx.Node) -> Any:
     image, kernel, bias, *options = arguments(node)
     axes = len(options[0])
-    if bias is not None or is_moving(kernel) or len(several.shape(image)) != axes + 2:
+    if bias is not None or len(several.shape(image)) != axes + 2:
+        return None
+    if places_kernels(node, several.unit):
+        stride, padding, dilation, _, _, groups = options
+        placed = several.shape(kernel), stride, padding, dilation, groups
+        size = (-1, *several.shape(node))
+        return several.new(size, kernels_placed, several.known[image], several.ones, *placed)
+    if is_moving(kernel):
         return None
     size = (-1, *several.shape(node)[1:])
     given = several.folded(image), several.known[kernel], None
     return several.unfolded(several.new(size, node.target, *given, *options), node)
+
+
+def places_kernels(node: fx.Node, unit: fx.Node | None) -> bool:
+    """Whether it is a convolution with kernels that are unit vectors."""
+    if node.target is not aten.convolution.default:
+        return False
+    image, kernel, bias, *_, transposed, _, _ = arguments(node)
+    return kernel is unit and bias is None and not is_moving(image) and not transposed
 
 
 def padding_of_way_there(node: fx.Node) -> list[int] | None:
@@ -257,11 +304,49 @@ def _back_through_convolution(several: SeveralValues, node: fx.Node) -> Any:
     )
 
 
+def _average(several: SeveralValues, node: fx.Node) -> Any:
+    """Averages over windows that tile the images."""
+    images, *options = arguments(node)
+    window = _tiles(several.shape(images), several.shape(node), *options)
+    if window is None or node.kwargs:
+        return None
+    return several.new((-1, *several.shape(node)), averages, several.known[images], window)
+
+
+def _back_through_average(several: SeveralValues, node: fx.Node) -> Any:
+    """Likewise."""
+    grad, images, *options = arguments(node)
+    window = _tiles(several.shape(node), several.shape(grad), *options)
+    if window is None or is_moving(images):
+        return None
+    return several.new((-1, *several.shape(node)), spread, several.known[grad], window)
+
+
+def _tiles(
+    shape: Sequence[int],
+    averages: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil: bool = False,
+    include_padding: bool = True,
+    divisor: int | None = None,
+) -> list[int] | None:
+    """The windows that images of a shape are cut into, to be averaged; ``None`` where they overlap,
+    or leave something out."""
+    window, stride = (list(each) * (2 // max(1, len(each))) for each in (window, stride))
+    tiled = list(shape[-2:]) == [n * w for n, w in zip(averages[-2:], window, strict=True)]
+    plain = stride in ([], window) and not any(padding) and divisor is None
+    return window if tiled and plain else None
+
+
 _TURNS: set[Any] = {aten.t.default, aten.transpose.int}
 # Entry by entry for tensors of one shape only.
 _OF_ONE_SHAPE: set[Any] = {aten.gelu_backward.default}
 _RULES: dict[Any, Rule] = {
     aten.addmm.default: _matrix_product,
+    aten.avg_pool2d.default: _average,
+    aten.avg_pool2d_backward.default: _back_through_average,
     aten.baddbmm.default: _batched_product,
     aten.bmm.default: _batched_product,
     aten.cat.default: _joined,

@@ -44,8 +44,10 @@ class SeveralValues:
         for node in places:
             self.known[node] = self.graph.node_copy(node)
         (tangents, *_) = (node for node in reversed(places) if is_moving(node))
+        # v itself, where it is a unit vector always, and the places of the ones in it.
+        self.unit, self.ones = (tangents if units else None), None
         if units:
-            self._ones = self.graph.placeholder("ones")
+            self.ones = self.graph.placeholder("ones")
             if len(self.shape(tangents)) == 2:
                 self._units[tangents] = False
         self.count = self.call(aten.sym_size.int, self.known[tangents], 0)
@@ -109,7 +111,7 @@ class SeveralValues:
         rows, columns = self.shape(node)
         width = rows if self._units[node] else columns
         if width not in self._places:
-            row = self.call(torch.floor_divide, self._ones, width)
-            self._places[width] = row, self.call(torch.remainder, self._ones, width)
+            row = self.call(torch.floor_divide, self.ones, width)
+            self._places[width] = row, self.call(torch.remainder, self.ones, width)
         row, column = self._places[width]
         return (column, row) if self._units[node] else (row, column)

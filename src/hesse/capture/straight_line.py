@@ -109,8 +109,7 @@ class TracedProduct:
         if key not in self._prices:
             graph = self.side(moving, outputs).graph
             (tangent, *_) = reversed(graph.find_nodes(op="placeholder"))
-            is_unit = tangent.meta["val"].dim() == 2
-            self._prices[key] = product_price(graph, tangent if is_unit else None)
+            self._prices[key] = product_price(graph, tangent)
         return self._prices[key]
 
     @cached_property
