@@ -33,12 +33,9 @@ def reading(said: Mapping[str, str]) -> dict[str, Any]:
         ('w', ['X', 'w', 'y'])
     """
     question = Question.of(said)
-    if question.network:
-        network = network_in_words(question.network)
-        _, names = read(question)
-        return {"network": str(network), "wrt": ", ".join(names), "arrays": []}
     found, parameters = read(question)
     return {
+        "network": str(network_in_words(question.network)) if question.network else "",
         "wrt": ", ".join(parameters),
         "shape": shape_text(found.shape(found.cost.name)) if found.cost.indices else "",
         "arrays": [

@@ -44,6 +44,7 @@ def graph(said: Mapping[str, str]) -> dict[str, Any]:
     given = {name: torch.from_numpy(array) for name, array in arrays.read(text).items()}
     subject = at_random(*read(question), seed, given)
     found = computation(subject, direction(subject, seed))
+    numbers = {"seed": seed} | ({"arrays": text} if text else {})
     return {
         "svg": svg(found, f"Computational graph of {question.cost or question.network}"),
         "sweeps": [
@@ -52,7 +53,7 @@ def graph(said: Mapping[str, str]) -> dict[str, Any]:
         ],
         "nodes": [_node(found, node) for node in found.nodes],
         "notes": found.notes,
-        "query": f"{question.query}&{urlencode({'seed': seed} | ({'arrays': text} if text else {}))}",
+        "query": f"{question.query}&{urlencode(numbers)}",
     }
 
 

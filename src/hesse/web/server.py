@@ -263,24 +263,35 @@ def serve(
             )
         if open_page:
             webbrowser.open(place)
-        try:
-            _run(application(workers, HERE | names | {address}, saved), listening)
-        finally:
-            workers.close()
+        _run(application(workers, HERE | names | {address}, saved), workers, listening)
 
 
-def _run(answering: Starlette, listening: socket.socket) -> None:
+class _Server(uvicorn.Server):
+    """One that does not wait for answers when it ends."""
+
+    def __init__(self, config: uvicorn.Config, workers: Workers) -> None:
+        super().__init__(config)
+        self._workers = workers
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._workers.close()
+        await super().shutdown(sockets)
+
+
+def _run(answering: Starlette, workers: Workers, listening: socket.socket) -> None:
     config = uvicorn.Config(
         answering,
         http=Connection,
         ws="none",
         lifespan="off",
-        log_level="error",
+        log_level="critical",
+        # Who asks is who is connected, and not who says so in a header.
+        proxy_headers=False,
         # Every field as long as it may be, its letters as nine characters each.
         h11_max_incomplete_event_size=_LONGEST_LINK,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=3,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config, workers).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -50,14 +50,15 @@ class Workers:
             self._context = multiprocessing.get_context("spawn")
         self._turns = threading.BoundedSemaphore(self.at_once)
         self._running: set[BaseProcess] = set()
+        self._closed = False
 
     def warm(self) -> None:
         """Load hesse into the process that others are forked from, which takes some seconds."""
         self._answer(_nothing, {}, seconds=None)
 
     def close(self) -> None:
-        """Stop what is being answered."""
-        self.patience = 0.0
+        """Stop what is being answered, and answer no more."""
+        self._closed = True
         for process in tuple(self._running):
             process.kill()
 
@@ -70,6 +71,8 @@ class Workers:
         if not self._turns.acquire(timeout=self.patience):
             raise TooMuch("others are being answered; ask again in a minute")
         try:
+            if self._closed:
+                raise TooMuch("the server has ended")
             return self._answer(how, said, self.seconds)
         finally:
             self._turns.release()
