@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from browsing import browser as browser
+
 # Workers share the cores, with what they start too: threads that wait for a core spin meanwhile.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import shutil
 from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 import hesse
+from browsing import accessible, needs_browser
 from hesse.display import Fact, Table
 from hesse.reports import findings, sections
 from hesse.reports.page import page
@@ -208,24 +208,11 @@ def test_no_image_of_what_is_none(shape: tuple[int, ...], said: str) -> None:
         sections._images(findings.Findings(cost))
 
 
-def test_axe_finds_nothing(text: str, tmp_path: Path) -> None:
-    """In a browser, on a phone and on a desk; everything unfolded."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    script = os.environ.get("AXE")  # axe.min.js of axe-core
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not script or not browser:
-        pytest.skip("there is no browser, or AXE names no axe.min.js")
+@needs_browser
+def test_axe_finds_nothing(browser: Any, text: str, tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     path.write_text(text)
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        for width in (390, 1280):
-            screen = chromium.new_context(
-                viewport={"width": width, "height": 900}, bypass_csp=True
-            ).new_page()
-            screen.goto(path.as_uri())
-            screen.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-            screen.evaluate(Path(script).read_text())
-            found = screen.evaluate("axe.run()")["violations"]
-            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
-            assert screen.evaluate("document.documentElement.scrollWidth") <= width
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    accessible(page)
+    page.close()

@@ -13,6 +13,9 @@ from hesse.web.workers import Answer, Workers
 class Here(Workers):
     """Workers that are this process."""
 
+    def warm(self) -> None:
+        """Nothing is forked."""
+
     def answer(self, how: Answer, said: Mapping[str, str]) -> dict[str, Any]:
         try:
             return how(said)

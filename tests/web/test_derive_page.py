@@ -28,6 +28,16 @@ INJECTIONS = [
 ]
 
 
+def test_what_a_network_is_read_as() -> None:
+    found = answers.reading({"network": "2-3-1, tanh, no biases", "wrt": "W2"})
+    assert [(a["name"], a["shape"], a["parameter"]) for a in found["arrays"]] == [
+        ("W1", "[3,2]", False),
+        ("W2", "[1,3]", True),
+        ("x", "[2]", False),
+        ("y", "[1]", False),
+    ]
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one.title)
 def test_every_example_is_read(example) -> None:
     found = answers.reading(vars(example.question))
@@ -93,13 +103,27 @@ def test_nothing_that_is_typed_becomes_a_part_of_the_page(field, text) -> None:
         ({"host": "evil.example"}, 421),
         ({"host": "127.0.0.1.evil.example"}, 421),
         ({"host": "[oops"}, 421),
+        ({"host": "evil@127.0.0.1"}, 421),
+        ({"host": "127.0.0.1/.evil.example"}, 421),
+        ({"host": "127.0.0.1#.evil.example"}, 421),
         ({"host": ""}, 421),
         ({"origin": "http://127.0.0.1:8765"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"origin": "http://127.0.0.1:9999"}, 403),
+        ({"origin": "https://127.0.0.1:8765"}, 403),
+        ({"origin": "http://[oops"}, 403),
+        ({"origin": ""}, 403),
         ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403),
         ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
+        (
+            {
+                "sec-fetch-site": "cross-site",
+                "sec-fetch-mode": "navigate",
+                "sec-fetch-dest": "iframe",
+            },
+            403,
+        ),
         ({"content-length": "99999999"}, 413),
     ],
 )
@@ -176,3 +200,7 @@ def test_processes_answer_within_limits() -> None:
     assert found == ["w"] * 6
     with pytest.raises(TooMuch, match="others are being answered"):
         Workers(patience=0.0, at_once=0).answer(answers.reading, LEAST_SQUARES)
+    # What is being answered ends with the server.
+    threading.Timer(1.0, workers.close).start()
+    with pytest.raises(TooMuch, match="the process that answers ended"):
+        workers.answer(_forever, {})

@@ -64,6 +64,16 @@ def test_zoomed_in_a_window_shows_entries(saved) -> None:
     assert np.array_equal(found["cells"], H.dense()[137:151, 2:11].numpy())
 
 
+def test_of_a_file_no_more_is_read_than_is_shown(folder, tmp_path) -> None:
+    whole = (folder / "h.safetensors").read_bytes()
+    damaged = tmp_path / "h.safetensors"
+    damaged.write_bytes(whole[:-8] + bytes(8))
+    assert window(str(damaged), 0, 0, 9, 9) == window(str(folder / "h.safetensors"), 0, 0, 9, 9)
+    # All of it is held against its checksum where it is told of.
+    with pytest.raises(HesseError, match="the file is damaged"):
+        explore.about(str(damaged), {})
+
+
 def test_of_a_store_too_large_to_read_the_tiles_are_shown(folder, monkeypatch) -> None:
     monkeypatch.setattr(explore, "_AT_ONCE", 100)
     found = window(str(folder / "h.zarr"), 0, 0, P, P)

@@ -116,7 +116,11 @@ def derive(
     if isinstance(source, Network):
         program, names = source.program()
         return written(
-            f"Network({source})", program, _chosen(wrt, names), stagewise=stagewise, certify=certify
+            f"Network({source})",
+            program,
+            parameters_asked(wrt, names),
+            stagewise=stagewise,
+            certify=certify,
         )
     if isinstance(source, Cost):
         return _of_cost(source, wrt, stagewise=stagewise, certify=certify)
@@ -141,7 +145,7 @@ def _of_cost(
     if traced.whole is not None:
         samples = None
     program = replace(traced.program, samples=samples)
-    chosen = _chosen(wrt, traced.parameters)
+    chosen = parameters_asked(wrt, traced.parameters)
     result = written(
         str(cost),
         program,
@@ -193,7 +197,7 @@ def _of_penalty(cost: Cost) -> list[str]:
     ]
 
 
-def _chosen(wrt: str | Sequence[str] | None, names: tuple[str, ...]) -> tuple[str, ...]:
+def parameters_asked(wrt: str | Sequence[str] | None, names: tuple[str, ...]) -> tuple[str, ...]:
     """The parameters that are named, in the order of the layout."""
     if wrt is None:
         return names

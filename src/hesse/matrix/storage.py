@@ -5,11 +5,13 @@ layout. The layout, the pairs, the provenance, the certificate and a checksum of
 JSON text in the file's metadata, under ``hesse``; its own checksum is there under ``checksum``.
 """
 
+import contextlib
 import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import safetensors
@@ -100,51 +102,92 @@ def read(path: str | os.PathLike[str]) -> "StoredHessian":
         HesseFileError: there is no such file, it is cut short or damaged, or it is not a Hessian of
             hesse.
     """
+    with _opened(path) as (file, (layout, indices, provenance, certificate, checksums, finite)):
+        tensors = {key: file.get_tensor(key) for key in _expected(layout, indices)}
+        for key, tensor in tensors.items():
+            _require(
+                checksum(tensor) == checksums[key],
+                f"{key!r} is not as it was written: the file is damaged",
+            )
+        # What wrote the checksums need not have been hesse.
+        for key in _symmetric(indices):
+            _require(_is_symmetric(tensors[key]), f"{key!r} is not symmetric")
+        _require(
+            not finite or all(_is_finite(tensor) for tensor in tensors.values()),
+            "it has entries that are not finite (nan or inf)",
+        )
+    return StoredHessian(layout, indices, provenance, certificate, tensors)
+
+
+class Slices:
+    """What a file holds, read where it is asked for: of its entries nothing is checked.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        layout: the parameters.
+        pairs: the blocks that are held.
+        dtype: of the entries.
+
+    Raises:
+        HesseTypeError, HesseValueError, HesseFileError: as `read`, before any entry is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        with _opened(path) as (file, header):
+            self._file, self._whole, self.layout = file, header.indices is None, header.layout
+        names = self.layout.names
+        every = combinations_with_replacement(range(len(names)), 2)
+        self.pairs = tuple((names[i], names[j]) for i, j in header.indices or every)
+        self.dtype = self.part(self.pairs[0], slice(0, 0), slice(0, 0)).dtype
+
+    def part(self, pair: tuple[str, str], rows: slice, columns: slice) -> Tensor:
+        """Some rows and columns of a block that is held."""
+        if not self._whole:
+            block = self._file.get_slice(key_of(*map(self.layout.index, pair)))
+            return block[rows, columns]
+        begin = [self.layout.offsets[name] for name in pair]
+        places = (
+            slice(first + side.start, first + side.stop)
+            for first, side in zip(begin, (rows, columns), strict=True)
+        )
+        return self._file.get_slice("matrix")[*places]
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, "_Header"]]:
+    """A file, and what it says of its tensors, which are as it says."""
     # Before safetensors opens it, so that a missing file is told from a damaged one.
     path = require_file(path, "load")
     name = repr(path)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            layout, indices, provenance, certificate, checksums, finite = _header(
-                file.metadata() or {}
-            )
-            shapes = _expected(layout, indices)
-            keys, kinds = set(file.keys()), set()
+        file: Any = safetensors.safe_open(path, framework="pt")
+        header = _header(file.metadata() or {})
+        shapes = _expected(header.layout, header.indices)
+        keys, kinds = set(file.keys()), set()
+        _require(
+            keys == set(shapes),
+            f"it holds {len(keys)} tensors, not the {len(shapes)} that it describes",
+        )
+        # Shapes are read from the header of the file, before any of the entries.
+        for key, shape in shapes.items():
+            described = file.get_slice(key)
+            kind, stored = described.get_dtype(), tuple(described.get_shape())
             _require(
-                keys == set(shapes),
-                f"it holds {len(keys)} tensors, not the {len(shapes)} that it describes",
+                kind in _DTYPES and stored == shape,
+                f"{key!r} is {kind} {stored}, not F32 or F64 {shape}",
             )
-            # Shapes are read from the header of the file, before any of the entries.
-            for key, shape in shapes.items():
-                described = file.get_slice(key)
-                kind, stored = described.get_dtype(), tuple(described.get_shape())
-                _require(
-                    kind in _DTYPES and stored == shape,
-                    f"{key!r} is {kind} {stored}, not F32 or F64 {shape}",
-                )
-                kinds.add(kind)
-            _require(len(kinds) == 1, "its blocks have several dtypes")
-            _require(set(checksums) == set(shapes), "its checksums are of other tensors")
-            tensors = {key: file.get_tensor(key) for key in shapes}
-            for key, tensor in tensors.items():
-                _require(
-                    checksum(tensor) == checksums[key],
-                    f"{key!r} is not as it was written: the file is damaged",
-                )
-            # What wrote the checksums need not have been hesse.
-            for key in _symmetric(indices):
-                _require(_is_symmetric(tensors[key]), f"{key!r} is not symmetric")
-            _require(
-                not finite or all(_is_finite(tensor) for tensor in tensors.values()),
-                "it has entries that are not finite (nan or inf)",
-            )
+            kinds.add(kind)
+        _require(len(kinds) == 1, "its blocks have several dtypes")
+        _require(set(header.checksums) == set(shapes), "its checksums are of other tensors")
+        yield file, header
     except _NotAHessian as error:
         raise HesseFileError(f"load: {name} is not a Hessian that hesse saved: {error}") from error
     except (safetensors.SafetensorError, OSError, UnicodeError) as error:
         raise HesseFileError(
             f"load: {name} cannot be read as safetensors; is it cut short? ({error})"
         ) from error
-    return StoredHessian(layout, indices, provenance, certificate, tensors)
 
 
 class _NotAHessian(Exception):

@@ -9,6 +9,7 @@ from hesse.derivation.calculus.program import Leaf, Program
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.code.module import module
 from hesse.derivation.derivation import Derivation
+from hesse.derivation.derive import parameters_asked
 from hesse.derivation.show import html
 from hesse.derivation.sources.language import program
 from hesse.derivation.sources.language.parsing import parse
@@ -32,11 +33,9 @@ def reading(said: Mapping[str, str]) -> dict[str, Any]:
         ('w', ['X', 'w', 'y'])
     """
     question = Question.of(said)
-    if question.network:
-        network = network_in_words(question.network)
-        return {"network": str(network), "wrt": ", ".join(network.parameters), "arrays": []}
     found, parameters = read(question)
     return {
+        "network": str(network_in_words(question.network)) if question.network else "",
         "wrt": ", ".join(parameters),
         "shape": shape_text(found.shape(found.cost.name)) if found.cost.indices else "",
         "arrays": [
@@ -54,14 +53,15 @@ def reading(said: Mapping[str, str]) -> dict[str, Any]:
 
 
 def read(question: Question) -> tuple[Program, tuple[str, ...]]:
-    """The program that a question is about, and its parameters: those that are likely where it
-    names none, all of a network's.
+    """The program that a question is about, and its parameters: where it names none, those that are
+    likely, or all of a network's.
 
     Raises:
         HesseError: as `hesse.derive` and `hesse.Network`.
     """
     if question.network:
-        return network_in_words(question.network).program()
+        found, names = network_in_words(question.network).program()
+        return found, parameters_asked(question.wrt or None, names)
     wrt = question.wrt or ", ".join(_likely(symbols(parse(question.cost))))
     return program(question.cost, wrt, question.shapes or None, question.facts)
 

@@ -40,6 +40,8 @@ def read(text: str) -> dict[str, np.ndarray]:
             where.
 
     Examples:
+        >>> read("")
+        {}
         >>> read("W1 = [[1, 2],\\n      [3, 4]]\\nb1 = [0.5]")["W1"].shape
         (2, 2)
     """
@@ -50,7 +52,7 @@ def read(text: str) -> dict[str, np.ndarray]:
         raise HesseValueError(
             f"arrays: expected lines such as W1 = [[1, 2], [3, 4]], got {_shown(before)}"
         )
-    ends = [*(begin.start() for begin in begins[1:]), len(text)]
+    ends = [*(begin.start() for begin in begins), len(text)][1:]
     for begin, end in zip(begins, ends, strict=True):
         name, value = begin[1], text[begin.end() : end].strip()
         if name in found:

@@ -40,6 +40,13 @@ EXAMPLES = tuple(
                 "wrt": "mu, S",
             },
         ),
+        (
+            "Gaussian process likelihood",
+            {
+                "cost": "1/2*y @ inv(exp(-l*D) + s*eye(n)) @ y + 1/2*logdet(exp(-l*D) + s*eye(n))",
+                "wrt": "l, s",
+            },
+        ),
         ("Poisson regression", {"cost": "sum(exp(X @ b) - y * (X @ b))", "wrt": "b"}),
         ("Attention of one query", {"cost": "1/2*sum((y - V.T @ softmax(K @ q))**2)", "wrt": "q"}),
         ("A network in words", {"network": "2-3-1, sigmoid, half_sse"}),

@@ -14,7 +14,8 @@ import torch
 import hesse
 from hesse.errors import HesseFileError, HesseValueError, in_a_line
 from hesse.layout import Layout
-from hesse.matrix.entries import Pair
+from hesse.matrix.entries import Entries, Pair
+from hesse.matrix.storage import Slices
 from hesse.store.archive import Archive
 from hesse.store.place import is_store
 from hesse.web.numbers import whole
@@ -106,7 +107,8 @@ def window(path: str, said: Mapping[str, str]) -> dict[str, Any]:
     computed; of a store of which too many entries would have to be read, the root mean square of
     the tile that it lies in.
     """
-    H = _opened(path)
+    # What a file or a store holds was checked when it was told of: here it is only looked at.
+    H = Slices(path) if path.lower().endswith(".safetensors") else _opened(path).entries
     size = H.layout.size
     top, left = whole(said, "top", 0, size - 1), whole(said, "left", 0, size - 1)
     rows = Span.of(top, whole(said, "rows", 1, size - top))
@@ -202,11 +204,11 @@ def _placed(
                 yield (a, b), turned, some, others
 
 
-def _largest(H: "hesse.BlockHessian", rows: Span, columns: Span) -> np.ndarray:
+def _largest(H: Entries | Slices, rows: Span, columns: Span) -> np.ndarray:
     """The entry of largest size of each cell, with its sign; nan where there is none."""
     image = np.full((len(rows.edges) - 1, len(columns.edges) - 1), np.nan)
-    for (a, b), turned, some, others in _placed(H.layout, H.entries.pairs, rows, columns):
-        part = H.entries.part((a, b), *((others, some) if turned else (some, others)))
+    for (a, b), turned, some, others in _placed(H.layout, H.pairs, rows, columns):
+        part = H.part((a, b), *((others, some) if turned else (some, others)))
         values = (part.mT if turned else part).detach().numpy()
         first, second = (b, a) if turned else (a, b)
         top, left = H.layout.offsets[first] + some.start, H.layout.offsets[second] + others.start

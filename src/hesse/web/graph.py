@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
+import torch
 from torch import Tensor
 
 from hesse.derivation.sweeps.computation import SWEEPS, Computation, computation
@@ -11,8 +13,9 @@ from hesse.derivation.sweeps.nodes import LocalDerivative, Node
 from hesse.derivation.sweeps.numbers import line_of_numbers
 from hesse.derivation.sweeps.subject import at_random, direction
 from hesse.errors import HesseValueError
+from hesse.web import arrays
 from hesse.web.answers import read
-from hesse.web.question import Question
+from hesse.web.question import Question, within
 
 # What each sweep does, in a sentence below its heading.
 ABOUT = (
@@ -24,10 +27,12 @@ ABOUT = (
 )
 _NUMBERS = 24  # of an array that is written out beside its step
 _LARGEST_SEED = 10**6
+_LONGEST = 20_000  # characters of arrays: a link holds them
 
 
 def graph(said: Mapping[str, str]) -> dict[str, Any]:
-    """The graph that a question is about, at random numbers: the picture, the steps and the nodes.
+    """The graph that a question is about: the picture, the steps and the nodes. What ``arrays`` has
+    no numbers for has random ones, by ``seed``.
 
     Examples:
         >>> found = graph({"cost": "1/2*sum((y - W @ x)**2)", "seed": "3"})
@@ -35,8 +40,11 @@ def graph(said: Mapping[str, str]) -> dict[str, Any]:
         ['r = y − W x', 'J = ½ rᵀr']
     """
     question, seed = Question.of(said), seed_of(said)
-    subject = at_random(*read(question), seed)
+    text = within(said, "arrays", _LONGEST)
+    given = {name: torch.from_numpy(array) for name, array in arrays.read(text).items()}
+    subject = at_random(*read(question), seed, given)
     found = computation(subject, direction(subject, seed))
+    numbers = {"seed": seed} | ({"arrays": text} if text else {})
     return {
         "svg": svg(found, f"Computational graph of {question.cost or question.network}"),
         "sweeps": [
@@ -45,7 +53,7 @@ def graph(said: Mapping[str, str]) -> dict[str, Any]:
         ],
         "nodes": [_node(found, node) for node in found.nodes],
         "notes": found.notes,
-        "query": f"{question.query}&seed={seed}",
+        "query": f"{question.query}&{urlencode(numbers)}",
     }
 
 

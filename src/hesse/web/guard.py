@@ -54,15 +54,17 @@ class Guard:
             await self.app(scope, receive, secured)
 
     def _refusal(self, headers: Headers) -> tuple[int, str] | None:
-        host = _name(f"//{headers.get('host', '')}")
-        if "*" not in self.hosts and host not in self.hosts:
+        host = headers.get("host", "")
+        if "*" not in self.hosts and _name(host) not in self.hosts:
             return 421, "This server is not called by that name."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin != f"http://{host}":
             return 403, "Only pages of this server may ask."
-        # Links from elsewhere may be followed; nothing may be embedded or fetched.
+        # Links from elsewhere may be followed; nothing may be embedded or fetched. A frame is
+        # navigated too.
         elsewhere = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        if elsewhere and headers.get("sec-fetch-mode") != "navigate":
+        followed = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest", "document"))
+        if elsewhere and followed != ("navigate", "document"):
             return 403, "Only pages of this server may ask."
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > LARGEST:
@@ -70,8 +72,10 @@ class Guard:
         return None
 
 
-def _name(address: str) -> str | None:
+def _name(host: str) -> str | None:
+    """The name in a Host header, without its port."""
     try:
-        return urlsplit(address).hostname
+        found = urlsplit(f"//{host}")
     except ValueError:  # brackets that hold no address
         return None
+    return found.hostname if found.netloc == host and "@" not in host else None

@@ -36,13 +36,7 @@ class Question:
         Raises:
             HesseValueError: a field is too long.
         """
-        found = {one.name: said.get(one.name, "").strip() for one in fields(cls)}
-        for name, text in found.items():
-            if len(text) > LONGEST:
-                raise HesseValueError(
-                    f"{name}: expected at most {LONGEST} characters, got {len(text)}"
-                )
-        return cls(**found)
+        return cls(**{one.name: within(said, one.name, LONGEST) for one in fields(cls)})
 
     def __bool__(self) -> bool:
         return bool(self.cost or self.network)
@@ -71,6 +65,18 @@ class Question:
         if self.network:
             return hesse.derive(network_in_words(self.network), self.wrt or None)
         return hesse.derive(self.cost, self.wrt, shapes=self.shapes or None, given=self.facts)
+
+
+def within(said: Mapping[str, str], name: str, longest: int) -> str:
+    """A field of a link or a form.
+
+    Raises:
+        HesseValueError: it is too long.
+    """
+    text = said.get(name, "").strip()
+    if len(text) > longest:
+        raise HesseValueError(f"{name}: expected at most {longest} characters, got {len(text)}")
+    return text
 
 
 def network_in_words(text: str) -> "hesse.Network":

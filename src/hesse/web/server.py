@@ -1,6 +1,7 @@
 """The server: pages, what they ask for, and who answers."""
 
 import contextlib
+import ipaddress
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -25,6 +26,7 @@ from hesse.derivation.show import html
 from hesse.display.templates import templates
 from hesse.errors import HesseError, HesseValueError, in_a_line
 from hesse.web import answers, explore, numbers, plane
+from hesse.web.connection import Connection
 from hesse.web.examples import EXAMPLES
 from hesse.web.graph import graph
 from hesse.web.guard import LARGEST, Guard
@@ -37,6 +39,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
 # What a derivation's own page has in it too.
 _TIP = Path(html.__file__).parent / "templates" / "tip.js"
+_LONGEST_LINK = 1 << 18  # bytes of a request before its body
 # Beyond the turns that are had at once, requests wait in threads of their own.
 _WAITING = 256
 
@@ -136,8 +139,8 @@ class Site:
         status, found, question = 200, {}, EXAMPLES[0].question
         try:
             question = Question.of(request.query_params) or question
-            said = {**asdict(question), "seed": request.query_params.get("seed", "")}
-            status, found = await self.ask(graph, said)
+            others = {name: request.query_params.get(name, "") for name in ("seed", "arrays")}
+            status, found = await self.ask(graph, asdict(question) | others)
         except HesseError as error:
             status, found = 422, {"error": str(error)}
         return self.render(
@@ -146,6 +149,7 @@ class Site:
             here="/graph",
             question=question,
             seed=request.query_params.get("seed", "0"),
+            arrays=request.query_params.get("arrays", ""),
             examples=EXAMPLES,
             answer=None if "error" in found else found,
             error=found.get("error"),
@@ -165,11 +169,14 @@ async def _tip(request: Request) -> Response:
 async def _fields(request: Request) -> dict[str, str]:
     """The texts of a body."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        # One that does not say its length before is counted.
-        if len(body) > LARGEST:
-            raise HTTPException(413, f"A request may have {LARGEST} bytes.")
+    try:
+        async for part in request.stream():
+            body += part
+            # One that does not say its length before is counted.
+            if len(body) > LARGEST:
+                raise HTTPException(413, f"A request may have {LARGEST} bytes.")
+    except ClientDisconnect:  # it was too slow, or has gone
+        raise HTTPException(400, "The body has no end.") from None
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
@@ -238,25 +245,66 @@ def serve(
     Raises:
         HesseValueError: the address cannot be listened on.
     """
+    workers = Workers()
+    # Its end, and not a traceback, is what Ctrl-C asks for.
+    with _listening(host, port) as listening, contextlib.suppress(KeyboardInterrupt):
+        address, port = listening.getsockname()[:2]
+        print("starting …", flush=True)
+        # So that whoever opens the page does not wait for it.
+        workers.warm()
+        place = f"http://{_callable(address)}:{port}/" + ("explore" if saved else "")
+        print(f"{place}  (Ctrl-C ends it)", flush=True)
+        if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+            others = " or ".join(sorted(names)) or "nothing else yet: name it with --name"
+            print(
+                "Whoever reaches this machine may ask, unencrypted and without a password."
+                f" Browsers may call it localhost or {others}.",
+                flush=True,
+            )
+        if open_page:
+            webbrowser.open(place)
+        _run(application(workers, HERE | names | {address}, saved), workers, listening)
+
+
+class _Server(uvicorn.Server):
+    """One that does not wait for answers when it ends."""
+
+    def __init__(self, config: uvicorn.Config, workers: Workers) -> None:
+        super().__init__(config)
+        self._workers = workers
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._workers.close()
+        await super().shutdown(sockets)
+
+
+def _run(answering: Starlette, workers: Workers, listening: socket.socket) -> None:
+    config = uvicorn.Config(
+        answering,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_level="critical",
+        # Who asks is who is connected, and not who says so in a header.
+        proxy_headers=False,
+        # Every field as long as it may be, its letters as nine characters each.
+        h11_max_incomplete_event_size=_LONGEST_LINK,
+        timeout_graceful_shutdown=3,
+    )
+    _Server(config, workers).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
     try:
-        listening = socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:
         raise HesseValueError(
             f"--port: {host}:{port} cannot be listened on ({in_a_line(error)}); name another"
         ) from error
-    with listening:
-        address, port = listening.getsockname()[:2]
-        place = f"http://{address}:{port}/" + ("explore" if saved else "")
-        print(f"{place}  (Ctrl-C ends it)", flush=True)
-        if open_page:
-            webbrowser.open(place)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application(hosts=HERE | names | {address}, saved=saved),
-                log_level="warning",
-                lifespan="off",
-            )
-        )
-        # Its end, and not a traceback, is what Ctrl-C asks for.
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
+
+
+def _callable(address: str) -> str:
+    """What a browser on this machine calls the address that is listened on."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    return here.get(address) or (f"[{address}]" if ":" in address else address)

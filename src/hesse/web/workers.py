@@ -1,6 +1,7 @@
 """Processes that answer one question each, within a time and a memory limit."""
 
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from hesse.errors import HesseError, in_a_line, readable_bytes
@@ -47,6 +49,18 @@ class Workers:
         else:
             self._context = multiprocessing.get_context("spawn")
         self._turns = threading.BoundedSemaphore(self.at_once)
+        self._running: set[BaseProcess] = set()
+        self._closed = False
+
+    def warm(self) -> None:
+        """Load hesse into the process that others are forked from, which takes some seconds."""
+        self._answer(_nothing, {}, seconds=None)
+
+    def close(self) -> None:
+        """Stop what is being answered, and answer no more."""
+        self._closed = True
+        for process in tuple(self._running):
+            process.kill()
 
     def answer(self, how: Answer, said: Mapping[str, str]) -> dict[str, Any]:
         """What ``how(said)`` gives, from another process; its HesseError as ``{"error": text}``.
@@ -57,21 +71,26 @@ class Workers:
         if not self._turns.acquire(timeout=self.patience):
             raise TooMuch("others are being answered; ask again in a minute")
         try:
-            return self._answer(how, said)
+            if self._closed:
+                raise TooMuch("the server has ended")
+            return self._answer(how, said, self.seconds)
         finally:
             self._turns.release()
 
-    def _answer(self, how: Answer, said: Mapping[str, str]) -> dict[str, Any]:
+    def _answer(
+        self, how: Answer, said: Mapping[str, str], seconds: float | None
+    ) -> dict[str, Any]:
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=_work, args=(there, how, dict(said), self.memory), daemon=True
+            target=_work, args=(there, how, dict(said), self.memory, seconds), daemon=True
         )
         process.start()
+        self._running.add(process)
         there.close()
         try:
-            if not here.poll(self.seconds):
+            if not here.poll(seconds):
                 raise TooMuch(
-                    f"this took longer than {self.seconds:g} s and was stopped; ask for less: fewer"
+                    f"this took longer than {seconds:g} s and was stopped; ask for less: fewer"
                     " parameters, or a shorter cost"
                 )
             # Text, and not an object: what comes from there is not executed.
@@ -85,10 +104,18 @@ class Workers:
             here.close()
             process.kill()
             process.join()
+            self._running.discard(process)
+            process.close()
 
 
-def _work(there: Connection, how: Answer, said: Mapping[str, str], memory: int) -> None:
-    _limit(memory)
+def _nothing(said: Mapping[str, str]) -> dict[str, Any]:
+    return {}
+
+
+def _work(
+    there: Connection, how: Answer, said: Mapping[str, str], memory: int, seconds: float | None
+) -> None:
+    _limit(memory, seconds)
     # What is printed on the way is for nobody.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -102,11 +129,15 @@ def _work(there: Connection, how: Answer, said: Mapping[str, str], memory: int) 
     there.send_bytes(json.dumps(found, allow_nan=False).encode())
 
 
-def _limit(memory: int) -> None:
+def _limit(memory: int, seconds: float | None) -> None:
     try:
         import resource
-    except ImportError:  # Windows, where the time limit is the only one
+    except ImportError:  # Windows, where nothing but the server limits them, by time
         return
+    if seconds is not None:
+        # It ends by itself where the server was killed and cannot end it.
+        most = math.ceil(seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most))
     taken = _address_space()
     if taken is not None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))

@@ -183,6 +183,36 @@ def test_a_parameter_that_does_nothing_has_zeros() -> None:
         assert not found.values(sweep)["u"].any()
 
 
+def branching(p: dict[str, torch.Tensor]) -> torch.Tensor:
+    return p["bias"].sum() if p["bias"].sum() > 0 else -p["bias"].sum()
+
+
+# Names that the cost has too, constants of its own, what has no formula, and nothing.
+PENALTIES = {
+    "in two layers": lambda p: (p["0.weight"].T @ p["2.weight"].T).square().sum(),
+    "hidden units": lambda p: (p["0.bias"] * torch.arange(3.0).double()).tanh().sum(),
+    "a norm": lambda p: p["0.weight"].norm(),
+    "without a rule": lambda p: torch.linalg.svdvals(p["0.weight"]).sum(),
+    "zero": lambda p: torch.zeros(()),
+}
+
+
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+def test_a_penalty_that_is_a_function_is_a_part_of_the_graph(penalty: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(4, n, generator=generator, dtype=torch.float64) for n in (2, 1))
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    asked = hesse.Cost(net.double(), "mse", (x, y), penalty=penalty)
+    subject = of_cost(asked)
+    v = direction(subject)
+    found = computation(subject, v)
+    assert float(found.values(0)["J"]) == pytest.approx(hesse.value(asked), abs=1e-14)
+    # Double backward in the user's own function.
+    Hv = asked.layout.unflatten(hesse.operator(asked) @ asked.layout.flatten(v))
+    for name, product in Hv.items():
+        torch.testing.assert_close(found.values(3)[name], product, rtol=1e-12, atol=1e-14)
+
+
 def cost(n: int, penalty: Any = None) -> hesse.Cost:
     return hesse.Cost(
         torch.nn.Linear(n, 1), "mse", (torch.ones(2, n), torch.ones(2, 1)), penalty=penalty
@@ -199,7 +229,7 @@ def cost(n: int, penalty: Any = None) -> hesse.Cost:
             HesseMemoryError,
             "numbers in what is given",
         ),
-        (lambda: of_cost(cost(2, lambda p: p["bias"].sum())), HesseValueError, "penalty: "),
+        (lambda: of_cost(cost(2, branching)), HesseValueError, "^penalty: a function that cannot"),
         (
             lambda: computation(at_random(*hesse.Network("-".join(["1"] * 60)).program())),
             HesseValueError,

@@ -21,6 +21,7 @@ class Structure:
         fact: the property as an equation of A.
         drawn: an array that has it, made of any: a check is at arrays that are what they are said
             to be.
+        holds: whether an array has it, up to rounding.
         symmetric: whether A[i,j] = A[j,i].
         orthogonal: whether Σ_k A[k,i] A[k,j] and Σ_k A[i,k] A[j,k] are [i = j].
         positive: whether every entry is.
@@ -28,6 +29,7 @@ class Structure:
 
     fact: str
     drawn: Callable[[Tensor], Tensor] = field(compare=False)
+    holds: Callable[[Tensor], bool] = field(compare=False)
     symmetric: bool = False
     orthogonal: bool = False
     positive: bool = False
@@ -37,11 +39,34 @@ def _definite(array: Tensor) -> Tensor:
     return array @ array.mT + torch.eye(len(array), dtype=array.dtype)
 
 
-SYMMETRIC = Structure("A = Aᵀ", lambda array: (array + array.mT) / 2, symmetric=True)
-DEFINITE = Structure("A = Aᵀ, positive definite", _definite, symmetric=True)
-DIAGONAL = Structure("A = diag(diag(A))", lambda array: array.diagonal().diag(), symmetric=True)
-ORTHOGONAL = Structure("AᵀA = I", lambda array: torch.linalg.qr(array)[0], orthogonal=True)
-POSITIVE = Structure("A > 0", torch.abs, positive=True)
+def _near(array: Tensor, other: Tensor) -> bool:
+    return torch.allclose(array, other, rtol=1e-6, atol=1e-6 * float(array.abs().max()))
+
+
+def _is_symmetric(array: Tensor) -> bool:
+    return _near(array, array.mT)
+
+
+SYMMETRIC = Structure("A = Aᵀ", lambda array: (array + array.mT) / 2, _is_symmetric, symmetric=True)
+DEFINITE = Structure(
+    "A = Aᵀ, positive definite",
+    _definite,
+    lambda array: _is_symmetric(array) and not int(torch.linalg.cholesky_ex(array).info),
+    symmetric=True,
+)
+DIAGONAL = Structure(
+    "A = diag(diag(A))",
+    lambda array: array.diagonal().diag(),
+    lambda array: _near(array, array.diagonal().diag()),
+    symmetric=True,
+)
+ORTHOGONAL = Structure(
+    "AᵀA = I",
+    lambda array: torch.linalg.qr(array)[0],
+    lambda array: _near(array.mT @ array, torch.eye(len(array), dtype=array.dtype)),
+    orthogonal=True,
+)
+POSITIVE = Structure("A > 0", torch.abs, lambda array: bool((array > 0).all()), positive=True)
 
 Window = tuple[int | None, int | None]  # of a slice, the start and the stop
 

@@ -145,7 +145,12 @@ def in_float64() -> Iterator[None]:
 
 @in_float64()
 def valuation(
-    program: Program, seed: int = 0, functions: Functions | None = None, resize: bool = True
+    program: Program,
+    seed: int = 0,
+    functions: Functions | None = None,
+    resize: bool = True,
+    given: Mapping[str, Tensor] | None = None,
+    known: Mapping[str, int] | None = None,
 ) -> Valuation:
     """Random arrays at which every quantity and its derivatives are finite; positive ones where
     signs do not allow it.
@@ -155,13 +160,17 @@ def valuation(
         seed: of the arrays.
         functions: what unknown functions are.
         resize: whether large sizes that are given as numbers are made small.
+        given: arrays that stand in the place of random ones.
+        known: the sizes that they have, by letter.
 
     Raises:
         HesseValueError: no such point was found.
     """
+    known = dict(known or {})
     letters, resized = small_sizes(program)
+    letters = {letter: size for letter, size in letters.items() if letter not in known}
     resized = resized if resize else {}
-    _require_small(program, letters, resized)
+    _require_small(program, letters | known, resized)
     # XᵀX has an inverse only where X is tall: every second pair of tries has the sizes the other
     # way round.
     ways = [(letters, resized), (_turned(letters), _turned(resized))]
@@ -170,8 +179,9 @@ def valuation(
         # Large values lose digits to cancellation; where all are, they have to do.
         most = 1e9 if attempt < 20 else 1e60
         positive = attempt % 2 == 1
-        arrays = random_arrays(program, letters, resized, seed + 100 * attempt, positive)
-        point = Valuation(program, arrays, functions, resized)
+        seeded = seed + 100 * attempt
+        arrays = random_arrays(program, letters | known, resized, seeded, positive)
+        point = Valuation(program, {**arrays, **(given or {})}, functions, resized)
         try:
             values = [point.value(quantity.name) for quantity in program.quantities]
         except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]

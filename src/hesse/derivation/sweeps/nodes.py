@@ -74,8 +74,8 @@ def nodes(swept: Sweeps, numbers: Valuation, formulas: Formulas) -> Iterator[Nod
     quantities = [swept.program.by_name[name] for name in swept.values]
     used = set().union(*(quantity.mentions for quantity in quantities))
     for name, leaf in swept.program.leaves.items():
-        if leaf.role == "parameter" or (name in used and _is_data(leaf)):
-            role = "parameter" if leaf.role == "parameter" else "data"
+        role = "parameter" if name in swept.parameters else "data"
+        if role == "parameter" or (name in used and _is_data(leaf)):
             yield Node(name, formulas.symbol(name), role, formulas.symbol(name))
     yield from map(made.node, quantities)
 

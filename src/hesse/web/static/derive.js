@@ -32,6 +32,20 @@ function declare(name, shape) {
   read();
 }
 
+/** A shape that can be changed, to other letters or numbers. */
+function shapeOf(array) {
+  const box = element("input", undefined, { value: array.shape, size: Math.max(6, array.shape.length + 1), autocomplete: "off", spellcheck: false });
+  box.setAttribute("aria-label", "Shape of " + array.name);
+  box.addEventListener("change", () => declare(array.name, "[" + box.value.replace(/[\[\]]/g, "").trim() + "]"));
+  // Enter is for the shape alone.
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    box.blur();
+  });
+  return box;
+}
+
 function choose(name, wanted) {
   const names = fields.wrt.value.split(/[\s,]+/).filter(Boolean).filter((one) => one !== name);
   if (wanted) names.push(name);
@@ -45,11 +59,8 @@ function show(found) {
     reading.append(element("pre", found.error, { className: "error" }));
     return;
   }
-  if (found.network) {
-    reading.append(element("p", "Read as the network " + found.network + ", with parameters " + found.wrt + "."));
-    return;
-  }
-  if (!fields.wrt.value.trim()) fields.wrt.value = found.wrt;
+  if (found.network) reading.append(element("p", "Read as the network " + found.network + ", for one sample."));
+  else if (!fields.wrt.value.trim()) fields.wrt.value = found.wrt;
   const table = element("table");
   const head = table.createTHead().insertRow();
   for (const title of ["Name", "Shape", "Read as", "Parameter", "Or"]) head.append(element("th", title, { scope: "col" }));
@@ -57,7 +68,9 @@ function show(found) {
   for (const array of found.arrays) {
     const row = body.insertRow();
     row.append(element("th", array.name, { scope: "row" }));
-    row.insertCell().textContent = array.shape;
+    const shape = row.insertCell();
+    if (found.network) shape.textContent = array.shape;
+    else shape.append(shapeOf(array));
     row.insertCell().textContent = array.kind;
     const box = element("input", undefined, { type: "checkbox", checked: array.parameter });
     box.setAttribute("aria-label", array.name + " is a parameter");

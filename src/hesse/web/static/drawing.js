@@ -92,6 +92,20 @@ export async function ask(path, said, signal) {
   return found;
 }
 
+/** The arrays of a file that was chosen as text, beside those that were there. */
+export async function arraysOf(input, arrays) {
+  const [file] = input.files;
+  if (!file) return arrays;
+  const text = await new Promise((done, failed) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => failed(reader.error);
+    reader.readAsDataURL(file);
+  });
+  input.value = "";
+  return (await ask("/numbers/filed", { arrays, file: text.slice(text.indexOf(",") + 1) })).arrays;
+}
+
 export function showError(where, error) {
   where.replaceChildren();
   if (!error) return;

@@ -185,7 +185,69 @@ map.addEventListener("pointermove", (event) => {
   const cell = event.pointerType === "mouse" && cellOf(event);
   if (cell) look(...cell);
 });
-map.addEventListener("pointerleave", () => view && look(...held));
+
+// ---------------------------------------------------------------- fingers
+
+// One moves the window, two make it smaller and larger; what is drawn follows until they are lifted.
+let fingers = null; // where each began and is, and the picture as it was
+const TAP = 8; // pixels within which a finger rests
+
+function place({ clientX, clientY }) {
+  const box = map.getBoundingClientRect();
+  return [clientX - box.left, clientY - box.top];
+}
+
+/** How many times the picture is as large, and which place of it is now where. */
+function gesture() {
+  const middle = (of) => [0, 1].map((k) => of.reduce((sum, one) => sum + one[k], 0) / of.length);
+  const apart = (of) => (of.length > 1 ? Math.max(1, Math.hypot(of[0][0] - of[1][0], of[0][1] - of[1][1])) : 1);
+  const [began, now] = [fingers.began, fingers.now].map((of) => [...of.values()]);
+  return { times: apart(now) / apart(began), from: middle(began), to: middle(now) };
+}
+
+function follow() {
+  const { times, from, to } = gesture(), on = paper(map), box = frame(on.width, on.height), { pen } = on;
+  pen.drawImage(fingers.still, 0, 0, on.width, on.height);
+  pen.beginPath();
+  pen.rect(box.left, box.top, box.width, box.height);
+  pen.clip();
+  pen.fillStyle = themed("--tint");
+  pen.fill();
+  pen.translate(to[0] - times * from[0], to[1] - times * from[1]);
+  pen.drawImage(fingers.still, 0, 0, times * on.width, times * on.height);
+}
+
+function lift(ended) {
+  const { times, from, to } = gesture(), moved = times !== 1 || Math.hypot(to[0] - from[0], to[1] - from[1]) > TAP;
+  fingers = null;
+  if (!ended || !moved) return draw();
+  const outer = map.getBoundingClientRect(), box = frame(outer.width, outer.height);
+  const [rows, columns] = [view.height, view.width].map((count) => Math.max(Math.min(8, about.size), count / times));
+  const top = view.top + ((from[1] - box.top) / box.height) * view.height - ((to[1] - box.top) / box.height) * rows;
+  const left = view.left + ((from[0] - box.left) / box.width) * view.width - ((to[0] - box.left) / box.width) * columns;
+  show(top, left, rows, columns, [Math.floor(top + rows / 2), Math.floor(left + columns / 2)]);
+}
+
+map.addEventListener("pointerdown", (event) => {
+  if (!view || event.pointerType === "mouse" || fingers?.now.size > 1) return;
+  map.setPointerCapture(event.pointerId);
+  if (!fingers) {
+    const still = element("canvas", undefined, { width: map.width, height: map.height });
+    still.getContext("2d").drawImage(map, 0, 0);
+    fingers = { began: new Map(), now: new Map(), still };
+  }
+  // Where a second one comes the first begins again.
+  fingers.now.set(event.pointerId, place(event));
+  fingers.began = new Map(fingers.now);
+});
+map.addEventListener("pointermove", (event) => {
+  if (!fingers?.now.has(event.pointerId)) return;
+  fingers.now.set(event.pointerId, place(event));
+  follow();
+});
+for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, (event) => fingers?.now.has(event.pointerId) && lift(end === "pointerup"));
+
+map.addEventListener("pointerleave", (event) => view && event.pointerType === "mouse" && look(...held));
 map.addEventListener("click", (event) => {
   const cell = cellOf(event);
   if (cell) move(...cell);

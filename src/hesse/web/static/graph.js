@@ -1,6 +1,7 @@
-"use strict";
+import { arraysOf, showError } from "./drawing.js";
+
 const form = document.getElementById("question");
-const names = ["cost", "network", "wrt", "shapes", "given", "seed"];
+const names = ["cost", "network", "wrt", "shapes", "given", "seed", "arrays"];
 const state = document.getElementById("state");
 const answer = document.getElementById("answer");
 const example = document.getElementById("example");
@@ -141,6 +142,12 @@ document.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------- questions
 
+function fail(error) {
+  showError(answer, error);
+  state.textContent = "";
+  walk = null;
+}
+
 let running = null;
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -160,11 +167,7 @@ form.addEventListener("submit", async (event) => {
     }
     begin();
   } catch (error) {
-    if (error.name === "AbortError") return;
-    const text = Object.assign(document.createElement("pre"), { className: "error", textContent: error.message });
-    answer.replaceChildren(text);
-    state.textContent = "";
-    walk = null;
+    if (error.name !== "AbortError") fail(error);
   }
 });
 example.addEventListener("change", () => {
@@ -172,6 +175,15 @@ example.addEventListener("change", () => {
   for (const name of names) if (name !== "seed") form.elements[name].value = said.get(name) || "";
   if (example.value) form.requestSubmit();
 });
-for (const name of names) form.elements[name].addEventListener("input", () => name !== "seed" && (example.value = ""));
+for (const name of names) form.elements[name].addEventListener("input", () => name !== "seed" && name !== "arrays" && (example.value = ""));
+const file = document.getElementById("file");
+file.addEventListener("change", async () => {
+  try {
+    form.elements.arrays.value = await arraysOf(file, form.elements.arrays.value);
+    form.requestSubmit();
+  } catch (error) {
+    fail(error);
+  }
+});
 addEventListener("popstate", () => location.reload());
 begin();

@@ -1,4 +1,4 @@
-import { Signed, ask, css, drawSpectrum, element, ink, math, number, redrawn, showError } from "./drawing.js";
+import { Signed, arraysOf, ask, css, drawSpectrum, element, ink, math, number, redrawn, showError } from "./drawing.js";
 import { Plane } from "./plane.js";
 
 const form = document.getElementById("question");
@@ -65,17 +65,7 @@ at("draw").addEventListener("click", () => doing("Computing", async () => {
   await compute();
 }));
 at("file").addEventListener("change", () => doing("Reading", async () => {
-  const [file] = at("file").files;
-  if (!file) return;
-  const text = await new Promise((done, failed) => {
-    const reader = new FileReader();
-    reader.onload = () => done(reader.result);
-    reader.onerror = () => failed(reader.error);
-    reader.readAsDataURL(file);
-  });
-  at("file").value = "";
-  const found = await ask("/numbers/filed", { arrays: at("arrays").value, file: text.slice(text.indexOf(",") + 1) });
-  at("arrays").value = found.arrays;
+  at("arrays").value = await arraysOf(at("file"), at("arrays").value);
   await compute();
 }));
 

@@ -9,19 +9,20 @@ const STEPS = { Newton: PURPLE, "trust region": GREEN, cubic: ORANGE };
 export class Plane {
   constructor() {
     this.found = null;
-    this.drags = false;
     for (const id of ["u", "v"]) at(id).addEventListener("change", () => this.load(""));
     at("closer").addEventListener("click", () => this.load(this.reach / 2));
     at("farther").addEventListener("click", () => this.load(this.reach * 2));
     for (const id of ["true", "model"]) {
-      const canvas = at(id);
+      const canvas = at(id), handle = canvas.nextElementSibling;
+      // A mouse takes the point to where it is pressed, a finger to where it taps; both drag it.
       canvas.addEventListener("pointerdown", (event) => {
-        this.drags = true;
-        canvas.setPointerCapture(event.pointerId);
-        this.drag(event);
+        if (event.pointerType !== "mouse") return;
+        handle.setPointerCapture(event.pointerId);
+        this.drag(canvas, event);
       });
-      canvas.addEventListener("pointermove", (event) => this.drags && this.drag(event));
-      for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (this.drags = false));
+      canvas.addEventListener("click", (event) => this.drag(canvas, event));
+      handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
+      handle.addEventListener("pointermove", (event) => handle.hasPointerCapture(event.pointerId) && this.drag(canvas, event));
     }
     at("true").addEventListener("keydown", (event) => {
       const far = event.shiftKey ? 5 : 1;
@@ -166,8 +167,8 @@ export class Plane {
     this.draw();
   }
 
-  drag(event) {
-    const box = event.currentTarget.getBoundingClientRect(), last = 2 * this.middle;
+  drag(canvas, event) {
+    const box = canvas.getBoundingClientRect(), last = 2 * this.middle;
     this.move(Math.round(((event.clientX - box.left) / box.width) * last), Math.round((1 - (event.clientY - box.top) / box.height) * last));
   }
 
@@ -232,6 +233,7 @@ export class Plane {
       pen.fill();
       pen.stroke();
       const [px, py] = place(this.found.line[this.x], this.found.line[this.y]);
+      Object.assign(at(id).nextElementSibling.style, { left: px + "px", top: py + "px" });
       for (const [colour, wide] of [["#fff", 6], [VERMILION, 3.5]]) {
         pen.strokeStyle = colour;
         pen.lineWidth = wide;

@@ -1,7 +1,7 @@
 """From a captured cost to a program: one sample's loss, operation by operation."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 
 import torch
@@ -26,9 +26,13 @@ from hesse.operations.registry import FUNCTIONS, record_of
 aten = torch.ops.aten
 
 
-def program_of(cost: Cost) -> GraphProgram:
+def program_of(cost: Cost, taken: Collection[str] = ()) -> GraphProgram:
     """The loss of one sample as a program, its parameters under their own names; all of a function
     of the parameters alone.
+
+    Args:
+        cost: that is written as formulas.
+        taken: names that nothing but its parameters is given.
 
     Raises:
         HesseValueError: the cost has no graph; the text says why.
@@ -44,7 +48,7 @@ def program_of(cost: Cost) -> GraphProgram:
     batches = list(islice(cost.batches(), 2))
     try:
         if cost.data is not None:
-            return _Translation(cost, capture(cost).graph).program()
+            return _Translation(cost, capture(cost).graph, taken=taken).program()
         why = "it is a function of the parameters alone"
     except NotCaptured as reason:
         if len(batches) > 1:
@@ -52,7 +56,7 @@ def program_of(cost: Cost) -> GraphProgram:
         # What couples the samples of one batch is a function of them all.
         why = str(reason)
     try:
-        return _Translation(cost, trace_whole(cost, batches[0]), why).program()
+        return _Translation(cost, trace_whole(cost, batches[0]), why, taken).program()
     except NotCaptured as reason:
         raise _not_written(cost, reason) from reason
 
@@ -68,7 +72,13 @@ def _not_written(cost: Cost, reason: NotCaptured) -> HesseValueError:
 class _Translation:
     """One graph on its way to a program."""
 
-    def __init__(self, cost: Cost, graph: Graph, whole: str | None = None) -> None:
+    def __init__(
+        self,
+        cost: Cost,
+        graph: Graph,
+        whole: str | None = None,
+        taken: Collection[str] = (),
+    ) -> None:
         self.cost, self.graph, self.whole = cost, graph, whole
         self.moving = graph.downstream(set(graph.parameters))
         self.sampled = graph.downstream(set(graph.data))
@@ -78,7 +88,7 @@ class _Translation:
         alone = None if first is None or whole is not None else first.take(slice(0, 1))
         self.sample = Values(graph, cost, alone)
         self.views: dict[str, View] = {}
-        self.build = Builder(reserved=list(cost.parameters))
+        self.build = Builder(reserved=[*cost.parameters, *taken])
         self.uses = Counter(
             name for node in graph.nodes if node.name in self.moving for name in node.inputs
         )

@@ -1,0 +1,53 @@
+"""Pages in a browser, where one is installed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
+MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+if CHROMIUM is None and MAC.exists():
+    CHROMIUM = str(MAC)
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium: make test-browser installs one"
+)
+PICTURES = os.environ.get("HESSE_PICTURES")
+# A phone and a desk, by day and by night.
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SCREENS = [(width, scheme) for width in (390, 1280) for scheme in SCHEMES]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        made = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+def accessible(page: "Page") -> None:
+    """On every screen, with all unfolded, axe-core finds nothing, and nothing is wider than the
+    window."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+    for width, scheme in SCREENS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        found = axe.run(page)
+        assert found.violations_count == 0, (width, scheme, found.generate_report())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def kept(page: "Page", name: str) -> None:
+    """A screenshot for the docs, where one is asked for."""
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png")
