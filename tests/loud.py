@@ -1,7 +1,10 @@
 """Costs that PyTorch has much to say of, on every stream that it has, while hesse tries its ways.
-Run, it asks all of them."""
+Run, it asks all of them, and writes what hesse says of them into the file named."""
 
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -190,11 +193,21 @@ LOUD: dict[str, Callable[[], hesse.Cost]] = {
     "divergence": _divergence,
 }
 
+
+def told(cost: hesse.Cost) -> list[str]:
+    """Every note, and every refusal."""
+    found: list[str] = []
+    for question in (hesse.plan, hesse.hessian, hesse.diagonal, hesse.operator, hesse.gradient):
+        try:
+            made: Any = question(cost)
+        except hesse.HesseError as error:  # in words of its own
+            found.append(str(error))
+            continue
+        found += getattr(made, "notes", ())
+        found += made.certificate.notes if getattr(made, "certificate", None) else ()
+    return found
+
+
 if __name__ == "__main__":
-    for each in LOUD.values():
-        cost = each()
-        for question in (hesse.plan, hesse.hessian, hesse.diagonal, hesse.operator, hesse.gradient):
-            try:
-                question(cost)
-            except hesse.HesseError:  # in words of its own
-                continue
+    said = [note for each in LOUD.values() for note in told(each())]
+    Path(sys.argv[1]).write_text(json.dumps(said))

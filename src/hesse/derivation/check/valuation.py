@@ -360,5 +360,10 @@ def relative(left: Tensor, right: Tensor) -> float:
     have cancelled, to that."""
     if left.numel() == 0 or (_is_nothing(left) and _is_nothing(right)):
         return 0.0
-    size = max(float(left.abs().max()), float(right.abs().max()), 1e-3)
-    return float((left - right).abs().max()) / size
+    size = max(_largest(left), _largest(right), 1e-3)
+    return _largest(left - right) / size
+
+
+def _largest(array: Tensor) -> float:
+    """max |entry|, in one pass and whatever the order of the axes, without a copy."""
+    return float(torch.linalg.vector_norm(array, float("inf")))
