@@ -224,7 +224,7 @@ def kernels_placed(
     """Convolutions of an image with unit kernels, each with its one at a place: a channel of the
     image, moved, is a channel of what comes out, and all others are zero.
 
-    Example:
+    Examples:
         >>> image, ones = torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([1])
         >>> kernels_placed(image, ones, (1, 1, 2), [1], [0], [1], 1)
         tensor([[[[2., 3.]]]])

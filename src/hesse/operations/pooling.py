@@ -36,7 +36,7 @@ def _averaging(window: Sequence[int], across: int, like: Tensor) -> Tensor:
 def averages(images: Tensor, window: Sequence[int]) -> Tensor:
     """Averages over windows that tile images (..., rows, across).
 
-    Example:
+    Examples:
         >>> averages(torch.tensor([[1.0, 1.0, 2.0, 2.0]]), (1, 2))
         tensor([[1., 2.]])
     """
@@ -53,7 +53,7 @@ def spread(columns: Tensor, window: Sequence[int]) -> Tensor:
     """The way back: every entry (..., rows, across) goes to its window, divided by the window's
     size.
 
-    Example:
+    Examples:
         >>> spread(torch.tensor([[2.0, 4.0]]), (1, 2))
         tensor([[1., 1., 2., 2.]])
     """
