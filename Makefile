@@ -20,7 +20,7 @@ test: .venv/ready-dev
 
 # The tests of the pages in a browser, which `make test` skips where there is none. Debian's Chromium, or one of your own.
 test-browser: .venv/ready-dev
-	@which chromium chromium-browser google-chrome >/dev/null 2>&1 || apt-get install -y chromium || { echo "no Chromium found; install one" >&2; exit 1; }
+	@which chromium chromium-browser google-chrome >/dev/null 2>&1 || test -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" || apt-get install -y chromium || { echo "no Chromium found; install one" >&2; exit 1; }
 	.venv/bin/pytest tests/web
 
 # Second derivatives asked in a browser.

@@ -163,6 +163,11 @@ class Hostile:
         {"w": np.ones((2, 3))},
         {"w": np.array([Hostile()], dtype=object)},
         {"w,w": np.array(["text"])},
+        {"w": np.eye(2) * 1j},
+        {"w": np.array([[1.0, 2.0], [3.0, 4.0]])},
+        {"w,w": np.array([[1.0, 2.0], [3.0, 4.0]])},
+        {"w": np.float64(3)},
+        {"w": np.ones((2, 2, 2))},
         {},
     ],
 )
@@ -185,6 +190,15 @@ def test_a_square_matrix_alone_is_one_parameter(tmp_path) -> None:
     path = str(tmp_path / "h.npz")
     assert explore.about(path, {})["parameters"] == [{"name": "H", "shape": [2], "begin": 0}]
     assert explore.spectrum(path, {})["eigenvalues"] == [-1.0, 2.0]
+
+
+@pytest.mark.parametrize("dtype", [int, bool, np.float16, np.longdouble])
+def test_other_numbers_are_taken_as_float64(tmp_path, dtype) -> None:
+    np.savez(tmp_path / "h.npz", H=np.eye(2, dtype=dtype))
+    path = str(tmp_path / "h.npz")
+    assert explore.about(path, {})["layers"][0]["trace"] == 2.0
+    assert window(path, 0, 0, 2, 2)["cells"] == [[1.0, 0.0], [0.0, 1.0]]
+    assert explore.spectrum(path, {})["eigenvalues"] == [1.0, 1.0]
 
 
 # ---------------------------------------------------------------- the page

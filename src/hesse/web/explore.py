@@ -164,11 +164,12 @@ def _of_arrays(path: str) -> "hesse.BlockHessian":
     `BlockHessian.save` writes it; or one square matrix."""
     try:
         with np.load(path, allow_pickle=False) as held:
-            arrays = {name: torch.from_numpy(held[name]) for name in held.files}
+            arrays = {name: _real(held[name]) for name in held.files}
     except Exception as error:  # whatever a damaged archive raises
         raise HesseFileError(f"{path!r} is no .npz of arrays: {in_a_line(error)}") from error
     if len(arrays) == 1 and "," not in next(iter(arrays)):
         name, matrix = next(iter(arrays.items()))
+        _require_symmetric(path, name, matrix)
         return hesse.BlockHessian(Layout((name,), (tuple(matrix.shape[:1]),)), matrix=matrix)
     # A name may have a comma in it, and a parameter's own block has its name twice.
     shapes = {
@@ -184,12 +185,31 @@ def _of_arrays(path: str) -> "hesse.BlockHessian":
             f"{path!r}: expected blocks under names such as 'w,b', with each parameter's own, as"
             f" H.save('h.npz') writes them; got {repr(unknown[0]) if unknown else 'none'}"
         )
+    for name in layout.names:
+        _require_symmetric(path, name, arrays[f"{name},{name}"].reshape(layout.sizes[name], -1))
     blocks = {
         (a, b): arrays[f"{a},{b}"].reshape(layout.sizes[a], -1)
         for a, b in combinations_with_replacement(layout.names, 2)
         if f"{a},{b}" in arrays
     }
     return hesse.BlockHessian(layout, blocks=blocks)
+
+
+def _real(array: np.ndarray) -> torch.Tensor:
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"expected real numbers, got {array.dtype}")
+    kept = array.dtype in (np.float32, np.float64)
+    return torch.from_numpy(array if kept else array.astype(np.float64))
+
+
+def _require_symmetric(path: str, name: str, matrix: torch.Tensor) -> None:
+    """One that is not symmetric is no Hessian; from elsewhere it may be so up to rounding."""
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        return  # which is said of its shape
+    finite = matrix[matrix.isfinite()]
+    atol = 1e-5 * float(finite.abs().max()) if finite.numel() else 0.0
+    if not torch.allclose(matrix, matrix.mT, rtol=0, atol=atol, equal_nan=True):
+        raise HesseFileError(f"{path!r}: {name} is not symmetric, so it is no Hessian")
 
 
 def _placed(
