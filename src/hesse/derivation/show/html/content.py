@@ -72,13 +72,14 @@ class Content:
         if reading == "scalar":
             return any(quantity.role == "preactivation" for quantity in self.program.quantities)
         if reading == "matrix":
-            pairs = [(block.expression, block.rows, block.columns) for block in self.record]
-            pairs += [
-                (derived.expression, *derived.entries, None)[:3]
-                for derived in self.record.derived
-                if len(derived.entries) < 3
-            ]
-            return any(self.forms.by_kind(*pair) for pair in pairs)
+            blocks = ((block.expression, (block.rows, block.columns)) for block in self.record)
+            beside = ((part.expression, part.entries) for part in self.record.derived)
+            # An array with the axes of three entries is no matrix.
+            return any(
+                self.forms.by_kind(expression, rows, columns[0] if columns else None)
+                for expression, (rows, *columns) in (*blocks, *beside)
+                if len(columns) < 2
+            )
         return True
 
     def _subject(self) -> str:
