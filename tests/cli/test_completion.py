@@ -42,6 +42,34 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
     assert ran.stdout.strip() == "minimize"
 
 
+@pytest.mark.parametrize("asked", ["minimize model", "minimize model.py:net --data model"])
+def test_bash_offers_files_where_one_begins_an_argument(
+    capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    """Of these the script itself knows nothing, and leaves them to the shell's own files."""
+    if not shutil.which("bash"):
+        pytest.skip("there is no bash")
+    main(["completion", "bash"])
+    script = capsys.readouterr().out
+    words = asked.split()
+    ask = f"COMP_WORDS=(hesse {asked}); COMP_CWORD={len(words)}; _hesse"
+    ran = subprocess.run(
+        ["bash", "--norc", "-c", f'{script}\n{ask}; echo "[${{COMPREPLY[@]}}]"; complete -p hesse'],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ran.stdout.split("\n")[:2] == ["[]", "complete -o default -F _hesse hesse"]
+
+
+def test_zsh_offers_files_where_one_begins_an_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", "zsh"])
+    rows = [row.strip() for row in capsys.readouterr().out.splitlines()]
+    begun = [row for row in rows if row.startswith(("'1:file.py", "'*--data[", "'*--loss["))]
+    assert len(begun) > 9 and all(row.endswith(":_files' \\") for row in begun)
+
+
 def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["completion", "cmd"])

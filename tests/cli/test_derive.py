@@ -302,15 +302,18 @@ def test_pairs() -> None:
 # ---------------------------------------------------------------- first derivatives, vectors
 
 
-def test_a_gradient(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gradient(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     asking = ["1/2*sum((y - X@w)**2)", "--wrt", "w", "--gradient", "w"]
     assert "−Xᵀ r" in asked(capsys, *asking)
     assert r"\sum" in asked(capsys, *asking, "--latex")
     for backend in ("numpy", "torch", "jax"):
         code = asked(capsys, *asking, "--python", "--backend", backend)
         assert "def gradient_w(y, X, w):" in code and backend in code
+    page = tmp_path / "gradient.html"
+    assert str(page) in asked(capsys, *asking, "--html", str(page))
+    assert "<title>The first derivative of J</title>" in page.read_text("utf-8")
     said = refused(capsys, *asking, "--block", "w,w")
-    assert said.startswith("--gradient is for text, LaTeX or Python of a first derivative")
+    assert said.startswith("--gradient is for a first derivative; leave out --block")
 
 
 def test_a_vector_gives_its_jacobian(capsys: pytest.CaptureFixture[str]) -> None:

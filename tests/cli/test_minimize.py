@@ -1,5 +1,10 @@
 """`hesse minimize`, as a user gives it."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,3 +87,41 @@ def test_bad_input_is_one_message(
     assert main(["minimize", *QUESTION, *options]) == 1
     printed = capsys.readouterr()
     assert printed.err.startswith("hesse: ") and text in printed.err and printed.out == ""
+
+
+SLOW = """
+import time
+import torch
+
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+
+def slow(prediction, target):
+    time.sleep(0.02)
+    return ((prediction - target) ** 4).mean()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing there")
+def test_ctrl_c_leaves_the_best_point_and_says_so(folder: Path) -> None:
+    """By a signal to a process of its own, as a terminal sends it."""
+    (folder / "slow.py").write_text(SLOW)
+    asked = ["slow.py:net", "--data", "data.npz", "--loss", "slow.py:slow", "--dtype", "float64"]
+    options = ["--method", "trust-ncg", "--tolerance", "0", "--out", "best.safetensors"]
+    command = [sys.executable, "-m", "hesse", "minimize", *asked, *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        # As soon as there is something to leave.
+        end = time.monotonic() + 120
+        while not Path("best.safetensors").exists() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert "hesse: interrupted after " in said and "Traceback" not in said
+    assert "--start best.safetensors goes on from them" in said
+    best = load_file("best.safetensors")
+    slow = build_cost("slow.py:net", "data.npz", "slow.py:slow", params=None, dtype="float64")
+    assert hesse.value(slow.at(best)) < hesse.value(slow)

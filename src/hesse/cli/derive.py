@@ -119,9 +119,9 @@ class Printed:
             f"text; leave it out beside {asked[0]}" if asked else "",
         )
         _require_unset(
-            self.block is not None or self.html is not None,
+            self.block is not None,
             {"--gradient": self.gradient},
-            "text, LaTeX or Python of a first derivative; leave out --block and --html",
+            "a first derivative; leave out --block",
         )
         _require_unset(not self.python, {"--backend": self.backend}, "--python")
         if self.html is not None:
@@ -178,6 +178,9 @@ class Printed:
         return (formula or d).text(self.reading or "indices")
 
     def _of_gradient(self, formula: Formula) -> str:
+        if self.html is not None:
+            write_text(self.html, "--html", formula.html())
+            return f"wrote {self.html}"
         if self.latex:
             return formula.latex()
         if self.python:

@@ -82,6 +82,28 @@ class Formula(Displayed):
 
         return latex.part_latex(self._part, self.derivation, reading)
 
+    def html(self) -> str:
+        """The formula as one self-contained page, as `Derivation.html`.
+
+        Raises:
+            HesseImportError: the extra ``html`` is not installed.
+
+        Example:
+            >>> import hesse
+            >>> page = hesse.derive("x @ A @ x", wrt=["x"]).gradient("x").html()
+            >>> "The first derivative" in page
+            True
+        """
+        from hesse.derivation.show import html
+
+        return html.page(self._alone)
+
+    @property
+    def _alone(self) -> "Derivation":
+        """The derivation with this formula as its only part."""
+        alone = replace(self.derivation, slopes={}, stages=(), blocks={})
+        return replace(alone, derived=(self.derived,))
+
     def matrix(self) -> str | None:
         """The result as a product of matrices, rows and columns counted row by row; None where it
         has no such form."""
@@ -209,12 +231,10 @@ class BlockFormula(Formula):
         """The parameter of the last axes, with its indices."""
         return self.block.columns
 
-    def html(self) -> str:
-        """The block as one self-contained page."""
-        from hesse.derivation.show import html
-
+    @property
+    def _alone(self) -> "Derivation":
         key = (self.rows.name, self.columns.name)
-        return html.page(replace(self.derivation, blocks={key: self.block}, stages=()))
+        return replace(self.derivation, blocks={key: self.block}, stages=())
 
 
 def formula_of_block(block: Block, derivation: "Derivation") -> BlockFormula:

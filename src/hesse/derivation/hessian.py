@@ -59,6 +59,14 @@ class DerivedHessian(Displayed):
 
         return text.results([block.block for block in self.blocks()], self.derivation, reading)
 
+    def html(self) -> str:
+        """The page of the derivation, which has all its blocks, as `hesse.Derivation.html`.
+
+        Raises:
+            HesseImportError: the extra ``html`` is not installed.
+        """
+        return self.derivation.html()
+
     def evaluate(self, **arrays: Any) -> Any:
         """H at given leaves, of shape (P, P), exactly symmetric.
 

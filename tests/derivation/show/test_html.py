@@ -413,3 +413,26 @@ def test_formulas_have_no_tag_too_many(latex, inside, derivation):
 def test_what_cannot_be_read_is_shown_as_it_is_written(latex, derivation):
     shown = Maths(PageWriter(derivation.program))(latex)
     assert shown == f"<code>{latex.replace('<', '&lt;').replace('>', '&gt;')}</code>"
+
+
+@pytest.mark.parametrize(
+    ("asked", "title", "result"),
+    [
+        (lambda d: d.gradient("w"), "The first derivative of J", "the first derivative"),
+        (lambda d: d.product("w"), "The product H v at w of J", "the product H v at w"),
+        (lambda d: d.third("w", "w", "w"), "A third derivative of J", "a third derivative"),
+        (lambda d: d.hessian(), "Second derivatives of J", "the Hessian"),
+        (lambda d: d.block("w", "w"), "Second derivatives of J", "the Hessian"),
+        (lambda _: VECTOR.jacobian("w"), "The Jacobian of f", "the Jacobian"),
+    ],
+)
+def test_what_is_asked_for_beside_blocks_is_a_page_too(asked, title, result):
+    source = asked(SOFTPLUS).html()
+    assert f"<title>{title}</title>" in source and f'<span class="name">{result}</span>' in source
+    lines = source.count('<li class="line"')
+    assert lines >= 1 and source.count('class="deviation"') == lines
+    assert '<details class="code"><summary>LaTeX' in source and "def " in source
+
+
+SOFTPLUS = hesse.derive("sum(softplus(X @ w) - y*(X @ w))", "w", shapes="X[n,d] w[d] y[n]")
+VECTOR = hesse.derive("W @ exp(w)", "w", shapes="W[m,d] w[d]")

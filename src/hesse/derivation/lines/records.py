@@ -140,6 +140,7 @@ class Record:
         slopes: the first derivatives.
         blocks: the second ones, by rows and columns, ``rows`` not after ``columns``.
         stages: for a derivation stage by stage, from the first layer up; else none.
+        derived: what was asked for beside them, where that is shown alone.
         notes: sentences on conventions and on what is special here.
         certificate: what was checked; None where certification was turned off.
         functions: what stands for functions that have no formula of their own, in a captured model.
@@ -151,6 +152,7 @@ class Record:
     slopes: Mapping[str, Slope]
     blocks: Mapping[tuple[str, str], Block] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
+    derived: tuple[Derived, ...] = ()
     notes: tuple[str, ...] = ()
     certificate: Certificate | None = None
     functions: Mapping[str, Callable[[Tensor], Tensor]] = field(

@@ -7,7 +7,7 @@ from math import nan
 
 from hesse.derivation.calculus.expression import Entry, Expression, Kind, Partial, Size, Term, of
 from hesse.derivation.calculus.program import ArrayCall, BlackBox
-from hesse.derivation.lines.records import Block
+from hesse.derivation.lines.records import Block, Derived
 from hesse.derivation.show.matrix.nodes import Matrix
 
 Sizes = tuple[Size, ...]
@@ -273,7 +273,7 @@ class Section:
         result: None for a stage, and for a first derivative whose last line says it.
         transposed: whether the block with the two parameters exchanged is only its transpose.
         deviation: of a whole block.
-        block: the record, for those who write code of it.
+        part: the record, for those who write code of it.
     """
 
     name: str
@@ -283,7 +283,7 @@ class Section:
     result: Result | None = None
     transposed: bool = False
     deviation: float = nan
-    block: Block | None = None
+    part: Block | Derived | None = None
 
     @property
     def bare(self) -> Expression:

@@ -24,8 +24,8 @@ SIGNALS = ("delta", "curvature", "transport", "slope")
 
 
 def all_lines(record: Record) -> Iterator[Line]:
-    """Every line: of the first derivatives, of the stages, of the blocks."""
-    for part in (*record.slopes.values(), *record.stages, *record):
+    """Every line: of the first derivatives, of the stages, of the blocks, of what else is shown."""
+    for part in (*record.slopes.values(), *record.stages, *record, *record.derived):
         yield from part.lines
 
 

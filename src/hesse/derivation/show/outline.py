@@ -62,7 +62,7 @@ class Outline:
             self.header(),
             tuple(map(self.slope, self.record.slopes.values())),
             tuple(Section(stage.name, self.lines(stage.lines)) for stage in self.record.stages),
-            tuple(map(self.block, self.record)),
+            (*map(self.block, self.record), *map(self.derived, self.record.derived)),
             checked_text(self.record),
         )
 
@@ -138,7 +138,7 @@ class Outline:
             transposed=rows.name != columns.name
             and (columns.name, rows.name) not in self.record.blocks,
             deviation=block.deviation,
-            block=block,
+            part=block,
         )
 
     def section(self, part: records.Block | records.Derived) -> Section:
@@ -152,6 +152,7 @@ class Outline:
             self.lines(derived.lines),
             derived.left,
             result=self.result(derived.expression, *derived.entries, left=of(derived.left)),
+            part=derived,
         )
 
     def _derivative(self, *by: Entry) -> Partial:

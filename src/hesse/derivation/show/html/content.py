@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from hesse.derivation.calculus.expression import Kind
-from hesse.derivation.lines.records import Record
+from hesse.derivation.lines.records import Block, Record
 from hesse.derivation.show.document import ABOUT_MAPS, EACH, KINDS, MAPS, Line, Section
 from hesse.derivation.show.given import all_lines, shape_text
 from hesse.derivation.show.html.choices import Choice, choices
@@ -44,7 +44,7 @@ class Content:
         folding = Folding()
         return {
             "source": self.record.source,
-            "title": f"Second derivatives of {text.symbol(self.program.cost.name)}",
+            "title": f"{self._subject()} of {text.symbol(self.program.cost.name)}",
             "readings": [look.reading for look in self.looks.values()],
             # Which reading a page opens with.
             "default": "indices",
@@ -72,11 +72,22 @@ class Content:
         if reading == "scalar":
             return any(quantity.role == "preactivation" for quantity in self.program.quantities)
         if reading == "matrix":
+            blocks = ((block.expression, (block.rows, block.columns)) for block in self.record)
+            beside = ((part.expression, part.entries) for part in self.record.derived)
+            # An array with the axes of three entries is no matrix.
             return any(
-                self.forms.by_kind(block.expression, block.rows, block.columns)
-                for block in self.record
+                self.forms.by_kind(expression, rows, columns[0] if columns else None)
+                for expression, (rows, *columns) in (*blocks, *beside)
+                if len(columns) < 2
             )
         return True
+
+    def _subject(self) -> str:
+        """What the page is about."""
+        if self.record.derived:
+            names = " and ".join(derived.name for derived in self.record.derived)
+            return names[:1].upper() + names[1:]
+        return "Second derivatives" if self.record.blocks else "First derivatives"
 
     def _kinds(self) -> list[tuple[str, Kind, str]]:
         """The kinds of term that occur."""
@@ -230,8 +241,12 @@ def _code(section: Section, record: Record) -> str:
     """A block as a function; "" where it has none."""
     from hesse.derivation.code.python import python
 
-    assert section.block is not None, "only a block is a function"
+    part = section.part
+    assert part is not None, "what has no result is no function"
     try:
-        return python(section.block, record.program)
+        if isinstance(part, Block):
+            return python(part, record.program)
+        free = tuple(index for entry in part.entries for index in entry.indices)
+        return python(part.expression, record.program, name=part.function, free=free)
     except HesseError:
         return ""
