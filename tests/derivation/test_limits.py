@@ -13,6 +13,7 @@ import torch
 from beartype.roar import BeartypeCallHintViolation
 
 import hesse
+from hesse.derivation.calculus.normal_form import weight
 from hesse.derivation.check import valuation
 from hesse.derivation.lines.records import Block
 from hesse.derivation.lines.steps import block
@@ -34,6 +35,13 @@ def test_what_looks_large_is_derived(name: str) -> None:
     derivation = hesse.derive(text, wrt)
     assert derivation.certificate is not None and derivation.certificate.deviation < 1e-8
     assert time.process_time() - start < 60  # it was for ever
+
+
+def test_every_factor_of_a_long_product_has_a_name() -> None:
+    # Of forty a line had 7,716 symbols and was refused, though of eighty all lines were short.
+    text = "*".join(f"tanh(sum(x*a{k}))" for k in range(40))
+    lines = hesse.derive(text, "x", certify=False).block("x", "x").lines
+    assert max(weight(line.after) for line in lines) < 1000
 
 
 def test_every_link_of_a_long_chain_has_a_name() -> None:
