@@ -217,10 +217,12 @@ function follow() {
   pen.drawImage(fingers.still, 0, 0, times * on.width, times * on.height);
 }
 
-function lift(ended) {
+function lift(event) {
   const { times, from, to } = gesture(), moved = times !== 1 || Math.hypot(to[0] - from[0], to[1] - from[1]) > TAP;
   fingers = null;
-  if (!ended || !moved) return draw();
+  const cell = !moved && event.type === "pointerup" && cellOf(event);
+  if (cell) return move(...cell);
+  if (!moved || event.type !== "pointerup") return draw();
   const outer = map.getBoundingClientRect(), box = frame(outer.width, outer.height);
   const [rows, columns] = [view.height, view.width].map((count) => Math.max(Math.min(8, about.size), count / times));
   const top = view.top + ((from[1] - box.top) / box.height) * view.height - ((to[1] - box.top) / box.height) * rows;
@@ -245,7 +247,7 @@ map.addEventListener("pointermove", (event) => {
   fingers.now.set(event.pointerId, place(event));
   follow();
 });
-for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, (event) => fingers?.now.has(event.pointerId) && lift(end === "pointerup"));
+for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, (event) => fingers?.now.has(event.pointerId) && lift(event));
 
 map.addEventListener("pointerleave", (event) => view && event.pointerType === "mouse" && look(...held));
 map.addEventListener("click", (event) => {

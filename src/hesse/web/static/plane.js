@@ -20,7 +20,8 @@ export class Plane {
         handle.setPointerCapture(event.pointerId);
         this.drag(canvas, event);
       });
-      canvas.addEventListener("click", (event) => this.drag(canvas, event));
+      // One that scrolls the page is cancelled instead.
+      canvas.addEventListener("pointerup", (event) => event.pointerType !== "mouse" && this.drag(canvas, event));
       handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
       handle.addEventListener("pointermove", (event) => handle.hasPointerCapture(event.pointerId) && this.drag(canvas, event));
     }
