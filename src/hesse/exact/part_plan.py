@@ -13,6 +13,7 @@ from hesse.exact.fallback import failures
 from hesse.exact.part_planning import PartPlanner
 from hesse.exact.plan import BlockPlan, NamePair, PlanPart
 from hesse.exact.way_down import Use
+from hesse.process.collecting import uncollected
 from hesse.process.price import Price
 from hesse.process.rates import Rates, rates
 
@@ -93,8 +94,11 @@ def planned_part(
     found = None if known is None else known.plans.get(key)
     if found is not None and found.fits(cost):
         return found.of(cost)
-    planner = PartPlanner(cost, wanted, budget, signature, samples, use, not_traced, roomy, tiled)
-    planned = _planned(planner, cost, wanted, single)
+    with uncollected():
+        planner = PartPlanner(
+            cost, wanted, budget, signature, samples, use, not_traced, roomy, tiled
+        )
+        planned = _planned(planner, cost, wanted, single)
     if planned.part.capture is not None:
         planned.part.capture.plans.put(key, planned)
     return planned.of(cost)
