@@ -217,6 +217,8 @@ WORDS = (
     Case("asymmetric squares", "sum(where(r < 0, t*r**2, (1 - t)*r**2))", "r", "r[n] t[]"),
     Case("exponential unit", "sum(where(x >= 0, x, exp(x) - 1)**2)", "x"),
     Case("variance", "var(X @ w)", "w", "X[n,d] w[d]"),
+    Case("variance of scaled columns", "var(x*A)", "x"),
+    Case("scaled columns about their mean", "sum((A*x - mean(A*x))**2)", "x"),
     Case("variance of columns", "sum(var(X, axis=0)**2)", "X"),
     Case("variance of rows", "sum(var(X, axis=1))", "X"),
     Case("deviation", "std(x)", "x"),

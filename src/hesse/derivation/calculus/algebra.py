@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
-from functools import reduce
 
 from hesse.derivation.calculus import sizes
 from hesse.derivation.calculus.expression import (
@@ -40,17 +39,19 @@ def scale(expression: Expression, by: Fraction | int) -> Expression:
     return rebuilt(expression, lambda term: replace(term, coefficient=term.coefficient * by))
 
 
-def multiply(left: Expression, right: Expression) -> Expression:
+def multiply(
+    left: Expression, right: Expression, around: frozenset[str] = frozenset()
+) -> Expression:
     """The product, sums multiplied out. Bound indices of one never catch free indices of the
-    other."""
-    return Expression(tuple(multiply_terms(a, b) for a in left.terms for b in right.terms))
+    other, nor those of a sum ``around`` the product, which neither of the two need mention."""
+    return Expression(tuple(multiply_terms(a, b, around) for a in left.terms for b in right.terms))
 
 
-def multiply_terms(a: Term, b: Term) -> Term:
+def multiply_terms(a: Term, b: Term, around: frozenset[str] = frozenset()) -> Term:
     """The product of two terms."""
     # Σ_i a_i · Σ_i b_i is Σ_i Σ_j a_i b_j: neither sum may catch an index of the other.
-    b = freshen(b, all_names(a))
-    a = freshen(a, all_names(b))
+    b = freshen(b, all_names(a) | around)
+    a = freshen(a, all_names(b) | around)
     return Term(
         a.coefficient * b.coefficient,
         (*a.factors, *b.factors),
@@ -107,10 +108,12 @@ def replaced(expression: Expression, change: Callable[[Factor], Expression]) -> 
     products multiplied out."""
     parts = []
     for term in expression.terms:
-        start = Expression((Term(term.coefficient, (), (), term.kind),))
-        opened = reduce(multiply, map(change, term.factors), start)
         # What a term sums over stays outside while its factors are multiplied, so that it is not
-        # renamed.
+        # renamed. What they become may have lost it, and still no sum in them may run over it.
+        around = frozenset(index.name for index in term.bound)
+        opened = Expression((Term(term.coefficient, (), (), term.kind),))
+        for factor in term.factors:
+            opened = multiply(opened, change(factor), around)
         parts += [replace(part, bound=(*part.bound, *term.bound)) for part in opened.terms]
     return Expression(tuple(parts))
 

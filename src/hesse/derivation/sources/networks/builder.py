@@ -132,9 +132,10 @@ class Builder:
             # Conditions in a row are put into one, so that nothing is summed between them.
             added, rest = composed(term, self._affine)
             value = Expression((replace(rest, bound=()),))
+            around = frozenset(index.name for index in rest.bound)
             for condition in added:
                 value = multiply(
-                    value, self.affine(condition.head, condition.start, condition.parts)
+                    value, self.affine(condition.head, condition.start, condition.parts), around
                 )
             parts += [replace(part, bound=(*part.bound, *rest.bound)) for part in value.terms]
         return without_deltas(Expression(tuple(parts)))
