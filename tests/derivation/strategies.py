@@ -145,6 +145,12 @@ def _along(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
     )
 
 
+def _centred(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
+    """An array twice, once in a sum over other indices than its own."""
+    array = draw(shaped(shape, max(1, depth - 1)))
+    return Binary("-", array, Call("mean", array))
+
+
 def _softmax(draw: st.DrawFn, shape: Shape, depth: int) -> Tree:
     return Call(draw(st.sampled_from(["softmax", "log_softmax"])), draw(shaped(shape, depth)))
 
@@ -194,6 +200,7 @@ _FORMS: tuple[tuple[Form, Callable[[Shape], bool]], ...] = (
     (_image, lambda shape: len(shape) == 1),
     (_along, lambda shape: len(shape) == 1),
     (_softmax, lambda shape: len(shape) >= 1),
+    (_centred, lambda shape: len(shape) >= 1),
     (_product, lambda shape: len(shape) == 2),
     (_transpose, lambda shape: len(shape) == 2),
     (_inverse, lambda shape: len(shape) == 2 and shape[0] == shape[1]),

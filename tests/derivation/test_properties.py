@@ -23,11 +23,12 @@ from hesse.derivation.show.matrix import matrix_form
 TOLERANCE = 1e-9
 
 # Found by such searches: numbers beside arrays of the same axes, which are summed over; blocks of
-# zeros of different sizes.
+# zeros of different sizes; a slope g_i = Σ_i y_i.
 HARD = (
     Case("two blocks of zeros", "sum(A) - trace(S)", "A S", "A[n,m] S[n,n]"),
     Case("numbers beside a sum", "log(1 + u**2) @ (u/(1 + a**2))", "a", "u[m] a[]"),
     Case("a trace beside a number", "trace((S @ S)/(1 + a**2))", "a", "S[n,n] a[]"),
+    Case("a slope that is one number", "sum(y)**2/(1 + sum(x)**2)", "x y", "x[n] y[n]"),
     Case("a square of a product", "sqrt(1 + (x @ y)**2)", "x y", "x[n] y[n]"),
 )
 

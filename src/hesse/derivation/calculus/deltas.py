@@ -13,7 +13,7 @@ from hesse.derivation.calculus.expression import (
     Term,
     all_names,
     constant,
-    freshen,
+    freshened,
     rename_factor,
 )
 
@@ -40,8 +40,7 @@ def expanded_around_deltas(term: Term) -> list[Term]:
             isinstance(inner, Delta) for part in factor.body.terms for inner in part.factors
         ):
             # What the parentheses sum over must not be caught by the sums around them.
-            taken = all_names(term)
-            body = Expression(tuple(freshen(part, taken) for part in factor.body.terms))
+            body = freshened(factor.body, all_names(term))
             parts = multiply(Expression((Term(term.coefficient, rest),)), body).terms
             return [
                 done

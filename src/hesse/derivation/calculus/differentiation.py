@@ -25,6 +25,7 @@ from hesse.derivation.calculus.expression import (
     constant,
     fresh,
     freshen,
+    freshened,
     of,
 )
 from hesse.derivation.calculus.functions import closed_form
@@ -123,8 +124,7 @@ def product_rule(term: Term, by: Entry, of_entry: OfEntry) -> Derivative:
 
 def _apart(moved: Expression, term: Term) -> Expression:
     """The derivative of one factor with bound indices that the whole term does not use."""
-    used = all_names(term)
-    return Expression(tuple(freshen(part, used) for part in moved.terms))
+    return freshened(moved, all_names(term))
 
 
 def slope(function: str, order: int, argument: Factor) -> Expression:
@@ -188,7 +188,7 @@ def defined_at(quantity: Quantity, entry: Entry, by: Entry) -> Expression:
     variable."""
     assert isinstance(quantity.definition, Expression), "an operation of its own has no terms"
     used = {i.name for i in (*entry.indices, *by.indices)}
-    body = Expression(tuple(freshen(term, used) for term in quantity.definition.terms))
+    body = freshened(quantity.definition, used)
     return renamed_to(body, quantity.indices, entry.indices)
 
 

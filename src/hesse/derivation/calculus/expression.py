@@ -337,3 +337,9 @@ def freshen(term: Term, taken: Iterable[str], beside: Iterable[str] = ()) -> Ter
         tuple(to.get(index, index) for index in term.bound),
         term.kind,
     )
+
+
+def freshened(expression: Expression, taken: Iterable[str]) -> Expression:
+    """The expression without sums over indices of such names."""
+    taken = set(taken)
+    return rebuilt(expression, lambda term: freshen(term, taken))

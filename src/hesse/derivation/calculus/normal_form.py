@@ -34,6 +34,7 @@ from hesse.derivation.calculus.expression import (
     children,
     constant,
     freshen,
+    freshened,
     indices,
     of,
     rebuilt,
@@ -336,7 +337,7 @@ def _opened(factor: Factor, taken: set[str]) -> Expression:
     body, copies = _parentheses(factor)
     if body is None:
         return of(factor)
-    inner = rebuilt(expand(body), lambda term: freshen(term, taken))
+    inner = freshened(expand(body), taken)
     return reduce(multiply, [inner] * copies)
 
 

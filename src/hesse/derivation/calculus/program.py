@@ -15,6 +15,7 @@ from hesse.derivation.calculus.expression import (
     Size,
     Term,
     children,
+    freshened,
     own_indices,
     walk,
 )
@@ -119,6 +120,13 @@ class Quantity:
     definition: Expression | ArrayCall | BlackBox
     role: str = "value"
     note: str = ""
+
+    def __post_init__(self) -> None:
+        # Who puts indices in the place of those on the left, or has them for axes, must not meet
+        # the same letters in a sum.
+        if isinstance(self.definition, Expression):
+            apart = freshened(self.definition, {index.name for index in self.indices})
+            object.__setattr__(self, "definition", apart)
 
     @property
     def entry(self) -> Entry:

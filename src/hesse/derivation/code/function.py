@@ -177,6 +177,8 @@ class Function:
         whole = writer.fresh_total(first, axes) if first else writer.zeros(axes)
         self._line("array = whole", array=identifier, whole=whole)
         for part in node.parts:
+            if part in first:
+                continue
             if part.equal:
                 where = ", ".join(f"{left.name} = {right.name}" for left, right in part.equal)
                 placed = writer.onto_diagonals(identifier, part, axes)
@@ -189,7 +191,7 @@ class Function:
                     matrix=matrix,
                     k=self.names.new("k"),
                 )
-            elif part not in first:
+            else:
                 self._line("array += part", array=identifier, part=writer.scaled(part, axes))
 
     def _is_placed(self, statement: Statement) -> bool:

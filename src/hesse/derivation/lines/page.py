@@ -11,7 +11,7 @@ from hesse.derivation.calculus.expression import (
     Factor,
     Index,
     Partial,
-    freshen,
+    freshened,
     indices,
 )
 from hesse.derivation.calculus.facts import facts
@@ -113,8 +113,7 @@ class Page:
         }
         # A free index that a term does not have must not be caught by one that it sums over.
         free = {index.name for index in prefer}
-        apart = Expression(tuple(freshen(term, free) for term in expression.terms))
-        simple = simplify(apart, facts(self.program), prefer)
+        simple = simplify(freshened(expression, free), facts(self.program), prefer)
         self.require_short(simple)
         turned = Expression(
             tuple(

@@ -15,6 +15,7 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Power,
     constant,
+    freshened,
     grouped,
     of,
 )
@@ -72,6 +73,7 @@ def with_slopes(
                 continue
             derived = _carried_out(program, quantity.entry, by)
             numerator = simplify(multiply(derived, of(sides[1])), facts(program))
+            numerator = freshened(numerator, {index.name for index in by.indices})
             alone = sum(program.depends(quantity.entry, name) for name in entries) == 1
             wish = "g" if alone else f"g_{by.name}"
             name = names.pick(numbered([wish]))

@@ -15,7 +15,7 @@ from hesse.derivation.calculus.expression import (
     Power,
     Term,
     constant,
-    freshen,
+    freshened,
     indices,
     of,
 )
@@ -173,7 +173,7 @@ def _partial(node: Partial, writer: Notation) -> Written:
     # What is summed over inside must not have the name of an index that the derivative is taken by.
     taken = {index.name for entry in node.by for index in entry.indices}
     writer.variable = node.by[-1].name
-    inside = writer.part(Expression(tuple(freshen(term, taken) for term in body.terms)))
+    inside = writer.part(freshened(body, taken))
     writer.variable = None
     return f"{writer.partial(None, variables)} {writer.parentheses(inside)}", QUOTIENT
 
