@@ -1,5 +1,4 @@
-"""Every function and method of hesse checks its arguments and its result by their annotations, at
-its first calls in each test.
+"""Every function and method of hesse checks its arguments and its result by their annotations.
 
 What is defined within a function is not: it would be made anew, and checked anew, at every call of
 that function.
@@ -8,64 +7,18 @@ that function.
 import ast
 import sys
 from collections.abc import Sequence
-from functools import update_wrapper
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from inspect import iscoroutinefunction
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from beartype import BeartypeConf, beartype
 from jaxtyping import jaxtyped
 
 # The tower lets an int stand for a float, as Python's typing does.
-_BEARTYPE = beartype(conf=BeartypeConf(is_pep484_tower=True))
+CHECKED = beartype(conf=BeartypeConf(is_pep484_tower=True))
 # Where shapes are annotated jaxtyping holds those of one call against each other.
-SHAPED = jaxtyped(typechecker=_BEARTYPE)
-# Calls of a function that one test has checked, where no shapes are annotated. Formulas take
-# millions of calls of a few functions: to check them all took a third of their tests' time.
-_MOST = 10
-_spent: list[list[int]] = []
-
-
-def CHECKED(thing: Any) -> Any:
-    """A function, or the methods of a class, checked at its first calls in each test."""
-    if not isinstance(thing, type):
-        return _at_first(thing, _BEARTYPE(thing))
-    before = dict(vars(thing))
-    _BEARTYPE(thing)
-    for name, value in before.items():
-        if isinstance(value, FunctionType):
-            setattr(thing, name, _at_first(value, vars(thing)[name]))
-    return thing
-
-
-def _at_first(function: Any, checked: Any) -> Any:
-    # Who awaits a function asks whether it can be awaited.
-    if checked is function or iscoroutinefunction(function):
-        return checked
-    most, left, spent = _MOST, [_MOST], _spent
-
-    def called(*args: Any, **kwargs: Any) -> Any:
-        if not left[0]:
-            return function(*args, **kwargs)
-        if left[0] == most:
-            spent.append(left)
-        left[0] -= 1
-        return checked(*args, **kwargs)
-
-    # In the function's own module, where doctests are looked for.
-    own = FunctionType(called.__code__, function.__globals__, None, None, called.__closure__)
-    return update_wrapper(own, function)
-
-
-def anew() -> None:
-    """The next test's first calls are checked again."""
-    for left in _spent:
-        left[0] = _MOST
-    _spent.clear()
-
-
+SHAPED = jaxtyped(typechecker=CHECKED)
 _PRELUDE = """from checked import CHECKED as _checked, SHAPED as _shaped
 from typing import Any as _Any"""
 

@@ -106,10 +106,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_runtest_setup() -> None:
-    checked.anew()
-
-
 @pytest.fixture(autouse=True)
 def small_for_large(request: pytest.FixtureRequest) -> Iterator[None]:
     """The networks of most tests are small, and stand for large ones; also where a test undoes
