@@ -35,12 +35,12 @@ def browser() -> Iterator["Browser"]:
         made.close()
 
 
-def accessible(page: "Page") -> None:
+def accessible(page: "Page", screens: Screens = SCREENS) -> None:
     """On every screen, with all unfolded, axe-core finds nothing, and nothing is wider than the
     window."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-    for width, scheme in SCREENS:
+    for width, scheme in screens:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         found = axe.run(page, options={"resultTypes": ["violations"]})

@@ -73,7 +73,7 @@ class Maths:
         try:
             row = "".join(_Reader(latex, words).row())
         except _UnreadError:  # a formula that cannot be read is shown as it is written
-            return Markup("<code>") + escape(latex) + Markup("</code>")
+            return Markup('<code class="unread">') + escape(latex) + Markup("</code>")
         return Markup(f"<math>{row}</math>")
 
 
