@@ -34,6 +34,24 @@ def bilinear(B: Array, C: Array) -> Array:
     return commutation(B) @ (numpy.kron(B.T, C) + numpy.kron(C.T, B))
 
 
+def quotient(N: Array, dN: Array, d2N: Array | int, D: Array, dD: Array, d2D: Array) -> Array:
+    """The Hessian of N/D, by the gradients and Hessians of both."""
+    mixed = numpy.outer(dN, dD)
+    return d2N / D - (mixed + mixed.T + N * d2D) / D**2 + 2 * N * numpy.outer(dD, dD) / D**3
+
+
+def root(q: Array, dq: Array, d2q: Array) -> tuple[Array, Array, Array]:
+    """√q, its gradient and its Hessian, by those of q."""
+    s = numpy.sqrt(q)
+    return s, dq / (2 * s), d2q / (2 * s) - numpy.outer(dq, dq) / (4 * s**3)
+
+
+def laplacian(n: int) -> Array:
+    """That of a path of n: the number of neighbours on the diagonal, −1 beside it."""
+    path = numpy.eye(n, k=1) + numpy.eye(n, k=-1)
+    return numpy.diag(path.sum(0)) - path
+
+
 def dsoftmax(z: Array) -> Array:
     """diag(p) − p pᵀ."""
     p = special.softmax(z)
@@ -55,13 +73,19 @@ WORDS: dict[str, Any] = {
         name: getattr(numpy, name)
         for name in (
             *("diag", "eye", "kron", "ones", "outer", "sum", "trace", "zeros"),
-            *("cos", "cosh", "exp", "sin", "sqrt", "tanh"),
+            *("cos", "diff", "exp", "log", "prod", "sin", "sqrt", "tanh", "tri"),
         )
     },
     **{name: getattr(numpy.linalg, name) for name in ("det", "inv", "norm")},
     **{name: getattr(special, name) for name in ("polygamma", "softmax")},
     "power": numpy.linalg.matrix_power,
-    **{word.__name__: word for word in (vec, commutation, bilinear, dsoftmax, dtanh, d2tanh)},
+    **{
+        word.__name__: word
+        for word in (
+            *(vec, commutation, bilinear, quotient, root, laplacian),
+            *(dsoftmax, dtanh, d2tanh),
+        )
+    },
     # σ(z) = ½ + ½ tanh(z/2).
     "sigmoid": special.expit,
     "dsigmoid": lambda z: dtanh(z / 2) / 4,
@@ -72,7 +96,6 @@ WORDS: dict[str, Any] = {
     "d2f": d2tanh,
     "len": len,
     "zip": zip,
-    "range": range,
 }
 
 
