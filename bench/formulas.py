@@ -49,6 +49,7 @@ class Case:
         cost: of the arrays by name, and of the library that they belong to.
         arrays: float64, by name.
         least: how many times faster than torch.func.hessian every one of ours has to be.
+        least_jax: the same beside jax.
         rounds: how often each is timed.
     """
 
@@ -59,6 +60,7 @@ class Case:
     cost: Callable[[Any, Arrays], Any]
     arrays: Callable[[numpy.random.Generator], dict[str, numpy.ndarray]]
     least: float
+    least_jax: float = 1
     rounds: int = 10
 
 
@@ -118,6 +120,7 @@ CASES = [
             "y": (random.random(2048) < 0.5).astype(float),
         },
         least=8,
+        least_jax=2.5,
         rounds=30,
     ),
     Case(
@@ -244,7 +247,7 @@ def line(case: Case, measured: dict[str, Any]) -> list[str]:
     seconds = measured["seconds"]
     slowest = max(seconds[name] for name in HEADER[1:5])
     ratios = []
-    for peer, least in (("torch.func", case.least), ("jax", 1)):
+    for peer, least in (("torch.func", case.least), ("jax", case.least_jax)):
         ratio = seconds[peer] / slowest
         ratios.append(f"{ratio:.3g}× ({report.target(ratio, least, f'{least:g}×', least=True)})")
     return [

@@ -11,7 +11,9 @@ class Case:
 
     Attributes:
         positive: the arrays must be, for a logarithm or a root.
-        forms: the published matrix form of blocks, to the letter.
+        forms: by block, "u v" or "u", its matrix form to the letter, and the Hessian as it is
+            published, in NumPy, never from hesse (`derivation.published`).
+        source: where that is published, or "by hand".
     """
 
     name: str
@@ -20,7 +22,8 @@ class Case:
     shapes: str | None = None
     given: tuple[str, ...] = ()
     positive: bool = False
-    forms: Mapping[str, str] = field(default_factory=dict, hash=False)
+    forms: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
+    source: str = ""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -169,7 +172,13 @@ ARITHMETIC = (
         "Rayleigh quotient",
         "x.T @ A @ x/(x.T @ x)",
         "x",
-        forms={"x": "(1/β) (A + Aᵀ − 2 λ I − 2 x gᵀ − 2 g xᵀ)"},
+        forms={
+            "x": (
+                "(1/β) (A + Aᵀ − 2 λ I − 2 x gᵀ − 2 g xᵀ)",
+                "quotient(x@A@x, (A + A.T)@x, A + A.T, x@x, 2*x, 2*eye(d))",
+            )
+        },
+        source="by hand",
     ),
     Case("quotient", "sum(x/(1 + y**2))", "x y", "x[d] y[d]"),
     Case("power of a vector", "sum(x**y)", "x y", "x[d] y[d]", positive=True),
@@ -318,14 +327,33 @@ WORDS = (
 
 # Slices, differences and sums of entries, products of many.
 PLACES = (
-    Case("total variation", "sum((x[1:] - x[:-1])**2)", "x", forms={"x": "2 DᵀD"}),
-    Case("differences", "sum(diff(x)**2)", "x", forms={"x": "2 DᵀD"}),
-    Case("curvature penalty", "sum((x[2:] - 2*x[1:-1] + x[:-2])**2)", "x", forms={"x": "2 DᵀD"}),
+    Case(
+        "total variation",
+        "sum((x[1:] - x[:-1])**2)",
+        "x",
+        forms={"x": ("2 DᵀD", "2*laplacian(d)")},
+        source="Boyd and Vandenberghe 2004, section 6.3.3",
+    ),
+    Case(
+        "differences",
+        "sum(diff(x)**2)",
+        "x",
+        forms={"x": ("2 DᵀD", "2*laplacian(d)")},
+        source="Boyd and Vandenberghe 2004, section 6.3.3",
+    ),
+    Case(
+        "curvature penalty",
+        "sum((x[2:] - 2*x[1:-1] + x[:-2])**2)",
+        "x",
+        forms={"x": ("2 DᵀD", "2*diff(eye(d), 2).dot(diff(eye(d), 2).T)")},
+        source="Boyd and Vandenberghe 2004, section 6.3.3",
+    ),
     Case(
         "signal and its smoothness",
         "norm2(y - x)**2 + lam*sum((x[1:] - x[:-1])**2)",
         "x",
-        forms={"x": "2 (I + lam DᵀD)"},
+        forms={"x": ("2 (I + lam DᵀD)", "2*eye(d) + 2*lam*laplacian(d)")},
+        source="Boyd and Vandenberghe 2004, section 6.3.3",
     ),
     Case(
         "smooth total variation",
@@ -339,32 +367,90 @@ PLACES = (
         "sum((X[1:] - X[:-1])**2) + sum((X[:, 1:] - X[:, :-1])**2)",
         "X",
         "X[n,m]",
-        forms={"X": "2 (D1ᵀD1 ⊗ I + I ⊗ DᵀD)"},
+        forms={
+            "X": (
+                "2 (D1ᵀD1 ⊗ I + I ⊗ DᵀD)",
+                "2*kron(eye(m), laplacian(n)) + 2*kron(laplacian(m), eye(n))",
+            )
+        },
+        source="by hand",
     ),
     Case(
-        "autoregression", "sum((y[1:] - a*y[:-1])**2)", "a", "y[n] a[]", forms={"a": "2 yᵀ SᵀS y"}
+        "autoregression",
+        "sum((y[1:] - a*y[:-1])**2)",
+        "a",
+        "y[n] a[]",
+        forms={"a": ("2 yᵀ SᵀS y", "2*sum(y[:-1]**2)")},
+        source="by hand",
     ),
     Case("neighbours", "sum(x[1:]*x[:-1])", "x"),
     Case("Rosenbrock of many", "sum(100*(x[1:] - x[:-1]**2)**2 + (1 - x[:-1])**2)", "x"),
-    Case("first and last", "x[0]*x[-1]", "x", forms={"x": "e_last e_0ᵀ + e_0 e_lastᵀ"}),
+    Case(
+        "first and last",
+        "x[0]*x[-1]",
+        "x",
+        forms={
+            "x": (
+                "e_last e_0ᵀ + e_0 e_lastᵀ",
+                "outer(eye(d)[0], eye(d)[-1]) + outer(eye(d)[-1], eye(d)[0])",
+            )
+        },
+        source="by hand",
+    ),
     Case("Rosenbrock by entries", "100*(x[1] - x[0]**2)**2 + (1 - x[0])**2", "x", "x[2]"),
-    Case("one row", "sum((X[0] - y)**2)", "X", forms={"X": "2 e_0 e_0ᵀ ⊗ I"}),
+    Case(
+        "one row",
+        "sum((X[0] - y)**2)",
+        "X",
+        forms={"X": ("2 e_0 e_0ᵀ ⊗ I", "kron(2*eye(d), diag(eye(len(X))[0]))")},
+        source="by hand",
+    ),
     Case("two columns", "sum(X[:, 0]*exp(X[..., -1]))", "X"),
     Case("the first three", "sum(x[:3]**4)", "x", "x[n]"),
     Case("mean of some", "mean(x[1:]**3)", "x"),
     Case("an axis in front", "sum(K*(b[:, None] - b[None])**2)", "b", "b[n] K[n,n]"),
-    Case("sums so far", "sum(cumsum(x)**2)", "x", forms={"x": "2 LᵀL"}),
+    Case(
+        "sums so far",
+        "sum(cumsum(x)**2)",
+        "x",
+        forms={"x": ("2 LᵀL", "2*tri(d).T@tri(d)")},
+        source="by hand",
+    ),
     Case("sums along rows", "sum(exp(cumsum(X, axis=1)))", "X"),
-    Case("product", "prod(x)", "x", forms={"x": "prod(x) (x^∘(−1) (x^∘(−1))ᵀ − diag(x^∘(−2)))"}),
+    Case(
+        "product",
+        "prod(x)",
+        "x",
+        forms={
+            "x": (
+                "prod(x) (x^∘(−1) (x^∘(−1))ᵀ − diag(x^∘(−2)))",
+                "prod(x)*(outer(1/x, 1/x) - diag(x**-2))",
+            )
+        },
+        source="by hand",
+    ),
     Case(
         "geometric mean",
         "prod(x)**(1/n)",
         "x",
         "x[n]",
         positive=True,
-        forms={"x": "prod(x)^(1/n) ((1/n²) x^∘(−1) (x^∘(−1))ᵀ − (1/n) diag(x^∘(−2)))"},
+        forms={
+            "x": (
+                "prod(x)^(1/n) ((1/n²) x^∘(−1) (x^∘(−1))ᵀ − (1/n) diag(x^∘(−2)))",
+                "-prod(x)**(1/n)/n**2*(n*diag(x**-2) - outer(1/x, 1/x))",
+            )
+        },
+        source="Boyd and Vandenberghe 2004, section 3.1.5",
     ),
-    Case("barrier of a product", "-log(prod(x))", "x", positive=True, forms={"x": "diag(x^∘(−2))"}),
+    Case(
+        "barrier of a product",
+        "-log(prod(x))",
+        "x",
+        positive=True,
+        forms={"x": ("diag(x^∘(−2))", "diag(x**-2)")},
+        source="Boyd and Vandenberghe 2004, section 11.2",
+    ),
     Case("products of columns", "sum(prod(X, axis=0)**2)", "X"),
     Case("product of all", "prod(X)", "X"),
     Case("Kronecker product", "trace(kron(A, B) @ C)", "A B C"),
@@ -372,22 +458,40 @@ PLACES = (
         "nearest Kronecker product",
         "norm2(kron(A, B) - C)**2",
         "A B",
-        forms={"A": "2 tr(B Bᵀ) I", "B": "2 tr(A Aᵀ) I"},
+        forms={
+            "A": ("2 tr(B Bᵀ) I", "2*norm(B)**2*eye(A.size)"),
+            "B": ("2 tr(A Aᵀ) I", "2*norm(A)**2*eye(B.size)"),
+        },
+        source="by hand",
     ),
-    Case("norm of a Kronecker product", "sum(kron(u, v)**2)", "u v", forms={"u v": "4 u vᵀ"}),
+    Case(
+        "norm of a Kronecker product",
+        "sum(kron(u, v)**2)",
+        "u v",
+        forms={"u v": ("4 u vᵀ", "4*outer(u, v)")},
+        source="by hand",
+    ),
 )
 
 # Densities whose logarithm is taken apart: the observed information of Casella and Berger 2002,
 # section 7.3.
 DENSITIES = (
-    Case("exponential", "-log(l*exp(-l*x))", "l", "l[] x[]", forms={"l": "1/l²"}),
+    Case(
+        "exponential",
+        "-log(l*exp(-l*x))",
+        "l",
+        "l[] x[]",
+        forms={"l": ("1/l²", "1/l**2")},
+        source="Casella and Berger 2002, section 7.3",
+    ),
     Case(
         "Poisson",
         "-log(lam**x*exp(-lam))",
         "lam",
         "lam[] x[]",
         positive=True,
-        forms={"lam": "x/lam²"},
+        forms={"lam": ("x/lam²", "x/lam**2")},
+        source="Casella and Berger 2002, section 7.3",
     ),
     Case(
         "Weibull",
@@ -396,10 +500,11 @@ DENSITIES = (
         "k[] l[] x[]",
         positive=True,
         forms={
-            "k": "1/k² + (x/l)^k log(x/l)²",
-            "k l": "(1 − (x/l)^k (1 + k log(x/l)))/l",
-            "l": "k ((x/l)^k (1 + k) − 1)/l²",
+            "k": ("1/k² + (x/l)^k log(x/l)²", "1/k**2 + (x/l)**k*log(x/l)**2"),
+            "k l": ("(1 − (x/l)^k (1 + k log(x/l)))/l", "(1 - (x/l)**k)/l - k/l*(x/l)**k*log(x/l)"),
+            "l": ("k ((x/l)^k (1 + k) − 1)/l²", "(k/l)**2*(x/l)**k - k/l**2*(1 - (x/l)**k)"),
         },
+        source="by hand",
     ),
     Case(
         "Gamma",
@@ -407,7 +512,8 @@ DENSITIES = (
         "a b",
         "a[] b[] x[]",
         positive=True,
-        forms={"a": "0", "a b": "−1/b", "b": "a/b²"},
+        forms={"a": ("0", "0"), "a b": ("−1/b", "-1/b"), "b": ("a/b²", "a/b**2")},
+        source="Casella and Berger 2002, section 7.3",
     ),
     Case(
         "normal",
@@ -415,15 +521,29 @@ DENSITIES = (
         "mu s",
         "mu[] s[] x[]",
         positive=True,
-        forms={"mu": "1/s²", "mu s": "2 (x − mu)/s³", "s": "3 (x − mu)²/s⁴ − 1/s²"},
+        forms={
+            "mu": ("1/s²", "1/s**2"),
+            "mu s": ("2 (x − mu)/s³", "2*(x - mu)/s**3"),
+            "s": ("3 (x − mu)²/s⁴ − 1/s²", "3*(x - mu)**2/s**4 - 1/s**2"),
+        },
+        source="Casella and Berger 2002, section 7.3",
     ),
-    Case("Pareto", "-log(a*m**a/x**(a+1))", "a", "a[] m[] x[]", positive=True, forms={"a": "1/a²"}),
+    Case(
+        "Pareto",
+        "-log(a*m**a/x**(a+1))",
+        "a",
+        "a[] m[] x[]",
+        positive=True,
+        forms={"a": ("1/a²", "1/a**2")},
+        source="Casella and Berger 2002, section 7.3",
+    ),
     Case(
         "logistic distribution",
         "-log(exp(-z)/(1+exp(-z))**2)",
         "z",
         "z[]",
-        forms={"z": "2 σ(z) (1 − σ(z))"},
+        forms={"z": ("2 σ(z) (1 − σ(z))", "2*dsigmoid(z)")},
+        source="by hand",
     ),
     Case(
         "log of a product",
@@ -431,47 +551,93 @@ DENSITIES = (
         "x y",
         "x[] y[]",
         positive=True,
-        forms={"x": "−1/x²", "x y": "0"},
+        forms={"x": ("−1/x²", "-1/x**2"), "x y": ("0", "0")},
+        source="by hand",
     ),
-    Case("log of a square", "log(x**2)", "x", "x[]", forms={"x": "−2/x²"}),
-    Case("log of a norm", "log(norm2(x))", "x", forms={"x": "(1/n²) I − (2/n⁴) x xᵀ"}),
+    Case(
+        "log of a square",
+        "log(x**2)",
+        "x",
+        "x[]",
+        forms={"x": ("−2/x²", "-2/x**2")},
+        source="by hand",
+    ),
+    Case(
+        "log of a norm",
+        "log(norm2(x))",
+        "x",
+        forms={"x": ("(1/n²) I − (2/n⁴) x xᵀ", "(eye(d) - 2*outer(x, x)/(x@x))/(x@x)")},
+        source="by hand",
+    ),
     Case(
         "declared positive",
         "log(x/y)*z",
         "x",
         "x[] y[] z[]",
         ("x > 0", "y > 0"),
-        forms={"x": "−z/x²"},
+        forms={"x": ("−z/x²", "-z/x**2")},
+        source="by hand",
     ),
 )
 
 # What is declared of matrices is used (Petersen and Pedersen 2012, the Matrix Cookbook, 2.4).
 DECLARED = (
-    Case("symmetric", "x.T@A@x", "x", given=("A == A.T",), forms={"x": "2 A"}),
+    Case(
+        "symmetric",
+        "x.T@A@x",
+        "x",
+        given=("A == A.T",),
+        forms={"x": ("2 A", "A + A.T")},
+        source="Petersen and Pedersen 2012, section 2.4",
+    ),
     Case(
         "symmetric, bilinear",
         "y.T@A@x + x.T@A@y",
         "x y",
         given=("A == A.T",),
-        forms={"x": "0", "x y": "2 A"},
+        forms={"x": ("0", "zeros((d, d))"), "x y": ("2 A", "A + A.T")},
+        source="Petersen and Pedersen 2012, section 2.4",
     ),
-    Case("symmetric, twice", "x.T@A@A@x", "x", given=("A == A.T",), forms={"x": "2 A A"}),
-    Case("symmetric, trace", "trace(X.T@A@X)", "X", given=("A == A.T",), forms={"X": "2 A ⊗ I"}),
+    Case(
+        "symmetric, twice",
+        "x.T@A@A@x",
+        "x",
+        given=("A == A.T",),
+        forms={"x": ("2 A A", "A@A + (A@A).T")},
+        source="Petersen and Pedersen 2012, section 2.4",
+    ),
+    Case(
+        "symmetric, trace",
+        "trace(X.T@A@X)",
+        "X",
+        given=("A == A.T",),
+        forms={"X": ("2 A ⊗ I", "kron(eye(X.shape[1]), A + A.T)")},
+        source="Magnus and Neudecker 2019, chapter 10",
+    ),
     Case(
         "positive definite",
         "1/2*(x-mu).T@inv(S)@(x-mu)",
         "x",
         given=("S > 0",),
-        forms={"x": "S⁻¹"},
+        forms={"x": ("S⁻¹", "inv(S)")},
+        source="Petersen and Pedersen 2012, section 2.4",
     ),
-    Case("diagonal", "x.T@D@x", "x", given=("D == diag(diag(D))",), forms={"x": "2 D"}),
+    Case(
+        "diagonal",
+        "x.T@D@x",
+        "x",
+        given=("D == diag(diag(D))",),
+        forms={"x": ("2 D", "D + D.T")},
+        source="Petersen and Pedersen 2012, section 2.4",
+    ),
     Case(
         "orthogonal",
         "norm2(Q@x - b)**2",
         "x",
         "Q[d,d] x[d] b[d]",
         ("Q.T @ Q == eye(d)",),
-        forms={"x": "2 I"},
+        forms={"x": ("2 I", "2*Q.T@Q")},
+        source="by hand",
     ),
     Case(
         "Gaussian process, symmetric kernel",
@@ -479,7 +645,13 @@ DECLARED = (
         "s",
         "s[] K[n,n] y[n]",
         ("K == K.T",),
-        forms={"s": "yᵀ u1⁻¹ u1⁻¹ u1⁻¹ y − ½ tr(u1⁻¹ u1⁻¹)"},
+        forms={
+            "s": (
+                "yᵀ u1⁻¹ u1⁻¹ u1⁻¹ y − ½ tr(u1⁻¹ u1⁻¹)",
+                "y@power(inv(K + s*eye(n)), 3)@y - trace(power(inv(K + s*eye(n)), 2))/2",
+            )
+        },
+        source="Rasmussen and Williams 2006, equation 5.9, differentiated once more",
     ),
 )
 
@@ -491,94 +663,179 @@ NAMED = (
         "x.T@A@x/(x.T@x)",
         "x",
         given=("A == A.T",),
-        forms={"x": "(2/β) (A − λ I − x gᵀ − g xᵀ)"},
+        forms={
+            "x": (
+                "(2/β) (A − λ I − x gᵀ − g xᵀ)",
+                "quotient(x@A@x, 2*A@x, 2*A, x@x, 2*x, 2*eye(d))",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "Rayleigh quotient, generalised",
         "x.T@A@x/(x.T@B@x)",
         "x",
         given=("A == A.T", "B > 0"),
-        forms={"x": "(2/β) (A − λ B − B x gᵀ − g xᵀ B)"},
+        forms={
+            "x": (
+                "(2/β) (A − λ B − B x gᵀ − g xᵀ B)",
+                "quotient(x@A@x, 2*A@x, 2*A, x@B@x, 2*B@x, 2*B)",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "total least squares",
         "norm2(X@w - y)**2/norm2(w)**2",
         "w",
-        forms={"w": "(2/β) (XᵀX − q I − w gᵀ − g wᵀ)"},
+        forms={
+            "w": (
+                "(2/β) (XᵀX − q I − w gᵀ − g wᵀ)",
+                "quotient(norm(X@w - y)**2, 2*X.T@(X@w - y), 2*X.T@X, w@w, 2*w, 2*eye(d))",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "Sharpe ratio",
         "(w.T@mu)/sqrt(w.T@S@w)",
         "w",
         given=("S > 0",),
-        forms={"w": "q ((3/s⁴) S w wᵀ S − (1/s²) S) − (1/s³) (S w muᵀ + mu wᵀ S)"},
+        forms={
+            "w": (
+                "q ((3/s⁴) S w wᵀ S − (1/s²) S) − (1/s³) (S w muᵀ + mu wᵀ S)",
+                "quotient(w@mu, mu, 0, *root(w@S@w, 2*S@w, 2*S))",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "cosine similarity",
         "(x.T@y)/(norm2(x)*norm2(y))",
         "x y",
         forms={
-            "x": "q ((3/n⁴) x xᵀ − (1/n²) I) − (1/(n³ n1)) (x yᵀ + y xᵀ)",
-            "y": "q ((3/n1⁴) y yᵀ − (1/n1²) I) − (1/(n n1³)) (y xᵀ + x yᵀ)",
+            "x": (
+                "q ((3/n⁴) x xᵀ − (1/n²) I) − (1/(n³ n1)) (x yᵀ + y xᵀ)",
+                "quotient(x@y, y, 0, *root(y@y*x@x, 2*y@y*x, 2*y@y*eye(d)))",
+            ),
+            "y": (
+                "q ((3/n1⁴) y yᵀ − (1/n1²) I) − (1/(n n1³)) (y xᵀ + x yᵀ)",
+                "quotient(x@y, x, 0, *root(x@x*y@y, 2*x@x*y, 2*x@x*eye(d)))",
+            ),
         },
+        source="by hand",
     ),
     Case(
         "norm of a residual",
         "norm2(A@x - b)",
         "x",
-        forms={"x": "Aᵀ ((1/n) I − (1/n³) r rᵀ) A"},
+        forms={
+            "x": (
+                "Aᵀ ((1/n) I − (1/n³) r rᵀ) A",
+                "root(norm(A@x - b)**2, 2*A.T@(A@x - b), 2*A.T@A)[-1]",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "Frobenius norm of a residual",
         "norm2(A@X - B)",
         "X",
-        forms={"X": "(1/n) AᵀA ⊗ I − (1/n³) vec(Aᵀ R) vec(Aᵀ R)ᵀ"},
+        forms={
+            "X": (
+                "(1/n) AᵀA ⊗ I − (1/n³) vec(Aᵀ R) vec(Aᵀ R)ᵀ",
+                "root(norm(A@X - B)**2, 2*vec(A.T@(A@X - B)), kron(2*eye(X.shape[1]), A.T@A))[-1]",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "deep linear network",
         "1/2*sum((Y - W3@W2@W1@X)**2)",
         "W1 W2 W3",
         forms={
-            "W1": "W2ᵀ W3ᵀW3 W2 ⊗ X Xᵀ",
-            "W1 W3": "W2ᵀ W3ᵀ ⊗ X Xᵀ W1ᵀ W2ᵀ − (W2ᵀ ⊗ X Rᵀ) K",
+            "W1": ("W2ᵀ W3ᵀW3 W2 ⊗ X Xᵀ", "kron(X@X.T, (W3@W2).T@W3@W2)"),
+            "W1 W3": (
+                "W2ᵀ W3ᵀ ⊗ X Xᵀ W1ᵀ W2ᵀ − (W2ᵀ ⊗ X Rᵀ) K",
+                "kron(X@(W2@W1@X).T, (W3@W2).T) - kron(X@(Y - W3@W2@W1@X).T, W2.T)@commutation(W3)",
+            ),
         },
+        source="by hand",
     ),
     Case(
         "word2vec, negative sampling",
         "-log(sigmoid(u.T@v)) - sum(log(sigmoid(-U@v)))",
         "u v U",
         forms={
-            "u v": "p (1 − p) v uᵀ + (p − 1) I",
-            "v U": "Uᵀ diag(ŷ ∘ (1 − ŷ)) ⊗ vᵀ + ŷᵀ ⊗ I",
+            "u v": (
+                "p (1 − p) v uᵀ + (p − 1) I",
+                "dsigmoid(u@v)*outer(v, u) + (sigmoid(u@v) - 1)*eye(d)",
+            ),
+            "v U": (
+                "Uᵀ diag(ŷ ∘ (1 − ŷ)) ⊗ vᵀ + ŷᵀ ⊗ I",
+                "kron(v, U.T@diag(dsigmoid(U@v))) + kron(sigmoid(U@v), eye(d))@commutation(U)",
+            ),
         },
+        source="by hand",
     ),
     Case(
         "InfoNCE",
         "-trace(log_softmax(A@B.T/tau))",
         "A",
         "tau[]",
-        forms={"A": "(1/tau²) blockdiag_o(Bᵀ (diag(p_o) − p_o p_oᵀ) B)"},
+        forms={
+            "A": (
+                "(1/tau²) blockdiag_o(Bᵀ (diag(p_o) − p_o p_oᵀ) B)",
+                "sum([kron(B.T@dsoftmax(B@a/tau)@B, diag(e)) for a, e in zip(A, eye(len(A)))], 0)"
+                "/tau**2",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "any power of a norm",
         "norm2(x)**p",
         "x",
         "p[]",
-        forms={"x": "p (n^(p − 4) (p − 2) x xᵀ + n^(p − 2) I)"},
+        forms={
+            "x": (
+                "p (n^(p − 4) (p − 2) x xᵀ + n^(p − 2) I)",
+                "p*norm(x)**(p - 2)*(eye(d) + (p - 2)*outer(x, x)/(x@x))",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "swish",
         "sum(silu(W@x))",
         "W",
-        forms={"W": "diag(p ∘ (1 − p) ∘ (2 + z ∘ (1 − 2 p))) ⊗ x xᵀ"},
+        forms={
+            "W": (
+                "diag(p ∘ (1 − p) ∘ (2 + z ∘ (1 − 2 p))) ⊗ x xᵀ",
+                "kron(outer(x, x), diag(W@x*d2sigmoid(W@x) + 2*dsigmoid(W@x)))",
+            )
+        },
+        source="by hand",
     ),
     Case(
         "square of a sigmoid",
         "sum(sigmoid(X@w)**2)",
         "w",
-        forms={"w": "2 Xᵀ diag(p^∘2 ∘ (1 − p) ∘ (2 − 3 p)) X"},
+        forms={
+            "w": (
+                "2 Xᵀ diag(p^∘2 ∘ (1 − p) ∘ (2 − 3 p)) X",
+                "2*X.T@diag(dsigmoid(X@w)**2 + sigmoid(X@w)*d2sigmoid(X@w))@X",
+            )
+        },
+        source="by hand",
     ),
-    Case("powers of two", "sum(2**x)", "x", forms={"x": "log(2)² diag(2^∘x)"}),
+    Case(
+        "powers of two",
+        "sum(2**x)",
+        "x",
+        forms={"x": ("log(2)² diag(2^∘x)", "diag(log(2)**2*2**x)")},
+        source="by hand",
+    ),
 )
 
 CASES = (

@@ -6,6 +6,7 @@ import torch
 
 import hesse
 from derivation.expressions import CASES, Case
+from derivation.published import hold
 from hesse.derivation.check.valuation import Valuation, relative
 
 STEP = 1e-5
@@ -54,6 +55,6 @@ def test_a_case_certifies_and_agrees_with_central_differences(case):
             lambda there, slope=slope: there.array(slope.expression, slope.parameter.indices),
         )
         assert relative(found, expected) < 1e-6, f"block ({rows}, {columns})"
-    for block, form in case.forms.items():
-        rows, columns = block.split()[0], block.split()[-1]
-        assert d.block(rows, columns).matrix() == form
+    for block, (form, _) in case.forms.items():
+        assert d.block(block.split()[0], block.split()[-1]).matrix() == form
+    hold(d, case.forms)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+import torch
 
 import hesse
 from derivation.expressions import CLOSED_FORMS
@@ -208,6 +209,31 @@ def test_maps_without_a_formula_are_shown_by_name():
     )
     assert "max_pool2d: a (n,) ↦ pooled (n,)" in shown and "p = softmax(pooled)" in shown
     assert "automatic\n            differentiation evaluates" in shown
+
+
+def test_a_sum_over_one_place_is_the_entry_at_that_place():
+    at = Leaf("I", (2,), "constant", value=torch.tensor([0.0, 1.0]), shown="[{0} = 1]")
+    both = Leaf("M", (2,), "constant", value=torch.tensor([1.0, 1.0]), shown="[{0} < 2]")
+    program = replace(PROGRAM, leaves={**PROGRAM.leaves, "I": at, "M": both})
+    row = Index("i", 2)
+    z = Entry("a", (row,))
+    chosen = term(Entry("I", (row,)), z, number=2, over=(row,))
+    assert text(Expression((chosen,)), program) == "2 a_1"
+    assert text(of(Group(Expression((chosen, term(A))))), program) == "(2 a_1 + a_i)"
+    # Not where it is one of the result's own axes, or there are more places.
+    free = term(Entry("I", (row,)), z)
+    assert text(Expression((free,)), program) == "[i = 1] a_i"
+    several = term(Entry("M", (row,)), z, over=(row,))
+    assert text(Expression((several,)), program) == "Σ_i [i < 2] a_i"
+
+
+def test_a_column_of_an_output_is_read_as_one():
+    net = torch.nn.Linear(3, 2).double()
+    X, y = torch.ones(4, 3).double(), torch.ones(4).double()
+    cost = hesse.Cost(net, lambda o, y: ((o[:, 1] - y) ** 2).mean(), (X, y))
+    d = hesse.derive(cost, certify=False)
+    assert "J = (z(weight)[1] − y)²" in d.text() and "Σ_o [o = 1]" not in d.text()
+    assert "}_{1}} - y)}^{2}" in d.latex()
 
 
 def test_the_derivative_of_a_named_map_reads_as_one():

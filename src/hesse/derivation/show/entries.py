@@ -1,7 +1,10 @@
 """What stands where in a formula of entries: the order of signs, numbers, sums and fractions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
+
+import numpy
 
 from hesse.derivation.calculus.expression import (
     Apply,
@@ -11,6 +14,7 @@ from hesse.derivation.calculus.expression import (
     Expression,
     Factor,
     Group,
+    Index,
     Partial,
     Power,
     Term,
@@ -18,6 +22,7 @@ from hesse.derivation.calculus.expression import (
     freshened,
     indices,
     of,
+    rename_term,
 )
 from hesse.derivation.calculus.name import Name
 from hesse.derivation.calculus.program import ArrayCall, BlackBox
@@ -45,6 +50,7 @@ def _expression(node: Expression, writer: Notation) -> Written:
 
 def _term(node: Term, writer: Notation) -> Written:
     """A term without its sign: what the sum does not touch stands before it."""
+    node = _placed(node, writer)
     if not node.bound:
         return _fraction(abs(node.coefficient), node.factors, writer), PRODUCT
     outside, inside = _apart(node)
@@ -55,6 +61,7 @@ def _term(node: Term, writer: Notation) -> Written:
 
 def outside(term: Term, writer: Notation) -> str:
     """What stands in front of braces: its sign, its factors, and the sum it is taken over."""
+    term = _placed(term, writer)
     before, inside = _apart(term)
     parts = _before(abs(term.coefficient), before, writer)
     if term.bound:
@@ -62,6 +69,30 @@ def outside(term: Term, writer: Notation) -> str:
     return writer.minus * (term.coefficient < 0) + writer.product(
         parts, _dotted(term.factors, writer)
     )
+
+
+def _placed(term: Term, writer: Notation) -> Term:
+    """Σ_p [p = 0] z_p as z_0: what is summed over, where it is told to be one place."""
+    for factor in term.factors:
+        if isinstance(factor, Entry) and len(factor.indices) == 1:
+            (index,), place = factor.indices, _place(factor, writer)
+            if place is not None and index in term.bound:
+                rest = replace(
+                    term,
+                    factors=tuple(other for other in term.factors if other != factor),
+                    bound=tuple(other for other in term.bound if other != index),
+                )
+                return _placed(rename_term(rest, {index: Index(str(place), index.size)}), writer)
+    return term
+
+
+def _place(entry: Entry, writer: Notation) -> int | None:
+    """The only place where a condition on one index holds."""
+    leaf = writer.program.leaves.get(entry.name)
+    if leaf is None or leaf.shown is None or leaf.value is None:
+        return None
+    holds = numpy.flatnonzero(leaf.value)
+    return int(holds[0]) if len(holds) == 1 and leaf.value[holds[0]] == 1 else None
 
 
 def _apart(term: Term) -> tuple[list[Factor], list[Factor]]:

@@ -197,8 +197,8 @@ def latex_name(
 
 
 def latex_index(name: str) -> str:
-    """The name of an index: i, or i with a number; ``:`` for a whole axis."""
-    if name == ":":
+    """The name of an index: i, or i with a number; ``:`` for a whole axis, or a number."""
+    if name == ":" or name.isdecimal():
         return name
     match = re.fullmatch(r"([^\W\d_]+)(\d*)", name)
     if match is None:
