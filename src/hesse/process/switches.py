@@ -1,8 +1,8 @@
-"""PyTorch's process-wide switches that decide whether a model can be differentiated twice; the only
-place that turns them.
+"""PyTorch's process-wide switches, and the only place that turns them: those that decide whether a
+model can be differentiated twice, and the number of threads.
 
 Fused attention, fused recurrent cells and compiled code have no second derivative, and
-checkpointing runs layers again at a moment, and with parameters, of its own. None of the four
+checkpointing runs layers again at a moment, and with parameters, of its own. None of these four
 changes what is computed. They are turned off while any thread evaluates a cost and turned back when
 the last one is done.
 """
@@ -146,6 +146,7 @@ _CHECKPOINTING = Switch(
 )
 _COMPILING = Switch(_read_compiling, _write_compiling, "force_eager")
 _RECURRENT = Switch(_read_recurrent, _write_recurrent, (False, False))
+_THREADS = Switch(torch.get_num_threads, torch.set_num_threads, 1)
 
 
 @contextlib.contextmanager
@@ -161,3 +162,14 @@ def differentiable_twice(recurrent: bool) -> Iterator[None]:
         ):
             stack.enter_context(switch.turned())
         yield
+
+
+def one_thread() -> contextlib.AbstractContextManager[None]:
+    """PyTorch computes with one thread.
+
+    Examples:
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
+    """
+    return _THREADS.turned()
