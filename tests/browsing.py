@@ -22,8 +22,8 @@ needs_browser = pytest.mark.skipif(
 PICTURES = os.environ.get("HESSE_PICTURES")
 # A phone and a desk, by night and by day; the other way round too where pictures are made.
 Screens = list[tuple[int, Literal["light", "dark"]]]
-_MOST: Screens = [(390, "dark"), (1280, "light"), (390, "light"), (1280, "dark")]
-SCREENS = _MOST if PICTURES else _MOST[:2]
+EVERY_SCREEN: Screens = [(390, "dark"), (1280, "light"), (390, "light"), (1280, "dark")]
+SCREENS = EVERY_SCREEN if PICTURES else EVERY_SCREEN[:2]
 
 
 @pytest.fixture(scope="session")

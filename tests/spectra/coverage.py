@@ -1,5 +1,5 @@
 """How often 95 % error bars hold the exact answer, over many runs of each estimate: it has to be
-90 to 99 % of them. A script: `python tests/spectra/coverage.py --runs 500`."""
+90 to 99 % of them. A script: `python tests/spectra/coverage.py`."""
 
 import argparse
 import sys
@@ -62,7 +62,7 @@ def coverage(
 def main() -> int:
     """The command: the parts, and whether one is out of bounds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=500)
     runs = parser.parse_args().runs
     torch.set_num_threads(1)
     found = {name: coverage(runs, *case) for name, case in CASES.items()}
