@@ -112,16 +112,18 @@ def test_ctrl_c_leaves_the_best_point_and_says_so(folder: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        # As soon as there is something to leave.
-        end = time.monotonic() + 120
-        while not Path("best.safetensors").exists() and process.poll() is None:
+        # As soon as there is something to leave that the command has heard of: a file of a later
+        # iteration than the first.
+        best, seen, end = Path("best.safetensors"), set[int](), time.monotonic() + 120
+        while len(seen) < 2 and process.poll() is None:
             assert time.monotonic() < end
             time.sleep(0.02)
+            if best.exists():
+                seen.add(best.stat().st_mtime_ns)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 130, said
     assert "hesse: interrupted after " in said and "Traceback" not in said
     assert "--start best.safetensors goes on from them" in said
-    best = load_file("best.safetensors")
     slow = build_cost("slow.py:net", "data.npz", "slow.py:slow", params=None, dtype="float64")
-    assert hesse.value(slow.at(best)) < hesse.value(slow)
+    assert hesse.value(slow.at(load_file(best))) < hesse.value(slow)
