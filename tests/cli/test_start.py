@@ -181,6 +181,7 @@ def test_ctrl_c_leaves_the_best_point(
         assert main([*line, *(["--out", out] if out else [])]) == 130
     said = capsys.readouterr().err
     assert said.startswith("hesse: interrupted after ") and "Traceback" not in said
+    assert ", at a cost of " in said
     if not out:
         assert "the parameters are lost, as no --out names a file for them" in said
         return

@@ -2,6 +2,7 @@
 later run goes on from."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,12 @@ def run(
 
     # What else the file holds of the model is in the cost.
     start = None if earlier is None else OptimizeResult(earlier, parameters=dict(cost.parameters))
-    before = hesse.value(cost)
+    before, written = hesse.value(cost), None if out is None else _written(out)
     begin = time.perf_counter()
     try:
         result = hesse.minimize(cost, method, start=start, callback=keep, out=out, **options)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_left(last, out)) from None
+        raise KeyboardInterrupt(_left(last, out, written)) from None
     seconds = time.perf_counter() - begin
     each = f", {seconds / result.nit:.3g} s each" if result.nit else ""
     output.say(f"{cost}: {method}, {result.nit} iterations in {seconds:.2f} s{each}")
@@ -71,18 +72,26 @@ def run(
     return result
 
 
-def _left(last: list[Iterate], out: Path | None) -> str:
-    """What a run that is interrupted leaves."""
-    if not last:
+def _left(last: list[Iterate], out: Path | None, before: int | None) -> str:
+    """What a run that is interrupted leaves; ``before`` is when ``out`` was written before it."""
+    kept: int | None = None
+    # The file may know of an iteration that the callback has not heard of yet.
+    if out is not None and _written(out) != before:
+        with suppress(HesseError):
+            kept = read(out, "--out").get("nit")
+    costs = {iterate.iteration: f", at a cost of {iterate.value:.9g}" for iterate in last}
+    reached = [*costs, *([] if kept is None else [kept])]
+    if not reached:
         return "interrupted before the first iteration was done; no parameters were found"
-    (iterate,) = last
-    said = f"interrupted after {iterate.iteration} iterations, at a cost of {iterate.value:.9g}"
+    iterations = max(reached)
+    said = f"interrupted after {iterations} iterations{costs.get(iterations, '')}"
     if out is None:
         return f"{said}; the parameters are lost, as no --out names a file for them"
-    try:
-        kept = read(out, "--out").get("nit", -1) >= iterate.iteration
-    except HesseError:
-        kept = False
-    if not kept:
+    if kept != iterations:
         return f"{said}; the parameters are lost, as {str(out)!r} could not be written"
     return f"{said}; the best parameters so far are in {out}: --start {out} goes on from them"
+
+
+def _written(out: Path) -> int | None:
+    """When a file was written; ``None`` where there is none."""
+    return out.stat().st_mtime_ns if out.exists() else None
