@@ -1,5 +1,6 @@
 """Pages in a browser, where one is installed."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,13 +27,22 @@ EVERY_SCREEN: Screens = [(390, "dark"), (1280, "light"), (390, "light"), (1280, 
 SCREENS = EVERY_SCREEN if PICTURES else EVERY_SCREEN[:2]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator["Browser"]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
+@contextlib.contextmanager
+def chromium() -> Iterator["Browser"]:
+    """A browser of its own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
         made = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield made
         made.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    pytest.importorskip("playwright.sync_api")
+    with chromium() as made:
+        yield made
 
 
 def accessible(page: "Page", screens: Screens = SCREENS) -> None:

@@ -4,22 +4,19 @@ nothing. A script, after ``make docs``: ``python tests/site.py``."""
 import sys
 from pathlib import Path
 
-from browsing import CHROMIUM, EVERY_SCREEN, accessible
+from browsing import CHROMIUM, EVERY_SCREEN, accessible, chromium
 
 SITE = Path(__file__).parents[1] / "site"
 
 
 def main() -> int:
     """The pages that fail, and what axe-core says of them."""
-    from playwright.sync_api import sync_playwright
-
     # What a server says of a page that is not there finds its style and its script by a server.
     pages, failed = sorted({*SITE.rglob("*.html")} - {SITE / "404.html"}), 0
     if not pages or CHROMIUM is None:
         print("needs site/, which `make docs` builds, and Chromium", file=sys.stderr)
         return 2
-    with sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         for width, scheme in EVERY_SCREEN:
             # Its own window for each, for colours fade over and widths are looked at as it opens.
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -31,7 +28,6 @@ def main() -> int:
                     failed += 1
                     print(f"{path.relative_to(SITE)}: {error}")
             page.close()
-        browser.close()
     print(f"{len(pages)} pages on {len(EVERY_SCREEN)} screens, {failed} times failed")
     return failed > 0
 

@@ -26,20 +26,25 @@ def test_a_script_has_all_commands_and_options(
         subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
 
 
-def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
+def said_in_bash(capsys: pytest.CaptureFixture[str], line: str) -> str:
+    """What a shell that has read the script prints."""
     if not shutil.which("bash"):
         pytest.skip("there is no bash")
     main(["completion", "bash"])
     script = capsys.readouterr().out
-    asked = 'COMP_WORDS=(hesse mini); COMP_CWORD=1; _hesse; echo "${COMPREPLY[@]}"'
     ran = subprocess.run(
-        ["bash", "--norc", "-c", f"{script}\n{asked}"],
+        ["bash", "--norc", "-c", f"{script}\n{line}"],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    assert ran.stdout.strip() == "minimize"
+    return ran.stdout
+
+
+def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = 'COMP_WORDS=(hesse mini); COMP_CWORD=1; _hesse; echo "${COMPREPLY[@]}"'
+    assert said_in_bash(capsys, asked).strip() == "minimize"
 
 
 @pytest.mark.parametrize("asked", ["minimize model", "minimize model.py:net --data model"])
@@ -47,20 +52,9 @@ def test_bash_offers_files_where_one_begins_an_argument(
     capsys: pytest.CaptureFixture[str], asked: str
 ) -> None:
     """Of these the script itself knows nothing, and leaves them to the shell's own files."""
-    if not shutil.which("bash"):
-        pytest.skip("there is no bash")
-    main(["completion", "bash"])
-    script = capsys.readouterr().out
-    words = asked.split()
-    ask = f"COMP_WORDS=(hesse {asked}); COMP_CWORD={len(words)}; _hesse"
-    ran = subprocess.run(
-        ["bash", "--norc", "-c", f'{script}\n{ask}; echo "[${{COMPREPLY[@]}}]"; complete -p hesse'],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert ran.stdout.split("\n")[:2] == ["[]", "complete -o default -F _hesse hesse"]
+    ask = f"COMP_WORDS=(hesse {asked}); COMP_CWORD={len(asked.split())}; _hesse"
+    said = said_in_bash(capsys, f'{ask}; echo "[${{COMPREPLY[@]}}]"; complete -p hesse')
+    assert said.split("\n")[:2] == ["[]", "complete -o default -F _hesse hesse"]
 
 
 def test_zsh_offers_files_where_one_begins_an_argument(capsys: pytest.CaptureFixture[str]) -> None:

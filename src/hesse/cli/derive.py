@@ -1,6 +1,6 @@
 """`hesse derive`: from a command line to a derivation, and to text, LaTeX, Python or a page."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +168,7 @@ class Printed:
             write_text(self.html, "--html", (formula or d).html())
             return f"wrote {self.html}"
         if self.latex:
-            return (
-                d
-                if formula is None
-                else replace(formula.derivation, blocks={self.block: formula.block}, stages=())
-            ).latex()
+            return (d if formula is None else formula.alone).latex()
         if self.python:
             return module([formula] if formula else d.formulas, self.backend or "numpy")
         return (formula or d).text(self.reading or "indices")

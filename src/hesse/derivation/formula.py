@@ -88,7 +88,7 @@ class Formula(Displayed):
         Raises:
             HesseImportError: the extra ``html`` is not installed.
 
-        Example:
+        Examples:
             >>> import hesse
             >>> page = hesse.derive("x @ A @ x", wrt=["x"]).gradient("x").html()
             >>> "The first derivative" in page
@@ -96,10 +96,10 @@ class Formula(Displayed):
         """
         from hesse.derivation.show import html
 
-        return html.page(self._alone)
+        return html.page(self.alone)
 
     @property
-    def _alone(self) -> "Derivation":
+    def alone(self) -> "Derivation":
         """The derivation with this formula as its only part."""
         alone = replace(self.derivation, slopes={}, stages=(), blocks={})
         return replace(alone, derived=(self.derived,))
@@ -232,7 +232,8 @@ class BlockFormula(Formula):
         return self.block.columns
 
     @property
-    def _alone(self) -> "Derivation":
+    def alone(self) -> "Derivation":
+        """The derivation with this block as its only one."""
         key = (self.rows.name, self.columns.name)
         return replace(self.derivation, blocks={key: self.block}, stages=())
 

@@ -109,7 +109,9 @@ def product_rule(term: Term, by: Entry, of_entry: OfEntry) -> Derivative:
         # The factors keep their order: the new one stands where the old one stood.
         before = Expression((Term(term.coefficient, term.factors[:position]),))
         after = Expression((Term(Fraction(1), term.factors[position + 1 :]),))
-        inside = multiply(multiply(before, _apart(moved.expression, term)), after)
+        # With bound indices that the whole term does not use.
+        apart = freshened(moved.expression, all_names(term))
+        inside = multiply(multiply(before, apart), after)
         applied.append(moved.rules)
         parts.append(
             Expression(
@@ -120,11 +122,6 @@ def product_rule(term: Term, by: Entry, of_entry: OfEntry) -> Derivative:
     return Derivative(
         add(*parts), applied[0] if len(applied) == 1 else (rules.PRODUCT,) if applied else ()
     )
-
-
-def _apart(moved: Expression, term: Term) -> Expression:
-    """The derivative of one factor with bound indices that the whole term does not use."""
-    return freshened(moved, all_names(term))
 
 
 def slope(function: str, order: int, argument: Factor) -> Expression:
