@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import refused
+from bench.measure import DEVICE
 
 Arrays = tuple[Tensor, Tensor]
 # By hesse's names; of a model that gives the cost itself, that.
@@ -54,7 +55,8 @@ class Case:
         as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return Problem(self.model(), *self.data(), self.loss)
+            model, (x, y) = self.model(), self.data()
+        return Problem(model.to(DEVICE), x.to(DEVICE), y.to(DEVICE), self.loss)
 
 
 def dense(*widths: int) -> Callable[[], nn.Module]:

@@ -18,7 +18,7 @@ from torch import Tensor
 import hesse
 from bench import report
 from bench.cases import CASES, Case, Problem
-from bench.measure import interleaved, product_rate, timed
+from bench.measure import DEVICE, interleaved, product_rate, timed, where
 from bench.peers import CHUNK, PEERS, Peer, Skipped, double_backward_products, hessian_products
 
 TOLERANCE = 1e-5
@@ -61,8 +61,10 @@ def agreement(problem: Problem, matrix: Tensor) -> float:
     chosen = torch.randperm(problem.size, generator=generator)[:64]
     units = torch.zeros(problem.size, len(chosen), dtype=torch.float64)
     units[chosen, torch.arange(len(chosen))] = 1.0
+    units, chosen = units.to(DEVICE), chosen.to(DEVICE)
     columns = torch.cat([hessian_products(problem, part) for part in units.split(16, dim=1)], dim=1)
     directions = torch.randn(problem.size, 8, dtype=torch.float64, generator=generator)
+    directions = directions.to(DEVICE)
     products = torch.cat([part.double() @ directions for part in matrix.split(512)])
     reference = double_backward_products(problem, directions)
     return max(relative_error(matrix[:, chosen], columns), relative_error(products, reference))
@@ -219,7 +221,7 @@ def main() -> None:
         gc.collect()
     result = report.Report(
         name="dense",
-        title=f"The dense Hessian, {torch.get_num_threads()} threads",
+        title=f"The dense Hessian, {where()}",
         header=[
             "case",
             "samples",

@@ -13,8 +13,20 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Where the tables of `bench.dense`, `bench.positions` and `bench.operator` are measured.
+DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
 
-def timed(run: Callable[[], T], clock: Callable[[], float] = time.perf_counter) -> tuple[float, T]:
+
+def wall() -> float:
+    """Seconds on the wall, once all that a GPU was given is done."""
+    if DEVICE != "cpu":
+        import torch
+
+        torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+def timed(run: Callable[[], T], clock: Callable[[], float] = wall) -> tuple[float, T]:
     """Seconds by a clock, that on the wall where no other is given, and what came back."""
     start = clock()
     result = run()
@@ -24,7 +36,7 @@ def timed(run: Callable[[], T], clock: Callable[[], float] = time.perf_counter) 
 def interleaved(
     runs: Mapping[str, Callable[[], object]],
     rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = wall,
 ) -> dict[str, list[float]]:
     """Seconds of each run in each round, taken in turn, so that a slow minute of the machine falls
     on all of them."""
@@ -60,12 +72,21 @@ def _kilobytes(file: str, key: str) -> int:
     return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
 
+def where() -> str:
+    """What the tables' titles say of the machine: its threads, or the GPU."""
+    import torch
+
+    if DEVICE == "cpu":
+        return f"{torch.get_num_threads()} threads"
+    return f"on one {torch.cuda.get_device_name(DEVICE)}"
+
+
 def product_rate(size: int = 2048, tries: int = 10) -> float:
     """Floating point operations per second of a float32 matrix product, the best of several; a
     multiply-add is two."""
     import torch
 
-    a, b, out = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
+    a, b, out = (torch.randn(size, size, device=DEVICE) for _ in range(3))
     best = min(timed(lambda: torch.mm(a, b, out=out))[0] for _ in range(tries))
     return 2 * size**3 / best
 
@@ -78,6 +99,8 @@ def machine() -> dict[str, str]:
         platform.machine(),
     )
     about = {"processor": name, "cores": str(os.cpu_count()), "python": platform.python_version()}
+    if DEVICE != "cpu":
+        about["GPU"] = where().removeprefix("on one ")
     for package in (
         "torch",
         "jax",

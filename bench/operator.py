@@ -21,9 +21,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import hesse
 from bench import report
 from bench.cases import Arrays, Case, Problem, dense, gaussian
-from bench.measure import interleaved, timed
+from bench.measure import DEVICE, interleaved, timed, where
 from bench.networks import images as large_images
-from bench.networks import minilm, resnet18, sentences
+from bench.networks import gpt2, minilm, resnet18, resnet50, sentences, texts
 from bench.peers import Skipped, double_backward_products
 from hesse.products import operator
 
@@ -93,6 +93,16 @@ CASES = [
     ),
     Case("MiniLM-like, padded", minilm, lambda: sentences(8), {"gradient": 2.0}),
 ]
+# What takes a GPU.
+LARGE_CASES = [
+    Case(
+        "ResNet-50, 224 × 224",
+        resnet50,
+        lambda: large_images(64, 224, 1000),
+        {"gradient": 2.0, "error": 1e-3},
+    ),
+    Case("GPT of 124 M, 1,024 tokens", gpt2, lambda: texts(4, 1024), {"gradient": 2.8}),
+]
 # As many columns at once are to be so many times as fast as one by one.
 COLUMNS, LEAST = 64, 3.0
 COLUMN_CASES = [
@@ -119,7 +129,7 @@ class Setting:
             name: p.detach().clone().requires_grad_()
             for name, p in problem.model.named_parameters()
         }
-        self.flat = torch.randn(problem.size, generator=torch.Generator().manual_seed(1))
+        self.flat = normal(1, problem.size)
         sizes = [p.numel() for p in self.parameters.values()]
         pieces = zip(self.parameters.items(), self.flat.split(sizes), strict=True)
         self.direction = {name: piece.reshape(p.shape) for (name, p), piece in pieces}
@@ -149,6 +159,11 @@ class Setting:
         gradient = torch.autograd.grad(cost, list(wide.values()), create_graph=True)
         directions = [v.double() for v in self.direction.values()]
         return flat(torch.autograd.grad(gradient, list(wide.values()), directions))
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    """Standard normal numbers, the same on every device."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 def flat(parts: Any) -> Tensor:
@@ -303,7 +318,7 @@ def measure_columns(case: Case) -> dict[str, Any]:
     """
     problem = case.build()
     made = operator(hesse.Cost(problem.model, "cross_entropy", (problem.x, problem.y)))
-    V = torch.randn(problem.size, COLUMNS, generator=torch.Generator().manual_seed(2))
+    V = normal(2, problem.size, COLUMNS)
     expected = double_backward_products(problem, V[:, :3].double())
     error = float(((made @ V)[:, :3].double() - expected).abs().max() / expected.abs().max())
     assert error < TOLERANCE, f"hesse on {case.name}: off by {error:.2g}"
@@ -330,7 +345,7 @@ def columns() -> report.Report:
     measured = sorted(map(measure_columns, COLUMN_CASES), key=lambda m: -m["ratio"])
     return report.Report(
         name="columns",
-        title=f"H V for {COLUMNS} columns, {torch.get_num_threads()} threads",
+        title=f"H V for {COLUMNS} columns, {where()}",
         header=["case", "samples", "P", "together", "one by one", "ratio", "target", "error"],
         rows=[
             [
@@ -357,12 +372,12 @@ def columns() -> report.Report:
 def main() -> None:
     """Measure all cases, print the tables and record them."""
     measured = []
-    for case in CASES:
+    for case in CASES if DEVICE == "cpu" else CASES + LARGE_CASES:
         print(f"{case.name} ...", file=sys.stderr, flush=True)
         measured.append(measure(case))
     result = report.Report(
         name="operator",
-        title=f"One product H v in gradients, {torch.get_num_threads()} threads",
+        title=f"One product H v in gradients, {where()}",
         header=["case", "samples", "P", "gradient", *WAYS, "target", "prepared in", "error"],
         rows=[row(m) for m in measured],
         notes=[

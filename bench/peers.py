@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.cases import LOSSES, Problem
-from bench.measure import available_memory, timed
+from bench.measure import DEVICE, available_memory, timed
 
 CHUNK = 256
 
@@ -98,7 +98,7 @@ def columns(problem: Problem) -> Prepared:
 
     def run(count: int) -> Tensor:
         # H is symmetric: its columns are written as rows, where they lie together.
-        rows = torch.empty(count, problem.size)
+        rows = torch.empty(count, problem.size, device=DEVICE)
         for start in range(0, count, CHUNK):
             stop = min(start + CHUNK, count)
             rows[start:stop] = hessian_products(problem, unit_columns(problem.size, start, stop)).T
@@ -109,7 +109,7 @@ def columns(problem: Problem) -> Prepared:
 
 def unit_columns(size: int, start: int, stop: int) -> Tensor:
     """Columns start to stop of the identity."""
-    eye = torch.zeros(size, stop - start)
+    eye = torch.zeros(size, stop - start, device=DEVICE)
     eye[torch.arange(start, stop), torch.arange(stop - start)] = 1.0
     return eye
 
@@ -151,7 +151,7 @@ def jax_hessian(problem: Problem) -> Prepared:
         return -jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1).mean()
 
     theta = torch.cat([value.detach().reshape(-1) for value in problem.model.parameters()])
-    arguments = [jnp.asarray(value.numpy()) for value in (theta, problem.x, problem.y.int())]
+    arguments = [jnp.asarray(value.cpu().numpy()) for value in (theta, problem.x, problem.y.int())]
     seconds, compiled = timed(lambda: jax.jit(jax.hessian(cost)).lower(*arguments).compile())
     needs = compiled.memory_analysis()
     if needs is not None:
@@ -176,7 +176,7 @@ def curvlinops(problem: Problem) -> Prepared:
     )
 
     def run(count: int) -> Tensor:
-        rows = torch.empty(count, problem.size)
+        rows = torch.empty(count, problem.size, device=DEVICE)
         with sdpa_kernel(SDPBackend.MATH):
             for start in range(0, count, CHUNK):
                 stop = min(start + CHUNK, count)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 import hesse
 from bench import report
 from bench.cases import FALLBACK_CASES, LOSSES, POSITION_CASES, Case, Problem
-from bench.measure import interleaved, timed
+from bench.measure import DEVICE, interleaved, timed, where
 from bench.peers import double_backward_products, hessian_products
 
 TOLERANCE = 1e-4
@@ -26,13 +26,13 @@ ROUNDS = 3
 
 def columns(problem: Problem, count: int) -> Tensor:
     """The first rows of H by ``vmap(jvp(grad))``."""
-    units = torch.eye(problem.size)[:count]
+    units = torch.eye(problem.size, device=DEVICE)[:count]
     return torch.cat([hessian_products(problem, part.T).T for part in units.split(CHUNK)])
 
 
 def rows(problem: Problem, count: int) -> Tensor:
     """The same by double backward, row by row."""
-    return double_backward_products(problem, torch.eye(problem.size)[:, :count]).T
+    return double_backward_products(problem, torch.eye(problem.size, device=DEVICE)[:, :count]).T
 
 
 def cost_of(problem: Problem, function: bool) -> hesse.Cost:
@@ -102,7 +102,7 @@ def table(name: str, title: str, measured: list[dict[str, Any]], *notes: str) ->
     """The report of some cases."""
     return report.Report(
         name=name,
-        title=f"{title}, {torch.get_num_threads()} threads",
+        title=f"{title}, {where()}",
         header=[
             *("network", "samples", "P", "of them one-sided", "hesse", "said before", "columns"),
             *("ratio", "with certificate", "error"),

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.measure import machine
+from bench.measure import DEVICE, machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -54,10 +54,10 @@ class Report:
         )
 
     def save(self) -> Path:
-        """Write ``results/<name>.json``: beside it first, then renamed, so that no reader sees half
-        a file."""
+        """Write ``results/<name>.json``, or ``results/<name>-<device>.json``: beside it first, then
+        renamed, so that no reader sees half a file."""
         RESULTS.mkdir(exist_ok=True)
-        target = RESULTS / f"{self.name}.json"
+        target = RESULTS / f"{self.name}{'' if DEVICE == 'cpu' else '-' + DEVICE}.json"
         with tempfile.NamedTemporaryFile(
             "w", dir=RESULTS, suffix=".part", delete=False, encoding="utf-8"
         ) as part:
