@@ -22,8 +22,8 @@ import hesse
 from bench import report
 from bench.cases import Arrays, Case, Problem, dense, gaussian
 from bench.measure import DEVICE, interleaved, timed, where
-from bench.networks import images as large_images
 from bench.networks import gpt2, minilm, resnet18, resnet50, sentences, texts
+from bench.networks import images as large_images
 from bench.peers import Skipped, double_backward_products
 from hesse.products import operator
 
