@@ -15,6 +15,11 @@ T = TypeVar("T")
 
 # Where the tables of `bench.dense`, `bench.positions` and `bench.operator` are measured.
 DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
+if DEVICE != "cpu":
+    import torch
+
+    # Everybody's convolutions else round their factors to 11 bits, and nobody agrees with anybody.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def wall() -> float:

@@ -7,6 +7,7 @@ it.
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -74,9 +75,18 @@ def hessian_products(problem: Problem, directions: Tensor) -> Tensor:
     def product(direction: Tensor) -> Tensor:
         return torch.func.jvp(gradient, (theta,), (direction,))[1]
 
-    # The fused attention kernels have no forward derivative.
-    with sdpa_kernel(SDPBackend.MATH):
+    with differentiable(problem.model):
         return torch.func.vmap(product, in_dims=1, out_dims=1)(directions)
+
+
+def differentiable(model: nn.Module) -> ExitStack:
+    """Without the kernels that have no forward or no second derivative: fused attention, and
+    cuDNN's recurrent layers."""
+    stack = ExitStack()
+    stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+    if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+    return stack
 
 
 def double_backward_products(problem: Problem, directions: Tensor) -> Tensor:
@@ -84,7 +94,7 @@ def double_backward_products(problem: Problem, directions: Tensor) -> Tensor:
     derivative with the above."""
     cost, theta = flat_cost(problem, directions.dtype)
     theta.requires_grad_()
-    with sdpa_kernel(SDPBackend.MATH):
+    with differentiable(problem.model):
         (gradient,) = torch.autograd.grad(cost(theta), theta, create_graph=True)
         products = [
             torch.autograd.grad(gradient @ direction, theta, retain_graph=True)[0]

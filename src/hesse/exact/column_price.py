@@ -16,7 +16,7 @@ from hesse.exact.columns import WIDEST, Rows, one_by_one, side_by_side, source_o
 from hesse.process.circumstances import is_passing
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal
-from hesse.products.linearize import CACHES
+from hesse.products.linearize import CACHES, slab_bytes
 from hesse.products.terms import Term, batch_term
 
 # How many products side by side are rehearsed; one alone is another computation.
@@ -29,7 +29,7 @@ _FEW, _MORE = 16, 32
 _CALL = 0.25
 # A batch is not cut to fewer samples: every piece starts all operations anew.
 _LEAST_PIECE = 16
-# So many products go side by side though caches do not hold them.
+# So many products go side by side though a slab does not hold them.
 _LEAST_WIDTH = 16
 # Where products cannot be rehearsed: what a gradient keeps, in units of what a product passes back.
 _KEPT = 2.0
@@ -51,6 +51,7 @@ class ColumnPrice:
         widest: how many products may go side by side.
         places: of the parameters, in the order in which the function uses them.
         together: whether those of all parameters do.
+        slab: bytes that products side by side work in, where that is for so many of them.
     """
 
     samples: int
@@ -64,6 +65,7 @@ class ColumnPrice:
     widest: int = WIDEST
     places: Sequence[int] = ()
     together: bool = False
+    slab: int = CACHES
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -83,8 +85,8 @@ class ColumnPrice:
         share = piece / self.samples
         free = budget - share * (self.fixed + self.check)
         each = max(1.0, share * self.each)
-        cached = max(_LEAST_WIDTH, CACHES / each)
-        return int(max(1, min(self.widest, cached, free / each)))
+        slab = max(_LEAST_WIDTH, self.slab / each)
+        return int(max(1, min(self.widest, slab, free / each)))
 
     def towards(self, more: "ColumnPrice", times: float) -> "ColumnPrice":
         """That of more samples, each adding as much as those between the two."""
@@ -169,7 +171,13 @@ def column_price(
     price = known[key]
     widest = sum(map(sizes.__getitem__, moving)) if together and price.widest > 1 else price.widest
     return dataclasses.replace(
-        price, samples=size, all_samples=count, sizes=sizes, widest=widest, together=together
+        price,
+        samples=size,
+        all_samples=count,
+        sizes=sizes,
+        widest=widest,
+        together=together,
+        slab=slab_bytes(cost.device),
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
+import torch
+
 from hesse.capture.straight_line import TracedProduct
 from hesse.cost import Cost
 from hesse.exact.column_price import largest_batch
@@ -14,7 +16,7 @@ from hesse.exact.contracted import Contracted
 from hesse.exact.plan import NamePair
 from hesse.process.price import Price
 from hesse.process.rates import Rates
-from hesse.products.linearize import CACHES, HOLES_OF_A_SLAB, in_caches, traced_product
+from hesse.products.linearize import HOLES_OF_A_SLAB, in_a_slab, slab_bytes, traced_product
 from hesse.products.terms import batch_term
 
 # So many products at least go side by side, or else fewer samples are worked on at once: what does
@@ -34,6 +36,7 @@ class OneSidedPrice:
         samples: of that batch.
         all_samples: of all the data that are alike.
         itemsize: bytes of a number.
+        device: where they are made.
     """
 
     program: TracedProduct
@@ -42,6 +45,7 @@ class OneSidedPrice:
     samples: int
     all_samples: int
     itemsize: int
+    device: torch.device
 
     @cached_property
     def order(self) -> tuple[str, ...]:
@@ -54,7 +58,7 @@ class OneSidedPrice:
         room = HOLES_OF_A_SLAB * self.program.room
         share = min(
             1.0,
-            CACHES / (_LEAST_WIDTH * max(1, self.program.workspace)),
+            slab_bytes(self.device) / (_LEAST_WIDTH * max(1, self.program.workspace)),
             budget / max(1, 2 * self.program.kept, self.program.kept + _LEAST_WIDTH * room),
         )
         return max(1, int(self.samples * share)) if may_cut else self.samples
@@ -84,11 +88,10 @@ class OneSidedPrice:
         return min(width, slab) * each + width * self._row(name, others)
 
     def _slab(self, piece: int, name: str, others: Sequence[str]) -> tuple[int, float]:
-        """How many products of a parameter go side by side, so that caches hold them, and bytes for
-        each."""
+        """How many products of a parameter go side by side, and bytes for each."""
         share = piece / self.samples
         workspace, room = self.program.space(*self._places(name, others))
-        return in_caches(share * workspace), share * HOLES_OF_A_SLAB * room
+        return in_a_slab(share * workspace, self.device), share * HOLES_OF_A_SLAB * room
 
     def _row(self, name: str, others: Sequence[str]) -> int:
         """Bytes of what is asked of a row of H, and of its tangent."""
@@ -158,4 +161,5 @@ def one_sided_price(cost: Cost, signature: Hashable) -> OneSidedPrice | None:
         1 if largest is None else largest.size,
         count,
         cost.dtype.itemsize,
+        cost.device,
     )

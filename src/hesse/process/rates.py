@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,9 @@ from hesse.process.files import write_text
 from hesse.process.price import Price
 from hesse.process.switches import one_thread
 
-# Measured on thin matrices, as most are in the work; on arrays of so many bytes, which no cache
-# holds, and of so many, which one holds; on the way back through an operation, which starts so
-# many; and on so many images of few channels. Each for so many seconds.
-_SIZE, _THIN, _ARRAY, _CACHED, _CALLS, _IMAGES, _CHANNELS = 512, 64, 2**25, 2**23, 3, 64, 8
-_SECONDS = 0.05
+# The way back through an operation starts so many; images are of so few channels, as most are in
+# the work. Each rate is measured for so many seconds.
+_CALLS, _CHANNELS, _SECONDS = 3, 8, 0.05
 # Bytes that are written to see how fast a disk is.
 _WRITTEN = 2**26
 
@@ -156,6 +154,21 @@ def _write(kept: dict[str, dict[str, float]]) -> None:
         write_text(file, "rates", json.dumps(kept, indent=1))
 
 
+class _Sizes(NamedTuple):
+    """What is measured: thin matrices, as most are in the work; arrays of so many bytes, which no
+    cache holds, and of so many, which one holds; so many images."""
+
+    size: int
+    thin: int
+    array: int
+    cached: int
+    images: int
+
+
+# A GPU starts work for longer than it does what a processor is measured by.
+_SIZES = {"cpu": _Sizes(512, 64, 2**25, 2**23, 64), "cuda": _Sizes(4096, 512, 2**28, 2**27, 4096)}
+
+
 def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
     """Measured now, within a second; by one thread too, for where others keep the cores busy
     threads that wait for one another are slower than one, and a hundred times."""
@@ -168,12 +181,13 @@ def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
 
 def _measured_once(dtype: torch.dtype, device: torch.device) -> Rates:
     """By as many threads as there are."""
-    left = torch.full((_SIZE, _THIN), 0.5, dtype=dtype, device=device)
-    product = torch.empty(_SIZE, _SIZE, dtype=dtype, device=device)
-    array = torch.zeros(_ARRAY // dtype.itemsize, dtype=dtype, device=device)
+    sizes = _SIZES.get(device.type, _SIZES["cpu"])
+    left = torch.full((sizes.size, sizes.thin), 0.5, dtype=dtype, device=device)
+    product = torch.empty(sizes.size, sizes.size, dtype=dtype, device=device)
+    array = torch.zeros(sizes.array // dtype.itemsize, dtype=dtype, device=device)
     other = torch.zeros_like(array)
-    held = torch.zeros(_CACHED // dtype.itemsize, dtype=dtype, device=device)
-    image = torch.ones(_IMAGES, _CHANNELS, 16, 16, dtype=dtype, device=device)
+    held = torch.zeros(sizes.cached // dtype.itemsize, dtype=dtype, device=device)
+    image = torch.ones(sizes.images, _CHANNELS, 16, 16, dtype=dtype, device=device)
     kernel = torch.ones(_CHANNELS, _CHANNELS, 3, 3, dtype=dtype, device=device)
     small = torch.ones(2, 2, dtype=dtype, device=device)
     options = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
@@ -192,17 +206,18 @@ def _measured_once(dtype: torch.dtype, device: torch.device) -> Rates:
     convolved += work(torch.ops.aten.convolution_backward.default)(
         there, image, kernel, *back, out_val=ways_back
     )
+    multiplied = 2 * sizes.size**2 * sizes.thin
     fresh = _time(lambda: torch.add(array, 1.0), device)
     again = _time(lambda: torch.add(array, 1.0, out=other), device)
     return Rates(
-        2 * _SIZE**2 * _THIN / _time(lambda: torch.mm(left, left.mT, out=product), device),
+        multiplied / _time(lambda: torch.mm(left, left.mT, out=product), device),
         # Memory fresh from the system is many times slower. The work has some of both, and whole
         # Hessians were measured to go at about the mean of their rates.
-        2 * _ARRAY / math.sqrt(fresh * again),
+        2 * sizes.array / math.sqrt(fresh * again),
         _CALLS / _time(lambda: vmap(pull)(small), device),
-        2 * _CACHED / _time(lambda: torch.mul(held, 0.5), device),
+        2 * sizes.cached / _time(lambda: torch.mul(held, 0.5), device),
         convolved / _time(convolutions, device),
-        2 * _CACHED / _time(lambda: held.view(-1, 16, 16).mT.contiguous(), device),
+        2 * sizes.cached / _time(lambda: held.view(-1, 16, 16).mT.contiguous(), device),
     )
 
 

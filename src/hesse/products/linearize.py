@@ -42,16 +42,24 @@ _MOST_SHAPES = 4
 # Of two ways that were timed once, one that is slower by less may be as fast.
 _CLEARLY = 1.15
 # More columns at once than half of a processor's caches hold, 32 MB, take longer, not less: what
-# they share lies there too.
+# they share lies there too. A GPU is the faster the more it is given at once, until starting the
+# work takes nothing of the time.
 CACHES = 16 * 1024**2
+_FILLED = 1024**3
 # What products side by side take, in units of their tensors: they are of many sizes, and the
 # system's allocator keeps holes between them; as measured (bench.memory, the transformer).
 HOLES_OF_A_SLAB = 4
 
 
-def in_caches(workspace: float) -> int:
-    """How many products go side by side, each in so many bytes, so that caches hold them."""
-    return max(1, int(CACHES / max(1, workspace)))
+def slab_bytes(device: torch.device) -> int:
+    """What products that go side by side work in: what a processor's caches hold, or what fills a
+    GPU."""
+    return _FILLED if device.type == "cuda" else CACHES
+
+
+def in_a_slab(workspace: float, device: torch.device) -> int:
+    """How many products go side by side, each in so many bytes."""
+    return max(1, int(slab_bytes(device) / max(1, workspace)))
 
 
 class LinearizedTerm(abc.ABC):
@@ -102,15 +110,16 @@ class StraightLine(LinearizedTerm):
 
     def side(self, moving: int, outputs: frozenset[int]) -> Callable[[Tensor], Tensors]:
         """Of many unit vectors that move one parameter, (k, *its shape), the parts of H v of some,
-        in their order, (k, *shape); worked on as many at a time as caches hold.
+        in their order, (k, *shape); worked on a slab at a time.
 
         Raises:
             RuntimeError: an operation has no rule for several at once.
         """
         program = self._program.rows(moving, outputs)
-        chunk = in_caches(self._program.space(moving, outputs)[0])
+        workspace = self._program.space(moving, outputs)[0]
 
         def products(units: Tensor) -> Tensors:
+            chunk = in_a_slab(workspace, units.device)
             ones = units.reshape(len(units), -1).argmax(1)
             with torch.no_grad(), quiet():
                 parts = [
@@ -124,8 +133,7 @@ class StraightLine(LinearizedTerm):
     def products(self, columns: Tensors, memory: int) -> Tensors:
         count = len(columns[0])
         chunk = max(1, min(count, memory // (HOLES_OF_A_SLAB * max(1, self._program.room))))
-        if columns[0].device.type == "cpu":
-            chunk = min(chunk, in_caches(self._program.workspace))
+        chunk = min(chunk, in_a_slab(self._program.workspace, columns[0].device))
         if chunk == 1 or self._slower:
             return super().products(columns, memory)
         held, low = [torch.empty_like(part) for part in columns], 0
