@@ -33,7 +33,8 @@ def tracing() -> Iterator[None]:
         >>> modes_before_dispatch()
         (None, None)
     """
-    before = partial(setattr, torch.fx.config, _SILENT, getattr(torch.fx.config, _SILENT))
+    # A PyTorch that does not know the switch is given one that says nothing.
+    before = partial(setattr, torch.fx.config, _SILENT, getattr(torch.fx.config, _SILENT, False))
     with _ONE, undone(partial(_put_back, modes_before_dispatch())), undone(before):
         # Where each operation was called is what tracing spends up to half of its time on.
         setattr(torch.fx.config, _SILENT, True)

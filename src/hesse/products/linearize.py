@@ -34,6 +34,7 @@ from hesse.errors import HesseValueError, in_a_line
 from hesse.process.circumstances import is_interrupted, is_passing
 from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
+from hesse.products.replay import Replay
 from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_methods
 
 # A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only
@@ -103,10 +104,40 @@ class StraightLine(LinearizedTerm):
         self.bytes = _bytes(_storages(self._kept), without=term.theta)
         # Whether several at once take longer than one after another; ``None`` until it is seen.
         self._slower: bool | None = None
+        self._one_by_one, self._replayed = 0, None
 
     def product(self, v: Tensors) -> Tensors:
         with torch.no_grad():
-            return self._program.single(*self._kept, *v)
+            if self._is_worth_replaying(v):
+                self._replayed = self._captured(v)
+            return (self._replayed or self._started)(v)
+
+    def _started(self, v: Tensors) -> Tensors:
+        """Its operations started one by one."""
+        self._one_by_one += 1
+        return self._program.single(*self._kept, *v)
+
+    def _is_worth_replaying(self, v: Tensors) -> bool:
+        """Whether one product is followed by others, on a GPU that each leaves idle."""
+        return (
+            v[0].device.type == "cuda"
+            and self._one_by_one == 1
+            and self._program.workspace <= _FILLED
+            and not torch.cuda.is_current_stream_capturing()
+        )
+
+    def _captured(self, v: Tensors) -> Replay | None:
+        """The product, to be replayed; ``None`` where it waits for numbers, or comes out
+        otherwise."""
+        try:
+            made = Replay(self._started, v)
+            if difference(made(v), self._started(v), lambda: self._started(v)) is None:
+                self.bytes += made.bytes
+                return made
+        except RuntimeError as error:
+            if is_interrupted(error):
+                raise
+        return None
 
     def side(self, moving: int, outputs: frozenset[int]) -> Callable[[Tensor], Tensors]:
         """Of many unit vectors that move one parameter, (k, *its shape), the parts of H v of some,
