@@ -29,7 +29,8 @@ from hesse.errors import (
 from hesse.process.memory import available_bytes
 from hesse.process.rehearsal import Rehearsal
 from hesse.products import linearize as methods
-from hesse.products import operator, planning
+from hesse.products import operator, planning, slabs
+from hesse.products.linearized import LinearizedTerm
 from hesse.products.planning import operator_plan
 from hesse.products.terms import batch_term
 
@@ -249,7 +250,7 @@ def test_a_process_takes_what_was_said() -> None:
     for each in found.values():
         assert max(each["made"], each["product"]) <= 1.1 * each["planned"] + little
     # Caches hold the columns of a matrix; where less may be used, half of that does.
-    assert found["whole"]["matrix"] <= methods.HOLES_OF_A_SLAB * methods.CACHES + little
+    assert found["whole"]["matrix"] <= slabs.HOLES_OF_A_SLAB * slabs.CACHES + little
     assert found["batches"]["matrix"] <= 1.1 * found["batches"]["memory"] + little
     assert 0 < sum(found["batches"]["holds"]) < len(found["batches"]["holds"])
 
@@ -281,7 +282,7 @@ def test_many_shapes_are_not_all_traced() -> None:
 
 
 @pytest.mark.parametrize("method", methods.METHODS, ids=lambda method: method.name)
-def test_nothing_is_left_behind(method: type[methods.LinearizedTerm], cost: hesse.Cost) -> None:
+def test_nothing_is_left_behind(method: type[LinearizedTerm], cost: hesse.Cost) -> None:
     term = batch_term(cost, next(cost.batches()))
     linear = method(term)  # a trace leaves cycles for the collector, once
     linear.product([torch.ones_like(p) for p in term.theta])

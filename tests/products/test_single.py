@@ -7,7 +7,7 @@ from torch import nn
 
 import hesse
 from hesse.capture.straight_line import TracedProduct, aten
-from hesse.products import linearize
+from hesse.products import slabs
 from hesse.products.linearize import StraightLine, traced_product
 from hesse.products.terms import batch_term
 from networks import dense
@@ -75,7 +75,7 @@ def test_many_columns_either_way(slower: bool | None, monkeypatch: pytest.Monkey
     product = hesse.operator(cost)
     (linear,) = product._kept.batches
     assert isinstance(linear, StraightLine)
-    monkeypatch.setattr(linearize, "CACHES", 4 * linear._program.workspace)
+    monkeypatch.setattr(slabs, "CACHES", 4 * linear._program.workspace)
     linear._slower = slower
     V = torch.randn(cost.layout.size, 19).double()
     assert relative(product @ V, hesse.hessian(cost, certify=False) @ V) < 1e-12

@@ -16,7 +16,7 @@ from hesse.exact.columns import WIDEST, Rows, one_by_one, side_by_side, source_o
 from hesse.process.circumstances import is_passing
 from hesse.process.price import Price
 from hesse.process.rehearsal import Rehearsal
-from hesse.products.linearize import CACHES, slab_bytes
+from hesse.products.slabs import CACHES, slab_bytes
 from hesse.products.terms import Term, batch_term
 
 # How many products side by side are rehearsed; one alone is another computation.

@@ -16,7 +16,8 @@ from hesse.exact.contracted import Contracted
 from hesse.exact.plan import NamePair
 from hesse.process.price import Price
 from hesse.process.rates import Rates
-from hesse.products.linearize import HOLES_OF_A_SLAB, in_a_slab, slab_bytes, traced_product
+from hesse.products.linearize import traced_product
+from hesse.products.slabs import HOLES_OF_A_SLAB, in_a_slab, slab_bytes
 from hesse.products.terms import batch_term
 
 # So many products at least go side by side, or else fewer samples are worked on at once: what does

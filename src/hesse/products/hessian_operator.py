@@ -26,7 +26,8 @@ from hesse.linear_operators.linear_operator import SymmetricOperator
 from hesse.process.memory import allowed_memory, enough_memory
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
-from hesse.products.linearize import LinearizedTerm, exclude_fastest, linearize
+from hesse.products.linearize import exclude_fastest, linearize
+from hesse.products.linearized import LinearizedTerm
 from hesse.products.planning import OperatorPlan
 from hesse.products.terms import batch_term, penalty_term
 from hesse.words import CurvatureName

@@ -15,11 +15,10 @@ two passes over each activation; autograd adds its bookkeeping, products in poor
 convolutions, and parts of its double backward that do not depend on v.
 """
 
-import abc
 import dataclasses
 import time
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -34,7 +33,16 @@ from hesse.errors import HesseValueError, in_a_line
 from hesse.process.circumstances import is_interrupted, is_passing
 from hesse.process.quiet import quiet
 from hesse.products.agreement import difference
+from hesse.products.linearized import (
+    LinearizedTerm,
+    Recomputed,
+    RetainedGraph,
+    bytes_of,
+    lay,
+    storages,
+)
 from hesse.products.replay import Replay
+from hesse.products.slabs import HOLES_OF_A_SLAB, in_a_slab, slab_bytes
 from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_methods
 
 # A trace takes about a hundred products' time, so a loader whose batches have many shapes gets only
@@ -42,53 +50,6 @@ from hesse.products.terms import PredictionAndLoss, Term, TraceFailure, failed_m
 _MOST_SHAPES = 4
 # Of two ways that were timed once, one that is slower by less may be as fast.
 _CLEARLY = 1.15
-# More columns at once than half of a processor's caches hold, 32 MB, take longer, not less: what
-# they share lies there too. A GPU is the faster the more it is given at once, until starting the
-# work takes nothing of the time.
-CACHES = 16 * 1024**2
-_FILLED = 1024**3
-# What products side by side take, in units of their tensors: they are of many sizes, and the
-# system's allocator keeps holes between them; as measured (bench.memory, the transformer).
-HOLES_OF_A_SLAB = 4
-
-
-def slab_bytes(device: torch.device) -> int:
-    """What products that go side by side work in: what a processor's caches hold, or what fills a
-    GPU."""
-    return _FILLED if device.type == "cuda" else CACHES
-
-
-def in_a_slab(workspace: float, device: torch.device) -> int:
-    """How many products go side by side, each in so many bytes."""
-    return max(1, int(slab_bytes(device) / max(1, workspace)))
-
-
-class LinearizedTerm(abc.ABC):
-    """v -> H v of one term.
-
-    Attributes:
-        name: the method.
-        bytes: what is held for it, beyond θ.
-    """
-
-    name: ClassVar[str]
-    bytes: int = 0
-
-    @abc.abstractmethod
-    def __init__(self, term: Term) -> None: ...
-
-    @abc.abstractmethod
-    def product(self, v: Tensors) -> Tensors:
-        """H v: v and the result as one tensor per parameter. The result may share memory with what
-        is kept."""
-
-    def products(self, columns: Tensors, memory: int) -> Tensors:
-        """H V for directions stacked along the first axis; one by one where there is no better
-        way."""
-        held = [torch.empty_like(part) for part in columns]
-        for k in range(len(columns[0])):
-            _lay(self.product([part[k] for part in columns]), held, k)
-        return held
 
 
 @final
@@ -101,7 +62,7 @@ class StraightLine(LinearizedTerm):
         self._program = _program_of(term)
         with torch.no_grad():
             self._kept: Tensors = self._program.prepare(*term.theta, *term.inputs)
-        self.bytes = _bytes(_storages(self._kept), without=term.theta)
+        self.bytes = bytes_of(storages(self._kept), without=term.theta)
         # Whether several at once take longer than one after another; ``None`` until it is seen.
         self._slower: bool | None = None
         self._one_by_one, self._replayed = 0, None
@@ -122,7 +83,7 @@ class StraightLine(LinearizedTerm):
         return (
             v[0].device.type == "cuda"
             and self._one_by_one == 1
-            and self._program.workspace <= _FILLED
+            and self._program.workspace <= slab_bytes(v[0].device)
             and not torch.cuda.is_current_stream_capturing()
         )
 
@@ -172,7 +133,7 @@ class StraightLine(LinearizedTerm):
             with torch.no_grad(), quiet():
                 for piece in self._in_chunks(columns, chunk):
                     high = low + len(piece[0])
-                    _lay(piece, held, slice(low, high))
+                    lay(piece, held, slice(low, high))
                     low = high
         except RuntimeError as error:  # an operation without a rule for several at once
             if is_interrupted(error):
@@ -201,43 +162,6 @@ class StraightLine(LinearizedTerm):
                     yield super().products([part[low : low + 1] for part in columns], 0)
                     alone, low = time.thread_time() - start, low + 1
                 self._slower = spent > _CLEARLY * wide * alone
-
-
-@final
-class RetainedGraph(LinearizedTerm):
-    """The gradient with autograd's graph retained. What a forward that differentiates by
-    `torch.func` keeps cannot be counted."""
-
-    name = "autograd's graph"
-
-    def __init__(self, term: Term) -> None:
-        held: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            # Neither the tensor nor a list of them: the graph would hold itself through this
-            # function, for ever.
-            held.update(_storages([tensor]))
-            return tensor.detach()
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            self._product = term.product(DoubleBackward())
-        self.bytes = _bytes(held, without=term.theta)
-
-    def product(self, v: Tensors) -> Tensors:
-        return self._product(v)
-
-
-@final
-class Recomputed(LinearizedTerm):
-    """Double backward, anew for every v."""
-
-    name = "nothing kept"
-
-    def __init__(self, term: Term) -> None:
-        self._term = term
-
-    def product(self, v: Tensors) -> Tensors:
-        return [part.detach() for part in self._term.product(DoubleBackward())(v)]
 
 
 Linear = TypeVar("Linear", bound=LinearizedTerm)
@@ -408,27 +332,8 @@ def _require_agreement(linear: LinearizedTerm, term: Term, v: Tensors, expected:
         raise Unsuitable(reason)
 
 
-def _lay(parts: Tensors, held: Tensors, place: int | slice) -> None:
-    """Lay products where they belong. Kept as they are, small between large tensors that are let
-    go, they would keep the allocator from using the room of those again."""
-    for whole, part in zip(held, parts, strict=True):
-        whole[place] = part
-
-
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, Unsuitable) else in_a_line(error)
-
-
-def _storages(tensors: Tensors) -> dict[int, int]:
-    """Address and bytes of what some tensors lie in; views share one, and zeros that PyTorch keeps
-    without memory have none."""
-    held = [tensor.untyped_storage() for tensor in tensors if not tensor._is_zerotensor()]
-    return {storage.data_ptr(): storage.nbytes() for storage in held}
-
-
-def _bytes(storages: dict[int, int], *, without: Tensors) -> int:
-    """What some storages take together, those of θ left out."""
-    return sum(storages[address] for address in storages.keys() - _storages(without))
 
 
 def exclude_fastest(cost: Cost, methods: tuple[str, ...], reason: str) -> bool:

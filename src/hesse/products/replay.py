@@ -4,7 +4,7 @@ Starting them one by one takes a GPU longer than doing them, but for large netwo
 import threading
 from collections.abc import Callable
 from functools import cache
-from typing import final
+from typing import Any, final
 
 import torch
 
@@ -37,10 +37,11 @@ class Replay:
             stream.wait_stream(torch.cuda.current_stream(stream.device))
             with torch.cuda.stream(stream):
                 run(self._given)
-            with torch.cuda.graph(
-                self._graph, self._place.pool, stream, capture_error_mode="thread_local"
-            ):
+            # A workspace that a capture failed in takes no other.
+            pool, self._place.pool = self._place.pool, None
+            with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
                 self._found = run(self._given)
+            self._place.pool = self._graph.pool()
         self.bytes = sum(part.nbytes for part in (*self._given, *self._found))
 
     def __call__(self, given: Tensors) -> Tensors:
@@ -63,7 +64,7 @@ class _Place:
     def __init__(self, device: torch.device) -> None:
         with torch.cuda.device(device):
             self.lock, self.read = threading.Lock(), torch.cuda.Event()
-            self.pool = torch.cuda.graph_pool_handle()
+        self.pool: Any = None
 
 
 _place = cache(_Place)
