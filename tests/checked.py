@@ -80,7 +80,9 @@ class _Loader(SourceFileLoader):
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
         tree = ast.parse(data)
         body = tree.body
-        _AnyWord(_imported(body, "hesse.words")).visit(tree)
+        words = _imported(body, "hesse.words")
+        if words:
+            _AnyWord(words).visit(tree)
         shapes = _imported(body, "hesse.words.shapes")
         _with_jaxtyping(body)
         _Decorated(shapes).visit(tree)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,7 @@ WIDE = {
 }
 
 
+@cache
 def wide(name: str) -> hesse.Derivation:
     network, shape = WIDE[name]
     torch.manual_seed(0)
@@ -206,14 +208,14 @@ def wide(name: str) -> hesse.Derivation:
 
 @pytest.mark.slow
 @NEEDS_TEX
+@pytest.mark.some(of=3)
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", WIDE)
-def test_no_row_is_too_wide_for_tex(name, tmp_path):
-    found = wide(name)
-    for reading in READINGS:
-        source = document(found, reading)
-        check(source)
-        compiled(source, tmp_path)
-        assert "Overfull" not in (tmp_path / "page.log").read_text(errors="replace")
+def test_no_row_is_too_wide_for_tex(name, reading, tmp_path):
+    source = document(wide(name), reading)
+    check(source)
+    compiled(source, tmp_path)
+    assert "Overfull" not in (tmp_path / "page.log").read_text(errors="replace")
 
 
 def test_no_row_is_too_wide_by_the_ruler():
