@@ -102,7 +102,6 @@ def bring_together(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What the modules hold is there to the end: a collector that walks it again and again takes an
     eighth of the run."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
