@@ -32,9 +32,9 @@ class _Decorated(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         arguments = [part.annotation for part in ast.walk(node.args) if isinstance(part, ast.arg)]
         if self._has_shapes([node.returns, *arguments]):
-            node.decorator_list.append(ast.Name("_shaped", ast.Load()))
+            node.decorator_list.append(_named("_shaped", node))
         elif not self._inside:
-            node.decorator_list.append(ast.Name("_checked", ast.Load()))
+            node.decorator_list.append(_named("_checked", node))
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
@@ -43,14 +43,19 @@ class _Decorated(ast.NodeTransformer):
         self._inside = within
         fields = [part.annotation for part in node.body if isinstance(part, ast.AnnAssign)]
         if self._has_shapes(fields):
-            node.decorator_list.insert(0, ast.Name("_shaped", ast.Load()))
+            node.decorator_list.insert(0, _named("_shaped", node))
         # The class decorates its methods, those that dataclasses make too.
-        node.decorator_list.insert(0, ast.Name("_checked", ast.Load()))
+        node.decorator_list.insert(0, _named("_checked", node))
         return node
 
     def _has_shapes(self, hints: Sequence[ast.expr | None]) -> bool:
         names = (part for hint in hints if hint is not None for part in ast.walk(hint))
         return any(isinstance(part, ast.Name) and part.id in self._shapes for part in names)
+
+
+def _named(name: str, node: ast.stmt) -> ast.expr:
+    """A name where the statement stands."""
+    return ast.copy_location(ast.Name(name, ast.Load()), node)
 
 
 class _AnyWord(ast.NodeTransformer):
@@ -80,13 +85,15 @@ class _Loader(SourceFileLoader):
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
         tree = ast.parse(data)
         body = tree.body
-        _AnyWord(_imported(body, "hesse.words")).visit(tree)
+        words = _imported(body, "hesse.words")
+        if words:
+            _AnyWord(words).visit(tree)
         shapes = _imported(body, "hesse.words.shapes")
         _with_jaxtyping(body)
         _Decorated(shapes).visit(tree)
         after = 1 if ast.get_docstring(tree) is not None else 0
         body[after:after] = ast.parse(_PRELUDE).body
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+        return compile(tree, path, "exec", dont_inherit=True)
 
 
 def _imported(body: list[ast.stmt], module: str) -> set[str]:

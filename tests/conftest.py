@@ -85,11 +85,13 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def bring_together(items: list[pytest.Item]) -> None:
-    """First what is asked of the table of cases, row by row: one worker is given neighbours, so
-    that it alone captures the row's cost."""
+    """First what is asked of the tables of cases and of expressions, row by row: one worker is
+    given neighbours, so that it alone captures the row's cost, or derives it."""
     from cases import CASES
+    from derivation import expressions
 
-    places = {str(case): place for place, case in enumerate(CASES)}
+    rows = [*map(str, CASES), *(case.name.replace(" ", "-") for case in expressions.CASES)]
+    places = {row: place for place, row in enumerate(rows)}
 
     def place(item: pytest.Item) -> int:
         return places.get(getattr(getattr(item, "callspec", None), "id", ""), len(places))
@@ -100,7 +102,6 @@ def bring_together(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What the modules hold is there to the end: a collector that walks it again and again takes an
     eighth of the run."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()

@@ -309,6 +309,7 @@ def test_every_likelihood_is_tried() -> None:
     assert tried | {"multilabel_soft_margin_loss"} == set(LIKELIHOODS)
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("name", ROWS)
 def test_the_mean_over_labels(name: str) -> None:
     """Exactly for the Fisher information, against all labels written out; for labels drawn, four

@@ -63,6 +63,7 @@ NUMBERS: dict[str, Make] = {
 }
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", NUMBERS.values(), ids=NUMBERS)
 def test_numbers(kind: Make, way: str) -> None:

@@ -94,6 +94,7 @@ def true(make: Callable[[], Any], dtype: torch.dtype) -> Tensor:
     return (torch.einsum("nkp,nkl,nlq->pq", J, S, J) + bent) / len(y)
 
 
+@pytest.mark.some(of=4)
 @DTYPES
 @MODELS
 def test_the_straight_line_serves_them(make: Callable[[], Any], dtype: torch.dtype) -> None:
@@ -108,7 +109,7 @@ def test_nothing_untrue_is_said_of_them(make: Callable[[], Any], dtype: torch.dt
     assert plan.captured and not plan.notes and not plan.by_columns
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=2)
 @DTYPES
 @MODELS
 def test_what_is_given_is_within_what_the_certificate_says(
@@ -147,6 +148,7 @@ def test_the_rounding_of_a_cost_that_is_not_sure_is_the_usual(dtype: torch.dtype
     )
 
 
+@pytest.mark.some(of=2)
 @DTYPES
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_functions_have_no_predictions_and_are_sure_too(weight: float, dtype: torch.dtype) -> None:
@@ -218,6 +220,7 @@ def test_noise_keeps_decisions() -> None:
     assert noise(lambda: [x.clone()])[0] < 1e-14
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize(
     "method", ["trust-exact", "cubic", "trust-krylov", "trust-ncg", "Newton-CG"]
 )

@@ -159,6 +159,7 @@ KINDS: dict[str, Make] = {
 }
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("way", ["hessian", "diagonal"])
 @pytest.mark.parametrize("name", KINDS)
 def test_right(name: str, way: str) -> None:

@@ -117,6 +117,7 @@ FIXED: dict[str, Make] = {
 }
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", FIXED.values(), ids=FIXED)
 def test_double_backward_is_the_definition(kind: Make, way: str) -> None:

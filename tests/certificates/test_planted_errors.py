@@ -266,7 +266,7 @@ def test_every_order_has_a_row() -> None:
     assert len(ORDERS) == len(contract.ORDERS)
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize(
     ("way", "row"),
     [(way, row) for way, _, row in ROWS],

@@ -170,6 +170,7 @@ KINDS: dict[str, Callable[[], Subject]] = {
 FEW = ["three, tanh", "one block again, Runge-Kutta", "images, relu", "tokens, gelu"]
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("way", ["hessian", "diagonal"])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_right(kind: Callable[[], Subject], way: str) -> None:

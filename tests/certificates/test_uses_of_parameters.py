@@ -224,6 +224,7 @@ VIEWS: dict[str, Make] = {
 KINDS = PRODUCTS | SEVERAL | VIEWS
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("way", ["hessian", "diagonal"])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_right(kind: Make, way: str) -> None:

@@ -3,6 +3,9 @@ row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+
+import hesse
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,16 @@ class Case:
     @property
     def parameters(self) -> tuple[str, ...]:
         return tuple(self.wrt.split())
+
+    @property
+    def derivation(self) -> hesse.Derivation:
+        """Certified, once for all tests of one process."""
+        return _derived(self)
+
+
+@cache
+def _derived(case: Case) -> hesse.Derivation:
+    return hesse.derive(case.text, wrt=case.parameters, shapes=case.shapes, given=case.given)
 
 
 CLOSED_FORMS = (

@@ -199,9 +199,7 @@ def test_a_cost_that_is_nowhere_finite_is_refused():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_every_case_is_written(case):
     """Text that fits, LaTeX that a strict parser accepts; certified elsewhere."""
-    d = hesse.derive(
-        case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False
-    )
+    d = case.derivation
     for reading in ("indices", "matrix", "scalar"):
         assert max(len(line) for line in d.text(reading).splitlines()) <= 100
     check(d.latex())

@@ -34,6 +34,7 @@ def test_the_published_form_is_what_comes_out(question: Question) -> None:
         assert name in d.latex() and "declare" in d.latex() and guess in d.html()
 
 
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.text)
 def test_any_sizes(question: Question) -> None:
     """Tall and wide, 1 to 7: each line and block against automatic differentiation."""

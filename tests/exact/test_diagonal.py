@@ -15,6 +15,7 @@ from reference import expected_hessian, relative
 by_name = {case.name: case for case in CASES}
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_diagonal(case: Case) -> None:
     cost, expected = cost_of(case), expected_hessian(case)

@@ -17,7 +17,7 @@ from networks import dense
 from reference import expected_hessian, relative
 
 
-@pytest.mark.some(of=2)
+@pytest.mark.some(of=4)
 @pytest.mark.parametrize("place", range(len(CASES)), ids=[str(case) for case in CASES])
 def test_every_case(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of the parameters, or the lower half of them, the rest being contracted."""

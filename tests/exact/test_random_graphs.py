@@ -31,7 +31,7 @@ def graph(place: int) -> Graph:
     return graph_of(SEEDS[place], LARGE if place % 20 == 10 else MOST)
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=5)
 @pytest.mark.parametrize("place", range(len(SEEDS)), ids=map(str, SEEDS))
 def test_a_graph(place: int) -> None:
     turn = "operator" if place % 20 == 0 else TURNS[place // 2 % len(TURNS)]

@@ -139,7 +139,7 @@ def problem_of(seed: int) -> Problem:
         return Problem(nn.Sequential(*layers).double(), loss, (X, y))
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=5)
 @pytest.mark.parametrize("seed", range(NETWORKS))
 def test_a_network_put_together_at_random(seed: int) -> None:
     problem = problem_of(seed)

@@ -22,6 +22,7 @@ from networks import dense
 from reference import expected_hessian, relative
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("place", range(len(CASES)), ids=[str(case) for case in CASES])
 def test_every_case_at_once(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[place]

@@ -138,7 +138,7 @@ CAPTURED: dict[str, Make] = {
 }
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=5)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", CAPTURED.values(), ids=CAPTURED)
 def test_the_graph_is_kept_and_right(kind: Make, way: str) -> None:

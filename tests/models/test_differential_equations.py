@@ -75,6 +75,7 @@ def adjoint(method: str) -> Subject:
         return of(Flow("odeint_adjoint", **options), "mse", (x(4, 2), x(4, 2)))
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_adjoint_method_is_refused(method: str, way: str) -> None:

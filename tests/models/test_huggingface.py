@@ -276,7 +276,7 @@ def tolerance(row: Row, way: str) -> float:
     return OF_FLOAT32 if row.narrow and (way == "operator" or not row.captured) else 1e-9
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=7)
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_loader(name: str, way: str) -> None:
@@ -299,6 +299,7 @@ def test_value(name: str, form: str) -> None:
     )
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("form", FORMS)
 def test_samples_share_their_work(name: str, form: str) -> None:

@@ -286,7 +286,7 @@ for name, row in ROWS.items():
     KINDS[name] = make
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=5)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_second_derivatives_are_right(kind: Make, way: str) -> None:

@@ -298,6 +298,7 @@ def _with_both() -> Iterator[Operation]:
     )
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("record", [*_with_both()], ids=lambda record: record.name)
 def test_the_formula_printed_is_the_formula_run(
     record: Operation, monkeypatch: pytest.MonkeyPatch

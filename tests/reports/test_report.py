@@ -84,11 +84,17 @@ def quick() -> Any:
         yield
 
 
+def two_layers(bias: bool) -> hesse.Cost:
+    torch.manual_seed(0)
+    layers = nn.Linear(16, 2, bias), nn.Tanh(), nn.Linear(2, 2, bias)
+    data = torch.rand(6, 16).double(), torch.arange(6) % 2
+    return hesse.Cost(nn.Sequential(*layers).double(), "cross_entropy", data)
+
+
 @pytest.fixture(scope="module")
 def cost() -> hesse.Cost:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(16, 2), nn.Tanh(), nn.Linear(2, 2)).double()
-    return hesse.Cost(net, "cross_entropy", (torch.rand(6, 16).double(), torch.arange(6) % 2))
+    """Of three blocks, for a page has the formulas of all."""
+    return two_layers(bias=False)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +121,8 @@ def test_all_is_there(text: str, cost: hesse.Cost) -> None:
     assert any("derivation of every block" in words for words in read.words["summary"])
 
 
-def test_directions_are_eigenvectors_of_the_layers(cost: hesse.Cost) -> None:
+def test_directions_are_eigenvectors_of_the_layers() -> None:
+    cost = two_layers(bias=True)
     found = findings.Findings(cost)
     rows = sections._shares(found, tuple(found.pairs.layout.layers)).rows
     _, V = hesse.hessian(cost).eigh()

@@ -62,7 +62,7 @@ def flat(parts: dict[str, Tensor], n: int) -> Tensor:
     return torch.cat([part[n].reshape(-1) for part in parts.values()])
 
 
-@pytest.mark.some(of=3)
+@pytest.mark.some(of=4)
 @pytest.mark.parametrize("case", APART, ids=str)
 def test_samples_alone_and_together(case: Case) -> None:
     cost = cost_of(case)

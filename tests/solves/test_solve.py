@@ -64,6 +64,7 @@ def curved(name: str, curvature: str) -> Tensor:
     return hesse.hessian(cost_of(NETWORKS[name]), curvature=curvature, certify=False).dense()
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name: str, curvature: str) -> None:

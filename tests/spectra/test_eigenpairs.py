@@ -26,6 +26,7 @@ SPECTRA = {
 }
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("which", get_args(Which))
 @pytest.mark.parametrize("name", SPECTRA)
 def test_of_a_known_spectrum(name: str, which: Which) -> None:
@@ -74,8 +75,8 @@ def by_products_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hesse.spectra.subject.ROWS", 0)
 
 
-def test_thirty_networks_against_lapack(by_products_alone: None) -> None:
-    for place, cost in enumerate(networks(30)):
+def test_networks_against_lapack(by_products_alone: None) -> None:
+    for place, cost in enumerate(networks(12)):
         which = get_args(Which)[place % 4]
         H = hesse.hessian(cost, certify=False).dense()
         values = torch.linalg.eigvalsh(H)

@@ -47,6 +47,7 @@ def assembled(cost: hesse.Cost, entries: int, most: int) -> torch.Tensor:
     return torch.where(H.isnan(), H.mT, H)
 
 
+@pytest.mark.some(of=2)
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in KINDS], ids=str)
 def test_panels_make_the_hessian(case: Case) -> None:
     expected = hessian_of(case).dense()

@@ -50,6 +50,7 @@ def stopped_at(iteration: int, path: Path, method: str) -> None:
         hesse.minimize(question(method), method, out=path, callback=callback, certify=False)
 
 
+@pytest.mark.some(of=2)
 # Newton-CG's line search is no matter of one iteration.
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "Newton-CG"])
 @pytest.mark.parametrize("iteration", [1, 4, 9])

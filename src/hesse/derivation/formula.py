@@ -107,14 +107,14 @@ class Formula(Displayed):
     def matrix(self) -> str | None:
         """The result as a product of matrices, rows and columns counted row by row; None where it
         has no such form."""
-        from hesse.derivation.show.matrix import matrix_form
+        from hesse.derivation.show.matrices import Forms
         from hesse.derivation.show.text_writer import TextWriter
 
         program = self.derivation.program
-        rows, columns, *more = (*(entry.indices for entry in self.derived.entries), ())
+        rows, columns, *more = (*self.derived.entries, None)
         if any(more):
             return None
-        form = matrix_form(self.expression, rows, columns, program)
+        form = Forms(program).whole(self.expression, rows, columns)
         return None if form is None else TextWriter(program).write(form)
 
     def python(self, backend: BackendName | str = "numpy", name: str | None = None) -> str:

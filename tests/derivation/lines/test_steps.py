@@ -158,9 +158,7 @@ def terms(value: Expression) -> int:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_no_line_brings_more_than_three_terms_at_once(case: Case) -> None:
     """More than those before it, on its left or above it in its branch."""
-    d = hesse.derive(
-        case.text, wrt=case.parameters, shapes=case.shapes, given=case.given, certify=False
-    )
+    d = case.derivation
     for part in (*d.slopes.values(), *d.stages, *d):
         longest: dict[str, int] = {}
         for line in part.lines:

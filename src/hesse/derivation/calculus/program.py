@@ -162,6 +162,12 @@ class Program:
         """The quantities by name."""
         return {quantity.name: quantity for quantity in self.quantities}
 
+    @cached_property
+    def forms(self) -> dict[Any, Any]:
+        """The matrix forms of its formulas that were looked for: `derivation.show.matrices` keeps
+        them here, for all pages, formats and readings of one derivation."""
+        return {}
+
     @property
     def cost(self) -> Quantity:
         """The last quantity."""

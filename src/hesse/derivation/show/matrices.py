@@ -16,7 +16,7 @@ class Forms:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._known: dict[tuple[Expression, Side, Side], Matrix | None] = {}
+        self._known: dict[tuple[Expression, Side, Side], Matrix | None] = program.forms
 
     def whole(
         self, expression: Expression, rows: Entry | None, columns: Entry | None

@@ -44,16 +44,15 @@ class Outline:
     Args:
         record: what was derived.
         reading: ``scalar`` (one weight per layer), ``indices`` or ``matrix``.
-        forms: the matrix forms that are known already.
 
     Raises:
         HesseValueError: there is no such reading.
     """
 
-    def __init__(self, record: Record, reading: str, forms: Forms | None = None) -> None:
+    def __init__(self, record: Record, reading: str) -> None:
         self.record, self.program = record, record.program
         self.reading = known_reading(reading)
-        self.forms = forms or Forms(record.program)
+        self.forms = Forms(record.program)
 
     def document(self) -> Document:
         """The whole."""

@@ -29,8 +29,7 @@ class Content:
 
     def __init__(self, record: Record) -> None:
         self.record, self.program, self.forms = record, record.program, Forms(record.program)
-        # One store of matrix forms for all readings: each is looked for once.
-        outlines = [Outline(record, name, self.forms) for name in READINGS if self._says_more(name)]
+        outlines = [Outline(record, name) for name in READINGS if self._says_more(name)]
         self.documents = {outline.reading.name: outline.document() for outline in outlines}
         self.writer = PageWriter(self.program)
         maths = Maths(self.writer)
