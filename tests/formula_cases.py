@@ -115,7 +115,7 @@ def arrays_for(program: Program, seed: int = 0) -> dict[str, Tensor]:
     sizes: dict[str, int] = {}
     arrays = {}
     for name, leaf in program.leaves.items():
-        if leaf.value is None:
+        if leaf.is_given:
             shape = [
                 size if isinstance(size, int) else sizes.setdefault(size, 2 + len(sizes))
                 for size in leaf.sizes

@@ -2,6 +2,7 @@
 anything is written."""
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
@@ -313,7 +314,23 @@ def test_a_gradient(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert str(page) in asked(capsys, *asking, "--html", str(page))
     assert "<title>The first derivative of J</title>" in page.read_text("utf-8")
     said = refused(capsys, *asking, "--block", "w,w")
-    assert said.startswith("--gradient is for a first derivative; leave out --block")
+    assert said.startswith("--block and --gradient: give one of them")
+
+
+def test_a_product(capsys: pytest.CaptureFixture[str]) -> None:
+    asking = ["1/2*sum((y - X@w)**2)", "--wrt", "w", "--product", "w"]
+    assert "XᵀX v" in asked(capsys, *asking)
+    assert "def hessian_product_w(" in asked(capsys, *asking, "--python")
+    assert json.loads(asked(capsys, *asking, "--json"))["product"]["parameter"] == "w"
+
+
+def test_convexity(capsys: pytest.CaptureFixture[str]) -> None:
+    asking = ["sum((A - u@v.T)**2)", "--wrt", "u,v", "--convexity"]
+    assert asked(capsys, *asking).splitlines()[0].startswith("convex in u: positive semidefinite")
+    document = json.loads(asked(capsys, "x**3 - x", "--wrt", "x", "--convexity", "--json"))
+    (said,) = document["convexity"]
+    assert said["verdict"] == "neither" and said["curvature"] < 0 and said["point"]
+    assert refused(capsys, *asking, "--latex").startswith("--convexity is a verdict in words")
 
 
 def test_a_vector_gives_its_jacobian(capsys: pytest.CaptureFixture[str]) -> None:

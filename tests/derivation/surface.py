@@ -75,6 +75,10 @@ def _pair(u: Any, v: Any) -> tuple[Tensor, Tensor]:
     return first, second
 
 
+def _huber(x: Tensor, delta: float) -> Tensor:
+    return F.huber_loss(x, torch.zeros_like(x), reduction="none", delta=delta)
+
+
 WORDS: dict[str, Callable[..., Tensor]] = {
     **{
         name: _lifted(getattr(torch, name))
@@ -89,14 +93,17 @@ WORDS: dict[str, Callable[..., Tensor]] = {
     },
     **{f"arc{name}": _lifted(getattr(torch, f"arc{name}")) for name in ("sin", "cos", "tan")},
     "normcdf": _lifted(torch.special.ndtr),
-    "normpdf": lambda x: torch.exp(torch.distributions.Normal(0, 1).log_prob(x)),
-    "trigamma": lambda x: torch.polygamma(1, x),
-    "step": lambda x: (x > 0).double(),
+    "normpdf": _lifted(lambda x: torch.exp(torch.distributions.Normal(0, 1).log_prob(x))),
+    "trigamma": _lifted(lambda x: torch.polygamma(1, x)),
+    "step": _lifted(lambda x: (x > 0).double()),
     **dict.fromkeys(("max", "maximum"), lambda u, v: torch.maximum(*_pair(u, v))),
     **dict.fromkeys(("min", "minimum"), lambda u, v: torch.minimum(*_pair(u, v))),
-    **dict.fromkeys(("clip", "clamp"), lambda x, low, high: x.clamp(low, high)),
-    "huber": lambda x, delta=1: F.huber_loss(x, 0 * x, reduction="none", delta=delta),
-    "where": lambda condition, u, v: torch.where(condition, *_pair(u, v)),
+    **dict.fromkeys(
+        ("clip", "clamp"),
+        lambda x, low, high: torch.as_tensor(x, dtype=torch.float64).clamp(low, high),
+    ),
+    "huber": lambda x, delta=1: _huber(torch.as_tensor(x, dtype=torch.float64), delta),
+    "where": lambda condition, u, v: torch.where(torch.as_tensor(condition), *_pair(u, v)),
     "var": lambda x, axis=None: torch.var(x, dim=axis, correction=0),
     "std": lambda x, axis=None: torch.std(x, dim=axis, correction=0),
     "average": lambda x, weights: (weights * x).sum() / weights.sum(),
@@ -105,6 +112,7 @@ WORDS: dict[str, Callable[..., Tensor]] = {
     "diff": torch.diff,
     "cumsum": lambda x, axis=0: torch.cumsum(x, axis),
     "prod": lambda x, axis=None: x.prod() if axis is None else x.prod(axis),
+    "pi": torch.pi,
     "norm": lambda x, kind=None, axis=None: torch.linalg.vector_norm(x, dim=axis),
     "einsum": torch.einsum,
     "softplus": _lifted(F.softplus),

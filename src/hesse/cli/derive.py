@@ -88,6 +88,8 @@ class Printed:
     Attributes:
         block: the rows and columns of the only block that is wanted; None for all.
         gradient: the parameter whose first derivative is wanted instead.
+        product: the parameter at which the product H v is wanted instead.
+        convexity: whether verdicts on convexity are wanted instead.
         reading: of text, as in `hesse.Derivation.text`.
         latex, python: whether one of them is printed.
         backend: of Python.
@@ -104,6 +106,8 @@ class Printed:
     backend: str | None = None
     html: Path | None = None
     gradient: str | None = None
+    product: str | None = None
+    convexity: bool = False
 
     # Before the derivation, which takes longer.
     def __post_init__(self) -> None:
@@ -118,11 +122,18 @@ class Printed:
             {"--reading": self.reading},
             f"text; leave it out beside {asked[0]}" if asked else "",
         )
-        _require_unset(
-            self.block is not None,
-            {"--gradient": self.gradient},
-            "a first derivative; leave out --block",
-        )
+        parts = {"--block": self.block, "--gradient": self.gradient, "--product": self.product}
+        parts["--convexity"] = self.convexity or None
+        alone = [name for name, wanted in parts.items() if wanted is not None]
+        if len(alone) > 1:
+            raise HesseValueError(
+                f"{' and '.join(alone)}: give one of them, or call hesse derive once for each"
+            )
+        if self.convexity and (asked or self.reading):
+            raise HesseValueError(
+                "--convexity is a verdict in words; leave out"
+                f" {asked[0] if asked else '--reading'}, or give --json"
+            )
         _require_unset(not self.python, {"--backend": self.backend}, "--python")
         if self.html is not None:
             check_writable("--html", self.html, (".html",))
@@ -131,9 +142,15 @@ class Printed:
     def fields(self, d: hesse.Derivation) -> dict[str, Any]:
         """The same for a document: each formula in every way that it is written."""
         backend = self.backend or "numpy"
+        shown: dict[str, Any]
         if self.gradient is not None:
             slope = formula_fields(d.gradient(self.gradient), backend)
-            shown: dict[str, Any] = {"gradient": {"parameter": self.gradient, **slope}}
+            shown = {"gradient": {"parameter": self.gradient, **slope}}
+        elif self.product is not None:
+            formula = formula_fields(d.product(self.product), backend)
+            shown = {"product": {"parameter": self.product, **formula}}
+        elif self.convexity:
+            shown = {"convexity": [d.convexity(name) for name in d.parameters]}
         else:
             pairs = [self.block] if self.block is not None else list(d.blocks)
             # A vector has none, but first derivatives.
@@ -162,7 +179,11 @@ class Printed:
     def of(self, d: hesse.Derivation) -> str:
         """What is to be printed; a page is written first."""
         if self.gradient is not None:
-            return self._of_gradient(d.gradient(self.gradient))
+            return self._of_formula(d.gradient(self.gradient))
+        if self.product is not None:
+            return self._of_formula(d.product(self.product))
+        if self.convexity:
+            return "\n".join(str(d.convexity(name)) for name in d.parameters)
         formula = None if self.block is None else d.block(*self.block)
         if self.html is not None:
             write_text(self.html, "--html", (formula or d).html())
@@ -173,7 +194,7 @@ class Printed:
             return module([formula] if formula else d.formulas, self.backend or "numpy")
         return (formula or d).text(self.reading or "indices")
 
-    def _of_gradient(self, formula: Formula) -> str:
+    def _of_formula(self, formula: Formula) -> str:
         if self.html is not None:
             write_text(self.html, "--html", formula.html())
             return f"wrote {self.html}"

@@ -80,6 +80,17 @@ def derive(
     gradient: Annotated[
         str | None, Parameter(help="Only the first derivative in this parameter.")
     ] = None,
+    product: Annotated[
+        str | None,
+        Parameter(help="Only the product H v, at this parameter, for any vector v."),
+    ] = None,
+    convexity: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Only whether the cost is convex in each parameter, and what shows it.",
+        ),
+    ] = False,
     reading: Annotated[
         Literal["indices", "matrix", "scalar"] | None,
         Parameter(
@@ -105,7 +116,15 @@ def derive(
     from hesse.cli.derive import Printed, derivation_of, pair_of
 
     printed = Printed(
-        None if block is None else pair_of(block), reading, latex, python, backend, html, gradient
+        None if block is None else pair_of(block),
+        reading,
+        latex,
+        python,
+        backend,
+        html,
+        gradient,
+        product,
+        convexity,
     )
     with Output("derive", json) as output:
         d = derivation_of(

@@ -254,9 +254,10 @@ def indices(value: Node) -> tuple[Index, ...]:
     match value:
         case Entry() | Delta():
             free: Iterable[Index] = own_indices(value)
-        case _:
-            bound = own_indices(value)
+        case Term(_, _, bound) if bound:
             free = (i for child in children(value) for i in indices(child) if i not in bound)
+        case _:
+            free = (i for child in children(value) for i in indices(child))
     vars(value)["_indices"] = found = tuple(dict.fromkeys(free))
     return found
 
@@ -340,6 +341,25 @@ def freshen(term: Term, taken: Iterable[str], beside: Iterable[str] = ()) -> Ter
 
 
 def freshened(expression: Expression, taken: Iterable[str]) -> Expression:
-    """The expression without sums over indices of such names."""
+    """The expression without sums over indices of such names, nor, within each other, over one that
+    means something around them."""
     taken = set(taken)
-    return rebuilt(expression, lambda term: freshen(term, taken))
+    return rebuilt(expression, lambda term: _apart(term, taken))
+
+
+def _apart(value: Parts, taken: set[str]) -> Parts:
+    if not sums(value):
+        return value
+    if isinstance(value, Term):
+        value = freshen(value, taken)
+        taken = taken.union(index.name for index in (*value.bound, *indices(value)))
+    return rebuilt(value, lambda child: _apart(child, taken))
+
+
+def sums(value: Node) -> bool:
+    """Whether anything in a value is summed over."""
+    kept: bool | None = vars(value).get("_sums")
+    if kept is None:
+        own = isinstance(value, Term) and bool(value.bound)
+        vars(value)["_sums"] = kept = own or any(map(sums, children(value)))
+    return kept

@@ -19,6 +19,7 @@ from hesse.derivation.calculus.expression import (
     Power,
     Size,
     Term,
+    freshened,
     grouped,
     indices,
     of,
@@ -230,7 +231,9 @@ class _Scheduler:
 
     def _parts(self, expression: Expression, free: tuple[Index, ...]) -> list[Part]:
         parts: dict[object, Part] = {}
-        terms = [part for term in expression.terms for part in expanded_around_deltas(term)]
+        # A sum may run over a letter that is another axis beside it.
+        apart = freshened(expression, {index.name for index in free})
+        terms = [part for term in apart.terms for part in expanded_around_deltas(term)]
         for term in terms:
             part = self._term(term, free, alone=len(terms) == 1)
             if part is None:
