@@ -45,15 +45,17 @@ def browser() -> Iterator["Browser"]:
         yield made
 
 
-def accessible(page: "Page", screens: Screens = SCREENS) -> None:
-    """On every screen, with all unfolded, axe-core finds nothing, and nothing is wider than the
-    window."""
+def accessible(
+    page: "Page", screens: Screens = SCREENS, within: dict[str, list[str]] | None = None
+) -> None:
+    """On every screen, with all unfolded, axe-core finds nothing, in all of the page or in what is
+    included, and nothing is wider than the window."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
     for width, scheme in screens:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        found = axe.run(page, options={"resultTypes": ["violations"]})
+        found = axe.run(page, within, options={"resultTypes": ["violations"]})
         assert found.violations_count == 0, (width, scheme, found.generate_report())
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -78,7 +80,7 @@ def reached_by_keyboard(page: "Page") -> None:
     assert left == [], left
 
 
-def kept(page: "Page", name: str) -> None:
+def kept(page: "Page", name: str, whole: bool = False) -> None:
     """A screenshot for the docs, where one is asked for."""
     if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"{name}.png")
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=whole)

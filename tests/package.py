@@ -20,6 +20,8 @@ from pathlib import Path
 from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parents[1]
+# What a release is given its address in, and one.
+VARIABLE, PLACE = "HESSE_REPOSITORY", "https://example.org/somebody/hesse"
 # What a user does first. Without an extra, what it brings says so, and nothing else is missing.
 TRY = """
 import importlib.util, sys, tempfile, typing
@@ -61,14 +63,16 @@ COMMANDS = {
 
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """A wheel and an sdist, and the wheel of that sdist, which holds the same."""
+    """A wheel and an sdist, and the wheel of that sdist, which holds the same: its addresses too,
+    though whoever builds it has been told none."""
 
-    def built(what: str, source: Path, target: str) -> Path:
+    def built(what: str, source: Path, target: str, place: str = "") -> Path:
         (folder / target).mkdir(exist_ok=True)
         code = f"import hatchling.build as b; print(b.build_{what}({str(folder / target)!r}))"
-        return folder / target / run(sys.executable, "-c", code, cwd=source).splitlines()[-1]
+        ran = run(sys.executable, "-c", code, cwd=source, place=place)
+        return folder / target / ran.splitlines()[-1]
 
-    wheel, sdist = built("wheel", ROOT, "dist"), built("sdist", ROOT, "dist")
+    wheel, sdist = (built(what, ROOT, "dist", PLACE) for what in ("wheel", "sdist"))
     with tarfile.open(sdist) as archive:
         archive.extractall(folder / "source", filter="data")
     again = built("wheel", next((folder / "source").iterdir()), "again")
@@ -88,9 +92,13 @@ def check_metadata(wheel: zipfile.ZipFile) -> None:
     assert f"{folder}/licenses/LICENSE" in wheel.namelist()
     assert told.summary and told.requires_python and told.keywords and told.classifiers
     assert told.description_content_type == "text/markdown" and told.description
-    # An index shows no picture by a path in the repository: with its address come whole ones.
+    # An index shows no picture, and follows no link, by a path in the repository.
+    assert told.project_urls and told.project_urls["Repository"] == PLACE
+    assert all(one.startswith(PLACE) for one in told.project_urls.values())
+    links = re.findall(r"\]\(([^)]+)\)", told.description)
+    assert links and all(one.startswith("https://") for one in links), links
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", told.description)
-    assert not told.project_urls or all(one.startswith("https://") for one in pictures)
+    assert pictures and all(f"{PLACE}/raw/v{told.version}/docs/" in one for one in pictures)
 
 
 def environment(folder: Path, beside: Path | None = None) -> Path:
@@ -125,10 +133,12 @@ def check(python: Path) -> str:
     return f"{has} cli" if cli else has
 
 
-def run(*command: str, cwd: Path | None = None) -> str:
-    """What a command prints, which has to end well; nothing of this checkout is on its path."""
+def run(*command: str, cwd: Path | None = None, place: str = "") -> str:
+    """What a command prints, which has to end well; nothing of this checkout is on its path, and it
+    is told of no address but the one given."""
+    variables = {**_variables(), VARIABLE: place}
     ran = subprocess.run(
-        command, cwd=cwd or tempfile.gettempdir(), env=_variables(), capture_output=True, text=True
+        command, cwd=cwd or tempfile.gettempdir(), env=variables, capture_output=True, text=True
     )
     assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
     return ran.stdout

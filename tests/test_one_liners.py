@@ -1,6 +1,8 @@
 """What people write with what they got, a line each: it works, or says the way."""
 
 import copy
+import dataclasses
+import io
 import json
 import pickle
 import warnings
@@ -12,8 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.linalg
+import scipy.optimize
 import scipy.sparse.linalg
+import sklearn.covariance
+import sklearn.decomposition
+import sklearn.linear_model
+import sklearn.metrics
+import statsmodels.api
+import statsmodels.stats.moment_helpers
 import torch
+import xarray
 from matplotlib import pyplot as plt
 from torch import nn
 
@@ -32,11 +42,41 @@ MATRIX = {
     "np.array(H, dtype='f4')": "D.astype('f4')",
     "np.einsum('ij,j->i', H, v.numpy())": "D @ v.numpy()",
     "scipy.linalg.cho_factor(H)[0]": "scipy.linalg.cho_factor(D)[0]",
+    "np.linalg.pinv(H)": "np.linalg.pinv(D)",
+    "np.linalg.solve(H, v.numpy())": "np.linalg.solve(D, v.numpy())",
+    "np.kron(H, np.eye(2))": "np.kron(D, np.eye(2))",
+    "np.triu(H)": "np.triu(D)",
+    "np.round(H, 2)": "np.round(D, 2)",
+    "np.abs(H)": "np.abs(D)",
+    "np.isfinite(H)": "np.isfinite(D)",
+    "np.sum(H)": "D.sum()",
+    "np.max(H, axis=0)": "D.max(axis=0)",
+    "np.cumsum(H)": "np.cumsum(D)",
+    "np.matmul(H, v.numpy())": "D @ v.numpy()",
+    "np.matmul(v.numpy(), H)": "D @ v.numpy()",
+    "np.dot(H, v.numpy())": "D @ v.numpy()",
+    "np.concatenate([H, H])": "np.concatenate([D, D])",
+    "scipy.linalg.expm(H)": "scipy.linalg.expm(D)",
+    "scipy.linalg.sqrtm(H)": "scipy.linalg.sqrtm(D)",
+    "scipy.linalg.solve(H, v, assume_a='pos')": "np.linalg.solve(D, v.numpy())",
+    "scipy.linalg.block_diag(H, H)": "scipy.linalg.block_diag(D, D)",
     "scipy.linalg.eigh(H, eigvals_only=True)": "np.linalg.eigvalsh(D)",
     "scipy.sparse.csr_matrix(H).toarray()": "D",
     "scipy.sparse.linalg.eigsh(np.asarray(H), k=2)[0]": "np.linalg.eigvalsh(D)[[-2, -1]]",
     "pd.DataFrame(H)": "D",
     "H.to_pandas()": "D",
+    "H.to_pandas().loc['0.weight', '2.bias']": "D[:4, 8:]",
+    "pd.DataFrame(np.linalg.inv(H)).cov()": "np.cov(np.linalg.inv(D), rowvar=False)",
+    "xarray.DataArray(H)": "D",
+    "H.to_xarray().sum('row')": "D.sum(0)",
+    "sklearn.metrics.pairwise_distances(H)": "sklearn.metrics.pairwise_distances(D)",
+    "sklearn.decomposition.PCA(2).fit(H).explained_variance_": (
+        "sklearn.decomposition.PCA(2).fit(D).explained_variance_"
+    ),
+    "sklearn.covariance.empirical_covariance(H)": "sklearn.covariance.empirical_covariance(D)",
+    "statsmodels.stats.moment_helpers.cov2corr(np.linalg.inv(H))": (
+        "statsmodels.stats.moment_helpers.cov2corr(np.linalg.inv(D))"
+    ),
     "torch.as_tensor(H)": "D",
     "torch.tensor(H)": "D",
     "torch.asarray(H)": "D",
@@ -47,6 +87,9 @@ MATRIX = {
     "torch.mv(H, v)": "D @ v.numpy()",
     "torch.trace(H)": "np.trace(D)",
     "torch.stack([H, H])[1]": "D",
+    "torch.sum(H)": "D.sum()",
+    "torch.linalg.cond(H)": "np.linalg.cond(D)",
+    "torch.func.vmap(lambda u: H @ u)(torch.eye(9).double())": "D",
     "H.eigvalsh()": "np.linalg.eigvalsh(D)",
     "H @ v": "D @ v.numpy()",
     "v @ H": "D @ v.numpy()",
@@ -63,6 +106,9 @@ MATRIX = {
     "hesse.inverse(H).dense()": "np.linalg.inv(D)",
     "hesse.solve(H, v).vector": "np.linalg.solve(D, v.numpy())",
     "hesse.solve(np.asarray(H), v).vector": "np.linalg.solve(D, v.numpy())",
+    "hesse.as_operator(H.to_pandas()).dense()": "D",
+    "hesse.as_operator(H.to_xarray()).dense()": "D",
+    "hesse.eigenpairs(op.to_scipy(), 2).values": "np.linalg.eigvalsh(D)[[-1, -2]]",
     "hesse.eigenpairs(np.asarray(H), 2).values": "np.linalg.eigvalsh(D)[[-1, -2]]",
     "float(hesse.trace(np.asarray(H)))": "np.trace(D)",
     "hesse.as_operator(H).dense()": "D",
@@ -77,6 +123,18 @@ MATRIX = {
     "(op * 2 + op - op) @ v": "2 * D @ v.numpy()",
     "sum(block.sum() for block in op.dense())": "D.sum()",
     "float(H['2.bias', '2.bias'])": "D[8, 8]",
+    "H.get(('2.bias', '2.bias'))": "D[8:, 8:]",
+    "v @ op @ v": "v.numpy() @ D @ v.numpy()",
+    "np.asarray(hesse.trace(cost))": "np.trace(D)",
+    "np.array([hesse.trace(cost)] * 2)": "np.array([np.trace(D)] * 2)",
+    "np.float64(hesse.trace(cost))": "np.trace(D)",
+    "list(hesse.layers(cost).to_pandas()['trace'])": (
+        "[np.trace(D[:6, :6]), np.trace(D[6:, 6:]), np.trace(D)]"
+    ),
+    "[float(hesse.layers(cost)[name].trace) for name in hesse.layers(cost)][-1]": "np.trace(D)",
+    "cost.layout.flatten(hesse.gradient(cost)).numpy()": (
+        "torch.cat([g.flatten() for g in hesse.gradient(cost).values()])"
+    ),
     "max(block.abs().max() for block in H.values())": "np.abs(D).max()",
     "pd.concat(map(pd.Series, (d.flatten() for d in H.diagonal().values())))": "np.diag(D)",
     "hesse.diagonal(cost)['0.bias']": "np.diag(D)[4:6]",
@@ -92,7 +150,23 @@ TRUE = (
     "json.dumps(H.provenance)",
     "pickle.loads(pickle.dumps(hesse.plan(cost))).blocks == hesse.plan(cost).blocks",
     "np.allclose(H, H.T)",
+    "scipy.linalg.issymmetric(H)",
     "plt.imshow(H) and plt.matshow(H)",
+    "plt.spy(H) and plt.pcolormesh(H) and plt.plot(H)",
+    "plt.hist(H.eigvalsh()) and plt.plot([hesse.trace(cost)] * 2)",
+    "plt.plot(hesse.density(cost)) and plt.bar(range(9), np.diag(H))",
+    "H.plot().figure.savefig(io.BytesIO()) is None",
+    "np.savetxt(io.StringIO(), H) is None and np.save(io.BytesIO(), H) is None",
+    "H.to_pandas().to_csv() and H.to_pandas().style.background_gradient().to_html()",
+    "pd.DataFrame(hesse.plan(cost).blocks).shape[0] == 10",
+    "pd.Series(H.norms).idxmax() in H",
+    "sum([op, op]) and len(H.get(('0.bias', 'none'), ())) == 0",
+    "list(hesse.layers(cost)) == ['0', '2', '(whole)'] and len(hesse.layers(cost)) == 3",
+    "dataclasses.asdict(H.certificate) and vars(hesse.trace(cost))",
+    "all(json.dumps(x, default=str) for x in (H, op, cost, hesse.plan(cost), H.certificate))",
+    "scipy.optimize.minimize(lambda x: hesse.value(cost.at(x)), np.zeros(9),"
+    " jac=lambda x: cost.layout.flatten(hesse.gradient(cost.at(x))).numpy(), method='trust-exact',"
+    " hess=lambda x: hesse.hessian(cost.at(x)), options={'maxiter': 1}).nit == 1",
     "net.load_state_dict(minimum.parameters)",
     "hesse.value(cost.at(minimum.x)) == minimum.fun == hesse.value(minimum.cost)",
     "hesse.value(cost.at(minimum.parameters)) == minimum.fun",
@@ -112,6 +186,58 @@ REFUSED = {
     "H > 0": r"H\.dense\(\)",
     "abs(H)": r"H\.dense\(\)",
     "H @ H": "expected a tensor",
+    "sum(H)": r"sum\(H\).*H\.dense\(\)\.sum\(\)",
+    "float(H)": r"H\.dense\(\)",
+    "int(H)": r"H\.dense\(\)",
+    "round(H, 2)": r"np\.asarray\(H\)",
+    "f'{H:.2f}'": r"H\.dense\(\)",
+    "'%f' % H": r"H\.dense\(\)",
+    "divmod(H, 2)": r"np\.asarray\(H\)",
+    "2**H": r"np\.asarray\(H\)",
+    "~H": r"np\.asarray\(H\)",
+    "H == D": r"np\.asarray\(H\)",
+    "np.add(H, 1)": r"np\.asarray\(H\)",
+    "np.maximum(H, 0)": r"np\.asarray\(H\)",
+    "H.astype('f4')": r"H\.dense\(\)\.numpy\(\)\.astype\(\)",
+    "H.copy()": r"H\.dense\(\)\.numpy\(\)\.copy\(\)",
+    "H.to_numpy()": r"H\.dense\(\)\.numpy\(\)",
+    "H.toarray()": r"H\.dense\(\)\.numpy\(\)",
+    "H.eigvals()": r"torch\.linalg\.eigvals\(H\.dense\(\)\)",
+    "H.iloc[0]": r"H\.to_pandas\(\)\.iloc$",
+    "H.to_csv('h.csv')": r"H\.to_pandas\(\)\.to_csv\(\)",
+    "scipy.sparse.linalg.eigsh(H)": r"hesse\.as_operator\(H\)\.to_scipy\(\)",
+    "scipy.sparse.linalg.cg(H, v.numpy())": r"hesse\.as_operator\(H\)\.to_scipy\(\)",
+    "scipy.sparse.linalg.eigsh(op)": r"A\.to_scipy\(\)",
+    "scipy.sparse.linalg.eigs(op)": r"A\.to_scipy\(\)",
+    "scipy.sparse.linalg.svds(op)": r"A\.to_scipy\(\)",
+    "scipy.sparse.linalg.cg(op, v.numpy())": r"A\.to_scipy\(\)",
+    "scipy.sparse.linalg.gmres(op, v.numpy())": r"A\.to_scipy\(\)",
+    "scipy.sparse.linalg.aslinearoperator(op)": r"A\.to_scipy\(\)",
+    "op.matvec(v.numpy())": r"A\.to_scipy\(\)",
+    "op.toarray()": r"A\.dense\(\)\.numpy\(\)",
+    "op.to_pandas()": r"A\.dense\(\)\.numpy\(\)",
+    "op**2": r"A\.dense\(\)",
+    "float(op)": r"hesse\.trace\(A\)",
+    "np.sqrt(op)": r"A\.dense\(\)\.numpy\(\)",
+    "np.matmul(op, v.numpy())": r"A\.dense\(\)\.numpy\(\)",
+    "np.eye(9) + op": r"hesse\.as_operator",
+    "v.numpy() @ op": "expected a flat tensor",
+    "torch.as_tensor(op)": r"A\.dense\(\)",
+    "torch.vmap(lambda u: op @ u)(torch.eye(9).double())": r"a matrix \(P, K\)",
+    "plt.imshow(op)": r"A\.dense\(\)",
+    "sklearn.decomposition.PCA(2).fit(op)": r"A\.dense\(\)\.numpy\(\)",
+    "xarray.DataArray(op)": r"A\.dense\(\)\.numpy\(\)",
+    "hesse.trace(cost) * 2": r"float\(e\)",
+    "hesse.trace(cost) < 3": r"float\(e\)",
+    "round(hesse.trace(cost), 2)": r"float\(e\)",
+    "np.sqrt(hesse.trace(cost))": r"float\(e\)",
+    "max(hesse.trace(cost), 3)": r"float\(e\)",
+    "sum([hesse.trace(cost)])": r"float\(e\)",
+    "float(cost)": r"hesse\.value\(cost\)",
+    "cost + cost": r"hesse\.Cost\.from_function",
+    "hesse.layers(cost)['3']": "the nearest known: '0', '2', '\\(whole\\)'",
+    "hesse.Cost(sklearn.linear_model.LinearRegression(), 'mse', data)": "expected an nn.Module",
+    "hesse.Cost(statsmodels.api.OLS([1.0], [[1.0]]), 'mse', data)": "expected an nn.Module",
     "H[0]": r"named by two parameters.*H\.dense\(\)",
     "H[0, 1]": r"named by two parameters.*H\.dense\(\)",
     "H[:, 0]": r"named by two parameters.*H\.dense\(\)",
@@ -152,7 +278,8 @@ def names() -> Iterator[dict[str, Any]]:
     plt.switch_backend("agg")
     yield {
         **dict(np=np, pd=pd, plt=plt, scipy=scipy, torch=torch, hesse=hesse),
-        **dict(copy=copy, json=json, pickle=pickle),
+        **dict(copy=copy, dataclasses=dataclasses, io=io, json=json, pickle=pickle),
+        **dict(sklearn=sklearn, statsmodels=statsmodels, xarray=xarray),
         **dict(cost=cost, net=net, data=tuple(data), H=H, D=H.dense().numpy(), v=v),
         **dict(op=hesse.operator(cost), minimum=hesse.minimize(cost)),
     }

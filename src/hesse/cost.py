@@ -27,6 +27,7 @@ from hesse.errors import (
 )
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
+from hesse.linear_operators.absent import NoArithmetic
 from hesse.losses import Loss, compares_numbers, is_known, loss_for, own_loss, private
 from hesse.model_and_loss import FunctionOfParameters, ModelAndLoss, as_called
 from hesse.parameters import (
@@ -51,7 +52,7 @@ from hesse.words.shapes import Float, Shaped
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
-class Cost(Displayed, Travelling):
+class Cost(NoArithmetic, Displayed, Travelling):
     """J(θ) = (1/w) Σ_batches total(model(x; θ), y) + penalty(θ), a snapshot that later training
     does not change.
 
@@ -131,6 +132,11 @@ class Cost(Displayed, Travelling):
     origin: "Callable[[], dict[str, nn.Parameter] | None] | None" = field(repr=False)
     # One capture serves every cost of the same module and shapes; see hesse.capture.
     captures: dict[Any, Any] = field(repr=False)
+
+    _no_number = (
+        "cost: a cost is no number; its value is hesse.value(cost), and a sum of costs is a"
+        " function of one's own, hesse.Cost.from_function"
+    )
 
     @undisturbed()
     def __init__(

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -75,6 +77,19 @@ def test_a_curvature(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["hessian", *QUESTION, "--curvature", "gaus"]) == 1
     assert "did you mean 'gauss_newton'" in capsys.readouterr().err
+
+
+def test_the_name_says_the_format(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hessian", *QUESTION, "--out", "h.npz"]) == 0
+    with np.load("h.npz") as arrays:
+        assert arrays["0.weight,2.bias"].shape == (4, 3, 2)
+    assert main(["hessian", *QUESTION, "--out", "h.csv"]) == 0
+    assert pd.read_csv("h.csv", header=[0, 1], index_col=[0, 1]).shape == (26, 26)
+    capsys.readouterr()
+    # Before any work: nothing is printed of a Hessian.
+    assert main(["hessian", *QUESTION, "--block-diagonal", "--out", "some.csv"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "--out: a .csv file is a table of the whole" in printed.err
 
 
 def test_an_older_result_is_replaced(folder: Path) -> None:

@@ -33,6 +33,7 @@ LINES = [
     ["layers", *QUESTION],
     ["spectrum", *QUESTION],
     ["graph", *QUESTION, "--figure", "g.svg"],
+    ["report", *QUESTION, "--out", "r.html"],
     ["derive", "x @ A @ x", "--wrt", "x"],
     ["derive", "x @ A @ x", "--wrt", "x", "--gradient", "x", "--python"],
     ["derive", "A @ x", "--wrt", "x", "--html", "d.html"],

@@ -1,5 +1,6 @@
 """What is printed where the terminal has few letters."""
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -46,3 +47,37 @@ def test_borders_are_of_its_letters(monkeypatch: pytest.MonkeyPatch, encoding: s
     assert main(["plan", "--help"]) == 0
     printed = terminal.getvalue().decode(encoding)
     assert "+- Parameters -" in printed and "?" not in printed
+
+
+ASKED = "model.py:net --data data.npz --loss mse"
+
+
+@pytest.mark.some(of=3)
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"plan {ASKED}",
+        f"hessian {ASKED} --out h.npz",
+        f"quadratic {ASKED}",
+        f"minimize {ASKED} --maxiter 2",
+        f"layers {ASKED}",
+        f"spectrum {ASKED}",
+        f"graph {ASKED}",
+        "derive sum((ŷ-θ*x)**2) --wrt θ --python",
+        "derive ŷ+ --wrt ŷ",
+        "plan ö.py:net --data data.npz --loss mse",
+        "nonsense",
+    ],
+)
+def test_every_command_at_any_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, encoding: str
+) -> None:
+    """What is printed, and what is said of an error: nothing ends for want of a letter."""
+    written = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, terminal in written.items():
+        monkeypatch.setattr(f"sys.{name}", io.TextIOWrapper(terminal, encoding))
+    with contextlib.suppress(SystemExit):  # of a line that cannot be parsed
+        assert main(line.split()) in (0, 1)
+    printed = "".join(each.getvalue().decode(encoding) for each in written.values())
+    assert printed and "?" not in printed and "Traceback" not in printed

@@ -1,6 +1,7 @@
 """Norms and spectra by layer, eigenvectors as images, an interactive landscape; and what all
 pictures take: Matplotlib's keywords, and any background."""
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import pytest
 import torch
 
 import hesse
+from browsing import PICTURES
 from hesse.errors import HesseImportError, HesseKeyError, HesseTypeError, HesseValueError
+from hesse.plot.layers import Layer
+from hesse.spectra.estimate import Estimate
 
 matplotlib = pytest.importorskip("matplotlib")
 pyplot = pytest.importorskip("matplotlib.pyplot")
@@ -219,3 +223,96 @@ def test_without_plotly_the_error_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(HesseImportError, match=r"pip install 'hesse\[interactive\]'"):
         pictures["plane"].interactive()
+
+
+LAYERS = {
+    9: {"0": ((2, 2), (2,)), "2": ((1, 2), (1,))},
+    2410: {"0": ((32, 64), (32,)), "2": ((10, 32), (10,))},
+    20_000: {f"encoder.layers.{k}.linear": ((40, 49), (40,)) for k in range(10)},
+}
+
+
+def of_size(P: int) -> dict[str, Any]:
+    """A picture of each kind that grows with the Hessian, of numbers that cost nothing."""
+    random = np.random.default_rng(0)
+    shapes = {
+        f"{layer}.{part}": shape
+        for layer, (weight, bias) in LAYERS[P].items()
+        for part, shape in (("weight", weight), ("bias", bias))
+    }
+    layout = hesse.Layout(tuple(shapes), tuple(shapes.values()))
+    blocks = {
+        (name, name): torch.tensor([[(-1.0) ** k * 10**-k]]).expand(size, size)
+        for k, (name, size) in enumerate(layout.sizes.items())
+    }
+    H = hesse.BlockHessian(layout, blocks=blocks)
+    values = np.sort(random.standard_normal(P) * 10 ** random.uniform(-9, 2, P))
+    sizes = [int(np.prod(weight)) + bias[0] for weight, bias in LAYERS[P].values()]
+    parts = dict(
+        zip(LAYERS[P], np.split(random.permutation(values), np.cumsum(sizes)), strict=False)
+    )
+    units, inputs = LAYERS[P][next(iter(LAYERS[P]))][0]
+    side = int(inputs**0.5)
+    images = random.standard_normal((3, min(units, 10), side, inputs // side))
+    rows = [
+        Layer(name, size, Estimate(size / 3, size / 30), Estimate(1e3 / size))
+        for name, size in zip(LAYERS[P], sizes, strict=True)
+    ]
+    return {
+        "heat map": hesse.HeatMap.from_hessian(H),
+        "norms": hesse.NormMap(random.uniform(0, 1, (len(shapes),) * 2), layout.names, "parameter"),
+        "spectrum": hesse.Spectrum(values, 1e-6),
+        "spectra": hesse.LayerSpectra(
+            {name: hesse.Spectrum(np.sort(part), 1e-6) for name, part in parts.items()}
+        ),
+        "eigenvectors": hesse.Eigenvectors(
+            images, values[-3:], tuple(range(images.shape[1])), np.ones(3) / 3, layout.names[0]
+        ),
+        "layers": hesse.Layers(rows[0], tuple(rows)),
+    }
+
+
+def hidden(picture: Any) -> list[str]:
+    """The words that leave the picture, and the labels of an axis that lie over the one before."""
+    figure = picture.figure
+    figure.canvas.draw()
+    ticks = {}
+    for axis in figure.findobj(matplotlib.axis.Axis):
+        low, high = sorted(axis.get_view_interval())
+        every = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        for tick in every:
+            ticks |= dict.fromkeys((tick.label1, tick.label2), low <= tick.get_loc() <= high)
+    box = figure.bbox.padded(1)
+    places = {
+        text: text.get_window_extent()
+        for text in figure.findobj(matplotlib.text.Text)
+        if text.get_text().strip() and text.get_visible() and ticks.get(text, True)
+    }
+    found = [
+        text.get_text()
+        for text, place in places.items()
+        if not (box.contains(place.x0, place.y0) and box.contains(place.x1, place.y1))
+    ]
+    for axis in figure.findobj(matplotlib.axis.Axis):
+        shown = [label for label in axis.get_ticklabels() if label in places]
+        for a, b in itertools.pairwise(shown):
+            if places[a].padded(-1).overlaps(places[b].padded(-1)):
+                found.append(f"{b.get_text()} over {a.get_text()}")
+    return found
+
+
+@pytest.mark.some(of=4)
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+@pytest.mark.parametrize("P", LAYERS)
+@pytest.mark.parametrize("name", NAMES[:6])
+def test_a_picture_of_any_size_is_legible(name: str, P: int, style: str) -> None:
+    with pyplot.style.context(style):
+        picture = of_size(P)[name].plot()
+        background = matplotlib.rcParams["figure.facecolor"]
+        if PICTURES:
+            picture.figure.savefig(Path(PICTURES) / f"{name}-{P}-{style}.png")
+        assert hidden(picture) == []
+    cells = set(picture.artists.get("values", ()))
+    for text in picture.figure.findobj(matplotlib.text.Text):
+        if text.get_text().strip() and text not in cells:
+            assert contrast(text.get_color(), background) > 4.5, text

@@ -62,6 +62,8 @@ def _table(table: Table, room: int) -> str:
         if shade > 0:
             style += f";{_SHADE.format(shade / 2)}"
         name = shortened(printable(value[-_NAME - 1 :]), _NAME)
+        # A column without a name has no head: a reader of screens would say that there is one.
+        tag = tag if name else "td"
         return f'<{tag} style="{style}">{escape(name)}</{tag}>'
 
     def line(tag: str, cells: tuple[str, ...], row: int | None = None) -> str:

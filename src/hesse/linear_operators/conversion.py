@@ -25,8 +25,8 @@ def as_operator(what: Any, *, curvature: str | Curvature | None = None) -> Linea
 
     Args:
         what: a cost, whose Hessian it is; a `BlockHessian`, whole or block diagonal; a matrix, as a
-            tensor or an array; SciPy's ``LinearOperator`` or sparse matrix; or an operator, which
-            is returned.
+            tensor, an array or a table of pandas or xarray; SciPy's ``LinearOperator`` or sparse
+            matrix; or an operator, which is returned.
         curvature: of a cost, what of its second derivatives; all of them by default.
 
     Raises:
@@ -54,6 +54,8 @@ def as_operator(what: Any, *, curvature: str | Curvature | None = None) -> Linea
         return BlocksOperator(what) if whole is None else MatrixOperator(whole, what.layout)
     if isinstance(what, Tensor):
         return MatrixOperator(what)
+    if hasattr(what, "to_numpy"):
+        what = what.to_numpy()
     if isinstance(what, np.ndarray) and what.dtype.kind == "f":
         return MatrixOperator(_tensor(what))
     if all(hasattr(what, part) for part in ("shape", "dtype", "__matmul__")) and hasattr(what, "T"):

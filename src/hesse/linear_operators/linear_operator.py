@@ -11,7 +11,7 @@ from torch import Tensor
 from hesse.display import Display, Displayed, Fact, facts
 from hesse.errors import HesseTypeError, HesseValueError, require_number
 from hesse.layout import Layout
-from hesse.linear_operators.absent import absent_of_tensor
+from hesse.linear_operators.absent import NoArithmetic, absent_of_array, refuse_scipy
 from hesse.linear_operators.algebra import (
     ENTRIES,
     Block,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _NO_ARRAY = "an operator is known by its products alone"
 
 
-class LinearOperator(Displayed):
+class LinearOperator(NoArithmetic, Displayed):
     """A: an (M, N) matrix, by its products A v and Aᵀ u, with names for parts of its rows and
     columns.
 
@@ -55,8 +55,9 @@ class LinearOperator(Displayed):
         tensor([9., 7.])
     """
 
-    # NumPy leaves products with an array to this class, which refuses them in its own words.
-    __array_ufunc__ = None
+    _no_number = (
+        f"A: {_NO_ARRAY}; take the whole matrix, A.dense(), or a number of it, hesse.trace(A)"
+    )
 
     def __init__(
         self, rows: Layout, columns: Layout, dtype: torch.dtype, device: torch.device
@@ -76,6 +77,7 @@ class LinearOperator(Displayed):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of flat vectors and matrices."""
+        refuse_scipy("A")
         return self._dtype
 
     @property
@@ -261,6 +263,20 @@ class LinearOperator(Displayed):
             f"A: {_NO_ARRAY}; take the whole matrix, A.dense().numpy(), or give SciPy A.to_scipy()"
         )
 
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        # What has an array, or a number of NumPy's, on its left is left to this class.
+        names = {"matmul": "__rmatmul__", "multiply": "__rmul__"}
+        names |= {"add": "__radd__", "subtract": "__rsub__"}
+        if method == "__call__" and function.__name__ in names and inputs[0] is not self:
+            return getattr(self, names[function.__name__])(inputs[0])
+        self.__array__()
+
+    def __dlpack__(self, **options: Any) -> NoReturn:
+        self.__array__()
+
+    def __dlpack_device__(self) -> NoReturn:
+        self.__array__()
+
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -276,7 +292,7 @@ class LinearOperator(Displayed):
     if not TYPE_CHECKING:  # which is to see what is not there
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise absent_of_tensor(self, name, "A.dense()")
+            raise absent_of_array(self, name, "A.dense()")
 
     def __str__(self) -> str:
         shown = self._display()

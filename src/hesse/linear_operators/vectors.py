@@ -35,6 +35,11 @@ def require_vector(v: Any, what: str, dtype: torch.dtype, device: torch.device) 
         raise HesseValueError(
             f"{what}: expected a tensor on {device}, where the parameters are, got {v.device}"
         )
+    if torch._C._functorch.is_batchedtensor(v):  # type: ignore[attr-defined]
+        raise HesseTypeError(
+            f"{what}: expected a tensor with entries, got one inside torch.vmap; give a matrix"
+            " (P, K), whose columns are multiplied with side by side"
+        )
     if v.is_meta:
         raise HesseValueError(f"{what}: expected a tensor with entries, got one on the meta device")
     # A sum is one pass, and finite only where every entry is; it may overflow where they are.

@@ -203,6 +203,17 @@ class BlockHessian(Displayed, BlocksByName):
         """u H = (H uᵀ)ᵀ, for a vector (P,) or a matrix (K, P)."""
         return (self @ u.T).T if getattr(u, "ndim", 1) == 2 else self @ u
 
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """The whole matrix for NumPy's functions, ``np.abs(H)``, ``np.sum(H)``; a product is that
+        by blocks, and arithmetic is refused as it is without NumPy."""
+        if function is np.matmul and method == "__call__" and len(inputs) == 2 and not options:
+            a, b = inputs
+            return a.__matmul__(b) if isinstance(a, BlockHessian) else self.__rmatmul__(a)
+        if method == "__call__" and function.nin == 2:
+            self._refuse_arithmetic()
+        inputs = tuple(np.asarray(x) if isinstance(x, BlockHessian) else x for x in inputs)
+        return getattr(function, method)(*inputs, **options)
+
     def eigh(self) -> Eigen:
         """Eigenvalues in ascending order and eigenvectors as columns, H = V diag(λ) Vᵀ.
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError
 from hesse.layout import Layout
-from hesse.linear_operators.absent import absent_of_tensor
+from hesse.linear_operators.absent import NoArithmetic, absent_of_array, refuse_scipy
 from hesse.matrix import frames
 from hesse.matrix.entries import Entries, Pair
 from hesse.matrix.indexing import ranges_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _WILD = set("*?[")
 
 
-class BlocksByName:
+class BlocksByName(NoArithmetic):
     """What is read of a Hessian: blocks by name, parts of them, the whole matrix, its diagonal.
 
     Attributes:
@@ -38,8 +38,10 @@ class BlocksByName:
     layout: Layout
     entries: Entries
 
-    # NumPy leaves products with an array to `__matmul__` and `__rmatmul__`.
-    __array_ufunc__ = None
+    _no_number = (
+        "H: a Hessian by blocks has products alone, H @ v; take the whole matrix, H.dense() or"
+        " np.asarray(H), or an operator, hesse.as_operator(H)"
+    )
 
     @property
     def matrix(self) -> Tensor | None:
@@ -55,6 +57,7 @@ class BlocksByName:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the entries."""
+        refuse_scipy("H")
         return self.entries.dtype
 
     @property
@@ -107,16 +110,6 @@ class BlocksByName:
     def __dlpack_device__(self) -> Any:
         return self.dense().__dlpack_device__()
 
-    def _refuse_arithmetic(self, *others: Any) -> NoReturn:
-        raise HesseTypeError(
-            "H: a Hessian by blocks has products alone, H @ v; take the whole matrix, H.dense() or"
-            " np.asarray(H), or an operator, hesse.as_operator(H)"
-        )
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse_arithmetic
-    __truediv__ = __pow__ = __neg__ = __abs__ = _refuse_arithmetic
-    __lt__ = __le__ = __gt__ = __ge__ = _refuse_arithmetic
-
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -135,10 +128,11 @@ class BlocksByName:
     if not TYPE_CHECKING:  # which is to see what is not there
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise absent_of_tensor(self, name, "H.dense()")
+            raise absent_of_array(self, name, "H.dense()", "H.to_pandas()")
 
     def __iter__(self) -> Iterator[Pair]:
-        return iter(self.pairs)
+        """The pairs that are held."""
+        return map(_Names, self.pairs)
 
     def __len__(self) -> int:
         """How many blocks are held; of rows there are ``H.shape[0]``."""
@@ -151,6 +145,12 @@ class BlocksByName:
     def keys(self) -> tuple[Pair, ...]:
         """The pairs that are held, so that ``dict(H)`` has the blocks."""
         return self.pairs
+
+    def get(self, pair: Any, default: Any = None) -> Any:
+        """``H[a, b]``, or the default where that pair is not held."""
+        if pair in self:
+            return self[pair]
+        return default
 
     def values(self) -> Iterator[Tensor]:
         """The blocks that are held, each when it comes to be its turn."""
@@ -295,6 +295,20 @@ class BlocksByName:
         raise HesseValueError(
             f"{what} needs blocks that were not computed: {listed(missing)}; "
             "hesse.hessian(cost) without pairs= and block_diagonal= computes all of them"
+        )
+
+
+class _Names(tuple[str, str]):
+    """A pair, which ``sum(H)`` would add to a number."""
+
+    __slots__ = ()
+
+    def __radd__(self, other: Any) -> Any:
+        if isinstance(other, tuple):
+            return other + tuple(self)
+        raise HesseTypeError(
+            "sum(H): H goes by the names of its blocks, which have no sum; that of the entries is"
+            " H.dense().sum(), and that of some is H['a', 'b'].sum()"
         )
 
 

@@ -1,6 +1,6 @@
 """A Hessian as a table of pandas or an array of xarray, labelled by parameter and index."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import xarray
 
     from hesse.matrix.by_name import BlocksByName
+    from hesse.plot.layers import Layer
 
 
 def data_frame(hessian: "BlocksByName") -> "pandas.DataFrame":
@@ -51,6 +52,25 @@ def estimates_frame(layout: Layout, columns: Mapping[str, np.ndarray]) -> "panda
         raise _missing("to_pandas", "pandas", "e['name']") from error
     index = pandas.MultiIndex.from_arrays(labels(layout), names=["parameter", "index"])
     return pandas.DataFrame(dict(columns), index=index)
+
+
+def layers_frame(rows: "Iterable[Layer]") -> "pandas.DataFrame":
+    """See `Layers.to_pandas`."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise _missing("to_pandas", "pandas", "layers['name']") from error
+    table = {
+        row.name: {
+            "parameters": row.parameters,
+            "trace": row.trace.value,
+            "std. error of trace": row.trace.error,
+            "largest eigenvalue": row.largest.value,
+            "its residual": row.largest.error,
+        }
+        for row in rows
+    }
+    return pandas.DataFrame.from_dict(table, orient="index").rename_axis("layer")
 
 
 def labels(layout: Layout) -> tuple[list[str], list[str]]:

@@ -45,11 +45,7 @@ def _save_table(hessian: "BlockHessian", path: Any) -> None:
     """A table: a line for each row, named by parameter and index; the first two lines name the
     columns."""
     size = hessian.layout.size
-    if size > _MOST_ROWS:
-        raise HesseValueError(
-            f"save: a table of {size:,} rows has {size**2:,} cells; a .csv file takes up to"
-            f" {_MOST_ROWS:,} rows, .npz, .safetensors and .zarr any number"
-        )
+    require_table(size, hessian.is_complete, "save")
     names, indices = labels(hessian.layout)
     with (
         replacing(path, "save", 25 * size**2) as partial,
@@ -60,6 +56,24 @@ def _save_table(hessian: "BlockHessian", path: Any) -> None:
         lines.writerow(["", "index", *indices])
         for name, index, row in zip(names, indices, hessian.dense().tolist(), strict=True):
             lines.writerow([_as_text(name), index, *row])
+
+
+def require_table(size: int, is_complete: bool, what: str) -> None:
+    """Raise where a Hessian of so many rows is not written as a table.
+
+    Raises:
+        HesseValueError: it has too many, or some of its blocks only.
+    """
+    if size > _MOST_ROWS:
+        raise HesseValueError(
+            f"{what}: a table of {size:,} rows has {size**2:,} cells; a .csv file takes up to"
+            f" {_MOST_ROWS:,} rows, .npz, .safetensors and .zarr any number"
+        )
+    if not is_complete:
+        raise HesseValueError(
+            f"{what}: a .csv file is a table of the whole matrix, and of this one some blocks only"
+            " are held; .npz and .safetensors take them"
+        )
 
 
 def _as_text(name: str) -> str:

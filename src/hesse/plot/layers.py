@@ -1,5 +1,6 @@
 """How sharp a cost is by layer: a table, and bars."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from hesse.display import Display, Table, counted
 from hesse.display.text import shortened, table_lines
-from hesse.errors import printable
+from hesse.errors import HesseKeyError, nearest, printable
+from hesse.matrix.frames import layers_frame
 from hesse.plot.canvas import (
     BARS,
     BLUE,
@@ -23,6 +25,7 @@ from hesse.plot.picture import Picture
 from hesse.spectra.estimate import Estimate
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
 
 # Characters of a layer's name.
@@ -71,8 +74,32 @@ class Layers(Picture):
     rows: tuple[Layer, ...]
 
     def __getitem__(self, name: str) -> Layer:
-        """A layer by its name."""
-        return {row.name: row for row in (self.whole, *self.rows)}[name]
+        """A layer by its name; the whole is ``"(whole)"``.
+
+        Raises:
+            HesseKeyError: there is no such layer.
+        """
+        known = {row.name: row for row in (*self.rows, self.whole)}
+        if name not in known:
+            raise HesseKeyError(
+                f"no layer is named {name!r}; the nearest known: {nearest(str(name), list(known))}"
+            )
+        return known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.name for row in (*self.rows, self.whole))
+
+    def __len__(self) -> int:
+        return len(self.rows) + 1
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The table, a row for each layer and the whole, with the errors of what is estimated.
+        Needs pandas (``pip install "hesse[frames]"``).
+
+        Raises:
+            HesseImportError: pandas is not installed.
+        """
+        return layers_frame((*self.rows, self.whole))
 
     def __str__(self) -> str:
         return "\n".join(table_lines(self._table))
@@ -82,7 +109,7 @@ class Layers(Picture):
             "Layers",
             f"{counted(len(self.rows) or 1, 'layer')}, {self.whole.parameters:,} entries",
             table=self._table,
-            next=("layers[name]", "layers.plot()", "layers.whole"),
+            next=("layers[name]", "layers.plot()", "layers.to_pandas()"),
         )
 
     @property

@@ -1,14 +1,17 @@
 """A number, how far it may be off, and what it took."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, NoReturn, final
+
+import numpy as np
 
 from hesse.display import Display, Displayed, facts
+from hesse.linear_operators.absent import NoArithmetic
 
 
 @final
 @dataclass(frozen=True, repr=False)
-class Estimate(Displayed):
+class Estimate(NoArithmetic, Displayed):
     """A number with its standard error.
 
     Attributes:
@@ -37,8 +40,20 @@ class Estimate(Displayed):
     notes: tuple[str, ...] = ()
     measure: str = "standard error"
 
+    _no_number = (
+        "e: an estimate has an error beside its value, which arithmetic would lose; reckon with"
+        " float(e), or with e.value and e.error"
+    )
+
     def __float__(self) -> float:
         return self.value
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Its value, for what draws and tabulates."""
+        return np.array(self.value, dtype)
+
+    def __array_ufunc__(self, *called: Any, **options: Any) -> NoReturn:
+        self._refuse_arithmetic()
 
     def __format__(self, spec: str) -> str:
         if not spec:

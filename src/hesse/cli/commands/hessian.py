@@ -13,6 +13,8 @@ from hesse.cli.documents import cost_fields, hessian_fields, plan_fields, status
 from hesse.cli.inputs.places import check_writable
 from hesse.cli.output import Output, check_figure, save_figure
 from hesse.distributed.group import is_first
+from hesse.matrix.saving import FORMATS, require_table
+from hesse.process.files import require_place
 from hesse.store.place import names_store
 
 
@@ -74,9 +76,9 @@ def hessian(
         Path | None,
         Parameter(
             help=(
-                "Write the Hessian to this .safetensors file, for hesse.load; or compute it into"
-                " this .zarr folder, tile by tile, however large it is: where it is there already,"
-                " the command goes on where it stopped."
+                "Write the Hessian to this .safetensors file, for hesse.load, or to a .npz or .csv"
+                " file, for others; or compute it into this .zarr folder, tile by tile, however"
+                " large it is: where it is there already, the command goes on where it stopped."
             )
         ),
     ] = None,
@@ -89,12 +91,16 @@ def hessian(
     # Before any work: whether what comes out of it can be written.
     into_store = out is not None and names_store(out)
     file = None if into_store else out
-    check_writable("--out", file, (".safetensors", ".zarr"))
+    check_writable("--out", file, tuple(filter(None, FORMATS)))
     check_figure(figure)
     with Output("hessian", json) as output:
         budget = arguments.bytes
         cost = arguments.cost()
-        check_writable("--out", file, (".safetensors",), _size_of_hessian(cost, block_diagonal))
+        if file is not None:
+            require_place(file, "--out", _size_of_hessian(cost, block_diagonal))
+            if file.suffix.lower() == ".csv":
+                whole = not block_diagonal or len(cost.layout.names) == 1
+                require_table(cost.layout.size, whole, "--out")
         # The cost is made already: reading files is not timed.
         start = time.perf_counter()
         H = hesse.hessian(
