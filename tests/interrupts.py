@@ -142,7 +142,14 @@ def run(
     asked, formula = small()
     operator = hesse.operator(cost)
     expected = hesse.value(cost), hesse.hessian(cost).dense(), operator @ cost.theta
-    kinds = {**WORK, "derive": lambda m, c, op: hesse.derive(formula)}
+    # Of a cost whose samples do not meet.
+    kinds = {
+        **WORK,
+        "derive": lambda m, c, op: hesse.derive(formula),
+        "kfac": lambda m, c, op: hesse.kfac(formula).inverse(0.1) @ formula.theta,
+        "per sample": lambda m, c, op: hesse.per_sample(formula, "diagonal").stack(),
+        "eigenpairs": lambda m, c, op: hesse.eigenpairs(op, 2),
+    }
     lasts: dict[str, float] = {}
     for kind, work in kinds.items():
         begin = time.perf_counter()

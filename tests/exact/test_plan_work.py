@@ -10,7 +10,9 @@ from torch import Tensor, nn
 import hesse
 from hesse.exact import part_planning, way_down
 from hesse.exact.backward_pass import BackwardPass, Passage
+from hesse.exact.contracted import Contracted
 from hesse.exact.one_sided import one_sided_price
+from hesse.exact.part_planning import PartPlanner
 from hesse.process.rates import Rates
 from reference import relative
 
@@ -84,6 +86,32 @@ def test_a_rehearsal_ends_when_it_is_lost(
     whole, (passage,) = hesse.plan(cost), passages[len(ended) :]
     assert not passage.ended and calls(ended[0]) < 0.6 * calls(passage)
     assert whole.blocks == planned.blocks and whole.price == planned.price
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_what_is_foreseen_is_no_more_than_the_whole(
+    kind: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And much more than what was seen: steps that were not reached are like those that were."""
+    foreseen, seen, whole = list[float](), list[float](), list[float]()
+
+    def asked(_: PartPlanner, contracted: Contracted, __: Any) -> bool:
+        foreseen.append(SPEED.seconds(contracted.foreseen))
+        seen.append(SPEED.seconds(contracted.price()))
+        return False
+
+    def decided(_: PartPlanner, contracted: Contracted, *__: Any) -> tuple[str, ...]:
+        whole.extend(map(SPEED.seconds, (contracted.price(), contracted.foreseen)))
+        return ()
+
+    monkeypatch.setattr(PartPlanner, "_is_lost", asked)
+    monkeypatch.setattr(PartPlanner, "_cheaper", decided)
+    monkeypatch.setattr(way_down, "_LONG", 0)
+    hesse.plan(cost_of(kind, 6))
+    assert whole[0] == pytest.approx(whole[1]) and max(foreseen) < 1.02 * whole[0]
+    # With two steps of six.
+    early = [each for part, each in zip(seen, foreseen, strict=True) if part < 0.3 * whole[0]]
+    assert max(early) > 0.5 * whole[0]
 
 
 def test_its_hessian_is_right(passages: list[Passage], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What is contracted of the samples of one signature: in what orders, in chunks of how many, and
 what that takes, as a rehearsal on shapes shows it."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 from typing import final
@@ -95,6 +96,21 @@ class Contracted:
                 above[name] = min(behind[site.value], above.get(name, passed))
         count = sum(sizes[name] * values for name, values in above.items())
         return Price(cached=_PASSES * self._cost.dtype.itemsize * count * self._samples)
+
+    @property
+    def foreseen(self) -> Price:
+        """What all cost at least, where the rehearsal was ended: the uses of a parameter that were
+        not reached are like those that were."""
+        reached, itemsize = {site.value for site in self._down.reached}, self._cost.dtype.itemsize
+        keys = self._down.keys
+        every = Counter(keys.values())
+        seen = Counter(keys[left, right] for left, right in keys if left[0] in reached)
+        chunks = -(-self._samples // self.chunk)
+        total = self.way * self._down.ahead
+        for contraction in self.contractions.values():
+            times = every[contraction.blocks] / seen[contraction.blocks]
+            total += contraction.estimate.price(self._samples, chunks, itemsize) * times
+        return total
 
     @property
     def way(self) -> Price:

@@ -191,7 +191,7 @@ class PartPlanner:
 
     def _seconds(self, contracted: Contracted) -> float | None:
         """How long contractions take; ``None`` where that is too short for a trace."""
-        price = contracted.price()
+        price = contracted.foreseen
         if _SLOW.seconds(price) < _SECONDS_OF_A_TRACE:
             return None
         seconds = self._speed.seconds(price)
@@ -207,7 +207,7 @@ class PartPlanner:
         return [name for name in self._one_sided.order if name in named]
 
     def _is_lost(self, seen: Contracted, fallbacks: Collection[str]) -> bool:
-        """Whether what was seen of the contractions costs more already than one-sided products for
+        """Whether the contractions, by what was seen of them, cost more than one-sided products for
         all parameters."""
         if self._products(rows_asked(self._cost.layout.names, self._wanted)) <= _FEW_PRODUCTS:
             return False

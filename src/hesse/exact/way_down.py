@@ -31,7 +31,8 @@ _FEW, _MORE = 2, 4
 # A way of so many operations is rehearsed once, what is held in any case being little of its whole;
 # and one that takes so few bytes, of which all samples that matter have room.
 _LONG, _SMALL = 1500, 10**6
-# One that is long may end before it is done; whether it does, is asked when it has grown so much.
+# One that is long, or will be, may end before it is done; whether it does, is asked when it has
+# grown so much.
 _LONGER = 1.25
 # How often the S of a site is passed over and held at once, and how often a Hessian-vector product
 # passes over the activations, each as measured: they decide where a site is worth its S.
@@ -113,11 +114,32 @@ class WayDown:
     def unreached(self) -> tuple[Site, ...]:
         """The sites of which not everything was seen when the rehearsal was ended; none where it
         went all the way."""
-        passage, place = self.dry_run.few, self.graph.place
-        if not passage.ended:
+        if not self.dry_run.few.ended:
             return ()
-        (last, _), _ = next(reversed(passage.sizes))
-        return tuple(site for site in self.sites if place[site.value] <= place[last])
+        place, lowest = self.graph.place, _lowest_seen(self.dry_run.few)
+        return tuple(site for site in self.sites if place[site.value] <= place[lowest])
+
+    @property
+    def reached(self) -> tuple[Site, ...]:
+        """The sites of which the rehearsal has seen anything."""
+        place, passage = self.graph.place, self.dry_run.few
+        low = place[_lowest_seen(passage)] if passage.sizes else -1
+        return tuple(site for site in self.sites if place[site.value] >= low)
+
+    @property
+    def ahead(self) -> float:
+        """How many times as many sites there are as were reached, the others with parameters of
+        theirs: the steps of a recurrence are alike, so that each costs as much at least."""
+        reached = self.reached
+        alike = {tuple(site.parameters) for site in reached}
+        count = sum(tuple(site.parameters) in alike for site in self.sites)
+        return count / max(1, len(reached))
+
+
+def _lowest_seen(passage: Passage) -> str:
+    """The value of the site that was reached last."""
+    (value, _), _ = next(reversed(passage.sizes))
+    return value
 
 
 def _sites_for(
@@ -220,7 +242,7 @@ def way_down(
     if known is None:
         known = _tried(
             cost, captured, signature, sites, partners, set(keys), use, by_sample,
-            lambda sweep, passage: enough(way(sweep, DryRun(passage, None))),
+            lambda sweep, passage: way(sweep, DryRun(passage, None)), enough,
         )  # fmt: skip
         captured.dry_runs.put(request, known)
     if isinstance(known, _CannotSweep):
@@ -237,7 +259,8 @@ def _tried(
     keys: set[PairKey],
     use: Use | None,
     by_sample: bool,
-    enough: Callable[[Sweep, Passage], bool],
+    way: Callable[[Sweep, Passage], WayDown],
+    enough: Callable[[WayDown], bool],
 ) -> tuple[Sweep, DryRun] | _CannotSweep:
     """The sweep, rehearsed, or why there is none."""
     batch = next(
@@ -252,7 +275,7 @@ def _tried(
         sweep = _sweep(cost, captured, sites, partners, use, by_sample)
         backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
         sample = batch.take(slice(0, 1))
-        return sweep, _dry_run(backward_pass, sample, use, partial(enough, sweep))
+        return sweep, _dry_run(backward_pass, sample, use, partial(way, sweep), enough)
     # Of an operation on values that it cannot be differentiated at, or of a kind of its own.
     except Exception as error:
         # Too little memory is no property of the graph: the user hears of it.
@@ -265,21 +288,23 @@ def _dry_run(
     backward_pass: BackwardPass,
     sample: Batch,
     use: Use | None,
-    enough: Callable[[Passage], bool],
+    way: Callable[[Passage], WayDown],
+    enough: Callable[[WayDown], bool],
 ) -> DryRun:
     asked_at = float(_LONG)
 
     def ends(passage: Passage) -> bool:
-        """Asked of what is long already, each time that it has become so much longer."""
+        """Asked of what is long, or will be, each time that it has become so much longer."""
         nonlocal asked_at
-        calls = sum(price.calls for price in passage.prices)
+        down = way(passage)
+        calls = down.ahead * down.dry_run.calls
         if calls <= asked_at:
             return False
         asked_at = _LONGER * calls
-        return enough(passage)
+        return enough(down)
 
     few = backward_pass.rehearse(sample, _FEW, use, ends)
-    long = sum(price.calls for price in few.prices) > _LONG
+    long = few.ended or sum(price.calls for price in few.prices) > _LONG
     once = long or max(few.peaks, default=0) <= _SMALL
     return DryRun(few, None if once else backward_pass.rehearse(sample, _MORE, use))
 
