@@ -11,6 +11,7 @@ import numpy
 import pytest
 import scipy.special
 import torch
+from torch import Tensor
 
 import hesse
 from formula_cases import COSTS, DOMAIN, F_OF, CostText, arrays_for, as_numpy, for_numpy, reference
@@ -401,9 +402,40 @@ def test_only_what_is_needed_is_computed_and_only_once() -> None:
     made = schedule(block.expression, block.indices, block.derivation.program)
     nodes = [statement.node for statement in made.statements]
     assert sorted(node.name for node in nodes if isinstance(node, Argument)) == ["X", "w"]
-    assert sum(isinstance(node, Applied) for node in nodes) == 1  # one sigmoid, of X w
+    # One sigmoid, of X w; and the root of weights that rounding may leave below zero.
+    assert [n.function for n in nodes if isinstance(n, Applied)] == ["sigmoid", "abs"]
     products = [lowered(s.node, s.axes) for s in made.statements if isinstance(s.node, Contraction)]
     assert len(products) == 2 and all(isinstance(product, Matmul) for product in products)
+
+
+@pytest.mark.parametrize(
+    ("text", "cost", "is_square"),
+    [
+        ("sum(exp(X@w))", lambda z, _: z.exp().sum(), True),
+        ("sum(cosh(X@w))/5", lambda z, _: z.cosh().sum() / 5, True),
+        ("-sum(log(X@w))", lambda z, _: -z.log().sum(), True),
+        ("sum(log(X@w))", lambda z, _: z.log().sum(), True),
+        ("sum(p**2*exp(X@w))", lambda z, p: (p**2 * z.exp()).sum(), True),
+        ("sum(p*exp(X@w))", lambda z, p: (p * z.exp()).sum(), False),
+        ("sum(sin(X@w))", lambda z, _: z.sin().sum(), False),
+    ],
+)
+def test_weights_that_are_not_negative_are_shared_by_both_factors(
+    text: str, cost: Callable[[Tensor, Tensor], Tensor], is_square: bool
+) -> None:
+    shapes = "X[n,d] w[d]" + " p[n]" * ("p*" in text)
+    block = CostText(text, "w", shapes).derivation.block("w", "w")
+    made = schedule(block.expression, block.indices, block.derivation.program)
+    products = [s.node for s in made.statements if isinstance(s.node, Contraction)]
+    assert any(node.left.id == node.right.id for node in products) == is_square
+    random = torch.Generator().manual_seed(0)
+    X, w, p = (
+        torch.rand(*shape, generator=random, dtype=torch.float64) + 0.1
+        for shape in ((5, 3), (3,), (5,))
+    )
+    given = {"X": X, "w": w, **({"p": p - 0.6} if "p*" in text else {})}
+    expected = torch.func.hessian(lambda w: cost(X @ w, p - 0.6))(w)
+    assert torch.allclose(torch.as_tensor(block.evaluate(**given)), expected, rtol=1e-12)
 
 
 def test_the_order_of_products_is_chosen() -> None:

@@ -5,6 +5,7 @@ import ast
 import importlib
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -177,7 +178,8 @@ def test_logistic_regression_goes_through_one_matrix_product() -> None:
         source = block.python(backend)
         assert (
             source.count("@") == 2
-            and "X.T @" in source
+            # The same array twice: libraries compute half of the product.
+            and re.search(r"(\w+)\.T @ \1\n", source)
             and "einsum" not in source
             and "eye" not in source
         )

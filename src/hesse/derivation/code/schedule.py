@@ -28,12 +28,14 @@ from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.normal_form import contract
 from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.derivation.code.products import product_of
+from hesse.derivation.code.ranges import Ranges
 from hesse.derivation.code.statements import (
     Applied,
     Argument,
     Combination,
     NamedMap,
     Part,
+    Product,
     Raised,
     Scale,
     Schedule,
@@ -84,6 +86,7 @@ class _Scheduler:
         self._statements = statements
         self._functions = functions
         self._quantities: dict[str, Part] = {}
+        self._ranges = Ranges(program)
 
     def schedule(self, expression: Expression, free: tuple[Index, ...]) -> Schedule:
         """All statements, the result last and nothing that it does not need."""
@@ -257,6 +260,7 @@ class _Scheduler:
             return None
         factors, equal = merged(simplified.factors, free)
         scale, values = Scale(simplified.coefficient), list[Value]()
+        weights = list[Factor]()
         for factor in factors:
             part = self._factor(factor)
             if part.is_zero:
@@ -264,13 +268,48 @@ class _Scheduler:
             scale *= part.scale
             if part.value is not None:
                 values.append(part.value)
+                if not set(free) & set(part.value.axes):
+                    weights.append(factor)
         held = {index for value in values for index in value.axes}
         for index in simplified.bound:
             if index not in held:
                 # Nothing depends on it: the sum over it is its length times what is summed.
                 scale *= _extent(index.size)
         wanted = tuple(index for index in free if index in held)
+        # A sign of a factor is in the scale, and no more in its array.
+        sign = scale.number * simplified.coefficient
+        if self._ranges.of(Term(Fraction(1 if sign > 0 else -1), tuple(weights)))[0] >= 0:
+            values = self._square(values, wanted) or values
         return Part(*product_of(self._statements, values, wanted, scale, alone), equal)
+
+    def _square(self, values: list[Value], wanted: tuple[Index, ...]) -> list[Value]:
+        """Σ w X_i X_k with weights that are not negative as the two factors of (√w X)ᵀ (√w X), of
+        which libraries compute half; nothing where it is something else."""
+        match [value for value in values if set(value.axes) & set(wanted)], wanted:
+            case [Value(left, rows) as first, Value(right, columns)], (i, k):
+                swapped = tuple({i: k, k: i}.get(index, index) for index in rows)
+                weights = [value for value in values if not set(value.axes) & set(wanted)]
+                if (
+                    left != right
+                    or columns != swapped
+                    or k in rows
+                    or not weights
+                    or any(not set(value.axes) < set(rows) for value in weights)
+                ):
+                    return []
+            case _:
+                return []
+        axes = tuple(index for index in rows if any(index in value.axes for value in weights))
+        scale, product = product_of(self._statements, weights, axes, Scale(), False)
+        add = self._statements.add
+        # Rounding may leave what is zero below it.
+        weight = add(Applied("abs", 0, self._statements.times(Part(scale, product))), axes)
+        root = add(Raised(weight, Fraction(1, 2)), axes)
+        factor = add(Product((root, first)), rows)
+        return [
+            factor,
+            replace(factor, axes=tuple({i: k}.get(index, index) for index in factor.axes)),
+        ]
 
 
 def _extent(size: Size) -> Scale:

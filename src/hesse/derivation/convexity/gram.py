@@ -19,7 +19,7 @@ from hesse.derivation.calculus.expression import (
 from hesse.derivation.calculus.normal_form import collect, contract, same
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.calculus.structures import DEFINITE
-from hesse.derivation.convexity.ranges import Ranges
+from hesse.derivation.code.ranges import Ranges
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 _MOST_PAIRS = 3  # of summed indices that change places

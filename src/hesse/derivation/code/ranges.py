@@ -1,5 +1,6 @@
 """Between which numbers the entries of an expression lie, whatever the arrays are."""
 
+from collections import Counter
 from fractions import Fraction
 from math import inf
 
@@ -42,8 +43,9 @@ class Ranges:
                 return sum(lows), sum(highs)
             case Term(coefficient, factors, bound):
                 low, high = float(coefficient), float(coefficient)
-                for factor in factors:
-                    low, high = _product((low, high), self.of(factor))
+                for factor, times in Counter(factors).items():
+                    power = _power(self.of(factor), Fraction(times))
+                    low, high = _product((low, high), power)
                 # Of a sum over any number of entries only the sign is known.
                 return (_sign(low), _sign(high)) if bound else (low, high)
             case Entry(name):
