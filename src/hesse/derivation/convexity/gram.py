@@ -4,25 +4,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from hesse.derivation.calculus.algebra import product
+from hesse.derivation.calculus.algebra import add, product, scale, total
 from hesse.derivation.calculus.expression import (
     Delta,
     Entry,
     Expression,
     Factor,
     Index,
+    Power,
     Term,
+    constant,
     indices,
+    of,
     rename_factor,
     rename_term,
 )
-from hesse.derivation.calculus.normal_form import collect, contract, same
+from hesse.derivation.calculus.normal_form import collect, contract, same, simplify
+from hesse.derivation.calculus.own_value import under_root
 from hesse.derivation.calculus.program import ArrayCall, Program
 from hesse.derivation.calculus.structures import DEFINITE
 from hesse.derivation.code.ranges import Ranges
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 _MOST_PAIRS = 3  # of summed indices that change places
+_COVARIANCE = "less the product of its means is a covariance with weights"
+_PROJECTED = "less no more than its part along one vector is a Gram matrix with weights"
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,14 @@ def grams(
     terms, found = list(collect(expression).terms), []
     # What is subtracted first: each covariance takes a term that is added with it.
     for negative in [term for term in terms if term.coefficient < 0]:
-        second = search.moment(negative)
-        match = next((t for t in terms if second is not None and _alike(t, second)), None)
+        moment = search.moment(negative)
+        match = next((t for t in terms if moment is not None and _alike(t, moment[0])), None)
         gram = search.gram(match) if match is not None else None
-        if match is None or gram is None:
+        if moment is None or match is None or gram is None:
             continue
         terms.remove(negative)
         terms.remove(match)
-        found.append(
-            replace(gram, reason="less the product of its means is a covariance with weights")
-        )
+        found.append(replace(gram, reason=moment[1]))
     for term in terms:
         gram = search.gram(term)
         if gram is None:
@@ -74,6 +78,21 @@ def grams(
 
 def _alike(left: Term, right: Term) -> bool:
     return same(Expression((replace(left, kind=None),)), Expression((replace(right, kind=None),)))
+
+
+@dataclass(frozen=True)
+class _Twins:
+    """Two factors of a product of two sums, alike but for their indices.
+
+    Attributes:
+        pairs: an index of the one, and the one of the other in its place.
+        left: what is left where both meet.
+        reason: what the product makes of what it is subtracted from.
+    """
+
+    pairs: tuple[tuple[Index, Index], ...]
+    left: tuple[Factor, ...]
+    reason: str
 
 
 class _Search:
@@ -117,34 +136,69 @@ class _Search:
             if weights is not None and self.ranges.of(Term(term.coefficient, weights))[0] >= 0:
                 yield swap, weights
 
-    def moment(self, term: Term) -> Term | None:
-        """The second moment Σ w p g gᵀ that goes with a product of two means of a distribution, −(Σ
-        p g)(Σ p g)ᵀ; None where a term is no such product."""
-        for a, b, p, q in self._twins(term):
+    def moment(self, term: Term) -> tuple[Term, str] | None:
+        """What makes a product of two sums that is subtracted semidefinite, and what both are then;
+        None where a term is no such product.
+
+        Of −(Σ p g)(Σ p g)ᵀ, two means of a distribution, it is the second moment Σ p g gᵀ; of −(Σ r
+        g)(Σ r g)ᵀ/n³ with the norm n of r it is Σ g gᵀ/n (Cauchy and Schwarz).
+        """
+        free = {index for pair in self.pairs for index in pair}
+        for twins in (*self._of_distributions(term), *self._of_norms(term)):
             # (Σ_a p g)(Σ_b p g)ᵀ: nothing else may hold a or b.
-            if not self._is_square(term, a, b):
+            if not all(self._is_square(term, a, b) for a, b in twins.pairs):
                 continue
-            left = [factor for factor in term.factors if factor is not p and factor is not q]
-            free = {index for pair in self.pairs for index in pair}
-            if a in free or b in free:
-                if (a, b) not in self.pairs:
-                    continue
-                moved = (p, *left, Delta(a, b))
-                return Term(-term.coefficient, moved, term.bound)
-            met = rename_term(Term(-term.coefficient, (p, *left)), {b: a})
-            return contract(replace(met, bound=tuple(i for i in term.bound if i != b)))
+            ends = [pair for pair in twins.pairs if not free.isdisjoint(pair)]
+            if any(pair not in self.pairs for pair in ends):
+                continue
+            to = {b: a for a, b in twins.pairs if (a, b) not in ends}
+            deltas = tuple(Delta(a, b) for a, b in ends)
+            met = rename_term(Term(-term.coefficient, (*twins.left, *deltas)), to)
+            bound = tuple(index for index in term.bound if index not in to)
+            return contract(replace(met, bound=bound)), twins.reason
         return None
 
-    def _twins(self, term: Term) -> Iterator[tuple[Index, Index, Factor, Factor]]:
+    def _of_distributions(self, term: Term) -> Iterator["_Twins"]:
         """Two entries of a distribution that differ in their last index alone."""
         entries = [f for f in term.factors if isinstance(f, Entry) and self._is_distribution(f)]
         for p, q in combinations(entries, 2):
-            first, last = (p, q)
             if p.name == q.name and p.indices[:-1] == q.indices[:-1]:
-                a, b = first.indices[-1], last.indices[-1]
-                if (b, a) in self.pairs:
-                    a, b, first, last = b, a, q, p
-                yield a, b, first, last
+                pair = self._in_order(p.indices[-1], q.indices[-1])
+                kept = p if pair[0] == p.indices[-1] else q
+                left = (f for f in term.factors if f is not p and f is not q)
+                yield _Twins((pair,), (kept, *left), _COVARIANCE)
+
+    def _of_norms(self, term: Term) -> Iterator["_Twins"]:
+        """Two entries of what a norm beside them is of, or of what it is no smaller than."""
+        norms = [f for f in term.factors if isinstance(f, Power) and isinstance(f.base, Entry)]
+        for p, q in combinations(term.factors, 2):
+            first, second = indices(p), indices(q)
+            to = dict(zip(first, second, strict=False))
+            if not first or set(first) & set(second) or rename_factor(p, to) != q:
+                continue
+            square = total(of(Power(p, constant(2))), first)
+            for norm in norms:
+                if self._is_at_least(norm.base, square):
+                    squared = Power(norm.base, constant(2))
+                    left = (f for f in term.factors if f is not p and f is not q)
+                    pairs = tuple(self._in_order(a, b) for a, b in to.items())
+                    yield _Twins(pairs, (*left, squared), _PROJECTED)
+
+    def _is_at_least(self, norm: Factor, square: Expression) -> bool:
+        """Whether a norm is a root of no less than a square."""
+        assert isinstance(norm, Entry)
+        quantity = self.program.by_name.get(norm.name)
+        if quantity is None or not isinstance(quantity.definition, Expression):
+            return False
+        under = under_root(quantity.definition)
+        if under is None:
+            return False
+        more = simplify(add(of(under), scale(square, -1)))
+        return self.ranges.of(more)[0] >= 0
+
+    def _in_order(self, a: Index, b: Index) -> tuple[Index, Index]:
+        """Two indices, that of the rows first."""
+        return (b, a) if (b, a) in self.pairs else (a, b)
 
     def _is_distribution(self, entry: Entry) -> bool:
         quantity = self.program.by_name.get(entry.name)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 POINTS = 12  # at which a direction of each sign is looked for
 AGAINST = 2  # at which a form has to agree with the eigenvalues
-# Below this part of the largest eigenvalue one is zero, up to rounding.
+# Below this part of the largest entry of a term an eigenvalue is zero, up to rounding.
 ZERO = 1e-9
 
 Verdict = Literal["convex", "concave", "linear", "neither", "not convex", "not concave", "unknown"]
@@ -113,12 +113,15 @@ def _extremes(
     highest: _Curvature | None = None
     for seed in range(points):
         point = valuation(derivation.program, 1000 + seed, derivation.functions)
-        array = point.array(block.expression, (*block.rows.indices, *block.columns.indices))
+        free = (*block.rows.indices, *block.columns.indices)
+        array = point.array(block.expression, free)
         matrix = array.reshape(isqrt(array.numel()), -1)
         if not bool(matrix.isfinite().all()):
             continue
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-        least = ZERO * float(values.abs().max())
+        # Where terms cancel, as in the deviation of two numbers, their rounding is left.
+        terms = (point.array(term, free) for term in block.expression.terms)
+        least = ZERO * max(float(term.abs().max()) for term in terms)
         shape = [point.size(index.size) for index in block.rows.indices]
         low, high = (
             _Curvature(float(values[k]), point, vectors[:, k].reshape(shape)) for k in (0, -1)
