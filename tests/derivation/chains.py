@@ -1,6 +1,6 @@
 """Chains that are derived without the checks of annotations that the test run installs: of each its
-name, depth, largest deviation, number of lines and most terms in a line, as JSON. A product that is
-too long is refused.
+name, depth, largest deviation, number of lines and most terms in a line, as JSON. Products that are
+too long are refused.
 
     python tests/derivation/chains.py
 """
@@ -21,7 +21,11 @@ CHAINS = {
     ),
     "a network": ("sum(" + "tanh(W@" * 20 + "x" + ")" * 20 + ")", "W", 20),
 }
-PRODUCT = "sum(" + "*".join(f"(x*{'abcdefg'[k * k % 7]}+{k})" for k in range(50)) + ")"
+TOO_LONG = {
+    "sum(" + "*".join(f"(x*{'abcdefg'[k * k % 7]}+{k})" for k in range(50)) + ")": "x",
+    "*".join(f"sum(x*a{k})**{k + 2}" for k in range(40)): "x",
+    "sum((" + "W@" * DEPTH + "x)**2)": "W",
+}
 
 if __name__ == "__main__":
     rows = []
@@ -31,9 +35,10 @@ if __name__ == "__main__":
         assert certificate is not None
         longest = max(len(line.after.terms) for line in derivation.steps(wrt, wrt)[2:])
         rows.append((name, depth, certificate.deviation, certificate.lines, longest))
-    try:
-        hesse.derive(PRODUCT, "x")
-        raise AssertionError("a product of fifty sums has lines of pages")
-    except hesse.HesseError as error:
-        assert "a line has" in str(error)
+    for text, wrt in TOO_LONG.items():
+        try:
+            hesse.derive(text, wrt)
+            raise AssertionError(f"{text} has lines of pages")
+        except hesse.HesseError as error:
+            assert "a line has" in str(error)
     print(json.dumps(rows))

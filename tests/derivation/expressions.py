@@ -819,6 +819,38 @@ NAMED = (
         source="by hand",
     ),
     Case(
+        "log of a variance",
+        "n/2*log(var(x))",
+        "x",
+        "x[n]",
+        forms={
+            "x": (
+                "(1/u1) I − (1/n) ((2/u1²) c cᵀ + (1/u1) 1 1ᵀ)",
+                "(lambda c: n*(eye(n) - 1/n - 2*outer(c, c)/(c@c))/(c@c))(x - sum(x)/n)",
+            )
+        },
+        source="by hand",
+    ),
+    Case(
+        "logarithm of a hyperbolic cosine",
+        "sum(log(cosh(y - X@w)))",
+        "w",
+        forms={
+            "w": (
+                "Xᵀ (I − diag(u1^∘(−2) ∘ sinh(z)^∘2)) X",
+                "X.T@diag(dtanh(y - X@w))@X",
+            )
+        },
+        source="by hand",
+    ),
+    Case(
+        "cross entropy at one class",
+        "-log_softmax(z)[0]",
+        "z",
+        forms={"z": ("diag(p) − p pᵀ", "dsoftmax(z)")},
+        source="Bishop 2006, equation 4.106, differentiated once more",
+    ),
+    Case(
         "swish",
         "sum(silu(W@x))",
         "W",

@@ -112,7 +112,6 @@ WORDS: dict[str, Callable[..., Tensor]] = {
     "diff": torch.diff,
     "cumsum": lambda x, axis=0: torch.cumsum(x, axis),
     "prod": lambda x, axis=None: x.prod() if axis is None else x.prod(axis),
-    "pi": torch.pi,
     "norm": lambda x, kind=None, axis=None: torch.linalg.vector_norm(x, dim=axis),
     "einsum": torch.einsum,
     "softplus": _lifted(F.softplus),
@@ -146,6 +145,6 @@ def evaluate(
         if left.strip().isidentifier() and right.strip().isdecimal()
     }
     unknown = {name: _lifted(function) for name, function in functions(program).items()}
-    names = {**WORDS, **unknown, **sizes(program, values), **fixed, **values}
+    names = {"pi": torch.pi, **WORDS, **unknown, **sizes(program, values), **fixed, **values}
     code = re.sub(r"\.T\b", ".t()", text)  # in PyTorch, .T is for matrices alone
     return torch.as_tensor(eval(code, {"__builtins__": {}}, names), dtype=torch.float64)

@@ -41,6 +41,13 @@ HARD = (
     Case("a trace beside a number", "trace((S @ S)/(1 + a**2))", "a", "S[n,n] a[]"),
     Case("a slope that is one number", "sum(y)**2/(1 + sum(x)**2)", "x y", "x[n] y[n]"),
     Case("a sum over letters of the sum around it", "std(B - mean(B) - mean(B - mean(B)))", "B"),
+    Case(
+        "a condition on a parameter, by layers",
+        "sum(minimum(maximum(x - mean(x), where(y > 1/3, -x, x)), minimum(maximum(x - mean(x), y),"
+        " minimum(x, y*x))))",
+        "y",
+        "x[n] y[n]",
+    ),
     Case("a square of a product", "sqrt(1 + (x @ y)**2)", "x y", "x[n] y[n]"),
 )
 

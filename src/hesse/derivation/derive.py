@@ -11,6 +11,7 @@ from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
 from hesse.derivation.check.certification import certified_at, certified_somewhere
+from hesse.derivation.code.agreement import require_agreement
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.derivation import Derivation
 from hesse.derivation.lines.adjoints import Adjoints, adjoints
@@ -292,6 +293,8 @@ def _written(
     if not certify:
         return result
     result, point = certified_somewhere(result)
+    if bounded:
+        require_agreement(result, point)
     return replace(result, at=point)
 
 

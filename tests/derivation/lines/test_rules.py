@@ -1,7 +1,6 @@
 """The rule of a line is the one that was applied: held against what stands on its left."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 import pytest
 
@@ -16,6 +15,7 @@ from hesse.derivation.calculus.expression import (
     Partial,
     Power,
     Term,
+    of,
 )
 from hesse.derivation.calculus.program import Program, names_in
 from hesse.derivation.lines.records import Line
@@ -126,18 +126,45 @@ def kind(factors: list[Factor], program: Program, by: str) -> str:
     return "product rule"
 
 
+def applied(value: Expression, program: Program, by: str) -> Iterator[str]:
+    """The rules that a sum is differentiated by, those within each other as well."""
+    for factors in moving(value, program, by):
+        yield kind(factors, program, by)
+        for factor in factors:
+            match factor:
+                case Power(base, exponent):
+                    yield from applied(of(base), program, by)
+                    yield from applied(exponent, program, by)
+                case Apply(_, _, argument):
+                    yield from applied(of(argument), program, by)
+                case Group(body):
+                    yield from applied(body, program, by)
+
+
+def defined(of_line: Factor, program: Program) -> Expression | None:
+    """What stands under a derivative, as a sum; None of a map that is no sum."""
+    match of_line:
+        case Entry(name) if name in program.by_name:
+            value = program.by_name[name].definition
+            return value if isinstance(value, Expression) else None
+        case Group(body):
+            return body
+    return of(of_line)  # a single factor, as exp(z), stands without parentheses
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_every_rule_fits_what_stands_on_the_left_of_its_line(case: Case):
     d = case.derivation
-    for line in (line for block in d for line in block.lines if line.rule in RULES):
-        side = differentiated(line)
-        assert side is not None
-        of, by = side
-        # A single factor, as exp(z), stands without parentheses.
-        alone = Expression((Term(Fraction(1), (of,)),))
-        value = d.program.by_name[of.name].definition if isinstance(of, Entry) else alone
-        value = of.body if isinstance(of, Group) else value
-        if not isinstance(value, Expression):
+    slopes = [line for slope in d.slopes.values() for line in slope.lines]
+    lines = [*slopes, *(line for block in d for line in block.lines)]
+    sides = [(line, *side) for line in lines if (side := differentiated(line))]
+    values = [(line, defined(under, d.program), by) for line, under, by in sides]
+    used = {rule for _, value, by in values if value for rule in applied(value, d.program, by.name)}
+    assert len(lines) >= len(used - {"linear"}), "fewer lines than rules"
+    for line, value, by in values:
+        if line.rule not in RULES or line in slopes:
+            continue
+        if value is None:
             assert line.rule == "chain rule"  # of a quantity through the one that it depends on
             continue
         moved = list(moving(value, d.program, by.name))

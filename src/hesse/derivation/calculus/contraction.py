@@ -1,5 +1,5 @@
-"""Sums that are known: over a Kronecker delta, over what adds to one, over rows of an orthogonal
-matrix."""
+"""Sums that are known: over a Kronecker delta, over what adds to a number, over rows of an
+orthogonal matrix."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,14 +26,14 @@ class Facts:
     """What is known of arrays, by their names.
 
     Attributes:
-        distributions: their entries along the last axis add to one (softmax values, one-hot
-            targets).
+        sums: what their entries along the last axis add to: 1 for softmax values and one-hot
+            targets, 0 for what is less its mean.
         symmetric: A[i,j] = A[j,i].
         isometries: the axes of which Σ_k A[k,i] A[k,j] = [i = j], with k along one of them and i
             and j along the others.
     """
 
-    distributions: frozenset[str] = frozenset()
+    sums: Mapping[str, int] = field(default_factory=dict)
     symmetric: frozenset[str] = frozenset()
     isometries: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
@@ -109,16 +109,17 @@ def deltas_contracted(
     return single, bound
 
 
-def distributions_summed(
-    factors: list[Factor], bound: list[Index], distributions: frozenset[str]
-) -> tuple[list[Factor], list[Index]]:
-    """The same without the whole arrays of entries that add to one."""
-    factors, bound = list(factors), list(bound)
-    for index in list(bound) if distributions else ():
+def numbers_summed(
+    factors: list[Factor], bound: list[Index], sums: Mapping[str, int]
+) -> tuple[int, list[Factor], list[Index]]:
+    """The same without the whole arrays of entries that add to a number, and that number."""
+    number, factors, bound = 1, list(factors), list(bound)
+    for index in list(bound) if sums else ():
         holders = [factor for factor in factors if index in indices(factor)]
-        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in distributions:
+        if len(holders) == 1 and isinstance(holders[0], Entry) and holders[0].name in sums:
             entry = holders[0]
             if entry.indices[-1] == index and entry.indices.count(index) == 1:
+                number *= sums[entry.name]
                 factors.remove(entry)
                 bound.remove(index)
-    return factors, bound
+    return number, factors, bound

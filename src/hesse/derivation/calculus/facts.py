@@ -1,10 +1,10 @@
-"""What is known of the arrays of a program: which add to one, are symmetric or orthogonal."""
+"""What is known of the arrays of a program: which add to a number, are symmetric or orthogonal."""
 
-from hesse.derivation.calculus.algebra import renamed_to
+from hesse.derivation.calculus.algebra import renamed_to, total
 from hesse.derivation.calculus.contraction import Facts
 from hesse.derivation.calculus.expression import Entry, Expression
-from hesse.derivation.calculus.normal_form import same
-from hesse.derivation.calculus.program import ArrayCall, Program
+from hesse.derivation.calculus.normal_form import collect, same
+from hesse.derivation.calculus.program import ArrayCall, Program, Quantity
 from hesse.operations.registry import ARRAY_FUNCTIONS
 
 
@@ -20,7 +20,9 @@ def facts(program: Program) -> Facts:
 def _facts(program: Program) -> Facts:
     leaves = program.leaves.items()
     structures = [(name, leaf.structure) for name, leaf in leaves if leaf.structure]
-    distributions = {name for name, leaf in leaves if leaf.sums_to == 1}
+    sums = {name: leaf.sums_to for name, leaf in leaves if leaf.sums_to is not None}
+    # x[0] is a product with a unit vector, of which one entry is 1.
+    sums |= {name: 1 for name, leaf in leaves if leaf.pattern and leaf.pattern.is_unit_vector}
     symmetric = {name for name, structure in structures if structure.symmetric}
     # What is inverted, or has its determinant taken, is often XᵀX + λI.
     squares: set[str] = set()
@@ -28,11 +30,13 @@ def _facts(program: Program) -> Facts:
         match quantity.definition:
             case ArrayCall(operation, Entry(name, indices)):
                 if ARRAY_FUNCTIONS[operation].distribution:
-                    distributions.add(quantity.name)
+                    sums[quantity.name] = 1
                 if ARRAY_FUNCTIONS[operation].axes == 2 and len(indices) == 2:
                     squares.add(name)
     for quantity in program.quantities:
         known = Facts(symmetric=frozenset(symmetric))
+        if _is_centred(quantity):
+            sums[quantity.name] = 0
         match quantity.definition:
             case Expression() as definition if quantity.name in squares:
                 turned = renamed_to(definition, quantity.indices, quantity.indices[::-1])
@@ -41,8 +45,19 @@ def _facts(program: Program) -> Facts:
             case ArrayCall("inv", Entry(name)) if name in symmetric:
                 symmetric.add(quantity.name)
     return Facts(
-        frozenset(distributions),
+        sums,
         frozenset(symmetric),
         {name: frozenset({0, 1}) for name, structure in structures if structure.orthogonal}
         | {name: leaf.pattern.isometric for name, leaf in leaves if leaf.pattern is not None},
     )
+
+
+def _is_centred(quantity: Quantity) -> bool:
+    """Whether the entries along the last axis add to zero, as x − mean(x) does."""
+    match quantity.definition:
+        case Expression(terms) if quantity.indices and any(term.bound for term in terms):
+            return (
+                len(terms) > 1
+                and collect(total(quantity.definition, quantity.indices[-1:])).is_zero
+            )
+    return False

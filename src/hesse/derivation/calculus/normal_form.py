@@ -13,8 +13,8 @@ from hesse.derivation.calculus.contraction import (
     NOTHING,
     Facts,
     deltas_contracted,
-    distributions_summed,
     isometries_summed,
+    numbers_summed,
 )
 from hesse.derivation.calculus.expression import (
     ONE,
@@ -73,10 +73,15 @@ def simplify(
 
 def weight(value: Node) -> int:
     """How much there is to read; an exponent is read with its base."""
-    if isinstance(value, Power):
-        return 1 + weight(value.base)
-    alone = {Expression: 0, Term: 2, Group: 0, Partial: 0}.get(type(value), 1)
-    return alone + sum(map(weight, children(value)))
+    kept: int | None = vars(value).get("_weight")
+    if kept is None:
+        if isinstance(value, Power):
+            kept = 1 + weight(value.base)
+        else:
+            alone = {Expression: 0, Term: 2, Group: 0, Partial: 0}.get(type(value), 1)
+            kept = alone + sum(map(weight, children(value)))
+        vars(value)["_weight"] = kept
+    return kept
 
 
 def collect(
@@ -260,14 +265,14 @@ def _split_power(power: Power) -> tuple[Fraction, list[Factor]] | None:
 
 
 def contract(term: Term, facts: Facts = NOTHING) -> Term:
-    """Sum away deltas and arrays that add to one, gather equal factors, and count what is summed
-    over nothing."""
+    """Sum away deltas and arrays that add to a number, gather equal factors, and count what is
+    summed over nothing."""
     factors, bound = isometries_summed(term.factors, term.bound, facts.isometries)
     factors, bound = deltas_contracted(factors, bound)
-    factors, bound = distributions_summed(factors, bound, facts.distributions)
+    number, factors, bound = numbers_summed(factors, bound, facts.sums)
     present = {index for factor in factors for index in indices(factor)}
     kept = tuple(index for index in bound if index in present)
-    result = Term(term.coefficient, tuple(factors), kept, term.kind)
+    result = Term(number * term.coefficient, tuple(factors), kept, term.kind)
     for index in bound:
         if index not in present:
             result = times_size(result, index)

@@ -233,22 +233,21 @@ def nodes_of(definition: Definition) -> Iterator[Node]:
 
 def names_in(value: "Factor | Term | Expression | ArrayCall | BlackBox") -> frozenset[str]:
     """The leaves and quantities that a value mentions."""
-    return frozenset(_names(value))
+    return frozenset(mentioned(value))
 
 
-def mentioned(value: "Factor | Term | Expression | ArrayCall | BlackBox") -> tuple[str, ...]:
+def mentioned(value: "Node | ArrayCall | BlackBox") -> tuple[str, ...]:
     """The same, in the order in which they are read."""
-    return tuple(dict.fromkeys(_names(value)))
-
-
-def _names(value: "Node | ArrayCall | BlackBox") -> Iterator[str]:
     match value:
         case Entry(name, _) | ArrayCall(_, Entry(name, _)):
-            yield name
+            return (name,)
         case BlackBox():
-            yield from value.arguments
-        case _:
-            # What a derivative is taken by is not part of its value.
-            parts = (value.of,) if isinstance(value, Partial) else children(value)
-            for part in parts:
-                yield from _names(part)
+            return tuple(dict.fromkeys(value.arguments))
+    # Every line asks, and the same parts stand in many.
+    kept: tuple[str, ...] | None = vars(value).get("_mentioned")
+    if kept is None:
+        # What a derivative is taken by is not part of its value.
+        parts = (value.of,) if isinstance(value, Partial) else children(value)
+        kept = tuple(dict.fromkeys(name for part in parts for name in mentioned(part)))
+        vars(value)["_mentioned"] = kept
+    return kept

@@ -118,6 +118,11 @@ class Pattern:
         return frozenset({len(self.windows)}) if self.times == (1,) else frozenset()
 
     @property
+    def is_unit_vector(self) -> bool:
+        """Whether it takes one entry."""
+        return bool(self.items) and not self.windows
+
+    @property
     def keeps(self) -> bool:
         """Whether an axis is left of the one that it acts along."""
         return bool(self.windows) or self.square

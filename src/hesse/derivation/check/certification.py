@@ -18,6 +18,7 @@ from hesse.errors import HesseValueError
 
 TOLERANCE = 1e-8
 MOST_BLOCK_ENTRIES = 2**26  # entries, half a gigabyte in float64
+POINTS = 3  # that are tried where a derivative is not finite
 MOST_DERIVATIVES = 2**27  # entries of a derivative that stands in a line: one gibibyte
 
 Derived = TypeVar("Derived", bound=Record)
@@ -78,6 +79,10 @@ class WrongLine(HesseValueError):
     """A line or a block is wrong at a point."""
 
 
+class NotFinite(HesseValueError):
+    """A derivative is not there at a point."""
+
+
 def certified_somewhere(derivation: Derived, seed: int = 0) -> tuple[Derived, Valuation]:
     """The derivation with its certificate, and the point that it holds at: of small sizes, and of
     those that were given where a formula holds only for them. (Σ_i 2, i = 1 … 7, has become 14.)
@@ -85,12 +90,17 @@ def certified_somewhere(derivation: Derived, seed: int = 0) -> tuple[Derived, Va
     Raises:
         HesseValueError: a line or a block is wrong; the text names it.
     """
-    point = valuation(derivation.program, seed, derivation.functions)
-    try:
-        return certified(derivation, point), point
-    except WrongLine:
-        if not point.resized:
-            raise
+    for further in range(POINTS):
+        point = valuation(derivation.program, seed + 1000 * further, derivation.functions)
+        try:
+            return certified(derivation, point), point
+        except NotFinite:  # as the deviation of what is zero where its arrays are positive
+            if further == POINTS - 1:
+                raise
+        except WrongLine:
+            if not point.resized:
+                raise
+            break
     point = valuation(derivation.program, seed, derivation.functions, resize=False)
     return certified(derivation, point), point
 
@@ -123,7 +133,7 @@ def certified(
             off = known[before, after]
             # This way round, so that what is not a number is wrong too.
             if not off <= tolerance:
-                _require_finite(before, where, point)
+                _require_finite(before, after, where, point)
                 raise WrongLine(
                     f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {off:.1e}"
                     f" at a random point, where {tolerance:.0e} is allowed; please report this"
@@ -162,10 +172,11 @@ def certified(
     return replace(derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate)
 
 
-def _require_finite(before: Expression, where: str, point: Valuation) -> None:
-    """Refuse a derivative that is not there: what automatic differentiation gives is no number."""
-    if not bool(point.array(before, indices(before)).isfinite().all()):
-        raise HesseValueError(
+def _require_finite(before: Expression, after: Expression, where: str, point: Valuation) -> None:
+    """Refuse a derivative that is not there: what automatic differentiation gives is no number, or
+    what the rule gives is none, where a relu hides that from automatic differentiation."""
+    if not all(bool(point.array(side, indices(side)).isfinite().all()) for side in (before, after)):
+        raise NotFinite(
             f"derive: {where} is not finite at a random point (a root or a quotient of what is"
             " always zero, as the deviation of a single number?), so nothing can be certified;"
             " check the expression"

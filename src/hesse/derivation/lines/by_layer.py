@@ -65,8 +65,11 @@ class Stages:
         exchanged = self._exchanged(entry, by)
         if exchanged is not None:
             return exchanged
-        # Only places that lead on to what is differentiated.
-        slots = [name for name in self.page.users(by.name) if self._depends(entry.name, name)]
+        # Only places that lead on to what is differentiated. A condition on W does not move with
+        # it, and has no δ.
+        places = {*self.signals, self.page.program.cost.name}
+        users = (name for name in self.page.users(by.name) if name in places)
+        slots = [name for name in users if self._depends(entry.name, name)]
         asked, reached = [], []
         for slot in slots:
             taken = {index.name for index in (*entry.indices, *by.indices)}

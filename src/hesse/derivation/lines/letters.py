@@ -1,7 +1,7 @@
 """Names for indices: each letter stands for one size throughout a derivation, as the program itself
 began it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from hesse.derivation.calculus.expression import (
@@ -16,6 +16,7 @@ from hesse.derivation.calculus.expression import (
     own_indices,
     rebuilt,
     rename_factor,
+    sums,
 )
 from hesse.derivation.calculus.picking import Picker, numbered
 from hesse.derivation.calculus.program import Definition, Program, nodes_of
@@ -80,7 +81,7 @@ class Letters:
         """The expression with each bound index named by a letter of its size, none that means
         something else there."""
         names = {index.name for index in free}
-        return Expression(tuple(self._nice(term, names) for term in expression.terms))
+        return rebuilt(expression, lambda term: self._nice(term, names))
 
     def _nice(self, term: Term, free: set[str]) -> Term:
         taken = free | {index.name for index in indices(term)}
@@ -94,20 +95,16 @@ class Letters:
             }
             names |= {index.name for index in keep}
             to = {index: keep.get(index) or self.pick(index, names) for index in term.bound}
-            # By way of names that nothing has, so that two indices can change places.
-            away = {index: Index(f"*{place}", index.size) for place, index in enumerate(term.bound)}
-            back = {away[index]: to[index] for index in term.bound}
-            factors = tuple(
-                rename_factor(rename_factor(factor, away), back) for factor in term.factors
-            )
-            term = replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
+            if len(keep) < len(term.bound):
+                term = _relettered(term, to)
         # Sums within factors may not use a letter of the sums around them.
         seen = taken | {index.name for index in term.bound}
-        return replace(term, factors=tuple(self._within(factor, seen) for factor in term.factors))
+        return rebuilt(term, lambda factor: self._within(factor, seen))
 
     def _within(self, factor: Factor, seen: set[str]) -> Factor:
         """A factor whose own sums run over no letter that is seen around it."""
-        if isinstance(factor, Partial):  # what is still to be differentiated stays as it is written
+        # What is still to be differentiated stays as it is written.
+        if isinstance(factor, Partial) or not sums(factor):
             return factor
         return rebuilt(
             factor,
@@ -119,16 +116,23 @@ class Letters:
         )
 
     def _beneath(self, body: Expression, seen: set[str]) -> Expression:
-        return Expression(tuple(self._term_beneath(term, seen) for term in body.terms))
+        return rebuilt(body, lambda term: self._term_beneath(term, seen))
 
     def _term_beneath(self, term: Term, seen: set[str]) -> Term:
         # Only where one clashes: else the letters that the definition began with stay.
         if any(index.name in seen for index in term.bound):
             return self._nice(term, seen)
         further = seen | {index.name for index in (*indices(term), *term.bound)}
-        return replace(
-            term, factors=tuple(self._within(factor, further) for factor in term.factors)
-        )
+        return rebuilt(term, lambda factor: self._within(factor, further))
+
+
+def _relettered(term: Term, to: Mapping[Index, Index]) -> Term:
+    """A term with other letters for what it sums over."""
+    # By way of names that nothing has, so that two indices can change places.
+    away = {index: Index(f"*{place}", index.size) for place, index in enumerate(term.bound)}
+    back = {away[index]: to[index] for index in term.bound}
+    factors = tuple(rename_factor(rename_factor(factor, away), back) for factor in term.factors)
+    return replace(term, factors=factors, bound=tuple(to[index] for index in term.bound))
 
 
 def _standing(definition: Definition) -> Iterator[Index]:

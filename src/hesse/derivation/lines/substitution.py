@@ -19,7 +19,7 @@ from hesse.derivation.calculus.expression import (
 )
 from hesse.derivation.calculus.functions import closed_form
 from hesse.derivation.calculus.normal_form import collect
-from hesse.derivation.calculus.program import Program, Quantity
+from hesse.derivation.calculus.program import Program, Quantity, names_in
 from hesse.derivation.lines.records import Line
 from hesse.operations.registry import FUNCTIONS
 
@@ -49,7 +49,8 @@ class Substitution:
 
 
 def substituted(expression: Expression, program: Program) -> Substitution | None:
-    """Every derivative of a known function written out; None where there is none."""
+    """Every derivative of a known function written out, and every value by its name; None where
+    there is nothing of either."""
     replaced: dict[tuple[str, int, str], tuple[Factor, Expression, str]] = {}
     # The program grows by each value that gets a name while the expression is walked.
     names = [program]
@@ -70,31 +71,40 @@ def substituted(expression: Expression, program: Program) -> Substitution | None
         return closed
 
     result = map_applies(expression, change)
-    if replaced:
-        # What has a name now is called by it wherever it stands.
-        result = map_applies(result, lambda factor: _by_name(names[0], factor))
-    return Substitution(result, tuple(replaced.values()), names[0]) if replaced else None
+    # What has a name now is called by it wherever it stands; else where its name stands beside it:
+    # cosh(z) / u, of u = cosh(z), is 1.
+    known = None if replaced else names_in(expression)
+    result = map_applies(result, lambda factor: _by_name(names[0], factor, known))
+    changed = replaced or result != expression
+    return Substitution(result, tuple(replaced.values()), names[0]) if changed else None
 
 
-def _by_name(program: Program, factor: Apply) -> Expression | None:
+def _by_name(program: Program, factor: Apply, names: frozenset[str] | None) -> Expression | None:
     value = None if factor.order else _value(program, factor)
-    return None if value is None else of(value)
+    return of(value) if value is not None and (names is None or value.name in names) else None
 
 
-def _value(program: Program, factor: Apply) -> Factor | None:
+def _value(program: Program, factor: Apply) -> Entry | None:
     """The quantity that is the function's own value at the same argument, if one has that name."""
     if not isinstance(factor.argument, Entry):
         return None
-    for quantity in program.quantities:
-        match quantity.definition:
-            case Expression((Term(1, (Apply(function, 0, Entry(name, indices)),), ()),)):
-                if (
-                    function == factor.function
-                    and name == factor.argument.name
-                    and indices == quantity.indices
-                ):
-                    return Entry(quantity.name, factor.argument.indices)
-    return None
+    name = _values(program).get((factor.function, factor.argument.name))
+    return None if name is None else Entry(name, factor.argument.indices)
+
+
+def _values(program: Program) -> dict[tuple[str, str], str]:
+    """The quantities that are a function of each entry of another array: their names, by the
+    function and the array."""
+    # A program does not change, and every slope of it asks.
+    known: dict[tuple[str, str], str] | None = vars(program).get("_values")
+    if known is None:
+        known = vars(program)["_values"] = {}
+        for quantity in program.quantities:
+            match quantity.definition:
+                case Expression((Term(1, (Apply(function, 0, Entry(name, indices)),), ()),)):
+                    if indices == quantity.indices:
+                        known.setdefault((function, name), quantity.name)
+    return known
 
 
 def _named(factor: Apply, programs: list[Program]) -> Expression | None:

@@ -89,6 +89,9 @@ def test_declarations_that_are_refused(given: Any, said: str) -> None:
         # A parameter that does not occur.
         ("sum(x)", "x b V", "x[n] b[d] V[m,h]", {"x": ("n",), "b": ("d",), "V": ("m", "h")}),
         ("1/n*sum(x)", "x", "x[n]", {"x": ("n",)}),
+        # Nobody takes the norm of a number, or two of them for an outer product.
+        ("x/norm(x)", "x", None, {"x": ("d",)}),
+        ("outer(x, x) @ y", "x", None, {"x": ("d",), "y": ("d",)}),
     ],
 )
 def test_inferred(text: str, wrt: str, shapes: str | None, found: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """From a tree over whole arrays to a program of named quantities, entry by entry."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -137,7 +138,11 @@ class Lowering:
         indices = self.fresh(self.shapes.of(self.tree), set())
         definition = simplify(self.value(self.tree, indices, set()))
         cost = Quantity(self.names.cost(bool(indices)), indices, definition, "cost")
-        return Program(self.leaves, (*self.quantities, cost), self.unknown)
+        found = Program(self.leaves, (*self.quantities, cost), self.unknown)
+        # Of what is written for mean(x - mean(x)) nothing may be left.
+        needed = found.ancestors(cost.name)
+        used = [quantity for quantity in self.quantities if quantity.name in needed]
+        return replace(found, quantities=(*used, cost))
 
     def is_constant(self, tree: Tree) -> bool:
         """Whether a subtree is a number, whatever the arrays are."""

@@ -56,6 +56,10 @@ _HINTS: dict[type[ast.AST], str] = {
 }
 # As on paper; none of it is Python.
 _WRITTEN: dict[str, str] = {
+    r"\\[A-Za-z]+": "what is written for LaTeX is not read; write Python, such as 1/2*x @ A @ x",
+    r"\^\s*[T⊤]\b": "a transpose is written x.T, and a product A @ x",
+    r"[²³⁴]": "a power is written x**2",
+    r"[ΣΠ]\s+\w": "a sum is written sum(x), a product prod(x)",
     r"\|\||‖": "a norm is written norm2(A @ x - b)",
     r"\|": "an absolute value is written abs(x)",
     r"['’′](?!\w)": "a transpose is written x.T, and an unknown function has a name without marks",
@@ -143,12 +147,19 @@ def _unreadable(error: SyntaxError, text: str) -> HesseValueError:
     reserved = next(
         (word for word in re.finditer(r"[^\W\d]\w*", text) if keyword.iskeyword(word[0])), None
     )
+    called = next(
+        (pair for pair in re.finditer(r"([^\W\d]\w*) +([^\W\d]\w*)", text) if pair[1] in known()),
+        None,
+    )
     if written:
         found = re.search(written, text)
         assert found is not None
         place, length, hint = found.start(), len(found[0]), f"; {_WRITTEN[written]}"
     elif equals and "axis" not in text:
         place, hint = equals.start(), "; write only what stands right of the ="
+    elif called:
+        place, length = called.start(), len(called[0])
+        hint = f"; a function is called with parentheses: {called[1]}({called[2]})"
     elif reserved:
         place, length = reserved.start(), len(reserved[0])
         hint = f"; {reserved[0]!r} is a reserved word, choose another name" + (

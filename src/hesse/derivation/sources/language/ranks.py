@@ -24,7 +24,12 @@ from hesse.derivation.sources.language.tree import (
     unparse,
     walk,
 )
-from hesse.derivation.sources.language.vocabulary import along_the_last, kept_axes, of_a_matrix
+from hesse.derivation.sources.language.vocabulary import (
+    along_an_axis,
+    along_the_last,
+    kept_axes,
+    of_a_matrix,
+)
 from hesse.errors import HesseValueError
 
 
@@ -174,10 +179,10 @@ class _Search:
         self.can |= narrowed
         return changed
 
-    def fix(self, part: Tree, to: int) -> bool:
-        """Try one choice; nothing changes where it does not fit."""
+    def fix(self, part: Tree, *to: int) -> bool:
+        """Try some choices; nothing changes where none of them fits."""
         before = dict(self.can)
-        self.can[part] = self.can[part] & {to}
+        self.can[part] = self.can[part] & {*to}
         if self.can[part] and self._narrow_around(part):
             return True
         self.can = before
@@ -200,6 +205,14 @@ def _rank_or_none(tree: Tree, of: Sequence[int]) -> int | None:
         return rank(tree, of)
     except RankError:
         return None
+
+
+def _is_of_many(part: Tree) -> bool:
+    """Whether it is of an array with axes, as a norm, or gives it one, as in an outer product; not
+    a sum, which people write around a number as well."""
+    if isinstance(part, FunctionCall):
+        return part.function in along_an_axis() - {"sum", "mean", "prod"}
+    return isinstance(part, NewAxis)
 
 
 def customary(name: str) -> int:
@@ -240,6 +253,11 @@ def infer_ranks(
     search = _Search(tree, known)
     if not search.narrow():
         raise _impossible(search, text)
+    for part in search.parts:
+        # Nobody takes the norm of a number.
+        if _is_of_many(part):
+            (inside,) = children(part)
+            search.fix(inside, *(search.can[inside] - {0}))
     before = dict(search.can)
     capitals = [
         part for part in search.parts if isinstance(part, Symbol) and customary(part.name) == 2
