@@ -218,6 +218,28 @@ def test_the_residual_that_is_reported_is_the_true_one() -> None:
     assert f"6 products, residual {true:.1e} of g" in found.reason
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_at_right_angles_to_the_gradient_is_seen(seed: int) -> None:
+    """Where the space is so small that all of it may be spanned: H with one, two or no lowest
+    directions that g has no part of. A larger space says what it has not seen."""
+    random = torch.Generator().manual_seed(seed)
+    P, few = (3, 8, 20)[seed % 3], 1 + seed % 2
+    basis = torch.linalg.qr(torch.randn(P, P, generator=random, dtype=torch.float64))[0]
+    values = torch.randn(P, generator=random, dtype=torch.float64).sort().values
+    values[:few] = values[0] if seed % 4 else -100.0
+    along = torch.randn(P, generator=random, dtype=torch.float64)
+    along[:few] = 0.0
+    H, g = basis @ values.diag() @ basis.T, basis @ along
+    H = (H + H.T) / 2
+    for radius in (0.01, 1.0, 50.0):
+        whole = exact(H, g).solve(by_radius(radius))
+        krylov = KrylovSpace(H.__matmul__, g, P, whole=True).solve(by_radius(radius))
+        fallen = [found.slope + found.bend / 2 for found in (whole, krylov)]
+        assert fallen[1] == pytest.approx(fallen[0], rel=1e-6)
+    part = KrylovSpace(H.__matmul__, g, P - 1, whole=True).solve(by_radius(1.0))
+    assert part.reason.endswith("how H curves at right angles to it was not seen")
+
+
 def test_products_are_counted_shared_and_stop_at_convergence() -> None:
     H, g, _ = problem("positive", "generic")
     count = 0

@@ -36,7 +36,9 @@ def quadratic(
         curvature: what stands for H: ``"hessian"``, the exact one, or another `Curvature`.
         memory: bytes to decide by; by default half of what is free.
         dense: build H (``True``) or never (``False``), whatever fits.
-        products: the most products with H for one Krylov space, where H is not built.
+        products: the most products with H for one Krylov space, where H is not built. Of no more
+            than so many parameters all of the space is seen; of more, a direction at right angles
+            to g may stay unseen, and a step's reason says so.
         progress: show progress bars; by default where work takes more than two seconds and a
             terminal is watching.
 

@@ -79,7 +79,13 @@ class Spaces:
         if scale is not None:
             product, g = lambda v: self._model.product(v / scale) / scale, g / scale
         return KrylovSpace(
-            product, g, self._products, start=start, reach=self._reach, progress=self._progress
+            product,
+            g,
+            self._products,
+            start=start,
+            whole=True,
+            reach=self._reach,
+            progress=self._progress,
         )
 
     @property

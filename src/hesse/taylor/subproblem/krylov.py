@@ -33,13 +33,15 @@ class KrylovSpace(SearchSpace):
     The basis is kept orthogonal in full: rounding makes no second copies of an eigenvalue. The
     space only shows what v has a part of: with v = g a direction at right angles to g in which H
     curves down (the hard case) can stay unseen. Where the space is exhausted, or g is zero, it
-    grows on from a random vector to the last product, so that small problems are seen whole.
+    grows on from a random vector to the last product.
 
     Args:
         product: v -> H v, which raises where that is not finite.
         gradient: g.
         start: v; by default g, or a random vector where g is zero.
         limit: the most products.
+        whole: whether a space of so few dimensions is seen whole before a step is believed: what g
+            has no part of, or one that is rounding, is in no smaller one.
         reach: as for `FullSpace`.
         progress: as for `hesse.hessian`.
 
@@ -55,6 +57,7 @@ class KrylovSpace(SearchSpace):
         limit: int,
         *,
         start: Float[Tensor, " P"] | None = None,
+        whole: bool = False,
         reach: float = 0.0,
         progress: bool | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class KrylovSpace(SearchSpace):
             progress,
         )
         self.limit = min(limit, len(gradient))
+        self._least = self.limit if whole and self.limit == len(gradient) else 1
         self._rounding = _ROUNDING * torch.finfo(gradient.dtype).eps
         self._random = torch.Generator().manual_seed(0)
         self._rooms: list[Tensor] = []  # Q, as rows
@@ -93,7 +97,7 @@ class KrylovSpace(SearchSpace):
         """
         with Progress("products", self.limit, self._progress) as bar:
             bar.advance(self.products)
-            self._grow_to(1, bar)
+            self._grow_to(self._least, bar)
             while True:
                 # SciPy's linear algebra takes a tenth of a second to import.
                 from scipy.linalg import eigh_tridiagonal
@@ -128,7 +132,9 @@ class KrylovSpace(SearchSpace):
         vector = self._lift(torch.from_numpy(inner).to(self._gradient))
         count = f"{self.products} product{'s' * (self.products != 1)}"
         reason = f"{solution.reason}; in the Krylov space of {count}" + (
-            "" if complete else f", residual {left:.1e} of g"
+            ""
+            if complete
+            else f", residual {left:.1e} of g; how H curves at right angles to it was not seen"
         )
         return StepInSpace.of(vector, solution, reduced, reason)
 
