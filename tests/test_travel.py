@@ -153,6 +153,22 @@ def of_maps() -> hesse.Derivation:
     return hesse.derive(hesse.Cost(net, "mse", (X.unsqueeze(1), Y[:, :1])), wrt="0.weight")
 
 
+@functools.cache
+def of_classes() -> hesse.Derivation:
+    """Of words, under targets with weights and smoothing."""
+    net = nn.Sequential(nn.Embedding(3, 2), nn.Flatten(), nn.Linear(4, 2)).double()
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]).double(), label_smoothing=0.1)
+    words = torch.arange(12).reshape(6, 2) % 3
+    return hesse.derive(hesse.Cost(net, loss, (words, LABELS)), wrt="2.bias")
+
+
+def of_samples(what: Any) -> hesse.PerSample:
+    """Iterated over, so that it knows how."""
+    samples = hesse.per_sample(subject(), what)
+    samples.stack()
+    return samples
+
+
 RESULTS: dict[str, Callable[[], Any]] = {
     "hessian": lambda: hesse.hessian(subject()),
     "blocks": lambda: hesse.hessian(subject(), block_diagonal=True),
@@ -167,6 +183,12 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "derivation": lambda: hesse.derive("1/2*sum((y - f(W @ x))**2)", wrt=["W", "x"]),
     "network": lambda: hesse.derive(hesse.Network("1-1-1"), stagewise=True),
     "of a cost": of_maps,
+    "of classes": of_classes,
+    "gradients of samples": lambda: of_samples("gradient"),
+    "diagonals of samples": lambda: of_samples("diagonal"),
+    "Hessians of samples": lambda: of_samples("hessian"),
+    "K-FAC": lambda: hesse.kfac(subject()).inverse(0.1),
+    "eigenpairs": lambda: hesse.eigenpairs(subject(), 2),
     "formula": lambda: of_maps().block("0.weight", "0.weight"),
 }
 
@@ -178,6 +200,10 @@ def numbers(value: Any) -> Any:
             return repr(value), value.norms
         case hesse.QuadraticModel():
             return repr(value), value.saddle_free(0.1).vector.tolist(), value.value
+        case hesse.PerSample():
+            return {str(key): part.tolist() for key, part in value.stack().items()}
+        case hesse.LinearOperator():
+            return (value @ torch.ones(value.shape[1]).double()).tolist()
         case hesse.Step():
             return str(value), value.vector.tolist()
         case hesse.Formula():

@@ -2,6 +2,8 @@
 second derivatives."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +20,7 @@ from hesse.operations.positions import on_first
 from hesse.operations.record import ArrayFunction, NameOfValue, Operation, Shapes, Structure
 
 if TYPE_CHECKING:
+    from hesse.derivation.sources.networks.builder import Given
     from hesse.derivation.sources.networks.call import Call
 
 aten = torch.ops.aten
@@ -218,12 +221,27 @@ def _added(call: "Call", view: View, mask: Tensor) -> View:
 
 def _under_a_mask(call: "Call") -> View | None:
     scores, mask = call.node.args[:2]
-    return _under(
-        call,
-        scores,
-        mask,
-        lambda m: (~m).double() * _NEVER if m.dtype == torch.bool else m.double().clamp(min=_NEVER),
-    )
+    return _under(call, scores, mask, _unless)
+
+
+# Functions of the module, so that a derivation that has them can be pickled.
+def _unless(mask: Tensor) -> Tensor:
+    """What is added where a mask says what is seen, or itself is what is added."""
+    if mask.dtype == torch.bool:
+        return (~mask).double() * _NEVER
+    return mask.double().clamp(min=_NEVER)
+
+
+def _where(mask: Tensor) -> Tensor:
+    """What is added where a mask says what is not seen."""
+    return mask.double() * _NEVER
+
+
+def _array(
+    added: Callable[[Tensor], Tensor], sizes: list[int], given: "Given", values: dict[str, Any]
+) -> Tensor:
+    """What is added under a mask, of one sample."""
+    return added(given(values)).reshape(sizes)
 
 
 def _filled(call: "Call") -> View | None:
@@ -231,13 +249,13 @@ def _filled(call: "Call") -> View | None:
     if isinstance(fill, Ref):
         return None
     if fill == -math.inf or fill <= _NEVER:
-        return _under(call, x, mask, lambda m: m.double() * _NEVER)
+        return _under(call, x, mask, _where)
     (value, m), axes = call.build.axes.broadcast([call.operand(x), call.operand(mask)])
     kept = add(constant(1), scale(m, -1))
     return View(add(times(kept, value), times(number(fill), m)), axes)
 
 
-def _under(call: "Call", scores: Any, mask: Ref, added: Any) -> View | None:
+def _under(call: "Call", scores: Any, mask: Ref, added: Callable[[Tensor], Tensor]) -> View | None:
     known, given = call.known(mask.name), call.value(mask.name)
     if known is not None:
         return _added(call, call.operand(scores), added(known))
@@ -245,9 +263,7 @@ def _under(call: "Call", scores: Any, mask: Ref, added: Any) -> View | None:
         return None
     sizes = [size for size in call.shape(mask.name) if size > 1]
     leaf = Leaf(call.build.name("mask"), tuple(sizes), "data", per_sample=True)
-    view = call.build.leaf(
-        leaf, ["token"] * len(sizes), lambda values: added(given(values)).reshape(sizes)
-    )
+    view = call.build.leaf(leaf, ["token"] * len(sizes), partial(_array, added, sizes, given))
     letters = iter(view.axes)
     view = view.over(next(letters) if size > 1 else () for size in call.shape(mask.name))
     (value, more), axes = call.build.axes.broadcast([call.operand(scores), view])

@@ -1,6 +1,7 @@
 """Tables of rows that whole numbers pick."""
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from hesse.graph.sites import AXES_IN_ORDER, Arrangement, Site
 from hesse.operations.record import Operation, Shapes, Structure
 
 if TYPE_CHECKING:
+    from hesse.derivation.sources.networks.builder import Given
     from hesse.derivation.sources.networks.call import Call
 
 
@@ -38,6 +40,11 @@ def _site(node: Node, views: Views, shapes: Shapes) -> Site | None:
         arrange,
         (table.use("embedding", table.entries.T.unsqueeze(0), one_hot),),
     )
+
+
+def _one_hot(given: "Given", sizes: list[int], words: int, values: dict[str, Any]) -> Tensor:
+    """[w = x_t], of the module, so that a derivation that has it can be pickled."""
+    return F.one_hot(given(values).reshape(sizes), words)
 
 
 def _formula(call: "Call") -> View | None:
@@ -70,9 +77,7 @@ def _formula(call: "Call") -> View | None:
         shown=f"[{{{len(sizes)}}} = {label}{subscript}]",
     )
     kinds = [*["part"] * (len(sizes) - 1), "token"] if sizes else []
-    hot = build.leaf(
-        leaf, [*kinds, "word"], lambda values: F.one_hot(given(values).reshape(sizes), words)
-    )
+    hot = build.leaf(leaf, [*kinds, "word"], partial(_one_hot, given, sizes, words))
     letters = iter(hot.axes)
     axes = tuple(next(letters) if size > 1 else () for size in shape)
     hot = View(hot.expression, (*axes, *letters))

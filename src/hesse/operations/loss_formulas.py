@@ -1,7 +1,9 @@
 """The formulas of losses, as records of `hesse.operations.losses` have them."""
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +18,7 @@ from hesse.graph.graph import Ref
 from hesse.operations.record import Formula
 
 if TYPE_CHECKING:
+    from hesse.derivation.sources.networks.builder import Given
     from hesse.derivation.sources.networks.call import Call
 
 # PyTorch's codes of a reduction.
@@ -136,6 +139,14 @@ def poisson(call: "Call") -> View | None:
     )
 
 
+# What gives a leaf its array is a function of a module, with what it needs: one within a function
+# could not be pickled with the derivation.
+def _entropy(given: "Given", log_target: bool, values: dict[str, Any]) -> Tensor:
+    """Σ y log y"""
+    target = given(values).double()
+    return (target.exp() * target if log_target else torch.xlogy(target, target)).sum()
+
+
 def divergence(call: "Call") -> View | None:
     """Σ y (log y − z), of log-probabilities z"""
     z, y, reduction, log_target = call.arguments(
@@ -146,13 +157,9 @@ def divergence(call: "Call") -> View | None:
         return None
     log_p = call.build.settled(call.operand(z))
     share = Fraction(1, math.prod(log_p.shape)) if reduction == MEAN else 1
-
-    def entropy(values: dict[str, Any]) -> Tensor:
-        target = given(values).double()
-        return (target.exp() * target if log_target else torch.xlogy(target, target)).sum()
-
     # It does not move, and 0 log 0 is 0: a number for each sample.
-    leaf = call.build.leaf(Leaf(call.build.name("h"), (), "data", per_sample=True), [], entropy)
+    entropy = Leaf(call.build.name("h"), (), "data", per_sample=True)
+    leaf = call.build.leaf(entropy, [], partial(_entropy, given, log_target))
     weights = call.operand(y)
     if log_target:
         weights = View(of(Apply("exp", 0, grouped(weights.expression))), weights.axes)
@@ -234,6 +241,38 @@ def _leaf_name(view: View) -> str:
     return entry.name
 
 
+def _shares(
+    given: "Given",
+    weights: Tensor | None,
+    rest: Sequence[int],
+    axis: int,
+    classes: int,
+    numbers: bool,
+    ignored: int,
+    smoothing: float,
+    mean: bool,
+    values: dict[str, Any],
+) -> Tensor:
+    """How much each class counts at each place, for the targets of one sample."""
+    y = given(values)
+    if numbers:
+        y = y.reshape(rest)
+        counted = y != ignored
+        hot = F.one_hot(torch.where(counted, y, 0), classes).double()
+    else:
+        counted, hot = torch.ones(rest, dtype=torch.bool), y.double().movedim(axis, -1)
+    w = torch.ones(classes, dtype=torch.float64) if weights is None else weights.double()
+    # PyTorch smooths a class number to (1 − ε) [k = y] w_y + ε/K w_k, and class probabilities
+    # before they are weighed.
+    full = ((1 - smoothing) * hot + smoothing / classes) * w * counted[..., None]
+    if mean:
+        count = (
+            (hot * w).sum(-1)[counted].sum() if numbers else torch.tensor(float(math.prod(rest)))
+        )
+        full = full / count
+    return full.reshape(*(size for size in rest if size > 1), classes)
+
+
 def _targets(
     call: "Call",
     logits: View,
@@ -258,27 +297,9 @@ def _targets(
     )
     single = math.prod(rest) == 1
 
-    def shares(values: dict[str, Any]) -> Tensor:
-        y = given(values)
-        if numbers:
-            y = y.reshape(rest)
-            counted = y != ignored
-            hot = F.one_hot(torch.where(counted, y, 0), classes).double()
-        else:
-            counted, hot = torch.ones(rest, dtype=torch.bool), y.double().movedim(axis, -1)
-        w = torch.ones(classes, dtype=torch.float64) if weights is None else weights.double()
-        # PyTorch smooths a class number to (1 − ε) [k = y] w_y + ε/K w_k, and class probabilities
-        # before they are weighed.
-        full = ((1 - smoothing) * hot + smoothing / classes) * w * counted[..., None]
-        if reduction == MEAN:
-            count = (
-                (hot * w).sum(-1)[counted].sum()
-                if numbers
-                else torch.tensor(float(math.prod(rest)))
-            )
-            full = full / count
-        return full.reshape(*(size for size in rest if size > 1), classes)
-
+    shares = partial(
+        _shares, given, weights, rest, axis, classes, numbers, ignored, smoothing, reduction == MEAN
+    )
     # Only where it is known that every sample's targets add to one; else Σ_k y_k stays in the
     # formula.
     sums = 1 if one_hot and (reduction == SUM or single) else None

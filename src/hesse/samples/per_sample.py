@@ -155,6 +155,11 @@ class PerSample(Displayed):
         if self._way(first) is None:
             self._one_by_one(first.take(slice(0, _FIRST)))
 
+    # How samples are worked on together is found again: what a graph is made into has functions of
+    # its own, which nothing pickles. What failed is known to.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_ways": {k: None for k, way in self._ways.items() if way is None}}
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What could not be done the best way, and why."""
