@@ -209,7 +209,8 @@ LINES = [
     ),
     *(["derive", *line] for line in DERIVE),
     *(["demo", "--out", out] for out in ("/proc/x", "model.py", "n" * 300)),
-    *(["nope"], ["plan"], ["plan", *on(), "--nope"], ["--version=3"]),
+    *(["nope"], ["plan"], ["plan", *on(), "--nope"], ["--version=3"], ["a\x1b[31m"]),
+    *(["completion", "a\x1b[31m"], ["plan", *on(), "--penalty", "a\x1b[31m"]),
 ]
 
 
@@ -227,7 +228,7 @@ def test_a_line_that_cannot_work_is_one_message(
     except SystemExit as ended:  # of a line that cannot be parsed
         status = ended.code
     printed = capsys.readouterr()
-    assert status in (1, 2) and "Traceback" not in printed.err
+    assert status in (1, 2) and "Traceback" not in printed.err and "\x1b" not in printed.err
     if status == 1:
         assert printed.out == "" and printed.err.startswith("hesse: ")
         lines = printed.err.rstrip("\n").split("\n")

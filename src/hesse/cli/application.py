@@ -1,8 +1,15 @@
 """The application that every command joins."""
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter
 
 import hesse
+from hesse.matrix.tables import printable_lines
+
+
+def _shown(error: CycloptsError) -> object:
+    """What is wrong with a command line, whatever characters it has."""
+    return CycloptsPanel(printable_lines(str(error)))
+
 
 # The docstrings of commands and the `help` texts are what `hesse COMMAND --help` prints.
 app = App(
@@ -11,6 +18,7 @@ app = App(
     version=hesse.__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
+    error_formatter=_shown,
     # `main` says what is left of the work.
     suppress_keyboard_interrupt=False,
 )
