@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -38,6 +39,7 @@ VALUES: dict[str, Any] = {
     "name to nan": {"nope": torch.tensor(NAN)},
     "empty tensor": torch.zeros(0),
     "nan tensor": torch.full((17,), NAN),
+    "array": numpy.ones(2),
     "whole tensor": torch.ones(17, dtype=torch.int64),
     "a class": nn.Linear,
 }
@@ -411,6 +413,9 @@ def rows() -> Iterator[tuple[str, Row]]:
     )
     yield "QuadraticModel()", Row(q.__call__, step, {})
     yield "QuadraticModel.error", Row(q.error, step, {})
+    yield "QuadraticModel.compare", Row(q.compare, step, {})
+    yield "QuadraticModel.change", Row(q.change, step, {})
+    yield "QuadraticModel.true", Row(q.true, step, {})
     yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "v"})
     yield (
         "QuadraticModel.trust",
@@ -465,6 +470,20 @@ def rows() -> Iterator[tuple[str, Row]]:
             },
         ),
     )
+    pairs = hesse.eigenpairs(H, 2)
+    yield "Eigenpairs.vector", Row(pairs.vector, {"place": 0}, {"place": {"negative"}})
+    masses = {"low": -1.0, "high": 1.0}
+    numbers = {"half", "huge", "negative", "inf"}
+    yield "Density.mass", Row(hesse.density(H).mass, masses, {"low": numbers, "high": numbers})
+    widths = {"widths": "2-1", "loss": "half_sse"}
+    yield "Network", Row(hesse.Network, widths, {})
+    formula = hesse.derive("sum((y - X @ w)**2)", "w").block("w", "w")
+    yield (
+        "Formula.python",
+        Row(formula.python, {"name": "f", "backend": "numpy"}, {"name": {"None", "a name"}}),
+    )
+    names = {"first": "0.bias", "second": "0.weight"}
+    yield "Plan.strategy", Row(hesse.plan(cost).strategy, names, {}, dict.fromkeys(names, "block"))
     yield "Spectrum", Row(hesse.Spectrum.from_hessian, {"hessian": H}, {})
     yield "HeatMap", Row(hesse.HeatMap.from_hessian, {"hessian": H}, {})
     yield "NormMap", Row(hesse.NormMap.from_hessian, {"hessian": H, "by": "layer"}, {})
@@ -588,7 +607,7 @@ def spectra(cost: hesse.Cost, memory: set[str]) -> Iterator[tuple[str, Row]]:
 # Records that functions of hesse make, formulas, which have a table of their own, and the errors.
 OTHERS = {
     *("Certificate", "Convexity", "Derivation", "DerivedHessian", "Estimate", "EstimatedDiagonal"),
-    *("Formula", "HesseError", "Network", "PerSample", "Plan", "Report", "SampledFisher", "alone"),
+    *("HesseError", "PerSample", "Report", "SampledFisher", "alone"),
     *("Solution", "StandardErrors", "StationaryPoint", "Status", "Step", "Trust", "derive"),
 }
 

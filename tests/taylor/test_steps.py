@@ -220,6 +220,16 @@ def test_a_saddle(dense: bool) -> None:
     assert boundary.norm == pytest.approx(3.0) and boundary.multiplier > 1
 
 
+@pytest.mark.parametrize("step", ["trust_region", "cubic", "negative_curvature"])
+def test_sizes_without_a_square_are_refused(step: str) -> None:
+    q = of(lambda x: (x[0] ** 2 - x[1] ** 2) / 2, [1.0, 0.0])
+    for size in (1e308, 1e200, 1e-200, 5e-324):
+        with pytest.raises(hesse.HesseError, match="from 1e-150 to 1e"):
+            getattr(q, step)(size)
+    for size in (1e150, 1e-150):
+        assert bool(getattr(q, step)(size).vector.isfinite().all())
+
+
 @pytest.mark.parametrize("dense", [True, False])
 def test_the_hard_case(dense: bool) -> None:
     q = of(lambda x: (x[0] ** 2 - x[1] ** 2) / 2, [1.0, 0.0], dense=dense)

@@ -110,7 +110,7 @@ def derive(
             certify=certify,
             bounded=certify and not stagewise,
         )
-    if shapes is not None or given:
+    if shapes is not None or not (isinstance(given, str | Sequence) and not given):
         raise HesseValueError(
             "shapes and given are for expressions; a network or a cost knows its own"
         )

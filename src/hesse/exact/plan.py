@@ -213,9 +213,10 @@ class Plan(Displayed):
         Raises:
             HesseValueError: the block is not part of this plan.
         """
-        for block in self.blocks:
-            if set(block.names) == {first, second} and len(block.names) == 2:
-                return block.strategy
+        if isinstance(first, str) and isinstance(second, str):
+            for block in self.blocks:
+                if block.names in ((first, second), (second, first)):
+                    return block.strategy
         raise HesseValueError(f"the block ({first!r}, {second!r}) is not part of this plan")
 
     def __str__(self) -> str:

@@ -1,11 +1,13 @@
 """The density of eigenvalues, with a band."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from hesse.display import Display, facts
+from hesse.errors import require_number
 from hesse.plot.canvas import BLUE, LINE, draw_grid, draw_zero, legend_above, signed
 from hesse.plot.picture import Picture
 
@@ -59,8 +61,16 @@ class Density(Picture):
         )
 
     def mass(self, low: float, high: float) -> float:
-        """Which part of the eigenvalues lies from ``low`` to ``high``, the kernel left out."""
-        return float(self.weights[(self.nodes >= low) & (self.nodes <= high)].sum())
+        """Which part of the eigenvalues lies from ``low`` to ``high``, the kernel left out.
+
+        Raises:
+            HesseError: a bound that is no number; infinite ones are taken.
+        """
+        least, most = (
+            bound if isinstance(bound, float) and math.isinf(bound) else require_number(bound, name)
+            for name, bound in (("low", low), ("high", high))
+        )
+        return float(self.weights[(self.nodes >= least) & (self.nodes <= most)].sum())
 
     @property
     def _size(self) -> tuple[float, float]:

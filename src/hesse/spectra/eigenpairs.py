@@ -88,7 +88,14 @@ class Eigenpairs(Displayed):
         return vectors
 
     def vector(self, place: int) -> dict[str, Tensor]:
-        """One of them by the names of its parts."""
+        """One of them by the names of its parts, counted from 0, or from the end with -1.
+
+        Raises:
+            HesseValueError: there is none at that place.
+        """
+        count = len(self._rows)
+        if require_integer(place, "place", -count) >= count:
+            raise HesseValueError(f"place: expected less than {count}, got {place}")
         return self.layout.unflatten(self._vector(place))
 
     def _vector(self, place: int) -> Float[Tensor, " P"]:

@@ -233,7 +233,8 @@ def subject(
             lambda: operator(cost, curvature=cost.curvature, memory=memory),
             cost=cost,
         )
-    found = as_operator(what, curvature=None if curvature == "hessian" else curvature)
+    asked = None if isinstance(curvature, str) and curvature == "hessian" else curvature
+    found = as_operator(what, curvature=asked)
     if 0 in found.shape:
         raise HesseValueError(f"what: expected a matrix with rows, got {found!r}")
     if found.dtype not in (torch.float32, torch.float64):

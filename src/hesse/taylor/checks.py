@@ -8,15 +8,28 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError, rounded_up
+from hesse.errors import HesseTypeError, HesseValueError, require_positive, rounded_up
 from hesse.taylor.subproblem.space import ReducedModel
 from hesse.words.shapes import Float
+
+_LARGEST = 1e150
 
 
 def require_dense_option(dense: Any, by: str) -> None:
     """``True``, ``False`` or ``None``; ``by`` says what decides for ``None``."""
     if not (dense is None or isinstance(dense, bool)):
         raise HesseTypeError(f"dense: expected True, False or None (as {by}), got {dense!r}")
+
+
+def require_size(number: Any, name: str) -> float:
+    """A positive number that can be squared, and whose inverse can, without leaving the numbers."""
+    size = require_positive(number, name)
+    if not 1 / _LARGEST <= size <= _LARGEST:
+        raise HesseValueError(
+            f"{name}: expected a number from {1 / _LARGEST:g} to {_LARGEST:g}, whose square is one"
+            f" that float64 has, got {number!r}"
+        )
+    return size
 
 
 def require_finite_gradient(parts: Mapping[str, Tensor]) -> None:

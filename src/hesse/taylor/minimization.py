@@ -153,7 +153,7 @@ def minimize(
         require_positive(tolerance, "tolerance", zero=True),
         require_integer(maxiter, "maxiter", 0),
     )
-    radius = None if radius is None else require_positive(radius, "radius")
+    radius = None if radius is None else checks.require_size(radius, "radius")
     from scipy.optimize import OptimizeResult
 
     # Looked up before the work: a model that is gone should not be noticed after it.
@@ -172,7 +172,7 @@ def minimize(
             f"cost: its value or gradient is not finite {where}; start elsewhere, with start="
         )
     first = earlier.get("radius") or 1.0
-    first = radius if radius is not None else require_positive(first, "start.radius")
+    first = radius if radius is not None else checks.require_size(first, "start.radius")
     make = METHODS[method].make
     certificates = [point.certify()] if certify else []
     guess: Guess = earlier.get("guess", Guess())

@@ -144,8 +144,12 @@ class QuadraticModel(Displayed):
 
     @undisturbed()
     def compare(self, s: Float[Tensor, " P"]) -> tuple[float, float]:
-        """The change of the true cost and that of the model, at the step that θ + s rounds to."""
-        theta = self.cost.theta
+        """The change of the true cost and that of the model, at the step that θ + s rounds to.
+
+        Raises:
+            HesseError: as for a call, or several steps.
+        """
+        s, theta = self._step_of(s), self.cost.theta
         moved = self.layout.unflatten(theta + s)
         rounded = self.layout.flatten(
             {name: moved[name].to(p.dtype) for name, p in self.cost.parameters.items()}
@@ -153,12 +157,20 @@ class QuadraticModel(Displayed):
         return self.true(s) - self.value, self.change((rounded - theta).to(s.dtype))
 
     def change(self, s: Float[Tensor, " P"]) -> float:
-        """gᵀs + ½ sᵀHs."""
-        return float(self._changes(s))
+        """gᵀs + ½ sᵀHs.
+
+        Raises:
+            HesseError: as for a call, or several steps.
+        """
+        return float(self._changes(self._step_of(s)))
 
     def true(self, s: Float[Tensor, " P"]) -> float:
-        """J(θ + s); infinite where it is not a number."""
-        moved = self.cost.theta + s
+        """J(θ + s); infinite where it is not a number.
+
+        Raises:
+            HesseError: as for a call, or several steps.
+        """
+        moved = self.cost.theta + self._step_of(s)
         if not bool(moved.isfinite().all()):
             return math.inf
         J = value(self.cost.at(moved))
@@ -168,6 +180,15 @@ class QuadraticModel(Displayed):
         """gᵀs + ½ sᵀHs of each column, summed in float64."""
         wide = steps.double()
         return self.gradient.double() @ wide + (wide * self.product(steps).double()).sum(0) / 2
+
+    def _step_of(self, s: Any) -> Float[Tensor, " P"]:
+        """One step, checked."""
+        step = self.steps(s)
+        if step.ndim != 1:
+            raise HesseValueError(
+                f"s: expected one step of P = {len(step)} entries, got {step.shape[1]} as columns"
+            )
+        return step
 
     def steps(self, s: Any, what: str = "s") -> Float[Tensor, "P *K"]:
         """Steps in any of the forms that are taken, as a flat vector or as columns; checked."""
@@ -279,7 +300,7 @@ class QuadraticModel(Displayed):
         Source:
             Moré and Sorensen (1983); Gould, Lucidi, Roma and Toint (1999) for the Krylov space.
         """
-        radius = require_positive(radius, "radius")
+        radius = checks.require_size(radius, "radius")
         return self._step("trust_region", solvers.trust_region(radius))
 
     def cubic(self, M: float) -> Step:
@@ -291,7 +312,7 @@ class QuadraticModel(Displayed):
         Source:
             Nesterov and Polyak (2006).
         """
-        M = require_positive(M, "M")
+        M = checks.require_size(M, "M")
         return self._step("cubic", solvers.cubic(M))
 
     def saddle_free(self, damping: float = 0.0) -> Step:
@@ -316,7 +337,7 @@ class QuadraticModel(Displayed):
         Raises:
             HesseValueError: no eigenvalue is negative (none was met, where H is not built).
         """
-        length = require_positive(length, "length")
+        length = checks.require_size(length, "length")
 
         proposed = self.spaces.of_random_vector.solve(solvers.along_lowest(length))
         checks.require_negative_curvature(proposed.reduced)

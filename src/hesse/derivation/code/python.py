@@ -144,7 +144,7 @@ def library_called(backend: str) -> Backend:
     Raises:
         HesseValueError: there is none of that name.
     """
-    if backend not in BACKENDS:
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise HesseValueError(
             f"backend: expected {' or '.join(map(repr, BACKENDS))}, got {backend!r}; nearest:"
             f" {nearest(str(backend), list(BACKENDS))}"

@@ -78,7 +78,7 @@ class Network(Displayed):
         *,
         output: str | None = None,
     ) -> None:
-        if loss not in LOSSES:
+        if not isinstance(loss, str) or loss not in LOSSES:
             raise HesseValueError(
                 f"loss: no loss is named {loss!r}; the nearest known:"
                 f" {nearest(str(loss), list(LOSSES))}"
