@@ -59,7 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--whole", action="store_true", help="all rows of the tables of which some are run else"
+        "--whole",
+        action="store_true",
+        help="all rows of the tables of which some are run else, and all that take long",
     )
 
 
@@ -70,10 +72,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the longest tables some rows, always the same. Who asks for a test by name has all of its
-    rows."""
+    """Of the longest tables some rows, always the same, and none that take long. Who asks for a
+    test by name has all of its rows."""
 
     def is_left_out(item: pytest.Item) -> bool:
+        if item.get_closest_marker("whole") is not None:
+            return True
         marker = item.get_closest_marker("some")
         if marker is None:
             return False

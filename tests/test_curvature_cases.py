@@ -38,7 +38,7 @@ def references(case: Case) -> tuple[dict[str, Tensor], Curvatures]:
     return found, made
 
 
-@pytest.mark.some(of=5)
+@pytest.mark.some(of=3)
 @pytest.mark.parametrize("place", range(len(PREDICTING)), ids=map(str, PREDICTING))
 def test_every_case_by_every_curvature(place: int) -> None:
     case = PREDICTING[place]

@@ -128,7 +128,6 @@ SETUPS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.some(of=2)
 @pytest.mark.parametrize("setup", SETUPS)
 def test_every_way_at_once(setup: str) -> None:
     """One cost whose Hessian, diagonal and products are asked for by three threads at once, all of

@@ -1,4 +1,4 @@
-"""The demo, whole, as `make demo` runs it, with fewer hidden units."""
+"""The demo, whole, as `make demo` runs it."""
 
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,26 @@ pytest.importorskip("sklearn")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("hidden", "size"), [(8, "610"), pytest.param(32, "2,410", marks=pytest.mark.whole)]
+)
 def test_demo_checks_what_it_shows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    hidden: int,
+    size: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = torch.get_rng_state()
-    # `make demo` has 32.
-    monkeypatch.setattr(demo, "WIDTHS", (64, 8, 10))
+    assert demo.WIDTHS == (64, 32, 10)
+    monkeypatch.setattr(demo, "WIDTHS", (64, hidden, 10))
     # 256 columns or more beside the Hessian's, and not for five seconds.
     columns = partial(demo.columns_within, 0.0)
     monkeypatch.setattr(demo, "columns_within", lambda _, *rest: columns(*rest))
     assert main(["demo", "--out", str(tmp_path / "new" / "demo")]) == 0
     assert torch.equal(torch.get_rng_state(), state), "the demo draws from a generator of its own"
     printed = capsys.readouterr().out
-    assert "1,797 images" in printed and "P = 610" in printed
+    assert "1,797 images" in printed and f"P = {size}; trained" in printed
     agreement = [
         float(line.split()[-1])
         for line in printed.splitlines()
@@ -51,7 +58,9 @@ def test_demo_checks_what_it_shows(
         f"\n{step}(" in printed
         for step in ("trust_region", "cubic", "saddle_free", "negative_curvature")
     )
-    assert hesse.load(tmp_path / "new" / "demo" / "hessian.safetensors").layout.size == 610
+    assert hesse.load(tmp_path / "new" / "demo" / "hessian.safetensors").layout.size == int(
+        size.replace(",", "")
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_told_first(

@@ -92,9 +92,10 @@ def test_optimality_conditions(spectrum: str, kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_optimality_conditions_at_a_thousand() -> None:
-    H, vectors = reflected(torch.linspace(-2.0, 50.0, 1000, dtype=torch.float64))
-    part = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+@pytest.mark.parametrize("rows", [1000, pytest.param(2000, marks=pytest.mark.whole)])
+def test_optimality_conditions_at_thousands(rows: int) -> None:
+    H, vectors = reflected(torch.linspace(-2.0, 50.0, rows, dtype=torch.float64))
+    part = torch.randn(rows, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found_values, found_vectors = torch.linalg.eigh(H)
     for hard in (False, True):
         part[0] *= not hard
