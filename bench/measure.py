@@ -44,11 +44,14 @@ def interleaved(
     clock: Callable[[], float] = wall,
 ) -> dict[str, list[float]]:
     """Seconds of each run in each round, taken in turn, so that a slow minute of the machine falls
-    on all of them."""
+    on all of them; each round begins with another, for who comes after one that fills the caches is
+    slower."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            seconds[name].append(timed(run, clock)[0])
+    names = list(runs)
+    for k in range(rounds):
+        first = k % len(names)
+        for name in (*names[first:], *names[:first]):
+            seconds[name].append(timed(runs[name], clock)[0])
     return seconds
 
 

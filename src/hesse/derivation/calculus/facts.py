@@ -54,10 +54,14 @@ def _facts(program: Program) -> Facts:
 
 def _is_centred(quantity: Quantity) -> bool:
     """Whether the entries along the last axis add to zero, as x − mean(x) does."""
-    match quantity.definition:
-        case Expression(terms) if quantity.indices and any(term.bound for term in terms):
-            return (
-                len(terms) > 1
-                and collect(total(quantity.definition, quantity.indices[-1:])).is_zero
-            )
-    return False
+    # A quantity is one of many programs, as each of its derivatives is named.
+    known: bool | None = vars(quantity).get("_centred")
+    if known is None:
+        match quantity.definition:
+            case Expression(terms) if len(terms) > 1 and any(term.bound for term in terms):
+                last = quantity.indices[-1:]
+                known = bool(last) and collect(total(quantity.definition, last)).is_zero
+            case _:
+                known = False
+        vars(quantity)["_centred"] = known
+    return known
