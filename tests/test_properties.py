@@ -13,9 +13,7 @@ from torch import Tensor, nn
 import hesse
 from cases import ACTIVATIONS, dense
 
-few = settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def assert_equal_to_rounding(found: Tensor, expected: Tensor) -> None:

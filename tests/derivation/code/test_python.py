@@ -16,7 +16,7 @@ import numpy
 import pytest
 import scipy.special
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import hesse
@@ -127,6 +127,8 @@ def test_printed_random_costs_equal_evaluate(drawn: Drawn) -> None:
     block = derivation.block(rows, columns)
     tensors = arrays_for(derivation.program)
     expected = block.evaluate(**tensors, **dict.fromkeys(derivation.program.unknown, F_OF))
+    # As where a root is zero.
+    assume(bool(expected.isfinite().all()))
     for backend, f in (("numpy", for_numpy(F_OF)), ("torch", F_OF)):
         function = made(block.python(backend))
         given_names = {

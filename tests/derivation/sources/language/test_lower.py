@@ -23,9 +23,7 @@ def test_the_program_has_the_value_of_the_text(case: Case) -> None:
         assert relative(value, expected) < 1e-12
 
 
-@settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(costs())
 def test_any_program_has_the_value_of_its_text(drawn: Drawn) -> None:
     case = drawn.case

@@ -24,7 +24,7 @@ from hesse.derivation.sources.language.tree import (
 from hesse.errors import HesseValueError
 
 x, y, z = map(Symbol, "xyz")
-few = settings(max_examples=200, deadline=None, derandomize=True)
+few = settings(max_examples=200, deadline=None)
 
 
 @pytest.mark.parametrize(
