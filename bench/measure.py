@@ -44,13 +44,11 @@ def interleaved(
     clock: Callable[[], float] = wall,
 ) -> dict[str, list[float]]:
     """Seconds of each run in each round, taken in turn, so that a slow minute of the machine falls
-    on all of them; each round begins with another, for who comes after one that fills the caches is
-    slower."""
+    on all of them; every other round backwards, for who comes after one that fills the caches, or
+    keeps the cores awake, is slower."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
     for k in range(rounds):
-        first = k % len(names)
-        for name in (*names[first:], *names[:first]):
+        for name in list(runs)[:: -1 if k % 2 else 1]:
             seconds[name].append(timed(runs[name], clock)[0])
     return seconds
 
