@@ -142,15 +142,14 @@ class Printed:
     def fields(self, d: hesse.Derivation) -> dict[str, Any]:
         """The same for a document: each formula in every way that it is written."""
         backend = self.backend or "numpy"
+        formula = self._formula(d)
         shown: dict[str, Any]
-        if self.gradient is not None:
-            slope = formula_fields(d.gradient(self.gradient), backend)
-            shown = {"gradient": {"parameter": self.gradient, **slope}}
-        elif self.product is not None:
-            formula = formula_fields(d.product(self.product), backend)
-            shown = {"product": {"parameter": self.product, **formula}}
-        elif self.convexity:
+        if self.convexity:
             shown = {"convexity": [d.convexity(name) for name in d.parameters]}
+        elif formula is not None and self.block is None:
+            kind = "product" if self.gradient is None else "gradient"
+            name = self.product if self.gradient is None else self.gradient
+            shown = {kind: {"parameter": name, **formula_fields(formula, backend)}}
         else:
             pairs = [self.block] if self.block is not None else list(d.blocks)
             # A vector has none, but first derivatives.
@@ -178,31 +177,26 @@ class Printed:
 
     def of(self, d: hesse.Derivation) -> str:
         """What is to be printed; a page is written first."""
-        if self.gradient is not None:
-            return self._of_formula(d.gradient(self.gradient))
-        if self.product is not None:
-            return self._of_formula(d.product(self.product))
         if self.convexity:
             return "\n".join(str(d.convexity(name)) for name in d.parameters)
-        formula = None if self.block is None else d.block(*self.block)
+        formula = self._formula(d)
         if self.html is not None:
             write_text(self.html, "--html", (formula or d).html())
             return f"wrote {self.html}"
         if self.latex:
-            return (d if formula is None else formula.alone).latex()
+            # A block is shown with its lines.
+            return (formula.alone if formula and self.block else formula or d).latex()
         if self.python:
             return module([formula] if formula else d.formulas, self.backend or "numpy")
         return (formula or d).text(self.reading or "indices")
 
-    def _of_formula(self, formula: Formula) -> str:
-        if self.html is not None:
-            write_text(self.html, "--html", formula.html())
-            return f"wrote {self.html}"
-        if self.latex:
-            return formula.latex()
-        if self.python:
-            return module([formula], self.backend or "numpy")
-        return formula.text(self.reading or "indices")
+    def _formula(self, d: hesse.Derivation) -> Formula | None:
+        """The only formula that is wanted; ``None`` for all."""
+        if self.gradient is not None:
+            return d.gradient(self.gradient)
+        if self.product is not None:
+            return d.product(self.product)
+        return None if self.block is None else d.block(*self.block)
 
 
 def pair_of(block: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """A Hessian as a table of pandas or an array of xarray, labelled by parameter and index."""
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,20 +20,14 @@ if TYPE_CHECKING:
 
 def data_frame(hessian: "BlocksByName") -> "pandas.DataFrame":
     """See `BlockHessian.to_pandas`."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise _missing("to_pandas", "pandas") from error
+    pandas = _imported("pandas", "to_pandas")
     axis = pandas.MultiIndex.from_arrays(labels(hessian.layout), names=["parameter", "index"])
     return pandas.DataFrame(np.asarray(hessian), index=axis, columns=axis)
 
 
 def data_array(hessian: "BlocksByName") -> "xarray.DataArray":
     """See `BlockHessian.to_xarray`."""
-    try:
-        import xarray
-    except ImportError as error:
-        raise _missing("to_xarray", "xarray") from error
+    xarray = _imported("xarray", "to_xarray")
     names, indices = labels(hessian.layout)
     coordinates = {
         f"{axis}_{level}": (axis, values)
@@ -46,20 +41,14 @@ def data_array(hessian: "BlocksByName") -> "xarray.DataArray":
 
 def estimates_frame(layout: Layout, columns: Mapping[str, np.ndarray]) -> "pandas.DataFrame":
     """See `StandardErrors.to_pandas`."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise _missing("to_pandas", "pandas", "e['name']") from error
+    pandas = _imported("pandas", "to_pandas", "e['name']")
     index = pandas.MultiIndex.from_arrays(labels(layout), names=["parameter", "index"])
     return pandas.DataFrame(dict(columns), index=index)
 
 
 def layers_frame(rows: "Iterable[Layer]") -> "pandas.DataFrame":
     """See `Layers.to_pandas`."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise _missing("to_pandas", "pandas", "layers['name']") from error
+    pandas = _imported("pandas", "to_pandas", "layers['name']")
     table = {
         row.name: {
             "parameters": row.parameters,
@@ -90,7 +79,10 @@ def labels(layout: Layout) -> tuple[list[str], list[str]]:
     return names, indices
 
 
-def _missing(method: str, library: str, instead: str = "np.asarray(H)") -> HesseImportError:
-    return HesseImportError(
-        f'{method}: {library} is not installed; pip install "hesse[frames]", or {instead}'
-    )
+def _imported(library: str, method: str, instead: str = "np.asarray(H)") -> Any:
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise HesseImportError(
+            f'{method}: {library} is not installed; pip install "hesse[frames]", or {instead}'
+        ) from error

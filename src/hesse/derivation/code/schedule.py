@@ -259,57 +259,57 @@ class _Scheduler:
         if simplified.coefficient == 0:
             return None
         factors, equal = merged(simplified.factors, free)
-        scale, values = Scale(simplified.coefficient), list[Value]()
-        weights = list[Factor]()
+        scale, made = Scale(simplified.coefficient), list[tuple[Factor, Value]]()
         for factor in factors:
             part = self._factor(factor)
             if part.is_zero:
                 return None
             scale *= part.scale
             if part.value is not None:
-                values.append(part.value)
-                if not set(free) & set(part.value.axes):
-                    weights.append(factor)
-        held = {index for value in values for index in value.axes}
+                made.append((factor, part.value))
+        held = {index for _, value in made for index in value.axes}
         for index in simplified.bound:
             if index not in held:
                 # Nothing depends on it: the sum over it is its length times what is summed.
                 scale *= _extent(index.size)
         wanted = tuple(index for index in free if index in held)
         # A sign of a factor is in the scale, and no more in its array.
-        sign = scale.number * simplified.coefficient
-        if self._ranges.of(Term(Fraction(1 if sign > 0 else -1), tuple(weights)))[0] >= 0:
-            values = self._square(values, wanted) or values
+        sign = 1 if scale.number * simplified.coefficient > 0 else -1
+        values = self._square(made, sign, wanted) or [value for _, value in made]
         return Part(*product_of(self._statements, values, wanted, scale, alone), equal)
 
-    def _square(self, values: list[Value], wanted: tuple[Index, ...]) -> list[Value]:
+    def _square(
+        self, made: list[tuple[Factor, Value]], sign: int, wanted: tuple[Index, ...]
+    ) -> list[Value]:
         """Σ w X_i X_k with weights that are not negative as the two factors of (√w X)ᵀ (√w X), of
-        which libraries compute half; nothing where it is something else."""
-        match [value for value in values if set(value.axes) & set(wanted)], wanted:
-            case [Value(left, rows) as first, Value(right, columns)], (i, k):
-                swapped = tuple({i: k, k: i}.get(index, index) for index in rows)
-                weights = [value for value in values if not set(value.axes) & set(wanted)]
-                if (
-                    left != right
-                    or columns != swapped
-                    or k in rows
-                    or not weights
-                    or any(not set(value.axes) < set(rows) for value in weights)
-                ):
+        which libraries compute half; nothing where it is something else.
+
+        Args:
+            made: the factors, and the array of each up to a number.
+            sign: of all those numbers.
+            wanted: the indices of the result.
+        """
+        inner = [pair for pair in made if set(pair[1].axes).isdisjoint(wanted)]
+        match [value for _, value in made if not set(value.axes).isdisjoint(wanted)], wanted:
+            case [Value(left, rows) as first, Value(right, columns)], (i, k) if inner:
+                if left != right or columns != tuple(k if n == i else n for n in rows):
                     return []
             case _:
                 return []
+        factors, weights = zip(*inner, strict=True)
+        if any(not set(value.axes) < set(rows) for value in weights):
+            return []
+        if self._ranges.of(Term(Fraction(sign), factors))[0] < 0:
+            return []
         axes = tuple(index for index in rows if any(index in value.axes for value in weights))
-        scale, product = product_of(self._statements, weights, axes, Scale(), False)
+        scale, product = product_of(self._statements, list(weights), axes, Scale(), False)
         add = self._statements.add
         # Rounding may leave what is zero below it.
         weight = add(Applied("abs", 0, self._statements.times(Part(scale, product))), axes)
         root = add(Raised(weight, Fraction(1, 2)), axes)
         factor = add(Product((root, first)), rows)
-        return [
-            factor,
-            replace(factor, axes=tuple({i: k}.get(index, index) for index in factor.axes)),
-        ]
+        other = tuple(k if index == i else index for index in factor.axes)
+        return [factor, replace(factor, axes=other)]
 
 
 def _extent(size: Size) -> Scale:
