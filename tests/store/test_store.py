@@ -21,7 +21,7 @@ import hesse
 from hesse.exact import panel_sums
 from hesse.exact.planning import TiledWork
 from hesse.plot.heat_map import HeatMap
-from hesse.store import archive, on_disk
+from hesse.store import chunk, on_disk
 from hesse.store.archive import Archive, written_alone
 from hesse.store.description import checksum_of
 from store.kills import MEMORY, check_kills, tiles
@@ -436,7 +436,7 @@ def test_a_full_disk_is_foreseen(
 def test_a_full_disk_is_said_with_what_is_kept(
     cost: hesse.Cost, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, write, left = tmp_path / "h.zarr", archive._write_all, [30]
+    path, write, left = tmp_path / "h.zarr", chunk._write_all, [30]
 
     def full(file: Any, content: Any) -> None:
         left[0] -= 1
@@ -444,7 +444,7 @@ def test_a_full_disk_is_said_with_what_is_kept(
             raise OSError(errno.ENOSPC, "No space left on device")
         write(file, content)
 
-    monkeypatch.setattr(archive, "_write_all", full)
+    monkeypatch.setattr(chunk, "_write_all", full)
     with pytest.raises(hesse.HesseError, match=r"No space left on device; make room, or name"
                        r" another. \d+% of the Hessian is kept in"):  # fmt: skip
         hesse.hessian(cost, out=path, memory=MEMORY)

@@ -24,13 +24,15 @@ from hesse.process.price import Price
 from hesse.process.quiet import quiet
 from hesse.process.rates import writing_rate
 from hesse.process.undisturbed import undisturbed
+from hesse.products.slabs import slab_bytes
 from hesse.store.place import require_store_place
 from hesse.store.tiling import Tiling
 from hesse.words import CurvatureName
 
-# Intermediates get as much as the result, but not less than 250 MB, which is little anywhere, and
-# never more than a half of what is free: other processes take from that too.
-_LEAST_WORKING = 250 * 10**6
+# Intermediates get as much as the result, but not less than 250 MB, which is little anywhere, nor
+# than some slabs, for a GPU that is given less at once waits; and never more than a half of what is
+# free: other processes take from that too.
+_LEAST_WORKING, _SLABS = 250 * 10**6, 4
 _SHARE = 0.5
 # A result that takes more than this of what is free is said to. One of so few bytes is not worth
 # asking what is free, which takes longer than a small Hessian's planning.
@@ -137,8 +139,10 @@ def plan_of(
     wanted = wanted_blocks(cost, pairs, block_diagonal)
     whole = len(wanted) == len(cost.layout.names) * (len(cost.layout.names) + 1) // 2
     result = cost.dtype.itemsize * cost.layout.size**2 if whole else _bytes(cost, wanted)
-    free = math.inf if result <= _LITTLE else available_bytes(cost.device)
-    default = min(max(_LEAST_WORKING, result), _SHARE * max(free - result, 2 * _LEAST_WORKING))
+    least = max(_LEAST_WORKING, _SLABS * slab_bytes(cost.device))
+    little = result <= _LITTLE and least == _LEAST_WORKING
+    free = math.inf if little else available_bytes(cost.device)
+    default = min(max(least, result), _SHARE * max(free - result, 2 * _LEAST_WORKING))
     budget = check_memory(_in_steps(default) if memory is None else memory)
     planned = make_plan(cost, wanted, budget, result, memory is None)
     if result <= _MUCH * free:

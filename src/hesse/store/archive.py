@@ -15,14 +15,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hesse.errors import HesseFileError, HesseImportError, printable
+from hesse.errors import HesseFileError, printable
 from hesse.process.files import making_folder, replacing, require_path
+from hesse.store.chunk import (
+    CHECKSUM,
+    DamagedChunkError,
+    read_chunk,
+    with_zarr,
+    write_chunk,
+)
 from hesse.store.description import (
     FORMAT,
     checksum_of,
@@ -37,7 +43,6 @@ from hesse.store.tiling import NamePair, Tile, Tiling
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Names that every file system can have, and zarr keeps for nothing else.
 _PLAIN = re.compile(r"(?!__|\.z|(?i:zarr\.json)$)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
-_CHECKSUM = 4  # bytes
 # What the notes of other processes than the first are called, with their rank.
 _NOTES = "notes."
 
@@ -121,7 +126,7 @@ class Archive:
             HesseFileError: it cannot be made there.
             HesseImportError: zarr is not installed.
         """
-        with _installed():
+        with with_zarr():
             import zarr
             from zarr.codecs import Crc32cCodec
             from zarr.storage import LocalStore
@@ -153,18 +158,9 @@ class Archive:
     def write(self, tile: Tile, values: Tensor) -> float:
         """Write a tile; it counts as there once `note` has been told the sum of the squares of its
         entries, which is returned."""
-        whole = torch.full(self._shape(tile), math.nan, dtype=self.dtype)
-        whole[: values.shape[0], : values.shape[1]] = values
-        content = whole.numpy().reshape(-1).view(np.uint8)
         path = self._file(tile)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(path, self._argument, content.nbytes + _CHECKSUM) as partial,
-            partial.open("wb", buffering=0) as file,
-        ):
-            _write_all(file, content.data)
-            _write_all(file, _crc32c(content).to_bytes(_CHECKSUM, "little"))
-        return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
+        return write_chunk(path, self._argument, self._shape(tile), values.to(self.dtype))
 
     def note(self, squares: dict[Tile, float]) -> None:
         """Some tiles are there: the sums of their squares."""
@@ -215,15 +211,9 @@ class Archive:
             DamagedTileError: it is not there, or not as it was written.
         """
         try:
-            content = np.fromfile(self._file(tile), np.uint8)
-        except OSError as error:
-            raise self._damaged(tile, error.strerror or str(error)) from error
-        if content.nbytes != self._bytes(tile):
-            raise self._damaged(tile, f"{content.nbytes} of {self._bytes(tile)} bytes are there")
-        entries, checksum = content[:-_CHECKSUM], content[-_CHECKSUM:].tobytes()
-        if _crc32c(entries) != int.from_bytes(checksum, "little"):
-            raise self._damaged(tile, "its checksum is of other entries")
-        whole = torch.from_numpy(entries).view(self.dtype).view(self._shape(tile))
+            whole = read_chunk(self._file(tile), self._shape(tile), self.dtype)
+        except DamagedChunkError as error:
+            raise self._damaged(tile, str(error)) from error
         return whole[: tile.rows.stop - tile.rows.start, : tile.columns.stop - tile.columns.start]
 
     @property
@@ -248,7 +238,7 @@ class Archive:
         return sum(map(self._bytes, tiles))
 
     def _bytes(self, tile: Tile) -> int:
-        return math.prod(self._shape(tile)) * self.dtype.itemsize + _CHECKSUM
+        return math.prod(self._shape(tile)) * self.dtype.itemsize + CHECKSUM
 
     def _shape(self, tile: Tile) -> tuple[int, int]:
         # At the end of an axis a tile is filled up: the format knows one size of chunks.
@@ -363,27 +353,3 @@ def _replace(path: Path, held: Any) -> None:
     content = json.dumps(held, indent=1).encode()
     with replacing(path, "out", len(content)) as partial:
         partial.write_bytes(content)
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise HesseImportError(
-            f"a Hessian on disk needs zarr ({error}); install it with: pip install 'hesse[disk]'"
-        ) from error
-
-
-def _crc32c(content: np.ndarray) -> int:
-    with _installed():
-        import google_crc32c
-    # Of an array it says bytes, and takes anything that lies in memory as they do.
-    return google_crc32c.value(cast(bytes, content))
-
-
-def _write_all(file: Any, content: Any) -> None:
-    """All of it: a disk that fills up takes a part, and says so with the next."""
-    left = memoryview(content)
-    while left:
-        left = left[file.write(left) :]
