@@ -23,6 +23,7 @@ from bench import report
 from bench.measure import forget_peak, peak_memory, product_rate, timed
 from hesse.exact.plan import Plan
 from hesse.store.archive import Archive
+from hesse.store.chunk import forget
 
 # Of what bounds it.
 COMPUTING, READING = 0.6, 0.8
@@ -57,7 +58,8 @@ def writing_rate(folder: Path) -> float:
 
 def reading_rate(files: Sequence[Path]) -> float:
     """Bytes a second of some files, not from the cache, into memory that is used again."""
-    forget(files)
+    for path in files:
+        forget(path)
     memory = bytearray(max(path.stat().st_size for path in files))
 
     def read() -> int:
@@ -69,14 +71,6 @@ def reading_rate(files: Sequence[Path]) -> float:
 
     seconds, total = timed(read)
     return total / seconds
-
-
-def forget(files: Sequence[Path]) -> None:
-    """Let the system drop what it holds of some files."""
-    for path in files:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
 
 
 def tiles(store: Path) -> list[Path]:
@@ -96,7 +90,8 @@ def computed(asked: hesse.Cost, store: Path, memory: int) -> dict[str, float]:
     v = torch.randn(asked.layout.size)
     some = files[:: max(1, len(files) // 100)]
     read = reading_rate(some)
-    forget(files)
+    for path in files:
+        forget(path)
     product = timed(lambda: H @ v)[0]
     archive = Archive(store, "bench")
     return {

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -22,9 +23,11 @@ from torch import Tensor
 
 from hesse.errors import HesseFileError, printable
 from hesse.process.files import making_folder, replacing, require_path
+from hesse.process.memory import available_bytes
 from hesse.store.chunk import (
     CHECKSUM,
     DamagedChunkError,
+    forget,
     read_chunk,
     with_zarr,
     write_chunk,
@@ -45,6 +48,8 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _PLAIN = re.compile(r"(?!__|\.z|(?i:zarr\.json)$)(?=.*[^.])[A-Za-z0-9_.-]{1,100}")
 # What the notes of other processes than the first are called, with their rank.
 _NOTES = "notes."
+# A store of more than this of what is free is too large for the system to hold.
+_KEPT = 0.5
 
 
 class DamagedTileError(HesseFileError):
@@ -160,7 +165,9 @@ class Archive:
         entries, which is returned."""
         path = self._file(tile)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return write_chunk(path, self._argument, self._shape(tile), values.to(self.dtype))
+        square = write_chunk(path, self._argument, self._shape(tile), values.to(self.dtype))
+        self._passed(path)
+        return square
 
     def note(self, squares: dict[Tile, float]) -> None:
         """Some tiles are there: the sums of their squares."""
@@ -214,6 +221,7 @@ class Archive:
             whole = read_chunk(self._file(tile), self._shape(tile), self.dtype)
         except DamagedChunkError as error:
             raise self._damaged(tile, str(error)) from error
+        self._passed(self._file(tile))
         return whole[: tile.rows.stop - tile.rows.start, : tile.columns.stop - tile.columns.start]
 
     @property
@@ -232,6 +240,16 @@ class Archive:
             for tile in self.tiling.of_block(pair)
             if not self.holds(tile)
         ]
+
+    @cached_property
+    def _is_kept_by_the_system(self) -> bool:
+        return self.bytes <= _KEPT * available_bytes(torch.device("cpu"))
+
+    def _passed(self, path: Path) -> None:
+        """A tile has been written or read, and is not soon again where the store is large: what the
+        system holds of it would push everything else out of memory."""
+        if not self._is_kept_by_the_system:
+            forget(path)
 
     def bytes_of(self, tiles: list[Tile]) -> int:
         """What some tiles take."""

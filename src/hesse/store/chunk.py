@@ -65,6 +65,14 @@ def read_chunk(path: Path, shape: tuple[int, int], dtype: torch.dtype) -> Tensor
     return torch.from_numpy(entries).view(dtype).view(shape)
 
 
+def forget(path: Path) -> None:
+    """Let the system drop what it holds of a file, where it can be asked to."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextmanager
 def with_zarr() -> Iterator[None]:
     """What brings zarr and its checksum, which are installed where they are wanted.

@@ -12,8 +12,9 @@ from torch import Tensor
 _LINE = 64
 # Shorter rows would be padding for a good part.
 _LEAST_LINES = 4
-# Numbers of a product that are made at a time, few enough to stay in a cache until they are added.
-_AT_ONCE = 2**19
+# Numbers of a product that are made at a time, few enough to stay in a cache until they are added,
+# and in how many rows at least: for fewer the other factor is laid out anew too often.
+_AT_ONCE, _LEAST_ROWS = 2**19, 512
 
 
 def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
@@ -32,10 +33,24 @@ def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
 
 
 def add_product(matrix: Tensor, left: Tensor, right: Tensor, times: float = 1) -> None:
-    """Add a multiple of left @ right to a matrix, some rows at a time."""
-    step = max(1, _AT_ONCE // max(1, matrix.shape[1]))
-    made = aligned(min(step, len(matrix)), matrix.shape[1], matrix)
-    for low in range(0, len(matrix), step):
-        part = left[low : low + step]
-        product = made[: len(part)]
-        matrix[low : low + step].add_(product.addmm_(part, right, beta=0), alpha=times)
+    """Add a multiple of left @ right to a matrix: at once on a GPU and where its rows begin at
+    cache lines, else some entries at a time."""
+    if matrix.device.type != "cpu" or _is_aligned(matrix) or not matrix.numel():
+        matrix.addmm_(left, right, alpha=times)
+        return
+    width = min(matrix.shape[1], _AT_ONCE // min(len(matrix), _LEAST_ROWS))
+    step = min(len(matrix), _AT_ONCE // width)
+    made = aligned(step, width, matrix)
+    for start in range(0, matrix.shape[1], width):
+        columns = slice(start, start + width)
+        for low in range(0, len(matrix), step):
+            part = matrix[low : low + step, columns]
+            product = made[: part.shape[0], : part.shape[1]]
+            product.addmm_(left[low : low + step], right[:, columns], beta=0)
+            part.add_(product, alpha=times)
+
+
+def _is_aligned(matrix: Tensor) -> bool:
+    """Whether each row begins where a cache line does."""
+    lines = matrix.data_ptr(), matrix.stride(0) * matrix.element_size()
+    return matrix.stride(1) == 1 and not any(place % _LINE for place in lines)
