@@ -8,8 +8,8 @@ products are made beside them, and added.
 
 from torch import Tensor
 
-# Bytes of a cache line, and of the vectors of any processor.
-_LINE = 64
+from hesse.process.memory import CACHE_LINE
+
 # Shorter rows would be padding for a good part.
 _LEAST_LINES = 4
 # Numbers of a product that are made at a time, few enough to stay in a cache until they are added,
@@ -26,7 +26,7 @@ def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
         >>> aligned(2, 70, torch.zeros(0)).stride(0), aligned(2, 3, torch.zeros(0)).stride(0)
         (80, 3)
     """
-    line = _LINE // like.element_size()
+    line = CACHE_LINE // like.element_size()
     if columns < _LEAST_LINES * line:
         return like.new_empty(rows, columns)
     return like.new_empty(rows, -(-columns // line) * line)[:, :columns]
@@ -53,4 +53,4 @@ def add_product(matrix: Tensor, left: Tensor, right: Tensor, times: float = 1) -
 def _is_aligned(matrix: Tensor) -> bool:
     """Whether each row begins where a cache line does."""
     lines = matrix.data_ptr(), matrix.stride(0) * matrix.element_size()
-    return matrix.stride(1) == 1 and not any(place % _LINE for place in lines)
+    return matrix.stride(1) == 1 and not any(place % CACHE_LINE for place in lines)
