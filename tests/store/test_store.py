@@ -21,7 +21,7 @@ import hesse
 from hesse.exact import panel_sums
 from hesse.exact.planning import TiledWork
 from hesse.plot.heat_map import HeatMap
-from hesse.store import chunk, on_disk
+from hesse.store import archive, chunk, on_disk
 from hesse.store.archive import Archive, written_alone
 from hesse.store.description import checksum_of
 from store.kills import MEMORY, check_kills, tiles
@@ -588,3 +588,15 @@ def test_memory_is_kept_to(cost: hesse.Cost) -> None:
     for memory in (20_000, 60_000, 500_000):
         tiling = TiledWork(cost, wanted, memory).tiling
         assert max(tiling.lengths.values()) ** 2 * 8 <= memory / 4
+
+
+def test_a_store_too_large_for_the_system_to_hold_is_read_as_any(
+    cost: hesse.Cost, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[Path] = []
+    monkeypatch.setattr(archive, "_KEPT", 0.0)
+    monkeypatch.setattr(archive, "forget", lambda path: (dropped.append(path), chunk.forget(path)))
+    H = hesse.hessian(cost, out=tmp_path / "h.zarr", memory=MEMORY)
+    written = len(dropped)
+    assert tiles(tmp_path / "h.zarr") == tiles(whole) and written >= len(tiles(whole))
+    assert torch.equal(H.dense(), hesse.load(whole).dense()) and len(dropped) > written
