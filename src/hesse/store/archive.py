@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hesse.errors import HesseFileError, HesseImportError, printable
-from hesse.process.files import making_folder, replacing, require_path
+from hesse.process.files import making_folder, replacing, require_path, told
 from hesse.store.description import (
     FORMAT,
     checksum_of,
@@ -146,7 +146,8 @@ class Archive:
     def update(self, **values: Any) -> None:
         """Change what is known of it."""
         self.description = {**self.description, **values}
-        _write_attributes(self.path, described(self.tiling, self.dtype, self.description))
+        with told(self._argument, self.path):
+            _write_attributes(self.path, described(self.tiling, self.dtype, self.description))
 
     # ------------------------------------------------------------ tiles
 
@@ -157,7 +158,8 @@ class Archive:
         whole[: values.shape[0], : values.shape[1]] = values
         content = whole.numpy().reshape(-1).view(np.uint8)
         path = self._file(tile)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with told(self._argument, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with (
             replacing(path, self._argument, content.nbytes + _CHECKSUM) as partial,
             partial.open("wb", buffering=0) as file,
@@ -184,11 +186,12 @@ class Archive:
 
     def settle(self) -> None:
         """Take what other processes noted, which write no more, among the rest."""
-        if self._notes:
-            for pair in self.tiling.pairs:
-                self._write_squares(pair)
-        for notes in self._notes:
-            notes.unlink()
+        with told(self._argument, self.path):
+            if notes := self._notes:
+                for pair in self.tiling.pairs:
+                    self._write_squares(pair)
+            for each in notes:
+                each.unlink()
 
     def forget(self, tiles: list[Tile]) -> None:
         """Some tiles are to be made again."""
@@ -301,7 +304,8 @@ class Archive:
     def _write_squares(self, pair: NamePair) -> None:
         squares = [[_as_json(each) for each in row] for row in self.squares[pair]]
         folder = self._folder(pair)
-        _write_attributes(folder, {**_attributes(folder), **summed(squares)})
+        with told(self._argument, folder):
+            _write_attributes(folder, {**_attributes(folder), **summed(squares)})
 
 
 def _as_json(number: float | None) -> float | str | None:
@@ -321,15 +325,17 @@ def written_alone(archive: Archive, argument: str) -> Iterator[None]:
     except ImportError:  # of a system without such locks
         yield
         return
-    folder = os.open(archive.path, os.O_RDONLY)
+    with told(argument, archive.path):
+        folder = os.open(archive.path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise HesseFileError(
-                f"{argument}: another process is writing {str(archive.path)!r}; wait for it, or"
-                " name another"
-            ) from error
+        with told(argument, archive.path):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise HesseFileError(
+                    f"{argument}: another process is writing {str(archive.path)!r}; wait for it, or"
+                    " name another"
+                ) from error
         yield
     finally:
         os.close(folder)
