@@ -109,6 +109,20 @@ def rows() -> Iterator[tuple[str, Row]]:
             {"parameters": "params|parameters|layout"},
         ),
     )
+    batch, dictionaries = next(cost.batches()), {"empty dict", "name to nan"}
+    for name in ("total", "predict", "predict_and_total", "batch_cost"):
+        yield (
+            f"Cost.{name}",
+            Row(
+                getattr(cost, name),
+                {"parameters": cost.parameters, "batch": batch},
+                {"parameters": dictionaries},
+            ),
+        )
+    yield (
+        "Cost.holding",
+        Row(cost.holding, {"parameters": cost.parameters}, {"parameters": dictionaries}),
+    )
     yield (
         "hessian",
         Row(
@@ -271,6 +285,14 @@ def rows() -> Iterator[tuple[str, Row]]:
             hesse.BlockHessian,
             {"layout": layout, "blocks": {("0.bias", "0.bias"): torch.eye(3)}},
             {},
+        ),
+    )
+    yield (
+        "BlockHessian.of",
+        Row(
+            hesse.BlockHessian.of,
+            {"entries": H.entries, "provenance": {}, "certificate": None},
+            {"provenance": {"None", "empty dict"}, "certificate": {"None"}},
         ),
     )
     yield "BlockHessian[]", Row(H.__getitem__, {"pair": ("0.bias", "0.bias")}, {}, {"pair": "H\\["})

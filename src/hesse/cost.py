@@ -23,6 +23,7 @@ from hesse.errors import (
     HesseAttributeError,
     HesseTypeError,
     require_instance,
+    require_mapping,
     require_word,
 )
 from hesse.isolation import IsolatedFunction
@@ -413,6 +414,7 @@ class Cost(NoArithmetic, Displayed, Travelling):
     def holding(self, parameters: Parameters) -> contextlib.AbstractContextManager[None]:
         """Keep these in the private modules while something is differentiated: a layer may run
         again on the way back."""
+        require_mapping(parameters, "parameters", Tensor, "Tensor")
         return self.modules.holding({**self.fixed, **parameters})
 
     def squared_error_from_own_predictions(self) -> "Cost | None":

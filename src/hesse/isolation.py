@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hesse.data.batch import Batch
 from hesse.decompositions import Decompositions
-from hesse.errors import HesseValueError
+from hesse.errors import HesseValueError, require_instance, require_mapping
 from hesse.parameters import Parameters
 from hesse.private_modules import PrivateModules
 from hesse.process.generators import RandomStream
@@ -49,6 +49,7 @@ class IsolatedFunction:
     def evaluating(self, tensors: Parameters) -> Iterator[Parameters]:
         """Run the user's function with these in the place of parameters and tensors held fixed;
         gives those for a function."""
+        require_mapping(tensors, "parameters", Tensor, "Tensor")
         # Only what was seen to be written into is cloned: clones cost memory at every evaluation.
         held = {
             name: value.clone() if name in self.mutated else value
@@ -65,6 +66,7 @@ class IsolatedFunction:
 
     def batch_for_call(self, batch: Batch) -> Batch:
         """The batch as the user's function may have it."""
+        require_instance(batch, Batch, "batch", "one of cost.batches()")
         return batch.clone() if self.mutates_data else batch
 
     def observe(

@@ -108,7 +108,13 @@ def test_what_pytorch_gets_wrong_side_by_side(samples: int) -> None:
     )
 
 
-def test_values_in_turn_are_those_at_once_and_are_let_go() -> None:
+@pytest.mark.parametrize("together", [0, 50, None])
+def test_values_in_turn_are_those_at_once_and_are_let_go(
+    together: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one, some at a time, and all of a small graph, as they are by default."""
+    if together is not None:
+        monkeypatch.setattr("hesse.exact.propagation.evaluation._SMALL", together)
     torch.manual_seed(0)
     cost = problem(Attention(), 4, 3, 2).cost()
     captured, batch = capture(cost), next(iter(cost.batches()))
@@ -122,7 +128,8 @@ def test_values_in_turn_are_those_at_once_and_are_let_go() -> None:
             assert torch.equal(values[node.name], at_once[node.name])
         assert all(name in values for name in node.inputs)
         held.append(len(values))
-    assert held[-1] < max(held) < len(at_once)
+    assert held[-1] < max(held)
+    assert together is None or max(held) < len(at_once)
 
 
 def test_columns_of_which_only_some_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import pickle
 import resource
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import hesse
 from hesse.exact import panel_sums
 from hesse.exact.planning import TiledWork
 from hesse.plot.heat_map import HeatMap
+from hesse.process import rates
 from hesse.store import archive, chunk, on_disk
 from hesse.store.archive import Archive, written_alone
 from hesse.store.description import checksum_of
@@ -241,6 +243,43 @@ def test_float32_batches_and_penalty(tmp_path: Path) -> None:
 
 def test_killed_processes_go_on() -> None:
     assert sum(check_kills(3).values()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        ("os.mkdir", "/c/0"),  # a tile's folder
+        ("os.fsync", ""),
+        ("os.replace", "zarr.json"),
+        ("os.unlink", "notes.1"),
+        ("fcntl.flock", ""),
+        ("tempfile.TemporaryFile", ""),  # which shows how fast the disk is
+    ],
+)
+def test_whatever_call_a_full_disk_refuses(
+    call: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a store that another process left notes in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(rates, "_WRITTEN", 1000)
+    module, name = call.split(".")
+    real, path = getattr(sys.modules[module], name), tmp_path / "h.zarr"
+    cost = hesse.Cost.from_function(lambda p: (p["x"] ** 4).sum(), {"x": torch.ones(3)})
+    refused = []
+
+    def fails(*arguments: Any, **options: Any) -> Any:
+        if place in str(arguments) and not refused:
+            refused.append(arguments)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(sys.modules[module], name, fails)
+    with pytest.raises(hesse.HesseError, match="No space left on device"):
+        hesse.hessian(cost, out=path)
+        (path / "notes.1.json").write_text("[]")
+        hesse.hessian(cost, out=path)
+    assert refused
+    assert torch.equal(hesse.hessian(cost, out=path).dense(), 12 * torch.eye(3))
 
 
 def test_an_interrupted_store_says_so_and_goes_on(

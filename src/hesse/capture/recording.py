@@ -73,6 +73,34 @@ class Program:
         return self._module(*given)
 
 
+def called(
+    graph: fx.Graph,
+    target: Any,
+    args: tuple[Any, ...],
+    options: Mapping[str, Any],
+    name: str | None = None,
+) -> fx.Node:
+    """An operation of a program, added to its graph."""
+    node = graph.create_node("call_function", target, name=name)
+    # Of a node that is made with its arguments `torch.fx` looks through them for sizes that are
+    # symbols, which no program here has, and that takes longer than all else.
+    node.args = args
+    if options:
+        node.kwargs = dict(options)
+    return node
+
+
+def copied(graph: fx.Graph, node: fx.Node, value: Callable[[fx.Node], Any]) -> fx.Node:
+    """A copy of a node of another graph, for whose arguments others stand."""
+    args, options = fx.map_arg((node.args, node.kwargs), value)
+    if node.op == "call_function":
+        copy = called(graph, node.target, args, options, node.name)
+    else:
+        copy = graph.create_node(node.op, node.target, args, options, node.name)
+    copy.meta.update(node.meta)
+    return copy
+
+
 def record(
     function: Callable[..., Sequence[Tensor]], given: Sequence[Tensor], writes: bool = False
 ) -> Program:
@@ -186,7 +214,7 @@ class _Recorder(TorchDispatchMode):
 
     def _call(self, func: Any, *args: Any, **options: Any) -> fx.Node:
         name = func.__name__.partition(".")[0]
-        return self.graph.create_node("call_function", func, args, options, name)
+        return called(self.graph, func, args, options, name)
 
     def _noted(self, func: Any, args: Sequence[Any], options: Mapping[str, Any], made: Any) -> Any:
         """An operation, noted down, and what it makes."""

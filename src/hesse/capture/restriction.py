@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from hesse.capture.recording import Program
+from hesse.capture.recording import Program, copied
 from hesse.capture.simplification import arguments, drop_unused, form, fuse_sums
 
 aten = torch.ops.aten
@@ -137,7 +137,7 @@ class _Restriction:
         simpler = _WITHOUT.get(node.target) if has_zeros else None
         copy = simpler(self, node) if simpler is not None else None
         if copy is None:
-            copy = self.graph.node_copy(node, self.value)
+            copy = copied(self.graph, node, self.value)
         self._known[node] = copy
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from hesse.capture.overwriting import overwrite
-from hesse.capture.recording import Program
+from hesse.capture.recording import Program, copied
 from hesse.capture.several_rules import rule_of
 from hesse.capture.several_values import SeveralValues, is_moving
 from hesse.capture.simplification import arguments, drop_unused, form
@@ -46,7 +46,7 @@ def several(program: Program, units: bool = False) -> Program:
 def _copied(values: SeveralValues, node: fx.Node) -> Any:
     """An operation for several v: by a rule, or by PyTorch's."""
     if not any(map(is_moving, node.all_input_nodes)):
-        return values.graph.node_copy(node, values.known.__getitem__)
+        return copied(values.graph, node, values.known.__getitem__)
     values.note_unit(node)
     rule = rule_of(node)
     copy = rule(values, node) if rule is not None else None

@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import fx
 
+from hesse.capture.recording import called
 from hesse.capture.simplification import FUSED, form
 
 aten = torch.ops.aten
@@ -62,7 +63,7 @@ class SeveralValues:
         return list(form(node)[0])
 
     def call(self, target: Any, *args: Any, **options: Any) -> fx.Node:
-        return self.graph.call_function(target, args, options)
+        return called(self.graph, target, args, options)
 
     def new(self, size: Sequence[int], target: Any, *args: Any, **options: Any) -> fx.Node:
         """An operation whose result is memory of its own, of a size; -1 for what grows with the

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from hesse.capture.forms import known_by, made_of
-from hesse.capture.recording import COPIES
+from hesse.capture.recording import COPIES, called
 
 aten = torch.ops.aten
 
@@ -187,7 +187,7 @@ class _Simplification:
 
     def call(self, target: Any, *args: Any, **options: Any) -> fx.Node:
         """A new operation, here."""
-        node = self._graph.call_function(target, args, options)
+        node = called(self._graph, target, args, options)
         values, named = fx.map_arg((args, options), lambda source: source.meta["val"])
         node.meta["val"] = made_of(target, values, named)
         if any(map(self.moves, node.all_input_nodes)):

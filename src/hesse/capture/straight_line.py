@@ -26,7 +26,7 @@ from torch import Tensor, fx
 from hesse.capture.forms import NeedsValue
 from hesse.capture.norms import UnfusedNorms
 from hesse.capture.product_price import bytes_of, product_price, values
-from hesse.capture.recording import Program, Unsuitable, record
+from hesse.capture.recording import Program, Unsuitable, copied, record
 from hesse.capture.restriction import restricted
 from hesse.capture.several import several
 from hesse.capture.simplification import drop_unused, moving, simplify
@@ -247,7 +247,7 @@ def _cut(traced: Program, parameters: int, plain: int) -> TracedProduct:
         if node is output or node in tangents:
             continue
         graph_of, known = (apply, after) if node in linear else (prepare, before)
-        known[node] = graph_of.node_copy(node, known.__getitem__)
+        known[node] = copied(graph_of, node, known.__getitem__)
     for node, copy in after.items():
         copy.meta = {"val": node.meta.get("val"), "moves": node in linear}
     prepare.output([before[node] for node in kept])

@@ -40,12 +40,12 @@ class Derivation(Displayed, Record):
     Attributes:
         source, program, parameters, slopes, blocks, stages, notes, certificate, functions: as in
             `hesse.derivation.lines.records.Record`.
-        writer: writes a block that is not there yet, and the program with the names it needed.
         at: the point at which everything was certified.
         cost_arrays: the parameters and the data of a cost that was derived.
     """
 
-    writer: Callable[[str, str], tuple[Block, Program]] | None = field(default=None, compare=False)
+    # Writes a block that is not there yet, and the program with the names it needed.
+    _writer: Callable[[str, str], tuple[Block, Program]] | None = field(default=None, compare=False)
     at: Valuation | None = field(default=None, compare=False)
     cost_arrays: CostArrays | None = field(default=None, compare=False)
 
@@ -355,8 +355,8 @@ def _block(derivation: Derivation, rows: str, columns: str) -> BlockFormula:
 
 def _with_block(derivation: Derivation, rows: str, columns: str) -> Derivation:
     """The derivation with one more block, certified at the same point as the others."""
-    assert derivation.writer is not None, "a derivation without a writer has all its blocks"
-    block, program = derivation.writer(rows, columns)
+    assert derivation._writer is not None, "a derivation without a writer has all its blocks"
+    block, program = derivation._writer(rows, columns)
     alone = replace(
         derivation, program=program, slopes={}, stages=(), blocks={(rows, columns): block}
     )

@@ -287,7 +287,7 @@ def _written(
         slopes,
         blocks,
         levels,
-        writer=LineWriter(page, expander).block,
+        _writer=LineWriter(page, expander).block,
         functions=functions,
     )
     if not certify:

@@ -273,6 +273,8 @@ def _tried(
         if failed is not None:
             return failed
         sweep = _sweep(cost, captured, sites, partners, use, by_sample)
+        if not keys:  # then nothing is run
+            return sweep, DryRun(Passage((), (), (), {}, {}), None)
         backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
         sample = batch.take(slice(0, 1))
         return sweep, _dry_run(backward_pass, sample, use, partial(way, sweep), enough)
@@ -326,7 +328,7 @@ def too_many_outputs(
     activations = sum(node.size for node in captured.graph.nodes)
     fallbacks, down = {}, None
     for site in captured.sites:
-        names = {use.parameter for use in site.uses}
+        names = dict.fromkeys(use.parameter for use in site.uses)
         size = sum(cost.layout.sizes[name] for name in names)
         most = min(
             budget / (_COPIES_OF_S * cost.dtype.itemsize),
@@ -363,7 +365,7 @@ def too_dear(cost: Cost, captured: Captured, down: WayDown, budget: int) -> dict
         if lowest_first and run.peak(place).of(1) > budget:
             below = [s for s in lowest_first if graph.place[s.value] < graph.place[value]]
             return dict.fromkeys(
-                {name for site in below or lowest_first[:1] for name in site.parameters},
+                [name for site in below or lowest_first[:1] for name in site.parameters],
                 f"the way down to it takes {run.peak(place).of(1) / 1e6:.3g} MB for each sample at"
                 f" {value!r}, more than the memory allows",
             )

@@ -138,6 +138,10 @@ class BlockHessian(Displayed, BlocksByName):
         certificate: Certificate | None = None,
     ) -> "BlockHessian":
         """The Hessian of entries wherever they are; `hesse.load` gives one on a disk."""
+        require_instance(entries, Entries, "entries", "H.entries")
+        require_mapping({} if provenance is None else provenance, "provenance", str, "text")
+        if certificate is not None:
+            require_instance(certificate, Certificate, "certificate", "H.certificate")
         made = object.__new__(BlockHessian)
         made._set(entries, dict(provenance or {}), certificate)
         return made
@@ -347,8 +351,6 @@ class BlockHessian(Displayed, BlocksByName):
 
     def with_certificate(self, certificate: Certificate) -> "BlockHessian":
         """The same numbers, certified."""
-        if certificate is not None:
-            require_instance(certificate, Certificate, "certificate", "H.certificate")
         return BlockHessian.of(self.entries, self.provenance, certificate)
 
 

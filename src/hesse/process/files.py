@@ -38,6 +38,13 @@ _KINDS = {
     stat.S_IFBLK: "a device, not a file",
 }
 
+_ADVICE = {
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ENOSPC: "make room, or name another",
+    errno.EDQUOT: "make room, or name another",
+    errno.EFBIG: "the limit for the size of files is in the way",
+}
+
 
 def require_path(path: Any, argument: str) -> str:
     """The text of a path that a file system could have.
@@ -69,6 +76,28 @@ def require_path(path: Any, argument: str) -> str:
     return text
 
 
+@contextlib.contextmanager
+def told(argument: str, path: Any) -> Iterator[None]:
+    """While something is written at a place, what the system says of it is said in hesse's words.
+
+    Args:
+        argument: the name of the path, which begins the message.
+        path: the place, as the user gives it.
+
+    Raises:
+        HesseFileError: what was wrong, and what to do.
+    """
+    try:
+        yield
+    except HesseError:
+        raise
+    except OSError as error:
+        raise HesseFileError(
+            f"{argument}: cannot write {os.fspath(path)!r}: {error.strerror or error};"
+            f" {_ADVICE.get(error.errno or 0, 'name another')}"
+        ) from error
+
+
 def require_file(path: Any, argument: str) -> str:
     """The text of the path of a file that is there.
 
@@ -97,7 +126,7 @@ def require_place(path: Any, argument: str, size: int = 1) -> Path:
     """
     named = require_path(path, argument)
     shown = repr(named)
-    try:
+    with told(argument, named):
         target = Path(os.path.realpath(named, strict=False))
         held = _stat(Path(named))
         if held is not None and not stat.S_ISREG(held.st_mode):
@@ -117,10 +146,6 @@ def require_place(path: Any, argument: str, size: int = 1) -> Path:
         with _private(target) as partial:
             partial.touch()
         disk = shutil.disk_usage(target.parent)
-    except HesseError:
-        raise
-    except OSError as error:
-        raise HesseFileError(_problem(argument, shown, error)) from error
     # A total of nothing: a file system that does not tell.
     if disk.free < size and disk.total:
         raise HesseFileError(
@@ -166,7 +191,7 @@ def replacing(path: Any, argument: str, size: int = 1) -> Iterator[Path]:
         ['a.txt']
     """
     target = require_place(path, argument, size)
-    try:
+    with told(argument, path):
         with _private(target) as partial:
             # A new file has the mode that any has here; some libraries make theirs private.
             partial.touch()
@@ -182,10 +207,6 @@ def replacing(path: Any, argument: str, size: int = 1) -> Iterator[Path]:
             partial.chmod(stat.S_IMODE(mode))
             os.replace(partial, target)
         _sync_folder(target.parent)
-    except HesseError:
-        raise
-    except OSError as error:
-        raise HesseFileError(_problem(argument, repr(os.fspath(path)), error)) from error
 
 
 def require_folder_place(path: Any, argument: str) -> Path:
@@ -195,7 +216,7 @@ def require_folder_place(path: Any, argument: str) -> Path:
         HesseFileError: it could not be made: says why.
     """
     named = require_path(path, argument)
-    try:
+    with told(argument, named):
         target = Path(os.path.realpath(named, strict=False))
         if not target.parent.is_dir():
             raise HesseFileError(
@@ -205,10 +226,6 @@ def require_folder_place(path: Any, argument: str) -> Path:
         _remove_abandoned(target.parent)
         with _private(target) as partial:
             partial.mkdir()
-    except HesseError:
-        raise
-    except OSError as error:
-        raise HesseFileError(_problem(argument, repr(named), error)) from error
     return target
 
 
@@ -220,16 +237,12 @@ def making_folder(path: Any, argument: str) -> Iterator[Path]:
         HesseFileError: it cannot be written, or there is something in its place by then.
     """
     target = require_folder_place(path, argument)
-    try:
+    with told(argument, path):
         with _private(target) as partial:
             partial.mkdir()
             yield partial
             os.rename(partial, target)
         _sync_folder(target.parent)
-    except HesseError:
-        raise
-    except OSError as error:
-        raise HesseFileError(_problem(argument, repr(os.fspath(path)), error)) from error
 
 
 def write_text(path: Any, argument: str, text: str) -> None:
@@ -363,14 +376,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _problem(argument: str, shown: str, error: OSError) -> str:
-    """What a system says of a place, and what to do."""
-    advice = {
-        errno.ENAMETOOLONG: "give it a shorter name",
-        errno.ENOSPC: "make room, or name another",
-        errno.EDQUOT: "make room, or name another",
-        errno.EFBIG: "the limit for the size of files is in the way",
-    }.get(error.errno or 0, "name another")
-    return f"{argument}: cannot write {shown}: {error.strerror or error}; {advice}"

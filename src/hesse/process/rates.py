@@ -21,7 +21,7 @@ from torch.func import vjp, vmap
 
 from hesse.errors import HesseError
 from hesse.process.convolutions import work
-from hesse.process.files import write_text
+from hesse.process.files import free_bytes, told, write_text
 from hesse.process.price import Price
 from hesse.process.switches import one_thread
 
@@ -103,18 +103,25 @@ def writing_rate(folder: Path, measure: bool = False) -> float:
     Args:
         folder: where a file can be written.
         measure: measure again.
+
+    Raises:
+        HesseFileError: nothing can be.
     """
-    key, kept = f"disk {folder.stat().st_dev}", _read()
-    if not measure and key in kept:
-        with suppress(TypeError, KeyError, ValueError):
-            return float(kept[key]["written"])
-    content = torch.rand(_WRITTEN // 4).numpy().tobytes()
-    start = time.perf_counter()
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        file.write(content)
-        os.fsync(file.fileno())
-    rate = _WRITTEN / (time.perf_counter() - start)
-    _write({**_read(), key: {"written": rate}})
+    with told("out", folder):
+        key, kept = f"disk {folder.stat().st_dev}", _read()
+        if not measure and key in kept:
+            with suppress(TypeError, KeyError, ValueError):
+                return float(kept[key]["written"])
+        # A disk that is nearly full has room for what is planned, perhaps, and for less than this.
+        size = max(1, min(_WRITTEN, free_bytes(folder, "out") // 2))
+        content = torch.rand(size // 4 + 1).numpy().tobytes()[:size]
+        start = time.perf_counter()
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        rate = size / (time.perf_counter() - start)
+    if size == _WRITTEN:
+        _write({**_read(), key: {"written": rate}})
     return rate
 
 

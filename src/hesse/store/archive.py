@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hesse.errors import HesseFileError, printable
-from hesse.process.files import making_folder, replacing, require_path
+from hesse.process.files import making_folder, replacing, require_path, told
 from hesse.process.memory import available_bytes
 from hesse.store.chunk import (
     CHECKSUM,
@@ -156,7 +156,8 @@ class Archive:
     def update(self, **values: Any) -> None:
         """Change what is known of it."""
         self.description = {**self.description, **values}
-        _write_attributes(self.path, described(self.tiling, self.dtype, self.description))
+        with told(self._argument, self.path):
+            _write_attributes(self.path, described(self.tiling, self.dtype, self.description))
 
     # ------------------------------------------------------------ tiles
 
@@ -164,7 +165,8 @@ class Archive:
         """Write a tile; it counts as there once `note` has been told the sum of the squares of its
         entries, which is returned."""
         path = self._file(tile)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with told(self._argument, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         square = write_chunk(path, self._argument, self._shape(tile), values.to(self.dtype))
         self._passed(path)
         return square
@@ -187,11 +189,12 @@ class Archive:
 
     def settle(self) -> None:
         """Take what other processes noted, which write no more, among the rest."""
-        if self._notes:
-            for pair in self.tiling.pairs:
-                self._write_squares(pair)
-        for notes in self._notes:
-            notes.unlink()
+        with told(self._argument, self.path):
+            if notes := self._notes:
+                for pair in self.tiling.pairs:
+                    self._write_squares(pair)
+            for each in notes:
+                each.unlink()
 
     def forget(self, tiles: list[Tile]) -> None:
         """Some tiles are to be made again."""
@@ -309,7 +312,8 @@ class Archive:
     def _write_squares(self, pair: NamePair) -> None:
         squares = [[_as_json(each) for each in row] for row in self.squares[pair]]
         folder = self._folder(pair)
-        _write_attributes(folder, {**_attributes(folder), **summed(squares)})
+        with told(self._argument, folder):
+            _write_attributes(folder, {**_attributes(folder), **summed(squares)})
 
 
 def _as_json(number: float | None) -> float | str | None:
@@ -329,15 +333,17 @@ def written_alone(archive: Archive, argument: str) -> Iterator[None]:
     except ImportError:  # of a system without such locks
         yield
         return
-    folder = os.open(archive.path, os.O_RDONLY)
+    with told(argument, archive.path):
+        folder = os.open(archive.path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise HesseFileError(
-                f"{argument}: another process is writing {str(archive.path)!r}; wait for it, or"
-                " name another"
-            ) from error
+        with told(argument, archive.path):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise HesseFileError(
+                    f"{argument}: another process is writing {str(archive.path)!r}; wait for it, or"
+                    " name another"
+                ) from error
         yield
     finally:
         os.close(folder)

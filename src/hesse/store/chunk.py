@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,7 +69,8 @@ def forget(path: Path) -> None:
     """Let the system drop what it holds of a file, where it can be asked to."""
     if not hasattr(os, "posix_fadvise"):
         return
-    with path.open("rb") as file:
+    # A wish: a file system may know no such thing.
+    with suppress(OSError), path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 

@@ -1,7 +1,7 @@
 """The samples in chunks, and every value of the graph for a chunk."""
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from hesse.data.batch import Batch, concatenate
 from hesse.graph.graph import Graph, Node
 from hesse.graph.sites import Site
 from hesse.process.rehearsal import as_shape
+
+# Values of so many entries of a sample take little memory.
+_SMALL = 100_000
 
 
 def chunks(cost: Cost, size: int, signature: Hashable) -> Iterator[Batch]:
@@ -129,32 +132,52 @@ class ChunkEvaluation:
             **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
             **{name: self._repeated(self._static[name], n) for name in self._leaves},
         }
-        for node in graph.nodes:
-            if node.name not in values:
-                with torch.no_grad():
-                    values[node.name] = self._of_samples(node, values, n)
-            yield node, values
-            for name in (*node.inputs, node.name):
-                if last[name] is node:
-                    values.pop(name, None)
+        for stretch in _stretches(graph.nodes):
+            with torch.no_grad():
+                values |= self._of_samples(
+                    [node for node in stretch if node.name not in values], values, n
+                )
+            for node in stretch:
+                yield node, values
+                for name in (*node.inputs, node.name):
+                    if last[name] is node:
+                        values.pop(name, None)
 
-    def _of_samples(self, node: Node, values: Mapping[str, Any], n: int) -> Tensor:
+    def _of_samples(
+        self, nodes: Sequence[Node], values: Mapping[str, Any], n: int
+    ) -> dict[str, Tensor]:
+        """The values of some nodes that follow one another."""
+        inputs = dict.fromkeys(name for node in nodes for name in node.inputs)
         varying = [
-            name
-            for name in node.inputs
-            if name in self.batched and isinstance(values[name], Tensor)
+            name for name in inputs if name in self.batched and isinstance(values.get(name), Tensor)
         ]
+
+        def of_sample(*sample: Any) -> dict[str, Tensor]:
+            known = {**values, **dict(zip(varying, sample, strict=True))}
+            for node in nodes:
+                known[node.name] = node.evaluate(known)
+            return {node.name: known[node.name] for node in nodes}
+
         if not varying:
-            return self._repeated(node.evaluate(values), n)
-
-        def of_sample(*sample: Any) -> Tensor:
-            return node.evaluate({**values, **dict(zip(varying, sample, strict=True))})
-
+            return {name: self._repeated(value, n) for name, value in of_sample().items()}
         return vmap(of_sample)(*(values[name] for name in varying))
 
     @staticmethod
     def _repeated(value: Tensor, n: int) -> Tensor:
         return value.expand(n, *value.shape)
+
+
+def _stretches(nodes: Sequence[Node]) -> Iterator[list[Node]]:
+    """Nodes that follow one another, as many as are small together: `vmap` takes longer to start
+    than they do."""
+    stretch, size = list[Node](), 0
+    for node in nodes:
+        if stretch and size + node.size > _SMALL:
+            yield stretch
+            stretch, size = [], 0
+        stretch.append(node)
+        size += node.size
+    yield stretch
 
 
 def _with_an_axis(leaves: list[Any]) -> list[Any]:
