@@ -82,7 +82,10 @@ class Valuation:
                 self.arrays[name] = torch.as_tensor(constant, dtype=torch.float64)
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
-        self._asked: dict[int, dict[tuple[Factor | str, ...], Partial]] = {}
+        # Derivatives that will be asked for: by their order and by what is differentiated, that by
+        # each name; and how many entries are differentiated, by their order.
+        self._asked: dict[int, "dict[_Key, dict[str, Partial]]"] = {}
+        self._rows: dict[int, int] = {}
         # The same values with a zero added to each, to be differentiated in.
         self._movable: _Movable | None = None
 
@@ -202,24 +205,36 @@ class Valuation:
     def asks(self, partials: Iterable[Partial]) -> None:
         """What will be asked for, so that it is differentiated together."""
         for one in partials:
-            self._asked.setdefault(len(one.by), {})[_key(one)] = one
+            *of_what, name = key = _key(one)
+            if key not in self._kept:
+                asked = self._asked.setdefault(len(one.by), {})
+                if tuple(of_what) not in asked:
+                    self._rows[len(one.by)] = self._rows.get(len(one.by), 0) + self._entries(
+                        [one.of, *one.by[:-1]]
+                    )
+                asked.setdefault(tuple(of_what), {})[name] = one
 
     def derivative(self, value: Partial) -> Tensor:
         """The array of ∂ of/∂ by, by automatic differentiation, one gradient for each entry; its
         axes those of what is differentiated and then those of each in ``by``."""
-        key = _key(value)
+        key, order = _key(value), len(value.by)
         if key not in self._kept:
-            asked = {key: value, **self._asked.get(len(value.by), {})}
+            self.asks([value])
+            asked = self._asked[order]
             # All in one go, where that is a small one; else what is asked of this value.
-            if self._rows(asked) * self._entries > _AT_ONCE:
-                asked = {other: one for other, one in asked.items() if other[:-1] == key[:-1]}
+            if self._rows[order] * self._all_entries <= _AT_ONCE:
+                self._asked[order], self._rows[order] = {}, 0
+            else:
+                asked = {key[:-1]: asked.pop(key[:-1])}
+                self._rows[order] -= self._entries([value.of, *value.by[:-1]])
             self._kept |= self._derivatives(asked)
         return self._kept[key]
 
     def _derivatives(self, asked: "_Asked") -> dict[object, Tensor]:
         """Of each value that stands there the derivative by each name that stands there last."""
-        values = {key[:-1]: Partial(one.of, one.by[:-1]) for key, one in asked.items()}
-        names = list({one.by[-1].name: None for one in asked.values()})
+        some = {key: next(iter(by_names.values())) for key, by_names in asked.items()}
+        values = {key: Partial(one.of, one.by[:-1]) for key, one in some.items()}
+        names = list({name: None for by_names in asked.values() for name in by_names})
         with torch.enable_grad():
             moved = self._moved()
             moved.asks(value for value in values.values() if value.by)
@@ -240,16 +255,12 @@ class Valuation:
             for key, array, rows in zip(values, arrays, gradients.split(sizes), strict=True)
         }
 
-    def _rows(self, asked: "_Asked") -> int:
-        """How many entries are differentiated."""
-        values = {key[:-1]: (one.of, *one.by[:-1]) for key, one in asked.items()}
-        return sum(
-            prod(self.size(index.size) for part in parts for index in indices(part))
-            for parts in values.values()
-        )
+    def _entries(self, parts: Iterable[Factor]) -> int:
+        """How many entries an array with the indices of some factors has."""
+        return prod(self.size(index.size) for part in parts for index in indices(part))
 
     @property
-    def _entries(self) -> int:
+    def _all_entries(self) -> int:
         """How many all leaves and quantities have, which each row goes through."""
         shapes = map(self.program.shape, self.program.names)
         return sum(prod(map(self.size, shape)) for shape in shapes)
@@ -273,7 +284,8 @@ class _Movable(Valuation):
     def __init__(self, still: Valuation) -> None:
         vars(self).update(vars(still))
         self._still = still
-        self._values, self._kept, self._asked = {}, {}, {}
+        self._values, self._kept = {}, {}
+        self._asked, self._rows = {}, {}
         self._zeros: dict[str, Tensor] = {}
 
     def _moved(self) -> "_Movable":
@@ -292,10 +304,11 @@ class _Movable(Valuation):
         return super()._compute(name) + self.shift(name)
 
 
-_Asked = Mapping[tuple[Factor | str, ...], Partial]
+_Key = tuple[Factor | str, ...]
+_Asked = Mapping[_Key, Mapping[str, Partial]]
 
 
-def _key(value: Partial) -> tuple[Factor | str, ...]:
+def _key(value: Partial) -> _Key:
     """What a derivative is of, an array's own entry whatever its letters, and by what."""
     inner = value.of
     if isinstance(inner, Entry) and len(set(inner.indices)) == len(inner.indices):
