@@ -82,10 +82,8 @@ class Valuation:
                 self.arrays[name] = torch.as_tensor(constant, dtype=torch.float64)
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
-        # Derivatives that will be asked for: by their order and by what is differentiated, that by
-        # each name; and how many entries are differentiated, by their order.
-        self._asked: dict[int, "dict[_Key, dict[str, Partial]]"] = {}
-        self._rows: dict[int, int] = {}
+        # Derivatives that will be asked for, by their order.
+        self._asked: dict[int, _Asked] = {}
         # The same values with a zero added to each, to be differentiated in.
         self._movable: _Movable | None = None
 
@@ -205,35 +203,37 @@ class Valuation:
     def asks(self, partials: Iterable[Partial]) -> None:
         """What will be asked for, so that it is differentiated together."""
         for one in partials:
-            *of_what, name = key = _key(one)
+            key = _key(one)
             if key not in self._kept:
                 asked = self._asked.setdefault(len(one.by), {})
-                if tuple(of_what) not in asked:
-                    self._rows[len(one.by)] = self._rows.get(len(one.by), 0) + self._entries(
-                        [one.of, *one.by[:-1]]
-                    )
-                asked.setdefault(tuple(of_what), {})[name] = one
+                asked.setdefault(key[:-1], {})[one.by[-1].name] = one
 
     def derivative(self, value: Partial) -> Tensor:
         """The array of ∂ of/∂ by, by automatic differentiation, one gradient for each entry; its
         axes those of what is differentiated and then those of each in ``by``."""
-        key, order = _key(value), len(value.by)
+        key = _key(value)
         if key not in self._kept:
             self.asks([value])
-            asked = self._asked[order]
-            # All in one go, where that is a small one; else what is asked of this value.
-            if self._rows[order] * self._all_entries <= _AT_ONCE:
-                self._asked[order], self._rows[order] = {}, 0
-            else:
-                asked = {key[:-1]: asked.pop(key[:-1])}
-                self._rows[order] -= self._entries([value.of, *value.by[:-1]])
-            self._kept |= self._derivatives(asked)
+            self._kept |= self._derivatives(self._portion(self._asked[len(value.by)], key[:-1]))
         return self._kept[key]
 
+    def _portion(self, asked: "_Asked", first: "_Key") -> "_Asked":
+        """What goes in one go, taken out of what is asked for: a value with its derivatives, and as
+        many more as are small together."""
+        portion, room = _Asked(), _AT_ONCE // self._all_entries
+        for key in (first, *(key for key in asked if key != first)):
+            value = _undifferentiated(asked[key])
+            room -= prod(self.size(i.size) for part in (value.of, *value.by) for i in indices(part))
+            if room < 0 and portion:
+                break
+            portion[key] = asked[key]
+        for key in portion:
+            del asked[key]
+        return portion
+
     def _derivatives(self, asked: "_Asked") -> dict[object, Tensor]:
-        """Of each value that stands there the derivative by each name that stands there last."""
-        some = {key: next(iter(by_names.values())) for key, by_names in asked.items()}
-        values = {key: Partial(one.of, one.by[:-1]) for key, one in some.items()}
+        """The derivatives that are asked for, together."""
+        values = {key: _undifferentiated(by_names) for key, by_names in asked.items()}
         names = list({name: None for by_names in asked.values() for name in by_names})
         with torch.enable_grad():
             moved = self._moved()
@@ -250,14 +250,11 @@ class Valuation:
             )
         sizes = [array.numel() for array in arrays]
         return {
-            (*key, name): rows.reshape((*array.shape, *rows.shape[1:]))
+            (*key, name): _apart(rows, len(asked)).reshape((*array.shape, *rows.shape[1:]))
             for name, gradients in zip(names, found, strict=True)
             for key, array, rows in zip(values, arrays, gradients.split(sizes), strict=True)
+            if name in asked[key]
         }
-
-    def _entries(self, parts: Iterable[Factor]) -> int:
-        """How many entries an array with the indices of some factors has."""
-        return prod(self.size(index.size) for part in parts for index in indices(part))
 
     @property
     def _all_entries(self) -> int:
@@ -284,8 +281,7 @@ class _Movable(Valuation):
     def __init__(self, still: Valuation) -> None:
         vars(self).update(vars(still))
         self._still = still
-        self._values, self._kept = {}, {}
-        self._asked, self._rows = {}, {}
+        self._values, self._kept, self._asked = {}, {}, {}
         self._zeros: dict[str, Tensor] = {}
 
     def _moved(self) -> "_Movable":
@@ -305,7 +301,14 @@ class _Movable(Valuation):
 
 
 _Key = tuple[Factor | str, ...]
-_Asked = Mapping[_Key, Mapping[str, Partial]]
+# Of each value the derivatives, by the name that they are taken by last.
+_Asked = dict[_Key, dict[str, Partial]]
+
+
+def _undifferentiated(by_names: Mapping[str, Partial]) -> Partial:
+    """What derivatives by several names are derivatives of."""
+    one = next(iter(by_names.values()))
+    return Partial(one.of, one.by[:-1])
 
 
 def _key(value: Partial) -> _Key:
@@ -314,6 +317,11 @@ def _key(value: Partial) -> _Key:
     if isinstance(inner, Entry) and len(set(inner.indices)) == len(inner.indices):
         inner = Entry(inner.name)
     return (inner, *(entry.name for entry in value.by))
+
+
+def _apart(rows: Tensor, parts: int) -> Tensor:
+    """Rows that were made beside others, by themselves: a part of an array keeps all of it."""
+    return rows if parts == 1 or _is_nothing(rows) else rows.clone()
 
 
 def _nothing(*shape: int) -> Tensor:

@@ -128,11 +128,11 @@ class Page:
             name, shares = max(self.adjoints.shares.items(), key=lambda pair: len(pair[1]))
             made = sum(quantity.role not in BACKWARD for quantity in self.program.quantities)
             raise HesseValueError(
-                f"derive: {self.program.cost.name} is made of {made:,} quantities, and {name} enters"
-                f" at {counted(len(shares), 'place')}: the lines of their derivatives have more than"
-                f" {self.most:,} symbols, the most that are written. A model of fewer steps or layers"
-                " has the same formulas: derive that, or name fewer parameters with wrt=;"
-                " certify=False writes them all the same"
+                f"derive: {self.program.cost.name} is made of {made:,} quantities, and {name}"
+                f" enters at {counted(len(shares), 'place')}: the lines of their derivatives have"
+                f" more than {self.most:,} symbols, the most that are written. A model of fewer"
+                " steps or layers has the same formulas: derive that, or name fewer parameters with"
+                " wrt=; certify=False writes them all the same"
             )
 
     def simplified(
