@@ -32,9 +32,9 @@ WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stag
 PLACES = 6  # where one parameter enters, stage by stage
 # Second derivatives between two places where one parameter enters, each of which gets a name.
 MOST_PAIRS = 300
-# Symbols and signs of all blocks together, some dozens of pages of print; how many are to come is
-# seen by so many blocks of a kind.
-MOST_WRITTEN, SEEN = 2**16, 4
+# Symbols and signs of all lines together: of a text some dozens of pages of print; of a cost, whose
+# names are long, six megabytes of HTML. How many are to come is seen by so many blocks of a kind.
+MOST_WRITTEN, MOST_OF_A_COST, SEEN = 2**16, 24_000, 4
 OWN_SAMPLES = 2  # of a cost, at which its derivation is certified on top of random points
 
 
@@ -77,9 +77,14 @@ def derive(
             ``"A == A.T"``, ``"A == diag(diag(A))"``, ``"Q.T @ Q == eye(n)"``.
         stagewise: whether each layer adds lines of its own in δ, S and D, so that the length grows
             linearly with the depth, rather than every block being written out down to the
-            parameters. By default from four layers on.
+            parameters. By default from four layers on, unless a parameter enters at more than six
+            places, as in a recurrent network of many steps.
         certify: whether to evaluate every line at random points, and every block against automatic
-            differentiation.
+            differentiation. What is certified is bounded in its length, of a cost to 24,000 symbols
+            in all its lines; with False nothing is.
+
+    From four layers on there are lines for the diagonal blocks and for one beside them, unless
+    ``stagewise`` is False; any other is written when it is asked for.
 
     Raises:
         HesseError: text that is not a cost, names or shapes that do not fit; or a line that does
@@ -122,6 +127,7 @@ def derive(
             parameters_asked(wrt, names),
             stagewise=stagewise,
             certify=certify,
+            most=MOST_OF_A_COST if certify else None,
         )
     if isinstance(source, Cost):
         return _of_cost(source, wrt, stagewise=stagewise, certify=certify)
@@ -154,6 +160,7 @@ def _of_cost(
         stagewise=stagewise,
         certify=certify,
         functions=traced.functions,
+        most=MOST_OF_A_COST if certify else None,
     )
     notes = [] if cost.data is None else [_over_samples(cost, samples, traced.whole)]
     notes += _of_penalty(cost)
@@ -228,15 +235,23 @@ def written(
     certify: bool,
     functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     bounded: bool = False,
+    most: int | None = None,
 ) -> Derivation:
-    """The derivation of a program; ``bounded``, lines that are too long to read are refused.
+    """The derivation of a program.
+
+    Args:
+        source, program, parameters, stagewise, certify, functions: as in `derive`.
+        bounded: whether lines, and blocks of a text, that are too long to read are refused.
+        most: symbols of all lines together, of a cost; None: any number.
 
     Raises:
         HesseValueError: more quantities are made one from the other than can be followed, a line is
             too long, or a parameter enters at too many places for stages.
     """
     try:
-        return _written(source, program, parameters, stagewise, certify, functions or {}, bounded)
+        return _written(
+            source, program, parameters, stagewise, certify, functions or {}, bounded, most
+        )
     except RecursionError:  # every walk over what a quantity is made of is recursive
         raise HesseValueError(
             f"derive: {program.cost.name} is made of {len(program.quantities)} quantities one after"
@@ -252,6 +267,7 @@ def _written(
     certify: bool,
     functions: Mapping[str, Callable[[Tensor], Tensor]],
     bounded: bool,
+    most: int | None,
 ) -> Derivation:
     program = with_companions(program)
     if program.cost.indices:
@@ -270,16 +286,17 @@ def _written(
         # The stages need a δ wherever a parameter enters.
         first = adjoints(in_no_value(program), parameters, every_slot=True)
     # A model has the size that it has; a text that makes a line of pages is seldom meant.
-    page = Page(first.program, first, bounded=bounded)
+    page = Page(first.program, first, bounded=bounded, most=most, repeats=tied and not deep)
     expander = Stages(page) if deep else InFull(page)
     # The stages write the δ out themselves.
     slopes = {name: slope(page, name, signals=not deep) for name in parameters}
     wanted = [(a, b) for k, a in enumerate(parameters) for b in parameters[k:]]
-    if isinstance(expander, Stages):
+    if deep or (layers > WRITTEN_OUT and stagewise is None):
         # The diagonal blocks and one example; any other is written when it is asked for.
-        wanted = [*((name, name) for name in parameters), *expander.example(parameters)]
+        wanted = [*((name, name) for name in parameters), *page.example(parameters)]
     blocks = _blocks(page, expander, wanted)
     levels = stages(expander) if isinstance(expander, Stages) else ()
+    page.most = None  # of what is asked for later, there is one block at a time
     result = Derivation(
         source,
         page.program,

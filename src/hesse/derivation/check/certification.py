@@ -207,7 +207,8 @@ def _of_block(block: Block) -> str:
 
 def _equations(line: Line) -> tuple[tuple[Expression, Expression], ...]:
     """What a line says: of each instance, where it stands for several."""
-    return line.instances or ((line.before, line.after),)
+    others = (pair for other in line.likewise for pair in _equations(other))
+    return (*(line.instances or ((line.before, line.after),)), *others)
 
 
 def deviation(before: Expression, after: Expression, point: Valuation) -> float:

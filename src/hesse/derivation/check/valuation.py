@@ -82,7 +82,8 @@ class Valuation:
                 self.arrays[name] = torch.as_tensor(constant, dtype=torch.float64)
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
-        self._asked: dict[int, dict[tuple[Factor | str, ...], Partial]] = {}
+        # Derivatives that will be asked for, by their order.
+        self._asked: dict[int, _Asked] = {}
         # The same values with a zero added to each, to be differentiated in.
         self._movable: _Movable | None = None
 
@@ -202,24 +203,38 @@ class Valuation:
     def asks(self, partials: Iterable[Partial]) -> None:
         """What will be asked for, so that it is differentiated together."""
         for one in partials:
-            self._asked.setdefault(len(one.by), {})[_key(one)] = one
+            key = _key(one)
+            if key not in self._kept:
+                asked = self._asked.setdefault(len(one.by), {})
+                asked.setdefault(key[:-1], {})[one.by[-1].name] = one
 
     def derivative(self, value: Partial) -> Tensor:
         """The array of ∂ of/∂ by, by automatic differentiation, one gradient for each entry; its
         axes those of what is differentiated and then those of each in ``by``."""
         key = _key(value)
         if key not in self._kept:
-            asked = {key: value, **self._asked.get(len(value.by), {})}
-            # All in one go, where that is a small one; else what is asked of this value.
-            if self._rows(asked) * self._entries > _AT_ONCE:
-                asked = {other: one for other, one in asked.items() if other[:-1] == key[:-1]}
-            self._kept |= self._derivatives(asked)
+            self.asks([value])
+            self._kept |= self._derivatives(self._portion(self._asked[len(value.by)], key[:-1]))
         return self._kept[key]
 
+    def _portion(self, asked: "_Asked", first: "_Key") -> "_Asked":
+        """What goes in one go, taken out of what is asked for: a value with its derivatives, and as
+        many more as are small together."""
+        portion, room = _Asked(), _AT_ONCE // self._all_entries
+        for key in (first, *(key for key in asked if key != first)):
+            value = _undifferentiated(asked[key])
+            room -= prod(self.size(i.size) for part in (value.of, *value.by) for i in indices(part))
+            if room < 0 and portion:
+                break
+            portion[key] = asked[key]
+        for key in portion:
+            del asked[key]
+        return portion
+
     def _derivatives(self, asked: "_Asked") -> dict[object, Tensor]:
-        """Of each value that stands there the derivative by each name that stands there last."""
-        values = {key[:-1]: Partial(one.of, one.by[:-1]) for key, one in asked.items()}
-        names = list({one.by[-1].name: None for one in asked.values()})
+        """The derivatives that are asked for, together."""
+        values = {key: _undifferentiated(by_names) for key, by_names in asked.items()}
+        names = list({name: None for by_names in asked.values() for name in by_names})
         with torch.enable_grad():
             moved = self._moved()
             moved.asks(value for value in values.values() if value.by)
@@ -235,21 +250,14 @@ class Valuation:
             )
         sizes = [array.numel() for array in arrays]
         return {
-            (*key, name): rows.reshape((*array.shape, *rows.shape[1:]))
+            (*key, name): _apart(rows, len(asked)).reshape((*array.shape, *rows.shape[1:]))
             for name, gradients in zip(names, found, strict=True)
             for key, array, rows in zip(values, arrays, gradients.split(sizes), strict=True)
+            if name in asked[key]
         }
 
-    def _rows(self, asked: "_Asked") -> int:
-        """How many entries are differentiated."""
-        values = {key[:-1]: (one.of, *one.by[:-1]) for key, one in asked.items()}
-        return sum(
-            prod(self.size(index.size) for part in parts for index in indices(part))
-            for parts in values.values()
-        )
-
     @property
-    def _entries(self) -> int:
+    def _all_entries(self) -> int:
         """How many all leaves and quantities have, which each row goes through."""
         shapes = map(self.program.shape, self.program.names)
         return sum(prod(map(self.size, shape)) for shape in shapes)
@@ -292,15 +300,28 @@ class _Movable(Valuation):
         return super()._compute(name) + self.shift(name)
 
 
-_Asked = Mapping[tuple[Factor | str, ...], Partial]
+_Key = tuple[Factor | str, ...]
+# Of each value the derivatives, by the name that they are taken by last.
+_Asked = dict[_Key, dict[str, Partial]]
 
 
-def _key(value: Partial) -> tuple[Factor | str, ...]:
+def _undifferentiated(by_names: Mapping[str, Partial]) -> Partial:
+    """What derivatives by several names are derivatives of."""
+    one = next(iter(by_names.values()))
+    return Partial(one.of, one.by[:-1])
+
+
+def _key(value: Partial) -> _Key:
     """What a derivative is of, an array's own entry whatever its letters, and by what."""
     inner = value.of
     if isinstance(inner, Entry) and len(set(inner.indices)) == len(inner.indices):
         inner = Entry(inner.name)
     return (inner, *(entry.name for entry in value.by))
+
+
+def _apart(rows: Tensor, parts: int) -> Tensor:
+    """Rows that were made beside others, by themselves: a part of an array keeps all of it."""
+    return rows if parts == 1 or _is_nothing(rows) else rows.clone()
 
 
 def _nothing(*shape: int) -> Tensor:

@@ -29,7 +29,7 @@ from hesse.derivation.calculus.expression import (
     rename,
 )
 from hesse.derivation.calculus.name import Name, primed
-from hesse.derivation.calculus.normal_form import simplify
+from hesse.derivation.calculus.normal_form import simplify, weight
 from hesse.derivation.calculus.picking import Picker
 from hesse.derivation.calculus.program import Quantity, names_in
 from hesse.derivation.lines.page import Page
@@ -175,6 +175,7 @@ class Stages:
         role = "curvature" if kind == "S" else "transport"
         quantity = Quantity(named.name, named.indices, diagonal.expression, role, note)
         self.page.program = self.page.program.with_quantity(quantity)
+        self.page.spend(weight(diagonal.expression))
         self.lines[entry.name, by.name] = Named(kind, entry, by, expression, named)
         return diagonal.named(named)
 
@@ -201,27 +202,6 @@ class Stages:
     def slots(self) -> list[str]:
         """The quantities that have a δ, from the first layer up."""
         return sorted(self.signals, key=self.order.__getitem__)
-
-    def example(self, parameters: tuple[str, ...]) -> list[tuple[str, str]]:
-        """A mixed block of two matrices far enough apart to show both kinds of term, where there is
-        one."""
-        # Matrices where there are any: the blocks of biases are the same with fewer factors.
-        rank = {name: len(self.page.program.shape(name)) for name in parameters}
-        matrices = [
-            name for name in parameters if rank[name] >= 2 and self.page.users(name)
-        ] or list(parameters)
-        pairs = [(matrices[0], name) for name in matrices[1:]]
-        fed = [
-            pair
-            for pair in pairs
-            if any(
-                self._depends(user, first)
-                for first in self.page.users(pair[0])[:1]
-                for user in self.page.users(pair[1])
-            )
-        ]
-        # W1 with W3 where there is one: a layer lies between the two.
-        return (fed or pairs)[1:2] or (fed or pairs)[:1]
 
     def line(self, entry: str, by: str) -> "Named | None":
         """∂entry/∂by as it was put together; None where it is zero."""

@@ -17,6 +17,7 @@ from hesse.derivation.calculus.rules import Rule
 from hesse.derivation.lines.page import Page
 
 MOST = 3  # terms that a reader takes in at once
+TOLD = 3  # terms that are told one by one: of many, the others are like these
 
 
 def write_rule(
@@ -31,7 +32,7 @@ def write_rule(
     marks: tuple[str, ...],
 ) -> None:
     """The line of a rule. Where it has many terms more than the sum that it is applied to, lines
-    come first in which the rule is applied to the first of them, and the rest is left.
+    come first in which the rule is applied to the first few of them, and the rest is left.
 
     Args:
         page: what to write on.
@@ -47,7 +48,7 @@ def write_rule(
     many = len(after.terms) - _terms(before) > MOST
     moving = [term for term in value.terms if page.program.depends(term, by.name)]
     done, of_entry = ZERO, total_derivative(page.program)
-    for place in range(1, len(moving) if many else 1):
+    for place in range(1, min(len(moving), TOLD + 1) if many else 1):
         done = add(done, derivative(moving[place - 1], by, of_entry).expression)
         rest = Expression(tuple(moving[place:]))
         left = of(Partial(grouped(rest), (by,)))

@@ -20,6 +20,8 @@ from hesse.derivation.calculus.program import Program, mentioned
 from hesse.derivation.lines.adjoints import Adjoints
 from hesse.derivation.lines.letters import Letters
 from hesse.derivation.lines.records import Line, numbered
+from hesse.derivation.lines.repeated import once
+from hesse.display import counted
 from hesse.errors import HesseValueError
 
 BACKWARD = ("delta", "curvature", "transport", "slope")
@@ -41,7 +43,9 @@ class Page:
         lines: of the block that is being written.
         branch: the letter of the branch that is being written, or "".
         bounded: whether lines that are too long to read are refused.
-        written: symbols and signs of all lines so far.
+        most: symbols and signs that all lines and names may have together; None: any number.
+        repeats: whether lines that say the same at each step of a network are written once.
+        written: symbols and signs of all so far; ``folded``, those of lines that others stand for.
     """
 
     program: Program
@@ -50,7 +54,10 @@ class Page:
     branch: str = ""
     count: int = 0
     bounded: bool = False
+    most: int | None = None
+    repeats: bool = False
     written: int = 0
+    folded: int = 0
 
     def __post_init__(self) -> None:
         self.letters = Letters(self.program)
@@ -93,10 +100,40 @@ class Page:
         # the right.
         free = indices(before)
         left, right = self.letters.nice(before, free), self.letters.nice(after, free)
-        self.written += weight(left) + weight(right)
+        self.spend(weight(left) + weight(right))
         self.lines.append(
             Line(f"{self.branch}{self.count}", rule, left, right, reason, name, marks)
         )
+
+    def done(self) -> tuple[Line, ...]:
+        """The lines of the block or slope that is written now."""
+        if not self.repeats:
+            return tuple(self.lines)
+        lines = once(self.lines, self.program)
+        self.folded += sum(
+            weight(other.before) + weight(other.after) for line in lines for other in line.likewise
+        )
+        return lines
+
+    def spend(self, symbols: int) -> None:
+        """Note what is written, a line or the definition of a name.
+
+        Raises:
+            HesseValueError: all together are more than may be written.
+        """
+        self.written += symbols
+        # What is folded later has to be made first, and certified.
+        shown = max(self.written - self.folded, self.written // 2)
+        if self.most is not None and shown > self.most:
+            name, shares = max(self.adjoints.shares.items(), key=lambda pair: len(pair[1]))
+            made = sum(quantity.role not in BACKWARD for quantity in self.program.quantities)
+            raise HesseValueError(
+                f"derive: {self.program.cost.name} is made of {made:,} quantities, and {name}"
+                f" enters at {counted(len(shares), 'place')}: the lines of their derivatives have"
+                f" more than {self.most:,} symbols, the most that are written. A model of fewer"
+                " steps or layers has the same formulas: derive that, or name fewer parameters with"
+                " wrt=; certify=False writes them all the same"
+            )
 
     def simplified(
         self, expression: Expression, prefer: tuple[Index, ...] = (), last: tuple[Index, ...] = ()
@@ -174,6 +211,27 @@ class Page:
                 *(("directly",) if len(others) < len(users) else ()),
             ]
         )
+
+    def example(self, parameters: tuple[str, ...]) -> list[tuple[str, str]]:
+        """A mixed block of two matrices far enough apart to show both kinds of term, where there is
+        one."""
+        # Matrices where there are any: the blocks of biases are the same with fewer factors.
+        rank = {name: len(self.program.shape(name)) for name in parameters}
+        matrices = [name for name in parameters if rank[name] >= 2 and self.users(name)] or list(
+            parameters
+        )
+        pairs = [(matrices[0], name) for name in matrices[1:]]
+        fed = [
+            (first, other)
+            for first, other in pairs
+            if any(
+                user == below or below in self.program.ancestors(user)
+                for below in self.users(first)[:1]
+                for user in self.users(other)
+            )
+        ]
+        # W1 with W3 where there is one: a layer lies between the two.
+        return (fed or pairs)[1:2] or (fed or pairs)[:1]
 
     def way(self, below: str, above: str) -> list[str]:
         """The forward quantities on the shortest way from one name up to another, both left out."""

@@ -26,6 +26,7 @@ class Line:
             nan until certified.
         instances: where the line stands for one line for each of many layers, those it is certified
             by.
+        likewise: lines that say the same of other quantities, which it is written for.
     """
 
     label: str
@@ -37,6 +38,7 @@ class Line:
     marks: tuple[str, ...] = field(default=(), repr=False)
     deviation: float = nan
     instances: tuple[tuple[Expression, Expression], ...] = field(default=(), repr=False)
+    likewise: tuple["Line", ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

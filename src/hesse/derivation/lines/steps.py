@@ -100,7 +100,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
             ZERO,
             f"{name} does not occur in {cost.name}",
         )
-        return Slope(entry, ZERO, tuple(page.lines))
+        return Slope(entry, ZERO, page.done())
     whole = of(Partial(cost, (entry,)))
     if needed & set(page.adjoints.quantity_of):
         why = f"{name} acts on {cost.name} {page.through(name)}"
@@ -108,7 +108,7 @@ def slope(page: Page, name: str, signals: bool = True) -> Slope:
     else:
         _without_signals(page, name, whole, expression)
     final = substitute(page, expression, entry.indices)
-    return Slope(entry, final, tuple(page.lines))
+    return Slope(entry, final, page.done())
 
 
 def _without_signals(page: Page, name: str, whole: Expression, expression: Expression) -> None:
@@ -196,7 +196,7 @@ def block(page: Page, expander: Expander, rows: str, columns: str) -> Block:
             result = expression
     result = substitute(page, result, A.indices, B.indices)
     result = _signals_written_out(page, result, A.indices, B.indices)
-    return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), tuple(page.lines))
+    return Block(A, B, page.letters.nice(result, (*A.indices, *B.indices)), page.done())
 
 
 def _branch_letters() -> Iterator[str]:
@@ -207,7 +207,7 @@ def _branch_letters() -> Iterator[str]:
 
 def _zero(page: Page, A: Entry, B: Entry, before: Expression, reason: str) -> Block:
     page.write("no dependence", before, ZERO, f"{reason}: the block is zero")
-    return Block(A, B, ZERO, tuple(page.lines))
+    return Block(A, B, ZERO, page.done())
 
 
 def _rule(derived: Derivative, left: bool) -> Rule:

@@ -29,6 +29,11 @@ def all_lines(record: Record) -> Iterator[Line]:
         yield from part.lines
 
 
+def _named(line: Line) -> Iterator[str]:
+    """The names that a line defines, its own and those of the lines that it is written for."""
+    yield from (each.name.name for each in (line, *line.likewise) if each.name is not None)
+
+
 # ---------------------------------------------------------------- quantities
 
 
@@ -51,7 +56,7 @@ def signals(record: Record) -> list[Quantity]:
     if record.stages:
         return []
     program, lines = record.program, list(all_lines(record))
-    named = {line.name.name for line in lines if line.name is not None}
+    named = {name for line in lines for name in _named(line)}
     shown = [*(line.after for line in lines), *(block.expression for block in record)]
     return [
         quantity
