@@ -62,6 +62,21 @@ class ChunkEvaluation:
                 if node.name not in self.batched or node.name in self._leaves:
                     static[node.name] = node.evaluate(static)
         self._static = static
+        self._names = [
+            node.name
+            for node in graph.nodes
+            if node.name in self.batched
+            and node.name not in self._leaves
+            and node.name != graph.output
+        ]
+        self._at_once = [name for name in self._names if name in graph.at_once.nodes]
+        # What is made of leaves alone is the same for all samples too.
+        varying = graph.downstream({*graph.data, *self._at_once})
+        self._same = [*self._leaves, *(name for name in self._names if name not in varying)]
+        self._names = [name for name in self._names if name in varying]
+        with torch.no_grad():
+            for name in self._same[len(self._leaves) :]:
+                static[name] = graph.node[name].evaluate(static)
 
     def on_shapes(self) -> "ChunkEvaluation":
         """The same for tensors without numbers, for a rehearsal."""
@@ -77,35 +92,59 @@ class ChunkEvaluation:
             leaves: the samples' tensors in the order of the graph's data values, (n, ...).
         """
         graph, n = self.graph, len(leaves[0])
-        names = [
-            node.name
-            for node in graph.nodes
-            if node.name in self.batched and node.name not in self._leaves
-        ]
-        loss = graph.output if graph.output in names else None
-        names = [name for name in names if name != loss]
-
-        def of_sample(*sample: Any) -> dict[str, Any]:
-            values = {**self._static, **dict(zip(graph.data, sample, strict=True))}
-            for name in names:
-                values[name] = graph.node[name].evaluate(values)
-            return {name: values[name] for name in names}
-
-        tensors = _with_an_axis(leaves)
-        with torch.no_grad():
-            batched = vmap(
-                of_sample,
-                in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors),
-            )(*tensors)
+        given = {**self._static, **dict(zip(graph.data, leaves, strict=True))}
+        made = {
+            name: graph.at_once.samples_first(name, value)
+            for name, value in self.at_once(given, n).items()
+        }
         values = {
             **self._static,
-            **dict(zip(graph.data, tensors, strict=True)),
-            **{name: self._repeated(self._static[name], n) for name in self._leaves},
-            **batched,
+            **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
+            **{name: self._repeated(self._static[name], n) for name in self._same},
+            **made,
         }
-        if loss is not None:
-            values[loss] = self._repeated(self._kind(graph.node[loss], values), n)
+        values |= self._one_by_one([name for name in self._names if name not in made], values)
+        if graph.output in self.batched:
+            values[graph.output] = self._repeated(self._kind(graph.node[graph.output], values), n)
         return values
+
+    def at_once(self, given: Mapping[str, Any], count: int) -> dict[str, Tensor]:
+        """The values of the operations that serve many samples at once, with these on the axis that
+        the graph says.
+
+        Args:
+            given: what goes in, the samples' tensors as the user's function takes them.
+            count: how many samples there are.
+        """
+        served, made, values = self.graph.at_once, dict[str, Tensor](), dict(given)
+        with torch.no_grad():
+            for name in self._at_once:
+                value, axis = served.nodes[name].evaluate(values), served.axes[name]
+                if value.shape[axis] != count:  # the same for all
+                    value = value.expand(*value.shape[:axis], count, *value.shape[axis + 1 :])
+                values[name] = made[name] = value
+        return made
+
+    def _one_by_one(self, names: list[str], values: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The values of other operations, each for every sample."""
+        if not names:
+            return {}
+        nodes = [self.graph.node[name] for name in names]
+        taken = dict.fromkeys(name for node in nodes for name in node.inputs if name in values)
+
+        def of_sample(*sample: Any) -> dict[str, Any]:
+            inner = dict(zip(taken, sample, strict=True))
+            for node in nodes:
+                inner[node.name] = node.evaluate(inner)
+            return {name: inner[name] for name in names}
+
+        given = [(self._static if name in self._static else values)[name] for name in taken]
+        axes = tuple(
+            0 if name not in self._static and isinstance(value, Tensor) else None
+            for name, value in zip(taken, given, strict=True)
+        )
+        with torch.no_grad():
+            return vmap(of_sample, in_dims=axes)(*given)
 
     def _kind(self, node: Node, values: Mapping[str, Any]) -> Tensor:
         """nan in the shape and dtype of a node's value, for one sample."""
