@@ -99,7 +99,9 @@ def _axis(node: Node, value: Any, count: int) -> int | None:
     if not isinstance(value, Tensor) or value.ndim != len(node.shape):
         return None
     differing = [
-        axis for axis, sizes in enumerate(zip(node.shape, value.shape, strict=True)) if len({*sizes}) > 1
+        axis
+        for axis, sizes in enumerate(zip(node.shape, value.shape, strict=True))
+        if len({*sizes}) > 1
     ]
     if len(differing) != 1:
         return None

@@ -166,6 +166,11 @@ class AtOnce:
         axis = self.axes[name]
         return value.movedim(axis, 0).unsqueeze(1 + axis)
 
+    def on_axis(self, name: str, value: Tensor) -> Tensor:
+        """And back."""
+        axis = self.axes[name]
+        return value.squeeze(1 + axis).movedim(0, axis)
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -235,10 +240,10 @@ class Graph:
         marked."""
         return frozenset().union(*(self.upstream(name) for name in self.predictions or ()))
 
-    def upstream(self, root: str) -> set[str]:
-        """The values that a value depends on, itself among them."""
+    def upstream(self, *roots: str) -> set[str]:
+        """The values that some values depend on, these among them."""
         # Backwards, so that a value is known to be needed before the node that makes it is met.
-        needed = {root}
+        needed = {*roots}
         for node in reversed(self.nodes):
             if node.name in needed:
                 needed.update(node.inputs)

@@ -1,7 +1,7 @@
 """The samples in chunks, and every value of the graph for a chunk."""
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -91,39 +91,67 @@ class ChunkEvaluation:
         Args:
             leaves: the samples' tensors in the order of the graph's data values, (n, ...).
         """
-        graph, n = self.graph, len(leaves[0])
-        given = {**self._static, **dict(zip(graph.data, leaves, strict=True))}
-        made = {
-            name: graph.at_once.samples_first(name, value)
-            for name, value in self.at_once(given, n).items()
+        return self.completed(leaves, self.at_once(leaves))
+
+    def some(self, leaves: list[Any], wanted: frozenset[str]) -> dict[str, Any]:
+        """As `run`, but of the values that the data make only some, where that saves memory."""
+        graph = self.graph
+        static = self._static.keys() - self._same
+        if not wanted <= {*self._at_once, *graph.data, *static}:
+            return self.run(leaves)
+        made = self.at_once(leaves, wanted=wanted)
+        return {
+            **self._static,
+            **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
+            **{name: graph.at_once.samples_first(name, value) for name, value in made.items()},
         }
+
+    def at_once(
+        self, leaves: list[Any], sites: Collection[str] = (), wanted: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """The values of the operations that serve many samples at once, with these on the axis that
+        the graph says.
+
+        Args:
+            leaves: as for `run`.
+            sites: from which of them on it is recorded for automatic differentiation.
+            wanted: which are wanted; all by default. Others are let go, and their memory is used
+                again.
+        """
+        served, n = self.graph.at_once, len(leaves[0])
+        names, done = self._at_once, dict[str, list[str]]()
+        if wanted is not None:
+            needed = self.graph.upstream(*wanted)
+            names = [name for name in names if name in needed]
+            last = {source: name for name in names for source in served.nodes[name].inputs}
+            for source in last.keys() & set(names) - set(wanted):
+                done.setdefault(last[source], []).append(source)
+        values = {**self._static, **dict(zip(self.graph.data, leaves, strict=True))}
+        with torch.set_grad_enabled(bool(sites)):
+            for name in names:
+                value, axis = served.nodes[name].evaluate(values), served.axes[name]
+                if value.shape[axis] != n:  # the same for all
+                    value = value.expand(*value.shape[:axis], n, *value.shape[axis + 1 :])
+                if name in sites and not value.requires_grad:
+                    value.requires_grad_()
+                values[name] = value
+                for source in done.get(name, ()):
+                    del values[source]
+        return {name: values[name] for name in names if name in values}
+
+    def completed(self, leaves: list[Any], made: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Every value, as from `run`, where those are made that `at_once` makes."""
+        graph, n = self.graph, len(leaves[0])
         values = {
             **self._static,
             **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
             **{name: self._repeated(self._static[name], n) for name in self._same},
-            **made,
+            **{name: graph.at_once.samples_first(name, value) for name, value in made.items()},
         }
         values |= self._one_by_one([name for name in self._names if name not in made], values)
         if graph.output in self.batched:
             values[graph.output] = self._repeated(self._kind(graph.node[graph.output], values), n)
         return values
-
-    def at_once(self, given: Mapping[str, Any], count: int) -> dict[str, Tensor]:
-        """The values of the operations that serve many samples at once, with these on the axis that
-        the graph says.
-
-        Args:
-            given: what goes in, the samples' tensors as the user's function takes them.
-            count: how many samples there are.
-        """
-        served, made, values = self.graph.at_once, dict[str, Tensor](), dict(given)
-        with torch.no_grad():
-            for name in self._at_once:
-                value, axis = served.nodes[name].evaluate(values), served.axes[name]
-                if value.shape[axis] != count:  # the same for all
-                    value = value.expand(*value.shape[:axis], count, *value.shape[axis + 1 :])
-                values[name] = made[name] = value
-        return made
 
     def _one_by_one(self, names: list[str], values: Mapping[str, Any]) -> dict[str, Tensor]:
         """The values of other operations, each for every sample."""
