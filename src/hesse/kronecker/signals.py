@@ -273,4 +273,5 @@ def _of_loss_alone(captured: Captured, linearized: frozenset[str]) -> Sweep:
         site.value: {m.value for m in sites if graph.place[m.value] > graph.place[site.value]}
         for site in sites
     }
-    return Sweep(replace(graph, nodes=nodes), tuple(sites), partners, linearized, split=False)
+    without_model = replace(graph, nodes=nodes)
+    return Sweep(without_model, tuple(sites), partners, linearized, split=False, keeps_delta=True)

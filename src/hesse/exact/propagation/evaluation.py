@@ -95,16 +95,9 @@ class ChunkEvaluation:
 
     def some(self, leaves: list[Any], wanted: frozenset[str]) -> dict[str, Any]:
         """As `run`, but of the values that the data make only some, where that saves memory."""
-        graph = self.graph
-        static = self._static.keys() - self._same
-        if not wanted <= {*self._at_once, *graph.data, *static}:
+        if not wanted <= {*self._at_once, *self.graph.data, *self._static}:
             return self.run(leaves)
-        made = self.at_once(leaves, wanted=wanted)
-        return {
-            **self._static,
-            **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
-            **{name: graph.at_once.samples_first(name, value) for name, value in made.items()},
-        }
+        return self.placed(leaves, self.at_once(leaves, wanted=wanted))
 
     def at_once(
         self, leaves: list[Any], sites: Collection[str] = (), wanted: Collection[str] | None = None
@@ -139,26 +132,42 @@ class ChunkEvaluation:
                     del values[source]
         return {name: values[name] for name in names if name in values}
 
-    def completed(self, leaves: list[Any], made: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Every value, as from `run`, where those are made that `at_once` makes."""
+    def placed(self, leaves: list[Any], made: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The values that are known without `vmap`, as from `run`, where those are made that
+        `at_once` makes."""
         graph, n = self.graph, len(leaves[0])
-        values = {
+        return {
             **self._static,
             **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
             **{name: self._repeated(self._static[name], n) for name in self._same},
             **{name: graph.at_once.samples_first(name, value) for name, value in made.items()},
         }
+
+    def completed(self, leaves: list[Any], made: Mapping[str, Tensor]) -> dict[str, Any]:
+        """All values likewise."""
+        graph, values = self.graph, self.placed(leaves, made)
         values |= self._one_by_one([name for name in self._names if name not in made], values)
         if graph.output in self.batched:
-            values[graph.output] = self._repeated(self._kind(graph.node[graph.output], values), n)
+            loss = self._kind(graph.node[graph.output], values)
+            values[graph.output] = self._repeated(loss, len(leaves[0]))
         return values
 
-    def _one_by_one(self, names: list[str], values: Mapping[str, Any]) -> dict[str, Tensor]:
+    def losses(self, leaves: list[Any], made: Mapping[str, Tensor]) -> Tensor:
+        """Of every sample, (n,), recorded for automatic differentiation where what `at_once` made
+        is."""
+        output = self.graph.output
+        names = [*(name for name in self._names if name not in made), output]
+        losses = self._one_by_one(names, self.placed(leaves, made), recorded=True)[output]
+        return losses.expand(len(leaves[0]))
+
+    def _one_by_one(
+        self, names: list[str], values: Mapping[str, Any], recorded: bool = False
+    ) -> dict[str, Tensor]:
         """The values of other operations, each for every sample."""
         if not names:
             return {}
         nodes = [self.graph.node[name] for name in names]
-        taken = dict.fromkeys(name for node in nodes for name in node.inputs if name in values)
+        taken = dict.fromkeys(name for node in nodes for name in node.inputs if name not in names)
 
         def of_sample(*sample: Any) -> dict[str, Any]:
             inner = dict(zip(taken, sample, strict=True))
@@ -171,7 +180,7 @@ class ChunkEvaluation:
             0 if name not in self._static and isinstance(value, Tensor) else None
             for name, value in zip(taken, given, strict=True)
         )
-        with torch.no_grad():
+        with torch.set_grad_enabled(recorded):
             return vmap(of_sample, in_dims=axes)(*given)
 
     def _kind(self, node: Node, values: Mapping[str, Any]) -> Tensor:
