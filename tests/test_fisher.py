@@ -261,14 +261,17 @@ def cost_of(name: str) -> hesse.Cost:
     return hesse.Cost(row.make().double(), row.loss, [(X[:3], y[:3]), (X[3:], y[3:])], penalty=0.1)
 
 
-def written_out(name: str) -> Tensor:
+def written_out(name: str, weights: Tensor | None = None) -> Tensor:
     """Σ p(labels) g gᵀ over all labels of a sample together, g by plain autograd; by the divisor
-    and with the penalty."""
+    and with the penalty. Of samples with weights the divisor is the sum of these."""
     row = ROWS[name]
     torch.manual_seed(0)
     X, y = row.data()
     model = row.make().double()
     every, counts = list(model.parameters()), row.counts(y).reshape(len(y), -1)
+    divisor = row.divisor(y)
+    if weights is not None:
+        counts, divisor = counts * weights[:, None], float(weights.sum()) * y[0].numel()
     size = sum(p.numel() for p in every)
     F = torch.zeros(size, size, dtype=torch.float64)
     for n in range(len(X)):
@@ -284,7 +287,7 @@ def written_out(name: str) -> Tensor:
             slope = torch.autograd.grad(loss, every, retain_graph=True)
             g = torch.cat([part.reshape(-1) for part in slope])
             F += weight * torch.outer(g, g)
-    return F / row.divisor(y) + 0.1 * torch.eye(size).double()
+    return F / divisor + 0.1 * torch.eye(size).double()
 
 
 def combinations(name: str, row: Row, z: Tensor, others: list[Tensor]) -> Iterator[Any]:
@@ -331,6 +334,47 @@ def test_the_mean_over_labels(name: str) -> None:
     errors = [relative(C, F.dense()) * count**0.5 for C, count in zip(drawn, counts, strict=True)]
     assert max(errors) < 6 and max(errors) < 8 * min(errors)
     assert float(torch.linalg.eigvalsh(drawn[0]).min()) > 0.1 - 1e-9  # with the penalty
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("cross_entropy", "cross_entropy of tokens", "binary_cross_entropy", "mse_loss"),
+        *("binary_cross_entropy_with_logits", "gaussian_nll_loss", "poisson_nll_loss of rates"),
+    ],
+)
+def test_samples_with_weights(name: str) -> None:
+    row, w = ROWS[name], torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0], dtype=torch.float64)
+    torch.manual_seed(0)
+    X, y = row.data()
+    parts = [(X[:3], y[:3], w[:3]), (X[3:], y[3:], w[3:])]
+    cost = hesse.Cost(row.make().double(), row.loss, parts, penalty=0.1)
+    F = hesse.hessian(cost, curvature="fisher").dense()
+    assert relative(F, written_out(name, w)) < 1e-9
+    assert relative(by_drawing(cost, jacobian(cost), SampledFisher(16384)), F) < 0.05
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("of_scores", [True, False])
+def test_entries_with_weights(of_scores: bool, reduction: str) -> None:
+    """Σ_nes p(s) w_e g gᵀ, g of one entry's loss at the label s."""
+    w = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    row = ROWS["binary_cross_entropy_with_logits" if of_scores else "binary_cross_entropy"]
+    torch.manual_seed(0)
+    (X, y), model = row.data(), row.make().double()
+    loss = nn.BCEWithLogitsLoss if of_scores else nn.BCELoss
+    cost = hesse.Cost(model, loss(weight=w, reduction=reduction), (X, y))
+    every, F = list(model.parameters()), torch.zeros(cost.layout.size, cost.layout.size).double()
+    for n, e, s in itertools.product(range(5), range(2), (0.0, 1.0)):
+        z = model(X[n : n + 1])[0, e]
+        p = z.sigmoid() if of_scores else z
+        slope = torch.autograd.grad(-(p if s else 1 - p).log(), every, retain_graph=True)
+        g = torch.cat([part.reshape(-1) for part in slope])
+        F += w[e] * (p if s else 1 - p).detach() * torch.outer(g, g)
+    F /= y.numel() if reduction == "mean" else 1
+    assert relative(hesse.hessian(cost, curvature="fisher").dense(), F) < 1e-9
+    drawn = by_drawing(cost, jacobian(cost), SampledFisher(16384)) - 0.1 * torch.eye(len(F))
+    assert relative(drawn, F) < 0.05
 
 
 def jacobian(cost: hesse.Cost) -> Tensor:
@@ -490,6 +534,13 @@ def test_what_is_refused() -> None:
         y = labels(5) if isinstance(loss, nn.NLLLoss) else torch.ones(5, 3).double()
         with pytest.raises(HesseValueError, match=text):
             hesse.hessian(hesse.Cost(model, loss, (x(5, 4), y)), curvature="fisher")
+    model, X, y = nets.dense(4, 3).double(), x(5, 4), torch.ones(5, 3).double()
+    of_batch = hesse.Cost(model, nn.BCEWithLogitsLoss(weight=x(5, 3).abs()), (X, y))
+    negative = hesse.Cost(model, nn.BCEWithLogitsLoss(weight=-torch.ones(3).double()), (X, y))
+    with pytest.raises(HesseValueError, match="its weight has the shape of a whole batch"):
+        hesse.hessian(of_batch, curvature="fisher")
+    with pytest.raises(HesseValueError, match="a weight below zero"):
+        hesse.hessian(negative, curvature="fisher_mc")
     with pytest.raises(HesseValueError, match="takes a mean and its variance"):
         hesse.Cost(nets.dense(4, 2).double(), nn.GaussianNLLLoss(), (x(4, 4), x(4, 2)))
     with pytest.raises(HesseValueError, match="samples: expected a number >= 1, got 0"):

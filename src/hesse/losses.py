@@ -220,6 +220,12 @@ def options_of(loss: Any) -> dict[str, Any]:
     return _unwrap_partial(loss)[1]
 
 
+def of_each(loss: Loss) -> Callable[[Any, Any], Tensor] | None:
+    """(prediction, target without weights) -> the numbers of the samples, or of their entries, that
+    a loss of data with weights weighs; ``None`` of a loss without."""
+    return loss.total.single if isinstance(loss.total, _WeighedTotal) else None
+
+
 def known_within(loss: Loss) -> tuple[str, dict[str, Any]] | None:
     """The name and the options of the known loss behind one that a cost holds, weighed or not;
     ``None`` where it is a function of the user's.

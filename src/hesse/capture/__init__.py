@@ -4,13 +4,14 @@ knows how PyTorch is traced."""
 import threading
 import weakref
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from hesse.capture.at_once import at_once
 from hesse.capture.export import NotCaptured, data_leaves, trace, trace_whole
 from hesse.capture.site_search import find_sites
 from hesse.data.batch import Batch
@@ -142,13 +143,36 @@ def _captured(cost: "Cost", batch: Batch) -> Captured:
         )
     try:
         values = sample_values(graph, cost, cost.parameters, data_leaves(batch.take(slice(0, 1))))
-        return Captured(*find_sites(graph, values))
+        graph, sites, fallbacks = find_sites(graph, values)
+        served = at_once(
+            graph,
+            graph.given(cost.parameters, cost.fixed),
+            *_several(graph, cost, batch),
+            {site.value for site in sites if site.uses[0].kind != "leaf"},
+        )
+        return Captured(replace(graph, at_once=served), sites, fallbacks)
     except Exception as error:  # of an operation in a form that nothing here knows
         if is_passing(error):
             raise
         raise NotCaptured(
             f"where its parameters enter is not understood: {in_a_line(error)}"
         ) from error
+
+
+def _several(graph: Graph, cost: "Cost", batch: Batch) -> tuple[list[Any], dict[str, Tensor]]:
+    """Several samples, a single one repeated, and every value for them one by one."""
+    leaves = data_leaves(batch.take(slice(0, _PROBES)))
+    if batch.size == 1:
+        leaves = [torch.cat([leaf] * 2) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+
+    def of_sample(*sample: Any) -> dict[str, Tensor]:
+        values = sample_values(graph, cost, cost.parameters, sample)
+        return {node.name: values[node.name] for node in graph.nodes}
+
+    singly = [leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    axes = tuple(0 if isinstance(leaf, Tensor) else None for leaf in leaves)
+    with torch.no_grad():
+        return leaves, vmap(of_sample, in_dims=axes)(*singly)
 
 
 def _key(cost: "Cost", signature: Hashable) -> Any:

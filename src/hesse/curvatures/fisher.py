@@ -11,12 +11,13 @@ import torch
 from torch import Generator, Tensor
 from torch.utils import _pytree as pytree
 
+from hesse.curvatures.counts import counts
 from hesse.curvatures.curvature import Curvature, register, require_prediction
 from hesse.curvatures.gauss_newton import GAUSS_NEWTON
 from hesse.curvatures.likelihoods import LIKELIHOODS, Likelihood, likelihood_of
 from hesse.display import Display, Displayed, counted, facts
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.losses import options_of
+from hesse.losses import known_within
 
 if TYPE_CHECKING:
     from hesse.cost import Cost
@@ -94,6 +95,9 @@ class Fisher(_HeldFixed):
     exactly, and is another matrix than Gauss–Newton's. Which it is stands in the ``notes`` of a
     plan and of an operator.
 
+    A weight w of a class, of a sample (data (X, y, w)) or of an entry (``BCELoss(weight=...)``)
+    counts what is drawn as so many: it adds w E[u uᵀ].
+
     Source: J. Martens, New insights and perspectives on the natural gradient method, Journal of
     Machine Learning Research 21 (2020), section 9.2.
     """
@@ -122,7 +126,10 @@ class Fisher(_HeldFixed):
         likelihood, options = _likelihood(cost, self.name)
         assert likelihood.expectation is not None
         leaves = pytree.tree_leaves(prediction)
-        found = likelihood.expectation(leaves, batch.targets, options)
+        target, times = _counts(cost, prediction, batch)
+        found = likelihood.expectation(leaves, target, options)
+        if times is not None:
+            found = [part * count for part, count in zip(found, times, strict=True)]
         return [_by_sample(part, batch) for part in found]
 
     @staticmethod
@@ -199,11 +206,14 @@ class SampledFisher(Displayed, _OuterProducts):
         likelihood, options = _likelihood(cost, self.name)
         leaves = pytree.tree_leaves(prediction)
         random = Generator(leaves[0].device).manual_seed(self.seed * 1_000_003 + index)
+        target, times = _counts(cost, prediction, batch)
         *many, targets = (
-            part.expand(self.samples, *part.shape).flatten(0, 1)
-            for part in (*leaves, batch.targets)
+            part.expand(self.samples, *part.shape).flatten(0, 1) for part in (*leaves, target)
         )
         drawn = likelihood.slope(many, targets, options, random)
+        if times is not None:
+            roots = [count.sqrt().repeat(self.samples, *(1,) * (count.ndim - 1)) for count in times]
+            drawn = [part * root for part, root in zip(drawn, roots, strict=True)]
         # All draws of a sample side by side, whatever rows it has.
         by_draw = [part.reshape(self.samples, batch.size, -1) for part in drawn]
         return [part.transpose(0, 1).contiguous() for part in by_draw]
@@ -331,15 +341,16 @@ def _by_sample(part: Tensor, batch: "Batch") -> Tensor:
 
 def _likelihood(cost: "Cost", name: str) -> tuple[Likelihood, dict[str, Any]]:
     """What is known of a cost's loss as a likelihood, and the options of the loss."""
-    loss = cost.loss
-    options = {} if loss is None else options_of(loss.given or loss.total)
-    likelihood = None if loss is None else likelihood_of(loss.name, options)
-    if likelihood is None and loss is not None and options.get("weight") is not None:
-        raise HesseValueError(
-            f"curvature: {name!r} counts classes by their weight in cross_entropy and nll_loss"
-            f" alone, and {loss.name!r} has one; ask for curvature='gauss_newton' or"
-            " 'empirical_fisher'"
-        )
+    loss, likelihood, options = cost.loss, None, {}
+    known = None if loss is None else known_within(loss)
+    if loss is not None and known is not None:
+        if not loss.separable:
+            raise HesseValueError(
+                f"curvature: {name!r} is a sum over samples, and {loss.name!r} is none: its weight"
+                " has the shape of a whole batch; give one for each entry of a sample, or the"
+                " samples weights, data=(X, y, w)"
+            )
+        options, likelihood = known[1], likelihood_of(*known)
     if likelihood is None:
         raise HesseValueError(
             f"curvature: {name!r} is known for the losses {', '.join(LIKELIHOODS)}, each -log p of"
@@ -347,6 +358,14 @@ def _likelihood(cost: "Cost", name: str) -> tuple[Likelihood, dict[str, Any]]:
             " curvature='gauss_newton' or 'empirical_fisher'"
         )
     return likelihood, options
+
+
+def _counts(cost: "Cost", prediction: Any, batch: "Batch") -> tuple[Tensor, list[Tensor] | None]:
+    """The targets and what counts how much, of a loss that is known."""
+    assert cost.loss is not None
+    known = known_within(cost.loss)
+    assert known is not None
+    return counts(cost.loss, *known, prediction, batch)
 
 
 FISHER = register(Fisher())

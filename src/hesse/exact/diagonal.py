@@ -1,6 +1,7 @@
 """`diagonal`: the exact diagonal of the Hessian from the same backward pass, without any block of
 it."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import final
@@ -83,7 +84,7 @@ def diagonal(
                 raise
             fall_back(cost, error_of(cost, error), planned.by_columns, "diagonal")
             continue
-        bad = {name for name, part in entries.items() if not bool(part.isfinite().all())}
+        bad = {name for name, part in entries.items() if not _is_finite(part)}
         if fall_back_if_undefined(cost, bad, planned.by_columns):
             continue
         if not certify:
@@ -129,6 +130,11 @@ def _sums(cost: Cost, planned: Plan, progress: bool | None) -> dict[str, Tensor]
                 sums[name][entries] += _diagonal_of_rows(products[name], entries)
     _add_penalty(cost, sums)
     return {name: sums[name].reshape(cost.layout.shape(name)) for name in cost.layout.names}
+
+
+def _is_finite(part: Tensor) -> bool:
+    # A sum takes one pass, and is finite where all are, unless it is too large.
+    return math.isfinite(float(part.sum())) or bool(part.isfinite().all())
 
 
 def _diagonal_of_rows(products: Tensor, entries: slice) -> Tensor:

@@ -149,6 +149,30 @@ class Pick(_OfOperation):
 
 
 @dataclass(frozen=True)
+class AtOnce:
+    """How the operations of one sample serve many at once, with these on the axis of length 1 that
+    one keeps: without `vmap`, which takes as long to start an operation as a small one lasts.
+
+    Attributes:
+        nodes: by value, the operations that do, with the sample's 1 among their sizes left open.
+        axes: the axis that the samples lie on, of each value that they make.
+    """
+
+    nodes: Mapping[str, Node]
+    axes: Mapping[str, int]
+
+    def samples_first(self, name: str, value: Tensor) -> Tensor:
+        """A value of many samples as `vmap` gives it, (n, *value of one)."""
+        axis = self.axes[name]
+        return value.movedim(axis, 0).unsqueeze(1 + axis)
+
+    def on_axis(self, name: str, value: Tensor) -> Tensor:
+        """And back."""
+        axis = self.axes[name]
+        return value.squeeze(1 + axis).movedim(0, axis)
+
+
+@dataclass(frozen=True)
 class Graph:
     """The nodes in an order in which they can be run, and the names of what goes in and comes out.
 
@@ -164,6 +188,7 @@ class Graph:
         widened: whether it computes in float64 what the user's function computes in float32.
         predictions: the values that the model predicts and the loss is taken of; ``None`` where the
             two are not apart.
+        at_once: which operations serve many samples at once.
     """
 
     nodes: tuple[Node, ...]
@@ -175,6 +200,7 @@ class Graph:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     widened: bool = False
     predictions: tuple[str, ...] | None = None
+    at_once: AtOnce = AtOnce({}, {})
 
     @cached_property
     def node(self) -> dict[str, Node]:
@@ -214,10 +240,10 @@ class Graph:
         marked."""
         return frozenset().union(*(self.upstream(name) for name in self.predictions or ()))
 
-    def upstream(self, root: str) -> set[str]:
-        """The values that a value depends on, itself among them."""
+    def upstream(self, *roots: str) -> set[str]:
+        """The values that some values depend on, these among them."""
         # Backwards, so that a value is known to be needed before the node that makes it is met.
-        needed = {root}
+        needed = {*roots}
         for node in reversed(self.nodes):
             if node.name in needed:
                 needed.update(node.inputs)

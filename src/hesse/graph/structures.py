@@ -13,6 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Numbers that are worked on at once where they are squared and summed: what the caches hold.
+_CACHED = 2**17
+
+
+def in_pieces(samples: int, each: int, least: int = 1) -> int:
+    """How many of some samples, of so many numbers each, are worked on at once; no fewer than the
+    least, in pieces of like size."""
+    most = max(least, _CACHED // max(1, each))
+    return max(1, -(-samples // max(1, -(-samples // most))))
+
 
 @dataclass(frozen=True)
 class Diagonal:
@@ -77,26 +87,55 @@ class LowRank:
             full.diagonal(dim1=1, dim2=2).add_(self.rest.reshape(n, -1))
         return full.reshape(n, -1, *shape)
 
-    def diagonal(self) -> Diagonal:
-        """What stands on the diagonal alone, Σ_kl C[k,v] K[k,l] C[l,v] + r[v], without the rest."""
-        rows = flat(self.jacobian)
-        n, k, _ = rows.shape
+    def diagonal(self, matrix: Tensor | None = None) -> Diagonal:
+        """What stands on the diagonal of Bᵀ (·) B alone, without the rest of it.
+
+        Args:
+            matrix: B, flat, the same for all samples; the identity by default.
+        """
+        jacobian = flat(self.jacobian)
+        size = jacobian.shape[2] if matrix is None else matrix.shape[1]
+        n, k, _ = jacobian.shape
+        values = jacobian.new_empty(n, size)
+        # Some samples at a time, so that what is made of them stays in the caches.
+        step = in_pieces(n, k * size)
+        buffer = jacobian.new_empty(step, k, size)
+        for start in range(0, n, step):
+            some = slice(start, min(start + step, n))
+            rows, squares = jacobian[some], buffer[: some.stop - start]
+            if matrix is not None:
+                torch.mm(rows.reshape(-1, len(matrix)), matrix, out=squares.view(-1, size))
+                rows = squares
+            values[some] = _weighed_squares(rows, self._core_of(some), squares)
+        if self.rest is not None:
+            rest = self.rest.reshape(len(values), -1)
+            values += rest if matrix is None else rest @ matrix.square()
+        return Diagonal(values.reshape(-1, *self.jacobian.shape[2:]) if matrix is None else values)
+
+    def _core_of(self, samples: slice) -> "Tensor | Diagonal | RankOne":
         if isinstance(self.core, Tensor):
-            values = (torch.bmm(flat(self.core), rows) * rows).sum(1)
-        else:
-            # One row for each sample, times many: the sums over k are matrix products.
-            weights = self.core.values if isinstance(self.core, Diagonal) else self.core.diagonal
-            values = torch.bmm(weights.reshape(n, 1, k), rows.square()).squeeze(1)
-            if isinstance(self.core, RankOne):
-                factor = torch.bmm(self.core.factor.reshape(n, 1, k), rows).squeeze(1)
-                values -= factor.square()
-        values = values.reshape(n, *self.jacobian.shape[2:])
-        return Diagonal(values if self.rest is None else values + self.rest)
+            return self.core[samples]
+        if isinstance(self.core, Diagonal):
+            return Diagonal(self.core.values[samples])
+        return RankOne(self.core.diagonal[samples], self.core.factor[samples])
 
     def scaled(self, slope: Tensor) -> "LowRank":
         """diag(slope) (·) diag(slope), what an elementwise operation does to it."""
         rest = None if self.rest is None else self.rest * slope.square()
         return LowRank(self.jacobian * slope.unsqueeze(1), self.core, rest)
+
+
+def _weighed_squares(rows: Tensor, core: "Tensor | Diagonal | RankOne", squares: Tensor) -> Tensor:
+    """Σ_kl C[k,v] K[k,l] C[l,v], (n, v), of rows C (n, k, v), which may lie where their squares are
+    made."""
+    n, k, _ = rows.shape
+    if isinstance(core, Tensor):
+        return torch.mul(torch.bmm(flat(core), rows), rows, out=squares).sum(1)
+    # One row for each sample, times many: the sums over k are matrix products.
+    factor = torch.bmm(core.factor.reshape(n, 1, k), rows) if isinstance(core, RankOne) else None
+    weights = core.values if isinstance(core, Diagonal) else core.diagonal
+    values = torch.bmm(weights.reshape(n, 1, k), torch.mul(rows, rows, out=squares))
+    return (values if factor is None else values.addcmul_(factor, factor, value=-1)).squeeze(1)
 
 
 # As tensors both are (n, k, *value); only what is symmetric can have a symmetric structure.

@@ -7,7 +7,7 @@ output, i input.
 
 import abc
 from collections import defaultdict
-from functools import cached_property
+from functools import cached_property, partial
 from typing import final
 
 import torch
@@ -76,7 +76,10 @@ class FactorSums(Sums):
         super().__init__(layer, like)
         self.reduce, self._forward_only = reduce, forward_only
         # By whether outputs and inputs change places: A, B and how many a aᵀ there are in A.
-        self._rights: defaultdict[bool, Gram] = defaultdict(Gram)
+        uses = [use.use for placed in layer.uses.values() for use in placed]
+        self._rights: defaultdict[bool, Gram] = defaultdict(
+            partial(Gram, with_one=any(use.joined_from for use in uses))
+        )
         self._lefts: defaultdict[bool, Gram] = defaultdict(Gram)
         self._counts: defaultdict[bool, int] = defaultdict(int)
         # Where positions are summed over first: Σ_t a, Σ_t δ, and how many positions there are.
@@ -85,7 +88,7 @@ class FactorSums(Sums):
 
     def inputs(self, use: PlacedUse, features: Tensor) -> None:
         """The features (n, g, t, i) of a use, or their sum over t (n, g, i) where positions are
-        summed over first."""
+        summed over first; without the 1 of a joined bias."""
         side = use.is_turned
         if self.reduce:
             total, count = features, use.site.arrange.sizes[1]
@@ -104,7 +107,7 @@ class FactorSums(Sums):
     def signals(self, use: PlacedUse, delta: Tensor, features: Tensor | None) -> None:
         side = use.is_turned
         if self.reduce:
-            total = delta.sum(3)
+            total = delta.squeeze(3) if delta.shape[3] == 1 else delta.sum(3)
             self._signals[side] = self._signals[side] + total if side in self._signals else total
             return
         self._lefts[side].add(delta.movedim(2, 0).flatten(1, 2))
@@ -117,7 +120,8 @@ class FactorSums(Sums):
     def end_inputs(self, samples: int) -> None:
         """All uses had the features of a chunk of so many samples."""
         for side, (total, count) in self._summed.items():
-            self._rights[side].add((total / count).unsqueeze(2).transpose(0, 1))
+            mean = total if count == 1 else total / count
+            self._rights[side].add(mean.unsqueeze(2).transpose(0, 1))
             self._counts[side] += samples
         self._summed = {}
 
@@ -129,7 +133,8 @@ class FactorSums(Sums):
             assert right is not None
             if left is None:
                 # No signal reached it; or the identity, which FOOF has.
-                left = self._zeros(g, i if side else o) + float(self._forward_only)
+                shape = g, i if side else o
+                left = self._like.new_full(shape, float(self._forward_only))
             pair = Factor(left), Factor(right.div_(self._counts[side]))
             pairs.append(pair[::-1] if side else pair)
         left, right = pairs[0] if len(pairs) == 1 else nearest_product(pairs)

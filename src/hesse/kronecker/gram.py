@@ -1,9 +1,15 @@
 """Σ x xᵀ of vectors that come some at a time."""
 
+import math
+from collections.abc import Iterator
 from typing import final
 
 import torch
 from torch import Tensor
+
+# Of so many vectors with so many entries the products are made in so many blocks of rows, without
+# what is above the diagonal; of a number of rows that fits the processor.
+_MANY, _LARGE, _BLOCKS, _STEP = 256, 128, 4, 16
 
 
 @final
@@ -12,6 +18,9 @@ class Gram:
 
     Fewer vectors than they have entries wait for more: to read and write a large matrix for a few
     of them takes longer than their products.
+
+    Args:
+        with_one: whether every vector has a 1 behind the entries that it is given by.
 
     Examples:
         >>> import torch
@@ -23,17 +32,30 @@ class Gram:
                  [3., 3.]]])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, with_one: bool = False) -> None:
+        self._with_one = with_one
+        # Its lower blocks, and the most vectors that were added at once.
         self._sum: Tensor | None = None
+        self._most = 0
         self._diagonal: Tensor | None = None
         self._waiting: list[Tensor] = []
+        # Σ x, and of how many vectors.
+        self._first: Tensor | None = None
+        self._count = 0
 
     def add(self, rows: Tensor) -> None:
         """More vectors, (g, m, t, d)."""
+        if self._with_one:
+            first = rows.sum((1, 2))
+            self._first = first if self._first is None else self._first.add_(first)
+            self._count += rows.shape[1] * rows.shape[2]
         if rows.stride(3) != 1 and rows.shape[2] >= rows.shape[3]:
             # Positions lie side by side, as in an image: to lay them out otherwise would be a copy.
-            more = (rows.mT @ rows).sum(1)
-            self._sum = more if self._sum is None else self._sum.add_(more)
+            total, held = self._total_for(rows)
+            for part, end in _lower(rows.shape[1] * rows.shape[2], rows.shape[3]):
+                more = (rows[..., part].mT @ rows[..., :end]).sum(1)
+                place = total[:, part, :end]
+                place.add_(more) if held else place.copy_(more)
             return
         self._waiting.append(rows.flatten(1, 2))
         if sum(part.shape[1] for part in self._waiting) >= rows.shape[3]:
@@ -48,14 +70,38 @@ class Gram:
             return
         rows = torch.cat(self._waiting, 1) if len(self._waiting) > 1 else self._waiting[0]
         self._waiting = []
+        total, held = self._total_for(rows)
+        for part, end in _lower(*rows.shape[1:]):
+            total[:, part, :end].baddbmm_(rows[:, :, part].mT, rows[:, :, :end], beta=held)
+
+    def _total_for(self, rows: Tensor) -> tuple[Tensor, int]:
+        """Where the products of vectors (g, ..., d) are added, and 1, or 0 where nothing is yet."""
+        (g, *_, d), held = rows.shape, self._sum is not None
         if self._sum is None:
-            self._sum = rows.mT @ rows
-        else:
-            self._sum.baddbmm_(rows.mT, rows)
+            size = d + self._with_one
+            self._sum = rows.new_empty(g, size, size)
+        self._most = max(self._most, math.prod(rows.shape[1:-1]))
+        return self._sum[:, :d, :d], int(held)
 
     def total(self) -> Tensor | None:
         """The sum, or its diagonal (g, d) where that is all there is; ``None`` for no vectors."""
         self._take()
-        if self._sum is None or self._diagonal is None:
-            return self._diagonal if self._sum is None else self._sum
-        return self._sum + self._diagonal.diag_embed()
+        if self._sum is None:
+            return self._diagonal
+        d = self._sum.shape[1] - self._with_one
+        for part, _ in _lower(self._most, d):
+            self._sum[:, : part.start, part] = self._sum[:, part, : part.start].mT
+        if self._first is not None:
+            self._sum[:, d, :d] = self._sum[:, :d, d] = self._first
+            self._sum[:, d, d] = self._count
+        return self._sum if self._diagonal is None else self._sum + self._diagonal.diag_embed()
+
+
+def _lower(count: int, size: int) -> Iterator[tuple[slice, int]]:
+    """Blocks that have all of a symmetric matrix that is not above its diagonal blocks, where it is
+    made of enough vectors: rows, and where their columns end."""
+    blocks = _BLOCKS if count >= _MANY and size >= _LARGE else 1
+    step = max(_STEP, -(-size // (blocks * _STEP)) * _STEP)
+    for start in range(0, size, step):
+        end = min(start + step, size)
+        yield slice(start, end), end

@@ -11,7 +11,6 @@ from hesse.cost import Cost, cost_with_curvature
 from hesse.curvatures.curvature import Curvature
 from hesse.curvatures.fisher import EmpiricalFisher, Fisher, SampledFisher
 from hesse.curvatures.gauss_newton import GAUSS_NEWTON, GaussNewton
-from hesse.data.batch import Batch
 from hesse.errors import HesseValueError, require_flags, require_progress, require_word
 from hesse.exact.hessian import hessian
 from hesse.kronecker.approximation import KFAC
@@ -116,7 +115,7 @@ def kfac(
         worked = cost_with_curvature(given.curved, GAUSS_NEWTON)
     passages = [Passage(worked, _captured(worked, signature)) for signature in worked.signatures]
     for passage, signature in zip(passages, worked.signatures, strict=True):
-        require_gradient(passage, _first(worked, signature))
+        require_gradient(passage, signature)
     forward_only = kind == "foof"
     layers = _layers(passages, cost, joint_bias, forward_only)
     rest = _rest(worked, passages, forward_only)
@@ -170,10 +169,6 @@ def _captured(cost: Cost, signature: Any) -> Captured:
             " factor; hesse.hessian has its curvature"
         )
     return captured
-
-
-def _first(cost: Cost, signature: Any) -> Batch:
-    return next(b for b in cost.batches() if b is not None and b.signature == signature)
 
 
 def _layers(

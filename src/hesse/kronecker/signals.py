@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hesse.capture import Captured, data_leaves
@@ -34,11 +33,14 @@ class Chunk:
         values: by name.
         slopes: u at each part of the prediction, (n, M, its shape), where Σ u uᵀ / M stands for the
             loss's Hessian.
+        recorded: the predictions and the values of the sites as automatic differentiation has
+            recorded them, where a single row goes back; else empty.
     """
 
     size: int
     values: dict[str, Any]
     slopes: list[Tensor] | None
+    recorded: dict[str, Tensor]
 
 
 @final
@@ -54,12 +56,16 @@ class Passage:
         graph = captured.graph
         self.cost, self.captured, self._graph = cost, captured, graph
         self._evaluation = ChunkEvaluation(graph, captured.sites, cost.fixed, cost.parameters)
-        self._batched = self._evaluation.batched
+        self._batched, self._dtype = self._evaluation.batched, cost.dtype
         self._sites = {site.value: site for site in captured.sites}
         self._active = active_values(graph, captured.sites)
         self.predictions = graph.predictions or ()
         self._sizes = [graph.node[name].size for name in self.predictions]
         self._lowest = min((graph.place[name] for name in self._sites), default=0)
+        # One row goes back by automatic differentiation of all samples at once.
+        self._recorded = {*self.predictions, *self._sites}
+        on_the_way = {name for name in graph.predicted & self._active if name in graph.node}
+        self._records = self.most_rows == 1 and on_the_way <= graph.at_once.nodes.keys()
         # The same for every cost of the graph.
         self._loss, self._loss_slope = captured.dry_runs.kept(
             "kronecker loss",
@@ -69,9 +75,20 @@ class Passage:
             ],
         )
 
-    def chunk(self, samples: Batch, slopes: list[Tensor] | None = None) -> Chunk:
+    def chunk(
+        self, samples: Batch, slopes: list[Tensor] | None = None, forward_only: bool = False
+    ) -> Chunk:
         """Every value for some samples."""
-        return Chunk(samples.size, self._evaluation.run(data_leaves(samples)), slopes)
+        leaves, evaluation = data_leaves(samples), self._evaluation
+        if forward_only:
+            inputs = frozenset(site.input for site in self._sites.values() if site.input)
+            return Chunk(samples.size, evaluation.some(leaves, inputs), slopes, {})
+        if not self._records:
+            return Chunk(samples.size, evaluation.run(leaves), slopes, {})
+        made = evaluation.at_once(leaves, self._sites.keys())
+        values = evaluation.completed(leaves, {name: made[name].detach() for name in made})
+        recorded = {name: made[name] for name in made if name in self._recorded}
+        return Chunk(samples.size, values, slopes, recorded)
 
     def bytes_each(self, rows: int) -> float:
         """What a sample takes with so many rows, roughly: its values, and the rows at the widest of
@@ -83,7 +100,7 @@ class Passage:
             for use in site.uses
         ]
         held = sum(sizes) + 2 * max(features, default=0) + 4 * rows * max(sizes, default=0)
-        return held * self.cost.dtype.itemsize
+        return held * self._dtype.itemsize
 
     @property
     def width(self) -> int:
@@ -102,9 +119,9 @@ class Passage:
         """a, (n, g, t, i), in the dtype of the cost."""
         g, t, _ = site.arrange.sizes
         if use.features is None:
-            ones = torch.ones(1, dtype=self.cost.dtype, device=self.cost.device)
+            ones = torch.ones(1, dtype=self._dtype, device=self.cost.device)
             return ones.expand(chunk.size, g, t, 1)
-        features = use.features(self._input(site, chunk)).to(self.cost.dtype)
+        features = use.features(self._input(site, chunk)).to(self._dtype)
         if use.joined_from:
             # The place of the bias, which was padded with zeros: its input is 1.
             features[..., -1] = 1
@@ -113,9 +130,10 @@ class Passage:
     def summed_features(self, use: ParameterUse, site: Site, chunk: Chunk) -> Tensor:
         """Σ_t a, (n, g, i). Patches of an image are not laid out for it."""
         g, t, _ = site.arrange.sizes
-        if use.gather is None or site.arrange.is_vector:
-            return self.features(use, site, chunk).sum(2)
-        places = self._input(site, chunk).to(self.cost.dtype)
+        if use.gather is None or t == 1:
+            features = self.features(use, site, chunk)
+            return features.squeeze(2) if t == 1 else features.sum(2)
+        places = self._input(site, chunk).to(self._dtype)
         each = torch.ones(1, g, t, 1, dtype=places.dtype, device=places.device)
         # How many positions take up a place at each point of their window.
         taken = use.gather.scatter(each).squeeze(4).squeeze(0)
@@ -124,7 +142,7 @@ class Passage:
             total = (places * taken).sum(2)
         else:
             total = torch.einsum("nguc,guw->ngcw", places, taken).flatten(2)
-        return F.pad(total, (0, 1), value=t) if use.joined_from else total
+        return total
 
     def _input(self, site: Site, chunk: Chunk) -> Tensor:
         assert site.input is not None
@@ -137,7 +155,7 @@ class Passage:
         slopes = [
             parts[name].delta.flatten(1)
             if name in parts
-            else torch.zeros(chunk.size, size, dtype=self.cost.dtype, device=self.cost.device)
+            else torch.zeros(chunk.size, size, dtype=self._dtype, device=self.cost.device)
             for name, size in zip(self.predictions, self._sizes, strict=True)
         ]
         return torch.cat(slopes, 1).unsqueeze(1)
@@ -162,7 +180,7 @@ class Passage:
             return root(held[self.predictions[0]].hessian if held else None, self.cost.scale)
         # Between two parts of the prediction it is kept with the one that is lower in the graph.
         whole = torch.zeros(
-            chunk.size, self.width, self.width, dtype=self.cost.dtype, device=self.cost.device
+            chunk.size, self.width, self.width, dtype=self._dtype, device=self.cost.device
         )
         ends = list(itertools.accumulate(self._sizes))
         places = {
@@ -179,7 +197,7 @@ class Passage:
         return root(whole, self.cost.scale)
 
     def _of_slopes(self, slopes: list[Tensor]) -> Rows:
-        whole = torch.cat([part.flatten(2) for part in slopes], 2).to(self.cost.dtype)
+        whole = torch.cat([part.flatten(2) for part in slopes], 2).to(self._dtype)
         if whole.shape[2] != self.width:
             raise HesseValueError(
                 f"cost: its model predicts {whole.shape[2]} numbers for a sample, and the loss uses"
@@ -190,6 +208,9 @@ class Passage:
     def signals(self, rows: Tensor, chunk: Chunk) -> Iterator[tuple[Site, Tensor]]:
         """Every site with Jᵀ r of some rows (n, k, width), as (n, k, g, t, o); none at a site that
         the prediction does not depend on."""
+        if chunk.recorded and rows.shape[1] == 1:
+            yield from self._differentiated(rows, chunk)
+            return
         graph, frontier = self._graph, Frontier(self._graph, chunk.values)
         for name, part in zip(self.predictions, rows.split(self._sizes, 2), strict=True):
             # What is passed down is the frontier's own to write to.
@@ -204,7 +225,7 @@ class Passage:
             site = self._sites.get(node.name)
             if site is not None:
                 arrived = as_tensor(frontier.cotangents(node.name)[DELTA])
-                yield site, site.arrange(arrived, 2).to(self.cost.dtype)
+                yield site, site.arrange(arrived, 2).to(self._dtype)
             inputs = tuple(name for name in node.inputs if name in self._active)
             op = (
                 Pullback(node, inputs, chunk.values, self._batched, linearized=True)
@@ -212,6 +233,23 @@ class Passage:
                 else None
             )
             frontier.take(node.name, op, begins=False, diagonal_only=False)
+
+    def _differentiated(self, rows: Tensor, chunk: Chunk) -> Iterator[tuple[Site, Tensor]]:
+        """The same of one row for every sample, by automatic differentiation."""
+        served, outputs = self._graph.at_once, list[Tensor]()
+        cotangents = list[Tensor]()
+        for name, part in zip(self.predictions, rows.split(self._sizes, 2), strict=True):
+            value = chunk.recorded[name]
+            if value.requires_grad:
+                shaped = part.reshape(-1, *self._graph.shapes[name]).to(value.dtype)
+                outputs.append(value)
+                cotangents.append(served.on_axis(name, shaped))
+        values = [chunk.recorded[name] for name in self._sites]
+        found = torch.autograd.grad(outputs, values, cotangents, allow_unused=True)
+        for site, part in zip(self._sites.values(), found, strict=True):
+            if part is not None:
+                arrived = served.samples_first(site.value, part).unsqueeze(1)
+                yield site, site.arrange(arrived, 2).to(self._dtype)
 
 
 def _of_loss_alone(captured: Captured, linearized: frozenset[str]) -> Sweep:
@@ -235,4 +273,5 @@ def _of_loss_alone(captured: Captured, linearized: frozenset[str]) -> Sweep:
         site.value: {m.value for m in sites if graph.place[m.value] > graph.place[site.value]}
         for site in sites
     }
-    return Sweep(replace(graph, nodes=nodes), tuple(sites), partners, linearized, split=False)
+    without_model = replace(graph, nodes=nodes)
+    return Sweep(without_model, tuple(sites), partners, linearized, split=False, keeps_delta=True)

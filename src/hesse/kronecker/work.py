@@ -32,7 +32,7 @@ class Work:
             samples, rows = self._sizes(place, sums, forward_only)
             for batch in cut(self._batches(place, forward_only), samples):
                 targets, slopes = batch.y
-                chunk = passage.chunk(replace(batch, y=targets), slopes)
+                chunk = passage.chunk(replace(batch, y=targets), slopes, forward_only)
                 self._add(passage, chunk, at, sums, rows, forward_only)
                 bar.advance(batch.size)
 
@@ -81,7 +81,7 @@ class Work:
             for one, use in at.get(site.value, ()):
                 if isinstance(one, FactorSums):
                     made = passage.summed_features if one.reduce else passage.features
-                    one.inputs(use, made(use.use, use.site, chunk))
+                    one.inputs(use, made(use.use.members[0], use.site, chunk))
         for one in sums:
             if isinstance(one, FactorSums):
                 one.end_inputs(chunk.size)

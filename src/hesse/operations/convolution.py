@@ -112,25 +112,17 @@ def _of_uses(
 def _windows(
     images: Tensor, window: tuple[int, ...], dilation: Any, padding: Any, stride: Any
 ) -> Tensor:
-    """What each output place sees, (n, channels · window, places). PyTorch unfolds two dimensions;
-    three go slice by slice."""
+    """What each output place sees, (n, channels · window, places): a view of the padded images,
+    laid out once. `F.unfold` takes two to eight times as long, image by image."""
+    n, channels, *_ = images.shape
     dims = len(window)
     dilation, padding, stride = (each(option, dims) for option in (dilation, padding, stride))
-    if dims == 1:  # an image of one row
-        return F.unfold(
-            images.unsqueeze(-2), (1, *window), (1, *dilation), (0, *padding), (1, *stride)
-        )
-    if dims == 2:
-        return F.unfold(images, window, dilation, padding, stride)
-    n, channels = images.shape[:2]
-    depths = F.pad(images, (0, 0, 0, 0, padding[0], padding[0])).unfold(
-        2, dilation[0] * (window[0] - 1) + 1, stride[0]
-    )
-    # (n, depths, channels, window in depth, rows, columns)
-    taken = depths[..., :: dilation[0]].permute(0, 2, 1, 5, 3, 4)
-    flat = taken.reshape(n * taken.shape[1], channels * window[0], *taken.shape[-2:])
-    columns = F.unfold(flat, window[1:], dilation[1:], padding[1:], stride[1:])
-    return columns.unflatten(0, (n, -1)).transpose(1, 2).flatten(2)
+    if any(padding):
+        images = F.pad(images, [pad for pad in reversed(padding) for _ in range(2)])
+    for axis, (width, wide, step) in enumerate(zip(window, dilation, stride, strict=True), 2):
+        images = images.unfold(axis, wide * (width - 1) + 1, step)[..., ::wide]
+    places, within = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
+    return images.permute(0, 1, *within, *places).reshape(n, channels * math.prod(window), -1)
 
 
 def _sources(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -117,6 +118,14 @@ class Function:
                     " function's own value"
                 )
         _check_code(self.torch, "torch", torch)
+
+    @cached_property
+    def slope_by_value(self) -> Callable[[Tensor], Tensor] | None:
+        """The derivative from the function's own value; ``None`` where it is not made of that
+        alone."""
+        if not self.derivatives or _names(self.derivatives[0]) != ({"a"}, set()):
+            return None
+        return eval(f"lambda a: {self.derivatives[0]}", {"__builtins__": {}})
 
     @property
     def mentions(self) -> set[str]:

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,7 +85,7 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle
-    figures = [_system(), _limits(), *(_group(*version) for version in _GROUPS)]
+    figures = [_system(), _limits(), *_groups()]
     free = max(0, min((figure for figure in figures if figure is not None), default=_UNKNOWN))
     return free if (group := current()) is None else free // group.here
 
@@ -163,12 +162,17 @@ def _limits() -> int | None:
     try:
         import resource
 
+        limits = [
+            resource.getrlimit(what)[0] for what in (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+        ]
+        if all(limit == resource.RLIM_INFINITY for limit in limits):
+            return None
         # In pages: all of the address space, ..., and the data with the stack.
-        pages = [int(count) for count in Path("/proc/self/statm").read_text().split()]
+        pages = [int(count) for count in _text("/proc/self/statm").split()]
         left = [
             limit - used * resource.getpagesize()
-            for what, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5]))
-            if (limit := resource.getrlimit(what)[0]) != resource.RLIM_INFINITY
+            for limit, used in zip(limits, (pages[0], pages[5]), strict=True)
+            if limit != resource.RLIM_INFINITY
         ]
         return min(left, default=None)
     # Of a system without such limits, or without /proc.
@@ -179,7 +183,7 @@ def _limits() -> int | None:
 def _system() -> int | None:
     """MemAvailable where there is /proc, otherwise half of the physical memory."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = _text("/proc/meminfo").splitlines()
         return next(
             int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
         )
@@ -191,23 +195,35 @@ def _system() -> int | None:
         return None
 
 
-def _group(controllers: str, mount: str, limit: str, used: str, reclaimable: str) -> int | None:
-    """What a control group's memory limit leaves to this process; ``None`` where there is none."""
+def _text(path: str) -> str:
+    """Of a file of the kernel's, which is asked for at every call: pathlib takes twice as long."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read().decode()
+
+
+def _groups() -> Iterator[int]:
+    """What the memory limits of this process's control groups leave to it."""
     try:
-        memberships = [
-            line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()
-        ]
-        group = next(path for _, names, path in memberships if names == controllers)
-    except (OSError, StopIteration, ValueError):
-        return None
+        memberships = [line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines()]
+    except OSError:
+        return
+    for controllers, *files in _GROUPS:
+        for _, names, path in memberships:
+            if names == controllers and (left := _left(path, *files)) is not None:
+                yield left
+
+
+def _left(group: str, mount: str, limit: str, used: str, reclaimable: str) -> int | None:
+    """What a control group's memory limit leaves; ``None`` where there is none."""
     # Inside a container the mount may begin at the group itself.
-    for folder in (Path(mount + group), Path(mount)):
+    for folder in (mount + group, mount):
         try:
             # No limit reads "max", and the rest need not be read.
-            most, held = (int((folder / name).read_text()) for name in (limit, used))
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            most, held = (int(_text(f"{folder}/{name}")) for name in (limit, used))
             # File pages not in use count as used, and are given back on demand.
-            return most - held + int(stat.get(reclaimable, 0))
+            stat = _text(f"{folder}/memory.stat").splitlines()
+            given = [int(line.split()[1]) for line in stat if line.startswith(f"{reclaimable} ")]
+            return most - held + sum(given)
         except (OSError, ValueError):
             continue
     return None

@@ -10,7 +10,9 @@ from torch.func import grad, vmap
 from hesse.capture import Captured, data_leaves, sample_values
 from hesse.cost import Cost
 from hesse.data.batch import Batch
+from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.graph.sites import ParameterUse, Site
+from hesse.graph.structures import in_pieces
 from hesse.samples.one_by_one import Parts
 
 # How often the values of the graph are held at once: on the way up, and what comes back to them.
@@ -38,6 +40,11 @@ class GradientsAtSites:
             for value, name in captured.graph.parameters.items()
             if name in captured.fallbacks
         }
+        # From a site with samples side by side automatic differentiation goes on by itself.
+        self._evaluation = ChunkEvaluation(
+            captured.graph, captured.sites, cost.fixed, cost.parameters
+        )
+        self._records = not self._alone and self._sites.keys() <= self._graph.at_once.nodes.keys()
         values = sum(node.size for node in self._graph.nodes)
         features = sum(
             site.arrange.sizes[0] * site.arrange.sizes[1] * use.shape[2]
@@ -48,7 +55,7 @@ class GradientsAtSites:
 
     def __call__(self, batch: Batch) -> Parts:
         """Of a batch, {name: (n, *shape)}."""
-        slopes, inputs = self._slopes(batch)
+        slopes, inputs = self._recorded(batch) if self._records else self._shifted(batch)
         cost, n = self._cost, batch.size
         sums: dict[str, Tensor] = {}
         for value, site in self._sites.items():
@@ -71,13 +78,39 @@ class GradientsAtSites:
         if use.features is None:
             return delta.sum(2).flatten(1)
         assert site.input is not None
-        a = use.features(inputs[site.input]).to(delta.dtype)
-        # (n, g, o, t) by (n, g, t, i), for all groups and samples at once; of one position it is no
-        # sum, and a product of matrices would take longer.
-        return (delta.mT * a if a.shape[2] == 1 else delta.mT @ a).flatten(1)
+        x, t = inputs[site.input], delta.shape[2]
+        if t == 1:  # no sum, and a product of matrices would take longer
+            return (delta.mT * use.features(x).to(delta.dtype)).flatten(1)
+        g, o, i = use.shape
+        made = delta.new_empty(len(x), g, o, i)
+        # Some samples at a time, so that what a site takes in by position stays in the caches.
+        step = in_pieces(len(x), g * t * i)
+        for start in range(0, len(x), step):
+            some = slice(start, start + step)
+            made[some] = delta[some].mT @ use.features(x[some]).to(delta.dtype)
+        return made.flatten(1)
 
-    def _slopes(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The derivative in the value of every site, and the inputs of the sites, (n, ...)."""
+    def _recorded(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The derivative in the value of every site, and the inputs of the sites, (n, ...), of all
+        samples at once."""
+        leaves, cost, served = data_leaves(batch), self._cost, self._graph.at_once
+        made = self._evaluation.at_once(leaves, self._sites.keys())
+        total = self._evaluation.losses(leaves, made).sum() * cost.scale
+        values = [made[name] for name in self._sites]
+        found = torch.autograd.grad(total, values, materialize_grads=True)
+        slopes = {
+            name: served.samples_first(name, part).to(cost.dtype)
+            for name, part in zip(self._sites, found, strict=True)
+        }
+        known = self._evaluation.placed(leaves, {name: made[name].detach() for name in made})
+        inputs = {site.input: known[site.input] for site in self._sites.values() if site.input}
+        return slopes, {
+            name: x if name in self._evaluation.batched else x.expand(batch.size, *x.shape)
+            for name, x in inputs.items()
+        }
+
+    def _shifted(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The same by shifts of the values, sample by sample."""
         graph, cost, n = self._graph, self._cost, batch.size
         leaves = [
             leaf.unsqueeze(1) if isinstance(leaf, Tensor) else leaf for leaf in data_leaves(batch)

@@ -14,7 +14,10 @@ from hesse.exact.contraction.choice import choose
 from hesse.exact.contraction.grid import Grid
 from hesse.exact.contraction.pair import Pair, ThroughBottleneck, dense
 from hesse.exact.contraction.shared_positions import scattered_delta
-from hesse.graph.structures import Diagonal, RankOne
+from hesse.graph.structures import Diagonal, RankOne, in_pieces
+
+# Fewer samples at once make products that run slower.
+_LEAST = 128
 
 
 def add_entries(pair: Pair, total: Tensor) -> None:
@@ -74,12 +77,25 @@ def _self_entries(pair: Pair) -> Tensor:
             else pair.hessian.diagonal - pair.hessian.factor.square()
         )
         if (g, t) == (1, 1):
-            return (weights.reshape(n, o).mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
+            return _squares(weights.reshape(n, o), pair.a[:, 0, 0]).unsqueeze(0)
     hessian = pair.hessian if isinstance(pair.hessian, Tensor) else pair.hessian.dense()  # type: ignore[union-attr]
     if (g, t) == (1, 1):
         weights = hessian.reshape(n, o, o).diagonal(dim1=1, dim2=2)
-        return (weights.mT @ pair.a[:, 0, 0].square()).unsqueeze(0)
+        return _squares(weights, pair.a[:, 0, 0]).unsqueeze(0)
     return _aligned_hessian(hessian, pair.a, pair.b)
+
+
+def _squares(weights: Tensor, a: Tensor) -> Tensor:
+    """Σ_n s[n,o] a[n,i]², (o, i)."""
+    n, size = a.shape
+    # Some samples at a time, so that their squares stay in the caches.
+    step = in_pieces(n, size, _LEAST)
+    buffer, total = a.new_empty(step, size), a.new_empty(weights.shape[1], size)
+    for start in range(0, n, step):
+        some = slice(start, min(start + step, n))
+        squares = torch.mul(a[some], a[some], out=buffer[: some.stop - start])
+        total.addmm_(weights[some].mT, squares, beta=int(start > 0))
+    return total
 
 
 def _entries_through(through: ThroughBottleneck, a: Tensor) -> Tensor:

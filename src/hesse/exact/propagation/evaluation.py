@@ -1,7 +1,7 @@
 """The samples in chunks, and every value of the graph for a chunk."""
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +65,21 @@ class ChunkEvaluation:
                 if node.name not in self.batched or node.name in self._leaves:
                     static[node.name] = node.evaluate(static)
         self._static = static
+        self._names = [
+            node.name
+            for node in graph.nodes
+            if node.name in self.batched
+            and node.name not in self._leaves
+            and node.name != graph.output
+        ]
+        self._at_once = [name for name in self._names if name in graph.at_once.nodes]
+        # What is made of leaves alone is the same for all samples too.
+        varying = graph.downstream({*graph.data, *self._at_once})
+        self._same = [*self._leaves, *(name for name in self._names if name not in varying)]
+        self._names = [name for name in self._names if name in varying]
+        with torch.no_grad():
+            for name in self._same[len(self._leaves) :]:
+                static[name] = graph.node[name].evaluate(static)
 
     def on_shapes(self) -> "ChunkEvaluation":
         """The same for tensors without numbers, for a rehearsal."""
@@ -79,36 +94,97 @@ class ChunkEvaluation:
         Args:
             leaves: the samples' tensors in the order of the graph's data values, (n, ...).
         """
+        return self.completed(leaves, self.at_once(leaves))
+
+    def some(self, leaves: list[Any], wanted: frozenset[str]) -> dict[str, Any]:
+        """As `run`, but of the values that the data make only some, where that saves memory."""
+        if not wanted <= {*self._at_once, *self.graph.data, *self._static}:
+            return self.run(leaves)
+        return self.placed(leaves, self.at_once(leaves, wanted=wanted))
+
+    def at_once(
+        self, leaves: list[Any], sites: Collection[str] = (), wanted: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """The values of the operations that serve many samples at once, with these on the axis that
+        the graph says.
+
+        Args:
+            leaves: as for `run`.
+            sites: from which of them on it is recorded for automatic differentiation.
+            wanted: which are wanted; all by default. Others are let go, and their memory is used
+                again.
+        """
+        served, n = self.graph.at_once, len(leaves[0])
+        names, done = self._at_once, dict[str, list[str]]()
+        if wanted is not None:
+            needed = self.graph.upstream(*wanted)
+            names = [name for name in names if name in needed]
+            last = {source: name for name in names for source in served.nodes[name].inputs}
+            for source in last.keys() & set(names) - set(wanted):
+                done.setdefault(last[source], []).append(source)
+        values = {**self._static, **dict(zip(self.graph.data, leaves, strict=True))}
+        with torch.set_grad_enabled(bool(sites)):
+            for name in names:
+                value, axis = served.nodes[name].evaluate(values), served.axes[name]
+                if value.shape[axis] != n:  # the same for all
+                    value = value.expand(*value.shape[:axis], n, *value.shape[axis + 1 :])
+                if name in sites and not value.requires_grad:
+                    value.requires_grad_()
+                values[name] = value
+                for source in done.get(name, ()):
+                    del values[source]
+        return {name: values[name] for name in names if name in values}
+
+    def placed(self, leaves: list[Any], made: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The values that are known without `vmap`, as from `run`, where those are made that
+        `at_once` makes."""
         graph, n = self.graph, len(leaves[0])
-        names = [
-            node.name
-            for node in graph.nodes
-            if node.name in self.batched and node.name not in self._leaves
-        ]
-        loss = graph.output if graph.output in names else None
-        names = [name for name in names if name != loss]
+        return {
+            **self._static,
+            **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
+            **{name: self._repeated(self._static[name], n) for name in self._same},
+            **{name: graph.at_once.samples_first(name, value) for name, value in made.items()},
+        }
+
+    def completed(self, leaves: list[Any], made: Mapping[str, Tensor]) -> dict[str, Any]:
+        """All values likewise."""
+        graph, values = self.graph, self.placed(leaves, made)
+        values |= self._one_by_one([name for name in self._names if name not in made], values)
+        if graph.output in self.batched:
+            loss = self._kind(graph.node[graph.output], values)
+            values[graph.output] = self._repeated(loss, len(leaves[0]))
+        return values
+
+    def losses(self, leaves: list[Any], made: Mapping[str, Tensor]) -> Tensor:
+        """Of every sample, (n,), recorded for automatic differentiation where what `at_once` made
+        is."""
+        output = self.graph.output
+        names = [*(name for name in self._names if name not in made), output]
+        losses = self._one_by_one(names, self.placed(leaves, made), recorded=True)[output]
+        return losses.expand(len(leaves[0]))
+
+    def _one_by_one(
+        self, names: list[str], values: Mapping[str, Any], recorded: bool = False
+    ) -> dict[str, Tensor]:
+        """The values of other operations, each for every sample."""
+        if not names:
+            return {}
+        nodes = [self.graph.node[name] for name in names]
+        taken = dict.fromkeys(name for node in nodes for name in node.inputs if name not in names)
 
         def of_sample(*sample: Any) -> dict[str, Any]:
-            values = {**self._static, **dict(zip(graph.data, sample, strict=True))}
-            for name in names:
-                values[name] = graph.node[name].evaluate(values)
-            return {name: values[name] for name in names}
+            inner = dict(zip(taken, sample, strict=True))
+            for node in nodes:
+                inner[node.name] = node.evaluate(inner)
+            return {name: inner[name] for name in names}
 
-        tensors = _with_an_axis(leaves)
-        with torch.no_grad():
-            batched = vmap(
-                of_sample,
-                in_dims=tuple(0 if isinstance(leaf, Tensor) else None for leaf in tensors),
-            )(*tensors)
-        values = {
-            **self._static,
-            **dict(zip(graph.data, tensors, strict=True)),
-            **{name: self._repeated(self._static[name], n) for name in self._leaves},
-            **batched,
-        }
-        if loss is not None:
-            values[loss] = self._repeated(self._kind(graph.node[loss], values), n)
-        return values
+        given = [(self._static if name in self._static else values)[name] for name in taken]
+        axes = tuple(
+            0 if name not in self._static and isinstance(value, Tensor) else None
+            for name, value in zip(taken, given, strict=True)
+        )
+        with torch.set_grad_enabled(recorded):
+            return vmap(of_sample, in_dims=axes)(*given)
 
     def _kind(self, node: Node, values: Mapping[str, Any]) -> Tensor:
         """nan in the shape and dtype of a node's value, for one sample."""

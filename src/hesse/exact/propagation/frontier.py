@@ -109,8 +109,21 @@ class Frontier:
     def cotangents(self, value: str) -> dict[Key, Cotangents]:
         return self._cotangents[value]
 
+    def reach(self, value: str) -> None:
+        """The loss depends on a value, whatever is carried at it."""
+        self._cotangents.setdefault(value, {})
+
+    def forget_delta(self, value: str) -> None:
+        """Carry δ no further: no operation below bends."""
+        self._cotangents[value].pop(DELTA, None)
+
     def delta(self, value: str) -> Tensor:
-        return as_tensor(self._cotangents[value][DELTA]).squeeze(1)
+        """δ; nan where it is not carried so far."""
+        held = self._cotangents[value].get(DELTA)
+        if held is None:
+            like = self._values[value]
+            return like.new_full((), torch.nan).expand_as(like)
+        return as_tensor(held).squeeze(1)
 
     def add(self, value: str, key: Key, cotangents: Cotangents) -> None:
         held = self._cotangents.setdefault(value, {})
@@ -174,7 +187,7 @@ class Frontier:
         hessian = self.hessians.pop(value, None)
         aside = {key: flat(as_tensor(part)) for key, part in held.items() if key != DELTA}
         self._cotangents[value] = {
-            DELTA: held[DELTA],
+            **{key: part for key, part in held.items() if key == DELTA},
             BOTTLENECK: identity(self._values[value]),
         }
         return SetAside(aside, None if hessian is None else flat(as_tensor(hessian)))
@@ -205,11 +218,12 @@ class Frontier:
         self._writable.release(*held.values(), hessian, *crosses.values())
         if op is None:
             return
+        for name in op.active:
+            self.reach(name)
         # `_put_back` makes no rows S J, which are wanted where S of a site begins.
         if op.record.selected is not None and not begins:
             self._put_back(op, op.record.selected, held, hessian, crosses)
             return
-        delta = as_tensor(held[DELTA]).squeeze(1)
         together: dict[Key, Cotangents] = {
             **held,
             **{Key(Role.PAIR, other): cross for other, cross in crosses.items()},
@@ -225,7 +239,8 @@ class Frontier:
             self._add_blocks(op.active, with_own_memory(blocks, halves))
             for name, half in zip(op.active, halves, strict=False):
                 self.add(name, Key(Role.SITE_DELTA, value), half)
-        self._add_blocks(op.active, op.local_hessian(delta))
+        if DELTA in held:
+            self._add_blocks(op.active, op.local_hessian(as_tensor(held[DELTA]).squeeze(1)))
 
     def _put_back(
         self,

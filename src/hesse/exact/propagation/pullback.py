@@ -109,8 +109,16 @@ class Pullback(Local):
         """f'(x) and f''(x) of an elementwise operation, by differentiating Σ f(x) once and twice;
         ``None`` for what is zero, or left out."""
         if self._slopes is None:
-            f = self.function({name: self._values[name] for name in self.node.inputs})
             bends = not (self.linear or self._linearized)
+            known = (
+                None
+                if bends or self.record.function is None
+                else (self.record.function.slope_by_value)
+            )
+            if known is not None and len(self.node.args) == 1 and not self.node.kwargs:
+                self._slopes = known(self._values[self.node.name]), None
+                return self._slopes
+            f = self.function({name: self._values[name] for name in self.node.inputs})
             # Entry by entry, so that one product with ones holds every derivative. Plainly, for
             # `torch.func` takes several times as long to start.
             with torch.enable_grad():
@@ -270,10 +278,7 @@ class Pullback(Local):
         jacobian = self.jacobian()[0].reshape(-1, x[0].numel())
         n = len(x)
         if isinstance(hessian, LowRank):
-            factors = LowRank(flat(hessian.jacobian) @ jacobian, hessian.core)
-            entries = factors.diagonal().values
-            if hessian.rest is not None:
-                entries += hessian.rest.reshape(n, -1) @ jacobian.square()
+            entries = hessian.diagonal(jacobian).values
         elif isinstance(hessian, Tensor):
             entries = (hessian.reshape(n, -1, len(jacobian)) @ jacobian).mul_(jacobian).sum(1)
         else:

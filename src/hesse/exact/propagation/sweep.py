@@ -82,7 +82,7 @@ class Arrival:
 
     Attributes:
         site: the site l.
-        delta: δ_l, (n, *z).
+        delta: δ_l, (n, *z); nan where no operation from there on bends.
         hessian: S_ll, (n, |z|, *z) or its structure; ``None`` where it is zero.
         input: the value of the site's input, (n, *x); ``None`` where it has none.
         hessians: by later site m, S_ml as cotangents (n, |z_m|, *z_l); absent where zero.
@@ -126,6 +126,7 @@ class Sweep:
             derivatives, and the product-rule terms of the sites among them, are left out.
         only_diagonal: where nothing but the diagonal of a Hessian will be used, carry only that.
         split: whether positions may be taken for samples where they do not meet.
+        keeps_delta: whether δ is wanted at every site, also where nothing below bends.
     """
 
     def __init__(
@@ -136,10 +137,18 @@ class Sweep:
         linearized: frozenset[str] = frozenset(),
         only_diagonal: bool = False,
         split: bool = True,
+        keeps_delta: bool = False,
     ) -> None:
         self._graph, self._partners, self._linearized = graph, partners, linearized
         self._sites = {site.value: site for site in sites}
         self._active = active_values(graph, sites)
+        # δ is for second derivatives of operations, and for D, which linearized sites have not.
+        bending = (
+            place
+            for name, place in graph.place.items()
+            if keeps_delta or (name in self._active and name not in linearized)
+        )
+        self._last_delta = min(bending, default=len(graph.nodes))
         self.positions = (
             find_independent_positions(graph, self._sites, self._active)
             if sites and split
@@ -188,6 +197,7 @@ class Sweep:
             needed,
             self._linearized,
             split=False,
+            keeps_delta=self._last_delta <= self._graph.place[positions.cut],
         )
 
     def _before_costly_operations(self) -> frozenset[str]:
@@ -303,7 +313,9 @@ class Sweep:
             # No arrival at the cut: the loss does not depend on it, and so on nothing below.
             if at_cut is None:
                 return
-            frontier.add(start, DELTA, self.positions.joined(at_cut.delta).unsqueeze(1))
+            frontier.reach(start)
+            if graph.place[start] >= self._last_delta:
+                frontier.add(start, DELTA, self.positions.joined(at_cut.delta).unsqueeze(1))
             if at_cut.hessian is not None:
                 frontier.hessians[start] = self.positions.hessian(at_cut.hessian)
             if at_cut.hessians or at_cut.jacobians:
@@ -314,6 +326,8 @@ class Sweep:
             node = graph.nodes[place]
             if not frontier.has(node.name):
                 continue
+            if place < self._last_delta:
+                frontier.forget_delta(node.name)
             site = self._sites.get(node.name)
             if site is not None:
                 yield self._arrive(site, frontier, values, batched, aside, at_cut)
