@@ -34,13 +34,12 @@ def _facts(program: Program) -> Facts:
                 if ARRAY_FUNCTIONS[operation].axes == 2 and len(indices) == 2:
                     squares.add(name)
     for quantity in program.quantities:
-        known = Facts(symmetric=frozenset(symmetric))
         if _is_centred(quantity):
             sums[quantity.name] = 0
         match quantity.definition:
             case Expression() as definition if quantity.name in squares:
                 turned = renamed_to(definition, quantity.indices, quantity.indices[::-1])
-                if same(definition, turned, known):
+                if same(definition, turned, Facts(symmetric=frozenset(symmetric))):
                     symmetric.add(quantity.name)
             case ArrayCall("inv", Entry(name)) if name in symmetric:
                 symmetric.add(quantity.name)

@@ -44,7 +44,8 @@ class Page:
         branch: the letter of the branch that is being written, or "".
         bounded: whether lines that are too long to read are refused.
         most: symbols and signs that all lines and names may have together; None: any number.
-        repeats: whether lines that say the same at each step of a network are written once.
+        repeats: whether lines that say the same at each step of a network are written once; of all
+            that are made there may be twice as many.
         written: symbols and signs of all so far; ``folded``, those of lines that others stand for.
     """
 
@@ -113,6 +114,7 @@ class Page:
         self.folded += sum(
             weight(other.before) + weight(other.after) for line in lines for other in line.likewise
         )
+        self._require_room(self.written - self.folded, self.most)
         return lines
 
     def spend(self, symbols: int) -> None:
@@ -122,17 +124,19 @@ class Page:
             HesseValueError: all together are more than may be written.
         """
         self.written += symbols
-        # What is folded later has to be made first, and certified.
-        shown = max(self.written - self.folded, self.written // 2)
-        if self.most is not None and shown > self.most:
+        # What is folded is not read, but made and certified.
+        self._require_room(self.written, self.most and self.most * (2 if self.repeats else 1))
+
+    def _require_room(self, written: int, most: int | None) -> None:
+        if most is not None and written > most:
             name, shares = max(self.adjoints.shares.items(), key=lambda pair: len(pair[1]))
             made = sum(quantity.role not in BACKWARD for quantity in self.program.quantities)
             raise HesseValueError(
                 f"derive: {self.program.cost.name} is made of {made:,} quantities, and {name}"
                 f" enters at {counted(len(shares), 'place')}: the lines of their derivatives have"
-                f" more than {self.most:,} symbols, the most that are written. A model of fewer"
-                " steps or layers has the same formulas: derive that, or name fewer parameters with"
-                " wrt=; certify=False writes them all the same"
+                f" more than {most:,} symbols, the most that are written. A model of fewer steps or"
+                " layers has the same formulas: derive that, or name fewer parameters with wrt=;"
+                " certify=False writes them all the same"
             )
 
     def simplified(
