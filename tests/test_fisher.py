@@ -539,7 +539,7 @@ def test_what_is_refused() -> None:
     negative = hesse.Cost(model, nn.BCEWithLogitsLoss(weight=-torch.ones(3).double()), (X, y))
     with pytest.raises(HesseValueError, match="its weight has the shape of a whole batch"):
         hesse.hessian(of_batch, curvature="fisher")
-    with pytest.raises(HesseValueError, match="a weight below zero"):
+    with pytest.raises(HesseValueError, match="a weight is below zero"):
         hesse.hessian(negative, curvature="fisher_mc")
     with pytest.raises(HesseValueError, match="takes a mean and its variance"):
         hesse.Cost(nets.dense(4, 2).double(), nn.GaussianNLLLoss(), (x(4, 4), x(4, 2)))

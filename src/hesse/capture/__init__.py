@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from hesse.capture.at_once import at_once
 from hesse.capture.export import NotCaptured, data_leaves, trace, trace_whole
 from hesse.capture.site_search import find_sites
 from hesse.data.batch import Batch
 from hesse.derivatives import ReverseOverReverse, TensorFunction
 from hesse.errors import in_a_line
+from hesse.graph.at_once import at_once
 from hesse.graph.graph import Graph
 from hesse.graph.sites import Site
 from hesse.process.circumstances import circumstances, is_passing

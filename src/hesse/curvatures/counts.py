@@ -51,7 +51,7 @@ def counts(
         times = [found * weights.reshape(-1, *(1,) * (leaf.ndim - 1)) for leaf in leaves]
     if any(bool((count < 0).any()) for count in times):
         raise HesseValueError(
-            "curvature: a weight is below zero, and labels cannot be drawn less than not at all; ask"
-            " for curvature='gauss_newton'"
+            "curvature: a weight is below zero, and no label is drawn less than never; ask for"
+            " curvature='gauss_newton'"
         )
     return target, times

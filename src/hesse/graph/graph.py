@@ -164,7 +164,7 @@ class AtOnce:
     def samples_first(self, name: str, value: Tensor) -> Tensor:
         """A value of many samples as `vmap` gives it, (n, *value of one)."""
         axis = self.axes[name]
-        return value.movedim(axis, 0).unsqueeze(1 + axis)
+        return (value.movedim(axis, 0) if axis else value).unsqueeze(1 + axis)
 
     def on_axis(self, name: str, value: Tensor) -> Tensor:
         """And back."""

@@ -8,6 +8,7 @@ Index letters: n sample, k row, then the axes of the value.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -93,31 +94,42 @@ class LowRank:
         Args:
             matrix: B, flat, the same for all samples; the identity by default.
         """
-        jacobian = flat(self.jacobian)
-        size = jacobian.shape[2] if matrix is None else matrix.shape[1]
-        n, k, _ = jacobian.shape
-        values = jacobian.new_empty(n, size)
-        # Some samples at a time, so that what is made of them stays in the caches.
-        step = in_pieces(n, k * size)
-        buffer = jacobian.new_empty(step, k, size)
-        for start in range(0, n, step):
-            some = slice(start, min(start + step, n))
-            rows, squares = jacobian[some], buffer[: some.stop - start]
-            if matrix is not None:
-                torch.mm(rows.reshape(-1, len(matrix)), matrix, out=squares.view(-1, size))
-                rows = squares
-            values[some] = _weighed_squares(rows, self._core_of(some), squares)
-        if self.rest is not None:
-            rest = self.rest.reshape(len(values), -1)
-            values += rest if matrix is None else rest @ matrix.square()
-        return Diagonal(values.reshape(-1, *self.jacobian.shape[2:]) if matrix is None else values)
-
-    def _core_of(self, samples: slice) -> "Tensor | Diagonal | RankOne":
+        rows = flat(self.jacobian)
+        n, k, size = rows.shape
+        step = in_pieces(n, k * (size if matrix is None else matrix.shape[1]))
+        if step < n:
+            # What is made of some samples stays in the caches.
+            pieces = [piece.diagonal(matrix).values for piece in self._pieces(step)]
+            return Diagonal(torch.cat(pieces))
+        if matrix is not None:
+            rows = rows @ matrix
         if isinstance(self.core, Tensor):
-            return self.core[samples]
-        if isinstance(self.core, Diagonal):
-            return Diagonal(self.core.values[samples])
-        return RankOne(self.core.diagonal[samples], self.core.factor[samples])
+            values = torch.bmm(flat(self.core), rows).mul_(rows).sum(1)
+        else:
+            # One row for each sample, times many: the sums over k are matrix products.
+            weights, factor = _parts(self.core)
+            along = None if factor is None else torch.bmm(factor.reshape(n, 1, k), rows)
+            squares = rows.square() if matrix is None else rows.mul_(rows)
+            values = torch.bmm(weights.reshape(n, 1, k), squares).squeeze(1)
+            if along is not None:
+                values -= along.squeeze(1).square()
+        if self.rest is not None:
+            rest = self.rest.reshape(n, -1)
+            values = values + (rest if matrix is None else rest @ matrix.square())
+        return Diagonal(values.reshape(n, *self.jacobian.shape[2:]) if matrix is None else values)
+
+    def _pieces(self, step: int) -> "Iterator[LowRank]":
+        """The same of some samples at a time."""
+        for start in range(0, len(self.jacobian), step):
+            some, core = slice(start, start + step), self.core
+            if isinstance(core, Tensor):
+                core = core[some]
+            elif isinstance(core, Diagonal):
+                core = Diagonal(core.values[some])
+            else:
+                core = RankOne(core.diagonal[some], core.factor[some])
+            rest = None if self.rest is None else self.rest[some]
+            yield LowRank(self.jacobian[some], core, rest)
 
     def scaled(self, slope: Tensor) -> "LowRank":
         """diag(slope) (·) diag(slope), what an elementwise operation does to it."""
@@ -125,17 +137,11 @@ class LowRank:
         return LowRank(self.jacobian * slope.unsqueeze(1), self.core, rest)
 
 
-def _weighed_squares(rows: Tensor, core: "Tensor | Diagonal | RankOne", squares: Tensor) -> Tensor:
-    """Σ_kl C[k,v] K[k,l] C[l,v], (n, v), of rows C (n, k, v), which may lie where their squares are
-    made."""
-    n, k, _ = rows.shape
-    if isinstance(core, Tensor):
-        return torch.mul(torch.bmm(flat(core), rows), rows, out=squares).sum(1)
-    # One row for each sample, times many: the sums over k are matrix products.
-    factor = torch.bmm(core.factor.reshape(n, 1, k), rows) if isinstance(core, RankOne) else None
-    weights = core.values if isinstance(core, Diagonal) else core.diagonal
-    values = torch.bmm(weights.reshape(n, 1, k), torch.mul(rows, rows, out=squares))
-    return (values if factor is None else values.addcmul_(factor, factor, value=-1)).squeeze(1)
+def _parts(core: "Diagonal | RankOne") -> tuple[Tensor, Tensor | None]:
+    """What stands on the diagonal, and u where u uᵀ is taken off."""
+    if isinstance(core, Diagonal):
+        return core.values, None
+    return core.diagonal, core.factor
 
 
 # As tensors both are (n, k, *value); only what is symmetric can have a symmetric structure.

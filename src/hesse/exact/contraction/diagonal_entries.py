@@ -88,8 +88,10 @@ def _self_entries(pair: Pair) -> Tensor:
 def _squares(weights: Tensor, a: Tensor) -> Tensor:
     """Σ_n s[n,o] a[n,i]², (o, i)."""
     n, size = a.shape
-    # Some samples at a time, so that their squares stay in the caches.
     step = in_pieces(n, size, _LEAST)
+    if step >= n:
+        return weights.mT @ a.square()
+    # Some samples at a time, so that their squares stay in the caches.
     buffer, total = a.new_empty(step, size), a.new_empty(weights.shape[1], size)
     for start in range(0, n, step):
         some = slice(start, min(start + step, n))

@@ -75,16 +75,18 @@ class ChunkEvaluation:
         self._at_once = [name for name in self._names if name in graph.at_once.nodes]
         # What is made of leaves alone is the same for all samples too.
         varying = graph.downstream({*graph.data, *self._at_once})
-        self._same = [*self._leaves, *(name for name in self._names if name not in varying)]
-        self._names = [name for name in self._names if name in varying]
+        self._same = {name: static[name] for name in self._leaves}
         with torch.no_grad():
-            for name in self._same[len(self._leaves) :]:
-                static[name] = graph.node[name].evaluate(static)
+            for name in self._names:
+                if name not in varying:
+                    self._same[name] = graph.node[name].evaluate({**static, **self._same})
+        self._names = [name for name in self._names if name in varying]
 
     def on_shapes(self) -> "ChunkEvaluation":
         """The same for tensors without numbers, for a rehearsal."""
         other = copy.copy(self)
         other._static = {name: as_shape(value) for name, value in self._static.items()}
+        other._same = {name: as_shape(value) for name, value in self._same.items()}
         return other
 
     def run(self, leaves: list[Any]) -> dict[str, Any]:
@@ -122,7 +124,8 @@ class ChunkEvaluation:
             last = {source: name for name in names for source in served.nodes[name].inputs}
             for source in last.keys() & set(names) - set(wanted):
                 done.setdefault(last[source], []).append(source)
-        values = {**self._static, **dict(zip(self.graph.data, leaves, strict=True))}
+        values = {**self._static, **self._same}
+        values |= dict(zip(self.graph.data, leaves, strict=True))
         with torch.set_grad_enabled(bool(sites)):
             for name in names:
                 value, axis = served.nodes[name].evaluate(values), served.axes[name]
@@ -142,7 +145,7 @@ class ChunkEvaluation:
         return {
             **self._static,
             **dict(zip(graph.data, _with_an_axis(leaves), strict=True)),
-            **{name: self._repeated(self._static[name], n) for name in self._same},
+            **{name: self._repeated(value, n) for name, value in self._same.items()},
             **{name: graph.at_once.samples_first(name, value) for name, value in made.items()},
         }
 
@@ -178,9 +181,10 @@ class ChunkEvaluation:
                 inner[node.name] = node.evaluate(inner)
             return {name: inner[name] for name in names}
 
-        given = [(self._static if name in self._static else values)[name] for name in taken]
+        alike = {**self._static, **self._same}
+        given = [(alike if name in alike else values)[name] for name in taken]
         axes = tuple(
-            0 if name not in self._static and isinstance(value, Tensor) else None
+            0 if name not in alike and isinstance(value, Tensor) else None
             for name, value in zip(taken, given, strict=True)
         )
         with torch.set_grad_enabled(recorded):
