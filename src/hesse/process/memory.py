@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from hesse.process.circumstances import is_out_of_memory
 HOLES = 1.7
 # Where nothing can be learnt: little enough for any machine that runs PyTorch.
 _UNKNOWN = 2 * 1024**3
+_MEMBERSHIPS = Path("/proc/self/cgroup")
 # The two versions of Linux control groups: controllers in /proc/self/cgroup, mount, limit, use,
 # reclaimable pages.
 _GROUPS = (
@@ -188,22 +189,25 @@ def _system() -> int | None:
 
 
 def _group(controllers: str, mount: str, limit: str, used: str, reclaimable: str) -> int | None:
-    """What a control group's memory limit leaves to this process; ``None`` where there is none."""
+    """What the memory limits of a control group, and of those that it is in, leave to this process;
+    ``None`` where there are none."""
     try:
-        memberships = [
-            line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()
-        ]
-        group = next(path for _, names, path in memberships if names == controllers)
+        memberships = [line.split(":", 2) for line in _MEMBERSHIPS.read_text().splitlines()]
+        group = next(path for _, names, path in memberships if controllers in names.split(","))
     except (OSError, StopIteration, ValueError):
         return None
-    # Inside a container the mount may begin at the group itself.
-    for folder in (Path(mount + group), Path(mount)):
+    left = list[int]()
+    own = PurePosixPath("/", group)
+    for outer in (own, *own.parents):
+        # Inside a container the mount may begin at the group itself: of those above it there are no
+        # folders.
+        folder = Path(mount, outer.relative_to("/"))
         try:
             # No limit reads "max", and the rest need not be read.
             most, held = (int((folder / name).read_text()) for name in (limit, used))
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             # File pages not in use count as used, and are given back on demand.
-            return most - held + int(stat.get(reclaimable, 0))
+            left.append(most - held + int(stat.get(reclaimable, 0)))
         except (OSError, ValueError):
             continue
-    return None
+    return min(left, default=None)
