@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from hesse.errors import HesseMemoryError
+from hesse.process import memory
 from hesse.process.memory import enough_memory
 
 
@@ -47,3 +49,53 @@ def test_it_says_how_much_was_asked_for(error: Exception, asked: str) -> None:
     said = f"{asked}.* being free; wait"
     with pytest.raises(HesseMemoryError, match=said), enough_memory("wait"):
         raise error
+
+
+_GROUPS = memory._GROUPS
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | None]:
+    """What control groups leave, as files say that stand for those of the system."""
+
+    def left(version: int, member: str, folders: dict[str, tuple[str, int, int]]) -> int | None:
+        controllers, _, limit, used, reclaimable = _GROUPS[version]
+        for folder, (most, held, pages) in folders.items():
+            place = tmp_path / folder
+            place.mkdir(parents=True, exist_ok=True)
+            (place / limit).write_text(f"{most}\n")
+            (place / used).write_text(f"{held}\n")
+            (place / "memory.stat").write_text(f"anon 5\n{reclaimable} {pages}\n")
+        (tmp_path / "memberships").write_text(f"7:cpu:/\n{member}\n")
+        monkeypatch.setattr(memory, "_MEMBERSHIPS", tmp_path / "memberships")
+        files = controllers, str(tmp_path), limit, used, reclaimable
+        monkeypatch.setattr(memory, "_GROUPS", (files,))
+        return min(memory._groups(), default=None)
+
+    return left
+
+
+@pytest.mark.parametrize(
+    ("version", "member", "folders", "left"),
+    [
+        (0, "0::/a", {"a": ("1000", 400, 0)}, 600),
+        (0, "0::/a", {"a": ("1000", 400, 300)}, 900),  # pages that are given back
+        (0, "0::/a/b", {"a": ("1000", 400, 0), "a/b": ("max", 50, 0)}, 600),  # of the outer one
+        (0, "0::/a/b/c", {"a": ("900", 1, 0), "a/b": ("800", 2, 0), "a/b/c": ("700", 3, 1)}, 698),
+        (0, "0::/a/b", {"a": ("500", 450, 0), "a/b": ("700", 3, 0)}, 50),
+        (0, "0::/a", {"a": ("max", 400, 0)}, None),
+        (0, "0::/far/away", {".": ("1000", 100, 0)}, 900),  # a container, whose mount is its group
+        (0, "0::/../b", {".": ("1000", 100, 0)}, 900),
+        (1, "4:memory:/a/b", {"a": ("1000", 400, 7), "a/b": (str(2**63 - 4096), 50, 0)}, 607),
+        (1, "4:hugetlb,memory:/a", {"a": ("1000", 400, 0)}, 600),
+        (1, "0::/a", {"a": ("1000", 400, 0)}, None),
+    ],
+)
+def test_the_limits_of_control_groups(
+    version: int,
+    member: str,
+    folders: dict[str, tuple[str, int, int]],
+    left: int | None,
+    group: Callable[..., int | None],
+) -> None:
+    assert group(version, member, folders) == left

@@ -273,8 +273,6 @@ def _tried(
         if failed is not None:
             return failed
         sweep = _sweep(cost, captured, sites, partners, use, by_sample)
-        if not keys:  # then nothing is run
-            return sweep, DryRun(Passage((), (), (), {}, {}), None)
         backward_pass = BackwardPass(sweep, captured.graph, sites, keys, cost)
         sample = batch.take(slice(0, 1))
         return sweep, _dry_run(backward_pass, sample, use, partial(way, sweep), enough)

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from hesse.process.circumstances import is_out_of_memory
 HOLES = 1.7
 # Where nothing can be learnt: little enough for any machine that runs PyTorch.
 _UNKNOWN = 2 * 1024**3
+_MEMBERSHIPS = Path("/proc/self/cgroup")
 # The two versions of Linux control groups: controllers in /proc/self/cgroup, mount, limit, use,
 # reclaimable pages.
 _GROUPS = (
@@ -195,7 +197,7 @@ def _system() -> int | None:
         return None
 
 
-def _text(path: str) -> str:
+def _text(path: str | Path) -> str:
     """Of a file of the kernel's, which is asked for at every call: pathlib takes twice as long."""
     with open(path, "rb", buffering=0) as file:
         return file.read().decode()
@@ -204,26 +206,28 @@ def _text(path: str) -> str:
 def _groups() -> Iterator[int]:
     """What the memory limits of this process's control groups leave to it."""
     try:
-        memberships = [line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines()]
+        memberships = [line.split(":", 2) for line in _text(_MEMBERSHIPS).splitlines()]
     except OSError:
         return
     for controllers, *files in _GROUPS:
         for _, names, path in memberships:
-            if names == controllers and (left := _left(path, *files)) is not None:
-                yield left
+            if controllers in names.split(","):
+                yield from _left(path, *files)
 
 
-def _left(group: str, mount: str, limit: str, used: str, reclaimable: str) -> int | None:
-    """What a control group's memory limit leaves; ``None`` where there is none."""
-    # Inside a container the mount may begin at the group itself.
-    for folder in (mount + group, mount):
+def _left(group: str, mount: str, limit: str, used: str, reclaimable: str) -> Iterator[int]:
+    """What the limits of a control group, and of those that it is in, leave."""
+    own = PurePosixPath("/", group)
+    for outer in (own, *own.parents):
+        # Inside a container the mount may begin at the group itself: of those above it there are no
+        # folders.
+        folder = f"{mount}{outer}"
         try:
             # No limit reads "max", and the rest need not be read.
             most, held = (int(_text(f"{folder}/{name}")) for name in (limit, used))
             # File pages not in use count as used, and are given back on demand.
             stat = _text(f"{folder}/memory.stat").splitlines()
             given = [int(line.split()[1]) for line in stat if line.startswith(f"{reclaimable} ")]
-            return most - held + sum(given)
+            yield most - held + sum(given)
         except (OSError, ValueError):
             continue
-    return None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hesse.derivation.calculus.algebra import partials_in
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
-from hesse.derivation.check.point import MOST_ENTRIES, in_float64, valuation
+from hesse.derivation.check.point import MOST_ENTRIES, beside, in_float64, valuation
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Record, Stage
 from hesse.errors import HesseValueError
@@ -19,6 +19,8 @@ from hesse.errors import HesseValueError
 TOLERANCE = 1e-8
 MOST_BLOCK_ENTRIES = 2**26  # entries, half a gigabyte in float64
 POINTS = 3  # that are tried where a derivative is not finite
+# So near to a point, in units of its entries, all that is not made of roundings is nearly the same.
+_NUDGE, _STEADY = 1e-9, 1e-2
 MOST_DERIVATIVES = 2**27  # entries of a derivative that stands in a line: one gibibyte
 
 Derived = TypeVar("Derived", bound=Record)
@@ -133,7 +135,7 @@ def certified(
             off = known[before, after]
             # This way round, so that what is not a number is wrong too.
             if not off <= tolerance:
-                _require_finite(before, after, where, point)
+                _require_defined(before, after, where, point)
                 raise WrongLine(
                     f"derivation: line {line.label} ({line.rule}) of {where} is wrong by {off:.1e}"
                     f" at a random point, where {tolerance:.0e} is allowed; please report this"
@@ -159,6 +161,7 @@ def certified(
         lines = of_lines(block.lines, where)
         off = deviation(_whole(derivation, block), block.expression, point)
         if not off <= tolerance:
+            _require_defined(_whole(derivation, block), block.expression, where, point)
             raise WrongLine(
                 f"derivation: {where} is off by {off:.1e} against automatic differentiation"
             )
@@ -172,14 +175,25 @@ def certified(
     return replace(derivation, slopes=slopes, blocks=blocks, stages=stages, certificate=certificate)
 
 
-def _require_finite(before: Expression, after: Expression, where: str, point: Valuation) -> None:
+def _require_defined(before: Expression, after: Expression, where: str, point: Valuation) -> None:
     """Refuse a derivative that is not there: what automatic differentiation gives is no number, or
-    what the rule gives is none, where a relu hides that from automatic differentiation."""
+    what the rule gives is none, where a relu hides that from automatic differentiation; or a number
+    that is made of roundings, as that of the root of what is zero up to them."""
     if not all(bool(point.array(side, indices(side)).isfinite().all()) for side in (before, after)):
         raise NotFinite(
             f"derive: {where} is not finite at a random point (a root or a quotient of what is"
             " always zero, as the deviation of a single number?), so nothing can be certified;"
             " check the expression"
+        )
+    near = beside(point, _NUDGE)
+    # This way round, so that what is not a number there is none of the nearly same.
+    if not all(
+        relative(point.array(side, indices(side)), near.array(side, indices(side))) <= _STEADY
+        for side in (before, after)
+    ):
+        raise NotFinite(
+            f"derive: {where} is made of roundings at a random point (a root or a quotient of what"
+            " is always zero, but for rounding?), so nothing can be certified; check the expression"
         )
 
 

@@ -131,6 +131,16 @@ def with_random_leaves(point: Valuation, program: Program, seed: int = 0) -> Val
     return Valuation(program, {**point.arrays, **added}, point.functions, point.resized)
 
 
+def beside(point: Valuation, share: float) -> Valuation:
+    """A point so near to another, in units of its entries."""
+    generator = torch.Generator().manual_seed(0)
+    arrays = {
+        name: array * (1 + share * torch.randn(array.shape, generator=generator, dtype=array.dtype))
+        for name, array in point.arrays.items()
+    }
+    return Valuation(point.program, arrays, point.functions, point.resized)
+
+
 @contextlib.contextmanager
 def in_float64() -> Iterator[None]:
     """Coefficients are exact, of any length; only what is checked has to fit into float64."""

@@ -53,8 +53,13 @@ def literal(value: Any) -> ast.expr:
     Examples:
         >>> [ast.unparse(literal(Fraction(number))) for number in ("-3", "1/2", "2/3")]
         ['-3', '0.5', '2 / 3']
+        >>> ast.unparse(literal(Fraction(1, 10**300)))
+        '1e-300'
     """
     match value:
+        # Arrays of NumPy and of PyTorch take no whole numbers that are longer.
+        case Fraction() if max(abs(value.numerator), value.denominator) >= 2**63:
+            return literal(float(value))
         case Fraction(denominator=1):
             return literal(value.numerator)
         case Fraction() if Fraction(decimal := float(value)) == value and len(repr(decimal)) <= 8:
