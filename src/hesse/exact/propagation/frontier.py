@@ -247,7 +247,11 @@ class Frontier:
         for key, part in held.items():
             rows = as_tensor(part)
             buffer = self._writable.buffer(
-                self._cotangents.setdefault(name, {}), key, (n, rows.shape[1], *x), rows
+                self._cotangents.setdefault(name, {}),
+                key,
+                (n, rows.shape[1], *x),
+                rows,
+                innermost=rows.stride(1) == 1 < rows.shape[1],
             )
             select(op.node, buffer, 2).add_(rows)
         if hessian is not None:
