@@ -18,22 +18,6 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 
-# ---------------------------------------------------------------- what chains are brought to
-
-
-def placed(
-    x: Tensor, axes: int, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
-) -> Tensor:
-    """Entries of x, which has so many axes: the first of them, how far apart the others lie, and
-    their shape.
-
-    Examples:
-        >>> placed(torch.arange(6).view(2, 3), 2, (3,), (1,), 3)
-        tensor([3, 4, 5])
-    """
-    return x.contiguous().as_strided(shape, strides, offset)
-
-
 # ---------------------------------------------------------------- numbers
 
 
@@ -70,18 +54,6 @@ def _unbound(node: Node, whole: Tensor, lead: int) -> Tensor:
 
 
 # Where the axis of positions goes.
-def _placed(node: Node, whole: Tensor, lead: int) -> Tensor:
-    _, axes, shape, strides, offset = node.args
-    # Behind the value's own axes there may be more, which lie between its entries.
-    end = lead + axes
-    apart = whole.stride(end - 1)
-    return whole.as_strided(
-        (*whole.shape[:lead], *shape, *whole.shape[end:]),
-        (*whole.stride()[:lead], *(apart * step for step in strides), *whole.stride()[end:]),
-        whole.storage_offset() + apart * offset,
-    )
-
-
 def _to_transposed(node: Node, axis: int, shapes: Shapes) -> int:
     first, second = (place % len(node.shape) for place in node.args[1:3])
     return {first: second, second: first}.get(axis, axis)
@@ -326,9 +298,6 @@ RECORDS = [
     *_linear("split split_with_sizes chunk", _split, _SELECTS, selected=_piece),
     *_linear("unbind", _unbind, _SELECTS, selected=_unbound),
     *_linear("diagonal", _diagonal),
-    Operation(
-        name="placed", stands_for=(placed,), structure=_SELECTS | Structure.LINEAR, selected=_placed
-    ),
     *_linear("index index_select gather tril triu unfold"),
     # ------------------------------------------------------------ repeated, and put together
     *_linear("expand expand_as", _expand),

@@ -111,11 +111,6 @@ def _pull_linear(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     # the product of each.
     if columns.ndim == 3 and not columns.is_contiguous():
         return (torch.bmm(columns, matrix.expand(len(columns), *matrix.shape)),)
-    if columns.shape[1] > 1 == columns.stride(1):
-        rows = columns.movedim(1, -1)
-        parts = rows.reshape(-1, *rows.shape[-2:])
-        product = torch.bmm(matrix.mT.expand(len(parts), *matrix.mT.shape), parts)
-        return (product.view(*rows.shape[:-2], *product.shape[1:]).movedim(-1, 1),)
     # One large product; matmul would split a strided batch into many small ones.
     return ((columns.reshape(-1, len(matrix)) @ matrix).reshape(*columns.shape[:-1], -1),)
 
@@ -134,15 +129,14 @@ def _pull_matmul(op: Local, columns: Tensor) -> tuple[Tensor, ...] | None:
         return None
     (n, k), lead, (t, d), s = columns.shape[:2], x.shape[1:-2], columns.shape[-2:], x.shape[-1]
     lefts, rights = (matrix.reshape(-1, *matrix.shape[-2:]).mT for matrix in (x, y))
-    # The many columns lie innermost, beside which a product, a pass or a copy has long rows.
-    inner, pulled = columns.movedim(1, -1), []
+    pulled = []
     for name in op.active:
         if name == names[0]:
-            rows = inner.transpose(-3, -2).reshape(-1, d, t * k)
-            part = torch.bmm(rights.mT, rows).view(n, *lead, s, t, k).transpose(-3, -2)
+            rows = columns.movedim(1, -3).reshape(-1, k * t, d)
+            pulled.append(torch.bmm(rows, rights).view(n, *lead, k, t, s).movedim(-3, 1))
         else:
-            part = torch.bmm(lefts, inner.reshape(-1, t, d * k)).view(n, *lead, s, d, k)
-        pulled.append(part.movedim(-1, 1))
+            rows = columns.movedim(1, -2).reshape(-1, t, k * d)
+            pulled.append(torch.bmm(lefts, rows).view(n, *lead, s, k, d).movedim(-2, 1))
     return tuple(pulled)
 
 

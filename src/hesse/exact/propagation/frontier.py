@@ -247,11 +247,7 @@ class Frontier:
         for key, part in held.items():
             rows = as_tensor(part)
             buffer = self._writable.buffer(
-                self._cotangents.setdefault(name, {}),
-                key,
-                (n, rows.shape[1], *x),
-                rows,
-                innermost=rows.stride(1) == 1 < rows.shape[1],
+                self._cotangents.setdefault(name, {}), key, (n, rows.shape[1], *x), rows
             )
             select(op.node, buffer, 2).add_(rows)
         if hessian is not None:

@@ -70,23 +70,17 @@ class WritableBuffers:
         self._buffers: list[Tensor] = []
 
     def buffer(
-        self,
-        store: dict[Any, Any],
-        key: Any,
-        shape: tuple[int, ...],
-        like: Tensor,
-        innermost: bool = False,
+        self, store: dict[Any, Any], key: Any, shape: tuple[int, ...], like: Tensor
     ) -> Tensor:
         """What a store holds under a key as a tensor that may be added to in place: zeros where it
-        holds nothing, whose rows may lie innermost."""
+        holds nothing."""
         held = store.get(key)
         if held is None or not any(held is buffer for buffer in self._buffers):
-            if held is not None:
-                held = as_tensor(held).clone(memory_format=torch.contiguous_format)
-            elif innermost:
-                held = like.new_zeros(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
-            else:
-                held = like.new_zeros(shape)
+            held = (
+                like.new_zeros(shape)
+                if held is None
+                else as_tensor(held).clone(memory_format=torch.contiguous_format)
+            )
             self._buffers.append(held)
             store[key] = held
         return held

@@ -36,7 +36,6 @@ from hesse.exact.propagation.independent_positions import (
     IndependentPositions,
     find_independent_positions,
 )
-from hesse.exact.propagation.placements import with_placements
 from hesse.exact.propagation.pullback import Pullback, is_costly
 from hesse.exact.propagation.strait import find_strait
 from hesse.graph.graph import Graph, Node
@@ -149,8 +148,6 @@ class Sweep:
         self._needs_above: dict[str, set[str]] = {}
         if self.positions is not None:
             self._split(self.positions)
-        top = graph.output if self.positions is None else self.positions.cut
-        self._graph = with_placements(graph, self._sites.values(), top)
         # Where the last site lies that needs S and D of m: below it they are forgotten.
         self._last_use = {
             m: min(graph.place[site] for site, needed in self._partners.items() if m in needed)
