@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import hesse
+from hesse.spectra import eigenpairs
 from hesse.spectra.lanczos import Which, wanted
 from operators_of_spectra import by_products, diagonal, turned
 
@@ -255,3 +256,17 @@ def test_more_than_there_are() -> None:
         hesse.eigenpairs(torch.eye(2), 3)
     with pytest.raises(hesse.HesseError, match="'gauss_newton' can be asked for of a cost"):
         hesse.eigenpairs(torch.eye(2), curvature="gauss_newton")
+
+
+def test_what_rounding_hid_from_the_search_is_not_converged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = eigenpairs._held_against
+
+    def worse(*given: Any) -> Any:
+        values, residuals = held(*given)
+        return values, residuals + 0.01
+
+    monkeypatch.setattr(eigenpairs, "_held_against", worse)
+    found = hesse.eigenpairs(diagonal(torch.linspace(0, 1, 3000)), 2)
+    assert not found.converged and "rounding hid" in found.notes[0]

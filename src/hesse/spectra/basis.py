@@ -6,6 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from hesse.linear_operators.inner_products import inner_products
 from hesse.words.shapes import Float
 
 # Bytes of a piece: several small vectors, or a single large one. And of a strip of all vectors that
@@ -59,12 +60,13 @@ class Basis:
             start = 0
             # Piece by piece, each from what is left: the modified process, by blocks.
             for piece in self._filled():
-                along = y @ piece.T
+                exact = inner_products(y, piece)
+                along = exact.to(y.dtype)
                 if y.ndim == 1:
                     y.addmv_(piece.T, along, alpha=-1)
                 else:
                     y.addmm_(along, piece, alpha=-1)
-                total[..., start : start + len(piece)] += along.double().cpu()
+                total[..., start : start + len(piece)] += exact.cpu()
                 start += len(piece)
         return total
 

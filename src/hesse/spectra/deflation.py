@@ -23,6 +23,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from hesse.linear_operators.inner_products import inner_products, length
 from hesse.process.memory import allowed_memory
 from hesse.process.progress import StatusLine
 from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, random_vectors, student
@@ -153,20 +154,20 @@ class _Deflated:
         q = self._next
         Aq = self._product(q)
         self._basis.append(q)
-        along = self._probes @ q
+        along = inner_products(self._probes, q[None])[:, 0].to(q.dtype)
         # A (g − q qᵀg) = A g − A q (qᵀg).
         self._probes -= along.unsqueeze(1) * q
         self._products -= along.unsqueeze(1) * Aq
         rest = Aq.clone()
         across = self._basis.orthogonalized(rest)
-        length = float(rest.norm())
+        beyond = length(rest)
         # What joins the basis with the rest is in A² twice, and known when it comes.
-        self._inside += self._form.inside(length**2, float(across[-1]))
-        self._gains.append(self._form.gain(length**2, float(across[-1])))
-        if length <= 10 * torch.finfo(q.dtype).eps * float(Aq.norm()):
+        self._inside += self._form.inside(beyond**2, float(across[-1]))
+        self._gains.append(self._form.gain(beyond**2, float(across[-1])))
+        if beyond <= 10 * torch.finfo(q.dtype).eps * length(Aq):
             # An invariant space: the next begins anywhere.
             rest = self._new(1)[0]
-        self._next = rest / rest.norm()
+        self._next = rest / length(rest)
 
     def probe(self, count: int) -> None:
         """So many samples more."""
@@ -226,11 +227,11 @@ class _Deflated:
         """All of them."""
         parts = [self._sampled(self._probes, self._products), *self._later]
         squares, size = torch.cat([part.squares for part in parts]), self._size - self._basis.count
-        length = size / self._probes.square().sum(1)
+        scale = (size / self._probes.square().sum(1)).double()
         # On a sphere a multiple of I varies not at all.
-        gram = self._products @ self._products.T
-        gram -= float(squares.mean()) / size * (self._probes @ self._probes.T)
-        gram = gram.square() * length * length.unsqueeze(1)
+        gram = inner_products(self._products, self._products)
+        gram -= float(squares.mean()) / size * inner_products(self._probes, self._probes)
+        gram = gram.square() * scale * scale.unsqueeze(1)
         pairs = gram.fill_diagonal_(0).sum() / (LEAST_PROBES * (LEAST_PROBES - 1))
         return Samples(torch.cat([part.forms for part in parts]), squares, float(pairs))
 
@@ -240,7 +241,8 @@ class _Deflated:
         squares = products.square().sum(1)
         if self._basis.count:
             # Of the basis A g has a part along the last vector alone: Lanczos' recurrence.
-            squares = squares - (products @ self._basis[self._basis.count - 1]).square()
+            last = self._basis[self._basis.count - 1][None]
+            squares = squares - inner_products(products, last)[:, 0].square()
         squares = (squares * scale).double().cpu()
         if self._form.power == 2:
             return Samples(squares, squares)

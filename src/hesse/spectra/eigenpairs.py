@@ -21,6 +21,7 @@ from hesse.errors import (
     require_word,
 )
 from hesse.layout import Layout
+from hesse.linear_operators.inner_products import inner_product, length
 from hesse.matrix.eigensolver import eigh
 from hesse.process.memory import allowed_memory, enough_memory, require_memory
 from hesse.process.progress import StatusLine
@@ -47,6 +48,8 @@ _ROOM, _BESIDE = 3, 4
 # Residuals that are no larger than so many roundings of the largest eigenvalue are as small as
 # they get.
 _ROUNDINGS = 4
+# Larger by more than this they are not what rounding leaves.
+_LOST = 100
 # The length of a sum of vectors with random signs is seldom more than so many times its mean.
 _BORNE_OUT = 3
 
@@ -367,14 +370,21 @@ def _searched(
         search = Lanczos(product, first, k, which, most, max(tolerance, least), random, show)
         rows = search.run(beginning, drawn=fresh)
     values, residuals = _held_against(product, rows, search.values, search.residuals)
+    largest = float(residuals.max()) / (search.scale or 1.0)
+    found = search.found and largest <= max(tolerance, _LOST * least)
     notes = _rounded(residuals, tolerance, search.scale)
     if not search.found:
         notes = (f"{product.count} products did not do; start= this result goes on from here",)
+    elif not found:
+        notes = (
+            f"residuals up to {largest:.1e} of the largest |λ|, where {tolerance:.0e} was asked"
+            " for, which rounding hid from the search; start= this result goes on from here",
+        )
     return Eigenpairs(
         product.unit * values,
         product.unit * residuals,
         product.count,
-        search.found,
+        found,
         "by Lanczos' method",
         subject.layout,
         notes,
@@ -398,12 +408,12 @@ def _held_against(
     values, residuals = values.to(rows), residuals.to(rows)
     signs = random_vectors(1, values, torch.Generator("cpu").manual_seed(len(rows)))[0].sign()
     left = product(signs @ rows) - (signs * values) @ rows
-    if float(left.norm()) <= _BORNE_OUT * float(residuals.norm()):
+    if length(left) <= _BORNE_OUT * float(residuals.norm()):
         return values, residuals
     for place, row in enumerate(rows):
         multiplied = product(row)
-        values[place] = row @ multiplied
-        residuals[place] = (multiplied - values[place] * row).norm()
+        values[place] = inner_product(row, multiplied)
+        residuals[place] = length(multiplied - values[place] * row)
     return values, residuals
 
 

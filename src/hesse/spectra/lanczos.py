@@ -25,6 +25,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from hesse.linear_operators.inner_products import inner_product, length
 from hesse.spectra.accuracy import random_vectors
 from hesse.spectra.basis import Basis
 from hesse.spectra.products import Products
@@ -227,11 +228,11 @@ class Lanczos:
             self._missing = vector, torch.cat([row, row.new_zeros(1)])
         E = torch.cat([self._E[1:], along[n + 1 :].unsqueeze(1)], dim=1)
         last = torch.eye(n + 1, dtype=torch.float64)[n]
-        rest = float(y.double().norm()) if y.numel() else 0.0
+        rest = length(y)
         if self._smallest < rest <= self._tolerance * self.scale:
             # Of so little the direction is not worth products yet.
             y = self._left_out(y, last)
-            rest = float(y.double().norm())
+            rest = length(y)
         if rest > self._smallest and self.basis.count < len(self._like):
             self.basis.append(y.div_(rest))
             E = torch.cat([E, rest * last.unsqueeze(0)])
@@ -243,20 +244,20 @@ class Lanczos:
             self._missing = y, place
             return torch.zeros_like(y)
         vector, row = self._missing
-        part = float((vector @ y) / (vector @ vector))
+        part = inner_product(vector, y) / inner_product(vector, vector)
         self._missing = vector, row + part * place
         return y.add_(vector, alpha=-part)
 
     def _add(self, y: Float[Tensor, " P"]) -> None:
         """A random vector to what the product of the last of Q left over."""
         size = len(self._like)
-        length = self.scale * min(_PART * self._tolerance * math.sqrt(size), _LONGEST)
+        long = self.scale * min(_PART * self._tolerance * math.sqrt(size), _LONGEST)
         added = random_vectors(1, self._like, self._random)[0]
         self.basis.orthogonalized(added)
-        norm = float(added.norm())
+        norm = length(added)
         if norm <= 100 * self._eps * math.sqrt(size):
             return
-        added *= length / norm
+        added *= long / norm
         y += added
         self._missing = added.neg_(), torch.eye(self._n + 1, dtype=torch.float64)[self._n]
         self._added = True
@@ -267,7 +268,7 @@ class Lanczos:
             return False
         (vector, row), self._missing = self._missing, None
         self._resolve(vector, row)
-        rest = float(vector.double().norm())
+        rest = length(vector)
         if rest > self._eps * self.scale * float(row.norm()):
             self.basis.append(vector.div_(rest))
             self._E = torch.cat([self._E, rest * row.unsqueeze(0)])
@@ -292,18 +293,18 @@ class Lanczos:
     def _begin(self, vector: Float[Tensor, " P"]) -> bool:
         """One vector to come; whether there is anything new in it."""
         v = vector.clone()
-        size = float(v.norm())
+        size = length(v)
         if not size > 0:
             return False
         v /= size
         self.basis.orthogonalized(v)
-        rest = float(v.norm())
+        rest = length(v)
         if rest <= 100 * self._eps:
             return False
         v /= rest
         # Of little the rounding is large: once more.
         self.basis.orthogonalized(v)
-        self.basis.append(v.div_(v.norm()))
+        self.basis.append(v.div_(length(v)))
         self._E = torch.cat([self._E, torch.zeros(1, self._n, dtype=torch.float64)])
         return True
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hesse.linear_operators.inner_products import length
 from hesse.process.memory import allowed_memory
 from hesse.process.progress import StatusLine
 from hesse.spectra.accuracy import (
@@ -53,15 +54,15 @@ class Rule(NamedTuple):
 def tridiagonals(product: Products, g: Float[Tensor, " P"], most: int) -> Iterator[Tensor]:
     """T of a vector after one step, two, ..., in the unit of the products; they end where all that
     the vector sees is seen."""
-    basis, v = Basis(g, most), g / g.norm()
+    basis, v = Basis(g, most), g / length(g)
     T = torch.zeros(most, most, dtype=torch.float64)
     for step in range(most):
         y = product(v)
-        size = float(y.norm())
+        size = length(y)
         basis.append(v)
         T[step, step] = basis.orthogonalized(y)[-1]
         yield T[: step + 1, : step + 1]
-        rest = float(y.norm())
+        rest = length(y)
         if rest <= 10 * torch.finfo(g.dtype).eps * size or step + 1 == most:
             return
         T[step, step + 1] = T[step + 1, step] = rest
