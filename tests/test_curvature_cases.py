@@ -115,7 +115,7 @@ def test_a_loss_that_fits_has_no_functional() -> None:
     G = dense(cost, "gauss_newton")
     assert dense(cost, "functional").abs().max() == 0
     assert dense(cost, "empirical_fisher").abs().max() == 0
-    assert torch.equal(dense(cost, "hessian"), G)
+    assert relative(dense(cost, "hessian"), G) < 1e-14  # by other ways where these cost less
 
 
 @pytest.mark.parametrize("name", ["gauss_newton", "functional", "empirical_fisher", "fisher"])
