@@ -84,28 +84,32 @@ Summed = Iterator[tuple[slice, Tensor]]
 def first_l(pair: Pair, grid: Grid) -> None:
     hessian, jacobian, target = dense(pair.hessian), dense(pair.jacobian), grid.matrix
     if hessian is not None:
-        _add_dense(pair, hessian, target)
+        _add_hessian(pair, _summed(hessian, pair.a), target)
     if jacobian is not None:
         _add_jacobian(pair, _summed(jacobian, pair.a), jacobian.shape[3], target)
 
 
-def _add_dense(pair: Pair, hessian: Tensor, target: Tensor) -> None:
-    """The term of a dense S. Of a use with itself, one group, the half o <= p is enough; what is
-    below is mirrored at the end."""
-    if not (pair.same and pair.right.shape[0] == 1):
-        _add_hessian(pair, _summed(hessian, pair.a), target)
-        return
-    _, o, i = pair.left.shape
-    blocks, step = target.view(pair.left.size, *pair.right.shape), -(-o // _TILES)
-    for low in range(0, o, step):
-        high = min(low + step, o)
-        summed = _summed(hessian[:, :, :, low:high, :, :high], pair.a)
-        _add_weighed(summed, pair.b, blocks[: high * i, :, low:high])
-
-
 def _add_hessian(pair: Pair, summed: Summed, target: Tensor) -> None:
     """The term of S, with the positions of l summed over already."""
-    _add_weighed(summed, pair.b, target.view(pair.left.size, *pair.right.shape))
+    blocks = target.view(pair.left.size, *pair.right.shape)
+    if pair.same and pair.right.shape[0] == 1:
+        _add_upper(pair, summed, blocks[:, 0])
+    else:
+        _add_weighed(summed, pair.b, blocks)
+
+
+def _add_upper(pair: Pair, summed: Summed, blocks: Tensor) -> None:
+    """Of a use with itself, one group, the half o <= p is enough: blocks (l, p, j). What is below
+    is mirrored at the end."""
+    rows, p, j = blocks.shape
+    step = -(-p // _TILES)
+    for part, sums in summed:
+        outputs, features = sums.view(-1, p, rows).permute(1, 2, 0), pair.b[part].reshape(-1, j)
+        for low in range(0, p, step):
+            high = min(low + step, p)
+            upper = high * rows // p
+            tile = blocks[:upper, low:high].transpose(0, 1)  # (p, l, j)
+            tile.baddbmm_(outputs[low:high, :upper], features.expand(high - low, -1, -1))
 
 
 def _add_jacobian(pair: Pair, summed: Summed, channels: int, target: Tensor) -> None:
@@ -167,7 +171,7 @@ def _bottleneck_self(pair: Pair, hessian: ThroughBottleneck, right: Tensor, targ
     if isinstance(hessian.local, Diagonal):
         _add_local(pair, hessian.local.values, target)
     elif hessian.local is not None:
-        _add_dense(pair, hessian.local, target)
+        _add_hessian(pair, _summed(hessian.local, pair.a), target)
 
 
 def _add_local(pair: Pair, local: Tensor, target: Tensor) -> None:
