@@ -11,6 +11,7 @@ from torch import nn
 
 import hesse
 from cases import CASES, Case, Problem, cost_of, dense, hessian_of
+from hesse.exact.fallback import failures
 from reference import expected_hessian, hessian, relative, whole
 
 TOLERANCE = 1e-10
@@ -81,6 +82,21 @@ def test_chunks_of_samples_change_nothing(name: str) -> None:
         chunks.add(hesse.plan(cost, memory=memory).chunk)
         assert relative(hesse.hessian(cost, memory=memory).dense(), H.dense()) < TOLERANCE
     assert len(chunks) > 1 or not by_name[name].captured
+
+
+@pytest.mark.some(of=4)
+@pytest.mark.parametrize("case", [case for case in CASES if case.captured], ids=str)
+def test_one_sample_at_a_time_falls_back_nowhere(case: Case) -> None:
+    """A way that fails for a chunk of one sample is left for good, and nobody hears of it."""
+    cost, H = cost_of(case), hessian_of(case)
+    alone = hesse.hessian(cost, memory=1, certify=False)
+    assert relative(alone.dense(), H.dense()) < TOLERANCE and not failures(cost)
+
+
+@every_case
+def test_falls_back_nowhere(case: Case) -> None:
+    H = hessian_of(case)
+    assert H.dense().isfinite().all() and not (case.captured and failures(cost_of(case)))
 
 
 def test_asking_twice_gives_the_same_numbers() -> None:
