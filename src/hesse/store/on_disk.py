@@ -286,7 +286,7 @@ def _fill_own(
         Progress("hessian", total, progress) as bar,
         ThreadPoolExecutor(1, "hesse-writer") as writer,
     ):
-        writing: Future[dict[Tile, float]] | None = None
+        writing, first = None, is_first()
         for panel in turns:
             start = time.perf_counter()
             try:
@@ -295,13 +295,19 @@ def _fill_own(
                 if not is_of_strategy(error):
                     raise
                 return error_of(cost, error)
-            _note(archive, writing, bar)
-            archive.description["seconds"] += time.perf_counter() - start
+            _await(writing, bar)
+            seconds = time.perf_counter() - start
             # Written while the next one is summed.
-            writing = writer.submit(_written, archive, panel, made, missing)
+            writing = writer.submit(_written, archive, panel, made, missing, seconds, first)
             del made
-        _note(archive, writing, bar)
+        _await(writing, bar)
     return {}
+
+
+def _await(writing: Future[int] | None, bar: Progress) -> None:
+    """A panel is on the disk."""
+    if writing is not None:
+        bar.advance(writing.result())
 
 
 def _tiles(tiling: Tiling, panel: Panel) -> Iterator[Tile]:
@@ -309,9 +315,24 @@ def _tiles(tiling: Tiling, panel: Panel) -> Iterator[Tile]:
 
 
 def _written(
-    archive: Archive, panel: Panel, made: list[Sums], missing: set[Tile]
-) -> dict[Tile, float]:
-    """Write the tiles of a panel that are missing; the sums of their squares."""
+    archive: Archive,
+    panel: Panel,
+    made: list[Sums],
+    missing: set[Tile],
+    seconds: float,
+    first: bool,
+) -> int:
+    """Write the tiles of a panel that are missing, and note that they are there: at once, so that a
+    kill costs no more than what is under way. Their bytes.
+
+    Args:
+        archive: to write to.
+        panel: what was made.
+        made: its rows.
+        missing: tiles that are not there yet.
+        seconds: how long it took.
+        first: whether this process writes for all what is known of the store.
+    """
     squares: dict[Tile, float] = {}
     for strip, sums in zip(panel, made, strict=True):
         for tile, other, rows, columns in tiles_of(archive.tiling, strip):
@@ -319,17 +340,11 @@ def _written(
                 values = sums[other][rows, columns]
                 values = values if tile.pair == (strip.name, other) else values.mT
                 squares[tile] = archive.write(tile, values)
-    return squares
-
-
-def _note(archive: Archive, writing: Future[dict[Tile, float]] | None, bar: Progress) -> None:
-    """What a thread has written is there."""
-    if writing is not None:
-        squares = writing.result()
-        archive.note(squares)
-        if is_first():
-            archive.update()
-        bar.advance(archive.bytes_of(list(squares)))
+    archive.note(squares)
+    archive.description["seconds"] += seconds
+    if first:
+        archive.update()
+    return archive.bytes_of(list(squares))
 
 
 def _kept(archive: Archive, H: BlockHessian) -> BlockHessian:
