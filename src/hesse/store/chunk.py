@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from hesse.errors import HesseImportError
+from hesse.linear_operators.inner_products import sum_of_squares
 from hesse.process.files import replacing
 from hesse.process.memory import zeros
 
 CHECKSUM = 4  # bytes
-# So many entries are converted at a time, to stay in the cache.
-_CONVERTED = 2**18
 
 
 class DamagedChunkError(Exception):
@@ -38,7 +37,7 @@ def write_chunk(path: Path, argument: str, shape: tuple[int, int], values: Tenso
     ):
         _write_all(file, content.data)
         _write_all(file, _crc32c(content).to_bytes(CHECKSUM, "little"))
-    return _sum_of_squares(held)
+    return sum_of_squares(held)
 
 
 def read_chunk(path: Path, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
@@ -87,13 +86,6 @@ def with_zarr() -> Iterator[None]:
         raise HesseImportError(
             f"a Hessian on disk needs zarr ({error}); install it with: pip install 'hesse[disk]'"
         ) from error
-
-
-def _sum_of_squares(values: Tensor) -> float:
-    """In float64, some rows at a time: PyTorch's norm in another dtype takes ten times as long."""
-    rows = max(1, _CONVERTED // max(1, values.shape[1]))
-    parts = (part.double().reshape(-1) for part in values.split(rows))
-    return sum(float(part @ part) for part in parts)
 
 
 def _crc32c(content: np.ndarray) -> int:
