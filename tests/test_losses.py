@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import hesse
-from hesse.loss_reduction import inferred_loss
-from hesse.losses import identity, known_loss, names, private
+from hesse.losses.known import identity, known_loss, names, private
+from hesse.losses.reduction import inferred_loss
 
 G = torch.Generator().manual_seed(0)
 SCORES = torch.randn(7, 3, generator=G).double()

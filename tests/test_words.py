@@ -5,11 +5,12 @@ from typing import get_args
 import pytest
 import torch.nn.functional as F
 
-from hesse import losses, words
+from hesse import words
 from hesse.curvatures.curvature import CURVATURES
 from hesse.derivation.code.backends import BACKENDS
 from hesse.derivation.show.readings import READINGS
 from hesse.derivation.sources.networks import network
+from hesse.losses.known import names
 from hesse.solves.preconditioners import WORDS
 from hesse.solves.solve import METHODS
 from hesse.taylor import proposals
@@ -18,7 +19,7 @@ from hesse.taylor import proposals
 @pytest.mark.parametrize(
     ("type_of_words", "known"),
     [
-        (words.LossName, losses.names()),
+        (words.LossName, names()),
         (words.NetworkLoss, network.LOSSES),
         (words.CurvatureName, CURVATURES),
         (words.SolveMethod, METHODS),
@@ -52,6 +53,6 @@ def test_names_of_losses_are_all_of_pytorchs_that_compare_a_prediction_and_a_tar
         "triplet_margin_with_distance_loss",
     }
     theirs = {name for name in dir(F) if "loss" in name or "entropy" in name or name == "kl_div"}
-    named = losses.names()
+    named = names()
     assert theirs - of_more == {name for name in named if hasattr(F, name)}
     assert all(named[name] is getattr(F, name) for name in theirs - of_more)

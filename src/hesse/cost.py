@@ -29,7 +29,9 @@ from hesse.errors import (
 from hesse.isolation import IsolatedFunction
 from hesse.layout import Layout
 from hesse.linear_operators.absent import NoArithmetic
-from hesse.losses import Loss, compares_numbers, is_known, loss_for, own_loss, private
+from hesse.losses.form import loss_for, own_loss
+from hesse.losses.known import compares_numbers, is_known, private
+from hesse.losses.loss import Loss
 from hesse.model_and_loss import FunctionOfParameters, ModelAndLoss, as_called
 from hesse.parameters import (
     ParameterChoice,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesse.data.batch import Batch, tensors_in
 from hesse.errors import HesseError, HesseValueError, in_a_line
-from hesse.losses import Loss
+from hesse.losses.loss import Loss
 from hesse.parameters import Parameters
 
 

@@ -13,8 +13,8 @@ from hesse.closed_over import graph_leaves
 from hesse.data.batch import Batch
 from hesse.errors import HesseTypeError, HesseValueError
 from hesse.isolation import IsolatedFunction
-from hesse.loss_reduction import as_leaf, inferred_loss
-from hesse.losses import Loss
+from hesse.losses.loss import Loss
+from hesse.losses.reduction import as_leaf, inferred_loss
 from hesse.parameters import Parameters
 from hesse.process.circumstances import is_passing
 from hesse.process.quiet import quiet

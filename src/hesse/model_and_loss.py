@@ -11,7 +11,7 @@ from hesse.data.arguments import call_arguments
 from hesse.data.batch import Batch
 from hesse.errors import require_instance
 from hesse.isolation import IsolatedFunction
-from hesse.losses import Loss
+from hesse.losses.loss import Loss
 from hesse.parameters import Parameters
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.losses import identity
+from hesse.losses.known import identity
 from hesse.parameters import loss_tensors
 from hesse.process.recent import Recent
 

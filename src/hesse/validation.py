@@ -28,13 +28,15 @@ from hesse.evaluation_checks import (
     require_sum_over_samples,
 )
 from hesse.isolation import IsolatedFunction
-from hesse.loss_reduction import (
+from hesse.losses.counted import counted
+from hesse.losses.form import own_loss
+from hesse.losses.loss import Loss
+from hesse.losses.reduction import (
     ReductionInference,
     as_leaf,
     inferred_by_running,
     mean_over_samples,
 )
-from hesse.losses import Loss, counted, own_loss
 from hesse.parameters import Parameters
 
 # What data of a form asks of the loss: a `Loss`, or a function of the user's whose reduction is to

@@ -9,7 +9,8 @@ from torch.utils import _pytree as pytree
 
 from hesse.data.batch import Batch
 from hesse.errors import HesseValueError
-from hesse.losses import Loss, of_each
+from hesse.losses.loss import Loss
+from hesse.losses.weighed import of_each
 
 # Losses whose weight is of the entries of the prediction; that of others is of classes, which their
 # slopes know.

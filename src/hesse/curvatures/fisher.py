@@ -17,7 +17,7 @@ from hesse.curvatures.gauss_newton import GAUSS_NEWTON
 from hesse.curvatures.likelihoods import LIKELIHOODS, Likelihood, likelihood_of
 from hesse.display import Display, Displayed, counted, facts
 from hesse.errors import HesseTypeError, HesseValueError
-from hesse.losses import known_within
+from hesse.losses.weighed import known_within
 
 if TYPE_CHECKING:
     from hesse.cost import Cost

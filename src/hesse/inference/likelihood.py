@@ -10,7 +10,8 @@ from hesse.curvatures.likelihoods import likelihood_of
 from hesse.data.batch import tensors_in
 from hesse.errors import HesseValueError
 from hesse.evaluation import value
-from hesse.losses import known_within, own_loss
+from hesse.losses.form import own_loss
+from hesse.losses.weighed import known_within
 from hesse.process.undisturbed import undisturbed
 
 # Squares are one up to their variance, which is estimated.

@@ -14,7 +14,7 @@ from hesse.exact.hessian import hessian
 from hesse.inference.definite import inverse_at_minimum
 from hesse.inference.estimates import StandardErrors
 from hesse.inference.likelihood import likelihood_of_cost
-from hesse.losses import known_within
+from hesse.losses.weighed import known_within
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.process.memory import enough_memory
 from hesse.samples.per_sample import per_sample

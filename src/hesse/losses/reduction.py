@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from hesse.data.batch import Batch, concatenate, tensors_in
 from hesse.errors import HesseValueError
 from hesse.isolation import IsolatedFunction
-from hesse.losses import Loss, name_of
+from hesse.losses.loss import Loss, name_of
 from hesse.parameters import Parameters, as_leaves
 from hesse.process.circumstances import is_passing
 
