@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from hesse.spectra.condition import condition_number
     from hesse.spectra.density import density
     from hesse.spectra.diagonal import EstimatedDiagonal, estimated_diagonal
-    from hesse.spectra.eigenpairs import Eigenpairs, eigenpairs
+    from hesse.spectra.eigenpair_search import eigenpairs
+    from hesse.spectra.eigenpairs import Eigenpairs
     from hesse.spectra.estimate import Estimate
     from hesse.spectra.layers import layers
     from hesse.spectra.logdet import effective_dimension, logdet
@@ -177,7 +178,7 @@ _LATER = {
     "density": "hesse.spectra.density",
     "derive": "hesse.derivation.derive",
     "effective_dimension": "hesse.spectra.logdet",
-    "eigenpairs": "hesse.spectra.eigenpairs",
+    "eigenpairs": "hesse.spectra.eigenpair_search",
     "estimated_diagonal": "hesse.spectra.diagonal",
     "inverse": "hesse.solves.inverse",
     "jacobian": "hesse.products.jacobian",

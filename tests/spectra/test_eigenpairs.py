@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import hesse
-from hesse.spectra import eigenpairs
+from hesse.spectra import eigenpair_search
 from hesse.spectra.lanczos import Which, wanted
 from operators_of_spectra import by_products, diagonal, turned
 
@@ -261,12 +261,12 @@ def test_more_than_there_are() -> None:
 def test_what_rounding_hid_from_the_search_is_not_converged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    held = eigenpairs._held_against
+    held = eigenpair_search._held_against
 
     def worse(*given: Any) -> Any:
         values, residuals = held(*given)
         return values, residuals + 0.01
 
-    monkeypatch.setattr(eigenpairs, "_held_against", worse)
+    monkeypatch.setattr(eigenpair_search, "_held_against", worse)
     found = hesse.eigenpairs(diagonal(torch.linspace(0, 1, 3000)), 2)
     assert not found.converged and "rounding hid" in found.notes[0]

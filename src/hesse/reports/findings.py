@@ -13,7 +13,8 @@ from hesse.plot import ErrorCurve, Plane, Slice
 from hesse.plot.layers import Layers
 from hesse.products.hessian_operator import HessianOperator
 from hesse.reports.steps import Steps, steps_within
-from hesse.spectra.eigenpairs import Eigenpairs, eigenpairs
+from hesse.spectra.eigenpair_search import eigenpairs
+from hesse.spectra.eigenpairs import Eigenpairs
 from hesse.spectra.layers import layers
 from hesse.taylor import QuadraticModel, StationaryPoint, Trust, quadratic
 

@@ -11,7 +11,7 @@ from hesse.matrix.eigensolver import eigvalsh
 from hesse.process.memory import require_memory
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import require_seed
-from hesse.spectra.eigenpairs import eigenpairs_of
+from hesse.spectra.eigenpair_search import eigenpairs_of
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Options, Subject, answered, chosen_matrix, require_method
 from hesse.words import CurvatureName, Part, SpectralMethod

@@ -9,7 +9,7 @@ from hesse.plot.layers import Layer, Layers
 from hesse.process.memory import enough_memory
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import Accuracy
-from hesse.spectra.eigenpairs import eigenpairs_of
+from hesse.spectra.eigenpair_search import eigenpairs_of
 from hesse.spectra.estimate import Estimate
 from hesse.spectra.subject import Subject, subject
 from hesse.spectra.trace import trace_of
