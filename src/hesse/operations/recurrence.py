@@ -131,7 +131,9 @@ def _unrolled(step: Step, node: Node, shapes: dict[str, Shape]) -> list[Node]:
     given = (leaf.name if isinstance(leaf, Ref) else str(int(leaf)) for leaf in leaves)
     write = _Writer("_".join((node.kind.__name__, *given)), shapes)
     known = set(shapes)
-    states = list(zip(*map(write.each, hidden if isinstance(hidden, list) else [hidden]), strict=True))
+    states = list(
+        zip(*map(write.each, hidden if isinstance(hidden, list) else [hidden]), strict=True)
+    )
     x = write.turned(x) if samples_first else x
     directions = 2 if both_ways else 1
     each = len(weights) // (layers * directions)
@@ -172,9 +174,7 @@ def _direction(
     biases, projection = (more[:2], more[2:]) if biased else ([], more)
     gates = write.linear(x, of_input, *biases[:1])
     gates = write.call(aten.flip.default, write.shape(gates), gates, [0]) if backward else gates
-    state = [
-        write.call(aten.unsqueeze.default, (1, *write.shape(part)), part, 0) for part in state
-    ]
+    state = [write.call(aten.unsqueeze.default, (1, *write.shape(part)), part, 0) for part in state]
 
     def gates_of_hidden(hidden: Ref) -> Ref:
         return write.linear(hidden, of_hidden, *biases[1:])
