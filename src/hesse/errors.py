@@ -167,6 +167,15 @@ def require_mapping(given: Any, name: str, kind: type, of: str) -> None:
             )
 
 
+def require_strided(given: Any, name: str) -> None:
+    """A tensor of which every entry is stored."""
+    if (layout := str(given.layout)) != "torch.strided":
+        raise HesseTypeError(
+            f"{name}: expected a dense tensor, got a {layout.removeprefix('torch.')} one; convert"
+            " it with .to_dense()"
+        )
+
+
 def require_word(given: Any, name: str, known: Iterable[str | None]) -> None:
     """One of some words, or None where that is among them.
 

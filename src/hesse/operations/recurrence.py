@@ -126,11 +126,11 @@ def _unrolled(step: Step, node: Node, shapes: dict[str, Shape]) -> list[Node]:
     x, hidden, weights, biased, layers, dropout, training, both_ways, samples_first = node.args
     if (dropout and training) or not isinstance(node.op, Pick):
         return [node]
-    # All results have the same steps: of the same arguments they have the same names.
+    # All results have the same steps: their names say of which arguments, a value by its place.
+    known = list(shapes)
     leaves = pytree.tree_leaves(node.args, is_leaf=lambda leaf: isinstance(leaf, Ref))
-    given = (leaf.name if isinstance(leaf, Ref) else str(int(leaf)) for leaf in leaves)
-    write = _Writer("_".join((node.kind.__name__, *given)), shapes)
-    known = set(shapes)
+    given = (known.index(leaf.name) if isinstance(leaf, Ref) else int(leaf) for leaf in leaves)
+    write = _Writer("_".join(map(str, (node.kind.__name__, *given))), shapes)
     states = list(
         zip(*map(write.each, hidden if isinstance(hidden, list) else [hidden]), strict=True)
     )
@@ -150,7 +150,8 @@ def _unrolled(step: Step, node: Node, shapes: dict[str, Shape]) -> list[Node]:
         x = write.joined(ways, 2) if both_ways else ways[0]
     x = write.turned(x) if samples_first else x
     *_, out = (other for other in write.nodes if other.name == x.name)
-    steps = [other for other in write.nodes if other.name not in known]
+    before = set(known)
+    steps = [other for other in write.nodes if other.name not in before]
     if not node.op.index:
         return [*steps, Node(node.name, out.op, out.args, {}, node.shape)]
     own = _Writer(node.name, shapes)
