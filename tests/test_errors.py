@@ -5,7 +5,10 @@ Rows of the table: a call that must fail, the built-in that the error must also 
 its text.
 """
 
+import ast
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -506,3 +509,26 @@ def test_the_nearest_names_are_offered() -> None:
 )
 def test_bytes_are_written_as_a_person_writes_them(count: float, text: str) -> None:
     assert readable_bytes(count) == text
+
+
+def _said() -> Iterator[str]:
+    """What hesse's errors say that stands in its source, with what is filled in as ``{}``, and the
+    classes that `require_instance` names."""
+    for path in Path(hesse.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = isinstance(node, ast.Call) and ast.unparse(node.func)
+            if called == "require_instance":
+                assert isinstance(node, ast.Call)
+                yield f"hesse.{ast.unparse(node.args[1])}"
+            raised = isinstance(node, ast.Raise) and node.exc and ast.unparse(node.exc)
+            if (raised or "").startswith("Hesse") or (called or "").startswith("require_"):
+                for part in ast.walk(node):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield part.value
+
+
+def test_what_errors_name_is_public() -> None:
+    said = "\n".join(_said())
+    named = set(re.findall(r"\bhesse\.([A-Za-z_]\w*)", said))
+    assert "Cost" in named and "operator" in named
+    assert named <= set(hesse.__all__), named - set(hesse.__all__)

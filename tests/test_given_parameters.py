@@ -75,7 +75,7 @@ def test_what_a_function_raises_of_right_parameters_stays() -> None:
         return params["u"].sum()
 
     cost = hesse.Cost.from_function(f, {"u": torch.ones(2)})
-    with pytest.raises(RuntimeError, match="^mine$"):
+    with pytest.raises(RuntimeError, match=r"^mine$"):
         cost.total({"u": torch.full((2,), 2.0)}, None)
 
 

@@ -95,7 +95,7 @@ class HesseDistributedError(HesseError, RuntimeError):
 
 
 def require_instance(given: Any, kind: type, name: str, how: str) -> None:
-    """An object of hesse's class ``kind``; ``how`` is the call that makes one."""
+    """An object of hesse's public class ``kind``; ``how`` is the call that makes one."""
     if not isinstance(given, kind):
         raise HesseTypeError(
             f"{name}: expected a hesse.{kind.__name__}, got {type(given).__name__}: {how}"

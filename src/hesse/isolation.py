@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from hesse.data.batch import Batch
+from hesse.data.batch import Batch, require_batch
 from hesse.decompositions import Decompositions
 from hesse.errors import (
     HesseError,
@@ -20,7 +20,6 @@ from hesse.errors import (
     HesseTypeError,
     HesseValueError,
     in_a_line,
-    require_instance,
     require_mapping,
 )
 from hesse.parameters import Parameters
@@ -133,7 +132,7 @@ class IsolatedFunction:
 
     def batch_for_call(self, batch: Batch) -> Batch:
         """The batch as the user's function may have it."""
-        require_instance(batch, Batch, "batch", "one of cost.batches()")
+        require_batch(batch)
         return batch.clone() if self.mutates_data else batch
 
     def observe(

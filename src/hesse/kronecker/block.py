@@ -115,7 +115,8 @@ class Block(abc.ABC):
         if not isinstance(v, Tensor) or v.shape[:1] != (count,):
             got = tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
             raise HesseValueError(
-                f"v: expected a tensor of the {count} entries of this block, ({count}, K), got {got}"
+                f"v: expected a tensor of the {count} entries of this block, ({count}, K), got"
+                f" {got}"
             )
         return self._times(v.reshape(*self.shape, -1)).reshape(v.shape)
 

@@ -143,7 +143,11 @@ class BlockHessian(Displayed, BlocksByName):
         certificate: Certificate | None = None,
     ) -> "BlockHessian":
         """The Hessian of entries wherever they are; `hesse.load` gives one on a disk."""
-        require_instance(entries, Entries, "entries", "H.entries")
+        if not isinstance(entries, Entries):
+            raise HesseTypeError(
+                "entries: expected H.entries of a Hessian, computed or loaded, got"
+                f" {type(entries).__name__}"
+            )
         require_mapping({} if provenance is None else provenance, "provenance", str, "text")
         if certificate is not None:
             require_instance(certificate, Certificate, "certificate", "H.certificate")
