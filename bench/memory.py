@@ -6,11 +6,13 @@ imports torch and hesse only.
 """
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +165,13 @@ def multiplied(cost: hesse.Cost, memory: int | None) -> Any:
 def plans() -> None:
     """What is taken beside what was planned, for every case."""
     rows, measured = [], []
-    for name in PLANNED:
-        for what in ("hessian", "diagonal", "operator"):
-            figure = figures("bench.memory", "plan", name, what)
+    cases = list(product(PLANNED, ("hessian", "diagonal", "operator")))
+    # As many at once as there are cores: most of each is what a fresh process imports and traces,
+    # and what one takes the others do not change.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (name, what), figure in zip(
+            cases, pool.map(lambda case: figures("bench.memory", "plan", *case), cases), strict=True
+        ):
             allowed = figure["planned"]
             # The work of the other two is beyond their result.
             if what == "operator" and figure["memory"] is not None:

@@ -39,7 +39,7 @@ itself, and everything around it stays as fast as it is. What a record adds:
 """
 FAMILIES = (
     "elementwise", "arithmetic", "linear", "convolution", "pooling", "embedding", "arranging",
-    "normalisation", "attention", "reductions", "algebra", "losses",
+    "normalisation", "attention", "recurrence", "reductions", "algebra", "losses",
 )  # fmt: skip
 _SHORT = {
     Structure.ELEMENTWISE: "each entry",

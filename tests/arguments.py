@@ -49,6 +49,29 @@ OPTION = {"true", "None"}
 COUNT = {"huge"}
 
 
+def unfit(fits: Any) -> dict[str, Any]:
+    """For an argument that is a vector, or tensors by name, others that are none."""
+    if isinstance(fits, torch.Tensor) and fits.is_floating_point():
+        return {
+            "three axes": fits.reshape(-1, 1, 1),
+            "half precision": fits.half(),
+            "no entries": fits.to("meta"),
+            "sparse": fits.to_sparse(),
+        }
+    if (
+        isinstance(fits, dict)
+        and fits
+        and isinstance(part := next(iter(fits.values())), torch.Tensor)
+    ):
+        return {
+            "another shape": {**fits, next(iter(fits)): torch.ones(7)},
+            "one axis more": {**fits, next(iter(fits)): part.unsqueeze(0)},
+            "whole numbers": {**fits, next(iter(fits)): part.long()},
+            "two devices": {**fits, next(iter(fits)): part.to("meta")},
+        }
+    return {}
+
+
 class Row(NamedTuple):
     """A call that works, and what of its arguments may also be."""
 
@@ -79,6 +102,8 @@ def rows() -> Iterator[tuple[str, Row]]:
     operator, layout, ax = hesse.operator(cost), cost.layout, Figure().add_subplot()
     step = {"s": torch.ones(17)}
     memory = {"None", "huge"}
+    shapes, other_numbers = {"another shape", "one axis more"}, {"half precision", "no entries"}
+    anything = {*shapes, "whole numbers", "two devices"}
     common = {"cost": cost, "curvature": "hessian", "memory": 10**9}
     pairs = [("0.weight", "0.bias")]
     yield (
@@ -97,7 +122,7 @@ def rows() -> Iterator[tuple[str, Row]]:
         Row(
             hesse.Cost.from_function,
             {"f": scalar, "params": u, "data": None, "reduction": "sum", "penalty": None},
-            {"data": {"None"}, "penalty": {"None", "half", "huge"}},
+            {"params": shapes, "data": {"None"}, "penalty": {"None", "half", "huge"}},
         ),
     )
     yield (
@@ -105,7 +130,7 @@ def rows() -> Iterator[tuple[str, Row]]:
         Row(
             cost.at,
             {"parameters": cost.parameters},
-            {"parameters": {"whole tensor"}},
+            {"parameters": {"whole tensor", "whole numbers"}},
             {"parameters": "params|parameters|layout"},
         ),
     )
@@ -116,12 +141,25 @@ def rows() -> Iterator[tuple[str, Row]]:
             Row(
                 getattr(cost, name),
                 {"parameters": cost.parameters, "batch": batch},
-                {"parameters": dictionaries},
+                # On shapes alone a cost runs too.
+                {"parameters": {*dictionaries, "two devices"}},
             ),
         )
     yield (
+        "Cost.penalty_cost",
+        Row(
+            cost.penalty_cost,
+            {"parameters": cost.parameters},
+            {"parameters": {*dictionaries, *anything}},
+        ),
+    )
+    yield (
         "Cost.holding",
-        Row(cost.holding, {"parameters": cost.parameters}, {"parameters": dictionaries}),
+        Row(
+            cost.holding,
+            {"parameters": cost.parameters},
+            {"parameters": {*dictionaries, *anything}},
+        ),
     )
     yield (
         "hessian",
@@ -259,24 +297,37 @@ def rows() -> Iterator[tuple[str, Row]]:
     yield "Layout", Row(hesse.Layout, {"names": ("a",), "shapes": ((2,),)}, {})
     yield (
         "Layout.of",
-        Row(hesse.Layout.of, {"tensors": u}, {"tensors": {"empty dict", "name to nan"}}),
+        Row(hesse.Layout.of, {"tensors": u}, {"tensors": {*dictionaries, *anything}}),
     )
     for name in ("shape", "index", "slice"):
         yield f"Layout.{name}", Row(getattr(layout, name), {"name": "0.bias"}, {})
     yield (
         "Layout.flatten",
-        Row(layout.flatten, {"tensors": cost.parameters}, {}, {"tensors": "tensors|layout"}),
+        Row(
+            layout.flatten,
+            {"tensors": cost.parameters},
+            {"tensors": {"whole numbers"}},
+            {"tensors": "tensors|layout"},
+        ),
     )
     yield (
         "Layout.unflatten",
-        Row(layout.unflatten, {"vector": cost.theta}, {"vector": {"nan tensor", "whole tensor"}}),
+        Row(
+            layout.unflatten,
+            {"vector": cost.theta},
+            {"vector": {"nan tensor", "whole tensor", *other_numbers}},
+        ),
     )
     yield (
         "BlockHessian",
         Row(
             hesse.BlockHessian,
             {"layout": layout, "matrix": torch.eye(17), "provenance": {}, "certificate": None},
-            {"provenance": {"None", "empty dict"}, "certificate": {"None"}},
+            {
+                "matrix": other_numbers,
+                "provenance": {"None", "empty dict"},
+                "certificate": {"None"},
+            },
         ),
     )
     yield (
@@ -284,7 +335,7 @@ def rows() -> Iterator[tuple[str, Row]]:
         Row(
             hesse.BlockHessian,
             {"layout": layout, "blocks": {("0.bias", "0.bias"): torch.eye(3)}},
-            {},
+            {"blocks": {"whole numbers", "two devices"}},
         ),
     )
     yield (
@@ -297,7 +348,7 @@ def rows() -> Iterator[tuple[str, Row]]:
     )
     yield "BlockHessian[]", Row(H.__getitem__, {"pair": ("0.bias", "0.bias")}, {}, {"pair": "H\\["})
     yield "BlockHessian.flat", Row(H.flat, {"a": "0.bias", "b": "0.bias"}, {}, {"b": "name"})
-    yield "BlockHessian @", Row(H.__matmul__, {"v": cost.theta}, {"v": {"nan tensor"}})
+    yield "BlockHessian @", Row(H.__matmul__, {"v": cost.theta}, {"v": {"nan tensor", "sparse"}})
     yield (
         "BlockHessian.save",
         Row(H.save, {"path": "/nope/h"}, {"path": {"a name"}}, {"path": "save"}),
@@ -355,7 +406,7 @@ def rows() -> Iterator[tuple[str, Row]]:
         Row(
             hesse.DiagonalOperator,
             {"entries": cost.parameters, "layout": layout},
-            {"layout": {"None"}},
+            {"entries": {"whole numbers"}, "layout": {"None"}},
             {"entries": "entries|layout"},
         ),
     )
@@ -366,7 +417,7 @@ def rows() -> Iterator[tuple[str, Row]]:
             hesse.LowRank,
             {"values": values, "vectors": vectors, "diagonal": 1.0, "layout": layout},
             {"diagonal": {"huge", "negative", "half"}, "layout": {"None"}},
-            {"diagonal": "diagonal|layout"},
+            {"diagonal": "diagonal|layout", "vectors": "vectors|values"},
         ),
     )
     low_rank = hesse.LowRank(values.abs(), vectors, 1.0, layout)
@@ -438,7 +489,7 @@ def rows() -> Iterator[tuple[str, Row]]:
     yield "QuadraticModel.compare", Row(q.compare, step, {})
     yield "QuadraticModel.change", Row(q.change, step, {})
     yield "QuadraticModel.true", Row(q.true, step, {})
-    yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "v"})
+    yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "V|H @ v"})
     yield (
         "QuadraticModel.trust",
         Row(
@@ -637,8 +688,8 @@ OTHERS = {
 def failures() -> Iterator[str]:
     """What was taken though it should not, or refused though it is fine, or refused badly."""
     for name, row in rows():
-        for argument in row.arguments:
-            for value, given in VALUES.items():
+        for argument, fits in row.arguments.items():
+            for value, given in (VALUES | unfit(fits)).items():
                 if (argument, value) == ("callback", "a class"):
                     continue  # it can be called, and what the caller's own code raises is theirs
                 outcome = _outcome(row, argument, given)

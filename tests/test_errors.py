@@ -5,7 +5,10 @@ Rows of the table: a call that must fail, the built-in that the error must also 
 its text.
 """
 
+import ast
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -506,3 +509,28 @@ def test_the_nearest_names_are_offered() -> None:
 )
 def test_bytes_are_written_as_a_person_writes_them(count: float, text: str) -> None:
     assert readable_bytes(count) == text
+
+
+def _said() -> Iterator[str]:
+    """What hesse's errors say, as it stands in its source, and the classes that `require_instance`
+    names."""
+    for path in Path(hesse.__file__).parent.rglob("*.py"):
+        source = path.read_text()
+        # Few modules name anything of hesse's but where they import it.
+        named = re.search(r"^(?!\s*(from|import) ).*\bhesse\.\w|require_instance\(", source, re.M)
+        for node in ast.walk(ast.parse(source)) if named else ():
+            made = node.exc if isinstance(node, ast.Raise) else node
+            if isinstance(made, ast.Call) and isinstance(made.func, ast.Name):
+                if made.func.id == "require_instance":
+                    yield f"hesse.{ast.unparse(made.args[1])}"
+                if made.func.id.startswith(("Hesse", "require_")):
+                    for part in ast.walk(made):
+                        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                            yield part.value
+
+
+def test_what_errors_name_is_public() -> None:
+    said = "\n".join(_said())
+    named = set(re.findall(r"\bhesse\.([A-Za-z_]\w*)", said))
+    assert "Cost" in named and "operator" in named
+    assert named <= set(hesse.__all__), named - set(hesse.__all__)

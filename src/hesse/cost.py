@@ -22,6 +22,7 @@ from hesse.distributed.wrapping import unwrapped
 from hesse.errors import (
     HesseAttributeError,
     HesseTypeError,
+    HesseValueError,
     require_instance,
     require_mapping,
     require_word,
@@ -186,7 +187,7 @@ class Cost(NoArithmetic, Displayed, Travelling):
         # copy.
         fixed = {name: tensor.detach() for name, tensor in modules.tensors.items() if name in held}
         names = [name for name in parameters if name not in modules.tensors]
-        isolated = IsolatedFunction(modules, fixed, as_called(model, source, names))
+        isolated = IsolatedFunction(modules, fixed, as_called(model, source, names), parameters)
 
         def validated_as(reading: Data) -> Validated:
             return validate_model(
@@ -276,7 +277,7 @@ class Cost(NoArithmetic, Displayed, Travelling):
         device = next(iter(parameters.values())).device
         numbers = Numbers(widest(parameters))
         read = None if data is None else Data(data, device, numbers, wide)
-        isolated = IsolatedFunction(PrivateModules(None), {}, f)
+        isolated = IsolatedFunction(PrivateModules(None), {}, f, parameters)
         total = FunctionOfParameters(isolated, reduction == "mean").total
         validated = validate_function(
             isolated, total, read, parameters, list(chosen.values()), reduction
@@ -394,7 +395,11 @@ class Cost(NoArithmetic, Displayed, Travelling):
                 f" {type(parameters).__name__}"
             )
         given = parameters if isinstance(parameters, Mapping) else self.layout.unflatten(parameters)
-        self.layout.flatten(given)  # refuses other names and shapes
+        whole = self.layout.flatten(given, "parameters")  # refuses other names and shapes
+        if whole.is_meta:
+            raise HesseValueError(
+                "parameters: expected tensors with entries, got some on the meta device"
+            )
         moved = {
             name: given[name].detach().to(old, copy=True) for name, old in self.parameters.items()
         }
@@ -479,6 +484,7 @@ class Cost(NoArithmetic, Displayed, Travelling):
 
     def penalty_cost(self, parameters: Parameters) -> Tensor:
         """penalty(θ), a scalar that can be differentiated; zero where there is none."""
+        require_mapping(parameters, "parameters", Tensor, "Tensor")
         zero = torch.zeros((), dtype=self.dtype, device=self.device)
         return penalty_value(self.penalty, parameters, zero)
 

@@ -95,7 +95,7 @@ class HesseDistributedError(HesseError, RuntimeError):
 
 
 def require_instance(given: Any, kind: type, name: str, how: str) -> None:
-    """An object of hesse's class ``kind``; ``how`` is the call that makes one."""
+    """An object of hesse's public class ``kind``; ``how`` is the call that makes one."""
     if not isinstance(given, kind):
         raise HesseTypeError(
             f"{name}: expected a hesse.{kind.__name__}, got {type(given).__name__}: {how}"
@@ -165,6 +165,15 @@ def require_mapping(given: Any, name: str, kind: type, of: str) -> None:
                 f"{name}[{key!r}]: expected a {of} in a dictionary {{name: {of}}}, got"
                 f" {type(value).__name__}"
             )
+
+
+def require_strided(given: Any, name: str) -> None:
+    """A tensor of which every entry is stored."""
+    if (layout := str(given.layout)) != "torch.strided":
+        raise HesseTypeError(
+            f"{name}: expected a dense tensor, got a {layout.removeprefix('torch.')} one; convert"
+            " it with .to_dense()"
+        )
 
 
 def require_word(given: Any, name: str, known: Iterable[str | None]) -> None:

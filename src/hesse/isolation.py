@@ -12,11 +12,19 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from hesse.data.batch import Batch
+from hesse.data.batch import Batch, require_batch
 from hesse.decompositions import Decompositions
-from hesse.errors import HesseValueError, require_instance, require_mapping
+from hesse.errors import (
+    HesseError,
+    HesseKeyError,
+    HesseTypeError,
+    HesseValueError,
+    in_a_line,
+    require_mapping,
+)
 from hesse.parameters import Parameters
 from hesse.private_modules import PrivateModules
+from hesse.process.circumstances import is_passing
 from hesse.process.generators import RandomStream
 from hesse.process.switches import differentiable_twice
 from hesse.process.undo import undone
@@ -25,6 +33,13 @@ from hesse.process.undo import undone
 @final
 class IsolatedFunction:
     """The user's function, evaluated so that nothing it does reaches out of the evaluation.
+
+    Args:
+        modules: the private modules that it runs, if any.
+        fixed: the tensors held fixed.
+        call: the function.
+        parameters: its parameters, of which others are given for an evaluation: of these shapes,
+            and what it runs on is what these are.
 
     Attributes:
         modules: the private modules that it runs, if any.
@@ -38,9 +53,19 @@ class IsolatedFunction:
     """
 
     def __init__(
-        self, modules: PrivateModules, fixed: Parameters, call: Callable[..., Any]
+        self,
+        modules: PrivateModules,
+        fixed: Parameters,
+        call: Callable[..., Any],
+        parameters: Parameters,
     ) -> None:
         self.modules, self.fixed, self.call = modules, fixed, call
+        self._forms = {
+            name: (tuple(value.shape), value.dtype, value.device)
+            for name, value in parameters.items()
+        }
+        # A parameter of a module that is not given stays as it is there.
+        self._needed = parameters.keys() - modules.tensors.keys()
         self.mutated: set[str] = set()
         self.mutates_data = self.mutates_attributes = False
         self.stream = RandomStream()
@@ -48,8 +73,14 @@ class IsolatedFunction:
     @contextlib.contextmanager
     def evaluating(self, tensors: Parameters) -> Iterator[Parameters]:
         """Run the user's function with these in the place of parameters and tensors held fixed;
-        gives those for a function."""
+        gives those for a function.
+
+        Raises:
+            HesseError: parameters that are missing, of another shape, or, where the function fails
+                on them, of another dtype or device.
+        """
         require_mapping(tensors, "parameters", Tensor, "Tensor")
+        self._require_shapes(tensors)
         # Only what was seen to be written into is cloned: clones cost memory at every evaluation.
         held = {
             name: value.clone() if name in self.mutated else value
@@ -62,11 +93,46 @@ class IsolatedFunction:
             self.modules.holding(held),
             self.stream.drawing() if self.stream.draws else contextlib.nullcontext(),
         ):
-            yield tensors
+            try:
+                yield tensors
+            except Exception as error:
+                # Only now: hesse itself runs float32 functions in float64, and on shapes alone.
+                if isinstance(error, HesseError) or is_passing(error):
+                    raise
+                self._require_numbers(tensors, error)
+                raise
+
+    def _require_shapes(self, tensors: Parameters) -> None:
+        if missing := self._needed - tensors.keys():
+            raise HesseKeyError(
+                f"parameters: the function takes {', '.join(map(repr, self._forms))}, and"
+                f" {', '.join(map(repr, sorted(missing)))} is not among those given"
+            )
+        for name, tensor in tensors.items():
+            shape = self._forms[name][0] if name in self._forms else tensor.shape
+            if tensor.shape != shape:
+                raise HesseValueError(
+                    f"parameters: {name!r} has shape {tuple(tensor.shape)}; this cost expects"
+                    f" {shape}"
+                )
+
+    def _require_numbers(self, tensors: Parameters, failed: Exception) -> None:
+        for name in self._forms.keys() & tensors.keys():
+            _, dtype, device = self._forms[name]
+            if tensors[name].dtype != dtype:
+                raise HesseTypeError(
+                    f"parameters: {name!r} is {tensors[name].dtype}; this cost computes in {dtype},"
+                    f" and its function failed: {in_a_line(failed)}"
+                ) from failed
+            if tensors[name].device != device:
+                raise HesseValueError(
+                    f"parameters: {name!r} is on {tensors[name].device}; this cost computes on"
+                    f" {device}, and its function failed: {in_a_line(failed)}"
+                ) from failed
 
     def batch_for_call(self, batch: Batch) -> Batch:
         """The batch as the user's function may have it."""
-        require_instance(batch, Batch, "batch", "one of cost.batches()")
+        require_batch(batch)
         return batch.clone() if self.mutates_data else batch
 
     def observe(

@@ -18,6 +18,7 @@ from hesse.errors import (
     HesseValueError,
     nearest,
     require_mapping,
+    require_strided,
 )
 from hesse.words.shapes import Shaped
 
@@ -195,7 +196,11 @@ class Layout(Displayed):
                     f"{argument}: {name!r} has shape {tuple(tensors[name].shape)}; this layout"
                     f" expects {shape}"
                 )
-        parts = [tensors[name].reshape(-1) for name in self.names]
+        given = [tensors[name] for name in self.names]
+        if len({tensor.device for tensor in given}) > 1:
+            devices = ", ".join(sorted({str(tensor.device) for tensor in given}))
+            raise HesseValueError(f"{argument}: they lie on different devices, {devices}")
+        parts = [tensor.reshape(-1) for tensor in given]
         return torch.cat(parts) if parts else torch.zeros(0, device="cpu")
 
     def unflatten(self, vector: Shaped[Tensor, "..."]) -> dict[str, Tensor]:
@@ -205,6 +210,7 @@ class Layout(Displayed):
                 f"vector: expected a flat tensor of P = {self.size} entries, got"
                 f" {type(vector).__name__}"
             )
+        require_strided(vector, "vector")
         if vector.shape[-1] != self.size:
             raise HesseValueError(
                 f"a flat vector for this layout has {self.size} entries, got {vector.shape[-1]}"

@@ -8,8 +8,7 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from hesse.data.arguments import call_arguments
-from hesse.data.batch import Batch
-from hesse.errors import require_instance
+from hesse.data.batch import Batch, require_batch
 from hesse.isolation import IsolatedFunction
 from hesse.losses.loss import Loss
 from hesse.parameters import Parameters
@@ -43,7 +42,7 @@ class ModelAndLoss:
 
     def total(self, parameters: Parameters, batch: Batch | None) -> Tensor:
         """The loss, summed over the batch."""
-        require_instance(batch, Batch, "batch", "one of cost.batches()")
+        require_batch(batch)
         assert batch is not None
         return self.predict_and_total(parameters, batch)[1]
 

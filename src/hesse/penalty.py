@@ -31,7 +31,7 @@ def require_penalty(penalty: Any, parameters: Parameters) -> Penalty | None:
             "penalty: expected a number or a function of {name: Tensor}, got"
             f" {type(penalty).__name__}"
         )
-    isolated = IsolatedFunction(PrivateModules(None), {}, penalty)
+    isolated = IsolatedFunction(PrivateModules(None), {}, penalty, parameters)
 
     def evaluate(given: Parameters, _: Batch | None) -> Tensor:
         with diagnosed("penalty", f"the parameters {', '.join(given)[:80]}", given, ()):

@@ -1,6 +1,7 @@
 """Networks as people write them keep their graph: attention with shared keys, views, caches, cells,
-masks among the inputs."""
+recurrent layers, masks among the inputs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 import hesse
 from certificates.kinds import WAYS, Formula, Make, Subject, check_right, made, of, parameter, x
+from hesse.capture import capture
 
 TOKENS = torch.tensor([[1, 2, 3, 0], [4, 1, 0, 0], [2, 2, 4, 1]])
 
@@ -88,6 +90,19 @@ def cell(kind: Any, params: str | None = None, **options: Any) -> Subject:
     return of(model, "half_sse", (x(4, 3), x(4, 2)), params=params)
 
 
+def layer(kind: Any, read: Any, **options: Any) -> Subject:
+    """A recurrent layer over three steps, and what is read of its results."""
+    made = kind(2, 3, batch_first=True, **options)
+    model = Formula(lambda m, z: read(*m.layer(z)), layer=made)
+    return of(model, "half_sse", (x(3, 3, 2), x(*read(*made(torch.zeros(3, 3, 2))).shape)))
+
+
+def everything(outputs: Tensor, state: Any) -> Tensor:
+    """What comes out at all steps, and the last states of all layers and directions."""
+    states = state if isinstance(state, tuple) else (state,)
+    return torch.cat([outputs.flatten(1), *(s.transpose(0, 1).flatten(1) for s in states)], 1)
+
+
 def masked_input(layers: Any) -> Subject:
     """What is to be left out is said beside the input."""
     model = Formula(lambda m, z: m.layers(z[0], src_key_padding_mask=z[1]), layers=layers).eval()
@@ -163,3 +178,44 @@ def test_a_batch_size_written_into_the_model_goes_by_columns(way: str) -> None:
 
     check_right(make, way)
     assert not hesse.plan(made(make).cost).captured
+
+
+# A layer, what is read of it, and how many dense layers there are in its three steps: of the input
+# one for each layer and direction, of the state and of a projection one for each step.
+LAYERS: dict[str, tuple[Callable[[], Subject], int]] = {
+    "GRU": (lambda: layer(nn.GRU, everything, num_layers=2, bidirectional=True), 4 + 12),
+    "GRU's last state": (lambda: layer(nn.GRU, lambda outputs, state: state[0]), 1 + 3),
+    "LSTM": (lambda: layer(nn.LSTM, everything, proj_size=2), 1 + 3 + 3),
+    "LSTM's memory": (lambda: layer(nn.LSTM, lambda _, state: state[1][0], bias=False), 1 + 3),
+    "RNN": (lambda: layer(nn.RNN, everything, bidirectional=True, bias=False), 2 + 6),
+    "RNN of ReLU": (lambda: layer(nn.RNN, lambda out, _: out, nonlinearity="relu"), 1 + 3),
+    "one after another": (
+        lambda: of(
+            Formula(lambda m, z: m.layer(m.layer(z)[0])[0], layer=nn.GRU(2, 2, batch_first=True)),
+            "half_sse",
+            (x(3, 3, 2), x(3, 3, 2)),
+        ),
+        2 + 6,
+    ),
+    "after a write": (
+        lambda: of(
+            Formula(
+                lambda m, z: m.layer(m.a(z).mul_(2))[0],
+                a=nn.Linear(2, 2),
+                layer=nn.GRU(2, 2, batch_first=True),
+            ),
+            "half_sse",
+            (x(3, 3, 2), x(3, 3, 2)),
+        ),
+        1 + 1 + 3,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_recurrent_layer_is_the_dense_layers_of_its_steps(kind: str) -> None:
+    make, count = LAYERS[kind]
+    # A graph is held against the function as given: value, gradient and a product with the Hessian.
+    graph = capture(make().cost).graph
+    assert [str(node.op) for node in graph.nodes].count("aten.linear.default") == count

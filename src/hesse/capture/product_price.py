@@ -53,7 +53,7 @@ def product_price(graph: fx.Graph, unit: fx.Node) -> Price:
 
 
 def _price(node: fx.Node, unit: fx.Node) -> Price:
-    traits, value = traits_of(node.target), values(node)
+    traits, value = traits_of(node.target), node.meta["val"]
     if not any(map(is_moving, node.all_input_nodes)):
         # Once for all.
         return Price(calls=_CALL)
@@ -64,7 +64,7 @@ def _price(node: fx.Node, unit: fx.Node) -> Price:
         return Price(calls=_CALL if copies else min(calls, _VIEW), rearranged=moved)
     # What a matrix product reads again for every v lies in the nearest cache.
     read = [x for x in node.all_input_nodes if traits.count is None or is_moving(x)]
-    moved = bytes_of((value, list(map(values, read))))
+    moved = bytes_of((value, [x.meta.get("val") for x in read]))
     if places_kernels(node, unit):
         return Price(calls=_PLACES, rearranged=moved)
     if traits.convolves:
@@ -97,7 +97,7 @@ def _matrices(node: fx.Node, left: fx.Node, value: Tensor) -> int:
 def _convolved(node: fx.Node, count: Any) -> float:
     """The work of a convolution: with all v in the channels of what it makes, if these move, or in
     place of a way back by a way there."""
-    value, args = values(node), values(node.args)
+    value, args = node.meta["val"], values(node.args)
     if node.target is aten.convolution.default:
         folded = is_moving(node.args[1])
     elif node.args[-1][0]:  # type: ignore[index]

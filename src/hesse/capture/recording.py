@@ -83,10 +83,11 @@ def called(
     """An operation of a program, added to its graph."""
     node = graph.create_node("call_function", target, name=name)
     # Of a node that is made with its arguments `torch.fx` looks through them for sizes that are
-    # symbols, which no program here has, and that takes longer than all else.
-    node.args = args
+    # symbols, which no program here has, and that takes longer than all else; and where arguments
+    # are set in the ordinary way, it takes the node out of a table first and puts it back.
+    object.__setattr__(node, "args", args)
     if options:
-        node.kwargs = dict(options)
+        object.__setattr__(node, "kwargs", dict(options))
     return node
 
 

@@ -1,7 +1,8 @@
-"""Recurrent layers and cells as the dense layers of their steps.
+"""Recurrent cells, and layers of packed sequences, as the dense layers of their steps.
 
 They are unrolled as they are called: PyTorch's own way, lowering a program that was traced with the
-fused layer, looks through all its operations each time and takes as long as several traces.
+fused layer, looks through all its operations each time and takes as long as several traces. A layer
+of whole sequences stays, and is unrolled in the graph (`hesse.operations.recurrence`).
 """
 
 from collections.abc import Callable, Iterable
@@ -19,14 +20,15 @@ _LAYERS: dict[Any, str] = {
 
 
 class UnrolledRecurrences(TorchFunctionMode):
-    """While it is entered, recurrent layers and cells run step by step.
+    """While it is entered, recurrent cells run operation by operation, and layers of packed
+    sequences step by step.
 
     Examples:
         >>> from torch import nn
-        >>> layer, x = nn.GRU(2, 3).double(), torch.ones(4, 2).double()
-        >>> fused = layer(x)[0]
+        >>> cell, x = nn.GRUCell(2, 3).double(), torch.ones(4, 2).double()
+        >>> fused = cell(x)
         >>> with UnrolledRecurrences():
-        ...     unrolled = layer(x)[0]
+        ...     unrolled = cell(x)
         >>> torch.allclose(unrolled, fused, atol=1e-14)
         True
     """
@@ -42,10 +44,8 @@ class UnrolledRecurrences(TorchFunctionMode):
 
 
 def _unrolled(func: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
-    if func in _LAYERS:
-        name = _LAYERS[func]
-        layer = getattr(torch.ops.aten, name)
-        return decomposition_table[layer.data if _is_packed(name, args) else layer.input]
+    if func in _LAYERS and _is_packed(_LAYERS[func], args):
+        return decomposition_table[getattr(torch.ops.aten, _LAYERS[func]).data]
     return _CELLS.get(func, func)
 
 

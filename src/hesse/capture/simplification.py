@@ -12,6 +12,7 @@ it takes as long as there are passes.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -63,6 +64,10 @@ _OF_ZERO: set[Any] = {
 _PRODUCTS: set[Any] = {aten.bmm.default, aten.mm.default, aten.mul.Tensor}
 # Where all are.
 _OF_ALL: set[Any] = {aten.add.Tensor, aten.cat.default, aten.stack.default, aten.sub.Tensor}
+# Those that a rule looks at.
+_ADDITIONS: set[Any] = {aten.add.Tensor, aten.sub.Tensor}
+_TURNS: set[Any] = {aten.reshape.default, aten.t.default, aten.transpose.int}
+_FACTORS: set[Any] = {*_SMOOTH, aten.div.Tensor, aten.mul.Tensor, aten.neg.default}
 # a + b @ c in one pass over the result.
 FUSED: dict[Any, Any] = {
     aten.mm.default: aten.addmm.default,
@@ -104,7 +109,11 @@ def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
         tangents: its placeholders for v, in which it is linear.
     """
     _Simplification(graph, moving(graph, tangents)).run(
-        _without_zeros, _without_turns, _of_factors, _scaled, *_SUMS
+        (_without_zeros, _ADDITIONS),
+        (_without_turns, _TURNS),
+        (_of_factors, _FACTORS),
+        (_scaled, {aten.mul.Tensor}),
+        *_SUMS,
     )
     _merge_equal(graph)
     drop_unused(graph)
@@ -136,6 +145,20 @@ def _merge_equal(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
+def _is_of_zeros(node: fx.Node, zero: set[fx.Node]) -> bool:
+    """Whether a value is zero where some others are."""
+    if node.target in _ZEROS:
+        return True
+    if node.target in _OF_ZERO:
+        # But for a bias of its own.
+        biased = node.target is aten.convolution.default and arguments(node)[2] is not None
+        return arguments(node)[COPIES.get(node.target, 0)] in zero and not biased
+    if node.target in _PRODUCTS:
+        return not zero.isdisjoint(node.all_input_nodes)
+    numbers = any(isinstance(argument, int | float) for argument in node.args[:2])
+    return node.target in _OF_ALL and not numbers and zero.issuperset(node.all_input_nodes)
+
+
 @final
 class _Simplification:
     """The rules that know what depends on v.
@@ -147,32 +170,23 @@ class _Simplification:
 
     def __init__(self, graph: fx.Graph, moves: set[fx.Node]) -> None:
         self._graph, self._moves = graph, moves
-        self._zero = set[fx.Node]()
-        for node in graph.nodes:
-            if self._is_of_zeros(node):
-                self._zero.add(node)
 
-    def _is_of_zeros(self, node: fx.Node) -> bool:
-        given = node.all_input_nodes
-        if node.target in _ZEROS:
-            return True
-        if node.target in _OF_ZERO:
-            # But for a bias of its own.
-            biased = node.target is aten.convolution.default and arguments(node)[2] is not None
-            return self.is_zero(arguments(node)[COPIES.get(node.target, 0)]) and not biased
-        if node.target in _PRODUCTS:
-            return any(map(self.is_zero, given))
-        numbers = any(isinstance(argument, int | float) for argument in node.args[:2])
-        return node.target in _OF_ALL and not numbers and all(map(self.is_zero, given))
+    @cached_property
+    def _zero(self) -> set[fx.Node]:
+        zero = set[fx.Node]()
+        for node in self._graph.nodes:
+            if _is_of_zeros(node, zero):
+                zero.add(node)
+        return zero
 
     def is_zero(self, value: Any) -> bool:
         """Whether a value is known to be zero, whatever v is."""
         return isinstance(value, fx.Node) and value in self._zero
 
-    def run(self, *rules: "Rule") -> None:
-        """Each rule where it applies, from the top down."""
-        for rule in rules:
-            for node in list(self._graph.nodes):
+    def run(self, *rules: "tuple[Rule, set[Any]]") -> None:
+        """Each rule at the operations that it knows, from the top down."""
+        for rule, targets in rules:
+            for node in [node for node in self._graph.nodes if node.target in targets]:
                 # What another rule has taken away has no users.
                 if node.users and (self.moves(node) or rule is _without_turns):
                     with self._graph.inserting_before(node):
@@ -252,7 +266,7 @@ Rule = Callable[[_Simplification, fx.Node], fx.Node | None]
 
 def _without_zeros(graph: _Simplification, node: fx.Node) -> fx.Node | None:
     """What is left of a sum with zeros."""
-    if node.target not in (aten.add.Tensor, aten.sub.Tensor) or node.kwargs:
+    if node.kwargs:
         return None
     first, second = arguments(node)
     if not graph.is_zero(second) and node.target is aten.add.Tensor:
@@ -294,7 +308,7 @@ def _of_factors(graph: _Simplification, node: fx.Node) -> fx.Node | None:
 
 def _scaled(graph: _Simplification, node: fx.Node) -> fx.Node | None:
     """A number times matrix products: of each the side without v has the number."""
-    if node.target is not aten.mul.Tensor or isinstance(arguments(node)[1], fx.Node):
+    if isinstance(arguments(node)[1], fx.Node):
         return None
     source, number = arguments(node)
     products = graph.products(source)
@@ -312,7 +326,7 @@ def _scaled(graph: _Simplification, node: fx.Node) -> fx.Node | None:
 
 def _accumulated(graph: _Simplification, node: fx.Node) -> fx.Node | None:
     """c + a @ b + d @ e, one accumulator."""
-    if node.target is not aten.add.Tensor or node.kwargs or len(node.args) != 2:
+    if node.kwargs or len(node.args) != 2:
         return None
     # The later of two is added to the other one.
     first, second = arguments(node)
@@ -344,7 +358,7 @@ def _sum(
 
 def _with_factor(graph: _Simplification, node: fx.Node) -> fx.Node | None:
     """c ± g ⊙ a in one pass."""
-    if node.target not in (aten.add.Tensor, aten.sub.Tensor) or node.kwargs:
+    if node.kwargs:
         return None
     sign = 1 if node.target is aten.add.Tensor else -1
     first, second = arguments(node)
@@ -362,4 +376,7 @@ def _with_factor(graph: _Simplification, node: fx.Node) -> fx.Node | None:
     return None
 
 
-_SUMS: tuple[Rule, ...] = (_accumulated, _with_factor)
+_SUMS: tuple[tuple[Rule, set[Any]], ...] = (
+    (_accumulated, {aten.add.Tensor}),
+    (_with_factor, _ADDITIONS),
+)

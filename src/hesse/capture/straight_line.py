@@ -260,7 +260,7 @@ def _cut(traced: Program, parameters: int, plain: int) -> TracedProduct:
         parameters,
         workspace,
         room,
-        bytes_of([values(node) for node in kept]),
+        bytes_of([node.meta.get("val") for node in kept]),
         _workspace(prepare, computed)[1],
         plain,
     )
@@ -269,15 +269,16 @@ def _cut(traced: Program, parameters: int, plain: int) -> TracedProduct:
 def _workspace(graph: fx.Graph, nodes: set[fx.Node]) -> tuple[int, int]:
     """The most bytes that the values of some nodes take at once, when each is let go after its last
     use; and with what is laid out besides."""
-    last = {source: node for node in graph.nodes for source in node.all_input_nodes}
+    taken = [(node, node.all_input_nodes) for node in graph.nodes]
+    last = {source: node for node, sources in taken for source in sources}
     alive = most = room = 0
     held: dict[fx.Node, int] = {}
-    for node in graph.nodes:
+    for node, sources in taken:
         if node in nodes:
-            held[node] = 0 if node.target is operator.getitem else bytes_of(values(node))
+            held[node] = 0 if node.target is operator.getitem else bytes_of(node.meta.get("val"))
             alive += held[node]
             most, room = max(most, alive), max(room, alive + _laid_out(node))
-        alive -= sum(held.pop(source, 0) for source in node.all_input_nodes if last[source] is node)
+        alive -= sum(held.pop(source, 0) for source in sources if last[source] is node)
     return most, room
 
 
@@ -288,5 +289,5 @@ def _laid_out(node: fx.Node) -> int:
     convolves = isinstance(target, torch._ops.OpOverload) and traits_of(target).convolves
     if not convolves and target not in _OF_MATRICES:
         return 0
-    given = bytes_of([values(source) for source in node.all_input_nodes])
-    return given + (laid_out(target, values(node.args), values(node)) if convolves else 0)
+    given = bytes_of([source.meta.get("val") for source in node.all_input_nodes])
+    return given + (laid_out(target, values(node.args), node.meta["val"]) if convolves else 0)

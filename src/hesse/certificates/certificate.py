@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hesse.display import Display, Displayed, facts
+from hesse.errors import HesseValueError
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,7 +77,7 @@ class Certificate(Displayed):
         """Back from plain values, each checked: a file's text is not to be trusted.
 
         Raises:
-            ValueError: they are not a certificate's.
+            HesseValueError: they are not a certificate's.
         """
         kinds: dict[str, type | tuple[type, ...]] = {
             "deviation": (int, float),
@@ -88,12 +89,12 @@ class Certificate(Displayed):
             "notes": list,
         }
         if not isinstance(values, Mapping) or set(values) != set(kinds):
-            raise ValueError("its certificate has other entries")
+            raise HesseValueError("its certificate has other entries")
         for name, kind in kinds.items():
             if not isinstance(values[name], kind) or isinstance(values[name], bool):
-                raise ValueError(f"the {name} of its certificate is not of its kind")
+                raise HesseValueError(f"the {name} of its certificate is not of its kind")
         if not all(isinstance(note, str) for note in values["notes"]):
-            raise ValueError("the notes of its certificate are not text")
+            raise HesseValueError("the notes of its certificate are not text")
         return Certificate(**{**values, "notes": tuple(values["notes"])})
 
 

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from hesse.errors import HesseValueError
+from hesse.errors import HesseTypeError, HesseValueError
+
+
+def require_batch(given: Any) -> None:
+    """A batch, as a cost gives them."""
+    if not isinstance(given, Batch):
+        raise HesseTypeError(
+            f"batch: expected one of cost.batches(), got {type(given).__name__};"
+            " next(cost.batches()) is the first"
+        )
 
 
 @dataclass(frozen=True)

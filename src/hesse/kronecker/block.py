@@ -18,6 +18,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from hesse.errors import HesseValueError, require_number
+
 
 @final
 @dataclass(frozen=True)
@@ -109,6 +111,13 @@ class Block(abc.ABC):
 
     def times(self, v: Tensor) -> Tensor:
         """The product with the entries of some vectors, (entries, K)."""
+        count = len(self.index)
+        if not isinstance(v, Tensor) or v.shape[:1] != (count,):
+            got = tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
+            raise HesseValueError(
+                f"v: expected a tensor of the {count} entries of this block, ({count}, K), got"
+                f" {got}"
+            )
         return self._times(v.reshape(*self.shape, -1)).reshape(v.shape)
 
     def dense(self) -> Tensor:
@@ -122,7 +131,7 @@ class Block(abc.ABC):
 
     def damped_inverse(self, damping: float) -> "SpectralBlock":
         """(M + damping I)⁻¹."""
-        values = (self.eigenvalues + damping).reciprocal()
+        values = (self.eigenvalues + require_number(damping, "damping")).reciprocal()
         return SpectralBlock(self.names, self.index, self.shape, *self.bases, values)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError
+from hesse.errors import HesseTypeError, HesseValueError, require_strided
 from hesse.layout import Layout
 
 DtypeOf = Callable[[str], torch.dtype]
@@ -26,6 +26,7 @@ def require_vector(v: Any, what: str, dtype: torch.dtype, device: torch.device) 
     """
     if not isinstance(v, Tensor):
         raise HesseTypeError(f"{what}: expected a tensor, got {type(v).__name__}")
+    require_strided(v, what)
     if v.dtype != dtype:
         raise HesseTypeError(
             f"{what}: expected {dtype} like the parameters, got {v.dtype}; convert it with"
@@ -63,6 +64,7 @@ def require_columns(v: Any, layout: Layout, what: str = "v") -> Tensor:
             f" dictionary {{name: Tensor}} or a list of tensors, got {type(v).__name__};"
             " torch.from_numpy takes NumPy arrays, op.to_scipy() serves SciPy"
         )
+    require_strided(v, what)
     if v.ndim not in (1, 2) or v.shape[0] != layout.size:
         raise HesseValueError(
             f"{what}: expected shape ({layout.size},) or ({layout.size}, K), got {tuple(v.shape)}"

@@ -17,6 +17,7 @@ from hesse.errors import (
     HesseValueError,
     require_instance,
     require_mapping,
+    require_strided,
     require_word,
 )
 from hesse.layout import Layout
@@ -98,6 +99,8 @@ class BlockHessian(Displayed, BlocksByName):
             require_instance(certificate, Certificate, "certificate", "H.certificate")
         if not isinstance(matrix, Tensor | None):
             raise HesseTypeError(f"matrix: expected a tensor, got {type(matrix).__name__}")
+        if matrix is not None:
+            require_strided(matrix, "matrix")
         if not isinstance(blocks, Mapping | None) or not all(
             isinstance(pair, tuple) and len(pair) == 2 and isinstance(block, Tensor)
             for pair, block in (blocks or {}).items()
@@ -107,6 +110,8 @@ class BlockHessian(Displayed, BlocksByName):
                 f" {type(blocks).__name__}"
             )
         blocks = dict(blocks or {})
+        for block in blocks.values():
+            require_strided(block, "blocks")
         if len(layout.names) == 1 and blocks:  # the one block is the whole matrix
             matrix = blocks.pop((layout.names[0], layout.names[0]), None)
         if matrix is not None and tuple(matrix.shape) != (layout.size, layout.size):
@@ -138,7 +143,11 @@ class BlockHessian(Displayed, BlocksByName):
         certificate: Certificate | None = None,
     ) -> "BlockHessian":
         """The Hessian of entries wherever they are; `hesse.load` gives one on a disk."""
-        require_instance(entries, Entries, "entries", "H.entries")
+        if not isinstance(entries, Entries):
+            raise HesseTypeError(
+                "entries: expected H.entries of a Hessian, computed or loaded, got"
+                f" {type(entries).__name__}"
+            )
         require_mapping({} if provenance is None else provenance, "provenance", str, "text")
         if certificate is not None:
             require_instance(certificate, Certificate, "certificate", "H.certificate")

@@ -140,7 +140,9 @@ class BlocksByName(NoArithmetic):
 
     def __contains__(self, pair: object) -> bool:
         """Whether ``H[a, b]`` can be asked for, in either order."""
-        return pair in self.pairs or (isinstance(pair, tuple) and pair[::-1] in self.pairs)
+        if not isinstance(pair, tuple) or not all(isinstance(name, str) for name in pair):
+            return False
+        return pair in self.pairs or pair[::-1] in self.pairs
 
     def keys(self) -> tuple[Pair, ...]:
         """The pairs that are held, so that ``dict(H)`` has the blocks."""

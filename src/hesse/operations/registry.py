@@ -18,6 +18,7 @@ from hesse.operations import (
     losses,
     normalisation,
     pooling,
+    recurrence,
     reductions,
 )
 from hesse.operations.record import ArrayFunction, Function, Operation
@@ -103,7 +104,7 @@ def record_of(node: Node) -> Operation:
 
 for _family in (
     elementwise, arithmetic, linear, convolution, pooling, embedding, arranging, normalisation,
-    attention, reductions, algebra, losses,
+    attention, recurrence, reductions, algebra, losses,
 ):  # fmt: skip
     for _record in _family.RECORDS:
         _enter(_record)

@@ -80,7 +80,7 @@ class Layers(Picture):
             HesseKeyError: there is no such layer.
         """
         known = {row.name: row for row in (*self.rows, self.whole)}
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise HesseKeyError(
                 f"no layer is named {name!r}; the nearest known: {nearest(str(name), list(known))}"
             )

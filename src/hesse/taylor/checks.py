@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hesse.errors import HesseTypeError, HesseValueError, require_positive, rounded_up
+from hesse.errors import (
+    HesseTypeError,
+    HesseValueError,
+    require_positive,
+    require_strided,
+    rounded_up,
+)
 from hesse.taylor.subproblem.space import ReducedModel
 from hesse.words.shapes import Float
 
@@ -63,6 +69,7 @@ def require_steps(s: Any, like: Float[Tensor, " P"], what: str) -> Float[Tensor,
             f"{what}: expected a flat tensor of P = {size} entries, a (P, K) matrix of steps as"
             f" columns, a dictionary {{name: Tensor}} or a Step, got {type(s).__name__}"
         )
+    require_strided(s, what)
     if s.ndim not in (1, 2) or s.shape[0] != size:
         raise HesseValueError(
             f"{what}: expected shape ({size},), or ({size}, K) with steps as columns, got"

@@ -15,6 +15,7 @@ from hesse.display import Display, Displayed, facts
 from hesse.errors import HesseValueError, require_positive
 from hesse.evaluation import value
 from hesse.layout import Layout
+from hesse.linear_operators.vectors import require_columns
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.spectrum import Eigen
 from hesse.process.undisturbed import undisturbed
@@ -99,6 +100,7 @@ class QuadraticModel(Displayed):
 
     def product(self, V: Float[Tensor, "P *K"]) -> Float[Tensor, "P *K"]:
         """H V, refused where it is not finite."""
+        V = require_columns(V, self.layout, "V")
         product = self.hessian @ V
         checks.require_finite_hessian(product, "H s")
         return product
@@ -193,7 +195,7 @@ class QuadraticModel(Displayed):
     def steps(self, s: Any, what: str = "s") -> Float[Tensor, "P *K"]:
         """Steps in any of the forms that are taken, as a flat vector or as columns; checked."""
         return checks.require_steps(
-            self.layout.flatten(s) if isinstance(s, Mapping) else getattr(s, "vector", s),
+            self.layout.flatten(s, what) if isinstance(s, Mapping) else getattr(s, "vector", s),
             self.gradient,
             what,
         )
