@@ -489,7 +489,7 @@ def rows() -> Iterator[tuple[str, Row]]:
     yield "QuadraticModel.compare", Row(q.compare, step, {})
     yield "QuadraticModel.change", Row(q.change, step, {})
     yield "QuadraticModel.true", Row(q.true, step, {})
-    yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {}, {"V": "V|H @ v"})
+    yield "QuadraticModel.product", Row(q.product, {"V": step["s"]}, {})
     yield (
         "QuadraticModel.trust",
         Row(

@@ -35,11 +35,8 @@ class IsolatedFunction:
     """The user's function, evaluated so that nothing it does reaches out of the evaluation.
 
     Args:
-        modules: the private modules that it runs, if any.
-        fixed: the tensors held fixed.
-        call: the function.
-        parameters: its parameters, of which others are given for an evaluation: of these shapes,
-            and what it runs on is what these are.
+        modules, fixed, call: as below.
+        parameters: those of the cost. What an evaluation is given in their place has their shapes.
 
     Attributes:
         modules: the private modules that it runs, if any.
@@ -117,8 +114,9 @@ class IsolatedFunction:
                 )
 
     def _require_numbers(self, tensors: Parameters, failed: Exception) -> None:
-        for name in self._forms.keys() & tensors.keys():
-            _, dtype, device = self._forms[name]
+        for name, (_, dtype, device) in self._forms.items():
+            if name not in tensors:
+                continue
             if tensors[name].dtype != dtype:
                 raise HesseTypeError(
                     f"parameters: {name!r} is {tensors[name].dtype}; this cost computes in {dtype},"

@@ -13,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from hesse.graph.graph import Node, Pick, Ref
-from hesse.operations.record import Operation, Rewrite
+from hesse.operations.record import Operation
 
 aten = torch.ops.aten
 
@@ -131,9 +131,8 @@ def _unrolled(step: Step, node: Node, shapes: dict[str, Shape]) -> list[Node]:
     leaves = pytree.tree_leaves(node.args, is_leaf=lambda leaf: isinstance(leaf, Ref))
     given = (known.index(leaf.name) if isinstance(leaf, Ref) else int(leaf) for leaf in leaves)
     write = _Writer("_".join(map(str, (node.kind.__name__, *given))), shapes)
-    states = list(
-        zip(*map(write.each, hidden if isinstance(hidden, list) else [hidden]), strict=True)
-    )
+    both = hidden if isinstance(hidden, list) else [hidden]
+    states = list(zip(*map(write.each, both), strict=True))
     x = write.turned(x) if samples_first else x
     directions = 2 if both_ways else 1
     each = len(weights) // (layers * directions)
@@ -189,13 +188,11 @@ def _direction(
     return outputs[::-1] if backward else outputs, state
 
 
-def _rewrite(step: Step) -> Rewrite:
-    return partial(_unrolled, step)
-
-
 RECORDS = [
-    Operation(name="lstm", aten="lstm", rewrite=_rewrite(_lstm)),
-    Operation(name="gru", aten="gru", rewrite=_rewrite(_gru)),
-    Operation(name="rnn_tanh", aten="rnn_tanh", rewrite=_rewrite(_rnn(aten.tanh.default))),
-    Operation(name="rnn_relu", aten="rnn_relu", rewrite=_rewrite(_rnn(aten.relu.default))),
+    Operation(name="lstm", aten="lstm", rewrite=partial(_unrolled, _lstm)),
+    Operation(name="gru", aten="gru", rewrite=partial(_unrolled, _gru)),
+    *(
+        Operation(name=name, aten=name, rewrite=partial(_unrolled, _rnn(function)))
+        for name, function in (("rnn_tanh", aten.tanh.default), ("rnn_relu", aten.relu.default))
+    ),
 ]

@@ -15,7 +15,6 @@ from hesse.display import Display, Displayed, facts
 from hesse.errors import HesseValueError, require_positive
 from hesse.evaluation import value
 from hesse.layout import Layout
-from hesse.linear_operators.vectors import require_columns
 from hesse.matrix.block_hessian import BlockHessian
 from hesse.matrix.spectrum import Eigen
 from hesse.process.undisturbed import undisturbed
@@ -100,8 +99,7 @@ class QuadraticModel(Displayed):
 
     def product(self, V: Float[Tensor, "P *K"]) -> Float[Tensor, "P *K"]:
         """H V, refused where it is not finite."""
-        V = require_columns(V, self.layout, "V")
-        product = self.hessian @ V
+        product = self.hessian @ checks.require_steps(V, self.gradient, "V")
         checks.require_finite_hessian(product, "H s")
         return product
 
