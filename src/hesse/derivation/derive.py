@@ -10,7 +10,8 @@ from hesse.cost import Cost
 from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.check.certification import certified_at, certified_somewhere
+from hesse.derivation.check.certification import certified_somewhere
+from hesse.derivation.check.own_arrays import checked_at
 from hesse.derivation.code.agreement import require_agreement
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.derivation import Derivation
@@ -166,18 +167,15 @@ def _of_cost(
     notes += _of_penalty(cost)
     if certify:
         traced.check_value(OWN_SAMPLES)
-        checked = [certified_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
+        checked = [checked_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
         own = "cost's own parameters"
         if traced.whole is None:
             own = f"model's own parameters at {len(checked)} of its samples"
+        skipped = checked[0].skipped
         notes.append(
-            f"Checked on the {own} as well:"
-            f" largest deviation {max(certificate.deviation for certificate in checked):.0e}"
-            + (
-                f"; {checked[0].skipped} lines are too large for that."
-                if checked[0].skipped
-                else "."
-            )
+            f"First derivatives and blocks checked on the {own} as well:"
+            f" largest deviation {max(check.deviation for check in checked):.0e}"
+            + (f"; {skipped} of them are too large for that." if skipped else ".")
         )
     return replace(result, notes=(*result.notes, *notes), cost_arrays=traced.cost_arrays())
 
