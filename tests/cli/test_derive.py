@@ -171,6 +171,16 @@ def test_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_lines_that_are_left_unchecked(capsys: pytest.CaptureFixture[str]) -> None:
+    # More than float64 holds, so that there is nothing to check.
+    text = "1e308*10*sum(x**2)"
+    assert "certify=False" in refused(capsys, text, "--wrt", "x")
+    found = asked(capsys, text, "--wrt", "x", "--no-certify")
+    assert found == hesse.derive(text, "x", certify=False).text() + "\n"
+    document = json.loads(asked(capsys, text, "--wrt", "x", "--no-certify", "--json"))
+    assert document["certificate"] is None
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -296,6 +306,7 @@ def test_pairs() -> None:
         target=None,
         start=None,
         stagewise=False,
+        certify=True,
     )
     assert Printed(("x", "x")).of(d) == d.block("x", "x").text()
 
