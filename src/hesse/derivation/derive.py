@@ -19,6 +19,7 @@ from hesse.derivation.lines.adjoints import Adjoints, adjoints
 from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.jacobian import jacobian, page_of
+from hesse.derivation.lines.length import PLACES, Length, require_few_links
 from hesse.derivation.lines.page import Page
 from hesse.derivation.lines.quotients import in_no_value
 from hesse.derivation.lines.records import Block
@@ -27,10 +28,10 @@ from hesse.derivation.lines.steps import Expander, block, slope
 from hesse.derivation.sources.language import program as program_of_text
 from hesse.derivation.sources.networks.network import Network
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
+from hesse.process.switches import deep_recursion
 from hesse.process.undisturbed import undisturbed
 
 WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
-PLACES = 6  # where one parameter enters, stage by stage
 # Second derivatives between two places where one parameter enters, each of which gets a name.
 MOST_PAIRS = 300
 # Symbols and signs of all lines together: of a text some dozens of pages of print; of a cost, whose
@@ -48,7 +49,8 @@ class LineWriter:
 
     def block(self, rows: str, columns: str) -> tuple[Block, Program]:
         """A second derivative, and the program with the names that it needed."""
-        return block(self.page, self.expander, rows, columns), self.page.program
+        with deep_recursion():
+            return block(self.page, self.expander, rows, columns), self.page.program
 
 
 @undisturbed()
@@ -82,7 +84,8 @@ def derive(
             places, as in a recurrent network of many steps.
         certify: whether to evaluate every line at random points, and every block against automatic
             differentiation. What is certified is bounded in its length, of a cost to 24,000 symbols
-            in all its lines, 48,000 where steps repeat; with False nothing is.
+            in all its lines, 48,000 where steps repeat, and to 110 quantities one after the other;
+            with False nothing is.
 
     From four layers on there are lines for the diagonal blocks and for one beside them, unless
     ``stagewise`` is False; any other is written when it is asked for.
@@ -247,9 +250,10 @@ def written(
             too long, or a parameter enters at too many places for stages.
     """
     try:
-        return _written(
-            source, program, parameters, stagewise, certify, functions or {}, bounded, most
-        )
+        with deep_recursion():
+            return _written(
+                source, program, parameters, stagewise, certify, functions or {}, bounded, most
+            )
     except RecursionError:  # every walk over what a quantity is made of is recursive
         raise HesseValueError(
             f"derive: {program.cost.name} is made of {len(program.quantities)} quantities one after"
@@ -267,6 +271,8 @@ def _written(
     bounded: bool,
     most: int | None,
 ) -> Derivation:
+    if certify:
+        require_few_links(program)
     program = with_companions(program)
     if program.cost.indices:
         return _of_vector(source, program, parameters, stagewise, certify, bounded)
@@ -285,6 +291,7 @@ def _written(
         first = adjoints(in_no_value(program), parameters, every_slot=True)
     # A model has the size that it has; a text that makes a line of pages is seldom meant.
     page = Page(first.program, first, bounded=bounded, most=most, repeats=tied and not deep)
+    length = Length(page) if page.repeats else None
     expander = Stages(page) if deep else InFull(page)
     # The stages write the δ out themselves.
     slopes = {name: slope(page, name, signals=not deep) for name in parameters}
@@ -292,7 +299,7 @@ def _written(
     if deep or (layers > WRITTEN_OUT and stagewise is None):
         # The diagonal blocks and one example; any other is written when it is asked for.
         wanted = [*((name, name) for name in parameters), *page.example(parameters)]
-    blocks = _blocks(page, expander, wanted)
+    blocks = _blocks(page, expander, wanted, length)
     levels = stages(expander) if isinstance(expander, Stages) else ()
     page.most = None  # of what is asked for later, there is one block at a time
     result = Derivation(
@@ -314,7 +321,7 @@ def _written(
 
 
 def _blocks(
-    page: Page, expander: Expander, wanted: Sequence[tuple[str, str]]
+    page: Page, expander: Expander, wanted: Sequence[tuple[str, str]], length: Length | None
 ) -> dict[tuple[str, str], Block]:
     """The blocks; of a bounded page no more than can be read, which a few of them tell."""
     blocks: dict[tuple[str, str], Block] = {}
@@ -327,6 +334,8 @@ def _blocks(
         blocks[pair] = block(page, expander, *pair)
         made[kind] += 1
         symbols[kind] += page.written - before
+        if length is not None:
+            length.has(pair, page.written - before)
         expected = sum(symbols[k] * counts[k] // max(SEEN, made[k]) for k in counts)
         if page.bounded and len(wanted) > SEEN and expected > MOST_WRITTEN:
             raise HesseValueError(

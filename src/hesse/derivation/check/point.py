@@ -73,7 +73,11 @@ def _holds(program: Program, size: int) -> bool:
                 if any(size in shape for shape in shapes):
                     return True
             case Expression(terms):
-                if any(term.coefficient.denominator % size == 0 for term in terms):
+                if any(
+                    term.coefficient.denominator % size == 0
+                    and any(index.size == size for index in term.bound)
+                    for term in terms
+                ):
                     return True
     return False
 
