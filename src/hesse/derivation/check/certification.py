@@ -3,7 +3,7 @@ differentiation."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import repeat
 from typing import TypeVar
 

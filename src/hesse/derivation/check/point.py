@@ -259,5 +259,6 @@ def _require_small(
             raise HesseValueError(
                 f"derive: {name} has {len(shape)} axes and {entries:,} entries at the small sizes"
                 f" of a check; what is checked has at most {MOST_AXES} axes and {MOST_ENTRIES:,}"
-                " entries. certify=False leaves the lines unchecked"
+                " entries. certify=False leaves the lines unchecked; or derive a smaller model of"
+                " the same kind"
             )

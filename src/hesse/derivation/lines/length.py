@@ -27,8 +27,9 @@ def require_few_links(program: Program) -> None:
     if program.depth > DEEPEST:
         raise HesseValueError(
             f"derive: {program.cost.name} is made of {program.depth:,} quantities one after the"
-            f" other; at most {DEEPEST} are followed and certified. A model of fewer steps or layers has the"
-            " same formulas: derive that, or its parts; certify=False writes them all the same"
+            f" other; at most {DEEPEST} are followed and certified. A model of fewer steps or layers"
+            " has the same formulas: derive that, or its parts; certify=False writes them all the"
+            " same"
         )
 
 
