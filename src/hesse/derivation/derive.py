@@ -1,5 +1,6 @@
 """`hesse.derive`: from an expression, a network or a cost to the derivation of its Hessian."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,6 @@ from hesse.derivation.lines.steps import Expander, block, slope
 from hesse.derivation.sources.language import program as program_of_text
 from hesse.derivation.sources.networks.network import Network
 from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
-from hesse.process.switches import deep_recursion
 from hesse.process.undisturbed import undisturbed
 
 WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
@@ -49,8 +49,7 @@ class LineWriter:
 
     def block(self, rows: str, columns: str) -> tuple[Block, Program]:
         """A second derivative, and the program with the names that it needed."""
-        with deep_recursion():
-            return block(self.page, self.expander, rows, columns), self.page.program
+        return block(self.page, self.expander, rows, columns), self.page.program
 
 
 @undisturbed()
@@ -84,8 +83,8 @@ def derive(
             places, as in a recurrent network of many steps.
         certify: whether to evaluate every line at random points, and every block against automatic
             differentiation. What is certified is bounded in its length, of a cost to 24,000 symbols
-            in all its lines, 48,000 where steps repeat, and to 110 quantities one after the other;
-            with False nothing is.
+            in all its lines, 48,000 where steps repeat, and to 100 quantities one after the other;
+            with False nothing is, and the depth is that to which Python's functions call each other.
 
     From four layers on there are lines for the diagonal blocks and for one beside them, unless
     ``stagewise`` is False; any other is written when it is asked for.
@@ -250,14 +249,14 @@ def written(
             too long, or a parameter enters at too many places for stages.
     """
     try:
-        with deep_recursion():
-            return _written(
-                source, program, parameters, stagewise, certify, functions or {}, bounded, most
-            )
+        return _written(
+            source, program, parameters, stagewise, certify, functions or {}, bounded, most
+        )
     except RecursionError:  # every walk over what a quantity is made of is recursive
         raise HesseValueError(
             f"derive: {program.cost.name} is made of {len(program.quantities)} quantities one after"
-            " the other, more than can be followed; derive its parts"
+            " the other, more than can be followed; derive its parts, or let Python's functions"
+            f" call each other deeper than {sys.getrecursionlimit():,}: sys.setrecursionlimit"
         ) from None
 
 

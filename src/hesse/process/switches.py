@@ -1,5 +1,5 @@
-"""Process-wide switches, and the only place that turns them: PyTorch's that decide whether a model
-can be differentiated twice, its number of threads, and how deep Python's functions call each other.
+"""PyTorch's process-wide switches, and the only place that turns them: those that decide whether a
+model can be differentiated twice, and the number of threads.
 
 Fused attention, fused recurrent cells and compiled code have no second derivative, and
 checkpointing runs layers again at a moment, and with parameters, of its own. None of these four
@@ -147,8 +147,6 @@ _CHECKPOINTING = Switch(
 _COMPILING = Switch(_read_compiling, _write_compiling, "force_eager")
 _RECURRENT = Switch(_read_recurrent, _write_recurrent, (False, False))
 _THREADS = Switch(torch.get_num_threads, torch.set_num_threads, 1)
-# What a stack of eight megabytes holds many times over.
-_RECURSION = Switch(sys.getrecursionlimit, sys.setrecursionlimit, 5000)
 
 
 @contextlib.contextmanager
@@ -175,14 +173,3 @@ def one_thread() -> contextlib.AbstractContextManager[None]:
         1
     """
     return _THREADS.turned()
-
-
-def deep_recursion() -> contextlib.AbstractContextManager[None]:
-    """Functions call each other deeper than Python lets them by itself.
-
-    Examples:
-        >>> with deep_recursion():
-        ...     sys.getrecursionlimit()
-        5000
-    """
-    return _RECURSION.turned()

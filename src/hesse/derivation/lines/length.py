@@ -1,5 +1,7 @@
 """How long a derivation will be, foreseen before its lines are written."""
 
+import sys
+
 from hesse.derivation.calculus.expression import Expression
 from hesse.derivation.calculus.normal_form import weight
 from hesse.derivation.calculus.program import Program, names_in
@@ -11,7 +13,7 @@ PLACES = 6  # where one parameter enters, stage by stage
 # Quantities made one from the other, as the steps of a network or the links of a chain are: every
 # walk over what a quantity is made of is recursive, and lines are certified in a time that grows
 # with the depth.
-DEEPEST = 110
+DEEPEST = 100
 # A block of a parameter with itself takes so many times the symbols of the signals that its first
 # derivative stands on, at the least: each is differentiated once more, and so is what it is made
 # of. (RNN and GRU of 6 to 20 steps take 13 to 40 times as many.)
@@ -27,9 +29,9 @@ def require_few_links(program: Program) -> None:
     if program.depth > DEEPEST:
         raise HesseValueError(
             f"derive: {program.cost.name} is made of {program.depth:,} quantities one after the"
-            f" other; at most {DEEPEST} are followed and certified. A model of fewer steps or layers"
-            " has the same formulas: derive that, or its parts; certify=False writes them all the"
-            " same"
+            f" other; at most {DEEPEST} are certified. A model of fewer steps or layers has the"
+            " same formulas: derive that, or its parts; certify=False follows as many as Python's"
+            f" functions may call each other (sys.setrecursionlimit, {sys.getrecursionlimit():,})"
         )
 
 
