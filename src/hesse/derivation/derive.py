@@ -84,7 +84,7 @@ def derive(
         certify: whether to evaluate every line at random points, and every block against automatic
             differentiation. What is certified is bounded in its length, of a cost to 24,000 symbols
             in all its lines, 48,000 where steps repeat, and to 100 quantities one after the other;
-            with False nothing is, and the depth is that to which Python's functions call each other.
+            with False it is not, but for how deep Python lets functions call each other.
 
     From four layers on there are lines for the diagonal blocks and for one beside them, unless
     ``stagewise`` is False; any other is written when it is asked for.
