@@ -171,6 +171,17 @@ def test_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_lines_that_are_left_unchecked(capsys: pytest.CaptureFixture[str]) -> None:
+    # An array of twenty axes has a block that is too large to be checked.
+    shapes = f"x[{','.join('2' * 20)}]"
+    large = ("sum(x**2)", "--wrt", "x", "--shapes", shapes)
+    assert "certify=False" in refused(capsys, *large)
+    found = asked(capsys, *large, "--no-certify")
+    assert found == hesse.derive("sum(x**2)", "x", shapes=shapes, certify=False).text() + "\n"
+    document = json.loads(asked(capsys, *large, "--no-certify", "--json"))
+    assert document["certificate"] is None
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -243,6 +254,10 @@ def test_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ("x @ x", "--wrt", "x", "--latex", "--reading", "matrix"),
             "--reading is for text; leave it out beside --latex",
         ),
+        (
+            ("1e308*10*sum(x**2)", "--wrt", "x", "--no-certify", "--python"),
+            "python: a number in the formula is beyond the range of float64",
+        ),
         (("x @ x", "--wrt", "x", "--backend", "torch"), "--backend is for --python"),
         (("x @ x", "--wrt", "x", "--html", "page.htm"), "--html: 'page.htm' should end with .html"),
         (
@@ -296,6 +311,7 @@ def test_pairs() -> None:
         target=None,
         start=None,
         stagewise=False,
+        certify=True,
     )
     assert Printed(("x", "x")).of(d) == d.block("x", "x").text()
 

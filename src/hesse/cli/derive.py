@@ -28,6 +28,7 @@ def derivation_of(
     target: str | None,
     start: Path | None,
     stagewise: bool,
+    certify: bool,
 ) -> hesse.Derivation:
     """The derivation that was asked for: of an expression, of ``file.py:name`` with its data, or of
     a network in words.
@@ -64,6 +65,7 @@ def derivation_of(
             hesse.Network(network, activation or "sigmoid", loss or "half_sse", not no_bias),
             wrt,
             stagewise=way,
+            certify=certify,
         )
     assert source is not None
     if not model:
@@ -71,14 +73,16 @@ def derivation_of(
             raise HesseValueError(
                 "--wrt: an expression needs the names of its parameters, such as --wrt W1,W2"
             )
-        return hesse.derive(source, wrt, shapes=shapes, given=given or (), stagewise=way)
+        return hesse.derive(
+            source, wrt, shapes=shapes, given=given or (), stagewise=way, certify=certify
+        )
     if data is None or loss is None:
         missing = "--data" if data is None else "--loss"
         raise HesseValueError(
             f"{missing}: a derivation of a model is certified on its own data and loss; name both"
         )
     cost = build_cost(source, data, loss, target=target, start=start)
-    return hesse.derive(cost, wrt, stagewise=way)
+    return hesse.derive(cost, wrt, stagewise=way, certify=certify)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`hesse.derive`: from an expression, a network or a cost to the derivation of its Hessian."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,8 @@ from hesse.cost import Cost
 from hesse.derivation.calculus.differentiation import with_companions
 from hesse.derivation.calculus.expression import Size
 from hesse.derivation.calculus.program import Program
-from hesse.derivation.check.certification import certified_at, certified_somewhere
+from hesse.derivation.check.certification import certified_somewhere
+from hesse.derivation.check.own_arrays import checked_at
 from hesse.derivation.code.agreement import require_agreement
 from hesse.derivation.code.binding import shape_text
 from hesse.derivation.derivation import Derivation
@@ -18,6 +20,7 @@ from hesse.derivation.lines.adjoints import Adjoints, adjoints
 from hesse.derivation.lines.by_layer import Stages
 from hesse.derivation.lines.in_full import InFull
 from hesse.derivation.lines.jacobian import jacobian, page_of
+from hesse.derivation.lines.length import PLACES, Length, require_few_links
 from hesse.derivation.lines.page import Page
 from hesse.derivation.lines.quotients import in_no_value
 from hesse.derivation.lines.records import Block
@@ -29,7 +32,6 @@ from hesse.errors import HesseKeyError, HesseTypeError, HesseValueError, nearest
 from hesse.process.undisturbed import undisturbed
 
 WRITTEN_OUT = 3  # so many layers are written out in full; more go stage by stage
-PLACES = 6  # where one parameter enters, stage by stage
 # Second derivatives between two places where one parameter enters, each of which gets a name.
 MOST_PAIRS = 300
 # Symbols and signs of all lines together: of a text some dozens of pages of print; of a cost, whose
@@ -81,7 +83,8 @@ def derive(
             places, as in a recurrent network of many steps.
         certify: whether to evaluate every line at random points, and every block against automatic
             differentiation. What is certified is bounded in its length, of a cost to 24,000 symbols
-            in all its lines, 48,000 where steps repeat; with False nothing is.
+            in all its lines, 48,000 where steps repeat, and to 100 quantities one after the other;
+            with False it is not, but for how deep Python lets functions call each other.
 
     From four layers on there are lines for the diagonal blocks and for one beside them, unless
     ``stagewise`` is False; any other is written when it is asked for.
@@ -166,18 +169,15 @@ def _of_cost(
     notes += _of_penalty(cost)
     if certify:
         traced.check_value(OWN_SAMPLES)
-        checked = [certified_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
+        checked = [checked_at(result, arrays) for arrays in traced.samples(OWN_SAMPLES)]
         own = "cost's own parameters"
         if traced.whole is None:
             own = f"model's own parameters at {len(checked)} of its samples"
+        skipped = checked[0].skipped
         notes.append(
-            f"Checked on the {own} as well:"
-            f" largest deviation {max(certificate.deviation for certificate in checked):.0e}"
-            + (
-                f"; {checked[0].skipped} lines are too large for that."
-                if checked[0].skipped
-                else "."
-            )
+            f"First derivatives and blocks checked on the {own} as well:"
+            f" largest deviation {max(check.deviation for check in checked):.0e}"
+            + (f"; {skipped} of them are too large for that." if skipped else ".")
         )
     return replace(result, notes=(*result.notes, *notes), cost_arrays=traced.cost_arrays())
 
@@ -255,7 +255,8 @@ def written(
     except RecursionError:  # every walk over what a quantity is made of is recursive
         raise HesseValueError(
             f"derive: {program.cost.name} is made of {len(program.quantities)} quantities one after"
-            " the other, more than can be followed; derive its parts"
+            " the other, more than can be followed; derive its parts, or let Python's functions"
+            f" call each other deeper than {sys.getrecursionlimit():,}: sys.setrecursionlimit"
         ) from None
 
 
@@ -269,6 +270,8 @@ def _written(
     bounded: bool,
     most: int | None,
 ) -> Derivation:
+    if certify:
+        require_few_links(program)
     program = with_companions(program)
     if program.cost.indices:
         return _of_vector(source, program, parameters, stagewise, certify, bounded)
@@ -287,6 +290,7 @@ def _written(
         first = adjoints(in_no_value(program), parameters, every_slot=True)
     # A model has the size that it has; a text that makes a line of pages is seldom meant.
     page = Page(first.program, first, bounded=bounded, most=most, repeats=tied and not deep)
+    length = Length(page) if page.repeats else None
     expander = Stages(page) if deep else InFull(page)
     # The stages write the δ out themselves.
     slopes = {name: slope(page, name, signals=not deep) for name in parameters}
@@ -294,7 +298,7 @@ def _written(
     if deep or (layers > WRITTEN_OUT and stagewise is None):
         # The diagonal blocks and one example; any other is written when it is asked for.
         wanted = [*((name, name) for name in parameters), *page.example(parameters)]
-    blocks = _blocks(page, expander, wanted)
+    blocks = _blocks(page, expander, wanted, length)
     levels = stages(expander) if isinstance(expander, Stages) else ()
     page.most = None  # of what is asked for later, there is one block at a time
     result = Derivation(
@@ -316,7 +320,7 @@ def _written(
 
 
 def _blocks(
-    page: Page, expander: Expander, wanted: Sequence[tuple[str, str]]
+    page: Page, expander: Expander, wanted: Sequence[tuple[str, str]], length: Length | None
 ) -> dict[tuple[str, str], Block]:
     """The blocks; of a bounded page no more than can be read, which a few of them tell."""
     blocks: dict[tuple[str, str], Block] = {}
@@ -329,6 +333,8 @@ def _blocks(
         blocks[pair] = block(page, expander, *pair)
         made[kind] += 1
         symbols[kind] += page.written - before
+        if length is not None:
+            length.has(pair, page.written - before)
         expected = sum(symbols[k] * counts[k] // max(SEEN, made[k]) for k in counts)
         if page.bounded and len(wanted) > SEEN and expected > MOST_WRITTEN:
             raise HesseValueError(

@@ -76,6 +76,13 @@ def derive(
             help="Layer by layer in δ, S and D, as from four layers on, not written out.",
         ),
     ] = False,
+    no_certify: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Leave the lines unchecked, and write them however many they are.",
+        ),
+    ] = False,
     block: Annotated[str | None, Parameter(help="Only this block, such as W1,W2.")] = None,
     gradient: Annotated[
         str | None, Parameter(help="Only the first derivative in this parameter.")
@@ -140,6 +147,7 @@ def derive(
             target=target,
             start=start,
             stagewise=stagewise,
+            certify=not no_certify,
         )
         output.say(printed.of(d))
         if json:

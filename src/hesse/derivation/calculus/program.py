@@ -182,6 +182,15 @@ class Program:
             ancestors[quantity.name] = _all_below(quantity, ancestors)
         return ancestors
 
+    @cached_property
+    def depth(self) -> int:
+        """How many quantities are made one from the other."""
+        depths: dict[str, int] = {}
+        for quantity in self.quantities:
+            below = (depths[name] for name in quantity.mentions if name in depths)
+            depths[quantity.name] = 1 + max(below, default=0)
+        return max(depths.values())
+
     @property
     def names(self) -> set[str]:
         """What leaves and quantities are called."""

@@ -2,16 +2,14 @@
 differentiation."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import repeat
 from typing import TypeVar
 
-from torch import Tensor
-
 from hesse.derivation.calculus.algebra import partials_in
 from hesse.derivation.calculus.expression import Entry, Expression, Partial, indices, of
-from hesse.derivation.check.point import MOST_ENTRIES, beside, in_float64, valuation
+from hesse.derivation.check.point import beside, in_float64, valuation
 from hesse.derivation.check.valuation import Valuation, relative
 from hesse.derivation.lines.records import Block, Certificate, Line, Record, Stage
 from hesse.errors import HesseValueError
@@ -230,49 +228,3 @@ def deviation(before: Expression, after: Expression, point: Valuation) -> float:
     larger."""
     free = tuple(dict.fromkeys((*indices(before), *indices(after))))
     return relative(point.array(before, free), point.array(after, free))
-
-
-def certified_at(derivation: Record, arrays: Mapping[str, Tensor]) -> "CheckAtArrays":
-    """Every line and block once more at arrays of the user's own, as far as they are small enough.
-
-    Raises:
-        HesseValueError: a line is wrong there.
-    """
-    point = Valuation(derivation.program, arrays, derivation.functions)
-
-    def fitting(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-        return tuple(
-            line
-            for line in lines
-            if all(_entries(point, *pair) <= MOST_ENTRIES for pair in _equations(line))
-            and _most_derivatives(point, line) <= MOST_DERIVATIVES
-        )
-
-    small = replace(
-        derivation,
-        slopes={
-            name: replace(slope, lines=fitting(slope.lines))
-            for name, slope in derivation.slopes.items()
-        },
-        stages=tuple(replace(stage, lines=fitting(stage.lines)) for stage in derivation.stages),
-        blocks={
-            pair: replace(block, lines=fitting(block.lines))
-            for pair, block in derivation.blocks.items()
-            if _block_entries(block, point) <= MOST_ENTRIES
-        },
-    )
-    certificate = certified(small, point).certificate
-    assert certificate is not None and derivation.certificate is not None
-    return CheckAtArrays(
-        max(certificate.deviation, certificate.block_deviation),
-        derivation.certificate.lines - certificate.lines,
-    )
-
-
-@dataclass(frozen=True)
-class CheckAtArrays:
-    """The largest deviation at the user's own arrays, and how many lines were too large to check
-    there."""
-
-    deviation: float
-    skipped: int

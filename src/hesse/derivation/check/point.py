@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hesse.derivation.calculus.expression import Entry, Size
-from hesse.derivation.calculus.program import ArrayCall, Program
+from hesse.derivation.calculus.expression import Entry, Expression, Size
+from hesse.derivation.calculus.program import ArrayCall, BlackBox, Program
 from hesse.derivation.calculus.sizes import letters as letters_of
 from hesse.derivation.calculus.sizes import number
 from hesse.derivation.check.valuation import Valuation
@@ -34,16 +34,21 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
     """Small numbers for the sizes of a program, different as far as LARGEST_SIZE allows: for its
     letters, and in the place of its large numbers.
 
-    Numbers stay as they are where a constant has them.
+    Numbers stay as they are where a mean divides by them, or a map without a formula has them.
     """
     shapes = [program.shape(name) for name in program.leaves]
-    held = {
-        size for name, leaf in program.leaves.items() if not leaf.is_given for size in leaf.sizes
+    # Of a constant that is made by its pattern the other sizes follow from one.
+    made = any(leaf.pattern is not None for leaf in program.leaves.values())
+    numbers = {
+        size
+        for name in (*program.leaves, *program.by_name)
+        for size in program.shape(name)
+        if isinstance(size, int)
     }
-    numbers = {size for shape in shapes for size in shape if isinstance(size, int)}
-    large = sorted(size for size in numbers - held if size > LARGEST_SIZE) if not held else []
+    held = {size for size in numbers if size > LARGEST_SIZE and _holds(program, size)}
+    large = [] if made else sorted(size for size in numbers - held if size > LARGEST_SIZE)
     # A large number stays larger than a small one: a tall matrix is tall.
-    most = max(numbers - set(large), default=0)
+    most = max((size for size in numbers if size <= LARGEST_SIZE), default=0)
     greater = count(max(SMALLEST_SIZE, most + 1))
     resized = {size: min(next(greater), max(LARGEST_SIZE, most + 1)) for size in large}
     free = (n for n in count(SMALLEST_SIZE) if n not in {*resized.values(), *numbers - set(large)})
@@ -57,6 +62,24 @@ def small_sizes(program: Program) -> tuple[dict[str, int], dict[int, int]]:
             for letter in letters_of(leaf.pattern.unit):
                 letters[letter] = max(letters[letter], leaf.pattern.least)
     return letters, resized
+
+
+def _holds(program: Program, size: int) -> bool:
+    """Whether something in a program is so for this size alone."""
+    for quantity in program.quantities:
+        match quantity.definition:
+            case BlackBox(_, arguments):
+                shapes = map(program.shape, (quantity.name, *arguments))
+                if any(size in shape for shape in shapes):
+                    return True
+            case Expression(terms):
+                if any(
+                    term.coefficient.denominator % size == 0
+                    and any(index.size == size for index in term.bound)
+                    for term in terms
+                ):
+                    return True
+    return False
 
 
 def _small_shape(
@@ -236,5 +259,6 @@ def _require_small(
             raise HesseValueError(
                 f"derive: {name} has {len(shape)} axes and {entries:,} entries at the small sizes"
                 f" of a check; what is checked has at most {MOST_AXES} axes and {MOST_ENTRIES:,}"
-                " entries. certify=False leaves the lines unchecked"
+                " entries. certify=False leaves the lines unchecked; or derive a smaller model of"
+                " the same kind"
             )

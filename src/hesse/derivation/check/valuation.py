@@ -79,7 +79,8 @@ class Valuation:
         for name, leaf in program.leaves.items():
             if not leaf.is_given:
                 constant = leaf.constant(self.sizes.__getitem__)
-                self.arrays[name] = torch.as_tensor(constant, dtype=torch.float64)
+                array = torch.as_tensor(constant, dtype=torch.float64)
+                self.arrays[name] = _folded(array, [self.size(size) for size in leaf.sizes])
         self._values: dict[str, Tensor] = {}
         self._kept: dict[object, Tensor] = {}
         # Derivatives that will be asked for, by their order.
@@ -322,6 +323,17 @@ def _key(value: Partial) -> _Key:
 def _apart(rows: Tensor, parts: int) -> Tensor:
     """Rows that were made beside others, by themselves: a part of an array keeps all of it."""
     return rows if parts == 1 or _is_nothing(rows) else rows.clone()
+
+
+def _folded(array: Tensor, shape: Sequence[int]) -> Tensor:
+    """A constant in smaller sizes, where the lines hold for any: the beginning of each axis but the
+    first, which is laid upon itself, so that where ``[s = 2u + k]`` holds, it holds modulo the size
+    of s."""
+    for axis, size in enumerate(shape[1:], 1):
+        array = array.narrow(axis, 0, size)
+    if list(array.shape) == list(shape):
+        return array
+    return torch.stack([array[place :: shape[0]].sum(0) for place in range(shape[0])])
 
 
 def _nothing(*shape: int) -> Tensor:

@@ -10,6 +10,8 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
+from hesse.errors import HesseValueError
+
 
 def tree(template: str, **places: Any) -> Any:
     """A template with its places filled: an expression, or a statement.
@@ -50,6 +52,9 @@ def _filled(node: Any, places: dict[str, Any]) -> Any:
 def literal(value: Any) -> ast.expr:
     """A number, a text, or a nested tuple or list of them.
 
+    Raises:
+        HesseValueError: a number is beyond the range of float64.
+
     Examples:
         >>> [ast.unparse(literal(Fraction(number))) for number in ("-3", "1/2", "2/3")]
         ['-3', '0.5', '2 / 3']
@@ -59,7 +64,7 @@ def literal(value: Any) -> ast.expr:
     match value:
         # Arrays of NumPy and of PyTorch take no whole numbers that are longer.
         case Fraction() if max(abs(value.numerator), value.denominator) >= 2**63:
-            return literal(float(value))
+            return literal(_in_float64(value))
         case Fraction(denominator=1):
             return literal(value.numerator)
         case Fraction() if Fraction(decimal := float(value)) == value and len(repr(decimal)) <= 8:
@@ -72,6 +77,15 @@ def literal(value: Any) -> ast.expr:
         case int() | float() if value < 0:  # as Python reads it: a sign before a number
             return tree("-value", value=literal(-value))
     return ast.Constant(value)
+
+
+def _in_float64(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise HesseValueError(
+            "python: a number in the formula is beyond the range of float64, in which code computes"
+        ) from None
 
 
 def defined(name: str, parameters: Sequence[str], body: Sequence[ast.stmt]) -> ast.FunctionDef:

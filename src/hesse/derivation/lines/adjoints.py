@@ -30,12 +30,7 @@ MANY = 24  # quantities
 
 def longest(program: Program) -> int:
     """The most that a derivative weighs without a name of its own."""
-    depth: dict[str, int] = {}
-    for quantity in program.quantities:
-        depth[quantity.name] = 1 + max(
-            (depth[name] for name in quantity.mentions if name in depth), default=0
-        )
-    short = max(depth.values()) <= CHAIN and len(depth) <= MANY
+    short = program.depth <= CHAIN and len(program.quantities) <= MANY
     return LONG if short else LONG_IN_A_CHAIN
 
 

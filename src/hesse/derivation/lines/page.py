@@ -114,7 +114,7 @@ class Page:
         self.folded += sum(
             weight(other.before) + weight(other.after) for line in lines for other in line.likewise
         )
-        self._require_room(self.written - self.folded, self.most)
+        self._require_few(self.written - self.folded, self.most)
         return lines
 
     def spend(self, symbols: int) -> None:
@@ -124,11 +124,19 @@ class Page:
             HesseValueError: all together are more than may be written.
         """
         self.written += symbols
-        # What is folded is not read, but made and certified.
-        self._require_room(self.written, self.most and self.most * (2 if self.repeats else 1))
+        self.require_room()
 
-    def _require_room(self, written: int, most: int | None) -> None:
-        if most is not None and written > most:
+    def require_room(self, more: float = 0) -> None:
+        """Refuse what is written together with what will be, before repeats go.
+
+        Raises:
+            HesseValueError: it is more than may be written.
+        """
+        # What is folded is not read, but made and certified.
+        self._require_few(self.written + more, self.most and self.most * (2 if self.repeats else 1))
+
+    def _require_few(self, symbols: float, most: int | None) -> None:
+        if most is not None and symbols > most:
             name, shares = max(self.adjoints.shares.items(), key=lambda pair: len(pair[1]))
             made = sum(quantity.role not in BACKWARD for quantity in self.program.quantities)
             raise HesseValueError(
