@@ -130,13 +130,14 @@ class Passage:
     def summed_features(self, use: ParameterUse, site: Site, chunk: Chunk) -> Tensor:
         """Σ_t a, (n, g, i). Patches of an image are not laid out for it."""
         g, t, _ = site.arrange.sizes
-        if use.gather is None or t == 1:
+        scatter = None if use.gather is None else use.gather.scatter
+        if scatter is None or t == 1:
             features = self.features(use, site, chunk)
             return features.squeeze(2) if t == 1 else features.sum(2)
         places = self._input(site, chunk).to(self._dtype)
         each = torch.ones(1, g, t, 1, dtype=places.dtype, device=places.device)
         # How many positions take up a place at each point of their window.
-        taken = use.gather.scatter(each).squeeze(4).squeeze(0)
+        taken = scatter(each).squeeze(4).squeeze(0)
         places = use.gather.arrange(places, 1)
         if taken.shape[2] == 1:
             total = (places * taken).sum(2)
