@@ -119,10 +119,17 @@ class Node(_OfOperation):
 
     def given(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments, with values in place of their names."""
-        return (
-            [_given(argument, values) for argument in self.args],
-            {name: _given(argument, values) for name, argument in self.kwargs.items()},
-        )
+        args = list(self.args)
+        for place in self._places:
+            args[place] = _given(args[place], values)
+        kwargs = {name: _given(argument, values) for name, argument in self.kwargs.items()}
+        return args, kwargs
+
+    @cached_property
+    def _places(self) -> tuple[int, ...]:
+        """The places of arguments that are values or may hold some."""
+        nests = Ref, list, tuple
+        return tuple(k for k, argument in enumerate(self.args) if isinstance(argument, nests))
 
 
 def _given(argument: Any, values: Mapping[str, Any]) -> Any:
@@ -222,9 +229,7 @@ class Graph:
         }
         return values | {value: fixed[name] for value, name in self.fixed.items()} | self.constants
 
-    def downstream(
-        self, roots: Set[str], barred: Callable[[Node], bool] | None = None
-    ) -> set[str]:
+    def downstream(self, roots: Set[str], barred: Callable[[Node], bool] | None = None) -> set[str]:
         """The values that depend on any of the roots, the roots among them, not through a node that
         is barred."""
         key = frozenset(roots), barred
