@@ -8,11 +8,14 @@ from hesse.kronecker.gram import Gram
 
 @pytest.mark.parametrize("with_one", [False, True])
 @pytest.mark.parametrize("positions_side_by_side", [False, True])
-@pytest.mark.parametrize("sizes", [(1, 5, 4, 3), (2, 40, 8, 130), (1, 2, 150, 129)])
+@pytest.mark.parametrize(
+    "sizes", [(1, 5, 4, 3), (2, 40, 8, 130), (1, 2, 150, 129), (1, 140, 5, 200)]
+)
 def test_against_one_product(
     sizes: tuple[int, int, int, int], positions_side_by_side: bool, with_one: bool
 ) -> None:
-    """Of few vectors and of many, in a matrix that is made in blocks and in one that is not."""
+    """Of few vectors and of many, in a matrix that is made in blocks, in more blocks and in one
+    piece."""
     g, n, t, d = sizes
     torch.manual_seed(0)
     gram, every = Gram(with_one), []

@@ -4,6 +4,7 @@ form the user's data has."""
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class Batch:
         cut = [t.unflatten(0, (n, -1)) if place in flat else t for place, t in enumerate(leaves)]
         return dataclasses.replace(self, y=pytree.tree_unflatten(cut, spec), flat=flat)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many samples."""
         return 1 if self.whole else len(tensors_in(self.x)[0])

@@ -5,7 +5,7 @@ leading axis of length 1). Many samples are served by mapping over a new leading
 has to know where an operation keeps its samples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -119,10 +119,17 @@ class Node(_OfOperation):
 
     def given(self, values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments, with values in place of their names."""
-        return (
-            [_given(argument, values) for argument in self.args],
-            {name: _given(argument, values) for name, argument in self.kwargs.items()},
-        )
+        args = list(self.args)
+        for place in self._places:
+            args[place] = _given(args[place], values)
+        kwargs = {name: _given(argument, values) for name, argument in self.kwargs.items()}
+        return args, kwargs
+
+    @cached_property
+    def _places(self) -> tuple[int, ...]:
+        """The places of arguments that are values or may hold some."""
+        nests = Ref, list, tuple
+        return tuple(k for k, argument in enumerate(self.args) if isinstance(argument, nests))
 
 
 def _given(argument: Any, values: Mapping[str, Any]) -> Any:
@@ -222,17 +229,23 @@ class Graph:
         }
         return values | {value: fixed[name] for value, name in self.fixed.items()} | self.constants
 
-    def downstream(
-        self, roots: set[str], barred: Callable[[Node], bool] = lambda node: False
-    ) -> set[str]:
+    def downstream(self, roots: Set[str], barred: Callable[[Node], bool] | None = None) -> set[str]:
         """The values that depend on any of the roots, the roots among them, not through a node that
         is barred."""
-        # One pass is enough: the nodes stand in an order in which they can be run.
-        reached = set(roots)
-        for node in self.nodes:
-            if reached.intersection(node.inputs) and not barred(node):
-                reached.add(node.name)
-        return reached
+        key = frozenset(roots), barred
+        if key not in self._downstream:
+            # One pass is enough: the nodes stand in an order in which they can be run.
+            reached = set(roots)
+            for node in self.nodes:
+                if reached.intersection(node.inputs) and not (barred and barred(node)):
+                    reached.add(node.name)
+            self._downstream[key] = frozenset(reached)
+        return set(self._downstream[key])
+
+    @cached_property
+    def _downstream(self) -> dict[Any, frozenset[str]]:
+        """What was found: every evaluation asks the same again."""
+        return {}
 
     @cached_property
     def predicted(self) -> frozenset[str]:

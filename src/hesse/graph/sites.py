@@ -85,12 +85,12 @@ class Gather:
 
     Attributes:
         arrange: the input -> (h, u, c).
-        scatter: δ -> δ', (n, h, s, p) -> (n, h, u, w, p).
+        scatter: δ -> δ', (n, h, s, p) -> (n, h, u, w, p); ``None`` where each position is its own
+            place, the features being the input.
     """
 
     arrange: Arrangement
-    # The default is of features that are the input: each position is its own place.
-    scatter: Callable[[Tensor], Tensor] = lambda delta: delta.unsqueeze(3)
+    scatter: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 # Of so many vectors with so many entries the products are made in so many blocks of rows, without
-# what is above the diagonal; of a number of rows that fits the processor.
-_MANY, _LARGE, _BLOCKS, _STEP = 256, 128, 4, 16
+# what is above the diagonal; of a number of rows that fits the processor. Of no more numbers than
+# the last it is half as many blocks: small products keep few threads busy.
+_MANY, _LARGE, _BLOCKS, _STEP, _FEW = 256, 128, 4, 16, 2**18
 
 
 @final
@@ -90,7 +91,8 @@ class Gram:
             return self._diagonal
         d = self._sum.shape[1] - self._with_one
         for part, _ in _lower(self._most, d):
-            self._sum[:, : part.start, part] = self._sum[:, part, : part.start].mT
+            if part.start:
+                self._sum[:, : part.start, part] = self._sum[:, part, : part.start].mT
         if self._first is not None:
             self._sum[:, d, :d] = self._sum[:, :d, d] = self._first
             self._sum[:, d, d] = self._count
@@ -100,8 +102,12 @@ class Gram:
 def _lower(count: int, size: int) -> Iterator[tuple[slice, int]]:
     """Blocks that have all of a symmetric matrix that is not above its diagonal blocks, where it is
     made of enough vectors: rows, and where their columns end."""
-    blocks = _BLOCKS if count >= _MANY and size >= _LARGE else 1
-    step = max(_STEP, -(-size // (blocks * _STEP)) * _STEP)
+    step = max(_STEP, -(-size // (_BLOCKS * _STEP)) * _STEP)
+    # Each made of whole blocks of the next: what was added in larger ones is there in smaller ones.
+    if count < _MANY or size < _LARGE:
+        step *= _BLOCKS
+    elif count * size <= _FEW:
+        step *= 2
     for start in range(0, size, step):
         end = min(start + step, size)
         yield slice(start, end), end

@@ -4,6 +4,7 @@ and the signals Jᵀ r of vectors r at the prediction."""
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -93,14 +94,19 @@ class Passage:
     def bytes_each(self, rows: int) -> float:
         """What a sample takes with so many rows, roughly: its values, and the rows at the widest of
         them with what they are pulled back to."""
+        held, widest = self._entries
+        return (held + 4 * rows * widest) * self._dtype.itemsize
+
+    @cached_property
+    def _entries(self) -> tuple[int, int]:
+        """Of a sample, those of all values with the largest features, and of the widest value."""
         sizes = [node.size for node in self._graph.nodes if node.floating]
         features = [
             site.size // site.arrange.sizes[2] * use.shape[2]
             for site in self._sites.values()
             for use in site.uses
         ]
-        held = sum(sizes) + 2 * max(features, default=0) + 4 * rows * max(sizes, default=0)
-        return held * self._dtype.itemsize
+        return sum(sizes) + 2 * max(features, default=0), max(sizes, default=0)
 
     @property
     def width(self) -> int:
@@ -130,14 +136,15 @@ class Passage:
     def summed_features(self, use: ParameterUse, site: Site, chunk: Chunk) -> Tensor:
         """Σ_t a, (n, g, i). Patches of an image are not laid out for it."""
         g, t, _ = site.arrange.sizes
-        if use.gather is None or t == 1:
+        gather = use.gather
+        if t == 1 or gather is None or gather.scatter is None:
             features = self.features(use, site, chunk)
             return features.squeeze(2) if t == 1 else features.sum(2)
         places = self._input(site, chunk).to(self._dtype)
         each = torch.ones(1, g, t, 1, dtype=places.dtype, device=places.device)
         # How many positions take up a place at each point of their window.
-        taken = use.gather.scatter(each).squeeze(4).squeeze(0)
-        places = use.gather.arrange(places, 1)
+        taken = gather.scatter(each).squeeze(4).squeeze(0)
+        places = gather.arrange(places, 1)
         if taken.shape[2] == 1:
             total = (places * taken).sum(2)
         else:

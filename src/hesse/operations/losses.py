@@ -45,8 +45,8 @@ def _entrywise_second(op: Local, delta: Tensor) -> list[list[Diagonal]] | None:
 
 
 def _one_class(op: Local) -> tuple[Tensor, Tensor, Tensor] | None:
-    """p, and weight and class as wide as it, (n, 1, classes, ...ones), of a cross entropy with one
-    class for each sample."""
+    """p, weight as wide as it, (n, 1, classes, ...ones), and class, (n,), of a cross entropy with
+    one class for each sample."""
     logits, target, weight, reduction, ignore, smoothing = op.node.arguments(
         None, None, None, MEAN, -100, 0.0
     )
@@ -59,10 +59,9 @@ def _one_class(op: Local) -> tuple[Tensor, Tensor, Tensor] | None:
         return None
     kept, y = (y != ignore).to(z.dtype), y.clamp(min=0)
     kept = kept if weight is None else kept * op.value(weight.name)[y]
-    one_hot = F.one_hot(y.flatten(), z.shape[2]).reshape(z.shape)
     # PyTorch is five times as fast along the first axis where there are few classes.
     p = F.softmax(z.flatten(1).T, 0).T.contiguous().reshape(z.shape)
-    return p, kept.reshape(-1, *(1,) * (z.ndim - 1)), one_hot
+    return p, kept.reshape(-1, *(1,) * (z.ndim - 1)), y.flatten()
 
 
 def _pull_cross_entropy(op: Local, columns: Tensor) -> tuple[Tensor] | None:
@@ -70,8 +69,8 @@ def _pull_cross_entropy(op: Local, columns: Tensor) -> tuple[Tensor] | None:
     known = op.once(_one_class)
     if known is None:
         return None
-    p, weight, one_hot = known
-    slope = weight * (p - one_hot)
+    p, weight, y = known
+    slope = weight * (p - F.one_hot(y, p.shape[2]).reshape(p.shape))
     return (columns.reshape(*columns.shape[:2], *(1,) * (p.ndim - 1)) * slope.unsqueeze(1),)
 
 

@@ -1,6 +1,7 @@
 """How much memory there is to work with, the only place that asks the machine, and memory that is
 quick to fill."""
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ HOLES = 1.7
 # Where nothing can be learnt: little enough for any machine that runs PyTorch.
 _UNKNOWN = 2 * 1024**3
 _MEMBERSHIPS = Path("/proc/self/cgroup")
+# What version 1 says where there is no limit is near 2⁶³, in whole pages.
+_NO_LIMIT = 2**62
 # The two versions of Linux control groups: controllers in /proc/self/cgroup, mount, limit, use,
 # reclaimable pages.
 _GROUPS = (
@@ -217,17 +220,27 @@ def _groups() -> Iterator[int]:
 
 def _left(group: str, mount: str, limit: str, used: str, reclaimable: str) -> Iterator[int]:
     """What the limits of a control group, and of those that it is in, leave."""
-    own = PurePosixPath("/", group)
-    for outer in (own, *own.parents):
-        # Inside a container the mount may begin at the group itself: of those above it there are no
-        # folders.
-        folder = f"{mount}{outer}"
+    for folder in _folders(group, mount):
         try:
-            # No limit reads "max", and the rest need not be read.
-            most, held = (int(_text(f"{folder}/{name}")) for name in (limit, used))
+            # No limit reads "max", or as a number too large for any machine, and the rest need not
+            # be read.
+            if (most := int(_text(f"{folder}/{limit}"))) >= _NO_LIMIT:
+                continue
+            held = int(_text(f"{folder}/{used}"))
             # File pages not in use count as used, and are given back on demand.
             stat = _text(f"{folder}/memory.stat").splitlines()
             given = [int(line.split()[1]) for line in stat if line.startswith(f"{reclaimable} ")]
             yield most - held + sum(given)
         except (OSError, ValueError):
             continue
+
+
+@functools.cache
+def _folders(group: str, mount: str) -> tuple[str, ...]:
+    """The folders of a control group and of those that it is in, as far as there are any: they stay
+    as long as a process is in the group, and to look for them takes longer than to read them."""
+    own = PurePosixPath("/", group)
+    # Inside a container the mount may begin at the group itself: of those above it there are no
+    # folders.
+    every = (f"{mount}{outer}" for outer in (own, *own.parents))
+    return tuple(folder for folder in every if os.path.isdir(folder))

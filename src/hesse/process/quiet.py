@@ -22,26 +22,15 @@ from hesse.process.undo import undone
 
 # Of what logs where it is asked for more than it can trace; a logger's filter does not see its
 # children's records.
-_LOGGERS = (
-    *(
-        "torch.export",
-        "torch.export._trace",
-        "torch._export",
-        "torch._export.non_strict_utils",
-        "torch._export.utils",
-    ),
-    *(
-        "torch._subclasses.fake_tensor",
-        "torch.fx.experimental.symbolic_shapes",
-        "torch.fx.experimental.proxy_tensor",
-    ),
-    *(
-        "torch.fx.experimental.recording",
-        "torch._functorch",
-        "torch._dynamo",
-        "torch._dynamo.eval_frame",
-    ),
-)
+_LOGGERS = [
+    logging.getLogger(f"torch.{name}")
+    for name in (
+        *("export", "export._trace", "_export", "_export.non_strict_utils", "_export.utils"),
+        *("_subclasses.fake_tensor", "fx.experimental.symbolic_shapes"),
+        *("fx.experimental.proxy_tensor", "fx.experimental.recording"),
+        *("_functorch", "_dynamo", "_dynamo.eval_frame"),
+    )
+]
 
 
 class _Unheard(logging.Filter):
@@ -86,8 +75,7 @@ _FILTER: Any = ("ignore", _UNHEARD, Warning, None, 0)
 
 
 def _write_said(quiet: bool) -> None:
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
+    for logger in _LOGGERS:
         (logger.addFilter if quiet else logger.removeFilter)(_UNHEARD)
     # Not by the functions of `warnings`, which forget what was shown already.
     filters: Any = warnings.filters

@@ -87,7 +87,8 @@ class GradientsAtSites:
         step = in_pieces(len(x), g * t * i)
         for start in range(0, len(x), step):
             some = slice(start, start + step)
-            made[some] = delta[some].mT @ use.features(x[some]).to(delta.dtype)
+            features = use.features(x[some]).to(delta.dtype)
+            torch.matmul(delta[some].mT, features, out=made[some])
         return made.flatten(1)
 
     def _recorded(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

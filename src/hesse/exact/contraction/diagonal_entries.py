@@ -77,16 +77,22 @@ def _self_entries(pair: Pair) -> Tensor:
             else pair.hessian.diagonal - pair.hessian.factor.square()
         )
         if (g, t) == (1, 1):
-            return _squares(weights.reshape(n, o), pair.a[:, 0, 0]).unsqueeze(0)
+            return _weighed_squares(weights.reshape(n, o), pair)
     hessian = pair.hessian if isinstance(pair.hessian, Tensor) else pair.hessian.dense()  # type: ignore[union-attr]
     if (g, t) == (1, 1):
-        weights = hessian.reshape(n, o, o).diagonal(dim1=1, dim2=2)
-        return _squares(weights, pair.a[:, 0, 0]).unsqueeze(0)
+        return _weighed_squares(hessian.reshape(n, o, o).diagonal(dim1=1, dim2=2), pair)
     return _aligned_hessian(hessian, pair.a, pair.b)
 
 
+def _weighed_squares(weights: Tensor, pair: Pair) -> Tensor:
+    """Σ_n s[n,o] a[n,i]², (1, o, i), of vectors."""
+    if pair.left.features is None:
+        return weights.sum(0).reshape(1, -1, 1)
+    return _squares(weights, pair.a[:, 0, 0]).unsqueeze(0)
+
+
 def _squares(weights: Tensor, a: Tensor) -> Tensor:
-    """Σ_n s[n,o] a[n,i]², (o, i)."""
+    """The same of features (n, i)."""
     n, size = a.shape
     step = in_pieces(n, size, _LEAST)
     if step >= n:

@@ -120,8 +120,8 @@ def _add_jacobian(pair: Pair, summed: Summed, channels: int, target: Tensor) -> 
 
 def scattered_delta(pair: Pair) -> Tensor:
     """The weights δ' of D, (n, h, u, w, p)."""
-    gather = pair.right.gather
-    return pair.delta.unsqueeze(3) if gather is None else gather.scatter(pair.delta)
+    scatter = None if pair.right.gather is None else pair.right.gather.scatter
+    return pair.delta.unsqueeze(3) if scatter is None else scatter(pair.delta)
 
 
 def _laid(blocks: Tensor, channels: int, window: int) -> Tensor:

@@ -113,10 +113,6 @@ class Frontier:
         """The loss depends on a value, whatever is carried at it."""
         self._cotangents.setdefault(value, {})
 
-    def forget_delta(self, value: str) -> None:
-        """Carry δ no further: no operation below bends."""
-        self._cotangents[value].pop(DELTA, None)
-
     def delta(self, value: str) -> Tensor:
         """δ; nan where it is not carried so far."""
         held = self._cotangents[value].get(DELTA)
@@ -203,6 +199,7 @@ class Frontier:
         op: Pullback | None,
         begins: bool,
         diagonal_only: bool,
+        passes_delta: bool = True,
     ) -> None:
         """Replace a value by its active inputs: Jᵀ on all cotangents, Jᵀ S J on its Hessian S, and
         the operation's own second derivative.
@@ -212,6 +209,7 @@ class Frontier:
             op: what makes it; ``None`` where nothing below is wanted.
             begins: whether S of a site begins here.
             diagonal_only: of the Hessian of its input only the diagonal will be used.
+            passes_delta: whether δ is carried on, an operation below bending too.
         """
         held = self._cotangents.pop(value)
         hessian, crosses = self.hessians.pop(value, None), self._cross.pop(value, {})
@@ -220,12 +218,13 @@ class Frontier:
             return
         for name in op.active:
             self.reach(name)
+        passed = {key: part for key, part in held.items() if passes_delta or key != DELTA}
         # `_put_back` makes no rows S J, which are wanted where S of a site begins.
         if op.record.selected is not None and not begins:
-            self._put_back(op, op.record.selected, held, hessian, crosses)
+            self._put_back(op, op.record.selected, passed, hessian, crosses)
             return
         together: dict[Key, Cotangents] = {
-            **held,
+            **passed,
             **{Key(Role.PAIR, other): cross for other, cross in crosses.items()},
         }
         for key, parts in _pull_all(op, together).items():

@@ -301,7 +301,9 @@ class Sweep:
             return
         start, at_cut = graph.output, None
         if self.positions is None:
-            frontier.add(start, DELTA, torch.full_like(values[start], scale).unsqueeze(1))
+            frontier.reach(start)
+            if graph.place[start] >= self._last_delta:
+                frontier.add(start, DELTA, torch.full_like(values[start], scale).unsqueeze(1))
         else:
             start = self.positions.cut
             by_position = self.positions.values(values)
@@ -326,8 +328,6 @@ class Sweep:
             node = graph.nodes[place]
             if not frontier.has(node.name):
                 continue
-            if place < self._last_delta:
-                frontier.forget_delta(node.name)
             site = self._sites.get(node.name)
             if site is not None:
                 yield self._arrive(site, frontier, values, batched, aside, at_cut)
@@ -348,7 +348,7 @@ class Sweep:
                 if active
                 else None
             )
-            frontier.take(node.name, op, begins, diagonal_only)
+            frontier.take(node.name, op, begins, diagonal_only, place > self._last_delta)
             # D is of the input before the parameter enters, so it starts below the node; shifts
             # have no input, and a linearized site no product-rule term.
             if (
