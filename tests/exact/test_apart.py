@@ -2,6 +2,7 @@
 found where they are."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 
 import hesse
 from cases import Problem
+from hesse.capture import capture
 from hesse.exact.planning import plan
+from hesse.exact.propagation.placement import placements
+from hesse.graph.graph import Node
 from reference import hessian, relative
 
 TOLERANCE = 1e-10
@@ -129,11 +133,49 @@ class Selections(nn.Module):
         )
 
 
-def test_what_was_selected_goes_back() -> None:
+class Turned(nn.Module):
+    """Heads that are views of one value turned about, of which one between is used besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 12), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        between = self.first(x).unflatten(-1, (3, 4)).transpose(1, 2)
+        parts = (between.select(1, 0), between.select(1, 1), between.unbind(1)[2])
+        q, k, v = (part.unflatten(-1, (2, 2)).permute(0, 2, 1, 3) for part in parts)
+        mixed = torch.tanh(q @ k.transpose(-1, -2)) @ v
+        joined = self.last(mixed.transpose(1, 2).flatten(2))
+        return (joined + torch.sin(between).sum(1) * q.transpose(1, 2).flatten(2)).sum(-1)
+
+
+@pytest.mark.parametrize("kind", [Selections, Turned])
+def test_what_was_selected_goes_back(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    model = Selections().double()
-    problem = Problem(
-        model, "half_sse", (torch.randn(6, 4, 3, dtype=torch.float64), numbers(5)()[:, 0])
-    )
+    model, x = kind().double(), torch.randn(6, 4, 3, dtype=torch.float64)
+    problem = Problem(model, "half_sse", (x, torch.randn_like(model(x)).detach()))
     cost = problem.cost()
+    assert not hesse.plan(cost).by_columns
     assert relative(hesse.hessian(cost).dense(), hessian(problem, cost.layout.names)) < TOLERANCE
+
+
+def test_heads_lie_in_the_layer_below_them() -> None:
+    """All that is carried at a head goes to the layer in one step, behind any axes."""
+    cost = hesse.Cost(Turned(), "half_sse", (torch.randn(6, 4, 3), torch.randn(6, 4)))
+    graph = capture(cost, next(iter(cost.signatures))).graph
+    (layer,) = (node.name for node in graph.nodes if node.shape == (1, 4, 12))
+    found = placements(graph, set(graph.node), {layer})
+    heads = [each for each in found.values() if each.foot == layer and each.shape[-3:] == (2, 4, 2)]
+    assert len(heads) == 3
+    whole = torch.randn(5, 1, 4, 12, 2)
+
+    def value(nodes: tuple[Node, ...], x: Tensor) -> Tensor:
+        for node in nodes:
+            x = node.evaluate({node.inputs[0]: x})
+        return x
+
+    for head in heads:
+        expected = torch.vmap(partial(value, head.nodes))(whole[..., 1])
+        part = head(whole, (1, 4, 12), 1)
+        assert torch.equal(part[..., 1], expected)
+        assert part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()

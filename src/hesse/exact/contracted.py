@@ -18,6 +18,10 @@ from hesse.process.price import Price, Room
 # How often a product passes over each value at least: it is written and read on the way up, and on
 # the way down.
 _PASSES = 4
+# What entries alone are made in: chunks that take more run no larger products, and each of their
+# passes falls further out of the caches, or into memory fresh from the system. With fewer samples
+# operations start too often.
+_ENTRIES_ROOM, _ENTRIES_LEAST = 128 * 10**6, 8
 
 
 @final
@@ -66,9 +70,15 @@ class Contracted:
         apart *= cost.dtype.itemsize
         self.budget = max(budget - apart, budget // 2 if roomy else 0)
         # As many chunks as it takes, of like size.
-        most = max(1, int(min([samples, *(need.fitting(self.budget) for need in needs)])))
+        most = self._most(needs, self.budget)
+        if not blocks:
+            most = min(most, max(_ENTRIES_LEAST, self._most(needs, _ENTRIES_ROOM)))
         self.chunk = -(-samples // -(-samples // most))
         self.bytes = apart + max([need.of(self.chunk) for need in needs], default=0.0)
+
+    def _most(self, needs: list[Room], room: float) -> int:
+        """How many samples there is room for, one at least."""
+        return max(1, int(min([self._samples, *(need.fitting(room) for need in needs)])))
 
     def _needs(self, whole: bool) -> list[Room]:
         """What is alive at once, everywhere on the way."""

@@ -40,6 +40,16 @@ def _selected(node: Node, whole: Tensor, lead: int) -> Tensor:
     return whole.select(lead + node.args[1] % (len(node.shape) + 1), node.args[2])
 
 
+def _axes_swapped(node: Node, whole: Tensor, lead: int) -> Tensor:
+    first, second = (axis % len(node.shape) for axis in node.args[1:3])
+    return whole.transpose(lead + first, lead + second)
+
+
+def _axes_moved(node: Node, whole: Tensor, lead: int) -> Tensor:
+    axes = [lead + axis % len(node.shape) for axis in node.args[1]]
+    return whole.permute(*range(lead), *axes, *range(lead + len(axes), whole.ndim))
+
+
 def _piece(node: Node, whole: Tensor, lead: int) -> Tensor:
     """One of the pieces that a value is split into."""
     _, size, axis = node.arguments(None, None, 0)
@@ -284,9 +294,17 @@ RECORDS = [
         _transpose,
         _PERMUTES,
         pull=_pull_transposed,
+        selected=_axes_swapped,
         positions=on_first(_to_transposed),
     ),
-    *_linear("permute", _permute, _PERMUTES, pull=_pull_permuted, positions=on_first(_to_permuted)),
+    *_linear(
+        "permute",
+        _permute,
+        _PERMUTES,
+        pull=_pull_permuted,
+        selected=_axes_moved,
+        positions=on_first(_to_permuted),
+    ),
     *_linear("t mT swapaxes", _transpose, _PERMUTES),
     *_linear("numpy_T", _turned, _PERMUTES),
     *_linear("movedim", _movedim, _PERMUTES),

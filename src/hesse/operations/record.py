@@ -226,7 +226,7 @@ SecondDerivative = Callable[["Local", Tensor], Any]
 Positions = Callable[[Node, Axes, Shapes], Axes | None]
 # The value in the language of formulas; None for options that have no formula.
 Formula = Callable[["Call"], "View | None"]
-# (node, tensor, how many axes lead) -> the part of the tensor, in place, that the node selects.
+# (node, tensor, how many axes lead) -> the part of the tensor, in place, that is the node's value.
 Selection = Callable[[Node, Tensor, int], Tensor]
 
 
@@ -248,7 +248,7 @@ class Operation:
         costly: whether the Jacobian, though written out, is another one for every sample.
         second: Σ δ · ∂²value/∂inputs², blocks (n, entries of one active input, *other active
             input); ``None`` likewise.
-        selected: where the entries that it selects lie.
+        selected: where the entries of its value lie in its input, for what selects or turns axes.
         positions: the axes that the positions of its inputs go to where they do not meet; ``None``
             where they do.
         formula: its value as an expression; ``None`` for a call that it does not know.

@@ -26,6 +26,9 @@ _AT_ONCE = 2**19
 # Tiles of a symmetric product: more of them save operations, (1 + 1/4)/2 of all are left with four,
 # and each runs further below the rate of a large product.
 _TILES = 4
+# From so many entries of l on there is a product for each output of m: the sum that it is added to,
+# slice by slice, stays in the caches, where one for all outputs does not.
+_WIDE = 512
 
 
 def over_positions(coefficients: Tensor, a: Tensor) -> Tensor:
@@ -132,14 +135,18 @@ def _laid(blocks: Tensor, channels: int, window: int) -> Tensor:
 
 def _add_weighed(summed: Summed, weights: Tensor, blocks: Tensor) -> None:
     """Σ_{n,s} summed[n,h,s,q,l] weights[n,h,s,j], added to blocks (l, h, q, ...j)."""
-    total = None
+    (rows, h, q), rest = blocks.shape[:3], blocks.shape[3:]
+    by_output, total = h == 1 and rows >= _WIDE, None
     for part, sums in summed:
-        (k, h, s, q, rows), j = sums.shape, weights.shape[-1]
+        k, s, j = len(sums), sums.shape[2], weights.shape[-1]
         right = weights[part].transpose(0, 1).reshape(h, k * s, j).mT
         left = sums.transpose(0, 1).reshape(h, k * s, q * rows)
+        if by_output:
+            right, left = right.expand(q, -1, -1), left.view(k * s, q, rows).transpose(0, 1)
         total = torch.bmm(right, left) if total is None else total.baddbmm_(right, left)
-    if total is not None:
-        (rows, h, q), rest = blocks.shape[:3], blocks.shape[3:]
+    if total is not None and by_output:
+        blocks[:, 0].add_(total.view(q, *rest, rows).movedim(-1, 0))
+    elif total is not None:
         blocks.add_(total.view(h, *rest, q, rows).movedim(-1, 0).movedim(-1, 2))
 
 

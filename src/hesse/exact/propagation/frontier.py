@@ -7,6 +7,7 @@ the node's value to its inputs.
 """
 
 import math
+from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hesse.exact.propagation.ownership import WritableBuffers, accumulated, with_own_memory
+from hesse.exact.propagation.placement import Placement
 from hesse.exact.propagation.pullback import Pullback
 from hesse.graph.graph import Graph
 from hesse.graph.structures import (
@@ -26,8 +28,6 @@ from hesse.graph.structures import (
     identity,
     transposed,
 )
-from hesse.operations.record import Selection
-from hesse.operations.registry import record_of
 
 
 class Role(Enum):
@@ -92,8 +92,10 @@ class Frontier:
     """Cotangents of each value, the Hessian of the loss in each value, and in each pair of them,
     kept at the later of the two."""
 
-    def __init__(self, graph: Graph, values: dict[str, Any]) -> None:
-        self._place, self._node, self._values = graph.place, graph.node, values
+    def __init__(
+        self, graph: Graph, values: dict[str, Any], placements: Mapping[str, Placement]
+    ) -> None:
+        self._place, self._values, self._placements = graph.place, values, placements
         self._cotangents: dict[str, dict[Key, Cotangents]] = {}
         self.hessians: dict[str, ValueHessian] = {}
         # Cotangents collapsed onto a value passed before, (n, k, |value|). What is carried under
@@ -216,13 +218,18 @@ class Frontier:
         self._writable.release(*held.values(), hessian, *crosses.values())
         if op is None:
             return
+        passed = {key: part for key, part in held.items() if passes_delta or key != DELTA}
+        placement = self._placements.get(value)
+        # Structures stay as they are through what only moves entries.
+        dense = not any(isinstance(part, Diagonal) for part in passed.values())
+        dense = dense and (hessian is None or isinstance(hessian, Tensor))
+        # `_put_back` makes no rows S J, which are wanted where S of a site begins.
+        if placement is not None and not begins and (dense or placement.selects):
+            self.reach(placement.foot)
+            self._put_back(placement, passed, hessian, crosses)
+            return
         for name in op.active:
             self.reach(name)
-        passed = {key: part for key, part in held.items() if passes_delta or key != DELTA}
-        # `_put_back` makes no rows S J, which are wanted where S of a site begins.
-        if op.record.selected is not None and not begins:
-            self._put_back(op, op.record.selected, passed, hessian, crosses)
-            return
         together: dict[Key, Cotangents] = {
             **passed,
             **{Key(Role.PAIR, other): cross for other, cross in crosses.items()},
@@ -243,8 +250,7 @@ class Frontier:
 
     def _put_back(
         self,
-        op: Pullback,
-        select: Selection,
+        placement: Placement,
         held: dict[Key, Cotangents],
         hessian: ValueHessian | None,
         crosses: dict[str, Tensor],
@@ -255,50 +261,45 @@ class Frontier:
         A value is often selected from many times, as the steps of a sequence are. By the general
         way each would make a Hessian of the whole value, zero but for its own entries.
         """
-        name = op.active[0]
-        x, z, n = self._shape(name), op.node.shape, len(self._values[name])
+        name, z = placement.foot, placement.shape
+        x, n = self._shape(name), len(self._values[name])
         size = math.prod(x)
         for key, part in held.items():
             rows = as_tensor(part)
             buffer = self._writable.buffer(
                 self._cotangents.setdefault(name, {}), key, (n, rows.shape[1], *x), rows
             )
-            select(op.node, buffer, 2).add_(rows)
+            placement(buffer, x, 2).add_(rows)
         if hessian is not None:
             dense = as_tensor(hessian)
             buffer = self._writable.buffer(self.hessians, name, (n, size, *x), dense)
             buffer = buffer.view(n, *x, *x)
             # First the rows of the entries, then their columns behind the row axes.
-            select(op.node, select(op.node, buffer, 1), 1 + len(z)).add_(dense.reshape(n, *z, *z))
+            placement(placement(buffer, x, 1), x, 1 + len(z)).add_(dense.reshape(n, *z, *z))
         for other, cross in crosses.items():
             across = transposed(cross, self._shape(other)).reshape(n, *z, -1)
-            beside = self._node.get(other)
-            select_other = None if beside is None else record_of(beside).selected
-            if beside is not None and select_other is not None and beside.inputs == (name,):
+            beside = self._placements.get(other)
+            if beside is not None and beside.foot == name:
                 # Both were selected from one value, where they go at once.
                 buffer = self._writable.buffer(self.hessians, name, (n, size, *x), cross)
                 buffer, y = buffer.view(n, *x, *x), beside.shape
-                select(op.node, select_other(beside, buffer, 1), 1 + len(y)).add_(
-                    cross.reshape(n, *y, *z)
-                )
-                select_other(beside, select(op.node, buffer, 1), 1 + len(z)).add_(
-                    across.reshape(n, *z, *y)
-                )
+                placement(beside(buffer, x, 1), x, 1 + len(y)).add_(cross.reshape(n, *y, *z))
+                beside(placement(buffer, x, 1), x, 1 + len(z)).add_(across.reshape(n, *z, *y))
             elif other == name:
                 # The pair of a value with what was selected from it: both orders fall on it.
                 buffer = self._writable.buffer(self.hessians, name, (n, size, *x), cross)
-                select(op.node, buffer, 2).add_(cross)
-                select(op.node, buffer.view(n, *x, size), 1).add_(across)
+                placement(buffer, x, 2).add_(cross)
+                placement(buffer.view(n, *x, size), x, 1).add_(across)
             elif self._place[name] > self._place[other]:
                 buffer = self._writable.buffer(
                     self._cross.setdefault(name, {}), other, (n, cross.shape[1], *x), cross
                 )
-                select(op.node, buffer, 2).add_(cross)
+                placement(buffer, x, 2).add_(cross)
             else:
                 buffer = self._writable.buffer(
                     self._cross.setdefault(other, {}), name, (n, size, *self._shape(other)), cross
                 )
-                select(op.node, buffer.view(n, *x, -1), 1).add_(across)
+                placement(buffer.view(n, *x, -1), x, 1).add_(across)
 
     def _add_blocks(self, names: tuple[str, ...], blocks: list[list[Any]]) -> None:
         """Hessian of the inputs, block[i][j] being (n, |input i|, *input j) for i <= j."""

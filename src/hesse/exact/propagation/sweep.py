@@ -36,6 +36,7 @@ from hesse.exact.propagation.independent_positions import (
     IndependentPositions,
     find_independent_positions,
 )
+from hesse.exact.propagation.placement import placements
 from hesse.exact.propagation.pullback import Pullback, is_costly
 from hesse.exact.propagation.strait import find_strait
 from hesse.graph.graph import Graph, Node
@@ -179,6 +180,9 @@ class Sweep:
             if sites and not only_diagonal and self.positions is None
             else None
         )
+        cut = None if self.positions is None else self.positions.cut
+        apart = {*self._sites, *self._costly_cuts, *filter(None, (cut, self._bottleneck))}
+        self._placements = placements(graph, self._active, apart)
         # Sites with positions are contracted through the few entries that a Hessian comes from.
         self._low_rank = has_positions or only_diagonal
 
@@ -296,7 +300,7 @@ class Sweep:
             scale: what the sum over samples is multiplied by: δ of the loss itself.
             passed: is told each value that was taken off the frontier, for the plan.
         """
-        graph, frontier = self._graph, Frontier(self._graph, values)
+        graph, frontier = self._graph, Frontier(self._graph, values, self._placements)
         if graph.output not in self._active:
             return
         start, at_cut = graph.output, None
