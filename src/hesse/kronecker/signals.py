@@ -17,6 +17,7 @@ from hesse.data.batch import Batch
 from hesse.errors import HesseValueError
 from hesse.exact.propagation.evaluation import ChunkEvaluation
 from hesse.exact.propagation.frontier import DELTA, Frontier
+from hesse.exact.propagation.placement import placements
 from hesse.exact.propagation.pullback import Pullback
 from hesse.exact.propagation.sweep import Arrival, Sweep, active_values
 from hesse.graph.sites import AXES_IN_ORDER, Arrangement, ParameterUse, Site
@@ -74,6 +75,9 @@ class Passage:
                 _of_loss_alone(captured, linearized)
                 for linearized in (frozenset(), frozenset(graph.shapes))
             ],
+        )
+        self._placements = captured.dry_runs.kept(
+            "kronecker placements", lambda: placements(graph, self._active, self._sites.keys())
         )
 
     def chunk(
@@ -218,7 +222,7 @@ class Passage:
         if chunk.recorded and rows.shape[1] == 1:
             yield from self._differentiated(rows, chunk)
             return
-        graph, frontier = self._graph, Frontier(self._graph, chunk.values)
+        graph, frontier = self._graph, Frontier(self._graph, chunk.values, self._placements)
         for name, part in zip(self.predictions, rows.split(self._sizes, 2), strict=True):
             # What is passed down is the frontier's own to write to.
             shaped = part.reshape(*part.shape[:2], *graph.shapes[name]).clone()

@@ -5,6 +5,7 @@ Between a layer and the heads of its attention lie some ten views, transposition
 One by one, half of them would copy all that is carried.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +60,7 @@ class Placement:
         return whole
 
 
-def placements(graph: Graph, active: set[str], apart: set[str]) -> dict[str, Placement]:
+def placements(graph: Graph, active: Set[str], apart: Set[str]) -> dict[str, Placement]:
     """Those of the values that derivatives flow through, each as far down as it goes.
 
     Args:
