@@ -14,13 +14,14 @@ from hesse.exact.contraction.pairing import PairKey
 from hesse.exact.plan import PlannedContraction
 from hesse.exact.way_down import WayDown
 from hesse.process.price import Price, Room
+from hesse.products.slabs import slab_bytes
 
 # How often a product passes over each value at least: it is written and read on the way up, and on
 # the way down.
 _PASSES = 4
-# What entries alone are made in: chunks that take more run no larger products, and each of their
-# passes falls further out of the caches, or into memory fresh from the system. With fewer samples
-# operations start too often.
+# What entries alone are made in, on a processor: chunks that take more run no larger products, and
+# each of their passes falls further out of the caches, or into memory fresh from the system. With
+# fewer samples operations start too often.
 _ENTRIES_ROOM, _ENTRIES_LEAST = 128 * 10**6, 8
 
 
@@ -72,7 +73,8 @@ class Contracted:
         # As many chunks as it takes, of like size.
         most = self._most(needs, self.budget)
         if not blocks:
-            most = min(most, max(_ENTRIES_LEAST, self._most(needs, _ENTRIES_ROOM)))
+            room = max(_ENTRIES_ROOM, slab_bytes(cost.device))
+            most = min(most, max(_ENTRIES_LEAST, self._most(needs, room)))
         self.chunk = -(-samples // -(-samples // most))
         self.bytes = apart + max([need.of(self.chunk) for need in needs], default=0.0)
 
