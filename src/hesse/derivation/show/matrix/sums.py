@@ -42,6 +42,10 @@ from hesse.derivation.show.matrix.nodes import (
 Factors = tuple[Matrix, ...]
 Front = tuple[Fraction, Factors]  # a number and scalars
 
+# Terms of a sum in which common factors are sought: every pair is tried, and a sum of more is read
+# by nobody.
+_MOST = 32
+
 
 def add(*parts: Matrix) -> Matrix:
     """The sum of matrices of one shape."""
@@ -89,6 +93,8 @@ def _parts(node: Matrix) -> tuple[Fraction, Factors, Matrix]:
 
 def _factored(terms: list[Matrix]) -> list[Matrix]:
     """Pairs of terms with something in common become one, as long as that shortens."""
+    if len(terms) > _MOST:
+        return terms
     kept, numbers = dict(enumerate(terms)), count(len(terms))
     # Every pair is tried once: of n terms that meet one by one they would be n³.
     apart: set[tuple[int, int]] = set()
