@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -220,6 +220,16 @@ class Layout(Displayed):
             name: vector[..., self.slice(name)].reshape((*vector.shape[:-1], *shape))
             for name, shape in zip(self.names, self.shapes, strict=True)
         }
+
+
+class TensorsByName(dict[str, Tensor]):
+    """A tensor for each parameter; a name that is not there is refused with the nearest."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        raise HesseKeyError(
+            f"no parameter is named {name!r}; the nearest of the {len(self)} here:"
+            f" {nearest(str(name), list(self))}"
+        )
 
 
 def _is_tuple_of(given: Any, kind: type) -> bool:

@@ -8,6 +8,7 @@ from torch import nn
 
 import hesse
 from cases import CASES, Case, cost_of
+from hesse.errors import HesseKeyError
 from hesse.exact.planning import diagonal_plan
 from hesse.process.rates import Rates
 from reference import expected_hessian, relative
@@ -36,6 +37,13 @@ def test_memory_changes_nothing(name: str) -> None:
 
 def test_results_do_not_require_a_gradient() -> None:
     assert not any(part.requires_grad for part in hesse.diagonal(cost_of(CASES[0])).values())
+
+
+def test_a_name_that_is_not_there_is_refused_with_the_nearest() -> None:
+    found = hesse.diagonal(hesse.Cost(nn.Linear(2, 1), "mse", (torch.ones(3, 2), torch.ones(3, 1))))
+    with pytest.raises(HesseKeyError, match="weight"):
+        found["weigth"]
+    assert found.get("weigth") is None
 
 
 def test_a_sum_of_squares_has_its_weights_on_the_diagonal() -> None:

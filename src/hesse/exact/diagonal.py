@@ -23,6 +23,7 @@ from hesse.exact.execution import pairs_by_chunk, rows_by_batch, steps
 from hesse.exact.fallback import error_of, fall_back, fall_back_if_undefined
 from hesse.exact.plan import Plan
 from hesse.exact.planning import diagonal_plan
+from hesse.layout import TensorsByName
 from hesse.process.circumstances import is_of_strategy
 from hesse.process.memory import enough_memory
 from hesse.process.progress import Progress
@@ -100,7 +101,7 @@ def diagonal(
 
 
 @final
-class Entries(dict[str, Tensor]):
+class Entries(TensorsByName):
     """The diagonal of a Hessian: {name: Tensor}.
 
     Attributes:

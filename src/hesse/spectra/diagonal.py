@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hesse.curvatures.curvature import Curvature
 from hesse.display import Display, Displayed, Table
+from hesse.layout import TensorsByName
 from hesse.process.progress import StatusLine
 from hesse.process.undisturbed import undisturbed
 from hesse.spectra.accuracy import LEAST_PROBES, Accuracy, student
@@ -19,7 +20,7 @@ from hesse.words.shapes import Float
 
 
 @final
-class EstimatedDiagonal(Displayed, dict[str, Tensor]):
+class EstimatedDiagonal(Displayed, TensorsByName):
     """The diagonal: {name: Tensor}, with a standard error for each entry.
 
     Attributes:
