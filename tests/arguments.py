@@ -145,22 +145,15 @@ def rows() -> Iterator[tuple[str, Row]]:
                 {"parameters": {*dictionaries, "two devices"}},
             ),
         )
-    yield (
-        "Cost.penalty_cost",
-        Row(
-            cost.penalty_cost,
-            {"parameters": cost.parameters},
-            {"parameters": {*dictionaries, *anything}},
-        ),
-    )
-    yield (
-        "Cost.holding",
-        Row(
-            cost.holding,
-            {"parameters": cost.parameters},
-            {"parameters": {*dictionaries, *anything}},
-        ),
-    )
+    for name in ("penalty_cost", "holding"):
+        yield (
+            f"Cost.{name}",
+            Row(
+                getattr(cost, name),
+                {"parameters": cost.parameters},
+                {"parameters": {*dictionaries, *anything}},
+            ),
+        )
     yield (
         "hessian",
         Row(

@@ -219,12 +219,10 @@ class Frontier:
         if op is None:
             return
         passed = {key: part for key, part in held.items() if passes_delta or key != DELTA}
-        placement = self._placements.get(value)
-        # Structures stay as they are through what only moves entries.
-        dense = not any(isinstance(part, Diagonal) for part in passed.values())
-        dense = dense and (hessian is None or isinstance(hessian, Tensor))
         # `_put_back` makes no rows S J, which are wanted where S of a site begins.
-        if placement is not None and not begins and (dense or placement.selects):
+        placement = None if begins else self._placements.get(value)
+        # Structures stay as they are through what only moves entries.
+        if placement is not None and (placement.selects or _is_dense(passed, hessian)):
             self.reach(placement.foot)
             self._put_back(placement, passed, hessian, crosses)
             return
@@ -345,3 +343,10 @@ def _pull_all(op: Pullback, held: dict[Key, Cotangents]) -> dict[Key, tuple[Cota
     sizes = [part.shape[1] for part in dense.values()]
     split = [part.split(sizes, dim=1) for part in op.pull(torch.cat(list(dense.values()), dim=1))]
     return pulled | dict(zip(dense, zip(*split, strict=True), strict=True))
+
+
+def _is_dense(held: dict[Key, Cotangents], hessian: ValueHessian | None) -> bool:
+    """Whether nothing that is carried at a value has a structure."""
+    return not any(isinstance(part, Diagonal) for part in held.values()) and (
+        hessian is None or isinstance(hessian, Tensor)
+    )
