@@ -1,5 +1,6 @@
 """Memory that runs out ends in an error of hesse's that says what to do."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -49,6 +50,44 @@ def test_it_says_how_much_was_asked_for(error: Exception, asked: str) -> None:
     said = f"{asked}.* being free; wait"
     with pytest.raises(HesseMemoryError, match=said), enough_memory("wait"):
         raise error
+
+
+_MAPPED = """
+import ctypes, torch
+from hesse.process.memory import enough_memory
+
+class Info(ctypes.Structure):
+    _fields_ = [(f"field_{i}", ctypes.c_size_t) for i in range(10)]
+
+system = ctypes.CDLL(None)
+system.mallinfo2.restype = Info
+
+def mapped():
+    before = system.mallinfo2().field_3
+    held = torch.empty(5_000_000)
+    return system.mallinfo2().field_3 - before
+
+with enough_memory():
+    print(mapped())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
+    reason="what is mapped is counted as glibc does",
+)
+def test_what_is_freed_is_kept_for_what_is_asked_for_next() -> None:
+    """A block of 20 MB is none that the system is asked for, and gets back, by itself."""
+    counts = [
+        subprocess.run(
+            [sys.executable, "-c", _MAPPED.replace("enough_memory()", around)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for around in ("enough_memory()", "torch.no_grad()")
+    ]
+    assert counts == ["0\n", "1\n"]
 
 
 _GROUPS = memory._GROUPS

@@ -1,11 +1,11 @@
 """How much memory there is to work with, the only place that asks the machine, and memory that is
-quick to fill."""
+quick to fill, new or again."""
 
 import functools
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -120,12 +120,30 @@ def zeros(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> 
     return torch.zeros(rows, columns, dtype=dtype, device=device)
 
 
+# Just below 32 MiB, the largest that glibc learns from.
+_LEARNT_FROM = 2**25 - 2**16
+
+
+@functools.cache
+def keep_freed() -> None:
+    """Let the process keep what is freed, for what is asked for next.
+
+    Blocks above a threshold glibc has from the system anew each time, and free memory beyond twice
+    that threshold it gives back: every page of it is filled with zeros again when it is next
+    touched, which can take as long as the work itself. The threshold rises to what is seen to be
+    freed (mallopt(3), M_MMAP_THRESHOLD), so that it depends on what ran before. Here a large block
+    is freed, before any of it is touched; other allocators lose nothing by it.
+    """
+    with suppress(RuntimeError):
+        torch.empty(_LEARNT_FROM, dtype=torch.uint8, device="cpu")
+
+
 @contextmanager
 def enough_memory(
     advice: str = "give less to work in with memory=, or use hesse.operator(cost)",
 ) -> Iterator[None]:
-    """What NumPy and PyTorch raise for want of memory as a `HesseMemoryError`; PyTorch has no kind
-    of its own for it on the CPU.
+    """Memory for long work: kept while it goes on, and what NumPy and PyTorch raise for want of it
+    as a `HesseMemoryError`; PyTorch has no kind of its own for it on the CPU.
 
     Args:
         advice: what to do.
@@ -133,6 +151,7 @@ def enough_memory(
     Raises:
         HesseMemoryError: memory ran out; says how much was asked for and how much was free.
     """
+    keep_freed()
     try:
         yield
     except HesseError:

@@ -23,7 +23,7 @@ from hesse.errors import (
     require_flags,
 )
 from hesse.linear_operators.linear_operator import SymmetricOperator
-from hesse.process.memory import allowed_memory, enough_memory
+from hesse.process.memory import allowed_memory, enough_memory, zeros
 from hesse.process.quiet import quiet
 from hesse.process.undisturbed import undisturbed
 from hesse.products.linearize import exclude_fastest, linearize
@@ -214,19 +214,20 @@ class HessianOperator(SymmetricOperator):
     def _matrix(self, v: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
         if v.shape[1] == 0:
             return torch.zeros_like(v)
-        # Rows: `torch.func.vmap` goes over the first axis, and each direction then lies in one
-        # piece.
-        rows = v.T.contiguous()
+        # Rows: each direction lies in one piece.
+        rows = self._directions(v.shape[1]).copy_(v.T)
         directions = self._parts(rows)
-        count = len(rows)
 
         def product(linear: LinearizedTerm) -> Tensor:
-            workspace = self._memory - self._memory // 2
-            return torch.cat(
-                [part.reshape(count, -1) for part in linear.products(directions, workspace)], dim=1
-            )
+            found = self._directions(len(rows))
+            parts = list(self.layout.unflatten(found).values())
+            linear.products(directions, self._memory - self._memory // 2, parts)
+            return found
 
         return self._total(product, rows).T
+
+    def _directions(self, count: int) -> Float[Tensor, "K P"]:
+        return zeros(count, self.layout.size, self.dtype, self.device)
 
     def _parts(self, v: Float[Tensor, "... P"]) -> list[Tensor]:
         parts = self.layout.unflatten(v)

@@ -17,7 +17,7 @@ convolutions, and parts of its double backward that do not depend on v.
 
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, final
 
 import torch
@@ -122,46 +122,48 @@ class StraightLine(LinearizedTerm):
 
         return products
 
-    def products(self, columns: Tensors, memory: int) -> Tensors:
+    def products(self, columns: Tensors, memory: int, held: Tensors) -> None:
         count = len(columns[0])
         chunk = max(1, min(count, memory // (HOLES_OF_A_SLAB * max(1, self._program.room))))
         chunk = min(chunk, in_a_slab(self._program.workspace, columns[0].device))
-        if chunk == 1 or self._slower:
-            return super().products(columns, memory)
-        held, low = [torch.empty_like(part) for part in columns], 0
-        try:
-            with torch.no_grad(), quiet():
-                for piece in self._in_chunks(columns, chunk):
-                    high = low + len(piece[0])
-                    lay(piece, held, slice(low, high))
-                    low = high
-        except RuntimeError as error:  # an operation without a rule for several at once
-            if is_interrupted(error):
-                raise
-            return super().products(columns, memory)
-        return held
+        if chunk > 1 and not self._slower:
+            try:
+                with torch.no_grad(), quiet():
+                    self._in_chunks(columns, chunk, held)
+                return
+            except RuntimeError as error:  # an operation without a rule for several at once
+                if is_interrupted(error):
+                    raise
+        super().products(columns, memory, held)
 
-    def _in_chunks(self, columns: Tensors, chunk: int) -> Iterator[Tensors]:
+    def _in_chunks(self, columns: Tensors, chunk: int, held: Tensors) -> None:
         """The products, some at once; those left one after another, where that is seen to be
         faster: how fast convolutions with a kernel for each v are no count of operations tells."""
         count, several = len(columns[0]), self._program.several
         timed = columns[0].device.type == "cpu"
+
+        def seconds(low: int, high: int, together: bool) -> float:
+            start, place = time.thread_time(), slice(low, high)
+            piece, into = ([part[place] for part in parts] for parts in (columns, held))
+            if together:
+                lay(several(*self._kept, *piece), into, slice(None))
+            else:
+                super(StraightLine, self).products(piece, 0, into)
+            return time.thread_time() - start
+
         low, number = 0, 0
         while low < count:
-            high = min(count, low + (1 if self._slower else chunk))
-            start = time.thread_time()
-            piece = [part[low:high] for part in columns]
-            yield super().products(piece, 0) if self._slower else several(*self._kept, *piece)
-            spent, wide = time.thread_time() - start, high - low
+            if self._slower:
+                seconds(low, count, False)
+                return
+            high = min(count, low + chunk)
+            spent = seconds(low, high, True) / (high - low)
             low, number = high, number + 1
             # The first starts what the others find started.
             if timed and self._slower is None and number == 2 and count - low >= 2:
-                alone = 0.0
-                for _ in range(2):
-                    start = time.thread_time()
-                    yield super().products([part[low : low + 1] for part in columns], 0)
-                    alone, low = time.thread_time() - start, low + 1
-                self._slower = spent > _CLEARLY * wide * alone
+                alone = [seconds(low + k, low + k + 1, False) for k in range(2)][-1]
+                low += 2
+                self._slower = spent > _CLEARLY * alone
 
 
 Linear = TypeVar("Linear", bound=LinearizedTerm)

@@ -29,13 +29,11 @@ class LinearizedTerm(abc.ABC):
         """H v: v and the result as one tensor per parameter. The result may share memory with what
         is kept."""
 
-    def products(self, columns: Tensors, memory: int) -> Tensors:
-        """H V for directions stacked along the first axis; one by one where there is no better
-        way."""
-        held = [torch.empty_like(part) for part in columns]
+    def products(self, columns: Tensors, memory: int, held: Tensors) -> None:
+        """H V for directions stacked along the first axis, laid into tensors of their shapes; one
+        by one where there is no better way."""
         for k in range(len(columns[0])):
             lay(self.product([part[k] for part in columns]), held, k)
-        return held
 
 
 @final

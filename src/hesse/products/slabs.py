@@ -2,10 +2,11 @@
 
 import torch
 
-# More columns at once than half of a processor's caches hold, 32 MB, take longer, not less: what
-# they share lies there too. A GPU is the faster the more it is given at once, until starting the
-# work takes nothing of the time.
-CACHES = 16 * 1024**2
+# What a processor's caches hold: with fewer columns at once starting the work takes longer, with
+# more they fall out of the caches, and no sooner where freed memory is kept
+# (`hesse.process.memory.keep_freed`). A GPU is the faster the more it is given at once, until
+# starting the work takes nothing of the time.
+CACHES = 32 * 1024**2
 _FILLED = 1024**3
 # What products side by side take, in units of their tensors: they are of many sizes, and the
 # system's allocator keeps holes between them; as measured (bench.memory, the transformer).
