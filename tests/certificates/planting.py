@@ -350,7 +350,7 @@ def straight_line(factor: float) -> Plant:
         for method in (linearize.StraightLine, linearize.Recomputed):
             patch.setattr(method, "product", _scaled(method.product, factor))
         patch.setattr(
-            linearize.StraightLine, "products", _scaled(linearize.StraightLine.products, factor)
+            linearize.StraightLine, "products", _laid(linearize.StraightLine.products, factor)
         )
 
     return plant
@@ -362,13 +362,24 @@ def every_product(factor: float) -> Plant:
     def plant(patch: pytest.MonkeyPatch) -> None:
         for method in linearize.METHODS:
             patch.setattr(method, "product", _scaled(method.product, factor))
-            patch.setattr(method, "products", _scaled(method.products, factor))
+            patch.setattr(method, "products", _laid(method.products, factor))
 
     return plant
 
 
 def _scaled(right: Callable[..., list[Tensor]], factor: float) -> Callable[..., list[Tensor]]:
     return lambda self, *arguments: [part * factor for part in right(self, *arguments)]
+
+
+def _laid(right: Callable[..., None], factor: float) -> Callable[..., None]:
+    """Of many products, which are laid into tensors that are given last."""
+
+    def wrong(self: Any, *arguments: Any) -> None:
+        right(self, *arguments)
+        for part in arguments[-1]:
+            part *= factor
+
+    return wrong
 
 
 def one_entry_off(matrix: Tensor) -> Tensor:

@@ -80,3 +80,51 @@ def test_many_columns_either_way(slower: bool | None, monkeypatch: pytest.Monkey
     V = torch.randn(cost.layout.size, 19).double()
     assert relative(product @ V, hesse.hessian(cost, certify=False) @ V) < 1e-12
     assert linear._slower is not None and slower in (None, linear._slower)
+
+
+def _taken_apart(h: torch.Tensor, way: str) -> torch.Tensor:
+    """Rows of a (6, 4) tensor, taken apart and used one after another, or all."""
+    ways = {
+        "steps": lambda: [h[t] for t in range(6)],
+        "from the end": lambda: [h[-1 - t] for t in range(6)],
+        "slices": lambda: [h[:, :1].T, h[:, 1:3].T, h[:, 3:].T],
+        "not all": lambda: [h[t] for t in range(5)],
+        "twice": lambda: [h[t] for t in (0, 1, 2, 3, 4, 5, 5)],
+        "overlapping": lambda: [h[:, :2].T, h[:, 1:].T],
+        "every other": lambda: [h[::2], h[1::2]],
+    }
+    total = h.new_ones(())
+    for part in ways[way]():
+        total = torch.tanh(total + (part * part.flip(-1)).sum()) + part.sin().mean()
+    return total
+
+
+@pytest.mark.parametrize(
+    ("way", "joins"),
+    [
+        ("steps", "stack"),
+        ("from the end", "stack"),
+        ("slices", "cat"),
+        *((way, None) for way in ("not all", "twice", "overlapping", "every other")),
+    ],
+)
+def test_ways_back_from_what_was_taken_apart_lie_side_by_side(way: str, joins: str | None) -> None:
+    """One operation in place of zeros and a sum for each part; where the parts are not all there
+    is, or meet, sums."""
+    torch.manual_seed(0)
+    start = {"w": torch.randn(6, 3).double(), "u": torch.randn(3, 4).double()}
+    cost = hesse.Cost.from_function(lambda p: _taken_apart(p["w"] @ p["u"], way), start)
+    program = traced_product(batch_term(cost, None))
+    assert program is not None
+    made = names(program)
+    assert [name for name in made if name in ("stack", "cat")] == [joins] * (joins is not None)
+    assert any(name.endswith("_backward") for name in made) == (joins is None)
+    flat = torch.cat([part.reshape(-1) for part in start.values()])
+
+    def of_flat(theta: torch.Tensor) -> torch.Tensor:
+        return _taken_apart(theta[:18].view(6, 3) @ theta[18:].view(3, 4), way)
+
+    expected = torch.func.hessian(of_flat)(flat)
+    product = hesse.operator(cost, certify=False)
+    assert relative(product @ torch.eye(30).double(), expected) < 1e-12
+    assert relative(hesse.hessian(cost, certify=False).dense(), expected) < 1e-12

@@ -189,8 +189,10 @@ def _without_numbers(value: Any, on: torch.device | None = None) -> Any:
     if isinstance(value, Tensor):
         shape, strides, dtype, device = form_of(value)
         return torch.empty_strided(shape, strides, dtype=dtype, device=on or device)
-    if type(value) in (tuple, list):
-        return type(value)(_without_numbers(part, on) for part in value)
+    # A graph has kinds of its own for both.
+    if isinstance(value, tuple | list):
+        parts = [_without_numbers(part, on) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)
     return value
 
 

@@ -6,6 +6,7 @@ more is asked of H v than the layers above it, the way back ends at the layer. F
 every unit vector of every layer, of symmetric H, that is all that is needed.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -198,6 +199,25 @@ def _convolution(restriction: _Restriction, node: fx.Node) -> fx.Node:
     return copy
 
 
+def _among_zeros(restriction: _Restriction, node: fx.Node) -> fx.Node | None:
+    """Parts side by side, all but one zero."""
+    parts, *along = arguments(node)
+    axis, shape = (along or [0])[0], list(form(node)[0])
+    kept = [place for place, part in enumerate(parts) if not restriction.is_zero(part)]
+    if len(kept) != 1:
+        return None
+    place, value = kept[0], restriction.value(parts[kept[0]])
+    if node.target is aten.stack.default:
+        target, where = aten.select_backward.default, (place,)
+    else:
+        *_, start = itertools.accumulate((form(part)[0][axis] for part in parts[:place]), initial=0)
+        target = aten.slice_backward.default
+        where = (start, start + form(parts[place])[0][axis], 1)
+    copy = restriction.graph.call_function(target, (value, shape, axis, *where))
+    copy.meta = node.meta
+    return copy
+
+
 def _as_large(restriction: _Restriction, kept: fx.Node, node: fx.Node) -> fx.Node:
     """What is left of a sum, in the shape of the sum."""
     if form(kept)[0] == form(node)[0]:
@@ -215,7 +235,9 @@ _WITHOUT: dict[Any, Callable[[_Restriction, fx.Node], fx.Node | None]] = {
     aten.addcmul.default: _sum_and_factor,
     aten.addmm.default: _sum_and_product,
     aten.baddbmm.default: _sum_and_product,
+    aten.cat.default: _among_zeros,
     aten.convolution.default: _convolution,
+    aten.stack.default: _among_zeros,
 }
 
 

@@ -5,7 +5,8 @@
     c + a @ b, c + g ⊙ a                ->  one operation each
     c + (a @ b + d @ e)                 ->  (c + a @ b) + d @ e, one accumulator
     c + 0, 0 a tangent that is none     ->  c
-    s (a @ b), s a number               ->  a @ (s b)
+    parts among zeros, added up         ->  the parts side by side
+    s (a @ b), (s a) @ b, s a number    ->  a @ (s b)        likewise
 
 Most of what a product with the Hessian does beside matrix products passes over activations, so that
 it takes as long as there are passes.
@@ -67,6 +68,13 @@ _OF_ALL: set[Any] = {aten.add.Tensor, aten.cat.default, aten.stack.default, aten
 # Those that a rule looks at.
 _ADDITIONS: set[Any] = {aten.add.Tensor, aten.sub.Tensor}
 _TURNS: set[Any] = {aten.reshape.default, aten.t.default, aten.transpose.int}
+_VIEWS: set[Any] = {
+    aten.expand.default,
+    aten.permute.default,
+    aten.reshape.default,
+    aten.t.default,
+    aten.transpose.int,
+}
 _FACTORS: set[Any] = {*_SMOOTH, aten.div.Tensor, aten.mul.Tensor, aten.neg.default}
 # a + b @ c in one pass over the result.
 FUSED: dict[Any, Any] = {
@@ -109,10 +117,13 @@ def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
         tangents: its placeholders for v, in which it is linear.
     """
     _Simplification(graph, moving(graph, tangents)).run(
+        (_side_by_side, {aten.add.Tensor}),
         (_without_zeros, _ADDITIONS),
         (_without_turns, _TURNS),
         (_of_factors, _FACTORS),
+        (_accumulated, {aten.add.Tensor}),
         (_scaled, {aten.mul.Tensor}),
+        (_of_scaled, {*FUSED, *_OF_FUSED}),
         *_SUMS,
     )
     _merge_equal(graph)
@@ -264,6 +275,44 @@ class _Simplification:
 Rule = Callable[[_Simplification, fx.Node], fx.Node | None]
 
 
+def _side_by_side(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """The sum of what ways back from selections make, each its part among zeros, where the parts
+    are all there is: a value that is taken apart into steps, or into queries, keys and values."""
+    parts: list[tuple[Any, int, int, fx.Node]] = []
+    left: list[Any] = [node]
+    while left:
+        part = left.pop()
+        if not isinstance(part, fx.Node) or (part is not node and len(part.users) > 1):
+            return None
+        if part.target is aten.add.Tensor and not part.kwargs:
+            left += part.args
+        elif (among := _among_zeros(part)) is not None:
+            parts.append(among)
+        else:
+            return None
+    parts.sort(key=lambda part: part[1])
+    joins, starts, ends, values = map(list, zip(*parts, strict=True))
+    join, axis, size = joins[0]
+    if any(other != joins[0] for other in joins) or [*starts, size] != [0, *ends]:
+        return None
+    return graph.call(join, values, axis)
+
+
+def _among_zeros(part: fx.Node) -> tuple[Any, int, int, fx.Node] | None:
+    """A value and where it lies among zeros: what joins it with others, along which axis of which
+    size, and from where to where."""
+    if part.target not in (aten.select_backward.default, aten.slice_backward.default):
+        return None
+    value, sizes, axis, start, *rest = arguments(part)
+    axis, size = axis % len(sizes), sizes[axis]
+    start = start % size if start < 0 else min(start, size)
+    if part.target is aten.select_backward.default:
+        return (aten.stack.default, axis, size), start, start + 1, value
+    end, step = rest
+    end = end % size if end < 0 else min(end, size)
+    return ((aten.cat.default, axis, size), start, end, value) if step == 1 else None
+
+
 def _without_zeros(graph: _Simplification, node: fx.Node) -> fx.Node | None:
     """What is left of a sum with zeros."""
     if node.kwargs:
@@ -307,10 +356,12 @@ def _of_factors(graph: _Simplification, node: fx.Node) -> fx.Node | None:
 
 
 def _scaled(graph: _Simplification, node: fx.Node) -> fx.Node | None:
-    """A number times matrix products: of each the side without v has the number."""
+    """A number times matrix products, which may be laid otherwise: of each the side without v has
+    the number."""
     if isinstance(arguments(node)[1], fx.Node):
         return None
     source, number = arguments(node)
+    source, views = _without_views(source, alone=True)
     products = graph.products(source)
     if products is None:
         return None
@@ -321,7 +372,44 @@ def _scaled(graph: _Simplification, node: fx.Node) -> fx.Node | None:
         else:
             left = graph.call(aten.mul.Tensor, left, number)
         total = _sum(graph, source, total, left, right)
-    return total
+    return _viewed(graph, total, views)
+
+
+def _of_scaled(graph: _Simplification, node: fx.Node) -> fx.Node | None:
+    """A matrix product of what has a number for a factor: the side without v has it."""
+    *total, left, right = arguments(node)
+    pair = [left, right]
+    place = int(not graph.moves(left))
+    if node.kwargs or graph.moves(pair[1 - place]):
+        return None
+    scaled, views = _without_views(pair[place], alone=False)
+    if scaled.target is not aten.mul.Tensor or scaled.kwargs:
+        return None
+    source, number = arguments(scaled)
+    if isinstance(number, fx.Node) or not graph.moves(source):
+        return None
+    if form(source)[:3] != form(scaled)[:3]:
+        return None
+    pair[place] = _viewed(graph, source, views)
+    pair[1 - place] = graph.call(aten.mul.Tensor, pair[1 - place], number)
+    return graph.call(node.target, *total, *pair)
+
+
+def _without_views(node: fx.Node, alone: bool) -> tuple[fx.Node, list[fx.Node]]:
+    """What is laid otherwise, and by which operations in a row, the last first; as far as each is
+    used once, or whatever else uses them."""
+    views: list[fx.Node] = []
+    while node.target in _VIEWS and not (alone and len(node.users) > 1):
+        views.append(node)
+        node = arguments(node)[0]
+    return node, views
+
+
+def _viewed(graph: _Simplification, node: Any, views: Sequence[fx.Node]) -> fx.Node:
+    """A value laid by the operations that another one was laid by."""
+    for view in reversed(views):
+        node = graph.call(view.target, node, *arguments(view)[1:], **view.kwargs)
+    return node
 
 
 def _accumulated(graph: _Simplification, node: fx.Node) -> fx.Node | None:

@@ -173,7 +173,7 @@ class _Sizes(NamedTuple):
 
 
 # A GPU starts work for longer than it does what a processor is measured by.
-_SIZES = {"cpu": _Sizes(512, 64, 2**25, 2**23, 64), "cuda": _Sizes(4096, 512, 2**28, 2**27, 4096)}
+_SIZES = {"cpu": _Sizes(512, 64, 2**25, 2**24, 64), "cuda": _Sizes(4096, 512, 2**28, 2**27, 4096)}
 
 
 def _measured(dtype: torch.dtype, device: torch.device) -> Rates:
