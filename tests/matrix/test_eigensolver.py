@@ -43,9 +43,11 @@ def repeated(rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return matrix.to(dtype), known
 
 
+@pytest.mark.parametrize("by_numpy", [True, False])
 @pytest.mark.parametrize("matrix_of", [turned, repeated])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_without_the_workspace(
+def test_beyond_the_workspace(
+    by_numpy: bool,
     matrix_of: Callable[[int, torch.dtype], tuple[Tensor, Tensor]],
     dtype: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
@@ -56,6 +58,7 @@ def test_without_the_workspace(
     matrix, known = matrix_of(ROWS, dtype)
     before, eps = matrix.clone(), torch.finfo(dtype).eps
     monkeypatch.setattr(eigensolver, "_MOST_ROWS", ROWS - 1)
+    monkeypatch.setattr(eigensolver, "_numpy_counts_in_64_bits", lambda: by_numpy)
     monkeypatch.setattr(torch.linalg, "eigh", lambda *_: pytest.fail("the workspace is asked for"))
     values, vectors = eigh(matrix)
     assert torch.equal(matrix, before) and values.dtype == vectors.dtype == dtype
@@ -77,20 +80,25 @@ def test_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         return solved
 
     monkeypatch.setattr(eigensolver, "require_free", lambda count, what: asked.append(count))
+    monkeypatch.setattr(eigensolver, "_by_numpy", way("NumPy"))
     monkeypatch.setattr(eigensolver, "_relatively_robust", way("robust"))
     monkeypatch.setattr(torch.linalg, "eigh", way("with the workspace"))
     monkeypatch.setattr(torch.linalg, "eigvalsh", lambda m: torch.arange(1.0, 1.0 + len(m)))
     matrix, _ = turned(32_767, torch.float32)
     # It goes through a view entry by entry; what is no view it reads in a fifth of a second.
     monkeypatch.setattr(torch, "aminmax", lambda m: (m[0].amin(), m[0].amax()))
+    assert eigensolver._numpy_counts_in_64_bits(), "NumPy as it comes from the package index"
+    eigh(matrix)
+    monkeypatch.setattr(eigensolver, "_numpy_counts_in_64_bits", lambda: False)
     eigh(matrix)
     eigh(matrix[1:, :-1])
-    assert ways == ["robust", "with the workspace"]
+    assert ways == ["NumPy", "robust", "with the workspace"]
     H = BlockHessian(Layout(("w",), ((32_767,),)), matrix=matrix)
     zero = int(32_767**2 * torch.finfo(torch.float32).eps)
     assert H.inertia() == (0, zero, 32_767 - zero)
     assert asked == [
-        copies * 4 * rows**2 for copies, rows in ((2, 32_767), (3, 32_766), (1, 32_767))
+        copies * 4 * rows**2
+        for copies, rows in ((4, 32_767), (2, 32_767), (3, 32_766), (1, 32_767))
     ]
 
 
@@ -98,7 +106,7 @@ def test_memory_is_required_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda _: 10**9)
     monkeypatch.setattr(torch.linalg, "eigh", lambda *_: pytest.fail("begun without the memory"))
     matrix, _ = turned(40_000, torch.float64)
-    said = r"eigenvectors of 40,000 rows takes? 25\.6 GB, and 1 GB are free; let go"
+    said = r"eigenvectors of 40,000 rows takes? 51\.2 GB, and 1 GB are free; let go"
     with pytest.raises(HesseMemoryError, match=said):
         eigh(matrix)
     with pytest.raises(HesseMemoryError, match="eigenvalues of 40,000 rows"):

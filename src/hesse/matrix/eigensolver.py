@@ -2,14 +2,19 @@
 before they are begun.
 
 For eigenvectors LAPACK's divide and conquer, which PyTorch calls, asks for a workspace of
-1 + 6 P + 2 P² numbers, and counts them in 32 bits: from P = 32,767 it ends the process. Beyond that
-SciPy's relatively robust representations take their place, which need no such workspace but leave
-eigenvectors orthogonal to some thousand roundings only; one step of Newton and Schulz makes them as
-orthogonal as the others.
+1 + 6 P + 2 P² numbers, and counts them in 32 bits: from P = 32,767 it ends the process. NumPy's
+counts in 64 bits where NumPy was built so, as it comes from the package index. Elsewhere SciPy's
+relatively robust representations take its place, which need no such workspace but leave
+eigenvectors orthogonal to some thousand roundings only; one step of Newton and Schulz makes them
+as orthogonal as the others. In single precision they may fail, and LAPACK goes on by inverse
+iteration, which takes hours where eigenvalues lie close together.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +32,7 @@ _MOST_ROWS = 32_766
 _LARGE = 4096
 # What is beside the matrix at once, in copies of it: for eigenvalues one that is reduced to three
 # diagonals; LAPACK's workspace makes them three.
-_COPIES_OF_VALUES, _COPIES_OF_VECTORS, _COPIES_OF_ROBUST = 1, 3, 2
+_COPIES_OF_VALUES, _COPIES_OF_VECTORS, _COPIES_OF_NUMPY, _COPIES_OF_ROBUST = 1, 3, 4, 2
 # Operations of a matrix product that take as long, in P³: for 2,000 to 4,000 rows, of float32 and
 # float64, 2.5 to 3.2 and 9 to 16 were measured.
 _OPERATIONS_OF_VALUES, _OPERATIONS_OF_VECTORS = 3.0, 13.0
@@ -46,10 +51,18 @@ def eigh(matrix: Float[Tensor, "P P"]) -> Eigen:
         >>> eigh(torch.tensor([[0.0, 2.0], [2.0, 0.0]])).values
         tensor([-2.,  2.])
     """
-    robust = matrix.device.type == "cpu" and len(matrix) > _MOST_ROWS
-    copies = _COPIES_OF_ROBUST if robust else _COPIES_OF_VECTORS
+    way, copies = _solver(matrix)
     with _said(matrix, "eigenvectors", copies, _OPERATIONS_OF_VECTORS):
-        return _relatively_robust(matrix) if robust else Eigen(*torch.linalg.eigh(matrix))
+        return way(matrix)
+
+
+def _solver(matrix: Tensor) -> tuple[Callable[[Tensor], Eigen], int]:
+    """What takes a matrix of so many rows, and what it holds beside it, in copies of it."""
+    if matrix.device.type != "cpu" or len(matrix) <= _MOST_ROWS:
+        return _by_torch, _COPIES_OF_VECTORS
+    if _numpy_counts_in_64_bits():
+        return _by_numpy, _COPIES_OF_NUMPY
+    return _relatively_robust, _COPIES_OF_ROBUST
 
 
 def eigvalsh(matrix: Float[Tensor, "P P"]) -> Float[Tensor, " P"]:
@@ -74,6 +87,29 @@ def _said(
         require_free(count, what)
     seconds = rates(matrix.dtype, matrix.device).seconds(Price(operations * rows**3))
     return announced(f"{what}, in {readable_bytes(count)}", seconds)
+
+
+def _by_torch(matrix: Tensor) -> Eigen:
+    return Eigen(*torch.linalg.eigh(matrix))
+
+
+def _by_numpy(matrix: Tensor) -> Eigen:
+    # `numpy.linalg.eigh` solves in double precision whatever it is given, in twice the memory; this
+    # is what it calls. The lower triangle is read, as PyTorch reads it.
+    signature = "d->dd" if matrix.dtype == torch.float64 else "f->ff"
+    solved: Any = _of_numpy("eigh_lo")
+    return Eigen(*map(torch.from_numpy, solved(matrix.detach().numpy(), signature=signature)))
+
+
+def _numpy_counts_in_64_bits() -> bool:
+    # As NumPy's own tests ask it.
+    return bool(_of_numpy("_ilp64")) and _of_numpy("eigh_lo") is not None
+
+
+def _of_numpy(name: str) -> Any:
+    """What NumPy's linear algebra is made of, which is no promise of NumPy's; ``None`` where it is
+    not there."""
+    return getattr(getattr(np.linalg, "_umath_linalg", None), name, None)
 
 
 def _relatively_robust(matrix: Tensor) -> Eigen:
