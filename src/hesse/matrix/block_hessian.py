@@ -230,7 +230,7 @@ class BlockHessian(Displayed, BlocksByName):
     def eigh(self) -> Eigen:
         """Eigenvalues in ascending order and eigenvectors as columns, H = V diag(λ) Vᵀ.
 
-        Computed once and kept: another P² entries for as long as this object lives, and up to 2 P²
+        Computed once and kept: another P² entries for as long as this object lives, and up to 3 P²
         more while LAPACK runs. `eigvalsh` keeps only P. Of more than 4,000 rows a terminal is told
         before how long it takes, and in how many bytes.
 
