@@ -4,6 +4,7 @@ begun."""
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -65,6 +66,11 @@ def test_beyond_the_workspace(
     assert (values.double() - known).abs().max() < 100 * eps
     assert (vectors.mT @ vectors - torch.eye(ROWS, dtype=dtype)).abs().max() < 40 * eps
     assert torch.linalg.vector_norm(matrix @ vectors - vectors * values, dim=0).max() < 400 * eps
+
+
+def test_what_does_not_converge_is_an_error() -> None:
+    with pytest.raises(np.linalg.LinAlgError, match="did not converge"):
+        eigensolver._by_numpy(torch.full((3, 3), torch.nan))
 
 
 def test_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

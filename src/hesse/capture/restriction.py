@@ -6,7 +6,6 @@ more is asked of H v than the layers above it, the way back ends at the layer. F
 every unit vector of every layer, of symmetric H, that is all that is needed.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -97,6 +96,12 @@ class _Restriction:
             self._known[value] = zeros
         return self._known[value]
 
+    def made(self, like: fx.Node, target: Any, *args: Any) -> fx.Node:
+        """An operation of the copy, whose result has the form of another's."""
+        copy = self.graph.call_function(target, args)
+        copy.meta = like.meta
+        return copy
+
     def _selected(self, node: fx.Node) -> Any:
         """What a selection gives of what was joined, or of what holds another among zeros; ``None``
         where it is neither."""
@@ -151,9 +156,7 @@ def _one_side(restriction: _Restriction, node: fx.Node) -> fx.Node:
     if is_second and node.target is aten.sub.Tensor:
         factor = -factor  # type: ignore[operator]
     if factor != 1:
-        form = kept.meta
-        kept = restriction.graph.call_function(aten.mul.Tensor, (kept, factor))
-        kept.meta = form
+        kept = restriction.made(kept, aten.mul.Tensor, kept, factor)
     return _as_large(restriction, kept, node)
 
 
@@ -165,9 +168,7 @@ def _sum_and_product(restriction: _Restriction, node: fx.Node) -> fx.Node | None
     if any(map(restriction.is_zero, factors)):
         return _as_large(restriction, restriction.value(addend), node)
     product = aten.mm.default if node.target is aten.addmm.default else aten.bmm.default
-    copy = restriction.graph.call_function(product, tuple(map(restriction.value, factors)))
-    copy.meta = node.meta
-    return copy
+    return restriction.made(node, product, *map(restriction.value, factors))
 
 
 def _sum_and_factor(restriction: _Restriction, node: fx.Node) -> fx.Node:
@@ -175,12 +176,10 @@ def _sum_and_factor(restriction: _Restriction, node: fx.Node) -> fx.Node:
     addend, *factors = node.args
     if any(map(restriction.is_zero, factors)):
         return _as_large(restriction, restriction.value(addend), node)
-    copy = restriction.graph.call_function(aten.mul.Tensor, tuple(map(restriction.value, factors)))
-    copy.meta = node.meta
-    if (value := node.kwargs.get("value", 1)) != 1:
-        copy = restriction.graph.call_function(aten.mul.Tensor, (copy, value))
-        copy.meta = node.meta
-    return copy
+    product = restriction.made(node, aten.mul.Tensor, *map(restriction.value, factors))
+    if (value := node.kwargs.get("value", 1)) == 1:
+        return product
+    return restriction.made(node, aten.mul.Tensor, product, value)
 
 
 def _convolution(restriction: _Restriction, node: fx.Node) -> fx.Node:
@@ -188,44 +187,36 @@ def _convolution(restriction: _Restriction, node: fx.Node) -> fx.Node:
     image, kernel, bias, *options = arguments(node)
     if restriction.is_zero(bias):
         given = (restriction.value(image), restriction.value(kernel), None, *options)
-        copy = restriction.graph.call_function(aten.convolution.default, given)
-    else:
-        shape, axes = list(form(node)[0]), len(options[0])
-        given = (restriction.value(bias), [-1, *[1] * axes])
-        copy = restriction.graph.call_function(aten.reshape.default, given)
-        copy.meta = dict(node.meta, val=bias.meta["val"].reshape(-1, *[1] * axes))
-        copy = restriction.graph.call_function(aten.expand.default, (copy, shape))
-    copy.meta = node.meta
-    return copy
+        return restriction.made(node, aten.convolution.default, *given)
+    spread = [-1, *[1] * len(options[0])]
+    along = restriction.made(node, aten.reshape.default, restriction.value(bias), spread)
+    along.meta = dict(node.meta, val=bias.meta["val"].reshape(spread))
+    return restriction.made(node, aten.expand.default, along, list(form(node)[0]))
 
 
-def _among_zeros(restriction: _Restriction, node: fx.Node) -> fx.Node | None:
+def _only_part(restriction: _Restriction, node: fx.Node) -> fx.Node | None:
     """Parts side by side, all but one zero."""
     parts, *along = arguments(node)
-    axis, shape = (along or [0])[0], list(form(node)[0])
+    axis = (along or [0])[0]
     kept = [place for place, part in enumerate(parts) if not restriction.is_zero(part)]
     if len(kept) != 1:
         return None
-    place, value = kept[0], restriction.value(parts[kept[0]])
+    (place,) = kept
+    given = restriction.value(parts[place]), list(form(node)[0]), axis
     if node.target is aten.stack.default:
-        target, where = aten.select_backward.default, (place,)
-    else:
-        *_, start = itertools.accumulate((form(part)[0][axis] for part in parts[:place]), initial=0)
-        target = aten.slice_backward.default
-        where = (start, start + form(parts[place])[0][axis], 1)
-    copy = restriction.graph.call_function(target, (value, shape, axis, *where))
-    copy.meta = node.meta
-    return copy
+        return restriction.made(node, aten.select_backward.default, *given, place)
+    sizes = [form(part)[0][axis] for part in parts]
+    start = sum(sizes[:place])
+    return restriction.made(
+        node, aten.slice_backward.default, *given, start, start + sizes[place], 1
+    )
 
 
 def _as_large(restriction: _Restriction, kept: fx.Node, node: fx.Node) -> fx.Node:
     """What is left of a sum, in the shape of the sum."""
     if form(kept)[0] == form(node)[0]:
         return kept
-    shape = list(form(node)[0])
-    copy = restriction.graph.call_function(aten.expand.default, (kept, shape))
-    copy.meta = node.meta
-    return copy
+    return restriction.made(node, aten.expand.default, kept, list(form(node)[0]))
 
 
 # What is simpler where something of it is zero; of everything else zeros are an argument.
@@ -235,9 +226,9 @@ _WITHOUT: dict[Any, Callable[[_Restriction, fx.Node], fx.Node | None]] = {
     aten.addcmul.default: _sum_and_factor,
     aten.addmm.default: _sum_and_product,
     aten.baddbmm.default: _sum_and_product,
-    aten.cat.default: _among_zeros,
+    aten.cat.default: _only_part,
     aten.convolution.default: _convolution,
-    aten.stack.default: _among_zeros,
+    aten.stack.default: _only_part,
 }
 
 

@@ -121,6 +121,7 @@ def simplify(graph: fx.Graph, tangents: Sequence[fx.Node]) -> None:
         (_without_zeros, _ADDITIONS),
         (_without_turns, _TURNS),
         (_of_factors, _FACTORS),
+        # Before what scales a sum of products, and after, for what such a sum is added to.
         (_accumulated, {aten.add.Tensor}),
         (_scaled, {aten.mul.Tensor}),
         (_of_scaled, {*FUSED, *_OF_FUSED}),
@@ -303,13 +304,12 @@ def _among_zeros(part: fx.Node) -> tuple[Any, int, int, fx.Node] | None:
     size, and from where to where."""
     if part.target not in (aten.select_backward.default, aten.slice_backward.default):
         return None
-    value, sizes, axis, start, *rest = arguments(part)
+    value, sizes, axis, *place = arguments(part)
     axis, size = axis % len(sizes), sizes[axis]
-    start = start % size if start < 0 else min(start, size)
     if part.target is aten.select_backward.default:
+        start = place[0] % size
         return (aten.stack.default, axis, size), start, start + 1, value
-    end, step = rest
-    end = end % size if end < 0 else min(end, size)
+    start, end, step = slice(*place).indices(size)
     return ((aten.cat.default, axis, size), start, end, value) if step == 1 else None
 
 

@@ -31,7 +31,7 @@ _MOST_ROWS = 32_766
 # From so many rows it takes seconds, and is worth a look before it is begun.
 _LARGE = 4096
 # What is beside the matrix at once, in copies of it: for eigenvalues one that is reduced to three
-# diagonals; LAPACK's workspace makes them three.
+# diagonals; LAPACK's workspace makes them three, and NumPy's result four.
 _COPIES_OF_VALUES, _COPIES_OF_VECTORS, _COPIES_OF_NUMPY, _COPIES_OF_ROBUST = 1, 3, 4, 2
 # Operations of a matrix product that take as long, in P³: for 2,000 to 4,000 rows, of float32 and
 # float64, 2.5 to 3.2 and 9 to 16 were measured.
@@ -97,8 +97,12 @@ def _by_numpy(matrix: Tensor) -> Eigen:
     # `numpy.linalg.eigh` solves in double precision whatever it is given, in twice the memory; this
     # is what it calls. The lower triangle is read, as PyTorch reads it.
     signature = "d->dd" if matrix.dtype == torch.float64 else "f->ff"
-    solved: Any = _of_numpy("eigh_lo")
-    return Eigen(*map(torch.from_numpy, solved(matrix.detach().numpy(), signature=signature)))
+    with np.errstate(invalid="ignore"):
+        values, vectors = _of_numpy("eigh_lo")(matrix.detach().numpy(), signature=signature)
+    # It says so by a nan, of which NumPy's function makes this error.
+    if np.isnan(values).any():
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+    return Eigen(*map(torch.from_numpy, (values, vectors)))
 
 
 def _numpy_counts_in_64_bits() -> bool:

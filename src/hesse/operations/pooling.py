@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from hesse.derivation.sources.networks.call import Call
 
 
-# Lines of a row of windows with no more entries get their averages from a matrix, in a fraction of
-# the time of what goes from window to window.
+# A row of windows with no more entries gets its averages from a matrix, in a fraction of the time
+# of what goes from window to window.
 _SHORT = 128
 # A window of so many entries along an axis is summed slice by slice.
 _FEW = 4
 
 
-def _averaging(window: Sequence[int], across: int, like: Tensor) -> Tensor:
-    """The matrix whose transpose spreads averages over a row of windows (high × across entries)."""
+def _spreading(window: Sequence[int], windows: int, like: Tensor) -> Tensor:
+    """The matrix that spreads averages over a row of windows, each as many times as it is high."""
     high, wide = window
-    matrix = like.new_zeros(high, across // wide, wide, across // wide)
-    matrix.diagonal(dim1=1, dim2=3).fill_(1 / (high * wide))
-    return matrix.view(high * across, across // wide)
+    matrix = like.new_zeros(windows, high, windows, wide)
+    matrix.diagonal(dim1=0, dim2=2).fill_(1 / (high * wide))
+    return matrix.view(windows, -1)
 
 
 def averages(images: Tensor, window: Sequence[int]) -> Tensor:
@@ -71,7 +71,7 @@ def spread(columns: Tensor, window: Sequence[int]) -> Tensor:
         lines = torch.stack([columns / (high * wide)] * wide, -1).flatten(-2)
         lines = lines.unsqueeze(-2).expand(*lead, rows, high, across * wide)
     else:
-        lines = columns.reshape(-1, across) @ _averaging(window, across * wide, columns).T
+        lines = columns.reshape(-1, across) @ _spreading(window, across, columns)
     return lines.reshape(*lead, rows * high, across * wide)
 
 
