@@ -1,5 +1,8 @@
 """Which operations of the graph of one sample serve many at once, and that they do the same."""
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -75,3 +78,51 @@ def test_sizes_of_one_sample(model: nn.Module, all_of_them: bool) -> None:
     left = {node.name for node in graph.nodes} - graph.at_once.nodes.keys()
     assert (left == {graph.output}) == all_of_them
     assert hesse.hessian(cost).certificate is not None
+
+
+@pytest.mark.some(of=4)
+@pytest.mark.parametrize("case", CAPTURED, ids=str)
+def test_the_sum_of_the_losses_is_made_at_once(case: Case) -> None:
+    """Where it is, in value and in slope that of the losses one by one."""
+    try:
+        _, evaluation, leaves = values_and_evaluation(cost_of(case))
+    except NotCaptured:
+        pytest.skip("of its first batch there is no graph")
+    graph = evaluation.graph
+    total = graph.at_once.total
+    if total is None:
+        pytest.skip("its loss is more than one operation")
+    made = evaluation.at_once(leaves, graph.at_once.nodes.keys())
+    found = evaluation.total(leaves, made)
+    singly = dataclasses.replace(graph, at_once=dataclasses.replace(graph.at_once, total=None))
+    evaluation.graph = singly
+    expected = evaluation.total(leaves, made)
+    torch.testing.assert_close(found.reshape(()), expected, rtol=1e-12, atol=0)
+    into = [made[name] for name in total.inputs if name in made and made[name].requires_grad]
+    slopes = (
+        torch.autograd.grad(value.sum(), into, retain_graph=True) for value in (found, expected)
+    )
+    for ours, theirs in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+
+def loss_at_once(loss: Any, y: Tensor) -> bool:
+    torch.manual_seed(0)
+    cost = hesse.Cost(nn.Linear(3, 2).double(), loss, (x(5, 3), y))
+    return capture(cost, next(iter(cost.signatures))).graph.at_once.total is not None
+
+
+def test_which_losses_are_summed_at_once() -> None:
+    classes = torch.tensor([0, 1, 1, 0, 1])
+    assert loss_at_once("cross_entropy", classes) and loss_at_once("mse", x(5, 2))
+    # Zeros are a sum of zeros and their mean.
+    far = torch.full((5, 2), -1e3, dtype=torch.float64)
+
+    def hinge(z: Tensor, y: Tensor) -> Tensor:
+        return torch.relu(y - z).sum()
+
+    assert not loss_at_once(hinge, far)
+    ignored = torch.tensor([-100, 1, 1, 0, 1])
+    assert not loss_at_once("cross_entropy", ignored)
+    # More than one operation makes it of the scores.
+    assert not loss_at_once(lambda z, y: (z - y).square().sum() / 2, x(5, 2))

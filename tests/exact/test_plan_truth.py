@@ -79,6 +79,23 @@ def test_the_plan_of_a_diagonal_is_kept_too() -> None:
     assert counts.peak <= 1.1 * planned.peak_bytes + MB
 
 
+def test_what_a_diagonal_holds_in_any_case_is_not_planned_for_every_sample() -> None:
+    """The entries of the first layer are half of what two samples take, and would be most of what
+    512 do."""
+    from hesse.exact import diagonal
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10))
+    data = torch.randn(512, 784), torch.randint(10, (512,))
+    cost = hesse.Cost(model, "cross_entropy", data)
+    planned = planning.diagonal_plan(cost, None)
+    with Rehearsal(shapes_only=False) as counts:
+        diagonal._computed(cost, planned, False)
+    assert planned.chunk == 512
+    assert planned.peak_bytes < 3 * counts.peak
+    assert planned.price.moved < 1.5 * counts.price.moved
+
+
 @pytest.mark.parametrize("name", ["three layers", "cross entropy"])
 def test_no_contraction_takes_more_than_its_estimate(
     name: str, monkeypatch: pytest.MonkeyPatch

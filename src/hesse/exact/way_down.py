@@ -29,7 +29,8 @@ _RULE_CHECK, _SAMPLES_TRIED = "trial", 3
 # case. One may look different: axes of length 1 broadcast.
 _FEW, _MORE = 2, 4
 # A way of so many operations is rehearsed once, what is held in any case being little of its whole;
-# and one that takes so few bytes, of which all samples that matter have room.
+# and one that takes so few bytes, of which all samples that matter have room. Not where entries
+# alone are made: what is held in any case is a parameter's size there, and most of what few take.
 _LONG, _SMALL = 1500, 10**6
 # One that is long, or will be, may end before it is done; whether it does, is asked when it has
 # grown so much.
@@ -305,7 +306,7 @@ def _dry_run(
 
     few = backward_pass.rehearse(sample, _FEW, use, ends)
     long = few.ended or sum(price.calls for price in few.prices) > _LONG
-    once = long or max(few.peaks, default=0) <= _SMALL
+    once = long or (use is None and max(few.peaks, default=0) <= _SMALL)
     return DryRun(few, None if once else backward_pass.rehearse(sample, _MORE, use))
 
 

@@ -163,10 +163,15 @@ class AtOnce:
     Attributes:
         nodes: by value, the operations that do, with the sample's 1 among their sizes left open.
         axes: the axis that the samples lie on, of each value that they make.
+        total: the operation that makes the loss, where of many samples it makes the sum of theirs;
+            ``None`` where it does not.
+        dtype: of a sample's loss.
     """
 
     nodes: Mapping[str, Node]
     axes: Mapping[str, int]
+    total: Node | None = None
+    dtype: torch.dtype = torch.float32
 
     def samples_first(self, name: str, value: Tensor) -> Tensor:
         """A value of many samples as `vmap` gives it, (n, *value of one)."""

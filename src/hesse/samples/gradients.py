@@ -96,7 +96,7 @@ class GradientsAtSites:
         samples at once."""
         leaves, cost, served = data_leaves(batch), self._cost, self._graph.at_once
         made = self._evaluation.at_once(leaves, self._sites.keys())
-        total = self._evaluation.losses(leaves, made).sum() * cost.scale
+        total = self._evaluation.total(leaves, made) * cost.scale
         values = [made[name] for name in self._sites]
         found = torch.autograd.grad(total, values, materialize_grads=True)
         slopes = {

@@ -154,17 +154,22 @@ class ChunkEvaluation:
         graph, values = self.graph, self.placed(leaves, made)
         values |= self._one_by_one([name for name in self._names if name not in made], values)
         if graph.output in self.batched:
-            loss = self._kind(graph.node[graph.output], values)
-            values[graph.output] = self._repeated(loss, len(leaves[0]))
+            shape = len(leaves[0]), *graph.shapes[graph.output]
+            # Expanded from one: nothing is filled.
+            loss = leaves[0].new_full((), torch.nan, dtype=graph.at_once.dtype)
+            values[graph.output] = loss.expand(shape)
         return values
 
-    def losses(self, leaves: list[Any], made: Mapping[str, Tensor]) -> Tensor:
-        """Of every sample, (n,), recorded for automatic differentiation where what `at_once` made
+    def total(self, leaves: list[Any], made: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the losses, recorded for automatic differentiation where what `at_once` made
         is."""
-        output = self.graph.output
+        output, total = self.graph.output, self.graph.at_once.total
+        if total is not None:
+            given = dict(zip(self.graph.data, leaves, strict=True))
+            return total.evaluate({**self._static, **self._same, **given, **made})
         names = [*(name for name in self._names if name not in made), output]
         losses = self._one_by_one(names, self.placed(leaves, made), recorded=True)[output]
-        return losses.expand(len(leaves[0]))
+        return losses.expand(len(leaves[0])).sum()
 
     def _one_by_one(
         self, names: list[str], values: Mapping[str, Any], recorded: bool = False
@@ -189,18 +194,6 @@ class ChunkEvaluation:
         )
         with torch.set_grad_enabled(recorded):
             return vmap(of_sample, in_dims=axes)(*given)
-
-    def _kind(self, node: Node, values: Mapping[str, Any]) -> Tensor:
-        """nan in the shape and dtype of a node's value, for one sample."""
-        # As the first sample has it: of all it would take as long as a layer.
-        first = {
-            name: values[name][0]
-            if name in self.batched and isinstance(values[name], Tensor)
-            else values[name]
-            for name in node.inputs
-        }
-        with torch.no_grad():
-            return torch.full_like(node.evaluate(first), torch.nan)
 
     def in_turn(self, leaves: list[Any]) -> Iterator[tuple[Node, Mapping[str, Any]]]:
         """Every node with its value and its inputs, by name as in `run`; what no later node takes
