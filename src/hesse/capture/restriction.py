@@ -13,7 +13,8 @@ import torch
 from torch import fx
 
 from hesse.capture.recording import Program, copied
-from hesse.capture.simplification import arguments, drop_unused, form, fuse_sums
+from hesse.capture.simplification import fuse_sums
+from hesse.capture.simplification.graph import arguments, drop_unused, form
 
 aten = torch.ops.aten
 

@@ -17,7 +17,7 @@ from hesse.capture.overwriting import overwrite
 from hesse.capture.recording import Program, copied
 from hesse.capture.several_rules import rule_of
 from hesse.capture.several_values import SeveralValues, is_moving
-from hesse.capture.simplification import arguments, drop_unused, form
+from hesse.capture.simplification.graph import arguments, drop_unused, form
 
 
 def several(program: Program, units: bool = False) -> Program:

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from hesse.capture.overwriting import columns_added, rows_added
 from hesse.capture.several_values import SeveralValues, is_moving
-from hesse.capture.simplification import arguments, form
+from hesse.capture.simplification.graph import arguments, form
 from hesse.operations.pooling import averages, spread
 
 aten = torch.ops.aten

@@ -8,7 +8,8 @@ import torch
 from torch import fx
 
 from hesse.capture.recording import called
-from hesse.capture.simplification import FUSED, form
+from hesse.capture.simplification.graph import form
+from hesse.capture.simplification.sums import FUSED
 
 aten = torch.ops.aten
 

@@ -14,7 +14,7 @@ from torch import fx
 
 from hesse.capture.overwriting import overwrite
 from hesse.capture.recording import Program
-from hesse.capture.simplification import arguments, drop_unused, form
+from hesse.capture.simplification.graph import arguments, drop_unused, form
 
 aten = torch.ops.aten
 

@@ -29,7 +29,8 @@ from hesse.capture.product_price import bytes_of, product_price, values
 from hesse.capture.recording import Program, Unsuitable, copied, record
 from hesse.capture.restriction import restricted
 from hesse.capture.several import several
-from hesse.capture.simplification import drop_unused, moving, simplify
+from hesse.capture.simplification import simplify
+from hesse.capture.simplification.graph import drop_unused, moving
 from hesse.capture.single import single
 from hesse.capture.tracing import tracing
 from hesse.derivatives import Tensors
