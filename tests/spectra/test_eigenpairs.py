@@ -107,11 +107,12 @@ def test_all_of_a_small_one(size: int, by_products_alone: None) -> None:
 
 def test_rows_of_zeros_take_no_memory() -> None:
     values = torch.zeros(5000, dtype=F64)
-    values[::10] = torch.linspace(-1, 2, 500, dtype=F64)
+    # Between some of them few zeros, between others many.
+    values[1000:1400:2], values[4000:4300] = torch.linspace(-1, 2, 500, dtype=F64).split([200, 300])
     A = diagonal(values)
     # For 40 whole vectors there would not be the room.
     found = hesse.eigenpairs(A, 5, "largest", memory=20 * 5000 * 8)
-    assert found.vectors.shape == (5000, 5) and found._rows.shape[1] < 600
+    assert found.vectors.shape == (5000, 5) and found._vectors.shape[1] < 720
     assert torch.allclose(found.values, values.sort(descending=True).values[:5], atol=1e-8)
     assert torch.allclose(A @ found.vectors, found.vectors * found.values, atol=1e-7)
     zero = torch.cat([values[:5] - 1, torch.zeros(4995, dtype=F64)])
@@ -270,3 +271,33 @@ def test_what_rounding_hid_from_the_search_is_not_converged(
     monkeypatch.setattr(eigenpair_search, "_held_against", worse)
     found = hesse.eigenpairs(diagonal(torch.linspace(0, 1, 3000)), 2)
     assert not found.converged and "rounding hid" in found.notes[0]
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.parametrize("which", get_args(Which))
+def test_few_eigenvalues_each_many_times(which: Which, dtype: torch.dtype) -> None:
+    """After as many products as there are different ones a space is full, and what later products
+    leave over is next to nothing."""
+    rounded = 1e-11 if dtype is F64 else 1e-5
+    tolerance = 1e-8 if dtype is F64 else 1e-5
+    for seed, (most, *others) in enumerate([(0, -1), (1, 2), (0, 3, -1), (5,), (0, 1, 2, 4)]):
+        for few in (1, 3, 7, 1500):
+            torch.manual_seed(seed)
+            rarer = torch.tensor(others or [most], dtype=dtype)
+            values = torch.full((3000,), float(most), dtype=dtype)
+            values[:few] = rarer[torch.arange(few) % len(rarer)]
+            values = values[torch.randperm(3000)]
+            found = hesse.eigenpairs(diagonal(values), 4, which, tolerance=tolerance)
+            exact = values.sort().values[wanted(values.sort().values, 4, which)]
+            V = found.vectors
+            assert torch.allclose(V.T @ V, torch.eye(4, dtype=dtype), atol=rounded)
+            assert found.products < 60
+            left = (values.unsqueeze(1) * V - V * found.values).norm(dim=0)
+            # What float32 rounds may be more than was asked for, and is said.
+            assert bool((left <= 3 * found.residuals + rounded).all())
+            if dtype is F64:
+                assert found.converged and float(left.max()) <= 5 * tolerance
+            off = (
+                (found.values.abs() - exact.abs()) if which == "magnitude" else found.values - exact
+            )
+            assert float(off.abs().max()) <= 10 * tolerance

@@ -16,6 +16,8 @@ from hesse.words.shapes import Float
 LEAST_PROBES = 10
 # Without a word of the user's: two digits.
 _RELATIVE = 0.01
+# Random numbers that are drawn at once.
+_DRAWN = 2**18
 
 
 @final
@@ -85,12 +87,14 @@ def random_vectors(
     count: int, like: Tensor, generator: torch.Generator
 ) -> Float[Tensor, "count P"]:
     """Vectors of normal numbers, as rows."""
-    # One by one: how many are drawn at once then does not change them.
-    rows = [
-        torch.randn(like.shape[-1], generator=generator, dtype=torch.float64, device="cpu").to(like)
-        for _ in range(count)
-    ]
-    return torch.stack(rows)
+    rows = like.new_empty(count, like.shape[-1])
+    # One by one: how many are drawn at once then does not change them. In pieces, for they are
+    # drawn in float64, which may be twice as much.
+    for row in rows:
+        for piece in row.split(_DRAWN):
+            drawn = torch.randn(len(piece), generator=generator, dtype=torch.float64, device="cpu")
+            piece.copy_(drawn)
+    return rows
 
 
 @cache

@@ -26,6 +26,7 @@ from hesse.spectra.accuracy import random_vectors, require_seed
 from hesse.spectra.eigenpairs import Eigenpairs
 from hesse.spectra.lanczos import Lanczos, wanted
 from hesse.spectra.products import Products
+from hesse.spectra.rows import Rows
 from hesse.spectra.subject import ROWS, Matrix, Options, Subject, answered
 from hesse.words import CurvatureName, Part, Which
 from hesse.words.shapes import Float
@@ -221,11 +222,11 @@ def _searched(
     # A random vector shows which rows are zeros.
     drawn = random_vectors(1, product.like.new_empty(subject.size), random)[0]
     first = product(drawn)
-    product.places = _rows_that_matter(first, k)
-    if product.places is not None:
-        first, drawn = first[product.places], drawn[product.places]
-    if beginning is not None and product.places is not None:
-        beginning = beginning[:, product.places]
+    # Zero is an eigenvalue too, and may be asked for so often.
+    if rows := Rows.of_product(first, k + 1):
+        product.kept = rows
+        first, drawn = rows.taken(first), rows.taken(drawn)
+        beginning = None if beginning is None else rows.taken(beginning)
     most = _held(first, k, allowed_memory(memory, first.device))
     if fresh := beginning is None:
         # What was drawn has a part along every eigenvector, its product more of the large ones.
@@ -242,8 +243,8 @@ def _searched(
 
         least = _ROUNDINGS * torch.finfo(first.dtype).eps
         search = Lanczos(product, first, k, which, most, max(tolerance, least), random, show)
-        rows = search.run(beginning, drawn=fresh)
-    values, residuals = _held_against(product, rows, search.values, search.residuals)
+        vectors = search.run(beginning, drawn=fresh)
+    values, residuals = _held_against(product, vectors, search.values, search.residuals)
     largest = float(residuals.max()) / (search.scale or 1.0)
     found = search.found and largest <= max(tolerance, _LOST * least)
     notes = _rounded(residuals, tolerance, search.scale)
@@ -262,8 +263,8 @@ def _searched(
         "by Lanczos' method",
         subject.layout,
         notes,
+        vectors,
         rows,
-        product.places,
     )
 
 
@@ -289,16 +290,6 @@ def _held_against(
         values[place] = inner_product(row, multiplied)
         residuals[place] = length(multiplied - values[place] * row)
     return values, residuals
-
-
-def _rows_that_matter(product: Float[Tensor, " P"], k: int) -> Tensor | None:
-    """The rows that are not zeros, and of those that are as many as could be asked for, for zero
-    is an eigenvalue too; ``None`` where that is nearly all."""
-    nonzero = product != 0
-    if int(nonzero.sum()) + k > 0.9 * len(product):
-        return None
-    nonzero[(~nonzero).nonzero()[: k + 1, 0]] = True
-    return nonzero.nonzero()[:, 0]
 
 
 def _held(like: Float[Tensor, " S"], k: int, allowed: int) -> int:

@@ -10,6 +10,7 @@ from hesse.display import Display, Displayed, Table, facts
 from hesse.display.text import table_lines
 from hesse.errors import HesseValueError, require_integer
 from hesse.layout import Layout
+from hesse.spectra.rows import Rows
 from hesse.words.shapes import Float
 
 if TYPE_CHECKING:
@@ -41,18 +42,18 @@ class Eigenpairs(Displayed):
     how: str
     layout: Layout
     notes: tuple[str, ...]
-    # Their entries that are not zero in all vectors, and where they lie.
-    _rows: Float[Tensor, "k S"]
-    _places: Tensor | None
+    # Their entries that are not zero in all vectors, and which these are.
+    _vectors: Float[Tensor, "k S"]
+    _rows: Rows | None
 
     @cached_property
     def vectors(self) -> Float[Tensor, "P k"]:
         """The eigenvectors, orthonormal, as columns."""
-        if self._places is None:
-            return self._rows.T
-        vectors = self._rows.new_zeros(self.layout.size, len(self._rows))
-        vectors[self._places] = self._rows.T
-        return vectors
+        return self._whole(slice(None)).T
+
+    def _whole(self, places: slice) -> Float[Tensor, "K P"]:
+        some = self._vectors[places]
+        return some if self._rows is None else self._rows.laid(some)
 
     def vector(self, place: int) -> dict[str, Tensor]:
         """One of them by the names of its parts, counted from 0, or from the end with -1.
@@ -60,17 +61,11 @@ class Eigenpairs(Displayed):
         Raises:
             HesseValueError: there is none at that place.
         """
-        count = len(self._rows)
+        count = len(self._vectors)
         if require_integer(place, "place", -count) >= count:
             raise HesseValueError(f"place: expected less than {count}, got {place}")
-        return self.layout.unflatten(self._vector(place))
-
-    def _vector(self, place: int) -> Float[Tensor, " P"]:
-        if self._places is None:
-            return self._rows[place]
-        vector = self._rows.new_zeros(self.layout.size)
-        vector[self._places] = self._rows[place]
-        return vector
+        place %= count
+        return self.layout.unflatten(self._whole(slice(place, place + 1))[0])
 
     def plot(
         self,

@@ -227,6 +227,7 @@ class Lanczos:
             vector, row = self._missing
             self._missing = vector, torch.cat([row, row.new_zeros(1)])
         E = torch.cat([self._E[1:], along[n + 1 :].unsqueeze(1)], dim=1)
+        self._H, self._E, self._n = H, E, n + 1
         last = torch.eye(n + 1, dtype=torch.float64)[n]
         rest = length(y)
         if self._smallest < rest <= self._tolerance * self.scale:
@@ -234,9 +235,12 @@ class Lanczos:
             y = self._left_out(y, last)
             rest = length(y)
         if rest > self._smallest and self.basis.count < len(self._like):
-            self.basis.append(y.div_(rest))
-            E = torch.cat([E, rest * last.unsqueeze(0)])
-        self._H, self._E, self._n = H, E, n + 1
+            self._append(y, rest, last)
+
+    def _append(self, y: Float[Tensor, " P"], rest: float, row: Float[Tensor, " n"]) -> None:
+        """One more to come, of this length before; how much of it the products of Q have."""
+        self.basis.append(y.div_(rest))
+        self._E = torch.cat([self._E, rest * row.unsqueeze(0)])
 
     def _left_out(self, y: Float[Tensor, " P"], place: Float[Tensor, " n"]) -> Float[Tensor, " P"]:
         """Count what a product left over among what is missing; what of it is not along that."""
@@ -244,6 +248,13 @@ class Lanczos:
             self._missing = y, place
             return torch.zeros_like(y)
         vector, row = self._missing
+        before = length(vector)
+        # Of the vectors that came since it may have a part, and y has none.
+        self._resolve(vector, row)
+        if length(vector) <= self._eps**0.5 * before:
+            # It is known by now.
+            self._missing = y, place
+            return torch.zeros_like(y)
         part = inner_product(vector, y) / inner_product(vector, vector)
         self._missing = vector, row + part * place
         return y.add_(vector, alpha=-part)
@@ -270,8 +281,7 @@ class Lanczos:
         self._resolve(vector, row)
         rest = length(vector)
         if rest > self._eps * self.scale * float(row.norm()):
-            self.basis.append(vector.div_(rest))
-            self._E = torch.cat([self._E, rest * row.unsqueeze(0)])
+            self._append(vector, rest, row)
         return True
 
     def _resolve(self, vector: Float[Tensor, " P"], row: Float[Tensor, " n"]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hesse.errors import HesseValueError
 from hesse.linear_operators.linear_operator import LinearOperator
+from hesse.spectra.rows import Rows
 from hesse.words.shapes import Float
 
 # Bytes of vectors that are multiplied together.
@@ -21,16 +22,16 @@ class Products:
     Attributes:
         count: how many were taken.
         like: an empty tensor of A's dtype and device.
-        places: the rows and columns of A that vectors have, where that is not all.
+        kept: the rows and columns of A that vectors have, where that is not all.
         unit: what products are divided by, a power of two, as large as the first of them: squares
             of what is very large or very small are no numbers.
     """
 
-    places: Tensor | None
+    kept: Rows | None
 
     def __init__(self, operator: LinearOperator, most: int | None = None) -> None:
         self._operator, self._most = operator, most
-        self.count, self.places, self.unit, self._measured = 0, None, 1.0, False
+        self.count, self.kept, self.unit, self._measured = 0, None, 1.0, False
         self.like = torch.empty(0, dtype=operator.dtype, device=operator.device)
 
     @property
@@ -45,16 +46,17 @@ class Products:
             HesseValueError: the product has entries that are not finite.
         """
         self.count += 1
-        if self.places is None:
-            return self._checked(self._operator @ v)
-        whole = v.new_zeros(self._operator.shape[1])
-        whole[self.places] = v
-        return self._checked(self._operator @ whole)[self.places]
+        kept = self.kept
+        product = self._operator @ (v if kept is None else kept.laid(v[None])[0])
+        self._look_at(product)
+        return self._in_units(product if kept is None else kept.taken(product))
 
     def matrix(self, V: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
         """A V."""
         self.count += V.shape[1]
-        return self._checked(self._operator @ V)
+        product = self._operator @ V
+        self._look_at(product)
+        return self._in_units(product)
 
     def rows(self, V: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
         """A v for each row, as rows: small ones together, large ones one by one."""
@@ -64,9 +66,10 @@ class Products:
         pieces = [self.matrix(piece.T.contiguous()).T for piece in V.split(together)]
         return torch.cat(pieces).contiguous()
 
-    def _checked(self, product: Tensor) -> Tensor:
-        # The extremes carry any nan or inf along.
-        largest = float(product.abs().max()) if product.numel() else 0.0
+    def _look_at(self, product: Tensor) -> None:
+        # The extremes carry any nan or inf along; sizes would be a copy of a large vector.
+        extremes = torch.stack(product.aminmax()) if product.numel() else product.new_zeros(1)
+        largest = float(extremes.abs().max())
         if not largest < math.inf:
             raise HesseValueError(
                 "what: its product with a vector of finite numbers has entries that are not finite"
@@ -74,10 +77,10 @@ class Products:
         if not self._measured:
             self._measured = True
             self.unit = 2.0 ** math.frexp(largest)[1] if largest > 0 else 1.0
-        return self._in_units(product)
 
     def _in_units(self, product: Tensor) -> Tensor:
-        # In two steps: one over a very small unit is no number.
+        # Not in place: it may be the operator's own. In two steps: one over a very small unit is no
+        # number.
         exponent = math.frexp(self.unit)[1] - 1
         half = exponent // 2
         return product.mul(2.0**-half).mul_(2.0 ** (half - exponent))
