@@ -26,29 +26,14 @@ VECTORS, KEPT = 1_660_000_000, 10**8
 SEEDS = 20
 
 
-def encoder(model: Encoder, sentences: int, vocabulary: int) -> hesse.Cost:
-    """A cost of short sentences of two classes."""
-    words = torch.randint(1, vocabulary, (sentences, 16))
-    return hesse.Cost(model, "cross_entropy", (words, torch.arange(sentences) % 2))
-
-
-def small() -> dict[str, Any]:
-    """Ours and SciPy's, of 137 thousand parameters."""
-    return beside_scipy(Encoder(64, 4, 2, 16, 500), 8, 500, None)
-
-
-def large() -> dict[str, Any]:
-    """The same of MiniLM's size: 22.5 million parameters with a vocabulary as BERT has, and two
-    sentences."""
-    return beside_scipy(Encoder(384, 12, 6, 16, 30_522), 2, 30_522, VECTORS)
-
-
 def beside_scipy(
-    model: Encoder, sentences: int, vocabulary: int, vectors: int | None
+    shape: tuple[int, int, int, int, int], sentences: int, vectors: int | None
 ) -> dict[str, Any]:
-    """Both, and the most bytes that each took beyond the model."""
+    """Ours and SciPy's of an encoder, the last of whose shape is its vocabulary, on short sentences
+    of two classes; and the most bytes that each took beyond the model."""
     torch.manual_seed(0)
-    cost = encoder(model, sentences, vocabulary)
+    model, words = Encoder(*shape), torch.randint(1, shape[-1], (sentences, 16))
+    cost = hesse.Cost(model, "cross_entropy", (words, torch.arange(sentences) % 2))
     forget_peak()
     before = peak_memory()
     operator = hesse.operator(cost, memory=KEPT, certify=False)
@@ -227,7 +212,11 @@ def of_traces() -> report.Report:
 
 def of_eigenpairs() -> report.Report:
     """The table of eigenpairs."""
-    found = {"137 thousand": small(), "of MiniLM's size": large()}
+    found = {
+        "137 thousand": beside_scipy((64, 4, 2, 16, 500), 8, None),
+        # With a vocabulary as BERT has.
+        "of MiniLM's size": beside_scipy((384, 12, 6, 16, 30_522), 2, VECTORS),
+    }
     cells, fewer = [], []
     for name, row in found.items():
         for by, of in (("hesse", ""), ("SciPy's eigsh", "eigsh ")):

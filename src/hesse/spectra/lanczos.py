@@ -244,20 +244,19 @@ class Lanczos:
 
     def _left_out(self, y: Float[Tensor, " P"], place: Float[Tensor, " n"]) -> Float[Tensor, " P"]:
         """Count what a product left over among what is missing; what of it is not along that."""
-        if self._missing is None:
-            self._missing = y, place
-            return torch.zeros_like(y)
-        vector, row = self._missing
-        before = length(vector)
-        # Of the vectors that came since it may have a part, and y has none.
-        self._resolve(vector, row)
-        if length(vector) <= self._eps**0.5 * before:
-            # It is known by now.
-            self._missing = y, place
-            return torch.zeros_like(y)
-        part = inner_product(vector, y) / inner_product(vector, vector)
-        self._missing = vector, row + part * place
-        return y.add_(vector, alpha=-part)
+        if self._missing is not None:
+            vector, row = self._missing
+            before = length(vector)
+            # Of the vectors that came since it may have a part, and y has none.
+            self._resolve(vector, row)
+            rest = length(vector)
+            # Else it is known by now.
+            if rest > self._eps**0.5 * before:
+                part = inner_product(vector, y) / rest**2
+                self._missing = vector, row + part * place
+                return y.add_(vector, alpha=-part)
+        self._missing = y, place
+        return torch.zeros_like(y)
 
     def _add(self, y: Float[Tensor, " P"]) -> None:
         """A random vector to what the product of the last of Q left over."""
