@@ -9,6 +9,7 @@ from torch import Tensor
 import hesse
 from hesse.spectra import eigenpair_search
 from hesse.spectra.lanczos import Which, wanted
+from hesse.spectra.rows import Rows
 from operators_of_spectra import by_products, diagonal, turned
 
 F64 = torch.float64
@@ -107,16 +108,26 @@ def test_all_of_a_small_one(size: int, by_products_alone: None) -> None:
 
 def test_rows_of_zeros_take_no_memory() -> None:
     values = torch.zeros(5000, dtype=F64)
-    # Between some of them few zeros, between others many.
-    values[1000:1400:2], values[4000:4300] = torch.linspace(-1, 2, 500, dtype=F64).split([200, 300])
+    values[::10] = torch.linspace(-1, 2, 500, dtype=F64)
     A = diagonal(values)
     # For 40 whole vectors there would not be the room.
     found = hesse.eigenpairs(A, 5, "largest", memory=20 * 5000 * 8)
-    assert found.vectors.shape == (5000, 5) and found._vectors.shape[1] < 720
+    assert found.vectors.shape == (5000, 5) and found._vectors.shape[1] < 600
     assert torch.allclose(found.values, values.sort(descending=True).values[:5], atol=1e-8)
     assert torch.allclose(A @ found.vectors, found.vectors * found.values, atol=1e-7)
     zero = torch.cat([values[:5] - 1, torch.zeros(4995, dtype=F64)])
     assert hesse.eigenpairs(diagonal(zero), 3, "largest").values.abs().max() <= 1e-15
+
+
+def test_many_stretches_of_zeros() -> None:
+    """Of more than are kept apart the longest are."""
+    product = torch.zeros(100_000)
+    product[torch.arange(0, 50_000, 5)] = 1.0
+    product[80_000:80_010] = 2.0
+    rows = Rows.of_product(product, 3)
+    assert rows is not None and len(rows.stretches) <= 4000
+    assert rows.stretches[-1] == (80_000, 80_010) and rows.stretches[-2][1] < 50_000
+    assert torch.equal(rows.laid(rows.taken(product)[None])[0], product)
 
 
 def test_it_goes_on_where_it_ended() -> None:

@@ -119,7 +119,10 @@ class Lanczos:
             self._begin(start[place])
         while self._until_found():
             before = self._values()
-            if self._n == len(self._like) or (self._added and not self._repeated(before)):
+            # In a space that is full what was added to it had no products to grow by.
+            full = float(self._E.norm()) <= _NOTHING * self._allowed
+            seen = self._added and not full and not self._repeated(before)
+            if self._n == len(self._like) or seen:
                 self.found = True
                 break
             if not self._second_look():

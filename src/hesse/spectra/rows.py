@@ -10,9 +10,9 @@ from torch import Tensor
 from hesse.process.memory import zeros
 from hesse.words.shapes import Float
 
-# Where more than this part of all is left, vectors have all rows. Fewer zeros side by side are
-# taken along, so that there are not many stretches.
-_NEARLY_ALL, _GAP = 0.9, 256
+# Where more than this part of all is left, vectors have all rows. There are no more stretches than
+# so many: the fewest zeros side by side are taken along.
+_NEARLY_ALL, _MOST = 0.9, 4000
 
 
 @final
@@ -31,7 +31,8 @@ class Rows:
     @staticmethod
     def of_product(product: Float[Tensor, " P"], k: int) -> "Rows | None":
         """The rows that are not zeros, as a product with a random vector shows them, of those that
-        are the first so many, and what lies between; ``None`` where that is nearly all.
+        are the first so many, and short gaps where there are many; ``None`` where that is nearly
+        all.
 
         Examples:
             >>> import torch
@@ -44,9 +45,12 @@ class Rows:
         kept[kept.logical_not().nonzero()[:k, 0]] = True
         ends = torch.nn.functional.pad(kept.byte(), (1, 1)).diff().nonzero()[:, 0]
         starts, ends = ends[::2], ends[1::2]
-        apart = starts[1:] - ends[:-1] >= _GAP
-        yes = apart.new_ones(1)
-        starts, ends = starts[torch.cat([yes, apart])], ends[torch.cat([apart, yes])]
+        gaps = starts[1:] - ends[:-1]
+        apart = gaps.topk(min(len(gaps), _MOST - 1)).indices.sort().values
+        starts, ends = (
+            torch.cat([starts[:1], starts[1 + apart]]),
+            torch.cat([ends[apart], ends[-1:]]),
+        )
         if int((ends - starts).sum()) > _NEARLY_ALL * size:
             return None
         return Rows(size, tuple(zip(starts.tolist(), ends.tolist(), strict=True)))
