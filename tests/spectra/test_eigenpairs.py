@@ -312,3 +312,15 @@ def test_few_eigenvalues_each_many_times(which: Which, dtype: torch.dtype) -> No
                 (found.values.abs() - exact.abs()) if which == "magnitude" else found.values - exact
             )
             assert float(off.abs().max()) <= 10 * tolerance
+
+
+def test_no_copy_of_an_eigenvalue_is_missed() -> None:
+    for seed in range(60):
+        torch.manual_seed(seed)
+        few, k = int(torch.randint(1, 60, ())), int(torch.randint(1, 8, ()))
+        some = torch.randint(-4, 5, (int(torch.randint(1, 7, ())),)).double()
+        values = torch.full((3000,), float(some[0]) if seed % 2 else 0.0, dtype=F64)
+        values[:few] = some[torch.arange(few) % len(some)]
+        found = hesse.eigenpairs(diagonal(values[torch.randperm(3000)]), k)
+        assert found.converged
+        assert torch.allclose(found.values, values.sort(descending=True).values[:k], atol=1e-7)

@@ -103,6 +103,8 @@ class Lanczos:
         self.scale = 0.0  # the largest |λ| seen
         self.found = False
         self._adds, self._added = False, False
+        # Whether a space was full: what was added to it had no products to grow by.
+        self._full = False
         # Minus what was added to what is to come, and to the product of which of Q.
         self._missing: tuple[Tensor, Tensor] | None = None
 
@@ -119,9 +121,7 @@ class Lanczos:
             self._begin(start[place])
         while self._until_found():
             before = self._values()
-            # In a space that is full what was added to it had no products to grow by.
-            full = float(self._E.norm()) <= _NOTHING * self._allowed
-            seen = self._added and not full and not self._repeated(before)
+            seen = self._added and not self._full and not self._repeated(before)
             if self._n == len(self._like) or seen:
                 self.found = True
                 break
@@ -239,6 +239,7 @@ class Lanczos:
             rest = length(y)
         if rest > self._smallest and self.basis.count < len(self._like):
             self._append(y, rest, last)
+        self._full |= float(self._E.norm()) <= _NOTHING * self._allowed
 
     def _append(self, y: Float[Tensor, " P"], rest: float, row: Float[Tensor, " n"]) -> None:
         """One more to come, of this length before; how much of it the products of Q have."""
