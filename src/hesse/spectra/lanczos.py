@@ -239,7 +239,8 @@ class Lanczos:
             rest = length(y)
         if rest > self._smallest and self.basis.count < len(self._like):
             self._append(y, rest, last)
-        self._full |= float(self._E.norm()) <= _NOTHING * self._allowed
+        # What was added may have grown by then, but is far smaller than what a space brings.
+        self._full |= float(self._E.norm()) <= (self._allowed * self.scale) ** 0.5
 
     def _append(self, y: Float[Tensor, " P"], rest: float, row: Float[Tensor, " n"]) -> None:
         """One more to come, of this length before; how much of it the products of Q have."""
